@@ -1,0 +1,7 @@
+//! The map of this house (being built).
+
+pub mod auth;
+pub mod cache;
+pub mod chunk;
+pub mod net;
+pub mod walrus;

@@ -1,0 +1,201 @@
+//! Walrus as a store of blobs: who keeps them, how they are named, what they cost.
+//!
+//! A [`BlobStore`] reads ranges of immutable blobs and takes new ones. Three
+//! things implement it: [`LocalDir`] (a directory, no server), [`HttpStore`]
+//! (aggregators and publishers of a real network, or of our own embedded one)
+//! and, from the other side of the wire, [`devnet`] serves a `LocalDir` as the
+//! network would. Nothing above this room knows HTTP.
+//!
+//! **No bytes leave a store unchecked.** [`BlobStore::read`] does not return
+//! bytes; it hands them to the caller's [`Accept`], which verifies them against
+//! hashes of its own and keeps what it needs. When it refuses them, the store
+//! asks the next gateway: failover on bad bytes is the same code path as
+//! failover on errors, and forgetting to verify is not possible by accident.
+//!
+//! May touch: `net` (retry, failover, the failure log), `auth`, and the names
+//! in `chunk`.
+
+pub mod blob_id;
+pub mod cost;
+pub mod devnet;
+mod dir;
+mod http;
+
+pub use dir::LocalDir;
+pub use http::{HttpConfig, HttpStore};
+
+use std::fmt;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::{BlobId, ByteRange};
+
+/// Judges the bytes of a read and keeps what it needs of them.
+///
+/// Called once per gateway that answered, until it accepts.
+pub type Accept<'a> = dyn FnMut(Bytes) -> Result<(), Rejected> + Send + 'a;
+
+/// The bytes a gateway gave are not what was asked for; holds why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Rejected(pub String);
+
+impl Rejected {
+    /// A refusal for this reason.
+    pub fn because(why: impl fmt::Display) -> Self {
+        Rejected(why.to_string())
+    }
+}
+
+/// A place that keeps immutable blobs by their Walrus ID.
+#[async_trait]
+pub trait BlobStore: Send + Sync + fmt::Debug {
+    /// Reads `range` of a blob, or all of it, into `accept`.
+    ///
+    /// Never hands `accept` more bytes than were asked for; a whole blob is
+    /// bounded by the store's body limit. Ends within the store's deadline.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when every gateway's bytes were refused, else
+    /// what the last gateway failed with. A range that ends past the blob is
+    /// [`StoreError::OutOfRange`].
+    async fn read(
+        &self,
+        blob: BlobId,
+        range: Option<ByteRange>,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError>;
+
+    /// The length of a blob in bytes, or `None` where the store has no such blob.
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError>;
+
+    /// Stores `body`, whose ID the caller has computed to be `blob`.
+    ///
+    /// Storing a blob that is there already is not an error and, unless it
+    /// must live longer, costs no upload.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] over the body limit, [`StoreError::WrongId`]
+    /// when the publisher certifies another ID than ours.
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError>;
+
+    /// Largest blob [`BlobStore::put`] takes, in bytes.
+    fn max_body(&self) -> u64;
+}
+
+/// How a blob is to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOptions {
+    /// For how many epochs from now; 1 to 53.
+    pub epochs: u32,
+    /// Whether its owner may delete it before they end.
+    pub deletable: bool,
+}
+
+impl Default for PutOptions {
+    fn default() -> Self {
+        PutOptions {
+            epochs: 1,
+            deletable: true,
+        }
+    }
+}
+
+/// What became of a [`BlobStore::put`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Whether bytes were uploaded; `false` where the blob was there already.
+    pub uploaded: bool,
+    /// First epoch in which it is gone, where the store told.
+    pub end_epoch: Option<u32>,
+    /// The Sui object that owns the storage, where the store told.
+    pub object_id: Option<String>,
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No gateway has it.
+    #[error("blob {blob} is not stored in {place}")]
+    NotFound {
+        /// The blob asked for.
+        blob: BlobId,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// The range asked for ends past the blob.
+    #[error("range {range} lies outside blob {blob}")]
+    OutOfRange {
+        /// The blob asked for.
+        blob: BlobId,
+        /// The range asked for.
+        range: ByteRange,
+    },
+    /// Every gateway that answered gave bytes that failed verification.
+    #[error("blob {blob} read from {place} is corrupt: {why}")]
+    Corrupt {
+        /// The blob asked for.
+        blob: BlobId,
+        /// The last gateway that lied.
+        place: String,
+        /// What the verification said.
+        why: String,
+    },
+    /// Over the body limit of the publisher.
+    #[error("blob of {len} bytes is over the {limit} that {place} accepts")]
+    TooLarge {
+        /// Its length.
+        len: u64,
+        /// The limit.
+        limit: u64,
+        /// Who set it.
+        place: String,
+    },
+    /// The publisher stored something else, or computes IDs differently.
+    #[error("{place} certified blob {found} where {expected} was sent")]
+    WrongId {
+        /// What we computed.
+        expected: BlobId,
+        /// What it answered.
+        found: String,
+        /// The publisher.
+        place: String,
+    },
+    /// The gateway refuses: credentials, law, or a request it does not accept.
+    #[error("{place} refused ({status}): {why}")]
+    Refused {
+        /// The gateway.
+        place: String,
+        /// HTTP status.
+        status: u16,
+        /// Its own words.
+        why: String,
+    },
+    /// Not reachable, timed out or failing, after all retries.
+    #[error("{place} is unavailable: {why}")]
+    Unavailable {
+        /// The gateway tried last.
+        place: String,
+        /// What happened.
+        why: String,
+    },
+    /// Nothing is configured that could do it.
+    #[error("network profile has no {0}; add one with --{0} URL or in the config file")]
+    NoEndpoint(&'static str),
+    /// The disk under a local store failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
