@@ -3,5 +3,7 @@
 pub mod auth;
 pub mod cache;
 pub mod chunk;
+pub mod config;
 pub mod net;
+pub mod repo;
 pub mod walrus;

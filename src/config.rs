@@ -1,0 +1,424 @@
+//! Settings with their defaults, in one place, and where each came from.
+//!
+//! Precedence: flag > environment > config file > default. The file is
+//! `walgit-fs/config.toml` in the XDG config directory:
+//!
+//! ```toml
+//! network = "testnet"            # profile used unless --network names another
+//!
+//! [cache]
+//! disk = 500_000_000             # bytes
+//! memory = 67_108_864
+//!
+//! [networks.mine]
+//! aggregators = ["https://aggregator.example"]
+//! publishers = ["https://publisher.example"]
+//! max_body = 10_485_760
+//! epochs = 5
+//! ```
+//!
+//! All state lives under the XDG directories, so two users, or two tests with
+//! directories of their own, never meet.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Body limit of a publisher unless its operator chose another, in bytes.
+/// Also kept by `local`, so that what is published there can be mirrored to
+/// any network unchanged.
+pub const DEFAULT_MAX_BODY: u64 = 10 << 20;
+/// Disk budget of the cache, in bytes.
+pub const DEFAULT_CACHE_DISK: u64 = 500_000_000;
+/// Memory budget of the cache, in bytes.
+pub const DEFAULT_CACHE_MEMORY: u64 = 64 << 20;
+/// Longest time one file system operation may take, in seconds.
+pub const DEFAULT_DEADLINE_S: u64 = 30;
+/// Epochs a blob is stored for unless told otherwise.
+pub const DEFAULT_EPOCHS: u32 = 1;
+/// How long a daemon without mounts stays, in seconds.
+pub const DEFAULT_IDLE_EXIT_S: u64 = 30;
+
+/// Why settings could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("config file {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("config file {}: {why}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        why: String,
+    },
+    /// No such profile.
+    #[error("no network profile is called `{name}`; there are: {known}")]
+    NoNetwork {
+        /// As asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No home to derive the XDG directories from.
+    #[error("neither HOME nor {0} is set, so there is no place for {1}; set one of them")]
+    NoHome(&'static str, &'static str),
+    /// The runtime directory belongs to somebody else or is open to others.
+    #[error("{} must be a directory of yours with mode 0700; remove it or set XDG_RUNTIME_DIR", .0.display())]
+    UnsafeRuntime(PathBuf),
+}
+
+/// Where a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The config file.
+    File,
+    /// An environment variable.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Default => "default",
+            Origin::File => "config file",
+            Origin::Environment => "environment",
+            Origin::Flag => "flag",
+        })
+    }
+}
+
+/// A value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sourced<T> {
+    /// The value in force.
+    pub value: T,
+    /// Who set it.
+    pub origin: Origin,
+}
+
+/// A network profile: where blobs are read from and written to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name; names of repositories are kept per network.
+    pub name: String,
+    /// Who keeps the blobs.
+    pub place: NetworkPlace,
+    /// Largest blob that can be stored, in bytes.
+    pub max_body: u64,
+    /// Epochs a new blob is stored for.
+    pub epochs: u32,
+}
+
+/// Who keeps the blobs of a [`Network`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkPlace {
+    /// A directory.
+    Local {
+        /// Its path.
+        dir: PathBuf,
+    },
+    /// Gateways over HTTP.
+    Http {
+        /// URLs to read from, the first one preferred.
+        aggregators: Vec<String>,
+        /// URLs to write to.
+        publishers: Vec<String>,
+    },
+}
+
+/// What flags and environment say; everything unset falls through.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Profile by name.
+    pub network: Option<Sourced<String>>,
+    /// Aggregators instead of the profile's.
+    pub aggregators: Option<Sourced<Vec<String>>>,
+    /// Publishers instead of the profile's.
+    pub publishers: Option<Sourced<Vec<String>>>,
+    /// Another config file.
+    pub file: Option<PathBuf>,
+    /// Disk budget of the cache.
+    pub cache_disk: Option<Sourced<u64>>,
+}
+
+/// The directories everything lives in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirs {
+    /// Config file.
+    pub config: PathBuf,
+    /// Local blobs, names, the ledger.
+    pub data: PathBuf,
+    /// RocksDB.
+    pub cache: PathBuf,
+    /// Logs.
+    pub state: PathBuf,
+    /// Sockets and locks.
+    pub runtime: PathBuf,
+}
+
+impl Dirs {
+    /// The XDG directories of this user, each with `walgit-fs` in it.
+    pub fn from_environment() -> Result<Self, ConfigError> {
+        let ours = |dir: Option<PathBuf>, variable, what| {
+            dir.map(|dir| dir.join("walgit-fs"))
+                .ok_or(ConfigError::NoHome(variable, what))
+        };
+        Ok(Dirs {
+            config: ours(dirs::config_dir(), "XDG_CONFIG_HOME", "the config file")?,
+            data: ours(dirs::data_dir(), "XDG_DATA_HOME", "local blobs")?,
+            cache: ours(dirs::cache_dir(), "XDG_CACHE_HOME", "the cache")?,
+            state: ours(dirs::state_dir(), "XDG_STATE_HOME", "logs")?,
+            runtime: match dirs::runtime_dir() {
+                Some(dir) => dir.join("walgit-fs"),
+                // A root shell or a container often has none.
+                None => std::env::temp_dir()
+                    .join(format!("walgit-fs-{}", rustix::process::geteuid().as_raw())),
+            },
+        })
+    }
+
+    /// Makes the runtime directory and refuses one that others could enter:
+    /// its socket commands the user's mounts.
+    pub fn private_runtime(&self) -> Result<&Path, ConfigError> {
+        use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+        let refuse = || ConfigError::UnsafeRuntime(self.runtime.clone());
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.runtime)
+            .map_err(|_| refuse())?;
+        let found = std::fs::symlink_metadata(&self.runtime).map_err(|_| refuse())?;
+        let mine = found.uid() == rustix::process::geteuid().as_raw();
+        if !found.is_dir() || !mine || found.mode() & 0o077 != 0 {
+            return Err(refuse());
+        }
+        Ok(&self.runtime)
+    }
+}
+
+/// Everything in force.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directories.
+    pub dirs: Dirs,
+    /// The config file that was looked for, whether or not it is there.
+    pub file: PathBuf,
+    /// The network in force.
+    pub network: Sourced<Network>,
+    /// Disk budget of the cache, in bytes.
+    pub cache_disk: Sourced<u64>,
+    /// Memory budget of the cache, in bytes.
+    pub cache_memory: Sourced<u64>,
+    /// Longest time one file system operation may take, in seconds.
+    pub deadline_s: Sourced<u64>,
+    /// How long a daemon without mounts stays, in seconds.
+    pub idle_exit_s: Sourced<u64>,
+    /// Names of all profiles.
+    pub networks: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    network: Option<String>,
+    #[serde(default)]
+    cache: CacheSection,
+    #[serde(default)]
+    mount: MountSection,
+    #[serde(default)]
+    daemon: DaemonSection,
+    #[serde(default)]
+    networks: BTreeMap<String, NetworkSection>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheSection {
+    disk: Option<u64>,
+    memory: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MountSection {
+    deadline_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DaemonSection {
+    idle_exit_s: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkSection {
+    dir: Option<PathBuf>,
+    #[serde(default)]
+    aggregators: Vec<String>,
+    #[serde(default)]
+    publishers: Vec<String>,
+    max_body: Option<u64>,
+    epochs: Option<u32>,
+}
+
+impl NetworkSection {
+    fn http(aggregator: &str, publisher: Option<&str>) -> Self {
+        NetworkSection {
+            aggregators: vec![aggregator.into()],
+            publishers: publisher.map(Into::into).into_iter().collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Profiles that exist without a config file; one of the same name there
+/// replaces them.
+fn built_in() -> BTreeMap<String, NetworkSection> {
+    let devnet = "http://127.0.0.1:31415";
+    BTreeMap::from([
+        ("local".into(), NetworkSection::default()),
+        ("devnet".into(), NetworkSection::http(devnet, Some(devnet))),
+        (
+            "testnet".into(),
+            NetworkSection::http(
+                "https://aggregator.walrus-testnet.walrus.space",
+                Some("https://publisher.walrus-testnet.walrus.space"),
+            ),
+        ),
+        // No publisher on mainnet is open to everybody.
+        (
+            "mainnet".into(),
+            NetworkSection::http("https://aggregator.walrus-mainnet.walrus.space", None),
+        ),
+    ])
+}
+
+impl Settings {
+    /// Reads the file and puts the layers together.
+    ///
+    /// # Errors
+    /// When the file is there and malformed, or names an unknown network.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let dirs = Dirs::from_environment()?;
+        let path = (overrides.file.clone()).unwrap_or_else(|| dirs.config.join("config.toml"));
+        let file = read_file(&path, overrides.file.is_some())?;
+        let mut profiles = built_in();
+        profiles.extend(file.networks.clone());
+        let layered = |over: &Option<Sourced<u64>>, in_file: Option<u64>, default: u64| {
+            over.clone().unwrap_or_else(|| sourced(in_file, default))
+        };
+        Ok(Settings {
+            network: network(overrides, &file, &profiles, &dirs)?,
+            cache_disk: layered(&overrides.cache_disk, file.cache.disk, DEFAULT_CACHE_DISK),
+            cache_memory: sourced(file.cache.memory, DEFAULT_CACHE_MEMORY),
+            deadline_s: sourced(file.mount.deadline_s, DEFAULT_DEADLINE_S),
+            idle_exit_s: sourced(file.daemon.idle_exit_s, DEFAULT_IDLE_EXIT_S),
+            networks: profiles.into_keys().collect(),
+            file: path,
+            dirs,
+        })
+    }
+
+    /// Where the names of the network in force are kept.
+    pub fn refs_dir(&self) -> PathBuf {
+        self.dirs.data.join("refs").join(&self.network.value.name)
+    }
+}
+
+fn sourced<T>(in_file: Option<T>, default: T) -> Sourced<T> {
+    match in_file {
+        Some(value) => Sourced {
+            value,
+            origin: Origin::File,
+        },
+        None => Sourced {
+            value: default,
+            origin: Origin::Default,
+        },
+    }
+}
+
+fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.into(),
+            why: error.to_string().trim_end().replace('\n', "\n  "),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
+            Ok(File::default())
+        }
+        Err(source) => Err(ConfigError::Read {
+            path: path.into(),
+            source,
+        }),
+    }
+}
+
+/// The profile in force. Endpoints given directly, without a profile, make one
+/// called `custom`.
+fn network(
+    overrides: &Overrides,
+    file: &File,
+    profiles: &BTreeMap<String, NetworkSection>,
+    dirs: &Dirs,
+) -> Result<Sourced<Network>, ConfigError> {
+    let endpoints = [&overrides.aggregators, &overrides.publishers];
+    let direct = endpoints.into_iter().flatten().next();
+    let (name, origin) = match (&overrides.network, direct, &file.network) {
+        (Some(named), ..) => (named.value.clone(), named.origin.clone()),
+        (None, Some(direct), _) => ("custom".into(), direct.origin.clone()),
+        (None, None, Some(name)) => (name.clone(), Origin::File),
+        (None, None, None) => ("local".into(), Origin::Default),
+    };
+    let mut section = match profiles.get(&name) {
+        Some(section) => section.clone(),
+        None if name == "custom" && direct.is_some() => NetworkSection::default(),
+        None => {
+            return Err(ConfigError::NoNetwork {
+                name,
+                known: profiles.keys().cloned().collect::<Vec<_>>().join(", "),
+            });
+        }
+    };
+    if let Some(aggregators) = &overrides.aggregators {
+        section.aggregators = aggregators.value.clone();
+    }
+    if let Some(publishers) = &overrides.publishers {
+        section.publishers = publishers.value.clone();
+    }
+    let http = !section.aggregators.is_empty() || !section.publishers.is_empty();
+    let place = match http {
+        true => NetworkPlace::Http {
+            aggregators: section.aggregators,
+            publishers: section.publishers,
+        },
+        false => NetworkPlace::Local {
+            dir: section.dir.unwrap_or_else(|| dirs.data.join(&name)),
+        },
+    };
+    Ok(Sourced {
+        value: Network {
+            name,
+            place,
+            max_body: section.max_body.unwrap_or(DEFAULT_MAX_BODY),
+            epochs: section.epochs.unwrap_or(DEFAULT_EPOCHS),
+        },
+        origin,
+    })
+}

@@ -1,0 +1,258 @@
+//! The layout of a blob: a fixed header, nodes, data.
+//!
+//! ```text
+//! 0         64                                    m                    end
+//! | header  | head | directories, breadth first … | lists | data chunks | 0…
+//! ```
+//!
+//! A reader that knows nothing but the blob's ID and the head's hash asks for
+//! the first [`MIN_BLOB`] bytes, which every blob with a head has, and finds in
+//! them the head, the root directory and as many directories as fit: mount and
+//! `ls` are one round trip. The header is the one thing parsed before it is
+//! verified: fixed fields at fixed offsets that merely say where to look for
+//! the head, whose hash then decides.
+//!
+//! A blob is built from its end: data first, then nodes from the deepest up,
+//! each written once all it refers to has its place (see [`Place`]).
+
+use super::table::{Place, PlacedChunk};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK, seal};
+
+/// Length of the header in bytes.
+pub const HEADER: usize = 64;
+
+/// Least length of a blob with a head; shorter ones are padded with zeros.
+///
+/// An aggregator refuses (416) a range that ends past the blob, so the first
+/// read must be of a length that every such blob has. The network bills 64 MB
+/// for any blob, beside which 64 KiB are nothing.
+pub const MIN_BLOB: u64 = 64 << 10;
+
+/// Version of the format; an older program refuses a newer one.
+pub const VERSION: u16 = 1;
+
+const MAGIC: &[u8; 8] = b"WALGITFS";
+
+/// zstd level of nodes. They are mostly hashes, which do not compress, so a
+/// high level would only cost time.
+const NODE_LEVEL: i32 = 3;
+
+/// What a blob holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlobKind {
+    /// A head, its nodes, data.
+    Head,
+    /// Nodes that did not fit into the blob of their head.
+    Nodes,
+    /// Data chunks.
+    Data,
+}
+
+/// The fixed fields at the start of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the blob holds.
+    pub kind: BlobKind,
+    /// Encoding of the head, which starts at offset [`HEADER`].
+    pub head_codec: Codec,
+    /// Stored length of the head.
+    pub head_stored: u32,
+    /// Plain length of the head.
+    pub head_raw: u32,
+    /// Hash of the head.
+    pub head_hash: ChunkHash,
+    /// Bytes of nodes after the header, the head included.
+    pub node_bytes: u32,
+}
+
+/// Why the first bytes of a blob are not a header.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Not our magic number.
+    #[error("it does not start with WALGITFS")]
+    Magic,
+    /// Made by a newer program.
+    #[error("it is of format version {0}, this walgit-fs reads up to {VERSION}; update it")]
+    Version(u16),
+    /// A field out of its range.
+    #[error("its header is damaged")]
+    Damaged,
+    /// A blob of data or of nodes without a head.
+    #[error("it is a part of a repository; mount the address that `publish` printed")]
+    NoHead,
+}
+
+impl Header {
+    /// Reads a header off the first bytes of a blob.
+    pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let bytes: &[u8; HEADER] = bytes.first_chunk().ok_or(HeaderError::Magic)?;
+        if &bytes[..8] != MAGIC {
+            return Err(HeaderError::Magic);
+        }
+        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        if u16_at(8) != VERSION {
+            return Err(HeaderError::Version(u16_at(8)));
+        }
+        let kind = match u16_at(10) {
+            1 => BlobKind::Head,
+            2 => BlobKind::Nodes,
+            3 => BlobKind::Data,
+            _ => return Err(HeaderError::Damaged),
+        };
+        let mut hash = [0; 32];
+        hash.copy_from_slice(&bytes[24..56]);
+        let header = Header {
+            kind,
+            head_codec: Codec::try_from(bytes[12]).map_err(|_| HeaderError::Damaged)?,
+            head_stored: u32_at(16),
+            head_raw: u32_at(20),
+            head_hash: ChunkHash::from_bytes(hash),
+            node_bytes: u32_at(56),
+        };
+        if header.head_stored > MAX_CHUNK || header.head_raw > MAX_CHUNK {
+            return Err(HeaderError::Damaged);
+        }
+        Ok(header)
+    }
+
+    fn encode(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        let kind: u16 = match self.kind {
+            BlobKind::Head => 1,
+            BlobKind::Nodes => 2,
+            BlobKind::Data => 3,
+        };
+        bytes[10..12].copy_from_slice(&kind.to_le_bytes());
+        bytes[12] = self.head_codec as u8;
+        bytes[16..20].copy_from_slice(&self.head_stored.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.head_raw.to_le_bytes());
+        bytes[24..56].copy_from_slice(self.head_hash.as_bytes());
+        bytes[56..60].copy_from_slice(&self.node_bytes.to_le_bytes());
+        bytes
+    }
+
+    /// The reference to the head of blob `blob`, if it has one.
+    pub fn head(&self, blob: BlobId) -> Result<ChunkRef, HeaderError> {
+        if self.kind != BlobKind::Head {
+            return Err(HeaderError::NoHead);
+        }
+        Ok(ChunkRef {
+            hash: self.head_hash,
+            raw_len: self.head_raw,
+            at: Location {
+                blob,
+                offset: HEADER as u64,
+                stored_len: self.head_stored,
+                codec: self.head_codec,
+            },
+        })
+    }
+}
+
+/// A blob being built, from its end.
+#[derive(Debug, Default)]
+pub struct BlobBuilder {
+    /// Stored nodes, deepest first.
+    nodes: Vec<Vec<u8>>,
+    node_bytes: u64,
+    data: Vec<u8>,
+}
+
+impl BlobBuilder {
+    /// A blob with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long the blob would be if it were finished now, without padding.
+    pub fn len(&self) -> u64 {
+        HEADER as u64 + self.node_bytes + self.data.len() as u64
+    }
+
+    /// Whether nothing was put into it.
+    pub fn is_empty(&self) -> bool {
+        self.node_bytes == 0 && self.data.is_empty()
+    }
+
+    /// Appends stored bytes to the data; where they lie.
+    pub fn push_data(&mut self, stored: &[u8]) -> Place {
+        let at = self.data.len() as i64;
+        self.data.extend_from_slice(stored);
+        Place::Here(at)
+    }
+
+    /// Where the stored bytes of the next node will end: what its encoder
+    /// needs to know.
+    pub fn next_node_end(&self) -> i64 {
+        -(self.node_bytes as i64)
+    }
+
+    /// Puts a node before those that are there. `raw` must have been encoded
+    /// with [`BlobBuilder::next_node_end`].
+    pub fn push_node(&mut self, raw: &[u8]) -> PlacedChunk {
+        let sealed = seal(raw, NODE_LEVEL);
+        self.node_bytes += sealed.bytes.len() as u64;
+        let chunk = PlacedChunk {
+            hash: ChunkHash::of(raw),
+            raw_len: raw.len() as u32,
+            stored_len: sealed.bytes.len() as u32,
+            codec: sealed.codec,
+            place: Place::Here(self.next_node_end()),
+        };
+        self.nodes.push(sealed.bytes);
+        chunk
+    }
+
+    /// Offset from the start of the finished blob of what lies at `here`
+    /// (as in [`Place::Here`]).
+    pub fn offset(&self, here: i64) -> u64 {
+        (HEADER as u64 + self.node_bytes).saturating_add_signed(here)
+    }
+
+    /// The bytes of a blob without a head.
+    pub fn finish(self) -> Vec<u8> {
+        let kind = match self.nodes.is_empty() {
+            true => BlobKind::Data,
+            false => BlobKind::Nodes,
+        };
+        let header = Header {
+            kind,
+            head_codec: Codec::Raw,
+            head_stored: 0,
+            head_raw: 0,
+            head_hash: ChunkHash::from_bytes([0; 32]),
+            node_bytes: self.node_bytes as u32,
+        };
+        self.assemble(header)
+    }
+
+    /// The bytes of a blob whose head, the node pushed last, is `head`.
+    pub fn finish_with_head(self, head: &PlacedChunk) -> Vec<u8> {
+        let header = Header {
+            kind: BlobKind::Head,
+            head_codec: head.codec,
+            head_stored: head.stored_len,
+            head_raw: head.raw_len,
+            head_hash: head.hash,
+            node_bytes: self.node_bytes as u32,
+        };
+        let mut bytes = self.assemble(header);
+        bytes.resize(bytes.len().max(MIN_BLOB as usize), 0);
+        bytes
+    }
+
+    fn assemble(self, header: Header) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len() as usize);
+        bytes.extend_from_slice(&header.encode());
+        for node in self.nodes.iter().rev() {
+            bytes.extend_from_slice(node);
+        }
+        bytes.extend_from_slice(&self.data);
+        bytes
+    }
+}

@@ -1,0 +1,418 @@
+//! A directory node: names, kinds, sizes, and where content lies.
+//!
+//! Entries are sorted by name and each knows how many nodes its subtree holds.
+//! That gives every file of a snapshot a number without any table: its place
+//! in a walk that visits a directory, then its entries in order (preorder).
+//! [`Entry::offset`] is that place relative to the directory.
+
+use bytes::Bytes;
+
+use super::error::MalformedNode;
+use super::table::{self, Origin, PlacedChunk};
+use super::wire::{Reader, Write};
+use crate::chunk::ChunkRef;
+
+/// Longest name of an entry, in bytes; the kernel's own limit.
+pub const MAX_NAME: usize = 255;
+/// Longest target of a symlink, in bytes; one less than the kernel's `PATH_MAX`.
+pub const MAX_TARGET: usize = 4095;
+/// Most bytes of content a directory node carries for one file.
+///
+/// A parse bound. What a publisher puts there is its own choice, well below.
+pub const MAX_INLINE: usize = 4096;
+/// Most nodes a snapshot holds. Keeps sums of hostile counts far from
+/// overflow, and leaves 24 bits of an inode number for other uses.
+pub const MAX_NODES: u64 = 1 << 40;
+
+const MAGIC: u8 = b'D';
+const VERSION: u8 = 1;
+/// Least bytes an entry takes: a name of one byte, a kind, a size.
+const LEAST_ENTRY: usize = 4;
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Whether it may be executed.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Symlink,
+    /// A directory.
+    Directory,
+    /// A commit of another repository; shown as an empty directory.
+    Submodule,
+}
+
+impl Kind {
+    fn number(self) -> u8 {
+        match self {
+            Kind::File { executable: false } => 0,
+            Kind::File { executable: true } => 1,
+            Kind::Symlink => 2,
+            Kind::Directory => 3,
+            Kind::Submodule => 4,
+        }
+    }
+}
+
+/// Where the content of an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// In the directory itself: a small file, a symlink's target, a
+    /// submodule's commit ID.
+    Inline(Bytes),
+    /// The concatenation of `count` chunks of the directory's table.
+    Chunks {
+        /// Index of the first.
+        first: u32,
+        /// How many; zero for an empty file.
+        count: u32,
+    },
+    /// As [`super::ChunkList`], itself chunk `index` of the directory's table.
+    List {
+        /// Index of the list.
+        index: u32,
+    },
+    /// A directory node, chunk `index` of the table.
+    Directory {
+        /// Index of the node.
+        index: u32,
+        /// How many nodes it holds, itself included.
+        nodes: u64,
+    },
+}
+
+/// One entry of a [`Directory`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name: 1 to 255 bytes, no `/`, no NUL, not `.`, `..` or `.git`.
+    pub name: Bytes,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of content; of a directory, the sum over the files in it.
+    pub size: u64,
+    /// Its number minus that of its directory.
+    pub offset: u64,
+    /// Where its content is.
+    pub content: Content,
+}
+
+impl Entry {
+    /// How many nodes its subtree holds, itself included.
+    pub fn nodes(&self) -> u64 {
+        match self.content {
+            Content::Directory { nodes, .. } => nodes,
+            _ => 1,
+        }
+    }
+}
+
+/// A verified, well-formed directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    entries: Vec<Entry>,
+    chunks: Vec<ChunkRef>,
+    nodes: u64,
+}
+
+impl Directory {
+    /// Its entries, sorted by name.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The chunks its entries refer to: subdirectories first, then content in
+    /// the order of the entries, so that neighbours in the table are
+    /// neighbours in a blob.
+    pub fn chunks(&self) -> &[ChunkRef] {
+        &self.chunks
+    }
+
+    /// How many nodes its subtree holds, itself included.
+    pub fn nodes(&self) -> u64 {
+        self.nodes
+    }
+
+    /// The entry called `name`, by binary search.
+    pub fn find(&self, name: &[u8]) -> Option<usize> {
+        self.entries
+            .binary_search_by(|entry| entry.name[..].cmp(name))
+            .ok()
+    }
+
+    /// The entry whose subtree holds the node at `offset` from this directory.
+    pub fn holding(&self, offset: u64) -> Option<usize> {
+        if offset == 0 || offset >= self.nodes {
+            return None;
+        }
+        self.entries
+            .partition_point(|entry| entry.offset <= offset)
+            .checked_sub(1)
+    }
+
+    /// About how many bytes it occupies in memory.
+    pub fn weight(&self) -> u64 {
+        let names: usize = self.entries.iter().map(|entry| entry.name.len()).sum();
+        (names
+            + self.entries.len() * size_of::<Entry>()
+            + self.chunks.len() * size_of::<ChunkRef>()
+            + size_of::<Self>()) as u64
+    }
+
+    /// Reads the node that `reference` leads to.
+    ///
+    /// # Errors
+    /// When the bytes are anything but the one encoding of a valid directory.
+    pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
+        let mut reader = Reader::new(raw);
+        kind_and_version(&mut reader, MAGIC, VERSION, "directory")?;
+        let chunks = table::read(&mut reader, Origin::of(reference))?;
+        let count = reader.count(LEAST_ENTRY)?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(count);
+        let mut nodes = 1u64;
+        for _ in 0..count {
+            let entry = read_entry(&mut reader, raw, &chunks, nodes)?;
+            if entries.last().is_some_and(|last| last.name >= entry.name) {
+                return Err(MalformedNode::Order(lossy(&entry.name)));
+            }
+            nodes += entry.nodes();
+            if nodes > MAX_NODES {
+                return Err(MalformedNode::Sum("counts of nodes"));
+            }
+            entries.push(entry);
+        }
+        reader.finish()?;
+        Ok(Directory {
+            entries,
+            chunks,
+            nodes,
+        })
+    }
+}
+
+fn read_entry(
+    reader: &mut Reader<'_>,
+    raw: &Bytes,
+    chunks: &[ChunkRef],
+    offset: u64,
+) -> Result<Entry, MalformedNode> {
+    let name = slice(reader, raw, MAX_NAME)?;
+    check_name(&name)?;
+    let kind = match reader.byte()? {
+        0 => Kind::File { executable: false },
+        1 => Kind::File { executable: true },
+        2 => Kind::Symlink,
+        3 => Kind::Directory,
+        4 => Kind::Submodule,
+        _ => return Err(MalformedNode::Sum("kinds of entries")),
+    };
+    let (size, content) = match kind {
+        Kind::Directory => {
+            let size = reader.uint()?;
+            let index = known_index(reader.uint()?, chunks)?;
+            let nodes = reader.uint()?;
+            if nodes == 0 || nodes > MAX_NODES {
+                return Err(MalformedNode::Sum("counts of nodes"));
+            }
+            (size, Content::Directory { index, nodes })
+        }
+        Kind::Symlink => {
+            let target = slice(reader, raw, MAX_TARGET)?;
+            if target.is_empty() || target.contains(&0) {
+                return Err(MalformedNode::Name(lossy(&target)));
+            }
+            (target.len() as u64, Content::Inline(target))
+        }
+        Kind::Submodule => (0, Content::Inline(slice(reader, raw, 32)?)),
+        Kind::File { .. } => {
+            let size = reader.uint()?;
+            (size, read_file(reader, raw, chunks, size)?)
+        }
+    };
+    Ok(Entry {
+        name,
+        kind,
+        size,
+        offset,
+        content,
+    })
+}
+
+fn read_file(
+    reader: &mut Reader<'_>,
+    raw: &Bytes,
+    chunks: &[ChunkRef],
+    size: u64,
+) -> Result<Content, MalformedNode> {
+    // 0: inline, 1: a list node, n: n-2 chunks of the table.
+    match reader.uint()? {
+        0 => {
+            let content = slice(reader, raw, MAX_INLINE)?;
+            if content.len() as u64 != size {
+                return Err(MalformedNode::Sum("sizes of a file"));
+            }
+            Ok(Content::Inline(content))
+        }
+        1 => {
+            let index = known_index(reader.uint()?, chunks)?;
+            Ok(Content::List { index })
+        }
+        tag => {
+            let count = tag - 2;
+            let first = if count == 0 { 0 } else { reader.uint()? };
+            let run = usize::try_from(first)
+                .ok()
+                .zip(usize::try_from(count).ok())
+                .and_then(|(first, count)| chunks.get(first..first.checked_add(count)?))
+                .ok_or(MalformedNode::Index(first))?;
+            let total: u64 = run.iter().map(|chunk| u64::from(chunk.raw_len)).sum();
+            if total != size {
+                return Err(MalformedNode::Sum("sizes of a file"));
+            }
+            Ok(Content::Chunks {
+                first: first as u32,
+                count: count as u32,
+            })
+        }
+    }
+}
+
+pub(super) fn kind_and_version(
+    reader: &mut Reader<'_>,
+    magic: u8,
+    version: u8,
+    expected: &'static str,
+) -> Result<(), MalformedNode> {
+    let found = reader.byte()?;
+    if found != magic {
+        return Err(MalformedNode::Kind { expected, found });
+    }
+    match reader.byte()? {
+        found if found == version => Ok(()),
+        found => Err(MalformedNode::Version(found)),
+    }
+}
+
+fn slice(reader: &mut Reader<'_>, raw: &Bytes, most: usize) -> Result<Bytes, MalformedNode> {
+    let taken = reader.bytes(most)?;
+    Ok(raw.slice_ref(taken))
+}
+
+fn known_index(index: u64, chunks: &[ChunkRef]) -> Result<u32, MalformedNode> {
+    match u32::try_from(index) {
+        Ok(known) if (known as usize) < chunks.len() => Ok(known),
+        _ => Err(MalformedNode::Index(index)),
+    }
+}
+
+/// Refuses names that could lead out of the mount or make tools run what a
+/// stranger wrote: git executes what a `.git/config` in a folder tells it to.
+pub fn check_name(name: &[u8]) -> Result<(), MalformedNode> {
+    let bad = name.is_empty()
+        || name.len() > MAX_NAME
+        || name == b"."
+        || name == b".."
+        || name.eq_ignore_ascii_case(b".git")
+        || name.iter().any(|&byte| byte == b'/' || byte == 0);
+    if bad {
+        return Err(MalformedNode::Name(lossy(name)));
+    }
+    Ok(())
+}
+
+fn lossy(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[..name.len().min(MAX_NAME)])
+        .escape_debug()
+        .collect()
+}
+
+/// What one entry of a directory will be, as the one who writes it knows it.
+#[derive(Clone, Debug)]
+pub struct PlannedEntry {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of content.
+    pub size: u64,
+    /// Where its content is.
+    pub content: PlannedContent,
+}
+
+/// Content of a [`PlannedEntry`].
+#[derive(Clone, Debug)]
+pub enum PlannedContent {
+    /// In the directory itself.
+    Inline(Vec<u8>),
+    /// These chunks, one after the other.
+    Chunks(Vec<PlacedChunk>),
+    /// A chunk list.
+    List(PlacedChunk),
+    /// A directory node.
+    Directory {
+        /// The node.
+        node: PlacedChunk,
+        /// How many nodes it holds, itself included.
+        nodes: u64,
+    },
+}
+
+/// Writes the directory node of these entries, sorted by name, whose stored
+/// bytes will end at `end` (as in [`super::Place::Here`]).
+pub fn encode(entries: &[PlannedEntry], end: i64) -> Vec<u8> {
+    let is_directory = |entry: &&PlannedEntry| entry.kind == Kind::Directory;
+    let mut chunks: Vec<PlacedChunk> = Vec::new();
+    for entry in entries.iter().filter(is_directory) {
+        if let PlannedContent::Directory { node, .. } = entry.content {
+            chunks.push(node);
+        }
+    }
+    let mut next_directory = 0u64;
+    let mut next_content = chunks.len() as u64;
+    for entry in entries {
+        match &entry.content {
+            PlannedContent::Chunks(run) => chunks.extend_from_slice(run),
+            PlannedContent::List(list) => chunks.push(*list),
+            PlannedContent::Inline(_) | PlannedContent::Directory { .. } => {}
+        }
+    }
+    let mut out = vec![MAGIC, VERSION];
+    table::write(&mut out, &chunks, end);
+    out.uint(entries.len() as u64);
+    for entry in entries {
+        out.string(&entry.name);
+        out.push(entry.kind.number());
+        let is_file = matches!(entry.kind, Kind::File { .. });
+        if is_file || entry.kind == Kind::Directory {
+            out.uint(entry.size);
+        }
+        match &entry.content {
+            PlannedContent::Inline(bytes) => {
+                if is_file {
+                    out.uint(0);
+                }
+                out.string(bytes);
+            }
+            PlannedContent::List(_) => {
+                out.uint(1);
+                out.uint(next_content);
+                next_content += 1;
+            }
+            PlannedContent::Chunks(run) => {
+                out.uint(run.len() as u64 + 2);
+                if !run.is_empty() {
+                    out.uint(next_content);
+                }
+                next_content += run.len() as u64;
+            }
+            PlannedContent::Directory { nodes, .. } => {
+                out.uint(next_directory);
+                next_directory += 1;
+                out.uint(*nodes);
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,390 @@
+//! The head of a repository: its commits, branches and tags, and where the
+//! rest of what git knew is kept.
+//!
+//! The hash of a head is what `?root=` in an address holds: everything else is
+//! reached from it by hashes. A head is immutable; moving a branch makes a new
+//! head in a new blob.
+
+use bytes::Bytes;
+
+use super::directory::{MAX_NODES, kind_and_version};
+use super::error::MalformedNode;
+use super::table::{self, Origin, PlacedChunk};
+use super::wire::{Reader, Write};
+use crate::chunk::{BlobId, ChunkRef};
+
+const MAGIC: u8 = b'H';
+const VERSION: u8 = 1;
+
+/// Longest branch or tag name, in bytes.
+pub const MAX_REF_NAME: usize = 1024;
+/// Longest commit message kept in a head, in bytes; the raw commit is kept
+/// whole beside it.
+pub const MAX_MESSAGE: usize = 16 << 10;
+const MAX_PERSON: usize = 4096;
+const MAX_ID: usize = 32;
+
+/// The ID git gave a commit (20 or 32 bytes), or none for a plain folder.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct GitId(pub Vec<u8>);
+
+impl std::fmt::Display for GitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Who did something, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Signature {
+    /// `Name <email>`, as bytes because git does not ask for UTF-8.
+    pub person: Bytes,
+    /// Seconds since 1970, UTC.
+    pub seconds: i64,
+    /// Minutes east of UTC.
+    pub offset_minutes: i32,
+}
+
+/// A commit whose tree can be mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its ID in git; empty for a plain folder.
+    pub id: GitId,
+    /// Its root directory.
+    pub root: ChunkRef,
+    /// Nodes in the tree, the root included.
+    pub nodes: u64,
+    /// Bytes of content in the tree.
+    pub bytes: u64,
+    /// Who wrote the change.
+    pub author: Signature,
+    /// Who made the commit.
+    pub committer: Signature,
+    /// What it says, cut at [`MAX_MESSAGE`].
+    pub message: Bytes,
+    /// IDs of its parents in git.
+    pub parents: Vec<GitId>,
+}
+
+/// Whether a ref moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RefKind {
+    /// It moves.
+    Branch,
+    /// It stays.
+    Tag,
+}
+
+/// A branch or tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ref {
+    /// Branch or tag.
+    pub kind: RefKind,
+    /// Its name without `refs/heads/` or `refs/tags/`.
+    pub name: Bytes,
+    /// Which of the head's commits it points at.
+    pub commit: usize,
+}
+
+/// What is kept beside the trees and never fetched by `ls` and `cat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttachmentKind {
+    /// Raw git commit objects: see `super::git`.
+    GitCommits,
+    /// Git IDs of the nodes of directories: see `super::git`.
+    GitIds,
+    /// Something a newer program wrote and an older one may pass over.
+    Other(u64),
+}
+
+impl AttachmentKind {
+    fn number(self) -> u64 {
+        match self {
+            AttachmentKind::GitCommits => 1,
+            AttachmentKind::GitIds => 2,
+            AttachmentKind::Other(number) => number,
+        }
+    }
+}
+
+/// A stream of bytes kept beside the trees, in chunks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment<C = ChunkRef> {
+    /// What it is.
+    pub kind: AttachmentKind,
+    /// Its chunks in order.
+    pub chunks: Vec<C>,
+}
+
+/// A verified, well-formed head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The branch a mount shows unless told otherwise; empty for a plain folder.
+    pub default_branch: Bytes,
+    /// Commits whose trees it holds; the first is the default branch's.
+    pub commits: Vec<Commit>,
+    /// Branches and tags, sorted by kind and name.
+    pub refs: Vec<Ref>,
+    /// What else is kept.
+    pub attachments: Vec<Attachment>,
+    /// Every other blob that something in it refers to.
+    pub blobs: Vec<BlobId>,
+}
+
+impl Head {
+    /// Finds a branch, a tag, or a commit by its full or abbreviated (at least
+    /// four digits) ID.
+    pub fn resolve(&self, name: &str) -> Option<usize> {
+        let named = |kind| {
+            self.refs
+                .iter()
+                .find(|r| r.kind == kind && r.name == name.as_bytes())
+                .map(|r| r.commit)
+        };
+        named(RefKind::Branch)
+            .or_else(|| named(RefKind::Tag))
+            .or_else(|| {
+                let hex = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit());
+                let mut with_prefix = (0..self.commits.len()).filter(|&i| {
+                    let id = self.commits[i].id.to_string();
+                    hex && id.starts_with(&name.to_ascii_lowercase())
+                });
+                with_prefix.next().filter(|_| with_prefix.next().is_none())
+            })
+    }
+
+    /// Names of branches and tags, for a message.
+    pub fn ref_names(&self) -> String {
+        let names: Vec<_> = (self.refs.iter())
+            .take(20)
+            .map(|r| String::from_utf8_lossy(&r.name).into_owned())
+            .collect();
+        match names.is_empty() {
+            true => "none (a plain folder)".into(),
+            false => names.join(", "),
+        }
+    }
+
+    /// Reads the head that `reference` leads to.
+    ///
+    /// # Errors
+    /// When the bytes are not a valid head.
+    pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
+        let mut reader = Reader::new(raw);
+        kind_and_version(&mut reader, MAGIC, VERSION, "repository head")?;
+        let chunks = table::read(&mut reader, Origin::of(reference))?;
+        let default_branch = Bytes::copy_from_slice(reader.bytes(MAX_REF_NAME)?);
+        let commits = (0..reader.count(16)?)
+            .map(|_| read_commit(&mut reader, &chunks))
+            .collect::<Result<Vec<_>, _>>()?;
+        if commits.is_empty() {
+            return Err(MalformedNode::Sum("commits (there is none)"));
+        }
+        let refs = (0..reader.count(3)?)
+            .map(|_| read_ref(&mut reader, commits.len()))
+            .collect::<Result<Vec<_>, _>>()?;
+        if refs
+            .windows(2)
+            .any(|w| (w[0].kind, &w[0].name) >= (w[1].kind, &w[1].name))
+        {
+            return Err(MalformedNode::Order("of a branch or tag".into()));
+        }
+        let attachments = (0..reader.count(3)?)
+            .map(|_| read_attachment(&mut reader, &chunks))
+            .collect::<Result<Vec<_>, _>>()?;
+        let blobs = (0..reader.count(32)?)
+            .map(|_| reader.array().map(BlobId::from_bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        reader.finish()?;
+        Ok(Head {
+            default_branch,
+            commits,
+            refs,
+            attachments,
+            blobs,
+        })
+    }
+}
+
+fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, MalformedNode> {
+    let id = GitId(reader.bytes(MAX_ID)?.to_vec());
+    let root = reader.uint()?;
+    let root = *usize::try_from(root)
+        .ok()
+        .and_then(|index| chunks.get(index))
+        .ok_or(MalformedNode::Index(root))?;
+    let nodes = reader.uint()?;
+    if nodes == 0 || nodes > MAX_NODES {
+        return Err(MalformedNode::Sum("counts of nodes"));
+    }
+    let bytes = reader.uint()?;
+    let author = read_signature(reader)?;
+    let committer = read_signature(reader)?;
+    let message = Bytes::copy_from_slice(reader.bytes(MAX_MESSAGE)?);
+    let parents = (0..reader.count(1)?)
+        .map(|_| Ok(GitId(reader.bytes(MAX_ID)?.to_vec())))
+        .collect::<Result<_, MalformedNode>>()?;
+    Ok(Commit {
+        id,
+        root,
+        nodes,
+        bytes,
+        author,
+        committer,
+        message,
+        parents,
+    })
+}
+
+fn read_signature(reader: &mut Reader<'_>) -> Result<Signature, MalformedNode> {
+    Ok(Signature {
+        person: Bytes::copy_from_slice(reader.bytes(MAX_PERSON)?),
+        seconds: reader.sint()?,
+        offset_minutes: i32::try_from(reader.sint()?).map_err(|_| MalformedNode::Integer)?,
+    })
+}
+
+fn read_ref(reader: &mut Reader<'_>, commits: usize) -> Result<Ref, MalformedNode> {
+    let kind = match reader.byte()? {
+        1 => RefKind::Branch,
+        2 => RefKind::Tag,
+        _ => return Err(MalformedNode::Sum("kinds of refs")),
+    };
+    let name = Bytes::copy_from_slice(reader.bytes(MAX_REF_NAME)?);
+    check_ref_name(&name)?;
+    let commit = reader.uint()?;
+    match usize::try_from(commit) {
+        Ok(commit) if commit < commits => Ok(Ref { kind, name, commit }),
+        _ => Err(MalformedNode::Index(commit)),
+    }
+}
+
+/// Refuses names that could not be folders under `.walgit/branches/`: git
+/// forbids them too.
+fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
+    name.split(|&byte| byte == b'/')
+        .try_for_each(super::directory::check_name)
+}
+
+fn read_attachment(
+    reader: &mut Reader<'_>,
+    chunks: &[ChunkRef],
+) -> Result<Attachment, MalformedNode> {
+    let kind = match reader.uint()? {
+        1 => AttachmentKind::GitCommits,
+        2 => AttachmentKind::GitIds,
+        other => AttachmentKind::Other(other),
+    };
+    let first = reader.uint()?;
+    let count = reader.uint()?;
+    let run = usize::try_from(first)
+        .ok()
+        .zip(usize::try_from(count).ok())
+        .and_then(|(first, count)| chunks.get(first..first.checked_add(count)?))
+        .ok_or(MalformedNode::Index(first))?;
+    Ok(Attachment {
+        kind,
+        chunks: run.to_vec(),
+    })
+}
+
+/// A head as the one who writes it knows it: commits with the places of their
+/// roots, attachments with the places of their chunks.
+#[derive(Clone, Debug, Default)]
+pub struct PlannedHead {
+    /// See [`Head::default_branch`].
+    pub default_branch: Vec<u8>,
+    /// See [`Head::commits`].
+    pub commits: Vec<PlannedCommit>,
+    /// See [`Head::refs`]; sorted when written.
+    pub refs: Vec<Ref>,
+    /// See [`Head::attachments`].
+    pub attachments: Vec<Attachment<PlacedChunk>>,
+    /// See [`Head::blobs`]; sorted when written.
+    pub blobs: Vec<BlobId>,
+}
+
+/// A commit of a [`PlannedHead`].
+#[derive(Clone, Debug)]
+pub struct PlannedCommit {
+    /// See [`Commit::id`].
+    pub id: GitId,
+    /// See [`Commit::root`].
+    pub root: PlacedChunk,
+    /// See [`Commit::nodes`].
+    pub nodes: u64,
+    /// See [`Commit::bytes`].
+    pub bytes: u64,
+    /// See [`Commit::author`].
+    pub author: Signature,
+    /// See [`Commit::committer`].
+    pub committer: Signature,
+    /// See [`Commit::message`]; cut when written.
+    pub message: Vec<u8>,
+    /// See [`Commit::parents`].
+    pub parents: Vec<GitId>,
+}
+
+impl PlannedHead {
+    /// Writes the head; its stored bytes will end at `end` (as in
+    /// [`super::Place::Here`]).
+    pub fn encode(&self, end: i64) -> Vec<u8> {
+        let roots = self.commits.iter().map(|commit| commit.root);
+        let attached = self
+            .attachments
+            .iter()
+            .flat_map(|a| a.chunks.iter().copied());
+        let chunks: Vec<PlacedChunk> = roots.chain(attached).collect();
+        let mut out = vec![MAGIC, VERSION];
+        table::write(&mut out, &chunks, end);
+        out.string(&self.default_branch);
+        out.uint(self.commits.len() as u64);
+        for (index, commit) in self.commits.iter().enumerate() {
+            out.string(&commit.id.0);
+            out.uint(index as u64);
+            out.uint(commit.nodes);
+            out.uint(commit.bytes);
+            for signature in [&commit.author, &commit.committer] {
+                out.string(cut(&signature.person, MAX_PERSON));
+                out.sint(signature.seconds);
+                out.sint(i64::from(signature.offset_minutes));
+            }
+            out.string(cut(&commit.message, MAX_MESSAGE));
+            out.uint(commit.parents.len() as u64);
+            for parent in &commit.parents {
+                out.string(&parent.0);
+            }
+        }
+        let mut refs = self.refs.clone();
+        refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        out.uint(refs.len() as u64);
+        for r in &refs {
+            out.push(match r.kind {
+                RefKind::Branch => 1,
+                RefKind::Tag => 2,
+            });
+            out.string(&r.name);
+            out.uint(r.commit as u64);
+        }
+        out.uint(self.attachments.len() as u64);
+        let mut first = self.commits.len() as u64;
+        for attachment in &self.attachments {
+            out.uint(attachment.kind.number());
+            out.uint(first);
+            out.uint(attachment.chunks.len() as u64);
+            first += attachment.chunks.len() as u64;
+        }
+        let mut blobs = self.blobs.clone();
+        blobs.sort();
+        blobs.dedup();
+        out.uint(blobs.len() as u64);
+        for blob in &blobs {
+            out.extend_from_slice(blob.as_bytes());
+        }
+        out
+    }
+}
+
+fn cut(bytes: &[u8], most: usize) -> &[u8] {
+    &bytes[..bytes.len().min(most)]
+}

@@ -1,0 +1,455 @@
+//! From an address to a [`Repository`], and decoded nodes kept in memory.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+
+use super::blob::{Header, MIN_BLOB};
+use super::{ChunkList, Content, Directory, Head, RepoError, Snapshot};
+use crate::cache::{Cache, Space};
+use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
+use crate::walrus::{BlobStore, Rejected, StoreError, blob_id};
+
+/// Settings of a [`Loader`].
+#[derive(Clone, Debug)]
+pub struct LoaderConfig {
+    /// Bytes of decoded directories and lists kept in memory.
+    pub decoded_bytes: u64,
+    /// Stored bytes of neighbouring nodes that a fetched node brings along.
+    ///
+    /// Half a round trip of 50 ms at 20 Mbit/s: bytes that cost little beside
+    /// asking again for the next directory.
+    pub node_window: u64,
+}
+
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        LoaderConfig {
+            decoded_bytes: 24 << 20,
+            node_window: 64 << 10,
+        }
+    }
+}
+
+/// Most plain bytes that are unpacked from a first read beyond what was asked
+/// for: bounds the work a hostile repository can cause at mount.
+const ABSORB: u64 = 8 << 20;
+
+/// A decoded node, known by its hash and by where it lies: the same bytes
+/// elsewhere refer to other places.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct NodeKey {
+    hash: ChunkHash,
+    blob: BlobId,
+    end: u64,
+}
+
+impl NodeKey {
+    fn of(reference: &ChunkRef) -> Self {
+        NodeKey {
+            hash: reference.hash,
+            blob: reference.at.blob,
+            end: reference.at.range().end(),
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Decoded {
+    Directory(Arc<Directory>),
+    List(Arc<ChunkList>),
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<NodeKey, Decoded> for ByBytes {
+    fn weight(&self, _: &NodeKey, node: &Decoded) -> u64 {
+        128 + match node {
+            Decoded::Directory(directory) => directory.weight(),
+            Decoded::List(list) => list.weight(),
+        }
+    }
+}
+
+/// Opens repositories and decodes their nodes; one a process, shared by all
+/// mounts.
+pub struct Loader {
+    cache: Arc<Cache>,
+    decoded: quick_cache::sync::Cache<NodeKey, Decoded, ByBytes>,
+    config: LoaderConfig,
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loader")
+            .field("decoded", &self.decoded.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loader {
+    /// A loader over this cache.
+    pub fn new(cache: Arc<Cache>, config: LoaderConfig) -> Arc<Self> {
+        // Capacity in items is only a hint for the hash table's first size.
+        let decoded = quick_cache::sync::Cache::with_weighter(1024, config.decoded_bytes, ByBytes);
+        Arc::new(Loader {
+            cache,
+            decoded,
+            config,
+        })
+    }
+
+    /// The cache below.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Opens the repository whose head starts blob `blob`.
+    ///
+    /// With `root`, one ranged read at most; without, the whole blob is read
+    /// and its ID recomputed, once, because nothing else tells whether the
+    /// head in it is the one its author published.
+    ///
+    /// # Errors
+    /// [`RepoError::NotARepository`] when the blob holds something else, or
+    /// what kept it from being read.
+    pub async fn open(
+        self: &Arc<Self>,
+        store: Arc<dyn BlobStore>,
+        blob: BlobId,
+        root: Option<ChunkHash>,
+    ) -> Result<Repository, RepoError> {
+        let (head, reference) = match self.known_head(blob, root) {
+            Some(known) => known,
+            None => self.fetch_head(&store, blob, root).await?,
+        };
+        Ok(Repository {
+            inner: Arc::new(Inner {
+                loader: self.clone(),
+                store,
+                blob,
+                reference,
+                head,
+            }),
+        })
+    }
+
+    /// The head as an earlier session left it in the cache.
+    fn known_head(&self, blob: BlobId, root: Option<ChunkHash>) -> Option<(Head, ChunkRef)> {
+        let record = self.cache.record(Space::Heads, &record_key(blob, root))?;
+        let reference = decode_reference(blob, &record)?;
+        let raw = self.cache.local(&reference)?;
+        Some((Head::decode(&raw, &reference).ok()?, reference))
+    }
+
+    async fn fetch_head(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        blob: BlobId,
+        root: Option<ChunkHash>,
+    ) -> Result<(Head, ChunkRef), RepoError> {
+        let range = root.map(|_| ByteRange::new(0, MIN_BLOB));
+        let mut found = None;
+        let mut not_ours = None;
+        let read = store
+            .read(blob, range, &mut |bytes: Bytes| {
+                let reference = match Header::decode(&bytes).and_then(|h| h.head(blob)) {
+                    Ok(reference) => reference,
+                    Err(why) => {
+                        not_ours = Some(why.to_string());
+                        return Err(Rejected::because(why));
+                    }
+                };
+                match root {
+                    Some(root) if root != reference.hash => {
+                        let why = format!(
+                            "its head hashes to {} where the address says {root}",
+                            reference.hash
+                        );
+                        not_ours = Some(why.clone());
+                        return Err(Rejected(why));
+                    }
+                    Some(_) => {}
+                    None => {
+                        let computed = blob_id::blob_id(&bytes);
+                        if computed.as_ref().ok() != Some(&blob) {
+                            return Err(Rejected::because("its content has another blob ID"));
+                        }
+                    }
+                }
+                not_ours = None;
+                found = Some((reference, bytes));
+                Ok(())
+            })
+            .await;
+        match read {
+            Ok(()) => {}
+            Err(StoreError::OutOfRange { .. }) => {
+                return Err(RepoError::NotARepository {
+                    blob,
+                    why: format!("it is shorter than {MIN_BLOB} bytes"),
+                });
+            }
+            Err(error) => {
+                return Err(match not_ours {
+                    Some(why) => RepoError::NotARepository { blob, why },
+                    None => error.into(),
+                });
+            }
+        }
+        let Some((reference, first)) = found else {
+            return Err(RepoError::NotARepository {
+                blob,
+                why: "nothing was read".into(),
+            });
+        };
+        // A head longer than the first read is fetched by itself.
+        let raw =
+            match stored_in(&first, &reference) {
+                Some(stored) => self.cache.insert(&reference, stored).map_err(|why| {
+                    RepoError::NotARepository {
+                        blob,
+                        why: why.to_string(),
+                    }
+                })?,
+                None => self.cache.get(store, &[reference], 0, 0).await?,
+            };
+        let head = Head::decode(&raw, &reference).map_err(|why| RepoError::Malformed {
+            what: "repository head",
+            hash: reference.hash,
+            why,
+        })?;
+        self.cache.set_record(
+            Space::Heads,
+            &record_key(blob, root),
+            &encode_reference(&reference),
+        );
+        self.absorb(&head, &first, blob);
+        Ok((head, reference))
+    }
+
+    /// Keeps what else came with the first read: directories breadth first,
+    /// and the content that lies between its bounds.
+    fn absorb(&self, head: &Head, first: &Bytes, blob: BlobId) {
+        let mut queue: VecDeque<ChunkRef> = head.commits.iter().map(|c| c.root).collect();
+        let mut seen: HashSet<ChunkHash> = HashSet::new();
+        let mut budget = ABSORB;
+        while let Some(reference) = queue.pop_front() {
+            let Some(raw) = self.absorb_chunk(&reference, first, blob, &mut seen, &mut budget)
+            else {
+                continue;
+            };
+            let Ok(directory) = Directory::decode(&raw, &reference) else {
+                continue;
+            };
+            for entry in directory.entries() {
+                match entry.content {
+                    Content::Directory { index, .. } => {
+                        queue.push_back(directory.chunks()[index as usize]);
+                    }
+                    Content::Chunks { first: at, count } => {
+                        for chunk in &directory.chunks()[at as usize..(at + count) as usize] {
+                            self.absorb_chunk(chunk, first, blob, &mut seen, &mut budget);
+                        }
+                    }
+                    Content::Inline(_) | Content::List { .. } => {}
+                }
+            }
+            self.keep(&reference, Decoded::Directory(Arc::new(directory)));
+        }
+    }
+
+    fn absorb_chunk(
+        &self,
+        reference: &ChunkRef,
+        first: &Bytes,
+        blob: BlobId,
+        seen: &mut HashSet<ChunkHash>,
+        budget: &mut u64,
+    ) -> Option<Bytes> {
+        if reference.at.blob != blob || !seen.insert(reference.hash) {
+            return None;
+        }
+        *budget = budget.checked_sub(u64::from(reference.raw_len))?;
+        let stored = stored_in(first, reference)?;
+        self.cache.insert(reference, stored).ok()
+    }
+
+    fn keep(&self, reference: &ChunkRef, node: Decoded) {
+        self.decoded.insert(NodeKey::of(reference), node);
+    }
+
+    /// The directory that `table[index]` leads to.
+    pub(super) async fn directory(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+    ) -> Result<Arc<Directory>, RepoError> {
+        let reference = &table[index];
+        if let Some(Decoded::Directory(known)) = self.decoded.get(&NodeKey::of(reference)) {
+            return Ok(known);
+        }
+        let raw = self.node(store, table, index).await?;
+        let directory = Directory::decode(&raw, reference).map_err(|why| RepoError::Malformed {
+            what: "directory",
+            hash: reference.hash,
+            why,
+        })?;
+        let directory = Arc::new(directory);
+        self.keep(reference, Decoded::Directory(directory.clone()));
+        Ok(directory)
+    }
+
+    /// The chunk list that `table[index]` leads to.
+    pub(super) async fn list(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+    ) -> Result<Arc<ChunkList>, RepoError> {
+        let reference = &table[index];
+        if let Some(Decoded::List(known)) = self.decoded.get(&NodeKey::of(reference)) {
+            return Ok(known);
+        }
+        let raw = self.node(store, table, index).await?;
+        let list = ChunkList::decode(&raw, reference).map_err(|why| RepoError::Malformed {
+            what: "chunk list",
+            hash: reference.hash,
+            why,
+        })?;
+        let list = Arc::new(list);
+        self.keep(reference, Decoded::List(list.clone()));
+        Ok(list)
+    }
+
+    async fn node(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+    ) -> Result<Bytes, RepoError> {
+        let window = self.config.node_window;
+        Ok(self.cache.get(store, table, index, window).await?)
+    }
+}
+
+/// The stored bytes of a chunk, where a read of the blob's start brought them.
+fn stored_in(first: &Bytes, reference: &ChunkRef) -> Option<Bytes> {
+    let range = reference.at.range();
+    let start = usize::try_from(range.start()).ok()?;
+    let end = usize::try_from(range.end()).ok()?;
+    (end <= first.len()).then(|| first.slice(start..end))
+}
+
+/// With and without a root are kept apart: who names a blob with a root of
+/// their own choosing must not decide what the bare ID shows.
+fn record_key(blob: BlobId, root: Option<ChunkHash>) -> Vec<u8> {
+    let mut key = blob.as_bytes().to_vec();
+    if let Some(root) = root {
+        key.extend_from_slice(root.as_bytes());
+    }
+    key
+}
+
+fn encode_reference(reference: &ChunkRef) -> Vec<u8> {
+    let mut record = vec![reference.at.codec as u8];
+    record.extend_from_slice(&reference.at.offset.to_le_bytes());
+    record.extend_from_slice(&reference.at.stored_len.to_le_bytes());
+    record.extend_from_slice(&reference.raw_len.to_le_bytes());
+    record.extend_from_slice(reference.hash.as_bytes());
+    record
+}
+
+fn decode_reference(blob: BlobId, record: &[u8]) -> Option<ChunkRef> {
+    let (codec, rest) = record.split_first()?;
+    let (offset, rest) = rest.split_first_chunk::<8>()?;
+    let (stored_len, rest) = rest.split_first_chunk::<4>()?;
+    let (raw_len, hash) = rest.split_first_chunk::<4>()?;
+    Some(ChunkRef {
+        hash: ChunkHash::from_bytes(hash.try_into().ok()?),
+        raw_len: u32::from_le_bytes(*raw_len),
+        at: Location {
+            blob,
+            offset: u64::from_le_bytes(*offset),
+            stored_len: u32::from_le_bytes(*stored_len),
+            codec: Codec::try_from(*codec).ok()?,
+        },
+    })
+}
+
+/// An opened repository: its head, and where its blobs are. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    loader: Arc<Loader>,
+    store: Arc<dyn BlobStore>,
+    blob: BlobId,
+    reference: ChunkRef,
+    head: Head,
+}
+
+impl Repository {
+    /// The head.
+    pub fn head(&self) -> &Head {
+        &self.inner.head
+    }
+
+    /// The blob that starts with the head.
+    pub fn blob(&self) -> BlobId {
+        self.inner.blob
+    }
+
+    /// The hash of the head: the `root` of a verifiable address.
+    pub fn root(&self) -> ChunkHash {
+        self.inner.reference.hash
+    }
+
+    /// Where its blobs are stored.
+    pub fn store(&self) -> &Arc<dyn BlobStore> {
+        &self.inner.store
+    }
+
+    /// Who decodes its nodes.
+    pub fn loader(&self) -> &Arc<Loader> {
+        &self.inner.loader
+    }
+
+    /// The tree of commit number `commit` of the head.
+    ///
+    /// # Errors
+    /// [`RepoError::NoRef`] where the head has fewer.
+    pub fn snapshot(&self, commit: usize) -> Result<Snapshot, RepoError> {
+        match commit < self.head().commits.len() {
+            true => Ok(Snapshot::new(self.clone(), commit)),
+            false => Err(self.no_ref(&commit.to_string())),
+        }
+    }
+
+    /// The tree of a branch, a tag or a commit; of the default branch for `None`.
+    ///
+    /// # Errors
+    /// [`RepoError::NoRef`], naming what there is.
+    pub fn snapshot_of(&self, name: Option<&str>) -> Result<Snapshot, RepoError> {
+        let commit = match name {
+            None => 0,
+            Some(name) => (self.head().resolve(name)).ok_or_else(|| self.no_ref(name))?,
+        };
+        self.snapshot(commit)
+    }
+
+    fn no_ref(&self, name: &str) -> RepoError {
+        RepoError::NoRef {
+            name: name.into(),
+            known: self.head().ref_names(),
+        }
+    }
+}

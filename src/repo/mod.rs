@@ -1,0 +1,47 @@
+//! A repository as data: addresses, refs, commits, directories, chunk lists;
+//! the format's encoder and decoder; and [`Snapshot`], the one way to read.
+//!
+//! A published repository is a Merkle DAG. At its top stands a [`Head`]
+//! (commits, branches, tags); a commit leads to a root [`Directory`],
+//! directories lead to directories and to chunks of content. Every reference
+//! carries the BLAKE3-256 of what it points at, so whoever knows the hash of
+//! the head can verify every byte below it, no matter who serves it. Byte
+//! layouts are told in `contrib/FORMAT.md`.
+//!
+//! Reading goes through three types:
+//! - [`Loader`], one a process: decoded directories and lists, kept in memory
+//!   within a budget, over the [`crate::cache::Cache`] of chunks;
+//! - [`Repository`], one an address: the head, and where its blobs are stored;
+//! - [`Snapshot`], one a commit: nodes by number or by name, and their content.
+//!
+//! A node's number ([`NodeIndex`]) is its place in a preorder walk of the
+//! tree, so no table of numbers exists: [`Snapshot::node`] finds a node by
+//! walking down from the root, a binary search in each directory.
+//!
+//! All reading is `async` and completes at its first poll when everything
+//! needed is in memory or on disk; the driver relies on that to answer hits on
+//! the thread that asked.
+//!
+//! May touch: `cache`, `walrus`, `chunk`.
+
+mod address;
+pub mod blob;
+pub mod directory;
+mod error;
+pub mod git;
+pub mod head;
+pub mod list;
+mod loader;
+pub mod refs;
+mod snapshot;
+mod table;
+mod wire;
+
+pub use address::{Address, ParseAddressError};
+pub use directory::{Content, Directory, Entry, Kind};
+pub use error::{MalformedNode, RepoError};
+pub use head::{Commit, Head, Ref, RefKind};
+pub use list::ChunkList;
+pub use loader::{Loader, LoaderConfig, Repository};
+pub use snapshot::{Node, NodeIndex, Snapshot};
+pub use table::{Place, PlacedChunk};

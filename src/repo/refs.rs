@@ -1,0 +1,252 @@
+//! Names of repositories in the local store: a small file each, replaced whole.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use super::Address;
+
+/// Longest name of a repository, in bytes. Percent-encoded it must still be a
+/// file name of at most 255 bytes.
+const MAX_LEN: usize = 80;
+/// What a file name shows as it is.
+const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// A name of a repository: letters, digits and `. _ - + @ /`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RefName(String);
+
+/// A text that is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a repository name; use letters, digits and . _ - + @ / (at most {MAX_LEN} bytes)"
+)]
+pub struct RefNameError(String);
+
+impl RefName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RefName {
+    type Err = RefNameError;
+
+    fn from_str(text: &str) -> Result<Self, RefNameError> {
+        let allowed = |c: char| c.is_alphanumeric() || "._-+@/".contains(c);
+        let part_ok = |part: &str| !part.is_empty() && !part.starts_with(['.', '-']);
+        let ok = text.len() <= MAX_LEN && text.chars().all(allowed) && text.split('/').all(part_ok);
+        match ok {
+            true => Ok(RefName(text.into())),
+            false => Err(RefNameError(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for RefName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedRef {
+    /// The address of the newest head, as text.
+    pub address: String,
+    /// When it was set, in seconds since 1970.
+    pub updated: u64,
+}
+
+/// The names of one network, in a directory.
+#[derive(Clone, Debug)]
+pub struct RefStore {
+    dir: PathBuf,
+}
+
+/// Why a name could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RefStoreError {
+    /// No such name.
+    #[error("no repository is called `{name}`; {known}")]
+    Unknown {
+        /// As asked for.
+        name: RefName,
+        /// What there is instead.
+        known: String,
+    },
+    /// The file is not one of ours.
+    #[error("{} is damaged ({why}); publish again, or remove it", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The disk failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl RefStore {
+    /// The names kept in `dir`, which need not exist yet.
+    pub fn new(dir: &Path) -> Self {
+        RefStore { dir: dir.into() }
+    }
+
+    fn file(&self, name: &RefName) -> PathBuf {
+        self.dir
+            .join(utf8_percent_encode(&name.0, FILE_NAME).to_string())
+    }
+
+    /// What `name` stands for, if anything.
+    pub fn get(&self, name: &RefName) -> Result<Option<NamedRef>, RefStoreError> {
+        let path = self.file(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes)
+                    .map(Some)
+                    .map_err(|error| RefStoreError::Damaged {
+                        path,
+                        why: error.to_string(),
+                    })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RefStoreError::Io { path, source }),
+        }
+    }
+
+    /// The address that `name` stands for.
+    ///
+    /// # Errors
+    /// [`RefStoreError::Unknown`], naming what there is.
+    pub fn resolve(&self, name: &RefName) -> Result<Address, RefStoreError> {
+        let Some(named) = self.get(name)? else {
+            let names: Vec<_> = self.list()?.into_iter().map(|(n, _)| n.0).collect();
+            let known = match names.is_empty() {
+                true => "nothing is published here yet (walgit-fs publish PATH --name NAME)".into(),
+                false => format!("there are: {}", names.join(", ")),
+            };
+            return Err(RefStoreError::Unknown {
+                name: name.clone(),
+                known,
+            });
+        };
+        named
+            .address
+            .parse()
+            .map_err(|error| RefStoreError::Damaged {
+                path: self.file(name),
+                why: format!("{error}"),
+            })
+    }
+
+    /// Makes `name` stand for `address`; the old value stays until the new one
+    /// is whole on disk.
+    pub fn set(&self, name: &RefName, address: &Address) -> Result<(), RefStoreError> {
+        let path = self.file(name);
+        let updated = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let named = NamedRef {
+            address: address.to_string(),
+            updated,
+        };
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.dir)?;
+            let mut file = tempfile::Builder::new()
+                .prefix(".tmp-")
+                .tempfile_in(&self.dir)?;
+            file.write_all(&serde_json::to_vec_pretty(&named)?)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|source| RefStoreError::Io {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Forgets `name`; whether it was there. The blobs stay.
+    pub fn remove(&self, name: &RefName) -> Result<bool, RefStoreError> {
+        let path = self.file(name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(RefStoreError::Io { path, source }),
+        }
+    }
+
+    /// All names, sorted. Damaged files are left out.
+    pub fn list(&self) -> Result<Vec<(RefName, NamedRef)>, RefStoreError> {
+        let entries = match std::fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(RefStoreError::Io {
+                    path: self.dir.clone(),
+                    source,
+                });
+            }
+        };
+        let mut names: Vec<_> = entries
+            .filter_map(|entry| {
+                let file = entry.ok()?.file_name();
+                let text = percent_decode_str(file.to_str()?).decode_utf8().ok()?;
+                let name: RefName = text.parse().ok()?;
+                let named = self.get(&name).ok()??;
+                Some((name, named))
+            })
+            .collect();
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::BlobId;
+
+    #[test]
+    fn a_name_stands_for_what_it_was_set_to_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = RefStore::new(&dir.path().join("refs"));
+        let name: RefName = "alice/ripgrep".parse().unwrap();
+        assert!(store.get(&name).unwrap().is_none());
+        for fill in [1, 2] {
+            let address = Address::Walrus {
+                blob: BlobId::from_bytes([fill; 32]),
+                root: None,
+            };
+            store.set(&name, &address).unwrap();
+            assert_eq!(store.resolve(&name).unwrap(), address);
+        }
+        assert_eq!(store.list().unwrap().len(), 1);
+        assert!(store.remove(&name).unwrap());
+        assert!(!store.remove(&name).unwrap());
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_known_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = RefStore::new(dir.path());
+        let address: Address = format!("walrus://{}", BlobId::from_bytes([3; 32]))
+            .parse()
+            .unwrap();
+        store.set(&"known".parse().unwrap(), &address).unwrap();
+        let error = store.resolve(&"other".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("known"), "{error}");
+    }
+}

@@ -1,0 +1,375 @@
+//! One commit's tree: nodes by number or by name, and their content.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::loader::Repository;
+use super::{ChunkList, Commit, Content, Directory, Kind, RepoError};
+use crate::chunk::{ByteRange, ChunkRef, Location};
+
+/// Deepest nesting of directories a reader follows. A path the kernel can name
+/// has at most half of its 4096 bytes as components.
+pub const MAX_DEPTH: usize = 2048;
+
+/// The number of a node: 1 for the root, then its place in a preorder walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeIndex(pub u64);
+
+impl NodeIndex {
+    /// The root directory.
+    pub const ROOT: NodeIndex = NodeIndex(1);
+}
+
+/// A file, directory, symlink or submodule of a [`Snapshot`].
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its number.
+    pub index: NodeIndex,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of content; of a directory, the sum over the files in it.
+    pub size: u64,
+    /// Where it was found.
+    place: Found,
+}
+
+#[derive(Clone, Debug)]
+enum Found {
+    /// It is the root.
+    Root(ChunkRef),
+    /// It is an entry of this directory.
+    In(Arc<Directory>, usize),
+}
+
+/// How a node's content is stored, for people to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In the node of its directory.
+    Inline,
+    /// In chunks that share packs.
+    Chunked,
+    /// In a Walrus blob of its own.
+    Walrus,
+}
+
+/// The tree of one commit. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    repository: Repository,
+    commit: usize,
+}
+
+impl Snapshot {
+    pub(super) fn new(repository: Repository, commit: usize) -> Self {
+        Snapshot { repository, commit }
+    }
+
+    /// The repository it is of.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The commit whose tree it is.
+    pub fn commit(&self) -> &Commit {
+        &self.repository.head().commits[self.commit]
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Node {
+        let commit = self.commit();
+        Node {
+            index: NodeIndex::ROOT,
+            kind: Kind::Directory,
+            size: commit.bytes,
+            place: Found::Root(commit.root),
+        }
+    }
+
+    /// The node with this number.
+    ///
+    /// # Errors
+    /// [`RepoError::NoNode`], or what kept a directory above it from being read.
+    pub async fn node(&self, index: NodeIndex) -> Result<Node, RepoError> {
+        let mut node = self.root();
+        for _ in 0..MAX_DEPTH {
+            if node.index == index {
+                return Ok(node);
+            }
+            let directory = self.directory(&node).await?;
+            let offset = index.0.wrapping_sub(node.index.0);
+            let entry = directory
+                .holding(offset)
+                .ok_or(RepoError::NoNode(index.0))?;
+            node = self.entry(&node, &directory, entry);
+        }
+        Err(RepoError::TooDeep(MAX_DEPTH))
+    }
+
+    /// The node called `name` in directory `parent`, if there is one.
+    pub async fn lookup(&self, parent: &Node, name: &[u8]) -> Result<Option<Node>, RepoError> {
+        let directory = self.directory(parent).await?;
+        Ok(directory
+            .find(name)
+            .map(|entry| self.entry(parent, &directory, entry)))
+    }
+
+    /// The node at this path from the root (components separated by `/`), if
+    /// there is one. Symlinks are not followed.
+    pub async fn walk(&self, path: &[u8]) -> Result<Option<Node>, RepoError> {
+        let mut node = self.root();
+        for name in path.split(|&byte| byte == b'/').filter(|n| !n.is_empty()) {
+            if node.kind != Kind::Directory {
+                return Ok(None);
+            }
+            match self.lookup(&node, name).await? {
+                Some(child) => node = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(node))
+    }
+
+    /// Entry number `entry` of `directory`, the content of `parent`.
+    pub fn entry(&self, parent: &Node, directory: &Arc<Directory>, entry: usize) -> Node {
+        let found = &directory.entries()[entry];
+        Node {
+            index: NodeIndex(parent.index.0 + found.offset),
+            kind: found.kind,
+            size: found.size,
+            place: Found::In(directory.clone(), entry),
+        }
+    }
+
+    /// The entries of a directory. A submodule has none.
+    ///
+    /// # Errors
+    /// [`RepoError::NotADirectory`]; [`RepoError::Subtree`] when it is not as
+    /// large as its parent says; or what kept it from being read.
+    pub async fn directory(&self, node: &Node) -> Result<Arc<Directory>, RepoError> {
+        let loader = self.repository.loader();
+        let (table, index, nodes) = match &node.place {
+            Found::Root(root) => (std::slice::from_ref(root), 0, self.commit().nodes),
+            Found::In(parent, entry) => match parent.entries()[*entry].content {
+                Content::Directory { index, nodes } => (parent.chunks(), index as usize, nodes),
+                _ => return Err(RepoError::NotADirectory),
+            },
+        };
+        let directory = loader
+            .directory(self.repository.store(), table, index)
+            .await?;
+        if directory.nodes() != nodes {
+            return Err(RepoError::Subtree {
+                hash: table[index].hash,
+                expected: nodes,
+                found: directory.nodes(),
+            });
+        }
+        Ok(directory)
+    }
+
+    /// The target of a symlink.
+    pub fn target(&self, node: &Node) -> Result<Bytes, RepoError> {
+        match (&node.place, node.kind) {
+            (Found::In(parent, entry), Kind::Symlink) => match &parent.entries()[*entry].content {
+                Content::Inline(target) => Ok(target.clone()),
+                _ => Err(RepoError::NotASymlink),
+            },
+            _ => Err(RepoError::NotASymlink),
+        }
+    }
+
+    /// The bytes of `range` of a file, cut at its end. A chunk that has to be
+    /// fetched brings its neighbours of up to `window` stored bytes along.
+    ///
+    /// # Errors
+    /// [`RepoError::IsADirectory`], or what kept a chunk from being read.
+    pub async fn read(
+        &self,
+        node: &Node,
+        range: ByteRange,
+        window: u64,
+    ) -> Result<Bytes, RepoError> {
+        let range = range.intersect(ByteRange::new(0, node.size));
+        let (parent, entry) = match (&node.place, node.kind) {
+            (Found::In(parent, entry), Kind::File { .. }) => (parent, &parent.entries()[*entry]),
+            _ => return Err(RepoError::IsADirectory),
+        };
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        match &entry.content {
+            Content::Inline(bytes) => Ok(bytes.slice(range.start() as usize..range.end() as usize)),
+            Content::Chunks { first, count } => {
+                let first = *first as usize;
+                let run = first..first + *count as usize;
+                let mut ends = Vec::with_capacity(run.len());
+                let mut end = 0u64;
+                for chunk in &parent.chunks()[run.clone()] {
+                    end += u64::from(chunk.raw_len);
+                    ends.push(end);
+                }
+                let mut pieces = Pieces::new(range);
+                for (i, &end) in ends.iter().enumerate() {
+                    let raw_len = u64::from(parent.chunks()[first + i].raw_len);
+                    let covers = ByteRange::new(end - raw_len, raw_len);
+                    if pieces.wants(covers) {
+                        let chunk = self.chunk(parent.chunks(), first + i, window).await?;
+                        pieces.push(covers, chunk);
+                    }
+                }
+                Ok(pieces.finish())
+            }
+            Content::List { index } => {
+                let list = self
+                    .list(parent.chunks(), *index as usize, node.size)
+                    .await?;
+                let mut pieces = Pieces::new(range);
+                self.read_list(list, &mut pieces, window).await?;
+                Ok(pieces.finish())
+            }
+            Content::Directory { .. } => Err(RepoError::IsADirectory),
+        }
+    }
+
+    /// Reads what `pieces` wants of the file that `list` covers, walking down
+    /// to its level-0 lists as far as the range needs.
+    async fn read_list(
+        &self,
+        list: Arc<ChunkList>,
+        pieces: &mut Pieces,
+        window: u64,
+    ) -> Result<(), RepoError> {
+        let mut at = pieces.range.start();
+        while at < pieces.range.end() {
+            let mut list = list.clone();
+            let mut base = 0u64;
+            while list.level() > 0 {
+                let Some((part, start)) = list.holding(at - base) else {
+                    return Ok(());
+                };
+                let covers = list.start(part + 1).saturating_sub(start);
+                let below = self.list(list.parts(), part, covers).await?;
+                if below.level() + 1 != list.level() {
+                    return Err(malformed_list(&list.parts()[part], "levels"));
+                }
+                base += start;
+                list = below;
+            }
+            let Some((mut part, mut start)) = list.holding(at - base) else {
+                return Ok(());
+            };
+            while part < list.parts().len() && base + start < pieces.range.end() {
+                let covers = ByteRange::new(base + start, u64::from(list.parts()[part].raw_len));
+                let chunk = self.chunk(list.parts(), part, window).await?;
+                pieces.push(covers, chunk);
+                start += covers.len();
+                part += 1;
+            }
+            at = base + start;
+        }
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        table: &[ChunkRef],
+        index: usize,
+        covers: u64,
+    ) -> Result<Arc<ChunkList>, RepoError> {
+        let loader = self.repository.loader();
+        let list = loader.list(self.repository.store(), table, index).await?;
+        if list.len() != covers {
+            return Err(malformed_list(&table[index], "sizes"));
+        }
+        Ok(list)
+    }
+
+    async fn chunk(
+        &self,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) -> Result<Bytes, RepoError> {
+        let cache = self.repository.loader().cache();
+        let store = self.repository.store();
+        Ok(cache.get(store, table, index, window).await?)
+    }
+
+    /// The chunks a node's content starts with, for people to look at: all of
+    /// a file of few chunks, the list of a larger one, the node of a directory.
+    pub fn chunks_of<'a>(&'a self, node: &'a Node) -> &'a [ChunkRef] {
+        match &node.place {
+            Found::Root(root) => std::slice::from_ref(root),
+            Found::In(parent, entry) => match parent.entries()[*entry].content {
+                Content::Inline(_) => &[],
+                Content::Chunks { first, count } => {
+                    &parent.chunks()[first as usize..(first + count) as usize]
+                }
+                Content::List { index } | Content::Directory { index, .. } => {
+                    std::slice::from_ref(&parent.chunks()[index as usize])
+                }
+            },
+        }
+    }
+
+    /// How a node's content is stored.
+    pub fn tier(&self, node: &Node) -> Tier {
+        // A chunk at offset 0 has no header of ours before it: its blob holds
+        // nothing but the file.
+        let plain = |chunk: &ChunkRef| {
+            let Location { offset, codec, .. } = chunk.at;
+            offset == 0 && codec == crate::chunk::Codec::Raw
+        };
+        match self.chunks_of(node) {
+            [] => Tier::Inline,
+            [first, ..] if plain(first) => Tier::Walrus,
+            _ => Tier::Chunked,
+        }
+    }
+}
+
+fn malformed_list(reference: &ChunkRef, what: &'static str) -> RepoError {
+    RepoError::Malformed {
+        what: "chunk list",
+        hash: reference.hash,
+        why: super::MalformedNode::Sum(what),
+    }
+}
+
+/// The pieces of a read, put together without a copy where one is all.
+struct Pieces {
+    range: ByteRange,
+    parts: Vec<Bytes>,
+}
+
+impl Pieces {
+    fn new(range: ByteRange) -> Self {
+        Pieces {
+            range,
+            parts: Vec::new(),
+        }
+    }
+
+    fn wants(&self, covers: ByteRange) -> bool {
+        !self.range.intersect(covers).is_empty()
+    }
+
+    fn push(&mut self, covers: ByteRange, chunk: Bytes) {
+        let part = self.range.intersect(covers);
+        let start = (part.start() - covers.start()) as usize;
+        self.parts
+            .push(chunk.slice(start..start + part.len() as usize));
+    }
+
+    fn finish(mut self) -> Bytes {
+        if self.parts.len() == 1 {
+            return self.parts.swap_remove(0);
+        }
+        let mut whole = BytesMut::with_capacity(self.parts.iter().map(Bytes::len).sum());
+        for part in &self.parts {
+            whole.extend_from_slice(part);
+        }
+        whole.freeze()
+    }
+}

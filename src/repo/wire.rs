@@ -1,0 +1,158 @@
+//! The primitives every node is written in: integers, byte strings, hashes.
+//!
+//! Integers are LEB128 in their shortest form only, so that one node has one
+//! encoding and therefore one hash. Reading never goes past the end, and no
+//! count is believed before as many bytes are there as it needs at least.
+
+use super::error::MalformedNode;
+
+/// Reads primitives off the front of a node's bytes.
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, at: 0 }
+    }
+
+    /// Offset of the next byte from the node's start.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], MalformedNode> {
+        let rest = &self.bytes[self.at..];
+        let taken = rest.get(..len).ok_or(MalformedNode::Truncated)?;
+        self.at += len;
+        Ok(taken)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedNode> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, MalformedNode> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(super) fn uint(&mut self) -> Result<u64, MalformedNode> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            if shift == 63 && part > 1 {
+                break;
+            }
+            value |= part << shift;
+            if byte & 0x80 == 0 {
+                if byte == 0 && shift > 0 {
+                    break;
+                }
+                return Ok(value);
+            }
+        }
+        Err(MalformedNode::Integer)
+    }
+
+    pub(super) fn sint(&mut self) -> Result<i64, MalformedNode> {
+        let zigzag = self.uint()?;
+        Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
+    }
+
+    pub(super) fn uint32(&mut self) -> Result<u32, MalformedNode> {
+        u32::try_from(self.uint()?).map_err(|_| MalformedNode::Integer)
+    }
+
+    /// A count of things of at least `least` bytes each.
+    pub(super) fn count(&mut self, least: usize) -> Result<usize, MalformedNode> {
+        let count = self.uint()?;
+        let room = (self.bytes.len() - self.at) / least.max(1);
+        match usize::try_from(count) {
+            Ok(count) if count <= room => Ok(count),
+            _ => Err(MalformedNode::Truncated),
+        }
+    }
+
+    /// A byte string of at most `most` bytes.
+    pub(super) fn bytes(&mut self, most: usize) -> Result<&'a [u8], MalformedNode> {
+        let len = self.count(1)?;
+        if len > most {
+            return Err(MalformedNode::TooLong { len, most });
+        }
+        self.take(len)
+    }
+
+    /// Nothing may follow a node.
+    pub(super) fn finish(self) -> Result<(), MalformedNode> {
+        match self.bytes.len() - self.at {
+            0 => Ok(()),
+            extra => Err(MalformedNode::Trailing(extra)),
+        }
+    }
+}
+
+/// Writes primitives to the end of a buffer.
+pub(super) trait Write {
+    fn uint(&mut self, value: u64);
+    fn sint(&mut self, value: i64);
+    fn string(&mut self, bytes: &[u8]);
+}
+
+impl Write for Vec<u8> {
+    fn uint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.push(value as u8);
+    }
+
+    fn sint(&mut self, value: i64) {
+        self.uint(((value << 1) ^ (value >> 63)) as u64);
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        self.uint(bytes.len() as u64);
+        self.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn integers_read_as_written(unsigned in any::<u64>(), signed in any::<i64>()) {
+            let mut buffer = Vec::new();
+            buffer.uint(unsigned);
+            buffer.sint(signed);
+            let mut reader = Reader::new(&buffer);
+            prop_assert_eq!(reader.uint().unwrap(), unsigned);
+            prop_assert_eq!(reader.sint().unwrap(), signed);
+            reader.finish().unwrap();
+        }
+
+        #[test]
+        fn what_reads_as_an_integer_has_one_encoding(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+            let mut reader = Reader::new(&bytes);
+            if let Ok(value) = reader.uint() {
+                let mut again = Vec::new();
+                again.uint(value);
+                prop_assert_eq!(&again[..], &bytes[..reader.position()]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_without_the_bytes_for_it_is_refused() {
+        let mut buffer = Vec::new();
+        buffer.uint(1 << 40);
+        assert!(Reader::new(&buffer).count(32).is_err());
+    }
+}
