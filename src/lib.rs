@@ -1,9 +1,10 @@
-//! The map of this house (being built).
-
+#![forbid(unsafe_code)]
+#![allow(missing_docs)]
 pub mod auth;
 pub mod cache;
 pub mod chunk;
 pub mod config;
+pub mod lifecycle;
 pub mod net;
 pub mod repo;
 pub mod walrus;

@@ -4,6 +4,8 @@
 //! Both attachments are streams of records. A chunk of an attachment holds
 //! whole records, so each chunk can be read by itself.
 
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
 use bytes::Bytes;
 
 use super::directory::kind_and_version;
@@ -35,6 +37,88 @@ pub fn decode_commits(raw: &Bytes) -> Result<Vec<Bytes>, MalformedNode> {
         commits.push(raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?));
     }
     Ok(commits)
+}
+
+/// A raw commit object and what was found in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawCommit {
+    /// Its ID, computed from its bytes.
+    pub id: GitId,
+    bytes: Bytes,
+    parents: Vec<GitId>,
+    committed: i64,
+}
+
+impl RawCommit {
+    /// Parses a raw commit whose IDs are of the kind of `sample`.
+    ///
+    /// # Errors
+    /// [`MalformedNode::Sum`] when it is not a commit.
+    pub fn parse(bytes: Bytes, sample: &GitId) -> Result<Self, MalformedNode> {
+        let bad = || MalformedNode::Sum("parts of a git commit");
+        let kind = match sample.0.len() {
+            32 => gix::hash::Kind::Sha256,
+            _ => gix::hash::Kind::Sha1,
+        };
+        let id = gix::objs::compute_hash(kind, gix::objs::Kind::Commit, &bytes)
+            .map_err(|_| bad())?;
+        let commit = gix::objs::CommitRef::from_bytes(&bytes, kind).map_err(|_| bad())?;
+        let parents = commit.parents().map(|id| GitId(id.as_slice().to_vec())).collect();
+        let committed = commit.time().map_or(0, |time| time.seconds);
+        drop(commit);
+        Ok(RawCommit {
+            id: GitId(id.as_slice().to_vec()),
+            parents,
+            committed,
+            bytes,
+        })
+    }
+
+    /// When it was committed, in seconds since 1970.
+    pub fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    /// Who wrote the change, as `Name <email>`.
+    pub fn author(&self) -> &[u8] {
+        let line = self.bytes.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"author "));
+        let line = line.unwrap_or_default();
+        let end = line.iter().rposition(|&b| b == b'>').map_or(line.len(), |at| at + 1);
+        &line[..end]
+    }
+
+    /// What it says.
+    pub fn message(&self) -> &[u8] {
+        let end = self.bytes.windows(2).position(|pair| pair == b"\n\n");
+        end.map_or(&[], |at| &self.bytes[at + 2..])
+    }
+
+    /// The commits that lead to `from`, newest first; those that are not in
+    /// `commits` are passed over.
+    pub fn ancestry<'a>(
+        commits: &'a [RawCommit],
+        from: &GitId,
+    ) -> impl Iterator<Item = &'a RawCommit> {
+        let by_id: HashMap<&GitId, usize> =
+            commits.iter().enumerate().map(|(i, c)| (&c.id, i)).collect();
+        let mut seen: HashSet<usize> = HashSet::new();
+        let mut queue: BinaryHeap<(i64, usize)> = BinaryHeap::new();
+        if let Some(&first) = by_id.get(from) {
+            seen.insert(first);
+            queue.push((commits[first].committed, first));
+        }
+        std::iter::from_fn(move || {
+            let (_, next) = queue.pop()?;
+            for parent in &commits[next].parents {
+                if let Some(&parent) = by_id.get(parent) {
+                    if seen.insert(parent) {
+                        queue.push((commits[parent].committed, parent));
+                    }
+                }
+            }
+            Some(&commits[next])
+        })
+    }
 }
 
 /// The IDs git gave to a directory and to its entries.

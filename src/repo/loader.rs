@@ -8,6 +8,8 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 
 use super::blob::{Header, MIN_BLOB};
+use super::git::{self, RawCommit};
+use super::head::AttachmentKind;
 use super::{ChunkList, Content, Directory, Head, RepoError, Snapshot};
 use crate::cache::{Cache, Space};
 use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
@@ -37,6 +39,9 @@ impl Default for LoaderConfig {
 /// Most plain bytes that are unpacked from a first read beyond what was asked
 /// for: bounds the work a hostile repository can cause at mount.
 const ABSORB: u64 = 8 << 20;
+
+/// Stored bytes of an attachment read at once; they are read whole.
+const ATTACHMENT_WINDOW: u64 = 4 << 20;
 
 /// A decoded node, known by its hash and by where it lies: the same bytes
 /// elsewhere refer to other places.
@@ -444,6 +449,45 @@ impl Repository {
             Some(name) => (self.head().resolve(name)).ok_or_else(|| self.no_ref(name))?,
         };
         self.snapshot(commit)
+    }
+
+    /// The plain chunks of the attachments of one kind, in order.
+    ///
+    /// # Errors
+    /// What kept one from being read.
+    pub async fn attachment(&self, kind: AttachmentKind) -> Result<Vec<Bytes>, RepoError> {
+        let mut chunks = Vec::new();
+        let wanted = (self.head().attachments.iter()).filter(|attached| attached.kind == kind);
+        for attached in wanted {
+            for index in 0..attached.chunks.len() {
+                let cache = self.loader().cache();
+                let window = ATTACHMENT_WINDOW;
+                chunks.push(cache.get(self.store(), &attached.chunks, index, window).await?);
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// Every commit object that was published, oldest first.
+    ///
+    /// # Errors
+    /// What kept them from being read, or [`RepoError::Malformed`].
+    pub async fn git_commits(&self) -> Result<Vec<RawCommit>, RepoError> {
+        let sample = &self.head().commits[0].id;
+        let mut commits = Vec::new();
+        for raw in self.attachment(AttachmentKind::GitCommits).await? {
+            let parsed = git::decode_commits(&raw).and_then(|list| {
+                list.into_iter()
+                    .map(|bytes| RawCommit::parse(bytes, sample))
+                    .collect::<Result<Vec<_>, _>>()
+            });
+            commits.extend(parsed.map_err(|why| RepoError::Malformed {
+                what: "list of commits",
+                hash: ChunkHash::of(&raw),
+                why,
+            })?);
+        }
+        Ok(commits)
     }
 
     fn no_ref(&self, name: &str) -> RepoError {

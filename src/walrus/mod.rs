@@ -17,21 +17,25 @@
 
 pub mod blob_id;
 pub mod cost;
-pub mod devnet;
+//pub mod devnet;
 mod dir;
 mod http;
 
-pub use dir::LocalDir;
+pub use dir::{BlobMeta, LocalDir};
 pub use http::{HttpConfig, HttpStore};
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{BlobId, ByteRange};
+use crate::config::{Network, NetworkPlace};
+use crate::net::{FailureCount, Retry};
 
 /// Judges the bytes of a read and keeps what it needs of them.
 ///
@@ -89,6 +93,68 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
 
     /// Largest blob [`BlobStore::put`] takes, in bytes.
     fn max_body(&self) -> u64;
+
+    /// Traffic and failures since the store was opened.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::default()
+    }
+}
+
+/// Traffic and failures of a store since it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreHealth {
+    /// Requests made.
+    pub requests: u64,
+    /// Bytes of content received.
+    pub received: u64,
+    /// Bytes of content sent.
+    pub sent: u64,
+    /// Answers that failed verification.
+    pub corrupt: u64,
+    /// Failures by endpoint and kind.
+    pub failures: Vec<FailureCount>,
+}
+
+/// A blob that was stored, as a ledger remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredBlob {
+    /// Its ID.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub len: u64,
+    /// First epoch in which it is gone, where the store told.
+    pub end_epoch: Option<u32>,
+    /// The Sui object that owns its storage, where the store told.
+    pub object_id: Option<String>,
+}
+
+/// Opens the store of a network profile.
+///
+/// # Errors
+/// When the directory of a local one cannot be used, or a URL is none.
+pub fn open(network: &Network, deadline: Duration) -> Result<Arc<dyn BlobStore>, StoreError> {
+    match &network.place {
+        NetworkPlace::Local { dir } => Ok(Arc::new(LocalDir::open(dir, network.max_body)?)),
+        NetworkPlace::Http {
+            aggregators,
+            publishers,
+        } => {
+            let defaults = HttpConfig::default();
+            Ok(Arc::new(HttpStore::new(HttpConfig {
+                aggregators: aggregators.clone(),
+                publishers: publishers.clone(),
+                max_body: network.max_body,
+                // A server that is silent for a third of the time leaves some
+                // for another one.
+                silence: defaults.silence.min(deadline / 3),
+                retry: Retry {
+                    deadline,
+                    ..defaults.retry
+                },
+                ..defaults
+            })?))
+        }
+    }
 }
 
 /// How a blob is to be kept.
@@ -190,6 +256,14 @@ pub enum StoreError {
     /// Nothing is configured that could do it.
     #[error("network profile has no {0}; add one with --{0} URL or in the config file")]
     NoEndpoint(&'static str),
+    /// Not a URL we can use.
+    #[error("`{url}` is not an endpoint: {why}")]
+    BadEndpoint {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The disk under a local store failed.
     #[error("{}: {source}", path.display())]
     Io {

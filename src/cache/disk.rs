@@ -1,0 +1,537 @@
+//! Stored chunks in RocksDB, within a byte budget.
+//!
+//! Three column families: `pages` (hash → codec, plain length, stored bytes),
+//! `marks` (hash → size and age, all that eviction needs to know, so that
+//! opening does not read content), `records` (small durable notes of other
+//! rooms). Content lies in RocksDB's blob files, so that compaction does not
+//! rewrite it.
+//!
+//! Writes go through the write-ahead log without waiting for the disk: after
+//! `kill -9` what was written is there, after a power cut the tail may be
+//! missing, and either way every entry is hashed on its way out.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache as BlockCache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, IteratorMode, Options, WriteBatch,
+};
+
+use super::policy::Policy;
+use super::stats::Counters;
+use super::{CacheError, VerifyReport};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+
+const PAGES: &str = "pages";
+const MARKS: &str = "marks";
+const RECORDS: &str = "records";
+
+/// Values from this size on go to blob files; smaller ones cost less in the
+/// tree itself.
+const MIN_BLOB_VALUE: u64 = 512;
+/// Memory for blocks of keys and small values.
+const BLOCK_CACHE: usize = 8 << 20;
+/// Memory that collects writes before they become a file.
+const WRITE_BUFFER: usize = 8 << 20;
+/// Eviction stops at this part of the budget, so that it works in batches.
+const EVICT_TO_PERCENT: u64 = 95;
+/// Files may exceed the budget by this much before garbage is collected.
+const REAL_SIZE_PERCENT: u64 = 125;
+/// Codec and plain length before the stored bytes.
+const VALUE_HEADER: usize = 5;
+
+/// Whose records they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Where the heads of blobs are: see `repo::Loader`.
+    Heads,
+}
+
+impl Space {
+    fn prefix(self) -> u8 {
+        match self {
+            Space::Heads => b'h',
+        }
+    }
+}
+
+pub(super) struct Disk {
+    db: Arc<DB>,
+    policy: Mutex<Policy>,
+    counters: Arc<Counters>,
+    /// Age of the next mark.
+    next: AtomicU64,
+    collecting: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk")
+            .field("path", &self.db.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    pub(super) fn open(
+        dir: &Path,
+        budget: u64,
+        counters: Arc<Counters>,
+    ) -> Result<Self, CacheError> {
+        private_dir(dir)?;
+        let db = match open_db(dir) {
+            Ok(db) => db,
+            Err(error) if is_locked(&error) => {
+                return Err(CacheError::Busy { dir: dir.into() });
+            }
+            Err(error) => {
+                let aside = move_aside(dir)?;
+                tracing::warn!(
+                    "the cache in {} is damaged ({error}); it was moved to {} and a new one begun",
+                    dir.display(),
+                    aside.display()
+                );
+                open_db(dir).map_err(|error| CacheError::Open {
+                    dir: dir.into(),
+                    why: error.into_string(),
+                })?
+            }
+        };
+        let disk = Disk {
+            db: Arc::new(db),
+            policy: Mutex::new(Policy::new(budget)),
+            counters,
+            next: AtomicU64::new(0),
+            collecting: Arc::default(),
+        };
+        disk.load_marks()?;
+        disk.evict();
+        Ok(disk)
+    }
+
+    fn load_marks(&self) -> Result<(), CacheError> {
+        let mut marks: Vec<(u64, ChunkHash, u32, bool)> = Vec::new();
+        for item in self
+            .db
+            .iterator_cf(self.family(MARKS)?, IteratorMode::Start)
+        {
+            let (key, value) = item?;
+            if let Some(mark) = decode_mark(&key, &value) {
+                marks.push(mark);
+            }
+        }
+        marks.sort_unstable();
+        let mut policy = self.policy();
+        for (_, hash, size, proven) in &marks {
+            policy.insert(*hash, *size, *proven);
+        }
+        let next = marks.last().map_or(0, |last| last.0 + 1);
+        self.next.store(next, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn policy(&self) -> MutexGuard<'_, Policy> {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn family(&self, name: &'static str) -> Result<&ColumnFamily, CacheError> {
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| CacheError::Database(format!("it has no column family `{name}`")))
+    }
+
+    pub(super) fn holds(&self, hash: &ChunkHash) -> bool {
+        self.policy().holds(hash)
+    }
+
+    /// The plain bytes of a chunk, verified.
+    pub(super) fn get(&self, hash: &ChunkHash) -> Option<Bytes> {
+        if !self.holds(hash) {
+            return None;
+        }
+        let value = match self.family(PAGES).map(|f| self.db.get_cf(f, hash.as_bytes())) {
+            Ok(Ok(Some(value))) => value,
+            Ok(Ok(None)) => {
+                self.drop_entries(&[*hash]);
+                return None;
+            }
+            Ok(Err(error)) => {
+                self.failed(&error.into());
+                self.drop_entries(&[*hash]);
+                return None;
+            }
+            Err(error) => {
+                self.failed(&error);
+                return None;
+            }
+        };
+        match open_value(hash, value) {
+            Some(raw) => {
+                self.policy().used(hash);
+                Some(raw)
+            }
+            None => {
+                tracing::warn!("dropped a damaged cache entry, chunk {hash}");
+                Counters::add(&self.counters.corrupt_dropped, 1);
+                self.drop_entries(&[*hash]);
+                None
+            }
+        }
+    }
+
+    /// Keeps chunks as they are stored.
+    pub(super) fn put(&self, chunks: &[(ChunkRef, Bytes)]) {
+        let budget = self.policy().budget();
+        let fresh: Vec<&(ChunkRef, Bytes)> = chunks
+            .iter()
+            .filter(|(chunk, stored)| {
+                // What would fill most of the budget by itself is not kept.
+                stored.len() as u64 <= budget / 4 && !self.holds(&chunk.hash)
+            })
+            .collect();
+        if fresh.is_empty() {
+            return;
+        }
+        if let Err(error) = self.write(&fresh) {
+            self.failed(&error);
+            return;
+        }
+        {
+            let mut policy = self.policy();
+            for (chunk, stored) in fresh {
+                policy.insert(chunk.hash, stored.len() as u32, false);
+            }
+        }
+        self.evict();
+    }
+
+    fn write(&self, chunks: &[&(ChunkRef, Bytes)]) -> Result<(), CacheError> {
+        let (pages, marks) = (self.family(PAGES)?, self.family(MARKS)?);
+        let mut batch = WriteBatch::default();
+        for (chunk, stored) in chunks {
+            let mut value = Vec::with_capacity(VALUE_HEADER + stored.len());
+            value.push(chunk.at.codec as u8);
+            value.extend_from_slice(&chunk.raw_len.to_le_bytes());
+            value.extend_from_slice(stored);
+            let age = self.next.fetch_add(1, Ordering::Relaxed);
+            batch.put_cf(pages, chunk.hash.as_bytes(), value);
+            batch.put_cf(
+                marks,
+                chunk.hash.as_bytes(),
+                encode_mark(age, stored.len() as u32, false),
+            );
+        }
+        Ok(self.db.write(batch)?)
+    }
+
+    /// Brings the size under the budget.
+    fn evict(&self) {
+        let evicted = {
+            let mut policy = self.policy();
+            match policy.bytes() > policy.budget() {
+                true => {
+                    let target = policy.budget() / 100 * EVICT_TO_PERCENT;
+                    policy.evict_to(target)
+                }
+                false => return,
+            }
+        };
+        Counters::add(&self.counters.evictions, evicted.len() as u64);
+        self.drop_entries(&evicted);
+        if self.real_bytes() > self.policy().budget() / 100 * REAL_SIZE_PERCENT {
+            self.collect_in_background();
+        }
+    }
+
+    fn drop_entries(&self, hashes: &[ChunkHash]) {
+        {
+            let mut policy = self.policy();
+            hashes.iter().for_each(|hash| policy.remove(hash));
+        }
+        let delete = || -> Result<(), CacheError> {
+            let (pages, marks) = (self.family(PAGES)?, self.family(MARKS)?);
+            let mut batch = WriteBatch::default();
+            for hash in hashes {
+                batch.delete_cf(pages, hash.as_bytes());
+                batch.delete_cf(marks, hash.as_bytes());
+            }
+            Ok(self.db.write(batch)?)
+        };
+        if let Err(error) = delete() {
+            self.failed(&error);
+        }
+    }
+
+    /// Gives the space of evicted content back to the file system, one
+    /// collection at a time.
+    fn collect_in_background(&self) {
+        if self.collecting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (db, collecting) = (self.db.clone(), self.collecting.clone());
+        let started = std::thread::Builder::new()
+            .name("cache-collect".into())
+            .spawn({
+                let collecting = collecting.clone();
+                move || {
+                    collect(&db);
+                    collecting.store(false, Ordering::Release);
+                }
+            });
+        if started.is_err() {
+            collecting.store(false, Ordering::Release);
+        }
+    }
+
+    pub(super) fn settle(&self) -> Result<(), CacheError> {
+        self.save_proven()?;
+        let pages = self.family(PAGES)?;
+        self.db.flush_cf(pages)?;
+        if self.real_bytes() > self.policy().budget() / 100 * REAL_SIZE_PERCENT {
+            collect(&self.db);
+        }
+        Ok(self.db.flush_wal(true)?)
+    }
+
+    /// Writes down which entries have proven themselves, so that the next
+    /// session does not mistake them for newcomers.
+    fn save_proven(&self) -> Result<(), CacheError> {
+        let marks = self.family(MARKS)?;
+        let proven: Vec<ChunkHash> = {
+            let policy = self.policy();
+            let all = policy.hashes();
+            all.into_iter().filter(|h| policy.proven(h)).collect()
+        };
+        let mut batch = WriteBatch::default();
+        for hash in proven {
+            if let Some(value) = self.db.get_cf(marks, hash.as_bytes())? {
+                if let Some((age, hash, size, false)) = decode_mark(hash.as_bytes(), &value) {
+                    batch.put_cf(marks, hash.as_bytes(), encode_mark(age, size, true));
+                }
+            }
+        }
+        Ok(self.db.write(batch)?)
+    }
+
+    /// How many entries, and their stored bytes.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let policy = self.policy();
+        (policy.len(), policy.bytes())
+    }
+
+    pub(super) fn budget(&self) -> u64 {
+        self.policy().budget()
+    }
+
+    /// What the files occupy, garbage included.
+    pub(super) fn real_bytes(&self) -> u64 {
+        let of = |property: &str| -> u64 {
+            [PAGES, MARKS, RECORDS]
+                .into_iter()
+                .filter_map(|name| self.family(name).ok())
+                .filter_map(|f| self.db.property_int_value_cf(f, property).ok().flatten())
+                .sum()
+        };
+        of("rocksdb.total-blob-file-size") + of("rocksdb.total-sst-files-size")
+    }
+
+    pub(super) fn record(&self, space: Space, key: &[u8]) -> Option<Vec<u8>> {
+        let found = (self.family(RECORDS))
+            .and_then(|f| Ok(self.db.get_cf(f, record_key(space, key))?));
+        found.unwrap_or_else(|error| {
+            self.failed(&error);
+            None
+        })
+    }
+
+    pub(super) fn set_record(&self, space: Space, key: &[u8], value: &[u8]) {
+        let set = (self.family(RECORDS))
+            .and_then(|f| Ok(self.db.put_cf(f, record_key(space, key), value)?));
+        if let Err(error) = set {
+            self.failed(&error);
+        }
+    }
+
+    pub(super) fn clear(&self) -> Result<(), CacheError> {
+        let hashes = self.policy().hashes();
+        self.drop_entries(&hashes);
+        let records = self.family(RECORDS)?;
+        let mut batch = WriteBatch::default();
+        for item in self.db.iterator_cf(records, IteratorMode::Start) {
+            batch.delete_cf(records, item?.0);
+        }
+        self.db.write(batch)?;
+        for name in [PAGES, MARKS, RECORDS] {
+            self.db.flush_cf(self.family(name)?)?;
+        }
+        collect(&self.db);
+        Ok(())
+    }
+
+    pub(super) fn verify(
+        &self,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<VerifyReport, CacheError> {
+        let hashes = self.policy().hashes();
+        let pages = self.family(PAGES)?;
+        let total = hashes.len() as u64;
+        let mut report = VerifyReport::default();
+        for (done, hash) in hashes.into_iter().enumerate() {
+            let value = self.db.get_cf(pages, hash.as_bytes()).ok().flatten();
+            match value.and_then(|value| open_value(&hash, value)) {
+                Some(_) => report.good += 1,
+                None => {
+                    report.dropped += 1;
+                    self.drop_entries(&[hash]);
+                }
+            }
+            progress(done as u64 + 1, total);
+        }
+        Counters::add(&self.counters.corrupt_dropped, report.dropped);
+        Ok(report)
+    }
+
+    fn failed(&self, error: &CacheError) {
+        // A full disk fails at every write; say so once, count the rest.
+        if self.counters.disk_errors.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("{error}; going on without keeping what is read on disk");
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Err(error) = self.save_proven() {
+            self.failed(&error);
+        }
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_open_files(256);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_max_total_wal_size(32 << 20);
+    options.increase_parallelism(2);
+    options.set_stats_dump_period_sec(0);
+    options
+}
+
+fn open_db(dir: &Path) -> Result<DB, rocksdb::Error> {
+    let block_cache = BlockCache::new_lru_cache(BLOCK_CACHE);
+    let tree = || {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&block_cache);
+        table.set_bloom_filter(10.0, false);
+        table.set_cache_index_and_filter_blocks(true);
+        let mut options = Options::default();
+        options.set_block_based_table_factory(&table);
+        // Values come compressed, keys are hashes: nothing left to compress.
+        options.set_compression_type(DBCompressionType::None);
+        options.set_write_buffer_size(WRITE_BUFFER);
+        options.set_max_write_buffer_number(3);
+        options
+    };
+    let mut pages = tree();
+    pages.set_enable_blob_files(true);
+    pages.set_min_blob_size(MIN_BLOB_VALUE);
+    pages.set_blob_file_size(32 << 20);
+    pages.set_blob_compression_type(DBCompressionType::None);
+    pages.set_enable_blob_gc(true);
+    pages.set_blob_gc_age_cutoff(1.0);
+    pages.set_blob_gc_force_threshold(0.5);
+    let families = [(PAGES, pages), (MARKS, tree()), (RECORDS, tree())]
+        .map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
+    DB::open_cf_descriptors(&options(), dir, families)
+}
+
+fn collect(db: &DB) {
+    for name in [MARKS, PAGES] {
+        if let Some(family) = db.cf_handle(name) {
+            db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
+        }
+    }
+}
+
+fn is_locked(error: &rocksdb::Error) -> bool {
+    let text = error.as_ref();
+    text.contains("lock hold by current process") || text.contains("While lock file")
+}
+
+fn private_dir(dir: &Path) -> Result<(), CacheError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| CacheError::Open {
+            dir: dir.into(),
+            why: error.to_string(),
+        })
+}
+
+/// Moves a damaged database out of the way; the one moved before is removed,
+/// so that damage never fills the disk.
+fn move_aside(dir: &Path) -> Result<PathBuf, CacheError> {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".broken");
+    let aside = PathBuf::from(name);
+    let moved = match std::fs::remove_dir_all(&aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::rename(dir, &aside),
+    };
+    moved.map_err(|error| CacheError::Open {
+        dir: dir.into(),
+        why: error.to_string(),
+    })?;
+    private_dir(dir)?;
+    Ok(aside)
+}
+
+fn record_key(space: Space, key: &[u8]) -> Vec<u8> {
+    let mut whole = vec![space.prefix()];
+    whole.extend_from_slice(key);
+    whole
+}
+
+fn encode_mark(age: u64, size: u32, proven: bool) -> [u8; 13] {
+    let mut value = [0; 13];
+    value[..8].copy_from_slice(&age.to_le_bytes());
+    value[8..12].copy_from_slice(&size.to_le_bytes());
+    value[12] = u8::from(proven);
+    value
+}
+
+fn decode_mark(key: &[u8], value: &[u8]) -> Option<(u64, ChunkHash, u32, bool)> {
+    let hash = ChunkHash::from_bytes(key.try_into().ok()?);
+    let (age, rest) = value.split_first_chunk::<8>()?;
+    let (size, rest) = rest.split_first_chunk::<4>()?;
+    let proven = *rest.first()? == 1;
+    let (age, size) = (u64::from_le_bytes(*age), u32::from_le_bytes(*size));
+    Some((age, hash, size, proven))
+}
+
+/// Opens a value as any stored chunk is opened: within bounds, then by hash.
+fn open_value(hash: &ChunkHash, value: Vec<u8>) -> Option<Bytes> {
+    let value = Bytes::from(value);
+    let (header, _) = value.split_first_chunk::<VALUE_HEADER>()?;
+    let [codec, a, b, c, d] = *header;
+    let stored = value.slice(VALUE_HEADER..);
+    let chunk = ChunkRef {
+        hash: *hash,
+        raw_len: u32::from_le_bytes([a, b, c, d]),
+        at: Location {
+            blob: BlobId::from_bytes([0; 32]),
+            offset: 0,
+            stored_len: u32::try_from(stored.len()).ok()?,
+            codec: Codec::try_from(codec).ok()?,
+        },
+    };
+    chunk.open(stored).ok()
+}

@@ -1,0 +1,41 @@
+//! What can go wrong below a read.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::walrus::StoreError;
+
+/// Why a chunk cannot be had, or the cache not be used. Cheap to clone: one
+/// failed fetch answers all who waited for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CacheError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// Another process has it open.
+    #[error("the cache in {} is in use by another walgit-fs; let it finish, or stop it", dir.display())]
+    Busy {
+        /// Its directory.
+        dir: PathBuf,
+    },
+    /// It cannot be opened or made.
+    #[error("the cache in {} cannot be opened: {why}", dir.display())]
+    Open {
+        /// Its directory.
+        dir: PathBuf,
+        /// What RocksDB or the system said.
+        why: String,
+    },
+    /// RocksDB failed at something the user asked for.
+    #[error("the cache database failed: {0}")]
+    Database(String),
+    /// The fetch ended without an answer: its task was cancelled or panicked.
+    #[error("the fetch was interrupted")]
+    Interrupted,
+}
+
+impl From<rocksdb::Error> for CacheError {
+    fn from(error: rocksdb::Error) -> Self {
+        CacheError::Database(error.into_string())
+    }
+}

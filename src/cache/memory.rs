@@ -1,0 +1,79 @@
+//! Plain chunks in memory, within a byte budget.
+//!
+//! The library's policy (S3-FIFO in spirit) keeps what is used again when a
+//! scan reads everything once.
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+
+use crate::chunk::ChunkHash;
+
+/// What an entry costs beside its bytes: key, hash table, `Bytes` itself.
+const OVERHEAD: u64 = 128;
+
+/// A chunk larger than this part of the budget is not kept: it would push out
+/// everything else.
+const LARGEST_PART: u64 = 8;
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<ChunkHash, Bytes> for ByBytes {
+    fn weight(&self, _: &ChunkHash, raw: &Bytes) -> u64 {
+        OVERHEAD + raw.len() as u64
+    }
+}
+
+pub(super) struct Memory {
+    chunks: quick_cache::sync::Cache<ChunkHash, Bytes, ByBytes>,
+    budget: u64,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory")
+            .field("entries", &self.chunks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    pub(super) fn new(budget: u64) -> Self {
+        // The hint sizes tables and the list of recently evicted keys.
+        let items = (budget / 8192).clamp(64, 1 << 16) as usize;
+        Memory {
+            chunks: quick_cache::sync::Cache::with_weighter(items, budget, ByBytes),
+            budget,
+        }
+    }
+
+    pub(super) fn get(&self, hash: &ChunkHash) -> Option<Bytes> {
+        self.chunks.get(hash)
+    }
+
+    pub(super) fn holds(&self, hash: &ChunkHash) -> bool {
+        self.chunks.peek(hash).is_some()
+    }
+
+    pub(super) fn insert(&self, hash: ChunkHash, raw: Bytes) {
+        if raw.len() as u64 <= self.budget / LARGEST_PART {
+            self.chunks.insert(hash, raw);
+        }
+    }
+
+    pub(super) fn size(&self) -> (u64, u64) {
+        let entries = self.chunks.len() as u64;
+        (
+            entries,
+            self.chunks.weight().saturating_sub(entries * OVERHEAD),
+        )
+    }
+
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    pub(super) fn clear(&self) {
+        self.chunks.clear();
+    }
+}

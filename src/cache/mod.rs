@@ -1,0 +1,220 @@
+//! Chunks close at hand: memory, then RocksDB, then the network.
+//!
+//! The key is the chunk's hash, so one copy serves every commit, branch and
+//! repository. [`Cache::get`] is the whole story of a read below the
+//! `Snapshot`:
+//!
+//! 1. **memory** (`memory`): plain chunks within a byte budget, scan-resistant;
+//! 2. **disk** (`disk`): chunks as they were stored, so mostly compressed, in
+//!    RocksDB; evicted by recency and frequency (`policy`); decoded and
+//!    verified again on the way out, and dropped when they fail;
+//! 3. **the store** (`flight`, `span`): one fetch per chunk however many wait,
+//!    bringing neighbours that lie next to it in the same blob, each verified
+//!    by its own hash.
+//!
+//! What is in memory or on disk is answered without ever yielding: the driver
+//! polls once on the kernel's thread and replies there. A failing disk costs
+//! speed, never a read. RocksDB has one owner at a time: the user's daemon, or
+//! a command that found no daemon.
+//!
+//! May touch: `walrus`, `chunk`.
+
+mod disk;
+mod error;
+mod flight;
+mod memory;
+mod policy;
+mod span;
+mod stats;
+
+pub use disk::Space;
+pub use error::CacheError;
+pub use stats::{CacheStats, VerifyReport};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::chunk::{ChunkError, ChunkHash, ChunkRef};
+use crate::walrus::BlobStore;
+use disk::Disk;
+use flight::{Flights, Role};
+use memory::Memory;
+use stats::Counters;
+
+/// Where a cache lives and how large it may grow.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// Directory of the database; made if it is not there.
+    pub dir: PathBuf,
+    /// Stored bytes kept on disk.
+    pub disk_bytes: u64,
+    /// Plain bytes kept in memory.
+    pub memory_bytes: u64,
+}
+
+/// The cache of one user.
+#[derive(Debug)]
+pub struct Cache {
+    memory: Memory,
+    disk: Disk,
+    flights: Flights,
+    counters: Arc<Counters>,
+}
+
+impl Cache {
+    /// Opens the cache, or makes it. A damaged database is moved aside and a
+    /// new one begun: what it held can be fetched again.
+    ///
+    /// # Errors
+    /// [`CacheError::Busy`] when another process has it open, and
+    /// [`CacheError::Open`] when its directory cannot be used at all.
+    pub fn open(config: &CacheConfig) -> Result<Arc<Self>, CacheError> {
+        let counters = Arc::new(Counters::default());
+        Ok(Arc::new(Cache {
+            memory: Memory::new(config.memory_bytes),
+            disk: Disk::open(&config.dir, config.disk_bytes, counters.clone())?,
+            flights: Flights::default(),
+            counters,
+        }))
+    }
+
+    /// The plain bytes of a chunk if they are in memory or on disk. Never asks
+    /// the network.
+    pub fn local(&self, chunk: &ChunkRef) -> Option<Bytes> {
+        if let Some(raw) = self.memory.get(&chunk.hash) {
+            Counters::add(&self.counters.memory_hits, 1);
+            return Some(raw);
+        }
+        let raw = self.disk.get(&chunk.hash)?;
+        Counters::add(&self.counters.disk_hits, 1);
+        self.memory.insert(chunk.hash, raw.clone());
+        Some(raw)
+    }
+
+    /// Whether [`Cache::local`] would most likely find the chunk; does not
+    /// touch the disk or count as a use.
+    pub fn holds(&self, hash: &ChunkHash) -> bool {
+        self.memory.holds(hash) || self.disk.holds(hash)
+    }
+
+    /// The plain bytes of chunk `table[index]`, from wherever they are.
+    ///
+    /// When it has to be fetched, chunks that follow it in the table and lie
+    /// next to it in the blob come in the same ranged read, up to `window`
+    /// stored bytes in all.
+    ///
+    /// # Errors
+    /// What the store said. A reader that stops waiting does not stop the
+    /// fetch, and a failed fetch is tried anew by the next reader.
+    pub async fn get(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) -> Result<Bytes, CacheError> {
+        let chunk = &table[index];
+        let mut missed = false;
+        loop {
+            if let Some(raw) = self.local(chunk) {
+                return Ok(raw);
+            }
+            if !missed {
+                missed = true;
+                Counters::add(&self.counters.misses, 1);
+            }
+            let span = || span::choose(table, index, window, |hash| self.holds(hash));
+            let flight = match self.flights.join_or_lead(&chunk.hash, span) {
+                Role::Wait(flight) => flight,
+                Role::Lead(flight, span) => {
+                    let (cache, store) = (self.clone(), store.clone());
+                    let led = flight.clone();
+                    tokio::spawn(async move { cache.fly(&store, span, &led).await });
+                    flight
+                }
+            };
+            let landed = flight.landed().await;
+            if flight.demanded() == chunk.hash {
+                return landed;
+            }
+            // It came along as a neighbour, or failed to: look again. Each
+            // round either finds it or leads a flight of its own.
+        }
+    }
+
+    /// Keeps stored bytes that arrived with something else, once verified;
+    /// gives their plain bytes.
+    ///
+    /// # Errors
+    /// When they are not that chunk.
+    pub fn insert(&self, chunk: &ChunkRef, stored: Bytes) -> Result<Bytes, ChunkError> {
+        let raw = flight::detached(chunk, chunk.open(stored.clone())?);
+        self.memory.insert(chunk.hash, raw.clone());
+        self.disk.put(&[(*chunk, stored)]);
+        Ok(raw)
+    }
+
+    /// A small durable record, as it was set last.
+    pub fn record(&self, space: Space, key: &[u8]) -> Option<Vec<u8>> {
+        self.disk.record(space, key)
+    }
+
+    /// Sets a small durable record.
+    pub fn set_record(&self, space: Space, key: &[u8], value: &[u8]) {
+        self.disk.set_record(space, key, value);
+    }
+
+    /// Figures since the cache was opened, and its present size.
+    pub fn stats(&self) -> CacheStats {
+        let (disk_entries, disk_bytes) = self.disk.size();
+        let (memory_entries, memory_bytes) = self.memory.size();
+        let c = &self.counters;
+        CacheStats {
+            memory_entries,
+            memory_bytes,
+            memory_budget: self.memory.budget(),
+            disk_entries,
+            disk_bytes,
+            disk_budget: self.disk.budget(),
+            disk_real_bytes: self.disk.real_bytes(),
+            memory_hits: Counters::get(&c.memory_hits),
+            disk_hits: Counters::get(&c.disk_hits),
+            misses: Counters::get(&c.misses),
+            fetches: Counters::get(&c.fetches),
+            fetched_bytes: Counters::get(&c.fetched_bytes),
+            failed_fetches: Counters::get(&c.failed_fetches),
+            corrupt_dropped: Counters::get(&c.corrupt_dropped),
+            evictions: Counters::get(&c.evictions),
+            disk_errors: Counters::get(&c.disk_errors),
+        }
+    }
+
+    /// Forgets every chunk and record.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn clear(&self) -> Result<(), CacheError> {
+        self.memory.clear();
+        self.disk.clear()
+    }
+
+    /// Reads and re-hashes every chunk on disk, dropping what fails. Calls
+    /// `progress` with how many are done, of how many.
+    ///
+    /// # Errors
+    /// When the disk cannot be read at all.
+    pub fn verify(&self, progress: impl FnMut(u64, u64)) -> Result<VerifyReport, CacheError> {
+        self.disk.verify(progress)
+    }
+
+    /// Waits until what was evicted has been given back to the file system,
+    /// and what was kept is durable.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn settle(&self) -> Result<(), CacheError> {
+        self.disk.settle()
+    }
+}

@@ -1,0 +1,282 @@
+//! Which chunks to give up first: S3-FIFO.
+//!
+//! New entries wait in a small queue. What is used again while it waits moves
+//! to the main queue, the rest leaves at the queue's end and is remembered for
+//! a while (the ghost list); what returns from there goes to the main queue at
+//! once. So a scan that reads everything once passes through the small queue
+//! and leaves the working set alone. (Yang et al., "FIFO queues are all you
+//! need for cache eviction", SOSP 2023.)
+//!
+//! Pure bookkeeping over hashes and sizes; about 100 bytes an entry.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::chunk::ChunkHash;
+
+/// Part of the budget that new entries may fill, in percent (the paper's).
+const SMALL_PERCENT: u64 = 10;
+/// Uses beyond this count are not told apart (two bits in the paper).
+const MAX_USES: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Small,
+    Main,
+}
+
+#[derive(Debug)]
+struct Entry {
+    size: u32,
+    uses: u8,
+    queue: Queue,
+}
+
+/// Sizes and uses of entries, and the order in which they leave.
+#[derive(Debug)]
+pub(super) struct Policy {
+    budget: u64,
+    entries: HashMap<ChunkHash, Entry>,
+    small: VecDeque<ChunkHash>,
+    main: VecDeque<ChunkHash>,
+    small_bytes: u64,
+    main_bytes: u64,
+    ghosts: VecDeque<ChunkHash>,
+    ghost_set: HashSet<ChunkHash>,
+}
+
+impl Policy {
+    pub(super) fn new(budget: u64) -> Self {
+        Policy {
+            budget,
+            entries: HashMap::new(),
+            small: VecDeque::new(),
+            main: VecDeque::new(),
+            small_bytes: 0,
+            main_bytes: 0,
+            ghosts: VecDeque::new(),
+            ghost_set: HashSet::new(),
+        }
+    }
+
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.small_bytes + self.main_bytes
+    }
+
+    pub(super) fn holds(&self, hash: &ChunkHash) -> bool {
+        self.entries.contains_key(hash)
+    }
+
+    /// Notes a use.
+    pub(super) fn used(&mut self, hash: &ChunkHash) {
+        if let Some(entry) = self.entries.get_mut(hash) {
+            entry.uses = (entry.uses + 1).min(MAX_USES);
+        }
+    }
+
+    /// Takes an entry in, or takes it in anew with another size. `proven`
+    /// entries were in the main queue in an earlier session.
+    pub(super) fn insert(&mut self, hash: ChunkHash, size: u32, proven: bool) {
+        self.remove(&hash);
+        let queue = match proven || self.ghost_set.remove(&hash) {
+            true => Queue::Main,
+            false => Queue::Small,
+        };
+        let entry = Entry {
+            size,
+            uses: 0,
+            queue,
+        };
+        self.entries.insert(hash, entry);
+        self.enqueue(hash, queue, size);
+    }
+
+    /// Forgets an entry. Its place in a queue stays and is passed over later.
+    pub(super) fn remove(&mut self, hash: &ChunkHash) {
+        if let Some(entry) = self.entries.remove(hash) {
+            *self.bytes_of(entry.queue) -= u64::from(entry.size);
+        }
+    }
+
+    /// Gives up entries until at most `target` bytes are left; which.
+    pub(super) fn evict_to(&mut self, target: u64) -> Vec<ChunkHash> {
+        let mut evicted = Vec::new();
+        while self.bytes() > target {
+            let from_small = self.small_bytes * 100 > self.budget * SMALL_PERCENT;
+            let gone = match from_small || self.main_bytes == 0 {
+                true => self.evict_small(),
+                false => self.evict_main(),
+            };
+            evicted.extend(gone);
+        }
+        evicted
+    }
+
+    /// Whether an entry has proven itself.
+    pub(super) fn proven(&self, hash: &ChunkHash) -> bool {
+        (self.entries.get(hash)).is_some_and(|entry| entry.queue == Queue::Main || entry.uses > 0)
+    }
+
+    pub(super) fn hashes(&self) -> Vec<ChunkHash> {
+        self.entries.keys().copied().collect()
+    }
+
+    fn bytes_of(&mut self, queue: Queue) -> &mut u64 {
+        match queue {
+            Queue::Small => &mut self.small_bytes,
+            Queue::Main => &mut self.main_bytes,
+        }
+    }
+
+    fn enqueue(&mut self, hash: ChunkHash, queue: Queue, size: u32) {
+        *self.bytes_of(queue) += u64::from(size);
+        match queue {
+            Queue::Small => self.small.push_back(hash),
+            Queue::Main => self.main.push_back(hash),
+        }
+    }
+
+    fn evict_small(&mut self) -> Option<ChunkHash> {
+        let hash = self.small.pop_front()?;
+        let entry = (self.entries.get_mut(&hash)).filter(|entry| entry.queue == Queue::Small)?;
+        if entry.uses > 0 {
+            entry.uses = 0;
+            entry.queue = Queue::Main;
+            let size = entry.size;
+            self.small_bytes -= u64::from(size);
+            self.enqueue(hash, Queue::Main, size);
+            return None;
+        }
+        self.remove(&hash);
+        self.remember(hash);
+        Some(hash)
+    }
+
+    fn evict_main(&mut self) -> Option<ChunkHash> {
+        let hash = self.main.pop_front()?;
+        let entry = (self.entries.get_mut(&hash)).filter(|entry| entry.queue == Queue::Main)?;
+        if entry.uses > 0 {
+            entry.uses -= 1;
+            self.main.push_back(hash);
+            return None;
+        }
+        self.remove(&hash);
+        Some(hash)
+    }
+
+    /// Remembers as many ghosts as there are entries.
+    fn remember(&mut self, hash: ChunkHash) {
+        if self.ghost_set.insert(hash) {
+            self.ghosts.push_back(hash);
+        }
+        while self.ghosts.len() > self.entries.len().max(1024) {
+            if let Some(oldest) = self.ghosts.pop_front() {
+                self.ghost_set.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hash(n: u32) -> ChunkHash {
+        ChunkHash::of(&n.to_le_bytes())
+    }
+
+    /// Reads `trace` through a cache of `budget` entries of size 1; the hits.
+    fn hits(budget: u64, trace: impl Iterator<Item = u32>) -> usize {
+        let mut policy = Policy::new(budget);
+        trace
+            .filter(|&n| {
+                let hit = policy.holds(&hash(n));
+                match hit {
+                    true => policy.used(&hash(n)),
+                    false => policy.insert(hash(n), 1, false),
+                }
+                policy.evict_to(budget);
+                hit
+            })
+            .count()
+    }
+
+    fn lru_hits(budget: usize, trace: impl Iterator<Item = u32>) -> usize {
+        let mut order: VecDeque<u32> = VecDeque::new();
+        trace
+            .filter(|n| {
+                let at = order.iter().position(|held| held == n);
+                if let Some(at) = at {
+                    order.remove(at);
+                }
+                order.push_back(*n);
+                if order.len() > budget {
+                    order.pop_front();
+                }
+                at.is_some()
+            })
+            .count()
+    }
+
+    #[test]
+    fn a_scan_leaves_the_working_set_alone_where_lru_loses_it() {
+        // 60 files read over and over, with scans of 500 others in between.
+        let trace = || {
+            (0..10u32).flat_map(|round| {
+                let work = (0..5).flat_map(|_| 0..60u32);
+                work.chain(1000 + round * 500..1500 + round * 500)
+            })
+        };
+        let ours = hits(100, trace());
+        let lru = lru_hits(100, trace());
+        assert!(ours > lru + 400, "ours {ours}, LRU {lru}");
+    }
+
+    #[test]
+    fn what_was_proven_in_an_earlier_session_outlives_newcomers() {
+        let mut policy = Policy::new(10);
+        for n in 0..5 {
+            policy.insert(hash(n), 1, true);
+        }
+        for n in 100..150 {
+            policy.insert(hash(n), 1, false);
+            policy.evict_to(10);
+        }
+        assert!((0..5).all(|n| policy.holds(&hash(n))));
+    }
+
+    proptest! {
+        #[test]
+        fn the_budget_is_kept_and_bytes_add_up(ops in proptest::collection::vec((0u8..4, 0u32..40, 1u32..300), 1..400)) {
+            let mut policy = Policy::new(2000);
+            let mut model: HashMap<ChunkHash, u32> = HashMap::new();
+            for (op, n, size) in ops {
+                match op {
+                    0 | 1 => {
+                        policy.insert(hash(n), size, op == 1);
+                        model.insert(hash(n), size);
+                    }
+                    2 => policy.used(&hash(n)),
+                    _ => {
+                        policy.remove(&hash(n));
+                        model.remove(&hash(n));
+                    }
+                }
+                for gone in policy.evict_to(2000) {
+                    prop_assert!(model.remove(&gone).is_some());
+                }
+                prop_assert!(policy.bytes() <= 2000);
+                prop_assert_eq!(policy.bytes(), model.values().map(|&s| u64::from(s)).sum::<u64>());
+                prop_assert_eq!(policy.len(), model.len() as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the cache counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+/// Counters since the cache was opened.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) memory_hits: AtomicU64,
+    pub(super) disk_hits: AtomicU64,
+    pub(super) misses: AtomicU64,
+    pub(super) fetches: AtomicU64,
+    pub(super) fetched_bytes: AtomicU64,
+    pub(super) failed_fetches: AtomicU64,
+    pub(super) corrupt_dropped: AtomicU64,
+    pub(super) evictions: AtomicU64,
+    pub(super) disk_errors: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, by: u64) {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// Figures of a cache. Sizes in bytes; counts since it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStats {
+    /// Chunks in memory.
+    pub memory_entries: u64,
+    /// Plain bytes in memory.
+    pub memory_bytes: u64,
+    /// Most plain bytes in memory.
+    pub memory_budget: u64,
+    /// Chunks on disk.
+    pub disk_entries: u64,
+    /// Stored bytes on disk.
+    pub disk_bytes: u64,
+    /// Most stored bytes on disk.
+    pub disk_budget: u64,
+    /// What the database's files occupy, garbage included.
+    pub disk_real_bytes: u64,
+    /// Reads answered from memory.
+    pub memory_hits: u64,
+    /// Reads answered from disk.
+    pub disk_hits: u64,
+    /// Reads that had to wait for the network.
+    pub misses: u64,
+    /// Requests made of a store.
+    pub fetches: u64,
+    /// Stored bytes those brought.
+    pub fetched_bytes: u64,
+    /// Requests that failed.
+    pub failed_fetches: u64,
+    /// Entries on disk that failed verification and were dropped.
+    pub corrupt_dropped: u64,
+    /// Entries given up for others.
+    pub evictions: u64,
+    /// Writes or reads that RocksDB refused.
+    pub disk_errors: u64,
+}
+
+/// What [`super::Cache::verify`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Entries that hash right.
+    pub good: u64,
+    /// Entries that did not, now dropped.
+    pub dropped: u64,
+}

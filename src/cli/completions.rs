@@ -1,0 +1,24 @@
+//! `completions`: what a shell needs to complete our commands.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::Failure;
+
+/// Print completions for a shell: bash, zsh, fish, elvish, powershell
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::grammar(), "walgit-fs", &mut script);
+        super::output::line(String::from_utf8_lossy(&script).trim_end())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

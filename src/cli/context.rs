@@ -1,0 +1,129 @@
+//! What every command needs: settings, a runtime, a store, a cache.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::Failure;
+use crate::cache::{Cache, CacheConfig, CacheError};
+use crate::chunk::{BlobId, ChunkHash};
+use crate::config::{Overrides, Settings};
+use crate::repo::refs::{RefName, RefStore};
+use crate::repo::{Address, Loader, LoaderConfig, Repository};
+use crate::walrus::BlobStore;
+
+/// The command line's common part.
+pub(super) struct Context {
+    overrides: Overrides,
+    /// Whether the user asked for JSON.
+    pub(super) json: bool,
+}
+
+/// A cache, and the directory it vanishes with when it is a private one.
+pub(super) struct OpenCache {
+    pub(super) cache: Arc<Cache>,
+    _private: Option<tempfile::TempDir>,
+}
+
+impl Context {
+    pub(super) fn new(overrides: Overrides, json: bool) -> Self {
+        Context { overrides, json }
+    }
+
+    /// The settings in force.
+    pub(super) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings::load(&self.overrides)?)
+    }
+
+    /// Runs a future to its end.
+    pub(super) fn run<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(work)
+    }
+}
+
+/// The names of the network in force.
+pub(super) fn refs(settings: &Settings) -> RefStore {
+    RefStore::new(&settings.refs_dir())
+}
+
+/// Where blobs of the network in force are.
+pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
+    let deadline = std::time::Duration::from_secs(settings.deadline_s.value);
+    Ok(crate::walrus::open(&settings.network.value, deadline)?)
+}
+
+/// The blob and root that an address stands for.
+pub(super) fn locate(
+    settings: &Settings,
+    address: &Address,
+) -> Result<(BlobId, Option<ChunkHash>), Failure> {
+    match address {
+        Address::Walrus { blob, root } => Ok((*blob, *root)),
+        Address::Name(name) => {
+            let unknown = |e| format!("{e} (network {})", settings.network.value.name);
+            match refs(settings).resolve(name).map_err(unknown)? {
+                Address::Walrus { blob, root } => Ok((blob, root)),
+                other => Err(format!("{name} stands for {other}, which is no snapshot").into()),
+            }
+        }
+        Address::Sui { .. } => Err(format!(
+            "{address}: repositories on the Sui chain cannot be read yet; \
+             use the walrus:// address that publish printed"
+        )
+        .into()),
+    }
+}
+
+/// The user's cache; a private one for the length of the command when the
+/// user's daemon holds it.
+pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
+    let mut config = CacheConfig {
+        dir: settings.dirs.cache.join("pages"),
+        disk_bytes: settings.cache_disk.value,
+        memory_bytes: settings.cache_memory.value,
+    };
+    match Cache::open(&config) {
+        Ok(cache) => Ok(OpenCache {
+            cache,
+            _private: None,
+        }),
+        Err(CacheError::Busy { .. }) => {
+            let private = tempfile::Builder::new()
+                .prefix("private-")
+                .tempdir_in(&settings.dirs.cache)?;
+            config.dir = private.path().join("pages");
+            Ok(OpenCache {
+                cache: Cache::open(&config)?,
+                _private: Some(private),
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Decodes nodes over a cache.
+pub(super) fn loader(cache: &OpenCache) -> Arc<Loader> {
+    Loader::new(cache.cache.clone(), LoaderConfig::default())
+}
+
+/// Opens the repository at an address.
+pub(super) async fn open(
+    settings: &Settings,
+    loader: &Arc<Loader>,
+    address: &Address,
+) -> Result<Repository, Failure> {
+    let (blob, root) = locate(settings, address)?;
+    Ok(loader.open(store(settings)?, blob, root).await?)
+}
+
+/// A name for what lies at a path: its last component, made fit.
+pub(super) fn name_for(path: &std::path::Path) -> Option<RefName> {
+    let last = std::fs::canonicalize(path).ok()?;
+    let text = last.file_name()?.to_str()?.trim_end_matches(".git").to_owned();
+    text.parse().ok()
+}

@@ -1,0 +1,71 @@
+//! `devnet`: a Walrus of one's own, over a directory.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::Context;
+use super::{Failure, output};
+use crate::config::DEFAULT_MAX_BODY;
+use crate::walrus::devnet::{self, DevnetConfig};
+
+/// Serve a directory of blobs as a Walrus aggregator and publisher over HTTP
+///
+/// For development, tests, benches and offline use: true blob IDs, the
+/// network's own API and errors, and a link as slow as asked for. Stop it with
+/// Ctrl-C.
+#[derive(Debug, Args)]
+pub(super) struct Devnet {
+    /// The directory; made if it is not there
+    #[arg(long)]
+    dir: PathBuf,
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:31415")]
+    listen: SocketAddr,
+    /// Largest body a PUT may have, in bytes
+    #[arg(long, default_value_t = DEFAULT_MAX_BODY)]
+    max_body: u64,
+    /// Delay every response by this round trip, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+    /// Bandwidth of the link all clients share, in megabits a second [default: unlimited]
+    #[arg(long)]
+    bandwidth_mbit: Option<f64>,
+    /// Print a line a request: method, path, range, status, bytes
+    #[arg(long)]
+    log_requests: bool,
+}
+
+impl Devnet {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        if self.bandwidth_mbit.is_some_and(|mbit| !(mbit > 0.0)) {
+            return Err("--bandwidth-mbit must be more than 0".into());
+        }
+        let config = DevnetConfig {
+            dir: self.dir,
+            listen: self.listen,
+            max_body: self.max_body,
+            latency: Duration::from_millis(self.latency_ms),
+            bandwidth_mbit: self.bandwidth_mbit,
+            log_requests: self.log_requests,
+            ..DevnetConfig::default()
+        };
+        context.run(async {
+            let server = devnet::serve(config).await?;
+            let url = format!("http://{}", server.address());
+            output::line(&format!("listening on {url}"))?;
+            eprintln!("use it with: --aggregator {url} --publisher {url}");
+            let mut terminate =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            server.stop().await;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! What a person types: arguments, progress bars, tables, exit codes. One file
+//! a command.
+//!
+//! A command reads its arguments, calls the rooms below, and prints. Results
+//! go to standard output, as a table for people or as JSON with `--json`;
+//! progress, warnings and errors go to standard error. Exit codes: 0 done,
+//! 1 failed, 2 wrong usage. An error says what failed, on which thing, and
+//! what to do next.
+
+mod blob_id;
+mod cache;
+mod completions;
+mod context;
+mod daemon;
+mod devnet;
+mod doctor;
+mod log;
+mod mount;
+mod output;
+mod publish;
+mod refs;
+mod status;
+mod unmount;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::{Origin, Overrides, Sourced};
+use context::Context;
+
+/// What a command fails with: a sentence for the user.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Mount a WalGit repository, stored on Walrus, as a folder.
+#[derive(Debug, Parser)]
+#[command(name = "walgit-fs", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  walgit-fs publish ~/src/ripgrep --name ripgrep    publish a git repository or a folder
+  walgit-fs mount ripgrep ~/mnt/ripgrep             mount it; returns when the folder answers
+  walgit-fs status                                  mounts, hit rates, traffic
+  walgit-fs unmount ~/mnt/ripgrep                   done
+
+An ADDRESS is NAME (a name given at publish), walrus://BLOB_ID[?root=HASH]
+(what publish prints: one immutable snapshot, verified as it is read).";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Network profile: local (a directory of blobs, no server), devnet,
+    /// testnet, mainnet, or one of the config file
+    #[arg(long, global = true, env = "WALGIT_FS_NETWORK", hide_env_values = true)]
+    network: Option<String>,
+    /// Read from this aggregator instead of the profile's; may be repeated
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "WALGIT_FS_AGGREGATOR",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    aggregator: Option<Vec<String>>,
+    /// Write to this publisher instead of the profile's; may be repeated
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "WALGIT_FS_PUBLISHER",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    publisher: Option<Vec<String>>,
+    /// Disk budget of the cache in bytes
+    #[arg(
+        long,
+        global = true,
+        value_name = "BYTES",
+        env = "WALGIT_FS_CACHE_DISK",
+        hide_env_values = true
+    )]
+    cache_disk: Option<u64>,
+    /// Another config file
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "WALGIT_FS_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    /// Print JSON instead of text, where a command reports something
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Mount(mount::Mount),
+    Unmount(unmount::Unmount),
+    Publish(publish::Publish),
+    Refs(refs::Refs),
+    Log(log::Log),
+    Status(status::Status),
+    Cache(cache::Cache),
+    Doctor(doctor::Doctor),
+    Devnet(devnet::Devnet),
+    BlobId(blob_id::BlobIdOf),
+    Completions(completions::Completions),
+    #[command(hide = true)]
+    Daemon(daemon::Daemon),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    start_tracing(cli.global.verbose);
+    let overrides = overrides(&cli.global, &matches);
+    let context = Context::new(overrides, cli.global.json);
+    let done = match cli.command {
+        Command::Mount(command) => command.run(&context),
+        Command::Unmount(command) => command.run(&context),
+        Command::Publish(command) => command.run(&context),
+        Command::Refs(command) => command.run(&context),
+        Command::Log(command) => command.run(&context),
+        Command::Status(command) => command.run(&context),
+        Command::Cache(command) => command.run(&context),
+        Command::Doctor(command) => command.run(&context),
+        Command::Devnet(command) => command.run(&context),
+        Command::BlobId(command) => command.run(&context),
+        Command::Completions(command) => command.run(),
+        Command::Daemon(command) => command.run(&context),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line's grammar, for completions and the manual.
+pub(crate) fn grammar() -> clap::Command {
+    Cli::command()
+}
+
+fn start_tracing(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "warn",
+        1 => "walgit_fs=info,warn",
+        _ => "walgit_fs=debug,info",
+    };
+    let filter = EnvFilter::try_from_env("WALGIT_FS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
+fn overrides(global: &Global, matches: &ArgMatches) -> Overrides {
+    fn with<T: Clone>(value: &Option<T>, matches: &ArgMatches, id: &str) -> Option<Sourced<T>> {
+        value.clone().map(|value| Sourced {
+            value,
+            origin: match matches.value_source(id) {
+                Some(ValueSource::EnvVariable) => Origin::Environment,
+                _ => Origin::Flag,
+            },
+        })
+    }
+    Overrides {
+        network: with(&global.network, matches, "network"),
+        aggregators: with(&global.aggregator, matches, "aggregator"),
+        publishers: with(&global.publisher, matches, "publisher"),
+        cache_disk: with(&global.cache_disk, matches, "cache_disk"),
+        file: global.config.clone(),
+    }
+}

@@ -1,0 +1,13 @@
+//! What is kept, renewed and collected.
+//!
+//! A blob on Walrus dies when its last epoch ends, and nobody tells. Whoever
+//! wants to renew or delete has to know what was published, so every publish
+//! is written to a [`Ledger`]. Retention rules, renewal, migration between
+//! tiers and garbage collection will read it; they have rooms of their own
+//! here when they come.
+//!
+//! May touch: `repo`, `cache`, `walrus`.
+
+mod ledger;
+
+pub use ledger::{Ledger, LedgerEntry, LedgerError};

@@ -1,0 +1,263 @@
+//! A directory of blobs: the `local` network, and what `devnet` serves.
+//!
+//! `blobs/ID` holds a blob, `meta/ID.json` what a publisher would know about
+//! it. Files appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Accept, BlobStore, PutOptions, StoreError, Stored};
+use crate::chunk::{BlobId, ByteRange};
+
+/// What is known about a stored blob beside its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlobMeta {
+    /// Length in bytes.
+    pub size: u64,
+    /// The Sui object that owns it, as `0x` and 64 digits.
+    pub object_id: String,
+    /// Epoch in which it was stored.
+    pub registered_epoch: u32,
+    /// First epoch in which it is gone.
+    pub end_epoch: u32,
+    /// Whether its owner may delete it before.
+    pub deletable: bool,
+    /// Members, where it is a quilt: see `devnet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quilt: Option<serde_json::Value>,
+}
+
+/// Blobs in a directory.
+#[derive(Clone, Debug)]
+pub struct LocalDir {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    max_body: u64,
+}
+
+/// The epoch of a store that has no network to tell it.
+const EPOCH: u32 = 1;
+
+impl LocalDir {
+    /// Opens a directory, or makes it.
+    ///
+    /// # Errors
+    /// When it cannot be made or written to.
+    pub fn open(root: &Path, max_body: u64) -> Result<Self, StoreError> {
+        for part in ["blobs", "meta"] {
+            let path = root.join(part);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .map_err(|source| StoreError::Io { path, source })?;
+        }
+        let root = root.into();
+        Ok(LocalDir {
+            inner: Arc::new(Inner { root, max_body }),
+        })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Where the bytes of a blob are or would be.
+    pub fn blob_path(&self, blob: BlobId) -> PathBuf {
+        self.inner.root.join("blobs").join(blob.to_string())
+    }
+
+    fn meta_path(&self, blob: BlobId) -> PathBuf {
+        self.inner.root.join("meta").join(format!("{blob}.json"))
+    }
+
+    /// Length of a blob, if it is there.
+    pub fn stat(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        let path = self.blob_path(blob);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
+    /// Bytes of a blob.
+    pub fn read_blocking(
+        &self,
+        blob: BlobId,
+        range: Option<ByteRange>,
+    ) -> Result<Bytes, StoreError> {
+        let path = self.blob_path(blob);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NotFound {
+                    blob,
+                    place: self.inner.root.display().to_string(),
+                });
+            }
+            Err(source) => return Err(StoreError::Io { path, source }),
+        };
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let len = file.metadata()?.len();
+            let range = range.unwrap_or(ByteRange::new(0, len));
+            if range.end() > len {
+                return Ok(None);
+            }
+            let mut bytes = vec![0; range.len() as usize];
+            file.read_exact_at(&mut bytes, range.start())?;
+            Ok(Some(bytes))
+        };
+        match read() {
+            Ok(Some(bytes)) => Ok(bytes.into()),
+            Ok(None) => Err(StoreError::OutOfRange {
+                blob,
+                range: range.unwrap_or(ByteRange::new(0, 0)),
+            }),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
+    /// What is known about a blob, if it is there. A damaged record counts as
+    /// none: it is written anew at the next `put`.
+    pub fn meta(&self, blob: BlobId) -> Option<BlobMeta> {
+        let text = fs::read(self.meta_path(blob)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Writes a blob whole or not at all, then what is known about it.
+    pub fn write(&self, blob: BlobId, body: &[u8], meta: &BlobMeta) -> Result<(), StoreError> {
+        let path = self.blob_path(blob);
+        write_whole(&path, body).map_err(|source| StoreError::Io { path, source })?;
+        self.write_meta(blob, meta)
+    }
+
+    /// Writes what is known about a blob.
+    pub fn write_meta(&self, blob: BlobId, meta: &BlobMeta) -> Result<(), StoreError> {
+        let path = self.meta_path(blob);
+        let json = serde_json::to_vec_pretty(meta).map_err(io::Error::from);
+        json.and_then(|json| write_whole(&path, &json))
+            .map_err(|source| StoreError::Io { path, source })
+    }
+
+    /// Every blob that is there.
+    pub fn list(&self) -> Result<Vec<BlobId>, StoreError> {
+        let path = self.inner.root.join("blobs");
+        let entries = fs::read_dir(&path).map_err(|source| StoreError::Io { path, source })?;
+        let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+        Ok(entries
+            .filter_map(|entry| name(entry)?.parse().ok())
+            .collect())
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let this = self.clone();
+        let place = self.inner.root.display().to_string();
+        match tokio::task::spawn_blocking(move || work(&this)).await {
+            Ok(done) => done,
+            Err(error) => Err(StoreError::Unavailable {
+                place,
+                why: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// The object a publisher would make: any 32 bytes will do, so those of the
+/// blob's ID, hashed.
+pub(super) fn object_id(blob: BlobId) -> String {
+    format!("0x{}", blake3::hash(blob.as_bytes()).to_hex())
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[async_trait]
+impl BlobStore for LocalDir {
+    async fn read(
+        &self,
+        blob: BlobId,
+        range: Option<ByteRange>,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let bytes = self
+            .blocking(move |this| this.read_blocking(blob, range))
+            .await?;
+        accept(bytes).map_err(|rejected| StoreError::Corrupt {
+            blob,
+            place: self.inner.root.display().to_string(),
+            why: rejected.0,
+        })
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.stat(blob)
+    }
+
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError> {
+        let len = body.len() as u64;
+        if len > self.inner.max_body {
+            return Err(StoreError::TooLarge {
+                len,
+                limit: self.inner.max_body,
+                place: self.inner.root.display().to_string(),
+            });
+        }
+        let mut meta = BlobMeta {
+            size: len,
+            object_id: object_id(blob),
+            registered_epoch: EPOCH,
+            end_epoch: EPOCH + options.epochs,
+            deletable: options.deletable,
+            quilt: None,
+        };
+        self.blocking(move |this| {
+            // One of another length is what a crash or a meddler left.
+            let uploaded = this.stat(blob)? != Some(len);
+            if let Some(known) = this.meta(blob) {
+                meta.end_epoch = meta.end_epoch.max(known.end_epoch);
+            }
+            match uploaded {
+                true => this.write(blob, &body, &meta)?,
+                false => this.write_meta(blob, &meta)?,
+            }
+            Ok(Stored {
+                uploaded,
+                end_epoch: Some(meta.end_epoch),
+                object_id: Some(meta.object_id),
+            })
+        })
+        .await
+    }
+
+    fn max_body(&self) -> u64 {
+        self.inner.max_body
+    }
+}

@@ -1,0 +1,274 @@
+//! A Walrus network over HTTP: aggregators to read from, publishers to write
+//! to, all of them strangers.
+//!
+//! An operation asks its endpoints in order until one satisfies it, then
+//! pauses and starts over while that may help ([`crate::net`]). Bytes that
+//! fail verification are a failure like any other: the next aggregator is
+//! asked, without a pause.
+
+mod exchange;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use reqwest::Url;
+
+use super::{Accept, BlobStore, PutOptions, StoreError, StoreHealth, Stored};
+use crate::auth::Credentials;
+use crate::chunk::{BlobId, ByteRange};
+use crate::net::{FailureKind, FailureLog, Retry, Verdict, attempts};
+use exchange::Failed;
+
+/// How to reach a network.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// URLs to read from, the preferred one first.
+    pub aggregators: Vec<String>,
+    /// URLs to write to.
+    pub publishers: Vec<String>,
+    /// Largest blob a publisher takes, in bytes.
+    pub max_body: u64,
+    /// How reads are retried, and their deadline.
+    pub retry: Retry,
+    /// Longest silence of a server before it counts as hanging.
+    pub silence: Duration,
+    /// Who we are to publishers.
+    pub credentials: Credentials,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            aggregators: Vec::new(),
+            publishers: Vec::new(),
+            max_body: crate::config::DEFAULT_MAX_BODY,
+            retry: Retry::default(),
+            silence: Duration::from_secs(10),
+            credentials: Credentials::None,
+        }
+    }
+}
+
+/// A network over HTTP.
+#[derive(Debug)]
+pub struct HttpStore {
+    client: reqwest::Client,
+    aggregators: Vec<Url>,
+    publishers: Vec<Url>,
+    config: HttpConfig,
+    failures: FailureLog,
+    requests: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    corrupt: AtomicU64,
+}
+
+/// Slowest upload that still counts as moving, in bytes a second: what a body
+/// adds to the deadline of a `put`.
+const SLOWEST_UPLOAD: u64 = 64 << 10;
+
+impl HttpStore {
+    /// A store over these endpoints. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError::BadEndpoint`] for a URL that is none.
+    pub fn new(config: HttpConfig) -> Result<Self, StoreError> {
+        // Only the first store of a process installs it; later ones find it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let urls = |list: &[String]| -> Result<Vec<Url>, StoreError> {
+            list.iter().map(|url| endpoint(url)).collect()
+        };
+        let client = reqwest::Client::builder()
+            .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(config.silence)
+            .read_timeout(config.silence)
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|error| StoreError::Unavailable {
+                place: "the HTTP client".into(),
+                why: exchange::reason(&error),
+            })?;
+        Ok(HttpStore {
+            client,
+            aggregators: urls(&config.aggregators)?,
+            publishers: urls(&config.publishers)?,
+            config,
+            failures: FailureLog::default(),
+            requests: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            corrupt: AtomicU64::new(0),
+        })
+    }
+
+    fn note(&self, url: &Url, failed: &Failed) {
+        if failed.kind == FailureKind::Corrupt {
+            self.corrupt.fetch_add(1, Ordering::Relaxed);
+        }
+        self.failures
+            .record(url.as_str(), failed.kind, &failed.error.to_string());
+    }
+
+    fn timed_out(&self, urls: &[Url], deadline: Duration) -> StoreError {
+        let place = urls.first().map_or_else(String::new, Url::to_string);
+        let why = format!("no answer within {} s", deadline.as_secs_f64());
+        self.failures.record(&place, FailureKind::Timeout, &why);
+        StoreError::Unavailable { place, why }
+    }
+}
+
+/// What a round over all endpoints ended with.
+fn verdict(failures: Vec<Failed>, none: StoreError) -> Verdict<StoreError> {
+    let heals = failures.iter().any(|failed| failed.heals());
+    let pause = failures.iter().filter_map(|failed| failed.pause).min();
+    // Lies matter more than absence, absence on one more than silence of
+    // another only when nobody may still come back with it.
+    let weight = |failed: &Failed| match failed.kind {
+        FailureKind::Corrupt => 3,
+        FailureKind::NotFound => 0,
+        _ if failed.heals() => 2,
+        _ => 1,
+    };
+    let worst = failures.into_iter().max_by_key(weight);
+    match worst {
+        Some(failed) if heals => Verdict::MayHeal(failed.error, pause),
+        Some(failed) => Verdict::Final(failed.error),
+        None => Verdict::Final(none),
+    }
+}
+
+fn endpoint(url: &str) -> Result<Url, StoreError> {
+    let bad = |why: String| StoreError::BadEndpoint {
+        url: url.into(),
+        why,
+    };
+    let mut parsed = Url::parse(url).map_err(|error| bad(error.to_string()))?;
+    if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
+        return Err(bad("it must start with http:// or https://".into()));
+    }
+    // `join` replaces what follows the last slash.
+    if !parsed.path().ends_with('/') {
+        let path = format!("{}/", parsed.path());
+        parsed.set_path(&path);
+    }
+    Ok(parsed)
+}
+
+#[async_trait]
+impl BlobStore for HttpStore {
+    async fn read(
+        &self,
+        blob: BlobId,
+        range: Option<ByteRange>,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let accept = tokio::sync::Mutex::new(accept);
+        attempts(
+            &self.config.retry,
+            |deadline| self.timed_out(&self.aggregators, deadline),
+            |number| {
+                let accept = &accept;
+                async move {
+                    let mut accept = accept.lock().await;
+                    let mut failures = Vec::new();
+                    for url in &self.aggregators {
+                        match self.read_from(url, blob, range, &mut **accept).await {
+                            Ok(()) => return Ok(()),
+                            Err(mut failed) => {
+                                self.note(url, &failed);
+                                // Bytes damaged on the way may arrive well the
+                                // second time; a liar keeps lying.
+                                failed.give_up_if_corrupt(number > 0);
+                                failures.push(failed);
+                            }
+                        }
+                    }
+                    Err(verdict(failures, StoreError::NoEndpoint("aggregator")))
+                }
+            },
+        )
+        .await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        let found = attempts(
+            &self.config.retry,
+            |deadline| self.timed_out(&self.aggregators, deadline),
+            |_| async {
+                let mut failures = Vec::new();
+                for url in &self.aggregators {
+                    match self.len_at(url, blob).await {
+                        Ok(len) => return Ok(Some(len)),
+                        Err(failed) if failed.kind == FailureKind::NotFound => {
+                            failures.push(failed);
+                        }
+                        Err(failed) => {
+                            self.note(url, &failed);
+                            failures.push(failed);
+                        }
+                    }
+                }
+                Err(verdict(failures, StoreError::NoEndpoint("aggregator")))
+            },
+        )
+        .await;
+        match found {
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError> {
+        let len = body.len() as u64;
+        if len > self.config.max_body {
+            return Err(StoreError::TooLarge {
+                len,
+                limit: self.config.max_body,
+                place: "the network profile (max_body)".into(),
+            });
+        }
+        let mut retry = self.config.retry.clone();
+        retry.deadline += Duration::from_secs(len / SLOWEST_UPLOAD);
+        attempts(
+            &retry,
+            |deadline| self.timed_out(&self.publishers, deadline),
+            |_| async {
+                let mut failures = Vec::new();
+                for url in &self.publishers {
+                    match self.put_to(url, blob, body.clone(), options).await {
+                        Ok(stored) => return Ok(stored),
+                        Err(failed) => {
+                            self.note(url, &failed);
+                            failures.push(failed);
+                        }
+                    }
+                }
+                Err(verdict(failures, StoreError::NoEndpoint("publisher")))
+            },
+        )
+        .await
+    }
+
+    fn max_body(&self) -> u64 {
+        self.config.max_body
+    }
+
+    fn health(&self) -> StoreHealth {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreHealth {
+            requests: get(&self.requests),
+            received: get(&self.received),
+            sent: get(&self.sent),
+            corrupt: get(&self.corrupt),
+            failures: self.failures.counts(),
+        }
+    }
+}
