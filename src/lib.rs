@@ -6,5 +6,6 @@ pub mod chunk;
 pub mod config;
 pub mod lifecycle;
 pub mod net;
+pub mod publish;
 pub mod repo;
 pub mod walrus;

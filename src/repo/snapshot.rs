@@ -271,6 +271,37 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Every chunk of a file's content, in order; none for an inline one.
+    ///
+    /// # Errors
+    /// What kept a chunk list from being read.
+    pub async fn file_chunks(&self, node: &Node) -> Result<Vec<ChunkRef>, RepoError> {
+        let (parent, index) = match &node.place {
+            Found::In(parent, entry) => match parent.entries()[*entry].content {
+                Content::List { index } => (parent, index as usize),
+                _ => return Ok(self.chunks_of(node).to_vec()),
+            },
+            Found::Root(_) => return Err(RepoError::IsADirectory),
+        };
+        let mut chunks = Vec::new();
+        let mut pending = vec![self.list(parent.chunks(), index, node.size).await?];
+        while let Some(list) = pending.pop() {
+            if list.level() == 0 {
+                chunks.extend_from_slice(list.parts());
+                continue;
+            }
+            for part in (0..list.parts().len()).rev() {
+                let covers = list.start(part + 1) - list.start(part);
+                let below = self.list(list.parts(), part, covers).await?;
+                if below.level() + 1 != list.level() {
+                    return Err(malformed_list(&list.parts()[part], "levels"));
+                }
+                pending.push(below);
+            }
+        }
+        Ok(chunks)
+    }
+
     async fn list(
         &self,
         table: &[ChunkRef],

@@ -1,0 +1,156 @@
+//! The blobs that nodes go into: the head's, and as many before it as it takes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use super::PublishError;
+use super::packs::{Placed, Sent, Spot};
+use crate::chunk::{BlobId, ChunkHash, MAX_CHUNK, seal};
+use crate::repo::blob::BlobBuilder;
+use crate::repo::{Place, PlacedChunk};
+use crate::walrus::blob_id::blob_id;
+
+/// Something that can be referred to, while the blob it is in may still be
+/// open: [`Blobs::place`] tells where it is by now.
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    /// Content in a pack, or stored before.
+    Data(Placed),
+    /// Made here: in the blob of nodes with this number.
+    Made(PlacedChunk, usize),
+    /// Stored before.
+    Old(PlacedChunk),
+}
+
+/// Blobs of nodes: one open, the ones before it full.
+pub(super) struct Blobs {
+    open: BlobBuilder,
+    number: usize,
+    limit: u64,
+    full: HashMap<usize, (BlobId, u64)>,
+    spilled: Vec<(BlobId, Bytes)>,
+    sent: Sent,
+    /// Number of the pack that the first blob began as.
+    open_pack: usize,
+}
+
+impl Blobs {
+    /// Begins with the pack that is not full; `sent` are the others.
+    pub(super) fn new(open: BlobBuilder, open_pack: usize, sent: Sent, limit: u64) -> Self {
+        Blobs {
+            open,
+            number: 0,
+            limit,
+            full: HashMap::new(),
+            spilled: Vec::new(),
+            sent,
+            open_pack,
+        }
+    }
+
+    /// Where something is by now.
+    pub(super) fn place(&self, stored: &Stored) -> PlacedChunk {
+        match stored {
+            Stored::Old(chunk) => *chunk,
+            Stored::Made(chunk, number) => {
+                let place = match (chunk.place, self.full.get(number)) {
+                    (Place::Here(at), Some((id, start))) => {
+                        Place::There(*id, start.saturating_add_signed(at))
+                    }
+                    (place, _) => place,
+                };
+                PlacedChunk { place, ..*chunk }
+            }
+            Stored::Data(data) => PlacedChunk {
+                hash: data.hash,
+                raw_len: data.raw_len,
+                stored_len: data.stored_len,
+                codec: data.codec,
+                place: match data.spot {
+                    Spot::Blob(blob, offset) => Place::There(blob, offset),
+                    Spot::Pack { pack, at } => match self.sent.get(&pack) {
+                        Some((id, start)) => Place::There(*id, start.saturating_add_signed(at)),
+                        None => Place::Here(at),
+                    },
+                },
+            },
+        }
+    }
+
+    /// Puts a node into the open blob, or into a new one where it does not
+    /// fit. `encode` is given where it will end, and called again for the new
+    /// one, because places have changed by then.
+    pub(super) fn push_node(
+        &mut self,
+        encode: impl Fn(&Self, i64) -> Vec<u8>,
+    ) -> Result<Stored, PublishError> {
+        let mut raw = encode(self, self.open.next_node_end());
+        // Compressed it is no longer than it is.
+        self.make_room(raw.len() as u64)?;
+        if self.open.is_empty() {
+            raw = encode(self, self.open.next_node_end());
+        }
+        if raw.len() as u64 > u64::from(MAX_CHUNK) {
+            return Err(self.too_large(raw.len() as u64));
+        }
+        let chunk = self.open.push_node(&raw);
+        match self.open.len() <= self.limit {
+            true => Ok(Stored::Made(chunk, self.number)),
+            false => Err(self.too_large(self.open.len())),
+        }
+    }
+
+    /// Puts data after what is there.
+    pub(super) fn push_data(&mut self, raw: &[u8], level: i32) -> Result<Stored, PublishError> {
+        let sealed = seal(raw, level);
+        self.make_room(sealed.bytes.len() as u64)?;
+        let chunk = PlacedChunk {
+            hash: ChunkHash::of(raw),
+            raw_len: raw.len() as u32,
+            stored_len: sealed.bytes.len() as u32,
+            codec: sealed.codec,
+            place: self.open.push_data(&sealed.bytes),
+        };
+        match self.open.len() <= self.limit {
+            true => Ok(Stored::Made(chunk, self.number)),
+            false => Err(self.too_large(self.open.len())),
+        }
+    }
+
+    fn too_large(&self, len: u64) -> PublishError {
+        PublishError::NodeTooLarge {
+            len,
+            limit: self.limit,
+        }
+    }
+
+    /// Finishes the open blob where `len` more bytes would be too many.
+    fn make_room(&mut self, len: u64) -> Result<(), PublishError> {
+        if self.open.is_empty() || self.open.len() + len <= self.limit {
+            return Ok(());
+        }
+        let full = std::mem::take(&mut self.open);
+        let start = full.offset(0);
+        let bytes: Bytes = full.finish().into();
+        let id = blob_id(&bytes)?;
+        self.spilled.push((id, bytes));
+        self.full.insert(self.number, (id, start));
+        if self.number == 0 {
+            self.sent.insert(self.open_pack, (id, start));
+        }
+        self.number += 1;
+        Ok(())
+    }
+
+    /// Blobs that were made so far and are not open.
+    pub(super) fn others(&self) -> BTreeSet<BlobId> {
+        let packs = self.sent.values().map(|(id, _)| *id);
+        packs.chain(self.spilled.iter().map(|(id, _)| *id)).collect()
+    }
+
+    /// The full blobs, and the last with `head`, the node pushed last.
+    pub(super) fn finish(self, head: &PlacedChunk) -> (Vec<(BlobId, Bytes)>, Bytes) {
+        (self.spilled, self.open.finish_with_head(head).into())
+    }
+}

@@ -1,0 +1,258 @@
+//! Files become chunks: read, cut, hashed and compressed on all cores, placed
+//! in tree order.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use fastcdc::v2020::{FastCDC, StreamCDC};
+use rayon::prelude::*;
+
+use super::known::Known;
+use super::packs::{Packs, Placed};
+use super::plan::{ContentPlan, FileJob, FileSource, Plan};
+use super::{Progress, PublishError};
+use crate::chunk::{ChunkHash, Codec, MAX_DATA_CHUNK, Sealed, seal};
+
+/// Files of up to this size are kept in the node of their directory. A chunk
+/// of its own costs about 45 bytes of reference, and a read of its own.
+const INLINE: usize = 256;
+/// Bounds of a cut: large files are cut where their content says, so that an
+/// insertion moves no later cut.
+const MIN_CUT: usize = 64 << 10;
+const AVERAGE_CUT: usize = 256 << 10;
+const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
+/// Files from this size on get a blob of their own when they do not compress
+/// and fit into one: any HTTP client can then read ranges of them.
+const PLAIN_BLOB: u64 = 4 << 20;
+/// Larger files are read a part at a time.
+const WHOLE: u64 = 8 << 20;
+/// Bytes read before a batch is worked on.
+const BATCH: u64 = 16 << 20;
+/// How much of a file's start tells whether it compresses.
+const SAMPLE: usize = 64 << 10;
+
+/// What became of a file that was read whole.
+enum Cut {
+    Inline(Vec<u8>),
+    Chunks(Vec<CutChunk>),
+    Plain(Bytes, Vec<(ChunkHash, u32)>),
+}
+
+struct CutChunk {
+    hash: ChunkHash,
+    raw_len: u32,
+    /// `None` for content that is stored already.
+    sealed: Option<Sealed>,
+}
+
+/// Reads every file of the plan and places its chunks; bytes read.
+pub(super) fn fill(
+    plan: &mut Plan,
+    packs: &mut Packs,
+    known: &Known,
+    level: i32,
+    progress: &dyn Progress,
+) -> Result<u64, PublishError> {
+    let files = std::mem::take(&mut plan.files);
+    progress.total(files.len() as u64, files.iter().map(|file| file.size).sum());
+    let limit = packs.limit();
+    let mut bytes_read = 0;
+    let mut rest = &files[..];
+    while let Some(first) = rest.first() {
+        if first.size > WHOLE && matches!(first.source, FileSource::Path(_)) {
+            let (size, content) = stream(first, packs, known, level, progress)?;
+            bytes_read += size;
+            plan.set(first, size, content);
+            rest = &rest[1..];
+            continue;
+        }
+        let count = batch_len(rest);
+        let (batch, later) = rest.split_at(count);
+        let git = plan.git.as_ref();
+        let cuts: Vec<(u64, Cut)> = batch
+            .par_iter()
+            .map_init(
+                || git.map(gix::ThreadSafeRepository::to_thread_local),
+                |git, job| {
+                    let raw = read(job, git.as_ref())?;
+                    Ok((raw.len() as u64, cut(raw, packs, known, level, limit)))
+                },
+            )
+            .collect::<Result<_, PublishError>>()?;
+        for (job, (size, cut)) in batch.iter().zip(cuts) {
+            let content = place(cut, packs, known)?;
+            plan.set(job, size, content);
+            bytes_read += size;
+            progress.read(1, size);
+        }
+        rest = later;
+    }
+    Ok(bytes_read)
+}
+
+/// How many of the next files make a batch.
+fn batch_len(files: &[FileJob]) -> usize {
+    let mut bytes = 0;
+    let fits = files.iter().take_while(|job| {
+        let first = bytes == 0;
+        bytes += job.size.max(1);
+        let streamed = job.size > WHOLE && matches!(job.source, FileSource::Path(_));
+        first || (bytes <= BATCH && !streamed)
+    });
+    fits.count()
+}
+
+fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Vec<u8>, PublishError> {
+    match (&job.source, git) {
+        (FileSource::Path(path), _) => {
+            let read = std::fs::read(path).map_err(|source| PublishError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            match read.len() as u64 == job.size {
+                true => Ok(read),
+                false => Err(PublishError::Changed(path.clone())),
+            }
+        }
+        (FileSource::Git(id), Some(git)) => {
+            let object = git.find_object(*id).map_err(|error| PublishError::Git {
+                path: git.path().into(),
+                why: error.to_string(),
+            })?;
+            Ok(object.detach().data)
+        }
+        (FileSource::Git(_), None) => Err(PublishError::Interrupted),
+    }
+}
+
+/// Cuts one file that is in memory.
+fn cut(raw: Vec<u8>, packs: &Packs, known: &Known, level: i32, limit: u64) -> Cut {
+    if raw.len() <= INLINE {
+        return Cut::Inline(raw);
+    }
+    let pieces: Vec<&[u8]> = match raw.len() <= MAX_CUT {
+        true => vec![&raw[..]],
+        false => FastCDC::new(&raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
+            .map(|piece| &raw[piece.offset..piece.offset + piece.length])
+            .collect(),
+    };
+    let len = raw.len() as u64;
+    if len >= PLAIN_BLOB && len <= limit && !compresses(&raw) {
+        let cuts: Vec<_> = (pieces.par_iter())
+            .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
+            .collect();
+        // Stored before, in whatever form: no need for another blob.
+        if cuts.iter().any(|(hash, _)| packs.find(hash, known).is_none()) {
+            return Cut::Plain(raw.into(), cuts);
+        }
+    }
+    Cut::Chunks(
+        pieces
+            .into_iter()
+            .map(|piece| cut_chunk(piece, packs, known, level))
+            .collect(),
+    )
+}
+
+fn cut_chunk(piece: &[u8], packs: &Packs, known: &Known, level: i32) -> CutChunk {
+    let hash = ChunkHash::of(piece);
+    let sealed = match packs.find(&hash, known) {
+        Some(_) => None,
+        None => Some(seal(piece, level)),
+    };
+    CutChunk {
+        hash,
+        raw_len: piece.len() as u32,
+        sealed,
+    }
+}
+
+/// Whether the start and the middle of a file shrink at all.
+fn compresses(raw: &[u8]) -> bool {
+    let middle = raw.len() / 2;
+    [&raw[..SAMPLE], &raw[middle..middle + SAMPLE]]
+        .iter()
+        .any(|sample| seal(sample, 1).codec != Codec::Raw)
+}
+
+fn place(cut: Cut, packs: &mut Packs, known: &Known) -> Result<ContentPlan, PublishError> {
+    match cut {
+        Cut::Inline(bytes) if bytes.is_empty() => Ok(ContentPlan::Chunks(Vec::new())),
+        Cut::Inline(bytes) => Ok(ContentPlan::Inline(bytes)),
+        Cut::Plain(body, cuts) => Ok(ContentPlan::Chunks(packs.add_plain(body, &cuts)?)),
+        Cut::Chunks(chunks) => {
+            let placed = chunks
+                .into_iter()
+                .map(|chunk| place_chunk(&chunk, packs, known));
+            Ok(ContentPlan::Chunks(placed.collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+fn place_chunk(chunk: &CutChunk, packs: &mut Packs, known: &Known) -> Result<Placed, PublishError> {
+    // Another file of the same batch may have placed it meanwhile.
+    match (packs.find(&chunk.hash, known), &chunk.sealed) {
+        (Some(placed), _) => Ok(placed),
+        (None, Some(sealed)) => packs.add(chunk.hash, chunk.raw_len, sealed.codec, &sealed.bytes),
+        (None, None) => Err(PublishError::Interrupted),
+    }
+}
+
+/// Cuts a large file as it is read, a batch of pieces in memory at a time.
+fn stream(
+    job: &FileJob,
+    packs: &mut Packs,
+    known: &Known,
+    level: i32,
+    progress: &dyn Progress,
+) -> Result<(u64, ContentPlan), PublishError> {
+    let FileSource::Path(path) = &job.source else {
+        return Err(PublishError::Interrupted);
+    };
+    let failed = |source: io::Error| PublishError::Read {
+        path: path.clone(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mut cutter = StreamCDC::new(file.take(job.size + 1), MIN_CUT, AVERAGE_CUT, MAX_CUT);
+    let mut chunks = Vec::new();
+    let mut size = 0;
+    loop {
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        let mut bytes = 0;
+        for piece in cutter.by_ref() {
+            let piece = piece.map_err(|error| failed(io::Error::other(error.to_string())))?;
+            bytes += piece.length as u64;
+            pieces.push(piece.data);
+            if bytes >= BATCH {
+                break;
+            }
+        }
+        if pieces.is_empty() {
+            break;
+        }
+        let cuts: Vec<CutChunk> = pieces
+            .par_iter()
+            .map(|piece| cut_chunk(piece, packs, known, level))
+            .collect();
+        for cut in &cuts {
+            chunks.push(place_chunk(cut, packs, known)?);
+        }
+        size += bytes;
+        progress.read(0, bytes);
+    }
+    progress.read(1, 0);
+    match size == job.size {
+        true => Ok((size, ContentPlan::Chunks(chunks))),
+        false => Err(PublishError::Changed(path.clone())),
+    }
+}
+
+impl Plan {
+    fn set(&mut self, job: &FileJob, size: u64, content: ContentPlan) {
+        let entry = &mut self.directories[job.directory].entries[job.entry];
+        entry.size = size;
+        entry.content = content;
+    }
+}

@@ -1,0 +1,83 @@
+//! Why something cannot be published.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::repo::{MalformedNode, RepoError};
+use crate::walrus::StoreError;
+use crate::walrus::blob_id::BlobIdError;
+
+/// Why a publish failed. Nothing that was published before is affected.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// A file or folder cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// What cannot be read.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file changed under our hands.
+    #[error("{} changed while it was being read; publish again when it is at rest", .0.display())]
+    Changed(PathBuf),
+    /// Branches only exist in git.
+    #[error("{} is not a git repository, so it has no branches", .0.display())]
+    NotGit(PathBuf),
+    /// Git cannot be read.
+    #[error("git repository {}: {why}", path.display())]
+    Git {
+        /// The repository.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// No such branch.
+    #[error("there is no branch `{branch}`; there are: {known}")]
+    NoBranch {
+        /// As asked for.
+        branch: String,
+        /// What there is.
+        known: String,
+    },
+    /// Nothing was ever committed.
+    #[error("{} has no commits yet; commit something first", .0.display())]
+    NoCommits(PathBuf),
+    /// A name that no tree may hold.
+    #[error("{path}: {why}")]
+    Name {
+        /// Where it is.
+        path: String,
+        /// Why not.
+        why: MalformedNode,
+    },
+    /// A symlink that no file system could hold.
+    #[error("{0}: the target of this symlink is empty, too long, or has a NUL byte in it")]
+    Symlink(String),
+    /// A node that does not fit into one blob.
+    #[error("a directory or the list of commits takes {len} bytes, more than the {limit} one blob may have; raise max_body of the network")]
+    NodeTooLarge {
+        /// What it takes.
+        len: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The head published before cannot be read.
+    #[error("what was published before cannot be read ({0}); publish under another --name to begin anew")]
+    Previous(#[source] RepoError),
+    /// A blob cannot be stored.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// A blob has no ID.
+    #[error(transparent)]
+    BlobId(#[from] BlobIdError),
+    /// A task ended early.
+    #[error("publishing was interrupted; run it again to go on")]
+    Interrupted,
+}
+
+impl From<StoreError> for PublishError {
+    fn from(error: StoreError) -> Self {
+        PublishError::Store(Arc::new(error))
+    }
+}

@@ -1,0 +1,260 @@
+//! What an earlier publish stored, so that it need not be stored again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::PublishError;
+use super::blobs::Stored;
+use super::packs::Placed;
+use super::plan::{ContentPlan, PlannedDirectory, TreePlan};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef};
+use crate::repo::head::{AttachmentKind, GitId};
+use crate::repo::{Content, Directory, Kind, Loader, Node, Repository, Snapshot, git};
+use crate::walrus::BlobStore;
+
+/// A directory that is stored.
+#[derive(Clone, Debug)]
+pub(super) struct KnownDirectory {
+    /// Its node.
+    pub(super) node: ChunkRef,
+    /// How many nodes it holds, itself included.
+    pub(super) nodes: u64,
+    /// Bytes of content in it.
+    pub(super) bytes: u64,
+}
+
+/// A stored directory and what is in it.
+#[derive(Clone, Debug)]
+pub(super) struct OldDirectory {
+    pub(super) reference: KnownDirectory,
+    directory: Arc<Directory>,
+    /// Chunks of the files that have a list, by number of the entry.
+    listed: HashMap<usize, Vec<ChunkHash>>,
+}
+
+/// Everything an earlier publish stored.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    previous: Option<Repository>,
+    chunks: HashMap<ChunkHash, Placed>,
+    trees: HashMap<GitId, KnownDirectory>,
+    files: HashMap<GitId, (u64, ContentPlan)>,
+    paths: HashMap<Vec<u8>, OldDirectory>,
+    /// Files and links below a directory, by the hash of its node.
+    files_below: HashMap<ChunkHash, u64>,
+}
+
+/// Loads what the head at `blob` knows: all its directories are read, none of
+/// its content.
+pub(super) async fn load(
+    loader: &Arc<Loader>,
+    store: &Arc<dyn BlobStore>,
+    blob: BlobId,
+    root: Option<ChunkHash>,
+) -> Result<Known, PublishError> {
+    let failed = PublishError::Previous;
+    let repository = (loader.open(store.clone(), blob, root).await).map_err(failed)?;
+    let mut ids: HashMap<ChunkHash, git::DirectoryIds> = HashMap::new();
+    let attached = (repository.attachment(AttachmentKind::GitIds).await).map_err(failed)?;
+    for raw in attached {
+        let list = git::decode_ids(&raw).map_err(|why| {
+            failed(crate::repo::RepoError::Malformed {
+                what: "list of git IDs",
+                hash: ChunkHash::of(&raw),
+                why,
+            })
+        })?;
+        ids.extend(list.into_iter().map(|one| (one.directory, one)));
+    }
+    let mut known = Known::default();
+    for commit in 0..repository.head().commits.len() {
+        let snapshot = repository.snapshot(commit).map_err(failed)?;
+        let mut pending: Vec<(Vec<u8>, Node)> = vec![(Vec::new(), snapshot.root())];
+        while let Some((path, node)) = pending.pop() {
+            known
+                .learn(&snapshot, path, &node, &ids, &mut pending)
+                .await
+                .map_err(failed)?;
+        }
+    }
+    for attachment in &repository.head().attachments {
+        known.remember_chunks(&attachment.chunks);
+    }
+    known.previous = Some(repository);
+    known.count_files();
+    Ok(known)
+}
+
+impl Known {
+    async fn learn(
+        &mut self,
+        snapshot: &Snapshot,
+        path: Vec<u8>,
+        node: &Node,
+        ids: &HashMap<ChunkHash, git::DirectoryIds>,
+        pending: &mut Vec<(Vec<u8>, Node)>,
+    ) -> Result<(), crate::repo::RepoError> {
+        let directory = snapshot.directory(node).await?;
+        let reference = KnownDirectory {
+            node: snapshot.chunks_of(node)[0],
+            nodes: directory.nodes(),
+            bytes: node.size,
+        };
+        let ids = ids.get(&reference.node.hash);
+        if let Some(ids) = ids {
+            self.trees.insert(ids.tree.clone(), reference.clone());
+        }
+        let mut listed = HashMap::new();
+        for (number, entry) in directory.entries().iter().enumerate() {
+            let content = match &entry.content {
+                Content::Directory { .. } => {
+                    let mut below = path.clone();
+                    if !below.is_empty() {
+                        below.push(b'/');
+                    }
+                    below.extend_from_slice(&entry.name);
+                    pending.push((below, snapshot.entry(node, &directory, number)));
+                    continue;
+                }
+                Content::Inline(bytes) => ContentPlan::Inline(bytes.to_vec()),
+                Content::Chunks { first, count } => {
+                    let run = *first as usize..(*first + *count) as usize;
+                    let run = &directory.chunks()[run];
+                    self.remember_chunks(run);
+                    ContentPlan::Chunks(run.iter().map(Placed::known).collect())
+                }
+                Content::List { index } => {
+                    let file = snapshot.entry(node, &directory, number);
+                    let chunks = snapshot.file_chunks(&file).await?;
+                    self.remember_chunks(&chunks);
+                    listed.insert(number, chunks.iter().map(|c| c.hash).collect());
+                    ContentPlan::List(Placed::known(&directory.chunks()[*index as usize]))
+                }
+            };
+            if let (Some(id), Kind::File { .. }) = (ids.and_then(|i| i.entries.get(number)), entry.kind)
+            {
+                self.files.insert(id.clone(), (entry.size, content));
+            }
+        }
+        self.paths.insert(
+            path,
+            OldDirectory {
+                reference,
+                directory,
+                listed,
+            },
+        );
+        Ok(())
+    }
+
+    fn count_files(&mut self) {
+        for (path, old) in &self.paths {
+            let direct = (old.directory.entries().iter())
+                .filter(|entry| entry.kind != Kind::Directory)
+                .count() as u64;
+            let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/');
+            let ancestors = slashes.map(|(at, _)| &path[..at]).chain([&path[..], b""]);
+            let mut last: Option<&[u8]> = None;
+            for ancestor in ancestors {
+                // The root is its own ancestor, counted once.
+                if last.replace(ancestor) != Some(ancestor) {
+                    if let Some(above) = self.paths.get(ancestor) {
+                        *self.files_below.entry(above.reference.node.hash).or_default() += direct;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Files and directories in a known directory, itself included.
+    pub(super) fn counts(&self, directory: &KnownDirectory) -> (u64, u64) {
+        let files = self.files_below.get(&directory.node.hash).copied().unwrap_or(0);
+        (files, directory.nodes.saturating_sub(files))
+    }
+
+    fn remember_chunks(&mut self, chunks: &[ChunkRef]) {
+        for chunk in chunks {
+            let known = || Placed::known(chunk);
+            self.chunks.entry(chunk.hash).or_insert_with(known);
+        }
+    }
+
+    /// The head published before.
+    pub(super) fn previous(&self) -> Option<&Repository> {
+        self.previous.as_ref()
+    }
+
+    /// Where a chunk is stored.
+    pub(super) fn chunk(&self, hash: &ChunkHash) -> Option<&Placed> {
+        self.chunks.get(hash)
+    }
+
+    /// A directory by its git ID.
+    pub(super) fn tree(&self, id: &GitId) -> Option<&KnownDirectory> {
+        self.trees.get(id)
+    }
+
+    /// A file by its git ID: size and content.
+    pub(super) fn file(&self, id: &GitId) -> Option<&(u64, ContentPlan)> {
+        self.files.get(id)
+    }
+
+    /// The directory that was at this path.
+    pub(super) fn directory_at(&self, path: &[u8]) -> Option<&OldDirectory> {
+        self.paths.get(path)
+    }
+
+    /// The chunks of an attachment of the head published before.
+    pub(super) fn attached(&self, kind: AttachmentKind) -> Vec<Stored> {
+        let head = self.previous.iter().map(Repository::head);
+        head.flat_map(|head| &head.attachments)
+            .filter(|attached| attached.kind == kind)
+            .flat_map(|attached| &attached.chunks)
+            .map(|chunk| Stored::Old((*chunk).into()))
+            .collect()
+    }
+
+    /// Blobs that whatever is taken from here may lie in.
+    pub(super) fn blobs(&self) -> Vec<BlobId> {
+        self.previous.as_ref().map_or_else(Vec::new, |previous| {
+            let mut blobs = previous.head().blobs.clone();
+            blobs.push(previous.blob());
+            blobs
+        })
+    }
+}
+
+impl OldDirectory {
+    /// Whether it holds just what `new` would; `all` are the new directories,
+    /// those below `new` compared already.
+    pub(super) fn holds(&self, new: &PlannedDirectory, all: &[PlannedDirectory]) -> bool {
+        let old = self.directory.entries();
+        let chunks = self.directory.chunks();
+        old.len() == new.entries.len()
+            && old.iter().zip(&new.entries).enumerate().all(|(number, (old, new))| {
+                let same_content = match (&old.content, &new.content) {
+                    (Content::Inline(old), ContentPlan::Inline(new)) => old == new,
+                    (Content::Chunks { first, count }, ContentPlan::Chunks(new)) => {
+                        let old = &chunks[*first as usize..(*first + *count) as usize];
+                        old.iter().map(|c| c.hash).eq(new.iter().map(|c| c.hash))
+                    }
+                    (Content::List { .. }, ContentPlan::Chunks(new)) => {
+                        let old = self.listed.get(&number);
+                        old.is_some_and(|old| old.iter().eq(new.iter().map(|c| &c.hash)))
+                    }
+                    (Content::List { index }, ContentPlan::List(new)) => {
+                        chunks[*index as usize].hash == new.hash
+                    }
+                    (Content::Directory { index, .. }, ContentPlan::Tree(tree)) => {
+                        let new = match tree {
+                            TreePlan::Known(known) => Some(known),
+                            TreePlan::New(number) => all[*number].same_as.as_ref(),
+                        };
+                        new.is_some_and(|new| new.node.hash == chunks[*index as usize].hash)
+                    }
+                    _ => false,
+                };
+                old.name == new.name && old.kind == new.kind && same_content
+            })
+    }
+}

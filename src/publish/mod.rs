@@ -1,0 +1,273 @@
+//! A git repository or a folder becomes blobs.
+//!
+//! 1. **Plan** ([`git`], [`folder`]): the tree as a list of directories, and
+//!    the files whose content is needed. What an earlier publish already
+//!    stored ([`known`]) is taken from there: whole subtrees by their git ID,
+//!    files by git ID, directories by their content, chunks by their hash.
+//! 2. **Content** ([`content`], [`packs`]): files are read in tree order, cut
+//!    into chunks, hashed and compressed on all cores, and laid into packs of
+//!    at most the publisher's body limit. Full packs are uploaded while the
+//!    next ones fill ([`upload`]).
+//! 3. **Nodes** ([`nodes`]): chunk lists and directories are written from the
+//!    deepest up, then the head. They share the last pack, so that a small
+//!    change, or a whole small repository, is one blob.
+//!
+//! The head's blob goes last, when everything it refers to is confirmed. The
+//! packs of the same input are the same bytes, so a run after an interrupted
+//! one computes the same blob IDs, finds what is there, and goes on.
+//!
+//! May touch: `repo`, `walrus`.
+
+mod blobs;
+mod content;
+mod error;
+mod folder;
+mod git;
+mod known;
+mod nodes;
+mod packs;
+mod plan;
+mod upload;
+
+pub use error::PublishError;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::chunk::{BlobId, ChunkHash};
+use crate::repo::Loader;
+use crate::walrus::{BlobStore, PutOptions, StoredBlob, cost};
+use known::Known;
+use packs::{Packs, Placed};
+use plan::Plan;
+use upload::Uploads;
+
+/// zstd level unless told otherwise: well over 100 MB/s on two cores.
+const DEFAULT_LEVEL: i32 = 3;
+/// Packs that wait for their upload while the next one fills.
+const WAITING_PACKS: usize = 2;
+
+/// What to publish, and how.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// Branches of a git repository, the first one the default; the current
+    /// branch when empty.
+    pub branches: Vec<String>,
+    /// How blobs are to be kept.
+    pub put: PutOptions,
+    /// zstd level.
+    pub level: i32,
+    /// The head published before, whose content need not be stored again.
+    pub previous: Option<(BlobId, Option<ChunkHash>)>,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        PublishOptions {
+            branches: Vec::new(),
+            put: PutOptions::default(),
+            level: DEFAULT_LEVEL,
+            previous: None,
+        }
+    }
+}
+
+/// Told how a publish gets on.
+pub trait Progress: Send + Sync {
+    /// What has to be read: files and bytes.
+    fn total(&self, files: u64, bytes: u64);
+    /// More has been read.
+    fn read(&self, files: u64, bytes: u64);
+    /// A blob of so many bytes is on its way.
+    fn uploading(&self, bytes: u64);
+}
+
+/// A [`Progress`] that nobody watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwatched;
+
+impl Progress for Unwatched {
+    fn total(&self, _: u64, _: u64) {}
+    fn read(&self, _: u64, _: u64) {}
+    fn uploading(&self, _: u64) {}
+}
+
+/// What was published.
+#[derive(Clone, Debug, Serialize)]
+pub struct Published {
+    /// The blob that starts with the head.
+    pub blob: BlobId,
+    /// The hash of the head.
+    pub root: ChunkHash,
+    /// Whether everything was there already, the head included.
+    pub unchanged: bool,
+    /// Files and symlinks in the published trees.
+    pub files: u64,
+    /// Directories in the published trees.
+    pub directories: u64,
+    /// Bytes of content that were read.
+    pub bytes_read: u64,
+    /// Bytes that were uploaded.
+    pub bytes_stored: u64,
+    /// Bytes the network bills for them.
+    pub bytes_billed: u64,
+    /// Blobs that were uploaded.
+    pub blobs_uploaded: u64,
+    /// Blobs of this head that the store had already.
+    pub blobs_present: u64,
+    /// Every blob that was made, the head's last.
+    pub blobs: Vec<StoredBlob>,
+    /// What was left out, and why.
+    pub warnings: Vec<String>,
+}
+
+/// Publishes what lies at `source`.
+///
+/// # Errors
+/// What could not be read, or stored; the head published before is untouched.
+pub async fn publish(
+    source: &Path,
+    options: &PublishOptions,
+    store: Arc<dyn BlobStore>,
+    loader: Arc<Loader>,
+    progress: Arc<dyn Progress>,
+) -> Result<Published, PublishError> {
+    let known = match options.previous {
+        Some((blob, root)) => known::load(&loader, &store, blob, root).await?,
+        None => Known::default(),
+    };
+    let work = Work {
+        source: source.to_owned(),
+        options: options.clone(),
+        max_body: store.max_body(),
+        progress: progress.clone(),
+    };
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(WAITING_PACKS);
+    let uploads = Uploads::new(store, options.put.clone(), progress);
+    let uploading = {
+        let uploads = uploads.clone();
+        tokio::spawn(async move { uploads.run(receiver).await })
+    };
+    let planned = blocking(move || work.plan_and_pack(known, sender)).await;
+    let packs = uploading.await.map_err(|_| PublishError::Interrupted)?;
+    // Of two failures the upload's comes first: it is what stopped the other.
+    let ids = packs?;
+    let packed = planned?;
+    if let Some(unchanged) = packed.unchanged() {
+        return Ok(unchanged);
+    }
+    let max_body = uploads.max_body();
+    let written = blocking(move || nodes::write(packed, &ids, max_body)).await?;
+    for blob in written.spilled {
+        uploads.put(blob.0, blob.1).await?;
+    }
+    uploads.put(written.blob, written.bytes).await?;
+    let done = uploads.finish();
+    let stored = |f: fn(&StoredBlob) -> u64| done.uploaded.iter().map(f).sum();
+    Ok(Published {
+        blob: written.blob,
+        root: written.root,
+        unchanged: false,
+        files: written.files,
+        directories: written.directories,
+        bytes_read: written.bytes_read,
+        bytes_stored: stored(|blob| blob.len),
+        bytes_billed: stored(|blob| cost::encoded_size(blob.len)),
+        blobs_uploaded: done.uploaded.len() as u64,
+        blobs_present: done.present,
+        blobs: done.all,
+        warnings: written.warnings,
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
+) -> Result<T, PublishError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| PublishError::Interrupted)?
+}
+
+/// What the thread that reads and packs needs to know.
+struct Work {
+    source: std::path::PathBuf,
+    options: PublishOptions,
+    max_body: u64,
+    progress: Arc<dyn Progress>,
+}
+
+/// A plan whose content is in packs, all but the last of them on their way.
+struct Packed {
+    plan: Plan,
+    known: Known,
+    packs: Packs,
+    commit_chunks: Vec<Placed>,
+    bytes_read: u64,
+    level: i32,
+}
+
+impl Work {
+    fn plan_and_pack(
+        self,
+        known: Known,
+        sender: tokio::sync::mpsc::Sender<Bytes>,
+    ) -> Result<Packed, PublishError> {
+        let mut plan = match git::is_repository(&self.source) {
+            true => git::plan(&self.source, &self.options.branches, &known)?,
+            false if !self.options.branches.is_empty() => {
+                return Err(PublishError::NotGit(self.source));
+            }
+            false => folder::plan(&self.source)?,
+        };
+        let mut packs = Packs::new(self.max_body, sender);
+        let mut bytes_read = 0;
+        let mut commit_chunks = Vec::new();
+        if !plan.is_known(&known) {
+            let (level, progress) = (self.options.level, &*self.progress);
+            bytes_read = content::fill(&mut plan, &mut packs, &known, level, progress)?;
+            plan.reuse_directories(&known);
+        }
+        match plan.is_known(&known) {
+            true => packs.abandon(),
+            false => {
+                for raw in plan.commit_chunks() {
+                    commit_chunks.push(packs.add_raw(&raw, self.options.level, &known)?);
+                }
+            }
+        }
+        packs.hang_up();
+        Ok(Packed {
+            plan,
+            known,
+            packs,
+            commit_chunks,
+            bytes_read,
+            level: self.options.level,
+        })
+    }
+}
+
+impl Packed {
+    /// The result, when the head published before is what this plan would make.
+    fn unchanged(&self) -> Option<Published> {
+        let previous = self.known.previous().filter(|_| self.plan.is_known(&self.known))?;
+        let (files, directories) = self.plan.counts(&self.known);
+        Some(Published {
+            blob: previous.blob(),
+            root: previous.root(),
+            unchanged: true,
+            files,
+            directories,
+            bytes_read: self.bytes_read,
+            bytes_stored: 0,
+            bytes_billed: 0,
+            blobs_uploaded: 0,
+            blobs_present: previous.head().blobs.len() as u64 + 1,
+            blobs: Vec::new(),
+            warnings: self.plan.warnings.clone(),
+        })
+    }
+}

@@ -1,0 +1,288 @@
+//! Lists, directories and the head are written, from the deepest up.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::blobs::{Blobs, Stored};
+use super::known::{Known, KnownDirectory};
+use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
+use super::{Packed, PublishError};
+use crate::chunk::{BlobId, ChunkHash};
+use crate::repo::PlacedChunk;
+use crate::repo::directory::{self, PlannedContent, PlannedEntry};
+use crate::repo::git::{DirectoryIds, encode_ids};
+use crate::repo::head::{Attachment, AttachmentKind, PlannedCommit, PlannedHead};
+use crate::repo::list::{self, LIST_FANOUT};
+use crate::walrus::blob_id::blob_id;
+
+/// Files of more chunks than this keep them in a list of their own, so that
+/// listing their directory does not pay for them.
+const MAX_IN_DIRECTORY: usize = 64;
+/// Git IDs are written in chunks of this many directories.
+const IDS_IN_CHUNK: usize = 512;
+
+/// The blobs that are left to upload, the head's last.
+pub(super) struct Written {
+    pub(super) spilled: Vec<(BlobId, Bytes)>,
+    pub(super) blob: BlobId,
+    pub(super) bytes: Bytes,
+    pub(super) root: ChunkHash,
+    pub(super) files: u64,
+    pub(super) directories: u64,
+    pub(super) bytes_read: u64,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Writes all nodes of a plan whose packs have these IDs.
+pub(super) fn write(packed: Packed, ids: &[BlobId], limit: u64) -> Result<Written, PublishError> {
+    let (open, open_pack, sent) = packed.packs.finish(ids);
+    let plan = &packed.plan;
+    let mut writer = Writer {
+        plan,
+        blobs: Blobs::new(open, open_pack, sent, limit),
+        lists: HashMap::new(),
+        directories: HashMap::new(),
+        ids: Vec::new(),
+    };
+    let order = breadth_first(plan);
+    for &number in order.iter().rev() {
+        writer.lists(number)?;
+    }
+    for &number in order.iter().rev() {
+        writer.directory(number)?;
+    }
+    let commits = packed.commit_chunks.iter().map(|chunk| Stored::Data(*chunk));
+    let attachments = [
+        (AttachmentKind::GitCommits, commits.collect()),
+        (AttachmentKind::GitIds, writer.git_ids(&packed.known, packed.level)?),
+    ];
+    let head = writer.head(&packed.known, &attachments)?;
+    let (spilled, bytes) = writer.blobs.finish(&head);
+    let (files, directories) = plan.counts(&packed.known);
+    Ok(Written {
+        spilled,
+        blob: blob_id(&bytes)?,
+        bytes,
+        root: head.hash,
+        files,
+        directories,
+        bytes_read: packed.bytes_read,
+        warnings: packed.plan.warnings,
+    })
+}
+
+/// Directories that have to be written, breadth first from the roots.
+fn breadth_first(plan: &Plan) -> Vec<DirectoryNumber> {
+    let fresh = |tree: &TreePlan| match tree {
+        TreePlan::New(number) if plan.directories[*number].same_as.is_none() => Some(*number),
+        _ => None,
+    };
+    let roots = plan.commits.iter().filter_map(|commit| fresh(&commit.tree));
+    let mut queue: VecDeque<DirectoryNumber> = roots.collect();
+    let mut order = Vec::new();
+    while let Some(number) = queue.pop_front() {
+        order.push(number);
+        for entry in &plan.directories[number].entries {
+            if let ContentPlan::Tree(tree) = &entry.content {
+                queue.extend(fresh(tree));
+            }
+        }
+    }
+    order
+}
+
+/// A directory that is stored, and what its parent tells of it.
+#[derive(Clone, Copy)]
+struct StoredDirectory {
+    node: Stored,
+    nodes: u64,
+    bytes: u64,
+}
+
+impl From<&KnownDirectory> for StoredDirectory {
+    fn from(known: &KnownDirectory) -> Self {
+        StoredDirectory {
+            node: Stored::Old(known.node.into()),
+            nodes: known.nodes,
+            bytes: known.bytes,
+        }
+    }
+}
+
+struct Writer<'a> {
+    plan: &'a Plan,
+    blobs: Blobs,
+    /// Lists of large files, by directory and number of the entry.
+    lists: HashMap<(DirectoryNumber, usize), Stored>,
+    directories: HashMap<DirectoryNumber, StoredDirectory>,
+    ids: Vec<DirectoryIds>,
+}
+
+impl Writer<'_> {
+    /// Writes the chunk lists of a directory's large files.
+    fn lists(&mut self, number: DirectoryNumber) -> Result<(), PublishError> {
+        let plan = self.plan;
+        for (entry, planned) in plan.directories[number].entries.iter().enumerate() {
+            let ContentPlan::Chunks(chunks) = &planned.content else {
+                continue;
+            };
+            if chunks.len() <= MAX_IN_DIRECTORY {
+                continue;
+            }
+            let mut parts: Vec<(Stored, u64)> = (chunks.iter())
+                .map(|chunk| (Stored::Data(*chunk), u64::from(chunk.raw_len)))
+                .collect();
+            let mut level = 0;
+            while parts.len() > 1 {
+                parts = (parts.chunks(LIST_FANOUT))
+                    .map(|group| self.list(level, group))
+                    .collect::<Result<_, _>>()?;
+                level += 1;
+            }
+            self.lists.insert((number, entry), parts[0].0);
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, level: u8, parts: &[(Stored, u64)]) -> Result<(Stored, u64), PublishError> {
+        let node = self.blobs.push_node(|blobs, end| {
+            let placed: Vec<_> = (parts.iter())
+                .map(|(part, covers)| (blobs.place(part), *covers))
+                .collect();
+            list::encode(level, &placed, end)
+        })?;
+        Ok((node, parts.iter().map(|(_, covers)| covers).sum()))
+    }
+
+    /// Writes one directory, everything below it being written.
+    fn directory(&mut self, number: DirectoryNumber) -> Result<(), PublishError> {
+        let planned = &self.plan.directories[number];
+        let (mut nodes, mut bytes) = (1, 0);
+        for entry in &planned.entries {
+            let (below, size) = match &entry.content {
+                ContentPlan::Tree(tree) => {
+                    let tree = self.tree(tree)?;
+                    (tree.nodes, tree.bytes)
+                }
+                _ => (1, entry.size),
+            };
+            nodes += below;
+            bytes += size;
+        }
+        let trees = (planned.entries.iter())
+            .map(|entry| match &entry.content {
+                ContentPlan::Tree(tree) => self.tree(tree).map(Some),
+                _ => Ok(None),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let lists = &self.lists;
+        let node = self.blobs.push_node(|blobs, end| {
+            let entries = planned.entries.iter().zip(&trees).enumerate();
+            let entries: Vec<PlannedEntry> = entries
+                .map(|(entry, (planned, tree))| PlannedEntry {
+                    name: planned.name.clone(),
+                    kind: planned.kind,
+                    size: tree.map_or(planned.size, |tree| tree.bytes),
+                    content: match tree {
+                        Some(tree) => PlannedContent::Directory {
+                            node: blobs.place(&tree.node),
+                            nodes: tree.nodes,
+                        },
+                        None => content(blobs, &planned.content, lists.get(&(number, entry))),
+                    },
+                })
+                .collect();
+            directory::encode(&entries, end)
+        })?;
+        if let Some((tree, raw_tree)) = &planned.git {
+            let entries = planned.entries.iter();
+            self.ids.push(DirectoryIds {
+                directory: self.blobs.place(&node).hash,
+                tree: tree.clone(),
+                raw_tree: raw_tree.clone(),
+                entries: entries.map(|e| e.git.clone().unwrap_or_default()).collect(),
+            });
+        }
+        let stored = StoredDirectory { node, nodes, bytes };
+        self.directories.insert(number, stored);
+        Ok(())
+    }
+
+    /// A directory that is written or known.
+    fn tree(&self, tree: &TreePlan) -> Result<StoredDirectory, PublishError> {
+        let number = match tree {
+            TreePlan::Known(known) => return Ok(known.into()),
+            TreePlan::New(number) => *number,
+        };
+        let same = self.plan.directories[number].same_as.as_ref();
+        same.map(StoredDirectory::from)
+            .or_else(|| self.directories.get(&number).copied())
+            .ok_or(PublishError::Interrupted)
+    }
+
+    /// Stores the git IDs of the directories written, after those that were
+    /// stored before.
+    fn git_ids(&mut self, known: &Known, level: i32) -> Result<Vec<Stored>, PublishError> {
+        let mut chunks = known.attached(AttachmentKind::GitIds);
+        for group in self.ids.chunks(IDS_IN_CHUNK) {
+            chunks.push(self.blobs.push_data(&encode_ids(group), level)?);
+        }
+        Ok(chunks)
+    }
+
+    fn head(
+        &mut self,
+        known: &Known,
+        attachments: &[(AttachmentKind, Vec<Stored>)],
+    ) -> Result<PlacedChunk, PublishError> {
+        let plan = self.plan;
+        let roots = (plan.commits.iter())
+            .map(|commit| self.tree(&commit.tree))
+            .collect::<Result<Vec<_>, _>>()?;
+        let head = self.blobs.push_node(|blobs, end| {
+            let mut others = blobs.others();
+            others.extend(known.blobs());
+            let head = PlannedHead {
+                default_branch: plan.default_branch.clone(),
+                commits: (plan.commits.iter().zip(&roots))
+                    .map(|(commit, root)| PlannedCommit {
+                        id: commit.id.clone(),
+                        root: blobs.place(&root.node),
+                        nodes: root.nodes,
+                        bytes: root.bytes,
+                        author: commit.author.clone(),
+                        committer: commit.committer.clone(),
+                        message: commit.message.clone(),
+                        parents: commit.parents.clone(),
+                    })
+                    .collect(),
+                refs: plan.refs.clone(),
+                attachments: (attachments.iter())
+                    .filter(|(_, chunks)| !chunks.is_empty())
+                    .map(|(kind, chunks)| Attachment {
+                        kind: *kind,
+                        chunks: chunks.iter().map(|chunk| blobs.place(chunk)).collect(),
+                    })
+                    .collect(),
+                blobs: others.into_iter().collect(),
+            };
+            head.encode(end)
+        })?;
+        Ok(self.blobs.place(&head))
+    }
+}
+
+fn content(blobs: &Blobs, content: &ContentPlan, list: Option<&Stored>) -> PlannedContent {
+    match (content, list) {
+        (_, Some(list)) => PlannedContent::List(blobs.place(list)),
+        (ContentPlan::Inline(bytes), _) => PlannedContent::Inline(bytes.clone()),
+        (ContentPlan::List(list), _) => PlannedContent::List(blobs.place(&Stored::Data(*list))),
+        (ContentPlan::Chunks(chunks), _) => PlannedContent::Chunks(
+            (chunks.iter())
+                .map(|chunk| blobs.place(&Stored::Data(*chunk)))
+                .collect(),
+        ),
+        (ContentPlan::Pending | ContentPlan::Tree(_), _) => PlannedContent::Chunks(Vec::new()),
+    }
+}

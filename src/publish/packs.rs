@@ -1,0 +1,202 @@
+//! Packs: blobs of data chunks, filled in tree order.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::Sender;
+
+use super::PublishError;
+use super::known::Known;
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, seal};
+use crate::repo::blob::BlobBuilder;
+use crate::repo::Place;
+
+/// A chunk of data and where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) hash: ChunkHash,
+    pub(super) raw_len: u32,
+    pub(super) stored_len: u32,
+    pub(super) codec: Codec,
+    pub(super) spot: Spot,
+}
+
+/// Where a chunk lies while IDs of packs are not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot {
+    /// In a pack of this publish; offset from the start of its data.
+    Pack { pack: usize, at: i64 },
+    /// In a blob of an earlier one.
+    Blob(BlobId, u64),
+}
+
+impl Placed {
+    pub(super) fn known(chunk: &ChunkRef) -> Self {
+        Placed {
+            hash: chunk.hash,
+            raw_len: chunk.raw_len,
+            stored_len: chunk.at.stored_len,
+            codec: chunk.at.codec,
+            spot: Spot::Blob(chunk.at.blob, chunk.at.offset),
+        }
+    }
+}
+
+/// Packs that were sent off, by number: their IDs, and where their data starts.
+pub(super) type Sent = HashMap<usize, (BlobId, u64)>;
+
+/// Fills packs and sends full ones off.
+pub(super) struct Packs {
+    limit: u64,
+    sender: Option<Sender<Bytes>>,
+    open: BlobBuilder,
+    /// Number of the open pack; those of later ones are higher.
+    open_number: usize,
+    next_number: usize,
+    /// Packs in the order in which they were sent off: number, start of data.
+    sent: Vec<(usize, u64)>,
+    /// Content that was placed already, wherever it came from.
+    placed: HashMap<ChunkHash, Placed>,
+}
+
+impl Packs {
+    pub(super) fn new(limit: u64, sender: Sender<Bytes>) -> Self {
+        Packs {
+            limit,
+            sender: Some(sender),
+            open: BlobBuilder::new(),
+            open_number: 0,
+            next_number: 1,
+            sent: Vec::new(),
+            placed: HashMap::new(),
+        }
+    }
+
+    /// Largest blob that may be made, in bytes.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Where this content lies already, if it does.
+    pub(super) fn find(&self, hash: &ChunkHash, known: &Known) -> Option<Placed> {
+        (self.placed.get(hash).or_else(|| known.chunk(hash))).copied()
+    }
+
+    /// Places a stored chunk.
+    pub(super) fn add(
+        &mut self,
+        hash: ChunkHash,
+        raw_len: u32,
+        codec: Codec,
+        stored: &[u8],
+    ) -> Result<Placed, PublishError> {
+        let len = stored.len() as u64;
+        if !self.open.is_empty() && self.open.len() + len > self.limit {
+            self.close()?;
+        }
+        if self.open.len() + len > self.limit {
+            return Err(PublishError::NodeTooLarge {
+                len: self.open.len() + len,
+                limit: self.limit,
+            });
+        }
+        let pack = self.open_number;
+        let at = match self.open.push_data(stored) {
+            Place::Here(at) => at,
+            Place::There(_, at) => at as i64,
+        };
+        let placed = Placed {
+            hash,
+            raw_len,
+            stored_len: stored.len() as u32,
+            codec,
+            spot: Spot::Pack { pack, at },
+        };
+        self.placed.insert(hash, placed);
+        Ok(placed)
+    }
+
+    /// Hashes, compresses and places a chunk that is not there yet.
+    pub(super) fn add_raw(
+        &mut self,
+        raw: &[u8],
+        level: i32,
+        known: &Known,
+    ) -> Result<Placed, PublishError> {
+        let hash = ChunkHash::of(raw);
+        if let Some(placed) = self.find(&hash, known) {
+            return Ok(placed);
+        }
+        let sealed = seal(raw, level);
+        self.add(hash, raw.len() as u32, sealed.codec, &sealed.bytes)
+    }
+
+    /// Sends a file off as a blob of its own, without a header. `cuts` are its
+    /// chunks: hash and length.
+    pub(super) fn add_plain(
+        &mut self,
+        body: Bytes,
+        cuts: &[(ChunkHash, u32)],
+    ) -> Result<Vec<Placed>, PublishError> {
+        let pack = self.take_number();
+        self.sent.push((pack, 0));
+        self.send(body)?;
+        let mut at = 0;
+        let mut chunks = Vec::with_capacity(cuts.len());
+        for &(hash, len) in cuts {
+            let placed = Placed {
+                hash,
+                raw_len: len,
+                stored_len: len,
+                codec: Codec::Raw,
+                spot: Spot::Pack { pack, at },
+            };
+            at += i64::from(len);
+            self.placed.insert(hash, placed);
+            chunks.push(placed);
+        }
+        Ok(chunks)
+    }
+
+    /// Sends the open pack off.
+    pub(super) fn close(&mut self) -> Result<(), PublishError> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let pack = std::mem::take(&mut self.open);
+        self.sent.push((self.open_number, pack.offset(0)));
+        self.open_number = self.take_number();
+        self.send(pack.finish().into())
+    }
+
+    fn take_number(&mut self) -> usize {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    fn send(&self, body: Bytes) -> Result<(), PublishError> {
+        let sender = self.sender.as_ref().ok_or(PublishError::Interrupted)?;
+        // It is gone when an upload failed; that error is the one to tell.
+        sender
+            .blocking_send(body)
+            .map_err(|_| PublishError::Interrupted)
+    }
+
+    /// Forgets what is not sent off yet: nothing needs it.
+    pub(super) fn abandon(&mut self) {
+        self.open = BlobBuilder::new();
+    }
+
+    /// No more packs are sent off: lets the uploads end.
+    pub(super) fn hang_up(&mut self) {
+        self.sender = None;
+    }
+
+    /// What is open becomes part of the head's blob. `ids` are those of the
+    /// packs sent off, in that order.
+    pub(super) fn finish(self, ids: &[BlobId]) -> (BlobBuilder, usize, Sent) {
+        let numbered = self.sent.iter().zip(ids);
+        let sent = numbered.map(|(&(number, start), &id)| (number, (id, start)));
+        (self.open, self.open_number, sent.collect())
+    }
+}

@@ -1,0 +1,104 @@
+//! Blobs go to the store; what is there already is not sent again.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
+
+use super::{Progress, PublishError};
+use crate::chunk::BlobId;
+use crate::walrus::blob_id::blob_id;
+use crate::walrus::{BlobStore, PutOptions, StoredBlob};
+
+/// Uploads of one publish.
+#[derive(Clone)]
+pub(super) struct Uploads {
+    store: Arc<dyn BlobStore>,
+    options: PutOptions,
+    progress: Arc<dyn Progress>,
+    done: Arc<Mutex<Uploaded>>,
+}
+
+/// What was uploaded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Uploaded {
+    /// Every blob, in order.
+    pub(super) all: Vec<StoredBlob>,
+    /// Those that the store did not have.
+    pub(super) uploaded: Vec<StoredBlob>,
+    /// How many it had.
+    pub(super) present: u64,
+}
+
+impl Uploads {
+    pub(super) fn new(
+        store: Arc<dyn BlobStore>,
+        options: PutOptions,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        Uploads {
+            store,
+            options,
+            progress,
+            done: Arc::default(),
+        }
+    }
+
+    pub(super) fn max_body(&self) -> u64 {
+        self.store.max_body()
+    }
+
+    /// Uploads packs as they come; their IDs, in order.
+    pub(super) async fn run(
+        &self,
+        mut packs: Receiver<Bytes>,
+    ) -> Result<Vec<BlobId>, PublishError> {
+        let mut ids = Vec::new();
+        while let Some(body) = packs.recv().await {
+            let id = {
+                let body = body.clone();
+                super::blocking(move || Ok(blob_id(&body)?)).await?
+            };
+            self.put(id, body).await?;
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    /// Makes sure that a blob is stored.
+    pub(super) async fn put(&self, id: BlobId, body: Bytes) -> Result<(), PublishError> {
+        let len = body.len() as u64;
+        let mut blob = StoredBlob {
+            blob: id,
+            len,
+            end_epoch: None,
+            object_id: None,
+        };
+        if self.store.len(id).await? == Some(len) {
+            let mut done = self.done();
+            done.present += 1;
+            done.all.push(blob);
+            return Ok(());
+        }
+        self.progress.uploading(len);
+        let stored = self.store.put(id, body, &self.options).await?;
+        blob.end_epoch = stored.end_epoch;
+        blob.object_id = stored.object_id;
+        let mut done = self.done();
+        match stored.uploaded {
+            true => done.uploaded.push(blob.clone()),
+            false => done.present += 1,
+        }
+        done.all.push(blob);
+        Ok(())
+    }
+
+    fn done(&self) -> MutexGuard<'_, Uploaded> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of everything.
+    pub(super) fn finish(self) -> Uploaded {
+        self.done().clone()
+    }
+}
