@@ -43,5 +43,5 @@ pub use error::{MalformedNode, RepoError};
 pub use head::{Commit, Head, Ref, RefKind};
 pub use list::ChunkList;
 pub use loader::{Loader, LoaderConfig, Repository};
-pub use snapshot::{Node, NodeIndex, Snapshot};
+pub use snapshot::{MAX_DEPTH, Node, NodeIndex, Snapshot, Tier};
 pub use table::{Place, PlacedChunk};

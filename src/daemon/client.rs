@@ -1,0 +1,220 @@
+//! Talking to the daemon; starting it where none runs.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::control::{Prepared, Refusal};
+use super::server::{attach_socket, control_socket};
+use super::{DaemonStatus, MountRequest, attach};
+use crate::cache::VerifyReport;
+use crate::config::{ConfigError, Dirs, Settings};
+
+/// How long a new daemon may take to answer: opening a cache after a crash
+/// replays its log.
+const START: Duration = Duration::from_secs(30);
+/// How long a question may take beyond the operations' own deadline.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Why the daemon did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// It said why.
+    #[error("{0}")]
+    Refused(String),
+    /// It went away, or does not answer.
+    #[error("the walgit-fs daemon does not answer ({0}); try again")]
+    Gone(String),
+    /// It did not start.
+    #[error("the walgit-fs daemon did not start: {why} (its log: {})", log.display())]
+    Start {
+        /// What it said last.
+        why: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// There is no place for its sockets.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// A running daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    attach: PathBuf,
+}
+
+impl Client {
+    /// The daemon of this user, if one answers.
+    pub async fn connect(dirs: &Dirs) -> Option<Client> {
+        let socket = control_socket(dirs);
+        if !socket.exists() {
+            return None;
+        }
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .no_proxy()
+            .build()
+            .ok()?;
+        let client = Client {
+            http,
+            attach: attach_socket(dirs),
+        };
+        client.status().await.ok()?;
+        Some(client)
+    }
+
+    /// The daemon of this user; started where none runs.
+    ///
+    /// # Errors
+    /// [`ClientError::Start`], with what it said.
+    pub async fn connect_or_start(settings: &Settings) -> Result<Client, ClientError> {
+        if let Some(client) = Client::connect(&settings.dirs).await {
+            return Ok(client);
+        }
+        settings.dirs.private_runtime()?;
+        let log = settings.dirs.state.join("daemon.log");
+        let failed = |why: String| ClientError::Start {
+            why,
+            log: log.clone(),
+        };
+        let mut child = start(settings, &log).map_err(|error| failed(error.to_string()))?;
+        let begun = Instant::now();
+        loop {
+            if let Some(client) = Client::connect(&settings.dirs).await {
+                return Ok(client);
+            }
+            match child.try_wait() {
+                Ok(None) if begun.elapsed() < START => {}
+                Ok(None) => {
+                    let _ = child.kill();
+                    return Err(failed("it took too long".into()));
+                }
+                // Two mounts may start one each; the one that stays answers.
+                Ok(Some(_)) => {
+                    return match Client::connect(&settings.dirs).await {
+                        Some(client) => Ok(client),
+                        None => Err(failed(last_line(&log))),
+                    };
+                }
+                Err(error) => return Err(failed(error.to_string())),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What it does.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn status(&self) -> Result<DaemonStatus, ClientError> {
+        self.answer(self.http.get(url("/v1/status")).timeout(SLACK))
+            .await
+    }
+
+    /// Forgets everything in the cache.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn clear_cache(&self) -> Result<(), ClientError> {
+        self.answer(self.http.post(url("/v1/cache/clear"))).await
+    }
+
+    /// Re-hashes everything in the cache.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn verify_cache(&self) -> Result<VerifyReport, ClientError> {
+        self.answer(self.http.post(url("/v1/cache/verify"))).await
+    }
+
+    /// Tells it to end.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub async fn stop(&self) -> Result<(), ClientError> {
+        self.answer(self.http.post(url("/v1/stop")).timeout(SLACK))
+            .await
+    }
+
+    /// Has it open what is to be mounted.
+    pub(super) async fn prepare(
+        &self,
+        request: &MountRequest,
+        deadline: Duration,
+    ) -> Result<Prepared, ClientError> {
+        // Opening may take several operations: head, root, a verification.
+        let patience = deadline * 4 + SLACK;
+        self.answer(self.post("/v1/prepare", request).timeout(patience))
+            .await
+    }
+
+    /// Hands it a mount.
+    pub(super) async fn attach(
+        &self,
+        request: MountRequest,
+        device: std::os::fd::OwnedFd,
+    ) -> Result<(), ClientError> {
+        let socket = self.attach.clone();
+        let handed =
+            tokio::task::spawn_blocking(move || attach::hand_over(&socket, &request, &device));
+        match handed.await {
+            Ok(done) => done.map_err(ClientError::Refused),
+            Err(error) => Err(ClientError::Gone(error.to_string())),
+        }
+    }
+
+    fn post(&self, path: &str, body: &impl Serialize) -> reqwest::RequestBuilder {
+        self.http.post(url(path)).json(body)
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, ClientError> {
+        let gone = |error: reqwest::Error| ClientError::Gone(error.to_string());
+        let response = request.send().await.map_err(gone)?;
+        match response.status().is_success() {
+            true => response.json().await.map_err(gone),
+            false => {
+                let refusal: Refusal = response.json().await.map_err(gone)?;
+                Err(ClientError::Refused(refusal.error))
+            }
+        }
+    }
+}
+
+/// The host is of no meaning on a Unix socket.
+fn url(path: &str) -> String {
+    format!("http://daemon{path}")
+}
+
+/// Starts a daemon that outlives this process and its terminal.
+fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
+    if let Some(dir) = log.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    // What an earlier one said is of no interest any more.
+    let output = std::fs::File::create(log)?;
+    Command::new(std::env::current_exe()?)
+        .arg("daemon")
+        .env("WALGIT_FS_CACHE_DISK", settings.cache_disk.value.to_string())
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+}
+
+fn last_line(log: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let last = text.trim_end().lines().last().unwrap_or("it gave no reason");
+    last.trim_start_matches("error: ").into()
+}

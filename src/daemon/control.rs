@@ -1,0 +1,142 @@
+//! The daemon's questions and answers: HTTP on a Unix socket.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+
+use super::mounts::Mounts;
+use super::{DaemonStatus, MountRequest};
+use crate::cache::{CacheError, VerifyReport};
+
+/// What a mount will show.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Prepared {
+    /// The commit, as git calls it; empty for a plain folder.
+    pub(super) commit: String,
+    /// Files and directories.
+    pub(super) nodes: u64,
+    /// Bytes of content.
+    pub(super) bytes: u64,
+}
+
+/// An error, as text.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) error: String,
+}
+
+#[derive(Clone)]
+struct Shared {
+    mounts: Arc<Mounts>,
+    stop: Arc<Notify>,
+}
+
+/// A listener that turns away everybody but its owner and root. The socket
+/// lies in a private directory already; this holds even if that is opened.
+struct Owned(UnixListener);
+
+impl axum::serve::Listener for Owned {
+    type Io = UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let accepted = axum::serve::Listener::accept(&mut self.0).await;
+            if is_owner(&accepted.0) {
+                return accepted;
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+/// Whether the peer is this process's user, or root.
+pub(super) fn is_owner(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let peer = stream.peer_cred().map(|cred| cred.uid());
+    let ok = peer.as_ref().is_ok_and(|&uid| uid == own || uid == 0);
+    if !ok {
+        tracing::warn!("turned away a peer with uid {peer:?}");
+    }
+    ok
+}
+
+/// Serves `control.sock` until `stop` is told.
+pub(super) async fn serve(
+    listener: UnixListener,
+    mounts: Arc<Mounts>,
+    stop: Arc<Notify>,
+) -> std::io::Result<()> {
+    let shared = Shared { mounts, stop };
+    let routes = axum::Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/prepare", post(prepare))
+        .route("/v1/cache/clear", post(clear))
+        .route("/v1/cache/verify", post(verify))
+        .route("/v1/stop", post(stop_now))
+        .route("/metrics", get(metrics))
+        .with_state(shared);
+    axum::serve(Owned(listener), routes).await
+}
+
+async fn status(State(shared): State<Shared>) -> Json<DaemonStatus> {
+    Json(shared.mounts.status())
+}
+
+async fn metrics(State(shared): State<Shared>) -> String {
+    shared.mounts.status().metrics()
+}
+
+async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>) -> Response {
+    match shared.mounts.prepare(&request).await {
+        Ok(snapshot) => {
+            let commit = snapshot.commit();
+            Json(Prepared {
+                commit: commit.id.to_string(),
+                nodes: commit.nodes,
+                bytes: commit.bytes,
+            })
+            .into_response()
+        }
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+async fn clear(State(shared): State<Shared>) -> Response {
+    let cache = shared.mounts.cache().clone();
+    match tokio::task::spawn_blocking(move || cache.clear()).await {
+        Ok(Ok(())) => Json(()).into_response(),
+        Ok(Err(error)) => refuse(error.to_string()),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+async fn verify(State(shared): State<Shared>) -> Response {
+    let cache = shared.mounts.cache().clone();
+    let verified: Result<Result<VerifyReport, CacheError>, _> =
+        tokio::task::spawn_blocking(move || cache.verify(|_, _| {})).await;
+    match verified {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(error)) => refuse(error.to_string()),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+async fn stop_now(State(shared): State<Shared>) -> Json<()> {
+    shared.stop.notify_one();
+    Json(())
+}
+
+fn refuse(error: String) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Json(Refusal { error })).into_response()
+}

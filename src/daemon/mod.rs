@@ -1,0 +1,56 @@
+//! The one background process of a user: it owns the cache, serves all mounts,
+//! and answers questions about them.
+//!
+//! RocksDB has one owner, and mounts should share one cache and one view of
+//! the network, so there is one daemon a user; the first `mount` starts it, it
+//! ends a while after its last mount. What it offers stands on two Unix
+//! sockets in the user's private runtime directory, open to the user alone:
+//! - `control.sock` ([`control`]): HTTP, for `status`, preparing a mount, the
+//!   cache commands, and Prometheus;
+//! - `attach.sock` ([`attach`]): a mount's `/dev/fuse`, passed as a descriptor.
+//!
+//! The command that mounts makes the mount itself, in its own namespace and
+//! with its own rights ([`mounting`]), and only then hands it over. So a mount
+//! works from inside a container too, and everything that can go wrong with
+//! the repository has been said before anything is mounted.
+//!
+//! May touch everything below it.
+
+mod attach;
+mod client;
+mod control;
+mod mounting;
+mod mounts;
+mod server;
+mod status;
+
+pub use client::{Client, ClientError};
+pub use mounting::{MountFailure, MountInfo, mount, unmount};
+pub use server::{DaemonError, run};
+pub use status::{DaemonStatus, MountStatus, NetworkStatus};
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::{BlobId, ChunkHash};
+use crate::config::Network;
+
+/// What to mount, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRequest {
+    /// The blob that starts with the head.
+    pub blob: BlobId,
+    /// The hash of the head, where the address has it.
+    pub root: Option<ChunkHash>,
+    /// A branch, tag or commit; the default branch for none.
+    pub reference: Option<String>,
+    /// Where its blobs are.
+    pub network: Network,
+    /// The folder.
+    pub mountpoint: PathBuf,
+    /// Whether other users may enter.
+    pub allow_other: bool,
+    /// What the user called it, for lists.
+    pub label: String,
+}

@@ -1,0 +1,248 @@
+//! The mounts of a daemon, and the stores behind them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fuser::{Session, SessionACL};
+use tokio::sync::Notify;
+
+use super::status::{DaemonStatus, MountStatus, NetworkStatus};
+use super::{DaemonError, MountRequest};
+use crate::cache::Cache;
+use crate::config::Network;
+use crate::fuse::{Driver, DriverConfig, DriverCounters, StatusSource};
+use crate::repo::{Address, Loader, Snapshot};
+use crate::walrus::{self, BlobStore};
+
+/// Threads that read the kernel's requests of one mount. Hits are answered on
+/// them, so as many as there are cores, within reason.
+const MAX_THREADS: usize = 4;
+
+/// Everything a daemon serves.
+pub(super) struct Mounts {
+    loader: Arc<Loader>,
+    deadline: Duration,
+    runtime: tokio::runtime::Handle,
+    started: Instant,
+    state: Mutex<State>,
+    /// Told when a mount begins or ends.
+    pub(super) changed: Notify,
+}
+
+struct State {
+    next: u64,
+    mounts: BTreeMap<u64, Mounted>,
+    stores: HashMap<Network, Arc<dyn BlobStore>>,
+    /// When something was last asked of the daemon.
+    active: Instant,
+}
+
+struct Mounted {
+    request: MountRequest,
+    snapshot: Snapshot,
+    since: u64,
+    counters: DriverCounters,
+}
+
+impl Mounts {
+    pub(super) fn new(loader: Arc<Loader>, deadline: Duration) -> Arc<Self> {
+        Arc::new(Mounts {
+            loader,
+            deadline,
+            runtime: tokio::runtime::Handle::current(),
+            started: Instant::now(),
+            state: Mutex::new(State {
+                next: 0,
+                mounts: BTreeMap::new(),
+                stores: HashMap::new(),
+                active: Instant::now(),
+            }),
+            changed: Notify::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn cache(&self) -> &Arc<Cache> {
+        self.loader.cache()
+    }
+
+    /// Notes that somebody needs the daemon.
+    pub(super) fn touch(&self) {
+        self.state().active = Instant::now();
+    }
+
+    /// For how long nobody has needed the daemon; `None` while it has mounts.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        let state = self.state();
+        state.mounts.is_empty().then(|| state.active.elapsed())
+    }
+
+    /// Folders that are mounted.
+    pub(super) fn mountpoints(&self) -> Vec<PathBuf> {
+        let state = self.state();
+        (state.mounts.values())
+            .map(|mounted| mounted.request.mountpoint.clone())
+            .collect()
+    }
+
+    fn store(&self, network: &Network) -> Result<Arc<dyn BlobStore>, DaemonError> {
+        if let Some(store) = self.state().stores.get(network) {
+            return Ok(store.clone());
+        }
+        let store = walrus::open(network, self.deadline)?;
+        let mut state = self.state();
+        let kept = state.stores.entry(network.clone()).or_insert(store);
+        Ok(kept.clone())
+    }
+
+    /// Opens what is to be mounted, and reads its root directory.
+    pub(super) async fn prepare(&self, request: &MountRequest) -> Result<Snapshot, DaemonError> {
+        self.touch();
+        let store = self.store(&request.network)?;
+        let repository = self.loader.open(store, request.blob, request.root).await?;
+        let snapshot = repository.snapshot_of(request.reference.as_deref())?;
+        snapshot.directory(&snapshot.root()).await?;
+        Ok(snapshot)
+    }
+
+    /// Serves a mount that was made. Returns once the kernel has its first
+    /// answer; blocks until then.
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        request: MountRequest,
+        snapshot: Snapshot,
+        device: OwnedFd,
+    ) -> Result<(), DaemonError> {
+        let config = DriverConfig {
+            deadline: self.deadline,
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        };
+        let number = {
+            let mut state = self.state();
+            state.next += 1;
+            state.next
+        };
+        let source = Arc::new(OneMount {
+            mounts: Arc::downgrade(self),
+            number,
+        });
+        let driver = Driver::new(snapshot.clone(), &config, self.runtime.clone(), source);
+        let counters = driver.counters();
+        let mut session_config = fuser::Config::default();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        session_config.n_threads = Some(cores.clamp(2, MAX_THREADS));
+        session_config.clone_fd = true;
+        let acl = match request.allow_other {
+            true => SessionACL::All,
+            false => SessionACL::Owner,
+        };
+        let session =
+            Session::from_fd(driver, device, acl, session_config).map_err(DaemonError::Session)?;
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let dir = request.mountpoint.clone();
+        let mounted = Mounted {
+            request,
+            snapshot,
+            since,
+            counters,
+        };
+        self.state().mounts.insert(number, mounted);
+        self.changed.notify_waiters();
+        tracing::info!("serving {}", dir.display());
+        let this = self.clone();
+        std::thread::Builder::new()
+            .name(format!("mount-{number}"))
+            .spawn(move || {
+                // An unmount ends it; so does an abort of the connection.
+                if let Err(error) = session.run() {
+                    tracing::info!("{}: {error}", dir.display());
+                }
+                let mut state = this.state();
+                state.mounts.remove(&number);
+                state.active = Instant::now();
+                drop(state);
+                this.changed.notify_waiters();
+                tracing::info!("{} is unmounted", dir.display());
+            })
+            .map_err(DaemonError::Session)?;
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> DaemonStatus {
+        let state = self.state();
+        DaemonStatus {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: self.started.elapsed().as_secs(),
+            mounts: state.mounts.values().map(Mounted::status).collect(),
+            cache: self.cache().stats(),
+            networks: networks(&state),
+        }
+    }
+}
+
+fn networks(state: &State) -> Vec<NetworkStatus> {
+    let one = |(network, store): (&Network, &Arc<dyn BlobStore>)| NetworkStatus {
+        name: network.name.clone(),
+        health: store.health(),
+    };
+    state.stores.iter().map(one).collect()
+}
+
+impl Mounted {
+    fn status(&self) -> MountStatus {
+        let commit = self.snapshot.commit();
+        let address = Address::Walrus {
+            blob: self.request.blob,
+            root: Some(self.snapshot.repository().root()),
+        };
+        MountStatus {
+            mountpoint: self.request.mountpoint.display().to_string(),
+            label: self.request.label.clone(),
+            address: address.to_string(),
+            network: self.request.network.name.clone(),
+            commit: commit.id.to_string(),
+            since: self.since,
+            nodes: commit.nodes,
+            bytes: commit.bytes,
+            stats: self.counters.stats(),
+        }
+    }
+}
+
+/// What `.walgit/status` of one mount says.
+struct OneMount {
+    mounts: Weak<Mounts>,
+    number: u64,
+}
+
+impl StatusSource for OneMount {
+    fn status(&self) -> Vec<u8> {
+        let Some(mounts) = self.mounts.upgrade() else {
+            return b"{}\n".to_vec();
+        };
+        let state = mounts.state();
+        let mount = state.mounts.get(&self.number).map(Mounted::status);
+        let health = state
+            .mounts
+            .get(&self.number)
+            .and_then(|m| state.stores.get(&m.request.network))
+            .map(|store| store.health());
+        drop(state);
+        let text = serde_json::json!({
+            "mount": mount,
+            "network": health,
+            "cache": mounts.cache().stats(),
+        });
+        format!("{text:#}\n").into_bytes()
+    }
+}

@@ -1,0 +1,122 @@
+//! What `stat` and `getfattr` show.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{FileAttr, FileType};
+
+use super::inode::Inode;
+use crate::repo::{Commit, Kind, Node, Snapshot};
+
+/// Who owns everything in a mount: who mounted it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// The kernel's preferred size of a read, in bytes.
+const BLOCK: u32 = 128 << 10;
+
+/// The type of a node.
+pub(super) fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File { .. } => FileType::RegularFile,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Directory | Kind::Submodule => FileType::Directory,
+    }
+}
+
+/// When a commit was made.
+pub(super) fn commit_time(commit: &Commit) -> SystemTime {
+    let seconds = commit.committer.seconds;
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let time = match seconds >= 0 {
+        true => UNIX_EPOCH.checked_add(distance),
+        false => UNIX_EPOCH.checked_sub(distance),
+    };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+/// Attributes of a node of a tree.
+pub(super) fn of_node(inode: Inode, node: &Node, commit: &Commit, owner: Owner) -> FileAttr {
+    let (perm, size) = match node.kind {
+        Kind::File { executable: false } => (0o444, node.size),
+        Kind::File { executable: true } => (0o555, node.size),
+        Kind::Symlink => (0o777, node.size),
+        // What a directory "weighs" differs between file systems; that of its
+        // content would make `du` count everything once a level.
+        Kind::Directory | Kind::Submodule => (0o555, 0),
+    };
+    of(inode, file_type(node.kind), perm, size, commit_time(commit), owner)
+}
+
+/// Attributes of anything.
+pub(super) fn of(
+    inode: Inode,
+    kind: FileType,
+    perm: u16,
+    size: u64,
+    time: SystemTime,
+    owner: Owner,
+) -> FileAttr {
+    FileAttr {
+        ino: inode.encode(),
+        size,
+        blocks: size.div_ceil(512),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind,
+        perm,
+        // 1 tells `find` that it cannot count subdirectories by links.
+        nlink: 1,
+        uid: owner.uid,
+        gid: owner.gid,
+        rdev: 0,
+        blksize: BLOCK,
+        flags: 0,
+    }
+}
+
+/// Names of extended attributes, as `listxattr` wants them: each with a NUL.
+pub(super) const NAMES: &[u8] =
+    b"user.walgit.commit\0user.walgit.hash\0user.walgit.tier\0user.walgit.blob\0user.walgit.cached\0";
+
+/// The value of an extended attribute of a node, if it has one of that name.
+pub(super) fn extended(snapshot: &Snapshot, node: &Node, name: &[u8]) -> Option<String> {
+    use crate::repo::Tier;
+    let chunks = snapshot.chunks_of(node);
+    match name {
+        b"user.walgit.commit" => {
+            let id = &snapshot.commit().id;
+            (!id.0.is_empty()).then(|| id.to_string())
+        }
+        b"user.walgit.hash" => chunks.first().map(|chunk| chunk.hash.to_string()),
+        b"user.walgit.blob" => match chunks.first() {
+            Some(chunk) => Some(chunk.at.blob.to_string()),
+            None => Some(snapshot.repository().blob().to_string()),
+        },
+        b"user.walgit.tier" => Some(
+            match snapshot.tier(node) {
+                Tier::Inline => "inline",
+                Tier::Chunked => "chunked",
+                Tier::Walrus => "walrus",
+            }
+            .into(),
+        ),
+        b"user.walgit.cached" => {
+            let cache = snapshot.repository().loader().cache();
+            let held = chunks.iter().filter(|c| cache.holds(&c.hash)).count();
+            Some(
+                match held {
+                    held if held == chunks.len() => "yes",
+                    0 => "no",
+                    _ => "partly",
+                }
+                .into(),
+            )
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,50 @@
+//! The one place where an error becomes a number.
+
+use fuser::Errno;
+
+use crate::cache::CacheError;
+use crate::repo::RepoError;
+use crate::walrus::StoreError;
+
+/// Why an operation failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// What the kernel expects in the ordinary course of things.
+    Plain(Errno),
+    /// The repository could not be read.
+    Repo(RepoError),
+}
+
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Self {
+        Failure::Repo(error)
+    }
+}
+
+impl Failure {
+    /// The number for the kernel.
+    pub(super) fn errno(&self) -> Errno {
+        match self {
+            Failure::Plain(errno) => *errno,
+            Failure::Repo(RepoError::NoNode(_)) => Errno::ESTALE,
+            Failure::Repo(RepoError::NotADirectory) => Errno::ENOTDIR,
+            Failure::Repo(RepoError::IsADirectory) => Errno::EISDIR,
+            Failure::Repo(RepoError::NotASymlink) => Errno::EINVAL,
+            Failure::Repo(RepoError::TooDeep(_)) => Errno::ELOOP,
+            Failure::Repo(RepoError::NoRef { .. }) => Errno::ENOENT,
+            // Lost, corrupt, malformed or out of reach: an I/O error.
+            Failure::Repo(_) => Errno::EIO,
+        }
+    }
+
+    /// Whether bytes were refused, rather than out of reach.
+    pub(super) fn is_integrity(&self) -> bool {
+        let corrupt = |error: &StoreError| matches!(error, StoreError::Corrupt { .. });
+        match self {
+            Failure::Repo(RepoError::Cache(CacheError::Store(error))) => corrupt(error),
+            Failure::Repo(RepoError::Store(error)) => corrupt(error),
+            Failure::Repo(RepoError::Malformed { .. } | RepoError::Subtree { .. }) => true,
+            _ => false,
+        }
+    }
+}

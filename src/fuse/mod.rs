@@ -1,0 +1,35 @@
+//! The kernel's requests in, replies out.
+//!
+//! The driver translates and decides nothing: an inode number becomes a node
+//! of a [`crate::repo::Snapshot`], what the snapshot says becomes a reply.
+//! - [`driver`]: one function an operation;
+//! - [`answer`]: an operation is polled once on the kernel's thread; what is in
+//!   memory or on disk is answered right there, the rest moves into a task and
+//!   frees the thread; every operation has a deadline;
+//! - [`inode`]: numbers, computed rather than kept, so that nothing grows with
+//!   the files visited;
+//! - [`control`]: the `.walgit` folder;
+//! - [`mount`], [`handover`]: making a mount in the caller's namespace, and
+//!   passing its `/dev/fuse` on to who serves it.
+//!
+//! A snapshot never changes, so the kernel may keep what it learns: long
+//! lifetimes for names and attributes, and no messages for opening files
+//! (`ENOSYS` once, and the kernel stops asking), which is worth a factor of
+//! five on `tar`. Only the files under `.walgit` that change live without:
+//! their attributes are never kept, and a changed time or size makes the
+//! kernel read them anew.
+//!
+//! May touch: `repo`, `prefetch`, `cache`.
+
+mod answer;
+mod attributes;
+mod control;
+mod driver;
+mod errno;
+mod handover;
+mod inode;
+mod mount;
+
+pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats, StatusSource};
+pub use handover::{receive_descriptor, send_descriptor};
+pub use mount::{MountError, MountOptions, MountState, mount, mount_state, unmount};
