@@ -1,8 +1,41 @@
+//! Mount a WalGit repository, stored on Walrus, as a folder.
+//!
+//! This page is the map of the house. Rooms stand above each other; a room
+//! imports from those below it, never from those above.
+//!
+//! | room | what lives there | what it may touch |
+//! |---|---|---|
+//! | [`cli`] | arguments, progress bars, tables, exit codes | everything below |
+//! | [`daemon`] | the background process of a user: owns the cache, serves all mounts | everything below |
+//! | [`fuse`] | the kernel's requests in, replies out | `repo`, `prefetch`, `cache` |
+//! | [`publish`] | git repository or folder → plan → packs → upload | `repo`, `walrus` |
+//! | [`lifecycle`] | what was published; later: retention, renewal, collection | `repo`, `cache`, `walrus` |
+//! | [`prefetch`] | what is fetched before it is asked for | `repo`, `cache` |
+//! | [`repo`] | a repository as data: the format's encoder and decoder; `Snapshot` | `cache`, `walrus` |
+//! | [`cache`] | memory → RocksDB → fetch | `walrus` |
+//! | [`walrus`] | stores of blobs; blob IDs; cost; the embedded network | `net`, `auth` |
+//! | [`net`] | retry, failures | – |
+//! | [`auth`] | who we are to a publisher | – |
+//! | [`chunk`] | what a stored piece is; bounded decoding and verification | – |
+//! | [`config`] | settings with their defaults | – |
+//!
+//! `chunk` and `config` are the ground floor: every room may stand on them.
+//!
+//! **The way of a read** is one line: `fuse::Driver::read` →
+//! [`repo::Snapshot::read`] → [`cache::Cache::get`] → memory → RocksDB →
+//! [`walrus::BlobStore::read`] → verify → keep → reply. Nothing above `cache`
+//! knows whether bytes came from memory, disk or the network; nothing above
+//! `walrus` knows HTTP.
+//!
+//! **The one rule**: bytes from outside are parsed, kept or served only after
+//! [`chunk::ChunkRef::open`] has checked their hash.
+
 #![forbid(unsafe_code)]
-#![allow(missing_docs)]
+
 pub mod auth;
 pub mod cache;
 pub mod chunk;
+pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod fuse;

@@ -1,1 +1,7 @@
-fn main(){}
+//! The `walgit-fs` program: see [`walgit_fs::cli`].
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    walgit_fs::cli::main()
+}

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,7 +11,7 @@ use clap::Args;
 use super::context::Context;
 use super::{Failure, output};
 use crate::config::DEFAULT_MAX_BODY;
-use crate::walrus::devnet::{self, DevnetConfig};
+use crate::walrus::devnet::{self, DevnetConfig, RequestLog};
 
 /// Serve a directory of blobs as a Walrus aggregator and publisher over HTTP
 ///
@@ -50,8 +51,11 @@ impl Devnet {
             max_body: self.max_body,
             latency: Duration::from_millis(self.latency_ms),
             bandwidth_mbit: self.bandwidth_mbit,
-            log_requests: self.log_requests,
-            ..DevnetConfig::default()
+            log: self.log_requests.then(|| -> RequestLog {
+                Arc::new(|line: String| {
+                    let _ = output::line(&line);
+                })
+            }),
         };
         context.run(async {
             let server = devnet::serve(config).await?;

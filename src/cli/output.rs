@@ -79,3 +79,12 @@ pub(super) fn byte_bar(what: &'static str) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
+
+/// A progress bar over things that are counted.
+pub(super) fn count_bar(what: &'static str) -> ProgressBar {
+    let bar = byte_bar(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {eta}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

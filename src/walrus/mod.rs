@@ -17,7 +17,7 @@
 
 pub mod blob_id;
 pub mod cost;
-//pub mod devnet;
+pub mod devnet;
 mod dir;
 mod http;
 

@@ -104,6 +104,29 @@ impl HttpStore {
         })
     }
 
+    /// Whether a server answers at `url`: its status to a request that every
+    /// aggregator and publisher knows.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
+    pub async fn reach(url: &str, patience: Duration) -> Result<u16, StoreError> {
+        let url = endpoint(url)?;
+        let store = HttpStore::new(HttpConfig {
+            silence: patience,
+            ..HttpConfig::default()
+        })?;
+        let unavailable = |why: String| StoreError::Unavailable {
+            place: url.to_string(),
+            why,
+        };
+        let status = url.join("status").map_err(|e| unavailable(e.to_string()))?;
+        let sent = store.client.get(status).timeout(patience).send().await;
+        match sent {
+            Ok(response) => Ok(response.status().as_u16()),
+            Err(error) => Err(unavailable(exchange::reason(&error))),
+        }
+    }
+
     fn note(&self, url: &Url, failed: &Failed) {
         if failed.kind == FailureKind::Corrupt {
             self.corrupt.fetch_add(1, Ordering::Relaxed);

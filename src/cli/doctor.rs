@@ -1,0 +1,213 @@
+//! `doctor`: what is in force, where it comes from, and whether it works.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::{Failure, output};
+use crate::cache::{Cache, CacheConfig, CacheError};
+use crate::config::{NetworkPlace, Origin, Settings};
+use crate::daemon::Client;
+use crate::walrus::{HttpStore, LocalDir};
+
+/// Print the settings in force and check that mounting can work
+#[derive(Debug, Args)]
+pub(super) struct Doctor {}
+
+#[derive(Serialize)]
+struct Setting {
+    name: &'static str,
+    value: String,
+    origin: Origin,
+}
+
+#[derive(Serialize)]
+struct Check {
+    name: String,
+    ok: bool,
+    message: String,
+}
+
+impl Doctor {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let shown = show(&settings);
+        let checks = context.run(async { Ok(check(&settings).await) })?;
+        let ok = checks.iter().all(|check| check.ok);
+        if context.json {
+            output::json(&serde_json::json!({"settings": shown, "checks": checks, "ok": ok}))?;
+        } else {
+            let row = |s: &Setting| vec![s.name.into(), s.value.clone(), format!("({})", s.origin)];
+            output::table(&shown.iter().map(row).collect::<Vec<_>>())?;
+            output::line("")?;
+            let row = |c: &Check| {
+                let mark = if c.ok { "ok" } else { "FAILED" };
+                vec![mark.into(), c.name.clone(), c.message.clone()]
+            };
+            output::table(&checks.iter().map(row).collect::<Vec<_>>())?;
+        }
+        Ok(match ok {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn show(settings: &Settings) -> Vec<Setting> {
+    let network = &settings.network;
+    let row = |name, value: String, origin: &Origin| Setting {
+        name,
+        value,
+        origin: origin.clone(),
+    };
+    let path = |path: &std::path::Path| path.display().to_string();
+    let file = match settings.file.exists() {
+        true => path(&settings.file),
+        false => format!("{} (not there)", path(&settings.file)),
+    };
+    let mut rows = vec![
+        row("config file", file, &Origin::Default),
+        row("network", network.value.name.clone(), &network.origin),
+    ];
+    match &network.value.place {
+        NetworkPlace::Local { dir } => rows.push(row("blobs", path(dir), &network.origin)),
+        NetworkPlace::Http {
+            aggregators,
+            publishers,
+        } => {
+            rows.push(row("aggregators", aggregators.join(" "), &network.origin));
+            rows.push(row("publishers", publishers.join(" "), &network.origin));
+        }
+    }
+    let max_body = output::bytes(network.value.max_body);
+    rows.push(row("largest blob", max_body, &network.origin));
+    rows.push(row("cache", path(&settings.dirs.cache), &Origin::Default));
+    let disk = &settings.cache_disk;
+    rows.push(row("cache on disk", output::bytes(disk.value), &disk.origin));
+    let memory = &settings.cache_memory;
+    let value = output::bytes(memory.value);
+    rows.push(row("cache in memory", value, &memory.origin));
+    let deadline = &settings.deadline_s;
+    let value = format!("{} s", deadline.value);
+    rows.push(row("deadline of an operation", value, &deadline.origin));
+    let runtime = path(&settings.dirs.runtime);
+    rows.push(row("daemon's sockets", runtime, &Origin::Default));
+    rows
+}
+
+async fn check(settings: &Settings) -> Vec<Check> {
+    let daemon = Client::connect(&settings.dirs).await;
+    let mut checks = vec![fuse_device(), mount_rights(), runtime(settings)];
+    checks.push(match &daemon {
+        Some(_) => good("cache", "the daemon runs and has it open"),
+        None => cache(settings),
+    });
+    match &settings.network.value.place {
+        NetworkPlace::Local { dir } => {
+            let opened = LocalDir::open(dir, settings.network.value.max_body);
+            checks.push(match opened.and_then(|dir| dir.list()) {
+                Ok(blobs) => good("blobs", &format!("{} stored", blobs.len())),
+                Err(error) => bad("blobs", &error.to_string()),
+            });
+        }
+        NetworkPlace::Http {
+            aggregators,
+            publishers,
+        } => {
+            for url in aggregators.iter().chain(publishers) {
+                checks.push(endpoint(url).await);
+            }
+        }
+    }
+    checks
+}
+
+fn good(name: &str, message: &str) -> Check {
+    Check {
+        name: name.into(),
+        ok: true,
+        message: message.into(),
+    }
+}
+
+fn bad(name: &str, message: &str) -> Check {
+    Check {
+        ok: false,
+        ..good(name, message)
+    }
+}
+
+fn fuse_device() -> Check {
+    let opened = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse");
+    match opened {
+        Ok(_) => good("/dev/fuse", "can be opened"),
+        Err(error) => bad(
+            "/dev/fuse",
+            &format!("{error}; load the `fuse` module, or give the container that device"),
+        ),
+    }
+}
+
+fn mount_rights() -> Check {
+    if rustix::process::geteuid().is_root() {
+        return good("mount rights", "root mounts directly");
+    }
+    let found = std::process::Command::new("fusermount3")
+        .arg("--version")
+        .output();
+    match found {
+        Ok(said) => good(
+            "mount rights",
+            String::from_utf8_lossy(&said.stdout).trim(),
+        ),
+        Err(_) => bad(
+            "mount rights",
+            "fusermount3 is not installed; install the package `fuse3`",
+        ),
+    }
+}
+
+fn runtime(settings: &Settings) -> Check {
+    match settings.dirs.private_runtime() {
+        Ok(dir) => good("runtime directory", &format!("{} is private", dir.display())),
+        Err(error) => bad("runtime directory", &error.to_string()),
+    }
+}
+
+fn cache(settings: &Settings) -> Check {
+    let config = CacheConfig {
+        dir: settings.dirs.cache.join("pages"),
+        disk_bytes: settings.cache_disk.value,
+        memory_bytes: settings.cache_memory.value,
+    };
+    match Cache::open(&config) {
+        Ok(cache) => {
+            let stats = cache.stats();
+            let held = format!(
+                "{} entries, {}",
+                stats.disk_entries,
+                output::bytes(stats.disk_bytes)
+            );
+            good("cache", &held)
+        }
+        Err(CacheError::Busy { .. }) => good("cache", "in use by another command"),
+        Err(error) => bad("cache", &error.to_string()),
+    }
+}
+
+async fn endpoint(url: &str) -> Check {
+    let started = Instant::now();
+    match HttpStore::reach(url, Duration::from_secs(10)).await {
+        Ok(status) => {
+            let took = started.elapsed().as_millis();
+            good(url, &format!("answers {status} in {took} ms"))
+        }
+        Err(error) => bad(url, &error.to_string()),
+    }
+}

@@ -1,0 +1,118 @@
+//! `status`: what is mounted, and how it goes.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::context::Context;
+use super::{Failure, output};
+use crate::daemon::{Client, DaemonStatus, MountStatus};
+
+/// Show mounts, cache hit rates and network traffic
+#[derive(Debug, Args)]
+pub(super) struct Status {}
+
+impl Status {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let status = context.run(async {
+            Ok(match Client::connect(&settings.dirs).await {
+                Some(client) => Some(client.status().await?),
+                None => None,
+            })
+        })?;
+        match (status, context.json) {
+            (Some(status), true) => output::json(&status)?,
+            (None, true) => output::json(&serde_json::json!({"mounts": []}))?,
+            (Some(status), false) => print(&status)?,
+            (None, false) => output::line("nothing is mounted")?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print(status: &DaemonStatus) -> Result<(), Failure> {
+    if status.mounts.is_empty() {
+        output::line("nothing is mounted")?;
+    }
+    for mount in &status.mounts {
+        print_mount(mount)?;
+    }
+    let c = &status.cache;
+    let reads = c.memory_hits + c.disk_hits + c.misses;
+    let share = |part: u64| match reads {
+        0 => "0 %".into(),
+        reads => format!("{:.0} %", part as f64 * 100.0 / reads as f64),
+    };
+    let row = |key: &str, value: String| vec![format!("  {key}"), value];
+    output::line("cache")?;
+    output::table(&[
+        row(
+            "memory",
+            format!(
+                "{} of {}, {} of reads",
+                output::bytes(c.memory_bytes),
+                output::bytes(c.memory_budget),
+                share(c.memory_hits)
+            ),
+        ),
+        row(
+            "disk",
+            format!(
+                "{} of {}, {} of reads",
+                output::bytes(c.disk_bytes),
+                output::bytes(c.disk_budget),
+                share(c.disk_hits)
+            ),
+        ),
+        row(
+            "fetched",
+            format!(
+                "{} in {} requests, {} of reads",
+                output::bytes(c.fetched_bytes),
+                c.fetches,
+                share(c.misses)
+            ),
+        ),
+    ])?;
+    if c.corrupt_dropped + c.disk_errors + c.failed_fetches > 0 {
+        output::line(&format!(
+            "  trouble: {} corrupt entries dropped, {} fetches failed, {} disk errors",
+            c.corrupt_dropped, c.failed_fetches, c.disk_errors
+        ))?;
+    }
+    for network in &status.networks {
+        for failure in &network.health.failures {
+            output::line(&format!(
+                "  {} failed {} times: {}",
+                failure.endpoint, failure.count, failure.message
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let commit = &mount.commit[..mount.commit.len().min(12)];
+    output::line(&format!("{}  {}  {commit}", mount.mountpoint, mount.label))?;
+    output::line(&format!(
+        "  {} for {} s, {} files and directories, {}; {} requests, {} waited for the network",
+        mount.network,
+        now.saturating_sub(mount.since),
+        mount.nodes,
+        output::bytes(mount.bytes),
+        mount.stats.operations,
+        mount.stats.waited
+    ))?;
+    if mount.stats.failed + mount.stats.timed_out > 0 {
+        output::line(&format!(
+            "  {} requests failed ({} for bytes that did not verify), {} timed out",
+            mount.stats.failed, mount.stats.integrity, mount.stats.timed_out
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! A link as slow as asked for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{Stream, StreamExt as _};
+use tokio::time::Instant;
+
+/// Bytes that are sent at once; small enough that responses share the link.
+const SLICE: usize = 16 << 10;
+
+/// One link for all clients.
+#[derive(Debug)]
+pub(super) struct Link {
+    latency: Duration,
+    bytes_per_second: Option<f64>,
+    /// When the link will have sent all it was given.
+    free: Mutex<Instant>,
+}
+
+impl Link {
+    pub(super) fn new(latency: Duration, mbit: Option<f64>) -> Self {
+        Link {
+            latency,
+            bytes_per_second: mbit.map(|mbit| mbit * 1e6 / 8.0),
+            free: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Takes as long as a request and its response are on the way.
+    pub(super) async fn round_trip(&self) {
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+    }
+
+    /// A body, as fast as the link carries it.
+    pub(super) fn carry<E: Send + 'static>(
+        self: Arc<Self>,
+        body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    ) -> impl Stream<Item = Result<Bytes, E>> + Send + 'static {
+        let paced = self.bytes_per_second.is_some();
+        let slices = body.flat_map(move |part| {
+            let mut slices = Vec::new();
+            match part {
+                Ok(mut bytes) if paced => {
+                    while bytes.len() > SLICE {
+                        slices.push(Ok(bytes.split_to(SLICE)));
+                    }
+                    slices.push(Ok(bytes));
+                }
+                part => slices.push(part),
+            }
+            futures_util::stream::iter(slices)
+        });
+        slices.then(move |part| {
+            let link = self.clone();
+            async move {
+                if let Ok(bytes) = &part {
+                    link.send(bytes.len()).await;
+                }
+                part
+            }
+        })
+    }
+
+    async fn send(&self, bytes: usize) {
+        let Some(speed) = self.bytes_per_second else {
+            return;
+        };
+        let sent = {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            *free = (*free).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / speed);
+            *free
+        };
+        tokio::time::sleep_until(sent).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn two_bodies_share_one_bandwidth() {
+        let link = Arc::new(Link::new(Duration::ZERO, Some(8.0)));
+        let body = || futures_util::stream::iter([Ok::<_, ()>(Bytes::from(vec![0; 500_000]))]);
+        let started = Instant::now();
+        let one = link.clone().carry(body()).count();
+        let two = link.carry(body()).count();
+        futures_util::future::join(one, two).await;
+        // A million bytes at a million bytes a second.
+        let took = started.elapsed().as_secs_f64();
+        assert!((0.99..1.1).contains(&took), "{took}");
+    }
+}
