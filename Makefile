@@ -1,0 +1,45 @@
+# make demo   publish a real git repository into an embedded Walrus, mount it, browse it, unmount
+# make test   all tests, on real kernel mounts
+#
+# Both install what they need and share one build profile, so that RocksDB,
+# which takes many minutes to compile, is compiled once.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/release/walgit-fs
+
+.PHONY: demo test build setup lint bench fuzz install clean help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: ## install system packages where they are missing
+	@contrib/setup.sh
+
+build: setup ## the program, optimized
+	@contrib/announce.sh "$(TARGET)"
+	$(CARGO) build --release --locked
+
+demo: build ## publish, mount, browse, compare, unmount
+	@contrib/demo.sh "$(BIN)"
+
+test: setup ## all tests; needs /dev/fuse, no network
+	@contrib/announce.sh "$(TARGET)"
+	@test -c /dev/fuse || { echo "make test: /dev/fuse is missing, and nothing is tested without it" >&2; exit 1; }
+	$(CARGO) test --release --locked
+
+lint: setup ## format check, clippy with warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+bench: setup ## speed of the hot functions
+	$(CARGO) bench --locked --profile release
+
+fuzz: ## how to fuzz the decoders for longer than `make test` does
+	@sed -n '/^## /,$$p' fuzz/README.md
+
+install: build ## into ~/.cargo/bin
+	$(CARGO) install --locked --path . --profile release
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The demo: a real git repository is published into an embedded Walrus, mounted
+# as a folder, listed, read, compared with its checkout, and unmounted.
+set -euo pipefail
+
+bin=$(realpath "$1")
+repo=${2:-$(git rev-parse --show-toplevel 2>/dev/null || true)}
+work=$(mktemp -d "${TMPDIR:-/tmp}/walgit-fs-demo.XXXXXX")
+devnet=""
+
+cleanup() {
+    "$bin" unmount "$work/mnt" --lazy >/dev/null 2>&1 || true
+    [ -z "$devnet" ] || kill "$devnet" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# State of its own: the demo meets nothing of yours.
+export XDG_CONFIG_HOME=$work/config XDG_DATA_HOME=$work/data XDG_CACHE_HOME=$work/cache
+export XDG_STATE_HOME=$work/state XDG_RUNTIME_DIR=$work/run
+mkdir -m 700 "$work/run"
+mkdir "$work/mnt"
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+run() { printf '$ %s\n' "${*//$work/\~}"; "$@"; }
+fs() { printf '$ walgit-fs %s\n' "${*//$work/\~}"; "$bin" "$@"; }
+
+if [ -z "$repo" ]; then # not in a clone: any history will do
+    repo=$work/repo
+    git init -q "$repo"
+    cp -r src README.md Cargo.toml "$repo"
+    git -C "$repo" add -A
+    git -C "$repo" -c user.name=demo -c user.email=demo@localhost commit -qm "The sources of walgit-fs"
+fi
+
+say "An embedded Walrus, 25 ms away"
+"$bin" devnet --dir "$work/walrus" --listen 127.0.0.1:0 --latency-ms 25 --log-requests >"$work/requests" 2>/dev/null &
+devnet=$!
+for _ in $(seq 100); do
+    url=$(sed -n 's/^listening on //p' "$work/requests")
+    [ -n "$url" ] && break
+    sleep 0.05
+done
+echo "$url"
+export WALGIT_FS_AGGREGATOR=$url WALGIT_FS_PUBLISHER=$url
+
+say "Publish a git repository"
+fs publish "$repo" --name demo
+
+say "Mount it"
+fs mount demo "$work/mnt"
+
+say "Browse it"
+run ls "$work/mnt"
+run head -n 5 "$work/mnt/README.md"
+requests=$(grep -c '^GET' "$work/requests" || true)
+echo "  … all with $requests requests to Walrus so far"
+
+say "Compare it with a checkout"
+git -C "$repo" archive --format=tar HEAD | (mkdir "$work/checkout" && tar -xf - -C "$work/checkout")
+run diff -r "$work/checkout" "$work/mnt"
+echo "no difference in $(find "$work/checkout" -type f | wc -l) files"
+
+say "How it went"
+fs status
+fs log demo -n 5
+
+say "Unmount it"
+fs unmount "$work/mnt"
+[ -z "$(ls -A "$work/mnt")" ]
+echo
+echo "demo: done"

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Installs the system packages that building and mounting need, where they are
+# missing. Debian and its kin; elsewhere it says what is needed.
+set -eu
+
+missing=""
+need() { # need COMMAND-OR-FILE PACKAGE
+    command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing="$missing $2"
+}
+need cc gcc
+need c++ g++
+need git git
+need fusermount3 fuse3
+# bindgen reads RocksDB's header through libclang.
+ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || missing="$missing libclang-dev"
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "setup: Rust is not installed; see https://rustup.rs" >&2
+    exit 1
+fi
+[ -n "$missing" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "setup: please install what corresponds to Debian's packages:$missing" >&2
+    exit 1
+fi
+sudo=""
+[ "$(id -u)" = 0 ] || sudo="sudo"
+echo "setup: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+$sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,238 @@
+//! The cache fetches once, stays within its budget, and survives.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use walgit_fs::cache::{Cache, CacheConfig, CacheError, Space};
+use walgit_fs::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
+use walgit_fs::walrus::{Accept, BlobStore, PutOptions, StoreError, Stored};
+
+use crate::support::block_on;
+use crate::support::tree::noise;
+
+const BLOB: BlobId = BlobId::from_bytes([1; 32]);
+
+/// One blob in memory that counts its reads.
+#[derive(Debug)]
+struct Memory {
+    bytes: Bytes,
+    reads: AtomicUsize,
+    slow: bool,
+}
+
+#[async_trait]
+impl BlobStore for Memory {
+    async fn read(
+        &self,
+        blob: BlobId,
+        range: Option<ByteRange>,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        if self.slow {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let range = range.unwrap();
+        let part = self.bytes.slice(range.start() as usize..range.end() as usize);
+        accept(part).map_err(|rejected| StoreError::Corrupt {
+            blob,
+            place: "memory".into(),
+            why: rejected.0,
+        })
+    }
+
+    async fn len(&self, _: BlobId) -> Result<Option<u64>, StoreError> {
+        Ok(Some(self.bytes.len() as u64))
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        Err(StoreError::NoEndpoint("publisher"))
+    }
+
+    fn max_body(&self) -> u64 {
+        0
+    }
+}
+
+/// `count` chunks of `len` bytes in a row.
+fn chunks(count: usize, len: usize) -> (Vec<ChunkRef>, Bytes) {
+    let bytes = Bytes::from(noise(count * len, 99));
+    let table = (0..count)
+        .map(|n| ChunkRef {
+            hash: ChunkHash::of(&bytes[n * len..(n + 1) * len]),
+            raw_len: len as u32,
+            at: Location {
+                blob: BLOB,
+                offset: (n * len) as u64,
+                stored_len: len as u32,
+                codec: Codec::Raw,
+            },
+        })
+        .collect();
+    (table, bytes)
+}
+
+fn memory(bytes: &Bytes, slow: bool) -> (Arc<Memory>, Arc<dyn BlobStore>) {
+    let store = Arc::new(Memory {
+        bytes: bytes.clone(),
+        reads: AtomicUsize::new(0),
+        slow,
+    });
+    (store.clone(), store)
+}
+
+fn open(dir: &std::path::Path, disk_bytes: u64, memory_bytes: u64) -> Arc<Cache> {
+    let config = CacheConfig {
+        dir: dir.join("pages"),
+        disk_bytes,
+        memory_bytes,
+    };
+    Cache::open(&config).unwrap()
+}
+
+#[test]
+fn one_fetch_serves_all_who_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let (table, bytes) = chunks(4, 10_000);
+    let (counted, store) = memory(&bytes, true);
+    block_on(async {
+        let waiters = (0..64).map(|n| {
+            let (cache, store, table) = (cache.clone(), store.clone(), table.clone());
+            tokio::spawn(async move { cache.get(&store, &table, n % 4, 1 << 20).await.unwrap() })
+        });
+        let waiters: Vec<_> = waiters.collect();
+        for (n, waiter) in waiters.into_iter().enumerate() {
+            let at = (n % 4) * 10_000;
+            assert_eq!(waiter.await.unwrap(), bytes[at..at + 10_000]);
+        }
+    });
+    // Whoever came first decided how many neighbours came along.
+    let reads = counted.reads.load(Ordering::SeqCst);
+    assert!(reads <= 4, "{reads} reads for 64 waiters");
+}
+
+#[test]
+fn neighbours_come_in_the_same_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let (table, bytes) = chunks(10, 10_000);
+    let (counted, store) = memory(&bytes, false);
+    block_on(async {
+        for n in 0..10 {
+            cache.get(&store, &table, n, 50_000).await.unwrap();
+        }
+    });
+    assert_eq!(counted.reads.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_bad_neighbour_does_not_spoil_what_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let (table, bytes) = chunks(2, 10_000);
+    let mut bad = bytes.to_vec();
+    bad[15_000] ^= 1;
+    let (_, store) = memory(&bad.into(), false);
+    block_on(async {
+        assert!(cache.get(&store, &table, 0, 1 << 20).await.is_ok());
+        let error = cache.get(&store, &table, 1, 1 << 20).await.unwrap_err();
+        assert!(error.to_string().contains("corrupt"), "{error}");
+        // A failure is not remembered: an honest store is asked anew.
+        let (_, honest) = memory(&bytes, false);
+        assert!(cache.get(&honest, &table, 1, 1 << 20).await.is_ok());
+    });
+}
+
+#[test]
+fn what_is_kept_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (table, bytes) = chunks(20, 5000);
+    let cache = open(dir.path(), 10 << 20, 1 << 20);
+    for chunk in &table {
+        let at = chunk.at.offset as usize;
+        cache.insert(chunk, bytes.slice(at..at + 5000)).unwrap();
+    }
+    cache.set_record(Space::Heads, b"key", b"value");
+    drop(cache);
+    let cache = open(dir.path(), 10 << 20, 1 << 20);
+    for chunk in &table {
+        let at = chunk.at.offset as usize;
+        assert_eq!(cache.local(chunk).unwrap(), bytes[at..at + 5000]);
+    }
+    assert_eq!(cache.record(Space::Heads, b"key").as_deref(), Some(&b"value"[..]));
+    assert_eq!(cache.stats().disk_hits, 20);
+}
+
+#[test]
+fn the_budget_is_kept_and_space_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = 20 << 20;
+    let cache = open(dir.path(), budget, 1 << 20);
+    let (table, bytes) = chunks(3000, 33_000);
+    for chunk in &table {
+        let at = chunk.at.offset as usize;
+        cache.insert(chunk, bytes.slice(at..at + 33_000)).unwrap();
+        assert!(cache.stats().disk_bytes <= budget);
+    }
+    assert!(cache.stats().evictions > 2000);
+    cache.settle().unwrap();
+    let real = cache.stats().disk_real_bytes;
+    assert!(real < budget * 13 / 10, "{real} bytes of files for a budget of {budget}");
+}
+
+#[test]
+fn a_scan_does_not_push_out_what_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 4 << 20, 100_000);
+    let (table, bytes) = chunks(400, 33_000);
+    let put = |n: usize| {
+        let at = n * 33_000;
+        cache.insert(&table[n], bytes.slice(at..at + 33_000)).unwrap();
+    };
+    for n in 0..50 {
+        put(n);
+    }
+    for _ in 0..3 {
+        for chunk in &table[..50] {
+            assert!(cache.local(chunk).is_some());
+        }
+    }
+    for n in 50..400 {
+        put(n);
+    }
+    let left = table[..50].iter().filter(|c| cache.holds(&c.hash)).count();
+    assert!(left > 45, "{left} of 50 are left");
+}
+
+#[test]
+fn a_second_owner_is_told_to_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = open(dir.path(), 1 << 20, 1 << 20);
+    let config = CacheConfig {
+        dir: dir.path().join("pages"),
+        disk_bytes: 1 << 20,
+        memory_bytes: 1 << 20,
+    };
+    assert!(matches!(Cache::open(&config), Err(CacheError::Busy { .. })));
+}
+
+#[test]
+fn clearing_forgets_and_verifying_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 10 << 20, 1 << 20);
+    let (table, bytes) = chunks(10, 5000);
+    for chunk in &table {
+        let at = chunk.at.offset as usize;
+        cache.insert(chunk, bytes.slice(at..at + 5000)).unwrap();
+    }
+    let mut seen = HashMap::new();
+    let report = cache.verify(|done, total| _ = seen.insert(done, total)).unwrap();
+    assert_eq!((report.good, report.dropped, seen.len()), (10, 0, 10));
+    cache.clear().unwrap();
+    assert!(table.iter().all(|chunk| cache.local(chunk).is_none()));
+    assert_eq!(cache.stats().disk_entries, 0);
+}

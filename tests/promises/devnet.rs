@@ -1,0 +1,195 @@
+//! The embedded Walrus answers as the network does.
+
+use std::fs;
+
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::support::tree::noise;
+use crate::support::{Server, World, block_on};
+
+struct Client {
+    http: reqwest::Client,
+    server: Server,
+}
+
+impl Client {
+    fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client {
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            server: Server::start(),
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.url)
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.http.get(self.url(path)).send().await.unwrap()
+    }
+
+    async fn range(&self, path: &str, range: &str) -> Response {
+        let request = self.http.get(self.url(path)).header("range", range);
+        request.send().await.unwrap()
+    }
+
+    async fn put(&self, query: &str, body: Vec<u8>) -> Response {
+        let request = self.http.put(self.url(&format!("/v1/blobs{query}"))).body(body);
+        request.send().await.unwrap()
+    }
+}
+
+async fn json(response: Response) -> Value {
+    response.json().await.unwrap()
+}
+
+#[track_caller]
+fn is_error(error: &Value, code: u16, reason: &str) {
+    assert_eq!(error["error"]["code"], code, "{error}");
+    assert_eq!(error["error"]["details"][0]["reason"], reason, "{error}");
+    assert_eq!(error["error"]["details"][0]["@type"], "ErrorInfo");
+    assert!(error["error"]["message"].is_string() && error["error"]["status"].is_string());
+}
+
+#[test]
+fn a_blob_is_stored_once_and_read_in_every_way() {
+    let client = Client::new();
+    block_on(async {
+        let body = noise(100_000, 5);
+        let created = json(client.put("?epochs=3", body.clone()).await).await;
+        let object = &created["newlyCreated"]["blobObject"];
+        let id = object["blobId"].as_str().unwrap();
+        assert_eq!(object["size"], 100_000);
+        assert_eq!(object["encodingType"], "RS2");
+        assert_eq!(object["deletable"], true);
+        assert_eq!(object["storage"]["endEpoch"], 4);
+        assert!(created["newlyCreated"]["resourceOperation"]["registerFromScratch"].is_object());
+        let again = json(client.put("?epochs=2", body.clone()).await).await;
+        assert_eq!(again["alreadyCertified"]["blobId"], id);
+        assert_eq!(again["alreadyCertified"]["endEpoch"], 4);
+        let extended = json(client.put("?epochs=9", body.clone()).await).await;
+        assert_eq!(extended["newlyCreated"]["blobObject"]["storage"]["endEpoch"], 10);
+
+        let whole = client.get(&format!("/v1/blobs/{id}")).await;
+        assert_eq!(whole.status(), StatusCode::OK);
+        assert_eq!(whole.headers()["etag"], id);
+        assert_eq!(whole.headers()["cache-control"], "public, max-age=86400, stale-while-revalidate=3600");
+        assert_eq!(whole.headers()["x-content-type-options"], "nosniff");
+        assert_eq!(whole.bytes().await.unwrap(), body);
+
+        let part = client.range(&format!("/v1/blobs/{id}"), "bytes=10-19").await;
+        assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+        assert_eq!(part.headers()["content-range"], "bytes 10-19/100000");
+        assert_eq!(part.bytes().await.unwrap(), body[10..20]);
+
+        let path = format!("/v1/blobs/{id}/byte-range?start=10&length=10");
+        let part = client.get(&path).await;
+        assert_eq!(part.status(), StatusCode::OK);
+        assert_eq!(part.bytes().await.unwrap(), body[10..20]);
+
+        let object = object["id"].as_str().unwrap();
+        let by_object = client.get(&format!("/v1/blobs/by-object-id/{object}")).await;
+        assert_eq!(by_object.bytes().await.unwrap(), body);
+
+        let head = client.http.head(client.url(&format!("/v1/blobs/{id}"))).send().await.unwrap();
+        assert_eq!(head.headers()["content-length"], "100000");
+
+        let twice = client.get(&format!("/v1alpha/blobs/concat?ids={id},{object}")).await;
+        assert_eq!(twice.bytes().await.unwrap().len(), 200_000);
+        let posted = client.http.post(client.url("/v1alpha/blobs/concat"));
+        let posted = posted.json(&serde_json::json!({"ids": [id]})).send().await.unwrap();
+        assert_eq!(posted.bytes().await.unwrap(), body);
+    });
+}
+
+#[test]
+fn ranges_other_than_one_closed_one_within_the_blob_are_416() {
+    let client = Client::new();
+    block_on(async {
+        let created = json(client.put("", noise(1000, 1)).await).await;
+        let id = created["newlyCreated"]["blobObject"]["blobId"].as_str().unwrap();
+        let path = format!("/v1/blobs/{id}");
+        for bad in [
+            "bytes=0-", "bytes=-5", "bytes=0-1,3-4", "bytes=1000-1001", "bytes=5-1000", "bytes=9-5", "lines=1-2",
+        ] {
+            let response = client.range(&path, bad).await;
+            assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE, "{bad}");
+            is_error(&json(response).await, 416, "INVALID_BYTE_RANGE");
+        }
+        for bad in ["start=0", "start=x&length=1", "start=999&length=2", "start=0&length=0"] {
+            let response = client.get(&format!("{path}/byte-range?{bad}")).await;
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
+        }
+    });
+}
+
+#[test]
+fn mistakes_are_answered_in_the_networks_own_shape() {
+    let client = Client::new();
+    block_on(async {
+        let unknown = format!("/v1/blobs/{}", "A".repeat(43));
+        is_error(&json(client.get(&unknown).await).await, 404, "BLOB_NOT_FOUND");
+        assert_eq!(client.get("/v1/blobs/short").await.status(), StatusCode::BAD_REQUEST);
+        let both = "strict_consistency_check=true&skip_consistency_check=true";
+        let response = client.get(&format!("{unknown}?{both}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        for bad in [
+            "?epochs=0", "?epochs=54", "?epochs=x", "?deletable=true&permanent=true",
+            "?send_object_to=0x1&share=true", "?encoding_type=RS1", "?nonsense=1",
+        ] {
+            let response = client.put(bad, vec![1]).await;
+            assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
+        }
+        let response = client.put("", vec![0; (10 << 20) + 1]).await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let permanent = json(client.put("?permanent=true&share=true", vec![9]).await).await;
+        assert_eq!(permanent["newlyCreated"]["blobObject"]["deletable"], false);
+        assert!(permanent["newlyCreated"]["sharedBlobObject"].is_string());
+        assert_eq!(client.get("/status").await.text().await.unwrap(), "OK");
+        assert_eq!(json(client.get("/v1/api").await).await["openapi"], "3.1.0");
+    });
+}
+
+#[test]
+fn a_quilt_gives_its_members_back() {
+    let client = Client::new();
+    block_on(async {
+        let boundary = "frontier";
+        let part = |name: &str, content: &str| {
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n")
+        };
+        let tags = r#"[{"identifier": "two", "tags": {"kind": "text"}}]"#;
+        let form = part("one", "first") + &part("two", "second") + &part("_metadata", tags) + &format!("--{boundary}--\r\n");
+        let request = client.http.put(client.url("/v1/quilts?epochs=2"));
+        let request = request.header("content-type", format!("multipart/form-data; boundary={boundary}"));
+        let stored = json(request.body(form).send().await.unwrap()).await;
+        let quilt = stored["blobStoreResult"]["newlyCreated"]["blobObject"]["blobId"].as_str().unwrap();
+        let text = |response: Response| async { response.text().await.unwrap() };
+        let by_name = client.get(&format!("/v1/blobs/by-quilt-id/{quilt}/two")).await;
+        assert_eq!(by_name.headers()["x-quilt-patch-identifier"], "two");
+        assert_eq!(text(by_name).await, "second");
+        let patch = stored["storedQuiltBlobs"][0]["quiltPatchId"].as_str().unwrap();
+        assert_eq!(text(client.get(&format!("/v1/blobs/by-quilt-patch-id/{patch}")).await).await, "first");
+        let listed = json(client.get(&format!("/v1/quilts/{quilt}/patches")).await).await;
+        assert_eq!(listed[1]["tags"]["kind"], "text");
+        let missing = client.get(&format!("/v1/blobs/by-quilt-id/{quilt}/three")).await;
+        assert_eq!(missing.status(), StatusCode::NOT_FOUND);
+    });
+}
+
+#[test]
+fn a_local_directory_can_be_served_as_it_is() {
+    let world = World::new();
+    let tree = crate::support::Tree::new().noise("noise", 200_000, 4);
+    let published = world.publish(tree.path(), "it");
+    let server = Server::start();
+    for blob in fs::read_dir(world.blobs()).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), server.blobs().join(blob.file_name())).unwrap();
+    }
+    let elsewhere = World::on(&server);
+    let dir = elsewhere.mount(published["address"].as_str().unwrap());
+    crate::support::tree::assert_same(tree.path(), &dir);
+}

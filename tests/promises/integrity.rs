@@ -1,0 +1,185 @@
+//! Never wrong bytes: whatever a gateway or a disk does, a read is right or an
+//! error.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use crate::support::tree::{assert_same, noise};
+use crate::support::{Gateway, Lie, Server, Tree, World, eventually};
+
+const LIES: [Lie; 4] = [Lie::Flip, Lie::Truncate, Lie::Pad, Lie::Swap];
+
+/// Two files whose content is not in the first read of a mount.
+fn sample() -> Tree {
+    Tree::new()
+        .file("a/text", "some text that compresses well\n".repeat(5000))
+        .noise("b/noise", 300_000, 1)
+        .noise("c/noise", 300_000, 2)
+}
+
+fn patient(world: World) -> World {
+    // A lie is not waited for; a failing server is, a little.
+    world.config("[mount]\ndeadline_s = 5\n")
+}
+
+#[test]
+fn bytes_that_do_not_verify_are_an_error_and_never_shown() {
+    let server = Server::start();
+    let tree = sample();
+    World::on(&server).publish(tree.path(), "it");
+    for lie in LIES {
+        let gateway = Gateway::before(&server.url, Lie::None);
+        let world = patient(World::new().reading(&[&gateway.url]).writing(&server.url));
+        let address = world.publish(tree.path(), "it")["address"].as_str().unwrap().to_owned();
+        let dir = world.mount(&address);
+        gateway.now(lie);
+        let error = fs::read(dir.join("b/noise")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "{lie:?}");
+        let status = world.json(&["status"]);
+        assert!(status["mounts"][0]["stats"]["failed"].as_u64() >= Some(1), "{lie:?}: {status}");
+        assert!(status["networks"][0]["health"]["failures"][0]["count"].as_u64() >= Some(1));
+        // Honest again, it reads right without a remount.
+        gateway.now(Lie::None);
+        assert_same(tree.path(), &dir);
+    }
+}
+
+#[test]
+fn a_lying_gateway_is_passed_over_for_an_honest_one() {
+    let server = Server::start();
+    let tree = sample();
+    for lie in LIES.into_iter().chain([Lie::Fail]) {
+        let gateway = Gateway::before(&server.url, lie);
+        let world = World::new().reading(&[&gateway.url, &server.url]).writing(&server.url);
+        world.publish(tree.path(), "it");
+        let dir = world.mount("it");
+        assert_same(tree.path(), &dir);
+        let failures = world.json(&["status"])["networks"][0]["health"]["failures"].clone();
+        assert!(failures[0]["endpoint"].as_str().unwrap().starts_with(&gateway.url), "{lie:?}");
+    }
+}
+
+#[test]
+fn a_lying_gateway_cannot_make_a_mount() {
+    let server = Server::start();
+    let tree = sample();
+    let address = World::on(&server).publish(tree.path(), "it")["address"].as_str().unwrap().to_owned();
+    let bare = address.split('?').next().unwrap().to_owned();
+    for lie in LIES {
+        let gateway = Gateway::before(&server.url, lie);
+        let world = patient(World::new().reading(&[&gateway.url]));
+        for address in [&address, &bare] {
+            let dir = world.mountpoint();
+            let said = world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
+            assert!(said.contains("blob"), "{lie:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn an_address_without_a_root_is_verified_by_its_blob_id() {
+    let world = World::new();
+    let tree = sample();
+    let address = world.publish(tree.path(), "it")["address"].as_str().unwrap().to_owned();
+    let bare = address.split('?').next().unwrap();
+    assert_same(tree.path(), &world.mount(bare));
+    // A root of somebody else's choosing is refused.
+    let forged = format!("{bare}?root={}", "0".repeat(64));
+    let dir = world.mountpoint();
+    let said = world.fail(&[OsStr::new("mount"), forged.as_ref(), dir.as_os_str()]);
+    assert!(said.contains("hashes to"), "{said}");
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_byte_on_a_local_disk_spoils_the_file_it_is_in_and_no_other() {
+    let world = World::new();
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let blob = fs::read_dir(world.blobs()).unwrap().next().unwrap().unwrap().path();
+    let stored = fs::read(&blob).unwrap();
+    let needle = &noise(300_000, 2)[1000..1032];
+    let at = stored.windows(32).position(|window| window == needle).unwrap();
+    flip(&blob, at);
+    let dir = world.mount("it");
+    assert!(fs::read(dir.join("c/noise")).is_err());
+    assert_eq!(fs::read(dir.join("b/noise")).unwrap(), noise(300_000, 1));
+    assert!(fs::read(dir.join("a/text")).is_ok());
+    let status = world.json(&["status"]);
+    assert_eq!(status["mounts"][0]["stats"]["integrity"], 1, "{status}");
+}
+
+#[test]
+fn a_damaged_cache_is_noticed_and_fetched_again() {
+    let server = Server::start();
+    let world = World::on(&server).config("[cache]\nmemory = 100000\n");
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    world.crash();
+    let pages = world.path().join("cache/walgit-fs/pages");
+    let needle = &noise(300_000, 2)[1000..1032];
+    let mut damaged = 0;
+    for file in fs::read_dir(&pages).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        if path.extension() == Some(OsStr::new("log")) {
+            continue; // the log has a checksum that drops the whole tail
+        }
+        if let Some(at) = bytes.windows(32).position(|window| window == needle) {
+            flip(&path, at);
+            damaged += 1;
+        }
+    }
+    world.run(&["mount", "it", dir.to_str().unwrap()]);
+    assert_same(tree.path(), &dir);
+    let _ = damaged; // where it still was in the log only, nothing could be damaged
+    let report = world.json(&["cache", "verify"]);
+    assert_eq!(report["dropped"], 0, "what was damaged has been replaced");
+}
+
+#[test]
+fn a_cache_that_cannot_be_opened_is_put_aside() {
+    let world = World::new();
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let pages = world.path().join("cache/walgit-fs/pages");
+    for file in fs::read_dir(&pages).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            fs::write(path, b"garbage").unwrap();
+        }
+    }
+    assert_same(tree.path(), &world.mount("it"));
+    assert!(world.path().join("cache/walgit-fs/pages.broken").exists());
+}
+
+#[test]
+fn a_hanging_gateway_hangs_nobody() {
+    let server = Server::start();
+    let gateway = Gateway::before(&server.url, Lie::None);
+    let world = World::new()
+        .reading(&[&gateway.url])
+        .writing(&server.url)
+        .config("[mount]\ndeadline_s = 3\n");
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    gateway.now(Lie::Hang);
+    let error = fs::read(dir.join("b/noise")).unwrap_err();
+    let code = error.raw_os_error().unwrap();
+    let expected = [rustix::io::Errno::IO, rustix::io::Errno::TIMEDOUT];
+    assert!(expected.iter().any(|e| e.raw_os_error() == code), "{error}");
+    // The mount still answers, and can be left.
+    assert!(fs::metadata(dir.join("a")).is_ok());
+    gateway.now(Lie::None);
+    eventually("it heals", || fs::read(dir.join("b/noise")).is_ok());
+    world.unmount(&dir);
+}

@@ -1,0 +1,290 @@
+//! Publishing loses nothing, stores nothing twice, and can be interrupted.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use walgit_fs::cache::{Cache, CacheConfig};
+use walgit_fs::chunk::{BlobId, ByteRange};
+use walgit_fs::publish::{PublishError, PublishOptions, Published, Unwatched, publish};
+use walgit_fs::repo::{Loader, LoaderConfig};
+use walgit_fs::walrus::{Accept, BlobStore, LocalDir, PutOptions, StoreError, Stored};
+
+use crate::support::tree::{assert_same, noise};
+use crate::support::{Tree, World, block_on};
+
+fn awkward() -> Tree {
+    let deep = (0..150).map(|n| format!("d{n}/")).collect::<String>();
+    Tree::new()
+        .file("README.md", "# hello\n")
+        .file("empty", "")
+        .file(b"name-\xff\xfe-not-utf8".as_slice(), "bytes")
+        .file("ünïcode file.txt", "text".repeat(500))
+        .file(format!("{deep}bottom"), "deep down")
+        .file("same/one", "shared content ".repeat(100))
+        .file("same/two", "shared content ".repeat(100))
+        .program("bin/run", "#!/bin/sh\necho hi\n")
+        .link("bin/link", "../README.md")
+        .link("dangling", "/no/such/place")
+        .noise("noise", 300_000, 1)
+}
+
+#[test]
+fn a_plain_folder_comes_back_as_it_was() {
+    let world = World::new();
+    let tree = awkward().folder("empty-folder").file("sub/.git/config", "hidden");
+    world.publish(tree.path(), "it");
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn a_git_repository_comes_back_as_its_checkout() {
+    let world = World::new();
+    let tree = awkward().commit("first").file("untracked", "not published");
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    fs::remove_file(tree.path().join("untracked")).unwrap();
+    assert_same(tree.path(), &dir);
+    assert!(world.run(&["log", "it"]).contains("first"));
+}
+
+#[test]
+fn a_bare_repository_is_published_too() {
+    let world = World::new();
+    let tree = awkward().commit("first");
+    let bare = world.path().join("bare.git");
+    tree.git(&["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    world.publish(&bare, "it");
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn a_submodule_is_an_empty_folder() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "a").commit("first");
+    let id = tree.git(&["rev-parse", "HEAD"]);
+    tree.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{id},vendor/lib")]);
+    tree.git(&["commit", "-qm", "submodule"]);
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    assert_eq!(fs::read_dir(dir.join("vendor/lib")).unwrap().count(), 0);
+    assert!(fs::metadata(dir.join("vendor/lib")).unwrap().is_dir());
+}
+
+#[test]
+fn branches_and_tags_are_kept_by_name() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "main").commit("first");
+    tree.git(&["tag", "v1"]);
+    tree.git(&["checkout", "-qb", "topic/x"]);
+    let tree = tree.file("a", "topic").commit("second");
+    tree.git(&["checkout", "-q", "main"]);
+    let path = tree.path().to_str().unwrap();
+    world.run(&["publish", path, "--name", "it", "--branch", "main", "--branch", "topic/x"]);
+    let refs = world.run(&["refs", "it"]);
+    assert!(refs.contains("topic/x") && refs.contains("v1") && refs.contains("default"));
+    let said = world.fail(&["publish", path, "--branch", "nope"]);
+    assert!(said.contains("topic/x"), "{said}");
+}
+
+#[test]
+fn publishing_again_stores_nothing() {
+    let world = World::new();
+    for tree in [awkward().noise("large", 20 << 20, 7), awkward().commit("first")] {
+        let first = world.publish(tree.path(), "it");
+        let again = world.publish(tree.path(), "it");
+        assert_eq!(again["unchanged"], true);
+        assert_eq!(again["bytes_stored"], 0);
+        assert_eq!(again["address"], first["address"]);
+        assert_eq!(again["files"], first["files"]);
+        // Without the name, from scratch: the blobs are the same and are there.
+        let elsewhere = world.publish(tree.path(), "other");
+        if !tree.path().join(".git").exists() {
+            assert!(elsewhere["bytes_stored"].as_u64() < Some(100_000), "{elsewhere}");
+        } else {
+            assert_eq!(elsewhere["bytes_stored"], 0);
+        }
+    }
+}
+
+#[test]
+fn a_small_change_is_one_small_blob() {
+    let world = World::new();
+    for git in [false, true] {
+        let mut tree = awkward().noise("large", 3 << 20, 7);
+        if git {
+            tree = tree.commit("first");
+        }
+        world.publish(tree.path(), "it");
+        tree = tree.file("same/one", "changed");
+        if git {
+            tree = tree.commit("second");
+        }
+        let changed = world.publish(tree.path(), "it");
+        assert_eq!(changed["blobs_uploaded"], 1, "{changed}");
+        // 64 KiB is the least a blob has.
+        assert_eq!(changed["bytes_stored"], 65_536, "{changed}");
+        let dir = world.mount("it");
+        assert_same(tree.path(), &dir);
+        world.unmount(&dir);
+    }
+}
+
+#[test]
+fn large_files_cross_packs_and_noise_gets_a_blob_of_its_own() {
+    let world = World::new();
+    let text: String = (0..2_500_000u32).map(|n| format!("line {}\n", n.wrapping_mul(2_654_435_761))).collect();
+    let tree = Tree::new()
+        .file("text", &text)
+        .noise("a-noise", 5 << 20, 1)
+        .noise("larger-than-a-blob", 23 << 20, 2)
+        .file("small", "small");
+    let published = world.publish(tree.path(), "it");
+    assert!(published["blobs_uploaded"].as_u64().unwrap() >= 4);
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    let tier = |name: &str| {
+        let value = xattr::get(dir.join(name), "user.walgit.tier").unwrap().unwrap();
+        String::from_utf8(value).unwrap()
+    };
+    assert_eq!(tier("a-noise"), "walrus");
+    assert_eq!(tier("text"), "chunked");
+    assert_eq!(tier("small"), "inline");
+    // Any HTTP client may read the plain blob: it is the file.
+    let id = xattr::get(dir.join("a-noise"), "user.walgit.blob").unwrap().unwrap();
+    let blob = world.blobs().join(String::from_utf8(id).unwrap());
+    assert_eq!(fs::read(blob).unwrap(), noise(5 << 20, 1));
+}
+
+#[test]
+fn nodes_that_do_not_fit_beside_the_head_spill_into_blobs_before_it() {
+    let world = World::new().config("[networks.small]\ndir = \"/nonexistent\"\n");
+    let dir = world.path().join("small");
+    let world = world.config(&format!(
+        "network = \"small\"\n[networks.small]\ndir = {dir:?}\nmax_body = 100000\n"
+    ));
+    let mut tree = Tree::new();
+    for n in 0..3000 {
+        let content = format!("{n} ").repeat(200);
+        tree = tree.file(format!("d{}/f{n}", n % 50), content);
+    }
+    world.publish(tree.path(), "it");
+    for blob in fs::read_dir(dir.join("blobs")).unwrap() {
+        assert!(blob.unwrap().metadata().unwrap().len() <= 100_000);
+    }
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn what_cannot_be_published_is_named() {
+    let world = World::new();
+    let nothing = world.fail(&["publish", "/no/such/folder"]);
+    assert!(nothing.contains("/no/such/folder"));
+    let unborn = Tree::new();
+    unborn.git(&["init", "-q"]);
+    let said = world.fail(&[OsStr::new("publish"), unborn.path().as_os_str(), "--name".as_ref(), "x".as_ref()]);
+    assert!(said.contains("commit something first"), "{said}");
+    let plain = Tree::new().file("a", "a");
+    let said = world.fail(&[
+        OsStr::new("publish"),
+        plain.path().as_os_str(),
+        "--name".as_ref(),
+        "x".as_ref(),
+        "--branch".as_ref(),
+        "main".as_ref(),
+    ]);
+    assert!(said.contains("not a git repository"), "{said}");
+    let pipe = Tree::new().file("a", "a");
+    let status = std::process::Command::new("mkfifo").arg(pipe.path().join("pipe")).status();
+    assert!(status.unwrap().success());
+    let published = world.publish(pipe.path(), "x");
+    assert!(published["warnings"][0].as_str().unwrap().contains("pipe"));
+}
+
+/// A store that fails at the n-th upload.
+#[derive(Debug)]
+struct Failing {
+    inner: LocalDir,
+    left: AtomicUsize,
+    uploads: AtomicUsize,
+}
+
+#[async_trait]
+impl BlobStore for Failing {
+    async fn read(
+        &self,
+        blob: BlobId,
+        range: Option<ByteRange>,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.inner.read(blob, range, accept).await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.inner.len(blob).await
+    }
+
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError> {
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if left.is_err() {
+            return Err(StoreError::Unavailable {
+                place: "the test".into(),
+                why: "pulled the plug".into(),
+            });
+        }
+        self.uploads.fetch_add(1, Ordering::SeqCst);
+        self.inner.put(blob, body, options).await
+    }
+
+    fn max_body(&self) -> u64 {
+        1 << 20
+    }
+}
+
+fn publish_into(store: &Arc<Failing>, loader: &Arc<Loader>, source: &Path) -> Result<Published, PublishError> {
+    let store: Arc<dyn BlobStore> = store.clone();
+    let options = PublishOptions::default();
+    block_on(publish(source, &options, store, loader.clone(), Arc::new(Unwatched)))
+}
+
+#[test]
+fn interrupted_at_any_upload_it_goes_on_and_sends_nothing_twice() {
+    let tree = Tree::new().noise("a", 3_500_000, 1).noise("b", 2_000_000, 2).commit("first");
+    let scratch = tempfile::tempdir().unwrap();
+    let cache = Cache::open(&CacheConfig {
+        dir: scratch.path().join("cache"),
+        disk_bytes: 1 << 20,
+        memory_bytes: 1 << 20,
+    });
+    let loader = Loader::new(cache.unwrap(), LoaderConfig::default());
+    let store = |name: &str, left| {
+        Arc::new(Failing {
+            inner: LocalDir::open(&scratch.path().join(name), 1 << 20).unwrap(),
+            left: AtomicUsize::new(left),
+            uploads: AtomicUsize::new(0),
+        })
+    };
+    let whole = store("whole", usize::MAX);
+    let published = publish_into(&whole, &loader, tree.path()).unwrap();
+    let total = whole.uploads.load(Ordering::SeqCst);
+    assert!(total >= 5, "{total} blobs");
+    for stop in 0..total {
+        let store = store(&format!("stop-{stop}"), stop);
+        let error = publish_into(&store, &loader, tree.path()).unwrap_err();
+        assert!(error.to_string().contains("pulled the plug"), "{error}");
+        assert!(!store.inner.blob_path(published.blob).exists(), "the head goes last");
+        store.left.store(usize::MAX, Ordering::SeqCst);
+        let resumed = publish_into(&store, &loader, tree.path()).unwrap();
+        assert_eq!(resumed.blob, published.blob, "the same input, the same bytes");
+        assert_eq!(store.uploads.load(Ordering::SeqCst), total, "nothing twice");
+    }
+}

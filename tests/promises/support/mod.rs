@@ -1,0 +1,27 @@
+//! Worlds to test in, trees to publish, gateways that lie.
+
+pub(crate) mod gateway;
+pub(crate) mod tree;
+pub(crate) mod world;
+
+pub(crate) use gateway::{Gateway, Lie};
+pub(crate) use tree::Tree;
+pub(crate) use world::{Server, World};
+
+/// A runtime for tests that speak to the library directly.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+/// Asks until it is so; a test fails when it never is.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed().as_secs() < 30, "never: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,279 @@
+//! A user of one's own: state directories, a daemon, mount points; all gone at
+//! the end of the test.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_walgit-fs");
+
+/// One user's state.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+    mounts: Mutex<Vec<PathBuf>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        assert!(
+            Path::new("/dev/fuse").exists(),
+            "/dev/fuse is missing; these tests mount for real"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(dir.path().join("run"))
+            .unwrap();
+        World {
+            dir,
+            environment: Vec::new(),
+            mounts: Mutex::default(),
+        }
+    }
+
+    /// A world that reads and writes through this server.
+    pub(crate) fn on(server: &Server) -> Self {
+        World::new().reading(&[&server.url]).writing(&server.url)
+    }
+
+    /// Reads from these aggregators.
+    pub(crate) fn reading(self, urls: &[&str]) -> Self {
+        self.with("WALGIT_FS_AGGREGATOR", &urls.join(","))
+    }
+
+    /// Writes to this publisher.
+    pub(crate) fn writing(self, url: &str) -> Self {
+        self.with("WALGIT_FS_PUBLISHER", url)
+    }
+
+    /// With a variable of the environment.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// With a config file.
+    pub(crate) fn config(self, text: &str) -> Self {
+        let dir = self.path().join("config/walgit-fs");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("config.toml"), text).unwrap();
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where blobs of the profile `local` are.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.path().join("data/walgit-fs/local/blobs")
+    }
+
+    /// A command of ours in this world.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).stdin(Stdio::null());
+        for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
+            let dir = self.path().join(name.to_lowercase());
+            command.env(format!("XDG_{name}_HOME"), dir);
+        }
+        command.env("XDG_RUNTIME_DIR", self.path().join("run"));
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+
+    /// Runs a command of ours, whatever comes of it.
+    pub(crate) fn try_run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command of ours that must succeed; what it printed.
+    #[track_caller]
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        let done = self.try_run(args);
+        let said = String::from_utf8_lossy(&done.stderr);
+        let args: Vec<_> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
+        assert!(done.status.success(), "{args:?} failed: {said}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// Runs a command of ours that must fail; what it said.
+    #[track_caller]
+    pub(crate) fn fail<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
+        let done = self.try_run(args);
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains("error: "), "{said}");
+        assert!(said.lines().count() <= 3, "an error is a line or two: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    /// Runs a command of ours with `--json`; the value it printed.
+    #[track_caller]
+    pub(crate) fn json<S: AsRef<OsStr>>(&self, args: &[S]) -> Value {
+        let mut args: Vec<_> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
+        args.push("--json".into());
+        serde_json::from_str(&self.run(&args)).unwrap()
+    }
+
+    /// Publishes; what was reported.
+    #[track_caller]
+    pub(crate) fn publish(&self, path: &Path, name: &str) -> Value {
+        self.json(&[OsStr::new("publish"), path.as_os_str(), "--name".as_ref(), name.as_ref()])
+    }
+
+    /// A new, empty folder.
+    pub(crate) fn mountpoint(&self) -> PathBuf {
+        let mut mounts = self.mounts.lock().unwrap();
+        let dir = self.path().join(format!("mnt {}", mounts.len()));
+        fs::create_dir(&dir).unwrap();
+        mounts.push(dir.clone());
+        dir
+    }
+
+    /// Mounts on a new folder; the folder.
+    #[track_caller]
+    pub(crate) fn mount(&self, address: &str) -> PathBuf {
+        let dir = self.mountpoint();
+        self.run(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
+        dir
+    }
+
+    #[track_caller]
+    pub(crate) fn unmount(&self, dir: &Path) {
+        self.run(&[OsStr::new("unmount"), dir.as_os_str()]);
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "empty again");
+    }
+
+    /// The daemon's process, if one runs.
+    pub(crate) fn daemon(&self) -> Option<i32> {
+        let status = self.json(&["status"]);
+        status["pid"].as_i64().map(|pid| pid as i32)
+    }
+
+    /// Kills the daemon as a crash would.
+    pub(crate) fn crash(&self) {
+        let pid = self.daemon().expect("a daemon runs");
+        signal(pid, rustix::process::Signal::KILL);
+        super::eventually("the daemon is gone", || !alive(pid));
+    }
+}
+
+/// Sends a signal.
+pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// Whether a process runs (and is not merely unburied).
+pub(crate) fn alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Whatever became of the test, nothing stays mounted or running.
+        for dir in self.mounts.lock().unwrap().iter() {
+            let _ = Command::new("umount").arg("-l").arg(dir).stderr(Stdio::null()).status();
+        }
+        if let Ok(done) = self.command(&["status", "--json"]).output() {
+            let status: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+            if let Some(pid) = status["pid"].as_i64() {
+                signal(pid as i32, rustix::process::Signal::TERM);
+            }
+        }
+    }
+}
+
+/// An embedded Walrus in a process of its own.
+pub(crate) struct Server {
+    process: Child,
+    dir: tempfile::TempDir,
+    pub(crate) url: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Server::with(&[])
+    }
+
+    /// With more arguments.
+    pub(crate) fn with(args: &[&str]) -> Self {
+        Server::over(tempfile::tempdir().unwrap(), "127.0.0.1:0", args)
+    }
+
+    fn over(dir: tempfile::TempDir, listen: &str, args: &[&str]) -> Self {
+        let mut process = Command::new(PROGRAM)
+            .args(["devnet", "--log-requests", "--listen", listen, "--dir"])
+            .arg(dir.path())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let url = first.strip_prefix("listening on ").unwrap().to_owned();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        Server {
+            process,
+            dir,
+            url,
+            log,
+        }
+    }
+
+    /// Where its blobs are.
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.dir.path().join("blobs")
+    }
+
+    /// The requests so far that begin with `prefix`.
+    pub(crate) fn requests(&self, prefix: &str) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|line| line.starts_with(prefix)).cloned().collect()
+    }
+
+    pub(crate) fn forget_requests(&self) {
+        self.log.lock().unwrap().clear();
+    }
+
+    /// Stops it, for good.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again at the same address.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        let listen = self.url.trim_start_matches("http://").to_owned();
+        *self = Server::over(dir, &listen, &[]);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
