@@ -358,7 +358,13 @@ fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
     match std::fs::read_to_string(path) {
         Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.into(),
-            why: error.to_string().trim_end().replace('\n', "\n  "),
+            why: match error.span() {
+                Some(span) => {
+                    let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+                    format!("line {line}: {}", error.message())
+                }
+                None => error.message().into(),
+            },
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
             Ok(File::default())

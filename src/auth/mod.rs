@@ -50,9 +50,7 @@ impl Credentials {
     pub fn authorization(&self, host: &str, https: bool) -> Result<Option<String>, Unencrypted> {
         match self {
             Credentials::None => Ok(None),
-            Credentials::Bearer(_) if !https && !is_loopback(host) => {
-                Err(Unencrypted(host.into()))
-            }
+            Credentials::Bearer(_) if !https && !is_loopback(host) => Err(Unencrypted(host.into())),
             Credentials::Bearer(Secret(token)) => Ok(Some(format!("Bearer {token}"))),
         }
     }

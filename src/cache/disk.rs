@@ -152,7 +152,10 @@ impl Disk {
         if !self.holds(hash) {
             return None;
         }
-        let value = match self.family(PAGES).map(|f| self.db.get_cf(f, hash.as_bytes())) {
+        let value = match self
+            .family(PAGES)
+            .map(|f| self.db.get_cf(f, hash.as_bytes()))
+        {
             Ok(Ok(Some(value))) => value,
             Ok(Ok(None)) => {
                 self.drop_entries(&[*hash]);
@@ -339,8 +342,8 @@ impl Disk {
     }
 
     pub(super) fn record(&self, space: Space, key: &[u8]) -> Option<Vec<u8>> {
-        let found = (self.family(RECORDS))
-            .and_then(|f| Ok(self.db.get_cf(f, record_key(space, key))?));
+        let found =
+            (self.family(RECORDS)).and_then(|f| Ok(self.db.get_cf(f, record_key(space, key))?));
         found.unwrap_or_else(|error| {
             self.failed(&error);
             None

@@ -95,7 +95,12 @@ impl Drop for LandOnDrop<'_> {
 
 impl Cache {
     /// Fetches a span, keeps what verifies, and lands the flight.
-    pub(super) async fn fly(self: &Arc<Self>, store: &Arc<dyn BlobStore>, span: Span, flight: &Flight) {
+    pub(super) async fn fly(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        span: Span,
+        flight: &Flight,
+    ) {
         let mut guard = LandOnDrop(&self.flights, flight, None);
         Counters::add(&self.counters.fetches, 1);
         let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(span.chunks.len());

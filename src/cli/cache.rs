@@ -58,9 +58,7 @@ impl Cache {
             }
             Action::Verify => {
                 let report = match (&client, &own) {
-                    (Some(client), _) => {
-                        context.run(async { Ok(client.verify_cache().await?) })?
-                    }
+                    (Some(client), _) => context.run(async { Ok(client.verify_cache().await?) })?,
                     (None, Some(cache)) => {
                         let bar = output::count_bar("verifying");
                         let report = cache.verify(|done, total| {

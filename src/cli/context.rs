@@ -124,6 +124,10 @@ pub(super) async fn open(
 /// A name for what lies at a path: its last component, made fit.
 pub(super) fn name_for(path: &std::path::Path) -> Option<RefName> {
     let last = std::fs::canonicalize(path).ok()?;
-    let text = last.file_name()?.to_str()?.trim_end_matches(".git").to_owned();
+    let text = last
+        .file_name()?
+        .to_str()?
+        .trim_end_matches(".git")
+        .to_owned();
     text.parse().ok()
 }

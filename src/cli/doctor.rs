@@ -86,7 +86,11 @@ fn show(settings: &Settings) -> Vec<Setting> {
     rows.push(row("largest blob", max_body, &network.origin));
     rows.push(row("cache", path(&settings.dirs.cache), &Origin::Default));
     let disk = &settings.cache_disk;
-    rows.push(row("cache on disk", output::bytes(disk.value), &disk.origin));
+    rows.push(row(
+        "cache on disk",
+        output::bytes(disk.value),
+        &disk.origin,
+    ));
     let memory = &settings.cache_memory;
     let value = output::bytes(memory.value);
     rows.push(row("cache in memory", value, &memory.origin));
@@ -162,10 +166,7 @@ fn mount_rights() -> Check {
         .arg("--version")
         .output();
     match found {
-        Ok(said) => good(
-            "mount rights",
-            String::from_utf8_lossy(&said.stdout).trim(),
-        ),
+        Ok(said) => good("mount rights", String::from_utf8_lossy(&said.stdout).trim()),
         Err(_) => bad(
             "mount rights",
             "fusermount3 is not installed; install the package `fuse3`",
@@ -175,7 +176,10 @@ fn mount_rights() -> Check {
 
 fn runtime(settings: &Settings) -> Check {
     match settings.dirs.private_runtime() {
-        Ok(dir) => good("runtime directory", &format!("{} is private", dir.display())),
+        Ok(dir) => good(
+            "runtime directory",
+            &format!("{} is private", dir.display()),
+        ),
         Err(error) => bad("runtime directory", &error.to_string()),
     }
 }

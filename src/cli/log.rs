@@ -8,6 +8,7 @@ use serde_json::json;
 use super::context::{self, Context};
 use super::{Failure, output};
 use crate::repo::git::RawCommit;
+use crate::repo::head::Signature;
 use crate::repo::{Address, Commit, Repository};
 
 /// Show the commits of a repository, newest first
@@ -52,7 +53,10 @@ impl Log {
         } else {
             for l in lines {
                 let short = &l.id[..l.id.len().min(12)];
-                output::line(&format!("{short:12}  {}  {}  ({})", l.date, l.subject, l.author))?;
+                output::line(&format!(
+                    "{short:12}  {}  {}  ({})",
+                    l.date, l.subject, l.author
+                ))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -67,7 +71,7 @@ async fn history(
     if from.id.0.is_empty() {
         return Ok(vec![Line {
             id: String::new(),
-            date: date(from.committer.seconds),
+            date: day(&from.committer),
             author: String::from_utf8_lossy(&from.author.person).into_owned(),
             subject: subject(&from.message),
         }]);
@@ -78,8 +82,8 @@ async fn history(
         .take(count)
         .map(|commit| Line {
             id: commit.id.to_string(),
-            date: date(commit.committed()),
-            author: String::from_utf8_lossy(commit.author()).into_owned(),
+            date: day(&commit.committer()),
+            author: String::from_utf8_lossy(&commit.author().person).into_owned(),
             subject: subject(commit.message()),
         })
         .collect())
@@ -91,30 +95,7 @@ fn subject(message: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// A day in UTC, as ISO 8601 writes it.
-fn date(seconds: i64) -> String {
-    // Civil date from a day number: Howard Hinnant, "chrono-compatible
-    // low-level date algorithms".
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let era = days.div_euclid(146_097);
-    let doe = days.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::date;
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01");
-        assert_eq!(date(951_782_400), "2000-02-29");
-        assert_eq!(date(-1), "1969-12-31");
-    }
+/// The day, as the committer's clock had it.
+fn day(signature: &Signature) -> String {
+    signature.date().chars().take(10).collect()
 }

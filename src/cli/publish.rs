@@ -55,7 +55,9 @@ impl Publish {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         if !self.path.exists() {
-            return Err(format!("{}: there is nothing here to publish", self.path.display()).into());
+            return Err(
+                format!("{}: there is nothing here to publish", self.path.display()).into(),
+            );
         }
         let name = match self.name {
             Some(name) => name,
@@ -102,7 +104,11 @@ impl Publish {
         }
         if !published.unchanged {
             let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);
-            ledger.append(&LedgerEntry::of(&name.to_string(), &address.to_string(), &published.blobs))?;
+            ledger.append(&LedgerEntry::of(
+                &name.to_string(),
+                &address.to_string(),
+                &published.blobs,
+            ))?;
         }
         refs.set(&name, &address)?;
         let report = Report {

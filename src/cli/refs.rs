@@ -16,7 +16,12 @@ pub(super) struct Refs {
     /// A repository [default: list all names]
     address: Option<Address>,
     /// Give this name to an address: --set NAME ADDRESS
-    #[arg(long, value_name = "NAME", requires = "address", conflicts_with = "remove")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "address",
+        conflicts_with = "remove"
+    )]
     set: Option<RefName>,
     /// Forget this name; what it stood for stays stored
     #[arg(long, value_name = "NAME", conflicts_with = "address")]

@@ -204,7 +204,10 @@ fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
     let output = std::fs::File::create(log)?;
     Command::new(std::env::current_exe()?)
         .arg("daemon")
-        .env("WALGIT_FS_CACHE_DISK", settings.cache_disk.value.to_string())
+        .env(
+            "WALGIT_FS_CACHE_DISK",
+            settings.cache_disk.value.to_string(),
+        )
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null())
@@ -215,6 +218,10 @@ fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
 
 fn last_line(log: &std::path::Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let last = text.trim_end().lines().last().unwrap_or("it gave no reason");
+    let last = text
+        .trim_end()
+        .lines()
+        .last()
+        .unwrap_or("it gave no reason");
     last.trim_start_matches("error: ").into()
 }

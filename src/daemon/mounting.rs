@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::client::{Client, ClientError};
 use super::MountRequest;
+use super::client::{Client, ClientError};
 use crate::config::Settings;
 use crate::fuse::{self, MountError, MountOptions, MountState};
 
@@ -96,7 +96,9 @@ pub async fn mount(
     let mounted = Undo(&dir);
     client.attach(request, device).await?;
     let asked = dir.clone();
-    let answers = tokio::task::spawn_blocking(move || std::fs::metadata(asked)).await;
+    // The kernel passes `statfs` on; so the driver itself has answered.
+    let ask = move || rustix::fs::statvfs(asked).map_err(io::Error::from);
+    let answers = tokio::task::spawn_blocking(ask).await;
     match answers.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(_) => {
             std::mem::forget(mounted);

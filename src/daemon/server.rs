@@ -28,7 +28,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// There is one already.
-    #[error("a walgit-fs daemon runs already; mount without --foreground to use it, or unmount its folders first")]
+    #[error(
+        "a walgit-fs daemon runs already; mount without --foreground to use it, or unmount its folders first"
+    )]
     Running,
     /// The runtime directory cannot be used.
     #[error(transparent)]
@@ -101,7 +103,10 @@ async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<()
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let mounts = Mounts::new(loader, deadline);
     let stop = Arc::new(Notify::new());
-    let sockets = [control_socket(&settings.dirs), attach_socket(&settings.dirs)];
+    let sockets = [
+        control_socket(&settings.dirs),
+        attach_socket(&settings.dirs),
+    ];
     // The lock is ours, so whatever is left there is of a daemon that died.
     let [control, attach] = [listen(&sockets[0])?, listen(&sockets[1])?];
     tokio::spawn(attach::serve(attach, mounts.clone()));

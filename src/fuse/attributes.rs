@@ -47,7 +47,14 @@ pub(super) fn of_node(inode: Inode, node: &Node, commit: &Commit, owner: Owner) 
         // content would make `du` count everything once a level.
         Kind::Directory | Kind::Submodule => (0o555, 0),
     };
-    of(inode, file_type(node.kind), perm, size, commit_time(commit), owner)
+    of(
+        inode,
+        file_type(node.kind),
+        perm,
+        size,
+        commit_time(commit),
+        owner,
+    )
 }
 
 /// Attributes of anything.

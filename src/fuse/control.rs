@@ -159,7 +159,7 @@ fn describe(commit: &Commit) -> Vec<u8> {
     }
     text.extend_from_slice(b"Author: ");
     text.extend_from_slice(&commit.author.person);
-    text.extend_from_slice(format!("\nDate:   {} UTC\n\n", commit.author.seconds).as_bytes());
+    text.extend_from_slice(format!("\nDate:   {}\n\n", commit.author.date()).as_bytes());
     for line in commit.message.split(|&byte| byte == b'\n') {
         if !line.is_empty() {
             text.extend_from_slice(b"    ");

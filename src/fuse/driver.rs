@@ -231,16 +231,15 @@ impl Core {
 
     /// Attributes of a control node, and how long they may be kept.
     fn control_attr(&self, inode: Inode) -> Result<(FileAttr, Duration), Failure> {
-        let of = |kind, perm, size, time| {
-            attributes::of(inode, kind, perm, size, time, self.owner)
-        };
+        let of = |kind, perm, size, time| attributes::of(inode, kind, perm, size, time, self.owner);
         Ok(match self.control_node(inode)?.1 {
-            ControlNode::Folder(_) => {
-                (of(FileType::Directory, 0o555, 0, self.mounted), FOREVER)
-            }
+            ControlNode::Folder(_) => (of(FileType::Directory, 0o555, 0, self.mounted), FOREVER),
             ControlNode::Text(text) => {
                 let size = text.len() as u64;
-                (of(FileType::RegularFile, 0o444, size, self.mounted), FOREVER)
+                (
+                    of(FileType::RegularFile, 0o444, size, self.mounted),
+                    FOREVER,
+                )
             }
             ControlNode::Status => {
                 let (time, text) = self.control.look();
@@ -454,14 +453,17 @@ impl Filesystem for Driver {
     ) {
         let core = self.core.clone();
         let work = async move { core.listing(Inode::decode(ino)).await };
-        self.answerer
-            .answer(reply, work, move |mut reply: ReplyDirectoryPlus, listing| {
+        self.answerer.answer(
+            reply,
+            work,
+            move |mut reply: ReplyDirectoryPlus, listing| {
                 listing.tell(offset, |name, next, attr, ttl| {
                     let name = OsStr::from_bytes(name);
                     reply.add(attr.ino, next, name, &ttl, attr, Generation(0))
                 });
                 reply.ok();
-            });
+            },
+        );
     }
 
     fn readdir(

@@ -13,11 +13,7 @@ use rustix::net::{
 ///
 /// # Errors
 /// When the peer is gone.
-pub fn send_descriptor(
-    socket: impl AsFd,
-    message: &[u8],
-    descriptor: impl AsFd,
-) -> io::Result<()> {
+pub fn send_descriptor(socket: impl AsFd, message: &[u8], descriptor: impl AsFd) -> io::Result<()> {
     let descriptors = [descriptor.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);

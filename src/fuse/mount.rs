@@ -35,7 +35,9 @@ pub struct MountOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// No such device.
-    #[error("{DEVICE} cannot be opened ({0}); load the `fuse` module, or give the container that device")]
+    #[error(
+        "{DEVICE} cannot be opened ({0}); load the `fuse` module, or give the container that device"
+    )]
     Device(io::Error),
     /// No helper.
     #[error("{FUSERMOUNT} is not installed; install the package `fuse3`")]
@@ -90,12 +92,11 @@ pub fn mount_state(dir: &Path) -> MountState {
         let kind = line.split(" - ").nth(1).unwrap_or_default();
         unescape(at) == dir.as_os_str().as_bytes() && kind.split(' ').next() == Some(FS_TYPE)
     });
-    match (ours, std::fs::metadata(dir)) {
-        (false, _) => MountState::Other,
-        (true, Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => {
-            MountState::Stale
-        }
-        (true, _) => MountState::Ours,
+    // The kernel answers `stat` from what it has kept; `statfs` it passes on.
+    match ours.then(|| rustix::fs::statvfs(dir)) {
+        None => MountState::Other,
+        Some(Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)) => MountState::Stale,
+        Some(_) => MountState::Ours,
     }
 }
 

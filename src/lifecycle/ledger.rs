@@ -111,7 +111,12 @@ mod tests {
         }
         let mut file = OpenOptions::new().append(true).open(&ledger.file).unwrap();
         file.write_all(b"{\"at\":1,\"na").unwrap();
-        let names: Vec<_> = ledger.entries().unwrap().into_iter().map(|e| e.name).collect();
+        let names: Vec<_> = ledger
+            .entries()
+            .unwrap()
+            .into_iter()
+            .map(|e| e.name)
+            .collect();
         assert_eq!(names, ["a", "b"]);
     }
 }

@@ -82,7 +82,9 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    async fn run(verdict: impl Fn(u32) -> Result<u32, Verdict<String>>) -> (Result<u32, String>, u32, Duration) {
+    async fn run(
+        verdict: impl Fn(u32) -> Result<u32, Verdict<String>>,
+    ) -> (Result<u32, String>, u32, Duration) {
         let tried = Cell::new(0);
         let started = Instant::now();
         let done = attempts(
@@ -100,11 +102,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_may_heal_is_retried_with_doubling_pauses() {
-        let heals_at_third =
-            |n| if n < 3 { Err(Verdict::MayHeal("no".into(), None)) } else { Ok(n) };
+        let heals_at_third = |n| {
+            if n < 3 {
+                Err(Verdict::MayHeal("no".into(), None))
+            } else {
+                Ok(n)
+            }
+        };
         let (done, tried, took) = run(heals_at_third).await;
         assert_eq!((done, tried), (Ok(3), 4));
-        assert!((6.3..7.7).contains(&took.as_secs_f64()), "1 + 2 + 4 s, ±10 %: {took:?}");
+        assert!(
+            (6.3..7.7).contains(&took.as_secs_f64()),
+            "1 + 2 + 4 s, ±10 %: {took:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -146,7 +146,9 @@ impl Blobs {
     /// Blobs that were made so far and are not open.
     pub(super) fn others(&self) -> BTreeSet<BlobId> {
         let packs = self.sent.values().map(|(id, _)| *id);
-        packs.chain(self.spilled.iter().map(|(id, _)| *id)).collect()
+        packs
+            .chain(self.spilled.iter().map(|(id, _)| *id))
+            .collect()
     }
 
     /// The full blobs, and the last with `head`, the node pushed last.

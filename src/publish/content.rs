@@ -143,7 +143,10 @@ fn cut(raw: Vec<u8>, packs: &Packs, known: &Known, level: i32, limit: u64) -> Cu
             .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
             .collect();
         // Stored before, in whatever form: no need for another blob.
-        if cuts.iter().any(|(hash, _)| packs.find(hash, known).is_none()) {
+        if cuts
+            .iter()
+            .any(|(hash, _)| packs.find(hash, known).is_none())
+        {
             return Cut::Plain(raw.into(), cuts);
         }
     }

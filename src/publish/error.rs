@@ -55,7 +55,9 @@ pub enum PublishError {
     #[error("{0}: the target of this symlink is empty, too long, or has a NUL byte in it")]
     Symlink(String),
     /// A node that does not fit into one blob.
-    #[error("a directory or the list of commits takes {len} bytes, more than the {limit} one blob may have; raise max_body of the network")]
+    #[error(
+        "a directory or the list of commits takes {len} bytes, more than the {limit} one blob may have; raise max_body of the network"
+    )]
     NodeTooLarge {
         /// What it takes.
         len: u64,
@@ -63,7 +65,9 @@ pub enum PublishError {
         limit: u64,
     },
     /// The head published before cannot be read.
-    #[error("what was published before cannot be read ({0}); publish under another --name to begin anew")]
+    #[error(
+        "what was published before cannot be read ({0}); publish under another --name to begin anew"
+    )]
     Previous(#[source] RepoError),
     /// A blob cannot be stored.
     #[error(transparent)]

@@ -45,7 +45,10 @@ pub(super) fn plan(root: &Path) -> Result<Plan, PublishError> {
 /// The commit that a folder has none of.
 fn commit(root: &Path, tree: DirectoryNumber) -> CommitPlan {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     let name = fs::canonicalize(root)
         .ok()
         .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
@@ -96,7 +99,11 @@ fn directory(plan: &mut Plan, path: &Path, at: Vec<u8>) -> Result<DirectoryNumbe
             (Kind::Symlink, size, ContentPlan::Inline(target))
         } else if file_type.is_file() {
             let executable = metadata.permissions().mode() & 0o111 != 0;
-            (Kind::File { executable }, metadata.len(), ContentPlan::Pending)
+            (
+                Kind::File { executable },
+                metadata.len(),
+                ContentPlan::Pending,
+            )
         } else {
             plan.warnings.push(format!(
                 "{} is a socket, pipe or device and was left out",

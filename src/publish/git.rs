@@ -155,23 +155,11 @@ impl Reader {
         let raw = self.raw(id)?;
         let commit = gix::objs::CommitRef::from_bytes(&raw, self.repo.object_hash())
             .map_err(|e| self.error(format!("commit {id}: {e}")))?;
-        let signature = |found: gix::actor::SignatureRef<'_>| {
-            let time = found.time().unwrap_or_default();
-            let mut person = found.name.to_vec();
-            person.extend_from_slice(b" <");
-            person.extend_from_slice(found.email);
-            person.push(b'>');
-            Signature {
-                person: person.into(),
-                seconds: time.seconds,
-                offset_minutes: time.offset / 60,
-            }
-        };
         let plan = CommitPlan {
             id: git_id(id),
             tree: TreePlan::New(0),
-            author: signature(commit.author().map_err(|e| self.error(e))?),
-            committer: signature(commit.committer().map_err(|e| self.error(e))?),
+            author: Signature::of(&commit.author().map_err(|e| self.error(e))?),
+            committer: Signature::of(&commit.committer().map_err(|e| self.error(e))?),
             message: commit.message.to_vec(),
             parents: commit.parents().map(git_id).collect(),
         };

@@ -131,7 +131,8 @@ impl Known {
                     ContentPlan::List(Placed::known(&directory.chunks()[*index as usize]))
                 }
             };
-            if let (Some(id), Kind::File { .. }) = (ids.and_then(|i| i.entries.get(number)), entry.kind)
+            if let (Some(id), Kind::File { .. }) =
+                (ids.and_then(|i| i.entries.get(number)), entry.kind)
             {
                 self.files.insert(id.clone(), (entry.size, content));
             }
@@ -159,7 +160,10 @@ impl Known {
                 // The root is its own ancestor, counted once.
                 if last.replace(ancestor) != Some(ancestor) {
                     if let Some(above) = self.paths.get(ancestor) {
-                        *self.files_below.entry(above.reference.node.hash).or_default() += direct;
+                        *self
+                            .files_below
+                            .entry(above.reference.node.hash)
+                            .or_default() += direct;
                     }
                 }
             }
@@ -168,7 +172,11 @@ impl Known {
 
     /// Files and directories in a known directory, itself included.
     pub(super) fn counts(&self, directory: &KnownDirectory) -> (u64, u64) {
-        let files = self.files_below.get(&directory.node.hash).copied().unwrap_or(0);
+        let files = self
+            .files_below
+            .get(&directory.node.hash)
+            .copied()
+            .unwrap_or(0);
         (files, directory.nodes.saturating_sub(files))
     }
 
@@ -231,30 +239,34 @@ impl OldDirectory {
         let old = self.directory.entries();
         let chunks = self.directory.chunks();
         old.len() == new.entries.len()
-            && old.iter().zip(&new.entries).enumerate().all(|(number, (old, new))| {
-                let same_content = match (&old.content, &new.content) {
-                    (Content::Inline(old), ContentPlan::Inline(new)) => old == new,
-                    (Content::Chunks { first, count }, ContentPlan::Chunks(new)) => {
-                        let old = &chunks[*first as usize..(*first + *count) as usize];
-                        old.iter().map(|c| c.hash).eq(new.iter().map(|c| c.hash))
-                    }
-                    (Content::List { .. }, ContentPlan::Chunks(new)) => {
-                        let old = self.listed.get(&number);
-                        old.is_some_and(|old| old.iter().eq(new.iter().map(|c| &c.hash)))
-                    }
-                    (Content::List { index }, ContentPlan::List(new)) => {
-                        chunks[*index as usize].hash == new.hash
-                    }
-                    (Content::Directory { index, .. }, ContentPlan::Tree(tree)) => {
-                        let new = match tree {
-                            TreePlan::Known(known) => Some(known),
-                            TreePlan::New(number) => all[*number].same_as.as_ref(),
-                        };
-                        new.is_some_and(|new| new.node.hash == chunks[*index as usize].hash)
-                    }
-                    _ => false,
-                };
-                old.name == new.name && old.kind == new.kind && same_content
-            })
+            && old
+                .iter()
+                .zip(&new.entries)
+                .enumerate()
+                .all(|(number, (old, new))| {
+                    let same_content = match (&old.content, &new.content) {
+                        (Content::Inline(old), ContentPlan::Inline(new)) => old == new,
+                        (Content::Chunks { first, count }, ContentPlan::Chunks(new)) => {
+                            let old = &chunks[*first as usize..(*first + *count) as usize];
+                            old.iter().map(|c| c.hash).eq(new.iter().map(|c| c.hash))
+                        }
+                        (Content::List { .. }, ContentPlan::Chunks(new)) => {
+                            let old = self.listed.get(&number);
+                            old.is_some_and(|old| old.iter().eq(new.iter().map(|c| &c.hash)))
+                        }
+                        (Content::List { index }, ContentPlan::List(new)) => {
+                            chunks[*index as usize].hash == new.hash
+                        }
+                        (Content::Directory { index, .. }, ContentPlan::Tree(tree)) => {
+                            let new = match tree {
+                                TreePlan::Known(known) => Some(known),
+                                TreePlan::New(number) => all[*number].same_as.as_ref(),
+                            };
+                            new.is_some_and(|new| new.node.hash == chunks[*index as usize].hash)
+                        }
+                        _ => false,
+                    };
+                    old.name == new.name && old.kind == new.kind && same_content
+                })
     }
 }

@@ -253,7 +253,10 @@ impl Work {
 impl Packed {
     /// The result, when the head published before is what this plan would make.
     fn unchanged(&self) -> Option<Published> {
-        let previous = self.known.previous().filter(|_| self.plan.is_known(&self.known))?;
+        let previous = self
+            .known
+            .previous()
+            .filter(|_| self.plan.is_known(&self.known))?;
         let (files, directories) = self.plan.counts(&self.known);
         Some(Published {
             blob: previous.blob(),

@@ -52,10 +52,16 @@ pub(super) fn write(packed: Packed, ids: &[BlobId], limit: u64) -> Result<Writte
     for &number in order.iter().rev() {
         writer.directory(number)?;
     }
-    let commits = packed.commit_chunks.iter().map(|chunk| Stored::Data(*chunk));
+    let commits = packed
+        .commit_chunks
+        .iter()
+        .map(|chunk| Stored::Data(*chunk));
     let attachments = [
         (AttachmentKind::GitCommits, commits.collect()),
-        (AttachmentKind::GitIds, writer.git_ids(&packed.known, packed.level)?),
+        (
+            AttachmentKind::GitIds,
+            writer.git_ids(&packed.known, packed.level)?,
+        ),
     ];
     let head = writer.head(&packed.known, &attachments)?;
     let (spilled, bytes) = writer.blobs.finish(&head);

@@ -8,8 +8,8 @@ use tokio::sync::mpsc::Sender;
 use super::PublishError;
 use super::known::Known;
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, seal};
-use crate::repo::blob::BlobBuilder;
 use crate::repo::Place;
+use crate::repo::blob::BlobBuilder;
 
 /// A chunk of data and where it lies.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::directory::kind_and_version;
 use super::error::MalformedNode;
-use super::head::GitId;
+use super::head::{GitId, Signature};
 use super::wire::{Reader, Write};
 use crate::chunk::{ChunkHash, MAX_CHUNK};
 
@@ -49,6 +49,19 @@ pub struct RawCommit {
     committed: i64,
 }
 
+impl Signature {
+    /// As git has it.
+    pub fn of(found: &gix::actor::SignatureRef<'_>) -> Self {
+        let time = found.time().unwrap_or_default();
+        let person = [found.name as &[u8], b" <", found.email, b">"].concat();
+        Signature {
+            person: person.into(),
+            seconds: time.seconds,
+            offset_minutes: time.offset / 60,
+        }
+    }
+}
+
 impl RawCommit {
     /// Parses a raw commit whose IDs are of the kind of `sample`.
     ///
@@ -60,10 +73,13 @@ impl RawCommit {
             32 => gix::hash::Kind::Sha256,
             _ => gix::hash::Kind::Sha1,
         };
-        let id = gix::objs::compute_hash(kind, gix::objs::Kind::Commit, &bytes)
-            .map_err(|_| bad())?;
+        let id =
+            gix::objs::compute_hash(kind, gix::objs::Kind::Commit, &bytes).map_err(|_| bad())?;
         let commit = gix::objs::CommitRef::from_bytes(&bytes, kind).map_err(|_| bad())?;
-        let parents = commit.parents().map(|id| GitId(id.as_slice().to_vec())).collect();
+        let parents = commit
+            .parents()
+            .map(|id| GitId(id.as_slice().to_vec()))
+            .collect();
         let committed = commit.time().map_or(0, |time| time.seconds);
         drop(commit);
         Ok(RawCommit {
@@ -74,17 +90,21 @@ impl RawCommit {
         })
     }
 
-    /// When it was committed, in seconds since 1970.
-    pub fn committed(&self) -> i64 {
-        self.committed
+    /// Who wrote the change.
+    pub fn author(&self) -> Signature {
+        self.signature(b"author ")
     }
 
-    /// Who wrote the change, as `Name <email>`.
-    pub fn author(&self) -> &[u8] {
-        let line = self.bytes.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"author "));
-        let line = line.unwrap_or_default();
-        let end = line.iter().rposition(|&b| b == b'>').map_or(line.len(), |at| at + 1);
-        &line[..end]
+    /// Who made the commit.
+    pub fn committer(&self) -> Signature {
+        self.signature(b"committer ")
+    }
+
+    fn signature(&self, key: &[u8]) -> Signature {
+        let mut lines = self.bytes.split(|&byte| byte == b'\n');
+        let line = lines.find_map(|line| line.strip_prefix(key));
+        let parsed = line.and_then(|line| gix::actor::SignatureRef::from_bytes(line).ok());
+        parsed.map_or_else(Signature::default, |found| Signature::of(&found))
     }
 
     /// What it says.
@@ -99,8 +119,11 @@ impl RawCommit {
         commits: &'a [RawCommit],
         from: &GitId,
     ) -> impl Iterator<Item = &'a RawCommit> {
-        let by_id: HashMap<&GitId, usize> =
-            commits.iter().enumerate().map(|(i, c)| (&c.id, i)).collect();
+        let by_id: HashMap<&GitId, usize> = commits
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (&c.id, i))
+            .collect();
         let mut seen: HashSet<usize> = HashSet::new();
         let mut queue: BinaryHeap<(i64, usize)> = BinaryHeap::new();
         if let Some(&first) = by_id.get(from) {

@@ -23,6 +23,8 @@ pub const MAX_REF_NAME: usize = 1024;
 pub const MAX_MESSAGE: usize = 16 << 10;
 const MAX_PERSON: usize = 4096;
 const MAX_ID: usize = 32;
+/// Least bytes a commit takes: every string empty, every number below 128.
+const LEAST_COMMIT: usize = 12;
 
 /// The ID git gave a commit (20 or 32 bytes), or none for a plain folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -43,6 +45,21 @@ pub struct Signature {
     pub seconds: i64,
     /// Minutes east of UTC.
     pub offset_minutes: i32,
+}
+
+impl Signature {
+    /// When, as `2025-05-24 03:57:07 +0000`; as plain seconds where no
+    /// calendar has such a day.
+    pub fn date(&self) -> String {
+        let offset = jiff::tz::Offset::from_seconds(self.offset_minutes.saturating_mul(60));
+        let at = jiff::Timestamp::from_second(self.seconds);
+        match (offset, at) {
+            (Ok(offset), Ok(at)) => (at.to_zoned(jiff::tz::TimeZone::fixed(offset)))
+                .strftime("%Y-%m-%d %H:%M:%S %z")
+                .to_string(),
+            _ => format!("{} seconds after 1970", self.seconds),
+        }
+    }
 }
 
 /// A commit whose tree can be mounted.
@@ -174,7 +191,7 @@ impl Head {
         kind_and_version(&mut reader, MAGIC, VERSION, "repository head")?;
         let chunks = table::read(&mut reader, Origin::of(reference))?;
         let default_branch = Bytes::copy_from_slice(reader.bytes(MAX_REF_NAME)?);
-        let commits = (0..reader.count(16)?)
+        let commits = (0..reader.count(LEAST_COMMIT)?)
             .map(|_| read_commit(&mut reader, &chunks))
             .collect::<Result<Vec<_>, _>>()?;
         if commits.is_empty() {

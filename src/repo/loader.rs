@@ -462,7 +462,11 @@ impl Repository {
             for index in 0..attached.chunks.len() {
                 let cache = self.loader().cache();
                 let window = ATTACHMENT_WINDOW;
-                chunks.push(cache.get(self.store(), &attached.chunks, index, window).await?);
+                chunks.push(
+                    cache
+                        .get(self.store(), &attached.chunks, index, window)
+                        .await?,
+                );
             }
         }
         Ok(chunks)

@@ -271,12 +271,13 @@ fn hash_each(inputs: &[u8], len: usize, out: &mut [Hash]) {
     // Enough jobs to keep the vector lanes busy, few enough to stay in cache.
     const AT_ONCE: usize = 32;
     let mut jobs: Vec<HashManyJob<'_>> = Vec::with_capacity(AT_ONCE);
-    for (inputs, out) in inputs
-        .chunks(len * AT_ONCE)
-        .zip(out.chunks_mut(AT_ONCE))
-    {
+    for (inputs, out) in inputs.chunks(len * AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
         jobs.clear();
-        jobs.extend(inputs.chunks(len).map(|input| HashManyJob::new(&params, input)));
+        jobs.extend(
+            inputs
+                .chunks(len)
+                .map(|input| HashManyJob::new(&params, input)),
+        );
         hash_many(jobs.iter_mut());
         for (job, out) in jobs.iter().zip(out) {
             out.copy_from_slice(job.to_hash().as_bytes());
@@ -407,7 +408,10 @@ mod tests {
             let bytes = input(len);
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
-            assert_eq!(blob_id_of(file, len as u64).unwrap(), blob_id(&bytes).unwrap());
+            assert_eq!(
+                blob_id_of(file, len as u64).unwrap(),
+                blob_id(&bytes).unwrap()
+            );
         }
     }
 

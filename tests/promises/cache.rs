@@ -36,7 +36,9 @@ impl BlobStore for Memory {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let range = range.unwrap();
-        let part = self.bytes.slice(range.start() as usize..range.end() as usize);
+        let part = self
+            .bytes
+            .slice(range.start() as usize..range.end() as usize);
         accept(part).map_err(|rejected| StoreError::Corrupt {
             blob,
             place: "memory".into(),
@@ -163,7 +165,10 @@ fn what_is_kept_is_there_after_reopening() {
         let at = chunk.at.offset as usize;
         assert_eq!(cache.local(chunk).unwrap(), bytes[at..at + 5000]);
     }
-    assert_eq!(cache.record(Space::Heads, b"key").as_deref(), Some(&b"value"[..]));
+    assert_eq!(
+        cache.record(Space::Heads, b"key").as_deref(),
+        Some(&b"value"[..])
+    );
     assert_eq!(cache.stats().disk_hits, 20);
 }
 
@@ -181,7 +186,10 @@ fn the_budget_is_kept_and_space_is_given_back() {
     assert!(cache.stats().evictions > 2000);
     cache.settle().unwrap();
     let real = cache.stats().disk_real_bytes;
-    assert!(real < budget * 13 / 10, "{real} bytes of files for a budget of {budget}");
+    assert!(
+        real < budget * 13 / 10,
+        "{real} bytes of files for a budget of {budget}"
+    );
 }
 
 #[test]
@@ -191,7 +199,9 @@ fn a_scan_does_not_push_out_what_is_used() {
     let (table, bytes) = chunks(400, 33_000);
     let put = |n: usize| {
         let at = n * 33_000;
-        cache.insert(&table[n], bytes.slice(at..at + 33_000)).unwrap();
+        cache
+            .insert(&table[n], bytes.slice(at..at + 33_000))
+            .unwrap();
     };
     for n in 0..50 {
         put(n);
@@ -230,7 +240,9 @@ fn clearing_forgets_and_verifying_counts() {
         cache.insert(chunk, bytes.slice(at..at + 5000)).unwrap();
     }
     let mut seen = HashMap::new();
-    let report = cache.verify(|done, total| _ = seen.insert(done, total)).unwrap();
+    let report = cache
+        .verify(|done, total| _ = seen.insert(done, total))
+        .unwrap();
     assert_eq!((report.good, report.dropped, seen.len()), (10, 0, 10));
     cache.clear().unwrap();
     assert!(table.iter().all(|chunk| cache.local(chunk).is_none()));

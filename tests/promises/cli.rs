@@ -9,27 +9,50 @@ use crate::support::{Server, Tree, World};
 fn every_command_has_help_and_wrong_usage_is_2() {
     let world = World::new();
     let commands = [
-        "mount", "unmount", "publish", "refs", "log", "status", "cache", "doctor", "devnet",
-        "blob-id", "completions",
+        "mount",
+        "unmount",
+        "publish",
+        "refs",
+        "log",
+        "status",
+        "cache",
+        "doctor",
+        "devnet",
+        "blob-id",
+        "completions",
     ];
     let overview = world.run(&["--help"]);
     for command in commands {
         assert!(overview.contains(command), "{command}");
         assert!(world.run(&[command, "--help"]).len() > 200, "{command}");
     }
-    for wrong in [&["mount"][..], &["nonsense"], &["publish"], &["mount", "http://x", "/tmp"]] {
+    for wrong in [
+        &["mount"][..],
+        &["nonsense"],
+        &["publish"],
+        &["mount", "http://x", "/tmp"],
+    ] {
         let done = world.try_run(wrong);
         assert_eq!(done.status.code(), Some(2), "{wrong:?}");
     }
-    assert!(world.run(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
+    assert!(
+        world
+            .run(&["--version"])
+            .contains(env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
 fn a_blob_id_is_the_networks() {
     let world = World::new();
     let vectors = include_str!("../data/blob_id_vectors.tsv");
-    let row = vectors.lines().find(|line| line.starts_with("65536\t")).unwrap();
-    let bytes: Vec<u8> = (0..65_536usize).map(|i| ((i * 31 + 7) % 251) as u8).collect();
+    let row = vectors
+        .lines()
+        .find(|line| line.starts_with("65536\t"))
+        .unwrap();
+    let bytes: Vec<u8> = (0..65_536usize)
+        .map(|i| ((i * 31 + 7) % 251) as u8)
+        .collect();
     let tree = Tree::new().file("blob", bytes);
     let path = tree.path().join("blob");
     let printed = world.run(&["blob-id", path.to_str().unwrap()]);
@@ -45,7 +68,11 @@ fn settings_come_from_flag_before_environment_before_file_before_default() {
         let done = world.try_run(&all);
         let doctor: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
         let settings = doctor["settings"].as_array().unwrap().clone();
-        let network = settings.iter().find(|s| s["name"] == "network").unwrap().clone();
+        let network = settings
+            .iter()
+            .find(|s| s["name"] == "network")
+            .unwrap()
+            .clone();
         let text = |key: &str| network[key].as_str().unwrap().to_owned();
         (text("value"), text("origin"))
     };
@@ -57,11 +84,17 @@ fn settings_come_from_flag_before_environment_before_file_before_default() {
     assert_eq!(origin(&world, &[]), pair("one", "file"));
     let world = world.with("WALGIT_FS_NETWORK", "two");
     assert_eq!(origin(&world, &[]), pair("two", "environment"));
-    assert_eq!(origin(&world, &["--network", "three"]), pair("three", "flag"));
+    assert_eq!(
+        origin(&world, &["--network", "three"]),
+        pair("three", "flag")
+    );
     let said = world.fail(&["status", "--network", "nowhere"]);
     assert!(said.contains("testnet"), "names those there are: {said}");
     let said = World::new().config("nonsense = 1\n").fail(&["status"]);
-    assert!(said.contains("config.toml") && said.contains("nonsense"), "{said}");
+    assert!(
+        said.contains("config.toml") && said.contains("nonsense"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -79,7 +112,11 @@ fn the_doctor_tells_a_reachable_endpoint_from_a_dead_one() {
 fn output_ends_quietly_where_its_reader_does() {
     let world = World::new();
     let mut long = world.command(&["completions", "bash"]);
-    let mut child = long.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = long
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let done = child.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&done.stderr).contains("panicked"));
@@ -104,10 +141,19 @@ fn names_can_be_given_listed_and_forgotten() {
 #[test]
 fn history_is_shown_newest_first() {
     let world = World::new();
-    let tree = Tree::new().file("a", "1").commit("first").file("a", "2").commit("second");
+    let tree = Tree::new()
+        .file("a", "1")
+        .commit("first")
+        .file("a", "2")
+        .commit("second");
     world.publish(tree.path(), "it");
     let log = world.json(&["log", "it"]);
-    let subjects: Vec<_> = log.as_array().unwrap().iter().map(|c| c["subject"].clone()).collect();
+    let subjects: Vec<_> = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["subject"].clone())
+        .collect();
     assert_eq!(subjects, ["second", "first"]);
     let ids = tree.git(&["log", "--format=%H"]);
     assert_eq!(ids.lines().next().unwrap(), log[0]["commit"]);

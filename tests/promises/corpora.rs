@@ -23,7 +23,10 @@ fn real_repositories_come_back_as_their_checkouts() {
         }
         let name = bundle.file_stem().unwrap().to_str().unwrap();
         let checkout = world.path().join(name);
-        git(world.path(), &["clone", "-q", bundle.to_str().unwrap(), name]);
+        git(
+            world.path(),
+            &["clone", "-q", bundle.to_str().unwrap(), name],
+        );
         world.publish(&checkout, name);
         let dir = world.mount(name);
         assert_same(&checkout, &dir);

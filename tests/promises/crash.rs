@@ -23,8 +23,7 @@ fn the_next_mount_heals_what_a_killed_daemon_left() {
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     world.crash();
-    let error = fs::metadata(&dir).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NOTCONN.raw_os_error()));
+    assert!(rustix::fs::statvfs(&dir).is_err());
     world.run(&["mount", "it", dir.to_str().unwrap()]);
     assert_same(tree.path(), &dir);
 }
@@ -70,7 +69,10 @@ fn killed_amid_reads_again_and_again_every_byte_served_is_right() {
                 .collect();
             std::thread::sleep(std::time::Duration::from_millis(60 * (round + 1)));
             world.crash();
-            read += readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u64>();
+            read += readers
+                .into_iter()
+                .map(|reader| reader.join().unwrap())
+                .sum::<u64>();
         });
     }
     assert!(read > 0, "something was read");
@@ -87,14 +89,27 @@ fn a_killed_publish_leaves_the_old_head_and_the_next_run_goes_on() {
     world.publish(small.path(), "it");
     let old = world.run(&["refs"]);
     let large = Tree::new().noise("one", 30 << 20, 1).file("a", "new");
-    let args = [OsStr::new("publish"), large.path().as_os_str(), "--name".as_ref(), "it".as_ref()];
-    let mut publish = world.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let args = [
+        OsStr::new("publish"),
+        large.path().as_os_str(),
+        "--name".as_ref(),
+        "it".as_ref(),
+    ];
+    let mut publish = world
+        .command(&args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let stored = || fs::read_dir(server.blobs()).unwrap().count();
     eventually("a pack is up", || stored() >= 2);
     signal(publish.id() as i32, rustix::process::Signal::KILL);
     publish.wait().unwrap();
     assert_eq!(world.run(&["refs"]), old, "the old head stands");
-    assert_eq!(fs::read_to_string(world.mount("it").join("a")).unwrap(), "old");
+    assert_eq!(
+        fs::read_to_string(world.mount("it").join("a")).unwrap(),
+        "old"
+    );
     let resumed = world.publish(large.path(), "it");
     assert!(resumed["blobs_present"].as_u64() >= Some(1), "{resumed}");
     assert_same(large.path(), &world.mount("it"));

@@ -36,7 +36,10 @@ impl Client {
     }
 
     async fn put(&self, query: &str, body: Vec<u8>) -> Response {
-        let request = self.http.put(self.url(&format!("/v1/blobs{query}"))).body(body);
+        let request = self
+            .http
+            .put(self.url(&format!("/v1/blobs{query}")))
+            .body(body);
         request.send().await.unwrap()
     }
 }
@@ -70,16 +73,24 @@ fn a_blob_is_stored_once_and_read_in_every_way() {
         assert_eq!(again["alreadyCertified"]["blobId"], id);
         assert_eq!(again["alreadyCertified"]["endEpoch"], 4);
         let extended = json(client.put("?epochs=9", body.clone()).await).await;
-        assert_eq!(extended["newlyCreated"]["blobObject"]["storage"]["endEpoch"], 10);
+        assert_eq!(
+            extended["newlyCreated"]["blobObject"]["storage"]["endEpoch"],
+            10
+        );
 
         let whole = client.get(&format!("/v1/blobs/{id}")).await;
         assert_eq!(whole.status(), StatusCode::OK);
         assert_eq!(whole.headers()["etag"], id);
-        assert_eq!(whole.headers()["cache-control"], "public, max-age=86400, stale-while-revalidate=3600");
+        assert_eq!(
+            whole.headers()["cache-control"],
+            "public, max-age=86400, stale-while-revalidate=3600"
+        );
         assert_eq!(whole.headers()["x-content-type-options"], "nosniff");
         assert_eq!(whole.bytes().await.unwrap(), body);
 
-        let part = client.range(&format!("/v1/blobs/{id}"), "bytes=10-19").await;
+        let part = client
+            .range(&format!("/v1/blobs/{id}"), "bytes=10-19")
+            .await;
         assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
         assert_eq!(part.headers()["content-range"], "bytes 10-19/100000");
         assert_eq!(part.bytes().await.unwrap(), body[10..20]);
@@ -90,16 +101,29 @@ fn a_blob_is_stored_once_and_read_in_every_way() {
         assert_eq!(part.bytes().await.unwrap(), body[10..20]);
 
         let object = object["id"].as_str().unwrap();
-        let by_object = client.get(&format!("/v1/blobs/by-object-id/{object}")).await;
+        let by_object = client
+            .get(&format!("/v1/blobs/by-object-id/{object}"))
+            .await;
         assert_eq!(by_object.bytes().await.unwrap(), body);
 
-        let head = client.http.head(client.url(&format!("/v1/blobs/{id}"))).send().await.unwrap();
+        let head = client
+            .http
+            .head(client.url(&format!("/v1/blobs/{id}")))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(head.headers()["content-length"], "100000");
 
-        let twice = client.get(&format!("/v1alpha/blobs/concat?ids={id},{object}")).await;
+        let twice = client
+            .get(&format!("/v1alpha/blobs/concat?ids={id},{object}"))
+            .await;
         assert_eq!(twice.bytes().await.unwrap().len(), 200_000);
         let posted = client.http.post(client.url("/v1alpha/blobs/concat"));
-        let posted = posted.json(&serde_json::json!({"ids": [id]})).send().await.unwrap();
+        let posted = posted
+            .json(&serde_json::json!({"ids": [id]}))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(posted.bytes().await.unwrap(), body);
     });
 }
@@ -109,16 +133,33 @@ fn ranges_other_than_one_closed_one_within_the_blob_are_416() {
     let client = Client::new();
     block_on(async {
         let created = json(client.put("", noise(1000, 1)).await).await;
-        let id = created["newlyCreated"]["blobObject"]["blobId"].as_str().unwrap();
+        let id = created["newlyCreated"]["blobObject"]["blobId"]
+            .as_str()
+            .unwrap();
         let path = format!("/v1/blobs/{id}");
         for bad in [
-            "bytes=0-", "bytes=-5", "bytes=0-1,3-4", "bytes=1000-1001", "bytes=5-1000", "bytes=9-5", "lines=1-2",
+            "bytes=0-",
+            "bytes=-5",
+            "bytes=0-1,3-4",
+            "bytes=1000-1001",
+            "bytes=5-1000",
+            "bytes=9-5",
+            "lines=1-2",
         ] {
             let response = client.range(&path, bad).await;
-            assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE, "{bad}");
+            assert_eq!(
+                response.status(),
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "{bad}"
+            );
             is_error(&json(response).await, 416, "INVALID_BYTE_RANGE");
         }
-        for bad in ["start=0", "start=x&length=1", "start=999&length=2", "start=0&length=0"] {
+        for bad in [
+            "start=0",
+            "start=x&length=1",
+            "start=999&length=2",
+            "start=0&length=0",
+        ] {
             let response = client.get(&format!("{path}/byte-range?{bad}")).await;
             assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
         }
@@ -130,14 +171,26 @@ fn mistakes_are_answered_in_the_networks_own_shape() {
     let client = Client::new();
     block_on(async {
         let unknown = format!("/v1/blobs/{}", "A".repeat(43));
-        is_error(&json(client.get(&unknown).await).await, 404, "BLOB_NOT_FOUND");
-        assert_eq!(client.get("/v1/blobs/short").await.status(), StatusCode::BAD_REQUEST);
+        is_error(
+            &json(client.get(&unknown).await).await,
+            404,
+            "BLOB_NOT_FOUND",
+        );
+        assert_eq!(
+            client.get("/v1/blobs/short").await.status(),
+            StatusCode::BAD_REQUEST
+        );
         let both = "strict_consistency_check=true&skip_consistency_check=true";
         let response = client.get(&format!("{unknown}?{both}")).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         for bad in [
-            "?epochs=0", "?epochs=54", "?epochs=x", "?deletable=true&permanent=true",
-            "?send_object_to=0x1&share=true", "?encoding_type=RS1", "?nonsense=1",
+            "?epochs=0",
+            "?epochs=54",
+            "?epochs=x",
+            "?deletable=true&permanent=true",
+            "?send_object_to=0x1&share=true",
+            "?encoding_type=RS1",
+            "?nonsense=1",
         ] {
             let response = client.put(bad, vec![1]).await;
             assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{bad}");
@@ -158,23 +211,47 @@ fn a_quilt_gives_its_members_back() {
     block_on(async {
         let boundary = "frontier";
         let part = |name: &str, content: &str| {
-            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n")
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n"
+            )
         };
         let tags = r#"[{"identifier": "two", "tags": {"kind": "text"}}]"#;
-        let form = part("one", "first") + &part("two", "second") + &part("_metadata", tags) + &format!("--{boundary}--\r\n");
+        let form = part("one", "first")
+            + &part("two", "second")
+            + &part("_metadata", tags)
+            + &format!("--{boundary}--\r\n");
         let request = client.http.put(client.url("/v1/quilts?epochs=2"));
-        let request = request.header("content-type", format!("multipart/form-data; boundary={boundary}"));
+        let request = request.header(
+            "content-type",
+            format!("multipart/form-data; boundary={boundary}"),
+        );
         let stored = json(request.body(form).send().await.unwrap()).await;
-        let quilt = stored["blobStoreResult"]["newlyCreated"]["blobObject"]["blobId"].as_str().unwrap();
+        let quilt = stored["blobStoreResult"]["newlyCreated"]["blobObject"]["blobId"]
+            .as_str()
+            .unwrap();
         let text = |response: Response| async { response.text().await.unwrap() };
-        let by_name = client.get(&format!("/v1/blobs/by-quilt-id/{quilt}/two")).await;
+        let by_name = client
+            .get(&format!("/v1/blobs/by-quilt-id/{quilt}/two"))
+            .await;
         assert_eq!(by_name.headers()["x-quilt-patch-identifier"], "two");
         assert_eq!(text(by_name).await, "second");
-        let patch = stored["storedQuiltBlobs"][0]["quiltPatchId"].as_str().unwrap();
-        assert_eq!(text(client.get(&format!("/v1/blobs/by-quilt-patch-id/{patch}")).await).await, "first");
+        let patch = stored["storedQuiltBlobs"][0]["quiltPatchId"]
+            .as_str()
+            .unwrap();
+        assert_eq!(
+            text(
+                client
+                    .get(&format!("/v1/blobs/by-quilt-patch-id/{patch}"))
+                    .await
+            )
+            .await,
+            "first"
+        );
         let listed = json(client.get(&format!("/v1/quilts/{quilt}/patches")).await).await;
         assert_eq!(listed[1]["tags"]["kind"], "text");
-        let missing = client.get(&format!("/v1/blobs/by-quilt-id/{quilt}/three")).await;
+        let missing = client
+            .get(&format!("/v1/blobs/by-quilt-id/{quilt}/three"))
+            .await;
         assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     });
 }

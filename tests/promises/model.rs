@@ -12,7 +12,12 @@ use crate::support::{Tree, World};
 
 #[derive(Clone, Debug)]
 enum Thing {
-    File { len: usize, seed: u64, text: bool, executable: bool },
+    File {
+        len: usize,
+        seed: u64,
+        text: bool,
+        executable: bool,
+    },
     Link(String),
     Folder,
 }
@@ -30,8 +35,13 @@ fn name() -> impl Strategy<Value = String> {
 fn thing() -> impl Strategy<Value = Thing> {
     // Sizes around every bound: inline, one chunk, cut, many chunks.
     let len = prop_oneof![
-        Just(0usize), 1usize..300, 250usize..260, 300usize..50_000,
-        Just(1 << 20), Just((1 << 20) + 1), 1_100_000usize..3_000_000
+        Just(0usize),
+        1usize..300,
+        250usize..260,
+        300usize..50_000,
+        Just(1 << 20),
+        Just((1 << 20) + 1),
+        1_100_000usize..3_000_000
     ];
     prop_oneof![
         8 => (len, any::<u64>(), any::<bool>(), any::<bool>())
@@ -51,15 +61,24 @@ fn build(things: &BTreeMap<Vec<String>, Thing>) -> Tree {
     for (path, thing) in things {
         let name = path.join("/");
         // What an earlier thing made impossible is left out.
-        let parents: Vec<_> = (1..path.len()).map(|n| tree.path().join(path[..n].join("/"))).collect();
-        let blocked = parents.iter().any(|p| p.symlink_metadata().is_ok_and(|m| !m.is_dir()));
+        let parents: Vec<_> = (1..path.len())
+            .map(|n| tree.path().join(path[..n].join("/")))
+            .collect();
+        let blocked = parents
+            .iter()
+            .any(|p| p.symlink_metadata().is_ok_and(|m| !m.is_dir()));
         if blocked || tree.path().join(&name).symlink_metadata().is_ok() {
             continue;
         }
         tree = match thing {
             Thing::Folder => tree.folder(&name),
             Thing::Link(target) => tree.link(&name, target),
-            Thing::File { len, seed, text: true, executable } => {
+            Thing::File {
+                len,
+                seed,
+                text: true,
+                executable,
+            } => {
                 let line = format!("line {seed} of a text\n");
                 let content: String = line.chars().cycle().take(*len).collect();
                 match executable {
@@ -76,7 +95,10 @@ fn build(things: &BTreeMap<Vec<String>, Thing>) -> Tree {
 #[test]
 fn a_mount_shows_just_what_was_published() {
     let world = World::new();
-    let mut runner = TestRunner::new(Config { cases: 12, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 12,
+        ..Config::default()
+    });
     let cases = (tree(), tree(), any::<bool>());
     let ran = runner.run(&cases, |(first, second, git)| {
         // Twice under one name, so that the second reuses the first.
@@ -119,7 +141,10 @@ fn any_read_of_any_file_gives_what_the_checkout_gives() {
             (open(tree.path()), open(&dir))
         })
         .collect();
-    let mut runner = TestRunner::new(Config { cases: 300, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 300,
+        ..Config::default()
+    });
     let reads = (0..names.len(), 0u64..(26 << 20), 0usize..300_000);
     let ran = runner.run(&reads, |(file, at, len)| {
         let (expected, found) = &files[file];
@@ -131,7 +156,11 @@ fn any_read_of_any_file_gives_what_the_checkout_gives() {
             part.truncate(got);
             part
         };
-        prop_assert!(read(expected) == read(found), "{} at {at}+{len}", names[file]);
+        prop_assert!(
+            read(expected) == read(found),
+            "{} at {at}+{len}",
+            names[file]
+        );
         Ok(())
     });
     ran.unwrap();

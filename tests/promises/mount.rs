@@ -12,7 +12,10 @@ use crate::support::{Tree, World, eventually};
 fn sample() -> Tree {
     Tree::new()
         .file("README.md", "# sample\n")
-        .file("src/lib.rs", "pub fn answer() -> u32 {\n    42\n}\n".repeat(40))
+        .file(
+            "src/lib.rs",
+            "pub fn answer() -> u32 {\n    42\n}\n".repeat(40),
+        )
         .file("src/empty", "")
         .program("run", "#!/bin/sh\necho ran\n")
         .link("link", "src/lib.rs")
@@ -21,7 +24,11 @@ fn sample() -> Tree {
 }
 
 fn shell(dir: &std::path::Path, script: &str) -> String {
-    let done = Command::new("sh").args(["-c", script]).current_dir(dir).output().unwrap();
+    let done = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(dir)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{script}: {said}");
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
@@ -35,14 +42,20 @@ fn types_modes_sizes_and_times_are_told_truthfully() {
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     let readme = fs::metadata(dir.join("README.md")).unwrap();
-    assert_eq!((readme.len(), readme.permissions().mode() & 0o7777), (9, 0o444));
+    assert_eq!(
+        (readme.len(), readme.permissions().mode() & 0o7777),
+        (9, 0o444)
+    );
     assert_eq!(readme.mtime(), committed);
     assert_eq!(readme.uid(), rustix::process::geteuid().as_raw());
     let run = fs::metadata(dir.join("run")).unwrap();
     assert_eq!(run.permissions().mode() & 0o7777, 0o555);
     let link = fs::symlink_metadata(dir.join("link")).unwrap();
     assert!(link.is_symlink() && link.len() == 10);
-    assert_eq!(fs::read(dir.join("link")).unwrap(), fs::read(dir.join("src/lib.rs")).unwrap());
+    assert_eq!(
+        fs::read(dir.join("link")).unwrap(),
+        fs::read(dir.join("src/lib.rs")).unwrap()
+    );
     assert!(fs::metadata(dir.join("src")).unwrap().is_dir());
     let space = rustix::fs::statvfs(&dir).unwrap();
     assert_eq!((space.f_bfree, space.f_namemax), (0, 255));
@@ -60,13 +73,20 @@ fn the_tools_people_use_work() {
     shell(&dir, &format!("diff -r --exclude=.git {checkout} ."));
     assert_eq!(shell(&dir, "grep -rl answer . | sort"), "./src/lib.rs");
     assert_eq!(shell(&dir, "find . -type f | wc -l"), "5");
-    let sum = "tar --sort=name --owner=0 --group=0 --mtime=@0 --mode=0 --exclude=.git -cf - . | cksum";
+    let sum =
+        "tar --sort=name --owner=0 --group=0 --mtime=@0 --mode=0 --exclude=.git -cf - . | cksum";
     assert_eq!(shell(&dir, sum), shell(tree.path(), sum));
     let copy = world.path().join("copy");
     shell(&dir, &format!("cp -a . {}", copy.display()));
     shell(&copy, &format!("diff -r --exclude=.git {checkout} ."));
-    shell(&dir, &format!("git diff --no-index --exit-code src {checkout}/src"));
-    shell(&dir, "cc -x c -c -o /dev/null - < /dev/null && wc -c < noise && cmp noise noise");
+    shell(
+        &dir,
+        &format!("git diff --no-index --exit-code src {checkout}/src"),
+    );
+    shell(
+        &dir,
+        "cc -x c -c -o /dev/null - < /dev/null && wc -c < noise && cmp noise noise",
+    );
 }
 
 #[test]
@@ -89,14 +109,20 @@ fn writing_is_refused() {
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     let refused = |done: std::io::Result<()>| {
-        assert_eq!(done.unwrap_err().raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()));
+        assert_eq!(
+            done.unwrap_err().raw_os_error(),
+            Some(rustix::io::Errno::ROFS.raw_os_error())
+        );
     };
     refused(fs::write(dir.join("new"), "x"));
     refused(fs::write(dir.join("README.md"), "x"));
     refused(fs::remove_file(dir.join("README.md")));
     refused(fs::create_dir(dir.join("folder")));
     refused(fs::rename(dir.join("README.md"), dir.join("other")));
-    refused(fs::set_permissions(dir.join("run"), fs::Permissions::from_mode(0o644)));
+    refused(fs::set_permissions(
+        dir.join("run"),
+        fs::Permissions::from_mode(0o644),
+    ));
     refused(xattr::set(dir.join("run"), "user.x", b"y"));
 }
 
@@ -122,7 +148,12 @@ fn any_part_of_a_file_reads_right() {
     assert_eq!(end, text[text.len() - 5..]);
     // Through the page cache, as a mapped reader would.
     let sum = "python3 -c \"import mmap; f=open('numbers','rb'); m=mmap.mmap(f.fileno(),0,access=mmap.ACCESS_READ); import sys; sys.stdout.write(str(sum(m[::4096])))\"";
-    if Command::new("python3").arg("-V").stdout(Stdio::null()).status().is_ok() {
+    if Command::new("python3")
+        .arg("-V")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok()
+    {
         assert_eq!(shell(&dir, sum), shell(tree.path(), sum));
     }
 }
@@ -159,16 +190,35 @@ fn the_control_folder_shows_status_commit_branches_and_tags() {
     let tree = tree.file("README.md", "# topic\n").commit("on a branch");
     let id = tree.git(&["rev-parse", "main"]);
     let path = tree.path().to_str().unwrap();
-    world.run(&["publish", path, "--name", "it", "--branch", "main", "--branch", "topic/deep"]);
+    world.run(&[
+        "publish",
+        path,
+        "--name",
+        "it",
+        "--branch",
+        "main",
+        "--branch",
+        "topic/deep",
+    ]);
     let dir = world.mount("it");
     assert!(!shell(&dir, "ls -a").contains(".walgit"), "hidden from ls");
     let control = dir.join(".walgit");
-    assert!(fs::read_to_string(control.join("commit")).unwrap().contains(&id));
+    assert!(
+        fs::read_to_string(control.join("commit"))
+            .unwrap()
+            .contains(&id)
+    );
     let topic = fs::read_to_string(control.join("branches/topic/deep/README.md")).unwrap();
     assert_eq!(topic, "# topic\n");
     let tagged = control.join("tags/v1");
-    shell(&tagged, &format!("diff -r . {}/commits/{id}", control.display()));
-    assert_eq!(shell(&control, "ls"), "branches\ncommit\ncommits\nstatus\ntags");
+    shell(
+        &tagged,
+        &format!("diff -r . '{}/commits/{id}'", control.display()),
+    );
+    assert_eq!(
+        shell(&control, "ls"),
+        "branches\ncommit\ncommits\nstatus\ntags"
+    );
     // The status is read anew each time, and is whole JSON each time.
     for round in 0..3 {
         let text = fs::read_to_string(control.join("status")).unwrap();
@@ -179,9 +229,18 @@ fn the_control_folder_shows_status_commit_branches_and_tags() {
     }
     // A branch can be mounted by itself, and a folder in it stepped into.
     let other = world.mountpoint();
-    let args = [OsStr::new("mount"), "it".as_ref(), other.as_os_str(), "--ref".as_ref(), "topic/deep".as_ref()];
+    let args = [
+        OsStr::new("mount"),
+        "it".as_ref(),
+        other.as_os_str(),
+        "--ref".as_ref(),
+        "topic/deep".as_ref(),
+    ];
     world.run(&args);
-    assert_eq!(fs::read_to_string(other.join("README.md")).unwrap(), "# topic\n");
+    assert_eq!(
+        fs::read_to_string(other.join("README.md")).unwrap(),
+        "# topic\n"
+    );
 }
 
 #[test]
@@ -193,7 +252,10 @@ fn a_folder_of_twenty_thousand_entries_lists() {
     }
     world.publish(tree.path(), "it");
     let dir = world.mount("it").join("many");
-    let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(&dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     names.sort();
     assert_eq!(names.len(), 20_000);
     assert_eq!(names[12_345], "file-12345");
@@ -214,10 +276,22 @@ fn mounting_where_it_cannot_be_says_why_and_leaves_nothing() {
     assert!(mount("it", tree.path()).contains("not empty"));
     let unknown = format!("walrus://{}", "A".repeat(43));
     assert!(mount(&unknown, &dir).contains("not stored"));
-    let args = [OsStr::new("mount"), "it".as_ref(), dir.as_os_str(), "--ref".as_ref(), "nope".as_ref()];
-    assert!(world.fail(&args).contains("main"), "names the branches there are");
+    let args = [
+        OsStr::new("mount"),
+        "it".as_ref(),
+        dir.as_os_str(),
+        "--ref".as_ref(),
+        "nope".as_ref(),
+    ];
+    assert!(
+        world.fail(&args).contains("main"),
+        "names the branches there are"
+    );
     let mounted = fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounted.contains(world.path().to_str().unwrap()), "nothing is left behind");
+    assert!(
+        !mounted.contains(world.path().to_str().unwrap()),
+        "nothing is left behind"
+    );
     let dir = world.mount("it");
     assert!(mount("it", &dir).contains("mounted already"));
     let said = world.fail(&[OsStr::new("unmount"), tree.path().as_os_str()]);
@@ -230,7 +304,11 @@ fn a_mount_in_use_is_not_torn_away_and_its_user_is_named() {
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
-    let mut user = Command::new("sleep").arg("100").current_dir(&dir).spawn().unwrap();
+    let mut user = Command::new("sleep")
+        .arg("100")
+        .current_dir(&dir)
+        .spawn()
+        .unwrap();
     let said = world.fail(&[OsStr::new("unmount"), dir.as_os_str()]);
     assert!(said.contains(&format!("sleep ({})", user.id())), "{said}");
     user.kill().unwrap();
@@ -244,9 +322,14 @@ fn plain_umount_ends_a_mount_and_the_daemon_forgets_it() {
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
-    assert_eq!(world.json(&["status"])["mounts"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        world.json(&["status"])["mounts"].as_array().unwrap().len(),
+        1
+    );
     shell(world.path(), &format!("umount '{}'", dir.display()));
-    eventually("forgotten", || world.json(&["status"])["mounts"] == serde_json::json!([]));
+    eventually("forgotten", || {
+        world.json(&["status"])["mounts"] == serde_json::json!([])
+    });
 }
 
 #[test]
@@ -280,7 +363,12 @@ fn a_foreground_mount_serves_until_it_is_interrupted() {
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mountpoint();
-    let args = [OsStr::new("mount"), "it".as_ref(), dir.as_os_str(), "--foreground".as_ref()];
+    let args = [
+        OsStr::new("mount"),
+        "it".as_ref(),
+        dir.as_os_str(),
+        "--foreground".as_ref(),
+    ];
     let mut served = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
     eventually("it is mounted", || dir.join("README.md").exists());
     signal(served.id() as i32, rustix::process::Signal::INT);

@@ -71,7 +71,10 @@ fn mount_and_list_are_one_request_and_a_first_read_is_one_more() {
     assert_eq!(fs::read_dir(dir.join("b")).unwrap().count(), 1);
     let requests = server.requests("");
     assert_eq!(requests.len(), 1, "{requests:?}");
-    assert!(requests[0].contains("bytes=0-65535 206 65536"), "{requests:?}");
+    assert!(
+        requests[0].contains("bytes=0-65535 206 65536"),
+        "{requests:?}"
+    );
     server.forget_requests();
     fs::read(dir.join("b/noise")).unwrap();
     assert_eq!(server.requests("GET").len(), 1);

@@ -55,7 +55,8 @@ fn checked(options: Options) -> Result<(), ApiError> {
 }
 
 fn parse(id: &str) -> Result<BlobId, ApiError> {
-    id.parse().map_err(|_| ApiError::bad(format!("`{id}` is not a blob ID")))
+    id.parse()
+        .map_err(|_| ApiError::bad(format!("`{id}` is not a blob ID")))
 }
 
 fn length(store: &LocalDir, blob: BlobId) -> Result<u64, ApiError> {
@@ -74,7 +75,13 @@ pub(super) async fn read(
     checked(options)?;
     let blob = parse(&id)?;
     let len = length(&server.store, blob)?;
-    answer(&server.store, blob, ByteRange::new(0, len), &method, &headers)
+    answer(
+        &server.store,
+        blob,
+        ByteRange::new(0, len),
+        &method,
+        &headers,
+    )
 }
 
 /// `GET /v1/blobs/by-object-id/{object_id}`.
@@ -88,7 +95,13 @@ pub(super) async fn read_by_object(
     checked(options)?;
     let blob = find_object(&server.store, &object)?;
     let len = length(&server.store, blob)?;
-    answer(&server.store, blob, ByteRange::new(0, len), &method, &headers)
+    answer(
+        &server.store,
+        blob,
+        ByteRange::new(0, len),
+        &method,
+        &headers,
+    )
 }
 
 fn find_object(store: &LocalDir, object: &str) -> Result<BlobId, ApiError> {
@@ -146,7 +159,9 @@ pub(super) fn answer(
 
 /// One closed range within `len` bytes; everything else is refused.
 fn closed_range(header: &str, len: u64) -> Result<ByteRange, ApiError> {
-    let ends = header.strip_prefix("bytes=").and_then(|r| r.split_once('-'));
+    let ends = header
+        .strip_prefix("bytes=")
+        .and_then(|r| r.split_once('-'));
     let number = |text: &str| text.trim().parse::<u64>().ok();
     match ends.and_then(|(a, b)| number(a).zip(number(b))) {
         Some((first, last)) if first <= last && last < len => {
@@ -170,7 +185,9 @@ fn read_slices(
             let slice = ByteRange::new(rest.start(), rest.len().min(SLICE));
             let read = move || store.read_blocking(blob, Some(slice));
             let bytes = tokio::task::spawn_blocking(read).await;
-            let bytes = bytes.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?;
+            let bytes = bytes
+                .map_err(std::io::Error::other)?
+                .map_err(std::io::Error::other)?;
             let rest = ByteRange::new(slice.end(), rest.len() - slice.len());
             Ok(Some((bytes, rest)))
         }
@@ -188,7 +205,10 @@ pub(super) async fn read_byte_range(
     let query = query.unwrap_or_default();
     let number = |name: &str| {
         let pair = query.split('&').filter_map(|pair| pair.split_once('='));
-        let value = pair.filter(|(key, _)| *key == name).map(|(_, value)| value).next();
+        let value = pair
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+            .next();
         value
             .and_then(|value| value.parse::<u64>().ok())
             .ok_or_else(|| ApiError::bad(format!("`{name}` must be a whole number")))
@@ -277,7 +297,9 @@ pub(super) struct StoreOptions {
 impl StoreOptions {
     pub(super) fn check(&self) -> Result<(), ApiError> {
         if self.deletable == Some(true) && self.permanent == Some(true) {
-            return Err(ApiError::bad("a blob cannot be both deletable and permanent"));
+            return Err(ApiError::bad(
+                "a blob cannot be both deletable and permanent",
+            ));
         }
         if self.send_object_to.is_some() && self.share.is_some() {
             return Err(ApiError::bad("send_object_to and share exclude each other"));
@@ -286,7 +308,11 @@ impl StoreOptions {
             let message = format!("epochs must be between 1 and {MAX_EPOCHS}");
             return Err(ApiError::bad(message));
         }
-        if self.encoding_type.as_deref().is_some_and(|kind| kind != "RS2") {
+        if self
+            .encoding_type
+            .as_deref()
+            .is_some_and(|kind| kind != "RS2")
+        {
             return Err(ApiError::bad("the only encoding type is RS2"));
         }
         let version = self.quilt_version.as_deref().unwrap_or("v1");
@@ -321,7 +347,9 @@ pub(super) async fn store(
     let Query(options) = options.map_err(|error| ApiError::bad(error.body_text()))?;
     options.check()?;
     let limit = server.config.max_body;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
     if announced.is_some_and(|len: u64| len > limit) {
         return Err(ApiError::too_large(limit));
     }
@@ -345,7 +373,10 @@ pub(super) async fn keep(
         let size = body.len() as u64;
         let present = store.stat(blob).map_err(ApiError::internal)? == Some(size);
         let known = store.meta(blob).filter(|_| present);
-        if let Some(known) = known.as_ref().filter(|k| !force && k.end_epoch >= end_epoch) {
+        if let Some(known) = known
+            .as_ref()
+            .filter(|k| !force && k.end_epoch >= end_epoch)
+        {
             let object = (known.deletable).then(|| json!({"object": known.object_id}));
             let mut answer = object.unwrap_or_else(|| {
                 let digest = bs58_like(blob);
@@ -374,7 +405,9 @@ pub(super) async fn keep(
             deletable,
             quilt,
         };
-        store.write(blob, &body, &meta).map_err(ApiError::internal)?;
+        store
+            .write(blob, &body, &meta)
+            .map_err(ApiError::internal)?;
         let mut answer = json!({
             "blobObject": {
                 "id": meta.object_id,

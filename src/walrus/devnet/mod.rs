@@ -159,12 +159,18 @@ pub async fn serve(config: DevnetConfig) -> Result<Devnet, DevnetError> {
     let routes = Router::new()
         .route("/v1/blobs", put(blobs::store))
         .route("/v1/blobs/{blob_id}", get(blobs::read))
-        .route("/v1/blobs/{blob_id}/byte-range", get(blobs::read_byte_range))
+        .route(
+            "/v1/blobs/{blob_id}/byte-range",
+            get(blobs::read_byte_range),
+        )
         .route(
             "/v1/blobs/by-object-id/{object_id}",
             get(blobs::read_by_object),
         )
-        .route("/v1alpha/blobs/concat", get(blobs::concat).post(blobs::concat_post))
+        .route(
+            "/v1alpha/blobs/concat",
+            get(blobs::concat).post(blobs::concat_post),
+        )
         .route("/v1/quilts", put(quilts::store))
         .route("/v1/quilts/{quilt_id}/patches", get(quilts::list))
         .route(

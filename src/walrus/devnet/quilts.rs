@@ -175,7 +175,9 @@ pub(super) async fn read_by_patch(
     let (quilt, number) =
         parsed.ok_or_else(|| ApiError::bad(format!("`{id}` is not a quilt patch ID")))?;
     let patches = patches(&server.store, quilt)?;
-    let patch = patches.get(number).ok_or_else(|| ApiError::blob_not_found(id))?;
+    let patch = patches
+        .get(number)
+        .ok_or_else(|| ApiError::blob_not_found(id))?;
     answer(&server.store, quilt, patch, &method, &headers)
 }
 

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER,
+};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
@@ -91,12 +93,16 @@ impl HttpStore {
         }
         let corrupt = |why: String| {
             let place = url.to_string();
-            Failed::new(FailureKind::Corrupt, StoreError::Corrupt { blob, place, why })
+            Failed::new(
+                FailureKind::Corrupt,
+                StoreError::Corrupt { blob, place, why },
+            )
         };
         let most = range.map_or(MAX_WHOLE, |range| range.len());
         let bytes = body(url, response, most).await?;
         let bytes = bytes.ok_or_else(|| corrupt("more bytes than were asked for".into()))?;
-        self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.received
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if let Some(range) = range {
             if bytes.len() as u64 != range.len() {
                 return Err(corrupt(format!(
@@ -178,11 +184,7 @@ impl HttpStore {
         answer.stored(url, blob)
     }
 
-    async fn send(
-        &self,
-        url: &Url,
-        request: reqwest::RequestBuilder,
-    ) -> Result<Response, Failed> {
+    async fn send(&self, url: &Url, request: reqwest::RequestBuilder) -> Result<Response, Failed> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         request.send().await.map_err(|error| broken(url, &error))
     }
@@ -301,11 +303,7 @@ fn header_of(range: ByteRange) -> String {
 
 /// Whether a 206 is about exactly this range.
 fn answers(response: &Response, range: ByteRange) -> bool {
-    let expected = format!(
-        "bytes {}-{}/",
-        range.start(),
-        range.end().saturating_sub(1)
-    );
+    let expected = format!("bytes {}-{}/", range.start(), range.end().saturating_sub(1));
     (response.headers().get(CONTENT_RANGE))
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with(&expected))
@@ -325,7 +323,10 @@ fn protocol(url: &Url, why: &str) -> Failed {
 
 fn refusal(url: &Url, status: u16, why: String) -> Failed {
     let place = url.to_string();
-    Failed::new(FailureKind::Refused, StoreError::Refused { place, status, why })
+    Failed::new(
+        FailureKind::Refused,
+        StoreError::Refused { place, status, why },
+    )
 }
 
 /// An answer other than the one hoped for.

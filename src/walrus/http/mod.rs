@@ -225,14 +225,21 @@ impl BlobStore for HttpStore {
                 for url in &self.aggregators {
                     match self.len_at(url, blob).await {
                         Ok(len) => return Ok(Some(len)),
-                        Err(failed) if failed.kind == FailureKind::NotFound => {
-                            failures.push(failed);
-                        }
                         Err(failed) => {
-                            self.note(url, &failed);
+                            if failed.kind != FailureKind::NotFound {
+                                self.note(url, &failed);
+                            }
                             failures.push(failed);
                         }
                     }
+                }
+                // Where one says that it is missing and another does not say,
+                // it is missing: an upload too many harms nobody.
+                if let Some(at) = failures
+                    .iter()
+                    .position(|f| f.kind == FailureKind::NotFound)
+                {
+                    return Err(Verdict::Final(failures.swap_remove(at).error));
                 }
                 Err(verdict(failures, StoreError::NoEndpoint("aggregator")))
             },

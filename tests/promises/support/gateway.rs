@@ -80,12 +80,18 @@ async fn pass_on(State(upstream): State<Upstream>, request: Request) -> Response
     if lie == Lie::Hang {
         std::future::pending::<()>().await;
     }
-    let status = |status| Response::builder().status(status).body(Body::empty()).unwrap();
+    let status = |status| {
+        Response::builder()
+            .status(status)
+            .body(Body::empty())
+            .unwrap()
+    };
     if lie == Lie::Fail {
         return status(StatusCode::INTERNAL_SERVER_ERROR);
     }
     let path = request.uri().path_and_query().unwrap();
-    let mut asked = (upstream.client).request(request.method().clone(), format!("{}{path}", upstream.url));
+    let mut asked =
+        (upstream.client).request(request.method().clone(), format!("{}{path}", upstream.url));
     if let Some(range) = request.headers().get("range") {
         asked = asked.header("range", range);
     }

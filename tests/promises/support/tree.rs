@@ -78,7 +78,12 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let done = Command::new("git")
         .current_dir(dir)
         .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"])
-        .args(["-c", "core.quotePath=false", "-c", "advice.detachedHead=false"])
+        .args([
+            "-c",
+            "core.quotePath=false",
+            "-c",
+            "advice.detachedHead=false",
+        ])
         .args(args)
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -93,7 +98,9 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let key = *blake3::hash(&seed.to_le_bytes()).as_bytes();
-    blake3::Hasher::new_keyed(&key).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new_keyed(&key)
+        .finalize_xof()
+        .fill(&mut bytes);
     bytes
 }
 
@@ -138,7 +145,18 @@ pub(crate) fn assert_same(expected: &Path, found: &Path) {
             .collect()
     };
     let (expected, found) = (show(&expected), show(&found));
-    let missing: Vec<_> = expected.iter().filter(|e| !found.contains(e)).take(5).collect();
-    let extra: Vec<_> = found.iter().filter(|f| !expected.contains(f)).take(5).collect();
-    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:?}\nextra {extra:?}");
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|e| !found.contains(e))
+        .take(5)
+        .collect();
+    let extra: Vec<_> = found
+        .iter()
+        .filter(|f| !expected.contains(f))
+        .take(5)
+        .collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "missing {missing:?}\nextra {extra:?}"
+    );
 }

@@ -112,7 +112,10 @@ impl World {
         assert_eq!(done.status.code(), Some(1), "{done:?}");
         let said = String::from_utf8(done.stderr).unwrap();
         assert!(said.contains("error: "), "{said}");
-        assert!(said.lines().count() <= 3, "an error is a line or two: {said}");
+        assert!(
+            said.lines().count() <= 3,
+            "an error is a line or two: {said}"
+        );
         assert!(!said.contains("panicked"), "{said}");
         said
     }
@@ -128,7 +131,12 @@ impl World {
     /// Publishes; what was reported.
     #[track_caller]
     pub(crate) fn publish(&self, path: &Path, name: &str) -> Value {
-        self.json(&[OsStr::new("publish"), path.as_os_str(), "--name".as_ref(), name.as_ref()])
+        self.json(&[
+            OsStr::new("publish"),
+            path.as_os_str(),
+            "--name".as_ref(),
+            name.as_ref(),
+        ])
     }
 
     /// A new, empty folder.
@@ -177,7 +185,10 @@ pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
 /// Whether a process runs (and is not merely unburied).
 pub(crate) fn alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
     state.is_some_and(|state| state != 'Z')
 }
 
@@ -185,7 +196,11 @@ impl Drop for World {
     fn drop(&mut self) {
         // Whatever became of the test, nothing stays mounted or running.
         for dir in self.mounts.lock().unwrap().iter() {
-            let _ = Command::new("umount").arg("-l").arg(dir).stderr(Stdio::null()).status();
+            let _ = Command::new("umount")
+                .arg("-l")
+                .arg(dir)
+                .stderr(Stdio::null())
+                .status();
         }
         if let Ok(done) = self.command(&["status", "--json"]).output() {
             let status: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
@@ -250,7 +265,10 @@ impl Server {
     /// The requests so far that begin with `prefix`.
     pub(crate) fn requests(&self, prefix: &str) -> Vec<String> {
         let log = self.log.lock().unwrap();
-        log.iter().filter(|line| line.starts_with(prefix)).cloned().collect()
+        log.iter()
+            .filter(|line| line.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn forget_requests(&self) {
