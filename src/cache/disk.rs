@@ -310,10 +310,10 @@ impl Disk {
         };
         let mut batch = WriteBatch::default();
         for hash in proven {
-            if let Some(value) = self.db.get_cf(marks, hash.as_bytes())? {
-                if let Some((age, hash, size, false)) = decode_mark(hash.as_bytes(), &value) {
-                    batch.put_cf(marks, hash.as_bytes(), encode_mark(age, size, true));
-                }
+            if let Some(value) = self.db.get_cf(marks, hash.as_bytes())?
+                && let Some((age, hash, size, false)) = decode_mark(hash.as_bytes(), &value)
+            {
+                batch.put_cf(marks, hash.as_bytes(), encode_mark(age, size, true));
             }
         }
         Ok(self.db.write(batch)?)

@@ -42,7 +42,10 @@ pub(super) struct Devnet {
 
 impl Devnet {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        if self.bandwidth_mbit.is_some_and(|mbit| !(mbit > 0.0)) {
+        if self
+            .bandwidth_mbit
+            .is_some_and(|mbit| mbit.is_nan() || mbit <= 0.0)
+        {
             return Err("--bandwidth-mbit must be more than 0".into());
         }
         let config = DevnetConfig {

@@ -158,13 +158,13 @@ impl Known {
             let mut last: Option<&[u8]> = None;
             for ancestor in ancestors {
                 // The root is its own ancestor, counted once.
-                if last.replace(ancestor) != Some(ancestor) {
-                    if let Some(above) = self.paths.get(ancestor) {
-                        *self
-                            .files_below
-                            .entry(above.reference.node.hash)
-                            .or_default() += direct;
-                    }
+                if last.replace(ancestor) != Some(ancestor)
+                    && let Some(above) = self.paths.get(ancestor)
+                {
+                    *self
+                        .files_below
+                        .entry(above.reference.node.hash)
+                        .or_default() += direct;
                 }
             }
         }

@@ -133,10 +133,10 @@ impl RawCommit {
         std::iter::from_fn(move || {
             let (_, next) = queue.pop()?;
             for parent in &commits[next].parents {
-                if let Some(&parent) = by_id.get(parent) {
-                    if seen.insert(parent) {
-                        queue.push((commits[parent].committed, parent));
-                    }
+                if let Some(&parent) = by_id.get(parent)
+                    && seen.insert(parent)
+                {
+                    queue.push((commits[parent].committed, parent));
                 }
             }
             Some(&commits[next])

@@ -103,14 +103,14 @@ impl HttpStore {
         let bytes = bytes.ok_or_else(|| corrupt("more bytes than were asked for".into()))?;
         self.received
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if let Some(range) = range {
-            if bytes.len() as u64 != range.len() {
-                return Err(corrupt(format!(
-                    "{} bytes where {} were asked for",
-                    bytes.len(),
-                    range.len()
-                )));
-            }
+        if let Some(range) = range
+            && bytes.len() as u64 != range.len()
+        {
+            return Err(corrupt(format!(
+                "{} bytes where {} were asked for",
+                bytes.len(),
+                range.len()
+            )));
         }
         accept(bytes).map_err(|rejected| corrupt(rejected.0))
     }
