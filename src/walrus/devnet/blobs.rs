@@ -27,6 +27,8 @@ const SLICE: u64 = 256 << 10;
 pub(super) const EPOCH: u32 = 1;
 /// Epochs that can be bought ahead.
 const MAX_EPOCHS: u32 = 53;
+/// Bytes over the limit that are read before a body is refused.
+const PATIENCE: u64 = 64 << 20;
 
 /// Consistency checks a reader may ask for; a directory is always consistent.
 #[derive(Debug, Default, Deserialize)]
@@ -323,36 +325,37 @@ impl StoreOptions {
     }
 }
 
-/// Reads a body of at most `limit` bytes.
+/// Reads a body of at most `limit` bytes. Of a longer one a good part is read
+/// and thrown away first: a client that is still sending would see its
+/// connection break instead of the answer.
 async fn collect(body: Body, limit: u64) -> Result<Bytes, ApiError> {
     let mut parts = body.into_data_stream();
     let mut bytes = BytesMut::new();
+    let mut len = 0;
     while let Some(part) = parts.next().await {
         let part = part.map_err(|error| ApiError::bad(error.to_string()))?;
-        if (bytes.len() + part.len()) as u64 > limit {
-            return Err(ApiError::too_large(limit));
+        len += part.len() as u64;
+        match len {
+            len if len <= limit => bytes.extend_from_slice(&part),
+            len if len <= limit + PATIENCE => bytes.clear(),
+            _ => break,
         }
-        bytes.extend_from_slice(&part);
     }
-    Ok(bytes.freeze())
+    match len <= limit {
+        true => Ok(bytes.freeze()),
+        false => Err(ApiError::too_large(limit)),
+    }
 }
 
 /// `PUT /v1/blobs`.
 pub(super) async fn store(
     State(server): State<Shared>,
     options: Result<Query<StoreOptions>, axum::extract::rejection::QueryRejection>,
-    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let Query(options) = options.map_err(|error| ApiError::bad(error.body_text()))?;
     options.check()?;
     let limit = server.config.max_body;
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|len: u64| len > limit) {
-        return Err(ApiError::too_large(limit));
-    }
     let body = collect(body, limit).await?;
     Ok(Json(keep(&server.store, body, &options, None).await?.1))
 }
