@@ -1,5 +1,6 @@
 //! Talking to the daemon; starting it where none runs.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -198,7 +199,11 @@ fn url(path: &str) -> String {
 /// Starts a daemon that outlives this process and its terminal.
 fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
     if let Some(dir) = log.parent() {
-        std::fs::create_dir_all(dir)?;
+        // It tells what is mounted: nobody else's business.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)?;
     }
     // What an earlier one said is of no interest any more.
     let output = std::fs::File::create(log)?;
