@@ -10,32 +10,19 @@
 //! `kill -9` what was written is there, after a power cut the tail may be
 //! missing, and either way every entry is hashed on its way out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rocksdb::{
-    BlockBasedOptions, Cache as BlockCache, ColumnFamily, ColumnFamilyDescriptor, DB,
-    DBCompressionType, IteratorMode, Options, WriteBatch,
-};
+use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
 
+use super::database::{self, MARKS, PAGES, RECORDS};
 use super::policy::Policy;
 use super::stats::Counters;
 use super::{CacheError, VerifyReport};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
 
-const PAGES: &str = "pages";
-const MARKS: &str = "marks";
-const RECORDS: &str = "records";
-
-/// Values from this size on go to blob files; smaller ones cost less in the
-/// tree itself.
-const MIN_BLOB_VALUE: u64 = 512;
-/// Memory for blocks of keys and small values.
-const BLOCK_CACHE: usize = 8 << 20;
-/// Memory that collects writes before they become a file.
-const WRITE_BUFFER: usize = 8 << 20;
 /// Eviction stops at this part of the budget, so that it works in batches.
 const EVICT_TO_PERCENT: u64 = 95;
 /// Files may exceed the budget by this much before garbage is collected.
@@ -81,25 +68,7 @@ impl Disk {
         budget: u64,
         counters: Arc<Counters>,
     ) -> Result<Self, CacheError> {
-        private_dir(dir)?;
-        let db = match open_db(dir) {
-            Ok(db) => db,
-            Err(error) if is_locked(&error) => {
-                return Err(CacheError::Busy { dir: dir.into() });
-            }
-            Err(error) => {
-                let aside = move_aside(dir)?;
-                tracing::warn!(
-                    "the cache in {} is damaged ({error}); it was moved to {} and a new one begun",
-                    dir.display(),
-                    aside.display()
-                );
-                open_db(dir).map_err(|error| CacheError::Open {
-                    dir: dir.into(),
-                    why: error.into_string(),
-                })?
-            }
-        };
+        let db = database::open_or_renew(dir)?;
         let disk = Disk {
             db: Arc::new(db),
             policy: Mutex::new(Policy::new(budget)),
@@ -280,7 +249,7 @@ impl Disk {
             .spawn({
                 let collecting = collecting.clone();
                 move || {
-                    collect(&db);
+                    database::collect(&db);
                     collecting.store(false, Ordering::Release);
                 }
             });
@@ -294,7 +263,7 @@ impl Disk {
         let pages = self.family(PAGES)?;
         self.db.flush_cf(pages)?;
         if self.real_bytes() > self.policy().budget() / 100 * REAL_SIZE_PERCENT {
-            collect(&self.db);
+            database::collect(&self.db);
         }
         Ok(self.db.flush_wal(true)?)
     }
@@ -370,7 +339,7 @@ impl Disk {
         for name in [PAGES, MARKS, RECORDS] {
             self.db.flush_cf(self.family(name)?)?;
         }
-        collect(&self.db);
+        database::collect(&self.db);
         Ok(())
     }
 
@@ -411,90 +380,6 @@ impl Drop for Disk {
             self.failed(&error);
         }
     }
-}
-
-fn options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_max_open_files(256);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(1 << 20);
-    options.set_max_total_wal_size(32 << 20);
-    options.increase_parallelism(2);
-    options.set_stats_dump_period_sec(0);
-    options
-}
-
-fn open_db(dir: &Path) -> Result<DB, rocksdb::Error> {
-    let block_cache = BlockCache::new_lru_cache(BLOCK_CACHE);
-    let tree = || {
-        let mut table = BlockBasedOptions::default();
-        table.set_block_cache(&block_cache);
-        table.set_bloom_filter(10.0, false);
-        table.set_cache_index_and_filter_blocks(true);
-        let mut options = Options::default();
-        options.set_block_based_table_factory(&table);
-        // Values come compressed, keys are hashes: nothing left to compress.
-        options.set_compression_type(DBCompressionType::None);
-        options.set_write_buffer_size(WRITE_BUFFER);
-        options.set_max_write_buffer_number(3);
-        options
-    };
-    let mut pages = tree();
-    pages.set_enable_blob_files(true);
-    pages.set_min_blob_size(MIN_BLOB_VALUE);
-    pages.set_blob_file_size(32 << 20);
-    pages.set_blob_compression_type(DBCompressionType::None);
-    pages.set_enable_blob_gc(true);
-    pages.set_blob_gc_age_cutoff(1.0);
-    pages.set_blob_gc_force_threshold(0.5);
-    let families = [(PAGES, pages), (MARKS, tree()), (RECORDS, tree())]
-        .map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
-    DB::open_cf_descriptors(&options(), dir, families)
-}
-
-fn collect(db: &DB) {
-    for name in [MARKS, PAGES] {
-        if let Some(family) = db.cf_handle(name) {
-            db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
-        }
-    }
-}
-
-fn is_locked(error: &rocksdb::Error) -> bool {
-    let text = error.as_ref();
-    text.contains("lock hold by current process") || text.contains("While lock file")
-}
-
-fn private_dir(dir: &Path) -> Result<(), CacheError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| CacheError::Open {
-            dir: dir.into(),
-            why: error.to_string(),
-        })
-}
-
-/// Moves a damaged database out of the way; the one moved before is removed,
-/// so that damage never fills the disk.
-fn move_aside(dir: &Path) -> Result<PathBuf, CacheError> {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(".broken");
-    let aside = PathBuf::from(name);
-    let moved = match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => std::fs::rename(dir, &aside),
-    };
-    moved.map_err(|error| CacheError::Open {
-        dir: dir.into(),
-        why: error.to_string(),
-    })?;
-    private_dir(dir)?;
-    Ok(aside)
 }
 
 fn record_key(space: Space, key: &[u8]) -> Vec<u8> {

@@ -19,6 +19,7 @@
 //!
 //! May touch: `walrus`, `chunk`.
 
+mod database;
 mod disk;
 mod error;
 mod flight;

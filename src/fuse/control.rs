@@ -17,7 +17,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::driver::StatusSource;
 use super::inode::Inode;
 use crate::repo::{Commit, NodeIndex, RefKind, Snapshot};
 
@@ -28,6 +27,12 @@ pub(super) const ROOT: usize = 1;
 /// A status younger than this is shown as it is, so that one reader sees one
 /// text.
 const STATUS_AGE: Duration = Duration::from_millis(500);
+
+/// Who knows what `.walgit/status` says.
+pub trait StatusSource: Send + Sync {
+    /// A JSON text.
+    fn status(&self) -> Vec<u8>;
+}
 
 /// A node of the folder.
 #[derive(Debug)]

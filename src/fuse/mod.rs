@@ -3,6 +3,7 @@
 //! The driver translates and decides nothing: an inode number becomes a node
 //! of a [`crate::repo::Snapshot`], what the snapshot says becomes a reply.
 //! - [`driver`]: one function an operation;
+//! - [`view`]: what a mount shows, without a word of the kernel's protocol;
 //! - [`answer`]: an operation is polled once on the kernel's thread; what is in
 //!   memory or on disk is answered right there, the rest moves into a task and
 //!   frees the thread; every operation has a deadline;
@@ -29,7 +30,9 @@ mod errno;
 mod handover;
 mod inode;
 mod mount;
+mod view;
 
-pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats, StatusSource};
+pub use control::StatusSource;
+pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats};
 pub use handover::{receive_descriptor, send_descriptor};
 pub use mount::{MountError, MountOptions, MountState, mount, mount_state, unmount};

@@ -5,23 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::PublishError;
-use super::packs::{Placed, Sent, Spot};
+use super::packs::Sent;
+use super::placed::{Spot, Stored};
 use crate::chunk::{BlobId, ChunkHash, MAX_CHUNK, seal};
 use crate::repo::blob::BlobBuilder;
 use crate::repo::{Place, PlacedChunk};
 use crate::walrus::blob_id::blob_id;
-
-/// Something that can be referred to, while the blob it is in may still be
-/// open: [`Blobs::place`] tells where it is by now.
-#[derive(Clone, Copy)]
-pub(super) enum Stored {
-    /// Content in a pack, or stored before.
-    Data(Placed),
-    /// Made here: in the blob of nodes with this number.
-    Made(PlacedChunk, usize),
-    /// Stored before.
-    Old(PlacedChunk),
-}
 
 /// Blobs of nodes: one open, the ones before it full.
 pub(super) struct Blobs {

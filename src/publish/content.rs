@@ -9,7 +9,8 @@ use fastcdc::v2020::{FastCDC, StreamCDC};
 use rayon::prelude::*;
 
 use super::known::Known;
-use super::packs::{Packs, Placed};
+use super::packs::Packs;
+use super::placed::Placed;
 use super::plan::{ContentPlan, FileJob, FileSource, Plan};
 use super::{Progress, PublishError};
 use crate::chunk::{ChunkHash, Codec, MAX_DATA_CHUNK, Sealed, seal};

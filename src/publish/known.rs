@@ -4,24 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::PublishError;
-use super::blobs::Stored;
-use super::packs::Placed;
-use super::plan::{ContentPlan, PlannedDirectory, TreePlan};
+use super::placed::{KnownDirectory, Placed, Stored};
+use super::plan::{CommitPlan, ContentPlan, Plan, PlannedDirectory, TreePlan};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef};
 use crate::repo::head::{AttachmentKind, GitId};
 use crate::repo::{Content, Directory, Kind, Loader, Node, Repository, Snapshot, git};
 use crate::walrus::BlobStore;
-
-/// A directory that is stored.
-#[derive(Clone, Debug)]
-pub(super) struct KnownDirectory {
-    /// Its node.
-    pub(super) node: ChunkRef,
-    /// How many nodes it holds, itself included.
-    pub(super) nodes: u64,
-    /// Bytes of content in it.
-    pub(super) bytes: u64,
-}
 
 /// A stored directory and what is in it.
 #[derive(Clone, Debug)]
@@ -268,5 +256,65 @@ impl OldDirectory {
                     };
                     old.name == new.name && old.kind == new.kind && same_content
                 })
+    }
+}
+
+/// A plan, in the light of what is known.
+impl Plan {
+    /// Files and directories in the published trees.
+    pub(super) fn counts(&self, known: &Known) -> (u64, u64) {
+        let (mut files, mut directories) = (0, self.directories.len() as u64);
+        let roots = self.commits.iter().map(|commit| &commit.tree);
+        let entries = self.directories.iter().flat_map(|d| &d.entries);
+        let below = entries.filter_map(|entry| match &entry.content {
+            ContentPlan::Tree(tree) => Some(tree),
+            _ => {
+                files += 1;
+                None
+            }
+        });
+        let mut in_known = (0, 0);
+        for tree in roots.chain(below) {
+            if let TreePlan::Known(tree) = tree {
+                let (files, directories) = known.counts(tree);
+                in_known = (in_known.0 + files, in_known.1 + directories);
+            }
+        }
+        files += in_known.0;
+        directories += in_known.1;
+        (files, directories)
+    }
+
+    /// Whether the head published before is just what this plan would make.
+    pub(super) fn is_known(&self, known: &Known) -> bool {
+        let Some(previous) = known.previous() else {
+            return false;
+        };
+        let head = previous.head();
+        let same_commit = |(plan, commit): (&CommitPlan, &crate::repo::Commit)| {
+            let tree = match &plan.tree {
+                TreePlan::Known(tree) => Some(tree),
+                TreePlan::New(number) => self.directories[*number].same_as.as_ref(),
+            };
+            plan.id == commit.id && tree.is_some_and(|tree| tree.node.hash == commit.root.hash)
+        };
+        let mut refs = self.refs.clone();
+        refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        self.commits.len() == head.commits.len()
+            && self.commits.iter().zip(&head.commits).all(same_commit)
+            && refs == head.refs
+            && self.default_branch == head.default_branch
+    }
+
+    /// Finds the directories that hold just what one of the same path held
+    /// before, from the deepest up, so that a parent sees its children's.
+    pub(super) fn reuse_directories(&mut self, known: &Known) {
+        for number in (0..self.directories.len()).rev() {
+            let directory = &self.directories[number];
+            let same = known
+                .directory_at(&directory.path)
+                .filter(|old| old.holds(directory, &self.directories));
+            self.directories[number].same_as = same.map(|old| old.reference.clone());
+        }
     }
 }

@@ -26,6 +26,7 @@ mod git;
 mod known;
 mod nodes;
 mod packs;
+mod placed;
 mod plan;
 mod upload;
 
@@ -41,7 +42,8 @@ use crate::chunk::{BlobId, ChunkHash};
 use crate::repo::Loader;
 use crate::walrus::{BlobStore, PutOptions, StoredBlob, cost};
 use known::Known;
-use packs::{Packs, Placed};
+use packs::Packs;
+use placed::Placed;
 use plan::Plan;
 use upload::Uploads;
 

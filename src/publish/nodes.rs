@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::blobs::{Blobs, Stored};
-use super::known::{Known, KnownDirectory};
+use super::blobs::Blobs;
+use super::known::Known;
+use super::placed::{KnownDirectory, Stored};
 use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
 use super::{Packed, PublishError};
 use crate::chunk::{BlobId, ChunkHash};

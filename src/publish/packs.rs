@@ -7,40 +7,10 @@ use tokio::sync::mpsc::Sender;
 
 use super::PublishError;
 use super::known::Known;
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, seal};
+use super::placed::{Placed, Spot};
+use crate::chunk::{BlobId, ChunkHash, Codec, seal};
 use crate::repo::Place;
 use crate::repo::blob::BlobBuilder;
-
-/// A chunk of data and where it lies.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    pub(super) hash: ChunkHash,
-    pub(super) raw_len: u32,
-    pub(super) stored_len: u32,
-    pub(super) codec: Codec,
-    pub(super) spot: Spot,
-}
-
-/// Where a chunk lies while IDs of packs are not known yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Spot {
-    /// In a pack of this publish; offset from the start of its data.
-    Pack { pack: usize, at: i64 },
-    /// In a blob of an earlier one.
-    Blob(BlobId, u64),
-}
-
-impl Placed {
-    pub(super) fn known(chunk: &ChunkRef) -> Self {
-        Placed {
-            hash: chunk.hash,
-            raw_len: chunk.raw_len,
-            stored_len: chunk.at.stored_len,
-            codec: chunk.at.codec,
-            spot: Spot::Blob(chunk.at.blob, chunk.at.offset),
-        }
-    }
-}
 
 /// Packs that were sent off, by number: their IDs, and where their data starts.
 pub(super) type Sent = HashMap<usize, (BlobId, u64)>;

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::known::{Known, KnownDirectory};
-use super::packs::Placed;
+use super::placed::{KnownDirectory, Placed};
 use crate::repo::head::{GitId, Ref, Signature};
 use crate::repo::{Kind, git};
 
@@ -108,63 +107,6 @@ pub(super) enum FileSource {
 const COMMITS_CHUNK: usize = 256 << 10;
 
 impl Plan {
-    /// Files and directories in the published trees.
-    pub(super) fn counts(&self, known: &Known) -> (u64, u64) {
-        let (mut files, mut directories) = (0, self.directories.len() as u64);
-        let roots = self.commits.iter().map(|commit| &commit.tree);
-        let entries = self.directories.iter().flat_map(|d| &d.entries);
-        let below = entries.filter_map(|entry| match &entry.content {
-            ContentPlan::Tree(tree) => Some(tree),
-            _ => {
-                files += 1;
-                None
-            }
-        });
-        let mut in_known = (0, 0);
-        for tree in roots.chain(below) {
-            if let TreePlan::Known(tree) = tree {
-                let (files, directories) = known.counts(tree);
-                in_known = (in_known.0 + files, in_known.1 + directories);
-            }
-        }
-        files += in_known.0;
-        directories += in_known.1;
-        (files, directories)
-    }
-
-    /// Whether the head published before is just what this plan would make.
-    pub(super) fn is_known(&self, known: &Known) -> bool {
-        let Some(previous) = known.previous() else {
-            return false;
-        };
-        let head = previous.head();
-        let same_commit = |(plan, commit): (&CommitPlan, &crate::repo::Commit)| {
-            let tree = match &plan.tree {
-                TreePlan::Known(tree) => Some(tree),
-                TreePlan::New(number) => self.directories[*number].same_as.as_ref(),
-            };
-            plan.id == commit.id && tree.is_some_and(|tree| tree.node.hash == commit.root.hash)
-        };
-        let mut refs = self.refs.clone();
-        refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        self.commits.len() == head.commits.len()
-            && self.commits.iter().zip(&head.commits).all(same_commit)
-            && refs == head.refs
-            && self.default_branch == head.default_branch
-    }
-
-    /// Finds the directories that hold just what one of the same path held
-    /// before, from the deepest up, so that a parent sees its children's.
-    pub(super) fn reuse_directories(&mut self, known: &Known) {
-        for number in (0..self.directories.len()).rev() {
-            let directory = &self.directories[number];
-            let same = known
-                .directory_at(&directory.path)
-                .filter(|old| old.holds(directory, &self.directories));
-            self.directories[number].same_as = same.map(|old| old.reference.clone());
-        }
-    }
-
     /// The history in chunks of whole commits. Cut after every so many bytes
     /// from the oldest on, so that a history that grows keeps its old chunks.
     pub(super) fn commit_chunks(&self) -> Vec<Vec<u8>> {

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::error::MalformedNode;
+use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
 use crate::chunk::ChunkRef;

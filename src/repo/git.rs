@@ -9,8 +9,8 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use bytes::Bytes;
 
 use super::directory::kind_and_version;
-use super::error::MalformedNode;
 use super::head::{GitId, Signature};
+use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::{ChunkHash, MAX_CHUNK};
 

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::directory::{MAX_NODES, kind_and_version};
-use super::error::MalformedNode;
+use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
 use crate::chunk::{BlobId, ChunkRef};

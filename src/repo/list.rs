@@ -6,7 +6,7 @@
 //! two levels.
 
 use super::directory::kind_and_version;
-use super::error::MalformedNode;
+use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
 use crate::chunk::ChunkRef;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::loader::Repository;
-use super::{ChunkList, Commit, Content, Directory, Kind, RepoError};
+use super::{ChunkList, Commit, Content, Directory, Kind, RepoError, Repository};
 use crate::chunk::{ByteRange, ChunkRef, Location};
 
 /// Deepest nesting of directories a reader follows. A path the kernel can name

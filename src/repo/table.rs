@@ -9,7 +9,7 @@
 //! node bytes mean the same in whichever blob they lie, once the reader knows
 //! by which reference it came to them.
 
-use super::error::MalformedNode;
+use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK};
 

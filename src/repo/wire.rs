@@ -4,7 +4,7 @@
 //! encoding and therefore one hash. Reading never goes past the end, and no
 //! count is believed before as many bytes are there as it needs at least.
 
-use super::error::MalformedNode;
+use super::malformed::MalformedNode;
 
 /// Reads primitives off the front of a node's bytes.
 pub(super) struct Reader<'a> {

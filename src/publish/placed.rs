@@ -1,0 +1,58 @@
+//! Where things lie while not all blobs have their IDs yet.
+
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
+use crate::repo::PlacedChunk;
+
+/// A chunk of data and where it lies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) hash: ChunkHash,
+    pub(super) raw_len: u32,
+    pub(super) stored_len: u32,
+    pub(super) codec: Codec,
+    pub(super) spot: Spot,
+}
+
+/// Where a chunk lies while IDs of packs are not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot {
+    /// In a pack of this publish; offset from the start of its data.
+    Pack { pack: usize, at: i64 },
+    /// In a blob of an earlier one.
+    Blob(BlobId, u64),
+}
+
+impl Placed {
+    pub(super) fn known(chunk: &ChunkRef) -> Self {
+        Placed {
+            hash: chunk.hash,
+            raw_len: chunk.raw_len,
+            stored_len: chunk.at.stored_len,
+            codec: chunk.at.codec,
+            spot: Spot::Blob(chunk.at.blob, chunk.at.offset),
+        }
+    }
+}
+
+/// Something that can be referred to, while the blob it is in may still be
+/// open: `Blobs::place` tells where it is by now.
+#[derive(Clone, Copy)]
+pub(super) enum Stored {
+    /// Content in a pack, or stored before.
+    Data(Placed),
+    /// Made here: in the blob of nodes with this number.
+    Made(PlacedChunk, usize),
+    /// Stored before.
+    Old(PlacedChunk),
+}
+
+/// A directory that is stored.
+#[derive(Clone, Debug)]
+pub(super) struct KnownDirectory {
+    /// Its node.
+    pub(super) node: ChunkRef,
+    /// How many nodes it holds, itself included.
+    pub(super) nodes: u64,
+    /// Bytes of content in it.
+    pub(super) bytes: u64,
+}
