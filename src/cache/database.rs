@@ -84,6 +84,18 @@ fn open_db(dir: &Path) -> Result<DB, rocksdb::Error> {
     DB::open_cf_descriptors(&options(), dir, families)
 }
 
+/// What the files occupy, garbage included, in bytes.
+pub(super) fn real_bytes(db: &DB) -> u64 {
+    let of = |property: &str| -> u64 {
+        [PAGES, MARKS, RECORDS]
+            .into_iter()
+            .filter_map(|name| db.cf_handle(name))
+            .filter_map(|family| db.property_int_value_cf(family, property).ok().flatten())
+            .sum()
+    };
+    of("rocksdb.total-blob-file-size") + of("rocksdb.total-sst-files-size")
+}
+
 /// Gives the space of what was deleted back to the file system.
 pub(super) fn collect(db: &DB) {
     for name in [MARKS, PAGES] {

@@ -27,6 +27,8 @@ use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
 const EVICT_TO_PERCENT: u64 = 95;
 /// Files may exceed the budget by this much before garbage is collected.
 const REAL_SIZE_PERCENT: u64 = 125;
+/// Rounds of one collection, so that a steady writer cannot keep it going.
+const MAX_ROUNDS: usize = 3;
 /// Codec and plain length before the stored bytes.
 const VALUE_HEADER: usize = 5;
 
@@ -213,7 +215,7 @@ impl Disk {
         };
         Counters::add(&self.counters.evictions, evicted.len() as u64);
         self.drop_entries(&evicted);
-        if self.real_bytes() > self.policy().budget() / 100 * REAL_SIZE_PERCENT {
+        if self.real_bytes() > self.real_limit() {
             self.collect_in_background();
         }
     }
@@ -244,12 +246,19 @@ impl Disk {
             return;
         }
         let (db, collecting) = (self.db.clone(), self.collecting.clone());
+        let limit = self.real_limit();
         let started = std::thread::Builder::new()
             .name("cache-collect".into())
             .spawn({
                 let collecting = collecting.clone();
                 move || {
-                    database::collect(&db);
+                    // What is evicted meanwhile may take another round.
+                    for _ in 0..MAX_ROUNDS {
+                        database::collect(&db);
+                        if database::real_bytes(&db) <= limit {
+                            break;
+                        }
+                    }
                     collecting.store(false, Ordering::Release);
                 }
             });
@@ -262,7 +271,7 @@ impl Disk {
         self.save_proven()?;
         let pages = self.family(PAGES)?;
         self.db.flush_cf(pages)?;
-        if self.real_bytes() > self.policy().budget() / 100 * REAL_SIZE_PERCENT {
+        if self.real_bytes() > self.real_limit() {
             database::collect(&self.db);
         }
         Ok(self.db.flush_wal(true)?)
@@ -300,14 +309,12 @@ impl Disk {
 
     /// What the files occupy, garbage included.
     pub(super) fn real_bytes(&self) -> u64 {
-        let of = |property: &str| -> u64 {
-            [PAGES, MARKS, RECORDS]
-                .into_iter()
-                .filter_map(|name| self.family(name).ok())
-                .filter_map(|f| self.db.property_int_value_cf(f, property).ok().flatten())
-                .sum()
-        };
-        of("rocksdb.total-blob-file-size") + of("rocksdb.total-sst-files-size")
+        database::real_bytes(&self.db)
+    }
+
+    /// How much they may occupy before garbage is collected.
+    fn real_limit(&self) -> u64 {
+        self.budget() / 100 * REAL_SIZE_PERCENT
     }
 
     pub(super) fn record(&self, space: Space, key: &[u8]) -> Option<Vec<u8>> {

@@ -14,6 +14,9 @@ use crate::walrus::{BlobStore, Rejected};
 
 type Landed = Result<Bytes, CacheError>;
 
+/// Most stored bytes that are being fetched or wait to be written.
+pub(super) const IN_FLIGHT: u64 = 32 << 20;
+
 /// A fetch under way: of one demanded chunk, and neighbours.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -102,6 +105,12 @@ impl Cache {
         flight: &Flight,
     ) {
         let mut guard = LandOnDrop(&self.flights, flight, None);
+        // Held until the disk has it, so that a fast network cannot pile up
+        // what a slow disk has yet to take.
+        let size = span.range.len().min(IN_FLIGHT);
+        let Ok(_room) = self.in_flight.acquire_many(size as u32).await else {
+            return;
+        };
         Counters::add(&self.counters.fetches, 1);
         let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(span.chunks.len());
         let blob = span.chunks[0].at.blob;

@@ -4,7 +4,8 @@
 //! scan reads everything once.
 
 use bytes::Bytes;
-use quick_cache::Weighter;
+use quick_cache::sync::DefaultLifecycle;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::chunk::ChunkHash;
 
@@ -14,6 +15,10 @@ const OVERHEAD: u64 = 128;
 /// A chunk larger than this part of the budget is not kept: it would push out
 /// everything else.
 const LARGEST_PART: u64 = 8;
+
+/// Part of the budget for what has been used again. The rest is for what is
+/// new, which must have room for a whole read-ahead window until it is read.
+const HOT: f64 = 0.5;
 
 #[derive(Clone)]
 struct ByBytes;
@@ -41,10 +46,21 @@ impl Memory {
     pub(super) fn new(budget: u64) -> Self {
         // The hint sizes tables and the list of recently evicted keys.
         let items = (budget / 8192).clamp(64, 1 << 16) as usize;
-        Memory {
-            chunks: quick_cache::sync::Cache::with_weighter(items, budget, ByBytes),
-            budget,
-        }
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(budget)
+            .hot_allocation(HOT)
+            .build();
+        let chunks = match options {
+            Ok(options) => quick_cache::sync::Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            Err(_) => quick_cache::sync::Cache::with_weighter(items, budget, ByBytes),
+        };
+        Memory { chunks, budget }
     }
 
     pub(super) fn get(&self, hash: &ChunkHash) -> Option<Bytes> {

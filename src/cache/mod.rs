@@ -36,11 +36,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::chunk::{ChunkError, ChunkHash, ChunkRef};
 use crate::walrus::BlobStore;
 use disk::Disk;
-use flight::{Flights, Role};
+use flight::{Flights, IN_FLIGHT, Role};
 use memory::Memory;
 use stats::Counters;
 
@@ -62,6 +63,8 @@ pub struct Cache {
     disk: Disk,
     flights: Flights,
     counters: Arc<Counters>,
+    /// A permit for each byte that may be on its way.
+    in_flight: Semaphore,
 }
 
 impl Cache {
@@ -78,6 +81,7 @@ impl Cache {
             disk: Disk::open(&config.dir, config.disk_bytes, counters.clone())?,
             flights: Flights::default(),
             counters,
+            in_flight: Semaphore::new(IN_FLIGHT as usize),
         }))
     }
 

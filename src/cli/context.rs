@@ -11,6 +11,9 @@ use crate::repo::refs::{RefName, RefStore};
 use crate::repo::{Address, Loader, LoaderConfig, Repository};
 use crate::walrus::BlobStore;
 
+/// What the names of private caches begin with.
+const PRIVATE: &str = "private-";
+
 /// The command line's common part.
 pub(super) struct Context {
     overrides: Overrides,
@@ -93,8 +96,9 @@ pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
             _private: None,
         }),
         Err(CacheError::Busy { .. }) => {
+            crate::walrus::sweep(&settings.dirs.cache, PRIVATE);
             let private = tempfile::Builder::new()
-                .prefix("private-")
+                .prefix(PRIVATE)
                 .tempdir_in(&settings.dirs.cache)?;
             config.dir = private.path().join("pages");
             Ok(OpenCache {

@@ -213,6 +213,11 @@ fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
             "WALGIT_FS_CACHE_DISK",
             settings.cache_disk.value.to_string(),
         )
+        // The system's allocator keeps an arena a thread and, after a while,
+        // every large buffer it has seen: hundreds of MB for a daemon whose
+        // buffers are large and short-lived.
+        .env("MALLOC_ARENA_MAX", "2")
+        .env("MALLOC_MMAP_THRESHOLD_", "131072")
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null())

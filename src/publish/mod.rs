@@ -137,9 +137,15 @@ pub async fn publish(
     loader: Arc<Loader>,
     progress: Arc<dyn Progress>,
 ) -> Result<Published, PublishError> {
-    let known = match options.previous {
-        Some((blob, root)) => known::load(&loader, &store, blob, root).await?,
-        None => Known::default(),
+    let (known, lost) = match options.previous {
+        Some((blob, root)) => match known::load(&loader, &store, blob, root).await {
+            Err(PublishError::Previous(error)) if error.is_missing() => (
+                Known::default(),
+                Some(format!("{error}; everything is stored anew")),
+            ),
+            loaded => (loaded?, None),
+        },
+        None => (Known::default(), None),
     };
     let work = Work {
         source: source.to_owned(),
@@ -181,7 +187,7 @@ pub async fn publish(
         blobs_uploaded: done.uploaded.len() as u64,
         blobs_present: done.present,
         blobs: done.all,
-        warnings: written.warnings,
+        warnings: lost.into_iter().chain(written.warnings).collect(),
     })
 }
 

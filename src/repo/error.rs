@@ -67,6 +67,18 @@ pub enum RepoError {
     },
 }
 
+impl RepoError {
+    /// Whether the store does not have it at all, rather than failing to give it.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            RepoError::Store(error) | RepoError::Cache(CacheError::Store(error)) => {
+                matches!(**error, StoreError::NotFound { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<StoreError> for RepoError {
     fn from(error: StoreError) -> Self {
         RepoError::Store(std::sync::Arc::new(error))

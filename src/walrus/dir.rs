@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -64,6 +65,7 @@ impl LocalDir {
                 .create(&path)
                 .map_err(|source| StoreError::Io { path, source })?;
         }
+        sweep(&root.join("blobs"), TEMPORARY);
         let root = root.into();
         Ok(LocalDir {
             inner: Arc::new(Inner { root, max_body }),
@@ -185,9 +187,33 @@ pub(super) fn object_id(blob: BlobId) -> String {
     format!("0x{}", blake3::hash(blob.as_bytes()).to_hex())
 }
 
+/// What the names of half-written files begin with.
+const TEMPORARY: &str = ".tmp-";
+/// What is older than this belongs to nobody any more.
+const LEFT_OVER: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes what processes that were killed left in `dir`: files and folders
+/// whose names begin with `prefix`, a day old. Failing harms nothing.
+pub fn sweep(dir: &Path, prefix: &str) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(prefix);
+        let age = entry.metadata().and_then(|metadata| metadata.modified());
+        let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_OVER));
+        if ours && old {
+            let path = entry.path();
+            let _ = match path.is_dir() {
+                true => fs::remove_dir_all(path),
+                false => fs::remove_file(path),
+            };
+        }
+    }
+}
+
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;

@@ -21,7 +21,7 @@ pub mod devnet;
 mod dir;
 mod http;
 
-pub use dir::{BlobMeta, LocalDir};
+pub use dir::{BlobMeta, LocalDir, sweep};
 pub use http::{HttpConfig, HttpStore};
 
 use std::fmt;

@@ -230,6 +230,23 @@ fn what_cannot_be_published_is_named() {
     assert!(published["warnings"][0].as_str().unwrap().contains("pipe"));
 }
 
+#[test]
+fn when_what_was_published_before_is_gone_everything_is_stored_anew() {
+    let world = World::new();
+    let tree = awkward();
+    world.publish(tree.path(), "it");
+    for blob in fs::read_dir(world.blobs()).unwrap() {
+        fs::remove_file(blob.unwrap().path()).unwrap();
+    }
+    world.run(&["cache", "clear"]);
+    let anew = world.publish(tree.path(), "it");
+    assert!(
+        anew["warnings"][0].as_str().unwrap().contains("anew"),
+        "{anew}"
+    );
+    assert_same(tree.path(), &world.mount("it"));
+}
+
 /// A store that fails at the n-th upload.
 #[derive(Debug)]
 struct Failing {
