@@ -75,15 +75,7 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     checked(options)?;
-    let blob = parse(&id)?;
-    let len = length(&server.store, blob)?;
-    answer(
-        &server.store,
-        blob,
-        ByteRange::new(0, len),
-        &method,
-        &headers,
-    )
+    whole(&server.store, parse(&id)?, &method, &headers)
 }
 
 /// `GET /v1/blobs/by-object-id/{object_id}`.
@@ -96,14 +88,17 @@ pub(super) async fn read_by_object(
 ) -> Result<Response, ApiError> {
     checked(options)?;
     let blob = find_object(&server.store, &object)?;
-    let len = length(&server.store, blob)?;
-    answer(
-        &server.store,
-        blob,
-        ByteRange::new(0, len),
-        &method,
-        &headers,
-    )
+    whole(&server.store, blob, &method, &headers)
+}
+
+fn whole(
+    store: &LocalDir,
+    blob: BlobId,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let all = ByteRange::new(0, length(store, blob)?);
+    answer(store, blob, all, method, headers)
 }
 
 fn find_object(store: &LocalDir, object: &str) -> Result<BlobId, ApiError> {
