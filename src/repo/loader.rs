@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::Weighter;
 
 use super::blob::{Header, MIN_BLOB};
+use super::decoded::{Decoded, DecodedNodes};
 use super::{ChunkList, Content, Directory, Head, RepoError, Repository};
 use crate::cache::{Cache, Space};
 use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
@@ -38,48 +38,11 @@ impl Default for LoaderConfig {
 /// for: bounds the work a hostile repository can cause at mount.
 const ABSORB: u64 = 8 << 20;
 
-/// A decoded node, known by its hash and by where it lies: the same bytes
-/// elsewhere refer to other places.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct NodeKey {
-    hash: ChunkHash,
-    blob: BlobId,
-    end: u64,
-}
-
-impl NodeKey {
-    fn of(reference: &ChunkRef) -> Self {
-        NodeKey {
-            hash: reference.hash,
-            blob: reference.at.blob,
-            end: reference.at.range().end(),
-        }
-    }
-}
-
-#[derive(Clone)]
-enum Decoded {
-    Directory(Arc<Directory>),
-    List(Arc<ChunkList>),
-}
-
-#[derive(Clone)]
-struct ByBytes;
-
-impl Weighter<NodeKey, Decoded> for ByBytes {
-    fn weight(&self, _: &NodeKey, node: &Decoded) -> u64 {
-        128 + match node {
-            Decoded::Directory(directory) => directory.weight(),
-            Decoded::List(list) => list.weight(),
-        }
-    }
-}
-
 /// Opens repositories and decodes their nodes; one a process, shared by all
 /// mounts.
 pub struct Loader {
     cache: Arc<Cache>,
-    decoded: quick_cache::sync::Cache<NodeKey, Decoded, ByBytes>,
+    decoded: DecodedNodes,
     config: LoaderConfig,
 }
 
@@ -94,11 +57,9 @@ impl fmt::Debug for Loader {
 impl Loader {
     /// A loader over this cache.
     pub fn new(cache: Arc<Cache>, config: LoaderConfig) -> Arc<Self> {
-        // Capacity in items is only a hint for the hash table's first size.
-        let decoded = quick_cache::sync::Cache::with_weighter(1024, config.decoded_bytes, ByBytes);
         Arc::new(Loader {
             cache,
-            decoded,
+            decoded: DecodedNodes::new(config.decoded_bytes),
             config,
         })
     }
@@ -251,7 +212,8 @@ impl Loader {
                     Content::Inline(_) | Content::List { .. } => {}
                 }
             }
-            self.keep(&reference, Decoded::Directory(Arc::new(directory)));
+            self.decoded
+                .keep(&reference, Decoded::Directory(Arc::new(directory)));
         }
     }
 
@@ -271,10 +233,6 @@ impl Loader {
         self.cache.insert(reference, stored).ok()
     }
 
-    fn keep(&self, reference: &ChunkRef, node: Decoded) {
-        self.decoded.insert(NodeKey::of(reference), node);
-    }
-
     /// The directory that `table[index]` leads to.
     pub(super) async fn directory(
         &self,
@@ -283,7 +241,7 @@ impl Loader {
         index: usize,
     ) -> Result<Arc<Directory>, RepoError> {
         let reference = &table[index];
-        if let Some(Decoded::Directory(known)) = self.decoded.get(&NodeKey::of(reference)) {
+        if let Some(Decoded::Directory(known)) = self.decoded.get(reference) {
             return Ok(known);
         }
         let raw = self.node(store, table, index).await?;
@@ -293,7 +251,8 @@ impl Loader {
             why,
         })?;
         let directory = Arc::new(directory);
-        self.keep(reference, Decoded::Directory(directory.clone()));
+        self.decoded
+            .keep(reference, Decoded::Directory(directory.clone()));
         Ok(directory)
     }
 
@@ -305,7 +264,7 @@ impl Loader {
         index: usize,
     ) -> Result<Arc<ChunkList>, RepoError> {
         let reference = &table[index];
-        if let Some(Decoded::List(known)) = self.decoded.get(&NodeKey::of(reference)) {
+        if let Some(Decoded::List(known)) = self.decoded.get(reference) {
             return Ok(known);
         }
         let raw = self.node(store, table, index).await?;
@@ -315,7 +274,7 @@ impl Loader {
             why,
         })?;
         let list = Arc::new(list);
-        self.keep(reference, Decoded::List(list.clone()));
+        self.decoded.keep(reference, Decoded::List(list.clone()));
         Ok(list)
     }
 

@@ -26,6 +26,7 @@
 
 mod address;
 pub mod blob;
+mod decoded;
 pub mod directory;
 mod error;
 pub mod git;

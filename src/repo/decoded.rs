@@ -1,0 +1,205 @@
+//! Decoded nodes kept in memory, within a budget.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use super::{ChunkList, Directory};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef};
+
+/// Parts of the cache, each with a lock and an equal part of the budget of its
+/// own. More would fit fewer large directories: a node heavier than its part
+/// is not kept at all.
+const PARTS: usize = 2;
+
+/// Bytes that nodes too heavy for the cache may take beside it.
+///
+/// Without a place, a directory of 200,000 entries is decoded anew for every
+/// file looked at in it (70 ms each). Holds one of about a million entries;
+/// what is heavier still can only be hostile.
+const HEAVY: u64 = 192 << 20;
+
+/// A decoded node, known by its hash and by where it lies: the same bytes
+/// elsewhere refer to other places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    hash: ChunkHash,
+    blob: BlobId,
+    end: u64,
+}
+
+impl Key {
+    fn of(reference: &ChunkRef) -> Self {
+        Key {
+            hash: reference.hash,
+            blob: reference.at.blob,
+            end: reference.at.range().end(),
+        }
+    }
+}
+
+/// A node, ready to be used.
+#[derive(Clone)]
+pub(super) enum Decoded {
+    /// A directory.
+    Directory(Arc<Directory>),
+    /// A chunk list.
+    List(Arc<ChunkList>),
+}
+
+impl Decoded {
+    fn weight(&self) -> u64 {
+        128 + match self {
+            Decoded::Directory(directory) => directory.weight(),
+            Decoded::List(list) => list.weight(),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<Key, Decoded> for ByBytes {
+    fn weight(&self, _: &Key, node: &Decoded) -> u64 {
+        node.weight()
+    }
+}
+
+/// Decoded nodes by reference.
+pub(super) struct DecodedNodes {
+    light: Cache<Key, Decoded, ByBytes>,
+    /// Heaviest node that `light` takes.
+    limit: u64,
+    /// Heavier ones, the last used first.
+    heavy: Mutex<Vec<(Key, Decoded)>>,
+}
+
+impl DecodedNodes {
+    /// Room for `budget` bytes of ordinary nodes.
+    pub(super) fn new(budget: u64) -> Self {
+        let options = OptionsBuilder::new()
+            .shards(PARTS)
+            // Only a hint for the hash tables' first size.
+            .estimated_items_capacity(1024)
+            .weight_capacity(budget)
+            .build();
+        let light = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // It wants both capacities, which it got.
+            Err(_) => Cache::with_weighter(1024, budget, ByBytes),
+        };
+        DecodedNodes {
+            // Half a part: one node must not push out all others.
+            limit: light.shard_capacity() / 2,
+            light,
+            heavy: Mutex::default(),
+        }
+    }
+
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.light.len() + self.heavy().len()
+    }
+
+    fn heavy(&self) -> std::sync::MutexGuard<'_, Vec<(Key, Decoded)>> {
+        self.heavy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node that `reference` leads to, if it is held.
+    pub(super) fn get(&self, reference: &ChunkRef) -> Option<Decoded> {
+        let key = Key::of(reference);
+        if let Some(node) = self.light.get(&key) {
+            return Some(node);
+        }
+        let mut heavy = self.heavy();
+        let at = heavy.iter().position(|(held, _)| *held == key)?;
+        heavy[..=at].rotate_right(1);
+        Some(heavy[0].1.clone())
+    }
+
+    /// Keeps a node, as long as there is room.
+    pub(super) fn keep(&self, reference: &ChunkRef, node: Decoded) {
+        let key = Key::of(reference);
+        let weight = node.weight();
+        if weight <= self.limit {
+            self.light.insert(key, node);
+        } else if weight <= HEAVY {
+            let mut heavy = self.heavy();
+            heavy.retain(|(held, _)| *held != key);
+            heavy.insert(0, (key, node));
+            let mut total = 0;
+            heavy.retain(|(_, node)| {
+                total += node.weight();
+                total <= HEAVY
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{Codec, Location};
+    use crate::repo::directory::{self, Kind, PlannedContent, PlannedEntry};
+
+    fn directory(entries: u32, number: u64) -> (ChunkRef, Decoded) {
+        let entry = |n| PlannedEntry {
+            name: format!("file-{n:07}-of-{number}").into_bytes(),
+            kind: Kind::File { executable: false },
+            size: 0,
+            content: PlannedContent::Chunks(Vec::new()),
+        };
+        let planned: Vec<_> = (0..entries).map(entry).collect();
+        let raw = directory::encode(&planned, 0);
+        let reference = ChunkRef {
+            hash: ChunkHash::of(&raw),
+            raw_len: raw.len() as u32,
+            at: Location {
+                blob: BlobId::from_bytes([7; 32]),
+                offset: number << 32,
+                stored_len: raw.len() as u32,
+                codec: Codec::Raw,
+            },
+        };
+        let decoded = Directory::decode(&raw.into(), &reference).unwrap();
+        (reference, Decoded::Directory(Arc::new(decoded)))
+    }
+
+    #[test]
+    fn a_directory_of_any_honest_size_is_decoded_once() {
+        let nodes = DecodedNodes::new(24 << 20);
+        for (number, entries) in [(0, 1), (1, 20_000), (2, 200_000)] {
+            let (reference, node) = directory(entries, number);
+            nodes.keep(&reference, node);
+            assert!(nodes.get(&reference).is_some(), "{entries} entries");
+        }
+    }
+
+    #[test]
+    fn heavy_directories_stay_within_their_budget_the_last_used_first() {
+        let nodes = DecodedNodes::new(1 << 20);
+        let first = directory(10_000, 0);
+        let weight = first.1.weight();
+        let most = HEAVY / weight;
+        nodes.keep(&first.0, first.1.clone());
+        for number in 1..=most {
+            // The same content elsewhere is another node.
+            let mut reference = first.0;
+            reference.at.offset = number << 32;
+            nodes.keep(&reference, first.1.clone());
+            assert!(nodes.get(&reference).is_some());
+            assert_eq!(
+                nodes.get(&first.0).is_some(),
+                number < most + 1,
+                "used each time"
+            );
+        }
+        assert!(nodes.len() as u64 * weight <= HEAVY);
+    }
+}
