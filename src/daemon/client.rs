@@ -1,7 +1,6 @@
 //! Talking to the daemon; starting it where none runs.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -196,7 +195,8 @@ fn url(path: &str) -> String {
     format!("http://daemon{path}")
 }
 
-/// Starts a daemon that outlives this process and its terminal.
+/// Starts a daemon that outlives this process; [`super::run`] parts it from the
+/// terminal.
 fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
     if let Some(dir) = log.parent() {
         // It tells what is mounted: nobody else's business.
@@ -219,7 +219,6 @@ fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
         .env("MALLOC_ARENA_MAX", "2")
         .env("MALLOC_MMAP_THRESHOLD_", "131072")
         .current_dir("/")
-        .process_group(0)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)

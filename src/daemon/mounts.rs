@@ -38,6 +38,22 @@ struct State {
     stores: HashMap<Network, Arc<dyn BlobStore>>,
     /// When something was last asked of the daemon.
     active: Instant,
+    /// How many are being helped right now.
+    busy: usize,
+}
+
+/// Keeps the daemon from ending while somebody is being helped, however slow
+/// the network is.
+struct Busy<'a>(&'a Mounts);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.busy -= 1;
+        state.active = Instant::now();
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
 }
 
 struct Mounted {
@@ -59,6 +75,7 @@ impl Mounts {
                 mounts: BTreeMap::new(),
                 stores: HashMap::new(),
                 active: Instant::now(),
+                busy: 0,
             }),
             changed: Notify::new(),
         })
@@ -72,15 +89,17 @@ impl Mounts {
         self.loader.cache()
     }
 
-    /// Notes that somebody needs the daemon.
-    pub(super) fn touch(&self) {
-        self.state().active = Instant::now();
+    fn busy(&self) -> Busy<'_> {
+        self.state().busy += 1;
+        Busy(self)
     }
 
-    /// For how long nobody has needed the daemon; `None` while it has mounts.
+    /// For how long nobody has needed the daemon; `None` while it has mounts
+    /// or is about to.
     pub(super) fn idle(&self) -> Option<Duration> {
         let state = self.state();
-        state.mounts.is_empty().then(|| state.active.elapsed())
+        let needed = state.busy > 0 || !state.mounts.is_empty();
+        (!needed).then(|| state.active.elapsed())
     }
 
     /// Folders that are mounted.
@@ -103,7 +122,7 @@ impl Mounts {
 
     /// Opens what is to be mounted, and reads its root directory.
     pub(super) async fn prepare(&self, request: &MountRequest) -> Result<Snapshot, DaemonError> {
-        self.touch();
+        let _busy = self.busy();
         let store = self.store(&request.network)?;
         let repository = self.loader.open(store, request.blob, request.root).await?;
         let snapshot = repository.snapshot_of(request.reference.as_deref())?;
@@ -159,22 +178,31 @@ impl Mounts {
         self.changed.notify_waiters();
         tracing::info!("serving {}", dir.display());
         let this = self.clone();
-        std::thread::Builder::new()
+        let served = std::thread::Builder::new()
             .name(format!("mount-{number}"))
             .spawn(move || {
                 // An unmount ends it; so does an abort of the connection.
                 if let Err(error) = session.run() {
                     tracing::info!("{}: {error}", dir.display());
                 }
-                let mut state = this.state();
-                state.mounts.remove(&number);
-                state.active = Instant::now();
-                drop(state);
-                this.changed.notify_waiters();
+                this.forget(number);
                 tracing::info!("{} is unmounted", dir.display());
-            })
-            .map_err(DaemonError::Session)?;
-        Ok(())
+            });
+        match served {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.forget(number);
+                Err(DaemonError::Session(error))
+            }
+        }
+    }
+
+    fn forget(&self, number: u64) {
+        let mut state = self.state();
+        state.mounts.remove(&number);
+        state.active = Instant::now();
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     pub(super) fn status(&self) -> DaemonStatus {

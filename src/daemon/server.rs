@@ -80,6 +80,11 @@ pub(super) fn attach_socket(dirs: &Dirs) -> PathBuf {
 /// [`DaemonError::Running`] beside another one of the same user, and whatever
 /// keeps it from starting. After it started, it ends well.
 pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
+    if foreground.is_none() {
+        // The terminal of whoever mounted first must not end it. Refused to
+        // the leader of a process group, which a shell has set apart already.
+        let _ = rustix::process::setsid();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("walgit-fs")
@@ -115,7 +120,8 @@ async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<()
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Session)?;
     let idle_exit = match foreground {
         Some(_) => Duration::ZERO,
-        None => Duration::from_secs(settings.idle_exit_s.value),
+        // Less than this and it would be gone before its first mount came.
+        None => Duration::from_secs(settings.idle_exit_s.value.max(1)),
     };
     let mut failed = None;
     if let Some(request) = foreground {
@@ -198,6 +204,11 @@ async fn idle_for(mounts: &Mounts, long_enough: Duration) {
 /// the process ends, and nothing stays mounted.
 async fn farewell(mounts: &Arc<Mounts>) {
     for dir in mounts.mountpoints() {
+        // A mount made in another namespace, or already covered by somebody
+        // else's, is not what this path leads to here.
+        if !fuse::is_ours(&dir) {
+            continue;
+        }
         if let Err(error) = fuse::unmount(&dir, true) {
             tracing::warn!("{error}");
         }
@@ -205,7 +216,7 @@ async fn farewell(mounts: &Arc<Mounts>) {
     let gone = async {
         loop {
             let changed = mounts.changed.notified();
-            if mounts.idle().is_some() {
+            if mounts.mountpoints().is_empty() {
                 break;
             }
             // A change may come between the look and the wait.

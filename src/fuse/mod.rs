@@ -35,4 +35,4 @@ mod view;
 pub use control::StatusSource;
 pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats};
 pub use handover::{receive_descriptor, send_descriptor};
-pub use mount::{MountError, MountOptions, MountState, mount, mount_state, unmount};
+pub use mount::{MountError, MountOptions, MountState, is_ours, mount, mount_state, unmount};

@@ -85,19 +85,33 @@ pub enum MountState {
 
 /// What is at `dir`, an absolute path without links in it.
 pub fn mount_state(dir: &Path) -> MountState {
-    let mounted = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let ours = mounted.lines().any(|line| {
-        let mut fields = line.split(' ');
-        let at = fields.nth(4).unwrap_or_default();
-        let kind = line.split(" - ").nth(1).unwrap_or_default();
-        unescape(at) == dir.as_os_str().as_bytes() && kind.split(' ').next() == Some(FS_TYPE)
-    });
-    // The kernel answers `stat` from what it has kept; `statfs` it passes on.
-    match ours.then(|| rustix::fs::statvfs(dir)) {
-        None => MountState::Other,
-        Some(Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)) => MountState::Stale,
-        Some(_) => MountState::Ours,
+    if !is_ours(dir) {
+        return MountState::Other;
     }
+    // The kernel may keep attributes and whole directories for a day, so
+    // `stat` and even `ls` go on working after the daemon died. It never
+    // answers `statfs` by itself.
+    match rustix::fs::statfs(dir) {
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => MountState::Stale,
+        _ => MountState::Ours,
+    }
+}
+
+/// Whether the mount that is seen at `dir`, the topmost of those stacked
+/// there, is one of ours. Asks only `/proc`, so it cannot hang.
+pub fn is_ours(dir: &Path) -> bool {
+    let mounted = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    topmost_type(&mounted, dir) == Some(FS_TYPE)
+}
+
+/// Type of the mount on top at `dir`, of a `mountinfo` text; later lines were
+/// mounted over earlier ones.
+fn topmost_type<'a>(mountinfo: &'a str, dir: &Path) -> Option<&'a str> {
+    let at = |line: &str| unescape(line.split(' ').nth(4).unwrap_or_default());
+    let line = mountinfo
+        .lines()
+        .rfind(|line| at(line) == dir.as_os_str().as_bytes())?;
+    line.split(" - ").nth(1)?.split(' ').next()
 }
 
 /// Paths in `mountinfo` have spaces and the like as `\040`.
@@ -168,14 +182,17 @@ fn mount_as_user(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountErr
         dir: dir.into(),
         why,
     };
-    // The helper inherits one end, so neither is closed on exec.
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,
-        SocketFlags::empty(),
+        SocketFlags::CLOEXEC,
         None,
     )
     .map_err(|error| failed(error.to_string()))?;
+    // The helper inherits its end and nothing else: a copy of ours in it, or
+    // of either in a child of another thread, would keep us waiting for it.
+    rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
+        .map_err(|error| failed(error.to_string()))?;
     let mut list = format!(
         "ro,nosuid,nodev,default_permissions,subtype=walgit-fs,fsname={}",
         options.name.replace('\\', "\\\\").replace(',', "\\,")
@@ -303,6 +320,16 @@ mod tests {
     fn paths_with_spaces_are_read_as_they_are() {
         assert_eq!(unescape(r"/mnt/a\040b\134c"), b"/mnt/a b\\c");
         assert_eq!(unescape(r"/plain\"), b"/plain\\");
+    }
+
+    #[test]
+    fn of_stacked_mounts_the_topmost_counts() {
+        let under = "30 1 0:9 / /mnt/a\\040b rw - fuse.walgit-fs it rw\n";
+        let over = "31 30 0:10 / /mnt/a\\040b rw shared:1 - tmpfs none rw\n";
+        let dir = Path::new("/mnt/a b");
+        assert_eq!(topmost_type(under, dir), Some(FS_TYPE));
+        assert_eq!(topmost_type(&format!("{under}{over}"), dir), Some("tmpfs"));
+        assert_eq!(topmost_type(under, Path::new("/mnt")), None);
     }
 
     #[test]
