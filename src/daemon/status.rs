@@ -59,35 +59,79 @@ impl DaemonStatus {
     /// The figures in Prometheus' text format.
     pub fn metrics(&self) -> String {
         let mut text = String::new();
-        let mut put = |name: &str, kind: &str, labels: &str, value: u64| {
-            text.push_str(&format!(
-                "# TYPE walgit_fs_{name} {kind}\nwalgit_fs_{name}{labels} {value}\n"
-            ));
+        let mut put = |name: &str, kind: &str, values: &[(String, u64)]| {
+            // A name is declared once, whatever labels its values have.
+            text.push_str(&format!("# TYPE walgit_fs_{name} {kind}\n"));
+            for (labels, value) in values {
+                text.push_str(&format!("walgit_fs_{name}{labels} {value}\n"));
+            }
         };
+        let one = |value| [(String::new(), value)];
         let c = &self.cache;
-        put("uptime_seconds", "gauge", "", self.uptime_s);
-        put("mounts", "gauge", "", self.mounts.len() as u64);
-        put("cache_memory_bytes", "gauge", "", c.memory_bytes);
-        put("cache_disk_bytes", "gauge", "", c.disk_bytes);
-        put("cache_disk_entries", "gauge", "", c.disk_entries);
-        put("cache_memory_hits_total", "counter", "", c.memory_hits);
-        put("cache_disk_hits_total", "counter", "", c.disk_hits);
-        put("cache_misses_total", "counter", "", c.misses);
-        put("cache_fetches_total", "counter", "", c.fetches);
-        put("cache_fetched_bytes_total", "counter", "", c.fetched_bytes);
-        put("cache_corrupt_total", "counter", "", c.corrupt_dropped);
-        put("cache_evictions_total", "counter", "", c.evictions);
+        put("uptime_seconds", "gauge", &one(self.uptime_s));
+        put("mounts", "gauge", &one(self.mounts.len() as u64));
+        put("cache_memory_bytes", "gauge", &one(c.memory_bytes));
+        put("cache_disk_bytes", "gauge", &one(c.disk_bytes));
+        put("cache_disk_entries", "gauge", &one(c.disk_entries));
+        put("cache_memory_hits_total", "counter", &one(c.memory_hits));
+        put("cache_disk_hits_total", "counter", &one(c.disk_hits));
+        put("cache_misses_total", "counter", &one(c.misses));
+        put("cache_fetches_total", "counter", &one(c.fetches));
+        put(
+            "cache_fetched_bytes_total",
+            "counter",
+            &one(c.fetched_bytes),
+        );
+        put("cache_corrupt_total", "counter", &one(c.corrupt_dropped));
+        put("cache_evictions_total", "counter", &one(c.evictions));
         let sum = |of: fn(&DriverStats) -> u64| self.mounts.iter().map(|m| of(&m.stats)).sum();
-        put("operations", "gauge", "", sum(|s| s.operations));
-        put("operations_failed", "gauge", "", sum(|s| s.failed));
-        put("integrity_failures", "gauge", "", sum(|s| s.integrity));
-        for network in &self.networks {
-            let labels = format!("{{network=\"{}\"}}", network.name);
-            let health = &network.health;
-            put("requests_total", "counter", &labels, health.requests);
-            put("received_bytes_total", "counter", &labels, health.received);
-            put("corrupt_answers_total", "counter", &labels, health.corrupt);
-        }
+        put("operations", "gauge", &one(sum(|s| s.operations)));
+        put("operations_failed", "gauge", &one(sum(|s| s.failed)));
+        put("integrity_failures", "gauge", &one(sum(|s| s.integrity)));
+        let each = |of: fn(&StoreHealth) -> u64| -> Vec<_> {
+            let label = |n: &NetworkStatus| format!("{{network=\"{}\"}}", escaped(&n.name));
+            let networks = self.networks.iter();
+            networks.map(|n| (label(n), of(&n.health))).collect()
+        };
+        put("requests_total", "counter", &each(|h| h.requests));
+        put("received_bytes_total", "counter", &each(|h| h.received));
+        put("corrupt_answers_total", "counter", &each(|h| h.corrupt));
         text
+    }
+}
+
+/// As a label's value is written.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_metric_is_declared_once_whatever_its_labels() {
+        let network = |name: &str| NetworkStatus {
+            name: name.into(),
+            health: StoreHealth::default(),
+        };
+        let status = DaemonStatus {
+            pid: 1,
+            version: "1".into(),
+            uptime_s: 1,
+            mounts: Vec::new(),
+            cache: CacheStats::default(),
+            networks: vec![network("local"), network("a\"b")],
+        };
+        let text = status.metrics();
+        let declared = |line: &&str| line.starts_with("# TYPE walgit_fs_requests_total ");
+        assert_eq!(text.lines().filter(declared).count(), 1, "{text}");
+        assert!(
+            text.contains(r#"requests_total{network="a\"b"} 0"#),
+            "{text}"
+        );
     }
 }
