@@ -11,6 +11,7 @@ use std::time::Duration;
 use fuser::{
     Errno, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyXattr,
 };
+use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 
 use super::errno::Failure;
@@ -64,36 +65,59 @@ pub(super) struct Answerer {
 
 type Operation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What an operation does and to which file: for a message when it fails.
+pub(super) struct Subject<P> {
+    /// Such as `read`.
+    pub(super) verb: &'static str,
+    /// The path. Only looked at once the operation failed, and only if it can
+    /// be told without waiting.
+    pub(super) path: P,
+}
+
+impl<P: Future<Output = Option<String>>> Subject<P> {
+    fn tell(self) -> String {
+        match self.path.now_or_never().flatten() {
+            Some(path) => format!("{} of {path:?}", self.verb),
+            None => format!("{} of a file whose path cannot be read", self.verb),
+        }
+    }
+}
+
 impl Answerer {
-    /// Does `work` and gives its result to `send`. An operation that panics,
-    /// or whose runtime ends, drops its reply, which `fuser` answers with EIO.
+    /// Does `work` and gives its result to `send`. Whatever becomes of the
+    /// work, the kernel gets an answer: a panic is an EIO, as is a reply that
+    /// is dropped because the runtime ends.
     pub(super) fn answer<R: Reply, T: Send + 'static>(
         &self,
         reply: R,
+        subject: Subject<impl Future<Output = Option<String>> + Send + 'static>,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
         send: impl FnOnce(R, T) + Send + 'static,
     ) {
         let (deadline, outcomes) = (self.deadline, self.outcomes.clone());
         outcomes.operations.fetch_add(1, Ordering::Relaxed);
         let _entered = self.runtime.enter();
+        // What a panic leaves behind is dropped with the operation.
+        let work = AssertUnwindSafe(work).catch_unwind();
         let mut operation: Operation = Box::pin(async move {
             match tokio::time::timeout(deadline, work).await {
-                Ok(Ok(done)) => send(reply, done),
-                Ok(Err(failure)) => reply.fail(outcomes.note(&failure)),
+                Ok(Ok(Ok(done))) => send(reply, done),
+                Ok(Ok(Err(failure))) => reply.fail(outcomes.note(&failure, subject)),
+                Ok(Err(_)) => {
+                    outcomes.failed.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("{} panicked; this is a bug", subject.tell());
+                    reply.fail(Errno::EIO);
+                }
                 Err(_) => {
                     outcomes.timed_out.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!("an operation took longer than {} s", deadline.as_secs());
+                    let (subject, seconds) = (subject.tell(), deadline.as_secs_f32());
+                    tracing::warn!("{subject} took longer than {seconds} s");
                     reply.fail(Errno::ETIMEDOUT);
                 }
             }
         });
         let mut context = Context::from_waker(Waker::noop());
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            operation.as_mut().poll(&mut context).is_ready()
-        }));
-        // A panic was printed by its hook and answered as the reply dropped;
-        // polling again would panic again.
-        if let Ok(false) = polled {
+        if operation.as_mut().poll(&mut context).is_pending() {
             self.outcomes.waited.fetch_add(1, Ordering::Relaxed);
             self.runtime.spawn(operation);
         }
@@ -101,13 +125,17 @@ impl Answerer {
 }
 
 impl Outcomes {
-    fn note(&self, failure: &Failure) -> Errno {
+    fn note(
+        &self,
+        failure: &Failure,
+        subject: Subject<impl Future<Output = Option<String>>>,
+    ) -> Errno {
         if let Failure::Repo(error) = failure {
             self.failed.fetch_add(1, Ordering::Relaxed);
             if failure.is_integrity() {
                 self.integrity.fetch_add(1, Ordering::Relaxed);
             }
-            tracing::warn!("{error}");
+            tracing::warn!("{}: {error}", subject.tell());
         }
         failure.errno()
     }

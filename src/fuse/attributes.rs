@@ -1,11 +1,11 @@
-//! What `stat` and `getfattr` show.
+//! What `stat` shows.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType};
 
 use super::inode::Inode;
-use crate::repo::{Commit, Kind, Node, Snapshot};
+use crate::repo::{Commit, Kind, Node};
 
 /// Who owns everything in a mount: who mounted it.
 #[derive(Clone, Copy, Debug)]
@@ -83,47 +83,5 @@ pub(super) fn of(
         rdev: 0,
         blksize: BLOCK,
         flags: 0,
-    }
-}
-
-/// Names of extended attributes, as `listxattr` wants them: each with a NUL.
-pub(super) const NAMES: &[u8] =
-    b"user.walgit.commit\0user.walgit.hash\0user.walgit.tier\0user.walgit.blob\0user.walgit.cached\0";
-
-/// The value of an extended attribute of a node, if it has one of that name.
-pub(super) fn extended(snapshot: &Snapshot, node: &Node, name: &[u8]) -> Option<String> {
-    use crate::repo::Tier;
-    let chunks = snapshot.chunks_of(node);
-    match name {
-        b"user.walgit.commit" => {
-            let id = &snapshot.commit().id;
-            (!id.0.is_empty()).then(|| id.to_string())
-        }
-        b"user.walgit.hash" => chunks.first().map(|chunk| chunk.hash.to_string()),
-        b"user.walgit.blob" => match chunks.first() {
-            Some(chunk) => Some(chunk.at.blob.to_string()),
-            None => Some(snapshot.repository().blob().to_string()),
-        },
-        b"user.walgit.tier" => Some(
-            match snapshot.tier(node) {
-                Tier::Inline => "inline",
-                Tier::Chunked => "chunked",
-                Tier::Walrus => "walrus",
-            }
-            .into(),
-        ),
-        b"user.walgit.cached" => {
-            let cache = snapshot.repository().loader().cache();
-            let held = chunks.iter().filter(|c| cache.holds(&c.hash)).count();
-            Some(
-                match held {
-                    held if held == chunks.len() => "yes",
-                    0 => "no",
-                    _ => "partly",
-                }
-                .into(),
-            )
-        }
-        _ => None,
     }
 }

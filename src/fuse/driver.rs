@@ -16,11 +16,12 @@ use fuser::{
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::answer::{Answerer, Outcomes};
-use super::attributes::{self, Owner};
+use super::answer::{Answerer, Outcomes, Reply, Subject};
+use super::attributes::Owner;
 use super::control::StatusSource;
+use super::errno::Failure;
 use super::inode::Inode;
-use super::view::{FOREVER, View};
+use super::view::{FOREVER, Listing, View};
 use crate::chunk::ByteRange;
 use crate::repo::Snapshot;
 
@@ -102,6 +103,21 @@ impl Driver {
         }
     }
 
+    /// Answers one request of the kernel about `inode`.
+    fn answer<R: Reply, T: Send + 'static>(
+        &self,
+        verb: &'static str,
+        inode: Inode,
+        reply: R,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+        send: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        let view = self.view.clone();
+        let path = async move { view.path(inode).await };
+        self.answerer
+            .answer(reply, Subject { verb, path }, work, send);
+    }
+
     /// Counts its operations, also while it serves.
     pub fn counters(&self) -> DriverCounters {
         DriverCounters(self.answerer.outcomes.clone())
@@ -130,24 +146,26 @@ impl Filesystem for Driver {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (view, name) = (self.view.clone(), name.to_owned());
-        let work = async move { view.lookup(Inode::decode(parent), name.as_bytes()).await };
-        self.answerer.answer(reply, work, |reply, (attr, ttl)| {
+        let parent = Inode::decode(parent);
+        let work = async move { view.lookup(parent, name.as_bytes()).await };
+        let send = |reply: ReplyEntry, (attr, ttl): (FileAttr, Duration)| {
             reply.entry_with_ttls(&ttl, &FOREVER, &attr, Generation(0));
-        });
+        };
+        self.answer("lookup in", parent, reply, work, send);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let view = self.view.clone();
-        let work = async move { view.attr_of(Inode::decode(ino)).await };
+        let (view, inode) = (self.view.clone(), Inode::decode(ino));
+        let work = async move { view.attr_of(inode).await };
         let send = |reply: ReplyAttr, (attr, ttl): (FileAttr, Duration)| reply.attr(&ttl, &attr);
-        self.answerer.answer(reply, work, send);
+        self.answer("stat", inode, reply, work, send);
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        let view = self.view.clone();
-        let work = async move { view.readlink(Inode::decode(ino)).await };
+        let (view, inode) = (self.view.clone(), Inode::decode(ino));
+        let work = async move { view.readlink(inode).await };
         let send = |reply: ReplyData, target: Bytes| reply.data(&target);
-        self.answerer.answer(reply, work, send);
+        self.answer("readlink", inode, reply, work, send);
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -170,9 +188,10 @@ impl Filesystem for Driver {
         reply: ReplyData,
     ) {
         let range = ByteRange::new(offset, u64::from(size));
-        let work = self.view.clone().read(Inode::decode(ino), range);
+        let inode = Inode::decode(ino);
+        let work = self.view.clone().read(inode, range);
         let send = |reply: ReplyData, bytes: Bytes| reply.data(&bytes);
-        self.answerer.answer(reply, work, send);
+        self.answer("read", inode, reply, work, send);
     }
 
     fn readdirplus(
@@ -183,19 +202,16 @@ impl Filesystem for Driver {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let view = self.view.clone();
-        let work = async move { view.listing(Inode::decode(ino)).await };
-        self.answerer.answer(
-            reply,
-            work,
-            move |mut reply: ReplyDirectoryPlus, listing| {
-                listing.tell(offset, |name, next, attr, ttl| {
-                    let name = OsStr::from_bytes(name);
-                    reply.add(attr.ino, next, name, &ttl, attr, Generation(0))
-                });
-                reply.ok();
-            },
-        );
+        let (view, inode) = (self.view.clone(), Inode::decode(ino));
+        let work = async move { view.listing(inode).await };
+        let send = move |mut reply: ReplyDirectoryPlus, listing: Listing| {
+            listing.tell(offset, |name, next, attr, ttl| {
+                let name = OsStr::from_bytes(name);
+                reply.add(attr.ino, next, name, &ttl, attr, Generation(0))
+            });
+            reply.ok();
+        };
+        self.answer("list", inode, reply, work, send);
     }
 
     fn readdir(
@@ -206,15 +222,15 @@ impl Filesystem for Driver {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let view = self.view.clone();
-        let work = async move { view.listing(Inode::decode(ino)).await };
-        self.answerer
-            .answer(reply, work, move |mut reply: ReplyDirectory, listing| {
-                listing.tell(offset, |name, next, attr, _| {
-                    reply.add(attr.ino, next, attr.kind, OsStr::from_bytes(name))
-                });
-                reply.ok();
+        let (view, inode) = (self.view.clone(), Inode::decode(ino));
+        let work = async move { view.listing(inode).await };
+        let send = move |mut reply: ReplyDirectory, listing: Listing| {
+            listing.tell(offset, |name, next, attr, _| {
+                reply.add(attr.ino, next, attr.kind, OsStr::from_bytes(name))
             });
+            reply.ok();
+        };
+        self.answer("list", inode, reply, work, send);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -225,16 +241,17 @@ impl Filesystem for Driver {
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let (view, name) = (self.view.clone(), name.to_owned());
-        let work = async move { view.xattr(Inode::decode(ino), name.as_bytes()).await };
-        self.answerer
-            .answer(reply, work, move |reply, value| sized(reply, &value, size));
+        let inode = Inode::decode(ino);
+        let work = async move { view.xattr(inode, name.as_bytes()).await };
+        let send = move |reply, value: Vec<u8>| sized(reply, &value, size);
+        self.answer("getxattr", inode, reply, work, send);
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        match Inode::decode(ino) {
-            Inode::Control(_) => sized(reply, &[], size),
-            Inode::Mounted(_) | Inode::Commit(..) => sized(reply, attributes::NAMES, size),
-        }
+        let (view, inode) = (self.view.clone(), Inode::decode(ino));
+        let work = async move { view.xattrs(inode).await };
+        let send = move |reply, names: Vec<u8>| sized(reply, &names, size);
+        self.answer("listxattr", inode, reply, work, send);
     }
 }
 

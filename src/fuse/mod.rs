@@ -7,6 +7,7 @@
 //! - [`answer`]: an operation is polled once on the kernel's thread; what is in
 //!   memory or on disk is answered right there, the rest moves into a task and
 //!   frees the thread; every operation has a deadline;
+//! - [`attributes`], [`extended`]: what `stat` and `getfattr` show;
 //! - [`inode`]: numbers, computed rather than kept, so that nothing grows with
 //!   the files visited;
 //! - [`control`]: the `.walgit` folder;
@@ -27,6 +28,7 @@ mod attributes;
 mod control;
 mod driver;
 mod errno;
+mod extended;
 mod handover;
 mod inode;
 mod mount;

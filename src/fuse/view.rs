@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::attributes::{self, Owner};
 use super::control::{self, Control, ControlNode, StatusSource};
 use super::errno::Failure;
+use super::extended::Extended;
 use super::inode::Inode;
 use crate::chunk::ByteRange;
 use crate::prefetch::Readahead;
@@ -129,6 +130,33 @@ impl View {
             snapshot,
             node,
         }))
+    }
+
+    /// The path of a node below its mount, for a message.
+    pub(super) async fn path(&self, inode: Inode) -> Option<String> {
+        let (snapshot, index, above) = match inode {
+            Inode::Mounted(index) => (self.snapshot.clone(), index, String::new()),
+            Inode::Commit(commit, index) => {
+                let snapshot = self.snapshot.repository().snapshot(commit).ok()?;
+                let above = format!(".walgit/commits/{}", snapshot.commit().id);
+                (snapshot, index, above)
+            }
+            Inode::Control(_) => return Some(".walgit".into()),
+        };
+        let mut path = above;
+        let mut node = snapshot.root();
+        while node.index != index {
+            let directory = snapshot.directory(&node).await.ok()?;
+            let offset = index.0.checked_sub(node.index.0)?;
+            let at = directory.holding(offset)?;
+            path.push('/');
+            path.push_str(&String::from_utf8_lossy(&directory.entries()[at].name));
+            node = snapshot.entry(&node, &directory, at);
+        }
+        Some(match path.is_empty() {
+            true => "/".into(),
+            false => path,
+        })
     }
 
     fn control_node(&self, inode: Inode) -> Result<(usize, &ControlNode), Failure> {
@@ -291,10 +319,30 @@ impl View {
     }
 
     pub(super) async fn xattr(&self, inode: Inode, name: &[u8]) -> Result<Vec<u8>, Failure> {
-        let found = self.find(inode).await?;
-        let value = found.and_then(|f| attributes::extended(&f.snapshot, &f.node, name));
+        let Some(known) = Extended::named(name) else {
+            return Err(Failure::Plain(Errno::ENODATA));
+        };
+        let value = match self.find(inode).await? {
+            Some(found) => known.value(&found.snapshot, &found.node).await?,
+            None => None,
+        };
         value
             .map(String::into_bytes)
             .ok_or(Failure::Plain(Errno::ENODATA))
+    }
+
+    /// Names of the attributes that a node has, each with a NUL after it. What
+    /// is listed can be read: copying tools complain where it cannot.
+    pub(super) async fn xattrs(&self, inode: Inode) -> Result<Vec<u8>, Failure> {
+        let mut names = Vec::new();
+        if let Some(found) = self.find(inode).await? {
+            for known in Extended::ALL {
+                if known.is_on(&found.snapshot, &found.node) {
+                    names.extend_from_slice(known.name().as_bytes());
+                    names.push(0);
+                }
+            }
+        }
+        Ok(names)
     }
 }
