@@ -1,0 +1,385 @@
+//! What the driver promises the kernel: real mounts, served by this process.
+//!
+//! What commands and the daemon promise is told in other files.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fuser::{Session, SessionACL};
+use rustix::io::Errno;
+use walgit_fs::cache::{Cache, CacheConfig};
+use walgit_fs::config::{Network, NetworkPlace};
+use walgit_fs::fuse::{
+    self, Driver, DriverConfig, DriverCounters, MountOptions, MountState, StatusSource,
+};
+use walgit_fs::publish::{self, PublishOptions, Published, Unwatched};
+use walgit_fs::repo::{Loader, LoaderConfig};
+use walgit_fs::walrus::{self, BlobStore};
+
+/// Folders of one test, a published tree, and a cache.
+struct House {
+    dir: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+    loader: Arc<Loader>,
+}
+
+impl House {
+    fn new() -> Self {
+        assert!(
+            Path::new("/dev/fuse").exists(),
+            "/dev/fuse is missing; these tests mount for real"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tree")).unwrap();
+        let cache = Cache::open(&CacheConfig {
+            dir: dir.path().join("pages"),
+            disk_bytes: 100 << 20,
+            memory_bytes: 8 << 20,
+        });
+        House {
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+            loader: Loader::new(cache.unwrap(), LoaderConfig::default()),
+            dir,
+        }
+    }
+
+    fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.dir.path().join("tree").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.dir.path().join("store/blobs")
+    }
+
+    fn local(&self) -> Arc<dyn BlobStore> {
+        store(NetworkPlace::Local {
+            dir: self.dir.path().join("store"),
+        })
+    }
+
+    fn publish(&self) -> Published {
+        let tree = self.dir.path().join("tree");
+        let options = PublishOptions::default();
+        let progress = Arc::new(Unwatched);
+        let store = self.local();
+        let loader = self.loader.clone();
+        let published = publish::publish(&tree, &options, store, loader, progress);
+        self.runtime.block_on(published).unwrap()
+    }
+
+    fn mount(&self, published: &Published) -> Mount {
+        self.mount_with(published, self.local(), Arc::new(Silent))
+    }
+
+    fn mount_with(
+        &self,
+        published: &Published,
+        store: Arc<dyn BlobStore>,
+        status: Arc<dyn StatusSource>,
+    ) -> Mount {
+        let opened = self
+            .loader
+            .open(store, published.blob, Some(published.root));
+        let snapshot = self.runtime.block_on(opened).unwrap();
+        let snapshot = snapshot.snapshot_of(None).unwrap();
+        let config = DriverConfig {
+            deadline: Duration::from_secs(2),
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        };
+        let driver = Driver::new(snapshot, &config, self.runtime.handle().clone(), status);
+        let counters = driver.counters();
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let device = fuse::mount(dir.path(), &options()).unwrap();
+        let mut threads = fuser::Config::default();
+        threads.n_threads = Some(2);
+        threads.clone_fd = true;
+        let session = Session::from_fd(driver, device, SessionACL::Owner, threads).unwrap();
+        Mount {
+            dir,
+            counters,
+            served: Some(std::thread::spawn(move || drop(session.run()))),
+        }
+    }
+}
+
+fn options() -> MountOptions {
+    MountOptions {
+        name: "test".into(),
+        allow_other: false,
+    }
+}
+
+fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
+    let network = Network {
+        name: "test".into(),
+        place,
+        max_body: 10 << 20,
+        epochs: 1,
+    };
+    walrus::open(&network, Duration::from_secs(2)).unwrap()
+}
+
+/// A folder that is served until it goes out of scope.
+struct Mount {
+    dir: tempfile::TempDir,
+    counters: DriverCounters,
+    served: Option<JoinHandle<()>>,
+}
+
+impl Mount {
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Requests of the kernel while something is done.
+    fn requests(&self, what: impl FnOnce()) -> u64 {
+        let before = self.counters.stats().operations;
+        what();
+        self.counters.stats().operations - before
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily, as a failed test may still have files open.
+        let _ = fuse::unmount(self.dir.path(), true);
+        if let Some(served) = self.served.take() {
+            let _ = served.join();
+        }
+    }
+}
+
+struct Silent;
+
+impl StatusSource for Silent {
+    fn status(&self) -> Vec<u8> {
+        b"{}".to_vec()
+    }
+}
+
+/// Bytes that do not compress and that no other seed gives.
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+#[track_caller]
+fn assert_errno<T: std::fmt::Debug>(done: io::Result<T>, expected: &[Errno]) {
+    let code = done.unwrap_err().raw_os_error();
+    let known = expected.iter().any(|e| Some(e.raw_os_error()) == code);
+    assert!(known, "{code:?} is none of {expected:?}");
+}
+
+#[test]
+fn numbers_are_places_in_a_preorder_walk() {
+    let house = House::new()
+        .file("a/x", "1")
+        .file("a/y", "2")
+        .file("b", "3");
+    let published = house.publish();
+    let (one, two) = (house.mount(&published), house.mount(&published));
+    for mount in [one, two] {
+        let number = |name: &str| fs::metadata(mount.at(name)).unwrap().ino();
+        // Asked for from the last to the first: the order of asking is nothing.
+        let numbers = ["b", "a/y", "a/x", "a", ""].map(number);
+        assert_eq!(numbers, [5, 4, 3, 2, 1]);
+    }
+}
+
+#[test]
+fn what_the_kernel_was_told_it_does_not_ask_again() {
+    let house = House::new().file("dir/file", "content");
+    let mount = house.mount(&house.publish());
+    let look = || {
+        assert_eq!(fs::read(mount.at("dir/file")).unwrap(), b"content");
+        assert_eq!(fs::read_dir(mount.at("dir")).unwrap().count(), 1);
+        // Neither what is there nor what is not.
+        assert_errno(fs::metadata(mount.at("dir/none")), &[Errno::NOENT]);
+    };
+    assert_ne!(mount.requests(look), 0);
+    assert_eq!(mount.requests(look), 0);
+}
+
+#[test]
+fn a_large_folder_can_be_entered_at_any_place() {
+    let mut house = House::new();
+    for n in 0..20_000 {
+        house = house.file(&format!("many/file-{n:05}"), format!("{n}"));
+    }
+    let mount = house.mount(&house.publish());
+    let list = |from: Option<i64>| -> Vec<(String, i64)> {
+        let dir = fs::File::open(mount.at("many")).unwrap();
+        let mut dir = rustix::fs::Dir::new(dir).unwrap();
+        if let Some(from) = from {
+            dir.seek(from).unwrap();
+        }
+        dir.map(|entry| {
+            let entry = entry.unwrap();
+            (
+                entry.file_name().to_str().unwrap().to_owned(),
+                entry.offset(),
+            )
+        })
+        .collect()
+    };
+    let all = list(None);
+    assert_eq!(all.len(), 20_002, "with . and ..");
+    for place in [0, 1, 2, 777, 12_345, 20_001] {
+        assert_eq!(list(Some(all[place].1)), all[place + 1..], "after {place}");
+    }
+    for n in [0, 4_321, 19_999] {
+        let content = fs::read_to_string(mount.at(&format!("many/file-{n:05}")));
+        assert_eq!(content.unwrap(), n.to_string());
+    }
+}
+
+#[test]
+fn extended_attributes_that_are_listed_can_be_read_and_sizes_are_asked_first() {
+    let house = House::new()
+        .file("tiny", "tiny")
+        .file("folder/chunk", noise(50_000, 1))
+        .file("large", noise(9 << 20, 2));
+    std::os::unix::fs::symlink("tiny", house.dir.path().join("tree/link")).unwrap();
+    let mount = house.mount(&house.publish());
+    for name in ["tiny", "folder", "folder/chunk", "large"] {
+        let mut listed = Vec::new();
+        for key in xattr::list(mount.at(name)).unwrap() {
+            let value = xattr::get(mount.at(name), &key).unwrap();
+            assert!(value.is_some(), "{key:?} of {name}");
+            listed.push(key);
+        }
+        assert!(listed.len() >= 3, "{name}: {listed:?}");
+    }
+    let link = xattr::list(mount.at("link")).unwrap();
+    assert_eq!(link.count(), 0, "nobody may read those of a symlink");
+    let get = |key: &str, room: &mut [u8]| rustix::fs::getxattr(mount.at("tiny"), key, room);
+    let ask = |key: &str| rustix::fs::getxattr_query(mount.at("tiny"), key);
+    assert_eq!(ask("user.walgit.tier"), Ok(6));
+    assert_eq!(get("user.walgit.tier", &mut [0; 3]), Err(Errno::RANGE));
+    let mut room = [0; 64];
+    assert_eq!(get("user.walgit.tier", &mut room[..6]), Ok(6));
+    assert_eq!(&room[..6], b"inline");
+    assert_eq!(get("user.walgit.hash", &mut room), Ok(64));
+    assert_eq!(room, blake3::hash(b"tiny").to_hex().as_bytes());
+    assert_eq!(ask("user.walgit.other"), Err(Errno::NODATA));
+}
+
+#[test]
+fn a_changed_status_is_read_whole_each_time() {
+    /// Says more each time.
+    #[derive(Default)]
+    struct Growing(AtomicU64);
+    impl StatusSource for Growing {
+        fn status(&self) -> Vec<u8> {
+            let times = self.0.fetch_add(1, Ordering::Relaxed);
+            format!("<{times}{}>", "x".repeat(3000 * times as usize)).into_bytes()
+        }
+    }
+    let house = House::new().file("a", "a");
+    let published = house.publish();
+    let mount = house.mount_with(&published, house.local(), Arc::new(Growing::default()));
+    let mut last = 0;
+    while last < 20_000 {
+        let text = fs::read_to_string(mount.at(".walgit/status")).unwrap();
+        assert!(
+            text.starts_with('<') && text.ends_with('>'),
+            "{} bytes",
+            text.len()
+        );
+        assert!(text.len() >= last);
+        last = text.len();
+    }
+}
+
+#[test]
+fn a_panic_is_an_error_of_one_operation_and_not_the_end_of_the_mount() {
+    struct Faulty;
+    impl StatusSource for Faulty {
+        fn status(&self) -> Vec<u8> {
+            panic!("on purpose")
+        }
+    }
+    let house = House::new().file("a", "a");
+    let published = house.publish();
+    let mount = house.mount_with(&published, house.local(), Arc::new(Faulty));
+    for _ in 0..10 {
+        assert_errno(fs::metadata(mount.at(".walgit/status")), &[Errno::IO]);
+    }
+    assert_eq!(fs::read(mount.at("a")).unwrap(), b"a");
+    assert!(mount.counters.stats().failed >= 10);
+}
+
+#[test]
+fn a_spoiled_chunk_is_an_error_of_its_file_alone() {
+    let spoiled = noise(300_000, 1);
+    let house = House::new()
+        .file("a/spoiled", &spoiled)
+        .file("b/whole", noise(300_000, 2));
+    let published = house.publish();
+    for blob in fs::read_dir(house.blobs()).unwrap() {
+        let path = blob.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(32).position(|w| w == &spoiled[..32]) {
+            bytes[at + 1000] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    let mount = house.mount(&published);
+    assert_errno(fs::read(mount.at("a/spoiled")), &[Errno::IO]);
+    assert_eq!(fs::metadata(mount.at("a/spoiled")).unwrap().len(), 300_000);
+    assert_eq!(fs::read(mount.at("b/whole")).unwrap(), noise(300_000, 2));
+    assert_ne!(mount.counters.stats().integrity, 0);
+}
+
+#[test]
+fn a_gateway_that_never_answers_is_an_error_within_the_deadline() {
+    let house = House::new()
+        .file("a", noise(300_000, 1))
+        .file("b", "inline");
+    let published = house.publish();
+    // Opened once, so that the head is known; the content is not.
+    drop(house.mount(&published));
+    // It takes connections and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = store(NetworkPlace::Http {
+        aggregators: vec![format!("http://{}", listener.local_addr().unwrap())],
+        publishers: Vec::new(),
+    });
+    let mount = house.mount_with(&published, silent, Arc::new(Silent));
+    assert_errno(fs::read(mount.at("a")), &[Errno::IO, Errno::TIMEDOUT]);
+    assert_eq!(fs::read(mount.at("b")).unwrap(), b"inline");
+    let stats = mount.counters.stats();
+    assert_ne!(stats.failed + stats.timed_out, 0);
+}
+
+#[test]
+fn a_mount_whose_server_died_is_known_for_one_though_the_kernel_answers_for_it() {
+    let house = House::new().file("a", "a");
+    let dir = tempfile::tempdir_in(house.dir.path()).unwrap();
+    assert_eq!(fuse::mount_state(dir.path()), MountState::Other);
+    let mount = house.mount(&house.publish());
+    fs::read_dir(mount.dir.path()).unwrap().count();
+    assert_eq!(fuse::mount_state(mount.dir.path()), MountState::Ours);
+    // Nobody ever serves this one: as after a crash, its device is closed.
+    drop(fuse::mount(dir.path(), &options()).unwrap());
+    assert_eq!(fuse::mount_state(dir.path()), MountState::Stale);
+    fuse::unmount(dir.path(), true).unwrap();
+    assert_eq!(fuse::mount_state(dir.path()), MountState::Other);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
