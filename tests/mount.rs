@@ -281,6 +281,33 @@ fn extended_attributes_that_are_listed_can_be_read_and_sizes_are_asked_first() {
 }
 
 #[test]
+fn changes_are_refused_even_where_root_made_the_mount_writable() {
+    let house = House::new().file("file", "content").file("folder/x", "x");
+    let mount = house.mount(&house.publish());
+    let refused = || {
+        let (file, new) = (mount.at("file"), mount.at("new"));
+        let rofs = &[Errno::ROFS];
+        assert_errno(fs::write(&file, "other"), rofs);
+        assert_errno(fs::write(&new, "new"), rofs);
+        assert_errno(fs::create_dir(&new), rofs);
+        assert_errno(fs::remove_file(&file), rofs);
+        assert_errno(fs::remove_dir(mount.at("folder")), rofs);
+        assert_errno(fs::rename(&file, &new), rofs);
+        assert_errno(fs::hard_link(&file, &new), rofs);
+        assert_errno(std::os::unix::fs::symlink("file", &new), rofs);
+        assert_errno(xattr::set(&file, "user.x", b"y"), rofs);
+        assert_eq!(fs::read(&file).unwrap(), b"content");
+    };
+    refused();
+    if rustix::process::geteuid().is_root() {
+        // Only root can try.
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount_remount(mount.dir.path(), flags, "").unwrap();
+        refused();
+    }
+}
+
+#[test]
 fn a_changed_status_is_read_whole_each_time() {
     /// Says more each time.
     #[derive(Default)]

@@ -21,6 +21,7 @@ use super::attributes::Owner;
 use super::control::StatusSource;
 use super::errno::Failure;
 use super::inode::Inode;
+use super::refuse::refuse_changes;
 use super::view::{FOREVER, Listing, View};
 use crate::chunk::ByteRange;
 use crate::repo::Snapshot;
@@ -125,6 +126,8 @@ impl Driver {
 }
 
 impl Filesystem for Driver {
+    refuse_changes!();
+
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Plain READDIRPLUS, never AUTO: that falls back to READDIR, and then
         // each `stat` is a message. What a kernel lacks it does without.

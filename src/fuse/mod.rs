@@ -3,6 +3,7 @@
 //! The driver translates and decides nothing: an inode number becomes a node
 //! of a [`crate::repo::Snapshot`], what the snapshot says becomes a reply.
 //! - [`driver`]: one function an operation;
+//! - [`refuse`]: those that would change something;
 //! - [`view`]: what a mount shows, without a word of the kernel's protocol;
 //! - [`answer`]: an operation is polled once on the kernel's thread; what is in
 //!   memory or on disk is answered right there, the rest moves into a task and
@@ -32,6 +33,7 @@ mod extended;
 mod handover;
 mod inode;
 mod mount;
+mod refuse;
 mod view;
 
 pub use control::StatusSource;
