@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::PublishError;
-use super::git::join;
+use super::git::{check_entries, join};
 use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
@@ -119,6 +119,7 @@ fn directory(plan: &mut Plan, path: &Path, at: Vec<u8>) -> Result<DirectoryNumbe
             content,
         });
     }
+    check_entries(&at, entries.len())?;
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     for (entry, planned) in entries.iter().enumerate() {
         if let Kind::File { .. } = planned.kind {

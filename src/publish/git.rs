@@ -13,7 +13,7 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
-use crate::repo::directory::{MAX_TARGET, check_name};
+use crate::repo::directory::{MAX_TARGET, check_count, check_name};
 use crate::repo::head::{GitId, Ref, RefKind, Signature};
 use crate::repo::{Kind, MalformedNode};
 
@@ -255,6 +255,7 @@ impl Reader {
             canonical &= entry.mode.value() == gix::objs::tree::EntryMode::from(kind).value();
             entries.push(self.entry(known, &at, kind, entry.filename, entry.oid.to_owned())?);
         }
+        check_entries(&path, entries.len())?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         if let Some(twice) = entries.windows(2).find(|w| w[0].name == w[1].name) {
             let at = join(&path, &twice[0].name);
@@ -344,4 +345,12 @@ pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
         true => name.to_vec(),
         false => [path, b"/", name].concat(),
     }
+}
+
+/// Refuses a directory that no reader would accept.
+pub(super) fn check_entries(path: &[u8], count: usize) -> Result<(), PublishError> {
+    check_count(count).map_err(|why| PublishError::Name {
+        path: format!("./{}", String::from_utf8_lossy(path)),
+        why,
+    })
 }

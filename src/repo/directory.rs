@@ -20,6 +20,11 @@ pub const MAX_TARGET: usize = 4095;
 ///
 /// A parse bound. What a publisher puts there is its own choice, well below.
 pub const MAX_INLINE: usize = 4096;
+/// Most entries of one directory.
+///
+/// A parse bound: an entry of four bytes becomes a hundred in memory, so this,
+/// not the size of the node, is what a hostile directory can cost (100 MB).
+pub const MAX_ENTRIES: usize = 1 << 20;
 /// Most nodes a snapshot holds. Keeps sums of hostile counts far from
 /// overflow, and leaves 24 bits of an inode number for other uses.
 pub const MAX_NODES: u64 = 1 << 40;
@@ -170,6 +175,7 @@ impl Directory {
         kind_and_version(&mut reader, MAGIC, VERSION, "directory")?;
         let chunks = table::read(&mut reader, Origin::of(reference))?;
         let count = reader.count(LEAST_ENTRY)?;
+        check_count(count)?;
         let mut entries: Vec<Entry> = Vec::with_capacity(count);
         let mut nodes = 1u64;
         for _ in 0..count {
@@ -304,6 +310,17 @@ fn known_index(index: u64, chunks: &[ChunkRef]) -> Result<u32, MalformedNode> {
     match u32::try_from(index) {
         Ok(known) if (known as usize) < chunks.len() => Ok(known),
         _ => Err(MalformedNode::Index(index)),
+    }
+}
+
+/// Refuses more entries than a directory may have.
+pub fn check_count(count: usize) -> Result<(), MalformedNode> {
+    match count <= MAX_ENTRIES {
+        true => Ok(()),
+        false => Err(MalformedNode::TooMany {
+            count,
+            most: MAX_ENTRIES,
+        }),
     }
 }
 

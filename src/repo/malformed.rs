@@ -22,6 +22,14 @@ pub enum MalformedNode {
         /// The bound.
         most: usize,
     },
+    /// More entries than a directory may have.
+    #[error("it has {count} entries, more than the {most} a directory may have")]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// The bound.
+        most: usize,
+    },
     /// Another kind of node, or none.
     #[error("it is not a {expected} (first byte {found:#04x})")]
     Kind {

@@ -187,6 +187,15 @@ fn a_newer_version_is_refused_and_says_to_update() {
     );
 }
 
+#[test]
+fn a_directory_of_too_many_tiny_entries_is_refused_before_it_takes_memory() {
+    // No blobs, no chunks, 2^20 + 1 entries of four bytes.
+    let mut raw = vec![b'D', 1, 0, 0, 0x81, 0x80, 0x40];
+    raw.resize(raw.len() + 4 * ((1 << 20) + 1), 0);
+    let error = Directory::decode(&Bytes::from(raw.clone()), &reference(&raw)).unwrap_err();
+    assert!(error.to_string().contains("1048577 entries"), "{error}");
+}
+
 fn reference(raw: &[u8]) -> ChunkRef {
     ChunkRef {
         hash: ChunkHash::of(raw),
