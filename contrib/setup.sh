@@ -12,7 +12,12 @@ need c++ g++
 need git git
 need fusermount3 fuse3
 # bindgen reads RocksDB's header through libclang.
-ls /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1 || missing="$missing libclang-dev"
+# libclang-cpp, which other packages bring, is something else.
+libclang=""
+for lib in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so*; do
+    [ -e "$lib" ] && libclang=$lib
+done
+[ -n "$libclang" ] || missing="$missing libclang-dev"
 
 if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: Rust is not installed; see https://rustup.rs" >&2
