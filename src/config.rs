@@ -15,6 +15,7 @@
 //! publishers = ["https://publisher.example"]
 //! max_body = 10_485_760
 //! epochs = 5
+//! sui = "https://graphql.example/graphql"   # for sui:// addresses
 //! ```
 //!
 //! All state lives under the XDG directories, so two users, or two tests with
@@ -121,6 +122,8 @@ pub struct Network {
     pub max_body: u64,
     /// Epochs a new blob is stored for.
     pub epochs: u32,
+    /// URL of a Sui full node's GraphQL, for `sui://` addresses.
+    pub sui: Option<String>,
 }
 
 /// Who keeps the blobs of a [`Network`].
@@ -150,6 +153,8 @@ pub struct Overrides {
     pub aggregators: Option<Sourced<Vec<String>>>,
     /// Publishers instead of the profile's.
     pub publishers: Option<Sourced<Vec<String>>>,
+    /// Sui node instead of the profile's.
+    pub sui: Option<Sourced<String>>,
     /// Another config file.
     pub file: Option<PathBuf>,
     /// Disk budget of the cache.
@@ -275,6 +280,7 @@ struct NetworkSection {
     publishers: Vec<String>,
     max_body: Option<u64>,
     epochs: Option<u32>,
+    sui: Option<String>,
 }
 
 impl NetworkSection {
@@ -283,6 +289,13 @@ impl NetworkSection {
             aggregators: vec![aggregator.into()],
             publishers: publisher.map(Into::into).into_iter().collect(),
             ..Self::default()
+        }
+    }
+
+    fn on_chain(self, url: &str) -> Self {
+        NetworkSection {
+            sui: Some(url.into()),
+            ..self
         }
     }
 }
@@ -299,12 +312,14 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
             NetworkSection::http(
                 "https://aggregator.walrus-testnet.walrus.space",
                 Some("https://publisher.walrus-testnet.walrus.space"),
-            ),
+            )
+            .on_chain("https://graphql.testnet.sui.io/graphql"),
         ),
         // No publisher on mainnet is open to everybody.
         (
             "mainnet".into(),
-            NetworkSection::http("https://aggregator.walrus-mainnet.walrus.space", None),
+            NetworkSection::http("https://aggregator.walrus-mainnet.walrus.space", None)
+                .on_chain("https://graphql.mainnet.sui.io/graphql"),
         ),
     ])
 }
@@ -408,6 +423,9 @@ fn network(
     if let Some(publishers) = &overrides.publishers {
         section.publishers = publishers.value.clone();
     }
+    if let Some(sui) = &overrides.sui {
+        section.sui = Some(sui.value.clone());
+    }
     let http = !section.aggregators.is_empty() || !section.publishers.is_empty();
     let place = match http {
         true => NetworkPlace::Http {
@@ -424,6 +442,7 @@ fn network(
             place,
             max_body: section.max_body.unwrap_or(DEFAULT_MAX_BODY),
             epochs: section.epochs.unwrap_or(DEFAULT_EPOCHS),
+            sui: section.sui,
         },
         origin,
     })

@@ -11,8 +11,9 @@
 //! | [`publish`] | git repository or folder → plan → packs → upload | `repo`, `walrus` |
 //! | [`lifecycle`] | what was published; later: retention, renewal, collection | `repo`, `cache`, `walrus` |
 //! | [`prefetch`] | what is fetched before it is asked for | `repo`, `cache` |
-//! | [`repo`] | a repository as data: the format's encoder and decoder; `Snapshot` | `cache`, `walrus` |
+//! | [`repo`] | a repository as data: our format, WalGit's manifests; `Snapshot` | `cache`, `walrus`, `chain` |
 //! | [`cache`] | memory → RocksDB → fetch | `walrus` |
+//! | [`chain`] | the Sui chain: which commit a repository object is at | `net` |
 //! | [`walrus`] | stores of blobs; blob IDs; cost; the embedded network | `net`, `auth` |
 //! | [`net`] | retry, failures | – |
 //! | [`auth`] | who we are to a publisher | – |
@@ -34,6 +35,7 @@
 
 pub mod auth;
 pub mod cache;
+pub mod chain;
 pub mod chunk;
 pub mod cli;
 pub mod config;

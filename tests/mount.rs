@@ -90,12 +90,13 @@ impl House {
         let opened = self
             .loader
             .open(store, published.blob, Some(published.root));
-        let snapshot = self.runtime.block_on(opened).unwrap();
-        let snapshot = snapshot.snapshot_of(None).unwrap();
+        let repository = self.runtime.block_on(opened).unwrap();
+        let snapshot = repository.snapshot(0).unwrap();
         let config = DriverConfig {
             deadline: Duration::from_secs(2),
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+            may_move: false,
         };
         let driver = Driver::new(snapshot, &config, self.runtime.handle().clone(), status);
         let counters = driver.counters();
@@ -126,6 +127,7 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
         place,
         max_body: 10 << 20,
         epochs: 1,
+        sui: None,
     };
     walrus::open(&network, Duration::from_secs(2)).unwrap()
 }

@@ -6,7 +6,14 @@
 //! each. Whatever the kind, a secret is sent to publishers only, and never in
 //! the clear beyond this machine.
 //!
-//! Touches nothing.
+//! Keys of encrypted repositories are kept here too ([`KeyChest`]): they say
+//! what we may read rather than who we are, and are kept just as carefully.
+//!
+//! May touch: the keys in `chunk`.
+
+mod chest;
+
+pub use chest::{ChestError, Kept, KeyChest};
 
 use std::fmt;
 

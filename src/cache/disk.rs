@@ -20,8 +20,9 @@ use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
 use super::database::{self, MARKS, PAGES, RECORDS};
 use super::policy::Policy;
 use super::stats::Counters;
+use super::vault;
 use super::{CacheError, VerifyReport};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location, SecretKey};
 
 /// Eviction stops at this part of the budget, so that it works in batches.
 const EVICT_TO_PERCENT: u64 = 95;
@@ -37,12 +38,18 @@ const VALUE_HEADER: usize = 5;
 pub enum Space {
     /// Where the heads of blobs are: see `repo::Loader`.
     Heads,
+    /// Where manifests are: see `repo::Loader`.
+    Manifests,
+    /// Which chunks a blob that is a file consists of: see `whole`.
+    Wholes,
 }
 
 impl Space {
     fn prefix(self) -> u8 {
         match self {
             Space::Heads => b'h',
+            Space::Manifests => b'm',
+            Space::Wholes => b'w',
         }
     }
 }
@@ -104,6 +111,11 @@ impl Disk {
         Ok(())
     }
 
+    /// Where it lies; for temporary files that belong on the same disk.
+    pub(super) fn dir(&self) -> &Path {
+        self.db.path()
+    }
+
     fn policy(&self) -> MutexGuard<'_, Policy> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,27 +126,28 @@ impl Disk {
             .ok_or_else(|| CacheError::Database(format!("it has no column family `{name}`")))
     }
 
-    pub(super) fn holds(&self, hash: &ChunkHash) -> bool {
-        self.policy().holds(hash)
+    pub(super) fn holds(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
+        self.policy().holds(&vault::page_name(hash, at_rest))
     }
 
     /// The plain bytes of a chunk, verified.
-    pub(super) fn get(&self, hash: &ChunkHash) -> Option<Bytes> {
-        if !self.holds(hash) {
+    pub(super) fn get(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> Option<Bytes> {
+        let name = &vault::page_name(hash, at_rest);
+        if !self.policy().holds(name) {
             return None;
         }
         let value = match self
             .family(PAGES)
-            .map(|f| self.db.get_cf(f, hash.as_bytes()))
+            .map(|f| self.db.get_cf(f, name.as_bytes()))
         {
             Ok(Ok(Some(value))) => value,
             Ok(Ok(None)) => {
-                self.drop_entries(&[*hash]);
+                self.drop_entries(&[*name]);
                 return None;
             }
             Ok(Err(error)) => {
                 self.failed(&error.into());
-                self.drop_entries(&[*hash]);
+                self.drop_entries(&[*name]);
                 return None;
             }
             Err(error) => {
@@ -142,59 +155,65 @@ impl Disk {
                 return None;
             }
         };
-        match open_value(hash, value) {
+        match vault::unseal(name, value, at_rest).and_then(|value| open_value(hash, value)) {
             Some(raw) => {
-                self.policy().used(hash);
+                self.policy().used(name);
                 Some(raw)
             }
             None => {
-                tracing::warn!("dropped a damaged cache entry, chunk {hash}");
+                tracing::warn!("dropped a damaged cache entry, page {name}");
                 Counters::add(&self.counters.corrupt_dropped, 1);
-                self.drop_entries(&[*hash]);
+                self.drop_entries(&[*name]);
                 None
             }
         }
     }
 
-    /// Keeps chunks as they are stored.
-    pub(super) fn put(&self, chunks: &[(ChunkRef, Bytes)]) {
+    /// Keeps chunks as they are stored, sealed under `at_rest` if there is one.
+    pub(super) fn put(&self, chunks: &[(ChunkRef, Bytes)], at_rest: Option<&SecretKey>) {
         let budget = self.policy().budget();
-        let fresh: Vec<&(ChunkRef, Bytes)> = chunks
+        let fresh: Vec<(ChunkHash, &ChunkRef, &Bytes)> = chunks
             .iter()
-            .filter(|(chunk, stored)| {
+            .map(|(chunk, stored)| (vault::page_name(&chunk.hash, at_rest), chunk, stored))
+            .filter(|(name, _, stored)| {
                 // What would fill most of the budget by itself is not kept.
-                stored.len() as u64 <= budget / 4 && !self.holds(&chunk.hash)
+                stored.len() as u64 <= budget / 4 && !self.policy().holds(name)
             })
             .collect();
         if fresh.is_empty() {
             return;
         }
-        if let Err(error) = self.write(&fresh) {
+        if let Err(error) = self.write(&fresh, at_rest) {
             self.failed(&error);
             return;
         }
         {
             let mut policy = self.policy();
-            for (chunk, stored) in fresh {
-                policy.insert(chunk.hash, stored.len() as u32, false);
+            for (name, _, stored) in fresh {
+                policy.insert(name, stored.len() as u32, false);
             }
         }
         self.evict();
     }
 
-    fn write(&self, chunks: &[&(ChunkRef, Bytes)]) -> Result<(), CacheError> {
+    fn write(
+        &self,
+        chunks: &[(ChunkHash, &ChunkRef, &Bytes)],
+        at_rest: Option<&SecretKey>,
+    ) -> Result<(), CacheError> {
         let (pages, marks) = (self.family(PAGES)?, self.family(MARKS)?);
         let mut batch = WriteBatch::default();
-        for (chunk, stored) in chunks {
+        for (name, chunk, stored) in chunks {
             let mut value = Vec::with_capacity(VALUE_HEADER + stored.len());
             value.push(chunk.at.codec as u8);
             value.extend_from_slice(&chunk.raw_len.to_le_bytes());
             value.extend_from_slice(stored);
+            let value = vault::seal(name, value, at_rest)?;
             let age = self.next.fetch_add(1, Ordering::Relaxed);
-            batch.put_cf(pages, chunk.hash.as_bytes(), value);
+            batch.put_cf(pages, name.as_bytes(), value);
             batch.put_cf(
                 marks,
-                chunk.hash.as_bytes(),
+                name.as_bytes(),
                 encode_mark(age, stored.len() as u32, false),
             );
         }
@@ -214,17 +233,22 @@ impl Disk {
             }
         };
         Counters::add(&self.counters.evictions, evicted.len() as u64);
-        self.drop_entries(&evicted);
+        self.delete(&evicted);
         if self.real_bytes() > self.real_limit() {
             self.collect_in_background();
         }
     }
 
+    /// Forgets entries, in the policy and on disk.
     fn drop_entries(&self, hashes: &[ChunkHash]) {
         {
             let mut policy = self.policy();
             hashes.iter().for_each(|hash| policy.remove(hash));
         }
+        self.delete(hashes);
+    }
+
+    fn delete(&self, hashes: &[ChunkHash]) {
         let delete = || -> Result<(), CacheError> {
             let (pages, marks) = (self.family(PAGES)?, self.family(MARKS)?);
             let mut batch = WriteBatch::default();
@@ -317,18 +341,31 @@ impl Disk {
         self.budget() / 100 * REAL_SIZE_PERCENT
     }
 
-    pub(super) fn record(&self, space: Space, key: &[u8]) -> Option<Vec<u8>> {
-        let found =
-            (self.family(RECORDS)).and_then(|f| Ok(self.db.get_cf(f, record_key(space, key))?));
-        found.unwrap_or_else(|error| {
+    pub(super) fn record(
+        &self,
+        space: Space,
+        key: &[u8],
+        at_rest: Option<&SecretKey>,
+    ) -> Option<Vec<u8>> {
+        let key = record_key(space, key, at_rest);
+        let found = (self.family(RECORDS)).and_then(|f| Ok(self.db.get_cf(f, &key)?));
+        let value = found.unwrap_or_else(|error| {
             self.failed(&error);
             None
-        })
+        })?;
+        vault::unseal(&ChunkHash::of(&key), value, at_rest)
     }
 
-    pub(super) fn set_record(&self, space: Space, key: &[u8], value: &[u8]) {
-        let set = (self.family(RECORDS))
-            .and_then(|f| Ok(self.db.put_cf(f, record_key(space, key), value)?));
+    pub(super) fn set_record(
+        &self,
+        space: Space,
+        key: &[u8],
+        value: &[u8],
+        at_rest: Option<&SecretKey>,
+    ) {
+        let key = record_key(space, key, at_rest);
+        let set = vault::seal(&ChunkHash::of(&key), value.to_vec(), at_rest)
+            .and_then(|value| Ok(self.db.put_cf(self.family(RECORDS)?, &key, value)?));
         if let Err(error) = set {
             self.failed(&error);
         }
@@ -360,9 +397,13 @@ impl Disk {
         let mut report = VerifyReport::default();
         for (done, hash) in hashes.into_iter().enumerate() {
             let value = self.db.get_cf(pages, hash.as_bytes()).ok().flatten();
-            match value.and_then(|value| open_value(&hash, value)) {
-                Some(_) => report.good += 1,
-                None => {
+            let good = value.is_some_and(|value| match vault::is_sealed(&value) {
+                true => vault::is_undamaged(&value),
+                false => open_value(&hash, value).is_some(),
+            });
+            match good {
+                true => report.good += 1,
+                false => {
                     report.dropped += 1;
                     self.drop_entries(&[hash]);
                 }
@@ -389,9 +430,13 @@ impl Drop for Disk {
     }
 }
 
-fn record_key(space: Space, key: &[u8]) -> Vec<u8> {
+fn record_key(space: Space, key: &[u8], at_rest: Option<&SecretKey>) -> Vec<u8> {
     let mut whole = vec![space.prefix()];
-    whole.extend_from_slice(key);
+    match at_rest {
+        None => whole.extend_from_slice(key),
+        // Which blobs somebody reads is their business too.
+        Some(secret) => whole.extend_from_slice(&secret.name(ChunkHash::of(key).as_bytes())),
+    }
     whole
 }
 

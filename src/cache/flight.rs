@@ -10,29 +10,29 @@ use super::span::Span;
 use super::stats::Counters;
 use super::{Cache, CacheError};
 use crate::chunk::{ChunkHash, ChunkRef, Codec};
-use crate::walrus::{BlobStore, Rejected};
+use crate::walrus::{BlobStore, Extent, Rejected};
 
-type Landed = Result<Bytes, CacheError>;
+type Landed<T> = Result<T, CacheError>;
 
 /// Most stored bytes that are being fetched or wait to be written.
 pub(super) const IN_FLIGHT: u64 = 32 << 20;
 
-/// A fetch under way: of one demanded chunk, and neighbours.
+/// A fetch under way: of one demanded thing, and its neighbours.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct Flight<T> {
     demanded: ChunkHash,
     carried: Vec<ChunkHash>,
-    landed: watch::Sender<Option<Landed>>,
+    landed: watch::Sender<Option<Landed<T>>>,
 }
 
-impl Flight {
+impl<T: Clone> Flight<T> {
     /// The chunk whose bytes it ends with.
     pub(super) fn demanded(&self) -> ChunkHash {
         self.demanded
     }
 
     /// Waits for its end.
-    pub(super) async fn landed(&self) -> Landed {
+    pub(super) async fn landed(&self) -> Landed<T> {
         let mut landed = self.landed.subscribe();
         // The sender lives in `self`, so waiting cannot fail; if it did, the
         // fetch is as good as interrupted.
@@ -44,39 +44,66 @@ impl Flight {
 }
 
 /// What to do about a missing chunk.
-pub(super) enum Role {
+pub(super) enum Role<T, Plan> {
     /// Somebody fetches it already.
-    Wait(Arc<Flight>),
+    Wait(Arc<Flight<T>>),
     /// Fetch this.
-    Lead(Arc<Flight>, Span),
+    Lead(Arc<Flight<T>>, Plan),
+}
+
+/// What a flight is going to fetch.
+pub(super) trait Carry {
+    /// Leaves out what others fetch already.
+    fn leave_out(&mut self, fetched: &dyn Fn(&ChunkHash) -> bool);
+    /// What it brings.
+    fn carries(&self) -> Vec<ChunkHash>;
+}
+
+impl Carry for Span {
+    fn leave_out(&mut self, fetched: &dyn Fn(&ChunkHash) -> bool) {
+        self.chunks.retain(|chunk| !fetched(&chunk.hash));
+    }
+
+    fn carries(&self) -> Vec<ChunkHash> {
+        self.chunks.iter().map(|chunk| chunk.hash).collect()
+    }
 }
 
 /// Fetches under way, by every chunk they carry.
-#[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<HashMap<ChunkHash, Arc<Flight>>>);
+#[derive(Debug)]
+pub(super) struct Flights<T>(Mutex<HashMap<ChunkHash, Arc<Flight<T>>>>);
 
-impl Flights {
+impl<T> Default for Flights<T> {
+    fn default() -> Self {
+        Flights(Mutex::default())
+    }
+}
+
+impl<T> Flights<T> {
     /// Joins the flight that carries `hash`, or registers a new one.
-    pub(super) fn join_or_lead(&self, hash: &ChunkHash, span: impl FnOnce() -> Span) -> Role {
+    pub(super) fn join_or_lead<Plan: Carry>(
+        &self,
+        hash: &ChunkHash,
+        plan: impl FnOnce() -> Plan,
+    ) -> Role<T, Plan> {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get(hash) {
             return Role::Wait(flight.clone());
         }
-        let mut span = span();
-        span.chunks
-            .retain(|chunk| chunk.hash == *hash || !flights.contains_key(&chunk.hash));
+        let mut plan = plan();
+        plan.leave_out(&|other| other != hash && flights.contains_key(other));
         let flight = Arc::new(Flight {
             demanded: *hash,
-            carried: span.chunks.iter().map(|chunk| chunk.hash).collect(),
+            carried: plan.carries(),
             landed: watch::Sender::new(None),
         });
         for carried in &flight.carried {
             flights.insert(*carried, flight.clone());
         }
-        Role::Lead(flight, span)
+        Role::Lead(flight, plan)
     }
 
-    fn land(&self, flight: &Flight, landed: Landed) {
+    fn land(&self, flight: &Flight<T>, landed: Landed<T>) {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for carried in &flight.carried {
             flights.remove(carried);
@@ -87,9 +114,13 @@ impl Flights {
 }
 
 /// Lands a flight whose task ends early, so that nobody waits for ever.
-struct LandOnDrop<'a>(&'a Flights, &'a Flight, Option<Landed>);
+pub(super) struct LandOnDrop<'a, T>(
+    pub(super) &'a Flights<T>,
+    pub(super) &'a Flight<T>,
+    pub(super) Option<Landed<T>>,
+);
 
-impl Drop for LandOnDrop<'_> {
+impl<T> Drop for LandOnDrop<'_, T> {
     fn drop(&mut self) {
         let landed = self.2.take().unwrap_or(Err(CacheError::Interrupted));
         self.0.land(self.1, landed);
@@ -102,7 +133,7 @@ impl Cache {
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
         span: Span,
-        flight: &Flight,
+        flight: &Flight<Bytes>,
     ) {
         let mut guard = LandOnDrop(&self.flights, flight, None);
         // Held until the disk has it, so that a fast network cannot pile up
@@ -115,7 +146,7 @@ impl Cache {
         let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(span.chunks.len());
         let blob = span.chunks[0].at.blob;
         let read = store
-            .read(blob, Some(span.range), &mut |bytes: Bytes| {
+            .read(blob, Extent::Part(span.range), &mut |bytes: Bytes| {
                 arrived.clear();
                 for (i, chunk) in span.chunks.iter().enumerate() {
                     let stored = part(&bytes, &span, chunk);
@@ -154,7 +185,8 @@ impl Cache {
             .collect();
         let cache = self.clone();
         // Only a runtime that shuts down loses this, and then only speed.
-        let _ = tokio::task::spawn_blocking(move || cache.disk.put(&kept)).await;
+        let shelf = store.at_rest().cloned();
+        let _ = tokio::task::spawn_blocking(move || cache.disk.put(&kept, shelf.as_ref())).await;
     }
 }
 

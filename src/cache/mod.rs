@@ -12,6 +12,11 @@
 //!    bringing neighbours that lie next to it in the same blob, each verified
 //!    by its own hash.
 //!
+//! Content that is a blob of its own, known by somebody else's hash, is fetched
+//! and proven whole once (`whole`), and is chunks like any other from then on.
+//! What must not lie on a disk in the clear ([`BlobStore::at_rest`]) is sealed
+//! there (`vault`), names and all.
+//!
 //! What is in memory or on disk is answered without ever yielding: the driver
 //! polls once on the kernel's thread and replies there. A failing disk costs
 //! speed, never a read. RocksDB has one owner at a time: the user's daemon, or
@@ -27,6 +32,8 @@ mod memory;
 mod policy;
 mod span;
 mod stats;
+mod vault;
+mod whole;
 
 pub use disk::Space;
 pub use error::CacheError;
@@ -38,7 +45,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::chunk::{ChunkError, ChunkHash, ChunkRef};
+use crate::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
+use crate::config::Settings;
 use crate::walrus::BlobStore;
 use disk::Disk;
 use flight::{Flights, IN_FLIGHT, Role};
@@ -56,12 +64,24 @@ pub struct CacheConfig {
     pub memory_bytes: u64,
 }
 
+impl CacheConfig {
+    /// The cache that settings mean.
+    pub fn of(settings: &Settings) -> Self {
+        CacheConfig {
+            dir: settings.dirs.cache.join("pages"),
+            disk_bytes: settings.cache_disk.value,
+            memory_bytes: settings.cache_memory.value,
+        }
+    }
+}
+
 /// The cache of one user.
 #[derive(Debug)]
 pub struct Cache {
     memory: Memory,
     disk: Disk,
-    flights: Flights,
+    flights: Flights<Bytes>,
+    wholes: Flights<Arc<[ChunkRef]>>,
     counters: Arc<Counters>,
     /// A permit for each byte that may be on its way.
     in_flight: Semaphore,
@@ -80,19 +100,20 @@ impl Cache {
             memory: Memory::new(config.memory_bytes),
             disk: Disk::open(&config.dir, config.disk_bytes, counters.clone())?,
             flights: Flights::default(),
+            wholes: Flights::default(),
             counters,
             in_flight: Semaphore::new(IN_FLIGHT as usize),
         }))
     }
 
-    /// The plain bytes of a chunk if they are in memory or on disk. Never asks
-    /// the network.
-    pub fn local(&self, chunk: &ChunkRef) -> Option<Bytes> {
+    /// The plain bytes of a chunk if they are in memory or on disk, there under
+    /// the key `at_rest` of its store. Never asks the network.
+    pub fn local(&self, chunk: &ChunkRef, at_rest: Option<&SecretKey>) -> Option<Bytes> {
         if let Some(raw) = self.memory.get(&chunk.hash) {
             Counters::add(&self.counters.memory_hits, 1);
             return Some(raw);
         }
-        let raw = self.disk.get(&chunk.hash)?;
+        let raw = self.disk.get(&chunk.hash, at_rest)?;
         Counters::add(&self.counters.disk_hits, 1);
         self.memory.insert(chunk.hash, raw.clone());
         Some(raw)
@@ -100,8 +121,8 @@ impl Cache {
 
     /// Whether [`Cache::local`] would most likely find the chunk; does not
     /// touch the disk or count as a use.
-    pub fn holds(&self, hash: &ChunkHash) -> bool {
-        self.memory.holds(hash) || self.disk.holds(hash)
+    pub fn holds(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
+        self.memory.holds(hash) || self.disk.holds(hash, at_rest)
     }
 
     /// The plain bytes of chunk `table[index]`, from wherever they are.
@@ -123,14 +144,15 @@ impl Cache {
         let chunk = &table[index];
         let mut missed = false;
         loop {
-            if let Some(raw) = self.local(chunk) {
+            if let Some(raw) = self.local(chunk, store.at_rest()) {
                 return Ok(raw);
             }
             if !missed {
                 missed = true;
                 Counters::add(&self.counters.misses, 1);
             }
-            let span = || span::choose(table, index, window, |hash| self.holds(hash));
+            let held = |hash: &ChunkHash| self.holds(hash, store.at_rest());
+            let span = || span::choose(table, index, window, held);
             let flight = match self.flights.join_or_lead(&chunk.hash, span) {
                 Role::Wait(flight) => flight,
                 Role::Lead(flight, span) => {
@@ -154,21 +176,26 @@ impl Cache {
     ///
     /// # Errors
     /// When they are not that chunk.
-    pub fn insert(&self, chunk: &ChunkRef, stored: Bytes) -> Result<Bytes, ChunkError> {
+    pub fn insert(
+        &self,
+        chunk: &ChunkRef,
+        stored: Bytes,
+        at_rest: Option<&SecretKey>,
+    ) -> Result<Bytes, ChunkError> {
         let raw = flight::detached(chunk, chunk.open(stored.clone())?);
         self.memory.insert(chunk.hash, raw.clone());
-        self.disk.put(&[(*chunk, stored)]);
+        self.disk.put(&[(*chunk, stored)], at_rest);
         Ok(raw)
     }
 
     /// A small durable record, as it was set last.
-    pub fn record(&self, space: Space, key: &[u8]) -> Option<Vec<u8>> {
-        self.disk.record(space, key)
+    pub fn record(&self, space: Space, key: &[u8], at_rest: Option<&SecretKey>) -> Option<Vec<u8>> {
+        self.disk.record(space, key, at_rest)
     }
 
     /// Sets a small durable record.
-    pub fn set_record(&self, space: Space, key: &[u8], value: &[u8]) {
-        self.disk.set_record(space, key, value);
+    pub fn set_record(&self, space: Space, key: &[u8], value: &[u8], at_rest: Option<&SecretKey>) {
+        self.disk.set_record(space, key, value, at_rest);
     }
 
     /// Figures since the cache was opened, and its present size.

@@ -15,11 +15,19 @@
 
 mod codec;
 mod id;
+mod payload;
 mod range;
+mod secret;
+mod whole;
 
 pub use codec::{Codec, MAX_WINDOW_LOG, Sealed, seal};
 pub use id::{BlobId, ChunkHash, ParseIdError};
+pub use payload::{
+    PAYLOAD_MAGIC, PAYLOAD_OVERHEAD, PayloadError, is_payload, open_payload, seal_payload,
+};
 pub use range::ByteRange;
+pub use secret::{IV_LEN, NotAKey, SecretKey, TAG_LEN};
+pub use whole::{NotProven, Proof, WholeBlob, check_git};
 
 use bytes::Bytes;
 

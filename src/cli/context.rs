@@ -4,11 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::Failure;
+use super::keys::Keys;
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::chunk::{BlobId, ChunkHash};
 use crate::config::{Overrides, Settings};
 use crate::repo::refs::{RefName, RefStore};
-use crate::repo::{Address, Loader, LoaderConfig, Repository};
+use crate::repo::{Access, Address, Loader, LoaderConfig, Repository, Source};
 use crate::walrus::BlobStore;
 
 /// What the names of private caches begin with.
@@ -60,36 +60,27 @@ pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> 
     Ok(crate::walrus::open(&settings.network.value, deadline)?)
 }
 
-/// The blob and root that an address stands for.
-pub(super) fn locate(
-    settings: &Settings,
-    address: &Address,
-) -> Result<(BlobId, Option<ChunkHash>), Failure> {
-    match address {
-        Address::Walrus { blob, root } => Ok((*blob, *root)),
-        Address::Name(name) => {
-            let unknown = |e| format!("{e} (network {})", settings.network.value.name);
-            match refs(settings).resolve(name).map_err(unknown)? {
-                Address::Walrus { blob, root } => Ok((blob, root)),
-                other => Err(format!("{name} stands for {other}, which is no snapshot").into()),
-            }
-        }
-        Address::Sui { .. } => Err(format!(
-            "{address}: repositories on the Sui chain cannot be read yet; \
-             use the walrus:// address that publish printed"
-        )
-        .into()),
-    }
+/// Where the repository at an address is.
+pub(super) fn source(settings: &Settings, address: &Address) -> Source {
+    Source::of(address, &settings.refs_dir())
+}
+
+/// What is needed to open a repository of the network in force, with the
+/// user's keys and those given.
+pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure> {
+    let deadline = std::time::Duration::from_secs(settings.deadline_s.value);
+    Ok(Access {
+        store: store(settings)?,
+        keys: keys.load(settings)?,
+        chain: crate::chain::open(&settings.network.value, deadline),
+        scripts: false,
+    })
 }
 
 /// The user's cache; a private one for the length of the command when the
 /// user's daemon holds it.
 pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
-    let mut config = CacheConfig {
-        dir: settings.dirs.cache.join("pages"),
-        disk_bytes: settings.cache_disk.value,
-        memory_bytes: settings.cache_memory.value,
-    };
+    let mut config = CacheConfig::of(settings);
     match Cache::open(&config) {
         Ok(cache) => Ok(OpenCache {
             cache,
@@ -120,9 +111,11 @@ pub(super) async fn open(
     settings: &Settings,
     loader: &Arc<Loader>,
     address: &Address,
+    keys: &Keys,
 ) -> Result<Repository, Failure> {
-    let (blob, root) = locate(settings, address)?;
-    Ok(loader.open(store(settings)?, blob, root).await?)
+    let access = access(settings, keys)?;
+    let located = source(settings, address).locate(&access).await?;
+    Ok(loader.open_located(&access, &located).await?)
 }
 
 /// A name for what lies at a path: its last component, made fit.

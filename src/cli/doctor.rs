@@ -82,6 +82,12 @@ fn show(settings: &Settings) -> Vec<Setting> {
             rows.push(row("publishers", publishers.join(" "), &network.origin));
         }
     }
+    let sui = network.value.sui.clone();
+    rows.push(row(
+        "Sui node",
+        sui.unwrap_or("none".into()),
+        &network.origin,
+    ));
     let max_body = output::bytes(network.value.max_body);
     rows.push(row("largest blob", max_body, &network.origin));
     rows.push(row("cache", path(&settings.dirs.cache), &Origin::Default));
@@ -125,6 +131,9 @@ async fn check(settings: &Settings) -> Vec<Check> {
                 checks.push(endpoint(url).await);
             }
         }
+    }
+    if let Some(url) = &settings.network.value.sui {
+        checks.push(endpoint(url).await);
     }
     checks
 }
@@ -185,12 +194,7 @@ fn runtime(settings: &Settings) -> Check {
 }
 
 fn cache(settings: &Settings) -> Check {
-    let config = CacheConfig {
-        dir: settings.dirs.cache.join("pages"),
-        disk_bytes: settings.cache_disk.value,
-        memory_bytes: settings.cache_memory.value,
-    };
-    match Cache::open(&config) {
+    match Cache::open(&CacheConfig::of(settings)) {
         Ok(cache) => {
             let stats = cache.stats();
             let held = format!(

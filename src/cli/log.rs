@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::{self, Context};
+use super::keys::Keys;
 use super::{Failure, output};
 use crate::repo::git::RawCommit;
 use crate::repo::head::Signature;
-use crate::repo::{Address, Commit, Repository};
+use crate::repo::{Address, Commit, CommitId, Snapshot};
 
 /// Show the commits of a repository, newest first
 ///
@@ -17,7 +18,7 @@ use crate::repo::{Address, Commit, Repository};
 /// folder there is one, made when it was published.
 #[derive(Debug, Args)]
 pub(super) struct Log {
-    /// NAME or walrus://BLOB_ID[?root=HASH]
+    /// NAME, walrus://BLOB_ID or sui://OBJECT_ID[/BRANCH]
     address: Address,
     /// Start at this branch, tag or commit [default: the default branch]
     #[arg(long = "ref", value_name = "REF")]
@@ -25,6 +26,8 @@ pub(super) struct Log {
     /// Show at most this many
     #[arg(short = 'n', long, default_value_t = 50)]
     count: usize,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 /// One line of history.
@@ -41,9 +44,9 @@ impl Log {
         let cache = context::cache(&settings)?;
         let loader = context::loader(&cache);
         let lines = context.run(async {
-            let repository = context::open(&settings, &loader, &self.address).await?;
-            let snapshot = repository.snapshot_of(self.reference.as_deref())?;
-            history(&repository, snapshot.commit(), self.count).await
+            let repository = context::open(&settings, &loader, &self.address, &self.keys).await?;
+            let snapshot = repository.snapshot_of(self.reference.as_deref()).await?;
+            history(snapshot, self.count).await
         })?;
         if context.json {
             let rows: Vec<_> = (lines.iter())
@@ -63,21 +66,23 @@ impl Log {
     }
 }
 
-async fn history(
-    repository: &Repository,
-    from: &Commit,
-    count: usize,
-) -> Result<Vec<Line>, Failure> {
-    if from.id.0.is_empty() {
-        return Ok(vec![Line {
-            id: String::new(),
-            date: day(&from.committer),
-            author: String::from_utf8_lossy(&from.author.person).into_owned(),
-            subject: subject(&from.message),
-        }]);
+impl Line {
+    fn of(commit: &Commit) -> Self {
+        Line {
+            id: commit.id.to_string(),
+            date: day(&commit.committer),
+            author: String::from_utf8_lossy(&commit.author.person).into_owned(),
+            subject: subject(&commit.message),
+        }
     }
-    let commits = repository.git_commits().await?;
-    let ancestry = RawCommit::ancestry(&commits, &from.id);
+}
+
+async fn history(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> {
+    let CommitId::Git(id) = &from.commit().id else {
+        return one_by_one(from, count).await;
+    };
+    let commits = from.repository().git_commits().await?;
+    let ancestry = RawCommit::ancestry(&commits, id);
     Ok(ancestry
         .take(count)
         .map(|commit| Line {
@@ -87,6 +92,30 @@ async fn history(
             subject: subject(commit.message()),
         })
         .collect())
+}
+
+/// History where each commit leads to the one before, in the same head or not.
+async fn one_by_one(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> {
+    let mut lines = Vec::new();
+    let mut at = from;
+    while lines.len() < count {
+        lines.push(Line::of(at.commit()));
+        let Some(parent) = at.commit().parents.first() else {
+            break;
+        };
+        let repository = at.repository();
+        let inside = repository
+            .head()
+            .commits
+            .iter()
+            .position(|c| c.id == *parent);
+        at = match (inside, repository.parents().first()) {
+            (Some(inside), _) => repository.snapshot(inside)?,
+            (None, Some(parent)) => repository.open_relative(parent).await?.snapshot(0)?,
+            (None, None) => break,
+        };
+    }
+    Ok(lines)
 }
 
 fn subject(message: &[u8]) -> String {

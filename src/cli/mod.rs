@@ -14,6 +14,7 @@ mod context;
 mod daemon;
 mod devnet;
 mod doctor;
+mod keys;
 mod log;
 mod mount;
 mod output;
@@ -53,7 +54,9 @@ Examples:
   walgit-fs unmount ~/mnt/ripgrep                   done
 
 An ADDRESS is NAME (a name given at publish), walrus://BLOB_ID[?root=HASH]
-(what publish prints: one immutable snapshot, verified as it is read).";
+(what publish prints: one immutable snapshot, verified as it is read),
+walrus://MANIFEST_ID (a commit of WalGit's own tools) or sui://OBJECT_ID[/BRANCH]
+(a WalGit repository on the Sui chain).";
 
 #[derive(Debug, Args)]
 struct Global {
@@ -81,6 +84,15 @@ struct Global {
         value_delimiter = ','
     )]
     publisher: Option<Vec<String>>,
+    /// Ask this Sui node (GraphQL) instead of the profile's about sui:// addresses
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "WALGIT_FS_SUI_RPC",
+        hide_env_values = true
+    )]
+    sui_rpc: Option<String>,
     /// Disk budget of the cache in bytes
     #[arg(
         long,
@@ -116,6 +128,7 @@ enum Command {
     Log(log::Log),
     Status(status::Status),
     Cache(cache::Cache),
+    Key(keys::Key),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     BlobId(blob_id::BlobIdOf),
@@ -142,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Log(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
+        Command::Key(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),
@@ -192,6 +206,7 @@ fn overrides(global: &Global, matches: &ArgMatches) -> Overrides {
         network: with(&global.network, matches, "network"),
         aggregators: with(&global.aggregator, matches, "aggregator"),
         publishers: with(&global.publisher, matches, "publisher"),
+        sui: with(&global.sui_rpc, matches, "sui_rpc"),
         cache_disk: with(&global.cache_disk, matches, "cache_disk"),
         file: global.config.clone(),
     }

@@ -6,9 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::context::{self, Context};
+use super::keys::Keys;
 use super::{Failure, output};
 use crate::daemon::{self, MountRequest};
 use crate::repo::Address;
+
+/// Notices that are printed at once.
+const SHOWN_NOTICES: usize = 5;
 
 /// Mount a repository as a read-only folder; returns when the folder answers
 ///
@@ -17,13 +21,31 @@ use crate::repo::Address;
 /// hidden folder DIR/.walgit shows status, the commit, branches and tags.
 #[derive(Debug, Args)]
 pub(super) struct Mount {
-    /// NAME or walrus://BLOB_ID[?root=HASH]
+    /// NAME, walrus://BLOB_ID[?root=HASH], walrus://MANIFEST_ID or
+    /// sui://OBJECT_ID[/BRANCH]
     address: Address,
     /// An empty folder
     dir: PathBuf,
     /// Show this branch, tag or commit [default: the default branch]
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<String>,
+    #[command(flatten)]
+    keys: Keys,
+    /// Look for a new head every so many seconds (30 unless told), and show it
+    /// without a remount; for names and sui:// addresses
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "30",
+        value_parser = clap::value_parser!(u64).range(1..=86400)
+    )]
+    follow: Option<u64>,
+    /// Show files that start with `#!` as executable, where the repository
+    /// keeps no modes; reads the start of every file up to 1 MiB first
+    #[arg(long)]
+    scripts_executable: bool,
     /// Let other users of this machine see the folder too
     #[arg(long)]
     allow_other: bool,
@@ -35,12 +57,18 @@ pub(super) struct Mount {
 impl Mount {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
-        let (blob, root) = context::locate(&settings, &self.address)?;
+        let source = context::source(&settings, &self.address);
+        if self.follow.is_some() && !source.may_move() {
+            let why = "a walrus:// address never leads elsewhere; --follow is for names and sui://";
+            return Err(format!("{}: {why}", self.address).into());
+        }
         let request = MountRequest {
-            blob,
-            root,
+            source,
             reference: self.reference,
             network: settings.network.value.clone(),
+            keys: self.keys.load(&settings)?,
+            scripts: self.scripts_executable,
+            follow: self.follow,
             mountpoint: self.dir,
             allow_other: self.allow_other,
             label: self.address.to_string(),
@@ -57,6 +85,7 @@ impl Mount {
                 true => String::new(),
                 false => format!(" at {}", &mounted.commit[..mounted.commit.len().min(12)]),
             };
+            warn(&mounted.notices, &mounted.mountpoint);
             output::line(&format!(
                 "{}{commit} is mounted on {}",
                 self.address,
@@ -64,5 +93,17 @@ impl Mount {
             ))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Says what is not shown, or shown and worth a word.
+fn warn(notices: &[String], dir: &std::path::Path) {
+    for notice in notices.iter().take(SHOWN_NOTICES) {
+        eprintln!("warning: {notice}");
+    }
+    let more = notices.len().saturating_sub(SHOWN_NOTICES);
+    if more > 0 {
+        let all = dir.join(".walgit/notices");
+        eprintln!("warning: and {more} more; all are in {}", all.display());
     }
 }

@@ -6,9 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::{self, Context};
+use super::keys::Keys;
 use super::{Failure, output};
+use crate::config::Settings;
 use crate::repo::refs::RefName;
-use crate::repo::{Address, RefKind};
+use crate::repo::{Address, RefKind, Target};
 
 /// List published names, or the branches and tags of one repository
 #[derive(Debug, Args)]
@@ -26,6 +28,30 @@ pub(super) struct Refs {
     /// Forget this name; what it stood for stays stored
     #[arg(long, value_name = "NAME", conflicts_with = "address")]
     remove: Option<RefName>,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// The immutable address that a name is to stand for.
+fn stands_for(
+    context: &Context,
+    settings: &Settings,
+    address: &Address,
+) -> Result<Address, Failure> {
+    if let Address::Walrus { .. } = address {
+        return Ok(address.clone());
+    }
+    let source = context::source(settings, address);
+    let access = context::access(settings, &Keys::default())?;
+    match context
+        .run(async { Ok(source.locate(&access).await?) })?
+        .target
+    {
+        Target::Blob { blob, root } => Ok(Address::Walrus { blob, root }),
+        Target::Commit(_) => {
+            Err(format!("{address} is no blob on Walrus, which is what a name stands for").into())
+        }
+    }
 }
 
 impl Refs {
@@ -40,10 +66,9 @@ impl Refs {
         }
         match (self.address, self.set) {
             (Some(address), Some(name)) => {
-                let (blob, root) = context::locate(&settings, &address)?;
-                refs.set(&name, &Address::Walrus { blob, root })?;
+                refs.set(&name, &stands_for(context, &settings, &address)?)?;
             }
-            (Some(address), None) => list_inside(context, &address)?,
+            (Some(address), None) => list_inside(context, &address, &self.keys)?,
             (None, _) => {
                 let names = refs.list()?;
                 if context.json {
@@ -68,20 +93,21 @@ impl Refs {
     }
 }
 
-fn list_inside(context: &Context, address: &Address) -> Result<(), Failure> {
+fn list_inside(context: &Context, address: &Address, keys: &Keys) -> Result<(), Failure> {
     let settings = context.settings()?;
     let cache = context::cache(&settings)?;
-    let repository = context.run(context::open(&settings, &context::loader(&cache), address))?;
+    let loader = context::loader(&cache);
+    let repository = context.run(context::open(&settings, &loader, address, keys))?;
     let head = repository.head();
-    let rows: Vec<(&str, String, String, bool)> = (head.refs.iter())
-        .map(|r| {
-            let kind = match r.kind {
+    let rows: Vec<(&str, String, String, bool)> = (repository.refs().into_iter())
+        .map(|(kind, name, id)| {
+            let default = kind == RefKind::Branch && name == head.default_branch;
+            let kind = match kind {
                 RefKind::Branch => "branch",
                 RefKind::Tag => "tag",
             };
-            let name = String::from_utf8_lossy(&r.name).into_owned();
-            let default = r.kind == RefKind::Branch && r.name == head.default_branch;
-            (kind, name, head.commits[r.commit].id.to_string(), default)
+            let name = String::from_utf8_lossy(&name).into_owned();
+            (kind, name, id.to_string(), default)
         })
         .collect();
     if context.json {

@@ -56,7 +56,7 @@ impl Client {
         if !socket.exists() {
             return None;
         }
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::net::install_tls();
         let http = reqwest::Client::builder()
             .unix_socket(socket)
             .no_proxy()

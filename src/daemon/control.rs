@@ -24,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) nodes: u64,
     /// Bytes of content.
     pub(super) bytes: u64,
+    /// Lines about what is not shown, or shown and worth a word.
+    pub(super) notices: Vec<String>,
 }
 
 /// An error, as text.
@@ -105,6 +107,7 @@ async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>
                 commit: commit.id.to_string(),
                 nodes: commit.nodes,
                 bytes: commit.bytes,
+                notices: snapshot.repository().notices().to_vec(),
             })
             .into_response()
         }

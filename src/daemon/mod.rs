@@ -14,11 +14,15 @@
 //! works from inside a container too, and everything that can go wrong with
 //! the repository has been said before anything is mounted.
 //!
+//! A mount that follows its branch ([`follow`]) looks for a new head now and
+//! then, and shows it without a remount.
+//!
 //! May touch everything below it.
 
 mod attach;
 mod client;
 mod control;
+mod follow;
 mod mounting;
 mod mounts;
 mod server;
@@ -27,26 +31,32 @@ mod status;
 pub use client::{Client, ClientError};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};
-pub use status::{DaemonStatus, MountStatus, NetworkStatus};
+pub use status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::{BlobId, ChunkHash};
+use crate::chunk::SecretKey;
 use crate::config::Network;
+use crate::repo::Source;
 
 /// What to mount, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
-    /// The blob that starts with the head.
-    pub blob: BlobId,
-    /// The hash of the head, where the address has it.
-    pub root: Option<ChunkHash>,
+    /// Where the repository is.
+    pub source: Source,
     /// A branch, tag or commit; the default branch for none.
     pub reference: Option<String>,
     /// Where its blobs are.
     pub network: Network,
+    /// Keys of encrypted content.
+    pub keys: Vec<SecretKey>,
+    /// Whether files that start with `#!` are executable where the repository
+    /// keeps no modes.
+    pub scripts: bool,
+    /// Look for a new head every so many seconds, and show it; never for none.
+    pub follow: Option<u64>,
     /// The folder.
     pub mountpoint: PathBuf,
     /// Whether other users may enter.

@@ -25,6 +25,8 @@ pub struct MountInfo {
     pub nodes: u64,
     /// Bytes of content in it.
     pub bytes: u64,
+    /// Lines about what is not shown, or shown and worth a word.
+    pub notices: Vec<String>,
 }
 
 /// Why a folder could not be mounted or unmounted. Nothing is left mounted.
@@ -107,6 +109,7 @@ pub async fn mount(
                 commit: prepared.commit,
                 nodes: prepared.nodes,
                 bytes: prepared.bytes,
+                notices: prepared.notices,
             })
         }
         Err(source) => Err(MountFailure::Silent {

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fuser::{Session, SessionACL};
 use tokio::sync::Notify;
 
-use super::status::{DaemonStatus, MountStatus, NetworkStatus};
+use super::follow::Follower;
+use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
+use crate::chain;
 use crate::config::Network;
-use crate::fuse::{Driver, DriverConfig, DriverCounters, StatusSource};
-use crate::repo::{Address, Loader, Snapshot};
+use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
+use crate::repo::{Access, Loader, Located, Snapshot};
 use crate::walrus::{self, BlobStore};
 
 /// Threads that read the kernel's requests of one mount. Hits are answered on
@@ -58,9 +60,10 @@ impl Drop for Busy<'_> {
 
 struct Mounted {
     request: MountRequest,
-    snapshot: Snapshot,
+    mover: Mover,
     since: u64,
     counters: DriverCounters,
+    followed: Option<FollowStatus>,
 }
 
 impl Mounts {
@@ -120,14 +123,51 @@ impl Mounts {
         Ok(kept.clone())
     }
 
+    fn access(&self, request: &MountRequest) -> Result<Access, DaemonError> {
+        Ok(Access {
+            store: self.store(&request.network)?,
+            keys: request.keys.clone(),
+            chain: chain::open(&request.network, self.deadline),
+            scripts: request.scripts,
+        })
+    }
+
     /// Opens what is to be mounted, and reads its root directory.
     pub(super) async fn prepare(&self, request: &MountRequest) -> Result<Snapshot, DaemonError> {
         let _busy = self.busy();
-        let store = self.store(&request.network)?;
-        let repository = self.loader.open(store, request.blob, request.root).await?;
-        let snapshot = repository.snapshot_of(request.reference.as_deref())?;
+        let access = self.access(request)?;
+        let located = request.source.locate(&access).await?;
+        self.open(&access, &located, request).await
+    }
+
+    async fn open(
+        &self,
+        access: &Access,
+        located: &Located,
+        request: &MountRequest,
+    ) -> Result<Snapshot, DaemonError> {
+        let repository = self.loader.open_located(access, located).await?;
+        let snapshot = (repository.snapshot_of(request.reference.as_deref())).await?;
         snapshot.directory(&snapshot.root()).await?;
         Ok(snapshot)
+    }
+
+    /// Looks where the mount's repository is now; the tree to show instead of
+    /// `shown`, if it is another.
+    pub(super) async fn look(
+        &self,
+        request: &MountRequest,
+        shown: &Snapshot,
+    ) -> Result<Option<Snapshot>, DaemonError> {
+        let access = self.access(request)?;
+        let located = request.source.locate(&access).await?;
+        let repository = shown.repository();
+        let same_relatives = *located.relatives == *repository.relatives();
+        if located.target == *repository.target() && same_relatives {
+            return Ok(None);
+        }
+        let snapshot = self.open(&access, &located, request).await?;
+        Ok(Some(snapshot))
     }
 
     /// Serves a mount that was made. Returns once the kernel has its first
@@ -142,6 +182,7 @@ impl Mounts {
             deadline: self.deadline,
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+            may_move: request.follow.is_some(),
         };
         let number = {
             let mut state = self.state();
@@ -152,8 +193,8 @@ impl Mounts {
             mounts: Arc::downgrade(self),
             number,
         });
-        let driver = Driver::new(snapshot.clone(), &config, self.runtime.clone(), source);
-        let counters = driver.counters();
+        let driver = Driver::new(snapshot, &config, self.runtime.clone(), source);
+        let (counters, moves) = (driver.counters(), driver.moves());
         let mut session_config = fuser::Config::default();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         session_config.n_threads = Some(cores.clamp(2, MAX_THREADS));
@@ -168,14 +209,30 @@ impl Mounts {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let dir = request.mountpoint.clone();
+        let mover = moves.through(session.notifier());
+        let followed = request.follow.map(|every_s| FollowStatus {
+            every_s,
+            ..FollowStatus::default()
+        });
+        let follower = request.follow.map(|every_s| Follower {
+            mounts: Arc::downgrade(self),
+            number,
+            request: request.clone(),
+            mover: mover.clone(),
+            every: Duration::from_secs(every_s),
+        });
         let mounted = Mounted {
             request,
-            snapshot,
+            mover,
             since,
             counters,
+            followed,
         };
         self.state().mounts.insert(number, mounted);
         self.changed.notify_waiters();
+        if let Some(follower) = follower {
+            self.runtime.spawn(follower.run());
+        }
         tracing::info!("serving {}", dir.display());
         let this = self.clone();
         let served = std::thread::Builder::new()
@@ -195,6 +252,14 @@ impl Mounts {
                 Err(DaemonError::Session(error))
             }
         }
+    }
+
+    /// Whether a mount is still there; sets how it follows its branch.
+    pub(super) fn note_follow(&self, number: u64, note: impl FnOnce(&mut FollowStatus)) -> bool {
+        let mut state = self.state();
+        let mounted = state.mounts.get_mut(&number);
+        let followed = mounted.and_then(|mounted| mounted.followed.as_mut());
+        followed.map(note).is_some()
     }
 
     fn forget(&self, number: u64) {
@@ -228,21 +293,19 @@ fn networks(state: &State) -> Vec<NetworkStatus> {
 
 impl Mounted {
     fn status(&self) -> MountStatus {
-        let commit = self.snapshot.commit();
-        let address = Address::Walrus {
-            blob: self.request.blob,
-            root: Some(self.snapshot.repository().root()),
-        };
+        let snapshot = self.mover.snapshot();
+        let commit = snapshot.commit();
         MountStatus {
             mountpoint: self.request.mountpoint.display().to_string(),
             label: self.request.label.clone(),
-            address: address.to_string(),
+            address: snapshot.repository().address().to_string(),
             network: self.request.network.name.clone(),
             commit: commit.id.to_string(),
             since: self.since,
             nodes: commit.nodes,
             bytes: commit.bytes,
             stats: self.counters.stats(),
+            follow: self.followed.clone(),
         }
     }
 }

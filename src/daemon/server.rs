@@ -99,11 +99,7 @@ pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), D
 async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
     let dir = settings.dirs.private_runtime()?.to_owned();
     let _lock = lock(&dir.join("daemon.lock"), foreground.is_some()).await?;
-    let cache = Cache::open(&CacheConfig {
-        dir: settings.dirs.cache.join("pages"),
-        disk_bytes: settings.cache_disk.value,
-        memory_bytes: settings.cache_memory.value,
-    })?;
+    let cache = Cache::open(&CacheConfig::of(&settings))?;
     let loader = Loader::new(cache.clone(), LoaderConfig::default());
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let mounts = Mounts::new(loader, deadline);

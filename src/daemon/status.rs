@@ -44,6 +44,21 @@ pub struct MountStatus {
     pub bytes: u64,
     /// What its driver did.
     pub stats: DriverStats,
+    /// How it follows its branch; `None` where it does not.
+    pub follow: Option<FollowStatus>,
+}
+
+/// How a mount follows its branch.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FollowStatus {
+    /// Seconds between two looks, about.
+    pub every_s: u64,
+    /// When the branch was last seen, in seconds since 1970; 0 for never.
+    pub seen: u64,
+    /// How often the mount moved to a new head.
+    pub moves: u64,
+    /// Why the last look failed; `None` where it did not.
+    pub error: Option<String>,
 }
 
 /// One network.

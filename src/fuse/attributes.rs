@@ -38,23 +38,17 @@ pub(super) fn commit_time(commit: &Commit) -> SystemTime {
 }
 
 /// Attributes of a node of a tree.
-pub(super) fn of_node(inode: Inode, node: &Node, commit: &Commit, owner: Owner) -> FileAttr {
+pub(super) fn of_node(inode: Inode, node: &Node, time: SystemTime, owner: Owner) -> FileAttr {
     let (perm, size) = match node.kind {
-        Kind::File { executable: false } => (0o444, node.size),
-        Kind::File { executable: true } => (0o555, node.size),
+        // As a checkout has them: what forbids writing is the mount.
+        Kind::File { executable: false } => (0o644, node.size),
+        Kind::File { executable: true } => (0o755, node.size),
         Kind::Symlink => (0o777, node.size),
         // What a directory "weighs" differs between file systems; that of its
         // content would make `du` count everything once a level.
-        Kind::Directory | Kind::Submodule => (0o555, 0),
+        Kind::Directory | Kind::Submodule => (0o755, 0),
     };
-    of(
-        inode,
-        file_type(node.kind),
-        perm,
-        size,
-        commit_time(commit),
-        owner,
-    )
+    of(inode, file_type(node.kind), perm, size, time, owner)
 }
 
 /// Attributes of anything.

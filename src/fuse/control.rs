@@ -3,6 +3,7 @@
 //! ```text
 //! .walgit/status           JSON, anew at each look
 //! .walgit/commit           the mounted commit
+//! .walgit/notices          what is not shown and why; only where there is such
 //! .walgit/branches/NAME/   the tree of a branch; `a/b` is a folder in a folder
 //! .walgit/tags/NAME/       the tree of a tag
 //! .walgit/commits/ID/      the tree of a commit
@@ -11,18 +12,20 @@
 //! It is found by name but not listed in the root, so that tools which walk a
 //! tree see the tree alone. A file of that name in the tree comes first.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::history::History;
 use super::inode::Inode;
+use super::trees::Trees;
 use crate::repo::{Commit, NodeIndex, RefKind, Snapshot};
 
 /// Name of the folder.
 pub(super) const NAME: &[u8] = b".walgit";
-/// Number of the folder itself among its nodes.
+/// Number of the folder itself among its nodes, whatever is mounted.
 pub(super) const ROOT: usize = 1;
 /// A status younger than this is shown as it is, so that one reader sees one
 /// text.
@@ -35,10 +38,12 @@ pub trait StatusSource: Send + Sync {
 }
 
 /// A node of the folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum ControlNode {
     /// A folder: names, and what they lead to.
     Folder(BTreeMap<Vec<u8>, Inode>),
+    /// The folder of commits, which may still be growing.
+    Commits(BTreeMap<Vec<u8>, Inode>, Arc<History>),
     /// A text that stays.
     Text(Bytes),
     /// The status, which does not.
@@ -47,9 +52,20 @@ pub(super) enum ControlNode {
 
 /// The folder of one mount.
 pub(super) struct Control {
-    nodes: Vec<ControlNode>,
+    /// The nodes for what is mounted now. Those for what was mounted before are
+    /// gone: their numbers are never used again.
+    nodes: RwLock<Arc<Nodes>>,
     source: Arc<dyn StatusSource>,
     status: Mutex<(Option<Instant>, SystemTime, Bytes)>,
+}
+
+/// Nodes by number.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    nodes: HashMap<usize, ControlNode>,
+    next: usize,
+    /// When they were made.
+    pub(super) at: SystemTime,
 }
 
 impl std::fmt::Debug for Control {
@@ -59,80 +75,27 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    /// The folder for a mount of `snapshot`.
-    pub(super) fn new(snapshot: &Snapshot, source: Arc<dyn StatusSource>) -> Self {
-        let head = snapshot.repository().head();
-        let mut control = Control {
-            nodes: Vec::new(),
+    /// The folder for a mount of the first of `trees`.
+    pub(super) fn new(trees: &Arc<Trees>, source: Arc<dyn StatusSource>) -> Self {
+        let nodes = Nodes::of(&trees.shown().snapshot, trees, ROOT + 1);
+        Control {
+            nodes: RwLock::new(Arc::new(nodes)),
             source,
             status: Mutex::new((None, SystemTime::UNIX_EPOCH, Bytes::new())),
-        };
-        let folder = || ControlNode::Folder(BTreeMap::new());
-        // Node 0 is never shown, so that no inode number is 0.
-        control.nodes.push(folder());
-        let root = control.add(folder());
-        let text = ControlNode::Text(describe(snapshot.commit()).into());
-        control.enter(root, b"commit", text);
-        control.enter(root, b"status", ControlNode::Status);
-        let branches = control.enter(root, b"branches", folder());
-        let tags = control.enter(root, b"tags", folder());
-        let commits = control.enter(root, b"commits", folder());
-        for found in &head.refs {
-            let mut at = match found.kind {
-                RefKind::Branch => branches,
-                RefKind::Tag => tags,
-            };
-            let mut parts: Vec<&[u8]> = found.name.split(|&byte| byte == b'/').collect();
-            let last = parts.pop().unwrap_or_default();
-            for part in parts {
-                at = match control.find(at, part) {
-                    Some(Inode::Control(below)) => below,
-                    _ => control.enter(at, part, folder()),
-                };
-            }
-            control.lead(at, last, Inode::Commit(found.commit, NodeIndex::ROOT));
-        }
-        for (number, commit) in head.commits.iter().enumerate() {
-            let name = match commit.id.0.is_empty() {
-                true => "snapshot".into(),
-                false => commit.id.to_string(),
-            };
-            let tree = Inode::Commit(number, NodeIndex::ROOT);
-            control.lead(commits, name.as_bytes(), tree);
-        }
-        control
-    }
-
-    fn add(&mut self, node: ControlNode) -> usize {
-        self.nodes.push(node);
-        self.nodes.len() - 1
-    }
-
-    fn enter(&mut self, folder: usize, name: &[u8], node: ControlNode) -> usize {
-        let number = self.add(node);
-        self.lead(folder, name, Inode::Control(number));
-        number
-    }
-
-    fn lead(&mut self, folder: usize, name: &[u8], to: Inode) {
-        if let Some(ControlNode::Folder(entries)) = self.nodes.get_mut(folder) {
-            // git forbids a branch `a` beside `a/b`; of a hostile head the
-            // first one stays.
-            entries.entry(name.to_vec()).or_insert(to);
         }
     }
 
-    /// A node by its number.
-    pub(super) fn node(&self, number: usize) -> Option<&ControlNode> {
-        self.nodes.get(number).filter(|_| number >= ROOT)
+    /// Shows what is mounted now.
+    pub(super) fn renew(&self, trees: &Arc<Trees>) {
+        let next = self.nodes().next;
+        let fresh = Nodes::of(&trees.shown().snapshot, trees, next);
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
     }
 
-    /// What a name in a folder leads to.
-    pub(super) fn find(&self, folder: usize, name: &[u8]) -> Option<Inode> {
-        match self.node(folder)? {
-            ControlNode::Folder(entries) => entries.get(name).copied(),
-            ControlNode::Text(_) | ControlNode::Status => None,
-        }
+    /// The nodes for what is mounted.
+    pub(super) fn nodes(&self) -> Arc<Nodes> {
+        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+        nodes.clone()
     }
 
     /// The status as last looked at, and when that was; made anew by
@@ -156,10 +119,119 @@ impl Control {
     }
 }
 
+fn folder() -> ControlNode {
+    ControlNode::Folder(BTreeMap::new())
+}
+
+impl Nodes {
+    /// The nodes for a mount of `snapshot`; numbers from `next` on are free.
+    fn of(snapshot: &Snapshot, trees: &Arc<Trees>, next: usize) -> Self {
+        let mut nodes = Nodes {
+            nodes: HashMap::from([(ROOT, folder())]),
+            next,
+            at: SystemTime::now(),
+        };
+        let text = ControlNode::Text(describe(snapshot.commit()).into());
+        nodes.enter(ROOT, b"commit", text);
+        nodes.enter(ROOT, b"status", ControlNode::Status);
+        let repository = snapshot.repository();
+        if !repository.notices().is_empty() {
+            let text = repository.notices().join("\n") + "\n";
+            nodes.enter(ROOT, b"notices", ControlNode::Text(text.into()));
+        }
+        let commits = nodes.commits(snapshot, trees);
+        let branches = nodes.enter(ROOT, b"branches", folder());
+        let tags = nodes.enter(ROOT, b"tags", folder());
+        let head = repository.head();
+        let own = (head.refs.iter()).map(|r| (r.kind, &r.name, commits[r.commit]));
+        let mut refs: Vec<_> = own.collect();
+        for relative in repository.relatives() {
+            let slot = trees.add_later(repository, &relative.target);
+            let tree = Inode::Tree(slot, NodeIndex::ROOT);
+            refs.push((relative.kind, &relative.name, tree));
+        }
+        for (kind, name, tree) in refs {
+            let mut at = match kind {
+                RefKind::Branch => branches,
+                RefKind::Tag => tags,
+            };
+            let mut parts: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
+            // The chain checks no names.
+            if (parts.iter()).any(|part| crate::repo::directory::check_name(part).is_err()) {
+                continue;
+            }
+            let last = parts.pop().unwrap_or_default();
+            for part in parts {
+                at = match nodes.find(at, part) {
+                    Some(Inode::Control(below)) => below,
+                    _ => nodes.enter(at, part, folder()),
+                };
+            }
+            nodes.lead(at, last, tree);
+        }
+        nodes
+    }
+
+    /// Enters the folder of commits; the trees of those of the head.
+    fn commits(&mut self, snapshot: &Snapshot, trees: &Arc<Trees>) -> Vec<Inode> {
+        let repository = snapshot.repository();
+        let history = History::before(repository, trees);
+        let folder = ControlNode::Commits(BTreeMap::new(), history);
+        let commits = self.enter(ROOT, b"commits", folder);
+        let mut inodes = Vec::new();
+        for (number, commit) in repository.head().commits.iter().enumerate() {
+            let name = match commit.id.is_none() {
+                true => "snapshot".into(),
+                false => commit.id.to_string(),
+            };
+            let Ok(tree) = repository.snapshot(number) else {
+                break;
+            };
+            let inode = Inode::Tree(trees.add(&tree), NodeIndex::ROOT);
+            self.lead(commits, name.as_bytes(), inode);
+            inodes.push(inode);
+        }
+        inodes
+    }
+
+    fn enter(&mut self, folder: usize, name: &[u8], node: ControlNode) -> usize {
+        let number = self.next;
+        self.next += 1;
+        self.nodes.insert(number, node);
+        self.lead(folder, name, Inode::Control(number));
+        number
+    }
+
+    fn lead(&mut self, folder: usize, name: &[u8], to: Inode) {
+        if let Some(ControlNode::Folder(entries) | ControlNode::Commits(entries, _)) =
+            self.nodes.get_mut(&folder)
+        {
+            // git forbids a branch `a` beside `a/b`; of a hostile head the
+            // first one stays.
+            entries.entry(name.to_vec()).or_insert(to);
+        }
+    }
+
+    /// A node by its number.
+    pub(super) fn node(&self, number: usize) -> Option<&ControlNode> {
+        self.nodes.get(&number)
+    }
+
+    /// What a name in a folder leads to, as far as that is known by now.
+    pub(super) fn find(&self, folder: usize, name: &[u8]) -> Option<Inode> {
+        match self.node(folder)? {
+            ControlNode::Folder(entries) | ControlNode::Commits(entries, _) => {
+                entries.get(name).copied()
+            }
+            ControlNode::Text(_) | ControlNode::Status => None,
+        }
+    }
+}
+
 /// A commit as `git log -1` shows it.
 fn describe(commit: &Commit) -> Vec<u8> {
     let mut text = Vec::new();
-    if !commit.id.0.is_empty() {
+    if !commit.id.is_none() {
         text.extend_from_slice(format!("commit {}\n", commit.id).as_bytes());
     }
     text.extend_from_slice(b"Author: ");

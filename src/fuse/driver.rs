@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fuser::{
     Errno, FileAttr, FileHandle, Filesystem, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -20,11 +20,12 @@ use super::answer::{Answerer, Outcomes, Reply, Subject};
 use super::attributes::Owner;
 use super::control::StatusSource;
 use super::errno::Failure;
+use super::identity::Change;
 use super::inode::Inode;
 use super::refuse::refuse_changes;
 use super::view::{FOREVER, Listing, View};
 use crate::chunk::ByteRange;
-use crate::repo::Snapshot;
+use crate::repo::{RepoError, Snapshot};
 
 /// Largest read the kernel is asked for, in bytes.
 const MAX_READ: u32 = 1 << 20;
@@ -40,6 +41,8 @@ pub struct DriverConfig {
     pub uid: u32,
     /// Their group.
     pub gid: u32,
+    /// Whether another tree may be mounted later: see [`Mover`].
+    pub may_move: bool,
 }
 
 /// Figures of one mount since it was made.
@@ -100,8 +103,13 @@ impl Driver {
                 deadline: config.deadline,
                 outcomes: Arc::default(),
             },
-            view: Arc::new(View::new(snapshot, owner, status)),
+            view: Arc::new(View::new(snapshot, owner, config.may_move, status)),
         }
+    }
+
+    /// What a [`Mover`] is made of once there is a session.
+    pub fn moves(&self) -> Moves {
+        Moves(self.view.clone())
     }
 
     /// Answers one request of the kernel about `inode`.
@@ -122,6 +130,66 @@ impl Driver {
     /// Counts its operations, also while it serves.
     pub fn counters(&self) -> DriverCounters {
         DriverCounters(self.answerer.outcomes.clone())
+    }
+}
+
+/// A [`Mover`] that cannot tell the kernel yet.
+#[derive(Clone, Debug)]
+pub struct Moves(Arc<View>);
+
+impl Moves {
+    /// Tells the kernel through `notifier`.
+    pub fn through(self, notifier: Notifier) -> Mover {
+        Mover {
+            view: self.0,
+            notifier,
+        }
+    }
+}
+
+/// Shows another tree in a mount, without a remount.
+#[derive(Clone, Debug)]
+pub struct Mover {
+    view: Arc<View>,
+    notifier: Notifier,
+}
+
+impl Mover {
+    /// The tree that is mounted.
+    pub fn snapshot(&self) -> Snapshot {
+        self.view.snapshot()
+    }
+
+    /// Shows `snapshot` from now on. What did not change stays in the kernel's
+    /// cache; who has a file open keeps the version that was opened. How many
+    /// names changed.
+    ///
+    /// # Errors
+    /// What kept a changed directory from being read: then nothing moves.
+    pub async fn move_to(&self, snapshot: Snapshot) -> Result<u64, RepoError> {
+        let changes = self.view.move_to(snapshot).await?;
+        let notifier = self.notifier.clone();
+        let told = tokio::task::spawn_blocking(move || {
+            // The kernel waits for lookups under way in a directory, which
+            // others answer: never do this on a thread that serves.
+            let mut names = 0;
+            for change in &changes {
+                let told = match change {
+                    Change::Name { directory, name } => {
+                        names += 1;
+                        notifier.inval_entry(INodeNo(*directory), OsStr::from_bytes(name))
+                    }
+                    Change::Listing { directory } => {
+                        notifier.inval_inode(INodeNo(*directory), 0, 0)
+                    }
+                };
+                if let Err(error) = told {
+                    tracing::debug!("the kernel does not forget {change:?}: {error}");
+                }
+            }
+            names
+        });
+        Ok(told.await.unwrap_or(0))
     }
 }
 
@@ -206,7 +274,7 @@ impl Filesystem for Driver {
         reply: ReplyDirectoryPlus,
     ) {
         let (view, inode) = (self.view.clone(), Inode::decode(ino));
-        let work = async move { view.listing(inode).await };
+        let work = view.listing(inode);
         let send = move |mut reply: ReplyDirectoryPlus, listing: Listing| {
             listing.tell(offset, |name, next, attr, ttl| {
                 let name = OsStr::from_bytes(name);
@@ -226,7 +294,7 @@ impl Filesystem for Driver {
         reply: ReplyDirectory,
     ) {
         let (view, inode) = (self.view.clone(), Inode::decode(ino));
-        let work = async move { view.listing(inode).await };
+        let work = view.listing(inode);
         let send = move |mut reply: ReplyDirectory, listing: Listing| {
             listing.tell(offset, |name, next, attr, _| {
                 reply.add(attr.ino, next, attr.kind, OsStr::from_bytes(name))
@@ -237,7 +305,8 @@ impl Filesystem for Driver {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let commit = self.view.commit();
+        let snapshot = self.view.snapshot();
+        let commit = snapshot.commit();
         let blocks = commit.bytes.div_ceil(4096);
         reply.statfs(blocks, 0, 0, commit.nodes, 0, 4096, 255, 4096);
     }

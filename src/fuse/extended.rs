@@ -1,7 +1,7 @@
 //! What `getfattr` shows: where content comes from.
 
-use crate::chunk::{ByteRange, ChunkHash};
-use crate::repo::{Kind, Node, RepoError, Snapshot, Tier};
+use crate::chunk::{BlobId, ByteRange, ChunkHash};
+use crate::repo::{Held, Kind, Node, RepoError, Snapshot, Tier};
 
 /// An extended attribute of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,13 @@ impl Extended {
         match (self, node.kind) {
             // The kernel lets nobody read `user.*` of a symlink.
             (_, Kind::Symlink) => false,
-            (Extended::Commit, _) => !snapshot.commit().id.0.is_empty(),
+            (Extended::Commit, _) => !snapshot.commit().id.is_none(),
             (Extended::Hash, Kind::Submodule) => false,
+            // Others have hashed it, in another way.
+            (Extended::Hash, _) if snapshot.repository().is_implied() => false,
             (Extended::Hash, _) => snapshot.chunks_of(node).len() <= 1,
-            (Extended::Tier | Extended::Blob | Extended::Cached, _) => true,
+            (Extended::Blob, _) => blob(snapshot, node).is_some(),
+            (Extended::Tier | Extended::Cached, _) => true,
         }
     }
 
@@ -86,31 +89,25 @@ impl Extended {
                 Tier::Walrus => "walrus",
             }
             .into(),
-            Extended::Blob => match first {
-                Some(chunk) => chunk.at.blob.to_string(),
-                None => snapshot.repository().blob().to_string(),
+            Extended::Blob => match blob(snapshot, node) {
+                Some(blob) => blob.to_string(),
+                None => return Ok(None),
             },
-            Extended::Cached => cached(snapshot, node).await?.into(),
+            Extended::Cached => match snapshot.held(node).await? {
+                Held::All => "yes",
+                Held::Part => "partly",
+                Held::Nothing => "no",
+            }
+            .into(),
         }))
     }
 }
 
-async fn cached(snapshot: &Snapshot, node: &Node) -> Result<&'static str, RepoError> {
-    let cache = snapshot.repository().loader().cache();
-    let first = snapshot.chunks_of(node);
-    // A list that is not there need not be fetched to tell that what it leads
-    // to has not been read.
-    if !first.is_empty() && !first.iter().any(|chunk| cache.holds(&chunk.hash)) {
-        return Ok("no");
-    }
-    let chunks = match node.kind {
-        Kind::File { .. } => snapshot.file_chunks(node).await?,
-        _ => first.to_vec(),
-    };
-    let held = chunks.iter().filter(|c| cache.holds(&c.hash)).count();
-    Ok(match held {
-        held if held == chunks.len() => "yes",
-        0 => "no",
-        _ => "partly",
-    })
+/// The blob that a node's content starts in.
+fn blob(snapshot: &Snapshot, node: &Node) -> Option<BlobId> {
+    let repository = snapshot.repository();
+    let whole = snapshot.whole_of(node).map(|whole| whole.blob);
+    let first = snapshot.chunks_of(node).first().map(|chunk| chunk.at.blob);
+    let first = first.filter(|_| !repository.is_implied());
+    whole.or(first).or(repository.blob())
 }

@@ -8,44 +8,38 @@ use crate::repo::NodeIndex;
 const NODE_BITS: u32 = 40;
 
 /// A node of one of the trees that a mount shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Inode {
-    /// Of the commit that is mounted. Its root is number 1, as FUSE wants.
-    Mounted(NodeIndex),
+    /// Of the tree in this slot: see [`super::trees`]. Slot 0 holds the tree
+    /// that was mounted first.
+    Tree(usize, NodeIndex),
     /// Of the `.walgit` folder.
     Control(usize),
-    /// Of another commit of the head, shown under `.walgit`.
-    Commit(usize, NodeIndex),
 }
 
 impl Inode {
+    /// The root of the mount: number 1, as FUSE wants.
+    pub(super) const ROOT: Inode = Inode::Tree(0, NodeIndex::ROOT);
+
     /// From the kernel's number. Every number means something; whether there
     /// is such a node shows when it is looked for.
     pub(super) fn decode(number: INodeNo) -> Self {
         let node = number.0 & ((1 << NODE_BITS) - 1);
         match number.0 >> NODE_BITS {
-            0 => Inode::Mounted(NodeIndex(node)),
+            0 => Inode::Tree(0, NodeIndex(node)),
             1 => Inode::Control(node as usize),
-            slot => Inode::Commit(slot as usize - 2, NodeIndex(node)),
+            slot => Inode::Tree(slot as usize - 1, NodeIndex(node)),
         }
     }
 
     /// As the kernel's number.
     pub(super) fn encode(self) -> INodeNo {
         let (slot, node) = match self {
-            Inode::Mounted(node) => (0, node.0),
+            Inode::Tree(0, node) => (0, node.0),
             Inode::Control(number) => (1, number as u64),
-            Inode::Commit(commit, node) => (commit as u64 + 2, node.0),
+            Inode::Tree(slot, node) => (slot as u64 + 1, node.0),
         };
         INodeNo(slot << NODE_BITS | node)
-    }
-
-    /// The same tree, another node.
-    pub(super) fn sibling(self, node: NodeIndex) -> Self {
-        match self {
-            Inode::Commit(commit, _) => Inode::Commit(commit, node),
-            Inode::Mounted(_) | Inode::Control(_) => Inode::Mounted(node),
-        }
     }
 }
 
@@ -57,14 +51,14 @@ mod tests {
     fn numbers_survive_the_kernel() {
         let node = NodeIndex((1 << 40) - 1);
         for inode in [
-            Inode::Mounted(NodeIndex(1)),
-            Inode::Mounted(node),
+            Inode::Tree(0, NodeIndex(1)),
+            Inode::Tree(0, node),
             Inode::Control(7),
-            Inode::Commit(0, NodeIndex(1)),
-            Inode::Commit(9000, node),
+            Inode::Tree(1, NodeIndex(1)),
+            Inode::Tree(9000, node),
         ] {
             assert_eq!(Inode::decode(inode.encode()), inode);
         }
-        assert_eq!(Inode::Mounted(NodeIndex::ROOT).encode(), INodeNo::ROOT);
+        assert_eq!(Inode::ROOT.encode(), INodeNo::ROOT);
     }
 }

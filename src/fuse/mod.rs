@@ -11,11 +11,14 @@
 //! - [`attributes`], [`extended`]: what `stat` and `getfattr` show;
 //! - [`inode`]: numbers, computed rather than kept, so that nothing grows with
 //!   the files visited;
-//! - [`control`]: the `.walgit` folder;
+//! - [`trees`]: the trees that a mount shows, opened when they are looked at;
+//!   [`identity`]: what keeps its inode when the mount moves to another tree;
+//! - [`control`]: the `.walgit` folder, with the commits that [`history`] finds;
 //! - [`mount`], [`handover`]: making a mount in the caller's namespace, and
 //!   passing its `/dev/fuse` on to who serves it.
 //!
-//! A snapshot never changes, so the kernel may keep what it learns: long
+//! A snapshot never changes, and when a mount moves to another one the kernel
+//! is told what to forget. So it may keep what it learns: long
 //! lifetimes for names and attributes, and no messages for opening files
 //! (`ENOSYS` once, and the kernel stops asking), which is worth a factor of
 //! five on `tar`. Only the files under `.walgit` that change live without:
@@ -31,12 +34,15 @@ mod driver;
 mod errno;
 mod extended;
 mod handover;
+mod history;
+mod identity;
 mod inode;
 mod mount;
 mod refuse;
+mod trees;
 mod view;
 
 pub use control::StatusSource;
-pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats};
+pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats, Mover, Moves};
 pub use handover::{receive_descriptor, send_descriptor};
 pub use mount::{MountError, MountOptions, MountState, is_ours, mount, mount_state, unmount};

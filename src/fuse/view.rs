@@ -8,14 +8,16 @@ use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileType};
 use tokio::sync::Semaphore;
 
-use super::attributes::{self, Owner};
-use super::control::{self, Control, ControlNode, StatusSource};
+use super::attributes::{self, Owner, commit_time};
+use super::control::{self, Control, ControlNode, Nodes, StatusSource};
 use super::errno::Failure;
 use super::extended::Extended;
+use super::identity::Change;
 use super::inode::Inode;
-use crate::chunk::ByteRange;
-use crate::prefetch::Readahead;
-use crate::repo::{Commit, Directory, Kind, Node, NodeIndex, Snapshot};
+use super::trees::{InTree, Trees};
+use crate::chunk::{ByteRange, WholeBlob};
+use crate::prefetch::{Readahead, Sweeps};
+use crate::repo::{Directory, Kind, Node, NodeIndex, RepoError, Snapshot};
 
 /// How long the kernel may keep what never changes.
 pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);
@@ -31,22 +33,28 @@ const WATCHED_SIZE: u64 = 1 << 20;
 /// Read-aheads under way at once in one mount; with windows of at most 8 MiB
 /// this bounds their memory.
 const READAHEADS: usize = 4;
+/// Files that are fetched ahead at once in one mount, where each is a blob.
+const FILES_AHEAD: usize = 24;
+/// Longest file that is fetched ahead, in bytes.
+const SMALL_FILE: u64 = 4 << 20;
 
-/// What a mount shows: the tree of a commit, and the control folder.
+/// What a mount shows: a tree, the trees beside it, and the control folder.
 #[derive(Debug)]
 pub(super) struct View {
-    snapshot: Snapshot,
+    trees: Arc<Trees>,
     control: Control,
     owner: Owner,
-    mounted: SystemTime,
+    /// Whether another tree may be mounted later.
+    may_move: bool,
     watched: quick_cache::sync::Cache<u64, Arc<Mutex<Readahead>>>,
     readaheads: Arc<Semaphore>,
+    sweeps: Mutex<Sweeps>,
+    files_ahead: Arc<Semaphore>,
 }
 
 /// A node of some tree, with the tree.
 struct Found {
-    inode: Inode,
-    snapshot: Snapshot,
+    tree: InTree,
     node: Node,
 }
 
@@ -57,7 +65,7 @@ pub(super) struct Listing {
 }
 
 enum Entries {
-    Tree(Found, Arc<Directory>, Owner),
+    Tree(Arc<View>, Found, Arc<Directory>),
     Control(Vec<(Vec<u8>, FileAttr, Duration)>),
 }
 
@@ -84,12 +92,11 @@ impl Listing {
                     }
                 }
             }
-            Entries::Tree(found, directory, owner) => {
-                let commit = found.snapshot.commit();
+            Entries::Tree(view, found, directory) => {
                 for (at, entry) in directory.entries().iter().enumerate().skip(first) {
-                    let child = found.snapshot.entry(&found.node, directory, at);
-                    let inode = found.inode.sibling(child.index);
-                    let attr = attributes::of_node(inode, &child, commit, *owner);
+                    let child = found.tree.snapshot.entry(&found.node, directory, at);
+                    let inode = found.tree.inode(child.index);
+                    let attr = view.attr(inode, &found.tree, &child);
                     if add(&entry.name, at as u64 + 3, &attr, FOREVER) {
                         return;
                     }
@@ -100,58 +107,66 @@ impl Listing {
 }
 
 impl View {
-    pub(super) fn new(snapshot: Snapshot, owner: Owner, status: Arc<dyn StatusSource>) -> Self {
+    pub(super) fn new(
+        snapshot: Snapshot,
+        owner: Owner,
+        may_move: bool,
+        status: Arc<dyn StatusSource>,
+    ) -> Self {
+        let trees = Arc::new(Trees::new(snapshot));
         View {
-            control: Control::new(&snapshot, status),
-            snapshot,
+            control: Control::new(&trees, status),
+            trees,
             owner,
-            mounted: SystemTime::now(),
+            may_move,
             watched: quick_cache::sync::Cache::new(WATCHED_FILES),
             readaheads: Arc::new(Semaphore::new(READAHEADS)),
+            sweeps: Mutex::default(),
+            files_ahead: Arc::new(Semaphore::new(FILES_AHEAD)),
         }
     }
 
-    /// The commit that is mounted.
-    pub(super) fn commit(&self) -> &Commit {
-        self.snapshot.commit()
+    /// The tree that is mounted.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.trees.shown().snapshot.clone()
+    }
+
+    /// Shows another tree from now on; what the kernel must forget.
+    pub(super) async fn move_to(&self, snapshot: Snapshot) -> Result<Vec<Change>, RepoError> {
+        let changes = self.trees.move_to(snapshot).await?;
+        self.control.renew(&self.trees);
+        Ok(changes)
     }
 
     /// The tree that an inode belongs to, and its node there; `None` for the
     /// control folder.
     async fn find(&self, inode: Inode) -> Result<Option<Found>, Failure> {
-        let (snapshot, index) = match inode {
-            Inode::Mounted(index) => (self.snapshot.clone(), index),
-            Inode::Commit(commit, index) => (self.snapshot.repository().snapshot(commit)?, index),
-            Inode::Control(_) => return Ok(None),
+        let Inode::Tree(slot, index) = inode else {
+            return Ok(None);
         };
-        let node = snapshot.node(index).await?;
-        Ok(Some(Found {
-            inode,
-            snapshot,
-            node,
-        }))
+        let tree = self.trees.find(slot, index).await?;
+        let node = tree.snapshot.node(tree.index).await?;
+        Ok(Some(Found { tree, node }))
     }
 
     /// The path of a node below its mount, for a message.
     pub(super) async fn path(&self, inode: Inode) -> Option<String> {
-        let (snapshot, index, above) = match inode {
-            Inode::Mounted(index) => (self.snapshot.clone(), index, String::new()),
-            Inode::Commit(commit, index) => {
-                let snapshot = self.snapshot.repository().snapshot(commit).ok()?;
-                let above = format!(".walgit/commits/{}", snapshot.commit().id);
-                (snapshot, index, above)
-            }
-            Inode::Control(_) => return Some(".walgit".into()),
+        let Inode::Tree(slot, index) = inode else {
+            return Some(".walgit".into());
         };
-        let mut path = above;
-        let mut node = snapshot.root();
-        while node.index != index {
-            let directory = snapshot.directory(&node).await.ok()?;
-            let offset = index.0.checked_sub(node.index.0)?;
+        let tree = self.trees.find(slot, index).await.ok()?;
+        let mut path = match tree.inode(NodeIndex::ROOT) {
+            Inode::ROOT => String::new(),
+            _ => format!(".walgit/commits/{}", tree.snapshot.commit().id),
+        };
+        let mut node = tree.snapshot.root();
+        while node.index != tree.index {
+            let directory = tree.snapshot.directory(&node).await.ok()?;
+            let offset = tree.index.0.checked_sub(node.index.0)?;
             let at = directory.holding(offset)?;
             path.push('/');
             path.push_str(&String::from_utf8_lossy(&directory.entries()[at].name));
-            node = snapshot.entry(&node, &directory, at);
+            node = tree.snapshot.entry(&node, &directory, at);
         }
         Some(match path.is_empty() {
             true => "/".into(),
@@ -159,30 +174,53 @@ impl View {
         })
     }
 
-    fn control_node(&self, inode: Inode) -> Result<(usize, &ControlNode), Failure> {
-        let node = match inode {
-            Inode::Control(number) => self.control.node(number).map(|node| (number, node)),
-            Inode::Mounted(_) | Inode::Commit(..) => None,
+    /// Attributes of a node of a tree.
+    fn attr(&self, inode: Inode, tree: &InTree, node: &Node) -> FileAttr {
+        // A file is as old as the tree that it came with.
+        let own = match (inode, node.kind) {
+            (_, Kind::Directory) | (Inode::Control(_), _) => None,
+            (Inode::Tree(slot, _), _) => self.trees.time(slot),
         };
-        node.ok_or(Failure::Plain(Errno::ESTALE))
+        let time = own.unwrap_or_else(|| commit_time(tree.snapshot.commit()));
+        attributes::of_node(inode, node, time, self.owner)
     }
 
-    fn attr(&self, found: &Found) -> FileAttr {
-        let commit = found.snapshot.commit();
-        attributes::of_node(found.inode, &found.node, commit, self.owner)
+    /// A node of the control folder.
+    fn control_node(&self, inode: Inode) -> Result<(Arc<Nodes>, ControlNode), Failure> {
+        let gone = || Failure::Plain(Errno::ESTALE);
+        let Inode::Control(number) = inode else {
+            return Err(gone());
+        };
+        let nodes = self.control.nodes();
+        let node = nodes.node(number).cloned().ok_or_else(gone)?;
+        Ok((nodes, node))
+    }
+
+    /// How long what is in the control folder may be kept.
+    fn control_ttl(&self) -> Duration {
+        match self.may_move {
+            true => NEVER,
+            false => FOREVER,
+        }
     }
 
     /// Attributes of a control node, and how long they may be kept.
     fn control_attr(&self, inode: Inode) -> Result<(FileAttr, Duration), Failure> {
         let of = |kind, perm, size, time| attributes::of(inode, kind, perm, size, time, self.owner);
-        Ok(match self.control_node(inode)?.1 {
-            ControlNode::Folder(_) => (of(FileType::Directory, 0o555, 0, self.mounted), FOREVER),
+        let (nodes, node) = self.control_node(inode)?;
+        let ttl = self.control_ttl();
+        Ok(match node {
+            ControlNode::Folder(_) => (of(FileType::Directory, 0o555, 0, nodes.at), ttl),
+            ControlNode::Commits(_, history) => {
+                let ttl = match history.is_complete() {
+                    true => ttl,
+                    false => NEVER,
+                };
+                (of(FileType::Directory, 0o555, 0, history.at()), ttl)
+            }
             ControlNode::Text(text) => {
                 let size = text.len() as u64;
-                (
-                    of(FileType::RegularFile, 0o444, size, self.mounted),
-                    FOREVER,
-                )
+                (of(FileType::RegularFile, 0o444, size, nodes.at), ttl)
             }
             ControlNode::Status => {
                 let (time, text) = self.control.look();
@@ -194,9 +232,23 @@ impl View {
 
     pub(super) async fn attr_of(&self, inode: Inode) -> Result<(FileAttr, Duration), Failure> {
         match self.find(inode).await? {
-            Some(found) => Ok((self.attr(&found), FOREVER)),
+            Some(found) => Ok((self.attr(inode, &found.tree, &found.node), FOREVER)),
             None => self.control_attr(inode),
         }
+    }
+
+    /// Attributes of what an entry of the control folder leads to. Trees are
+    /// not opened for that: there may be many.
+    fn led_to(&self, inode: Inode) -> Result<(FileAttr, Duration), Failure> {
+        let Inode::Tree(slot, _) = inode else {
+            return self.control_attr(inode);
+        };
+        let time = self.trees.time(slot);
+        // The time of a tree that was never opened shows when it is.
+        let ttl = time.map_or(NEVER, |_| self.control_ttl());
+        let time = time.unwrap_or_else(|| self.control.nodes().at);
+        let attr = attributes::of(inode, FileType::Directory, 0o755, 0, time, self.owner);
+        Ok((attr, ttl))
     }
 
     pub(super) async fn lookup(
@@ -204,42 +256,52 @@ impl View {
         parent: Inode,
         name: &[u8],
     ) -> Result<(FileAttr, Duration), Failure> {
-        let missing = || {
+        let missing = |ttl| {
             // A number of 0 tells the kernel to remember that there is none.
-            let none = Inode::Mounted(NodeIndex(0));
-            let attr = attributes::of(none, FileType::RegularFile, 0, 0, self.mounted, self.owner);
-            (attr, FOREVER)
+            let none = Inode::Tree(0, NodeIndex(0));
+            let time = SystemTime::UNIX_EPOCH;
+            let attr = attributes::of(none, FileType::RegularFile, 0, 0, time, self.owner);
+            (attr, ttl)
         };
         let Some(found) = self.find(parent).await? else {
-            let (folder, _) = self.control_node(parent)?;
-            return match self.control.find(folder, name) {
-                Some(inode) => self.attr_of(inode).await,
-                None => Ok(missing()),
-            };
+            return self.control_lookup(parent, name, missing(NEVER)).await;
         };
         if found.node.kind == Kind::Submodule {
-            return Ok(missing());
+            return Ok(missing(FOREVER));
         }
-        match found.snapshot.lookup(&found.node, name).await? {
+        let tree = &found.tree;
+        match tree.snapshot.lookup(&found.node, name).await? {
             Some(node) => {
-                let inode = parent.sibling(node.index);
-                let child = Found {
-                    inode,
-                    node,
-                    ..found
-                };
-                Ok((self.attr(&child), FOREVER))
+                let inode = tree.inode(node.index);
+                Ok((self.attr(inode, tree, &node), FOREVER))
             }
-            None if parent == Inode::Mounted(NodeIndex::ROOT) && name == control::NAME => {
+            None if parent == Inode::ROOT && name == control::NAME => {
                 self.control_attr(Inode::Control(control::ROOT))
             }
-            None => Ok(missing()),
+            None => Ok(missing(FOREVER)),
         }
+    }
+
+    async fn control_lookup(
+        &self,
+        parent: Inode,
+        name: &[u8],
+        missing: (FileAttr, Duration),
+    ) -> Result<(FileAttr, Duration), Failure> {
+        let (nodes, folder) = self.control_node(parent)?;
+        let Inode::Control(number) = parent else {
+            return Ok(missing);
+        };
+        let found = match (nodes.find(number, name), folder) {
+            (None, ControlNode::Commits(_, history)) => history.find(name).await,
+            (found, _) => found,
+        };
+        found.map_or(Ok(missing), |inode| self.led_to(inode))
     }
 
     pub(super) async fn readlink(&self, inode: Inode) -> Result<Bytes, Failure> {
         match self.find(inode).await? {
-            Some(found) => Ok(found.snapshot.target(&found.node)?),
+            Some(found) => Ok(found.tree.snapshot.target(&found.node)?),
             None => Err(Failure::Plain(Errno::EINVAL)),
         }
     }
@@ -251,18 +313,25 @@ impl View {
     ) -> Result<Bytes, Failure> {
         let Some(found) = self.find(inode).await? else {
             let text = match self.control_node(inode)?.1 {
-                ControlNode::Text(text) => text.clone(),
+                ControlNode::Text(text) => text,
                 ControlNode::Status => self.control.status().1,
-                ControlNode::Folder(_) => return Err(Failure::Plain(Errno::EISDIR)),
+                ControlNode::Folder(_) | ControlNode::Commits(..) => {
+                    return Err(Failure::Plain(Errno::EISDIR));
+                }
             };
             let part = range.intersect(ByteRange::new(0, text.len() as u64));
             return Ok(text.slice(part.start() as usize..part.end() as usize));
         };
-        let Found { snapshot, node, .. } = found;
-        if node.size > WATCHED_SIZE {
-            self.read_ahead(inode, &snapshot, &node, range);
+        let Found { tree, node } = found;
+        match tree.snapshot.whole_of(&node) {
+            Some(whole) if range.start() == 0 => self.sweep(&tree, &node, whole),
+            Some(_) => {}
+            None if node.size > WATCHED_SIZE => {
+                self.read_ahead(inode, &tree.snapshot, &node, range);
+            }
+            None => {}
         }
-        Ok(snapshot.read(&node, range, NEIGHBOURS).await?)
+        Ok(tree.snapshot.read(&node, range, NEIGHBOURS).await?)
     }
 
     /// Fetches what a sequential reader will ask for next, beside its read.
@@ -291,31 +360,81 @@ impl View {
         });
     }
 
+    /// Fetches the files that somebody who walks the tree will ask for next,
+    /// beside the one that is asked for: each is a blob of its own.
+    fn sweep(&self, tree: &InTree, node: &Node, whole: &WholeBlob) {
+        let snapshot = &tree.snapshot;
+        let missed = !snapshot.knows(whole);
+        let ahead = {
+            let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
+            sweeps.note(node.index.0, missed)
+        };
+        if ahead.is_empty() {
+            return;
+        }
+        let (snapshot, permits) = (snapshot.clone(), self.files_ahead.clone());
+        tokio::spawn(async move {
+            let last = snapshot.commit().nodes;
+            for number in ahead.start..ahead.end.min(last + 1) {
+                let Ok(node) = snapshot.node(NodeIndex(number)).await else {
+                    return;
+                };
+                let Some(whole) = snapshot.whole_of(&node).cloned() else {
+                    continue;
+                };
+                if whole.size > SMALL_FILE || snapshot.knows(&whole) {
+                    continue;
+                }
+                let Ok(permit) = permits.clone().acquire_owned().await else {
+                    return;
+                };
+                let snapshot = snapshot.clone();
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    // A failure shows again, and is told, when it is asked for.
+                    let _ = snapshot.fetch_whole(&whole).await;
+                });
+            }
+        });
+    }
+
     /// What a directory holds, ready to be told without waiting.
-    pub(super) async fn listing(&self, inode: Inode) -> Result<Listing, Failure> {
+    pub(super) async fn listing(self: Arc<Self>, inode: Inode) -> Result<Listing, Failure> {
         let own = self.attr_of(inode).await?.0;
         let Some(found) = self.find(inode).await? else {
-            let (_, ControlNode::Folder(entries)) = self.control_node(inode)? else {
-                return Err(Failure::Plain(Errno::ENOTDIR));
-            };
-            let mut listed = Vec::with_capacity(entries.len());
-            for (name, to) in entries {
-                let (attr, ttl) = self.attr_of(*to).await?;
-                listed.push((name.clone(), attr, ttl));
-            }
-            return Ok(Listing {
-                own,
-                entries: Entries::Control(listed),
-            });
+            let entries = Entries::Control(self.control_listing(inode).await?);
+            return Ok(Listing { own, entries });
         };
         let entries = match found.node.kind {
             Kind::Submodule => Entries::Control(Vec::new()),
             _ => {
-                let directory = found.snapshot.directory(&found.node).await?;
-                Entries::Tree(found, directory, self.owner)
+                let directory = found.tree.snapshot.directory(&found.node).await?;
+                Entries::Tree(self, found, directory)
             }
         };
         Ok(Listing { own, entries })
+    }
+
+    async fn control_listing(
+        &self,
+        inode: Inode,
+    ) -> Result<Vec<(Vec<u8>, FileAttr, Duration)>, Failure> {
+        let mut entries = match self.control_node(inode)?.1 {
+            ControlNode::Folder(entries) => entries,
+            ControlNode::Commits(mut entries, history) => {
+                entries.extend(history.all().await);
+                entries
+            }
+            ControlNode::Text(_) | ControlNode::Status => {
+                return Err(Failure::Plain(Errno::ENOTDIR));
+            }
+        };
+        let listed = std::mem::take(&mut entries).into_iter();
+        let listed = listed.map(|(name, to)| {
+            let (attr, ttl) = self.led_to(to)?;
+            Ok((name, attr, ttl))
+        });
+        listed.collect()
     }
 
     pub(super) async fn xattr(&self, inode: Inode, name: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -323,7 +442,7 @@ impl View {
             return Err(Failure::Plain(Errno::ENODATA));
         };
         let value = match self.find(inode).await? {
-            Some(found) => known.value(&found.snapshot, &found.node).await?,
+            Some(found) => known.value(&found.tree.snapshot, &found.node).await?,
             None => None,
         };
         value
@@ -337,7 +456,7 @@ impl View {
         let mut names = Vec::new();
         if let Some(found) = self.find(inode).await? {
             for known in Extended::ALL {
-                if known.is_on(&found.snapshot, &found.node) {
+                if known.is_on(&found.tree.snapshot, &found.node) {
                     names.extend_from_slice(known.name().as_bytes());
                     names.push(0);
                 }

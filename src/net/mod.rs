@@ -12,6 +12,8 @@
 
 mod failures;
 mod retry;
+mod tls;
 
 pub use failures::{FailureCount, FailureKind, FailureLog};
-pub use retry::{Retry, Verdict, attempts};
+pub use retry::{Retry, Verdict, attempts, jittered};
+pub use tls::{cause, install_tls};

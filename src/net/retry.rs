@@ -73,7 +73,7 @@ pub async fn attempts<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
 }
 
 /// ±10 %, so that clients that failed together do not return together.
-fn jittered(pause: Duration) -> Duration {
+pub fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 

@@ -14,7 +14,7 @@ use super::plan::{
 };
 use crate::repo::Kind;
 use crate::repo::directory::check_name;
-use crate::repo::head::{GitId, Signature};
+use crate::repo::head::{CommitId, Signature};
 
 /// Plans to publish everything below a folder but what is git's own.
 pub(super) fn plan(root: &Path) -> Result<Plan, PublishError> {
@@ -62,7 +62,7 @@ fn commit(root: &Path, tree: DirectoryNumber) -> CommitPlan {
         offset_minutes: 0,
     };
     CommitPlan {
-        id: GitId::default(),
+        id: CommitId::None,
         tree: TreePlan::New(tree),
         author: who.clone(),
         committer: who,

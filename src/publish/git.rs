@@ -32,7 +32,11 @@ pub(super) fn plan(path: &Path, branches: &[String], known: &Known) -> Result<Pl
     };
     plan.history = reader.history(tips.iter().map(|tip| tip.commit))?;
     for tip in &tips {
-        if let Some(commit) = plan.commits.iter().position(|c| c.id == git_id(tip.commit)) {
+        if let Some(commit) = plan
+            .commits
+            .iter()
+            .position(|c| c.id == git_id(tip.commit).into())
+        {
             plan.refs.extend(tip.as_ref(commit));
             continue;
         }
@@ -135,7 +139,7 @@ impl Reader {
         Ok(tags
             .filter_map(|tag| {
                 let mut tag = tag.ok()?;
-                let id = git_id(tag.peel_to_id().ok()?.detach());
+                let id = git_id(tag.peel_to_id().ok()?.detach()).into();
                 Some(Ref {
                     kind: RefKind::Tag,
                     name: tag.name().shorten().to_vec().into(),
@@ -156,12 +160,12 @@ impl Reader {
         let commit = gix::objs::CommitRef::from_bytes(&raw, self.repo.object_hash())
             .map_err(|e| self.error(format!("commit {id}: {e}")))?;
         let plan = CommitPlan {
-            id: git_id(id),
+            id: git_id(id).into(),
             tree: TreePlan::New(0),
             author: Signature::of(&commit.author().map_err(|e| self.error(e))?),
             committer: Signature::of(&commit.committer().map_err(|e| self.error(e))?),
             message: commit.message.to_vec(),
-            parents: commit.parents().map(git_id).collect(),
+            parents: commit.parents().map(|id| git_id(id).into()).collect(),
         };
         Ok((plan, commit.tree()))
     }

@@ -42,6 +42,10 @@ pub(super) async fn load(
 ) -> Result<Known, PublishError> {
     let failed = PublishError::Previous;
     let repository = (loader.open(store.clone(), blob, root).await).map_err(failed)?;
+    if repository.is_implied() {
+        // Of what is not in our format, nothing can be taken as it is.
+        return Ok(Known::default());
+    }
     let mut ids: HashMap<ChunkHash, git::DirectoryIds> = HashMap::new();
     let attached = (repository.attachment(AttachmentKind::GitIds).await).map_err(failed)?;
     for raw in attached {
@@ -105,6 +109,8 @@ impl Known {
                     continue;
                 }
                 Content::Inline(bytes) => ContentPlan::Inline(bytes.to_vec()),
+                // Only in repositories that are not in our format.
+                Content::Whole { .. } => continue,
                 Content::Chunks { first, count } => {
                     let run = *first as usize..(*first + *count) as usize;
                     let run = &directory.chunks()[run];
@@ -214,7 +220,7 @@ impl Known {
     pub(super) fn blobs(&self) -> Vec<BlobId> {
         self.previous.as_ref().map_or_else(Vec::new, |previous| {
             let mut blobs = previous.head().blobs.clone();
-            blobs.push(previous.blob());
+            blobs.extend(previous.blob());
             blobs
         })
     }

@@ -266,9 +266,10 @@ impl Packed {
             .previous()
             .filter(|_| self.plan.is_known(&self.known))?;
         let (files, directories) = self.plan.counts(&self.known);
+        let (blob, root) = previous.blob().zip(previous.root())?;
         Some(Published {
-            blob: previous.blob(),
-            root: previous.root(),
+            blob,
+            root,
             unchanged: true,
             files,
             directories,

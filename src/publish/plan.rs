@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::placed::{KnownDirectory, Placed};
-use crate::repo::head::{GitId, Ref, Signature};
+use crate::repo::head::{CommitId, GitId, Ref, Signature};
 use crate::repo::{Kind, git};
 
 /// Number of a directory in [`Plan::directories`].
@@ -35,12 +35,12 @@ pub(super) struct Plan {
 /// A commit whose tree is published.
 #[derive(Debug)]
 pub(super) struct CommitPlan {
-    pub(super) id: GitId,
+    pub(super) id: CommitId,
     pub(super) tree: TreePlan,
     pub(super) author: Signature,
     pub(super) committer: Signature,
     pub(super) message: Vec<u8>,
-    pub(super) parents: Vec<GitId>,
+    pub(super) parents: Vec<CommitId>,
 }
 
 /// A directory, new or known.

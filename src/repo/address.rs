@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::refs::{RefName, RefNameError};
+use crate::chain::{ObjectId, ParseObjectIdError};
 use crate::chunk::{BlobId, ChunkHash, ParseIdError};
 
 /// The address of a repository.
@@ -22,8 +23,8 @@ pub enum Address {
     },
     /// A WalGit repository object on the Sui chain.
     Sui {
-        /// Its object ID, as written.
-        object: String,
+        /// Its object ID.
+        object: ObjectId,
         /// A branch, where one was named.
         branch: Option<String>,
     },
@@ -44,8 +45,8 @@ pub enum ParseAddressError {
     )]
     Scheme(String),
     /// Not an object ID.
-    #[error("`{0}` is not a Sui object ID (0x and up to 64 hexadecimal digits)")]
-    Object(String),
+    #[error("{0}")]
+    Object(#[from] ParseObjectIdError),
     /// Not a name either.
     #[error("{0}")]
     Name(#[from] RefNameError),
@@ -72,13 +73,8 @@ impl FromStr for Address {
                 Some((object, branch)) => (object, Some(branch).filter(|b| !b.is_empty())),
                 None => (rest, None),
             };
-            let digits = object.strip_prefix("0x").unwrap_or_default();
-            let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if !hex || digits.is_empty() || digits.len() > 64 {
-                return Err(ParseAddressError::Object(object.into()));
-            }
             return Ok(Address::Sui {
-                object: object.into(),
+                object: object.parse()?,
                 branch: branch.map(Into::into),
             });
         }
@@ -121,8 +117,8 @@ mod tests {
         for text in [
             format!("walrus://{blob}"),
             format!("walrus://{blob}?root={root}"),
-            "sui://0xabc".into(),
-            "sui://0xabc/feature/x".into(),
+            format!("sui://0x{}", "ab".repeat(32)),
+            format!("sui://0x{}/feature/x", "ab".repeat(32)),
             "ripgrep".into(),
         ] {
             let address: Address = text.parse().unwrap();

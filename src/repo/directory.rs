@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
-use crate::chunk::ChunkRef;
+use crate::chunk::{ChunkHash, ChunkRef, WholeBlob};
 
 /// Longest name of an entry, in bytes; the kernel's own limit.
 pub const MAX_NAME: usize = 255;
@@ -80,6 +80,12 @@ pub enum Content {
         /// Index of the list.
         index: u32,
     },
+    /// A blob of its own, number `index` of [`Directory::wholes`]. Only in
+    /// directories that are implied by paths.
+    Whole {
+        /// Index of the blob.
+        index: u32,
+    },
     /// A directory node, chunk `index` of the table.
     Directory {
         /// Index of the node.
@@ -119,7 +125,25 @@ impl Entry {
 pub struct Directory {
     entries: Vec<Entry>,
     chunks: Vec<ChunkRef>,
+    wholes: Vec<WholeBlob>,
     nodes: u64,
+}
+
+/// An entry of a directory that is implied by paths.
+#[derive(Clone, Debug)]
+pub(super) struct ImpliedEntry {
+    pub(super) name: Bytes,
+    pub(super) kind: Kind,
+    pub(super) size: u64,
+    pub(super) content: ImpliedContent,
+}
+
+/// Content of an [`ImpliedEntry`].
+#[derive(Clone, Debug)]
+pub(super) enum ImpliedContent {
+    Inline(Bytes),
+    Whole(WholeBlob),
+    Directory { node: ChunkRef, nodes: u64 },
 }
 
 impl Directory {
@@ -135,9 +159,64 @@ impl Directory {
         &self.chunks
     }
 
+    /// The blobs that hold a file of it each.
+    pub fn wholes(&self) -> &[WholeBlob] {
+        &self.wholes
+    }
+
     /// How many nodes its subtree holds, itself included.
     pub fn nodes(&self) -> u64 {
         self.nodes
+    }
+
+    /// A directory of these entries, which are sorted and have names that are
+    /// in order; and a name for all that is in it.
+    pub(super) fn implied(entries: Vec<ImpliedEntry>) -> (Self, ChunkHash) {
+        let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 implied directory");
+        let mut directory = Directory {
+            entries: Vec::with_capacity(entries.len()),
+            chunks: Vec::new(),
+            wholes: Vec::new(),
+            nodes: 1,
+        };
+        for entry in entries {
+            hasher.update(&(entry.name.len() as u64).to_le_bytes());
+            hasher.update(&entry.name);
+            hasher.update(&[entry.kind.number()]);
+            hasher.update(&entry.size.to_le_bytes());
+            let content = match entry.content {
+                ImpliedContent::Inline(bytes) => {
+                    hasher.update(ChunkHash::of(&bytes).as_bytes());
+                    Content::Inline(bytes)
+                }
+                ImpliedContent::Whole(whole) => {
+                    hasher.update(whole.name().as_bytes());
+                    directory.wholes.push(whole);
+                    Content::Whole {
+                        index: directory.wholes.len() as u32 - 1,
+                    }
+                }
+                ImpliedContent::Directory { node, nodes } => {
+                    hasher.update(node.hash.as_bytes());
+                    directory.chunks.push(node);
+                    Content::Directory {
+                        index: directory.chunks.len() as u32 - 1,
+                        nodes,
+                    }
+                }
+            };
+            let entry = Entry {
+                name: entry.name,
+                kind: entry.kind,
+                size: entry.size,
+                offset: directory.nodes,
+                content,
+            };
+            directory.nodes += entry.nodes();
+            directory.entries.push(entry);
+        }
+        let hash = ChunkHash::from_bytes(*hasher.finalize().as_bytes());
+        (directory, hash)
     }
 
     /// The entry called `name`, by binary search.
@@ -163,6 +242,7 @@ impl Directory {
         (names
             + self.entries.len() * size_of::<Entry>()
             + self.chunks.len() * size_of::<ChunkRef>()
+            + self.wholes.len() * size_of::<WholeBlob>()
             + size_of::<Self>()) as u64
     }
 
@@ -193,6 +273,7 @@ impl Directory {
         Ok(Directory {
             entries,
             chunks,
+            wholes: Vec::new(),
             nodes,
         })
     }

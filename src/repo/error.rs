@@ -1,8 +1,10 @@
 //! What can be wrong with a repository.
 
 use super::MalformedNode;
+use super::refs::RefStoreError;
 use crate::cache::CacheError;
-use crate::chunk::{BlobId, ChunkHash};
+use crate::chain::ChainError;
+use crate::chunk::{BlobId, ChunkHash, PayloadError};
 use crate::walrus::StoreError;
 
 /// Why something of a repository cannot be read.
@@ -42,6 +44,31 @@ pub enum RepoError {
         /// As it says.
         found: u64,
     },
+    /// It is encrypted, and no key fits.
+    #[error("{what}: {why}")]
+    Sealed {
+        /// What cannot be opened.
+        what: String,
+        /// Why not.
+        why: PayloadError,
+    },
+    /// The chain does not say.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A name leads nowhere.
+    #[error("{why} (network {network})")]
+    Name {
+        /// What is wrong.
+        why: std::sync::Arc<RefStoreError>,
+        /// The network whose names were looked at.
+        network: String,
+    },
+    /// More than a reader accepts.
+    #[error("the repository has {0}")]
+    TooLarge(String),
+    /// Nothing was ever committed.
+    #[error("{0} has no commits yet")]
+    NoCommits(String),
     /// No node has this number.
     #[error("no file or directory has number {0} here")]
     NoNode(u64),

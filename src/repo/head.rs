@@ -36,6 +36,77 @@ impl std::fmt::Display for GitId {
     }
 }
 
+/// What a commit is called where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum CommitId {
+    /// Nothing: a plain folder.
+    #[default]
+    None,
+    /// By git.
+    Git(GitId),
+    /// By the blob of its manifest.
+    Manifest(BlobId),
+    /// By its object on the Sui chain.
+    Object([u8; 32]),
+}
+
+impl CommitId {
+    /// Whether it has no name.
+    pub fn is_none(&self) -> bool {
+        *self == CommitId::None
+    }
+
+    /// Its name in git; empty where it has none.
+    pub fn git(&self) -> GitId {
+        match self {
+            CommitId::Git(id) => id.clone(),
+            _ => GitId::default(),
+        }
+    }
+
+    /// As it is stored.
+    fn bytes(&self) -> &[u8] {
+        match self {
+            CommitId::None => &[],
+            CommitId::Git(id) => &id.0,
+            CommitId::Manifest(blob) => blob.as_bytes(),
+            CommitId::Object(id) => id,
+        }
+    }
+
+    /// Of a commit that was not made by git, of which there are raw manifests.
+    fn of_manifest(self) -> Self {
+        match &self {
+            CommitId::Git(GitId(bytes)) => <[u8; 32]>::try_from(&bytes[..])
+                .map_or(self, |id| CommitId::Manifest(BlobId::from_bytes(id))),
+            _ => self,
+        }
+    }
+}
+
+impl From<GitId> for CommitId {
+    fn from(id: GitId) -> Self {
+        match id.0.is_empty() {
+            true => CommitId::None,
+            false => CommitId::Git(id),
+        }
+    }
+}
+
+impl std::fmt::Display for CommitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CommitId::None => Ok(()),
+            CommitId::Git(id) => id.fmt(f),
+            CommitId::Manifest(blob) => blob.fmt(f),
+            CommitId::Object(id) => {
+                f.write_str("0x")?;
+                id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
 /// Who did something, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Signature {
@@ -65,8 +136,8 @@ impl Signature {
 /// A commit whose tree can be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// Its ID in git; empty for a plain folder.
-    pub id: GitId,
+    /// What it is called.
+    pub id: CommitId,
     /// Its root directory.
     pub root: ChunkRef,
     /// Nodes in the tree, the root included.
@@ -79,8 +150,19 @@ pub struct Commit {
     pub committer: Signature,
     /// What it says, cut at [`MAX_MESSAGE`].
     pub message: Bytes,
-    /// IDs of its parents in git.
-    pub parents: Vec<GitId>,
+    /// What its parents are called.
+    pub parents: Vec<CommitId>,
+}
+
+impl Commit {
+    fn of_manifest(self) -> Self {
+        let parents = self.parents.into_iter();
+        Commit {
+            id: self.id.of_manifest(),
+            parents: parents.map(CommitId::of_manifest).collect(),
+            ..self
+        }
+    }
 }
 
 /// Whether a ref moves.
@@ -110,6 +192,9 @@ pub enum AttachmentKind {
     GitCommits,
     /// Git IDs of the nodes of directories: see `super::git`.
     GitIds,
+    /// Manifests of WalGit's own command line, as they were, each in chunks of
+    /// its own; the commits are called by their blobs then.
+    Manifests,
     /// Something a newer program wrote and an older one may pass over.
     Other(u64),
 }
@@ -119,6 +204,7 @@ impl AttachmentKind {
         match self {
             AttachmentKind::GitCommits => 1,
             AttachmentKind::GitIds => 2,
+            AttachmentKind::Manifests => 3,
             AttachmentKind::Other(number) => number,
         }
     }
@@ -168,6 +254,7 @@ impl Head {
                 });
                 with_prefix.next().filter(|_| with_prefix.next().is_none())
             })
+            .or_else(|| (self.commits.iter()).position(|c| c.id.to_string() == name))
     }
 
     /// Names of branches and tags, for a message.
@@ -213,6 +300,11 @@ impl Head {
             .map(|_| reader.array().map(BlobId::from_bytes))
             .collect::<Result<Vec<_>, _>>()?;
         reader.finish()?;
+        let manifests = |attached: &Attachment| attached.kind == AttachmentKind::Manifests;
+        let commits = match attachments.iter().any(manifests) {
+            true => commits.into_iter().map(Commit::of_manifest).collect(),
+            false => commits,
+        };
         Ok(Head {
             default_branch,
             commits,
@@ -224,7 +316,7 @@ impl Head {
 }
 
 fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, MalformedNode> {
-    let id = GitId(reader.bytes(MAX_ID)?.to_vec());
+    let id = GitId(reader.bytes(MAX_ID)?.to_vec()).into();
     let root = reader.uint()?;
     let root = *usize::try_from(root)
         .ok()
@@ -239,7 +331,7 @@ fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, M
     let committer = read_signature(reader)?;
     let message = Bytes::copy_from_slice(reader.bytes(MAX_MESSAGE)?);
     let parents = (0..reader.count(1)?)
-        .map(|_| Ok(GitId(reader.bytes(MAX_ID)?.to_vec())))
+        .map(|_| Ok(GitId(reader.bytes(MAX_ID)?.to_vec()).into()))
         .collect::<Result<_, MalformedNode>>()?;
     Ok(Commit {
         id,
@@ -278,7 +370,7 @@ fn read_ref(reader: &mut Reader<'_>, commits: usize) -> Result<Ref, MalformedNod
 
 /// Refuses names that could not be folders under `.walgit/branches/`: git
 /// forbids them too.
-fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
+pub(super) fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
     name.split(|&byte| byte == b'/')
         .try_for_each(super::directory::check_name)
 }
@@ -290,6 +382,7 @@ fn read_attachment(
     let kind = match reader.uint()? {
         1 => AttachmentKind::GitCommits,
         2 => AttachmentKind::GitIds,
+        3 => AttachmentKind::Manifests,
         other => AttachmentKind::Other(other),
     };
     let first = reader.uint()?;
@@ -325,7 +418,7 @@ pub struct PlannedHead {
 #[derive(Clone, Debug)]
 pub struct PlannedCommit {
     /// See [`Commit::id`].
-    pub id: GitId,
+    pub id: CommitId,
     /// See [`Commit::root`].
     pub root: PlacedChunk,
     /// See [`Commit::nodes`].
@@ -339,7 +432,7 @@ pub struct PlannedCommit {
     /// See [`Commit::message`]; cut when written.
     pub message: Vec<u8>,
     /// See [`Commit::parents`].
-    pub parents: Vec<GitId>,
+    pub parents: Vec<CommitId>,
 }
 
 impl PlannedHead {
@@ -357,7 +450,7 @@ impl PlannedHead {
         out.string(&self.default_branch);
         out.uint(self.commits.len() as u64);
         for (index, commit) in self.commits.iter().enumerate() {
-            out.string(&commit.id.0);
+            out.string(commit.id.bytes());
             out.uint(index as u64);
             out.uint(commit.nodes);
             out.uint(commit.bytes);
@@ -369,7 +462,7 @@ impl PlannedHead {
             out.string(cut(&commit.message, MAX_MESSAGE));
             out.uint(commit.parents.len() as u64);
             for parent in &commit.parents {
-                out.string(&parent.0);
+                out.string(parent.bytes());
             }
         }
         let mut refs = self.refs.clone();

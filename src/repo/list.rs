@@ -68,6 +68,19 @@ impl ChunkList {
         (self.parts.len() * (size_of::<ChunkRef>() + 8)) as u64
     }
 
+    /// The list of the pieces of a file.
+    pub(super) fn of_pieces(pieces: &[ChunkRef]) -> Self {
+        let ends = pieces.iter().scan(0u64, |end, piece| {
+            *end += u64::from(piece.raw_len);
+            Some(*end)
+        });
+        ChunkList {
+            level: 0,
+            parts: pieces.to_vec(),
+            ends: ends.collect(),
+        }
+    }
+
     /// Reads the list that `reference` leads to.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! From an address to a [`Repository`], and decoded nodes kept in memory.
+//! Heads and nodes of our own format: fetched, verified, decoded, kept in
+//! memory.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -8,10 +9,10 @@ use bytes::Bytes;
 
 use super::blob::{Header, MIN_BLOB};
 use super::decoded::{Decoded, DecodedNodes};
-use super::{ChunkList, Content, Directory, Head, RepoError, Repository};
+use super::{ChunkList, Content, Directory, Head, RepoError};
 use crate::cache::{Cache, Space};
-use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
-use crate::walrus::{BlobStore, Rejected, StoreError, blob_id};
+use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, WholeBlob};
+use crate::walrus::{BlobStore, Extent, Rejected, StoreError};
 
 /// Settings of a [`Loader`].
 #[derive(Clone, Debug)]
@@ -37,6 +38,12 @@ impl Default for LoaderConfig {
 /// Most plain bytes that are unpacked from a first read beyond what was asked
 /// for: bounds the work a hostile repository can cause at mount.
 const ABSORB: u64 = 8 << 20;
+
+/// A head of ours, and its hash.
+pub(super) struct FoundHead {
+    pub(super) head: Head,
+    pub(super) hash: ChunkHash,
+}
 
 /// Opens repositories and decodes their nodes; one a process, shared by all
 /// mounts.
@@ -69,120 +76,91 @@ impl Loader {
         &self.cache
     }
 
-    /// Opens the repository whose head starts blob `blob`.
-    ///
-    /// With `root`, one ranged read at most; without, the whole blob is read
-    /// and its ID recomputed, once, because nothing else tells whether the
-    /// head in it is the one its author published.
-    ///
-    /// # Errors
-    /// [`RepoError::NotARepository`] when the blob holds something else, or
-    /// what kept it from being read.
-    pub async fn open(
-        self: &Arc<Self>,
-        store: Arc<dyn BlobStore>,
-        blob: BlobId,
-        root: Option<ChunkHash>,
-    ) -> Result<Repository, RepoError> {
-        let (head, reference) = match self.known_head(blob, root) {
-            Some(known) => known,
-            None => self.fetch_head(&store, blob, root).await?,
-        };
-        Ok(Repository::new(self.clone(), store, blob, reference, head))
-    }
-
-    /// The head as an earlier session left it in the cache.
-    fn known_head(&self, blob: BlobId, root: Option<ChunkHash>) -> Option<(Head, ChunkRef)> {
-        let record = self.cache.record(Space::Heads, &record_key(blob, root))?;
+    /// The head of ours in a blob, as an earlier session left it in the cache.
+    pub(super) fn known_head(&self, blob: BlobId, root: Option<ChunkHash>) -> Option<FoundHead> {
+        let record = (self.cache).record(Space::Heads, &record_key(blob, root), None)?;
         let reference = decode_reference(blob, &record)?;
-        let raw = self.cache.local(&reference)?;
-        Some((Head::decode(&raw, &reference).ok()?, reference))
+        let raw = self.cache.local(&reference, None)?;
+        let head = Head::decode(&raw, &reference).ok()?;
+        Some(FoundHead {
+            head,
+            hash: reference.hash,
+        })
     }
 
-    async fn fetch_head(
+    /// The head with this hash, in one ranged read.
+    pub(super) async fn fetch_head(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        blob: BlobId,
+        root: ChunkHash,
+    ) -> Result<FoundHead, RepoError> {
+        let mut found = None;
+        let mut not_ours = None;
+        let start = Extent::Part(ByteRange::new(0, MIN_BLOB));
+        let mut accept = |bytes: Bytes| {
+            let checked = match Header::decode(&bytes).and_then(|header| header.head(blob)) {
+                Ok(reference) if reference.hash == root => Ok(reference),
+                Ok(reference) => Err(format!(
+                    "its head hashes to {} where the address says {root}",
+                    reference.hash
+                )),
+                Err(why) => Err(why.to_string()),
+            };
+            let reference = checked.map_err(|why| {
+                not_ours = Some(why.clone());
+                Rejected(why)
+            })?;
+            not_ours = None;
+            found = Some((reference, bytes));
+            Ok(())
+        };
+        let why = match store.read(blob, start, &mut accept).await {
+            Ok(()) => String::from("nothing was read"),
+            Err(StoreError::OutOfRange { .. }) => format!("it is shorter than {MIN_BLOB} bytes"),
+            Err(error) => not_ours.ok_or(error)?,
+        };
+        match found {
+            Some((reference, first)) => {
+                self.keep_head(store, blob, Some(root), reference, &first)
+                    .await
+            }
+            None => Err(RepoError::NotARepository { blob, why }),
+        }
+    }
+
+    /// Decodes the head that `reference` leads to, and keeps what came with it.
+    /// `first` is the start of its blob, or all of it.
+    pub(super) async fn keep_head(
         &self,
         store: &Arc<dyn BlobStore>,
         blob: BlobId,
         root: Option<ChunkHash>,
-    ) -> Result<(Head, ChunkRef), RepoError> {
-        let range = root.map(|_| ByteRange::new(0, MIN_BLOB));
-        let mut found = None;
-        let mut not_ours = None;
-        let read = store
-            .read(blob, range, &mut |bytes: Bytes| {
-                let reference = match Header::decode(&bytes).and_then(|h| h.head(blob)) {
-                    Ok(reference) => reference,
-                    Err(why) => {
-                        not_ours = Some(why.to_string());
-                        return Err(Rejected::because(why));
-                    }
-                };
-                match root {
-                    Some(root) if root != reference.hash => {
-                        let why = format!(
-                            "its head hashes to {} where the address says {root}",
-                            reference.hash
-                        );
-                        not_ours = Some(why.clone());
-                        return Err(Rejected(why));
-                    }
-                    Some(_) => {}
-                    None => {
-                        let computed = blob_id::blob_id(&bytes);
-                        if computed.as_ref().ok() != Some(&blob) {
-                            return Err(Rejected::because("its content has another blob ID"));
-                        }
-                    }
-                }
-                not_ours = None;
-                found = Some((reference, bytes));
-                Ok(())
-            })
-            .await;
-        match read {
-            Ok(()) => {}
-            Err(StoreError::OutOfRange { .. }) => {
-                return Err(RepoError::NotARepository {
-                    blob,
-                    why: format!("it is shorter than {MIN_BLOB} bytes"),
-                });
-            }
-            Err(error) => {
-                return Err(match not_ours {
-                    Some(why) => RepoError::NotARepository { blob, why },
-                    None => error.into(),
-                });
-            }
-        }
-        let Some((reference, first)) = found else {
-            return Err(RepoError::NotARepository {
-                blob,
-                why: "nothing was read".into(),
-            });
-        };
+        reference: ChunkRef,
+        first: &Bytes,
+    ) -> Result<FoundHead, RepoError> {
         // A head longer than the first read is fetched by itself.
-        let raw =
-            match stored_in(&first, &reference) {
-                Some(stored) => self.cache.insert(&reference, stored).map_err(|why| {
-                    RepoError::NotARepository {
-                        blob,
-                        why: why.to_string(),
-                    }
-                })?,
-                None => self.cache.get(store, &[reference], 0, 0).await?,
-            };
+        let raw = match stored_in(first, &reference) {
+            Some(stored) => (self.cache.insert(&reference, stored, None)).map_err(|why| {
+                RepoError::NotARepository {
+                    blob,
+                    why: why.to_string(),
+                }
+            })?,
+            None => self.cache.get(store, &[reference], 0, 0).await?,
+        };
         let head = Head::decode(&raw, &reference).map_err(|why| RepoError::Malformed {
             what: "repository head",
             hash: reference.hash,
             why,
         })?;
-        self.cache.set_record(
-            Space::Heads,
-            &record_key(blob, root),
-            &encode_reference(&reference),
-        );
-        self.absorb(&head, &first, blob);
-        Ok((head, reference))
+        let record = encode_reference(&reference);
+        (self.cache).set_record(Space::Heads, &record_key(blob, root), &record, None);
+        self.absorb(&head, first, blob);
+        Ok(FoundHead {
+            head,
+            hash: reference.hash,
+        })
     }
 
     /// Keeps what else came with the first read: directories breadth first,
@@ -209,7 +187,7 @@ impl Loader {
                             self.absorb_chunk(chunk, first, blob, &mut seen, &mut budget);
                         }
                     }
-                    Content::Inline(_) | Content::List { .. } => {}
+                    Content::Inline(_) | Content::List { .. } | Content::Whole { .. } => {}
                 }
             }
             self.decoded
@@ -230,7 +208,7 @@ impl Loader {
         }
         *budget = budget.checked_sub(u64::from(reference.raw_len))?;
         let stored = stored_in(first, reference)?;
-        self.cache.insert(reference, stored).ok()
+        self.cache.insert(reference, stored, None).ok()
     }
 
     /// The directory that `table[index]` leads to.
@@ -278,6 +256,23 @@ impl Loader {
         Ok(list)
     }
 
+    /// The pieces of a blob that is one file, as a list; fetched and proven
+    /// where that has not been done.
+    pub(super) async fn whole(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+    ) -> Result<Arc<ChunkList>, RepoError> {
+        let key = pseudo_reference(whole);
+        if let Some(Decoded::List(known)) = self.decoded.get(&key) {
+            return Ok(known);
+        }
+        let pieces = self.cache.whole(store, whole).await?;
+        let list = Arc::new(ChunkList::of_pieces(&pieces));
+        self.decoded.keep(&key, Decoded::List(list.clone()));
+        Ok(list)
+    }
+
     async fn node(
         &self,
         store: &Arc<dyn BlobStore>,
@@ -286,6 +281,20 @@ impl Loader {
     ) -> Result<Bytes, RepoError> {
         let window = self.config.node_window;
         Ok(self.cache.get(store, table, index, window).await?)
+    }
+}
+
+/// A name for the list of a whole blob among decoded nodes.
+fn pseudo_reference(whole: &WholeBlob) -> ChunkRef {
+    ChunkRef {
+        hash: whole.name(),
+        raw_len: 0,
+        at: Location {
+            blob: whole.blob,
+            offset: 0,
+            stored_len: 0,
+            codec: Codec::Raw,
+        },
     }
 }
 

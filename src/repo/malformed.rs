@@ -56,6 +56,9 @@ pub enum MalformedNode {
     /// A location past any blob.
     #[error("it refers to bytes outside any blob")]
     Location,
+    /// JSON that is not what it should be.
+    #[error("{0}")]
+    Json(String),
     /// A chunk with a bad codec or size.
     #[error("{0}")]
     Chunk(#[from] crate::chunk::ChunkError),

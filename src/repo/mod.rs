@@ -18,12 +18,18 @@
 //! tree, so no table of numbers exists: [`Snapshot::node`] finds a node by
 //! walking down from the root, a binary search in each directory.
 //!
+//! What WalGit's own tools keep, manifests of one blob a file ([`manifest`]) or
+//! objects on the chain, is read by the same three types: it has no directories
+//! that could be fetched, so they are implied by its paths and kept in memory.
+//! [`Source`] is where a repository is, [`Target`] what that leads to at present.
+//!
 //! All reading is `async` and completes at its first poll when everything
 //! needed is in memory or on disk; the driver relies on that to answer hits on
 //! the thread that asked.
 //!
-//! May touch: `cache`, `walrus`, `chunk`.
+//! May touch: `cache`, `chain`, `walrus`, `chunk`.
 
+mod access;
 mod address;
 pub mod blob;
 mod decoded;
@@ -31,22 +37,27 @@ pub mod directory;
 mod error;
 pub mod git;
 pub mod head;
+mod implied;
 pub mod list;
 mod loader;
 mod malformed;
+pub mod manifest;
+mod objects;
+mod open;
 pub mod refs;
 mod repository;
 mod snapshot;
 mod table;
 mod wire;
 
+pub use access::{Access, Located, Relative, Source, Target};
 pub use address::{Address, ParseAddressError};
 pub use directory::{Content, Directory, Entry, Kind};
 pub use error::RepoError;
-pub use head::{Commit, Head, Ref, RefKind};
+pub use head::{Commit, CommitId, Head, Ref, RefKind};
 pub use list::ChunkList;
 pub use loader::{Loader, LoaderConfig};
 pub use malformed::MalformedNode;
-pub use repository::Repository;
-pub use snapshot::{MAX_DEPTH, Node, NodeIndex, Snapshot, Tier};
+pub use repository::{MAX_ANCESTORS, Repository};
+pub use snapshot::{Held, MAX_DEPTH, Node, NodeIndex, Snapshot, Tier, same_content};
 pub use table::{Place, PlacedChunk};

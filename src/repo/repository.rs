@@ -1,50 +1,102 @@
 //! An opened repository: from a name of a branch to the tree of its commit.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::access::{Access, Relative, Target, names};
 use super::git::{self, RawCommit};
-use super::head::AttachmentKind;
-use super::{Head, Loader, RepoError, Snapshot};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef};
+use super::head::{AttachmentKind, CommitId};
+use super::implied::ImpliedTree;
+use super::loader::FoundHead;
+use super::{Address, Directory, Head, Loader, RefKind, RepoError, Snapshot};
+use crate::chunk::{BlobId, ChunkHash, PayloadError, WholeBlob};
 use crate::walrus::BlobStore;
 
 /// Stored bytes of an attachment read at once; they are read whole.
 const ATTACHMENT_WINDOW: u64 = 4 << 20;
+/// How far back a commit is looked for where only its parents lead to it.
+pub const MAX_ANCESTORS: usize = 1000;
 
 /// An opened repository: its head, and where its blobs are. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Repository {
     inner: Arc<Inner>,
+    /// Branches and tags that are not in the head.
+    relatives: Arc<[Relative]>,
 }
 
 #[derive(Debug)]
 struct Inner {
     loader: Arc<Loader>,
-    store: Arc<dyn BlobStore>,
-    blob: BlobId,
-    reference: ChunkRef,
+    access: Access,
+    /// Opens encrypted files; `None` without a key.
+    sealed: Option<Arc<dyn BlobStore>>,
+    target: Target,
     head: Head,
+    /// Directories that are implied by paths, by their names.
+    implied: HashMap<ChunkHash, Arc<Directory>>,
+    notices: Vec<String>,
 }
 
 impl Repository {
-    pub(super) fn new(
+    /// A head of ours.
+    pub(super) fn of_head(
         loader: Arc<Loader>,
-        store: Arc<dyn BlobStore>,
+        access: &Access,
         blob: BlobId,
-        reference: ChunkRef,
+        found: FoundHead,
+    ) -> Self {
+        let root = Some(found.hash);
+        Repository {
+            inner: Arc::new(Inner {
+                loader,
+                access: access.clone(),
+                sealed: None,
+                target: Target::Blob { blob, root },
+                head: found.head,
+                implied: HashMap::new(),
+                notices: Vec::new(),
+            }),
+            relatives: Arc::default(),
+        }
+    }
+
+    /// A tree that is implied by paths.
+    pub(super) fn of_tree(
+        loader: Arc<Loader>,
+        access: &Access,
+        target: Target,
         head: Head,
+        tree: ImpliedTree,
+        sealed: Option<Arc<dyn BlobStore>>,
     ) -> Self {
         Repository {
             inner: Arc::new(Inner {
                 loader,
-                store,
-                blob,
-                reference,
+                access: access.clone(),
+                sealed,
+                target,
                 head,
+                implied: tree.directories,
+                notices: tree.notices,
             }),
+            relatives: Arc::default(),
         }
+    }
+
+    /// The same, as that of a branch among others.
+    pub(super) fn of_branch(self, branch: &str, relatives: &[Relative]) -> Self {
+        let relatives = relatives.into();
+        let inner = match Arc::try_unwrap(self.inner) {
+            Ok(inner) => Arc::new(Inner {
+                head: inner.head.of_branch(branch),
+                ..inner
+            }),
+            Err(shared) => shared,
+        };
+        Repository { inner, relatives }
     }
 
     /// The head.
@@ -52,24 +104,90 @@ impl Repository {
         &self.inner.head
     }
 
-    /// The blob that starts with the head.
-    pub fn blob(&self) -> BlobId {
-        self.inner.blob
+    /// The blob that starts with the head, or is the manifest; `None` for what
+    /// is on the chain.
+    pub fn blob(&self) -> Option<BlobId> {
+        match self.inner.target {
+            Target::Blob { blob, .. } => Some(blob),
+            Target::Commit(_) => None,
+        }
     }
 
-    /// The hash of the head: the `root` of a verifiable address.
-    pub fn root(&self) -> ChunkHash {
-        self.inner.reference.hash
+    /// The hash of the head: the `root` of a verifiable address. Only heads of
+    /// ours have one.
+    pub fn root(&self) -> Option<ChunkHash> {
+        match self.inner.target {
+            Target::Blob { root, .. } => root,
+            Target::Commit(_) => None,
+        }
+    }
+
+    /// What was opened.
+    pub fn target(&self) -> &Target {
+        &self.inner.target
+    }
+
+    /// An address that leads to just this.
+    pub fn address(&self) -> Address {
+        match &self.inner.target {
+            Target::Blob { blob, root } => Address::Walrus {
+                blob: *blob,
+                root: *root,
+            },
+            Target::Commit(id) => Address::Sui {
+                object: *id,
+                branch: None,
+            },
+        }
+    }
+
+    /// Whether its directories are implied by paths, and each file a blob.
+    pub fn is_implied(&self) -> bool {
+        !self.inner.implied.is_empty()
+    }
+
+    /// Lines about what is not shown, or shown and worth a word.
+    pub fn notices(&self) -> &[String] {
+        &self.inner.notices
+    }
+
+    /// Branches and tags that are not in the head.
+    pub fn relatives(&self) -> &[Relative] {
+        &self.relatives
     }
 
     /// Where its blobs are stored.
     pub fn store(&self) -> &Arc<dyn BlobStore> {
-        &self.inner.store
+        &self.inner.access.store
+    }
+
+    /// How it was opened.
+    pub fn access(&self) -> &Access {
+        &self.inner.access
     }
 
     /// Who decodes its nodes.
     pub fn loader(&self) -> &Arc<Loader> {
         &self.inner.loader
+    }
+
+    /// Where the content of a blob that is one file is read.
+    ///
+    /// # Errors
+    /// [`RepoError::Sealed`] where it is encrypted and no key was given.
+    pub(super) fn store_of(&self, whole: &WholeBlob) -> Result<&Arc<dyn BlobStore>, RepoError> {
+        match whole.sealed {
+            false => Ok(self.store()),
+            true => self.inner.sealed.as_ref().ok_or_else(|| RepoError::Sealed {
+                what: format!("blob {}", whole.blob),
+                why: PayloadError::NoKey,
+            }),
+        }
+    }
+
+    /// A directory that is implied by paths.
+    pub(super) fn implied(&self, name: &ChunkHash) -> Option<&Arc<Directory>> {
+        self.inner.implied.get(name)
     }
 
     /// The tree of commit number `commit` of the head.
@@ -85,14 +203,54 @@ impl Repository {
 
     /// The tree of a branch, a tag or a commit; of the default branch for `None`.
     ///
+    /// Where the head does not hold it, it is looked for among the other
+    /// branches and tags, and then among the commits before this one, of which
+    /// each leads to the next.
+    ///
     /// # Errors
-    /// [`RepoError::NoRef`], naming what there is.
-    pub fn snapshot_of(&self, name: Option<&str>) -> Result<Snapshot, RepoError> {
-        let commit = match name {
-            None => 0,
-            Some(name) => (self.head().resolve(name)).ok_or_else(|| self.no_ref(name))?,
+    /// [`RepoError::NoRef`], naming what there is; or what kept a commit from
+    /// being read.
+    pub async fn snapshot_of(&self, name: Option<&str>) -> Result<Snapshot, RepoError> {
+        let Some(name) = name else {
+            return self.snapshot(0);
         };
-        self.snapshot(commit)
+        if let Some(commit) = self.head().resolve(name) {
+            return self.snapshot(commit);
+        }
+        let relatives = self.relatives.iter();
+        if let Some(relative) = relatives.clone().find(|r| r.name == name.as_bytes()) {
+            return self.open_relative(&relative.target).await?.snapshot(0);
+        }
+        let mut at = self.clone();
+        for _ in 0..MAX_ANCESTORS {
+            let Some(parent) = at.parents().into_iter().next() else {
+                break;
+            };
+            at = self.open_relative(&parent).await?;
+            if let Some(commit) = at.head().resolve(name) {
+                return at.snapshot(commit);
+            }
+        }
+        Err(self.no_ref(name))
+    }
+
+    /// Opens another target of the same repository, in the same way.
+    ///
+    /// # Errors
+    /// As [`Loader::open_target`].
+    pub async fn open_relative(&self, target: &Target) -> Result<Repository, RepoError> {
+        let access = self.access();
+        self.loader().open_target(access, target).await
+    }
+
+    /// Commits before those of the head that have to be opened by themselves;
+    /// none where the head holds all that can be shown.
+    pub fn parents(&self) -> Vec<Target> {
+        if !self.is_implied() {
+            return Vec::new();
+        }
+        let parents = self.head().commits.iter().flat_map(|c| &c.parents);
+        parents.filter_map(Target::of).collect()
     }
 
     /// The plain chunks of the attachments of one kind, in order.
@@ -121,7 +279,7 @@ impl Repository {
     /// # Errors
     /// What kept them from being read, or [`RepoError::Malformed`].
     pub async fn git_commits(&self) -> Result<Vec<RawCommit>, RepoError> {
-        let sample = &self.head().commits[0].id;
+        let sample = &self.head().commits[0].id.git();
         let mut commits = Vec::new();
         for raw in self.attachment(AttachmentKind::GitCommits).await? {
             let parsed = git::decode_commits(&raw).and_then(|list| {
@@ -138,10 +296,32 @@ impl Repository {
         Ok(commits)
     }
 
+    /// Every branch and tag: kind, name, and what it leads to.
+    pub fn refs(&self) -> Vec<(RefKind, Bytes, CommitId)> {
+        let head = self.head();
+        let own =
+            (head.refs.iter()).map(|r| (r.kind, r.name.clone(), head.commits[r.commit].id.clone()));
+        let mut all: Vec<_> = own.collect();
+        for relative in self.relatives() {
+            let known = |(kind, name, _): &(RefKind, Bytes, CommitId)| {
+                *kind == relative.kind && *name == relative.name
+            };
+            if !all.iter().any(known) {
+                all.push((relative.kind, relative.name.clone(), relative.target.id()));
+            }
+        }
+        all.sort();
+        all
+    }
+
     fn no_ref(&self, name: &str) -> RepoError {
+        let known = match self.relatives.is_empty() {
+            true => self.head().ref_names(),
+            false => names(&self.relatives),
+        };
         RepoError::NoRef {
             name: name.into(),
-            known: self.head().ref_names(),
+            known,
         }
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{ChunkList, Commit, Content, Directory, Kind, RepoError, Repository};
-use crate::chunk::{ByteRange, ChunkRef, Location};
+use super::{ChunkList, Commit, Content, Directory, Entry, Kind, RepoError, Repository};
+use crate::chunk::{ByteRange, ChunkHash, ChunkRef, Location, WholeBlob};
+use crate::walrus::BlobStore;
 
 /// Deepest nesting of directories a reader follows. A path the kernel can name
 /// has at most half of its 4096 bytes as components.
@@ -154,9 +155,13 @@ impl Snapshot {
                 _ => return Err(RepoError::NotADirectory),
             },
         };
-        let directory = loader
-            .directory(self.repository.store(), table, index)
-            .await?;
+        let directory = match self.repository.implied(&table[index].hash) {
+            Some(implied) => implied.clone(),
+            None => {
+                let store = self.repository.store();
+                loader.directory(store, table, index).await?
+            }
+        };
         if directory.nodes() != nodes {
             return Err(RepoError::Subtree {
                 hash: table[index].hash,
@@ -197,6 +202,7 @@ impl Snapshot {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        let store = self.repository.store();
         match &entry.content {
             Content::Inline(bytes) => Ok(bytes.slice(range.start() as usize..range.end() as usize)),
             Content::Chunks { first, count } => {
@@ -213,7 +219,9 @@ impl Snapshot {
                     let raw_len = u64::from(parent.chunks()[first + i].raw_len);
                     let covers = ByteRange::new(end - raw_len, raw_len);
                     if pieces.wants(covers) {
-                        let chunk = self.chunk(parent.chunks(), first + i, window).await?;
+                        let chunk = self
+                            .chunk(store, parent.chunks(), first + i, window)
+                            .await?;
                         pieces.push(covers, chunk);
                     }
                 }
@@ -224,7 +232,15 @@ impl Snapshot {
                     .list(parent.chunks(), *index as usize, node.size)
                     .await?;
                 let mut pieces = Pieces::new(range);
-                self.read_list(list, &mut pieces, window).await?;
+                self.read_list(store, list, &mut pieces, window).await?;
+                Ok(pieces.finish())
+            }
+            Content::Whole { index } => {
+                let whole = &parent.wholes()[*index as usize];
+                let store = self.repository.store_of(whole)?;
+                let list = self.repository.loader().whole(store, whole).await?;
+                let mut pieces = Pieces::new(range);
+                self.read_list(store, list, &mut pieces, window).await?;
                 Ok(pieces.finish())
             }
             Content::Directory { .. } => Err(RepoError::IsADirectory),
@@ -235,6 +251,7 @@ impl Snapshot {
     /// to its level-0 lists as far as the range needs.
     async fn read_list(
         &self,
+        store: &Arc<dyn BlobStore>,
         list: Arc<ChunkList>,
         pieces: &mut Pieces,
         window: u64,
@@ -260,7 +277,7 @@ impl Snapshot {
             };
             while part < list.parts().len() && base + start < pieces.range.end() {
                 let covers = ByteRange::new(base + start, u64::from(list.parts()[part].raw_len));
-                let chunk = self.chunk(list.parts(), part, window).await?;
+                let chunk = self.chunk(store, list.parts(), part, window).await?;
                 pieces.push(covers, chunk);
                 start += covers.len();
                 part += 1;
@@ -317,12 +334,12 @@ impl Snapshot {
 
     async fn chunk(
         &self,
+        store: &Arc<dyn BlobStore>,
         table: &[ChunkRef],
         index: usize,
         window: u64,
     ) -> Result<Bytes, RepoError> {
         let cache = self.repository.loader().cache();
-        let store = self.repository.store();
         Ok(cache.get(store, table, index, window).await?)
     }
 
@@ -339,8 +356,67 @@ impl Snapshot {
                 Content::List { index } | Content::Directory { index, .. } => {
                     std::slice::from_ref(&parent.chunks()[index as usize])
                 }
+                Content::Whole { .. } => &[],
             },
         }
+    }
+
+    /// The blob that a file is, where it is one.
+    pub fn whole_of<'a>(&self, node: &'a Node) -> Option<&'a WholeBlob> {
+        match &node.place {
+            Found::In(parent, entry) => match parent.entries()[*entry].content {
+                Content::Whole { index } => Some(&parent.wholes()[index as usize]),
+                _ => None,
+            },
+            Found::Root(_) => None,
+        }
+    }
+
+    /// How much of a node's content is in the cache. Asks nobody for content,
+    /// but may have to read the list of a large file's chunks.
+    ///
+    /// # Errors
+    /// What kept that list from being read.
+    pub async fn held(&self, node: &Node) -> Result<Held, RepoError> {
+        let cache = self.repository.loader().cache();
+        let first = self.chunks_of(node);
+        if let Some(whole) = self.whole_of(node) {
+            let Ok(store) = self.repository.store_of(whole) else {
+                return Ok(Held::Nothing);
+            };
+            let at_rest = store.at_rest();
+            return Ok(match cache.known_whole(whole, at_rest) {
+                Some(pieces) => Held::of(&pieces, |hash| cache.holds(hash, at_rest)),
+                None => Held::Nothing,
+            });
+        }
+        // A list that is not there need not be fetched to tell that what it
+        // leads to has not been read.
+        let holds = |hash: &ChunkHash| cache.holds(hash, None);
+        if !first.is_empty() && !first.iter().any(|chunk| holds(&chunk.hash)) {
+            return Ok(Held::Nothing);
+        }
+        Ok(match node.kind {
+            Kind::File { .. } => Held::of(&self.file_chunks(node).await?, holds),
+            _ => Held::of(first, holds),
+        })
+    }
+
+    /// Whether a file that is one blob has been fetched and proven before.
+    pub fn knows(&self, whole: &WholeBlob) -> bool {
+        let cache = self.repository.loader().cache();
+        let store = self.repository.store_of(whole);
+        store.is_ok_and(|store| cache.known_whole(whole, store.at_rest()).is_some())
+    }
+
+    /// Fetches a file that is one blob, where it is not known yet.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub async fn fetch_whole(&self, whole: &WholeBlob) -> Result<(), RepoError> {
+        let store = self.repository.store_of(whole)?;
+        self.repository.loader().whole(store, whole).await?;
+        Ok(())
     }
 
     /// How a node's content is stored.
@@ -352,9 +428,58 @@ impl Snapshot {
             offset == 0 && codec == crate::chunk::Codec::Raw
         };
         match self.chunks_of(node) {
+            [] if self.whole_of(node).is_some() => Tier::Walrus,
             [] => Tier::Inline,
             [first, ..] if plain(first) => Tier::Walrus,
             _ => Tier::Chunked,
+        }
+    }
+}
+
+/// Whether two files, links or directories hold the same and are of the same
+/// kind, as far as their hashes tell; names and places do not count.
+pub fn same_content((a, in_a): (&Entry, &Directory), (b, in_b): (&Entry, &Directory)) -> bool {
+    let hash = |directory: &Directory, index: u32| directory.chunks()[index as usize].hash;
+    let content = match (&a.content, &b.content) {
+        (Content::Inline(a), Content::Inline(b)) => a == b,
+        (
+            Content::Chunks {
+                first: at,
+                count: len,
+            },
+            Content::Chunks { first, count },
+        ) => len == count && (0..*len).all(|i| hash(in_a, at + i) == hash(in_b, first + i)),
+        (Content::List { index: a }, Content::List { index: b })
+        | (Content::Directory { index: a, .. }, Content::Directory { index: b, .. }) => {
+            hash(in_a, *a) == hash(in_b, *b)
+        }
+        (Content::Whole { index: a }, Content::Whole { index: b }) => {
+            let (a, b) = (&in_a.wholes()[*a as usize], &in_b.wholes()[*b as usize]);
+            // The same content in another blob is the same content.
+            a.size == b.size && a.proof == b.proof && (a.blob == b.blob || a.is_hashed())
+        }
+        _ => false,
+    };
+    content && a.kind == b.kind && a.size == b.size
+}
+
+/// How much of a node's content is in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// All of it.
+    All,
+    /// Some.
+    Part,
+    /// None of it.
+    Nothing,
+}
+
+impl Held {
+    fn of(chunks: &[ChunkRef], holds: impl Fn(&ChunkHash) -> bool) -> Self {
+        match chunks.iter().filter(|chunk| holds(&chunk.hash)).count() {
+            held if held == chunks.len() => Held::All,
+            0 => Held::Nothing,
+            _ => Held::Part,
         }
     }
 }

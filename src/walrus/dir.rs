@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Accept, BlobStore, PutOptions, StoreError, Stored};
+use super::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 use crate::chunk::{BlobId, ByteRange};
 
 /// What is known about a stored blob beside its bytes.
@@ -97,11 +97,7 @@ impl LocalDir {
     }
 
     /// Bytes of a blob.
-    pub fn read_blocking(
-        &self,
-        blob: BlobId,
-        range: Option<ByteRange>,
-    ) -> Result<Bytes, StoreError> {
+    pub fn read_blocking(&self, blob: BlobId, extent: Extent) -> Result<Bytes, StoreError> {
         let path = self.blob_path(blob);
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -115,10 +111,12 @@ impl LocalDir {
         };
         let read = || -> io::Result<Option<Vec<u8>>> {
             let len = file.metadata()?.len();
-            let range = range.unwrap_or(ByteRange::new(0, len));
-            if range.end() > len {
-                return Ok(None);
-            }
+            let range = match extent {
+                Extent::Whole { at_most } if len > at_most => return Ok(None),
+                Extent::Whole { .. } => ByteRange::new(0, len),
+                Extent::Part(range) if range.end() > len => return Ok(None),
+                Extent::Part(range) => range,
+            };
             let mut bytes = vec![0; range.len() as usize];
             file.read_exact_at(&mut bytes, range.start())?;
             Ok(Some(bytes))
@@ -127,7 +125,7 @@ impl LocalDir {
             Ok(Some(bytes)) => Ok(bytes.into()),
             Ok(None) => Err(StoreError::OutOfRange {
                 blob,
-                range: range.unwrap_or(ByteRange::new(0, 0)),
+                range: ByteRange::new(0, extent.at_most()),
             }),
             Err(source) => Err(StoreError::Io { path, source }),
         }
@@ -225,11 +223,11 @@ impl BlobStore for LocalDir {
     async fn read(
         &self,
         blob: BlobId,
-        range: Option<ByteRange>,
+        extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError> {
         let bytes = self
-            .blocking(move |this| this.read_blocking(blob, range))
+            .blocking(move |this| this.read_blocking(blob, extent))
             .await?;
         accept(bytes).map_err(|rejected| StoreError::Corrupt {
             blob,

@@ -20,9 +20,11 @@ pub mod cost;
 pub mod devnet;
 mod dir;
 mod http;
+mod sealed;
 
 pub use dir::{BlobMeta, LocalDir, sweep};
 pub use http::{HttpConfig, HttpStore};
+pub use sealed::{MAX_PAYLOAD, SealedStore};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,7 +35,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::{BlobId, ByteRange};
+use crate::chunk::{BlobId, ByteRange, SecretKey};
 use crate::config::{Network, NetworkPlace};
 use crate::net::{FailureCount, Retry};
 
@@ -54,13 +56,35 @@ impl Rejected {
     }
 }
 
+/// How much of a blob to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it; one of more than `at_most` bytes is refused as corrupt.
+    Whole {
+        /// Longest it may be, in bytes: what a lying gateway can make us hold.
+        at_most: u64,
+    },
+    /// These bytes of it, neither more nor fewer.
+    Part(ByteRange),
+}
+
+impl Extent {
+    /// Most bytes a read may give.
+    pub fn at_most(&self) -> u64 {
+        match self {
+            Extent::Whole { at_most } => *at_most,
+            Extent::Part(range) => range.len(),
+        }
+    }
+}
+
 /// A place that keeps immutable blobs by their Walrus ID.
 #[async_trait]
 pub trait BlobStore: Send + Sync + fmt::Debug {
-    /// Reads `range` of a blob, or all of it, into `accept`.
+    /// Reads a blob, or a part of it, into `accept`.
     ///
-    /// Never hands `accept` more bytes than were asked for; a whole blob is
-    /// bounded by the store's body limit. Ends within the store's deadline.
+    /// Never hands `accept` more bytes than were asked for. Ends within the
+    /// store's deadline.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when every gateway's bytes were refused, else
@@ -69,7 +93,7 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     async fn read(
         &self,
         blob: BlobId,
-        range: Option<ByteRange>,
+        extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError>;
 
@@ -93,6 +117,12 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
 
     /// Largest blob [`BlobStore::put`] takes, in bytes.
     fn max_body(&self) -> u64;
+
+    /// The key that what is read here must be kept under on disk; `None` where
+    /// it is nobody's secret.
+    fn at_rest(&self) -> Option<&SecretKey> {
+        None
+    }
 
     /// Traffic and failures since the store was opened.
     fn health(&self) -> StoreHealth {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_fs::cache::{Cache, CacheConfig, CacheError, Space};
-use walgit_fs::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
-use walgit_fs::walrus::{Accept, BlobStore, PutOptions, StoreError, Stored};
+use walgit_fs::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+use walgit_fs::walrus::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
 use crate::support::block_on;
 use crate::support::tree::noise;
@@ -28,14 +28,16 @@ impl BlobStore for Memory {
     async fn read(
         &self,
         blob: BlobId,
-        range: Option<ByteRange>,
+        extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
         if self.slow {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        let range = range.unwrap();
+        let Extent::Part(range) = extent else {
+            panic!("the cache reads ranges of packs");
+        };
         let part = self
             .bytes
             .slice(range.start() as usize..range.end() as usize);
@@ -156,17 +158,19 @@ fn what_is_kept_is_there_after_reopening() {
     let cache = open(dir.path(), 10 << 20, 1 << 20);
     for chunk in &table {
         let at = chunk.at.offset as usize;
-        cache.insert(chunk, bytes.slice(at..at + 5000)).unwrap();
+        cache
+            .insert(chunk, bytes.slice(at..at + 5000), None)
+            .unwrap();
     }
-    cache.set_record(Space::Heads, b"key", b"value");
+    cache.set_record(Space::Heads, b"key", b"value", None);
     drop(cache);
     let cache = open(dir.path(), 10 << 20, 1 << 20);
     for chunk in &table {
         let at = chunk.at.offset as usize;
-        assert_eq!(cache.local(chunk).unwrap(), bytes[at..at + 5000]);
+        assert_eq!(cache.local(chunk, None).unwrap(), bytes[at..at + 5000]);
     }
     assert_eq!(
-        cache.record(Space::Heads, b"key").as_deref(),
+        cache.record(Space::Heads, b"key", None).as_deref(),
         Some(&b"value"[..])
     );
     assert_eq!(cache.stats().disk_hits, 20);
@@ -180,7 +184,9 @@ fn the_budget_is_kept_and_space_is_given_back() {
     let (table, bytes) = chunks(3000, 33_000);
     for chunk in &table {
         let at = chunk.at.offset as usize;
-        cache.insert(chunk, bytes.slice(at..at + 33_000)).unwrap();
+        cache
+            .insert(chunk, bytes.slice(at..at + 33_000), None)
+            .unwrap();
         assert!(cache.stats().disk_bytes <= budget);
     }
     assert!(cache.stats().evictions > 2000);
@@ -200,7 +206,7 @@ fn a_scan_does_not_push_out_what_is_used() {
     let put = |n: usize| {
         let at = n * 33_000;
         cache
-            .insert(&table[n], bytes.slice(at..at + 33_000))
+            .insert(&table[n], bytes.slice(at..at + 33_000), None)
             .unwrap();
     };
     for n in 0..50 {
@@ -208,13 +214,16 @@ fn a_scan_does_not_push_out_what_is_used() {
     }
     for _ in 0..3 {
         for chunk in &table[..50] {
-            assert!(cache.local(chunk).is_some());
+            assert!(cache.local(chunk, None).is_some());
         }
     }
     for n in 50..400 {
         put(n);
     }
-    let left = table[..50].iter().filter(|c| cache.holds(&c.hash)).count();
+    let left = table[..50]
+        .iter()
+        .filter(|c| cache.holds(&c.hash, None))
+        .count();
     assert!(left > 45, "{left} of 50 are left");
 }
 
@@ -237,7 +246,9 @@ fn clearing_forgets_and_verifying_counts() {
     let (table, bytes) = chunks(10, 5000);
     for chunk in &table {
         let at = chunk.at.offset as usize;
-        cache.insert(chunk, bytes.slice(at..at + 5000)).unwrap();
+        cache
+            .insert(chunk, bytes.slice(at..at + 5000), None)
+            .unwrap();
     }
     let mut seen = HashMap::new();
     let report = cache
@@ -245,6 +256,6 @@ fn clearing_forgets_and_verifying_counts() {
         .unwrap();
     assert_eq!((report.good, report.dropped, seen.len()), (10, 0, 10));
     cache.clear().unwrap();
-    assert!(table.iter().all(|chunk| cache.local(chunk).is_none()));
+    assert!(table.iter().all(|chunk| cache.local(chunk, None).is_none()));
     assert_eq!(cache.stats().disk_entries, 0);
 }

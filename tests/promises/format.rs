@@ -88,14 +88,14 @@ fn golden() -> (Vec<u8>, ChunkHash) {
     let head = PlannedHead {
         default_branch: b"main".to_vec(),
         commits: vec![PlannedCommit {
-            id: GitId(vec![3; 20]),
+            id: GitId(vec![3; 20]).into(),
             root,
             nodes: 8,
             bytes: 56,
             author: who.clone(),
             committer: who,
             message: b"golden\n".to_vec(),
-            parents: vec![GitId(vec![4; 20])],
+            parents: vec![GitId(vec![4; 20]).into()],
         }],
         refs: vec![Ref {
             kind: RefKind::Branch,

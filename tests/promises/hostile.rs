@@ -8,7 +8,7 @@ use bytes::Bytes;
 use walgit_fs::chunk::{BlobId, ChunkHash, Codec, MAX_CHUNK};
 use walgit_fs::repo::blob::BlobBuilder;
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
-use walgit_fs::repo::head::{GitId, PlannedCommit, PlannedHead, Signature};
+use walgit_fs::repo::head::{CommitId, PlannedCommit, PlannedHead, Signature};
 use walgit_fs::repo::{Kind, Place, PlacedChunk};
 use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
@@ -39,7 +39,7 @@ fn folder(name: &str, node: PlacedChunk, nodes: u64) -> PlannedEntry {
 fn store(world: &World, mut builder: BlobBuilder, root: PlacedChunk, nodes: u64) -> String {
     let head = PlannedHead {
         commits: vec![PlannedCommit {
-            id: GitId::default(),
+            id: CommitId::None,
             root,
             nodes,
             bytes: 0,

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_fs::cache::{Cache, CacheConfig};
-use walgit_fs::chunk::{BlobId, ByteRange};
+use walgit_fs::chunk::BlobId;
 use walgit_fs::publish::{PublishError, PublishOptions, Published, Unwatched, publish};
 use walgit_fs::repo::{Loader, LoaderConfig};
-use walgit_fs::walrus::{Accept, BlobStore, LocalDir, PutOptions, StoreError, Stored};
+use walgit_fs::walrus::{Accept, BlobStore, Extent, LocalDir, PutOptions, StoreError, Stored};
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World, block_on};
@@ -260,10 +260,10 @@ impl BlobStore for Failing {
     async fn read(
         &self,
         blob: BlobId,
-        range: Option<ByteRange>,
+        extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError> {
-        self.inner.read(blob, range, accept).await
+        self.inner.read(blob, extent, accept).await
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {

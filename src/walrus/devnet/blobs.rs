@@ -19,7 +19,7 @@ use super::Shared;
 use super::errors::ApiError;
 use crate::chunk::{BlobId, ByteRange};
 use crate::walrus::dir::object_id;
-use crate::walrus::{BlobMeta, LocalDir, blob_id, cost};
+use crate::walrus::{BlobMeta, Extent, LocalDir, blob_id, cost};
 
 /// Bytes read from the disk at once.
 const SLICE: u64 = 256 << 10;
@@ -180,7 +180,7 @@ fn read_slices(
                 return Ok(None);
             }
             let slice = ByteRange::new(rest.start(), rest.len().min(SLICE));
-            let read = move || store.read_blocking(blob, Some(slice));
+            let read = move || store.read_blocking(blob, Extent::Part(slice));
             let bytes = tokio::task::spawn_blocking(read).await;
             let bytes = bytes
                 .map_err(std::io::Error::other)?

@@ -12,12 +12,9 @@ use serde::Deserialize;
 
 use super::HttpStore;
 use crate::chunk::{BlobId, ByteRange};
-use crate::net::FailureKind;
-use crate::walrus::{Accept, PutOptions, StoreError, Stored};
+use crate::net::{FailureKind, cause};
+use crate::walrus::{Accept, Extent, PutOptions, StoreError, Stored};
 
-/// Largest blob that is read whole, in bytes. Our own blobs are read in
-/// ranges; whole ones are heads whose hash is not known.
-const MAX_WHOLE: u64 = 128 << 20;
 /// How much of an error's body is read for its message.
 const MAX_ERROR_BODY: usize = 8 << 10;
 /// Longest pause a server may ask for.
@@ -65,10 +62,14 @@ impl HttpStore {
         &self,
         url: &Url,
         blob: BlobId,
-        range: Option<ByteRange>,
+        extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), Failed> {
-        let mut request = self.client.get(at(url, &format!("v1/blobs/{blob}"))?);
+        let mut request = self.reader.get(at(url, &format!("v1/blobs/{blob}"))?);
+        let range = match extent {
+            Extent::Whole { .. } => None,
+            Extent::Part(range) => Some(range),
+        };
         if let Some(range) = range {
             request = request.header(RANGE, header_of(range));
         }
@@ -98,9 +99,8 @@ impl HttpStore {
                 StoreError::Corrupt { blob, place, why },
             )
         };
-        let most = range.map_or(MAX_WHOLE, |range| range.len());
-        let bytes = body(url, response, most).await?;
-        let bytes = bytes.ok_or_else(|| corrupt("more bytes than were asked for".into()))?;
+        let bytes = body(url, response, extent.at_most()).await?;
+        let bytes = bytes.ok_or_else(|| corrupt("it is longer than it may be".into()))?;
         self.received
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if let Some(range) = range
@@ -117,7 +117,7 @@ impl HttpStore {
 
     /// Asks one aggregator for a blob's length.
     pub(super) async fn len_at(&self, url: &Url, blob: BlobId) -> Result<u64, Failed> {
-        let request = self.client.head(at(url, &format!("v1/blobs/{blob}"))?);
+        let request = self.reader.head(at(url, &format!("v1/blobs/{blob}"))?);
         let response = self.send(url, request).await?;
         match response.status() {
             StatusCode::OK => header_number(response.headers())
@@ -145,7 +145,7 @@ impl HttpStore {
         };
         let len = body.len() as u64;
         let mut request = self
-            .client
+            .writer
             .put(at(url, "v1/blobs")?)
             .query(&[("epochs", options.epochs.to_string().as_str()), kept])
             // The publisher encodes and certifies before it answers.
@@ -370,16 +370,7 @@ fn broken(url: &Url, error: &reqwest::Error) -> Failed {
     };
     let error = StoreError::Unavailable {
         place: url.to_string(),
-        why: reason(error),
+        why: cause(error),
     };
     Failed::new(kind, error)
-}
-
-/// The innermost cause: `Connection refused` rather than five layers above it.
-pub(super) fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

@@ -15,10 +15,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::Url;
 
-use super::{Accept, BlobStore, PutOptions, StoreError, StoreHealth, Stored};
+use super::{Accept, BlobStore, Extent, PutOptions, StoreError, StoreHealth, Stored};
 use crate::auth::Credentials;
-use crate::chunk::{BlobId, ByteRange};
-use crate::net::{FailureKind, FailureLog, Retry, Verdict, attempts};
+use crate::chunk::BlobId;
+use crate::net::{FailureKind, FailureLog, Retry, Verdict, attempts, cause, install_tls};
 use exchange::Failed;
 
 /// How to reach a network.
@@ -54,7 +54,8 @@ impl Default for HttpConfig {
 /// A network over HTTP.
 #[derive(Debug)]
 pub struct HttpStore {
-    client: reqwest::Client,
+    reader: reqwest::Client,
+    writer: reqwest::Client,
     aggregators: Vec<Url>,
     publishers: Vec<Url>,
     config: HttpConfig,
@@ -75,24 +76,28 @@ impl HttpStore {
     /// # Errors
     /// [`StoreError::BadEndpoint`] for a URL that is none.
     pub fn new(config: HttpConfig) -> Result<Self, StoreError> {
-        // Only the first store of a process installs it; later ones find it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_tls();
         let urls = |list: &[String]| -> Result<Vec<Url>, StoreError> {
             list.iter().map(|url| endpoint(url)).collect()
         };
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.silence)
-            .read_timeout(config.silence)
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| StoreError::Unavailable {
+        let client = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(config.silence)
+                .redirect(reqwest::redirect::Policy::none())
+                .tcp_nodelay(true)
+        };
+        let built = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| StoreError::Unavailable {
                 place: "the HTTP client".into(),
-                why: exchange::reason(&error),
-            })?;
+                why: cause(&error),
+            })
+        };
         Ok(HttpStore {
-            client,
+            reader: built(client().read_timeout(config.silence))?,
+            // A publisher is silent while it encodes and certifies; an upload
+            // has a deadline of its own.
+            writer: built(client())?,
             aggregators: urls(&config.aggregators)?,
             publishers: urls(&config.publishers)?,
             config,
@@ -120,10 +125,10 @@ impl HttpStore {
             why,
         };
         let status = url.join("status").map_err(|e| unavailable(e.to_string()))?;
-        let sent = store.client.get(status).timeout(patience).send().await;
+        let sent = store.reader.get(status).timeout(patience).send().await;
         match sent {
             Ok(response) => Ok(response.status().as_u16()),
-            Err(error) => Err(unavailable(exchange::reason(&error))),
+            Err(error) => Err(unavailable(cause(&error))),
         }
     }
 
@@ -185,7 +190,7 @@ impl BlobStore for HttpStore {
     async fn read(
         &self,
         blob: BlobId,
-        range: Option<ByteRange>,
+        extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError> {
         let accept = tokio::sync::Mutex::new(accept);
@@ -198,7 +203,7 @@ impl BlobStore for HttpStore {
                     let mut accept = accept.lock().await;
                     let mut failures = Vec::new();
                     for url in &self.aggregators {
-                        match self.read_from(url, blob, range, &mut **accept).await {
+                        match self.read_from(url, blob, extent, &mut **accept).await {
                             Ok(()) => return Ok(()),
                             Err(mut failed) => {
                                 self.note(url, &failed);

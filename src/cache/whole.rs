@@ -1,0 +1,247 @@
+//! Content that is a blob of its own and known by somebody else's hash.
+//!
+//! A [`WholeBlob`] is fetched whole and proven whole, once; then its pieces are
+//! kept like any other chunk, and a record remembers which they are. From then
+//! on it is read as everything is: a piece that was evicted is fetched again by
+//! its range, and verified by our own hash.
+
+use std::io::{Read as _, Seek as _, Write as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ring::digest;
+
+use super::disk::Space;
+use super::flight::{Carry, Flight, IN_FLIGHT, LandOnDrop, Role, detached};
+use super::stats::Counters;
+use super::{Cache, CacheError};
+use crate::chunk::{ByteRange, ChunkHash, ChunkRef, MAX_DATA_CHUNK, Proof, SecretKey, WholeBlob};
+use crate::walrus::{BlobStore, Extent, MAX_PAYLOAD, Rejected, StoreError, blob_id};
+
+/// Blobs up to this length are proven in memory; longer ones on disk.
+const IN_MEMORY: u64 = IN_FLIGHT;
+/// Bytes of a longer blob that are asked for at once.
+const PART: u64 = 8 << 20;
+
+/// A flight of one whole blob.
+struct Alone(ChunkHash);
+
+impl Carry for Alone {
+    fn leave_out(&mut self, _: &dyn Fn(&ChunkHash) -> bool) {}
+
+    fn carries(&self) -> Vec<ChunkHash> {
+        vec![self.0]
+    }
+}
+
+impl Cache {
+    /// The pieces that a blob consists of, as far as an earlier session or
+    /// reader has proven it. Never asks the network.
+    pub fn known_whole(
+        &self,
+        whole: &WholeBlob,
+        at_rest: Option<&SecretKey>,
+    ) -> Option<Arc<[ChunkRef]>> {
+        let key = whole.name();
+        let record = self.record(Space::Wholes, key.as_bytes(), at_rest)?;
+        whole.decode(&record)
+    }
+
+    /// The pieces that a blob consists of; fetched and proven where nobody has
+    /// done so.
+    ///
+    /// # Errors
+    /// What the store said, [`StoreError::Corrupt`] where no gateway's bytes
+    /// are the content.
+    pub async fn whole(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+    ) -> Result<Arc<[ChunkRef]>, CacheError> {
+        if let Some(known) = self.known_whole(whole, store.at_rest()) {
+            return Ok(known);
+        }
+        Counters::add(&self.counters.misses, 1);
+        let name = whole.name();
+        let flight = match self.wholes.join_or_lead(&name, || Alone(name)) {
+            Role::Wait(flight) => flight,
+            Role::Lead(flight, _) => {
+                let (cache, store) = (self.clone(), store.clone());
+                let (whole, led) = (whole.clone(), flight.clone());
+                tokio::spawn(async move { cache.fly_whole(&store, &whole, &led).await });
+                flight
+            }
+        };
+        flight.landed().await
+    }
+
+    /// Keeps a blob whose content has been proven otherwise.
+    pub fn keep_whole(&self, whole: &WholeBlob, content: &Bytes, at_rest: Option<&SecretKey>) {
+        let kept = self.keep_pieces(whole, 0, content, at_rest);
+        self.remember(whole, &kept, at_rest);
+    }
+
+    async fn fly_whole(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+        flight: &Flight<Arc<[ChunkRef]>>,
+    ) {
+        let mut guard = LandOnDrop(&self.wholes, flight, None);
+        // Held until the disk has it. What is longer than all the room there
+        // is, is alone in it.
+        let size = whole.size.clamp(1, IN_FLIGHT);
+        let Ok(_room) = self.in_flight.acquire_many(size as u32).await else {
+            return;
+        };
+        Counters::add(&self.counters.fetches, 1);
+        let streamed =
+            whole.size > IN_MEMORY && !whole.sealed && matches!(whole.proof, Proof::Sha256(_));
+        let fetched = match streamed {
+            true => self.prove_on_disk(store, whole).await,
+            false => self.prove_in_memory(store, whole).await,
+        };
+        match &fetched {
+            Ok(_) => Counters::add(&self.counters.fetched_bytes, whole.size),
+            Err(_) => Counters::add(&self.counters.failed_fetches, 1),
+        }
+        guard.2 = Some(fetched.map(Into::into));
+    }
+
+    async fn prove_in_memory(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+    ) -> Result<Vec<ChunkRef>, CacheError> {
+        if whole.size > MAX_PAYLOAD {
+            return Err(too_large(whole));
+        }
+        let mut proven = None;
+        let at_most = whole.size;
+        let mut accept = |bytes: Bytes| {
+            let computed = |bytes: &[u8]| blob_id::blob_id(bytes).ok();
+            whole.check(&bytes, computed).map_err(Rejected::because)?;
+            proven = Some(bytes);
+            Ok(())
+        };
+        let read = store.read(whole.blob, Extent::Whole { at_most }, &mut accept);
+        read.await.map_err(|e| CacheError::Store(Arc::new(e)))?;
+        let content = proven.ok_or(CacheError::Interrupted)?;
+        let (cache, whole) = (self.clone(), whole.clone());
+        let at_rest = store.at_rest().cloned();
+        blocking(move || {
+            let kept = cache.keep_pieces(&whole, 0, &content, at_rest.as_ref());
+            cache.remember(&whole, &kept, at_rest.as_ref());
+            Ok(kept)
+        })
+        .await
+    }
+
+    /// For what is too long for memory: parts go to a nameless file, which is
+    /// proven and then cut.
+    async fn prove_on_disk(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+    ) -> Result<Vec<ChunkRef>, CacheError> {
+        let failed = |error| CacheError::Store(Arc::new(error));
+        let corrupt = |why: &str| {
+            failed(StoreError::Corrupt {
+                blob: whole.blob,
+                place: "the network".into(),
+                why: why.into(),
+            })
+        };
+        let len = store.len(whole.blob).await.map_err(failed)?;
+        if len.is_some_and(|len| len != whole.size) {
+            return Err(corrupt("it is not as long as its manifest says"));
+        }
+        let spool =
+            |error: std::io::Error| CacheError::Database(format!("temporary file: {error}"));
+        let mut file = tempfile::tempfile_in(self.disk.dir()).map_err(spool)?;
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut at = 0;
+        while at < whole.size {
+            let range = ByteRange::new(at, PART.min(whole.size - at));
+            let mut part = Bytes::new();
+            let mut accept = |bytes: Bytes| {
+                part = bytes;
+                Ok(())
+            };
+            let read = store.read(whole.blob, Extent::Part(range), &mut accept);
+            read.await.map_err(failed)?;
+            (hash, file) = blocking(move || {
+                hash.update(&part);
+                file.write_all(&part).map_err(spool)?;
+                Ok((hash, file))
+            })
+            .await?;
+            at = range.end();
+        }
+        if !matches!(&whole.proof, Proof::Sha256(expected) if hash.finish().as_ref() == expected) {
+            return Err(corrupt("its SHA-256 is not what its manifest says"));
+        }
+        let (cache, whole) = (self.clone(), whole.clone());
+        let at_rest = store.at_rest().cloned();
+        blocking(move || {
+            file.rewind().map_err(spool)?;
+            let mut kept = Vec::new();
+            let mut at = 0;
+            while at < whole.size {
+                let mut part = vec![0; PART.min(whole.size - at) as usize];
+                file.read_exact(&mut part).map_err(spool)?;
+                let part = Bytes::from(part);
+                kept.extend(cache.keep_pieces(&whole, at, &part, at_rest.as_ref()));
+                at += part.len() as u64;
+            }
+            cache.remember(&whole, &kept, at_rest.as_ref());
+            Ok(kept)
+        })
+        .await
+    }
+
+    /// Cuts proven content that starts at `offset` of its blob, and keeps it.
+    fn keep_pieces(
+        &self,
+        whole: &WholeBlob,
+        offset: u64,
+        content: &Bytes,
+        at_rest: Option<&SecretKey>,
+    ) -> Vec<ChunkRef> {
+        let starts = (0..content.len()).step_by(MAX_DATA_CHUNK as usize);
+        let pieces: Vec<(ChunkRef, Bytes)> = starts
+            .map(|start| {
+                let end = (start + MAX_DATA_CHUNK as usize).min(content.len());
+                let bytes = content.slice(start..end);
+                (whole.piece(offset + start as u64, &bytes), bytes)
+            })
+            .collect();
+        for (piece, bytes) in &pieces {
+            self.memory
+                .insert(piece.hash, detached(piece, bytes.clone()));
+        }
+        self.disk.put(&pieces, at_rest);
+        pieces.into_iter().map(|(piece, _)| piece).collect()
+    }
+
+    fn remember(&self, whole: &WholeBlob, pieces: &[ChunkRef], at_rest: Option<&SecretKey>) {
+        let record = WholeBlob::encode(pieces);
+        self.set_record(Space::Wholes, whole.name().as_bytes(), &record, at_rest);
+    }
+}
+
+fn too_large(whole: &WholeBlob) -> CacheError {
+    CacheError::Store(Arc::new(StoreError::TooLarge {
+        len: whole.size,
+        limit: MAX_PAYLOAD,
+        place: "this program, which must hold such a file in memory to check it".into(),
+    }))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CacheError> + Send + 'static,
+) -> Result<T, CacheError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| CacheError::Interrupted)?
+}

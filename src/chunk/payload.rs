@@ -1,0 +1,111 @@
+//! Payloads that WalGit's own tools have encrypted.
+//!
+//! ```text
+//! "WALGIT1" | IV (12 bytes) | GCM tag (16) | ciphertext
+//! ```
+//!
+//! AES-256-GCM with the additional data `WalGit-v1`. Nothing is given out
+//! before the tag of the whole has been checked.
+
+use bytes::Bytes;
+
+use super::secret::{IV_LEN, SecretKey, TAG_LEN};
+
+/// What a payload starts with.
+pub const PAYLOAD_MAGIC: &[u8; 7] = b"WALGIT1";
+/// How much longer a payload is than its content, in bytes.
+pub const PAYLOAD_OVERHEAD: u64 = (PAYLOAD_MAGIC.len() + IV_LEN + TAG_LEN) as u64;
+
+const ADDITIONAL: &[u8] = b"WalGit-v1";
+
+/// Why a payload cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// It is none.
+    #[error("it is not an encrypted payload (it does not start with WALGIT1)")]
+    NotSealed,
+    /// Shorter than a payload can be.
+    #[error("its encrypted payload is cut short")]
+    Short,
+    /// Nobody gave a key.
+    #[error(
+        "it is encrypted; give its key with --dek-file FILE, or keep it with walgit-fs key add"
+    )]
+    NoKey,
+    /// None of the keys fits, or the bytes are not those that were sealed.
+    #[error("none of the keys given opens it (or it was tampered with)")]
+    WrongKey,
+}
+
+/// Whether bytes look like a payload.
+pub fn is_payload(bytes: &[u8]) -> bool {
+    bytes.starts_with(PAYLOAD_MAGIC)
+}
+
+/// Opens a payload with the first of `keys` that fits; that key's number, and
+/// the content.
+///
+/// # Errors
+/// [`PayloadError`]; nothing of the content is known then.
+pub fn open_payload(keys: &[SecretKey], payload: &[u8]) -> Result<(usize, Bytes), PayloadError> {
+    let rest = payload
+        .strip_prefix(PAYLOAD_MAGIC)
+        .ok_or(PayloadError::NotSealed)?;
+    let (iv, rest) = rest.split_first_chunk().ok_or(PayloadError::Short)?;
+    let (tag, sealed) = rest.split_first_chunk().ok_or(PayloadError::Short)?;
+    if keys.is_empty() {
+        return Err(PayloadError::NoKey);
+    }
+    (keys.iter().enumerate())
+        .find_map(|(number, key)| {
+            let plain = key.open(*iv, *tag, ADDITIONAL, sealed)?;
+            Some((number, Bytes::from(plain)))
+        })
+        .ok_or(PayloadError::WrongKey)
+}
+
+/// Seals content as WalGit's own tools do.
+pub fn seal_payload(key: &SecretKey, iv: [u8; IV_LEN], content: &[u8]) -> Option<Vec<u8>> {
+    let mut sealed = content.to_vec();
+    let tag = key.seal(iv, ADDITIONAL, &mut sealed)?;
+    Some([PAYLOAD_MAGIC, &iv[..], &tag[..], &sealed].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn keys() -> [SecretKey; 2] {
+        [
+            SecretKey::from_bytes([1; 32]),
+            SecretKey::from_bytes([2; 32]),
+        ]
+    }
+
+    #[test]
+    fn the_key_that_fits_is_found() {
+        let keys = keys();
+        let payload = seal_payload(&keys[1], [9; 12], b"text").unwrap();
+        assert_eq!(payload.len() as u64, 4 + PAYLOAD_OVERHEAD);
+        let opened = open_payload(&keys, &payload).unwrap();
+        assert_eq!(opened, (1, Bytes::from_static(b"text")));
+        assert_eq!(
+            open_payload(&keys[..1], &payload),
+            Err(PayloadError::WrongKey)
+        );
+        assert_eq!(open_payload(&[], &payload), Err(PayloadError::NoKey));
+        assert_eq!(open_payload(&keys, b"{}"), Err(PayloadError::NotSealed));
+    }
+
+    proptest! {
+        #[test]
+        fn any_other_byte_or_a_cut_is_refused(content in proptest::collection::vec(any::<u8>(), 0..200), at in any::<proptest::sample::Index>(), bit in 0u8..8, cut in any::<bool>()) {
+            let keys = keys();
+            let mut payload = seal_payload(&keys[0], [3; 12], &content).unwrap();
+            let at = at.index(payload.len());
+            if cut { payload.truncate(at) } else { payload[at] ^= 1 << bit }
+            prop_assert!(open_payload(&keys, &payload).is_err());
+        }
+    }
+}

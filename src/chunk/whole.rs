@@ -1,0 +1,221 @@
+//! Blobs that are the content of one file, as others than us name it.
+//!
+//! Such a blob has no chunks that we could name before we have seen it. It is
+//! proven whole, cut into pieces that are named by our own hash, and a record
+//! says which pieces it consists of: from then on it is chunks like any other.
+
+use std::sync::Arc;
+
+use ring::digest;
+
+use super::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+
+/// Plain length and hash of a piece, in a record.
+const RECORD_ENTRY: usize = 4 + 32;
+
+/// How the content of a blob is proven.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// By its SHA-256.
+    Sha256([u8; 32]),
+    /// By the ID of its blob, computed anew; and by the SHA-1 that git gives
+    /// such content, where that is known.
+    BlobId {
+        /// As `git hash-object` says.
+        git_sha1: Option<[u8; 20]>,
+    },
+}
+
+/// Why content is not that of a [`WholeBlob`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotProven {
+    /// It is longer or shorter.
+    #[error("it is {found} bytes where the repository says {expected}")]
+    Length {
+        /// As it is.
+        found: u64,
+        /// As it should be.
+        expected: u64,
+    },
+    /// Its SHA-256 is another.
+    #[error("its SHA-256 is not the one the repository says")]
+    Sha256,
+    /// Its blob ID is another.
+    #[error("its content has another blob ID")]
+    BlobId,
+    /// Its hash in git is another.
+    #[error("its git hash is not the one the repository says")]
+    Git,
+}
+
+/// A blob that is the content of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WholeBlob {
+    /// The blob.
+    pub blob: BlobId,
+    /// Length of the content in bytes.
+    pub size: u64,
+    /// What proves the content.
+    pub proof: Proof,
+    /// Whether the blob is an encrypted payload of the content.
+    pub sealed: bool,
+}
+
+impl WholeBlob {
+    /// Whether its proof is of the content, whatever blob it lies in.
+    pub fn is_hashed(&self) -> bool {
+        matches!(self.proof, Proof::Sha256(_))
+    }
+
+    /// A name for exactly this content of this blob.
+    pub fn name(&self) -> ChunkHash {
+        let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 whole blob");
+        hasher.update(self.blob.as_bytes());
+        hasher.update(&self.size.to_le_bytes());
+        hasher.update(&[u8::from(self.sealed)]);
+        match &self.proof {
+            Proof::Sha256(hash) => hasher.update(b"s").update(hash),
+            Proof::BlobId { git_sha1 } => hasher
+                .update(b"b")
+                .update(git_sha1.as_ref().map_or(&[], |h| h)),
+        };
+        ChunkHash::from_bytes(*hasher.finalize().as_bytes())
+    }
+
+    /// Whether `content` is what it should be. `blob_id` computes the ID of a
+    /// blob, where that is the proof.
+    ///
+    /// # Errors
+    /// [`NotProven`].
+    pub fn check(
+        &self,
+        content: &[u8],
+        blob_id: impl FnOnce(&[u8]) -> Option<BlobId>,
+    ) -> Result<(), NotProven> {
+        let found = content.len() as u64;
+        let expected = self.size;
+        if found != expected {
+            return Err(NotProven::Length { found, expected });
+        }
+        match &self.proof {
+            Proof::Sha256(expected) => {
+                let found = digest::digest(&digest::SHA256, content);
+                match found.as_ref() == expected {
+                    true => Ok(()),
+                    false => Err(NotProven::Sha256),
+                }
+            }
+            Proof::BlobId { git_sha1 } => match blob_id(content) == Some(self.blob) {
+                true => (git_sha1.as_ref()).map_or(Ok(()), |hash| check_git(content, hash)),
+                false => Err(NotProven::BlobId),
+            },
+        }
+    }
+
+    /// The piece that these plain bytes at `offset` are.
+    pub fn piece(&self, offset: u64, content: &[u8]) -> ChunkRef {
+        let hash = ChunkHash::of(content);
+        self.piece_called(offset, content.len() as u32, hash)
+    }
+
+    fn piece_called(&self, offset: u64, len: u32, hash: ChunkHash) -> ChunkRef {
+        ChunkRef {
+            hash,
+            raw_len: len,
+            at: Location {
+                blob: self.blob,
+                offset,
+                stored_len: len,
+                codec: Codec::Raw,
+            },
+        }
+    }
+
+    /// A record of the pieces it consists of.
+    pub fn encode(pieces: &[ChunkRef]) -> Vec<u8> {
+        let mut record = Vec::with_capacity(pieces.len() * RECORD_ENTRY);
+        for piece in pieces {
+            record.extend_from_slice(&piece.raw_len.to_le_bytes());
+            record.extend_from_slice(piece.hash.as_bytes());
+        }
+        // A disk that turns a bit must not make us look for other content.
+        record.extend_from_slice(ChunkHash::of(&record).as_bytes());
+        record
+    }
+
+    /// The pieces that a record says it consists of; `None` where the record is
+    /// damaged or another blob's.
+    pub fn decode(&self, record: &[u8]) -> Option<Arc<[ChunkRef]>> {
+        let (record, sum) = record.split_last_chunk::<32>()?;
+        if ChunkHash::of(record).as_bytes() != sum {
+            return None;
+        }
+        let mut pieces = Vec::with_capacity(record.len() / RECORD_ENTRY);
+        let mut offset = 0;
+        for entry in record.chunks_exact(RECORD_ENTRY) {
+            let (len, hash) = entry.split_first_chunk::<4>()?;
+            let len = u32::from_le_bytes(*len);
+            let hash = ChunkHash::from_bytes(hash.try_into().ok()?);
+            pieces.push(self.piece_called(offset, len, hash));
+            offset += u64::from(len);
+        }
+        (offset == self.size).then(|| pieces.into())
+    }
+}
+
+/// Whether git names content so.
+pub fn check_git(content: &[u8], sha1: &[u8; 20]) -> Result<(), NotProven> {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(format!("blob {}\0", content.len()).as_bytes());
+    context.update(content);
+    match context.finish().as_ref() == sha1 {
+        true => Ok(()),
+        false => Err(NotProven::Git),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(size: u64) -> WholeBlob {
+        WholeBlob {
+            blob: BlobId::from_bytes([1; 32]),
+            size,
+            proof: Proof::Sha256([2; 32]),
+            sealed: false,
+        }
+    }
+
+    #[test]
+    fn records_of_pieces_survive_and_damaged_ones_do_not() {
+        let whole = whole(7);
+        let pieces = [whole.piece(0, b"abcd"), whole.piece(4, b"efg")];
+        let record = WholeBlob::encode(&pieces);
+        assert_eq!(whole.decode(&record).as_deref(), Some(&pieces[..]));
+        for at in 0..record.len() {
+            let mut bad = record.clone();
+            bad[at] ^= 1;
+            assert!(whole.decode(&bad).is_none());
+        }
+        assert!(whole.decode(&WholeBlob::encode(&pieces[..1])).is_none());
+    }
+
+    #[test]
+    fn what_differs_in_anything_has_another_name() {
+        let one = whole(7);
+        let mut names = vec![one.name(), whole(8).name()];
+        names.push(
+            WholeBlob {
+                sealed: true,
+                ..one.clone()
+            }
+            .name(),
+        );
+        let proof = Proof::BlobId { git_sha1: None };
+        names.push(WholeBlob { proof, ..one }.name());
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 4);
+    }
+}

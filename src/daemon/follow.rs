@@ -1,0 +1,60 @@
+//! Mounts that follow their branch.
+
+use std::sync::Weak;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::mounts::Mounts;
+use super::{DaemonError, MountRequest};
+use crate::fuse::Mover;
+use crate::net::jittered;
+
+/// Looks for a new head of one mount now and then, and shows it.
+pub(super) struct Follower {
+    pub(super) mounts: Weak<Mounts>,
+    pub(super) number: u64,
+    pub(super) request: MountRequest,
+    pub(super) mover: Mover,
+    pub(super) every: Duration,
+}
+
+impl Follower {
+    /// Runs until the mount is gone.
+    pub(super) async fn run(self) {
+        loop {
+            // Many mounts of one branch must not ask all at once.
+            tokio::time::sleep(jittered(self.every)).await;
+            let Some(mounts) = self.mounts.upgrade() else {
+                return;
+            };
+            if !mounts.note_follow(self.number, |_| {}) {
+                return;
+            }
+            let looked = self.look(&mounts).await;
+            mounts.note_follow(self.number, |status| match &looked {
+                Ok(moved) => {
+                    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                    status.seen = now.map_or(0, |since| since.as_secs());
+                    status.moves += u64::from(*moved);
+                    status.error = None;
+                }
+                Err(error) => status.error = Some(error.to_string()),
+            });
+            if let Err(error) = looked {
+                tracing::warn!("{} stays as it is: {error}", self.request.label);
+            }
+        }
+    }
+
+    /// Whether the mount moved.
+    async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
+        let shown = self.mover.snapshot();
+        let Some(snapshot) = mounts.look(&self.request, &shown).await? else {
+            return Ok(false);
+        };
+        let commit = snapshot.commit().id.to_string();
+        let names = self.mover.move_to(snapshot).await?;
+        let label = &self.request.label;
+        tracing::info!("{label} moved to {commit}: {names} names changed");
+        Ok(true)
+    }
+}

@@ -1,0 +1,285 @@
+//! Which inode a node of the mounted tree is, when the mount has moved.
+//!
+//! What did not change keeps its inode, and with it all that the kernel knows:
+//! names, attributes, pages. A directory is the same as long as its path is; a
+//! file or link only while its content is, so that whoever has it open keeps
+//! the version that was opened.
+//!
+//! A subtree that did not change is a run of consecutive numbers in both trees
+//! (they count in preorder), so a few runs say it all.
+
+use super::inode::Inode;
+use crate::repo::{Content, Entry, Node, NodeIndex, RepoError, Snapshot, same_content};
+
+/// Consecutive nodes of the mounted tree that are consecutive nodes of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    /// Number of the first in the mounted tree.
+    node: u64,
+    len: u64,
+    slot: usize,
+    /// Number of the first in the slot's tree.
+    first: u64,
+}
+
+/// Inodes of the nodes of a mounted tree.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    /// By number in the mounted tree; no gaps.
+    runs: Vec<Run>,
+    /// The same by slot and number there.
+    by_inode: Vec<Run>,
+}
+
+/// What the kernel must forget after a move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A name in a directory leads elsewhere, or nowhere.
+    Name {
+        /// The kernel's number of the directory.
+        directory: u64,
+        /// The name.
+        name: Vec<u8>,
+    },
+    /// A directory lists other things.
+    Listing {
+        /// The kernel's number of the directory.
+        directory: u64,
+    },
+}
+
+impl Identity {
+    /// Of a tree whose nodes are those of a slot, one by one.
+    pub(super) fn of_slot(slot: usize, nodes: u64) -> Self {
+        let run = Run {
+            node: 1,
+            len: nodes,
+            slot,
+            first: 1,
+        };
+        Identity {
+            runs: vec![run],
+            by_inode: vec![run],
+        }
+    }
+
+    /// The inode of a node of the mounted tree.
+    pub(super) fn inode_of(&self, index: NodeIndex) -> Option<Inode> {
+        let after = self.runs.partition_point(|run| run.node <= index.0);
+        let run = self.runs.get(after.checked_sub(1)?)?;
+        let offset = index.0 - run.node;
+        (offset < run.len).then(|| Inode::Tree(run.slot, NodeIndex(run.first + offset)))
+    }
+
+    /// The node of the mounted tree that an inode is, if it still is one.
+    pub(super) fn node_of(&self, slot: usize, index: NodeIndex) -> Option<NodeIndex> {
+        let key = (slot, index.0);
+        let after = (self.by_inode).partition_point(|run| (run.slot, run.first) <= key);
+        let run = self.by_inode.get(after.checked_sub(1)?)?;
+        let offset = index.0.checked_sub(run.first)?;
+        (run.slot == slot && offset < run.len).then(|| NodeIndex(run.node + offset))
+    }
+
+    fn push(&mut self, run: Run) {
+        if let Some(last) = self.runs.last_mut() {
+            let follows = last.node + last.len == run.node
+                && last.slot == run.slot
+                && last.first + last.len == run.first;
+            if follows {
+                last.len += run.len;
+                return;
+            }
+        }
+        self.runs.push(run);
+    }
+
+    /// Gives `len` nodes from `node` on the inodes that as many nodes from
+    /// `before` on had in `old`.
+    fn inherit(&mut self, old: &Identity, node: u64, before: u64, len: u64) {
+        let end = before + len;
+        let start = old.runs.partition_point(|run| run.node + run.len <= before);
+        for run in old.runs[start..].iter().take_while(|run| run.node < end) {
+            let from = run.node.max(before);
+            let to = (run.node + run.len).min(end);
+            self.push(Run {
+                node: node + (from - before),
+                len: to - from,
+                slot: run.slot,
+                first: run.first + (from - run.node),
+            });
+        }
+    }
+
+    fn finish(mut self) -> Self {
+        self.runs.sort_unstable_by_key(|run| run.node);
+        let mut merged = Identity::default();
+        for run in std::mem::take(&mut self.runs) {
+            merged.push(run);
+        }
+        merged.by_inode.clone_from(&merged.runs);
+        (merged.by_inode).sort_unstable_by_key(|run| (run.slot, run.first));
+        merged
+    }
+
+    /// The identity of `new`, which follows `old`, once it has its slot; and
+    /// what the kernel must forget. Reads the directories that changed, and no
+    /// others.
+    pub(super) async fn after(
+        &self,
+        old: &Snapshot,
+        new: &Snapshot,
+    ) -> Result<(Fresh, Vec<Change>), RepoError> {
+        let mut next = Identity::default();
+        let mut changes = Vec::new();
+        let same_root = old.commit().root.hash == new.commit().root.hash;
+        if same_root {
+            let nodes = new.commit().nodes;
+            next.inherit(self, 1, 1, nodes);
+            return Ok((Fresh(next), changes));
+        }
+        let mut pending = vec![(old.root(), new.root())];
+        while let Some((old_node, new_node)) = pending.pop() {
+            let (before, after) = (
+                old.directory(&old_node).await?,
+                new.directory(&new_node).await?,
+            );
+            next.inherit(self, new_node.index.0, old_node.index.0, 1);
+            let own = self.inode_of(old_node.index).map_or(0, |i| i.encode().0);
+            changes.push(Change::Listing { directory: own });
+            let mut forget = |entry: &Entry| {
+                changes.push(Change::Name {
+                    directory: own,
+                    name: entry.name.to_vec(),
+                });
+            };
+            let number = |node: &Node, entry: &Entry| node.index.0 + entry.offset;
+            let fresh = |entry: &Entry| {
+                let node = number(&new_node, entry);
+                Run {
+                    node,
+                    len: entry.nodes(),
+                    slot: FRESH,
+                    first: node,
+                }
+            };
+            let (mut a, mut b) = (0, 0);
+            loop {
+                let (one, other) = (before.entries().get(a), after.entries().get(b));
+                let order = match (one, other) {
+                    (None, None) => break,
+                    (Some(_), None) => std::cmp::Ordering::Less,
+                    (None, Some(_)) => std::cmp::Ordering::Greater,
+                    (Some(one), Some(other)) => one.name.cmp(&other.name),
+                };
+                match (order, one, other) {
+                    (std::cmp::Ordering::Less, Some(gone), _) => {
+                        forget(gone);
+                        a += 1;
+                    }
+                    (std::cmp::Ordering::Greater, _, Some(came)) => {
+                        forget(came);
+                        next.push(fresh(came));
+                        b += 1;
+                    }
+                    (_, Some(one), Some(other)) => {
+                        if same_content((one, &before), (other, &after)) {
+                            let (node, was) = (number(&new_node, other), number(&old_node, one));
+                            next.inherit(self, node, was, other.nodes());
+                        } else if is_directory(one) && is_directory(other) {
+                            let old_child = old.entry(&old_node, &before, a);
+                            pending.push((old_child, new.entry(&new_node, &after, b)));
+                        } else {
+                            forget(one);
+                            next.push(fresh(other));
+                        }
+                        a += 1;
+                        b += 1;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok((Fresh(next), changes))
+    }
+}
+
+/// Stands for the slot of a tree that has none yet.
+const FRESH: usize = usize::MAX;
+
+/// The identity of a tree that has no slot yet.
+pub(super) struct Fresh(Identity);
+
+impl Fresh {
+    /// The identity of the tree in this slot.
+    pub(super) fn in_slot(mut self, slot: usize) -> Identity {
+        for run in &mut self.0.runs {
+            if run.slot == FRESH {
+                run.slot = slot;
+            }
+        }
+        self.0.finish()
+    }
+}
+
+fn is_directory(entry: &Entry) -> bool {
+    matches!(entry.content, Content::Directory { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inherited_runs_are_cut_and_joined() {
+        let mut old = Identity::default();
+        old.push(Run {
+            node: 1,
+            len: 5,
+            slot: 0,
+            first: 1,
+        });
+        old.push(Run {
+            node: 6,
+            len: 2,
+            slot: 3,
+            first: 6,
+        });
+        old.push(Run {
+            node: 8,
+            len: 4,
+            slot: 0,
+            first: 20,
+        });
+        let old = old.finish();
+        let mut new = Identity::default();
+        // Nodes 4..=9 of the old tree are 2..=7 of the new one.
+        new.inherit(&old, 2, 4, 6);
+        new.push(Run {
+            node: 8,
+            len: 1,
+            slot: 4,
+            first: 8,
+        });
+        new.inherit(&old, 1, 1, 1);
+        let new = new.finish();
+        let inode = |node: u64| new.inode_of(NodeIndex(node)).unwrap();
+        let expected = [
+            (0, 1),
+            (0, 4),
+            (0, 5),
+            (3, 6),
+            (3, 7),
+            (0, 20),
+            (0, 21),
+            (4, 8),
+        ];
+        for (at, (slot, first)) in expected.into_iter().enumerate() {
+            let node = at as u64 + 1;
+            assert_eq!(inode(node), Inode::Tree(slot, NodeIndex(first)));
+            assert_eq!(new.node_of(slot, NodeIndex(first)), Some(NodeIndex(node)));
+        }
+        assert_eq!(new.inode_of(NodeIndex(9)), None);
+        assert_eq!(new.node_of(0, NodeIndex(2)), None, "it is gone");
+        assert_eq!(new.runs.len(), 5);
+    }
+}

@@ -1,0 +1,280 @@
+//! What is needed to open a repository: where its blobs are, who knows the
+//! chain, which keys there are.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::head::CommitId;
+use super::refs::{RefName, RefStore};
+use super::{Address, RefKind, RepoError};
+use crate::chain::objects::Layout;
+use crate::chain::{Chain, ChainError, ObjectId};
+use crate::chunk::{BlobId, ChunkHash, SecretKey};
+use crate::walrus::BlobStore;
+
+/// Where content comes from, and what opens it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Who keeps the blobs.
+    pub store: Arc<dyn BlobStore>,
+    /// Keys of encrypted repositories.
+    pub keys: Vec<SecretKey>,
+    /// Whom to ask about objects of the chain, or why there is nobody.
+    pub chain: Result<Arc<Chain>, ChainError>,
+    /// Whether files that start with `#!` are shown as executable where the
+    /// repository keeps no modes.
+    pub scripts: bool,
+}
+
+impl From<Arc<dyn BlobStore>> for Access {
+    fn from(store: Arc<dyn BlobStore>) -> Self {
+        Access {
+            store,
+            keys: Vec::new(),
+            chain: Err(ChainError::NoEndpoint("(none)".into())),
+            scripts: false,
+        }
+    }
+}
+
+impl Access {
+    pub(super) fn chain(&self) -> Result<&Arc<Chain>, RepoError> {
+        self.chain.as_ref().map_err(|why| why.clone().into())
+    }
+}
+
+/// Where a repository is, with all that is needed to look again later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// One head that never changes.
+    Blob {
+        /// The blob.
+        blob: BlobId,
+        /// The hash of its head.
+        root: Option<ChunkHash>,
+    },
+    /// A name in a directory of names.
+    Name {
+        /// The directory.
+        dir: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// An object on the chain.
+    Object {
+        /// The object.
+        id: ObjectId,
+        /// A branch; the default one for none.
+        branch: Option<String>,
+    },
+}
+
+/// One commit, or one head of commits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A blob: a head of ours, or a manifest.
+    Blob {
+        /// The blob.
+        blob: BlobId,
+        /// The hash of its head, where that is known.
+        root: Option<ChunkHash>,
+    },
+    /// A commit object on the chain.
+    Commit(ObjectId),
+}
+
+/// A branch or tag whose tree is opened only when somebody looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relative {
+    /// Branch or tag.
+    pub kind: RefKind,
+    /// Its name.
+    pub name: Bytes,
+    /// Where it is.
+    pub target: Target,
+}
+
+/// What a [`Source`] leads to at present.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// The commit or head.
+    pub target: Target,
+    /// The branch it is of; empty where nobody says.
+    pub branch: String,
+    /// Other branches and tags.
+    pub relatives: Vec<Relative>,
+}
+
+impl Target {
+    /// The target that a name of a commit stands for; `None` for git's.
+    pub(super) fn of(id: &CommitId) -> Option<Self> {
+        match id {
+            CommitId::Manifest(blob) => Some(Target::Blob {
+                blob: *blob,
+                root: None,
+            }),
+            CommitId::Object(id) => Some(Target::Commit(ObjectId::from_bytes(*id))),
+            CommitId::None | CommitId::Git(_) => None,
+        }
+    }
+
+    /// What the commit is called, where the target is one commit.
+    pub fn id(&self) -> CommitId {
+        match self {
+            Target::Blob { blob, .. } => CommitId::Manifest(*blob),
+            Target::Commit(id) => CommitId::Object(*id.as_bytes()),
+        }
+    }
+}
+
+impl Source {
+    /// The source that an address stands for; names are kept in `names`.
+    pub fn of(address: &Address, names: &std::path::Path) -> Self {
+        match address {
+            Address::Walrus { blob, root } => Source::Blob {
+                blob: *blob,
+                root: *root,
+            },
+            Address::Name(name) => Source::Name {
+                dir: names.into(),
+                name: name.to_string(),
+            },
+            Address::Sui { object, branch } => Source::Object {
+                id: *object,
+                branch: branch.clone(),
+            },
+        }
+    }
+
+    /// Whether it may lead elsewhere later.
+    pub fn may_move(&self) -> bool {
+        !matches!(self, Source::Blob { .. })
+    }
+
+    /// Where it leads now.
+    ///
+    /// # Errors
+    /// When the name is unknown, or the chain does not say.
+    pub async fn locate(&self, access: &Access) -> Result<Located, RepoError> {
+        match self {
+            Source::Blob { blob, root } => Ok(Located::blob(*blob, *root)),
+            Source::Name { dir, name } => locate_name(dir, name),
+            Source::Object { id, branch } => {
+                locate_object(access.chain()?, *id, branch.as_deref()).await
+            }
+        }
+    }
+}
+
+impl Located {
+    fn blob(blob: BlobId, root: Option<ChunkHash>) -> Self {
+        Located {
+            target: Target::Blob { blob, root },
+            branch: String::new(),
+            relatives: Vec::new(),
+        }
+    }
+}
+
+fn locate_name(dir: &std::path::Path, name: &str) -> Result<Located, RepoError> {
+    let no_name = |why: String| RepoError::NoRef {
+        name: name.into(),
+        known: why,
+    };
+    let parsed: RefName = name
+        .parse()
+        .map_err(|error: super::refs::RefNameError| no_name(error.to_string()))?;
+    let unknown = |why| RepoError::Name {
+        why: Arc::new(why),
+        // Names are kept in a directory per network.
+        network: dir.file_name().unwrap_or_default().display().to_string(),
+    };
+    match RefStore::new(dir).resolve(&parsed).map_err(unknown)? {
+        Address::Walrus { blob, root } => Ok(Located::blob(blob, root)),
+        other => Err(no_name(format!("it stands for {other}, which is no blob"))),
+    }
+}
+
+async fn locate_object(
+    chain: &Chain,
+    id: ObjectId,
+    branch: Option<&str>,
+) -> Result<Located, RepoError> {
+    let object = chain.object(id).await?;
+    if object.is_commit() && branch.is_none() {
+        return Ok(Located {
+            target: Target::Commit(id),
+            branch: String::new(),
+            relatives: Vec::new(),
+        });
+    }
+    let found = object.repository()?;
+    let empty = || RepoError::NoCommits(format!("sui://{id}"));
+    match found.layout {
+        Layout::Manifests { latest } => {
+            // This layout knows one branch.
+            if let Some(asked) = branch
+                && asked != found.default_branch
+            {
+                return Err(RepoError::NoRef {
+                    name: asked.into(),
+                    known: found.default_branch,
+                });
+            }
+            Ok(Located {
+                branch: found.default_branch,
+                ..Located::blob(latest.ok_or_else(empty)?, None)
+            })
+        }
+        Layout::Objects {
+            head,
+            branches,
+            tags,
+        } => {
+            let mut relatives = Vec::new();
+            for (kind, table) in [(RefKind::Branch, branches), (RefKind::Tag, tags)] {
+                let Some(table) = table else { continue };
+                for (name, commit) in chain.table(table).await? {
+                    relatives.push(Relative {
+                        kind,
+                        name: name.into(),
+                        target: Target::Commit(commit),
+                    });
+                }
+            }
+            relatives.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+            let named = |name: &str| {
+                let found = relatives.iter().find(|r| r.name == name.as_bytes());
+                found.map(|r| r.target.clone())
+            };
+            let target = match branch {
+                Some(asked) => named(asked).ok_or_else(|| RepoError::NoRef {
+                    name: asked.into(),
+                    known: names(&relatives),
+                })?,
+                None => named(&found.default_branch)
+                    .or(head.map(Target::Commit))
+                    .ok_or_else(empty)?,
+            };
+            Ok(Located {
+                target,
+                branch: branch.map_or(found.default_branch, Into::into),
+                relatives,
+            })
+        }
+    }
+}
+
+/// Names of branches and tags, for a message.
+pub(super) fn names(relatives: &[Relative]) -> String {
+    let names: Vec<_> = (relatives.iter().take(20))
+        .map(|r| String::from_utf8_lossy(&r.name).into_owned())
+        .collect();
+    match names.is_empty() {
+        true => "none".into(),
+        false => names.join(", "),
+    }
+}

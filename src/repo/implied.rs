@@ -1,0 +1,386 @@
+//! A tree implied by paths: for repositories that keep a flat list of files.
+//!
+//! The directories are made in memory, as [`Directory`]s like any other, so
+//! that a [`super::Snapshot`] walks them without knowing. Each is named by a
+//! hash of all that is in it, so two commits that share a subtree share its
+//! name.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::directory::{Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, check_name};
+use super::{Kind, MAX_DEPTH};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+
+/// Longest path, in bytes: the kernel's `PATH_MAX`.
+const MAX_PATH: usize = 4096;
+/// Notices that are kept; a hostile list could cause one a file.
+const MAX_NOTICES: usize = 1000;
+
+/// A file of the list.
+#[derive(Clone, Debug)]
+pub(super) struct Leaf {
+    /// Its path from the root, as the list has it.
+    pub(super) path: Vec<u8>,
+    /// What it is; not a directory.
+    pub(super) kind: Kind,
+    /// Bytes of content.
+    pub(super) size: u64,
+    /// Where they are.
+    pub(super) content: ImpliedContent,
+}
+
+/// A tree in memory.
+#[derive(Debug)]
+pub(super) struct ImpliedTree {
+    pub(super) root: ChunkRef,
+    pub(super) nodes: u64,
+    pub(super) bytes: u64,
+    pub(super) directories: HashMap<ChunkHash, Arc<Directory>>,
+    /// What is not shown, or shown and worth a word; a line each.
+    pub(super) notices: Vec<String>,
+}
+
+/// A directory that still gets entries.
+struct Open {
+    name: Vec<u8>,
+    entries: Vec<ImpliedEntry>,
+}
+
+struct Builder {
+    blob: BlobId,
+    open: Vec<Open>,
+    directories: HashMap<ChunkHash, Arc<Directory>>,
+    notices: Notices,
+}
+
+#[derive(Default)]
+struct Notices(Vec<String>, usize);
+
+impl Notices {
+    fn add(&mut self, path: &[u8], why: &str) {
+        self.1 += 1;
+        if self.0.len() < MAX_NOTICES {
+            let path = String::from_utf8_lossy(path);
+            let path: String = path.escape_debug().take(300).collect();
+            self.0.push(format!("{path}: {why}"));
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        let more = self.1 - self.0.len();
+        if more > 0 {
+            self.0.push(format!("and {more} more"));
+        }
+        self.0
+    }
+}
+
+/// Makes the tree. Whatever the paths are, the tree is one that a file system
+/// can show; what does not fit into it is left out, and said.
+pub(super) fn imply(leaves: Vec<Leaf>, refused: Vec<(String, &str)>, blob: BlobId) -> ImpliedTree {
+    let mut builder = Builder {
+        blob,
+        open: vec![Open {
+            name: Vec::new(),
+            entries: Vec::new(),
+        }],
+        directories: HashMap::new(),
+        notices: Notices::default(),
+    };
+    for (path, why) in refused {
+        let why = format!("left out: {why}");
+        builder.notices.add(path.as_bytes(), &why);
+    }
+    let mut leaves: Vec<Leaf> = leaves
+        .into_iter()
+        .filter(|leaf| match check_path(&leaf.path) {
+            Ok(()) => true,
+            Err(why) => {
+                builder.notices.add(&leaf.path, &format!("left out: {why}"));
+                false
+            }
+        })
+        .collect();
+    let parts = |leaf: &Leaf| {
+        leaf.path
+            .split(|&b| b == b'/')
+            .map(<[u8]>::to_vec)
+            .collect()
+    };
+    leaves.sort_by_cached_key::<Vec<Vec<u8>>, _>(parts);
+    let mut leaves = leaves.into_iter().peekable();
+    while let Some(leaf) = leaves.next() {
+        // Sorted by parts, what is below a path follows it at once.
+        let next = leaves.peek().map(|next| &next.path[..]);
+        let below = next.and_then(|next| next.strip_prefix(&leaf.path[..]));
+        match below {
+            Some([]) => {
+                builder
+                    .notices
+                    .add(&leaf.path, "left out: it is listed more than once");
+                while leaves.next_if(|next| next.path == leaf.path).is_some() {}
+            }
+            Some([b'/', ..]) => builder
+                .notices
+                .add(&leaf.path, "left out as a file: it is a directory too"),
+            _ => builder.add(leaf),
+        }
+    }
+    builder.finish()
+}
+
+fn check_path(path: &[u8]) -> Result<(), String> {
+    if path.len() > MAX_PATH {
+        return Err("its path is too long".into());
+    }
+    if path.first() == Some(&b'/') {
+        return Err("its path is absolute".into());
+    }
+    let mut depth = 0;
+    for name in path.split(|&byte| byte == b'/') {
+        if name.is_empty() {
+            return Err("its path has an empty part".into());
+        }
+        check_name(name).map_err(|why| why.to_string())?;
+        depth += 1;
+    }
+    match depth < MAX_DEPTH {
+        true => Ok(()),
+        false => Err("its path is too deep".into()),
+    }
+}
+
+impl Builder {
+    fn add(&mut self, leaf: Leaf) {
+        let mut parts: Vec<&[u8]> = leaf.path.split(|&byte| byte == b'/').collect();
+        let name = parts.pop().unwrap_or_default();
+        let common = (self.open[1..].iter().zip(&parts))
+            .take_while(|(open, part)| open.name == **part)
+            .count();
+        while self.open.len() > common + 1 {
+            self.close();
+        }
+        for part in &parts[common..] {
+            self.open.push(Open {
+                name: part.to_vec(),
+                entries: Vec::new(),
+            });
+        }
+        let Some(directory) = self.open.last_mut() else {
+            return;
+        };
+        if directory.entries.len() >= MAX_ENTRIES {
+            self.notices
+                .add(&leaf.path, "left out: its directory has too many entries");
+            return;
+        }
+        directory.entries.push(ImpliedEntry {
+            name: Bytes::copy_from_slice(name),
+            kind: leaf.kind,
+            size: leaf.size,
+            content: leaf.content,
+        });
+    }
+
+    /// Completes the innermost directory and enters it into the one above.
+    fn close(&mut self) -> Option<(ChunkRef, u64, u64)> {
+        let done = self.open.pop()?;
+        self.look_alikes(&done.entries);
+        let bytes = done.entries.iter().map(|entry| entry.size).sum();
+        let (directory, hash) = Directory::implied(done.entries);
+        let nodes = directory.nodes();
+        let reference = ChunkRef {
+            hash,
+            raw_len: 0,
+            at: Location {
+                blob: self.blob,
+                offset: 0,
+                stored_len: 0,
+                codec: Codec::Raw,
+            },
+        };
+        self.directories.insert(hash, Arc::new(directory));
+        if let Some(parent) = self.open.last_mut() {
+            parent.entries.push(ImpliedEntry {
+                name: done.name.into(),
+                kind: Kind::Directory,
+                size: bytes,
+                content: ImpliedContent::Directory {
+                    node: reference,
+                    nodes,
+                },
+            });
+        }
+        Some((reference, nodes, bytes))
+    }
+
+    /// Says which names of a directory a person could not tell apart.
+    fn look_alikes(&mut self, entries: &[ImpliedEntry]) {
+        let mut seen: HashMap<String, &Bytes> = HashMap::new();
+        for entry in entries {
+            let Ok(name) = std::str::from_utf8(&entry.name) else {
+                continue;
+            };
+            // Names without accents, nearly all, are their own normal form.
+            if name.is_ascii() {
+                continue;
+            }
+            let normal: String = name.nfc().collect();
+            if let Some(other) = seen.insert(normal, &entry.name) {
+                let mut path: Vec<u8> = Vec::new();
+                for above in &self.open[1.min(self.open.len())..] {
+                    path.extend_from_slice(&above.name);
+                    path.push(b'/');
+                }
+                path.extend_from_slice(&entry.name);
+                let why = format!(
+                    "looks the same as another name here and is written otherwise (Unicode normalisation, {} bytes against {}); both are shown",
+                    entry.name.len(),
+                    other.len()
+                );
+                self.notices.add(&path, &why);
+            }
+        }
+    }
+
+    fn finish(mut self) -> ImpliedTree {
+        let mut closed = None;
+        while let Some(done) = self.close() {
+            closed = Some(done);
+        }
+        let (root, nodes, bytes) = closed.unwrap_or_else(|| {
+            let (_, hash) = Directory::implied(Vec::new());
+            let at = Location {
+                blob: self.blob,
+                offset: 0,
+                stored_len: 0,
+                codec: Codec::Raw,
+            };
+            (
+                ChunkRef {
+                    hash,
+                    raw_len: 0,
+                    at,
+                },
+                1,
+                0,
+            )
+        });
+        ImpliedTree {
+            root,
+            nodes,
+            bytes,
+            directories: self.directories,
+            notices: self.notices.finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn leaf(path: &str) -> Leaf {
+        Leaf {
+            path: path.into(),
+            kind: Kind::File { executable: false },
+            size: 1,
+            content: ImpliedContent::Inline(Bytes::from_static(b"x")),
+        }
+    }
+
+    fn tree(paths: &[&str]) -> ImpliedTree {
+        let leaves = paths.iter().map(|path| leaf(path)).collect();
+        imply(leaves, Vec::new(), BlobId::from_bytes([1; 32]))
+    }
+
+    fn paths(tree: &ImpliedTree) -> Vec<String> {
+        fn walk(tree: &ImpliedTree, hash: &ChunkHash, above: &str, out: &mut Vec<String>) {
+            let directory = &tree.directories[hash];
+            for entry in directory.entries() {
+                let path = format!("{above}{}", String::from_utf8_lossy(&entry.name));
+                match entry.content {
+                    super::super::Content::Directory { index, .. } => {
+                        let below = directory.chunks()[index as usize].hash;
+                        walk(tree, &below, &format!("{path}/"), out);
+                    }
+                    _ => out.push(path),
+                }
+            }
+        }
+        let mut out = Vec::new();
+        walk(tree, &tree.root.hash, "", &mut out);
+        out
+    }
+
+    #[test]
+    fn directories_are_implied_by_paths() {
+        let tree = tree(&["b", "a/c/d", "a.txt", "a/b", "z/z/z"]);
+        assert_eq!(paths(&tree), ["a/b", "a/c/d", "a.txt", "b", "z/z/z"]);
+        assert_eq!((tree.nodes, tree.bytes), (10, 5));
+        assert!(tree.notices.is_empty());
+    }
+
+    #[test]
+    fn what_no_tree_may_hold_is_left_out_and_said() {
+        let bad = [
+            "..",
+            "../up",
+            "a/../b",
+            "/etc/passwd",
+            "a//b",
+            "",
+            ".",
+            "a/.",
+            "a\0b",
+            ".git/config",
+            "x/.GIT",
+            "trailing/",
+        ];
+        for bad in bad {
+            let tree = tree(&["good", bad]);
+            assert_eq!(paths(&tree), ["good"], "{bad:?}");
+            assert_eq!(tree.notices.len(), 1, "{bad:?}");
+        }
+        assert_eq!(paths(&tree(&["a", "a/b", "a"])), ["a/b"]);
+        assert_eq!(paths(&tree(&["a", "a", "b"])), ["b"]);
+        let long = format!("{}/x", "d".repeat(256));
+        assert_eq!(tree(&[&long]).notices.len(), 1);
+    }
+
+    #[test]
+    fn names_that_only_look_the_same_are_shown_and_said() {
+        let tree = tree(&["d/\u{fc}", "d/u\u{308}"]);
+        assert_eq!(paths(&tree).len(), 2);
+        assert_eq!(tree.notices.len(), 1);
+        assert!(tree.notices[0].starts_with("d/"), "{:?}", tree.notices);
+    }
+
+    #[test]
+    fn the_same_subtree_has_the_same_name() {
+        let (one, two) = (tree(&["a/b", "c"]), tree(&["a/b", "d"]));
+        assert_ne!(one.root.hash, two.root.hash);
+        let shared = one
+            .directories
+            .keys()
+            .filter(|hash| two.directories.contains_key(hash));
+        assert_eq!(shared.count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_of_paths_gives_a_tree_of_those_that_fit(list in proptest::collection::vec("[a-c./]{0,6}", 0..12)) {
+            let tree = tree(&list.iter().map(|path| &**path).collect::<Vec<_>>());
+            for path in paths(&tree) {
+                prop_assert!(list.contains(&path));
+                let good = |name: &str| !matches!(name, "" | "." | "..");
+                prop_assert!(path.split('/').all(good));
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! From a blob or an object to a [`Repository`]: what is it, and can we read it?
+//!
+//! A blob is recognised by its content: a head of ours, a manifest, or an
+//! encrypted manifest. Without the hash of a head nothing but the ID of the
+//! blob says that its bytes are its author's, so it is fetched whole and the ID
+//! computed anew, once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::access::{Access, Located, Target};
+use super::blob::Header;
+use super::directory::ImpliedContent;
+use super::head::{CommitId, Ref, RefKind, Signature};
+use super::implied::{self, Leaf};
+use super::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
+use super::{Commit, Head, Kind, Loader, RepoError, Repository};
+use crate::cache::{CacheError, Space};
+use crate::chunk::{
+    BlobId, ChunkHash, PAYLOAD_OVERHEAD, Proof, SecretKey, WholeBlob, is_payload, open_payload,
+};
+use crate::walrus::{BlobStore, Extent, Rejected, SealedStore, blob_id};
+
+/// Longest blob that is fetched whole to see what it is, in bytes.
+const MAX_HEAD_BLOB: u64 = 2 * MAX_MANIFEST + PAYLOAD_OVERHEAD;
+
+impl Loader {
+    /// Opens the repository in a blob.
+    ///
+    /// With `root`, one ranged read at most; without, the whole blob is read
+    /// and its ID recomputed, once, because nothing else tells whether what is
+    /// in it is what its author published.
+    ///
+    /// # Errors
+    /// [`RepoError::NotARepository`] when the blob holds something else,
+    /// [`RepoError::Sealed`] when no key opens it, or what kept it from being
+    /// read.
+    pub async fn open(
+        self: &Arc<Self>,
+        access: impl Into<Access>,
+        blob: BlobId,
+        root: Option<ChunkHash>,
+    ) -> Result<Repository, RepoError> {
+        self.open_blob(&access.into(), blob, root).await
+    }
+
+    /// Opens what a source leads to, with the branches and tags beside it.
+    ///
+    /// # Errors
+    /// As [`Loader::open`], and what kept the chain from saying.
+    pub async fn open_located(
+        self: &Arc<Self>,
+        access: &Access,
+        located: &Located,
+    ) -> Result<Repository, RepoError> {
+        let repository = self.open_target(access, &located.target).await?;
+        Ok(repository.of_branch(&located.branch, &located.relatives))
+    }
+
+    /// Opens one target.
+    ///
+    /// # Errors
+    /// As [`Loader::open_located`].
+    pub async fn open_target(
+        self: &Arc<Self>,
+        access: &Access,
+        target: &Target,
+    ) -> Result<Repository, RepoError> {
+        match target {
+            Target::Blob { blob, root } => self.open_blob(access, *blob, *root).await,
+            Target::Commit(id) => self.open_commit(access, *id).await,
+        }
+    }
+
+    async fn open_blob(
+        self: &Arc<Self>,
+        access: &Access,
+        blob: BlobId,
+        root: Option<ChunkHash>,
+    ) -> Result<Repository, RepoError> {
+        let store = &access.store;
+        if let Some(found) = self.known_head(blob, root) {
+            return Ok(Repository::of_head(self.clone(), access, blob, found));
+        }
+        if let Some(root) = root {
+            let found = self.fetch_head(store, blob, root).await?;
+            return Ok(Repository::of_head(self.clone(), access, blob, found));
+        }
+        if let Some((json, key)) = self.known_manifest(access, blob).await {
+            return self.manifest(access, blob, &json, key).await;
+        }
+        let bytes = fetch_whole(store, blob).await?;
+        match Header::decode(&bytes).and_then(|header| header.head(blob)) {
+            Ok(reference) => {
+                let found = self.keep_head(store, blob, None, reference, &bytes).await?;
+                Ok(Repository::of_head(self.clone(), access, blob, found))
+            }
+            Err(_) if is_payload(&bytes) => {
+                let opened =
+                    open_payload(&access.keys, &bytes).map_err(|why| RepoError::Sealed {
+                        what: format!("walrus://{blob}"),
+                        why,
+                    })?;
+                let (key, json) = (opened.0, opened.1);
+                self.keep_manifest(access, blob, &json, Some(key));
+                self.manifest(access, blob, &json, Some(key)).await
+            }
+            Err(_) if Manifest::is_likely(&bytes) => {
+                let opened = self.manifest(access, blob, &bytes, None).await?;
+                self.keep_manifest(access, blob, &bytes, None);
+                Ok(opened)
+            }
+            Err(why) => Err(RepoError::NotARepository {
+                blob,
+                why: why.to_string(),
+            }),
+        }
+    }
+
+    /// The repository that a manifest is. `key` is the number of the one that
+    /// opened it.
+    async fn manifest(
+        self: &Arc<Self>,
+        access: &Access,
+        blob: BlobId,
+        json: &[u8],
+        key: Option<usize>,
+    ) -> Result<Repository, RepoError> {
+        let manifest = Manifest::decode(json).map_err(|why| RepoError::NotARepository {
+            blob,
+            why: why.to_string(),
+        })?;
+        let signature = Signature {
+            person: manifest.author.into(),
+            seconds: manifest.seconds,
+            offset_minutes: 0,
+        };
+        let (mut leaves, mut refused, mut sealed) = (Vec::new(), Vec::new(), 0);
+        for (path, file) in manifest.files {
+            match file {
+                ManifestFile::Bad(why) => refused.push((path, why)),
+                ManifestFile::Blob(whole) => {
+                    sealed += u64::from(whole.sealed);
+                    leaves.push(Leaf {
+                        path: path.into(),
+                        kind: Kind::File { executable: false },
+                        size: whole.size,
+                        content: ImpliedContent::Whole(whole),
+                    });
+                }
+            }
+        }
+        let shelf = shelf(access, key);
+        if access.scripts {
+            self.mark_scripts(access, shelf.as_ref(), &mut leaves).await;
+        }
+        let mut tree = implied::imply(leaves, refused, blob);
+        if sealed > 0 && shelf.is_none() {
+            let why = "encrypted, and no key was given: reading them fails (see --dek-file)";
+            tree.notices.insert(0, format!("{sealed} files are {why}"));
+        }
+        let commit = Commit {
+            id: CommitId::Manifest(blob),
+            root: tree.root,
+            nodes: tree.nodes,
+            bytes: tree.bytes,
+            author: signature.clone(),
+            committer: signature,
+            message: manifest.message.into(),
+            parents: manifest
+                .parent
+                .map(CommitId::Manifest)
+                .into_iter()
+                .collect(),
+        };
+        let target = Target::Blob { blob, root: None };
+        let head = head_of(commit);
+        Ok(Repository::of_tree(
+            self.clone(),
+            access,
+            target,
+            head,
+            tree,
+            shelf,
+        ))
+    }
+
+    /// The content of a manifest that an earlier session has proven, and the
+    /// number of the key that it was opened with.
+    async fn known_manifest(
+        &self,
+        access: &Access,
+        blob: BlobId,
+    ) -> Option<(Bytes, Option<usize>)> {
+        let keys = (0..access.keys.len()).map(Some);
+        for key in std::iter::once(None).chain(keys) {
+            let sealed = key.and_then(|key| shelf(access, Some(key)));
+            let at_rest = sealed.as_ref().and_then(|store| store.at_rest());
+            let cache = self.cache();
+            let Some(record) = cache.record(Space::Manifests, blob.as_bytes(), at_rest) else {
+                continue;
+            };
+            let size = u64::from_le_bytes(record.try_into().ok()?);
+            let whole = manifest_blob(blob, size, key.is_some());
+            let store = sealed.as_ref().unwrap_or(&access.store);
+            // Pieces that were evicted are fetched again, by their own hashes.
+            let pieces = cache.known_whole(&whole, at_rest)?;
+            let mut json = Vec::with_capacity(size.min(MAX_MANIFEST) as usize);
+            for index in 0..pieces.len() {
+                let window = MAX_MANIFEST;
+                json.extend_from_slice(&cache.get(store, &pieces, index, window).await.ok()?);
+            }
+            return Some((json.into(), key));
+        }
+        None
+    }
+
+    fn keep_manifest(&self, access: &Access, blob: BlobId, json: &Bytes, key: Option<usize>) {
+        let sealed = key.and_then(|key| shelf(access, Some(key)));
+        let at_rest = sealed.as_ref().and_then(|store| store.at_rest());
+        let size = json.len() as u64;
+        let whole = manifest_blob(blob, size, key.is_some());
+        let cache = self.cache();
+        cache.keep_whole(&whole, json, at_rest);
+        let record = size.to_le_bytes();
+        cache.set_record(Space::Manifests, blob.as_bytes(), &record, at_rest);
+    }
+
+    /// Marks files that start with `#!` as executable, where they can be read.
+    async fn mark_scripts(
+        &self,
+        access: &Access,
+        sealed: Option<&Arc<dyn BlobStore>>,
+        leaves: &mut [Leaf],
+    ) {
+        use futures_util::StreamExt as _;
+        let small = leaves.iter_mut().filter(|leaf| leaf.size <= MAX_SCRIPT);
+        let looks = small.map(|leaf| async move {
+            let starts = match &leaf.content {
+                ImpliedContent::Inline(bytes) => bytes.starts_with(b"#!"),
+                ImpliedContent::Whole(whole) if whole.size >= 2 => {
+                    let store = match whole.sealed {
+                        true => sealed,
+                        false => Some(&access.store),
+                    };
+                    let Some(store) = store else { return };
+                    let Ok(list) = self.whole(store, whole).await else {
+                        return;
+                    };
+                    let first = self.cache().get(store, list.parts(), 0, 0).await;
+                    first.is_ok_and(|first| first.starts_with(b"#!"))
+                }
+                _ => false,
+            };
+            if starts {
+                leaf.kind = Kind::File { executable: true };
+            }
+        });
+        let looks: Vec<_> = looks.collect();
+        futures_util::stream::iter(looks)
+            .for_each_concurrent(SCRIPTS_AT_ONCE, |look| look)
+            .await;
+    }
+}
+
+/// Longest file that may be a script, in bytes.
+const MAX_SCRIPT: u64 = 1 << 20;
+/// Files that are looked into at once.
+const SCRIPTS_AT_ONCE: usize = 32;
+
+/// The one commit there is.
+pub(super) fn head_of(commit: Commit) -> Head {
+    Head {
+        default_branch: Bytes::new(),
+        commits: vec![commit],
+        refs: Vec::new(),
+        attachments: Vec::new(),
+        blobs: Vec::new(),
+    }
+}
+
+impl Head {
+    /// The same, its first commit being that of a branch.
+    pub(super) fn of_branch(mut self, branch: &str) -> Self {
+        if self.refs.is_empty() && super::head::check_ref_name(branch.as_bytes()).is_ok() {
+            self.default_branch = Bytes::copy_from_slice(branch.as_bytes());
+            self.refs.push(Ref {
+                kind: RefKind::Branch,
+                name: self.default_branch.clone(),
+                commit: 0,
+            });
+        }
+        self
+    }
+}
+
+/// Opens payloads: with key number `first` before all others, because content
+/// is kept on disk under what that one leads to.
+fn shelf(access: &Access, first: Option<usize>) -> Option<Arc<dyn BlobStore>> {
+    let mut keys: Vec<SecretKey> = access.keys.clone();
+    if let Some(first) = first.filter(|&first| first < keys.len()) {
+        keys.swap(0, first);
+    }
+    let store = SealedStore::new(access.store.clone(), keys)?;
+    Some(Arc::new(store))
+}
+
+/// A manifest, as a file of its own.
+fn manifest_blob(blob: BlobId, size: u64, sealed: bool) -> WholeBlob {
+    WholeBlob {
+        blob,
+        size,
+        proof: Proof::BlobId { git_sha1: None },
+        sealed,
+    }
+}
+
+/// All of a blob, its ID computed anew.
+async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, RepoError> {
+    let mut proven = None;
+    let at_most = MAX_HEAD_BLOB;
+    let mut accept = |bytes: Bytes| {
+        // Ten megabytes take a tenth of a second: too long for a thread that
+        // others wait for.
+        let computed = in_the_way(|| blob_id::blob_id(&bytes));
+        match computed.is_ok_and(|computed| computed == blob) {
+            true => proven = Some(bytes),
+            false => return Err(Rejected::because("its content has another blob ID")),
+        }
+        Ok(())
+    };
+    let whole = Extent::Whole { at_most };
+    store.read(blob, whole, &mut accept).await?;
+    proven.ok_or(RepoError::Cache(CacheError::Interrupted))
+}
+
+/// Does work that takes a while, letting others have the thread where the
+/// runtime has another.
+fn in_the_way<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}

@@ -1,0 +1,97 @@
+//! A store whose blobs are encrypted payloads: a layer that opens them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, StoreHealth, Stored};
+use crate::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
+
+/// Longest payload that is opened, in bytes: its tag covers the whole, so the
+/// whole is in memory before a byte of it is given out.
+pub const MAX_PAYLOAD: u64 = 256 << 20;
+
+/// Reads blobs that are encrypted payloads as their content: offsets and
+/// lengths are those of the plain bytes. A payload whose tag is not right is a
+/// lie like any other, and the next gateway is asked.
+pub struct SealedStore {
+    inner: Arc<dyn BlobStore>,
+    keys: Vec<SecretKey>,
+    at_rest: SecretKey,
+}
+
+impl SealedStore {
+    /// Opens what `inner` keeps with any of `keys`. The first one is what the
+    /// content is kept under on disk, by way of a key derived from it.
+    ///
+    /// `None` without a key.
+    pub fn new(inner: Arc<dyn BlobStore>, keys: Vec<SecretKey>) -> Option<Self> {
+        let at_rest = keys.first()?.derive("walgit-fs 2026 content kept on disk");
+        Some(SealedStore {
+            inner,
+            keys,
+            at_rest,
+        })
+    }
+}
+
+impl fmt::Debug for SealedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedStore")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl BlobStore for SealedStore {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let at_most = match extent {
+            Extent::Whole { at_most } => at_most.saturating_add(PAYLOAD_OVERHEAD),
+            Extent::Part(_) => MAX_PAYLOAD,
+        };
+        let whole = Extent::Whole {
+            at_most: at_most.min(MAX_PAYLOAD),
+        };
+        self.inner
+            .read(blob, whole, &mut |payload: Bytes| {
+                let (_, plain) = open_payload(&self.keys, &payload).map_err(Rejected::because)?;
+                match extent {
+                    Extent::Whole { .. } => accept(plain),
+                    Extent::Part(range) if range.end() <= plain.len() as u64 => {
+                        accept(plain.slice(range.start() as usize..range.end() as usize))
+                    }
+                    Extent::Part(_) => Err(Rejected::because("its content ends before that")),
+                }
+            })
+            .await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        let len = self.inner.len(blob).await?;
+        Ok(len.map(|len| len.saturating_sub(PAYLOAD_OVERHEAD)))
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        Err(StoreError::NoEndpoint("publisher of encrypted content"))
+    }
+
+    fn max_body(&self) -> u64 {
+        0
+    }
+
+    fn at_rest(&self) -> Option<&SecretKey> {
+        Some(&self.at_rest)
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.inner.health()
+    }
+}
