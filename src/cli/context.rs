@@ -80,25 +80,31 @@ pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure
 /// The user's cache; a private one for the length of the command when the
 /// user's daemon holds it.
 pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
-    let mut config = CacheConfig::of(settings);
-    match Cache::open(&config) {
+    match Cache::open(&CacheConfig::of(settings)) {
         Ok(cache) => Ok(OpenCache {
             cache,
             _private: None,
         }),
-        Err(CacheError::Busy { .. }) => {
-            crate::walrus::sweep(&settings.dirs.cache, PRIVATE);
-            let private = tempfile::Builder::new()
-                .prefix(PRIVATE)
-                .tempdir_in(&settings.dirs.cache)?;
-            config.dir = private.path().join("pages");
-            Ok(OpenCache {
-                cache: Cache::open(&config)?,
-                _private: Some(private),
-            })
-        }
+        Err(CacheError::Busy { .. }) => private_cache(settings),
         Err(error) => Err(error.into()),
     }
+}
+
+/// An empty cache for the length of the command.
+pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
+    crate::walrus::sweep(&settings.dirs.cache, PRIVATE);
+    std::fs::create_dir_all(&settings.dirs.cache)?;
+    let private = tempfile::Builder::new()
+        .prefix(PRIVATE)
+        .tempdir_in(&settings.dirs.cache)?;
+    let config = CacheConfig {
+        dir: private.path().join("pages"),
+        ..CacheConfig::of(settings)
+    };
+    Ok(OpenCache {
+        cache: Cache::open(&config)?,
+        _private: Some(private),
+    })
 }
 
 /// Decodes nodes over a cache.

@@ -10,29 +10,46 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::context::{self, Context};
+use super::keys::Keys;
 use super::{Failure, output};
+use crate::config::Settings;
 use crate::lifecycle::{Ledger, LedgerEntry};
-use crate::publish::{Progress, PublishOptions, Published, publish};
-use crate::repo::Address;
+use crate::publish::{
+    Compared, Input, Progress, PublishOptions, Published, Replaced, compare, publish,
+};
 use crate::repo::refs::RefName;
-use crate::walrus::PutOptions;
+use crate::repo::{Address, Loader, Repository};
+use crate::walrus::{BlobStore, PutOptions};
 
 /// Publish a git repository or a plain folder; prints its address
 ///
 /// Publishing the same again uploads nothing, publishing a changed tree only
 /// what is new. Interrupted at any point, the old head stays as it was; run the
 /// same command again to go on.
+///
+/// With --from, a repository of WalGit's own tools (one blob a file) is
+/// rewritten with all of its history, read back and compared, and what that
+/// saves is told. The old one stays as it is.
 #[derive(Debug, Args)]
 pub(super) struct Publish {
     /// A git repository (bare or not) or a folder
-    path: PathBuf,
+    #[arg(required_unless_present = "from", conflicts_with = "from")]
+    path: Option<PathBuf>,
+    /// Rewrite this repository: walrus://MANIFEST_ID or sui://OBJECT_ID[/BRANCH]
+    #[arg(long, value_name = "ADDRESS", requires = "name")]
+    from: Option<Address>,
+    /// Publish what is encrypted in --from for everybody to read
+    #[arg(long, requires = "from")]
+    in_the_clear: bool,
     /// Name it is mounted by afterwards [default: the folder's name]
     #[arg(long)]
     name: Option<RefName>,
     /// Publish this branch; may be repeated, the first is what a mount shows
     /// [default: the current one]
-    #[arg(long = "branch", value_name = "BRANCH")]
+    #[arg(long = "branch", value_name = "BRANCH", conflicts_with = "from")]
     branches: Vec<String>,
+    #[command(flatten)]
+    keys: Keys,
     /// Store for this many epochs (1 to 53) [default: the profile's]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=53))]
     epochs: Option<u32>,
@@ -48,26 +65,16 @@ struct Report<'a> {
     network: &'a str,
     #[serde(flatten)]
     published: &'a Published,
+    /// What reading a rewritten repository back found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<Compared>,
     seconds: f64,
 }
 
 impl Publish {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
-        if !self.path.exists() {
-            return Err(
-                format!("{}: there is nothing here to publish", self.path.display()).into(),
-            );
-        }
-        let name = match self.name {
-            Some(name) => name,
-            None => context::name_for(&self.path).ok_or_else(|| {
-                format!(
-                    "{}: its name cannot name a repository; choose one with --name NAME",
-                    self.path.display()
-                )
-            })?,
-        };
+        let name = self.name()?;
         let refs = context::refs(&settings);
         // A name whose file is damaged is published anew, as if there were none.
         let previous = match refs.get(&name).ok().flatten().map(|n| n.address.parse()) {
@@ -76,7 +83,7 @@ impl Publish {
         };
         let network = &settings.network.value;
         let options = PublishOptions {
-            branches: self.branches,
+            branches: self.branches.clone(),
             put: PutOptions {
                 epochs: self.epochs.unwrap_or(network.epochs),
                 deletable: !self.permanent,
@@ -87,14 +94,30 @@ impl Publish {
         let started = std::time::Instant::now();
         let cache = context::cache(&settings)?;
         let bar = Arc::new(Bar(output::byte_bar("publishing")));
-        let published = context.run(async {
+        let done = context.run(async {
             let store = context::store(&settings)?;
             let loader = context::loader(&cache);
+            let from = match &self.from {
+                Some(address) => Some(self.open(&settings, &loader, address).await?),
+                None => None,
+            };
+            let input = match (&from, &self.path) {
+                (Some(from), _) => Input::Repository(from.clone()),
+                (None, path) => Input::Path(path.clone().unwrap_or_default()),
+            };
             let shown = bar.clone();
-            Ok(publish(&self.path, &options, store, loader, shown).await?)
+            let published = publish(input, &options, store.clone(), loader, shown).await?;
+            let compared = match &from {
+                Some(from) if !published.unchanged => {
+                    bar.0.set_message("comparing");
+                    Some(read_back(&settings, from, &published, store).await?)
+                }
+                _ => None,
+            };
+            Ok((published, compared))
         });
         bar.0.finish_and_clear();
-        let published = published?;
+        let (published, compared) = done?;
         let address = Address::Walrus {
             blob: published.blob,
             root: Some(published.root),
@@ -116,6 +139,7 @@ impl Publish {
             name: name.as_str(),
             network: &network.name,
             published: &published,
+            compared,
             seconds: started.elapsed().as_secs_f64(),
         };
         if context.json {
@@ -127,6 +151,61 @@ impl Publish {
     }
 }
 
+impl Publish {
+    /// The name it is published under.
+    fn name(&self) -> Result<RefName, Failure> {
+        let Some(path) = &self.path else {
+            return self
+                .name
+                .clone()
+                .ok_or_else(|| "--from needs --name NAME".into());
+        };
+        if !path.exists() {
+            return Err(format!("{}: there is nothing here to publish", path.display()).into());
+        }
+        let named = self.name.clone().or_else(|| context::name_for(path));
+        named.ok_or_else(|| {
+            let path = path.display();
+            format!("{path}: its name cannot name a repository; choose one with --name NAME").into()
+        })
+    }
+
+    /// Opens what is to be rewritten.
+    async fn open(
+        &self,
+        settings: &Settings,
+        loader: &Arc<Loader>,
+        address: &Address,
+    ) -> Result<Repository, Failure> {
+        let from = context::open(settings, loader, address, &self.keys).await?;
+        if !from.is_implied() {
+            let why = "is in the format of walgit-fs already; refs --set NAME ADDRESS names it";
+            return Err(format!("{address} {why}").into());
+        }
+        if from.is_encrypted() && !self.in_the_clear {
+            let why = "is encrypted, and what is published can be read by everybody; \
+                       add --in-the-clear to publish it all the same";
+            return Err(format!("{address} {why}").into());
+        }
+        Ok(from)
+    }
+}
+
+/// Reads what was published through a cache of its own and compares it with
+/// what it was made of.
+async fn read_back(
+    settings: &Settings,
+    from: &Repository,
+    published: &Published,
+    store: Arc<dyn BlobStore>,
+) -> Result<Compared, Failure> {
+    let fresh = context::private_cache(settings)?;
+    let loader = context::loader(&fresh);
+    let root = Some(published.root);
+    let rewritten = loader.open(store, published.blob, root).await?;
+    Ok(compare(from, &rewritten).await?)
+}
+
 impl Report<'_> {
     fn print(&self) -> Result<(), Failure> {
         let p = self.published;
@@ -136,7 +215,7 @@ impl Report<'_> {
         };
         output::line(&format!("{} {what} on {}", self.name, self.network))?;
         let row = |key: &str, value: String| vec![format!("  {key}"), value];
-        output::table(&[
+        let mut rows = vec![
             row("address", self.address.clone()),
             row(
                 "content",
@@ -156,11 +235,43 @@ impl Report<'_> {
                 ),
             ),
             row("billed", output::bytes(p.bytes_billed)),
-        ])?;
+        ];
+        if let Some(before) = &p.replaced {
+            rows.push(row("history", format!("{} commits", before.commits)));
+            rows.push(row("before", self.before(before)));
+        }
+        output::table(&rows)?;
+        if let Some(compared) = &self.compared {
+            let same = format!("  read back: {} files, all the same", compared.files);
+            output::line(&same)?;
+        }
         if std::io::stdout().is_terminal() {
             output::line(&format!("\nnext: walgit-fs mount {} DIR", self.name))?;
         }
         Ok(())
+    }
+}
+
+impl Report<'_> {
+    /// What the repository cost in its former layout, beside what it costs now.
+    fn before(&self, before: &Replaced) -> String {
+        let mut text = format!(
+            "{} blobs, billed {}",
+            before.blobs,
+            output::bytes(before.bytes_billed)
+        );
+        let times = before.bytes_billed / self.published.bytes_billed.max(1);
+        if !self.published.unchanged && times > 1 {
+            text.push_str(&format!(" (now 1/{times})"));
+        }
+        text.push_str(&format!(
+            "; {} requests to read the newest commit",
+            before.requests
+        ));
+        if let Some(now) = &self.compared {
+            text.push_str(&format!(" (now {})", now.requests));
+        }
+        text
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use fastcdc::v2020::{FastCDC, StreamCDC};
@@ -12,6 +13,7 @@ use super::known::Known;
 use super::packs::Packs;
 use super::placed::Placed;
 use super::plan::{ContentPlan, FileJob, FileSource, Plan};
+use super::remote::Remote;
 use super::{Progress, PublishError};
 use crate::chunk::{ChunkHash, Codec, MAX_DATA_CHUNK, Sealed, seal};
 
@@ -61,8 +63,9 @@ pub(super) fn fill(
     let mut bytes_read = 0;
     let mut rest = &files[..];
     while let Some(first) = rest.first() {
-        if first.size > WHOLE && matches!(first.source, FileSource::Path(_)) {
-            let (size, content) = stream(first, packs, known, level, progress)?;
+        if first.is_streamed() {
+            let input = open(first, plan.remote.as_ref())?;
+            let (size, content) = stream(first, input, packs, known, level, progress)?;
             bytes_read += size;
             plan.set(first, size, content);
             rest = &rest[1..];
@@ -71,12 +74,20 @@ pub(super) fn fill(
         let count = batch_len(rest);
         let (batch, later) = rest.split_at(count);
         let git = plan.git.as_ref();
+        let fetched = match &plan.remote {
+            Some(remote) => remote.fetch(batch)?,
+            None => vec![None; batch.len()],
+        };
         let cuts: Vec<(u64, Cut)> = batch
             .par_iter()
+            .zip(fetched)
             .map_init(
                 || git.map(gix::ThreadSafeRepository::to_thread_local),
-                |git, job| {
-                    let raw = read(job, git.as_ref())?;
+                |git, (job, fetched)| {
+                    let raw = match fetched {
+                        Some(fetched) => fetched,
+                        None => read(job, git.as_ref())?,
+                    };
                     Ok((raw.len() as u64, cut(raw, packs, known, level, limit)))
                 },
             )
@@ -89,6 +100,10 @@ pub(super) fn fill(
         }
         rest = later;
     }
+    for ((directory, entry), (of, number)) in std::mem::take(&mut plan.copies) {
+        let content = plan.directories[directory].entries[entry].content.clone();
+        plan.directories[of].entries[number].content = content;
+    }
     Ok(bytes_read)
 }
 
@@ -98,13 +113,19 @@ fn batch_len(files: &[FileJob]) -> usize {
     let fits = files.iter().take_while(|job| {
         let first = bytes == 0;
         bytes += job.size.max(1);
-        let streamed = job.size > WHOLE && matches!(job.source, FileSource::Path(_));
-        first || (bytes <= BATCH && !streamed)
+        first || (bytes <= BATCH && !job.is_streamed())
     });
     fits.count()
 }
 
-fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Vec<u8>, PublishError> {
+impl FileJob {
+    /// Whether it is read a part at a time.
+    fn is_streamed(&self) -> bool {
+        self.size > WHOLE && matches!(self.source, FileSource::Path(_) | FileSource::Blob(_))
+    }
+}
+
+fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Bytes, PublishError> {
     match (&job.source, git) {
         (FileSource::Path(path), _) => {
             let read = std::fs::read(path).map_err(|source| PublishError::Read {
@@ -112,7 +133,7 @@ fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Vec<u8>, Publish
                 source,
             })?;
             match read.len() as u64 == job.size {
-                true => Ok(read),
+                true => Ok(read.into()),
                 false => Err(PublishError::Changed(path.clone())),
             }
         }
@@ -121,16 +142,17 @@ fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Vec<u8>, Publish
                 path: git.path().into(),
                 why: error.to_string(),
             })?;
-            Ok(object.detach().data)
+            Ok(object.detach().data.into())
         }
-        (FileSource::Git(_), None) => Err(PublishError::Interrupted),
+        (FileSource::Bytes(bytes), _) => Ok(bytes.clone()),
+        (FileSource::Git(_), None) | (FileSource::Blob(_), _) => Err(PublishError::Interrupted),
     }
 }
 
 /// Cuts one file that is in memory.
-fn cut(raw: Vec<u8>, packs: &Packs, known: &Known, level: i32, limit: u64) -> Cut {
+fn cut(raw: Bytes, packs: &Packs, known: &Known, level: i32, limit: u64) -> Cut {
     if raw.len() <= INLINE {
-        return Cut::Inline(raw);
+        return Cut::Inline(raw.to_vec());
     }
     let pieces: Vec<&[u8]> = match raw.len() <= MAX_CUT {
         true => vec![&raw[..]],
@@ -148,7 +170,7 @@ fn cut(raw: Vec<u8>, packs: &Packs, known: &Known, level: i32, limit: u64) -> Cu
             .iter()
             .any(|(hash, _)| packs.find(hash, known).is_none())
         {
-            return Cut::Plain(raw.into(), cuts);
+            return Cut::Plain(raw, cuts);
         }
     }
     Cut::Chunks(
@@ -203,30 +225,43 @@ fn place_chunk(chunk: &CutChunk, packs: &mut Packs, known: &Known) -> Result<Pla
     }
 }
 
+/// A large file, to be read a part at a time; one byte more than there should
+/// be tells that it grew.
+fn open(job: &FileJob, remote: Option<&Remote>) -> Result<Box<dyn Read>, PublishError> {
+    match (&job.source, remote) {
+        (FileSource::Path(path), _) => {
+            let file = File::open(path).map_err(|source| failed(job, source))?;
+            Ok(Box::new(file.take(job.size + 1)))
+        }
+        (FileSource::Blob(whole), Some(remote)) => Ok(Box::new(remote.reader(whole))),
+        _ => Err(PublishError::Interrupted),
+    }
+}
+
+fn failed(job: &FileJob, source: io::Error) -> PublishError {
+    PublishError::Read {
+        path: job.source.path(),
+        source,
+    }
+}
+
 /// Cuts a large file as it is read, a batch of pieces in memory at a time.
 fn stream(
     job: &FileJob,
+    input: Box<dyn Read>,
     packs: &mut Packs,
     known: &Known,
     level: i32,
     progress: &dyn Progress,
 ) -> Result<(u64, ContentPlan), PublishError> {
-    let FileSource::Path(path) = &job.source else {
-        return Err(PublishError::Interrupted);
-    };
-    let failed = |source: io::Error| PublishError::Read {
-        path: path.clone(),
-        source,
-    };
-    let file = File::open(path).map_err(failed)?;
-    let mut cutter = StreamCDC::new(file.take(job.size + 1), MIN_CUT, AVERAGE_CUT, MAX_CUT);
+    let mut cutter = StreamCDC::new(input, MIN_CUT, AVERAGE_CUT, MAX_CUT);
     let mut chunks = Vec::new();
     let mut size = 0;
     loop {
         let mut pieces: Vec<Vec<u8>> = Vec::new();
         let mut bytes = 0;
         for piece in cutter.by_ref() {
-            let piece = piece.map_err(|error| failed(io::Error::other(error.to_string())))?;
+            let piece = piece.map_err(|error| failed(job, io::Error::other(error.to_string())))?;
             bytes += piece.length as u64;
             pieces.push(piece.data);
             if bytes >= BATCH {
@@ -249,7 +284,19 @@ fn stream(
     progress.read(1, 0);
     match size == job.size {
         true => Ok((size, ContentPlan::Chunks(chunks))),
-        false => Err(PublishError::Changed(path.clone())),
+        false => Err(PublishError::Changed(job.source.path())),
+    }
+}
+
+impl FileSource {
+    /// What to call it in a message.
+    fn path(&self) -> PathBuf {
+        match self {
+            FileSource::Path(path) => path.clone(),
+            FileSource::Git(id) => id.to_string().into(),
+            FileSource::Blob(whole) => format!("blob {}", whole.blob).into(),
+            FileSource::Bytes(_) => PathBuf::from("an inline file"),
+        }
     }
 }
 

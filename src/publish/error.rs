@@ -69,6 +69,14 @@ pub enum PublishError {
         "what was published before cannot be read ({0}); publish under another --name to begin anew"
     )]
     Previous(#[source] RepoError),
+    /// What is to be rewritten cannot be read.
+    #[error(transparent)]
+    Remote(#[from] RepoError),
+    /// What was stored reads otherwise.
+    #[error(
+        "{0} reads otherwise in the new repository; this is a bug, and the old one is as it was"
+    )]
+    Differs(String),
     /// A blob cannot be stored.
     #[error(transparent)]
     Store(Arc<StoreError>),

@@ -14,7 +14,8 @@ use super::plan::{
     PlannedDirectory, TreePlan,
 };
 use crate::repo::directory::{MAX_TARGET, check_count, check_name};
-use crate::repo::head::{GitId, Ref, RefKind, Signature};
+use crate::repo::git::encode_commits;
+use crate::repo::head::{AttachmentKind, GitId, Ref, RefKind, Signature};
 use crate::repo::{Kind, MalformedNode};
 
 /// Whether there is a git repository at a path, bare or not.
@@ -30,7 +31,8 @@ pub(super) fn plan(path: &Path, branches: &[String], known: &Known) -> Result<Pl
         git: Some(reader.repo.clone().into_sync()),
         ..Plan::default()
     };
-    plan.history = reader.history(tips.iter().map(|tip| tip.commit))?;
+    let history = reader.history(tips.iter().map(|tip| tip.commit))?;
+    plan.attachments = vec![(AttachmentKind::GitCommits, in_chunks(&history))];
     for tip in &tips {
         if let Some(commit) = plan
             .commits
@@ -48,6 +50,30 @@ pub(super) fn plan(path: &Path, branches: &[String], known: &Known) -> Result<Pl
     plan.default_branch = tips[0].branch.clone().unwrap_or_default();
     plan.refs.extend(reader.tags(&plan.commits)?);
     Ok(plan)
+}
+
+/// Most commits are a few hundred bytes; chunks of about this size compress
+/// well and are few.
+const COMMITS_CHUNK: usize = 256 << 10;
+
+/// A history in chunks of whole commits. Cut after every so many bytes from the
+/// oldest on, so that a history that grows keeps its old chunks.
+fn in_chunks(history: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut chunks = Vec::new();
+    let mut pending: Vec<&[u8]> = Vec::new();
+    let mut len = 0;
+    for commit in history {
+        pending.push(commit);
+        len += commit.len();
+        if len >= COMMITS_CHUNK {
+            chunks.push(encode_commits(pending.drain(..)));
+            len = 0;
+        }
+    }
+    if !pending.is_empty() {
+        chunks.push(encode_commits(pending));
+    }
+    chunks
 }
 
 fn git_id(id: ObjectId) -> GitId {
@@ -172,10 +198,7 @@ impl Reader {
 
     /// Every commit that leads to a tip, parents before children, in an order
     /// that depends on nothing but the history.
-    fn history(
-        &self,
-        tips: impl Iterator<Item = ObjectId>,
-    ) -> Result<Vec<(GitId, Bytes)>, PublishError> {
+    fn history(&self, tips: impl Iterator<Item = ObjectId>) -> Result<Vec<Vec<u8>>, PublishError> {
         let shallow = self.repo.is_shallow().unwrap_or(false);
         let mut done: HashSet<ObjectId> = HashSet::new();
         let mut history = Vec::new();
@@ -183,7 +206,7 @@ impl Reader {
             let mut stack: Vec<(ObjectId, Option<Vec<u8>>)> = vec![(tip, None)];
             while let Some((id, seen)) = stack.pop() {
                 if let Some(raw) = seen {
-                    history.push((git_id(id), Bytes::from(raw)));
+                    history.push(raw);
                     continue;
                 }
                 if !done.insert(id) {

@@ -267,8 +267,12 @@ impl OldDirectory {
 
 /// A plan, in the light of what is known.
 impl Plan {
-    /// Files and directories in the published trees.
+    /// Files and directories in the published trees; of a repository that is
+    /// published with its history, in the newest.
     pub(super) fn counts(&self, known: &Known) -> (u64, u64) {
+        if let Some(remote) = &self.remote {
+            return remote.counts;
+        }
         let (mut files, mut directories) = (0, self.directories.len() as u64);
         let roots = self.commits.iter().map(|commit| &commit.tree);
         let entries = self.directories.iter().flat_map(|d| &d.entries);
@@ -302,7 +306,8 @@ impl Plan {
                 TreePlan::Known(tree) => Some(tree),
                 TreePlan::New(number) => self.directories[*number].same_as.as_ref(),
             };
-            plan.id == commit.id && tree.is_some_and(|tree| tree.node.hash == commit.root.hash)
+            let same_tree = || tree.is_some_and(|tree| tree.node.hash == commit.root.hash);
+            plan.id == commit.id && (self.remote.is_some() || same_tree())
         };
         let mut refs = self.refs.clone();
         refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));

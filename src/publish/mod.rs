@@ -1,7 +1,8 @@
 //! A git repository or a folder becomes blobs.
 //!
-//! 1. **Plan** ([`git`], [`folder`]): the tree as a list of directories, and
-//!    the files whose content is needed. What an earlier publish already
+//! 1. **Plan** ([`git`], [`folder`], [`remote`] for a repository that is not in
+//!    our format): the tree as a list of directories, and the files whose
+//!    content is needed. What an earlier publish already
 //!    stored ([`known`]) is taken from there: whole subtrees by their git ID,
 //!    files by git ID, directories by their content, chunks by their hash.
 //! 2. **Content** ([`content`], [`packs`]): files are read in tree order, cut
@@ -19,6 +20,7 @@
 //! May touch: `repo`, `walrus`.
 
 mod blobs;
+mod compare;
 mod content;
 mod error;
 mod folder;
@@ -28,18 +30,22 @@ mod nodes;
 mod packs;
 mod placed;
 mod plan;
+mod remote;
 mod upload;
 
+pub use compare::{Compared, compare};
 pub use error::PublishError;
+pub use remote::Replaced;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::chunk::{BlobId, ChunkHash};
-use crate::repo::Loader;
+use crate::repo::head::AttachmentKind;
+use crate::repo::{Loader, Repository};
 use crate::walrus::{BlobStore, PutOptions, StoredBlob, cost};
 use known::Known;
 use packs::Packs;
@@ -52,7 +58,22 @@ const DEFAULT_LEVEL: i32 = 3;
 /// Packs that wait for their upload while the next one fills.
 const WAITING_PACKS: usize = 2;
 
-/// What to publish, and how.
+/// What is published.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A git repository or a folder.
+    Path(PathBuf),
+    /// A repository that is not in our format, with all of its history.
+    Repository(Repository),
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Input {
+    fn from(path: &P) -> Self {
+        Input::Path(path.as_ref().into())
+    }
+}
+
+/// How to publish.
 #[derive(Clone, Debug)]
 pub struct PublishOptions {
     /// Branches of a git repository, the first one the default; the current
@@ -124,14 +145,16 @@ pub struct Published {
     pub blobs: Vec<StoredBlob>,
     /// What was left out, and why.
     pub warnings: Vec<String>,
+    /// What it cost in its former layout, where it had one.
+    pub replaced: Option<Replaced>,
 }
 
-/// Publishes what lies at `source`.
+/// Publishes `input`.
 ///
 /// # Errors
 /// What could not be read, or stored; the head published before is untouched.
 pub async fn publish(
-    source: &Path,
+    input: impl Into<Input>,
     options: &PublishOptions,
     store: Arc<dyn BlobStore>,
     loader: Arc<Loader>,
@@ -148,7 +171,7 @@ pub async fn publish(
         None => (Known::default(), None),
     };
     let work = Work {
-        source: source.to_owned(),
+        input: input.into(),
         options: options.clone(),
         max_body: store.max_body(),
         progress: progress.clone(),
@@ -188,6 +211,7 @@ pub async fn publish(
         blobs_present: done.present,
         blobs: done.all,
         warnings: lost.into_iter().chain(written.warnings).collect(),
+        replaced: written.replaced,
     })
 }
 
@@ -201,7 +225,7 @@ async fn blocking<T: Send + 'static>(
 
 /// What the thread that reads and packs needs to know.
 struct Work {
-    source: std::path::PathBuf,
+    input: Input,
     options: PublishOptions,
     max_body: u64,
     progress: Arc<dyn Progress>,
@@ -212,7 +236,7 @@ struct Packed {
     plan: Plan,
     known: Known,
     packs: Packs,
-    commit_chunks: Vec<Placed>,
+    attached: Vec<(AttachmentKind, Vec<Placed>)>,
     bytes_read: u64,
     level: i32,
 }
@@ -223,26 +247,35 @@ impl Work {
         known: Known,
         sender: tokio::sync::mpsc::Sender<Bytes>,
     ) -> Result<Packed, PublishError> {
-        let mut plan = match git::is_repository(&self.source) {
-            true => git::plan(&self.source, &self.options.branches, &known)?,
-            false if !self.options.branches.is_empty() => {
-                return Err(PublishError::NotGit(self.source));
+        let mut plan = match &self.input {
+            Input::Repository(from) => {
+                tokio::runtime::Handle::current().block_on(remote::plan(from))?
             }
-            false => folder::plan(&self.source)?,
+            Input::Path(path) if git::is_repository(path) => {
+                git::plan(path, &self.options.branches, &known)?
+            }
+            Input::Path(path) if !self.options.branches.is_empty() => {
+                return Err(PublishError::NotGit(path.clone()));
+            }
+            Input::Path(path) => folder::plan(path)?,
         };
         let mut packs = Packs::new(self.max_body, sender);
         let mut bytes_read = 0;
-        let mut commit_chunks = Vec::new();
+        let mut attached = Vec::new();
         if !plan.is_known(&known) {
             let (level, progress) = (self.options.level, &*self.progress);
             bytes_read = content::fill(&mut plan, &mut packs, &known, level, progress)?;
-            plan.reuse_directories(&known);
+            if plan.remote.is_none() {
+                plan.reuse_directories(&known);
+            }
         }
         match plan.is_known(&known) {
             true => packs.abandon(),
             false => {
-                for raw in plan.commit_chunks() {
-                    commit_chunks.push(packs.add_raw(&raw, self.options.level, &known)?);
+                for (kind, chunks) in std::mem::take(&mut plan.attachments) {
+                    let level = self.options.level;
+                    let placed = chunks.iter().map(|raw| packs.add_raw(raw, level, &known));
+                    attached.push((kind, placed.collect::<Result<_, _>>()?));
                 }
             }
         }
@@ -251,7 +284,7 @@ impl Work {
             plan,
             known,
             packs,
-            commit_chunks,
+            attached,
             bytes_read,
             level: self.options.level,
         })
@@ -280,6 +313,7 @@ impl Packed {
             blobs_present: previous.head().blobs.len() as u64 + 1,
             blobs: Vec::new(),
             warnings: self.plan.warnings.clone(),
+            replaced: self.plan.replaced(),
         })
     }
 }

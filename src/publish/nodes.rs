@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::blobs::Blobs;
 use super::known::Known;
-use super::placed::{KnownDirectory, Stored};
+use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
-use super::{Packed, PublishError};
+use super::{Packed, PublishError, Replaced};
 use crate::chunk::{BlobId, ChunkHash};
 use crate::repo::PlacedChunk;
 use crate::repo::directory::{self, PlannedContent, PlannedEntry};
@@ -33,6 +33,7 @@ pub(super) struct Written {
     pub(super) directories: u64,
     pub(super) bytes_read: u64,
     pub(super) warnings: Vec<String>,
+    pub(super) replaced: Option<Replaced>,
 }
 
 /// Writes all nodes of a plan whose packs have these IDs.
@@ -53,17 +54,13 @@ pub(super) fn write(packed: Packed, ids: &[BlobId], limit: u64) -> Result<Writte
     for &number in order.iter().rev() {
         writer.directory(number)?;
     }
-    let commits = packed
-        .commit_chunks
-        .iter()
-        .map(|chunk| Stored::Data(*chunk));
-    let attachments = [
-        (AttachmentKind::GitCommits, commits.collect()),
-        (
-            AttachmentKind::GitIds,
-            writer.git_ids(&packed.known, packed.level)?,
-        ),
-    ];
+    let stored = |chunks: &[Placed]| chunks.iter().map(|chunk| Stored::Data(*chunk)).collect();
+    let attached = packed.attached.iter();
+    let mut attachments: Vec<(AttachmentKind, Vec<Stored>)> = attached
+        .map(|(kind, chunks)| (*kind, stored(chunks)))
+        .collect();
+    let ids = writer.git_ids(&packed.known, packed.level)?;
+    attachments.push((AttachmentKind::GitIds, ids));
     let head = writer.head(&packed.known, &attachments)?;
     let (spilled, bytes) = writer.blobs.finish(&head);
     let (files, directories) = plan.counts(&packed.known);
@@ -75,25 +72,44 @@ pub(super) fn write(packed: Packed, ids: &[BlobId], limit: u64) -> Result<Writte
         files,
         directories,
         bytes_read: packed.bytes_read,
+        replaced: plan.replaced(),
         warnings: packed.plan.warnings,
     })
 }
 
-/// Directories that have to be written, breadth first from the roots.
+/// Directories that have to be written, breadth first from the roots; one that
+/// several share comes after all that hold it.
 fn breadth_first(plan: &Plan) -> Vec<DirectoryNumber> {
     let fresh = |tree: &TreePlan| match tree {
         TreePlan::New(number) if plan.directories[*number].same_as.is_none() => Some(*number),
         _ => None,
     };
+    let below = |number: DirectoryNumber| {
+        let entries = plan.directories[number].entries.iter();
+        entries.filter_map(|entry| match &entry.content {
+            ContentPlan::Tree(tree) => fresh(tree),
+            _ => None,
+        })
+    };
     let roots = plan.commits.iter().filter_map(|commit| fresh(&commit.tree));
+    // How many references to each are still to be met.
+    let mut awaited: HashMap<DirectoryNumber, usize> = HashMap::new();
+    let mut pending: Vec<DirectoryNumber> = roots.clone().collect();
+    while let Some(number) = pending.pop() {
+        let count = awaited.entry(number).or_default();
+        *count += 1;
+        if *count == 1 {
+            pending.extend(below(number));
+        }
+    }
     let mut queue: VecDeque<DirectoryNumber> = roots.collect();
-    let mut order = Vec::new();
+    let mut order = Vec::with_capacity(awaited.len());
     while let Some(number) = queue.pop_front() {
-        order.push(number);
-        for entry in &plan.directories[number].entries {
-            if let ContentPlan::Tree(tree) = &entry.content {
-                queue.extend(fresh(tree));
-            }
+        let left = awaited.entry(number).or_default();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            order.push(number);
+            queue.extend(below(number));
         }
     }
     order

@@ -5,11 +5,15 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::placed::{KnownDirectory, Placed};
-use crate::repo::head::{CommitId, GitId, Ref, Signature};
-use crate::repo::{Kind, git};
+use super::remote::{Remote, Replaced};
+use crate::chunk::WholeBlob;
+use crate::repo::Kind;
+use crate::repo::head::{AttachmentKind, CommitId, GitId, Ref, Signature};
 
 /// Number of a directory in [`Plan::directories`].
 pub(super) type DirectoryNumber = usize;
+/// A file: its directory, and its number among the entries there.
+pub(super) type FilePlace = (DirectoryNumber, usize);
 
 /// Everything that is going to be published.
 #[derive(Debug, Default)]
@@ -26,10 +30,22 @@ pub(super) struct Plan {
     pub(super) default_branch: Vec<u8>,
     /// Branches and tags.
     pub(super) refs: Vec<Ref>,
-    /// Raw commit objects of the whole history, oldest first.
-    pub(super) history: Vec<(GitId, Bytes)>,
+    /// What is kept beside the trees, in chunks.
+    pub(super) attachments: Vec<(AttachmentKind, Vec<Vec<u8>>)>,
+    /// Where content comes from that lies in another repository. Its commits
+    /// are named by all that is in them.
+    pub(super) remote: Option<Remote>,
+    /// Files that are the same as another one of the plan: which, and they.
+    pub(super) copies: Vec<(FilePlace, FilePlace)>,
     /// What was left out, and why.
     pub(super) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// What the plan's content costs where it lies now.
+    pub(super) fn replaced(&self) -> Option<Replaced> {
+        self.remote.as_ref().map(|remote| remote.replaced)
+    }
 }
 
 /// A commit whose tree is published.
@@ -96,34 +112,11 @@ pub(super) struct FileJob {
 }
 
 /// Where a file's content is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum FileSource {
     Git(gix::ObjectId),
     Path(PathBuf),
-}
-
-/// Most commits are a few hundred bytes; chunks of about this size compress
-/// well and are few.
-const COMMITS_CHUNK: usize = 256 << 10;
-
-impl Plan {
-    /// The history in chunks of whole commits. Cut after every so many bytes
-    /// from the oldest on, so that a history that grows keeps its old chunks.
-    pub(super) fn commit_chunks(&self) -> Vec<Vec<u8>> {
-        let mut chunks = Vec::new();
-        let mut pending: Vec<&[u8]> = Vec::new();
-        let mut len = 0;
-        for (_, commit) in &self.history {
-            pending.push(commit);
-            len += commit.len();
-            if len >= COMMITS_CHUNK {
-                chunks.push(git::encode_commits(pending.drain(..)));
-                len = 0;
-            }
-        }
-        if !pending.is_empty() {
-            chunks.push(git::encode_commits(pending));
-        }
-        chunks
-    }
+    /// A blob that is the file.
+    Blob(WholeBlob),
+    Bytes(Bytes),
 }

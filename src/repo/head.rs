@@ -21,6 +21,8 @@ pub const MAX_REF_NAME: usize = 1024;
 /// Longest commit message kept in a head, in bytes; the raw commit is kept
 /// whole beside it.
 pub const MAX_MESSAGE: usize = 16 << 10;
+/// Length of a part of a manifest in [`AttachmentKind::Manifests`], in bytes.
+pub const MANIFEST_PART: usize = 1 << 20;
 const MAX_PERSON: usize = 4096;
 const MAX_ID: usize = 32;
 /// Least bytes a commit takes: every string empty, every number below 128.
@@ -74,11 +76,15 @@ impl CommitId {
         }
     }
 
-    /// Of a commit that was not made by git, of which there are raw manifests.
-    fn of_manifest(self) -> Self {
-        match &self {
-            CommitId::Git(GitId(bytes)) => <[u8; 32]>::try_from(&bytes[..])
-                .map_or(self, |id| CommitId::Manifest(BlobId::from_bytes(id))),
+    /// Of a commit that was not made by git: what is attached to its head tells
+    /// who made it.
+    fn attached_to(self, kind: AttachmentKind) -> Self {
+        let CommitId::Git(GitId(bytes)) = &self else {
+            return self;
+        };
+        match (<[u8; 32]>::try_from(&bytes[..]), kind) {
+            (Ok(id), AttachmentKind::Manifests) => CommitId::Manifest(BlobId::from_bytes(id)),
+            (Ok(id), AttachmentKind::Objects) => CommitId::Object(id),
             _ => self,
         }
     }
@@ -155,11 +161,11 @@ pub struct Commit {
 }
 
 impl Commit {
-    fn of_manifest(self) -> Self {
+    fn attached_to(self, kind: AttachmentKind) -> Self {
         let parents = self.parents.into_iter();
         Commit {
-            id: self.id.of_manifest(),
-            parents: parents.map(CommitId::of_manifest).collect(),
+            id: self.id.attached_to(kind),
+            parents: parents.map(|id| id.attached_to(kind)).collect(),
             ..self
         }
     }
@@ -192,9 +198,13 @@ pub enum AttachmentKind {
     GitCommits,
     /// Git IDs of the nodes of directories: see `super::git`.
     GitIds,
-    /// Manifests of WalGit's own command line, as they were, each in chunks of
-    /// its own; the commits are called by their blobs then.
+    /// Manifests of WalGit's own command line, as they were, in the order of
+    /// the commits: each in parts of [`MANIFEST_PART`] bytes, the last of them
+    /// shorter. The commits are called by their blobs then.
     Manifests,
+    /// Names of commit objects on the Sui chain, a line each. The commits are
+    /// called by them then.
+    Objects,
     /// Something a newer program wrote and an older one may pass over.
     Other(u64),
 }
@@ -205,6 +215,7 @@ impl AttachmentKind {
             AttachmentKind::GitCommits => 1,
             AttachmentKind::GitIds => 2,
             AttachmentKind::Manifests => 3,
+            AttachmentKind::Objects => 4,
             AttachmentKind::Other(number) => number,
         }
     }
@@ -300,11 +311,10 @@ impl Head {
             .map(|_| reader.array().map(BlobId::from_bytes))
             .collect::<Result<Vec<_>, _>>()?;
         reader.finish()?;
-        let manifests = |attached: &Attachment| attached.kind == AttachmentKind::Manifests;
-        let commits = match attachments.iter().any(manifests) {
-            true => commits.into_iter().map(Commit::of_manifest).collect(),
-            false => commits,
-        };
+        let commits = attachments.iter().fold(commits, |commits, attached| {
+            let named = |commit: Commit| commit.attached_to(attached.kind);
+            commits.into_iter().map(named).collect()
+        });
         Ok(Head {
             default_branch,
             commits,
@@ -370,7 +380,7 @@ fn read_ref(reader: &mut Reader<'_>, commits: usize) -> Result<Ref, MalformedNod
 
 /// Refuses names that could not be folders under `.walgit/branches/`: git
 /// forbids them too.
-pub(super) fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
+pub fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
     name.split(|&byte| byte == b'/')
         .try_for_each(super::directory::check_name)
 }
@@ -383,6 +393,7 @@ fn read_attachment(
         1 => AttachmentKind::GitCommits,
         2 => AttachmentKind::GitIds,
         3 => AttachmentKind::Manifests,
+        4 => AttachmentKind::Objects,
         other => AttachmentKind::Other(other),
     };
     let first = reader.uint()?;

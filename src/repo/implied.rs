@@ -42,6 +42,8 @@ pub(super) struct ImpliedTree {
     pub(super) directories: HashMap<ChunkHash, Arc<Directory>>,
     /// What is not shown, or shown and worth a word; a line each.
     pub(super) notices: Vec<String>,
+    /// Whether anything in it is encrypted where it is stored.
+    pub(super) encrypted: bool,
 }
 
 /// A directory that still gets entries.
@@ -276,6 +278,7 @@ impl Builder {
             bytes,
             directories: self.directories,
             notices: self.notices.finish(),
+            encrypted: false,
         }
     }
 }

@@ -96,26 +96,26 @@ impl Loader {
                 let found = self.keep_head(store, blob, None, reference, &bytes).await?;
                 Ok(Repository::of_head(self.clone(), access, blob, found))
             }
-            Err(_) if is_payload(&bytes) => {
-                let opened =
-                    open_payload(&access.keys, &bytes).map_err(|why| RepoError::Sealed {
-                        what: format!("walrus://{blob}"),
-                        why,
-                    })?;
-                let (key, json) = (opened.0, opened.1);
-                self.keep_manifest(access, blob, &json, Some(key));
-                self.manifest(access, blob, &json, Some(key)).await
-            }
-            Err(_) if Manifest::is_likely(&bytes) => {
-                let opened = self.manifest(access, blob, &bytes, None).await?;
-                self.keep_manifest(access, blob, &bytes, None);
+            Err(why) => {
+                let (json, key) = manifest_in(access, blob, bytes, &why.to_string())?;
+                let opened = self.manifest(access, blob, &json, key).await?;
+                self.keep_manifest(access, blob, &json, key);
                 Ok(opened)
             }
-            Err(why) => Err(RepoError::NotARepository {
-                blob,
-                why: why.to_string(),
-            }),
         }
+    }
+
+    /// The JSON of a manifest, from the cache or anew.
+    pub(super) async fn manifest_text(
+        &self,
+        access: &Access,
+        blob: BlobId,
+    ) -> Result<Bytes, RepoError> {
+        if let Some((json, _)) = self.known_manifest(access, blob).await {
+            return Ok(json);
+        }
+        let bytes = fetch_whole(&access.store, blob).await?;
+        Ok(manifest_in(access, blob, bytes, "it is no manifest")?.0)
     }
 
     /// The repository that a manifest is. `key` is the number of the one that
@@ -156,6 +156,7 @@ impl Loader {
             self.mark_scripts(access, shelf.as_ref(), &mut leaves).await;
         }
         let mut tree = implied::imply(leaves, refused, blob);
+        tree.encrypted = sealed > 0 || key.is_some();
         if sealed > 0 && shelf.is_none() {
             let why = "encrypted, and no key was given: reading them fails (see --dek-file)";
             tree.notices.insert(0, format!("{sealed} files are {why}"));
@@ -313,6 +314,32 @@ fn manifest_blob(blob: BlobId, size: u64, sealed: bool) -> WholeBlob {
         size,
         proof: Proof::BlobId { git_sha1: None },
         sealed,
+    }
+}
+
+/// The JSON of the manifest that a blob is, and the number of the key that
+/// opened it; `otherwise` says why it is nothing else of ours.
+fn manifest_in(
+    access: &Access,
+    blob: BlobId,
+    bytes: Bytes,
+    otherwise: &str,
+) -> Result<(Bytes, Option<usize>), RepoError> {
+    if is_payload(&bytes) {
+        return match open_payload(&access.keys, &bytes) {
+            Ok((key, json)) => Ok((json, Some(key))),
+            Err(why) => Err(RepoError::Sealed {
+                what: format!("walrus://{blob}"),
+                why,
+            }),
+        };
+    }
+    match Manifest::is_likely(&bytes) {
+        true => Ok((bytes, None)),
+        false => Err(RepoError::NotARepository {
+            blob,
+            why: otherwise.into(),
+        }),
     }
 }
 

@@ -38,6 +38,7 @@ struct Inner {
     /// Directories that are implied by paths, by their names.
     implied: HashMap<ChunkHash, Arc<Directory>>,
     notices: Vec<String>,
+    encrypted: bool,
 }
 
 impl Repository {
@@ -58,6 +59,7 @@ impl Repository {
                 head: found.head,
                 implied: HashMap::new(),
                 notices: Vec::new(),
+                encrypted: false,
             }),
             relatives: Arc::default(),
         }
@@ -79,6 +81,7 @@ impl Repository {
                 sealed,
                 target,
                 head,
+                encrypted: tree.encrypted,
                 implied: tree.directories,
                 notices: tree.notices,
             }),
@@ -144,6 +147,11 @@ impl Repository {
     /// Whether its directories are implied by paths, and each file a blob.
     pub fn is_implied(&self) -> bool {
         !self.inner.implied.is_empty()
+    }
+
+    /// Whether anything in it is encrypted where it is stored.
+    pub fn is_encrypted(&self) -> bool {
+        self.inner.encrypted
     }
 
     /// Lines about what is not shown, or shown and worth a word.
@@ -272,6 +280,20 @@ impl Repository {
             }
         }
         Ok(chunks)
+    }
+
+    /// The manifest that it is, as WalGit's own tools wrote it; `None` where it
+    /// is none.
+    ///
+    /// # Errors
+    /// What kept it from being read anew, where the cache has lost it.
+    pub async fn manifest_text(&self) -> Result<Option<Bytes>, RepoError> {
+        match (self.is_implied(), self.blob()) {
+            (true, Some(blob)) => Ok(Some(
+                self.loader().manifest_text(self.access(), blob).await?,
+            )),
+            _ => Ok(None),
+        }
     }
 
     /// Every commit object that was published, oldest first.

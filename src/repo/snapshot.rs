@@ -237,14 +237,27 @@ impl Snapshot {
             }
             Content::Whole { index } => {
                 let whole = &parent.wholes()[*index as usize];
-                let store = self.repository.store_of(whole)?;
-                let list = self.repository.loader().whole(store, whole).await?;
-                let mut pieces = Pieces::new(range);
-                self.read_list(store, list, &mut pieces, window).await?;
-                Ok(pieces.finish())
+                self.read_whole(whole, range, window).await
             }
             Content::Directory { .. } => Err(RepoError::IsADirectory),
         }
+    }
+
+    /// The bytes of `range` of a file that is one blob, cut at its end.
+    ///
+    /// # Errors
+    /// What kept the blob from being read or proven.
+    pub async fn read_whole(
+        &self,
+        whole: &WholeBlob,
+        range: ByteRange,
+        window: u64,
+    ) -> Result<Bytes, RepoError> {
+        let store = self.repository.store_of(whole)?;
+        let list = self.repository.loader().whole(store, whole).await?;
+        let mut pieces = Pieces::new(range.intersect(ByteRange::new(0, whole.size)));
+        self.read_list(store, list, &mut pieces, window).await?;
+        Ok(pieces.finish())
     }
 
     /// Reads what `pieces` wants of the file that `list` covers, walking down
