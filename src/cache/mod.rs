@@ -37,6 +37,7 @@ mod whole;
 
 pub use disk::Space;
 pub use error::CacheError;
+pub use span::MAX_GAP;
 pub use stats::{CacheStats, VerifyReport};
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use crate::chunk::{ByteRange, ChunkHash, ChunkRef};
 /// Bytes between two chunks that are fetched and thrown away rather than
 /// splitting the read: at 20 Mbit/s they cost 2 ms, a request of its own a
 /// round trip.
-const MAX_GAP: u64 = 4096;
+pub const MAX_GAP: u64 = 4096;
 
 /// How far ahead in the table neighbours are looked for; bounds the work of a
 /// miss in a huge directory.

@@ -1,12 +1,11 @@
 //! What a mount shows: nodes of trees by inode number, their attributes,
 //! entries and content, and the control folder beside them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileType};
-use tokio::sync::Semaphore;
 
 use super::attributes::{self, Owner, commit_time};
 use super::control::{self, Control, ControlNode, Nodes, StatusSource};
@@ -15,8 +14,8 @@ use super::extended::Extended;
 use super::identity::Change;
 use super::inode::Inode;
 use super::trees::{InTree, Trees};
-use crate::chunk::{ByteRange, WholeBlob};
-use crate::prefetch::{Readahead, Sweeps};
+use crate::chunk::ByteRange;
+use crate::prefetch::Ahead;
 use crate::repo::{Directory, Kind, Node, NodeIndex, RepoError, Snapshot};
 
 /// How long the kernel may keep what never changes.
@@ -26,17 +25,6 @@ const NEVER: Duration = Duration::ZERO;
 /// Stored bytes of neighbours that come with a chunk that has to be fetched:
 /// at 20 Mbit/s they take 50 ms, a round trip to a far gateway.
 const NEIGHBOURS: u64 = 128 << 10;
-/// Files whose reads are watched for a sequence.
-const WATCHED_FILES: usize = 256;
-/// Files below this size come whole with their first chunk.
-const WATCHED_SIZE: u64 = 1 << 20;
-/// Read-aheads under way at once in one mount; with windows of at most 8 MiB
-/// this bounds their memory.
-const READAHEADS: usize = 4;
-/// Files that are fetched ahead at once in one mount, where each is a blob.
-const FILES_AHEAD: usize = 24;
-/// Longest file that is fetched ahead, in bytes.
-const SMALL_FILE: u64 = 4 << 20;
 
 /// What a mount shows: a tree, the trees beside it, and the control folder.
 #[derive(Debug)]
@@ -46,10 +34,7 @@ pub(super) struct View {
     owner: Owner,
     /// Whether another tree may be mounted later.
     may_move: bool,
-    watched: quick_cache::sync::Cache<u64, Arc<Mutex<Readahead>>>,
-    readaheads: Arc<Semaphore>,
-    sweeps: Mutex<Sweeps>,
-    files_ahead: Arc<Semaphore>,
+    ahead: Ahead,
 }
 
 /// A node of some tree, with the tree.
@@ -119,10 +104,7 @@ impl View {
             trees,
             owner,
             may_move,
-            watched: quick_cache::sync::Cache::new(WATCHED_FILES),
-            readaheads: Arc::new(Semaphore::new(READAHEADS)),
-            sweeps: Mutex::default(),
-            files_ahead: Arc::new(Semaphore::new(FILES_AHEAD)),
+            ahead: Ahead::default(),
         }
     }
 
@@ -323,79 +305,9 @@ impl View {
             return Ok(text.slice(part.start() as usize..part.end() as usize));
         };
         let Found { tree, node } = found;
-        match tree.snapshot.whole_of(&node) {
-            Some(whole) if range.start() == 0 => self.sweep(&tree, &node, whole),
-            Some(_) => {}
-            None if node.size > WATCHED_SIZE => {
-                self.read_ahead(inode, &tree.snapshot, &node, range);
-            }
-            None => {}
-        }
+        self.ahead
+            .reading(inode.encode().0, &tree.snapshot, &node, range);
         Ok(tree.snapshot.read(&node, range, NEIGHBOURS).await?)
-    }
-
-    /// Fetches what a sequential reader will ask for next, beside its read.
-    fn read_ahead(&self, inode: Inode, snapshot: &Snapshot, node: &Node, range: ByteRange) {
-        let key = inode.encode().0;
-        let watched = match self.watched.get(&key) {
-            Some(watched) => watched,
-            None => {
-                let fresh = Arc::new(Mutex::new(Readahead::default()));
-                self.watched.insert(key, fresh.clone());
-                fresh
-            }
-        };
-        let ahead = {
-            let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-            watched.note(range, node.size)
-        };
-        let (Some(ahead), Ok(permit)) = (ahead, self.readaheads.clone().try_acquire_owned()) else {
-            return;
-        };
-        let (snapshot, node) = (snapshot.clone(), node.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            // A failure shows again, and is told, when the bytes are asked for.
-            let _ = snapshot.read(&node, ahead, ahead.len()).await;
-        });
-    }
-
-    /// Fetches the files that somebody who walks the tree will ask for next,
-    /// beside the one that is asked for: each is a blob of its own.
-    fn sweep(&self, tree: &InTree, node: &Node, whole: &WholeBlob) {
-        let snapshot = &tree.snapshot;
-        let missed = !snapshot.knows(whole);
-        let ahead = {
-            let mut sweeps = self.sweeps.lock().unwrap_or_else(PoisonError::into_inner);
-            sweeps.note(node.index.0, missed)
-        };
-        if ahead.is_empty() {
-            return;
-        }
-        let (snapshot, permits) = (snapshot.clone(), self.files_ahead.clone());
-        tokio::spawn(async move {
-            let last = snapshot.commit().nodes;
-            for number in ahead.start..ahead.end.min(last + 1) {
-                let Ok(node) = snapshot.node(NodeIndex(number)).await else {
-                    return;
-                };
-                let Some(whole) = snapshot.whole_of(&node).cloned() else {
-                    continue;
-                };
-                if whole.size > SMALL_FILE || snapshot.knows(&whole) {
-                    continue;
-                }
-                let Ok(permit) = permits.clone().acquire_owned().await else {
-                    return;
-                };
-                let snapshot = snapshot.clone();
-                tokio::spawn(async move {
-                    let _permit = permit;
-                    // A failure shows again, and is told, when it is asked for.
-                    let _ = snapshot.fetch_whole(&whole).await;
-                });
-            }
-        });
     }
 
     /// What a directory holds, ready to be told without waiting.

@@ -31,6 +31,7 @@
 
 mod access;
 mod address;
+mod ahead;
 pub mod blob;
 mod decoded;
 pub mod directory;
@@ -52,6 +53,7 @@ mod wire;
 
 pub use access::{Access, Located, Relative, Source, Target};
 pub use address::{Address, ParseAddressError};
+pub use ahead::Stretch;
 pub use directory::{Content, Directory, Entry, Kind};
 pub use error::RepoError;
 pub use head::{Commit, CommitId, Head, Ref, RefKind};

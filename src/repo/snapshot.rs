@@ -415,6 +415,37 @@ impl Snapshot {
         })
     }
 
+    /// Whether a reader of the start of a file would have to wait for the
+    /// network; `None` for one that needs none, ever.
+    pub fn is_away(&self, node: &Node) -> Option<bool> {
+        match (self.whole_of(node), self.chunks_of(node).first()) {
+            (Some(whole), _) => Some(!self.knows(whole)),
+            (None, Some(first)) => Some(!self.holds(first)),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether a chunk is in the cache.
+    pub fn holds(&self, chunk: &ChunkRef) -> bool {
+        self.repository.loader().cache().holds(&chunk.hash, None)
+    }
+
+    /// Fetches chunk `table[index]` into the cache, with those that follow it
+    /// in the table and in the blob, up to `window` stored bytes.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub async fn fetch_chunks(
+        &self,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) -> Result<(), RepoError> {
+        let store = self.repository.store();
+        self.chunk(store, table, index, window).await?;
+        Ok(())
+    }
+
     /// Whether a file that is one blob has been fetched and proven before.
     pub fn knows(&self, whole: &WholeBlob) -> bool {
         let cache = self.repository.loader().cache();
