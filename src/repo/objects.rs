@@ -21,7 +21,7 @@ use crate::walrus::SealedStore;
 const MAX_OBJECTS: usize = 100_000;
 /// Most places that trees may stand at: one tree in itself a few times over
 /// would otherwise be as many as there are paths.
-const MAX_PLACES: usize = 1 << 20;
+const MAX_PLACES: usize = 1 << 18;
 
 /// What is known of a tree so far.
 #[derive(Default)]

@@ -4,6 +4,7 @@
 //! One test program, so that everything is linked once.
 
 mod cache;
+mod chain;
 mod cli;
 mod corpora;
 mod crash;
@@ -16,3 +17,4 @@ mod mount;
 mod offline;
 mod publish;
 mod support;
+mod walgit;

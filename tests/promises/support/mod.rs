@@ -1,7 +1,9 @@
 //! Worlds to test in, trees to publish, gateways that lie.
 
+pub(crate) mod chain;
 pub(crate) mod gateway;
 pub(crate) mod tree;
+pub(crate) mod walgit;
 pub(crate) mod world;
 
 pub(crate) use gateway::{Gateway, Lie};
