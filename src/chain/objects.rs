@@ -307,7 +307,7 @@ mod tests {
             };
             assert_eq!(blob.content, BlobContent::Inline(b"abc".to_vec()));
         }
-        let long = json!({"size": 4, "storage_type": 0, "inline_content": "YWJj"});
+        let long = json!({"size": 5, "storage_type": 0, "inline_content": "YWJj"});
         assert!(object("GitBlobObject", long).entry().is_err());
     }
 }

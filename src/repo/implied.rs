@@ -191,7 +191,7 @@ impl Builder {
     /// Completes the innermost directory and enters it into the one above.
     fn close(&mut self) -> Option<(ChunkRef, u64, u64)> {
         let done = self.open.pop()?;
-        self.look_alikes(&done.entries);
+        self.look_alikes(&done);
         let bytes = done.entries.iter().map(|entry| entry.size).sum();
         let (directory, hash) = Directory::implied(done.entries);
         let nodes = directory.nodes();
@@ -221,9 +221,9 @@ impl Builder {
     }
 
     /// Says which names of a directory a person could not tell apart.
-    fn look_alikes(&mut self, entries: &[ImpliedEntry]) {
+    fn look_alikes(&mut self, done: &Open) {
         let mut seen: HashMap<String, &Bytes> = HashMap::new();
-        for entry in entries {
+        for entry in &done.entries {
             let Ok(name) = std::str::from_utf8(&entry.name) else {
                 continue;
             };
@@ -234,9 +234,12 @@ impl Builder {
             let normal: String = name.nfc().collect();
             if let Some(other) = seen.insert(normal, &entry.name) {
                 let mut path: Vec<u8> = Vec::new();
-                for above in &self.open[1.min(self.open.len())..] {
-                    path.extend_from_slice(&above.name);
-                    path.push(b'/');
+                for above in self.open.iter().chain([done]) {
+                    // The root has no name.
+                    if !above.name.is_empty() {
+                        path.extend_from_slice(&above.name);
+                        path.push(b'/');
+                    }
                 }
                 path.extend_from_slice(&entry.name);
                 let why = format!(

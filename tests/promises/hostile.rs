@@ -213,7 +213,7 @@ fn a_blob_of_something_else_is_no_repository() {
     let world = World::new();
     let dir = world.path().join("data/walgit-fs/local");
     let local = LocalDir::open(&dir, 100 << 20).unwrap();
-    for body in [vec![0; 100_000], b"{\"tree\": {}}".to_vec()] {
+    for body in [vec![0; 100_000], b"{\"trees\": {}}".to_vec()] {
         let id = blob_id(&body).unwrap();
         block_on(local.put(id, body.into(), &PutOptions::default())).unwrap();
         refused(&world, &format!("walrus://{id}"), "not a WalGit repository");

@@ -44,12 +44,12 @@ fn types_modes_sizes_and_times_are_told_truthfully() {
     let readme = fs::metadata(dir.join("README.md")).unwrap();
     assert_eq!(
         (readme.len(), readme.permissions().mode() & 0o7777),
-        (9, 0o444)
+        (9, 0o644)
     );
     assert_eq!(readme.mtime(), committed);
     assert_eq!(readme.uid(), rustix::process::geteuid().as_raw());
     let run = fs::metadata(dir.join("run")).unwrap();
-    assert_eq!(run.permissions().mode() & 0o7777, 0o555);
+    assert_eq!(run.permissions().mode() & 0o7777, 0o755);
     let link = fs::symlink_metadata(dir.join("link")).unwrap();
     assert!(link.is_symlink() && link.len() == 10);
     assert_eq!(
