@@ -68,10 +68,10 @@ pub enum PublishError {
     #[error(
         "what was published before cannot be read ({0}); publish under another --name to begin anew"
     )]
-    Previous(#[source] RepoError),
+    Previous(#[source] Box<RepoError>),
     /// What is to be rewritten cannot be read.
     #[error(transparent)]
-    Remote(#[from] RepoError),
+    Remote(Box<RepoError>),
     /// What was stored reads otherwise.
     #[error(
         "{0} reads otherwise in the new repository; this is a bug, and the old one is as it was"
@@ -86,6 +86,12 @@ pub enum PublishError {
     /// A task ended early.
     #[error("publishing was interrupted; run it again to go on")]
     Interrupted,
+}
+
+impl From<RepoError> for PublishError {
+    fn from(error: RepoError) -> Self {
+        PublishError::Remote(Box::new(error))
+    }
 }
 
 impl From<StoreError> for PublishError {

@@ -40,7 +40,7 @@ pub(super) async fn load(
     blob: BlobId,
     root: Option<ChunkHash>,
 ) -> Result<Known, PublishError> {
-    let failed = PublishError::Previous;
+    let failed = |error| PublishError::Previous(Box::new(error));
     let repository = (loader.open(store.clone(), blob, root).await).map_err(failed)?;
     if repository.is_implied() {
         // Of what is not in our format, nothing can be taken as it is.

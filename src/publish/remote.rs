@@ -74,7 +74,7 @@ impl Remote {
         let reads: Vec<_> = jobs.iter().map(one).collect();
         let fetched = futures_util::stream::iter(reads).buffered(AT_ONCE);
         let fetched = self.runtime.block_on(fetched.try_collect());
-        fetched.map_err(PublishError::Remote)
+        Ok(fetched?)
     }
 
     /// A large file, to be read a part at a time.
