@@ -9,6 +9,7 @@ mod cli;
 mod corpora;
 mod crash;
 mod devnet;
+mod follow;
 mod format;
 mod hostile;
 mod integrity;

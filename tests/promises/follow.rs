@@ -1,0 +1,129 @@
+//! A mount that follows a name shows its newest head, without a remount.
+
+use std::fs;
+use std::io::{Read as _, Seek as _};
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::support::tree::{assert_same, noise};
+use crate::support::{Tree, World, eventually};
+
+#[test]
+fn a_mount_moves_with_its_name_and_keeps_what_did_not_change() {
+    let world = World::new();
+    let big = noise(3 << 20, 1);
+    let tree = Tree::new()
+        .file("stays/big", &big)
+        .file("stays/small", "small")
+        .file("changes/a", "one")
+        .file("changes/goes", "gone soon")
+        .file("becomes", "a file")
+        .commit("first");
+    world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    world.run(&["mount", "--follow=1", "it", dir.to_str().unwrap()]);
+    assert_same(tree.path(), &dir);
+    let mut open = fs::File::open(dir.join("changes/a")).unwrap();
+    let gone = fs::File::open(dir.join("changes/goes")).unwrap();
+    let inode = |name: &str| fs::metadata(dir.join(name)).unwrap().ino();
+    let before = ["stays", "stays/big", "changes", "changes/a"].map(inode);
+
+    fs::remove_file(tree.path().join("changes/goes")).unwrap();
+    fs::remove_file(tree.path().join("becomes")).unwrap();
+    let tree = tree
+        .file("changes/a", "two")
+        .file("becomes/a-folder", "now")
+        .file("added/deep/file", "new")
+        .commit("second");
+    world.publish(tree.path(), "it");
+    eventually("the mount has moved", || {
+        fs::read_to_string(dir.join("changes/a")).is_ok_and(|text| text == "two")
+    });
+    assert_same(tree.path(), &dir);
+    let after = ["stays", "stays/big", "changes", "changes/a"].map(inode);
+    assert_eq!(
+        after[..3],
+        before[..3],
+        "what did not change is what it was"
+    );
+    assert_ne!(after[3], before[3], "what changed is another file");
+
+    let mut text = String::new();
+    open.read_to_string(&mut text).unwrap();
+    open.rewind().unwrap();
+    assert_eq!(text, "one", "who has it open keeps what was opened");
+    let mut byte = [0; 4];
+    (&gone).read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"gone");
+    let status = world.json(&["status"]);
+    let mount = &status["mounts"][0];
+    assert_eq!(mount["follow"]["moves"], 1);
+    assert_eq!(mount["commit"], tree.git(&["rev-parse", "HEAD"]));
+    let commit = fs::read_to_string(dir.join(".walgit/commit")).unwrap();
+    assert!(commit.contains("second"), "{commit}");
+    let inside = fs::read_to_string(dir.join(".walgit/status")).unwrap();
+    assert!(
+        inside.contains(&tree.git(&["rev-parse", "HEAD"])),
+        "{inside}"
+    );
+}
+
+#[test]
+fn what_did_not_change_stays_in_the_kernels_cache() {
+    let world = World::new();
+    let big = noise(3 << 20, 2);
+    let tree = Tree::new().file("big", &big).file("a", "one").commit("1");
+    world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    world.run(&["mount", "--follow=1", "it", dir.to_str().unwrap()]);
+    assert_eq!(fs::read(dir.join("big")).unwrap(), big);
+    let tree = tree.file("a", "two").commit("2");
+    world.publish(tree.path(), "it");
+    eventually("the mount has moved", || {
+        fs::read_to_string(dir.join("a")).is_ok_and(|text| text == "two")
+    });
+    let asked = || {
+        let status = world.json(&["status"]);
+        status["mounts"][0]["stats"]["operations"].as_u64().unwrap()
+    };
+    let before = asked();
+    assert_eq!(fs::read(dir.join("big")).unwrap(), big);
+    // Its directory lists other things now, so its name may be asked for; its
+    // 24 pieces of 128 KiB are not.
+    assert!(asked() - before <= 2, "{} requests", asked() - before);
+}
+
+#[test]
+fn many_moves_in_a_row_end_at_the_newest() {
+    let world = World::new();
+    let mut tree = Tree::new()
+        .file("same/file", "same")
+        .file("n", "0")
+        .commit("0");
+    world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    world.run(&["mount", "--follow=1", "it", dir.to_str().unwrap()]);
+    let inode = fs::metadata(dir.join("same/file")).unwrap().ino();
+    for n in 1..5 {
+        tree = tree
+            .file("n", n.to_string())
+            .file(format!("added-{n}/file"), n.to_string())
+            .commit("more");
+        world.publish(tree.path(), "it");
+        eventually("the mount has moved", || {
+            fs::read_to_string(dir.join("n")).is_ok_and(|text| text == n.to_string())
+        });
+        assert_same(tree.path(), &dir);
+        assert_eq!(fs::metadata(dir.join("same/file")).unwrap().ino(), inode);
+    }
+}
+
+#[test]
+fn an_address_that_never_moves_is_not_followed() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "a");
+    let published = world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    let address = published["address"].as_str().unwrap();
+    let refused = world.fail(&["mount", "--follow", address, dir.to_str().unwrap()]);
+    assert!(refused.contains("never leads elsewhere"), "{refused}");
+}
