@@ -32,7 +32,7 @@ lint: setup ## format check, clippy with warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 
-bench: setup ## speed of the hot functions
+bench: setup ## figures as ratios: mounts against a null driver, native and git; hot functions
 	$(CARGO) bench --locked --profile release
 
 fuzz: ## fuzz every decoder for half a minute

@@ -1,0 +1,189 @@
+//! The table, the JSON and the chart.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// One figure: ours, a rival's, and how they should compare.
+#[derive(Debug)]
+struct Row {
+    what: String,
+    ours: f64,
+    rival: f64,
+    against: String,
+    unit: &'static str,
+    /// Most that `ours / rival` should be.
+    goal: f64,
+}
+
+/// All figures of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+}
+
+impl Report {
+    /// Adds seconds of ours and of a rival; the goal is for their ratio.
+    pub(crate) fn times(&mut self, what: &str, ours: f64, against: &str, rival: f64, goal: f64) {
+        self.row(what, ours, against, rival, "s", goal);
+    }
+
+    /// Adds figures of any unit.
+    pub(crate) fn row(
+        &mut self,
+        what: &str,
+        ours: f64,
+        against: &str,
+        rival: f64,
+        unit: &'static str,
+        goal: f64,
+    ) {
+        let row = Row {
+            what: what.into(),
+            ours,
+            rival,
+            against: against.into(),
+            unit,
+            goal,
+        };
+        println!("{}", row.text());
+        self.rows.push(row);
+    }
+
+    /// Prints all rows once more, and writes the JSON and the chart.
+    pub(crate) fn finish(self) {
+        println!("\n| what | ours | rival | ratio | goal |\n|---|---|---|---|---|");
+        for row in &self.rows {
+            println!("{}", row.markdown());
+        }
+        let dir = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        let text = serde_json::to_string_pretty(&rows).unwrap();
+        for (name, text) in [("mounts.json", text), ("mounts.svg", chart(&self.rows))] {
+            let path = format!("{dir}/{name}");
+            std::fs::write(&path, text).unwrap();
+            println!("wrote {path}");
+        }
+    }
+}
+
+impl Row {
+    fn ratio(&self) -> f64 {
+        self.ours / self.rival
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{}: {:.3} {} against {:.3} {} ({}): {:.2}, goal {:.2}",
+            self.what,
+            self.ours,
+            self.unit,
+            self.rival,
+            self.unit,
+            self.against,
+            self.ratio(),
+            self.goal
+        )
+    }
+
+    fn markdown(&self) -> String {
+        let mark = if self.ratio() <= self.goal {
+            ""
+        } else {
+            " (missed)"
+        };
+        format!(
+            "| {} | {:.3} {} | {}: {:.3} {} | {:.2} | ≤ {:.2}{mark} |",
+            self.what,
+            self.ours,
+            self.unit,
+            self.against,
+            self.rival,
+            self.unit,
+            self.ratio(),
+            self.goal
+        )
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "what": self.what, "ours": self.ours, "against": self.against, "rival": self.rival,
+            "unit": self.unit, "ratio": self.ratio(), "goal": self.goal,
+        })
+    }
+}
+
+/// Ratios as bars, with a mark where each should end at most.
+fn chart(rows: &[Row]) -> String {
+    const LINE: usize = 26;
+    const LEFT: f64 = 430.0;
+    const WIDTH: f64 = 360.0;
+    let most = rows
+        .iter()
+        .map(|row| row.ratio().max(row.goal))
+        .fold(1.0, f64::max);
+    let scale = |ratio: f64| ratio / most * WIDTH;
+    let height = rows.len() * LINE + 40;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"13\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <text x=\"10\" y=\"20\">time of a walgit-fs mount / time of the rival (shorter is better; \
+         the line is the goal)</text>\n"
+    );
+    for (n, row) in rows.iter().enumerate() {
+        let y = 34 + n * LINE;
+        let fill = if row.ratio() <= row.goal {
+            "#2a7"
+        } else {
+            "#d73"
+        };
+        let (bar, goal) = (scale(row.ratio()).max(1.0), LEFT + scale(row.goal));
+        let label = format!("{} / {}", row.what, row.against).replace('&', "&amp;");
+        let label = label.replace('<', "&lt;");
+        let _ = writeln!(
+            svg,
+            "<text x=\"10\" y=\"{}\">{label}</text>\
+             <rect x=\"{LEFT}\" y=\"{y}\" width=\"{bar:.1}\" height=\"16\" fill=\"{fill}\"/>\
+             <line x1=\"{goal:.1}\" x2=\"{goal:.1}\" y1=\"{}\" y2=\"{}\" stroke=\"#333\"/>\
+             <text x=\"{:.1}\" y=\"{}\">{:.2}</text>",
+            y + 13,
+            y - 3,
+            y + 19,
+            LEFT + scale(row.ratio().max(row.goal)) + 8.0,
+            y + 13,
+            row.ratio()
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// Seconds that something takes.
+pub(crate) fn seconds(work: impl FnOnce()) -> f64 {
+    let started = Instant::now();
+    work();
+    Duration::as_secs_f64(&started.elapsed())
+}
+
+/// The middle one of a few figures.
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Medians of two rivals that take turns, so that a machine whose speed drifts
+/// does both the same.
+pub(crate) fn in_turn(
+    rounds: usize,
+    mut ours: impl FnMut() -> f64,
+    mut rival: impl FnMut() -> f64,
+) -> (f64, f64) {
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        one.push(ours());
+        other.push(rival());
+    }
+    (median(one), median(other))
+}

@@ -1,0 +1,134 @@
+//! A million files: mounting, listing, and what stays in memory.
+
+use bytes::Bytes;
+use walgit_fs::repo::Kind;
+use walgit_fs::repo::blob::BlobBuilder;
+use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
+use walgit_fs::repo::head::{CommitId, PlannedCommit, PlannedHead, Signature};
+use walgit_fs::walrus::blob_id::blob_id;
+use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+
+use super::null::{NullMount, Shape, name};
+use super::report::{Report, in_turn, seconds};
+use super::world::{World, shell};
+
+const MANY: Shape = Shape {
+    folders: 1000,
+    files: 1000,
+    bytes: 8,
+};
+const FEW: Shape = Shape {
+    folders: 1,
+    files: 10,
+    bytes: 8,
+};
+
+pub(crate) fn run(report: &mut Report) {
+    let world = World::new();
+    let (many, few) = (store(&world, MANY), store(&world, FEW));
+    let mount = |address: &str| {
+        let took = seconds(|| world.mount(address));
+        world.unmount();
+        took
+    };
+    mount(&many);
+    mount(&few);
+    let (one, other) = in_turn(7, || mount(&many), || mount(&few));
+    report.times("mount of 1,000,000 files", one, "mount of 10", other, 1.1);
+    let find = |dir: &std::path::Path| {
+        let script = format!("find '{}' -size +1000k", dir.display());
+        seconds(|| shell(&script))
+    };
+    world.mount(&many);
+    find(&world.mountpoint());
+    world.unmount();
+    let ours = || {
+        world.end_daemon();
+        world.mount(&many);
+        let took = find(&world.mountpoint());
+        let memory = world.daemon_memory();
+        world.unmount();
+        (took, memory)
+    };
+    let mut memory = 0f64;
+    let (one, other) = in_turn(
+        3,
+        || {
+            let (took, resident) = ours();
+            memory = memory.max(resident);
+            took
+        },
+        || find(NullMount::new(MANY).path()),
+    );
+    report.times(
+        "find -size over 1,000,000 files, second session",
+        one,
+        "null driver",
+        other,
+        1.5,
+    );
+    let mb = 1e6;
+    report.row(
+        "resident memory after it",
+        memory / mb,
+        "goal",
+        150.0,
+        "MB",
+        1.0,
+    );
+}
+
+/// Stores a tree of this shape as a publisher would; its address.
+fn store(world: &World, shape: Shape) -> String {
+    let mut builder = BlobBuilder::new();
+    let files: Vec<PlannedEntry> = (0..shape.files)
+        .map(|n| PlannedEntry {
+            name: name(n).into(),
+            kind: Kind::File { executable: false },
+            size: shape.bytes,
+            content: PlannedContent::Inline(format!("{n:08}").into_bytes()),
+        })
+        .collect();
+    let mut folders: Vec<PlannedEntry> = (0..shape.folders)
+        .rev()
+        .map(|n| {
+            // No two folders are the same.
+            let mut files = files.clone();
+            files[0].content = PlannedContent::Inline(format!("{n:08}").into_bytes());
+            let node = builder.push_node(&directory::encode(&files, builder.next_node_end()));
+            PlannedEntry {
+                name: name(n).into(),
+                kind: Kind::Directory,
+                size: shape.files * shape.bytes,
+                content: PlannedContent::Directory {
+                    node,
+                    nodes: shape.files + 1,
+                },
+            }
+        })
+        .collect();
+    folders.reverse();
+    let root = builder.push_node(&directory::encode(&folders, builder.next_node_end()));
+    let head = PlannedHead {
+        commits: vec![PlannedCommit {
+            id: CommitId::None,
+            root,
+            nodes: 1 + shape.folders * (shape.files + 1),
+            bytes: shape.folders * shape.files * shape.bytes,
+            author: Signature::default(),
+            committer: Signature::default(),
+            message: Vec::new(),
+            parents: Vec::new(),
+        }],
+        ..PlannedHead::default()
+    };
+    let head = builder.push_node(&head.encode(builder.next_node_end()));
+    let blob = Bytes::from(builder.finish_with_head(&head));
+    let id = blob_id(&blob).unwrap();
+    let dir = world.path().join("data/walgit-fs/local");
+    let local = LocalDir::open(&dir, 1 << 30).unwrap();
+    let put = async { local.put(id, blob, &PutOptions::default()).await };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(put).unwrap();
+    format!("walrus://{id}?root={}", head.hash)
+}
