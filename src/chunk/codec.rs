@@ -1,9 +1,10 @@
 //! How stored bytes are encoded, and the bounds within which they are decoded.
 
 use std::cell::RefCell;
-use std::io::Read;
 
 use bytes::Bytes;
+use zstd::bulk::Decompressor;
+use zstd::zstd_safe::{self, DParameter};
 
 use super::ChunkError;
 
@@ -50,30 +51,49 @@ impl Codec {
             Codec::Raw if stored.len() == raw_len as usize => Ok(stored),
             Codec::Raw => Err(wrong(format!("it is {} bytes, uncompressed", stored.len()))),
             Codec::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(&stored[..])
-                    .map_err(|e| wrong(e.to_string()))?
-                    .single_frame();
-                decoder
-                    .window_log_max(MAX_WINDOW_LOG)
-                    .map_err(|e| wrong(e.to_string()))?;
-                let mut raw = Vec::new();
-                // One byte over the declared length is enough to know it lies.
-                // The buffer grows with what really comes out, so a reference
-                // that declares much and delivers little costs little.
-                raw.reserve_exact((raw_len as usize).min(stored.len().saturating_mul(64)));
-                (&mut decoder)
-                    .take(u64::from(raw_len) + 1)
-                    .read_to_end(&mut raw)
-                    .map_err(|e| wrong(e.to_string()))?;
-                if raw.len() != raw_len as usize {
-                    return Err(wrong(format!("it gives {} or more", raw.len())));
+                check_frame(&stored, raw_len).map_err(wrong)?;
+                let raw = DECOMPRESSOR.with_borrow_mut(|slot| {
+                    let decompressor = match slot {
+                        Some(ready) => ready,
+                        None => slot.insert(decompressor()?),
+                    };
+                    // It stops where the room ends, and room it does not use is
+                    // never touched: who declares much and delivers little
+                    // costs little.
+                    decompressor.decompress(&stored, raw_len as usize)
+                });
+                let raw = raw.map_err(|error| wrong(error.to_string()))?;
+                match raw.len() == raw_len as usize {
+                    true => Ok(Bytes::from(raw)),
+                    false => Err(wrong(format!("it gives {}", raw.len()))),
                 }
-                if !decoder.finish().is_empty() {
-                    return Err(wrong("bytes follow its frame".into()));
-                }
-                Ok(Bytes::from(raw))
             }
         }
+    }
+}
+
+thread_local! {
+    /// Making one costs more than decoding a small file with it.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompressor() -> std::io::Result<Decompressor<'static>> {
+    let mut decompressor = Decompressor::new()?;
+    decompressor.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
+    Ok(decompressor)
+}
+
+/// Whether stored bytes are one frame and nothing else, which does not say by
+/// itself that it is of another length.
+fn check_frame(stored: &[u8], raw_len: u32) -> Result<(), String> {
+    match zstd_safe::find_frame_compressed_size(stored) {
+        Ok(len) if len == stored.len() => {}
+        Ok(_) => return Err("bytes follow its frame".into()),
+        Err(code) => return Err(zstd_safe::get_error_name(code).into()),
+    }
+    match zstd_safe::get_frame_content_size(stored) {
+        Ok(Some(size)) if size != u64::from(raw_len) => Err(format!("it says {size}")),
+        _ => Ok(()),
     }
 }
 
