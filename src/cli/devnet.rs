@@ -49,8 +49,9 @@ pub(super) struct Devnet {
     ///
     /// When: method=GET, path=BEGINNING, first=N, rate=0.1. What: status=503
     /// with retry-after=SECONDS, delay-ms=N, truncate=BYTES, cut=BYTES, flip,
-    /// reset, hang, and for a PUT put=marked-invalid, error, reuse-storage,
-    /// reuse-registration, reuse-and-extend or reuse-and-extend-non-certified.
+    /// reset, hang, and for a PUT put=marked-invalid, error, error-early,
+    /// uncertified, reuse-storage, reuse-registration, reuse-and-extend or
+    /// reuse-and-extend-non-certified.
     /// While it runs, `PUT /devnet/faults` with one fault a line replaces them,
     /// and `GET /devnet/faults` counts them.
     #[arg(long, value_name = "SPEC")]

@@ -8,6 +8,7 @@ mod cli;
 mod corpora;
 mod crash;
 mod devnet;
+mod faults;
 mod format;
 mod hostile;
 mod integrity;

@@ -4,8 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
@@ -215,14 +213,10 @@ async fn read(
     Ok(response)
 }
 
-fn open(
-    server: &Server,
-    quilt: BlobId,
-) -> Result<Quilt<impl Fn(&mut [u8], u64) -> io::Result<()> + use<>>, ApiError> {
+fn open(server: &Server, quilt: BlobId) -> Result<Quilt<File>, ApiError> {
     let len = server.readable(quilt)?;
     let file = File::open(server.store.blob_path(quilt)).map_err(ApiError::internal)?;
-    let read = move |out: &mut [u8], offset: u64| file.read_exact_at(out, offset);
-    Ok(Quilt::open(read, len)?)
+    Ok(Quilt::open(file, len)?)
 }
 
 async fn blocking<T: Send + 'static>(

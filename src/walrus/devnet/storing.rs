@@ -72,15 +72,16 @@ pub(super) async fn keep(
                 "blobId": blob,
                 "event": event(blob),
             }}),
-            Some(PutFault::Error) => json!({"error": {
-                "blobId": blob,
-                "failurePhase": "certify",
-                "errorMsg": "the blob could not be certified",
-            }}),
+            Some(PutFault::Error) => failed(Some(blob), "certify"),
+            Some(PutFault::ErrorEarly) => failed(None, "encode"),
+            Some(PutFault::Uncertified) => {
+                let mut answer = certify(&server, blob, &body, &options)?;
+                answer["newlyCreated"]["blobObject"]["certifiedEpoch"] = Value::Null;
+                answer
+            }
             Some(PutFault::Operation(name)) => {
                 let mut answer = certify(&server, blob, &body, &options)?;
-                let end = EPOCH + options.epochs();
-                let operation = operation(name, body.len() as u64, end - EPOCH);
+                let operation = operation(name, body.len() as u64, options.epochs());
                 answer["newlyCreated"]["resourceOperation"] = operation;
                 answer
             }
@@ -199,6 +200,14 @@ fn operation(name: &str, size: u64, epochs: u32) -> Value {
         _ => {}
     }
     json!({name: about})
+}
+
+fn failed(blob: Option<BlobId>, phase: &str) -> Value {
+    json!({"error": {
+        "blobId": blob,
+        "failurePhase": phase,
+        "errorMsg": "it was ordered to fail",
+    }})
 }
 
 fn event(blob: BlobId) -> Value {

@@ -1,38 +1,56 @@
 //! Reading the files of a quilt.
 
-use std::fmt;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 
 use super::{
     Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MEMBER_HEAD, Patch, QuiltError, VERSION, place,
 };
 use crate::walrus::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
-/// A quilt to read from.
-pub struct Quilt<R> {
-    read: R,
-    symbol: usize,
+/// Bytes that can be read anywhere.
+pub trait ReadAt {
+    /// Fills `out` with what is at `offset`.
+    ///
+    /// # Errors
+    /// When there is less, or reading fails.
+    fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-impl<R> fmt::Debug for Quilt<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Quilt")
-            .field("symbol", &self.symbol)
-            .finish_non_exhaustive()
+impl ReadAt for File {
+    fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(out, offset)
     }
 }
 
-impl<R: Fn(&mut [u8], u64) -> io::Result<()>> Quilt<R> {
-    /// The quilt in a blob of `len` bytes; `read` fills a buffer with what is
-    /// at an offset of it.
+impl ReadAt for &[u8] {
+    fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        let there = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..)?.get(..out.len()));
+        out.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// A quilt to read from.
+#[derive(Debug)]
+pub struct Quilt<R> {
+    blob: R,
+    symbol: usize,
+}
+
+impl<R: ReadAt> Quilt<R> {
+    /// The quilt in a blob of `len` bytes.
     ///
     /// # Errors
     /// [`QuiltError::Damaged`] when no quilt has that length.
-    pub fn open(read: R, len: u64) -> Result<Self, QuiltError> {
+    pub fn open(blob: R, len: u64) -> Result<Self, QuiltError> {
         let cells = (ROWS * COLUMNS) as u64;
         match len / cells {
-            symbol @ 1..=MAX_SYMBOL if len % cells == 0 => Ok(Quilt {
-                read,
+            symbol @ 1..=MAX_SYMBOL if len.is_multiple_of(cells) => Ok(Quilt {
+                blob,
                 symbol: symbol as usize,
             }),
             _ => Err(QuiltError::Damaged("it does not have the length of one")),
@@ -120,7 +138,8 @@ impl<R: Fn(&mut [u8], u64) -> io::Result<()>> Quilt<R> {
             let (cell, within) = ((skip + done) / self.symbol, (skip + done) % self.symbol);
             let now = (self.symbol - within).min(len - done);
             let offset = place(column, cell, self.symbol) + within;
-            (self.read)(&mut bytes[done..done + now], offset as u64)?;
+            self.blob
+                .fill(&mut bytes[done..done + now], offset as u64)?;
             done += now;
         }
         Ok(bytes)

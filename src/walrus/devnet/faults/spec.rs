@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `status=503` | answered with this status, in the network's words |
 //! | `retry-after=1` | with that header, in seconds |
-//! | `put=WORD` | a PUT is answered 200 with `marked-invalid` or `error`; or stores as if storage were had by `reuse-storage`, `reuse-registration`, `reuse-and-extend`, `reuse-and-extend-non-certified` |
+//! | `put=WORD` | a PUT is answered 200 with `marked-invalid`, `error` or `error-early` (before there was an ID); or it stores, but is `uncertified` yet, or got its storage by `reuse-storage`, `reuse-registration`, `reuse-and-extend`, `reuse-and-extend-non-certified` |
 //! | `delay-ms=N` | nothing happens for so long |
 //! | `truncate=N` | the answer has only the first N bytes, as if there were no more |
 //! | `cut=N` | the connection ends after N bytes of the body |
@@ -96,13 +96,19 @@ pub(crate) enum PutFault {
     MarkedInvalid,
     /// It failed half-way.
     Error,
+    /// It failed before the blob had an ID.
+    ErrorEarly,
+    /// Stored, and not yet certified.
+    Uncertified,
     /// Stored, with storage that was had in this way.
     Operation(&'static str),
 }
 
-const PUTS: [(&str, PutFault); 6] = [
+const PUTS: [(&str, PutFault); 8] = [
     ("marked-invalid", PutFault::MarkedInvalid),
     ("error", PutFault::Error),
+    ("error-early", PutFault::ErrorEarly),
+    ("uncertified", PutFault::Uncertified),
     ("reuse-storage", PutFault::Operation("reuseStorage")),
     (
         "reuse-registration",
@@ -149,7 +155,7 @@ impl FromStr for Fault {
             };
             let read = Read { word, value };
             match word {
-                "method" => when.method = Some(read.parsed()?),
+                "method" => when.method = Some(read.method()?),
                 "path" => when.path = Some(read.parsed()?),
                 "first" => when.first = Some(read.parsed()?),
                 "rate" => when.rate = read.that(|rate| (0.0..=1.0).contains(rate))?,
@@ -204,6 +210,11 @@ impl Read<'_> {
         }
     }
 
+    fn method(&self) -> Result<Method, BadFault> {
+        let value = self.value.unwrap_or_default().to_ascii_uppercase();
+        value.parse().map_err(|_| self.bad())
+    }
+
     fn status(&self) -> Result<StatusCode, BadFault> {
         self.that(|status: &StatusCode| status.as_u16() >= 300)
     }
@@ -227,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_fault_reads_as_it_is_written() {
-        let text = "status=503,rate=0.5,path=/v1/blobs,method=GET,retry-after=1,first=9";
+        let text = "status=503,rate=0.5,path=/v1/blobs,method=get,retry-after=1,first=9";
         let fault: Fault = text.parse().unwrap();
         assert_eq!(fault.to_string(), text);
         assert!(fault.when.matches(&Method::GET, "/v1/blobs/x"));
