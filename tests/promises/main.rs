@@ -5,6 +5,7 @@
 
 mod cache;
 mod cli;
+mod conformance;
 mod corpora;
 mod crash;
 mod devnet;
