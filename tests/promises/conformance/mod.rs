@@ -1,22 +1,26 @@
 //! The embedded Walrus answers to the network's own description of its API.
 //!
 //! The network describes its API in two OpenAPI files. From them follows all
-//! that is to be seen ([`call::demanded`]): every operation, parameter, kind of
+//! that is to be seen ([`facts::demanded`]): every operation, parameter, kind of
 //! value, status, content type, and every part of every schema of what is sent
 //! and received. [`cases`] make real requests to a real `devnet`; every answer
 //! is checked against its schema, and what was seen of the description is
-//! counted ([`call::seen`]). What remains is a failure, by name. So nothing
+//! counted ([`facts::seen`]). What remains is a failure, by name. So nothing
 //! here has to be believed: a description that grows, or a case that is taken
 //! away, fails.
 //!
 //! - [`api`]: the descriptions, and where they differ from the network;
 //! - [`schema`]: the checker;
-//! - [`ground`]: what is read and stored.
+//! - [`described`], [`meanings`]: the cases, tried on what [`ground`] has;
+//! - [`call`]: requests and answers.
 
 mod api;
 mod call;
 mod cases;
+mod described;
+mod facts;
 mod ground;
+mod meanings;
 mod schema;
 
 use std::collections::BTreeSet;
@@ -40,7 +44,7 @@ fn everything_described_is_answered_as_described() {
         .collect();
     let mut open: BTreeSet<String> = BTreeSet::new();
     for (api, operation) in &described {
-        open.extend(call::demanded(api, operation));
+        open.extend(facts::demanded(api, operation));
     }
     let (http, url) = (http(), &ground.server.url);
     let faults = format!("{url}/devnet/faults");
@@ -58,7 +62,7 @@ fn everything_described_is_answered_as_described() {
             let (api, operation) = (described.iter())
                 .find(|(_, o)| o.method == case.call.method && o.path == case.call.path)
                 .unwrap_or_else(|| panic!("{} is not described", case.call.path));
-            let seen = call::seen(api, operation, &case.call, &answer);
+            let seen = facts::seen(api, operation, &case.call, &answer);
             for fact in seen.unwrap_or_else(|error| panic!("{about}\n{error}")) {
                 open.remove(&fact);
             }
@@ -91,11 +95,11 @@ fn members_of_quilts_are_answered_whole() {
     let ground = Ground::new();
     let (http, url) = (http(), &ground.server.url);
     block_on(async {
-        let ranged = cases::the_member(&ground).header("range", "bytes=1-2");
+        let ranged = meanings::the_member(&ground).header("range", "bytes=1-2");
         let answer = ranged.send(&http, url).await;
         assert_eq!((answer.status, &answer.body), (200, &ground.content));
         assert_eq!(answer.header("x-quilt-patch-identifier"), "the file");
-        let unknown = cases::member(&ground, "another").send(&http, url).await;
+        let unknown = meanings::member(&ground, "another").send(&http, url).await;
         assert_eq!(unknown.status, 404);
         assert_eq!(unknown.reason(), "QUILT_PATCH_NOT_FOUND");
     });
