@@ -1,5 +1,6 @@
 # make demo   publish a real git repository into an embedded Walrus, mount it, browse it, unmount
 # make test   all tests, on real kernel mounts
+# make test-interop   store and read through devnet with other people's clients
 #
 # Both install what they need and share one build profile, so that RocksDB,
 # which takes many minutes to compile, is compiled once.
@@ -8,10 +9,10 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/walgit-fs
 
-.PHONY: demo test build setup lint bench fuzz install clean help
+.PHONY: demo test test-interop build setup lint bench fuzz install clean help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: ## install system packages where they are missing
 	@contrib/setup.sh
@@ -27,6 +28,10 @@ test: setup ## all tests; needs /dev/fuse, no network
 	@contrib/announce.sh "$(TARGET)"
 	@test -c /dev/fuse || { echo "make test: /dev/fuse is missing, and nothing is tested without it" >&2; exit 1; }
 	$(CARGO) test --release --locked
+
+test-interop: build ## other people's Walrus clients against devnet; installs them, needs the network
+	@contrib/setup.sh interop
+	@contrib/interop/run.sh "$(BIN)" "$(TARGET)/interop"
 
 lint: setup ## format check, clippy with warnings as errors
 	$(CARGO) fmt --check

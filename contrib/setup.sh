@@ -19,6 +19,13 @@ for lib in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.
 done
 [ -n "$libclang" ] || missing="$missing libclang-dev"
 
+if [ "${1:-}" = interop ]; then # what test-interop needs besides
+    need node nodejs
+    need npm npm
+    need python3 python3
+    python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+fi
+
 if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: Rust is not installed; see https://rustup.rs" >&2
     exit 1

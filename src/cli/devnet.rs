@@ -10,8 +10,9 @@ use clap::Args;
 
 use super::context::Context;
 use super::{Failure, output};
+use crate::chunk::BlobId;
 use crate::config::DEFAULT_MAX_BODY;
-use crate::walrus::devnet::{self, DevnetConfig, RequestLog};
+use crate::walrus::devnet::{self, DevnetConfig, Fault, RequestLog};
 
 /// Serve a directory of blobs as a Walrus aggregator and publisher over HTTP
 ///
@@ -26,15 +27,38 @@ pub(super) struct Devnet {
     /// Address to listen on; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:31415")]
     listen: SocketAddr,
-    /// Largest body a PUT may have, in bytes
-    #[arg(long, default_value_t = DEFAULT_MAX_BODY)]
+    /// Largest blob that can be stored, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_BODY)]
     max_body: u64,
+    /// Largest form of a quilt that can be stored, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = devnet::DEFAULT_MAX_QUILT)]
+    max_quilt: u64,
+    /// Largest blob that is given out, in bytes [default: any]
+    #[arg(long, value_name = "BYTES")]
+    max_read: Option<u64>,
+    /// Neither store nor give out this blob
+    #[arg(long, value_name = "BLOB_ID")]
+    forbid: Vec<BlobId>,
     /// Delay every response by this round trip, in milliseconds
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
     /// Bandwidth of the link all clients share, in megabits a second [default: unlimited]
     #[arg(long)]
     bandwidth_mbit: Option<f64>,
+    /// Let something go wrong: `status=503,rate=0.1,path=/v1/blobs`
+    ///
+    /// When: method=GET, path=BEGINNING, first=N, rate=0.1. What: status=503
+    /// with retry-after=SECONDS, delay-ms=N, truncate=BYTES, cut=BYTES, flip,
+    /// reset, hang, and for a PUT put=marked-invalid, error, error-early,
+    /// uncertified, reuse-storage, reuse-registration, reuse-and-extend or
+    /// reuse-and-extend-non-certified.
+    /// While it runs, `PUT /devnet/faults` with one fault a line replaces them,
+    /// and `GET /devnet/faults` counts them.
+    #[arg(long, value_name = "SPEC")]
+    fault: Vec<Fault>,
+    /// What the chance in the faults is drawn from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
     /// Print a line a request: method, path, range, status, bytes
     #[arg(long)]
     log_requests: bool,
@@ -52,8 +76,13 @@ impl Devnet {
             dir: self.dir,
             listen: self.listen,
             max_body: self.max_body,
+            max_quilt: self.max_quilt,
+            max_read: self.max_read,
+            forbidden: self.forbid,
             latency: Duration::from_millis(self.latency_ms),
             bandwidth_mbit: self.bandwidth_mbit,
+            faults: self.fault,
+            seed: self.seed,
             log: self.log_requests.then(|| -> RequestLog {
                 Arc::new(|line: String| {
                     let _ = output::line(&line);

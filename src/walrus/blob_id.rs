@@ -27,11 +27,11 @@ use crate::chunk::BlobId;
 /// Shards of the network, `n`.
 const SHARDS: usize = 1000;
 /// Rows of the blob's matrix, `k1 = n - 2f` with `f = (n - 1) / 3`.
-const ROWS: usize = 334;
+pub(super) const ROWS: usize = 334;
 /// Columns of the blob's matrix, `k2 = n - f`.
-const COLUMNS: usize = 667;
+pub(super) const COLUMNS: usize = 667;
 /// Largest symbol in bytes: an even number that fits in 16 bits.
-const MAX_SYMBOL: u64 = 65_534;
+pub(super) const MAX_SYMBOL: u64 = 65_534;
 /// Number of the encoding RS2.
 const RS2: u8 = 1;
 /// Extensions of rows larger than this go to a temporary file.

@@ -31,9 +31,12 @@ pub struct BlobMeta {
     pub end_epoch: u32,
     /// Whether its owner may delete it before.
     pub deletable: bool,
-    /// Members, where it is a quilt: see `devnet`.
+    /// The address its object was sent to; `None` where its publisher kept it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quilt: Option<serde_json::Value>,
+    pub owner: Option<String>,
+    /// How many objects were made for it before this one.
+    #[serde(default)]
+    pub earlier_objects: u32,
 }
 
 /// Blobs in a directory.
@@ -260,13 +263,20 @@ impl BlobStore for LocalDir {
             registered_epoch: EPOCH,
             end_epoch: EPOCH + options.epochs,
             deletable: options.deletable,
-            quilt: None,
+            owner: None,
+            earlier_objects: 0,
         };
         self.blocking(move |this| {
             // One of another length is what a crash or a meddler left.
             let uploaded = this.stat(blob)? != Some(len);
             if let Some(known) = this.meta(blob) {
-                meta.end_epoch = meta.end_epoch.max(known.end_epoch);
+                let end_epoch = meta.end_epoch.max(known.end_epoch);
+                meta = BlobMeta {
+                    size: len,
+                    end_epoch,
+                    deletable: meta.deletable,
+                    ..known
+                };
             }
             match uploaded {
                 true => this.write(blob, &body, &meta)?,

@@ -20,6 +20,7 @@ pub mod cost;
 pub mod devnet;
 mod dir;
 mod http;
+pub mod quilt;
 mod sealed;
 
 pub use dir::{BlobMeta, LocalDir, sweep};

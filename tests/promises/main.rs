@@ -6,9 +6,11 @@
 mod cache;
 mod chain;
 mod cli;
+mod conformance;
 mod corpora;
 mod crash;
 mod devnet;
+mod faults;
 mod follow;
 mod format;
 mod hostile;

@@ -6,22 +6,35 @@
 //! offline users run against, and the client cannot tell it from the network,
 //! so there is no mock inside the client.
 //!
-//! - [`blobs`]: reading, and storing through `PUT /v1/blobs`;
-//! - [`quilts`]: several files in one blob. The network's quilt encoding is not
-//!   part of its HTTP API; here a quilt is a plain blob of its members one
-//!   after the other, with their places beside it. Clients see no difference,
-//!   but the blob ID of a quilt is not the one the network would give it;
+//! - [`params`]: what requests may ask for;
+//! - [`reading`], [`concat`]: reading, by blob ID or by [`objects`];
+//! - [`storing`]: what a publisher does and answers;
+//! - [`quilts`]: several files in one blob, in the network's own encoding;
 //! - [`errors`]: the network's error shape;
-//! - [`link`]: as slow as asked for: a round trip per request, one shared
-//!   bandwidth.
+//! - [`traffic`]: the way of a request, over the [`link`] (a round trip per
+//!   request, one shared bandwidth), past the [`faults`] that were ordered, on
+//!   a [`wire`] that can be reset;
+//! - [`admin`]: changing the faults while it runs.
 //!
-//! Faults on order, tokens and epochs that end come with the issues that test
-//! against them.
+//! Where the descriptions and the network differ, or leave something open, it
+//! is decided here and there is a test for it: an answer to a body over the
+//! limit, and to too many requests, is plain text; a query that cannot be read
+//! is a 400 in JSON; a member of a quilt is always answered whole.
+//!
+//! Tokens and epochs that end come with the issues that test against them.
 
-mod blobs;
+mod admin;
+mod concat;
 mod errors;
+mod faults;
 mod link;
+mod objects;
+mod params;
 mod quilts;
+mod reading;
+mod storing;
+mod traffic;
+mod wire;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,22 +43,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::Method;
-use axum::http::header::{CONTENT_LENGTH, RANGE};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::{get, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{LocalDir, StoreError};
+use crate::chunk::BlobId;
 use errors::ApiError;
+use faults::Faults;
+pub use faults::{BadFault, Fault};
 use link::Link;
+use wire::{Peer, Wires};
 
-/// Largest quilt, in bytes (the network's default).
-const MAX_QUILT: u64 = 100 << 20;
+/// Largest body of a quilt, in bytes, where none is set (the network's default).
+pub const DEFAULT_MAX_QUILT: u64 = 100 << 20;
 
 /// Takes a line for each request.
 pub type RequestLog = Arc<dyn Fn(String) + Send + Sync>;
@@ -57,12 +70,22 @@ pub struct DevnetConfig {
     pub dir: PathBuf,
     /// Where it listens; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Largest body of a PUT, in bytes.
+    /// Largest body of a blob that is stored, in bytes.
     pub max_body: u64,
+    /// Largest body of a quilt that is stored, in bytes: the whole form.
+    pub max_quilt: u64,
+    /// Largest blob that is given out, in bytes; `None` for any.
+    pub max_read: Option<u64>,
+    /// Blobs that are neither stored nor given out.
+    pub forbidden: Vec<BlobId>,
     /// Added to every response.
     pub latency: Duration,
     /// Bandwidth that all clients share, in megabits a second.
     pub bandwidth_mbit: Option<f64>,
+    /// What goes wrong, to begin with.
+    pub faults: Vec<Fault>,
+    /// What the chance in them is drawn from.
+    pub seed: u64,
     /// Told of every request: method, path, range, status, bytes.
     pub log: Option<RequestLog>,
 }
@@ -73,8 +96,13 @@ impl Default for DevnetConfig {
             dir: PathBuf::from("."),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             max_body: crate::config::DEFAULT_MAX_BODY,
+            max_quilt: DEFAULT_MAX_QUILT,
+            max_read: None,
+            forbidden: Vec::new(),
             latency: Duration::ZERO,
             bandwidth_mbit: None,
+            faults: Vec::new(),
+            seed: 0,
             log: None,
         }
     }
@@ -136,6 +164,7 @@ impl Devnet {
 struct Server {
     store: LocalDir,
     link: Arc<Link>,
+    faults: Faults,
     config: DevnetConfig,
 }
 
@@ -154,22 +183,48 @@ pub async fn serve(config: DevnetConfig) -> Result<Devnet, DevnetError> {
     let server = Arc::new(Server {
         store,
         link: Arc::new(Link::new(config.latency, config.bandwidth_mbit)),
+        faults: Faults::new(config.seed, config.faults.clone()),
         config,
     });
-    let routes = Router::new()
-        .route("/v1/blobs", put(blobs::store))
-        .route("/v1/blobs/{blob_id}", get(blobs::read))
+    let routes = network()
+        .layer(middleware::from_fn_with_state(
+            server.clone(),
+            traffic::on_the_way,
+        ))
+        .merge(admin::routes())
+        .with_state(server)
+        .into_make_service_with_connect_info::<Peer>();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let served = tokio::spawn(async move {
+        let serving = axum::serve(Wires(listener), routes).with_graceful_shutdown(stopped);
+        if let Err(error) = serving.await {
+            tracing::warn!("the embedded Walrus ended: {error}");
+        }
+    });
+    Ok(Devnet {
+        address,
+        stop,
+        served,
+    })
+}
+
+/// The network's own API.
+fn network() -> Router<Shared> {
+    Router::new()
+        .route("/v1/blobs", put(storing::store))
+        .route("/v1/blobs/{blob_id}", get(reading::read))
         .route(
             "/v1/blobs/{blob_id}/byte-range",
-            get(blobs::read_byte_range),
+            get(reading::read_byte_range),
         )
         .route(
             "/v1/blobs/by-object-id/{object_id}",
-            get(blobs::read_by_object),
+            get(reading::read_by_object),
         )
         .route(
             "/v1alpha/blobs/concat",
-            get(blobs::concat).post(blobs::concat_post),
+            get(concat::by_query).post(concat::by_body),
         )
         .route("/v1/quilts", put(quilts::store))
         .route("/v1/quilts/{quilt_id}/patches", get(quilts::list))
@@ -185,70 +240,6 @@ pub async fn serve(config: DevnetConfig) -> Result<Devnet, DevnetError> {
         .route("/v1/api", get(describe))
         .fallback(|| async { ApiError::no_such_path() })
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(server.clone(), on_the_way))
-        .with_state(server);
-    let stop = CancellationToken::new();
-    let stopped = stop.clone().cancelled_owned();
-    let served = tokio::spawn(async move {
-        let serving = axum::serve(NoDelay(listener), routes).with_graceful_shutdown(stopped);
-        if let Err(error) = serving.await {
-            tracing::warn!("the embedded Walrus ended: {error}");
-        }
-    });
-    Ok(Devnet {
-        address,
-        stop,
-        served,
-    })
-}
-
-/// Sends what it has at once: a response in two segments must not wait for an
-/// acknowledgement in between.
-struct NoDelay(TcpListener);
-
-impl axum::serve::Listener for NoDelay {
-    type Io = tokio::net::TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let accepted = axum::serve::Listener::accept(&mut self.0).await;
-        let _ = accepted.0.set_nodelay(true);
-        accepted
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-/// Delays, paces and logs every exchange.
-async fn on_the_way(State(server): State<Shared>, request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let range = text_of(&request, &RANGE).unwrap_or_else(|| "-".into());
-    let uploaded = text_of(&request, &CONTENT_LENGTH);
-    let link = server.link.clone();
-    let request = request.map(|body| Body::from_stream(link.carry(body.into_data_stream())));
-    server.link.round_trip().await;
-    let response = next.run(request).await;
-    if let Some(log) = &server.config.log {
-        let downloaded = response.headers().get(CONTENT_LENGTH);
-        let downloaded = downloaded.and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let bytes = match method {
-            Method::PUT => uploaded,
-            _ => downloaded,
-        };
-        let bytes = bytes.unwrap_or_else(|| "-".into());
-        let status = response.status().as_u16();
-        log(format!("{method} {path} {range} {status} {bytes}"));
-    }
-    let link = server.link.clone();
-    response.map(|body| Body::from_stream(link.carry(body.into_data_stream())))
-}
-
-fn text_of(request: &Request, name: &axum::http::HeaderName) -> Option<String> {
-    let value = request.headers().get(name)?;
-    value.to_str().ok().map(str::to_owned)
 }
 
 /// `GET /v1/api`: what this server answers to.

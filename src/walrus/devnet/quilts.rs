@@ -1,151 +1,121 @@
-//! Quilts: several files in one blob.
+//! Quilts: several files in one blob. What is stored is the network's own
+//! encoding (see `quilt`), so any blob that is a quilt can be read as one,
+//! whoever encoded it and however it got here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 
-use axum::Json;
-use axum::extract::{Multipart, Path, Query, State};
+use axum::body::Body;
+use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
+use axum::http::header::{CONTENT_LENGTH, RANGE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::BytesMut;
-use serde::{Deserialize, Serialize};
+use axum::{Extension, Json};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::blobs::{self, StoreOptions};
 use super::errors::ApiError;
-use super::{MAX_QUILT, Shared};
-use crate::chunk::{BlobId, ByteRange};
-use crate::walrus::LocalDir;
+use super::faults::PutFault;
+use super::params::{Params, StoreOptions};
+use super::{Server, Shared, reading, storing};
+use crate::chunk::BlobId;
+use crate::walrus::quilt::{self, Member, Patch, PatchId, Quilt, Tags};
 
-/// Most files a quilt holds (the network's limit).
-const MAX_FILES: usize = 666;
-/// Bytes of a patch ID after the quilt's own: a version and two numbers.
-const PATCH_BYTES: usize = 5;
+/// Tags that become headers of an answer (the network's defaults).
+const TAG_HEADERS: [&str; 7] = [
+    "content-type",
+    "authorization",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-location",
+    "link",
+];
 
-/// A member of a quilt.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Patch {
-    identifier: String,
-    start: u64,
-    len: u64,
-    tags: BTreeMap<String, String>,
-}
-
+/// What `_metadata` says about a file.
 #[derive(Debug, Deserialize)]
 struct Metadata {
     identifier: String,
     #[serde(default)]
-    tags: BTreeMap<String, String>,
+    tags: BTreeMap<String, Value>,
 }
 
 /// `PUT /v1/quilts`.
 pub(super) async fn store(
     State(server): State<Shared>,
-    options: Result<Query<StoreOptions>, axum::extract::rejection::QueryRejection>,
-    mut form: Multipart,
+    Extension(fault): Extension<Option<PutFault>>,
+    Params(options): Params<StoreOptions>,
+    request: Request,
 ) -> Result<Json<Value>, ApiError> {
-    let Query(options) = options.map_err(|error| ApiError::bad(error.body_text()))?;
     options.check()?;
-    let bad = |error: axum::extract::multipart::MultipartError| ApiError::bad(error.body_text());
-    let mut body = BytesMut::new();
-    let mut patches: Vec<Patch> = Vec::new();
-    let mut tags: HashMap<String, BTreeMap<String, String>> = HashMap::new();
-    while let Some(mut field) = form.next_field().await.map_err(bad)? {
-        let name = field.name().unwrap_or_default().to_owned();
-        if name == "_metadata" {
-            let text = field.text().await.map_err(bad)?;
-            let list: Vec<Metadata> = serde_json::from_str(&text)
-                .map_err(|error| ApiError::bad(format!("_metadata: {error}")))?;
-            tags.extend(list.into_iter().map(|one| (one.identifier, one.tags)));
-            continue;
-        }
-        if name.is_empty() || patches.iter().any(|patch| patch.identifier == name) {
-            let message = format!("the identifier `{name}` is empty or there twice");
-            return Err(ApiError::bad(message));
-        }
-        if patches.len() == MAX_FILES {
-            let message = format!("a quilt holds at most {MAX_FILES} files");
-            return Err(ApiError::bad(message));
-        }
-        let start = body.len() as u64;
-        while let Some(part) = field.chunk().await.map_err(bad)? {
-            if (body.len() + part.len()) as u64 > MAX_QUILT {
-                return Err(ApiError::too_large(MAX_QUILT));
-            }
-            body.extend_from_slice(&part);
-        }
-        patches.push(Patch {
-            identifier: name,
-            start,
-            len: body.len() as u64 - start,
-            tags: BTreeMap::new(),
-        });
-    }
-    if patches.is_empty() {
-        return Err(ApiError::bad("a quilt needs at least one file"));
-    }
-    for patch in &mut patches {
-        patch.tags = tags.remove(&patch.identifier).unwrap_or_default();
-    }
-    if let Some(unknown) = tags.keys().next() {
-        let message = format!("_metadata names `{unknown}`, which is not in the form");
-        return Err(ApiError::bad(message));
-    }
-    let (quilt, result) =
-        blobs::keep(&server.store, body.freeze(), &options, Some(json!(patches))).await?;
-    let stored: Vec<Value> = (patches.iter().enumerate())
-        .map(|(number, patch)| {
-            json!({
-                "identifier": patch.identifier,
-                "quiltPatchId": patch_id(quilt, number),
-                "range": [patch.start, patch.start + patch.len],
-            })
+    let (parts, body) = request.into_parts();
+    let body = storing::collect(body, server.config.max_quilt).await?;
+    let request = Request::from_parts(parts, Body::from(body));
+    let members = members(request).await?;
+    let encode = move || quilt::encode(members);
+    let encoded = tokio::task::spawn_blocking(encode).await;
+    let (blob, patches) = encoded
+        .map_err(ApiError::internal)?
+        .map_err(|error| ApiError::bad(error.to_string()))?;
+    let (quilt, result) = storing::keep(&server, blob.into(), options, fault).await?;
+    let stored = patches.iter().map(|patch| {
+        json!({
+            "identifier": patch.identifier,
+            "quiltPatchId": id_of(quilt, patch).to_string(),
+            "range": [patch.start, patch.end],
         })
-        .collect();
+    });
+    let stored: Vec<Value> = stored.collect();
     Ok(Json(json!({
         "blobStoreResult": result,
         "storedQuiltBlobs": stored,
     })))
 }
 
-fn patch_id(quilt: BlobId, number: usize) -> String {
-    let mut bytes = quilt.as_bytes().to_vec();
-    bytes.push(1);
-    bytes.extend_from_slice(&(number as u16).to_le_bytes());
-    bytes.extend_from_slice(&(number as u16 + 1).to_le_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn parse_patch_id(text: &str) -> Option<(BlobId, usize)> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (quilt, rest) = bytes.split_first_chunk::<32>()?;
-    let rest: &[u8; PATCH_BYTES] = rest.try_into().ok()?;
-    let number = usize::from(u16::from_le_bytes([rest[1], rest[2]]));
-    Some((BlobId::from_bytes(*quilt), number))
-}
-
-fn patches(store: &LocalDir, quilt: BlobId) -> Result<Vec<Patch>, ApiError> {
-    let meta = store.meta(quilt).and_then(|meta| meta.quilt);
-    let patches = meta.and_then(|patches| serde_json::from_value(patches).ok());
-    patches.ok_or_else(|| ApiError::blob_not_found(quilt))
-}
-
-fn answer(
-    store: &LocalDir,
-    quilt: BlobId,
-    patch: &Patch,
-    method: &Method,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    let range = ByteRange::new(patch.start, patch.len);
-    let mut response = blobs::answer(store, quilt, range, method, headers)?;
-    let identifier = HeaderValue::from_str(&patch.identifier).ok();
-    if let Some(identifier) = identifier {
-        let name = HeaderName::from_static("x-quilt-patch-identifier");
-        response.headers_mut().insert(name, identifier);
+/// The files of a form, with their tags.
+async fn members(request: Request) -> Result<Vec<Member>, ApiError> {
+    let form = Multipart::from_request(request, &()).await;
+    let mut form = form.map_err(|error| ApiError::bad(error.body_text()))?;
+    let bad = |error: axum::extract::multipart::MultipartError| ApiError::bad(error.body_text());
+    let mut members = Vec::new();
+    let mut tags: HashMap<String, Tags> = HashMap::new();
+    while let Some(field) = form.next_field().await.map_err(bad)? {
+        let name = field.name().unwrap_or_default().to_owned();
+        if name != "_metadata" {
+            members.push(Member {
+                identifier: name,
+                tags: Tags::new(),
+                content: field.bytes().await.map_err(bad)?,
+            });
+            continue;
+        }
+        let text = field.text().await.map_err(bad)?;
+        let list: Vec<Metadata> = serde_json::from_str(&text)
+            .map_err(|error| ApiError::bad(format!("_metadata: {error}")))?;
+        for Metadata {
+            identifier,
+            tags: these,
+        } in list
+        {
+            let these = these.into_iter().map(|(key, value)| match value {
+                Value::String(text) => (key, text),
+                other => (key, other.to_string()),
+            });
+            if tags.insert(identifier.clone(), these.collect()).is_some() {
+                let message = format!("_metadata names `{identifier}` twice");
+                return Err(ApiError::bad(message));
+            }
+        }
     }
-    Ok(response)
+    for member in &mut members {
+        member.tags = tags.remove(&member.identifier).unwrap_or_default();
+    }
+    Ok(members)
+}
+
+fn id_of(quilt: BlobId, patch: &Patch) -> PatchId {
+    let Patch { start, end, .. } = *patch;
+    PatchId { quilt, start, end }
 }
 
 /// `GET /v1/blobs/by-quilt-id/{quilt_id}/{identifier}`.
@@ -155,30 +125,26 @@ pub(super) async fn read_by_identifier(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let quilt: BlobId = quilt
-        .parse()
-        .map_err(|_| ApiError::bad(format!("`{quilt}` is not a quilt ID")))?;
-    let patches = patches(&server.store, quilt)?;
-    let patch = patches.iter().find(|patch| patch.identifier == identifier);
-    let patch = patch.ok_or_else(|| ApiError::blob_not_found(identifier))?;
-    answer(&server.store, quilt, patch, &method, &headers)
+    let quilt = reading::parse(&quilt)?;
+    read(server, quilt, method, headers, move |patch| {
+        patch.identifier == identifier
+    })
+    .await
 }
 
-/// `GET /v1/blobs/by-quilt-patch-id/{patch_id}`.
+/// `GET /v1/blobs/by-quilt-patch-id/{quilt_patch_id}`.
 pub(super) async fn read_by_patch(
     State(server): State<Shared>,
     Path(id): Path<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let parsed = parse_patch_id(&id);
-    let (quilt, number) =
-        parsed.ok_or_else(|| ApiError::bad(format!("`{id}` is not a quilt patch ID")))?;
-    let patches = patches(&server.store, quilt)?;
-    let patch = patches
-        .get(number)
-        .ok_or_else(|| ApiError::blob_not_found(id))?;
-    answer(&server.store, quilt, patch, &method, &headers)
+    let wanted: PatchId = id.parse().map_err(|_| ApiError::bad_id(&id))?;
+    let quilt = wanted.quilt;
+    read(server, quilt, method, headers, move |patch| {
+        id_of(quilt, patch) == wanted
+    })
+    .await
 }
 
 /// `GET /v1/quilts/{quilt_id}/patches`.
@@ -186,16 +152,76 @@ pub(super) async fn list(
     State(server): State<Shared>,
     Path(quilt): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let quilt: BlobId = quilt
-        .parse()
-        .map_err(|_| ApiError::bad(format!("`{quilt}` is not a quilt ID")))?;
-    let patches = patches(&server.store, quilt)?;
-    let items = patches.iter().enumerate().map(|(number, patch)| {
+    let quilt = reading::parse(&quilt)?;
+    let patches = blocking(move || Ok(open(&server, quilt)?.index()?)).await?;
+    let items = patches.iter().map(|patch| {
         json!({
             "identifier": patch.identifier,
-            "patch_id": patch_id(quilt, number),
+            "patch_id": id_of(quilt, patch).to_string(),
             "tags": patch.tags,
         })
     });
     Ok(Json(items.collect()))
+}
+
+/// The first member that is wanted, always whole: the network reads no ranges
+/// of members. A `Range` that no answer could satisfy is refused as its
+/// description says.
+async fn read(
+    server: Shared,
+    quilt: BlobId,
+    method: Method,
+    asked: HeaderMap,
+    wanted: impl Fn(&Patch) -> bool + Send + 'static,
+) -> Result<Response, ApiError> {
+    let (patch, content) = blocking(move || {
+        let quilt = open(&server, quilt)?;
+        let patches = quilt.index()?;
+        let patch = patches.into_iter().find(|patch| wanted(patch));
+        let patch = patch.ok_or_else(ApiError::patch_not_found)?;
+        let content = quilt.content(&patch)?;
+        Ok((patch, content))
+    })
+    .await?;
+    if let Some(range) = asked.get(RANGE) {
+        reading::closed_range(range, content.len() as u64)?;
+    }
+    let len = content.len();
+    let body = match method {
+        Method::HEAD => Body::empty(),
+        _ => Body::from(content),
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    reading::headers(headers, &quilt.to_string(), &method, &asked)?;
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
+    let mirrored = reading::mirrored(&method, &asked).is_some();
+    for (name, value) in &patch.tags {
+        let known = TAG_HEADERS
+            .iter()
+            .find(|known| name.eq_ignore_ascii_case(known));
+        // What the reader said it wants goes before.
+        let known = known.filter(|name| !(mirrored && **name == "content-type"));
+        if let (Some(name), Ok(value)) = (known, HeaderValue::from_str(value)) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    if let Ok(identifier) = HeaderValue::from_str(&patch.identifier) {
+        let name = HeaderName::from_static("x-quilt-patch-identifier");
+        headers.insert(name, identifier);
+    }
+    Ok(response)
+}
+
+fn open(server: &Server, quilt: BlobId) -> Result<Quilt<File>, ApiError> {
+    let len = server.readable(quilt)?;
+    let file = File::open(server.store.blob_path(quilt)).map_err(ApiError::internal)?;
+    Ok(Quilt::open(file, len)?)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(ApiError::internal)?
 }

@@ -1,0 +1,65 @@
+//! `/devnet/…`: what a developer asks of this server and no client would ask of
+//! the network. It stands apart from the network's API: not in `/v1/api`, met
+//! by no fault and no delay, and open to clients on this machine only, since a
+//! server that listens for others should not be broken by them.
+//!
+//! `GET /devnet/faults` tells the faults in force and how often each was met;
+//! `PUT /devnet/faults` replaces them, from a JSON list or one fault a line. An
+//! empty body ends them.
+
+use std::net::IpAddr;
+
+use axum::extract::{ConnectInfo, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::Shared;
+use super::faults::{Fault, Tally};
+use super::wire::Peer;
+
+type Refusal = (StatusCode, String);
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new().route("/devnet/faults", get(faults).put(set_faults))
+}
+
+fn local(peer: &Peer) -> Result<(), Refusal> {
+    match peer.address.ip() {
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()) => Ok(()),
+        ip if ip.is_loopback() => Ok(()),
+        _ => {
+            let message = "only clients on the same machine may do this".into();
+            Err((StatusCode::FORBIDDEN, message))
+        }
+    }
+}
+
+async fn faults(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Vec<Tally>>, Refusal> {
+    local(&peer)?;
+    Ok(Json(server.faults.tally()))
+}
+
+async fn set_faults(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: String,
+) -> Result<Json<Vec<Tally>>, Refusal> {
+    local(&peer)?;
+    let bad = |error: String| (StatusCode::BAD_REQUEST, error);
+    let specs: Vec<String> = match body.trim_start().starts_with('[') {
+        true => serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?,
+        false => body.lines().map(str::trim).map(str::to_owned).collect(),
+    };
+    let specs = specs.iter().filter(|spec| !spec.is_empty());
+    let faults = specs
+        .map(|spec| spec.parse())
+        .collect::<Result<Vec<Fault>, _>>();
+    server
+        .faults
+        .set(faults.map_err(|error| bad(error.to_string()))?);
+    Ok(Json(server.faults.tally()))
+}

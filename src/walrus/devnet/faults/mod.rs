@@ -1,0 +1,201 @@
+//! Faults on order: a Walrus that fails as the real one does, when it is told to.
+//!
+//! A directory of blobs never has a bad day, so there are things the network
+//! answers that it never would by itself. A [`Fault`] says when something goes
+//! wrong and what: `status=503,rate=0.5,path=/v1/blobs`. Several stand side by
+//! side; each is asked about every request, and what they say adds up (one
+//! delays all requests, another fails some).
+//!
+//! **Everything can be repeated.** Whether a fault with a `rate` fires, and
+//! which bit is flipped, is drawn from the seed, the fault's place in the list
+//! and the how-manieth request it matches; never from a clock. The same
+//! requests in the same order meet the same faults.
+//!
+//! - [`spec`]: the syntax, and what each word means;
+//! - [`spoil`]: doing it to a response;
+//! - here: which faults there are now, and which of them a request meets.
+//!
+//! They are given with `--fault` and can be changed while the server runs; see
+//! `admin`.
+
+mod spec;
+pub(super) mod spoil;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+
+pub use spec::{BadFault, Fault};
+pub(super) use spec::{Effects, PutFault};
+
+/// The faults that are in force.
+#[derive(Debug)]
+pub(super) struct Faults {
+    seed: u64,
+    armed: Mutex<Vec<Armed>>,
+}
+
+#[derive(Clone, Debug)]
+struct Armed {
+    fault: Fault,
+    matched: u64,
+    fired: u64,
+}
+
+/// How often a fault was met.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Tally {
+    /// The fault, as it was written.
+    pub(super) fault: String,
+    /// Requests it is about.
+    pub(super) matched: u64,
+    /// Those it was done to.
+    pub(super) fired: u64,
+}
+
+/// What is to happen to one request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) delay: Duration,
+    pub(super) hang: bool,
+    pub(super) reset: bool,
+    /// Answered instead of doing what was asked.
+    pub(super) status: Option<StatusCode>,
+    pub(super) retry_after: Option<u64>,
+    pub(super) put: Option<PutFault>,
+    /// Bytes of the body that arrive, as if there were no more.
+    pub(super) truncate: Option<u64>,
+    /// Bytes of the body after which the connection breaks.
+    pub(super) cut: Option<u64>,
+    /// Flip a bit; which, is drawn from this.
+    pub(super) flip: Option<u64>,
+}
+
+impl Faults {
+    pub(super) fn new(seed: u64, faults: Vec<Fault>) -> Self {
+        let these = Faults {
+            seed,
+            armed: Mutex::default(),
+        };
+        these.set(faults);
+        these
+    }
+
+    /// From now on, these and no others; they begin to count at once.
+    pub(super) fn set(&self, faults: Vec<Fault>) {
+        let armed = faults.into_iter().map(|fault| Armed {
+            fault,
+            matched: 0,
+            fired: 0,
+        });
+        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = armed.collect();
+    }
+
+    pub(super) fn tally(&self) -> Vec<Tally> {
+        let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        (armed.iter())
+            .map(|armed| Tally {
+                fault: armed.fault.to_string(),
+                matched: armed.matched,
+                fired: armed.fired,
+            })
+            .collect()
+    }
+
+    /// What is to happen to the next request.
+    pub(super) fn meet(&self, method: &Method, path: &str) -> Plan {
+        let mut plan = Plan::default();
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, armed) in armed.iter_mut().enumerate() {
+            let when = armed.fault.when();
+            if !when.matches(method, path) {
+                continue;
+            }
+            let number = armed.matched;
+            armed.matched += 1;
+            let mut draw = self.draws(place as u64, number);
+            if when.first.is_some_and(|first| number >= first) || draw.f64() >= when.rate {
+                continue;
+            }
+            armed.fired += 1;
+            plan.add(armed.fault.what(), draw.u64(..));
+        }
+        plan
+    }
+
+    /// Chance for a request: the same whenever it is asked for.
+    fn draws(&self, fault: u64, request: u64) -> fastrand::Rng {
+        let text = format!("{} {fault} {request}", self.seed);
+        let hash = blake3::hash(text.as_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+        fastrand::Rng::with_seed(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    }
+}
+
+impl Plan {
+    /// Delays add up; of anything else, the first word counts.
+    fn add(&mut self, what: &Effects, draw: u64) {
+        self.delay += what.delay;
+        self.hang |= what.hang;
+        self.reset |= what.reset;
+        if self.status.is_none() {
+            self.status = what.status;
+            self.retry_after = what.retry_after;
+        }
+        self.put = self.put.or(what.put);
+        self.truncate = self.truncate.or(what.truncate);
+        self.cut = self.cut.or(what.cut);
+        self.flip = self.flip.or(what.flip.then_some(draw));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(seed: u64, specs: &[&str]) -> Faults {
+        Faults::new(
+            seed,
+            specs.iter().map(|spec| spec.parse().unwrap()).collect(),
+        )
+    }
+
+    fn statuses(faults: &Faults, count: usize) -> Vec<bool> {
+        (0..count)
+            .map(|_| faults.meet(&Method::GET, "/v1/blobs/x").status.is_some())
+            .collect()
+    }
+
+    #[test]
+    fn a_rate_is_kept_and_a_seed_repeats_it() {
+        let spec = &["status=503,rate=0.1"];
+        let one = statuses(&faults(7, spec), 5000);
+        let hit = one.iter().filter(|hit| **hit).count();
+        assert!((400..600).contains(&hit), "{hit} of 5000");
+        assert_eq!(one, statuses(&faults(7, spec), 5000));
+        assert_ne!(one, statuses(&faults(8, spec), 5000));
+    }
+
+    #[test]
+    fn the_first_requests_it_is_about_are_counted() {
+        let faults = faults(0, &["status=500,first=2,method=GET,path=/v1/blobs"]);
+        assert!(faults.meet(&Method::PUT, "/v1/blobs").status.is_none());
+        assert!(faults.meet(&Method::GET, "/status").status.is_none());
+        assert_eq!(statuses(&faults, 3), [true, true, false]);
+        let tally = faults.tally();
+        assert_eq!((tally[0].matched, tally[0].fired), (3, 2));
+    }
+
+    #[test]
+    fn several_add_up() {
+        let plan = faults(
+            0,
+            &["delay-ms=5", "delay-ms=7,flip", "status=429,retry-after=3"],
+        );
+        let plan = plan.meet(&Method::GET, "/");
+        assert_eq!(plan.delay, Duration::from_millis(12));
+        assert_eq!(plan.retry_after, Some(3));
+        assert!(plan.flip.is_some() && plan.status == Some(StatusCode::TOO_MANY_REQUESTS));
+    }
+}

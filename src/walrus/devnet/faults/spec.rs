@@ -1,0 +1,267 @@
+//! How a fault is written: `WORD[=VALUE]`, with commas between.
+//!
+//! | when (default: every request) | |
+//! |---|---|
+//! | `method=GET` | requests with this method |
+//! | `path=/v1/blobs` | requests whose path begins so |
+//! | `first=N` | only the first N of those |
+//! | `rate=0.1` | one in ten of those |
+//!
+//! | what (at least one) | |
+//! |---|---|
+//! | `status=503` | answered with this status, in the network's words |
+//! | `retry-after=1` | with that header, in seconds |
+//! | `put=WORD` | a PUT is answered 200 with `marked-invalid`, `error` or `error-early` (before there was an ID); or it stores, but is `uncertified` yet, or got its storage by `reuse-storage`, `reuse-registration`, `reuse-and-extend`, `reuse-and-extend-non-certified` |
+//! | `delay-ms=N` | nothing happens for so long |
+//! | `truncate=N` | the answer has only the first N bytes, as if there were no more |
+//! | `cut=N` | the connection ends after N bytes of the body |
+//! | `flip` | one bit of the body is another |
+//! | `reset` | the connection is reset instead of an answer |
+//! | `hang` | no answer, and the connection stays |
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+
+/// Something that goes wrong: when, and what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    text: String,
+    when: When,
+    what: Effects,
+}
+
+/// A text that is no fault.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadFault {
+    /// No such word.
+    #[error(
+        "`{0}` is not known; a fault is made of method=, path=, first=, rate=, status=, \
+         retry-after=, put=, delay-ms=, truncate=, cut=, flip, reset, hang"
+    )]
+    Word(String),
+    /// The word is known, its value is none.
+    #[error("`{value}` is no value for `{word}`")]
+    Value {
+        /// The word.
+        word: String,
+        /// What was given.
+        value: String,
+    },
+    /// It says when, and not what.
+    #[error("`{0}` says nothing that goes wrong; add status=503, say")]
+    Nothing(String),
+}
+
+/// Which requests it is about.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct When {
+    method: Option<Method>,
+    path: Option<String>,
+    pub(super) first: Option<u64>,
+    pub(super) rate: f64,
+}
+
+impl When {
+    pub(super) fn matches(&self, method: &Method, path: &str) -> bool {
+        let named = self.method.as_ref().is_none_or(|named| named == method);
+        let begins = self
+            .path
+            .as_ref()
+            .is_none_or(|begin| path.starts_with(begin));
+        named && begins
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    pub(super) delay: Duration,
+    pub(super) hang: bool,
+    pub(super) reset: bool,
+    pub(super) status: Option<StatusCode>,
+    pub(super) retry_after: Option<u64>,
+    pub(super) put: Option<PutFault>,
+    pub(super) truncate: Option<u64>,
+    pub(super) cut: Option<u64>,
+    pub(super) flip: bool,
+}
+
+/// An answer of a publisher that a directory would never give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutFault {
+    /// The network knows the blob and rejects it.
+    MarkedInvalid,
+    /// It failed half-way.
+    Error,
+    /// It failed before the blob had an ID.
+    ErrorEarly,
+    /// Stored, and not yet certified.
+    Uncertified,
+    /// Stored, with storage that was had in this way.
+    Operation(&'static str),
+}
+
+const PUTS: [(&str, PutFault); 8] = [
+    ("marked-invalid", PutFault::MarkedInvalid),
+    ("error", PutFault::Error),
+    ("error-early", PutFault::ErrorEarly),
+    ("uncertified", PutFault::Uncertified),
+    ("reuse-storage", PutFault::Operation("reuseStorage")),
+    (
+        "reuse-registration",
+        PutFault::Operation("reuseRegistration"),
+    ),
+    ("reuse-and-extend", PutFault::Operation("reuseAndExtend")),
+    (
+        "reuse-and-extend-non-certified",
+        PutFault::Operation("reuseAndExtendNonCertified"),
+    ),
+];
+
+impl Fault {
+    pub(super) fn when(&self) -> &When {
+        &self.when
+    }
+
+    pub(super) fn what(&self) -> &Effects {
+        &self.what
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Fault {
+    type Err = BadFault;
+
+    fn from_str(text: &str) -> Result<Self, BadFault> {
+        let mut when = When {
+            method: None,
+            path: None,
+            first: None,
+            rate: 1.0,
+        };
+        let mut what = Effects::default();
+        for word in text.split(',').map(str::trim) {
+            let (word, value) = match word.split_once('=') {
+                Some((word, value)) => (word, Some(value)),
+                None => (word, None),
+            };
+            let read = Read { word, value };
+            match word {
+                "method" => when.method = Some(read.method()?),
+                "path" => when.path = Some(read.parsed()?),
+                "first" => when.first = Some(read.parsed()?),
+                "rate" => when.rate = read.that(|rate| (0.0..=1.0).contains(rate))?,
+                "status" => what.status = Some(read.status()?),
+                "retry-after" => what.retry_after = Some(read.parsed()?),
+                "put" => what.put = Some(read.put()?),
+                "delay-ms" => what.delay = Duration::from_millis(read.parsed()?),
+                "truncate" => what.truncate = Some(read.parsed()?),
+                "cut" => what.cut = Some(read.parsed()?),
+                "flip" => what.flip = read.alone()?,
+                "reset" => what.reset = read.alone()?,
+                "hang" => what.hang = read.alone()?,
+                _ => return Err(BadFault::Word(word.into())),
+            }
+        }
+        if what == Effects::default() {
+            return Err(BadFault::Nothing(text.into()));
+        }
+        Ok(Fault {
+            text: text.into(),
+            when,
+            what,
+        })
+    }
+}
+
+/// One word and what came with it.
+struct Read<'a> {
+    word: &'a str,
+    value: Option<&'a str>,
+}
+
+impl Read<'_> {
+    fn bad(&self) -> BadFault {
+        BadFault::Value {
+            word: self.word.into(),
+            value: self.value.unwrap_or_default().into(),
+        }
+    }
+
+    fn parsed<T: FromStr>(&self) -> Result<T, BadFault> {
+        let value = self.value.filter(|value| !value.is_empty());
+        let parsed = value.and_then(|value| value.parse().ok());
+        parsed.ok_or_else(|| self.bad())
+    }
+
+    fn that<T: FromStr>(&self, fits: impl Fn(&T) -> bool) -> Result<T, BadFault> {
+        let parsed = self.parsed()?;
+        match fits(&parsed) {
+            true => Ok(parsed),
+            false => Err(self.bad()),
+        }
+    }
+
+    fn method(&self) -> Result<Method, BadFault> {
+        let value = self.value.unwrap_or_default().to_ascii_uppercase();
+        value.parse().map_err(|_| self.bad())
+    }
+
+    fn status(&self) -> Result<StatusCode, BadFault> {
+        self.that(|status: &StatusCode| status.as_u16() >= 300)
+    }
+
+    fn put(&self) -> Result<PutFault, BadFault> {
+        let known = PUTS.iter().find(|(word, _)| Some(*word) == self.value);
+        known.map(|(_, put)| *put).ok_or_else(|| self.bad())
+    }
+
+    fn alone(&self) -> Result<bool, BadFault> {
+        match self.value {
+            None => Ok(true),
+            Some(_) => Err(self.bad()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_reads_as_it_is_written() {
+        let text = "status=503,rate=0.5,path=/v1/blobs,method=get,retry-after=1,first=9";
+        let fault: Fault = text.parse().unwrap();
+        assert_eq!(fault.to_string(), text);
+        assert!(fault.when.matches(&Method::GET, "/v1/blobs/x"));
+        assert!(!fault.when.matches(&Method::GET, "/v1/quilts"));
+        assert!(!fault.when.matches(&Method::PUT, "/v1/blobs"));
+        assert_eq!(fault.what.status, Some(StatusCode::SERVICE_UNAVAILABLE));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, says) in [
+            ("", "`` is not known"),
+            ("nonsense", "`nonsense` is not known"),
+            ("rate=0.5", "says nothing"),
+            ("status=503,rate=2", "`2` is no value for `rate`"),
+            ("status=200", "`200` is no value for `status`"),
+            ("status=x", "`x` is no value for `status`"),
+            ("put=nonsense", "`nonsense` is no value for `put`"),
+            ("hang=1", "`1` is no value for `hang`"),
+            ("truncate", "`` is no value for `truncate`"),
+        ] {
+            let error = text.parse::<Fault>().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The way of a request to the network and of its answer back.
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::Method;
+use axum::http::header::{CONTENT_LENGTH, HeaderName, RANGE};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::StreamExt as _;
+
+use super::Shared;
+use super::faults::spoil;
+use super::wire::Peer;
+
+/// Delays, paces, spoils and logs every exchange.
+pub(super) async fn on_the_way(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let range = text_of(&request, &RANGE).unwrap_or_else(|| "-".into());
+    let uploaded = text_of(&request, &CONTENT_LENGTH);
+    let plan = server.faults.meet(&method, &path);
+    let link = server.link.clone();
+    let mut request = request.map(|body| Body::from_stream(link.carry(body.into_data_stream())));
+    server.link.round_trip().await;
+    tokio::time::sleep(plan.delay).await;
+    if plan.hang {
+        std::future::pending::<()>().await;
+    }
+    if plan.reset {
+        peer.reset();
+    }
+    let response = match spoil::instead(&plan) {
+        Some(response) => {
+            drain(request.into_body()).await;
+            response
+        }
+        None => {
+            request.extensions_mut().insert(plan.put);
+            next.run(request).await
+        }
+    };
+    let response = spoil::body(&plan, response);
+    if let Some(log) = &server.config.log {
+        let downloaded = response.headers().get(CONTENT_LENGTH);
+        let downloaded = downloaded.and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let bytes = match method {
+            Method::PUT => uploaded,
+            _ => downloaded,
+        };
+        let bytes = bytes.unwrap_or_else(|| "-".into());
+        let status = response.status().as_u16();
+        log(format!("{method} {path} {range} {status} {bytes}"));
+    }
+    let link = server.link.clone();
+    response.map(|body| Body::from_stream(link.carry(body.into_data_stream())))
+}
+
+/// Reads what a client is still sending: it would see its connection break
+/// instead of the answer.
+async fn drain(body: Body) {
+    let mut parts = body.into_data_stream();
+    while let Some(Ok(_)) = parts.next().await {}
+}
+
+fn text_of(request: &Request, name: &HeaderName) -> Option<String> {
+    let value = request.headers().get(name)?;
+    value.to_str().ok().map(str::to_owned)
+}

@@ -1,0 +1,215 @@
+//! Faults on order: what goes wrong with the embedded Walrus is what was asked
+//! for, and our own client gets over it or says what it was.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use walgit_fs::chunk::BlobId;
+use walgit_fs::net::Retry;
+use walgit_fs::walrus::blob_id::blob_id;
+use walgit_fs::walrus::{
+    BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, Rejected, StoreError,
+};
+
+use crate::support::tree::noise;
+use crate::support::{Server, World, block_on};
+
+/// A server that holds one blob.
+struct Scene {
+    server: Server,
+    blob: BlobId,
+    content: Vec<u8>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let server = Server::start();
+        let content = noise(100_000, 5);
+        let blob = blob_id(&content).unwrap();
+        std::fs::write(server.blobs().join(blob.to_string()), &content).unwrap();
+        Scene {
+            server,
+            blob,
+            content,
+        }
+    }
+
+    /// A client that takes the server for two aggregators.
+    fn store(&self) -> HttpStore {
+        HttpStore::new(HttpConfig {
+            aggregators: vec![self.server.url.clone(), self.server.url.clone()],
+            publishers: vec![self.server.url.clone()],
+            retry: Retry {
+                retries: 3,
+                first_pause: Duration::from_millis(20),
+                longest_pause: Duration::from_millis(50),
+                deadline: Duration::from_secs(10),
+            },
+            silence: Duration::from_millis(300),
+            ..HttpConfig::default()
+        })
+        .unwrap()
+    }
+
+    async fn order(&self, faults: &str) -> (u16, String) {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("{}/devnet/faults", self.server.url);
+        let response = http.put(url).body(faults.to_owned()).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Reads the blob as a careful reader does.
+    async fn read(&self, store: &HttpStore) -> Result<(), StoreError> {
+        let accept = |bytes: Bytes| match bytes == self.content {
+            true => Ok(()),
+            false => Err(Rejected::because("these are other bytes")),
+        };
+        let extent = Extent::Whole {
+            at_most: self.content.len() as u64,
+        };
+        store.read(self.blob, extent, &mut { accept }).await
+    }
+}
+
+#[test]
+fn a_reader_gets_over_each_of_them_and_not_over_all() {
+    let scene = Scene::new();
+    block_on(async {
+        for (fault, times) in [
+            ("status=503", 3),
+            ("status=500", 3),
+            ("status=429,retry-after=0", 3),
+            // One that lies is not asked again, so the next one must not.
+            ("flip", 1),
+            ("truncate=1000", 1),
+            ("cut=1000", 3),
+            ("reset", 3),
+            ("hang", 3),
+            ("delay-ms=600", 3),
+        ] {
+            let store = scene.store();
+            let (status, said) = scene.order(&format!("{fault},first={times}")).await;
+            assert_eq!(status, 200, "{said}");
+            let read = scene.read(&store).await;
+            assert!(read.is_ok(), "{fault}, {times} times: {read:?}");
+            scene.order(fault).await;
+            assert!(scene.read(&store).await.is_err(), "{fault}, always");
+            let (_, said) = scene.order("").await;
+            assert_eq!(said, "[]");
+        }
+    });
+}
+
+#[test]
+fn a_writer_is_told_what_the_publisher_answered() {
+    let scene = Scene::new();
+    block_on(async {
+        let store = scene.store();
+        let body = Bytes::from(noise(500, 6));
+        let blob = blob_id(&body).unwrap();
+        let put = || {
+            store.put(
+                blob,
+                body.clone(),
+                &PutOptions {
+                    epochs: 1,
+                    deletable: true,
+                },
+            )
+        };
+        scene.order("put=marked-invalid").await;
+        let refused = put().await.unwrap_err();
+        assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
+        assert!(refused.to_string().contains("invalid"), "{refused}");
+        for word in ["error", "error-early"] {
+            scene.order(&format!("put={word}")).await;
+            let failed = put().await.unwrap_err();
+            assert!(failed.to_string().contains("ordered to fail"), "{failed}");
+        }
+        for word in ["uncertified", "reuse-storage", "reuse-registration"] {
+            scene.order(&format!("put={word},first=1")).await;
+            assert!(put().await.is_ok(), "{word}");
+        }
+    });
+}
+
+#[test]
+fn they_can_be_changed_and_counted_while_it_runs() {
+    let scene = Scene::new();
+    block_on(async {
+        let store = scene.store();
+        let list = r#"["status=503,first=1,path=/v1/blobs", "delay-ms=1,path=/v1/quilts"]"#;
+        let (status, said) = scene.order(list).await;
+        assert_eq!(status, 200, "{said}");
+        scene.read(&store).await.unwrap();
+        let url = format!("{}/devnet/faults", scene.server.url);
+        let counted: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+        assert_eq!(counted[0]["fault"], "status=503,first=1,path=/v1/blobs");
+        assert_eq!(
+            (&counted[0]["matched"], &counted[0]["fired"]),
+            (&2.into(), &1.into())
+        );
+        assert_eq!(counted[1]["matched"], 0);
+        let (status, said) = scene.order("nonsense=1").await;
+        assert_eq!(status, 400);
+        assert!(said.contains("`nonsense` is not known"), "{said}");
+    });
+}
+
+#[test]
+fn the_same_seed_brings_the_same_faults() {
+    let statuses = |seed: &str| {
+        let server = Server::with(&["--fault", "status=503,rate=0.5", "--seed", seed]);
+        let url = format!("{}/status", server.url);
+        block_on(async {
+            let mut statuses = Vec::new();
+            for _ in 0..40 {
+                statuses.push(reqwest::get(&url).await.unwrap().status().as_u16());
+            }
+            statuses
+        })
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let one = statuses("1");
+    assert!(one.contains(&200) && one.contains(&503), "{one:?}");
+    assert_eq!(one, statuses("1"));
+    assert_ne!(one, statuses("2"));
+}
+
+#[test]
+fn a_reset_is_one() {
+    let scene = Scene::new();
+    block_on(async { scene.order("reset").await });
+    let mut stream = TcpStream::connect(scene.server.url.trim_start_matches("http://")).unwrap();
+    write!(
+        stream,
+        "GET /v1/blobs/{} HTTP/1.1\r\nhost: x\r\n\r\n",
+        scene.blob
+    )
+    .unwrap();
+    let read = stream.read_to_end(&mut Vec::new());
+    assert_eq!(
+        read.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+}
+
+#[test]
+fn a_fault_that_is_none_is_wrong_usage() {
+    let world = World::new();
+    let dir = world.path().join("walrus");
+    let args = [
+        "devnet",
+        "--dir",
+        dir.to_str().unwrap(),
+        "--fault",
+        "rate=0.5",
+    ];
+    let done = world.try_run(&args);
+    assert_eq!(done.status.code(), Some(2));
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("says nothing that goes wrong"), "{said}");
+}
