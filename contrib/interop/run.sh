@@ -4,6 +4,8 @@
 #   @mysten/walrus   the network's own SDK: its encoder gives blob IDs, quilts
 #                    and patch IDs that must be ours, and its reader reads the
 #                    quilts we made
+#   sui-graphql-macros  carries the Sui chain's own schema, which must have all
+#                    that we ask it for
 #   walrus-python    a client of the HTTP API: every call it has, and errors
 #
 # usage: run.sh PROGRAM DIR; what is installed goes into DIR.
@@ -49,4 +51,5 @@ echo "interop: devnet listens on $url"
 cp "$here/client.mjs" "$dir/client.mjs"
 node "$dir/client.mjs" "$url" "$bin"
 "$dir/venv/bin/python" "$here/client.py" "$url"
+cargo run --quiet --manifest-path "$here/schema/Cargo.toml" --target-dir "$dir/schema"
 echo "interop: done"
