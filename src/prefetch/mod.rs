@@ -5,18 +5,26 @@
 //! (`cache`) do the work where content is packed; where each file is a blob of
 //! its own, [`Sweeps`] recognises who walks a tree and how far ahead to fetch.
 //!
-//! Across files there is more to know. The [`model`] learns in which order files
-//! are opened and foretells the next ones; what it knows outlives a session as a
-//! [`Profile`]. It is pure: no clock, no thread, no network.
+//! Across files there is more to know, and it takes three to know it. The
+//! [`model`] has learned in which order files are opened and foretells the next
+//! ones; what it knows outlives a session as a [`Profile`]. Where nothing is
+//! learned, `kinship` tells from the [`Catalogue`], the files there are and
+//! where they lie, which of them belong together. The [`scheduler`] weighs what
+//! both say against what it costs, and decides which requests to make, with
+//! demand always first. All of it is
+//! pure: no clock, no thread, no network, so the very code that serves a mount
+//! is measured and tested.
 //!
 //! May touch: `repo`, `cache`; the across-files part touches nothing.
 
 pub mod catalogue;
 mod codec;
+mod kinship;
 pub mod model;
 mod profile;
 mod rates;
 mod readahead;
+pub mod scheduler;
 mod sweep;
 
 pub use catalogue::Catalogue;
