@@ -14,5 +14,6 @@ mod integrity;
 mod model;
 mod mount;
 mod offline;
+mod prefetch;
 mod publish;
 mod support;
