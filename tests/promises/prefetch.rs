@@ -10,14 +10,14 @@ fn recorded(world: &World) -> (String, String) {
     let mut trace = String::new();
     for package in 0..30 {
         for file in 0..12 {
-            tree += &format!("lib/p{package}/m{file}.py\t{}\n", 3000 + file * 500);
+            tree += &format!("lib/p{package}/m{file}.py\t{}\n", 9000 + file * 1500);
         }
     }
     for (n, package) in [3, 17, 8, 25, 11, 1].into_iter().enumerate() {
         for file in 0..9 {
             let file = file * 5 % 12;
             let at = (n * 9 + file) as f64 * 0.01;
-            let size = 3000 + file * 500;
+            let size = 9000 + file * 1500;
             trace += &format!("{at:.4}\t4711\tlib/p{package}/m{file}.py\t{size}\n");
         }
     }

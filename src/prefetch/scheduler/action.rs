@@ -56,8 +56,8 @@ impl Default for Config {
     /// Six requests ahead keep a link of 100 Mbit/s and 50 ms busy with files
     /// of 100 KB; two more are for demands. The rest was chosen on recorded
     /// builds and starts of programs over links of 10 to 200 ms and 20 to 1000
-    /// Mbit/s: what is learned may waste about half of what is useful, guesses
-    /// twice as much as is useful.
+    /// Mbit/s: guesses may waste less than three times what is useful; what is
+    /// learned a good third of it, since what is expected to be wasted counts.
     fn default() -> Self {
         Config {
             connections: 8,
@@ -65,8 +65,8 @@ impl Default for Config {
             learned_start: 0.3,
             learned_per_useful: 0.35,
             guessed: Allowance {
-                start: 160 << 10,
-                per_useful: 2.5,
+                start: 128 << 10,
+                per_useful: 2.7,
             },
         }
     }

@@ -113,7 +113,8 @@ fn what_somebody_waits_for_is_asked_for_at_once_and_first() {
     let wanted = caller.scheduler.catalogue().find("d1/f7.rs");
     assert_eq!(begun[0].demanded, wanted);
     assert_eq!(begun[0].offset, 57 * 3000);
-    assert!(begun.len() > 1, "and its kin beside it");
+    let files: usize = begun.iter().map(|fetch| fetch.files.len()).sum();
+    assert!(files > 10, "and its kin with it: {files}");
 }
 
 #[test]
