@@ -19,6 +19,7 @@ use walgit_fs::config::{Network, NetworkPlace};
 use walgit_fs::fuse::{
     self, Driver, DriverConfig, DriverCounters, MountOptions, MountState, StatusSource,
 };
+use walgit_fs::prefetch::Learning;
 use walgit_fs::publish::{self, PublishOptions, Published, Unwatched};
 use walgit_fs::repo::{Loader, LoaderConfig};
 use walgit_fs::walrus::{self, BlobStore};
@@ -97,6 +98,8 @@ impl House {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             may_move: false,
+            learning: Learning::Off,
+            identity: String::new(),
         };
         let driver = Driver::new(snapshot, &config, self.runtime.handle().clone(), status);
         let counters = driver.counters();

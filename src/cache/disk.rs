@@ -42,6 +42,9 @@ pub enum Space {
     Manifests,
     /// Which chunks a blob that is a file consists of: see `whole`.
     Wholes,
+    /// What was learned about the order in which files are opened: see
+    /// `prefetch::Guide`.
+    Profiles,
 }
 
 impl Space {
@@ -50,6 +53,7 @@ impl Space {
             Space::Heads => b'h',
             Space::Manifests => b'm',
             Space::Wholes => b'w',
+            Space::Profiles => b'p',
         }
     }
 }

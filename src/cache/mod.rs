@@ -50,7 +50,7 @@ use crate::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 use crate::config::Settings;
 use crate::walrus::BlobStore;
 use disk::Disk;
-use flight::{Flights, IN_FLIGHT, Role};
+use flight::{Flight, Flights, IN_FLIGHT, Role};
 use memory::Memory;
 use stats::Counters;
 
@@ -152,23 +152,51 @@ impl Cache {
                 missed = true;
                 Counters::add(&self.counters.misses, 1);
             }
-            let held = |hash: &ChunkHash| self.holds(hash, store.at_rest());
-            let span = || span::choose(table, index, window, held);
-            let flight = match self.flights.join_or_lead(&chunk.hash, span) {
-                Role::Wait(flight) => flight,
-                Role::Lead(flight, span) => {
-                    let (cache, store) = (self.clone(), store.clone());
-                    let led = flight.clone();
-                    tokio::spawn(async move { cache.fly(&store, span, &led).await });
-                    flight
-                }
-            };
+            let flight = self.lead(store, table, index, window);
             let landed = flight.landed().await;
             if flight.demanded() == chunk.hash {
                 return landed;
             }
             // It came along as a neighbour, or failed to: look again. Each
             // round either finds it or leads a flight of its own.
+        }
+    }
+
+    /// Begins to fetch chunk `table[index]` as [`Cache::get`] would, unless it is
+    /// here or on its way; waits for nothing. Whoever asks from now on waits for
+    /// this fetch.
+    ///
+    /// Must be called within a runtime.
+    pub fn begin(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) {
+        if !self.holds(&table[index].hash, store.at_rest()) {
+            self.lead(store, table, index, window);
+        }
+    }
+
+    /// The fetch of a chunk that is not here: one under way, or a new one.
+    fn lead(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) -> Arc<Flight<Bytes>> {
+        let held = |hash: &ChunkHash| self.holds(hash, store.at_rest());
+        let span = || span::choose(table, index, window, held);
+        match self.flights.join_or_lead(&table[index].hash, span) {
+            Role::Wait(flight) => flight,
+            Role::Lead(flight, span) => {
+                let (cache, store) = (self.clone(), store.clone());
+                let led = flight.clone();
+                tokio::spawn(async move { cache.fly(&store, span, &led).await });
+                flight
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod keys;
 mod log;
 mod mount;
 mod output;
+mod prefetch;
 mod publish;
 mod refs;
 mod status;
@@ -128,6 +129,7 @@ enum Command {
     Log(log::Log),
     Status(status::Status),
     Cache(cache::Cache),
+    Prefetch(prefetch::Prefetch),
     Key(keys::Key),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
@@ -155,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Log(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
+        Command::Prefetch(command) => command.run(&context),
         Command::Key(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),

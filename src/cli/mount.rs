@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
 use crate::daemon::{self, MountRequest};
+use crate::prefetch::Learning;
 use crate::repo::Address;
 
 /// Notices that are printed at once.
@@ -46,12 +47,35 @@ pub(super) struct Mount {
     /// keeps no modes; reads the start of every file up to 1 MiB first
     #[arg(long)]
     scripts_executable: bool,
+    /// Fetch ahead of readers: `off`; `related`, by what lies together; or
+    /// `learned`, by the order in which files were opened in earlier sessions
+    /// as well
+    #[arg(long, value_name = "HOW", default_value = "learned")]
+    prefetch: Prefetch,
     /// Let other users of this machine see the folder too
     #[arg(long)]
     allow_other: bool,
     /// Stay in the foreground and serve this mount until interrupted
     #[arg(long)]
     foreground: bool,
+}
+
+/// See [`Learning`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Prefetch {
+    Off,
+    Related,
+    Learned,
+}
+
+impl From<Prefetch> for Learning {
+    fn from(prefetch: Prefetch) -> Self {
+        match prefetch {
+            Prefetch::Off => Learning::Off,
+            Prefetch::Related => Learning::Related,
+            Prefetch::Learned => Learning::Learned,
+        }
+    }
 }
 
 impl Mount {
@@ -68,6 +92,7 @@ impl Mount {
             network: settings.network.value.clone(),
             keys: self.keys.load(&settings)?,
             scripts: self.scripts_executable,
+            learning: self.prefetch.into(),
             follow: self.follow,
             mountpoint: self.dir,
             allow_other: self.allow_other,

@@ -108,6 +108,28 @@ fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
         mount.stats.operations,
         mount.stats.waited
     ))?;
+    if let Some(ahead) = mount.prefetch.filter(|ahead| ahead.files > 0) {
+        output::line(&format!(
+            "  prefetched {} files in {} requests: {} were opened ({}), {} not yet ({}); about {:.1} s saved",
+            ahead.files,
+            ahead.requests,
+            ahead.hits,
+            output::bytes(ahead.useful_bytes),
+            ahead.files.saturating_sub(ahead.hits),
+            output::bytes(ahead.unused_bytes),
+            ahead.saved_s
+        ))?;
+    }
+    if let Some(follow) = &mount.follow {
+        let trouble = match &follow.error {
+            Some(error) => format!("; it could not be asked: {error}"),
+            None => String::new(),
+        };
+        output::line(&format!(
+            "  follows its branch every {} s, moved {} times{trouble}",
+            follow.every_s, follow.moves
+        ))?;
+    }
     if mount.stats.failed + mount.stats.timed_out > 0 {
         output::line(&format!(
             "  {} requests failed ({} for bytes that did not verify), {} timed out",

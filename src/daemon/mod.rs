@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::SecretKey;
 use crate::config::Network;
+use crate::prefetch::Learning;
 use crate::repo::Source;
 
 /// What to mount, and where.
@@ -55,6 +56,8 @@ pub struct MountRequest {
     /// Whether files that start with `#!` are executable where the repository
     /// keeps no modes.
     pub scripts: bool,
+    /// What may be used to foretell which files are opened.
+    pub learning: Learning,
     /// Look for a new head every so many seconds, and show it; never for none.
     pub follow: Option<u64>,
     /// The folder.

@@ -183,6 +183,8 @@ impl Mounts {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             may_move: request.follow.is_some(),
+            learning: request.learning,
+            identity: request.source.identity(),
         };
         let number = {
             let mut state = self.state();
@@ -305,6 +307,7 @@ impl Mounted {
             nodes: commit.nodes,
             bytes: commit.bytes,
             stats: self.counters.stats(),
+            prefetch: self.mover.prefetch_stats(),
             follow: self.followed.clone(),
         }
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::CacheStats;
 use crate::fuse::DriverStats;
+use crate::prefetch::PrefetchStats;
 use crate::walrus::StoreHealth;
 
 /// The daemon and all it does.
@@ -44,6 +45,8 @@ pub struct MountStatus {
     pub bytes: u64,
     /// What its driver did.
     pub stats: DriverStats,
+    /// What was fetched ahead of its readers; `None` where that is off.
+    pub prefetch: Option<PrefetchStats>,
     /// How it follows its branch; `None` where it does not.
     pub follow: Option<FollowStatus>,
 }

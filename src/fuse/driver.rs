@@ -25,6 +25,7 @@ use super::inode::Inode;
 use super::refuse::refuse_changes;
 use super::view::{FOREVER, Listing, View};
 use crate::chunk::ByteRange;
+use crate::prefetch::{Guide, Learning, PrefetchStats};
 use crate::repo::{RepoError, Snapshot};
 
 /// Largest read the kernel is asked for, in bytes.
@@ -43,6 +44,11 @@ pub struct DriverConfig {
     pub gid: u32,
     /// Whether another tree may be mounted later: see [`Mover`].
     pub may_move: bool,
+    /// What may be used to foretell which files are opened.
+    pub learning: Learning,
+    /// What the repository is called from session to session, for what is
+    /// learned about it.
+    pub identity: String,
 }
 
 /// Figures of one mount since it was made.
@@ -97,13 +103,18 @@ impl Driver {
             uid: config.uid,
             gid: config.gid,
         };
+        let guide = {
+            let _entered = runtime.enter();
+            Guide::new(&snapshot, &config.identity, config.learning)
+        };
+        let view = View::new(snapshot, owner, config.may_move, status, guide);
         Driver {
             answerer: Answerer {
                 runtime,
                 deadline: config.deadline,
                 outcomes: Arc::default(),
             },
-            view: Arc::new(View::new(snapshot, owner, config.may_move, status)),
+            view: Arc::new(view),
         }
     }
 
@@ -158,6 +169,11 @@ impl Mover {
     /// The tree that is mounted.
     pub fn snapshot(&self) -> Snapshot {
         self.view.snapshot()
+    }
+
+    /// What was fetched ahead of readers, where that is done.
+    pub fn prefetch_stats(&self) -> Option<PrefetchStats> {
+        self.view.prefetch_stats()
     }
 
     /// Shows `snapshot` from now on. What did not change stays in the kernel's
@@ -249,7 +265,7 @@ impl Filesystem for Driver {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -260,7 +276,7 @@ impl Filesystem for Driver {
     ) {
         let range = ByteRange::new(offset, u64::from(size));
         let inode = Inode::decode(ino);
-        let work = self.view.clone().read(inode, range);
+        let work = self.view.clone().read(inode, request.pid(), range);
         let send = |reply: ReplyData, bytes: Bytes| reply.data(&bytes);
         self.answer("read", inode, reply, work, send);
     }

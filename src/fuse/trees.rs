@@ -75,6 +75,11 @@ pub(super) struct InTree {
 }
 
 impl InTree {
+    /// Whether it is the tree that is mounted.
+    pub(super) fn is_mounted(&self) -> bool {
+        self.shown.is_some()
+    }
+
     /// The inode of another node of the same tree.
     pub(super) fn inode(&self, index: NodeIndex) -> Inode {
         let shown = self.shown.as_ref();

@@ -15,7 +15,7 @@ use super::identity::Change;
 use super::inode::Inode;
 use super::trees::{InTree, Trees};
 use crate::chunk::ByteRange;
-use crate::prefetch::Ahead;
+use crate::prefetch::{Ahead, Guide, PrefetchStats, Reading};
 use crate::repo::{Directory, Kind, Node, NodeIndex, RepoError, Snapshot};
 
 /// How long the kernel may keep what never changes.
@@ -97,6 +97,7 @@ impl View {
         owner: Owner,
         may_move: bool,
         status: Arc<dyn StatusSource>,
+        guide: Option<Guide>,
     ) -> Self {
         let trees = Arc::new(Trees::new(snapshot));
         View {
@@ -104,13 +105,18 @@ impl View {
             trees,
             owner,
             may_move,
-            ahead: Ahead::default(),
+            ahead: Ahead::new(guide),
         }
     }
 
     /// The tree that is mounted.
     pub(super) fn snapshot(&self) -> Snapshot {
         self.trees.shown().snapshot.clone()
+    }
+
+    /// What was fetched ahead of readers, where that is done.
+    pub(super) fn prefetch_stats(&self) -> Option<PrefetchStats> {
+        self.ahead.stats()
     }
 
     /// Shows another tree from now on; what the kernel must forget.
@@ -291,6 +297,7 @@ impl View {
     pub(super) async fn read(
         self: Arc<Self>,
         inode: Inode,
+        task: u32,
         range: ByteRange,
     ) -> Result<Bytes, Failure> {
         let Some(found) = self.find(inode).await? else {
@@ -305,8 +312,14 @@ impl View {
             return Ok(text.slice(part.start() as usize..part.end() as usize));
         };
         let Found { tree, node } = found;
-        self.ahead
-            .reading(inode.encode().0, &tree.snapshot, &node, range);
+        self.ahead.reading(&Reading {
+            task: u64::from(task),
+            key: inode.encode().0,
+            mounted: tree.is_mounted(),
+            snapshot: &tree.snapshot,
+            node: &node,
+            range,
+        });
         Ok(tree.snapshot.read(&node, range, NEIGHBOURS).await?)
     }
 

@@ -1,19 +1,20 @@
 //! Fetching ahead of the readers of one mount.
 //!
-//! Every read is told to [`Ahead`], which watches it twice over: within a large
-//! file for a sequence ([`Readahead`]), and across files for a walk over the
-//! tree ([`Sweeps`]), such as `tar`, `cp -a` or `grep -r` make. What they will
-//! ask for next is fetched by tasks beside them, as much at once as a far link
+//! Every read is told to [`Ahead`], which watches it within a large file for a
+//! sequence ([`Readahead`]), and across files for a walk over the tree
+//! ([`Sweeps`]), such as `tar`, `cp -a` or `grep -r` make. Who does not walk is
+//! left to a [`Guide`]. What readers will ask for next is fetched by tasks beside them, as much at once as a far link
 //! needs to be busy, and never more than a fixed number of bytes ahead. A
 //! failure is told to nobody: it shows again, and is told, when the bytes are
 //! asked for.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use super::{Readahead, Sweeps};
+use super::{Guide, PrefetchStats, Readahead, Sweeps};
 use crate::chunk::{ByteRange, ChunkRef};
 use crate::repo::{Kind, Node, Snapshot, Stretch};
 
@@ -44,6 +45,30 @@ const SPANS_AT_ONCE: usize = 4;
 /// Most stored bytes that one look ahead asks for.
 const MOST_AHEAD: u64 = 8 << 20;
 
+/// Files in a row, each a little after the one before in the order of a walk,
+/// that make it one. Whoever walks teaches nothing: the tree tells it all.
+const WALK: u64 = 24;
+/// How far apart such files may be, in numbers.
+const STEP: u64 = 64;
+
+/// A read, as the driver has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The task that reads, as the kernel numbers it.
+    pub task: u64,
+    /// Tells the file from all others of the mount.
+    pub key: u64,
+    /// Whether the file is of the tree that is mounted, rather than one that is
+    /// found beside it.
+    pub mounted: bool,
+    /// The tree.
+    pub snapshot: &'a Snapshot,
+    /// The file.
+    pub node: &'a Node,
+    /// The bytes that are read.
+    pub range: ByteRange,
+}
+
 /// Watches the reads of one mount.
 #[derive(Debug)]
 pub struct Ahead {
@@ -53,11 +78,19 @@ pub struct Ahead {
     wholes_at_once: Arc<Semaphore>,
     packed: Mutex<Sweeps>,
     spans_at_once: Arc<Semaphore>,
+    guide: Option<Guide>,
+    /// The file read last, and how many in a row before it were a walk.
+    last: AtomicU64,
+    in_a_row: AtomicU64,
 }
 
-impl Default for Ahead {
-    fn default() -> Self {
+impl Ahead {
+    /// Watches the reads of a mount, with or without a guide.
+    pub fn new(guide: Option<Guide>) -> Self {
         Ahead {
+            guide,
+            last: AtomicU64::new(0),
+            in_a_row: AtomicU64::new(0),
             watched: quick_cache::sync::Cache::new(WATCHED_FILES),
             readaheads: Arc::new(Semaphore::new(READAHEADS)),
             wholes: Mutex::new(Sweeps::new(WHOLES.0, WHOLES.1)),
@@ -66,23 +99,53 @@ impl Default for Ahead {
             spans_at_once: Arc::new(Semaphore::new(SPANS_AT_ONCE)),
         }
     }
-}
 
-impl Ahead {
-    /// Notes that `range` of a file is read, and starts what should be fetched
-    /// ahead of it. `key` tells the file from all others of the mount.
+    /// What the guide has done, where there is one.
+    pub fn stats(&self) -> Option<PrefetchStats> {
+        self.guide.as_ref().map(Guide::stats)
+    }
+
+    /// Notes a read, and starts what should be fetched ahead of it.
     ///
     /// Must be called within a runtime; does not wait.
-    pub fn reading(&self, key: u64, snapshot: &Snapshot, node: &Node, range: ByteRange) {
+    pub fn reading(&self, reading: &Reading<'_>) {
+        let Reading {
+            task,
+            key,
+            mounted,
+            snapshot,
+            node,
+            range,
+        } = *reading;
         if !matches!(node.kind, Kind::File { .. }) {
             return;
         }
         if range.start() == 0 {
-            self.walking(snapshot, node);
+            let away = snapshot.is_away(node);
+            if let Some(away) = away {
+                self.walking(snapshot, node, away);
+            }
+            let walks = self.walks(node.index.0);
+            if let Some(guide) = self.guide.as_ref().filter(|_| mounted && !walks) {
+                guide.opened(task, snapshot, node.index, away == Some(true));
+            }
         }
         if node.size > WATCHED_SIZE && snapshot.whole_of(node).is_none() {
             self.within(key, snapshot, node, range);
         }
+    }
+
+    /// Whether somebody reads one file after the other, hit or miss.
+    fn walks(&self, file: u64) -> bool {
+        let last = self.last.swap(file, Ordering::Relaxed);
+        let in_a_row = match file > last && file - last <= STEP {
+            true => self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1,
+            false => {
+                self.in_a_row.store(0, Ordering::Relaxed);
+                0
+            }
+        };
+        in_a_row > WALK
     }
 
     /// Watches the reads of one file.
@@ -110,10 +173,7 @@ impl Ahead {
     }
 
     /// Watches which file follows which.
-    fn walking(&self, snapshot: &Snapshot, node: &Node) {
-        let Some(away) = snapshot.is_away(node) else {
-            return;
-        };
+    fn walking(&self, snapshot: &Snapshot, node: &Node, away: bool) {
         let sweeps = match snapshot.whole_of(node) {
             Some(_) => &self.wholes,
             None => &self.packed,
@@ -178,7 +238,7 @@ impl FetchAhead {
 
 /// Where each request begins that brings some of `chunks`, which are in the
 /// order in which they are stored, until enough is ahead.
-fn starts(chunks: &[ChunkRef]) -> Vec<usize> {
+pub(super) fn starts(chunks: &[ChunkRef]) -> Vec<usize> {
     let mut starts: Vec<usize> = Vec::new();
     let mut ahead = 0;
     for (at, chunk) in chunks.iter().enumerate() {

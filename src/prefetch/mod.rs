@@ -1,21 +1,41 @@
 //! What is fetched before it is asked for.
 //!
 //! [`Ahead`] is told every read of a mount. Within a file, [`Readahead`] watches
-//! the reads and says how far ahead of them to be. Across files, the neighbours
-//! that a fetched chunk brings along (`cache`) help whoever reads here and
-//! there; who walks the tree is recognised by [`Sweeps`], and what comes next is
-//! streamed in the order in which it is stored.
+//! the reads and says how far ahead of them to be. Who walks the tree is
+//! recognised by [`Sweeps`], and what comes next is streamed in the order in
+//! which it is stored. Everybody else is watched by a [`Guide`].
 //!
-//! A Markov model over the order in which files are opened, its store, and the
-//! scheduler that weighs a prediction's benefit against its cost come beside
-//! this.
+//! Across files there is more to know, and it takes three to know it. The
+//! [`model`] has learned in which order files are opened and foretells the next
+//! ones; what it knows outlives a session as a [`Profile`]. Where nothing is
+//! learned, `kinship` tells from the [`Catalogue`], the files there are and
+//! where they lie, which of them belong together. The [`scheduler`] weighs what
+//! both say against what it costs, and decides which requests to make, with
+//! demand always first. The guide does what it decides. [`replay`] plays recorded sessions through all three and
+//! measures the time that is saved and the bytes that are wasted. All but the
+//! guide is pure: no clock, no thread, no network, so the very code that serves a mount
+//! is measured and tested.
 //!
-//! May touch: `repo`, `cache`.
+//! May touch: `repo`, `cache`; the across-files part touches nothing.
 
 mod ahead;
+pub mod catalogue;
+mod codec;
+mod guide;
+mod kinship;
+pub mod model;
+mod profile;
+mod rates;
 mod readahead;
+pub mod replay;
+pub mod scheduler;
 mod sweep;
 
-pub use ahead::Ahead;
+pub use ahead::{Ahead, Reading};
+pub use catalogue::Catalogue;
+pub use codec::MalformedProfile;
+pub use guide::{Guide, Learning, PrefetchStats};
+pub use profile::Profile;
+pub use rates::Rates;
 pub use readahead::Readahead;
 pub use sweep::Sweeps;

@@ -149,6 +149,19 @@ impl Source {
         }
     }
 
+    /// What it is called, whatever it leads to at present.
+    pub fn identity(&self) -> String {
+        match self {
+            Source::Blob { blob, .. } => format!("walrus://{blob}"),
+            // Names are kept in a directory per network.
+            Source::Name { dir, name } => {
+                let network = dir.file_name().unwrap_or_default();
+                format!("{}/{name}", network.display())
+            }
+            Source::Object { id, .. } => format!("sui://{id}"),
+        }
+    }
+
     /// Whether it may lead elsewhere later.
     pub fn may_move(&self) -> bool {
         !matches!(self, Source::Blob { .. })

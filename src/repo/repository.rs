@@ -11,7 +11,8 @@ use super::head::{AttachmentKind, CommitId};
 use super::implied::ImpliedTree;
 use super::loader::FoundHead;
 use super::{Address, Directory, Head, Loader, RefKind, RepoError, Snapshot};
-use crate::chunk::{BlobId, ChunkHash, PayloadError, WholeBlob};
+use crate::cache::Space;
+use crate::chunk::{BlobId, ChunkHash, PayloadError, SecretKey, WholeBlob};
 use crate::walrus::BlobStore;
 
 /// Stored bytes of an attachment read at once; they are read whole.
@@ -177,6 +178,25 @@ impl Repository {
     /// Who decodes its nodes.
     pub fn loader(&self) -> &Arc<Loader> {
         &self.inner.loader
+    }
+
+    /// What was learned about the repository called `identity`, as it was set
+    /// last; sealed on disk where the repository is encrypted.
+    pub fn learned(&self, identity: &str) -> Option<Vec<u8>> {
+        let cache = self.loader().cache();
+        cache.record(Space::Profiles, identity.as_bytes(), self.at_rest())
+    }
+
+    /// Sets what was learned about the repository called `identity`.
+    pub fn set_learned(&self, identity: &str, profile: &[u8]) {
+        let cache = self.loader().cache();
+        let key = identity.as_bytes();
+        cache.set_record(Space::Profiles, key, profile, self.at_rest());
+    }
+
+    fn at_rest(&self) -> Option<&SecretKey> {
+        let sealed = self.inner.sealed.as_ref().filter(|_| self.is_encrypted());
+        sealed.and_then(|store| store.at_rest())
     }
 
     /// Where the content of a blob that is one file is read.

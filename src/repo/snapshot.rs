@@ -430,6 +430,14 @@ impl Snapshot {
         self.repository.loader().cache().holds(&chunk.hash, None)
     }
 
+    /// Begins to fetch chunk `table[index]`, with those that follow it in the
+    /// table and in the blob, up to `window` stored bytes; waits for nothing.
+    /// Must be called within a runtime.
+    pub fn begin_chunks(&self, table: &[ChunkRef], index: usize, window: u64) {
+        let cache = self.repository.loader().cache();
+        cache.begin(self.repository.store(), table, index, window);
+    }
+
     /// Fetches chunk `table[index]` into the cache, with those that follow it
     /// in the table and in the blob, up to `window` stored bytes.
     ///

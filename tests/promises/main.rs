@@ -18,6 +18,7 @@ mod integrity;
 mod model;
 mod mount;
 mod offline;
+mod prefetch;
 mod publish;
 mod support;
 mod walgit;

@@ -1,0 +1,146 @@
+//! How profiles are written down: numbers, texts, lists, each with its bounds.
+//!
+//! A profile may come from a stranger or from a damaged disk, so the reader
+//! trusts nothing: a list is never longer than what is left to read could
+//! hold, a text has a bound, a float is a number and not negative.
+
+/// Why bytes are no profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedProfile {
+    /// Made by something else.
+    #[error("not a prefetch profile")]
+    NotOne,
+    /// Made by a later program.
+    #[error("a prefetch profile of version {0}; this program reads version 1")]
+    Version(u8),
+    /// Longer than any profile.
+    #[error("a prefetch profile of {0} bytes; at most 64 MiB are read")]
+    TooLong(usize),
+    /// Bytes were changed or are missing.
+    #[error("a damaged prefetch profile: its checksum is wrong")]
+    Damaged,
+    /// The checksum is right and the content is not: it was made wrong.
+    #[error("a malformed prefetch profile: {0}")]
+    Wrong(&'static str),
+}
+
+/// Writes numbers and texts one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// What has been written.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Bytes as they are.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// A number in as few bytes as it needs (LEB128).
+    pub(super) fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.bytes.push(number as u8);
+    }
+
+    /// How many things follow.
+    pub(super) fn count(&mut self, count: usize) {
+        self.number(count as u64);
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.count(text.len());
+        self.raw(text.as_bytes());
+    }
+
+    pub(super) fn float(&mut self, float: f32) {
+        self.raw(&float.to_le_bytes());
+    }
+}
+
+/// Reads what a [`Writer`] wrote, or anything else.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+const SHORT: MalformedProfile = MalformedProfile::Wrong("it ends too early");
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Reader { rest: bytes }
+    }
+
+    pub(super) fn raw(&mut self, len: usize) -> Result<&'a [u8], MalformedProfile> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(SHORT)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, MalformedProfile> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedProfile> {
+        self.raw(N)?.try_into().map_err(|_| SHORT)
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, MalformedProfile> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(MalformedProfile::Wrong("a number is too long"))
+    }
+
+    pub(super) fn number_u16(&mut self) -> Result<u16, MalformedProfile> {
+        let number = self.number()?;
+        u16::try_from(number).map_err(|_| MalformedProfile::Wrong("a number is too large"))
+    }
+
+    /// How many things follow, each of at least `least` bytes.
+    pub(super) fn count(&mut self, least: usize) -> Result<usize, MalformedProfile> {
+        let count = usize::try_from(self.number()?).map_err(|_| SHORT)?;
+        match count <= self.rest.len() / least.max(1) {
+            true => Ok(count),
+            false => Err(SHORT),
+        }
+    }
+
+    pub(super) fn text(&mut self, most: usize) -> Result<&'a str, MalformedProfile> {
+        let len = self.count(1)?;
+        if len > most {
+            return Err(MalformedProfile::Wrong("a name is too long"));
+        }
+        let text = std::str::from_utf8(self.raw(len)?);
+        text.map_err(|_| MalformedProfile::Wrong("a name is not UTF-8"))
+    }
+
+    /// A float that counts something.
+    pub(super) fn float(&mut self) -> Result<f32, MalformedProfile> {
+        let float = f32::from_le_bytes(self.array()?);
+        match float.is_finite() && (0.0..1e15).contains(&float) {
+            true => Ok(float),
+            false => Err(MalformedProfile::Wrong("a count is no number")),
+        }
+    }
+
+    /// Whether everything has been read.
+    pub(super) fn end(&self) -> Result<(), MalformedProfile> {
+        match self.rest.is_empty() {
+            true => Ok(()),
+            false => Err(MalformedProfile::Wrong("something follows its end")),
+        }
+    }
+}

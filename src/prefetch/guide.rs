@@ -1,0 +1,558 @@
+//! The scheduler at work over a mount.
+//!
+//! A guide is told who begins to read which file. Somebody who has to wait for
+//! it is noted at once, on their own thread: their request is made by the
+//! scheduler, with the neighbours that are worth it, before the read itself
+//! asks for it. Somebody who need not wait is noted by a worker, a little
+//! later, so that a hit costs nothing; when too many come at once, some are
+//! forgotten. The worker also reports what arrived, and puts away what was
+//! learned: when the mount ends, and now and then before.
+//!
+//! One mount is one session. What is learned is kept under the repository's
+//! identity, which its next commit shares, and is sealed where the repository
+//! is encrypted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::catalogue::{Catalogue, FileId, PackId, Place};
+use super::model::{Limits, TaskId};
+use super::scheduler::{Action, Config, Fetch, FetchId, Link, Scheduler};
+use super::{Profile, ahead};
+use crate::chunk::{BlobId, ChunkRef, WholeBlob};
+use crate::repo::{Content, Directory, Node, NodeIndex, Snapshot};
+
+/// Events that wait for the worker; more are forgotten.
+const WAITING: usize = 1024;
+/// Trees of up to this many nodes are known whole from the first read on: the
+/// model may foretell files in folders that nobody has looked at yet. Of larger
+/// ones the folders that were looked at are known. About 300 bytes a file.
+const KNOWN_WHOLE: u64 = 20_000;
+/// Larger folders are not taken in whole.
+const LARGE_FOLDER: usize = 10_000;
+/// Stored bytes of the longest file that is fetched ahead.
+const LARGE_FILE: u64 = 8 << 20;
+/// How often what was learned is put away while the mount lives.
+const SAVED_EVERY: Duration = Duration::from_secs(30);
+/// What a link is taken for until it is known: 50 ms, 100 Mbit/s.
+const LINK: (f64, f64) = (0.05, 12.5e6);
+
+/// What may be used to foretell opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Learning {
+    /// Nothing: no guide.
+    Off,
+    /// What the repository itself tells: neighbours, folders, names.
+    Related,
+    /// That, and what earlier sessions opened.
+    #[default]
+    Learned,
+}
+
+/// Figures of prefetching in one mount since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PrefetchStats {
+    /// Requests made ahead.
+    pub requests: u64,
+    /// Files that were fetched ahead.
+    pub files: u64,
+    /// Those of them that were opened thereafter.
+    pub hits: u64,
+    /// Files somebody had to wait for although they were on their way.
+    pub late: u64,
+    /// First opens that had to wait for a request of their own.
+    pub misses: u64,
+    /// Stored bytes that were fetched ahead and opened.
+    pub useful_bytes: u64,
+    /// Stored bytes that were fetched ahead and not opened so far.
+    pub unused_bytes: u64,
+    /// Seconds that readers would have waited for what was there already.
+    pub saved_s: f64,
+    /// Transitions that the model has learned, earlier sessions included.
+    pub transitions: u64,
+}
+
+/// Watches the opens of one mount.
+#[derive(Debug)]
+pub struct Guide {
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    began: Instant,
+    /// Empty where nothing is to be kept.
+    identity: String,
+}
+
+#[derive(Debug)]
+struct State {
+    snapshot: Snapshot,
+    scheduler: Scheduler,
+    /// What each file of the catalogue consists of.
+    contents: Vec<Stored>,
+    packs: HashMap<BlobId, PackId>,
+    /// Folders that were taken in, by number.
+    folders: HashMap<NodeIndex, ()>,
+    /// Fetches under way; what is reported of others comes too late.
+    flying: HashMap<FetchId, ()>,
+    /// Files fetched ahead that nobody has opened.
+    unopened: HashMap<FileId, u64>,
+    stats: PrefetchStats,
+    changed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Stored {
+    /// In the node of its folder, or empty.
+    Inline,
+    /// Chunks that follow each other in one blob.
+    Chunks(Arc<[ChunkRef]>),
+    /// A blob of its own.
+    Whole(WholeBlob),
+}
+
+#[derive(Debug)]
+enum Event {
+    Opened(TaskId, NodeIndex),
+    Landed(FetchId, FileId, bool),
+    /// Every directory of the tree is in memory now.
+    Walked,
+}
+
+impl Guide {
+    /// A guide for a mount of `snapshot`, whose repository is called `identity`
+    /// from session to session. Must be called within a runtime.
+    pub fn new(snapshot: &Snapshot, identity: &str, learning: Learning) -> Option<Self> {
+        let known = match learning {
+            Learning::Off => return None,
+            Learning::Related => None,
+            Learning::Learned => snapshot.repository().learned(identity),
+        };
+        let profile = known.and_then(|bytes| match Profile::decode(&bytes, Limits::default()) {
+            Ok(profile) => Some(profile),
+            Err(error) => {
+                tracing::warn!("what was learned about {identity} is lost: {error}");
+                None
+            }
+        });
+        let link = Link::new(LINK.0, LINK.1);
+        let profile = profile.unwrap_or_default();
+        let config = Config::default();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                snapshot: snapshot.clone(),
+                scheduler: Scheduler::new(Catalogue::default(), profile, link, config),
+                contents: Vec::new(),
+                packs: HashMap::new(),
+                folders: HashMap::new(),
+                flying: HashMap::new(),
+                unopened: HashMap::new(),
+                stats: PrefetchStats::default(),
+                changed: false,
+            }),
+            began: Instant::now(),
+            identity: match learning {
+                Learning::Learned => identity.into(),
+                _ => String::new(),
+            },
+        });
+        let (events, received) = mpsc::channel(WAITING);
+        let worker = Worker {
+            shared: shared.clone(),
+            events: events.downgrade(),
+        };
+        tokio::spawn(worker.run(received));
+        Some(Guide { shared, events })
+    }
+
+    /// Notes that a task begins to read a file of `snapshot`; `away` where it
+    /// has to wait for the network. Must be called within a runtime; does not
+    /// wait.
+    pub fn opened(&self, task: u64, snapshot: &Snapshot, file: NodeIndex, away: bool) {
+        let task = TaskId(task);
+        if !away {
+            let _ = self.events.try_send(Event::Opened(task, file));
+            return;
+        }
+        let actions = {
+            let mut state = self.shared.state();
+            // After a move to another head, files lie elsewhere.
+            state.move_to(snapshot);
+            state.opened(task, file, self.shared.now())
+        };
+        self.shared.perform(actions, &self.events.downgrade());
+    }
+
+    /// The figures now.
+    pub fn stats(&self) -> PrefetchStats {
+        let state = self.shared.state();
+        PrefetchStats {
+            unused_bytes: state.unopened.values().sum(),
+            ..state.stats
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Does what the scheduler decided.
+    fn perform(&self, actions: Vec<Action>, events: &mpsc::WeakSender<Event>) {
+        for action in actions {
+            match action {
+                Action::Fetch(fetch) => {
+                    let (snapshot, contents) = self.state().depart(&fetch);
+                    begin(&snapshot, &contents, &fetch);
+                    tokio::spawn(land(snapshot, contents, fetch.id, events.clone()));
+                }
+                // What is on its way arrives all the same, and is kept; only
+                // nobody counts on it any more.
+                Action::Cancel(id) => {
+                    self.state().flying.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Puts away what was learned, where there is something new.
+    fn save(&self) {
+        let (profile, snapshot) = {
+            let mut state = self.state();
+            if self.identity.is_empty() || !std::mem::take(&mut state.changed) {
+                return;
+            }
+            (state.scheduler.profile(), state.snapshot.clone())
+        };
+        (snapshot.repository()).set_learned(&self.identity, &profile.encode());
+    }
+}
+
+/// Makes the request of a fetch, before whoever waits for it asks as well.
+fn begin(snapshot: &Snapshot, contents: &[(FileId, Stored)], fetch: &Fetch) {
+    let mut table: Vec<ChunkRef> = Vec::new();
+    let mut demanded = None;
+    for (file, content) in contents {
+        if let Stored::Chunks(chunks) = content {
+            if fetch.demanded == Some(*file) {
+                demanded = chunks.first().map(|chunk| chunk.hash);
+            }
+            table.extend_from_slice(chunks);
+        }
+    }
+    table.sort_unstable_by_key(|chunk| chunk.at.offset);
+    let at = table.iter().position(|chunk| Some(chunk.hash) == demanded);
+    if let Some(at) = at {
+        snapshot.begin_chunks(&table, at, fetch.len);
+    }
+    let missing: Vec<ChunkRef> = (table.into_iter())
+        .filter(|chunk| !snapshot.holds(chunk))
+        .collect();
+    for first in ahead::starts(&missing) {
+        snapshot.begin_chunks(&missing, first, fetch.len);
+    }
+}
+
+/// Reports each file of a fetch as it arrives.
+async fn land(
+    snapshot: Snapshot,
+    contents: Vec<(FileId, Stored)>,
+    id: FetchId,
+    events: mpsc::WeakSender<Event>,
+) {
+    for (file, content) in contents {
+        let here = match &content {
+            Stored::Inline => true,
+            Stored::Whole(whole) => snapshot.fetch_whole(whole).await.is_ok(),
+            Stored::Chunks(chunks) => {
+                let mut here = true;
+                for at in 0..chunks.len() {
+                    here &= snapshot.fetch_chunks(chunks, at, LARGE_FILE).await.is_ok();
+                }
+                here
+            }
+        };
+        let Some(events) = events.upgrade() else {
+            return;
+        };
+        if events.send(Event::Landed(id, file, here)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Notes what can wait a moment.
+struct Worker {
+    shared: Arc<Shared>,
+    events: mpsc::WeakSender<Event>,
+}
+
+impl Worker {
+    /// Runs until the mount is gone.
+    async fn run(self, mut received: mpsc::Receiver<Event>) {
+        let mut save_at = tokio::time::Instant::now() + SAVED_EVERY;
+        let mut walked = false;
+        loop {
+            let wake = self.shared.state().scheduler.wake();
+            let wait = wake.map_or(SAVED_EVERY.as_secs_f64(), |at| at - self.shared.now());
+            let wait = Duration::from_secs_f64(wait.clamp(0.001, SAVED_EVERY.as_secs_f64()));
+            let event = tokio::select! {
+                event = received.recv() => match event {
+                    Some(event) => Some(event),
+                    None => break,
+                },
+                () = tokio::time::sleep(wait) => None,
+                () = tokio::time::sleep_until(save_at) => {
+                    self.save().await;
+                    save_at = tokio::time::Instant::now() + SAVED_EVERY;
+                    continue;
+                }
+            };
+            if matches!(event, Some(Event::Opened(..))) && !std::mem::replace(&mut walked, true) {
+                self.walk_tree();
+            }
+            let now = self.shared.now();
+            let actions = {
+                let mut state = self.shared.state();
+                match event {
+                    Some(Event::Opened(task, file)) => state.opened(task, file, now),
+                    Some(Event::Landed(id, file, here)) => state.landed(id, file, here, now),
+                    Some(Event::Walked) => {
+                        state.take_in_all();
+                        Vec::new()
+                    }
+                    None => state.scheduler.tick(now),
+                }
+            };
+            self.shared.perform(actions, &self.events);
+        }
+        self.save().await;
+    }
+
+    async fn save(&self) {
+        let shared = self.shared.clone();
+        // Only a runtime that shuts down loses this.
+        let _ = tokio::task::spawn_blocking(move || shared.save()).await;
+    }
+
+    /// Reads all directories of a tree that is small enough, in the background.
+    fn walk_tree(&self) {
+        let snapshot = self.shared.state().snapshot.clone();
+        let nodes = snapshot.commit().nodes;
+        if nodes > KNOWN_WHOLE {
+            return;
+        }
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            if snapshot.stretch(0..nodes + 1).await.is_ok()
+                && let Some(events) = events.upgrade()
+            {
+                let _ = events.send(Event::Walked).await;
+            }
+        });
+    }
+}
+
+impl State {
+    /// The mount shows another head: its files lie elsewhere.
+    fn move_to(&mut self, snapshot: &Snapshot) {
+        let root = |snapshot: &Snapshot| snapshot.commit().root;
+        if root(snapshot) == root(&self.snapshot) {
+            return;
+        }
+        let (profile, link) = (self.scheduler.profile(), self.scheduler.link());
+        let config = Config::default();
+        self.scheduler = Scheduler::new(Catalogue::default(), profile, link, config);
+        self.snapshot = snapshot.clone();
+        self.contents.clear();
+        self.packs.clear();
+        self.folders.clear();
+        self.flying.clear();
+        self.unopened.clear();
+    }
+
+    fn opened(&mut self, task: TaskId, file: NodeIndex, now: f64) -> Vec<Action> {
+        let Some(file) = self.find(file) else {
+            return Vec::new();
+        };
+        self.changed = true;
+        if self.is_here(file) {
+            self.scheduler.held(file);
+        }
+        if let Some(bytes) = self.unopened.remove(&file) {
+            let link = self.scheduler.link();
+            self.stats.useful_bytes += bytes;
+            self.stats.saved_s += link.rtt() + link.seconds(bytes);
+        }
+        let actions = self.scheduler.opened(task, file, now);
+        self.count();
+        actions
+    }
+
+    fn landed(&mut self, id: FetchId, file: FileId, here: bool, now: f64) -> Vec<Action> {
+        if !self.flying.contains_key(&id) {
+            return Vec::new();
+        }
+        let actions = match here {
+            true => self.scheduler.fetched(file, now),
+            false => self.scheduler.failed(file, now),
+        };
+        self.count();
+        actions
+    }
+
+    fn count(&mut self) {
+        let counts = self.scheduler.counts();
+        self.stats.requests = counts.prefetches;
+        self.stats.files = counts.files_ahead;
+        self.stats.hits = counts.files_hit;
+        self.stats.late = counts.files_late;
+        self.stats.misses = counts.demands;
+        self.stats.transitions = self.scheduler.transitions() as u64;
+    }
+
+    /// Notes that a fetch begins; what its files consist of.
+    fn depart(&mut self, fetch: &Fetch) -> (Snapshot, Vec<(FileId, Stored)>) {
+        self.flying.insert(fetch.id, ());
+        let mut contents = Vec::with_capacity(fetch.files.len());
+        for &file in &fetch.files {
+            let Some(content) = self.contents.get(file.0 as usize) else {
+                continue;
+            };
+            contents.push((file, content.clone()));
+            if Some(file) != fetch.demanded {
+                let len = self.scheduler.catalogue().place(file).len;
+                self.unopened.insert(file, len);
+            }
+        }
+        (self.snapshot.clone(), contents)
+    }
+
+    fn is_here(&self, file: FileId) -> bool {
+        match &self.contents[file.0 as usize] {
+            Stored::Inline => true,
+            Stored::Chunks(chunks) => chunks.iter().all(|chunk| self.snapshot.holds(chunk)),
+            Stored::Whole(whole) => self.snapshot.knows(whole),
+        }
+    }
+
+    /// The file of the catalogue that a node is; its folder is taken in where
+    /// that is not done. Everything on the way is in memory: somebody has just
+    /// read there.
+    fn find(&mut self, index: NodeIndex) -> Option<FileId> {
+        let snapshot = self.snapshot.clone();
+        let mut path = String::new();
+        let mut node = snapshot.root();
+        loop {
+            let directory = snapshot.directory(&node).now_or_never()?.ok()?;
+            let at = directory.holding(index.0.checked_sub(node.index.0)?)?;
+            let child = snapshot.entry(&node, &directory, at);
+            if child.index == index {
+                let name = String::from_utf8_lossy(&directory.entries()[at].name).into_owned();
+                if directory.entries().len() <= LARGE_FOLDER {
+                    self.take_in(&path, &node, &directory);
+                } else {
+                    self.add(&path, &directory, at);
+                }
+                return self.scheduler.catalogue().find(&format!("{path}{name}"));
+            }
+            path.push_str(&String::from_utf8_lossy(&directory.entries()[at].name));
+            path.push('/');
+            node = child;
+        }
+    }
+
+    /// Takes in every folder that is in memory.
+    fn take_in_all(&mut self) {
+        let snapshot = self.snapshot.clone();
+        let mut pending: Vec<(String, Node)> = vec![(String::new(), snapshot.root())];
+        while let Some((path, node)) = pending.pop() {
+            let Some(Ok(directory)) = snapshot.directory(&node).now_or_never() else {
+                continue;
+            };
+            if directory.entries().len() <= LARGE_FOLDER {
+                self.take_in(&path, &node, &directory);
+            }
+            for (at, entry) in directory.entries().iter().enumerate() {
+                if let Content::Directory { .. } = entry.content {
+                    let name = String::from_utf8_lossy(&entry.name);
+                    let child = snapshot.entry(&node, &directory, at);
+                    pending.push((format!("{path}{name}/"), child));
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, path: &str, node: &Node, directory: &Directory) {
+        if self.folders.insert(node.index, ()).is_none() {
+            for at in 0..directory.entries().len() {
+                self.add(path, directory, at);
+            }
+        }
+    }
+
+    /// Adds entry `at` of a folder to the catalogue, if it is a file.
+    fn add(&mut self, path: &str, directory: &Directory, at: usize) {
+        let entry = &directory.entries()[at];
+        let (content, place) = match &entry.content {
+            Content::Chunks { first, count } if *count > 0 => {
+                let run = &directory.chunks()[*first as usize..(*first + *count) as usize];
+                let (one, last) = (&run[0].at, &run[run.len() - 1].at);
+                let len = last.range().end().saturating_sub(one.offset);
+                let stored: u64 = run.iter().map(|c| u64::from(c.at.stored_len)).sum();
+                // What is strewn about, or large, is left to whoever reads it.
+                if len != stored || len > LARGE_FILE || one.blob != last.blob {
+                    return;
+                }
+                let place = self.place(one.blob, one.offset, len);
+                (Stored::Chunks(run.into()), place)
+            }
+            Content::Whole { index } => {
+                let whole = &directory.wholes()[*index as usize];
+                if whole.size > LARGE_FILE {
+                    return;
+                }
+                let place = self.place(whole.blob, 0, whole.size);
+                (Stored::Whole(whole.clone()), place)
+            }
+            Content::Chunks { .. } | Content::Inline(_) => {
+                let nowhere = Place {
+                    pack: PackId(u32::MAX),
+                    offset: 0,
+                    len: 0,
+                };
+                (Stored::Inline, nowhere)
+            }
+            Content::List { .. } | Content::Directory { .. } => return,
+        };
+        let name = String::from_utf8_lossy(&entry.name);
+        let id = (self.scheduler.catalogue_mut()).add(&format!("{path}{name}"), place);
+        // Names that are no text may look the same: the first one counts.
+        if id.0 as usize == self.contents.len() {
+            self.contents.push(content);
+            if self.is_here(id) {
+                self.scheduler.held(id);
+            }
+        }
+    }
+
+    fn place(&mut self, blob: BlobId, offset: u64, len: u64) -> Place {
+        let next = PackId(self.packs.len() as u32);
+        let pack = *self.packs.entry(blob).or_insert(next);
+        Place { pack, offset, len }
+    }
+}

@@ -1,0 +1,156 @@
+//! Which file followed which context, how often, and how soon.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use super::context::Context;
+use super::paths::PathId;
+
+/// What is left of a count each time its context is met again. A workload
+/// seen for the last time five meetings ago counts a third of one seen now.
+const AGEING: f32 = 0.8;
+/// Weights are kept in steps of 1/256.
+const STEP: f32 = 256.0;
+/// Below this a transition is forgotten: not met in some ten meetings of its
+/// context, or in as many prunings.
+const FORGOTTEN: f32 = 0.1;
+/// Most names one context says. More of them say nothing.
+const MAX_NAMES: usize = 32;
+
+/// One way to go on: six bytes beside its key of twelve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Transition {
+    /// How often, ageing, in steps of 1/256.
+    pub(super) weight: u16,
+    /// Time between the two opens that was not waiting for us, in tenths of a
+    /// millisecond.
+    pub(super) gap: u16,
+    /// The session in which it was last met.
+    pub(super) session: u16,
+}
+
+impl Transition {
+    fn weight(self) -> f32 {
+        f32::from(self.weight) / STEP
+    }
+}
+
+/// What a context has seen: how many different names, of what weight in all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evidence {
+    pub(super) names: usize,
+    pub(super) weight: f32,
+}
+
+/// One name a context says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Successor {
+    pub(super) path: PathId,
+    /// Its share of the context's weight, 0..=1.
+    pub(super) share: f64,
+    /// Seconds until it is opened.
+    pub(super) gap: f64,
+}
+
+/// The transitions, ordered so that those of a context lie together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Chain {
+    pub(super) transitions: BTreeMap<(Context, PathId), Transition>,
+}
+
+impl Chain {
+    pub(super) fn len(&self) -> usize {
+        self.transitions.len()
+    }
+
+    /// What a context says, and on what evidence; `None` when it is new.
+    pub(super) fn successors(&self, context: Context) -> Option<(Evidence, Vec<Successor>)> {
+        let found: Vec<_> = self.of(context).collect();
+        let weight: f32 = found.iter().map(|(_, it)| it.weight()).sum();
+        if found.is_empty() || weight <= 0.0 {
+            return None;
+        }
+        let evidence = Evidence {
+            names: found.len(),
+            weight,
+        };
+        let successor = |&(path, it): &(PathId, Transition)| Successor {
+            path,
+            share: f64::from(it.weight() / weight),
+            gap: f64::from(it.gap) / 10_000.0,
+        };
+        Some((evidence, found.iter().map(successor).collect()))
+    }
+
+    /// Notes that `path` followed `context`, `gap` seconds later.
+    pub(super) fn note(&mut self, context: Context, path: PathId, gap: f64, session: u16) {
+        let gap = (gap * 10_000.0).clamp(0.0, f64::from(u16::MAX)) as u16;
+        let mut gone = Vec::new();
+        let mut least: Option<(PathId, u16)> = None;
+        let mut names = 0;
+        for (&(_, name), it) in self.of_mut(context) {
+            it.weight = (f32::from(it.weight) * AGEING) as u16;
+            if name == path {
+                continue;
+            }
+            names += 1;
+            if it.weight() < FORGOTTEN {
+                gone.push(name);
+            } else if least.is_none_or(|(_, weight)| it.weight < weight) {
+                least = Some((name, it.weight));
+            }
+        }
+        if names - gone.len() >= MAX_NAMES {
+            gone.extend(least.map(|(name, _)| name));
+        }
+        for name in gone {
+            self.transitions.remove(&(context, name));
+        }
+        let it = (self.transitions.entry((context, path))).or_insert(Transition {
+            weight: 0,
+            gap,
+            session,
+        });
+        it.weight = it.weight.saturating_add(STEP as u16);
+        it.gap = ((u32::from(it.gap) * 3 + u32::from(gap)) / 4) as u16;
+        it.session = session;
+    }
+
+    /// Forgets the least useful until at most `most` are left: what weighs
+    /// least, a weight counting half for each session it was not met in.
+    pub(super) fn prune(&mut self, most: usize, session: u16) {
+        if self.len() <= most {
+            return;
+        }
+        let worth = |it: &Transition| {
+            let idle = session.wrapping_sub(it.session).min(16);
+            u32::from(it.weight) << 8 >> idle
+        };
+        let mut worths: Vec<u32> = self.transitions.values().map(worth).collect();
+        worths.sort_unstable();
+        let mut gone = self.len() - most;
+        let bar = worths.get(gone).copied().unwrap_or(u32::MAX);
+        self.transitions.retain(|_, it| {
+            let goes = gone > 0 && worth(it) <= bar;
+            gone -= usize::from(goes);
+            !goes
+        });
+    }
+
+    fn of(&self, context: Context) -> impl Iterator<Item = (PathId, Transition)> + '_ {
+        let all = (Bound::Included((context, PathId(0))), last(context));
+        (self.transitions.range(all)).map(|(&(_, path), &it)| (path, it))
+    }
+
+    fn of_mut(
+        &mut self,
+        context: Context,
+    ) -> impl Iterator<Item = (&(Context, PathId), &mut Transition)> {
+        let all = (Bound::Included((context, PathId(0))), last(context));
+        self.transitions.range_mut(all)
+    }
+}
+
+fn last(context: Context) -> Bound<(Context, PathId)> {
+    Bound::Included((context, PathId(u32::MAX)))
+}

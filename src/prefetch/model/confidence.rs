@@ -1,0 +1,79 @@
+//! How far to trust a context, learned from how often it was right.
+//!
+//! A context that has been seen once says one name; whether that name is to be
+//! believed depends on the workload: a compiler repeats itself, a person does
+//! not. So contexts are put into classes (stream, order, how many names they
+//! say, how often they were met), and each class counts how often the file
+//! opened was among the names. It is what PPM calls the escape probability,
+//! with the class learned rather than assumed (Bloom's secondary estimation).
+
+use super::chain::Evidence;
+use super::context::{MAX_ORDER, STREAMS, Stream};
+
+/// Classes by the number of names: one, two, more.
+const NAMES: usize = 3;
+/// Classes by weight: met once, a few times, often.
+const WEIGHTS: usize = 3;
+/// How many classes there are in all.
+pub(super) const CLASSES: usize = STREAMS * MAX_ORDER * NAMES * WEIGHTS;
+
+/// What is believed of a class before anything is known, and how many opens
+/// that belief is worth. Programs mostly repeat themselves.
+const PRIOR: f64 = 0.85;
+const PRIOR_WEIGHT: f64 = 4.0;
+/// Opens after which older ones count half.
+const MEMORY: f32 = 200.0;
+
+/// Right and all, of one class; both age.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Score {
+    pub(super) right: f32,
+    pub(super) all: f32,
+}
+
+/// The scores of all classes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Confidence {
+    pub(super) scores: [Score; CLASSES],
+}
+
+impl Default for Confidence {
+    fn default() -> Self {
+        Confidence {
+            scores: [Score::default(); CLASSES],
+        }
+    }
+}
+
+impl Confidence {
+    /// Probability that the next open is among the names a context says;
+    /// always below 1.
+    pub(super) fn of(&self, stream: Stream, order: usize, evidence: Evidence) -> f64 {
+        let score = self.scores[class(stream, order, evidence)];
+        let right = f64::from(score.right) + PRIOR * PRIOR_WEIGHT;
+        let all = f64::from(score.all) + PRIOR_WEIGHT;
+        (right / all).clamp(0.0, 0.999)
+    }
+
+    /// Notes whether a context was right.
+    pub(super) fn note(&mut self, stream: Stream, order: usize, evidence: Evidence, right: bool) {
+        let score = &mut self.scores[class(stream, order, evidence)];
+        score.all += 1.0;
+        score.right += f32::from(u8::from(right));
+        if score.all > MEMORY {
+            score.all /= 2.0;
+            score.right /= 2.0;
+        }
+    }
+}
+
+fn class(stream: Stream, order: usize, evidence: Evidence) -> usize {
+    let names = evidence.names.clamp(1, NAMES) - 1;
+    let weight = match evidence.weight {
+        weight if weight < 1.05 => 0,
+        weight if weight < 2.5 => 1,
+        _ => 2,
+    };
+    let order = order.clamp(1, MAX_ORDER) - 1;
+    ((stream as usize * MAX_ORDER + order) * NAMES + names) * WEIGHTS + weight
+}

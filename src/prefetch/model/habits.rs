@@ -1,0 +1,92 @@
+//! Which files of a folder are opened when the folder is used at all.
+//!
+//! This is what is known of a file without any context: of the sessions that
+//! opened something in its folder, the part that opened it too. It tells
+//! which neighbours not to bring.
+
+use std::collections::BTreeMap;
+
+use super::paths::PathId;
+
+/// What is left of a count each time its folder is used in another session.
+const AGEING: f32 = 0.8;
+
+/// An ageing count, and the number of the folder's session it was valid at.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Count {
+    pub(super) weight: f32,
+    pub(super) turn: u16,
+}
+
+impl Count {
+    fn at(self, turn: u16) -> f32 {
+        let turns = turn.wrapping_sub(self.turn).min(64);
+        self.weight * AGEING.powi(i32::from(turns))
+    }
+
+    fn met(self, turn: u16) -> Self {
+        Count {
+            weight: self.at(turn) + 1.0,
+            turn,
+        }
+    }
+
+    fn next(self) -> Self {
+        self.met(self.turn.wrapping_add(1))
+    }
+}
+
+/// Counts of folders and of files, both by path; a folder's path ends in `/`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Habits {
+    pub(super) counts: BTreeMap<PathId, Count>,
+    /// Sessions, and the folders they used.
+    pub(super) sessions: Count,
+    pub(super) used: BTreeMap<PathId, Count>,
+}
+
+impl Habits {
+    /// Notes that a session opens something.
+    pub(super) fn session(&mut self) {
+        self.sessions = self.sessions.next();
+    }
+
+    /// Notes that this session uses a folder.
+    pub(super) fn folder(&mut self, folder: PathId) {
+        let count = self.counts.entry(folder).or_default();
+        *count = count.next();
+        let count = self.used.entry(folder).or_default();
+        *count = count.met(self.sessions.turn);
+    }
+
+    /// Part of the sessions before this one that used a folder.
+    pub(super) fn usage(&self, folder: PathId) -> f64 {
+        let all = self.sessions.weight - 1.0;
+        let used = self
+            .used
+            .get(&folder)
+            .map_or(0.0, |count| count.at(self.sessions.turn));
+        match all > 0.0 {
+            true => f64::from((used / all).clamp(0.0, 1.0)),
+            false => 0.0,
+        }
+    }
+
+    /// Notes that a session opened a file; its folder's use is noted before.
+    pub(super) fn file(&mut self, file: PathId, folder: PathId) {
+        let turn = self.counts.get(&folder).map_or(0, |count| count.turn);
+        let count = self.counts.entry(file).or_default();
+        *count = count.met(turn);
+    }
+
+    /// Weights of the sessions that used the folder, and of those of them that
+    /// opened the file.
+    pub(super) fn of(&self, file: Option<PathId>, folder: PathId) -> (f64, f64) {
+        let Some(&used) = self.counts.get(&folder) else {
+            return (0.0, 0.0);
+        };
+        let file = file.and_then(|file| self.counts.get(&file));
+        let opened = file.map_or(0.0, |count| count.at(used.turn));
+        (f64::from(used.weight), f64::from(opened))
+    }
+}

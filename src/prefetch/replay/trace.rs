@@ -1,0 +1,133 @@
+//! Recorded opens and listed trees, as text.
+//!
+//! A trace has a line an open, in order: seconds since the first open, number
+//! of the task, path, size in bytes, separated by tabs. A tree has a line a
+//! file, in the order of its pack: path, size. Empty lines, and lines that
+//! begin with `#`, say nothing.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::super::model::TaskId;
+
+/// Longest line that is read, in bytes: a path and three numbers.
+const MAX_LINE: usize = 8192;
+/// Longest path, in bytes: the kernel's own limit.
+const MAX_PATH: usize = 4096;
+
+/// One recorded open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Open {
+    /// Seconds since the first.
+    pub at: f64,
+    /// Who opened it.
+    pub task: TaskId,
+    /// Path from the tree's top.
+    pub path: String,
+    /// Size in bytes, as it is read.
+    pub size: u64,
+}
+
+/// Why a trace could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line is not what it should be.
+    #[error("{}:{line}: {why}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Reads a trace.
+pub fn read_trace(path: &Path) -> Result<Vec<Open>, TraceError> {
+    let mut opens = Vec::new();
+    each_line(path, |line| {
+        let [at, task, name, size] = fields(line, "seconds, task, path, size")?;
+        let seconds = (at.parse::<f64>().ok()).filter(|at| at.is_finite() && at.abs() < 1e9);
+        opens.push(Open {
+            at: seconds.ok_or(format!("{at:?} is not a time in seconds"))?,
+            task: TaskId(number(task, "the number of a task")?),
+            path: path_of(name)?,
+            size: number(size, "a size in bytes")?,
+        });
+        Ok(())
+    })?;
+    Ok(opens)
+}
+
+/// Reads a tree: paths and sizes in the order of the pack.
+pub fn read_tree(path: &Path) -> Result<Vec<(String, u64)>, TraceError> {
+    let mut files = Vec::new();
+    each_line(path, |line| {
+        let [name, size] = fields(line, "path, size")?;
+        files.push((path_of(name)?, number(size, "a size in bytes")?));
+        Ok(())
+    })?;
+    Ok(files)
+}
+
+fn each_line(
+    path: &Path,
+    mut take: impl FnMut(&str) -> Result<(), String>,
+) -> Result<(), TraceError> {
+    let unread = |source| TraceError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut reader = BufReader::new(File::open(path).map_err(unread)?);
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        let mut limited = std::io::Read::take(&mut reader, MAX_LINE as u64 + 1);
+        if limited.read_until(b'\n', &mut bytes).map_err(unread)? == 0 {
+            break;
+        }
+        let wrong = |why: String| TraceError::Line {
+            path: path.to_owned(),
+            line,
+            why,
+        };
+        if bytes.len() > MAX_LINE {
+            return Err(wrong(format!("longer than {MAX_LINE} bytes")));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| wrong("not UTF-8".into()))?;
+        let text = text.trim_end_matches(['\n', '\r']);
+        if !text.is_empty() && !text.starts_with('#') {
+            take(text).map_err(wrong)?;
+        }
+    }
+    Ok(())
+}
+
+fn fields<'a, const N: usize>(line: &'a str, what: &str) -> Result<[&'a str; N], String> {
+    let found: Vec<&str> = line.split('\t').collect();
+    let count = found.len();
+    let wrong = |_| format!("{count} fields where {N} are expected, between tabs: {what}");
+    found.try_into().map_err(wrong)
+}
+
+fn number(text: &str, what: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text:?} is not {what}"))
+}
+
+fn path_of(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("the path is empty".into()),
+        long if long.len() > MAX_PATH => Err(format!("the path is longer than {MAX_PATH} bytes")),
+        path => Ok(path.to_owned()),
+    }
+}

@@ -1,0 +1,260 @@
+//! What the scheduler promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::super::catalogue::{PackId, Place};
+use super::*;
+
+/// A tree of folders `d0`, `d1` … with `files` files of `len` bytes each, one
+/// behind the other.
+fn tree(folders: u64, files: u64, len: u64) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    for at in 0..folders * files {
+        let place = Place {
+            pack: PackId(0),
+            offset: at * len,
+            len,
+        };
+        catalogue.add(&format!("d{}/f{}.rs", at / files, at % files), place);
+    }
+    catalogue
+}
+
+fn scheduler(catalogue: Catalogue, profile: Profile) -> Scheduler {
+    Scheduler::new(catalogue, profile, Link::default(), Config::default())
+}
+
+/// A caller that does what it is told, checks that it is told nothing wrong,
+/// and completes requests when asked to.
+struct Caller {
+    scheduler: Scheduler,
+    flying: BTreeMap<FetchId, Vec<FileId>>,
+    came: BTreeSet<FileId>,
+    now: Seconds,
+}
+
+impl Caller {
+    fn new(scheduler: Scheduler) -> Self {
+        Caller {
+            scheduler,
+            flying: BTreeMap::new(),
+            came: BTreeSet::new(),
+            now: 0.0,
+        }
+    }
+
+    fn open(&mut self, task: u64, path: &str) -> Vec<Fetch> {
+        self.now += 0.005;
+        let file = self.scheduler.catalogue().find(path).unwrap();
+        let actions = self.scheduler.opened(TaskId(task), file, self.now);
+        self.obey(actions)
+    }
+
+    /// Completes the request that has been under way for longest.
+    fn complete(&mut self) -> Vec<Fetch> {
+        self.now += 0.02;
+        let mut begun = Vec::new();
+        if let Some((_, files)) = self.flying.pop_first() {
+            for file in files {
+                self.came.insert(file);
+                let actions = self.scheduler.fetched(file, self.now);
+                begun.extend(self.obey(actions));
+            }
+        }
+        begun
+    }
+
+    fn wake(&mut self) {
+        if let Some(at) = self.scheduler.wake() {
+            self.now = self.now.max(at);
+            let actions = self.scheduler.tick(self.now);
+            self.obey(actions);
+        }
+    }
+
+    fn fail(&mut self) {
+        if let Some((_, files)) = self.flying.pop_first() {
+            for file in files {
+                let actions = self.scheduler.failed(file, self.now);
+                self.obey(actions);
+            }
+        }
+    }
+
+    fn obey(&mut self, actions: Vec<Action>) -> Vec<Fetch> {
+        let mut begun = Vec::new();
+        for action in actions {
+            match action {
+                Action::Cancel(id) => assert!(self.flying.remove(&id).is_some()),
+                Action::Fetch(fetch) => {
+                    for &file in &fetch.files {
+                        assert!(!self.came.contains(&file), "fetched twice");
+                        let flying = self.flying.values().flatten().any(|&it| it == file);
+                        assert!(!flying, "fetched twice at once");
+                    }
+                    let demanded = fetch.demanded;
+                    assert!(demanded.is_none_or(|file| fetch.files.first() == Some(&file)));
+                    self.flying.insert(fetch.id, fetch.files.clone());
+                    begun.push(fetch);
+                }
+            }
+        }
+        assert!(self.flying.len() <= Config::default().connections);
+        begun
+    }
+}
+
+#[test]
+fn what_somebody_waits_for_is_asked_for_at_once_and_first() {
+    let mut caller = Caller::new(scheduler(tree(4, 50, 3000), Profile::default()));
+    let begun = caller.open(1, "d1/f7.rs");
+    let wanted = caller.scheduler.catalogue().find("d1/f7.rs");
+    assert_eq!(begun[0].demanded, wanted);
+    assert_eq!(begun[0].offset, 57 * 3000);
+    let files: usize = begun.iter().map(|fetch| fetch.files.len()).sum();
+    assert!(files > 10, "and its kin with it: {files}");
+}
+
+#[test]
+fn a_demand_finds_a_connection_however_much_is_fetched_ahead() {
+    let mut caller = Caller::new(scheduler(tree(40, 20, 2000), Profile::default()));
+    for folder in 0..20 {
+        let path = format!("d{}/f3.rs", folder * 2);
+        let file = caller.scheduler.catalogue().find(&path).unwrap();
+        let on_its_way = caller.flying.values().flatten().any(|&it| it == file);
+        let begun = caller.open(folder, &path);
+        if !on_its_way && !caller.came.contains(&file) && caller.flying.len() < 8 {
+            assert_eq!(begun.first().and_then(|fetch| fetch.demanded), Some(file));
+        }
+        caller.complete();
+    }
+}
+
+#[test]
+fn what_was_learned_is_fetched_before_it_is_asked_for() {
+    let paths: Vec<String> = (0..30)
+        .map(|n| format!("d{}/f{}.rs", n * 7 % 40, n % 3))
+        .collect();
+    let mut profile = Profile::default();
+    let mut waited = Vec::new();
+    for _ in 0..2 {
+        let mut caller = Caller::new(scheduler(tree(40, 20, 20_000), profile));
+        let mut waits = 0;
+        for path in &paths {
+            let file = caller.scheduler.catalogue().find(path).unwrap();
+            waits += u32::from(!caller.came.contains(&file));
+            caller.open(1, path);
+            for _ in 0..8 {
+                caller.complete();
+                caller.wake();
+            }
+        }
+        waited.push(waits);
+        profile = caller.scheduler.into_profile();
+    }
+    assert!(waited[1] <= 2 && waited[0] > 5, "{waited:?}");
+}
+
+#[test]
+fn a_file_that_failed_is_asked_for_again_on_demand_alone() {
+    let mut caller = Caller::new(scheduler(tree(1, 10, 3000), Profile::default()));
+    caller.open(1, "d0/f0.rs");
+    while !caller.flying.is_empty() {
+        caller.fail();
+    }
+    assert!(caller.open(2, "d0/f9.rs")[0].demanded.is_some());
+    assert_eq!(caller.scheduler.counts().demands, 2);
+}
+
+#[test]
+fn what_the_cache_holds_is_not_fetched() {
+    let mut caller = Caller::new(scheduler(tree(1, 10, 3000), Profile::default()));
+    for n in 0..10 {
+        let file = caller
+            .scheduler
+            .catalogue()
+            .find(&format!("d0/f{n}.rs"))
+            .unwrap();
+        caller.scheduler.held(file);
+    }
+    assert!(caller.open(1, "d0/f4.rs").is_empty());
+}
+
+#[test]
+fn where_guesses_are_wrong_they_cease() {
+    // One file of each folder is opened, and it is never a neighbour.
+    let mut caller = Caller::new(scheduler(tree(300, 20, 5000), Profile::default()));
+    for folder in 0..300 {
+        caller.open(1, &format!("d{}/f{}.rs", folder * 7 % 300, folder % 20));
+        for _ in 0..8 {
+            caller.complete();
+        }
+    }
+    let useful = 300 * 5000;
+    let fetched = caller.came.len() as u64 * 5000;
+    assert!(fetched < useful * 3, "{fetched}");
+}
+
+#[test]
+fn a_link_is_measured_by_what_comes_over_it() {
+    let mut link = Link::default();
+    for _ in 0..200 {
+        link.note(0.2 + 0.004, 0.2 + 0.4, 10_000, 1_000_000);
+    }
+    assert!((link.rtt() - 0.2).abs() < 0.02, "{link:?}");
+    assert!((link.seconds(2_500_000) - 1.0).abs() < 0.1, "{link:?}");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Open(u64, u64),
+    Complete,
+    Fail,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0u64..4, 0u64..120).prop_map(|(task, file)| Step::Open(task, file)),
+        3 => Just(Step::Complete),
+        1 => Just(Step::Fail),
+    ];
+    proptest::collection::vec(step, 1..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_budget_is_kept_and_nothing_comes_twice(
+        sessions in proptest::collection::vec(steps(), 1..3),
+        len in prop_oneof![Just(0u64), 1u64..10_000, Just(1 << 40), Just(u64::MAX / 64)],
+    ) {
+        let mut profile = Profile::default();
+        for steps in sessions {
+            let mut caller = Caller::new(scheduler(tree(12, 10, len.min(u64::MAX / 128)), profile));
+            for step in steps {
+                let risk = caller.scheduler.at_risk();
+                let ahead = match step {
+                    Step::Open(task, file) => caller.open(task, &format!("d{}/f{}.rs", file / 10, file % 10)),
+                    Step::Complete => caller.complete(),
+                    Step::Fail => { caller.fail(); Vec::new() }
+                };
+                // Whatever was risked now fits what may be; what was risked
+                // before may exceed it, where the allowance has shrunk.
+                if ahead.iter().any(|fetch| fetch.files.len() > usize::from(fetch.demanded.is_some())) {
+                    for (now, before) in caller.scheduler.at_risk().iter().zip(risk) {
+                        prop_assert!(now.0 <= now.1.max(before.0), "{now:?} {before:?}");
+                    }
+                }
+            }
+            // Everybody is answered in the end.
+            for _ in 0..200 {
+                caller.complete();
+            }
+            prop_assert!(caller.flying.is_empty() && caller.scheduler.waiting.is_empty());
+            profile = caller.scheduler.into_profile();
+        }
+    }
+}

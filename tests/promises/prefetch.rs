@@ -1,0 +1,83 @@
+//! What is fetched ahead pays, and is measured honestly.
+
+use std::fs;
+
+use crate::support::World;
+
+/// A tree of folders in which a program opens one package after the other.
+fn recorded(world: &World) -> (String, String) {
+    let mut tree = String::new();
+    let mut trace = String::new();
+    for package in 0..30 {
+        for file in 0..12 {
+            tree += &format!("lib/p{package}/m{file}.py\t{}\n", 9000 + file * 1500);
+        }
+    }
+    for (n, package) in [3, 17, 8, 25, 11, 1].into_iter().enumerate() {
+        for file in 0..9 {
+            let file = file * 5 % 12;
+            let at = (n * 9 + file) as f64 * 0.01;
+            let size = 9000 + file * 1500;
+            trace += &format!("{at:.4}\t4711\tlib/p{package}/m{file}.py\t{size}\n");
+        }
+    }
+    let write = |name: &str, text: String| {
+        let path = world.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    (write("tree.tsv", tree), write("trace.tsv", trace))
+}
+
+#[test]
+fn a_session_seen_once_hardly_waits_and_one_never_seen_waits_less() {
+    let world = World::new();
+    let (tree, trace) = recorded(&world);
+    let report = world.json(&["prefetch", "replay", "--tree", &tree, &trace, &trace]);
+    let sessions = report["sessions"].as_array().unwrap();
+    let number = |session: usize, key: &str| sessions[session][key].as_f64().unwrap();
+    let ratio = |session| number(session, "stall_with_s") / number(session, "stall_without_s");
+    let waste = |session| number(session, "wasted_bytes") / number(session, "useful_bytes");
+    assert!(ratio(0) < 0.5 && waste(0) < 3.0, "{report}");
+    assert!(ratio(1) < 0.05 && waste(1) < 0.5, "{report}");
+    assert_eq!(sessions[0]["trace"].as_str().unwrap(), trace);
+}
+
+#[test]
+fn a_slower_link_makes_everybody_wait_longer() {
+    let world = World::new();
+    let (tree, trace) = recorded(&world);
+    let stall = |rtt: &str| {
+        let args = [
+            "prefetch", "replay", "--tree", &tree, "--rtt-ms", rtt, &trace,
+        ];
+        world.json(&args)["sessions"][0]["stall_without_s"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(stall("200") > 3.0 * stall("50"));
+}
+
+#[test]
+fn a_wrong_trace_is_named_with_its_line() {
+    let world = World::new();
+    let (tree, trace) = recorded(&world);
+    let broken = world.path().join("broken.tsv");
+    fs::write(&broken, "0.0\t1\ta\t10\n0.1\tone\tb\t10\n").unwrap();
+    let broken = broken.to_str().unwrap();
+    let said = world.fail(&["prefetch", "replay", "--tree", &tree, &trace, broken]);
+    assert!(said.contains("broken.tsv:2: "), "{said}");
+    for wrong in [
+        &["--rtt-ms", "-1"][..],
+        &["--mbit", "0"],
+        &["--stored-ratio", "x"],
+        &[],
+    ] {
+        let mut args = vec!["prefetch", "replay"];
+        args.extend(wrong);
+        if !wrong.is_empty() {
+            args.push(&trace);
+        }
+        assert_eq!(world.try_run(&args).status.code(), Some(2), "{wrong:?}");
+    }
+}
