@@ -27,7 +27,9 @@ pub(super) async fn on_the_way(
     let link = server.link.clone();
     let mut request = request.map(|body| Body::from_stream(link.carry(body.into_data_stream())));
     server.link.round_trip().await;
-    tokio::time::sleep(plan.delay).await;
+    if !plan.delay.is_zero() {
+        tokio::time::sleep(plan.delay).await;
+    }
     if plan.hang {
         std::future::pending::<()>().await;
     }

@@ -53,10 +53,12 @@ pub(super) fn read_statuses(ground: &Ground, operation: &Operation, cases: &mut 
             other => panic!("{says}: no case for {other}"),
         });
     }
-    cases.push(
-        ordered(&says, &good, 429)
-            .then(|answer| assert!(answer.header("content-type").starts_with("text/plain"))),
-    );
+    cases.push(in_plain_text(ordered(&says, &good, 429)));
+}
+
+/// What the layers in front of the network's own code say.
+fn in_plain_text(case: Case) -> Case {
+    case.then(|answer| assert!(answer.header("content-type").starts_with("text/plain")))
 }
 
 /// Both consistency checks at once, where a client can say so.
@@ -84,7 +86,10 @@ pub(super) fn write_statuses(ground: &Ground, operation: &Operation, cases: &mut
                 let both = good.clone().with("deletable", true).with("permanent", true);
                 Case::new(says.clone(), both, status).reason("INVALID_BLOB_PERSISTENCE")
             }
-            413 => Case::new(says.clone(), writing(path, vec![0; MAX_BODY + 1]), status),
+            413 => {
+                let large = writing(path, vec![0; MAX_BODY + 1]);
+                in_plain_text(Case::new(says.clone(), large, status))
+            }
             451 => {
                 let forbidden = writing(path, ground.forbidden_content.clone());
                 Case::new(says.clone(), forbidden, status).reason("FORBIDDEN_BLOB")
@@ -93,7 +98,7 @@ pub(super) fn write_statuses(ground: &Ground, operation: &Operation, cases: &mut
             other => panic!("{says}: no case for {other}"),
         });
     }
-    cases.push(ordered(&says, &good, 429));
+    cases.push(in_plain_text(ordered(&says, &good, 429)));
 }
 
 /// Each parameter with each kind of value: right ones, a wrong one, and none.
