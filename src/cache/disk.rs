@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
+use serde::{Deserialize, Serialize};
 
 use super::database::{self, MARKS, PAGES, RECORDS};
 use super::policy::Policy;
@@ -32,6 +33,16 @@ const REAL_SIZE_PERCENT: u64 = 125;
 const MAX_ROUNDS: usize = 3;
 /// Codec and plain length before the stored bytes.
 const VALUE_HEADER: usize = 5;
+
+/// What is left when a cache is cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// What was learned about the order in which files are opened.
+    Learned,
+}
 
 /// Whose records they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -375,13 +386,17 @@ impl Disk {
         }
     }
 
-    pub(super) fn clear(&self) -> Result<(), CacheError> {
+    pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
         let hashes = self.policy().hashes();
         self.drop_entries(&hashes);
         let records = self.family(RECORDS)?;
         let mut batch = WriteBatch::default();
         for item in self.db.iterator_cf(records, IteratorMode::Start) {
-            batch.delete_cf(records, item?.0);
+            let key = item?.0;
+            let learned = key.first() == Some(&Space::Profiles.prefix());
+            if !(learned && keep == Keep::Learned) {
+                batch.delete_cf(records, key);
+            }
         }
         self.db.write(batch)?;
         for name in [PAGES, MARKS, RECORDS] {

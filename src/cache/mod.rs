@@ -35,7 +35,7 @@ mod stats;
 mod vault;
 mod whole;
 
-pub use disk::Space;
+pub use disk::{Keep, Space};
 pub use error::CacheError;
 pub use span::MAX_GAP;
 pub use stats::{CacheStats, VerifyReport};
@@ -252,13 +252,13 @@ impl Cache {
         }
     }
 
-    /// Forgets every chunk and record.
+    /// Forgets every chunk and, but for what is to be kept, every record.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn clear(&self) -> Result<(), CacheError> {
+    pub fn clear(&self, keep: Keep) -> Result<(), CacheError> {
         self.memory.clear();
-        self.disk.clear()
+        self.disk.clear(keep)
     }
 
     /// Reads and re-hashes every chunk on disk, dropping what fails. Calls

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::context::{self, Context};
 use super::{Failure, output};
-use crate::cache::{CacheStats, VerifyReport};
+use crate::cache::{CacheStats, Keep, VerifyReport};
 use crate::daemon::Client;
 
 /// Show, empty or check the page cache
@@ -22,7 +22,11 @@ enum Action {
     /// How much it holds, and how often it helped since the daemon started
     Stats,
     /// Forget everything; what is needed is fetched again
-    Clear,
+    Clear {
+        /// Keep what was learned about the order in which files are opened
+        #[arg(long)]
+        keep_learned: bool,
+    },
     /// Re-hash every entry and drop what is damaged
     Verify,
 }
@@ -45,10 +49,16 @@ impl Cache {
                 };
                 show(context, &stats)?;
             }
-            Action::Clear => {
+            Action::Clear { keep_learned } => {
+                let keep = match keep_learned {
+                    true => Keep::Learned,
+                    false => Keep::Nothing,
+                };
                 match (&client, &own) {
-                    (Some(client), _) => context.run(async { Ok(client.clear_cache().await?) })?,
-                    (None, Some(cache)) => cache.clear()?,
+                    (Some(client), _) => {
+                        context.run(async { Ok(client.clear_cache(keep).await?) })?;
+                    }
+                    (None, Some(cache)) => cache.clear(keep)?,
                     (None, None) => {}
                 }
                 match context.json {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::control::{Prepared, Refusal};
 use super::server::{attach_socket, control_socket};
 use super::{DaemonStatus, MountRequest, attach};
-use crate::cache::VerifyReport;
+use crate::cache::{Keep, VerifyReport};
 use crate::config::{ConfigError, Dirs, Settings};
 
 /// How long a new daemon may take to answer: opening a cache after a crash
@@ -118,12 +118,12 @@ impl Client {
             .await
     }
 
-    /// Forgets everything in the cache.
+    /// Forgets everything in the cache but what is to be kept.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub async fn clear_cache(&self) -> Result<(), ClientError> {
-        self.answer(self.http.post(url("/v1/cache/clear"))).await
+    pub async fn clear_cache(&self, keep: Keep) -> Result<(), ClientError> {
+        self.answer(self.post("/v1/cache/clear", &keep)).await
     }
 
     /// Re-hashes everything in the cache.

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::mounts::Mounts;
 use super::{DaemonStatus, MountRequest};
-use crate::cache::{CacheError, VerifyReport};
+use crate::cache::{CacheError, Keep, VerifyReport};
 
 /// What a mount will show.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,9 +115,9 @@ async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>
     }
 }
 
-async fn clear(State(shared): State<Shared>) -> Response {
+async fn clear(State(shared): State<Shared>, Json(keep): Json<Keep>) -> Response {
     let cache = shared.mounts.cache().clone();
-    match tokio::task::spawn_blocking(move || cache.clear()).await {
+    match tokio::task::spawn_blocking(move || cache.clear(keep)).await {
         Ok(Ok(())) => Json(()).into_response(),
         Ok(Err(error)) => refuse(error.to_string()),
         Err(error) => refuse(error.to_string()),

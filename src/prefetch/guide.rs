@@ -42,6 +42,13 @@ const SAVED_EVERY: Duration = Duration::from_secs(30);
 /// What a link is taken for until it is known: 50 ms, 100 Mbit/s.
 const LINK: (f64, f64) = (0.05, 12.5e6);
 
+/// Where a file lies that needs no request.
+const NOWHERE: Place = Place {
+    pack: PackId(u32::MAX),
+    offset: 0,
+    len: 0,
+};
+
 /// What may be used to foretell opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -523,20 +530,16 @@ impl State {
             }
             Content::Whole { index } => {
                 let whole = &directory.wholes()[*index as usize];
-                if whole.size > LARGE_FILE {
-                    return;
+                match whole.size {
+                    0 => (Stored::Inline, NOWHERE),
+                    size if size > LARGE_FILE => return,
+                    size => {
+                        let place = self.place(whole.blob, 0, size);
+                        (Stored::Whole(whole.clone()), place)
+                    }
                 }
-                let place = self.place(whole.blob, 0, whole.size);
-                (Stored::Whole(whole.clone()), place)
             }
-            Content::Chunks { .. } | Content::Inline(_) => {
-                let nowhere = Place {
-                    pack: PackId(u32::MAX),
-                    offset: 0,
-                    len: 0,
-                };
-                (Stored::Inline, nowhere)
-            }
+            Content::Chunks { .. } | Content::Inline(_) => (Stored::Inline, NOWHERE),
             Content::List { .. } | Content::Directory { .. } => return,
         };
         let name = String::from_utf8_lossy(&entry.name);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use walgit_fs::cache::{Cache, CacheConfig, CacheError, Space};
+use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space};
 use walgit_fs::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::walrus::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
@@ -255,7 +255,7 @@ fn clearing_forgets_and_verifying_counts() {
         .verify(|done, total| _ = seen.insert(done, total))
         .unwrap();
     assert_eq!((report.good, report.dropped, seen.len()), (10, 0, 10));
-    cache.clear().unwrap();
+    cache.clear(Keep::Nothing).unwrap();
     assert!(table.iter().all(|chunk| cache.local(chunk, None).is_none()));
     assert_eq!(cache.stats().disk_entries, 0);
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::World;
+use crate::support::{Server, Tree, World, eventually};
 
 /// A tree of folders in which a program opens one package after the other.
 fn recorded(world: &World) -> (String, String) {
@@ -80,4 +80,92 @@ fn a_wrong_trace_is_named_with_its_line() {
         }
         assert_eq!(world.try_run(&args).status.code(), Some(2), "{wrong:?}");
     }
+}
+
+/// Files of a program, each too large to come along with another one.
+fn program() -> (Tree, Vec<String>) {
+    let mut tree = Tree::new();
+    let mut order = Vec::new();
+    for n in 0..200u64 {
+        let name = format!("p{:02}/module-{n:03}", n * 7 % 20);
+        tree = tree.noise(&name, 40_000, n);
+        // Every tenth is opened, in an order that no walk would take.
+        if n % 10 == 3 {
+            order.push(name);
+        }
+    }
+    order.sort_by_key(|name| *blake3::hash(name.as_bytes()).as_bytes());
+    (tree.commit("a program"), order)
+}
+
+/// Opens files as a program does that has something to do in between.
+fn start(dir: &std::path::Path, order: &[String]) {
+    for name in order {
+        assert_eq!(fs::read(dir.join(name)).unwrap().len(), 40_000);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn the_next_session_finds_what_it_opens_already_there() {
+    let server = Server::with(&["--latency-ms", "60"]);
+    let world = World::on(&server);
+    let (tree, order) = program();
+    world.publish(tree.path(), "it");
+    let session = || {
+        let dir = world.mount("it");
+        start(&dir, &order);
+        let status = world.json(&["status"]);
+        world.unmount(&dir);
+        world.run(&["cache", "clear", "--keep-learned"]);
+        let mount = status["mounts"][0].clone();
+        let waited = mount["stats"]["waited"].as_u64().unwrap();
+        (waited, mount["prefetch"].clone())
+    };
+    let (first, _) = session();
+    let (second, figures) = session();
+    let waits = format!("{second} of 20 reads waited, {first} before: {figures}");
+    assert!(second <= 4 && second <= first, "{waits}");
+    let number = |key: &str| figures[key].as_f64().unwrap();
+    assert!(number("hits") >= 15.0, "{figures}");
+    assert!(
+        number("unused_bytes") <= number("useful_bytes"),
+        "{figures}"
+    );
+    assert!(number("saved_s") > 0.5, "{figures}");
+    // The next commit inherits it.
+    let tree = tree.file("p00/new", "new").commit("another commit");
+    world.publish(tree.path(), "it");
+    world.run(&["cache", "clear", "--keep-learned"]);
+    let (third, figures) = session();
+    assert!(third <= 4, "{third} reads waited: {figures}");
+}
+
+#[test]
+fn nothing_is_fetched_ahead_where_that_is_switched_off() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let (tree, order) = program();
+    world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    world.run(&["mount", "--prefetch", "off", "it", dir.to_str().unwrap()]);
+    server.forget_requests();
+    let name = &order[0];
+    fs::read(dir.join(name)).unwrap();
+    eventually("it is quiet", || !server.requests("GET").is_empty());
+    assert!(world.json(&["status"])["mounts"][0]["prefetch"].is_null());
+}
+
+#[test]
+fn what_was_learned_outlives_a_crash_or_is_lost_without_harm() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let (tree, order) = program();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    start(&dir, &order);
+    world.crash();
+    let dir = world.mountpoint();
+    world.run(&["mount", "it", dir.to_str().unwrap()]);
+    start(&dir, &order);
 }
