@@ -259,7 +259,7 @@ fn what_the_chain_does_not_have_is_said() {
 #[test]
 fn a_mount_that_follows_moves_with_its_branch_and_without_a_remount() {
     let chain = Chain::start();
-    let world = on(&chain, World::new());
+    let world = on(&chain, World::new().config("[mount]\ndeadline_s = 5\n"));
     let blobs = world.blobs();
     let first = Commit::new(&blobs)
         .file("a", b"one")
