@@ -79,6 +79,21 @@ pub struct ChunkRef {
 }
 
 impl ChunkRef {
+    /// A reference that only names, for what is made in memory: nothing is
+    /// stored under it.
+    pub fn nominal(blob: BlobId, hash: ChunkHash) -> Self {
+        ChunkRef {
+            hash,
+            raw_len: 0,
+            at: Location {
+                blob,
+                offset: 0,
+                stored_len: 0,
+                codec: Codec::Raw,
+            },
+        }
+    }
+
     /// Turns stored bytes into plain, verified ones.
     ///
     /// Time and memory are bounded by `raw_len` (itself at most

@@ -147,15 +147,11 @@ impl View {
             Inode::ROOT => String::new(),
             _ => format!(".walgit/commits/{}", tree.snapshot.commit().id),
         };
-        let mut node = tree.snapshot.root();
-        while node.index != tree.index {
-            let directory = tree.snapshot.directory(&node).await.ok()?;
-            let offset = tree.index.0.checked_sub(node.index.0)?;
-            let at = directory.holding(offset)?;
+        let step = |_: &Node, directory: &Arc<Directory>, at: usize| {
             path.push('/');
             path.push_str(&String::from_utf8_lossy(&directory.entries()[at].name));
-            node = tree.snapshot.entry(&node, &directory, at);
-        }
+        };
+        tree.snapshot.descend(tree.index, step).await.ok()?;
         Some(match path.is_empty() {
             true => "/".into(),
             false => path,
@@ -344,7 +340,7 @@ impl View {
         &self,
         inode: Inode,
     ) -> Result<Vec<(Vec<u8>, FileAttr, Duration)>, Failure> {
-        let mut entries = match self.control_node(inode)?.1 {
+        let entries = match self.control_node(inode)?.1 {
             ControlNode::Folder(entries) => entries,
             ControlNode::Commits(mut entries, history) => {
                 entries.extend(history.all().await);
@@ -354,8 +350,7 @@ impl View {
                 return Err(Failure::Plain(Errno::ENOTDIR));
             }
         };
-        let listed = std::mem::take(&mut entries).into_iter();
-        let listed = listed.map(|(name, to)| {
+        let listed = entries.into_iter().map(|(name, to)| {
             let (attr, ttl) = self.led_to(to)?;
             Ok((name, attr, ttl))
         });

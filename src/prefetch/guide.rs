@@ -462,25 +462,23 @@ impl State {
     /// read there.
     fn find(&mut self, index: NodeIndex) -> Option<FileId> {
         let snapshot = self.snapshot.clone();
-        let mut path = String::new();
-        let mut node = snapshot.root();
-        loop {
-            let directory = snapshot.directory(&node).now_or_never()?.ok()?;
-            let at = directory.holding(index.0.checked_sub(node.index.0)?)?;
-            let child = snapshot.entry(&node, &directory, at);
-            if child.index == index {
-                let name = String::from_utf8_lossy(&directory.entries()[at].name).into_owned();
-                if directory.entries().len() <= LARGE_FOLDER {
-                    self.take_in(&path, &node, &directory);
-                } else {
-                    self.add(&path, &directory, at);
-                }
-                return self.scheduler.catalogue().find(&format!("{path}{name}"));
+        let mut folder = String::new();
+        let mut last: Option<(Node, Arc<Directory>, usize)> = None;
+        let step = |node: &Node, directory: &Arc<Directory>, at: usize| {
+            if let Some((_, above, at)) = &last {
+                folder.push_str(&String::from_utf8_lossy(&above.entries()[*at].name));
+                folder.push('/');
             }
-            path.push_str(&String::from_utf8_lossy(&directory.entries()[at].name));
-            path.push('/');
-            node = child;
+            last = Some((node.clone(), directory.clone(), at));
+        };
+        snapshot.descend(index, step).now_or_never()?.ok()?;
+        let (node, directory, at) = last?;
+        match directory.entries().len() <= LARGE_FOLDER {
+            true => self.take_in(&folder, &node, &directory),
+            false => self.add(&folder, &directory, at),
         }
+        let name = String::from_utf8_lossy(&directory.entries()[at].name);
+        self.scheduler.catalogue().find(&format!("{folder}{name}"))
     }
 
     /// Takes in every folder that is in memory.

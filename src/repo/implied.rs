@@ -12,8 +12,9 @@ use bytes::Bytes;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::directory::{Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, check_name};
-use super::{Kind, MAX_DEPTH};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+use super::head::{CommitId, Signature};
+use super::{Commit, Head, Kind, MAX_DEPTH};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef};
 
 /// Longest path, in bytes: the kernel's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
@@ -46,7 +47,46 @@ pub(super) struct ImpliedTree {
     pub(super) encrypted: bool,
 }
 
+/// What is known of the commit of such a tree: one person, one time, and at
+/// most one commit before it.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) author: String,
+    pub(super) seconds: i64,
+    pub(super) message: String,
+    pub(super) parent: Option<CommitId>,
+}
+
+impl ImpliedTree {
+    /// The head that holds this one commit, called `id`.
+    pub(super) fn head(&self, id: CommitId, told: Told) -> Head {
+        let signature = Signature {
+            person: told.author.into(),
+            seconds: told.seconds,
+            offset_minutes: 0,
+        };
+        let commit = Commit {
+            id,
+            root: self.root,
+            nodes: self.nodes,
+            bytes: self.bytes,
+            author: signature.clone(),
+            committer: signature,
+            message: told.message.into(),
+            parents: told.parent.into_iter().collect(),
+        };
+        Head {
+            default_branch: Bytes::new(),
+            commits: vec![commit],
+            refs: Vec::new(),
+            attachments: Vec::new(),
+            blobs: Vec::new(),
+        }
+    }
+}
+
 /// A directory that still gets entries.
+#[derive(Default)]
 struct Open {
     name: Vec<u8>,
     entries: Vec<ImpliedEntry>,
@@ -54,7 +94,9 @@ struct Open {
 
 struct Builder {
     blob: BlobId,
-    open: Vec<Open>,
+    root: Open,
+    /// The directories that lead from the root to the one that gets entries.
+    below: Vec<Open>,
     directories: HashMap<ChunkHash, Arc<Directory>>,
     notices: Notices,
 }
@@ -86,10 +128,8 @@ impl Notices {
 pub(super) fn imply(leaves: Vec<Leaf>, refused: Vec<(String, &str)>, blob: BlobId) -> ImpliedTree {
     let mut builder = Builder {
         blob,
-        open: vec![Open {
-            name: Vec::new(),
-            entries: Vec::new(),
-        }],
+        root: Open::default(),
+        below: Vec::new(),
         directories: HashMap::new(),
         notices: Notices::default(),
     };
@@ -160,21 +200,15 @@ impl Builder {
     fn add(&mut self, leaf: Leaf) {
         let mut parts: Vec<&[u8]> = leaf.path.split(|&byte| byte == b'/').collect();
         let name = parts.pop().unwrap_or_default();
-        let common = (self.open[1..].iter().zip(&parts))
+        let common = (self.below.iter().zip(&parts))
             .take_while(|(open, part)| open.name == **part)
             .count();
-        while self.open.len() > common + 1 {
-            self.close();
-        }
-        for part in &parts[common..] {
-            self.open.push(Open {
-                name: part.to_vec(),
-                entries: Vec::new(),
-            });
-        }
-        let Some(directory) = self.open.last_mut() else {
-            return;
-        };
+        self.close_to(common);
+        self.below.extend(parts[common..].iter().map(|part| Open {
+            name: part.to_vec(),
+            entries: Vec::new(),
+        }));
+        let directory = self.innermost();
         if directory.entries.len() >= MAX_ENTRIES {
             self.notices
                 .add(&leaf.path, "left out: its directory has too many entries");
@@ -188,36 +222,36 @@ impl Builder {
         });
     }
 
-    /// Completes the innermost directory and enters it into the one above.
-    fn close(&mut self) -> Option<(ChunkRef, u64, u64)> {
-        let done = self.open.pop()?;
+    fn innermost(&mut self) -> &mut Open {
+        self.below.last_mut().unwrap_or(&mut self.root)
+    }
+
+    /// Completes the innermost directories until `depth` are left below the
+    /// root, and enters each into the one above.
+    fn close_to(&mut self, depth: usize) {
+        while self.below.len() > depth {
+            let Some(done) = self.below.pop() else {
+                return;
+            };
+            let name = Bytes::copy_from_slice(&done.name);
+            let (node, nodes, bytes) = self.complete(done);
+            self.innermost().entries.push(ImpliedEntry {
+                name,
+                kind: Kind::Directory,
+                size: bytes,
+                content: ImpliedContent::Directory { node, nodes },
+            });
+        }
+    }
+
+    /// Makes a directory; a reference to it, its nodes, and bytes of content.
+    fn complete(&mut self, done: Open) -> (ChunkRef, u64, u64) {
         self.look_alikes(&done);
         let bytes = done.entries.iter().map(|entry| entry.size).sum();
         let (directory, hash) = Directory::implied(done.entries);
         let nodes = directory.nodes();
-        let reference = ChunkRef {
-            hash,
-            raw_len: 0,
-            at: Location {
-                blob: self.blob,
-                offset: 0,
-                stored_len: 0,
-                codec: Codec::Raw,
-            },
-        };
         self.directories.insert(hash, Arc::new(directory));
-        if let Some(parent) = self.open.last_mut() {
-            parent.entries.push(ImpliedEntry {
-                name: done.name.into(),
-                kind: Kind::Directory,
-                size: bytes,
-                content: ImpliedContent::Directory {
-                    node: reference,
-                    nodes,
-                },
-            });
-        }
-        Some((reference, nodes, bytes))
+        (ChunkRef::nominal(self.blob, hash), nodes, bytes)
     }
 
     /// Says which names of a directory a person could not tell apart.
@@ -234,7 +268,7 @@ impl Builder {
             let normal: String = name.nfc().collect();
             if let Some(other) = seen.insert(normal, &entry.name) {
                 let mut path: Vec<u8> = Vec::new();
-                for above in self.open.iter().chain([done]) {
+                for above in self.below.iter().chain([done]) {
                     // The root has no name.
                     if !above.name.is_empty() {
                         path.extend_from_slice(&above.name);
@@ -253,28 +287,9 @@ impl Builder {
     }
 
     fn finish(mut self) -> ImpliedTree {
-        let mut closed = None;
-        while let Some(done) = self.close() {
-            closed = Some(done);
-        }
-        let (root, nodes, bytes) = closed.unwrap_or_else(|| {
-            let (_, hash) = Directory::implied(Vec::new());
-            let at = Location {
-                blob: self.blob,
-                offset: 0,
-                stored_len: 0,
-                codec: Codec::Raw,
-            };
-            (
-                ChunkRef {
-                    hash,
-                    raw_len: 0,
-                    at,
-                },
-                1,
-                0,
-            )
-        });
+        self.close_to(0);
+        let root = std::mem::take(&mut self.root);
+        let (root, nodes, bytes) = self.complete(root);
         ImpliedTree {
             root,
             nodes,

@@ -263,7 +263,7 @@ impl Loader {
         store: &Arc<dyn BlobStore>,
         whole: &WholeBlob,
     ) -> Result<Arc<ChunkList>, RepoError> {
-        let key = pseudo_reference(whole);
+        let key = ChunkRef::nominal(whole.blob, whole.name());
         if let Some(Decoded::List(known)) = self.decoded.get(&key) {
             return Ok(known);
         }
@@ -281,20 +281,6 @@ impl Loader {
     ) -> Result<Bytes, RepoError> {
         let window = self.config.node_window;
         Ok(self.cache.get(store, table, index, window).await?)
-    }
-}
-
-/// A name for the list of a whole blob among decoded nodes.
-fn pseudo_reference(whole: &WholeBlob) -> ChunkRef {
-    ChunkRef {
-        hash: whole.name(),
-        raw_len: 0,
-        at: Location {
-            blob: whole.blob,
-            offset: 0,
-            stored_len: 0,
-            codec: Codec::Raw,
-        },
     }
 }
 

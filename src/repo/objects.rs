@@ -8,14 +8,13 @@ use bytes::Bytes;
 
 use super::access::{Access, Target};
 use super::directory::ImpliedContent;
-use super::head::{CommitId, Signature};
-use super::implied::{self, Leaf};
-use super::open::head_of;
-use super::{Commit, Kind, Loader, MAX_DEPTH, RepoError, Repository};
+use super::head::CommitId;
+use super::implied::{self, Leaf, Told};
+use super::open::shelf;
+use super::{Kind, Loader, MAX_DEPTH, RepoError, Repository};
 use crate::chain::objects::{BlobContent, BlobObject, EntryObject};
 use crate::chain::{Chain, ObjectId};
 use crate::chunk::{BlobId, Proof, WholeBlob, check_git};
-use crate::walrus::SealedStore;
 
 /// Most objects of one commit.
 const MAX_OBJECTS: usize = 100_000;
@@ -41,38 +40,21 @@ impl Loader {
     ) -> Result<Repository, RepoError> {
         let chain = access.chain()?;
         let object = chain.object(id).await?.commit()?;
-        let signature = Signature {
-            person: object.author.into(),
-            seconds: object.seconds,
-            offset_minutes: 0,
-        };
         let mut walk = Walk::default();
         walk.all(chain, object.tree).await?;
         let at = BlobId::from_bytes(*id.as_bytes());
         let tree = implied::imply(walk.leaves, walk.refused, at);
-        let commit = Commit {
-            id: CommitId::Object(*id.as_bytes()),
-            root: tree.root,
-            nodes: tree.nodes,
-            bytes: tree.bytes,
-            author: signature.clone(),
-            committer: signature,
-            message: object.message.into(),
-            parents: (object.parent.iter())
-                .map(|parent| CommitId::Object(*parent.as_bytes()))
-                .collect(),
+        let told = Told {
+            author: object.author,
+            seconds: object.seconds,
+            message: object.message,
+            parent: (object.parent).map(|parent| CommitId::Object(*parent.as_bytes())),
         };
-        let sealed = SealedStore::new(access.store.clone(), access.keys.clone());
-        let sealed = sealed.map(|store| Arc::new(store) as _);
-        let head = head_of(commit);
+        let shelf = shelf(access, None);
         let target = Target::Commit(id);
+        let loader = self.clone();
         Ok(Repository::of_tree(
-            self.clone(),
-            access,
-            target,
-            head,
-            tree,
-            sealed,
+            loader, access, target, told, tree, shelf,
         ))
     }
 }

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use super::access::{Access, Located, Target};
 use super::blob::Header;
 use super::directory::ImpliedContent;
-use super::head::{CommitId, Ref, RefKind, Signature};
-use super::implied::{self, Leaf};
+use super::head::{CommitId, Ref, RefKind};
+use super::implied::{self, Leaf, Told};
 use super::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
-use super::{Commit, Head, Kind, Loader, RepoError, Repository};
+use super::{Head, Kind, Loader, RepoError, Repository};
 use crate::cache::{CacheError, Space};
 use crate::chunk::{
     BlobId, ChunkHash, PAYLOAD_OVERHEAD, Proof, SecretKey, WholeBlob, is_payload, open_payload,
@@ -131,11 +131,6 @@ impl Loader {
             blob,
             why: why.to_string(),
         })?;
-        let signature = Signature {
-            person: manifest.author.into(),
-            seconds: manifest.seconds,
-            offset_minutes: 0,
-        };
         let (mut leaves, mut refused, mut sealed) = (Vec::new(), Vec::new(), 0);
         for (path, file) in manifest.files {
             match file {
@@ -161,29 +156,16 @@ impl Loader {
             let why = "encrypted, and no key was given: reading them fails (see --dek-file)";
             tree.notices.insert(0, format!("{sealed} files are {why}"));
         }
-        let commit = Commit {
-            id: CommitId::Manifest(blob),
-            root: tree.root,
-            nodes: tree.nodes,
-            bytes: tree.bytes,
-            author: signature.clone(),
-            committer: signature,
-            message: manifest.message.into(),
-            parents: manifest
-                .parent
-                .map(CommitId::Manifest)
-                .into_iter()
-                .collect(),
+        let told = Told {
+            author: manifest.author,
+            seconds: manifest.seconds,
+            message: manifest.message,
+            parent: manifest.parent.map(CommitId::Manifest),
         };
         let target = Target::Blob { blob, root: None };
-        let head = head_of(commit);
+        let loader = self.clone();
         Ok(Repository::of_tree(
-            self.clone(),
-            access,
-            target,
-            head,
-            tree,
-            shelf,
+            loader, access, target, told, tree, shelf,
         ))
     }
 
@@ -270,17 +252,6 @@ const MAX_SCRIPT: u64 = 1 << 20;
 /// Files that are looked into at once.
 const SCRIPTS_AT_ONCE: usize = 32;
 
-/// The one commit there is.
-pub(super) fn head_of(commit: Commit) -> Head {
-    Head {
-        default_branch: Bytes::new(),
-        commits: vec![commit],
-        refs: Vec::new(),
-        attachments: Vec::new(),
-        blobs: Vec::new(),
-    }
-}
-
 impl Head {
     /// The same, its first commit being that of a branch.
     pub(super) fn of_branch(mut self, branch: &str) -> Self {
@@ -298,7 +269,7 @@ impl Head {
 
 /// Opens payloads: with key number `first` before all others, because content
 /// is kept on disk under what that one leads to.
-fn shelf(access: &Access, first: Option<usize>) -> Option<Arc<dyn BlobStore>> {
+pub(super) fn shelf(access: &Access, first: Option<usize>) -> Option<Arc<dyn BlobStore>> {
     let mut keys: Vec<SecretKey> = access.keys.clone();
     if let Some(first) = first.filter(|&first| first < keys.len()) {
         keys.swap(0, first);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::access::{Access, Relative, Target, names};
 use super::git::{self, RawCommit};
 use super::head::{AttachmentKind, CommitId};
-use super::implied::ImpliedTree;
+use super::implied::{ImpliedTree, Told};
 use super::loader::FoundHead;
 use super::{Address, Directory, Head, Loader, RefKind, RepoError, Snapshot};
 use crate::cache::Space;
@@ -66,12 +66,12 @@ impl Repository {
         }
     }
 
-    /// A tree that is implied by paths.
+    /// A tree that is implied by paths, and what is told of its commit.
     pub(super) fn of_tree(
         loader: Arc<Loader>,
         access: &Access,
         target: Target,
-        head: Head,
+        told: Told,
         tree: ImpliedTree,
         sealed: Option<Arc<dyn BlobStore>>,
     ) -> Self {
@@ -80,8 +80,8 @@ impl Repository {
                 loader,
                 access: access.clone(),
                 sealed,
+                head: tree.head(target.id(), told),
                 target,
-                head,
                 encrypted: tree.encrypted,
                 implied: tree.directories,
                 notices: tree.notices,

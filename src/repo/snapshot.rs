@@ -91,6 +91,19 @@ impl Snapshot {
     /// # Errors
     /// [`RepoError::NoNode`], or what kept a directory above it from being read.
     pub async fn node(&self, index: NodeIndex) -> Result<Node, RepoError> {
+        self.descend(index, |_, _, _| {}).await
+    }
+
+    /// The node with this number, by way of every directory above it: each is
+    /// told to `step` with its content and which entry leads on.
+    ///
+    /// # Errors
+    /// As [`Snapshot::node`].
+    pub async fn descend(
+        &self,
+        index: NodeIndex,
+        mut step: impl FnMut(&Node, &Arc<Directory>, usize),
+    ) -> Result<Node, RepoError> {
         let mut node = self.root();
         for _ in 0..MAX_DEPTH {
             if node.index == index {
@@ -101,6 +114,7 @@ impl Snapshot {
             let entry = directory
                 .holding(offset)
                 .ok_or(RepoError::NoNode(index.0))?;
+            step(&node, &directory, entry);
             node = self.entry(&node, &directory, entry);
         }
         Err(RepoError::TooDeep(MAX_DEPTH))
