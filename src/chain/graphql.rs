@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ObjectId;
-use crate::net::{Retry, Verdict, attempts};
+use crate::net::{Retry, Verdict, attempts, http};
 
 /// Objects asked for at once, and entries of a table in a page: what every
 /// node allows.
 const PAGE: usize = 50;
 /// Longest answer that is read, in bytes. An object has at most 256 KB.
-const MAX_ANSWER: usize = 32 << 20;
+const MAX_ANSWER: u64 = 32 << 20;
 /// Most pages of one table.
 const MAX_PAGES: usize = 2000;
 
@@ -114,12 +114,9 @@ impl Chain {
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(bad("it must start with http:// or https://".into()));
         }
-        crate::net::install_tls();
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
+        let client = http::client()
             .connect_timeout(deadline / 3)
             .read_timeout(deadline / 3)
-            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| bad(error.to_string()))?;
         Ok(Chain {
@@ -152,33 +149,23 @@ impl Chain {
             Verdict::Final(ChainError::Refused { url, why })
         };
         let broken =
-            |error: reqwest::Error| Verdict::MayHeal(unavailable(crate::net::cause(&error)), None);
+            |error: reqwest::Error| Verdict::MayHeal(unavailable(http::cause(&error)), None);
         let sent = self.client.post(self.url.clone()).json(body).send().await;
-        let mut response = sent.map_err(broken)?;
+        let response = sent.map_err(broken)?;
         let status = response.status();
         if !status.is_success() {
-            return Err(match status {
-                StatusCode::TOO_MANY_REQUESTS => {
-                    Verdict::MayHeal(unavailable(status.to_string()), None)
-                }
-                _ if status.is_server_error() => {
-                    Verdict::MayHeal(unavailable(status.to_string()), None)
-                }
-                _ => refused(status.to_string()),
+            let heals = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+            return Err(match heals {
+                true => Verdict::MayHeal(unavailable(status.to_string()), None),
+                false => refused(status.to_string()),
             });
         }
-        let mut text = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(broken)? {
-            text.extend_from_slice(&part);
-            if text.len() > MAX_ANSWER {
-                return Err(refused("its answer is too long".into()));
-            }
-        }
+        let text = http::body(response, MAX_ANSWER).await.map_err(broken)?;
+        let text = text.ok_or_else(|| refused("its answer is too long".into()))?;
         let answer: Answer = serde_json::from_slice(&text)
             .map_err(|error| refused(format!("its answer is no GraphQL ({error})")))?;
         if let Some(complaint) = answer.errors.first() {
-            let words = complaint.message.chars().filter(|c| !c.is_control());
-            return Err(refused(words.take(200).collect()));
+            return Err(refused(http::words(&complaint.message)));
         }
         answer
             .data

@@ -56,8 +56,7 @@ impl Client {
         if !socket.exists() {
             return None;
         }
-        crate::net::install_tls();
-        let http = reqwest::Client::builder()
+        let http = crate::net::http::client()
             .unix_socket(socket)
             .no_proxy()
             .build()

@@ -7,13 +7,13 @@
 //! beside these; today the order of endpoints is the one configured, and one
 //! that fails or lies is followed by the next.
 //!
-//! Knows nothing of Walrus or HTTP: callers classify their errors as
-//! [`Verdict`]s. Touches nothing.
+//! Knows nothing of Walrus: callers classify their errors as [`Verdict`]s.
+//! [`http`] is what their clients have in common. Touches nothing.
 
 mod failures;
+pub mod http;
 mod retry;
-mod tls;
 
 pub use failures::{FailureCount, FailureKind, FailureLog};
+pub use http::cause;
 pub use retry::{Retry, Verdict, attempts, jittered};
-pub use tls::{cause, install_tls};

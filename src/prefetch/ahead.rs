@@ -3,10 +3,10 @@
 //! Every read is told to [`Ahead`], which watches it within a large file for a
 //! sequence ([`Readahead`]), and across files for a walk over the tree
 //! ([`Sweeps`]), such as `tar`, `cp -a` or `grep -r` make. Who does not walk is
-//! left to a [`Guide`]. What readers will ask for next is fetched by tasks beside them, as much at once as a far link
-//! needs to be busy, and never more than a fixed number of bytes ahead. A
-//! failure is told to nobody: it shows again, and is told, when the bytes are
-//! asked for.
+//! left to a [`Guide`]. What readers will ask for next is fetched by tasks beside
+//! them, as much at once as a far link needs to be busy, and never more than a
+//! fixed number of bytes ahead. A failure is told to nobody: it shows again, and
+//! is told, when the bytes are asked for.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,7 +3,7 @@
 //! The scheduler asks nothing of the repository itself: whoever reads a folder
 //! adds its files here. What has not been added is not fetched ahead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A file, numbered in the order in which it was added.
@@ -69,7 +69,7 @@ pub struct Catalogue {
     by_path: HashMap<Arc<str>, FileId>,
     folder_by_path: HashMap<Arc<str>, FolderId>,
     kind_by_name: HashMap<Arc<str>, KindId>,
-    by_place: BTreeMap<(PackId, u64, FileId), ()>,
+    by_place: BTreeSet<(PackId, u64, FileId)>,
     by_name: HashMap<Box<str>, Vec<FileId>>,
     by_stem: HashMap<Box<str>, Vec<FileId>>,
 }
@@ -87,7 +87,7 @@ impl Catalogue {
             .entry(stem_of(name).into())
             .or_default()
             .push(id);
-        self.by_place.insert((place.pack, place.offset, id), ());
+        self.by_place.insert((place.pack, place.offset, id));
         let folder = self.folder_of(id);
         self.folders[folder.0 as usize].files.push(id);
         id
@@ -195,14 +195,14 @@ impl Catalogue {
         let Place { pack, offset, .. } = self.place(file);
         let from = std::ops::Bound::Excluded((pack, offset, file));
         let to = std::ops::Bound::Included((pack, u64::MAX, FileId(u32::MAX)));
-        self.by_place.range((from, to)).map(|(&(_, _, id), ())| id)
+        self.by_place.range((from, to)).map(|&(_, _, id)| id)
     }
 
     /// The files before this one in its pack, the nearest first.
     pub fn before(&self, file: FileId) -> impl Iterator<Item = FileId> + '_ {
         let Place { pack, offset, .. } = self.place(file);
         let all = (pack, 0, FileId(0))..(pack, offset, file);
-        self.by_place.range(all).rev().map(|(&(_, _, id), ())| id)
+        self.by_place.range(all).rev().map(|&(_, _, id)| id)
     }
 
     fn folder(&mut self, path: String) -> FolderId {

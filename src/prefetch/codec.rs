@@ -24,6 +24,13 @@ pub enum MalformedProfile {
     Wrong(&'static str),
 }
 
+/// FNV-1a, 64 bits: the same for ever and on every machine.
+pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// Writes numbers and texts one behind the other.
 #[derive(Debug, Default)]
 pub(super) struct Writer {

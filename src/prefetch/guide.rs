@@ -12,7 +12,7 @@
 //! identity, which its next commit shares, and is sealed where the repository
 //! is encrypted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use super::catalogue::{Catalogue, FileId, PackId, Place};
 use super::model::{Limits, TaskId};
-use super::scheduler::{Action, Config, Fetch, FetchId, Link, Scheduler};
+use super::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
 use super::{Profile, ahead};
 use crate::chunk::{BlobId, ChunkRef, WholeBlob};
 use crate::repo::{Content, Directory, Node, NodeIndex, Snapshot};
@@ -39,8 +39,6 @@ const LARGE_FOLDER: usize = 10_000;
 const LARGE_FILE: u64 = 8 << 20;
 /// How often what was learned is put away while the mount lives.
 const SAVED_EVERY: Duration = Duration::from_secs(30);
-/// What a link is taken for until it is known: 50 ms, 100 Mbit/s.
-const LINK: (f64, f64) = (0.05, 12.5e6);
 
 /// Where a file lies that needs no request.
 const NOWHERE: Place = Place {
@@ -108,12 +106,15 @@ struct State {
     contents: Vec<Stored>,
     packs: HashMap<BlobId, PackId>,
     /// Folders that were taken in, by number.
-    folders: HashMap<NodeIndex, ()>,
+    folders: HashSet<NodeIndex>,
     /// Fetches under way; what is reported of others comes too late.
-    flying: HashMap<FetchId, ()>,
+    flying: HashSet<FetchId>,
     /// Files fetched ahead that nobody has opened.
     unopened: HashMap<FileId, u64>,
-    stats: PrefetchStats,
+    /// What was done before the mount moved to the head it shows.
+    earlier: Counts,
+    /// Stored bytes that were fetched ahead and opened, and seconds saved.
+    useful: (u64, f64),
     changed: bool,
 }
 
@@ -151,19 +152,19 @@ impl Guide {
                 None
             }
         });
-        let link = Link::new(LINK.0, LINK.1);
         let profile = profile.unwrap_or_default();
         let config = Config::default();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 snapshot: snapshot.clone(),
-                scheduler: Scheduler::new(Catalogue::default(), profile, link, config),
+                scheduler: Scheduler::new(Catalogue::default(), profile, Link::default(), config),
                 contents: Vec::new(),
                 packs: HashMap::new(),
-                folders: HashMap::new(),
-                flying: HashMap::new(),
+                folders: HashSet::new(),
+                flying: HashSet::new(),
                 unopened: HashMap::new(),
-                stats: PrefetchStats::default(),
+                earlier: Counts::default(),
+                useful: (0, 0.0),
                 changed: false,
             }),
             began: Instant::now(),
@@ -202,9 +203,18 @@ impl Guide {
     /// The figures now.
     pub fn stats(&self) -> PrefetchStats {
         let state = self.shared.state();
+        let counts = state.counts();
+        let (useful_bytes, saved_s) = state.useful;
         PrefetchStats {
+            requests: counts.prefetches,
+            files: counts.files_ahead,
+            hits: counts.files_hit,
+            late: counts.files_late,
+            misses: counts.demands,
+            useful_bytes,
             unused_bytes: state.unopened.values().sum(),
-            ..state.stats
+            saved_s,
+            transitions: state.scheduler.transitions() as u64,
         }
     }
 }
@@ -381,6 +391,7 @@ impl State {
         if root(snapshot) == root(&self.snapshot) {
             return;
         }
+        self.earlier = self.counts();
         let (profile, link) = (self.scheduler.profile(), self.scheduler.link());
         let config = Config::default();
         self.scheduler = Scheduler::new(Catalogue::default(), profile, link, config);
@@ -402,39 +413,30 @@ impl State {
         }
         if let Some(bytes) = self.unopened.remove(&file) {
             let link = self.scheduler.link();
-            self.stats.useful_bytes += bytes;
-            self.stats.saved_s += link.rtt() + link.seconds(bytes);
+            self.useful.0 += bytes;
+            self.useful.1 += link.rtt() + link.seconds(bytes);
         }
-        let actions = self.scheduler.opened(task, file, now);
-        self.count();
-        actions
+        self.scheduler.opened(task, file, now)
     }
 
     fn landed(&mut self, id: FetchId, file: FileId, here: bool, now: f64) -> Vec<Action> {
-        if !self.flying.contains_key(&id) {
+        if !self.flying.contains(&id) {
             return Vec::new();
         }
-        let actions = match here {
+        match here {
             true => self.scheduler.fetched(file, now),
             false => self.scheduler.failed(file, now),
-        };
-        self.count();
-        actions
+        }
     }
 
-    fn count(&mut self) {
-        let counts = self.scheduler.counts();
-        self.stats.requests = counts.prefetches;
-        self.stats.files = counts.files_ahead;
-        self.stats.hits = counts.files_hit;
-        self.stats.late = counts.files_late;
-        self.stats.misses = counts.demands;
-        self.stats.transitions = self.scheduler.transitions() as u64;
+    /// What has been done since the mount was made.
+    fn counts(&self) -> Counts {
+        self.earlier + self.scheduler.counts()
     }
 
     /// Notes that a fetch begins; what its files consist of.
     fn depart(&mut self, fetch: &Fetch) -> (Snapshot, Vec<(FileId, Stored)>) {
-        self.flying.insert(fetch.id, ());
+        self.flying.insert(fetch.id);
         let mut contents = Vec::with_capacity(fetch.files.len());
         for &file in &fetch.files {
             let Some(content) = self.contents.get(file.0 as usize) else {
@@ -503,7 +505,7 @@ impl State {
     }
 
     fn take_in(&mut self, path: &str, node: &Node, directory: &Directory) {
-        if self.folders.insert(node.index, ()).is_none() {
+        if self.folders.insert(node.index) {
             for at in 0..directory.entries().len() {
                 self.add(path, directory, at);
             }

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::catalogue::{Catalogue, FileId, FolderId};
-use super::rates::{Part, RELATIONS, Rates, SIZES};
+use super::rates::{RELATIONS, Rate, Rates, SIZES};
 
 /// How a folder stands to those that are used. The nearest relation counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,7 @@ const STEM_WEIGHT: f64 = 16.0;
 const MAX_MATES: usize = 6;
 /// First opens after which what was not opened of a folder hardly will be.
 const SETTLED: u64 = 64;
+
 /// Rates, and what of the tree is used in this session.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kinship {
@@ -388,10 +389,10 @@ impl Kinship {
         let Some(sizes) = self.rates.kinds.get(kind) else {
             return KIND / 4.0 * OF_SIZE[size_class(count)];
         };
-        let mut all = Part::default();
+        let mut all = Rate::default();
         for part in sizes {
             all.of += part.of;
-            all.opened += part.opened;
+            all.part += part.part;
         }
         let share = all.share(KIND, KIND_WEIGHT);
         let class = size_class(count);
@@ -423,7 +424,7 @@ impl Kinship {
         }
     }
 
-    fn kind_mut(&mut self, catalogue: &Catalogue, file: FileId) -> &mut [Part; SIZES] {
+    fn kind_mut(&mut self, catalogue: &Catalogue, file: FileId) -> &mut [Rate; SIZES] {
         self.rates
             .kind_mut(catalogue.kind_name(catalogue.kind_of(file)))
     }

@@ -11,10 +11,10 @@
 //! learned, `kinship` tells from the [`Catalogue`], the files there are and
 //! where they lie, which of them belong together. The [`scheduler`] weighs what
 //! both say against what it costs, and decides which requests to make, with
-//! demand always first. The guide does what it decides. [`replay`] plays recorded sessions through all three and
-//! measures the time that is saved and the bytes that are wasted. All but the
-//! guide is pure: no clock, no thread, no network, so the very code that serves a mount
-//! is measured and tested.
+//! demand always first. The guide does what it decides. [`replay`] plays recorded
+//! sessions through all three and measures the time that is saved and the bytes
+//! that are wasted. All but the guide is pure: no clock, no thread, no network,
+//! so the very code that serves a mount is measured and tested.
 //!
 //! May touch: `repo`, `cache`; the across-files part touches nothing.
 
@@ -24,6 +24,7 @@ mod codec;
 mod guide;
 mod kinship;
 pub mod model;
+mod part;
 mod profile;
 mod rates;
 mod readahead;

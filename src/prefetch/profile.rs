@@ -1,6 +1,6 @@
 //! What is kept from one session to the next, and how it is written down.
 
-use super::codec::{MalformedProfile, Reader, Writer};
+use super::codec::{MalformedProfile, Reader, Writer, fnv1a};
 use super::model::{Limits, Model};
 use super::rates::Rates;
 
@@ -74,11 +74,7 @@ impl Profile {
 
 /// Against damage, not against forgery: a forged profile only wastes bytes.
 fn checksum(bytes: &[u8]) -> [u8; SUM] {
-    let mut sum = 0xcbf2_9ce4_8422_2325_u64;
-    for &byte in bytes {
-        sum = (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    sum.to_le_bytes()
+    fnv1a(bytes).to_le_bytes()
 }
 
 #[cfg(test)]

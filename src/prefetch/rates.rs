@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::codec::{MalformedProfile, Reader, Writer};
+use super::part::Part;
 
 /// How many relations there are.
 pub(super) const RELATIONS: usize = 5;
@@ -14,46 +15,23 @@ pub(super) const MAX_KINDS: usize = 1024;
 /// Longest name of a kind that is remembered, in bytes: the longest name a file
 /// can have.
 const MAX_KIND: usize = 255;
-/// Files or folders counted, after which older ones count half.
-const MEMORY: f32 = 2000.0;
 
-/// A part of a whole, counted; both age.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Part {
-    pub(super) of: f32,
-    pub(super) opened: f32,
-}
-
-impl Part {
-    /// The part, believed to be `prior` until `weight` have been counted.
-    pub(super) fn share(self, prior: f64, weight: f64) -> f64 {
-        let share = (f64::from(self.opened) + prior * weight) / (f64::from(self.of) + weight);
-        share.clamp(0.0, 1.0)
-    }
-
-    pub(super) fn add(&mut self, of: f32, opened: f32) {
-        self.of += of;
-        self.opened += opened;
-        if self.of > MEMORY {
-            self.of /= 2.0;
-            self.opened /= 2.0;
-        }
-    }
-}
+/// A part of what lies together; some 2000 files or folders are remembered.
+pub(super) type Rate = Part<2000>;
 
 /// What has been counted, over all sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
     /// By kind, then by how many of that kind the folder holds.
-    pub(super) kinds: BTreeMap<Box<str>, [Part; SIZES]>,
-    pub(super) relations: [Part; RELATIONS],
-    pub(super) next: Part,
-    pub(super) stem: Part,
+    pub(super) kinds: BTreeMap<Box<str>, [Rate; SIZES]>,
+    pub(super) relations: [Rate; RELATIONS],
+    pub(super) next: Rate,
+    pub(super) stem: Rate,
 }
 
 impl Rates {
     /// The rates of a kind, to add to.
-    pub(super) fn kind_mut(&mut self, kind: &str) -> &mut [Part; SIZES] {
+    pub(super) fn kind_mut(&mut self, kind: &str) -> &mut [Rate; SIZES] {
         if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(kind) {
             self.kinds.pop_first();
         }
@@ -83,28 +61,14 @@ impl Rates {
             let name = from.text(MAX_KIND)?;
             let sizes = rates.kind_mut(name);
             for part in sizes {
-                *part = Part::read(from)?;
+                *part = Rate::read(from)?;
             }
         }
         for part in &mut rates.relations {
-            *part = Part::read(from)?;
+            *part = Rate::read(from)?;
         }
-        rates.next = Part::read(from)?;
-        rates.stem = Part::read(from)?;
+        rates.next = Rate::read(from)?;
+        rates.stem = Rate::read(from)?;
         Ok(rates)
-    }
-}
-
-impl Part {
-    fn write(self, to: &mut Writer) {
-        to.float(self.of);
-        to.float(self.opened);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, MalformedProfile> {
-        Ok(Part {
-            of: from.float()?,
-            opened: from.float()?,
-        })
     }
 }

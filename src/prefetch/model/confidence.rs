@@ -7,6 +7,7 @@
 //! opened was among the names. It is what PPM calls the escape probability,
 //! with the class learned rather than assumed (Bloom's secondary estimation).
 
+use super::super::part::Part;
 use super::chain::Evidence;
 use super::context::{MAX_ORDER, STREAMS, Stream};
 
@@ -21,15 +22,9 @@ pub(super) const CLASSES: usize = STREAMS * MAX_ORDER * NAMES * WEIGHTS;
 /// that belief is worth. Programs mostly repeat themselves.
 const PRIOR: f64 = 0.85;
 const PRIOR_WEIGHT: f64 = 4.0;
-/// Opens after which older ones count half.
-const MEMORY: f32 = 200.0;
 
-/// Right and all, of one class; both age.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Score {
-    pub(super) right: f32,
-    pub(super) all: f32,
-}
+/// How many opens of a class were foretold right; some 200 are remembered.
+pub(super) type Score = Part<200>;
 
 /// The scores of all classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,20 +45,13 @@ impl Confidence {
     /// always below 1.
     pub(super) fn of(&self, stream: Stream, order: usize, evidence: Evidence) -> f64 {
         let score = self.scores[class(stream, order, evidence)];
-        let right = f64::from(score.right) + PRIOR * PRIOR_WEIGHT;
-        let all = f64::from(score.all) + PRIOR_WEIGHT;
-        (right / all).clamp(0.0, 0.999)
+        score.share(PRIOR, PRIOR_WEIGHT).min(0.999)
     }
 
     /// Notes whether a context was right.
     pub(super) fn note(&mut self, stream: Stream, order: usize, evidence: Evidence, right: bool) {
         let score = &mut self.scores[class(stream, order, evidence)];
-        score.all += 1.0;
-        score.right += f32::from(u8::from(right));
-        if score.all > MEMORY {
-            score.all /= 2.0;
-            score.right /= 2.0;
-        }
+        score.add(1.0, f32::from(u8::from(right)));
     }
 }
 

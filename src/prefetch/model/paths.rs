@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::super::codec::fnv1a;
+
 /// A path the model knows: its place in the table of names. Valid for as long
 /// as the model is; a stored model numbers its paths anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,10 +100,7 @@ impl Paths {
 /// FNV-1a, 64 bits, then mixed: stable for ever, since stored contexts are
 /// made of it, and good enough where a collision costs one wrong guess.
 fn hash(bytes: &[u8]) -> u64 {
-    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    mix(fnv)
+    mix(fnv1a(bytes))
 }
 
 /// The finalizer of SplitMix64: every input bit reaches every output bit.

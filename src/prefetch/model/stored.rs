@@ -56,8 +56,8 @@ impl Model {
         }
 
         for score in &self.confidence.scores {
-            to.float(score.right);
-            to.float(score.all);
+            to.float(score.part);
+            to.float(score.of);
         }
 
         write_count(to, self.habits.sessions);
@@ -120,7 +120,10 @@ impl Model {
             if right > all {
                 return Err(Wrong("right more often than asked"));
             }
-            *score = Score { right, all };
+            *score = Score {
+                of: all,
+                part: right,
+            };
         }
 
         model.habits.sessions = read_count(from)?;

@@ -231,5 +231,5 @@ fn one(
         lasted_without_s: without.lasted,
         lasted_with_s: with.lasted,
     };
-    Ok((report, scheduler.into_profile()))
+    Ok((report, scheduler.profile()))
 }

@@ -88,3 +88,18 @@ pub struct Counts {
     /// Files somebody had to wait for although they were on their way.
     pub files_late: u64,
 }
+
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Counts {
+            demands: self.demands + other.demands,
+            prefetches: self.prefetches + other.prefetches,
+            cancelled: self.cancelled + other.cancelled,
+            files_ahead: self.files_ahead + other.files_ahead,
+            files_hit: self.files_hit + other.files_hit,
+            files_late: self.files_late + other.files_late,
+        }
+    }
+}

@@ -10,6 +10,10 @@ pub struct Link {
     rate: f64,
 }
 
+/// A usual line to a distant aggregator: 50 ms, 100 Mbit/s.
+const USUAL_RTT: f64 = 0.05;
+const USUAL_RATE: f64 = 100e6 / 8.0;
+
 /// Bounds that an estimate is kept in, whatever is measured.
 const RTT: (f64, f64) = (0.000_1, 10.0);
 const RATE: (f64, f64) = (1e3, 1e10);
@@ -19,9 +23,9 @@ const RATE: (f64, f64) = (1e3, 1e10);
 const TELLING: u64 = 64 << 10;
 
 impl Default for Link {
-    /// Before anything was fetched: a usual line to a distant aggregator.
+    /// Before anything was fetched.
     fn default() -> Self {
-        Link::new(0.05, 100e6 / 8.0)
+        Link::new(USUAL_RTT, USUAL_RATE)
     }
 }
 
@@ -29,8 +33,8 @@ impl Link {
     /// A link of `rtt` seconds and `rate` bytes a second.
     pub fn new(rtt: f64, rate: f64) -> Self {
         Link {
-            rtt: kept(rtt, RTT, 0.05),
-            rate: kept(rate, RATE, 12.5e6),
+            rtt: kept(rtt, RTT, USUAL_RTT),
+            rate: kept(rate, RATE, USUAL_RATE),
         }
     }
 

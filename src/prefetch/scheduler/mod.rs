@@ -155,16 +155,7 @@ impl Scheduler {
         }
     }
 
-    /// The session ends: what has been learned.
-    pub fn into_profile(self) -> Profile {
-        Profile {
-            session_bytes: self.usual_bytes(),
-            model: self.model,
-            rates: self.kinship.into_rates(&self.catalogue),
-        }
-    }
-
-    /// What has been learned so far, for a session that may not live to its end.
+    /// What has been learned so far.
     pub fn profile(&self) -> Profile {
         Profile {
             session_bytes: self.usual_bytes(),
@@ -342,11 +333,9 @@ impl Scheduler {
         self.kinship.opened(&self.catalogue, file);
         self.ledger.opened(file, self.catalogue.place(file).len);
         self.kin = None;
+        self.counts.files_hit += u64::from(was.ahead);
         if was.ahead && was.state == State::Held {
-            self.counts.files_hit += 1;
             self.reach = (self.reach * 0.99).max(1.0);
-        } else if was.ahead {
-            self.counts.files_hit += 1;
         }
     }
 

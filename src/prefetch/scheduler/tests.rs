@@ -152,7 +152,7 @@ fn what_was_learned_is_fetched_before_it_is_asked_for() {
             }
         }
         waited.push(waits);
-        profile = caller.scheduler.into_profile();
+        profile = caller.scheduler.profile();
     }
     assert!(waited[1] <= 2 && waited[0] > 5, "{waited:?}");
 }
@@ -254,7 +254,7 @@ proptest! {
                 caller.complete();
             }
             prop_assert!(caller.flying.is_empty() && caller.scheduler.waiting.is_empty());
-            profile = caller.scheduler.into_profile();
+            profile = caller.scheduler.profile();
         }
     }
 }

@@ -170,6 +170,14 @@ struct Server {
 
 type Shared = Arc<Server>;
 
+/// Does what would keep other requests waiting on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(ApiError::internal)?
+}
+
 /// Starts serving.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::errors::ApiError;
 use super::faults::PutFault;
 use super::params::{Params, StoreOptions};
-use super::{Server, Shared, reading, storing};
+use super::{Server, Shared, blocking, reading, storing};
 use crate::chunk::BlobId;
 use crate::walrus::quilt::{self, Member, Patch, PatchId, Quilt, Tags};
 
@@ -52,11 +52,8 @@ pub(super) async fn store(
     let body = storing::collect(body, server.config.max_quilt).await?;
     let request = Request::from_parts(parts, Body::from(body));
     let members = members(request).await?;
-    let encode = move || quilt::encode(members);
-    let encoded = tokio::task::spawn_blocking(encode).await;
-    let (blob, patches) = encoded
-        .map_err(ApiError::internal)?
-        .map_err(|error| ApiError::bad(error.to_string()))?;
+    let encode = move || quilt::encode(members).map_err(|error| ApiError::bad(error.to_string()));
+    let (blob, patches) = blocking(encode).await?;
     let (quilt, result) = storing::keep(&server, blob.into(), options, fault).await?;
     let stored = patches.iter().map(|patch| {
         json!({
@@ -217,11 +214,4 @@ fn open(server: &Server, quilt: BlobId) -> Result<Quilt<File>, ApiError> {
     let len = server.readable(quilt)?;
     let file = File::open(server.store.blob_path(quilt)).map_err(ApiError::internal)?;
     Ok(Quilt::open(file, len)?)
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(ApiError::internal)?
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::errors::ApiError;
 use super::faults::PutFault;
 use super::params::{Params, StoreOptions};
-use super::{Server, Shared, objects};
+use super::{Server, Shared, blocking, objects};
 use crate::chunk::BlobId;
 use crate::walrus::{BlobMeta, blob_id, cost};
 
@@ -92,8 +92,7 @@ pub(super) async fn keep(
         };
         Ok((blob, answer))
     };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(ApiError::internal)?
+    blocking(work).await
 }
 
 /// What is known of a blob that is really there.

@@ -3,16 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER,
-};
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::HttpStore;
 use crate::chunk::{BlobId, ByteRange};
-use crate::net::{FailureKind, cause};
+use crate::net::{FailureKind, cause, http};
 use crate::walrus::{Accept, Extent, PutOptions, StoreError, Stored};
 
 /// How much of an error's body is read for its message.
@@ -99,7 +97,7 @@ impl HttpStore {
                 StoreError::Corrupt { blob, place, why },
             )
         };
-        let bytes = body(url, response, extent.at_most()).await?;
+        let bytes = body_of(url, response, extent.at_most()).await?;
         let bytes = bytes.ok_or_else(|| corrupt("it is longer than it may be".into()))?;
         self.received
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -120,7 +118,7 @@ impl HttpStore {
         let request = self.reader.head(at(url, &format!("v1/blobs/{blob}"))?);
         let response = self.send(url, request).await?;
         match response.status() {
-            StatusCode::OK => header_number(response.headers())
+            StatusCode::OK => http::announced(&response)
                 .ok_or_else(|| protocol(url, "it does not tell the length of a blob")),
             StatusCode::NOT_FOUND => {
                 let place = url.to_string();
@@ -178,7 +176,7 @@ impl HttpStore {
             return Err(refused(url, response).await);
         }
         self.sent.fetch_add(len, Ordering::Relaxed);
-        let text = super::exchange::body(url, response, 1 << 20).await?;
+        let text = body_of(url, response, 1 << 20).await?;
         let answer: PutAnswer = serde_json::from_slice(&text.unwrap_or_default())
             .map_err(|error| protocol(url, &format!("its answer is not the API's: {error}")))?;
         answer.stored(url, blob)
@@ -274,21 +272,9 @@ impl PutAnswer {
     }
 }
 
-/// Reads a body of at most `most` bytes; `None` for a longer one, which is not
-/// read to its end.
-async fn body(url: &Url, mut response: Response, most: u64) -> Result<Option<Bytes>, Failed> {
-    let announced = header_number(response.headers()).unwrap_or(0);
-    if announced > most {
-        return Ok(None);
-    }
-    let mut bytes = BytesMut::with_capacity(announced as usize);
-    while let Some(chunk) = (response.chunk().await).map_err(|error| broken(url, &error))? {
-        if (bytes.len() + chunk.len()) as u64 > most {
-            return Ok(None);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(Some(bytes.freeze()))
+async fn body_of(url: &Url, response: Response, most: u64) -> Result<Option<Bytes>, Failed> {
+    let read = http::body(response, most).await;
+    read.map_err(|error| broken(url, &error))
 }
 
 fn at(url: &Url, path: &str) -> Result<Url, Failed> {
@@ -307,10 +293,6 @@ fn answers(response: &Response, range: ByteRange) -> bool {
     (response.headers().get(CONTENT_RANGE))
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with(&expected))
-}
-
-fn header_number(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn protocol(url: &Url, why: &str) -> Failed {
@@ -360,7 +342,7 @@ async fn refused(url: &Url, mut response: Response) -> Failed {
 fn message(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = value.get("error")?.get("message")?.as_str()?;
-    Some(text.chars().filter(|c| !c.is_control()).take(200).collect())
+    Some(http::words(text))
 }
 
 fn broken(url: &Url, error: &reqwest::Error) -> Failed {

@@ -18,7 +18,7 @@ use reqwest::Url;
 use super::{Accept, BlobStore, Extent, PutOptions, StoreError, StoreHealth, Stored};
 use crate::auth::Credentials;
 use crate::chunk::BlobId;
-use crate::net::{FailureKind, FailureLog, Retry, Verdict, attempts, cause, install_tls};
+use crate::net::{FailureKind, FailureLog, Retry, Verdict, attempts, cause, http};
 use exchange::Failed;
 
 /// How to reach a network.
@@ -76,17 +76,10 @@ impl HttpStore {
     /// # Errors
     /// [`StoreError::BadEndpoint`] for a URL that is none.
     pub fn new(config: HttpConfig) -> Result<Self, StoreError> {
-        install_tls();
         let urls = |list: &[String]| -> Result<Vec<Url>, StoreError> {
             list.iter().map(|url| endpoint(url)).collect()
         };
-        let client = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(config.silence)
-                .redirect(reqwest::redirect::Policy::none())
-                .tcp_nodelay(true)
-        };
+        let client = || http::client().connect_timeout(config.silence);
         let built = |builder: reqwest::ClientBuilder| {
             builder.build().map_err(|error| StoreError::Unavailable {
                 place: "the HTTP client".into(),

@@ -22,9 +22,8 @@ mod spec;
 pub(super) mod spoil;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 
 pub use spec::{BadFault, Fault};
 pub(super) use spec::{Effects, PutFault};
@@ -54,23 +53,9 @@ pub(super) struct Tally {
     pub(super) fired: u64,
 }
 
-/// What is to happen to one request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) delay: Duration,
-    pub(super) hang: bool,
-    pub(super) reset: bool,
-    /// Answered instead of doing what was asked.
-    pub(super) status: Option<StatusCode>,
-    pub(super) retry_after: Option<u64>,
-    pub(super) put: Option<PutFault>,
-    /// Bytes of the body that arrive, as if there were no more.
-    pub(super) truncate: Option<u64>,
-    /// Bytes of the body after which the connection breaks.
-    pub(super) cut: Option<u64>,
-    /// Flip a bit; which, is drawn from this.
-    pub(super) flip: Option<u64>,
-}
+/// What is to happen to one request; which bit is flipped is drawn from a
+/// number.
+pub(super) type Plan = Effects<Option<u64>>;
 
 impl Faults {
     pub(super) fn new(seed: u64, faults: Vec<Fault>) -> Self {
@@ -135,7 +120,7 @@ impl Faults {
 
 impl Plan {
     /// Delays add up; of anything else, the first word counts.
-    fn add(&mut self, what: &Effects, draw: u64) {
+    fn add(&mut self, what: &Effects<bool>, draw: u64) {
         self.delay += what.delay;
         self.hang |= what.hang;
         self.reset |= what.reset;
@@ -152,6 +137,10 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use axum::http::StatusCode;
+
     use super::*;
 
     fn faults(seed: u64, specs: &[&str]) -> Faults {

@@ -30,7 +30,7 @@ use axum::http::{Method, StatusCode};
 pub struct Fault {
     text: String,
     when: When,
-    what: Effects,
+    what: Effects<bool>,
 }
 
 /// A text that is no fault.
@@ -75,18 +75,21 @@ impl When {
     }
 }
 
-/// What goes wrong.
+/// What goes wrong. `Flip` says whether a bit is flipped, and maybe which.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Effects {
-    pub(super) delay: Duration,
-    pub(super) hang: bool,
-    pub(super) reset: bool,
-    pub(super) status: Option<StatusCode>,
-    pub(super) retry_after: Option<u64>,
-    pub(super) put: Option<PutFault>,
-    pub(super) truncate: Option<u64>,
-    pub(super) cut: Option<u64>,
-    pub(super) flip: bool,
+pub(in super::super) struct Effects<Flip> {
+    pub(in super::super) delay: Duration,
+    pub(in super::super) hang: bool,
+    pub(in super::super) reset: bool,
+    /// Answered instead of doing what was asked.
+    pub(in super::super) status: Option<StatusCode>,
+    pub(in super::super) retry_after: Option<u64>,
+    pub(in super::super) put: Option<PutFault>,
+    /// Bytes of the body that arrive, as if there were no more.
+    pub(in super::super) truncate: Option<u64>,
+    /// Bytes of the body after which the connection breaks.
+    pub(in super::super) cut: Option<u64>,
+    pub(in super::super) flip: Flip,
 }
 
 /// An answer of a publisher that a directory would never give.
@@ -126,7 +129,7 @@ impl Fault {
         &self.when
     }
 
-    pub(super) fn what(&self) -> &Effects {
+    pub(super) fn what(&self) -> &Effects<bool> {
         &self.what
     }
 }

@@ -1,0 +1,42 @@
+//! A part of a whole, counted, of which the past weighs less and less.
+
+use super::codec::{MalformedProfile, Reader, Writer};
+
+/// A part of a whole. After `MEMORY` of the whole, the older ones count half.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Part<const MEMORY: u16> {
+    pub(super) of: f32,
+    pub(super) part: f32,
+}
+
+impl<const MEMORY: u16> Part<MEMORY> {
+    /// The share, believed to be `prior` until `weight` have been counted.
+    pub(super) fn share(self, prior: f64, weight: f64) -> f64 {
+        let share = (f64::from(self.part) + prior * weight) / (f64::from(self.of) + weight);
+        share.clamp(0.0, 1.0)
+    }
+
+    /// Counts `of` more, `part` of them in the part.
+    pub(super) fn add(&mut self, of: f32, part: f32) {
+        self.of += of;
+        self.part += part;
+        if self.of > f32::from(MEMORY) {
+            self.of /= 2.0;
+            self.part /= 2.0;
+        }
+    }
+
+    /// Writes the whole, then the part.
+    pub(super) fn write(self, to: &mut Writer) {
+        to.float(self.of);
+        to.float(self.part);
+    }
+
+    /// Reads what [`Part::write`] wrote; the part may be anything.
+    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, MalformedProfile> {
+        Ok(Part {
+            of: from.float()?,
+            part: from.float()?,
+        })
+    }
+}
