@@ -15,12 +15,14 @@
 //! | [`cache`] | memory → RocksDB → fetch | `walrus` |
 //! | [`chain`] | the Sui chain: which commit a repository object is at | `net` |
 //! | [`walrus`] | stores of blobs; blob IDs; cost; the embedded network | `net`, `auth` |
-//! | [`net`] | retry, failures | – |
+//! | [`net`] | retry, failures, what HTTP clients share | – |
 //! | [`auth`] | who we are to a publisher | – |
 //! | [`chunk`] | what a stored piece is; bounded decoding and verification | – |
 //! | [`config`] | settings with their defaults | – |
+//! | [`clock`] | the time, for records | – |
 //!
-//! `chunk` and `config` are the ground floor: every room may stand on them.
+//! `chunk`, `config` and `clock` are the ground floor: every room may stand on
+//! them.
 //!
 //! **The way of a read** is one line: `fuse::Driver::read` →
 //! [`repo::Snapshot::read`] → [`cache::Cache::get`] → memory → RocksDB →
@@ -38,6 +40,7 @@ pub mod cache;
 pub mod chain;
 pub mod chunk;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod fuse;

@@ -8,6 +8,10 @@
 
 mod link;
 mod null;
+#[path = "../../tests/shared/planned.rs"]
+mod planned;
+#[path = "../../tests/shared/program.rs"]
+mod program;
 mod report;
 mod scale;
 mod walk;

@@ -1,14 +1,11 @@
 //! A million files: mounting, listing, and what stays in memory.
 
-use bytes::Bytes;
 use walgit_fs::repo::Kind;
 use walgit_fs::repo::blob::BlobBuilder;
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
-use walgit_fs::repo::head::{CommitId, PlannedCommit, PlannedHead, Signature};
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
 
 use super::null::{NullMount, Shape, name};
+use super::planned;
 use super::report::{Report, in_turn, seconds};
 use super::world::{World, shell};
 
@@ -109,26 +106,7 @@ fn store(world: &World, shape: Shape) -> String {
         .collect();
     folders.reverse();
     let root = builder.push_node(&directory::encode(&folders, builder.next_node_end()));
-    let head = PlannedHead {
-        commits: vec![PlannedCommit {
-            id: CommitId::None,
-            root,
-            nodes: 1 + shape.folders * (shape.files + 1),
-            bytes: shape.folders * shape.files * shape.bytes,
-            author: Signature::default(),
-            committer: Signature::default(),
-            message: Vec::new(),
-            parents: Vec::new(),
-        }],
-        ..PlannedHead::default()
-    };
-    let head = builder.push_node(&head.encode(builder.next_node_end()));
-    let blob = Bytes::from(builder.finish_with_head(&head));
-    let id = blob_id(&blob).unwrap();
-    let dir = world.path().join("data/walgit-fs/local");
-    let local = LocalDir::open(&dir, 1 << 30).unwrap();
-    let put = async { local.put(id, blob, &PutOptions::default()).await };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(put).unwrap();
-    format!("walrus://{id}?root={}", head.hash)
+    let nodes = 1 + shape.folders * (shape.files + 1);
+    let bytes = shape.folders * shape.files * shape.bytes;
+    planned::store(world.path(), builder, root, nodes, bytes)
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_walgit-fs");
+use super::program::{self, PROGRAM};
 
 /// One user's state.
 pub(crate) struct World {
@@ -48,15 +48,7 @@ impl World {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(args).stdin(Stdio::null());
-        for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
-            let dir = self.path().join(name.to_lowercase());
-            command.env(format!("XDG_{name}_HOME"), dir);
-        }
-        command.env("XDG_RUNTIME_DIR", self.path().join("run"));
-        command.envs(self.environment.iter().cloned());
-        command
+        program::command(self.path(), &self.environment, args)
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> String {

@@ -250,9 +250,7 @@ impl Report<'_> {
         }
         Ok(())
     }
-}
 
-impl Report<'_> {
     /// What the repository cost in its former layout, beside what it costs now.
     fn before(&self, before: &Replaced) -> String {
         let mut text = format!(

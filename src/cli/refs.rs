@@ -68,7 +68,7 @@ impl Refs {
             (Some(address), Some(name)) => {
                 refs.set(&name, &stands_for(context, &settings, &address)?)?;
             }
-            (Some(address), None) => list_inside(context, &address, &self.keys)?,
+            (Some(address), None) => list_inside(context, &settings, &address, &self.keys)?,
             (None, _) => {
                 let names = refs.list()?;
                 if context.json {
@@ -93,11 +93,15 @@ impl Refs {
     }
 }
 
-fn list_inside(context: &Context, address: &Address, keys: &Keys) -> Result<(), Failure> {
-    let settings = context.settings()?;
-    let cache = context::cache(&settings)?;
+fn list_inside(
+    context: &Context,
+    settings: &Settings,
+    address: &Address,
+    keys: &Keys,
+) -> Result<(), Failure> {
+    let cache = context::cache(settings)?;
     let loader = context::loader(&cache);
-    let repository = context.run(context::open(&settings, &loader, address, keys))?;
+    let repository = context.run(context::open(settings, &loader, address, keys))?;
     let head = repository.head();
     let rows: Vec<(&str, String, String, bool)> = (repository.refs().into_iter())
         .map(|(kind, name, id)| {

@@ -1,12 +1,12 @@
 //! `status`: what is mounted, and how it goes.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
 use super::context::Context;
 use super::{Failure, output};
+use crate::clock::unix_seconds;
 use crate::daemon::{Client, DaemonStatus, MountStatus};
 
 /// Show mounts, cache hit rates and network traffic
@@ -94,15 +94,12 @@ fn print(status: &DaemonStatus) -> Result<(), Failure> {
 }
 
 fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
     let commit = &mount.commit[..mount.commit.len().min(12)];
     output::line(&format!("{}  {}  {commit}", mount.mountpoint, mount.label))?;
     output::line(&format!(
         "  {} for {} s, {} files and directories, {}; {} requests, {} waited for the network",
         mount.network,
-        now.saturating_sub(mount.since),
+        unix_seconds().saturating_sub(mount.since),
         mount.nodes,
         output::bytes(mount.bytes),
         mount.stats.operations,

@@ -1,10 +1,11 @@
 //! Mounts that follow their branch.
 
 use std::sync::Weak;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
+use crate::clock::unix_seconds;
 use crate::fuse::Mover;
 use crate::net::jittered;
 
@@ -32,8 +33,7 @@ impl Follower {
             let looked = self.look(&mounts).await;
             mounts.note_follow(self.number, |status| match &looked {
                 Ok(moved) => {
-                    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-                    status.seen = now.map_or(0, |since| since.as_secs());
+                    status.seen = unix_seconds();
                     status.moves += u64::from(*moved);
                     status.error = None;
                 }

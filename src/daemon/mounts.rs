@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use fuser::{Session, SessionACL};
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
 use crate::chain;
+use crate::clock::unix_seconds;
 use crate::config::Network;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
 use crate::repo::{Access, Loader, Located, Snapshot};
@@ -207,9 +208,7 @@ impl Mounts {
         };
         let session =
             Session::from_fd(driver, device, acl, session_config).map_err(DaemonError::Session)?;
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let since = unix_seconds();
         let dir = request.mountpoint.clone();
         let mover = moves.through(session.notifier());
         let followed = request.follow.map(|every_s| FollowStatus {

@@ -16,15 +16,12 @@ use super::inode::Inode;
 use super::trees::{InTree, Trees};
 use crate::chunk::ByteRange;
 use crate::prefetch::{Ahead, Guide, PrefetchStats, Reading};
-use crate::repo::{Directory, Kind, Node, NodeIndex, RepoError, Snapshot};
+use crate::repo::{Directory, Kind, NEIGHBOURS, Node, NodeIndex, RepoError, Snapshot};
 
 /// How long the kernel may keep what never changes.
 pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// What changes is not kept.
 const NEVER: Duration = Duration::ZERO;
-/// Stored bytes of neighbours that come with a chunk that has to be fetched:
-/// at 20 Mbit/s they take 50 ms, a round trip to a far gateway.
-const NEIGHBOURS: u64 = 128 << 10;
 
 /// What a mount shows: a tree, the trees beside it, and the control folder.
 #[derive(Debug)]

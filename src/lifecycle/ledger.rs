@@ -24,11 +24,8 @@ pub struct LedgerEntry {
 impl LedgerEntry {
     /// A publish that ended now.
     pub fn of(name: &str, address: &str, blobs: &[StoredBlob]) -> Self {
-        let at = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
         LedgerEntry {
-            at,
+            at: crate::clock::unix_seconds(),
             name: name.into(),
             address: address.into(),
             blobs: blobs.to_vec(),

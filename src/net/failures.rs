@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::clock::unix_seconds;
 
 /// How many different (endpoint, kind) pairs are counted; the rest is dropped,
 /// so that nothing a server says can fill our memory.
@@ -68,9 +69,7 @@ impl FailureLog {
             message: String::new(),
         });
         entry.count += 1;
-        entry.last = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        entry.last = unix_seconds();
         entry.message = message.chars().take(200).collect();
     }
 

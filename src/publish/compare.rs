@@ -3,10 +3,8 @@
 
 use super::PublishError;
 use crate::chunk::ByteRange;
-use crate::repo::{Kind, Node, Repository, Snapshot};
+use crate::repo::{Kind, NEIGHBOURS, Node, Repository, Snapshot};
 
-/// Stored bytes of neighbours that come with a chunk, as in a mount.
-const NEIGHBOURS: u64 = 128 << 10;
 /// Bytes of a file that are compared at once.
 const PART: u64 = 8 << 20;
 

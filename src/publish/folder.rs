@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::PublishError;
 use super::git::{check_entries, join};
@@ -12,6 +11,7 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
+use crate::clock::unix_seconds;
 use crate::repo::Kind;
 use crate::repo::directory::check_name;
 use crate::repo::head::{CommitId, Signature};
@@ -53,12 +53,9 @@ fn commit(root: &Path, tree: DirectoryNumber) -> CommitPlan {
         .ok()
         .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
         .unwrap_or_else(|| "a folder".into());
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs() as i64);
     let who = Signature {
         person: format!("{user} <{user}@{host}>").into(),
-        seconds: now,
+        seconds: unix_seconds() as i64,
         offset_minutes: 0,
     };
     CommitPlan {

@@ -155,12 +155,9 @@ impl RefStore {
     /// is whole on disk.
     pub fn set(&self, name: &RefName, address: &Address) -> Result<(), RefStoreError> {
         let path = self.file(name);
-        let updated = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
         let named = NamedRef {
             address: address.to_string(),
-            updated,
+            updated: crate::clock::unix_seconds(),
         };
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.dir)?;

@@ -12,6 +12,11 @@ use crate::walrus::BlobStore;
 /// has at most half of its 4096 bytes as components.
 pub const MAX_DEPTH: usize = 2048;
 
+/// Stored bytes of neighbours that a reader of files lets come with a chunk that
+/// has to be fetched: at 20 Mbit/s they take 50 ms, a round trip to a far
+/// gateway.
+pub const NEIGHBOURS: u64 = 128 << 10;
+
 /// The number of a node: 1 for the root, then its place in a preorder walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeIndex(pub u64);

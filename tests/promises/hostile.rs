@@ -4,15 +4,14 @@
 use std::ffi::OsStr;
 use std::fs;
 
-use bytes::Bytes;
 use walgit_fs::chunk::{BlobId, ChunkHash, Codec, MAX_CHUNK};
 use walgit_fs::repo::blob::BlobBuilder;
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
-use walgit_fs::repo::head::{CommitId, PlannedCommit, PlannedHead, Signature};
 use walgit_fs::repo::{Kind, Place, PlacedChunk};
 use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
 
+use crate::planned;
 use crate::support::{World, block_on};
 
 const FILE: Kind = Kind::File { executable: false };
@@ -36,27 +35,8 @@ fn folder(name: &str, node: PlacedChunk, nodes: u64) -> PlannedEntry {
 }
 
 /// Stores a repository whose root is `root`; its address.
-fn store(world: &World, mut builder: BlobBuilder, root: PlacedChunk, nodes: u64) -> String {
-    let head = PlannedHead {
-        commits: vec![PlannedCommit {
-            id: CommitId::None,
-            root,
-            nodes,
-            bytes: 0,
-            author: Signature::default(),
-            committer: Signature::default(),
-            message: Vec::new(),
-            parents: Vec::new(),
-        }],
-        ..PlannedHead::default()
-    };
-    let head = builder.push_node(&head.encode(builder.next_node_end()));
-    let blob = Bytes::from(builder.finish_with_head(&head));
-    let id = blob_id(&blob).unwrap();
-    let dir = world.path().join("data/walgit-fs/local");
-    let local = LocalDir::open(&dir, 100 << 20).unwrap();
-    block_on(local.put(id, blob, &PutOptions::default())).unwrap();
-    format!("walrus://{id}?root={}", head.hash)
+fn store(world: &World, builder: BlobBuilder, root: PlacedChunk, nodes: u64) -> String {
+    planned::store(world.path(), builder, root, nodes, 0)
 }
 
 /// A repository whose root holds these entries.

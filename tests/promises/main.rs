@@ -18,7 +18,11 @@ mod integrity;
 mod model;
 mod mount;
 mod offline;
+#[path = "../shared/planned.rs"]
+mod planned;
 mod prefetch;
+#[path = "../shared/program.rs"]
+mod program;
 mod publish;
 mod support;
 mod walgit;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_walgit-fs");
+use crate::program::{self, PROGRAM};
 
 /// One user's state.
 pub(crate) struct World {
@@ -79,15 +79,7 @@ impl World {
 
     /// A command of ours in this world.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(args).stdin(Stdio::null());
-        for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
-            let dir = self.path().join(name.to_lowercase());
-            command.env(format!("XDG_{name}_HOME"), dir);
-        }
-        command.env("XDG_RUNTIME_DIR", self.path().join("run"));
-        command.envs(self.environment.iter().cloned());
-        command
+        program::command(self.path(), &self.environment, args)
     }
 
     /// Runs a command of ours, whatever comes of it.

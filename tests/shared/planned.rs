@@ -1,0 +1,44 @@
+//! A repository made by hand, node by node: for what no publish would make, or
+//! would take too long to.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use walgit_fs::repo::PlacedChunk;
+use walgit_fs::repo::blob::BlobBuilder;
+use walgit_fs::repo::head::{CommitId, PlannedCommit, PlannedHead, Signature};
+use walgit_fs::walrus::blob_id::blob_id;
+use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+
+/// Stores a repository of one commit, whose root is `root` and holds so many
+/// nodes and bytes, in the local network of the user whose state is in `state`;
+/// its address.
+pub(crate) fn store(
+    state: &Path,
+    mut builder: BlobBuilder,
+    root: PlacedChunk,
+    nodes: u64,
+    bytes: u64,
+) -> String {
+    let head = PlannedHead {
+        commits: vec![PlannedCommit {
+            id: CommitId::None,
+            root,
+            nodes,
+            bytes,
+            author: Signature::default(),
+            committer: Signature::default(),
+            message: Vec::new(),
+            parents: Vec::new(),
+        }],
+        ..PlannedHead::default()
+    };
+    let head = builder.push_node(&head.encode(builder.next_node_end()));
+    let blob = Bytes::from(builder.finish_with_head(&head));
+    let id = blob_id(&blob).unwrap();
+    let local = LocalDir::open(&state.join("data/walgit-fs/local"), 1 << 30).unwrap();
+    let put = async { local.put(id, blob, &PutOptions::default()).await };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(put).unwrap();
+    format!("walrus://{id}?root={}", head.hash)
+}
