@@ -33,9 +33,10 @@ test-interop: build ## other people's Walrus clients against devnet; installs th
 	@contrib/setup.sh interop
 	@contrib/interop/run.sh "$(BIN)" "$(TARGET)/interop"
 
-lint: setup ## format check, clippy with warnings as errors
+lint: setup ## format check, clippy with warnings as errors; that the fuzz targets build
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	cd fuzz && $(CARGO) check --quiet --target-dir "$(abspath $(TARGET))/fuzz"
 
 bench: setup ## figures as ratios: mounts against a null driver, native and git; hot functions
 	$(CARGO) bench --locked --profile release

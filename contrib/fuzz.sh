@@ -11,10 +11,16 @@ target=${CARGO_TARGET_DIR:-target}/fuzz
 # Naming the target keeps the flags from build scripts.
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="$flags" CARGO_TARGET_DIR="$target" cargo build --release --quiet --target "$host"
-for name in chunk directory head list; do
+for name in chunk directory head list manifest profile; do
     mkdir -p "corpus/$name"
-    # The golden blob's parts are where inputs begin.
-    tail -c +65 ../tests/data/golden-v1.bin >"corpus/$name/golden"
+    # Real ones are where inputs begin.
+    case $name in
+    manifest)
+        cp ../tests/data/walgit/blobs/vYIqYdDL8Jgj7VFMeSCxW6x24T7dotNLUYAm6ovEkps "corpus/$name/real"
+        ;;
+    profile) ;;
+    *) tail -c +65 ../tests/data/golden-v1.bin >"corpus/$name/golden" ;;
+    esac
     echo "fuzz: $name for $seconds s"
     said=$(mktemp)
     "$target/$host/release/$name" -max_total_time="$seconds" -rss_limit_mb=512 -verbosity=0 \

@@ -13,11 +13,33 @@ pub mod repo {
     pub mod head;
     pub mod list;
     mod malformed;
+    pub mod manifest;
     mod table;
     mod wire;
 
     pub use malformed::MalformedNode;
     pub use table::{Place, PlacedChunk};
+}
+
+#[path = "../src/prefetch"]
+pub mod prefetch {
+    mod codec;
+    pub mod model;
+    mod part;
+    mod profile;
+    mod rates;
+
+    pub use codec::MalformedProfile;
+    pub use profile::Profile;
+    pub use rates::Rates;
+
+    /// A profile of this content, with a beginning and a checksum that are right.
+    pub fn whole(content: &[u8]) -> Vec<u8> {
+        let mut bytes = [b"WGPROF\0\x01", content].concat();
+        let sum = codec::fnv1a(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
 }
 
 use chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
