@@ -387,6 +387,16 @@ impl Disk {
     }
 
     pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
+        let cleared = self.forget_all(keep);
+        cleared.map_err(|error| match self.dir().exists() {
+            true => error,
+            false => CacheError::Gone {
+                dir: self.dir().into(),
+            },
+        })
+    }
+
+    fn forget_all(&self, keep: Keep) -> Result<(), CacheError> {
         let hashes = self.policy().hashes();
         self.drop_entries(&hashes);
         let records = self.family(RECORDS)?;

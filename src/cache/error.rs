@@ -26,6 +26,15 @@ pub enum CacheError {
         /// What RocksDB or the system said.
         why: String,
     },
+    /// Somebody removed it while it was in use.
+    #[error(
+        "the cache in {} was removed while it is in use; unmount everything, and it is made anew half a minute later",
+        dir.display()
+    )]
+    Gone {
+        /// Its directory.
+        dir: PathBuf,
+    },
     /// RocksDB failed at something the user asked for.
     #[error("the cache database failed: {0}")]
     Database(String),

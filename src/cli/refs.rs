@@ -120,6 +120,9 @@ fn list_inside(
             .collect();
         return output::json(&rows);
     }
+    if rows.is_empty() {
+        eprintln!("{address} has no branches or tags, only its commit");
+    }
     let rows: Vec<_> = rows
         .into_iter()
         .map(|(kind, name, id, default)| {

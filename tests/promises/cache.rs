@@ -259,3 +259,21 @@ fn clearing_forgets_and_verifying_counts() {
     assert!(table.iter().all(|chunk| cache.local(chunk, None).is_none()));
     assert_eq!(cache.stats().disk_entries, 0);
 }
+
+#[test]
+fn a_cache_that_was_removed_while_in_use_costs_no_read_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let (table, bytes) = chunks(4, 10_000);
+    let (_, store) = memory(&bytes, false);
+    std::fs::remove_dir_all(dir.path().join("pages")).unwrap();
+    block_on(async {
+        let got = cache.get(&store, &table, 2, 0).await.unwrap();
+        assert_eq!(got, bytes.slice(20_000..30_000));
+    });
+    let said = cache.clear(Keep::Nothing).unwrap_err().to_string();
+    assert!(
+        said.contains("was removed") && said.contains("unmount"),
+        "{said}"
+    );
+}
