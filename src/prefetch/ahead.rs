@@ -4,28 +4,27 @@
 //! sequence ([`Readahead`]), and across files for a walk over the tree
 //! ([`Sweeps`]), such as `tar`, `cp -a` or `grep -r` make. Who does not walk is
 //! left to a [`Guide`]. What readers will ask for next is fetched by tasks beside
-//! them, as much at once as a far link needs to be busy, and never more than a
-//! fixed number of bytes ahead. A failure is told to nobody: it shows again, and
-//! is told, when the bytes are asked for.
+//! them, as much at once as the link needs to be busy ([`crate::cache`] bounds it
+//! for all mounts together), and called off when a reader goes elsewhere or the
+//! mount ends. A failure is told to nobody: it shows again, and is told, when
+//! the bytes are asked for.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use futures_util::StreamExt as _;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::readahead::Next;
 use super::{Guide, PrefetchStats, Readahead, Sweeps};
 use crate::chunk::{ByteRange, ChunkRef};
-use crate::repo::{Kind, Node, Snapshot, Stretch};
+use crate::repo::{Coming, Kind, Node, Snapshot};
 
 /// Files whose reads are watched for a sequence.
 const WATCHED_FILES: usize = 256;
 /// Smaller files come whole, or nearly, with their first chunk.
 const WATCHED_SIZE: u64 = 1 << 20;
-/// Read-aheads under way at once; with windows of at most 8 MiB this bounds
-/// their memory.
-const READAHEADS: usize = 4;
-
 /// Files fetched ahead of a walk at first and at most, where each is a blob.
 /// With a round trip of 50 ms, the most keep a link of 100 Mbit/s busy.
 const WHOLES: (u64, u64) = (4, 64);
@@ -37,13 +36,8 @@ const SMALL_FILE: u64 = 4 << 20;
 /// Files fetched ahead of a walk at first and at most, where they share packs:
 /// a request brings hundreds of them.
 const PACKED: (u64, u64) = (32, 4096);
-/// Stored bytes that are asked for in one request: at 100 Mbit/s they take a
-/// tenth of a second, beside which a round trip is little.
-const SPAN: u64 = 1 << 20;
-/// Such requests under way at once: while one waits another one flows.
-const SPANS_AT_ONCE: usize = 4;
-/// Most stored bytes that one look ahead asks for.
-const MOST_AHEAD: u64 = 8 << 20;
+/// Most requests that one look ahead makes: some are under way, the others next.
+const MOST_REQUESTS: u64 = 8;
 
 /// Files in a row, each a little after the one before in the order of a walk,
 /// that make it one. Whoever walks teaches nothing: the tree tells it all.
@@ -72,16 +66,23 @@ pub struct Reading<'a> {
 /// Watches the reads of one mount.
 #[derive(Debug)]
 pub struct Ahead {
-    watched: quick_cache::sync::Cache<u64, Arc<Mutex<Readahead>>>,
-    readaheads: Arc<Semaphore>,
+    watched: quick_cache::sync::Cache<u64, Arc<Mutex<Watched>>>,
     wholes: Mutex<Sweeps>,
-    wholes_at_once: Arc<Semaphore>,
     packed: Mutex<Sweeps>,
-    spans_at_once: Arc<Semaphore>,
+    /// Ends what is under way when the mount does.
+    ended: CancellationToken,
     guide: Option<Guide>,
     /// The file read last, and how many in a row before it were a walk.
     last: AtomicU64,
     in_a_row: AtomicU64,
+}
+
+/// A file that is read, and what is on its way ahead of its readers.
+#[derive(Debug, Default)]
+struct Watched {
+    readahead: Readahead,
+    /// Calls off what was begun since the last seek.
+    under_way: Option<DropGuard>,
 }
 
 impl Ahead {
@@ -92,11 +93,9 @@ impl Ahead {
             last: AtomicU64::new(0),
             in_a_row: AtomicU64::new(0),
             watched: quick_cache::sync::Cache::new(WATCHED_FILES),
-            readaheads: Arc::new(Semaphore::new(READAHEADS)),
             wholes: Mutex::new(Sweeps::new(WHOLES.0, WHOLES.1)),
-            wholes_at_once: Arc::new(Semaphore::new(WHOLES_AT_ONCE)),
             packed: Mutex::new(Sweeps::new(PACKED.0, PACKED.1)),
-            spans_at_once: Arc::new(Semaphore::new(SPANS_AT_ONCE)),
+            ended: CancellationToken::new(),
         }
     }
 
@@ -153,23 +152,35 @@ impl Ahead {
         let watched = match self.watched.get(&key) {
             Some(watched) => watched,
             None => {
-                let fresh = Arc::new(Mutex::new(Readahead::default()));
+                let fresh = Arc::new(Mutex::new(Watched::default()));
                 self.watched.insert(key, fresh.clone());
                 fresh
             }
         };
-        let ahead = {
+        let (ahead, called_off) = {
             let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-            watched.note(range, node.size)
-        };
-        let (Some(ahead), Ok(permit)) = (ahead, self.readaheads.clone().try_acquire_owned()) else {
-            return;
+            let ahead = match watched.readahead.note(range, node.size) {
+                Next::GoOn => return,
+                Next::Elsewhere => {
+                    watched.under_way = None;
+                    return;
+                }
+                Next::Fetch(ahead) => ahead,
+            };
+            let fresh = || self.ended.child_token().drop_guard();
+            let guard = watched.under_way.get_or_insert_with(fresh);
+            (ahead, guard.token().clone())
         };
         let (snapshot, node) = (snapshot.clone(), node.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let _ = snapshot.read(&node, ahead, ahead.len()).await;
-        });
+        tokio::spawn(called_off.run_until_cancelled_owned(async move {
+            let window = snapshot.request_bytes();
+            let Ok(coming) = snapshot.begin(&node, ahead, window).await else {
+                return;
+            };
+            for coming in coming {
+                let _ = coming.landed().await;
+            }
+        }));
     }
 
     /// Watches which file follows which.
@@ -185,60 +196,46 @@ impl Ahead {
         if ahead.is_empty() {
             return;
         }
-        let fetch = FetchAhead {
-            snapshot: snapshot.clone(),
-            wholes_at_once: self.wholes_at_once.clone(),
-            spans_at_once: self.spans_at_once.clone(),
-        };
-        tokio::spawn(fetch.run(ahead));
+        let fetch = fetch_ahead(snapshot.clone(), ahead);
+        tokio::spawn(self.ended.clone().run_until_cancelled_owned(fetch));
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.ended.cancel();
     }
 }
 
 /// Fetches the content of consecutive files.
-struct FetchAhead {
-    snapshot: Snapshot,
-    wholes_at_once: Arc<Semaphore>,
-    spans_at_once: Arc<Semaphore>,
-}
-
-impl FetchAhead {
-    async fn run(self, numbers: Range<u64>) {
-        let Ok(stretch) = self.snapshot.stretch(numbers).await else {
-            return;
-        };
-        let Stretch { chunks, wholes } = stretch;
-        let missing: Arc<[ChunkRef]> = (chunks.into_iter())
-            .filter(|chunk| !self.snapshot.holds(chunk))
-            .collect();
-        for first in starts(&missing) {
-            let Ok(permit) = self.spans_at_once.clone().acquire_owned().await else {
-                return;
-            };
-            let (snapshot, missing) = (self.snapshot.clone(), missing.clone());
-            tokio::spawn(async move {
-                let _permit = permit;
-                let _ = snapshot.fetch_chunks(&missing, first, SPAN).await;
-            });
-        }
-        for whole in wholes {
-            if whole.size > SMALL_FILE || self.snapshot.knows(&whole) {
-                continue;
-            }
-            let Ok(permit) = self.wholes_at_once.clone().acquire_owned().await else {
-                return;
-            };
-            let snapshot = self.snapshot.clone();
-            tokio::spawn(async move {
-                let _permit = permit;
-                let _ = snapshot.fetch_whole(&whole).await;
-            });
-        }
+async fn fetch_ahead(snapshot: Snapshot, numbers: Range<u64>) {
+    let Ok(stretch) = snapshot.stretch(numbers).await else {
+        return;
+    };
+    let missing: Vec<ChunkRef> = (stretch.chunks.into_iter())
+        .filter(|chunk| !snapshot.holds(chunk))
+        .collect();
+    let length = snapshot.request_bytes();
+    let coming: Vec<Coming> = (starts(&missing, length).into_iter())
+        .filter_map(|first| snapshot.begin_chunks(&missing, first, length))
+        .collect();
+    for coming in coming {
+        let _ = coming.landed().await;
     }
+    let small = stretch.wholes.iter().filter(|it| it.size <= SMALL_FILE);
+    futures_util::stream::iter(small)
+        .for_each_concurrent(WHOLES_AT_ONCE, |whole| async {
+            if let Some(coming) = snapshot.begin_whole(whole) {
+                let _ = coming.landed().await;
+            }
+        })
+        .await;
 }
 
 /// Where each request begins that brings some of `chunks`, which are in the
-/// order in which they are stored, until enough is ahead.
-pub(super) fn starts(chunks: &[ChunkRef]) -> Vec<usize> {
+/// order in which they are stored, in up to `length` bytes each; until enough
+/// is ahead.
+pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
     let mut starts: Vec<usize> = Vec::new();
     let mut ahead = 0;
     for (at, chunk) in chunks.iter().enumerate() {
@@ -247,10 +244,10 @@ pub(super) fn starts(chunks: &[ChunkRef]) -> Vec<usize> {
             let end = chunk.at.range().end();
             first.blob == chunk.at.blob
                 && chunk.at.offset.saturating_sub(before.range().end()) <= crate::cache::MAX_GAP
-                && end - first.offset <= SPAN
+                && end - first.offset <= length
         });
         if !follows {
-            if ahead > MOST_AHEAD {
+            if ahead > MOST_REQUESTS * length {
                 break;
             }
             starts.push(at);
@@ -278,24 +275,26 @@ mod tests {
         }
     }
 
+    const LENGTH: u64 = 1 << 20;
+
     #[test]
     fn neighbours_share_a_request_up_to_its_length() {
         let near = [chunk(1, 0, 100), chunk(1, 100, 100), chunk(1, 300, 50)];
-        assert_eq!(starts(&near), [0]);
+        assert_eq!(starts(&near, LENGTH), [0]);
         let far = [
             chunk(1, 0, 100),
             chunk(1, 100_000, 100),
             chunk(2, 100_100, 1),
         ];
-        assert_eq!(starts(&far), [0, 1, 2]);
+        assert_eq!(starts(&far, LENGTH), [0, 1, 2]);
         let long: Vec<_> = (0..5).map(|n| chunk(1, n * 400_000, 400_000)).collect();
-        assert_eq!(starts(&long), [0, 2, 4]);
+        assert_eq!(starts(&long, LENGTH), [0, 2, 4]);
     }
 
     #[test]
     fn no_more_is_asked_for_than_the_bound() {
         let many: Vec<_> = (0..100).map(|n| chunk(1, n << 20, 1 << 20)).collect();
-        assert_eq!(starts(&many).len() as u64, MOST_AHEAD / SPAN + 1);
-        assert!(starts(&[]).is_empty());
+        assert_eq!(starts(&many, LENGTH).len() as u64, MOST_REQUESTS + 1);
+        assert!(starts(&[], LENGTH).is_empty());
     }
 }
