@@ -17,6 +17,7 @@ mod hostile;
 mod integrity;
 mod model;
 mod mount;
+mod network;
 mod offline;
 #[path = "../shared/planned.rs"]
 mod planned;
