@@ -1,33 +1,42 @@
 //! How much is fetched ahead of readers at once, by all mounts together.
 //!
 //! Bytes that nobody waits for share the link with bytes that somebody does.
-//! Two round trips' worth of the link keep it busy without a queue in it: a
-//! reader's request then waits behind little. What is more is asked for only
-//! when some of it has come.
+//! Two round trips' worth of what the link carries, as it is measured, keep it
+//! busy without a queue in it: a reader's request then waits behind little.
+//! What is more is asked for only when some of it has come.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::fetch::IN_FLIGHT;
 use crate::walrus::BlobStore;
 
-/// Where nothing has been measured: 50 ms at 100 Mbit/s.
-const USUAL: u64 = 2 << 20;
+/// Where nothing has been measured: two round trips of 50 ms at 100 Mbit/s.
+const USUAL: u64 = 5 << 18;
 /// A few requests of some files, however slow the link is.
 const LEAST: u64 = 128 << 10;
 /// Readers always find room.
 const MOST: u64 = IN_FLIGHT / 4 * 3;
+/// A request costs more than its round trip where that is nothing.
+const LEAST_ROUND_TRIP: Duration = Duration::from_millis(20);
+/// Whoever needs the last chunk of a request waits for all of it.
+const LONGEST_REQUEST: u64 = 4 << 20;
 
 /// Stored bytes that may be fetched ahead at once from a store.
-pub(super) fn most_ahead(_store: &dyn BlobStore) -> u64 {
-    USUAL.clamp(LEAST, MOST)
+pub(super) fn most_ahead(store: &dyn BlobStore) -> u64 {
+    let measured = store.conditions().and_then(|link| {
+        let time = link.round_trip().max(LEAST_ROUND_TRIP);
+        Some((2.0 * link.bandwidth? as f64 * time.as_secs_f64()) as u64)
+    });
+    measured.unwrap_or(USUAL).clamp(LEAST, MOST)
 }
 
 /// Stored bytes that one request ahead of readers should ask for: two of them
 /// take turns on the link, so that one flows while the other one is asked for.
 pub fn request_bytes(store: &dyn BlobStore) -> u64 {
-    most_ahead(store) / 2
+    (most_ahead(store) / 2).min(LONGEST_REQUEST)
 }
 
 /// Who may fetch ahead now, first come first served.

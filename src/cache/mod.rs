@@ -35,6 +35,7 @@ mod fetch;
 mod flight;
 mod lane;
 mod memory;
+mod pins;
 mod policy;
 mod span;
 mod stats;
@@ -45,6 +46,7 @@ pub use disk::{Keep, Space};
 pub use error::CacheError;
 pub use flight::Underway;
 pub use lane::request_bytes;
+pub use pins::Pin;
 pub use span::MAX_GAP;
 pub use stats::{CacheStats, VerifyReport};
 

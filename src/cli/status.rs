@@ -83,6 +83,10 @@ fn print(status: &DaemonStatus) -> Result<(), Failure> {
             c.corrupt_dropped, c.failed_fetches, c.disk_errors
         ))?;
     }
+    for pin in &status.pins {
+        let [name, state] = output::pin(pin);
+        output::line(&format!("  pinned {name}: {state}"))?;
+    }
     for network in &status.networks {
         for endpoint in &network.health.endpoints {
             if let Some(conditions) = &endpoint.conditions {

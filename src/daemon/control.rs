@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
 use super::mounts::Mounts;
-use super::{DaemonStatus, MountRequest};
+use super::{DaemonStatus, MountRequest, warming};
 use crate::cache::{CacheError, Keep, VerifyReport};
 
 /// What a mount will show.
@@ -35,8 +35,8 @@ pub(super) struct Refusal {
 }
 
 #[derive(Clone)]
-struct Shared {
-    mounts: Arc<Mounts>,
+pub(super) struct Shared {
+    pub(super) mounts: Arc<Mounts>,
     stop: Arc<Notify>,
 }
 
@@ -85,6 +85,9 @@ pub(super) async fn serve(
         .route("/v1/prepare", post(prepare))
         .route("/v1/cache/clear", post(clear))
         .route("/v1/cache/verify", post(verify))
+        .route("/v1/cache/warm", post(warming::warm))
+        .route("/v1/cache/pins", get(warming::pins))
+        .route("/v1/cache/unpin", post(warming::unpin))
         .route("/v1/stop", post(stop_now))
         .route("/metrics", get(metrics))
         .with_state(shared);
@@ -140,6 +143,6 @@ async fn stop_now(State(shared): State<Shared>) -> Json<()> {
     Json(())
 }
 
-fn refuse(error: String) -> Response {
+pub(super) fn refuse(error: String) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(Refusal { error })).into_response()
 }

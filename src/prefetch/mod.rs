@@ -31,6 +31,7 @@ mod readahead;
 pub mod replay;
 pub mod scheduler;
 mod sweep;
+mod warm;
 
 pub use ahead::{Ahead, Reading};
 pub use catalogue::Catalogue;
@@ -40,3 +41,4 @@ pub use profile::Profile;
 pub use rates::Rates;
 pub use readahead::Readahead;
 pub use sweep::Sweeps;
+pub use warm::{Warmed, warm};

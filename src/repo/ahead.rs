@@ -13,13 +13,15 @@ pub struct Stretch {
     pub chunks: Vec<ChunkRef>,
     /// Files that are a blob each, in the order of the walk.
     pub wholes: Vec<WholeBlob>,
+    /// Files whose chunks are in a list of their own.
+    pub listed: Vec<Node>,
+    /// The nodes of the directories themselves, where they are chunks.
+    pub directories: Vec<ChunkRef>,
 }
 
 impl Snapshot {
     /// The content of the files whose numbers are in `numbers`. Reads the
-    /// directories on the way, those of one level at once. Files that have a
-    /// list of their own are large enough to be read ahead by themselves, and
-    /// left out.
+    /// directories on the way, those of one level at once.
     ///
     /// # Errors
     /// What kept a directory from being read.
@@ -31,6 +33,9 @@ impl Snapshot {
             let directories = futures_util::future::try_join_all(reads).await?;
             let mut below = Vec::new();
             for (node, directory) in level.iter().zip(&directories) {
+                if numbers.contains(&node.index.0) {
+                    stretch.directories.extend(self.node_of(node));
+                }
                 for (at, entry) in directory.entries().iter().enumerate() {
                     let number = node.index.0 + entry.offset;
                     if number >= numbers.end || number + entry.nodes() <= numbers.start {
@@ -46,7 +51,10 @@ impl Snapshot {
                             let whole = &directory.wholes()[index as usize];
                             stretch.wholes.push(whole.clone());
                         }
-                        Content::Inline(_) | Content::List { .. } => {}
+                        Content::List { .. } => {
+                            stretch.listed.push(self.entry(node, directory, at));
+                        }
+                        Content::Inline(_) => {}
                     }
                 }
             }

@@ -61,5 +61,7 @@ pub use list::ChunkList;
 pub use loader::{Loader, LoaderConfig};
 pub use malformed::MalformedNode;
 pub use repository::{MAX_ANCESTORS, Repository};
-pub use snapshot::{Coming, Held, MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, Tier, same_content};
+pub use snapshot::{
+    Coming, FileParts, Held, MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, Tier, same_content,
+};
 pub use table::{Place, PlacedChunk};

@@ -392,20 +392,33 @@ impl Snapshot {
     /// # Errors
     /// What kept a chunk list from being read.
     pub async fn file_chunks(&self, node: &Node) -> Result<Vec<ChunkRef>, RepoError> {
+        Ok(self.file_parts(node).await?.content)
+    }
+
+    /// Everything a file is stored in but the node of its directory.
+    ///
+    /// # Errors
+    /// What kept a chunk list from being read.
+    pub async fn file_parts(&self, node: &Node) -> Result<FileParts, RepoError> {
+        let mut parts = FileParts::default();
         let (parent, index) = match &node.place {
             Found::In(parent, entry) => match parent.entries()[*entry].content {
                 Content::List { index } => (parent, index as usize),
-                _ => return Ok(self.chunks_of(node).to_vec()),
+                _ => {
+                    parts.content = self.chunks_of(node).to_vec();
+                    return Ok(parts);
+                }
             },
             Found::Root(_) => return Err(RepoError::IsADirectory),
         };
-        let mut chunks = Vec::new();
+        parts.lists.push(parent.chunks()[index]);
         let mut pending = vec![self.list(parent.chunks(), index, node.size).await?];
         while let Some(list) = pending.pop() {
             if list.level() == 0 {
-                chunks.extend_from_slice(list.parts());
+                parts.content.extend_from_slice(list.parts());
                 continue;
             }
+            parts.lists.extend_from_slice(list.parts());
             for part in (0..list.parts().len()).rev() {
                 let covers = list.start(part + 1) - list.start(part);
                 let below = self.list(list.parts(), part, covers).await?;
@@ -415,7 +428,7 @@ impl Snapshot {
                 pending.push(below);
             }
         }
-        Ok(chunks)
+        Ok(parts)
     }
 
     async fn list(
@@ -448,6 +461,13 @@ impl Snapshot {
                 Content::Whole { .. } => &[],
             },
         }
+    }
+
+    /// The chunk that a directory's node is, where it is one.
+    pub(super) fn node_of(&self, node: &Node) -> Option<ChunkRef> {
+        let chunk = *self.chunks_of(node).first()?;
+        let implied = self.repository.implied(&chunk.hash).is_some();
+        (node.kind == Kind::Directory && !implied).then_some(chunk)
     }
 
     /// The blob that a file is, where it is one.
@@ -523,6 +543,21 @@ impl Snapshot {
         cache.begin_whole(store, whole).map(Coming::Whole)
     }
 
+    /// Begins to fetch a piece of a file that is one blob again; `None` where
+    /// it is here. Must be called within a runtime.
+    pub fn begin_piece(&self, whole: &WholeBlob, pieces: &[ChunkRef], at: usize) -> Option<Coming> {
+        let store = self.repository.store_of(whole).ok()?;
+        let cache = self.repository.loader().cache();
+        cache.begin(store, pieces, at, 0).map(Coming::Chunks)
+    }
+
+    /// The pieces of a file that is one blob, where they are known.
+    pub fn pieces_of(&self, whole: &WholeBlob) -> Option<Arc<[ChunkRef]>> {
+        let cache = self.repository.loader().cache();
+        let store = self.repository.store_of(whole).ok()?;
+        cache.known_whole(whole, store.at_rest())
+    }
+
     /// Stored bytes that one request ahead of readers should ask for, by what
     /// the link is known to be.
     pub fn request_bytes(&self) -> u64 {
@@ -531,9 +566,7 @@ impl Snapshot {
 
     /// Whether a file that is one blob has been fetched and proven before.
     pub fn knows(&self, whole: &WholeBlob) -> bool {
-        let cache = self.repository.loader().cache();
-        let store = self.repository.store_of(whole);
-        store.is_ok_and(|store| cache.known_whole(whole, store.at_rest()).is_some())
+        self.pieces_of(whole).is_some()
     }
 
     /// How a node's content is stored.
@@ -578,6 +611,15 @@ pub fn same_content((a, in_a): (&Entry, &Directory), (b, in_b): (&Entry, &Direct
         _ => false,
     };
     content && a.kind == b.kind && a.size == b.size
+}
+
+/// What a file is stored in.
+#[derive(Clone, Debug, Default)]
+pub struct FileParts {
+    /// Its content, in order; nothing for an inline one.
+    pub content: Vec<ChunkRef>,
+    /// The lists that lead there, where it has many.
+    pub lists: Vec<ChunkRef>,
 }
 
 /// How much of a node's content is in the cache.

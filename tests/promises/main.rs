@@ -27,3 +27,4 @@ mod program;
 mod publish;
 mod support;
 mod walgit;
+mod warm;
