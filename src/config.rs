@@ -18,10 +18,16 @@
 //! sui = "https://graphql.example/graphql"   # for sui:// addresses
 //! ```
 //!
+//! `[net]` is told by [`NetPolicy`].
+//!
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
 
-use std::collections::BTreeMap;
+mod policy;
+
+pub use policy::NetPolicy;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +130,8 @@ pub struct Network {
     pub epochs: u32,
     /// URL of a Sui full node's GraphQL, for `sui://` addresses.
     pub sui: Option<String>,
+    /// How requests to it are made.
+    pub policy: NetPolicy,
 }
 
 /// Who keeps the blobs of a [`Network`].
@@ -235,6 +243,8 @@ pub struct Settings {
     pub idle_exit_s: Sourced<u64>,
     /// Names of all profiles.
     pub networks: Vec<String>,
+    /// Which values of [`Network::policy`] the config file sets.
+    pub policy_set: BTreeSet<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -247,6 +257,11 @@ struct File {
     mount: MountSection,
     #[serde(default)]
     daemon: DaemonSection,
+    #[serde(default)]
+    net: NetPolicy,
+    /// Names of the values in `net`.
+    #[serde(skip)]
+    net_set: BTreeSet<String>,
     #[serde(default)]
     networks: BTreeMap<String, NetworkSection>,
 }
@@ -345,9 +360,15 @@ impl Settings {
             deadline_s: sourced(file.mount.deadline_s, DEFAULT_DEADLINE_S),
             idle_exit_s: sourced(file.daemon.idle_exit_s, DEFAULT_IDLE_EXIT_S),
             networks: profiles.into_keys().collect(),
+            policy_set: file.net_set,
             file: path,
             dirs,
         })
+    }
+
+    /// Where failures are kept.
+    pub fn failures(&self) -> PathBuf {
+        self.dirs.state.join("failures.jsonl")
     }
 
     /// Where the names of the network in force are kept.
@@ -371,15 +392,9 @@ fn sourced<T>(in_file: Option<T>, default: T) -> Sourced<T> {
 
 fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        Ok(text) => parse(&text, path).map_err(|why| ConfigError::Parse {
             path: path.into(),
-            why: match error.span() {
-                Some(span) => {
-                    let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-                    format!("line {line}: {}", error.message())
-                }
-                None => error.message().into(),
-            },
+            why,
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
             Ok(File::default())
@@ -389,6 +404,24 @@ fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
             source,
         }),
     }
+}
+
+/// A file's text; where and what is wrong with it.
+fn parse(text: &str, path: &Path) -> Result<File, String> {
+    let told = |error: toml::de::Error| match error.span() {
+        Some(span) => {
+            let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+            format!("line {line}: {}", error.message())
+        }
+        None => error.message().into(),
+    };
+    let mut file: File = toml::from_str(text).map_err(told)?;
+    let keys: toml::Table = toml::from_str(text).map_err(told)?;
+    if let Some(net) = keys.get("net").and_then(toml::Value::as_table) {
+        file.net_set = net.keys().cloned().collect();
+    }
+    file.net.settle(path)?;
+    Ok(file)
 }
 
 /// The profile in force. Endpoints given directly, without a profile, make one
@@ -443,6 +476,7 @@ fn network(
             max_body: section.max_body.unwrap_or(DEFAULT_MAX_BODY),
             epochs: section.epochs.unwrap_or(DEFAULT_EPOCHS),
             sui: section.sui,
+            policy: file.net.clone(),
         },
         origin,
     })

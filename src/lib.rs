@@ -15,7 +15,7 @@
 //! | [`cache`] | memory → RocksDB → fetch | `walrus` |
 //! | [`chain`] | the Sui chain: which commit a repository object is at | `net` |
 //! | [`walrus`] | stores of blobs; blob IDs; cost; the embedded network | `net`, `auth` |
-//! | [`net`] | retry, failures, what HTTP clients share | – |
+//! | [`net`] | retry, breakers, ranking, hedging, conditions, the failure log | – |
 //! | [`auth`] | who we are to a publisher | – |
 //! | [`chunk`] | what a stored piece is; bounded decoding and verification | – |
 //! | [`config`] | settings with their defaults | – |

@@ -15,7 +15,7 @@ use std::time::Duration;
 use fuser::{Session, SessionACL};
 use rustix::io::Errno;
 use walgit_fs::cache::{Cache, CacheConfig};
-use walgit_fs::config::{Network, NetworkPlace};
+use walgit_fs::config::{NetPolicy, Network, NetworkPlace};
 use walgit_fs::fuse::{
     self, Driver, DriverConfig, DriverCounters, MountOptions, MountState, StatusSource,
 };
@@ -131,8 +131,9 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
         max_body: 10 << 20,
         epochs: 1,
         sui: None,
+        policy: NetPolicy::default(),
     };
-    walrus::open(&network, Duration::from_secs(2)).unwrap()
+    walrus::open(&network, Duration::from_secs(2), None).unwrap()
 }
 
 /// A folder that is served until it goes out of scope.

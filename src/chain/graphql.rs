@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ObjectId;
+use crate::config::NetPolicy;
 use crate::net::{Retry, Verdict, attempts, http};
 
 /// Objects asked for at once, and entries of a table in a page: what every
@@ -100,12 +101,12 @@ struct Complaint {
 }
 
 impl Chain {
-    /// A node at this URL; every question ends within `deadline`. Connects to
-    /// nothing yet.
+    /// A node at this URL; every question ends within `deadline`, and is asked
+    /// as `policy` says. Connects to nothing yet.
     ///
     /// # Errors
     /// [`ChainError::BadEndpoint`].
-    pub fn new(url: &str, deadline: Duration) -> Result<Self, ChainError> {
+    pub fn new(url: &str, deadline: Duration, policy: &NetPolicy) -> Result<Self, ChainError> {
         let bad = |why: String| ChainError::BadEndpoint {
             url: url.into(),
             why,
@@ -116,16 +117,15 @@ impl Chain {
         }
         let client = http::client()
             .connect_timeout(deadline / 3)
-            .read_timeout(deadline / 3)
+            .read_timeout(deadline / 3);
+        let client = http::trusting(client, policy.ca.as_deref())
+            .map_err(|error| bad(error.to_string()))?
             .build()
             .map_err(|error| bad(error.to_string()))?;
         Ok(Chain {
             client,
             url: parsed,
-            retry: Retry {
-                deadline,
-                ..Retry::default()
-            },
+            retry: Retry::of(policy, deadline),
         })
     }
 

@@ -30,7 +30,7 @@ use crate::config::Network;
 /// [`ChainError::NoEndpoint`] where the profile names nobody to ask.
 pub fn open(network: &Network, deadline: Duration) -> Result<Arc<Chain>, ChainError> {
     match &network.sui {
-        Some(url) => Ok(Arc::new(Chain::new(url, deadline)?)),
+        Some(url) => Ok(Arc::new(Chain::new(url, deadline, &network.policy)?)),
         None => Err(ChainError::NoEndpoint(network.name.clone())),
     }
 }

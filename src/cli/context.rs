@@ -7,6 +7,7 @@ use super::Failure;
 use super::keys::Keys;
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Overrides, Settings};
+use crate::net::Journal;
 use crate::repo::refs::{RefName, RefStore};
 use crate::repo::{Access, Address, Loader, LoaderConfig, Repository, Source};
 use crate::walrus::BlobStore;
@@ -57,7 +58,13 @@ pub(super) fn refs(settings: &Settings) -> RefStore {
 /// Where blobs of the network in force are.
 pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
     let deadline = std::time::Duration::from_secs(settings.deadline_s.value);
-    Ok(crate::walrus::open(&settings.network.value, deadline)?)
+    let journal = Journal::new(settings.failures());
+    let network = &settings.network.value;
+    Ok(crate::walrus::open(
+        network,
+        deadline,
+        Some(Arc::new(journal)),
+    )?)
 }
 
 /// Where the repository at an address is.

@@ -19,7 +19,7 @@ pub(super) struct Doctor {}
 
 #[derive(Serialize)]
 struct Setting {
-    name: &'static str,
+    name: String,
     value: String,
     origin: Origin,
 }
@@ -40,7 +40,8 @@ impl Doctor {
         if context.json {
             output::json(&serde_json::json!({"settings": shown, "checks": checks, "ok": ok}))?;
         } else {
-            let row = |s: &Setting| vec![s.name.into(), s.value.clone(), format!("({})", s.origin)];
+            let row =
+                |s: &Setting| vec![s.name.clone(), s.value.clone(), format!("({})", s.origin)];
             output::table(&shown.iter().map(row).collect::<Vec<_>>())?;
             output::line("")?;
             let row = |c: &Check| {
@@ -58,8 +59,8 @@ impl Doctor {
 
 fn show(settings: &Settings) -> Vec<Setting> {
     let network = &settings.network;
-    let row = |name, value: String, origin: &Origin| Setting {
-        name,
+    let row = |name: &str, value: String, origin: &Origin| Setting {
+        name: name.into(),
         value,
         origin: origin.clone(),
     };
@@ -103,9 +104,29 @@ fn show(settings: &Settings) -> Vec<Setting> {
     let deadline = &settings.deadline_s;
     let value = format!("{} s", deadline.value);
     rows.push(row("deadline of an operation", value, &deadline.origin));
+    rows.extend(policy(settings));
     let runtime = path(&settings.dirs.runtime);
     rows.push(row("daemon's sockets", runtime, &Origin::Default));
     rows
+}
+
+/// What `[net]` says, or would say: every value by its name there.
+fn policy(settings: &Settings) -> Vec<Setting> {
+    let policy = serde_json::to_value(&settings.network.value.policy);
+    let values = policy.ok().and_then(|value| value.as_object().cloned());
+    let one = |(name, value): (String, serde_json::Value)| Setting {
+        value: match value {
+            serde_json::Value::String(text) => text,
+            serde_json::Value::Null => "none".into(),
+            value => value.to_string(),
+        },
+        origin: match settings.policy_set.contains(&name) {
+            true => Origin::File,
+            false => Origin::Default,
+        },
+        name: format!("net.{name}"),
+    };
+    values.into_iter().flatten().map(one).collect()
 }
 
 async fn check(settings: &Settings) -> Vec<Check> {
@@ -128,12 +149,12 @@ async fn check(settings: &Settings) -> Vec<Check> {
             publishers,
         } => {
             for url in aggregators.iter().chain(publishers) {
-                checks.push(endpoint(url).await);
+                checks.push(endpoint(url, settings).await);
             }
         }
     }
     if let Some(url) = &settings.network.value.sui {
-        checks.push(endpoint(url).await);
+        checks.push(endpoint(url, settings).await);
     }
     checks
 }
@@ -209,9 +230,10 @@ fn cache(settings: &Settings) -> Check {
     }
 }
 
-async fn endpoint(url: &str) -> Check {
+async fn endpoint(url: &str, settings: &Settings) -> Check {
     let started = Instant::now();
-    match HttpStore::reach(url, Duration::from_secs(10)).await {
+    let ca = settings.network.value.policy.ca.as_deref();
+    match HttpStore::reach(url, Duration::from_secs(10), ca).await {
         Ok(status) => {
             let took = started.elapsed().as_millis();
             good(url, &format!("answers {status} in {took} ms"))

@@ -17,6 +17,7 @@ use crate::chain;
 use crate::clock::unix_seconds;
 use crate::config::Network;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
+use crate::net::Journal;
 use crate::repo::{Access, Loader, Located, Snapshot};
 use crate::walrus::{self, BlobStore};
 
@@ -28,6 +29,7 @@ const MAX_THREADS: usize = 4;
 pub(super) struct Mounts {
     loader: Arc<Loader>,
     deadline: Duration,
+    journal: Arc<Journal>,
     runtime: tokio::runtime::Handle,
     started: Instant,
     state: Mutex<State>,
@@ -68,10 +70,11 @@ struct Mounted {
 }
 
 impl Mounts {
-    pub(super) fn new(loader: Arc<Loader>, deadline: Duration) -> Arc<Self> {
+    pub(super) fn new(loader: Arc<Loader>, deadline: Duration, journal: Journal) -> Arc<Self> {
         Arc::new(Mounts {
             loader,
             deadline,
+            journal: Arc::new(journal),
             runtime: tokio::runtime::Handle::current(),
             started: Instant::now(),
             state: Mutex::new(State {
@@ -132,7 +135,7 @@ impl Mounts {
         if let Some(store) = self.state().stores.get(network) {
             return Ok(store.clone());
         }
-        let store = walrus::open(network, self.deadline)?;
+        let store = walrus::open(network, self.deadline, Some(self.journal.clone()))?;
         let mut state = self.state();
         let kept = state.stores.entry(network.clone()).or_insert(store);
         Ok(kept.clone())

@@ -16,6 +16,7 @@ use super::{MountFailure, MountRequest, attach, control};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Dirs, Settings};
 use crate::fuse;
+use crate::net::Journal;
 use crate::repo::{Loader, LoaderConfig, RepoError};
 use crate::walrus::StoreError;
 
@@ -102,7 +103,7 @@ async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<()
     let cache = Cache::open(&CacheConfig::of(&settings))?;
     let loader = Loader::new(cache.clone(), LoaderConfig::default());
     let deadline = Duration::from_secs(settings.deadline_s.value);
-    let mounts = Mounts::new(loader, deadline);
+    let mounts = Mounts::new(loader, deadline, Journal::new(settings.failures()));
     let stop = Arc::new(Notify::new());
     let sockets = [
         control_socket(&settings.dirs),

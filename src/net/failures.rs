@@ -1,18 +1,23 @@
-//! What went wrong, where, and how often.
+//! What went wrong, where, what was done about it, and how often.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::journal::Journal;
 use crate::clock::unix_seconds;
 
 /// How many different (endpoint, kind) pairs are counted; the rest is dropped,
 /// so that nothing a server says can fill our memory.
 const MAX_PAIRS: usize = 256;
+/// Longest message that is kept, in characters.
+const MAX_MESSAGE: usize = 200;
 
 /// Kinds of failures a person can do something about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// No connection, or it broke.
@@ -31,6 +36,169 @@ pub enum FailureKind {
     Protocol,
     /// The server does not have it (404).
     NotFound,
+    /// Its certificate is not trusted.
+    Untrusted,
+    /// It answered, so late that another one was asked and was faster.
+    Slow,
+}
+
+impl FailureKind {
+    /// As it is called in files, metrics and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureKind::Connect => "connect",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Overloaded => "overloaded",
+            FailureKind::Server => "server",
+            FailureKind::Refused => "refused",
+            FailureKind::Corrupt => "corrupt",
+            FailureKind::Protocol => "protocol",
+            FailureKind::NotFound => "not_found",
+            FailureKind::Untrusted => "untrusted",
+            FailureKind::Slow => "slow",
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            FailureKind::Connect => {
+                "is this machine online, and the URL right? behind a proxy, set HTTPS_PROXY; \
+                 doctor tries every endpoint"
+            }
+            FailureKind::Timeout => {
+                "the server or the way to it is slow: add another aggregator, or raise \
+                 [mount] deadline_s"
+            }
+            FailureKind::Overloaded => {
+                "it gets fewer requests at once by itself; add another endpoint, or lower \
+                 [net] concurrency"
+            }
+            FailureKind::Server => {
+                "nothing is wrong on this side; add another endpoint, or tell its operator"
+            }
+            FailureKind::Refused => {
+                "read its words: credentials, a limit, or something it does not serve"
+            }
+            FailureKind::Corrupt => {
+                "nothing wrong was served or kept; where another endpoint gives good bytes, \
+                 take this one out of the profile"
+            }
+            FailureKind::Protocol => {
+                "this is no aggregator or publisher, or something in between answers for it \
+                 (a sign-in page, a proxy); check the URL"
+            }
+            FailureKind::NotFound => {
+                "is it the right network? a blob whose epochs have ended is gone"
+            }
+            FailureKind::Untrusted => {
+                "if a proxy of your own signs for it, name its certificate in [net] ca; \
+                 otherwise somebody listens in"
+            }
+            FailureKind::Slow => {
+                "nothing to do while it is rare; an endpoint that is often slow can be left out"
+            }
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How bad a failure is, for whoever waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nobody waited longer for it.
+    Notice,
+    /// Somebody waited longer.
+    Warning,
+    /// Somebody did not get what was asked for, or was lied to.
+    Error,
+}
+
+/// What was done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// Asked again after a pause.
+    Retried,
+    /// Asked another endpoint.
+    FailedOver,
+    /// Asked another endpoint meanwhile.
+    Hedged,
+    /// Found to be stored already, in spite of it.
+    Certified,
+    /// The operation failed with it.
+    GaveUp,
+}
+
+/// What a failure means for its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consequence {
+    /// It is left alone for a while.
+    BreakerOpened,
+    /// It lied again, and is asked last for a while.
+    Quarantined,
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// Who, as a URL.
+    pub endpoint: String,
+    /// At what: `read`, `len`, `put`.
+    pub operation: Cow<'static, str>,
+    /// How.
+    pub kind: FailureKind,
+    /// How bad it is.
+    pub severity: Severity,
+    /// In which attempt of the operation, from 1.
+    pub attempt: u32,
+    /// What was done about it.
+    pub done: Done,
+    /// What it means for the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consequence: Option<Consequence>,
+    /// What happened, in words.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure that happened just now.
+    pub fn now(
+        endpoint: &str,
+        operation: &'static str,
+        kind: FailureKind,
+        attempt: u32,
+        done: Done,
+        message: &str,
+    ) -> Self {
+        let severity = match (kind, done) {
+            (FailureKind::Corrupt | FailureKind::Untrusted, _) | (_, Done::GaveUp) => {
+                Severity::Error
+            }
+            (FailureKind::Slow | FailureKind::NotFound, _) => Severity::Notice,
+            _ => Severity::Warning,
+        };
+        Failure {
+            time: unix_seconds(),
+            endpoint: endpoint.into(),
+            operation: operation.into(),
+            kind,
+            severity,
+            attempt,
+            done,
+            consequence: None,
+            message: message.chars().take(MAX_MESSAGE).collect(),
+        }
+    }
 }
 
 /// How often an endpoint failed in one way.
@@ -48,34 +216,62 @@ pub struct FailureCount {
     pub message: String,
 }
 
-/// Counts failures by endpoint and kind.
+/// Counts failures by endpoint and kind, and writes each into the journal.
 #[derive(Debug, Default)]
-pub struct FailureLog(Mutex<BTreeMap<(String, FailureKind), FailureCount>>);
+pub struct FailureLog {
+    counts: Mutex<BTreeMap<(String, FailureKind), FailureCount>>,
+    journal: Option<Arc<Journal>>,
+}
 
 impl FailureLog {
+    /// One that remembers beyond this process, in `journal`.
+    pub fn new(journal: Option<Arc<Journal>>) -> Self {
+        FailureLog {
+            counts: Mutex::default(),
+            journal,
+        }
+    }
+
     /// Notes a failure.
-    pub fn record(&self, endpoint: &str, kind: FailureKind, message: &str) {
-        tracing::debug!(endpoint, ?kind, message, "request failed");
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (endpoint.to_owned(), kind);
+    pub fn record(&self, failure: Failure) {
+        tracing::debug!(
+            endpoint = failure.endpoint,
+            operation = &*failure.operation,
+            kind = failure.kind.name(),
+            severity = ?failure.severity,
+            attempt = failure.attempt,
+            done = ?failure.done,
+            consequence = ?failure.consequence,
+            "request failed: {}",
+            failure.message
+        );
+        self.count(&failure);
+        if let Some(journal) = &self.journal {
+            journal.note(failure);
+        }
+    }
+
+    fn count(&self, failure: &Failure) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (failure.endpoint.clone(), failure.kind);
         if counts.len() >= MAX_PAIRS && !counts.contains_key(&key) {
             return;
         }
         let entry = counts.entry(key).or_insert_with(|| FailureCount {
-            endpoint: endpoint.into(),
-            kind,
+            endpoint: failure.endpoint.clone(),
+            kind: failure.kind,
             count: 0,
             last: 0,
             message: String::new(),
         });
         entry.count += 1;
-        entry.last = unix_seconds();
-        entry.message = message.chars().take(200).collect();
+        entry.last = failure.time;
+        entry.message.clone_from(&failure.message);
     }
 
     /// All counts.
     pub fn counts(&self) -> Vec<FailureCount> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.values().cloned().collect()
     }
 }

@@ -1,12 +1,26 @@
 //! What every HTTP client of ours has in common.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, Response};
 
+use crate::clock::unix_seconds;
+
 /// Longest text of somebody else's that is shown, in characters.
 const WORDS: usize = 200;
+
+/// Longest time a connection is kept for the next request: shorter than what
+/// routers and servers forget it after.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often it is looked whether the other side is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What was sent and not acknowledged for so long has gone nowhere: the
+/// connection is dead, whatever the answer would have been.
+const UNHEARD: Duration = Duration::from_secs(6);
 
 /// A client that is about to be built: it follows no redirects, and the whole
 /// process uses one TLS implementation.
@@ -17,6 +31,45 @@ pub fn client() -> ClientBuilder {
         .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .tcp_nodelay(true)
+        .pool_idle_timeout(IDLE)
+        .tcp_keepalive(KEEP_ALIVE)
+        .tcp_user_timeout(UNHEARD)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(UNHEARD)
+}
+
+/// Certificates of one's own cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("certificates in {}: {why}; see [net] ca in the config file", path.display())]
+pub struct BadCertificates {
+    path: PathBuf,
+    why: String,
+}
+
+/// A client that trusts the certificates of a PEM file, too.
+///
+/// Those of the system are trusted always; `SSL_CERT_FILE` and `SSL_CERT_DIR`
+/// say which these are.
+///
+/// # Errors
+/// When the file cannot be read, or has none.
+pub fn trusting(
+    builder: ClientBuilder,
+    ca: Option<&Path>,
+) -> Result<ClientBuilder, BadCertificates> {
+    let Some(path) = ca else {
+        return Ok(builder);
+    };
+    let bad = |why: String| BadCertificates {
+        path: path.into(),
+        why,
+    };
+    let text = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&text).map_err(|e| bad(cause(&e)))?;
+    match found.is_empty() {
+        true => Err(bad("there are none in it".into())),
+        false => Ok(builder.tls_certs_merge(found)),
+    }
 }
 
 /// The length that an answer announces.
@@ -58,6 +111,16 @@ pub async fn body_watched(
     Ok(Some(bytes.freeze()))
 }
 
+/// The pause that a `Retry-After` asks for: seconds, or a date.
+pub fn retry_after(value: &str) -> Option<Duration> {
+    let seconds = value.trim().parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| {
+        let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+        let left = date.as_second().saturating_sub(unix_seconds() as i64);
+        Some(Duration::from_secs(left.max(0) as u64))
+    })
+}
+
 /// What somebody else's server said, fit to be shown in a message.
 pub fn words(text: &str) -> String {
     let shown = text.chars().filter(|c| !c.is_control());
@@ -71,4 +134,37 @@ pub fn cause(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+/// Whether a connection was refused by us, for a certificate that is not
+/// trusted.
+pub fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(|io| io.get_ref());
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let found = error.downcast_ref::<rustls::Error>().or(inner);
+        if let Some(rustls::Error::InvalidCertificate(_)) = found {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_date() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        let past = "Wed, 21 Oct 2015 07:28:00 GMT";
+        assert_eq!(retry_after(past), Some(Duration::ZERO));
+        let later = retry_after("Fri, 21 Oct 2095 07:28:00 GMT").unwrap();
+        assert!(later > Duration::from_secs(1_000_000_000));
+        assert_eq!(retry_after("soon"), None);
+    }
 }

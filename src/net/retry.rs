@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::NetPolicy;
+
 /// How an operation is retried.
 ///
-/// Own code rather than a crate: the pause may be set by the server
-/// (`Retry-After`) and no attempt may pass the operation's deadline, which
-/// retry crates leave to the caller; what remains is one multiplication.
+/// Own code rather than a crate (`backon`, `tower`'s retry layer): the pause
+/// may be set by the server (`Retry-After`), no attempt may pass the operation's
+/// deadline, and an attempt must know what follows it for the failure log, which
+/// they leave to the caller; what remains is one multiplication.
 #[derive(Clone, Debug)]
 pub struct Retry {
     /// Retries after the first attempt.
@@ -33,6 +36,18 @@ impl Default for Retry {
     }
 }
 
+impl Retry {
+    /// As the settings say, for operations with this deadline.
+    pub fn of(policy: &NetPolicy, deadline: Duration) -> Self {
+        Retry {
+            retries: policy.retries,
+            first_pause: Duration::from_millis(policy.first_pause_ms),
+            longest_pause: Duration::from_millis(policy.longest_pause_ms),
+            deadline,
+        }
+    }
+}
+
 /// What an attempt's failure means for the next one.
 #[derive(Debug)]
 pub enum Verdict<E> {
@@ -40,6 +55,15 @@ pub enum Verdict<E> {
     Final(E),
     /// It may heal; not before the pause, where the server asked for one.
     MayHeal(E, Option<Duration>),
+}
+
+/// What follows an attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another one.
+    Again,
+    /// Nothing: the operation failed.
+    GiveUp,
 }
 
 /// Runs `attempt` until it succeeds, fails finally, or time or retries are up;
@@ -51,6 +75,19 @@ pub enum Verdict<E> {
 pub async fn attempts<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
     retry: &Retry,
     timed_out: impl Fn(Duration) -> E,
+    attempt: impl FnMut(u32) -> F,
+) -> Result<T, E> {
+    attempts_told(retry, timed_out, |_| {}, attempt).await
+}
+
+/// Like [`attempts`]; tells what follows each attempt that failed.
+///
+/// # Errors
+/// As [`attempts`].
+pub async fn attempts_told<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
+    retry: &Retry,
+    timed_out: impl Fn(Duration) -> E,
+    follows: impl Fn(Next),
     mut attempt: impl FnMut(u32) -> F,
 ) -> Result<T, E> {
     let end = Instant::now() + retry.deadline;
@@ -58,14 +95,19 @@ pub async fn attempts<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
     for number in 0.. {
         let (error, asked) = match tokio::time::timeout_at(end, attempt(number)).await {
             Ok(Ok(done)) => return Ok(done),
-            Ok(Err(Verdict::Final(error))) => return Err(error),
+            Ok(Err(Verdict::Final(error))) => {
+                follows(Next::GiveUp);
+                return Err(error);
+            }
             Ok(Err(Verdict::MayHeal(error, asked))) => (error, asked),
             Err(_) => return Err(timed_out(retry.deadline)),
         };
         let wait = asked.unwrap_or_else(|| jittered(pause));
         if number >= retry.retries || Instant::now() + wait >= end {
+            follows(Next::GiveUp);
             return Err(error);
         }
+        follows(Next::Again);
         tokio::time::sleep(wait).await;
         pause = (pause * 2).min(retry.longest_pause);
     }

@@ -38,7 +38,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::{BlobId, ByteRange, SecretKey};
 use crate::config::{Network, NetworkPlace};
-use crate::net::{Conditions, FailureCount, Retry};
+use crate::net::http::BadCertificates;
+use crate::net::{Conditions, EndpointRules, FailureCount, HedgeRules, Journal, Retry, Standing};
 
 /// Judges the bytes of a read and keeps what it needs of them.
 ///
@@ -149,19 +150,70 @@ pub struct StoreHealth {
     pub sent: u64,
     /// Answers that failed verification.
     pub corrupt: u64,
+    /// Reads that were asked for a second time since they took too long.
+    pub hedges: u64,
+    /// Those of them where the second request was faster.
+    pub hedges_won: u64,
+    /// How often somebody was not asked, since it would have been in vain.
+    pub not_asked: u64,
     /// Failures by endpoint and kind.
     pub failures: Vec<FailureCount>,
-    /// The aggregators, in the order configured.
+    /// The aggregators, then the publishers, in the order configured.
     pub endpoints: Vec<EndpointHealth>,
 }
 
 /// What is known about one gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointHealth {
-    /// Its URL.
+    /// Its URL, without a password.
     pub url: String,
-    /// What the way to it is like; `None` before its first answer.
+    /// What it is for.
+    pub role: Role,
+    /// What the way to it is like; `None` before its first answer, and for
+    /// publishers.
     pub conditions: Option<Conditions>,
+    /// Whether it is asked.
+    pub breaker: BreakerState,
+    /// Seconds until it is asked again, where it is left alone.
+    pub probe_in_s: Option<u64>,
+    /// Seconds for which it is asked last, after it lied.
+    pub quarantined_s: Option<u64>,
+    /// How often it lied, to our knowledge.
+    pub lies: u32,
+    /// Most requests it gets at once now.
+    pub at_once: u32,
+}
+
+/// What a gateway is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// To read from.
+    Aggregator,
+    /// To write to.
+    Publisher,
+}
+
+/// Whether a gateway is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// As usual.
+    Closed,
+    /// It failed several times in a row, and is left alone.
+    Open,
+    /// It is being looked whether it is back.
+    HalfOpen,
+}
+
+impl From<Standing> for BreakerState {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Closed => BreakerState::Closed,
+            Standing::Open(_) => BreakerState::Open,
+            Standing::HalfOpen => BreakerState::HalfOpen,
+        }
+    }
 }
 
 /// A blob that was stored, as a ledger remembers it.
@@ -177,18 +229,23 @@ pub struct StoredBlob {
     pub object_id: Option<String>,
 }
 
-/// Opens the store of a network profile.
+/// Opens the store of a network profile; failures are kept in `journal`.
 ///
 /// # Errors
-/// When the directory of a local one cannot be used, or a URL is none.
-pub fn open(network: &Network, deadline: Duration) -> Result<Arc<dyn BlobStore>, StoreError> {
+/// When the directory of a local one cannot be used, a URL is none, or
+/// certificates cannot be read.
+pub fn open(
+    network: &Network,
+    deadline: Duration,
+    journal: Option<Arc<Journal>>,
+) -> Result<Arc<dyn BlobStore>, StoreError> {
     match &network.place {
         NetworkPlace::Local { dir } => Ok(Arc::new(LocalDir::open(dir, network.max_body)?)),
         NetworkPlace::Http {
             aggregators,
             publishers,
         } => {
-            let defaults = HttpConfig::default();
+            let (policy, defaults) = (&network.policy, HttpConfig::default());
             Ok(Arc::new(HttpStore::new(HttpConfig {
                 aggregators: aggregators.clone(),
                 publishers: publishers.clone(),
@@ -196,10 +253,11 @@ pub fn open(network: &Network, deadline: Duration) -> Result<Arc<dyn BlobStore>,
                 // A server that is silent for a third of the time leaves some
                 // for another one.
                 silence: defaults.silence.min(deadline / 3),
-                retry: Retry {
-                    deadline,
-                    ..defaults.retry
-                },
+                retry: Retry::of(policy, deadline),
+                rules: EndpointRules::of(policy),
+                hedge: HedgeRules::of(policy),
+                ca: policy.ca.clone(),
+                journal,
                 ..defaults
             })?))
         }
@@ -313,6 +371,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// Certificates to trust are none.
+    #[error(transparent)]
+    BadCertificates(#[from] BadCertificates),
     /// The disk under a local store failed.
     #[error("{}: {source}", path.display())]
     Io {

@@ -1,38 +1,490 @@
 //! The network as it is: measured, and lived with.
 
+use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
+use walgit_fs::chunk::BlobId;
+use walgit_fs::net::{
+    BreakerRules, Consequence, Done, EndpointRules, FailureKind, HedgeRules, Journal, Retry,
+};
 use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, Extent, HttpConfig, HttpStore};
+use walgit_fs::walrus::{
+    BlobStore as _, BreakerState, Extent, HttpConfig, HttpStore, PutOptions, Rejected, StoreError,
+};
 
 use crate::support::tree::noise;
-use crate::support::{Server, block_on};
+use crate::support::{Gateway, Lie, Relay, Server, block_on};
+
+const LEN: usize = 100_000;
+
+/// Servers that hold one and the same blob.
+struct Scene {
+    servers: Vec<Server>,
+    blob: BlobId,
+    content: Vec<u8>,
+    journal: tempfile::TempDir,
+}
+
+impl Scene {
+    fn of(count: usize) -> Self {
+        Scene::with(count, &[])
+    }
+
+    fn with(count: usize, args: &[&str]) -> Self {
+        let content = noise(LEN, 1);
+        let blob = blob_id(&content).unwrap();
+        let servers: Vec<_> = (0..count).map(|_| Server::with(args)).collect();
+        for server in &servers {
+            fs::write(server.blobs().join(blob.to_string()), &content).unwrap();
+        }
+        Scene {
+            servers,
+            blob,
+            content,
+            journal: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.servers
+            .iter()
+            .map(|server| server.url.clone())
+            .collect()
+    }
+
+    /// A client of all of them that is quick to try again.
+    fn config(&self) -> HttpConfig {
+        HttpConfig {
+            aggregators: self.urls(),
+            publishers: self.urls(),
+            retry: Retry {
+                retries: 5,
+                first_pause: Duration::from_millis(10),
+                longest_pause: Duration::from_millis(20),
+                deadline: Duration::from_secs(30),
+            },
+            journal: Some(Arc::new(Journal::new(self.journal_path()))),
+            ..HttpConfig::default()
+        }
+    }
+
+    fn store(&self) -> HttpStore {
+        HttpStore::new(self.config()).unwrap()
+    }
+
+    fn journal_path(&self) -> std::path::PathBuf {
+        self.journal.path().join("failures.jsonl")
+    }
+
+    async fn read(&self, store: &HttpStore) -> Result<(), StoreError> {
+        let mut accept = |bytes: Bytes| match bytes == self.content {
+            true => Ok(()),
+            false => Err(Rejected::because("these are other bytes")),
+        };
+        let whole = Extent::Whole {
+            at_most: LEN as u64,
+        };
+        store.read(self.blob, whole, &mut accept).await
+    }
+
+    async fn order(&self, server: usize, faults: &str) {
+        let url = format!("{}/devnet/faults", self.servers[server].url);
+        let http = walgit_fs::net::http::client().no_proxy().build().unwrap();
+        let response = http.put(url).body(faults.to_owned()).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+
+    fn asked(&self, server: usize) -> usize {
+        self.servers[server].requests("GET").len()
+    }
+}
 
 #[test]
 fn the_way_to_an_aggregator_is_measured_from_what_is_read() {
-    let server = Server::with(&["--latency-ms", "40", "--bandwidth-mbit", "80"]);
-    let content = noise(1_000_000, 1);
-    let blob = blob_id(&content).unwrap();
-    std::fs::write(server.blobs().join(blob.to_string()), &content).unwrap();
-    let store = HttpStore::new(HttpConfig {
-        aggregators: vec![server.url.clone()],
-        ..HttpConfig::default()
-    })
-    .unwrap();
+    let scene = Scene::with(1, &["--latency-ms", "40", "--bandwidth-mbit", "80"]);
+    let store = scene.store();
     assert_eq!(store.conditions(), None, "nothing was read yet");
     block_on(async {
-        for _ in 0..3 {
-            let whole = Extent::Whole { at_most: 1_000_000 };
-            let mut accept = |_: Bytes| Ok(());
-            store.read(blob, whole, &mut accept).await.unwrap();
+        for _ in 0..4 {
+            scene.read(&store).await.unwrap();
         }
     });
     // A busy machine is slower than the link, never faster.
     let found = store.conditions().unwrap();
     assert!(found.round_trip() >= Duration::from_millis(40), "{found:?}");
     let bandwidth = found.bandwidth.unwrap();
-    assert!((1..=12_000_000).contains(&bandwidth), "{found:?}");
+    assert!((1..=13_000_000).contains(&bandwidth), "{found:?}");
     assert_eq!(found.loss, 0.0);
     assert_eq!(store.health().endpoints[0].conditions, Some(found));
+}
+
+#[test]
+fn a_read_that_takes_longer_than_usual_is_asked_of_another_and_few_are() {
+    let scene = Scene::of(2);
+    let store = scene.store();
+    block_on(async {
+        for _ in 0..60 {
+            scene.read(&store).await.unwrap();
+        }
+        let before = store.health().hedges;
+        // Both are slow at times, one of them for ever.
+        scene.order(0, "hang,path=/v1/blobs").await;
+        scene.read(&store).await.unwrap();
+        let health = store.health();
+        assert!(
+            health.hedges > before && health.hedges_won > 0,
+            "{health:?}"
+        );
+        let silent = health
+            .failures
+            .iter()
+            .any(|f| f.kind == FailureKind::Timeout);
+        assert!(!silent, "nobody waited for the silence to end: {health:?}");
+        for _ in 0..60 {
+            scene.read(&store).await.unwrap();
+        }
+        let health = store.health();
+        // What is looked at now and then is no extra load of this kind.
+        let looks = 120 / 32 + 2;
+        assert!(health.hedges <= 120 / 20 + looks, "{health:?}");
+    });
+}
+
+#[test]
+fn where_all_are_slow_the_extra_load_is_bounded() {
+    let scene = Scene::of(1);
+    let store = scene.store();
+    block_on(async {
+        for _ in 0..25 {
+            scene.read(&store).await.unwrap();
+        }
+        scene.order(0, "delay-ms=150,path=/v1/blobs").await;
+        for _ in 0..15 {
+            scene.read(&store).await.unwrap();
+        }
+    });
+    let health = store.health();
+    assert!(health.hedges >= 1, "{health:?}");
+    assert!(health.hedges <= 3, "one, and 5 of 100 of 40: {health:?}");
+}
+
+#[test]
+fn a_connection_that_died_unnoticed_costs_no_timeout() {
+    let scene = Scene::of(1);
+    let relay = Relay::before(scene.servers[0].address());
+    let store = HttpStore::new(HttpConfig {
+        aggregators: vec![relay.url.clone()],
+        // A busy machine has slow reads enough to use up all that is allowed.
+        hedge: HedgeRules {
+            percentile: 95,
+            percent: 100,
+        },
+        ..scene.config()
+    })
+    .unwrap();
+    block_on(async {
+        for _ in 0..40 {
+            scene.read(&store).await.unwrap();
+        }
+        let before = relay.taken();
+        relay.forget();
+        scene.read(&store).await.unwrap();
+        assert!(relay.taken() > before, "over a new connection");
+        let failures = store.health().failures;
+        assert!(
+            !failures.iter().any(|f| f.kind == FailureKind::Timeout),
+            "{failures:?}"
+        );
+    });
+}
+
+#[test]
+fn a_server_that_went_away_and_came_back_is_found_again_by_the_same_client() {
+    let mut scene = Scene::of(1);
+    let store = HttpStore::new(HttpConfig {
+        rules: EndpointRules {
+            breaker: BreakerRules {
+                open: Duration::from_millis(200),
+                ..BreakerRules::default()
+            },
+            ..EndpointRules::default()
+        },
+        ..scene.config()
+    })
+    .unwrap();
+    block_on(async {
+        scene.read(&store).await.unwrap();
+        scene.servers[0].stop();
+        for _ in 0..5 {
+            assert!(scene.read(&store).await.is_err());
+        }
+        assert!(store.health().not_asked > 0);
+        scene.servers[0].restart();
+        let mut tries = 0;
+        while scene.read(&store).await.is_err() {
+            tries += 1;
+            assert!(tries < 500, "it never came back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Both probes went well, and it is used as before.
+        scene.read(&store).await.unwrap();
+        assert_eq!(store.health().endpoints[0].breaker, BreakerState::Closed);
+    });
+}
+
+#[test]
+fn after_five_failures_nobody_waits_and_the_error_says_until_when() {
+    let scene = Scene::of(1);
+    let store = scene.store();
+    block_on(async {
+        scene.order(0, "status=500,path=/v1/blobs").await;
+        let first = scene.read(&store).await.unwrap_err();
+        assert!(first.to_string().contains("500"), "{first}");
+        assert_eq!(scene.asked(0), 5);
+        let then = scene.read(&store).await.unwrap_err().to_string();
+        assert!(then.contains("is not asked for the next"), "{then}");
+        assert!(then.contains("500"), "and why: {then}");
+        assert_eq!(scene.asked(0), 5, "nobody was asked");
+        let health = store.health();
+        assert_eq!(health.endpoints[0].breaker, BreakerState::Open);
+        assert!(health.endpoints[0].probe_in_s.is_some() && health.not_asked == 1);
+    });
+    drop(store);
+    let kept = Journal::read(&scene.journal_path()).unwrap();
+    let did: Vec<_> = kept
+        .iter()
+        .map(|f| (f.attempt, f.done, f.consequence))
+        .collect();
+    let opened = Some(Consequence::BreakerOpened);
+    assert_eq!(
+        did,
+        [
+            (1, Done::Retried, None),
+            (2, Done::Retried, None),
+            (3, Done::Retried, None),
+            (4, Done::Retried, None),
+            (5, Done::GaveUp, opened)
+        ]
+    );
+}
+
+#[test]
+fn refusals_open_no_breaker() {
+    let scene = Scene::of(1);
+    let store = scene.store();
+    let absent = blob_id(b"never stored").unwrap();
+    block_on(async {
+        for _ in 0..10 {
+            let mut accept = |_: Bytes| Ok(());
+            let whole = Extent::Whole { at_most: 1 };
+            let missing = store.read(absent, whole, &mut accept).await.unwrap_err();
+            assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
+            let beyond = Extent::Part(walgit_fs::chunk::ByteRange::new(LEN as u64, 10));
+            let outside = store
+                .read(scene.blob, beyond, &mut accept)
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(outside, StoreError::OutOfRange { .. }),
+                "{outside}"
+            );
+        }
+        scene.read(&store).await.unwrap();
+    });
+}
+
+#[test]
+fn one_that_fails_is_passed_over_and_used_again_when_it_is_the_better_one() {
+    let scene = Scene::of(2);
+    let store = HttpStore::new(HttpConfig {
+        rules: EndpointRules {
+            breaker: BreakerRules {
+                open: Duration::from_millis(200),
+                ..BreakerRules::default()
+            },
+            ..EndpointRules::default()
+        },
+        ..scene.config()
+    })
+    .unwrap();
+    block_on(async {
+        scene.order(0, "status=500,path=/v1/blobs").await;
+        for _ in 0..100 {
+            scene.read(&store).await.unwrap();
+        }
+        let asked = scene.asked(0);
+        assert!((1..=20).contains(&asked), "{asked} of 100 reads");
+        scene.order(0, "").await;
+        scene.order(1, "delay-ms=100,path=/v1/blobs").await;
+        let mut reads = 0;
+        while scene.asked(0) < asked + 20 {
+            scene.read(&store).await.unwrap();
+            reads += 1;
+            assert!(reads < 1000, "it is never used again");
+        }
+    });
+}
+
+#[test]
+fn one_that_lies_twice_is_asked_last_and_told_of() {
+    let scene = Scene::of(2);
+    let liar = Gateway::before(&scene.servers[0].url, Lie::Flip);
+    let store = HttpStore::new(HttpConfig {
+        aggregators: vec![liar.url.clone(), scene.servers[1].url.clone()],
+        ..scene.config()
+    })
+    .unwrap();
+    block_on(async {
+        let mut reads = 0;
+        while store.health().endpoints[0].quarantined_s.is_none() {
+            scene.read(&store).await.unwrap();
+            reads += 1;
+            assert!(reads < 200, "never quarantined");
+        }
+        let asked = scene.asked(0);
+        for _ in 0..70 {
+            scene.read(&store).await.unwrap();
+        }
+        assert_eq!(scene.asked(0), asked, "it is left out");
+        let health = store.health();
+        assert_eq!((health.corrupt, health.endpoints[0].lies), (2, 2));
+        assert_eq!(health.endpoints[1].lies, 0);
+        let told = health
+            .failures
+            .iter()
+            .find(|f| f.kind == FailureKind::Corrupt);
+        assert!(told.is_some_and(|told| told.count == 2), "{health:?}");
+        // When nobody else is left, it is asked.
+        scene.order(1, "status=500,path=/v1/blobs").await;
+        liar.now(Lie::None);
+        scene.read(&store).await.unwrap();
+    });
+    drop(store);
+    let kept = Journal::read(&scene.journal_path()).unwrap();
+    let convicted = |f: &&walgit_fs::net::Failure| f.consequence == Some(Consequence::Quarantined);
+    assert_eq!(kept.iter().filter(convicted).count(), 1);
+}
+
+#[test]
+fn a_reference_that_is_wrong_makes_liars_of_nobody() {
+    let scene = Scene::of(2);
+    let store = scene.store();
+    block_on(async {
+        for _ in 0..5 {
+            let mut accept = |_: Bytes| Err(Rejected::because("the hash is another"));
+            let whole = Extent::Whole {
+                at_most: LEN as u64,
+            };
+            let refused = store
+                .read(scene.blob, whole, &mut accept)
+                .await
+                .unwrap_err();
+            assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+        }
+    });
+    let health = store.health();
+    assert!(
+        health
+            .endpoints
+            .iter()
+            .all(|e| e.quarantined_s.is_none() && e.lies == 0)
+    );
+    assert!(health.corrupt >= 10);
+}
+
+#[test]
+fn a_server_under_load_gets_fewer_at_once_and_the_pause_it_asks_for() {
+    let scene = Scene::of(1);
+    let store = scene.store();
+    block_on(async {
+        scene
+            .order(0, "status=429,retry-after=1,first=1,path=/v1/blobs")
+            .await;
+        scene.read(&store).await.unwrap();
+        let endpoint = &store.health().endpoints[0];
+        assert!(endpoint.at_once < 32, "{endpoint:?}");
+        assert_eq!(endpoint.breaker, BreakerState::Closed);
+        assert_eq!(scene.asked(0), 2);
+        // A pause that is longer than there is time for is not waited for, nor
+        // is it disregarded by the next read.
+        scene
+            .order(0, "status=429,retry-after=60,first=1,path=/v1/blobs")
+            .await;
+        for _ in 0..3 {
+            assert!(scene.read(&store).await.is_err());
+        }
+        assert_eq!(scene.asked(0), 3);
+    });
+}
+
+#[test]
+fn what_is_certified_is_not_uploaded_twice() {
+    let scene = Scene::of(1);
+    let store = scene.store();
+    let body = Bytes::from(noise(5000, 2));
+    let blob = blob_id(&body).unwrap();
+    block_on(async {
+        // It is stored, and the answer gets lost.
+        scene
+            .order(0, "cut=10,method=PUT,path=/v1/blobs,first=1")
+            .await;
+        let options = PutOptions::default();
+        let stored = store.put(blob, body.clone(), &options).await.unwrap();
+        assert!(stored.uploaded);
+        assert_eq!(scene.servers[0].requests("PUT /v1").len(), 1);
+        // One that was not stored is sent again.
+        let body = Bytes::from(noise(5000, 3));
+        let blob = blob_id(&body).unwrap();
+        scene
+            .order(0, "status=500,method=PUT,path=/v1/blobs,first=1")
+            .await;
+        store.put(blob, body, &options).await.unwrap();
+        assert_eq!(scene.servers[0].requests("PUT /v1").len(), 3);
+    });
+    drop(store);
+    let kept = Journal::read(&scene.journal_path()).unwrap();
+    assert!(
+        kept.iter()
+            .any(|f| f.operation == "put" && f.kind == FailureKind::Connect)
+    );
+}
+
+#[test]
+fn a_name_that_is_not_found_is_no_connection() {
+    let store = HttpStore::new(HttpConfig {
+        aggregators: vec!["http://nowhere.invalid".into()],
+        retry: Retry {
+            retries: 0,
+            ..Retry::default()
+        },
+        ..HttpConfig::default()
+    })
+    .unwrap();
+    let scene = Scene::of(0);
+    let failed = block_on(scene.read(&store)).unwrap_err().to_string();
+    assert!(failed.contains("nowhere.invalid"), "{failed}");
+    assert_eq!(store.health().failures[0].kind, FailureKind::Connect);
+}
+
+#[test]
+fn passwords_in_urls_are_not_shown() {
+    let server = Server::start();
+    let url = server.url.replace("http://", "http://me:secret@");
+    let scene = Scene::of(0);
+    let store = HttpStore::new(HttpConfig {
+        aggregators: vec![url],
+        ..scene.config()
+    })
+    .unwrap();
+    let said = block_on(scene.read(&store)).unwrap_err().to_string();
+    let health = serde_json::to_value(store.health()).unwrap();
+    assert_ne!(health["endpoints"], Value::Null);
+    drop(store);
+    let kept = fs::read_to_string(scene.journal_path()).unwrap();
+    for text in [said, health.to_string(), kept] {
+        assert!(!text.contains("secret"), "{text}");
+    }
 }

@@ -29,7 +29,8 @@ fn what_was_read_before_reads_without_a_network_even_after_a_crash() {
 #[test]
 fn what_was_not_read_fails_in_bounded_time_and_heals_without_a_remount() {
     let mut server = Server::start();
-    let world = World::on(&server).config("[mount]\ndeadline_s = 2\n");
+    let world =
+        World::on(&server).config("[mount]\ndeadline_s = 2\n[net]\nbreaker_open_ms = 1000\n");
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");

@@ -1,140 +1,119 @@
-//! One request to one endpoint, and what its answer means.
+//! One request to one endpoint.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, RANGE};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::HttpStore;
+use super::failed::{Failed, absent, broken, protocol, refusal, refused};
 use crate::chunk::{BlobId, ByteRange};
-use crate::net::{Ended, Endpoint, FailureKind, InFlight, cause, http};
-use crate::walrus::{Accept, Extent, PutOptions, StoreError, Stored};
-
-/// How much of an error's body is read for its message.
-const MAX_ERROR_BODY: usize = 8 << 10;
-/// Longest pause a server may ask for.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-
-/// A failed exchange.
-pub(super) struct Failed {
-    pub(super) error: StoreError,
-    pub(super) kind: FailureKind,
-    /// The pause the server asked for.
-    pub(super) pause: Option<Duration>,
-    given_up: bool,
-}
-
-impl Failed {
-    fn new(kind: FailureKind, error: StoreError) -> Self {
-        Failed {
-            error,
-            kind,
-            pause: None,
-            given_up: false,
-        }
-    }
-
-    /// Whether the same request may succeed later.
-    pub(super) fn heals(&self) -> bool {
-        match self.kind {
-            FailureKind::Connect
-            | FailureKind::Timeout
-            | FailureKind::Overloaded
-            | FailureKind::Server => true,
-            FailureKind::Corrupt => !self.given_up,
-            FailureKind::Refused | FailureKind::Protocol | FailureKind::NotFound => false,
-        }
-    }
-
-    pub(super) fn give_up_if_corrupt(&mut self, now: bool) {
-        self.given_up |= now;
-    }
-}
+use crate::net::{Connections, Endpoint, FailureKind, InFlight, Outcome, http};
+use crate::walrus::{Extent, PutOptions, StoreError, Stored};
 
 impl HttpStore {
-    /// Reads from one aggregator.
-    pub(super) async fn read_from(
+    /// Reads from one aggregator. What it gives is as long as asked for, and
+    /// not verified.
+    pub(super) async fn fetch(
         &self,
+        client: &Client,
         endpoint: &Endpoint,
         blob: BlobId,
         extent: Extent,
-        accept: &mut Accept<'_>,
-    ) -> Result<(), Failed> {
-        let url = endpoint.url();
-        let mut request = self.reader.get(at(url, &format!("v1/blobs/{blob}"))?);
+        race: Option<&AtomicU64>,
+    ) -> Result<Bytes, Failed> {
+        let url = at(endpoint, &format!("v1/blobs/{blob}"))?;
         let range = match extent {
             Extent::Whole { .. } => None,
             Extent::Part(range) => Some(range),
         };
-        if let Some(range) = range {
-            request = request.header(RANGE, header_of(range));
+        let mut flight = self.enter(endpoint).await?;
+        if let Some(race) = race {
+            flight.in_race(race);
         }
-        let (response, mut flight) = self.send(endpoint, request).await?;
+        let request = |client: &Client| {
+            let request = client.get(url.clone());
+            match range {
+                Some(range) => request.header(RANGE, header_of(range)),
+                None => request,
+            }
+        };
+        let response = match self.ask_again(client, endpoint, request).await {
+            Ok(response) => response,
+            Err(failed) => return Err(failed.ends(flight)),
+        };
         flight.answered();
-        match response.status() {
-            StatusCode::OK if range.is_none() => {}
-            StatusCode::PARTIAL_CONTENT if range.is_some_and(|r| answers(&response, r)) => {}
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
-                return Err(protocol(url, "it answers another range than was asked for"));
-            }
-            StatusCode::NOT_FOUND => {
-                let place = url.to_string();
-                let error = StoreError::NotFound { blob, place };
-                return Err(Failed::new(FailureKind::NotFound, error));
-            }
+        let wrong = match response.status() {
+            StatusCode::OK if range.is_none() => None,
+            StatusCode::PARTIAL_CONTENT if range.is_some_and(|r| answers(&response, r)) => None,
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Some(protocol(
+                endpoint,
+                "it answers another range than was asked for",
+            )),
+            StatusCode::NOT_FOUND => Some(absent(endpoint, blob)),
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 let range = range.unwrap_or(ByteRange::new(0, 0));
                 let error = StoreError::OutOfRange { blob, range };
-                return Err(Failed::new(FailureKind::Refused, error));
+                Some(Failed::new(FailureKind::Refused, error))
             }
-            status => {
-                flight.ended(Ended::of(status));
-                return Err(refused(url, response).await);
-            }
-        }
-        let corrupt = |why: String| {
-            let place = url.to_string();
-            Failed::new(
-                FailureKind::Corrupt,
-                StoreError::Corrupt { blob, place, why },
-            )
+            _ => return Err(refused(endpoint, response).await.ends(flight)),
         };
-        let bytes = body_of(flight, url, response, extent.at_most()).await?;
-        let bytes = bytes.ok_or_else(|| corrupt("it is longer than it may be".into()))?;
+        if let Some(failed) = wrong {
+            return Err(failed.ends(flight));
+        }
+        let body = http::body_watched(response, extent.at_most(), |len| flight.arrived(len));
+        let bytes = match body.await {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(broken(endpoint, &error).ends(flight)),
+        };
+        let corrupt = |why: String| {
+            self.corrupt.fetch_add(1, Ordering::Relaxed);
+            Failed::corrupt(endpoint, blob, why)
+        };
+        let Some(bytes) = bytes else {
+            return Err(corrupt("it is longer than it may be".into()).ends(flight));
+        };
+        flight.ended(Outcome::Well, "");
         self.received
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if let Some(range) = range
-            && bytes.len() as u64 != range.len()
-        {
-            return Err(corrupt(format!(
+        match range {
+            Some(range) if range.len() != bytes.len() as u64 => Err(corrupt(format!(
                 "{} bytes where {} were asked for",
                 bytes.len(),
                 range.len()
-            )));
+            ))),
+            _ => Ok(bytes),
         }
-        accept(bytes).map_err(|rejected| corrupt(rejected.0))
     }
 
     /// Asks one aggregator for a blob's length.
     pub(super) async fn len_at(&self, endpoint: &Endpoint, blob: BlobId) -> Result<u64, Failed> {
-        let url = endpoint.url();
-        let request = self.reader.head(at(url, &format!("v1/blobs/{blob}"))?);
-        let (response, mut flight) = self.send(endpoint, request).await?;
+        let url = at(endpoint, &format!("v1/blobs/{blob}"))?;
+        let mut flight = self.enter(endpoint).await?;
+        let request = |client: &Client| client.head(url.clone());
+        let response = match self
+            .ask_again(&self.reader.client(), endpoint, request)
+            .await
+        {
+            Ok(response) => response,
+            Err(failed) => return Err(failed.ends(flight)),
+        };
         flight.answered();
-        flight.ended(Ended::of(response.status()));
-        match response.status() {
-            StatusCode::OK => http::announced(&response)
-                .ok_or_else(|| protocol(url, "it does not tell the length of a blob")),
-            StatusCode::NOT_FOUND => {
-                let place = url.to_string();
-                let error = StoreError::NotFound { blob, place };
-                Err(Failed::new(FailureKind::NotFound, error))
-            }
-            _ => Err(refused(url, response).await),
-        }
+        let failed = match response.status() {
+            StatusCode::OK => match http::announced(&response) {
+                Some(len) => {
+                    flight.ended(Outcome::Well, "");
+                    return Ok(len);
+                }
+                None => protocol(endpoint, "it does not tell the length of a blob"),
+            },
+            StatusCode::NOT_FOUND => absent(endpoint, blob),
+            _ => refused(endpoint, response).await,
+        };
+        Err(failed.ends(flight))
     }
 
     /// Stores through one publisher.
@@ -151,9 +130,8 @@ impl HttpStore {
             false => ("permanent", "true"),
         };
         let len = body.len() as u64;
-        let mut request = self
-            .writer
-            .put(at(url, "v1/blobs")?)
+        let mut request = (self.writer.client())
+            .put(at(endpoint, "v1/blobs")?)
             .query(&[("epochs", options.epochs.to_string().as_str()), kept])
             // The publisher encodes and certifies before it answers.
             .timeout(self.config.retry.deadline + Duration::from_secs(len / super::SLOWEST_UPLOAD))
@@ -168,44 +146,98 @@ impl HttpStore {
             Ok(Some(value)) => request = request.header(AUTHORIZATION, value),
             Err(error) => {
                 let error = StoreError::BadEndpoint {
-                    url: url.to_string(),
+                    url: endpoint.name().to_owned(),
                     why: error.to_string(),
                 };
                 return Err(Failed::new(FailureKind::Refused, error));
             }
         }
-        let (response, flight) = self.send(endpoint, request).await?;
+        let mut flight = self.enter(endpoint).await?;
+        match self.upload(endpoint, request, blob, len).await {
+            Ok(stored) => {
+                flight.answered();
+                flight.ended(Outcome::Well, "");
+                Ok(stored)
+            }
+            Err(failed) => Err(failed.ends(flight)),
+        }
+    }
+
+    async fn upload(
+        &self,
+        endpoint: &Endpoint,
+        request: RequestBuilder,
+        blob: BlobId,
+        len: u64,
+    ) -> Result<Stored, Failed> {
+        let response = self.send(endpoint, request).await?;
         if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let limit = self.config.max_body.min(len.saturating_sub(1));
-            let place = url.to_string();
+            let place = endpoint.name().to_owned();
             let error = StoreError::TooLarge { len, limit, place };
             return Err(Failed::new(FailureKind::Refused, error));
         }
         if response.status() != StatusCode::OK {
-            flight.ended(Ended::of(response.status()));
-            return Err(refused(url, response).await);
+            return Err(refused(endpoint, response).await);
         }
         self.sent.fetch_add(len, Ordering::Relaxed);
-        let text = body_of(flight, url, response, 1 << 20).await?;
-        let answer: PutAnswer = serde_json::from_slice(&text.unwrap_or_default())
-            .map_err(|error| protocol(url, &format!("its answer is not the API's: {error}")))?;
-        answer.stored(url, blob)
+        let text = http::body(response, 1 << 20).await;
+        let text = text.map_err(|error| broken(endpoint, &error))?;
+        let answer: PutAnswer =
+            serde_json::from_slice(&text.unwrap_or_default()).map_err(|error| {
+                protocol(endpoint, &format!("its answer is not the API's: {error}"))
+            })?;
+        answer.stored(endpoint, blob)
     }
 
-    async fn send<'a>(
-        &self,
-        endpoint: &'a Endpoint,
-        request: reqwest::RequestBuilder,
-    ) -> Result<(Response, InFlight<'a>), Failed> {
+    /// Sends an upload.
+    async fn send(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<Response, Failed> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let flight = endpoint.sent();
-        match request.send().await {
-            Ok(response) => Ok((response, flight)),
-            Err(error) => {
-                flight.ended(Ended::Lost);
-                Err(broken(endpoint.url(), &error))
-            }
+        let sent = request.send().await;
+        sent.map_err(|error| self.no_answer(&self.writer, endpoint, &error))
+    }
+
+    /// Waits for leave to ask an endpoint.
+    async fn enter<'a>(&self, endpoint: &'a Endpoint) -> Result<InFlight<'a>, Failed> {
+        let entered = endpoint.enter().await;
+        entered.map_err(|not_now| {
+            self.not_asked.fetch_add(1, Ordering::Relaxed);
+            Failed::not_asked(endpoint, not_now)
+        })
+    }
+
+    /// Sends a request that may be sent twice: over a connection that turns out
+    /// to be dead, it was not heard, and goes out again over a new one at once.
+    async fn ask_again(
+        &self,
+        client: &Client,
+        endpoint: &Endpoint,
+        request: impl Fn(&Client) -> RequestBuilder,
+    ) -> Result<Response, Failed> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let broke = match request(client).send().await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let failed = self.no_answer(&self.reader, endpoint, &broke);
+        if broke.is_connect() || broke.is_timeout() || broke.is_builder() {
+            return Err(failed);
         }
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let second = request(&self.reader.client()).send().await;
+        second.map_err(|error| broken(endpoint, &error))
+    }
+
+    fn no_answer(
+        &self,
+        connections: &Connections,
+        endpoint: &Endpoint,
+        error: &reqwest::Error,
+    ) -> Failed {
+        if !error.is_connect() {
+            connections.drop_idle();
+        }
+        broken(endpoint, error)
     }
 }
 
@@ -245,7 +277,7 @@ struct Storage {
 }
 
 impl PutAnswer {
-    fn stored(self, url: &Url, blob: BlobId) -> Result<Stored, Failed> {
+    fn stored(self, endpoint: &Endpoint, blob: BlobId) -> Result<Stored, Failed> {
         let (found, stored) = match self {
             PutAnswer::NewlyCreated { blob_object } => (
                 blob_object.blob_id,
@@ -269,14 +301,14 @@ impl PutAnswer {
             ),
             PutAnswer::MarkedInvalid { blob_id } => {
                 let why = format!("the network has marked {blob_id} as invalid");
-                return Err(refusal(url, 200, why));
+                return Err(refusal(endpoint, 200, why));
             }
             PutAnswer::Error {
                 failure_phase,
                 error_msg,
             } => {
                 let why = format!("{error_msg} (while {failure_phase})");
-                let place = url.to_string();
+                let place = endpoint.name().to_owned();
                 let error = StoreError::Unavailable { place, why };
                 return Err(Failed::new(FailureKind::Server, error));
             }
@@ -285,7 +317,7 @@ impl PutAnswer {
             let error = StoreError::WrongId {
                 expected: blob,
                 found: found.chars().take(64).collect(),
-                place: url.to_string(),
+                place: endpoint.name().to_owned(),
             };
             return Err(Failed::new(FailureKind::Protocol, error));
         }
@@ -293,23 +325,9 @@ impl PutAnswer {
     }
 }
 
-async fn body_of(
-    mut flight: InFlight<'_>,
-    url: &Url,
-    response: Response,
-    most: u64,
-) -> Result<Option<Bytes>, Failed> {
-    let read = http::body_watched(response, most, |bytes| flight.arrived(bytes)).await;
-    flight.ended(match read {
-        Ok(_) => Ended::Answered,
-        Err(_) => Ended::Lost,
-    });
-    read.map_err(|error| broken(url, &error))
-}
-
-fn at(url: &Url, path: &str) -> Result<Url, Failed> {
-    url.join(path)
-        .map_err(|error| protocol(url, &error.to_string()))
+fn at(endpoint: &Endpoint, path: &str) -> Result<Url, Failed> {
+    let joined = endpoint.url().join(path);
+    joined.map_err(|error| protocol(endpoint, &error.to_string()))
 }
 
 /// `bytes=a-b`, both ends included.
@@ -323,66 +341,4 @@ fn answers(response: &Response, range: ByteRange) -> bool {
     (response.headers().get(CONTENT_RANGE))
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with(&expected))
-}
-
-fn protocol(url: &Url, why: &str) -> Failed {
-    let error = StoreError::Unavailable {
-        place: url.to_string(),
-        why: why.into(),
-    };
-    Failed::new(FailureKind::Protocol, error)
-}
-
-fn refusal(url: &Url, status: u16, why: String) -> Failed {
-    let place = url.to_string();
-    Failed::new(
-        FailureKind::Refused,
-        StoreError::Refused { place, status, why },
-    )
-}
-
-/// An answer other than the one hoped for.
-async fn refused(url: &Url, mut response: Response) -> Failed {
-    let status = response.status();
-    let pause = (response.headers().get(RETRY_AFTER))
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(|seconds| Duration::from_secs(seconds).min(MAX_PAUSE));
-    let mut text = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        text.extend_from_slice(&chunk);
-        if text.len() > MAX_ERROR_BODY {
-            break;
-        }
-    }
-    let kind = match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Overloaded,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::Timeout,
-        StatusCode::NOT_IMPLEMENTED => FailureKind::Refused,
-        status if status.is_server_error() => FailureKind::Server,
-        _ => FailureKind::Refused,
-    };
-    let why = message(&text).unwrap_or_else(|| status.to_string());
-    let mut failed = refusal(url, status.as_u16(), why);
-    failed.kind = kind;
-    failed.pause = pause;
-    failed
-}
-
-/// The message of an error in the network's own form.
-fn message(body: &[u8]) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let text = value.get("error")?.get("message")?.as_str()?;
-    Some(http::words(text))
-}
-
-fn broken(url: &Url, error: &reqwest::Error) -> Failed {
-    let kind = match error.is_timeout() {
-        true => FailureKind::Timeout,
-        false => FailureKind::Connect,
-    };
-    let error = StoreError::Unavailable {
-        place: url.to_string(),
-        why: cause(error),
-    };
-    Failed::new(kind, error)
 }

@@ -1,13 +1,24 @@
 //! A Walrus network over HTTP: aggregators to read from, publishers to write
 //! to, all of them strangers.
 //!
-//! An operation asks its endpoints in order until one satisfies it, then
-//! pauses and starts over while that may help ([`crate::net`]). Bytes that
-//! fail verification are a failure like any other: the next aggregator is
-//! asked, without a pause.
+//! An operation asks its endpoints, the one that is expected to be best first
+//! ([`crate::net::Endpoints`]), until one satisfies it, then pauses and starts
+//! over while that may help ([`crate::net::Retry`]). Bytes that fail
+//! verification are a failure like any other: the next aggregator is asked,
+//! without a pause. When nobody is fit to be asked, it fails at once.
+//!
+//! - [`exchange`]: one request to one endpoint;
+//! - [`failed`]: what it means when that fails;
+//! - [`reading`]: one round of a read, over several;
+//! - [`operation`]: what failed meanwhile, for the failure log.
 
 mod exchange;
+mod failed;
+mod operation;
+mod reading;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,19 +27,21 @@ use bytes::Bytes;
 use reqwest::Url;
 
 use super::{
-    Accept, BlobStore, EndpointHealth, Extent, PutOptions, StoreError, StoreHealth, Stored,
+    Accept, BlobStore, EndpointHealth, Extent, PutOptions, Role, StoreError, StoreHealth, Stored,
 };
 use crate::auth::Credentials;
 use crate::chunk::BlobId;
 use crate::net::{
-    Conditions, Endpoint, FailureKind, FailureLog, Retry, Verdict, attempts, cause, http,
+    Conditions, Connections, Done, Endpoint, EndpointRules, Endpoints, FailureKind, FailureLog,
+    HedgeRules, Journal, Retry, Verdict, attempts_told, cause, http,
 };
-use exchange::Failed;
+use failed::verdict;
+use operation::Operation;
 
 /// How to reach a network.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// URLs to read from, the preferred one first.
+    /// URLs to read from, as preferred before they were measured.
     pub aggregators: Vec<String>,
     /// URLs to write to.
     pub publishers: Vec<String>,
@@ -36,8 +49,16 @@ pub struct HttpConfig {
     pub max_body: u64,
     /// How reads are retried, and their deadline.
     pub retry: Retry,
+    /// When an endpoint is left alone, and how many requests it gets at once.
+    pub rules: EndpointRules,
+    /// When a read is asked for a second time.
+    pub hedge: HedgeRules,
     /// Longest silence of a server before it counts as hanging.
     pub silence: Duration,
+    /// Certificates to trust beside the system's.
+    pub ca: Option<PathBuf>,
+    /// Where failures are kept.
+    pub journal: Option<Arc<Journal>>,
     /// Who we are to publishers.
     pub credentials: Credentials,
 }
@@ -49,7 +70,11 @@ impl Default for HttpConfig {
             publishers: Vec::new(),
             max_body: crate::config::DEFAULT_MAX_BODY,
             retry: Retry::default(),
+            rules: EndpointRules::default(),
+            hedge: HedgeRules::default(),
             silence: Duration::from_secs(10),
+            ca: None,
+            journal: None,
             credentials: Credentials::None,
         }
     }
@@ -58,16 +83,19 @@ impl Default for HttpConfig {
 /// A network over HTTP.
 #[derive(Debug)]
 pub struct HttpStore {
-    reader: reqwest::Client,
-    writer: reqwest::Client,
-    aggregators: Vec<Endpoint>,
-    publishers: Vec<Endpoint>,
+    reader: Connections,
+    writer: Connections,
+    aggregators: Endpoints,
+    publishers: Endpoints,
     config: HttpConfig,
     failures: FailureLog,
     requests: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
     corrupt: AtomicU64,
+    hedges: AtomicU64,
+    hedges_won: AtomicU64,
+    not_asked: AtomicU64,
 }
 
 /// Slowest upload that still counts as moving, in bytes a second: what a body
@@ -78,101 +106,187 @@ impl HttpStore {
     /// A store over these endpoints. Connects to nothing yet.
     ///
     /// # Errors
-    /// [`StoreError::BadEndpoint`] for a URL that is none.
+    /// [`StoreError::BadEndpoint`] for a URL that is none,
+    /// [`StoreError::BadCertificates`] for a file that has none.
     pub fn new(config: HttpConfig) -> Result<Self, StoreError> {
-        let endpoints = |list: &[String]| -> Result<Vec<Endpoint>, StoreError> {
-            let urls = list.iter().map(|url| endpoint(url));
-            urls.map(|url| url.map(Endpoint::new)).collect()
-        };
-        let client = || http::client().connect_timeout(config.silence);
-        let built = |builder: reqwest::ClientBuilder| {
-            builder.build().map_err(|error| StoreError::Unavailable {
-                place: "the HTTP client".into(),
-                why: cause(&error),
-            })
+        let endpoints = |list: &[String]| -> Result<Endpoints, StoreError> {
+            let one = |url: &String| Ok(Endpoint::new(endpoint(url)?, config.rules));
+            let all = list.iter().map(one).collect::<Result<_, StoreError>>()?;
+            Ok(Endpoints::new(all, config.hedge))
         };
         Ok(HttpStore {
-            reader: built(client().read_timeout(config.silence))?,
+            reader: connections(&config, Some(config.silence))?,
             // A publisher is silent while it encodes and certifies; an upload
             // has a deadline of its own.
-            writer: built(client())?,
+            writer: connections(&config, None)?,
             aggregators: endpoints(&config.aggregators)?,
             publishers: endpoints(&config.publishers)?,
+            failures: FailureLog::new(config.journal.clone()),
             config,
-            failures: FailureLog::default(),
             requests: AtomicU64::new(0),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             corrupt: AtomicU64::new(0),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
+            not_asked: AtomicU64::new(0),
         })
     }
 
     /// Whether a server answers at `url`: its status to a request that every
-    /// aggregator and publisher knows.
+    /// aggregator and publisher knows. `ca` are certificates to trust beside
+    /// the system's.
     ///
     /// # Errors
     /// Why it cannot be reached.
-    pub async fn reach(url: &str, patience: Duration) -> Result<u16, StoreError> {
+    pub async fn reach(
+        url: &str,
+        patience: Duration,
+        ca: Option<&Path>,
+    ) -> Result<u16, StoreError> {
         let url = endpoint(url)?;
-        let store = HttpStore::new(HttpConfig {
-            silence: patience,
-            ..HttpConfig::default()
-        })?;
         let unavailable = |why: String| StoreError::Unavailable {
             place: url.to_string(),
             why,
         };
+        let client = http::trusting(http::client().timeout(patience), ca)?.build();
+        let client = client.map_err(|error| unavailable(cause(&error)))?;
         let status = url.join("status").map_err(|e| unavailable(e.to_string()))?;
-        let sent = store.reader.get(status).timeout(patience).send().await;
-        match sent {
+        match client.get(status).send().await {
             Ok(response) => Ok(response.status().as_u16()),
             Err(error) => Err(unavailable(cause(&error))),
         }
     }
 
-    fn note(&self, endpoint: &Endpoint, failed: &Failed) {
-        if failed.kind == FailureKind::Corrupt {
-            self.corrupt.fetch_add(1, Ordering::Relaxed);
+    /// An operation begins. After the machine slept, nothing that was known of
+    /// the way is worth anything.
+    fn begin(&self, name: &'static str) -> Operation<'_> {
+        if self.reader.woke_up() {
+            self.writer.drop_idle();
+            self.aggregators.look_again();
+            self.publishers.look_again();
         }
-        self.failures.record(
-            endpoint.url().as_str(),
-            failed.kind,
-            &failed.error.to_string(),
-        );
+        Operation::new(name, &self.failures)
     }
 
-    fn timed_out(&self, endpoints: &[Endpoint], deadline: Duration) -> StoreError {
-        let place = (endpoints.first()).map_or_else(String::new, |e| e.url().to_string());
-        let why = format!("no answer within {} s", deadline.as_secs_f64());
-        self.failures.record(&place, FailureKind::Timeout, &why);
-        StoreError::Unavailable { place, why }
+    /// Whether an aggregator says that a blob is stored; asked once, since it
+    /// is only to spare an upload.
+    async fn is_certified(&self, blob: BlobId, len: u64) -> bool {
+        for endpoint in self.aggregators.ranked() {
+            if self
+                .len_at(endpoint, blob)
+                .await
+                .is_ok_and(|found| found == len)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn put_round<'a>(
+        &'a self,
+        operation: &Operation<'a>,
+        blob: BlobId,
+        body: &Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, Verdict<StoreError>> {
+        let mut failures = Vec::new();
+        for endpoint in self.publishers.ranked() {
+            // The answer got lost, and perhaps nothing else.
+            if operation.is_ambiguous() && self.is_certified(blob, body.len() as u64).await {
+                operation.done(Done::Certified);
+                return Ok(Stored {
+                    uploaded: true,
+                    end_epoch: None,
+                    object_id: None,
+                });
+            }
+            operation.done(Done::FailedOver);
+            operation.asking(endpoint);
+            let put = self.put_to(endpoint, blob, body.clone(), options).await;
+            operation.asked(endpoint);
+            match put {
+                Ok(stored) => return Ok(stored),
+                Err(failed) => {
+                    operation.failed(endpoint, &failed);
+                    failures.push(failed);
+                }
+            }
+        }
+        match failures.is_empty() {
+            true => Err(Verdict::Final(StoreError::NoEndpoint("publisher"))),
+            false => Err(verdict(failures, &self.publishers)),
+        }
+    }
+
+    async fn len_round<'a>(
+        &'a self,
+        operation: &Operation<'a>,
+        blob: BlobId,
+    ) -> Result<Option<u64>, Verdict<StoreError>> {
+        let mut failures = Vec::new();
+        for endpoint in self.aggregators.ranked() {
+            operation.done(Done::FailedOver);
+            operation.asking(endpoint);
+            let len = self.len_at(endpoint, blob).await;
+            operation.asked(endpoint);
+            match len {
+                Ok(len) => return Ok(Some(len)),
+                Err(failed) => {
+                    if failed.kind() != Some(FailureKind::NotFound) {
+                        operation.failed(endpoint, &failed);
+                    }
+                    failures.push(failed);
+                }
+            }
+        }
+        // Where one says that it is missing and another does not say, it is
+        // missing: an upload too many harms nobody.
+        let absent = |failed: &failed::Failed| failed.kind() == Some(FailureKind::NotFound);
+        match failures.iter().any(absent) {
+            true => {
+                operation.done(Done::FailedOver);
+                Ok(None)
+            }
+            false => Err(verdict(failures, &self.aggregators)),
+        }
     }
 }
 
-/// What a round over all endpoints ended with.
-fn verdict(failures: Vec<Failed>, none: StoreError) -> Verdict<StoreError> {
-    let heals = failures.iter().any(|failed| failed.heals());
-    let pause = failures.iter().filter_map(|failed| failed.pause).min();
-    // Lies matter more than absence, absence on one more than silence of
-    // another only when nobody may still come back with it.
-    let weight = |failed: &Failed| match failed.kind {
-        FailureKind::Corrupt => 3,
-        FailureKind::NotFound => 0,
-        _ if failed.heals() => 2,
-        _ => 1,
+/// Connections to endpoints of either kind; servers that may not be silent for
+/// long are those with a `silence`.
+fn connections(config: &HttpConfig, silence: Option<Duration>) -> Result<Connections, StoreError> {
+    let (ca, patience) = (config.ca.clone(), config.silence);
+    let builder = move || {
+        let builder = http::client().connect_timeout(patience);
+        let builder = match silence {
+            Some(silence) => builder.read_timeout(silence),
+            None => builder,
+        };
+        http::trusting(builder, ca.as_deref())
     };
-    let worst = failures.into_iter().max_by_key(weight);
-    match worst {
-        Some(failed) if heals => Verdict::MayHeal(failed.error, pause),
-        Some(failed) => Verdict::Final(failed.error),
-        None => Verdict::Final(none),
-    }
+    // A file that is bad now is told now; one that is bad later is not used.
+    drop(builder()?);
+    let make = move || builder().unwrap_or_else(|_| http::client()).build();
+    Connections::new(make).map_err(|error| StoreError::Unavailable {
+        place: "the HTTP client".into(),
+        why: cause(&error),
+    })
 }
 
-fn endpoint_health(endpoint: &Endpoint) -> EndpointHealth {
+fn endpoint_health(endpoint: &Endpoint, role: Role) -> EndpointHealth {
+    let known = endpoint.knowledge();
     EndpointHealth {
-        url: endpoint.url().to_string(),
-        conditions: endpoint.conditions(),
+        url: endpoint.name().to_owned(),
+        role,
+        // A publisher's answer takes as long as encoding and certifying do.
+        conditions: known.conditions.filter(|_| role == Role::Aggregator),
+        breaker: known.standing.into(),
+        probe_in_s: known.probe_in.map(|due| due.as_secs()),
+        quarantined_s: known.quarantine.map(|left| left.as_secs()),
+        lies: known.lies,
+        at_once: known.at_once,
     }
 }
 
@@ -201,28 +315,18 @@ impl BlobStore for HttpStore {
         extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError> {
+        let operation = self.begin("read");
         let accept = tokio::sync::Mutex::new(accept);
-        attempts(
+        attempts_told(
             &self.config.retry,
-            |deadline| self.timed_out(&self.aggregators, deadline),
+            |deadline| operation.timed_out(self.aggregators.all().first(), deadline),
+            |next| operation.follows(next),
             |number| {
-                let accept = &accept;
+                let (operation, accept) = (&operation, &accept);
                 async move {
+                    operation.begin(number);
                     let mut accept = accept.lock().await;
-                    let mut failures = Vec::new();
-                    for endpoint in &self.aggregators {
-                        match self.read_from(endpoint, blob, extent, &mut **accept).await {
-                            Ok(()) => return Ok(()),
-                            Err(mut failed) => {
-                                self.note(endpoint, &failed);
-                                // Bytes damaged on the way may arrive well the
-                                // second time; a liar keeps lying.
-                                failed.give_up_if_corrupt(number > 0);
-                                failures.push(failed);
-                            }
-                        }
-                    }
-                    Err(verdict(failures, StoreError::NoEndpoint("aggregator")))
+                    (self.read_round(operation, blob, extent, &mut **accept)).await
                 }
             },
         )
@@ -234,38 +338,17 @@ impl BlobStore for HttpStore {
         if self.aggregators.is_empty() {
             return Ok(None);
         }
-        let found = attempts(
+        let operation = self.begin("len");
+        attempts_told(
             &self.config.retry,
-            |deadline| self.timed_out(&self.aggregators, deadline),
-            |_| async {
-                let mut failures = Vec::new();
-                for endpoint in &self.aggregators {
-                    match self.len_at(endpoint, blob).await {
-                        Ok(len) => return Ok(Some(len)),
-                        Err(failed) => {
-                            if failed.kind != FailureKind::NotFound {
-                                self.note(endpoint, &failed);
-                            }
-                            failures.push(failed);
-                        }
-                    }
-                }
-                // Where one says that it is missing and another does not say,
-                // it is missing: an upload too many harms nobody.
-                if let Some(at) = failures
-                    .iter()
-                    .position(|f| f.kind == FailureKind::NotFound)
-                {
-                    return Err(Verdict::Final(failures.swap_remove(at).error));
-                }
-                Err(verdict(failures, StoreError::NoEndpoint("aggregator")))
+            |deadline| operation.timed_out(self.aggregators.all().first(), deadline),
+            |next| operation.follows(next),
+            |number| {
+                operation.begin(number);
+                self.len_round(&operation, blob)
             },
         )
-        .await;
-        match found {
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            other => other,
-        }
+        .await
     }
 
     async fn put(
@@ -284,21 +367,14 @@ impl BlobStore for HttpStore {
         }
         let mut retry = self.config.retry.clone();
         retry.deadline += Duration::from_secs(len / SLOWEST_UPLOAD);
-        attempts(
+        let operation = self.begin("put");
+        attempts_told(
             &retry,
-            |deadline| self.timed_out(&self.publishers, deadline),
-            |_| async {
-                let mut failures = Vec::new();
-                for endpoint in &self.publishers {
-                    match self.put_to(endpoint, blob, body.clone(), options).await {
-                        Ok(stored) => return Ok(stored),
-                        Err(failed) => {
-                            self.note(endpoint, &failed);
-                            failures.push(failed);
-                        }
-                    }
-                }
-                Err(verdict(failures, StoreError::NoEndpoint("publisher")))
+            |deadline| operation.timed_out(self.publishers.all().first(), deadline),
+            |next| operation.follows(next),
+            |number| {
+                operation.begin(number);
+                self.put_round(&operation, blob, &body, options)
             },
         )
         .await
@@ -309,18 +385,30 @@ impl BlobStore for HttpStore {
     }
 
     fn conditions(&self) -> Option<Conditions> {
-        self.aggregators.first()?.conditions()
+        self.aggregators.conditions()
     }
 
     fn health(&self) -> StoreHealth {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let of = |endpoints: &Endpoints, role| -> Vec<EndpointHealth> {
+            let all = endpoints.all().iter();
+            all.map(|endpoint| endpoint_health(endpoint, role))
+                .collect()
+        };
         StoreHealth {
             requests: get(&self.requests),
             received: get(&self.received),
             sent: get(&self.sent),
             corrupt: get(&self.corrupt),
+            hedges: get(&self.hedges),
+            hedges_won: get(&self.hedges_won),
+            not_asked: get(&self.not_asked),
             failures: self.failures.counts(),
-            endpoints: self.aggregators.iter().map(endpoint_health).collect(),
+            endpoints: [
+                of(&self.aggregators, Role::Aggregator),
+                of(&self.publishers, Role::Publisher),
+            ]
+            .concat(),
         }
     }
 }

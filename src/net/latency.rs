@@ -1,0 +1,128 @@
+//! How long reads take, so that one that takes longer than usual is noticed.
+//!
+//! Times are counted in steps of a fifth, by the size of what is read. Old ones
+//! are forgotten by halving all counts now and then.
+
+use std::time::Duration;
+
+/// Steps from 100 µs upwards, each a fifth longer than the one before: the
+/// last is beyond a minute.
+const STEPS: usize = 76;
+const FIRST: f64 = 1e-4;
+const STEP: f64 = 1.2;
+/// Counts are halved when so many reads were counted.
+const FULL: u32 = 512;
+/// Fewer than so many reads tell no percentile.
+const ENOUGH: u32 = 20;
+/// Upper bounds of the classes of sizes, in bytes: one request's latency, a
+/// usual chunk or span, a large one; what is larger is the last class.
+const CLASSES: [u64; 3] = [64 << 10, 1 << 20, 8 << 20];
+
+/// How long reads from one server took.
+#[derive(Debug, Default)]
+pub(super) struct Latency([Histogram; CLASSES.len() + 1]);
+
+impl Latency {
+    /// Counts a read of so many bytes.
+    pub(super) fn note(&mut self, bytes: u64, took: Duration) {
+        self.0[class(bytes)].note(took);
+    }
+
+    /// The time that `percentile` of 100 reads of so many bytes stay under;
+    /// `None` where too few were seen.
+    pub(super) fn percentile(&self, bytes: u64, percentile: u8) -> Option<Duration> {
+        self.0[class(bytes)].percentile(percentile)
+    }
+}
+
+fn class(bytes: u64) -> usize {
+    CLASSES.partition_point(|most| *most < bytes)
+}
+
+#[derive(Debug)]
+struct Histogram {
+    counts: [u32; STEPS],
+    total: u32,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            counts: [0; STEPS],
+            total: 0,
+        }
+    }
+}
+
+impl Histogram {
+    fn note(&mut self, took: Duration) {
+        let step = (took.as_secs_f64() / FIRST).log(STEP).ceil();
+        // A time of zero is a step of minus infinity, which is 0 as well.
+        let step = (step.max(0.0) as usize).min(STEPS - 1);
+        self.counts[step] += 1;
+        self.total += 1;
+        if self.total >= FULL {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().sum();
+        }
+    }
+
+    fn percentile(&self, percentile: u8) -> Option<Duration> {
+        if self.total < ENOUGH {
+            return None;
+        }
+        let wanted = u64::from(self.total) * u64::from(percentile.min(100));
+        let mut seen = 0;
+        let step = self.counts.iter().position(|count| {
+            seen += u64::from(*count);
+            seen * 100 >= wanted
+        })?;
+        Some(Duration::from_secs_f64(FIRST * STEP.powi(step as i32)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_percentile_is_right_to_a_fifth(mut times in prop::collection::vec(200..50_000_000u64, 20..500), percentile in 1..100u8) {
+            let mut latency = Latency::default();
+            for micros in &times {
+                latency.note(1000, Duration::from_micros(*micros));
+            }
+            times.sort_unstable();
+            let place = (times.len() * percentile as usize).div_ceil(100).max(1) - 1;
+            let truth = times[place] as f64 / 1e6;
+            let found = latency.percentile(1000, percentile).unwrap().as_secs_f64();
+            prop_assert!(found >= truth * 0.999 && found <= truth * 1.21, "{} for {}", found, truth);
+        }
+    }
+
+    #[test]
+    fn sizes_are_told_apart_and_old_times_forgotten() {
+        let mut latency = Latency::default();
+        let (quick, slow) = (Duration::from_millis(10), Duration::from_secs(1));
+        for _ in 0..40 {
+            latency.note(1000, quick);
+            latency.note(100 << 20, slow);
+        }
+        assert!(latency.percentile(1000, 95) < latency.percentile(100 << 20, 95));
+        assert_eq!(latency.percentile(1 << 20, 95), None);
+        for _ in 0..5000 {
+            latency.note(1000, slow);
+        }
+        assert!(latency.percentile(1000, 2).unwrap() >= slow);
+    }
+
+    #[test]
+    fn any_time_has_a_step() {
+        let mut latency = Latency::default();
+        for time in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+            (0..20).for_each(|_| latency.note(0, time));
+        }
+        assert!(latency.percentile(0, 99).unwrap() > Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,181 @@
+//! Failures, grouped: who fails how, how often, since when, and what to do.
+//!
+//! Pure: the time is handed in.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::failures::{Consequence, Done, Failure, FailureKind, Severity};
+
+/// Steps that the time asked about is cut into.
+pub const STEPS: usize = 24;
+
+/// What was asked about.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Not before this second since 1970.
+    pub since: u64,
+    /// Of endpoints whose URL contains this.
+    pub endpoint: Option<String>,
+}
+
+/// Failures of a time, grouped by endpoint and kind; the most frequent first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FailureReport {
+    /// First second.
+    pub since: u64,
+    /// Last second.
+    pub until: u64,
+    /// Length of one step of [`FailureGroup::over_time`], in seconds.
+    pub step_s: u64,
+    /// How many.
+    pub total: u64,
+    /// Who failed how.
+    pub groups: Vec<FailureGroup>,
+}
+
+/// Failures of one kind at one endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FailureGroup {
+    /// Who.
+    pub endpoint: String,
+    /// How.
+    pub kind: FailureKind,
+    /// The worst of them.
+    pub severity: Severity,
+    /// How many.
+    pub count: u64,
+    /// How many an hour, from the first to the end of the time.
+    pub per_hour: f64,
+    /// The first, in seconds since 1970.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// How many in each step of the time.
+    pub over_time: Vec<u64>,
+    /// How many at each operation.
+    pub operations: BTreeMap<String, u64>,
+    /// What was done how often.
+    pub done: BTreeMap<Done, u64>,
+    /// What it meant for the endpoint, how often.
+    pub consequences: BTreeMap<Consequence, u64>,
+    /// What the last one said.
+    pub message: String,
+    /// What a person can do.
+    pub advice: &'static str,
+}
+
+impl FailureReport {
+    /// Groups the failures that are wanted; `now` in seconds since 1970.
+    pub fn of(failures: &[Failure], wanted: &Wanted, now: u64) -> Self {
+        let named = |failure: &Failure| match &wanted.endpoint {
+            Some(part) => failure.endpoint.contains(part.as_str()),
+            None => true,
+        };
+        let chosen: Vec<&Failure> = (failures.iter())
+            .filter(|failure| failure.time >= wanted.since && named(failure))
+            .collect();
+        // A time without a beginning begins with its first failure.
+        let since = match wanted.since {
+            0 => chosen.first().map_or(now, |first| first.time),
+            since => since,
+        };
+        let step_s = (now.saturating_sub(since) + 1).div_ceil(STEPS as u64);
+        let mut groups: BTreeMap<(&str, FailureKind), FailureGroup> = BTreeMap::new();
+        for failure in &chosen {
+            let key = (failure.endpoint.as_str(), failure.kind);
+            let group = groups.entry(key).or_insert_with(|| empty(failure));
+            group.count += 1;
+            group.severity = group.severity.max(failure.severity);
+            group.last = failure.time;
+            group.message.clone_from(&failure.message);
+            *group
+                .operations
+                .entry(failure.operation.to_string())
+                .or_default() += 1;
+            *group.done.entry(failure.done).or_default() += 1;
+            if let Some(consequence) = failure.consequence {
+                *group.consequences.entry(consequence).or_default() += 1;
+            }
+            let step = (failure.time.saturating_sub(since) / step_s) as usize;
+            group.over_time[step.min(STEPS - 1)] += 1;
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        for group in &mut groups {
+            // What happened within a minute is not a rate.
+            let seconds = now.saturating_sub(group.first).max(60);
+            group.per_hour = group.count as f64 * 3600.0 / seconds as f64;
+        }
+        groups.sort_by_key(|group| std::cmp::Reverse((group.severity, group.count)));
+        FailureReport {
+            since,
+            until: now,
+            step_s,
+            total: chosen.len() as u64,
+            groups,
+        }
+    }
+}
+
+fn empty(failure: &Failure) -> FailureGroup {
+    FailureGroup {
+        endpoint: failure.endpoint.clone(),
+        kind: failure.kind,
+        severity: failure.severity,
+        count: 0,
+        per_hour: 0.0,
+        first: failure.time,
+        last: failure.time,
+        over_time: vec![0; STEPS],
+        operations: BTreeMap::new(),
+        done: BTreeMap::new(),
+        consequences: BTreeMap::new(),
+        message: String::new(),
+        advice: failure.kind.advice(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(time: u64, endpoint: &str, kind: FailureKind, done: Done) -> Failure {
+        Failure {
+            time,
+            ..Failure::now(endpoint, "read", kind, 1, done, &format!("at {time}"))
+        }
+    }
+
+    #[test]
+    fn failures_are_grouped_and_what_is_worst_comes_first() {
+        let all = [
+            at(1000, "http://a/", FailureKind::Timeout, Done::Retried),
+            at(2000, "http://a/", FailureKind::Timeout, Done::FailedOver),
+            at(2001, "http://b/", FailureKind::Corrupt, Done::FailedOver),
+            at(4599, "http://a/", FailureKind::Timeout, Done::Retried),
+        ];
+        let report = FailureReport::of(&all, &Wanted::default(), 4600);
+        assert_eq!((report.since, report.total), (1000, 4));
+        let [lies, late] = &report.groups[..] else {
+            panic!("{report:?}");
+        };
+        assert_eq!(
+            (lies.kind, lies.severity),
+            (FailureKind::Corrupt, Severity::Error)
+        );
+        assert_eq!((late.count, late.per_hour), (3, 3.0));
+        assert_eq!(late.done[&Done::Retried], 2);
+        assert_eq!(late.message, "at 4599");
+        assert_eq!(late.over_time.iter().sum::<u64>(), 3);
+        assert_eq!((late.over_time[0], late.over_time[STEPS - 1]), (1, 1));
+        let wanted = Wanted {
+            since: 2000,
+            endpoint: Some("a/".into()),
+        };
+        let part = FailureReport::of(&all, &wanted, 4600);
+        assert_eq!((part.total, part.groups.len()), (2, 1));
+        let none = FailureReport::of(&[], &Wanted::default(), 4600);
+        assert_eq!((none.total, none.groups.len()), (0, 0));
+    }
+}
