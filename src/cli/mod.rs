@@ -14,6 +14,7 @@ mod context;
 mod daemon;
 mod devnet;
 mod doctor;
+mod failures;
 mod keys;
 mod log;
 mod mount;
@@ -131,6 +132,7 @@ enum Command {
     Cache(cache::Cache),
     Prefetch(prefetch::Prefetch),
     Key(keys::Key),
+    Failures(failures::Failures),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     BlobId(blob_id::BlobIdOf),
@@ -159,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Cache(command) => command.run(&context),
         Command::Prefetch(command) => command.run(&context),
         Command::Key(command) => command.run(&context),
+        Command::Failures(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),

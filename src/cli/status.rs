@@ -7,8 +7,9 @@ use clap::Args;
 use super::context::Context;
 use super::{Failure, output};
 use crate::clock::unix_seconds;
-use crate::daemon::{Client, DaemonStatus, MountStatus};
+use crate::daemon::{Client, DaemonStatus, MountStatus, NetworkStatus};
 use crate::net::Conditions;
+use crate::walrus::{BreakerState, EndpointHealth, Role};
 
 /// Show mounts, cache hit rates and network traffic
 #[derive(Debug, Args)]
@@ -88,20 +89,74 @@ fn print(status: &DaemonStatus) -> Result<(), Failure> {
         output::line(&format!("  pinned {name}: {state}"))?;
     }
     for network in &status.networks {
-        for endpoint in &network.health.endpoints {
-            if let Some(conditions) = &endpoint.conditions {
-                let seen = conditions_of(conditions);
-                output::line(&format!("network {}\n  {seen}", endpoint.url))?;
-            }
-        }
-        for failure in &network.health.failures {
-            output::line(&format!(
-                "  {} failed {} times: {}",
-                failure.endpoint, failure.count, failure.message
-            ))?;
-        }
+        print_network(network)?;
     }
     Ok(())
+}
+
+fn print_network(network: &NetworkStatus) -> Result<(), Failure> {
+    let health = &network.health;
+    if health.endpoints.is_empty() {
+        return Ok(());
+    }
+    let hedged = match health.hedges {
+        0 => String::new(),
+        hedges => format!(
+            ", {hedges} reads asked for twice ({} gained)",
+            health.hedges_won
+        ),
+    };
+    output::line(&format!(
+        "network {}: {} requests, {} received, {} sent{hedged}",
+        network.name,
+        health.requests,
+        output::bytes(health.received),
+        output::bytes(health.sent)
+    ))?;
+    let rows: Vec<_> = health.endpoints.iter().map(endpoint_row).collect();
+    output::table(&rows)?;
+    for failure in &health.failures {
+        output::line(&format!(
+            "  {} failed {} times ({}): {}",
+            failure.endpoint, failure.count, failure.kind, failure.message
+        ))?;
+    }
+    match health.failures.is_empty() {
+        true => Ok(()),
+        false => output::line("  walgit-fs failures tells more, and what to do"),
+    }
+}
+
+/// Who, how the way to it is, and what is held against it.
+fn endpoint_row(endpoint: &EndpointHealth) -> Vec<String> {
+    let mut said = Vec::new();
+    match (endpoint.breaker, endpoint.probe_in_s) {
+        (BreakerState::Closed, _) => {}
+        (BreakerState::Open, due) => said.push(format!(
+            "failing, is asked again in {} s",
+            due.unwrap_or_default()
+        )),
+        (BreakerState::HalfOpen, _) => said.push("was failing, is being tried".into()),
+    }
+    if let Some(left) = endpoint.quarantined_s {
+        said.push(format!(
+            "LIED {} times, is asked last for {} min",
+            endpoint.lies,
+            left.div_ceil(60)
+        ));
+    }
+    match &endpoint.conditions {
+        Some(conditions) => said.push(conditions_of(conditions)),
+        None if said.is_empty() && endpoint.role == Role::Aggregator => {
+            said.push("not asked yet".into());
+        }
+        None => {}
+    }
+    let role = match endpoint.role {
+        Role::Aggregator => "  reads from",
+        Role::Publisher => "  writes to",
+    };
+    vec![role.into(), endpoint.url.clone(), said.join("; ")]
 }
 
 fn conditions_of(conditions: &Conditions) -> String {

@@ -26,6 +26,7 @@ mod attach;
 mod client;
 mod control;
 mod follow;
+mod metrics;
 mod mounting;
 mod mounts;
 mod server;

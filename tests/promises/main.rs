@@ -19,6 +19,7 @@ mod model;
 mod mount;
 mod network;
 mod offline;
+mod outage;
 #[path = "../shared/planned.rs"]
 mod planned;
 mod prefetch;

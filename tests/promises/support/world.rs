@@ -254,6 +254,11 @@ impl Server {
         self.dir.path().join("blobs")
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.url.trim_start_matches("http://").parse().unwrap()
+    }
+
     /// The requests so far that begin with `prefix`.
     pub(crate) fn requests(&self, prefix: &str) -> Vec<String> {
         let log = self.log.lock().unwrap();

@@ -1,0 +1,180 @@
+//! `failures`: what went wrong with the network, and what to do about it.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
+
+use super::context::Context;
+use super::{Failure, output};
+use crate::clock::unix_seconds;
+use crate::net::{Consequence, Done, FailureGroup, FailureReport, Journal, Wanted};
+
+/// Show what went wrong with the network, and what to do about it
+///
+/// Every failed request is kept, whoever made it, over sessions: the latest few
+/// thousand. Failures are grouped by endpoint and kind, the worst first; the
+/// bars show how many there were over the time.
+#[derive(Debug, Args)]
+pub(super) struct Failures {
+    /// Only since then: 30m, 1h, 2d ago, or a time such as 2026-11-25 or
+    /// 2026-11-25T10:30 [default: all that is kept]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    since: Option<u64>,
+    /// Only of endpoints whose URL contains this
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+}
+
+impl Failures {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let path = context.settings()?.failures();
+        let kept = Journal::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let wanted = Wanted {
+            since: self.since.unwrap_or(0),
+            endpoint: self.endpoint,
+        };
+        let report = FailureReport::of(&kept, &wanted, unix_seconds());
+        match context.json {
+            true => output::json(&report)?,
+            false => print(&report)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Seconds since 1970 of a time, or of one so long ago.
+fn seconds(text: &str) -> Result<u64, String> {
+    let none = || "give 30m, 1h, 2d, or a time such as 2026-11-25 or 2026-11-25T10:30".to_owned();
+    let second = match text.parse::<Span>() {
+        Ok(span) => {
+            let days = SpanRelativeTo::days_are_24_hours();
+            let ago = span.total((Unit::Second, days)).map_err(|_| none())?;
+            unix_seconds() as i64 - ago.abs() as i64
+        }
+        Err(_) => match (text.parse::<Timestamp>(), text.parse::<DateTime>()) {
+            (Ok(moment), _) => moment.as_second(),
+            (_, Ok(local)) => {
+                let zoned = local.to_zoned(TimeZone::system()).map_err(|_| none())?;
+                zoned.timestamp().as_second()
+            }
+            _ => return Err(none()),
+        },
+    };
+    Ok(second.max(0) as u64)
+}
+
+fn print(report: &FailureReport) -> Result<(), Failure> {
+    let time = length(report.until.saturating_sub(report.since));
+    if report.total == 0 {
+        return output::line("nothing failed");
+    }
+    output::line(&format!(
+        "{} within the last {time}; a bar is {}",
+        count(report.total, "failure"),
+        length(report.step_s)
+    ))?;
+    for group in &report.groups {
+        output::line("")?;
+        print_group(group, report.until)?;
+    }
+    Ok(())
+}
+
+fn print_group(group: &FailureGroup, now: u64) -> Result<(), Failure> {
+    output::line(&format!(
+        "{}  {}  {}, {:.0} an hour, the last {} ago",
+        group.endpoint,
+        group.kind,
+        count(group.count, "time"),
+        group.per_hour,
+        length(now.saturating_sub(group.last))
+    ))?;
+    output::line(&format!("  {}", bars(&group.over_time)))?;
+    let operations = group.operations.iter();
+    let mut said: Vec<_> = operations.map(|(name, n)| format!("{name} {n}")).collect();
+    said.extend(
+        group
+            .done
+            .iter()
+            .map(|(done, n)| format!("{} {n}", done_words(*done))),
+    );
+    said.extend(
+        group
+            .consequences
+            .iter()
+            .map(|(consequence, n)| match consequence {
+                Consequence::BreakerOpened => format!("left alone for a while {n}"),
+                Consequence::Quarantined => format!("asked last from then on {n}"),
+            }),
+    );
+    output::line(&format!("  {}", said.join(", ")))?;
+    output::line(&format!("  last: {}", group.message))?;
+    output::line(&format!("  what to do: {}", group.advice))
+}
+
+fn done_words(done: Done) -> &'static str {
+    match done {
+        Done::Retried => "retried",
+        Done::FailedOver => "another one asked",
+        Done::Hedged => "another one was faster",
+        Done::Certified => "stored in spite of it",
+        Done::GaveUp => "given up",
+    }
+}
+
+/// `▁` for none, up to `█` for the most.
+fn bars(counts: &[u64]) -> String {
+    let most = counts.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |count: &u64| match count {
+        0 => '▁',
+        count => {
+            ['▂', '▃', '▄', '▅', '▆', '▇', '█'][((count * 7).div_ceil(most) - 1).min(6) as usize]
+        }
+    };
+    counts.iter().map(bar).collect()
+}
+
+fn count(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// A length of time, to one figure.
+fn length(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_so_long_ago_or_itself() {
+        let now = unix_seconds();
+        for (text, ago) in [("30m", 1800), ("1h", 3600), ("2d", 172_800), ("90s", 90)] {
+            let found = now - seconds(text).unwrap();
+            assert!((ago..ago + 5).contains(&found), "{text}: {found}");
+        }
+        assert_eq!(seconds("1970-01-02T00:00Z").unwrap(), 86_400);
+        assert!(seconds("2026-11-25").unwrap() > 1_700_000_000);
+        assert!(seconds("2026-11-25T10:30").unwrap() > seconds("2026-11-25").unwrap());
+        assert!(seconds("soon").unwrap_err().contains("2d"));
+    }
+
+    #[test]
+    fn bars_show_none_some_and_most() {
+        assert_eq!(bars(&[0, 1, 50, 100]), "▁▂▅█");
+        assert_eq!(bars(&[0, 0]), "▁▁");
+        assert_eq!(bars(&[3]), "█");
+    }
+}

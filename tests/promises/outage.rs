@@ -1,0 +1,195 @@
+//! A network that goes away and comes back under a mounted folder, and what is
+//! told of it afterwards.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::support::tree::assert_same;
+use crate::support::{Gateway, Lie, Relay, Server, Tls, Tree, World, eventually};
+
+/// Quick to give up, quick to look again.
+const HASTY: &str = "[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\nbreaker_open_ms = 1500\n";
+
+fn sample() -> Tree {
+    Tree::new()
+        .file("a/text", "some text\n".repeat(20_000))
+        .noise("b/noise", 500_000, 1)
+        .noise("c/noise", 500_000, 2)
+}
+
+fn health(world: &World) -> Value {
+    world.json(&["status"])["networks"][0]["health"].clone()
+}
+
+#[test]
+fn during_an_outage_what_is_cached_reads_the_rest_fails_at_once_and_it_heals_by_itself() {
+    let mut server = Server::start();
+    let world = World::on(&server).config(HASTY);
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    let known = fs::read(dir.join("a/text")).unwrap();
+    server.stop();
+    let failed = fs::read(dir.join("c/noise")).unwrap_err();
+    assert_eq!(failed.raw_os_error(), Some(5), "EIO: {failed}");
+    // Nobody is asked any more, and nobody waits.
+    eventually("reads fail without anybody being asked", || {
+        assert!(fs::read(dir.join("c/noise")).is_err());
+        health(&world)["not_asked"].as_u64() > Some(0)
+    });
+    assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
+    server.restart();
+    eventually("it heals", || fs::read(dir.join("c/noise")).is_ok());
+    assert_same(tree.path(), &dir);
+    assert_eq!(health(&world)["endpoints"][0]["breaker"], "closed");
+}
+
+#[test]
+fn failures_are_told_with_what_to_do_with_and_without_a_daemon() {
+    let mut server = Server::start();
+    let world = World::on(&server).config(HASTY);
+    assert_eq!(world.run(&["failures"]), "nothing failed\n");
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    server.stop();
+    assert!(fs::read(dir.join("c/noise")).is_err());
+    let told = || world.json(&["failures", "--since", "1h", "--endpoint", &server.url]);
+    eventually("it is told", || told()["total"].as_u64() > Some(0));
+    world.crash();
+    // Without a daemon; and a command's own failures are told as well.
+    let before = told()["total"].as_u64().unwrap();
+    world.fail(&["publish", tree.path().to_str().unwrap(), "--name", "again"]);
+    let report = told();
+    assert!(report["total"].as_u64().unwrap() > before, "{report}");
+    let group = &report["groups"][0];
+    assert_eq!(group["kind"], "connect");
+    assert_eq!(group["severity"], "error");
+    assert!(group["operations"]["read"].as_u64() > Some(0), "{report}");
+    assert!(group["done"]["gave_up"].as_u64() > Some(0), "{report}");
+    assert!(
+        group["message"].as_str().unwrap().contains("refused"),
+        "{report}"
+    );
+    let over_time = group["over_time"].as_array().unwrap();
+    let sum: u64 = over_time.iter().filter_map(Value::as_u64).sum();
+    assert_eq!(Some(sum), group["count"].as_u64());
+    let said = world.run(&["failures"]);
+    assert!(
+        said.contains("what to do: ") && said.contains("HTTPS_PROXY"),
+        "{said}"
+    );
+    let elsewhere = world.json(&["failures", "--endpoint", "elsewhere"]);
+    assert_eq!(elsewhere["total"], 0);
+    let file = world.path().join("state/walgit-fs/failures.jsonl");
+    let mode = fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let usage = world.try_run(&["failures", "--since", "soon"]);
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn a_liar_is_told_of_in_status_and_metrics() {
+    let server = Server::start();
+    let publisher = World::on(&server);
+    let tree = sample();
+    let published = publisher.publish(tree.path(), "it");
+    let liar = Gateway::before(&server.url, Lie::Flip);
+    let world = World::new().reading(&[&liar.url, &server.url]);
+    let dir = world.mount(published["address"].as_str().unwrap());
+    assert_same(tree.path(), &dir);
+    let endpoint = &health(&world)["endpoints"][0];
+    assert!(endpoint["lies"].as_u64() > Some(0), "{endpoint}");
+    // Two lies make a quarantine; a small tree may be had with fewer reads.
+    if endpoint["lies"].as_u64() >= Some(2) {
+        assert!(endpoint["quarantined_s"].as_u64() > Some(0), "{endpoint}");
+        let said = world.run(&["status"]);
+        assert!(said.contains("LIED"), "{said}");
+    }
+    let told = world.json(&["failures", "--endpoint", &liar.url]);
+    assert_eq!(told["groups"][0]["kind"], "corrupt", "{told}");
+}
+
+#[test]
+fn settings_of_the_network_are_in_force_and_doctor_tells_where_from() {
+    let world = World::new().config("[net]\nretries = 2\nhedge_percent = 0\n");
+    let done = world.try_run(&["doctor", "--json"]);
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let setting = |name: &str| {
+        let mut all = told["settings"].as_array().unwrap().iter();
+        let found = all.find(|s| s["name"] == name).unwrap();
+        (found["value"].clone(), found["origin"].clone())
+    };
+    assert_eq!(setting("net.retries"), ("2".into(), "file".into()));
+    assert_eq!(setting("net.hedge_percent"), ("0".into(), "file".into()));
+    assert_eq!(
+        setting("net.breaker_failures"),
+        ("5".into(), "default".into())
+    );
+    for (wrong, says) in [
+        (
+            "[net]\nhedge_percentile = 100\n",
+            "net.hedge_percentile must be 50 to 99",
+        ),
+        ("[net]\nretry = 1\n", "unknown field `retry`"),
+    ] {
+        let said = World::new().config(wrong).fail(&["refs"]);
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn a_proxy_is_gone_through_and_a_company_certificate_is_trusted_when_named() {
+    let server = Server::start();
+    let publisher = World::on(&server);
+    let tree = sample();
+    let published = publisher.publish(tree.path(), "it");
+    let address = published["address"].as_str().unwrap();
+    let tls = Tls::before(server.address());
+    // The certificate is not trusted by itself, and the user is told what to do.
+    let stranger = World::new().reading(&[&tls.url()]);
+    let dir = stranger.mountpoint();
+    let said = stranger.fail(&["mount", address, dir.to_str().unwrap()]);
+    assert!(said.contains("certificate"), "{said}");
+    let told = stranger.json(&["failures"]);
+    assert_eq!(told["groups"][0]["kind"], "untrusted", "{told}");
+    // Retrying heals no certificate.
+    assert_eq!(told["total"], 1, "{told}");
+    let proxy = Relay::proxy_to(tls.address);
+    let port = tls.address.port();
+    let through = World::new()
+        .reading(&[&format!("https://localhost:{port}")])
+        .with("HTTPS_PROXY", &proxy.url)
+        .with("NO_PROXY", "")
+        .config("[net]\nca = \"company.pem\"\n");
+    let beside = through.path().join("config/walgit-fs/company.pem");
+    fs::copy(Tls::authority(), beside).unwrap();
+    let dir = through.mount(address);
+    assert_same(tree.path(), &dir);
+    assert!(proxy.taken() > 0, "it went through the proxy");
+    // A plain one: the proxy is asked for the whole URL.
+    let plain = Gateway::before(&server.url, Lie::None);
+    let through = World::new()
+        .reading(&["http://aggregator.invalid"])
+        .with("HTTP_PROXY", &plain.url);
+    let dir = through.mount(address);
+    assert_same(tree.path(), &dir);
+    // The system's own variable names authorities as well.
+    let authority = Tls::authority();
+    let trusting = World::new()
+        .reading(&[&tls.url()])
+        .with("SSL_CERT_FILE", authority.to_str().unwrap());
+    let dir = trusting.mount(address);
+    assert_same(tree.path(), &dir);
+    let bad = World::new()
+        .reading(&[&tls.url()])
+        .config("[net]\nca = \"not-there.pem\"\n");
+    let said = bad.fail(&["log", address]);
+    assert!(
+        said.contains("not-there.pem") && said.contains("[net] ca"),
+        "{said}"
+    );
+}
