@@ -5,6 +5,10 @@
 //! same bytes cuts them off. Asked at the 95th percentile, few reads cost a
 //! second request; a budget sees to it that they stay few when everything is
 //! slow, since then a second request makes it slower.
+//!
+//! Own code rather than `tower`'s hedge layer: that one asks the same service
+//! again and takes the first answer; here it is another server, and the first
+//! answer whose bytes are good.
 
 use crate::config::NetPolicy;
 

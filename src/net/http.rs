@@ -33,6 +33,13 @@ pub fn client() -> ClientBuilder {
         .tcp_nodelay(true)
         .pool_idle_timeout(IDLE)
         .tcp_keepalive(KEEP_ALIVE)
+}
+
+/// One that soon notices that a connection is dead. For requests without a
+/// body: an upload may be unheard for long on a narrow link, or while the
+/// server is busy with what it has.
+pub fn watchful(builder: ClientBuilder) -> ClientBuilder {
+    builder
         .tcp_user_timeout(UNHEARD)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(UNHEARD)

@@ -261,7 +261,7 @@ fn connections(config: &HttpConfig, silence: Option<Duration>) -> Result<Connect
     let builder = move || {
         let builder = http::client().connect_timeout(patience);
         let builder = match silence {
-            Some(silence) => builder.read_timeout(silence),
+            Some(silence) => http::watchful(builder).read_timeout(silence),
             None => builder,
         };
         http::trusting(builder, ca.as_deref())
