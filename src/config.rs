@@ -16,10 +16,18 @@
 //! max_body = 10_485_760
 //! epochs = 5
 //! sui = "https://graphql.example/graphql"   # for sui:// addresses
+//! auth = { method = "api_key" }  # how publishers know us; see `auth` here
 //! ```
 //!
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
+
+mod auth;
+
+pub use auth::{
+    AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
+    JwtProfile, OauthProfile,
+};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -124,6 +132,9 @@ pub struct Network {
     pub epochs: u32,
     /// URL of a Sui full node's GraphQL, for `sui://` addresses.
     pub sui: Option<String>,
+    /// How its publishers know us.
+    #[serde(default)]
+    pub auth: AuthMethod,
 }
 
 /// Who keeps the blobs of a [`Network`].
@@ -281,6 +292,8 @@ struct NetworkSection {
     max_body: Option<u64>,
     epochs: Option<u32>,
     sui: Option<String>,
+    #[serde(default)]
+    auth: AuthMethod,
 }
 
 impl NetworkSection {
@@ -443,6 +456,7 @@ fn network(
             max_body: section.max_body.unwrap_or(DEFAULT_MAX_BODY),
             epochs: section.epochs.unwrap_or(DEFAULT_EPOCHS),
             sui: section.sui,
+            auth: section.auth,
         },
         origin,
     })

@@ -131,6 +131,7 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
         max_body: 10 << 20,
         epochs: 1,
         sui: None,
+        auth: Default::default(),
     };
     walrus::open(&network, Duration::from_secs(2)).unwrap()
 }

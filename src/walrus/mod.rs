@@ -36,6 +36,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Credentials;
 use crate::chunk::{BlobId, ByteRange, SecretKey};
 use crate::config::{Network, NetworkPlace};
 use crate::net::{FailureCount, Retry};
@@ -159,11 +160,23 @@ pub struct StoredBlob {
     pub object_id: Option<String>,
 }
 
-/// Opens the store of a network profile.
+/// Opens the store of a network profile to read from.
 ///
 /// # Errors
 /// When the directory of a local one cannot be used, or a URL is none.
 pub fn open(network: &Network, deadline: Duration) -> Result<Arc<dyn BlobStore>, StoreError> {
+    open_as(Credentials::default(), network, deadline)
+}
+
+/// The same, to write to as well, as who we are.
+///
+/// # Errors
+/// The same.
+pub fn open_as(
+    credentials: Credentials,
+    network: &Network,
+    deadline: Duration,
+) -> Result<Arc<dyn BlobStore>, StoreError> {
     match &network.place {
         NetworkPlace::Local { dir } => Ok(Arc::new(LocalDir::open(dir, network.max_body)?)),
         NetworkPlace::Http {
@@ -182,7 +195,7 @@ pub fn open(network: &Network, deadline: Duration) -> Result<Arc<dyn BlobStore>,
                     deadline,
                     ..defaults.retry
                 },
-                ..defaults
+                credentials,
             })?))
         }
     }
@@ -276,6 +289,10 @@ pub enum StoreError {
         /// Its own words.
         why: String,
     },
+    /// A publisher does not know us, or there is nothing to show it; says what
+    /// to do about that.
+    #[error("{0}")]
+    SignIn(String),
     /// Not reachable, timed out or failing, after all retries.
     #[error("{place} is unavailable: {why}")]
     Unavailable {

@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::HttpStore;
+use crate::auth::Upload;
 use crate::chunk::{BlobId, ByteRange};
 use crate::net::{FailureKind, cause, http};
 use crate::walrus::{Accept, Extent, PutOptions, StoreError, Stored};
@@ -28,7 +29,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    fn new(kind: FailureKind, error: StoreError) -> Self {
+    pub(super) fn new(kind: FailureKind, error: StoreError) -> Self {
         Failed {
             error,
             kind,
@@ -142,30 +143,18 @@ impl HttpStore {
             false => ("permanent", "true"),
         };
         let len = body.len() as u64;
-        let mut request = self
+        let request = self
             .writer
             .put(at(url, "v1/blobs")?)
             .query(&[("epochs", options.epochs.to_string().as_str()), kept])
             // The publisher encodes and certifies before it answers.
             .timeout(self.config.retry.deadline + Duration::from_secs(len / super::SLOWEST_UPLOAD))
             .body(body);
-        let https = url.scheme() == "https";
-        let authorization = self
-            .config
-            .credentials
-            .authorization(url.host_str().unwrap_or_default(), https);
-        match authorization {
-            Ok(None) => {}
-            Ok(Some(value)) => request = request.header(AUTHORIZATION, value),
-            Err(error) => {
-                let error = StoreError::BadEndpoint {
-                    url: url.to_string(),
-                    why: error.to_string(),
-                };
-                return Err(Failed::new(FailureKind::Refused, error));
-            }
-        }
-        let response = self.send(url, request).await?;
+        let upload = Upload {
+            size: len,
+            epochs: options.epochs,
+        };
+        let response = self.send_as_user(url, request, &upload).await?;
         if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let limit = self.config.max_body.min(len.saturating_sub(1));
             let place = url.to_string();
@@ -182,7 +171,11 @@ impl HttpStore {
         answer.stored(url, blob)
     }
 
-    async fn send(&self, url: &Url, request: reqwest::RequestBuilder) -> Result<Response, Failed> {
+    pub(super) async fn send(
+        &self,
+        url: &Url,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Response, Failed> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         request.send().await.map_err(|error| broken(url, &error))
     }
@@ -312,7 +305,7 @@ fn refusal(url: &Url, status: u16, why: String) -> Failed {
 }
 
 /// An answer other than the one hoped for.
-async fn refused(url: &Url, mut response: Response) -> Failed {
+pub(super) async fn refused(url: &Url, mut response: Response) -> Failed {
     let status = response.status();
     let pause = (response.headers().get(RETRY_AFTER))
         .and_then(|value| value.to_str().ok()?.parse().ok())

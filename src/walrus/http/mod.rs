@@ -6,6 +6,7 @@
 //! fail verification are a failure like any other: the next aggregator is
 //! asked, without a pause.
 
+mod credentials;
 mod exchange;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +47,7 @@ impl Default for HttpConfig {
             max_body: crate::config::DEFAULT_MAX_BODY,
             retry: Retry::default(),
             silence: Duration::from_secs(10),
-            credentials: Credentials::None,
+            credentials: Credentials::default(),
         }
     }
 }
@@ -86,13 +87,14 @@ impl HttpStore {
                 why: cause(&error),
             })
         };
+        let publishers = urls(&config.publishers)?;
         Ok(HttpStore {
             reader: built(client().read_timeout(config.silence))?,
             // A publisher is silent while it encodes and certifies; an upload
             // has a deadline of its own.
-            writer: built(client())?,
+            writer: built(credentials::past_proxies(client(), &publishers))?,
             aggregators: urls(&config.aggregators)?,
-            publishers: urls(&config.publishers)?,
+            publishers,
             config,
             failures: FailureLog::default(),
             requests: AtomicU64::new(0),

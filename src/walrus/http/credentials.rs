@@ -1,0 +1,104 @@
+//! The one place where a request gets what proves who we are.
+
+use reqwest::{ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+
+use super::HttpStore;
+use super::exchange::{Failed, refused};
+use crate::auth::{AuthError, Upload, is_loopback};
+use crate::net::{FailureKind, http};
+use crate::walrus::StoreError;
+
+/// How much of a refusal is read.
+const MAX_REFUSAL: u64 = 8 << 10;
+
+impl HttpStore {
+    /// Sends an upload with what proves to this publisher who we are; once more
+    /// with a new token, where it does not accept one that can be renewed.
+    pub(super) async fn send_as_user(
+        &self,
+        url: &Url,
+        request: RequestBuilder,
+        upload: &Upload,
+    ) -> Result<Response, Failed> {
+        let credentials = &self.config.credentials;
+        let prove = || async {
+            let proof = credentials.for_upload(url, upload).await;
+            proof.map_err(|error| no_proof(url, &error))
+        };
+        let proof = prove().await?;
+        let again = request.try_clone();
+        let mut response = self.send(url, proof.attach(request)).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(again) = again
+            && credentials.renew(&proof)
+        {
+            response = self.send(url, prove().await?.attach(again)).await?;
+        }
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let said = refused(url, response).await.error;
+                Err(sign_in(&said.to_string(), &self.remedy()))
+            }
+            // What the network's publisher says to a request without a token.
+            StatusCode::BAD_REQUEST if credentials.is_none() => {
+                let body = http::body(response, MAX_REFUSAL).await;
+                let body = body.ok().flatten().unwrap_or_default();
+                let said = String::from_utf8_lossy(&body);
+                if said.contains("`authorization` was missing") {
+                    let said = format!("{url} refused (400): {}", http::words(&said));
+                    return Err(sign_in(&said, &self.remedy()));
+                }
+                // Whatever else it was is told as it came.
+                let mut same = axum::http::Response::new(body);
+                *same.status_mut() = StatusCode::BAD_REQUEST;
+                Ok(same.into())
+            }
+            _ => Ok(response),
+        }
+    }
+
+    /// What to do when a publisher does not know us.
+    fn remedy(&self) -> String {
+        let credentials = &self.config.credentials;
+        let network = match credentials.network() {
+            "" => "NAME",
+            network => network,
+        };
+        match credentials.is_none() {
+            true => format!(
+                "it wants to know who you are: say how under [networks.{network}.auth] in the \
+                 config file, then run walgit-fs login --network {network}"
+            ),
+            false => format!("sign in again with walgit-fs login --network {network}"),
+        }
+    }
+}
+
+/// What is sent to this machine in the clear must not pass a proxy, which is
+/// somebody else's.
+pub(super) fn past_proxies(client: ClientBuilder, publishers: &[Url]) -> ClientBuilder {
+    match publishers.iter().any(is_loopback) {
+        true => client.no_proxy(),
+        false => client,
+    }
+}
+
+fn sign_in(said: &str, remedy: &str) -> Failed {
+    let error = StoreError::SignIn(format!("{said}; {remedy}"));
+    Failed::new(FailureKind::Refused, error)
+}
+
+fn no_proof(url: &Url, error: &AuthError) -> Failed {
+    match error.heals() {
+        true => {
+            let place = url.to_string();
+            let why = format!("no token for it: {error}");
+            let error = StoreError::Unavailable { place, why };
+            Failed::new(FailureKind::Connect, error)
+        }
+        false => {
+            let error = StoreError::SignIn(error.to_string());
+            Failed::new(FailureKind::Refused, error)
+        }
+    }
+}
