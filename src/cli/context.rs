@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::keys::Keys;
+use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Overrides, Settings};
 use crate::repo::refs::{RefName, RefStore};
@@ -58,6 +59,19 @@ pub(super) fn refs(settings: &Settings) -> RefStore {
 pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
     let deadline = std::time::Duration::from_secs(settings.deadline_s.value);
     Ok(crate::walrus::open(&settings.network.value, deadline)?)
+}
+
+/// The user's sign-ins.
+pub(super) fn sign_ins(settings: &Settings) -> SignIns {
+    SignIns::new(&settings.dirs.data.join("auth"))
+}
+
+/// Where blobs of the network in force are, to write there as who the user is.
+pub(super) fn store_to_write(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
+    let network = &settings.network.value;
+    let credentials = Credentials::load(&sign_ins(settings), network)?;
+    let deadline = std::time::Duration::from_secs(settings.deadline_s.value);
+    Ok(crate::walrus::open_as(credentials, network, deadline)?)
 }
 
 /// Where the repository at an address is.
