@@ -16,6 +16,7 @@
 //! max_body = 10_485_760
 //! epochs = 5
 //! sui = "https://graphql.example/graphql"   # for sui:// addresses
+//! auth = { method = "api_key" }  # how publishers know us; see `auth` here
 //! ```
 //!
 //! `[net]` is told by [`NetPolicy`].
@@ -23,8 +24,13 @@
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
 
+mod auth;
 mod policy;
 
+pub use auth::{
+    AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
+    JwtProfile, OauthProfile,
+};
 pub use policy::NetPolicy;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +138,9 @@ pub struct Network {
     pub sui: Option<String>,
     /// How requests to it are made.
     pub policy: NetPolicy,
+    /// How its publishers know us.
+    #[serde(default)]
+    pub auth: AuthMethod,
 }
 
 /// Who keeps the blobs of a [`Network`].
@@ -296,6 +305,8 @@ struct NetworkSection {
     max_body: Option<u64>,
     epochs: Option<u32>,
     sui: Option<String>,
+    #[serde(default)]
+    auth: AuthMethod,
 }
 
 impl NetworkSection {
@@ -477,6 +488,7 @@ fn network(
             epochs: section.epochs.unwrap_or(DEFAULT_EPOCHS),
             sui: section.sui,
             policy: file.net.clone(),
+            auth: section.auth,
         },
         origin,
     })

@@ -16,7 +16,7 @@
 //! | [`chain`] | the Sui chain: which commit a repository object is at | `net` |
 //! | [`walrus`] | stores of blobs; blob IDs; cost; the embedded network | `net`, `auth` |
 //! | [`net`] | retry, breakers, ranking, hedging, conditions, the failure log | – |
-//! | [`auth`] | who we are to a publisher | – |
+//! | [`auth`] | who we are to a publisher; secrets put away | `net` |
 //! | [`chunk`] | what a stored piece is; bounded decoding and verification | – |
 //! | [`config`] | settings with their defaults | – |
 //! | [`clock`] | the time, for records | – |

@@ -132,6 +132,7 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
         epochs: 1,
         sui: None,
         policy: NetPolicy::default(),
+        auth: Default::default(),
     };
     walrus::open(&network, Duration::from_secs(2), None).unwrap()
 }

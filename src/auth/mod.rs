@@ -1,92 +1,52 @@
 //! Who we are to a publisher.
 //!
 //! Reading needs no identity; writing to a network that charges for it does.
-//! So far there is a bearer token; signing in (OAuth), tokens minted per
-//! upload (JWT), refresh and the system keyring will live here too, one file
-//! each. Whatever the kind, a secret is sent to publishers only, and never in
-//! the clear beyond this machine.
+//! A network profile says how ([`crate::config::AuthMethod`]): not at all, by
+//! an API key, by a token that we sign for every upload ([`UploadTokens`]), or
+//! by signing in with an OAuth issuer ([`oauth`]), which a [`Session`] then
+//! keeps fresh. `login` takes the secret and puts it away ([`SignIns`]), and
+//! [`Credentials`] give every upload what goes with it ([`Proof`]).
+//!
+//! What is promised of a secret:
+//! - it lies in the system keyring, else in a sealed file that nobody else can
+//!   read ([`strongbox`]); never in the config file, a log, an error, an
+//!   argument or a report ([`Secret`] shows itself to nobody, and serializes
+//!   for the strongbox alone);
+//! - it goes to the [`Origin`]s it was given for and to no other, encrypted or
+//!   not off this machine at all, and never across a redirect, for our clients
+//!   follow none;
+//! - what is held is wiped when it is dropped, and the process leaves no core
+//!   dump ([`harden`]). Buffers of the HTTP and OAuth libraries, through which
+//!   it passes, are not ours to wipe.
 //!
 //! Keys of encrypted repositories are kept here too ([`KeyChest`]): they say
 //! what we may read rather than who we are, and are kept just as carefully.
 //!
-//! May touch: the keys in `chunk`.
+//! May touch: `net`, for clients; the keys in `chunk`.
 
 mod chest;
+mod credentials;
+mod error;
+mod grant;
+mod harden;
+pub mod oauth;
+mod origin;
+mod secret;
+mod session;
+mod signin;
+mod signing;
+pub mod strongbox;
+mod upload;
 
-pub use chest::{ChestError, Kept, KeyChest};
-
-use std::fmt;
-
-/// A value that never shows itself in logs, errors or debug output.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(value: String) -> Self {
-        Secret(value)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-/// How to prove who we are.
-#[derive(Clone, Debug, Default)]
-pub enum Credentials {
-    /// Not at all.
-    #[default]
-    None,
-    /// `Authorization: Bearer …`.
-    Bearer(Secret),
-}
-
-/// A secret would have crossed the network in the clear.
-#[derive(Debug, thiserror::Error)]
-#[error("credentials are not sent over plain HTTP to {0}; use https")]
-pub struct Unencrypted(String);
-
-impl Credentials {
-    /// The value of the `Authorization` header for a request to `host`.
-    ///
-    /// # Errors
-    /// When there is one and the connection is neither encrypted nor local.
-    pub fn authorization(&self, host: &str, https: bool) -> Result<Option<String>, Unencrypted> {
-        match self {
-            Credentials::None => Ok(None),
-            Credentials::Bearer(_) if !https && !is_loopback(host) => Err(Unencrypted(host.into())),
-            Credentials::Bearer(Secret(token)) => Ok(Some(format!("Bearer {token}"))),
-        }
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || bare
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_neither_shown_nor_sent_in_the_clear() {
-        let bearer = Credentials::Bearer(Secret::new("hunter2".into()));
-        assert!(!format!("{bearer:?}").contains("hunter2"));
-        assert!(bearer.authorization("publisher.example", false).is_err());
-        for local in ["127.0.0.1", "[::1]", "localhost"] {
-            assert!(bearer.authorization(local, false).unwrap().is_some());
-        }
-        assert!(bearer.authorization("publisher.example", true).is_ok());
-        assert!(matches!(
-            Credentials::None.authorization("publisher.example", false),
-            Ok(None)
-        ));
-    }
-}
+pub use chest::KeyChest;
+pub use credentials::{Credentials, Proof};
+pub use error::AuthError;
+pub use grant::Grant;
+pub use harden::harden;
+pub use origin::{Origin, is_loopback, is_private};
+pub use secret::Secret;
+pub use session::Session;
+pub use signin::{Held, SignIn, SignIns};
+pub use signing::{BadKey, SigningKey};
+pub use strongbox::{ChestError, Kept};
+pub use upload::{Upload, UploadTokens};

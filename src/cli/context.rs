@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Failure;
 use super::keys::Keys;
+use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Overrides, Settings};
 use crate::net::Journal;
@@ -57,14 +59,33 @@ pub(super) fn refs(settings: &Settings) -> RefStore {
 
 /// Where blobs of the network in force are.
 pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
-    let deadline = std::time::Duration::from_secs(settings.deadline_s.value);
-    let journal = Journal::new(settings.failures());
     let network = &settings.network.value;
-    Ok(crate::walrus::open(
-        network,
-        deadline,
-        Some(Arc::new(journal)),
-    )?)
+    let store = crate::walrus::open(network, deadline(settings), journal(settings))?;
+    Ok(store)
+}
+
+/// The user's sign-ins.
+pub(super) fn sign_ins(settings: &Settings) -> SignIns {
+    SignIns::new(&settings.dirs.data.join("auth"))
+}
+
+/// Where blobs of the network in force are, to write there as who the user is.
+pub(super) fn store_to_write(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
+    let network = &settings.network.value;
+    let credentials = Credentials::load(&sign_ins(settings), network)?;
+    let deadline = deadline(settings);
+    let store = crate::walrus::open_as(credentials, network, deadline, journal(settings))?;
+    Ok(store)
+}
+
+/// Longest time of one operation.
+fn deadline(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.deadline_s.value)
+}
+
+/// Where failures are kept.
+fn journal(settings: &Settings) -> Option<Arc<Journal>> {
+    Some(Arc::new(Journal::new(settings.failures())))
 }
 
 /// Where the repository at an address is.
@@ -75,7 +96,7 @@ pub(super) fn source(settings: &Settings, address: &Address) -> Source {
 /// What is needed to open a repository of the network in force, with the
 /// user's keys and those given.
 pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure> {
-    let deadline = std::time::Duration::from_secs(settings.deadline_s.value);
+    let deadline = deadline(settings);
     Ok(Access {
         store: store(settings)?,
         keys: keys.load(settings)?,

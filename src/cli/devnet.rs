@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::Context;
+use super::require::RequireArgs;
 use super::{Failure, output};
 use crate::chunk::BlobId;
 use crate::config::DEFAULT_MAX_BODY;
@@ -59,6 +60,8 @@ pub(super) struct Devnet {
     /// What the chance in the faults is drawn from
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    require: RequireArgs,
     /// Print a line a request: method, path, range, status, bytes
     #[arg(long)]
     log_requests: bool,
@@ -72,6 +75,7 @@ impl Devnet {
         {
             return Err("--bandwidth-mbit must be more than 0".into());
         }
+        let section = self.require.section();
         let config = DevnetConfig {
             dir: self.dir,
             listen: self.listen,
@@ -83,6 +87,7 @@ impl Devnet {
             bandwidth_mbit: self.bandwidth_mbit,
             faults: self.fault,
             seed: self.seed,
+            require: self.require.load()?,
             log: self.log_requests.then(|| -> RequestLog {
                 Arc::new(|line: String| {
                     let _ = output::line(&line);
@@ -94,6 +99,10 @@ impl Devnet {
             let url = format!("http://{}", server.address());
             output::line(&format!("listening on {url}"))?;
             eprintln!("use it with: --aggregator {url} --publisher {url}");
+            if let Some(section) = section {
+                let issuer = section.replace("URL", &url);
+                eprintln!("its uploads need a sign-in: [networks.NAME.auth] {issuer}");
+            }
             let mut terminate =
                 tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
             tokio::select! {

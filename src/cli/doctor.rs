@@ -89,6 +89,8 @@ fn show(settings: &Settings) -> Vec<Setting> {
         sui.unwrap_or("none".into()),
         &network.origin,
     ));
+    let method = network.value.auth.name().to_owned();
+    rows.push(row("sign-in", method, &network.origin));
     let max_body = output::bytes(network.value.max_body);
     rows.push(row("largest blob", max_body, &network.origin));
     rows.push(row("cache", path(&settings.dirs.cache), &Origin::Default));

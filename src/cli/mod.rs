@@ -17,13 +17,18 @@ mod doctor;
 mod failures;
 mod keys;
 mod log;
+mod login;
+mod logout;
 mod mount;
 mod output;
 mod prefetch;
 mod publish;
 mod refs;
+mod require;
+mod secrets;
 mod status;
 mod unmount;
+mod whoami;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -133,6 +138,9 @@ enum Command {
     Prefetch(prefetch::Prefetch),
     Key(keys::Key),
     Failures(failures::Failures),
+    Login(login::Login),
+    Logout(logout::Logout),
+    Whoami(whoami::Whoami),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     BlobId(blob_id::BlobIdOf),
@@ -143,6 +151,7 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    crate::auth::harden();
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -162,6 +171,9 @@ pub fn main() -> ExitCode {
         Command::Prefetch(command) => command.run(&context),
         Command::Key(command) => command.run(&context),
         Command::Failures(command) => command.run(&context),
+        Command::Login(command) => command.run(&context),
+        Command::Logout(command) => command.run(&context),
+        Command::Whoami(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),

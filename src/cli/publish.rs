@@ -92,10 +92,10 @@ impl Publish {
             ..PublishOptions::default()
         };
         let started = std::time::Instant::now();
+        let store = context::store_to_write(&settings)?;
         let cache = context::cache(&settings)?;
         let bar = Arc::new(Bar(output::byte_bar("publishing")));
         let done = context.run(async {
-            let store = context::store(&settings)?;
             let loader = context::loader(&cache);
             let from = match &self.from {
                 Some(address) => Some(self.open(&settings, &loader, address).await?),

@@ -36,6 +36,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Credentials;
 use crate::chunk::{BlobId, ByteRange, SecretKey};
 use crate::config::{Network, NetworkPlace};
 use crate::net::http::BadCertificates;
@@ -229,12 +230,26 @@ pub struct StoredBlob {
     pub object_id: Option<String>,
 }
 
-/// Opens the store of a network profile; failures are kept in `journal`.
+/// Opens the store of a network profile to read from; failures are kept in
+/// `journal`.
 ///
 /// # Errors
 /// When the directory of a local one cannot be used, a URL is none, or
 /// certificates cannot be read.
 pub fn open(
+    network: &Network,
+    deadline: Duration,
+    journal: Option<Arc<Journal>>,
+) -> Result<Arc<dyn BlobStore>, StoreError> {
+    open_as(Credentials::default(), network, deadline, journal)
+}
+
+/// The same, to write to as well, as who we are.
+///
+/// # Errors
+/// The same.
+pub fn open_as(
+    credentials: Credentials,
     network: &Network,
     deadline: Duration,
     journal: Option<Arc<Journal>>,
@@ -258,7 +273,7 @@ pub fn open(
                 hedge: HedgeRules::of(policy),
                 ca: policy.ca.clone(),
                 journal,
-                ..defaults
+                credentials,
             })?))
         }
     }
@@ -352,6 +367,10 @@ pub enum StoreError {
         /// Its own words.
         why: String,
     },
+    /// A publisher does not know us, or there is nothing to show it; says what
+    /// to do about that.
+    #[error("{0}")]
+    SignIn(String),
     /// Not reachable, timed out or failing, after all retries.
     #[error("{place} is unavailable: {why}")]
     Unavailable {

@@ -3,6 +3,7 @@
 //!
 //! One test program, so that everything is linked once.
 
+mod auth;
 mod cache;
 mod chain;
 mod cli;

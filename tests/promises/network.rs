@@ -16,7 +16,7 @@ use walgit_fs::walrus::{
 };
 
 use crate::support::tree::noise;
-use crate::support::{Gateway, Lie, Relay, Server, block_on};
+use crate::support::{Gateway, Lie, Server, Tunnel, block_on};
 
 const LEN: usize = 100_000;
 
@@ -174,9 +174,9 @@ fn where_all_are_slow_the_extra_load_is_bounded() {
 #[test]
 fn a_connection_that_died_unnoticed_costs_no_timeout() {
     let scene = Scene::of(1);
-    let relay = Relay::before(scene.servers[0].address());
+    let tunnel = Tunnel::before(scene.servers[0].address());
     let store = HttpStore::new(HttpConfig {
-        aggregators: vec![relay.url.clone()],
+        aggregators: vec![tunnel.url.clone()],
         // A busy machine has slow reads enough to use up all that is allowed.
         hedge: HedgeRules {
             percentile: 95,
@@ -189,10 +189,10 @@ fn a_connection_that_died_unnoticed_costs_no_timeout() {
         for _ in 0..40 {
             scene.read(&store).await.unwrap();
         }
-        let before = relay.taken();
-        relay.forget();
+        let before = tunnel.taken();
+        tunnel.forget();
         scene.read(&store).await.unwrap();
-        assert!(relay.taken() > before, "over a new connection");
+        assert!(tunnel.taken() > before, "over a new connection");
         let failures = store.health().failures;
         assert!(
             !failures.iter().any(|f| f.kind == FailureKind::Timeout),

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use crate::support::tree::assert_same;
-use crate::support::{Gateway, Lie, Relay, Server, Tls, Tree, World, eventually};
+use crate::support::{Gateway, Lie, Server, Tls, Tree, Tunnel, World, eventually};
 
 /// Quick to give up, quick to look again.
 const HASTY: &str = "[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\nbreaker_open_ms = 1500\n";
@@ -158,7 +158,7 @@ fn a_proxy_is_gone_through_and_a_company_certificate_is_trusted_when_named() {
     assert_eq!(told["groups"][0]["kind"], "untrusted", "{told}");
     // Retrying heals no certificate.
     assert_eq!(told["total"], 1, "{told}");
-    let proxy = Relay::proxy_to(tls.address);
+    let proxy = Tunnel::proxy_to(tls.address);
     let port = tls.address.port();
     let through = World::new()
         .reading(&[&format!("https://localhost:{port}")])

@@ -9,6 +9,8 @@ use crate::walrus::quilt::QuiltError;
 
 /// Who the network says its errors come from.
 const DOMAIN: &str = "daemon.walrus.space";
+/// The same, of those about who one is.
+const AUTH_DOMAIN: &str = "auth.publisher.walrus.space";
 
 /// An error a client sees.
 #[derive(Debug)]
@@ -16,6 +18,7 @@ pub(super) struct ApiError {
     code: StatusCode,
     reason: &'static str,
     message: String,
+    domain: &'static str,
 }
 
 impl ApiError {
@@ -24,6 +27,15 @@ impl ApiError {
             code,
             reason,
             message: message.into(),
+            domain: DOMAIN,
+        }
+    }
+
+    /// About who the client is, and what it may do.
+    pub(super) fn auth(code: StatusCode, reason: &'static str, message: &str) -> Self {
+        ApiError {
+            domain: AUTH_DOMAIN,
+            ..ApiError::new(code, reason, message)
         }
     }
 
@@ -146,7 +158,11 @@ impl ApiError {
     /// The general type of the error, as the network names it; `None` where the
     /// layers in front of the network's own code answer, in plain text.
     fn status(&self) -> Option<&'static str> {
+        let auth = self.domain == AUTH_DOMAIN;
         Some(match self.code.as_u16() {
+            400 if auth => "FAILED_PRECONDITION",
+            401 => "UNAUTHENTICATED",
+            429 if auth => "RESOURCE_EXHAUSTED",
             400 => "INVALID_ARGUMENT",
             403 => "SIZE_EXCEEDED",
             404 => "NOT_FOUND",
@@ -179,7 +195,7 @@ impl IntoResponse for ApiError {
             "details": [{
                 "@type": "ErrorInfo",
                 "reason": self.reason,
-                "domain": DOMAIN,
+                "domain": self.domain,
             }],
         }});
         (self.code, Json(body)).into_response()

@@ -14,19 +14,22 @@
 //! - [`traffic`]: the way of a request, over the [`link`] (a round trip per
 //!   request, one shared bandwidth), past the [`faults`] that were ordered, on
 //!   a [`wire`] that can be reset;
-//! - [`admin`]: changing the faults while it runs.
+//! - [`admin`]: changing the faults while it runs;
+//! - [`demand`]: what uploads have to show, and [`issuer`], who gives that out.
 //!
 //! Where the descriptions and the network differ, or leave something open, it
 //! is decided here and there is a test for it: an answer to a body over the
 //! limit, and to too many requests, is plain text; a query that cannot be read
 //! is a 400 in JSON; a member of a quilt is always answered whole.
 //!
-//! Tokens and epochs that end come with the issues that test against them.
+//! Epochs that end come with the issue that tests against them.
 
 mod admin;
 mod concat;
+mod demand;
 mod errors;
 mod faults;
+mod issuer;
 mod link;
 mod objects;
 mod params;
@@ -51,6 +54,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{LocalDir, StoreError};
 use crate::chunk::BlobId;
+use demand::Demand;
+pub use demand::Require;
 use errors::ApiError;
 use faults::Faults;
 pub use faults::{BadFault, Fault};
@@ -86,6 +91,8 @@ pub struct DevnetConfig {
     pub faults: Vec<Fault>,
     /// What the chance in them is drawn from.
     pub seed: u64,
+    /// What uploads have to show.
+    pub require: Require,
     /// Told of every request: method, path, range, status, bytes.
     pub log: Option<RequestLog>,
 }
@@ -103,6 +110,7 @@ impl Default for DevnetConfig {
             bandwidth_mbit: None,
             faults: Vec::new(),
             seed: 0,
+            require: Require::Nothing,
             log: None,
         }
     }
@@ -131,6 +139,9 @@ pub enum DevnetError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What it demands cannot be checked.
+    #[error("the key that tokens are checked with: {0}")]
+    Require(#[from] crate::auth::BadKey),
 }
 
 /// A running embedded Walrus.
@@ -165,6 +176,7 @@ struct Server {
     store: LocalDir,
     link: Arc<Link>,
     faults: Faults,
+    demand: Demand,
     config: DevnetConfig,
 }
 
@@ -182,19 +194,21 @@ async fn blocking<T: Send + 'static>(
 ///
 /// # Errors
 /// When the directory or the address cannot be used.
-pub async fn serve(config: DevnetConfig) -> Result<Devnet, DevnetError> {
+pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
     let store = LocalDir::open(&config.dir, config.max_body)?;
     let listen = config.listen;
     let failed = |source| DevnetError::Listen { listen, source };
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
+    let demand = Demand::new(std::mem::take(&mut config.require), &own_url(address))?;
     let server = Arc::new(Server {
         store,
+        demand,
         link: Arc::new(Link::new(config.latency, config.bandwidth_mbit)),
         faults: Faults::new(config.seed, config.faults.clone()),
         config,
     });
-    let routes = network()
+    let routes = network(&server)
         .layer(middleware::from_fn_with_state(
             server.clone(),
             traffic::on_the_way,
@@ -217,10 +231,23 @@ pub async fn serve(config: DevnetConfig) -> Result<Devnet, DevnetError> {
     })
 }
 
-/// The network's own API.
-fn network() -> Router<Shared> {
-    Router::new()
-        .route("/v1/blobs", put(storing::store))
+/// How a client on this machine calls a server that listens there.
+fn own_url(address: SocketAddr) -> String {
+    match address.ip().is_unspecified() {
+        true => format!("http://127.0.0.1:{}", address.port()),
+        false => format!("http://{address}"),
+    }
+}
+
+/// The network's own API, and the issuer's, where this server is one.
+fn network(server: &Shared) -> Router<Shared> {
+    let demanded = || middleware::from_fn_with_state(server.clone(), demand::shown);
+    let issuer = match server.demand.issuer() {
+        Some(_) => issuer::routes(),
+        None => Router::new(),
+    };
+    issuer
+        .route("/v1/blobs", put(storing::store).layer(demanded()))
         .route("/v1/blobs/{blob_id}", get(reading::read))
         .route(
             "/v1/blobs/{blob_id}/byte-range",
@@ -234,7 +261,7 @@ fn network() -> Router<Shared> {
             "/v1alpha/blobs/concat",
             get(concat::by_query).post(concat::by_body),
         )
-        .route("/v1/quilts", put(quilts::store))
+        .route("/v1/quilts", put(quilts::store).layer(demanded()))
         .route("/v1/quilts/{quilt_id}/patches", get(quilts::list))
         .route(
             "/v1/blobs/by-quilt-id/{quilt_id}/{identifier}",

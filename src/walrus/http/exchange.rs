@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::HttpStore;
 use super::failed::{Failed, absent, broken, protocol, refusal, refused};
+use crate::auth::Upload;
 use crate::chunk::{BlobId, ByteRange};
 use crate::net::{Connections, Endpoint, FailureKind, InFlight, Outcome, http};
 use crate::walrus::{Extent, PutOptions, StoreError, Stored};
@@ -124,36 +125,23 @@ impl HttpStore {
         body: Bytes,
         options: &PutOptions,
     ) -> Result<Stored, Failed> {
-        let url = endpoint.url();
         let kept = match options.deletable {
             true => ("deletable", "true"),
             false => ("permanent", "true"),
         };
         let len = body.len() as u64;
-        let mut request = (self.writer.client())
+        let request = (self.writer.client())
             .put(at(endpoint, "v1/blobs")?)
             .query(&[("epochs", options.epochs.to_string().as_str()), kept])
             // The publisher encodes and certifies before it answers.
             .timeout(self.config.retry.deadline + Duration::from_secs(len / super::SLOWEST_UPLOAD))
             .body(body);
-        let https = url.scheme() == "https";
-        let authorization = self
-            .config
-            .credentials
-            .authorization(url.host_str().unwrap_or_default(), https);
-        match authorization {
-            Ok(None) => {}
-            Ok(Some(value)) => request = request.header(AUTHORIZATION, value),
-            Err(error) => {
-                let error = StoreError::BadEndpoint {
-                    url: endpoint.name().to_owned(),
-                    why: error.to_string(),
-                };
-                return Err(Failed::new(FailureKind::Refused, error));
-            }
-        }
+        let upload = Upload {
+            size: len,
+            epochs: options.epochs,
+        };
         let mut flight = self.enter(endpoint).await?;
-        match self.upload(endpoint, request, blob, len).await {
+        match self.upload(endpoint, request, blob, &upload).await {
             Ok(stored) => {
                 flight.answered();
                 flight.ended(Outcome::Well, "");
@@ -168,9 +156,10 @@ impl HttpStore {
         endpoint: &Endpoint,
         request: RequestBuilder,
         blob: BlobId,
-        len: u64,
+        upload: &Upload,
     ) -> Result<Stored, Failed> {
-        let response = self.send(endpoint, request).await?;
+        let len = upload.size;
+        let response = self.send_as_user(endpoint, request, upload).await?;
         if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let limit = self.config.max_body.min(len.saturating_sub(1));
             let place = endpoint.name().to_owned();
@@ -191,7 +180,11 @@ impl HttpStore {
     }
 
     /// Sends an upload.
-    async fn send(&self, endpoint: &Endpoint, request: RequestBuilder) -> Result<Response, Failed> {
+    pub(super) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        request: RequestBuilder,
+    ) -> Result<Response, Failed> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let sent = request.send().await;
         sent.map_err(|error| self.no_answer(&self.writer, endpoint, &error))

@@ -114,6 +114,11 @@ impl Failed {
         self.opened.then_some(Consequence::BreakerOpened)
     }
 
+    /// The error alone.
+    pub(super) fn into_error(self) -> StoreError {
+        *self.error
+    }
+
     /// Whether the same request may succeed later, within the operation.
     fn heals(&self) -> bool {
         match &self.why {

@@ -12,6 +12,7 @@
 //! - [`reading`]: one round of a read, over several;
 //! - [`operation`]: what failed meanwhile, for the failure log.
 
+mod credentials;
 mod exchange;
 mod failed;
 mod operation;
@@ -75,7 +76,7 @@ impl Default for HttpConfig {
             silence: Duration::from_secs(10),
             ca: None,
             journal: None,
-            credentials: Credentials::None,
+            credentials: Credentials::default(),
         }
     }
 }
@@ -114,13 +115,17 @@ impl HttpStore {
             let all = list.iter().map(one).collect::<Result<_, StoreError>>()?;
             Ok(Endpoints::new(all, config.hedge))
         };
+        let publishers = endpoints(&config.publishers)?;
+        let writer = Kind::Writer {
+            direct: credentials::past_proxies(publishers.all()),
+        };
         Ok(HttpStore {
-            reader: connections(&config, Some(config.silence))?,
+            reader: connections(&config, Kind::Reader)?,
             // A publisher is silent while it encodes and certifies; an upload
             // has a deadline of its own.
-            writer: connections(&config, None)?,
+            writer: connections(&config, writer)?,
             aggregators: endpoints(&config.aggregators)?,
-            publishers: endpoints(&config.publishers)?,
+            publishers,
             failures: FailureLog::new(config.journal.clone()),
             config,
             requests: AtomicU64::new(0),
@@ -254,15 +259,23 @@ impl HttpStore {
     }
 }
 
-/// Connections to endpoints of either kind; servers that may not be silent for
-/// long are those with a `silence`.
-fn connections(config: &HttpConfig, silence: Option<Duration>) -> Result<Connections, StoreError> {
-    let (ca, patience) = (config.ca.clone(), config.silence);
+/// What connections are for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Aggregators, which may not be silent for long.
+    Reader,
+    /// Publishers; `direct` ones are not gone to by way of a proxy.
+    Writer { direct: bool },
+}
+
+fn connections(config: &HttpConfig, kind: Kind) -> Result<Connections, StoreError> {
+    let (ca, silence) = (config.ca.clone(), config.silence);
     let builder = move || {
-        let builder = http::client().connect_timeout(patience);
-        let builder = match silence {
-            Some(silence) => http::watchful(builder).read_timeout(silence),
-            None => builder,
+        let builder = http::client().connect_timeout(silence);
+        let builder = match kind {
+            Kind::Reader => http::watchful(builder).read_timeout(silence),
+            Kind::Writer { direct: true } => builder.no_proxy(),
+            Kind::Writer { direct: false } => builder,
         };
         http::trusting(builder, ca.as_deref())
     };

@@ -2,16 +2,16 @@
 
 pub(crate) mod chain;
 pub(crate) mod gateway;
-pub(crate) mod relay;
 pub(crate) mod tls;
 pub(crate) mod tree;
+pub(crate) mod tunnel;
 pub(crate) mod walgit;
 pub(crate) mod world;
 
 pub(crate) use gateway::{Gateway, Lie};
-pub(crate) use relay::Relay;
 pub(crate) use tls::Tls;
 pub(crate) use tree::Tree;
+pub(crate) use tunnel::Tunnel;
 pub(crate) use world::{Server, World};
 
 /// A runtime for tests that speak to the library directly.

@@ -207,6 +207,7 @@ impl Drop for World {
 pub(crate) struct Server {
     process: Child,
     dir: tempfile::TempDir,
+    args: Vec<String>,
     pub(crate) url: String,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -244,6 +245,7 @@ impl Server {
         Server {
             process,
             dir,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             url,
             log,
         }
@@ -278,12 +280,14 @@ impl Server {
         let _ = self.process.wait();
     }
 
-    /// Starts it again at the same address.
+    /// Starts it again at the same address, with the same arguments.
     pub(crate) fn restart(&mut self) {
         self.stop();
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         let listen = self.url.trim_start_matches("http://").to_owned();
-        *self = Server::over(dir, &listen, &[]);
+        let args = std::mem::take(&mut self.args);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        *self = Server::over(dir, &listen, &args);
     }
 }
 

@@ -9,23 +9,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-pub(crate) struct Relay {
+pub(crate) struct Tunnel {
     pub(crate) url: String,
     forget: Arc<Notify>,
     taken: Arc<AtomicU32>,
     _runtime: tokio::runtime::Runtime,
 }
 
-impl Relay {
+impl Tunnel {
     /// In front of the server at `there`.
     pub(crate) fn before(there: SocketAddr) -> Self {
-        Relay::new(there, false)
+        Tunnel::new(there, false)
     }
 
     /// A proxy (`CONNECT`) that leads to the server at `there`, whatever is
     /// asked for.
     pub(crate) fn proxy_to(there: SocketAddr) -> Self {
-        Relay::new(there, true)
+        Tunnel::new(there, true)
     }
 
     fn new(there: SocketAddr, proxy: bool) -> Self {
@@ -45,7 +45,7 @@ impl Relay {
                 tokio::spawn(pass(client, there, proxy, forgotten.clone()));
             }
         });
-        Relay {
+        Tunnel {
             url,
             forget,
             taken,

@@ -1,0 +1,217 @@
+//! Signing in with a browser: authorization code, PKCE, loopback redirect.
+//!
+//! We listen on a free port of this machine and send the browser to the
+//! issuer; the issuer sends it back to that port with a code. The code is good
+//! for nothing without the verifier that only we have (PKCE), and an answer
+//! that does not bring the state we sent was not asked for by us: it is
+//! refused, and we go on waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use oauth2::{
+    AuthUrl, AuthorizationCode, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
+    TokenUrl,
+};
+use reqwest::Url;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::wire::{Wire, failed};
+use super::{Issuer, client, grant};
+use crate::auth::{AuthError, Grant, Secret};
+use crate::net::http;
+
+/// Where on our port the browser is sent back to.
+const CALLBACK: &str = "/callback";
+
+/// A sign-in that waits for the browser to come back.
+pub struct CodeFlow {
+    issuer: Issuer,
+    url: Url,
+    verifier: PkceCodeVerifier,
+    redirect: RedirectUrl,
+    listener: TcpListener,
+    expected: Expected,
+}
+
+/// The browser came back with a code.
+pub struct Arrived {
+    issuer: Issuer,
+    verifier: PkceCodeVerifier,
+    redirect: RedirectUrl,
+    code: Secret,
+}
+
+/// What a browser that we sent comes back with.
+struct Expected {
+    state: Secret,
+    issuer: String,
+}
+
+impl CodeFlow {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// When the issuer does not tell where to sign in, or this machine has no
+    /// free port.
+    pub async fn begin(issuer: Issuer) -> Result<Self, AuthError> {
+        let failed = |source| AuthError::Io {
+            what: "listening on a port for the browser to come back to",
+            source,
+        };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let redirect = format!("http://127.0.0.1:{port}{CALLBACK}");
+        let redirect = RedirectUrl::new(redirect).map_err(|_| AuthError::Issuer {
+            url: issuer.name().into(),
+            why: "no address to come back to".into(),
+        })?;
+        let client = client(issuer.client_id())
+            .set_auth_uri(AuthUrl::from_url(issuer.authorization_endpoint()?))
+            .set_redirect_uri(redirect.clone());
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let state = Secret::random()?;
+        let (url, _) = client
+            .authorize_url(|| CsrfToken::new(state.expose().into()))
+            .add_scopes(issuer.scopes())
+            .set_pkce_challenge(challenge)
+            .url();
+        let name = issuer.name().to_owned();
+        Ok(CodeFlow {
+            issuer,
+            url,
+            verifier,
+            redirect,
+            listener,
+            expected: Expected {
+                state,
+                issuer: name,
+            },
+        })
+    }
+
+    /// Where the user signs in.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Waits for the browser to come back.
+    ///
+    /// # Errors
+    /// [`AuthError::Denied`] when the issuer sends an error instead of a code,
+    /// [`AuthError::Patience`] when nobody comes.
+    pub async fn wait(self, patience: Duration) -> Result<Arrived, AuthError> {
+        let (tell, mut told) = mpsc::channel(1);
+        let CodeFlow {
+            issuer,
+            verifier,
+            redirect,
+            listener,
+            expected,
+            ..
+        } = self;
+        let routes = Router::new()
+            .route(CALLBACK, get(back))
+            .with_state(Arc::new(Waiting { expected, tell }));
+        let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
+        let came = tokio::time::timeout(patience, told.recv()).await;
+        // The browser is to see the answer before the port closes.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        serving.abort();
+        match came {
+            Ok(Some(Ok(code))) => Ok(Arrived {
+                issuer,
+                verifier,
+                redirect,
+                code,
+            }),
+            Ok(Some(Err(why))) => Err(AuthError::Denied {
+                url: issuer.name().into(),
+                why,
+            }),
+            Ok(None) | Err(_) => Err(AuthError::Patience(patience.as_secs())),
+        }
+    }
+}
+
+impl Arrived {
+    /// Exchanges the code for tokens.
+    ///
+    /// # Errors
+    /// When the issuer does not.
+    pub async fn exchange(self) -> Result<Grant, AuthError> {
+        let url = self.issuer.token_endpoint()?;
+        let wire = Wire::to(&url)?;
+        let answer = client(self.issuer.client_id())
+            .set_token_uri(TokenUrl::from_url(url.clone()))
+            .set_redirect_uri(self.redirect)
+            .exchange_code(AuthorizationCode::new(self.code.expose().into()))
+            .set_pkce_verifier(self.verifier)
+            .request_async(&wire)
+            .await
+            .map_err(|error| failed(&url, error))?;
+        grant(&self.issuer, &answer).await
+    }
+}
+
+struct Waiting {
+    expected: Expected,
+    tell: mpsc::Sender<Result<Secret, String>>,
+}
+
+/// What an issuer sends a browser back with.
+#[derive(Deserialize)]
+struct Back {
+    state: Option<String>,
+    code: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+    iss: Option<String>,
+}
+
+async fn back(State(waiting): State<Arc<Waiting>>, Query(back): Query<Back>) -> Response {
+    let expected = &waiting.expected;
+    let ours = back.state.is_some_and(|state| expected.state.is(&state));
+    // An issuer that says who it is must be the one we asked (RFC 9207).
+    let another = back
+        .iss
+        .is_some_and(|iss| iss.trim_end_matches('/') != expected.issuer.trim_end_matches('/'));
+    if !ours || another {
+        let text = "This answer does not belong to a sign-in that walgit-fs has begun.";
+        return page(StatusCode::BAD_REQUEST, text);
+    }
+    let (found, text) = match (back.code, back.error) {
+        (Some(code), None) => (
+            Ok(Secret::new(code)),
+            "walgit-fs has got your sign-in. You can close this page.",
+        ),
+        (_, error) => {
+            let why = back.error_description.or(error);
+            let why = why.unwrap_or_else(|| "it sent no code".into());
+            let text = "You are not signed in; walgit-fs says why. You can close this page.";
+            (Err(http::words(&why)), text)
+        }
+    };
+    // A second answer finds nobody who waits.
+    let _ = waiting.tell.try_send(found);
+    page(StatusCode::OK, text)
+}
+
+/// A page that keeps nothing, loads nothing and runs nothing.
+fn page(status: StatusCode, text: &str) -> Response {
+    let html = format!("<!doctype html><title>walgit-fs</title><p>{text}</p>\n");
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ];
+    (status, headers, html).into_response()
+}

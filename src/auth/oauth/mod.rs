@@ -1,0 +1,113 @@
+//! Signing in with an OAuth issuer.
+//!
+//! Two ways, both for a program that can keep no secret of its own: with a
+//! browser ([`code`]: authorization code, PKCE, the answer comes to a port of
+//! this machine) and without one ([`device`]: the user types a code on another
+//! device). Both end in a [`Grant`], which [`super::Session`] keeps fresh.
+//!
+//! The exchanges themselves (what is sent, what its answers and errors mean)
+//! are the crate `oauth2`'s; they go over our own HTTP client ([`wire`]), which
+//! follows no redirect, holds answers to a size, and speaks plain HTTP to this
+//! machine only. What the crate does not have, discovery, is in [`issuer`].
+
+mod code;
+mod device;
+mod issuer;
+mod wire;
+
+pub use code::{Arrived, CodeFlow};
+pub use device::{DeviceFlow, Verification};
+pub use issuer::Issuer;
+
+use oauth2::basic::BasicTokenResponse;
+use oauth2::{ClientId, RefreshToken, RevocationUrl, StandardRevocableToken, TokenUrl};
+
+use super::{AuthError, Grant, Secret};
+use wire::{Wire, endpoint, failed};
+
+type Client = oauth2::basic::BasicClient;
+
+fn client(id: &str) -> Client {
+    Client::new(ClientId::new(id.into()))
+}
+
+/// Exchanges the grant's refresh token for new tokens.
+///
+/// # Errors
+/// [`AuthError::Over`] when the issuer does not renew it any more,
+/// [`AuthError::Unreachable`] when it may later.
+pub async fn renew(network: &str, grant: &Grant) -> Result<Grant, AuthError> {
+    let over = |why: String| AuthError::Over {
+        network: network.into(),
+        why,
+    };
+    let Some(refresh) = &grant.refresh else {
+        return Err(over("the issuer gave nothing to renew it with".into()));
+    };
+    let url = endpoint(&grant.token_endpoint)?;
+    let wire = Wire::to(&url)?;
+    let client = client(&grant.client_id).set_token_uri(TokenUrl::from_url(url.clone()));
+    let refresh = RefreshToken::new(refresh.expose().into());
+    let answer = client
+        .exchange_refresh_token(&refresh)
+        .request_async(&wire)
+        .await
+        .map_err(|error| match failed(&url, error) {
+            AuthError::Denied { why, .. } => over(why),
+            other => other,
+        })?;
+    let mut renewed = grant.clone();
+    renewed.take(&answer);
+    Ok(renewed)
+}
+
+/// Gives the tokens back, so that nobody can use them any more.
+///
+/// # Errors
+/// When the issuer offers that and does not do it.
+pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
+    let Some(url) = &grant.revocation_endpoint else {
+        return Ok(false);
+    };
+    let url = endpoint(url)?;
+    let wire = Wire::to(&url)?;
+    let tokens = [
+        grant.refresh.as_ref().map(|token| {
+            StandardRevocableToken::RefreshToken(RefreshToken::new(token.expose().into()))
+        }),
+        Some(StandardRevocableToken::AccessToken(
+            oauth2::AccessToken::new(grant.access.expose().into()),
+        )),
+    ];
+    for token in tokens.into_iter().flatten() {
+        let client =
+            client(&grant.client_id).set_revocation_url(RevocationUrl::from_url(url.clone()));
+        let request = client
+            .revoke_token(token)
+            .map_err(|error| AuthError::Issuer {
+                url: url.to_string(),
+                why: error.to_string(),
+            })?;
+        let done = request.request_async(&wire).await;
+        done.map_err(|error| failed(&url, error))?;
+    }
+    Ok(true)
+}
+
+/// The grant that an issuer's first answer makes.
+async fn grant(issuer: &Issuer, answer: &BasicTokenResponse) -> Result<Grant, AuthError> {
+    let mut grant = Grant {
+        issuer: issuer.name().into(),
+        client_id: issuer.client_id().into(),
+        who: None,
+        token_endpoint: issuer.token_endpoint()?.to_string(),
+        revocation_endpoint: issuer.revocation_endpoint()?.map(|url| url.to_string()),
+        expires: None,
+        lifetime_s: None,
+        access: Secret::new(String::new()),
+        refresh: None,
+    };
+    grant.take(answer);
+    grant.who = issuer.who(&grant.access).await;
+    Ok(grant)
+}

@@ -1,0 +1,136 @@
+//! How requests to an issuer travel.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use oauth2::{AsyncHttpClient, ErrorResponse, HttpRequest, HttpResponse, RequestTokenError};
+use reqwest::{Client, StatusCode, Url};
+
+use crate::auth::{AuthError, is_loopback, is_private};
+use crate::net::http;
+
+/// Longest answer of an issuer, in bytes.
+const MAX_ANSWER: u64 = 256 << 10;
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A URL that secrets may be sent to.
+pub(super) fn endpoint(url: &str) -> Result<Url, AuthError> {
+    let bad = |why: &str| AuthError::Issuer {
+        url: url.into(),
+        why: why.into(),
+    };
+    let parsed = Url::parse(url).map_err(|_| bad("it is no URL"))?;
+    match is_private(&parsed) {
+        true => Ok(parsed),
+        false => Err(bad("secrets are not sent there; it must be https")),
+    }
+}
+
+/// A client for one issuer.
+pub(super) struct Wire(Client);
+
+/// What became of a request before there was an answer worth reading.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoAnswer(String);
+
+impl Wire {
+    pub(super) fn to(url: &Url) -> Result<Self, AuthError> {
+        let client = http::client().connect_timeout(PATIENCE).timeout(PATIENCE);
+        // What stays on this machine in the clear must not pass a proxy.
+        let client = match is_loopback(url) {
+            true => client.no_proxy(),
+            false => client,
+        };
+        let built = client.build().map_err(|error| unreachable(url, &error));
+        Ok(Wire(built?))
+    }
+
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, NoAnswer> {
+        let failed = |error: reqwest::Error| NoAnswer(http::cause(&error));
+        let request = request.try_into().map_err(failed)?;
+        let response = self.0.execute(request).await.map_err(failed)?;
+        let status = response.status();
+        // What the crate would take for an issuer's last word.
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(NoAnswer(status.to_string()));
+        }
+        let mut answer = oauth2::http::Response::builder().status(status);
+        for (name, value) in response.headers() {
+            answer = answer.header(name, value);
+        }
+        let body = http::body(response, MAX_ANSWER).await.map_err(failed)?;
+        let body = body.ok_or_else(|| NoAnswer("its answer is too long".into()))?;
+        answer
+            .body(body.to_vec())
+            .map_err(|error| NoAnswer(error.to_string()))
+    }
+
+    /// Asks for a JSON document; `None` where there is none.
+    pub(super) async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        url: &Url,
+        bearer: Option<&str>,
+    ) -> Result<Option<T>, AuthError> {
+        let mut request = self.0.get(url.clone());
+        if let Some(token) = bearer {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await;
+        let response = response.map_err(|error| unreachable(url, &error))?;
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(AuthError::Unreachable {
+                url: url.to_string(),
+                why: status.to_string(),
+            });
+        }
+        if status != StatusCode::OK {
+            return Ok(None);
+        }
+        let body = http::body(response, MAX_ANSWER).await;
+        let body = body.map_err(|error| unreachable(url, &error))?;
+        Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
+    }
+}
+
+impl<'c> AsyncHttpClient<'c> for Wire {
+    type Error = NoAnswer;
+    type Future = BoxFuture<'c, Result<HttpResponse, NoAnswer>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
+    }
+}
+
+fn unreachable(url: &Url, error: &reqwest::Error) -> AuthError {
+    AuthError::Unreachable {
+        url: url.to_string(),
+        why: http::cause(error),
+    }
+}
+
+/// What a failed exchange means. The issuer's answer itself is not told: it may
+/// hold tokens.
+pub(super) fn failed<E>(url: &Url, error: RequestTokenError<NoAnswer, E>) -> AuthError
+where
+    E: ErrorResponse + std::fmt::Display + 'static,
+{
+    let url = url.to_string();
+    match error {
+        RequestTokenError::ServerResponse(said) => AuthError::Denied {
+            url,
+            why: http::words(&said.to_string()),
+        },
+        RequestTokenError::Request(NoAnswer(why)) => AuthError::Unreachable { url, why },
+        RequestTokenError::Parse(..) => AuthError::Issuer {
+            url,
+            why: "its answer is not that of an OAuth issuer".into(),
+        },
+        RequestTokenError::Other(why) => AuthError::Denied {
+            url,
+            why: http::words(&why),
+        },
+    }
+}

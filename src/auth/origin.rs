@@ -1,0 +1,79 @@
+//! Whom a secret belongs to.
+
+use std::fmt;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+/// Scheme, host and port: as much of a URL as decides who reads a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin(String);
+
+impl Origin {
+    /// The origin of a URL.
+    pub fn of(url: &Url) -> Self {
+        Origin(url.origin().ascii_serialization())
+    }
+
+    /// The origin of what may be a URL.
+    pub fn parse(url: &str) -> Option<Self> {
+        Url::parse(url).ok().map(|url| Origin::of(&url))
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether what is sent to this URL can be read by nobody on the way: it is
+/// encrypted, or does not leave the machine.
+pub fn is_private(url: &Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
+}
+
+/// Whether a URL leads to this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_encrypted_or_stays_here_is_private() {
+        for (url, private) in [
+            ("https://publisher.example/x", true),
+            ("http://127.0.0.1:31415/", true),
+            ("http://[::1]:1/", true),
+            ("http://localhost/", true),
+            ("http://publisher.example/", false),
+            ("http://localhost.example/", false),
+            ("http://127.0.0.1.example/", false),
+            ("http://10.0.0.1/", false),
+            ("ftp://127.0.0.1/", false),
+        ] {
+            assert_eq!(is_private(&Url::parse(url).unwrap()), private, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |a, b| Origin::parse(a) == Origin::parse(b);
+        assert!(same("https://a.example", "https://A.example:443/deep/path"));
+        for other in [
+            "http://a.example",
+            "https://a.example:8443",
+            "https://b.example",
+        ] {
+            assert!(!same("https://a.example", other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A text that nobody may see.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// A value that never shows itself in logs, errors or debug output, and is
+/// wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: String) -> Self {
+        Secret(value)
+    }
+
+    /// The text; whoever asks for it keeps it to the wire and the strongbox.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// A secret that nobody can guess: 256 bits.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn random() -> Result<Self, ring::error::Unspecified> {
+        use base64::Engine as _;
+        use ring::rand::{SecureRandom as _, SystemRandom};
+        let mut bytes = Zeroizing::new([0; 32]);
+        SystemRandom::new().fill(bytes.as_mut())?;
+        let alphabet = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        Ok(Secret(alphabet.encode(bytes.as_ref())))
+    }
+
+    /// Whether `other` is the same, in a time that does not tell where they
+    /// differ.
+    pub fn is(&self, other: &str) -> bool {
+        blake3::hash(self.0.as_bytes()) == blake3::hash(other.as_bytes())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// For records that go into the strongbox, and for nothing else: a [`Secret`]
+/// does not serialize by itself, so it cannot end in a report by accident.
+pub(super) mod exposed {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+        secret.expose().serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+        String::deserialize(from).map(Secret::new)
+    }
+}
+
+/// The same for a secret that may be missing.
+pub(super) mod exposed_option {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Secret::expose).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Secret::new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown_and_compares_as_a_whole() {
+        let secret = Secret::new("hunter2".into());
+        assert!(!format!("{secret:?}").contains("hunter2"));
+        assert!(secret.is("hunter2") && !secret.is("hunter3") && !secret.is(""));
+        let [one, two] = [Secret::random().unwrap(), Secret::random().unwrap()];
+        assert!(one != two && one.expose().len() == 43);
+    }
+}

@@ -1,0 +1,376 @@
+//! Signing tokens, and checking what was signed.
+//!
+//! Tokens are made and read by `jsonwebtoken`; the cryptography under it is
+//! `ring`, which is here for TLS already. Of the back ends it brings itself,
+//! one builds C and the other's RSA has an open advisory (RUSTSEC-2023-0071).
+//!
+//! A publisher's key is given as it is given to the publisher: a shared secret
+//! for HS256, HS384 and HS512, a private key (PEM, PKCS #8 or PKCS #1) for the
+//! others.
+
+use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::signature::{self as generic, Signer, Verifier};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey, Header};
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaEncoding, RsaKeyPair, UnparsedPublicKey,
+    VerificationAlgorithm,
+};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Serialize;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::Secret;
+
+/// Why a key cannot sign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    /// Nothing is in it.
+    #[error("it is empty")]
+    Empty,
+    /// `0x…` or `base64:…`, and then something else.
+    #[error("after {0} it must go on as {1}")]
+    Encoding(&'static str, &'static str),
+    /// A private key where a secret is needed, or the other way round.
+    #[error(
+        "{algorithm:?} needs {needs}; choose another `algorithm` in the network's auth section"
+    )]
+    Kind {
+        /// What is configured.
+        algorithm: Algorithm,
+        /// What that needs.
+        needs: &'static str,
+    },
+    /// The wrong kind of private key, or a form that is not known.
+    #[error(
+        "it is no private key for {0:?} (PEM, PKCS #8); openssl pkcs8 -topk8 -nocrypt makes one of other forms"
+    )]
+    Private(Algorithm),
+    /// What was signed could not be.
+    #[error("it does not sign")]
+    Signing,
+}
+
+/// What a publisher's tokens are signed with.
+#[derive(Clone)]
+pub struct SigningKey {
+    algorithm: Algorithm,
+    key: EncodingKey,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({:?}, …)", self.algorithm)
+    }
+}
+
+impl SigningKey {
+    /// The key in a file. A shared secret is read as the network's publisher
+    /// reads it: `0x…` is hexadecimal, anything else is the text itself; and,
+    /// as that is how many are kept, `base64:…` is base64.
+    ///
+    /// # Errors
+    /// When it is none for this algorithm.
+    pub fn parse(algorithm: Algorithm, file: &[u8]) -> Result<Self, BadKey> {
+        let text = file.trim_ascii();
+        if text.is_empty() {
+            return Err(BadKey::Empty);
+        }
+        let pem = text.starts_with(b"-----BEGIN ");
+        let hmac = family(algorithm) == AlgorithmFamily::Hmac;
+        let key = match (hmac, pem) {
+            (true, false) => EncodingKey::from_secret(&shared_secret(text)?),
+            (false, true) => private_key(algorithm, text)?,
+            (true, true) => {
+                let needs = "a shared secret, and this is a private key";
+                return Err(BadKey::Kind { algorithm, needs });
+            }
+            (false, false) => {
+                let needs = "a private key in PEM";
+                return Err(BadKey::Kind { algorithm, needs });
+            }
+        };
+        let key = SigningKey { algorithm, key };
+        // What cannot sign is told now, not at the first upload.
+        key.sign(&serde_json::json!({}))?;
+        Ok(key)
+    }
+
+    /// A token that says `claims`.
+    ///
+    /// # Errors
+    /// When the key turns out not to fit.
+    pub fn sign(&self, claims: &impl Serialize) -> Result<Secret, BadKey> {
+        install();
+        let header = Header::new(self.algorithm);
+        let signed = jsonwebtoken::encode(&header, claims, &self.key);
+        signed
+            .map(Secret::new)
+            .map_err(|_| match family(self.algorithm) {
+                AlgorithmFamily::Hmac => BadKey::Signing,
+                _ => BadKey::Private(self.algorithm),
+            })
+    }
+
+    /// How it signs.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// What checks its tokens: the same secret, or the public key.
+    ///
+    /// # Errors
+    /// When the key turns out not to fit.
+    pub fn checking(&self) -> Result<DecodingKey, BadKey> {
+        install();
+        let bytes = self.key.as_bytes();
+        let bad = || BadKey::Private(self.algorithm);
+        Ok(match Pair::new(self.algorithm, bytes).map_err(|_| bad())? {
+            Pair::Hmac(_) => DecodingKey::from_secret(bytes),
+            Pair::Rsa(pair, _) => DecodingKey::from_rsa_der(pair.public().as_ref()),
+            Pair::Ecdsa(pair) => DecodingKey::from_ec_der(pair.public_key().as_ref()),
+            Pair::Ed(pair) => DecodingKey::from_ed_der(pair.public_key().as_ref()),
+        })
+    }
+}
+
+fn shared_secret(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, BadKey> {
+    use base64::Engine as _;
+    if let Some(digits) = text.strip_prefix(b"0x") {
+        let bad = BadKey::Encoding("0x", "hexadecimal digits, two a byte");
+        let pairs = digits.chunks(2).map(|pair| {
+            let text = std::str::from_utf8(pair).ok().filter(|_| pair.len() == 2)?;
+            u8::from_str_radix(text, 16).ok()
+        });
+        let bytes: Option<Vec<u8>> = pairs.collect();
+        let bytes = bytes.filter(|bytes| !bytes.is_empty());
+        return bytes.map(Zeroizing::new).ok_or(bad);
+    }
+    if let Some(base64) = text.strip_prefix(b"base64:") {
+        let bad = BadKey::Encoding("base64:", "base64, with its padding");
+        let standard = &base64::engine::general_purpose::STANDARD;
+        let bytes = standard.decode(base64.trim_ascii()).map_err(|_| bad)?;
+        return Ok(Zeroizing::new(bytes));
+    }
+    Ok(Zeroizing::new(text.to_vec()))
+}
+
+fn private_key(algorithm: Algorithm, pem: &[u8]) -> Result<EncodingKey, BadKey> {
+    let bad = BadKey::Private(algorithm);
+    let mut der = PrivateKeyDer::from_pem_slice(pem).map_err(|_| bad.clone())?;
+    let bytes = der.secret_der();
+    let key = match (family(algorithm), &der) {
+        (AlgorithmFamily::Rsa, _) => Ok(EncodingKey::from_rsa_der(bytes)),
+        (AlgorithmFamily::Ec, PrivateKeyDer::Pkcs8(_)) => Ok(EncodingKey::from_ec_der(bytes)),
+        (AlgorithmFamily::Ed, PrivateKeyDer::Pkcs8(_)) => Ok(EncodingKey::from_ed_der(bytes)),
+        _ => Err(bad),
+    };
+    der.zeroize();
+    key
+}
+
+fn family(algorithm: Algorithm) -> AlgorithmFamily {
+    use Algorithm::*;
+    match algorithm {
+        HS256 | HS384 | HS512 => AlgorithmFamily::Hmac,
+        ES256 | ES384 => AlgorithmFamily::Ec,
+        RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => AlgorithmFamily::Rsa,
+        // One that is new to us is refused when its key is read.
+        _ => AlgorithmFamily::Ed,
+    }
+}
+
+/// Makes `ring` sign and check for `jsonwebtoken`, process-wide.
+fn install() {
+    static RING: CryptoProvider = CryptoProvider {
+        signer_factory: |algorithm, key| {
+            let pair = Pair::new(*algorithm, key.as_bytes())?;
+            let algorithm = *algorithm;
+            Ok(Box::new(Signing { algorithm, pair }))
+        },
+        verifier_factory: |algorithm, key| {
+            // Keys are made by `SigningKey::checking`, in this form alone.
+            let DecodingKeyKind::SecretOrDer(bytes) = key.kind() else {
+                return Err(ErrorKind::InvalidKeyFormat.into());
+            };
+            let key = bytes.clone();
+            let algorithm = *algorithm;
+            Ok(Box::new(Checking { algorithm, key }))
+        },
+        key_utils: KeyUtils::new_unimplemented(),
+    };
+    // Only the first call does anything.
+    let _ = RING.install_default();
+}
+
+/// A key that signs.
+enum Pair {
+    Hmac(hmac::Key),
+    Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
+    Ecdsa(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
+impl Pair {
+    fn new(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, Error> {
+        use Algorithm::*;
+        let rsa = |encoding| {
+            let pair = RsaKeyPair::from_pkcs8(bytes).or_else(|_| RsaKeyPair::from_der(bytes));
+            pair.map(|pair| Pair::Rsa(Box::new(pair), encoding))
+                .map_err(|_| {
+                    ErrorKind::InvalidRsaKey("it is no RSA key of 2048 to 4096 bits".into()).into()
+                })
+        };
+        let ecdsa = |algorithm| {
+            let pair = EcdsaKeyPair::from_pkcs8(algorithm, bytes, &SystemRandom::new());
+            pair.map(Pair::Ecdsa)
+                .map_err(|_| ErrorKind::InvalidEcdsaKey.into())
+        };
+        match algorithm {
+            HS256 => Ok(Pair::Hmac(hmac::Key::new(hmac::HMAC_SHA256, bytes))),
+            HS384 => Ok(Pair::Hmac(hmac::Key::new(hmac::HMAC_SHA384, bytes))),
+            HS512 => Ok(Pair::Hmac(hmac::Key::new(hmac::HMAC_SHA512, bytes))),
+            RS256 => rsa(&signature::RSA_PKCS1_SHA256),
+            RS384 => rsa(&signature::RSA_PKCS1_SHA384),
+            RS512 => rsa(&signature::RSA_PKCS1_SHA512),
+            PS256 => rsa(&signature::RSA_PSS_SHA256),
+            PS384 => rsa(&signature::RSA_PSS_SHA384),
+            PS512 => rsa(&signature::RSA_PSS_SHA512),
+            ES256 => ecdsa(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
+            ES384 => ecdsa(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
+            EdDSA => Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes)
+                .map(Pair::Ed)
+                .map_err(|_| ErrorKind::InvalidEddsaKey.into()),
+            _ => Err(ErrorKind::InvalidAlgorithm.into()),
+        }
+    }
+}
+
+struct Signing {
+    algorithm: Algorithm,
+    pair: Pair,
+}
+
+impl Signer<Vec<u8>> for Signing {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, generic::Error> {
+        let failed = |_| generic::Error::new();
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Hmac(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
+            Pair::Rsa(pair, encoding) => {
+                let mut signed = vec![0; pair.public().modulus_len()];
+                pair.sign(*encoding, &random, message, &mut signed)
+                    .map_err(failed)?;
+                Ok(signed)
+            }
+            Pair::Ecdsa(pair) => {
+                let signed = pair.sign(&random, message).map_err(failed)?;
+                Ok(signed.as_ref().to_vec())
+            }
+            Pair::Ed(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        }
+    }
+}
+
+impl JwtSigner for Signing {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+/// A key that checks: a secret, or a public key as `ring` has them.
+struct Checking {
+    algorithm: Algorithm,
+    key: Vec<u8>,
+}
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+impl Verifier<Vec<u8>> for Checking {
+    fn verify(&self, message: &[u8], signed: &Vec<u8>) -> Result<(), generic::Error> {
+        use Algorithm::*;
+        let hmac = |algorithm| {
+            let key = hmac::Key::new(algorithm, &self.key);
+            hmac::verify(&key, message, signed).map_err(|_| generic::Error::new())
+        };
+        let public = |algorithm: &'static dyn VerificationAlgorithm| {
+            let key = UnparsedPublicKey::new(algorithm, &self.key);
+            key.verify(message, signed)
+                .map_err(|_| generic::Error::new())
+        };
+        match self.algorithm {
+            HS256 => hmac(hmac::HMAC_SHA256),
+            HS384 => hmac(hmac::HMAC_SHA384),
+            HS512 => hmac(hmac::HMAC_SHA512),
+            RS256 => public(&signature::RSA_PKCS1_2048_8192_SHA256),
+            RS384 => public(&signature::RSA_PKCS1_2048_8192_SHA384),
+            RS512 => public(&signature::RSA_PKCS1_2048_8192_SHA512),
+            PS256 => public(&signature::RSA_PSS_2048_8192_SHA256),
+            PS384 => public(&signature::RSA_PSS_2048_8192_SHA384),
+            PS512 => public(&signature::RSA_PSS_2048_8192_SHA512),
+            ES256 => public(&signature::ECDSA_P256_SHA256_FIXED),
+            ES384 => public(&signature::ECDSA_P384_SHA384_FIXED),
+            EdDSA => public(&signature::ED25519),
+            _ => Err(generic::Error::new()),
+        }
+    }
+}
+
+impl JwtVerifier for Checking {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_secret_is_read_as_a_publisher_reads_it() {
+        let read = |text: &str| shared_secret(text.as_bytes()).map(|bytes| bytes.to_vec());
+        assert_eq!(read("plain text").unwrap(), b"plain text");
+        assert_eq!(read("0x00ff10").unwrap(), [0, 255, 16]);
+        assert_eq!(read("base64:AP8Q").unwrap(), [0, 255, 16]);
+        for bad in ["0x", "0xabc", "0xzz", "base64:%"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_one_algorithm_signs_no_other_accepts_and_no_key_but_its_own() {
+        use Algorithm::*;
+        let claims = serde_json::json!({"exp": 4_000_000_000u64, "jti": "1"});
+        for algorithm in [HS256, HS384, HS512] {
+            let key = SigningKey::parse(algorithm, b"a secret\n").unwrap();
+            let token = key.sign(&claims).unwrap();
+            let check = |key: &SigningKey, algorithm| {
+                jsonwebtoken::decode::<serde_json::Value>(
+                    token.expose(),
+                    &key.checking().unwrap(),
+                    &jsonwebtoken::Validation::new(algorithm),
+                )
+            };
+            assert_eq!(check(&key, algorithm).unwrap().claims, claims);
+            let other = SigningKey::parse(algorithm, b"another").unwrap();
+            assert!(check(&other, algorithm).is_err());
+            for wrong in [HS256, HS384, HS512] {
+                assert_eq!(check(&key, wrong).is_ok(), wrong == algorithm);
+            }
+        }
+        for (algorithm, text) in [(HS256, "-----BEGIN PRIVATE KEY-----"), (RS256, "secret")] {
+            assert!(matches!(
+                SigningKey::parse(algorithm, text.as_bytes()),
+                Err(BadKey::Kind { .. })
+            ));
+        }
+        assert_eq!(SigningKey::parse(HS256, b" \n").err(), Some(BadKey::Empty));
+    }
+}

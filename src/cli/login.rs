@@ -1,0 +1,204 @@
+//! `login`: signing in to a network's publishers.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use clap::Args;
+use serde_json::json;
+use webbrowser::{Browser, BrowserOptions};
+
+use super::context::{self, Context};
+use super::{Failure, output, secrets};
+use crate::auth::oauth::{self, CodeFlow, DeviceFlow, Issuer};
+use crate::auth::{AuthError, Grant, Held, Origin, Secret, SignIn, UploadTokens, is_private};
+use crate::config::{AuthMethod, Network, NetworkPlace, OauthProfile};
+
+/// How long a user may take to sign in with a browser.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Sign in to the publishers of a network
+///
+/// The network's profile says how ([networks.NAME.auth] in the config file):
+/// by an API key, by the publisher's key, which then signs a token for every
+/// upload, or with an OAuth issuer in your browser. Secrets go to the system
+/// keyring, else to a sealed file that only you can read; they are sent to the
+/// publishers of the network as it is now, and to nobody else.
+#[derive(Debug, Args)]
+pub(super) struct Login {
+    /// Sign in on another device; the default where there is no browser here
+    #[arg(long)]
+    device: bool,
+    /// The API key is in this file [default: asked for, or standard input]
+    #[arg(long, value_name = "FILE", conflicts_with = "device")]
+    api_key_file: Option<PathBuf>,
+    /// The publisher's key is in this file: a shared secret (text, 0x… or
+    /// base64:…) or a private key (PEM) [default: asked for, or standard input]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "api_key_file"])]
+    jwt_secret_file: Option<PathBuf>,
+}
+
+impl Login {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let network = &settings.network.value;
+        self.fits(network)?;
+        let origins = publishers(network)?;
+        let held = match &network.auth {
+            AuthMethod::None => return Err(no_method(&network.name).into()),
+            AuthMethod::ApiKey { .. } => {
+                let key = given(self.api_key_file.as_deref(), "API key", &network.name)?;
+                let sendable = HeaderValue::from_str(key.expose());
+                sendable.map_err(|_| AuthError::Header {
+                    what: "the API key",
+                })?;
+                Held::ApiKey { key }
+            }
+            AuthMethod::Jwt(profile) => {
+                let what = "the publisher's secret";
+                let key = given(self.jwt_secret_file.as_deref(), what, &network.name)?;
+                UploadTokens::new(&key, profile)?;
+                Held::Jwt { key }
+            }
+            AuthMethod::Oauth(profile) => {
+                let flow = async { Ok(sign_in(profile, self.device).await?) };
+                Held::Oauth(context.run(flow)?)
+            }
+        };
+        let who = match &held {
+            Held::Oauth(grant) => grant.who.clone(),
+            _ => None,
+        };
+        let sign_ins = context::sign_ins(&settings);
+        let lock = sign_ins.lock(&network.name)?;
+        let before = sign_ins.get(&network.name).ok().flatten();
+        let kept = sign_ins.put(&network.name, &SignIn::new(origins.clone(), held))?;
+        drop(lock);
+        // Tokens that nobody knows of any more should not go on working.
+        if let Some((
+            SignIn {
+                held: Held::Oauth(old),
+                ..
+            },
+            _,
+        )) = before
+        {
+            let _ = context.run(async { Ok(oauth::revoke(&old).await?) });
+        }
+        if context.json {
+            output::json(&json!({
+                "network": network.name,
+                "method": network.auth.name(),
+                "who": who,
+                "kept": kept,
+                "origins": origins,
+            }))?;
+        } else {
+            let name = who.map(|who| format!(" as {who}")).unwrap_or_default();
+            let text = format!("signed in to {}{name}; kept in the {kept}", network.name);
+            output::line(&text)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// A flag of one method with a profile of another is a mistake.
+    fn fits(&self, network: &Network) -> Result<(), Failure> {
+        let asked = match self {
+            Login { device: true, .. } => "oauth",
+            Login {
+                api_key_file: Some(_),
+                ..
+            } => "api_key",
+            Login {
+                jwt_secret_file: Some(_),
+                ..
+            } => "jwt",
+            _ => return Ok(()),
+        };
+        match network.auth.name() {
+            "none" => Err(no_method(&network.name).into()),
+            method if method == asked => Ok(()),
+            method => Err(format!(
+                "network {} signs in by {method}, as its profile says, and this is for {asked}",
+                network.name
+            )
+            .into()),
+        }
+    }
+}
+
+fn no_method(network: &str) -> String {
+    format!(
+        "network {network} asks for no sign-in; where its publishers do, say how in the config \
+         file: [networks.{network}.auth] with method = \"api_key\", \"jwt\" or \"oauth\""
+    )
+}
+
+/// Whom the secrets may be sent to: the publishers of the network as it is now.
+fn publishers(network: &Network) -> Result<Vec<Origin>, Failure> {
+    let urls = match &network.place {
+        NetworkPlace::Http { publishers, .. } => publishers.as_slice(),
+        NetworkPlace::Local { .. } => &[],
+    };
+    let mut origins = Vec::new();
+    for url in urls {
+        let parsed = reqwest::Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+        let origin = Origin::of(&parsed);
+        if !is_private(&parsed) {
+            return Err(AuthError::Unencrypted(origin).into());
+        }
+        origins.push(origin);
+    }
+    match origins.is_empty() && network.auth != AuthMethod::None {
+        true => {
+            let name = &network.name;
+            Err(format!("network {name} has no publisher to sign in to; name one with --publisher URL or in the config file").into())
+        }
+        false => Ok(origins),
+    }
+}
+
+fn given(file: Option<&std::path::Path>, what: &str, network: &str) -> Result<Secret, Failure> {
+    match file {
+        Some(file) => secrets::from_file(file),
+        None => secrets::asked_for(&format!("{what} for {network}")),
+    }
+}
+
+/// Signs in with an issuer.
+async fn sign_in(profile: &OauthProfile, device: bool) -> Result<Grant, AuthError> {
+    let issuer = Issuer::discover(profile).await?;
+    if device || (!has_browser() && issuer.offers_device_flow()) {
+        let flow = DeviceFlow::begin(issuer).await?;
+        let asked = flow.verification();
+        eprintln!(
+            "open this page on any device, and enter {} there:",
+            asked.code
+        );
+        eprintln!("  {}", asked.url);
+        if let Some(url) = asked.complete_url {
+            eprintln!("or this one, where it is filled in already:\n  {url}");
+        }
+        return flow.wait().await;
+    }
+    let flow = CodeFlow::begin(issuer).await?;
+    let url = flow.url().to_string();
+    eprintln!("sign in on the page that opens in your browser; if none does, open it yourself:");
+    eprintln!("  {url}");
+    let opened = tokio::task::spawn_blocking(move || {
+        let quiet = BrowserOptions::new().with_suppress_output(true).clone();
+        webbrowser::open_browser_with_options(Browser::Default, &url, &quiet)
+    });
+    let arrived = flow.wait(PATIENCE).await?;
+    // A browser that was opened in this terminal is left to the user.
+    drop(opened);
+    arrived.exchange().await
+}
+
+/// Whether a browser could be opened here.
+fn has_browser() -> bool {
+    let names = ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"];
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    names.into_iter().any(set)
+}

@@ -1,0 +1,86 @@
+//! `devnet --require`: what uploads to it have to show.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::http::HeaderName;
+use clap::{Args, ValueEnum};
+use jsonwebtoken::Algorithm;
+
+use super::{Failure, secrets};
+use crate::auth::SigningKey;
+use crate::config::DEFAULT_API_KEY_HEADER;
+use crate::walrus::devnet::Require;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// A key in a header
+    ApiKey,
+    /// A token signed for each upload, as the network's publisher takes it
+    Jwt,
+    /// An access token of the OAuth issuer that the server then is itself
+    Oauth,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RequireArgs {
+    /// Let nobody store who does not show this
+    #[arg(long, value_enum)]
+    require: Option<Kind>,
+    /// The key that --require api-key demands
+    #[arg(long, value_name = "FILE", required_if_eq("require", "api-key"))]
+    api_key_file: Option<PathBuf>,
+    /// The header it is in
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_API_KEY_HEADER)]
+    api_key_header: HeaderName,
+    /// What tokens of --require jwt are signed with: a shared secret (text,
+    /// 0x… or base64:…) or a private key (PEM)
+    #[arg(long, value_name = "FILE", required_if_eq("require", "jwt"))]
+    jwt_secret_file: Option<PathBuf>,
+    /// How they are signed: HS256, ES256, RS256, PS256, EdDSA, …
+    #[arg(long, value_name = "NAME", default_value = "HS256")]
+    jwt_algorithm: Algorithm,
+    /// What their exp - iat has to be, in seconds [default: anything]
+    #[arg(long, value_name = "N")]
+    jwt_expiring_s: Option<u64>,
+    /// How long access tokens of --require oauth are good for, in seconds
+    #[arg(long, value_name = "N", default_value_t = 3600)]
+    oauth_lifetime_s: u64,
+}
+
+impl RequireArgs {
+    /// What a profile says to sign in there; `URL` stands for the server's.
+    pub(super) fn section(&self) -> Option<String> {
+        self.require.map(|kind| match kind {
+            Kind::ApiKey => format!("method = \"api_key\", header = \"{}\"", self.api_key_header),
+            Kind::Jwt => format!("method = \"jwt\", algorithm = \"{:?}\"", self.jwt_algorithm),
+            Kind::Oauth => "method = \"oauth\", issuer = \"URL\"".into(),
+        })
+    }
+
+    pub(super) fn load(self) -> Result<Require, Failure> {
+        let file = |file: Option<PathBuf>| {
+            let file = file.unwrap_or_default();
+            let secret = secrets::from_file(&file)?;
+            Ok::<_, Failure>((file, secret))
+        };
+        Ok(match self.require {
+            None => Require::Nothing,
+            Some(Kind::ApiKey) => Require::ApiKey {
+                header: self.api_key_header,
+                key: file(self.api_key_file)?.1,
+            },
+            Some(Kind::Jwt) => {
+                let (path, secret) = file(self.jwt_secret_file)?;
+                let key = SigningKey::parse(self.jwt_algorithm, secret.expose().as_bytes());
+                Require::Jwt {
+                    key: key.map_err(|error| format!("{}: {error}", path.display()))?,
+                    expiring_s: self.jwt_expiring_s,
+                }
+            }
+            Some(Kind::Oauth) => Require::Oauth {
+                lifetime: Duration::from_secs(self.oauth_lifetime_s),
+            },
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! A user with a browser, as far as signing in needs one: it follows redirects,
+//! and fills in the form of the page it is on.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Stdio};
+
+use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::{Client, Response, Url};
+
+use super::http;
+use crate::support::{World, block_on, eventually};
+
+/// A page that was loaded.
+pub(super) struct Page {
+    pub(super) status: u16,
+    pub(super) url: Url,
+    pub(super) text: String,
+}
+
+pub(super) struct Browser(Client);
+
+impl Browser {
+    pub(super) fn new() -> Self {
+        Browser(http())
+    }
+
+    /// Loads a page, wherever that leads.
+    pub(super) async fn load(&self, url: &Url) -> Page {
+        let response = self.0.get(url.clone()).send().await.unwrap();
+        self.follow(url, response).await
+    }
+
+    async fn follow(&self, url: &Url, mut response: Response) -> Page {
+        let mut url = url.clone();
+        while response.status().is_redirection() {
+            let to = response.headers()[LOCATION].to_str().unwrap();
+            url = url.join(to).unwrap();
+            response = self.0.get(url.clone()).send().await.unwrap();
+        }
+        Page {
+            status: response.status().as_u16(),
+            url,
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    /// Fills in the form of a page, without following where that leads.
+    pub(super) async fn submit(&self, page: &Page, user: &str, decision: &str) -> Response {
+        let after = |text: &str, mark: &str| -> String {
+            let at = text.find(mark).unwrap_or_else(|| panic!("{mark}: {text}"));
+            let rest = &text[at + mark.len()..];
+            rest[..rest.find('"').unwrap()].to_owned()
+        };
+        let action = after(&page.text, "method=\"post\" action=\"");
+        let hidden = &page.text[page.text.find("type=\"hidden\"").unwrap()..];
+        let [name, value] = ["name=\"", "value=\""].map(|mark| after(hidden, mark));
+        let mut form = Url::parse("form:").unwrap();
+        form.query_pairs_mut()
+            .append_pair(&name, &value)
+            .append_pair("user", user)
+            .append_pair("decision", decision);
+        self.0
+            .post(page.url.join(&action).unwrap())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.query().unwrap().to_owned())
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Says yes or no on the page at `url`, and follows where that leads.
+    pub(super) async fn decide(&self, url: &Url, user: &str, decision: &str) -> Page {
+        let page = self.load(url).await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        let response = self.submit(&page, user, decision).await;
+        self.follow(&page.url, response).await
+    }
+}
+
+/// A `login` that waits for its user.
+pub(super) struct Login {
+    child: Child,
+    /// Where it sends them.
+    pub(super) url: Url,
+    said: String,
+}
+
+impl Login {
+    /// One that opens a browser.
+    pub(super) fn in_browser(world: &World) -> Self {
+        let page = world.path().join("opened");
+        let script = world.path().join("browser");
+        let text = format!(
+            "#!/bin/sh\nprintf %s \"$1\" > '{0}.new' && mv '{0}.new' '{0}'\n",
+            page.display()
+        );
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        let _ = fs::remove_file(&page);
+        let mut command = world.command(&["login"]);
+        let child = command
+            .env("BROWSER", &script)
+            .env("DISPLAY", "")
+            .env("WAYLAND_DISPLAY", "")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        eventually("the browser is opened", || page.exists());
+        let url = fs::read_to_string(&page).unwrap().parse().unwrap();
+        Login {
+            child,
+            url,
+            said: String::new(),
+        }
+    }
+
+    /// One where there is no browser: what it prints is typed elsewhere.
+    pub(super) fn on_another_device(world: &World, args: &[&str]) -> Self {
+        let mut command = world.command(args);
+        let mut child = command
+            .env("BROWSER", "")
+            .env("DISPLAY", "")
+            .env("WAYLAND_DISPLAY", "")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+        let mut said = String::new();
+        let url = loop {
+            let line = lines.next().expect("it names a page").unwrap();
+            said.push_str(&line);
+            if let Ok(url) = line.trim().parse::<Url>()
+                && url.query().is_some()
+            {
+                break url;
+            }
+        };
+        Login { child, url, said }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its exit code, and all that it said.
+    pub(super) fn end(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        let mut said = std::mem::take(&mut self.said);
+        if let Some(mut out) = self.child.stdout.take() {
+            out.read_to_string(&mut said).unwrap();
+        }
+        if let Some(mut err) = self.child.stderr.take() {
+            err.read_to_string(&mut said).unwrap();
+        }
+        (status.code(), said)
+    }
+}
+
+/// Signs in as `name`, with a browser.
+pub(super) fn sign_in(world: &World, name: &str) {
+    let login = Login::in_browser(world);
+    let page = block_on(Browser::new().decide(&login.url, name, "allow"));
+    assert_eq!(page.status, 200, "{}", page.text);
+    let (code, said) = login.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(&format!("signed in to mine as {name}")),
+        "{said}"
+    );
+}

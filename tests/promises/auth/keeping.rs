@@ -1,0 +1,297 @@
+//! Where secrets are, and where they go.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use walgit_fs::auth::Held;
+
+use super::browser::{Login, sign_in};
+use super::{piped, secret_file, sign_ins, user, user_of};
+use crate::support::{Server, Tree, World};
+
+/// A secret that is in no other file by chance.
+const SECRET: &str = "hunter2-hunter2-hunter2";
+
+fn publish(world: &World, more: &[&str]) -> std::process::Output {
+    let tree = Tree::new().file("a", format!("{more:?}"));
+    let mut args = vec!["publish", tree.path().to_str().unwrap(), "--name", "it"];
+    args.extend(more);
+    world.try_run(&args)
+}
+
+fn demanding_key() -> (Server, tempfile::TempDir) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("key");
+    fs::write(&file, SECRET).unwrap();
+    let args = [
+        "--require",
+        "api-key",
+        "--api-key-file",
+        file.to_str().unwrap(),
+    ];
+    (Server::with(&args), elsewhere)
+}
+
+fn files_under(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match fs::symlink_metadata(&path).unwrap() {
+            about if about.is_dir() => files.extend(files_under(&path)),
+            about if about.is_file() => files.push(path),
+            _ => {}
+        }
+    }
+    files
+}
+
+#[track_caller]
+fn is_in_no_file(world: &World, secret: &str) {
+    let (files, secret) = (files_under(world.path()), secret.as_bytes());
+    assert!(files.len() > 3);
+    for path in files {
+        let bytes = fs::read(&path).unwrap();
+        let found = bytes.windows(secret.len()).any(|part| part == secret);
+        assert!(!found, "{}", path.display());
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_secret_lies_sealed_in_files_that_nobody_else_can_read() {
+    let (server, _elsewhere) = demanding_key();
+    let world = user(&server, "method = \"api_key\"");
+    assert!(piped(&world, &["login"], SECRET).status.success());
+    assert!(publish(&world, &[]).status.success());
+    is_in_no_file(&world, SECRET);
+    let dir = world.path().join("data/walgit-fs/auth");
+    assert_eq!(mode(&dir), 0o700);
+    for name in ["mine.key", "sealing-key", "keys.json"] {
+        assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
+    }
+    // Another key beside it, and it does not open.
+    fs::write(dir.join("sealing-key"), [1; 32]).unwrap();
+    let said = world.fail(&["whoami"]);
+    assert!(said.contains("mine.key is damaged"), "{said}");
+    world.run(&["logout"]);
+    assert!(!dir.join("mine.key").exists() && !dir.join("sealing-key").exists());
+}
+
+#[test]
+fn a_secret_is_neither_said_nor_logged_nor_seen_from_outside() {
+    let (server, _elsewhere) = demanding_key();
+    let loud = |auth: &str| user(&server, auth).with("WALGIT_FS_LOG", "trace");
+    let world = loud("method = \"api_key\"");
+    let file = secret_file(&world, SECRET);
+    let login = world.try_run(&["login", "--json", "--api-key-file", &file]);
+    fs::remove_file(file).unwrap();
+    let outputs = [
+        login,
+        publish(&world, &["-vv", "--json"]),
+        publish(
+            &world,
+            &[
+                "-vv",
+                "--network",
+                "mine",
+                "--publisher",
+                "http://127.0.0.1:1",
+            ],
+        ),
+        world.try_run(&["whoami", "--json"]),
+        world.try_run(&["doctor", "--json"]),
+        world.try_run(&["logout", "--json"]),
+    ];
+    for done in outputs {
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(!said.contains(SECRET), "{said}");
+    }
+    is_in_no_file(&world, SECRET);
+
+    // A token that signs nothing any more, but was a secret once.
+    let issuer = Server::with(&["--require", "oauth"]);
+    let auth = format!("method = \"oauth\"\nissuer = \"{}\"", issuer.url);
+    let world = user(&issuer, &auth).with("WALGIT_FS_LOG", "trace");
+    let waiting = Login::in_browser(&world);
+    let proc = PathBuf::from(format!("/proc/{}", waiting.pid()));
+    let limits = fs::read_to_string(proc.join("limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let figures: Vec<&str> = core.unwrap().split_whitespace().collect();
+    assert_eq!(figures[4..6], ["0", "0"], "{core:?}");
+    let browser = super::browser::Browser::new();
+    crate::support::block_on(browser.decide(&waiting.url, "ada", "allow"));
+    let (code, said) = waiting.end();
+    assert_eq!(code, Some(0), "{said}");
+    let (found, _) = sign_ins(&world).get("mine").unwrap().unwrap();
+    let Held::Oauth(grant) = &found.held else {
+        panic!("{found:?}")
+    };
+    let refresh = grant.refresh.as_ref().unwrap();
+    let published = publish(&world, &["-vv"]);
+    assert!(published.status.success());
+    let mut said = said + &String::from_utf8_lossy(&published.stderr);
+    said += &format!("{found:?}");
+    said += &world.run(&["whoami", "--json"]);
+    for secret in [grant.access.expose(), refresh.expose()] {
+        assert!(!said.contains(secret), "{said}");
+        is_in_no_file(&world, secret);
+    }
+}
+
+#[test]
+fn a_secret_on_the_command_line_is_not_taken() {
+    let world = user_of("http://127.0.0.1:1", "method = \"api_key\"");
+    for args in [
+        ["login", "--api-key", SECRET],
+        ["login", "--jwt-secret", SECRET],
+        ["login", "mine", SECRET],
+    ] {
+        assert_eq!(world.try_run(&args).status.code(), Some(2), "{args:?}");
+    }
+    let said = world
+        .config(&format!(
+            "[networks.mine.auth]\nmethod = \"api_key\"\nkey = \"{SECRET}\"\n"
+        ))
+        .fail(&["whoami", "--network", "mine"]);
+    assert!(
+        said.contains("unknown field `key`") && !said.contains(SECRET),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_secret_goes_to_the_publisher_it_was_given_for_and_to_no_other() {
+    let (server, _elsewhere) = demanding_key();
+    let thief = Server::start();
+    let world = user(&server, "method = \"api_key\"");
+    assert!(piped(&world, &["login"], SECRET).status.success());
+    let done = publish(&world, &["--network", "mine", "--publisher", &thief.url]);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        said.contains("belongs to") && said.contains(&server.url),
+        "{said}"
+    );
+    assert_eq!(thief.requests("PUT").len(), 0);
+    // The first of two is down, and the second was never signed in to.
+    let both = format!("http://127.0.0.1:1,{}", thief.url);
+    assert!(
+        !publish(&world, &["--network", "mine", "--publisher", &both])
+            .status
+            .success()
+    );
+    assert_eq!(thief.requests("PUT").len(), 0);
+}
+
+#[test]
+fn a_secret_never_travels_in_the_clear_beyond_this_machine() {
+    let world = user_of("http://publisher.example", "method = \"api_key\"");
+    let done = piped(&world, &["login"], SECRET);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(said.contains("not sent over plain HTTP"), "{said}");
+    let world = user_of("https://publisher.example", "method = \"api_key\"");
+    assert!(piped(&world, &["login"], SECRET).status.success());
+    let done = publish(
+        &world,
+        &[
+            "--network",
+            "mine",
+            "--publisher",
+            "http://publisher.example",
+        ],
+    );
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("not sent over plain HTTP"), "{said}");
+    let issuer = "method = \"oauth\"\nissuer = \"http://id.example\"";
+    let said = user_of("https://publisher.example", issuer).fail(&["login"]);
+    assert!(said.contains("must be https"), "{said}");
+}
+
+/// A publisher that sends whoever comes elsewhere, and its log.
+fn sends_elsewhere(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime::Runtime) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let log: Arc<Mutex<Vec<String>>> = Arc::default();
+    let redirect = move |State((to, log)): State<(String, Arc<Mutex<Vec<String>>>)>,
+                         request: Request| async move {
+        let key = request.headers().get("x-api-key");
+        let key = key.map(|key| key.to_str().unwrap().to_owned());
+        log.lock().unwrap().push(key.unwrap_or_default());
+        let to = format!("{to}{}", request.uri());
+        (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response()
+    };
+    let routes = Router::new()
+        .fallback(redirect)
+        .with_state((to.to_owned(), log.clone()));
+    runtime.spawn(async move { axum::serve(listener, routes).await });
+    (url, log, runtime)
+}
+
+#[test]
+fn a_secret_does_not_follow_a_redirect() {
+    let thief = Server::start();
+    let (url, log, _runtime) = sends_elsewhere(&thief.url);
+    let world = user_of(&url, "method = \"api_key\"");
+    assert!(piped(&world, &["login"], SECRET).status.success());
+    let done = publish(&world, &[]);
+    assert!(!done.status.success());
+    assert!(
+        log.lock().unwrap().iter().any(|key| key == SECRET),
+        "it was sent there"
+    );
+    assert_eq!(thief.requests("").len(), 0, "and from there nowhere");
+}
+
+#[test]
+fn a_secret_for_this_machine_does_not_pass_a_proxy() {
+    let (server, _elsewhere) = demanding_key();
+    let proxy = Server::start();
+    let mut world = user(&server, "method = \"api_key\"");
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        world = world.with(name, &proxy.url);
+    }
+    let world = world.with("no_proxy", "").with("NO_PROXY", "");
+    assert!(piped(&world, &["login"], SECRET).status.success());
+    publish(&world, &[]);
+    assert_eq!(proxy.requests("PUT").len(), 0);
+    assert_eq!(server.requests("PUT").len(), 1);
+}
+
+#[test]
+fn a_sign_in_is_for_the_issuer_and_method_it_was_made_with() {
+    let issuer = Server::with(&["--require", "oauth"]);
+    let auth = format!("method = \"oauth\"\nissuer = \"{}\"", issuer.url);
+    let world = user(&issuer, &auth);
+    sign_in(&world, "ada");
+    let url = &issuer.url;
+    let profile = |auth: &str| {
+        format!(
+            "network = \"mine\"\n[networks.mine]\naggregators = [\"{url}\"]\n\
+             publishers = [\"{url}\"]\n[networks.mine.auth]\n{auth}\n"
+        )
+    };
+    let world = world.config(&profile("method = \"api_key\""));
+    let said = publish(&world, &[]);
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("signed in to mine by oauth"), "{said}");
+    let other = "method = \"oauth\"\nissuer = \"https://other.example\"";
+    let world = world.config(&profile(other));
+    let said = publish(&world, &[]);
+    let said = String::from_utf8(said.stderr).unwrap();
+    assert!(said.contains("login --network mine"), "{said}");
+}

@@ -1,0 +1,186 @@
+//! Each method: with it a publish succeeds, without it it fails and says what
+//! to do.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+};
+
+use super::{piped, secret_file, user};
+use crate::support::{Server, Tree, World};
+
+const RSA: &str = include_str!("../../data/test-only-rsa.pem");
+
+#[track_caller]
+fn publish_fails(world: &World, tree: &Tree) -> String {
+    world.fail(&["publish", tree.path().to_str().unwrap(), "--name", "it"])
+}
+
+#[test]
+fn an_api_key_opens_a_publisher_and_no_key_or_another_does_not() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("key");
+    std::fs::write(&file, "correct-horse\n").unwrap();
+    let server = Server::with(&[
+        "--require",
+        "api-key",
+        "--api-key-file",
+        file.to_str().unwrap(),
+        "--api-key-header",
+        "x-walrus-key",
+    ]);
+    let tree = Tree::new().file("a", "hello");
+
+    // A profile that knows nothing of it.
+    let said = publish_fails(&user(&server, ""), &tree);
+    assert!(
+        said.contains("401") && said.contains("[networks.mine.auth]"),
+        "{said}"
+    );
+
+    let world = user(&server, "method = \"api_key\"\nheader = \"x-walrus-key\"");
+    let said = publish_fails(&world, &tree);
+    assert!(said.contains("walgit-fs login --network mine"), "{said}");
+    assert_eq!(world.try_run(&["whoami"]).status.code(), Some(1));
+    assert_eq!(server.requests("PUT").len(), 1, "nothing was tried without");
+
+    assert!(piped(&world, &["login"], "wrong-horse\n").status.success());
+    let said = publish_fails(&world, &tree);
+    assert!(
+        said.contains("401") && said.contains("sign in again"),
+        "{said}"
+    );
+
+    let key = secret_file(&world, "correct-horse\n");
+    let said = world.json(&["login", "--api-key-file", &key]);
+    assert_eq!(
+        (&said["method"], &said["kept"]),
+        (&"api_key".into(), &"file".into())
+    );
+    world.publish(tree.path(), "it");
+    // Whoever reads needs no key.
+    let reader = user(&server, "");
+    let address = world.json(&["refs"])[0]["address"].clone();
+    let dir = reader.mount(address.as_str().unwrap());
+    assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"hello");
+
+    let who = world.json(&["whoami"]);
+    assert_eq!(who["signed_in"], true);
+    assert_eq!(who["origins"][0], server.url.as_str());
+    assert!(world.run(&["logout"]).contains("signed out of mine"));
+    assert!(publish_fails(&world, &tree).contains("not signed in"));
+}
+
+/// A private key in PEM.
+fn pem(pkcs8: &[u8]) -> String {
+    let text = STANDARD.encode(pkcs8);
+    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+}
+
+#[test]
+fn a_publishers_key_signs_uploads_in_every_algorithm() {
+    let random = SystemRandom::new();
+    let ecdsa = |algorithm| {
+        let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        pem(made.as_ref())
+    };
+    let ed = pem(Ed25519KeyPair::generate_pkcs8(&random).unwrap().as_ref());
+    let keys = [
+        ("HS256", "a shared secret in plain text".to_owned()),
+        ("HS384", format!("0x{}", "5a".repeat(48))),
+        ("HS512", format!("base64:{}", STANDARD.encode([7; 64]))),
+        ("ES256", ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING)),
+        ("ES384", ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING)),
+        ("EdDSA", ed),
+        ("RS256", RSA.to_owned()),
+        ("RS384", RSA.to_owned()),
+        ("RS512", RSA.to_owned()),
+        ("PS256", RSA.to_owned()),
+        ("PS384", RSA.to_owned()),
+        ("PS512", RSA.to_owned()),
+    ];
+    let owner = format!("0x{}", "ab".repeat(32));
+    let tree = Tree::new().file("a", "hello");
+    for (algorithm, key) in keys {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let file = elsewhere.path().join("key");
+        std::fs::write(&file, &key).unwrap();
+        let server = Server::with(&[
+            "--require",
+            "jwt",
+            "--jwt-algorithm",
+            algorithm,
+            "--jwt-secret-file",
+            file.to_str().unwrap(),
+            "--jwt-expiring-s",
+            "90",
+        ]);
+        let world = user(
+            &server,
+            &format!(
+                "method = \"jwt\"\nalgorithm = \"{algorithm}\"\nlifetime_s = 90\n\
+                 send_object_to = \"{owner}\""
+            ),
+        );
+        let given = secret_file(&world, &key);
+        world.run(&["login", "--jwt-secret-file", &given]);
+        world.publish(tree.path(), "it");
+        // Another upload, another token.
+        let more = Tree::new().file("b", algorithm);
+        world.publish(more.path(), "more");
+        assert_eq!(server.requests("PUT").len(), 2, "{algorithm}");
+        let blob = std::fs::read_dir(server.blobs()).unwrap().count();
+        assert!(blob >= 2, "{algorithm}");
+    }
+}
+
+#[test]
+fn a_publisher_that_wants_tokens_says_so_to_whoever_has_none() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("key");
+    std::fs::write(&file, "the secret").unwrap();
+    let args = [
+        "--require",
+        "jwt",
+        "--jwt-secret-file",
+        file.to_str().unwrap(),
+    ];
+    let server = Server::with(&args);
+    let tree = Tree::new().file("a", "hello");
+    let said = publish_fails(&user(&server, ""), &tree);
+    assert!(
+        said.contains("[networks.mine.auth]") && said.contains("login"),
+        "{said}"
+    );
+    let world = user(&server, "method = \"jwt\"");
+    assert!(publish_fails(&world, &tree).contains("not signed in"));
+    assert!(piped(&world, &["login"], "another secret").status.success());
+    let said = publish_fails(&world, &tree);
+    assert!(
+        said.contains("401") && said.contains("sign in again"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_refused_at_login() {
+    let server = Server::start();
+    let refused = |auth: &str, key: &str| {
+        let world = user(&server, auth);
+        let done = piped(&world, &["login"], key);
+        assert_eq!(done.status.code(), Some(1));
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(!said.contains("hunter2"), "{said}");
+        said
+    };
+    let hs = "method = \"jwt\"";
+    assert!(refused(hs, "").contains("empty"));
+    assert!(refused(hs, "0xhunter2").contains("hexadecimal"));
+    assert!(refused(hs, RSA).contains("shared secret"));
+    assert!(refused("method = \"jwt\"\nalgorithm = \"RS256\"", "hunter2").contains("PEM"));
+    assert!(refused("method = \"jwt\"\nalgorithm = \"ES256\"", RSA).contains("ES256"));
+    assert!(refused("method = \"api_key\"", "hunter2\nhunter2").contains("header"));
+    assert!(refused("", "hunter2").contains("asks for no sign-in"));
+}

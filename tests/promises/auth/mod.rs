@@ -1,0 +1,114 @@
+//! Who writes proves who they are, and leaks it to nobody.
+//!
+//! - [`methods`]: each method against a devnet that demands it;
+//! - [`tokens`]: the tokens for uploads, as the network's publisher takes them;
+//! - [`oauth`]: signing in with an issuer, staying signed in, signing out;
+//! - [`keeping`]: where secrets are, and where they go.
+
+mod browser;
+mod keeping;
+mod methods;
+mod oauth;
+mod tokens;
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use walgit_fs::auth::{Credentials, SignIns};
+use walgit_fs::config::{AuthMethod, Network, NetworkPlace};
+
+use crate::support::{Server, World};
+
+/// A user of the network `mine`, whose publishers know users by `auth`, a
+/// section of the config file. There is no keyring.
+fn user(server: &Server, auth: &str) -> World {
+    user_of(&server.url, auth)
+}
+
+fn user_of(url: &str, auth: &str) -> World {
+    let auth = match auth {
+        "" => String::new(),
+        auth => format!("[networks.mine.auth]\n{auth}\n"),
+    };
+    World::new()
+        .config(&format!(
+            "network = \"mine\"\n[networks.mine]\naggregators = [\"{url}\"]\n\
+             publishers = [\"{url}\"]\n{auth}"
+        ))
+        .with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+}
+
+/// A file with a secret in it.
+fn secret_file(world: &World, text: &str) -> String {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = world.path().join(format!("given-{}", text.len()));
+    let mut file = fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Runs a command of ours with something on its standard input.
+fn piped(world: &World, args: &[&str], input: &str) -> Output {
+    let mut child = world
+        .command(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+/// What the user keeps, as the library sees it.
+fn sign_ins(world: &World) -> SignIns {
+    SignIns::new(&world.path().join("data/walgit-fs/auth"))
+}
+
+/// The network `mine`.
+fn network(url: &str, auth: AuthMethod) -> Network {
+    Network {
+        name: "mine".into(),
+        place: NetworkPlace::Http {
+            aggregators: vec![url.into()],
+            publishers: vec![url.into()],
+        },
+        max_body: 10 << 20,
+        epochs: 1,
+        sui: None,
+        auth,
+        policy: Default::default(),
+    }
+}
+
+/// The network of a devnet that is an issuer too.
+fn with_issuer(server: &Server) -> Network {
+    let auth = format!("method = \"oauth\"\nissuer = \"{}\"", server.url);
+    network(&server.url, toml::from_str(&auth).unwrap())
+}
+
+/// What the user's uploads go with.
+fn credentials(world: &World, network: &Network) -> Credentials {
+    Credentials::load(&sign_ins(world), network).unwrap()
+}
+
+/// A client that follows nothing by itself.
+fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .build()
+        .unwrap()
+}

@@ -1,0 +1,187 @@
+//! The embedded publisher takes tokens as the network's does.
+
+use serde_json::{Value, json};
+use walgit_fs::auth::{Secret, SigningKey};
+
+use super::http;
+use crate::support::tree::noise;
+use crate::support::{Server, block_on};
+
+const SECRET: &str = "a secret of the publisher";
+
+struct Publisher {
+    server: Server,
+    http: reqwest::Client,
+    key: SigningKey,
+}
+
+impl Publisher {
+    fn new(more: &[&str]) -> Self {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let file = elsewhere.path().join("key");
+        std::fs::write(&file, SECRET).unwrap();
+        let mut args = vec![
+            "--require",
+            "jwt",
+            "--jwt-secret-file",
+            file.to_str().unwrap(),
+        ];
+        args.extend(more);
+        Publisher {
+            server: Server::with(&args),
+            http: http(),
+            key: SigningKey::parse(Default::default(), SECRET.as_bytes()).unwrap(),
+        }
+    }
+
+    fn sign(&self, claims: &Value) -> Secret {
+        self.key.sign(claims).unwrap()
+    }
+
+    /// Stores 100 bytes; status, and the reason when it was refused.
+    async fn put(&self, query: &str, token: Option<&str>) -> (u16, String) {
+        let url = format!("{}/v1/blobs{query}", self.server.url);
+        let mut request = self.http.put(url).body(noise(100, 5));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        let said: Value = serde_json::from_str(&text).unwrap_or(json!(text));
+        let reason = match said["error"]["details"][0]["reason"].as_str() {
+            Some(reason) => {
+                let domain = &said["error"]["details"][0]["domain"];
+                assert_eq!(domain, "auth.publisher.walrus.space");
+                reason.to_owned()
+            }
+            None => said.as_str().unwrap_or_default().to_owned(),
+        };
+        (status, reason)
+    }
+}
+
+/// Claims of a token that ends in an hour.
+fn claims(more: Value) -> Value {
+    let now = walgit_fs::clock::unix_seconds();
+    let jti = Secret::random().unwrap();
+    let mut claims = json!({"iat": now, "exp": now + 3600, "jti": jti.expose()});
+    for (name, value) in more.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+#[test]
+fn a_token_is_for_one_upload_as_it_says() {
+    let publisher = Publisher::new(&[]);
+    let owner = format!("0x{}", "1".repeat(64));
+    let other = format!("0x{}", "2".repeat(64));
+    let to = |who: &str| format!("?send_object_to={who}");
+    let cases = [
+        (json!({}), "", 200, ""),
+        (
+            json!({"max_size": 100, "max_epochs": 2}),
+            "?epochs=2",
+            200,
+            "",
+        ),
+        (json!({"size": 100, "epochs": 2}), "?epochs=2", 200, ""),
+        (json!({"max_size": 99}), "", 400, "MAX_SIZE_EXCEEDED"),
+        (json!({"size": 99}), "", 400, "SIZE_INCORRECT"),
+        (json!({"size": 101}), "", 400, "SIZE_INCORRECT"),
+        (
+            json!({"size": 100, "max_size": 100}),
+            "",
+            400,
+            "iNVALID_SIZES",
+        ),
+        (
+            json!({"max_epochs": 2}),
+            "?epochs=3",
+            400,
+            "EPOCHS_ABOVE_MAX",
+        ),
+        (json!({"epochs": 2}), "?epochs=1", 400, "INVALID_EPOCHS"),
+        (
+            json!({"epochs": 1, "max_epochs": 1}),
+            "",
+            400,
+            "INVALID_EPOCHS",
+        ),
+        (json!({"send_object_to": owner}), &to(&owner), 200, ""),
+        (
+            json!({"send_object_to": owner}),
+            "",
+            400,
+            "MISSING_SEND_OBJECT_TO",
+        ),
+        (
+            json!({"send_object_to": owner}),
+            &to(&other),
+            400,
+            "INVALID_SEND_OBJECT_TO",
+        ),
+        (json!({"exp": 1_000_000}), "", 504, "EXPIRED_SIGNATURE"),
+        (json!({"exp": null}), "", 400, "INVALID_TOKEN"),
+        (json!({"jti": null}), "", 400, "INVALID_TOKEN"),
+    ];
+    block_on(async {
+        for (more, query, status, reason) in cases {
+            let token = publisher.sign(&claims(more.clone()));
+            let said = publisher.put(query, Some(token.expose())).await;
+            assert_eq!(said, (status, reason.to_owned()), "{more} {query}");
+        }
+    });
+}
+
+#[test]
+fn a_token_works_once_and_one_that_was_refused_is_not_used_up() {
+    let publisher = Publisher::new(&[]);
+    block_on(async {
+        let token = publisher.sign(&claims(json!({"max_epochs": 1})));
+        let token = Some(token.expose());
+        assert_eq!(
+            publisher.put("?epochs=2", token).await.1,
+            "EPOCHS_ABOVE_MAX"
+        );
+        assert_eq!(publisher.put("", token).await.0, 200);
+        let replayed = (429, "TOKEN_ALREADY_USED".to_owned());
+        assert_eq!(publisher.put("", token).await, replayed);
+        // The same jti under another signature is the same token.
+        let again = claims(json!({"jti": "chosen"}));
+        let [one, two] = [publisher.sign(&again), publisher.sign(&again)];
+        assert_eq!(publisher.put("", Some(one.expose())).await.0, 200);
+        assert_eq!(publisher.put("", Some(two.expose())).await, replayed);
+    });
+}
+
+#[test]
+fn no_token_or_somebody_elses_stores_nothing() {
+    let publisher = Publisher::new(&[]);
+    block_on(async {
+        let (status, said) = publisher.put("", None).await;
+        assert_eq!(status, 400);
+        assert!(said.contains("authorization"), "{said}");
+        let other = SigningKey::parse(Default::default(), b"another secret").unwrap();
+        let forged = other.sign(&claims(json!({}))).unwrap();
+        assert_eq!(publisher.put("", Some(forged.expose())).await.0, 401);
+        let unsigned = "eyJhbGciOiJub25lIn0.eyJleHAiOjQwMDAwMDAwMDAsImp0aSI6IjEifQ.";
+        assert_eq!(publisher.put("", Some(unsigned)).await.0, 400);
+        assert_eq!(publisher.put("", Some("nonsense")).await.0, 400);
+    });
+    let blobs = std::fs::read_dir(publisher.server.blobs()).unwrap();
+    assert_eq!(blobs.count(), 0);
+}
+
+#[test]
+fn a_publisher_may_say_how_long_tokens_live() {
+    let publisher = Publisher::new(&["--jwt-expiring-s", "3600"]);
+    block_on(async {
+        let right = publisher.sign(&claims(json!({})));
+        assert_eq!(publisher.put("", Some(right.expose())).await.0, 200);
+        let wrong = publisher.sign(&claims(json!({"iat": 0})));
+        let said = publisher.put("", Some(wrong.expose())).await;
+        assert_eq!(said, (400, "INVALID_EXPIRATION".to_owned()));
+    });
+}
