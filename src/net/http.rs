@@ -148,15 +148,15 @@ pub fn cause(error: &dyn std::error::Error) -> String {
 pub fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|io| io.get_ref());
-        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let found = error.downcast_ref::<rustls::Error>().or(inner);
-        if let Some(rustls::Error::InvalidCertificate(_)) = found {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
             return true;
         }
-        cause = error.source();
+        // An I/O error passes on what its content comes from, not its content.
+        let io = error.downcast_ref::<std::io::Error>();
+        cause = match io.and_then(|io| io.get_ref()) {
+            Some(content) => Some(content),
+            None => error.source(),
+        };
     }
     false
 }
@@ -164,6 +164,15 @@ pub fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_found_behind_whatever_hides_it() {
+        use rustls::CertificateError::UnknownIssuer;
+        let hidden = |error| std::io::Error::other(std::io::Error::other(error));
+        let untrusted = hidden(rustls::Error::InvalidCertificate(UnknownIssuer));
+        assert!(is_untrusted(&untrusted));
+        assert!(!is_untrusted(&hidden(rustls::Error::DecryptError)));
+    }
 
     #[test]
     fn a_pause_is_asked_for_in_seconds_or_by_date() {
