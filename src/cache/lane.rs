@@ -28,15 +28,21 @@ const LONGEST_REQUEST: u64 = 4 << 20;
 pub(super) fn most_ahead(store: &dyn BlobStore) -> u64 {
     let measured = store.conditions().and_then(|link| {
         let time = link.round_trip().max(LEAST_ROUND_TRIP);
-        Some((2.0 * link.bandwidth? as f64 * time.as_secs_f64()) as u64)
+        let window = (2.0 * link.bandwidth? as f64 * time.as_secs_f64()) as u64;
+        // A link that was never full has to be filled to be known.
+        Some(if link.was_full {
+            window
+        } else {
+            window.max(USUAL)
+        })
     });
     measured.unwrap_or(USUAL).clamp(LEAST, MOST)
 }
 
-/// Stored bytes that one request ahead of readers should ask for: two of them
-/// take turns on the link, so that one flows while the other one is asked for.
+/// Stored bytes that one request ahead of readers should ask for: a few take
+/// turns on the link, so that some flow while the next one is asked for.
 pub fn request_bytes(store: &dyn BlobStore) -> u64 {
-    (most_ahead(store) / 2).min(LONGEST_REQUEST)
+    (most_ahead(store) / 4).min(LONGEST_REQUEST)
 }
 
 /// Who may fetch ahead now, first come first served.

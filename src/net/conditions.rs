@@ -44,6 +44,10 @@ pub struct Conditions {
     /// What the link carries, all requests together, in bytes a second; `None`
     /// before enough was transferred to tell.
     pub bandwidth: Option<u64>,
+    /// Whether the link has been full meanwhile; where not, it carries at least
+    /// `bandwidth`, and perhaps much more.
+    #[serde(default)]
+    pub was_full: bool,
     /// Share of the latest attempts that failed: no connection, a broken one,
     /// no answer in time, a server in trouble; 0 to 1.
     pub loss: f64,
@@ -176,6 +180,7 @@ impl Meter {
         Some(Conditions {
             round_trip_us: (round_trip * 1e6).round() as u64,
             bandwidth: self.bandwidth.value().map(|rate| rate as u64),
+            was_full: self.bandwidth.began.is_some(),
             loss: self.loss(),
         })
     }

@@ -2,48 +2,37 @@
 //!
 //! Every read is told to [`Ahead`], which watches it within a large file for a
 //! sequence ([`Readahead`]), and across files for a walk over the tree
-//! ([`Sweeps`]), such as `tar`, `cp -a` or `grep -r` make. Who does not walk is
-//! left to a [`Guide`]. What readers will ask for next is fetched by tasks beside
-//! them, as much at once as the link needs to be busy ([`crate::cache`] bounds it
-//! for all mounts together), and called off when a reader goes elsewhere or the
-//! mount ends. A failure is told to nobody: it shows again, and is told, when
-//! the bytes are asked for.
+//! ([`Sweeps`]), such as `tar`, `cp -a` or `grep -r` make, and gone ahead of
+//! (`stream`). Who does not walk is left to a [`Guide`].
+//!
+//! What readers will ask for next is fetched by tasks beside them, as much at
+//! once as the link needs to be busy ([`crate::cache`] bounds it for all mounts
+//! together), and called off when a reader goes elsewhere or the mount ends. A
+//! failure is told to nobody: it shows again, and is told, when the bytes are
+//! asked for.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::StreamExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::readahead::Next;
+use super::stream::Stream;
 use super::{Guide, PrefetchStats, Readahead, Sweeps};
 use crate::chunk::{ByteRange, ChunkRef};
-use crate::repo::{Coming, Kind, Node, Snapshot};
+use crate::repo::{Kind, Node, Snapshot};
 
 /// Files whose reads are watched for a sequence.
 const WATCHED_FILES: usize = 256;
 /// Smaller files come whole, or nearly, with their first chunk.
 const WATCHED_SIZE: u64 = 1 << 20;
-/// Files fetched ahead of a walk at first and at most, where each is a blob.
-/// With a round trip of 50 ms, the most keep a link of 100 Mbit/s busy.
-const WHOLES: (u64, u64) = (4, 64);
-/// Files that are blobs and are fetched ahead at once.
-const WHOLES_AT_ONCE: usize = 24;
-/// Longest file that is fetched ahead where it is a blob, in bytes.
-const SMALL_FILE: u64 = 4 << 20;
-
-/// Files fetched ahead of a walk at first and at most, where they share packs:
-/// a request brings hundreds of them.
-const PACKED: (u64, u64) = (32, 4096);
-/// Most requests that one look ahead makes: some are under way, the others next.
-const MOST_REQUESTS: u64 = 8;
-
-/// Files in a row, each a little after the one before in the order of a walk,
-/// that make it one. Whoever walks teaches nothing: the tree tells it all.
-const WALK: u64 = 24;
-/// How far apart such files may be, in numbers.
-const STEP: u64 = 64;
+/// Files in a row from which on somebody is gone ahead of. Programs that do not
+/// walk read two or three neighbours in a row, and seldom four.
+const GONE_AHEAD_OF: u32 = 4;
+/// Files in a row that are surely a walk, which teaches nothing: the tree tells
+/// it all.
+const SURELY: u32 = 24;
+/// Walkers that are gone ahead of at once.
+const STREAMS: usize = 8;
 
 /// A read, as the driver has it.
 #[derive(Clone, Copy, Debug)]
@@ -67,14 +56,17 @@ pub struct Reading<'a> {
 #[derive(Debug)]
 pub struct Ahead {
     watched: quick_cache::sync::Cache<u64, Arc<Mutex<Watched>>>,
-    wholes: Mutex<Sweeps>,
-    packed: Mutex<Sweeps>,
+    walks: Mutex<Walks>,
     /// Ends what is under way when the mount does.
     ended: CancellationToken,
     guide: Option<Guide>,
-    /// The file read last, and how many in a row before it were a walk.
-    last: AtomicU64,
-    in_a_row: AtomicU64,
+}
+
+/// Who walks, and what goes on ahead of them.
+#[derive(Debug, Default)]
+struct Walks {
+    sweeps: Sweeps,
+    streams: Vec<Arc<Stream>>,
 }
 
 /// A file that is read, and what is on its way ahead of its readers.
@@ -90,11 +82,8 @@ impl Ahead {
     pub fn new(guide: Option<Guide>) -> Self {
         Ahead {
             guide,
-            last: AtomicU64::new(0),
-            in_a_row: AtomicU64::new(0),
             watched: quick_cache::sync::Cache::new(WATCHED_FILES),
-            wholes: Mutex::new(Sweeps::new(WHOLES.0, WHOLES.1)),
-            packed: Mutex::new(Sweeps::new(PACKED.0, PACKED.1)),
+            walks: Mutex::default(),
             ended: CancellationToken::new(),
         }
     }
@@ -120,13 +109,10 @@ impl Ahead {
             return;
         }
         if range.start() == 0 {
-            let away = snapshot.is_away(node);
-            if let Some(away) = away {
-                self.walking(snapshot, node, away);
-            }
-            let walks = self.walks(node.index.0);
+            let away = snapshot.is_away(node) == Some(true);
+            let walks = self.walks(snapshot, node, away);
             if let Some(guide) = self.guide.as_ref().filter(|_| mounted && !walks) {
-                guide.opened(task, snapshot, node.index, away == Some(true));
+                guide.opened(task, snapshot, node.index, away);
             }
         }
         if node.size > WATCHED_SIZE && snapshot.whole_of(node).is_none() {
@@ -134,17 +120,27 @@ impl Ahead {
         }
     }
 
-    /// Whether somebody reads one file after the other, hit or miss.
-    fn walks(&self, file: u64) -> bool {
-        let last = self.last.swap(file, Ordering::Relaxed);
-        let in_a_row = match file > last && file - last <= STEP {
-            true => self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1,
-            false => {
-                self.in_a_row.store(0, Ordering::Relaxed);
-                0
+    /// Whether whoever reads a file walks over the tree; goes on ahead of them
+    /// from where something is missing.
+    fn walks(&self, snapshot: &Snapshot, node: &Node, away: bool) -> bool {
+        let file = node.index.0;
+        let task = {
+            let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+            let in_a_row = walks.sweeps.note(file);
+            walks.streams.retain(|stream| !stream.is_over());
+            let mut streams = walks.streams.iter();
+            if streams.any(|stream| stream.moves_to(snapshot, file)) {
+                return true;
             }
+            if in_a_row < GONE_AHEAD_OF || !away || walks.streams.len() >= STREAMS {
+                return in_a_row >= SURELY;
+            }
+            let (stream, task) = Stream::new(snapshot.clone(), file);
+            walks.streams.push(stream);
+            task
         };
-        in_a_row > WALK
+        tokio::spawn(self.ended.clone().run_until_cancelled_owned(task));
+        true
     }
 
     /// Watches the reads of one file.
@@ -182,23 +178,6 @@ impl Ahead {
             }
         }));
     }
-
-    /// Watches which file follows which.
-    fn walking(&self, snapshot: &Snapshot, node: &Node, away: bool) {
-        let sweeps = match snapshot.whole_of(node) {
-            Some(_) => &self.wholes,
-            None => &self.packed,
-        };
-        let ahead = {
-            let mut sweeps = sweeps.lock().unwrap_or_else(PoisonError::into_inner);
-            sweeps.note(node.index.0, away)
-        };
-        if ahead.is_empty() {
-            return;
-        }
-        let fetch = fetch_ahead(snapshot.clone(), ahead);
-        tokio::spawn(self.ended.clone().run_until_cancelled_owned(fetch));
-    }
 }
 
 impl Drop for Ahead {
@@ -207,37 +186,10 @@ impl Drop for Ahead {
     }
 }
 
-/// Fetches the content of consecutive files.
-async fn fetch_ahead(snapshot: Snapshot, numbers: Range<u64>) {
-    let Ok(stretch) = snapshot.stretch(numbers).await else {
-        return;
-    };
-    let missing: Vec<ChunkRef> = (stretch.chunks.into_iter())
-        .filter(|chunk| !snapshot.holds(chunk))
-        .collect();
-    let length = snapshot.request_bytes();
-    let coming: Vec<Coming> = (starts(&missing, length).into_iter())
-        .filter_map(|first| snapshot.begin_chunks(&missing, first, length))
-        .collect();
-    for coming in coming {
-        let _ = coming.landed().await;
-    }
-    let small = stretch.wholes.iter().filter(|it| it.size <= SMALL_FILE);
-    futures_util::stream::iter(small)
-        .for_each_concurrent(WHOLES_AT_ONCE, |whole| async {
-            if let Some(coming) = snapshot.begin_whole(whole) {
-                let _ = coming.landed().await;
-            }
-        })
-        .await;
-}
-
 /// Where each request begins that brings some of `chunks`, which are in the
-/// order in which they are stored, in up to `length` bytes each; until enough
-/// is ahead.
+/// order in which they are stored, in up to `length` bytes each.
 pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
     let mut starts: Vec<usize> = Vec::new();
-    let mut ahead = 0;
     for (at, chunk) in chunks.iter().enumerate() {
         let follows = starts.last().is_some_and(|&first| {
             let (first, before) = (&chunks[first].at, &chunks[at - 1].at);
@@ -247,12 +199,8 @@ pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
                 && end - first.offset <= length
         });
         if !follows {
-            if ahead > MOST_REQUESTS * length {
-                break;
-            }
             starts.push(at);
         }
-        ahead += u64::from(chunk.at.stored_len);
     }
     starts
 }
@@ -289,12 +237,6 @@ mod tests {
         assert_eq!(starts(&far, LENGTH), [0, 1, 2]);
         let long: Vec<_> = (0..5).map(|n| chunk(1, n * 400_000, 400_000)).collect();
         assert_eq!(starts(&long, LENGTH), [0, 2, 4]);
-    }
-
-    #[test]
-    fn no_more_is_asked_for_than_the_bound() {
-        let many: Vec<_> = (0..100).map(|n| chunk(1, n << 20, 1 << 20)).collect();
-        assert_eq!(starts(&many, LENGTH).len() as u64, MOST_REQUESTS + 1);
         assert!(starts(&[], LENGTH).is_empty());
     }
 }

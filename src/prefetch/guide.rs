@@ -30,9 +30,10 @@ use crate::repo::{Coming, Content, Directory, Node, NodeIndex, Snapshot};
 
 /// Events that wait for the worker; more are forgotten.
 const WAITING: usize = 1024;
-/// Trees of up to this many nodes are known whole from the first read on: the
-/// model may foretell files in folders that nobody has looked at yet. Of larger
-/// ones the folders that were looked at are known. About 300 bytes a file.
+/// Directories of trees of up to this many nodes are fetched as soon as they are
+/// mounted, a request or two: the model may foretell files in folders that nobody
+/// has looked at yet, and who looks into one does not wait. Of larger trees the
+/// folders that were looked at are known. About 300 bytes a file.
 const KNOWN_WHOLE: u64 = 20_000;
 /// Larger folders are not taken in whole.
 const LARGE_FOLDER: usize = 10_000;
@@ -343,7 +344,8 @@ impl Worker {
     /// Runs until the mount is gone.
     async fn run(self, mut received: mpsc::Receiver<Event>) {
         let mut save_at = tokio::time::Instant::now() + SAVED_EVERY;
-        let mut walked = false;
+        self.walk_tree();
+        let (mut opened, mut walked) = (false, false);
         loop {
             let wake = self.shared.state().scheduler.wake();
             let wait = wake.map_or(SAVED_EVERY.as_secs_f64(), |at| at - self.shared.now());
@@ -360,9 +362,7 @@ impl Worker {
                     continue;
                 }
             };
-            if matches!(event, Some(Event::Opened(..))) && !std::mem::replace(&mut walked, true) {
-                self.walk_tree();
-            }
+            opened |= matches!(event, Some(Event::Opened(..) | Event::Landed(..)));
             let now = self.shared.now();
             let actions = {
                 let mut state = self.shared.state();
@@ -374,12 +374,16 @@ impl Worker {
                         Vec::new()
                     }
                     Some(Event::Walked) => {
-                        state.take_in_all();
+                        walked = true;
                         Vec::new()
                     }
                     None => state.scheduler.tick(now),
                 }
             };
+            // A mount of which nothing is read needs no catalogue.
+            if opened && std::mem::take(&mut walked) {
+                self.shared.state().take_in_all();
+            }
             self.shared.perform(actions, &self.events);
         }
         self.save().await;

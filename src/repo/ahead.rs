@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Content, Node, RepoError, Snapshot};
+use super::{Coming, Content, Node, RepoError, Snapshot};
 use crate::chunk::{ChunkRef, WholeBlob};
 
 /// Content of consecutive files.
@@ -19,6 +19,15 @@ pub struct Stretch {
     pub directories: Vec<ChunkRef>,
 }
 
+/// Stored bytes of directories that are asked for in one request.
+const DIRECTORIES_AT_ONCE: u64 = 256 << 10;
+
+fn sort_by_place(chunks: &mut Vec<ChunkRef>) {
+    let place = |chunk: &ChunkRef| (chunk.at.blob, chunk.at.offset);
+    chunks.sort_unstable_by_key(place);
+    chunks.dedup_by_key(|chunk| place(chunk));
+}
+
 impl Snapshot {
     /// The content of the files whose numbers are in `numbers`. Reads the
     /// directories on the way, those of one level at once.
@@ -29,6 +38,7 @@ impl Snapshot {
         let mut stretch = Stretch::default();
         let mut level: Vec<Node> = vec![self.root()];
         while !level.is_empty() {
+            let _coming = self.begin_directories(&level);
             let reads = level.iter().map(|node| self.directory(node));
             let directories = futures_util::future::try_join_all(reads).await?;
             let mut below = Vec::new();
@@ -60,9 +70,19 @@ impl Snapshot {
             }
             level = below;
         }
-        let place = |chunk: &ChunkRef| (chunk.at.blob, chunk.at.offset);
-        stretch.chunks.sort_unstable_by_key(place);
-        stretch.chunks.dedup_by_key(|chunk| place(chunk));
+        sort_by_place(&mut stretch.chunks);
         Ok(stretch)
+    }
+
+    /// Begins to fetch the nodes of directories together: those of one level lie
+    /// near each other, though not in the table of one parent.
+    fn begin_directories(&self, level: &[Node]) -> Vec<Coming> {
+        let mut missing: Vec<ChunkRef> = (level.iter().filter_map(|node| self.node_of(node)))
+            .filter(|chunk| !self.holds(chunk))
+            .collect();
+        sort_by_place(&mut missing);
+        let begun = (0..missing.len())
+            .filter_map(|at| self.begin_chunks(&missing, at, DIRECTORIES_AT_ONCE));
+        begun.collect()
     }
 }

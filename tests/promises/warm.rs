@@ -76,7 +76,7 @@ fn what_is_pinned_stays_whatever_else_is_read_and_across_a_crash() {
     let (world, dir) = reader(
         &server,
         &tree,
-        "[cache]\ndisk = \"6MiB\"\n[mount]\ndeadline_s = 2\n",
+        "[cache]\ndisk = 6291456\n[mount]\ndeadline_s = 2\n",
     );
     let pinned = dir.join("a");
     world.run(&["cache", "pin", pinned.to_str().unwrap()]);
@@ -130,7 +130,7 @@ fn a_pin_that_lost_something_says_so_and_is_completed_by_pinning_again() {
 fn more_than_pins_may_take_is_refused_and_names_the_remedy() {
     let server = Server::start();
     let tree = sample();
-    let (world, dir) = reader(&server, &tree, "[cache]\ndisk = \"2MiB\"\n");
+    let (world, dir) = reader(&server, &tree, "[cache]\ndisk = 2097152\n");
     let said = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
     assert!(said.contains("raise the cache's budget"), "{said}");
     assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
