@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::secret::exposed;
-use super::strongbox::{ChestError, Kept, Strongbox};
+use super::strongbox::{ChestError, Kept, Strongbox, fit};
 use super::{AuthError, Grant, Origin, Secret};
 use crate::clock::unix_seconds;
 
@@ -94,6 +94,7 @@ impl SignIns {
             what: "the lock of a sign-in",
             source,
         };
+        fit(network)?;
         self.0.make_dir()?;
         let file = File::options()
             .create(true)

@@ -57,8 +57,8 @@ fn read_from(from: impl std::io::Read) -> Result<SecretKey, Failure> {
 
 /// Keep keys of encrypted repositories for later mounts
 ///
-/// They go to the system keyring; where there is none, to a file that only you
-/// can read, and the command says so. Every mount tries them.
+/// They go to the system keyring; where there is none, to a sealed file that
+/// only you can read, and the command says so. Every mount tries them.
 #[derive(Debug, Args)]
 pub(super) struct Key {
     #[command(subcommand)]
