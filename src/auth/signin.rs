@@ -1,6 +1,7 @@
 //! Sign-ins that are kept: one a network.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,7 @@ impl SignIns {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(self.0.dir().join(format!("{network}.lock")))
             .map_err(failed)?;
         let begun = Instant::now();

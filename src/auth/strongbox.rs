@@ -46,8 +46,8 @@ pub enum Kept {
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kept::Keyring => "system keyring",
-            Kept::File => "sealed file only you can read",
+            Kept::Keyring => "the system keyring",
+            Kept::File => "a sealed file only you can read",
         })
     }
 }

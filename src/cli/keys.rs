@@ -101,7 +101,7 @@ impl Key {
                 let kept = chest.add(&name, &key)?;
                 match context.json {
                     true => output::json(&json!({"name": name, "kept": kept}))?,
-                    false => output::line(&format!("key {name} is kept in the {kept}"))?,
+                    false => output::line(&format!("key {name} is kept in {kept}"))?,
                 }
                 if kept == Kept::File {
                     let dir = settings.dirs.data.join("keys");

@@ -100,7 +100,7 @@ impl Login {
             }))?;
         } else {
             let name = who.map(|who| format!(" as {who}")).unwrap_or_default();
-            let text = format!("signed in to {}{name}; kept in the {kept}", network.name);
+            let text = format!("signed in to {}{name}; kept in {kept}", network.name);
             output::line(&text)?;
         }
         Ok(ExitCode::SUCCESS)

@@ -102,7 +102,7 @@ impl Report {
         let origins: Vec<String> = self.origins.iter().map(Origin::to_string).collect();
         rows.push(row("sent to", origins.join(", ")));
         if let Some(kept) = self.kept {
-            rows.push(row("kept in", format!("the {kept}")));
+            rows.push(row("kept in", kept.to_string()));
         }
         rows.push(row("since", date(self.since)));
         let end = match (self.expires, self.renewed) {

@@ -76,7 +76,7 @@ fn a_secret_lies_sealed_in_files_that_nobody_else_can_read() {
     is_in_no_file(&world, SECRET);
     let dir = world.path().join("data/walgit-fs/auth");
     assert_eq!(mode(&dir), 0o700);
-    for name in ["mine.key", "sealing-key", "keys.json"] {
+    for name in ["mine.key", "mine.lock", "sealing-key", "keys.json"] {
         assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
     }
     // Another key beside it, and it does not open.
