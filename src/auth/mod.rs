@@ -26,11 +26,13 @@
 
 mod chest;
 mod credentials;
+mod cryptography;
 mod error;
 mod grant;
 mod harden;
 pub mod oauth;
 mod origin;
+mod sealed;
 mod secret;
 mod session;
 mod signin;

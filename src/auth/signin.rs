@@ -1,6 +1,7 @@
 //! Sign-ins that are kept: one a network.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::secret::exposed;
-use super::strongbox::{ChestError, Kept, Strongbox};
+use super::strongbox::{ChestError, Kept, Strongbox, fit};
 use super::{AuthError, Grant, Origin, Secret};
 use crate::clock::unix_seconds;
 
@@ -94,11 +95,13 @@ impl SignIns {
             what: "the lock of a sign-in",
             source,
         };
+        fit(network)?;
         self.0.make_dir()?;
         let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(self.0.dir().join(format!("{network}.lock")))
             .map_err(failed)?;
         let begun = Instant::now();

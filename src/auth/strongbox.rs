@@ -25,14 +25,13 @@ use serde::{Deserialize, Serialize};
 use zbus_secret_service_keyring_store::Store;
 use zeroize::Zeroizing;
 
-use crate::chunk::{IV_LEN, SecretKey, TAG_LEN};
+use super::sealed::{seal, unseal};
+use crate::chunk::SecretKey;
 
 /// What is kept where; no secret in it.
 const INDEX: &str = "keys.json";
 /// The key that files are sealed with. No name of a secret ends like this.
 const SEAL: &str = "sealing-key";
-/// What a sealed file begins with.
-const MAGIC: &[u8] = b"walgit-fs sealed 1\n";
 
 /// Where a secret is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +46,8 @@ pub enum Kept {
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kept::Keyring => "system keyring",
-            Kept::File => "sealed file only you can read",
+            Kept::Keyring => "the system keyring",
+            Kept::File => "a sealed file only you can read",
         })
     }
 }
@@ -170,10 +169,7 @@ impl Strongbox {
     /// # Errors
     /// When its name is none, or it can be put nowhere.
     pub fn put(&self, name: &str, secret: &[u8]) -> Result<Kept, ChestError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || name.len() > 80 || name.starts_with('.') || !name.chars().all(plain) {
-            return Err(ChestError::BadName(name.into()));
-        }
+        fit(name)?;
         self.make_dir()?;
         let _lock = self.lock()?;
         let mut list = self.list()?;
@@ -185,7 +181,8 @@ impl Strongbox {
             true => Kept::Keyring,
             false => {
                 let key = self.seal_or_new()?;
-                self.write(&self.file(name), &seal(&key, name, secret)?)?;
+                let sealed = seal(&key, name, secret).ok_or(ChestError::NoRandomness)?;
+                self.write(&self.file(name), &sealed)?;
                 Kept::File
             }
         };
@@ -291,22 +288,14 @@ impl Strongbox {
     }
 }
 
-fn seal(key: &SecretKey, name: &str, secret: &[u8]) -> Result<Vec<u8>, ChestError> {
-    let mut iv = [0; IV_LEN];
-    let filled = SystemRandom::new().fill(&mut iv);
-    filled.map_err(|_| ChestError::NoRandomness)?;
-    let mut sealed = secret.to_vec();
-    let tag = key.seal(iv, name.as_bytes(), &mut sealed);
-    let tag = tag.ok_or(ChestError::NoRandomness)?;
-    Ok([MAGIC, &iv, &tag, &sealed].concat())
-}
-
-fn unseal(key: &SecretKey, name: &str, file: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let body = file.strip_prefix(MAGIC)?;
-    let (iv, body) = body.split_first_chunk::<IV_LEN>()?;
-    let (tag, sealed) = body.split_first_chunk::<TAG_LEN>()?;
-    let plain = key.open(*iv, *tag, name.as_bytes(), sealed)?;
-    Some(Zeroizing::new(plain))
+/// Whether a name can be that of a file of ours.
+pub(super) fn fit(name: &str) -> Result<(), ChestError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let fits = !name.is_empty() && name.len() <= 80 && !name.starts_with('.');
+    match fits && name.chars().all(plain) {
+        true => Ok(()),
+        false => Err(ChestError::BadName(name.into())),
+    }
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, ChestError> {
@@ -333,23 +322,5 @@ fn refused(name: &str, error: &impl fmt::Display) -> ChestError {
     ChestError::Keyring {
         name: name.into(),
         why: error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sealed_file_opens_under_its_own_name_and_key_alone() {
-        let key = SecretKey::from_bytes([3; 32]);
-        let sealed = seal(&key, "one", b"hunter2").unwrap();
-        assert!(!sealed.windows(7).any(|part| part == b"hunter2"));
-        assert_eq!(unseal(&key, "one", &sealed).unwrap().as_slice(), b"hunter2");
-        assert!(unseal(&key, "two", &sealed).is_none());
-        assert!(unseal(&key.derive("x"), "one", &sealed).is_none());
-        for cut in 0..sealed.len() {
-            assert!(unseal(&key, "one", &sealed[..cut]).is_none(), "{cut}");
-        }
     }
 }

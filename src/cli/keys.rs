@@ -57,8 +57,8 @@ fn read_from(from: impl std::io::Read) -> Result<SecretKey, Failure> {
 
 /// Keep keys of encrypted repositories for later mounts
 ///
-/// They go to the system keyring; where there is none, to a file that only you
-/// can read, and the command says so. Every mount tries them.
+/// They go to the system keyring; where there is none, to a sealed file that
+/// only you can read, and the command says so. Every mount tries them.
 #[derive(Debug, Args)]
 pub(super) struct Key {
     #[command(subcommand)]
@@ -101,7 +101,7 @@ impl Key {
                 let kept = chest.add(&name, &key)?;
                 match context.json {
                     true => output::json(&json!({"name": name, "kept": kept}))?,
-                    false => output::line(&format!("key {name} is kept in the {kept}"))?,
+                    false => output::line(&format!("key {name} is kept in {kept}"))?,
                 }
                 if kept == Kept::File {
                     let dir = settings.dirs.data.join("keys");

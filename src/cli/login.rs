@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderName, HeaderValue};
 use clap::Args;
 use serde_json::json;
 use webbrowser::{Browser, BrowserOptions};
@@ -47,7 +47,11 @@ impl Login {
         let origins = publishers(network)?;
         let held = match &network.auth {
             AuthMethod::None => return Err(no_method(&network.name).into()),
-            AuthMethod::ApiKey { .. } => {
+            AuthMethod::ApiKey { header } => {
+                let named = header.parse::<HeaderName>();
+                named.map_err(|_| AuthError::Header {
+                    what: "the profile's name for the API key's header",
+                })?;
                 let key = given(self.api_key_file.as_deref(), "API key", &network.name)?;
                 let sendable = HeaderValue::from_str(key.expose());
                 sendable.map_err(|_| AuthError::Header {
@@ -96,7 +100,7 @@ impl Login {
             }))?;
         } else {
             let name = who.map(|who| format!(" as {who}")).unwrap_or_default();
-            let text = format!("signed in to {}{name}; kept in the {kept}", network.name);
+            let text = format!("signed in to {}{name}; kept in {kept}", network.name);
             output::line(&text)?;
         }
         Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::context::{self, Context};
 use super::{Failure, output};
-use crate::auth::{Held, Kept, Origin};
+use crate::auth::{AuthError, Held, Kept, Origin};
 use crate::config::AuthMethod;
 
 /// Tell as whom you publish to a network, and until when
@@ -87,10 +87,7 @@ impl Report {
             return output::line(&format!("{network} asks for no sign-in"));
         }
         if !self.signed_in {
-            eprintln!(
-                "error: you are not signed in to {network}; run walgit-fs login --network {network}"
-            );
-            return Ok(());
+            return Err(AuthError::NotSignedIn(network.clone()).into());
         }
         let row = |name: &str, value: String| vec![format!("  {name}"), value];
         let title = match &self.who {
@@ -105,7 +102,7 @@ impl Report {
         let origins: Vec<String> = self.origins.iter().map(Origin::to_string).collect();
         rows.push(row("sent to", origins.join(", ")));
         if let Some(kept) = self.kept {
-            rows.push(row("kept in", format!("the {kept}")));
+            rows.push(row("kept in", kept.to_string()));
         }
         rows.push(row("since", date(self.since)));
         let end = match (self.expires, self.renewed) {

@@ -135,18 +135,15 @@ mod tests {
         assert_eq!(oauth.name(), "oauth");
         for wrong in [
             "method = \"magic\"",
-            "method = \"none\"\nkey = \"hunter2\"",
             "method = \"api_key\"\nkey = \"hunter2\"",
             "method = \"jwt\"\nsecret = \"hunter2\"",
             "method = \"jwt\"\nalgorithm = \"none\"",
             "method = \"oauth\"",
             "method = \"oauth\"\nissuer = \"https://id.example\"\nclient_secret = \"x\"",
         ] {
-            let error = read(wrong).expect_err(wrong).to_string();
-            assert!(
-                !error.contains("x\"\n") || !wrong.contains("hunter2"),
-                "{error}"
-            );
+            let error = read(wrong).expect_err(wrong);
+            // All that is told of a config file.
+            assert!(!error.message().contains("hunter2"), "{error}");
         }
     }
 }

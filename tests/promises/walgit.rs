@@ -177,6 +177,10 @@ fn a_key_that_was_put_away_opens_later_mounts() {
     let dir = world.path().join("data/walgit-fs/keys");
     let kept = fs::metadata(dir.join("work.key")).unwrap();
     assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+    let sealed = fs::read(dir.join("work.key")).unwrap();
+    let hex = fs::read(&key).unwrap();
+    let hex = hex.trim_ascii();
+    assert!(!sealed.windows(hex.len()).any(|part| part == hex));
     assert_eq!(
         fs::metadata(&dir).unwrap().permissions().mode() & 0o777,
         0o700

@@ -5,6 +5,10 @@
 //! for nothing without the verifier that only we have (PKCE), and an answer
 //! that does not bring the state we sent was not asked for by us: it is
 //! refused, and we go on waiting.
+//!
+//! What it does not help against: another user of this machine who sees with
+//! what arguments the browser was started can answer first, with a sign-in of
+//! their own. So `login` says as whom one is signed in.
 
 use std::sync::Arc;
 use std::time::Duration;

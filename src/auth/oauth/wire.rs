@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use oauth2::{AsyncHttpClient, ErrorResponse, HttpRequest, HttpResponse, RequestTokenError};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, StatusCode, Url};
 
 use crate::auth::{AuthError, is_loopback, is_private};
@@ -92,6 +93,24 @@ impl Wire {
         let body = http::body(response, MAX_ANSWER).await;
         let body = body.map_err(|error| unreachable(url, &error))?;
         Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
+    }
+
+    /// Sends a form whose answer says no more than that it was accepted.
+    pub(super) async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<(), AuthError> {
+        let mut encoded = url.clone();
+        encoded.query_pairs_mut().clear().extend_pairs(form);
+        let body = encoded.query().unwrap_or_default().to_owned();
+        let kind = "application/x-www-form-urlencoded";
+        let request = self.0.post(url.clone()).header(CONTENT_TYPE, kind);
+        let response = request.body(body).send().await;
+        let response = response.map_err(|error| unreachable(url, &error))?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(AuthError::Denied {
+                url: url.to_string(),
+                why: status.to_string(),
+            }),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Where secrets are, and where they go.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse as _;
 use walgit_fs::auth::Held;
 
@@ -75,7 +76,7 @@ fn a_secret_lies_sealed_in_files_that_nobody_else_can_read() {
     is_in_no_file(&world, SECRET);
     let dir = world.path().join("data/walgit-fs/auth");
     assert_eq!(mode(&dir), 0o700);
-    for name in ["mine.key", "sealing-key", "keys.json"] {
+    for name in ["mine.key", "mine.lock", "sealing-key", "keys.json"] {
         assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
     }
     // Another key beside it, and it does not open.
@@ -94,6 +95,23 @@ fn a_secret_is_neither_said_nor_logged_nor_seen_from_outside() {
     let file = secret_file(&world, SECRET);
     let login = world.try_run(&["login", "--json", "--api-key-file", &file]);
     fs::remove_file(file).unwrap();
+    // While it waits for the secret, and has it.
+    let mut asking = world
+        .command(&["login"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut typing = asking.stdin.take().unwrap();
+    typing.write_all(SECRET.as_bytes()).unwrap();
+    let proc = PathBuf::from(format!("/proc/{}", asking.id()));
+    for what in ["cmdline", "environ"] {
+        let shown = fs::read(proc.join(what)).unwrap();
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+    drop(typing);
+    assert!(asking.wait().unwrap().success());
     let outputs = [
         login,
         publish(&world, &["-vv", "--json"]),
@@ -130,6 +148,8 @@ fn a_secret_is_neither_said_nor_logged_nor_seen_from_outside() {
         .find(|line| line.starts_with("Max core file size"));
     let figures: Vec<&str> = core.unwrap().split_whitespace().collect();
     assert_eq!(figures[4..6], ["0", "0"], "{core:?}");
+    let arguments = fs::read(proc.join("cmdline")).unwrap();
+    assert!(arguments.ends_with(b"\0login\0"), "{arguments:?}");
     let browser = super::browser::Browser::new();
     crate::support::block_on(browser.decide(&waiting.url, "ada", "allow"));
     let (code, said) = waiting.end();
@@ -201,7 +221,8 @@ fn a_secret_never_travels_in_the_clear_beyond_this_machine() {
     let said = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(said.contains("not sent over plain HTTP"), "{said}");
-    let world = user_of("https://publisher.example", "method = \"api_key\"");
+    let (server, _elsewhere) = demanding_key();
+    let world = user(&server, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
     let done = publish(
         &world,
@@ -219,7 +240,7 @@ fn a_secret_never_travels_in_the_clear_beyond_this_machine() {
     assert!(said.contains("must be https"), "{said}");
 }
 
-/// A publisher that sends whoever comes elsewhere, and its log.
+/// A publisher that sends uploads elsewhere, and the keys that came with them.
 fn sends_elsewhere(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime::Runtime) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime
@@ -229,6 +250,9 @@ fn sends_elsewhere(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime
     let log: Arc<Mutex<Vec<String>>> = Arc::default();
     let redirect = move |State((to, log)): State<(String, Arc<Mutex<Vec<String>>>)>,
                          request: Request| async move {
+        if request.method() != Method::PUT {
+            return StatusCode::NOT_FOUND.into_response();
+        }
         let key = request.headers().get("x-api-key");
         let key = key.map(|key| key.to_str().unwrap().to_owned());
         log.lock().unwrap().push(key.unwrap_or_default());

@@ -2,13 +2,16 @@
 //!
 //! - [`methods`]: each method against a devnet that demands it;
 //! - [`tokens`]: the tokens for uploads, as the network's publisher takes them;
-//! - [`oauth`]: signing in with an issuer, staying signed in, signing out;
+//! - [`oauth`]: signing in with an issuer;
+//! - [`renewing`]: staying signed in, and signing out;
 //! - [`keeping`]: where secrets are, and where they go.
 
 mod browser;
+mod issuer;
 mod keeping;
 mod methods;
 mod oauth;
+mod renewing;
 mod tokens;
 
 use std::fs;

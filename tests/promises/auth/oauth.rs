@@ -1,61 +1,14 @@
-//! Signing in with an issuer, staying signed in, signing out.
+//! Signing in with an issuer: with a browser, and without one.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use reqwest::Url;
-use serde_json::Value;
-use walgit_fs::auth::{Grant, Held, SignIn, Upload};
 use walgit_fs::clock::unix_seconds;
 
 use super::browser::{Browser, Login, sign_in};
-use super::{credentials, http, sign_ins, user, with_issuer};
-use crate::support::{Server, Tree, World, block_on};
-
-fn issuer() -> Server {
-    Server::with(&["--require", "oauth"])
-}
-
-fn user_with_issuer(server: &Server) -> World {
-    let url = &server.url;
-    user(
-        server,
-        &format!("method = \"oauth\"\nissuer = \"{url}\"\nscopes = [\"publish\"]"),
-    )
-}
-
-fn publish(world: &World, content: &str) -> Result<(), String> {
-    let tree = Tree::new().file("a", content);
-    let done = world.try_run(&["publish", tree.path().to_str().unwrap(), "--name", "it"]);
-    match done.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8(done.stderr).unwrap()),
-    }
-}
-
-/// What the user keeps.
-fn kept(world: &World) -> (SignIn, Grant) {
-    let (found, _) = sign_ins(world).get("mine").unwrap().unwrap();
-    let Held::Oauth(grant) = found.held.clone() else {
-        panic!("{found:?}")
-    };
-    (found, grant)
-}
-
-/// Makes the clock of the user's access token say that it ends in so many
-/// seconds.
-fn ends_in(world: &World, seconds: u64) {
-    let (mut found, mut grant) = kept(world);
-    grant.expires = Some(unix_seconds() + seconds);
-    found.held = Held::Oauth(grant);
-    sign_ins(world).put("mine", &found).unwrap();
-}
-
-const UPLOAD: Upload = Upload { size: 1, epochs: 1 };
-
-fn publisher(server: &Server) -> Url {
-    server.url.parse().unwrap()
-}
+use super::issuer::{issuer, publish, token, user_with_issuer};
+use super::user;
+use crate::support::{Server, block_on};
 
 #[test]
 fn a_browser_signs_in_and_what_is_published_then_is_accepted() {
@@ -152,172 +105,45 @@ fn without_a_browser_another_device_signs_in() {
 }
 
 #[test]
-fn one_request_renews_however_many_wait_for_it() {
+fn an_issuer_without_a_discovery_document_is_described_in_the_profile() {
     let server = issuer();
-    let world = user_with_issuer(&server);
-    sign_in(&world, "ada");
-    // Good for longer than five minutes: nothing is renewed.
-    ends_in(&world, 330);
-    server.forget_requests();
-    let (_, before) = kept(&world);
-    block_on(async {
-        let credentials = credentials(&world, &with_issuer(&server));
-        credentials
-            .for_upload(&publisher(&server), &UPLOAD)
-            .await
-            .unwrap();
-    });
-    assert_eq!(server.requests("POST /oauth/token").len(), 0);
-
-    ends_in(&world, 290);
-    block_on(async {
-        let credentials = Arc::new(credentials(&world, &with_issuer(&server)));
-        let url = publisher(&server);
-        let waiting = (0..20).map(|_| {
-            let (credentials, url) = (credentials.clone(), url.clone());
-            tokio::spawn(async move { credentials.for_upload(&url, &UPLOAD).await.is_ok() })
-        });
-        let waiting: Vec<_> = waiting.collect();
-        for done in waiting {
-            assert!(done.await.unwrap());
-        }
-    });
-    assert_eq!(server.requests("POST /oauth/token").len(), 1);
-    let (_, after) = kept(&world);
-    assert!(before.access != after.access && before.refresh != after.refresh);
-    assert!(after.expires.unwrap() > unix_seconds() + 3000);
-    // What was put away is what the next process needs.
-    ends_in(&world, 0);
-    publish(&world, "renewed").unwrap();
-    assert_eq!(server.requests("POST /oauth/token").len(), 2);
-}
-
-#[test]
-fn two_processes_that_renew_at_once_do_not_end_the_sign_in() {
-    let server = issuer();
-    let world = user_with_issuer(&server);
-    sign_in(&world, "ada");
-    let trees = ["one", "two", "three"].map(|text| Tree::new().file("a", text));
-    for _ in 0..2 {
-        ends_in(&world, 0);
-        server.forget_requests();
-        let processes: Vec<_> = trees
-            .iter()
-            .enumerate()
-            .map(|(number, tree)| {
-                let name = format!("name{number}");
-                let path = tree.path().to_str().unwrap();
-                let mut command = world.command(&["publish", path, "--name", &name]);
-                command.spawn().unwrap()
-            })
-            .collect();
-        for mut process in processes {
-            assert!(process.wait().unwrap().success());
-        }
-    }
-    publish(&world, "still signed in").unwrap();
-}
-
-#[test]
-fn a_token_that_ended_early_is_renewed_and_the_upload_sent_again() {
-    let server = issuer();
-    let world = user_with_issuer(&server);
-    sign_in(&world, "ada");
-    let (_, grant) = kept(&world);
-    block_on(revoke(&server, grant.access.expose()));
-    publish(&world, "one").unwrap();
-    let puts = server.requests("PUT");
+    let url = &server.url;
+    let world = user(
+        &server,
+        &format!(
+            "method = \"oauth\"\nissuer = \"{url}\"\nclient_id = \"another-name\"\n\
+             authorization_endpoint = \"{url}/oauth/authorize\"\n\
+             token_endpoint = \"{url}/oauth/token\""
+        ),
+    );
+    let login = Login::in_browser(&world);
     assert!(
-        puts[0].contains(" 401 ") && puts[1].contains(" 200 "),
-        "{puts:?}"
+        login
+            .url
+            .query()
+            .unwrap()
+            .contains("client_id=another-name")
     );
-}
-
-#[test]
-fn a_sign_in_that_is_over_says_so_and_reading_goes_on() {
-    let mut server = issuer();
-    let world = user_with_issuer(&server);
-    sign_in(&world, "ada");
+    block_on(Browser::new().decide(&login.url, "ada", "allow"));
+    let (code, said) = login.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(server.requests("GET /.well-known").len(), 0);
     publish(&world, "one").unwrap();
-    let dir = world.mount("it");
-    // A new server knows nobody.
-    server.restart();
-    let said = publish(&world, "two").unwrap_err();
-    assert!(said.contains("sign-in to mine is over"), "{said}");
-    assert!(said.contains("walgit-fs login --network mine"), "{said}");
-    ends_in(&world, 0);
-    let said = publish(&world, "two").unwrap_err();
-    assert!(said.contains("walgit-fs login --network mine"), "{said}");
-    assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"one");
-    sign_in(&world, "ada");
-    publish(&world, "two").unwrap();
+    // There is nothing to give the tokens back to, so they are forgotten.
+    assert_eq!(world.json(&["logout"])["revoked"], false);
 }
 
 #[test]
-fn an_issuer_that_is_down_is_no_reason_to_sign_in_again() {
+fn a_document_of_another_issuer_leads_nowhere() {
     let server = issuer();
-    let world = user_with_issuer(&server);
-    sign_in(&world, "ada");
-    let fault = |spec: &'static str| {
-        let url = format!("{}/devnet/faults", server.url);
-        let set = block_on(async { http().put(url).body(spec).send().await.unwrap() });
-        assert_eq!(set.status(), 200);
-    };
-    fault("status=503,path=/oauth/token");
-    // Still good, although it should be renewed.
-    ends_in(&world, 290);
-    publish(&world, "one").unwrap();
-    ends_in(&world, 0);
-    fault("status=503,path=/oauth/token,first=1");
-    publish(&world, "two").unwrap();
-}
-
-#[test]
-fn signing_out_ends_the_tokens_too() {
-    let server = issuer();
-    let world = user_with_issuer(&server);
-    sign_in(&world, "ada");
-    let (_, grant) = kept(&world);
-    block_on(async {
-        assert_eq!(userinfo(&server, grant.access.expose()).await, 200);
-    });
-    let said = world.json(&["logout"]);
-    assert_eq!(
-        (&said["signed_out"], &said["revoked"]),
-        (&true.into(), &true.into())
-    );
-    block_on(async {
-        assert_eq!(userinfo(&server, grant.access.expose()).await, 401);
-        let refresh = grant.refresh.unwrap();
-        let (status, _) = refresh_with(&server, refresh.expose()).await;
-        assert_eq!(status, 400);
-    });
-    assert!(
-        publish(&world, "one")
-            .unwrap_err()
-            .contains("not signed in")
-    );
-    assert!(world.run(&["logout"]).contains("not signed in"));
-}
-
-#[test]
-fn the_issuer_takes_a_refresh_token_once_and_ends_a_sign_in_that_was_stolen() {
-    let server = issuer();
-    let world = user_with_issuer(&server);
-    sign_in(&world, "ada");
-    let (_, grant) = kept(&world);
-    block_on(async {
-        let first = grant.refresh.unwrap();
-        let (status, second) = refresh_with(&server, first.expose()).await;
-        assert_eq!(status, 200, "{second}");
-        let access = second["access_token"].as_str().unwrap();
-        assert_eq!(userinfo(&server, access).await, 200);
-        let (status, said) = refresh_with(&server, first.expose()).await;
-        assert_eq!((status, &said["error"]), (400, &"invalid_grant".into()));
-        assert_eq!(userinfo(&server, access).await, 401);
-        let second = second["refresh_token"].as_str().unwrap();
-        assert_eq!(refresh_with(&server, second).await.0, 400);
-    });
+    // The same server under another name than the one it says it has.
+    let url = server.url.replace("127.0.0.1", "localhost");
+    let said = user(&server, &format!("method = \"oauth\"\nissuer = \"{url}\"")).fail(&["login"]);
+    assert!(said.contains("names another issuer"), "{said}");
+    let plain = Server::start();
+    let url = &plain.url;
+    let said = user(&plain, &format!("method = \"oauth\"\nissuer = \"{url}\"")).fail(&["login"]);
+    assert!(said.contains("no discovery document"), "{said}");
 }
 
 #[test]
@@ -369,41 +195,4 @@ fn login_url(server: &Server) -> Url {
         server.url
     );
     url.parse().unwrap()
-}
-
-async fn token(server: &Server, form: &[(&str, &str)]) -> (u16, Value) {
-    let response = post(server, "token", form).await;
-    (response.status().as_u16(), response.json().await.unwrap())
-}
-
-async fn refresh_with(server: &Server, refresh: &str) -> (u16, Value) {
-    let form = [
-        ("grant_type", "refresh_token"),
-        ("client_id", "walgit-fs"),
-        ("refresh_token", refresh),
-    ];
-    token(server, &form).await
-}
-
-async fn revoke(server: &Server, token: &str) {
-    let response = post(server, "revoke", &[("token", token)]).await;
-    assert_eq!(response.status(), 200);
-}
-
-async fn userinfo(server: &Server, token: &str) -> u16 {
-    let url = format!("{}/oauth/userinfo", server.url);
-    let sent = http().get(url).bearer_auth(token).send().await;
-    sent.unwrap().status().as_u16()
-}
-
-async fn post(server: &Server, what: &str, form: &[(&str, &str)]) -> reqwest::Response {
-    let mut encoded = Url::parse("form:").unwrap();
-    encoded.query_pairs_mut().extend_pairs(form);
-    http()
-        .post(format!("{}/oauth/{what}", server.url))
-        .header("content-type", "application/x-www-form-urlencoded")
-        .body(encoded.query().unwrap().to_owned())
-        .send()
-        .await
-        .unwrap()
 }

@@ -12,7 +12,7 @@ const SIGN_IN: Duration = Duration::from_secs(600);
 const CODE: Duration = Duration::from_secs(60);
 /// How long a client has to wait between two questions about a device.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// Most sign-ins that are begun and not ended; more push the others out.
+/// Most sign-ins of each kind that are kept; more push others out.
 const MOST: usize = 1000;
 
 /// Everything that is known.
@@ -84,7 +84,9 @@ impl Book {
     /// A code for what a user has allowed.
     pub(super) fn code(&mut self, asked: Asked, user: String) -> Result<String, Refusal> {
         let code = fresh()?;
-        let until = Instant::now() + CODE;
+        let now = Instant::now();
+        self.codes.retain(|_, (_, _, until)| now < *until);
+        let until = now + CODE;
         self.codes.insert(code.clone(), (asked, user, until));
         Ok(code)
     }
@@ -183,6 +185,9 @@ impl Book {
             used: HashSet::new(),
         };
         let given = sign_in.give(lifetime)?;
+        if self.sign_ins.len() >= MOST {
+            self.sign_ins.remove(0);
+        }
         self.sign_ins.push(sign_in);
         Ok(given)
     }

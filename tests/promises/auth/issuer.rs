@@ -1,0 +1,85 @@
+//! A devnet that is an issuer too, users of it, and what a client may ask of it.
+
+use reqwest::Url;
+use serde_json::Value;
+use walgit_fs::auth::{Grant, Held, SignIn};
+use walgit_fs::clock::unix_seconds;
+
+use super::{http, sign_ins, user};
+use crate::support::{Server, Tree, World};
+
+pub(super) fn issuer() -> Server {
+    Server::with(&["--require", "oauth"])
+}
+
+pub(super) fn user_with_issuer(server: &Server) -> World {
+    let url = &server.url;
+    user(
+        server,
+        &format!("method = \"oauth\"\nissuer = \"{url}\"\nscopes = [\"publish\"]"),
+    )
+}
+
+pub(super) fn publish(world: &World, content: &str) -> Result<(), String> {
+    let tree = Tree::new().file("a", content);
+    let done = world.try_run(&["publish", tree.path().to_str().unwrap(), "--name", "it"]);
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8(done.stderr).unwrap()),
+    }
+}
+
+/// What the user keeps.
+pub(super) fn kept(world: &World) -> (SignIn, Grant) {
+    let (found, _) = sign_ins(world).get("mine").unwrap().unwrap();
+    let Held::Oauth(grant) = found.held.clone() else {
+        panic!("{found:?}")
+    };
+    (found, grant)
+}
+
+/// Makes the clock of the user's access token say that it ends in so many
+/// seconds.
+pub(super) fn ends_in(world: &World, seconds: u64) {
+    let (mut found, mut grant) = kept(world);
+    grant.expires = Some(unix_seconds() + seconds);
+    found.held = Held::Oauth(grant);
+    sign_ins(world).put("mine", &found).unwrap();
+}
+
+pub(super) async fn token(server: &Server, form: &[(&str, &str)]) -> (u16, Value) {
+    let response = post(server, "token", form).await;
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+pub(super) async fn refresh_with(server: &Server, refresh: &str) -> (u16, Value) {
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", "walgit-fs"),
+        ("refresh_token", refresh),
+    ];
+    token(server, &form).await
+}
+
+pub(super) async fn revoke(server: &Server, token: &str) {
+    let response = post(server, "revoke", &[("token", token)]).await;
+    assert_eq!(response.status(), 200);
+}
+
+pub(super) async fn userinfo(server: &Server, token: &str) -> u16 {
+    let url = format!("{}/oauth/userinfo", server.url);
+    let sent = http().get(url).bearer_auth(token).send().await;
+    sent.unwrap().status().as_u16()
+}
+
+async fn post(server: &Server, what: &str, form: &[(&str, &str)]) -> reqwest::Response {
+    let mut encoded = Url::parse("form:").unwrap();
+    encoded.query_pairs_mut().extend_pairs(form);
+    http()
+        .post(format!("{}/oauth/{what}", server.url))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(encoded.query().unwrap().to_owned())
+        .send()
+        .await
+        .unwrap()
+}
