@@ -131,7 +131,7 @@ fn a_publishers_key_signs_uploads_in_every_algorithm() {
         world.run(&["login", "--jwt-secret-file", &given]);
         let network = network(&server.url, toml::from_str(&auth).unwrap());
         let signed = credentials(&world, &network);
-        let store = walrus::open_as(signed, &network, Duration::from_secs(20)).unwrap();
+        let store = walrus::open_as(signed, &network, Duration::from_secs(20), None).unwrap();
         block_on(async {
             // Two uploads, two tokens.
             for content in ["one", "two"] {
