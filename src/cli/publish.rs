@@ -279,6 +279,7 @@ struct Bar(ProgressBar);
 
 impl Progress for Bar {
     fn total(&self, _files: u64, bytes: u64) {
+        self.0.set_message("publishing");
         self.0.set_length(bytes);
     }
 
@@ -289,5 +290,12 @@ impl Progress for Bar {
     fn uploading(&self, bytes: u64) {
         self.0
             .set_message(format!("publishing (uploading {})", output::bytes(bytes)));
+    }
+
+    fn compared(&self, commits: u64) {
+        if commits.is_multiple_of(100) {
+            self.0
+                .set_message(format!("publishing (comparing {commits} commits)"));
+        }
     }
 }
