@@ -75,7 +75,8 @@ impl Replay {
             rate: self.mbit * 1e6 / 8.0,
             stored_ratio: self.stored_ratio,
         };
-        let reports = replay::replay(tree.as_deref(), &sessions, setting)?;
+        let known = replay::Known::default();
+        let reports = replay::replay(tree.as_deref(), &sessions, setting, known)?;
         if context.json {
             output::json(&json!({
                 "rtt_ms": self.rtt_ms,
