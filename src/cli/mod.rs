@@ -15,6 +15,7 @@ mod daemon;
 mod devnet;
 mod doctor;
 mod keys;
+mod learned;
 mod log;
 mod mount;
 mod output;

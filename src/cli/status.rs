@@ -93,6 +93,10 @@ fn print(status: &DaemonStatus) -> Result<(), Failure> {
     Ok(())
 }
 
+fn percent(part: Option<f64>) -> String {
+    part.map_or("-".into(), |part| format!("{:.0} %", part * 100.0))
+}
+
 fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
     let commit = &mount.commit[..mount.commit.len().min(12)];
     output::line(&format!("{}  {}  {commit}", mount.mountpoint, mount.label))?;
@@ -107,13 +111,16 @@ fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
     ))?;
     if let Some(ahead) = mount.prefetch.filter(|ahead| ahead.files > 0) {
         output::line(&format!(
-            "  prefetched {} files in {} requests: {} were opened ({}), {} not yet ({}); about {:.1} s saved",
+            "  prefetched {} files in {} requests: {} were opened ({}, precision {}), {} not yet ({}); \
+             coverage {}, about {:.1} s saved",
             ahead.files,
             ahead.requests,
             ahead.hits,
             output::bytes(ahead.useful_bytes),
+            percent(ahead.precision),
             ahead.files.saturating_sub(ahead.hits),
             output::bytes(ahead.unused_bytes),
+            percent(ahead.coverage),
             ahead.saved_s
         ))?;
     }

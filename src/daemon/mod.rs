@@ -23,12 +23,14 @@ mod attach;
 mod client;
 mod control;
 mod follow;
+mod learned;
 mod mounting;
 mod mounts;
 mod server;
 mod status;
 
 pub use client::{Client, ClientError};
+pub use learned::{Imported, Subject};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};
 pub use status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};

@@ -82,7 +82,7 @@ impl Prior {
         for pair in pairs {
             let mut more = 3 + len_of(quarters(pair.weight));
             let ends = [pair.files.0, pair.files.1];
-            let new = |at: &usize| taken.get(&files[*at].0).is_none();
+            let new = |at: &usize| !taken.contains_key(&files[*at].0);
             for &at in ends.iter().filter(|at| new(at)) {
                 more += 4 + len_of(quarters(files[at].1)) + 2;
             }

@@ -21,6 +21,8 @@ mod offline;
 #[path = "../shared/planned.rs"]
 mod planned;
 mod prefetch;
+mod prior;
+mod profiles;
 #[path = "../shared/program.rs"]
 mod program;
 mod publish;
