@@ -3,9 +3,8 @@
 //! Each commit is compared with its first parent. One that touches many files
 //! (a reformatting, a vendored library) says nothing of any two of them, and a
 //! merge only repeats what its commits said; both are left out. Older commits
-//! weigh less; a file that was renamed begins anew. All is bounded by counts, never
-//! by time, so that a history gives
-//! the same bytes on every machine.
+//! weigh less; a file that was renamed begins anew. All is bounded by counts,
+//! never by time, so that a history gives the same bytes on every machine.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::ops::ControlFlow;
