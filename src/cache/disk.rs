@@ -56,21 +56,24 @@ pub enum Space {
     /// What was learned about the order in which files are opened: see
     /// `prefetch::Guide`.
     Profiles,
+    /// What is to stay: see `pins`.
+    Pins,
 }
 
 impl Space {
-    fn prefix(self) -> u8 {
+    pub(super) fn prefix(self) -> u8 {
         match self {
             Space::Heads => b'h',
             Space::Manifests => b'm',
             Space::Wholes => b'w',
             Space::Profiles => b'p',
+            Space::Pins => b'k',
         }
     }
 }
 
 pub(super) struct Disk {
-    db: Arc<DB>,
+    pub(super) db: Arc<DB>,
     policy: Mutex<Policy>,
     counters: Arc<Counters>,
     /// Age of the next mark.
@@ -100,6 +103,7 @@ impl Disk {
             next: AtomicU64::new(0),
             collecting: Arc::default(),
         };
+        disk.load_pins()?;
         disk.load_marks()?;
         disk.evict();
         Ok(disk)
@@ -131,11 +135,11 @@ impl Disk {
         self.db.path()
     }
 
-    fn policy(&self) -> MutexGuard<'_, Policy> {
+    pub(super) fn policy(&self) -> MutexGuard<'_, Policy> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn family(&self, name: &'static str) -> Result<&ColumnFamily, CacheError> {
+    pub(super) fn family(&self, name: &'static str) -> Result<&ColumnFamily, CacheError> {
         self.db
             .cf_handle(name)
             .ok_or_else(|| CacheError::Database(format!("it has no column family `{name}`")))
@@ -397,6 +401,7 @@ impl Disk {
     }
 
     fn forget_all(&self, keep: Keep) -> Result<(), CacheError> {
+        self.forget_pins()?;
         let hashes = self.policy().hashes();
         self.drop_entries(&hashes);
         let records = self.family(RECORDS)?;

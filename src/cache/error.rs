@@ -35,6 +35,18 @@ pub enum CacheError {
         /// Its directory.
         dir: PathBuf,
     },
+    /// Pins may take a part of the budget, not all of it.
+    #[error(
+        "what is pinned would take {} MiB of the {} MiB that pins may take; raise the cache's budget ([cache] disk) or unpin something",
+        needed.div_ceil(1 << 20),
+        budget >> 20
+    )]
+    PinsTooLarge {
+        /// Stored bytes of all pins.
+        needed: u64,
+        /// Most they may be.
+        budget: u64,
+    },
     /// RocksDB failed at something the user asked for.
     #[error("the cache database failed: {0}")]
     Database(String),

@@ -1,21 +1,31 @@
-//! One fetch per chunk, however many wait for it.
+//! One fetch per chunk, however many want it: who fetches what, and for whom.
+//!
+//! A fetch that a reader waits for goes on until it ends, even when that reader
+//! gives up: somebody will ask again. One that was begun ahead of readers lives
+//! as long as somebody holds its [`Underway`]; a reader who joins it makes it a
+//! fetch like any other.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
+use super::CacheError;
 use super::span::Span;
-use super::stats::Counters;
-use super::{Cache, CacheError};
-use crate::chunk::{ChunkHash, ChunkRef, Codec};
-use crate::walrus::{BlobStore, Extent, Rejected};
+use crate::chunk::ChunkHash;
 
-type Landed<T> = Result<T, CacheError>;
+pub(super) type Landed<T> = Result<T, CacheError>;
 
-/// Most stored bytes that are being fetched or wait to be written.
-pub(super) const IN_FLIGHT: u64 = 32 << 20;
+/// For whom something is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// A reader waits.
+    Now,
+    /// Nobody has asked for it yet.
+    Ahead,
+}
 
 /// A fetch under way: of one demanded thing, and its neighbours.
 #[derive(Debug)]
@@ -23,12 +33,28 @@ pub(super) struct Flight<T> {
     demanded: ChunkHash,
     carried: Vec<ChunkHash>,
     landed: watch::Sender<Option<Landed<T>>>,
+    /// Set once a reader waits for it.
+    awaited: CancellationToken,
+    /// Set once nobody wants it any more.
+    called_off: CancellationToken,
+    /// How many [`Underway`]s there are.
+    holders: AtomicUsize,
 }
 
 impl<T: Clone> Flight<T> {
     /// The chunk whose bytes it ends with.
     pub(super) fn demanded(&self) -> ChunkHash {
         self.demanded
+    }
+
+    /// Ends when a reader waits for it.
+    pub(super) async fn awaited(&self) {
+        self.awaited.cancelled().await;
+    }
+
+    /// Ends when nobody wants it any more.
+    pub(super) async fn called_off(&self) {
+        self.called_off.cancelled().await;
     }
 
     /// Waits for its end.
@@ -69,9 +95,11 @@ impl Carry for Span {
     }
 }
 
+type ByChunk<T> = HashMap<ChunkHash, Arc<Flight<T>>>;
+
 /// Fetches under way, by every chunk they carry.
 #[derive(Debug)]
-pub(super) struct Flights<T>(Mutex<HashMap<ChunkHash, Arc<Flight<T>>>>);
+pub(super) struct Flights<T>(Mutex<ByChunk<T>>);
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
@@ -80,14 +108,25 @@ impl<T> Default for Flights<T> {
 }
 
 impl<T> Flights<T> {
-    /// Joins the flight that carries `hash`, or registers a new one.
+    fn flights(&self) -> MutexGuard<'_, ByChunk<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the flight that carries `hash`, or registers a new one. Who asks
+    /// ahead must hold it by an [`Underway`].
     pub(super) fn join_or_lead<Plan: Carry>(
         &self,
         hash: &ChunkHash,
+        urgency: Urgency,
         plan: impl FnOnce() -> Plan,
     ) -> Role<T, Plan> {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = self.flights();
+        let join = |flight: &Flight<T>| match urgency {
+            Urgency::Now => flight.awaited.cancel(),
+            Urgency::Ahead => _ = flight.holders.fetch_add(1, Ordering::Relaxed),
+        };
         if let Some(flight) = flights.get(hash) {
+            join(flight);
             return Role::Wait(flight.clone());
         }
         let mut plan = plan();
@@ -96,27 +135,78 @@ impl<T> Flights<T> {
             demanded: *hash,
             carried: plan.carries(),
             landed: watch::Sender::new(None),
+            awaited: CancellationToken::new(),
+            called_off: CancellationToken::new(),
+            holders: AtomicUsize::new(0),
         });
+        join(&flight);
         for carried in &flight.carried {
             flights.insert(*carried, flight.clone());
         }
         Role::Lead(flight, plan)
     }
 
-    fn land(&self, flight: &Flight<T>, landed: Landed<T>) {
-        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for carried in &flight.carried {
+    fn land(&self, flight: &Arc<Flight<T>>, landed: Landed<T>) {
+        remove(&mut self.flights(), flight);
+        flight.landed.send_replace(Some(landed));
+    }
+
+    /// One holder less. Whoever asks for its chunks after the last one is gone
+    /// leads a flight of their own.
+    fn let_go(&self, flight: &Arc<Flight<T>>) {
+        let mut flights = self.flights();
+        let last = flight.holders.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last && !flight.awaited.is_cancelled() {
+            remove(&mut flights, flight);
+            flight.called_off.cancel();
+        }
+    }
+}
+
+fn remove<T>(flights: &mut ByChunk<T>, flight: &Arc<Flight<T>>) {
+    for carried in &flight.carried {
+        // Another flight may carry the chunk by now.
+        if (flights.get(carried)).is_some_and(|other| Arc::ptr_eq(other, flight)) {
             flights.remove(carried);
         }
-        drop(flights);
-        flight.landed.send_replace(Some(landed));
+    }
+}
+
+/// A fetch ahead of readers. Dropped before it has landed, it is called off,
+/// on the wire too, unless a reader waits for it or somebody else holds it.
+#[derive(Debug)]
+#[must_use = "a fetch that nobody holds is called off"]
+pub struct Underway<T> {
+    flights: Arc<Flights<T>>,
+    flight: Arc<Flight<T>>,
+}
+
+impl<T: Clone> Underway<T> {
+    /// Holds a flight that was joined or led ahead of readers.
+    pub(super) fn of(flights: &Arc<Flights<T>>, flight: Arc<Flight<T>>) -> Self {
+        let flights = flights.clone();
+        Underway { flights, flight }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub async fn landed(&self) -> Result<(), CacheError> {
+        self.flight.landed().await.map(drop)
+    }
+}
+
+impl<T> Drop for Underway<T> {
+    fn drop(&mut self) {
+        self.flights.let_go(&self.flight);
     }
 }
 
 /// Lands a flight whose task ends early, so that nobody waits for ever.
 pub(super) struct LandOnDrop<'a, T>(
     pub(super) &'a Flights<T>,
-    pub(super) &'a Flight<T>,
+    pub(super) &'a Arc<Flight<T>>,
     pub(super) Option<Landed<T>>,
 );
 
@@ -124,93 +214,5 @@ impl<T> Drop for LandOnDrop<'_, T> {
     fn drop(&mut self) {
         let landed = self.2.take().unwrap_or(Err(CacheError::Interrupted));
         self.0.land(self.1, landed);
-    }
-}
-
-impl Cache {
-    /// Fetches a span, keeps what verifies, and lands the flight.
-    pub(super) async fn fly(
-        self: &Arc<Self>,
-        store: &Arc<dyn BlobStore>,
-        span: Span,
-        flight: &Flight<Bytes>,
-    ) {
-        let mut guard = LandOnDrop(&self.flights, flight, None);
-        // Held until the disk has it, so that a fast network cannot pile up
-        // what a slow disk has yet to take.
-        let size = span.range.len().min(IN_FLIGHT);
-        let Ok(_room) = self.in_flight.acquire_many(size as u32).await else {
-            return;
-        };
-        // Whoever led a flight that landed a moment ago has left it here.
-        if let Some(raw) = self.memory.get(&flight.demanded) {
-            guard.2 = Some(Ok(raw));
-            return;
-        }
-        Counters::add(&self.counters.fetches, 1);
-        let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(span.chunks.len());
-        let blob = span.chunks[0].at.blob;
-        let read = store
-            .read(blob, Extent::Part(span.range), &mut |bytes: Bytes| {
-                arrived.clear();
-                for (i, chunk) in span.chunks.iter().enumerate() {
-                    let stored = part(&bytes, &span, chunk);
-                    match chunk.open(stored.clone()) {
-                        Ok(raw) => arrived.push((*chunk, stored, detached(chunk, raw))),
-                        Err(why) if i == 0 => return Err(Rejected::because(why)),
-                        // A bad neighbour does not spoil what was asked for.
-                        Err(_) => Counters::add(&self.counters.corrupt_dropped, 1),
-                    }
-                }
-                Ok(())
-            })
-            .await;
-        let landed = match read {
-            Ok(()) => {
-                Counters::add(&self.counters.fetched_bytes, span.range.len());
-                for (chunk, _, raw) in &arrived {
-                    self.memory.insert(chunk.hash, raw.clone());
-                }
-                arrived
-                    .first()
-                    .map(|(_, _, raw)| raw.clone())
-                    .ok_or(CacheError::Interrupted)
-            }
-            Err(error) => {
-                Counters::add(&self.counters.failed_fetches, 1);
-                Err(CacheError::Store(Arc::new(error)))
-            }
-        };
-        guard.2 = Some(landed);
-        drop(guard);
-        // Readers have their bytes; now the disk, at its leisure.
-        let kept: Vec<_> = arrived
-            .into_iter()
-            .map(|(chunk, stored, _)| (chunk, stored))
-            .collect();
-        let cache = self.clone();
-        // Only a runtime that shuts down loses this, and then only speed.
-        let shelf = store.at_rest().cloned();
-        let _ = tokio::task::spawn_blocking(move || cache.disk.put(&kept, shelf.as_ref())).await;
-    }
-}
-
-/// The stored bytes of one chunk of the span; empty where they are missing,
-/// which fails verification.
-fn part(bytes: &Bytes, span: &Span, chunk: &ChunkRef) -> Bytes {
-    let start = (chunk.at.offset - span.range.start()) as usize;
-    let end = start + chunk.at.stored_len as usize;
-    match end <= bytes.len() {
-        true => bytes.slice(start..end),
-        false => Bytes::new(),
-    }
-}
-
-/// Plain bytes that do not keep the whole response in memory: uncompressed
-/// chunks are slices of it.
-pub(super) fn detached(chunk: &ChunkRef, raw: Bytes) -> Bytes {
-    match chunk.at.codec {
-        Codec::Raw => Bytes::copy_from_slice(&raw),
-        Codec::Zstd => raw,
     }
 }

@@ -8,9 +8,13 @@
 //! 2. **disk** (`disk`): chunks as they were stored, so mostly compressed, in
 //!    RocksDB; evicted by recency and frequency (`policy`); decoded and
 //!    verified again on the way out, and dropped when they fail;
-//! 3. **the store** (`flight`, `span`): one fetch per chunk however many wait,
-//!    bringing neighbours that lie next to it in the same blob, each verified
-//!    by its own hash.
+//! 3. **the store** (`fetch`, `flight`, `span`): one fetch per chunk however
+//!    many wait, bringing neighbours that lie next to it in the same blob, each
+//!    verified by its own hash.
+//!
+//! What is fetched ahead of readers ([`Cache::begin`]) takes the same way but
+//! for one thing: it gives way (`lane`) to what somebody waits for, and is
+//! called off when nobody holds it any more.
 //!
 //! Content that is a blob of its own, known by somebody else's hash, is fetched
 //! and proven whole once (`whole`), and is chunks like any other from then on.
@@ -27,8 +31,11 @@
 mod database;
 mod disk;
 mod error;
+mod fetch;
 mod flight;
+mod lane;
 mod memory;
+mod pins;
 mod policy;
 mod span;
 mod stats;
@@ -37,6 +44,9 @@ mod whole;
 
 pub use disk::{Keep, Space};
 pub use error::CacheError;
+pub use flight::Underway;
+pub use lane::request_bytes;
+pub use pins::Pin;
 pub use span::MAX_GAP;
 pub use stats::{CacheStats, VerifyReport};
 
@@ -50,7 +60,9 @@ use crate::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 use crate::config::Settings;
 use crate::walrus::BlobStore;
 use disk::Disk;
-use flight::{Flight, Flights, IN_FLIGHT, Role};
+use fetch::IN_FLIGHT;
+use flight::{Flights, Urgency};
+use lane::Lane;
 use memory::Memory;
 use stats::Counters;
 
@@ -81,11 +93,13 @@ impl CacheConfig {
 pub struct Cache {
     memory: Memory,
     disk: Disk,
-    flights: Flights<Bytes>,
-    wholes: Flights<Arc<[ChunkRef]>>,
+    flights: Arc<Flights<Bytes>>,
+    wholes: Arc<Flights<Arc<[ChunkRef]>>>,
     counters: Arc<Counters>,
     /// A permit for each byte that may be on its way.
     in_flight: Semaphore,
+    /// What of that may be ahead of readers.
+    lane: Lane,
 }
 
 impl Cache {
@@ -100,10 +114,11 @@ impl Cache {
         Ok(Arc::new(Cache {
             memory: Memory::new(config.memory_bytes),
             disk: Disk::open(&config.dir, config.disk_bytes, counters.clone())?,
-            flights: Flights::default(),
-            wholes: Flights::default(),
+            flights: Arc::default(),
+            wholes: Arc::default(),
             counters,
             in_flight: Semaphore::new(IN_FLIGHT as usize),
+            lane: Lane::default(),
         }))
     }
 
@@ -152,7 +167,7 @@ impl Cache {
                 missed = true;
                 Counters::add(&self.counters.misses, 1);
             }
-            let flight = self.lead(store, table, index, window);
+            let flight = self.lead(store, table, index, window, Urgency::Now);
             let landed = flight.landed().await;
             if flight.demanded() == chunk.hash {
                 return landed;
@@ -162,9 +177,9 @@ impl Cache {
         }
     }
 
-    /// Begins to fetch chunk `table[index]` as [`Cache::get`] would, unless it is
-    /// here or on its way; waits for nothing. Whoever asks from now on waits for
-    /// this fetch.
+    /// Begins to fetch chunk `table[index]` ahead of its readers, with
+    /// neighbours as [`Cache::get`] would; `None` where it is here. A reader who
+    /// asks for any of them from now on waits for this fetch.
     ///
     /// Must be called within a runtime.
     pub fn begin(
@@ -173,31 +188,12 @@ impl Cache {
         table: &[ChunkRef],
         index: usize,
         window: u64,
-    ) {
-        if !self.holds(&table[index].hash, store.at_rest()) {
-            self.lead(store, table, index, window);
+    ) -> Option<Underway<Bytes>> {
+        if self.holds(&table[index].hash, store.at_rest()) {
+            return None;
         }
-    }
-
-    /// The fetch of a chunk that is not here: one under way, or a new one.
-    fn lead(
-        self: &Arc<Self>,
-        store: &Arc<dyn BlobStore>,
-        table: &[ChunkRef],
-        index: usize,
-        window: u64,
-    ) -> Arc<Flight<Bytes>> {
-        let held = |hash: &ChunkHash| self.holds(hash, store.at_rest());
-        let span = || span::choose(table, index, window, held);
-        match self.flights.join_or_lead(&table[index].hash, span) {
-            Role::Wait(flight) => flight,
-            Role::Lead(flight, span) => {
-                let (cache, store) = (self.clone(), store.clone());
-                let led = flight.clone();
-                tokio::spawn(async move { cache.fly(&store, span, &led).await });
-                flight
-            }
-        }
+        let flight = self.lead(store, table, index, window, Urgency::Ahead);
+        Some(Underway::of(&self.flights, flight))
     }
 
     /// Keeps stored bytes that arrived with something else, once verified;
@@ -211,7 +207,7 @@ impl Cache {
         stored: Bytes,
         at_rest: Option<&SecretKey>,
     ) -> Result<Bytes, ChunkError> {
-        let raw = flight::detached(chunk, chunk.open(stored.clone())?);
+        let raw = fetch::detached(chunk, chunk.open(stored.clone())?);
         self.memory.insert(chunk.hash, raw.clone());
         self.disk.put(&[(*chunk, stored)], at_rest);
         Ok(raw)
@@ -246,6 +242,7 @@ impl Cache {
             fetches: Counters::get(&c.fetches),
             fetched_bytes: Counters::get(&c.fetched_bytes),
             failed_fetches: Counters::get(&c.failed_fetches),
+            called_off: Counters::get(&c.called_off),
             corrupt_dropped: Counters::get(&c.corrupt_dropped),
             evictions: Counters::get(&c.evictions),
             disk_errors: Counters::get(&c.disk_errors),

@@ -7,6 +7,8 @@
 //! and leaves the working set alone. (Yang et al., "FIFO queues are all you
 //! need for cache eviction", SOSP 2023.)
 //!
+//! What is pinned stands in no queue and never leaves.
+//!
 //! Pure bookkeeping over hashes and sizes; about 100 bytes an entry.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,6 +24,8 @@ const MAX_USES: u8 = 3;
 enum Queue {
     Small,
     Main,
+    /// None: it stays.
+    Pinned,
 }
 
 #[derive(Debug)]
@@ -40,6 +44,9 @@ pub(super) struct Policy {
     main: VecDeque<ChunkHash>,
     small_bytes: u64,
     main_bytes: u64,
+    pinned_bytes: u64,
+    /// How many pins want an entry, whether it is here or not.
+    pins: HashMap<ChunkHash, u32>,
     ghosts: VecDeque<ChunkHash>,
     ghost_set: HashSet<ChunkHash>,
 }
@@ -53,6 +60,8 @@ impl Policy {
             main: VecDeque::new(),
             small_bytes: 0,
             main_bytes: 0,
+            pinned_bytes: 0,
+            pins: HashMap::new(),
             ghosts: VecDeque::new(),
             ghost_set: HashSet::new(),
         }
@@ -67,7 +76,7 @@ impl Policy {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.small_bytes + self.main_bytes
+        self.small_bytes + self.main_bytes + self.pinned_bytes
     }
 
     pub(super) fn holds(&self, hash: &ChunkHash) -> bool {
@@ -85,9 +94,12 @@ impl Policy {
     /// entries were in the main queue in an earlier session.
     pub(super) fn insert(&mut self, hash: ChunkHash, size: u32, proven: bool) {
         self.remove(&hash);
-        let queue = match proven || self.ghost_set.remove(&hash) {
-            true => Queue::Main,
-            false => Queue::Small,
+        let queue = if self.pins.contains_key(&hash) {
+            Queue::Pinned
+        } else if proven || self.ghost_set.remove(&hash) {
+            Queue::Main
+        } else {
+            Queue::Small
         };
         let entry = Entry {
             size,
@@ -105,10 +117,38 @@ impl Policy {
         }
     }
 
-    /// Gives up entries until at most `target` bytes are left; which.
+    /// One more pin wants an entry.
+    pub(super) fn pin(&mut self, hash: ChunkHash) {
+        *self.pins.entry(hash).or_default() += 1;
+        self.move_to(&hash, Queue::Pinned);
+    }
+
+    /// One pin less wants an entry. It has proven itself.
+    pub(super) fn unpin(&mut self, hash: &ChunkHash) {
+        let Some(pins) = self.pins.get_mut(hash) else {
+            return;
+        };
+        *pins -= 1;
+        if *pins == 0 {
+            self.pins.remove(hash);
+            self.move_to(hash, Queue::Main);
+        }
+    }
+
+    fn move_to(&mut self, hash: &ChunkHash, queue: Queue) {
+        let Some(entry) = self.entries.get_mut(hash).filter(|it| it.queue != queue) else {
+            return;
+        };
+        let (from, size) = (std::mem::replace(&mut entry.queue, queue), entry.size);
+        *self.bytes_of(from) -= u64::from(size);
+        self.enqueue(*hash, queue, size);
+    }
+
+    /// Gives up entries that are not pinned until at most `target` bytes are
+    /// left; which.
     pub(super) fn evict_to(&mut self, target: u64) -> Vec<ChunkHash> {
         let mut evicted = Vec::new();
-        while self.bytes() > target {
+        while self.bytes() > target && self.bytes() > self.pinned_bytes {
             let from_small = self.small_bytes * 100 > self.budget * SMALL_PERCENT;
             let gone = match from_small || self.main_bytes == 0 {
                 true => self.evict_small(),
@@ -121,7 +161,7 @@ impl Policy {
 
     /// Whether an entry has proven itself.
     pub(super) fn proven(&self, hash: &ChunkHash) -> bool {
-        (self.entries.get(hash)).is_some_and(|entry| entry.queue == Queue::Main || entry.uses > 0)
+        (self.entries.get(hash)).is_some_and(|entry| entry.queue != Queue::Small || entry.uses > 0)
     }
 
     pub(super) fn hashes(&self) -> Vec<ChunkHash> {
@@ -132,6 +172,7 @@ impl Policy {
         match queue {
             Queue::Small => &mut self.small_bytes,
             Queue::Main => &mut self.main_bytes,
+            Queue::Pinned => &mut self.pinned_bytes,
         }
     }
 
@@ -140,6 +181,7 @@ impl Policy {
         match queue {
             Queue::Small => self.small.push_back(hash),
             Queue::Main => self.main.push_back(hash),
+            Queue::Pinned => {}
         }
     }
 
@@ -148,10 +190,7 @@ impl Policy {
         let entry = (self.entries.get_mut(&hash)).filter(|entry| entry.queue == Queue::Small)?;
         if entry.uses > 0 {
             entry.uses = 0;
-            entry.queue = Queue::Main;
-            let size = entry.size;
-            self.small_bytes -= u64::from(size);
-            self.enqueue(hash, Queue::Main, size);
+            self.move_to(&hash, Queue::Main);
             return None;
         }
         self.remove(&hash);
@@ -251,6 +290,45 @@ mod tests {
             policy.evict_to(10);
         }
         assert!((0..5).all(|n| policy.holds(&hash(n))));
+    }
+
+    #[test]
+    fn what_is_pinned_stays_however_much_comes_after_it() {
+        let mut policy = Policy::new(10);
+        (0..4).for_each(|n| policy.pin(hash(n)));
+        for n in 0..100 {
+            policy.insert(hash(n), 1, false);
+            policy.evict_to(10);
+        }
+        assert!((0..4).all(|n| policy.holds(&hash(n))));
+        (0..4).for_each(|n| policy.unpin(&hash(n)));
+        assert_eq!(policy.bytes(), 10);
+        for n in 100..200 {
+            policy.insert(hash(n), 1, true);
+            policy.evict_to(10);
+        }
+        assert!(!(0..4).any(|n| policy.holds(&hash(n))));
+    }
+
+    #[test]
+    fn what_two_pins_want_stays_until_both_are_gone() {
+        let mut policy = Policy::new(2);
+        policy.insert(hash(1), 1, false);
+        policy.pin(hash(1));
+        policy.pin(hash(1));
+        policy.unpin(&hash(1));
+        assert!(policy.evict_to(0).is_empty());
+        policy.unpin(&hash(1));
+        assert_eq!(policy.evict_to(0), [hash(1)]);
+    }
+
+    #[test]
+    fn what_was_pinned_before_it_came_stays_when_it_comes() {
+        let mut policy = Policy::new(1);
+        policy.pin(hash(1));
+        policy.insert(hash(1), 5, false);
+        assert!(policy.evict_to(1).is_empty());
+        assert_eq!(policy.bytes(), 5);
     }
 
     proptest! {

@@ -13,6 +13,7 @@ pub(super) struct Counters {
     pub(super) fetches: AtomicU64,
     pub(super) fetched_bytes: AtomicU64,
     pub(super) failed_fetches: AtomicU64,
+    pub(super) called_off: AtomicU64,
     pub(super) corrupt_dropped: AtomicU64,
     pub(super) evictions: AtomicU64,
     pub(super) disk_errors: AtomicU64,
@@ -57,6 +58,10 @@ pub struct CacheStats {
     pub fetched_bytes: u64,
     /// Requests that failed.
     pub failed_fetches: u64,
+    /// Requests ahead of readers that were broken off because nobody wanted
+    /// the content any more.
+    #[serde(default)]
+    pub called_off: u64,
     /// Entries on disk that failed verification and were dropped.
     pub corrupt_dropped: u64,
     /// Entries given up for others.

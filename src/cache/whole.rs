@@ -12,7 +12,8 @@ use bytes::Bytes;
 use ring::digest;
 
 use super::disk::Space;
-use super::flight::{Carry, Flight, IN_FLIGHT, LandOnDrop, Role, detached};
+use super::fetch::{IN_FLIGHT, detached};
+use super::flight::{Carry, Flight, LandOnDrop, Role, Underway, Urgency};
 use super::stats::Counters;
 use super::{Cache, CacheError};
 use crate::chunk::{ByteRange, ChunkHash, ChunkRef, MAX_DATA_CHUNK, Proof, SecretKey, WholeBlob};
@@ -62,8 +63,32 @@ impl Cache {
             return Ok(known);
         }
         Counters::add(&self.counters.misses, 1);
+        let flight = self.lead_whole(store, whole, Urgency::Now);
+        flight.landed().await
+    }
+
+    /// Begins to fetch a blob ahead of its readers; `None` where its pieces are
+    /// known. Must be called within a runtime.
+    pub fn begin_whole(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+    ) -> Option<Underway<Arc<[ChunkRef]>>> {
+        if self.known_whole(whole, store.at_rest()).is_some() {
+            return None;
+        }
+        let flight = self.lead_whole(store, whole, Urgency::Ahead);
+        Some(Underway::of(&self.wholes, flight))
+    }
+
+    fn lead_whole(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+        urgency: Urgency,
+    ) -> Arc<Flight<Arc<[ChunkRef]>>> {
         let name = whole.name();
-        let flight = match self.wholes.join_or_lead(&name, || Alone(name)) {
+        match (self.wholes).join_or_lead(&name, urgency, || Alone(name)) {
             Role::Wait(flight) => flight,
             Role::Lead(flight, _) => {
                 let (cache, store) = (self.clone(), store.clone());
@@ -71,8 +96,7 @@ impl Cache {
                 tokio::spawn(async move { cache.fly_whole(&store, &whole, &led).await });
                 flight
             }
-        };
-        flight.landed().await
+        }
     }
 
     /// Keeps a blob whose content has been proven otherwise.
@@ -85,13 +109,11 @@ impl Cache {
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
         whole: &WholeBlob,
-        flight: &Flight<Arc<[ChunkRef]>>,
+        flight: &Arc<Flight<Arc<[ChunkRef]>>>,
     ) {
         let mut guard = LandOnDrop(&self.wholes, flight, None);
-        // Held until the disk has it. What is longer than all the room there
-        // is, is alone in it.
-        let size = whole.size.clamp(1, IN_FLIGHT);
-        let Ok(_room) = self.in_flight.acquire_many(size as u32).await else {
+        // What is longer than all the room there is, is alone in it.
+        let Some(_room) = self.room(store, flight, whole.size).await else {
             return;
         };
         // Whoever led a flight that landed a moment ago has left it here.
@@ -102,9 +124,19 @@ impl Cache {
         Counters::add(&self.counters.fetches, 1);
         let streamed =
             whole.size > IN_MEMORY && !whole.sealed && matches!(whole.proof, Proof::Sha256(_));
-        let fetched = match streamed {
-            true => self.prove_on_disk(store, whole).await,
-            false => self.prove_in_memory(store, whole).await,
+        let fetch = async {
+            match streamed {
+                true => self.prove_on_disk(store, whole).await,
+                false => self.prove_in_memory(store, whole).await,
+            }
+        };
+        let fetched = tokio::select! {
+            biased;
+            () = flight.called_off() => {
+                Counters::add(&self.counters.called_off, 1);
+                return;
+            }
+            fetched = fetch => fetched,
         };
         match &fetched {
             Ok(_) => Counters::add(&self.counters.fetched_bytes, whole.size),

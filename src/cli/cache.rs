@@ -1,5 +1,7 @@
-//! `cache`: look at the page cache, empty it, check it.
+//! `cache`: look at the page cache, fill it, keep things in it, empty it,
+//! check it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -7,10 +9,10 @@ use serde_json::json;
 
 use super::context::{self, Context};
 use super::{Failure, output};
-use crate::cache::{CacheStats, Keep, VerifyReport};
-use crate::daemon::Client;
+use crate::cache::{CacheStats, Keep, Pin, VerifyReport};
+use crate::daemon::{Client, no_pin};
 
-/// Show, empty or check the page cache
+/// Show, fill, empty or check the page cache
 #[derive(Debug, Args)]
 pub(super) struct Cache {
     #[command(subcommand)]
@@ -21,7 +23,30 @@ pub(super) struct Cache {
 enum Action {
     /// How much it holds, and how often it helped since the daemon started
     Stats,
-    /// Forget everything; what is needed is fetched again
+    /// Fetch files and folders of a mount now, so that they read at once later
+    Warm {
+        /// Files or folders in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Fetch files and folders of a mount, and keep them until they are unpinned
+    ///
+    /// What is pinned reads without a network, whatever else is read. Pins are of
+    /// the commit that is mounted and may take four fifths of the cache.
+    Pin {
+        /// Files or folders in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Let go of what was pinned
+    Unpin {
+        /// Files or folders in a mount, or names as `cache pins` shows them
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// List what is pinned, and how much of it is here
+    Pins,
+    /// Forget everything, pins too; what is needed is fetched again
     Clear {
         /// Keep what was learned about the order in which files are opened
         #[arg(long)]
@@ -35,12 +60,51 @@ impl Cache {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let client = context.run(async { Ok(Client::connect(&settings.dirs).await) })?;
+        match (&self.action, &client) {
+            (Action::Warm { paths }, Some(client)) => return warm(context, client, paths, false),
+            (Action::Pin { paths }, Some(client)) => return warm(context, client, paths, true),
+            (Action::Warm { .. } | Action::Pin { .. }, None) => {
+                return Err("nothing is mounted; mount the repository first".into());
+            }
+            _ => {}
+        }
         // Without a daemon nobody else has the cache open.
         let own = match &client {
             Some(_) => None,
             None => Some(context::cache(&settings)?.cache),
         };
         match self.action {
+            Action::Warm { .. } | Action::Pin { .. } => {}
+            Action::Unpin { paths } => {
+                for path in paths {
+                    let name = match (&client, &own) {
+                        (Some(client), _) => {
+                            let path = std::fs::canonicalize(&path).unwrap_or(path);
+                            context.run(async { Ok(client.unpin(&path).await?) })?
+                        }
+                        (None, Some(cache)) => {
+                            let name = path.to_string_lossy().into_owned();
+                            if !cache.unpin(&name)? {
+                                return Err(no_pin(&name, &cache.pins()?).into());
+                            }
+                            name
+                        }
+                        (None, None) => continue,
+                    };
+                    match context.json {
+                        true => output::json(&json!({"unpinned": name}))?,
+                        false => output::line(&format!("{name} is no longer pinned"))?,
+                    }
+                }
+            }
+            Action::Pins => {
+                let pins = match (&client, &own) {
+                    (Some(client), _) => context.run(async { Ok(client.pins().await?) })?,
+                    (None, Some(cache)) => cache.pins()?,
+                    (None, None) => Vec::new(),
+                };
+                show_pins(context, &pins)?;
+            }
             Action::Stats => {
                 let stats = match (&client, &own) {
                     (Some(client), _) => context.run(async { Ok(client.status().await?.cache) })?,
@@ -91,6 +155,56 @@ impl Cache {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Fetches files and folders of mounts.
+fn warm(
+    context: &Context,
+    client: &Client,
+    paths: &[PathBuf],
+    pin: bool,
+) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for path in paths {
+        let bar = output::byte_bar(if pin { "pinning" } else { "fetching" });
+        let absolute =
+            std::fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let done = context.run(async {
+            let told = client.warm_cache(&absolute, pin, |here, all| {
+                bar.set_length(all);
+                bar.set_position(here);
+            });
+            Ok(told.await?)
+        });
+        bar.finish_and_clear();
+        match done {
+            Ok(warmed) if context.json => output::json(&warmed)?,
+            Ok(warmed) => output::line(&format!(
+                "{} is {}: {} files and directories, {}; {} were fetched",
+                path.display(),
+                if pin { "pinned" } else { "in the cache" },
+                warmed.nodes,
+                output::bytes(warmed.bytes),
+                output::bytes(warmed.fetched)
+            ))?,
+            Err(error) => {
+                output::error(&*error);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn show_pins(context: &Context, pins: &[Pin]) -> Result<(), Failure> {
+    if context.json {
+        return output::json(&pins);
+    }
+    if pins.is_empty() {
+        return output::line("nothing is pinned");
+    }
+    let rows: Vec<_> = pins.iter().map(|pin| output::pin(pin).into()).collect();
+    output::table(&rows)
 }
 
 fn show(context: &Context, stats: &CacheStats) -> Result<(), Failure> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::cache::Pin;
+
 /// Prints an error and what caused it, on one line, each cause once.
 pub(super) fn error(error: &(dyn Error + 'static)) {
     let mut text = error.to_string();
@@ -61,6 +63,19 @@ pub(super) fn table(rows: &[Vec<String>]) -> Result<(), super::Failure> {
 /// A size for people: `1.25 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
+}
+
+/// A pin, and how complete it is.
+pub(super) fn pin(pin: &Pin) -> [String; 2] {
+    let state = match pin.is_complete() {
+        true => format!("complete, {}", bytes(pin.bytes)),
+        false => format!(
+            "{} of {}; pin it again to complete it",
+            bytes(pin.held_bytes),
+            bytes(pin.bytes)
+        ),
+    };
+    [pin.name.clone(), state]
 }
 
 /// A progress bar over bytes, on standard error where that is a terminal.

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::{Failure, output};
 use crate::clock::unix_seconds;
 use crate::daemon::{Client, DaemonStatus, MountStatus};
+use crate::net::Conditions;
 
 /// Show mounts, cache hit rates and network traffic
 #[derive(Debug, Args)]
@@ -82,7 +83,17 @@ fn print(status: &DaemonStatus) -> Result<(), Failure> {
             c.corrupt_dropped, c.failed_fetches, c.disk_errors
         ))?;
     }
+    for pin in &status.pins {
+        let [name, state] = output::pin(pin);
+        output::line(&format!("  pinned {name}: {state}"))?;
+    }
     for network in &status.networks {
+        for endpoint in &network.health.endpoints {
+            if let Some(conditions) = &endpoint.conditions {
+                let seen = conditions_of(conditions);
+                output::line(&format!("network {}\n  {seen}", endpoint.url))?;
+            }
+        }
         for failure in &network.health.failures {
             output::line(&format!(
                 "  {} failed {} times: {}",
@@ -95,6 +106,18 @@ fn print(status: &DaemonStatus) -> Result<(), Failure> {
 
 fn percent(part: Option<f64>) -> String {
     part.map_or("-".into(), |part| format!("{:.0} %", part * 100.0))
+}
+
+fn conditions_of(conditions: &Conditions) -> String {
+    let bandwidth = match conditions.bandwidth {
+        Some(bandwidth) => format!("{}/s", output::bytes(bandwidth)),
+        None => "bandwidth not known yet".into(),
+    };
+    format!(
+        "round trip {:.1} ms, {bandwidth}, {:.1} % lost",
+        conditions.round_trip_us as f64 / 1000.0,
+        conditions.loss * 100.0
+    )
 }
 
 fn print_mount(mount: &MountStatus) -> Result<(), Failure> {

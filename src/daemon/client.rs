@@ -1,7 +1,7 @@
 //! Talking to the daemon; starting it where none runs.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 use super::control::{Prepared, Refusal};
 use super::learned::{Import, Imported, Learned, Subject};
 use super::server::{attach_socket, control_socket};
+use super::warming::{Told, WarmRequest};
 use super::{DaemonStatus, MountRequest, attach};
-use crate::cache::{Keep, VerifyReport};
+use crate::cache::{Keep, Pin, VerifyReport};
 use crate::config::{ConfigError, Dirs, Settings};
+use crate::prefetch::Warmed;
 
 /// How long a new daemon may take to answer: opening a cache after a crash
 /// replays its log.
@@ -167,6 +169,53 @@ impl Client {
         self.answer(request.timeout(deadline * 4 + SLACK)).await
     }
 
+    /// Brings a file or folder of a mount into the cache, to stay with `pin`;
+    /// tells `progress` how many bytes of content are here, of how many.
+    ///
+    /// # Errors
+    /// When the path is in no mount, or something cannot be read or kept.
+    pub async fn warm_cache(
+        &self,
+        path: &Path,
+        pin: bool,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Warmed, ClientError> {
+        let gone = |error: reqwest::Error| ClientError::Gone(error.to_string());
+        let path = path.to_owned();
+        let request = self.post("/v1/cache/warm", &WarmRequest { path, pin });
+        let mut response = self.accepted(request).await?;
+        let mut text: Vec<u8> = Vec::new();
+        while let Some(more) = response.chunk().await.map_err(gone)? {
+            text.extend_from_slice(&more);
+            while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                match serde_json::from_slice(&line) {
+                    Ok(Told::Progress(done, all)) => progress(done, all),
+                    Ok(Told::Done(warmed)) => return Ok(warmed),
+                    Ok(Told::Failed(why)) => return Err(ClientError::Refused(why)),
+                    Err(error) => return Err(ClientError::Gone(error.to_string())),
+                }
+            }
+        }
+        Err(ClientError::Gone("it stopped in the middle".into()))
+    }
+
+    /// What is pinned in the cache.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn pins(&self) -> Result<Vec<Pin>, ClientError> {
+        self.answer(self.http.get(url("/v1/cache/pins"))).await
+    }
+
+    /// Lets go of a pin, by its name or by a path in a mount; its name.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn unpin(&self, path: &Path) -> Result<String, ClientError> {
+        self.answer(self.post("/v1/cache/unpin", &path)).await
+    }
+
     /// Tells it to end.
     ///
     /// # Errors
@@ -212,9 +261,18 @@ impl Client {
         request: reqwest::RequestBuilder,
     ) -> Result<T, ClientError> {
         let gone = |error: reqwest::Error| ClientError::Gone(error.to_string());
+        self.accepted(request).await?.json().await.map_err(gone)
+    }
+
+    /// The answer to a request that is not refused.
+    async fn accepted(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, ClientError> {
+        let gone = |error: reqwest::Error| ClientError::Gone(error.to_string());
         let response = request.send().await.map_err(gone)?;
         match response.status().is_success() {
-            true => response.json().await.map_err(gone),
+            true => Ok(response),
             false => {
                 let refusal: Refusal = response.json().await.map_err(gone)?;
                 Err(ClientError::Refused(refusal.error))

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::learned::{Import, Subject};
 use super::mounts::Mounts;
-use super::{DaemonStatus, MountRequest};
+use super::{DaemonStatus, MountRequest, warming};
 use crate::cache::{CacheError, Keep, VerifyReport};
 
 /// Longest import, in bytes: the longest profile, as text.
@@ -39,8 +39,8 @@ pub(super) struct Refusal {
 }
 
 #[derive(Clone)]
-struct Shared {
-    mounts: Arc<Mounts>,
+pub(super) struct Shared {
+    pub(super) mounts: Arc<Mounts>,
     stop: Arc<Notify>,
 }
 
@@ -92,6 +92,9 @@ pub(super) async fn serve(
         .route("/v1/cache/verify", post(verify))
         .route("/v1/learned/export", post(export))
         .route("/v1/learned/import", post(import).layer(large))
+        .route("/v1/cache/warm", post(warming::warm))
+        .route("/v1/cache/pins", get(warming::pins))
+        .route("/v1/cache/unpin", post(warming::unpin))
         .route("/v1/stop", post(stop_now))
         .route("/metrics", get(metrics))
         .with_state(shared);
@@ -161,6 +164,6 @@ async fn stop_now(State(shared): State<Shared>) -> Json<()> {
     Json(())
 }
 
-fn refuse(error: String) -> Response {
+pub(super) fn refuse(error: String) -> Response {
     (StatusCode::UNPROCESSABLE_ENTITY, Json(Refusal { error })).into_response()
 }

@@ -14,6 +14,9 @@
 //! works from inside a container too, and everything that can go wrong with
 //! the repository has been said before anything is mounted.
 //!
+//! A folder of a mount can be brought into the cache and kept there
+//! ([`warming`]).
+//!
 //! A mount that follows its branch ([`follow`]) looks for a new head now and
 //! then, and shows it without a remount.
 //!
@@ -28,12 +31,14 @@ mod mounting;
 mod mounts;
 mod server;
 mod status;
+mod warming;
 
 pub use client::{Client, ClientError};
 pub use learned::{Imported, Subject};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};
 pub use status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
+pub use warming::no_pin;
 
 use std::path::PathBuf;
 

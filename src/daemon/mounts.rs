@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ struct State {
 
 /// Keeps the daemon from ending while somebody is being helped, however slow
 /// the network is.
-struct Busy<'a>(&'a Mounts);
+pub(super) struct Busy<'a>(&'a Mounts);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -103,7 +103,7 @@ impl Mounts {
         self.loader.cache()
     }
 
-    fn busy(&self) -> Busy<'_> {
+    pub(super) fn busy(&self) -> Busy<'_> {
         self.state().busy += 1;
         Busy(self)
     }
@@ -122,6 +122,20 @@ impl Mounts {
         (state.mounts.values())
             .map(|mounted| mounted.request.mountpoint.clone())
             .collect()
+    }
+
+    /// The mount that a path is in: its folder, what its repository is called,
+    /// and the tree it shows.
+    pub(super) fn holding(&self, path: &Path) -> Option<(PathBuf, String, Snapshot)> {
+        let state = self.state();
+        let holds = |mounted: &&Mounted| path.starts_with(&mounted.request.mountpoint);
+        let depth = |mounted: &&Mounted| mounted.request.mountpoint.components().count();
+        let mounted = state.mounts.values().filter(holds).max_by_key(depth)?;
+        Some((
+            mounted.request.mountpoint.clone(),
+            mounted.request.source.identity(),
+            mounted.mover.snapshot(),
+        ))
     }
 
     fn store(&self, network: &Network) -> Result<Arc<dyn BlobStore>, DaemonError> {
@@ -337,6 +351,7 @@ impl Mounts {
             mounts: state.mounts.values().map(Mounted::status).collect(),
             cache: self.cache().stats(),
             networks: networks(&state),
+            pins: self.cache().pins().unwrap_or_default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::CacheStats;
+use crate::cache::{CacheStats, Pin};
 use crate::fuse::DriverStats;
 use crate::prefetch::PrefetchStats;
 use crate::walrus::StoreHealth;
@@ -22,6 +22,9 @@ pub struct DaemonStatus {
     pub cache: CacheStats,
     /// Networks it has used.
     pub networks: Vec<NetworkStatus>,
+    /// What is pinned in the cache.
+    #[serde(default)]
+    pub pins: Vec<Pin>,
 }
 
 /// One mount.
@@ -143,6 +146,7 @@ mod tests {
             mounts: Vec::new(),
             cache: CacheStats::default(),
             networks: vec![network("local"), network("a\"b")],
+            pins: Vec::new(),
         };
         let text = status.metrics();
         let declared = |line: &&str| line.starts_with("# TYPE walgit_fs_requests_total ");

@@ -30,13 +30,26 @@ pub fn announced(response: &Response) -> Option<u64> {
 ///
 /// # Errors
 /// When the connection breaks.
-pub async fn body(mut response: Response, most: u64) -> Result<Option<Bytes>, reqwest::Error> {
+pub async fn body(response: Response, most: u64) -> Result<Option<Bytes>, reqwest::Error> {
+    body_watched(response, most, |_| {}).await
+}
+
+/// Like [`body`]; tells `arrived` of every part as it comes, by its length.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn body_watched(
+    mut response: Response,
+    most: u64,
+    mut arrived: impl FnMut(usize),
+) -> Result<Option<Bytes>, reqwest::Error> {
     let announced = announced(&response).unwrap_or(0);
     if announced > most {
         return Ok(None);
     }
     let mut bytes = BytesMut::with_capacity(announced as usize);
     while let Some(chunk) = response.chunk().await? {
+        arrived(chunk.len());
         if (bytes.len() + chunk.len()) as u64 > most {
             return Ok(None);
         }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::catalogue::{Catalogue, FileId, PackId, Place};
 use super::hints::{self, Hints};
@@ -26,13 +27,14 @@ use super::model::TaskId;
 use super::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
 use super::{Profile, ahead};
 use crate::chunk::{BlobId, ChunkRef, WholeBlob};
-use crate::repo::{Content, Directory, Node, NodeIndex, Snapshot};
+use crate::repo::{Coming, Content, Directory, Node, NodeIndex, Snapshot};
 
 /// Events that wait for the worker; more are forgotten.
 const WAITING: usize = 1024;
-/// Trees of up to this many nodes are known whole from the first read on: the
-/// model may foretell files in folders that nobody has looked at yet. Of larger
-/// ones the folders that were looked at are known. About 300 bytes a file.
+/// Directories of trees of up to this many nodes are fetched as soon as they are
+/// mounted, a request or two: the model may foretell files in folders that nobody
+/// has looked at yet, and who looks into one does not wait. Of larger trees the
+/// folders that were looked at are known. About 300 bytes a file.
 const KNOWN_WHOLE: u64 = 20_000;
 /// Larger folders are not taken in whole.
 const LARGE_FOLDER: usize = 10_000;
@@ -114,8 +116,9 @@ struct State {
     packs: HashMap<BlobId, PackId>,
     /// Folders that were taken in, by number.
     folders: HashSet<NodeIndex>,
-    /// Fetches under way; what is reported of others comes too late.
-    flying: HashSet<FetchId>,
+    /// Fetches under way, to be broken off when they are forgotten; what is
+    /// reported of others comes too late.
+    flying: HashMap<FetchId, Option<AbortOnDropHandle<()>>>,
     /// Files fetched ahead that nobody has opened.
     unopened: HashMap<FileId, u64>,
     /// What was done before the mount moved to the head it shows.
@@ -139,6 +142,8 @@ enum Stored {
 enum Event {
     Opened(TaskId, NodeIndex),
     Landed(FetchId, FileId, bool),
+    /// All files of a fetch have landed.
+    Ended(FetchId),
     /// Every directory of the tree is in memory now.
     Walked,
     /// What the repository carries along is here.
@@ -164,7 +169,7 @@ impl Guide {
                 contents: Vec::new(),
                 packs: HashMap::new(),
                 folders: HashSet::new(),
-                flying: HashSet::new(),
+                flying: HashMap::new(),
                 unopened: HashMap::new(),
                 earlier: Counts::default(),
                 useful: (0, 0.0),
@@ -263,11 +268,13 @@ impl Shared {
             match action {
                 Action::Fetch(fetch) => {
                     let (snapshot, contents) = self.state().depart(&fetch);
-                    begin(&snapshot, &contents, &fetch);
-                    tokio::spawn(land(snapshot, contents, fetch.id, events.clone()));
+                    let coming = begin(&snapshot, &contents, &fetch);
+                    let landing = land(snapshot, contents, coming, fetch.id, events.clone());
+                    let landing = AbortOnDropHandle::new(tokio::spawn(landing));
+                    if let Some(flying) = self.state().flying.get_mut(&fetch.id) {
+                        *flying = Some(landing);
+                    }
                 }
-                // What is on its way arrives all the same, and is kept; only
-                // nobody counts on it any more.
                 Action::Cancel(id) => {
                     self.state().flying.remove(&id);
                 }
@@ -289,7 +296,7 @@ impl Shared {
 }
 
 /// Makes the request of a fetch, before whoever waits for it asks as well.
-fn begin(snapshot: &Snapshot, contents: &[(FileId, Stored)], fetch: &Fetch) {
+fn begin(snapshot: &Snapshot, contents: &[(FileId, Stored)], fetch: &Fetch) -> Vec<Coming> {
     let mut table: Vec<ChunkRef> = Vec::new();
     let mut demanded = None;
     for (file, content) in contents {
@@ -302,42 +309,57 @@ fn begin(snapshot: &Snapshot, contents: &[(FileId, Stored)], fetch: &Fetch) {
     }
     table.sort_unstable_by_key(|chunk| chunk.at.offset);
     let at = table.iter().position(|chunk| Some(chunk.hash) == demanded);
-    if let Some(at) = at {
-        snapshot.begin_chunks(&table, at, fetch.len);
-    }
+    let first = at.and_then(|at| snapshot.begin_chunks(&table, at, fetch.len));
     let missing: Vec<ChunkRef> = (table.into_iter())
         .filter(|chunk| !snapshot.holds(chunk))
         .collect();
-    for first in ahead::starts(&missing) {
-        snapshot.begin_chunks(&missing, first, fetch.len);
-    }
+    let others = ahead::starts(&missing, snapshot.request_bytes())
+        .into_iter()
+        .filter_map(|first| snapshot.begin_chunks(&missing, first, fetch.len));
+    first.into_iter().chain(others).collect()
 }
 
 /// Reports each file of a fetch as it arrives.
 async fn land(
     snapshot: Snapshot,
     contents: Vec<(FileId, Stored)>,
+    // Held to the end: what nobody holds is called off.
+    _coming: Vec<Coming>,
     id: FetchId,
     events: mpsc::WeakSender<Event>,
 ) {
     for (file, content) in contents {
         let here = match &content {
             Stored::Inline => true,
-            Stored::Whole(whole) => snapshot.fetch_whole(whole).await.is_ok(),
+            Stored::Whole(whole) => is_landed(snapshot.begin_whole(whole)).await,
             Stored::Chunks(chunks) => {
                 let mut here = true;
                 for at in 0..chunks.len() {
-                    here &= snapshot.fetch_chunks(chunks, at, LARGE_FILE).await.is_ok();
+                    here &= is_landed(snapshot.begin_chunks(chunks, at, LARGE_FILE)).await;
                 }
                 here
             }
         };
-        let Some(events) = events.upgrade() else {
-            return;
-        };
-        if events.send(Event::Landed(id, file, here)).await.is_err() {
+        if !send(&events, Event::Landed(id, file, here)).await {
             return;
         }
+    }
+    send(&events, Event::Ended(id)).await;
+}
+
+/// Waits for something that is being fetched, unless it is here.
+async fn is_landed(coming: Option<Coming>) -> bool {
+    match coming {
+        Some(coming) => coming.landed().await.is_ok(),
+        None => true,
+    }
+}
+
+/// Tells the worker, if there still is one.
+async fn send(events: &mpsc::WeakSender<Event>, event: Event) -> bool {
+    match events.upgrade() {
+        Some(events) => events.send(event).await.is_ok(),
+        None => false,
     }
 }
 
@@ -353,7 +375,8 @@ impl Worker {
     /// Runs until the mount is gone.
     async fn run(self, mut received: mpsc::Receiver<Event>) {
         let mut save_at = tokio::time::Instant::now() + SAVED_EVERY;
-        let (mut walked, mut told) = (false, false);
+        self.walk_tree();
+        let (mut opened, mut walked, mut told) = (false, false, false);
         loop {
             let wake = self.shared.state().scheduler.wake();
             let wait = wake.map_or(SAVED_EVERY.as_secs_f64(), |at| at - self.shared.now());
@@ -370,11 +393,9 @@ impl Worker {
                     continue;
                 }
             };
-            if matches!(event, Some(Event::Opened(..))) && !std::mem::replace(&mut walked, true) {
-                self.walk_tree();
-            }
+            opened |= matches!(event, Some(Event::Opened(..) | Event::Landed(..)));
             // Not before the first file is there: whoever reads it comes first.
-            if event.is_some() && !std::mem::replace(&mut told, true) {
+            if opened && !std::mem::replace(&mut told, true) {
                 self.read_hints();
             }
             let now = self.shared.now();
@@ -383,8 +404,12 @@ impl Worker {
                 match event {
                     Some(Event::Opened(task, file)) => state.opened(task, file, now),
                     Some(Event::Landed(id, file, here)) => state.landed(id, file, here, now),
+                    Some(Event::Ended(id)) => {
+                        state.flying.remove(&id);
+                        Vec::new()
+                    }
                     Some(Event::Walked) => {
-                        state.take_in_all();
+                        walked = true;
                         Vec::new()
                     }
                     Some(Event::Told(hints)) => {
@@ -394,6 +419,10 @@ impl Worker {
                     None => state.scheduler.tick(now),
                 }
             };
+            // A mount of which nothing is read needs no catalogue.
+            if opened && std::mem::take(&mut walked) {
+                self.shared.state().take_in_all();
+            }
             self.shared.perform(actions, &self.events);
         }
         self.save().await;
@@ -473,7 +502,7 @@ impl State {
     }
 
     fn landed(&mut self, id: FetchId, file: FileId, here: bool, now: f64) -> Vec<Action> {
-        if !self.flying.contains(&id) {
+        if !self.flying.contains_key(&id) {
             return Vec::new();
         }
         match here {
@@ -499,7 +528,7 @@ impl State {
 
     /// Notes that a fetch begins; what its files consist of.
     fn depart(&mut self, fetch: &Fetch) -> (Snapshot, Vec<(FileId, Stored)>) {
-        self.flying.insert(fetch.id);
+        self.flying.insert(fetch.id, None);
         let mut contents = Vec::with_capacity(fetch.files.len());
         for &file in &fetch.files {
             let Some(content) = self.contents.get(file.0 as usize) else {

@@ -3,7 +3,7 @@
 //! [`Ahead`] is told every read of a mount. Within a file, [`Readahead`] watches
 //! the reads and says how far ahead of them to be. Who walks the tree is
 //! recognised by [`Sweeps`], and what comes next is streamed in the order in
-//! which it is stored. Everybody else is watched by a [`Guide`].
+//! which it is stored (`stream`). Everybody else is watched by a [`Guide`].
 //!
 //! Across files there is more to know, and it takes three to know it. The
 //! [`model`] has learned in which order files are opened and foretells the next
@@ -34,8 +34,10 @@ mod rates;
 mod readahead;
 pub mod replay;
 pub mod scheduler;
+mod stream;
 mod sweep;
 mod together;
+mod warm;
 
 pub use ahead::{Ahead, Reading};
 pub use catalogue::Catalogue;
@@ -46,3 +48,4 @@ pub use profile::Profile;
 pub use rates::Rates;
 pub use readahead::Readahead;
 pub use sweep::Sweeps;
+pub use warm::{Warmed, warm};

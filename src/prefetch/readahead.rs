@@ -30,10 +30,21 @@ impl Default for Readahead {
     }
 }
 
+/// What a read means for those that may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Enough is ahead.
+    GoOn,
+    /// Fetch this range.
+    Fetch(ByteRange),
+    /// The reader has gone elsewhere: what is on its way is for nobody.
+    Elsewhere,
+}
+
 impl Readahead {
-    /// Notes a read; gives the range to fetch ahead of it, if any. Never
-    /// reaches past `size`, the length of the file.
-    pub fn note(&mut self, read: ByteRange, size: u64) -> Option<ByteRange> {
+    /// Notes a read; says what to fetch ahead of it, which never reaches past
+    /// `size`, the length of the file.
+    pub fn note(&mut self, read: ByteRange, size: u64) -> Next {
         // The kernel reads one file from several threads, so reads that are
         // nearly in order count as in order.
         let near = read.start().abs_diff(self.expected) <= self.window;
@@ -43,19 +54,22 @@ impl Readahead {
                 fetched: read.end(),
                 window: FIRST / 2,
             };
-            return None;
+            return Next::Elsewhere;
         }
         self.expected = self.expected.max(read.end());
         self.fetched = self.fetched.max(self.expected);
         // Half a window in hand is enough to go on with.
         if self.fetched - self.expected > self.window / 2 {
-            return None;
+            return Next::GoOn;
         }
         self.window = (self.window * 2).min(LARGEST);
         let end = (self.expected + self.window).min(size);
         let ahead = ByteRange::new(self.fetched, end.saturating_sub(self.fetched));
         self.fetched = self.fetched.max(end);
-        (!ahead.is_empty()).then_some(ahead)
+        match ahead.is_empty() {
+            true => Next::GoOn,
+            false => Next::Fetch(ahead),
+        }
     }
 }
 
@@ -71,7 +85,7 @@ mod tests {
         let mut readahead = Readahead::default();
         let mut ahead = 0;
         for read in 0..100 {
-            if let Some(range) = readahead.note(ByteRange::new(read << 17, 1 << 17), SIZE) {
+            if let Next::Fetch(range) = readahead.note(ByteRange::new(read << 17, 1 << 17), SIZE) {
                 ahead = range.end() - ((read + 1) << 17);
             }
         }
@@ -84,7 +98,8 @@ mod tests {
         readahead.note(ByteRange::new(0, 4096), SIZE);
         for n in 1..50u64 {
             let at = (n * 7_919_000_017) % SIZE;
-            assert_eq!(readahead.note(ByteRange::new(at, 4096), SIZE), None);
+            let next = readahead.note(ByteRange::new(at, 4096), SIZE);
+            assert_eq!(next, Next::Elsewhere);
         }
     }
 
@@ -96,7 +111,7 @@ mod tests {
             let mut at = 0;
             while at < size {
                 let read = ByteRange::new(at, len.min(size - at));
-                if let Some(ahead) = readahead.note(read, size) {
+                if let Next::Fetch(ahead) = readahead.note(read, size) {
                     prop_assert!(ahead.start() >= fetched && ahead.end() <= size);
                     prop_assert!(ahead.len() <= LARGEST + len);
                     fetched = ahead.end();

@@ -1,80 +1,48 @@
 //! Recognising that somebody reads one file after the other: pure bookkeeping.
 
 /// Readers that are told apart.
-const STREAMS: usize = 8;
-
-/// How far ahead of those who walk a tree to be, in files.
+const RUNS: usize = 16;
+/// How far the next file of a walk is away, in numbers: folders, links and
+/// files that a walker leaves out lie between.
+const STEP: u64 = 8;
+/// Who reads files in the order of a walk.
 ///
 /// The numbers of files count in the order of a walk, so a walk is a sequence
-/// of rising numbers. Several walks at once are told apart by where they are.
-#[derive(Clone, Debug)]
+/// of numbers that rise in small steps. Several walks at once are told apart by
+/// where they are.
+#[derive(Clone, Debug, Default)]
 pub struct Sweeps {
     /// The one that moved last comes first.
-    streams: Vec<Stream>,
-    /// Files fetched ahead at first.
-    first: u64,
-    /// Most files fetched ahead.
-    most: u64,
+    runs: Vec<Run>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stream {
+struct Run {
     /// The file read last.
     at: u64,
-    /// Up to where has been asked for ahead.
-    fetched: u64,
-    window: u64,
+    files: u32,
 }
 
 impl Sweeps {
-    /// Watches for walks, to be `first` files ahead of each at first and `most`
-    /// in the end; the number doubles in between.
-    pub fn new(first: u64, most: u64) -> Self {
-        Sweeps {
-            streams: Vec::new(),
-            first,
-            most,
-        }
-    }
-
-    /// Notes that file number `file` begins to be read; `missed` when it had to
-    /// be fetched. Gives the numbers of the files to fetch ahead.
-    pub fn note(&mut self, file: u64, missed: bool) -> std::ops::Range<u64> {
-        let near = |stream: &Stream| {
-            let reach = stream.at + 2 * stream.window.max(self.first);
-            (stream.at..=reach.max(stream.fetched)).contains(&file)
-        };
-        let Some(known) = self.streams.iter().position(near) else {
-            // A single file, as far as we know: nothing is spent on it.
-            if missed {
-                self.streams.insert(
-                    0,
-                    Stream {
-                        at: file,
-                        fetched: file + 1,
-                        window: 0,
-                    },
-                );
-                self.streams.truncate(STREAMS);
+    /// Notes that file number `file` begins to be read; how many files in a row
+    /// that makes.
+    pub fn note(&mut self, file: u64) -> u32 {
+        let follows = |run: &Run| file > run.at && file - run.at <= STEP;
+        let run = match self.runs.iter().position(follows) {
+            Some(known) => {
+                let run = self.runs.remove(known);
+                Run {
+                    at: file,
+                    files: run.files.saturating_add(1),
+                }
             }
-            return 0..0;
+            // Read again, it is no news.
+            None if self.runs.iter().any(|run| run.at == file) => return 0,
+            None => Run { at: file, files: 1 },
         };
-        let mut stream = self.streams.remove(known);
-        let again = stream.at == file;
-        stream.at = file;
-        stream.fetched = stream.fetched.max(file + 1);
-        let mut ahead = 0..0;
-        // Half a window in hand is enough to go on with.
-        let wanting = stream.fetched - (file + 1) <= stream.window / 2;
-        let worth = missed || stream.window > 0;
-        if wanting && worth && !again {
-            stream.window = (stream.window * 2).clamp(self.first, self.most);
-            let end = file + 1 + stream.window;
-            ahead = stream.fetched..end.max(stream.fetched);
-            stream.fetched = ahead.end;
-        }
-        self.streams.insert(0, stream);
-        ahead
+        self.runs.insert(0, run);
+        self.runs.truncate(RUNS);
+        run.files
     }
 }
 
@@ -83,50 +51,34 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MOST: u64 = 64;
-
     #[test]
-    fn a_walk_is_soon_the_largest_window_behind() {
-        let mut sweeps = Sweeps::new(4, MOST);
-        let mut fetched = 0;
-        for file in 10..500 {
-            let ahead = sweeps.note(file, file >= fetched);
-            fetched = fetched.max(ahead.end);
-        }
-        assert!(fetched > 500 + MOST / 2, "{fetched}");
+    fn files_in_a_row_are_counted_over_small_gaps() {
+        let mut sweeps = Sweeps::default();
+        let noted = [10, 12, 13, 21, 30].map(|file| sweeps.note(file));
+        assert_eq!(noted, [1, 2, 3, 4, 1]);
     }
 
     #[test]
     fn two_walks_at_once_are_told_apart() {
-        let mut sweeps = Sweeps::new(4, MOST);
-        let (mut one, mut two) = (0, 0);
-        for step in 0..100 {
-            one = one.max(sweeps.note(step, true).end);
-            two = two.max(sweeps.note(100_000 + step, true).end);
+        let mut sweeps = Sweeps::default();
+        for step in 0..10 {
+            let both = (sweeps.note(100 + step), sweeps.note(5000 + step));
+            assert_eq!(both, (step as u32 + 1, step as u32 + 1));
         }
-        assert!(one > 100 && one < 1000 && two > 100_100, "{one} {two}");
     }
 
     #[test]
-    fn random_opens_fetch_nothing_ahead() {
-        let mut sweeps = Sweeps::new(4, MOST);
-        for n in 1..200u64 {
-            let ahead = sweeps.note((n * 7_919_000_017) % 1_000_000_007, true);
-            assert!(ahead.is_empty());
-        }
+    fn a_file_read_over_and_over_is_no_walk() {
+        let mut sweeps = Sweeps::default();
+        assert!((0..100).all(|_| sweeps.note(7) <= 1));
     }
 
     proptest! {
         #[test]
-        fn nothing_is_fetched_ahead_twice(skips in proptest::collection::vec(0u64..6, 1..200)) {
-            let mut sweeps = Sweeps::new(4, MOST);
-            let (mut file, mut fetched) = (5, 0);
-            for skip in skips {
-                file += skip;
-                let ahead = sweeps.note(file, file >= fetched);
-                prop_assert!(ahead.is_empty() || ahead.start >= fetched);
-                prop_assert!(ahead.end <= file + 1 + MOST);
-                fetched = fetched.max(ahead.end);
+        fn far_opens_are_no_walk(files in proptest::collection::vec(0u64..1_000_000, 1..200)) {
+            let mut sweeps = Sweeps::default();
+            for file in files {
+                prop_assert!(sweeps.note(file * (STEP + 1)) <= 1);
             }
         }
     }

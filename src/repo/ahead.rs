@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Content, Node, RepoError, Snapshot};
+use super::{Coming, Content, Node, RepoError, Snapshot};
 use crate::chunk::{ChunkRef, WholeBlob};
 
 /// Content of consecutive files.
@@ -13,13 +13,24 @@ pub struct Stretch {
     pub chunks: Vec<ChunkRef>,
     /// Files that are a blob each, in the order of the walk.
     pub wholes: Vec<WholeBlob>,
+    /// Files whose chunks are in a list of their own.
+    pub listed: Vec<Node>,
+    /// The nodes of the directories themselves, where they are chunks.
+    pub directories: Vec<ChunkRef>,
+}
+
+/// Stored bytes of directories that are asked for in one request.
+const DIRECTORIES_AT_ONCE: u64 = 256 << 10;
+
+fn sort_by_place(chunks: &mut Vec<ChunkRef>) {
+    let place = |chunk: &ChunkRef| (chunk.at.blob, chunk.at.offset);
+    chunks.sort_unstable_by_key(place);
+    chunks.dedup_by_key(|chunk| place(chunk));
 }
 
 impl Snapshot {
     /// The content of the files whose numbers are in `numbers`. Reads the
-    /// directories on the way, those of one level at once. Files that have a
-    /// list of their own are large enough to be read ahead by themselves, and
-    /// left out.
+    /// directories on the way, those of one level at once.
     ///
     /// # Errors
     /// What kept a directory from being read.
@@ -27,10 +38,14 @@ impl Snapshot {
         let mut stretch = Stretch::default();
         let mut level: Vec<Node> = vec![self.root()];
         while !level.is_empty() {
+            let _coming = self.begin_directories(&level);
             let reads = level.iter().map(|node| self.directory(node));
             let directories = futures_util::future::try_join_all(reads).await?;
             let mut below = Vec::new();
             for (node, directory) in level.iter().zip(&directories) {
+                if numbers.contains(&node.index.0) {
+                    stretch.directories.extend(self.node_of(node));
+                }
                 for (at, entry) in directory.entries().iter().enumerate() {
                     let number = node.index.0 + entry.offset;
                     if number >= numbers.end || number + entry.nodes() <= numbers.start {
@@ -46,15 +61,28 @@ impl Snapshot {
                             let whole = &directory.wholes()[index as usize];
                             stretch.wholes.push(whole.clone());
                         }
-                        Content::Inline(_) | Content::List { .. } => {}
+                        Content::List { .. } => {
+                            stretch.listed.push(self.entry(node, directory, at));
+                        }
+                        Content::Inline(_) => {}
                     }
                 }
             }
             level = below;
         }
-        let place = |chunk: &ChunkRef| (chunk.at.blob, chunk.at.offset);
-        stretch.chunks.sort_unstable_by_key(place);
-        stretch.chunks.dedup_by_key(|chunk| place(chunk));
+        sort_by_place(&mut stretch.chunks);
         Ok(stretch)
+    }
+
+    /// Begins to fetch the nodes of directories together: those of one level lie
+    /// near each other, though not in the table of one parent.
+    fn begin_directories(&self, level: &[Node]) -> Vec<Coming> {
+        let mut missing: Vec<ChunkRef> = (level.iter().filter_map(|node| self.node_of(node)))
+            .filter(|chunk| !self.holds(chunk))
+            .collect();
+        sort_by_place(&mut missing);
+        let begun = (0..missing.len())
+            .filter_map(|at| self.begin_chunks(&missing, at, DIRECTORIES_AT_ONCE));
+        begun.collect()
     }
 }

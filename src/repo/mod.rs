@@ -63,5 +63,7 @@ pub use loader::{Loader, LoaderConfig};
 pub use malformed::MalformedNode;
 pub use prior::Prior;
 pub use repository::{MAX_ANCESTORS, Repository};
-pub use snapshot::{Held, MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, Tier, same_content};
+pub use snapshot::{
+    Coming, FileParts, Held, MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, Tier, same_content,
+};
 pub use table::{Place, PlacedChunk};

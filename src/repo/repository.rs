@@ -13,7 +13,7 @@ use super::loader::FoundHead;
 use super::prior::{MAX_PRIOR, Prior};
 use super::{Address, Directory, Head, Loader, RefKind, RepoError, Snapshot};
 use crate::cache::Space;
-use crate::chunk::{BlobId, ChunkHash, PayloadError, SecretKey, WholeBlob};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
 use crate::walrus::BlobStore;
 
 /// Stored bytes of an attachment read at once; they are read whole.
@@ -193,6 +193,29 @@ impl Repository {
         let cache = self.loader().cache();
         let key = identity.as_bytes();
         cache.set_record(Space::Profiles, key, profile, self.at_rest());
+    }
+
+    /// Keeps chunks of this repository in the cache under a name; see
+    /// [`crate::cache::Cache::pin`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pin(&self, name: &str, chunks: &[ChunkRef]) -> Result<(), RepoError> {
+        let cache = self.loader().cache();
+        Ok(cache.pin(name, chunks, self.at_rest())?)
+    }
+
+    /// What something in this repository may be called where others can read it:
+    /// its name, or, where the repository is encrypted, one that only its key
+    /// leads to.
+    pub fn private_name(&self, name: &str) -> String {
+        match self.at_rest() {
+            Some(key) => {
+                let hidden = key.name(ChunkHash::of(name.as_bytes()).as_bytes());
+                ChunkHash::from_bytes(hidden).to_string()
+            }
+            None => name.into(),
+        }
     }
 
     fn at_rest(&self) -> Option<&SecretKey> {

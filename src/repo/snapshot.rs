@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::{ChunkList, Commit, Content, Directory, Entry, Kind, RepoError, Repository};
+use crate::cache::{self, Underway};
 use crate::chunk::{ByteRange, ChunkHash, ChunkRef, Location, WholeBlob};
 use crate::walrus::BlobStore;
 
@@ -214,52 +215,15 @@ impl Snapshot {
         window: u64,
     ) -> Result<Bytes, RepoError> {
         let range = range.intersect(ByteRange::new(0, node.size));
-        let (parent, entry) = match (&node.place, node.kind) {
-            (Found::In(parent, entry), Kind::File { .. }) => (parent, &parent.entries()[*entry]),
-            _ => return Err(RepoError::IsADirectory),
-        };
-        if range.is_empty() {
+        if range.is_empty() && matches!(node.kind, Kind::File { .. }) {
             return Ok(Bytes::new());
         }
-        let store = self.repository.store();
-        match &entry.content {
-            Content::Inline(bytes) => Ok(bytes.slice(range.start() as usize..range.end() as usize)),
-            Content::Chunks { first, count } => {
-                let first = *first as usize;
-                let run = first..first + *count as usize;
-                let mut ends = Vec::with_capacity(run.len());
-                let mut end = 0u64;
-                for chunk in &parent.chunks()[run.clone()] {
-                    end += u64::from(chunk.raw_len);
-                    ends.push(end);
-                }
-                let mut pieces = Pieces::new(range);
-                for (i, &end) in ends.iter().enumerate() {
-                    let raw_len = u64::from(parent.chunks()[first + i].raw_len);
-                    let covers = ByteRange::new(end - raw_len, raw_len);
-                    if pieces.wants(covers) {
-                        let chunk = self
-                            .chunk(store, parent.chunks(), first + i, window)
-                            .await?;
-                        pieces.push(covers, chunk);
-                    }
-                }
-                Ok(pieces.finish())
-            }
-            Content::List { index } => {
-                let list = self
-                    .list(parent.chunks(), *index as usize, node.size)
-                    .await?;
-                let mut pieces = Pieces::new(range);
-                self.read_list(store, list, &mut pieces, window).await?;
-                Ok(pieces.finish())
-            }
-            Content::Whole { index } => {
-                let whole = &parent.wholes()[*index as usize];
-                self.read_whole(whole, range, window).await
-            }
-            Content::Directory { .. } => Err(RepoError::IsADirectory),
-        }
+        let located = match self.locate(node, range).await? {
+            Located::Inline(bytes) => return Ok(bytes),
+            Located::Chunks(located) => located,
+        };
+        let store = self.store_of_content(node)?;
+        self.gather(store, &located, range, window).await
     }
 
     /// The bytes of `range` of a file that is one blob, cut at its end.
@@ -272,29 +236,129 @@ impl Snapshot {
         range: ByteRange,
         window: u64,
     ) -> Result<Bytes, RepoError> {
+        let range = range.intersect(ByteRange::new(0, whole.size));
         let store = self.repository.store_of(whole)?;
         let list = self.repository.loader().whole(store, whole).await?;
-        let mut pieces = Pieces::new(range.intersect(ByteRange::new(0, whole.size)));
-        self.read_list(store, list, &mut pieces, window).await?;
+        let located = self.locate_in(list, range).await?;
+        self.gather(store, &located, range, window).await
+    }
+
+    /// The bytes of `range` out of the chunks that cover it.
+    async fn gather(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        located: &[Part],
+        range: ByteRange,
+        window: u64,
+    ) -> Result<Bytes, RepoError> {
+        let cache = self.repository.loader().cache();
+        let mut pieces = Pieces::new(range);
+        for part in located {
+            let chunk = cache.get(store, part.table.chunks(), part.index, window);
+            pieces.push(part.covers, chunk.await?);
+        }
         Ok(pieces.finish())
     }
 
-    /// Reads what `pieces` wants of the file that `list` covers, walking down
-    /// to its level-0 lists as far as the range needs.
-    async fn read_list(
+    /// Begins to fetch `range` of a file ahead of its readers, in requests of
+    /// up to `window` stored bytes. Waits for nothing but the list of its
+    /// chunks.
+    ///
+    /// # Errors
+    /// What kept that list from being read.
+    pub async fn begin(
         &self,
-        store: &Arc<dyn BlobStore>,
-        list: Arc<ChunkList>,
-        pieces: &mut Pieces,
+        node: &Node,
+        range: ByteRange,
         window: u64,
-    ) -> Result<(), RepoError> {
-        let mut at = pieces.range.start();
-        while at < pieces.range.end() {
+    ) -> Result<Vec<Coming>, RepoError> {
+        let range = range.intersect(ByteRange::new(0, node.size));
+        if let Some(whole) = self.whole_of(node)
+            && !self.knows(whole)
+        {
+            return Ok(self.begin_whole(whole).into_iter().collect());
+        }
+        let Located::Chunks(located) = self.locate(node, range).await? else {
+            return Ok(Vec::new());
+        };
+        let store = self.store_of_content(node)?;
+        let cache = self.repository.loader().cache();
+        let begun = located.iter().filter_map(|part| {
+            let begun = cache.begin(store, part.table.chunks(), part.index, window);
+            begun.map(Coming::Chunks)
+        });
+        Ok(begun.collect())
+    }
+
+    /// Where the content of a file's node comes from.
+    fn store_of_content(&self, node: &Node) -> Result<&Arc<dyn BlobStore>, RepoError> {
+        match self.whole_of(node) {
+            Some(whole) => self.repository.store_of(whole),
+            None => Ok(self.repository.store()),
+        }
+    }
+
+    /// The chunks that cover `range` of a file, or its bytes where they are in
+    /// the node of its directory.
+    async fn locate(&self, node: &Node, range: ByteRange) -> Result<Located, RepoError> {
+        let (parent, entry) = match (&node.place, node.kind) {
+            (Found::In(parent, entry), Kind::File { .. }) => (parent, &parent.entries()[*entry]),
+            _ => return Err(RepoError::IsADirectory),
+        };
+        match &entry.content {
+            Content::Inline(bytes) => {
+                let part = range.start() as usize..range.end() as usize;
+                Ok(Located::Inline(bytes.slice(part)))
+            }
+            Content::Chunks { first, count } => {
+                let mut located = Vec::new();
+                let mut start = 0u64;
+                for index in *first as usize..(*first + *count) as usize {
+                    let raw_len = u64::from(parent.chunks()[index].raw_len);
+                    let covers = ByteRange::new(start, raw_len);
+                    start += raw_len;
+                    if !range.intersect(covers).is_empty() {
+                        let table = Table::Directory(parent.clone());
+                        located.push(Part {
+                            table,
+                            index,
+                            covers,
+                        });
+                    }
+                }
+                Ok(Located::Chunks(located))
+            }
+            Content::List { index } => {
+                let list = self
+                    .list(parent.chunks(), *index as usize, node.size)
+                    .await?;
+                Ok(Located::Chunks(self.locate_in(list, range).await?))
+            }
+            Content::Whole { index } => {
+                let whole = &parent.wholes()[*index as usize];
+                let store = self.repository.store_of(whole)?;
+                let list = self.repository.loader().whole(store, whole).await?;
+                Ok(Located::Chunks(self.locate_in(list, range).await?))
+            }
+            Content::Directory { .. } => Err(RepoError::IsADirectory),
+        }
+    }
+
+    /// The chunks that cover `range` of what `list` covers, by way of its
+    /// level-0 lists as far as the range needs them.
+    async fn locate_in(
+        &self,
+        list: Arc<ChunkList>,
+        range: ByteRange,
+    ) -> Result<Vec<Part>, RepoError> {
+        let mut located = Vec::new();
+        let mut at = range.start();
+        while at < range.end() {
             let mut list = list.clone();
             let mut base = 0u64;
             while list.level() > 0 {
                 let Some((part, start)) = list.holding(at - base) else {
-                    return Ok(());
+                    return Ok(located);
                 };
                 let covers = list.start(part + 1).saturating_sub(start);
                 let below = self.list(list.parts(), part, covers).await?;
@@ -304,19 +368,23 @@ impl Snapshot {
                 base += start;
                 list = below;
             }
-            let Some((mut part, mut start)) = list.holding(at - base) else {
-                return Ok(());
+            let Some((mut index, start)) = list.holding(at - base) else {
+                return Ok(located);
             };
-            while part < list.parts().len() && base + start < pieces.range.end() {
-                let covers = ByteRange::new(base + start, u64::from(list.parts()[part].raw_len));
-                let chunk = self.chunk(store, list.parts(), part, window).await?;
-                pieces.push(covers, chunk);
-                start += covers.len();
-                part += 1;
-            }
             at = base + start;
+            while index < list.parts().len() && at < range.end() {
+                let covers = ByteRange::new(at, u64::from(list.parts()[index].raw_len));
+                let table = Table::List(list.clone());
+                located.push(Part {
+                    table,
+                    index,
+                    covers,
+                });
+                at = covers.end();
+                index += 1;
+            }
         }
-        Ok(())
+        Ok(located)
     }
 
     /// Every chunk of a file's content, in order; none for an inline one.
@@ -324,20 +392,33 @@ impl Snapshot {
     /// # Errors
     /// What kept a chunk list from being read.
     pub async fn file_chunks(&self, node: &Node) -> Result<Vec<ChunkRef>, RepoError> {
+        Ok(self.file_parts(node).await?.content)
+    }
+
+    /// Everything a file is stored in but the node of its directory.
+    ///
+    /// # Errors
+    /// What kept a chunk list from being read.
+    pub async fn file_parts(&self, node: &Node) -> Result<FileParts, RepoError> {
+        let mut parts = FileParts::default();
         let (parent, index) = match &node.place {
             Found::In(parent, entry) => match parent.entries()[*entry].content {
                 Content::List { index } => (parent, index as usize),
-                _ => return Ok(self.chunks_of(node).to_vec()),
+                _ => {
+                    parts.content = self.chunks_of(node).to_vec();
+                    return Ok(parts);
+                }
             },
             Found::Root(_) => return Err(RepoError::IsADirectory),
         };
-        let mut chunks = Vec::new();
+        parts.lists.push(parent.chunks()[index]);
         let mut pending = vec![self.list(parent.chunks(), index, node.size).await?];
         while let Some(list) = pending.pop() {
             if list.level() == 0 {
-                chunks.extend_from_slice(list.parts());
+                parts.content.extend_from_slice(list.parts());
                 continue;
             }
+            parts.lists.extend_from_slice(list.parts());
             for part in (0..list.parts().len()).rev() {
                 let covers = list.start(part + 1) - list.start(part);
                 let below = self.list(list.parts(), part, covers).await?;
@@ -347,7 +428,7 @@ impl Snapshot {
                 pending.push(below);
             }
         }
-        Ok(chunks)
+        Ok(parts)
     }
 
     async fn list(
@@ -362,17 +443,6 @@ impl Snapshot {
             return Err(malformed_list(&table[index], "sizes"));
         }
         Ok(list)
-    }
-
-    async fn chunk(
-        &self,
-        store: &Arc<dyn BlobStore>,
-        table: &[ChunkRef],
-        index: usize,
-        window: u64,
-    ) -> Result<Bytes, RepoError> {
-        let cache = self.repository.loader().cache();
-        Ok(cache.get(store, table, index, window).await?)
     }
 
     /// The chunks a node's content starts with, for people to look at: all of
@@ -391,6 +461,13 @@ impl Snapshot {
                 Content::Whole { .. } => &[],
             },
         }
+    }
+
+    /// The chunk that a directory's node is, where it is one.
+    pub(super) fn node_of(&self, node: &Node) -> Option<ChunkRef> {
+        let chunk = *self.chunks_of(node).first()?;
+        let implied = self.repository.implied(&chunk.hash).is_some();
+        (node.kind == Kind::Directory && !implied).then_some(chunk)
     }
 
     /// The blob that a file is, where it is one.
@@ -449,45 +526,47 @@ impl Snapshot {
         self.repository.loader().cache().holds(&chunk.hash, None)
     }
 
-    /// Begins to fetch chunk `table[index]`, with those that follow it in the
-    /// table and in the blob, up to `window` stored bytes; waits for nothing.
-    /// Must be called within a runtime.
-    pub fn begin_chunks(&self, table: &[ChunkRef], index: usize, window: u64) {
+    /// Begins to fetch chunk `table[index]` ahead of its readers, with those
+    /// that follow it in the table and in the blob, up to `window` stored
+    /// bytes; `None` where it is here. Must be called within a runtime.
+    pub fn begin_chunks(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
         let cache = self.repository.loader().cache();
-        cache.begin(self.repository.store(), table, index, window);
+        let begun = cache.begin(self.repository.store(), table, index, window);
+        begun.map(Coming::Chunks)
     }
 
-    /// Fetches chunk `table[index]` into the cache, with those that follow it
-    /// in the table and in the blob, up to `window` stored bytes.
-    ///
-    /// # Errors
-    /// What kept it from being read.
-    pub async fn fetch_chunks(
-        &self,
-        table: &[ChunkRef],
-        index: usize,
-        window: u64,
-    ) -> Result<(), RepoError> {
-        let store = self.repository.store();
-        self.chunk(store, table, index, window).await?;
-        Ok(())
+    /// Begins to fetch a file that is one blob ahead of its readers; `None`
+    /// where it is known, or its key is not. Must be called within a runtime.
+    pub fn begin_whole(&self, whole: &WholeBlob) -> Option<Coming> {
+        let store = self.repository.store_of(whole).ok()?;
+        let cache = self.repository.loader().cache();
+        cache.begin_whole(store, whole).map(Coming::Whole)
+    }
+
+    /// Begins to fetch a piece of a file that is one blob again; `None` where
+    /// it is here. Must be called within a runtime.
+    pub fn begin_piece(&self, whole: &WholeBlob, pieces: &[ChunkRef], at: usize) -> Option<Coming> {
+        let store = self.repository.store_of(whole).ok()?;
+        let cache = self.repository.loader().cache();
+        cache.begin(store, pieces, at, 0).map(Coming::Chunks)
+    }
+
+    /// The pieces of a file that is one blob, where they are known.
+    pub fn pieces_of(&self, whole: &WholeBlob) -> Option<Arc<[ChunkRef]>> {
+        let cache = self.repository.loader().cache();
+        let store = self.repository.store_of(whole).ok()?;
+        cache.known_whole(whole, store.at_rest())
+    }
+
+    /// Stored bytes that one request ahead of readers should ask for, by what
+    /// the link is known to be.
+    pub fn request_bytes(&self) -> u64 {
+        cache::request_bytes(self.repository.store().as_ref())
     }
 
     /// Whether a file that is one blob has been fetched and proven before.
     pub fn knows(&self, whole: &WholeBlob) -> bool {
-        let cache = self.repository.loader().cache();
-        let store = self.repository.store_of(whole);
-        store.is_ok_and(|store| cache.known_whole(whole, store.at_rest()).is_some())
-    }
-
-    /// Fetches a file that is one blob, where it is not known yet.
-    ///
-    /// # Errors
-    /// What kept it from being read.
-    pub async fn fetch_whole(&self, whole: &WholeBlob) -> Result<(), RepoError> {
-        let store = self.repository.store_of(whole)?;
-        self.repository.loader().whole(store, whole).await?;
-        Ok(())
+        self.pieces_of(whole).is_some()
     }
 
     /// How a node's content is stored.
@@ -534,6 +613,15 @@ pub fn same_content((a, in_a): (&Entry, &Directory), (b, in_b): (&Entry, &Direct
     content && a.kind == b.kind && a.size == b.size
 }
 
+/// What a file is stored in.
+#[derive(Clone, Debug, Default)]
+pub struct FileParts {
+    /// Its content, in order; nothing for an inline one.
+    pub content: Vec<ChunkRef>,
+    /// The lists that lead there, where it has many.
+    pub lists: Vec<ChunkRef>,
+}
+
 /// How much of a node's content is in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
@@ -563,6 +651,60 @@ fn malformed_list(reference: &ChunkRef, what: &'static str) -> RepoError {
     }
 }
 
+/// Something that is being fetched ahead of its readers. Dropped before it has
+/// landed, it is called off, unless somebody else wants it.
+#[derive(Debug)]
+#[must_use = "a fetch that nobody holds is called off"]
+pub enum Coming {
+    /// Some chunks.
+    Chunks(Underway<Bytes>),
+    /// A blob that is a file.
+    Whole(Underway<Arc<[ChunkRef]>>),
+}
+
+impl Coming {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub async fn landed(&self) -> Result<(), RepoError> {
+        match self {
+            Coming::Chunks(chunks) => chunks.landed().await?,
+            Coming::Whole(whole) => whole.landed().await?,
+        }
+        Ok(())
+    }
+}
+
+/// Where some bytes of a file are.
+enum Located {
+    Inline(Bytes),
+    Chunks(Vec<Part>),
+}
+
+/// A chunk of a file.
+struct Part {
+    table: Table,
+    index: usize,
+    /// Bytes of the file that are in it.
+    covers: ByteRange,
+}
+
+/// Where a chunk stands with its neighbours.
+enum Table {
+    Directory(Arc<Directory>),
+    List(Arc<ChunkList>),
+}
+
+impl Table {
+    fn chunks(&self) -> &[ChunkRef] {
+        match self {
+            Table::Directory(directory) => directory.chunks(),
+            Table::List(list) => list.parts(),
+        }
+    }
+}
+
 /// The pieces of a read, put together without a copy where one is all.
 struct Pieces {
     range: ByteRange,
@@ -575,10 +717,6 @@ impl Pieces {
             range,
             parts: Vec::new(),
         }
-    }
-
-    fn wants(&self, covers: ByteRange) -> bool {
-        !self.range.intersect(covers).is_empty()
     }
 
     fn push(&mut self, covers: ByteRange, chunk: Bytes) {

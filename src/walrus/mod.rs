@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::{BlobId, ByteRange, SecretKey};
 use crate::config::{Network, NetworkPlace};
-use crate::net::{FailureCount, Retry};
+use crate::net::{Conditions, FailureCount, Retry};
 
 /// Judges the bytes of a read and keeps what it needs of them.
 ///
@@ -125,6 +125,13 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What the way to it is like now: to the gateway that the next read goes
+    /// to. `None` where there is no way (a directory), and before anything was
+    /// read.
+    fn conditions(&self) -> Option<Conditions> {
+        None
+    }
+
     /// Traffic and failures since the store was opened.
     fn health(&self) -> StoreHealth {
         StoreHealth::default()
@@ -132,7 +139,7 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
 }
 
 /// Traffic and failures of a store since it was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StoreHealth {
     /// Requests made.
     pub requests: u64,
@@ -144,6 +151,17 @@ pub struct StoreHealth {
     pub corrupt: u64,
     /// Failures by endpoint and kind.
     pub failures: Vec<FailureCount>,
+    /// The aggregators, in the order configured.
+    pub endpoints: Vec<EndpointHealth>,
+}
+
+/// What is known about one gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointHealth {
+    /// Its URL.
+    pub url: String,
+    /// What the way to it is like; `None` before its first answer.
+    pub conditions: Option<Conditions>,
 }
 
 /// A blob that was stored, as a ledger remembers it.

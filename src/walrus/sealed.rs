@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, StoreHealth, Stored};
 use crate::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
+use crate::net::Conditions;
 
 /// Longest payload that is opened, in bytes: its tag covers the whole, so the
 /// whole is in memory before a byte of it is given out.
@@ -89,6 +90,10 @@ impl BlobStore for SealedStore {
 
     fn at_rest(&self) -> Option<&SecretKey> {
         Some(&self.at_rest)
+    }
+
+    fn conditions(&self) -> Option<Conditions> {
+        self.inner.conditions()
     }
 
     fn health(&self) -> StoreHealth {

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space};
+use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space, Underway};
 use walgit_fs::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::walrus::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
-use crate::support::block_on;
 use crate::support::tree::noise;
+use crate::support::{block_on, eventually};
 
 const BLOB: BlobId = BlobId::from_bytes([1; 32]);
 
@@ -20,7 +20,20 @@ const BLOB: BlobId = BlobId::from_bytes([1; 32]);
 struct Memory {
     bytes: Bytes,
     reads: AtomicUsize,
+    /// Those that are under way.
+    reading: AtomicUsize,
     slow: bool,
+    /// While it is closed, reads that begin at 0 wait.
+    gate: tokio::sync::Semaphore,
+}
+
+/// Notes the end of a read, however it ends.
+struct Reading<'a>(&'a AtomicUsize);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 #[async_trait]
@@ -32,12 +45,17 @@ impl BlobStore for Memory {
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        self.reading.fetch_add(1, Ordering::SeqCst);
+        let _reading = Reading(&self.reading);
         if self.slow {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let Extent::Part(range) = extent else {
             panic!("the cache reads ranges of packs");
         };
+        if range.start() == 0 {
+            drop(self.gate.acquire().await);
+        }
         let part = self
             .bytes
             .slice(range.start() as usize..range.end() as usize);
@@ -83,7 +101,9 @@ fn memory(bytes: &Bytes, slow: bool) -> (Arc<Memory>, Arc<dyn BlobStore>) {
     let store = Arc::new(Memory {
         bytes: bytes.clone(),
         reads: AtomicUsize::new(0),
+        reading: AtomicUsize::new(0),
         slow,
+        gate: tokio::sync::Semaphore::new(1),
     });
     (store.clone(), store)
 }
@@ -131,6 +151,83 @@ fn neighbours_come_in_the_same_read() {
         }
     });
     assert_eq!(counted.reads.load(Ordering::SeqCst), 2);
+}
+
+/// A store whose first chunk waits at a gate, and a fetch ahead that does.
+fn held_up(
+    cache: &Arc<Cache>,
+    table: &[ChunkRef],
+    bytes: &Bytes,
+) -> (Arc<Memory>, Arc<dyn BlobStore>, Underway<Bytes>) {
+    let (counted, store) = memory(bytes, false);
+    counted.gate.forget_permits(1);
+    let coming = cache.begin(&store, table, 0, 0).unwrap();
+    eventually("it is asked for", || {
+        counted.reading.load(Ordering::SeqCst) == 1
+    });
+    (counted, store, coming)
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_broken_off_and_fetched_anew_when_it_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let (table, bytes) = chunks(2, 10_000);
+    block_on(async {
+        let (counted, store, coming) = held_up(&cache, &table, &bytes);
+        drop(coming);
+        eventually("it is broken off", || {
+            counted.reading.load(Ordering::SeqCst) == 0
+        });
+        assert_eq!(cache.stats().called_off, 1);
+        counted.gate.add_permits(1);
+        let found = cache.get(&store, &table, 0, 0).await.unwrap();
+        assert_eq!(found, bytes[..10_000]);
+    });
+}
+
+#[test]
+fn what_a_reader_waits_for_goes_on_when_whoever_began_it_does_not_want_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let (table, bytes) = chunks(2, 10_000);
+    block_on(async {
+        let (counted, store, coming) = held_up(&cache, &table, &bytes);
+        // Somebody else who does not need it either.
+        let other = cache.begin(&store, &table, 0, 0).unwrap();
+        drop(other);
+        let read = cache.get(&store, &table, 0, 0);
+        tokio::pin!(read);
+        assert!(futures_util::poll!(read.as_mut()).is_pending());
+        drop(coming);
+        counted.gate.add_permits(1);
+        assert_eq!(read.await.unwrap(), bytes[..10_000]);
+        assert_eq!(counted.reads.load(Ordering::SeqCst), 1);
+        assert_eq!(cache.stats().called_off, 0);
+    });
+}
+
+#[test]
+fn readers_do_not_queue_behind_what_is_fetched_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path(), 100 << 20, 100 << 20);
+    let (table, bytes) = chunks(40, 1 << 20);
+    block_on(async {
+        // One is stuck, and more wait behind it than may be under way.
+        let (counted, store, _stuck) = held_up(&cache, &table, &bytes);
+        let ahead = |at| cache.begin(&store, &table, at, 0).unwrap();
+        let waiting: Vec<_> = (1..30).map(ahead).collect();
+        let other = cache.get(&store, &table, 39, 0).await.unwrap();
+        assert_eq!(other, bytes[39 << 20..]);
+        assert!(counted.reads.load(Ordering::SeqCst) < 5);
+        // A reader takes what waits out of the queue.
+        let queued = cache.get(&store, &table, 29, 0).await.unwrap();
+        assert_eq!(queued, bytes[29 << 20..30 << 20]);
+        counted.gate.add_permits(1);
+        for coming in waiting {
+            coming.landed().await.unwrap();
+        }
+    });
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod hostile;
 mod integrity;
 mod model;
 mod mount;
+mod network;
 mod offline;
 #[path = "../shared/planned.rs"]
 mod planned;
@@ -28,3 +29,4 @@ mod program;
 mod publish;
 mod support;
 mod walgit;
+mod warm;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::HttpStore;
 use crate::chunk::{BlobId, ByteRange};
-use crate::net::{FailureKind, cause, http};
+use crate::net::{Ended, Endpoint, FailureKind, InFlight, cause, http};
 use crate::walrus::{Accept, Extent, PutOptions, StoreError, Stored};
 
 /// How much of an error's body is read for its message.
@@ -58,11 +58,12 @@ impl HttpStore {
     /// Reads from one aggregator.
     pub(super) async fn read_from(
         &self,
-        url: &Url,
+        endpoint: &Endpoint,
         blob: BlobId,
         extent: Extent,
         accept: &mut Accept<'_>,
     ) -> Result<(), Failed> {
+        let url = endpoint.url();
         let mut request = self.reader.get(at(url, &format!("v1/blobs/{blob}"))?);
         let range = match extent {
             Extent::Whole { .. } => None,
@@ -71,7 +72,8 @@ impl HttpStore {
         if let Some(range) = range {
             request = request.header(RANGE, header_of(range));
         }
-        let response = self.send(url, request).await?;
+        let (response, mut flight) = self.send(endpoint, request).await?;
+        flight.answered();
         match response.status() {
             StatusCode::OK if range.is_none() => {}
             StatusCode::PARTIAL_CONTENT if range.is_some_and(|r| answers(&response, r)) => {}
@@ -88,7 +90,10 @@ impl HttpStore {
                 let error = StoreError::OutOfRange { blob, range };
                 return Err(Failed::new(FailureKind::Refused, error));
             }
-            _ => return Err(refused(url, response).await),
+            status => {
+                flight.ended(Ended::of(status));
+                return Err(refused(url, response).await);
+            }
         }
         let corrupt = |why: String| {
             let place = url.to_string();
@@ -97,7 +102,7 @@ impl HttpStore {
                 StoreError::Corrupt { blob, place, why },
             )
         };
-        let bytes = body_of(url, response, extent.at_most()).await?;
+        let bytes = body_of(flight, url, response, extent.at_most()).await?;
         let bytes = bytes.ok_or_else(|| corrupt("it is longer than it may be".into()))?;
         self.received
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -114,9 +119,12 @@ impl HttpStore {
     }
 
     /// Asks one aggregator for a blob's length.
-    pub(super) async fn len_at(&self, url: &Url, blob: BlobId) -> Result<u64, Failed> {
+    pub(super) async fn len_at(&self, endpoint: &Endpoint, blob: BlobId) -> Result<u64, Failed> {
+        let url = endpoint.url();
         let request = self.reader.head(at(url, &format!("v1/blobs/{blob}"))?);
-        let response = self.send(url, request).await?;
+        let (response, mut flight) = self.send(endpoint, request).await?;
+        flight.answered();
+        flight.ended(Ended::of(response.status()));
         match response.status() {
             StatusCode::OK => http::announced(&response)
                 .ok_or_else(|| protocol(url, "it does not tell the length of a blob")),
@@ -132,11 +140,12 @@ impl HttpStore {
     /// Stores through one publisher.
     pub(super) async fn put_to(
         &self,
-        url: &Url,
+        endpoint: &Endpoint,
         blob: BlobId,
         body: Bytes,
         options: &PutOptions,
     ) -> Result<Stored, Failed> {
+        let url = endpoint.url();
         let kept = match options.deletable {
             true => ("deletable", "true"),
             false => ("permanent", "true"),
@@ -165,7 +174,7 @@ impl HttpStore {
                 return Err(Failed::new(FailureKind::Refused, error));
             }
         }
-        let response = self.send(url, request).await?;
+        let (response, flight) = self.send(endpoint, request).await?;
         if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let limit = self.config.max_body.min(len.saturating_sub(1));
             let place = url.to_string();
@@ -173,18 +182,30 @@ impl HttpStore {
             return Err(Failed::new(FailureKind::Refused, error));
         }
         if response.status() != StatusCode::OK {
+            flight.ended(Ended::of(response.status()));
             return Err(refused(url, response).await);
         }
         self.sent.fetch_add(len, Ordering::Relaxed);
-        let text = body_of(url, response, 1 << 20).await?;
+        let text = body_of(flight, url, response, 1 << 20).await?;
         let answer: PutAnswer = serde_json::from_slice(&text.unwrap_or_default())
             .map_err(|error| protocol(url, &format!("its answer is not the API's: {error}")))?;
         answer.stored(url, blob)
     }
 
-    async fn send(&self, url: &Url, request: reqwest::RequestBuilder) -> Result<Response, Failed> {
+    async fn send<'a>(
+        &self,
+        endpoint: &'a Endpoint,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(Response, InFlight<'a>), Failed> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        request.send().await.map_err(|error| broken(url, &error))
+        let flight = endpoint.sent();
+        match request.send().await {
+            Ok(response) => Ok((response, flight)),
+            Err(error) => {
+                flight.ended(Ended::Lost);
+                Err(broken(endpoint.url(), &error))
+            }
+        }
     }
 }
 
@@ -272,8 +293,17 @@ impl PutAnswer {
     }
 }
 
-async fn body_of(url: &Url, response: Response, most: u64) -> Result<Option<Bytes>, Failed> {
-    let read = http::body(response, most).await;
+async fn body_of(
+    mut flight: InFlight<'_>,
+    url: &Url,
+    response: Response,
+    most: u64,
+) -> Result<Option<Bytes>, Failed> {
+    let read = http::body_watched(response, most, |bytes| flight.arrived(bytes)).await;
+    flight.ended(match read {
+        Ok(_) => Ended::Answered,
+        Err(_) => Ended::Lost,
+    });
     read.map_err(|error| broken(url, &error))
 }
 

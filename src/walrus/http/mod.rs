@@ -15,10 +15,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::Url;
 
-use super::{Accept, BlobStore, Extent, PutOptions, StoreError, StoreHealth, Stored};
+use super::{
+    Accept, BlobStore, EndpointHealth, Extent, PutOptions, StoreError, StoreHealth, Stored,
+};
 use crate::auth::Credentials;
 use crate::chunk::BlobId;
-use crate::net::{FailureKind, FailureLog, Retry, Verdict, attempts, cause, http};
+use crate::net::{
+    Conditions, Endpoint, FailureKind, FailureLog, Retry, Verdict, attempts, cause, http,
+};
 use exchange::Failed;
 
 /// How to reach a network.
@@ -56,8 +60,8 @@ impl Default for HttpConfig {
 pub struct HttpStore {
     reader: reqwest::Client,
     writer: reqwest::Client,
-    aggregators: Vec<Url>,
-    publishers: Vec<Url>,
+    aggregators: Vec<Endpoint>,
+    publishers: Vec<Endpoint>,
     config: HttpConfig,
     failures: FailureLog,
     requests: AtomicU64,
@@ -76,8 +80,9 @@ impl HttpStore {
     /// # Errors
     /// [`StoreError::BadEndpoint`] for a URL that is none.
     pub fn new(config: HttpConfig) -> Result<Self, StoreError> {
-        let urls = |list: &[String]| -> Result<Vec<Url>, StoreError> {
-            list.iter().map(|url| endpoint(url)).collect()
+        let endpoints = |list: &[String]| -> Result<Vec<Endpoint>, StoreError> {
+            let urls = list.iter().map(|url| endpoint(url));
+            urls.map(|url| url.map(Endpoint::new)).collect()
         };
         let client = || http::client().connect_timeout(config.silence);
         let built = |builder: reqwest::ClientBuilder| {
@@ -91,8 +96,8 @@ impl HttpStore {
             // A publisher is silent while it encodes and certifies; an upload
             // has a deadline of its own.
             writer: built(client())?,
-            aggregators: urls(&config.aggregators)?,
-            publishers: urls(&config.publishers)?,
+            aggregators: endpoints(&config.aggregators)?,
+            publishers: endpoints(&config.publishers)?,
             config,
             failures: FailureLog::default(),
             requests: AtomicU64::new(0),
@@ -125,16 +130,19 @@ impl HttpStore {
         }
     }
 
-    fn note(&self, url: &Url, failed: &Failed) {
+    fn note(&self, endpoint: &Endpoint, failed: &Failed) {
         if failed.kind == FailureKind::Corrupt {
             self.corrupt.fetch_add(1, Ordering::Relaxed);
         }
-        self.failures
-            .record(url.as_str(), failed.kind, &failed.error.to_string());
+        self.failures.record(
+            endpoint.url().as_str(),
+            failed.kind,
+            &failed.error.to_string(),
+        );
     }
 
-    fn timed_out(&self, urls: &[Url], deadline: Duration) -> StoreError {
-        let place = urls.first().map_or_else(String::new, Url::to_string);
+    fn timed_out(&self, endpoints: &[Endpoint], deadline: Duration) -> StoreError {
+        let place = (endpoints.first()).map_or_else(String::new, |e| e.url().to_string());
         let why = format!("no answer within {} s", deadline.as_secs_f64());
         self.failures.record(&place, FailureKind::Timeout, &why);
         StoreError::Unavailable { place, why }
@@ -158,6 +166,13 @@ fn verdict(failures: Vec<Failed>, none: StoreError) -> Verdict<StoreError> {
         Some(failed) if heals => Verdict::MayHeal(failed.error, pause),
         Some(failed) => Verdict::Final(failed.error),
         None => Verdict::Final(none),
+    }
+}
+
+fn endpoint_health(endpoint: &Endpoint) -> EndpointHealth {
+    EndpointHealth {
+        url: endpoint.url().to_string(),
+        conditions: endpoint.conditions(),
     }
 }
 
@@ -195,11 +210,11 @@ impl BlobStore for HttpStore {
                 async move {
                     let mut accept = accept.lock().await;
                     let mut failures = Vec::new();
-                    for url in &self.aggregators {
-                        match self.read_from(url, blob, extent, &mut **accept).await {
+                    for endpoint in &self.aggregators {
+                        match self.read_from(endpoint, blob, extent, &mut **accept).await {
                             Ok(()) => return Ok(()),
                             Err(mut failed) => {
-                                self.note(url, &failed);
+                                self.note(endpoint, &failed);
                                 // Bytes damaged on the way may arrive well the
                                 // second time; a liar keeps lying.
                                 failed.give_up_if_corrupt(number > 0);
@@ -224,12 +239,12 @@ impl BlobStore for HttpStore {
             |deadline| self.timed_out(&self.aggregators, deadline),
             |_| async {
                 let mut failures = Vec::new();
-                for url in &self.aggregators {
-                    match self.len_at(url, blob).await {
+                for endpoint in &self.aggregators {
+                    match self.len_at(endpoint, blob).await {
                         Ok(len) => return Ok(Some(len)),
                         Err(failed) => {
                             if failed.kind != FailureKind::NotFound {
-                                self.note(url, &failed);
+                                self.note(endpoint, &failed);
                             }
                             failures.push(failed);
                         }
@@ -274,11 +289,11 @@ impl BlobStore for HttpStore {
             |deadline| self.timed_out(&self.publishers, deadline),
             |_| async {
                 let mut failures = Vec::new();
-                for url in &self.publishers {
-                    match self.put_to(url, blob, body.clone(), options).await {
+                for endpoint in &self.publishers {
+                    match self.put_to(endpoint, blob, body.clone(), options).await {
                         Ok(stored) => return Ok(stored),
                         Err(failed) => {
-                            self.note(url, &failed);
+                            self.note(endpoint, &failed);
                             failures.push(failed);
                         }
                     }
@@ -293,6 +308,10 @@ impl BlobStore for HttpStore {
         self.config.max_body
     }
 
+    fn conditions(&self) -> Option<Conditions> {
+        self.aggregators.first()?.conditions()
+    }
+
     fn health(&self) -> StoreHealth {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         StoreHealth {
@@ -301,6 +320,7 @@ impl BlobStore for HttpStore {
             sent: get(&self.sent),
             corrupt: get(&self.corrupt),
             failures: self.failures.counts(),
+            endpoints: self.aggregators.iter().map(endpoint_health).collect(),
         }
     }
 }

@@ -1,0 +1,160 @@
+//! The network's part of a read: a span of a blob, verified chunk by chunk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
+
+use super::flight::{Flight, LandOnDrop, Role, Urgency};
+use super::lane::{self, Pass};
+use super::span::{self, Span};
+use super::stats::Counters;
+use super::{Cache, CacheError};
+use crate::chunk::{ChunkHash, ChunkRef, Codec};
+use crate::walrus::{BlobStore, Extent, Rejected};
+
+/// Most stored bytes that are being fetched or wait to be written.
+pub(super) const IN_FLIGHT: u64 = 32 << 20;
+
+/// Leave to fetch some bytes.
+pub(super) struct Room<'a> {
+    _lane: Option<Pass<'a>>,
+    _bytes: SemaphorePermit<'a>,
+}
+
+impl Cache {
+    /// The fetch of a chunk that is not here: one under way, or a new one.
+    pub(super) fn lead(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+        urgency: Urgency,
+    ) -> Arc<Flight<Bytes>> {
+        let held = |hash: &ChunkHash| self.holds(hash, store.at_rest());
+        let span = || span::choose(table, index, window, held);
+        match self.flights.join_or_lead(&table[index].hash, urgency, span) {
+            Role::Wait(flight) => flight,
+            Role::Lead(flight, span) => {
+                let (cache, store) = (self.clone(), store.clone());
+                let led = flight.clone();
+                tokio::spawn(async move { cache.fly(&store, span, &led).await });
+                flight
+            }
+        }
+    }
+
+    /// Waits until there is room for a fetch of so many bytes: what nobody
+    /// waits for gives way to what somebody does. `None` when nobody wants it
+    /// any more. To be held until the disk has the bytes, so that a fast
+    /// network cannot pile up what a slow disk has yet to take.
+    pub(super) async fn room<T: Clone>(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        flight: &Flight<T>,
+        size: u64,
+    ) -> Option<Room<'_>> {
+        let size = size.clamp(1, IN_FLIGHT);
+        let lane = tokio::select! {
+            biased;
+            () = flight.awaited() => None,
+            () = flight.called_off() => return None,
+            pass = self.lane.enter(size, || lane::most_ahead(store.as_ref())) => Some(pass),
+        };
+        let bytes = self.in_flight.acquire_many(size as u32).await.ok()?;
+        Some(Room {
+            _lane: lane,
+            _bytes: bytes,
+        })
+    }
+
+    /// Fetches a span, keeps what verifies, and lands the flight.
+    async fn fly(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        span: Span,
+        flight: &Arc<Flight<Bytes>>,
+    ) {
+        let mut guard = LandOnDrop(&self.flights, flight, None);
+        let Some(_room) = self.room(store, flight, span.range.len()).await else {
+            return;
+        };
+        // Whoever led a flight that landed a moment ago has left it here.
+        if let Some(raw) = self.memory.get(&flight.demanded()) {
+            guard.2 = Some(Ok(raw));
+            return;
+        }
+        Counters::add(&self.counters.fetches, 1);
+        let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(span.chunks.len());
+        let blob = span.chunks[0].at.blob;
+        let mut accept = |bytes: Bytes| {
+            arrived.clear();
+            for (i, chunk) in span.chunks.iter().enumerate() {
+                let stored = part(&bytes, &span, chunk);
+                match chunk.open(stored.clone()) {
+                    Ok(raw) => arrived.push((*chunk, stored, detached(chunk, raw))),
+                    Err(why) if i == 0 => return Err(Rejected::because(why)),
+                    // A bad neighbour does not spoil what was asked for.
+                    Err(_) => Counters::add(&self.counters.corrupt_dropped, 1),
+                }
+            }
+            Ok(())
+        };
+        let read = tokio::select! {
+            biased;
+            () = flight.called_off() => {
+                Counters::add(&self.counters.called_off, 1);
+                return;
+            }
+            read = store.read(blob, Extent::Part(span.range), &mut accept) => read,
+        };
+        let landed = match read {
+            Ok(()) => {
+                Counters::add(&self.counters.fetched_bytes, span.range.len());
+                for (chunk, _, raw) in &arrived {
+                    self.memory.insert(chunk.hash, raw.clone());
+                }
+                arrived
+                    .first()
+                    .map(|(_, _, raw)| raw.clone())
+                    .ok_or(CacheError::Interrupted)
+            }
+            Err(error) => {
+                Counters::add(&self.counters.failed_fetches, 1);
+                Err(CacheError::Store(Arc::new(error)))
+            }
+        };
+        guard.2 = Some(landed);
+        drop(guard);
+        // Readers have their bytes; now the disk, at its leisure.
+        let kept: Vec<_> = arrived
+            .into_iter()
+            .map(|(chunk, stored, _)| (chunk, stored))
+            .collect();
+        let cache = self.clone();
+        // Only a runtime that shuts down loses this, and then only speed.
+        let shelf = store.at_rest().cloned();
+        let _ = tokio::task::spawn_blocking(move || cache.disk.put(&kept, shelf.as_ref())).await;
+    }
+}
+
+/// The stored bytes of one chunk of the span; empty where they are missing,
+/// which fails verification.
+fn part(bytes: &Bytes, span: &Span, chunk: &ChunkRef) -> Bytes {
+    let start = (chunk.at.offset - span.range.start()) as usize;
+    let end = start + chunk.at.stored_len as usize;
+    match end <= bytes.len() {
+        true => bytes.slice(start..end),
+        false => Bytes::new(),
+    }
+}
+
+/// Plain bytes that do not keep the whole response in memory: uncompressed
+/// chunks are slices of it.
+pub(super) fn detached(chunk: &ChunkRef, raw: Bytes) -> Bytes {
+    match chunk.at.codec {
+        Codec::Raw => Bytes::copy_from_slice(&raw),
+        Codec::Zstd => raw,
+    }
+}

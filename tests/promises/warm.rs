@@ -1,0 +1,154 @@
+//! What a user asks to have at hand is at hand, without a network too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Server, Tree, World, eventually};
+
+/// Somebody who has mounted a tree and read nothing of it.
+fn reader(server: &Server, tree: &Tree, config: &str) -> (World, PathBuf) {
+    let world = World::on(server).config(config);
+    let dir = world.mount(&published(server, tree));
+    (world, dir)
+}
+
+fn published(server: &Server, tree: &Tree) -> String {
+    let published = World::on(server).publish(tree.path(), "it");
+    published["address"].as_str().unwrap().into()
+}
+
+fn sample() -> Tree {
+    Tree::new()
+        .file("a/text", "some text\n".repeat(20_000))
+        .noise("a/deep/er/noise", 300_000, 1)
+        .noise("a/large", 3_000_000, 2)
+        .noise("b/noise", 500_000, 3)
+}
+
+/// Reads `below` of the mount as it is in the tree.
+fn assert_reads(tree: &Tree, dir: &Path, below: &str) {
+    let found = fs::read(dir.join(below)).unwrap();
+    assert!(
+        found == fs::read(tree.path().join(below)).unwrap(),
+        "{below}"
+    );
+}
+
+#[test]
+fn a_folder_that_is_warm_reads_without_a_network_and_others_do_not() {
+    let mut server = Server::start();
+    let tree = sample();
+    let (world, dir) = reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
+    let warmed = world.json(&["cache", "warm", dir.join("a").to_str().unwrap()]);
+    // Itself, two folders, three files.
+    assert_eq!(warmed["nodes"], 6, "{warmed}");
+    assert_eq!(warmed["bytes"], 200_000 + 300_000 + 3_000_000);
+    assert!(warmed["fetched"].as_u64().unwrap() > 3_300_000, "{warmed}");
+    let again = world.json(&["cache", "warm", dir.join("a").to_str().unwrap()]);
+    assert_eq!(again["fetched"], 0, "{again}");
+    server.stop();
+    for file in ["a/text", "a/deep/er/noise", "a/large"] {
+        assert_reads(&tree, &dir, file);
+    }
+    assert!(fs::read(dir.join("b/noise")).is_err());
+}
+
+#[test]
+fn a_walk_asks_for_no_more_requests_when_it_was_warmed_file_by_file() {
+    let server = Server::start();
+    let tree = sample();
+    let (world, dir) = reader(&server, &tree, "");
+    for file in ["a/text", "a/deep/er/noise", "a/large", "b/noise"] {
+        let said = world.run(&["cache", "warm", dir.join(file).to_str().unwrap()]);
+        assert!(said.contains("is in the cache"), "{said}");
+    }
+    server.forget_requests();
+    crate::support::tree::assert_same(tree.path(), &dir);
+    assert_eq!(server.requests("GET"), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_pinned_stays_whatever_else_is_read_and_across_a_crash() {
+    let mut server = Server::start();
+    let tree = (0..40).fold(sample(), |tree, n| {
+        tree.noise(&format!("c/{n}"), 250_000, 10 + n)
+    });
+    let (world, dir) = reader(
+        &server,
+        &tree,
+        "[cache]\ndisk = 6291456\n[mount]\ndeadline_s = 2\n",
+    );
+    let pinned = dir.join("a");
+    world.run(&["cache", "pin", pinned.to_str().unwrap()]);
+    let read_all = || (0..40).for_each(|n| assert_reads(&tree, &dir, &format!("c/{n}")));
+    read_all();
+    let pins = world.json(&["cache", "pins"]);
+    assert_eq!(pins[0]["held_bytes"], pins[0]["bytes"], "{pins}");
+    assert_eq!(world.json(&["status"])["pins"], pins);
+    world.crash();
+    let address = published(&server, &tree);
+    world.run(&["mount", &address, dir.to_str().unwrap()]);
+    read_all();
+    server.stop();
+    for file in ["a/text", "a/deep/er/noise", "a/large"] {
+        assert_reads(&tree, &dir, file);
+    }
+    // Ten megabytes do not fit into six.
+    let lost = (0..40).filter(|n| fs::read(dir.join(format!("c/{n}"))).is_err());
+    assert!(lost.take(1).count() == 1);
+    let said = world.run(&["cache", "unpin", pinned.to_str().unwrap()]);
+    assert!(said.contains("no longer pinned"), "{said}");
+    assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
+    let said = world.fail(&["cache", "unpin", pinned.to_str().unwrap()]);
+    assert!(said.contains("nothing is"), "{said}");
+}
+
+#[test]
+fn a_pin_that_lost_something_says_so_and_is_completed_by_pinning_again() {
+    let mut server = Server::start();
+    let tree = sample();
+    let (world, dir) = reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
+    let path = dir.join("b");
+    let path = path.to_str().unwrap();
+    let complete = || {
+        let pins = world.json(&["cache", "pins"]);
+        pins[0]["held_bytes"] == pins[0]["bytes"]
+    };
+    server.stop();
+    // Without a network it is pinned, and incomplete.
+    world.fail(&["cache", "pin", path]);
+    assert!(!complete());
+    assert!(world.run(&["cache", "pins"]).contains("pin it again"));
+    server.restart();
+    eventually("it is pinned", || {
+        world.try_run(&["cache", "pin", path]).status.success()
+    });
+    assert!(complete());
+}
+
+#[test]
+fn more_than_pins_may_take_is_refused_and_names_the_remedy() {
+    let server = Server::start();
+    let tree = sample();
+    let (world, dir) = reader(&server, &tree, "[cache]\ndisk = 2097152\n");
+    let said = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
+    assert!(said.contains("raise the cache's budget"), "{said}");
+    assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
+}
+
+#[test]
+fn a_path_that_is_in_no_mount_is_named() {
+    let server = Server::start();
+    let tree = sample();
+    let (world, dir) = reader(&server, &tree, "");
+    let said = world.fail(&["cache", "warm", tree.path().to_str().unwrap()]);
+    assert!(said.contains("is in no mount"), "{said}");
+    let said = world.fail(&["cache", "warm", dir.join("nothing").to_str().unwrap()]);
+    assert!(said.contains("No such file"), "{said}");
+    let said = world.fail(&[
+        "cache",
+        "warm",
+        dir.join(".walgit/branches").to_str().unwrap(),
+    ]);
+    assert!(said.contains("not in the tree"), "{said}");
+}
