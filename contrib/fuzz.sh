@@ -11,13 +11,14 @@ target=${CARGO_TARGET_DIR:-target}/fuzz
 # Naming the target keeps the flags from build scripts.
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="$flags" CARGO_TARGET_DIR="$target" cargo build --release --quiet --target "$host"
-for name in chunk directory head list manifest profile; do
+for name in chunk directory head list manifest prior profile; do
     mkdir -p "corpus/$name"
     # Real ones are where inputs begin.
     case $name in
     manifest)
         cp ../tests/data/walgit/blobs/vYIqYdDL8Jgj7VFMeSCxW6x24T7dotNLUYAm6ovEkps "corpus/$name/real"
         ;;
+    prior) printf 'P\1\2aaaa\4bbbb\4\1\1\4\0' >"corpus/$name/pair" ;;
     profile) ;;
     *) tail -c +65 ../tests/data/golden-v1.bin >"corpus/$name/golden" ;;
     esac

@@ -14,10 +14,12 @@ pub mod repo {
     pub mod list;
     mod malformed;
     pub mod manifest;
+    pub mod prior;
     mod table;
     mod wire;
 
     pub use malformed::MalformedNode;
+    pub use prior::Prior;
     pub use table::{Place, PlacedChunk};
 }
 
@@ -35,7 +37,7 @@ pub mod prefetch {
 
     /// A profile of this content, with a beginning and a checksum that are right.
     pub fn whole(content: &[u8]) -> Vec<u8> {
-        let mut bytes = [b"WGPROF\0\x01", content].concat();
+        let mut bytes = [b"WGPROF\0\x02", content].concat();
         let sum = codec::fnv1a(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         bytes

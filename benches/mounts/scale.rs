@@ -108,5 +108,5 @@ fn store(world: &World, shape: Shape) -> String {
     let root = builder.push_node(&directory::encode(&folders, builder.next_node_end()));
     let nodes = 1 + shape.folders * (shape.files + 1);
     let bytes = shape.folders * shape.files * shape.bytes;
-    planned::store(world.path(), builder, root, nodes, bytes)
+    planned::store(world.path(), builder, root, nodes, bytes, &[])
 }

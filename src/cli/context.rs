@@ -27,7 +27,19 @@ pub(super) struct Context {
 /// A cache, and the directory it vanishes with when it is a private one.
 pub(super) struct OpenCache {
     pub(super) cache: Arc<Cache>,
-    _private: Option<tempfile::TempDir>,
+    private: Option<tempfile::TempDir>,
+}
+
+impl OpenCache {
+    /// The same, unless it is a private one: then what is put into it is lost.
+    pub(super) fn shared(self) -> Result<Self, Failure> {
+        match self.private {
+            None => Ok(self),
+            Some(_) => {
+                Err("the cache is in use by another walgit-fs; try again in a moment".into())
+            }
+        }
+    }
 }
 
 impl Context {
@@ -111,7 +123,7 @@ pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
     match Cache::open(&CacheConfig::of(settings)) {
         Ok(cache) => Ok(OpenCache {
             cache,
-            _private: None,
+            private: None,
         }),
         Err(CacheError::Busy { .. }) => private_cache(settings),
         Err(error) => Err(error.into()),
@@ -131,7 +143,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     };
     Ok(OpenCache {
         cache: Cache::open(&config)?,
-        _private: Some(private),
+        private: Some(private),
     })
 }
 

@@ -16,6 +16,7 @@ mod devnet;
 mod doctor;
 mod failures;
 mod keys;
+mod learned;
 mod log;
 mod login;
 mod logout;

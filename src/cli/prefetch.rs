@@ -1,4 +1,5 @@
-//! `prefetch`: measure what is fetched ahead on recorded sessions.
+//! `prefetch`: what was learned of opens, and what that saves on recorded
+//! sessions.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,11 +7,14 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{self, Context};
+use super::keys::Keys;
+use super::learned::{Export, Import};
 use super::{Failure, output};
 use crate::prefetch::replay::{self, Report, Setting};
+use crate::repo::Address;
 
-/// Measure prefetching on recorded file opens
+/// Give and take what was learned of opens; measure what that saves
 #[derive(Debug, Args)]
 pub(super) struct Prefetch {
     #[command(subcommand)]
@@ -19,6 +23,8 @@ pub(super) struct Prefetch {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    Export(Export),
+    Import(Import),
     Replay(Replay),
 }
 
@@ -42,6 +48,12 @@ struct Replay {
     /// Stored bytes for each byte of a file
     #[arg(long, value_name = "RATIO", default_value = "0.28", value_parser = between::<0, 100>)]
     stored_ratio: f64,
+    /// Begin with what this repository carries along for those who have learned
+    /// nothing: what changed together, and the profile it was published with
+    #[arg(long, value_name = "ADDRESS")]
+    repository: Option<Address>,
+    #[command(flatten)]
+    keys: Keys,
     /// The sessions, in the order in which they happened
     #[arg(required = true, value_name = "TRACE.tsv")]
     traces: Vec<PathBuf>,
@@ -54,6 +66,8 @@ size in bytes. A tree has a line a file: path, size in bytes. Tabs in between.";
 impl Prefetch {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         match self.action {
+            Action::Export(export) => export.run(context),
+            Action::Import(import) => import.run(context),
             Action::Replay(replay) => replay.run(context),
         }
     }
@@ -75,7 +89,11 @@ impl Replay {
             rate: self.mbit * 1e6 / 8.0,
             stored_ratio: self.stored_ratio,
         };
-        let reports = replay::replay(tree.as_deref(), &sessions, setting)?;
+        let known = match &self.repository {
+            Some(address) => self.carried(context, address)?,
+            None => replay::Known::default(),
+        };
+        let reports = replay::replay(tree.as_deref(), &sessions, setting, known)?;
         if context.json {
             output::json(&json!({
                 "rtt_ms": self.rtt_ms,
@@ -87,6 +105,19 @@ impl Replay {
             output::table(&table(&reports))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Replay {
+    /// What a repository carries along.
+    fn carried(&self, context: &Context, address: &Address) -> Result<replay::Known, Failure> {
+        let settings = context.settings()?;
+        let cache = context::cache(&settings)?;
+        let loader = context::loader(&cache);
+        context.run(async {
+            let repository = context::open(&settings, &loader, address, &self.keys).await?;
+            Ok(replay::Known::carried(&repository).await)
+        })
     }
 }
 

@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use super::context::{self, Context};
 use super::keys::Keys;
-use super::{Failure, output};
+use super::{Failure, learned, output};
 use crate::config::Settings;
 use crate::lifecycle::{Ledger, LedgerEntry};
+use crate::prefetch::Profile;
+use crate::prefetch::model::Limits;
 use crate::publish::{
-    Compared, Input, Progress, PublishOptions, Published, Replaced, compare, publish,
+    Compared, Input, Learned, Progress, PublishOptions, Published, Replaced, compare, publish,
 };
 use crate::repo::refs::RefName;
 use crate::repo::{Address, Loader, Repository};
@@ -50,6 +52,16 @@ pub(super) struct Publish {
     branches: Vec<String>,
     #[command(flatten)]
     keys: Keys,
+    /// Carry along what `prefetch export` wrote to this file, for those who mount
+    /// it and have learned nothing yet; kept when it is published again
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Carry along what was learned here about the repository of this name
+    #[arg(long, conflicts_with = "profile")]
+    with_learned: bool,
+    /// Carry along nothing that was learned
+    #[arg(long, conflicts_with_all = ["profile", "with_learned"])]
+    without_profile: bool,
     /// Store for this many epochs (1 to 53) [default: the profile's]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=53))]
     epochs: Option<u32>,
@@ -89,6 +101,7 @@ impl Publish {
                 deletable: !self.permanent,
             },
             previous,
+            learned: self.learned(context, &settings, &name)?,
             ..PublishOptions::default()
         };
         let started = std::time::Instant::now();
@@ -168,6 +181,29 @@ impl Publish {
             let path = path.display();
             format!("{path}: its name cannot name a repository; choose one with --name NAME").into()
         })
+    }
+
+    /// What it carries along of what was learned.
+    fn learned(
+        &self,
+        context: &Context,
+        settings: &Settings,
+        name: &RefName,
+    ) -> Result<Learned, Failure> {
+        let profile = match (&self.profile, self.with_learned) {
+            (Some(file), _) => learned::read(file)?.0,
+            (None, true) => {
+                let bytes = learned::export(context, settings, name.as_str(), &self.keys)?;
+                Profile::decode(&bytes, Limits::default())?
+            }
+            (None, false) => {
+                return Ok(match self.without_profile {
+                    true => Learned::Nothing,
+                    false => Learned::AsBefore,
+                });
+            }
+        };
+        Ok(Learned::This(profile.encode_shipped()))
     }
 
     /// Opens what is to be rewritten.
@@ -279,6 +315,7 @@ struct Bar(ProgressBar);
 
 impl Progress for Bar {
     fn total(&self, _files: u64, bytes: u64) {
+        self.0.set_message("publishing");
         self.0.set_length(bytes);
     }
 
@@ -289,5 +326,12 @@ impl Progress for Bar {
     fn uploading(&self, bytes: u64) {
         self.0
             .set_message(format!("publishing (uploading {})", output::bytes(bytes)));
+    }
+
+    fn compared(&self, commits: u64) {
+        if commits.is_multiple_of(100) {
+            self.0
+                .set_message(format!("publishing (comparing {commits} commits)"));
+        }
     }
 }

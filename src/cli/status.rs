@@ -159,6 +159,10 @@ fn endpoint_row(endpoint: &EndpointHealth) -> Vec<String> {
     vec![role.into(), endpoint.url.clone(), said.join("; ")]
 }
 
+fn percent(part: Option<f64>) -> String {
+    part.map_or("-".into(), |part| format!("{:.0} %", part * 100.0))
+}
+
 fn conditions_of(conditions: &Conditions) -> String {
     let bandwidth = match conditions.bandwidth {
         Some(bandwidth) => format!("{}/s", output::bytes(bandwidth)),
@@ -185,13 +189,16 @@ fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
     ))?;
     if let Some(ahead) = mount.prefetch.filter(|ahead| ahead.files > 0) {
         output::line(&format!(
-            "  prefetched {} files in {} requests: {} were opened ({}), {} not yet ({}); about {:.1} s saved",
+            "  prefetched {} files in {} requests: {} were opened ({}, precision {}), {} not yet ({}); \
+             coverage {}, about {:.1} s saved",
             ahead.files,
             ahead.requests,
             ahead.hits,
             output::bytes(ahead.useful_bytes),
+            percent(ahead.precision),
             ahead.files.saturating_sub(ahead.hits),
             output::bytes(ahead.unused_bytes),
+            percent(ahead.coverage),
             ahead.saved_s
         ))?;
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::control::{Prepared, Refusal};
+use super::learned::{Import, Imported, Learned, Subject};
 use super::server::{attach_socket, control_socket};
 use super::warming::{Told, WarmRequest};
 use super::{DaemonStatus, MountRequest, attach};
@@ -133,6 +134,39 @@ impl Client {
     /// When the disk refuses.
     pub async fn verify_cache(&self) -> Result<VerifyReport, ClientError> {
         self.answer(self.http.post(url("/v1/cache/verify"))).await
+    }
+
+    /// What was learned about a repository, as bytes of a profile; `deadline`
+    /// is that of an operation.
+    ///
+    /// # Errors
+    /// When nothing was, or the repository cannot be opened.
+    pub async fn export(
+        &self,
+        subject: &Subject,
+        deadline: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
+        let request = self.post("/v1/learned/export", subject);
+        let request = request.timeout(deadline * 4 + SLACK);
+        let learned: Learned = self.answer(request).await?;
+        (learned.bytes()).ok_or_else(|| ClientError::Gone("it speaks another language".into()))
+    }
+
+    /// Adds a profile to what was learned about a repository, or puts it in its
+    /// place.
+    ///
+    /// # Errors
+    /// When it is none, or the repository cannot be opened.
+    pub async fn import(
+        &self,
+        subject: Subject,
+        profile: &[u8],
+        replace: bool,
+        deadline: Duration,
+    ) -> Result<Imported, ClientError> {
+        let import = Import::new(subject, profile, replace);
+        let request = self.post("/v1/learned/import", &import);
+        self.answer(request.timeout(deadline * 4 + SLACK)).await
     }
 
     /// Brings a file or folder of a mount into the cache, to stay with `pin`;

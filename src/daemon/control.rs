@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -11,9 +11,13 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
+use super::learned::{Import, Subject};
 use super::mounts::Mounts;
 use super::{DaemonStatus, MountRequest, warming};
 use crate::cache::{CacheError, Keep, VerifyReport};
+
+/// Longest import, in bytes: the longest profile, as text.
+const MAX_IMPORT: usize = 40 << 20;
 
 /// What a mount will show.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,11 +84,14 @@ pub(super) async fn serve(
     stop: Arc<Notify>,
 ) -> std::io::Result<()> {
     let shared = Shared { mounts, stop };
+    let large = DefaultBodyLimit::max(MAX_IMPORT);
     let routes = axum::Router::new()
         .route("/v1/status", get(status))
         .route("/v1/prepare", post(prepare))
         .route("/v1/cache/clear", post(clear))
         .route("/v1/cache/verify", post(verify))
+        .route("/v1/learned/export", post(export))
+        .route("/v1/learned/import", post(import).layer(large))
         .route("/v1/cache/warm", post(warming::warm))
         .route("/v1/cache/pins", get(warming::pins))
         .route("/v1/cache/unpin", post(warming::unpin))
@@ -134,6 +141,20 @@ async fn verify(State(shared): State<Shared>) -> Response {
     match verified {
         Ok(Ok(report)) => Json(report).into_response(),
         Ok(Err(error)) => refuse(error.to_string()),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+async fn export(State(shared): State<Shared>, Json(subject): Json<Subject>) -> Response {
+    match shared.mounts.export(&subject).await {
+        Ok(learned) => Json(learned).into_response(),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+async fn import(State(shared): State<Shared>, Json(import): Json<Import>) -> Response {
+    match shared.mounts.import(import).await {
+        Ok(imported) => Json(imported).into_response(),
         Err(error) => refuse(error.to_string()),
     }
 }

@@ -26,6 +26,7 @@ mod attach;
 mod client;
 mod control;
 mod follow;
+mod learned;
 mod metrics;
 mod mounting;
 mod mounts;
@@ -34,6 +35,7 @@ mod status;
 mod warming;
 
 pub use client::{Client, ClientError};
+pub use learned::{Imported, Subject};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};
 pub use status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};

@@ -10,6 +10,7 @@ use fuser::{Session, SessionACL};
 use tokio::sync::Notify;
 
 use super::follow::Follower;
+use super::learned::Subject;
 use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
@@ -18,7 +19,7 @@ use crate::clock::unix_seconds;
 use crate::config::Network;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
 use crate::net::Journal;
-use crate::repo::{Access, Loader, Located, Snapshot};
+use crate::repo::{Access, Loader, Located, Repository, Snapshot};
 use crate::walrus::{self, BlobStore};
 
 /// Threads that read the kernel's requests of one mount. Hits are answered on
@@ -59,6 +60,15 @@ impl Drop for Busy<'_> {
         drop(state);
         self.0.changed.notify_waiters();
     }
+}
+
+/// A repository that something was learned of.
+pub(super) struct Known {
+    /// What it is called, from session to session.
+    pub(super) identity: String,
+    pub(super) repository: Repository,
+    /// Its live mounts.
+    pub(super) movers: Vec<Mover>,
 }
 
 struct Mounted {
@@ -168,6 +178,53 @@ impl Mounts {
         let snapshot = (repository.snapshot_of(request.reference.as_deref())).await?;
         snapshot.directory(&snapshot.root()).await?;
         Ok(snapshot)
+    }
+
+    /// The repository that something was learned of, and its live mounts.
+    pub(super) async fn subject(&self, subject: &Subject) -> Result<Known, DaemonError> {
+        let _busy = self.busy();
+        let (identity, mounted) = {
+            let state = self.state();
+            let identity = match subject {
+                Subject::Repository { source, .. } => source.identity(),
+                Subject::Mount(dir) => {
+                    let mut mounts = state.mounts.values();
+                    let found = mounts.find(|mounted| mounted.request.mountpoint == *dir);
+                    let found = found.ok_or_else(|| DaemonError::NotMounted(dir.clone()))?;
+                    found.request.source.identity()
+                }
+            };
+            let of_it = |it: &&Mounted| it.request.source.identity() == identity;
+            let mounted = state.mounts.values().filter(of_it);
+            let movers: Vec<Mover> = mounted.map(|it| it.mover.clone()).collect();
+            (identity, movers)
+        };
+        let repository = match (mounted.first(), subject) {
+            (Some(mover), _) => mover.snapshot().repository().clone(),
+            (None, Subject::Mount(dir)) => return Err(DaemonError::NotMounted(dir.clone())),
+            (
+                None,
+                Subject::Repository {
+                    source,
+                    network,
+                    keys,
+                },
+            ) => {
+                let access = Access {
+                    store: self.store(network)?,
+                    keys: keys.clone(),
+                    chain: chain::open(network, self.deadline),
+                    scripts: false,
+                };
+                let located = source.locate(&access).await?;
+                self.loader.open_located(&access, &located).await?
+            }
+        };
+        Ok(Known {
+            identity,
+            repository,
+            movers: mounted,
+        })
     }
 
     /// Looks where the mount's repository is now; the tree to show instead of

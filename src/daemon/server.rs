@@ -17,6 +17,7 @@ use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Dirs, Settings};
 use crate::fuse;
 use crate::net::Journal;
+use crate::prefetch::MalformedProfile;
 use crate::repo::{Loader, LoaderConfig, RepoError};
 use crate::walrus::StoreError;
 
@@ -53,6 +54,15 @@ pub enum DaemonError {
     /// The repository cannot be opened.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// Nothing is mounted there.
+    #[error("{} is not mounted; see walgit-fs status", .0.display())]
+    NotMounted(PathBuf),
+    /// There is nothing to give out.
+    #[error("nothing has been learned about {0} yet; mount it and use it first")]
+    NothingLearned(String),
+    /// A profile cannot be read.
+    #[error(transparent)]
+    Profile(#[from] MalformedProfile),
     /// A peer that hands over a mount must send its descriptor.
     #[error("no descriptor came with the request")]
     NoDescriptor,

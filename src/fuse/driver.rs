@@ -176,6 +176,11 @@ impl Mover {
         self.view.prefetch_stats()
     }
 
+    /// Who watches the opens of the mount, where somebody does.
+    pub fn guide(&self) -> Option<&Guide> {
+        self.view.guide()
+    }
+
     /// Shows `snapshot` from now on. What did not change stays in the kernel's
     /// cache; who has a file open keeps the version that was opened. How many
     /// names changed.

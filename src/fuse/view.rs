@@ -112,6 +112,10 @@ impl View {
     }
 
     /// What was fetched ahead of readers, where that is done.
+    pub(super) fn guide(&self) -> Option<&Guide> {
+        self.ahead.guide()
+    }
+
     pub(super) fn prefetch_stats(&self) -> Option<PrefetchStats> {
         self.ahead.stats()
     }

@@ -88,6 +88,11 @@ impl Ahead {
         }
     }
 
+    /// Who watches the opens, where somebody does.
+    pub fn guide(&self) -> Option<&Guide> {
+        self.guide.as_ref()
+    }
+
     /// What the guide has done, where there is one.
     pub fn stats(&self) -> Option<PrefetchStats> {
         self.guide.as_ref().map(Guide::stats)

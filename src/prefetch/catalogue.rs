@@ -6,6 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::repo::prior::PathName;
+
 /// A file, numbered in the order in which it was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub(super) u32);
@@ -71,6 +73,7 @@ pub struct Catalogue {
     kind_by_name: HashMap<Arc<str>, KindId>,
     by_place: BTreeSet<(PackId, u64, FileId)>,
     by_name: HashMap<Box<str>, Vec<FileId>>,
+    by_short_name: HashMap<PathName, FileId>,
     by_stem: HashMap<Box<str>, Vec<FileId>>,
 }
 
@@ -87,6 +90,7 @@ impl Catalogue {
             .entry(stem_of(name).into())
             .or_default()
             .push(id);
+        self.by_short_name.insert(PathName::of(path.as_bytes()), id);
         self.by_place.insert((place.pack, place.offset, id));
         let folder = self.folder_of(id);
         self.folders[folder.0 as usize].files.push(id);
@@ -116,6 +120,11 @@ impl Catalogue {
     /// The number of a path.
     pub fn find(&self, path: &str) -> Option<FileId> {
         self.by_path.get(path).copied()
+    }
+
+    /// The file that a prior means by a name.
+    pub fn named(&self, name: PathName) -> Option<FileId> {
+        self.by_short_name.get(&name).copied()
     }
 
     /// How many files are known.

@@ -11,10 +11,10 @@ pub enum MalformedProfile {
     #[error("not a prefetch profile")]
     NotOne,
     /// Made by a later program.
-    #[error("a prefetch profile of version {0}; this program reads version 1")]
+    #[error("a prefetch profile of version {0}; this program reads up to 2; update it")]
     Version(u8),
     /// Longer than any profile.
-    #[error("a prefetch profile of {0} bytes; at most 64 MiB are read")]
+    #[error("a prefetch profile of {0} bytes; at most 24 MiB are read")]
     TooLong(usize),
     /// Bytes were changed or are missing.
     #[error("a damaged prefetch profile: its checksum is wrong")]

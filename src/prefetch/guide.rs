@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::catalogue::{Catalogue, FileId, PackId, Place};
-use super::model::{Limits, TaskId};
+use super::hints::{self, Hints};
+use super::model::TaskId;
 use super::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
 use super::{Profile, ahead};
 use crate::chunk::{BlobId, ChunkRef, WholeBlob};
@@ -83,6 +84,12 @@ pub struct PrefetchStats {
     pub saved_s: f64,
     /// Transitions that the model has learned, earlier sessions included.
     pub transitions: u64,
+    /// Part of the files fetched ahead that was opened thereafter; `None` where
+    /// there were none.
+    pub precision: Option<f64>,
+    /// Part of the first opens that would have waited that did not, because the
+    /// file was there already; `None` where none would have.
+    pub coverage: Option<f64>,
 }
 
 /// Watches the opens of one mount.
@@ -139,6 +146,8 @@ enum Event {
     Ended(FetchId),
     /// Every directory of the tree is in memory now.
     Walked,
+    /// What the repository carries along is here.
+    Told(Box<Hints>),
 }
 
 impl Guide {
@@ -148,16 +157,10 @@ impl Guide {
         let known = match learning {
             Learning::Off => return None,
             Learning::Related => None,
-            Learning::Learned => snapshot.repository().learned(identity),
+            Learning::Learned => hints::learned(snapshot.repository(), identity),
         };
-        let profile = known.and_then(|bytes| match Profile::decode(&bytes, Limits::default()) {
-            Ok(profile) => Some(profile),
-            Err(error) => {
-                tracing::warn!("what was learned about {identity} is lost: {error}");
-                None
-            }
-        });
-        let profile = profile.unwrap_or_default();
+        let begins = learning == Learning::Learned && known.is_none();
+        let profile = known.unwrap_or_default();
         let config = Config::default();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -182,6 +185,7 @@ impl Guide {
         let worker = Worker {
             shared: shared.clone(),
             events: events.downgrade(),
+            begins,
         };
         tokio::spawn(worker.run(received));
         Some(Guide { shared, events })
@@ -205,11 +209,34 @@ impl Guide {
         self.shared.perform(actions, &self.events.downgrade());
     }
 
+    /// What has been learned so far; `None` where nothing is kept.
+    pub fn learned(&self) -> Option<Profile> {
+        let kept = !self.shared.identity.is_empty();
+        kept.then(|| self.shared.state().scheduler.profile())
+    }
+
+    /// Adds what somebody else learned, or puts it in the place of what is known;
+    /// whether it is used from now on.
+    pub fn teach(&self, profile: &Profile, replace: bool) -> bool {
+        if self.shared.identity.is_empty() {
+            return false;
+        }
+        let mut state = self.shared.state();
+        match replace {
+            true => state.scheduler.replace(profile.clone()),
+            false => state.scheduler.merge(profile, 1.0),
+        }
+        state.changed = true;
+        true
+    }
+
     /// The figures now.
     pub fn stats(&self) -> PrefetchStats {
         let state = self.shared.state();
         let counts = state.counts();
         let (useful_bytes, saved_s) = state.useful;
+        let part = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
+        let in_time = counts.files_hit.saturating_sub(counts.files_late);
         PrefetchStats {
             requests: counts.prefetches,
             files: counts.files_ahead,
@@ -220,6 +247,8 @@ impl Guide {
             unused_bytes: state.unopened.values().sum(),
             saved_s,
             transitions: state.scheduler.transitions() as u64,
+            precision: part(counts.files_hit, counts.files_ahead),
+            coverage: part(in_time, counts.files_hit + counts.demands),
         }
     }
 }
@@ -338,6 +367,8 @@ async fn send(events: &mpsc::WeakSender<Event>, event: Event) -> bool {
 struct Worker {
     shared: Arc<Shared>,
     events: mpsc::WeakSender<Event>,
+    /// Nothing has been learned of the repository yet.
+    begins: bool,
 }
 
 impl Worker {
@@ -345,7 +376,7 @@ impl Worker {
     async fn run(self, mut received: mpsc::Receiver<Event>) {
         let mut save_at = tokio::time::Instant::now() + SAVED_EVERY;
         self.walk_tree();
-        let (mut opened, mut walked) = (false, false);
+        let (mut opened, mut walked, mut told) = (false, false, false);
         loop {
             let wake = self.shared.state().scheduler.wake();
             let wait = wake.map_or(SAVED_EVERY.as_secs_f64(), |at| at - self.shared.now());
@@ -363,6 +394,10 @@ impl Worker {
                 }
             };
             opened |= matches!(event, Some(Event::Opened(..) | Event::Landed(..)));
+            // Not before the first file is there: whoever reads it comes first.
+            if opened && !std::mem::replace(&mut told, true) {
+                self.read_hints();
+            }
             let now = self.shared.now();
             let actions = {
                 let mut state = self.shared.state();
@@ -377,6 +412,10 @@ impl Worker {
                         walked = true;
                         Vec::new()
                     }
+                    Some(Event::Told(hints)) => {
+                        state.told(*hints);
+                        state.scheduler.tick(now)
+                    }
                     None => state.scheduler.tick(now),
                 }
             };
@@ -387,6 +426,18 @@ impl Worker {
             self.shared.perform(actions, &self.events);
         }
         self.save().await;
+    }
+
+    /// Reads what the repository carries along, in the background.
+    fn read_hints(&self) {
+        let repository = self.shared.state().snapshot.repository().clone();
+        let (events, begins) = (self.events.clone(), self.begins);
+        tokio::spawn(async move {
+            let hints = Hints::of(&repository, begins).await;
+            if let Some(events) = events.upgrade() {
+                let _ = events.send(Event::Told(Box::new(hints))).await;
+            }
+        });
     }
 
     async fn save(&self) {
@@ -423,7 +474,9 @@ impl State {
         self.earlier = self.counts();
         let (profile, link) = (self.scheduler.profile(), self.scheduler.link());
         let config = Config::default();
+        let prior = self.scheduler.prior().cloned();
         self.scheduler = Scheduler::new(Catalogue::default(), profile, link, config);
+        prior.into_iter().for_each(|it| self.scheduler.tell(it));
         self.snapshot = snapshot.clone();
         self.contents.clear();
         self.packs.clear();
@@ -455,6 +508,16 @@ impl State {
         match here {
             true => self.scheduler.fetched(file, now),
             false => self.scheduler.failed(file, now),
+        }
+    }
+
+    fn told(&mut self, hints: Hints) {
+        if let Some(prior) = hints.prior {
+            self.scheduler.tell(prior);
+        }
+        if let Some(profile) = hints.shipped {
+            self.scheduler.merge(&profile, 0.5);
+            self.changed = true;
         }
     }
 

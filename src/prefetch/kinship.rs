@@ -9,11 +9,18 @@
 //! folders that stood in some relation to used ones, how many were used in
 //! turn. These [`Rates`] are a few hundred numbers, kept with the model, and
 //! they say how probable a file is that nobody has opened before.
+//!
+//! Where the repository has a [`Prior`], files that changed together with what
+//! is opened are candidates too, however far away they lie. How far that is to
+//! be believed is counted like everything else.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use super::catalogue::{Catalogue, FileId, FolderId};
 use super::rates::{RELATIONS, Rate, Rates, SIZES};
+use super::together::Together;
+use crate::repo::Prior;
 
 /// How a folder stands to those that are used. The nearest relation counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +81,7 @@ pub(super) struct Kinship {
     /// The file opened last, and how many in a row were called like it.
     last: Option<(FileId, u32)>,
     opens: u64,
+    together: Together,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +124,33 @@ impl Kinship {
         self.rates
     }
 
+    /// Adds what was counted elsewhere.
+    pub(super) fn merge(&mut self, rates: &Rates) {
+        self.rates.merge(rates);
+    }
+
+    /// What changed together, where that is known.
+    pub(super) fn prior(&self) -> Option<&Arc<Prior>> {
+        self.together.prior()
+    }
+
+    /// Tells what changed together.
+    pub(super) fn tell(&mut self, catalogue: &Catalogue, prior: Arc<Prior>) {
+        self.together.tell(prior);
+        let mut opened: Vec<FileId> = self.opened.iter().copied().collect();
+        opened.sort_unstable();
+        for file in opened {
+            self.changed(catalogue, file);
+        }
+    }
+
+    /// Notes what changed together with a file that is opened.
+    fn changed(&mut self, catalogue: &Catalogue, file: FileId) {
+        let (at, rate) = (self.opens, &mut self.rates.together);
+        let opened = |other| self.opened.contains(&other);
+        self.together.opened(catalogue, file, at, rate, opened);
+    }
+
     /// Notes the first open of a file in this session.
     pub(super) fn opened(&mut self, catalogue: &Catalogue, file: FileId) {
         self.opens += 1;
@@ -144,6 +179,7 @@ impl Kinship {
             _ => Some((file, 1)),
         };
         self.opened.insert(file);
+        self.changed(catalogue, file);
         let class = size_class(count_kind(catalogue, folder, file));
         let of = match self.used.get(&folder).is_some_and(|it| it.settled) {
             true => 0.0,
@@ -155,7 +191,9 @@ impl Kinship {
             it.last = place;
             it.at = at;
         }
-        self.settle(catalogue, at.saturating_sub(SETTLED));
+        let before = at.saturating_sub(SETTLED);
+        self.settle(catalogue, before);
+        self.together.forget(before);
     }
 
     /// Counts what was not opened of the folders not used since `before`.
@@ -268,23 +306,37 @@ impl Kinship {
                 });
             }
         }
-        for (file, probability) in self.alike(catalogue) {
-            let (used, opened) = habit(file);
-            let probability = (opened + probability) / (used + 1.0);
-            let probability = match opened > 0.0 {
-                true => probability,
-                false => probability * (1.0 - familiar),
-            };
+        let mut places: HashMap<FileId, usize> = (found.iter().zip(0..))
+            .map(|(kin, at)| (kin.file, at))
+            .collect();
+        let alike = self.alike(catalogue).into_iter();
+        let alike = alike.map(|(file, probability)| (file, probability, false));
+        let changed = self.together.files(catalogue, self.rates.together);
+        let changed = changed.map(|(file, probability)| (file, probability, true));
+        for (file, probability, apart) in alike.chain(changed) {
             if open(file) {
                 continue;
             }
-            match found.iter_mut().find(|it| it.file == file) {
-                Some(it) => it.probability = it.probability.max(probability),
-                None => found.push(Kin {
-                    file,
-                    probability,
-                    known: opened > 0.0,
-                }),
+            let (used, opened) = habit(file);
+            let mut probability = (opened + probability) / (used + 1.0);
+            if opened == 0.0 {
+                probability *= 1.0 - familiar;
+            }
+            match places.get(&file) {
+                // Where files lie, history has no say in; each may be right.
+                Some(&at) if apart => {
+                    let other = 1.0 - found[at].probability;
+                    found[at].probability += probability * other;
+                }
+                Some(&at) => found[at].probability = found[at].probability.max(probability),
+                None => {
+                    places.insert(file, found.len());
+                    found.push(Kin {
+                        file,
+                        probability,
+                        known: opened > 0.0,
+                    });
+                }
             }
         }
         found

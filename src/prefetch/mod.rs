@@ -16,12 +16,16 @@
 //! that are wasted. All but the guide is pure: no clock, no thread, no network,
 //! so the very code that serves a mount is measured and tested.
 //!
+//! A repository may bring a beginning along (`hints`): which files changed
+//! together in its history, and what somebody else learned about it.
+//!
 //! May touch: `repo`, `cache`; the across-files part touches nothing.
 
 mod ahead;
 pub mod catalogue;
 mod codec;
 mod guide;
+mod hints;
 mod kinship;
 pub mod model;
 mod part;
@@ -32,12 +36,14 @@ pub mod replay;
 pub mod scheduler;
 mod stream;
 mod sweep;
+mod together;
 mod warm;
 
 pub use ahead::{Ahead, Reading};
 pub use catalogue::Catalogue;
 pub use codec::MalformedProfile;
 pub use guide::{Guide, Learning, PrefetchStats};
+pub use hints::{import, learned};
 pub use profile::Profile;
 pub use rates::Rates;
 pub use readahead::Readahead;

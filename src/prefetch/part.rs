@@ -10,6 +10,27 @@ pub(super) struct Part<const MEMORY: u16> {
 }
 
 impl<const MEMORY: u16> Part<MEMORY> {
+    /// A part that was counted elsewhere, of a whole no larger than is
+    /// remembered here.
+    pub(super) fn of(of: f32, part: f32) -> Self {
+        let most = f32::from(MEMORY);
+        match of > most {
+            true => Part {
+                of: most,
+                part: part * (most / of),
+            },
+            false => Part { of, part },
+        }
+    }
+
+    /// Half of it: the same share, sooner outweighed.
+    pub(super) fn halved(self) -> Self {
+        Part {
+            of: self.of / 2.0,
+            part: self.part / 2.0,
+        }
+    }
+
     /// The share, believed to be `prior` until `weight` have been counted.
     pub(super) fn share(self, prior: f64, weight: f64) -> f64 {
         let share = (f64::from(self.part) + prior * weight) / (f64::from(self.of) + weight);
@@ -34,9 +55,6 @@ impl<const MEMORY: u16> Part<MEMORY> {
 
     /// Reads what [`Part::write`] wrote; the part may be anything.
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, MalformedProfile> {
-        Ok(Part {
-            of: from.float()?,
-            part: from.float()?,
-        })
+        Ok(Part::of(from.float()?, from.float()?))
     }
 }

@@ -1,8 +1,10 @@
-//! What is kept from one session to the next, and how it is written down.
+//! What is kept from one session to the next, how it is written down, and how
+//! what somebody else learned is added to it.
 
 use super::codec::{MalformedProfile, Reader, Writer, fnv1a};
 use super::model::{Limits, Model};
 use super::rates::Rates;
+use crate::repo::head::MAX_SHIPPED;
 
 /// Everything learned of a repository: to be stored with its identity, or
 /// given to somebody else.
@@ -19,15 +21,25 @@ pub struct Profile {
 
 /// How a profile begins, with the version of what follows.
 const MAGIC: &[u8; 7] = b"WGPROF\0";
-const VERSION: u8 = 1;
-/// Longest profile that is read: three times what the default limits fill.
-const MAX_LEN: usize = 64 << 20;
+const VERSION: u8 = 2;
+/// The first one, which is read too, did not count what changes together.
+const FIRST: u8 = 1;
+/// Longest profile that is read, in bytes: three times what the default limits
+/// fill.
+pub(super) const MAX_LEN: usize = 24 << 20;
+/// How large a profile may be that a repository carries: some 5,000 different
+/// opens.
+const SHIPPED: Limits = Limits {
+    transitions: 40_000,
+    paths: 6_000,
+};
 /// Bytes of the checksum at the end.
 const SUM: usize = 8;
 
 impl Profile {
     /// The profile as bytes: `WGPROF`, a version, the model, the rates, and a
-    /// checksum of all that. About 15 bytes a transition.
+    /// checksum of all that. About 19 bytes a transition, its paths
+    /// included.
     pub fn encode(&self) -> Vec<u8> {
         let mut to = Writer::default();
         to.raw(MAGIC);
@@ -41,6 +53,44 @@ impl Profile {
         bytes
     }
 
+    /// Adds what somebody else learned, as if their sessions had been had here.
+    pub fn merge(&mut self, other: &Profile) {
+        self.session_bytes = match (self.session_bytes, other.session_bytes) {
+            (own, theirs) if own > 0.0 && theirs > 0.0 => (own + theirs) / 2.0,
+            (own, theirs) => own.max(theirs),
+        };
+        self.rates.merge(&other.rates);
+        self.model.merge(&other.model, 1.0);
+    }
+
+    /// The same, believed half: what a stranger learned.
+    pub fn halved(mut self) -> Self {
+        self.model.halve();
+        self.rates.halve();
+        self.session_bytes /= 2.0;
+        self
+    }
+
+    /// As bytes for a repository to carry: at most [`MAX_SHIPPED`], of which
+    /// the best is kept.
+    pub fn encode_shipped(&self) -> Vec<u8> {
+        let mut limits = SHIPPED;
+        loop {
+            let mut model = Model::new(limits);
+            model.merge(&self.model, 1.0);
+            let profile = Profile {
+                model,
+                ..self.clone()
+            };
+            let bytes = profile.encode();
+            if bytes.len() <= MAX_SHIPPED {
+                return bytes;
+            }
+            limits.transitions /= 2;
+            limits.paths /= 2;
+        }
+    }
+
     /// Reads a profile, as much of it as `limits` allow. Takes time and memory
     /// in proportion to the bytes, whatever they are.
     pub fn decode(bytes: &[u8], limits: Limits) -> Result<Self, MalformedProfile> {
@@ -48,11 +98,11 @@ impl Profile {
             return Err(MalformedProfile::TooLong(bytes.len()));
         }
         let rest = bytes.strip_prefix(MAGIC).ok_or(MalformedProfile::NotOne)?;
-        match rest.first() {
+        let with_together = match rest.first() {
             None => return Err(MalformedProfile::Damaged),
-            Some(&VERSION) => {}
+            Some(&version @ (FIRST | VERSION)) => version > FIRST,
             Some(&other) => return Err(MalformedProfile::Version(other)),
-        }
+        };
         let content = bytes
             .len()
             .checked_sub(SUM)
@@ -64,7 +114,7 @@ impl Profile {
         let mut from = Reader::new(&content[MAGIC.len() + 1..]);
         let profile = Profile {
             model: Model::read(&mut from, limits)?,
-            rates: Rates::read(&mut from)?,
+            rates: Rates::read(&mut from, with_together)?,
             session_bytes: f64::from(from.float()?),
         };
         from.end()?;
@@ -115,6 +165,104 @@ mod tests {
                 "{at}"
             );
         }
+    }
+
+    #[test]
+    fn the_first_version_is_read_still() {
+        let profile = learned(&[(1, 1), (1, 2), (2, 3)]);
+        let mut bytes = profile.encode();
+        bytes[MAGIC.len()] = FIRST;
+        // Without the rate of what changes together, two floats, before the last
+        // float and the checksum.
+        let end = bytes.len() - SUM - 4;
+        bytes.drain(end - 8..end);
+        bytes.truncate(bytes.len() - SUM);
+        let read = Profile::decode(&sealed(bytes), Limits::default()).unwrap();
+        assert_eq!(read.encode(), profile.encode());
+    }
+
+    #[test]
+    fn few_bytes_cannot_stand_for_many() {
+        // Paths that share nearly all of a long beginning.
+        let mut to = Writer::default();
+        to.raw(MAGIC);
+        to.raw(&[VERSION]);
+        to.count(30_000);
+        to.count(0);
+        to.text(&"x".repeat(4000));
+        for n in 1..30_000u32 {
+            to.count(4000 - 8);
+            to.text(&format!("y{n:08}"));
+        }
+        let error = Profile::decode(&sealed(to.into_bytes()), Limits::default()).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
+
+    #[test]
+    fn what_a_repository_carries_is_bounded() {
+        let mut profile = Profile::default();
+        profile.model.begin();
+        for n in 0..20_000 {
+            let path = format!("folder-{}/{n}-{}.rs", n % 300, "x".repeat(n % 150));
+            profile.model.opened(TaskId(1), &path, 0.0, 0.0);
+        }
+        let bytes = profile.encode_shipped();
+        assert!(bytes.len() <= MAX_SHIPPED, "{}", bytes.len());
+        let read = Profile::decode(&bytes, Limits::default()).unwrap();
+        assert!(read.model.transitions() > 5_000);
+        // What is small is carried as it is.
+        let small = learned(&[(1, 1), (1, 2), (2, 3)]);
+        let read = Profile::decode(&small.encode_shipped(), Limits::default()).unwrap();
+        assert_eq!(read.model.transitions(), small.model.transitions());
+    }
+
+    /// Resident memory of this process, in bytes.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<usize>().unwrap() << 10
+    }
+
+    /// In a process of its own, where nothing else takes memory.
+    #[test]
+    fn a_million_transitions_take_what_is_said() {
+        const ALONE: &str = "WALGIT_FS_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            let thread = std::thread::current();
+            let done = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "--nocapture", thread.name().unwrap()])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&done.stdout);
+            println!("{said}");
+            assert!(done.status.success(), "{said}");
+            return;
+        }
+        let before = resident();
+        let limits = Limits {
+            transitions: 2_000_000,
+            paths: 400_000,
+        };
+        let mut profile = Profile {
+            model: Model::new(limits),
+            ..Profile::default()
+        };
+        profile.model.begin();
+        for n in 0..167_000 {
+            let path = format!("site-packages/package-{}/module_{n}.py", n % 2000);
+            profile.model.opened(TaskId(1), &path, 0.002, 0.0);
+        }
+        let transitions = profile.model.transitions() as f64;
+        let memory = (resident() - before) as f64 / transitions;
+        let stored = profile.encode().len() as f64 / transitions;
+        println!(
+            "{transitions} transitions between {} paths: {memory:.1} bytes each in memory, {stored:.1} stored",
+            profile.model.paths()
+        );
+        assert!((990_000.0..1_100_000.0).contains(&transitions));
+        assert!(memory < 90.0 && stored < 22.0);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Rates {
     pub(super) relations: [Rate; RELATIONS],
     pub(super) next: Rate,
     pub(super) stem: Rate,
+    /// Of what a prior said, what came true.
+    pub(super) together: Rate,
 }
 
 impl Rates {
@@ -36,6 +38,30 @@ impl Rates {
             self.kinds.pop_first();
         }
         self.kinds.entry(kind.into()).or_default()
+    }
+
+    /// Adds what was counted elsewhere.
+    pub(super) fn merge(&mut self, other: &Rates) {
+        for (kind, sizes) in &other.kinds {
+            add_all(self.kind_mut(kind), sizes);
+        }
+        add_all(&mut self.relations, &other.relations);
+        let rest = [&mut self.next, &mut self.stem, &mut self.together];
+        for (own, more) in rest
+            .into_iter()
+            .zip([other.next, other.stem, other.together])
+        {
+            own.add(more.of, more.part);
+        }
+    }
+
+    /// Believes half of it.
+    pub(super) fn halve(&mut self) {
+        let kinds = self.kinds.values_mut().flatten();
+        let rest = [&mut self.next, &mut self.stem, &mut self.together];
+        for rate in kinds.chain(&mut self.relations).chain(rest) {
+            *rate = rate.halved();
+        }
     }
 
     pub(super) fn write(&self, to: &mut Writer) {
@@ -49,9 +75,14 @@ impl Rates {
         self.relations.iter().for_each(|part| part.write(to));
         self.next.write(to);
         self.stem.write(to);
+        self.together.write(to);
     }
 
-    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, MalformedProfile> {
+    /// Reads what was written; `together` was not always.
+    pub(super) fn read(
+        from: &mut Reader<'_>,
+        with_together: bool,
+    ) -> Result<Self, MalformedProfile> {
         let mut rates = Rates::default();
         let count = from.count(1 + SIZES * 8)?;
         if count > MAX_KINDS {
@@ -69,6 +100,15 @@ impl Rates {
         }
         rates.next = Rate::read(from)?;
         rates.stem = Rate::read(from)?;
+        if with_together {
+            rates.together = Rate::read(from)?;
+        }
         Ok(rates)
+    }
+}
+
+fn add_all(own: &mut [Rate], more: &[Rate]) {
+    for (own, more) in own.iter_mut().zip(more) {
+        own.add(more.of, more.part);
     }
 }

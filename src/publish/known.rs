@@ -3,13 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::PublishError;
+use bytes::Bytes;
+
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{CommitPlan, ContentPlan, Plan, PlannedDirectory, TreePlan};
+use super::{Learned, Progress, PublishError, together};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef};
 use crate::repo::head::{AttachmentKind, GitId};
-use crate::repo::{Content, Directory, Kind, Loader, Node, Repository, Snapshot, git};
+use crate::repo::{Content, Directory, Kind, Loader, Node, Prior, Repository, Snapshot, git};
 use crate::walrus::BlobStore;
+
+/// How much two lists of what changed together must have in common that the
+/// older one will do.
+const ALIKE: f64 = 0.75;
 
 /// A stored directory and what is in it.
 #[derive(Clone, Debug)]
@@ -30,6 +36,10 @@ pub(super) struct Known {
     paths: HashMap<Vec<u8>, OldDirectory>,
     /// Files and links below a directory, by the hash of its node.
     files_below: HashMap<ChunkHash, u64>,
+    /// Which files changed together.
+    prior: Option<Prior>,
+    /// What somebody learned about it, as it was published.
+    learned: Option<Bytes>,
 }
 
 /// Loads what the head at `blob` knows: all its directories are read, none of
@@ -72,6 +82,9 @@ pub(super) async fn load(
     for attachment in &repository.head().attachments {
         known.remember_chunks(&attachment.chunks);
     }
+    // Hints: where they cannot be read they are made anew, or left out.
+    known.prior = repository.prior().await.ok().flatten();
+    known.learned = repository.shipped().await.ok().flatten();
     known.previous = Some(repository);
     known.count_files();
     Ok(known)
@@ -311,10 +324,36 @@ impl Plan {
         };
         let mut refs = self.refs.clone();
         refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        self.commits.len() == head.commits.len()
+        self.learned(known) == known.learned
+            && self.commits.len() == head.commits.len()
             && self.commits.iter().zip(&head.commits).all(same_commit)
             && refs == head.refs
             && self.default_branch == head.default_branch
+    }
+
+    /// What is carried along of what somebody learned about it.
+    pub(super) fn learned(&self, known: &Known) -> Option<Bytes> {
+        match &self.learned {
+            Learned::AsBefore => known.learned.clone(),
+            Learned::Nothing => None,
+            Learned::This(profile) => Some(profile.clone().into()),
+        }
+    }
+
+    /// Which files changed together, as bytes; `None` where no history tells.
+    /// What was told before is told again while it is nearly as good: so a
+    /// small change stores nothing of it.
+    pub(super) fn prior(&self, known: &Known, progress: &dyn Progress) -> Option<Vec<u8>> {
+        let git = self.git.as_ref()?;
+        let tips: Vec<gix::ObjectId> = (self.commits.iter())
+            .map(|commit| gix::ObjectId::from_bytes_or_panic(&commit.id.git().0))
+            .collect();
+        let new = together::prior(git, &tips, progress);
+        let told = known.prior.as_ref();
+        let told = told
+            .filter(|old| old.likeness(&new) >= ALIKE)
+            .unwrap_or(&new);
+        (!told.is_empty()).then(|| told.encode())
     }
 
     /// Finds the directories that hold just what one of the same path held

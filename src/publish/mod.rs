@@ -5,6 +5,8 @@
 //!    content is needed. What an earlier publish already
 //!    stored ([`known`]) is taken from there: whole subtrees by their git ID,
 //!    files by git ID, directories by their content, chunks by their hash.
+//!    From the history it is counted which files change together
+//!    ([`together`]): a hint for readers who know nothing yet.
 //! 2. **Content** ([`content`], [`packs`]): files are read in tree order, cut
 //!    into chunks, hashed and compressed on all cores, and laid into packs of
 //!    at most the publisher's body limit. Full packs are uploaded while the
@@ -31,6 +33,7 @@ mod packs;
 mod placed;
 mod plan;
 mod remote;
+mod together;
 mod upload;
 
 pub use compare::{Compared, compare};
@@ -85,6 +88,22 @@ pub struct PublishOptions {
     pub level: i32,
     /// The head published before, whose content need not be stored again.
     pub previous: Option<(BlobId, Option<ChunkHash>)>,
+    /// What is carried along of what somebody learned about it.
+    pub learned: Learned,
+}
+
+/// What a repository carries of what somebody learned of the order in which its
+/// files are opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Learned {
+    /// What it carried before.
+    #[default]
+    AsBefore,
+    /// Nothing.
+    Nothing,
+    /// This profile, of at most [`MAX_SHIPPED`](crate::repo::head::MAX_SHIPPED)
+    /// bytes.
+    This(Vec<u8>),
 }
 
 impl Default for PublishOptions {
@@ -94,6 +113,7 @@ impl Default for PublishOptions {
             put: PutOptions::default(),
             level: DEFAULT_LEVEL,
             previous: None,
+            learned: Learned::default(),
         }
     }
 }
@@ -106,6 +126,8 @@ pub trait Progress: Send + Sync {
     fn read(&self, files: u64, bytes: u64);
     /// A blob of so many bytes is on its way.
     fn uploading(&self, bytes: u64);
+    /// So many commits have been compared with those before them.
+    fn compared(&self, commits: u64);
 }
 
 /// A [`Progress`] that nobody watches.
@@ -116,6 +138,7 @@ impl Progress for Unwatched {
     fn total(&self, _: u64, _: u64) {}
     fn read(&self, _: u64, _: u64) {}
     fn uploading(&self, _: u64) {}
+    fn compared(&self, _: u64) {}
 }
 
 /// What was published.
@@ -259,11 +282,18 @@ impl Work {
             }
             Input::Path(path) => folder::plan(path)?,
         };
+        plan.learned = self.options.learned.clone();
         let mut packs = Packs::new(self.max_body, sender);
         let mut bytes_read = 0;
         let mut attached = Vec::new();
         if !plan.is_known(&known) {
             let (level, progress) = (self.options.level, &*self.progress);
+            // Before all content, so that it comes with the first read where
+            // that has room.
+            if let Some(prior) = plan.prior(&known, progress) {
+                let placed = packs.add_raw(&prior, level, &known)?;
+                attached.push((AttachmentKind::Prior, vec![placed]));
+            }
             bytes_read = content::fill(&mut plan, &mut packs, &known, level, progress)?;
             if plan.remote.is_none() {
                 plan.reuse_directories(&known);
@@ -276,6 +306,10 @@ impl Work {
                     let level = self.options.level;
                     let placed = chunks.iter().map(|raw| packs.add_raw(raw, level, &known));
                     attached.push((kind, placed.collect::<Result<_, _>>()?));
+                }
+                if let Some(learned) = plan.learned(&known) {
+                    let placed = packs.add_raw(&learned, self.options.level, &known)?;
+                    attached.push((AttachmentKind::Learned, vec![placed]));
                 }
             }
         }

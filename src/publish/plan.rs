@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+use super::Learned;
 use super::placed::{KnownDirectory, Placed};
 use super::remote::{Remote, Replaced};
 use crate::chunk::WholeBlob;
@@ -39,6 +40,8 @@ pub(super) struct Plan {
     pub(super) copies: Vec<(FilePlace, FilePlace)>,
     /// What was left out, and why.
     pub(super) warnings: Vec<String>,
+    /// What is carried along of what somebody learned about it.
+    pub(super) learned: Learned,
 }
 
 impl Plan {

@@ -155,7 +155,7 @@ impl Header {
 }
 
 /// A blob being built, from its end.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BlobBuilder {
     /// Stored nodes, deepest first.
     nodes: Vec<Vec<u8>>,

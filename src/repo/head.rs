@@ -23,6 +23,8 @@ pub const MAX_REF_NAME: usize = 1024;
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Length of a part of a manifest in [`AttachmentKind::Manifests`], in bytes.
 pub const MANIFEST_PART: usize = 1 << 20;
+/// Longest profile that a repository carries, in bytes.
+pub const MAX_SHIPPED: usize = 1 << 20;
 const MAX_PERSON: usize = 4096;
 const MAX_ID: usize = 32;
 /// Least bytes a commit takes: every string empty, every number below 128.
@@ -205,6 +207,11 @@ pub enum AttachmentKind {
     /// Names of commit objects on the Sui chain, a line each. The commits are
     /// called by them then.
     Objects,
+    /// Which files changed together: see `super::prior`. One chunk.
+    Prior,
+    /// What somebody learned of the order in which files are opened: a profile
+    /// of `crate::prefetch`. One chunk of at most [`MAX_SHIPPED`] bytes.
+    Learned,
     /// Something a newer program wrote and an older one may pass over.
     Other(u64),
 }
@@ -216,6 +223,8 @@ impl AttachmentKind {
             AttachmentKind::GitIds => 2,
             AttachmentKind::Manifests => 3,
             AttachmentKind::Objects => 4,
+            AttachmentKind::Prior => 5,
+            AttachmentKind::Learned => 6,
             AttachmentKind::Other(number) => number,
         }
     }
@@ -266,6 +275,18 @@ impl Head {
                 with_prefix.next().filter(|_| with_prefix.next().is_none())
             })
             .or_else(|| (self.commits.iter()).position(|c| c.id.to_string() == name))
+    }
+
+    /// The chunk of an attachment that is one chunk of at most `most` bytes;
+    /// none where it is anything else.
+    pub(super) fn hint(&self, kind: AttachmentKind, most: usize) -> Option<&ChunkRef> {
+        let attached = self.attachments.iter().find(|it| it.kind == kind)?;
+        let fits = |len: u32| usize::try_from(len).is_ok_and(|len| len <= most);
+        match &attached.chunks[..] {
+            // Stored it is no longer than it is.
+            [one] if fits(one.raw_len) && fits(one.at.stored_len) => Some(one),
+            _ => None,
+        }
     }
 
     /// Names of branches and tags, for a message.
@@ -394,6 +415,8 @@ fn read_attachment(
         2 => AttachmentKind::GitIds,
         3 => AttachmentKind::Manifests,
         4 => AttachmentKind::Objects,
+        5 => AttachmentKind::Prior,
+        6 => AttachmentKind::Learned,
         other => AttachmentKind::Other(other),
     };
     let first = reader.uint()?;

@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use super::blob::{Header, MIN_BLOB};
 use super::decoded::{Decoded, DecodedNodes};
+use super::head::{AttachmentKind, MAX_SHIPPED};
+use super::prior::MAX_PRIOR;
 use super::{ChunkList, Content, Directory, Head, RepoError};
 use crate::cache::{Cache, Space};
 use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, WholeBlob};
@@ -164,7 +166,7 @@ impl Loader {
     }
 
     /// Keeps what else came with the first read: directories breadth first,
-    /// and the content that lies between its bounds.
+    /// the content that lies between its bounds, and hints at what is read next.
     fn absorb(&self, head: &Head, first: &Bytes, blob: BlobId) {
         let mut queue: VecDeque<ChunkRef> = head.commits.iter().map(|c| c.root).collect();
         let mut seen: HashSet<ChunkHash> = HashSet::new();
@@ -192,6 +194,13 @@ impl Loader {
             }
             self.decoded
                 .keep(&reference, Decoded::Directory(Arc::new(directory)));
+        }
+        let hints = [
+            head.hint(AttachmentKind::Prior, MAX_PRIOR),
+            head.hint(AttachmentKind::Learned, MAX_SHIPPED),
+        ];
+        for hint in hints.into_iter().flatten() {
+            self.absorb_chunk(hint, first, blob, &mut seen, &mut budget);
         }
     }
 

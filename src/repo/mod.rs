@@ -45,6 +45,7 @@ mod malformed;
 pub mod manifest;
 mod objects;
 mod open;
+pub mod prior;
 pub mod refs;
 mod repository;
 mod snapshot;
@@ -60,6 +61,7 @@ pub use head::{Commit, CommitId, Head, Ref, RefKind};
 pub use list::ChunkList;
 pub use loader::{Loader, LoaderConfig};
 pub use malformed::MalformedNode;
+pub use prior::Prior;
 pub use repository::{MAX_ANCESTORS, Repository};
 pub use snapshot::{
     Coming, FileParts, Held, MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, Tier, same_content,

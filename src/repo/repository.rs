@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::access::{Access, Relative, Target, names};
 use super::git::{self, RawCommit};
-use super::head::{AttachmentKind, CommitId};
+use super::head::{AttachmentKind, CommitId, MAX_SHIPPED};
 use super::implied::{ImpliedTree, Told};
 use super::loader::FoundHead;
+use super::prior::{MAX_PRIOR, Prior};
 use super::{Address, Directory, Head, Loader, RefKind, RepoError, Snapshot};
 use crate::cache::Space;
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
@@ -323,6 +324,42 @@ impl Repository {
             }
         }
         Ok(chunks)
+    }
+
+    /// Which files changed together in its history; `None` where its publisher
+    /// did not say.
+    ///
+    /// # Errors
+    /// What kept it from being read, or [`RepoError::Malformed`].
+    pub async fn prior(&self) -> Result<Option<Prior>, RepoError> {
+        let Some(raw) = self.hint(AttachmentKind::Prior, MAX_PRIOR).await? else {
+            return Ok(None);
+        };
+        let prior = Prior::decode(&raw).map_err(|why| RepoError::Malformed {
+            what: "list of files that changed together",
+            hash: ChunkHash::of(&raw),
+            why,
+        })?;
+        Ok(Some(prior))
+    }
+
+    /// The profile that it was published with, of what somebody learned about
+    /// it; `None` where there is none.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub async fn shipped(&self) -> Result<Option<Bytes>, RepoError> {
+        self.hint(AttachmentKind::Learned, MAX_SHIPPED).await
+    }
+
+    /// An attachment of one chunk that nobody depends on. Whatever the head
+    /// says, no more is fetched than such a one may take.
+    async fn hint(&self, kind: AttachmentKind, most: usize) -> Result<Option<Bytes>, RepoError> {
+        let Some(chunk) = self.head().hint(kind, most) else {
+            return Ok(None);
+        };
+        let cache = self.loader().cache();
+        Ok(Some(cache.get(self.store(), &[*chunk], 0, 0).await?))
     }
 
     /// The manifest that it is, as WalGit's own tools wrote it; `None` where it

@@ -7,6 +7,7 @@ use walgit_fs::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::repo::blob::{BlobBuilder, Header, MIN_BLOB};
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
 use walgit_fs::repo::head::{GitId, PlannedCommit, PlannedHead, Signature};
+use walgit_fs::repo::prior::{Pair, PathName, Prior};
 use walgit_fs::repo::{
     ChunkList, Content, Directory, Head, Kind, Place, PlacedChunk, Ref, RefKind, list,
 };
@@ -176,6 +177,29 @@ fn the_golden_blob_is_read_as_ever() {
     assert_eq!(open(&blob, &list.parts()[1]), content);
 }
 
+/// What changed together, in a prior of three files and two pairs.
+const GOLDEN_PRIOR: &str = "50010368b5adcb24e3f85dfb0c84cd145c7801010801010a00";
+
+#[test]
+fn the_golden_prior_is_written_and_read_as_ever() {
+    let files = ["Cargo.toml", "src/lib.rs", "tests/lib.rs"];
+    let names = files.map(|path| PathName::of(path.as_bytes()));
+    let weights = [9.0, 3.0, 30.0];
+    let files: Vec<_> = names.into_iter().zip(weights).collect();
+    let pair = |one, other, weight| Pair {
+        files: (one, other),
+        weight,
+    };
+    let prior = Prior::new(&files, &[pair(0, 1, 2.0), pair(1, 2, 2.5)]);
+    let hex: String = (prior.encode().iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(hex, GOLDEN_PRIOR);
+    let read = Prior::decode(&Bytes::from(prior.encode())).unwrap();
+    let with: Vec<_> = read.with(names[1]).collect();
+    assert_eq!(with, [(names[0], 2.0 / 4.0), (names[2], 2.5 / 4.0)]);
+}
+
 #[test]
 fn a_newer_version_is_refused_and_says_to_update() {
     let mut newer = GOLDEN.to_vec();
@@ -233,6 +257,7 @@ fn decode_all(raw: &[u8]) {
     let reference = reference(&raw);
     let _ = Header::decode(&raw);
     let _ = Head::decode(&raw, &reference);
+    let _ = Prior::decode(&raw);
     if let Ok(list) = ChunkList::decode(&raw, &reference) {
         assert!(list.len() <= i64::MAX as u64);
     }
@@ -274,8 +299,8 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_at_all_make_a_decoder_fall(magic in 0usize..5, mut raw in proptest::collection::vec(any::<u8>(), 2..300)) {
-        raw[0] = b"DLHW\0"[magic];
+    fn no_bytes_at_all_make_a_decoder_fall(magic in 0usize..6, mut raw in proptest::collection::vec(any::<u8>(), 2..300)) {
+        raw[0] = b"DLHWP\0"[magic];
         raw[1] = 1;
         decode_all(&raw);
     }

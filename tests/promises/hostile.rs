@@ -7,6 +7,7 @@ use std::fs;
 use walgit_fs::chunk::{BlobId, ChunkHash, Codec, MAX_CHUNK};
 use walgit_fs::repo::blob::BlobBuilder;
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
+use walgit_fs::repo::head::AttachmentKind;
 use walgit_fs::repo::{Kind, Place, PlacedChunk};
 use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
@@ -36,7 +37,7 @@ fn folder(name: &str, node: PlacedChunk, nodes: u64) -> PlannedEntry {
 
 /// Stores a repository whose root is `root`; its address.
 fn store(world: &World, builder: BlobBuilder, root: PlacedChunk, nodes: u64) -> String {
-    planned::store(world.path(), builder, root, nodes, 0)
+    planned::store(world.path(), builder, root, nodes, 0, &[])
 }
 
 /// A repository whose root holds these entries.
@@ -199,5 +200,41 @@ fn a_blob_of_something_else_is_no_repository() {
         refused(&world, &format!("walrus://{id}"), "not a WalGit repository");
         let rooted = format!("walrus://{id}?root={}", "0".repeat(64));
         refused(&world, &rooted, "not a WalGit repository");
+    }
+}
+
+#[test]
+fn hints_of_an_enemy_cost_a_few_bytes_and_harm_nobody() {
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    let mut push = |raw: &[u8], raw_len: u32| PlacedChunk {
+        hash: ChunkHash::of(raw),
+        raw_len,
+        stored_len: raw.len() as u32,
+        codec: Codec::Raw,
+        place: builder.push_data(raw),
+    };
+    let content = push(b"hello", 5);
+    // No prior, no profile; and some that say to be larger than any.
+    let garbage = push(&[7; 300], 300);
+    let short = push(b"P\x01\xff\xff\x03", 5);
+    let profile = push(b"WGPROF\0\x02\xff\xff\xff\xff\xff\xff\xff", 15);
+    let huge = PlacedChunk {
+        codec: Codec::Zstd,
+        ..push(&[7; 100_000], MAX_CHUNK)
+    };
+    let entry = PlannedEntry {
+        content: PlannedContent::Chunks(vec![content]),
+        ..file(b"file")
+    };
+    let root = builder.push_node(&directory::encode(&[entry], builder.next_node_end()));
+    for attached in [[garbage, garbage], [short, profile], [huge, huge]] {
+        let kinds = [AttachmentKind::Prior, AttachmentKind::Learned];
+        let attached: Vec<_> = kinds.into_iter().zip(attached).collect();
+        let address = planned::store(world.path(), builder.clone(), root, 2, 5, &attached);
+        let dir = world.mount(&address);
+        assert_eq!(fs::read(dir.join("file")).unwrap(), b"hello");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        world.unmount(&dir);
     }
 }

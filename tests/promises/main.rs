@@ -24,6 +24,8 @@ mod outage;
 #[path = "../shared/planned.rs"]
 mod planned;
 mod prefetch;
+mod prior;
+mod profiles;
 #[path = "../shared/program.rs"]
 mod program;
 mod publish;

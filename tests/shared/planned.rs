@@ -6,19 +6,22 @@ use std::path::Path;
 use bytes::Bytes;
 use walgit_fs::repo::PlacedChunk;
 use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::head::{CommitId, PlannedCommit, PlannedHead, Signature};
+use walgit_fs::repo::head::{
+    Attachment, AttachmentKind, CommitId, PlannedCommit, PlannedHead, Signature,
+};
 use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
 
 /// Stores a repository of one commit, whose root is `root` and holds so many
-/// nodes and bytes, in the local network of the user whose state is in `state`;
-/// its address.
+/// nodes and bytes, with these attachments of one chunk each, in the local
+/// network of the user whose state is in `state`; its address.
 pub(crate) fn store(
     state: &Path,
     mut builder: BlobBuilder,
     root: PlacedChunk,
     nodes: u64,
     bytes: u64,
+    attached: &[(AttachmentKind, PlacedChunk)],
 ) -> String {
     let head = PlannedHead {
         commits: vec![PlannedCommit {
@@ -31,6 +34,12 @@ pub(crate) fn store(
             message: Vec::new(),
             parents: Vec::new(),
         }],
+        attachments: (attached.iter())
+            .map(|&(kind, chunk)| Attachment {
+                kind,
+                chunks: vec![chunk],
+            })
+            .collect(),
         ..PlannedHead::default()
     };
     let head = builder.push_node(&head.encode(builder.next_node_end()));

@@ -15,7 +15,7 @@ const STEP: f32 = 256.0;
 /// context, or in as many prunings.
 const FORGOTTEN: f32 = 0.1;
 /// Most names one context says. More of them say nothing.
-const MAX_NAMES: usize = 32;
+pub(super) const MAX_NAMES: usize = 32;
 
 /// One way to go on: six bytes beside its key of twelve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,40 @@ impl Chain {
         it.weight = it.weight.saturating_add(STEP as u16);
         it.gap = ((u32::from(it.gap) * 3 + u32::from(gap)) / 4) as u16;
         it.session = session;
+    }
+
+    /// Adds what somebody else counted. `session` is the present one.
+    pub(super) fn add(&mut self, context: Context, path: PathId, it: Transition, session: u16) {
+        let entry = self.transitions.entry((context, path));
+        let own = entry.or_insert(Transition { weight: 0, ..it });
+        let gap = |it: &Transition| u32::from(it.weight) * u32::from(it.gap);
+        let weights = u32::from(own.weight) + u32::from(it.weight);
+        own.gap = ((gap(own) + gap(&it)) / weights.max(1)) as u16;
+        own.weight = own.weight.saturating_add(it.weight);
+        let idle = |it: &Transition| session.wrapping_sub(it.session);
+        if idle(&it) < idle(own) {
+            own.session = it.session;
+        }
+    }
+
+    /// Forgets what a context says beyond [`MAX_NAMES`], the lightest first.
+    pub(super) fn keep_names(&mut self) {
+        let mut gone = Vec::new();
+        let mut names: Vec<(u16, PathId)> = Vec::new();
+        let mut all = self.transitions.iter().peekable();
+        while let Some((&(context, path), it)) = all.next() {
+            names.push((it.weight, path));
+            if all.peek().is_some_and(|((next, _), _)| *next == context) {
+                continue;
+            }
+            names.sort_unstable();
+            let more = names.len().saturating_sub(MAX_NAMES);
+            gone.extend(names.iter().take(more).map(|&(_, path)| (context, path)));
+            names.clear();
+        }
+        for key in gone {
+            self.transitions.remove(&key);
+        }
     }
 
     /// Forgets the least useful until at most `most` are left: what weighs

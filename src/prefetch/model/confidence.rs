@@ -23,6 +23,9 @@ pub(super) const CLASSES: usize = STREAMS * MAX_ORDER * NAMES * WEIGHTS;
 const PRIOR: f64 = 0.85;
 const PRIOR_WEIGHT: f64 = 4.0;
 
+/// Opens that what is believed half is worth at most.
+const BELIEVED_HALF: f64 = 8.0;
+
 /// How many opens of a class were foretold right; some 200 are remembered.
 pub(super) type Score = Part<200>;
 
@@ -46,6 +49,18 @@ impl Confidence {
     pub(super) fn of(&self, stream: Stream, order: usize, evidence: Evidence) -> f64 {
         let score = self.scores[class(stream, order, evidence)];
         score.share(PRIOR, PRIOR_WEIGHT).min(0.999)
+    }
+
+    /// Trusts each class half as far, and lets a dozen opens decide whether it
+    /// deserves more.
+    pub(super) fn halve(&mut self) {
+        for score in &mut self.scores {
+            let half = score.share(PRIOR, PRIOR_WEIGHT) / 2.0;
+            let of = (f64::from(score.of) / 2.0).min(BELIEVED_HALF) + PRIOR_WEIGHT;
+            let part = half * (of + PRIOR_WEIGHT) - PRIOR * PRIOR_WEIGHT;
+            score.of = of as f32;
+            score.part = part.max(0.0) as f32;
+        }
     }
 
     /// Notes whether a context was right.

@@ -31,6 +31,12 @@ impl Familiarity {
         }
     }
 
+    /// What somebody else knows is taken over in the middle of a session, to be
+    /// believed so far, 0..=1.
+    pub(super) fn told(&mut self, trust: f64) {
+        self.value = self.value.max(AT_FIRST * trust);
+    }
+
     /// Notes the first open of a file, and whether an earlier session knew it.
     pub(super) fn note(&mut self, known: bool) {
         match (known, self.broken) {

@@ -19,7 +19,7 @@ pub(super) struct Count {
 }
 
 impl Count {
-    fn at(self, turn: u16) -> f32 {
+    pub(super) fn at(self, turn: u16) -> f32 {
         let turns = turn.wrapping_sub(self.turn).min(64);
         self.weight * AGEING.powi(i32::from(turns))
     }
@@ -77,6 +77,41 @@ impl Habits {
         let turn = self.counts.get(&folder).map_or(0, |count| count.turn);
         let count = self.counts.entry(file).or_default();
         *count = count.met(turn);
+    }
+
+    /// Adds sessions that used a folder.
+    pub(super) fn add_folder(&mut self, folder: PathId, more: Count) {
+        self.counts.entry(folder).or_default().weight += more.weight;
+    }
+
+    /// Adds sessions that opened a file, of those that used its folder.
+    pub(super) fn add_file(&mut self, file: PathId, folder: PathId, weight: f32) {
+        if weight > 0.0 {
+            let turn = self.counts.get(&folder).map_or(0, |count| count.turn);
+            let count = self.counts.entry(file).or_default();
+            *count = Count {
+                weight: count.at(turn) + weight,
+                turn,
+            };
+        }
+    }
+
+    /// Adds sessions that used a folder, of all sessions.
+    pub(super) fn add_use(&mut self, folder: PathId, weight: f32) {
+        let turn = self.sessions.turn;
+        let count = self.used.entry(folder).or_default();
+        *count = Count {
+            weight: count.at(turn) + weight,
+            turn,
+        };
+    }
+
+    /// Halves all counts.
+    pub(super) fn halve(&mut self) {
+        let counts = self.counts.values_mut().chain(self.used.values_mut());
+        for count in counts.chain([&mut self.sessions]) {
+            count.weight /= 2.0;
+        }
     }
 
     /// Weights of the sessions that used the folder, and of those of them that

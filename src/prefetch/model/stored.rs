@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::super::codec::{MalformedProfile, Reader, Writer};
-use super::chain::Transition;
+use super::chain::{MAX_NAMES, Transition};
 use super::confidence::Score;
 use super::context::Context;
 use super::habits::Count;
@@ -15,6 +15,11 @@ use super::paths::MAX_PATH;
 use super::{Limits, Model, PathId};
 
 use MalformedProfile::Wrong;
+
+/// Most paths that are read before all but the best are forgotten, and most
+/// bytes that they may have together: several times what any model keeps.
+const MAX_PATHS: usize = 1 << 19;
+const MAX_TEXT: usize = 32 << 20;
 
 impl Model {
     /// Writes what has been learned.
@@ -83,13 +88,24 @@ impl Model {
         let mut model = Model::new(limits);
         let mut ids: Vec<PathId> = Vec::new();
         let mut before = String::new();
-        for at in 0..from.count(2)? {
+        let count = from.count(2)?;
+        if count > MAX_PATHS {
+            return Err(Wrong("too many paths"));
+        }
+        // What paths share is written once, so they may be far longer than
+        // the bytes that say them.
+        let mut text = 0;
+        for at in 0..count {
             let shared = usize::try_from(from.number()?).map_err(|_| Wrong("a path"))?;
             let rest = from.text(MAX_PATH)?;
             let start = before
                 .get(..shared)
                 .ok_or(Wrong("a path shares too much"))?;
             let name = format!("{start}{rest}");
+            text += name.len();
+            if text > MAX_TEXT {
+                return Err(Wrong("its paths are too long, all together"));
+            }
             if at > 0 && name <= before {
                 return Err(Wrong("paths out of order"));
             }
@@ -104,7 +120,11 @@ impl Model {
 
         for _ in 0..from.count(9)? {
             let context = Context(u64::from_le_bytes(from.array()?));
-            for _ in 0..from.count(4)? {
+            let names = from.count(4)?;
+            if names > MAX_NAMES {
+                return Err(Wrong("a context says too many names"));
+            }
+            for _ in 0..names {
                 let path = id(from.number()?)?;
                 let it = Transition {
                     weight: from.number_u16()?.max(1),
@@ -120,10 +140,7 @@ impl Model {
             if right > all {
                 return Err(Wrong("right more often than asked"));
             }
-            *score = Score {
-                of: all,
-                part: right,
-            };
+            *score = Score::of(all, right);
         }
 
         model.habits.sessions = read_count(from)?;

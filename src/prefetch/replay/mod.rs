@@ -19,12 +19,14 @@ mod tests;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::catalogue::{Catalogue, FileId, PackId, Place};
 use super::profile::Profile;
 use super::scheduler::{Config, Link, Scheduler};
+use crate::repo::Prior;
 use alone::Alone;
 use link::SimulatedLink;
 
@@ -40,6 +42,15 @@ pub struct Setting {
     pub rate: f64,
     /// Stored bytes for each byte of a file.
     pub stored_ratio: f64,
+}
+
+/// What is known before the first session.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Which files changed together.
+    pub prior: Option<Arc<Prior>>,
+    /// What was learned.
+    pub profile: Profile,
 }
 
 /// What a session came to.
@@ -94,13 +105,14 @@ pub fn replay(
     tree: Option<&[(String, u64)]>,
     sessions: &[(String, Vec<Open>)],
     setting: Setting,
+    known: Known,
 ) -> Result<Vec<Report>, Stuck> {
     let files = listed(tree, sessions);
-    let mut profile = Profile::default();
+    let mut known = known;
     let mut reports = Vec::new();
     for (name, opens) in sessions {
-        let (report, learned) = one(name, opens, &files, setting, profile)?;
-        profile = learned;
+        let (report, profile) = one(name, opens, &files, setting, known.clone())?;
+        known.profile = profile;
         reports.push(report);
     }
     Ok(reports)
@@ -183,7 +195,7 @@ fn one(
     opens: &[Open],
     files: &[Listed],
     setting: Setting,
-    profile: Profile,
+    known: Known,
 ) -> Result<(Report, Profile), Stuck> {
     let config = Config::default();
     let catalogue = catalogue(files, setting.stored_ratio);
@@ -199,7 +211,10 @@ fn one(
     let link = SimulatedLink::new(setting.rtt, setting.rate);
     let mut alone = Alone::new(&catalogue, config.connections);
     let without = session::play(opens, &opened, &mut alone, link.clone())?;
-    let mut scheduler = Scheduler::new(catalogue, profile, Link::default(), config);
+    let mut scheduler = Scheduler::new(catalogue, known.profile, Link::default(), config);
+    if let Some(prior) = known.prior {
+        scheduler.tell(prior);
+    }
     let with = session::play(opens, &opened, &mut scheduler, link)?;
 
     let counts = scheduler.counts();

@@ -41,7 +41,7 @@ fn forest() -> Vec<(String, u64)> {
 fn played(tree: Option<&[(String, u64)]>, sessions: Vec<Vec<Open>>) -> Vec<Report> {
     let names = (1..).map(|n: u32| n.to_string());
     let sessions: Vec<_> = names.zip(sessions).collect();
-    replay(tree, &sessions, LINK).unwrap()
+    replay(tree, &sessions, LINK, Known::default()).unwrap()
 }
 
 #[test]
@@ -189,8 +189,51 @@ proptest! {
     ) {
         let sessions: Vec<_> = sessions.into_iter().map(|opens| (String::new(), opens)).collect();
         let setting = Setting { rtt, rate, stored_ratio: 0.28 };
-        for report in replay(None, &sessions, setting).unwrap() {
+        for report in replay(None, &sessions, setting, Known::default()).unwrap() {
             prop_assert!(report.stall_with_s.is_finite() && report.stall_with_s >= 0.0);
         }
     }
+}
+
+#[test]
+fn what_changed_together_is_fetched_together_however_far_apart() {
+    use crate::repo::prior::{Pair, PathName};
+    let tree = forest();
+    // Four files of each change, strewn over the tree.
+    let path = |change: usize, n: usize| &tree[(change * 131 + n * 97) % tree.len()].0;
+    let files: Vec<_> = (tree.iter())
+        .map(|(path, _)| (PathName::of(path.as_bytes()), 5.0))
+        .collect();
+    let at = |wanted: &str| tree.iter().position(|(path, _)| path == wanted).unwrap();
+    let mut pairs = Vec::new();
+    for change in 0..8 {
+        for (one, other) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+            let (one, other) = (at(path(change, one)), at(path(change, other)));
+            pairs.push(Pair {
+                files: (one.min(other), one.max(other)),
+                weight: 4.0,
+            });
+        }
+    }
+    let prior = Arc::new(Prior::new(&files, &pairs));
+    let session = |change| -> Vec<Open> {
+        (0..4)
+            .map(|n| open(n as f64 * 0.3, 1, path(change, n), 8000))
+            .collect()
+    };
+    let stall = |prior: Option<Arc<Prior>>| -> f64 {
+        let sessions = (0..8).map(|change| ("change".to_owned(), session(change)));
+        let reports = sessions.map(|session| {
+            let known = Known {
+                prior: prior.clone(),
+                ..Known::default()
+            };
+            replay(Some(&tree), &[session], LINK, known)
+                .unwrap()
+                .remove(0)
+        });
+        reports.map(|report| report.stall_with_s).sum()
+    };
+    let (with, without) = (stall(Some(prior)), stall(None));
+    assert!(with < 0.5 * without, "{with} s, {without} s without");
 }

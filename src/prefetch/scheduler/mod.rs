@@ -58,6 +58,7 @@ use super::catalogue::{Catalogue, FileId};
 use super::kinship::Kinship;
 use super::model::{Model, TaskId};
 use super::profile::Profile;
+use crate::repo::Prior;
 use choose::{Chosen, GUIDED, LEAD, LEAST, Ranked};
 use expect::Expectations;
 use flight::Flights;
@@ -171,6 +172,40 @@ impl Scheduler {
             earlier if earlier > 0.0 => earlier * 0.7 + bytes * 0.3,
             _ => bytes,
         }
+    }
+
+    /// Takes over what somebody else learned; `trust` is how far this session is
+    /// believed to repeat it, 0..=1.
+    pub fn merge(&mut self, profile: &Profile, trust: f64) {
+        self.model.merge(&profile.model, trust);
+        self.kinship.merge(&profile.rates);
+        if self.session_bytes <= 0.0 {
+            self.session_bytes = profile.session_bytes;
+        }
+        self.kin = None;
+    }
+
+    /// Forgets what was learned for something else.
+    pub fn replace(&mut self, profile: Profile) {
+        let prior = self.kinship.prior().cloned();
+        self.model = profile.model;
+        self.model.begin();
+        self.kinship = Kinship::new(profile.rates);
+        self.session_bytes = profile.session_bytes;
+        self.expectations = Expectations::default();
+        self.kin = None;
+        prior.into_iter().for_each(|prior| self.tell(prior));
+    }
+
+    /// What the repository tells of its history, where it was told.
+    pub fn prior(&self) -> Option<&Arc<Prior>> {
+        self.kinship.prior()
+    }
+
+    /// Tells which files changed together in the repository's history.
+    pub fn tell(&mut self, prior: Arc<Prior>) {
+        self.kinship.tell(&self.catalogue, prior);
+        self.kin = None;
     }
 
     /// The files that are known.

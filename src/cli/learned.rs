@@ -1,0 +1,189 @@
+//! `prefetch export` and `prefetch import`: what was learned about a repository
+//! leaves it and comes into it.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::{self, Context};
+use super::keys::Keys;
+use super::{Failure, output};
+use crate::config::Settings;
+use crate::daemon::{Client, Imported, Subject};
+use crate::prefetch::model::Limits;
+use crate::prefetch::{Profile, import, learned};
+use crate::repo::Address;
+
+/// Write down what was learned about a repository: which file is opened after
+/// which
+///
+/// The file holds the paths that were opened and nothing of their content. Give
+/// it to others (prefetch import), or publish it with the repository (publish
+/// --profile).
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// An address, as it was mounted, or a folder it is mounted on
+    #[arg(value_name = "ADDRESS|DIR")]
+    subject: String,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// Add to what is known about a repository what somebody else learned
+///
+/// The counts of both are summed, each as old as it is. A mount of it uses them
+/// at once, and so does every later one.
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// What prefetch export wrote
+    file: PathBuf,
+    /// An address, as it is going to be mounted, or a folder it is mounted on
+    #[arg(value_name = "ADDRESS|DIR")]
+    subject: String,
+    /// Forget what is known already
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+impl Export {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        if self.output.is_none() && (context.json || std::io::stdout().is_terminal()) {
+            return Err("a profile is no text; say where it is to go with --output FILE".into());
+        }
+        let settings = context.settings()?;
+        let profile = export(context, &settings, &self.subject, &self.keys)?;
+        let Some(path) = self.output else {
+            std::io::stdout().lock().write_all(&profile)?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        std::fs::write(&path, &profile).map_err(|error| format!("{}: {error}", path.display()))?;
+        let transitions = Profile::decode(&profile, Limits::default())?
+            .model
+            .transitions();
+        let shown = path.display();
+        match context.json {
+            true => output::json(&json!({
+                "file": shown.to_string(),
+                "bytes": profile.len(),
+                "transitions": transitions,
+            }))?,
+            false => output::line(&format!(
+                "{shown}: {transitions} transitions in {}",
+                output::bytes(profile.len() as u64)
+            ))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Import {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let (profile, bytes) = read(&self.file)?;
+        let deadline = deadline(&settings);
+        let client = context.run(async { Ok(Client::connect(&settings.dirs).await) })?;
+        let done = match client {
+            Some(client) => {
+                let subject = subject(context, &settings, &client, &self.subject, &self.keys)?;
+                let replace = self.replace;
+                context
+                    .run(async { Ok(client.import(subject, &bytes, replace, deadline).await?) })?
+            }
+            None => {
+                let address = address(&self.subject)?;
+                let cache = context::cache(&settings)?.shared()?;
+                let loader = context::loader(&cache);
+                let open = context::open(&settings, &loader, &address, &self.keys);
+                let repository = context.run(open)?;
+                let identity = context::source(&settings, &address).identity();
+                let profile = import(&repository, &identity, profile, self.replace);
+                Imported::new(identity, &profile, 0)
+            }
+        };
+        if context.json {
+            output::json(&done)?;
+        } else {
+            let used = match done.mounts {
+                0 => "the next mount uses it",
+                _ => "its mounts use it from now on",
+            };
+            output::line(&format!(
+                "{}: {} transitions between {} paths are known; {used}",
+                done.identity, done.transitions, done.paths
+            ))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What was learned about a subject, from whoever has the cache open.
+pub(super) fn export(
+    context: &Context,
+    settings: &Settings,
+    subject_: &str,
+    keys: &Keys,
+) -> Result<Vec<u8>, Failure> {
+    let client = context.run(async { Ok(Client::connect(&settings.dirs).await) })?;
+    if let Some(client) = client {
+        let subject = subject(context, settings, &client, subject_, keys)?;
+        let deadline = deadline(settings);
+        return context.run(async { Ok(client.export(&subject, deadline).await?) });
+    }
+    let address = address(subject_)?;
+    let cache = context::cache(settings)?.shared()?;
+    let loader = context::loader(&cache);
+    let repository = context.run(context::open(settings, &loader, &address, keys))?;
+    let identity = context::source(settings, &address).identity();
+    let profile = learned(&repository, &identity);
+    let profile = profile.filter(|profile| profile.model.transitions() > 0);
+    let why =
+        || format!("nothing has been learned about {identity} yet; mount it and use it first");
+    Ok(profile.ok_or_else(why)?.encode())
+}
+
+/// Reads a file that `prefetch export` wrote.
+pub(super) fn read(path: &Path) -> Result<(Profile, Vec<u8>), Failure> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| named(&error))?;
+    let profile = Profile::decode(&bytes, Limits::default()).map_err(|error| named(&error))?;
+    Ok((profile, bytes))
+}
+
+fn deadline(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.deadline_s.value)
+}
+
+/// A folder that is mounted, or a repository.
+fn subject(
+    context: &Context,
+    settings: &Settings,
+    client: &Client,
+    text: &str,
+    keys: &Keys,
+) -> Result<Subject, Failure> {
+    let status = context.run(async { Ok(client.status().await?) })?;
+    let dir = std::fs::canonicalize(text).unwrap_or_default();
+    let mut mounts = status.mounts.iter();
+    if mounts.any(|mount| Path::new(&mount.mountpoint) == dir) {
+        return Ok(Subject::Mount(dir));
+    }
+    Ok(Subject::Repository {
+        source: context::source(settings, &address(text)?),
+        network: settings.network.value.clone(),
+        keys: keys.load(settings)?,
+    })
+}
+
+fn address(text: &str) -> Result<Address, Failure> {
+    let parsed = text.parse();
+    parsed.map_err(|error| format!("{text}: nothing is mounted there, and {error}").into())
+}

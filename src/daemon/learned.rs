@@ -1,0 +1,119 @@
+//! Giving out what was learned about a repository, and taking it in.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::DaemonError;
+use super::mounts::Mounts;
+use crate::chunk::SecretKey;
+use crate::config::Network;
+use crate::prefetch::model::Limits;
+use crate::prefetch::{Profile, import, learned};
+use crate::repo::Source;
+
+/// Of what something was learned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// Of what is mounted on this folder.
+    Mount(PathBuf),
+    /// Of the repository there.
+    Repository {
+        /// Where it is.
+        source: Source,
+        /// Where its blobs are.
+        network: Network,
+        /// Keys of encrypted content.
+        keys: Vec<SecretKey>,
+    },
+}
+
+/// What was learned: a profile as text.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Learned {
+    profile: String,
+}
+
+/// A profile to take in.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Import {
+    subject: Subject,
+    learned: Learned,
+    replace: bool,
+}
+
+/// What came of taking in a profile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Imported {
+    /// What the repository is called, from session to session.
+    pub identity: String,
+    /// Transitions that are known now.
+    pub transitions: u64,
+    /// Paths that are known now.
+    pub paths: u64,
+    /// Mounts that use it from now on.
+    pub mounts: u64,
+}
+
+impl Learned {
+    pub(super) fn of(profile: &[u8]) -> Self {
+        Learned {
+            profile: STANDARD.encode(profile),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(&self.profile).ok()
+    }
+}
+
+impl Import {
+    pub(super) fn new(subject: Subject, profile: &[u8], replace: bool) -> Self {
+        Import {
+            subject,
+            learned: Learned::of(profile),
+            replace,
+        }
+    }
+}
+
+impl Imported {
+    /// A profile that is known now.
+    pub fn new(identity: String, profile: &Profile, mounts: u64) -> Self {
+        Imported {
+            identity,
+            transitions: profile.model.transitions() as u64,
+            paths: profile.model.paths() as u64,
+            mounts,
+        }
+    }
+}
+
+impl Mounts {
+    /// What was learned about a repository, by its live mounts too.
+    pub(super) async fn export(&self, subject: &Subject) -> Result<Learned, DaemonError> {
+        let known = self.subject(subject).await?;
+        let live = known
+            .movers
+            .iter()
+            .find_map(|mover| mover.guide()?.learned());
+        let profile = live.or_else(|| learned(&known.repository, &known.identity));
+        let profile = profile.filter(|profile| profile.model.transitions() > 0);
+        let profile = profile.ok_or(DaemonError::NothingLearned(known.identity))?;
+        Ok(Learned::of(&profile.encode()))
+    }
+
+    /// Takes in a profile. Live mounts use it at once.
+    pub(super) async fn import(&self, import_: Import) -> Result<Imported, DaemonError> {
+        let bytes = import_.learned.bytes().unwrap_or_default();
+        let new = Profile::decode(&bytes, Limits::default())?;
+        let known = self.subject(&import_.subject).await?;
+        let guides = known.movers.iter().filter_map(|mover| mover.guide());
+        let taught = guides.filter(|guide| guide.teach(&new, import_.replace));
+        let mounts = taught.count() as u64;
+        let profile = import(&known.repository, &known.identity, new, import_.replace);
+        Ok(Imported::new(known.identity, &profile, mounts))
+    }
+}

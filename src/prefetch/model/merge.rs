@@ -1,0 +1,171 @@
+//! Two models made one, and a stranger's model believed half.
+//!
+//! Counts of both are added as they are at present, each as old as it is: what
+//! was met in the last session of either counts in full, what was not met for
+//! five sessions of its own a third. From then on they age together. So what
+//! both know is surer than before, what only one knows is known as well as it
+//! was there, and neither is lost.
+
+use std::collections::HashMap;
+
+use super::chain::Transition;
+use super::{Model, PathId, folder_of};
+
+impl Model {
+    /// Adds what another model has learned; `trust` is how far a session that
+    /// has just begun is believed to repeat it, beside the usual.
+    pub fn merge(&mut self, other: &Model, trust: f64) {
+        let known = |id: PathId| other.paths.name(id).map(|name| (id, name));
+        let mut ids: HashMap<PathId, PathId> = HashMap::new();
+        for (id, name) in other.paths.ids().filter_map(known) {
+            if let Some(own) = self.paths.intern(name) {
+                ids.insert(id, own);
+            }
+        }
+        let own = |id: &PathId| ids.get(id).copied();
+
+        for (&(context, path), it) in &other.chain.transitions {
+            let Some(path) = own(&path) else { continue };
+            let idle = other.session.wrapping_sub(it.session);
+            let it = Transition {
+                session: self.session.wrapping_sub(idle),
+                ..*it
+            };
+            self.chain.add(context, path, it, self.session);
+        }
+        self.chain.keep_names();
+
+        let scores = self.confidence.scores.iter_mut();
+        for (score, more) in scores.zip(&other.confidence.scores) {
+            score.add(more.of, more.part);
+        }
+
+        for (id, name) in other.paths.ids().filter_map(known) {
+            let (Some(path), Some(count)) = (own(&id), other.habits.counts.get(&id)) else {
+                continue;
+            };
+            if name.ends_with('/') {
+                self.habits.add_folder(path, *count);
+            }
+        }
+        for (id, name) in other.paths.ids().filter_map(known) {
+            let folder = folder_of(name);
+            let (Some(path), false) = (own(&id), name.ends_with('/')) else {
+                continue;
+            };
+            let (Some(theirs), Some(ours)) = (other.paths.find(&folder), self.paths.find(&folder))
+            else {
+                continue;
+            };
+            let (_, weight) = other.habits.of(Some(id), theirs);
+            self.habits.add_file(path, ours, weight as f32);
+        }
+        for (id, count) in &other.habits.used {
+            if let Some(folder) = own(id) {
+                let weight = count.at(other.habits.sessions.turn);
+                self.habits.add_use(folder, weight);
+            }
+        }
+        self.habits.sessions.weight += other.habits.sessions.weight;
+        if other.chain.len() > 0 {
+            self.now.familiarity.told(trust);
+        }
+        self.prune();
+    }
+
+    /// Believes half of what has been learned, until it shows.
+    pub fn halve(&mut self) {
+        for it in self.chain.transitions.values_mut() {
+            it.weight = (it.weight / 2).max(1);
+        }
+        self.confidence.halve();
+        self.habits.halve();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Limits, Model, TaskId};
+
+    fn learned(sessions: &[Vec<u8>]) -> Model {
+        let mut model = Model::default();
+        for session in sessions {
+            model.begin();
+            for file in session {
+                let path = format!("d{}/{file}", file % 3);
+                model.opened(TaskId(1), &path, 0.01, 0.0);
+            }
+        }
+        model
+    }
+
+    fn next(model: &mut Model, path: &str) -> Vec<(String, f64)> {
+        model.begin();
+        model.opened(TaskId(9), path, 0.0, 0.0);
+        let mut next: Vec<_> = (model.next(TaskId(9)).into_iter())
+            .map(|it| (model.path(it.path).unwrap().to_owned(), it.probability))
+            .collect();
+        next.sort_by(|a, b| b.1.total_cmp(&a.1));
+        next
+    }
+
+    #[test]
+    fn what_either_knows_both_know() {
+        let mut one = learned(&[vec![1, 2, 3]]);
+        let other = learned(&[vec![10, 11, 12], vec![10, 11, 12]]);
+        one.merge(&other, 1.0);
+        assert_eq!(next(&mut one, "d1/1")[0].0, "d2/2");
+        assert_eq!(next(&mut one, "d1/10")[0].0, "d2/11");
+        let (used, opened) = one.habit("d1/10", "d1/");
+        assert!(opened > 0.5 && opened < used, "{opened} of {used}");
+    }
+
+    #[test]
+    fn who_has_seen_more_of_it_decides() {
+        let often = learned(&vec![vec![1, 2]; 6]);
+        let mut once = learned(&[vec![1, 5]]);
+        once.merge(&often, 1.0);
+        let next = next(&mut once, "d1/1");
+        assert_eq!(next[0].0, "d2/2");
+        assert!(next[0].1 > 2.0 * next[1].1, "{next:?}");
+    }
+
+    #[test]
+    fn what_is_believed_half_is_soon_outweighed() {
+        let theirs = learned(&vec![vec![1, 2]; 3]);
+        let sure = next(&mut theirs.clone(), "d1/1")[0].1;
+        let mut half = theirs.clone();
+        half.halve();
+        let halved = next(&mut half, "d1/1")[0].1;
+        assert!((0.3..0.8).contains(&(halved / sure)), "{halved} of {sure}");
+        let mut own = learned(&vec![vec![1, 5]; 2]);
+        own.merge(&half, 0.5);
+        assert_eq!(next(&mut own, "d1/1")[0].0, "d2/5");
+    }
+
+    proptest! {
+        #[test]
+        fn merging_keeps_the_limits_and_probabilities(
+            one in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..4),
+            other in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..4),
+        ) {
+            let limits = Limits { transitions: 100, paths: 30 };
+            let mut model = Model::new(limits);
+            model.merge(&learned(&one), 1.0);
+            model.merge(&learned(&other), 0.5);
+            prop_assert!(model.transitions() <= limits.transitions && model.paths() <= limits.paths);
+            let next = next(&mut model, "d1/1");
+            prop_assert!(next.iter().map(|it| it.1).sum::<f64>() <= 1.0 + 1e-9);
+        }
+
+        #[test]
+        fn nothing_adds_nothing(sessions in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 0..4)) {
+            let mut model = learned(&sessions);
+            let before = next(&mut model.clone(), "d1/1");
+            model.merge(&Model::default(), 1.0);
+            prop_assert_eq!(next(&mut model, "d1/1"), before);
+        }
+    }
+}
