@@ -76,7 +76,7 @@ fn what_is_pinned_stays_whatever_else_is_read_and_across_a_crash() {
     let (world, dir) = reader(
         &server,
         &tree,
-        "[cache]\ndisk = 6291456\n[mount]\ndeadline_s = 2\n",
+        "[cache]\ndisk = 6291456\nmemory = 1048576\n[mount]\ndeadline_s = 2\n",
     );
     let pinned = dir.join("a");
     world.run(&["cache", "pin", pinned.to_str().unwrap()]);
