@@ -178,7 +178,7 @@ fn subject(
     }
     Ok(Subject::Repository {
         source: context::source(settings, &address(text)?),
-        network: settings.network.value.clone(),
+        network: Box::new(settings.network.value.clone()),
         keys: keys.load(settings)?,
     })
 }

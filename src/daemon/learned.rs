@@ -24,7 +24,7 @@ pub enum Subject {
         /// Where it is.
         source: Source,
         /// Where its blobs are.
-        network: Network,
+        network: Box<Network>,
         /// Keys of encrypted content.
         keys: Vec<SecretKey>,
     },
