@@ -392,12 +392,13 @@ impl Disk {
 
     pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
         let cleared = self.forget_all(keep);
-        cleared.map_err(|error| match self.dir().exists() {
-            true => error,
-            false => CacheError::Gone {
+        // Without its folder, the database notices only when it has to write.
+        match self.dir().exists() {
+            true => cleared,
+            false => Err(CacheError::Gone {
                 dir: self.dir().into(),
-            },
-        })
+            }),
+        }
     }
 
     fn forget_all(&self, keep: Keep) -> Result<(), CacheError> {
