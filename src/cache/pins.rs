@@ -70,25 +70,24 @@ impl Cache {
     /// # Errors
     /// When the disk refuses.
     pub fn pins(&self) -> Result<Vec<Pin>, CacheError> {
+        // Readers need the policy: it is not held while the disk is read.
+        let pins = self.disk.pins()?;
         let policy = self.disk.policy();
-        let pins = self.disk.pins()?.into_iter().map(|(name, wanted)| {
-            let bytes = |held: bool| -> u64 {
-                let counted = wanted
-                    .iter()
-                    .filter(|(hash, _)| !held || policy.holds(hash));
-                counted.map(|(_, len)| u64::from(*len)).sum()
-            };
-            Pin {
-                name,
-                bytes: bytes(false),
-                held_bytes: bytes(true),
-            }
+        let pins = pins.into_iter().map(|(name, wanted)| Pin {
+            name,
+            bytes: bytes(&wanted),
+            held_bytes: bytes(wanted.iter().filter(|(hash, _)| policy.holds(hash))),
         });
         Ok(pins.collect())
     }
 }
 
 type Wanted = Vec<(ChunkHash, u32)>;
+
+/// Stored bytes of some pages.
+fn bytes<'a>(wanted: impl IntoIterator<Item = &'a (ChunkHash, u32)>) -> u64 {
+    wanted.into_iter().map(|(_, len)| u64::from(*len)).sum()
+}
 
 impl Disk {
     /// Notes what pins want, before it is known what is here.
@@ -110,33 +109,38 @@ impl Disk {
     }
 
     fn pin(&self, name: &str, wanted: &Wanted) -> Result<(), CacheError> {
-        let bytes = |wanted: &Wanted| -> u64 { wanted.iter().map(|(_, l)| u64::from(*l)).sum() };
         let others = self.pins()?.into_iter().filter(|(other, _)| other != name);
         let needed = bytes(wanted) + others.map(|(_, wanted)| bytes(&wanted)).sum::<u64>();
         let budget = self.budget() / 100 * MAX_PERCENT;
         if needed > budget {
             return Err(CacheError::PinsTooLarge { needed, budget });
         }
-        self.unpin(name)?;
+        let before = self.wanted(name)?.unwrap_or_default();
         let value: Vec<u8> = (wanted.iter())
             .flat_map(|(hash, len)| hash.as_bytes().iter().copied().chain(len.to_le_bytes()))
             .collect();
         self.db.put_cf(self.family(RECORDS)?, key(name), value)?;
+        // In this order what both want is never without a pin.
         let mut policy = self.policy();
         wanted.iter().for_each(|(hash, _)| policy.pin(*hash));
+        before.iter().for_each(|(hash, _)| policy.unpin(hash));
         Ok(())
     }
 
     fn unpin(&self, name: &str) -> Result<bool, CacheError> {
-        let Some(value) = self.db.get_cf(self.family(RECORDS)?, key(name))? else {
+        let Some(wanted) = self.wanted(name)? else {
             return Ok(false);
         };
         self.db.delete_cf(self.family(RECORDS)?, key(name))?;
         let mut policy = self.policy();
-        decode(&value)
-            .iter()
-            .for_each(|(hash, _)| policy.unpin(hash));
+        wanted.iter().for_each(|(hash, _)| policy.unpin(hash));
         Ok(true)
+    }
+
+    /// What a pin wants; `None` where there is no such pin.
+    fn wanted(&self, name: &str) -> Result<Option<Wanted>, CacheError> {
+        let value = self.db.get_cf(self.family(RECORDS)?, key(name))?;
+        Ok(value.map(|value| decode(&value)))
     }
 
     fn pins(&self) -> Result<Vec<(String, Wanted)>, CacheError> {

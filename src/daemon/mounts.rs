@@ -346,6 +346,8 @@ impl Mounts {
     }
 
     pub(super) fn status(&self) -> DaemonStatus {
+        // Read from the disk: not while others wait for the mounts.
+        let pins = self.cache().pins().unwrap_or_default();
         let state = self.state();
         DaemonStatus {
             pid: std::process::id(),
@@ -354,7 +356,7 @@ impl Mounts {
             mounts: state.mounts.values().map(Mounted::status).collect(),
             cache: self.cache().stats(),
             networks: networks(&state),
-            pins: self.cache().pins().unwrap_or_default(),
+            pins,
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::readahead::Next;
 use super::stream::Stream;
 use super::{Guide, PrefetchStats, Readahead, Sweeps};
-use crate::chunk::{ByteRange, ChunkRef};
+use crate::chunk::ByteRange;
 use crate::repo::{Kind, Node, Snapshot};
 
 /// Files whose reads are watched for a sequence.
@@ -188,60 +188,5 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         self.ended.cancel();
-    }
-}
-
-/// Where each request begins that brings some of `chunks`, which are in the
-/// order in which they are stored, in up to `length` bytes each.
-pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
-    let mut starts: Vec<usize> = Vec::new();
-    for (at, chunk) in chunks.iter().enumerate() {
-        let follows = starts.last().is_some_and(|&first| {
-            let (first, before) = (&chunks[first].at, &chunks[at - 1].at);
-            let end = chunk.at.range().end();
-            first.blob == chunk.at.blob
-                && chunk.at.offset.saturating_sub(before.range().end()) <= crate::cache::MAX_GAP
-                && end - first.offset <= length
-        });
-        if !follows {
-            starts.push(at);
-        }
-    }
-    starts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chunk::{BlobId, ChunkHash, Codec, Location};
-
-    fn chunk(blob: u8, offset: u64, stored_len: u32) -> ChunkRef {
-        ChunkRef {
-            hash: ChunkHash::of(&offset.to_le_bytes()),
-            raw_len: stored_len,
-            at: Location {
-                blob: BlobId::from_bytes([blob; 32]),
-                offset,
-                stored_len,
-                codec: Codec::Raw,
-            },
-        }
-    }
-
-    const LENGTH: u64 = 1 << 20;
-
-    #[test]
-    fn neighbours_share_a_request_up_to_its_length() {
-        let near = [chunk(1, 0, 100), chunk(1, 100, 100), chunk(1, 300, 50)];
-        assert_eq!(starts(&near, LENGTH), [0]);
-        let far = [
-            chunk(1, 0, 100),
-            chunk(1, 100_000, 100),
-            chunk(2, 100_100, 1),
-        ];
-        assert_eq!(starts(&far, LENGTH), [0, 1, 2]);
-        let long: Vec<_> = (0..5).map(|n| chunk(1, n * 400_000, 400_000)).collect();
-        assert_eq!(starts(&long, LENGTH), [0, 2, 4]);
-        assert!(starts(&[], LENGTH).is_empty());
     }
 }

@@ -25,7 +25,7 @@ use super::catalogue::{Catalogue, FileId, PackId, Place};
 use super::hints::{self, Hints};
 use super::model::TaskId;
 use super::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
-use super::{Profile, ahead};
+use super::{Profile, requests};
 use crate::chunk::{BlobId, ChunkRef, WholeBlob};
 use crate::repo::{Coming, Content, Directory, Node, NodeIndex, Snapshot};
 
@@ -310,12 +310,8 @@ fn begin(snapshot: &Snapshot, contents: &[(FileId, Stored)], fetch: &Fetch) -> V
     table.sort_unstable_by_key(|chunk| chunk.at.offset);
     let at = table.iter().position(|chunk| Some(chunk.hash) == demanded);
     let first = at.and_then(|at| snapshot.begin_chunks(&table, at, fetch.len));
-    let missing: Vec<ChunkRef> = (table.into_iter())
-        .filter(|chunk| !snapshot.holds(chunk))
-        .collect();
-    let others = ahead::starts(&missing, snapshot.request_bytes())
-        .into_iter()
-        .filter_map(|first| snapshot.begin_chunks(&missing, first, fetch.len));
+    let missing = requests::missing(snapshot, table);
+    let others = requests::begin(snapshot, &missing, fetch.len);
     first.into_iter().chain(others).collect()
 }
 

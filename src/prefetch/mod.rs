@@ -33,6 +33,7 @@ mod profile;
 mod rates;
 mod readahead;
 pub mod replay;
+mod requests;
 pub mod scheduler;
 mod stream;
 mod sweep;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::ahead::starts;
-use crate::chunk::{ChunkHash, ChunkRef, WholeBlob};
+use super::requests::{self, missing};
+use crate::chunk::{ChunkHash, WholeBlob};
 use crate::repo::{Coming, Snapshot};
 
 /// Requests' worth of bytes that are begun ahead of the reader: what keeps the
@@ -115,7 +115,9 @@ impl Stream {
             let to = (from + length).min(end);
             let stretch = snapshot.stretch(from..to).await.ok()?;
             self.reach.fetch_max(to, Ordering::Relaxed);
-            let (bytes, mut coming) = begin(snapshot, stretch.chunks);
+            let missing = missing(snapshot, stretch.chunks);
+            let bytes = missing.iter().map(|c| u64::from(c.at.stored_len)).sum();
+            let mut coming = requests::begin(snapshot, &missing, snapshot.request_bytes());
             coming.extend(fetch_wholes(snapshot, &stretch.wholes).await);
             ahead.push_back((to, bytes, coming));
             // The next one should bring about a request's worth.
@@ -150,19 +152,6 @@ impl Stream {
         let moved = tokio::time::timeout(PATIENCE, self.moved.notified());
         moved.await.ok()
     }
-}
-
-/// Begins to fetch what is missing of some chunks; their stored bytes.
-fn begin(snapshot: &Snapshot, chunks: Vec<ChunkRef>) -> (u64, Vec<Coming>) {
-    let missing: Vec<ChunkRef> = (chunks.into_iter())
-        .filter(|chunk| !snapshot.holds(chunk))
-        .collect();
-    let length = snapshot.request_bytes();
-    let coming = (starts(&missing, length).into_iter())
-        .filter_map(|first| snapshot.begin_chunks(&missing, first, length))
-        .collect();
-    let bytes = missing.iter().map(|c| u64::from(c.at.stored_len)).sum();
-    (bytes, coming)
 }
 
 /// Begins to fetch files that are blobs, so many at once; those that are still

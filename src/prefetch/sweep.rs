@@ -5,6 +5,7 @@ const RUNS: usize = 16;
 /// How far the next file of a walk is away, in numbers: folders, links and
 /// files that a walker leaves out lie between.
 const STEP: u64 = 8;
+
 /// Who reads files in the order of a walk.
 ///
 /// The numbers of files count in the order of a walk, so a walk is a sequence

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ahead::starts;
+use super::requests::{self, missing};
 use crate::chunk::{ChunkRef, WholeBlob};
-use crate::repo::{Coming, Kind, Node, RepoError, Snapshot};
+use crate::repo::{Kind, Node, RepoError, Snapshot};
 
 /// Files and directories that are looked at together.
 const STRETCH: u64 = 8192;
@@ -51,31 +51,28 @@ pub async fn warm(
     }
     let mut here = 0;
     let mut whole = false;
-    let end = node.index.0 + nodes_of(snapshot, node).await?;
-    let mut at = node.index.0;
-    while at < end {
-        let next = (at + STRETCH).min(end);
-        let stretch = snapshot.stretch(at..next).await?;
-        warmed.nodes += next - at;
-        at = next;
-        whole |= !stretch.wholes.is_empty();
-        let mut tables = vec![stretch.chunks];
-        for file in &stretch.listed {
-            tables.push(snapshot.file_parts(file).await?.content);
-        }
-        for table in tables {
-            let plain: u64 = table.iter().map(|c| u64::from(c.raw_len)).sum();
-            let missing: Vec<ChunkRef> = table.into_iter().filter(|c| !snapshot.holds(c)).collect();
-            here += plain - missing.iter().map(|c| u64::from(c.raw_len)).sum::<u64>();
+    let mut walk = Walk::over(snapshot, node).await?;
+    while let Some(part) = walk.next().await? {
+        warmed.nodes += part.nodes;
+        whole |= !part.wholes.is_empty();
+        let missing_nodes = missing(snapshot, part.structure);
+        fetch(snapshot, &missing_nodes, |chunks| {
+            warmed.fetched += stored(chunks);
+        })
+        .await?;
+        for table in part.tables {
+            let all = plain(&table);
+            let missing = missing(snapshot, table);
+            here += all - plain(&missing);
             progress(here, node.size);
-            fetch(snapshot, &missing, |stored, plain| {
-                warmed.fetched += stored;
-                here += plain;
+            fetch(snapshot, &missing, |chunks| {
+                warmed.fetched += stored(chunks);
+                here += plain(chunks);
                 progress(here, node.size);
             })
             .await?;
         }
-        for file in &stretch.wholes {
+        for file in &part.wholes {
             if fetch_whole(snapshot, file).await? {
                 warmed.fetched += file.size;
             }
@@ -89,49 +86,98 @@ pub async fn warm(
     Ok(warmed)
 }
 
-/// Nodes of a subtree, its root included.
-async fn nodes_of(snapshot: &Snapshot, node: &Node) -> Result<u64, RepoError> {
-    match node.kind {
-        Kind::Directory => Ok(snapshot.directory(node).await?.nodes()),
-        _ => Ok(1),
+/// Pins what a subtree is stored in, as far as it is known.
+async fn pin_all(snapshot: &Snapshot, node: &Node, name: &str) -> Result<(), RepoError> {
+    let mut chunks = Vec::new();
+    let mut walk = Walk::over(snapshot, node).await?;
+    while let Some(part) = walk.next().await? {
+        chunks.extend(part.structure);
+        chunks.extend(part.tables.into_iter().flatten());
+        for file in &part.wholes {
+            let pieces = snapshot.pieces_of(file).unwrap_or_default();
+            chunks.extend_from_slice(&pieces);
+        }
+    }
+    snapshot.repository().pin(name, &chunks)
+}
+
+/// Goes over a subtree, a stretch at a time.
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    at: u64,
+    end: u64,
+}
+
+/// What a stretch of a subtree is stored in.
+struct Part {
+    /// Files and directories in it.
+    nodes: u64,
+    /// What leads to content: directories, and lists of chunks.
+    structure: Vec<ChunkRef>,
+    /// Content, each table in the order in which it is stored.
+    tables: Vec<Vec<ChunkRef>>,
+    /// Files that are a blob each.
+    wholes: Vec<WholeBlob>,
+}
+
+impl<'a> Walk<'a> {
+    async fn over(snapshot: &'a Snapshot, node: &Node) -> Result<Self, RepoError> {
+        let nodes = match node.kind {
+            Kind::Directory => snapshot.directory(node).await?.nodes(),
+            _ => 1,
+        };
+        Ok(Walk {
+            snapshot,
+            at: node.index.0,
+            end: node.index.0 + nodes,
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<Part>, RepoError> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let next = (self.at + STRETCH).min(self.end);
+        let stretch = self.snapshot.stretch(self.at..next).await?;
+        let mut part = Part {
+            nodes: next - self.at,
+            structure: stretch.directories,
+            tables: vec![stretch.chunks],
+            wholes: stretch.wholes,
+        };
+        for file in &stretch.listed {
+            let parts = self.snapshot.file_parts(file).await?;
+            part.structure.extend(parts.lists);
+            part.tables.push(parts.content);
+        }
+        self.at = next;
+        Ok(Some(part))
     }
 }
 
 /// Fetches chunks that are missing, in the order in which they are stored, a
-/// few requests at a time. Tells `landed` the stored and plain bytes of each.
+/// few requests at a time. Tells `landed` which are here.
 async fn fetch(
     snapshot: &Snapshot,
     missing: &[ChunkRef],
-    mut landed: impl FnMut(u64, u64),
+    mut landed: impl FnMut(&[ChunkRef]),
 ) -> Result<(), RepoError> {
-    let mut rest = missing;
-    while !rest.is_empty() {
-        let length = snapshot.request_bytes();
-        let mut starts = starts(rest, length);
-        starts.truncate(REQUESTS + 1);
-        // All but the last go to where the next one starts.
-        let taken = match starts.get(REQUESTS) {
-            Some(&next) => next,
-            None => rest.len(),
-        };
-        let coming: Vec<(usize, Option<Coming>)> = (starts.into_iter().take(REQUESTS))
-            .map(|first| (first, snapshot.begin_chunks(rest, first, length)))
-            .collect();
-        for (_, coming) in &coming {
-            if let Some(coming) = coming {
-                coming.landed().await?;
-            }
+    let length = snapshot.request_bytes();
+    let starts = requests::starts(missing, length);
+    let mut groups = starts.chunks(REQUESTS).peekable();
+    while let Some(group) = groups.next() {
+        let end = groups.peek().map_or(missing.len(), |next| next[0]);
+        let chunks = &missing[group[0]..end];
+        for coming in requests::begin(snapshot, chunks, length) {
+            coming.landed().await?;
         }
         // What could not come along with its neighbours comes alone.
-        for at in 0..taken {
-            if let Some(coming) = snapshot.begin_chunks(&rest[..taken], at, length) {
+        for at in 0..chunks.len() {
+            if let Some(coming) = snapshot.begin_chunks(chunks, at, length) {
                 coming.landed().await?;
             }
         }
-        let (done, left) = rest.split_at(taken);
-        let sum = |of: fn(&ChunkRef) -> u32| done.iter().map(|c| u64::from(of(c))).sum();
-        landed(sum(|c| c.at.stored_len), sum(|c| c.raw_len));
-        rest = left;
+        landed(chunks);
     }
     Ok(())
 }
@@ -139,41 +185,25 @@ async fn fetch(
 /// Fetches a file that is one blob, and what of it was lost since it was known;
 /// whether anything was missing.
 async fn fetch_whole(snapshot: &Snapshot, file: &WholeBlob) -> Result<bool, RepoError> {
-    let Some(coming) = snapshot.begin_whole(file) else {
-        let pieces = snapshot.pieces_of(file).unwrap_or_default();
-        let mut missing = false;
-        for at in 0..pieces.len() {
-            if let Some(coming) = snapshot.begin_piece(file, &pieces, at) {
-                missing = true;
-                coming.landed().await?;
-            }
-        }
-        return Ok(missing);
-    };
-    coming.landed().await?;
-    Ok(true)
-}
-
-/// Pins what a subtree is stored in, as far as it is known.
-async fn pin_all(snapshot: &Snapshot, node: &Node, name: &str) -> Result<(), RepoError> {
-    let mut chunks = Vec::new();
-    let end = node.index.0 + nodes_of(snapshot, node).await?;
-    let mut at = node.index.0;
-    while at < end {
-        let next = (at + STRETCH).min(end);
-        let stretch = snapshot.stretch(at..next).await?;
-        at = next;
-        chunks.extend(stretch.directories);
-        chunks.extend(stretch.chunks);
-        for file in &stretch.listed {
-            let parts = snapshot.file_parts(file).await?;
-            chunks.extend(parts.lists);
-            chunks.extend(parts.content);
-        }
-        for file in &stretch.wholes {
-            let pieces = snapshot.pieces_of(file).unwrap_or_default();
-            chunks.extend_from_slice(&pieces);
+    if let Some(coming) = snapshot.begin_whole(file) {
+        coming.landed().await?;
+        return Ok(true);
+    }
+    let pieces = snapshot.pieces_of(file).unwrap_or_default();
+    let mut missing = false;
+    for at in 0..pieces.len() {
+        if let Some(coming) = snapshot.begin_piece(file, &pieces, at) {
+            missing = true;
+            coming.landed().await?;
         }
     }
-    snapshot.repository().pin(name, &chunks)
+    Ok(missing)
+}
+
+fn stored(chunks: &[ChunkRef]) -> u64 {
+    chunks.iter().map(|c| u64::from(c.at.stored_len)).sum()
+}
+
+fn plain(chunks: &[ChunkRef]) -> u64 {
+    chunks.iter().map(|c| u64::from(c.raw_len)).sum()
 }

@@ -46,9 +46,14 @@ impl Snapshot {
                 if numbers.contains(&node.index.0) {
                     stretch.directories.extend(self.node_of(node));
                 }
-                for (at, entry) in directory.entries().iter().enumerate() {
+                let before = numbers.start.saturating_sub(node.index.0);
+                let first = directory.holding(before).unwrap_or(0);
+                for (at, entry) in directory.entries().iter().enumerate().skip(first) {
                     let number = node.index.0 + entry.offset;
-                    if number >= numbers.end || number + entry.nodes() <= numbers.start {
+                    if number >= numbers.end {
+                        break;
+                    }
+                    if number + entry.nodes() <= numbers.start {
                         continue;
                     }
                     match entry.content {

@@ -127,6 +127,20 @@ fn a_pin_that_lost_something_says_so_and_is_completed_by_pinning_again() {
 }
 
 #[test]
+fn a_pin_has_the_folders_too_that_the_cache_lost_and_the_daemon_remembers() {
+    let mut server = Server::start();
+    let tree = sample();
+    let (world, dir) = reader(&server, &tree, "");
+    assert_eq!(fs::read_dir(dir.join("a/deep/er")).unwrap().count(), 1);
+    world.run(&["cache", "clear"]);
+    world.run(&["cache", "pin", dir.to_str().unwrap()]);
+    let pins = world.json(&["cache", "pins"]);
+    assert_eq!(pins[0]["held_bytes"], pins[0]["bytes"], "{pins}");
+    server.stop();
+    crate::support::tree::assert_same(tree.path(), &dir);
+}
+
+#[test]
 fn more_than_pins_may_take_is_refused_and_names_the_remedy() {
     let server = Server::start();
     let tree = sample();
