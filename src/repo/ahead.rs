@@ -82,8 +82,9 @@ impl Snapshot {
     /// Begins to fetch the nodes of directories together: those of one level lie
     /// near each other, though not in the table of one parent.
     fn begin_directories(&self, level: &[Node]) -> Vec<Coming> {
+        let loader = self.repository().loader();
         let mut missing: Vec<ChunkRef> = (level.iter().filter_map(|node| self.node_of(node)))
-            .filter(|chunk| !self.holds(chunk))
+            .filter(|chunk| !loader.remembers(chunk) && !self.holds(chunk))
             .collect();
         sort_by_place(&mut missing);
         let begun = (0..missing.len())

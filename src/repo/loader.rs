@@ -220,6 +220,11 @@ impl Loader {
         self.cache.insert(reference, stored, None).ok()
     }
 
+    /// Whether a node is at hand, decoded.
+    pub(super) fn remembers(&self, reference: &ChunkRef) -> bool {
+        self.decoded.get(reference).is_some()
+    }
+
     /// The directory that `table[index]` leads to.
     pub(super) async fn directory(
         &self,
