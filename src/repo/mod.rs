@@ -33,6 +33,8 @@ mod access;
 mod address;
 mod ahead;
 pub mod blob;
+mod coming;
+mod content;
 mod decoded;
 pub mod directory;
 mod error;
@@ -49,12 +51,14 @@ pub mod prior;
 pub mod refs;
 mod repository;
 mod snapshot;
+mod stored;
 mod table;
 mod wire;
 
 pub use access::{Access, Located, Relative, Source, Target};
 pub use address::{Address, ParseAddressError};
 pub use ahead::Stretch;
+pub use coming::Coming;
 pub use directory::{Content, Directory, Entry, Kind};
 pub use error::RepoError;
 pub use head::{Commit, CommitId, Head, Ref, RefKind};
@@ -63,7 +67,6 @@ pub use loader::{Loader, LoaderConfig};
 pub use malformed::MalformedNode;
 pub use prior::Prior;
 pub use repository::{MAX_ANCESTORS, Repository};
-pub use snapshot::{
-    Coming, FileParts, Held, MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, Tier, same_content,
-};
+pub use snapshot::{MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, same_content};
+pub use stored::{FileParts, Held, Tier};
 pub use table::{Place, PlacedChunk};

@@ -11,23 +11,30 @@
 //! One mount is one session. What is learned is kept under the repository's
 //! identity, which its next commit shares, and is sealed where the repository
 //! is encrypted.
+//!
+//! - `state`: what is known of the session;
+//! - `inventory`: the files that are known, and what they consist of;
+//! - `landing`: requests, from asking to the last file.
 
-use std::collections::{HashMap, HashSet};
+mod inventory;
+mod landing;
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::catalogue::{Catalogue, FileId, PackId, Place};
+use super::Profile;
+use super::catalogue::FileId;
 use super::hints::{self, Hints};
 use super::model::TaskId;
-use super::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
-use super::{Profile, requests};
-use crate::chunk::{BlobId, ChunkRef, WholeBlob};
-use crate::repo::{Coming, Content, Directory, Node, NodeIndex, Snapshot};
+use super::scheduler::{Action, FetchId};
+use crate::repo::{NodeIndex, Snapshot};
+use landing::{begin, land};
+use state::State;
 
 /// Events that wait for the worker; more are forgotten.
 const WAITING: usize = 1024;
@@ -36,19 +43,8 @@ const WAITING: usize = 1024;
 /// has looked at yet, and who looks into one does not wait. Of larger trees the
 /// folders that were looked at are known. About 300 bytes a file.
 const KNOWN_WHOLE: u64 = 20_000;
-/// Larger folders are not taken in whole.
-const LARGE_FOLDER: usize = 10_000;
-/// Stored bytes of the longest file that is fetched ahead.
-const LARGE_FILE: u64 = 8 << 20;
 /// How often what was learned is put away while the mount lives.
 const SAVED_EVERY: Duration = Duration::from_secs(30);
-
-/// Where a file lies that needs no request.
-const NOWHERE: Place = Place {
-    pack: PackId(u32::MAX),
-    offset: 0,
-    len: 0,
-};
 
 /// What may be used to foretell opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,37 +104,6 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
-    snapshot: Snapshot,
-    scheduler: Scheduler,
-    /// What each file of the catalogue consists of.
-    contents: Vec<Stored>,
-    packs: HashMap<BlobId, PackId>,
-    /// Folders that were taken in, by number.
-    folders: HashSet<NodeIndex>,
-    /// Fetches under way, to be broken off when they are forgotten; what is
-    /// reported of others comes too late.
-    flying: HashMap<FetchId, Option<AbortOnDropHandle<()>>>,
-    /// Files fetched ahead that nobody has opened.
-    unopened: HashMap<FileId, u64>,
-    /// What was done before the mount moved to the head it shows.
-    earlier: Counts,
-    /// Stored bytes that were fetched ahead and opened, and seconds saved.
-    useful: (u64, f64),
-    changed: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Stored {
-    /// In the node of its folder, or empty.
-    Inline,
-    /// Chunks that follow each other in one blob.
-    Chunks(Arc<[ChunkRef]>),
-    /// A blob of its own.
-    Whole(WholeBlob),
-}
-
-#[derive(Debug)]
 enum Event {
     Opened(TaskId, NodeIndex),
     Landed(FetchId, FileId, bool),
@@ -161,20 +126,8 @@ impl Guide {
         };
         let begins = learning == Learning::Learned && known.is_none();
         let profile = known.unwrap_or_default();
-        let config = Config::default();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                snapshot: snapshot.clone(),
-                scheduler: Scheduler::new(Catalogue::default(), profile, Link::default(), config),
-                contents: Vec::new(),
-                packs: HashMap::new(),
-                folders: HashSet::new(),
-                flying: HashMap::new(),
-                unopened: HashMap::new(),
-                earlier: Counts::default(),
-                useful: (0, 0.0),
-                changed: false,
-            }),
+            state: Mutex::new(State::of(snapshot, profile)),
             began: Instant::now(),
             identity: match learning {
                 Learning::Learned => identity.into(),
@@ -295,70 +248,6 @@ impl Shared {
     }
 }
 
-/// Makes the request of a fetch, before whoever waits for it asks as well.
-fn begin(snapshot: &Snapshot, contents: &[(FileId, Stored)], fetch: &Fetch) -> Vec<Coming> {
-    let mut table: Vec<ChunkRef> = Vec::new();
-    let mut demanded = None;
-    for (file, content) in contents {
-        if let Stored::Chunks(chunks) = content {
-            if fetch.demanded == Some(*file) {
-                demanded = chunks.first().map(|chunk| chunk.hash);
-            }
-            table.extend_from_slice(chunks);
-        }
-    }
-    table.sort_unstable_by_key(|chunk| chunk.at.offset);
-    let at = table.iter().position(|chunk| Some(chunk.hash) == demanded);
-    let first = at.and_then(|at| snapshot.begin_chunks(&table, at, fetch.len));
-    let missing = requests::missing(snapshot, table);
-    let others = requests::begin(snapshot, &missing, fetch.len);
-    first.into_iter().chain(others).collect()
-}
-
-/// Reports each file of a fetch as it arrives.
-async fn land(
-    snapshot: Snapshot,
-    contents: Vec<(FileId, Stored)>,
-    // Held to the end: what nobody holds is called off.
-    _coming: Vec<Coming>,
-    id: FetchId,
-    events: mpsc::WeakSender<Event>,
-) {
-    for (file, content) in contents {
-        let here = match &content {
-            Stored::Inline => true,
-            Stored::Whole(whole) => is_landed(snapshot.begin_whole(whole)).await,
-            Stored::Chunks(chunks) => {
-                let mut here = true;
-                for at in 0..chunks.len() {
-                    here &= is_landed(snapshot.begin_chunks(chunks, at, LARGE_FILE)).await;
-                }
-                here
-            }
-        };
-        if !send(&events, Event::Landed(id, file, here)).await {
-            return;
-        }
-    }
-    send(&events, Event::Ended(id)).await;
-}
-
-/// Waits for something that is being fetched, unless it is here.
-async fn is_landed(coming: Option<Coming>) -> bool {
-    match coming {
-        Some(coming) => coming.landed().await.is_ok(),
-        None => true,
-    }
-}
-
-/// Tells the worker, if there still is one.
-async fn send(events: &mpsc::WeakSender<Event>, event: Event) -> bool {
-    match events.upgrade() {
-        Some(events) => events.send(event).await.is_ok(),
-        None => false,
-    }
-}
-
 /// Notes what can wait a moment.
 struct Worker {
     shared: Arc<Shared>,
@@ -457,193 +346,5 @@ impl Worker {
                 let _ = events.send(Event::Walked).await;
             }
         });
-    }
-}
-
-impl State {
-    /// The mount shows another head: its files lie elsewhere.
-    fn move_to(&mut self, snapshot: &Snapshot) {
-        let root = |snapshot: &Snapshot| snapshot.commit().root;
-        if root(snapshot) == root(&self.snapshot) {
-            return;
-        }
-        self.earlier = self.counts();
-        let (profile, link) = (self.scheduler.profile(), self.scheduler.link());
-        let config = Config::default();
-        let prior = self.scheduler.prior().cloned();
-        self.scheduler = Scheduler::new(Catalogue::default(), profile, link, config);
-        prior.into_iter().for_each(|it| self.scheduler.tell(it));
-        self.snapshot = snapshot.clone();
-        self.contents.clear();
-        self.packs.clear();
-        self.folders.clear();
-        self.flying.clear();
-        self.unopened.clear();
-    }
-
-    fn opened(&mut self, task: TaskId, file: NodeIndex, now: f64) -> Vec<Action> {
-        let Some(file) = self.find(file) else {
-            return Vec::new();
-        };
-        self.changed = true;
-        if self.is_here(file) {
-            self.scheduler.held(file);
-        }
-        if let Some(bytes) = self.unopened.remove(&file) {
-            let link = self.scheduler.link();
-            self.useful.0 += bytes;
-            self.useful.1 += link.rtt() + link.seconds(bytes);
-        }
-        self.scheduler.opened(task, file, now)
-    }
-
-    fn landed(&mut self, id: FetchId, file: FileId, here: bool, now: f64) -> Vec<Action> {
-        if !self.flying.contains_key(&id) {
-            return Vec::new();
-        }
-        match here {
-            true => self.scheduler.fetched(file, now),
-            false => self.scheduler.failed(file, now),
-        }
-    }
-
-    fn told(&mut self, hints: Hints) {
-        if let Some(prior) = hints.prior {
-            self.scheduler.tell(prior);
-        }
-        if let Some(profile) = hints.shipped {
-            self.scheduler.merge(&profile, 0.5);
-            self.changed = true;
-        }
-    }
-
-    /// What has been done since the mount was made.
-    fn counts(&self) -> Counts {
-        self.earlier + self.scheduler.counts()
-    }
-
-    /// Notes that a fetch begins; what its files consist of.
-    fn depart(&mut self, fetch: &Fetch) -> (Snapshot, Vec<(FileId, Stored)>) {
-        self.flying.insert(fetch.id, None);
-        let mut contents = Vec::with_capacity(fetch.files.len());
-        for &file in &fetch.files {
-            let Some(content) = self.contents.get(file.0 as usize) else {
-                continue;
-            };
-            contents.push((file, content.clone()));
-            if Some(file) != fetch.demanded {
-                let len = self.scheduler.catalogue().place(file).len;
-                self.unopened.insert(file, len);
-            }
-        }
-        (self.snapshot.clone(), contents)
-    }
-
-    fn is_here(&self, file: FileId) -> bool {
-        match &self.contents[file.0 as usize] {
-            Stored::Inline => true,
-            Stored::Chunks(chunks) => chunks.iter().all(|chunk| self.snapshot.holds(chunk)),
-            Stored::Whole(whole) => self.snapshot.knows(whole),
-        }
-    }
-
-    /// The file of the catalogue that a node is; its folder is taken in where
-    /// that is not done. Everything on the way is in memory: somebody has just
-    /// read there.
-    fn find(&mut self, index: NodeIndex) -> Option<FileId> {
-        let snapshot = self.snapshot.clone();
-        let mut folder = String::new();
-        let mut last: Option<(Node, Arc<Directory>, usize)> = None;
-        let step = |node: &Node, directory: &Arc<Directory>, at: usize| {
-            if let Some((_, above, at)) = &last {
-                folder.push_str(&String::from_utf8_lossy(&above.entries()[*at].name));
-                folder.push('/');
-            }
-            last = Some((node.clone(), directory.clone(), at));
-        };
-        snapshot.descend(index, step).now_or_never()?.ok()?;
-        let (node, directory, at) = last?;
-        match directory.entries().len() <= LARGE_FOLDER {
-            true => self.take_in(&folder, &node, &directory),
-            false => self.add(&folder, &directory, at),
-        }
-        let name = String::from_utf8_lossy(&directory.entries()[at].name);
-        self.scheduler.catalogue().find(&format!("{folder}{name}"))
-    }
-
-    /// Takes in every folder that is in memory.
-    fn take_in_all(&mut self) {
-        let snapshot = self.snapshot.clone();
-        let mut pending: Vec<(String, Node)> = vec![(String::new(), snapshot.root())];
-        while let Some((path, node)) = pending.pop() {
-            let Some(Ok(directory)) = snapshot.directory(&node).now_or_never() else {
-                continue;
-            };
-            if directory.entries().len() <= LARGE_FOLDER {
-                self.take_in(&path, &node, &directory);
-            }
-            for (at, entry) in directory.entries().iter().enumerate() {
-                if let Content::Directory { .. } = entry.content {
-                    let name = String::from_utf8_lossy(&entry.name);
-                    let child = snapshot.entry(&node, &directory, at);
-                    pending.push((format!("{path}{name}/"), child));
-                }
-            }
-        }
-    }
-
-    fn take_in(&mut self, path: &str, node: &Node, directory: &Directory) {
-        if self.folders.insert(node.index) {
-            for at in 0..directory.entries().len() {
-                self.add(path, directory, at);
-            }
-        }
-    }
-
-    /// Adds entry `at` of a folder to the catalogue, if it is a file.
-    fn add(&mut self, path: &str, directory: &Directory, at: usize) {
-        let entry = &directory.entries()[at];
-        let (content, place) = match &entry.content {
-            Content::Chunks { first, count } if *count > 0 => {
-                let run = &directory.chunks()[*first as usize..(*first + *count) as usize];
-                let (one, last) = (&run[0].at, &run[run.len() - 1].at);
-                let len = last.range().end().saturating_sub(one.offset);
-                let stored: u64 = run.iter().map(|c| u64::from(c.at.stored_len)).sum();
-                // What is strewn about, or large, is left to whoever reads it.
-                if len != stored || len > LARGE_FILE || one.blob != last.blob {
-                    return;
-                }
-                let place = self.place(one.blob, one.offset, len);
-                (Stored::Chunks(run.into()), place)
-            }
-            Content::Whole { index } => {
-                let whole = &directory.wholes()[*index as usize];
-                match whole.size {
-                    0 => (Stored::Inline, NOWHERE),
-                    size if size > LARGE_FILE => return,
-                    size => {
-                        let place = self.place(whole.blob, 0, size);
-                        (Stored::Whole(whole.clone()), place)
-                    }
-                }
-            }
-            Content::Chunks { .. } | Content::Inline(_) => (Stored::Inline, NOWHERE),
-            Content::List { .. } | Content::Directory { .. } => return,
-        };
-        let name = String::from_utf8_lossy(&entry.name);
-        let id = (self.scheduler.catalogue_mut()).add(&format!("{path}{name}"), place);
-        // Names that are no text may look the same: the first one counts.
-        if id.0 as usize == self.contents.len() {
-            self.contents.push(content);
-            if self.is_here(id) {
-                self.scheduler.held(id);
-            }
-        }
-    }
-
-    fn place(&mut self, blob: BlobId, offset: u64, len: u64) -> Place {
-        let next = PackId(self.packs.len() as u32);
-        let pack = *self.packs.entry(blob).or_insert(next);
-        Place { pack, offset, len }
     }
 }

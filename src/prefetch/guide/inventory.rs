@@ -1,0 +1,143 @@
+//! The files that a guide knows: which file of the catalogue a node is, and
+//! what it consists of.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use super::state::State;
+use crate::chunk::{BlobId, ChunkRef, WholeBlob};
+use crate::prefetch::catalogue::{FileId, PackId, Place};
+use crate::repo::{Content, Directory, Node, NodeIndex};
+
+/// Larger folders are not taken in whole.
+const LARGE_FOLDER: usize = 10_000;
+/// Stored bytes of the longest file that is fetched ahead.
+pub(super) const LARGE_FILE: u64 = 8 << 20;
+
+/// Where a file lies that needs no request.
+const NOWHERE: Place = Place {
+    pack: PackId(u32::MAX),
+    offset: 0,
+    len: 0,
+};
+
+#[derive(Clone, Debug)]
+pub(super) enum Stored {
+    /// In the node of its folder, or empty.
+    Inline,
+    /// Chunks that follow each other in one blob.
+    Chunks(Arc<[ChunkRef]>),
+    /// A blob of its own.
+    Whole(WholeBlob),
+}
+
+impl State {
+    pub(super) fn is_here(&self, file: FileId) -> bool {
+        match &self.contents[file.0 as usize] {
+            Stored::Inline => true,
+            Stored::Chunks(chunks) => chunks.iter().all(|chunk| self.snapshot.holds(chunk)),
+            Stored::Whole(whole) => self.snapshot.knows(whole),
+        }
+    }
+
+    /// The file of the catalogue that a node is; its folder is taken in where
+    /// that is not done. Everything on the way is in memory: somebody has just
+    /// read there.
+    pub(super) fn find(&mut self, index: NodeIndex) -> Option<FileId> {
+        let snapshot = self.snapshot.clone();
+        let mut folder = String::new();
+        let mut last: Option<(Node, Arc<Directory>, usize)> = None;
+        let step = |node: &Node, directory: &Arc<Directory>, at: usize| {
+            if let Some((_, above, at)) = &last {
+                folder.push_str(&String::from_utf8_lossy(&above.entries()[*at].name));
+                folder.push('/');
+            }
+            last = Some((node.clone(), directory.clone(), at));
+        };
+        snapshot.descend(index, step).now_or_never()?.ok()?;
+        let (node, directory, at) = last?;
+        match directory.entries().len() <= LARGE_FOLDER {
+            true => self.take_in(&folder, &node, &directory),
+            false => self.add(&folder, &directory, at),
+        }
+        let name = String::from_utf8_lossy(&directory.entries()[at].name);
+        self.scheduler.catalogue().find(&format!("{folder}{name}"))
+    }
+
+    /// Takes in every folder that is in memory.
+    pub(super) fn take_in_all(&mut self) {
+        let snapshot = self.snapshot.clone();
+        let mut pending: Vec<(String, Node)> = vec![(String::new(), snapshot.root())];
+        while let Some((path, node)) = pending.pop() {
+            let Some(Ok(directory)) = snapshot.directory(&node).now_or_never() else {
+                continue;
+            };
+            if directory.entries().len() <= LARGE_FOLDER {
+                self.take_in(&path, &node, &directory);
+            }
+            for (at, entry) in directory.entries().iter().enumerate() {
+                if let Content::Directory { .. } = entry.content {
+                    let name = String::from_utf8_lossy(&entry.name);
+                    let child = snapshot.entry(&node, &directory, at);
+                    pending.push((format!("{path}{name}/"), child));
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, path: &str, node: &Node, directory: &Directory) {
+        if self.folders.insert(node.index) {
+            for at in 0..directory.entries().len() {
+                self.add(path, directory, at);
+            }
+        }
+    }
+
+    /// Adds entry `at` of a folder to the catalogue, if it is a file.
+    fn add(&mut self, path: &str, directory: &Directory, at: usize) {
+        let entry = &directory.entries()[at];
+        let (content, place) = match &entry.content {
+            Content::Chunks { first, count } if *count > 0 => {
+                let run = &directory.chunks()[*first as usize..(*first + *count) as usize];
+                let (one, last) = (&run[0].at, &run[run.len() - 1].at);
+                let len = last.range().end().saturating_sub(one.offset);
+                let stored: u64 = run.iter().map(|c| u64::from(c.at.stored_len)).sum();
+                // What is strewn about, or large, is left to whoever reads it.
+                if len != stored || len > LARGE_FILE || one.blob != last.blob {
+                    return;
+                }
+                let place = self.place(one.blob, one.offset, len);
+                (Stored::Chunks(run.into()), place)
+            }
+            Content::Whole { index } => {
+                let whole = &directory.wholes()[*index as usize];
+                match whole.size {
+                    0 => (Stored::Inline, NOWHERE),
+                    size if size > LARGE_FILE => return,
+                    size => {
+                        let place = self.place(whole.blob, 0, size);
+                        (Stored::Whole(whole.clone()), place)
+                    }
+                }
+            }
+            Content::Chunks { .. } | Content::Inline(_) => (Stored::Inline, NOWHERE),
+            Content::List { .. } | Content::Directory { .. } => return,
+        };
+        let name = String::from_utf8_lossy(&entry.name);
+        let id = (self.scheduler.catalogue_mut()).add(&format!("{path}{name}"), place);
+        // Names that are no text may look the same: the first one counts.
+        if id.0 as usize == self.contents.len() {
+            self.contents.push(content);
+            if self.is_here(id) {
+                self.scheduler.held(id);
+            }
+        }
+    }
+
+    fn place(&mut self, blob: BlobId, offset: u64, len: u64) -> Place {
+        let next = PackId(self.packs.len() as u32);
+        let pack = *self.packs.entry(blob).or_insert(next);
+        Place { pack, offset, len }
+    }
+}

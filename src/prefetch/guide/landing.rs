@@ -1,0 +1,79 @@
+//! The requests of a guide, from asking to the last file.
+
+use tokio::sync::mpsc;
+
+use super::Event;
+use super::inventory::{LARGE_FILE, Stored};
+use crate::chunk::ChunkRef;
+use crate::prefetch::catalogue::FileId;
+use crate::prefetch::requests;
+use crate::prefetch::scheduler::{Fetch, FetchId};
+use crate::repo::{Coming, Snapshot};
+
+/// Makes the request of a fetch, before whoever waits for it asks as well.
+pub(super) fn begin(
+    snapshot: &Snapshot,
+    contents: &[(FileId, Stored)],
+    fetch: &Fetch,
+) -> Vec<Coming> {
+    let mut table: Vec<ChunkRef> = Vec::new();
+    let mut demanded = None;
+    for (file, content) in contents {
+        if let Stored::Chunks(chunks) = content {
+            if fetch.demanded == Some(*file) {
+                demanded = chunks.first().map(|chunk| chunk.hash);
+            }
+            table.extend_from_slice(chunks);
+        }
+    }
+    table.sort_unstable_by_key(|chunk| chunk.at.offset);
+    let at = table.iter().position(|chunk| Some(chunk.hash) == demanded);
+    let first = at.and_then(|at| snapshot.begin_chunks(&table, at, fetch.len));
+    let missing = requests::missing(snapshot, table);
+    let others = requests::begin(snapshot, &missing, fetch.len);
+    first.into_iter().chain(others).collect()
+}
+
+/// Reports each file of a fetch as it arrives.
+pub(super) async fn land(
+    snapshot: Snapshot,
+    contents: Vec<(FileId, Stored)>,
+    // Held to the end: what nobody holds is called off.
+    _coming: Vec<Coming>,
+    id: FetchId,
+    events: mpsc::WeakSender<Event>,
+) {
+    for (file, content) in contents {
+        let here = match &content {
+            Stored::Inline => true,
+            Stored::Whole(whole) => is_landed(snapshot.begin_whole(whole)).await,
+            Stored::Chunks(chunks) => {
+                let mut here = true;
+                for at in 0..chunks.len() {
+                    here &= is_landed(snapshot.begin_chunks(chunks, at, LARGE_FILE)).await;
+                }
+                here
+            }
+        };
+        if !send(&events, Event::Landed(id, file, here)).await {
+            return;
+        }
+    }
+    send(&events, Event::Ended(id)).await;
+}
+
+/// Waits for something that is being fetched, unless it is here.
+async fn is_landed(coming: Option<Coming>) -> bool {
+    match coming {
+        Some(coming) => coming.landed().await.is_ok(),
+        None => true,
+    }
+}
+
+/// Tells the worker, if there still is one.
+async fn send(events: &mpsc::WeakSender<Event>, event: Event) -> bool {
+    match events.upgrade() {
+        Some(events) => events.send(event).await.is_ok(),
+        None => false,
+    }
+}

@@ -1,0 +1,138 @@
+//! What a guide knows of its session.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::inventory::Stored;
+use crate::chunk::BlobId;
+use crate::prefetch::Profile;
+use crate::prefetch::catalogue::{Catalogue, FileId, PackId};
+use crate::prefetch::hints::Hints;
+use crate::prefetch::model::TaskId;
+use crate::prefetch::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
+use crate::repo::{NodeIndex, Snapshot};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) snapshot: Snapshot,
+    pub(super) scheduler: Scheduler,
+    /// What each file of the catalogue consists of.
+    pub(super) contents: Vec<Stored>,
+    pub(super) packs: HashMap<BlobId, PackId>,
+    /// Folders that were taken in, by number.
+    pub(super) folders: HashSet<NodeIndex>,
+    /// Fetches under way, to be broken off when they are forgotten; what is
+    /// reported of others comes too late.
+    pub(super) flying: HashMap<FetchId, Option<AbortOnDropHandle<()>>>,
+    /// Files fetched ahead that nobody has opened.
+    pub(super) unopened: HashMap<FileId, u64>,
+    /// What was done before the mount moved to the head it shows.
+    pub(super) earlier: Counts,
+    /// Stored bytes that were fetched ahead and opened, and seconds saved.
+    pub(super) useful: (u64, f64),
+    pub(super) changed: bool,
+}
+
+impl State {
+    /// The beginning of a session that has learned `profile` before.
+    pub(super) fn of(snapshot: &Snapshot, profile: Profile) -> Self {
+        let config = Config::default();
+        State {
+            snapshot: snapshot.clone(),
+            scheduler: Scheduler::new(Catalogue::default(), profile, Link::default(), config),
+            contents: Vec::new(),
+            packs: HashMap::new(),
+            folders: HashSet::new(),
+            flying: HashMap::new(),
+            unopened: HashMap::new(),
+            earlier: Counts::default(),
+            useful: (0, 0.0),
+            changed: false,
+        }
+    }
+
+    /// The mount shows another head: its files lie elsewhere.
+    pub(super) fn move_to(&mut self, snapshot: &Snapshot) {
+        let root = |snapshot: &Snapshot| snapshot.commit().root;
+        if root(snapshot) == root(&self.snapshot) {
+            return;
+        }
+        self.earlier = self.counts();
+        let (profile, link) = (self.scheduler.profile(), self.scheduler.link());
+        let config = Config::default();
+        let prior = self.scheduler.prior().cloned();
+        self.scheduler = Scheduler::new(Catalogue::default(), profile, link, config);
+        prior.into_iter().for_each(|it| self.scheduler.tell(it));
+        self.snapshot = snapshot.clone();
+        self.contents.clear();
+        self.packs.clear();
+        self.folders.clear();
+        self.flying.clear();
+        self.unopened.clear();
+    }
+
+    pub(super) fn opened(&mut self, task: TaskId, file: NodeIndex, now: f64) -> Vec<Action> {
+        let Some(file) = self.find(file) else {
+            return Vec::new();
+        };
+        self.changed = true;
+        if self.is_here(file) {
+            self.scheduler.held(file);
+        }
+        if let Some(bytes) = self.unopened.remove(&file) {
+            let link = self.scheduler.link();
+            self.useful.0 += bytes;
+            self.useful.1 += link.rtt() + link.seconds(bytes);
+        }
+        self.scheduler.opened(task, file, now)
+    }
+
+    pub(super) fn landed(
+        &mut self,
+        id: FetchId,
+        file: FileId,
+        here: bool,
+        now: f64,
+    ) -> Vec<Action> {
+        if !self.flying.contains_key(&id) {
+            return Vec::new();
+        }
+        match here {
+            true => self.scheduler.fetched(file, now),
+            false => self.scheduler.failed(file, now),
+        }
+    }
+
+    pub(super) fn told(&mut self, hints: Hints) {
+        if let Some(prior) = hints.prior {
+            self.scheduler.tell(prior);
+        }
+        if let Some(profile) = hints.shipped {
+            self.scheduler.merge(&profile, 0.5);
+            self.changed = true;
+        }
+    }
+
+    /// What has been done since the mount was made.
+    pub(super) fn counts(&self) -> Counts {
+        self.earlier + self.scheduler.counts()
+    }
+
+    /// Notes that a fetch begins; what its files consist of.
+    pub(super) fn depart(&mut self, fetch: &Fetch) -> (Snapshot, Vec<(FileId, Stored)>) {
+        self.flying.insert(fetch.id, None);
+        let mut contents = Vec::with_capacity(fetch.files.len());
+        for &file in &fetch.files {
+            let Some(content) = self.contents.get(file.0 as usize) else {
+                continue;
+            };
+            contents.push((file, content.clone()));
+            if Some(file) != fetch.demanded {
+                let len = self.scheduler.catalogue().place(file).len;
+                self.unopened.insert(file, len);
+            }
+        }
+        (self.snapshot.clone(), contents)
+    }
+}

@@ -1,0 +1,93 @@
+//! Content that is fetched ahead of its readers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::content::Cover;
+use super::{Node, RepoError, Snapshot};
+use crate::cache::{self, Underway};
+use crate::chunk::{ByteRange, ChunkRef, WholeBlob};
+
+/// Something that is being fetched ahead of its readers. Dropped before it has
+/// landed, it is called off, unless somebody else wants it.
+#[derive(Debug)]
+#[must_use = "a fetch that nobody holds is called off"]
+pub enum Coming {
+    /// Some chunks.
+    Chunks(Underway<Bytes>),
+    /// A blob that is a file.
+    Whole(Underway<Arc<[ChunkRef]>>),
+}
+
+impl Coming {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub async fn landed(&self) -> Result<(), RepoError> {
+        match self {
+            Coming::Chunks(chunks) => chunks.landed().await?,
+            Coming::Whole(whole) => whole.landed().await?,
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    /// Begins to fetch `range` of a file ahead of its readers, in requests of
+    /// up to `window` stored bytes. Waits for nothing but the list of its
+    /// chunks; for a file that is one blob see [`Snapshot::begin_whole`].
+    ///
+    /// # Errors
+    /// What kept that list from being read.
+    pub async fn begin(
+        &self,
+        node: &Node,
+        range: ByteRange,
+        window: u64,
+    ) -> Result<Vec<Coming>, RepoError> {
+        let range = range.intersect(ByteRange::new(0, node.size));
+        let Cover::Chunks(located) = self.locate(node, range).await? else {
+            return Ok(Vec::new());
+        };
+        let store = self.store_of_content(node)?;
+        let cache = self.repository.loader().cache();
+        let begun = located.iter().filter_map(|part| {
+            let begun = cache.begin(store, part.table.chunks(), part.index, window);
+            begun.map(Coming::Chunks)
+        });
+        Ok(begun.collect())
+    }
+
+    /// Begins to fetch chunk `table[index]` ahead of its readers, with those
+    /// that follow it in the table and in the blob, up to `window` stored
+    /// bytes; `None` where it is here. Must be called within a runtime.
+    pub fn begin_chunks(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
+        let cache = self.repository.loader().cache();
+        let begun = cache.begin(self.repository.store(), table, index, window);
+        begun.map(Coming::Chunks)
+    }
+
+    /// Begins to fetch a file that is one blob ahead of its readers; `None`
+    /// where it is known, or its key is not. Must be called within a runtime.
+    pub fn begin_whole(&self, whole: &WholeBlob) -> Option<Coming> {
+        let store = self.repository.store_of(whole).ok()?;
+        let cache = self.repository.loader().cache();
+        cache.begin_whole(store, whole).map(Coming::Whole)
+    }
+
+    /// Begins to fetch a piece of a file that is one blob again; `None` where
+    /// it is here. Must be called within a runtime.
+    pub fn begin_piece(&self, whole: &WholeBlob, pieces: &[ChunkRef], at: usize) -> Option<Coming> {
+        let store = self.repository.store_of(whole).ok()?;
+        let cache = self.repository.loader().cache();
+        cache.begin(store, pieces, at, 0).map(Coming::Chunks)
+    }
+
+    /// Stored bytes that one request ahead of readers should ask for, by what
+    /// the link is known to be.
+    pub fn request_bytes(&self) -> u64 {
+        cache::request_bytes(self.repository.store().as_ref())
+    }
+}

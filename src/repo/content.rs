@@ -1,0 +1,229 @@
+//! The bytes of a file: which chunks they are in, and how they are put together.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::snapshot::Found;
+use super::stored::malformed_list;
+use super::{ChunkList, Content, Directory, Kind, Node, RepoError, Snapshot};
+use crate::chunk::{ByteRange, ChunkRef, WholeBlob};
+use crate::walrus::BlobStore;
+
+impl Snapshot {
+    /// The bytes of `range` of a file, cut at its end. A chunk that has to be
+    /// fetched brings its neighbours of up to `window` stored bytes along.
+    ///
+    /// # Errors
+    /// [`RepoError::IsADirectory`], or what kept a chunk from being read.
+    pub async fn read(
+        &self,
+        node: &Node,
+        range: ByteRange,
+        window: u64,
+    ) -> Result<Bytes, RepoError> {
+        let range = range.intersect(ByteRange::new(0, node.size));
+        if range.is_empty() && matches!(node.kind, Kind::File { .. }) {
+            return Ok(Bytes::new());
+        }
+        let located = match self.locate(node, range).await? {
+            Cover::Inline(bytes) => return Ok(bytes),
+            Cover::Chunks(located) => located,
+        };
+        let store = self.store_of_content(node)?;
+        self.gather(store, &located, range, window).await
+    }
+
+    /// The bytes of `range` of a file that is one blob, cut at its end.
+    ///
+    /// # Errors
+    /// What kept the blob from being read or proven.
+    pub async fn read_whole(
+        &self,
+        whole: &WholeBlob,
+        range: ByteRange,
+        window: u64,
+    ) -> Result<Bytes, RepoError> {
+        let range = range.intersect(ByteRange::new(0, whole.size));
+        let store = self.repository.store_of(whole)?;
+        let list = self.repository.loader().whole(store, whole).await?;
+        let located = self.locate_in(list, range).await?;
+        self.gather(store, &located, range, window).await
+    }
+
+    /// The bytes of `range` out of the chunks that cover it.
+    async fn gather(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        located: &[Part],
+        range: ByteRange,
+        window: u64,
+    ) -> Result<Bytes, RepoError> {
+        let cache = self.repository.loader().cache();
+        let mut pieces = Pieces::new(range);
+        for part in located {
+            let chunk = cache.get(store, part.table.chunks(), part.index, window);
+            pieces.push(part.covers, chunk.await?);
+        }
+        Ok(pieces.finish())
+    }
+
+    /// Where the content of a file's node comes from.
+    pub(super) fn store_of_content(&self, node: &Node) -> Result<&Arc<dyn BlobStore>, RepoError> {
+        match self.whole_of(node) {
+            Some(whole) => self.repository.store_of(whole),
+            None => Ok(self.repository.store()),
+        }
+    }
+
+    /// The chunks that cover `range` of a file, or its bytes where they are in
+    /// the node of its directory.
+    pub(super) async fn locate(&self, node: &Node, range: ByteRange) -> Result<Cover, RepoError> {
+        let (parent, entry) = match (&node.place, node.kind) {
+            (Found::In(parent, entry), Kind::File { .. }) => (parent, &parent.entries()[*entry]),
+            _ => return Err(RepoError::IsADirectory),
+        };
+        match &entry.content {
+            Content::Inline(bytes) => {
+                let part = range.start() as usize..range.end() as usize;
+                Ok(Cover::Inline(bytes.slice(part)))
+            }
+            Content::Chunks { first, count } => {
+                let mut located = Vec::new();
+                let mut start = 0u64;
+                for index in *first as usize..(*first + *count) as usize {
+                    let raw_len = u64::from(parent.chunks()[index].raw_len);
+                    let covers = ByteRange::new(start, raw_len);
+                    start += raw_len;
+                    if !range.intersect(covers).is_empty() {
+                        let table = Table::Directory(parent.clone());
+                        located.push(Part {
+                            table,
+                            index,
+                            covers,
+                        });
+                    }
+                }
+                Ok(Cover::Chunks(located))
+            }
+            Content::List { index } => {
+                let list = self
+                    .list(parent.chunks(), *index as usize, node.size)
+                    .await?;
+                Ok(Cover::Chunks(self.locate_in(list, range).await?))
+            }
+            Content::Whole { index } => {
+                let whole = &parent.wholes()[*index as usize];
+                let store = self.repository.store_of(whole)?;
+                let list = self.repository.loader().whole(store, whole).await?;
+                Ok(Cover::Chunks(self.locate_in(list, range).await?))
+            }
+            Content::Directory { .. } => Err(RepoError::IsADirectory),
+        }
+    }
+
+    /// The chunks that cover `range` of what `list` covers, by way of its
+    /// level-0 lists as far as the range needs them.
+    async fn locate_in(
+        &self,
+        list: Arc<ChunkList>,
+        range: ByteRange,
+    ) -> Result<Vec<Part>, RepoError> {
+        let mut located = Vec::new();
+        let mut at = range.start();
+        while at < range.end() {
+            let mut list = list.clone();
+            let mut base = 0u64;
+            while list.level() > 0 {
+                let Some((part, start)) = list.holding(at - base) else {
+                    return Ok(located);
+                };
+                let covers = list.start(part + 1).saturating_sub(start);
+                let below = self.list(list.parts(), part, covers).await?;
+                if below.level() + 1 != list.level() {
+                    return Err(malformed_list(&list.parts()[part], "levels"));
+                }
+                base += start;
+                list = below;
+            }
+            let Some((mut index, start)) = list.holding(at - base) else {
+                return Ok(located);
+            };
+            at = base + start;
+            while index < list.parts().len() && at < range.end() {
+                let covers = ByteRange::new(at, u64::from(list.parts()[index].raw_len));
+                let table = Table::List(list.clone());
+                located.push(Part {
+                    table,
+                    index,
+                    covers,
+                });
+                at = covers.end();
+                index += 1;
+            }
+        }
+        Ok(located)
+    }
+}
+
+/// What some bytes of a file are in.
+pub(super) enum Cover {
+    Inline(Bytes),
+    Chunks(Vec<Part>),
+}
+
+/// A chunk of a file.
+pub(super) struct Part {
+    pub(super) table: Table,
+    pub(super) index: usize,
+    /// Bytes of the file that are in it.
+    covers: ByteRange,
+}
+
+/// Where a chunk stands with its neighbours.
+pub(super) enum Table {
+    Directory(Arc<Directory>),
+    List(Arc<ChunkList>),
+}
+
+impl Table {
+    pub(super) fn chunks(&self) -> &[ChunkRef] {
+        match self {
+            Table::Directory(directory) => directory.chunks(),
+            Table::List(list) => list.parts(),
+        }
+    }
+}
+
+/// The pieces of a read, put together without a copy where one is all.
+struct Pieces {
+    range: ByteRange,
+    parts: Vec<Bytes>,
+}
+
+impl Pieces {
+    fn new(range: ByteRange) -> Self {
+        Pieces {
+            range,
+            parts: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, covers: ByteRange, chunk: Bytes) {
+        let part = self.range.intersect(covers);
+        let start = (part.start() - covers.start()) as usize;
+        self.parts
+            .push(chunk.slice(start..start + part.len() as usize));
+    }
+
+    fn finish(mut self) -> Bytes {
+        if self.parts.len() == 1 {
+            return self.parts.swap_remove(0);
+        }
+        let mut whole = BytesMut::with_capacity(self.parts.iter().map(Bytes::len).sum());
+        for part in &self.parts {
+            whole.extend_from_slice(part);
+        }
+        whole.freeze()
+    }
+}

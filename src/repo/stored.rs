@@ -1,0 +1,225 @@
+//! What nodes are stored in, and how much of it is here.
+
+use std::sync::Arc;
+
+use super::snapshot::Found;
+use super::{ChunkList, Content, Kind, MalformedNode, Node, RepoError, Snapshot};
+use crate::chunk::{ChunkHash, ChunkRef, Codec, Location, WholeBlob};
+
+/// How a node's content is stored, for people to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In the node of its directory.
+    Inline,
+    /// In chunks that share packs.
+    Chunked,
+    /// In a Walrus blob of its own.
+    Walrus,
+}
+
+/// What a file is stored in.
+#[derive(Clone, Debug, Default)]
+pub struct FileParts {
+    /// Its content, in order; nothing for an inline one.
+    pub content: Vec<ChunkRef>,
+    /// The lists that lead there, where it has many.
+    pub lists: Vec<ChunkRef>,
+}
+
+/// How much of a node's content is in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// All of it.
+    All,
+    /// Some.
+    Part,
+    /// None of it.
+    Nothing,
+}
+
+impl Held {
+    fn of(chunks: &[ChunkRef], holds: impl Fn(&ChunkHash) -> bool) -> Self {
+        match chunks.iter().filter(|chunk| holds(&chunk.hash)).count() {
+            held if held == chunks.len() => Held::All,
+            0 => Held::Nothing,
+            _ => Held::Part,
+        }
+    }
+}
+
+impl Snapshot {
+    /// The chunks a node's content starts with, for people to look at: all of
+    /// a file of few chunks, the list of a larger one, the node of a directory.
+    pub fn chunks_of<'a>(&'a self, node: &'a Node) -> &'a [ChunkRef] {
+        match &node.place {
+            Found::Root(root) => std::slice::from_ref(root),
+            Found::In(parent, entry) => match parent.entries()[*entry].content {
+                Content::Inline(_) => &[],
+                Content::Chunks { first, count } => {
+                    &parent.chunks()[first as usize..(first + count) as usize]
+                }
+                Content::List { index } | Content::Directory { index, .. } => {
+                    std::slice::from_ref(&parent.chunks()[index as usize])
+                }
+                Content::Whole { .. } => &[],
+            },
+        }
+    }
+
+    /// The chunk that a directory's node is, where it is one.
+    pub(super) fn node_of(&self, node: &Node) -> Option<ChunkRef> {
+        let chunk = *self.chunks_of(node).first()?;
+        let implied = self.repository.implied(&chunk.hash).is_some();
+        (node.kind == Kind::Directory && !implied).then_some(chunk)
+    }
+
+    /// The blob that a file is, where it is one.
+    pub fn whole_of<'a>(&self, node: &'a Node) -> Option<&'a WholeBlob> {
+        match &node.place {
+            Found::In(parent, entry) => match parent.entries()[*entry].content {
+                Content::Whole { index } => Some(&parent.wholes()[index as usize]),
+                _ => None,
+            },
+            Found::Root(_) => None,
+        }
+    }
+
+    /// The pieces of a file that is one blob, where they are known.
+    pub fn pieces_of(&self, whole: &WholeBlob) -> Option<Arc<[ChunkRef]>> {
+        let cache = self.repository.loader().cache();
+        let store = self.repository.store_of(whole).ok()?;
+        cache.known_whole(whole, store.at_rest())
+    }
+
+    /// Every chunk of a file's content, in order; none for an inline one.
+    ///
+    /// # Errors
+    /// What kept a chunk list from being read.
+    pub async fn file_chunks(&self, node: &Node) -> Result<Vec<ChunkRef>, RepoError> {
+        Ok(self.file_parts(node).await?.content)
+    }
+
+    /// Everything a file is stored in but the node of its directory.
+    ///
+    /// # Errors
+    /// What kept a chunk list from being read.
+    pub async fn file_parts(&self, node: &Node) -> Result<FileParts, RepoError> {
+        let mut parts = FileParts::default();
+        let (parent, index) = match &node.place {
+            Found::In(parent, entry) => match parent.entries()[*entry].content {
+                Content::List { index } => (parent, index as usize),
+                _ => {
+                    parts.content = self.chunks_of(node).to_vec();
+                    return Ok(parts);
+                }
+            },
+            Found::Root(_) => return Err(RepoError::IsADirectory),
+        };
+        parts.lists.push(parent.chunks()[index]);
+        let mut pending = vec![self.list(parent.chunks(), index, node.size).await?];
+        while let Some(list) = pending.pop() {
+            if list.level() == 0 {
+                parts.content.extend_from_slice(list.parts());
+                continue;
+            }
+            parts.lists.extend_from_slice(list.parts());
+            for part in (0..list.parts().len()).rev() {
+                let covers = list.start(part + 1) - list.start(part);
+                let below = self.list(list.parts(), part, covers).await?;
+                if below.level() + 1 != list.level() {
+                    return Err(malformed_list(&list.parts()[part], "levels"));
+                }
+                pending.push(below);
+            }
+        }
+        Ok(parts)
+    }
+
+    pub(super) async fn list(
+        &self,
+        table: &[ChunkRef],
+        index: usize,
+        covers: u64,
+    ) -> Result<Arc<ChunkList>, RepoError> {
+        let loader = self.repository.loader();
+        let list = loader.list(self.repository.store(), table, index).await?;
+        if list.len() != covers {
+            return Err(malformed_list(&table[index], "sizes"));
+        }
+        Ok(list)
+    }
+
+    /// How much of a node's content is in the cache. Asks nobody for content,
+    /// but may have to read the list of a large file's chunks.
+    ///
+    /// # Errors
+    /// What kept that list from being read.
+    pub async fn held(&self, node: &Node) -> Result<Held, RepoError> {
+        let cache = self.repository.loader().cache();
+        let first = self.chunks_of(node);
+        if let Some(whole) = self.whole_of(node) {
+            let Ok(store) = self.repository.store_of(whole) else {
+                return Ok(Held::Nothing);
+            };
+            let at_rest = store.at_rest();
+            return Ok(match cache.known_whole(whole, at_rest) {
+                Some(pieces) => Held::of(&pieces, |hash| cache.holds(hash, at_rest)),
+                None => Held::Nothing,
+            });
+        }
+        // A list that is not there need not be fetched to tell that what it
+        // leads to has not been read.
+        let holds = |hash: &ChunkHash| cache.holds(hash, None);
+        if !first.is_empty() && !first.iter().any(|chunk| holds(&chunk.hash)) {
+            return Ok(Held::Nothing);
+        }
+        Ok(match node.kind {
+            Kind::File { .. } => Held::of(&self.file_chunks(node).await?, holds),
+            _ => Held::of(first, holds),
+        })
+    }
+
+    /// Whether a reader of the start of a file would have to wait for the
+    /// network; `None` for one that needs none, ever.
+    pub fn is_away(&self, node: &Node) -> Option<bool> {
+        match (self.whole_of(node), self.chunks_of(node).first()) {
+            (Some(whole), _) => Some(!self.knows(whole)),
+            (None, Some(first)) => Some(!self.holds(first)),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether a chunk is in the cache.
+    pub fn holds(&self, chunk: &ChunkRef) -> bool {
+        self.repository.loader().cache().holds(&chunk.hash, None)
+    }
+
+    /// Whether a file that is one blob has been fetched and proven before.
+    pub fn knows(&self, whole: &WholeBlob) -> bool {
+        self.pieces_of(whole).is_some()
+    }
+
+    /// How a node's content is stored.
+    pub fn tier(&self, node: &Node) -> Tier {
+        // A chunk at offset 0 has no header of ours before it: its blob holds
+        // nothing but the file.
+        let plain = |chunk: &ChunkRef| {
+            let Location { offset, codec, .. } = chunk.at;
+            offset == 0 && codec == Codec::Raw
+        };
+        match self.chunks_of(node) {
+            [] if self.whole_of(node).is_some() => Tier::Walrus,
+            [] => Tier::Inline,
+            [first, ..] if plain(first) => Tier::Walrus,
+            _ => Tier::Chunked,
+        }
+    }
+}
+
+pub(super) fn malformed_list(reference: &ChunkRef, what: &'static str) -> RepoError {
+    RepoError::Malformed {
+        what: "chunk list",
+        hash: reference.hash,
+        why: MalformedNode::Sum(what),
+    }
+}
