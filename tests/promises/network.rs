@@ -77,6 +77,35 @@ impl Scene {
         HttpStore::new(self.config()).unwrap()
     }
 
+    /// A client that may ask for any read twice: a busy machine has slow reads
+    /// enough to use up all that is allowed otherwise.
+    fn hedging(&self, aggregators: Vec<String>) -> HttpStore {
+        HttpStore::new(HttpConfig {
+            aggregators,
+            hedge: HedgeRules {
+                percentile: 95,
+                percent: 100,
+            },
+            ..self.config()
+        })
+        .unwrap()
+    }
+
+    /// A client that soon looks again at who failed.
+    fn hopeful(&self) -> HttpStore {
+        HttpStore::new(HttpConfig {
+            rules: EndpointRules {
+                breaker: BreakerRules {
+                    open: Duration::from_millis(200),
+                    ..BreakerRules::default()
+                },
+                ..EndpointRules::default()
+            },
+            ..self.config()
+        })
+        .unwrap()
+    }
+
     fn journal_path(&self) -> std::path::PathBuf {
         self.journal.path().join("failures.jsonl")
     }
@@ -130,15 +159,7 @@ fn the_way_to_an_aggregator_is_measured_from_what_is_read() {
 #[test]
 fn a_read_that_takes_longer_than_usual_is_asked_of_another() {
     let scene = Scene::of(2);
-    let store = HttpStore::new(HttpConfig {
-        // A busy machine has slow reads enough to use up all that is allowed.
-        hedge: HedgeRules {
-            percentile: 95,
-            percent: 100,
-        },
-        ..scene.config()
-    })
-    .unwrap();
+    let store = scene.hedging(scene.urls());
     block_on(async {
         for _ in 0..60 {
             scene.read(&store).await.unwrap();
@@ -184,16 +205,7 @@ fn where_all_are_slow_the_extra_load_is_bounded() {
 fn a_connection_that_died_unnoticed_costs_no_timeout() {
     let scene = Scene::of(1);
     let tunnel = Tunnel::before(scene.servers[0].address());
-    let store = HttpStore::new(HttpConfig {
-        aggregators: vec![tunnel.url.clone()],
-        // A busy machine has slow reads enough to use up all that is allowed.
-        hedge: HedgeRules {
-            percentile: 95,
-            percent: 100,
-        },
-        ..scene.config()
-    })
-    .unwrap();
+    let store = scene.hedging(vec![tunnel.url.clone()]);
     block_on(async {
         for _ in 0..40 {
             scene.read(&store).await.unwrap();
@@ -213,17 +225,7 @@ fn a_connection_that_died_unnoticed_costs_no_timeout() {
 #[test]
 fn a_server_that_went_away_and_came_back_is_found_again_by_the_same_client() {
     let mut scene = Scene::of(1);
-    let store = HttpStore::new(HttpConfig {
-        rules: EndpointRules {
-            breaker: BreakerRules {
-                open: Duration::from_millis(200),
-                ..BreakerRules::default()
-            },
-            ..EndpointRules::default()
-        },
-        ..scene.config()
-    })
-    .unwrap();
+    let store = scene.hopeful();
     block_on(async {
         scene.read(&store).await.unwrap();
         scene.servers[0].stop();
@@ -308,17 +310,7 @@ fn refusals_open_no_breaker() {
 #[test]
 fn one_that_fails_is_passed_over_and_used_again_when_it_is_the_better_one() {
     let scene = Scene::of(2);
-    let store = HttpStore::new(HttpConfig {
-        rules: EndpointRules {
-            breaker: BreakerRules {
-                open: Duration::from_millis(200),
-                ..BreakerRules::default()
-            },
-            ..EndpointRules::default()
-        },
-        ..scene.config()
-    })
-    .unwrap();
+    let store = scene.hopeful();
     block_on(async {
         scene.order(0, "status=500,path=/v1/blobs").await;
         for _ in 0..100 {

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::support::opens::{modules, start, strewn};
 use crate::support::{Server, Tree, World, eventually};
 
 /// A tree of folders in which a program opens one package after the other.
@@ -82,28 +83,13 @@ fn a_wrong_trace_is_named_with_its_line() {
     }
 }
 
-/// Files of a program, each too large to come along with another one.
+/// A program that opens every tenth of its files.
 fn program() -> (Tree, Vec<String>) {
-    let mut tree = Tree::new();
-    let mut order = Vec::new();
-    for n in 0..200u64 {
-        let name = format!("p{:02}/module-{n:03}", n * 7 % 20);
-        tree = tree.noise(&name, 40_000, n);
-        // Every tenth is opened, in an order that no walk would take.
-        if n % 10 == 3 {
-            order.push(name);
-        }
-    }
-    order.sort_by_key(|name| *blake3::hash(name.as_bytes()).as_bytes());
-    (tree.commit("a program"), order)
-}
-
-/// Opens files as a program does that has something to do in between.
-fn start(dir: &std::path::Path, order: &[String]) {
-    for name in order {
-        assert_eq!(fs::read(dir.join(name)).unwrap().len(), 40_000);
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    let (tree, names) = modules();
+    (
+        tree,
+        strewn(names.into_iter().skip(3).step_by(10).collect()),
+    )
 }
 
 #[test]

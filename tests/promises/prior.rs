@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::prefetch::model::TaskId;
 use walgit_fs::prefetch::replay::{self, Known, Open, Setting};
 use walgit_fs::repo::prior::MAX_PRIOR;
-use walgit_fs::repo::{Address, Loader, LoaderConfig, Prior, Repository};
+use walgit_fs::repo::{Address, Prior, Repository};
 use walgit_fs::walrus::LocalDir;
 
 use crate::support::tree::git;
-use crate::support::{Server, Tree, World, block_on, eventually};
+use crate::support::{Server, Tree, World, block_on, eventually, loader};
 
 /// Files of one change: four, each in another folder and called otherwise.
 fn change(number: u64) -> Vec<String> {
@@ -56,13 +55,7 @@ fn history() -> Tree {
 
 /// Opens the repository at an address of the local network, as a library does.
 fn open(world: &World, published: &Value) -> (Repository, tempfile::TempDir) {
-    let scratch = tempfile::tempdir().unwrap();
-    let cache = Cache::open(&CacheConfig {
-        dir: scratch.path().join("cache"),
-        disk_bytes: 1 << 20,
-        memory_bytes: 1 << 20,
-    });
-    let loader = Loader::new(cache.unwrap(), LoaderConfig::default());
+    let (loader, scratch) = loader();
     let store = LocalDir::open(world.blobs().parent().unwrap(), 1 << 30).unwrap();
     let store: Arc<dyn walgit_fs::walrus::BlobStore> = Arc::new(store);
     let address = published["address"].as_str().unwrap().parse().unwrap();

@@ -1,30 +1,16 @@
 //! What one person learned, another may begin with.
 
 use std::fs;
-use std::path::Path;
 
+use crate::support::opens::{modules, start, strewn};
 use crate::support::{Server, Tree, World};
 
-/// Files of a program, each too large to come along with another one, and the
-/// order in which it opens some of them.
+/// A program that opens some of its files.
 fn program() -> (Tree, Vec<String>) {
-    let mut tree = Tree::new();
-    let mut order = Vec::new();
-    for n in 0..200u64 {
-        let name = format!("p{:02}/module-{n:03}", n * 7 % 20);
-        tree = tree.noise(&name, 40_000, n);
-        order.push(name);
-    }
-    order.sort_by_key(|name| *blake3::hash(name.as_bytes()).as_bytes());
+    let (tree, names) = modules();
+    let mut order = strewn(names);
     order.truncate(20);
-    (tree.commit("a program"), order)
-}
-
-fn start(dir: &Path, order: &[String]) {
-    for name in order {
-        assert_eq!(fs::read(dir.join(name)).unwrap().len(), 40_000);
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    (tree, order)
 }
 
 /// Mounts, starts the program, unmounts; how many reads waited.

@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::chunk::BlobId;
 use walgit_fs::publish::{PublishError, PublishOptions, Published, Unwatched, publish};
-use walgit_fs::repo::{Loader, LoaderConfig};
+use walgit_fs::repo::Loader;
 use walgit_fs::walrus::{Accept, BlobStore, Extent, LocalDir, PutOptions, StoreError, Stored};
 
 use crate::support::tree::{assert_same, noise};
-use crate::support::{Tree, World, block_on};
+use crate::support::{Tree, World, block_on, loader};
 
 fn awkward() -> Tree {
     let deep = (0..150).map(|n| format!("d{n}/")).collect::<String>();
@@ -316,13 +315,7 @@ fn interrupted_at_any_upload_it_goes_on_and_sends_nothing_twice() {
         .noise("a", 3_500_000, 1)
         .noise("b", 2_000_000, 2)
         .commit("first");
-    let scratch = tempfile::tempdir().unwrap();
-    let cache = Cache::open(&CacheConfig {
-        dir: scratch.path().join("cache"),
-        disk_bytes: 1 << 20,
-        memory_bytes: 1 << 20,
-    });
-    let loader = Loader::new(cache.unwrap(), LoaderConfig::default());
+    let (loader, scratch) = loader();
     let store = |name: &str, left| {
         Arc::new(Failing {
             inner: LocalDir::open(&scratch.path().join(name), 1 << 20).unwrap(),

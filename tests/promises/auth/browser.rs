@@ -1,10 +1,11 @@
 //! A user with a browser, as far as signing in needs one: it follows redirects,
 //! and fills in the form of the page it is on.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Client, Response, Url};
@@ -100,14 +101,7 @@ impl Login {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
         let _ = fs::remove_file(&page);
         let mut command = world.command(&["login"]);
-        let child = command
-            .env("BROWSER", &script)
-            .env("DISPLAY", "")
-            .env("WAYLAND_DISPLAY", "")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = spawn(&mut command, script.as_os_str());
         eventually("the browser is opened", || page.exists());
         let url = fs::read_to_string(&page).unwrap().parse().unwrap();
         Login {
@@ -120,14 +114,7 @@ impl Login {
     /// One where there is no browser: what it prints is typed elsewhere.
     pub(super) fn on_another_device(world: &World, args: &[&str]) -> Self {
         let mut command = world.command(args);
-        let mut child = command
-            .env("BROWSER", "")
-            .env("DISPLAY", "")
-            .env("WAYLAND_DISPLAY", "")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(&mut command, OsStr::new(""));
         let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
         let mut said = String::new();
         let url = loop {
@@ -171,4 +158,16 @@ pub(super) fn sign_in(world: &World, name: &str) {
         said.contains(&format!("signed in to mine as {name}")),
         "{said}"
     );
+}
+
+/// Runs a command where there is no screen, and this browser.
+fn spawn(command: &mut Command, browser: &OsStr) -> Child {
+    command
+        .env("BROWSER", browser)
+        .env("DISPLAY", "")
+        .env("WAYLAND_DISPLAY", "")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }

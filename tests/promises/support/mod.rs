@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod gateway;
+pub(crate) mod opens;
 pub(crate) mod tls;
 pub(crate) mod tree;
 pub(crate) mod tunnel;
@@ -14,6 +15,11 @@ pub(crate) use tree::Tree;
 pub(crate) use tunnel::Tunnel;
 pub(crate) use world::{Server, World};
 
+use std::sync::Arc;
+
+use walgit_fs::cache::{Cache, CacheConfig};
+use walgit_fs::repo::{Loader, LoaderConfig};
+
 /// A runtime for tests that speak to the library directly.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
@@ -21,6 +27,17 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(work)
+}
+
+/// A loader of one's own over a small cache, which goes with the folder.
+pub(crate) fn loader() -> (Arc<Loader>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(&CacheConfig {
+        dir: dir.path().join("cache"),
+        disk_bytes: 1 << 20,
+        memory_bytes: 1 << 20,
+    });
+    (Loader::new(cache.unwrap(), LoaderConfig::default()), dir)
 }
 
 /// Asks until it is so; a test fails when it never is.

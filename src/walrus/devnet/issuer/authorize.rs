@@ -8,7 +8,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::book::Asked;
-use super::{Refusal, form, issuer, page};
+use super::{Refusal, allowed_by, form, issuer, page};
 use crate::auth::is_loopback;
 use crate::walrus::devnet::Shared;
 
@@ -80,10 +80,9 @@ pub(super) async fn decide(
         return Ok(page(StatusCode::BAD_REQUEST, text));
     };
     let state = asked.state.clone();
-    let user = decision.user.trim().to_owned();
-    let (name, value) = match decision.decision == "allow" && !user.is_empty() {
-        true => ("code", book.code(asked, user)?),
-        false => ("error", "access_denied".into()),
+    let (name, value) = match allowed_by(&decision.user, &decision.decision) {
+        Some(user) => ("code", book.code(asked, user)?),
+        None => ("error", "access_denied".into()),
     };
     url.query_pairs_mut()
         .append_pair(name, &value)

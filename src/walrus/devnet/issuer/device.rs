@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::book::{Book, INTERVAL};
-use super::{Refusal, form, issuer, page};
+use super::{Refusal, allowed_by, form, issuer, page};
 use crate::walrus::devnet::Shared;
 
 #[derive(Debug, Deserialize)]
@@ -75,11 +75,7 @@ pub(super) async fn decide(
     State(server): State<Shared>,
     Form(decision): Form<Decision>,
 ) -> Result<Response, Refusal> {
-    let user = decision.user.trim().to_owned();
-    let decided = match decision.decision == "allow" && !user.is_empty() {
-        true => Ok(user),
-        false => Err(()),
-    };
+    let decided = allowed_by(&decision.user, &decision.decision).ok_or(());
     let known = issuer(&server)?.book().decide(&decision.user_code, decided);
     Ok(match known {
         true => page(StatusCode::OK, "<p>Done. You can close this page.</p>"),

@@ -174,3 +174,9 @@ fn form(action: &str, hidden: (&str, &str), about: &str) -> String {
          <button name=\"decision\" value=\"deny\" formnovalidate>Deny</button></form>"
     )
 }
+
+/// Who allows what such a form asks for; `None` where it is denied.
+fn allowed_by(user: &str, decision: &str) -> Option<String> {
+    let user = user.trim();
+    (decision == "allow" && !user.is_empty()).then(|| user.to_owned())
+}
