@@ -21,6 +21,9 @@ const LEAST: u64 = 128 << 10;
 const MOST: u64 = IN_FLIGHT / 4 * 3;
 /// A request costs more than its round trip where that is nothing.
 const LEAST_ROUND_TRIP: Duration = Duration::from_millis(20);
+/// A request of this part of what may be under way at once waits for nothing:
+/// its turn would come later than its bytes.
+const SMALL_PART: u64 = 32;
 /// Whoever needs the last chunk of a request waits for all of it.
 const LONGEST_REQUEST: u64 = 4 << 20;
 
@@ -61,7 +64,7 @@ pub(super) struct Pass<'a> {
 
 impl Lane {
     /// Waits until `size` bytes may be fetched beside those that are, which
-    /// together are no more than `most`. What is larger goes alone.
+    /// together are hardly more than `most`. What is larger goes alone.
     pub(super) async fn enter(&self, size: u64, most: impl Fn() -> u64) -> Pass<'_> {
         loop {
             // Before looking, so that nothing is freed unnoticed in between.
@@ -75,7 +78,8 @@ impl Lane {
 
     fn try_enter(&self, size: u64, most: u64) -> Option<Pass<'_>> {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        if *bytes > 0 && *bytes + size > most {
+        let fits = *bytes == 0 || *bytes + size <= most || size <= most / SMALL_PART;
+        if !fits {
             return None;
         }
         *bytes += size;

@@ -19,12 +19,12 @@ use crate::repo::{Coming, Snapshot};
 
 /// Requests' worth of bytes that are begun ahead of the reader: what keeps the
 /// link busy at first, more as the walk goes on.
-const FIRST_REQUESTS: u64 = 4;
-const MOST_REQUESTS: u64 = 16;
+const FIRST_REQUESTS: u64 = 8;
+const MOST_REQUESTS: u64 = 32;
 /// Files after which it is one request more.
-const PROOF: u64 = 16;
+const PROOF: u64 = 8;
 /// Files and directories that are looked at together, at first and at most.
-const FIRST_STRETCH: u64 = 256;
+const FIRST_STRETCH: u64 = 64;
 const LONGEST_STRETCH: u64 = 4096;
 /// A reader who does not move for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(5);
