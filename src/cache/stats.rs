@@ -31,6 +31,7 @@ impl Counters {
 
 /// Figures of a cache. Sizes in bytes; counts since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CacheStats {
     /// Chunks in memory.
     pub memory_entries: u64,
@@ -60,7 +61,6 @@ pub struct CacheStats {
     pub failed_fetches: u64,
     /// Requests ahead of readers that were broken off because nobody wanted
     /// the content any more.
-    #[serde(default)]
     pub called_off: u64,
     /// Entries on disk that failed verification and were dropped.
     pub corrupt_dropped: u64,

@@ -1,4 +1,7 @@
 //! What the daemon tells about itself.
+//!
+//! A daemon may be older than whoever asks it: it lives as long as its mounts.
+//! A figure that it does not know yet is read as its default.
 
 use serde::{Deserialize, Serialize};
 
@@ -74,4 +77,31 @@ pub struct NetworkStatus {
     pub name: String,
     /// Its traffic and failures.
     pub health: StoreHealth,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_knows_fewer_figures_is_understood() {
+        let told = r#"{
+            "pid": 1, "version": "0.1.0", "uptime_s": 2,
+            "mounts": [{
+                "mountpoint": "/m", "label": "it", "address": "a", "network": "local",
+                "commit": "", "since": 3, "nodes": 4, "bytes": 5,
+                "stats": {
+                    "operations": 0, "waited": 0, "failed": 0, "integrity": 0, "timed_out": 0
+                },
+                "prefetch": {"requests": 7}, "follow": null
+            }],
+            "cache": {"memory_hits": 6},
+            "networks": [{"name": "local", "health": {"requests": 8}}]
+        }"#;
+        let status: DaemonStatus = serde_json::from_str(told).unwrap();
+        assert_eq!(status.mounts[0].prefetch.unwrap().requests, 7);
+        assert_eq!(status.cache.memory_hits, 6);
+        assert_eq!(status.networks[0].health.requests, 8);
+        assert!(status.pins.is_empty());
+    }
 }

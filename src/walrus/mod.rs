@@ -142,6 +142,7 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
 
 /// Traffic and failures of a store since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StoreHealth {
     /// Requests made.
     pub requests: u64,

@@ -61,6 +61,7 @@ pub enum Learning {
 
 /// Figures of prefetching in one mount since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PrefetchStats {
     /// Requests made ahead.
     pub requests: u64,
