@@ -189,7 +189,14 @@ impl Disk {
     }
 
     /// Keeps chunks as they are stored, sealed under `at_rest` if there is one.
-    pub(super) fn put(&self, chunks: &[(ChunkRef, Bytes)], at_rest: Option<&SecretKey>) {
+    ///
+    /// # Errors
+    /// What the disk said. It is noted: who can do without may go on.
+    pub(super) fn put(
+        &self,
+        chunks: &[(ChunkRef, Bytes)],
+        at_rest: Option<&SecretKey>,
+    ) -> Result<(), CacheError> {
         let budget = self.policy().budget();
         let fresh: Vec<(ChunkHash, &ChunkRef, &Bytes)> = chunks
             .iter()
@@ -200,12 +207,10 @@ impl Disk {
             })
             .collect();
         if fresh.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = self.write(&fresh, at_rest) {
-            self.failed(&error);
-            return;
-        }
+        self.write(&fresh, at_rest)
+            .inspect_err(|error| self.failed(error))?;
         {
             let mut policy = self.policy();
             for (name, _, stored) in fresh {
@@ -213,6 +218,7 @@ impl Disk {
             }
         }
         self.evict();
+        Ok(())
     }
 
     fn write(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::SemaphorePermit;
 
-use super::flight::{Flight, LandOnDrop, Role, Urgency};
+use super::flight::{Flight, Pilot, Role, Urgency};
 use super::lane::{self, Pass};
 use super::span::{self, Span};
 use super::stats::Counters;
@@ -76,14 +76,17 @@ impl Cache {
         span: Span,
         flight: &Arc<Flight<Bytes>>,
     ) {
-        let mut guard = LandOnDrop(&self.flights, flight, None);
+        let pilot = Pilot::of(&self.flights, flight);
         let Some(_room) = self.room(store, flight, span.range.len()).await else {
             return;
         };
         // Whoever led a flight that landed a moment ago has left it here.
-        if let Some(raw) = self.memory.get(&flight.demanded()) {
-            guard.2 = Some(Ok(raw));
-            return;
+        let demanded = flight.demanded();
+        if self.keeps(&demanded, store.at_rest())
+            && let Some(raw) = self.memory.get(&demanded)
+        {
+            pilot.land(raw);
+            return pilot.end(Ok(()));
         }
         Counters::add(&self.counters.fetches, 1);
         let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(span.chunks.len());
@@ -109,33 +112,28 @@ impl Cache {
             }
             read = store.read(blob, Extent::Part(span.range), &mut accept) => read,
         };
-        let landed = match read {
-            Ok(()) => {
-                Counters::add(&self.counters.fetched_bytes, span.range.len());
-                for (chunk, _, raw) in &arrived {
-                    self.memory.insert(chunk.hash, raw.clone());
-                }
-                arrived
-                    .first()
-                    .map(|(_, _, raw)| raw.clone())
-                    .ok_or(CacheError::Interrupted)
-            }
-            Err(error) => {
-                Counters::add(&self.counters.failed_fetches, 1);
-                Err(CacheError::Store(Arc::new(error)))
-            }
+        if let Err(error) = read {
+            Counters::add(&self.counters.failed_fetches, 1);
+            return pilot.end(Err(CacheError::Store(Arc::new(error))));
+        }
+        Counters::add(&self.counters.fetched_bytes, span.range.len());
+        for (chunk, _, raw) in &arrived {
+            self.memory.insert(chunk.hash, raw.clone());
+        }
+        let Some((_, _, raw)) = arrived.first() else {
+            return;
         };
-        guard.2 = Some(landed);
-        drop(guard);
+        pilot.land(raw.clone());
         // Readers have their bytes; now the disk, at its leisure.
-        let kept: Vec<_> = arrived
+        let stored: Vec<_> = arrived
             .into_iter()
             .map(|(chunk, stored, _)| (chunk, stored))
             .collect();
         let cache = self.clone();
         // Only a runtime that shuts down loses this, and then only speed.
         let shelf = store.at_rest().cloned();
-        let _ = tokio::task::spawn_blocking(move || cache.disk.put(&kept, shelf.as_ref())).await;
+        let put = tokio::task::spawn_blocking(move || cache.disk.put(&stored, shelf.as_ref()));
+        pilot.end(put.await.unwrap_or(Err(CacheError::Interrupted)));
     }
 }
 

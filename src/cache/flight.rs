@@ -4,6 +4,9 @@
 //! gives up: somebody will ask again. One that was begun ahead of readers lives
 //! as long as somebody holds its [`Underway`]; a reader who joins it makes it a
 //! fetch like any other.
+//!
+//! It lands when its bytes are in memory, and ends when the disk has them: who
+//! reads waits for the one, who wants to find them tomorrow for the other.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +36,8 @@ pub(super) struct Flight<T> {
     demanded: ChunkHash,
     carried: Vec<ChunkHash>,
     landed: watch::Sender<Option<Landed<T>>>,
+    /// Whether the disk took what it brought, once that is known.
+    kept: watch::Sender<Option<Landed<()>>>,
     /// Set once a reader waits for it.
     awaited: CancellationToken,
     /// Set once nobody wants it any more.
@@ -57,15 +62,25 @@ impl<T: Clone> Flight<T> {
         self.called_off.cancelled().await;
     }
 
-    /// Waits for its end.
+    /// Waits until its bytes are in memory.
     pub(super) async fn landed(&self) -> Landed<T> {
-        let mut landed = self.landed.subscribe();
-        // The sender lives in `self`, so waiting cannot fail; if it did, the
-        // fetch is as good as interrupted.
-        match landed.wait_for(Option::is_some).await {
-            Ok(landed) => landed.clone().unwrap_or(Err(CacheError::Interrupted)),
-            Err(_) => Err(CacheError::Interrupted),
-        }
+        set(&self.landed).await
+    }
+
+    /// Waits until they are on disk.
+    pub(super) async fn kept(&self) -> Landed<()> {
+        set(&self.kept).await
+    }
+}
+
+/// What is set, as soon as it is.
+async fn set<T: Clone>(outcome: &watch::Sender<Option<Landed<T>>>) -> Landed<T> {
+    let mut outcome = outcome.subscribe();
+    // The sender outlives this, so waiting cannot fail; if it did, the fetch is
+    // as good as interrupted.
+    match outcome.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or(Err(CacheError::Interrupted)),
+        Err(_) => Err(CacheError::Interrupted),
     }
 }
 
@@ -135,6 +150,7 @@ impl<T> Flights<T> {
             demanded: *hash,
             carried: plan.carries(),
             landed: watch::Sender::new(None),
+            kept: watch::Sender::new(None),
             awaited: CancellationToken::new(),
             called_off: CancellationToken::new(),
             holders: AtomicUsize::new(0),
@@ -146,9 +162,11 @@ impl<T> Flights<T> {
         Role::Lead(flight, plan)
     }
 
-    fn land(&self, flight: &Arc<Flight<T>>, landed: Landed<T>) {
+    /// Ends a flight. Whoever asks for its chunks from now on finds them, or
+    /// leads a flight of their own.
+    fn end(&self, flight: &Arc<Flight<T>>, kept: Landed<()>) {
         remove(&mut self.flights(), flight);
-        flight.landed.send_replace(Some(landed));
+        flight.kept.send_replace(Some(kept));
     }
 
     /// One holder less. Whoever asks for its chunks after the last one is gone
@@ -156,7 +174,7 @@ impl<T> Flights<T> {
     fn let_go(&self, flight: &Arc<Flight<T>>) {
         let mut flights = self.flights();
         let last = flight.holders.fetch_sub(1, Ordering::Relaxed) == 1;
-        if last && !flight.awaited.is_cancelled() {
+        if last && !flight.awaited.is_cancelled() && flight.landed.borrow().is_none() {
             remove(&mut flights, flight);
             flight.called_off.cancel();
         }
@@ -188,12 +206,20 @@ impl<T: Clone> Underway<T> {
         Underway { flights, flight }
     }
 
-    /// Waits for its end.
+    /// Waits until it can be read.
     ///
     /// # Errors
     /// What the store said.
     pub async fn landed(&self) -> Result<(), CacheError> {
         self.flight.landed().await.map(drop)
+    }
+
+    /// Waits until it is on disk.
+    ///
+    /// # Errors
+    /// What the store said, or the disk.
+    pub async fn kept(&self) -> Result<(), CacheError> {
+        self.flight.kept().await
     }
 }
 
@@ -203,16 +229,44 @@ impl<T> Drop for Underway<T> {
     }
 }
 
-/// Lands a flight whose task ends early, so that nobody waits for ever.
-pub(super) struct LandOnDrop<'a, T>(
-    pub(super) &'a Flights<T>,
-    pub(super) &'a Arc<Flight<T>>,
-    pub(super) Option<Landed<T>>,
-);
+/// A flight in the hands of whoever fetches it. Dropped, it ends, so that
+/// nobody waits for ever.
+pub(super) struct Pilot<'a, T> {
+    flights: &'a Flights<T>,
+    flight: &'a Arc<Flight<T>>,
+    kept: Landed<()>,
+}
 
-impl<T> Drop for LandOnDrop<'_, T> {
+impl<'a, T> Pilot<'a, T> {
+    pub(super) fn of(flights: &'a Flights<T>, flight: &'a Arc<Flight<T>>) -> Self {
+        let kept = Err(CacheError::Interrupted);
+        Pilot {
+            flights,
+            flight,
+            kept,
+        }
+    }
+
+    /// Lets readers have what they wait for.
+    pub(super) fn land(&self, bytes: T) {
+        self.flight.landed.send_replace(Some(Ok(bytes)));
+    }
+
+    /// Ends it: the disk has what it brought, or why not.
+    pub(super) fn end(mut self, kept: Landed<()>) {
+        self.kept = kept;
+    }
+}
+
+impl<T> Drop for Pilot<'_, T> {
     fn drop(&mut self) {
-        let landed = self.2.take().unwrap_or(Err(CacheError::Interrupted));
-        self.0.land(self.1, landed);
+        let kept = std::mem::replace(&mut self.kept, Err(CacheError::Interrupted));
+        let why = kept.clone().err().unwrap_or(CacheError::Interrupted);
+        self.flights.end(self.flight, kept);
+        self.flight.landed.send_if_modified(|landed| {
+            let waited = landed.is_none();
+            landed.get_or_insert(Err(why));
+            waited
+        });
     }
 }

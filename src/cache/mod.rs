@@ -141,6 +141,11 @@ impl Cache {
         self.memory.holds(hash) || self.disk.holds(hash, at_rest)
     }
 
+    /// Whether the chunk is on disk, so that a later session finds it.
+    pub fn keeps(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
+        self.disk.holds(hash, at_rest)
+    }
+
     /// The plain bytes of chunk `table[index]`, from wherever they are.
     ///
     /// When it has to be fetched, chunks that follow it in the table and lie
@@ -174,6 +179,9 @@ impl Cache {
             }
             // It came along as a neighbour, or failed to: look again. Each
             // round either finds it or leads a flight of its own.
+            if landed.is_ok() && !self.memory.holds(&chunk.hash) {
+                let _ = flight.kept().await;
+            }
         }
     }
 
@@ -196,6 +204,22 @@ impl Cache {
         Some(Underway::of(&self.flights, flight))
     }
 
+    /// As [`Cache::begin`], for what must be on disk in the end: `None` only
+    /// where it is there already.
+    pub fn begin_keeping(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) -> Option<Underway<Bytes>> {
+        if self.keeps(&table[index].hash, store.at_rest()) {
+            return None;
+        }
+        let flight = self.lead(store, table, index, window, Urgency::Ahead);
+        Some(Underway::of(&self.flights, flight))
+    }
+
     /// Keeps stored bytes that arrived with something else, once verified;
     /// gives their plain bytes.
     ///
@@ -209,7 +233,8 @@ impl Cache {
     ) -> Result<Bytes, ChunkError> {
         let raw = fetch::detached(chunk, chunk.open(stored.clone())?);
         self.memory.insert(chunk.hash, raw.clone());
-        self.disk.put(&[(*chunk, stored)], at_rest);
+        // A failing disk costs speed, never a read.
+        let _ = self.disk.put(&[(*chunk, stored)], at_rest);
         Ok(raw)
     }
 

@@ -13,7 +13,7 @@ use ring::digest;
 
 use super::disk::Space;
 use super::fetch::{IN_FLIGHT, detached};
-use super::flight::{Carry, Flight, LandOnDrop, Role, Underway, Urgency};
+use super::flight::{Carry, Flight, Pilot, Role, Underway, Urgency};
 use super::stats::Counters;
 use super::{Cache, CacheError};
 use crate::chunk::{ByteRange, ChunkHash, ChunkRef, MAX_DATA_CHUNK, Proof, SecretKey, WholeBlob};
@@ -111,15 +111,15 @@ impl Cache {
         whole: &WholeBlob,
         flight: &Arc<Flight<Arc<[ChunkRef]>>>,
     ) {
-        let mut guard = LandOnDrop(&self.wholes, flight, None);
+        let pilot = Pilot::of(&self.wholes, flight);
         // What is longer than all the room there is, is alone in it.
         let Some(_room) = self.room(store, flight, whole.size).await else {
             return;
         };
         // Whoever led a flight that landed a moment ago has left it here.
         if let Some(known) = self.known_whole(whole, store.at_rest()) {
-            guard.2 = Some(Ok(known));
-            return;
+            pilot.land(known);
+            return pilot.end(Ok(()));
         }
         Counters::add(&self.counters.fetches, 1);
         let streamed =
@@ -138,11 +138,14 @@ impl Cache {
             }
             fetched = fetch => fetched,
         };
-        match &fetched {
-            Ok(_) => Counters::add(&self.counters.fetched_bytes, whole.size),
-            Err(_) => Counters::add(&self.counters.failed_fetches, 1),
+        let ended = fetched.map(|pieces| {
+            Counters::add(&self.counters.fetched_bytes, whole.size);
+            pilot.land(pieces.into());
+        });
+        if ended.is_err() {
+            Counters::add(&self.counters.failed_fetches, 1);
         }
-        guard.2 = Some(fetched.map(Into::into));
+        pilot.end(ended);
     }
 
     async fn prove_in_memory(
@@ -257,7 +260,8 @@ impl Cache {
             self.memory
                 .insert(piece.hash, detached(piece, bytes.clone()));
         }
-        self.disk.put(&pieces, at_rest);
+        // A failing disk costs speed, never a read.
+        let _ = self.disk.put(&pieces, at_rest);
         pieces.into_iter().map(|(piece, _)| piece).collect()
     }
 

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::requests::{self, missing};
+use super::requests;
 use crate::chunk::{ChunkRef, WholeBlob};
 use crate::repo::{Kind, Node, RepoError, Snapshot};
 
@@ -155,29 +155,38 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Those of some chunks that are not on disk: what is in memory alone would be
+/// gone tomorrow.
+fn missing(snapshot: &Snapshot, chunks: Vec<ChunkRef>) -> Vec<ChunkRef> {
+    let mut chunks = chunks;
+    chunks.retain(|chunk| !snapshot.keeps(chunk));
+    chunks
+}
+
 /// Fetches chunks that are missing, in the order in which they are stored, a
-/// few requests at a time. Tells `landed` which are here.
+/// few requests at a time. Tells `kept` which are on disk.
 async fn fetch(
     snapshot: &Snapshot,
     missing: &[ChunkRef],
-    mut landed: impl FnMut(&[ChunkRef]),
+    mut kept: impl FnMut(&[ChunkRef]),
 ) -> Result<(), RepoError> {
     let length = snapshot.request_bytes();
     let starts = requests::starts(missing, length);
     let mut groups = starts.chunks(REQUESTS).peekable();
     while let Some(group) = groups.next() {
         let end = groups.peek().map_or(missing.len(), |next| next[0]);
-        let chunks = &missing[group[0]..end];
-        for coming in requests::begin(snapshot, chunks, length) {
-            coming.landed().await?;
+        let begin = |&at: &usize| snapshot.begin_keeping(missing, at, length);
+        let begun: Vec<_> = group.iter().filter_map(begin).collect();
+        for coming in begun {
+            coming.kept().await?;
         }
         // What could not come along with its neighbours comes alone.
-        for at in 0..chunks.len() {
-            if let Some(coming) = snapshot.begin_chunks(chunks, at, length) {
-                coming.landed().await?;
+        for at in group[0]..end {
+            if let Some(coming) = snapshot.begin_keeping(missing, at, length) {
+                coming.kept().await?;
             }
         }
-        landed(chunks);
+        kept(&missing[group[0]..end]);
     }
     Ok(())
 }
@@ -185,16 +194,16 @@ async fn fetch(
 /// Fetches a file that is one blob, and what of it was lost since it was known;
 /// whether anything was missing.
 async fn fetch_whole(snapshot: &Snapshot, file: &WholeBlob) -> Result<bool, RepoError> {
+    let mut missing = false;
     if let Some(coming) = snapshot.begin_whole(file) {
-        coming.landed().await?;
-        return Ok(true);
+        missing = true;
+        coming.kept().await?;
     }
     let pieces = snapshot.pieces_of(file).unwrap_or_default();
-    let mut missing = false;
     for at in 0..pieces.len() {
         if let Some(coming) = snapshot.begin_piece(file, &pieces, at) {
             missing = true;
-            coming.landed().await?;
+            coming.kept().await?;
         }
     }
     Ok(missing)

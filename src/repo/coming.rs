@@ -21,14 +21,26 @@ pub enum Coming {
 }
 
 impl Coming {
-    /// Waits for it.
+    /// Waits until it can be read.
     ///
     /// # Errors
-    /// What kept it from being read.
+    /// What kept it from being fetched.
     pub async fn landed(&self) -> Result<(), RepoError> {
         match self {
             Coming::Chunks(chunks) => chunks.landed().await?,
             Coming::Whole(whole) => whole.landed().await?,
+        }
+        Ok(())
+    }
+
+    /// Waits until it is on disk.
+    ///
+    /// # Errors
+    /// What kept it from being fetched or written.
+    pub async fn kept(&self) -> Result<(), RepoError> {
+        match self {
+            Coming::Chunks(chunks) => chunks.kept().await?,
+            Coming::Whole(whole) => whole.kept().await?,
         }
         Ok(())
     }
@@ -69,6 +81,14 @@ impl Snapshot {
         begun.map(Coming::Chunks)
     }
 
+    /// As [`Snapshot::begin_chunks`], for what must be on disk in the end:
+    /// `None` only where it is there already.
+    pub fn begin_keeping(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
+        let cache = self.repository.loader().cache();
+        let begun = cache.begin_keeping(self.repository.store(), table, index, window);
+        begun.map(Coming::Chunks)
+    }
+
     /// Begins to fetch a file that is one blob ahead of its readers; `None`
     /// where it is known, or its key is not. Must be called within a runtime.
     pub fn begin_whole(&self, whole: &WholeBlob) -> Option<Coming> {
@@ -78,11 +98,12 @@ impl Snapshot {
     }
 
     /// Begins to fetch a piece of a file that is one blob again; `None` where
-    /// it is here. Must be called within a runtime.
+    /// it is on disk. Must be called within a runtime.
     pub fn begin_piece(&self, whole: &WholeBlob, pieces: &[ChunkRef], at: usize) -> Option<Coming> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
-        cache.begin(store, pieces, at, 0).map(Coming::Chunks)
+        let begun = cache.begin_keeping(store, pieces, at, 0);
+        begun.map(Coming::Chunks)
     }
 
     /// Stored bytes that one request ahead of readers should ask for, by what

@@ -194,6 +194,11 @@ impl Snapshot {
         self.repository.loader().cache().holds(&chunk.hash, None)
     }
 
+    /// Whether a chunk of a tree is on disk, so that a later session finds it.
+    pub fn keeps(&self, chunk: &ChunkRef) -> bool {
+        self.repository.loader().cache().keeps(&chunk.hash, None)
+    }
+
     /// Whether a file that is one blob has been fetched and proven before.
     pub fn knows(&self, whole: &WholeBlob) -> bool {
         self.pieces_of(whole).is_some()

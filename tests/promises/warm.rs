@@ -1,5 +1,6 @@
 //! What a user asks to have at hand is at hand, without a network too.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -165,4 +166,24 @@ fn a_path_that_is_in_no_mount_is_named() {
         dir.join(".walgit/branches").to_str().unwrap(),
     ]);
     assert!(said.contains("not in the tree"), "{said}");
+}
+
+#[test]
+fn on_a_full_disk_everything_reads_and_who_pins_is_told() {
+    let server = Server::start();
+    let tree = sample();
+    let address = published(&server, &tree);
+    let world = World::on(&server);
+    let dir = world.mountpoint();
+    let mount = [OsStr::new("mount"), address.as_ref(), dir.as_os_str()];
+    // No file grows beyond this, which is how a full disk looks from inside.
+    let limit = format!("trap '' XFSZ; ulimit -f {}", 2_000_000 / 512);
+    let mounted = world.after(&limit, &mount);
+    assert!(mounted.status.success(), "{mounted:?}");
+    crate::support::tree::assert_same(tree.path(), &dir);
+    let said = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
+    assert!(said.contains("File too large"), "{said}");
+    crate::support::tree::assert_same(tree.path(), &dir);
+    let stats = world.json(&["cache", "stats"]);
+    assert!(stats["disk_errors"].as_u64() > Some(0), "{stats}");
 }

@@ -87,6 +87,21 @@ impl World {
         self.command(args).output().unwrap()
     }
 
+    /// Runs a command of ours after a line of shell in the same process.
+    pub(crate) fn after<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Output {
+        let ours = self.command(args);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{line}; exec \"$0\" \"$@\"")]);
+        shell.arg(ours.get_program()).args(ours.get_args());
+        for (name, value) in ours.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.output().unwrap()
+    }
+
     /// Runs a command of ours that must succeed; what it printed.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
