@@ -10,6 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+/// The link of all figures.
+pub(crate) const ROUND_TRIP: Duration = Duration::from_millis(50);
+pub(crate) const MBIT: f64 = 100.0;
+
 /// Bytes that are passed on at once.
 const SLICE: usize = 16 << 10;
 

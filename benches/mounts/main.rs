@@ -14,6 +14,7 @@ mod planned;
 mod program;
 mod report;
 mod scale;
+mod tool;
 mod walk;
 mod wide;
 mod world;
@@ -37,6 +38,9 @@ fn main() {
     }
     if wanted("walk") {
         walk::run(&mut report);
+    }
+    if wanted("tool") {
+        tool::run(&mut report);
     }
     if wanted("scale") {
         scale::run(&mut report);

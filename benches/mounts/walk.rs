@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::link::Link;
+use super::link::{Link, MBIT, ROUND_TRIP};
 use super::report::{Report, in_turn, seconds};
 use super::world::{Devnet, World, shell};
 
-const ROUND_TRIP: Duration = Duration::from_millis(50);
-const MBIT: f64 = 100.0;
 const ROUNDS: usize = 3;
 
 pub(crate) fn run(report: &mut Report) {

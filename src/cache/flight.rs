@@ -206,6 +206,11 @@ impl<T: Clone> Underway<T> {
         Underway { flights, flight }
     }
 
+    /// What it brings, by hash.
+    pub fn brings(&self) -> &[ChunkHash] {
+        &self.flight.carried
+    }
+
     /// Waits until it can be read.
     ///
     /// # Errors

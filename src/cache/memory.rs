@@ -71,8 +71,18 @@ impl Memory {
         self.chunks.peek(hash).is_some()
     }
 
+    /// Takes a chunk out.
+    pub(super) fn take(&self, hash: &ChunkHash) -> Option<Bytes> {
+        self.chunks.remove(hash).map(|(_, raw)| raw)
+    }
+
+    /// Whether a chunk of `len` plain bytes is kept.
+    pub(super) fn takes(&self, len: u64) -> bool {
+        len <= self.budget / LARGEST_PART
+    }
+
     pub(super) fn insert(&self, hash: ChunkHash, raw: Bytes) {
-        if raw.len() as u64 <= self.budget / LARGEST_PART {
+        if self.takes(raw.len() as u64) {
             self.chunks.insert(hash, raw);
         }
     }

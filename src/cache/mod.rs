@@ -14,7 +14,9 @@
 //!
 //! What is fetched ahead of readers ([`Cache::begin`]) takes the same way but
 //! for one thing: it gives way (`lane`) to what somebody waits for, and is
-//! called off when nobody holds it any more.
+//! called off when nobody holds it any more. What is on disk can be decoded and
+//! verified ahead of them too ([`Cache::preload`]), on a core that they leave
+//! idle; until it is read it lies apart, so that it pushes out nothing.
 //!
 //! Content that is a blob of its own, known by somebody else's hash, is fetched
 //! and proven whole once (`whole`), and is chunks like any other from then on.
@@ -88,10 +90,30 @@ impl CacheConfig {
     }
 }
 
+/// Where a reader would have a chunk from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It is there at once.
+    Memory,
+    /// It has to be read, decoded and verified.
+    Disk,
+    /// It has to be fetched.
+    Network,
+}
+
+/// Part of the memory budget for what was taken from disk ahead of readers, and
+/// how much of that is at most of use.
+const PRELOADED_PART: u64 = 8;
+const MAX_PRELOADED: u64 = 16 << 20;
+/// Walkers, each of whom has a fair part of that ahead.
+const PRELOADING: u64 = 4;
+
 /// The cache of one user.
 #[derive(Debug)]
 pub struct Cache {
     memory: Memory,
+    /// What was taken from disk and nobody has read yet.
+    preloaded: Memory,
     disk: Disk,
     flights: Arc<Flights<Bytes>>,
     wholes: Arc<Flights<Arc<[ChunkRef]>>>,
@@ -111,8 +133,10 @@ impl Cache {
     /// [`CacheError::Open`] when its directory cannot be used at all.
     pub fn open(config: &CacheConfig) -> Result<Arc<Self>, CacheError> {
         let counters = Arc::new(Counters::default());
+        let preloaded = (config.memory_bytes / PRELOADED_PART).min(MAX_PRELOADED);
         Ok(Arc::new(Cache {
-            memory: Memory::new(config.memory_bytes),
+            memory: Memory::new(config.memory_bytes - preloaded),
+            preloaded: Memory::new(preloaded),
             disk: Disk::open(&config.dir, config.disk_bytes, counters.clone())?,
             flights: Arc::default(),
             wholes: Arc::default(),
@@ -129,16 +153,46 @@ impl Cache {
             Counters::add(&self.counters.memory_hits, 1);
             return Some(raw);
         }
-        let raw = self.disk.get(&chunk.hash, at_rest)?;
+        let preloaded = self.preloaded.take(&chunk.hash);
+        let raw = preloaded.or_else(|| self.disk.get(&chunk.hash, at_rest))?;
         Counters::add(&self.counters.disk_hits, 1);
         self.memory.insert(chunk.hash, raw.clone());
         Some(raw)
     }
 
+    /// Takes a chunk that is on disk into memory ahead of its reader. Reads and
+    /// computes on this thread.
+    pub fn preload(&self, chunk: &ChunkRef, at_rest: Option<&SecretKey>) {
+        if self.preloaded.takes(u64::from(chunk.raw_len))
+            && self.source(&chunk.hash, at_rest) == Source::Disk
+            && let Some(raw) = self.disk.get(&chunk.hash, at_rest)
+        {
+            Counters::add(&self.counters.preloaded, 1);
+            self.preloaded.insert(chunk.hash, raw);
+        }
+    }
+
+    /// Plain bytes that should be preloaded ahead of one reader at most.
+    pub fn preload_bytes(&self) -> u64 {
+        self.preloaded.budget() / PRELOADING
+    }
+
     /// Whether [`Cache::local`] would most likely find the chunk; does not
     /// touch the disk or count as a use.
     pub fn holds(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
-        self.memory.holds(hash) || self.disk.holds(hash, at_rest)
+        self.source(hash, at_rest) != Source::Network
+    }
+
+    /// Where [`Cache::get`] would most likely have the chunk from; does not
+    /// touch the disk or count as a use.
+    pub fn source(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> Source {
+        if self.memory.holds(hash) || self.preloaded.holds(hash) {
+            Source::Memory
+        } else if self.disk.holds(hash, at_rest) {
+            Source::Disk
+        } else {
+            Source::Network
+        }
     }
 
     /// Whether the chunk is on disk, so that a later session finds it.
@@ -251,18 +305,19 @@ impl Cache {
     /// Figures since the cache was opened, and its present size.
     pub fn stats(&self) -> CacheStats {
         let (disk_entries, disk_bytes) = self.disk.size();
-        let (memory_entries, memory_bytes) = self.memory.size();
+        let (memory, preloaded) = (self.memory.size(), self.preloaded.size());
         let c = &self.counters;
         CacheStats {
-            memory_entries,
-            memory_bytes,
-            memory_budget: self.memory.budget(),
+            memory_entries: memory.0 + preloaded.0,
+            memory_bytes: memory.1 + preloaded.1,
+            memory_budget: self.memory.budget() + self.preloaded.budget(),
             disk_entries,
             disk_bytes,
             disk_budget: self.disk.budget(),
             disk_real_bytes: self.disk.real_bytes(),
             memory_hits: Counters::get(&c.memory_hits),
             disk_hits: Counters::get(&c.disk_hits),
+            preloaded: Counters::get(&c.preloaded),
             misses: Counters::get(&c.misses),
             fetches: Counters::get(&c.fetches),
             fetched_bytes: Counters::get(&c.fetched_bytes),
@@ -280,6 +335,7 @@ impl Cache {
     /// When the disk refuses.
     pub fn clear(&self, keep: Keep) -> Result<(), CacheError> {
         self.memory.clear();
+        self.preloaded.clear();
         self.disk.clear(keep)
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Counters {
     pub(super) memory_hits: AtomicU64,
     pub(super) disk_hits: AtomicU64,
+    pub(super) preloaded: AtomicU64,
     pub(super) misses: AtomicU64,
     pub(super) fetches: AtomicU64,
     pub(super) fetched_bytes: AtomicU64,
@@ -51,6 +52,8 @@ pub struct CacheStats {
     pub memory_hits: u64,
     /// Reads answered from disk.
     pub disk_hits: u64,
+    /// Chunks taken from disk into memory ahead of somebody who walks.
+    pub preloaded: u64,
     /// Reads that had to wait for the network.
     pub misses: u64,
     /// Requests made of a store.

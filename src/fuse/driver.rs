@@ -288,14 +288,14 @@ impl Filesystem for Driver {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
         let (view, inode) = (self.view.clone(), Inode::decode(ino));
-        let work = view.listing(inode);
+        let work = view.listing(inode, request.pid());
         let send = move |mut reply: ReplyDirectoryPlus, listing: Listing| {
             listing.tell(offset, |name, next, attr, ttl| {
                 let name = OsStr::from_bytes(name);
@@ -308,14 +308,14 @@ impl Filesystem for Driver {
 
     fn readdir(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
         let (view, inode) = (self.view.clone(), Inode::decode(ino));
-        let work = view.listing(inode);
+        let work = view.listing(inode, request.pid());
         let send = move |mut reply: ReplyDirectory, listing: Listing| {
             listing.tell(offset, |name, next, attr, _| {
                 reply.add(attr.ino, next, attr.kind, OsStr::from_bytes(name))

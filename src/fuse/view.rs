@@ -320,13 +320,18 @@ impl View {
         Ok(tree.snapshot.read(&node, range, NEIGHBOURS).await?)
     }
 
-    /// What a directory holds, ready to be told without waiting.
-    pub(super) async fn listing(self: Arc<Self>, inode: Inode) -> Result<Listing, Failure> {
+    /// What a directory holds, ready to be told to a task without waiting.
+    pub(super) async fn listing(
+        self: Arc<Self>,
+        inode: Inode,
+        task: u32,
+    ) -> Result<Listing, Failure> {
         let own = self.attr_of(inode).await?.0;
         let Some(found) = self.find(inode).await? else {
             let entries = Entries::Control(self.control_listing(inode).await?);
             return Ok(Listing { own, entries });
         };
+        self.ahead.listing(u64::from(task), found.node.index);
         let entries = match found.node.kind {
             Kind::Submodule => Entries::Control(Vec::new()),
             _ => {

@@ -11,23 +11,27 @@
 //! failure is told to nobody: it shows again, and is told, when the bytes are
 //! asked for.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::readahead::Next;
-use super::stream::Stream;
+use super::stream::{LIKELY, Stream};
 use super::{Guide, PrefetchStats, Readahead, Sweeps};
+use crate::cache::Source;
 use crate::chunk::ByteRange;
-use crate::repo::{Kind, Node, Snapshot};
+use crate::repo::{Kind, Node, NodeIndex, Snapshot};
 
 /// Files whose reads are watched for a sequence.
 const WATCHED_FILES: usize = 256;
 /// Smaller files come whole, or nearly, with their first chunk.
 const WATCHED_SIZE: u64 = 1 << 20;
-/// Files in a row from which on somebody is gone ahead of. Programs that do not
-/// walk read two or three neighbours in a row, and seldom four.
-const GONE_AHEAD_OF: u32 = 4;
+/// Files in a row from which on somebody is gone ahead of who has listed their
+/// folder before.
+const LISTED: u32 = 2;
+/// Listings that are remembered.
+const LISTINGS: usize = 32;
 /// Files in a row that are surely a walk, which teaches nothing: the tree tells
 /// it all.
 const SURELY: u32 = 24;
@@ -67,6 +71,8 @@ pub struct Ahead {
 struct Walks {
     sweeps: Sweeps,
     streams: Vec<Arc<Stream>>,
+    /// Tasks and the folders that they have listed, the last one last.
+    listed: VecDeque<(u64, NodeIndex)>,
 }
 
 /// A file that is read, and what is on its way ahead of its readers.
@@ -98,6 +104,19 @@ impl Ahead {
         self.guide.as_ref().map(Guide::stats)
     }
 
+    /// Notes that a task lists a folder: walkers do before they read what is in
+    /// it.
+    pub fn listing(&self, task: u64, folder: NodeIndex) {
+        let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        if walks.listed.back() == Some(&(task, folder)) {
+            return;
+        }
+        if walks.listed.len() >= LISTINGS {
+            walks.listed.pop_front();
+        }
+        walks.listed.push_back((task, folder));
+    }
+
     /// Notes a read, and starts what should be fetched ahead of it.
     ///
     /// Must be called within a runtime; does not wait.
@@ -114,10 +133,10 @@ impl Ahead {
             return;
         }
         if range.start() == 0 {
-            let away = snapshot.is_away(node) == Some(true);
-            let walks = self.walks(snapshot, node, away);
+            let source = snapshot.source(node);
+            let walks = self.walks(task, snapshot, node, source);
             if let Some(guide) = self.guide.as_ref().filter(|_| mounted && !walks) {
-                guide.opened(task, snapshot, node.index, away);
+                guide.opened(task, snapshot, node.index, source == Source::Network);
             }
         }
         if node.size > WATCHED_SIZE && snapshot.whole_of(node).is_none() {
@@ -126,8 +145,8 @@ impl Ahead {
     }
 
     /// Whether whoever reads a file walks over the tree; goes on ahead of them
-    /// from where something is missing.
-    fn walks(&self, snapshot: &Snapshot, node: &Node, away: bool) -> bool {
+    /// from where something is not in memory.
+    fn walks(&self, task: u64, snapshot: &Snapshot, node: &Node, source: Source) -> bool {
         let file = node.index.0;
         let task = {
             let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,10 +156,13 @@ impl Ahead {
             if streams.any(|stream| stream.moves_to(snapshot, file)) {
                 return true;
             }
-            if in_a_row < GONE_AHEAD_OF || !away || walks.streams.len() >= STREAMS {
+            let listed =
+                (node.folder()).is_some_and(|folder| walks.listed.contains(&(task, folder)));
+            let enough = if listed { LISTED } else { LIKELY };
+            if in_a_row < enough || source == Source::Memory || walks.streams.len() >= STREAMS {
                 return in_a_row >= SURELY;
             }
-            let (stream, task) = Stream::new(snapshot.clone(), file);
+            let (stream, task) = Stream::new(snapshot.clone(), file, in_a_row);
             walks.streams.push(stream);
             task
         };

@@ -1,5 +1,7 @@
 //! Which requests bring what is missing.
 
+use std::collections::HashSet;
+
 use crate::cache::MAX_GAP;
 use crate::chunk::ChunkRef;
 use crate::repo::{Coming, Snapshot};
@@ -16,9 +18,25 @@ pub(super) fn missing(
 /// Begins to fetch chunks that are missing, in the order in which they are
 /// stored, in requests of up to `length` bytes. Must be called within a runtime.
 pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> Vec<Coming> {
-    let starts = starts(missing, length).into_iter();
-    let begun = starts.filter_map(|first| snapshot.begin_chunks(missing, first, length));
-    begun.collect()
+    let mut begun = Vec::new();
+    let mut at = 0;
+    while at < missing.len() {
+        let coming = snapshot.begin_chunks(missing, at, length);
+        at += 1;
+        let Some(coming) = coming else {
+            continue;
+        };
+        // One that was under way may bring less than what would follow here.
+        let brought: HashSet<_> = coming.chunks().iter().collect();
+        while missing
+            .get(at)
+            .is_some_and(|next| brought.contains(&next.hash))
+        {
+            at += 1;
+        }
+        begun.push(coming);
+    }
+    begun
 }
 
 /// Where each request begins that brings some of `chunks`, which are in the

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::content::Cover;
 use super::{Node, RepoError, Snapshot};
 use crate::cache::{self, Underway};
-use crate::chunk::{ByteRange, ChunkRef, WholeBlob};
+use crate::chunk::{ByteRange, ChunkHash, ChunkRef, WholeBlob};
 
 /// Something that is being fetched ahead of its readers. Dropped before it has
 /// landed, it is called off, unless somebody else wants it.
@@ -31,6 +31,14 @@ impl Coming {
             Coming::Whole(whole) => whole.landed().await?,
         }
         Ok(())
+    }
+
+    /// The chunks that it brings, as far as that is known.
+    pub fn chunks(&self) -> &[ChunkHash] {
+        match self {
+            Coming::Chunks(chunks) => chunks.brings(),
+            Coming::Whole(_) => &[],
+        }
     }
 
     /// Waits until it is on disk.
@@ -104,6 +112,33 @@ impl Snapshot {
         let cache = self.repository.loader().cache();
         let begun = cache.begin_keeping(store, pieces, at, 0);
         begun.map(Coming::Chunks)
+    }
+
+    /// Takes chunks that are on disk into memory ahead of their readers, on this
+    /// thread.
+    pub fn preload(&self, chunks: &[ChunkRef]) {
+        let cache = self.repository.loader().cache();
+        chunks.iter().for_each(|chunk| cache.preload(chunk, None));
+    }
+
+    /// As [`Snapshot::preload`], for a file that is one blob.
+    pub fn preload_whole(&self, whole: &WholeBlob) {
+        let Ok(store) = self.repository.store_of(whole) else {
+            return;
+        };
+        let (cache, at_rest) = (self.repository.loader().cache(), store.at_rest());
+        for piece in self
+            .pieces_of(whole)
+            .iter()
+            .flat_map(|pieces| pieces.iter())
+        {
+            cache.preload(piece, at_rest);
+        }
+    }
+
+    /// Plain bytes that should be preloaded ahead of one reader at most.
+    pub fn preload_bytes(&self) -> u64 {
+        self.repository.loader().cache().preload_bytes()
     }
 
     /// Stored bytes that one request ahead of readers should ask for, by what

@@ -38,6 +38,19 @@ pub struct Node {
     pub(super) place: Found,
 }
 
+impl Node {
+    /// The number of the directory it is in; `None` for the root.
+    pub fn folder(&self) -> Option<NodeIndex> {
+        match &self.place {
+            Found::Root(_) => None,
+            Found::In(parent, at) => {
+                let offset = parent.entries()[*at].offset;
+                Some(NodeIndex(self.index.0 - offset))
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Found {
     /// It is the root.

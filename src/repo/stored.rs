@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::snapshot::Found;
 use super::{ChunkList, Content, Kind, MalformedNode, Node, RepoError, Snapshot};
+use crate::cache::Source;
 use crate::chunk::{ChunkHash, ChunkRef, Codec, Location, WholeBlob};
 
 /// How a node's content is stored, for people to look at.
@@ -179,13 +180,18 @@ impl Snapshot {
         })
     }
 
-    /// Whether a reader of the start of a file would have to wait for the
-    /// network; `None` for one that needs none, ever.
-    pub fn is_away(&self, node: &Node) -> Option<bool> {
+    /// Where a reader would have the start of a file from.
+    pub fn source(&self, node: &Node) -> Source {
+        let cache = self.repository.loader().cache();
         match (self.whole_of(node), self.chunks_of(node).first()) {
-            (Some(whole), _) => Some(!self.knows(whole)),
-            (None, Some(first)) => Some(!self.holds(first)),
-            (None, None) => None,
+            (Some(whole), _) => match (self.pieces_of(whole), self.repository.store_of(whole)) {
+                (Some(pieces), Ok(store)) => pieces
+                    .first()
+                    .map_or(Source::Memory, |it| cache.source(&it.hash, store.at_rest())),
+                _ => Source::Network,
+            },
+            (None, Some(first)) => cache.source(&first.hash, None),
+            (None, None) => Source::Memory,
         }
     }
 

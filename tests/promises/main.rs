@@ -29,6 +29,8 @@ mod profiles;
 #[path = "../shared/program.rs"]
 mod program;
 mod publish;
+mod scale;
 mod support;
 mod walgit;
+mod walks;
 mod warm;

@@ -244,25 +244,6 @@ fn the_control_folder_shows_status_commit_branches_and_tags() {
 }
 
 #[test]
-fn a_folder_of_twenty_thousand_entries_lists() {
-    let world = World::new();
-    let mut tree = Tree::new();
-    for n in 0..20_000 {
-        tree = tree.file(format!("many/file-{n:05}"), format!("{n}"));
-    }
-    world.publish(tree.path(), "it");
-    let dir = world.mount("it").join("many");
-    let mut names: Vec<_> = fs::read_dir(&dir)
-        .unwrap()
-        .map(|e| e.unwrap().file_name())
-        .collect();
-    names.sort();
-    assert_eq!(names.len(), 20_000);
-    assert_eq!(names[12_345], "file-12345");
-    assert_eq!(fs::read_to_string(dir.join("file-19999")).unwrap(), "19999");
-}
-
-#[test]
 fn mounting_where_it_cannot_be_says_why_and_leaves_nothing() {
     let world = World::new();
     let tree = sample();

@@ -262,7 +262,7 @@ impl Worker {
     async fn run(self, mut received: mpsc::Receiver<Event>) {
         let mut save_at = tokio::time::Instant::now() + SAVED_EVERY;
         self.walk_tree();
-        let (mut opened, mut walked, mut told) = (false, false, false);
+        let (mut opened, mut told) = (false, false);
         loop {
             let wake = self.shared.state().scheduler.wake();
             let wait = wake.map_or(SAVED_EVERY.as_secs_f64(), |at| at - self.shared.now());
@@ -295,7 +295,7 @@ impl Worker {
                         Vec::new()
                     }
                     Some(Event::Walked) => {
-                        walked = true;
+                        state.walked = true;
                         Vec::new()
                     }
                     Some(Event::Told(hints)) => {
@@ -305,10 +305,6 @@ impl Worker {
                     None => state.scheduler.tick(now),
                 }
             };
-            // A mount of which nothing is read needs no catalogue.
-            if opened && std::mem::take(&mut walked) {
-                self.shared.state().take_in_all();
-            }
             self.shared.perform(actions, &self.events);
         }
         self.save().await;

@@ -32,6 +32,8 @@ pub(super) struct State {
     /// Stored bytes that were fetched ahead and opened, and seconds saved.
     pub(super) useful: (u64, f64),
     pub(super) changed: bool,
+    /// Every directory of the tree is in memory, and not taken in yet.
+    pub(super) walked: bool,
 }
 
 impl State {
@@ -49,6 +51,7 @@ impl State {
             earlier: Counts::default(),
             useful: (0, 0.0),
             changed: false,
+            walked: false,
         }
     }
 
@@ -73,6 +76,11 @@ impl State {
     }
 
     pub(super) fn opened(&mut self, task: TaskId, file: NodeIndex, now: f64) -> Vec<Action> {
+        // A mount of which nothing is read needs no catalogue; the first request
+        // needs it whole, as what lies next to a file may be of other folders.
+        if std::mem::take(&mut self.walked) {
+            self.take_in_all();
+        }
         let Some(file) = self.find(file) else {
             return Vec::new();
         };

@@ -1,0 +1,77 @@
+//! A real tool at work over a far mount, with and without fetching ahead:
+//! `rustfmt --check` of this project, which follows its modules from file to
+//! file in an order that no layout tells.
+//!
+//! What is told is the time it waits for its files: how long it takes, less what
+//! it takes over the same files on the native file system.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::link::{Link, MBIT, ROUND_TRIP};
+use super::report::{Report, median, seconds};
+use super::world::{Devnet, World, shell};
+
+const ROUNDS: usize = 3;
+
+pub(crate) fn run(report: &mut Report) {
+    let found = Command::new("rustfmt").arg("--version").output();
+    assert!(
+        found.is_ok_and(|it| it.status.success()),
+        "rustfmt is missing: rustup component add rustfmt"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let clone = dir.path().join("clone");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    shell(&format!(
+        "git clone -q '{}' '{}'",
+        project.display(),
+        clone.display()
+    ));
+    let world = World::new();
+    world.publish(&clone, "it");
+    let devnet = Devnet::over(&world);
+    let far = Link::to(devnet.port, ROUND_TRIP, MBIT);
+    let address = world.json(&["refs"])[0]["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let world = world.reading(&format!("http://127.0.0.1:{}", far.port));
+    let tool = |tree: &Path| {
+        let lib = tree.join("src/lib.rs");
+        let script = format!("rustfmt --check --edition 2024 '{}'", lib.display());
+        seconds(|| shell(&script))
+    };
+    tool(&clone);
+    let native = median((0..ROUNDS).map(|_| tool(&clone)).collect());
+    let over_mount = |how: &str| {
+        let mountpoint = world.mountpoint();
+        let mountpoint = mountpoint.to_str().unwrap();
+        world.run(&["mount", "--prefetch", how, &address, mountpoint]);
+        let took = tool(&world.mountpoint());
+        world.unmount();
+        world.end_daemon();
+        took - native
+    };
+    let forget = |flags: &[&str]| {
+        let clear = ["cache", "clear"].iter().chain(flags);
+        world.run(&clear.copied().collect::<Vec<_>>());
+    };
+    let mut waited: [Vec<f64>; 3] = Default::default();
+    for _ in 0..ROUNDS {
+        for (waited, how) in waited.iter_mut().zip(["off", "related", "learned"]) {
+            forget(&[]);
+            if how == "learned" {
+                // One session to learn from.
+                over_mount(how);
+                forget(&["--keep-learned"]);
+            }
+            waited.push(over_mount(how));
+        }
+    }
+    let [off, related, learned] = waited.map(median);
+    let what = |how: &str| format!("rustfmt's wait for files, cold, 50 ms, {how}");
+    let mut row = |how, ours, goal| report.times(&what(how), ours, "prefetch off", off, goal);
+    row("nothing learned", related, 0.10);
+    row("seen once before", learned, 0.03);
+}

@@ -1,0 +1,89 @@
+//! Who walks over a tree is gone ahead of, over the network and from the disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::tree::assert_same;
+use crate::support::{Server, Tree, World, eventually};
+
+/// Too large for one to come along with another.
+const BYTES: usize = 200_000;
+
+fn shelf() -> Tree {
+    (0..40).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("shelf/book-{n:02}"), BYTES, n)
+    })
+}
+
+/// A mount that guesses nothing, so that only walks are gone ahead of.
+fn mounted(world: &World, tree: &Tree) -> PathBuf {
+    let published = world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    let address = published["address"].as_str().unwrap();
+    world.run(&["mount", "--prefetch", "off", address, dir.to_str().unwrap()]);
+    dir.join("shelf")
+}
+
+fn read(shelf: &Path, books: std::ops::Range<u32>) {
+    for n in books {
+        let book = shelf.join(format!("book-{n:02}"));
+        assert_eq!(fs::read(book).unwrap().len(), BYTES);
+    }
+}
+
+/// Books that can be read without a network.
+fn arrived(world: &World) -> u64 {
+    world.json(&["cache", "stats"])["disk_entries"]
+        .as_u64()
+        .unwrap()
+}
+
+#[test]
+fn who_lists_a_folder_and_reads_what_is_in_it_is_gone_ahead_of_from_the_second_file_on() {
+    let mut server = Server::start();
+    let world = World::on(&server);
+    let shelf = mounted(&world, &shelf());
+    assert_eq!(fs::read_dir(&shelf).unwrap().count(), 40);
+    read(&shelf, 0..1);
+    let one = arrived(&world);
+    read(&shelf, 1..2);
+    eventually("the third is fetched", || arrived(&world) > one + 1);
+    server.stop();
+    read(&shelf, 2..3);
+}
+
+#[test]
+fn who_knows_the_names_must_read_four_in_a_row_to_pass_for_a_walker() {
+    let mut server = Server::start();
+    let world = World::on(&server).config("[mount]\ndeadline_s = 2\n");
+    let shelf = mounted(&world, &shelf());
+    read(&shelf, 0..3);
+    let three = arrived(&world);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(arrived(&world), three);
+    read(&shelf, 3..4);
+    eventually("more is fetched", || arrived(&world) > three + 6);
+    server.stop();
+    read(&shelf, 4..8);
+}
+
+#[test]
+fn what_is_on_disk_is_taken_into_memory_ahead_of_who_walks() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let tree = (0..1000).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("shelf/{:02}/{n:04}", n / 50), 5000, n)
+    });
+    let shelf = mounted(&world, &tree);
+    assert_same(&tree.path().join("shelf"), &shelf);
+    let address = world.json(&["status"])["mounts"][0]["address"].clone();
+    // Only what is on disk is left.
+    world.crash();
+    let dir = shelf.parent().unwrap().to_str().unwrap();
+    world.run(&["mount", address.as_str().unwrap(), dir]);
+    server.forget_requests();
+    assert_same(&tree.path().join("shelf"), &shelf);
+    assert_eq!(server.requests("GET"), Vec::<String>::new());
+    let stats = world.json(&["cache", "stats"]);
+    assert!(stats["preloaded"].as_u64() > Some(500), "{stats}");
+}
