@@ -83,11 +83,6 @@ pub(crate) fn run(report: &mut Report) {
         of(native.path());
         let (one, other) = in_turn(ROUNDS, || of(&ours), || of(native.path()));
         report.times(what, one, "native", other, 1.0 / 0.9);
-        // What is left to the kernel and its messages, whoever answers them.
-        let null = NullMount::new(SHAPE);
-        of(null.path());
-        let (one, other) = in_turn(ROUNDS, || of(&ours), || of(null.path()));
-        report.times(what, one, "null driver", other, 1.0 / 0.9);
     }
     world.unmount();
 }

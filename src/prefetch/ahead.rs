@@ -66,6 +66,17 @@ pub struct Ahead {
     guide: Option<Guide>,
 }
 
+/// How a reader moves from file to file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Anywhere.
+    Step,
+    /// Some files in a row, and is gone ahead of; that may be a habit to learn.
+    Run,
+    /// Over the tree.
+    Walk,
+}
+
 /// Who walks, and what goes on ahead of them.
 #[derive(Debug, Default)]
 struct Walks {
@@ -134,9 +145,11 @@ impl Ahead {
         }
         if range.start() == 0 {
             let source = snapshot.source(node);
-            let walks = self.walks(task, snapshot, node, source);
-            if let Some(guide) = self.guide.as_ref().filter(|_| mounted && !walks) {
-                guide.opened(task, snapshot, node.index, source == Source::Network);
+            let pace = self.pace(task, snapshot, node, source);
+            let guide = self.guide.as_ref().filter(|_| mounted);
+            if let Some(guide) = guide.filter(|_| pace != Pace::Walk) {
+                let asks = source == Source::Network && pace == Pace::Step;
+                guide.opened(task, snapshot, node.index, asks);
             }
         }
         if node.size > WATCHED_SIZE && snapshot.whole_of(node).is_none() {
@@ -144,30 +157,31 @@ impl Ahead {
         }
     }
 
-    /// Whether whoever reads a file walks over the tree; goes on ahead of them
-    /// from where something is not in memory.
-    fn walks(&self, task: u64, snapshot: &Snapshot, node: &Node, source: Source) -> bool {
+    /// How whoever reads a file moves over the tree; goes on ahead of them from
+    /// where something is not in memory.
+    fn pace(&self, task: u64, snapshot: &Snapshot, node: &Node, source: Source) -> Pace {
         let file = node.index.0;
         let task = {
             let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
             let in_a_row = walks.sweeps.note(file);
+            let surely = in_a_row >= SURELY;
             walks.streams.retain(|stream| !stream.is_over());
             let mut streams = walks.streams.iter();
             if streams.any(|stream| stream.moves_to(snapshot, file)) {
-                return true;
+                return if surely { Pace::Walk } else { Pace::Run };
             }
             let listed =
                 (node.folder()).is_some_and(|folder| walks.listed.contains(&(task, folder)));
             let enough = if listed { LISTED } else { LIKELY };
             if in_a_row < enough || source == Source::Memory || walks.streams.len() >= STREAMS {
-                return in_a_row >= SURELY;
+                return if surely { Pace::Walk } else { Pace::Step };
             }
             let (stream, task) = Stream::new(snapshot.clone(), file, in_a_row);
             walks.streams.push(stream);
             task
         };
         tokio::spawn(self.ended.clone().run_until_cancelled_owned(task));
-        true
+        Pace::Run
     }
 
     /// Watches the reads of one file.
