@@ -2,8 +2,12 @@
 
 use std::fs;
 
+use rustix::io::Errno;
+use rustix::process::Signal;
+
 use crate::support::tree::assert_same;
-use crate::support::{Server, Tree, World, eventually};
+use crate::support::world::signal;
+use crate::support::{Relay, Server, Tree, World, eventually};
 
 fn sample() -> Tree {
     Tree::new()
@@ -78,4 +82,111 @@ fn mount_and_list_are_one_request_and_a_first_read_is_one_more() {
     server.forget_requests();
     fs::read(dir.join("b/noise")).unwrap();
     assert_eq!(server.requests("GET").len(), 1);
+}
+
+#[test]
+fn a_new_session_without_a_network_lists_what_it_knows_and_says_what_it_cannot() {
+    let mut server = Server::start();
+    let world = World::on(&server).config("[mount]\ndeadline_s = 2\n");
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    // A publish leaves all it knows in the cache.
+    world.run(&["cache", "clear"]);
+    let dir = world.mount("it");
+    let known = fs::read(dir.join("b/noise")).unwrap();
+    let list = |name: &str| fs::read_dir(dir.join(name)).map(|entries| entries.count());
+    assert_eq!(list("a").unwrap(), 1);
+    server.stop();
+    world.crash();
+    world.run(&["mount", "it", dir.to_str().unwrap()]);
+    assert_eq!((list("").unwrap(), list("a").unwrap()), (3, 1));
+    assert_eq!(fs::metadata(dir.join("c/noise")).unwrap().len(), 500_000);
+    assert_eq!(fs::read(dir.join("b/noise")).unwrap(), known);
+    // More readers than anything has threads: none of them waits for another.
+    std::thread::scope(|scope| {
+        let read = || fs::read(dir.join("c/noise")).unwrap_err().raw_os_error();
+        let readers: Vec<_> = (0..32).map(|_| scope.spawn(read)).collect();
+        for reader in readers {
+            let code = reader.join().unwrap();
+            let expected = [Errno::IO, Errno::TIMEDOUT].map(|errno| Some(errno.raw_os_error()));
+            assert!(expected.contains(&code), "{code:?}");
+        }
+    });
+    // What has nothing to do with the network works on meanwhile.
+    assert_eq!(fs::read(dir.join("b/noise")).unwrap(), known);
+    server.restart();
+    eventually("it heals", || fs::read(dir.join("c/noise")).is_ok());
+    assert_same(tree.path(), &dir);
+}
+
+#[test]
+fn a_server_that_moves_behind_its_name_is_found_again() {
+    let mut old = Server::start();
+    let new = old.beside();
+    let relay = Relay::to(old.address());
+    let world = World::new()
+        .reading(&[&relay.url])
+        .writing(&old.url)
+        .config("[mount]\ndeadline_s = 5\n");
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    world.run(&["cache", "clear"]);
+    let dir = world.mount("it");
+    assert!(fs::read(dir.join("a/text")).is_ok());
+    // The old one goes without a word, and its connections with it.
+    relay.leads_to(new.address());
+    relay.hang_up();
+    old.stop();
+    eventually("it is found", || fs::read(dir.join("b/noise")).is_ok());
+    assert_same(tree.path(), &dir);
+}
+
+#[test]
+fn a_suspended_laptop_wakes_up_to_connections_that_are_gone() {
+    let server = Server::start();
+    let beside = server.beside();
+    let relay = Relay::to(server.address());
+    let world = World::new()
+        .reading(&[&relay.url])
+        .writing(&server.url)
+        .config("[mount]\ndeadline_s = 5\n");
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    world.run(&["cache", "clear"]);
+    let dir = world.mount("it");
+    let known = fs::read(dir.join("a/text")).unwrap();
+    let daemon = world.daemon().unwrap();
+    signal(daemon, Signal::STOP);
+    // Another network, another address; what was open hears nothing of it, as
+    // the server that is stopped keeps its end.
+    signal(server.pid(), Signal::STOP);
+    relay.leads_to(beside.address());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    signal(daemon, Signal::CONT);
+    assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);
+    eventually("it heals", || fs::read(dir.join("b/noise")).is_ok());
+    assert_eq!(world.daemon(), Some(daemon), "the same daemon");
+    assert_same(tree.path(), &dir);
+    signal(server.pid(), Signal::CONT);
+}
+
+#[test]
+fn a_name_that_leads_nowhere_is_passed_over_and_named_where_it_is_the_only_one() {
+    let server = Server::start();
+    let nowhere = "http://nowhere.invalid";
+    let world = World::new()
+        .reading(&[nowhere, &server.url])
+        .writing(&server.url)
+        .config("[mount]\ndeadline_s = 5\n");
+    let tree = sample();
+    let published = world.publish(tree.path(), "it");
+    world.run(&["cache", "clear"]);
+    assert_same(tree.path(), &world.mount("it"));
+    let alone = World::new()
+        .reading(&[nowhere])
+        .config("[mount]\ndeadline_s = 2\n");
+    let dir = alone.mountpoint();
+    let address = published["address"].as_str().unwrap();
+    let said = alone.fail(&["mount", address, dir.to_str().unwrap()]);
+    assert!(said.contains("nowhere.invalid"), "{said}");
 }

@@ -2,11 +2,13 @@
 
 pub(crate) mod chain;
 pub(crate) mod gateway;
+pub(crate) mod relay;
 pub(crate) mod tree;
 pub(crate) mod walgit;
 pub(crate) mod world;
 
 pub(crate) use gateway::{Gateway, Lie};
+pub(crate) use relay::Relay;
 pub(crate) use tree::Tree;
 pub(crate) use world::{Server, World};
 
