@@ -5,9 +5,11 @@
 
 mod cache;
 mod chain;
+mod chaos;
 mod cli;
 mod conformance;
 mod corpora;
+mod corpus;
 mod crash;
 mod devnet;
 mod faults;
@@ -21,8 +23,10 @@ mod offline;
 #[path = "../shared/planned.rs"]
 mod planned;
 mod prefetch;
+mod privacy;
 #[path = "../shared/program.rs"]
 mod program;
 mod publish;
+mod security;
 mod support;
 mod walgit;
