@@ -27,7 +27,7 @@ fn every_promise_names_a_test_that_is_there() {
         let Some(test) = test else { continue };
         let source = fs::read_to_string(path).unwrap();
         assert!(
-            source.contains(&format!("fn {test}()")),
+            source.contains(&format!("fn {test}(")),
             "`{name}` is not there"
         );
         named += 1;

@@ -29,7 +29,7 @@ use weather::Storm;
 /// What the storm is drawn from unless told otherwise.
 const SEED: u64 = 6;
 /// How long weather lasts, and how long the servers are away in the end.
-const BRIEF: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(2));
+const BRIEF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 const SOAK: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
 
 fn from_environment(name: &str) -> Option<u64> {
