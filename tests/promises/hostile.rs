@@ -393,3 +393,74 @@ fn what_an_author_says_commands_no_terminal() {
         .find(|c| c.is_control() && !"\n\t".contains(*c));
     assert_eq!(commands, None, "{said:?}");
 }
+
+#[test]
+fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    // 36 levels of two folders that are the same, each with a chunk of its own
+    // level: all that is there is fetched once, however often it stands there.
+    let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
+    let mut nodes = 2;
+    for level in 0..36 {
+        let content = [level; 3000];
+        let mut chunk = file(b"c");
+        chunk.size = content.len() as u64;
+        chunk.content = PlannedContent::Chunks(vec![PlacedChunk {
+            hash: ChunkHash::of(&content),
+            raw_len: content.len() as u32,
+            stored_len: content.len() as u32,
+            codec: Codec::Raw,
+            place: builder.push_data(&content),
+        }]);
+        let entries = [folder("a", below, nodes), folder("b", below, nodes), chunk];
+        below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        nodes = nodes * 2 + 2;
+    }
+    let dir = world.mount(&store(&world, builder, below, nodes));
+    let mut pending = vec![dir];
+    let mut files = 0;
+    while files < 3000 {
+        let folder = pending.pop().unwrap();
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap().is_dir() {
+                true => pending.push(entry.path()),
+                false => {
+                    fs::read(entry.path()).unwrap();
+                    files += 1;
+                }
+            }
+        }
+    }
+    let kib = peak(world.daemon().unwrap());
+    assert!(kib < 512 << 10, "{kib} KiB");
+}
+
+#[test]
+fn a_tree_deeper_than_any_is_walked_as_far_as_it_may_be() {
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
+    let mut nodes = 2;
+    for _ in 0..20_000 {
+        let entries = [folder("d", below, nodes)];
+        below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        nodes += 1;
+    }
+    let dir = world.mount(&store(&world, builder, below, nodes));
+    // One step at a time, as a path this long is refused by the kernel.
+    let mut at = fs::File::open(&dir).unwrap();
+    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
+    let mut depth = 0;
+    let refused = loop {
+        match rustix::fs::openat(&at, "d", flags, rustix::fs::Mode::empty()) {
+            Ok(next) => at = next.into(),
+            Err(error) => break error,
+        }
+        depth += 1;
+    };
+    assert!((100..20_000).contains(&depth), "{depth}");
+    assert_eq!(refused, rustix::io::Errno::LOOP, "at {depth}");
+    assert!(fs::read_dir(&dir).unwrap().next().unwrap().is_ok());
+}
