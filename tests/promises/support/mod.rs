@@ -1,14 +1,14 @@
 //! Worlds to test in, trees to publish, gateways that lie.
 
 pub(crate) mod chain;
+pub(crate) mod detour;
 pub(crate) mod gateway;
-pub(crate) mod relay;
 pub(crate) mod tree;
 pub(crate) mod walgit;
 pub(crate) mod world;
 
+pub(crate) use detour::Detour;
 pub(crate) use gateway::{Gateway, Lie};
-pub(crate) use relay::Relay;
 pub(crate) use tree::Tree;
 pub(crate) use world::{Server, World};
 
@@ -22,10 +22,15 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Asks until it is so; a test fails when it never is.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(30, what, is_so);
+}
+
+/// Asks for so many seconds until it is so.
+pub(crate) fn eventually_within(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
-        assert!(begun.elapsed().as_secs() < 30, "never: {what}");
+        assert!(begun.elapsed().as_secs() < seconds, "never: {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -285,12 +285,12 @@ impl Server {
     /// Starts it again at the same address.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        let listen = self.address().to_owned();
+        let listen = self.authority().to_owned();
         *self = Server::over(self.dir.clone(), &listen, &[]);
     }
 
     /// Where it listens: host and port.
-    pub(crate) fn address(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         self.url.trim_start_matches("http://")
     }
 
@@ -305,7 +305,7 @@ impl Server {
     }
 
     fn admin(&self, method: &str, body: &str) -> String {
-        let mut stream = std::net::TcpStream::connect(self.address()).unwrap();
+        let mut stream = std::net::TcpStream::connect(self.authority()).unwrap();
         let len = body.len();
         write!(
             stream,

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// Passes connections on to wherever it leads now.
-pub(crate) struct Relay {
+pub(crate) struct Detour {
     pub(crate) url: String,
     state: Arc<Mutex<State>>,
 }
@@ -16,7 +16,7 @@ struct State {
     open: Vec<TcpStream>,
 }
 
-impl Relay {
+impl Detour {
     /// Leads to this address, host and port, at first.
     pub(crate) fn to(address: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -41,7 +41,7 @@ impl Relay {
                 std::thread::spawn(move || copy(two.1, two.0));
             }
         });
-        Relay { url, state }
+        Detour { url, state }
     }
 
     /// Leads elsewhere from now on, for new connections alone: those there are
