@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use walgit_fs::cache::{Cache, CacheConfig, CacheError};
 use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, StoreError};
 
@@ -206,6 +207,26 @@ fn a_cache_that_cannot_be_opened_is_put_aside() {
     }
     assert_same(tree.path(), &world.mount("it"));
     assert!(world.path().join("cache/walgit-fs/pages.broken").exists());
+}
+
+#[test]
+fn those_who_open_a_cache_at_once_do_not_take_it_for_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = CacheConfig {
+        dir: dir.path().join("pages"),
+        disk_bytes: 1 << 20,
+        memory_bytes: 1 << 20,
+    };
+    let open = || match Cache::open(&config) {
+        Ok(_) | Err(CacheError::Busy { .. }) => {}
+        Err(error) => panic!("{error}"),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| open()));
+        }
+    });
+    assert!(!dir.path().join("pages.broken").exists());
 }
 
 #[test]

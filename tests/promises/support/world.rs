@@ -93,7 +93,11 @@ impl World {
         let done = self.try_run(args);
         let said = String::from_utf8_lossy(&done.stderr);
         let args: Vec<_> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
-        assert!(done.status.success(), "{args:?} failed: {said}");
+        assert!(
+            done.status.success(),
+            "{args:?} failed, {}: {said}",
+            done.status
+        );
         String::from_utf8(done.stdout).unwrap()
     }
 
