@@ -38,7 +38,7 @@ test-interop: build ## other people's Walrus clients against devnet; installs th
 	@contrib/setup.sh interop
 	@contrib/interop/run.sh "$(BIN)" "$(TARGET)/interop"
 
-lint: setup deny ## format check, clippy with warnings as errors; that the fuzz targets build
+lint: setup deny ## format check, clippy with warnings as errors; that the fuzzer builds
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	cd fuzz && $(CARGO) check --quiet --target-dir "$(abspath $(TARGET))/fuzz"

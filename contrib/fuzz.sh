@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 seconds=${1:-30}
 keep=${2:-}
-most=100 # inputs that are kept of a target, the shortest
+most=100 # inputs that are kept of a check, the shortest
 flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1"
@@ -18,10 +18,11 @@ target=${CARGO_TARGET_DIR:-target}/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="$flags" CARGO_TARGET_DIR="$target" cargo build --release --quiet --target "$host"
 work=$(realpath "$target")/corpus
-for source in targets/*.rs; do
-    name=$(basename "$source" .rs)
-    program=$target/$host/release/$name
-    mkdir -p "$work/$name" "corpus/$name"
+program=$target/$host/release/fuzz
+for inputs in corpus/*; do # every check has some, as the tests see to
+    name=$(basename "$inputs")
+    export CHECK=$name
+    mkdir -p "$work/$name"
     said=$(mktemp)
     # Inputs are small: a decoder's mistakes are, and so is what is kept.
     "$program" -max_total_time="$seconds" -max_len=4096 -rss_limit_mb=512 -timeout=10 -verbosity=0 \

@@ -1,9 +1,9 @@
 //! What every parser of outside bytes has to stand, one function each: they
 //! take any bytes, and fall when a promise is broken.
 //!
-//! The fuzz targets call them, and so does `cargo test` with all that fuzzing
-//! has found (`corpus/`): this file belongs to both programs, and `decoders` is
-//! what they call the code that is checked.
+//! The fuzzer calls them, and so does `cargo test` with all that fuzzing has
+//! found (`corpus/`): this file belongs to both programs, and `decoders` is what
+//! they call the code that is checked.
 
 #![allow(unreachable_pub)] // in one of the two it is a library
 
@@ -28,7 +28,7 @@ use super::decoders::walrus::quilt::{PatchId, Quilt, ReadAt};
 /// Takes any bytes, and falls when a promise is broken.
 pub type Check = fn(&[u8]);
 
-/// All of them, by the names of their targets.
+/// All of them, by name, which is also that of a folder of the corpus.
 pub const ALL: [(&str, Check); 11] = [
     ("address", address),
     ("chain", chain),
