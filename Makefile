@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/walgit-fs
 
-.PHONY: demo test test-interop build setup lint bench fuzz install clean help
+.PHONY: demo test test-interop soak build setup lint deny bench fuzz install clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -29,14 +29,23 @@ test: setup ## all tests; needs /dev/fuse, no network
 	@test -c /dev/fuse || { echo "make test: /dev/fuse is missing, and nothing is tested without it" >&2; exit 1; }
 	$(CARGO) test --release --locked
 
+soak: setup ## the chaos test for MINUTES (20), another storm each time
+	WALGIT_FS_SOAK_MINUTES=$(or $(MINUTES),20) \
+	WALGIT_FS_CHAOS_SEED=$${WALGIT_FS_CHAOS_SEED:-$$(date +%s)} \
+	$(CARGO) test --release --locked --test promises -- --nocapture chaos::
+
 test-interop: build ## other people's Walrus clients against devnet; installs them, needs the network
 	@contrib/setup.sh interop
 	@contrib/interop/run.sh "$(BIN)" "$(TARGET)/interop"
 
-lint: setup ## format check, clippy with warnings as errors; that the fuzz targets build
+lint: setup deny ## format check, clippy with warnings as errors; that the fuzzer builds
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	cd fuzz && $(CARGO) check --quiet --target-dir "$(abspath $(TARGET))/fuzz"
+
+deny: ## licences, bans and sources of what comes in; advisories where they can be had
+	@contrib/setup.sh deny
+	@contrib/deny.sh "$(TARGET)/deny"
 
 bench: setup ## figures as ratios: mounts against a null driver, native and git; hot functions
 	$(CARGO) bench --locked --profile release

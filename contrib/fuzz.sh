@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
 # Fuzzes every decoder for a while, guided by coverage, on the stable compiler.
-# usage: contrib/fuzz.sh [SECONDS]
+# It begins with what is kept in fuzz/corpus.
+#
+# usage: contrib/fuzz.sh [SECONDS] [--keep]
+#   SECONDS  for each decoder; 30 where none is given
+#   --keep   add what led somewhere new to fuzz/corpus, as few inputs as will do
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 seconds=${1:-30}
+keep=${2:-}
+most=100 # inputs that are kept of a check, the shortest
 flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1"
@@ -11,24 +17,33 @@ target=${CARGO_TARGET_DIR:-target}/fuzz
 # Naming the target keeps the flags from build scripts.
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="$flags" CARGO_TARGET_DIR="$target" cargo build --release --quiet --target "$host"
-for name in chunk directory head list manifest prior profile; do
-    mkdir -p "corpus/$name"
-    # Real ones are where inputs begin.
-    case $name in
-    manifest)
-        cp ../tests/data/walgit/blobs/vYIqYdDL8Jgj7VFMeSCxW6x24T7dotNLUYAm6ovEkps "corpus/$name/real"
-        ;;
-    prior) printf 'P\1\2aaaa\4bbbb\4\1\1\4\0' >"corpus/$name/pair" ;;
-    profile) ;;
-    *) tail -c +65 ../tests/data/golden-v1.bin >"corpus/$name/golden" ;;
-    esac
-    echo "fuzz: $name for $seconds s"
+work=$(realpath "$target")/corpus
+program=$target/$host/release/fuzz
+for inputs in corpus/*; do # every check has some, as the tests see to
+    name=$(basename "$inputs")
+    export CHECK=$name
+    mkdir -p "$work/$name"
     said=$(mktemp)
-    "$target/$host/release/$name" -max_total_time="$seconds" -rss_limit_mb=512 -verbosity=0 \
-        -print_final_stats=1 -artifact_prefix="corpus/crash-$name-" "corpus/$name" >"$said" 2>&1 || {
+    # Inputs are small: a decoder's mistakes are, and so is what is kept.
+    "$program" -max_total_time="$seconds" -max_len=4096 -rss_limit_mb=512 -timeout=10 -verbosity=0 \
+        -print_final_stats=1 -artifact_prefix="$work/crash-$name-" "$work/$name" "corpus/$name" \
+        >"$said" 2>&1 || {
         cat "$said"
-        echo "fuzz: $name fell" >&2
+        echo "fuzz: $name fell; the input is $(ls "$work/crash-$name-"* 2>/dev/null)" >&2
         exit 1
     }
-    grep -E 'number_of_executed|new_units_added|peak_rss' "$said"
+    stat() { sed -n "s/^stat::$1: *//p" "$said"; }
+    echo "fuzz: $name stood $(stat number_of_executed_units) inputs in $seconds s," \
+        "$(stat new_units_added) led somewhere new, $(stat peak_rss_mb) MB"
+    rm "$said"
+    if [ "$keep" = --keep ]; then
+        few=$(mktemp -d)
+        "$program" -set_cover_merge=1 -use_counters=0 -max_len=4096 -verbosity=0 "$few" "corpus/$name" "$work/$name" >/dev/null 2>&1
+        # What was written by hand stays.
+        find "corpus/$name" -type f ! -name 'seed-*' -delete
+        ls -Sr "$few" | head -n "$most" | (cd "$few" && xargs -r cp -n -t "$OLDPWD/corpus/$name")
+        rm -r "$few"
+        echo "fuzz: $name keeps $(find "corpus/$name" -type f | wc -l) inputs," \
+            "$(du -sb "corpus/$name" | cut -f1) bytes"
+    fi
 done

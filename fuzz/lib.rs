@@ -3,11 +3,29 @@
 
 #![allow(dead_code, unused_imports, missing_docs, clippy::all)]
 
+pub mod checks;
+
+#[path = "../src/chain"]
+pub mod chain {
+    pub mod answer;
+    mod error;
+    mod id;
+    pub mod objects;
+
+    pub use answer::MoveObject;
+    pub use error::ChainError;
+    pub use id::{ObjectId, ParseObjectIdError};
+}
+
 #[path = "../src/chunk/mod.rs"]
 pub mod chunk;
 
+#[path = "../src/clock.rs"]
+pub mod clock;
+
 #[path = "../src/repo"]
 pub mod repo {
+    mod address;
     pub mod blob;
     pub mod directory;
     pub mod head;
@@ -15,9 +33,11 @@ pub mod repo {
     mod malformed;
     pub mod manifest;
     pub mod prior;
+    pub mod refs;
     mod table;
     mod wire;
 
+    pub use address::{Address, ParseAddressError};
     pub use malformed::MalformedNode;
     pub use prior::Prior;
     pub use table::{Place, PlacedChunk};
@@ -34,28 +54,12 @@ pub mod prefetch {
     pub use codec::MalformedProfile;
     pub use profile::Profile;
     pub use rates::Rates;
-
-    /// A profile of this content, with a beginning and a checksum that are right.
-    pub fn whole(content: &[u8]) -> Vec<u8> {
-        let mut bytes = [b"WGPROF\0\x02", content].concat();
-        let sum = codec::fnv1a(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
-        bytes
-    }
 }
 
-use chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
-
-/// A reference to a node as if it lay right after a blob's header.
-pub fn reference(raw: &[u8]) -> ChunkRef {
-    ChunkRef {
-        hash: ChunkHash::of(raw),
-        raw_len: raw.len() as u32,
-        at: Location {
-            blob: BlobId::from_bytes([7; 32]),
-            offset: 64,
-            stored_len: raw.len() as u32,
-            codec: Codec::Raw,
-        },
-    }
+#[path = "../src/walrus"]
+pub mod walrus {
+    pub mod blob_id;
+    pub mod quilt;
 }
+
+use crate as decoders;

@@ -1,10 +1,15 @@
 //! The RocksDB under the cache: its settings, and what to do when it is damaged.
 
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
     BlockBasedOptions, Cache as BlockCache, ColumnFamilyDescriptor, DB, DBCompressionType, Options,
 };
+use rustix::fs::{FlockOperation, flock};
 
 use super::CacheError;
 
@@ -20,14 +25,31 @@ const BLOCK_CACHE: usize = 8 << 20;
 /// Memory that collects writes before they become a file.
 const WRITE_BUFFER: usize = 8 << 20;
 
+/// The database, which nobody else opens meanwhile.
+pub(super) struct Database {
+    db: DB,
+    // Let go of when the database is closed.
+    _alone: File,
+}
+
+impl Deref for Database {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        &self.db
+    }
+}
+
 /// Opens the database in a directory, or makes it. A damaged one is moved aside
 /// and a new one begun: what it held can be fetched again.
-pub(super) fn open_or_renew(dir: &Path) -> Result<DB, CacheError> {
+pub(super) fn open_or_renew(dir: &Path) -> Result<Database, CacheError> {
     private_dir(dir)?;
+    let alone = alone(dir)?;
     let error = match open_db(dir) {
-        Ok(db) => return Ok(db),
+        Ok(db) => return Ok(Database { db, _alone: alone }),
         Err(error) => error,
     };
+    // By a program from before there was a lock of our own.
     if is_locked(&error) {
         return Err(CacheError::Busy { dir: dir.into() });
     }
@@ -37,10 +59,36 @@ pub(super) fn open_or_renew(dir: &Path) -> Result<DB, CacheError> {
         dir.display(),
         aside.display()
     );
-    open_db(dir).map_err(|error| CacheError::Open {
+    let db = open_db(dir).map_err(|error| CacheError::Open {
         dir: dir.into(),
         why: error.into_string(),
-    })
+    })?;
+    Ok(Database { db, _alone: alone })
+}
+
+/// Locks a file beside the database's directory.
+///
+/// RocksDB has a lock too, and takes it when it has already tidied up its logs:
+/// of several that open at once, some would find files gone, which looks like
+/// damage, and move the database aside that another is using.
+fn alone(dir: &Path) -> Result<File, CacheError> {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".lock");
+    let failed = |error: io::Error| CacheError::Open {
+        dir: dir.into(),
+        why: error.to_string(),
+    };
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(name)
+        .map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(CacheError::Busy { dir: dir.into() }),
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 fn options() -> Options {
@@ -111,7 +159,6 @@ fn is_locked(error: &rocksdb::Error) -> bool {
 }
 
 fn private_dir(dir: &Path) -> Result<(), CacheError> {
-    use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -129,7 +176,7 @@ fn move_aside(dir: &Path) -> Result<PathBuf, CacheError> {
     name.push(".broken");
     let aside = PathBuf::from(name);
     let moved = match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => std::fs::rename(dir, &aside),
     };
     moved.map_err(|error| CacheError::Open {

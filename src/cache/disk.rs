@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB, IteratorMode, WriteBatch};
+use rocksdb::{ColumnFamily, IteratorMode, WriteBatch};
 use serde::{Deserialize, Serialize};
 
-use super::database::{self, MARKS, PAGES, RECORDS};
+use super::database::{self, Database, MARKS, PAGES, RECORDS};
 use super::policy::Policy;
 use super::stats::Counters;
 use super::vault;
@@ -73,7 +73,7 @@ impl Space {
 }
 
 pub(super) struct Disk {
-    pub(super) db: Arc<DB>,
+    pub(super) db: Arc<Database>,
     policy: Mutex<Policy>,
     counters: Arc<Counters>,
     /// Age of the next mark.

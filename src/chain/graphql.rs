@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ObjectId;
+use super::{ChainError, MoveObject, ObjectId, answer};
 use crate::config::NetPolicy;
 use crate::net::{Retry, Verdict, attempts, http};
 
@@ -28,76 +27,6 @@ pub struct Chain {
     client: reqwest::Client,
     url: Url,
     retry: Retry,
-}
-
-/// Why the chain did not say.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ChainError {
-    /// Nobody to ask.
-    #[error(
-        "network profile `{0}` has no Sui endpoint; give one with --sui-rpc URL or as `sui` in the config file"
-    )]
-    NoEndpoint(String),
-    /// Not a URL that can be used.
-    #[error("`{url}` is not a Sui endpoint: {why}")]
-    BadEndpoint {
-        /// As configured.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Not reachable, or failing, after all retries.
-    #[error("the Sui node at {url} is unavailable: {why}")]
-    Unavailable {
-        /// Whom we asked.
-        url: String,
-        /// What happened.
-        why: String,
-    },
-    /// It refused the question.
-    #[error("the Sui node at {url} refused: {why}")]
-    Refused {
-        /// Whom we asked.
-        url: String,
-        /// Its words.
-        why: String,
-    },
-    /// There is no such object.
-    #[error("there is no object {0} on the chain; is it of another network?")]
-    NoObject(ObjectId),
-    /// The object is something else.
-    #[error("object {id} is not {expected}: {why}")]
-    NotThat {
-        /// The object.
-        id: ObjectId,
-        /// What it should be.
-        expected: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-/// An object as the chain shows it.
-#[derive(Clone, Debug)]
-pub struct MoveObject {
-    /// Its ID.
-    pub id: ObjectId,
-    /// Its type, as `0xPACKAGE::module::Name`.
-    pub kind: String,
-    /// Its fields.
-    pub fields: Value,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    data: Option<Value>,
-    #[serde(default)]
-    errors: Vec<Complaint>,
-}
-
-#[derive(Deserialize)]
-struct Complaint {
-    message: String,
 }
 
 impl Chain {
@@ -162,14 +91,7 @@ impl Chain {
         }
         let text = http::body(response, MAX_ANSWER).await.map_err(broken)?;
         let text = text.ok_or_else(|| refused("its answer is too long".into()))?;
-        let answer: Answer = serde_json::from_slice(&text)
-            .map_err(|error| refused(format!("its answer is no GraphQL ({error})")))?;
-        if let Some(complaint) = answer.errors.first() {
-            return Err(refused(http::words(&complaint.message)));
-        }
-        answer
-            .data
-            .ok_or_else(|| refused("its answer is empty".into()))
+        answer::data(&text).map_err(|why| refused(http::words(&why)))
     }
 
     /// Objects by their IDs, in order.
@@ -181,29 +103,7 @@ impl Chain {
         for page in ids.chunks(PAGE) {
             let keys: Vec<Value> = page.iter().map(|id| json!({"address": id})).collect();
             let data = self.ask(OBJECTS, json!({"keys": keys})).await?;
-            let found = data["multiGetObjects"].as_array();
-            for (at, &id) in page.iter().enumerate() {
-                let object = found.and_then(|found| found.get(at));
-                let object = object.filter(|object| !object.is_null());
-                let object = object.ok_or(ChainError::NoObject(id))?;
-                let named = object["address"].as_str().and_then(|id| id.parse().ok());
-                let contents = &object["asMoveObject"]["contents"];
-                let kind = contents["type"]["repr"].as_str();
-                match (named == Some(id), kind) {
-                    (true, Some(kind)) => objects.push(MoveObject {
-                        id,
-                        kind: kind.into(),
-                        fields: contents["json"].clone(),
-                    }),
-                    _ => {
-                        return Err(ChainError::NotThat {
-                            id,
-                            expected: "a Move object",
-                            why: "the node shows no fields of it".into(),
-                        });
-                    }
-                }
-            }
+            objects.extend(answer::objects(&data, page)?);
         }
         Ok(objects)
     }
@@ -223,31 +123,18 @@ impl Chain {
     /// What kept the node from saying; [`ChainError::NotThat`] where it is no
     /// such table.
     pub async fn table(&self, id: ObjectId) -> Result<Vec<(String, ObjectId)>, ChainError> {
-        let bad = |why: &str| ChainError::NotThat {
-            id,
-            expected: "a table of names",
-            why: why.into(),
-        };
         let mut entries = Vec::new();
         let mut after = Value::Null;
         for _ in 0..MAX_PAGES {
             let variables = json!({"id": id, "first": PAGE, "after": after});
             let data = self.ask(FIELDS, variables).await?;
-            let fields = &data["address"]["dynamicFields"];
-            for node in fields["nodes"].as_array().into_iter().flatten() {
-                let name = node["name"]["json"].as_str();
-                let value = super::objects::id_in(&node["value"]["json"]);
-                match (name, value) {
-                    (Some(name), Some(value)) => entries.push((name.into(), value)),
-                    _ => return Err(bad("an entry has no name or leads to no object")),
-                }
-            }
-            let page = &fields["pageInfo"];
-            match (page["hasNextPage"].as_bool(), &page["endCursor"]) {
-                (Some(true), next) if *next != after => after = next.clone(),
+            let (page, next) = answer::table(&data, id)?;
+            entries.extend(page);
+            match next {
+                Some(next) if next != after => after = next,
                 _ => return Ok(entries),
             }
         }
-        Err(bad("it has too many entries"))
+        Err(answer::no_table(id, "it has too many entries"))
     }
 }

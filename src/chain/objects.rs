@@ -8,8 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::graphql::MoveObject;
-use super::{ChainError, ObjectId};
+use super::{ChainError, MoveObject, ObjectId};
 use crate::chunk::BlobId;
 
 /// A repository object.

@@ -48,11 +48,13 @@ pub(super) struct Devnet {
     bandwidth_mbit: Option<f64>,
     /// Let something go wrong: `status=503,rate=0.1,path=/v1/blobs`
     ///
-    /// When: method=GET, path=BEGINNING, first=N, rate=0.1. What: status=503
-    /// with retry-after=SECONDS, delay-ms=N, truncate=BYTES, cut=BYTES, flip,
-    /// reset, hang, and for a PUT put=marked-invalid, error, error-early,
-    /// uncertified, reuse-storage, reuse-registration, reuse-and-extend or
-    /// reuse-and-extend-non-certified.
+    /// When: method=GET, path=BEGINNING, after=N, first=N, flap=M/N (of every
+    /// N requests the first M), rate=0.1. What: status=503 with
+    /// retry-after=SECONDS, delay-ms=N, jitter-ms=N, bandwidth-mbit=N,
+    /// drip-ms=N (a byte every N ms, headers too), wrong-blob, truncate=BYTES,
+    /// cut=BYTES, flip, reset, hang, and for a PUT put=marked-invalid, error,
+    /// error-early, uncertified, reuse-storage, reuse-registration,
+    /// reuse-and-extend or reuse-and-extend-non-certified.
     /// While it runs, `PUT /devnet/faults` with one fault a line replaces them,
     /// and `GET /devnet/faults` counts them.
     #[arg(long, value_name = "SPEC")]

@@ -153,6 +153,9 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     crate::auth::harden();
+    // Whatever a shell or a service manager allows: files, folders and sockets
+    // of ours, and of the database, are the user's alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let matches = Cli::command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,

@@ -124,7 +124,7 @@ impl Mount {
 /// Says what is not shown, or shown and worth a word.
 fn warn(notices: &[String], dir: &std::path::Path) {
     for notice in notices.iter().take(SHOWN_NOTICES) {
-        eprintln!("warning: {notice}");
+        output::warning(notice);
     }
     let more = notices.len().saturating_sub(SHOWN_NOTICES);
     if more > 0 {

@@ -1,5 +1,6 @@
 //! How things are printed: errors, tables, sizes, progress.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -21,7 +22,22 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
         }
         cause = next.source();
     }
-    eprintln!("error: {text}");
+    eprintln!("error: {}", plain(&text));
+}
+
+/// Prints something worth a word, beside what was asked for.
+pub(super) fn warning(text: &str) {
+    eprintln!("warning: {}", plain(text));
+}
+
+/// A text without what commands a terminal: names, messages and complaints are
+/// strangers' words.
+fn plain(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
+    match text.contains(commands) {
+        true => text.replace(commands, "\u{fffd}").into(),
+        false => text.into(),
+    }
 }
 
 /// Prints a value as JSON.
@@ -29,10 +45,10 @@ pub(super) fn json(value: &impl Serialize) -> Result<(), super::Failure> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
-/// Prints a line to standard output. A reader that went away (`| head`) is not
+/// Prints a line to standard output, whoever wrote it. A reader that went away (`| head`) is not
 /// an error.
 pub(super) fn line(text: &str) -> Result<(), super::Failure> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
+    match writeln!(std::io::stdout().lock(), "{}", plain(text)) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         done => Ok(done?),
     }

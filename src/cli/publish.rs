@@ -136,7 +136,7 @@ impl Publish {
             root: Some(published.root),
         };
         for warning in &published.warnings {
-            eprintln!("warning: {warning}");
+            output::warning(warning);
         }
         if !published.unchanged {
             let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);

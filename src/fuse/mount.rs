@@ -315,6 +315,16 @@ fn users_of(dir: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Others choose the names that are in it.
+        #[test]
+        fn any_list_of_mounts_can_be_read(text in r"([a-z0-9\\ /:-]{0,20}( - )?\PC?\n?){0,12}") {
+            let _ = topmost_type(&text, Path::new("/mnt"));
+            prop_assert!(unescape(&text).len() <= text.len());
+        }
+    }
 
     #[test]
     fn paths_with_spaces_are_read_as_they_are() {

@@ -17,7 +17,9 @@ impl<const MEMORY: u16> Part<MEMORY> {
         match of > most {
             true => Part {
                 of: most,
-                part: part * (most / of),
+                // In this order a part stays one: it is rounded to no more than
+                // the whole.
+                part: part / of * most,
             },
             false => Part { of, part },
         }
@@ -56,5 +58,18 @@ impl<const MEMORY: u16> Part<MEMORY> {
     /// Reads what [`Part::write`] wrote; the part may be anything.
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, MalformedProfile> {
         Ok(Part::of(from.float()?, from.float()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_much_is_no_more_than_the_whole() {
+        for of in (1..100_000).map(|n| n as f32 * 1.37) {
+            let it = Part::<2000>::of(of, of);
+            assert!(it.part <= it.of, "{it:?} of {of}");
+        }
     }
 }

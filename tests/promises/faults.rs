@@ -29,7 +29,10 @@ impl Scene {
         let server = Server::start();
         let content = noise(100_000, 5);
         let blob = blob_id(&content).unwrap();
-        std::fs::write(server.blobs().join(blob.to_string()), &content).unwrap();
+        for content in [&content, &noise(100_000, 6)] {
+            let blob = blob_id(content).unwrap().to_string();
+            std::fs::write(server.blobs().join(blob), content).unwrap();
+        }
         Scene {
             server,
             blob,
@@ -84,11 +87,13 @@ fn a_reader_gets_over_each_of_them_and_not_over_all() {
             ("status=429,retry-after=0", 3),
             // One that lies is not asked again, so the next one must not.
             ("flip", 1),
+            ("wrong-blob", 1),
             ("truncate=1000", 1),
             ("cut=1000", 3),
             ("reset", 3),
             ("hang", 3),
             ("delay-ms=600", 3),
+            ("drip-ms=600", 3),
         ] {
             let store = scene.store();
             let (status, said) = scene.order(&format!("{fault},first={times}")).await;
@@ -181,6 +186,47 @@ fn the_same_seed_brings_the_same_faults() {
     assert!(one.contains(&200) && one.contains(&503), "{one:?}");
     assert_eq!(one, statuses("1"));
     assert_ne!(one, statuses("2"));
+}
+
+#[test]
+fn one_who_is_slow_and_never_silent_holds_up_nobody_for_ever() {
+    let scene = Scene::new();
+    block_on(async {
+        for fault in ["drip-ms=50", "bandwidth-mbit=0.001"] {
+            let store = scene.store();
+            scene.order(fault).await;
+            let read = scene.read(&store);
+            let read = tokio::time::timeout(Duration::from_secs(60), read).await;
+            assert!(read.expect("it ends by itself").is_err(), "{fault}");
+            scene.order("").await;
+            assert!(scene.read(&store).await.is_ok(), "after {fault}");
+        }
+    });
+}
+
+#[test]
+fn an_answer_is_as_slow_as_ordered_and_right() {
+    let scene = Scene::new();
+    block_on(async {
+        let store = scene.store();
+        for fault in [
+            "delay-ms=20,jitter-ms=50",
+            "bandwidth-mbit=8",
+            // Down and up again, faster than anybody gives up.
+            "status=429,retry-after=0,flap=2/3",
+        ] {
+            scene.order(fault).await;
+            let begun = std::time::Instant::now();
+            assert!(scene.read(&store).await.is_ok(), "{fault}");
+            let least = if fault.starts_with("bandwidth") {
+                90
+            } else {
+                0
+            };
+            let took = begun.elapsed().as_millis();
+            assert!(took >= least, "{fault}: {took} ms");
+        }
+    });
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn reference(raw: &[u8]) -> ChunkRef {
 }
 
 /// Valid nodes of each kind, for spoiling.
-fn nodes() -> Vec<Vec<u8>> {
+pub(crate) fn nodes() -> Vec<Vec<u8>> {
     let mut padded = GOLDEN.to_vec();
     padded.resize(MIN_BLOB as usize, 0);
     let blob = Bytes::from(padded);

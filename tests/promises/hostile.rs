@@ -13,7 +13,8 @@ use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
 
 use crate::planned;
-use crate::support::{World, block_on};
+use crate::support::walgit::Commit;
+use crate::support::{Tree, World, block_on};
 
 const FILE: Kind = Kind::File { executable: false };
 
@@ -237,4 +238,266 @@ fn hints_of_an_enemy_cost_a_few_bytes_and_harm_nobody() {
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         world.unmount(&dir);
     }
+}
+
+/// A zstd frame of `blocks` × 128 KiB of zeros, by hand: each block is four
+/// bytes that say so. `window` is the power of two it claims to need.
+fn zeros(blocks: usize, window: u8) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (window - 10) << 3];
+    for block in 1..=blocks {
+        let header = (128 << 10) << 3 | 1 << 1 | u32::from(block == blocks);
+        frame.extend_from_slice(&header.to_le_bytes()[..3]);
+        frame.push(0);
+    }
+    frame
+}
+
+/// The most memory a process ever had, in KiB.
+fn peak(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.split_whitespace().next());
+    peak.unwrap().parse().unwrap()
+}
+
+#[test]
+fn ten_gigabytes_of_zeros_take_no_memory_and_no_time() {
+    let world = World::new();
+    let ten_gigabytes = zeros(80 << 10, 20);
+    assert!(ten_gigabytes.len() < 350_000);
+    let bombs = [
+        (1000, ten_gigabytes.clone()),
+        (MAX_CHUNK, ten_gigabytes),
+        // A window of 2 GiB, and of all that a frame can name.
+        (1000, zeros(1, 31)),
+        (1000, zeros(1, 41)),
+    ];
+    let mut builder = BlobBuilder::new();
+    let mut entries = vec![file(b"fine")];
+    for (number, (raw_len, stored)) in bombs.iter().enumerate() {
+        let mut entry = file(format!("bomb-{number}").as_bytes());
+        entry.size = u64::from(*raw_len);
+        entry.content = PlannedContent::Chunks(vec![PlacedChunk {
+            hash: ChunkHash::of(b""),
+            raw_len: *raw_len,
+            stored_len: stored.len() as u32,
+            codec: Codec::Zstd,
+            place: builder.push_data(stored),
+        }]);
+        entries.push(entry);
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let dir = world.mount(&store(&world, builder, root, 6));
+    assert_eq!(fs::read(dir.join("fine")).unwrap(), b"hello");
+    let before = peak(world.daemon().unwrap());
+    for number in 0..bombs.len() {
+        let error = fs::read(dir.join(format!("bomb-{number}"))).unwrap_err();
+        let io = rustix::io::Errno::IO.raw_os_error();
+        assert_eq!(error.raw_os_error(), Some(io), "bomb-{number}");
+    }
+    let grown = peak(world.daemon().unwrap()) - before;
+    assert!(grown < 256 << 10, "{grown} KiB more");
+    assert_eq!(fs::read(dir.join("fine")).unwrap(), b"hello");
+}
+
+#[test]
+fn the_hash_of_one_file_with_the_bytes_of_another_is_an_error_of_both() {
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    let contents = [b"what is in a".repeat(100), b"what is in b".repeat(100)];
+    let places = contents
+        .each_ref()
+        .map(|content| builder.push_data(content));
+    let entry = |name: &[u8], hash_of: &[u8], place| {
+        let mut entry = file(name);
+        entry.size = hash_of.len() as u64;
+        entry.content = PlannedContent::Chunks(vec![PlacedChunk {
+            hash: ChunkHash::of(hash_of),
+            raw_len: hash_of.len() as u32,
+            stored_len: hash_of.len() as u32,
+            codec: Codec::Raw,
+            place,
+        }]);
+        entry
+    };
+    let entries = [
+        entry(b"a", &contents[0], places[1]),
+        entry(b"b", &contents[1], places[0]),
+        file(b"fine"),
+    ];
+    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let dir = world.mount(&store(&world, builder, root, 4));
+    for name in ["a", "b", "a", "b"] {
+        assert!(fs::read(dir.join(name)).is_err(), "{name}");
+    }
+    assert_eq!(fs::read(dir.join("fine")).unwrap(), b"hello");
+}
+
+#[test]
+fn a_folder_that_is_another_by_its_hash_is_refused() {
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    let one = builder.push_node(&directory::encode(&[file(b"one")], 0));
+    let other = builder.push_node(&directory::encode(&[file(b"two")], 0));
+    let swapped = PlacedChunk {
+        place: other.place,
+        ..one
+    };
+    let entries = [folder("right", one, 2), folder("wrong", swapped, 2)];
+    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let dir = world.mount(&store(&world, builder, root, 5));
+    assert_eq!(fs::read(dir.join("right/one")).unwrap(), b"hello");
+    // The right one is known by its hash, wherever it is said to be.
+    let found = fs::read(dir.join("wrong/one"));
+    assert!(found.is_err() || found.is_ok_and(|found| found == b"hello"));
+    assert!(fs::metadata(dir.join("wrong/two")).is_err());
+}
+
+#[test]
+fn a_manifest_that_is_deep_wide_or_endless_is_refused_or_costs_little() {
+    let world = World::new();
+    let dir = world.path().join("data/walgit-fs/local");
+    let local = LocalDir::open(&dir, 100 << 20).unwrap();
+    let nested = |open: &str, close: &str| {
+        format!(
+            "{{\"tree\":{{\"a\":{}1{}}}}}",
+            open.repeat(200_000),
+            close.repeat(200_000)
+        )
+    };
+    for body in [
+        nested("[", "]"),
+        nested("{\"a\":", "}"),
+        format!("{{\"tree\":{{\"{}\":1}}}}", "a/".repeat(1 << 20)),
+        format!("{{\"tree\":{{{}}}}}", "\"a\":1,".repeat(1 << 20)),
+        "[".repeat(1 << 20),
+    ] {
+        let body = body.into_bytes();
+        let id = blob_id(&body).unwrap();
+        block_on(local.put(id, body.into(), &PutOptions::default())).unwrap();
+        let dir = world.mountpoint();
+        let address = format!("walrus://{id}");
+        let done = world.try_run(&["mount", &address, dir.to_str().unwrap()]);
+        let said = String::from_utf8(done.stderr).unwrap();
+        let left_out = done.status.success() && said.contains("left out");
+        assert!(
+            left_out || said.contains("not a WalGit repository"),
+            "{said}"
+        );
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+    let kib = peak(world.daemon().unwrap());
+    assert!(kib < 512 << 10, "{kib} KiB");
+}
+
+#[test]
+fn what_an_author_says_commands_no_terminal() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "a").commit("first");
+    let evil = "\u{1b}]0;owned\u{7}\u{9b}31m";
+    let author = format!("user.name=Ada{evil}");
+    let message = format!("second{evil}");
+    tree.git(&[
+        "-c",
+        &author,
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        &message,
+    ]);
+    world.publish(tree.path(), "it");
+    let manifest = Commit::new(&world.blobs())
+        .file("good", b"good")
+        .same("good", &format!("bad{evil}/../x"))
+        .store();
+    let dir = world.mountpoint();
+    let mounted = world.try_run(&[
+        "mount",
+        &format!("walrus://{manifest}"),
+        dir.to_str().unwrap(),
+    ]);
+    assert!(mounted.status.success());
+    let mut said = mounted.stderr;
+    for args in [&["log", "it"][..], &["refs", "it"], &["refs"], &["status"]] {
+        said.extend_from_slice(world.run(args).as_bytes());
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("second") && said.contains("bad"), "{said}");
+    let commands = said
+        .chars()
+        .find(|c| c.is_control() && !"\n\t".contains(*c));
+    assert_eq!(commands, None, "{said:?}");
+}
+
+#[test]
+fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    // 36 levels of two folders that are the same, each with a chunk of its own
+    // level: all that is there is fetched once, however often it stands there.
+    let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
+    let mut nodes = 2;
+    for level in 0..36 {
+        let content = [level; 3000];
+        let mut chunk = file(b"c");
+        chunk.size = content.len() as u64;
+        chunk.content = PlannedContent::Chunks(vec![PlacedChunk {
+            hash: ChunkHash::of(&content),
+            raw_len: content.len() as u32,
+            stored_len: content.len() as u32,
+            codec: Codec::Raw,
+            place: builder.push_data(&content),
+        }]);
+        let entries = [folder("a", below, nodes), folder("b", below, nodes), chunk];
+        below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        nodes = nodes * 2 + 2;
+    }
+    let dir = world.mount(&store(&world, builder, below, nodes));
+    let mut pending = vec![dir];
+    let mut files = 0;
+    while files < 3000 {
+        let folder = pending.pop().unwrap();
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            match entry.file_type().unwrap().is_dir() {
+                true => pending.push(entry.path()),
+                false => {
+                    fs::read(entry.path()).unwrap();
+                    files += 1;
+                }
+            }
+        }
+    }
+    let kib = peak(world.daemon().unwrap());
+    assert!(kib < 512 << 10, "{kib} KiB");
+}
+
+#[test]
+fn a_tree_deeper_than_any_is_walked_as_far_as_it_may_be() {
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
+    let mut nodes = 2;
+    for _ in 0..20_000 {
+        let entries = [folder("d", below, nodes)];
+        below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        nodes += 1;
+    }
+    let dir = world.mount(&store(&world, builder, below, nodes));
+    // One step at a time, as a path this long is refused by the kernel.
+    let mut at = fs::File::open(&dir).unwrap();
+    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
+    let mut depth = 0;
+    let refused = loop {
+        match rustix::fs::openat(&at, "d", flags, rustix::fs::Mode::empty()) {
+            Ok(next) => at = next.into(),
+            Err(error) => break error,
+        }
+        depth += 1;
+    };
+    assert!((100..20_000).contains(&depth), "{depth}");
+    assert_eq!(refused, rustix::io::Errno::LOOP, "at {depth}");
+    assert!(fs::read_dir(&dir).unwrap().next().unwrap().is_ok());
 }

@@ -4,9 +4,15 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use walgit_fs::cache::{Cache, CacheConfig, CacheError};
+use walgit_fs::walrus::blob_id::blob_id;
+use walgit_fs::walrus::{BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, StoreError};
 
 use crate::support::tree::{assert_same, noise};
-use crate::support::{Gateway, Lie, Server, Tree, World, eventually};
+use crate::support::{Gateway, Lie, Server, Tree, World, block_on, eventually};
 
 const LIES: [Lie; 4] = [Lie::Flip, Lie::Truncate, Lie::Pad, Lie::Swap];
 
@@ -204,6 +210,26 @@ fn a_cache_that_cannot_be_opened_is_put_aside() {
 }
 
 #[test]
+fn those_who_open_a_cache_at_once_do_not_take_it_for_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = CacheConfig {
+        dir: dir.path().join("pages"),
+        disk_bytes: 1 << 20,
+        memory_bytes: 1 << 20,
+    };
+    let open = || match Cache::open(&config) {
+        Ok(_) | Err(CacheError::Busy { .. }) => {}
+        Err(error) => panic!("{error}"),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| open()));
+        }
+    });
+    assert!(!dir.path().join("pages.broken").exists());
+}
+
+#[test]
 fn a_hanging_gateway_hangs_nobody() {
     let server = Server::start();
     let gateway = Gateway::before(&server.url, Lie::None);
@@ -224,4 +250,82 @@ fn a_hanging_gateway_hangs_nobody() {
     gateway.now(Lie::None);
     eventually("it heals", || fs::read(dir.join("b/noise")).is_ok());
     world.unmount(&dir);
+}
+
+/// A server that answers every request alike, and counts them.
+fn parrot(status: u16, location: Option<&str>, body: &'static str) -> Parrot {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicU64::new(0));
+    let (counted, location) = (asked.clone(), location.map(str::to_owned));
+    let answer = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let mut response = axum::response::Response::builder().status(status);
+        if let Some(location) = &location {
+            response = response.header("location", location);
+        }
+        std::future::ready(response.body(axum::body::Body::from(body)).unwrap())
+    };
+    let routes = axum::Router::new().fallback(answer);
+    runtime.spawn(async move { axum::serve(listener, routes).await });
+    Parrot {
+        url,
+        asked,
+        _runtime: runtime,
+    }
+}
+
+struct Parrot {
+    url: String,
+    asked: Arc<AtomicU64>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn store(aggregator: &str, publisher: &str) -> HttpStore {
+    HttpStore::new(HttpConfig {
+        aggregators: vec![aggregator.into()],
+        publishers: vec![publisher.into()],
+        ..HttpConfig::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_publisher_that_says_it_stored_something_else_is_not_believed() {
+    let other = r#"{"newlyCreated":{"blobObject":{"id":"0x1","registeredEpoch":1,
+        "blobId":"OxEGFEyAQVc4UL_-JKbykm5e6YS8kMfjVlEQOahIbY0","size":5,"encodingType":"RS2",
+        "certifiedEpoch":1,"storage":{"id":"0x2","startEpoch":1,"endEpoch":2,"storageSize":9},
+        "deletable":true},"resourceOperation":{},"cost":1}}"#;
+    let liar = parrot(200, None, other);
+    let body = noise(500, 1);
+    let blob = blob_id(&body).unwrap();
+    let store = store(&liar.url, &liar.url);
+    let options = PutOptions::default();
+    let put = store.put(blob, body.into(), &options);
+    let error = block_on(put).unwrap_err();
+    assert!(matches!(error, StoreError::WrongId { .. }), "{error}");
+    assert!(error.to_string().contains(&blob.to_string()), "{error}");
+}
+
+#[test]
+fn no_server_sends_a_reader_or_a_writer_elsewhere() {
+    let elsewhere = parrot(200, None, "come in");
+    let body = noise(500, 1);
+    let blob = blob_id(&body).unwrap();
+    for status in [301, 302, 303, 307, 308] {
+        let sends = parrot(status, Some(&elsewhere.url), "");
+        let store = store(&sends.url, &sends.url);
+        block_on(async {
+            let accept = |_| Ok(());
+            let whole = Extent::Whole { at_most: 1000 };
+            assert!(store.read(blob, whole, &mut { accept }).await.is_err());
+            let options = PutOptions::default();
+            let put = store.put(blob, body.clone().into(), &options);
+            assert!(put.await.is_err());
+        });
+        assert!(sends.asked.load(Ordering::Relaxed) >= 2);
+    }
+    assert_eq!(elsewhere.asked.load(Ordering::Relaxed), 0);
 }

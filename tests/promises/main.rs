@@ -6,9 +6,11 @@
 mod auth;
 mod cache;
 mod chain;
+mod chaos;
 mod cli;
 mod conformance;
 mod corpora;
+mod corpus;
 mod crash;
 mod devnet;
 mod faults;
@@ -25,11 +27,13 @@ mod outage;
 mod planned;
 mod prefetch;
 mod prior;
+mod privacy;
 mod profiles;
 #[path = "../shared/program.rs"]
 mod program;
 mod publish;
 mod scale;
+mod security;
 mod support;
 mod walgit;
 mod walks;

@@ -1,15 +1,34 @@
 //! Without a network, what is cached reads as always and the rest fails soon.
 
 use std::fs;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::process::Signal;
 
 use crate::support::tree::assert_same;
-use crate::support::{Server, Tree, World, eventually};
+use crate::support::world::signal;
+use crate::support::{Server, Tree, Tunnel, World, eventually};
+
+/// An operation ends after so many seconds; a server that failed again and
+/// again is left alone for a moment and not for half a minute.
+fn soon(deadline_s: u32) -> String {
+    format!("[mount]\ndeadline_s = {deadline_s}\n[net]\nbreaker_open_ms = 500\n")
+}
 
 fn sample() -> Tree {
     Tree::new()
         .file("a/text", "some text\n".repeat(20_000))
         .noise("b/noise", 500_000, 1)
         .noise("c/noise", 500_000, 2)
+}
+
+/// All of it reads again, on the mount that there is.
+fn heals(dir: &Path) {
+    let files = ["a/text", "b/noise", "c/noise"];
+    eventually("it heals", || {
+        files.iter().all(|name| fs::read(dir.join(name)).is_ok())
+    });
 }
 
 #[test]
@@ -29,8 +48,7 @@ fn what_was_read_before_reads_without_a_network_even_after_a_crash() {
 #[test]
 fn what_was_not_read_fails_in_bounded_time_and_heals_without_a_remount() {
     let mut server = Server::start();
-    let world =
-        World::on(&server).config("[mount]\ndeadline_s = 2\n[net]\nbreaker_open_ms = 1000\n");
+    let world = World::on(&server).config(&soon(2));
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
@@ -79,4 +97,109 @@ fn mount_and_list_are_one_request_and_a_first_read_is_one_more() {
     server.forget_requests();
     fs::read(dir.join("b/noise")).unwrap();
     assert_eq!(server.requests("GET").len(), 1);
+}
+
+#[test]
+fn a_new_session_without_a_network_lists_what_it_knows_and_says_what_it_cannot() {
+    let mut server = Server::start();
+    let world = World::on(&server).config(&soon(2));
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    // A publish leaves all it knows in the cache.
+    world.run(&["cache", "clear"]);
+    let dir = world.mount("it");
+    let known = fs::read(dir.join("b/noise")).unwrap();
+    let list = |name: &str| fs::read_dir(dir.join(name)).map(|entries| entries.count());
+    assert_eq!(list("a").unwrap(), 1);
+    server.stop();
+    world.crash();
+    world.run(&["mount", "it", dir.to_str().unwrap()]);
+    assert_eq!((list("").unwrap(), list("a").unwrap()), (3, 1));
+    assert_eq!(fs::metadata(dir.join("c/noise")).unwrap().len(), 500_000);
+    assert_eq!(fs::read(dir.join("b/noise")).unwrap(), known);
+    // More readers than anything has threads: none of them waits for another.
+    std::thread::scope(|scope| {
+        let read = || fs::read(dir.join("c/noise")).unwrap_err().raw_os_error();
+        let readers: Vec<_> = (0..32).map(|_| scope.spawn(read)).collect();
+        for reader in readers {
+            let code = reader.join().unwrap();
+            let expected = [Errno::IO, Errno::TIMEDOUT].map(|errno| Some(errno.raw_os_error()));
+            assert!(expected.contains(&code), "{code:?}");
+        }
+    });
+    // What has nothing to do with the network works on meanwhile.
+    assert_eq!(fs::read(dir.join("b/noise")).unwrap(), known);
+    server.restart();
+    heals(&dir);
+    assert_same(tree.path(), &dir);
+}
+
+#[test]
+fn a_server_that_moves_behind_its_name_is_found_again() {
+    let mut old = Server::start();
+    let new = old.beside();
+    let tunnel = Tunnel::before(old.address());
+    let world = World::new()
+        .reading(&[&tunnel.url])
+        .writing(&old.url)
+        .config(&soon(5));
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    world.run(&["cache", "clear"]);
+    let dir = world.mount("it");
+    assert!(fs::read(dir.join("a/text")).is_ok());
+    // The old one goes without a word, and its connections with it.
+    tunnel.leads_to(new.address());
+    tunnel.hang_up();
+    old.stop();
+    eventually("it is found", || fs::read(dir.join("b/noise")).is_ok());
+    assert_same(tree.path(), &dir);
+}
+
+#[test]
+fn a_suspended_laptop_wakes_up_to_connections_that_are_gone() {
+    let server = Server::start();
+    let beside = server.beside();
+    let tunnel = Tunnel::before(server.address());
+    let world = World::new()
+        .reading(&[&tunnel.url])
+        .writing(&server.url)
+        .config(&soon(5));
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    world.run(&["cache", "clear"]);
+    let dir = world.mount("it");
+    let known = fs::read(dir.join("a/text")).unwrap();
+    let daemon = world.daemon().unwrap();
+    signal(daemon, Signal::STOP);
+    // Another network, another address; what was open hears nothing of it, as
+    // the server that is stopped keeps its end.
+    signal(server.pid(), Signal::STOP);
+    tunnel.leads_to(beside.address());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    signal(daemon, Signal::CONT);
+    assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);
+    heals(&dir);
+    assert_eq!(world.daemon(), Some(daemon), "the same daemon");
+    assert_same(tree.path(), &dir);
+    signal(server.pid(), Signal::CONT);
+}
+
+#[test]
+fn a_name_that_leads_nowhere_is_passed_over_and_named_where_it_is_the_only_one() {
+    let server = Server::start();
+    let nowhere = "http://nowhere.invalid";
+    let world = World::new()
+        .reading(&[nowhere, &server.url])
+        .writing(&server.url)
+        .config(&soon(5));
+    let tree = sample();
+    let published = world.publish(tree.path(), "it");
+    world.run(&["cache", "clear"]);
+    assert_same(tree.path(), &world.mount("it"));
+    let alone = World::new().reading(&[nowhere]).config(&soon(2));
+    let dir = alone.mountpoint();
+    let address = published["address"].as_str().unwrap();
+    let said = alone.fail(&["mount", address, dir.to_str().unwrap()]);
+    assert!(said.contains("nowhere.invalid"), "{said}");
 }

@@ -154,7 +154,9 @@ fn a_proxy_is_gone_through_and_a_company_certificate_is_trusted_when_named() {
     let dir = stranger.mountpoint();
     let said = stranger.fail(&["mount", address, dir.to_str().unwrap()]);
     assert!(said.contains("certificate"), "{said}");
-    let told = stranger.json(&["failures"]);
+    let told = || stranger.json(&["failures"]);
+    eventually("what failed is written down", || told()["total"] != 0);
+    let told = told();
     assert_eq!(told["groups"][0]["kind"], "untrusted", "{told}");
     // Retrying heals no certificate.
     assert_eq!(told["total"], 1, "{told}");

@@ -25,6 +25,8 @@ pub(super) fn routes() -> Router<Shared> {
 }
 
 fn local(peer: &Peer) -> Result<(), Refusal> {
+    // A fault of the request before on this connection.
+    peer.drip(None);
     match peer.address.ip() {
         IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()) => Ok(()),
         ip if ip.is_loopback() => Ok(()),

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// Bytes that are sent at once; small enough that responses share the link.
 const SLICE: usize = 16 << 10;
+/// What a slow link sends at once, in parts of a second: it is slow, not silent.
+const PIECES_A_SECOND: f64 = 20.0;
 
 /// One link for all clients.
 #[derive(Debug)]
@@ -40,17 +42,18 @@ impl Link {
         self: Arc<Self>,
         body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
     ) -> impl Stream<Item = Result<Bytes, E>> + Send + 'static {
-        let paced = self.bytes_per_second.is_some();
+        let at_once = |speed: f64| ((speed / PIECES_A_SECOND) as usize).clamp(1, SLICE);
+        let paced = self.bytes_per_second.map(at_once);
         let slices = body.flat_map(move |part| {
             let mut slices = Vec::new();
-            match part {
-                Ok(mut bytes) if paced => {
-                    while bytes.len() > SLICE {
-                        slices.push(Ok(bytes.split_to(SLICE)));
+            match (part, paced) {
+                (Ok(mut bytes), Some(slice)) => {
+                    while bytes.len() > slice {
+                        slices.push(Ok(bytes.split_to(slice)));
                     }
                     slices.push(Ok(bytes));
                 }
-                part => slices.push(part),
+                (part, _) => slices.push(part),
             }
             futures_util::stream::iter(slices)
         });

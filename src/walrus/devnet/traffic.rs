@@ -1,5 +1,8 @@
 //! The way of a request to the network and of its answer back.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::Method;
@@ -10,6 +13,8 @@ use futures_util::StreamExt as _;
 
 use super::Shared;
 use super::faults::spoil;
+use super::link::Link;
+use super::reading::Mistaken;
 use super::wire::Peer;
 
 /// Delays, paces, spoils and logs every exchange.
@@ -24,8 +29,16 @@ pub(super) async fn on_the_way(
     let range = text_of(&request, &RANGE).unwrap_or_else(|| "-".into());
     let uploaded = text_of(&request, &CONTENT_LENGTH);
     let plan = server.faults.meet(&method, &path);
-    let link = server.link.clone();
-    let mut request = request.map(|body| Body::from_stream(link.carry(body.into_data_stream())));
+    peer.drip(plan.drip);
+    let narrow = (plan.bandwidth).map(|mbit| Arc::new(Link::new(Duration::ZERO, Some(mbit))));
+    let carried = |body: Body| {
+        let body = match narrow.clone() {
+            Some(narrow) => Body::from_stream(narrow.carry(body.into_data_stream())),
+            None => body,
+        };
+        Body::from_stream(server.link.clone().carry(body.into_data_stream()))
+    };
+    let mut request = request.map(carried);
     server.link.round_trip().await;
     if !plan.delay.is_zero() {
         tokio::time::sleep(plan.delay).await;
@@ -43,6 +56,7 @@ pub(super) async fn on_the_way(
         }
         None => {
             request.extensions_mut().insert(plan.put);
+            request.extensions_mut().insert(Mistaken(plan.wrong_blob));
             next.run(request).await
         }
     };
@@ -58,8 +72,7 @@ pub(super) async fn on_the_way(
         let status = response.status().as_u16();
         log(format!("{method} {path} {range} {status} {bytes}"));
     }
-    let link = server.link.clone();
-    response.map(|body| Body::from_stream(link.carry(body.into_data_stream())))
+    response.map(carried)
 }
 
 /// Reads what a client is still sending: it would see its connection break

@@ -1,17 +1,18 @@
-//! Connections: they send at once, and can be reset.
+//! Connections: they send at once, and can be reset or made to drip.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
 
 /// A listener whose connections are [`Wire`]s.
 pub(super) struct Wires(pub(super) TcpListener);
@@ -19,20 +20,37 @@ pub(super) struct Wires(pub(super) TcpListener);
 /// A client's connection.
 pub(super) struct Wire {
     stream: TcpStream,
-    cut: Arc<AtomicBool>,
+    state: Arc<State>,
+    /// Until the next byte may be sent.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a handler may do to a connection.
+#[derive(Debug, Default)]
+struct State {
+    cut: AtomicBool,
+    /// Milliseconds before each byte; 0 for none.
+    drip: AtomicU64,
 }
 
 /// Who is at the other end of a request's connection.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
-    cut: Arc<AtomicBool>,
+    state: Arc<State>,
 }
 
 impl Peer {
     /// Ends the connection with a reset instead of what would be sent next.
     pub(super) fn reset(&self) {
-        self.cut.store(true, Ordering::Relaxed);
+        self.state.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends what comes next, the headers too, byte by byte with this pause
+    /// before each; at once for none.
+    pub(super) fn drip(&self, pause: Option<Duration>) {
+        let pause = pause.map_or(0, |pause| pause.as_millis() as u64);
+        self.state.drip.store(pause, Ordering::Relaxed);
     }
 }
 
@@ -40,7 +58,7 @@ impl Connected<IncomingStream<'_, Wires>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Wires>) -> Self {
         Peer {
             address: *stream.remote_addr(),
-            cut: stream.io().cut.clone(),
+            state: stream.io().state.clone(),
         }
     }
 }
@@ -54,8 +72,12 @@ impl Listener for Wires {
         // A response in two segments must not wait for an acknowledgement in
         // between.
         let _ = stream.set_nodelay(true);
-        let cut = Arc::default();
-        (Wire { stream, cut }, address)
+        let wire = Wire {
+            stream,
+            state: Arc::default(),
+            pause: None,
+        };
+        (wire, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -64,8 +86,13 @@ impl Listener for Wires {
 }
 
 impl Wire {
+    fn pause(&mut self, ms: u64) -> &mut Pin<Box<Sleep>> {
+        let pause = || Box::pin(tokio::time::sleep(Duration::from_millis(ms)));
+        self.pause.get_or_insert_with(pause)
+    }
+
     fn check(&self) -> io::Result<()> {
-        if !self.cut.load(Ordering::Relaxed) {
+        if !self.state.cut.load(Ordering::Relaxed) {
             return Ok(());
         }
         // Closing without lingering is what sends a reset.
@@ -91,6 +118,14 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
+        let bytes = match self.state.drip.load(Ordering::Relaxed) {
+            0 => bytes,
+            drip => {
+                ready!(self.pause(drip).as_mut().poll(context));
+                self.pause = None;
+                &bytes[..bytes.len().min(1)]
+            }
+        };
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -100,6 +135,10 @@ impl AsyncWrite for Wire {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check()?;
+        if self.state.drip.load(Ordering::Relaxed) != 0 {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_write(context, first.map_or(&[], |slice| slice));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 

@@ -41,10 +41,15 @@ pub(crate) fn loader() -> (Arc<Loader>, tempfile::TempDir) {
 }
 
 /// Asks until it is so; a test fails when it never is.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(30, what, is_so);
+}
+
+/// Asks for so many seconds until it is so.
+pub(crate) fn eventually_within(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
-        assert!(begun.elapsed().as_secs() < 30, "never: {what}");
+        assert!(begun.elapsed().as_secs() < seconds, "never: {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -1,9 +1,12 @@
-//! Something on the way to a server that passes bytes on, until it forgets the
-//! connections it has: they stay open, and nothing ever comes over them again.
+//! Something on the way to a server that passes bytes on: a proxy, a router, a
+//! name that leads elsewhere from one day to the next.
+//!
+//! It can forget the connections it has (they stay open, and nothing ever comes
+//! over them again), end them, or lead new ones to another server.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,9 +14,17 @@ use tokio::sync::Notify;
 
 pub(crate) struct Tunnel {
     pub(crate) url: String,
-    forget: Arc<Notify>,
-    taken: Arc<AtomicU32>,
+    state: Arc<State>,
     _runtime: tokio::runtime::Runtime,
+}
+
+struct State {
+    /// Whether a client says first where it wants to go (`CONNECT`).
+    proxy: bool,
+    leads_to: Mutex<SocketAddr>,
+    forget: Notify,
+    hang_up: Notify,
+    taken: AtomicU32,
 }
 
 impl Tunnel {
@@ -37,35 +48,51 @@ impl Tunnel {
         let listener = TcpListener::bind("127.0.0.1:0");
         let listener = runtime.block_on(listener).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (forget, taken) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
-        let (forgotten, counted) = (forget.clone(), taken.clone());
+        let state = Arc::new(State {
+            proxy,
+            leads_to: Mutex::new(there),
+            forget: Notify::new(),
+            hang_up: Notify::new(),
+            taken: AtomicU32::new(0),
+        });
+        let shared = state.clone();
         runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                counted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(pass(client, there, proxy, forgotten.clone()));
+                shared.taken.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(pass(client, shared.clone()));
             }
         });
         Tunnel {
             url,
-            forget,
-            taken,
+            state,
             _runtime: runtime,
         }
     }
 
+    /// Leads elsewhere from now on, for new connections alone: those there are
+    /// stay where they led, as they do when a name changes.
+    pub(crate) fn leads_to(&self, there: SocketAddr) {
+        *self.state.leads_to.lock().unwrap() = there;
+    }
+
     /// Forgets all connections there are.
     pub(crate) fn forget(&self) {
-        self.forget.notify_waiters();
+        self.state.forget.notify_waiters();
+    }
+
+    /// Ends all connections there are.
+    pub(crate) fn hang_up(&self) {
+        self.state.hang_up.notify_waiters();
     }
 
     /// How many connections were made.
     pub(crate) fn taken(&self) -> u32 {
-        self.taken.load(Ordering::Relaxed)
+        self.state.taken.load(Ordering::Relaxed)
     }
 }
 
-async fn pass(mut client: TcpStream, there: SocketAddr, proxy: bool, forgotten: Arc<Notify>) {
-    if proxy {
+async fn pass(mut client: TcpStream, state: Arc<State>) {
+    if state.proxy {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             match client.read_u8().await {
@@ -77,9 +104,13 @@ async fn pass(mut client: TcpStream, there: SocketAddr, proxy: bool, forgotten: 
         let established = b"HTTP/1.1 200 Connection established\r\n\r\n";
         client.write_all(established).await.unwrap();
     }
-    let mut server = TcpStream::connect(there).await.unwrap();
+    let there = *state.leads_to.lock().unwrap();
+    let Ok(mut server) = TcpStream::connect(there).await else {
+        return; // it hangs up
+    };
     tokio::select! {
         _ = copy_bidirectional(&mut client, &mut server) => {}
-        () = forgotten.notified() => std::future::pending().await,
+        () = state.hang_up.notified() => {}
+        () = state.forget.notified() => std::future::pending().await,
     }
 }

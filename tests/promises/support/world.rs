@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -108,7 +108,11 @@ impl World {
         let done = self.try_run(args);
         let said = String::from_utf8_lossy(&done.stderr);
         let args: Vec<_> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
-        assert!(done.status.success(), "{args:?} failed: {said}");
+        assert!(
+            done.status.success(),
+            "{args:?} failed, {}: {said}",
+            done.status
+        );
         String::from_utf8(done.stdout).unwrap()
     }
 
@@ -221,7 +225,7 @@ impl Drop for World {
 /// An embedded Walrus in a process of its own.
 pub(crate) struct Server {
     process: Child,
-    dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
     args: Vec<String>,
     pub(crate) url: String,
     log: Arc<Mutex<Vec<String>>>,
@@ -234,10 +238,15 @@ impl Server {
 
     /// With more arguments.
     pub(crate) fn with(args: &[&str]) -> Self {
-        Server::over(tempfile::tempdir().unwrap(), "127.0.0.1:0", args)
+        Server::over(Arc::new(tempfile::tempdir().unwrap()), "127.0.0.1:0", args)
     }
 
-    fn over(dir: tempfile::TempDir, listen: &str, args: &[&str]) -> Self {
+    /// Another one over the same directory, at an address of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Server::over(self.dir.clone(), "127.0.0.1:0", &[])
+    }
+
+    fn over(dir: Arc<tempfile::TempDir>, listen: &str, args: &[&str]) -> Self {
         let mut process = Command::new(PROGRAM)
             .args(["devnet", "--log-requests", "--listen", listen, "--dir"])
             .arg(dir.path())
@@ -289,6 +298,10 @@ impl Server {
         self.log.lock().unwrap().clear();
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.process.id() as i32
+    }
+
     /// Stops it, for good.
     pub(crate) fn stop(&mut self) {
         let _ = self.process.kill();
@@ -298,11 +311,34 @@ impl Server {
     /// Starts it again at the same address, with the same arguments.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
-        let listen = self.url.trim_start_matches("http://").to_owned();
-        let args = std::mem::take(&mut self.args);
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        *self = Server::over(dir, &listen, &args);
+        let listen = self.address().to_string();
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        *self = Server::over(self.dir.clone(), &listen, &args);
+    }
+
+    /// From now on these faults, one a line, and no others; what was met of
+    /// those before: how often each fired.
+    pub(crate) fn order(&self, faults: &str) -> Vec<(String, u64)> {
+        let before = self.admin("GET", "");
+        let list: Value = serde_json::from_str(&before).unwrap();
+        self.admin("PUT", faults);
+        let one = |tally: &Value| Some((tally["fault"].as_str()?.into(), tally["fired"].as_u64()?));
+        list.as_array().unwrap().iter().filter_map(one).collect()
+    }
+
+    fn admin(&self, method: &str, body: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(self.address()).unwrap();
+        let len = body.len();
+        write!(
+            stream,
+            "{method} /devnet/faults HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, said) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+        said.to_owned()
     }
 }
 

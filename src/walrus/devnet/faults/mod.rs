@@ -53,8 +53,8 @@ pub(super) struct Tally {
     pub(super) fired: u64,
 }
 
-/// What is to happen to one request; which bit is flipped is drawn from a
-/// number.
+/// What is to happen to one request; which bit is flipped, and which blob is
+/// given instead, is drawn from a number.
 pub(super) type Plan = Effects<Option<u64>>;
 
 impl Faults {
@@ -100,11 +100,11 @@ impl Faults {
             let number = armed.matched;
             armed.matched += 1;
             let mut draw = self.draws(place as u64, number);
-            if when.first.is_some_and(|first| number >= first) || draw.f64() >= when.rate {
+            if !when.counts(number) || draw.f64() >= when.rate {
                 continue;
             }
             armed.fired += 1;
-            plan.add(armed.fault.what(), draw.u64(..));
+            plan.add(armed.fault.what(), &mut draw);
         }
         plan
     }
@@ -120,8 +120,12 @@ impl Faults {
 
 impl Plan {
     /// Delays add up; of anything else, the first word counts.
-    fn add(&mut self, what: &Effects<bool>, draw: u64) {
-        self.delay += what.delay;
+    fn add(&mut self, what: &Effects<bool>, draw: &mut fastrand::Rng) {
+        let (number, share) = (draw.u64(..), draw.f64());
+        self.delay += what.delay + what.jitter.mul_f64(share);
+        self.bandwidth = self.bandwidth.or(what.bandwidth);
+        self.drip = self.drip.or(what.drip);
+        self.wrong_blob = self.wrong_blob.or(what.wrong_blob.then_some(number));
         self.hang |= what.hang;
         self.reset |= what.reset;
         if self.status.is_none() {
@@ -131,7 +135,7 @@ impl Plan {
         self.put = self.put.or(what.put);
         self.truncate = self.truncate.or(what.truncate);
         self.cut = self.cut.or(what.cut);
-        self.flip = self.flip.or(what.flip.then_some(draw));
+        self.flip = self.flip.or(what.flip.then_some(number));
     }
 }
 
@@ -174,6 +178,21 @@ mod tests {
         assert_eq!(statuses(&faults, 3), [true, true, false]);
         let tally = faults.tally();
         assert_eq!((tally[0].matched, tally[0].fired), (3, 2));
+    }
+
+    #[test]
+    fn a_jitter_is_drawn_anew_for_each_request_and_the_same_for_a_seed() {
+        let delays = |seed| -> Vec<Duration> {
+            let faults = faults(seed, &["delay-ms=10,jitter-ms=20"]);
+            (0..50)
+                .map(|_| faults.meet(&Method::GET, "/").delay)
+                .collect()
+        };
+        let one = delays(1);
+        assert!(one.iter().all(|d| (10..=30).contains(&d.as_millis())));
+        assert!(one.iter().max() > one.iter().min());
+        assert_eq!(one, delays(1));
+        assert_ne!(one, delays(2));
     }
 
     #[test]

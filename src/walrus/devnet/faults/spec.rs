@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `method=GET` | requests with this method |
 //! | `path=/v1/blobs` | requests whose path begins so |
+//! | `after=N` | not the first N of those |
 //! | `first=N` | only the first N of those |
+//! | `flap=M/N` | of every N of those the first M: down, up, down, up |
 //! | `rate=0.1` | one in ten of those |
 //!
 //! | what (at least one) | |
@@ -13,6 +15,10 @@
 //! | `retry-after=1` | with that header, in seconds |
 //! | `put=WORD` | a PUT is answered 200 with `marked-invalid`, `error` or `error-early` (before there was an ID); or it stores, but is `uncertified` yet, or got its storage by `reuse-storage`, `reuse-registration`, `reuse-and-extend`, `reuse-and-extend-non-certified` |
 //! | `delay-ms=N` | nothing happens for so long |
+//! | `jitter-ms=N` | nor for up to so much longer |
+//! | `bandwidth-mbit=N` | its body, either way, goes no faster |
+//! | `drip-ms=N` | slow-loris: every byte of the answer, headers too, comes so long after the one before |
+//! | `wrong-blob` | a blob is asked for, and the bytes of another are the answer, where there is one |
 //! | `truncate=N` | the answer has only the first N bytes, as if there were no more |
 //! | `cut=N` | the connection ends after N bytes of the body |
 //! | `flip` | one bit of the body is another |
@@ -38,8 +44,9 @@ pub struct Fault {
 pub enum BadFault {
     /// No such word.
     #[error(
-        "`{0}` is not known; a fault is made of method=, path=, first=, rate=, status=, \
-         retry-after=, put=, delay-ms=, truncate=, cut=, flip, reset, hang"
+        "`{0}` is not known; a fault is made of method=, path=, after=, first=, flap=, rate=, \
+         status=, retry-after=, put=, delay-ms=, jitter-ms=, bandwidth-mbit=, drip-ms=, \
+         wrong-blob, truncate=, cut=, flip, reset, hang"
     )]
     Word(String),
     /// The word is known, its value is none.
@@ -60,7 +67,9 @@ pub enum BadFault {
 pub(super) struct When {
     method: Option<Method>,
     path: Option<String>,
-    pub(super) first: Option<u64>,
+    after: u64,
+    first: Option<u64>,
+    flap: Option<(u64, u64)>,
     pub(super) rate: f64,
 }
 
@@ -73,12 +82,29 @@ impl When {
             .is_none_or(|begin| path.starts_with(begin));
         named && begins
     }
+
+    /// Whether its turn is at the `number`th of the requests it matches.
+    pub(super) fn counts(&self, number: u64) -> bool {
+        let Some(since) = number.checked_sub(self.after) else {
+            return false;
+        };
+        self.first.is_none_or(|first| since < first)
+            && self.flap.is_none_or(|(down, of)| since % of < down)
+    }
 }
 
-/// What goes wrong. `Flip` says whether a bit is flipped, and maybe which.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct Effects<Flip> {
+/// What goes wrong. What is left to chance is a `Chance`: whether it happens,
+/// and maybe what was drawn for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in super::super) struct Effects<Chance> {
     pub(in super::super) delay: Duration,
+    /// Most that is added to the delay.
+    pub(in super::super) jitter: Duration,
+    /// Megabits a second.
+    pub(in super::super) bandwidth: Option<f64>,
+    /// Pause before each byte.
+    pub(in super::super) drip: Option<Duration>,
+    pub(in super::super) wrong_blob: Chance,
     pub(in super::super) hang: bool,
     pub(in super::super) reset: bool,
     /// Answered instead of doing what was asked.
@@ -89,7 +115,7 @@ pub(in super::super) struct Effects<Flip> {
     pub(in super::super) truncate: Option<u64>,
     /// Bytes of the body after which the connection breaks.
     pub(in super::super) cut: Option<u64>,
-    pub(in super::super) flip: Flip,
+    pub(in super::super) flip: Chance,
 }
 
 /// An answer of a publisher that a directory would never give.
@@ -147,7 +173,9 @@ impl FromStr for Fault {
         let mut when = When {
             method: None,
             path: None,
+            after: 0,
             first: None,
+            flap: None,
             rate: 1.0,
         };
         let mut what = Effects::default();
@@ -160,12 +188,20 @@ impl FromStr for Fault {
             match word {
                 "method" => when.method = Some(read.method()?),
                 "path" => when.path = Some(read.parsed()?),
+                "after" => when.after = read.parsed()?,
                 "first" => when.first = Some(read.parsed()?),
+                "flap" => when.flap = Some(read.part_of()?),
                 "rate" => when.rate = read.that(|rate| (0.0..=1.0).contains(rate))?,
                 "status" => what.status = Some(read.status()?),
                 "retry-after" => what.retry_after = Some(read.parsed()?),
                 "put" => what.put = Some(read.put()?),
                 "delay-ms" => what.delay = Duration::from_millis(read.parsed()?),
+                "jitter-ms" => what.jitter = Duration::from_millis(read.parsed()?),
+                "bandwidth-mbit" => {
+                    what.bandwidth = Some(read.that(|mbit| (1e-6..=1e6).contains(mbit))?)
+                }
+                "drip-ms" => what.drip = Some(Duration::from_millis(read.that(|ms| *ms > 0)?)),
+                "wrong-blob" => what.wrong_blob = read.alone()?,
                 "truncate" => what.truncate = Some(read.parsed()?),
                 "cut" => what.cut = Some(read.parsed()?),
                 "flip" => what.flip = read.alone()?,
@@ -213,6 +249,14 @@ impl Read<'_> {
         }
     }
 
+    /// `M/N`, neither of them zero.
+    fn part_of(&self) -> Result<(u64, u64), BadFault> {
+        let both = self.value.and_then(|value| value.split_once('/'));
+        let both = both.and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+        let both = both.filter(|&(part, of)| 0 < part && part <= of);
+        both.ok_or_else(|| self.bad())
+    }
+
     fn method(&self) -> Result<Method, BadFault> {
         let value = self.value.unwrap_or_default().to_ascii_uppercase();
         value.parse().map_err(|_| self.bad())
@@ -238,6 +282,37 @@ impl Read<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_fault_or_a_mistake(text in "([a-z-]{1,14}(=[0-9a-z/.-]{0,8})?,?){0,4}") {
+            if let Ok(fault) = text.parse::<Fault>() {
+                prop_assert_eq!(fault.to_string(), text);
+                for number in [0, 1, u64::MAX] {
+                    let _ = fault.when.counts(number);
+                }
+            }
+        }
+
+        #[test]
+        fn any_words_of_the_language_are_a_fault_or_a_mistake(
+            words in proptest::collection::vec(0usize..16, 1..5),
+            value in "[0-9]{0,20}(/[0-9]{0,20})?|-1|1e9|0[.]5|NaN|inf",
+        ) {
+            const WORDS: [&str; 16] = [
+                "method", "path", "after", "first", "flap", "rate", "status", "retry-after",
+                "delay-ms", "jitter-ms", "bandwidth-mbit", "drip-ms", "truncate", "cut", "flip",
+                "hang",
+            ];
+            let text: Vec<_> = words.iter().map(|&word| format!("{}={value}", WORDS[word])).collect();
+            if let Ok(fault) = text.join(",").parse::<Fault>() {
+                let _ = fault.when.counts(u64::MAX);
+                prop_assert!((0.0..=1.0).contains(&fault.when.rate));
+                prop_assert!(fault.what.bandwidth.is_none_or(|mbit| mbit > 0.0));
+            }
+        }
+    }
 
     #[test]
     fn a_fault_reads_as_it_is_written() {
@@ -251,6 +326,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_has_its_turns() {
+        let turns = |text: &str| -> Vec<u64> {
+            let fault: Fault = text.parse().unwrap();
+            (0..10).filter(|&n| fault.when.counts(n)).collect()
+        };
+        assert_eq!(turns("hang,after=3,first=2"), [3, 4]);
+        assert_eq!(turns("hang,flap=1/4"), [0, 4, 8]);
+        assert_eq!(turns("hang,flap=2/3,after=1"), [1, 2, 4, 5, 7, 8]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, says) in [
             ("", "`` is not known"),
@@ -259,6 +345,11 @@ mod tests {
             ("status=503,rate=2", "`2` is no value for `rate`"),
             ("status=200", "`200` is no value for `status`"),
             ("status=x", "`x` is no value for `status`"),
+            ("status=429,flap=3", "`3` is no value for `flap`"),
+            ("status=429,flap=3/2", "`3/2` is no value for `flap`"),
+            ("status=429,flap=1/0", "`1/0` is no value for `flap`"),
+            ("bandwidth-mbit=0", "`0` is no value for `bandwidth-mbit`"),
+            ("drip-ms=0", "`0` is no value for `drip-ms`"),
             ("put=nonsense", "`nonsense` is no value for `put`"),
             ("hang=1", "`1` is no value for `hang`"),
             ("truncate", "`` is no value for `truncate`"),

@@ -1,0 +1,283 @@
+//! What every parser of outside bytes has to stand, one function each: they
+//! take any bytes, and fall when a promise is broken.
+//!
+//! The fuzzer calls them, and so does `cargo test` with all that fuzzing has
+//! found (`corpus/`): this file belongs to both programs, and `decoders` is what
+//! they call the code that is checked.
+
+#![allow(unreachable_pub)] // in one of the two it is a library
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::decoders::chain::{MoveObject, ObjectId, answer};
+use super::decoders::chunk::{
+    BlobId, ChunkHash, ChunkRef, Codec, Location, SecretKey, is_payload, open_payload,
+};
+use super::decoders::prefetch::Profile;
+use super::decoders::prefetch::model::Limits;
+use super::decoders::repo::blob::Header;
+use super::decoders::repo::directory::{self, Directory};
+use super::decoders::repo::head::Head;
+use super::decoders::repo::list::ChunkList;
+use super::decoders::repo::manifest::{MAX_FILES, Manifest, ManifestFile};
+use super::decoders::repo::{Address, Prior, refs::RefName};
+use super::decoders::walrus::quilt::{PatchId, Quilt, ReadAt};
+
+/// Takes any bytes, and falls when a promise is broken.
+pub type Check = fn(&[u8]);
+
+/// All of them, by name, which is also that of a folder of the corpus.
+pub const ALL: [(&str, Check); 11] = [
+    ("address", address),
+    ("chain", chain),
+    ("chunk", chunk),
+    ("directory", directory),
+    ("head", head),
+    ("list", list),
+    ("manifest", manifest),
+    ("payload", payload),
+    ("prior", prior),
+    ("profile", profile),
+    ("quilt", quilt),
+];
+
+/// A reference to a node as if it lay right after a blob's header.
+fn reference(raw: &[u8]) -> ChunkRef {
+    ChunkRef {
+        hash: ChunkHash::of(raw),
+        raw_len: raw.len() as u32,
+        at: Location {
+            blob: BlobId::from_bytes([7; 32]),
+            offset: 64,
+            stored_len: raw.len() as u32,
+            codec: Codec::Raw,
+        },
+    }
+}
+
+/// Whatever the text: it is an address, a name, an ID that survives its text
+/// form, or is refused.
+pub fn address(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(address) = text.parse::<Address>() {
+        let again = address.to_string().parse();
+        assert_eq!(again.as_ref(), Ok(&address), "{text:?}");
+    }
+    if let Ok(name) = text.parse::<RefName>() {
+        let above = |part: &str| part.is_empty() || part == "." || part == "..";
+        assert!(!name.as_str().split('/').any(above), "{text:?}");
+    }
+    if let Ok(id) = text.parse::<PatchId>() {
+        assert_eq!(id.to_string().parse::<PatchId>().ok(), Some(id));
+    }
+    if let Ok(id) = text.parse::<ObjectId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+    let _ = SecretKey::parse(data);
+}
+
+/// Whatever a full node answers: objects of the IDs that were asked for, or an
+/// error.
+pub fn chain(data: &[u8]) {
+    let Ok(data) = answer::data(data) else {
+        return;
+    };
+    let asked = [1, 2].map(|n| ObjectId::from_bytes([n; 32]));
+    for count in [1, 2] {
+        if let Ok(objects) = answer::objects(&data, &asked[..count]) {
+            assert_eq!(objects.len(), count);
+            objects.iter().zip(asked).for_each(|(object, id)| {
+                assert_eq!(object.id, id);
+                meanings(object);
+            });
+        }
+    }
+    let _ = answer::table(&data, asked[0]);
+    // As an object without its envelope, too, which is how deep bugs are found.
+    meanings(&MoveObject {
+        id: asked[0],
+        kind: data["kind"].as_str().unwrap_or_default().into(),
+        fields: data,
+    });
+}
+
+fn meanings(object: &MoveObject) {
+    let _ = (object.repository(), object.commit(), object.is_commit());
+    let _ = object.entry();
+}
+
+/// Whatever is stored: a chunk opens to bytes of its hash and length, or not at
+/// all, within its declared size.
+pub fn chunk(data: &[u8]) {
+    let Some((&[a, b, c, codec], stored)) = data.split_first_chunk() else {
+        return;
+    };
+    let mut chunk = reference(stored);
+    chunk.raw_len = u32::from_le_bytes([a, b, c, 0]) % (4 << 20);
+    chunk.at.codec = if codec & 1 == 0 {
+        Codec::Raw
+    } else {
+        Codec::Zstd
+    };
+    if let Ok(raw) = chunk.open(Bytes::copy_from_slice(stored)) {
+        assert_eq!(raw.len(), chunk.raw_len as usize);
+        assert_eq!(ChunkHash::of(&raw), chunk.hash);
+    }
+}
+
+/// Whatever the bytes: a directory keeps its promises, or is refused.
+pub fn directory(data: &[u8]) {
+    let raw = Bytes::copy_from_slice(data);
+    let Ok(directory) = Directory::decode(&raw, &reference(data)) else {
+        return;
+    };
+    let mut last: Option<&[u8]> = None;
+    for (number, entry) in directory.entries().iter().enumerate() {
+        assert!(directory::check_name(&entry.name).is_ok());
+        assert!(
+            last.replace(&entry.name)
+                .is_none_or(|before| before < &entry.name[..])
+        );
+        assert_eq!(directory.find(&entry.name), Some(number));
+        assert_eq!(directory.holding(entry.offset), Some(number));
+        assert_eq!(
+            directory.holding(entry.offset + entry.nodes() - 1),
+            Some(number)
+        );
+    }
+}
+
+/// Whatever the bytes: a head and a header are read or refused.
+pub fn head(data: &[u8]) {
+    let _ = Header::decode(data);
+    let raw = Bytes::copy_from_slice(data);
+    if let Ok(head) = Head::decode(&raw, &reference(data)) {
+        assert!(head.refs.iter().all(|r| r.commit < head.commits.len()));
+        let _ = (head.ref_names(), head.commits[0].author.date());
+    }
+}
+
+/// Whatever the bytes: a chunk list covers each byte once, or is refused.
+pub fn list(data: &[u8]) {
+    if let Ok(list) = ChunkList::decode(data, &reference(data)) {
+        assert!(list.len() <= i64::MAX as u64);
+        for part in 0..list.parts().len() {
+            assert_eq!(
+                list.holding(list.start(part)),
+                Some((part, list.start(part)))
+            );
+        }
+        assert_eq!(list.holding(list.len()), None);
+    }
+}
+
+/// Whatever the JSON: a manifest has no more files than it may, each of a size
+/// that a file can have, or is refused.
+pub fn manifest(data: &[u8]) {
+    if let Ok(manifest) = Manifest::decode(data) {
+        assert!(Manifest::is_likely(data));
+        assert!(manifest.files.len() <= MAX_FILES);
+        for (_, file) in manifest.files {
+            if let ManifestFile::Blob(whole) = file {
+                assert!(whole.size <= i64::MAX as u64);
+            }
+        }
+    }
+}
+
+/// Whatever the bytes: no payload opens that was not sealed with the key.
+pub fn payload(data: &[u8]) {
+    let keys = [
+        SecretKey::from_bytes([1; 32]),
+        SecretKey::from_bytes([2; 32]),
+    ];
+    if open_payload(&keys, data).is_ok() {
+        assert!(is_payload(data));
+    }
+    assert!(open_payload(&[], data).is_err());
+}
+
+/// Whatever the bytes: a prior is read, has one encoding and tells parts of a
+/// whole, or is refused.
+pub fn prior(data: &[u8]) {
+    if let Ok(prior) = Prior::decode(&Bytes::copy_from_slice(data)) {
+        assert_eq!(prior.encode(), data);
+        assert!(prior.likeness(&prior) > 0.99);
+    }
+}
+
+/// Whatever a profile says under a right checksum: it is read within its limits
+/// and can be written and read again, or is refused.
+pub fn profile(data: &[u8]) {
+    const LIMITS: Limits = Limits {
+        transitions: 100,
+        paths: 20,
+    };
+    // Of both versions that are read.
+    for version in [1, 2] {
+        let mut whole = [&b"WGPROF\0"[..], &[version], data].concat();
+        let fnv1a = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let sum = whole.iter().fold(0xcbf2_9ce4_8422_2325, fnv1a);
+        whole.extend_from_slice(&sum.to_le_bytes());
+        if let Ok(profile) = Profile::decode(&whole, LIMITS) {
+            assert!(profile.model.transitions() <= LIMITS.transitions);
+            assert!(profile.model.paths() <= LIMITS.paths);
+            assert!(Profile::decode(&profile.encode(), LIMITS).is_ok());
+        }
+    }
+}
+
+/// Whatever a quilt says of itself: its members are read within its columns, or
+/// it is refused.
+pub fn quilt(data: &[u8]) {
+    let Ok(quilt) = Quilt::open(Columns(data), (ROWS * COLUMNS * SYMBOL) as u64) else {
+        return;
+    };
+    let Ok(patches) = quilt.index() else {
+        return;
+    };
+    assert!(patches.len() < COLUMNS);
+    for patch in patches.iter().take(5) {
+        if let Ok(content) = quilt.content(patch) {
+            let columns = usize::from(patch.end - patch.start);
+            assert!(content.len() <= columns * ROWS * SYMBOL);
+        }
+    }
+}
+
+/// The smallest quilt there is: this many cells of two bytes.
+const ROWS: usize = 334;
+const COLUMNS: usize = 667;
+const SYMBOL: usize = 2;
+
+/// A quilt whose first columns hold these bytes, and nothing the others: what
+/// is read of it lies together, so little says much.
+struct Columns<'a>(&'a [u8]);
+
+impl ReadAt for Columns<'_> {
+    fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        for (byte, at) in out.iter_mut().zip(offset as usize..) {
+            *byte = self.0.get(down(at)).copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+}
+
+/// The place of a byte of the blob when it is written down its columns.
+fn down(at: usize) -> usize {
+    let (cell, within) = (at / SYMBOL, at % SYMBOL);
+    let (row, column) = (cell / COLUMNS, cell % COLUMNS);
+    (column * ROWS + row) * SYMBOL + within
+}
+
+/// The smallest quilt, written down its columns: what [`quilt`] takes.
+pub fn columns_of(blob: &[u8]) -> Vec<u8> {
+    assert_eq!(blob.len(), ROWS * COLUMNS * SYMBOL, "the smallest quilt");
+    let mut columns = vec![0; blob.len()];
+    (blob.iter().enumerate()).for_each(|(at, &byte)| columns[down(at)] = byte);
+    columns
+}

@@ -1,0 +1,105 @@
+//! What a full node answers: reading it, and nothing else.
+//!
+//! A node is a stranger. Its answer is held to a length before it comes here;
+//! here it is taken apart, and what is missing or of another kind is an error.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::objects::id_in;
+use super::{ChainError, ObjectId};
+
+/// An object as the chain shows it.
+#[derive(Clone, Debug)]
+pub struct MoveObject {
+    /// Its ID.
+    pub id: ObjectId,
+    /// Its type, as `0xPACKAGE::module::Name`.
+    pub kind: String,
+    /// Its fields.
+    pub fields: Value,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Option<Value>,
+    #[serde(default)]
+    errors: Vec<Complaint>,
+}
+
+#[derive(Deserialize)]
+struct Complaint {
+    message: String,
+}
+
+/// The data of an answer.
+///
+/// # Errors
+/// Its complaint, or what is wrong with it.
+pub fn data(text: &[u8]) -> Result<Value, String> {
+    let answer: Answer = serde_json::from_slice(text)
+        .map_err(|error| format!("its answer is no GraphQL ({error})"))?;
+    match answer.errors.into_iter().next() {
+        Some(complaint) => Err(complaint.message),
+        None => answer.data.ok_or_else(|| "its answer is empty".into()),
+    }
+}
+
+/// The objects that were asked for, in order.
+///
+/// # Errors
+/// [`ChainError::NoObject`] for the first that is not there.
+pub fn objects(data: &Value, asked: &[ObjectId]) -> Result<Vec<MoveObject>, ChainError> {
+    let found = data["multiGetObjects"].as_array();
+    let one = |(at, &id): (usize, &ObjectId)| {
+        let object = found.and_then(|found| found.get(at));
+        let object = object.filter(|object| !object.is_null());
+        let object = object.ok_or(ChainError::NoObject(id))?;
+        let named = object["address"].as_str().and_then(|id| id.parse().ok());
+        let contents = &object["asMoveObject"]["contents"];
+        match contents["type"]["repr"].as_str() {
+            Some(kind) if named == Some(id) => Ok(MoveObject {
+                id,
+                kind: kind.into(),
+                fields: contents["json"].clone(),
+            }),
+            _ => Err(ChainError::NotThat {
+                id,
+                expected: "a Move object",
+                why: "the node shows no fields of it".into(),
+            }),
+        }
+    };
+    asked.iter().enumerate().map(one).collect()
+}
+
+/// Entries of a table: names, and objects they lead to.
+type Entries = Vec<(String, ObjectId)>;
+
+/// A page of the entries of table `id`, and where the next one begins.
+///
+/// # Errors
+/// [`ChainError::NotThat`] where it is no such table.
+pub fn table(data: &Value, id: ObjectId) -> Result<(Entries, Option<Value>), ChainError> {
+    let fields = &data["address"]["dynamicFields"];
+    let mut entries = Vec::new();
+    for node in fields["nodes"].as_array().into_iter().flatten() {
+        let name = node["name"]["json"].as_str();
+        match (name, id_in(&node["value"]["json"])) {
+            (Some(name), Some(value)) => entries.push((name.into(), value)),
+            _ => return Err(no_table(id, "an entry has no name or leads to no object")),
+        }
+    }
+    let page = &fields["pageInfo"];
+    let more = page["hasNextPage"].as_bool() == Some(true);
+    Ok((entries, more.then(|| page["endCursor"].clone())))
+}
+
+/// It is no table of names.
+pub(super) fn no_table(id: ObjectId, why: &str) -> ChainError {
+    ChainError::NotThat {
+        id,
+        expected: "a table of names",
+        why: why.into(),
+    }
+}

@@ -1,0 +1,196 @@
+//! One who reads: whole files, parts, folders, attributes; and knows what they
+//! should be.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::Advice;
+use rustix::io::Errno;
+
+use super::tally::{PATIENCE, Tally};
+
+/// What an operation may fail with while the network or the daemon is away.
+const AWAY: [Errno; 4] = [
+    Errno::IO,
+    Errno::TIMEDOUT,
+    Errno::NOTCONN,
+    Errno::CONNABORTED,
+];
+/// Bytes that are read at once.
+const PIECE: usize = 128 << 10;
+
+/// What is to be found: files with their content, folders with their names.
+#[derive(Debug)]
+pub(super) struct Checkout {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    folders: Vec<(PathBuf, BTreeSet<OsString>)>,
+}
+
+impl Checkout {
+    pub(super) fn of(root: &Path) -> Self {
+        let mut found = Checkout {
+            files: Vec::new(),
+            folders: Vec::new(),
+        };
+        let mut pending = vec![PathBuf::new()];
+        while let Some(folder) = pending.pop() {
+            let mut names = BTreeSet::new();
+            for entry in fs::read_dir(root.join(&folder)).unwrap() {
+                let entry = entry.unwrap();
+                let path = folder.join(entry.file_name());
+                names.insert(entry.file_name());
+                match entry.file_type().unwrap().is_dir() {
+                    true => pending.push(path),
+                    false => {
+                        let content = fs::read(entry.path()).unwrap();
+                        found.files.push((path, content));
+                    }
+                }
+            }
+            found.folders.push((folder, names));
+        }
+        found.files.sort();
+        found
+    }
+}
+
+/// What readers share.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    pub(super) stop: AtomicBool,
+    /// Odd while a folder is being mounted again, when it is empty for a moment.
+    pub(super) remounts: AtomicU64,
+}
+
+pub(super) struct Reader {
+    pub(super) mount: PathBuf,
+    pub(super) checkout: Arc<Checkout>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) draw: fastrand::Rng,
+}
+
+impl Reader {
+    pub(super) fn work(mut self) {
+        while !self.signals.stop.load(Ordering::Relaxed) {
+            let remounts = self.signals.remounts.load(Ordering::SeqCst);
+            let checkout = self.checkout.clone();
+            let kind = self.draw.usize(..10);
+            let done = if kind < 7 {
+                let (name, content) = &checkout.files[self.draw.usize(..checkout.files.len())];
+                match kind {
+                    0..3 => self.read(name, content, 0..content.len()),
+                    3..6 => {
+                        let from = self.draw.usize(..=content.len());
+                        let len = self.draw.usize(..=2 * PIECE);
+                        self.read(name, content, from..content.len().min(from + len))
+                    }
+                    _ => self.stat(name, content),
+                }
+            } else {
+                let folders = &checkout.folders;
+                let (name, names) = &folders[self.draw.usize(..folders.len())];
+                self.list(name, names)
+            };
+            let undisturbed = remounts.is_multiple_of(2)
+                && remounts == self.signals.remounts.load(Ordering::SeqCst);
+            match done {
+                Ok(()) => {}
+                Err(Wrong::Content(what)) => self.tally.wrong(what),
+                // Between two mounts there is an empty folder.
+                Err(Wrong::Missing(what)) if undisturbed => self.tally.wrong(what),
+                Err(Wrong::Missing(_)) => {}
+                Err(Wrong::Away) => std::thread::sleep(Duration::from_millis(20)),
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn ask<T>(
+        &self,
+        verb: &str,
+        name: &Path,
+        call: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T, Wrong> {
+        let what = || format!("{verb} of {}", name.display());
+        let done = self.tally.timed(what, PATIENCE, call);
+        done.map_err(|error| match error.raw_os_error() {
+            Some(code) if AWAY.iter().any(|away| away.raw_os_error() == code) => Wrong::Away,
+            _ => Wrong::Missing(format!("{}: {error}", what())),
+        })
+    }
+
+    fn read(
+        &mut self,
+        name: &Path,
+        content: &[u8],
+        range: std::ops::Range<usize>,
+    ) -> Result<(), Wrong> {
+        let path = self.mount.join(name);
+        let file = self.ask("open", name, || File::open(&path))?;
+        if self.draw.u8(..4) != 0 {
+            // What the kernel keeps, nobody would be asked for.
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        let mut at = range.start;
+        let mut piece = vec![0; PIECE];
+        while at < range.end {
+            let room = PIECE.min(range.end - at);
+            let read = || file.read_at(&mut piece[..room], at as u64);
+            let got = self.ask("read", name, read)?;
+            if piece[..got] != content[at..at + got] || got == 0 {
+                let what = format!("{got} bytes at {at} of {}", name.display());
+                return Err(Wrong::Content(what));
+            }
+            self.tally.right(got);
+            at += got;
+        }
+        Ok(())
+    }
+
+    fn stat(&self, name: &Path, content: &[u8]) -> Result<(), Wrong> {
+        let path = self.mount.join(name);
+        let len = self.ask("stat", name, || fs::metadata(&path))?.len();
+        match len == content.len() as u64 {
+            true => Ok(()),
+            false => Err(Wrong::Content(format!(
+                "{} has {len} bytes",
+                name.display()
+            ))),
+        }
+    }
+
+    fn list(&self, name: &Path, names: &BTreeSet<OsString>) -> Result<(), Wrong> {
+        let path = self.mount.join(name);
+        let list = || {
+            fs::read_dir(&path)?
+                .map(|entry| Ok(entry?.file_name()))
+                .collect()
+        };
+        let found: BTreeSet<OsString> = self.ask("list", name, list)?;
+        match found == *names {
+            true => Ok(()),
+            false => {
+                let found = found.len();
+                let what = format!("{} lists {found} of {}", name.display(), names.len());
+                Err(Wrong::Missing(what))
+            }
+        }
+    }
+}
+
+enum Wrong {
+    /// Other bytes: never.
+    Content(String),
+    /// It says that there is nothing: only where nothing is mounted.
+    Missing(String),
+    /// It says that it cannot tell, as it may.
+    Away,
+}

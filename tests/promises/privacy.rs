@@ -1,0 +1,160 @@
+//! Other users of the machine see nothing of what a user mounts, and command
+//! nothing. That they cannot enter a mount is told in `mount.rs`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::program::PROGRAM;
+use crate::support::tree::assert_same;
+use crate::support::{Tree, World};
+
+const NOBODY: u32 = 65_534;
+
+fn sample() -> Tree {
+    Tree::new().noise("a", 300_000, 1).file("b", "text")
+}
+
+/// Everything below a folder.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(below(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+#[test]
+fn all_that_is_kept_is_private_whatever_the_umask() {
+    let world = World::new();
+    let tree = sample();
+    // A shell that creates everything for everybody, from the first command on.
+    let mut publish = Command::new("sh");
+    publish
+        .args(["-c", "umask 000; exec \"$@\"", "sh"])
+        .arg(PROGRAM);
+    let args = ["publish", tree.path().to_str().unwrap(), "--name", "it"];
+    let wanted = world.command(&args);
+    publish.args(args).envs(
+        wanted
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    assert!(publish.output().unwrap().status.success());
+    let dir = world.mountpoint();
+    let mut mount = Command::new("sh");
+    mount
+        .args(["-c", "umask 000; exec \"$@\"", "sh"])
+        .arg(PROGRAM);
+    let args = ["mount", "it", dir.to_str().unwrap()];
+    mount.args(args).envs(
+        world
+            .command(&args)
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    assert!(mount.output().unwrap().status.success());
+    assert_same(tree.path(), &dir);
+    let mut kinds = [0; 3];
+    for kept in ["cache", "data", "state", "run"] {
+        for path in below(&world.path().join(kept)) {
+            let found = fs::symlink_metadata(&path).unwrap();
+            let kind = found.file_type();
+            kinds[usize::from(kind.is_dir()) + 2 * usize::from(kind.is_socket())] += 1;
+            assert_eq!(
+                found.mode() & 0o077,
+                0,
+                "{}: {:o}",
+                path.display(),
+                found.mode()
+            );
+        }
+    }
+    assert!(
+        kinds.iter().all(|&count| count > 0),
+        "files, folders, sockets: {kinds:?}"
+    );
+}
+
+#[test]
+fn a_runtime_folder_that_others_may_enter_or_own_is_not_used() {
+    let tree = sample();
+    let open = World::new();
+    open.publish(tree.path(), "it");
+    let runtime = open.path().join("run/walgit-fs");
+    let remade = |mode| {
+        let _ = fs::remove_dir_all(&runtime);
+        fs::DirBuilder::new().mode(0o700).create(&runtime).unwrap();
+        fs::set_permissions(&runtime, Permissions::from_mode(mode)).unwrap();
+    };
+    let dir = open.mountpoint();
+    let refused = || {
+        let said = open.fail(&["mount", "it", dir.to_str().unwrap()]);
+        assert!(said.contains("run/walgit-fs"), "{said}");
+    };
+    for mode in [0o755, 0o770, 0o701] {
+        remade(mode);
+        refused();
+    }
+    // A link leads to somebody else's.
+    fs::remove_dir(&runtime).unwrap();
+    std::os::unix::fs::symlink(open.path(), &runtime).unwrap();
+    refused();
+    fs::remove_file(&runtime).unwrap();
+    if rustix::process::geteuid().is_root() {
+        remade(0o700);
+        std::os::unix::fs::chown(&runtime, Some(NOBODY), None).unwrap();
+        refused();
+    }
+    remade(0o700);
+    open.run(&["mount", "it", dir.to_str().unwrap()]);
+}
+
+#[test]
+fn who_reaches_the_sockets_all_the_same_is_turned_away() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can try as somebody else
+    }
+    let world = World::new();
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    // A copy that nobody may run, in a world whose doors stand open.
+    let program = world.path().join("program");
+    fs::copy(PROGRAM, &program).unwrap();
+    for path in [&program, world.path(), &world.path().join("run")] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
+    let sockets = world.path().join("run/walgit-fs");
+    let ask = |uid: u32| {
+        let mut command = Command::new(&program);
+        command.args(["status", "--json"]).uid(uid).gid(uid);
+        let known = world.command(&["status"]);
+        command.envs(
+            known
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let done = command.output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+        status["pid"].as_i64()
+    };
+    assert_eq!(ask(NOBODY), None, "the folder is private");
+    fs::set_permissions(&sockets, Permissions::from_mode(0o777)).unwrap();
+    for socket in ["control.sock", "attach.sock"] {
+        fs::set_permissions(sockets.join(socket), Permissions::from_mode(0o777)).unwrap();
+    }
+    assert_eq!(ask(NOBODY), None, "and the daemon looks who asks");
+    let log = fs::read_to_string(world.path().join("state/walgit-fs/daemon.log")).unwrap();
+    assert!(log.contains("turned away a peer"), "{log}");
+    assert!(ask(0).is_some(), "its owner is answered");
+    assert_same(tree.path(), &dir);
+}

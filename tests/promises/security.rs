@@ -1,0 +1,36 @@
+//! `contrib/SECURITY.md` says which test shows a promise: the tests are there.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("contrib/SECURITY.md")).unwrap();
+    let mut named = 0;
+    for name in text.split('`').skip(1).step_by(2) {
+        let (file, test) = match name.split_once("::") {
+            Some((file, test)) => (file, Some(test)),
+            None => (name, None),
+        };
+        // A path in the project, or a file or folder of the promises.
+        let promise = root.join("tests/promises").join(file);
+        let candidates = [
+            root.join(file),
+            promise.with_extension("rs"),
+            promise.join("mod.rs"),
+        ];
+        let Some(path) = candidates.iter().find(|path| path.exists()) else {
+            assert!(test.is_none(), "`{name}`: there is no such file");
+            continue;
+        };
+        let Some(test) = test else { continue };
+        let source = fs::read_to_string(path).unwrap();
+        assert!(
+            source.contains(&format!("fn {test}(")),
+            "`{name}` is not there"
+        );
+        named += 1;
+    }
+    assert!(named > 20, "{named} tests are named");
+}
