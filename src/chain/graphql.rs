@@ -1,13 +1,17 @@
 //! Questions to a full node, over GraphQL.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{StatusCode, Url};
+use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::{ChainError, MoveObject, ObjectId, answer};
 use crate::config::NetPolicy;
-use crate::net::{Retry, Verdict, attempts, http};
+use crate::net::{
+    Done, Failure, FailureKind, FailureLog, Journal, Next, Retry, Verdict, attempts_told, http,
+};
 
 /// Objects asked for at once, and entries of a table in a page: what every
 /// node allows.
@@ -27,15 +31,29 @@ pub struct Chain {
     client: reqwest::Client,
     url: Url,
     retry: Retry,
+    failures: FailureLog,
+}
+
+/// A question under way: what went wrong last, until it is known what follows.
+struct Question<'a> {
+    chain: &'a Chain,
+    /// From 1.
+    attempt: AtomicU32,
+    failed: Mutex<Option<(FailureKind, String)>>,
 }
 
 impl Chain {
     /// A node at this URL; every question ends within `deadline`, and is asked
-    /// as `policy` says. Connects to nothing yet.
+    /// as `policy` says. Failures are kept in `journal`. Connects to nothing yet.
     ///
     /// # Errors
     /// [`ChainError::BadEndpoint`].
-    pub fn new(url: &str, deadline: Duration, policy: &NetPolicy) -> Result<Self, ChainError> {
+    pub fn new(
+        url: &str,
+        deadline: Duration,
+        policy: &NetPolicy,
+        journal: Option<Arc<Journal>>,
+    ) -> Result<Self, ChainError> {
         let bad = |why: String| ChainError::BadEndpoint {
             url: url.into(),
             why,
@@ -55,43 +73,33 @@ impl Chain {
             client,
             url: parsed,
             retry: Retry::of(policy, deadline),
+            failures: FailureLog::new(journal),
         })
     }
 
     async fn ask(&self, query: &str, variables: Value) -> Result<Value, ChainError> {
         let body = json!({"query": query, "variables": variables});
-        let url = self.url.to_string();
-        let timed_out = |deadline: Duration| ChainError::Unavailable {
-            url: url.clone(),
-            why: format!("no answer within {} s", deadline.as_secs_f64()),
+        let question = Question {
+            chain: self,
+            attempt: AtomicU32::new(1),
+            failed: Mutex::default(),
         };
-        attempts(&self.retry, timed_out, |_| self.ask_once(&body)).await
+        let timed_out = |deadline: Duration| {
+            let why = format!("no answer within {} s", deadline.as_secs_f64());
+            question.record(FailureKind::Timeout, Done::GaveUp, &why);
+            self.unavailable(why)
+        };
+        let follows = |next| question.follows(next);
+        attempts_told(&self.retry, timed_out, follows, |attempt| {
+            question.attempt.store(attempt + 1, Ordering::Relaxed);
+            question.ask_once(&body)
+        })
+        .await
     }
 
-    async fn ask_once(&self, body: &Value) -> Result<Value, Verdict<ChainError>> {
-        let unavailable = |why: String| ChainError::Unavailable {
-            url: self.url.to_string(),
-            why,
-        };
-        let refused = |why: String| {
-            let url = self.url.to_string();
-            Verdict::Final(ChainError::Refused { url, why })
-        };
-        let broken =
-            |error: reqwest::Error| Verdict::MayHeal(unavailable(http::cause(&error)), None);
-        let sent = self.client.post(self.url.clone()).json(body).send().await;
-        let response = sent.map_err(broken)?;
-        let status = response.status();
-        if !status.is_success() {
-            let heals = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-            return Err(match heals {
-                true => Verdict::MayHeal(unavailable(status.to_string()), None),
-                false => refused(status.to_string()),
-            });
-        }
-        let text = http::body(response, MAX_ANSWER).await.map_err(broken)?;
-        let text = text.ok_or_else(|| refused("its answer is too long".into()))?;
-        answer::data(&text).map_err(|why| refused(http::words(&why)))
+    fn unavailable(&self, why: String) -> ChainError {
+        let url = self.url.to_string();
+        ChainError::Unavailable { url, why }
     }
 
     /// Objects by their IDs, in order.
@@ -136,5 +144,57 @@ impl Chain {
             }
         }
         Err(answer::no_table(id, "it has too many entries"))
+    }
+}
+
+impl Question<'_> {
+    async fn ask_once(&self, body: &Value) -> Result<Value, Verdict<ChainError>> {
+        let chain = self.chain;
+        let refused = |kind: FailureKind, why: String| {
+            self.failed(kind, &why);
+            let url = chain.url.to_string();
+            Verdict::Final(ChainError::Refused { url, why })
+        };
+        let heals = |kind: FailureKind, why: String| {
+            self.failed(kind, &why);
+            Verdict::MayHeal(chain.unavailable(why), None)
+        };
+        let broken = |error: reqwest::Error| heals(http::breach_kind(&error), http::cause(&error));
+        let sent = chain.client.post(chain.url.clone()).json(body).send().await;
+        let response = sent.map_err(broken)?;
+        let status = response.status();
+        if !status.is_success() {
+            let kind = http::refusal_kind(status);
+            return Err(match kind {
+                FailureKind::Refused => refused(kind, status.to_string()),
+                _ => heals(kind, status.to_string()),
+            });
+        }
+        let text = http::body(response, MAX_ANSWER).await.map_err(broken)?;
+        let protocol = |why: String| refused(FailureKind::Protocol, why);
+        let text = text.ok_or_else(|| protocol("its answer is too long".into()))?;
+        answer::data(&text).map_err(|why| protocol(http::words(&why)))
+    }
+
+    fn failed(&self, kind: FailureKind, why: &str) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = Some((kind, why.into()));
+    }
+
+    fn follows(&self, next: Next) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = match next {
+            Next::Again => Done::Retried,
+            Next::GiveUp => Done::GaveUp,
+        };
+        if let Some((kind, why)) = failed.take() {
+            self.record(kind, done, &why);
+        }
+    }
+
+    fn record(&self, kind: FailureKind, done: Done, why: &str) {
+        let attempt = self.attempt.load(Ordering::Relaxed);
+        let node = self.chain.url.as_str();
+        (self.chain.failures).record(Failure::now(node, "object", kind, attempt, done, why));
     }
 }

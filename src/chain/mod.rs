@@ -25,14 +25,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Network;
+use crate::net::Journal;
 
-/// Opens the chain of a network profile; connects to nothing yet.
+/// Opens the chain of a network profile; connects to nothing yet. What goes
+/// wrong is kept in `journal`.
 ///
 /// # Errors
 /// [`ChainError::NoEndpoint`] where the profile names nobody to ask.
-pub fn open(network: &Network, deadline: Duration) -> Result<Arc<Chain>, ChainError> {
+pub fn open(
+    network: &Network,
+    deadline: Duration,
+    journal: Option<Arc<Journal>>,
+) -> Result<Arc<Chain>, ChainError> {
     match &network.sui {
-        Some(url) => Ok(Arc::new(Chain::new(url, deadline, &network.policy)?)),
+        Some(url) => {
+            let chain = Chain::new(url, deadline, &network.policy, journal)?;
+            Ok(Arc::new(chain))
+        }
         None => Err(ChainError::NoEndpoint(network.name.clone())),
     }
 }

@@ -112,7 +112,7 @@ pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure
     Ok(Access {
         store: store(settings)?,
         keys: keys.load(settings)?,
-        chain: crate::chain::open(&settings.network.value, deadline),
+        chain: crate::chain::open(&settings.network.value, deadline, journal(settings)),
         scripts: false,
     })
 }

@@ -155,7 +155,7 @@ impl Mounts {
         Ok(Access {
             store: self.store(&request.network)?,
             keys: request.keys.clone(),
-            chain: chain::open(&request.network, self.deadline),
+            chain: chain::open(&request.network, self.deadline, Some(self.journal.clone())),
             scripts: request.scripts,
         })
     }
@@ -213,7 +213,7 @@ impl Mounts {
                 let access = Access {
                     store: self.store(network)?,
                     keys: keys.clone(),
-                    chain: chain::open(network, self.deadline),
+                    chain: chain::open(network, self.deadline, Some(self.journal.clone())),
                     scripts: false,
                 };
                 let located = source.locate(&access).await?;

@@ -153,7 +153,7 @@ pub struct Failure {
     pub time: u64,
     /// Who, as a URL.
     pub endpoint: String,
-    /// At what: `read`, `len`, `put`.
+    /// At what: `read`, `len`, `put`; `object` of a Sui node.
     pub operation: Cow<'static, str>,
     /// How.
     pub kind: FailureKind,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::redirect::Policy;
-use reqwest::{ClientBuilder, Response};
+use reqwest::{ClientBuilder, Response, StatusCode};
 
+use super::FailureKind;
 use crate::clock::unix_seconds;
 
 /// Longest text of somebody else's that is shown, in characters.
@@ -76,6 +77,26 @@ pub fn trusting(
     match found.is_empty() {
         true => Err(bad("there are none in it".into())),
         false => Ok(builder.tls_certs_merge(found)),
+    }
+}
+
+/// What an answer other than the one hoped for says of its server.
+pub fn refusal_kind(status: StatusCode) -> FailureKind {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Overloaded,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::Timeout,
+        StatusCode::NOT_IMPLEMENTED => FailureKind::Refused,
+        status if status.is_server_error() => FailureKind::Server,
+        _ => FailureKind::Refused,
+    }
+}
+
+/// What it means that there was no answer, or that it broke off.
+pub fn breach_kind(error: &reqwest::Error) -> FailureKind {
+    match error.is_timeout() {
+        true => FailureKind::Timeout,
+        false if is_untrusted(error) => FailureKind::Untrusted,
+        false => FailureKind::Connect,
     }
 }
 

@@ -317,3 +317,20 @@ fn a_mount_that_follows_moves_with_its_branch_and_without_a_remount() {
     });
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"two!");
 }
+
+#[test]
+fn a_node_that_does_not_answer_is_told_of_like_any_other_server() {
+    let world = World::new()
+        .config("[mount]\ndeadline_s = 2\n[net]\nfirst_pause_ms = 100\n")
+        .with("WALGIT_FS_SUI_RPC", "http://127.0.0.1:1/");
+    let dir = world.mountpoint();
+    world.fail(&["mount", "sui://0x1", dir.to_str().unwrap()]);
+    let told = || world.json(&["failures", "--endpoint", "127.0.0.1:1"]);
+    eventually("it is told", || told()["total"].as_u64() > Some(1));
+    let report = told();
+    let group = &report["groups"][0];
+    assert_eq!(group["kind"], "connect", "{report}");
+    assert!(group["operations"]["object"].as_u64() > Some(0), "{report}");
+    assert!(group["done"]["retried"].as_u64() > Some(0), "{report}");
+    assert!(group["done"]["gave_up"].as_u64() > Some(0), "{report}");
+}

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use reqwest::Response;
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Response, StatusCode};
 
 use crate::chunk::BlobId;
 use crate::net::{
@@ -235,13 +235,7 @@ pub(super) async fn refused(endpoint: &Endpoint, mut response: Response) -> Fail
             break;
         }
     }
-    let kind = match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Overloaded,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::Timeout,
-        StatusCode::NOT_IMPLEMENTED => FailureKind::Refused,
-        status if status.is_server_error() => FailureKind::Server,
-        _ => FailureKind::Refused,
-    };
+    let kind = http::refusal_kind(status);
     let why = message(&text).unwrap_or_else(|| status.to_string());
     let mut failed = refusal(endpoint, status.as_u16(), why);
     failed.why = Why::Asked(kind);
@@ -261,11 +255,7 @@ fn message(body: &[u8]) -> Option<String> {
 }
 
 pub(super) fn broken(endpoint: &Endpoint, error: &reqwest::Error) -> Failed {
-    let kind = match error.is_timeout() {
-        true => FailureKind::Timeout,
-        false if http::is_untrusted(error) => FailureKind::Untrusted,
-        false => FailureKind::Connect,
-    };
+    let kind = http::breach_kind(error);
     let error_of = StoreError::Unavailable {
         place: endpoint.name().to_owned(),
         why: cause(error),
