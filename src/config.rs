@@ -17,6 +17,7 @@
 //! epochs = 5
 //! sui = "https://graphql.example/graphql"   # for sui:// addresses
 //! auth = { method = "api_key" }  # how publishers know us; see `auth` here
+//! price = { storage = 0.011 }    # what `cost` reckons with; see `price` here
 //! ```
 //!
 //! `[net]` is told by [`NetPolicy`].
@@ -26,12 +27,14 @@
 
 mod auth;
 mod policy;
+mod price;
 
 pub use auth::{
     AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
     JwtProfile, OauthProfile,
 };
 pub use policy::NetPolicy;
+pub use price::Price;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -254,6 +257,8 @@ pub struct Settings {
     pub networks: Vec<String>,
     /// Which values of [`Network::policy`] the config file sets.
     pub policy_set: BTreeSet<String>,
+    /// What the network asks for storage, where its profile says.
+    pub price: Option<Price>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -307,6 +312,7 @@ struct NetworkSection {
     sui: Option<String>,
     #[serde(default)]
     auth: AuthMethod,
+    price: Option<Price>,
 }
 
 impl NetworkSection {
@@ -344,8 +350,11 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
         // No publisher on mainnet is open to everybody.
         (
             "mainnet".into(),
-            NetworkSection::http("https://aggregator.walrus-mainnet.walrus.space", None)
-                .on_chain("https://graphql.mainnet.sui.io/graphql"),
+            NetworkSection {
+                price: Some(Price::mainnet()),
+                ..NetworkSection::http("https://aggregator.walrus-mainnet.walrus.space", None)
+            }
+            .on_chain("https://graphql.mainnet.sui.io/graphql"),
         ),
     ])
 }
@@ -364,8 +373,11 @@ impl Settings {
         let layered = |over: &Option<Sourced<u64>>, in_file: Option<u64>, default: u64| {
             over.clone().unwrap_or_else(|| sourced(in_file, default))
         };
+        let network = network(overrides, &file, &profiles, &dirs)?;
+        let profile = profiles.get(&network.value.name);
         Ok(Settings {
-            network: network(overrides, &file, &profiles, &dirs)?,
+            price: profile.and_then(|profile| profile.price.clone()),
+            network,
             cache_disk: layered(&overrides.cache_disk, file.cache.disk, DEFAULT_CACHE_DISK),
             cache_memory: sourced(file.cache.memory, DEFAULT_CACHE_MEMORY),
             deadline_s: sourced(file.mount.deadline_s, DEFAULT_DEADLINE_S),

@@ -11,6 +11,7 @@ mod blob_id;
 mod cache;
 mod completions;
 mod context;
+mod cost;
 mod daemon;
 mod devnet;
 mod doctor;
@@ -134,6 +135,7 @@ enum Command {
     Publish(publish::Publish),
     Refs(refs::Refs),
     Log(log::Log),
+    Cost(cost::Cost),
     Status(status::Status),
     Cache(cache::Cache),
     Prefetch(prefetch::Prefetch),
@@ -170,6 +172,7 @@ pub fn main() -> ExitCode {
         Command::Publish(command) => command.run(&context),
         Command::Refs(command) => command.run(&context),
         Command::Log(command) => command.run(&context),
+        Command::Cost(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Prefetch(command) => command.run(&context),

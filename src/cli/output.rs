@@ -81,6 +81,13 @@ pub(super) fn bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
+/// An amount of money, to three figures.
+pub(super) fn money(amount: f64, currency: &str) -> String {
+    let before = amount.abs().max(1e-9).log10().floor() as i32;
+    let digits = (2 - before).clamp(2, 9) as usize;
+    format!("{amount:.digits$} {currency}")
+}
+
 /// A pin, and how complete it is.
 pub(super) fn pin(pin: &Pin) -> [String; 2] {
     let state = match pin.is_complete() {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, learned, output};
-use crate::config::Settings;
+use crate::config::{Price, Settings};
 use crate::lifecycle::{Ledger, LedgerEntry};
 use crate::prefetch::Profile;
 use crate::prefetch::model::Limits;
@@ -21,7 +21,8 @@ use crate::publish::{
 };
 use crate::repo::refs::RefName;
 use crate::repo::{Address, Loader, Repository};
-use crate::walrus::{BlobStore, PutOptions};
+use crate::walrus::cost::Bill;
+use crate::walrus::{BlobStore, DryStore, PutOptions};
 
 /// Publish a git repository or a plain folder; prints its address
 ///
@@ -68,6 +69,9 @@ pub(super) struct Publish {
     /// Store so that nobody, not even the owner, can delete it early
     #[arg(long)]
     permanent: bool,
+    /// Store nothing; tell what would be stored, and what that costs
+    #[arg(long, conflicts_with = "from")]
+    dry_run: bool,
 }
 
 #[derive(Serialize)]
@@ -80,6 +84,9 @@ struct Report<'a> {
     /// What reading a rewritten repository back found.
     #[serde(skip_serializing_if = "Option::is_none")]
     compared: Option<Compared>,
+    dry_run: bool,
+    /// What storing it costs, in words.
+    cost: String,
     seconds: f64,
 }
 
@@ -105,9 +112,13 @@ impl Publish {
             ..PublishOptions::default()
         };
         let started = std::time::Instant::now();
-        let store = context::store_to_write(&settings)?;
+        let store = match self.dry_run {
+            // Nobody has to be signed in for that.
+            true => Arc::new(DryStore::new(context::store(&settings)?)),
+            false => context::store_to_write(&settings)?,
+        };
         let cache = context::cache(&settings)?;
-        let bar = Arc::new(Bar(output::byte_bar("publishing")));
+        let bar = Arc::new(Bar::new("publishing"));
         let done = context.run(async {
             let loader = context::loader(&cache);
             let from = match &self.from {
@@ -129,7 +140,7 @@ impl Publish {
             };
             Ok((published, compared))
         });
-        bar.0.finish_and_clear();
+        bar.end();
         let (published, compared) = done?;
         let address = Address::Walrus {
             blob: published.blob,
@@ -138,7 +149,15 @@ impl Publish {
         for warning in &published.warnings {
             output::warning(warning);
         }
-        if !published.unchanged {
+        let price = settings.price.clone().unwrap_or_else(Price::mainnet);
+        let bill = Bill {
+            blobs: published.blobs_uploaded,
+            bytes: published.bytes_stored,
+            billed: published.bytes_billed,
+        };
+        let cost = output::money(bill.price(&price, options.put.epochs), &price.currency);
+        let epochs = options.put.epochs;
+        if !published.unchanged && !self.dry_run {
             let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);
             ledger.append(&LedgerEntry::of(
                 &name.to_string(),
@@ -146,13 +165,20 @@ impl Publish {
                 &published.blobs,
             ))?;
         }
-        refs.set(&name, &address)?;
+        if !self.dry_run {
+            refs.set(&name, &address)?;
+        }
         let report = Report {
             address: address.to_string(),
             name: name.as_str(),
             network: &network.name,
             published: &published,
             compared,
+            dry_run: self.dry_run,
+            cost: format!(
+                "{cost} for {epochs} epoch{}",
+                if epochs == 1 { "" } else { "s" }
+            ),
             seconds: started.elapsed().as_secs_f64(),
         };
         if context.json {
@@ -245,11 +271,12 @@ async fn read_back(
 impl Report<'_> {
     fn print(&self) -> Result<(), Failure> {
         let p = self.published;
-        let what = match p.unchanged {
-            true => "unchanged since it was last published",
-            false => "published",
-        };
-        output::line(&format!("{} {what} on {}", self.name, self.network))?;
+        let (name, network) = (self.name, self.network);
+        output::line(&match (p.unchanged, self.dry_run) {
+            (true, _) => format!("{name} unchanged since it was last published on {network}"),
+            (false, true) => format!("{name}, a trial: nothing was stored on {network}"),
+            (false, false) => format!("{name} published on {network}"),
+        })?;
         let row = |key: &str, value: String| vec![format!("  {key}"), value];
         let mut rows = vec![
             row("address", self.address.clone()),
@@ -270,7 +297,10 @@ impl Report<'_> {
                     p.blobs_present
                 ),
             ),
-            row("billed", output::bytes(p.bytes_billed)),
+            row(
+                "billed",
+                format!("{}, {}", output::bytes(p.bytes_billed), self.cost),
+            ),
         ];
         if let Some(before) = &p.replaced {
             rows.push(row("history", format!("{} commits", before.commits)));
@@ -281,7 +311,7 @@ impl Report<'_> {
             let same = format!("  read back: {} files, all the same", compared.files);
             output::line(&same)?;
         }
-        if std::io::stdout().is_terminal() {
+        if std::io::stdout().is_terminal() && !self.dry_run {
             output::line(&format!("\nnext: walgit-fs mount {} DIR", self.name))?;
         }
         Ok(())
@@ -311,7 +341,17 @@ impl Report<'_> {
 
 /// Shows a publish as a bar over the bytes read.
 #[derive(Debug)]
-struct Bar(ProgressBar);
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new(what: &'static str) -> Self {
+        Bar(output::byte_bar(what))
+    }
+
+    pub(super) fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
 
 impl Progress for Bar {
     fn total(&self, _files: u64, bytes: u64) {

@@ -4,10 +4,13 @@
 //! wants to renew or delete has to know what was published, so every publish
 //! is written to a [`Ledger`]. Retention rules, renewal, migration between
 //! tiers and garbage collection will read it; they have rooms of their own
-//! here when they come.
+//! here when they come. A [`survey`] tells what a repository is stored in, and
+//! what that would be otherwise.
 //!
 //! May touch: `repo`, `cache`, `walrus`.
 
 mod ledger;
+mod survey;
 
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
+pub use survey::{Survey, survey};

@@ -68,7 +68,7 @@ impl Snapshot {
     }
 
     /// The chunk that a directory's node is, where it is one.
-    pub(super) fn node_of(&self, node: &Node) -> Option<ChunkRef> {
+    pub fn node_of(&self, node: &Node) -> Option<ChunkRef> {
         let chunk = *self.chunks_of(node).first()?;
         let implied = self.repository.implied(&chunk.hash).is_some();
         (node.kind == Kind::Directory && !implied).then_some(chunk)

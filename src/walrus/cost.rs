@@ -1,4 +1,9 @@
-//! What the network bills for a blob: its encoded size, whatever is inside.
+//! What the network bills for a blob: its encoded size, whatever is inside; and
+//! what that costs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Price;
 
 /// Shards of the network.
 const SHARDS: u64 = 1000;
@@ -18,6 +23,40 @@ pub fn encoded_size(len: u64) -> u64 {
     let metadata = SHARDS * (SHARDS * HASH * 2 + HASH);
     let slivers = SHARDS * (ROWS + COLUMNS) * symbol;
     metadata + slivers
+}
+
+/// What some blobs are billed as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    /// How many they are.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The bytes that are billed for them.
+    pub billed: u64,
+}
+
+impl Bill {
+    /// Adds a blob of `len` bytes.
+    pub fn add(&mut self, len: u64) {
+        self.blobs += 1;
+        self.bytes = self.bytes.saturating_add(len);
+        self.billed = self.billed.saturating_add(encoded_size(len));
+    }
+
+    /// What it costs to store them for so many epochs, in the price's currency.
+    pub fn price(&self, price: &Price, epochs: u32) -> f64 {
+        self.billed as f64 / 1e9 * (price.write + price.storage * f64::from(epochs))
+    }
+}
+
+impl FromIterator<u64> for Bill {
+    /// The bill for blobs of these lengths.
+    fn from_iter<I: IntoIterator<Item = u64>>(lens: I) -> Self {
+        let mut bill = Bill::default();
+        lens.into_iter().for_each(|len| bill.add(len));
+        bill
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +81,23 @@ mod tests {
         let len = 4u64 << 30;
         let ratio = encoded_size(len) as f64 / len as f64;
         assert!((4.4..4.6).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_bill_is_the_sum_of_its_blobs_and_its_price_grows_with_epochs_and_size() {
+        let bill: Bill = [1, 1000, 5 << 20].into_iter().collect();
+        let sum: u64 = [1, 1000, 5 << 20].map(encoded_size).iter().sum();
+        assert_eq!((bill.blobs, bill.billed), (3, sum));
+        let price = Price {
+            write: 0.5,
+            ..Price::mainnet()
+        };
+        let one = bill.price(&price, 1);
+        let gb = sum as f64 / 1e9;
+        assert!((one - gb * (0.5 + price.storage)).abs() < 1e-12);
+        assert!((bill.price(&price, 11) - one - 10.0 * gb * price.storage).abs() < 1e-9);
+        // 0.023 USD a GB and month: 26 epochs of 14 days are a year.
+        let year = bill.price(&Price::mainnet(), 26) / gb;
+        assert!((year - 12.0 * 0.023).abs() < 0.002, "{year}");
     }
 }

@@ -19,11 +19,13 @@ pub mod blob_id;
 pub mod cost;
 pub mod devnet;
 mod dir;
+mod dry;
 mod http;
 pub mod quilt;
 mod sealed;
 
 pub use dir::{BlobMeta, LocalDir, sweep};
+pub use dry::DryStore;
 pub use http::{HttpConfig, HttpStore};
 pub use sealed::{MAX_PAYLOAD, SealedStore};
 

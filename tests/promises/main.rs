@@ -11,6 +11,7 @@ mod cli;
 mod conformance;
 mod corpora;
 mod corpus;
+mod cost;
 mod crash;
 mod devnet;
 mod faults;

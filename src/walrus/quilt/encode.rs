@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_MEMBERS, Member, Patch, QuiltError, VERSION,
-    place,
+    Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_MEMBERS, MEMBER_HEAD, Member, Patch,
+    QuiltError, VERSION, place,
 };
 use crate::walrus::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
@@ -66,6 +66,32 @@ pub fn encode(mut members: Vec<Member>) -> Result<(Vec<u8>, Vec<Patch>), QuiltEr
     head.extend((entries.len() as u32).to_le_bytes());
     write(&mut matrix, symbol as usize, 0, [&head, &entries]);
     Ok((matrix, patches))
+}
+
+/// Bytes of the blob that [`encode`] makes of files without tags, each given by
+/// the bytes of its identifier and of its content.
+///
+/// # Errors
+/// When they cannot be a quilt; see [`QuiltError`].
+pub fn blob_len(members: &[(u64, u64)]) -> Result<u64, QuiltError> {
+    if members.is_empty() {
+        return Err(QuiltError::Empty);
+    }
+    if members.len() > MAX_MEMBERS {
+        return Err(QuiltError::TooMany(members.len()));
+    }
+    // Lists and texts of BCS begin with their length, seven bits a byte.
+    let prefixed = |len: u64| len + u64::from((64 - (len | 1).leading_zeros()).div_ceil(7));
+    // End column, identifier, no tags.
+    let entries = members.iter().map(|(name, _)| 2 + prefixed(*name) + 1);
+    let index = prefixed(members.len() as u64) - members.len() as u64 + entries.sum::<u64>();
+    let heads = members
+        .iter()
+        .map(|(name, content)| (MEMBER_HEAD as u64 + 2 + prefixed(*name)).saturating_add(*content));
+    let sizes: Vec<u64> = std::iter::once(INDEX_HEAD as u64 + index)
+        .chain(heads)
+        .collect();
+    Ok(symbol_size(&sizes)? * (ROWS * COLUMNS) as u64)
 }
 
 fn bcs(value: &impl Serialize) -> Result<Vec<u8>, QuiltError> {
@@ -146,6 +172,32 @@ fn write(matrix: &mut [u8], symbol: usize, column: u16, parts: [&[u8]; 2]) {
             let (now, later) = part.split_at(part.len().min(symbol - within));
             matrix[start..start + now.len()].copy_from_slice(now);
             (at, part) = (at + now.len(), later);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn the_length_of_a_quilt_is_known_before_it_is_made(
+            files in proptest::collection::vec((1usize..200, 0usize..20_000), 1..80),
+        ) {
+            let member = |(n, &(name, len)): (usize, &(usize, usize))| Member {
+                identifier: format!("{n:04}{}", "x".repeat(name)),
+                tags: Default::default(),
+                content: Bytes::from(vec![7; len]),
+            };
+            let lens: Vec<_> = files.iter().map(|&(name, len)| (name as u64 + 4, len as u64)).collect();
+            let members = files.iter().enumerate().map(member).collect();
+            let (blob, _) = encode(members).unwrap();
+            prop_assert_eq!(blob_len(&lens).unwrap(), blob.len() as u64);
         }
     }
 }

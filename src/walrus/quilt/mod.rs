@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use super::blob_id::{COLUMNS, ROWS};
 use crate::chunk::BlobId;
 
-pub use encode::encode;
+pub use encode::{blob_len, encode};
 pub use read::{Quilt, ReadAt};
 
 /// Most members of a quilt: one column each, beside one for the index.

@@ -1,0 +1,177 @@
+//! What a repository is stored in, and what its content would be stored in
+//! otherwise: what they cost can be compared then.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::{BlobId, ChunkHash, PAYLOAD_OVERHEAD};
+use crate::repo::{Content, Directory, Entry, Kind, Node, RepoError, Repository, Snapshot};
+use crate::walrus::cost::Bill;
+use crate::walrus::quilt::{self, MAX_MEMBERS};
+
+/// Bytes of files that are put into one quilt: with what their columns waste,
+/// it is well below what publishers take.
+const QUILT_BYTES: u64 = 64 << 20;
+/// Blobs that are asked for their length at once.
+const AT_ONCE: usize = 16;
+
+/// What a repository is stored in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    /// Trees that were looked at: of branches, tags and commits.
+    pub trees: u64,
+    /// Different files in them.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// As it is stored.
+    pub now: Bill,
+    /// Blobs that it needs and the store does not have.
+    pub missing: Vec<BlobId>,
+    /// Every file a blob of its own, as it is.
+    pub alone: Bill,
+    /// Files as they are, of like size together in quilts.
+    pub quilts: Bill,
+}
+
+/// Looks over a repository: reads its directories, and of content nothing.
+///
+/// # Errors
+/// What kept a directory from being read, or a blob's length from being told.
+pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
+    let mut found = Found::default();
+    let mut roots = HashSet::new();
+    for commit in 0..repository.head().commits.len() {
+        let snapshot = repository.snapshot(commit)?;
+        if roots.insert(snapshot.commit().root.hash) {
+            found.tree(&snapshot).await?;
+        }
+    }
+    let mut blobs: BTreeSet<BlobId> = repository.head().blobs.iter().copied().collect();
+    blobs.extend(repository.blob());
+    blobs.retain(|blob| !found.wholes.contains_key(blob));
+    let store = repository.store();
+    let lens = blobs.into_iter().map(|blob| async move {
+        let len = store.len(blob).await?;
+        Ok::<_, RepoError>((blob, len))
+    });
+    let lens: Vec<_> = (futures_util::stream::iter(lens).buffered(AT_ONCE))
+        .try_collect()
+        .await?;
+    let stored = lens.iter().filter_map(|(_, len)| *len);
+    let missing = lens.iter().filter(|(_, len)| len.is_none());
+    let files: Vec<(u64, u64)> = found.files.into_values().collect();
+    Ok(Survey {
+        trees: roots.len() as u64,
+        files: files.len() as u64,
+        bytes: files.iter().map(|(_, len)| len).sum(),
+        now: stored.chain(found.wholes.into_values()).collect(),
+        missing: missing.map(|(blob, _)| *blob).collect(),
+        alone: files.iter().map(|(_, len)| *len).collect(),
+        quilts: quilts(files),
+    })
+}
+
+/// What trees consist of.
+#[derive(Default)]
+struct Found {
+    /// Length of name and content of each different file.
+    files: HashMap<ChunkHash, (u64, u64)>,
+    /// Stored length of each file that is a blob.
+    wholes: HashMap<BlobId, u64>,
+    /// Directories that were looked at.
+    seen: HashSet<ChunkHash>,
+}
+
+impl Found {
+    async fn tree(&mut self, snapshot: &Snapshot) -> Result<(), RepoError> {
+        let mut pending: Vec<Node> = vec![snapshot.root()];
+        while let Some(node) = pending.pop() {
+            let known = snapshot.node_of(&node);
+            if known.is_some_and(|chunk| !self.seen.insert(chunk.hash)) {
+                continue;
+            }
+            let directory = snapshot.directory(&node).await?;
+            for (at, entry) in directory.entries().iter().enumerate() {
+                match (&entry.content, entry.kind) {
+                    (Content::Directory { .. }, _) => {
+                        pending.push(snapshot.entry(&node, &directory, at));
+                    }
+                    (_, Kind::File { .. }) => self.file(&directory, entry),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, directory: &Directory, entry: &Entry) {
+        let hash = match &entry.content {
+            Content::Inline(bytes) => ChunkHash::of(bytes),
+            Content::Chunks { first, count } => {
+                let run = &directory.chunks()[*first as usize..(*first + *count) as usize];
+                match run {
+                    [one] => one.hash,
+                    run => ChunkHash::of(
+                        &run.iter()
+                            .flat_map(|c| *c.hash.as_bytes())
+                            .collect::<Vec<_>>(),
+                    ),
+                }
+            }
+            Content::List { index } => directory.chunks()[*index as usize].hash,
+            Content::Whole { index } => {
+                let whole = &directory.wholes()[*index as usize];
+                let around = if whole.sealed { PAYLOAD_OVERHEAD } else { 0 };
+                self.wholes.insert(whole.blob, whole.size + around);
+                whole.name()
+            }
+            Content::Directory { .. } => return,
+        };
+        self.files
+            .insert(hash, (entry.name.len() as u64, entry.size));
+    }
+}
+
+/// Files of like size together: a member has whole columns of its quilt, and
+/// small ones beside a large one would waste theirs.
+fn quilts(mut files: Vec<(u64, u64)>) -> Bill {
+    files.sort_unstable_by_key(|(_, len)| *len);
+    let mut bill = Bill::default();
+    let mut rest = &files[..];
+    while !rest.is_empty() {
+        let mut bytes = 0u64;
+        let fits = |(_, len): &&(u64, u64)| {
+            bytes = bytes.saturating_add(*len);
+            bytes <= QUILT_BYTES
+        };
+        let count = rest.iter().take(MAX_MEMBERS).take_while(fits).count();
+        let (together, others) = rest.split_at(count.max(1));
+        match quilt::blob_len(together) {
+            Ok(len) if count > 0 => bill.add(len),
+            // One that is too long for a quilt is a blob.
+            _ => together.iter().for_each(|(_, len)| bill.add(*len)),
+        }
+        rest = others;
+    }
+    bill
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_files_share_a_quilt_and_large_ones_are_alone() {
+        let small = vec![(10, 1000); 1000];
+        assert_eq!(quilts(small).blobs, 2);
+        let mut mixed = vec![(10, 1000); 600];
+        mixed.push((10, 200 << 20));
+        let bill = quilts(mixed);
+        assert_eq!(bill.blobs, 2);
+        assert!(bill.bytes < 201 << 20, "{bill:?}");
+        assert_eq!(quilts(Vec::new()), Bill::default());
+    }
+}
