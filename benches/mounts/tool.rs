@@ -12,7 +12,7 @@ use super::link::{Link, MBIT, ROUND_TRIP};
 use super::report::{Report, median, seconds};
 use super::world::{Devnet, World, shell};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 
 pub(crate) fn run(report: &mut Report) {
     let found = Command::new("rustfmt").arg("--version").output();

@@ -9,7 +9,7 @@ use super::link::{Link, MBIT, ROUND_TRIP};
 use super::report::{Report, in_turn, seconds};
 use super::world::{Devnet, World, shell};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 
 pub(crate) fn run(report: &mut Report) {
     for (name, repo, _keep) in repositories() {

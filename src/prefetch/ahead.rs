@@ -176,7 +176,9 @@ impl Ahead {
             if in_a_row < enough || source == Source::Memory || walks.streams.len() >= STREAMS {
                 return if surely { Pace::Walk } else { Pace::Step };
             }
-            let (stream, task) = Stream::new(snapshot.clone(), file, in_a_row);
+            // Having listed their folder counts as having read one more.
+            let proof = in_a_row + u32::from(listed);
+            let (stream, task) = Stream::new(snapshot.clone(), file, proof);
             walks.streams.push(stream);
             task
         };

@@ -86,7 +86,7 @@ impl Drop for End {
 
 impl Stream {
     /// The stream of a walker who has just begun to read file `at`, the last of
-    /// some in a row, and the task that is to be run for it.
+    /// so many in a row, and the task that is to be run for it.
     pub(super) fn new(
         snapshot: Snapshot,
         at: u64,
