@@ -8,9 +8,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::link::{Link, MBIT, ROUND_TRIP};
 use super::report::{Report, median, seconds};
-use super::world::{Devnet, World, shell};
+use super::world::{Far, World, shell};
 
 const ROUNDS: usize = 7;
 
@@ -30,13 +29,8 @@ pub(crate) fn run(report: &mut Report) {
     ));
     let world = World::new();
     world.publish(&clone, "it");
-    let devnet = Devnet::over(&world);
-    let far = Link::to(devnet.port, ROUND_TRIP, MBIT);
-    let address = world.json(&["refs"])[0]["address"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let world = world.reading(&format!("http://127.0.0.1:{}", far.port));
+    let far = Far::from(world);
+    let (world, address) = (&far.world, &far.address);
     let tool = |tree: &Path| {
         let lib = tree.join("src/lib.rs");
         let script = format!("rustfmt --check --edition 2024 '{}'", lib.display());
@@ -47,7 +41,7 @@ pub(crate) fn run(report: &mut Report) {
     let over_mount = |how: &str| {
         let mountpoint = world.mountpoint();
         let mountpoint = mountpoint.to_str().unwrap();
-        world.run(&["mount", "--prefetch", how, &address, mountpoint]);
+        world.run(&["mount", "--prefetch", how, address, mountpoint]);
         let took = tool(&world.mountpoint());
         world.unmount();
         world.end_daemon();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::link::{Link, MBIT, ROUND_TRIP};
 use super::report::{Report, in_turn, seconds};
-use super::world::{Devnet, World, shell};
+use super::world::{Far, World, shell};
 
 const ROUNDS: usize = 7;
 
@@ -15,13 +15,8 @@ pub(crate) fn run(report: &mut Report) {
     for (name, repo, _keep) in repositories() {
         let world = World::new();
         world.publish(&repo, &name);
-        let devnet = Devnet::over(&world);
-        let far = Link::to(devnet.port, ROUND_TRIP, MBIT);
-        let address = world.json(&["refs"])[0]["address"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        let world = world.reading(&format!("http://127.0.0.1:{}", far.port));
+        let far = Far::from(world);
+        let (world, address) = (&far.world, &far.address);
         let daemon = GitDaemon::over(repo.parent().unwrap());
         let far = Link::to(daemon.port, ROUND_TRIP, MBIT);
         let url = format!(
@@ -33,7 +28,7 @@ pub(crate) fn run(report: &mut Report) {
             world.end_daemon();
             world.forget_cache();
             let took = seconds(|| {
-                world.mount(&address);
+                world.mount(address);
                 shell(&script.replace("MNT", world.mountpoint().to_str().unwrap()));
             });
             world.unmount();

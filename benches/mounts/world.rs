@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use super::link::{Link, MBIT, ROUND_TRIP};
 use super::program::{self, PROGRAM};
 
 /// One user's state.
@@ -153,4 +154,28 @@ pub(crate) fn shell(script: &str) {
     let done = Command::new("sh").args(["-c", script]).output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{script}: {said}");
+}
+
+/// A world that reads what it has published over the far link.
+pub(crate) struct Far {
+    pub(crate) world: World,
+    /// Of what was published first.
+    pub(crate) address: String,
+    _devnet: Devnet,
+    _link: Link,
+}
+
+impl Far {
+    pub(crate) fn from(world: World) -> Self {
+        let devnet = Devnet::over(&world);
+        let link = Link::to(devnet.port, ROUND_TRIP, MBIT);
+        let published = world.json(&["refs"]);
+        let address = published[0]["address"].as_str().unwrap().to_owned();
+        Far {
+            world: world.reading(&format!("http://127.0.0.1:{}", link.port)),
+            address,
+            _devnet: devnet,
+            _link: link,
+        }
+    }
 }

@@ -251,11 +251,8 @@ impl Cache {
         index: usize,
         window: u64,
     ) -> Option<Underway<Bytes>> {
-        if self.holds(&table[index].hash, store.at_rest()) {
-            return None;
-        }
-        let flight = self.lead(store, table, index, window, Urgency::Ahead);
-        Some(Underway::of(&self.flights, flight))
+        let here = self.holds(&table[index].hash, store.at_rest());
+        (!here).then(|| self.ahead(store, table, index, window))
     }
 
     /// As [`Cache::begin`], for what must be on disk in the end: `None` only
@@ -267,11 +264,19 @@ impl Cache {
         index: usize,
         window: u64,
     ) -> Option<Underway<Bytes>> {
-        if self.keeps(&table[index].hash, store.at_rest()) {
-            return None;
-        }
+        let here = self.keeps(&table[index].hash, store.at_rest());
+        (!here).then(|| self.ahead(store, table, index, window))
+    }
+
+    fn ahead(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) -> Underway<Bytes> {
         let flight = self.lead(store, table, index, window, Urgency::Ahead);
-        Some(Underway::of(&self.flights, flight))
+        Underway::of(&self.flights, flight)
     }
 
     /// Keeps stored bytes that arrived with something else, once verified;

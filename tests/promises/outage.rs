@@ -195,3 +195,24 @@ fn a_proxy_is_gone_through_and_a_company_certificate_is_trusted_when_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_name_that_does_not_resolve_is_passed_over_and_alone_it_is_said() {
+    let server = Server::start();
+    let tree = sample();
+    let nowhere = "http://no-such-host.invalid";
+    let published = World::on(&server).publish(tree.path(), "it");
+    let address = published["address"].as_str().unwrap();
+    let world = World::new()
+        .reading(&[nowhere, &server.url])
+        .config("[mount]\ndeadline_s = 20\n");
+    assert_same(tree.path(), &world.mount(address));
+    let alone = World::new()
+        .reading(&[nowhere])
+        .config("[mount]\ndeadline_s = 3\n");
+    let dir = alone.mountpoint();
+    let started = std::time::Instant::now();
+    let said = alone.fail(&["mount", address, dir.to_str().unwrap()]);
+    assert!(said.contains("no-such-host.invalid"), "{said}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
+}
