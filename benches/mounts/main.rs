@@ -12,6 +12,7 @@ mod null;
 mod planned;
 #[path = "../../tests/shared/program.rs"]
 mod program;
+mod replay;
 mod report;
 mod scale;
 mod tool;
@@ -41,6 +42,9 @@ fn main() {
     }
     if wanted("tool") {
         tool::run(&mut report);
+    }
+    if wanted("replay") {
+        replay::run(&mut report);
     }
     if wanted("scale") {
         scale::run(&mut report);

@@ -1,0 +1,49 @@
+//! Recorded sessions of real tools, replayed over a simulated link: the time
+//! spent waiting, beside fetching each file alone when it is asked for.
+//!
+//! `WALGIT_FS_TRACES` leads to a folder of them: `NAME.tree.tsv` lists the files
+//! that there are, `NAME.N.tsv` what a session opened.
+
+use std::path::{Path, PathBuf};
+
+use super::report::Report;
+use super::world::World;
+
+/// Goals for what was never seen, and for what was seen once before.
+const GOALS: [f64; 2] = [0.10, 0.03];
+
+pub(crate) fn run(report: &mut Report) {
+    let Some(dir) = std::env::var_os("WALGIT_FS_TRACES").map(PathBuf::from) else {
+        println!("no recorded sessions are replayed: WALGIT_FS_TRACES is not set");
+        return;
+    };
+    let world = World::new();
+    let found = std::fs::read_dir(&dir).unwrap().flatten();
+    let mut traces: Vec<PathBuf> = found.map(|entry| entry.path()).collect();
+    traces.retain(|path| tree_of(path).is_some_and(|tree| tree != *path && tree.exists()));
+    traces.sort();
+    for trace in &traces {
+        let tree = tree_of(trace).unwrap();
+        let [tree, trace] = [&tree, trace].map(|path| path.to_str().unwrap());
+        let replayed = world.json(&["prefetch", "replay", "--tree", tree, trace, trace]);
+        let name = Path::new(trace).file_stem().unwrap().to_str().unwrap();
+        for (session, (how, goal)) in ["never seen", "seen once"].iter().zip(GOALS).enumerate() {
+            let session = &replayed["sessions"][session];
+            let seconds = |key: &str| session[key].as_f64().unwrap();
+            report.times(
+                &format!("{name}, replayed, {how}"),
+                seconds("stall_with_s"),
+                "each file alone",
+                seconds("stall_without_s"),
+                goal,
+            );
+        }
+    }
+}
+
+/// The list of files that belongs to a session: `NAME.tree.tsv` to `NAME.N.tsv`.
+fn tree_of(trace: &Path) -> Option<PathBuf> {
+    let name = trace.file_name()?.to_str()?.strip_suffix(".tsv")?;
+    let (name, _) = name.rsplit_once('.')?;
+    Some(trace.with_file_name(format!("{name}.tree.tsv")))
+}
