@@ -50,4 +50,4 @@ pub use hedge::HedgeRules;
 pub use http::cause;
 pub use journal::Journal;
 pub use report::{FailureGroup, FailureReport, STEPS, Wanted};
-pub use retry::{Next, Retry, Verdict, attempts, attempts_told, jittered};
+pub use retry::{Next, Retry, Verdict, attempts_told, jittered};

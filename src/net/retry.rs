@@ -67,23 +67,11 @@ pub enum Next {
 }
 
 /// Runs `attempt` until it succeeds, fails finally, or time or retries are up;
-/// gives the last failure.
+/// gives the last failure. Tells what follows each attempt that failed.
 ///
 /// # Errors
 /// The last attempt's; `timed_out` makes the one for an attempt that was
 /// still under way at the deadline.
-pub async fn attempts<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
-    retry: &Retry,
-    timed_out: impl Fn(Duration) -> E,
-    attempt: impl FnMut(u32) -> F,
-) -> Result<T, E> {
-    attempts_told(retry, timed_out, |_| {}, attempt).await
-}
-
-/// Like [`attempts`]; tells what follows each attempt that failed.
-///
-/// # Errors
-/// As [`attempts`].
 pub async fn attempts_told<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
     retry: &Retry,
     timed_out: impl Fn(Duration) -> E,
@@ -129,9 +117,10 @@ mod tests {
     ) -> (Result<u32, String>, u32, Duration) {
         let tried = Cell::new(0);
         let started = Instant::now();
-        let done = attempts(
+        let done = attempts_told(
             &Retry::default(),
             |_| "timed out".into(),
+            |_| {},
             |number| {
                 tried.set(number + 1);
                 let verdict = verdict(number);
@@ -187,9 +176,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_attempt_that_hangs_ends_at_the_deadline() {
         let started = Instant::now();
-        let done: Result<(), &str> = attempts(
+        let done: Result<(), &str> = attempts_told(
             &Retry::default(),
             |_| "timed out",
+            |_| {},
             |_| std::future::pending::<Result<(), Verdict<&str>>>(),
         )
         .await;

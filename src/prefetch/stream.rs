@@ -183,15 +183,21 @@ impl Stream {
         let mut coming: VecDeque<_> =
             requests::begin(snapshot, &missing, snapshot.request_bytes()).into();
         let small = (stretch.wholes.into_iter()).filter(|file| file.size <= SMALL_FILE);
-        let (known, unknown): (Vec<_>, Vec<_>) = small.partition(|file| snapshot.knows(file));
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for file in small {
+            match snapshot.pieces_of(&file) {
+                Some(pieces) => known.push((file, pieces)),
+                None => unknown.push(file),
+            }
+        }
         coming.extend(fetch_wholes(snapshot, &unknown).await);
         let chunks = here.iter().map(|chunk| u64::from(chunk.raw_len));
-        let preloaded = chunks.chain(known.iter().map(|file| file.size)).sum();
+        let preloaded = chunks.chain(known.iter().map(|(file, _)| file.size)).sum();
         if preloaded > 0 {
             let snapshot = snapshot.clone();
             let preload = move || {
                 snapshot.preload(&here);
-                (known.iter()).for_each(|file| snapshot.preload_whole(file));
+                (known.iter()).for_each(|(file, pieces)| snapshot.preload_pieces(file, pieces));
             };
             tokio::task::spawn_blocking(preload).await.ok()?;
         }

@@ -157,8 +157,7 @@ impl<'a> Walk<'a> {
 
 /// Those of some chunks that are not on disk: what is in memory alone would be
 /// gone tomorrow.
-fn missing(snapshot: &Snapshot, chunks: Vec<ChunkRef>) -> Vec<ChunkRef> {
-    let mut chunks = chunks;
+fn missing(snapshot: &Snapshot, mut chunks: Vec<ChunkRef>) -> Vec<ChunkRef> {
     chunks.retain(|chunk| !snapshot.keeps(chunk));
     chunks
 }

@@ -121,19 +121,15 @@ impl Snapshot {
         chunks.iter().for_each(|chunk| cache.preload(chunk, None));
     }
 
-    /// As [`Snapshot::preload`], for a file that is one blob.
-    pub fn preload_whole(&self, whole: &WholeBlob) {
+    /// As [`Snapshot::preload`], for the pieces of a file that is one blob.
+    pub fn preload_pieces(&self, whole: &WholeBlob, pieces: &[ChunkRef]) {
         let Ok(store) = self.repository.store_of(whole) else {
             return;
         };
         let (cache, at_rest) = (self.repository.loader().cache(), store.at_rest());
-        for piece in self
-            .pieces_of(whole)
+        pieces
             .iter()
-            .flat_map(|pieces| pieces.iter())
-        {
-            cache.preload(piece, at_rest);
-        }
+            .for_each(|piece| cache.preload(piece, at_rest));
     }
 
     /// Plain bytes that should be preloaded ahead of one reader at most.
