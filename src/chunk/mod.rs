@@ -16,6 +16,7 @@
 mod codec;
 mod id;
 mod payload;
+mod private;
 mod range;
 mod secret;
 mod whole;
@@ -24,6 +25,10 @@ pub use codec::{Codec, MAX_WINDOW_LOG, Sealed, seal};
 pub use id::{BlobId, ChunkHash, ParseIdError};
 pub use payload::{
     PAYLOAD_MAGIC, PAYLOAD_OVERHEAD, PayloadError, is_payload, open_payload, seal_payload,
+};
+pub use private::{
+    BLOCK, Blocks, PRIVATE_HEADER, PRIVATE_MAGIC, PrivateBlob, PrivateError, PrivateHeader,
+    PrivateKeys, is_private, private_len, private_room,
 };
 pub use range::ByteRange;
 pub use secret::{IV_LEN, NotAKey, SecretKey, TAG_LEN};

@@ -28,9 +28,7 @@ pub enum PayloadError {
     #[error("its encrypted payload is cut short")]
     Short,
     /// Nobody gave a key.
-    #[error(
-        "it is encrypted; give its key with --dek-file FILE, or keep it with walgit-fs key add"
-    )]
+    #[error("it is encrypted; give its key with --key FILE, or keep it with walgit-fs key add")]
     NoKey,
     /// None of the keys fits, or the bytes are not those that were sealed.
     #[error("none of the keys given opens it (or it was tampered with)")]

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -72,7 +73,24 @@ impl SecretKey {
         *blake3::keyed_hash(&self.0, of).as_bytes()
     }
 
-    fn cipher(&self) -> Option<LessSafeKey> {
+    /// The key that what this one opens is kept under on disk.
+    pub fn at_rest(&self) -> Self {
+        self.derive("walgit-fs 2026 content kept on disk")
+    }
+
+    /// A fresh one; `None` when the system has no random numbers.
+    pub fn random() -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        SystemRandom::new().fill(bytes.as_mut()).ok()?;
+        Some(SecretKey(*bytes))
+    }
+
+    /// A keyed hash to be.
+    pub(super) fn hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.0)
+    }
+
+    pub(super) fn cipher(&self) -> Option<LessSafeKey> {
         // Fails only for a key of another length.
         let key = UnboundKey::new(&AES_256_GCM, &self.0).ok()?;
         Some(LessSafeKey::new(key))

@@ -11,7 +11,7 @@ use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Overrides, Settings};
 use crate::net::Journal;
 use crate::repo::refs::{RefName, RefStore};
-use crate::repo::{Access, Address, Loader, LoaderConfig, Repository, Source};
+use crate::repo::{Access, Address, Loader, LoaderConfig, RepoError, Repository, Source};
 use crate::walrus::BlobStore;
 
 /// What the names of private caches begin with.
@@ -159,9 +159,19 @@ pub(super) async fn open(
     address: &Address,
     keys: &Keys,
 ) -> Result<Repository, Failure> {
+    Ok(open_any(settings, loader, address, keys).await??)
+}
+
+/// The same; why the repository could not be opened is left to the caller.
+pub(super) async fn open_any(
+    settings: &Settings,
+    loader: &Arc<Loader>,
+    address: &Address,
+    keys: &Keys,
+) -> Result<Result<Repository, RepoError>, Failure> {
     let access = access(settings, keys)?;
     let located = source(settings, address).locate(&access).await?;
-    Ok(loader.open_located(&access, &located).await?)
+    Ok(loader.open_located(&access, &located).await)
 }
 
 /// A name for what lies at a path: its last component, made fit.

@@ -22,24 +22,28 @@ const MAX_KEY_FILE: u64 = 4096;
 #[derive(Debug, Default, Args)]
 pub(super) struct Keys {
     /// Key of an encrypted repository: 32 bytes, raw, hex or base64; may be
-    /// repeated. Keys kept with `walgit-fs key add` are tried too
-    #[arg(long = "dek-file", value_name = "FILE")]
-    dek_files: Vec<PathBuf>,
+    /// repeated. Keys kept with `walgit-fs key add`, or by `publish --encrypt`,
+    /// are tried too
+    #[arg(long = "key", visible_alias = "dek-file", value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 impl Keys {
     /// These keys, and those that were put away.
     pub(super) fn load(&self, settings: &Settings) -> Result<Vec<SecretKey>, Failure> {
-        let mut keys = Vec::new();
-        for path in &self.dek_files {
-            keys.push(read(path)?);
-        }
+        let mut keys = self.given()?;
         keys.extend(chest(settings).all()?);
         Ok(keys)
     }
+
+    /// Those that were given for this command.
+    pub(super) fn given(&self) -> Result<Vec<SecretKey>, Failure> {
+        self.files.iter().map(|path| read(path)).collect()
+    }
 }
 
-fn chest(settings: &Settings) -> KeyChest {
+/// Keys that were put away.
+pub(super) fn chest(settings: &Settings) -> KeyChest {
     KeyChest::new(&settings.dirs.data.join("keys"))
 }
 
@@ -76,7 +80,14 @@ enum Action {
     },
     /// List the names of the keys that are kept
     List,
-    /// Forget a key
+    /// Print a key, as 64 hexadecimal digits: to keep it somewhere else as well,
+    /// or to give it to those who may read what it opens
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Forget a key; what it encrypted cannot be read any more where nobody else
+    /// has it
     Remove {
         /// Its name
         name: String,
@@ -118,6 +129,13 @@ impl Key {
                 } else {
                     let row = |(name, kept): (String, Kept)| vec![name, kept.to_string()];
                     output::table(&list.into_iter().map(row).collect::<Vec<_>>())?;
+                }
+            }
+            Action::Show { name } => {
+                let hex = chest.named(&name)?.to_hex();
+                match context.json {
+                    true => output::json(&json!({"name": name, "key": *hex}))?,
+                    false => output::line(&hex)?,
                 }
             }
             Action::Remove { name } => {

@@ -15,6 +15,7 @@ mod cost;
 mod daemon;
 mod devnet;
 mod doctor;
+mod encrypt;
 mod failures;
 mod keys;
 mod learned;
@@ -61,6 +62,7 @@ Examples:
   walgit-fs mount ripgrep ~/mnt/ripgrep             mount it; returns when the folder answers
   walgit-fs status                                  mounts, hit rates, traffic
   walgit-fs unmount ~/mnt/ripgrep                   done
+  walgit-fs publish ~/diary --encrypt               for those alone who have its key
 
 An ADDRESS is NAME (a name given at publish), walrus://BLOB_ID[?root=HASH]
 (what publish prints: one immutable snapshot, verified as it is read),

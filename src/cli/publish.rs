@@ -10,8 +10,10 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::context::{self, Context};
+use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
 use super::{Failure, learned, output};
+use crate::chunk::SecretKey;
 use crate::config::{Price, Settings};
 use crate::lifecycle::{Ledger, LedgerEntry};
 use crate::prefetch::Profile;
@@ -20,7 +22,7 @@ use crate::publish::{
     Compared, Input, Learned, Progress, PublishOptions, Published, Replaced, compare, publish,
 };
 use crate::repo::refs::RefName;
-use crate::repo::{Address, Loader, Repository};
+use crate::repo::{Access, Address, Loader, Repository};
 use crate::walrus::cost::Bill;
 use crate::walrus::{BlobStore, DryStore, PutOptions};
 
@@ -29,6 +31,8 @@ use crate::walrus::{BlobStore, DryStore, PutOptions};
 /// Publishing the same again uploads nothing, publishing a changed tree only
 /// what is new. Interrupted at any point, the old head stays as it was; run the
 /// same command again to go on.
+///
+/// With --encrypt only those who have the key can read it, and tell what it is.
 ///
 /// With --from, a repository of WalGit's own tools (one blob a file) is
 /// rewritten with all of its history, read back and compared, and what that
@@ -41,9 +45,8 @@ pub(super) struct Publish {
     /// Rewrite this repository: walrus://MANIFEST_ID or sui://OBJECT_ID[/BRANCH]
     #[arg(long, value_name = "ADDRESS", requires = "name")]
     from: Option<Address>,
-    /// Publish what is encrypted in --from for everybody to read
-    #[arg(long, requires = "from")]
-    in_the_clear: bool,
+    #[command(flatten)]
+    encrypt: Encrypt,
     /// Name it is mounted by afterwards [default: the folder's name]
     #[arg(long)]
     name: Option<RefName>,
@@ -85,6 +88,10 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     compared: Option<Compared>,
     dry_run: bool,
+    encrypted: bool,
+    /// Where its key is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeptKey>,
     /// What storing it costs, in words.
     cost: String,
     seconds: f64,
@@ -95,19 +102,28 @@ impl Publish {
         let settings = context.settings()?;
         let name = self.name()?;
         let refs = context::refs(&settings);
-        // A name whose file is damaged is published anew, as if there were none.
-        let previous = match refs.get(&name).ok().flatten().map(|n| n.address.parse()) {
-            Some(Ok(Address::Walrus { blob, root })) => Some((blob, root)),
-            _ => None,
-        };
         let network = &settings.network.value;
+        let cache = context::cache(&settings)?;
+        let mut choice = context.run(async {
+            let loader = context::loader(&cache);
+            // A name whose file is damaged is published anew, as if there were none.
+            let named = (&name, refs.get(&name).ok().flatten());
+            let rewrites = self.from.is_some();
+            (self.encrypt)
+                .choose(&settings, &loader, named, &self.keys, rewrites)
+                .await
+        })?;
+        if !self.dry_run {
+            choice.keep(&settings)?;
+        }
         let options = PublishOptions {
             branches: self.branches.clone(),
             put: PutOptions {
                 epochs: self.epochs.unwrap_or(network.epochs),
                 deletable: !self.permanent,
             },
-            previous,
+            previous: choice.previous,
+            key: choice.key.clone(),
             learned: self.learned(context, &settings, &name)?,
             ..PublishOptions::default()
         };
@@ -117,7 +133,6 @@ impl Publish {
             true => Arc::new(DryStore::new(context::store(&settings)?)),
             false => context::store_to_write(&settings)?,
         };
-        let cache = context::cache(&settings)?;
         let bar = Arc::new(Bar::new("publishing"));
         let done = context.run(async {
             let loader = context::loader(&cache);
@@ -134,7 +149,7 @@ impl Publish {
             let compared = match &from {
                 Some(from) if !published.unchanged => {
                     bar.0.set_message("comparing");
-                    Some(read_back(&settings, from, &published, store).await?)
+                    Some(read_back(&settings, from, &published, store, choice.key.clone()).await?)
                 }
                 _ => None,
             };
@@ -166,7 +181,8 @@ impl Publish {
             ))?;
         }
         if !self.dry_run {
-            refs.set(&name, &address)?;
+            let key = choice.kept.as_ref().map(|key| key.name.as_str());
+            refs.set_private(&name, &address, key)?;
         }
         let report = Report {
             address: address.to_string(),
@@ -175,6 +191,8 @@ impl Publish {
             published: &published,
             compared,
             dry_run: self.dry_run,
+            encrypted: choice.key.is_some(),
+            key: choice.kept.filter(|_| !self.dry_run),
             cost: format!(
                 "{cost} for {epochs} epoch{}",
                 if epochs == 1 { "" } else { "s" }
@@ -244,9 +262,9 @@ impl Publish {
             let why = "is in the format of walgit-fs already; refs --set NAME ADDRESS names it";
             return Err(format!("{address} {why}").into());
         }
-        if from.is_encrypted() && !self.in_the_clear {
-            let why = "is encrypted, and what is published can be read by everybody; \
-                       add --in-the-clear to publish it all the same";
+        if !self.encrypt.allows(&from) {
+            let why = "is encrypted, and what is published can be read by everybody; add \
+                       --encrypt, or --in-the-clear to publish it all the same";
             return Err(format!("{address} {why}").into());
         }
         Ok(from)
@@ -260,11 +278,16 @@ async fn read_back(
     from: &Repository,
     published: &Published,
     store: Arc<dyn BlobStore>,
+    key: Option<SecretKey>,
 ) -> Result<Compared, Failure> {
     let fresh = context::private_cache(settings)?;
     let loader = context::loader(&fresh);
     let root = Some(published.root);
-    let rewritten = loader.open(store, published.blob, root).await?;
+    let access = Access {
+        keys: key.into_iter().collect(),
+        ..Access::from(store)
+    };
+    let rewritten = loader.open(access, published.blob, root).await?;
     Ok(compare(from, &rewritten).await?)
 }
 
@@ -302,6 +325,9 @@ impl Report<'_> {
                 format!("{}, {}", output::bytes(p.bytes_billed), self.cost),
             ),
         ];
+        if let Some(key) = &self.key {
+            rows.push(row("key", format!("{}, in {}", key.name, key.kept)));
+        }
         if let Some(before) = &p.replaced {
             rows.push(row("history", format!("{} commits", before.commits)));
             rows.push(row("before", self.before(before)));
@@ -310,6 +336,13 @@ impl Report<'_> {
         if let Some(compared) = &self.compared {
             let same = format!("  read back: {} files, all the same", compared.files);
             output::line(&same)?;
+        }
+        if let Some(key) = self.key.as_ref().filter(|key| key.made) {
+            output::line(&format!(
+                "\nIt is encrypted with a new key, and nobody can read it without: keep a copy \
+                 elsewhere.\n  walgit-fs key show {} > FILE",
+                key.name
+            ))?;
         }
         if std::io::stdout().is_terminal() && !self.dry_run {
             output::line(&format!("\nnext: walgit-fs mount {} DIR", self.name))?;

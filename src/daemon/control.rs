@@ -30,6 +30,10 @@ pub(super) struct Prepared {
     pub(super) bytes: u64,
     /// Lines about what is not shown, or shown and worth a word.
     pub(super) notices: Vec<String>,
+    /// Whether what it is called is nobody else's business. An older daemon
+    /// does not say.
+    #[serde(default)]
+    pub(super) encrypted: bool,
 }
 
 /// An error, as text.
@@ -118,6 +122,7 @@ async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>
                 nodes: commit.nodes,
                 bytes: commit.bytes,
                 notices: snapshot.repository().notices().to_vec(),
+                encrypted: snapshot.repository().is_encrypted(),
             })
             .into_response()
         }

@@ -91,7 +91,11 @@ pub async fn mount(
     let prepared = client.prepare(&request, deadline).await?;
     let dir = request.mountpoint.clone();
     let options = MountOptions {
-        name: request.label.clone(),
+        // The list of mounts is everybody's to read.
+        name: match prepared.encrypted {
+            true => "encrypted".into(),
+            false => request.label.clone(),
+        },
         allow_other: request.allow_other,
     };
     let device = fuse::mount(&dir, &options)?;

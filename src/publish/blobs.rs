@@ -7,13 +7,18 @@ use bytes::Bytes;
 use super::PublishError;
 use super::packs::Sent;
 use super::placed::{Spot, Stored};
+use super::upload::finished;
 use crate::chunk::{BlobId, ChunkHash, MAX_CHUNK, seal};
 use crate::repo::blob::BlobBuilder;
 use crate::repo::{Place, PlacedChunk};
-use crate::walrus::blob_id::blob_id;
+use crate::walrus::BlobStore;
+
+/// Full blobs, and the last one.
+pub(super) type Finished = (Vec<(BlobId, Bytes)>, (BlobId, Bytes));
 
 /// Blobs of nodes: one open, the ones before it full.
-pub(super) struct Blobs {
+pub(super) struct Blobs<'a> {
+    store: &'a dyn BlobStore,
     open: BlobBuilder,
     number: usize,
     limit: u64,
@@ -24,13 +29,19 @@ pub(super) struct Blobs {
     open_pack: usize,
 }
 
-impl Blobs {
+impl<'a> Blobs<'a> {
     /// Begins with the pack that is not full; `sent` are the others.
-    pub(super) fn new(open: BlobBuilder, open_pack: usize, sent: Sent, limit: u64) -> Self {
+    pub(super) fn new(
+        store: &'a dyn BlobStore,
+        open: BlobBuilder,
+        open_pack: usize,
+        sent: Sent,
+    ) -> Self {
         Blobs {
+            store,
             open,
             number: 0,
-            limit,
+            limit: store.max_body(),
             full: HashMap::new(),
             spilled: Vec::new(),
             sent,
@@ -121,8 +132,7 @@ impl Blobs {
         }
         let full = std::mem::take(&mut self.open);
         let start = full.offset(0);
-        let bytes: Bytes = full.finish().into();
-        let id = blob_id(&bytes)?;
+        let (id, bytes) = finished(self.store, full.finish().into())?;
         self.spilled.push((id, bytes));
         self.full.insert(self.number, (id, start));
         if self.number == 0 {
@@ -141,7 +151,8 @@ impl Blobs {
     }
 
     /// The full blobs, and the last with `head`, the node pushed last.
-    pub(super) fn finish(self, head: &PlacedChunk) -> (Vec<(BlobId, Bytes)>, Bytes) {
-        (self.spilled, self.open.finish_with_head(head).into())
+    pub(super) fn finish(self, head: &PlacedChunk) -> Result<Finished, PublishError> {
+        let last = self.open.finish_with_head(head).into();
+        Ok((self.spilled, finished(self.store, last)?))
     }
 }

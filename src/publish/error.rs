@@ -69,6 +69,16 @@ pub enum PublishError {
         "what was published before cannot be read ({0}); publish under another --name to begin anew"
     )]
     Previous(#[source] Box<RepoError>),
+    /// What was published before is encrypted with another key.
+    #[error(
+        "what was published before is encrypted, and not with this key; give its key with --key FILE, or add --anew to store everything anew"
+    )]
+    WasPrivate,
+    /// What was published before can be read by everybody.
+    #[error(
+        "what was published before can be read by everybody, and encryption would not change that; add --anew to store everything anew and encrypted under this name, or choose another --name"
+    )]
+    WasPublic,
     /// What is to be rewritten cannot be read.
     #[error(transparent)]
     Remote(Box<RepoError>),

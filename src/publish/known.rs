@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{CommitPlan, ContentPlan, Plan, PlannedDirectory, TreePlan};
 use super::{Learned, Progress, PublishError, together};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, PrivateError};
 use crate::repo::head::{AttachmentKind, GitId};
-use crate::repo::{Content, Directory, Kind, Loader, Node, Prior, Repository, Snapshot, git};
-use crate::walrus::BlobStore;
+use crate::repo::{
+    Access, Content, Directory, Kind, Loader, Node, Prior, RepoError, Repository, Snapshot, git,
+};
 
 /// How much two lists of what changed together must have in common that the
 /// older one will do.
@@ -43,15 +44,28 @@ pub(super) struct Known {
 }
 
 /// Loads what the head at `blob` knows: all its directories are read, none of
-/// its content.
+/// its content. It must be encrypted with the one key in `access`, or not at all
+/// where there is none: what is stored never refers across.
 pub(super) async fn load(
     loader: &Arc<Loader>,
-    store: &Arc<dyn BlobStore>,
+    access: &Access,
     blob: BlobId,
     root: Option<ChunkHash>,
 ) -> Result<Known, PublishError> {
     let failed = |error| PublishError::Previous(Box::new(error));
-    let repository = (loader.open(store.clone(), blob, root).await).map_err(failed)?;
+    let opened = loader.open(access.clone(), blob, root).await;
+    let repository = opened.map_err(|error| match error {
+        RepoError::Private {
+            why: PrivateError::NoKey | PrivateError::WrongKey,
+            ..
+        } => PublishError::WasPrivate,
+        error => failed(error),
+    })?;
+    if !repository.is_implied() && repository.key() != access.keys.first() {
+        // It opened without the key, or there is none: who refers to it tells
+        // what is in it, or is told by it.
+        return Err(PublishError::WasPublic);
+    }
     if repository.is_implied() {
         // Of what is not in our format, nothing can be taken as it is.
         return Ok(Known::default());

@@ -16,7 +16,7 @@
 //!    change, or a whole small repository, is one blob.
 //!
 //! The head's blob goes last, when everything it refers to is confirmed. The
-//! packs of the same input are the same bytes, so a run after an interrupted
+//! packs of the same input are the same bytes (encrypted or not, see [`upload`]), so a run after an interrupted
 //! one computes the same blob IDs, finds what is there, and goes on.
 //!
 //! May touch: `repo`, `walrus`.
@@ -46,10 +46,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::chunk::{BlobId, ChunkHash};
+use crate::chunk::{BlobId, ChunkHash, PrivateKeys, SecretKey};
 use crate::repo::head::AttachmentKind;
-use crate::repo::{Loader, Repository};
-use crate::walrus::{BlobStore, PutOptions, StoredBlob, cost};
+use crate::repo::{Access, Loader, Repository};
+use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
 use known::Known;
 use packs::Packs;
 use placed::Placed;
@@ -90,6 +90,9 @@ pub struct PublishOptions {
     pub previous: Option<(BlobId, Option<ChunkHash>)>,
     /// What is carried along of what somebody learned about it.
     pub learned: Learned,
+    /// The key that everything is encrypted with; published for everybody to
+    /// read where there is none.
+    pub key: Option<SecretKey>,
 }
 
 /// What a repository carries of what somebody learned of the order in which its
@@ -114,6 +117,7 @@ impl Default for PublishOptions {
             level: DEFAULT_LEVEL,
             previous: None,
             learned: Learned::default(),
+            key: None,
         }
     }
 }
@@ -146,7 +150,8 @@ impl Progress for Unwatched {
 pub struct Published {
     /// The blob that starts with the head.
     pub blob: BlobId,
-    /// The hash of the head.
+    /// The hash of the head, or what it is called where it is encrypted: the
+    /// `root` of its address.
     pub root: ChunkHash,
     /// Whether everything was there already, the head included.
     pub unchanged: bool,
@@ -183,8 +188,21 @@ pub async fn publish(
     loader: Arc<Loader>,
     progress: Arc<dyn Progress>,
 ) -> Result<Published, PublishError> {
+    let key = options.key.as_ref();
+    let access = Access {
+        keys: key.into_iter().cloned().collect(),
+        ..Access::from(store.clone())
+    };
+    let store: Arc<dyn BlobStore> = match key {
+        Some(key) => Arc::new(PrivateStore::new(
+            store,
+            key,
+            Arc::new(PrivateHeaders::default()),
+        )),
+        None => store,
+    };
     let (known, lost) = match options.previous {
-        Some((blob, root)) => match known::load(&loader, &store, blob, root).await {
+        Some((blob, root)) => match known::load(&loader, &access, blob, root).await {
             Err(PublishError::Previous(error)) if error.is_missing() => (
                 Known::default(),
                 Some(format!("{error}; everything is stored anew")),
@@ -213,8 +231,8 @@ pub async fn publish(
     if let Some(unchanged) = packed.unchanged() {
         return Ok(unchanged);
     }
-    let max_body = uploads.max_body();
-    let written = blocking(move || nodes::write(packed, &ids, max_body)).await?;
+    let store = uploads.store().clone();
+    let written = blocking(move || nodes::write(packed, &ids, store.as_ref())).await?;
     for blob in written.spilled {
         uploads.put(blob.0, blob.1).await?;
     }
@@ -223,7 +241,10 @@ pub async fn publish(
     let stored = |f: fn(&StoredBlob) -> u64| done.uploaded.iter().map(f).sum();
     Ok(Published {
         blob: written.blob,
-        root: written.root,
+        root: match key {
+            Some(key) => PrivateKeys::of(key).root(&written.head),
+            None => written.head,
+        },
         unchanged: false,
         files: written.files,
         directories: written.directories,

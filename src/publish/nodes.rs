@@ -15,7 +15,7 @@ use crate::repo::directory::{self, PlannedContent, PlannedEntry};
 use crate::repo::git::{DirectoryIds, encode_ids};
 use crate::repo::head::{Attachment, AttachmentKind, PlannedCommit, PlannedHead};
 use crate::repo::list::{self, LIST_FANOUT};
-use crate::walrus::blob_id::blob_id;
+use crate::walrus::BlobStore;
 
 /// Files of more chunks than this keep them in a list of their own, so that
 /// listing their directory does not pay for them.
@@ -28,7 +28,8 @@ pub(super) struct Written {
     pub(super) spilled: Vec<(BlobId, Bytes)>,
     pub(super) blob: BlobId,
     pub(super) bytes: Bytes,
-    pub(super) root: ChunkHash,
+    /// The hash of the head.
+    pub(super) head: ChunkHash,
     pub(super) files: u64,
     pub(super) directories: u64,
     pub(super) bytes_read: u64,
@@ -36,13 +37,17 @@ pub(super) struct Written {
     pub(super) replaced: Option<Replaced>,
 }
 
-/// Writes all nodes of a plan whose packs have these IDs.
-pub(super) fn write(packed: Packed, ids: &[BlobId], limit: u64) -> Result<Written, PublishError> {
+/// Writes all nodes of a plan whose packs have these IDs in `store`.
+pub(super) fn write(
+    packed: Packed,
+    ids: &[BlobId],
+    store: &dyn BlobStore,
+) -> Result<Written, PublishError> {
     let (open, open_pack, sent) = packed.packs.finish(ids);
     let plan = &packed.plan;
     let mut writer = Writer {
         plan,
-        blobs: Blobs::new(open, open_pack, sent, limit),
+        blobs: Blobs::new(store, open, open_pack, sent),
         lists: HashMap::new(),
         directories: HashMap::new(),
         ids: Vec::new(),
@@ -62,13 +67,13 @@ pub(super) fn write(packed: Packed, ids: &[BlobId], limit: u64) -> Result<Writte
     let ids = writer.git_ids(&packed.known, packed.level)?;
     attachments.push((AttachmentKind::GitIds, ids));
     let head = writer.head(&packed.known, &attachments)?;
-    let (spilled, bytes) = writer.blobs.finish(&head);
+    let (spilled, (blob, bytes)) = writer.blobs.finish(&head)?;
     let (files, directories) = plan.counts(&packed.known);
     Ok(Written {
         spilled,
-        blob: blob_id(&bytes)?,
+        blob,
         bytes,
-        root: head.hash,
+        head: head.hash,
         files,
         directories,
         bytes_read: packed.bytes_read,
@@ -135,7 +140,7 @@ impl From<&KnownDirectory> for StoredDirectory {
 
 struct Writer<'a> {
     plan: &'a Plan,
-    blobs: Blobs,
+    blobs: Blobs<'a>,
     /// Lists of large files, by directory and number of the entry.
     lists: HashMap<(DirectoryNumber, usize), Stored>,
     directories: HashMap<DirectoryNumber, StoredDirectory>,
@@ -296,7 +301,7 @@ impl Writer<'_> {
     }
 }
 
-fn content(blobs: &Blobs, content: &ContentPlan, list: Option<&Stored>) -> PlannedContent {
+fn content(blobs: &Blobs<'_>, content: &ContentPlan, list: Option<&Stored>) -> PlannedContent {
     match (content, list) {
         (_, Some(list)) => PlannedContent::List(blobs.place(list)),
         (ContentPlan::Inline(bytes), _) => PlannedContent::Inline(bytes.clone()),

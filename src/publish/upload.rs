@@ -10,6 +10,16 @@ use crate::chunk::BlobId;
 use crate::walrus::blob_id::blob_id;
 use crate::walrus::{BlobStore, PutOptions, StoredBlob};
 
+/// What a blob of these bytes is stored as, and the ID of that. Every blob that
+/// is published comes this way.
+pub(super) fn finished(
+    store: &dyn BlobStore,
+    body: Bytes,
+) -> Result<(BlobId, Bytes), PublishError> {
+    let body = store.seal(body)?;
+    Ok((blob_id(&body)?, body))
+}
+
 /// Uploads of one publish.
 #[derive(Clone)]
 pub(super) struct Uploads {
@@ -44,8 +54,8 @@ impl Uploads {
         }
     }
 
-    pub(super) fn max_body(&self) -> u64 {
-        self.store.max_body()
+    pub(super) fn store(&self) -> &Arc<dyn BlobStore> {
+        &self.store
     }
 
     /// Uploads packs as they come; their IDs, in order.
@@ -55,10 +65,8 @@ impl Uploads {
     ) -> Result<Vec<BlobId>, PublishError> {
         let mut ids = Vec::new();
         while let Some(body) = packs.recv().await {
-            let id = {
-                let body = body.clone();
-                super::blocking(move || Ok(blob_id(&body)?)).await?
-            };
+            let store = self.store.clone();
+            let (id, body) = super::blocking(move || finished(store.as_ref(), body)).await?;
             self.put(id, body).await?;
             ids.push(id);
         }

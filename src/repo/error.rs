@@ -4,7 +4,7 @@ use super::MalformedNode;
 use super::refs::RefStoreError;
 use crate::cache::CacheError;
 use crate::chain::ChainError;
-use crate::chunk::{BlobId, ChunkHash, PayloadError};
+use crate::chunk::{BlobId, ChunkHash, PayloadError, PrivateError};
 use crate::walrus::StoreError;
 
 /// Why something of a repository cannot be read.
@@ -51,6 +51,14 @@ pub enum RepoError {
         what: String,
         /// Why not.
         why: PayloadError,
+    },
+    /// It is a private repository, and cannot be opened.
+    #[error("{what}: {why}")]
+    Private {
+        /// What cannot be opened.
+        what: String,
+        /// Why not.
+        why: PrivateError,
     },
     /// The chain does not say.
     #[error(transparent)]

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::access::Access;
 use super::blob::{Header, MIN_BLOB};
 use super::decoded::{Decoded, DecodedNodes};
 use super::head::{AttachmentKind, MAX_SHIPPED};
 use super::prior::MAX_PRIOR;
+use super::private::{Door, enter};
 use super::{ChunkList, Content, Directory, Head, RepoError};
 use crate::cache::{Cache, Space};
-use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, WholeBlob};
-use crate::walrus::{BlobStore, Extent, Rejected, StoreError};
+use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob};
+use crate::walrus::{BlobStore, Extent, PrivateHeaders, Rejected, StoreError};
 
 /// Settings of a [`Loader`].
 #[derive(Clone, Debug)]
@@ -41,10 +43,11 @@ impl Default for LoaderConfig {
 /// for: bounds the work a hostile repository can cause at mount.
 const ABSORB: u64 = 8 << 20;
 
-/// A head of ours, and its hash.
+/// A head of ours, its hash, and how it was read.
 pub(super) struct FoundHead {
     pub(super) head: Head,
     pub(super) hash: ChunkHash,
+    pub(super) door: Door,
 }
 
 /// Opens repositories and decodes their nodes; one a process, shared by all
@@ -53,6 +56,8 @@ pub struct Loader {
     cache: Arc<Cache>,
     decoded: DecodedNodes,
     config: LoaderConfig,
+    /// Of encrypted blobs that were met.
+    headers: Arc<PrivateHeaders>,
 }
 
 impl fmt::Debug for Loader {
@@ -70,6 +75,7 @@ impl Loader {
             cache,
             decoded: DecodedNodes::new(config.decoded_bytes),
             config,
+            headers: Arc::default(),
         })
     }
 
@@ -78,22 +84,37 @@ impl Loader {
         &self.cache
     }
 
-    /// The head of ours in a blob, as an earlier session left it in the cache.
-    pub(super) fn known_head(&self, blob: BlobId, root: Option<ChunkHash>) -> Option<FoundHead> {
-        let record = (self.cache).record(Space::Heads, &record_key(blob, root), None)?;
-        let reference = decode_reference(blob, &record)?;
-        let raw = self.cache.local(&reference, None)?;
-        let head = Head::decode(&raw, &reference).ok()?;
-        Some(FoundHead {
-            head,
-            hash: reference.hash,
+    pub(super) fn headers(&self) -> &Arc<PrivateHeaders> {
+        &self.headers
+    }
+
+    /// The head of ours in a blob, as an earlier session left it in the cache:
+    /// for everybody, or under one of the keys.
+    pub(super) fn known_head(
+        &self,
+        access: &Access,
+        blob: BlobId,
+        root: Option<ChunkHash>,
+    ) -> Option<FoundHead> {
+        let doors = Door::all(access, &self.headers).into_iter();
+        doors.into_iter().find_map(|door| {
+            let at_rest = door.store.at_rest();
+            let record = (self.cache).record(Space::Heads, &record_key(blob, root), at_rest)?;
+            let reference = decode_reference(blob, &record)?;
+            let raw = self.cache.local(&reference, at_rest)?;
+            let head = Head::decode(&raw, &reference).ok()?;
+            Some(FoundHead {
+                head,
+                hash: reference.hash,
+                door,
+            })
         })
     }
 
-    /// The head with this hash, in one ranged read.
+    /// The head with this root, in one ranged read.
     pub(super) async fn fetch_head(
         &self,
-        store: &Arc<dyn BlobStore>,
+        access: &Access,
         blob: BlobId,
         root: ChunkHash,
     ) -> Result<FoundHead, RepoError> {
@@ -101,30 +122,41 @@ impl Loader {
         let mut not_ours = None;
         let start = Extent::Part(ByteRange::new(0, MIN_BLOB));
         let mut accept = |bytes: Bytes| {
-            let checked = match Header::decode(&bytes).and_then(|header| header.head(blob)) {
-                Ok(reference) if reference.hash == root => Ok(reference),
-                Ok(reference) => Err(format!(
-                    "its head hashes to {} where the address says {root}",
-                    reference.hash
-                )),
-                Err(why) => Err(why.to_string()),
-            };
-            let reference = checked.map_err(|why| {
-                not_ours = Some(why.clone());
-                Rejected(why)
+            let refuse = |why: String| RepoError::NotARepository { blob, why };
+            let opened =
+                enter(access, &self.headers, blob, bytes).map_err(|why| RepoError::Private {
+                    what: format!("walrus://{blob}"),
+                    why,
+                });
+            let checked = opened.and_then(|(door, bytes)| {
+                match Header::decode(&bytes).and_then(|header| header.head(blob)) {
+                    Ok(reference) if door.root(&reference.hash) == root => {
+                        Ok((door, reference, bytes))
+                    }
+                    Ok(reference) => Err(refuse(format!(
+                        "its head hashes to {} where the address says {root}",
+                        door.root(&reference.hash)
+                    ))),
+                    Err(why) => Err(refuse(why.to_string())),
+                }
+            });
+            let checked = checked.map_err(|why| {
+                let said = Rejected::because(&why);
+                not_ours = Some(why);
+                said
             })?;
             not_ours = None;
-            found = Some((reference, bytes));
+            found = Some(checked);
             Ok(())
         };
-        let why = match store.read(blob, start, &mut accept).await {
+        let why = match access.store.read(blob, start, &mut accept).await {
             Ok(()) => String::from("nothing was read"),
             Err(StoreError::OutOfRange { .. }) => format!("it is shorter than {MIN_BLOB} bytes"),
-            Err(error) => not_ours.ok_or(error)?,
+            Err(error) => return Err(not_ours.unwrap_or(error.into())),
         };
         match found {
-            Some((reference, first)) => {
-                self.keep_head(store, blob, Some(root), reference, &first)
+            Some((door, reference, first)) => {
+                self.keep_head(door, blob, Some(root), reference, &first)
                     .await
             }
             None => Err(RepoError::NotARepository { blob, why }),
@@ -135,20 +167,23 @@ impl Loader {
     /// `first` is the start of its blob, or all of it.
     pub(super) async fn keep_head(
         &self,
-        store: &Arc<dyn BlobStore>,
+        door: Door,
         blob: BlobId,
         root: Option<ChunkHash>,
         reference: ChunkRef,
         first: &Bytes,
     ) -> Result<FoundHead, RepoError> {
+        let store = &door.store;
         // A head longer than the first read is fetched by itself.
         let raw = match stored_in(first, &reference) {
-            Some(stored) => (self.cache.insert(&reference, stored, None)).map_err(|why| {
-                RepoError::NotARepository {
-                    blob,
-                    why: why.to_string(),
-                }
-            })?,
+            Some(stored) => {
+                (self.cache.insert(&reference, stored, store.at_rest())).map_err(|why| {
+                    RepoError::NotARepository {
+                        blob,
+                        why: why.to_string(),
+                    }
+                })?
+            }
             None => self.cache.get(store, &[reference], 0, 0).await?,
         };
         let head = Head::decode(&raw, &reference).map_err(|why| RepoError::Malformed {
@@ -157,23 +192,30 @@ impl Loader {
             why,
         })?;
         let record = encode_reference(&reference);
-        (self.cache).set_record(Space::Heads, &record_key(blob, root), &record, None);
-        self.absorb(&head, first, blob);
+        let key = record_key(blob, root);
+        (self.cache).set_record(Space::Heads, &key, &record, store.at_rest());
+        self.absorb(&head, first, blob, store.at_rest());
         Ok(FoundHead {
             head,
             hash: reference.hash,
+            door,
         })
     }
 
     /// Keeps what else came with the first read: directories breadth first,
     /// the content that lies between its bounds, and hints at what is read next.
-    fn absorb(&self, head: &Head, first: &Bytes, blob: BlobId) {
+    fn absorb(&self, head: &Head, first: &Bytes, blob: BlobId, at_rest: Option<&SecretKey>) {
+        let mut take = Absorbed {
+            cache: &self.cache,
+            first,
+            blob,
+            at_rest,
+            seen: HashSet::new(),
+            budget: ABSORB,
+        };
         let mut queue: VecDeque<ChunkRef> = head.commits.iter().map(|c| c.root).collect();
-        let mut seen: HashSet<ChunkHash> = HashSet::new();
-        let mut budget = ABSORB;
         while let Some(reference) = queue.pop_front() {
-            let Some(raw) = self.absorb_chunk(&reference, first, blob, &mut seen, &mut budget)
-            else {
+            let Some(raw) = take.chunk(&reference) else {
                 continue;
             };
             let Ok(directory) = Directory::decode(&raw, &reference) else {
@@ -186,7 +228,7 @@ impl Loader {
                     }
                     Content::Chunks { first: at, count } => {
                         for chunk in &directory.chunks()[at as usize..(at + count) as usize] {
-                            self.absorb_chunk(chunk, first, blob, &mut seen, &mut budget);
+                            take.chunk(chunk);
                         }
                     }
                     Content::Inline(_) | Content::List { .. } | Content::Whole { .. } => {}
@@ -200,24 +242,8 @@ impl Loader {
             head.hint(AttachmentKind::Learned, MAX_SHIPPED),
         ];
         for hint in hints.into_iter().flatten() {
-            self.absorb_chunk(hint, first, blob, &mut seen, &mut budget);
+            take.chunk(hint);
         }
-    }
-
-    fn absorb_chunk(
-        &self,
-        reference: &ChunkRef,
-        first: &Bytes,
-        blob: BlobId,
-        seen: &mut HashSet<ChunkHash>,
-        budget: &mut u64,
-    ) -> Option<Bytes> {
-        if reference.at.blob != blob || !seen.insert(reference.hash) {
-            return None;
-        }
-        *budget = budget.checked_sub(u64::from(reference.raw_len))?;
-        let stored = stored_in(first, reference)?;
-        self.cache.insert(reference, stored, None).ok()
     }
 
     /// Whether a node is at hand, decoded.
@@ -295,6 +321,27 @@ impl Loader {
     ) -> Result<Bytes, RepoError> {
         let window = self.config.node_window;
         Ok(self.cache.get(store, table, index, window).await?)
+    }
+}
+
+/// Takes what a first read brought, each chunk once and within a budget.
+struct Absorbed<'a> {
+    cache: &'a Cache,
+    first: &'a Bytes,
+    blob: BlobId,
+    at_rest: Option<&'a SecretKey>,
+    seen: HashSet<ChunkHash>,
+    budget: u64,
+}
+
+impl Absorbed<'_> {
+    fn chunk(&mut self, reference: &ChunkRef) -> Option<Bytes> {
+        if reference.at.blob != self.blob || !self.seen.insert(reference.hash) {
+            return None;
+        }
+        self.budget = (self.budget).checked_sub(u64::from(reference.raw_len))?;
+        let stored = stored_in(self.first, reference)?;
+        self.cache.insert(reference, stored, self.at_rest).ok()
     }
 }
 

@@ -21,6 +21,11 @@
 //! What WalGit's own tools keep, manifests of one blob a file ([`manifest`]) or
 //! objects on the chain, is read by the same three types: it has no directories
 //! that could be fetched, so they are implied by its paths and kept in memory.
+//!
+//! An encrypted repository is read by them through a store that opens its blobs
+//! ([`crate::walrus::PrivateStore`]); which key fits is found by its head
+//! (`private`).
+//!
 //! [`Source`] is where a repository is, [`Target`] what that leads to at present.
 //!
 //! All reading is `async` and completes at its first poll when everything
@@ -48,6 +53,7 @@ pub mod manifest;
 mod objects;
 mod open;
 pub mod prior;
+mod private;
 pub mod refs;
 mod repository;
 mod snapshot;

@@ -1,7 +1,7 @@
 //! From a blob or an object to a [`Repository`]: what is it, and can we read it?
 //!
-//! A blob is recognised by its content: a head of ours, a manifest, or an
-//! encrypted manifest. Without the hash of a head nothing but the ID of the
+//! A blob is recognised by its content: a head of ours, encrypted or not, a
+//! manifest, or an encrypted manifest. Without the hash of a head nothing but the ID of the
 //! blob says that its bytes are its author's, so it is fetched whole and the ID
 //! computed anew, once.
 
@@ -15,6 +15,7 @@ use super::directory::ImpliedContent;
 use super::head::{CommitId, Ref, RefKind};
 use super::implied::{self, Leaf, Told};
 use super::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
+use super::private::enter;
 use super::{Head, Kind, Loader, RepoError, Repository};
 use crate::cache::{CacheError, Space};
 use crate::chunk::{
@@ -34,8 +35,8 @@ impl Loader {
     ///
     /// # Errors
     /// [`RepoError::NotARepository`] when the blob holds something else,
-    /// [`RepoError::Sealed`] when no key opens it, or what kept it from being
-    /// read.
+    /// [`RepoError::Private`] or [`RepoError::Sealed`] when no key opens it, or
+    /// what kept it from being read.
     pub async fn open(
         self: &Arc<Self>,
         access: impl Into<Access>,
@@ -79,21 +80,25 @@ impl Loader {
         blob: BlobId,
         root: Option<ChunkHash>,
     ) -> Result<Repository, RepoError> {
-        let store = &access.store;
-        if let Some(found) = self.known_head(blob, root) {
+        if let Some(found) = self.known_head(access, blob, root) {
             return Ok(Repository::of_head(self.clone(), access, blob, found));
         }
         if let Some(root) = root {
-            let found = self.fetch_head(store, blob, root).await?;
+            let found = self.fetch_head(access, blob, root).await?;
             return Ok(Repository::of_head(self.clone(), access, blob, found));
         }
         if let Some((json, key)) = self.known_manifest(access, blob).await {
             return self.manifest(access, blob, &json, key).await;
         }
-        let bytes = fetch_whole(store, blob).await?;
+        let bytes = fetch_whole(&access.store, blob).await?;
+        let opened = enter(access, self.headers(), blob, bytes);
+        let (door, bytes) = opened.map_err(|why| RepoError::Private {
+            what: format!("walrus://{blob}"),
+            why,
+        })?;
         match Header::decode(&bytes).and_then(|header| header.head(blob)) {
             Ok(reference) => {
-                let found = self.keep_head(store, blob, None, reference, &bytes).await?;
+                let found = self.keep_head(door, blob, None, reference, &bytes).await?;
                 Ok(Repository::of_head(self.clone(), access, blob, found))
             }
             Err(why) => {
@@ -153,7 +158,7 @@ impl Loader {
         let mut tree = implied::imply(leaves, refused, blob);
         tree.encrypted = sealed > 0 || key.is_some();
         if sealed > 0 && shelf.is_none() {
-            let why = "encrypted, and no key was given: reading them fails (see --dek-file)";
+            let why = "encrypted, and no key was given: reading them fails (see --key)";
             tree.notices.insert(0, format!("{sealed} files are {why}"));
         }
         let told = Told {

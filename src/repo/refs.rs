@@ -61,6 +61,10 @@ pub struct NamedRef {
     pub address: String,
     /// When it was set, in seconds since 1970.
     pub updated: u64,
+    /// What the user's keys call the key that it is encrypted with; `None` for
+    /// what everybody can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// The names of one network, in a directory.
@@ -154,10 +158,22 @@ impl RefStore {
     /// Makes `name` stand for `address`; the old value stays until the new one
     /// is whole on disk.
     pub fn set(&self, name: &RefName, address: &Address) -> Result<(), RefStoreError> {
+        self.set_private(name, address, None)
+    }
+
+    /// The same, of what is encrypted with the key that the user's keys call
+    /// `key`.
+    pub fn set_private(
+        &self,
+        name: &RefName,
+        address: &Address,
+        key: Option<&str>,
+    ) -> Result<(), RefStoreError> {
         let path = self.file(name);
         let named = NamedRef {
             address: address.to_string(),
             updated: crate::clock::unix_seconds(),
+            key: key.map(Into::into),
         };
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.dir)?;

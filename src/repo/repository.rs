@@ -33,6 +33,10 @@ pub struct Repository {
 struct Inner {
     loader: Arc<Loader>,
     access: Access,
+    /// Where its nodes and chunks are read, in the clear.
+    store: Arc<dyn BlobStore>,
+    /// What it is encrypted with as a whole; `None` where it is not.
+    key: Option<SecretKey>,
     /// Opens encrypted files; `None` without a key.
     sealed: Option<Arc<dyn BlobStore>>,
     target: Target,
@@ -51,17 +55,20 @@ impl Repository {
         blob: BlobId,
         found: FoundHead,
     ) -> Self {
-        let root = Some(found.hash);
+        let root = Some(found.door.root(&found.hash));
+        let key = found.door.key().cloned();
         Repository {
             inner: Arc::new(Inner {
                 loader,
                 access: access.clone(),
+                encrypted: key.is_some(),
+                key,
+                store: found.door.store,
                 sealed: None,
                 target: Target::Blob { blob, root },
                 head: found.head,
                 implied: HashMap::new(),
                 notices: Vec::new(),
-                encrypted: false,
             }),
             relatives: Arc::default(),
         }
@@ -80,6 +87,8 @@ impl Repository {
             inner: Arc::new(Inner {
                 loader,
                 access: access.clone(),
+                store: access.store.clone(),
+                key: None,
                 sealed,
                 head: tree.head(target.id(), told),
                 target,
@@ -118,8 +127,9 @@ impl Repository {
         }
     }
 
-    /// The hash of the head: the `root` of a verifiable address. Only heads of
-    /// ours have one.
+    /// The hash of the head, or what it is called where the repository is
+    /// encrypted: the `root` of a verifiable address. Only heads of ours have
+    /// one.
     pub fn root(&self) -> Option<ChunkHash> {
         match self.inner.target {
             Target::Blob { root, .. } => root,
@@ -156,6 +166,12 @@ impl Repository {
         self.inner.encrypted
     }
 
+    /// The key that all of it is encrypted with; `None` where anybody can read
+    /// it, and for what WalGit's own tools encrypted file by file.
+    pub fn key(&self) -> Option<&SecretKey> {
+        self.inner.key.as_ref()
+    }
+
     /// Lines about what is not shown, or shown and worth a word.
     pub fn notices(&self) -> &[String] {
         &self.inner.notices
@@ -166,9 +182,9 @@ impl Repository {
         &self.relatives
     }
 
-    /// Where its blobs are stored.
+    /// Where its blobs are stored, and opened if they are encrypted.
     pub fn store(&self) -> &Arc<dyn BlobStore> {
-        &self.inner.access.store
+        &self.inner.store
     }
 
     /// How it was opened.
@@ -220,7 +236,8 @@ impl Repository {
 
     fn at_rest(&self) -> Option<&SecretKey> {
         let sealed = self.inner.sealed.as_ref().filter(|_| self.is_encrypted());
-        sealed.and_then(|store| store.at_rest())
+        let own = self.inner.store.at_rest();
+        own.or_else(|| sealed.and_then(|store| store.at_rest()))
     }
 
     /// Where the content of a blob that is one file is read.

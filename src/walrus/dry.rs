@@ -37,6 +37,10 @@ impl BlobStore for DryStore {
         self.inner.len(blob).await
     }
 
+    fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
+        self.inner.seal(body)
+    }
+
     async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
         Ok(Stored {
             uploaded: true,

@@ -21,12 +21,14 @@ pub mod devnet;
 mod dir;
 mod dry;
 mod http;
+mod private;
 pub mod quilt;
 mod sealed;
 
 pub use dir::{BlobMeta, LocalDir, sweep};
 pub use dry::DryStore;
 pub use http::{HttpConfig, HttpStore};
+pub use private::{PrivateHeaders, PrivateStore};
 pub use sealed::{MAX_PAYLOAD, SealedStore};
 
 use std::fmt;
@@ -102,10 +104,22 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError>;
 
-    /// The length of a blob in bytes, or `None` where the store has no such blob.
+    /// The length of a blob in bytes, as it is stored and billed, or `None` where
+    /// the store has no such blob.
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError>;
 
-    /// Stores `body`, whose ID the caller has computed to be `blob`.
+    /// What is put in place of these bytes, whose ID is then that of the blob:
+    /// they themselves, but where the store encrypts. Blocks for as long as it
+    /// takes.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`].
+    fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
+        Ok(body)
+    }
+
+    /// Stores `body`, whose ID the caller has computed to be `blob`, and which
+    /// [`BlobStore::seal`] gave.
     ///
     /// Storing a blob that is there already is not an error and, unless it
     /// must live longer, costs no upload.
@@ -349,6 +363,12 @@ pub enum StoreError {
         limit: u64,
         /// Who set it.
         place: String,
+    },
+    /// What is private is about to be stored for everybody to read.
+    #[error("blob {blob} is not encrypted with the key of this repository, and is not stored")]
+    InTheClear {
+        /// The blob.
+        blob: BlobId,
     },
     /// The publisher stored something else, or computes IDs differently.
     #[error("{place} certified blob {found} where {expected} was sent")]

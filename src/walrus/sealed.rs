@@ -29,7 +29,7 @@ impl SealedStore {
     ///
     /// `None` without a key.
     pub fn new(inner: Arc<dyn BlobStore>, keys: Vec<SecretKey>) -> Option<Self> {
-        let at_rest = keys.first()?.derive("walgit-fs 2026 content kept on disk");
+        let at_rest = keys.first()?.at_rest();
         Some(SealedStore {
             inner,
             keys,

@@ -130,7 +130,7 @@ fn an_encrypted_repository_opens_with_its_key_in_any_form_and_with_no_other() {
     let dir = world.mountpoint();
     let refused = world.fail(&["mount", &at(&second), dir.to_str().unwrap()]);
     assert!(
-        refused.contains("encrypted") && refused.contains("--dek-file"),
+        refused.contains("encrypted") && refused.contains("--key FILE"),
         "{refused}"
     );
     let wrong = file("wrong", &[7; 32]);

@@ -1,0 +1,225 @@
+//! Which key a publish encrypts with, if any.
+//!
+//! A name is private or it is not, and stays so: later publishes of a private
+//! one take its key without asking, and nothing of either kind refers to the
+//! other. Crossing over has to be said.
+
+use std::sync::Arc;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Failure;
+use super::context;
+use super::keys::{self, Keys};
+use crate::auth::Kept;
+use crate::chunk::{BlobId, ChunkHash, PrivateError, SecretKey};
+use crate::config::Settings;
+use crate::publish::PublishError;
+use crate::repo::refs::{NamedRef, RefName};
+use crate::repo::{Address, Loader, RepoError, Repository};
+
+/// Longest part of a key's name that is a repository's.
+const NAMED: usize = 48;
+
+/// Whether to encrypt.
+#[derive(Debug, Args)]
+pub(super) struct Encrypt {
+    /// Encrypt everything: content, names, history. The key is that of --key
+    /// FILE, else a new one; it is kept like those of `key add`, and later
+    /// publishes of this name use it without asking
+    #[arg(long, conflicts_with = "in_the_clear")]
+    encrypt: bool,
+    /// Publish for everybody to read what is encrypted in --from or under this
+    /// name
+    #[arg(long)]
+    in_the_clear: bool,
+    /// Store everything anew, and refer to nothing that was published under this
+    /// name before; with --encrypt also with another key
+    #[arg(long)]
+    anew: bool,
+}
+
+/// What was published under a name before.
+struct Before {
+    target: (BlobId, Option<ChunkHash>),
+    /// Whether it is encrypted.
+    private: bool,
+    /// The key that it is encrypted with, where that is at hand.
+    key: Option<SecretKey>,
+}
+
+/// How to publish.
+pub(super) struct Choice {
+    /// The key to encrypt with.
+    pub(super) key: Option<SecretKey>,
+    /// The head published before that may be referred to.
+    pub(super) previous: Option<(BlobId, Option<ChunkHash>)>,
+    /// Where the key is kept.
+    pub(super) kept: Option<KeptKey>,
+}
+
+/// A key that is kept for a repository.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct KeptKey {
+    /// What it is called among the user's keys.
+    pub(super) name: String,
+    /// Where it is.
+    pub(super) kept: Kept,
+    /// Whether it was made by this command.
+    pub(super) made: bool,
+}
+
+impl Encrypt {
+    /// Whether `from` may be published as it is said.
+    pub(super) fn allows(&self, from: &Repository) -> bool {
+        !from.is_encrypted() || self.in_the_clear || self.encrypt
+    }
+
+    /// Decides for a publish under `name`, which stands for `named` now; `keys`
+    /// are those of the command, which may be for what is rewritten alone.
+    pub(super) async fn choose(
+        &self,
+        settings: &Settings,
+        loader: &Arc<Loader>,
+        (name, named): (&RefName, Option<NamedRef>),
+        keys: &Keys,
+        rewrites: bool,
+    ) -> Result<Choice, Failure> {
+        let before = match &named {
+            Some(named) => self.before(settings, loader, named, keys).await?,
+            None => None,
+        };
+        let previous = before.as_ref().map(|before| before.target);
+        let was_private = before.as_ref().is_some_and(|before| before.private);
+        if self.in_the_clear || !(self.encrypt || was_private) {
+            if !self.in_the_clear && !rewrites && !keys.given()?.is_empty() {
+                let why = "--key was given, but not what for; add --encrypt to encrypt with it";
+                return Err(why.into());
+            }
+            return Ok(Choice {
+                key: None,
+                previous: previous.filter(|_| !was_private && !self.anew),
+                kept: None,
+            });
+        }
+        if previous.is_some() && !was_private && !self.anew {
+            return Err(PublishError::WasPublic.into());
+        }
+        let given = match rewrites && !self.encrypt {
+            true => None,
+            false => keys.given()?.into_iter().next(),
+        };
+        let old = before.and_then(|before| before.key);
+        let kept = keys::chest(settings).get(&key_name(&settings.network.value.name, name))?;
+        let (key, made) = match (given, self.anew, old, kept) {
+            (Some(key), ..) => (key, false),
+            (None, false, Some(key), _) => (key, false),
+            // What an interrupted first publish began with.
+            (None, _, None, Some(key)) => (key, false),
+            _ => {
+                let no = "the system gives no random numbers, so there can be no key";
+                (SecretKey::random().ok_or(no)?, true)
+            }
+        };
+        Ok(Choice {
+            key: Some(key),
+            previous: previous.filter(|_| !self.anew),
+            kept: Some(KeptKey {
+                name: key_name(&settings.network.value.name, name),
+                kept: Kept::File,
+                made,
+            }),
+        })
+    }
+
+    /// What `named` stands for.
+    async fn before(
+        &self,
+        settings: &Settings,
+        loader: &Arc<Loader>,
+        named: &NamedRef,
+        keys: &Keys,
+    ) -> Result<Option<Before>, Failure> {
+        // A name whose address is damaged is published anew, as if there were none.
+        let Ok(address @ Address::Walrus { blob, root }) = named.address.parse() else {
+            return Ok(None);
+        };
+        let target = (blob, root);
+        let noted = |private| Before {
+            target,
+            private,
+            key: None,
+        };
+        Ok(Some(
+            match context::open_any(settings, loader, &address, keys).await? {
+                Ok(found) => Before {
+                    target,
+                    private: found.is_encrypted(),
+                    key: found.key().cloned(),
+                },
+                Err(RepoError::Private { .. }) if self.anew || self.in_the_clear => noted(true),
+                Err(RepoError::Private {
+                    why: PrivateError::NoKey | PrivateError::WrongKey,
+                    ..
+                }) => {
+                    let why = "what is published under this name is encrypted, and its key is not \
+                               here; give it with --key FILE, or add --anew to begin with another";
+                    return Err(why.into());
+                }
+                // Whoever publishes will be told, or finds it gone.
+                Err(_) => {
+                    let key = match &named.key {
+                        Some(key) => keys::chest(settings).get(key)?,
+                        None => None,
+                    };
+                    Before {
+                        key,
+                        ..noted(named.key.is_some())
+                    }
+                }
+            },
+        ))
+    }
+}
+
+impl Choice {
+    /// Puts the key away, before anything is encrypted with it: whatever is
+    /// stored can be read later.
+    pub(super) fn keep(&mut self, settings: &Settings) -> Result<(), Failure> {
+        if let (Some(key), Some(kept)) = (&self.key, &mut self.kept) {
+            (kept.name, kept.kept) = keys::chest(settings).keep(&kept.name, key)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the key of a repository is called: its network and name, made fit; with
+/// a part of their hash where that leaves something out.
+fn key_name(network: &str, name: &RefName) -> String {
+    let whole = format!("{network}.{name}");
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if whole.len() <= NAMED && whole.chars().all(fits) && !whole.starts_with('.') {
+        return whole;
+    }
+    let plain: String = (whole.chars().filter(|&c| fits(c)).take(NAMED)).collect();
+    let rest = &ChunkHash::of(whole.as_bytes()).to_string()[..8];
+    format!("{}-{rest}", plain.trim_start_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_other_repositories_have_other_names() {
+        let name = |text: &str| key_name("local", &text.parse().unwrap());
+        assert_eq!(name("diary"), "local.diary");
+        let long = "x".repeat(80);
+        let names = ["a/b", "ab", "a+b", "ü", "ö", &long, &long[1..]].map(name);
+        for (number, one) in names.iter().enumerate() {
+            assert!(one.len() <= 70, "{one}");
+            assert!(!names[..number].contains(one), "{one}");
+        }
+    }
+}
