@@ -14,6 +14,7 @@ mod corpus;
 mod cost;
 mod crash;
 mod devnet;
+mod encryption;
 mod faults;
 mod follow;
 mod format;

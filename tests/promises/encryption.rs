@@ -1,0 +1,498 @@
+//! What is published with `--encrypt` is read by those who have the key, as
+//! anything else is, and tells nobody else what it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::Value;
+use walgit_fs::chunk::{BlobId, ByteRange, SecretKey, private_len};
+use walgit_fs::walrus::blob_id::blob_id;
+use walgit_fs::walrus::{
+    BlobStore, Extent, LocalDir, PrivateHeaders, PrivateStore, PutOptions, StoreError,
+};
+
+use crate::support::tree::{assert_same, noise};
+use crate::support::walgit::{at, fixture, manifests, world_with_fixture};
+use crate::support::{Gateway, Lie, Server, Tree, World, block_on, eventually};
+
+const SECRET: &str = "nobody else may ever read this line, not even from the disk\n";
+const NAME: &str = "a-name-that-tells-too-much";
+
+/// No session bus: keys go to sealed files, and a user's own keyring is left
+/// alone.
+fn bus_less(world: World) -> World {
+    world.with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+}
+
+fn sample() -> Tree {
+    Tree::new()
+        .file(format!("{NAME}/inline"), SECRET)
+        .file(format!("{NAME}/chunked"), SECRET.repeat(500))
+        .file("empty", "")
+        .link("link", NAME)
+        .program("bin/run", "#!/bin/sh\necho hi\n")
+        .noise("noise", 300_000, 1)
+        .noise("a-blob-of-its-own", 5 << 20, 2)
+        .commit("a message that tells too much")
+}
+
+#[track_caller]
+fn publish(world: &World, tree: &Tree, more: &[&str]) -> Value {
+    let path = tree.path().to_str().unwrap();
+    world.json(&[&["publish", path, "--name", "it"], more].concat())
+}
+
+/// The key of a repository, in a file.
+fn key_file(world: &World, published: &Value) -> PathBuf {
+    let name = published["key"]["name"].as_str().unwrap();
+    let path = world.path().join(format!("{name}.hex"));
+    fs::write(&path, world.run(&["key", "show", name])).unwrap();
+    path
+}
+
+/// Every file below some folders.
+fn files(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let (mut pending, mut found) = (dirs.to_vec(), Vec::new());
+    while let Some(path) = pending.pop() {
+        match path.is_dir() {
+            true => pending.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path())),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn assert_nowhere(dirs: &[PathBuf], needles: &[&[u8]]) {
+    let mut seen = 0;
+    for file in files(dirs) {
+        let bytes = fs::read(&file).unwrap_or_default();
+        seen += bytes.len();
+        for needle in needles {
+            let found = bytes.windows(needle.len()).any(|part| part == *needle);
+            let what = String::from_utf8_lossy(needle);
+            assert!(!found, "{what} is in {}", file.display());
+        }
+    }
+    assert!(seen > 1000, "there is something to look at");
+}
+
+#[test]
+fn an_encrypted_repository_is_mounted_by_who_has_its_key_and_is_what_it_was() {
+    let world = bus_less(World::new());
+    let tree = sample();
+    let published = publish(&world, &tree, &["--encrypt"]);
+    assert_eq!(published["encrypted"], true);
+    assert_eq!(published["key"]["made"], true);
+    assert_eq!(published["key"]["name"], "local.it");
+    // Its key is found by itself.
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    let table = fs::read_to_string("/proc/mounts").unwrap();
+    let line = table
+        .lines()
+        .find(|line| line.contains(&dir.display().to_string().replace(' ', "\\040")));
+    assert!(line.unwrap().starts_with("encrypted "), "{line:?}");
+    world.unmount(&dir);
+    // By its address it is the same.
+    let dir = world.mount(published["address"].as_str().unwrap());
+    assert_same(tree.path(), &dir);
+    let commit = tree.git(&["rev-parse", "HEAD"]);
+    assert!(world.run(&["log", "it"]).contains("tells too much"));
+    assert!(world.run(&["refs", "it"]).contains(&commit));
+    let cost = world.json(&["cost", "it"]);
+    assert_eq!(cost["now"]["billed"], published["bytes_billed"]);
+    assert_eq!(cost["now"]["blobs"], published["blobs_uploaded"]);
+    let doctor = world.json(&["doctor"]);
+    assert_eq!(doctor["ok"], true, "{doctor}");
+    world.unmount(&dir);
+    // Without its root, too.
+    let bare = format!("walrus://{}", published["blob"].as_str().unwrap());
+    assert_same(tree.path(), &world.mount(&bare));
+}
+
+#[test]
+fn without_the_key_or_with_another_one_nothing_opens_and_the_remedy_is_named() {
+    let world = bus_less(World::new());
+    let tree = sample();
+    let published = publish(&world, &tree, &["--encrypt"]);
+    let key = key_file(&world, &published);
+    let address = published["address"].as_str().unwrap();
+    let bare = address.split('?').next().unwrap();
+    world.run(&["key", "remove", "local.it"]);
+    let wrong = world.path().join("wrong");
+    fs::write(&wrong, [7; 32]).unwrap();
+    world.run(&["cache", "clear"]);
+    for address in ["it", address, bare] {
+        let dir = world.mountpoint();
+        let dir = dir.to_str().unwrap();
+        let said = world.fail(&["mount", address, dir]);
+        assert!(
+            said.contains("encrypted") && said.contains("--key FILE"),
+            "{said}"
+        );
+        let said = world.fail(&["mount", address, dir, "--key", wrong.to_str().unwrap()]);
+        assert!(said.contains("another key"), "{said}");
+        world.run(&["mount", address, dir, "--key", key.to_str().unwrap()]);
+        assert_same(tree.path(), Path::new(dir));
+        world.unmount(Path::new(dir));
+        // What is in the cache now is locked as well.
+        let said = world.fail(&["mount", address, dir]);
+        assert!(said.contains("--key FILE"), "{said}");
+    }
+    for command in ["log", "cost", "refs"] {
+        let said = world.fail(&[command, "it"]);
+        assert!(said.contains("--key FILE"), "{said}");
+        world.run(&[command, "it", "--key", key.to_str().unwrap()]);
+    }
+    // Who has lost the key does not go on in the clear by accident.
+    let path = tree.path().to_str().unwrap();
+    let said = world.fail(&["publish", path, "--name", "it"]);
+    assert!(said.contains("key is not here"), "{said}");
+    // Damage is not taken for a wrong key.
+    let blob = world.blobs().join(published["blob"].as_str().unwrap());
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    world.run(&["cache", "clear"]);
+    let dir = world.mountpoint();
+    let key = key.to_str().unwrap();
+    let said = world.fail(&["mount", address, dir.to_str().unwrap(), "--key", key]);
+    assert!(said.contains("damaged"), "{said}");
+}
+
+#[test]
+fn neither_who_stores_it_nor_who_finds_the_disk_learns_what_it_is() {
+    let server = Server::start();
+    let world = bus_less(World::on(&server));
+    let tree = sample();
+    let published = publish(&world, &tree, &["--encrypt"]);
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    let folder = dir.join(NAME);
+    world.run(&["cache", "pin", folder.to_str().unwrap()]);
+    world.unmount(&dir);
+    world.crash();
+    let chunk = SECRET.repeat(500);
+    let noise = noise(300_000, 1);
+    let hash = |bytes: &[u8]| *blake3::hash(bytes).as_bytes();
+    let (inline, chunked, noisy) = (
+        hash(SECRET.as_bytes()),
+        hash(chunk.as_bytes()),
+        hash(&noise),
+    );
+    let hex = blake3::Hash::from_bytes(chunked).to_hex();
+    let commit = tree.git(&["rev-parse", "HEAD"]);
+    let raw: Vec<u8> = (0..20)
+        .map(|i| u8::from_str_radix(&commit[2 * i..2 * i + 2], 16).unwrap())
+        .collect();
+    let key = world.run(&["key", "show", published["key"]["name"].as_str().unwrap()]);
+    let needles = [
+        SECRET.trim().as_bytes(),
+        NAME.as_bytes(),
+        b"a-blob-of-its-own",
+        b"tells too much",
+        b"WALGITFS",
+        &noise[1000..1040],
+        &inline,
+        &chunked,
+        &noisy,
+        hex.as_bytes(),
+        &raw,
+        key.trim().as_bytes(),
+    ];
+    let stored = server.blobs().parent().unwrap().to_owned();
+    assert_nowhere(&[stored], &needles);
+    let kept = ["cache", "state"].map(|dir| world.path().join(dir));
+    assert_nowhere(&kept, &needles);
+    // And yet it is kept: the next session needs the key and no network.
+    server.forget_requests();
+    assert_same(tree.path(), &world.mount("it"));
+    assert!(
+        server.requests("GET").is_empty(),
+        "{:?}",
+        server.requests("")
+    );
+}
+
+#[test]
+fn a_mount_and_a_first_look_cost_no_more_requests_than_in_the_clear() {
+    let server = Server::start();
+    let world = bus_less(World::on(&server));
+    let tree = Tree::new().file("a", "text ".repeat(1000)).file("d/b", "b");
+    publish(&world, &tree, &["--encrypt"]);
+    world.run(&["cache", "clear"]);
+    server.forget_requests();
+    assert_same(tree.path(), &world.mount("it"));
+    assert_eq!(server.requests("GET").len(), 1, "{:?}", server.requests(""));
+}
+
+#[test]
+fn a_change_is_one_blob_under_the_same_key_and_the_mount_follows() {
+    let world = bus_less(World::new());
+    let tree = sample();
+    let first = publish(&world, &tree, &["--encrypt"]);
+    let again = publish(&world, &tree, &[]);
+    assert_eq!(again["unchanged"], true, "{again}");
+    assert_eq!(again["encrypted"], true);
+    assert_eq!(again["address"], first["address"]);
+    let dir = world.mountpoint();
+    world.run(&["mount", "--follow=1", "it", dir.to_str().unwrap()]);
+    assert_same(tree.path(), &dir);
+    let tree = tree.file("bin/added", "changed").commit("second");
+    let trial = publish(&world, &tree, &["--dry-run"]);
+    let second = publish(&world, &tree, &[]);
+    assert_eq!(second["encrypted"], true);
+    assert_eq!(second["key"]["made"], false);
+    assert_eq!(second["blobs_uploaded"], 1, "{second}");
+    assert_eq!(second["bytes_stored"].as_u64(), private_len(65_536));
+    assert_eq!(trial["bytes_stored"], second["bytes_stored"]);
+    eventually("the mount has moved", || dir.join("bin/added").exists());
+    assert_same(tree.path(), &dir);
+    assert_eq!(world.json(&["key", "list"]).as_object().unwrap().len(), 1);
+}
+
+#[test]
+fn the_same_input_and_key_are_the_same_blobs_so_an_interrupted_publish_goes_on() {
+    let world = bus_less(World::new());
+    let tree = sample();
+    let first = publish(&world, &tree, &["--encrypt"]);
+    // As if it had been killed before its name was set.
+    world.run(&["refs", "--remove", "it"]);
+    let second = publish(&world, &tree, &["--encrypt"]);
+    assert_eq!(second["address"], first["address"]);
+    assert_eq!(second["bytes_stored"], 0);
+    assert_eq!(second["key"]["made"], false);
+    // With another key nothing is the same.
+    let file = world.path().join("key");
+    fs::write(&file, [9; 32]).unwrap();
+    let path = tree.path().to_str().unwrap();
+    let key = file.to_str().unwrap();
+    let other = world.json(&[
+        "publish",
+        path,
+        "--name",
+        "other",
+        "--encrypt",
+        "--key",
+        key,
+    ]);
+    assert_eq!(other["blobs_present"], 0, "{other}");
+    assert_ne!(other["root"], first["root"]);
+    assert_same(tree.path(), &world.mount("other"));
+}
+
+#[test]
+fn a_name_crosses_between_private_and_public_only_when_told_so_and_shares_nothing() {
+    let world = bus_less(World::new());
+    let tree = sample();
+    let path = tree.path().to_str().unwrap();
+    let public = publish(&world, &tree, &[]);
+    assert_eq!(public["encrypted"], false);
+    let said = world.fail(&["publish", path, "--name", "it", "--encrypt"]);
+    assert!(said.contains("--anew"), "{said}");
+    assert_eq!(world.json(&["key", "list"]), serde_json::json!({}));
+    let file = world.path().join("key");
+    fs::write(&file, [9; 32]).unwrap();
+    let key = file.to_str().unwrap();
+    let said = world.fail(&["publish", path, "--name", "it", "--key", key]);
+    assert!(said.contains("--encrypt"), "{said}");
+    let private = publish(&world, &tree, &["--encrypt", "--anew"]);
+    assert_eq!(private["blobs_present"], 0, "{private}");
+    assert_same(tree.path(), &world.mount("it"));
+    // Another key is another repository.
+    let said = world.fail(&["publish", path, "--name", "it", "--encrypt", "--key", key]);
+    assert!(said.contains("not with this key"), "{said}");
+    let rotated = publish(&world, &tree, &["--encrypt", "--key", key, "--anew"]);
+    assert_eq!(rotated["blobs_present"], 0, "{rotated}");
+    // The older key is not lost with that.
+    assert_ne!(rotated["key"]["name"], private["key"]["name"]);
+    let older = private["address"].as_str().unwrap();
+    assert_same(tree.path(), &world.mount(older));
+    let tree = tree.file("bin/added", "more").commit("second");
+    assert_eq!(publish(&world, &tree, &[])["encrypted"], true);
+    let clear = publish(&world, &tree, &["--in-the-clear"]);
+    assert_eq!(clear["encrypted"], false);
+    let head = fs::read(world.blobs().join(clear["blob"].as_str().unwrap())).unwrap();
+    assert!(head.starts_with(b"WALGITFS"));
+    let after = publish(&world, &tree, &[]);
+    assert_eq!(after["unchanged"], true);
+}
+
+#[test]
+fn a_gateway_that_flips_bits_is_passed_over_for_an_honest_one() {
+    let server = Server::start();
+    let world = bus_less(World::on(&server));
+    let tree = sample();
+    publish(&world, &tree, &["--encrypt"]);
+    for lie in [Lie::Flip, Lie::Truncate, Lie::Pad, Lie::Swap] {
+        let liar = Gateway::before(&server.url, lie);
+        let reader = bus_less(World::new().reading(&[&liar.url, &server.url]));
+        let kept = world.path().join("data/walgit-fs");
+        let theirs = reader.path().join("data/walgit-fs");
+        copy(&kept, &theirs);
+        let dir = reader.mount("it");
+        assert_same(tree.path(), &dir);
+    }
+}
+
+/// Copies what a user keeps: names and keys.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let done = std::process::Command::new("cp")
+        .args(["-a", "-T"])
+        .args([from, to])
+        .status();
+    assert!(done.unwrap().success());
+}
+
+#[test]
+fn what_walgits_own_tools_encrypted_is_rewritten_encrypted() {
+    let world = bus_less(world_with_fixture());
+    let [_, second] = manifests("encrypted");
+    let dek = fixture("dek.hex");
+    let from = at(&second);
+    let args = [
+        "publish",
+        "--from",
+        &from,
+        "--name",
+        "it",
+        "--key",
+        dek.to_str().unwrap(),
+    ];
+    let said = world.fail(&args);
+    assert!(said.contains("--encrypt"), "{said}");
+    let done = world.json(&[&args[..], &["--encrypt"]].concat());
+    assert_eq!(done["encrypted"], true);
+    assert!(done["compared"]["files"].as_u64().unwrap() > 0);
+    assert_same(&fixture("expected/2"), &world.mount("it"));
+}
+
+/// A store of one sealed blob in a folder.
+struct Sealed {
+    dir: tempfile::TempDir,
+    plain: Vec<u8>,
+    blob: BlobId,
+}
+
+impl Sealed {
+    fn new(len: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = noise(len, 5);
+        let sealed = Sealed {
+            dir,
+            plain,
+            blob: BlobId::from_bytes([0; 32]),
+        };
+        let (_, store) = sealed.open();
+        let body = store.seal(sealed.plain.clone().into()).unwrap();
+        let blob = blob_id(&body).unwrap();
+        block_on(store.put(blob, body, &PutOptions::default())).unwrap();
+        Sealed { blob, ..sealed }
+    }
+
+    /// The folder, and the store over it, which has met no blob yet.
+    fn open(&self) -> (LocalDir, PrivateStore) {
+        let local = LocalDir::open(self.dir.path(), 10 << 20).unwrap();
+        let key = SecretKey::from_bytes([1; 32]);
+        let headers = Arc::new(PrivateHeaders::default());
+        let store = PrivateStore::new(Arc::new(local.clone()), &key, headers);
+        (local, store)
+    }
+}
+
+fn read(store: &PrivateStore, blob: BlobId, extent: Extent) -> Result<Bytes, StoreError> {
+    let mut found = Bytes::new();
+    let mut accept = |bytes: Bytes| {
+        found = bytes;
+        Ok(())
+    };
+    block_on(store.read(blob, extent, &mut accept))?;
+    Ok(found)
+}
+
+#[test]
+fn nothing_is_stored_that_was_not_encrypted_with_the_key() {
+    let sealed = Sealed::new(100);
+    let (_, store) = sealed.open();
+    let other = PrivateStore::new(
+        Arc::new(sealed.open().0),
+        &SecretKey::from_bytes([2; 32]),
+        Arc::default(),
+    );
+    for body in [
+        Bytes::from_static(b"in the clear"),
+        other.seal(Bytes::new()).unwrap(),
+    ] {
+        let blob = blob_id(&body).unwrap();
+        let refused = block_on(store.put(blob, body, &PutOptions::default()));
+        assert!(
+            matches!(refused, Err(StoreError::InTheClear { .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_range_past_the_end_is_outside_whether_the_blob_was_met_or_not() {
+    let sealed = Sealed::new(200_000);
+    let (_, store) = sealed.open();
+    for (start, len) in [
+        (0, 1 << 20),
+        (190_000, 100_000),
+        (1 << 40, 1),
+        (u64::MAX - 5, 5),
+    ] {
+        let part = Extent::Part(ByteRange::new(start, len));
+        for _ in 0..2 {
+            let refused = read(&store, sealed.blob, part);
+            assert!(
+                matches!(refused, Err(StoreError::OutOfRange { .. })),
+                "{refused:?}"
+            );
+        }
+    }
+    let whole = read(&store, sealed.blob, Extent::Whole { at_most: 200_000 }).unwrap();
+    assert_eq!(whole, sealed.plain);
+    assert!(read(&store, sealed.blob, Extent::Whole { at_most: 1000 }).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn any_range_reads_as_it_was_and_any_flipped_bit_in_it_is_refused(
+        len in 1usize..300_000,
+        a in any::<proptest::sample::Index>(),
+        b in any::<proptest::sample::Index>(),
+        at in any::<proptest::sample::Index>(),
+        bit in 0u8..8,
+    ) {
+        let sealed = Sealed::new(len);
+        let (a, b) = (a.index(len), b.index(len));
+        let range = ByteRange::new(a.min(b) as u64, a.abs_diff(b) as u64 + 1);
+        let wanted = &sealed.plain[range.start() as usize..range.end() as usize];
+        let (local, store) = sealed.open();
+        // Its blob not met yet, and met.
+        for _ in 0..2 {
+            prop_assert_eq!(&read(&store, sealed.blob, Extent::Part(range)).unwrap()[..], wanted);
+        }
+        let path = local.blob_path(sealed.blob);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        fs::write(&path, bytes).unwrap();
+        for store in [&store, &sealed.open().1] {
+            if let Ok(found) = read(store, sealed.blob, Extent::Part(range)) {
+                prop_assert_eq!(&found[..], wanted, "other bytes were given out");
+            }
+            let all = Extent::Whole { at_most: len as u64 };
+            let all = read(store, sealed.blob, all);
+            prop_assert!(matches!(all, Err(StoreError::Corrupt { .. })), "{:?}", all);
+        }
+    }
+}
