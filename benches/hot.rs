@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use walgit_fs::chunk::{BlobId, ChunkHash, ChunkRef, Location, seal};
+use walgit_fs::chunk::{BlobId, ChunkHash, ChunkRef, Location, PrivateKeys, SecretKey, seal};
 use walgit_fs::repo::directory::{self, Directory, PlannedContent, PlannedEntry};
 use walgit_fs::repo::{Kind, Place, PlacedChunk};
 use walgit_fs::walrus::blob_id::blob_id;
@@ -53,6 +53,24 @@ fn blake3_alone(bencher: Bencher<'_, '_>, len: usize) {
     bencher
         .counter(BytesCount::new(len))
         .bench(|| ChunkHash::of(black_box(&raw)));
+}
+
+#[divan::bench(args = [16 << 10, 1 << 20, 16 << 20])]
+fn seal_a_private_blob(bencher: Bencher<'_, '_>, len: usize) {
+    let keys = PrivateKeys::of(&SecretKey::from_bytes([1; 32]));
+    let plain = text(len);
+    bencher
+        .counter(BytesCount::new(len))
+        .bench(|| keys.seal(black_box(&plain)).unwrap());
+}
+
+#[divan::bench(args = [16 << 10, 1 << 20, 16 << 20])]
+fn open_a_private_blob(bencher: Bencher<'_, '_>, len: usize) {
+    let keys = PrivateKeys::of(&SecretKey::from_bytes([1; 32]));
+    let sealed = keys.seal(&text(len)).unwrap();
+    bencher
+        .counter(BytesCount::new(len))
+        .bench(|| keys.open(black_box(&sealed)).unwrap());
 }
 
 #[divan::bench(args = [10, 1000, 100_000])]

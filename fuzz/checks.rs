@@ -13,7 +13,8 @@ use bytes::Bytes;
 
 use super::decoders::chain::{MoveObject, ObjectId, answer};
 use super::decoders::chunk::{
-    BlobId, ChunkHash, ChunkRef, Codec, Location, SecretKey, is_payload, open_payload,
+    BLOCK, BlobId, ChunkHash, ChunkRef, Codec, Location, PRIVATE_HEADER, PrivateError,
+    PrivateHeader, PrivateKeys, SecretKey, is_payload, is_private, open_payload,
 };
 use super::decoders::prefetch::Profile;
 use super::decoders::prefetch::model::Limits;
@@ -29,7 +30,7 @@ use super::decoders::walrus::quilt::{PatchId, Quilt, ReadAt};
 pub type Check = fn(&[u8]);
 
 /// All of them, by name, which is also that of a folder of the corpus.
-pub const ALL: [(&str, Check); 11] = [
+pub const ALL: [(&str, Check); 12] = [
     ("address", address),
     ("chain", chain),
     ("chunk", chunk),
@@ -39,6 +40,7 @@ pub const ALL: [(&str, Check); 11] = [
     ("manifest", manifest),
     ("payload", payload),
     ("prior", prior),
+    ("private", private),
     ("profile", profile),
     ("quilt", quilt),
 ];
@@ -207,6 +209,30 @@ pub fn prior(data: &[u8]) {
     if let Ok(prior) = Prior::decode(&Bytes::copy_from_slice(data)) {
         assert_eq!(prior.encode(), data);
         assert!(prior.likeness(&prior) > 0.99);
+    }
+}
+
+/// Whatever the bytes: no private blob opens that was not sealed with the key,
+/// whole or in part; what opens is whole blocks, and seals to the same again.
+pub fn private(data: &[u8]) {
+    let right = PrivateKeys::of(&SecretKey::from_bytes([1; 32]));
+    let wrong = PrivateKeys::of(&SecretKey::from_bytes([2; 32]));
+    assert!(wrong.open(data).is_err());
+    let Ok(header) = PrivateHeader::decode(data) else {
+        return;
+    };
+    assert!(is_private(data) && header.blocks() > 0);
+    assert!(matches!(wrong.unlock(&header), Err(PrivateError::WrongKey)));
+    let Ok(blob) = right.unlock(&header) else {
+        return;
+    };
+    let body = &data[PRIVATE_HEADER..];
+    for first in [header.blocks(), u32::MAX] {
+        assert!(body.is_empty() || blob.open(first, body).is_err());
+    }
+    if let Ok(plain) = right.open(data) {
+        assert_eq!(plain.len() as u64, u64::from(header.blocks()) * BLOCK);
+        assert_eq!(right.seal(&plain).as_deref(), Ok(data));
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::json;
 use walgit_fs as decoders;
-use walgit_fs::chunk::{SecretKey, seal_payload};
+use walgit_fs::chunk::{PrivateKeys, SecretKey, seal_payload};
 use walgit_fs::walrus::quilt::{self, Member};
 
 use crate::format::nodes;
@@ -78,6 +78,10 @@ fn write_seeds() {
     seed("chunk", 1, &[len, &[1], &zstd].concat());
     let sealed = seal_payload(&SecretKey::from_bytes([2; 32]), [9; 12], b"text");
     seed("payload", 0, &sealed.unwrap());
+    for (number, key) in [1, 3].into_iter().enumerate() {
+        let keys = PrivateKeys::of(&SecretKey::from_bytes([key; 32]));
+        seed("private", number, &keys.seal(b"text").unwrap());
+    }
     let manifest = format!("{CORPUS}/../../tests/data/walgit/blobs");
     let manifest = format!("{manifest}/vYIqYdDL8Jgj7VFMeSCxW6x24T7dotNLUYAm6ovEkps");
     seed("manifest", 0, &fs::read(manifest).unwrap());

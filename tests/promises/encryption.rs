@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value;
-use walgit_fs::chunk::{BlobId, ByteRange, SecretKey, private_len};
+use walgit_fs::chunk::{BlobId, ByteRange, PrivateKeys, SecretKey, private_len};
 use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{
     BlobStore, Extent, LocalDir, PrivateHeaders, PrivateStore, PutOptions, StoreError,
@@ -370,6 +370,78 @@ fn what_walgits_own_tools_encrypted_is_rewritten_encrypted() {
     assert_eq!(done["encrypted"], true);
     assert!(done["compared"]["files"].as_u64().unwrap() > 0);
     assert_same(&fixture("expected/2"), &world.mount("it"));
+}
+
+/// Section 11 of `contrib/FORMAT.md`, and nothing of ours.
+fn by_the_format(key: [u8; 32], stored: &[u8]) -> Vec<u8> {
+    use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+    let derived =
+        |of: &str| blake3::derive_key(&format!("walgit-fs 2026 private blob 1: {of}"), &key);
+    let (fields, rest) = stored.split_at(48);
+    let (check, rest) = rest.split_at(16);
+    let (checksum, blocks) = rest.split_at(16);
+    assert_eq!(&fields[..12], b"WGSEALED\x01\0\0\0");
+    let count = u32::from_le_bytes(fields[12..16].try_into().unwrap());
+    assert_eq!(stored.len(), 80 + count as usize * 16_400);
+    assert_eq!(checksum, &blake3::hash(&stored[..64]).as_bytes()[..16]);
+    let expected = blake3::keyed_hash(&derived("key check"), fields);
+    assert_eq!(check, &expected.as_bytes()[..16]);
+    let salt = &fields[16..48];
+    let own = blake3::keyed_hash(&derived("key of a blob"), salt);
+    let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, own.as_bytes()).unwrap());
+    let mut plain = Vec::new();
+    for (number, block) in blocks.chunks(16_400).enumerate() {
+        let number = (number as u32).to_le_bytes();
+        let mut nonce = [0; 12];
+        nonce[..4].copy_from_slice(&number);
+        let additional = [fields, &number].concat();
+        let mut block = block.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let opened = cipher.open_in_place(nonce, Aad::from(additional), &mut block);
+        plain.extend_from_slice(opened.unwrap());
+    }
+    assert_eq!(
+        blake3::keyed_hash(&derived("salt"), &plain).as_bytes(),
+        salt
+    );
+    plain
+}
+
+#[test]
+fn a_reader_made_from_the_written_format_alone_reads_it() {
+    let world = bus_less(World::new());
+    let file = world.path().join("key");
+    let key = [9; 32];
+    fs::write(&file, key).unwrap();
+    let tree = sample();
+    let published = publish(
+        &world,
+        &tree,
+        &["--encrypt", "--key", file.to_str().unwrap()],
+    );
+    let head = published["blob"].as_str().unwrap();
+    let mut seen = 0;
+    for blob in fs::read_dir(world.blobs()).unwrap() {
+        let blob = blob.unwrap();
+        let plain = by_the_format(key, &fs::read(blob.path()).unwrap());
+        if blob.file_name() == head {
+            assert!(plain.starts_with(b"WALGITFS\x01\0\x01\0"));
+            let roots = "walgit-fs 2026 private blob 1: root of an address";
+            let roots = blake3::derive_key(roots, &key);
+            let root = blake3::keyed_hash(&roots, &plain[24..56]);
+            assert_eq!(published["root"], root.to_hex().to_string());
+        } else if plain.starts_with(&noise(100, 2)) {
+            assert_eq!(plain[..5 << 20], noise(5 << 20, 2), "a file of its own");
+        }
+        seen += 1;
+    }
+    assert_eq!(published["blobs_uploaded"], seen);
+    // And what was written once is written so for ever.
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/private/seed-0");
+    let golden = fs::read(golden).unwrap();
+    let keys = PrivateKeys::of(&SecretKey::from_bytes([1; 32]));
+    assert_eq!(keys.seal(b"text").unwrap(), golden);
+    assert!(by_the_format([1; 32], &golden).starts_with(b"text\0"));
 }
 
 /// A store of one sealed blob in a folder.
