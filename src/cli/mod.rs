@@ -7,6 +7,7 @@
 //! 1 failed, 2 wrong usage. An error says what failed, on which thing, and
 //! what to do next.
 
+mod analyze;
 mod blob_id;
 mod cache;
 mod completions;
@@ -138,6 +139,7 @@ enum Command {
     Refs(refs::Refs),
     Log(log::Log),
     Cost(cost::Cost),
+    Analyze(analyze::Analyze),
     Status(status::Status),
     Cache(cache::Cache),
     Prefetch(prefetch::Prefetch),
@@ -175,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::Refs(command) => command.run(&context),
         Command::Log(command) => command.run(&context),
         Command::Cost(command) => command.run(&context),
+        Command::Analyze(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Prefetch(command) => command.run(&context),

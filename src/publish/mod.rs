@@ -19,8 +19,11 @@
 //! packs of the same input are the same bytes (encrypted or not, see [`upload`]), so a run after an interrupted
 //! one computes the same blob IDs, finds what is there, and goes on.
 //!
+//! What a file is, and whether it shrinks, is told by [`analyze`].
+//!
 //! May touch: `repo`, `walrus`.
 
+pub mod analyze;
 mod blobs;
 mod compare;
 mod content;

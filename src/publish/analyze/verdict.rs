@@ -1,0 +1,307 @@
+//! The answer to both questions, and why.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::class::Class;
+use super::language::Language;
+use super::magic::magic;
+use super::name::promised;
+use super::sample::Sample;
+
+/// What was found out about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Analysis {
+    /// What it is.
+    pub class: Class,
+    /// Spread of its byte values, sampled, in bits per byte: 0 to 8.
+    pub entropy: f64,
+    /// Stored bytes per plain one, sampled at zstd level 1: above 0, about 1
+    /// for what does not shrink. `None` where the entropy settled it.
+    pub ratio: Option<f64>,
+    /// Whether compressing it pays.
+    pub compressible: bool,
+    /// Why this is thought.
+    pub why: Why,
+}
+
+/// What an [`Analysis`] rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Why {
+    /// What told the class.
+    pub class: Evidence,
+    /// What told whether it shrinks.
+    pub compressible: Measured,
+}
+
+/// What told a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "by", content = "media")]
+pub enum Evidence {
+    /// Magic bytes, of this media type.
+    Magic(&'static str),
+    /// Its name, which the content does not belie.
+    Name,
+    /// The program that its first line names.
+    Interpreter,
+    /// It begins like text, and nothing says more.
+    Text,
+    /// It does not begin like text, and nothing says more.
+    NotText,
+    /// It is empty.
+    Nothing,
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Evidence::Magic(media) => write!(f, "it begins like {media}"),
+            Evidence::Name => f.write_str("its name says so, and its content agrees"),
+            Evidence::Interpreter => f.write_str("its first line names the interpreter"),
+            Evidence::Text => f.write_str("it begins like text"),
+            Evidence::NotText => f.write_str("it does not begin like text"),
+            Evidence::Nothing => f.write_str("it is empty"),
+        }
+    }
+}
+
+/// What told whether a file shrinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// Its byte values are so unevenly spread that any coder shrinks it.
+    Entropy,
+    /// A sample was compressed.
+    Sample,
+    /// It is empty.
+    Nothing,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Measured::Entropy => "some byte values are far more frequent than others",
+            Measured::Sample => "a sample of it was compressed",
+            Measured::Nothing => "it is empty",
+        })
+    }
+}
+
+/// Below so many bits a byte, any entropy coder saves an eighth; above, it may
+/// save nothing.
+const SPREAD: f64 = 7.0;
+/// Below so many bytes, 256 values cannot be spread evenly, and the entropy
+/// says nothing; to compress so few takes microseconds.
+const FEW: u64 = 512;
+/// Content is worth compressing that shrinks by a part in so many: what
+/// `chunk::seal` asks for, too.
+const SAVING: f64 = 1.0 / 32.0;
+
+/// Finds out what a file is and whether it shrinks, at several hundred MB/s.
+/// `name` may have a path before it.
+pub fn analyze(name: &[u8], content: &[u8]) -> Analysis {
+    of_sample(name, &Sample::of(content), false)
+}
+
+/// The same; always measures the ratio.
+pub fn analyze_thoroughly(name: &[u8], sample: &Sample<'_>) -> Analysis {
+    of_sample(name, sample, true)
+}
+
+fn of_sample(name: &[u8], sample: &Sample<'_>, thoroughly: bool) -> Analysis {
+    let (class, by) = told(name, sample.head());
+    let entropy = sample.entropy();
+    let empty = sample.file_len() == 0;
+    let settled = entropy < SPREAD && sample.file_len() >= FEW;
+    let ratio = (!empty && (thoroughly || !settled)).then(|| sample.ratio());
+    let compressible = settled || ratio.is_some_and(|ratio| ratio < 1.0 - SAVING);
+    let measured = match (empty, settled) {
+        (true, _) => Measured::Nothing,
+        (false, true) => Measured::Entropy,
+        (false, false) => Measured::Sample,
+    };
+    Analysis {
+        class,
+        entropy,
+        ratio,
+        compressible,
+        why: Why {
+            class: by,
+            compressible: measured,
+        },
+    }
+}
+
+/// The class of a file, and what told it.
+pub(super) fn told(name: &[u8], head: &[u8]) -> (Class, Evidence) {
+    let promised = promised(name);
+    if head.is_empty() {
+        return match promised {
+            Some(class) => (class, Evidence::Name),
+            None => (Class::Unknown, Evidence::Nothing),
+        };
+    }
+    let text = begins_like_text(head);
+    let seen = magic(head, text);
+    match (seen, promised) {
+        // Of what people write, the name says more than a first line: XML may
+        // be a drawing or a project, a script anything.
+        (_, Some(class)) if text && class.is_text() => (class, Evidence::Name),
+        (Some(it), Some(class)) if it.weak && !class.is_text() => (class, Evidence::Name),
+        (Some(it), _) if !it.class.is_text() => (it.class, Evidence::Magic(it.media)),
+        (seen, _) if text => match (Language::of_script(head), seen) {
+            (Some(language), _) => (Class::Code(language), Evidence::Interpreter),
+            (None, Some(it)) => (it.class, Evidence::Magic(it.media)),
+            (None, None) => (Class::Text, Evidence::Text),
+        },
+        // Text that no Unicode is, or a format of which a part is text.
+        (Some(it), _) => (it.class, Evidence::Magic(it.media)),
+        (None, Some(class)) if !class.is_text() => (class, Evidence::Name),
+        (None, _) => (Class::Binary, Evidence::NotText),
+    }
+}
+
+/// Whether a file begins like text: no NUL (or a Unicode mark before it), and
+/// no more control characters than a file in an old encoding has.
+fn begins_like_text(head: &[u8]) -> bool {
+    let looked_at = &head[..head.len().min(1024)];
+    let seen = content_inspector::inspect(looked_at);
+    if seen.is_binary() {
+        return false;
+    }
+    if seen != content_inspector::ContentType::UTF_8 {
+        return true;
+    }
+    let control = |byte: &&u8| matches!(byte, 0..=8 | 14..=26 | 28..=31 | 127);
+    looked_at.iter().filter(control).count() * 50 <= looked_at.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Format;
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn prose(len: usize) -> Vec<u8> {
+        let words = (0u32..)
+            .flat_map(|n| format!("word{} ", n.wrapping_mul(2_654_435_761) % 5000).into_bytes());
+        words.take(len).collect()
+    }
+
+    #[test]
+    fn a_name_is_believed_unless_the_content_belies_it() {
+        let rust = Class::Code(Language::Rust);
+        assert_eq!(Class::of(b"src/lib.rs", b"//! Words.\n"), rust);
+        assert_eq!(
+            Class::of(b"lib.rs", b"\x7fELF\x02\x01\x01\0\0\0\0"),
+            Class::Binary
+        );
+        let mut stream = vec![0x47, 0x40, 0x11, 0x10, 0, 0x42];
+        stream.extend(noise(500));
+        assert_eq!(Class::of(b"movie.ts", &stream), Class::Binary);
+        assert_eq!(
+            Class::of(b"app.ts", b"export const a = 1;"),
+            Class::Code(Language::TypeScript)
+        );
+        assert_eq!(
+            Class::of(b"photo.txt", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
+            Class::Image
+        );
+        assert_eq!(Class::of(b"data.png", b"words, nothing else"), Class::Text);
+        assert_eq!(
+            Class::of(b"a.svg", b"<svg xmlns='x'/>"),
+            Class::Structured(Format::Xml)
+        );
+    }
+
+    #[test]
+    fn without_a_name_content_tells() {
+        for (head, class) in [
+            (
+                &b"#!/usr/bin/env python\n"[..],
+                Class::Code(Language::Python),
+            ),
+            (b"<?xml version='1.0'?><a/>", Class::Structured(Format::Xml)),
+            (b"<!DOCTYPE html><html>", Class::Code(Language::Html)),
+            (b"PK\x03\x04\x14\0\0\0\x08\0", Class::Archive),
+            (b"\x1f\x8b\x08\0\0\0\0\0", Class::Archive),
+            (b"\x28\xb5\x2f\xfd\x04\0", Class::Archive),
+            (
+                b"SQLite format 3\0\x10\0",
+                Class::Structured(Format::Database),
+            ),
+            (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", Class::Binary),
+            (b"\0asm\x01\0\0\0", Class::Binary),
+            (b"BM is how this sentence begins", Class::Text),
+            (b"MZ too, and nobody runs it", Class::Text),
+            ("Grüße".as_bytes(), Class::Text),
+            (b"Gr\xfc\xdfe in an old encoding", Class::Text),
+            (b"\xff\xfeH\0i\0", Class::Text),
+            (b"\x01\x02\x03\x04", Class::Binary),
+            (b"", Class::Unknown),
+        ] {
+            assert_eq!(Class::of(b"", head), class, "{head:?}");
+        }
+        assert_eq!(Class::of(b"empty.rs", b""), Class::Code(Language::Rust));
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_known_and_what_shrinks_is_not_compressed_to_know_it() {
+        for len in [300, 5_000, 70_000, 3_000_000] {
+            let found = analyze(b"x", &noise(len));
+            assert!(
+                !found.compressible && found.why.compressible == Measured::Sample,
+                "{len}"
+            );
+            assert!(found.ratio.is_some_and(|ratio| ratio > 0.99), "{found:?}");
+            let found = analyze(b"x", &prose(len));
+            assert!(found.compressible, "{len}: {found:?}");
+            assert_eq!(found.ratio.is_none(), len >= 512, "{len}: {found:?}");
+        }
+        // Evenly spread, and yet nothing but repetition.
+        let again = noise(1000).repeat(100);
+        let found = analyze(b"x", &again);
+        assert!(found.entropy > SPREAD && found.compressible, "{found:?}");
+        // A file whose middle shrinks is worth compressing.
+        let mixed = [noise(400_000), prose(400_000), noise(400_000)].concat();
+        assert!(analyze(b"x", &mixed).compressible);
+        assert!(!analyze(b"x", b"").compressible);
+    }
+
+    #[test]
+    fn a_thorough_look_always_measures() {
+        let found = analyze_thoroughly(b"x", &Sample::of(&prose(5000)));
+        assert!(
+            found.ratio.is_some_and(|ratio| (0.1..0.8).contains(&ratio)),
+            "{found:?}"
+        );
+        assert_eq!(found.compressible, analyze(b"x", &prose(5000)).compressible);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_under_any_name_are_something(
+            name in proptest::collection::vec(any::<u8>(), 0..40),
+            start in proptest::sample::select(vec![
+                &b""[..], b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"!<arch>\n",
+                b"\x30\x82", b"BM", b"RIFF", b"\0\0\0\x18ftyp", b"#!", b"<?xml", b"\x1aE\xdf\xa3",
+            ]),
+            rest in proptest::collection::vec(any::<u8>(), 0..3000),
+        ) {
+            let content = [start, &rest].concat();
+            let found = analyze(&name, &content);
+            prop_assert!((0.0..=8.0).contains(&found.entropy));
+            prop_assert!(found.ratio.is_none_or(|ratio| ratio > 0.0));
+            prop_assert_eq!(found.class, Class::of(&name, &content));
+            prop_assert_eq!(found, analyze(&name, &content));
+        }
+    }
+}
