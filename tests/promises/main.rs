@@ -3,6 +3,7 @@
 //!
 //! One test program, so that everything is linked once.
 
+mod analyze;
 mod auth;
 mod cache;
 mod chain;

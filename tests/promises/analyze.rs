@@ -1,0 +1,53 @@
+//! What files are is told from a folder and from a git repository alike.
+
+use crate::support::{Tree, World};
+
+fn sample() -> Tree {
+    Tree::new()
+        .file(
+            "src/main.rs",
+            "fn main() { println!(\"words\"); }\n".repeat(50),
+        )
+        .file("notes", "some words, and nothing else\n".repeat(50))
+        .file("logo.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+        .noise("noise", 300_000, 7)
+}
+
+#[test]
+fn each_file_of_a_folder_has_a_class_and_what_does_not_shrink_is_named() {
+    let world = World::new();
+    let tree = sample();
+    let folder = tree.path().to_owned();
+    let folder = folder.to_str().unwrap();
+    let report = &world.json(&["analyze", folder, "--all"])[0];
+    let class = |path: &str| {
+        let files = report["files"].as_array().unwrap();
+        let file = files.iter().find(|file| file["path"] == path).unwrap();
+        (file["class"].clone(), file["compressible"].clone())
+    };
+    assert_eq!(class("src/main.rs"), ("code (Rust)".into(), true.into()));
+    assert_eq!(class("notes"), ("text".into(), true.into()));
+    assert_eq!(class("logo.png").0, "image");
+    assert_eq!(class("noise"), ("binary".into(), false.into()));
+    assert_eq!(report["total"]["files"], 4, "{report}");
+    assert_eq!(report["total"]["incompressible_bytes"], 300_016, "{report}");
+    // What is committed is looked at, not what has changed since.
+    let _changed = tree.commit("one").noise("notes", 5000, 8);
+    let committed = &world.json(&["analyze", folder, "--all"])[0];
+    assert_eq!(committed["classes"], report["classes"]);
+}
+
+#[test]
+fn a_file_by_itself_is_explained_and_one_that_is_missing_is_named() {
+    let world = World::new();
+    let tree = sample();
+    let file = tree.path().join("notes");
+    let said = world.run(&["analyze", file.to_str().unwrap()]);
+    assert!(
+        said.contains("class") && said.contains("it begins like text"),
+        "{said}"
+    );
+    let missing = tree.path().join("missing");
+    let failed = world.fail(&["analyze", missing.to_str().unwrap()]);
+    assert!(failed.contains("missing"), "{failed}");
+}
