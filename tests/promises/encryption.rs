@@ -227,7 +227,7 @@ fn a_mount_and_a_first_look_cost_no_more_requests_than_in_the_clear() {
     world.run(&["cache", "clear"]);
     server.forget_requests();
     assert_same(tree.path(), &world.mount("it"));
-    assert_eq!(server.requests("GET").len(), 1, "{:?}", server.requests(""));
+    server.assert_reads(1);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn mount_and_list_are_one_request_and_a_first_read_is_one_more() {
     );
     server.forget_requests();
     fs::read(dir.join("b/noise")).unwrap();
-    assert_eq!(server.requests("GET").len(), 1);
+    server.assert_reads(1);
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn the_first_look_costs_no_request_more() {
     server.forget_requests();
     let dir = world.mount("it");
     fs::read_dir(&dir).unwrap().count();
-    assert_eq!(server.requests("GET").len(), 1, "mount and ls");
+    server.assert_reads(1); // mount and ls
     fs::read(dir.join(&change(3)[0])).unwrap();
     // What is fetched ahead of the next reads, and the prior that says what,
     // come after it.

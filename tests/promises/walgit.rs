@@ -77,7 +77,7 @@ fn every_file_is_fetched_once_and_then_from_the_cache() {
     let dir = world.mount(&at(&second));
     listing(&dir);
     // Its manifest, and six files of which one is empty.
-    assert_eq!(server.requests("GET").len(), 1 + 5);
+    server.assert_reads(1 + 5);
     world.unmount(&dir);
     world.crash();
     server.forget_requests();

@@ -294,6 +294,16 @@ impl Server {
             .collect()
     }
 
+    /// That so many reads were asked of it. Their lines come through a pipe, a
+    /// moment after the answers.
+    pub(crate) fn assert_reads(&self, expected: usize) {
+        super::eventually("as many reads as expected", || {
+            self.requests("GET").len() >= expected
+        });
+        let reads = self.requests("GET");
+        assert_eq!(reads.len(), expected, "{reads:?}");
+    }
+
     pub(crate) fn forget_requests(&self) {
         self.log.lock().unwrap().clear();
     }
