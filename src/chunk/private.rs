@@ -365,6 +365,17 @@ impl PrivateBlob {
         Ok(plain)
     }
 
+    /// Opens the whole blocks among the first stored bytes of the blob, header
+    /// included; none where there are too few.
+    ///
+    /// # Errors
+    /// As [`PrivateBlob::open`].
+    pub fn open_start(&self, stored: &[u8]) -> Result<Vec<u8>, PrivateError> {
+        let body = stored.get(PRIVATE_HEADER..).unwrap_or_default();
+        let whole = (body.len() / STORED).min(self.header.blocks as usize);
+        self.open(0, &body[..whole * STORED])
+    }
+
     fn open_block(
         &self,
         cipher: &LessSafeKey,

@@ -52,11 +52,18 @@ struct Before {
 /// How to publish.
 pub(super) struct Choice {
     /// The key to encrypt with.
-    pub(super) key: Option<SecretKey>,
+    pub(super) key: Option<ChosenKey>,
     /// The head published before that may be referred to.
     pub(super) previous: Option<(BlobId, Option<ChunkHash>)>,
-    /// Where the key is kept.
-    pub(super) kept: Option<KeptKey>,
+}
+
+/// A key to encrypt with.
+pub(super) struct ChosenKey {
+    pub(super) key: SecretKey,
+    /// What it is to be called among the user's keys.
+    name: String,
+    /// Whether it was made by this command.
+    made: bool,
 }
 
 /// A key that is kept for a repository.
@@ -100,7 +107,6 @@ impl Encrypt {
             return Ok(Choice {
                 key: None,
                 previous: previous.filter(|_| !was_private && !self.anew),
-                kept: None,
             });
         }
         if previous.is_some() && !was_private && !self.anew {
@@ -111,7 +117,8 @@ impl Encrypt {
             false => keys.given()?.into_iter().next(),
         };
         let old = before.and_then(|before| before.key);
-        let kept = keys::chest(settings).get(&key_name(&settings.network.value.name, name))?;
+        let name = key_name(&settings.network.value.name, name);
+        let kept = keys::chest(settings).get(&name)?;
         let (key, made) = match (given, self.anew, old, kept) {
             (Some(key), ..) => (key, false),
             (None, false, Some(key), _) => (key, false),
@@ -123,13 +130,8 @@ impl Encrypt {
             }
         };
         Ok(Choice {
-            key: Some(key),
+            key: Some(ChosenKey { key, name, made }),
             previous: previous.filter(|_| !self.anew),
-            kept: Some(KeptKey {
-                name: key_name(&settings.network.value.name, name),
-                kept: Kept::File,
-                made,
-            }),
         })
     }
 
@@ -183,14 +185,16 @@ impl Encrypt {
     }
 }
 
-impl Choice {
+impl ChosenKey {
     /// Puts the key away, before anything is encrypted with it: whatever is
     /// stored can be read later.
-    pub(super) fn keep(&mut self, settings: &Settings) -> Result<(), Failure> {
-        if let (Some(key), Some(kept)) = (&self.key, &mut self.kept) {
-            (kept.name, kept.kept) = keys::chest(settings).keep(&kept.name, key)?;
-        }
-        Ok(())
+    pub(super) fn keep(&self, settings: &Settings) -> Result<KeptKey, Failure> {
+        let (name, kept) = keys::chest(settings).keep(&self.name, &self.key)?;
+        Ok(KeptKey {
+            name,
+            kept,
+            made: self.made,
+        })
     }
 }
 

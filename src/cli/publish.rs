@@ -104,7 +104,7 @@ impl Publish {
         let refs = context::refs(&settings);
         let network = &settings.network.value;
         let cache = context::cache(&settings)?;
-        let mut choice = context.run(async {
+        let choice = context.run(async {
             let loader = context::loader(&cache);
             // A name whose file is damaged is published anew, as if there were none.
             let named = (&name, refs.get(&name).ok().flatten());
@@ -113,9 +113,11 @@ impl Publish {
                 .choose(&settings, &loader, named, &self.keys, rewrites)
                 .await
         })?;
-        if !self.dry_run {
-            choice.keep(&settings)?;
-        }
+        let kept = match &choice.key {
+            Some(chosen) if !self.dry_run => Some(chosen.keep(&settings)?),
+            _ => None,
+        };
+        let key = choice.key.map(|chosen| chosen.key);
         let options = PublishOptions {
             branches: self.branches.clone(),
             put: PutOptions {
@@ -123,7 +125,7 @@ impl Publish {
                 deletable: !self.permanent,
             },
             previous: choice.previous,
-            key: choice.key.clone(),
+            key: key.clone(),
             learned: self.learned(context, &settings, &name)?,
             ..PublishOptions::default()
         };
@@ -149,7 +151,7 @@ impl Publish {
             let compared = match &from {
                 Some(from) if !published.unchanged => {
                     bar.0.set_message("comparing");
-                    Some(read_back(&settings, from, &published, store, choice.key.clone()).await?)
+                    Some(read_back(&settings, from, &published, store, key.clone()).await?)
                 }
                 _ => None,
             };
@@ -181,8 +183,8 @@ impl Publish {
             ))?;
         }
         if !self.dry_run {
-            let key = choice.kept.as_ref().map(|key| key.name.as_str());
-            refs.set_private(&name, &address, key)?;
+            let kept = kept.as_ref().map(|key| key.name.as_str());
+            refs.set_private(&name, &address, kept)?;
         }
         let report = Report {
             address: address.to_string(),
@@ -191,8 +193,8 @@ impl Publish {
             published: &published,
             compared,
             dry_run: self.dry_run,
-            encrypted: choice.key.is_some(),
-            key: choice.kept.filter(|_| !self.dry_run),
+            encrypted: key.is_some(),
+            key: kept,
             cost: format!(
                 "{cost} for {epochs} epoch{}",
                 if epochs == 1 { "" } else { "s" }
@@ -283,10 +285,7 @@ async fn read_back(
     let fresh = context::private_cache(settings)?;
     let loader = context::loader(&fresh);
     let root = Some(published.root);
-    let access = Access {
-        keys: key.into_iter().collect(),
-        ..Access::from(store)
-    };
+    let access = Access::with_key(store, key);
     let rewritten = loader.open(access, published.blob, root).await?;
     Ok(compare(from, &rewritten).await?)
 }

@@ -16,8 +16,9 @@
 //!    change, or a whole small repository, is one blob.
 //!
 //! The head's blob goes last, when everything it refers to is confirmed. The
-//! packs of the same input are the same bytes (encrypted or not, see [`upload`]), so a run after an interrupted
-//! one computes the same blob IDs, finds what is there, and goes on.
+//! packs of the same input are the same bytes (encrypted or not, see [`upload`]),
+//! so a run after an interrupted one computes the same blob IDs, finds what is
+//! there, and goes on.
 //!
 //! What a file is, and whether it shrinks, is told by [`analyze`].
 //!
@@ -49,7 +50,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::chunk::{BlobId, ChunkHash, PrivateKeys, SecretKey};
+use crate::chunk::{BlobId, ChunkHash, SecretKey};
 use crate::repo::head::AttachmentKind;
 use crate::repo::{Access, Loader, Repository};
 use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
@@ -191,17 +192,13 @@ pub async fn publish(
     loader: Arc<Loader>,
     progress: Arc<dyn Progress>,
 ) -> Result<Published, PublishError> {
-    let key = options.key.as_ref();
-    let access = Access {
-        keys: key.into_iter().cloned().collect(),
-        ..Access::from(store.clone())
-    };
-    let store: Arc<dyn BlobStore> = match key {
-        Some(key) => Arc::new(PrivateStore::new(
-            store,
-            key,
-            Arc::new(PrivateHeaders::default()),
-        )),
+    let access = Access::with_key(store.clone(), options.key.clone());
+    let private = options.key.as_ref().map(|key| {
+        let headers = Arc::new(PrivateHeaders::default());
+        Arc::new(PrivateStore::new(store.clone(), key, headers))
+    });
+    let store: Arc<dyn BlobStore> = match &private {
+        Some(private) => private.clone(),
         None => store,
     };
     let (known, lost) = match options.previous {
@@ -244,10 +241,7 @@ pub async fn publish(
     let stored = |f: fn(&StoredBlob) -> u64| done.uploaded.iter().map(f).sum();
     Ok(Published {
         blob: written.blob,
-        root: match key {
-            Some(key) => PrivateKeys::of(key).root(&written.head),
-            None => written.head,
-        },
+        root: private.map_or(written.head, |private| private.root(&written.head)),
         unchanged: false,
         files: written.files,
         directories: written.directories,

@@ -41,6 +41,14 @@ impl From<Arc<dyn BlobStore>> for Access {
 }
 
 impl Access {
+    /// What `key` opens in `store`, and nothing else that is encrypted.
+    pub fn with_key(store: Arc<dyn BlobStore>, key: Option<SecretKey>) -> Self {
+        Access {
+            keys: key.into_iter().collect(),
+            ..Access::from(store)
+        }
+    }
+
     pub(super) fn chain(&self) -> Result<&Arc<Chain>, RepoError> {
         self.chain.as_ref().map_err(|why| why.clone().into())
     }

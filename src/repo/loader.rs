@@ -96,8 +96,7 @@ impl Loader {
         blob: BlobId,
         root: Option<ChunkHash>,
     ) -> Option<FoundHead> {
-        let doors = Door::all(access, &self.headers).into_iter();
-        doors.into_iter().find_map(|door| {
+        Door::all(access, &self.headers).find_map(|door| {
             let at_rest = door.store.at_rest();
             let record = (self.cache).record(Space::Heads, &record_key(blob, root), at_rest)?;
             let reference = decode_reference(blob, &record)?;
@@ -123,11 +122,7 @@ impl Loader {
         let start = Extent::Part(ByteRange::new(0, MIN_BLOB));
         let mut accept = |bytes: Bytes| {
             let refuse = |why: String| RepoError::NotARepository { blob, why };
-            let opened =
-                enter(access, &self.headers, blob, bytes).map_err(|why| RepoError::Private {
-                    what: format!("walrus://{blob}"),
-                    why,
-                });
+            let opened = enter(access, &self.headers, blob, bytes);
             let checked = opened.and_then(|(door, bytes)| {
                 match Header::decode(&bytes).and_then(|header| header.head(blob)) {
                     Ok(reference) if door.root(&reference.hash) == root => {

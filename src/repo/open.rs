@@ -1,9 +1,9 @@
 //! From a blob or an object to a [`Repository`]: what is it, and can we read it?
 //!
 //! A blob is recognised by its content: a head of ours, encrypted or not, a
-//! manifest, or an encrypted manifest. Without the hash of a head nothing but the ID of the
-//! blob says that its bytes are its author's, so it is fetched whole and the ID
-//! computed anew, once.
+//! manifest, or an encrypted manifest. Without the hash of a head nothing but the
+//! ID of the blob says that its bytes are its author's, so it is fetched whole and
+//! the ID computed anew, once.
 
 use std::sync::Arc;
 
@@ -91,11 +91,7 @@ impl Loader {
             return self.manifest(access, blob, &json, key).await;
         }
         let bytes = fetch_whole(&access.store, blob).await?;
-        let opened = enter(access, self.headers(), blob, bytes);
-        let (door, bytes) = opened.map_err(|why| RepoError::Private {
-            what: format!("walrus://{blob}"),
-            why,
-        })?;
+        let (door, bytes) = enter(access, self.headers(), blob, bytes)?;
         match Header::decode(&bytes).and_then(|header| header.head(blob)) {
             Ok(reference) => {
                 let found = self.keep_head(door, blob, None, reference, &bytes).await?;

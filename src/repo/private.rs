@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::RepoError;
 use super::access::Access;
 use crate::chunk::{
-    BLOCK, BlobId, Blocks, ByteRange, ChunkHash, PrivateError, PrivateHeader, PrivateKeys,
-    SecretKey, is_private,
+    BlobId, ChunkHash, PrivateBlob, PrivateError, PrivateHeader, PrivateKeys, SecretKey, is_private,
 };
 use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore};
 
@@ -17,44 +17,47 @@ use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore};
 pub(super) struct Door {
     /// Where its blobs are, in the clear.
     pub(super) store: Arc<dyn BlobStore>,
-    keys: Option<Arc<PrivateKeys>>,
+    /// The same, where it opens what is encrypted.
+    private: Option<Arc<PrivateStore>>,
 }
 
 impl Door {
     /// To what everybody can read.
-    pub(super) fn open(access: &Access) -> Self {
+    fn open(access: &Access) -> Self {
         Door {
             store: access.store.clone(),
-            keys: None,
+            private: None,
         }
     }
 
     /// To what one of the keys opens.
-    pub(super) fn locked(access: &Access, key: &SecretKey, headers: &Arc<PrivateHeaders>) -> Self {
-        let store = PrivateStore::new(access.store.clone(), key, headers.clone());
+    fn locked(access: &Access, key: &SecretKey, headers: &Arc<PrivateHeaders>) -> Self {
+        let private = PrivateStore::new(access.store.clone(), key, headers.clone());
+        let private = Arc::new(private);
         Door {
-            store: Arc::new(store),
-            keys: Some(Arc::new(PrivateKeys::of(key))),
+            store: private.clone(),
+            private: Some(private),
         }
     }
 
-    /// Every one that there may be.
-    pub(super) fn all(access: &Access, headers: &Arc<PrivateHeaders>) -> Vec<Self> {
+    /// Every one that there may be. What everybody can read comes first, and
+    /// costs no key.
+    pub(super) fn all(
+        access: &Access,
+        headers: &Arc<PrivateHeaders>,
+    ) -> impl Iterator<Item = Self> {
         let locked = (access.keys.iter()).map(|key| Door::locked(access, key, headers));
-        std::iter::once(Door::open(access)).chain(locked).collect()
+        std::iter::once(Door::open(access)).chain(locked)
     }
 
     /// The key of the repository; `None` where it is nobody's secret.
     pub(super) fn key(&self) -> Option<&SecretKey> {
-        self.keys.as_ref().map(|keys| keys.own())
+        self.private.as_ref().map(|private| private.key())
     }
 
     /// What the head with this hash is called in an address.
     pub(super) fn root(&self, head: &ChunkHash) -> ChunkHash {
-        match &self.keys {
-            Some(keys) => keys.root(head),
-            None => *head,
-        }
+        (self.private.as_ref()).map_or(*head, |private| private.root(head))
     }
 }
 
@@ -62,36 +65,38 @@ impl Door {
 /// encrypted one these are the whole blocks among them.
 ///
 /// # Errors
-/// [`PrivateError`], where it is encrypted and does not open.
+/// [`RepoError::Private`], where it is encrypted and does not open.
 pub(super) fn enter(
     access: &Access,
     headers: &Arc<PrivateHeaders>,
     blob: BlobId,
     bytes: Bytes,
-) -> Result<(Door, Bytes), PrivateError> {
+) -> Result<(Door, Bytes), RepoError> {
     if !is_private(&bytes) {
         return Ok((Door::open(access), bytes));
     }
-    let header = PrivateHeader::decode(&bytes)?;
-    if access.keys.is_empty() {
-        return Err(PrivateError::NoKey);
-    }
-    let fits = |key: &&SecretKey| PrivateKeys::of(key).unlock(&header).is_ok();
-    let key = access
-        .keys
-        .iter()
-        .find(fits)
-        .ok_or(PrivateError::WrongKey)?;
-    let all = Blocks::holding(ByteRange::new(0, u64::from(header.blocks()) * BLOCK));
-    let all = all.ok_or(PrivateError::Damaged)?.stored();
-    let one = Blocks { first: 0, count: 1 }.stored().len();
-    let here = all
-        .end()
-        .min(bytes.len() as u64)
-        .saturating_sub(all.start());
-    let end = (all.start() + here / one * one) as usize;
-    let opened = PrivateKeys::of(key).unlock(&header)?;
-    let plain = opened.open(0, &bytes[(all.start() as usize).min(end)..end])?;
-    headers.keep(blob, header);
-    Ok((Door::locked(access, key, headers), plain.into()))
+    let opened = PrivateHeader::decode(&bytes).and_then(|header| {
+        let (key, opened) = unlock(access, &header)?;
+        let plain = opened.open_start(&bytes)?;
+        headers.keep(blob, header);
+        Ok((Door::locked(access, key, headers), plain.into()))
+    });
+    opened.map_err(|why| RepoError::Private {
+        what: format!("walrus://{blob}"),
+        why,
+    })
+}
+
+/// The key that fits a blob.
+fn unlock<'a>(
+    access: &'a Access,
+    header: &PrivateHeader,
+) -> Result<(&'a SecretKey, PrivateBlob), PrivateError> {
+    let no_key = match access.keys.is_empty() {
+        true => PrivateError::NoKey,
+        false => PrivateError::WrongKey,
+    };
+    let mut keys = access.keys.iter();
+    keys.find_map(|key| Some((key, PrivateKeys::of(key).unlock(header).ok()?)))
+        .ok_or(no_key)
 }

@@ -11,7 +11,6 @@
 //! ([`PrivateHeaders`]).
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -55,6 +54,7 @@ impl PrivateHeaders {
 }
 
 /// Blobs of one private repository in `inner`.
+#[derive(Debug)]
 pub struct PrivateStore {
     inner: Arc<dyn BlobStore>,
     keys: PrivateKeys,
@@ -69,6 +69,11 @@ impl PrivateStore {
             keys: PrivateKeys::of(key),
             headers,
         }
+    }
+
+    /// The key of the repository.
+    pub fn key(&self) -> &SecretKey {
+        self.keys.own()
     }
 
     /// What the head with this hash is called in an address.
@@ -171,14 +176,6 @@ impl PrivateStore {
 /// which lies on a disk in the clear.
 fn hushed(_: Rejected) -> Rejected {
     Rejected::because("what is encrypted in it is not what its repository says")
-}
-
-impl fmt::Debug for PrivateStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrivateStore")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
-    }
 }
 
 #[async_trait]

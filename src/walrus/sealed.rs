@@ -1,6 +1,5 @@
 //! A store whose blobs are encrypted payloads: a layer that opens them.
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,6 +16,7 @@ pub const MAX_PAYLOAD: u64 = 256 << 20;
 /// Reads blobs that are encrypted payloads as their content: offsets and
 /// lengths are those of the plain bytes. A payload whose tag is not right is a
 /// lie like any other, and the next gateway is asked.
+#[derive(Debug)]
 pub struct SealedStore {
     inner: Arc<dyn BlobStore>,
     keys: Vec<SecretKey>,
@@ -35,14 +35,6 @@ impl SealedStore {
             keys,
             at_rest,
         })
-    }
-}
-
-impl fmt::Debug for SealedStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedStore")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
     }
 }
 

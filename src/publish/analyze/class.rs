@@ -73,8 +73,9 @@ impl Class {
         told(name, head).0
     }
 
-    /// A number that stays the same for ever, distinct for each format and
-    /// language: the group of files that share a dictionary.
+    /// A number, distinct for each format and language: the group of files that
+    /// look alike. No repository holds one yet; they are fixed all the same, so
+    /// that one can.
     pub fn number(self) -> u8 {
         match self {
             Class::Unknown => 0,
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_repositories_that_exist() {
+    fn numbers_stay_what_they_are() {
         assert_eq!(Class::Text.number(), 2);
         assert_eq!(Class::Structured(Format::Json).number(), 16);
         assert_eq!(Class::Code(Language::Rust).number(), 64);

@@ -4,8 +4,8 @@
 /// whole file names, and interpreters named in a first line.
 macro_rules! languages {
     ($($variant:ident = $number:literal $name:literal [$($ending:literal)*] [$($file:literal)*] [$($interpreter:literal)*])*) => {
-        /// A language that code is written in. The numbers are kept in
-        /// repositories: never change one, add at the end.
+        /// A language that code is written in. The numbers are for repositories
+        /// to keep: never change one, add at the end.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         #[allow(missing_docs)] // Their names say it.

@@ -6,7 +6,7 @@
 //! alone. Magic bytes are believed first, then a name, and a name only where
 //! the content does not belie it: `movie.ts` is no TypeScript. What is neither
 //! is text or binary by how it begins. Files of one class, and of one language,
-//! look alike, so the class groups what shares a dictionary
+//! look alike, so the class groups what can be compressed together
 //! ([`Class::number`]).
 //!
 //! *Does it shrink?* [`analyze`] also looks at samples of the content. The
