@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use walgit_fs::chunk::{BlobId, ChunkHash, ChunkRef, Location, PrivateKeys, SecretKey, seal};
+use walgit_fs::chunk::{
+    Bases, BlobId, ChunkHash, ChunkRef, Location, PrivateKeys, SecretKey, seal,
+};
 use walgit_fs::repo::directory::{self, Directory, PlannedContent, PlannedEntry};
 use walgit_fs::repo::{Kind, Place, PlacedChunk};
 use walgit_fs::walrus::blob_id::blob_id;
@@ -40,11 +42,12 @@ fn open_a_compressed_chunk(bencher: Bencher<'_, '_>, len: usize) {
             stored_len: sealed.bytes.len() as u32,
             codec: sealed.codec,
         },
+        bases: Bases::NONE,
     };
     let stored = Bytes::from(sealed.bytes);
     bencher
         .counter(BytesCount::new(len))
-        .bench(|| chunk.open(black_box(stored.clone())).unwrap());
+        .bench(|| chunk.open(black_box(stored.clone()), &[]).unwrap());
 }
 
 #[divan::bench(args = [4 << 10, 64 << 10, 1 << 20])]
@@ -84,6 +87,7 @@ fn decode_a_directory(bencher: Bencher<'_, '_>, entries: usize) {
                 stored_len: 2000,
                 codec: walgit_fs::chunk::Codec::Zstd,
                 place: Place::Here(n as i64 * 2000),
+                bases: Bases::NONE,
             };
             PlannedEntry {
                 name,
@@ -103,6 +107,7 @@ fn decode_a_directory(bencher: Bencher<'_, '_>, entries: usize) {
             stored_len: raw.len() as u32,
             codec: walgit_fs::chunk::Codec::Raw,
         },
+        bases: Bases::NONE,
     };
     bencher.bench(|| Directory::decode(black_box(&raw), &reference).unwrap());
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::decoders::chain::{MoveObject, ObjectId, answer};
 use super::decoders::chunk::{
-    BLOCK, BlobId, ChunkHash, ChunkRef, Codec, Location, PRIVATE_HEADER, PrivateError,
+    BLOCK, Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, PRIVATE_HEADER, PrivateError,
     PrivateHeader, PrivateKeys, SecretKey, is_payload, is_private, open_payload,
 };
 use super::decoders::prefetch::Profile;
@@ -56,6 +56,7 @@ fn reference(raw: &[u8]) -> ChunkRef {
             stored_len: raw.len() as u32,
             codec: Codec::Raw,
         },
+        bases: Bases::NONE,
     }
 }
 
@@ -120,12 +121,26 @@ pub fn chunk(data: &[u8]) {
     };
     let mut chunk = reference(stored);
     chunk.raw_len = u32::from_le_bytes([a, b, c, 0]) % (4 << 20);
-    chunk.at.codec = if codec & 1 == 0 {
-        Codec::Raw
-    } else {
-        Codec::Zstd
+    chunk.at.codec = match codec & 3 {
+        0 => Codec::Raw,
+        1 => Codec::Zstd,
+        2 => Codec::Dictionary,
+        _ => Codec::Patch,
     };
-    if let Ok(raw) = chunk.open(Bytes::copy_from_slice(stored)) {
+    let mut stored = stored;
+    let mut bases = Vec::new();
+    if chunk.at.codec.has_bases() {
+        // Its base comes first: as long as the next byte says, thrice.
+        let Some((&len, rest)) = stored.split_first() else {
+            return;
+        };
+        let (base, rest) = rest.split_at(rest.len().min(usize::from(len) * 3));
+        chunk.bases = Bases::one(reference(base));
+        chunk.at.stored_len = rest.len() as u32;
+        bases.push(Bytes::copy_from_slice(base));
+        stored = rest;
+    }
+    if let Ok(raw) = chunk.open(Bytes::copy_from_slice(stored), &bases) {
         assert_eq!(raw.len(), chunk.raw_len as usize);
         assert_eq!(ChunkHash::of(&raw), chunk.hash);
     }

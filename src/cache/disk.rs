@@ -23,7 +23,7 @@ use super::policy::Policy;
 use super::stats::Counters;
 use super::vault;
 use super::{CacheError, VerifyReport};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location, SecretKey};
+use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, SecretKey};
 
 /// Eviction stops at this part of the budget, so that it works in batches.
 const EVICT_TO_PERCENT: u64 = 95;
@@ -188,7 +188,7 @@ impl Disk {
         }
     }
 
-    /// Keeps chunks as they are stored, sealed under `at_rest` if there is one.
+    /// Keeps chunks as they are stored, each standing alone, sealed under `at_rest` if there is one.
     ///
     /// # Errors
     /// What the disk said. It is noted: who can do without may go on.
@@ -513,6 +513,8 @@ fn open_value(hash: &ChunkHash, value: Vec<u8>) -> Option<Bytes> {
             stored_len: u32::try_from(stored.len()).ok()?,
             codec: Codec::try_from(codec).ok()?,
         },
+        // What is kept stands alone.
+        bases: Bases::NONE,
     };
-    chunk.open(stored).ok()
+    chunk.open(stored, &[]).ok()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::SemaphorePermit;
 
+use super::bases::{BaseBytes, Step, standing};
 use super::flight::{Flight, Pilot, Role, Urgency};
 use super::lane::{self, Pass};
 use super::span::{self, Span};
@@ -30,16 +31,18 @@ impl Cache {
         table: &[ChunkRef],
         index: usize,
         window: u64,
+        step: Step,
         urgency: Urgency,
     ) -> Arc<Flight<Bytes>> {
         let held = |hash: &ChunkHash| self.holds(hash, store.at_rest());
         let span = || span::choose(table, index, window, held);
-        match self.flights.join_or_lead(&table[index].hash, urgency, span) {
+        let flights = &self.flights[step as usize];
+        match flights.join_or_lead(&table[index].hash, urgency, span) {
             Role::Wait(flight) => flight,
             Role::Lead(flight, span) => {
                 let (cache, store) = (self.clone(), store.clone());
                 let led = flight.clone();
-                tokio::spawn(async move { cache.fly(&store, span, &led).await });
+                tokio::spawn(async move { cache.fly(&store, span, &led, step).await });
                 flight
             }
         }
@@ -73,10 +76,29 @@ impl Cache {
     async fn fly(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
-        span: Span,
+        mut span: Span,
         flight: &Arc<Flight<Bytes>>,
+        step: Step,
     ) {
-        let pilot = Pilot::of(&self.flights, flight);
+        let pilot = Pilot::of(&self.flights[step as usize], flight);
+        // Before there is room for this one: who waits takes none.
+        let bases = match span.chunks.iter().all(|chunk| chunk.bases.is_empty()) {
+            true => Ok(BaseBytes::default()),
+            false => {
+                tokio::select! {
+                    biased;
+                    () = flight.called_off() => return,
+                    bases = self.bases(store, &mut span, step) => bases,
+                }
+            }
+        };
+        let bases = match bases {
+            Ok(bases) => bases,
+            Err(why) => {
+                Counters::add(&self.counters.failed_fetches, 1);
+                return pilot.end(Err(why));
+            }
+        };
         let Some(_room) = self.room(store, flight, span.range.len()).await else {
             return;
         };
@@ -95,8 +117,8 @@ impl Cache {
             arrived.clear();
             for (i, chunk) in span.chunks.iter().enumerate() {
                 let stored = part(&bytes, &span, chunk);
-                match chunk.open(stored.clone()) {
-                    Ok(raw) => arrived.push((*chunk, stored, detached(chunk, raw))),
+                match bases.open(chunk, stored.clone()) {
+                    Ok(raw) => arrived.push((chunk.clone(), stored, detached(chunk, raw))),
                     Err(why) if i == 0 => return Err(Rejected::because(why)),
                     // A bad neighbour does not spoil what was asked for.
                     Err(_) => Counters::add(&self.counters.corrupt_dropped, 1),
@@ -125,14 +147,16 @@ impl Cache {
         };
         pilot.land(raw.clone());
         // Readers have their bytes; now the disk, at its leisure.
-        let stored: Vec<_> = arrived
-            .into_iter()
-            .map(|(chunk, stored, _)| (chunk, stored))
-            .collect();
         let cache = self.clone();
         // Only a runtime that shuts down loses this, and then only speed.
         let shelf = store.at_rest().cloned();
-        let put = tokio::task::spawn_blocking(move || cache.disk.put(&stored, shelf.as_ref()));
+        let put = tokio::task::spawn_blocking(move || {
+            let arrived = arrived.into_iter();
+            let stored: Vec<_> = arrived
+                .map(|(chunk, stored, raw)| standing(chunk, stored, &raw))
+                .collect();
+            cache.disk.put(&stored, shelf.as_ref())
+        });
         pilot.end(put.await.unwrap_or(Err(CacheError::Interrupted)));
     }
 }
@@ -153,6 +177,6 @@ fn part(bytes: &Bytes, span: &Span, chunk: &ChunkRef) -> Bytes {
 pub(super) fn detached(chunk: &ChunkRef, raw: Bytes) -> Bytes {
     match chunk.at.codec {
         Codec::Raw => Bytes::copy_from_slice(&raw),
-        Codec::Zstd => raw,
+        Codec::Zstd | Codec::Dictionary | Codec::Patch => raw,
     }
 }

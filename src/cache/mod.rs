@@ -30,6 +30,7 @@
 //!
 //! May touch: `walrus`, `chunk`.
 
+mod bases;
 mod database;
 mod disk;
 mod error;
@@ -61,6 +62,7 @@ use tokio::sync::Semaphore;
 use crate::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 use crate::config::Settings;
 use crate::walrus::BlobStore;
+use bases::{Step, standing};
 use disk::Disk;
 use fetch::IN_FLIGHT;
 use flight::{Flights, Urgency};
@@ -115,7 +117,8 @@ pub struct Cache {
     /// What was taken from disk and nobody has read yet.
     preloaded: Memory,
     disk: Disk,
-    flights: Arc<Flights<Bytes>>,
+    /// By the step that they are for.
+    flights: [Arc<Flights<Bytes>>; Step::COUNT],
     wholes: Arc<Flights<Arc<[ChunkRef]>>>,
     counters: Arc<Counters>,
     /// A permit for each byte that may be on its way.
@@ -138,7 +141,7 @@ impl Cache {
             memory: Memory::new(config.memory_bytes - preloaded),
             preloaded: Memory::new(preloaded),
             disk: Disk::open(&config.dir, config.disk_bytes, counters.clone())?,
-            flights: Arc::default(),
+            flights: Default::default(),
             wholes: Arc::default(),
             counters,
             in_flight: Semaphore::new(IN_FLIGHT as usize),
@@ -216,6 +219,17 @@ impl Cache {
         index: usize,
         window: u64,
     ) -> Result<Bytes, CacheError> {
+        (self.get_for(store, table, index, window, Step::Content)).await
+    }
+
+    async fn get_for(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+        step: Step,
+    ) -> Result<Bytes, CacheError> {
         let chunk = &table[index];
         let mut missed = false;
         loop {
@@ -226,7 +240,7 @@ impl Cache {
                 missed = true;
                 Counters::add(&self.counters.misses, 1);
             }
-            let flight = self.lead(store, table, index, window, Urgency::Now);
+            let flight = self.lead(store, table, index, window, step, Urgency::Now);
             let landed = flight.landed().await;
             if flight.demanded() == chunk.hash {
                 return landed;
@@ -275,25 +289,27 @@ impl Cache {
         index: usize,
         window: u64,
     ) -> Underway<Bytes> {
-        let flight = self.lead(store, table, index, window, Urgency::Ahead);
-        Underway::of(&self.flights, flight)
+        let flight = self.lead(store, table, index, window, Step::Content, Urgency::Ahead);
+        Underway::of(&self.flights[Step::Content as usize], flight)
     }
 
     /// Keeps stored bytes that arrived with something else, once verified;
     /// gives their plain bytes.
     ///
     /// # Errors
-    /// When they are not that chunk.
+    /// When they are not that chunk, or what it is decoded with is not here.
     pub fn insert(
         &self,
         chunk: &ChunkRef,
         stored: Bytes,
         at_rest: Option<&SecretKey>,
     ) -> Result<Bytes, ChunkError> {
-        let raw = fetch::detached(chunk, chunk.open(stored.clone())?);
+        let bases = self.bases_here(chunk, at_rest);
+        let raw = fetch::detached(chunk, bases.open(chunk, stored.clone())?);
         self.memory.insert(chunk.hash, raw.clone());
         // A failing disk costs speed, never a read.
-        let _ = self.disk.put(&[(*chunk, stored)], at_rest);
+        let kept = standing(chunk.clone(), stored, &raw);
+        let _ = self.disk.put(&[kept], at_rest);
         Ok(raw)
     }
 

@@ -33,7 +33,7 @@ pub(super) fn choose(
 ) -> Span {
     let wanted = &table[index];
     let mut range = wanted.at.range();
-    let mut chunks = vec![*wanted];
+    let mut chunks = vec![wanted.clone()];
     for next in table[index + 1..].iter().take(MAX_LOOK) {
         // A duplicate of something earlier lies elsewhere; what follows it may
         // still be near.
@@ -48,7 +48,7 @@ pub(super) fn choose(
             continue;
         }
         range = ByteRange::new(range.start(), end - range.start());
-        chunks.push(*next);
+        chunks.push(next.clone());
     }
     Span { range, chunks }
 }
@@ -56,7 +56,7 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{BlobId, Codec, Location};
+    use crate::chunk::{Bases, BlobId, Codec, Location};
 
     fn table(lens: &[u32]) -> Vec<ChunkRef> {
         let mut offset = 64;
@@ -73,6 +73,7 @@ mod tests {
                     hash: ChunkHash::of(&[i as u8]),
                     raw_len: len,
                     at,
+                    bases: Bases::NONE,
                 }
             })
             .collect()
@@ -96,7 +97,10 @@ mod tests {
     fn what_is_held_is_left_out_unless_the_gap_is_large() {
         let near = table(&[10, 4000, 10]);
         let held = |hash: &ChunkHash| *hash == near[1].hash;
-        assert_eq!(choose(&near, 0, 1 << 20, held).chunks, [near[0], near[2]]);
+        assert_eq!(
+            choose(&near, 0, 1 << 20, held).chunks,
+            [near[0].clone(), near[2].clone()]
+        );
         let far = table(&[10, 5000, 10]);
         let held = |hash: &ChunkHash| *hash == far[1].hash;
         assert_eq!(choose(&far, 0, 1 << 20, held).chunks, far[..1]);
@@ -109,7 +113,7 @@ mod tests {
         table[1].at.offset = 0;
         assert_eq!(
             choose(&table, 0, 1 << 20, |_| false).chunks,
-            [table[0], table[3]]
+            [table[0].clone(), table[3].clone()]
         );
     }
 }

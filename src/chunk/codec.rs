@@ -4,15 +4,21 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use zstd::bulk::Decompressor;
-use zstd::zstd_safe::{self, DParameter};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter};
 
-use super::ChunkError;
+use super::{ChunkError, ChunkHash, dictionary};
 
 /// Largest zstd window a decoder accepts, as a power of two (8 MiB).
 ///
 /// Bounds the memory a hostile frame can ask for; the encoder never needs more
 /// because its chunks are at most a few MiB.
 pub const MAX_WINDOW_LOG: u32 = 23;
+
+/// Smallest window zstd knows, as a power of two.
+const MIN_WINDOW_LOG: u32 = 10;
+/// Patches with windows from this on look for matches far away, as a power of
+/// two: below, the usual search reaches everywhere.
+const LONG_DISTANCE_LOG: u32 = 20;
 
 /// A chunk is stored compressed only when that saves at least one part in
 /// this many: below, decoding would cost more than the bytes saved.
@@ -26,6 +32,11 @@ pub enum Codec {
     Raw = 0,
     /// One zstd frame.
     Zstd = 1,
+    /// One zstd frame, compressed with the dictionary that is its only base.
+    Dictionary = 2,
+    /// One zstd frame whose window begins with the plain bytes of its bases,
+    /// one after the other.
+    Patch = 3,
 }
 
 impl TryFrom<u8> for Codec {
@@ -35,41 +46,76 @@ impl TryFrom<u8> for Codec {
         match byte {
             0 => Ok(Codec::Raw),
             1 => Ok(Codec::Zstd),
+            2 => Ok(Codec::Dictionary),
+            3 => Ok(Codec::Patch),
             other => Err(ChunkError::UnknownCodec(other)),
         }
     }
 }
 
 impl Codec {
-    /// Decodes to exactly `raw_len` bytes, or fails. Does not verify content.
-    pub(super) fn decode(self, stored: Bytes, raw_len: u32) -> Result<Bytes, ChunkError> {
+    /// Whether it is decoded with other chunks.
+    pub fn has_bases(self) -> bool {
+        matches!(self, Codec::Dictionary | Codec::Patch)
+    }
+
+    /// Decodes to exactly `raw_len` bytes, or fails. `bases` are the plain
+    /// bytes of what it is decoded with, verified, and `dictionary` the hash of
+    /// the first of them. Does not verify content.
+    pub(super) fn decode(
+        self,
+        stored: Bytes,
+        raw_len: u32,
+        bases: &[Bytes],
+        dictionary: Option<ChunkHash>,
+    ) -> Result<Bytes, ChunkError> {
         let wrong = |why: String| ChunkError::Decode {
             expected: raw_len,
             why,
         };
-        match self {
-            Codec::Raw if stored.len() == raw_len as usize => Ok(stored),
-            Codec::Raw => Err(wrong(format!("it is {} bytes, uncompressed", stored.len()))),
-            Codec::Zstd => {
-                check_frame(&stored, raw_len).map_err(wrong)?;
-                let raw = DECOMPRESSOR.with_borrow_mut(|slot| {
-                    let decompressor = match slot {
-                        Some(ready) => ready,
-                        None => slot.insert(decompressor()?),
-                    };
-                    // It stops where the room ends, and room it does not use is
-                    // never touched: who declares much and delivers little
-                    // costs little.
-                    decompressor.decompress(&stored, raw_len as usize)
-                });
-                let raw = raw.map_err(|error| wrong(error.to_string()))?;
-                match raw.len() == raw_len as usize {
-                    true => Ok(Bytes::from(raw)),
-                    false => Err(wrong(format!("it gives {}", raw.len()))),
-                }
+        // A decoder stops where the room ends, and room it does not use is
+        // never touched: who declares much and delivers little costs little.
+        let room = raw_len as usize;
+        if self != Codec::Raw {
+            check_frame(&stored, raw_len).map_err(wrong)?;
+        }
+        let raw = match (self, bases, dictionary) {
+            (Codec::Raw, ..) if stored.len() == room => return Ok(stored),
+            (Codec::Raw, ..) => {
+                return Err(wrong(format!("it is {} bytes, uncompressed", stored.len())));
             }
+            (Codec::Zstd, ..) => DECOMPRESSOR.with_borrow_mut(|slot| {
+                let decompressor = match slot {
+                    Some(ready) => ready,
+                    None => slot.insert(decompressor()?),
+                };
+                decompressor.decompress(&stored, room)
+            }),
+            (Codec::Dictionary, [base], Some(hash)) => {
+                dictionary::decompress(hash, base, &stored, room)
+            }
+            (Codec::Dictionary, ..) => return Err(ChunkError::Bases(bases.len())),
+            (Codec::Patch, [], _) => return Err(ChunkError::Bases(0)),
+            (Codec::Patch, [base], _) => apply(base, &stored, room),
+            (Codec::Patch, bases, _) => apply(&bases.concat(), &stored, room),
+        };
+        let raw = raw.map_err(|error| wrong(error.to_string()))?;
+        match raw.len() == room {
+            true => Ok(Bytes::from(raw)),
+            false => Err(wrong(format!("it gives {}", raw.len()))),
         }
     }
+}
+
+/// Applies a patch to what it is against.
+fn apply(base: &[u8], stored: &[u8], room: usize) -> std::io::Result<Vec<u8>> {
+    let mut context = DCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
+    let named = |code| std::io::Error::other(zstd_safe::get_error_name(code));
+    (context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))).map_err(named)?;
+    context.ref_prefix(base).map_err(named)?;
+    let mut raw = Vec::with_capacity(room);
+    context.decompress(&mut raw, stored).map_err(named)?;
+    Ok(raw)
 }
 
 thread_local! {
@@ -106,6 +152,21 @@ pub struct Sealed {
     pub bytes: Vec<u8>,
 }
 
+impl Sealed {
+    /// As it is.
+    pub fn raw(raw: &[u8]) -> Self {
+        Sealed {
+            codec: Codec::Raw,
+            bytes: raw.to_vec(),
+        }
+    }
+}
+
+/// Whether compressing so many bytes to so few pays.
+pub(super) fn pays(stored: usize, raw: usize) -> bool {
+    stored + raw / MIN_SAVING < raw
+}
+
 /// Encodes `raw` at zstd `level`, or leaves it as it is where that would not
 /// pay. The same input, level and version of zstd give the same bytes.
 pub fn seal(raw: &[u8], level: i32) -> Sealed {
@@ -121,13 +182,42 @@ pub fn seal(raw: &[u8], level: i32) -> Sealed {
         slot.as_mut().and_then(|(_, c)| c.compress(raw).ok())
     });
     match compressed {
-        Some(bytes) if bytes.len() + raw.len() / MIN_SAVING < raw.len() => Sealed {
+        Some(bytes) if pays(bytes.len(), raw.len()) => Sealed {
             codec: Codec::Zstd,
             bytes,
         },
-        _ => Sealed {
-            codec: Codec::Raw,
-            bytes: raw.to_vec(),
-        },
+        _ => Sealed::raw(raw),
     }
+}
+
+/// Encodes `raw` as a patch against `bases`, one after the other: at most
+/// [`MAX_BASE_BYTES`](super::MAX_BASE_BYTES) in all. `None` where the memory for
+/// it is short; whether it pays is for the caller to say, who knows what the
+/// chunk would be without.
+pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
+    let joined;
+    let base: &[u8] = match bases {
+        [base] => base,
+        bases => {
+            joined = bases.concat();
+            &joined
+        }
+    };
+    let window = (base.len() + raw.len()).next_power_of_two().ilog2();
+    let mut context = CCtx::try_create()?;
+    for parameter in [
+        CParameter::CompressionLevel(level),
+        CParameter::WindowLog(window.clamp(MIN_WINDOW_LOG, MAX_WINDOW_LOG)),
+        // Finds what moved far, where there is far to move.
+        CParameter::EnableLongDistanceMatching(window >= LONG_DISTANCE_LOG),
+    ] {
+        context.set_parameter(parameter).ok()?;
+    }
+    context.ref_prefix(base).ok()?;
+    let mut bytes = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
+    context.compress2(&mut bytes, raw).ok()?;
+    Some(Sealed {
+        codec: Codec::Patch,
+        bytes,
+    })
 }

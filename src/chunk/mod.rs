@@ -13,7 +13,9 @@
 //! other rooms. The names of things ([`BlobId`], [`ChunkHash`],
 //! [`ByteRange`]) live here because every room above speaks of them.
 
+mod bases;
 mod codec;
+mod dictionary;
 mod id;
 mod payload;
 mod private;
@@ -21,7 +23,9 @@ mod range;
 mod secret;
 mod whole;
 
-pub use codec::{Codec, MAX_WINDOW_LOG, Sealed, seal};
+pub use bases::{Bases, MAX_BASE_BYTES, MAX_BASES};
+pub use codec::{Codec, MAX_WINDOW_LOG, Sealed, seal, seal_patch};
+pub use dictionary::Dictionary;
 pub use id::{BlobId, ChunkHash, ParseIdError};
 pub use payload::{
     PAYLOAD_MAGIC, PAYLOAD_OVERHEAD, PayloadError, is_payload, open_payload, seal_payload,
@@ -72,8 +76,8 @@ impl Location {
 /// A reference to a chunk: what it must hash to, and where its bytes are.
 ///
 /// The hash is authority, the location a hint: a wrong location makes a chunk
-/// unreadable, never wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// unreadable, never wrong. The same goes for its bases.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkRef {
     /// BLAKE3-256 of the plain bytes.
     pub hash: ChunkHash,
@@ -81,6 +85,9 @@ pub struct ChunkRef {
     pub raw_len: u32,
     /// Where the stored bytes are.
     pub at: Location,
+    /// What they are decoded with: a dictionary, or the chunks that they are a
+    /// patch against.
+    pub bases: Bases,
 }
 
 impl ChunkRef {
@@ -96,18 +103,21 @@ impl ChunkRef {
                 stored_len: 0,
                 codec: Codec::Raw,
             },
+            bases: Bases::NONE,
         }
     }
 
     /// Turns stored bytes into plain, verified ones.
     ///
     /// Time and memory are bounded by `raw_len` (itself at most
-    /// [`MAX_CHUNK`]), whatever `stored` holds.
+    /// [`MAX_CHUNK`]) and [`MAX_BASE_BYTES`], whatever `stored` holds. `bases`
+    /// are the plain bytes of the chunk's bases, opened by this very function.
     ///
     /// # Errors
     /// When the stored length is not the declared one, the bytes do not
-    /// decompress to exactly `raw_len` bytes, or their hash is another.
-    pub fn open(&self, stored: Bytes) -> Result<Bytes, ChunkError> {
+    /// decompress to exactly `raw_len` bytes, or their hash is another; when
+    /// `bases` are not as many as the chunk needs.
+    pub fn open(&self, stored: Bytes, bases: &[Bytes]) -> Result<Bytes, ChunkError> {
         if self.raw_len > MAX_CHUNK {
             return Err(ChunkError::TooLarge(self.raw_len));
         }
@@ -117,7 +127,11 @@ impl ChunkRef {
                 found: stored.len(),
             });
         }
-        let raw = self.at.codec.decode(stored, self.raw_len)?;
+        if bases.len() != self.bases.len() {
+            return Err(ChunkError::Bases(bases.len()));
+        }
+        let dictionary = self.bases.first().map(|base| base.hash);
+        let raw = (self.at.codec).decode(stored, self.raw_len, bases, dictionary)?;
         let found = ChunkHash::of(&raw);
         if found != self.hash {
             return Err(ChunkError::Hash {
@@ -159,6 +173,9 @@ pub enum ChunkError {
         /// The hash of what was received.
         found: ChunkHash,
     },
+    /// It is decoded with other chunks than it was given.
+    #[error("chunk needs what it is a patch against, or its dictionary; it has {0}")]
+    Bases(usize),
     /// A codec this version does not know.
     #[error("chunk uses codec {0}, which this version of walgit-fs does not know; update it")]
     UnknownCodec(u8),
@@ -181,6 +198,7 @@ mod tests {
             hash: ChunkHash::of(raw),
             raw_len: raw.len() as u32,
             at,
+            bases: Bases::NONE,
         };
         (chunk, Bytes::from(sealed.bytes))
     }
@@ -192,7 +210,7 @@ mod tests {
         assert!(bytes.len() < 4096);
         chunk.raw_len = 1000;
         assert!(matches!(
-            chunk.open(bytes),
+            chunk.open(bytes, &[]),
             Err(ChunkError::Decode { expected: 1000, .. })
         ));
     }
@@ -201,15 +219,78 @@ mod tests {
     fn a_declared_size_over_the_bound_is_refused_before_decoding() {
         let (mut chunk, bytes) = stored(b"x");
         chunk.raw_len = MAX_CHUNK + 1;
-        assert_eq!(chunk.open(bytes), Err(ChunkError::TooLarge(MAX_CHUNK + 1)));
+        assert_eq!(
+            chunk.open(bytes, &[]),
+            Err(ChunkError::TooLarge(MAX_CHUNK + 1))
+        );
+    }
+
+    /// A chunk that `sealed` stores, decoded with `bases`.
+    fn based(raw: &[u8], sealed: &Sealed, bases: &[&[u8]]) -> ChunkRef {
+        let (chunk, _) = stored(raw);
+        let at = Location {
+            stored_len: sealed.bytes.len() as u32,
+            codec: sealed.codec,
+            ..chunk.at
+        };
+        let bases: Vec<ChunkRef> = bases.iter().map(|base| stored(base).0).collect();
+        let bases = bases.into();
+        ChunkRef { at, bases, ..chunk }
+    }
+
+    #[test]
+    fn what_a_dictionary_compressed_opens_with_it_alone() {
+        let files: Vec<String> = (0..200)
+            .map(|n| {
+                format!("use std::io;\n\nfn number_{n}() -> io::Result<u32> {{\n    Ok({n})\n}}\n")
+            })
+            .collect();
+        let samples: Vec<&[u8]> = files.iter().map(String::as_bytes).collect();
+        let dictionary = Dictionary::train(&samples, 4096, 9).unwrap();
+        let raw = samples[7];
+        let sealed = dictionary.seal(raw);
+        assert_eq!(sealed.codec, Codec::Dictionary);
+        assert!(sealed.bytes.len() * 2 < seal(raw, 9).bytes.len());
+        let chunk = based(raw, &sealed, &[dictionary.bytes()]);
+        let bytes = Bytes::from(sealed.bytes);
+        let base = Bytes::copy_from_slice(dictionary.bytes());
+        assert_eq!(
+            chunk
+                .open(bytes.clone(), std::slice::from_ref(&base))
+                .unwrap(),
+            raw
+        );
+        assert_eq!(chunk.open(bytes.clone(), &[]), Err(ChunkError::Bases(0)));
+        let mut other = chunk.clone();
+        other.bases = Bases::NONE;
+        assert_eq!(other.open(bytes, &[]), Err(ChunkError::Bases(0)));
     }
 
     proptest! {
         #[test]
+        fn a_patch_opens_with_its_bases_in_their_order(parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..800), 1..5), insert in proptest::collection::vec(any::<u8>(), 0..50), at in any::<proptest::sample::Index>()) {
+            let mut raw = parts.concat();
+            let at = at.index(raw.len());
+            raw.splice(at..at, insert);
+            let bases: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            let sealed = seal_patch(&raw, &bases, 9).unwrap();
+            prop_assert!(sealed.bytes.len() < 200);
+            let chunk = based(&raw, &sealed, &bases);
+            let bytes = Bytes::from(sealed.bytes);
+            let given: Vec<Bytes> = parts.iter().cloned().map(Bytes::from).collect();
+            prop_assert_eq!(&chunk.open(bytes.clone(), &given).unwrap()[..], &raw[..]);
+            // Against anything else it is an error, or the very same by chance.
+            let wrong: Vec<Bytes> = given.iter().map(|base| Bytes::from(vec![0; base.len()])).collect();
+            if let Ok(opened) = chunk.open(bytes, &wrong) {
+                prop_assert_eq!(&opened[..], &raw[..]);
+            }
+        }
+
+        #[test]
         fn what_is_sealed_opens_to_the_same_bytes(raw in proptest::collection::vec(any::<u8>(), 0..5000), repeat in 1usize..20) {
             let raw = raw.repeat(repeat);
             let (chunk, bytes) = stored(&raw);
-            prop_assert_eq!(&chunk.open(bytes).unwrap()[..], &raw[..]);
+            prop_assert_eq!(&chunk.open(bytes, &[]).unwrap()[..], &raw[..]);
         }
 
         #[test]
@@ -219,7 +300,7 @@ mod tests {
             let mut bad = bytes.to_vec();
             let i = at.index(bad.len());
             if cut { bad.truncate(i) } else { bad[i] ^= 1 << bit }
-            match chunk.open(Bytes::from(bad)) {
+            match chunk.open(Bytes::from(bad), &[]) {
                 Ok(opened) => prop_assert_eq!(&opened[..], &raw[..]),
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
             }
@@ -236,8 +317,9 @@ mod tests {
                     stored_len: junk.len() as u32,
                     codec: if zstd { Codec::Zstd } else { Codec::Raw },
                 },
+                bases: Bases::NONE,
             };
-            prop_assert!(chunk.open(Bytes::from(junk)).is_err());
+            prop_assert!(chunk.open(Bytes::from(junk), &[]).is_err());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ring::digest;
 
-use super::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+use super::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 
 /// Plain length and hash of a piece, in a record.
 const RECORD_ENTRY: usize = 4 + 32;
@@ -128,6 +128,7 @@ impl WholeBlob {
                 stored_len: len,
                 codec: Codec::Raw,
             },
+            bases: Bases::NONE,
         }
     }
 

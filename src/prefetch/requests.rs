@@ -61,7 +61,7 @@ pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{BlobId, ChunkHash, Codec, Location};
+    use crate::chunk::{Bases, BlobId, ChunkHash, Codec, Location};
 
     fn chunk(blob: u8, offset: u64, stored_len: u32) -> ChunkRef {
         ChunkRef {
@@ -73,6 +73,7 @@ mod tests {
                 stored_len,
                 codec: Codec::Raw,
             },
+            bases: Bases::NONE,
         }
     }
 

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::PublishError;
 use super::packs::Sent;
-use super::placed::{Spot, Stored};
+use super::placed::{Placed, Spot, Stored};
 use super::upload::finished;
-use crate::chunk::{BlobId, ChunkHash, MAX_CHUNK, seal};
+use crate::chunk::{Bases, BlobId, ChunkHash, MAX_CHUNK, seal};
 use crate::repo::blob::BlobBuilder;
 use crate::repo::{Place, PlacedChunk};
 use crate::walrus::BlobStore;
@@ -52,7 +52,7 @@ impl<'a> Blobs<'a> {
     /// Where something is by now.
     pub(super) fn place(&self, stored: &Stored) -> PlacedChunk {
         match stored {
-            Stored::Old(chunk) => *chunk,
+            Stored::Old(chunk) => chunk.clone(),
             Stored::Made(chunk, number) => {
                 let place = match (chunk.place, self.full.get(number)) {
                     (Place::Here(at), Some((id, start))) => {
@@ -60,21 +60,31 @@ impl<'a> Blobs<'a> {
                     }
                     (place, _) => place,
                 };
-                PlacedChunk { place, ..*chunk }
+                PlacedChunk {
+                    place,
+                    ..chunk.clone()
+                }
             }
-            Stored::Data(data) => PlacedChunk {
-                hash: data.hash,
-                raw_len: data.raw_len,
-                stored_len: data.stored_len,
-                codec: data.codec,
-                place: match data.spot {
-                    Spot::Blob(blob, offset) => Place::There(blob, offset),
-                    Spot::Pack { pack, at } => match self.sent.get(&pack) {
-                        Some((id, start)) => Place::There(*id, start.saturating_add_signed(at)),
-                        None => Place::Here(at),
-                    },
+            Stored::Data(data) => self.place_data(data),
+        }
+    }
+
+    /// Where data is by now, and what it is decoded with.
+    pub(super) fn place_data(&self, data: &Placed) -> PlacedChunk {
+        let bases = data.bases.iter().map(|base| self.place_data(base));
+        PlacedChunk {
+            hash: data.hash,
+            raw_len: data.raw_len,
+            stored_len: data.stored_len,
+            codec: data.codec,
+            place: match data.spot {
+                Spot::Blob(blob, offset) => Place::There(blob, offset),
+                Spot::Pack { pack, at } => match self.sent.get(&pack) {
+                    Some((id, start)) => Place::There(*id, start.saturating_add_signed(at)),
+                    None => Place::Here(at),
                 },
             },
+            bases: bases.collect::<Vec<_>>().into(),
         }
     }
 
@@ -111,6 +121,7 @@ impl<'a> Blobs<'a> {
             stored_len: sealed.bytes.len() as u32,
             codec: sealed.codec,
             place: self.open.push_data(&sealed.bytes),
+            bases: Bases::NONE,
         };
         match self.open.len() <= self.limit {
             true => Ok(Stored::Made(chunk, self.number)),

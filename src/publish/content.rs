@@ -15,7 +15,7 @@ use super::placed::Placed;
 use super::plan::{ContentPlan, FileJob, FileSource, Plan};
 use super::remote::Remote;
 use super::{Progress, PublishError};
-use crate::chunk::{ChunkHash, Codec, MAX_DATA_CHUNK, Sealed, seal};
+use crate::chunk::{Bases, ChunkHash, Codec, MAX_DATA_CHUNK, Sealed, seal};
 
 /// Files of up to this size are kept in the node of their directory. A chunk
 /// of its own costs about 45 bytes of reference, and a read of its own.
@@ -220,7 +220,7 @@ fn place_chunk(chunk: &CutChunk, packs: &mut Packs, known: &Known) -> Result<Pla
     // Another file of the same batch may have placed it meanwhile.
     match (packs.find(&chunk.hash, known), &chunk.sealed) {
         (Some(placed), _) => Ok(placed),
-        (None, Some(sealed)) => packs.add(chunk.hash, chunk.raw_len, sealed.codec, &sealed.bytes),
+        (None, Some(sealed)) => packs.add(chunk.hash, chunk.raw_len, sealed, Bases::NONE),
         (None, None) => Err(PublishError::Interrupted),
     }
 }

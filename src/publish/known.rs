@@ -115,7 +115,7 @@ impl Known {
     ) -> Result<(), crate::repo::RepoError> {
         let directory = snapshot.directory(node).await?;
         let reference = KnownDirectory {
-            node: snapshot.chunks_of(node)[0],
+            node: snapshot.chunks_of(node)[0].clone(),
             nodes: directory.nodes(),
             bytes: node.size,
         };
@@ -239,7 +239,7 @@ impl Known {
         head.flat_map(|head| &head.attachments)
             .filter(|attached| attached.kind == kind)
             .flat_map(|attached| &attached.chunks)
-            .map(|chunk| Stored::Old((*chunk).into()))
+            .map(|chunk| Stored::Old(chunk.into()))
             .collect()
     }
 

@@ -59,7 +59,12 @@ pub(super) fn write(
     for &number in order.iter().rev() {
         writer.directory(number)?;
     }
-    let stored = |chunks: &[Placed]| chunks.iter().map(|chunk| Stored::Data(*chunk)).collect();
+    let stored = |chunks: &[Placed]| {
+        chunks
+            .iter()
+            .map(|chunk| Stored::Data(chunk.clone()))
+            .collect()
+    };
     let attached = packed.attached.iter();
     let mut attachments: Vec<(AttachmentKind, Vec<Stored>)> = attached
         .map(|(kind, chunks)| (*kind, stored(chunks)))
@@ -121,7 +126,7 @@ fn breadth_first(plan: &Plan) -> Vec<DirectoryNumber> {
 }
 
 /// A directory that is stored, and what its parent tells of it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct StoredDirectory {
     node: Stored,
     nodes: u64,
@@ -131,7 +136,7 @@ struct StoredDirectory {
 impl From<&KnownDirectory> for StoredDirectory {
     fn from(known: &KnownDirectory) -> Self {
         StoredDirectory {
-            node: Stored::Old(known.node.into()),
+            node: Stored::Old((&known.node).into()),
             nodes: known.nodes,
             bytes: known.bytes,
         }
@@ -159,7 +164,7 @@ impl Writer<'_> {
                 continue;
             }
             let mut parts: Vec<(Stored, u64)> = (chunks.iter())
-                .map(|chunk| (Stored::Data(*chunk), u64::from(chunk.raw_len)))
+                .map(|chunk| (Stored::Data(chunk.clone()), u64::from(chunk.raw_len)))
                 .collect();
             let mut level = 0;
             while parts.len() > 1 {
@@ -168,7 +173,7 @@ impl Writer<'_> {
                     .collect::<Result<_, _>>()?;
                 level += 1;
             }
-            self.lists.insert((number, entry), parts[0].0);
+            self.lists.insert((number, entry), parts[0].0.clone());
         }
         Ok(())
     }
@@ -211,7 +216,7 @@ impl Writer<'_> {
                 .map(|(entry, (planned, tree))| PlannedEntry {
                     name: planned.name.clone(),
                     kind: planned.kind,
-                    size: tree.map_or(planned.size, |tree| tree.bytes),
+                    size: tree.as_ref().map_or(planned.size, |tree| tree.bytes),
                     content: match tree {
                         Some(tree) => PlannedContent::Directory {
                             node: blobs.place(&tree.node),
@@ -245,7 +250,7 @@ impl Writer<'_> {
         };
         let same = self.plan.directories[number].same_as.as_ref();
         same.map(StoredDirectory::from)
-            .or_else(|| self.directories.get(&number).copied())
+            .or_else(|| self.directories.get(&number).cloned())
             .ok_or(PublishError::Interrupted)
     }
 
@@ -305,10 +310,10 @@ fn content(blobs: &Blobs<'_>, content: &ContentPlan, list: Option<&Stored>) -> P
     match (content, list) {
         (_, Some(list)) => PlannedContent::List(blobs.place(list)),
         (ContentPlan::Inline(bytes), _) => PlannedContent::Inline(bytes.clone()),
-        (ContentPlan::List(list), _) => PlannedContent::List(blobs.place(&Stored::Data(*list))),
+        (ContentPlan::List(list), _) => PlannedContent::List(blobs.place_data(list)),
         (ContentPlan::Chunks(chunks), _) => PlannedContent::Chunks(
             (chunks.iter())
-                .map(|chunk| blobs.place(&Stored::Data(*chunk)))
+                .map(|chunk| blobs.place_data(chunk))
                 .collect(),
         ),
         (ContentPlan::Pending | ContentPlan::Tree(_), _) => PlannedContent::Chunks(Vec::new()),

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::Sender;
 use super::PublishError;
 use super::known::Known;
 use super::placed::{Placed, Spot};
-use crate::chunk::{BlobId, ChunkHash, Codec, seal};
+use crate::chunk::{Bases, BlobId, ChunkHash, Codec, Sealed, seal};
 use crate::repo::Place;
 use crate::repo::blob::BlobBuilder;
 
@@ -49,18 +49,18 @@ impl Packs {
 
     /// Where this content lies already, if it does.
     pub(super) fn find(&self, hash: &ChunkHash, known: &Known) -> Option<Placed> {
-        (self.placed.get(hash).or_else(|| known.chunk(hash))).copied()
+        (self.placed.get(hash).or_else(|| known.chunk(hash))).cloned()
     }
 
-    /// Places a stored chunk.
+    /// Places a stored chunk that is decoded with `bases`.
     pub(super) fn add(
         &mut self,
         hash: ChunkHash,
         raw_len: u32,
-        codec: Codec,
-        stored: &[u8],
+        sealed: &Sealed,
+        bases: Bases<Placed>,
     ) -> Result<Placed, PublishError> {
-        let len = stored.len() as u64;
+        let len = sealed.bytes.len() as u64;
         if !self.open.is_empty() && self.open.len() + len > self.limit {
             self.close()?;
         }
@@ -71,18 +71,19 @@ impl Packs {
             });
         }
         let pack = self.open_number;
-        let at = match self.open.push_data(stored) {
+        let at = match self.open.push_data(&sealed.bytes) {
             Place::Here(at) => at,
             Place::There(_, at) => at as i64,
         };
         let placed = Placed {
             hash,
             raw_len,
-            stored_len: stored.len() as u32,
-            codec,
+            stored_len: sealed.bytes.len() as u32,
+            codec: sealed.codec,
             spot: Spot::Pack { pack, at },
+            bases,
         };
-        self.placed.insert(hash, placed);
+        self.placed.insert(hash, placed.clone());
         Ok(placed)
     }
 
@@ -98,7 +99,7 @@ impl Packs {
             return Ok(placed);
         }
         let sealed = seal(raw, level);
-        self.add(hash, raw.len() as u32, sealed.codec, &sealed.bytes)
+        self.add(hash, raw.len() as u32, &sealed, Bases::NONE)
     }
 
     /// Sends a file off as a blob of its own, without a header. `cuts` are its
@@ -120,9 +121,10 @@ impl Packs {
                 stored_len: len,
                 codec: Codec::Raw,
                 spot: Spot::Pack { pack, at },
+                bases: Bases::NONE,
             };
             at += i64::from(len);
-            self.placed.insert(hash, placed);
+            self.placed.insert(hash, placed.clone());
             chunks.push(placed);
         }
         Ok(chunks)

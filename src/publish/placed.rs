@@ -1,16 +1,18 @@
 //! Where things lie while not all blobs have their IDs yet.
 
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
+use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec};
 use crate::repo::PlacedChunk;
 
 /// A chunk of data and where it lies.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) hash: ChunkHash,
     pub(super) raw_len: u32,
     pub(super) stored_len: u32,
     pub(super) codec: Codec,
     pub(super) spot: Spot,
+    /// What it is decoded with.
+    pub(super) bases: Bases<Placed>,
 }
 
 /// Where a chunk lies while IDs of packs are not known yet.
@@ -30,13 +32,19 @@ impl Placed {
             stored_len: chunk.at.stored_len,
             codec: chunk.at.codec,
             spot: Spot::Blob(chunk.at.blob, chunk.at.offset),
+            bases: chunk
+                .bases
+                .iter()
+                .map(Placed::known)
+                .collect::<Vec<_>>()
+                .into(),
         }
     }
 }
 
 /// Something that can be referred to, while the blob it is in may still be
 /// open: `Blobs::place` tells where it is by now.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Stored {
     /// Content in a pack, or stored before.
     Data(Placed),

@@ -16,7 +16,7 @@
 //! each written once all it refers to has its place (see [`Place`]).
 
 use super::table::{Place, PlacedChunk};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK, seal};
+use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK, seal};
 
 /// Length of the header in bytes.
 pub const HEADER: usize = 64;
@@ -150,6 +150,7 @@ impl Header {
                 stored_len: self.head_stored,
                 codec: self.head_codec,
             },
+            bases: Bases::NONE,
         })
     }
 }
@@ -203,6 +204,7 @@ impl BlobBuilder {
             stored_len: sealed.bytes.len() as u32,
             codec: sealed.codec,
             place: Place::Here(self.next_node_end()),
+            bases: Bases::NONE,
         };
         self.nodes.push(sealed.bytes);
         chunk

@@ -145,7 +145,7 @@ impl DecodedNodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{Codec, Location};
+    use crate::chunk::{Bases, Codec, Location};
     use crate::repo::directory::{self, Kind, PlannedContent, PlannedEntry};
 
     fn directory(entries: u32, number: u64) -> (ChunkRef, Decoded) {
@@ -166,6 +166,7 @@ mod tests {
                 stored_len: raw.len() as u32,
                 codec: Codec::Raw,
             },
+            bases: Bases::NONE,
         };
         let decoded = Directory::decode(&raw.into(), &reference).unwrap();
         (reference, Decoded::Directory(Arc::new(decoded)))
@@ -190,7 +191,7 @@ mod tests {
         nodes.keep(&first.0, first.1.clone());
         for number in 1..=most {
             // The same content elsewhere is another node.
-            let mut reference = first.0;
+            let mut reference = first.0.clone();
             reference.at.offset = number << 32;
             nodes.keep(&reference, first.1.clone());
             assert!(nodes.get(&reference).is_some());

@@ -463,8 +463,8 @@ pub fn encode(entries: &[PlannedEntry], end: i64) -> Vec<u8> {
     let is_directory = |entry: &&PlannedEntry| entry.kind == Kind::Directory;
     let mut chunks: Vec<PlacedChunk> = Vec::new();
     for entry in entries.iter().filter(is_directory) {
-        if let PlannedContent::Directory { node, .. } = entry.content {
-            chunks.push(node);
+        if let PlannedContent::Directory { node, .. } = &entry.content {
+            chunks.push(node.clone());
         }
     }
     let mut next_directory = 0u64;
@@ -472,7 +472,7 @@ pub fn encode(entries: &[PlannedEntry], end: i64) -> Vec<u8> {
     for entry in entries {
         match &entry.content {
             PlannedContent::Chunks(run) => chunks.extend_from_slice(run),
-            PlannedContent::List(list) => chunks.push(*list),
+            PlannedContent::List(list) => chunks.push(list.clone()),
             PlannedContent::Inline(_) | PlannedContent::Directory { .. } => {}
         }
     }

@@ -349,9 +349,9 @@ impl Head {
 fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, MalformedNode> {
     let id = GitId(reader.bytes(MAX_ID)?.to_vec()).into();
     let root = reader.uint()?;
-    let root = *usize::try_from(root)
+    let root = usize::try_from(root)
         .ok()
-        .and_then(|index| chunks.get(index))
+        .and_then(|index| chunks.get(index).cloned())
         .ok_or(MalformedNode::Index(root))?;
     let nodes = reader.uint()?;
     if nodes == 0 || nodes > MAX_NODES {
@@ -473,11 +473,11 @@ impl PlannedHead {
     /// Writes the head; its stored bytes will end at `end` (as in
     /// [`super::Place::Here`]).
     pub fn encode(&self, end: i64) -> Vec<u8> {
-        let roots = self.commits.iter().map(|commit| commit.root);
+        let roots = self.commits.iter().map(|commit| commit.root.clone());
         let attached = self
             .attachments
             .iter()
-            .flat_map(|a| a.chunks.iter().copied());
+            .flat_map(|a| a.chunks.iter().cloned());
         let chunks: Vec<PlacedChunk> = roots.chain(attached).collect();
         let mut out = vec![MAGIC, VERSION];
         table::write(&mut out, &chunks, end);

@@ -67,7 +67,7 @@ impl ImpliedTree {
         };
         let commit = Commit {
             id,
-            root: self.root,
+            root: self.root.clone(),
             nodes: self.nodes,
             bytes: self.bytes,
             author: signature.clone(),

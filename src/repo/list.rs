@@ -114,7 +114,7 @@ impl ChunkList {
 /// Writes a list whose stored bytes will end at `end`. `covers` is how many
 /// bytes of file each part holds.
 pub fn encode(level: u8, parts: &[(PlacedChunk, u64)], end: i64) -> Vec<u8> {
-    let chunks: Vec<PlacedChunk> = parts.iter().map(|(chunk, _)| *chunk).collect();
+    let chunks: Vec<PlacedChunk> = parts.iter().map(|(chunk, _)| chunk.clone()).collect();
     let mut out = vec![MAGIC, VERSION, level];
     table::write(&mut out, &chunks, end);
     if level > 0 {

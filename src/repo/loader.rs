@@ -15,7 +15,9 @@ use super::prior::MAX_PRIOR;
 use super::private::{Door, enter};
 use super::{ChunkList, Content, Directory, Head, RepoError};
 use crate::cache::{Cache, Space};
-use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob};
+use crate::chunk::{
+    Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob,
+};
 use crate::walrus::{BlobStore, Extent, PrivateHeaders, Rejected, StoreError};
 
 /// Settings of a [`Loader`].
@@ -179,7 +181,11 @@ impl Loader {
                     }
                 })?
             }
-            None => self.cache.get(store, &[reference], 0, 0).await?,
+            None => {
+                self.cache
+                    .get(store, std::slice::from_ref(&reference), 0, 0)
+                    .await?
+            }
         };
         let head = Head::decode(&raw, &reference).map_err(|why| RepoError::Malformed {
             what: "repository head",
@@ -208,7 +214,7 @@ impl Loader {
             seen: HashSet::new(),
             budget: ABSORB,
         };
-        let mut queue: VecDeque<ChunkRef> = head.commits.iter().map(|c| c.root).collect();
+        let mut queue: VecDeque<ChunkRef> = head.commits.iter().map(|c| c.root.clone()).collect();
         while let Some(reference) = queue.pop_front() {
             let Some(raw) = take.chunk(&reference) else {
                 continue;
@@ -219,7 +225,7 @@ impl Loader {
             for entry in directory.entries() {
                 match entry.content {
                     Content::Directory { index, .. } => {
-                        queue.push_back(directory.chunks()[index as usize]);
+                        queue.push_back(directory.chunks()[index as usize].clone());
                     }
                     Content::Chunks { first: at, count } => {
                         for chunk in &directory.chunks()[at as usize..(at + count) as usize] {
@@ -381,5 +387,7 @@ fn decode_reference(blob: BlobId, record: &[u8]) -> Option<ChunkRef> {
             stored_len: u32::from_le_bytes(*stored_len),
             codec: Codec::try_from(*codec).ok()?,
         },
+        // Nodes stand alone.
+        bases: Bases::NONE,
     })
 }

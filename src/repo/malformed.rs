@@ -56,6 +56,9 @@ pub enum MalformedNode {
     /// A location past any blob.
     #[error("it refers to bytes outside any blob")]
     Location,
+    /// A chunk with bases that no chunk may have.
+    #[error("it has {0}")]
+    Base(&'static str),
     /// JSON that is not what it should be.
     #[error("{0}")]
     Json(String),

@@ -376,7 +376,11 @@ impl Repository {
             return Ok(None);
         };
         let cache = self.loader().cache();
-        Ok(Some(cache.get(self.store(), &[*chunk], 0, 0).await?))
+        Ok(Some(
+            cache
+                .get(self.store(), std::slice::from_ref(chunk), 0, 0)
+                .await?,
+        ))
     }
 
     /// The manifest that it is, as WalGit's own tools wrote it; `None` where it

@@ -88,7 +88,7 @@ impl Snapshot {
             index: NodeIndex::ROOT,
             kind: Kind::Directory,
             size: commit.bytes,
-            place: Found::Root(commit.root),
+            place: Found::Root(commit.root.clone()),
         }
     }
 

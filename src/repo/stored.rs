@@ -69,7 +69,7 @@ impl Snapshot {
 
     /// The chunk that a directory's node is, where it is one.
     pub fn node_of(&self, node: &Node) -> Option<ChunkRef> {
-        let chunk = *self.chunks_of(node).first()?;
+        let chunk = self.chunks_of(node).first()?.clone();
         let implied = self.repository.implied(&chunk.hash).is_some();
         (node.kind == Kind::Directory && !implied).then_some(chunk)
     }
@@ -116,7 +116,7 @@ impl Snapshot {
             },
             Found::Root(_) => return Err(RepoError::IsADirectory),
         };
-        parts.lists.push(parent.chunks()[index]);
+        parts.lists.push(parent.chunks()[index].clone());
         let mut pending = vec![self.list(parent.chunks(), index, node.size).await?];
         while let Some(list) = pending.pop() {
             if list.level() == 0 {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space, Underway};
-use walgit_fs::chunk::{BlobId, ChunkHash, ChunkRef, Codec, Location};
+use walgit_fs::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::walrus::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
 use crate::support::tree::noise;
@@ -92,6 +92,7 @@ fn chunks(count: usize, len: usize) -> (Vec<ChunkRef>, Bytes) {
                 stored_len: len as u32,
                 codec: Codec::Raw,
             },
+            bases: Bases::NONE,
         })
         .collect();
     (table, bytes)

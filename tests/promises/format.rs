@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use walgit_fs::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
+use walgit_fs::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::repo::blob::{BlobBuilder, Header, MIN_BLOB};
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
 use walgit_fs::repo::head::{GitId, PlannedCommit, PlannedHead, Signature};
@@ -32,6 +32,7 @@ fn placed(raw: &[u8], place: Place) -> PlacedChunk {
         stored_len: raw.len() as u32,
         codec: Codec::Raw,
         place,
+        bases: Bases::NONE,
     }
 }
 
@@ -45,7 +46,11 @@ fn golden() -> (Vec<u8>, ChunkHash) {
         b"elsewhere",
         Place::There(BlobId::from_bytes([7; 32]), 1 << 33),
     );
-    let list = list::encode(0, &[(elsewhere, 9), (chunk, 22)], builder.next_node_end());
+    let list = list::encode(
+        0,
+        &[(elsewhere, 9), (chunk.clone(), 22)],
+        builder.next_node_end(),
+    );
     let list = builder.push_node(&list);
     let below = [entry("deep", file, 31, PlannedContent::List(list))];
     let below = builder.push_node(&directory::encode(&below, builder.next_node_end()));
@@ -113,7 +118,10 @@ fn golden() -> (Vec<u8>, ChunkHash) {
 fn open(blob: &Bytes, chunk: &ChunkRef) -> Bytes {
     let range = chunk.at.range();
     chunk
-        .open(blob.slice(range.start() as usize..range.end() as usize))
+        .open(
+            blob.slice(range.start() as usize..range.end() as usize),
+            &[],
+        )
         .unwrap()
 }
 
@@ -162,12 +170,12 @@ fn the_golden_blob_is_read_as_ever() {
     let Content::Directory { index, nodes: 2 } = root.entries()[0].content else {
         panic!("a directory of two nodes");
     };
-    let reference = root.chunks()[index as usize];
+    let reference = root.chunks()[index as usize].clone();
     let below = Directory::decode(&open(&blob, &reference), &reference).unwrap();
     let Content::List { index } = below.entries()[0].content else {
         panic!("a list");
     };
-    let reference = below.chunks()[index as usize];
+    let reference = below.chunks()[index as usize].clone();
     let list = ChunkList::decode(&open(&blob, &reference), &reference).unwrap();
     assert_eq!(
         (list.len(), list.holding(9), list.holding(31)),
@@ -230,6 +238,7 @@ fn reference(raw: &[u8]) -> ChunkRef {
             stored_len: raw.len() as u32,
             codec: Codec::Raw,
         },
+        bases: Bases::NONE,
     }
 }
 
@@ -240,12 +249,14 @@ pub(crate) fn nodes() -> Vec<Vec<u8>> {
     let blob = Bytes::from(padded);
     let reference = Header::decode(&blob).unwrap().head(BLOB).unwrap();
     let head = open(&blob, &reference);
-    let root = Head::decode(&head, &reference).unwrap().commits[0].root;
+    let root = Head::decode(&head, &reference).unwrap().commits[0]
+        .root
+        .clone();
     let root_raw = open(&blob, &root);
     let directory = Directory::decode(&root_raw, &root).unwrap();
-    let below = directory.chunks()[0];
+    let below = directory.chunks()[0].clone();
     let below_raw = open(&blob, &below);
-    let list = Directory::decode(&below_raw, &below).unwrap().chunks()[0];
+    let list = Directory::decode(&below_raw, &below).unwrap().chunks()[0].clone();
     [head, root_raw, below_raw, open(&blob, &list)]
         .map(|b| b.to_vec())
         .to_vec()
@@ -337,7 +348,7 @@ proptest! {
             prop_assert_eq!(&found_entry.name[..], &wanted.name[..]);
             prop_assert_eq!((found_entry.kind, found_entry.size), (wanted.kind, wanted.size));
             if let (Content::Chunks { first, .. }, PlannedContent::Chunks(chunks)) = (&found_entry.content, &wanted.content) {
-                let chunk = found.chunks()[*first as usize];
+                let chunk = &found.chunks()[*first as usize];
                 prop_assert_eq!(chunk.hash, chunks[0].hash);
                 let expected = match chunks[0].place {
                     // The node ends 64 bytes and its own length into the blob.

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 
-use walgit_fs::chunk::{BlobId, ChunkHash, Codec, MAX_CHUNK};
+use walgit_fs::chunk::{Bases, BlobId, ChunkHash, Codec, MAX_CHUNK};
 use walgit_fs::repo::blob::BlobBuilder;
 use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
 use walgit_fs::repo::head::AttachmentKind;
@@ -111,7 +111,10 @@ fn a_subtree_that_claims_to_be_endless_is_refused() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let empty = builder.push_node(&directory::encode(&[], 0));
-    let entries = [folder("a", empty, 1 << 40), folder("b", empty, 1 << 40)];
+    let entries = [
+        folder("a", empty.clone(), 1 << 40),
+        folder("b", empty, 1 << 40),
+    ];
     let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
     refused(
         &world,
@@ -128,7 +131,7 @@ fn a_tree_that_multiplies_at_every_level_costs_nothing_until_it_is_walked() {
     let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
     let mut nodes = 2;
     for _ in 0..30 {
-        let entries = [folder("a", below, nodes), folder("b", below, nodes)];
+        let entries = [folder("a", below.clone(), nodes), folder("b", below, nodes)];
         below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
         nodes = nodes * 2 + 1;
     }
@@ -149,6 +152,7 @@ fn a_chunk_that_unpacks_to_far_more_than_it_says_is_an_error() {
             stored_len: zeros.len() as u32,
             codec: Codec::Zstd,
             place: builder.push_data(&zeros),
+            bases: Bases::NONE,
         };
         let mut entry = file(b"bomb");
         entry.size = u64::from(raw_len);
@@ -172,6 +176,7 @@ fn a_chunk_larger_than_any_reader_accepts_is_refused_before_it_is_fetched() {
         stored_len: 10,
         codec: Codec::Zstd,
         place: Place::There(BlobId::from_bytes([0; 32]), 0),
+        bases: Bases::NONE,
     }]);
     refused(&world, &root_of(&world, &[entry], 2), "more than");
 }
@@ -214,6 +219,7 @@ fn hints_of_an_enemy_cost_a_few_bytes_and_harm_nobody() {
         stored_len: raw.len() as u32,
         codec: Codec::Raw,
         place: builder.push_data(raw),
+        bases: Bases::NONE,
     };
     let content = push(b"hello", 5);
     // No prior, no profile; and some that say to be larger than any.
@@ -229,10 +235,14 @@ fn hints_of_an_enemy_cost_a_few_bytes_and_harm_nobody() {
         ..file(b"file")
     };
     let root = builder.push_node(&directory::encode(&[entry], builder.next_node_end()));
-    for attached in [[garbage, garbage], [short, profile], [huge, huge]] {
+    for attached in [
+        [garbage.clone(), garbage],
+        [short, profile],
+        [huge.clone(), huge],
+    ] {
         let kinds = [AttachmentKind::Prior, AttachmentKind::Learned];
         let attached: Vec<_> = kinds.into_iter().zip(attached).collect();
-        let address = planned::store(world.path(), builder.clone(), root, 2, 5, &attached);
+        let address = planned::store(world.path(), builder.clone(), root.clone(), 2, 5, &attached);
         let dir = world.mount(&address);
         assert_eq!(fs::read(dir.join("file")).unwrap(), b"hello");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
@@ -283,6 +293,7 @@ fn ten_gigabytes_of_zeros_take_no_memory_and_no_time() {
             stored_len: stored.len() as u32,
             codec: Codec::Zstd,
             place: builder.push_data(stored),
+            bases: Bases::NONE,
         }]);
         entries.push(entry);
     }
@@ -318,6 +329,7 @@ fn the_hash_of_one_file_with_the_bytes_of_another_is_an_error_of_both() {
             stored_len: hash_of.len() as u32,
             codec: Codec::Raw,
             place,
+            bases: Bases::NONE,
         }]);
         entry
     };
@@ -342,7 +354,7 @@ fn a_folder_that_is_another_by_its_hash_is_refused() {
     let other = builder.push_node(&directory::encode(&[file(b"two")], 0));
     let swapped = PlacedChunk {
         place: other.place,
-        ..one
+        ..one.clone()
     };
     let entries = [folder("right", one, 2), folder("wrong", swapped, 2)];
     let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
@@ -449,8 +461,13 @@ fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
             stored_len: content.len() as u32,
             codec: Codec::Raw,
             place: builder.push_data(&content),
+            bases: Bases::NONE,
         }]);
-        let entries = [folder("a", below, nodes), folder("b", below, nodes), chunk];
+        let entries = [
+            folder("a", below.clone(), nodes),
+            folder("b", below, nodes),
+            chunk,
+        ];
         below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
         nodes = nodes * 2 + 2;
     }

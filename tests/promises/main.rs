@@ -5,6 +5,7 @@
 
 mod analyze;
 mod auth;
+mod bases;
 mod cache;
 mod chain;
 mod chaos;

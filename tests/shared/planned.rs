@@ -35,9 +35,9 @@ pub(crate) fn store(
             parents: Vec::new(),
         }],
         attachments: (attached.iter())
-            .map(|&(kind, chunk)| Attachment {
-                kind,
-                chunks: vec![chunk],
+            .map(|(kind, chunk)| Attachment {
+                kind: *kind,
+                chunks: vec![chunk.clone()],
             })
             .collect(),
         ..PlannedHead::default()

@@ -57,7 +57,7 @@ impl State {
 
     /// The mount shows another head: its files lie elsewhere.
     pub(super) fn move_to(&mut self, snapshot: &Snapshot) {
-        let root = |snapshot: &Snapshot| snapshot.commit().root;
+        let root = |snapshot: &Snapshot| snapshot.commit().root.clone();
         if root(snapshot) == root(&self.snapshot) {
             return;
         }

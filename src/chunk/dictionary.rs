@@ -1,0 +1,111 @@
+//! Dictionaries: what the small files of a repository have in common, known to
+//! both ends before the first byte.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::dict::EncoderDictionary;
+use zstd::zstd_safe::{CParameter, DParameter};
+
+use super::codec::{MAX_WINDOW_LOG, Sealed, pays};
+use super::{ChunkHash, Codec};
+
+/// Dictionaries that a thread keeps ready. A repository has a handful.
+const READY: usize = 8;
+
+/// A dictionary that chunks are compressed with, prepared for one level.
+pub struct Dictionary {
+    bytes: Vec<u8>,
+    hash: ChunkHash,
+    level: i32,
+    prepared: EncoderDictionary<'static>,
+}
+
+impl fmt::Debug for Dictionary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dictionary({}, level {})", self.hash, self.level)
+    }
+}
+
+impl Dictionary {
+    /// Prepares dictionary `bytes` for compressing at `level`; `None` where
+    /// they are none, or memory is short.
+    pub fn new(bytes: Vec<u8>, level: i32) -> Option<Self> {
+        let prepared = EncoderDictionary::try_copy(&bytes, level).ok()?;
+        Some(Dictionary {
+            hash: ChunkHash::of(&bytes),
+            bytes,
+            level,
+            prepared,
+        })
+    }
+
+    /// Trains one of at most `size` bytes on `samples`; `None` where they have
+    /// too little in common. The same samples give the same dictionary.
+    pub fn train(samples: &[&[u8]], size: usize, level: i32) -> Option<Self> {
+        let bytes = zstd::dict::from_samples(samples, size).ok()?;
+        Dictionary::new(bytes, level)
+    }
+
+    /// The dictionary itself.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its hash, as a chunk.
+    pub fn hash(&self) -> ChunkHash {
+        self.hash
+    }
+
+    /// The level it was prepared for.
+    pub fn level(&self) -> i32 {
+        self.level
+    }
+
+    /// Encodes `raw` with it, or leaves it as it is where that would not pay.
+    pub fn seal(&self, raw: &[u8]) -> Sealed {
+        let compress = || {
+            let mut compressor = Compressor::with_prepared_dictionary(&self.prepared).ok()?;
+            // Which dictionary it is, its reference tells.
+            compressor
+                .set_parameter(CParameter::DictIdFlag(false))
+                .ok()?;
+            compressor.compress(raw).ok()
+        };
+        match compress() {
+            Some(bytes) if pays(bytes.len(), raw.len()) => Sealed {
+                codec: Codec::Dictionary,
+                bytes,
+            },
+            _ => Sealed::raw(raw),
+        }
+    }
+}
+
+/// Decodes at most `room` bytes with the dictionary that hashes to `hash`.
+pub(super) fn decompress(
+    hash: ChunkHash,
+    dictionary: &[u8],
+    stored: &[u8],
+    room: usize,
+) -> std::io::Result<Vec<u8>> {
+    thread_local! {
+        /// Taking a dictionary apart costs more than decoding a file with it.
+        /// The one used last comes first.
+        static PREPARED: RefCell<Vec<(ChunkHash, Decompressor<'static>)>> = const { RefCell::new(Vec::new()) };
+    }
+    PREPARED.with_borrow_mut(|ready| {
+        match ready.iter().position(|(known, _)| *known == hash) {
+            Some(0) => {}
+            Some(at) => ready[..=at].rotate_right(1),
+            None => {
+                let mut decompressor = Decompressor::with_dictionary(dictionary)?;
+                decompressor.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
+                ready.truncate(READY - 1);
+                ready.insert(0, (hash, decompressor));
+            }
+        }
+        ready[0].1.decompress(stored, room)
+    })
+}

@@ -1,0 +1,189 @@
+//! What is stored as a patch, or with a dictionary, reads as any other file;
+//! and what is wrong with a base is wrong with that file alone.
+
+use std::fs;
+use std::path::Path;
+
+use walgit_fs::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, seal_patch};
+use walgit_fs::repo::blob::BlobBuilder;
+use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
+use walgit_fs::repo::{Kind, Place, PlacedChunk};
+
+use crate::planned;
+use crate::support::World;
+
+/// A blob whose data comes first and its one directory last.
+#[derive(Default)]
+struct Planned {
+    builder: BlobBuilder,
+    entries: Vec<PlannedEntry>,
+}
+
+impl Planned {
+    fn push(
+        &mut self,
+        raw: &[u8],
+        codec: Codec,
+        stored: &[u8],
+        bases: Vec<PlacedChunk>,
+    ) -> PlacedChunk {
+        PlacedChunk {
+            hash: ChunkHash::of(raw),
+            raw_len: raw.len() as u32,
+            stored_len: stored.len() as u32,
+            codec,
+            place: self.builder.push_data(stored),
+            bases: bases.into(),
+        }
+    }
+
+    fn plain(&mut self, raw: &[u8]) -> PlacedChunk {
+        self.push(raw, Codec::Raw, raw, Vec::new())
+    }
+
+    /// `raw` as a patch against content that lies where `bases` say.
+    fn patch(&mut self, raw: &[u8], against: &[&[u8]], bases: Vec<PlacedChunk>) -> PlacedChunk {
+        let sealed = seal_patch(raw, against, 9).unwrap();
+        self.push(raw, sealed.codec, &sealed.bytes, bases)
+    }
+
+    fn file(&mut self, name: &str, size: usize, chunk: PlacedChunk) {
+        self.entries.push(PlannedEntry {
+            name: name.into(),
+            kind: Kind::File { executable: false },
+            size: size as u64,
+            content: PlannedContent::Chunks(vec![chunk]),
+        });
+    }
+
+    fn mount(mut self, world: &World) -> std::path::PathBuf {
+        let nodes = self.entries.len() as u64 + 1;
+        let bytes = self.entries.iter().map(|entry| entry.size).sum();
+        let end = self.builder.next_node_end();
+        let root = self
+            .builder
+            .push_node(&directory::encode(&self.entries, end));
+        world.mount(&planned::store(
+            world.path(),
+            self.builder,
+            root,
+            nodes,
+            bytes,
+            &[],
+        ))
+    }
+}
+
+fn text(seed: u32) -> Vec<u8> {
+    let line = |n: u32| {
+        format!(
+            "line {n} of {seed} says {:x}\n",
+            n.wrapping_mul(seed).rotate_left(7)
+        )
+    };
+    (1..400).map(line).collect::<String>().into_bytes()
+}
+
+/// `base` with a line more in its middle.
+fn changed(base: &[u8]) -> Vec<u8> {
+    [&base[..2000], b"a line more\n", &base[2000..]].concat()
+}
+
+fn reads(dir: &Path, name: &str, expected: &[u8]) {
+    assert!(fs::read(dir.join(name)).unwrap() == expected, "{name}");
+}
+
+#[test]
+fn patches_and_what_a_dictionary_compressed_read_as_they_were() {
+    let world = World::new();
+    let mut planned = Planned::default();
+    let texts: Vec<Vec<u8>> = (1..120).map(text).collect();
+    let samples: Vec<&[u8]> = texts.iter().map(|text| &text[..600]).collect();
+    let dictionary = Dictionary::train(&samples, 8 << 10, 9).unwrap();
+    let known = planned.plain(dictionary.bytes());
+    let mut expected = Vec::new();
+    for (number, raw) in texts.iter().take(6).enumerate() {
+        let sealed = dictionary.seal(raw);
+        assert_eq!(sealed.codec, Codec::Dictionary);
+        let base = planned.push(raw, sealed.codec, &sealed.bytes, vec![known.clone()]);
+        // A patch whose base is read with a dictionary, and is no file itself
+        // half of the time.
+        let new = changed(raw);
+        let patch = planned.patch(&new, &[raw], vec![base.clone()]);
+        assert!(patch.stored_len < 200);
+        let name = format!("new-{number}");
+        planned.file(&name, new.len(), patch);
+        expected.push((name, new));
+        if number % 2 == 0 {
+            let name = format!("old-{number}");
+            planned.file(&name, raw.len(), base);
+            expected.push((name, raw.clone()));
+        }
+    }
+    let (one, two) = (text(1000), text(1001));
+    let bases = vec![planned.plain(&one), planned.plain(&two)];
+    let both = changed(&[&one[..], &two].concat());
+    let patch = planned.patch(&both, &[&one, &two], bases);
+    planned.file("of-two", both.len(), patch);
+    expected.push(("of-two".into(), both));
+    planned.entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let dir = planned.mount(&world);
+    for (name, content) in &expected {
+        reads(&dir, name, content);
+    }
+    // What the cache keeps stands alone: offline, nothing but it is there.
+    world.unmount(&dir);
+    let said = world.run(&["cache", "verify", "--json"]);
+    assert!(
+        said.contains("\"dropped\": 0") || said.contains("\"dropped\":0"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_base_that_is_missing_wrong_or_another_spoils_that_file_alone() {
+    let world = World::new();
+    let mut planned = Planned::default();
+    let base = text(3);
+    let new = changed(&base);
+    let good = planned.plain(&base);
+    let other = planned.plain(&text(4));
+    let fine = planned.patch(&new, &[&base], vec![good.clone()]);
+    planned.file("fine", new.len(), fine.clone());
+    // In no blob at all.
+    let nowhere = PlacedChunk {
+        hash: ChunkHash::of(b"nowhere"),
+        place: Place::There(BlobId::from_bytes([3; 32]), 100),
+        ..good.clone()
+    };
+    // Where the bytes are others.
+    let damaged = PlacedChunk {
+        hash: ChunkHash::of(b"damaged"),
+        place: other.place,
+        ..good.clone()
+    };
+    // Sound, but not what the patch is against.
+    for (name, base) in [("missing", nowhere), ("damaged", damaged), ("other", other)] {
+        let raw = changed(&[name.as_bytes(), &base_of(name)].concat());
+        let chunk = PlacedChunk {
+            hash: ChunkHash::of(&raw),
+            raw_len: raw.len() as u32,
+            bases: Bases::one(base),
+            ..fine.clone()
+        };
+        planned.file(name, raw.len(), chunk);
+    }
+    planned.entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let dir = planned.mount(&world);
+    for _ in 0..2 {
+        for name in ["missing", "damaged", "other"] {
+            let said = fs::read(dir.join(name)).unwrap_err();
+            assert_eq!(said.raw_os_error(), Some(5), "{name}: {said}");
+        }
+        reads(&dir, "fine", &new);
+    }
+}
+
+fn base_of(name: &str) -> Vec<u8> {
+    text(name.len() as u32)
+}
