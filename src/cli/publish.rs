@@ -19,7 +19,8 @@ use crate::lifecycle::{Ledger, LedgerEntry};
 use crate::prefetch::Profile;
 use crate::prefetch::model::Limits;
 use crate::publish::{
-    Compared, Input, Learned, Progress, PublishOptions, Published, Replaced, compare, publish,
+    Compared, Effort, Input, Learned, Progress, PublishOptions, Published, Replaced, compare,
+    publish,
 };
 use crate::repo::refs::RefName;
 use crate::repo::{Access, Address, Loader, Repository};
@@ -66,6 +67,10 @@ pub(super) struct Publish {
     /// Carry along nothing that was learned
     #[arg(long, conflicts_with_all = ["profile", "with_learned"])]
     without_profile: bool,
+    /// Compress as well as possible, at a tenth of the speed: for what is
+    /// published rarely
+    #[arg(long)]
+    best: bool,
     /// Store for this many epochs (1 to 53) [default: the profile's]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=53))]
     epochs: Option<u32>,
@@ -125,9 +130,12 @@ impl Publish {
                 deletable: !self.permanent,
             },
             previous: choice.previous,
+            effort: match self.best {
+                true => Effort::Best,
+                false => Effort::Usual,
+            },
             key: key.clone(),
             learned: self.learned(context, &settings, &name)?,
-            ..PublishOptions::default()
         };
         let started = std::time::Instant::now();
         let store = match self.dry_run {

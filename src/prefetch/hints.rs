@@ -20,7 +20,9 @@ impl Hints {
     /// Reads what a repository carries: the profile only where `learning` from
     /// others is wanted. What cannot be read is done without.
     pub(super) async fn of(repository: &Repository, learning: bool) -> Self {
-        let prior = repository.prior().await.unwrap_or_else(|error| {
+        // Whatever is read first needs one of the dictionaries, most likely.
+        let (prior, ()) = tokio::join!(repository.prior(), repository.fetch_dictionaries());
+        let prior = prior.unwrap_or_else(|error| {
             tracing::warn!("what changed together is not known: {error}");
             None
         });

@@ -9,17 +9,18 @@ use bytes::Bytes;
 use fastcdc::v2020::{FastCDC, StreamCDC};
 use rayon::prelude::*;
 
+use super::compress::{Compression, Manner, first_part};
 use super::known::Known;
 use super::packs::Packs;
 use super::placed::Placed;
 use super::plan::{ContentPlan, FileJob, FileSource, Plan};
 use super::remote::Remote;
 use super::{Progress, PublishError};
-use crate::chunk::{Bases, ChunkHash, Codec, MAX_DATA_CHUNK, Sealed, seal};
+use crate::chunk::{Bases, ChunkHash, MAX_DATA_CHUNK, Sealed};
 
 /// Files of up to this size are kept in the node of their directory. A chunk
 /// of its own costs about 45 bytes of reference, and a read of its own.
-const INLINE: usize = 256;
+pub(super) const INLINE: usize = 256;
 /// Bounds of a cut: large files are cut where their content says, so that an
 /// insertion moves no later cut.
 const MIN_CUT: usize = 64 << 10;
@@ -32,8 +33,6 @@ const PLAIN_BLOB: u64 = 4 << 20;
 const WHOLE: u64 = 8 << 20;
 /// Bytes read before a batch is worked on.
 const BATCH: u64 = 16 << 20;
-/// How much of a file's start tells whether it compresses.
-const SAMPLE: usize = 64 << 10;
 
 /// What became of a file that was read whole.
 enum Cut {
@@ -46,7 +45,7 @@ struct CutChunk {
     hash: ChunkHash,
     raw_len: u32,
     /// `None` for content that is stored already.
-    sealed: Option<Sealed>,
+    sealed: Option<(Sealed, Bases<Placed>)>,
 }
 
 /// Reads every file of the plan and places its chunks; bytes read.
@@ -54,7 +53,7 @@ pub(super) fn fill(
     plan: &mut Plan,
     packs: &mut Packs,
     known: &Known,
-    level: i32,
+    how: &Compression,
     progress: &dyn Progress,
 ) -> Result<u64, PublishError> {
     let files = std::mem::take(&mut plan.files);
@@ -65,7 +64,8 @@ pub(super) fn fill(
     while let Some(first) = rest.first() {
         if first.is_streamed() {
             let input = open(first, plan.remote.as_ref())?;
-            let (size, content) = stream(first, input, packs, known, level, progress)?;
+            let (size, content) =
+                stream(first, input, packs, known, how, plan.name(first), progress)?;
             bytes_read += size;
             plan.set(first, size, content);
             rest = &rest[1..];
@@ -73,7 +73,6 @@ pub(super) fn fill(
         }
         let count = batch_len(rest);
         let (batch, later) = rest.split_at(count);
-        let git = plan.git.as_ref();
         let fetched = match &plan.remote {
             Some(remote) => remote.fetch(batch)?,
             None => vec![None; batch.len()],
@@ -82,13 +81,18 @@ pub(super) fn fill(
             .par_iter()
             .zip(fetched)
             .map_init(
-                || git.map(gix::ThreadSafeRepository::to_thread_local),
+                || {
+                    plan.git
+                        .as_ref()
+                        .map(gix::ThreadSafeRepository::to_thread_local)
+                },
                 |git, (job, fetched)| {
                     let raw = match fetched {
                         Some(fetched) => fetched,
                         None => read(job, git.as_ref())?,
                     };
-                    Ok((raw.len() as u64, cut(raw, packs, known, level, limit)))
+                    let manner = || how.manner(plan.name(job), &raw);
+                    Ok((raw.len() as u64, cut(&raw, packs, known, manner, limit)))
                 },
             )
             .collect::<Result<_, PublishError>>()?;
@@ -150,18 +154,25 @@ fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Bytes, PublishEr
 }
 
 /// Cuts one file that is in memory.
-fn cut(raw: Bytes, packs: &Packs, known: &Known, level: i32, limit: u64) -> Cut {
+fn cut<'m>(
+    raw: &Bytes,
+    packs: &Packs,
+    known: &Known,
+    manner: impl FnOnce() -> Manner<'m>,
+    limit: u64,
+) -> Cut {
     if raw.len() <= INLINE {
         return Cut::Inline(raw.to_vec());
     }
     let pieces: Vec<&[u8]> = match raw.len() <= MAX_CUT {
         true => vec![&raw[..]],
-        false => FastCDC::new(&raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
+        false => FastCDC::new(raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
             .map(|piece| &raw[piece.offset..piece.offset + piece.length])
             .collect(),
     };
+    let manner = manner();
     let len = raw.len() as u64;
-    if len >= PLAIN_BLOB && len <= limit && !compresses(&raw) {
+    if len >= PLAIN_BLOB && len <= limit && !manner.shrinks() {
         let cuts: Vec<_> = (pieces.par_iter())
             .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
             .collect();
@@ -170,36 +181,28 @@ fn cut(raw: Bytes, packs: &Packs, known: &Known, level: i32, limit: u64) -> Cut 
             .iter()
             .any(|(hash, _)| packs.find(hash, known).is_none())
         {
-            return Cut::Plain(raw, cuts);
+            return Cut::Plain(raw.clone(), cuts);
         }
     }
     Cut::Chunks(
         pieces
             .into_iter()
-            .map(|piece| cut_chunk(piece, packs, known, level))
+            .map(|piece| cut_chunk(piece, packs, known, &manner))
             .collect(),
     )
 }
 
-fn cut_chunk(piece: &[u8], packs: &Packs, known: &Known, level: i32) -> CutChunk {
+fn cut_chunk(piece: &[u8], packs: &Packs, known: &Known, manner: &Manner<'_>) -> CutChunk {
     let hash = ChunkHash::of(piece);
     let sealed = match packs.find(&hash, known) {
         Some(_) => None,
-        None => Some(seal(piece, level)),
+        None => Some(manner.seal(piece)),
     };
     CutChunk {
         hash,
         raw_len: piece.len() as u32,
         sealed,
     }
-}
-
-/// Whether the start and the middle of a file shrink at all.
-fn compresses(raw: &[u8]) -> bool {
-    let middle = raw.len() / 2;
-    [&raw[..SAMPLE], &raw[middle..middle + SAMPLE]]
-        .iter()
-        .any(|sample| seal(sample, 1).codec != Codec::Raw)
 }
 
 fn place(cut: Cut, packs: &mut Packs, known: &Known) -> Result<ContentPlan, PublishError> {
@@ -220,7 +223,9 @@ fn place_chunk(chunk: &CutChunk, packs: &mut Packs, known: &Known) -> Result<Pla
     // Another file of the same batch may have placed it meanwhile.
     match (packs.find(&chunk.hash, known), &chunk.sealed) {
         (Some(placed), _) => Ok(placed),
-        (None, Some(sealed)) => packs.add(chunk.hash, chunk.raw_len, sealed, Bases::NONE),
+        (None, Some((sealed, bases))) => {
+            packs.add(chunk.hash, chunk.raw_len, sealed, bases.clone())
+        }
         (None, None) => Err(PublishError::Interrupted),
     }
 }
@@ -251,7 +256,8 @@ fn stream(
     input: Box<dyn Read>,
     packs: &mut Packs,
     known: &Known,
-    level: i32,
+    how: &Compression,
+    name: &[u8],
     progress: &dyn Progress,
 ) -> Result<(u64, ContentPlan), PublishError> {
     let mut cutter = StreamCDC::new(input, MIN_CUT, AVERAGE_CUT, MAX_CUT);
@@ -271,9 +277,11 @@ fn stream(
         if pieces.is_empty() {
             break;
         }
+        // Each part for itself: disks of machines are zeros here, noise there.
+        let manner = how.manner(name, &first_part(&pieces));
         let cuts: Vec<CutChunk> = pieces
             .par_iter()
-            .map(|piece| cut_chunk(piece, packs, known, level))
+            .map(|piece| cut_chunk(piece, packs, known, &manner))
             .collect();
         for cut in &cuts {
             chunks.push(place_chunk(cut, packs, known)?);
@@ -300,7 +308,43 @@ impl FileSource {
     }
 }
 
+/// The files of a plan, to be read ahead of their time.
+pub(super) struct Reading<'a>(&'a Plan);
+
+impl<'a> Reading<'a> {
+    pub(super) fn of(plan: &'a Plan) -> Self {
+        Reading(plan)
+    }
+
+    pub(super) fn jobs(&self) -> &'a [FileJob] {
+        &self.0.files
+    }
+
+    /// The name of a file, without its path.
+    pub(super) fn name(&self, job: &FileJob) -> &'a [u8] {
+        self.0.name(job)
+    }
+
+    /// What one thread reads with.
+    pub(super) fn reader(&self) -> Option<gix::Repository> {
+        let git = self.0.git.as_ref();
+        git.map(gix::ThreadSafeRepository::to_thread_local)
+    }
+
+    pub(super) fn read(
+        &self,
+        job: &FileJob,
+        git: Option<&gix::Repository>,
+    ) -> Result<Bytes, PublishError> {
+        read(job, git)
+    }
+}
+
 impl Plan {
+    fn name(&self, job: &FileJob) -> &[u8] {
+        &self.directories[job.directory].entries[job.entry].name
+    }
+
     fn set(&mut self, job: &FileJob, size: u64, content: ContentPlan) {
         let entry = &mut self.directories[job.directory].entries[job.entry];
         entry.size = size;

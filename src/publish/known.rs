@@ -27,6 +27,13 @@ pub(super) struct OldDirectory {
     listed: HashMap<usize, Vec<ChunkHash>>,
 }
 
+/// A dictionary that is stored.
+#[derive(Debug)]
+pub(super) struct KnownDictionary {
+    pub(super) bytes: Bytes,
+    pub(super) placed: Placed,
+}
+
 /// Everything an earlier publish stored.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -41,6 +48,7 @@ pub(super) struct Known {
     prior: Option<Prior>,
     /// What somebody learned about it, as it was published.
     learned: Option<Bytes>,
+    dictionaries: Vec<KnownDictionary>,
 }
 
 /// Loads what the head at `blob` knows: all its directories are read, none of
@@ -99,9 +107,26 @@ pub(super) async fn load(
     // Hints: where they cannot be read they are made anew, or left out.
     known.prior = repository.prior().await.ok().flatten();
     known.learned = repository.shipped().await.ok().flatten();
+    known.dictionaries = dictionaries(&repository).await;
     known.previous = Some(repository);
     known.count_files();
     Ok(known)
+}
+
+/// The dictionaries of a head, as far as they can be read.
+async fn dictionaries(repository: &Repository) -> Vec<KnownDictionary> {
+    let kind = AttachmentKind::Dictionaries;
+    let Ok(bytes) = repository.attachment(kind).await else {
+        return Vec::new();
+    };
+    let attached = repository.head().attachments.iter();
+    let chunks = (attached.filter(|it| it.kind == kind)).flat_map(|it| &it.chunks);
+    (chunks.zip(bytes))
+        .map(|(chunk, bytes)| KnownDictionary {
+            bytes,
+            placed: Placed::known(chunk),
+        })
+        .collect()
 }
 
 impl Known {
@@ -206,6 +231,11 @@ impl Known {
             let known = || Placed::known(chunk);
             self.chunks.entry(chunk.hash).or_insert_with(known);
         }
+    }
+
+    /// The dictionaries stored.
+    pub(super) fn dictionaries(&self) -> &[KnownDictionary] {
+        &self.dictionaries
     }
 
     /// The head published before.

@@ -27,7 +27,9 @@
 pub mod analyze;
 mod blobs;
 mod compare;
+mod compress;
 mod content;
+mod dictionaries;
 mod error;
 mod folder;
 mod git;
@@ -54,14 +56,14 @@ use crate::chunk::{BlobId, ChunkHash, SecretKey};
 use crate::repo::head::AttachmentKind;
 use crate::repo::{Access, Loader, Repository};
 use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
+use compress::Compression;
+pub use compress::Effort;
 use known::Known;
 use packs::Packs;
 use placed::Placed;
 use plan::Plan;
 use upload::Uploads;
 
-/// zstd level unless told otherwise: well over 100 MB/s on two cores.
-const DEFAULT_LEVEL: i32 = 3;
 /// Packs that wait for their upload while the next one fills.
 const WAITING_PACKS: usize = 2;
 
@@ -81,15 +83,15 @@ impl<P: AsRef<Path> + ?Sized> From<&P> for Input {
 }
 
 /// How to publish.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PublishOptions {
     /// Branches of a git repository, the first one the default; the current
     /// branch when empty.
     pub branches: Vec<String>,
     /// How blobs are to be kept.
     pub put: PutOptions,
-    /// zstd level.
-    pub level: i32,
+    /// How hard to compress.
+    pub effort: Effort,
     /// The head published before, whose content need not be stored again.
     pub previous: Option<(BlobId, Option<ChunkHash>)>,
     /// What is carried along of what somebody learned about it.
@@ -111,19 +113,6 @@ pub enum Learned {
     /// This profile, of at most [`MAX_SHIPPED`](crate::repo::head::MAX_SHIPPED)
     /// bytes.
     This(Vec<u8>),
-}
-
-impl Default for PublishOptions {
-    fn default() -> Self {
-        PublishOptions {
-            branches: Vec::new(),
-            put: PutOptions::default(),
-            level: DEFAULT_LEVEL,
-            previous: None,
-            learned: Learned::default(),
-            key: None,
-        }
-    }
 }
 
 /// Told how a publish gets on.
@@ -279,7 +268,7 @@ struct Packed {
     packs: Packs,
     attached: Vec<(AttachmentKind, Vec<Placed>)>,
     bytes_read: u64,
-    level: i32,
+    effort: Effort,
 }
 
 impl Work {
@@ -305,14 +294,16 @@ impl Work {
         let mut bytes_read = 0;
         let mut attached = Vec::new();
         if !plan.is_known(&known) {
-            let (level, progress) = (self.options.level, &*self.progress);
+            let (effort, progress) = (self.options.effort, &*self.progress);
             // Before all content, so that it comes with the first read where
             // that has room.
             if let Some(prior) = plan.prior(&known, progress) {
-                let placed = packs.add_raw(&prior, level, &known)?;
+                let placed = packs.add_raw(&prior, effort.beside(), &known)?;
                 attached.push((AttachmentKind::Prior, vec![placed]));
             }
-            bytes_read = content::fill(&mut plan, &mut packs, &known, level, progress)?;
+            let how = Compression::prepare(&plan, &known, &mut packs, effort)?;
+            attached.extend(how.attached(&known));
+            bytes_read = content::fill(&mut plan, &mut packs, &known, &how, progress)?;
             if plan.remote.is_none() {
                 plan.reuse_directories(&known);
             }
@@ -321,12 +312,12 @@ impl Work {
             true => packs.abandon(),
             false => {
                 for (kind, chunks) in std::mem::take(&mut plan.attachments) {
-                    let level = self.options.level;
+                    let level = self.options.effort.beside();
                     let placed = chunks.iter().map(|raw| packs.add_raw(raw, level, &known));
                     attached.push((kind, placed.collect::<Result<_, _>>()?));
                 }
                 if let Some(learned) = plan.learned(&known) {
-                    let placed = packs.add_raw(&learned, self.options.level, &known)?;
+                    let placed = packs.add_raw(&learned, self.options.effort.beside(), &known)?;
                     attached.push((AttachmentKind::Learned, vec![placed]));
                 }
             }
@@ -338,7 +329,7 @@ impl Work {
             packs,
             attached,
             bytes_read,
-            level: self.options.level,
+            effort: self.options.effort,
         })
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn write(
     let mut attachments: Vec<(AttachmentKind, Vec<Stored>)> = attached
         .map(|(kind, chunks)| (*kind, stored(chunks)))
         .collect();
-    let ids = writer.git_ids(&packed.known, packed.level)?;
+    let ids = writer.git_ids(&packed.known, packed.effort.beside())?;
     attachments.push((AttachmentKind::GitIds, ids));
     let head = writer.head(&packed.known, &attachments)?;
     let (spilled, (blob, bytes)) = writer.blobs.finish(&head)?;

@@ -212,6 +212,10 @@ pub enum AttachmentKind {
     /// What somebody learned of the order in which files are opened: a profile
     /// of `crate::prefetch`. One chunk of at most [`MAX_SHIPPED`] bytes.
     Learned,
+    /// Dictionaries that chunks of content are compressed with, a chunk each.
+    /// Chunks name theirs by themselves; here a mount finds all of them, to have
+    /// them before it needs them.
+    Dictionaries,
     /// Something a newer program wrote and an older one may pass over.
     Other(u64),
 }
@@ -225,6 +229,7 @@ impl AttachmentKind {
             AttachmentKind::Objects => 4,
             AttachmentKind::Prior => 5,
             AttachmentKind::Learned => 6,
+            AttachmentKind::Dictionaries => 8,
             AttachmentKind::Other(number) => number,
         }
     }
@@ -417,6 +422,7 @@ fn read_attachment(
         4 => AttachmentKind::Objects,
         5 => AttachmentKind::Prior,
         6 => AttachmentKind::Learned,
+        8 => AttachmentKind::Dictionaries,
         other => AttachmentKind::Other(other),
     };
     let first = reader.uint()?;

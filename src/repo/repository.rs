@@ -343,6 +343,13 @@ impl Repository {
         Ok(chunks)
     }
 
+    /// Fetches the dictionaries that chunks of content are decoded with, ahead
+    /// of who reads any: after this they are at hand, or whoever needs one finds
+    /// out why not.
+    pub async fn fetch_dictionaries(&self) {
+        let _ = self.attachment(AttachmentKind::Dictionaries).await;
+    }
+
     /// Which files changed together in its history; `None` where its publisher
     /// did not say.
     ///

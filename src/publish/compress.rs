@@ -1,0 +1,146 @@
+//! How hard content is compressed, and with what: by what it is.
+//!
+//! Text, code and data are compressed slowly, for they are read far more often
+//! than published and are decoded at the same speed whatever the level; small
+//! files of a kind with a dictionary of what they have in common; and what does
+//! not shrink is found by samples and stored as it is, without another try.
+//!
+//! Everything depends on the content, its name and what was published before
+//! alone: the same input gives the same bytes.
+
+use bytes::Bytes;
+
+use super::PublishError;
+use super::analyze::{Class, Format, analyze};
+use super::content::Reading;
+use super::dictionaries::{self, DICTIONARY_CHUNK, Ready};
+use super::known::Known;
+use super::packs::Packs;
+use super::placed::Placed;
+use super::plan::Plan;
+use crate::chunk::{Bases, Sealed, seal};
+use crate::repo::head::AttachmentKind;
+
+/// How much time is spent on compression.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// As fast as content can be had: well over 100 MB/s on two cores.
+    #[default]
+    Usual,
+    /// As small as it gets, at a tenth of the speed; for those who publish
+    /// rarely.
+    Best,
+}
+
+/// Content that shrinks by so much with either; longer chunks are worth less.
+const SLOW_CHUNK: usize = 256 << 10;
+
+impl Effort {
+    /// The zstd level for a chunk of `len` bytes of a class.
+    fn level(self, class: Class, len: usize) -> i32 {
+        match (self, class) {
+            (Effort::Best, _) => 19,
+            // What shrinks there is its frame.
+            (_, Class::Image | Class::Archive) => 3,
+            (_, Class::Structured(Format::Database) | Class::Binary | Class::Unknown) => 6,
+            (_, Class::Text | Class::Structured(_) | Class::Code(_)) if len <= SLOW_CHUNK => 9,
+            (_, Class::Text | Class::Structured(_) | Class::Code(_)) => 7,
+        }
+    }
+
+    /// The zstd level for what is kept beside the trees.
+    pub(super) fn beside(self) -> i32 {
+        match self {
+            Effort::Usual => 9,
+            Effort::Best => 19,
+        }
+    }
+
+    /// The zstd level that dictionaries are prepared for.
+    pub(super) fn with_dictionary(self) -> i32 {
+        self.beside()
+    }
+}
+
+/// How the content of one publish is compressed.
+pub(super) struct Compression {
+    effort: Effort,
+    dictionaries: Vec<Ready>,
+}
+
+/// How the chunks of one file are compressed.
+#[derive(Clone, Copy)]
+pub(super) struct Manner<'a> {
+    class: Class,
+    /// Whether it is worth a try.
+    shrinks: bool,
+    effort: Effort,
+    dictionary: Option<&'a Ready>,
+}
+
+impl Compression {
+    /// Chooses dictionaries for the files of a plan: those of before while they
+    /// help, new ones where they pay. New ones are placed.
+    pub(super) fn prepare(
+        plan: &Plan,
+        known: &Known,
+        packs: &mut Packs,
+        effort: Effort,
+    ) -> Result<Self, PublishError> {
+        // What comes over the network is not fetched twice.
+        let dictionaries = match plan.remote {
+            Some(_) => Vec::new(),
+            None => dictionaries::choose(&Reading::of(plan), known, packs, effort)?,
+        };
+        Ok(Compression {
+            effort,
+            dictionaries,
+        })
+    }
+
+    /// How a file of this name and content is compressed. Of a large one the
+    /// first part will do.
+    pub(super) fn manner(&self, name: &[u8], content: &[u8]) -> Manner<'_> {
+        let analysis = analyze(name, content);
+        let class = analysis.class;
+        let dictionary = self.dictionaries.iter().find(|ready| ready.is_for(class));
+        Manner {
+            class,
+            shrinks: analysis.compressible,
+            effort: self.effort,
+            dictionary,
+        }
+    }
+
+    /// The dictionaries to be carried along: attachments of the head.
+    pub(super) fn attached(&self, known: &Known) -> Option<(AttachmentKind, Vec<Placed>)> {
+        let chunks = dictionaries::carried(&self.dictionaries, known);
+        (!chunks.is_empty()).then_some((AttachmentKind::Dictionaries, chunks))
+    }
+}
+
+impl Manner<'_> {
+    /// Whether it shrinks at all.
+    pub(super) fn shrinks(&self) -> bool {
+        self.shrinks
+    }
+
+    /// Encodes a chunk of the file, and tells what it is decoded with.
+    pub(super) fn seal(&self, raw: &[u8]) -> (Sealed, Bases<Placed>) {
+        if !self.shrinks {
+            return (Sealed::raw(raw), Bases::NONE);
+        }
+        match self.dictionary {
+            Some(ready) if raw.len() <= DICTIONARY_CHUNK => ready.seal(raw),
+            _ => {
+                let level = self.effort.level(self.class, raw.len());
+                (seal(raw, level), Bases::NONE)
+            }
+        }
+    }
+}
+
+/// A name without its content, for files that are read a part at a time.
+pub(super) fn first_part(pieces: &[Vec<u8>]) -> Bytes {
+    pieces.first().cloned().unwrap_or_default().into()
+}
