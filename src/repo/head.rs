@@ -212,6 +212,8 @@ pub enum AttachmentKind {
     /// What somebody learned of the order in which files are opened: a profile
     /// of `crate::prefetch`. One chunk of at most [`MAX_SHIPPED`] bytes.
     Learned,
+    /// History: segments of an archive, see `super::archive`; the oldest first.
+    Archive,
     /// Dictionaries that chunks of content are compressed with, a chunk each.
     /// Chunks name theirs by themselves; here a mount finds all of them, to have
     /// them before it needs them.
@@ -229,6 +231,7 @@ impl AttachmentKind {
             AttachmentKind::Objects => 4,
             AttachmentKind::Prior => 5,
             AttachmentKind::Learned => 6,
+            AttachmentKind::Archive => 7,
             AttachmentKind::Dictionaries => 8,
             AttachmentKind::Other(number) => number,
         }
@@ -422,6 +425,7 @@ fn read_attachment(
         4 => AttachmentKind::Objects,
         5 => AttachmentKind::Prior,
         6 => AttachmentKind::Learned,
+        7 => AttachmentKind::Archive,
         8 => AttachmentKind::Dictionaries,
         other => AttachmentKind::Other(other),
     };
