@@ -112,6 +112,11 @@ impl Compression {
         }
     }
 
+    /// The zstd level for what is kept beside the trees.
+    pub(super) fn beside(&self) -> i32 {
+        self.effort.beside()
+    }
+
     /// The dictionaries to be carried along: attachments of the head.
     pub(super) fn attached(&self, known: &Known) -> Option<(AttachmentKind, Vec<Placed>)> {
         let chunks = dictionaries::carried(&self.dictionaries, known);

@@ -21,4 +21,4 @@ mod tree;
 pub use group::{decode_group, encode_group};
 pub use reader::{Archive, Content};
 pub use segment::{ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Run, Segment};
-pub use tree::{StoredEntry, Target, decode_tree, encode_tree, raw_tree};
+pub use tree::{RawEntry, StoredEntry, Target, decode_tree, encode_tree, parse_tree, raw_tree};

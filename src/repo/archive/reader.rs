@@ -71,7 +71,12 @@ pub struct Archive {
     repository: Repository,
     segments: Vec<Arc<Segment>>,
     trees: HashMap<[u8; 8], u64>,
+    /// Groups of trees that were read last, by the hash of their chunk.
+    groups: quick_cache::sync::Cache<ChunkHash, Arc<Vec<Bytes>>>,
 }
+
+/// Groups of trees that are kept; a tree's parent is seldom in the same one.
+const GROUPS: usize = 8;
 
 impl Archive {
     /// Reads the segments of a repository's history, none of what is in them;
@@ -103,6 +108,7 @@ impl Archive {
             repository: repository.clone(),
             segments,
             trees,
+            groups: quick_cache::sync::Cache::new(GROUPS),
         }))
     }
 
@@ -166,9 +172,20 @@ impl Archive {
     ///
     /// # Errors
     /// What kept it from being read, or [`RepoError::Malformed`].
-    pub async fn group(&self, segment: &Segment, chunk: usize) -> Result<Vec<Bytes>, RepoError> {
+    pub async fn group(
+        &self,
+        segment: &Segment,
+        chunk: usize,
+    ) -> Result<Arc<Vec<Bytes>>, RepoError> {
+        let hash = segment.chunks[chunk].hash;
+        if let Some(group) = self.groups.get(&hash) {
+            return Ok(group);
+        }
         let raw = self.chunk(&segment.chunks, chunk).await?;
-        decode_group(&raw).map_err(|why| malformed(segment.chunks[chunk].hash, why))
+        let group = decode_group(&raw).map_err(|why| malformed(hash, why))?;
+        let group = Arc::new(group);
+        self.groups.insert(hash, group.clone());
+        Ok(group)
     }
 
     /// The plain bytes of one of these chunks.

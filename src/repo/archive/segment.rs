@@ -111,6 +111,22 @@ pub struct Segment<C = ChunkRef> {
 pub type PlannedSegment = Segment<PlacedChunk>;
 
 impl<C> Segment<C> {
+    /// The same, with other chunks in the place of its own.
+    pub fn with_chunks<D>(&self, chunks: Vec<D>) -> Segment<D> {
+        Segment {
+            chunks,
+            before: self.before,
+            trees: self.trees.clone(),
+            contents: self.contents.clone(),
+            files: self.files.clone(),
+            tags: self.tags.clone(),
+            commits: self.commits.clone(),
+            refs: self.refs.clone(),
+            head: self.head.clone(),
+            shallow: self.shallow.clone(),
+        }
+    }
+
     /// How many trees it holds.
     pub fn tree_count(&self) -> u64 {
         self.trees.iter().map(|group| group.count).sum()

@@ -89,6 +89,52 @@ pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
     Ok(entries)
 }
 
+/// An entry of a tree as git has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawEntry<'a> {
+    /// Its mode, in octal digits.
+    pub mode: &'a [u8],
+    /// Its name.
+    pub name: &'a [u8],
+    /// The ID of what it leads to.
+    pub id: &'a [u8],
+}
+
+impl RawEntry<'_> {
+    /// Whether it is a directory.
+    pub fn is_tree(&self) -> bool {
+        matches!(self.mode, b"40000" | b"040000")
+    }
+
+    /// Whether it is a commit of another repository.
+    pub fn is_submodule(&self) -> bool {
+        self.mode == b"160000"
+    }
+}
+
+/// The entries of a tree as git has it, whose IDs are of `id_len` bytes. The
+/// last item is `None` where the bytes are not a tree.
+pub fn parse_tree(raw: &[u8], id_len: usize) -> impl Iterator<Item = Option<RawEntry<'_>>> {
+    let mut rest = raw;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let entry = split_entry(rest, id_len);
+        rest = entry.map_or(&[], |(_, rest)| rest);
+        Some(entry.map(|(entry, _)| entry))
+    })
+}
+
+fn split_entry(raw: &[u8], id_len: usize) -> Option<(RawEntry<'_>, &[u8])> {
+    let space = raw.iter().position(|&byte| byte == b' ')?;
+    let (mode, raw) = (&raw[..space], &raw[space + 1..]);
+    let end = raw.iter().position(|&byte| byte == 0)?;
+    let (name, raw) = (&raw[..end], &raw[end + 1..]);
+    let (id, rest) = raw.split_at_checked(id_len)?;
+    Some((RawEntry { mode, name, id }, rest))
+}
+
 /// The tree as git has it; `id` tells the ID of an object by its number.
 ///
 /// # Errors
