@@ -180,7 +180,7 @@ impl Known {
                 }
                 Content::Inline(bytes) => ContentPlan::Inline(bytes.to_vec()),
                 // Only in repositories that are not in our format.
-                Content::Whole { .. } => continue,
+                Content::Part { .. } | Content::Whole { .. } => continue,
                 Content::Chunks { first, count } => {
                     let run = *first as usize..(*first + *count) as usize;
                     let run = &directory.chunks()[run];

@@ -34,6 +34,15 @@ const LEAST_COMMIT: usize = 12;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct GitId(pub Vec<u8>);
 
+impl GitId {
+    /// The ID that these lower-case digits are; `None` where they are none.
+    pub fn from_hex(digits: &[u8]) -> Option<Self> {
+        let upper = digits.iter().any(u8::is_ascii_uppercase);
+        let id = gix::ObjectId::from_hex(digits).ok().filter(|_| !upper)?;
+        Some(GitId(id.as_slice().to_vec()))
+    }
+}
+
 impl std::fmt::Display for GitId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -13,7 +13,9 @@
 //! makes history small: an ID is 20 bytes that nothing compresses, and all of
 //! them can be computed from what is stored.
 
+mod commits;
 mod group;
+mod past;
 mod reader;
 mod segment;
 mod tree;

@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::sync::OnceCell;
 
+use super::commits::CommitIndex;
 use super::group::decode_group;
 use super::segment::{ArchivedRef, CommitMark, Segment};
 use super::tree::{StoredEntry, decode_tree};
+use crate::cache::Cache;
 use crate::chunk::{ChunkHash, ChunkRef};
 use crate::repo::head::{AttachmentKind, GitId};
 use crate::repo::{MalformedNode, RepoError, Repository};
+use crate::walrus::BlobStore;
 
 /// Stored bytes of neighbours that a fetched group brings along: groups are
 /// read in a row where they are read at all.
@@ -68,11 +72,17 @@ enum Place {
 /// The history of a repository.
 #[derive(Debug)]
 pub struct Archive {
-    repository: Repository,
+    cache: Arc<Cache>,
+    store: Arc<dyn BlobStore>,
     segments: Vec<Arc<Segment>>,
-    trees: HashMap<[u8; 8], u64>,
+    roots: HashMap<[u8; 8], u64>,
     /// Groups of trees that were read last, by the hash of their chunk.
     groups: quick_cache::sync::Cache<ChunkHash, Arc<Vec<Bytes>>>,
+    /// Chunks of raw commits.
+    pub(super) commits: Vec<ChunkRef>,
+    /// The ID of some commit.
+    pub(super) sample: GitId,
+    pub(super) index: OnceCell<CommitIndex>,
 }
 
 /// Groups of trees that are kept; a tree's parent is seldom in the same one.
@@ -85,13 +95,15 @@ impl Archive {
     /// # Errors
     /// What kept it from being read, or [`RepoError::Malformed`].
     pub async fn open(repository: &Repository) -> Result<Option<Self>, RepoError> {
-        let kind = AttachmentKind::Archive;
-        let raw = repository.attachment(kind).await?;
-        let attached = repository.head().attachments.iter();
-        let references = (attached.filter(|it| it.kind == kind)).flat_map(|it| &it.chunks);
+        let raw = repository.attachment(AttachmentKind::Archive).await?;
+        let chunks = |kind| {
+            let attached = repository.head().attachments.iter();
+            let attached = attached.filter(move |it| it.kind == kind);
+            attached.flat_map(|it| &it.chunks)
+        };
         let mut segments = Vec::new();
         let mut before = 0u64;
-        for (reference, raw) in references.zip(&raw) {
+        for (reference, raw) in chunks(AttachmentKind::Archive).zip(&raw) {
             let decoded = Segment::decode(raw, reference).and_then(|segment| {
                 match segment.before == before {
                     true => Ok(segment),
@@ -103,12 +115,17 @@ impl Archive {
             segments.push(Arc::new(segment));
         }
         let marks = segments.iter().flat_map(|segment| &segment.commits);
-        let trees = marks.map(|mark| (mark.name, mark.tree)).collect();
+        let roots = marks.map(|mark| (mark.name, mark.tree)).collect();
+        let sample = repository.head().commits.first().map(|it| it.id.git());
         Ok((!segments.is_empty()).then(|| Archive {
-            repository: repository.clone(),
+            cache: repository.loader().cache().clone(),
+            store: repository.store().clone(),
             segments,
-            trees,
+            roots,
             groups: quick_cache::sync::Cache::new(GROUPS),
+            commits: chunks(AttachmentKind::GitCommits).cloned().collect(),
+            sample: sample.unwrap_or_default(),
+            index: OnceCell::new(),
         }))
     }
 
@@ -140,7 +157,7 @@ impl Archive {
 
     /// The number of a commit's root tree, if the commit is in it.
     pub fn root_of(&self, commit: &[u8]) -> Option<u64> {
-        self.trees.get(&CommitMark::name(commit)).copied()
+        self.roots.get(&CommitMark::name(commit)).copied()
     }
 
     /// Commits by the start of their IDs.
@@ -193,8 +210,7 @@ impl Archive {
     /// # Errors
     /// What kept it from being read.
     pub async fn chunk(&self, table: &[ChunkRef], index: usize) -> Result<Bytes, RepoError> {
-        let (cache, store) = (self.repository.loader().cache(), self.repository.store());
-        Ok(cache.get(store, table, index, WINDOW).await?)
+        Ok(self.cache.get(&self.store, table, index, WINDOW).await?)
     }
 
     /// The tree with this number.
@@ -234,10 +250,39 @@ impl Archive {
         found.ok_or_else(|| self.missing(number))
     }
 
-    fn missing(&self, number: u64) -> RepoError {
+    /// The bytes of a content.
+    ///
+    /// # Errors
+    /// What kept them from being read.
+    pub async fn bytes(&self, content: &Content) -> Result<Bytes, RepoError> {
+        match content {
+            Content::Part {
+                segment,
+                chunk,
+                part,
+            } => {
+                let raw = self.chunk(&segment.chunks, *chunk).await?;
+                // A segment is decoded only when its groups have these lengths.
+                Ok(raw.slice(part.start as usize..part.end as usize))
+            }
+            Content::Chunks { segment, run } => {
+                let mut whole = BytesMut::new();
+                for index in run.first..run.first + run.count {
+                    whole.extend_from_slice(&self.chunk(&segment.chunks, index).await?);
+                }
+                Ok(whole.freeze())
+            }
+        }
+    }
+
+    pub(super) fn missing(&self, number: u64) -> RepoError {
+        self.malformed(MalformedNode::Index(number))
+    }
+
+    pub(super) fn malformed(&self, why: MalformedNode) -> RepoError {
         let reference = self.segments.last().and_then(|last| last.chunks.first());
         let hash = reference.map_or(ChunkHash::of(&[]), |chunk| chunk.hash);
-        malformed(hash, MalformedNode::Index(number))
+        malformed(hash, why)
     }
 }
 
