@@ -180,7 +180,9 @@ fn as_much_history_is_published_as_was_asked_for() {
         assert_same(tree.path(), &dir);
         world.unmount(&dir);
     }
-    let error = world.fail(&["publish", path, "--name", "it", "--history", "some"]);
+    let refused = world.try_run(&["publish", path, "--name", "it", "--history", "some"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&refused.stderr);
     assert!(error.contains("all, none"), "{error}");
 }
 
