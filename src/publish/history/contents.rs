@@ -20,8 +20,9 @@ use crate::repo::archive::{ContentGroup, Run};
 use crate::repo::head::GitId;
 
 /// Plain bytes of a group: versions of a file that lie so near shrink to next
-/// to nothing, and who reads one decodes no more than this.
-const GROUP: u64 = 4 << 20;
+/// to nothing. Who reads one decodes no more than this, and the memory cache
+/// keeps it.
+const GROUP: u64 = 8 << 20;
 /// Larger contents are chunks of their own.
 const MAX_GROUPED: u64 = 1 << 20;
 /// Groups that are made at once.
@@ -191,7 +192,7 @@ fn groups(
         let bases: Vec<Vec<(ObjectId, Placed)>> = (batch.iter())
             .map(|group| bases(desk, repo, found, published, group))
             .collect();
-        let level = desk.how.beside();
+        let level = desk.how.history();
         let made: Vec<Made> = (batch.par_iter().zip(bases))
             .map_init(
                 || shared.to_thread_local(),

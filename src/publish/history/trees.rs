@@ -93,7 +93,7 @@ pub(super) fn place_tags(
 
 fn group(desk: &mut Desk<'_>, objects: &[Vec<u8>]) -> Result<Group, PublishError> {
     let raw = encode_group(objects);
-    let sealed = seal(&raw, desk.how.beside());
+    let sealed = seal(&raw, desk.how.history());
     let chunk = desk.chunk(ChunkHash::of(&raw), raw.len(), (sealed, Bases::NONE))?;
     desk.told(objects.len() as u64);
     Ok(Group {

@@ -147,12 +147,17 @@ impl Walk<'_> {
         number
     }
 
-    /// Sorts what was found. Within a path it stays in the order in which it was
-    /// found: the newest first.
+    /// Sorts what was found: by name, then path, so that what was moved lies
+    /// beside where it came from. Within a path it stays in the order in which it
+    /// was found: the newest first.
     fn in_order(self) -> Found {
         let mut found = self.found;
         let mut sorted: Vec<u32> = (0..found.paths.len() as u32).collect();
-        sorted.sort_by(|a, b| found.paths[*a as usize].cmp(&found.paths[*b as usize]));
+        let key = |path: &u32| {
+            let path = &found.paths[*path as usize][..];
+            (path.rsplit(|&byte| byte == b'/').next(), path)
+        };
+        sorted.sort_by(|a, b| key(a).cmp(&key(b)));
         let mut rank = vec![0u32; sorted.len()];
         for (place, path) in sorted.into_iter().enumerate() {
             rank[path as usize] = place as u32;
