@@ -11,6 +11,7 @@
 
 mod ledger;
 mod survey;
+pub mod walk;
 
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

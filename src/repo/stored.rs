@@ -136,7 +136,11 @@ impl Snapshot {
         Ok(parts)
     }
 
-    pub(super) async fn list(
+    /// The chunk list that `table[index]` leads to.
+    ///
+    /// # Errors
+    /// What kept it from being read, or that it does not cover `covers` bytes.
+    pub async fn list(
         &self,
         table: &[ChunkRef],
         index: usize,
