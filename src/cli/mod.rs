@@ -18,6 +18,7 @@ mod devnet;
 mod doctor;
 mod encrypt;
 mod failures;
+mod fsck;
 mod keys;
 mod learned;
 mod log;
@@ -148,6 +149,7 @@ enum Command {
     Login(login::Login),
     Logout(logout::Logout),
     Whoami(whoami::Whoami),
+    Fsck(fsck::Fsck),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     BlobId(blob_id::BlobIdOf),
@@ -186,6 +188,7 @@ pub fn main() -> ExitCode {
         Command::Login(command) => command.run(&context),
         Command::Logout(command) => command.run(&context),
         Command::Whoami(command) => command.run(&context),
+        Command::Fsck(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::context::{self, Context};
 use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
-use super::{Failure, learned, output};
+use super::{Failure, fsck, learned, output};
 use crate::chunk::SecretKey;
 use crate::config::{Price, Settings};
 use crate::lifecycle::{Ledger, LedgerEntry};
@@ -77,6 +77,10 @@ pub(super) struct Publish {
     /// Store so that nobody, not even the owner, can delete it early
     #[arg(long)]
     permanent: bool,
+    /// Read everything that was stored back and check it, before the name is
+    /// set
+    #[arg(long, conflicts_with = "dry_run")]
+    verify: bool,
     /// Store nothing; tell what would be stored, and what that costs
     #[arg(long, conflicts_with = "from")]
     dry_run: bool,
@@ -92,6 +96,9 @@ struct Report<'a> {
     /// What reading a rewritten repository back found.
     #[serde(skip_serializing_if = "Option::is_none")]
     compared: Option<Compared>,
+    /// What reading back what was stored found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<&'a crate::lifecycle::fsck::Report>,
     dry_run: bool,
     encrypted: bool,
     /// Where its key is.
@@ -155,18 +162,27 @@ impl Publish {
                 (None, path) => Input::Path(path.clone().unwrap_or_default()),
             };
             let shown = bar.clone();
+            let verifier = loader.clone();
             let published = publish(input, &options, store.clone(), loader, shown).await?;
             let compared = match &from {
                 Some(from) if !published.unchanged => {
                     bar.0.set_message("comparing");
+                    let store = store.clone();
                     Some(read_back(&settings, from, &published, store, key.clone()).await?)
                 }
                 _ => None,
             };
-            Ok((published, compared))
+            let verified = match self.verify && !published.unchanged {
+                true => {
+                    let access = Access::with_key(store, key.clone());
+                    Some(fsck::verify(&published, &verifier, access, &bar.0).await?)
+                }
+                false => None,
+            };
+            Ok((published, compared, verified))
         });
         bar.end();
-        let (published, compared) = done?;
+        let (published, compared, verified) = done?;
         let address = Address::Walrus {
             blob: published.blob,
             root: Some(published.root),
@@ -190,6 +206,13 @@ impl Publish {
                 &published.blobs,
             ))?;
         }
+        if let Some(wrong) = verified.as_ref().filter(|report| !report.is_sound()) {
+            fsck::tell(wrong)?;
+            return Err(format!(
+                "what was stored reads back wrong; {name} stays as it was (the new head is {address})"
+            )
+            .into());
+        }
         if !self.dry_run {
             let kept = kept.as_ref().map(|key| key.name.as_str());
             refs.set_private(&name, &address, kept)?;
@@ -200,6 +223,7 @@ impl Publish {
             network: &network.name,
             published: &published,
             compared,
+            verified: verified.as_ref(),
             dry_run: self.dry_run,
             encrypted: key.is_some(),
             key: kept,
@@ -343,6 +367,12 @@ impl Report<'_> {
         if let Some(compared) = &self.compared {
             let same = format!("  read back: {} files, all the same", compared.files);
             output::line(&same)?;
+        }
+        if let Some(verified) = self.verified {
+            output::line(&format!(
+                "  read back: {} pieces of content and {} directories, all right",
+                verified.sound, verified.nodes
+            ))?;
         }
         if let Some(key) = self.key.as_ref().filter(|key| key.made) {
             output::line(&format!(

@@ -9,6 +9,7 @@
 //!
 //! May touch: `repo`, `cache`, `walrus`.
 
+pub mod fsck;
 mod ledger;
 mod survey;
 pub mod walk;
