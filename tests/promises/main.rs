@@ -20,6 +20,7 @@ mod encryption;
 mod faults;
 mod follow;
 mod format;
+mod fsck;
 mod hostile;
 mod integrity;
 mod model;
