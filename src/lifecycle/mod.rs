@@ -9,10 +9,13 @@
 //!
 //! May touch: `repo`, `cache`, `walrus`.
 
+mod activity;
 pub mod fsck;
 mod ledger;
+pub mod policy;
 mod survey;
 pub mod walk;
 
+pub use activity::Activity;
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

@@ -62,8 +62,8 @@ pub enum Place {
     Attachment(AttachmentKind),
     /// The root of a tree; what it is called where it is not the only one.
     Root(Option<String>),
-    /// In a directory.
-    In(Arc<Place>, Bytes),
+    /// In a directory: that one, the name, and bytes of content.
+    In(Arc<Place>, Bytes, u64),
 }
 
 impl Place {
@@ -72,7 +72,7 @@ impl Place {
     pub fn path(&self) -> Vec<u8> {
         let mut names = Vec::new();
         let mut at = self;
-        while let Place::In(above, name) = at {
+        while let Place::In(above, name, _) = at {
             names.push(&name[..]);
             at = above;
         }
@@ -82,7 +82,7 @@ impl Place {
 
     fn top(&self) -> &Place {
         let mut at = self;
-        while let Place::In(above, _) = at {
+        while let Place::In(above, ..) = at {
             at = above;
         }
         at
@@ -347,7 +347,7 @@ impl Walk {
         };
         let mut below = Vec::new();
         for (at, entry) in directory.entries().iter().enumerate() {
-            let inside = || Arc::new(Place::In(place.clone(), entry.name.clone()));
+            let inside = || Arc::new(Place::In(place.clone(), entry.name.clone(), entry.size));
             let chunk = |index: u32| directory.chunks()[index as usize].clone();
             match entry.content {
                 Content::Inline(_) => {}
