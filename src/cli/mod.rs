@@ -26,6 +26,7 @@ mod login;
 mod logout;
 mod mount;
 mod output;
+mod policy;
 mod prefetch;
 mod publish;
 mod refs;
@@ -150,6 +151,7 @@ enum Command {
     Logout(logout::Logout),
     Whoami(whoami::Whoami),
     Fsck(fsck::Fsck),
+    Policy(policy::PolicyCommand),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     BlobId(blob_id::BlobIdOf),
@@ -189,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Logout(command) => command.run(&context),
         Command::Whoami(command) => command.run(&context),
         Command::Fsck(command) => command.run(&context),
+        Command::Policy(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),

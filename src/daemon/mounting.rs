@@ -10,6 +10,8 @@ use super::MountRequest;
 use super::client::{Client, ClientError};
 use crate::config::Settings;
 use crate::fuse::{self, MountError, MountOptions, MountState};
+use crate::lifecycle::Activity;
+use crate::repo::Source;
 
 /// How long an unmounted folder may linger in the daemon's list.
 const PARTING: Duration = Duration::from_secs(5);
@@ -100,7 +102,18 @@ pub async fn mount(
     };
     let device = fuse::mount(&dir, &options)?;
     let mounted = Undo(&dir);
+    let named = match &request.source {
+        Source::Name { name, .. } => Some(name.clone()),
+        _ => None,
+    };
     client.attach(request, device).await?;
+    if let Some(name) = named {
+        let activity = Activity::new(settings.activity());
+        // Retention rules count it; a mount does not depend on them.
+        if let Err(why) = activity.mounted(&name, crate::clock::unix_seconds()) {
+            tracing::info!("{}: {why}", settings.activity().display());
+        }
+    }
     let asked = dir.clone();
     // The kernel passes `statfs` on; so the driver itself has answered.
     let ask = move || rustix::fs::statvfs(asked).map_err(io::Error::from);

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::LedgerEntry;
+use crate::config::{ActivityLevels, Level};
+use crate::repo::Repository;
+
 /// A longer file is written anew, without what is too old.
 const MOST: u64 = 1 << 20;
 /// What is older counts in no window, in days.
@@ -65,6 +69,26 @@ impl Activity {
         self.all().into_iter().filter(of_it).count() as u64
     }
 
+    /// How active the repository of a name is at `now`: by its commits, as far as
+    /// it can be read, its publishes and its mounts.
+    pub async fn level(
+        &self,
+        name: &str,
+        levels: &ActivityLevels,
+        ledger: &[LedgerEntry],
+        repository: Option<&Repository>,
+        now: u64,
+    ) -> Level {
+        let since = now.saturating_sub(u64::from(levels.window_days) * DAY);
+        let of_it = |it: &&LedgerEntry| it.name == name && it.at >= since;
+        let publishes = ledger.iter().filter(of_it).count() as u64;
+        let commits = match repository {
+            Some(repository) => commits(repository, since).await,
+            None => 0,
+        };
+        levels.level(publishes + commits + self.mounts(name, since))
+    }
+
     fn all(&self) -> Vec<Mounted> {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let lines = text.lines();
@@ -89,6 +113,24 @@ impl Activity {
         file.persist(&self.file)?;
         Ok(())
     }
+}
+
+/// Commits of a repository since `since`: of all its history where that was
+/// published with it.
+async fn commits(repository: &Repository, since: u64) -> u64 {
+    let recent = |seconds: i64| u64::try_from(seconds).is_ok_and(|at| at >= since);
+    let history = repository.git_commits().await.unwrap_or_default();
+    let recent = match history.is_empty() {
+        true => {
+            let tips = repository.head().commits.iter();
+            tips.filter(|it| !it.id.is_none() && recent(it.committer.seconds))
+                .count()
+        }
+        false => (history.iter())
+            .filter(|it| recent(it.committer().seconds))
+            .count(),
+    };
+    recent as u64
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod offline;
 mod outage;
 #[path = "../shared/planned.rs"]
 mod planned;
+mod policy;
 mod prefetch;
 mod prior;
 mod privacy;
