@@ -400,6 +400,12 @@ impl Settings {
         self.dirs.state.join("failures.jsonl")
     }
 
+    /// Where renewal and collection of the network in force keep what they know.
+    pub fn lifecycle_dir(&self) -> PathBuf {
+        let lifecycle = self.dirs.state.join("lifecycle");
+        lifecycle.join(&self.network.value.name)
+    }
+
     /// Where it is kept how often repositories of the network in force are read.
     pub fn activity(&self) -> PathBuf {
         let name = format!("{}.jsonl", self.network.value.name);

@@ -9,6 +9,7 @@ use super::keys::Keys;
 use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Overrides, Settings};
+use crate::lifecycle::Leases;
 use crate::net::Journal;
 use crate::repo::refs::{RefName, RefStore};
 use crate::repo::{Access, Address, Loader, LoaderConfig, RepoError, Repository, Source};
@@ -74,6 +75,11 @@ pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> 
     let network = &settings.network.value;
     let store = crate::walrus::open(network, deadline(settings), journal(settings))?;
     Ok(store)
+}
+
+/// What running publishes need.
+pub(super) fn leases(settings: &Settings) -> Leases {
+    Leases::new(&settings.lifecycle_dir().join("leases"))
 }
 
 /// The user's sign-ins.

@@ -13,14 +13,14 @@ use super::context::{self, Context};
 use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
 use super::{Failure, fsck, learned, output};
-use crate::chunk::SecretKey;
+use crate::chunk::{BlobId, SecretKey};
 use crate::config::{Price, Settings};
-use crate::lifecycle::{Ledger, LedgerEntry};
+use crate::lifecycle::{Lease, Ledger, LedgerEntry};
 use crate::prefetch::Profile;
 use crate::prefetch::model::Limits;
 use crate::publish::{
-    Compared, Effort, Input, Learned, Progress, PublishOptions, Published, Replaced, compare,
-    publish,
+    Claims, Compared, Effort, Input, Learned, Progress, PublishOptions, Published, Replaced,
+    compare, publish,
 };
 use crate::repo::refs::RefName;
 use crate::repo::{Access, Address, Loader, Repository};
@@ -116,6 +116,11 @@ impl Publish {
         let refs = context::refs(&settings);
         let network = &settings.network.value;
         let cache = context::cache(&settings)?;
+        // Before the name is looked at: what it stands for is needed until the end.
+        let lease = match self.dry_run {
+            true => None,
+            false => Some(Arc::new(Claimed(context::leases(&settings).take()?))),
+        };
         let choice = context.run(async {
             let loader = context::loader(&cache);
             // A name whose file is damaged is published anew, as if there were none.
@@ -142,6 +147,15 @@ impl Publish {
                 false => Effort::Usual,
             },
             key: key.clone(),
+            claims: match (&lease, choice.previous) {
+                (Some(lease), previous) => {
+                    if let Some((before, _)) = previous {
+                        lease.0.claim(before)?;
+                    }
+                    Some(lease.clone() as Arc<dyn Claims>)
+                }
+                (None, _) => None,
+            },
             learned: self.learned(context, &settings, &name)?,
         };
         let started = std::time::Instant::now();
@@ -239,6 +253,16 @@ impl Publish {
             report.print()?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a publish has claimed, until its name is set.
+#[derive(Debug)]
+struct Claimed(Lease);
+
+impl Claims for Claimed {
+    fn claim(&self, blob: BlobId) -> Result<(), String> {
+        self.0.claim(blob).map_err(|error| error.to_string())
     }
 }
 

@@ -11,11 +11,13 @@
 
 mod activity;
 pub mod fsck;
+mod leases;
 mod ledger;
 pub mod policy;
 mod survey;
 pub mod walk;
 
 pub use activity::Activity;
+pub use leases::{Held, Lease, LeaseError, Leases};
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};
