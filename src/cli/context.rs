@@ -32,6 +32,11 @@ pub(super) struct OpenCache {
 }
 
 impl OpenCache {
+    /// Whether it is the user's own.
+    pub(super) fn is_shared(&self) -> bool {
+        self.private.is_none()
+    }
+
     /// The same, unless it is a private one: then what is put into it is lost.
     pub(super) fn shared(self) -> Result<Self, Failure> {
         match self.private {

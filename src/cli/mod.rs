@@ -19,6 +19,7 @@ mod doctor;
 mod encrypt;
 mod failures;
 mod fsck;
+mod gc;
 mod keys;
 mod learned;
 mod log;
@@ -152,6 +153,7 @@ enum Command {
     Whoami(whoami::Whoami),
     Fsck(fsck::Fsck),
     Policy(policy::PolicyCommand),
+    Gc(gc::Gc),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     BlobId(blob_id::BlobIdOf),
@@ -192,6 +194,7 @@ pub fn main() -> ExitCode {
         Command::Whoami(command) => command.run(&context),
         Command::Fsck(command) => command.run(&context),
         Command::Policy(command) => command.run(&context),
+        Command::Gc(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),

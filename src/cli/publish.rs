@@ -231,6 +231,11 @@ impl Publish {
             let kept = kept.as_ref().map(|key| key.name.as_str());
             refs.set_private(&name, &address, kept)?;
         }
+        // From here on the name protects what was stored.
+        drop(options);
+        if let Some(lease) = lease.and_then(Arc::into_inner) {
+            lease.0.finish()?;
+        }
         let report = Report {
             address: address.to_string(),
             name: name.as_str(),

@@ -102,17 +102,15 @@ pub async fn mount(
     };
     let device = fuse::mount(&dir, &options)?;
     let mounted = Undo(&dir);
-    let named = match &request.source {
-        Source::Name { name, .. } => Some(name.clone()),
-        _ => None,
+    let called = match &request.source {
+        Source::Name { name, .. } => name.clone(),
+        other => other.identity(),
     };
     client.attach(request, device).await?;
-    if let Some(name) = named {
-        let activity = Activity::new(settings.activity());
-        // Retention rules count it; a mount does not depend on them.
-        if let Err(why) = activity.mounted(&name, crate::clock::unix_seconds()) {
-            tracing::info!("{}: {why}", settings.activity().display());
-        }
+    // Retention rules count it; a mount does not depend on them.
+    let activity = Activity::new(settings.activity());
+    if let Err(why) = activity.mounted(&called, crate::clock::unix_seconds()) {
+        tracing::info!("{}: {why}", settings.activity().display());
     }
     let asked = dir.clone();
     // The kernel passes `statfs` on; so the driver itself has answered.

@@ -69,6 +69,13 @@ impl Activity {
         self.all().into_iter().filter(of_it).count() as u64
     }
 
+    /// When a repository was mounted last, in seconds since 1970.
+    pub fn last(&self, name: &str) -> Option<u64> {
+        let of_it = |it: &Mounted| it.name == name;
+        let times = self.all().into_iter().filter(of_it).map(|it| it.at);
+        times.max()
+    }
+
     /// How active the repository of a name is at `now`: by its commits, as far as
     /// it can be read, its publishes and its mounts.
     pub async fn level(
@@ -148,6 +155,7 @@ mod tests {
         activity.mounted("b", 5).unwrap();
         assert_eq!(activity.mounts("a", 5), 5);
         assert_eq!(activity.mounts("b", 0), 1);
+        assert_eq!((activity.last("a"), activity.last("c")), (Some(9), None));
         // Grown too long, it is cut, and the newest stay.
         let line = "{\"at\":7,\"name\":\"c\"}\n";
         let many = line.repeat((MOST as usize / line.len()) + 1);

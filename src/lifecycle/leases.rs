@@ -6,9 +6,11 @@
 //! the leases and deletes under a lock that claims are written under, too, so a
 //! blob is either claimed first and stays, or deleted first and uploaded again.
 //!
-//! A lease whose publish was killed is told from a live one by the lock that a
-//! process holds on its file as long as it runs. It counts for as long as the
-//! collector's grace says, so that the publish can be run again and go on.
+//! A lease is given back when the head that needs its blobs has a name. One whose
+//! publish failed or was killed is told from a live one by the lock that a process
+//! holds on its file as long as it runs. It counts for as long as the collector's
+//! grace says, so that the publish can be run again and go on. After that it is
+//! what tells which blobs are orphans ([`Ended`]).
 //!
 //! Leases are of one machine: what another one publishes is protected by its
 //! age alone.
@@ -39,12 +41,23 @@ pub struct LeaseError {
     source: io::Error,
 }
 
-/// The lease of a publish; given back when it is dropped.
+/// The lease of a publish. Dropped, it stays for what was begun and not
+/// finished.
 #[derive(Debug)]
 pub struct Lease {
     leases: Leases,
     path: PathBuf,
     file: Mutex<File>,
+}
+
+/// What a publish claimed that failed or was killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    path: PathBuf,
+    /// The blobs.
+    pub blobs: Vec<BlobId>,
+    /// When it claimed the last, in seconds since 1970.
+    pub at: u64,
 }
 
 /// Holds off claims until it is dropped.
@@ -114,8 +127,8 @@ impl Leases {
         })
     }
 
-    /// Holds off claims and tells what is claimed. Leases of publishes that were
-    /// killed count for `grace` seconds before `now`, and are then removed.
+    /// Holds off claims and tells what is claimed. Leases of publishes that have
+    /// ended count for `grace` seconds before `now`.
     ///
     /// # Errors
     /// When they cannot be read: then nothing may be deleted.
@@ -123,25 +136,10 @@ impl Leases {
         let read = || {
             let lock = self.lock()?;
             let mut claimed = HashSet::new();
-            for entry in fs::read_dir(&self.dir)? {
-                let path = entry?.path();
-                if path.extension().is_none_or(|ending| ending != ENDING) {
-                    continue;
+            for (ended, lives) in self.all()? {
+                if lives || now.saturating_sub(ended.at) < grace {
+                    claimed.extend(ended.blobs);
                 }
-                let file = match File::open(&path) {
-                    Ok(file) => file,
-                    // Its publish has ended.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                let dead = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-                if dead && now.saturating_sub(seconds(file.metadata()?.modified()?)) > grace {
-                    fs::remove_file(&path)?;
-                    continue;
-                }
-                let text = io::read_to_string(file)?;
-                // A line that a crash cut short was never claimed.
-                claimed.extend(text.lines().filter_map(|line| line.parse::<BlobId>().ok()));
             }
             Ok(Held {
                 _lock: lock,
@@ -149,6 +147,60 @@ impl Leases {
             })
         };
         read().map_err(|source| self.failed(source))
+    }
+
+    /// What publishes claimed that have ended without giving it back.
+    ///
+    /// # Errors
+    /// When leases cannot be read.
+    pub fn ended(&self) -> Result<Vec<Ended>, LeaseError> {
+        let read = || {
+            let _lock = self.lock()?;
+            let all = self.all()?.into_iter();
+            Ok(all
+                .filter_map(|(ended, lives)| (!lives).then_some(ended))
+                .collect())
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// Forgets what an ended publish claimed.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn forget(&self, ended: &Ended) -> Result<(), LeaseError> {
+        match fs::remove_file(&ended.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every lease, and whether its publish runs.
+    fn all(&self) -> io::Result<Vec<(Ended, bool)>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|ending| ending != ENDING) {
+                continue;
+            }
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                // It was given back.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let lives = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => false,
+                Err(rustix::io::Errno::WOULDBLOCK) => true,
+                Err(error) => return Err(error.into()),
+            };
+            let at = seconds(file.metadata()?.modified()?);
+            let text = io::read_to_string(file)?;
+            // A line that a crash cut short was never claimed.
+            let blobs = text.lines().filter_map(|line| line.parse().ok()).collect();
+            all.push((Ended { path, blobs, at }, lives));
+        }
+        Ok(all)
     }
 }
 
@@ -171,12 +223,13 @@ impl Lease {
         };
         claim().map_err(|source| self.leases.failed(source))
     }
-}
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // What it named has a head by now, or is an orphan.
-        let _ = fs::remove_file(&self.path);
+    /// Gives it back: what it named has a head by now.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(self) -> Result<(), LeaseError> {
+        fs::remove_file(&self.path).map_err(|source| self.leases.failed(source))
     }
 }
 
@@ -201,7 +254,7 @@ mod tests {
         assert_eq!(held.claimed(), 3);
         assert!(held.is_claimed(&blob(1)) && !held.is_claimed(&blob(4)));
         drop(held);
-        drop(two);
+        two.finish().unwrap();
         let held = leases.hold(now, 0).unwrap();
         assert!(held.is_claimed(&blob(1)) && !held.is_claimed(&blob(2)));
     }
@@ -214,13 +267,18 @@ mod tests {
         lease.claim(blob(1)).unwrap();
         // As a killed process leaves it: the file without the lock.
         let path = lease.path.clone();
-        let text = fs::read(&path).unwrap();
+        assert!(leases.ended().unwrap().is_empty());
         drop(lease);
-        fs::write(&path, [&text[..], b"torn"].concat()).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"torn").unwrap();
         let now = crate::clock::unix_seconds();
         assert!(leases.hold(now + 50, 100).unwrap().is_claimed(&blob(1)));
         assert_eq!(leases.hold(now + 150, 100).unwrap().claimed(), 0);
-        assert!(!path.exists());
+        // And tells what was left behind.
+        let ended = leases.ended().unwrap();
+        assert_eq!(ended[0].blobs, [blob(1)]);
+        leases.forget(&ended[0]).unwrap();
+        assert!(leases.ended().unwrap().is_empty() && !path.exists());
     }
 
     #[test]

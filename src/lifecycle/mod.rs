@@ -11,6 +11,7 @@
 
 mod activity;
 pub mod fsck;
+pub mod gc;
 mod leases;
 mod ledger;
 pub mod policy;
@@ -18,6 +19,6 @@ mod survey;
 pub mod walk;
 
 pub use activity::Activity;
-pub use leases::{Held, Lease, LeaseError, Leases};
+pub use leases::{Ended, Held, Lease, LeaseError, Leases};
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

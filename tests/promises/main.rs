@@ -21,6 +21,7 @@ mod faults;
 mod follow;
 mod format;
 mod fsck;
+mod gc;
 mod hostile;
 mod integrity;
 mod model;

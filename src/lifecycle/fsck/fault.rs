@@ -55,15 +55,14 @@ impl FaultKind {
     pub fn remedy(self) -> &'static str {
         match self {
             FaultKind::Missing | FaultKind::Short => {
-                "publish it again under a new name, which stores everything anew, or store that \
-                 blob again from a copy"
+                "publish it again with --anew, which stores everything again"
             }
             FaultKind::Wrong => {
                 "ask another aggregator (--aggregator URL); if it gives the same, publish it again \
-                 under a new name"
+                 with --anew"
             }
             FaultKind::Malformed => {
-                "update walgit-fs; if that does not help, publish it again under a new name"
+                "update walgit-fs; if that does not help, publish it again with --anew"
             }
         }
     }
