@@ -216,7 +216,7 @@ fn find_keys(state: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_publish_that_was_killed_can_go_on_and_what_it_left_is_collected_in_the_end() {
     // So slow that it is killed in the middle.
-    let server = Server::with(&["--up-mbit", "40"]);
+    let server = Server::with(&["--bandwidth-mbit", "60"]);
     let world = World::on(&server).config(AT_ONCE);
     let tree = (0..4).fold(Tree::new(), |tree, n| {
         tree.noise(&format!("{n}"), 9 << 20, n)

@@ -24,6 +24,7 @@ mod fsck;
 mod gc;
 mod hostile;
 mod integrity;
+mod lifecycle_model;
 mod model;
 mod mount;
 mod network;

@@ -265,7 +265,11 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
         .filter(|it| !marks.live.contains(&it.blob))
         .cloned()
         .collect();
-    unneeded.sort_unstable_by_key(|it| it.blob);
+    // Heads first: stopped in between, an old one is whole or not there at all.
+    let heads: HashSet<BlobId> = (ground.ledger.iter())
+        .filter_map(|entry| Some(entry.head()?.0))
+        .collect();
+    unneeded.sort_unstable_by_key(|it| (!heads.contains(&it.blob), it.blob));
     let published: HashSet<BlobId> = (ground.ledger.iter())
         .flat_map(|entry| entry.blobs.iter().map(|stored| stored.blob))
         .collect();

@@ -67,9 +67,13 @@ pub(super) async fn retain(
         let Some((blob, root)) = old.entry.head() else {
             continue;
         };
+        // Collected before: what the cache still has of it keeps nothing.
+        if !candidates.contains(&blob) && !marks.live.contains(&blob) {
+            continue;
+        }
         let repository = match open(ground, blob, root).await {
             Ok(repository) => repository,
-            // Collected before, or lost: no rule can bring it back.
+            // Lost: no rule can bring it back.
             Err(why) if why.is_missing() => continue,
             Err(why) => {
                 marks.refuse(ground, name, why.to_string());
