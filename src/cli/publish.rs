@@ -150,7 +150,7 @@ impl Publish {
             claims: match (&lease, choice.previous) {
                 (Some(lease), previous) => {
                     if let Some((before, _)) = previous {
-                        lease.0.claim(before)?;
+                        lease.0.needs(before)?;
                     }
                     Some(lease.clone() as Arc<dyn Claims>)
                 }

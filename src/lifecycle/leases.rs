@@ -19,6 +19,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
@@ -41,13 +42,15 @@ pub struct LeaseError {
     source: io::Error,
 }
 
-/// The lease of a publish. Dropped, it stays for what was begun and not
-/// finished.
+/// The lease of a publish. Dropped, it stays where something was claimed: that
+/// was begun and not finished.
 #[derive(Debug)]
 pub struct Lease {
     leases: Leases,
     path: PathBuf,
     file: Mutex<File>,
+    /// Whether something of its own was claimed.
+    used: AtomicBool,
 }
 
 /// What a publish claimed that failed or was killed.
@@ -124,6 +127,7 @@ impl Leases {
             leases: self.clone(),
             path,
             file: Mutex::new(file),
+            used: AtomicBool::new(false),
         })
     }
 
@@ -210,11 +214,20 @@ fn seconds(at: std::time::SystemTime) -> u64 {
 }
 
 impl Lease {
-    /// Claims a blob: from now on it is not collected.
+    /// Claims a blob that is about to be made: from now on it is not collected.
     ///
     /// # Errors
     /// When the disk refuses: then it is not claimed.
     pub fn claim(&self, blob: BlobId) -> Result<(), LeaseError> {
+        self.used.store(true, Ordering::SeqCst);
+        self.needs(blob)
+    }
+
+    /// Claims a blob that was there before: a head that is built on.
+    ///
+    /// # Errors
+    /// As [`Lease::claim`].
+    pub fn needs(&self, blob: BlobId) -> Result<(), LeaseError> {
         let claim = || {
             let _lock = self.leases.lock()?;
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -229,7 +242,17 @@ impl Lease {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(self) -> Result<(), LeaseError> {
+        self.used.store(false, Ordering::SeqCst);
         fs::remove_file(&self.path).map_err(|source| self.leases.failed(source))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.used.load(Ordering::SeqCst) {
+            // What it leaves behind, if that fails, names nothing.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -249,6 +272,10 @@ mod tests {
         one.claim(blob(1)).unwrap();
         two.claim(blob(2)).unwrap();
         two.claim(blob(3)).unwrap();
+        // One that came to nothing leaves nothing.
+        let idle = leases.take().unwrap();
+        idle.needs(blob(9)).unwrap();
+        drop(idle);
         let now = crate::clock::unix_seconds();
         let held = leases.hold(now, 0).unwrap();
         assert_eq!(held.claimed(), 3);

@@ -236,10 +236,15 @@ impl Walk {
 
     /// What comes next; `None` at the end.
     ///
-    /// Nodes that cannot be read are told ([`Need::Unreadable`]) and passed over.
+    /// Nodes that cannot be read are told ([`Need::Unreadable`]) and passed over;
+    /// a stretch ends there, so that who gives up can do so at once.
     pub async fn next(&mut self) -> Option<Stretch> {
-        let mut found = Vec::new();
-        while found.len() < STRETCH {
+        let mut found: Stretch = Vec::new();
+        let failed = |found: &Stretch| {
+            let last = found.last();
+            last.is_some_and(|it| matches!(it.need, Need::Unreadable(_)))
+        };
+        while found.len() < STRETCH && !failed(&found) {
             if self.batch.is_empty() {
                 self.fetch();
             }

@@ -202,7 +202,7 @@ impl Rig {
         });
         let previous = match self.names.get(&number) {
             Some(Address::Walrus { blob, root }) => {
-                lease.lease.claim(*blob).unwrap();
+                lease.lease.needs(*blob).unwrap();
                 Some((*blob, *root))
             }
             _ => None,
