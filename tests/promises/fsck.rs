@@ -102,7 +102,7 @@ fn a_whole_repository_is_read_in_few_requests() {
 #[test]
 fn without_remote_what_the_cache_has_is_checked_and_the_rest_looked_for() {
     let server = Server::start();
-    let world = World::on(&server);
+    let world = World::on(&server).config("[daemon]\nidle_exit_s = 0\n");
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");

@@ -331,3 +331,31 @@ fn what_nobody_of_ours_stored_is_left_alone_unless_asked_for() {
     let said = World::on(&server).fail(&["gc", "--unknown"]);
     assert!(said.contains("local"), "{said}");
 }
+
+#[test]
+fn what_was_learned_of_a_repository_goes_when_it_was_not_mounted_for_half_a_year() {
+    let world = World::new().config("[daemon]\nidle_exit_s = 0\n");
+    let tree = (0..30).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("{n}"), 20_000, n)
+    });
+    publish(&world, &tree, "it");
+    let dir = world.mount("it");
+    for n in 0..30 {
+        fs::read(dir.join(n.to_string())).unwrap();
+    }
+    world.unmount(&dir);
+    crate::support::eventually("the daemon is gone", || world.daemon().is_none());
+    let file = world.path().join("learned").to_str().unwrap().to_owned();
+    let told = gc(&world, &[]);
+    assert_eq!(told["cache"]["learned"], Value::Array(Vec::new()), "{told}");
+    world.run(&["prefetch", "export", "it", "-o", &file]);
+    // That mount was long ago.
+    let mounts = world.path().join("state/walgit-fs/activity/local.jsonl");
+    assert!(fs::read_to_string(&mounts).unwrap().contains("\"it\""));
+    fs::write(&mounts, "{\"at\":1,\"name\":\"it\"}\n").unwrap();
+    let told = gc(&world, &["--dry-run"]);
+    assert_eq!(told["cache"]["learned"][0], "local/it", "{told}");
+    world.run(&["prefetch", "export", "it", "-o", &file]);
+    gc(&world, &[]);
+    world.fail(&["prefetch", "export", "it", "-o", &file]);
+}
