@@ -20,7 +20,7 @@
 //! price = { storage = 0.011 }    # what `cost` reckons with; see `price` here
 //! ```
 //!
-//! `[net]` is told by [`NetPolicy`].
+//! `[net]` is told by [`NetPolicy`], `[retention]` by [`Retention`].
 //!
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
@@ -28,6 +28,7 @@
 mod auth;
 mod policy;
 mod price;
+mod retention;
 
 pub use auth::{
     AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
@@ -35,6 +36,7 @@ pub use auth::{
 };
 pub use policy::NetPolicy;
 pub use price::Price;
+pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -259,6 +261,8 @@ pub struct Settings {
     pub policy_set: BTreeSet<String>,
     /// What the network asks for storage, where its profile says.
     pub price: Option<Price>,
+    /// How long content is kept that nothing needs any more.
+    pub retention: Sourced<Retention>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -276,6 +280,7 @@ struct File {
     /// Names of the values in `net`.
     #[serde(skip)]
     net_set: BTreeSet<String>,
+    retention: Option<Retention>,
     #[serde(default)]
     networks: BTreeMap<String, NetworkSection>,
 }
@@ -384,6 +389,7 @@ impl Settings {
             idle_exit_s: sourced(file.daemon.idle_exit_s, DEFAULT_IDLE_EXIT_S),
             networks: profiles.into_keys().collect(),
             policy_set: file.net_set,
+            retention: sourced(file.retention, Retention::default()),
             file: path,
             dirs,
         })
@@ -392,6 +398,18 @@ impl Settings {
     /// Where failures are kept.
     pub fn failures(&self) -> PathBuf {
         self.dirs.state.join("failures.jsonl")
+    }
+
+    /// Where renewal and collection of the network in force keep what they know.
+    pub fn lifecycle_dir(&self) -> PathBuf {
+        let lifecycle = self.dirs.state.join("lifecycle");
+        lifecycle.join(&self.network.value.name)
+    }
+
+    /// Where it is kept how often repositories of the network in force are read.
+    pub fn activity(&self) -> PathBuf {
+        let name = format!("{}.jsonl", self.network.value.name);
+        self.dirs.state.join("activity").join(name)
     }
 
     /// Where the names of the network in force are kept.

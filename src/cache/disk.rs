@@ -396,6 +396,30 @@ impl Disk {
         }
     }
 
+    /// Names and lengths of records that are not sealed.
+    pub(super) fn records(&self, space: Space) -> Result<Vec<(Vec<u8>, u64)>, CacheError> {
+        let records = self.family(RECORDS)?;
+        let mut found = Vec::new();
+        let from = [space.prefix()];
+        for item in self.db.prefix_iterator_cf(records, from) {
+            let (key, value) = item?;
+            match key.split_first() {
+                Some((prefix, name)) if *prefix == space.prefix() => {
+                    if !vault::is_sealed(&value) {
+                        found.push((name.to_vec(), value.len() as u64));
+                    }
+                }
+                _ => break,
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn remove_record(&self, space: Space, key: &[u8]) -> Result<(), CacheError> {
+        let key = record_key(space, key, None);
+        Ok(self.db.delete_cf(self.family(RECORDS)?, key)?)
+    }
+
     pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
         let cleared = self.forget_all(keep);
         // Without its folder, the database notices only when it has to write.

@@ -323,6 +323,23 @@ impl Cache {
         self.disk.set_record(space, key, value, at_rest);
     }
 
+    /// The names of the records of a space, and their lengths in bytes; but for
+    /// those that are sealed, whose names are nobody's to know.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn records(&self, space: Space) -> Result<Vec<(Vec<u8>, u64)>, CacheError> {
+        self.disk.records(space)
+    }
+
+    /// Forgets a record that is not sealed.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_record(&self, space: Space, key: &[u8]) -> Result<(), CacheError> {
+        self.disk.remove_record(space, key)
+    }
+
     /// Figures since the cache was opened, and its present size.
     pub fn stats(&self) -> CacheStats {
         let (disk_entries, disk_bytes) = self.disk.size();

@@ -9,6 +9,7 @@ use super::keys::Keys;
 use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Overrides, Settings};
+use crate::lifecycle::Leases;
 use crate::net::Journal;
 use crate::repo::refs::{RefName, RefStore};
 use crate::repo::{Access, Address, Loader, LoaderConfig, RepoError, Repository, Source};
@@ -31,6 +32,11 @@ pub(super) struct OpenCache {
 }
 
 impl OpenCache {
+    /// Whether it is the user's own.
+    pub(super) fn is_shared(&self) -> bool {
+        self.private.is_none()
+    }
+
     /// The same, unless it is a private one: then what is put into it is lost.
     pub(super) fn shared(self) -> Result<Self, Failure> {
         match self.private {
@@ -74,6 +80,11 @@ pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> 
     let network = &settings.network.value;
     let store = crate::walrus::open(network, deadline(settings), journal(settings))?;
     Ok(store)
+}
+
+/// What running publishes need.
+pub(super) fn leases(settings: &Settings) -> Leases {
+    Leases::new(&settings.lifecycle_dir().join("leases"))
 }
 
 /// The user's sign-ins.

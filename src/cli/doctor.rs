@@ -6,16 +6,27 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::context::Context;
-use super::{Failure, output};
+use super::context::{self, Context};
+use super::keys::Keys;
+use super::{Failure, fsck, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{NetworkPlace, Origin, Settings};
 use crate::daemon::Client;
+use crate::lifecycle::fsck::{Options, Read, Report};
+use crate::repo::Address;
 use crate::walrus::{HttpStore, LocalDir};
 
 /// Print the settings in force and check that mounting can work
+///
+/// Of a repository it also checks that its blobs are stored, and reads what the
+/// rest is decoded with: see `fsck` for all of it.
 #[derive(Debug, Args)]
-pub(super) struct Doctor {}
+pub(super) struct Doctor {
+    /// A repository to look at, too
+    address: Option<Address>,
+    #[command(flatten)]
+    keys: Keys,
+}
 
 #[derive(Serialize)]
 struct Setting {
@@ -35,10 +46,19 @@ impl Doctor {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let shown = show(&settings);
-        let checks = context.run(async { Ok(check(&settings).await) })?;
+        let mut checks = context.run(async { Ok(check(&settings).await) })?;
+        let report = match &self.address {
+            Some(address) => self.repository(context, &settings, address, &mut checks)?,
+            None => None,
+        };
         let ok = checks.iter().all(|check| check.ok);
         if context.json {
-            output::json(&serde_json::json!({"settings": shown, "checks": checks, "ok": ok}))?;
+            output::json(&serde_json::json!({
+                "settings": shown,
+                "checks": checks,
+                "repository": report,
+                "ok": ok,
+            }))?;
         } else {
             let row =
                 |s: &Setting| vec![s.name.clone(), s.value.clone(), format!("({})", s.origin)];
@@ -49,10 +69,55 @@ impl Doctor {
                 vec![mark.into(), c.name.clone(), c.message.clone()]
             };
             output::table(&checks.iter().map(row).collect::<Vec<_>>())?;
+            if let Some(report) = report.as_ref().filter(|report| !report.is_sound()) {
+                fsck::tell(report)?;
+            }
         }
         Ok(match ok {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
+        })
+    }
+}
+
+impl Doctor {
+    /// Whether a repository can be read, as far as that is told without reading
+    /// its content.
+    fn repository(
+        &self,
+        context: &Context,
+        settings: &Settings,
+        address: &Address,
+        checks: &mut Vec<Check>,
+    ) -> Result<Option<Report>, Failure> {
+        let cache = context::cache(settings)?;
+        let loader = context::loader(&cache);
+        let bar = fsck::Bar(output::byte_bar("checking"));
+        let looked = context.run(async {
+            let repository = context::open(settings, &loader, address, &self.keys).await?;
+            let options = Options::reading(Read::Bases);
+            Ok(crate::lifecycle::fsck::check(&repository, &options, &bar).await?)
+        });
+        bar.0.finish_and_clear();
+        let name = address.to_string();
+        Ok(match looked {
+            Ok(report) if report.is_sound() => {
+                let blobs = report.blobs;
+                checks.push(good(&name, &format!("its {blobs} blobs are stored")));
+                Some(report)
+            }
+            Ok(report) => {
+                let (faults, affected) = (report.faults.len(), report.affected_count);
+                let said = format!(
+                    "{faults} faults, {affected} files and directories cannot be read (below)"
+                );
+                checks.push(bad(&name, &said));
+                Some(report)
+            }
+            Err(why) => {
+                checks.push(bad(&name, &why.to_string()));
+                None
+            }
         })
     }
 }

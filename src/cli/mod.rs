@@ -18,6 +18,8 @@ mod devnet;
 mod doctor;
 mod encrypt;
 mod failures;
+mod fsck;
+mod gc;
 mod keys;
 mod learned;
 mod log;
@@ -25,6 +27,7 @@ mod login;
 mod logout;
 mod mount;
 mod output;
+mod policy;
 mod prefetch;
 mod publish;
 mod refs;
@@ -148,6 +151,9 @@ enum Command {
     Login(login::Login),
     Logout(logout::Logout),
     Whoami(whoami::Whoami),
+    Fsck(fsck::Fsck),
+    Policy(policy::PolicyCommand),
+    Gc(gc::Gc),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     BlobId(blob_id::BlobIdOf),
@@ -186,6 +192,9 @@ pub fn main() -> ExitCode {
         Command::Login(command) => command.run(&context),
         Command::Logout(command) => command.run(&context),
         Command::Whoami(command) => command.run(&context),
+        Command::Fsck(command) => command.run(&context),
+        Command::Policy(command) => command.run(&context),
+        Command::Gc(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),

@@ -12,15 +12,15 @@ use serde::Serialize;
 use super::context::{self, Context};
 use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
-use super::{Failure, learned, output};
-use crate::chunk::SecretKey;
+use super::{Failure, fsck, learned, output};
+use crate::chunk::{BlobId, SecretKey};
 use crate::config::{Price, Settings};
-use crate::lifecycle::{Ledger, LedgerEntry};
+use crate::lifecycle::{Lease, Ledger, LedgerEntry};
 use crate::prefetch::Profile;
 use crate::prefetch::model::Limits;
 use crate::publish::{
-    Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress, PublishOptions,
-    Published, Replaced, compare, publish,
+    Claims, Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress,
+    PublishOptions, Published, Replaced, compare, publish,
 };
 use crate::repo::refs::RefName;
 use crate::repo::{Access, Address, Loader, Repository};
@@ -86,6 +86,10 @@ pub(super) struct Publish {
     /// Store so that nobody, not even the owner, can delete it early
     #[arg(long)]
     permanent: bool,
+    /// Read everything that was stored back and check it, before the name is
+    /// set
+    #[arg(long, conflicts_with = "dry_run")]
+    verify: bool,
     /// Store nothing; tell what would be stored, and what that costs
     #[arg(long, conflicts_with = "from")]
     dry_run: bool,
@@ -101,6 +105,9 @@ struct Report<'a> {
     /// What reading a rewritten repository back found.
     #[serde(skip_serializing_if = "Option::is_none")]
     compared: Option<Compared>,
+    /// What reading back what was stored found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<&'a crate::lifecycle::fsck::Report>,
     dry_run: bool,
     encrypted: bool,
     /// Where its key is.
@@ -118,6 +125,11 @@ impl Publish {
         let refs = context::refs(&settings);
         let network = &settings.network.value;
         let cache = context::cache(&settings)?;
+        // Before the name is looked at: what it stands for is needed until the end.
+        let lease = match self.dry_run {
+            true => None,
+            false => Some(Arc::new(Claimed(context::leases(&settings).take()?))),
+        };
         let choice = context.run(async {
             let loader = context::loader(&cache);
             // A name whose file is damaged is published anew, as if there were none.
@@ -145,6 +157,15 @@ impl Publish {
             },
             history: self.history,
             key: key.clone(),
+            claims: match (&lease, choice.previous) {
+                (Some(lease), previous) => {
+                    if let Some((before, _)) = previous {
+                        lease.0.needs(before)?;
+                    }
+                    Some(lease.clone() as Arc<dyn Claims>)
+                }
+                (None, _) => None,
+            },
             learned: self.learned(context, &settings, &name)?,
         };
         let started = std::time::Instant::now();
@@ -165,18 +186,27 @@ impl Publish {
                 (None, path) => Input::Path(path.clone().unwrap_or_default()),
             };
             let shown = bar.clone();
+            let verifier = loader.clone();
             let published = publish(input, &options, store.clone(), loader, shown).await?;
             let compared = match &from {
                 Some(from) if !published.unchanged => {
                     bar.0.set_message("comparing");
+                    let store = store.clone();
                     Some(read_back(&settings, from, &published, store, key.clone()).await?)
                 }
                 _ => None,
             };
-            Ok((published, compared))
+            let verified = match self.verify && !published.unchanged {
+                true => {
+                    let access = Access::with_key(store, key.clone());
+                    Some(fsck::verify(&published, &verifier, access, &bar.0).await?)
+                }
+                false => None,
+            };
+            Ok((published, compared, verified))
         });
         bar.end();
-        let (published, compared) = done?;
+        let (published, compared, verified) = done?;
         let address = Address::Walrus {
             blob: published.blob,
             root: Some(published.root),
@@ -200,9 +230,21 @@ impl Publish {
                 &published.blobs,
             ))?;
         }
+        if let Some(wrong) = verified.as_ref().filter(|report| !report.is_sound()) {
+            fsck::tell(wrong)?;
+            return Err(format!(
+                "what was stored reads back wrong; {name} stays as it was (the new head is {address})"
+            )
+            .into());
+        }
         if !self.dry_run {
             let kept = kept.as_ref().map(|key| key.name.as_str());
             refs.set_private(&name, &address, kept)?;
+        }
+        // From here on the name protects what was stored.
+        drop(options);
+        if let Some(lease) = lease.and_then(Arc::into_inner) {
+            lease.0.finish()?;
         }
         let report = Report {
             address: address.to_string(),
@@ -210,6 +252,7 @@ impl Publish {
             network: &network.name,
             published: &published,
             compared,
+            verified: verified.as_ref(),
             dry_run: self.dry_run,
             encrypted: key.is_some(),
             key: kept,
@@ -225,6 +268,16 @@ impl Publish {
             report.print()?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What a publish has claimed, until its name is set.
+#[derive(Debug)]
+struct Claimed(Lease);
+
+impl Claims for Claimed {
+    fn claim(&self, blob: BlobId) -> Result<(), String> {
+        self.0.claim(blob).map_err(|error| error.to_string())
     }
 }
 
@@ -356,6 +409,12 @@ impl Report<'_> {
         if let Some(compared) = &self.compared {
             let same = format!("  read back: {} files, all the same", compared.files);
             output::line(&same)?;
+        }
+        if let Some(verified) = self.verified {
+            output::line(&format!(
+                "  read back: {} pieces of content and {} directories, all right",
+                verified.sound, verified.nodes
+            ))?;
         }
         if let Some(key) = self.key.as_ref().filter(|key| key.made) {
             output::line(&format!(

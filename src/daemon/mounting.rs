@@ -10,6 +10,8 @@ use super::MountRequest;
 use super::client::{Client, ClientError};
 use crate::config::Settings;
 use crate::fuse::{self, MountError, MountOptions, MountState};
+use crate::lifecycle::Activity;
+use crate::repo::Source;
 
 /// How long an unmounted folder may linger in the daemon's list.
 const PARTING: Duration = Duration::from_secs(5);
@@ -100,7 +102,16 @@ pub async fn mount(
     };
     let device = fuse::mount(&dir, &options)?;
     let mounted = Undo(&dir);
+    let called = match &request.source {
+        Source::Name { name, .. } => name.clone(),
+        other => other.identity(),
+    };
     client.attach(request, device).await?;
+    // Retention rules count it; a mount does not depend on them.
+    let activity = Activity::new(settings.activity());
+    if let Err(why) = activity.mounted(&called, crate::clock::unix_seconds()) {
+        tracing::info!("{}: {why}", settings.activity().display());
+    }
     let asked = dir.clone();
     // The kernel passes `statfs` on; so the driver itself has answered.
     let ask = move || rustix::fs::statvfs(asked).map_err(io::Error::from);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::chunk::{BlobId, ChunkHash};
+use crate::repo::Address;
 use crate::walrus::StoredBlob;
 
 /// One publish.
@@ -29,6 +31,16 @@ impl LedgerEntry {
             name: name.into(),
             address: address.into(),
             blobs: blobs.to_vec(),
+        }
+    }
+}
+
+impl LedgerEntry {
+    /// The blob and the hash of the head that was published.
+    pub fn head(&self) -> Option<(BlobId, Option<ChunkHash>)> {
+        match self.address.parse() {
+            Ok(Address::Walrus { blob, root }) => Some((blob, root)),
+            _ => None,
         }
     }
 }

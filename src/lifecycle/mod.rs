@@ -2,15 +2,26 @@
 //!
 //! A blob on Walrus dies when its last epoch ends, and nobody tells. Whoever
 //! wants to renew or delete has to know what was published, so every publish
-//! is written to a [`Ledger`]. Retention rules, renewal, migration between
-//! tiers and garbage collection will read it; they have rooms of their own
-//! here when they come. A [`survey`] tells what a repository is stored in, and
-//! what that would be otherwise.
+//! is written to a [`Ledger`]. A [`survey`] tells what a repository is stored in,
+//! and what that would be otherwise.
+//!
+//! Everything that a head needs is found in one way, by a [`walk`]. [`fsck`]
+//! checks it; [`gc`] deletes what no walk came to, unless a publish has claimed
+//! it ([`Leases`]) or a rule ([`policy`]) keeps it for a while, which may depend
+//! on how active a repository is ([`Activity`]).
 //!
 //! May touch: `repo`, `cache`, `walrus`.
 
+mod activity;
+pub mod fsck;
+pub mod gc;
+mod leases;
 mod ledger;
+pub mod policy;
 mod survey;
+pub mod walk;
 
+pub use activity::Activity;
+pub use leases::{Ended, Held, Lease, LeaseError, Leases};
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
+use super::walk::{Need, Walk};
 use crate::chunk::{BlobId, ChunkHash, PAYLOAD_OVERHEAD};
 use crate::repo::{Content, Directory, Entry, Kind, Node, RepoError, Repository, Snapshot};
 use crate::walrus::cost::Bill;
@@ -49,8 +50,19 @@ pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
             found.tree(&snapshot).await?;
         }
     }
-    let mut blobs: BTreeSet<BlobId> = repository.head().blobs.iter().copied().collect();
-    blobs.extend(repository.blob());
+    let mut blobs: BTreeSet<BlobId> = repository.blob().into_iter().collect();
+    // A head also names blobs that only heads before it needed.
+    if !repository.is_implied() {
+        let mut walk = Walk::of(repository);
+        while let Some(stretch) = walk.next().await {
+            for found in stretch {
+                blobs.extend(found.blobs());
+                if let Need::Unreadable(why) = found.need {
+                    return Err(why);
+                }
+            }
+        }
+    }
     blobs.retain(|blob| !found.wholes.contains_key(blob));
     let store = repository.store();
     let lens = blobs.into_iter().map(|blob| async move {

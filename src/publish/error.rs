@@ -54,6 +54,9 @@ pub enum PublishError {
     /// A symlink that no file system could hold.
     #[error("{0}: the target of this symlink is empty, too long, or has a NUL byte in it")]
     Symlink(String),
+    /// A blob cannot be protected from being collected.
+    #[error("{0}; nothing more is stored")]
+    Claim(String),
     /// A node that does not fit into one blob.
     #[error(
         "a directory or the list of commits takes {len} bytes, more than the {limit} one blob may have; raise max_body of the network"

@@ -48,6 +48,7 @@ pub use compare::{Compared, compare};
 pub use error::PublishError;
 pub use history::{HistoryDepth, HistoryReport};
 pub use remote::Replaced;
+pub use upload::Claims;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,6 +106,8 @@ pub struct PublishOptions {
     /// The key that everything is encrypted with; published for everybody to
     /// read where there is none.
     pub key: Option<SecretKey>,
+    /// Who is told which blobs are about to be made.
+    pub claims: Option<Arc<dyn Claims>>,
 }
 
 /// What a repository carries of what somebody learned of the order in which its
@@ -219,7 +222,7 @@ pub async fn publish(
         progress: progress.clone(),
     };
     let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(WAITING_PACKS);
-    let uploads = Uploads::new(store, options.put.clone(), progress);
+    let uploads = Uploads::new(store, options.put.clone(), options.claims.clone(), progress);
     let uploading = {
         let uploads = uploads.clone();
         tokio::spawn(async move { uploads.run(receiver).await })

@@ -20,11 +20,22 @@ pub(super) fn finished(
     Ok((blob_id(&body)?, body))
 }
 
+/// Told of every blob that is about to be made, before anybody asks whether the
+/// store has it: what is there already must not be collected in between.
+pub trait Claims: Send + Sync + std::fmt::Debug {
+    /// Claims a blob.
+    ///
+    /// # Errors
+    /// What kept it from being claimed, as a sentence; nothing is stored then.
+    fn claim(&self, blob: BlobId) -> Result<(), String>;
+}
+
 /// Uploads of one publish.
 #[derive(Clone)]
 pub(super) struct Uploads {
     store: Arc<dyn BlobStore>,
     options: PutOptions,
+    claims: Option<Arc<dyn Claims>>,
     progress: Arc<dyn Progress>,
     done: Arc<Mutex<Uploaded>>,
 }
@@ -44,11 +55,13 @@ impl Uploads {
     pub(super) fn new(
         store: Arc<dyn BlobStore>,
         options: PutOptions,
+        claims: Option<Arc<dyn Claims>>,
         progress: Arc<dyn Progress>,
     ) -> Self {
         Uploads {
             store,
             options,
+            claims,
             progress,
             done: Arc::default(),
         }
@@ -82,6 +95,9 @@ impl Uploads {
             end_epoch: None,
             object_id: None,
         };
+        if let Some(claims) = &self.claims {
+            claims.claim(id).map_err(PublishError::Claim)?;
+        }
         if self.store.len(id).await? == Some(len) {
             let mut done = self.done();
             done.present += 1;

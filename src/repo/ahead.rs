@@ -86,13 +86,18 @@ impl Snapshot {
     /// Begins to fetch the nodes of directories together: those of one level lie
     /// near each other, though not in the table of one parent.
     fn begin_directories(&self, level: &[Node]) -> Vec<Coming> {
+        let nodes = level.iter().filter_map(|node| self.node_of(node));
+        self.begin_nodes(nodes.collect(), DIRECTORIES_AT_ONCE)
+    }
+
+    /// Begins to fetch nodes that are not at hand, in requests of up to `window`
+    /// stored bytes for those that lie near each other. Must be called within a
+    /// runtime.
+    pub fn begin_nodes(&self, mut nodes: Vec<ChunkRef>, window: u64) -> Vec<Coming> {
         let loader = self.repository().loader();
-        let mut missing: Vec<ChunkRef> = (level.iter().filter_map(|node| self.node_of(node)))
-            .filter(|chunk| !loader.remembers(chunk) && !self.holds(chunk))
-            .collect();
-        sort_by_place(&mut missing);
-        let begun = (0..missing.len())
-            .filter_map(|at| self.begin_chunks(&missing, at, DIRECTORIES_AT_ONCE));
+        nodes.retain(|chunk| !loader.remembers(chunk) && !self.holds(chunk));
+        sort_by_place(&mut nodes);
+        let begun = (0..nodes.len()).filter_map(|at| self.begin_chunks(&nodes, at, window));
         begun.collect()
     }
 }

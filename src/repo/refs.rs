@@ -67,6 +67,9 @@ pub struct NamedRef {
     pub key: Option<String>,
 }
 
+/// A name, and what it stands for or what is wrong with its file.
+pub type ListedRef = (String, Result<NamedRef, RefStoreError>);
+
 /// The names of one network, in a directory.
 #[derive(Clone, Debug)]
 pub struct RefStore {
@@ -199,6 +202,46 @@ impl RefStore {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(RefStoreError::Io { path, source }),
         }
+    }
+
+    /// All names with what they stand for, sorted; damaged ones with what is
+    /// wrong with them, for who must not pass one over.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list_all(&self) -> Result<Vec<ListedRef>, RefStoreError> {
+        let failed = |source| RefStoreError::Io {
+            path: self.dir.clone(),
+            source,
+        };
+        let entries = match std::fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(failed(source)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            // Being written.
+            if file.starts_with(".tmp-") {
+                continue;
+            }
+            let text = percent_decode_str(&file).decode_utf8_lossy().into_owned();
+            let named = match text.parse::<RefName>() {
+                Ok(name) => self.get(&name).transpose(),
+                Err(why) => Some(Err(RefStoreError::Damaged {
+                    path: path.clone(),
+                    why: why.to_string(),
+                })),
+            };
+            // Removed since it was listed.
+            if let Some(named) = named {
+                names.push((text, named));
+            }
+        }
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(names)
     }
 
     /// All names, sorted. Damaged files are left out.

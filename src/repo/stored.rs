@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::snapshot::Found;
 use super::{ChunkList, Content, Kind, MalformedNode, Node, RepoError, Snapshot};
 use crate::cache::Source;
-use crate::chunk::{ChunkHash, ChunkRef, Codec, Location, WholeBlob};
+use crate::chunk::{ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob};
 
 /// How a node's content is stored, for people to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl Snapshot {
         cache.known_whole(whole, store.at_rest())
     }
 
+    /// The key that the content of a file that is one blob is kept under on disk.
+    pub fn at_rest_of(&self, whole: &WholeBlob) -> Option<&SecretKey> {
+        self.repository.store_of(whole).ok()?.at_rest()
+    }
+
     /// Every chunk of a file's content, in order; none for an inline one.
     ///
     /// # Errors
@@ -138,7 +143,11 @@ impl Snapshot {
         Ok(parts)
     }
 
-    pub(super) async fn list(
+    /// The chunk list that `table[index]` leads to.
+    ///
+    /// # Errors
+    /// What kept it from being read, or that it does not cover `covers` bytes.
+    pub async fn list(
         &self,
         table: &[ChunkRef],
         index: usize,

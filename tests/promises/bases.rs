@@ -56,21 +56,18 @@ impl Planned {
         });
     }
 
-    fn mount(mut self, world: &World) -> std::path::PathBuf {
+    fn mount(self, world: &World) -> std::path::PathBuf {
+        world.mount(&self.store(world))
+    }
+
+    fn store(mut self, world: &World) -> String {
         let nodes = self.entries.len() as u64 + 1;
         let bytes = self.entries.iter().map(|entry| entry.size).sum();
         let end = self.builder.next_node_end();
         let root = self
             .builder
             .push_node(&directory::encode(&self.entries, end));
-        world.mount(&planned::store(
-            world.path(),
-            self.builder,
-            root,
-            nodes,
-            bytes,
-            &[],
-        ))
+        planned::store(world.path(), self.builder, root, nodes, bytes, &[])
     }
 }
 
@@ -140,9 +137,8 @@ fn patches_and_what_a_dictionary_compressed_read_as_they_were() {
     );
 }
 
-#[test]
-fn a_base_that_is_missing_wrong_or_another_spoils_that_file_alone() {
-    let world = World::new();
+/// A file that is sound, and three whose bases are missing, damaged, or others.
+fn with_bad_bases() -> (Planned, Vec<u8>) {
     let mut planned = Planned::default();
     let base = text(3);
     let new = changed(&base);
@@ -174,6 +170,13 @@ fn a_base_that_is_missing_wrong_or_another_spoils_that_file_alone() {
         planned.file(name, raw.len(), chunk);
     }
     planned.entries.sort_by(|a, b| a.name.cmp(&b.name));
+    (planned, new)
+}
+
+#[test]
+fn a_base_that_is_missing_wrong_or_another_spoils_that_file_alone() {
+    let world = World::new();
+    let (planned, new) = with_bad_bases();
     let dir = planned.mount(&world);
     for _ in 0..2 {
         for name in ["missing", "damaged", "other"] {
@@ -182,6 +185,37 @@ fn a_base_that_is_missing_wrong_or_another_spoils_that_file_alone() {
         }
         reads(&dir, "fine", &new);
     }
+}
+
+#[test]
+fn a_base_that_is_missing_or_wrong_is_found_and_told_by_the_files_that_need_it() {
+    let world = World::new();
+    let address = with_bad_bases().0.store(&world);
+    let done = world.try_run(&["fsck", &address, "--json"]);
+    assert_eq!(done.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let affected = told["report"]["affected"].as_array().unwrap();
+    let why = |name: &str| {
+        let found = affected.iter().find(|it| it["what"] == name);
+        found.map(|it| it["why"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(affected.len(), 3, "{told}");
+    let missing = why("missing").unwrap();
+    assert!(missing.contains("decoded with is missing"), "{missing}");
+    let damaged = why("damaged").unwrap();
+    assert!(damaged.contains("decoded with is wrong"), "{damaged}");
+    assert!(
+        why("other").unwrap().contains("some of it is wrong"),
+        "{told}"
+    );
+    // What reads nothing but bases finds those.
+    let done = world.try_run(&["doctor", &address]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        said.contains("affected: missing") && said.contains("affected: damaged"),
+        "{said}"
+    );
 }
 
 fn base_of(name: &str) -> Vec<u8> {

@@ -1,0 +1,201 @@
+//! `fsck`: whether everything that a repository needs is there and right.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::context::{self, Context, OpenCache};
+use super::keys::Keys;
+use super::{Failure, output};
+use crate::config::{NetworkPlace, Settings};
+use crate::lifecycle::fsck::{Options, Read, Report, Watch, check};
+use crate::publish::Published;
+use crate::repo::{Access, Address, Loader, Repository};
+
+/// Most lines about files that cannot be read.
+const MOST_LINES: usize = 20;
+
+/// Check that everything a repository needs is stored, and right
+///
+/// Reads all directories and lists. Content that is in the cache is checked
+/// there; of the rest it is asked whether its blobs are stored. With --remote
+/// nothing is taken from the cache, and all content is read and its hashes
+/// checked; on the network `local` that is always so.
+///
+/// Where something is wrong, the files that need it are named. Exit code 1 then.
+#[derive(Debug, Args)]
+pub(super) struct Fsck {
+    /// What to check
+    address: Address,
+    /// Read everything from the network, nothing from the cache
+    #[arg(long)]
+    remote: bool,
+    /// Of content, read only so many pieces from the network, picked at random
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    sample: Option<u32>,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    address: String,
+    network: &'a str,
+    sound: bool,
+    remote: bool,
+    sample: Option<u32>,
+    report: &'a Report,
+}
+
+impl Fsck {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let network = &settings.network.value;
+        let local = matches!(network.place, NetworkPlace::Local { .. });
+        let remote = self.remote || self.sample.is_some() || local;
+        let cache = match remote {
+            true => context::private_cache(&settings)?,
+            false => context::cache(&settings)?,
+        };
+        let options = Options {
+            seed: seed(),
+            ..Options::reading(match (self.sample, remote) {
+                (Some(sample), _) => Read::Sample(sample as usize),
+                (None, true) => Read::Everything,
+                (None, false) => Read::Nothing,
+            })
+        };
+        let bar = Bar(output::byte_bar("checking"));
+        let done = context.run(async {
+            let repository = self.open(&settings, &cache).await?;
+            Ok(check(&repository, &options, &bar).await?)
+        });
+        bar.0.finish_and_clear();
+        let report = done?;
+        match context.json {
+            true => output::json(&Told {
+                address: self.address.to_string(),
+                network: &network.name,
+                sound: report.is_sound(),
+                remote,
+                sample: self.sample,
+                report: &report,
+            })?,
+            false => print(&self.address.to_string(), &report)?,
+        }
+        Ok(match report.is_sound() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+
+    async fn open(&self, settings: &Settings, cache: &OpenCache) -> Result<Repository, Failure> {
+        let loader = context::loader(cache);
+        context::open(settings, &loader, &self.address, &self.keys).await
+    }
+}
+
+/// Something that is never the same twice.
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_nanos() as u64)
+}
+
+/// Shows a check as a bar over bytes.
+pub(super) struct Bar(pub(super) ProgressBar);
+
+impl Watch for Bar {
+    fn wanted(&self, bytes: u64) {
+        self.0.inc_length(bytes);
+    }
+
+    fn read(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+}
+
+/// Reads what was just stored back from the store, and checks it.
+pub(super) async fn verify(
+    published: &Published,
+    loader: &Arc<Loader>,
+    access: Access,
+    bar: &ProgressBar,
+) -> Result<Report, Failure> {
+    let root = Some(published.root);
+    let repository = loader.open(access, published.blob, root).await?;
+    let bar = Bar(bar.clone());
+    bar.0.set_message("reading back");
+    bar.0.set_length(0);
+    bar.0.set_position(0);
+    let blobs = published.blobs.iter().map(|stored| stored.blob);
+    Ok(check(&repository, &Options::of_blobs(blobs), &bar).await?)
+}
+
+fn print(address: &str, report: &Report) -> Result<(), Failure> {
+    let state = match report.is_sound() {
+        true => "sound",
+        false => "DAMAGED",
+    };
+    output::line(&format!("{address}: {state}"))?;
+    let row = |key: &str, value: String| vec![format!("  {key}"), value];
+    output::table(&[
+        row(
+            "needs",
+            format!(
+                "{} blobs, {} directories and lists, {} pieces of content ({})",
+                report.blobs,
+                report.nodes,
+                report.chunks,
+                output::bytes(report.bytes)
+            ),
+        ),
+        row(
+            "content",
+            match report.unread {
+                0 => format!("{} pieces right", report.sound),
+                unread => format!(
+                    "{} pieces right, {unread} not read: their blobs were asked for",
+                    report.sound
+                ),
+            },
+        ),
+        row("requests", report.requests.to_string()),
+    ])?;
+    tell(report)
+}
+
+/// Tells what is wrong.
+pub(super) fn tell(report: &Report) -> Result<(), Failure> {
+    let mut remedies = Vec::new();
+    for fault in report.faults.iter().take(MOST_LINES) {
+        output::line(&format!(
+            "  {}: {} ({})",
+            fault.kind.word(),
+            fault.what,
+            fault.why
+        ))?;
+        if !remedies.contains(&fault.remedy) {
+            remedies.push(fault.remedy);
+        }
+    }
+    more(report.faults.len() as u64, "faults")?;
+    for affected in report.affected.iter().take(MOST_LINES) {
+        output::line(&format!("  affected: {}: {}", affected.what, affected.why))?;
+    }
+    more(report.affected_count, "files and directories")?;
+    for remedy in remedies {
+        output::line(&format!("  to do: {remedy}"))?;
+    }
+    Ok(())
+}
+
+fn more(count: u64, of: &str) -> Result<(), Failure> {
+    match count.checked_sub(MOST_LINES as u64) {
+        Some(more) if more > 0 => output::line(&format!("  and {more} more {of}; --json tells")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,233 @@
+//! `gc`: what nothing needs any more is deleted, or forgotten.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::context::{self, Context};
+use super::keys::Keys;
+use super::{Failure, output, policy};
+use crate::config::{NetworkPlace, Price, Settings};
+use crate::daemon::Client;
+use crate::lifecycle::gc::{
+    Dropped, Fate, Ground, LEARNED_DAYS, Options, Report, Shelf, Untold, collect, tidy,
+};
+use crate::lifecycle::{Activity, Ledger};
+use crate::repo::Address;
+use crate::walrus::LocalDir;
+
+/// Collect what nothing needs any more: blobs of old heads, orphans, what was learned
+///
+/// Whatever a name of this network stands for is kept, with all that it needs;
+/// so is what is mounted, what is being published, what retention rules keep
+/// (see `policy`), and what was stored within the grace period. A head that
+/// cannot be read (its key is missing, the network is down) makes all of its
+/// blobs be kept.
+///
+/// Blobs are deleted where the network lets us, else forgotten: they end with
+/// their last epoch. It may run beside a publish, and may be stopped at any time.
+#[derive(Debug, Args)]
+pub(super) struct Gc {
+    /// Delete nothing; tell what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave alone what was stored this short a time ago: a number with s, m, h,
+    /// d or w after it
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
+    grace: Duration,
+    /// On network `local`: collect blobs, too, that no publish of yours is known to
+    /// have stored
+    #[arg(long)]
+    unknown: bool,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    network: &'a str,
+    grace_s: u64,
+    #[serde(flatten)]
+    report: &'a Report,
+    /// What was dropped from the cache; nothing where the daemon has it.
+    cache: Option<Dropped>,
+}
+
+impl Gc {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let network = &settings.network.value;
+        let local = match &network.place {
+            NetworkPlace::Local { dir } => Some(LocalDir::open(dir, network.max_body)?),
+            NetworkPlace::Http { .. } => None,
+        };
+        if self.unknown && local.is_none() {
+            let why = "others may store on this network, too; --unknown is for `local` alone";
+            return Err(why.into());
+        }
+        let shelf: &dyn Shelf = match &local {
+            Some(local) => local,
+            None => &Untold,
+        };
+        let cache = context::cache(&settings)?;
+        let loader = context::loader(&cache);
+        let access = context::access(&settings, &self.keys)?;
+        let refs = context::refs(&settings);
+        let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);
+        let policy = policy::policy(&settings)?;
+        let options = Options {
+            dry_run: self.dry_run,
+            unknown: self.unknown,
+            grace: self.grace.as_secs(),
+            now: crate::clock::unix_seconds(),
+        };
+        let price = settings.price.clone().unwrap_or_else(Price::mainnet);
+        let bar = output::count_bar("collecting");
+        let done = context.run(async {
+            let ground = Ground {
+                shelf,
+                loader: &loader,
+                access: &access,
+                refs: &refs,
+                held: &mounted(&settings).await?,
+                ledger: &ledger.entries()?,
+                leases: &context::leases(&settings),
+                policy: &policy,
+                activity: &Activity::new(settings.activity()),
+                levels: &settings.retention.value.activity,
+                class_of: policy::class_of,
+                dir: &settings.lifecycle_dir(),
+                price: &price,
+            };
+            let report = collect(&ground, &options).await?;
+            let dropped = match cache.is_shared() {
+                true => {
+                    let network = &network.name;
+                    Some(tidy(&cache.cache, &ground, network, &options, &report)?)
+                }
+                false => None,
+            };
+            Ok((report, dropped))
+        });
+        bar.finish_and_clear();
+        let (report, dropped) = done?;
+        for refused in &report.refused {
+            output::warning(&format!(
+                "{} cannot be read, so nothing that it may need is collected: {}",
+                refused.head, refused.why
+            ));
+        }
+        match context.json {
+            true => output::json(&Told {
+                network: &network.name,
+                grace_s: options.grace,
+                report: &report,
+                cache: dropped,
+            })?,
+            false => print(&report, dropped.as_ref())?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What is mounted of the network in force.
+async fn mounted(settings: &Settings) -> Result<Vec<Address>, Failure> {
+    let Some(client) = Client::connect(&settings.dirs).await else {
+        return Ok(Vec::new());
+    };
+    let status = client.status().await?;
+    let of_it = |it: &&crate::daemon::MountStatus| it.network == settings.network.value.name;
+    let mounts = status.mounts.iter().filter(of_it);
+    Ok(mounts.filter_map(|it| it.address.parse().ok()).collect())
+}
+
+fn print(report: &Report, dropped: Option<&Dropped>) -> Result<(), Failure> {
+    output::line(&format!(
+        "{} heads need {} blobs{}",
+        report.heads,
+        report.live_blobs,
+        if report.dry_run {
+            " (a trial: nothing is deleted)"
+        } else {
+            ""
+        }
+    ))?;
+    let fates = report.by_fate();
+    if fates.is_empty() {
+        output::line("nothing else is stored, to our knowledge")?;
+    }
+    let rows: Vec<Vec<String>> = (fates.iter())
+        .map(|(fate, bill)| {
+            vec![
+                format!("  {}", words(*fate)),
+                format!("{} blobs", bill.blobs),
+                output::bytes(bill.bytes),
+                format!("billed {}", output::bytes(bill.billed)),
+            ]
+        })
+        .collect();
+    output::table(&rows)?;
+    if report.reclaimed.blobs > 0 {
+        let saved = output::money(report.saved, &report.currency);
+        output::line(&format!("saves {saved} an epoch"))?;
+    }
+    if report.resumed > 0 {
+        let resumed = report.resumed;
+        output::line(&format!(
+            "{resumed} blobs were left by a run that was stopped"
+        ))?;
+    }
+    match dropped {
+        Some(dropped) if !dropped.learned.is_empty() => output::line(&format!(
+            "dropped what was learned of {}, not mounted for {LEARNED_DAYS} days ({})",
+            dropped.learned.join(", "),
+            output::bytes(dropped.learned_bytes)
+        )),
+        Some(_) => Ok(()),
+        None => {
+            output::line("the daemon has the cache; what was learned is looked at when it ends")
+        }
+    }
+}
+
+fn words(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Deleted => "deleted",
+        Fate::Expired => "expired, forgotten",
+        Fate::Forgotten => "cannot be deleted, not renewed",
+        Fate::Kept(why) => why.words(),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write 90s, 30m, 12h, 7d or 2w");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        "w" => 7 * 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.checked_mul(unit).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("2w"), Ok(Duration::from_secs(14 * 24 * 3600)));
+        for bad in ["", "7", "d", "7 d", "-1d", "7x", "99999999999999999w"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! How active a repository is: commits, publishes and mounts in a window.
+//!
+//! Commits are in the repository and publishes in the ledger. Of mounts, one
+//! line each is kept in a file of the network; lines that no window can reach
+//! any more are left out when it has grown.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::LedgerEntry;
+use crate::config::{ActivityLevels, Level};
+use crate::repo::Repository;
+
+/// A longer file is written anew, without what is too old.
+const MOST: u64 = 1 << 20;
+/// What is older counts in no window, in days.
+const OLD_DAYS: u64 = 3650;
+const DAY: u64 = 24 * 3600;
+
+/// A mount.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mounted {
+    at: u64,
+    name: String,
+}
+
+/// The mounts of one network.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    file: PathBuf,
+}
+
+impl Activity {
+    /// Kept in `file`, which need not exist yet.
+    pub fn new(file: PathBuf) -> Self {
+        Activity { file }
+    }
+
+    /// Notes that a repository was mounted at `at`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// When the file cannot be written; a mount does not depend on it.
+    pub fn mounted(&self, name: &str, at: u64) -> std::io::Result<()> {
+        if let Some(dir) = self.file.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        if std::fs::metadata(&self.file).is_ok_and(|it| it.len() > MOST) {
+            self.tidy(at)?;
+        }
+        let mounted = Mounted {
+            at,
+            name: name.into(),
+        };
+        let mut line = serde_json::to_vec(&mounted)?;
+        line.push(b'\n');
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.file)?;
+        file.write_all(&line)
+    }
+
+    /// How often a repository was mounted since `since`.
+    pub fn mounts(&self, name: &str, since: u64) -> u64 {
+        let of_it = |it: &Mounted| it.name == name && it.at >= since;
+        self.all().into_iter().filter(of_it).count() as u64
+    }
+
+    /// When a repository was mounted last, in seconds since 1970.
+    pub fn last(&self, name: &str) -> Option<u64> {
+        let of_it = |it: &Mounted| it.name == name;
+        let times = self.all().into_iter().filter(of_it).map(|it| it.at);
+        times.max()
+    }
+
+    /// How active the repository of a name is at `now`: by its commits, as far as
+    /// it can be read, its publishes and its mounts.
+    pub async fn level(
+        &self,
+        name: &str,
+        levels: &ActivityLevels,
+        ledger: &[LedgerEntry],
+        repository: Option<&Repository>,
+        now: u64,
+    ) -> Level {
+        let since = now.saturating_sub(u64::from(levels.window_days) * DAY);
+        let of_it = |it: &&LedgerEntry| it.name == name && it.at >= since;
+        let publishes = ledger.iter().filter(of_it).count() as u64;
+        let commits = match repository {
+            Some(repository) => commits(repository, since).await,
+            None => 0,
+        };
+        levels.level(publishes + commits + self.mounts(name, since))
+    }
+
+    fn all(&self) -> Vec<Mounted> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let lines = text.lines();
+        // A line cut short by a crash is passed over.
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    fn tidy(&self, now: u64) -> std::io::Result<()> {
+        let oldest = now.saturating_sub(OLD_DAYS * DAY);
+        let mut kept: Vec<Mounted> = self.all();
+        kept.retain(|it| it.at >= oldest);
+        // Of what is left, the newer half, where that is still too much.
+        let too_many = kept.len().saturating_sub(MOST as usize / 100);
+        let dir = self.file.parent().unwrap_or(std::path::Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        for mounted in &kept[too_many..] {
+            serde_json::to_writer(&mut file, mounted)?;
+            file.write_all(b"\n")?;
+        }
+        file.persist(&self.file)?;
+        Ok(())
+    }
+}
+
+/// Commits of a repository since `since`: of all its history where that was
+/// published with it.
+async fn commits(repository: &Repository, since: u64) -> u64 {
+    let recent = |seconds: i64| u64::try_from(seconds).is_ok_and(|at| at >= since);
+    let history = repository.git_commits().await.unwrap_or_default();
+    let recent = match history.is_empty() {
+        true => {
+            let tips = repository.head().commits.iter();
+            tips.filter(|it| !it.id.is_none() && recent(it.committer.seconds))
+                .count()
+        }
+        false => (history.iter())
+            .filter(|it| recent(it.committer().seconds))
+            .count(),
+    };
+    recent as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_counted_by_name_and_window_however_many_there_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let activity = Activity::new(dir.path().join("activity/local.jsonl"));
+        assert_eq!(activity.mounts("a", 0), 0);
+        for at in 0..10 {
+            activity.mounted("a", at).unwrap();
+        }
+        activity.mounted("b", 5).unwrap();
+        assert_eq!(activity.mounts("a", 5), 5);
+        assert_eq!(activity.mounts("b", 0), 1);
+        assert_eq!((activity.last("a"), activity.last("c")), (Some(9), None));
+        // Grown too long, it is cut, and the newest stay.
+        let line = "{\"at\":7,\"name\":\"c\"}\n";
+        let many = line.repeat((MOST as usize / line.len()) + 1);
+        std::fs::write(&activity.file, many).unwrap();
+        activity.mounted("a", OLD_DAYS * DAY).unwrap();
+        assert!(std::fs::metadata(&activity.file).unwrap().len() < MOST);
+        assert_eq!(activity.mounts("a", 1), 1);
+    }
+}

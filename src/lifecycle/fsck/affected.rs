@@ -1,0 +1,97 @@
+//! Which files need what is wrong.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::fault::{FaultKind, Faults};
+use crate::chunk::{ChunkRef, private_len};
+use crate::lifecycle::walk::{Found, Need, Place, Role, Walk, with_bases};
+use crate::repo::Repository;
+
+/// Most that are named.
+pub const MOST_TOLD: usize = 1000;
+
+/// Something that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Affected {
+    /// A path, and which tree it is in where that is not the default branch's;
+    /// or what else it is.
+    pub what: String,
+    /// What is wrong, in words.
+    pub why: String,
+}
+
+/// Names what needs something wrong: at most [`MOST_TOLD`], and how many there
+/// are.
+pub(super) async fn affected(repository: &Repository, faults: &Faults) -> (Vec<Affected>, u64) {
+    let private = repository.key().is_some();
+    let (mut told, mut count) = (Vec::new(), 0);
+    let mut last: Option<Arc<Place>> = None;
+    let mut walk = Walk::of(repository);
+    while let Some(stretch) = walk.next().await {
+        for found in stretch {
+            // Of the chunks of one file, the first tells.
+            let again = last
+                .as_ref()
+                .is_some_and(|it| Arc::ptr_eq(it, &found.place));
+            let Some(why) = (!again).then(|| why(&found, faults, private)).flatten() else {
+                continue;
+            };
+            count += 1;
+            if told.len() < MOST_TOLD {
+                told.push(Affected {
+                    what: found.place.to_string(),
+                    why,
+                });
+            }
+            last = Some(found.place);
+        }
+    }
+    (told, count)
+}
+
+fn why(found: &Found, faults: &Faults, private: bool) -> Option<String> {
+    match &found.need {
+        Need::Unreadable(why) => Some(format!("it and all below it cannot be read: {why}")),
+        Need::Whole(whole) => {
+            let kind = faults.of_whole(whole)?;
+            Some(format!("blob {} is {}", whole.blob, kind.word()))
+        }
+        Need::Opened(blob) => {
+            let kind = faults.of_blob(blob)?;
+            Some(format!("blob {blob} is {}", kind.word()))
+        }
+        Need::Perhaps(_) => None,
+        Need::Chunk(chunk, role) => {
+            // What it is decoded with comes first.
+            with_bases(chunk, *role).find_map(|(it, as_what)| {
+                let kind = faults.of_chunk(it, stored_end(it, private))?;
+                Some(of_chunk(it, as_what, kind))
+            })
+        }
+    }
+}
+
+fn of_chunk(chunk: &ChunkRef, role: Role, kind: FaultKind) -> String {
+    let what = match role {
+        Role::Base => "what it is decoded with",
+        Role::Directory => "its list of entries",
+        Role::List => "the list of its chunks",
+        Role::Content | Role::Attachment => "some of it",
+    };
+    let kind = kind.word();
+    format!(
+        "{what} is {kind} (chunk {} in blob {})",
+        chunk.hash, chunk.at.blob
+    )
+}
+
+/// Where a chunk ends in its blob as that is stored.
+fn stored_end(chunk: &ChunkRef, private: bool) -> u64 {
+    let end = chunk.at.range().end();
+    match private {
+        true => private_len(end).unwrap_or(u64::MAX),
+        false => end,
+    }
+}

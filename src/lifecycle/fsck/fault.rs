@@ -1,0 +1,216 @@
+//! What can be wrong with what a head needs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::cache::CacheError;
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob};
+use crate::lifecycle::walk::{Place, Role, fingerprint};
+use crate::repo::RepoError;
+use crate::walrus::StoreError;
+
+/// In which way something is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Its blob is not stored.
+    Missing,
+    /// Its blob ends before it does.
+    Short,
+    /// Its bytes are others than they should be, whoever gives them.
+    Wrong,
+    /// It is what its author published, and no reader accepts it.
+    Malformed,
+}
+
+impl FaultKind {
+    /// What an error says of the repository; `None` where it says nothing.
+    pub fn of(error: &RepoError) -> Option<Self> {
+        match error {
+            RepoError::Store(error) | RepoError::Cache(CacheError::Store(error)) => {
+                FaultKind::of_store(error)
+            }
+            RepoError::NotARepository { .. }
+            | RepoError::Malformed { .. }
+            | RepoError::Subtree { .. }
+            | RepoError::TooLarge(_)
+            | RepoError::TooDeep(_) => Some(FaultKind::Malformed),
+            _ => None,
+        }
+    }
+
+    /// The same, of a store's error.
+    pub fn of_store(error: &StoreError) -> Option<Self> {
+        match error {
+            StoreError::NotFound { .. } => Some(FaultKind::Missing),
+            StoreError::OutOfRange { .. } => Some(FaultKind::Short),
+            StoreError::Corrupt { .. } => Some(FaultKind::Wrong),
+            _ => None,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            FaultKind::Missing | FaultKind::Short => {
+                "publish it again with --anew, which stores everything again"
+            }
+            FaultKind::Wrong => {
+                "ask another aggregator (--aggregator URL); if it gives the same, publish it again \
+                 with --anew"
+            }
+            FaultKind::Malformed => {
+                "update walgit-fs; if that does not help, publish it again with --anew"
+            }
+        }
+    }
+
+    /// As a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            FaultKind::Missing => "missing",
+            FaultKind::Short => "cut short",
+            FaultKind::Wrong => "wrong",
+            FaultKind::Malformed => "malformed",
+        }
+    }
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// In which way.
+    pub kind: FaultKind,
+    /// What: a blob, a chunk, a node.
+    pub what: String,
+    /// How that shows.
+    pub why: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// A chunk that is wrong.
+#[derive(Clone, Debug)]
+struct BadChunk {
+    chunk: ChunkRef,
+    role: Role,
+    kind: FaultKind,
+    why: String,
+}
+
+/// What was found to be wrong.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// With how long they are, where they are there.
+    blobs: BTreeMap<BlobId, (FaultKind, Option<u64>)>,
+    chunks: HashMap<[u8; 16], BadChunk>,
+    wholes: HashMap<ChunkHash, (BlobId, FaultKind, String)>,
+    nodes: Vec<(Arc<Place>, FaultKind, String)>,
+}
+
+impl Faults {
+    pub(super) fn is_empty(&self) -> bool {
+        self.blobs.is_empty()
+            && self.chunks.is_empty()
+            && self.wholes.is_empty()
+            && self.nodes.is_empty()
+    }
+
+    pub(super) fn blob(&mut self, blob: BlobId, kind: FaultKind, len: Option<u64>) {
+        self.blobs.insert(blob, (kind, len));
+    }
+
+    /// Whether a blob is known to be gone.
+    pub(super) fn is_lost(&self, blob: &BlobId) -> bool {
+        matches!(self.blobs.get(blob), Some((FaultKind::Missing, _)))
+    }
+
+    pub(super) fn chunk(&mut self, chunk: &ChunkRef, role: Role, kind: FaultKind, why: String) {
+        let bad = BadChunk {
+            chunk: chunk.clone(),
+            role,
+            kind,
+            why,
+        };
+        self.chunks.insert(fingerprint(chunk), bad);
+    }
+
+    pub(super) fn whole(&mut self, whole: &WholeBlob, kind: FaultKind, why: &RepoError) {
+        match kind {
+            FaultKind::Missing => self.blob(whole.blob, kind, None),
+            _ => {
+                let told = (whole.blob, kind, why.to_string());
+                self.wholes.insert(whole.name(), told);
+            }
+        }
+    }
+
+    pub(super) fn node(&mut self, place: &Arc<Place>, kind: FaultKind, why: &RepoError) {
+        self.nodes.push((place.clone(), kind, why.to_string()));
+    }
+
+    /// What is wrong with a chunk itself, if anything. `stored_end` is where it
+    /// ends in its blob as that is stored.
+    pub(super) fn of_chunk(&self, chunk: &ChunkRef, stored_end: u64) -> Option<FaultKind> {
+        match self.blobs.get(&chunk.at.blob) {
+            Some((FaultKind::Missing, _)) => return Some(FaultKind::Missing),
+            Some((kind, Some(len))) if *len < stored_end => return Some(*kind),
+            _ => {}
+        }
+        self.chunks.get(&fingerprint(chunk)).map(|bad| bad.kind)
+    }
+
+    /// The same for a blob that is a file.
+    pub(super) fn of_whole(&self, whole: &WholeBlob) -> Option<FaultKind> {
+        let blob = self.blobs.get(&whole.blob).map(|(kind, _)| *kind);
+        blob.or_else(|| Some(self.wholes.get(&whole.name())?.1))
+    }
+
+    /// Whether something is wrong with a blob.
+    pub(super) fn of_blob(&self, blob: &BlobId) -> Option<FaultKind> {
+        self.blobs.get(blob).map(|(kind, _)| *kind)
+    }
+
+    /// What is wrong, sorted: blobs, then chunks, then nodes.
+    pub(super) fn told(self) -> Vec<Fault> {
+        let fault = |kind: FaultKind, what: String, why: String| Fault {
+            kind,
+            what,
+            why,
+            remedy: kind.remedy(),
+        };
+        let blobs = self.blobs.into_iter().map(|(blob, (kind, len))| {
+            let why = match len {
+                None => "it is not stored".into(),
+                Some(len) => format!("it has {len} bytes, and more are needed"),
+            };
+            fault(kind, format!("blob {blob}"), why)
+        });
+        let mut chunks: Vec<BadChunk> = self.chunks.into_values().collect();
+        chunks.sort_unstable_by_key(|bad| (bad.chunk.at.blob, bad.chunk.at.offset));
+        let chunks = chunks.into_iter().map(|bad| {
+            let role = match bad.role {
+                Role::Directory => "directory",
+                Role::List => "chunk list",
+                Role::Content => "content",
+                Role::Base => "base (a dictionary, or what others are patches against)",
+                Role::Attachment => "attachment",
+            };
+            let at = bad.chunk.at;
+            let what = format!(
+                "{role} {} at {}+{} of blob {}",
+                bad.chunk.hash, at.offset, at.stored_len, at.blob
+            );
+            fault(bad.kind, what, bad.why)
+        });
+        let mut wholes: Vec<_> = self.wholes.into_values().collect();
+        wholes.sort_unstable();
+        let wholes =
+            (wholes.into_iter()).map(|(blob, kind, why)| fault(kind, format!("blob {blob}"), why));
+        let nodes =
+            (self.nodes.into_iter()).map(|(place, kind, why)| fault(kind, place.to_string(), why));
+        blobs.chain(chunks).chain(wholes).chain(nodes).collect()
+    }
+}

@@ -1,0 +1,471 @@
+//! Proof that everything a head needs exists and is what it should be.
+//!
+//! A check walks over all that is needed ([`super::walk`]), which reads, and so
+//! proves, every node. Of the rest it reads as much as it is told to ([`Read`])
+//! in long stretches ([`reading`]), and of the blobs it does not read it asks
+//! whether they are there and long enough. What is wrong is a [`Fault`]: of a
+//! blob, a chunk or a node. Only where there is one, a second walk over the same
+//! nodes names the files that need what is wrong ([`affected`]); so a check of a
+//! sound repository keeps no paths.
+//!
+//! What could not be asked (a network that is down) is no fault but the end of
+//! the check: it says nothing about the repository.
+
+mod affected;
+mod fault;
+mod reading;
+
+pub use affected::{Affected, MOST_TOLD};
+pub use fault::{Fault, FaultKind};
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+
+use super::walk::{Found, Need, Role, Walk, fingerprint, with_bases};
+use crate::chunk::{BlobId, ByteRange, ChunkRef, WholeBlob, private_len};
+use crate::repo::{RepoError, Repository, Snapshot};
+use fault::Faults;
+
+/// Blobs that are asked for their length at once.
+const AT_ONCE: usize = 16;
+
+/// What is read of a repository beside its nodes. What the cache has is checked
+/// there, in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Nothing.
+    Nothing,
+    /// What others are decoded with.
+    Bases,
+    /// So many chunks and files, picked at random.
+    Sample(usize),
+    /// Everything.
+    Everything,
+}
+
+/// How to check.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is read.
+    pub read: Read,
+    /// What lies in these blobs is read from the store whatever the cache has,
+    /// nodes included; nothing else is.
+    pub only: Option<HashSet<BlobId>>,
+    /// What a sample is picked by: the same picks the same.
+    pub seed: u64,
+}
+
+impl Options {
+    /// Reads so much.
+    pub fn reading(read: Read) -> Self {
+        Options {
+            read,
+            only: None,
+            seed: 0,
+        }
+    }
+
+    /// Reads all that lies in these blobs.
+    pub fn of_blobs(blobs: impl IntoIterator<Item = BlobId>) -> Self {
+        Options {
+            only: Some(blobs.into_iter().collect()),
+            ..Options::reading(Read::Nothing)
+        }
+    }
+}
+
+/// Told how a check gets on.
+pub trait Watch: Sync {
+    /// So many more bytes are to be read.
+    fn wanted(&self, bytes: u64);
+    /// So many of them have been.
+    fn read(&self, bytes: u64);
+}
+
+/// Nobody watches.
+impl Watch for () {
+    fn wanted(&self, _: u64) {}
+    fn read(&self, _: u64) {}
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Different blobs that are needed.
+    pub blobs: u64,
+    /// Nodes: directories and lists. All of them are read.
+    pub nodes: u64,
+    /// Different chunks, and files that are blobs, of anything else.
+    pub chunks: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// Those of them that were read and have the right hash.
+    pub sound: u64,
+    /// Those of which it was only asked whether their blob is there.
+    pub unread: u64,
+    /// Requests to the store.
+    pub requests: u64,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// Files, directories and the like that cannot be read because of that; at
+    /// most [`MOST_TOLD`].
+    pub affected: Vec<Affected>,
+    /// How many there are in all.
+    pub affected_count: u64,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+/// Checks what a head needs.
+///
+/// # Errors
+/// What kept it from being checked: a store that does not answer, for example.
+/// What is wrong with the repository is in the report.
+pub async fn check(
+    repository: &Repository,
+    options: &Options,
+    watch: &dyn Watch,
+) -> Result<Report, RepoError> {
+    let before = repository.store().health().requests;
+    let mut check = Check {
+        snapshot: repository.snapshot(0)?,
+        repository,
+        options,
+        watch,
+        report: Report::default(),
+        seen: HashSet::new(),
+        blobs: HashMap::new(),
+        faults: Faults::default(),
+        sample: Sample::new(options),
+    };
+    let mut walk = Walk::of(repository);
+    while let Some(stretch) = walk.next().await {
+        let mut batch = Batch::default();
+        for found in stretch {
+            check.found(found, &mut batch)?;
+        }
+        check.read(batch).await?;
+    }
+    let sample = std::mem::take(&mut check.sample.picked);
+    check.read(Batch::of(sample)).await?;
+    check.look_for_blobs().await?;
+    let Check {
+        mut report, faults, ..
+    } = check;
+    if !faults.is_empty() {
+        (report.affected, report.affected_count) = affected::affected(repository, &faults).await;
+        report.faults = faults.told();
+    }
+    report.requests = (repository.store().health().requests).saturating_sub(before);
+    Ok(report)
+}
+
+/// Something to read.
+#[derive(Clone, Debug)]
+enum Item {
+    Chunk(ChunkRef, Role),
+    Whole(WholeBlob),
+}
+
+/// What is read together.
+#[derive(Debug, Default)]
+struct Batch {
+    chunks: Vec<(ChunkRef, Role)>,
+    wholes: Vec<WholeBlob>,
+}
+
+impl Batch {
+    fn of(items: Vec<Item>) -> Self {
+        let mut batch = Batch::default();
+        items.into_iter().for_each(|item| batch.push(item));
+        batch
+    }
+
+    fn push(&mut self, item: Item) {
+        match item {
+            Item::Chunk(chunk, role) => self.chunks.push((chunk, role)),
+            Item::Whole(whole) => self.wholes.push(whole),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let chunks = self
+            .chunks
+            .iter()
+            .map(|(it, _)| u64::from(it.at.stored_len));
+        chunks.chain(self.wholes.iter().map(|it| it.size)).sum()
+    }
+}
+
+/// What is known of a blob.
+#[derive(Clone, Copy, Debug, Default)]
+struct Needed {
+    /// How long it has to be, as it is stored.
+    len: u64,
+    /// Whether something in it is not read: then it has to be asked for.
+    unread: bool,
+}
+
+struct Check<'a> {
+    repository: &'a Repository,
+    snapshot: Snapshot,
+    options: &'a Options,
+    watch: &'a dyn Watch,
+    report: Report,
+    seen: HashSet<[u8; 16]>,
+    blobs: HashMap<BlobId, Needed>,
+    faults: Faults,
+    sample: Sample,
+}
+
+impl Check<'_> {
+    fn found(&mut self, found: Found, batch: &mut Batch) -> Result<(), RepoError> {
+        match found.need {
+            Need::Unreadable(why) => match FaultKind::of(&why) {
+                Some(kind) => self.faults.node(&found.place, kind, &why),
+                None => return Err(why),
+            },
+            Need::Opened(blob) => {
+                let needed = self.blob(blob);
+                needed.len = needed.len.max(1);
+                needed.unread = true;
+            }
+            Need::Perhaps(_) => {}
+            Need::Whole(whole) => {
+                let mut name = [0; 16];
+                name.copy_from_slice(&whole.name().as_bytes()[..16]);
+                if self.seen.insert(name) {
+                    let needed = self.blob(whole.blob);
+                    needed.len = needed.len.max(whole.size);
+                    self.report.chunks += 1;
+                    self.report.bytes += whole.size;
+                    self.whole(whole, batch);
+                }
+            }
+            Need::Chunk(chunk, role) => {
+                for (chunk, role) in with_bases(&chunk, role) {
+                    if self.seen.insert(fingerprint(chunk)) {
+                        self.chunk(chunk, role, batch);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&mut self, blob: BlobId) -> &mut Needed {
+        self.blobs.entry(blob).or_default()
+    }
+
+    fn chunk(&mut self, chunk: &ChunkRef, role: Role, batch: &mut Batch) {
+        let end = chunk.at.range().end();
+        let stored = match self.repository.key() {
+            Some(_) => private_len(end).unwrap_or(u64::MAX),
+            None => end,
+        };
+        let needed = self.blob(chunk.at.blob);
+        needed.len = needed.len.max(stored);
+        let is_node = matches!(role, Role::Directory | Role::List);
+        let item = || Item::Chunk(chunk.clone(), role);
+        match is_node {
+            true => self.report.nodes += 1,
+            false => {
+                self.report.chunks += 1;
+                self.report.bytes += u64::from(chunk.at.stored_len);
+            }
+        }
+        if let Some(only) = &self.options.only {
+            return match only.contains(&chunk.at.blob) {
+                true => batch.push(item()),
+                false => self.leave(chunk.at.blob, !is_node),
+            };
+        }
+        if is_node {
+            // The walk reads them, perhaps from the cache.
+            self.look_for(chunk.at.blob);
+            return;
+        }
+        let cache = self.repository.loader().cache();
+        let at_rest = self.repository.store().at_rest();
+        if cache.holds(&chunk.hash, at_rest) && cache.local(chunk, at_rest).is_some() {
+            self.report.sound += 1;
+            return self.look_for(chunk.at.blob);
+        }
+        match self.options.read {
+            Read::Everything => batch.push(item()),
+            Read::Bases if role == Role::Base => batch.push(item()),
+            Read::Bases | Read::Nothing => self.leave(chunk.at.blob, true),
+            Read::Sample(_) => self.offer(item()),
+        }
+    }
+
+    fn whole(&mut self, whole: WholeBlob, batch: &mut Batch) {
+        if self.options.only.is_some() {
+            return self.leave(whole.blob, true);
+        }
+        let cache = self.repository.loader().cache();
+        let pieces = self.snapshot.pieces_of(&whole);
+        let here = pieces.is_some_and(|pieces| {
+            let at_rest = self.snapshot.at_rest_of(&whole);
+            (pieces.iter()).all(|piece| cache.local(piece, at_rest).is_some())
+        });
+        if here {
+            self.report.sound += 1;
+            return self.look_for(whole.blob);
+        }
+        match self.options.read {
+            Read::Everything => batch.push(Item::Whole(whole)),
+            Read::Bases | Read::Nothing => self.leave(whole.blob, true),
+            Read::Sample(_) => self.offer(Item::Whole(whole)),
+        }
+    }
+
+    /// Lets an item take part in the draw.
+    fn offer(&mut self, item: Item) {
+        let blob = match &item {
+            Item::Chunk(chunk, _) => chunk.at.blob,
+            Item::Whole(whole) => whole.blob,
+        };
+        self.look_for(blob);
+        if self.sample.offer(item) {
+            self.report.unread += 1;
+        }
+    }
+
+    /// Something in a blob is not read.
+    fn leave(&mut self, blob: BlobId, counts: bool) {
+        self.report.unread += u64::from(counts);
+        self.look_for(blob);
+    }
+
+    fn look_for(&mut self, blob: BlobId) {
+        self.blob(blob).unread = true;
+    }
+
+    /// Reads a batch.
+    async fn read(&mut self, batch: Batch) -> Result<(), RepoError> {
+        self.watch.wanted(batch.bytes());
+        self.read_chunks(batch.chunks).await?;
+        for whole in batch.wholes {
+            // Proving it takes all of it, whatever is asked for.
+            let nothing = ByteRange::new(0, 0);
+            match self.snapshot.read_whole(&whole, nothing, 0).await {
+                Ok(_) => self.report.sound += 1,
+                Err(RepoError::Sealed { .. }) => self.leave(whole.blob, true),
+                Err(why) => match FaultKind::of(&why) {
+                    Some(kind) => self.faults.whole(&whole, kind, &why),
+                    None => return Err(why),
+                },
+            }
+            self.watch.read(whole.size);
+        }
+        Ok(())
+    }
+
+    /// Asks for the blobs that are not read.
+    async fn look_for_blobs(&mut self) -> Result<(), RepoError> {
+        self.report.blobs = self.blobs.len() as u64;
+        let store = self.repository.store();
+        let asked = (self.blobs.iter())
+            .filter(|(blob, needed)| needed.unread && !self.faults.is_lost(blob))
+            .map(|(blob, needed)| async move { (*blob, *needed, store.len(*blob).await) });
+        let asked: Vec<_> = asked.collect();
+        let mut answers = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
+        let mut found = Vec::new();
+        while let Some((blob, needed, answer)) = answers.next().await {
+            match answer? {
+                None => found.push((blob, FaultKind::Missing, None)),
+                Some(len) if len < needed.len => found.push((blob, FaultKind::Short, Some(len))),
+                Some(_) => {}
+            }
+        }
+        drop(answers);
+        for (blob, kind, len) in found {
+            self.faults.blob(blob, kind, len);
+        }
+        Ok(())
+    }
+}
+
+/// Items picked at random, each with the same chance: of those offered so far,
+/// every one is among the picked ones with a probability of their number by that
+/// of the offered ones (reservoir sampling).
+#[derive(Debug)]
+struct Sample {
+    most: usize,
+    offered: u64,
+    picked: Vec<Item>,
+    dice: blake3::OutputReader,
+}
+
+impl Sample {
+    fn new(options: &Options) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 fsck sample");
+        hasher.update(&options.seed.to_le_bytes());
+        Sample {
+            most: match options.read {
+                Read::Sample(most) => most,
+                _ => 0,
+            },
+            offered: 0,
+            picked: Vec::new(),
+            dice: hasher.finalize_xof(),
+        }
+    }
+
+    /// Offers an item; whether one, this or another, is left out for it.
+    fn offer(&mut self, item: Item) -> bool {
+        self.offered += 1;
+        if self.picked.len() < self.most {
+            self.picked.push(item);
+            return false;
+        }
+        let mut number = [0; 8];
+        self.dice.fill(&mut number);
+        let drawn = u64::from_le_bytes(number) % self.offered;
+        let place = usize::try_from(drawn).ok().filter(|at| *at < self.most);
+        if let Some(place) = place {
+            self.picked[place] = item;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::ChunkHash;
+
+    #[test]
+    fn a_sample_is_as_large_as_asked_and_any_item_may_be_in_it() {
+        let mut times = [0; 20];
+        for seed in 0..400 {
+            let options = Options {
+                seed,
+                ..Options::reading(Read::Sample(5))
+            };
+            let mut sample = Sample::new(&options);
+            let blob = BlobId::from_bytes([0; 32]);
+            let left_out = (0..20u8).filter(|number| {
+                let chunk = ChunkRef::nominal(blob, ChunkHash::from_bytes([*number; 32]));
+                sample.offer(Item::Chunk(chunk, Role::Content))
+            });
+            assert_eq!(left_out.count(), 15);
+            assert_eq!(sample.picked.len(), 5);
+            for item in sample.picked {
+                if let Item::Chunk(chunk, _) = item {
+                    times[usize::from(chunk.hash.as_bytes()[0])] += 1;
+                }
+            }
+        }
+        // A hundred each, on average.
+        assert!(times.iter().all(|n| (50..150).contains(n)), "{times:?}");
+    }
+}

@@ -1,0 +1,323 @@
+//! What a collector has to remember from one run to the next.
+//!
+//! - What it was about to delete, and what became of that: a line is on disk
+//!   before the blob is touched, another one after. A line without its other
+//!   half tells that a run was stopped there; the next one looks again.
+//! - What is gone, so that what the ledger says of it counts no more.
+//! - Since when it has seen that nothing needs something, where nothing else
+//!   tells.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::BlobId;
+
+/// Lines after which the file is written anew with what counts.
+const LONG: usize = 10_000;
+
+/// What happened to a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Event {
+    /// It is about to be deleted.
+    Intended,
+    /// It is deleted, or was let go.
+    Done,
+    /// It is kept after all.
+    Kept,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Line {
+    at: u64,
+    blob: BlobId,
+    event: Event,
+    #[serde(default)]
+    len: u64,
+}
+
+/// What a collector remembers.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    /// What its files are called.
+    name: &'static str,
+    /// Nothing is written where this is `None`.
+    file: Option<File>,
+    lines: usize,
+    last: HashMap<BlobId, Line>,
+    seen: BTreeMap<String, u64>,
+    /// What was asked for in this run: the rest is needed again, or gone.
+    asked: BTreeMap<String, u64>,
+}
+
+/// The journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another collector runs.
+    #[error("another walgit-fs gc is running; let it finish")]
+    Busy,
+    /// The disk failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Journal {
+    /// Opens the journal called `name` in `dir`, which need not exist yet; one
+    /// collector at a time. With `read_only` nothing is ever written.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open(dir: &Path, name: &'static str, read_only: bool) -> Result<Self, JournalError> {
+        let path = dir.join(format!("{name}.jsonl"));
+        let failed = |source| JournalError::Io {
+            path: path.clone(),
+            source,
+        };
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(failed(error)),
+        };
+        let file = match read_only {
+            true => None,
+            false => {
+                fs::create_dir_all(dir).map_err(failed)?;
+                let mut file = (OpenOptions::new().create(true).append(true))
+                    .open(&path)
+                    .map_err(failed)?;
+                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => {}
+                    Err(rustix::io::Errno::WOULDBLOCK) => return Err(JournalError::Busy),
+                    Err(error) => return Err(failed(error.into())),
+                }
+                // A line that a crash cut short must not swallow the next one.
+                if !text.is_empty() && !text.ends_with('\n') {
+                    file.write_all(b"\n").map_err(failed)?;
+                }
+                Some(file)
+            }
+        };
+        let seen = fs::read(dir.join(format!("{name}-seen.json"))).unwrap_or_default();
+        let mut last = HashMap::new();
+        for line in text.lines() {
+            if let Ok(line) = serde_json::from_str::<Line>(line) {
+                last.insert(line.blob, line);
+            }
+        }
+        Ok(Journal {
+            dir: dir.into(),
+            name,
+            file,
+            lines: text.lines().count(),
+            last,
+            seen: serde_json::from_slice(&seen).unwrap_or_default(),
+            asked: BTreeMap::new(),
+        })
+    }
+
+    fn write(&mut self, line: Line) -> Result<(), JournalError> {
+        if let Some(file) = &mut self.file {
+            let mut write = || -> io::Result<()> {
+                let mut text = serde_json::to_vec(&line)?;
+                text.push(b'\n');
+                file.write_all(&text)?;
+                file.sync_data()
+            };
+            let path = self.dir.join(format!("{}.jsonl", self.name));
+            write().map_err(|source| JournalError::Io { path, source })?;
+            self.lines += 1;
+        }
+        self.last.insert(line.blob, line);
+        Ok(())
+    }
+
+    /// Writes down that a blob is about to be deleted.
+    ///
+    /// # Errors
+    /// When the disk refuses: then it must not be deleted.
+    pub fn intend(&mut self, blob: BlobId, len: u64, at: u64) -> Result<(), JournalError> {
+        self.write(Line {
+            at,
+            blob,
+            event: Event::Intended,
+            len,
+        })
+    }
+
+    /// Writes down that a blob is deleted, or let go.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn done(&mut self, blob: BlobId, at: u64) -> Result<(), JournalError> {
+        self.write(Line {
+            at,
+            blob,
+            event: Event::Done,
+            len: 0,
+        })
+    }
+
+    /// Writes down that a blob is kept after all.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn kept(&mut self, blob: BlobId, at: u64) -> Result<(), JournalError> {
+        self.write(Line {
+            at,
+            blob,
+            event: Event::Kept,
+            len: 0,
+        })
+    }
+
+    /// Blobs that a run was about to delete when it was stopped.
+    pub fn unfinished(&self) -> impl Iterator<Item = BlobId> + '_ {
+        let intended = |line: &&Line| line.event == Event::Intended;
+        self.last.values().filter(intended).map(|line| line.blob)
+    }
+
+    /// Whether a blob that was stored at `since` is known to be gone.
+    pub fn is_gone(&self, blob: &BlobId, since: u64) -> bool {
+        let last = self.last.get(blob);
+        last.is_some_and(|line| line.event == Event::Done && line.at > since)
+    }
+
+    /// Since when something has been seen: since now, where it is new.
+    pub fn first_seen(&mut self, what: &str, now: u64) -> u64 {
+        let since = self.seen.get(what).copied().unwrap_or(now);
+        self.asked.insert(what.into(), since);
+        since
+    }
+
+    /// The same, without taking note.
+    pub fn seen(&self, what: &str) -> Option<u64> {
+        self.asked
+            .get(what)
+            .or_else(|| self.seen.get(what))
+            .copied()
+    }
+
+    /// Keeps since when things have been seen that were asked for.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn keep_seen(&self) -> Result<(), JournalError> {
+        match self.file {
+            Some(_) => self.replace("-seen.json", |file| {
+                serde_json::to_writer(&mut *file, &self.asked)?;
+                Ok(())
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the journal anew where it has grown long.
+    ///
+    /// # Errors
+    /// When the disk refuses; the old one is there then.
+    pub fn settle(&mut self) -> Result<(), JournalError> {
+        if self.file.is_none() || self.lines <= LONG.max(2 * self.last.len()) {
+            return Ok(());
+        }
+        self.replace(".jsonl", |file| {
+            for line in self.last.values() {
+                serde_json::to_writer(&mut *file, line)?;
+                file.write_all(b"\n")?;
+            }
+            Ok(())
+        })
+    }
+
+    fn replace(
+        &self,
+        ending: &str,
+        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<(), JournalError> {
+        let path = self.dir.join(format!("{}{ending}", self.name));
+        let replace = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+            {
+                let mut buffered = io::BufWriter::new(&mut file);
+                write(&mut buffered)?;
+                buffered.flush()?;
+            }
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        replace().map_err(|source| JournalError::Io {
+            path: path.clone(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blob(fill: u8) -> BlobId {
+        BlobId::from_bytes([fill; 32])
+    }
+
+    #[test]
+    fn what_was_intended_and_not_done_is_known_to_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), "gc", false).unwrap();
+        for n in 1..=2 {
+            journal.intend(blob(n), 100, 5).unwrap();
+        }
+        journal.done(blob(1), 6).unwrap();
+        assert!(matches!(
+            Journal::open(dir.path(), "gc", false),
+            Err(JournalError::Busy)
+        ));
+        drop(journal);
+        // Killed in the middle of a line.
+        let path = dir.path().join("gc.jsonl");
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"at\":7,\"blo").unwrap();
+        drop(file);
+        let mut journal = Journal::open(dir.path(), "gc", false).unwrap();
+        assert_eq!(journal.unfinished().collect::<Vec<_>>(), [blob(2)]);
+        assert!(journal.is_gone(&blob(1), 5));
+        assert!(!journal.is_gone(&blob(1), 6), "stored again since");
+        assert!(!journal.is_gone(&blob(2), 0));
+        journal.kept(blob(2), 8).unwrap();
+        assert!(!journal.is_gone(&blob(2), 0));
+        drop(journal);
+        let journal = Journal::open(dir.path(), "gc", false).unwrap();
+        assert_eq!(journal.unfinished().count(), 0);
+    }
+
+    #[test]
+    fn what_was_seen_first_is_remembered_as_long_as_it_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |what: &[&str], now| -> Vec<u64> {
+            let mut journal = Journal::open(dir.path(), "gc", false).unwrap();
+            let seen = what.iter().map(|what| journal.first_seen(what, now));
+            let seen = seen.collect();
+            journal.keep_seen().unwrap();
+            seen
+        };
+        assert_eq!(run(&["a", "b"], 10), [10, 10]);
+        assert_eq!(run(&["a"], 20), [10]);
+        assert_eq!(run(&["a", "b"], 30), [10, 30]);
+        let mut only_told = Journal::open(dir.path(), "gc", true).unwrap();
+        only_told.intend(blob(1), 1, 1).unwrap();
+        only_told.first_seen("c", 40);
+        only_told.keep_seen().unwrap();
+        assert_eq!(run(&["a", "c"], 50), [10, 50]);
+    }
+}

@@ -1,0 +1,92 @@
+//! What was learned of repositories that nobody uses any more.
+//!
+//! The cache evicts content by itself, and needs no collector. What it keeps for
+//! good are records: what was learned of a repository's opens, and where the
+//! heads of blobs are. The first are dropped when the repository was not mounted
+//! for a long time, the second when their blob was collected.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::{Fate, Ground, Journal, JournalError, Options, Report};
+use crate::cache::{Cache, CacheError, Space};
+use crate::chunk::BlobId;
+
+/// How long what was learned is kept after the last mount, in days.
+pub const LEARNED_DAYS: u64 = 180;
+const DAY: u64 = 24 * 3600;
+
+/// What was dropped from the cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Of which repositories what was learned.
+    pub learned: Vec<String>,
+    /// Bytes of that.
+    pub learned_bytes: u64,
+    /// Records of where the heads of collected blobs are.
+    pub heads: u64,
+}
+
+/// Why the cache could not be tidied.
+#[derive(Debug, thiserror::Error)]
+pub enum TidyError {
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// What was seen cannot be written down.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Drops what the cache keeps of repositories of this network that are not used
+/// any more; `report` says which blobs were collected.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn tidy(
+    cache: &Cache,
+    ground: &Ground<'_>,
+    network: &str,
+    options: &Options,
+    report: &Report,
+) -> Result<Dropped, TidyError> {
+    let mut dropped = Dropped::default();
+    let mut journal = Journal::open(ground.dir, "learned", options.dry_run)?;
+    for (key, len) in cache.records(Space::Profiles)? {
+        let identity = String::from_utf8_lossy(&key).into_owned();
+        // Names are of one network; what has an address of its own is of any.
+        let name = match identity.strip_prefix(network) {
+            Some(rest) if rest.starts_with('/') => &rest[1..],
+            _ if identity.contains("://") => identity.as_str(),
+            _ => continue,
+        };
+        let seen = journal.first_seen(&format!("learned {identity}"), options.now);
+        let last = ground.activity.last(name).unwrap_or(seen);
+        if options.now.saturating_sub(last) < LEARNED_DAYS * DAY {
+            continue;
+        }
+        if !options.dry_run {
+            cache.remove_record(Space::Profiles, &key)?;
+        }
+        dropped.learned.push(identity);
+        dropped.learned_bytes += len;
+    }
+    journal.keep_seen()?;
+    let gone = report.unneeded.iter();
+    let gone = gone.filter(|it| matches!(it.fate, Fate::Deleted | Fate::Expired));
+    let gone: HashSet<BlobId> = gone.map(|it| it.blob).collect();
+    if gone.is_empty() {
+        return Ok(dropped);
+    }
+    for (key, _) in cache.records(Space::Heads)? {
+        let blob = key.first_chunk().map(|blob| BlobId::from_bytes(*blob));
+        if blob.is_some_and(|blob| gone.contains(&blob)) {
+            if !options.dry_run {
+                cache.remove_record(Space::Heads, &key)?;
+            }
+            dropped.heads += 1;
+        }
+    }
+    Ok(dropped)
+}

@@ -1,0 +1,246 @@
+//! What retention rules keep of what nothing needs any more.
+//!
+//! Rules are about files, and what is deleted are blobs: a blob stays as long as
+//! any file in it. And a file is of no use without the directories that lead to
+//! it, so these stay as long as any file of their head.
+
+use std::collections::{HashMap, HashSet};
+
+use super::mark::Marks;
+use super::{Ground, Journal, Options};
+use crate::chunk::{BlobId, ChunkHash, Codec};
+use crate::config::Level;
+use crate::lifecycle::LedgerEntry;
+use crate::lifecycle::policy::Facts;
+use crate::lifecycle::walk::{Found, Need, Place, Role, Walk};
+use crate::repo::{RefKind, Repository};
+
+/// Until when blobs are kept, in seconds since 1970; `None` for always.
+pub(super) type Retained = HashMap<BlobId, Option<u64>>;
+
+/// A head that was published and that nothing stands for any more.
+struct Old<'a> {
+    entry: &'a LedgerEntry,
+    /// When the next one took its place.
+    since: u64,
+    /// Whether its name is still there.
+    named: bool,
+}
+
+/// Asks the rules about what old heads have among `candidates`.
+pub(super) async fn retain(
+    ground: &Ground<'_>,
+    options: &Options,
+    marks: &mut Marks,
+    candidates: &HashSet<BlobId>,
+    journal: &mut Journal,
+) -> Retained {
+    let mut retained = Retained::new();
+    if candidates.is_empty() {
+        return retained;
+    }
+    let mut levels: HashMap<&str, Level> = HashMap::new();
+    // Branches and tags that a newer head of the same name has.
+    let mut newer: HashMap<&str, HashSet<String>> = HashMap::new();
+    for old in old_heads(ground, options, marks, journal) {
+        let name = old.entry.name.as_str();
+        if old.named && !newer.contains_key(name) {
+            let current = match marks.names.get(name) {
+                Some((blob, root)) => open(ground, *blob, *root).await.ok(),
+                None => None,
+            };
+            let level = (ground.activity)
+                .level(
+                    name,
+                    ground.levels,
+                    ground.ledger,
+                    current.as_ref(),
+                    options.now,
+                )
+                .await;
+            levels.insert(name, level);
+            newer.insert(
+                name,
+                current.map_or_else(HashSet::new, |it| refs(&it).collect()),
+            );
+        }
+        let Some((blob, root)) = old.entry.head() else {
+            continue;
+        };
+        // Collected before: what the cache still has of it keeps nothing.
+        if !candidates.contains(&blob) && !marks.live.contains(&blob) {
+            continue;
+        }
+        let repository = match open(ground, blob, root).await {
+            Ok(repository) => repository,
+            // Lost: no rule can bring it back.
+            Err(why) if why.is_missing() => continue,
+            Err(why) => {
+                marks.refuse(ground, name, why.to_string());
+                continue;
+            }
+        };
+        let seen = newer.entry(name).or_default();
+        let last: Vec<String> = match old.named {
+            true => refs(&repository).filter(|it| !seen.contains(it)).collect(),
+            false => Vec::new(),
+        };
+        seen.extend(refs(&repository));
+        let level = match levels.get(name) {
+            Some(level) => *level,
+            None => {
+                let activity = ground.activity;
+                let (levels, ledger) = (ground.levels, ground.ledger);
+                activity
+                    .level(name, levels, ledger, Some(&repository), options.now)
+                    .await
+            }
+        };
+        let mut judge = Judge {
+            ground,
+            candidates,
+            since: old.since,
+            refs: &last,
+            level,
+            retained: &mut retained,
+            longest: None,
+            nodes: HashSet::new(),
+        };
+        judge.nodes.insert(blob);
+        let mut walk = Walk::of(&repository);
+        while let Some(stretch) = walk.next().await {
+            stretch.iter().for_each(|found| judge.found(found));
+        }
+        judge.finish();
+    }
+    retained
+}
+
+async fn open(
+    ground: &Ground<'_>,
+    blob: BlobId,
+    root: Option<ChunkHash>,
+) -> Result<Repository, crate::repo::RepoError> {
+    ground.loader.open(ground.access.clone(), blob, root).await
+}
+
+/// Branches, and tags as `tags/NAME`.
+fn refs(repository: &Repository) -> impl Iterator<Item = String> + '_ {
+    repository.head().refs.iter().map(|it| {
+        let name = String::from_utf8_lossy(&it.name);
+        match it.kind {
+            RefKind::Branch => name.into_owned(),
+            RefKind::Tag => format!("tags/{name}"),
+        }
+    })
+}
+
+/// Old heads, the newest of each name first.
+fn old_heads<'a>(
+    ground: &Ground<'a>,
+    options: &Options,
+    marks: &Marks,
+    journal: &mut Journal,
+) -> Vec<Old<'a>> {
+    let live: HashSet<BlobId> = marks.names.values().map(|(blob, _)| *blob).collect();
+    let mut next: HashMap<&str, u64> = HashMap::new();
+    let mut old = Vec::new();
+    for entry in ground.ledger.iter().rev() {
+        let superseded = next.insert(&entry.name, entry.at);
+        if entry.head().is_none_or(|(blob, _)| live.contains(&blob)) {
+            continue;
+        }
+        let named = marks.names.contains_key(&entry.name);
+        // The last one of a name that was removed, or moved by hand.
+        let since = superseded.unwrap_or_else(|| journal.first_seen(&entry.address, options.now));
+        old.push(Old {
+            entry,
+            since,
+            named,
+        });
+    }
+    old
+}
+
+/// Decides about one old head.
+struct Judge<'a, 'g> {
+    ground: &'a Ground<'g>,
+    candidates: &'a HashSet<BlobId>,
+    since: u64,
+    refs: &'a [String],
+    level: Level,
+    retained: &'a mut Retained,
+    /// Until when a file of it is kept; `Some(None)` for always.
+    longest: Option<Option<u64>>,
+    /// Blobs of what leads to its files.
+    nodes: HashSet<BlobId>,
+}
+
+impl Judge<'_, '_> {
+    fn found(&mut self, found: &Found) {
+        let tier = match &found.need {
+            Need::Chunk(_, Role::Directory | Role::List | Role::Attachment | Role::Base)
+            | Need::Opened(_)
+            | Need::Perhaps(_) => {
+                self.nodes.extend(found.blobs());
+                return;
+            }
+            Need::Unreadable(_) => return,
+            Need::Chunk(chunk, Role::Content) => {
+                match chunk.at.offset == 0 && chunk.at.codec == Codec::Raw {
+                    true => "walrus",
+                    false => "chunked",
+                }
+            }
+            Need::Whole(_) => "walrus",
+        };
+        let Place::In(_, _, size) = &*found.place else {
+            return;
+        };
+        let path = found.place.path();
+        let facts = Facts {
+            path: &path,
+            class: (self.ground.class_of)(&path),
+            size: *size,
+            tier,
+            refs: self.refs,
+            activity: Some(self.level),
+        };
+        let keep = self.ground.policy.decide(&facts).keep;
+        let until = keep.seconds().map(|it| self.since.saturating_add(it));
+        self.longest = Some(match self.longest {
+            Some(longest) => later(longest, until),
+            None => until,
+        });
+        for blob in found.blobs() {
+            self.keep(blob, until);
+        }
+    }
+
+    fn keep(&mut self, blob: BlobId, until: Option<u64>) {
+        if self.candidates.contains(&blob) {
+            let known = self.retained.entry(blob).or_insert(until);
+            *known = later(*known, until);
+        }
+    }
+
+    fn finish(mut self) {
+        // Of a head without files, the default says how long.
+        let until = self.longest.unwrap_or_else(|| {
+            let keep = self.ground.policy.decide(&Facts {
+                refs: self.refs,
+                activity: Some(self.level),
+                ..Facts::default()
+            });
+            keep.keep.seconds().map(|it| self.since.saturating_add(it))
+        });
+        for blob in std::mem::take(&mut self.nodes) {
+            self.keep(blob, until);
+        }
+    }
+}
+
+/// The later of two times; `None` is never.
+fn later(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    Some(a?.max(b?))
+}

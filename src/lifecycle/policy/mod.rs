@@ -1,0 +1,256 @@
+//! How long content is kept that no live head needs.
+//!
+//! Rules stand in an order, and the first that fits decides; where none does,
+//! there is a default. They are about content alone that nothing needs any more:
+//! what a live head needs is kept whatever a rule says, and no rule is asked
+//! ([`super::gc`]). The time runs from when the content ceased to be needed.
+//!
+//! A rule about a branch or tag fits what that ref led to last, in the newest
+//! head of its name that has it: so a tag that was left out of a later publish
+//! still protects what it stood for.
+
+mod rule;
+
+pub use rule::{BadRule, Rule};
+
+use serde::Serialize;
+
+use crate::config::{Keep, Level, Retention};
+
+/// What is known of some content.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Facts<'a> {
+    /// Its path in the tree.
+    pub path: &'a [u8],
+    /// Its class, as `analyze` calls it.
+    pub class: &'a str,
+    /// Its length in bytes.
+    pub size: u64,
+    /// How it is stored: `inline`, `chunked`, `walrus`.
+    pub tier: &'a str,
+    /// Branches, and tags as `tags/NAME`, that led to it last.
+    pub refs: &'a [String],
+    /// How active its repository is; `None` where nobody knows.
+    pub activity: Option<Level>,
+}
+
+/// What a policy says about some content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// Which rule decided, from 0; `None` for the default.
+    pub rule: Option<usize>,
+    /// How long it is kept.
+    pub keep: Keep,
+}
+
+/// Rules in their order.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    rules: Vec<Rule>,
+    default: Keep,
+}
+
+impl Policy {
+    /// The policy that `[retention]` says.
+    ///
+    /// # Errors
+    /// Every rule that cannot be meant.
+    pub fn of(retention: &Retention) -> Result<Self, Vec<BadRule>> {
+        let compiled = retention.rules.iter().enumerate().map(|(at, rule)| {
+            let compiled = Rule::of(rule);
+            compiled.map_err(|why| BadRule {
+                number: at + 1,
+                why,
+            })
+        });
+        let (mut rules, mut bad) = (Vec::new(), Vec::new());
+        for rule in compiled {
+            match rule {
+                Ok(rule) => rules.push(rule),
+                Err(why) => bad.push(why),
+            }
+        }
+        match bad.is_empty() {
+            true => Ok(Policy {
+                rules,
+                default: Keep::Days(retention.default_days),
+            }),
+            false => Err(bad),
+        }
+    }
+
+    /// The rules, in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// How long some content is kept.
+    pub fn decide(&self, facts: &Facts<'_>) -> Decision {
+        match self.rules.iter().position(|rule| rule.fits(facts)) {
+            Some(at) => Decision {
+                rule: Some(at),
+                keep: self.rules[at].keep(),
+            },
+            None => Decision {
+                rule: None,
+                keep: self.default,
+            },
+        }
+    }
+
+    /// Rules that never decide, since one before them fits all that they fit:
+    /// their numbers from 1, and those of the ones before.
+    pub fn shadowed(&self) -> Vec<(usize, usize)> {
+        let covered = |at: usize| {
+            let before = &self.rules[..at];
+            let by = before.iter().position(|it| it.covers(&self.rules[at]))?;
+            Some((at + 1, by + 1))
+        };
+        (0..self.rules.len()).filter_map(covered).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RetentionRule;
+
+    fn facts<'a>(path: &'a str, class: &'a str) -> Facts<'a> {
+        Facts {
+            path: path.as_bytes(),
+            class,
+            size: 1000,
+            tier: "chunked",
+            refs: &[],
+            activity: Some(Level::Low),
+        }
+    }
+
+    fn rule(change: impl FnOnce(&mut RetentionRule), keep: u32) -> RetentionRule {
+        let mut rule = RetentionRule {
+            keep: Keep::Days(keep),
+            ..RetentionRule::default()
+        };
+        change(&mut rule);
+        rule
+    }
+
+    fn policy(rules: Vec<RetentionRule>) -> Policy {
+        let retention = Retention {
+            rules,
+            ..Retention::default()
+        };
+        Policy::of(&retention).unwrap()
+    }
+
+    #[test]
+    fn what_is_built_in_keeps_main_and_tags_for_ever_images_90_days_and_the_rest_by_activity() {
+        let policy = Policy::of(&Retention::default()).unwrap();
+        let days = |facts: &Facts<'_>| policy.decide(facts).keep;
+        assert_eq!(days(&facts("a/b.png", "image")), Keep::Days(90));
+        for (level, expected) in [
+            (Some(Level::High), 180),
+            (Some(Level::Medium), 90),
+            (Some(Level::Low), 30),
+            (Some(Level::None), 14),
+            (None, 30),
+        ] {
+            let one = Facts {
+                activity: level,
+                ..facts("a.rs", "code")
+            };
+            assert_eq!(days(&one), Keep::Days(expected), "{level:?}");
+        }
+        for name in ["main", "tags/v1", "tags/release/2"] {
+            let refs = [name.to_owned()];
+            let one = Facts {
+                refs: &refs,
+                ..facts("a.png", "image")
+            };
+            assert_eq!(days(&one), Keep::FOREVER, "{name}");
+        }
+        let refs = ["mainly".to_owned()];
+        let one = Facts {
+            refs: &refs,
+            ..facts("a.png", "image")
+        };
+        assert_eq!(days(&one), Keep::Days(90));
+        assert!(policy.shadowed().is_empty());
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides_and_all_of_it_must() {
+        let policy = policy(vec![
+            rule(
+                |it| {
+                    it.path = Some("assets/**".into());
+                    it.larger_than = Some(500);
+                    it.tier = Some("chunked".into());
+                },
+                1,
+            ),
+            rule(|it| it.path = Some("*.rs".into()), 2),
+            rule(|it| it.smaller_than = Some(2000), 3),
+        ]);
+        let decided = |path: &str| policy.decide(&facts(path, "code")).rule;
+        assert_eq!(decided("assets/x/y.rs"), Some(0));
+        assert_eq!(decided("x/y.rs"), Some(1));
+        assert_eq!(decided("x/assets/y"), Some(2));
+        let small = Facts {
+            size: 500,
+            ..facts("assets/y", "code")
+        };
+        assert_eq!(policy.decide(&small).rule, Some(2));
+        let large = Facts {
+            size: 2000,
+            ..facts("y", "code")
+        };
+        let decision = policy.decide(&large);
+        assert_eq!((decision.rule, decision.keep), (None, Keep::Days(30)));
+    }
+
+    #[test]
+    fn a_rule_that_never_decides_is_found() {
+        let policy = policy(vec![
+            rule(|it| it.class = Some("image".into()), 1),
+            rule(
+                |it| {
+                    it.class = Some("image".into());
+                    it.larger_than = Some(9);
+                },
+                2,
+            ),
+            rule(|_| {}, 3),
+            rule(|it| it.class = Some("code".into()), 4),
+        ]);
+        assert_eq!(policy.shadowed(), [(2, 1), (4, 3)]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_its_number() {
+        let bad = [
+            rule(|it| it.class = Some("picture".into()), 1),
+            rule(|it| it.tier = Some("cloud".into()), 1),
+            rule(|it| it.path = Some(String::new()), 1),
+            rule(|it| it.path = Some("!a".into()), 1),
+            rule(
+                |it| {
+                    it.larger_than = Some(5);
+                    it.smaller_than = Some(5);
+                },
+                1,
+            ),
+        ];
+        for (at, one) in bad.into_iter().enumerate() {
+            let mut rules = vec![rule(|_| {}, 1); at];
+            rules.push(one);
+            let retention = Retention {
+                rules,
+                ..Retention::default()
+            };
+            let found = Policy::of(&retention).unwrap_err();
+            assert_eq!(found.len(), 1);
+            assert_eq!(found[0].number, at + 1, "{found:?}");
+        }
+    }
+}

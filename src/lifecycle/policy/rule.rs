@@ -1,0 +1,167 @@
+//! One rule of a policy.
+
+use std::fmt;
+
+use gix::bstr::{BStr, ByteSlice as _};
+use gix::glob::Pattern;
+use gix::glob::pattern::Case;
+use gix::glob::wildmatch::Mode;
+use serde::Serialize;
+
+use super::Facts;
+use crate::config::{Keep, RetentionRule};
+
+/// Classes of content, as `analyze` calls them.
+const CLASSES: [&str; 7] = [
+    "unknown",
+    "binary",
+    "text",
+    "structured",
+    "image",
+    "archive",
+    "code",
+];
+const TIERS: [&str; 3] = ["inline", "chunked", "walrus"];
+
+/// A rule that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
+#[error("retention rule {number}: {why}")]
+pub struct BadRule {
+    /// Which, from 1.
+    pub number: usize,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// A rule that can be asked.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    says: RetentionRule,
+    path: Option<Pattern>,
+}
+
+impl Rule {
+    pub(super) fn of(says: &RetentionRule) -> Result<Self, String> {
+        let known = |what: &str, value: &Option<String>, known: &[&str]| match value {
+            Some(value) if !known.contains(&value.as_str()) => Err(format!(
+                "there is no {what} `{value}`; there are: {}",
+                known.join(", ")
+            )),
+            _ => Ok(()),
+        };
+        known("class", &says.class, &CLASSES)?;
+        known("tier", &says.tier, &TIERS)?;
+        if let (Some(above), Some(below)) = (says.larger_than, says.smaller_than)
+            && above.saturating_add(1) >= below
+        {
+            return Err(format!(
+                "no file is larger than {above} and smaller than {below} bytes"
+            ));
+        }
+        if says.reference.as_deref() == Some("") {
+            return Err("`ref` is empty".into());
+        }
+        let path = match &says.path {
+            None => None,
+            Some(text) if text.starts_with('!') => {
+                return Err(format!(
+                    "path `{text}`: a rule says what it is about, not what it is not"
+                ));
+            }
+            Some(text) => {
+                let pattern = Pattern::from_bytes(text.as_bytes());
+                Some(pattern.ok_or_else(|| format!("path `{text}` fits nothing"))?)
+            }
+        };
+        Ok(Rule {
+            says: says.clone(),
+            path,
+        })
+    }
+
+    /// How long it keeps what fits it.
+    pub fn keep(&self) -> Keep {
+        self.says.keep
+    }
+
+    /// Whether it is about this content.
+    pub fn fits(&self, facts: &Facts<'_>) -> bool {
+        let says = &self.says;
+        says.class.as_deref().is_none_or(|it| it == facts.class)
+            && says.tier.as_deref().is_none_or(|it| it == facts.tier)
+            && says.larger_than.is_none_or(|it| facts.size > it)
+            && says.smaller_than.is_none_or(|it| facts.size < it)
+            && says.activity.is_none_or(|it| facts.activity == Some(it))
+            && (says.reference.as_deref())
+                .is_none_or(|glob| facts.refs.iter().any(|name| ref_fits(glob, name)))
+            && self
+                .path
+                .as_ref()
+                .is_none_or(|it| path_fits(it, facts.path))
+    }
+
+    /// Whether it surely fits all that `other` fits.
+    pub(super) fn covers(&self, other: &Rule) -> bool {
+        fn wider<T: PartialEq>(mine: &Option<T>, others: &Option<T>) -> bool {
+            mine.is_none() || mine == others
+        }
+        let (mine, others) = (&self.says, &other.says);
+        wider(&mine.class, &others.class)
+            && wider(&mine.tier, &others.tier)
+            && wider(&mine.activity, &others.activity)
+            && wider(&mine.path, &others.path)
+            && wider(&mine.reference, &others.reference)
+            && mine
+                .larger_than
+                .is_none_or(|it| others.larger_than.is_some_and(|other| other >= it))
+            && mine
+                .smaller_than
+                .is_none_or(|it| others.smaller_than.is_some_and(|other| other <= it))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let says = &self.says;
+        let mut parts = Vec::new();
+        let mut part = |name: &str, value: Option<String>| {
+            parts.extend(value.map(|value| format!("{name} {value}")));
+        };
+        part("ref", says.reference.clone());
+        part("class", says.class.clone());
+        part("path", says.path.clone());
+        let activity = says.activity.map(|it| format!("{it:?}").to_lowercase());
+        part("activity", activity);
+        part("tier", says.tier.clone());
+        part("larger than", says.larger_than.map(|it| it.to_string()));
+        part("smaller than", says.smaller_than.map(|it| it.to_string()));
+        match parts.is_empty() {
+            true => f.write_str("everything"),
+            false => f.write_str(&parts.join(", ")),
+        }
+    }
+}
+
+fn path_fits(pattern: &Pattern, path: &[u8]) -> bool {
+    let base = path.rfind_byte(b'/').map(|at| at + 1);
+    let mode = Mode::NO_MATCH_SLASH_LITERAL;
+    let fits = |path: &[u8], base, is_dir| {
+        pattern.matches_repo_relative_path(
+            BStr::new(path),
+            base,
+            Some(is_dir),
+            Case::Sensitive,
+            mode,
+        )
+    };
+    // A directory that fits takes along all that is in it.
+    let above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    let mut above = above.map(|(at, _)| &path[..at]);
+    fits(path, base, false)
+        || above.any(|dir| fits(dir, dir.rfind_byte(b'/').map(|at| at + 1), true))
+}
+
+fn ref_fits(glob: &str, name: &str) -> bool {
+    let mode = Mode::NO_MATCH_SLASH_LITERAL;
+    gix::glob::wildmatch(BStr::new(glob), BStr::new(name), mode)
+}

@@ -1,0 +1,256 @@
+//! What is wrong with a repository is found without reading it file by file, and
+//! told by the files that need it.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::tree::noise;
+use crate::support::walgit::{at, manifests, world_with_fixture};
+use crate::support::{Gateway, Lie, Server, Tree, World};
+
+/// Runs `fsck`; what it reported, and whether it said that all is well.
+#[track_caller]
+fn fsck(world: &World, args: &[&str]) -> (Value, bool) {
+    let done = world.try_run(&[&["fsck", "--json"], args].concat());
+    let said = String::from_utf8_lossy(&done.stderr);
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{said}"));
+    let sound = told["sound"].as_bool().unwrap();
+    assert_eq!(done.status.code(), Some(i32::from(!sound)), "{told}");
+    (told, sound)
+}
+
+/// What is told to be unreadable.
+fn affected(told: &Value) -> Vec<&str> {
+    let all = told["report"]["affected"].as_array().unwrap();
+    all.iter().map(|it| it["what"].as_str().unwrap()).collect()
+}
+
+fn kinds(told: &Value) -> Vec<&str> {
+    let all = told["report"]["faults"].as_array().unwrap();
+    all.iter().map(|it| it["kind"].as_str().unwrap()).collect()
+}
+
+fn count(told: &Value, name: &str) -> u64 {
+    told["report"][name].as_u64().unwrap()
+}
+
+/// Two blobs: the content of `large/first` fills one.
+fn sample() -> Tree {
+    (0..100)
+        .fold(Tree::new(), |tree, n| {
+            tree.noise(&format!("small/{}/{n}", n % 10), 2000 + n as usize, n)
+        })
+        .noise("large/first", 9 << 20, 1001)
+        .noise("large/second", 3 << 20, 1002)
+}
+
+/// The blob of a folder that holds these bytes, and where.
+fn holding(blobs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
+    for entry in fs::read_dir(blobs).unwrap() {
+        let path = entry.unwrap().path();
+        let content = fs::read(&path).unwrap();
+        let found = content
+            .windows(bytes.len())
+            .position(|window| window == bytes);
+        if let Some(at) = found {
+            return (path, at as u64);
+        }
+    }
+    panic!("no blob holds it");
+}
+
+/// Turns a bit of a stored file.
+fn spoil(path: &Path, at: u64) {
+    let file = fs::File::options().read(true).write(true).open(path);
+    let file = file.unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[test]
+fn what_is_published_is_sound_and_all_of_it_is_read() {
+    let world = World::new();
+    world.publish(sample().path(), "it");
+    let (told, sound) = fsck(&world, &["it"]);
+    assert!(sound, "{told}");
+    assert_eq!(count(&told, "sound"), count(&told, "chunks"));
+    assert!(count(&told, "bytes") > 12 << 20);
+    assert_eq!(count(&told, "nodes"), 13, "directories: {told}");
+    assert!(world.run(&["fsck", "it"]).starts_with("it: sound"));
+}
+
+#[test]
+fn a_whole_repository_is_read_in_few_requests() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let published = world.publish(sample().path(), "it");
+    server.forget_requests();
+    let (told, sound) = fsck(&world, &["it", "--remote"]);
+    assert!(sound, "{told}");
+    assert_eq!(count(&told, "unread"), 0);
+    // The first read, a few of up to 4 MiB a blob, and a question about each.
+    let blobs = published["blobs_uploaded"].as_u64().unwrap();
+    let most = 2 + 2 * blobs + count(&told, "bytes").div_ceil(4 << 20) + blobs;
+    let asked = server.requests("GET").len() + server.requests("HEAD").len();
+    assert!(asked as u64 <= most, "{asked} of {most}: {told}");
+}
+
+#[test]
+fn without_remote_what_the_cache_has_is_checked_and_the_rest_looked_for() {
+    let server = Server::start();
+    let world = World::on(&server).config("[daemon]\nidle_exit_s = 0\n");
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    fs::read(dir.join("small/3/33")).unwrap();
+    world.unmount(&dir);
+    crate::support::eventually("the daemon is gone", || world.daemon().is_none());
+    server.forget_requests();
+    let (told, sound) = fsck(&world, &["it"]);
+    assert!(sound, "{told}");
+    assert!(count(&told, "sound") >= 1, "{told}");
+    assert!(count(&told, "unread") >= 1, "{told}");
+    assert_eq!(
+        count(&told, "sound") + count(&told, "unread"),
+        count(&told, "chunks")
+    );
+}
+
+#[test]
+fn a_flipped_bit_is_told_by_the_file_it_is_in() {
+    let world = World::new();
+    world.publish(sample().path(), "it");
+    let (blob, at) = holding(&world.blobs(), &noise(2042, 42)[..64]);
+    spoil(&blob, at + 1000);
+    let (told, sound) = fsck(&world, &["it"]);
+    assert!(!sound);
+    assert_eq!(kinds(&told), ["wrong"], "{told}");
+    assert_eq!(affected(&told), ["small/2/42"], "{told}");
+    assert_eq!(count(&told, "sound") + 1, count(&told, "chunks"), "{told}");
+    let done = world.try_run(&["fsck", "it"]);
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        said.contains("small/2/42") && said.contains("to do: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_blob_that_is_gone_or_cut_short_is_told_by_the_files_that_need_it() {
+    let server = Server::start();
+    let world = World::on(&server);
+    world.publish(sample().path(), "it");
+    let (blob, _) = holding(&server.blobs(), &noise(9 << 20, 1001)[..64]);
+    // Cut so that something of it is left.
+    let file = fs::File::options().write(true).open(&blob).unwrap();
+    let len = file.metadata().unwrap().len();
+    file.set_len(len - 1000).unwrap();
+    let (told, sound) = fsck(&world, &["it", "--remote"]);
+    assert!(!sound && kinds(&told) == ["short"], "{told}");
+    assert_eq!(count(&told, "affected_count"), 1, "{told}");
+    fs::remove_file(&blob).unwrap();
+    for how in [&["it"][..], &["it", "--remote"], &["it", "--sample", "2"]] {
+        let (told, sound) = fsck(&world, how);
+        assert!(!sound, "{how:?}: {told}");
+        assert_eq!(kinds(&told), ["missing"], "{how:?}: {told}");
+        assert!(affected(&told).contains(&"large/first"), "{how:?}: {told}");
+        assert!(
+            !affected(&told).contains(&"large/second"),
+            "{how:?}: {told}"
+        );
+    }
+    let done = world.try_run(&["doctor", "it"]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(said.contains("large/first"), "{said}");
+}
+
+#[test]
+fn a_sample_reads_as_many_pieces_as_asked_for() {
+    let server = Server::start();
+    let world = World::on(&server);
+    world.publish(sample().path(), "it");
+    let (told, sound) = fsck(&world, &["it", "--sample", "5"]);
+    assert!(sound, "{told}");
+    // What came with the head counts, too: it was read.
+    assert!(count(&told, "unread") >= 40, "{told}");
+    assert!(count(&told, "sound") >= 5, "{told}");
+    let all = count(&told, "sound") + count(&told, "unread");
+    assert_eq!(all, count(&told, "chunks"), "{told}");
+}
+
+#[test]
+fn of_an_encrypted_repository_one_file_is_told_as_well() {
+    let world = World::new();
+    let tree = sample();
+    let path = tree.path().to_str().unwrap();
+    world.run(&["publish", path, "--name", "it", "--encrypt"]);
+    assert!(fsck(&world, &["it"]).1);
+    // The middle of the blob that is full of one file's content.
+    let largest = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let all = fs::read_dir(world.blobs()).unwrap();
+    let blob = all
+        .map(|it| it.unwrap().path())
+        .max_by_key(largest)
+        .unwrap();
+    spoil(&blob, largest(&blob) / 2);
+    let (told, sound) = fsck(&world, &["it"]);
+    assert!(!sound && kinds(&told).contains(&"wrong"), "{told}");
+    assert!(kinds(&told).len() <= 2, "one block: {told}");
+    assert_eq!(affected(&told), ["large/first"], "{told}");
+}
+
+#[test]
+fn commits_of_walgits_own_tools_are_checked_with_those_before_them() {
+    let world = world_with_fixture();
+    let manifests = manifests("plain");
+    let newest = manifests.last().unwrap();
+    let (told, sound) = fsck(&world, &[&at(newest)]);
+    assert!(sound, "{told}");
+    assert_eq!(count(&told, "sound"), count(&told, "chunks"), "{told}");
+    // An earlier manifest is needed, too.
+    fs::remove_file(world.blobs().join(&manifests[0])).unwrap();
+    let (told, sound) = fsck(&world, &[&at(newest)]);
+    assert!(!sound, "{told}");
+    assert_eq!(kinds(&told), ["missing"], "{told}");
+}
+
+#[test]
+fn a_network_that_is_down_is_an_error_and_no_fault() {
+    let mut server = Server::start();
+    let world = World::on(&server).config("[mount]\ndeadline_s = 2\n");
+    world.publish(sample().path(), "it");
+    server.stop();
+    let said = world.fail(&["fsck", "it", "--remote"]);
+    assert!(said.contains("unavailable"), "{said}");
+}
+
+#[test]
+fn what_was_stored_is_read_back_before_the_name_is_set() {
+    let server = Server::start();
+    let gateway = Gateway::before(&server.url, Lie::None);
+    let world = World::new()
+        .reading(&[&gateway.url])
+        .writing(&server.url)
+        .config("[mount]\ndeadline_s = 2\n");
+    let tree = sample();
+    let path = tree.path().to_str().unwrap();
+    let publish = ["publish", path, "--name", "it", "--verify"];
+    let told = world.json(&publish);
+    assert!(told["verified"]["sound"].as_u64() > Some(100), "{told}");
+    assert_eq!(told["verified"]["unread"], 0);
+    // Only what is new is read back.
+    fs::write(tree.path().join("small/new"), noise(5000, 7)).unwrap();
+    let told = world.json(&publish);
+    assert!(told["verified"]["sound"].as_u64() < Some(20), "{told}");
+    let before = world.json(&["refs"]);
+    fs::write(tree.path().join("small/newer"), noise(500_000, 8)).unwrap();
+    gateway.now(Lie::Flip);
+    let done = world.try_run(&publish);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert_eq!(world.json(&["refs"])[0]["address"], before[0]["address"]);
+}

@@ -1,0 +1,361 @@
+//! What nothing needs is collected, and nothing that anything needs ever is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::tree::{assert_same, noise};
+use crate::support::{Server, Tree, World};
+
+/// Nothing is kept for a rule's sake.
+const AT_ONCE: &str = "[retention]\ndefault_days = 0\nrules = []\n";
+
+fn blobs(world: &World) -> BTreeSet<String> {
+    let names = fs::read_dir(world.blobs()).unwrap();
+    names
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[track_caller]
+fn gc(world: &World, args: &[&str]) -> Value {
+    world.json(&[&["gc", "--grace", "0s"], args].concat())
+}
+
+/// How many blobs met a fate.
+fn met(told: &Value, fate: &str) -> usize {
+    let all = told["unneeded"].as_array().unwrap();
+    let of_it = |it: &&Value| it["fate"] == fate || it["fate"]["kept"] == fate;
+    all.iter().filter(of_it).count()
+}
+
+fn publish(world: &World, tree: &Tree, name: &str) -> String {
+    let told = world.publish(tree.path(), name);
+    told["address"].as_str().unwrap().into()
+}
+
+/// A tree with one large file that fills a blob, and others.
+fn sample(seed: u64) -> Tree {
+    Tree::new()
+        .noise("large", 9 << 20, seed)
+        .noise("small/one", 300_000, seed + 1)
+        .file("small/two", "text ".repeat(1000))
+}
+
+#[test]
+fn what_a_newer_head_does_not_need_goes_and_the_head_reads_as_before() {
+    let world = World::new().config(AT_ONCE);
+    let tree = sample(1);
+    let old = publish(&world, &tree, "it");
+    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    publish(&world, &tree, "it");
+    let before = blobs(&world);
+    let trial = gc(&world, &["--dry-run"]);
+    assert_eq!(blobs(&world), before, "a trial deletes nothing");
+    assert!(met(&trial, "deleted") >= 1, "{trial}");
+    let told = gc(&world, &[]);
+    assert_eq!(told["unneeded"], trial["unneeded"]);
+    assert_eq!(told["reclaimed"], trial["reclaimed"]);
+    assert!(
+        told["reclaimed"]["bytes"].as_u64() >= Some(9 << 20),
+        "{told}"
+    );
+    assert!(told["saved"].as_f64() > Some(0.0));
+    assert!(blobs(&world).is_subset(&before) && blobs(&world).len() < before.len());
+    assert!(world.run(&["fsck", "it"]).contains("sound"));
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    world.unmount(&dir);
+    // What the new head took from the old one is there, the old head is not.
+    let said = world.try_run(&["fsck", &old]);
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    // A second run has nothing to do.
+    assert_eq!(gc(&world, &[])["unneeded"], Value::Array(Vec::new()));
+    // And what is published again after that is whole.
+    publish(&world, &sample(1), "again");
+    assert!(world.run(&["fsck", "again"]).contains("sound"));
+}
+
+#[test]
+fn rules_keep_what_an_old_head_had_and_let_it_go_when_their_time_is_over() {
+    let rules = "[retention]\ndefault_days = 0\n[[retention.rules]]\npath = \"large\"\nkeep = 10\n";
+    let world = World::new().config(rules);
+    let tree = sample(1);
+    let old = publish(&world, &tree, "it");
+    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    publish(&world, &tree, "it");
+    let told = gc(&world, &[]);
+    assert!(
+        met(&told, "rule") >= 1 && met(&told, "deleted") == 0,
+        "{told}"
+    );
+    assert!(told["unneeded"][0]["until"].as_u64().is_some(), "{told}");
+    // Whole: with the directories that lead there.
+    assert!(world.run(&["fsck", &old]).contains("sound"));
+    let world = world.config(AT_ONCE);
+    assert!(met(&gc(&world, &[]), "deleted") >= 1);
+}
+
+#[test]
+fn a_tag_protects_what_it_stood_for_when_it_is_published_no_more() {
+    let world = World::new();
+    let tree = sample(1).commit("one");
+    tree.git(&["tag", "v1"]);
+    let tagged = publish(&world, &tree, "it");
+    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    let tree = tree.commit("two");
+    tree.git(&["tag", "-d", "v1"]);
+    publish(&world, &tree, "it");
+    let told = gc(&world, &[]);
+    // By the rules that are built in: for ever.
+    let kept = told["unneeded"].as_array().unwrap();
+    assert!(!kept.is_empty() && met(&told, "deleted") == 0, "{told}");
+    assert!(world.run(&["fsck", &tagged]).contains("sound"));
+}
+
+#[test]
+fn what_was_stored_a_short_time_ago_or_is_mounted_stays() {
+    let world = World::new().config(AT_ONCE);
+    let tree = sample(1);
+    let old = publish(&world, &tree, "it");
+    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    publish(&world, &tree, "it");
+    let told = world.json(&["gc", "--grace", "1h"]);
+    assert!(
+        met(&told, "young") >= 1 && met(&told, "deleted") == 0,
+        "{told}"
+    );
+    let dir = world.mount(&old);
+    let told = gc(&world, &[]);
+    assert_eq!(told["unneeded"], Value::Array(Vec::new()), "{told}");
+    assert_eq!(fs::read(dir.join("large")).unwrap(), noise(9 << 20, 1));
+    world.unmount(&dir);
+    assert!(met(&gc(&world, &[]), "deleted") >= 1);
+}
+
+#[test]
+fn names_that_are_removed_take_what_only_they_need_with_them() {
+    let world = World::new().config(AT_ONCE);
+    let (one, two) = (sample(1), sample(50));
+    publish(&world, &one, "one");
+    publish(&world, &two, "two");
+    let shared = publish(&world, &one, "same-as-one");
+    world.run(&["refs", "--remove", "two"]);
+    world.run(&["refs", "--remove", "one"]);
+    let told = gc(&world, &[]);
+    assert!(met(&told, "deleted") >= 1, "{told}");
+    assert!(world.run(&["fsck", &shared]).contains("sound"));
+    assert!(world.run(&["fsck", "same-as-one"]).contains("sound"));
+}
+
+#[test]
+fn a_head_that_cannot_be_read_keeps_all_that_it_may_need() {
+    let world = World::new().config(AT_ONCE);
+    let tree = sample(1);
+    let path = tree.path().to_str().unwrap().to_owned();
+    world.run(&["publish", &path, "--name", "secret", "--encrypt"]);
+    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    world.run(&["publish", &path, "--name", "secret"]);
+    let other = sample(70);
+    publish(&world, &other, "open");
+    fs::write(other.path().join("large"), noise(9 << 20, 71)).unwrap();
+    publish(&world, &other, "open");
+    // Its key is lost for a while.
+    let keys = world.path().join("data/walgit-fs/keys");
+    let aside = world.path().join("aside");
+    let found = find_keys(world.path());
+    fs::create_dir(&aside).unwrap();
+    for (at, file) in found.iter().enumerate() {
+        fs::rename(file, aside.join(at.to_string())).unwrap();
+    }
+    assert!(!found.is_empty(), "{}", keys.display());
+    let told = gc(&world, &[]);
+    assert_eq!(told["refused"][0]["head"], "secret", "{told}");
+    assert!(met(&told, "unknown") >= 1, "{told}");
+    // What another name let go is collected all the same.
+    assert!(met(&told, "deleted") >= 1, "{told}");
+    for (at, file) in found.iter().enumerate() {
+        fs::rename(aside.join(at.to_string()), file).unwrap();
+    }
+    assert!(world.run(&["fsck", "secret"]).contains("sound"));
+    assert!(met(&gc(&world, &[]), "deleted") >= 1);
+    assert!(world.run(&["fsck", "secret"]).contains("sound"));
+    // A name whose file is damaged may stand for anything.
+    let refs = world.path().join("data/walgit-fs/refs/local");
+    fs::write(refs.join("mystery"), "{").unwrap();
+    fs::write(other.path().join("large"), noise(9 << 20, 72)).unwrap();
+    publish(&world, &other, "open");
+    let told = gc(&world, &[]);
+    assert!(
+        met(&told, "deleted") == 0 && met(&told, "unknown") >= 1,
+        "{told}"
+    );
+}
+
+/// Files of keys in a world.
+fn find_keys(state: &Path) -> Vec<PathBuf> {
+    let mut pending = vec![state.join("data/walgit-fs"), state.join("config/walgit-fs")];
+    let mut found = Vec::new();
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let text = path.to_string_lossy().into_owned();
+            match path.is_dir() {
+                true if !text.ends_with("local") => pending.push(path),
+                false if text.contains("key") => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_publish_that_was_killed_can_go_on_and_what_it_left_is_collected_in_the_end() {
+    // So slow that it is killed in the middle.
+    let server = Server::with(&["--bandwidth-mbit", "60"]);
+    let world = World::on(&server).config(AT_ONCE);
+    let tree = (0..4).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("{n}"), 9 << 20, n)
+    });
+    let mut publish = world
+        .command(&["publish", tree.path().to_str().unwrap(), "--name", "it"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::support::eventually("something is stored", || {
+        fs::read_dir(server.blobs()).is_ok_and(|dir| dir.count() >= 1)
+    });
+    publish.kill().unwrap();
+    publish.wait().unwrap();
+    let left = fs::read_dir(server.blobs()).unwrap().count();
+    assert!(left >= 1);
+    // Within the grace period it is still claimed.
+    let told = world.json(&["gc", "--grace", "1h"]);
+    assert!(met(&told, "claimed") >= 1, "{told}");
+    assert_eq!(met(&told, "deleted") + met(&told, "forgotten"), 0, "{told}");
+    // After that it is an orphan.
+    let told = gc(&world, &[]);
+    assert!(
+        met(&told, "deleted") + met(&told, "forgotten") >= 1,
+        "{told}"
+    );
+    assert_eq!(told["unneeded"][0]["published"], false);
+    world.publish(tree.path(), "it");
+    assert!(world.run(&["fsck", "it", "--remote"]).contains("sound"));
+    let told = gc(&world, &[]);
+    assert_eq!(met(&told, "deleted"), 0, "{told}");
+}
+
+#[test]
+fn killed_anywhere_it_loses_nothing_and_the_next_run_ends_what_it_began() {
+    let world = World::new().config(AT_ONCE);
+    let tree = Tree::new()
+        .noise("small/one", 300_000, 1)
+        .file("kept", "it");
+    for n in 0..30 {
+        fs::write(tree.path().join("large"), noise(200_000, 100 + n)).unwrap();
+        publish(&world, &tree, "it");
+    }
+    let mut rounds = 0;
+    loop {
+        let mut run = world
+            .command(&["gc", "--grace", "0s", "--json"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(15 * (rounds + 1)));
+        let ended = run.try_wait().unwrap().is_some();
+        let _ = run.kill();
+        run.wait().unwrap();
+        assert!(world.run(&["fsck", "it"]).contains("sound"));
+        rounds += 1;
+        if ended || rounds > 60 {
+            break;
+        }
+    }
+    gc(&world, &[]);
+    let told = gc(&world, &[]);
+    assert_eq!(told["unneeded"], Value::Array(Vec::new()), "{told}");
+    assert_eq!(told["resumed"], 0);
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+}
+
+#[test]
+fn beside_publishes_it_takes_nothing_that_they_need() {
+    let world = World::new().config(AT_ONCE);
+    let trees: Vec<Tree> = (0..3).map(|n| sample(n * 100)).collect();
+    std::thread::scope(|scope| {
+        let collector = scope.spawn(|| {
+            for _ in 0..12 {
+                gc(&world, &[]);
+            }
+        });
+        for (n, tree) in trees.iter().enumerate() {
+            let world = &world;
+            scope.spawn(move || {
+                for round in 0..6 {
+                    // Every second time what was there before, which nobody needs.
+                    let seed = (n as u64) * 100 + 10 + round % 2;
+                    fs::write(tree.path().join("small/one"), noise(250_000, seed)).unwrap();
+                    publish(world, tree, &format!("it-{n}"));
+                }
+            });
+        }
+        collector.join().unwrap();
+    });
+    for n in 0..3 {
+        let said = world.run(&["fsck", &format!("it-{n}")]);
+        assert!(said.contains("sound"), "{said}");
+    }
+}
+
+#[test]
+fn what_nobody_of_ours_stored_is_left_alone_unless_asked_for() {
+    let world = World::new().config(AT_ONCE);
+    publish(&world, &sample(1), "it");
+    let stranger = "A".repeat(43);
+    fs::write(world.blobs().join(&stranger), b"whose is this?").unwrap();
+    assert_eq!(gc(&world, &[])["unneeded"], Value::Array(Vec::new()));
+    assert!(blobs(&world).contains(&stranger));
+    let told = gc(&world, &["--unknown"]);
+    assert_eq!(met(&told, "deleted"), 1, "{told}");
+    assert!(!blobs(&world).contains(&stranger));
+    let server = Server::start();
+    let said = World::on(&server).fail(&["gc", "--unknown"]);
+    assert!(said.contains("local"), "{said}");
+}
+
+#[test]
+fn what_was_learned_of_a_repository_goes_when_it_was_not_mounted_for_half_a_year() {
+    let world = World::new().config("[daemon]\nidle_exit_s = 0\n");
+    let tree = (0..30).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("{n}"), 20_000, n)
+    });
+    publish(&world, &tree, "it");
+    let dir = world.mount("it");
+    for n in 0..30 {
+        fs::read(dir.join(n.to_string())).unwrap();
+    }
+    world.unmount(&dir);
+    crate::support::eventually("the daemon is gone", || world.daemon().is_none());
+    let file = world.path().join("learned").to_str().unwrap().to_owned();
+    let told = gc(&world, &[]);
+    assert_eq!(told["cache"]["learned"], Value::Array(Vec::new()), "{told}");
+    world.run(&["prefetch", "export", "it", "-o", &file]);
+    // That mount was long ago.
+    let mounts = world.path().join("state/walgit-fs/activity/local.jsonl");
+    assert!(fs::read_to_string(&mounts).unwrap().contains("\"it\""));
+    fs::write(&mounts, "{\"at\":1,\"name\":\"it\"}\n").unwrap();
+    let told = gc(&world, &["--dry-run"]);
+    assert_eq!(told["cache"]["learned"][0], "local/it", "{told}");
+    world.run(&["prefetch", "export", "it", "-o", &file]);
+    gc(&world, &[]);
+    world.fail(&["prefetch", "export", "it", "-o", &file]);
+}

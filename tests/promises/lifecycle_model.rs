@@ -1,0 +1,479 @@
+//! Whatever happens in whatever order, nothing that is needed is ever lost, and
+//! nothing that is not survives a cycle of collection.
+//!
+//! Random histories run against a reference model that knows what was published
+//! under which name and when. They are replayed on a real store with the real
+//! publisher, ledger, leases and collector; only the clock is the test's own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+use walgit_fs::chunk::BlobId;
+use walgit_fs::config::{ActivityLevels, Price, Retention};
+use walgit_fs::lifecycle::fsck::{self, Read};
+use walgit_fs::lifecycle::gc::{Deletion, Fate, Ground, Options, Shelf, Shelved, collect};
+use walgit_fs::lifecycle::policy::Policy;
+use walgit_fs::lifecycle::walk::Walk;
+use walgit_fs::lifecycle::{Activity, Lease, Leases, Ledger, LedgerEntry};
+use walgit_fs::publish::{Claims, PublishOptions, Unwatched, publish};
+use walgit_fs::repo::refs::{RefName, RefStore};
+use walgit_fs::repo::{Access, Address, Loader};
+use walgit_fs::walrus::{BlobStore, LocalDir, StoreError};
+
+use crate::support::{Tree, block_on, loader};
+
+const DAY: u64 = 24 * 3600;
+/// Days for which an old head is kept.
+const KEEP: u64 = 2;
+/// So small that a tree takes several blobs.
+const MAX_BODY: u64 = 200 << 10;
+const CONTENTS: u64 = 5;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A tree is published under a name.
+    Publish { name: usize, content: u64 },
+    /// The same, but it ends after so many blobs.
+    Crash {
+        name: usize,
+        content: u64,
+        after: u64,
+    },
+    /// A name is removed.
+    Remove { name: usize },
+    /// What a name stands for is read and compared.
+    Read { name: usize },
+    /// Time goes by.
+    Wait { days: u64 },
+    /// A collection.
+    Collect,
+    /// One that is killed at some deletion: before it, or after.
+    Killed { at: u64, before: bool },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = 0..2usize;
+    let content = 0..CONTENTS;
+    let step = prop_oneof![
+        5 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::Publish { name, content }),
+        2 => (name.clone(), content, 0..3u64)
+            .prop_map(|(name, content, after)| Step::Crash { name, content, after }),
+        1 => name.clone().prop_map(|name| Step::Remove { name }),
+        1 => name.prop_map(|name| Step::Read { name }),
+        3 => (1..3u64).prop_map(|days| Step::Wait { days }),
+        3 => Just(Step::Collect),
+        2 => (0..4u64, any::<bool>()).prop_map(|(at, before)| Step::Killed { at, before }),
+    ];
+    proptest::collection::vec(step, 4..16)
+}
+
+/// Fails at some deletion, as a process that is killed there would end.
+struct Mortal<'a> {
+    dir: &'a LocalDir,
+    /// Deletions until then; none for never.
+    left: AtomicU64,
+    before: bool,
+}
+
+#[async_trait]
+impl Shelf for Mortal<'_> {
+    async fn blobs(&self) -> Result<Option<Vec<Shelved>>, StoreError> {
+        self.dir.blobs().await
+    }
+
+    async fn is_expired(&self, blob: BlobId) -> Result<Option<bool>, StoreError> {
+        self.dir.is_expired(blob).await
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
+        let dies = self.left.fetch_sub(1, Ordering::SeqCst) == 0;
+        let killed = || StoreError::Unavailable {
+            place: "the test".into(),
+            why: "killed".into(),
+        };
+        if dies && self.before {
+            return Err(killed());
+        }
+        let deleted = self.dir.delete(blob).await?;
+        match dies {
+            true => Err(killed()),
+            false => Ok(deleted),
+        }
+    }
+}
+
+/// Claims so many blobs and then no more.
+#[derive(Debug)]
+struct Claiming {
+    lease: Lease,
+    left: AtomicU64,
+}
+
+impl Claims for Claiming {
+    fn claim(&self, blob: BlobId) -> Result<(), String> {
+        match self.left.fetch_sub(1, Ordering::SeqCst) {
+            0 => Err("killed".into()),
+            _ => self.lease.claim(blob).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// What was published once, as the model knows it.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: usize,
+    address: Address,
+    content: u64,
+    at: u64,
+}
+
+struct Rig {
+    dir: tempfile::TempDir,
+    store: LocalDir,
+    refs: RefStore,
+    ledger: Ledger,
+    leases: Leases,
+    loader: Arc<Loader>,
+    _cache: tempfile::TempDir,
+    trees: Vec<Tree>,
+    now: u64,
+    // The model.
+    names: BTreeMap<usize, Address>,
+    entries: Vec<Entry>,
+    /// When a collection first saw that nothing stands for an address.
+    seen: HashMap<String, u64>,
+    reclaimed: u64,
+}
+
+fn tree(content: u64) -> Tree {
+    Tree::new()
+        .noise("common/all", 90_000, 1)
+        .noise(&format!("common/{}", content % 2), 90_000, 2 + content % 2)
+        .noise("own", 60_000, 10 + content)
+        .file("small", format!("number {content}"))
+}
+
+fn name(number: usize) -> RefName {
+    format!("name-{number}").parse().unwrap()
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (loader, cache) = loader();
+        Rig {
+            store: LocalDir::open(&dir.path().join("store"), MAX_BODY).unwrap(),
+            refs: RefStore::new(&dir.path().join("refs")),
+            ledger: Ledger::new(&dir.path().join("ledger"), "local"),
+            leases: Leases::new(&dir.path().join("leases")),
+            loader,
+            _cache: cache,
+            trees: (0..CONTENTS).map(tree).collect(),
+            now: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap()
+                .as_secs(),
+            names: BTreeMap::new(),
+            entries: Vec::new(),
+            seen: HashMap::new(),
+            reclaimed: 0,
+            dir,
+        }
+    }
+
+    fn store(&self) -> Arc<dyn BlobStore> {
+        Arc::new(self.store.clone())
+    }
+
+    fn stored(&self) -> BTreeSet<BlobId> {
+        self.store.list().unwrap().into_iter().collect()
+    }
+
+    async fn publish(&mut self, number: usize, content: u64, claims: u64) {
+        // Moments apart, as publishes are.
+        self.now += 1;
+        let lease = Arc::new(Claiming {
+            lease: self.leases.take().unwrap(),
+            left: AtomicU64::new(claims),
+        });
+        let previous = match self.names.get(&number) {
+            Some(Address::Walrus { blob, root }) => {
+                lease.lease.needs(*blob).unwrap();
+                Some((*blob, *root))
+            }
+            _ => None,
+        };
+        let options = PublishOptions {
+            previous,
+            claims: Some(lease.clone() as Arc<dyn Claims>),
+            ..PublishOptions::default()
+        };
+        let path: PathBuf = self.trees[content as usize].path().into();
+        let (store, loader) = (self.store(), self.loader.clone());
+        let done = publish(&path, &options, store, loader, Arc::new(Unwatched)).await;
+        drop(options);
+        let Ok(published) = done else {
+            assert!(claims < u64::MAX, "{done:?}");
+            return;
+        };
+        let address = Address::Walrus {
+            blob: published.blob,
+            root: Some(published.root),
+        };
+        if !published.unchanged {
+            let entry = LedgerEntry {
+                at: self.now,
+                ..LedgerEntry::of(
+                    name(number).as_str(),
+                    &address.to_string(),
+                    &published.blobs,
+                )
+            };
+            self.ledger.append(&entry).unwrap();
+            self.entries.push(Entry {
+                name: number,
+                address: address.clone(),
+                content,
+                at: self.now,
+            });
+        }
+        self.refs.set(&name(number), &address).unwrap();
+        self.names.insert(number, address);
+        let lease = Arc::into_inner(lease).unwrap();
+        lease.lease.finish().unwrap();
+    }
+
+    async fn collect(&mut self, shelf: &dyn Shelf) -> bool {
+        let retention = Retention {
+            default_days: KEEP as u32,
+            rules: Vec::new(),
+            ..Retention::default()
+        };
+        let ledger = self.ledger.entries().unwrap();
+        let ground = Ground {
+            shelf,
+            loader: &self.loader,
+            access: &Access::from(self.store()),
+            refs: &self.refs,
+            held: &[],
+            ledger: &ledger,
+            leases: &self.leases,
+            policy: &Policy::of(&retention).unwrap(),
+            activity: &Activity::new(self.dir.path().join("activity")),
+            levels: &ActivityLevels::default(),
+            class_of: |_| "unknown",
+            dir: self.dir.path(),
+            price: &Price::mainnet(),
+        };
+        let options = Options {
+            dry_run: false,
+            unknown: false,
+            grace: 0,
+            now: self.now,
+        };
+        let done = collect(&ground, &options).await;
+        // It saw what nothing stands for, however it ended.
+        let mut seen = HashMap::new();
+        for (address, next) in self.old() {
+            if next.is_none() {
+                let address = address.to_string();
+                let since = self.seen.get(&address).copied();
+                seen.insert(address, since.unwrap_or(self.now));
+            }
+        }
+        self.seen = seen;
+        match done {
+            Ok(report) => {
+                assert!(report.refused.is_empty(), "{:?}", report.refused);
+                self.reclaimed += report.reclaimed.bytes;
+                let met = |it: &&walgit_fs::lifecycle::gc::Unneeded| it.fate == Fate::Forgotten;
+                assert_eq!(report.unneeded.iter().filter(met).count(), 0);
+                true
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("killed"), "{error}");
+                false
+            }
+        }
+    }
+
+    /// What was published and nothing stands for, with the time of the next
+    /// publish under its name.
+    fn old(&self) -> Vec<(Address, Option<u64>)> {
+        let live: Vec<&Address> = self.names.values().collect();
+        let with_next = self.entries.iter().enumerate().map(|(at, entry)| {
+            let later = self.entries[at + 1..].iter();
+            let next = later
+                .filter(|it| it.name == entry.name)
+                .map(|it| it.at)
+                .next();
+            (entry.address.clone(), next)
+        });
+        with_next
+            .filter(|(address, _)| !live.contains(&address))
+            .collect()
+    }
+
+    /// Heads that must be whole after a collection now: those of names, and old
+    /// ones whose time is not over and that were not collected before.
+    fn needed(&self) -> Vec<Address> {
+        let mut needed: Vec<Address> = self.names.values().cloned().collect();
+        for (address, next) in self.old() {
+            let since = next.or_else(|| self.seen.get(&address.to_string()).copied());
+            let until = since.unwrap_or(self.now) + KEEP * DAY;
+            if until > self.now && !needed.contains(&address) {
+                needed.push(address);
+            }
+        }
+        needed
+    }
+
+    fn content_of(&self, address: &Address) -> u64 {
+        let of_it = self.entries.iter().find(|it| it.address == *address);
+        of_it.unwrap().content
+    }
+
+    /// Every byte of a head is read from the store and compared.
+    async fn assert_whole(&self, address: &Address) {
+        let Address::Walrus { blob, root } = address else {
+            panic!("{address}")
+        };
+        let (fresh, _dir) = loader();
+        let repository = fresh.open(self.store(), *blob, *root).await.unwrap();
+        let everything = fsck::Options::reading(Read::Everything);
+        let report = fsck::check(&repository, &everything, &()).await.unwrap();
+        assert!(report.is_sound(), "{address}: {:?}", report.faults);
+        let expected = self.trees[self.content_of(address) as usize].path();
+        let snapshot = repository.snapshot(0).unwrap();
+        for path in files(expected) {
+            let node = snapshot.walk(path.to_str().unwrap().as_bytes()).await;
+            let node = node.unwrap().unwrap();
+            let all = walgit_fs::chunk::ByteRange::new(0, node.size);
+            let found = snapshot.read(&node, all, 0).await.unwrap();
+            assert!(found == std::fs::read(expected.join(&path)).unwrap());
+        }
+    }
+
+    /// Blobs that these heads need.
+    async fn blobs_of(&self, heads: &[Address]) -> BTreeSet<BlobId> {
+        let mut blobs = BTreeSet::new();
+        for address in heads {
+            let Address::Walrus { blob, root } = address else {
+                continue;
+            };
+            let (fresh, _dir) = loader();
+            let repository = fresh.open(self.store(), *blob, *root).await.unwrap();
+            let mut walk = Walk::of(&repository);
+            while let Some(stretch) = walk.next().await {
+                blobs.extend(stretch.iter().flat_map(|found| found.blobs()));
+            }
+        }
+        blobs
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Publish { name, content } => self.publish(name, content, u64::MAX).await,
+            Step::Crash {
+                name,
+                content,
+                after,
+            } => self.publish(name, content, after).await,
+            Step::Remove { name: number } => {
+                self.refs.remove(&name(number)).unwrap();
+                self.names.remove(&number);
+            }
+            Step::Read { name } => {
+                if let Some(address) = self.names.get(&name) {
+                    self.assert_whole(address).await;
+                }
+            }
+            Step::Wait { days } => self.now += days * DAY,
+            Step::Collect => {
+                let dir = self.store.clone();
+                let gone = self.lost();
+                assert!(self.collect(&dir).await);
+                let needed: Vec<Address> = self.needed();
+                let needed: Vec<Address> =
+                    needed.into_iter().filter(|it| !gone.contains(it)).collect();
+                // Nothing else survives.
+                assert_eq!(self.stored(), self.blobs_of(&needed).await);
+                for address in &needed {
+                    self.assert_whole(address).await;
+                }
+            }
+            Step::Killed { at, before } => {
+                let dir = self.store.clone();
+                let mortal = Mortal {
+                    dir: &dir,
+                    left: AtomicU64::new(at),
+                    before,
+                };
+                self.collect(&mortal).await;
+            }
+        }
+        // At any time, whatever was killed: what has a name is whole.
+        let there = self.stored();
+        for address in self.names.values() {
+            for blob in self.blobs_of(std::slice::from_ref(address)).await {
+                assert!(there.contains(&blob), "{address} lost {blob}");
+            }
+        }
+    }
+
+    /// Old heads that an earlier collection has taken: their time was over.
+    fn lost(&self) -> Vec<Address> {
+        let there = self.stored();
+        let old = self.old().into_iter().map(|(address, _)| address);
+        old.filter(|address| match address {
+            Address::Walrus { blob, .. } => !there.contains(blob),
+            _ => false,
+        })
+        .collect()
+    }
+}
+
+/// Files below a folder, by their paths in it.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let mut pending = vec![root.to_owned()];
+    let mut found = Vec::new();
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => pending.push(path),
+                false => found.push(path.strip_prefix(root).unwrap().to_owned()),
+            }
+        }
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // Blob IDs take their time; PROPTEST_CASES asks for more.
+        cases: std::env::var("PROPTEST_CASES")
+            .ok()
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(6),
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn nothing_needed_is_lost_and_nothing_else_survives_a_cycle(steps in steps()) {
+        block_on(async {
+            let mut rig = Rig::new();
+            for step in &steps {
+                rig.step(step).await;
+            }
+            rig.step(&Step::Collect).await;
+            eprintln!("{} steps, {} bytes reclaimed", steps.len() + 1, rig.reclaimed);
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! How long content is kept is said in the config file, and can be asked for.
+
+use serde_json::Value;
+
+use crate::support::{Tree, World};
+
+const RULES: &str = "\
+[retention]
+default_days = 7
+
+[retention.activity]
+high = 3
+medium = 2
+
+[[retention.rules]]
+ref = \"release/*\"
+keep = \"forever\"
+
+[[retention.rules]]
+path = \"build/\"
+keep = 1
+
+[[retention.rules]]
+class = \"image\"
+activity = \"high\"
+keep = 365
+";
+
+fn explained(world: &World, args: &[&str]) -> Value {
+    world.json(&[&["policy", "explain"], args].concat())
+}
+
+#[test]
+fn without_a_config_file_what_is_built_in_is_shown_and_sound() {
+    let world = World::new();
+    let shown = world.json(&["policy", "show"]);
+    assert_eq!(shown["default_days"], 30);
+    assert_eq!(shown["rules"][0]["ref"], "main");
+    assert_eq!(shown["rules"][0]["keep"], "forever");
+    assert_eq!(world.json(&["policy", "check"])["ok"], true);
+    let said = world.run(&["policy", "show"]);
+    assert!(
+        said.contains("class image") && said.contains("90 days"),
+        "{said}"
+    );
+    assert_eq!(explained(&world, &["photos/a.jpg"])["keep"], 90);
+    assert_eq!(explained(&world, &["src/a.rs"])["keep"], 30);
+}
+
+#[test]
+fn the_first_rule_that_fits_decides_by_all_that_is_known_of_the_repository() {
+    let world = World::new().config(RULES);
+    let tree = Tree::new()
+        .noise("photo.png", 50_000, 1)
+        .noise("build/out.png", 50_000, 2)
+        .file("src/a.rs", "fn main() {}\n")
+        .commit("one");
+    tree.git(&["branch", "release/1"]);
+    let path = tree.path().to_str().unwrap();
+    world.run(&["publish", path, "--name", "it", "--branch", "main"]);
+    // A commit and a publish are two events; of few, no rule says anything.
+    let told = explained(&world, &["photo.png", "--of", "it"]);
+    assert_eq!(
+        (&told["keep"], &told["activity"]),
+        (&7.into(), &"medium".into()),
+        "{told}"
+    );
+    assert_eq!(told["needed"], true);
+    // A mount is one more.
+    let dir = world.mount("it");
+    world.unmount(&dir);
+    let told = explained(&world, &["photo.png", "--of", "it"]);
+    assert_eq!(
+        (&told["keep"], &told["activity"]),
+        (&365.into(), &"high".into()),
+        "{told}"
+    );
+    assert_eq!(told["rule"], 3);
+    let told = explained(&world, &["build/out.png", "--of", "it"]);
+    assert_eq!(
+        (&told["keep"], &told["rule"]),
+        (&1.into(), &2.into()),
+        "{told}"
+    );
+    assert_eq!(
+        explained(&world, &["src/a.rs", "--of", "it"])["rule"],
+        Value::Null
+    );
+    let branches = [
+        "publish",
+        path,
+        "--name",
+        "it",
+        "--branch",
+        "main",
+        "--branch",
+        "release/1",
+    ];
+    world.run(&branches);
+    let told = explained(&world, &["build/out.png", "--of", "it"]);
+    assert_eq!(told["keep"], "forever", "{told}");
+    let said = world.run(&["policy", "explain", "build/out.png", "--of", "it"]);
+    assert!(
+        said.contains("for ever") && said.contains("release/*"),
+        "{said}"
+    );
+}
+
+#[test]
+fn rules_that_cannot_be_meant_or_never_decide_are_told_by_their_numbers() {
+    let bad = "[[retention.rules]]\nclass = \"picture\"\nkeep = 5\n";
+    let world = World::new().config(bad);
+    let done = world.try_run(&["policy", "check"]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        said.contains("rule 1") && said.contains("picture"),
+        "{said}"
+    );
+    assert!(world.fail(&["policy", "show"]).contains("picture"));
+    let twice = "[[retention.rules]]\nkeep = 5\n[[retention.rules]]\npath = \"*.rs\"\nkeep = 6\n";
+    let world = World::new().config(twice);
+    let done = world.try_run(&["policy", "check", "--json"]);
+    assert_eq!(done.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(told["shadowed"][0]["rule"], 2, "{told}");
+    let world = World::new().config("[retention]\nkeep = 5\n");
+    assert!(world.fail(&["policy", "show"]).contains("unknown field"));
+}
