@@ -74,6 +74,7 @@ fn eventful(sha256: bool) -> Tree {
     tree.git(&["mv", "README.md", "READ ME"]);
     let tree = tree.commit("renamed");
     // A submodule, and a mode that git once wrote.
+    let tree = tree.folder("vendor/lib");
     let tip = tree.git(&["rev-parse", "HEAD"]);
     tree.git(&[
         "update-index",
@@ -444,13 +445,14 @@ fn real_histories_come_back_object_for_object() {
         let origin = world.path().join(name);
         let from = bundle.to_str().unwrap();
         git(world.path(), &["clone", "-q", "--mirror", from, name]);
-        let head = git(&origin, &["symbolic-ref", "--short", "HEAD"]);
+        // A bundle may tell of no branch at all.
+        let head = git(&origin, &["rev-parse", "--abbrev-ref", "HEAD"]);
         let branches = git(
             &origin,
             &["for-each-ref", "--format=%(refname:short)", "refs/heads"],
         );
-        let others = branches.lines().filter(|branch| *branch != head);
-        let branches: Vec<&str> = [&head[..]].into_iter().chain(others).collect();
+        let (mut branches, head): (Vec<&str>, &str) = (branches.lines().collect(), &head);
+        branches.sort_by_key(|branch| *branch != head);
         publish(&world, &origin, &branches, &[]);
         let (dir, _) = export(&world, &format!("copy of {name}"), &["--bare"]);
         let count = assert_exported(&origin, &dir);
