@@ -10,8 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::lifecycle::{Checkout, Exported, export, fsck};
+use crate::lifecycle::{Checkout, ExportOptions, Exported, export, fsck};
 use crate::repo::Address;
+
+/// Plain bytes from which on it is worth a word that a pack could be smaller.
+const WORTH_REPACKING: u64 = 1 << 20;
 
 /// Give back the git repository that was published, with all of its history
 ///
@@ -28,6 +31,10 @@ pub(super) struct Export {
     /// Without a checkout: DIR itself is the repository
     #[arg(long)]
     bare: bool,
+    /// Have `git repack` look for deltas: takes longer, for a pack that is
+    /// several times smaller
+    #[arg(long)]
+    repack: bool,
     /// Have `git fsck` read everything again from disk in the end
     #[arg(long)]
     check: bool,
@@ -43,6 +50,8 @@ struct Report<'a> {
     exported: &'a Exported,
     /// Whether `git fsck` was asked, and found nothing.
     checked: bool,
+    #[serde(skip)]
+    repack: bool,
     seconds: f64,
 }
 
@@ -61,10 +70,14 @@ impl Export {
                     bar.set_length(total);
                     bar.set_position(done);
                     if done == total {
-                        bar.set_message("writing");
+                        bar.set_message("finishing");
                     }
                 };
-                let exported = export(&repository, &self.dir, self.bare, &tell).await;
+                let options = ExportOptions {
+                    bare: self.bare,
+                    repack: self.repack,
+                };
+                let exported = export(&repository, &self.dir, options, &tell).await;
                 let exported = exported
                     .map_err(|error| -> Failure { format!("{}: {error}", self.address).into() })?;
                 if self.check {
@@ -87,11 +100,15 @@ impl Export {
             dir: &self.dir,
             exported: &exported,
             checked: self.check,
+            repack: self.repack,
             seconds: started.elapsed().as_secs_f64(),
         };
         match context.json {
             true => output::json(&report)?,
             false => report.print()?,
+        }
+        if let Some(why) = &exported.not_repacked {
+            output::warning(&format!("git could not repack it: {why}"));
         }
         let dir = self.dir.display();
         match &exported.checkout {
@@ -160,8 +177,11 @@ impl Report<'_> {
                 },
             ),
         ])?;
-        output::line(&format!(
-            "\n`git -C {dir} gc` makes the pack several times smaller"
-        ))
+        match self.repack || done.bytes < WORTH_REPACKING {
+            true => Ok(()),
+            false => output::line(&format!(
+                "\n`git -C {dir} repack -adf` makes the pack several times smaller"
+            )),
+        }
     }
 }

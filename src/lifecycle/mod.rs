@@ -14,6 +14,6 @@ mod export;
 mod ledger;
 mod survey;
 
-pub use export::{Checkout, ExportError, Exported, export, fsck};
+pub use export::{Checkout, ExportError, ExportOptions, Exported, export, fsck};
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

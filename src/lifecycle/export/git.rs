@@ -1,4 +1,4 @@
-//! The `git` program, asked to check out or to look over what was exported.
+//! The `git` program, asked to check out, repack or look over what was exported.
 //!
 //! It runs nothing that the repository brings along: the user's settings, which
 //! may define filters, are not read, and hooks are looked for where there are
@@ -54,6 +54,16 @@ pub(super) async fn check_out(dir: &Path) -> Checkout {
         Ok(done) => Checkout::Failed(said(&done)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Checkout::NoGit,
         Err(error) => Checkout::Failed(error.to_string()),
+    }
+}
+
+/// Has git look for deltas among all objects; what kept it from that.
+pub(super) async fn repack(dir: &Path) -> Result<(), String> {
+    let flags = ["-a", "-d", "-f", "-q"];
+    match git(dir).arg("repack").args(flags).output().await {
+        Ok(done) if done.status.success() => Ok(()),
+        Ok(done) => Err(said(&done)),
+        Err(error) => Err(error.to_string()),
     }
 }
 

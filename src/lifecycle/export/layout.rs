@@ -7,6 +7,7 @@ use gix::bstr::ByteSlice as _;
 
 use super::ExportError;
 use super::commits::Reached;
+use crate::repo::Address;
 use crate::repo::archive::{Archive, ArchivedRef};
 use crate::repo::head::GitId;
 
@@ -73,10 +74,10 @@ pub(super) fn begin(
     git: &Path,
     hash: gix::hash::Kind,
     bare: bool,
-    description: &str,
+    from: &Address,
 ) -> Result<(), ExportError> {
     for dir in [
-        "objects/pack",
+        super::PACKS,
         "objects/info",
         "refs/heads",
         "refs/tags",
@@ -99,7 +100,7 @@ pub(super) fn begin(
     write(&git.join("config"), config.as_bytes())?;
     write(
         &git.join("description"),
-        format!("{description}\n").as_bytes(),
+        format!("exported from {from}\n").as_bytes(),
     )
 }
 

@@ -37,6 +37,18 @@ use numbers::Numbers;
 use objects::Unpacking;
 use pack::PackWriter;
 
+/// Where a repository has its packs.
+const PACKS: &str = "objects/pack";
+
+/// How to export.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExportOptions {
+    /// Without a checkout: the folder itself is the repository.
+    pub bare: bool,
+    /// Have the `git` program look for deltas: a pack several times smaller.
+    pub repack: bool,
+}
+
 /// What was exported.
 #[derive(Clone, Debug, Serialize)]
 pub struct Exported {
@@ -58,6 +70,9 @@ pub struct Exported {
     pub shallow: bool,
     /// What became of the checkout.
     pub checkout: Checkout,
+    /// Why the pack is as large as it was written, where it was to be repacked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_repacked: Option<String>,
 }
 
 /// Tells how many bytes are done, of how many.
@@ -85,14 +100,14 @@ impl Progress<'_> {
 pub async fn export(
     repository: &Repository,
     dir: &Path,
-    bare: bool,
+    options: ExportOptions,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Exported, ExportError> {
     let tip = tip(repository)?;
-    let archive = Archive::open(repository).await?;
-    let archive = Arc::new(archive.ok_or(ExportError::NoHistory)?);
+    let archive = repository.archive().await?;
+    let archive = archive.ok_or(ExportError::NoHistory)?;
     let target = Target::new(dir)?;
-    let git = match bare {
+    let git = match options.bare {
         true => target.path().to_owned(),
         false => target.path().join(".git"),
     };
@@ -106,9 +121,15 @@ pub async fn export(
         pack_bytes: 0,
         shallow: false,
         checkout: Checkout::Bare,
+        not_repacked: None,
     };
-    write(repository, archive, &tip, &git, bare, &mut done, progress).await?;
-    if !bare {
+    layout::begin(&git, hash(&tip), options.bare, &repository.address())?;
+    write(repository, archive, &tip, &git, &mut done, progress).await?;
+    if options.repack {
+        done.not_repacked = git::repack(&git).await.err();
+        done.pack_bytes = pack::bytes_in(&git.join(PACKS))?;
+    }
+    if !options.bare {
         done.checkout = git::check_out(target.path()).await;
     }
     target.keep()?;
@@ -123,29 +144,27 @@ fn tip(repository: &Repository) -> Result<GitId, ExportError> {
     }
 }
 
-/// Writes the repository proper into `git`.
+/// By which hash an ID was made.
+fn hash(id: &GitId) -> gix::hash::Kind {
+    match id.0.len() {
+        32 => gix::hash::Kind::Sha256,
+        _ => gix::hash::Kind::Sha1,
+    }
+}
+
+/// Writes objects and refs into `git`.
 async fn write(
     repository: &Repository,
     archive: Arc<Archive>,
     tip: &GitId,
     git: &Path,
-    bare: bool,
     done: &mut Exported,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<(), ExportError> {
-    let hash = match tip.0.len() {
-        32 => gix::hash::Kind::Sha256,
-        _ => gix::hash::Kind::Sha1,
-    };
+    let hash = hash(tip);
     let refs = layout::check_refs(archive.refs())?;
     let head = layout::head(&archive, tip)?;
-    layout::begin(
-        git,
-        hash,
-        bare,
-        &format!("exported from {}", repository.address()),
-    )?;
-    let mut pack = PackWriter::create(&git.join("objects/pack/tmp_pack"), hash)?;
+    let mut pack = PackWriter::create(&git.join(PACKS).join("tmp_pack"), hash)?;
     let mut progress = Progress {
         tell: progress,
         done: 0,

@@ -1,7 +1,7 @@
 //! A git pack that is being written: objects one after the other, each whole.
 //!
-//! Objects are not written as deltas: that takes most of the time of a repack,
-//! and `git gc` does it better.
+//! Objects are not written as deltas: to find them takes longer than all else,
+//! and `git repack -f` does it better.
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -19,7 +19,7 @@ use super::ExportError;
 use super::index;
 
 /// As git compresses what it writes one by one: what it would save to take
-/// longer, `git gc` saves many times.
+/// longer, deltas save many times.
 const LEVEL: Compression = Compression::BEST_SPEED;
 /// Bytes that are read at once where a file is hashed.
 const BLOCK: usize = 1 << 20;
@@ -103,6 +103,21 @@ impl Packer {
 pub(super) fn id(hash: gix::hash::Kind, kind: Kind, bytes: &[u8]) -> Result<ObjectId, ExportError> {
     gix::objs::compute_hash(hash, kind, bytes)
         .map_err(|why| ExportError::object(format!("a {kind} of the history"), why))
+}
+
+/// Bytes of the packs in a folder.
+pub(super) fn bytes_in(dir: &Path) -> Result<u64, ExportError> {
+    let count = || -> std::io::Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|it| it == "pack") {
+                bytes += entry.metadata()?.len();
+            }
+        }
+        Ok(bytes)
+    };
+    count().map_err(ExportError::io(dir))
 }
 
 /// A pack that is being written.
@@ -315,5 +330,73 @@ impl PackWriter {
         self.file.seek(SeekFrom::Start(offset))?;
         self.len = offset;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gix::odb::pack::{Bundle, cache::Never};
+    use proptest::prelude::*;
+
+    fn objects() -> impl Strategy<Value = Vec<(Kind, Vec<u8>, bool)>> {
+        let kind = proptest::sample::select(vec![Kind::Blob, Kind::Tree, Kind::Commit, Kind::Tag]);
+        let bytes = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..2000),
+            (any::<u8>(), 0..100_000usize).prop_map(|(byte, len)| vec![byte; len]),
+        ];
+        let object = (kind, bytes, any::<bool>());
+        proptest::collection::vec(object, 0..20).prop_map(|objects| {
+            // Some are there twice.
+            let again: Vec<_> = objects.iter().step_by(3).cloned().collect();
+            [objects, again].concat()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_pack_is_read_as_it_was_written(objects in objects(), sha256 in any::<bool>()) {
+            let hash = if sha256 { gix::hash::Kind::Sha256 } else { gix::hash::Kind::Sha1 };
+            let dir = tempfile::tempdir().unwrap();
+            let mut pack = PackWriter::create(&dir.path().join("tmp"), hash).unwrap();
+            let mut packer = Packer::new(hash);
+            let mut wanted = std::collections::BTreeMap::new();
+            for (kind, bytes, streamed) in &objects {
+                let (id, new) = if *streamed {
+                    let mut stream = pack.begin(*kind, bytes.len() as u64).unwrap();
+                    for part in bytes.chunks(30_000) {
+                        stream.write(part).unwrap();
+                    }
+                    stream.finish().unwrap()
+                } else {
+                    let packed = packer.pack(*kind, bytes).unwrap();
+                    (packed.id, pack.add(&packed).unwrap())
+                };
+                prop_assert_eq!(new, wanted.insert(id, (*kind, bytes)).is_none());
+            }
+            let plain: usize = wanted.values().map(|(_, bytes)| bytes.len()).sum();
+            prop_assert_eq!(pack.bytes(), plain as u64);
+            let len = pack.finish().unwrap();
+            prop_assert_eq!(bytes_in(dir.path()).unwrap(), len);
+            let index = std::fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().path());
+            let index = index.into_iter().find(|it| it.extension().unwrap() == "idx").unwrap();
+            let bundle = Bundle::at(index, hash).unwrap();
+            let interrupt = std::sync::atomic::AtomicBool::new(false);
+            bundle.pack.verify_checksum(&mut gix::progress::Discard, &interrupt).unwrap();
+            prop_assert_eq!(bundle.index.num_objects() as usize, wanted.len());
+            let mut inflate = gix::zlib::Inflate::default();
+            let mut out = Vec::new();
+            for (id, (kind, bytes)) in wanted {
+                let found = bundle.find(&id, &mut out, &mut inflate, &mut Never).unwrap();
+                let (data, place) = found.unwrap();
+                prop_assert_eq!((data.kind, data.data), (kind, &bytes[..]));
+                let at = bundle.index.lookup(id).unwrap();
+                prop_assert_eq!(bundle.index.pack_offset_at_index(at), place.pack_offset);
+                let end = place.pack_offset + place.entry_size as u64;
+                let crc = bundle.pack.entry_crc32(place.pack_offset, (end - place.pack_offset) as usize);
+                prop_assert_eq!(bundle.index.crc32_at_index(at), Some(crc));
+            }
+        }
     }
 }

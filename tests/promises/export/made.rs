@@ -20,7 +20,7 @@ use walgit_fs::walrus::blob_id::blob_id;
 use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
 
 use super::left;
-use crate::support::tree::git;
+use crate::support::tree::{git, noise};
 use crate::support::{World, block_on};
 
 const CONTENTS: [&str; 2] = ["hello\n", "world\n"];
@@ -32,6 +32,8 @@ struct Made {
     tree: Vec<StoredEntry>,
     commits: Vec<Vec<u8>>,
     tags: Vec<Vec<u8>>,
+    /// Chunks from number 3 on.
+    more: Vec<Vec<u8>>,
     /// The commit that is checked out.
     tip: GitId,
     segment: PlannedSegment,
@@ -95,6 +97,7 @@ impl Made {
             },
             commits: vec![commit],
             tags: Vec::new(),
+            more: Vec::new(),
             tip,
         }
     }
@@ -109,6 +112,7 @@ impl Made {
             encode_group(&self.tags),
         ]
         .iter()
+        .chain(&self.more)
         .map(|raw| push(raw))
         .collect();
         let commits = push(&encode_commits(self.commits.iter().map(|raw| &raw[..])));
@@ -186,11 +190,16 @@ fn an_object_that_is_stored_twice_is_written_once() {
     let mut made = Made::new();
     // The same contents once more, as chunks.
     made.segment.files = vec![Run { first: 1, count: 1 }; 3];
+    // And what is too large to be held.
+    made.more = vec![noise(3 << 20, 1), noise(3 << 20, 2)];
+    let large = Run { first: 3, count: 2 };
+    made.segment.files.extend([large; 2]);
+    made.segment.files.push(Run { first: 1, count: 1 });
     let dir = exported(&world, made);
     git(&dir, &["fsck", "--full", "--strict"]);
     let all = git(&dir, &["cat-file", "--batch-all-objects", "--batch-check"]);
-    // Two files, both together, a tree and a commit.
-    assert_eq!(all.lines().count(), 5, "{all}");
+    // Two files, both together, a large one, a tree and a commit.
+    assert_eq!(all.lines().count(), 6, "{all}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn eventful(sha256: bool) -> Tree {
     if sha256 {
         tree.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
     }
-    let large = noise(3 << 20, 1);
+    let large = noise(5 << 20, 1);
     let mut other = large.clone();
     other[1 << 20..(1 << 20) + 50_000].copy_from_slice(&noise(50_000, 2));
     let long = |n: u32| format!("line {n}\n").repeat(2000);
@@ -53,7 +53,7 @@ fn eventful(sha256: bool) -> Tree {
         .program("run", "#!/bin/sh\n")
         .link("link", "src/deep")
         .commit("first");
-    for n in 1..40 {
+    for n in 1..12 {
         let text = long(n) + &format!("{n}\n");
         tree = tree
             .file("src/deep/er/code.rs", text)
@@ -64,7 +64,7 @@ fn eventful(sha256: bool) -> Tree {
     tree.git(&["tag", "-a", "v1", "-m", "a tag with words"]);
     tree.git(&["tag", "-a", "v1-again", "v1", "-m", "a tag of a tag"]);
     // A branch, and a merge.
-    tree.git(&["checkout", "-qb", "topic/x", "HEAD~20"]);
+    tree.git(&["checkout", "-qb", "topic/x", "HEAD~6"]);
     let tree = tree
         .file("large", &other)
         .file("from topic", "here\n")
@@ -210,12 +210,35 @@ fn what_was_exported_is_a_repository_to_work_on() {
     git(&work, &["add", "new"]);
     git(&work, &["commit", "-qm", "more"]);
     git(&work, &["push", "-q", "origin", "main"]);
-    git(&dir, &["gc", "-q", "--prune=now"]);
+    git(&dir, &["repack", "-adfq"]);
     git(&dir, &["fsck", "--full", "--strict"]);
     // And to publish: nothing of it is new.
     git(&dir, &["update-ref", "refs/heads/main", "main^"]);
     let again = publish(&world, &dir, &BRANCHES, &[]);
     assert_eq!(again["unchanged"], true, "{again}");
+}
+
+#[test]
+fn repacked_it_is_smaller_and_the_same() {
+    let world = World::new();
+    let text = |n: u32| {
+        (0..20_000)
+            .map(|line| format!("{}\n", line * n))
+            .collect::<String>()
+    };
+    let mut tree = Tree::new().file("a", text(7)).commit("first");
+    for n in 0..10 {
+        tree = tree.file("a", text(7) + &text(n)).commit("more");
+    }
+    publish(&world, tree.path(), &[], &[]);
+    let (plain, told) = export(&world, "copy", &[]);
+    let (dir, repacked) = export(&world, "copy.git", &["--bare", "--repack"]);
+    for dir in [plain, dir] {
+        assert_exported(tree.path(), &dir);
+    }
+    let bytes = |told: &Value| told["pack_bytes"].as_u64().unwrap();
+    assert!(bytes(&repacked) * 2 < bytes(&told), "{repacked} {told}");
+    assert_eq!(repacked["bytes"], told["bytes"]);
 }
 
 #[test]
@@ -226,7 +249,7 @@ fn after_every_push_it_is_the_newest_history_that_comes_back() {
     for n in 0..3 {
         tree = tree
             .file("src/lib.rs", format!("pub mod again{n};\n"))
-            .noise("large", (3 << 20) + n, 7)
+            .noise("large", (5 << 20) + n, 7)
             .commit(&format!("later {n}"));
         tree.git(&["tag", "-a", &format!("later-{n}"), "-m", "x"]);
         publish(&world, tree.path(), &BRANCHES, &[]);
