@@ -17,6 +17,7 @@ mod cost;
 mod crash;
 mod devnet;
 mod encryption;
+mod export;
 mod faults;
 mod follow;
 mod format;
