@@ -57,7 +57,7 @@ impl Effort {
     }
 
     /// The zstd level for history, where the most is to be gained.
-    fn history(self) -> i32 {
+    pub(super) fn history(self) -> i32 {
         match self {
             Effort::Usual => 11,
             Effort::Best => 19,

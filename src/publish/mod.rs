@@ -334,7 +334,7 @@ impl Work {
             true => packs.abandon(),
             false => {
                 for (kind, chunks) in std::mem::take(&mut plan.attachments) {
-                    let level = self.options.effort.beside();
+                    let level = self.options.effort.history();
                     let placed = chunks.iter().map(|raw| packs.add_raw(raw, level, &known));
                     attached.push((kind, placed.collect::<Result<_, _>>()?));
                 }

@@ -1,5 +1,6 @@
 //! What git knew beyond the tree, kept in attachments of the head that `ls`
-//! and `cat` never fetch: raw commit objects, and the IDs of trees and blobs.
+//! and `cat` never fetch: raw commit objects ([`super::commits`]), and the IDs of
+//! trees and blobs.
 //!
 //! Both attachments are streams of records. A chunk of an attachment holds
 //! whole records, so each chunk can be read by itself.
@@ -14,30 +15,8 @@ use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::{ChunkHash, MAX_CHUNK};
 
-const COMMITS_MAGIC: u8 = b'C';
 const IDS_MAGIC: u8 = b'I';
 const VERSION: u8 = 1;
-
-/// Writes a chunk of raw commit objects (their content, without the
-/// `commit LENGTH\0` that git hashes before it).
-pub fn encode_commits<'a>(commits: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut out = vec![COMMITS_MAGIC, VERSION];
-    for commit in commits {
-        out.string(commit);
-    }
-    out
-}
-
-/// Reads a chunk of raw commit objects.
-pub fn decode_commits(raw: &Bytes) -> Result<Vec<Bytes>, MalformedNode> {
-    let mut reader = Reader::new(raw);
-    kind_and_version(&mut reader, COMMITS_MAGIC, VERSION, "list of git commits")?;
-    let mut commits = Vec::new();
-    while reader.position() < raw.len() {
-        commits.push(raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?));
-    }
-    Ok(commits)
-}
 
 /// A raw commit object and what was found in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,18 +192,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn commits_read_as_written(commits in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..20)) {
-            let raw = Bytes::from(encode_commits(commits.iter().map(|c| &c[..])));
-            prop_assert_eq!(decode_commits(&raw).unwrap(), commits);
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(mut junk in proptest::collection::vec(any::<u8>(), 2..400), ids in any::<bool>()) {
-            junk[0] = if ids { IDS_MAGIC } else { COMMITS_MAGIC };
+        fn arbitrary_bytes_never_panic(mut junk in proptest::collection::vec(any::<u8>(), 2..400)) {
+            junk[0] = IDS_MAGIC;
             junk[1] = VERSION;
-            let raw = Bytes::from(junk);
-            let _ = decode_commits(&raw);
-            let _ = decode_ids(&raw);
+            let _ = decode_ids(&Bytes::from(junk));
         }
     }
 }

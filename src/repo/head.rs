@@ -37,9 +37,19 @@ pub struct GitId(pub Vec<u8>);
 impl GitId {
     /// The ID that these lower-case digits are; `None` where they are none.
     pub fn from_hex(digits: &[u8]) -> Option<Self> {
-        let upper = digits.iter().any(u8::is_ascii_uppercase);
-        let id = gix::ObjectId::from_hex(digits).ok().filter(|_| !upper)?;
-        Some(GitId(id.as_slice().to_vec()))
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        };
+        if !matches!(digits.len(), 40 | 64) {
+            return None;
+        }
+        let bytes = digits.chunks_exact(2).map(|pair| {
+            let (high, low) = (value(pair[0])?, value(pair[1])?);
+            Some(high << 4 | low)
+        });
+        bytes.collect::<Option<_>>().map(GitId)
     }
 }
 

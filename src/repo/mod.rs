@@ -40,6 +40,7 @@ mod ahead;
 pub mod archive;
 pub mod blob;
 mod coming;
+pub mod commits;
 mod content;
 mod decoded;
 pub mod directory;

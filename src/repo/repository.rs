@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::access::{Access, Relative, Target, names};
 use super::archive::Archive;
-use super::git::{self, RawCommit};
+use super::commits::decode_commits;
+use super::git::RawCommit;
 use super::head::{AttachmentKind, CommitId, GitId, MAX_SHIPPED};
 use super::implied::{ImpliedTree, Told};
 use super::loader::FoundHead;
@@ -506,16 +507,13 @@ impl Repository {
         let sample = &self.head().commits[0].id.git();
         let mut commits = Vec::new();
         for raw in self.attachment(AttachmentKind::GitCommits).await? {
-            let parsed = git::decode_commits(&raw).and_then(|list| {
-                list.into_iter()
-                    .map(|bytes| RawCommit::parse(bytes, sample))
-                    .collect::<Result<Vec<_>, _>>()
-            });
-            commits.extend(parsed.map_err(|why| RepoError::Malformed {
-                what: "list of commits",
-                hash: ChunkHash::of(&raw),
-                why,
-            })?);
+            commits.extend(
+                decode_commits(&raw, sample).map_err(|why| RepoError::Malformed {
+                    what: "list of commits",
+                    hash: ChunkHash::of(&raw),
+                    why,
+                })?,
+            );
         }
         Ok(commits)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gix::ObjectId;
 
 use super::super::PublishError;
-use crate::repo::git::{RawCommit, decode_commits, encode_commits};
+use crate::repo::commits::{decode_commits, encode_commits};
 use crate::repo::head::GitId;
 
 /// Commits are compressed together, so many bytes at a time.
@@ -143,14 +143,10 @@ pub(in super::super) struct KnownCommits {
 impl KnownCommits {
     /// Reads a chunk; `None` where it is damaged, and made anew.
     pub(in super::super) fn read(raw: &Bytes, sample: &GitId) -> Option<Self> {
-        let commits = decode_commits(raw).ok()?;
-        let ids = commits.into_iter().map(|commit| {
-            let parsed = RawCommit::parse(commit, sample).ok()?;
-            Some(parsed.id)
-        });
+        let commits = decode_commits(raw, sample).ok()?;
         Some(KnownCommits {
             raw: raw.clone(),
-            ids: ids.collect::<Option<_>>()?,
+            ids: commits.into_iter().map(|commit| commit.id).collect(),
         })
     }
 }
@@ -180,22 +176,26 @@ pub(in super::super) fn in_chunks(
     }
     let before = stored(&kept);
     let mut chunks: Vec<Vec<u8>> = kept.iter().map(|chunk| chunk.raw.to_vec()).collect();
-    let mut pending: Vec<Vec<u8>> = Vec::new();
+    let mut pending: Vec<(GitId, Vec<u8>)> = Vec::new();
     let mut len = 0;
+    let chunk = |pending: &[(GitId, Vec<u8>)]| {
+        encode_commits(pending.iter().map(|(id, raw)| (id, &raw[..])))
+    };
     for commit in commits {
-        if before.contains(&super::git_id(commit.id)) {
+        let id = super::git_id(commit.id);
+        if before.contains(&id) {
             continue;
         }
         if len > 0 && len + commit.len > CHUNK {
-            chunks.push(encode_commits(pending.iter().map(|raw| &raw[..])));
+            chunks.push(chunk(&pending));
             pending.clear();
             len = 0;
         }
-        pending.push(super::raw(repo, commit.id)?);
+        pending.push((id, super::raw(repo, commit.id)?));
         len += commit.len;
     }
     if !pending.is_empty() {
-        chunks.push(encode_commits(pending.iter().map(|raw| &raw[..])));
+        chunks.push(chunk(&pending));
     }
     Ok(chunks)
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::reader::Archive;
-use crate::repo::git::{RawCommit, decode_commits};
+use crate::repo::commits::decode_commits;
+use crate::repo::git::RawCommit;
 use crate::repo::head::GitId;
 use crate::repo::{MalformedNode, RepoError};
 
@@ -42,13 +43,7 @@ impl Archive {
 
     async fn commits_in(&self, chunk: usize) -> Result<Vec<RawCommit>, RepoError> {
         let raw = self.chunk(&self.commits, chunk).await?;
-        let parsed = decode_commits(&raw).and_then(|commits| {
-            let commits = commits.into_iter();
-            commits
-                .map(|raw| RawCommit::parse(raw, &self.sample))
-                .collect()
-        });
-        parsed.map_err(|why: MalformedNode| RepoError::Malformed {
+        decode_commits(&raw, &self.sample).map_err(|why| RepoError::Malformed {
             what: "list of commits",
             hash: self.commits[chunk].hash,
             why,

@@ -11,8 +11,8 @@ use walgit_fs::repo::archive::{
     Target, encode_group, encode_tree,
 };
 use walgit_fs::repo::blob::BlobBuilder;
+use walgit_fs::repo::commits::encode_commits;
 use walgit_fs::repo::directory;
-use walgit_fs::repo::git::encode_commits;
 use walgit_fs::repo::head::{
     Attachment, AttachmentKind, CommitId, GitId, PlannedCommit, PlannedHead, Signature,
 };
@@ -115,7 +115,10 @@ impl Made {
         .chain(&self.more)
         .map(|raw| push(raw))
         .collect();
-        let commits = push(&encode_commits(self.commits.iter().map(|raw| &raw[..])));
+        let unnamed = GitId::default();
+        let commits = push(&encode_commits(
+            self.commits.iter().map(|raw| (&unnamed, &raw[..])),
+        ));
         let root = push(&directory::encode(&[], 0));
         self.segment.chunks = chunks;
         let segment = builder.push_node(&self.segment.encode(builder.next_node_end()));

@@ -1,0 +1,277 @@
+//! Chunks of raw commit objects.
+//!
+//! Half of what a commit says is known or random: its parents are commits told
+//! before it, and a signature shrinks only beside its like. So parents are told
+//! by how far back they are, and signatures stand together at the end.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::git::RawCommit;
+use super::head::GitId;
+use super::malformed::MalformedNode;
+use super::wire::{Reader, Write};
+use crate::chunk::MAX_CHUNK;
+
+const MAGIC: u8 = b'C';
+/// Commits one after the other, as they are.
+const PLAIN: u8 = 1;
+/// Commits without what is told otherwise.
+const FOLDED: u8 = 2;
+/// Most parents of all commits of a chunk: a byte becomes a line of each.
+const MAX_PARENTS: usize = 1 << 20;
+/// How a line of a commit begins that names a parent.
+const PARENT: &[u8] = b"parent ";
+
+/// Writes a chunk of commits: their IDs, and their raw objects without the
+/// `commit LENGTH\0` that git hashes before them.
+pub fn encode_commits<'a>(commits: impl IntoIterator<Item = (&'a GitId, &'a [u8])>) -> Vec<u8> {
+    let mut places: HashMap<&GitId, usize> = HashMap::new();
+    let (mut out, mut signatures, mut count) = (Vec::new(), Vec::new(), 0);
+    for (number, (id, raw)) in commits.into_iter().enumerate() {
+        let folded = Folded::of(raw).filter(|folded| folded.unfold() == raw);
+        let folded = folded.unwrap_or_else(|| Folded {
+            parents: Vec::new(),
+            signature: (0, Vec::new()),
+            body: raw.to_vec(),
+        });
+        out.uint(folded.parents.len() as u64);
+        for parent in &folded.parents {
+            match places.get(parent) {
+                Some(place) => out.uint((number - place) as u64),
+                None => {
+                    out.uint(0);
+                    out.string(&parent.0);
+                }
+            }
+        }
+        let (at, signature) = folded.signature;
+        out.uint(signature.len() as u64);
+        if !signature.is_empty() {
+            out.uint(at as u64);
+            signatures.extend_from_slice(&signature);
+        }
+        out.string(&folded.body);
+        places.insert(id, number);
+        count = number as u64 + 1;
+    }
+    let mut chunk = vec![MAGIC, FOLDED];
+    chunk.uint(count);
+    chunk.extend_from_slice(&out);
+    chunk.extend_from_slice(&signatures);
+    chunk
+}
+
+/// Reads a chunk of commits, whose IDs are of the kind of `sample`.
+///
+/// # Errors
+/// When the bytes are no such chunk, or what is in it are no commits.
+pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, MalformedNode> {
+    let mut reader = Reader::new(raw);
+    match (reader.byte()?, reader.byte()?) {
+        (MAGIC, PLAIN) => {
+            let mut commits = Vec::new();
+            while reader.position() < raw.len() {
+                let bytes = raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?);
+                commits.push(RawCommit::parse(bytes, sample)?);
+            }
+            Ok(commits)
+        }
+        (MAGIC, FOLDED) => decode_folded(reader, sample),
+        (MAGIC, version) => Err(MalformedNode::Version(version)),
+        (found, _) => Err(MalformedNode::Kind {
+            expected: "list of git commits",
+            found,
+        }),
+    }
+}
+
+fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit>, MalformedNode> {
+    let bad = || MalformedNode::Sum("parts of a git commit");
+    let count = reader.count(3)?;
+    let mut folded: Vec<Told<'_>> = Vec::with_capacity(count);
+    let mut room = MAX_PARENTS;
+    for number in 0..count {
+        let mut parents = Vec::new();
+        let more = reader.count(1)?;
+        room = room.checked_sub(more).ok_or_else(bad)?;
+        for _ in 0..more {
+            parents.push(match reader.uint()? {
+                0 => Parent::Named(GitId(reader.bytes(32)?.to_vec())),
+                back => {
+                    let back = usize::try_from(back).map_err(|_| bad())?;
+                    Parent::Told(number.checked_sub(back).ok_or_else(bad)?)
+                }
+            });
+        }
+        let signature = match reader.uint32()? as usize {
+            0 => (0, 0),
+            len => (reader.uint32()? as usize, len),
+        };
+        let body = reader.bytes(MAX_CHUNK as usize)?;
+        folded.push((parents, signature, body));
+    }
+    let mut commits: Vec<RawCommit> = Vec::with_capacity(count);
+    for (parents, (at, len), body) in folded {
+        let parents = parents.into_iter().map(|parent| match parent {
+            Parent::Named(id) => id,
+            // Told before, so decoded before.
+            Parent::Told(number) => commits[number].id.clone(),
+        });
+        let whole = Folded {
+            parents: parents.collect(),
+            signature: (at, reader.take(len)?.to_vec()),
+            body: body.to_vec(),
+        };
+        if at > whole.body.len() {
+            return Err(bad());
+        }
+        commits.push(RawCommit::parse(whole.unfold().into(), sample)?);
+    }
+    reader.finish()?;
+    Ok(commits)
+}
+
+/// A commit as it stands in a chunk: its parents, where its signature belongs
+/// and how long it is, its body.
+type Told<'a> = (Vec<Parent>, (usize, usize), &'a [u8]);
+
+/// A parent of a commit.
+enum Parent {
+    /// Its ID.
+    Named(GitId),
+    /// Which of the commits before it.
+    Told(usize),
+}
+
+/// A commit in parts.
+struct Folded {
+    parents: Vec<GitId>,
+    /// Where in the body it stood, and what it was.
+    signature: (usize, Vec<u8>),
+    body: Vec<u8>,
+}
+
+impl Folded {
+    /// The parts of a commit; `None` where it is not laid out as git does.
+    fn of(raw: &[u8]) -> Option<Self> {
+        let tree = raw.iter().position(|&byte| byte == b'\n')? + 1;
+        let mut parents = Vec::new();
+        let mut rest = &raw[tree..];
+        while let Some(line) = rest.strip_prefix(PARENT) {
+            let end = line.iter().position(|&byte| byte == b'\n')?;
+            parents.push(GitId::from_hex(&line[..end])?);
+            rest = &line[end + 1..];
+        }
+        let mut body = [&raw[..tree], rest].concat();
+        let signature = signature(&body).map_or((0, Vec::new()), |range| {
+            (range.start, body.drain(range).collect())
+        });
+        Some(Folded {
+            parents,
+            signature,
+            body,
+        })
+    }
+
+    /// The commit as git has it.
+    fn unfold(&self) -> Vec<u8> {
+        let (at, signature) = &self.signature;
+        let mut whole = self.body.clone();
+        whole.splice(*at..*at, signature.iter().copied());
+        let tree = whole.iter().position(|&byte| byte == b'\n');
+        let tree = tree.map_or(whole.len(), |at| at + 1);
+        let mut lines = Vec::new();
+        for parent in &self.parents {
+            lines.extend_from_slice(format!("parent {parent}\n").as_bytes());
+        }
+        whole.splice(tree..tree, lines);
+        whole
+    }
+}
+
+/// Where the signature of a commit is: its line and those that go on from it.
+fn signature(body: &[u8]) -> Option<std::ops::Range<usize>> {
+    let head = body.windows(2).position(|pair| pair == b"\n\n")? + 1;
+    let lines = body[..head].split_inclusive(|&byte| byte == b'\n');
+    let (mut at, mut found) = (0, None);
+    for line in lines {
+        match &mut found {
+            None if line.starts_with(b"gpgsig") => found = Some(at..at + line.len()),
+            Some(range) if line.starts_with(b" ") && range.end == at => range.end += line.len(),
+            _ => {}
+        }
+        at += line.len();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> GitId {
+        GitId(vec![0; 20])
+    }
+
+    fn commit(parents: &[GitId], signature: &str, message: &str) -> Vec<u8> {
+        let mut raw = format!("tree {}\n", "a1".repeat(20));
+        for parent in parents {
+            raw.push_str(&format!("parent {parent}\n"));
+        }
+        raw.push_str("author A <a@b> 1 +0000\ncommitter C <c@d> 2 +0100\n");
+        raw.push_str(signature);
+        raw.push_str(&format!("\n{message}"));
+        raw.into_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn commits_read_as_written(
+            shapes in proptest::collection::vec(
+                (proptest::collection::vec(0usize..12, 0..3), any::<bool>(), "[a-z\n ]{0,40}"),
+                0..12,
+            )
+        ) {
+            let mut commits: Vec<(GitId, Vec<u8>)> = Vec::new();
+            for (parents, signed, message) in shapes {
+                let parents: Vec<GitId> = (parents.into_iter())
+                    .map(|at| commits.get(at).map_or(GitId(vec![7; 20]), |(id, _)| id.clone()))
+                    .collect();
+                let signature = "gpgsig -----BEGIN\n abc\n \n def\n";
+                let raw = commit(&parents, if signed { signature } else { "" }, &message);
+                let parsed = RawCommit::parse(raw.clone().into(), &sample()).unwrap();
+                commits.push((parsed.id, raw));
+            }
+            let chunk = encode_commits(commits.iter().map(|(id, raw)| (id, &raw[..])));
+            let read = decode_commits(&chunk.into(), &sample()).unwrap();
+            prop_assert_eq!(read.len(), commits.len());
+            for (read, (id, raw)) in read.iter().zip(&commits) {
+                prop_assert_eq!(&read.id, id);
+                prop_assert_eq!(read.raw(), raw);
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut junk in proptest::collection::vec(any::<u8>(), 2..400), folded in any::<bool>()) {
+            junk[0] = MAGIC;
+            junk[1] = if folded { FOLDED } else { PLAIN };
+            let _ = decode_commits(&junk.into(), &sample());
+        }
+
+        #[test]
+        fn whatever_a_commit_looks_like_it_comes_back(raw in "(tree [0-9a-f]{40}\n)?(parent [0-9a-fA-F]{39,41}\n){0,2}(gpgsig x\n( y\n)?){0,2}(\n)?[a-z \n]{0,20}") {
+            let raw = raw.into_bytes();
+            if let Some(folded) = Folded::of(&raw).filter(|folded| folded.unfold() == raw) {
+                prop_assert!(folded.body.len() <= raw.len());
+            }
+            if RawCommit::parse(raw.clone().into(), &sample()).is_ok() {
+                let chunk = encode_commits([(&sample(), &raw[..])]);
+                let read = decode_commits(&chunk.into(), &sample()).unwrap();
+                prop_assert_eq!(read[0].raw(), &raw);
+            }
+        }
+    }
+}
