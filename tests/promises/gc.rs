@@ -88,6 +88,9 @@ fn rules_keep_what_an_old_head_had_and_let_it_go_when_their_time_is_over() {
     let world = World::new().config(rules);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
+    // One whose blob holds nothing but directories: its content is the first's.
+    fs::remove_file(tree.path().join("small/two")).unwrap();
+    let smaller = publish(&world, &tree, "it");
     fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     publish(&world, &tree, "it");
     let told = gc(&world, &[]);
@@ -98,6 +101,7 @@ fn rules_keep_what_an_old_head_had_and_let_it_go_when_their_time_is_over() {
     assert!(told["unneeded"][0]["until"].as_u64().is_some(), "{told}");
     // Whole: with the directories that lead there.
     assert!(world.run(&["fsck", &old]).contains("sound"));
+    assert!(world.run(&["fsck", &smaller]).contains("sound"));
     let world = world.config(AT_ONCE);
     assert!(met(&gc(&world, &[]), "deleted") >= 1);
 }
