@@ -16,9 +16,6 @@ pub const MAX_WINDOW_LOG: u32 = 23;
 
 /// Smallest window zstd knows, as a power of two.
 const MIN_WINDOW_LOG: u32 = 10;
-/// Patches with windows from this on look for matches far away, as a power of
-/// two: below, the usual search reaches everywhere.
-const LONG_DISTANCE_LOG: u32 = 20;
 
 /// A chunk is stored compressed only when that saves at least one part in
 /// this many: below, decoding would cost more than the bytes saved.
@@ -208,8 +205,6 @@ pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
     for parameter in [
         CParameter::CompressionLevel(level),
         CParameter::WindowLog(window.clamp(MIN_WINDOW_LOG, MAX_WINDOW_LOG)),
-        // Finds what moved far, where there is far to move.
-        CParameter::EnableLongDistanceMatching(window >= LONG_DISTANCE_LOG),
     ] {
         context.set_parameter(parameter).ok()?;
     }

@@ -17,6 +17,7 @@ mod daemon;
 mod devnet;
 mod doctor;
 mod encrypt;
+mod export;
 mod failures;
 mod fsck;
 mod gc;
@@ -141,6 +142,7 @@ enum Command {
     Publish(publish::Publish),
     Refs(refs::Refs),
     Log(log::Log),
+    Export(export::Export),
     Cost(cost::Cost),
     Analyze(analyze::Analyze),
     Status(status::Status),
@@ -182,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Publish(command) => command.run(&context),
         Command::Refs(command) => command.run(&context),
         Command::Log(command) => command.run(&context),
+        Command::Export(command) => command.run(&context),
         Command::Cost(command) => command.run(&context),
         Command::Analyze(command) => command.run(&context),
         Command::Status(command) => command.run(&context),

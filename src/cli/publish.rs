@@ -19,8 +19,8 @@ use crate::lifecycle::{Lease, Ledger, LedgerEntry};
 use crate::prefetch::Profile;
 use crate::prefetch::model::Limits;
 use crate::publish::{
-    Claims, Compared, Effort, Input, Learned, Progress, PublishOptions, Published, Replaced,
-    compare, publish,
+    Claims, Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress,
+    PublishOptions, Published, Replaced, compare, publish,
 };
 use crate::repo::refs::RefName;
 use crate::repo::{Access, Address, Loader, Repository};
@@ -67,6 +67,15 @@ pub(super) struct Publish {
     /// Carry along nothing that was learned
     #[arg(long, conflicts_with_all = ["profile", "with_learned"])]
     without_profile: bool,
+    /// How much of a git repository's history to publish: all, the last so many
+    /// commits of each branch, or none
+    #[arg(
+        long,
+        value_name = "all|N|none",
+        default_value = "all",
+        conflicts_with = "from"
+    )]
+    history: HistoryDepth,
     /// Compress as well as possible, at a tenth of the speed: for what is
     /// published rarely
     #[arg(long)]
@@ -146,6 +155,7 @@ impl Publish {
                 true => Effort::Best,
                 false => Effort::Usual,
             },
+            history: self.history,
             key: key.clone(),
             claims: match (&lease, choice.previous) {
                 (Some(lease), previous) => {
@@ -385,6 +395,9 @@ impl Report<'_> {
                 format!("{}, {}", output::bytes(p.bytes_billed), self.cost),
             ),
         ];
+        if let Some(history) = p.history.as_ref().filter(|_| !p.unchanged) {
+            rows.push(row("history", archived(history)));
+        }
         if let Some(key) = &self.key {
             rows.push(row("key", format!("{}, in {}", key.name, key.kept)));
         }
@@ -438,6 +451,20 @@ impl Report<'_> {
     }
 }
 
+/// What was archived of a history, in words.
+fn archived(history: &HistoryReport) -> String {
+    let new = match history.new_commits == history.commits {
+        true => String::new(),
+        false => format!(", {} of them new", history.new_commits),
+    };
+    format!(
+        "{} commits{new}, {} objects in {}",
+        history.commits,
+        history.new_objects,
+        output::bytes(history.new_bytes)
+    )
+}
+
 /// Shows a publish as a bar over the bytes read.
 #[derive(Debug)]
 pub(super) struct Bar(ProgressBar);
@@ -472,5 +499,13 @@ impl Progress for Bar {
             self.0
                 .set_message(format!("publishing (comparing {commits} commits)"));
         }
+    }
+
+    fn history(&self, objects: u64, of: u64) {
+        let what = match objects {
+            0 => format!("counting {of} objects of the history"),
+            _ => format!("{objects} of {of} objects of the history"),
+        };
+        self.0.set_message(format!("publishing ({what})"));
     }
 }

@@ -47,7 +47,9 @@ fn stands_for(
         .run(async { Ok(source.locate(&access).await?) })?
         .target
     {
-        Target::Blob { blob, root } => Ok(Address::Walrus { blob, root }),
+        Target::Blob { blob, root } | Target::Archived { blob, root, .. } => {
+            Ok(Address::Walrus { blob, root })
+        }
         Target::Commit(_) => {
             Err(format!("{address} is no blob on Walrus, which is what a name stands for").into())
         }
@@ -101,9 +103,13 @@ fn list_inside(
 ) -> Result<(), Failure> {
     let cache = context::cache(settings)?;
     let loader = context::loader(&cache);
-    let repository = context.run(context::open(settings, &loader, address, keys))?;
+    let (repository, refs) = context.run(async {
+        let repository = context::open(settings, &loader, address, keys).await?;
+        let refs = repository.all_refs().await?;
+        Ok((repository, refs))
+    })?;
     let head = repository.head();
-    let rows: Vec<(&str, String, String, bool)> = (repository.refs().into_iter())
+    let rows: Vec<(&str, String, String, bool)> = (refs.into_iter())
         .map(|(kind, name, id)| {
             let default = kind == RefKind::Branch && name == head.default_branch;
             let kind = match kind {

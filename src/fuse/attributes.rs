@@ -28,7 +28,11 @@ pub(super) fn file_type(kind: Kind) -> FileType {
 
 /// When a commit was made.
 pub(super) fn commit_time(commit: &Commit) -> SystemTime {
-    let seconds = commit.committer.seconds;
+    time_of(commit.committer.seconds)
+}
+
+/// A time in seconds since 1970.
+pub(super) fn time_of(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let time = match seconds >= 0 {
         true => UNIX_EPOCH.checked_add(distance),

@@ -5,7 +5,8 @@
 //! .walgit/commit           the mounted commit
 //! .walgit/notices          what is not shown and why; only where there is such
 //! .walgit/branches/NAME/   the tree of a branch; `a/b` is a folder in a folder
-//! .walgit/tags/NAME/       the tree of a tag
+//! .walgit/tags/NAME/       the tree of a tag; those of the history are entered
+//!                          when somebody first looks
 //! .walgit/commits/ID/      the tree of a commit
 //! ```
 //!
@@ -18,10 +19,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::attributes::time_of;
 use super::history::History;
 use super::inode::Inode;
 use super::trees::Trees;
-use crate::repo::{Commit, NodeIndex, RefKind, Snapshot};
+use crate::repo::{Commit, NodeIndex, RefKind, RepoError, Repository, Snapshot};
 
 /// Name of the folder.
 pub(super) const NAME: &[u8] = b".walgit";
@@ -60,10 +62,14 @@ pub(super) struct Control {
 }
 
 /// Nodes by number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Nodes {
     nodes: HashMap<usize, ControlNode>,
     next: usize,
+    /// The folder of tags.
+    tags: usize,
+    /// The repository whose history has tags that are not entered yet.
+    later: Option<Repository>,
     /// When they were made.
     pub(super) at: SystemTime,
 }
@@ -90,6 +96,49 @@ impl Control {
         let next = self.nodes().next;
         let fresh = Nodes::of(&trees.shown().snapshot, trees, next);
         *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+    }
+
+    /// Enters the tags of the history, where `folder` is theirs and that is not
+    /// done yet.
+    ///
+    /// # Errors
+    /// What kept the history from being read.
+    pub(super) async fn complete(
+        &self,
+        folder: usize,
+        trees: &Arc<Trees>,
+    ) -> Result<(), RepoError> {
+        let nodes = self.nodes();
+        let Some(repository) = nodes.later.as_ref().filter(|_| nodes.tags == folder) else {
+            return Ok(());
+        };
+        let Some(archive) = repository.archive().await? else {
+            return Ok(());
+        };
+        let tags = archive.tags().await?;
+        let mut dated = Vec::with_capacity(tags.len());
+        for (name, commit) in tags {
+            if let Some(at) = archive.committed(&commit).await? {
+                dated.push((name, commit, at));
+            }
+        }
+        let mut shown = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have entered them meanwhile, or another head is shown.
+        if shown.tags != folder || shown.later.is_none() {
+            return Ok(());
+        }
+        let mut complete = (**shown).clone();
+        complete.later = None;
+        for (name, commit, at) in dated {
+            if let Some(target) = repository.archived_target(commit) {
+                complete.enter_ref(folder, &name, || {
+                    let slot = trees.add_dated(repository, &target, time_of(at));
+                    Inode::Tree(slot, NodeIndex::ROOT)
+                });
+            }
+        }
+        *shown = Arc::new(complete);
+        Ok(())
     }
 
     /// The nodes for what is mounted.
@@ -129,6 +178,8 @@ impl Nodes {
         let mut nodes = Nodes {
             nodes: HashMap::from([(ROOT, folder())]),
             next,
+            tags: ROOT,
+            later: None,
             at: SystemTime::now(),
         };
         let text = ControlNode::Text(describe(snapshot.commit()).into());
@@ -151,25 +202,34 @@ impl Nodes {
             refs.push((relative.kind, &relative.name, tree));
         }
         for (kind, name, tree) in refs {
-            let mut at = match kind {
+            let folder = match kind {
                 RefKind::Branch => branches,
                 RefKind::Tag => tags,
             };
-            let mut parts: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
-            // The chain checks no names.
-            if (parts.iter()).any(|part| crate::repo::directory::check_name(part).is_err()) {
-                continue;
-            }
-            let last = parts.pop().unwrap_or_default();
-            for part in parts {
-                at = match nodes.find(at, part) {
-                    Some(Inode::Control(below)) => below,
-                    _ => nodes.enter(at, part, folder()),
-                };
-            }
-            nodes.lead(at, last, tree);
+            nodes.enter_ref(folder, name, || tree);
         }
+        nodes.tags = tags;
+        nodes.later = repository.has_archive().then(|| repository.clone());
         nodes
+    }
+
+    /// Enters a branch or tag, unless there is one of its name.
+    fn enter_ref(&mut self, mut at: usize, name: &[u8], tree: impl FnOnce() -> Inode) {
+        let mut parts: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
+        // Neither the chain nor a history checks names.
+        if (parts.iter()).any(|part| crate::repo::directory::check_name(part).is_err()) {
+            return;
+        }
+        let last = parts.pop().unwrap_or_default();
+        for part in parts {
+            at = match self.find(at, part) {
+                Some(Inode::Control(below)) => below,
+                _ => self.enter(at, part, folder()),
+            };
+        }
+        if self.find(at, last).is_none() {
+            self.lead(at, last, tree());
+        }
     }
 
     /// Enters the folder of commits; the trees of those of the head.

@@ -1,15 +1,22 @@
-//! Commits that only their children lead to: found one after the other, when
-//! somebody first looks at `.walgit/commits`.
+//! Commits before the one that is mounted, found when somebody first looks at
+//! `.walgit/commits`: in the history that the repository carries, or one after
+//! the other where only their children lead to them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use super::attributes::time_of;
 use super::inode::Inode;
 use super::trees::Trees;
-use crate::repo::{MAX_ANCESTORS, NodeIndex, Repository};
+use crate::repo::head::GitId;
+use crate::repo::{MAX_ANCESTORS, NodeIndex, RepoError, Repository};
+
+/// Most commits of a history that are listed, the newest; each can be found by
+/// its name.
+const MAX_LISTED: usize = 50_000;
 
 /// How long a listing waits for a history that is still being read.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,7 +33,7 @@ pub(super) struct History {
 
 #[derive(Debug)]
 struct Found {
-    commits: Vec<(Vec<u8>, Inode)>,
+    commits: BTreeMap<Vec<u8>, Inode>,
     at: SystemTime,
     started: bool,
 }
@@ -40,12 +47,12 @@ struct Progress {
 impl History {
     /// The history before `from`; nothing is read yet.
     pub(super) fn before(from: &Repository, trees: &Arc<Trees>) -> Arc<Self> {
-        let complete = from.parents().is_empty();
+        let complete = from.parents().is_empty() && !from.has_archive();
         Arc::new(History {
             trees: trees.clone(),
             from: from.clone(),
             found: Mutex::new(Found {
-                commits: Vec::new(),
+                commits: BTreeMap::new(),
                 at: SystemTime::now(),
                 started: complete,
             }),
@@ -73,9 +80,49 @@ impl History {
         }
         let this = self.clone();
         tokio::spawn(async move {
-            this.walk().await;
+            match this.from.has_archive() {
+                true => {
+                    if let Err(error) = this.list().await {
+                        tracing::warn!("the history cannot be listed: {error}");
+                    }
+                }
+                false => this.walk().await,
+            }
             this.told.send_modify(|progress| progress.complete = true);
         });
+    }
+
+    /// Enters the commits of the history that the repository carries.
+    async fn list(&self) -> Result<(), RepoError> {
+        let Some(archive) = self.from.archive().await? else {
+            return Ok(());
+        };
+        for (id, at) in archive.commits().await?.iter().take(MAX_LISTED) {
+            self.archived(id.to_string().into_bytes(), id, *at);
+        }
+        self.told.send_modify(|progress| progress.count += 1);
+        Ok(())
+    }
+
+    /// Enters one commit of that history.
+    fn archived(&self, name: Vec<u8>, id: &GitId, at: i64) -> Option<Inode> {
+        let target = self.from.archived_target(id.clone())?;
+        let mut found = self.found();
+        let entry = found.commits.entry(name).or_insert_with(|| {
+            let slot = self.trees.add_dated(&self.from, &target, time_of(at));
+            Inode::Tree(slot, NodeIndex::ROOT)
+        });
+        Some(*entry)
+    }
+
+    /// Looks for a commit in that history, without listing all of it.
+    async fn look_up(&self, name: &[u8]) -> Result<Option<Inode>, RepoError> {
+        // Whole IDs only, as they are listed.
+        let (Some(archive), Some(id)) = (self.from.archive().await?, GitId::from_hex(name)) else {
+            return Ok(None);
+        };
+        let at = archive.committed(&id).await?;
+        Ok(at.and_then(|at| self.archived(name.to_vec(), &id, at)))
     }
 
     async fn walk(&self) {
@@ -94,7 +141,7 @@ impl History {
             {
                 let mut found = self.found();
                 let tree = Inode::Tree(slot, NodeIndex::ROOT);
-                found.commits.push((name.clone().into(), tree));
+                found.commits.insert(name.clone().into(), tree);
                 found.at = SystemTime::now();
             }
             self.told.send_modify(|progress| progress.count += 1);
@@ -106,13 +153,24 @@ impl History {
     }
 
     fn known(&self, name: &[u8]) -> Option<Inode> {
-        let found = self.found();
-        let known = found.commits.iter().find(|(known, _)| known == name);
-        known.map(|(_, inode)| *inode)
+        self.found().commits.get(name).copied()
     }
 
     /// The tree of a commit; waits until it is found, or is not there.
-    pub(super) async fn find(self: &Arc<Self>, name: &[u8]) -> Option<Inode> {
+    ///
+    /// # Errors
+    /// What kept the history from being read.
+    pub(super) async fn find(self: &Arc<Self>, name: &[u8]) -> Result<Option<Inode>, RepoError> {
+        if let Some(known) = self.known(name) {
+            return Ok(Some(known));
+        }
+        if self.from.has_archive() {
+            return self.look_up(name).await;
+        }
+        Ok(self.wait_for(name).await)
+    }
+
+    async fn wait_for(self: &Arc<Self>, name: &[u8]) -> Option<Inode> {
         self.start();
         let mut told = self.told.subscribe();
         loop {
@@ -133,6 +191,8 @@ impl History {
         let mut told = self.told.subscribe();
         let complete = told.wait_for(|progress| progress.complete);
         let _ = tokio::time::timeout(PATIENCE, complete).await;
-        self.found().commits.clone()
+        let found = self.found();
+        let commits = found.commits.iter();
+        commits.map(|(name, tree)| (name.clone(), *tree)).collect()
     }
 }

@@ -127,6 +127,14 @@ impl Trees {
         })
     }
 
+    /// Takes a slot for a tree that is opened later, whose time is known.
+    pub(super) fn add_dated(&self, beside: &Repository, target: &Target, at: SystemTime) -> usize {
+        self.take(Slot {
+            time: OnceLock::from(at),
+            origin: Origin::elsewhere(beside, target),
+        })
+    }
+
     fn take(&self, slot: Slot) -> usize {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         slots.push(slot);

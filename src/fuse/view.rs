@@ -273,12 +273,13 @@ impl View {
         name: &[u8],
         missing: (FileAttr, Duration),
     ) -> Result<(FileAttr, Duration), Failure> {
-        let (nodes, folder) = self.control_node(parent)?;
         let Inode::Control(number) = parent else {
             return Ok(missing);
         };
+        self.control.complete(number, &self.trees).await?;
+        let (nodes, folder) = self.control_node(parent)?;
         let found = match (nodes.find(number, name), folder) {
-            (None, ControlNode::Commits(_, history)) => history.find(name).await,
+            (None, ControlNode::Commits(_, history)) => history.find(name).await?,
             (found, _) => found,
         };
         found.map_or(Ok(missing), |inode| self.led_to(inode))
@@ -346,10 +347,15 @@ impl View {
         &self,
         inode: Inode,
     ) -> Result<Vec<(Vec<u8>, FileAttr, Duration)>, Failure> {
+        if let Inode::Control(number) = inode {
+            self.control.complete(number, &self.trees).await?;
+        }
         let entries = match self.control_node(inode)?.1 {
             ControlNode::Folder(entries) => entries,
             ControlNode::Commits(mut entries, history) => {
-                entries.extend(history.all().await);
+                for (name, tree) in history.all().await {
+                    entries.entry(name).or_insert(tree);
+                }
                 entries
             }
             ControlNode::Text(_) | ControlNode::Status => {

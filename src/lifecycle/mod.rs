@@ -10,9 +10,13 @@
 //! it ([`Leases`]) or a rule ([`policy`]) keeps it for a while, which may depend
 //! on how active a repository is ([`Activity`]).
 //!
+//! What was published with its history is given back as the git repository it
+//! was by an [`export()`].
+//!
 //! May touch: `repo`, `cache`, `walrus`.
 
 mod activity;
+mod export;
 pub mod fsck;
 pub mod gc;
 mod leases;
@@ -22,6 +26,7 @@ mod survey;
 pub mod walk;
 
 pub use activity::Activity;
+pub use export::{Checkout, ExportError, ExportOptions, Exported, export, fsck as git_fsck};
 pub use leases::{Ended, Held, Lease, LeaseError, Leases};
 pub use ledger::{Ledger, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

@@ -133,7 +133,9 @@ impl Found {
                     ),
                 }
             }
-            Content::List { index } => directory.chunks()[*index as usize].hash,
+            Content::List { index } | Content::Part { index, .. } => {
+                directory.chunks()[*index as usize].hash
+            }
             Content::Whole { index } => {
                 let whole = &directory.wholes()[*index as usize];
                 let around = if whole.sealed { PAYLOAD_OVERHEAD } else { 0 };

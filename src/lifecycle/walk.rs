@@ -103,6 +103,7 @@ impl fmt::Display for Place {
                 }
                 AttachmentKind::Prior => f.write_str("the list of files that changed together"),
                 AttachmentKind::Learned => f.write_str("the profile it carries"),
+                AttachmentKind::Archive => f.write_str("its history"),
                 AttachmentKind::Dictionaries => f.write_str("its dictionaries"),
                 AttachmentKind::Other(number) => write!(f, "its attachment of kind {number}"),
             },
@@ -288,6 +289,7 @@ impl Walk {
         for attached in &repository.head().attachments {
             attachment(&repository, attached, found);
         }
+        history(&repository, found).await;
         let trees = (0..repository.head().commits.len()).map(|at| repository.snapshot(at));
         self.trees.extend(trees.filter_map(Result::ok));
         if !repository.is_implied() {
@@ -356,6 +358,10 @@ impl Walk {
             let chunk = |index: u32| directory.chunks()[index as usize].clone();
             match entry.content {
                 Content::Inline(_) => {}
+                Content::Part { index, .. } => found.push(Found {
+                    place: inside(),
+                    need: Need::Chunk(chunk(index), Role::Content),
+                }),
                 Content::Chunks { first, count } => {
                     let place = inside();
                     found.extend((first..first + count).map(|index| Found {
@@ -515,6 +521,25 @@ fn attachment(repository: &Repository, attached: &Attachment, found: &mut Stretc
         found.extend(repository.head().blobs.iter().map(|blob| Found {
             place: place.clone(),
             need: Need::Perhaps(*blob),
+        }));
+    }
+}
+
+/// What the history that a head carries leads to.
+async fn history(repository: &Repository, found: &mut Stretch) {
+    let place = Arc::new(Place::Attachment(AttachmentKind::Archive));
+    let archive = match repository.archive().await {
+        Ok(Some(archive)) => archive,
+        Ok(None) => return,
+        Err(why) => {
+            let need = Need::Unreadable(why);
+            return found.push(Found { place, need });
+        }
+    };
+    for segment in archive.segments() {
+        found.extend(segment.chunks.iter().map(|chunk| Found {
+            place: place.clone(),
+            need: Need::Chunk(chunk.clone(), Role::Content),
         }));
     }
 }

@@ -56,6 +56,14 @@ impl Effort {
         }
     }
 
+    /// The zstd level for history, where the most is to be gained.
+    fn history(self) -> i32 {
+        match self {
+            Effort::Usual => 11,
+            Effort::Best => 19,
+        }
+    }
+
     /// The zstd level that dictionaries are prepared for.
     pub(super) fn with_dictionary(self) -> i32 {
         self.beside()
@@ -110,6 +118,11 @@ impl Compression {
             effort: self.effort,
             dictionary,
         }
+    }
+
+    /// The zstd level for history.
+    pub(super) fn history(&self) -> i32 {
+        self.effort.history()
     }
 
     /// The dictionaries to be carried along: attachments of the head.

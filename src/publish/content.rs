@@ -23,9 +23,9 @@ use crate::chunk::{Bases, ChunkHash, MAX_DATA_CHUNK, Sealed};
 pub(super) const INLINE: usize = 256;
 /// Bounds of a cut: large files are cut where their content says, so that an
 /// insertion moves no later cut.
-const MIN_CUT: usize = 64 << 10;
-const AVERAGE_CUT: usize = 256 << 10;
-const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
+pub(super) const MIN_CUT: usize = 64 << 10;
+pub(super) const AVERAGE_CUT: usize = 256 << 10;
+pub(super) const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
 /// Files from this size on get a blob of their own when they do not compress
 /// and fit into one: any HTTP client can then read ranges of them.
 const PLAIN_BLOB: u64 = 4 << 20;

@@ -8,13 +8,14 @@ use gix::ObjectId;
 use gix::objs::tree::EntryKind;
 
 use super::PublishError;
+use super::history::{self, CommitFound, History, HistoryDepth};
 use super::known::Known;
 use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
+use crate::repo::archive::ArchivedRef;
 use crate::repo::directory::{MAX_TARGET, check_count, check_name};
-use crate::repo::git::encode_commits;
 use crate::repo::head::{AttachmentKind, GitId, Ref, RefKind, Signature};
 use crate::repo::{Kind, MalformedNode};
 
@@ -23,16 +24,28 @@ pub(super) fn is_repository(path: &Path) -> bool {
     path.join(".git").exists() || (path.join("HEAD").is_file() && path.join("objects").is_dir())
 }
 
-/// Plans to publish the tips of `branches` (the current one when empty).
-pub(super) fn plan(path: &Path, branches: &[String], known: &Known) -> Result<Plan, PublishError> {
+/// Plans to publish the tips of `branches` (the current one when empty),
+/// with so much of their history.
+pub(super) fn plan(
+    path: &Path,
+    branches: &[String],
+    depth: HistoryDepth,
+    known: &Known,
+) -> Result<Plan, PublishError> {
     let reader = Reader::open(path)?;
     let tips = reader.tips(branches)?;
     let mut plan = Plan {
         git: Some(reader.repo.clone().into_sync()),
         ..Plan::default()
     };
-    let history = reader.history(tips.iter().map(|tip| tip.commit))?;
-    plan.attachments = vec![(AttachmentKind::GitCommits, in_chunks(&history))];
+    let mut heads: Vec<ObjectId> = tips.iter().map(|tip| tip.commit).collect();
+    heads.dedup();
+    let commits = history::select(&reader.repo, &heads, depth)?;
+    let chunks = history::in_chunks(&reader.repo, &commits, known.commits())?;
+    plan.attachments = vec![(AttachmentKind::GitCommits, chunks)];
+    if depth != HistoryDepth::None {
+        plan.history = Some(reader.history(&tips, commits, &mut plan.warnings)?);
+    }
     for tip in &tips {
         if let Some(commit) = plan
             .commits
@@ -50,30 +63,6 @@ pub(super) fn plan(path: &Path, branches: &[String], known: &Known) -> Result<Pl
     plan.default_branch = tips[0].branch.clone().unwrap_or_default();
     plan.refs.extend(reader.tags(&plan.commits)?);
     Ok(plan)
-}
-
-/// Most commits are a few hundred bytes; chunks of about this size compress
-/// well and are few.
-const COMMITS_CHUNK: usize = 256 << 10;
-
-/// A history in chunks of whole commits. Cut after every so many bytes from the
-/// oldest on, so that a history that grows keeps its old chunks.
-fn in_chunks(history: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut chunks = Vec::new();
-    let mut pending: Vec<&[u8]> = Vec::new();
-    let mut len = 0;
-    for commit in history {
-        pending.push(commit);
-        len += commit.len();
-        if len >= COMMITS_CHUNK {
-            chunks.push(encode_commits(pending.drain(..)));
-            len = 0;
-        }
-    }
-    if !pending.is_empty() {
-        chunks.push(encode_commits(pending));
-    }
-    chunks
 }
 
 fn git_id(id: ObjectId) -> GitId {
@@ -196,36 +185,77 @@ impl Reader {
         Ok((plan, commit.tree()))
     }
 
-    /// Every commit that leads to a tip, parents before children, in an order
-    /// that depends on nothing but the history.
-    fn history(&self, tips: impl Iterator<Item = ObjectId>) -> Result<Vec<Vec<u8>>, PublishError> {
-        let shallow = self.repo.is_shallow().unwrap_or(false);
-        let mut done: HashSet<ObjectId> = HashSet::new();
-        let mut history = Vec::new();
-        for tip in tips {
-            let mut stack: Vec<(ObjectId, Option<Vec<u8>>)> = vec![(tip, None)];
-            while let Some((id, seen)) = stack.pop() {
-                if let Some(raw) = seen {
-                    history.push(raw);
-                    continue;
+    /// What is archived of these commits, which lead to the tips.
+    fn history(
+        &self,
+        tips: &[Tip],
+        commits: Vec<CommitFound>,
+        warnings: &mut Vec<String>,
+    ) -> Result<History, PublishError> {
+        let branches = tips.iter().filter_map(|tip| {
+            let name = [b"refs/heads/", &tip.branch.as_ref()?[..]].concat();
+            Some(ArchivedRef {
+                name: name.into(),
+                id: git_id(tip.commit),
+            })
+        });
+        let mut refs: Vec<ArchivedRef> = branches.collect();
+        let head = refs.first().map(|first| first.name.clone());
+        let here: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
+        let mut tags = Vec::new();
+        let references = self.repo.references().map_err(|e| self.error(e))?;
+        for tag in references.tags().map_err(|e| self.error(e))? {
+            let Ok(mut tag) = tag else { continue };
+            let name = Bytes::copy_from_slice(tag.name().as_bstr());
+            let Some(id) = tag.try_id().map(gix::Id::detach) else {
+                continue;
+            };
+            let commit = tag.peel_to_id().map_err(|e| self.error(e))?.detach();
+            if !here.contains(&commit) {
+                if self.repo.find_commit(commit).is_err() {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    warnings.push(format!("{name} leads to no commit and is left out"));
                 }
-                if !done.insert(id) {
-                    continue;
-                }
-                if shallow && !self.repo.has_object(id) {
-                    continue;
-                }
-                let raw = self.raw(id)?;
-                let parents: Vec<ObjectId> =
-                    gix::objs::CommitRef::from_bytes(&raw, self.repo.object_hash())
-                        .map_err(|e| self.error(format!("commit {id}: {e}")))?
-                        .parents()
-                        .collect();
-                stack.push((id, Some(raw)));
-                stack.extend(parents.into_iter().rev().map(|parent| (parent, None)));
+                continue;
             }
+            self.tag_objects(id, &mut tags)?;
+            refs.push(ArchivedRef {
+                name,
+                id: git_id(id),
+            });
         }
-        Ok(history)
+        refs.sort();
+        refs.dedup();
+        let shallow = history::shallow(&commits);
+        Ok(History {
+            commits,
+            refs,
+            tags,
+            head: head.unwrap_or_default(),
+            shallow,
+        })
+    }
+
+    /// Adds the tag objects that lead from `id` to a commit, those nearest to it
+    /// first.
+    fn tag_objects(&self, id: ObjectId, tags: &mut Vec<ObjectId>) -> Result<(), PublishError> {
+        let (mut chain, mut at) = (Vec::new(), id);
+        loop {
+            let object = self.repo.find_object(at).map_err(|e| self.error(e))?;
+            if object.kind != gix::objs::Kind::Tag {
+                break;
+            }
+            chain.push(at);
+            let tag = gix::objs::TagRef::from_bytes(&object.data, self.repo.object_hash());
+            at = tag
+                .map_err(|e| self.error(format!("tag {at}: {e}")))?
+                .target();
+        }
+        let new: Vec<ObjectId> = (chain.into_iter().rev())
+            .filter(|tag| !tags.contains(tag))
+            .collect();
+        tags.extend(new);
+        Ok(())
     }
 
     /// Adds a tree and everything below it to the plan.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::history::KnownCommits;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{CommitPlan, ContentPlan, Plan, PlannedDirectory, TreePlan};
 use super::{Learned, Progress, PublishError, together};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, PrivateError};
+use crate::repo::archive::Archive;
 use crate::repo::head::{AttachmentKind, GitId};
 use crate::repo::{
     Access, Content, Directory, Kind, Loader, Node, Prior, RepoError, Repository, Snapshot, git,
@@ -49,6 +51,11 @@ pub(super) struct Known {
     /// What somebody learned about it, as it was published.
     learned: Option<Bytes>,
     dictionaries: Vec<KnownDictionary>,
+    /// Raw commits, in their chunks.
+    commits: Vec<KnownCommits>,
+    archive: Option<Archive>,
+    /// Chunks of the files that have a list, by the hash of the list.
+    listed: HashMap<ChunkHash, Vec<Placed>>,
 }
 
 /// Loads what the head at `blob` knows: all its directories are read, none of
@@ -108,6 +115,17 @@ pub(super) async fn load(
     known.prior = repository.prior().await.ok().flatten();
     known.learned = repository.shipped().await.ok().flatten();
     known.dictionaries = dictionaries(&repository).await;
+    if let Some(sample) = repository.head().commits.first().map(|it| it.id.git()) {
+        let kind = AttachmentKind::GitCommits;
+        let raw = repository.attachment(kind).await.map_err(failed)?;
+        let read = raw.iter().map_while(|raw| KnownCommits::read(raw, &sample));
+        known.commits = read.collect();
+    }
+    known.archive = Archive::open(&repository).await.map_err(failed)?;
+    let segments = known.archive.iter().flat_map(|it| it.segments().to_vec());
+    for segment in segments.collect::<Vec<_>>() {
+        known.remember_chunks(&segment.chunks);
+    }
     known.previous = Some(repository);
     known.count_files();
     Ok(known)
@@ -162,7 +180,7 @@ impl Known {
                 }
                 Content::Inline(bytes) => ContentPlan::Inline(bytes.to_vec()),
                 // Only in repositories that are not in our format.
-                Content::Whole { .. } => continue,
+                Content::Part { .. } | Content::Whole { .. } => continue,
                 Content::Chunks { first, count } => {
                     let run = *first as usize..(*first + *count) as usize;
                     let run = &directory.chunks()[run];
@@ -174,7 +192,10 @@ impl Known {
                     let chunks = snapshot.file_chunks(&file).await?;
                     self.remember_chunks(&chunks);
                     listed.insert(number, chunks.iter().map(|c| c.hash).collect());
-                    ContentPlan::List(Placed::known(&directory.chunks()[*index as usize]))
+                    let list = &directory.chunks()[*index as usize];
+                    let placed = chunks.iter().map(Placed::known).collect();
+                    self.listed.insert(list.hash, placed);
+                    ContentPlan::List(Placed::known(list))
                 }
             };
             if let (Some(id), Kind::File { .. }) =
@@ -236,6 +257,21 @@ impl Known {
     /// The dictionaries stored.
     pub(super) fn dictionaries(&self) -> &[KnownDictionary] {
         &self.dictionaries
+    }
+
+    /// Chunks of raw commits.
+    pub(super) fn commits(&self) -> &[KnownCommits] {
+        &self.commits
+    }
+
+    /// The history.
+    pub(super) fn archive(&self) -> Option<&Archive> {
+        self.archive.as_ref()
+    }
+
+    /// The chunks of a file, by the hash of their list.
+    pub(super) fn listed(&self, list: &ChunkHash) -> Option<&[Placed]> {
+        self.listed.get(list).map(|chunks| &chunks[..])
     }
 
     /// The head published before.
@@ -369,10 +405,27 @@ impl Plan {
         let mut refs = self.refs.clone();
         refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         self.learned(known) == known.learned
+            && self.is_archived(known)
             && self.commits.len() == head.commits.len()
             && self.commits.iter().zip(&head.commits).all(same_commit)
             && refs == head.refs
             && self.default_branch == head.default_branch
+    }
+
+    /// Whether the history is the one published before.
+    fn is_archived(&self, known: &Known) -> bool {
+        if self.git.is_none() {
+            return true;
+        }
+        let kind = AttachmentKind::GitCommits;
+        let commits = self.attachments.iter().filter(|(it, _)| *it == kind);
+        let commits = commits.flat_map(|(_, chunks)| chunks);
+        let same_commits = commits.eq(known.commits.iter().map(|chunk| &chunk.raw));
+        let same_history = match (&self.history, known.archive()) {
+            (Some(history), Some(archive)) => history.is_archived(archive),
+            (new, old) => new.is_none() && old.is_none(),
+        };
+        same_commits && same_history
     }
 
     /// What is carried along of what somebody learned about it.

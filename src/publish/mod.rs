@@ -11,6 +11,7 @@
 //!    into chunks, hashed and compressed on all cores, and laid into packs of
 //!    at most the publisher's body limit. Full packs are uploaded while the
 //!    next ones fill ([`upload`]).
+//!    So is what the history of a git repository holds beyond ([`history`]).
 //! 3. **Nodes** ([`nodes`]): chunk lists and directories are written from the
 //!    deepest up, then the head. They share the last pack, so that a small
 //!    change, or a whole small repository, is one blob.
@@ -33,6 +34,7 @@ mod dictionaries;
 mod error;
 mod folder;
 mod git;
+mod history;
 mod known;
 mod nodes;
 mod packs;
@@ -44,6 +46,7 @@ mod upload;
 
 pub use compare::{Compared, compare};
 pub use error::PublishError;
+pub use history::{HistoryDepth, HistoryReport};
 pub use remote::Replaced;
 pub use upload::Claims;
 
@@ -59,6 +62,7 @@ use crate::repo::{Access, Loader, Repository};
 use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
 use compress::Compression;
 pub use compress::Effort;
+use history::Archived;
 use known::Known;
 use packs::Packs;
 use placed::Placed;
@@ -93,6 +97,8 @@ pub struct PublishOptions {
     pub put: PutOptions,
     /// How hard to compress.
     pub effort: Effort,
+    /// How much of the history of a git repository is published.
+    pub history: HistoryDepth,
     /// The head published before, whose content need not be stored again.
     pub previous: Option<(BlobId, Option<ChunkHash>)>,
     /// What is carried along of what somebody learned about it.
@@ -128,6 +134,9 @@ pub trait Progress: Send + Sync {
     fn uploading(&self, bytes: u64);
     /// So many commits have been compared with those before them.
     fn compared(&self, commits: u64);
+    /// So many objects of the history are stored, of so many; none while they
+    /// are still counted.
+    fn history(&self, objects: u64, of: u64);
 }
 
 /// A [`Progress`] that nobody watches.
@@ -139,6 +148,7 @@ impl Progress for Unwatched {
     fn read(&self, _: u64, _: u64) {}
     fn uploading(&self, _: u64) {}
     fn compared(&self, _: u64) {}
+    fn history(&self, _: u64, _: u64) {}
 }
 
 /// What was published.
@@ -169,6 +179,8 @@ pub struct Published {
     pub blobs: Vec<StoredBlob>,
     /// What was left out, and why.
     pub warnings: Vec<String>,
+    /// What was archived of the history of a git repository.
+    pub history: Option<HistoryReport>,
     /// What it cost in its former layout, where it had one.
     pub replaced: Option<Replaced>,
 }
@@ -244,6 +256,7 @@ pub async fn publish(
         blobs_present: done.present,
         blobs: done.all,
         warnings: lost.into_iter().chain(written.warnings).collect(),
+        history: written.history,
         replaced: written.replaced,
     })
 }
@@ -271,6 +284,7 @@ struct Packed {
     packs: Packs,
     attached: Vec<(AttachmentKind, Vec<Placed>)>,
     bytes_read: u64,
+    archived: Option<Archived>,
     effort: Effort,
 }
 
@@ -285,7 +299,8 @@ impl Work {
                 tokio::runtime::Handle::current().block_on(remote::plan(from))?
             }
             Input::Path(path) if git::is_repository(path) => {
-                git::plan(path, &self.options.branches, &known)?
+                let options = &self.options;
+                git::plan(path, &options.branches, options.history, &known)?
             }
             Input::Path(path) if !self.options.branches.is_empty() => {
                 return Err(PublishError::NotGit(path.clone()));
@@ -295,7 +310,7 @@ impl Work {
         plan.learned = self.options.learned.clone();
         let mut packs = Packs::new(self.max_body, sender);
         let mut bytes_read = 0;
-        let mut attached = Vec::new();
+        let (mut attached, mut archived) = (Vec::new(), None);
         if !plan.is_known(&known) {
             let (effort, progress) = (self.options.effort, &*self.progress);
             // Before all content, so that it comes with the first read where
@@ -307,6 +322,10 @@ impl Work {
             let how = Compression::prepare(&plan, &known, &mut packs, effort)?;
             attached.extend(how.attached(&known));
             bytes_read = content::fill(&mut plan, &mut packs, &known, &how, progress)?;
+            if let Some(history) = &plan.history {
+                let done = history.archive(&plan, &known, &how, &mut packs, progress)?;
+                archived = Some(done);
+            }
             if plan.remote.is_none() {
                 plan.reuse_directories(&known);
             }
@@ -332,6 +351,7 @@ impl Work {
             packs,
             attached,
             bytes_read,
+            archived,
             effort: self.options.effort,
         })
     }
@@ -358,6 +378,10 @@ impl Packed {
             blobs_uploaded: 0,
             blobs_present: previous.head().blobs.len() as u64 + 1,
             blobs: Vec::new(),
+            history: (self.plan.history.as_ref()).map(|history| HistoryReport {
+                commits: history.commits.len() as u64,
+                ..HistoryReport::default()
+            }),
             warnings: self.plan.warnings.clone(),
             replaced: self.plan.replaced(),
         })

@@ -5,10 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use super::blobs::Blobs;
+use super::history::Archived;
 use super::known::Known;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
-use super::{Packed, PublishError, Replaced};
+use super::{HistoryReport, Packed, PublishError, Replaced};
 use crate::chunk::{BlobId, ChunkHash};
 use crate::repo::PlacedChunk;
 use crate::repo::directory::{self, PlannedContent, PlannedEntry};
@@ -34,6 +35,7 @@ pub(super) struct Written {
     pub(super) directories: u64,
     pub(super) bytes_read: u64,
     pub(super) warnings: Vec<String>,
+    pub(super) history: Option<HistoryReport>,
     pub(super) replaced: Option<Replaced>,
 }
 
@@ -71,6 +73,10 @@ pub(super) fn write(
         .collect();
     let ids = writer.git_ids(&packed.known, packed.effort.beside())?;
     attachments.push((AttachmentKind::GitIds, ids));
+    if let Some(archived) = &packed.archived {
+        let segments = writer.archive(&packed.known, archived)?;
+        attachments.push((AttachmentKind::Archive, segments));
+    }
     let head = writer.head(&packed.known, &attachments)?;
     let (spilled, (blob, bytes)) = writer.blobs.finish(&head)?;
     let (files, directories) = plan.counts(&packed.known);
@@ -82,6 +88,7 @@ pub(super) fn write(
         files,
         directories,
         bytes_read: packed.bytes_read,
+        history: packed.archived.as_ref().map(|archived| archived.report),
         replaced: plan.replaced(),
         warnings: packed.plan.warnings,
     })
@@ -262,6 +269,19 @@ impl Writer<'_> {
             chunks.push(self.blobs.push_data(&encode_ids(group), level)?);
         }
         Ok(chunks)
+    }
+
+    /// Writes the new segment of the history, after those that stay.
+    fn archive(&mut self, known: &Known, archived: &Archived) -> Result<Vec<Stored>, PublishError> {
+        let mut segments = known.attached(AttachmentKind::Archive);
+        segments.truncate(archived.kept);
+        if let Some(segment) = &archived.segment {
+            segments.push(self.blobs.push_node(|blobs, end| {
+                let chunks = segment.chunks.iter().map(|chunk| blobs.place_data(chunk));
+                segment.with_chunks(chunks.collect()).encode(end)
+            })?);
+        }
+        Ok(segments)
     }
 
     fn head(

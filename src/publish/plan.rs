@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::Learned;
+use super::history::History;
 use super::placed::{KnownDirectory, Placed};
 use super::remote::{Remote, Replaced};
 use crate::chunk::WholeBlob;
@@ -33,6 +34,8 @@ pub(super) struct Plan {
     pub(super) refs: Vec<Ref>,
     /// What is kept beside the trees, in chunks.
     pub(super) attachments: Vec<(AttachmentKind, Vec<Vec<u8>>)>,
+    /// What is archived of the history of a git repository.
+    pub(super) history: Option<History>,
     /// Where content comes from that lies in another repository. Its commits
     /// are named by all that is in them.
     pub(super) remote: Option<Remote>,

@@ -252,7 +252,9 @@ impl Planner {
                         self.file(whole, number, at);
                         ContentPlan::Pending
                     }
-                    Content::Chunks { .. } | Content::List { .. } => ContentPlan::Pending,
+                    Content::Chunks { .. } | Content::List { .. } | Content::Part { .. } => {
+                        ContentPlan::Pending
+                    }
                 };
                 entries.push(EntryPlan {
                     name: entry.name.to_vec(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::head::CommitId;
+use super::head::{CommitId, GitId};
 use super::refs::{RefName, RefStore};
 use super::{Address, RefKind, RepoError};
 use crate::chain::objects::Layout;
@@ -92,6 +92,15 @@ pub enum Target {
     },
     /// A commit object on the chain.
     Commit(ObjectId),
+    /// A commit in the history that a head of ours carries.
+    Archived {
+        /// The blob of the head.
+        blob: BlobId,
+        /// The hash of the head.
+        root: Option<ChunkHash>,
+        /// The commit.
+        commit: GitId,
+    },
 }
 
 /// A branch or tag whose tree is opened only when somebody looks at it.
@@ -134,6 +143,7 @@ impl Target {
         match self {
             Target::Blob { blob, .. } => CommitId::Manifest(*blob),
             Target::Commit(id) => CommitId::Object(*id.as_bytes()),
+            Target::Archived { commit, .. } => CommitId::Git(commit.clone()),
         }
     }
 }

@@ -62,6 +62,10 @@ impl Snapshot {
                             let run = first as usize..(first + count) as usize;
                             stretch.chunks.extend_from_slice(&directory.chunks()[run]);
                         }
+                        Content::Part { index, .. } => {
+                            let chunk = directory.chunks()[index as usize].clone();
+                            stretch.chunks.push(chunk);
+                        }
                         Content::Whole { index } => {
                             let whole = &directory.wholes()[index as usize];
                             stretch.wholes.push(whole.clone());

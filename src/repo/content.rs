@@ -63,7 +63,7 @@ impl Snapshot {
         let mut pieces = Pieces::new(range);
         for part in located {
             let chunk = cache.get(store, part.table.chunks(), part.index, window);
-            pieces.push(part.covers, chunk.await?);
+            pieces.push(part.covers, chunk.await?.slice(part.start as usize..));
         }
         Ok(pieces.finish())
     }
@@ -101,6 +101,7 @@ impl Snapshot {
                             table,
                             index,
                             covers,
+                            start: 0,
                         });
                     }
                 }
@@ -112,6 +113,12 @@ impl Snapshot {
                     .await?;
                 Ok(Cover::Chunks(self.locate_in(list, range).await?))
             }
+            Content::Part { index, start } => Ok(Cover::Chunks(vec![Part {
+                table: Table::Directory(parent.clone()),
+                index: *index as usize,
+                covers: ByteRange::new(0, entry.size),
+                start: *start,
+            }])),
             Content::Whole { index } => {
                 let whole = &parent.wholes()[*index as usize];
                 let store = self.repository.store_of(whole)?;
@@ -157,6 +164,7 @@ impl Snapshot {
                     table,
                     index,
                     covers,
+                    start: 0,
                 });
                 at = covers.end();
                 index += 1;
@@ -178,6 +186,8 @@ pub(super) struct Part {
     pub(super) index: usize,
     /// Bytes of the file that are in it.
     covers: ByteRange,
+    /// Where in it they begin.
+    start: u32,
 }
 
 /// Where a chunk stands with its neighbours.

@@ -86,6 +86,14 @@ pub enum Content {
         /// Index of the blob.
         index: u32,
     },
+    /// Part of chunk `index` of the table, from byte `start` of it on. Only in
+    /// directories of archived commits.
+    Part {
+        /// Index of the chunk.
+        index: u32,
+        /// Where in it the content begins.
+        start: u32,
+    },
     /// A directory node, chunk `index` of the table.
     Directory {
         /// Index of the node.
@@ -143,6 +151,8 @@ pub(super) struct ImpliedEntry {
 pub(super) enum ImpliedContent {
     Inline(Bytes),
     Whole(WholeBlob),
+    Chunks(Vec<ChunkRef>),
+    Part { chunk: ChunkRef, start: u32 },
     Directory { node: ChunkRef, nodes: u64 },
 }
 
@@ -194,6 +204,24 @@ impl Directory {
                     directory.wholes.push(whole);
                     Content::Whole {
                         index: directory.wholes.len() as u32 - 1,
+                    }
+                }
+                ImpliedContent::Chunks(chunks) => {
+                    let first = directory.chunks.len() as u32;
+                    let count = chunks.len() as u32;
+                    for chunk in &chunks {
+                        hasher.update(chunk.hash.as_bytes());
+                    }
+                    directory.chunks.extend(chunks);
+                    Content::Chunks { first, count }
+                }
+                ImpliedContent::Part { chunk, start } => {
+                    hasher.update(chunk.hash.as_bytes());
+                    hasher.update(&start.to_le_bytes());
+                    directory.chunks.push(chunk);
+                    Content::Part {
+                        index: directory.chunks.len() as u32 - 1,
+                        start,
                     }
                 }
                 ImpliedContent::Directory { node, nodes } => {

@@ -90,6 +90,21 @@ impl RawCommit {
         })
     }
 
+    /// As git has it, without its header.
+    pub fn raw(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What its parents are called.
+    pub fn parents(&self) -> &[GitId] {
+        &self.parents
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub fn committed(&self) -> i64 {
+        self.committed
+    }
+
     /// Who wrote the change.
     pub fn author(&self) -> Signature {
         self.signature(b"author ")

@@ -34,6 +34,15 @@ const LEAST_COMMIT: usize = 12;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct GitId(pub Vec<u8>);
 
+impl GitId {
+    /// The ID that these lower-case digits are; `None` where they are none.
+    pub fn from_hex(digits: &[u8]) -> Option<Self> {
+        let upper = digits.iter().any(u8::is_ascii_uppercase);
+        let id = gix::ObjectId::from_hex(digits).ok().filter(|_| !upper)?;
+        Some(GitId(id.as_slice().to_vec()))
+    }
+}
+
 impl std::fmt::Display for GitId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -212,6 +221,8 @@ pub enum AttachmentKind {
     /// What somebody learned of the order in which files are opened: a profile
     /// of `crate::prefetch`. One chunk of at most [`MAX_SHIPPED`] bytes.
     Learned,
+    /// History: segments of an archive, see `super::archive`; the oldest first.
+    Archive,
     /// Dictionaries that chunks of content are compressed with, a chunk each.
     /// Chunks name theirs by themselves; here a mount finds all of them, to have
     /// them before it needs them.
@@ -229,6 +240,7 @@ impl AttachmentKind {
             AttachmentKind::Objects => 4,
             AttachmentKind::Prior => 5,
             AttachmentKind::Learned => 6,
+            AttachmentKind::Archive => 7,
             AttachmentKind::Dictionaries => 8,
             AttachmentKind::Other(number) => number,
         }
@@ -422,6 +434,7 @@ fn read_attachment(
         4 => AttachmentKind::Objects,
         5 => AttachmentKind::Prior,
         6 => AttachmentKind::Learned,
+        7 => AttachmentKind::Archive,
         8 => AttachmentKind::Dictionaries,
         other => AttachmentKind::Other(other),
     };

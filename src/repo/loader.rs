@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::access::Access;
+use super::archive::Archive;
 use super::blob::{Header, MIN_BLOB};
 use super::decoded::{Decoded, DecodedNodes};
 use super::head::{AttachmentKind, MAX_SHIPPED};
 use super::prior::MAX_PRIOR;
 use super::private::{Door, enter};
-use super::{ChunkList, Content, Directory, Head, RepoError};
+use super::{ChunkList, Content, Directory, Head, RepoError, Repository};
 use crate::cache::{Cache, Space};
 use crate::chunk::{
     Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob,
@@ -45,6 +46,9 @@ impl Default for LoaderConfig {
 /// for: bounds the work a hostile repository can cause at mount.
 const ABSORB: u64 = 8 << 20;
 
+/// Histories that are kept in memory.
+const ARCHIVES: usize = 4;
+
 /// A head of ours, its hash, and how it was read.
 pub(super) struct FoundHead {
     pub(super) head: Head,
@@ -58,6 +62,8 @@ pub struct Loader {
     cache: Arc<Cache>,
     decoded: DecodedNodes,
     config: LoaderConfig,
+    /// Histories that were looked at last, by the head's blob.
+    archives: quick_cache::sync::Cache<BlobId, Arc<Archive>>,
     /// Of encrypted blobs that were met.
     headers: Arc<PrivateHeaders>,
 }
@@ -77,8 +83,25 @@ impl Loader {
             cache,
             decoded: DecodedNodes::new(config.decoded_bytes),
             config,
+            archives: quick_cache::sync::Cache::new(ARCHIVES),
             headers: Arc::default(),
         })
+    }
+
+    /// The history of a repository; `None` where it carries none.
+    pub(super) async fn archive(
+        &self,
+        repository: &Repository,
+    ) -> Result<Option<Arc<Archive>>, RepoError> {
+        let blob = repository.blob();
+        if let Some(known) = blob.and_then(|blob| self.archives.get(&blob)) {
+            return Ok(Some(known));
+        }
+        let archive = Archive::open(repository).await?.map(Arc::new);
+        if let (Some(archive), Some(blob)) = (&archive, blob) {
+            self.archives.insert(blob, archive.clone());
+        }
+        Ok(archive)
     }
 
     /// The cache below.
@@ -232,7 +255,10 @@ impl Loader {
                             take.chunk(chunk);
                         }
                     }
-                    Content::Inline(_) | Content::List { .. } | Content::Whole { .. } => {}
+                    Content::Inline(_)
+                    | Content::List { .. }
+                    | Content::Part { .. }
+                    | Content::Whole { .. } => {}
                 }
             }
             self.decoded

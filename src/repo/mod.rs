@@ -37,6 +37,7 @@
 mod access;
 mod address;
 mod ahead;
+pub mod archive;
 pub mod blob;
 mod coming;
 mod content;

@@ -71,6 +71,10 @@ impl Loader {
         match target {
             Target::Blob { blob, root } => self.open_blob(access, *blob, *root).await,
             Target::Commit(id) => self.open_commit(access, *id).await,
+            Target::Archived { blob, root, commit } => {
+                let head = self.open_blob(access, *blob, *root).await?;
+                head.archived(commit).await
+            }
         }
     }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::access::{Access, Relative, Target, names};
+use super::archive::Archive;
 use super::git::{self, RawCommit};
-use super::head::{AttachmentKind, CommitId, MAX_SHIPPED};
+use super::head::{AttachmentKind, CommitId, GitId, MAX_SHIPPED};
 use super::implied::{ImpliedTree, Told};
 use super::loader::FoundHead;
 use super::prior::{MAX_PRIOR, Prior};
-use super::{Address, Directory, Head, Loader, RefKind, RepoError, Snapshot};
+use super::{Address, Commit, Directory, Head, Loader, RefKind, RepoError, Snapshot};
 use crate::cache::Space;
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
 use crate::walrus::BlobStore;
@@ -100,6 +101,32 @@ impl Repository {
         }
     }
 
+    /// A commit in the history of `head`, and its tree.
+    fn of_archived(head: &Repository, target: Target, commit: Commit, tree: ImpliedTree) -> Self {
+        let inner = &head.inner;
+        Repository {
+            inner: Arc::new(Inner {
+                loader: inner.loader.clone(),
+                access: inner.access.clone(),
+                store: inner.store.clone(),
+                key: inner.key.clone(),
+                sealed: None,
+                target,
+                head: Head {
+                    default_branch: Bytes::new(),
+                    commits: vec![commit],
+                    refs: Vec::new(),
+                    attachments: inner.head.attachments.clone(),
+                    blobs: inner.head.blobs.clone(),
+                },
+                implied: tree.directories,
+                notices: tree.notices,
+                encrypted: inner.encrypted,
+            }),
+            relatives: Arc::default(),
+        }
+    }
+
     /// The same, as that of a branch among others.
     pub(super) fn of_branch(self, branch: &str, relatives: &[Relative]) -> Self {
         let relatives = relatives.into();
@@ -122,7 +149,7 @@ impl Repository {
     /// is on the chain.
     pub fn blob(&self) -> Option<BlobId> {
         match self.inner.target {
-            Target::Blob { blob, .. } => Some(blob),
+            Target::Blob { blob, .. } | Target::Archived { blob, .. } => Some(blob),
             Target::Commit(_) => None,
         }
     }
@@ -132,7 +159,7 @@ impl Repository {
     /// one.
     pub fn root(&self) -> Option<ChunkHash> {
         match self.inner.target {
-            Target::Blob { root, .. } => root,
+            Target::Blob { root, .. } | Target::Archived { root, .. } => root,
             Target::Commit(_) => None,
         }
     }
@@ -145,7 +172,7 @@ impl Repository {
     /// An address that leads to just this.
     pub fn address(&self) -> Address {
         match &self.inner.target {
-            Target::Blob { blob, root } => Address::Walrus {
+            Target::Blob { blob, root } | Target::Archived { blob, root, .. } => Address::Walrus {
                 blob: *blob,
                 root: *root,
             },
@@ -290,6 +317,9 @@ impl Repository {
         if let Some(relative) = relatives.clone().find(|r| r.name == name.as_bytes()) {
             return self.open_relative(&relative.target).await?.snapshot(0);
         }
+        if let Some(commit) = self.archived_as(name).await? {
+            return self.open_relative(&commit).await?.snapshot(0);
+        }
         let mut at = self.clone();
         for _ in 0..MAX_ANCESTORS {
             let Some(parent) = at.parents().into_iter().next() else {
@@ -301,6 +331,70 @@ impl Repository {
             }
         }
         Err(self.no_ref(name))
+    }
+
+    /// The history that it carries; `None` where it carries none.
+    ///
+    /// # Errors
+    /// What kept it from being read, or [`RepoError::Malformed`].
+    pub async fn archive(&self) -> Result<Option<Arc<Archive>>, RepoError> {
+        match self.has_archive() {
+            true => self.loader().archive(self).await,
+            false => Ok(None),
+        }
+    }
+
+    /// Whether it carries its history.
+    pub fn has_archive(&self) -> bool {
+        let mut attached = self.head().attachments.iter();
+        attached.any(|it| it.kind == AttachmentKind::Archive)
+    }
+
+    /// Where a commit of the history is that it carries.
+    pub fn archived_target(&self, commit: GitId) -> Option<Target> {
+        let (blob, root) = (self.blob()?, self.root());
+        Some(Target::Archived { blob, root, commit })
+    }
+
+    /// The commit of the history that a tag, an ID or the start of one stands
+    /// for.
+    async fn archived_as(&self, name: &str) -> Result<Option<Target>, RepoError> {
+        let Some(archive) = self.archive().await? else {
+            return Ok(None);
+        };
+        let tag = archive.tagged(name.as_bytes()).await?;
+        let commit = match tag {
+            Some(commit) => Some(commit),
+            None => archive.named(name).await?,
+        };
+        Ok(commit.and_then(|commit| self.archived_target(commit)))
+    }
+
+    /// A commit of the history that it carries.
+    pub(super) async fn archived(&self, id: &GitId) -> Result<Repository, RepoError> {
+        let none = || self.no_ref(&id.to_string());
+        let archive = self.archive().await?.ok_or_else(none)?;
+        let commit = archive.commit(id).await?.ok_or_else(none)?;
+        let root = archive.root_of(&id.0).ok_or_else(none)?;
+        let target = self.archived_target(id.clone()).ok_or_else(none)?;
+        let blob = self.blob().ok_or_else(none)?;
+        let tree = archive.tree_of(root, blob).await?;
+        let commit = Commit {
+            id: id.clone().into(),
+            root: tree.root.clone(),
+            nodes: tree.nodes,
+            bytes: tree.bytes,
+            author: commit.author(),
+            committer: commit.committer(),
+            message: Bytes::copy_from_slice(commit.message()),
+            parents: commit
+                .parents()
+                .iter()
+                .cloned()
+                .map(CommitId::from)
+                .collect(),
+        };
+        Ok(Self::of_archived(self, target, commit, tree))
     }
 
     /// Opens another target of the same repository, in the same way.
@@ -396,7 +490,7 @@ impl Repository {
     /// # Errors
     /// What kept it from being read anew, where the cache has lost it.
     pub async fn manifest_text(&self) -> Result<Option<Bytes>, RepoError> {
-        match (self.is_implied(), self.blob()) {
+        match (self.is_implied() && !self.has_archive(), self.blob()) {
             (true, Some(blob)) => Ok(Some(
                 self.loader().manifest_text(self.access(), blob).await?,
             )),
@@ -442,6 +536,25 @@ impl Repository {
         }
         all.sort();
         all
+    }
+
+    /// The same, with the tags of the history that it carries.
+    ///
+    /// # Errors
+    /// What kept the history from being read.
+    pub async fn all_refs(&self) -> Result<Vec<(RefKind, Bytes, CommitId)>, RepoError> {
+        let mut all = self.refs();
+        if let Some(archive) = self.archive().await? {
+            let known = all.clone();
+            for (name, commit) in archive.tags().await? {
+                let mut tags = known.iter().filter(|(kind, ..)| *kind == RefKind::Tag);
+                if !tags.any(|(_, known, _)| *known == name) {
+                    all.push((RefKind::Tag, name, commit.into()));
+                }
+            }
+            all.sort();
+        }
+        Ok(all)
     }
 
     fn no_ref(&self, name: &str) -> RepoError {

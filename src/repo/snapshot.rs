@@ -221,6 +221,13 @@ pub fn same_content((a, in_a): (&Entry, &Directory), (b, in_b): (&Entry, &Direct
         | (Content::Directory { index: a, .. }, Content::Directory { index: b, .. }) => {
             hash(in_a, *a) == hash(in_b, *b)
         }
+        (
+            Content::Part {
+                index: a,
+                start: at,
+            },
+            Content::Part { index: b, start },
+        ) => at == start && hash(in_a, *a) == hash(in_b, *b),
         (Content::Whole { index: a }, Content::Whole { index: b }) => {
             let (a, b) = (&in_a.wholes()[*a as usize], &in_b.wholes()[*b as usize]);
             // The same content in another blob is the same content.

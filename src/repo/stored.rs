@@ -59,7 +59,9 @@ impl Snapshot {
                 Content::Chunks { first, count } => {
                     &parent.chunks()[first as usize..(first + count) as usize]
                 }
-                Content::List { index } | Content::Directory { index, .. } => {
+                Content::List { index }
+                | Content::Part { index, .. }
+                | Content::Directory { index, .. } => {
                     std::slice::from_ref(&parent.chunks()[index as usize])
                 }
                 Content::Whole { .. } => &[],

@@ -122,7 +122,7 @@ impl State {
                 }
             }
             Content::Chunks { .. } | Content::Inline(_) => (Stored::Inline, NOWHERE),
-            Content::List { .. } | Content::Directory { .. } => return,
+            Content::Part { .. } | Content::List { .. } | Content::Directory { .. } => return,
         };
         let name = String::from_utf8_lossy(&entry.name);
         let id = (self.scheduler.catalogue_mut()).add(&format!("{path}{name}"), place);

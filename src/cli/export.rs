@@ -1,0 +1,187 @@
+//! `export`: a published history becomes a git repository again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::context::{self, Context};
+use super::keys::Keys;
+use super::{Failure, output};
+use crate::lifecycle::{Checkout, ExportOptions, Exported, export, git_fsck};
+use crate::repo::Address;
+
+/// Plain bytes from which on it is worth a word that a pack could be smaller.
+const WORTH_REPACKING: u64 = 1 << 20;
+
+/// Give back the git repository that was published, with all of its history
+///
+/// Every commit, tree, file and tag has the ID it always had, so signatures
+/// hold, and branches and tags are where they were. All IDs are computed from
+/// what is stored, and must be those that the commits name. The folder appears
+/// when it is complete.
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// NAME, walrus://BLOB_ID or sui://OBJECT_ID[/BRANCH]
+    address: Address,
+    /// Where to: a folder that is not there yet, or is empty
+    dir: PathBuf,
+    /// Without a checkout: DIR itself is the repository
+    #[arg(long)]
+    bare: bool,
+    /// Have `git repack` look for deltas: takes longer, for a pack that is
+    /// several times smaller
+    #[arg(long)]
+    repack: bool,
+    /// Have `git fsck` read everything again from disk in the end
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    address: String,
+    dir: &'a Path,
+    #[serde(flatten)]
+    exported: &'a Exported,
+    /// Whether `git fsck` was asked, and found nothing.
+    checked: bool,
+    #[serde(skip)]
+    repack: bool,
+    seconds: f64,
+}
+
+impl Export {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let cache = context::cache(&settings)?;
+        let loader = context::loader(&cache);
+        let started = std::time::Instant::now();
+        let bar = output::byte_bar("exporting");
+        let done = context.run(async {
+            let work = async {
+                let repository =
+                    context::open(&settings, &loader, &self.address, &self.keys).await?;
+                let tell = |done, total| {
+                    bar.set_length(total);
+                    bar.set_position(done);
+                    if done == total {
+                        bar.set_message("finishing");
+                    }
+                };
+                let options = ExportOptions {
+                    bare: self.bare,
+                    repack: self.repack,
+                };
+                let exported = export(&repository, &self.dir, options, &tell).await;
+                let exported = exported
+                    .map_err(|error| -> Failure { format!("{}: {error}", self.address).into() })?;
+                if self.check {
+                    bar.set_message("checking");
+                    self.look_over().await?;
+                }
+                Ok(exported)
+            };
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                done = work => done,
+                _ = tokio::signal::ctrl_c() => Err("stopped; nothing is left of it".into()),
+                _ = terminate.recv() => Err("stopped; nothing is left of it".into()),
+            }
+        });
+        bar.finish_and_clear();
+        let exported = done?;
+        let report = Report {
+            address: self.address.to_string(),
+            dir: &self.dir,
+            exported: &exported,
+            checked: self.check,
+            repack: self.repack,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        match context.json {
+            true => output::json(&report)?,
+            false => report.print()?,
+        }
+        if let Some(why) = &exported.not_repacked {
+            output::warning(&format!("git could not repack it: {why}"));
+        }
+        let dir = self.dir.display();
+        match &exported.checkout {
+            Checkout::Done | Checkout::Bare => {}
+            Checkout::NoGit => output::warning(&format!(
+                "there is no git here to check anything out; where there is: git -C {dir} \
+                 checkout --force"
+            )),
+            Checkout::Failed(why) => output::warning(&format!(
+                "the history is complete, and git could not check it out: {why}"
+            )),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Has git read what is there now.
+    async fn look_over(&self) -> Result<(), Failure> {
+        let dir = self.dir.display();
+        match git_fsck(&self.dir).await {
+            Ok(None) => Ok(()),
+            Ok(Some(found)) => Err(format!(
+                "{dir} is exported, object for object as it was published, and git fsck \
+                 complains: {found}"
+            )
+            .into()),
+            Err(error) => {
+                Err(format!("{dir} is exported, and git cannot check it: {error}").into())
+            }
+        }
+    }
+}
+
+impl Report<'_> {
+    fn print(&self) -> Result<(), Failure> {
+        let done = self.exported;
+        let dir = self.dir.display();
+        output::line(&format!("{} exported to {dir}", self.address))?;
+        let row = |key: &str, value: String| vec![format!("  {key}"), value];
+        output::table(&[
+            row(
+                "history",
+                format!(
+                    "{} commits, {} trees, {} contents, {} tags{}",
+                    done.commits,
+                    done.trees,
+                    done.contents,
+                    done.tags,
+                    if done.shallow { "; shallow" } else { "" }
+                ),
+            ),
+            row("refs", done.refs.to_string()),
+            row(
+                "written",
+                format!(
+                    "{} in a pack of {} in {:.1} s",
+                    output::bytes(done.bytes),
+                    output::bytes(done.pack_bytes),
+                    self.seconds
+                ),
+            ),
+            row(
+                "checked",
+                match self.checked {
+                    true => "all IDs are those that the commits name; git fsck agrees".into(),
+                    false => "all IDs are those that the commits name".into(),
+                },
+            ),
+        ])?;
+        match self.repack || done.bytes < WORTH_REPACKING {
+            true => Ok(()),
+            false => output::line(&format!(
+                "\n`git -C {dir} repack -adf` makes the pack several times smaller"
+            )),
+        }
+    }
+}

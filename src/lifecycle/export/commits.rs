@@ -1,0 +1,177 @@
+//! Commits and annotated tags: those that the refs lead to, checked against
+//! the trees that were written.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use gix::ObjectId;
+use gix::objs::{CommitRefIter, Kind, TagRefIter};
+use rayon::prelude::*;
+
+use super::numbers::Numbers;
+use super::pack::{PackWriter, Packer, id};
+use super::{ExportError, Exported};
+use crate::repo::archive::Archive;
+use crate::repo::git::RawCommit;
+use crate::repo::head::GitId;
+
+/// Commits that are compressed at once.
+const BATCH: usize = 4096;
+
+/// What refs lead to, by its ID.
+pub(super) struct Lines<'a> {
+    hash: gix::hash::Kind,
+    commits: HashMap<&'a [u8], &'a RawCommit>,
+    tags: HashMap<ObjectId, Bytes>,
+    shallow: HashSet<&'a [u8]>,
+}
+
+/// What was found to be in the repository.
+#[derive(Default)]
+pub(super) struct Reached {
+    commits: HashSet<GitId>,
+    /// Tags, and what each leads to in the end.
+    tags: HashMap<ObjectId, ObjectId>,
+}
+
+impl Reached {
+    /// What an annotated tag leads to in the end.
+    pub(super) fn peeled(&self, id: &[u8]) -> Option<&ObjectId> {
+        self.tags.get(gix::oid::try_from_bytes(id).ok()?)
+    }
+
+    /// Whether a commit is in the repository.
+    pub(super) fn holds(&self, commit: &GitId) -> bool {
+        self.commits.contains(commit)
+    }
+}
+
+impl<'a> Lines<'a> {
+    /// All commits and tags that are stored.
+    pub(super) fn new(
+        archive: &'a Archive,
+        hash: gix::hash::Kind,
+        commits: &'a [RawCommit],
+        tags: Vec<Bytes>,
+    ) -> Result<Self, ExportError> {
+        let tags = tags.into_iter().map(|raw| {
+            let id = id(hash, Kind::Tag, &raw)?;
+            Ok((id, raw))
+        });
+        Ok(Lines {
+            hash,
+            commits: commits.iter().map(|it| (&it.id.0[..], it)).collect(),
+            tags: tags.collect::<Result<_, ExportError>>()?,
+            shallow: archive.shallow().iter().map(|id| &id.0[..]).collect(),
+        })
+    }
+
+    /// Adds a root, called `name`, and every commit and tag it leads to.
+    pub(super) fn reach(
+        &self,
+        name: &str,
+        root: &GitId,
+        pack: &PackWriter,
+        reached: &mut Reached,
+    ) -> Result<(), ExportError> {
+        let missing = |from: String, to: &dyn std::fmt::Display| ExportError::Missing {
+            from,
+            to: to.to_string(),
+        };
+        let mut at =
+            ObjectId::try_from(&root.0[..]).map_err(|why| ExportError::object(name, why))?;
+        let (mut from, mut tags) = (name.to_owned(), Vec::new());
+        while let Some(raw) = self.tags.get(&at) {
+            tags.push(at);
+            let to = TagRefIter::from_bytes(raw, self.hash).target_id();
+            let to = to.map_err(|why| ExportError::object(format!("tag {at}"), why))?;
+            from = format!("tag {at}");
+            at = to;
+        }
+        reached.tags.extend(tags.into_iter().map(|tag| (tag, at)));
+        let Some(tip) = self.commits.get(at.as_slice()) else {
+            return match pack.holds(&at) {
+                true => Ok(()),
+                false => Err(missing(from, &at)),
+            };
+        };
+        let mut pending: Vec<&RawCommit> = vec![tip];
+        while let Some(commit) = pending.pop() {
+            if !reached.commits.insert(commit.id.clone()) {
+                continue;
+            }
+            for parent in commit.parents() {
+                match self.commits.get(&parent.0[..]) {
+                    Some(parent) => pending.push(parent),
+                    None if self.shallow.contains(&commit.id.0[..]) => {}
+                    None => return Err(missing(format!("commit {}", commit.id), parent)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was reached, the commits in the order in which they are
+    /// stored. What is stored for the tree of each must be what it says.
+    pub(super) fn write(
+        &self,
+        archive: &Archive,
+        stored: &[RawCommit],
+        reached: &Reached,
+        numbers: &Numbers,
+        pack: &mut PackWriter,
+        done: &mut Exported,
+    ) -> Result<(), ExportError> {
+        let wanted: Vec<&RawCommit> = (stored.iter())
+            .filter(|commit| reached.holds(&commit.id))
+            .collect();
+        for batch in wanted.chunks(BATCH) {
+            let packed = batch.par_iter().map_init(
+                || Packer::new(self.hash),
+                |packer, commit| {
+                    self.check(archive, commit, numbers)?;
+                    packer.pack(Kind::Commit, commit.raw())
+                },
+            );
+            for commit in packed.collect::<Result<Vec<_>, _>>()? {
+                done.commits += u64::from(pack.add(&commit)?);
+            }
+        }
+        let mut tags: Vec<&ObjectId> = reached.tags.keys().collect();
+        tags.sort();
+        let mut packer = Packer::new(self.hash);
+        for tag in tags {
+            let packed = packer.pack_as(*tag, Kind::Tag, &self.tags[tag])?;
+            done.tags += u64::from(pack.add(&packed)?);
+        }
+        Ok(())
+    }
+
+    /// That the tree of a commit is what the commit says it is. Its ID covers
+    /// every name, mode and content below.
+    fn check(
+        &self,
+        archive: &Archive,
+        commit: &RawCommit,
+        numbers: &Numbers,
+    ) -> Result<(), ExportError> {
+        let called = || format!("commit {}", commit.id);
+        let expected = CommitRefIter::from_bytes(commit.raw(), self.hash).tree_id();
+        let expected = expected.map_err(|why| ExportError::object(called(), why))?;
+        let root = archive.root_of(&commit.id.0);
+        let Some(found) = root.and_then(|root| numbers.id(root)) else {
+            return Err(ExportError::Missing {
+                from: called(),
+                to: format!("tree {expected}"),
+            });
+        };
+        match found == expected.as_slice() {
+            true => Ok(()),
+            false => Err(ExportError::Altered {
+                commit: commit.id.to_string(),
+                expected: expected.to_string(),
+                found: GitId(found.to_vec()).to_string(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The `git` program, asked to check out, repack or look over what was exported.
+//!
+//! It runs nothing that the repository brings along: the user's settings, which
+//! may define filters, are not read, and hooks are looked for where there are
+//! none.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use tokio::process::Command;
+
+/// What became of the checkout.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkout {
+    /// The files are there.
+    Done,
+    /// A bare repository has none.
+    Bare,
+    /// There is no `git` program here.
+    NoGit,
+    /// `git` said this.
+    Failed(String),
+}
+
+fn git(dir: &Path) -> Command {
+    let mut git = Command::new("git");
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"GIT_") {
+            git.env_remove(name);
+        }
+    }
+    git.env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .args([
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "core.fsmonitor=false",
+        ])
+        .arg("-C")
+        .arg(dir)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    git
+}
+
+/// Checks out what `HEAD` leads to.
+pub(super) async fn check_out(dir: &Path) -> Checkout {
+    let done = git(dir).args(["checkout", "--quiet", "--force"]).output();
+    match done.await {
+        Ok(done) if done.status.success() => Checkout::Done,
+        Ok(done) => Checkout::Failed(said(&done)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Checkout::NoGit,
+        Err(error) => Checkout::Failed(error.to_string()),
+    }
+}
+
+/// Has git look for deltas among all objects; what kept it from that.
+pub(super) async fn repack(dir: &Path) -> Result<(), String> {
+    let flags = ["-a", "-d", "-f", "-q"];
+    match git(dir).arg("repack").args(flags).output().await {
+        Ok(done) if done.status.success() => Ok(()),
+        Ok(done) => Err(said(&done)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Has `git fsck` read everything; what it found to complain about.
+///
+/// # Errors
+/// When it cannot be run.
+pub async fn fsck(dir: &Path) -> std::io::Result<Option<String>> {
+    let flags = ["--full", "--no-progress", "--no-dangling"];
+    let done = git(dir).arg("fsck").args(flags).output().await?;
+    Ok((!done.status.success()).then(|| said(&done)))
+}
+
+/// What it complained about, in a line.
+fn said(done: &Output) -> String {
+    let text = [&done.stderr[..], &done.stdout[..]].concat();
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().unwrap_or("it failed without a word").trim();
+    match lines.count() {
+        0 => first.to_owned(),
+        more => format!("{first} (and {more} more lines)"),
+    }
+}

@@ -1,0 +1,103 @@
+//! The index of a pack, version 2 (`gitformat-pack(5)`).
+
+use std::fs::{File, Permissions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::hashtable::HashMap;
+
+use super::pack::Placed;
+
+const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
+/// Offsets from here on stand in a table of their own.
+const LARGE: u64 = 1 << 31;
+
+/// Writes the index of a pack that holds `objects` and has this checksum.
+pub(super) fn write(
+    path: &Path,
+    hash: gix::hash::Kind,
+    objects: &HashMap<ObjectId, Placed>,
+    checksum: &gix::oid,
+) -> std::io::Result<()> {
+    let mut sorted: Vec<(&ObjectId, &Placed)> = objects.iter().collect();
+    sorted.sort_unstable_by_key(|(id, _)| *id);
+    let file = File::create_new(path)?;
+    let mut out = gix::hash::io::Write::new(BufWriter::new(file), hash);
+    out.write_all(MAGIC)?;
+    for byte in 0..=255 {
+        let upto = sorted.partition_point(|(id, _)| id.first_byte() <= byte);
+        out.write_all(&(upto as u32).to_be_bytes())?;
+    }
+    for (id, _) in &sorted {
+        out.write_all(id.as_slice())?;
+    }
+    for (_, placed) in &sorted {
+        out.write_all(&placed.crc.to_be_bytes())?;
+    }
+    let mut large: Vec<u64> = Vec::new();
+    for (_, placed) in &sorted {
+        let word = match placed.offset < LARGE {
+            true => placed.offset,
+            false => {
+                large.push(placed.offset);
+                LARGE | (large.len() as u64 - 1)
+            }
+        };
+        out.write_all(&(word as u32).to_be_bytes())?;
+    }
+    for offset in large {
+        out.write_all(&offset.to_be_bytes())?;
+    }
+    out.write_all(checksum.as_bytes())?;
+    let own = out.hash.try_finalize().map_err(std::io::Error::other)?;
+    let mut file = out.inner;
+    file.write_all(own.as_slice())?;
+    let file = file.into_inner().map_err(|error| error.into_error())?;
+    read_only(&file)?;
+    file.sync_all()
+}
+
+/// Packs are never changed, and git marks them so.
+pub(super) fn read_only(file: &File) -> std::io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o444))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gix::odb::pack::index;
+
+    #[test]
+    fn an_index_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for hash in [gix::hash::Kind::Sha1, gix::hash::Kind::Sha256] {
+            let path = dir.path().join(format!("{hash}.idx"));
+            let objects: HashMap<ObjectId, Placed> = (0..1000u64)
+                .map(|n| {
+                    let blob = gix::objs::Kind::Blob;
+                    let id = gix::objs::compute_hash(hash, blob, &n.to_le_bytes()).unwrap();
+                    // Some lie beyond what 31 bits can tell.
+                    let offset = 12 + n * (8 << 20);
+                    let crc = n as u32;
+                    (id, Placed { offset, crc })
+                })
+                .collect();
+            assert!(objects.values().any(|placed| placed.offset > LARGE));
+            write(&path, hash, &objects, &hash.null()).unwrap();
+            let read = index::File::at(&path, hash).unwrap();
+            assert_eq!(read.num_objects(), 1000);
+            assert_eq!(read.pack_checksum(), hash.null());
+            for entry in read.iter() {
+                let placed = objects[&entry.oid];
+                assert_eq!(entry.pack_offset, placed.offset);
+                assert_eq!(entry.crc32, Some(placed.crc));
+                assert!(read.lookup(entry.oid).is_some());
+            }
+            let interrupt = std::sync::atomic::AtomicBool::new(false);
+            read.verify_checksum(&mut gix::progress::Discard, &interrupt)
+                .unwrap();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a git repository consists of beside its objects.
+
+use std::fs;
+use std::path::Path;
+
+use gix::bstr::ByteSlice as _;
+
+use super::ExportError;
+use super::commits::Reached;
+use crate::repo::Address;
+use crate::repo::archive::{Archive, ArchivedRef};
+use crate::repo::head::GitId;
+
+/// Names of refs, each of which git allows: they come from strangers.
+///
+/// # Errors
+/// [`ExportError::RefName`] on one that is not allowed, or that stands in the
+/// way of another.
+pub(super) fn check_refs(refs: &[ArchivedRef]) -> Result<Vec<&ArchivedRef>, ExportError> {
+    let mut sorted: Vec<&ArchivedRef> = refs.iter().collect();
+    sorted.sort();
+    for reference in &sorted {
+        check_name(&reference.name)?;
+    }
+    for pair in sorted.windows(2) {
+        if pair[0].name == pair[1].name {
+            return Err(refused(&pair[1].name, "it is there twice"));
+        }
+    }
+    // `a` and `a/b` cannot both be; others may stand between them.
+    let named = |name: &[u8]| sorted.binary_search_by(|it| it.name[..].cmp(name)).is_ok();
+    for reference in &sorted {
+        let name = &reference.name[..];
+        for (at, _) in name.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            if named(&name[..at]) {
+                return Err(refused(name, "another ref is called as its folder"));
+            }
+        }
+    }
+    Ok(sorted)
+}
+
+fn check_name(name: &[u8]) -> Result<(), ExportError> {
+    match gix::validate::reference::name(name.as_bstr()) {
+        Ok(_) if name.starts_with(b"refs/") => Ok(()),
+        Ok(_) => Err(refused(name, "it does not begin with refs/")),
+        Err(why) => Err(refused(name, why)),
+    }
+}
+
+fn refused(name: &[u8], why: impl std::fmt::Display) -> ExportError {
+    ExportError::RefName {
+        name: String::from_utf8_lossy(name).into_owned(),
+        why: why.to_string(),
+    }
+}
+
+/// What `HEAD` says: a branch where it is checked out, else the commit `tip`.
+pub(super) fn head(archive: &Archive, tip: &GitId) -> Result<String, ExportError> {
+    let name = archive.head();
+    if name.is_empty() || !archive.refs().iter().any(|it| it.name == name) {
+        return Ok(tip.to_string());
+    }
+    check_name(name)?;
+    match (name.starts_with(b"refs/heads/"), std::str::from_utf8(name)) {
+        (true, Ok(name)) => Ok(format!("ref: {name}")),
+        // Rare enough for a branch to be given up.
+        _ => Ok(tip.to_string()),
+    }
+}
+
+/// Makes the folders of a repository, and what tells git that it is one.
+pub(super) fn begin(
+    git: &Path,
+    hash: gix::hash::Kind,
+    bare: bool,
+    from: &Address,
+) -> Result<(), ExportError> {
+    for dir in [
+        super::PACKS,
+        "objects/info",
+        "refs/heads",
+        "refs/tags",
+        "info",
+    ] {
+        let dir = git.join(dir);
+        fs::create_dir_all(&dir).map_err(ExportError::io(&dir))?;
+    }
+    let sha256 = hash == gix::hash::Kind::Sha256;
+    let mut config = format!(
+        "[core]\n\trepositoryformatversion = {}\n\tfilemode = true\n\tbare = {bare}\n",
+        u8::from(sha256)
+    );
+    if !bare {
+        config.push_str("\tlogallrefupdates = true\n");
+    }
+    if sha256 {
+        config.push_str("[extensions]\n\tobjectformat = sha256\n");
+    }
+    write(&git.join("config"), config.as_bytes())?;
+    write(
+        &git.join("description"),
+        format!("exported from {from}\n").as_bytes(),
+    )
+}
+
+/// Writes the refs, and where the history ends if it does.
+pub(super) fn refs(
+    git: &Path,
+    refs: &[&ArchivedRef],
+    head: &str,
+    shallow: &[GitId],
+    reached: &Reached,
+) -> Result<(), ExportError> {
+    let mut packed = b"# pack-refs with: peeled fully-peeled sorted \n".to_vec();
+    for reference in refs {
+        packed.extend_from_slice(format!("{} ", reference.id).as_bytes());
+        packed.extend_from_slice(&reference.name);
+        packed.push(b'\n');
+        if let Some(peeled) = reached.peeled(&reference.id.0) {
+            packed.extend_from_slice(format!("^{peeled}\n").as_bytes());
+        }
+    }
+    write(&git.join("packed-refs"), &packed)?;
+    let mut ends: Vec<String> = (shallow.iter())
+        .filter(|commit| reached.holds(commit))
+        .map(|commit| format!("{commit}\n"))
+        .collect();
+    if !ends.is_empty() {
+        ends.sort();
+        write(&git.join("shallow"), ends.concat().as_bytes())?;
+    }
+    write(&git.join("HEAD"), format!("{head}\n").as_bytes())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    fs::write(path, bytes).map_err(ExportError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(name: &str) -> ArchivedRef {
+        ArchivedRef {
+            name: bytes::Bytes::copy_from_slice(name.as_bytes()),
+            id: GitId(vec![1; 20]),
+        }
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [
+            "refs/heads/../../../etc/passwd",
+            "/etc/passwd",
+            "refs/heads//a",
+            "refs/heads/.hidden",
+            "refs/heads/a.lock",
+            "refs/heads/a\nb",
+            "refs/heads/a b",
+            "refs/heads/",
+            "HEAD",
+            "heads/a",
+            "",
+        ] {
+            let error = check_refs(&[reference(name)]).unwrap_err();
+            assert!(
+                matches!(error, ExportError::RefName { .. }),
+                "{name}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_ref_stands_in_the_way_of_another() {
+        let refs = |names: &[&str]| -> Vec<ArchivedRef> {
+            names.iter().map(|name| reference(name)).collect()
+        };
+        let fine = refs(&[
+            "refs/heads/a",
+            "refs/heads/a-b",
+            "refs/tags/a/b",
+            "refs/tags/é",
+        ]);
+        assert_eq!(check_refs(&fine).unwrap().len(), 4);
+        let twice = refs(&["refs/heads/a", "refs/heads/a"]);
+        assert!(check_refs(&twice).is_err());
+        // `a-b` sorts between them.
+        let folder = refs(&["refs/heads/a", "refs/heads/a-b", "refs/heads/a/b"]);
+        assert!(check_refs(&folder).is_err());
+    }
+}

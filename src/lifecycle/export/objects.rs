@@ -1,0 +1,268 @@
+//! Contents and trees of an archive become objects of git, with IDs computed
+//! from what they are.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use gix::ObjectId;
+use gix::objs::Kind;
+use rayon::prelude::*;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::numbers::Numbers;
+use super::pack::{PackWriter, Packed, Packer};
+use super::{ExportError, Exported, Progress, pack};
+use crate::chunk::ChunkHash;
+use crate::repo::archive::{
+    Archive, Run, Segment, StoredEntry, Target, decode_group, decode_tree, raw_tree,
+};
+use crate::repo::{MalformedNode, RepoError};
+
+/// Groups, or contents that are chunks, that are fetched, hashed and compressed
+/// at the same time: they are what takes memory.
+const AT_ONCE: usize = 6;
+/// Contents that are chunks are put together in memory up to this length, in
+/// bytes, and written chunk by chunk beyond.
+const TOGETHER: u64 = 4 << 20;
+
+/// An archive that is being written as a pack.
+pub(super) struct Unpacking<'a> {
+    pub(super) archive: Arc<Archive>,
+    pub(super) hash: gix::hash::Kind,
+    pub(super) pack: &'a mut PackWriter,
+    pub(super) numbers: Numbers,
+    pub(super) done: &'a mut Exported,
+    pub(super) progress: &'a mut Progress<'a>,
+}
+
+/// A content that is chunks: ready, or to be written as it comes.
+enum Whole {
+    Ready(Packed, u64),
+    Streamed(Run),
+}
+
+impl Unpacking<'_> {
+    /// Writes all that a segment holds but its tags. Segments come in their
+    /// order: a tree holds what is in its segment or in those before.
+    pub(super) async fn segment(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        self.numbers.begin(segment);
+        self.grouped(segment).await?;
+        self.wholes(segment).await?;
+        self.trees(segment).await
+    }
+
+    async fn grouped(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        let hash = self.hash;
+        let groups = (0..segment.contents.len()).map(|at| {
+            let (archive, segment) = (self.archive.clone(), segment.clone());
+            async move {
+                let group = &segment.contents[at];
+                let raw = archive.chunk(&segment.chunks, group.chunk).await?;
+                let segment = segment.clone();
+                blocking(move || {
+                    let mut packer = Packer::new(hash);
+                    let group = &segment.contents[at];
+                    let parts = (0..group.ends.len()).map(|at| {
+                        let part = group.part(at).unwrap_or_default();
+                        packer.pack(Kind::Blob, &raw[part.start as usize..part.end as usize])
+                    });
+                    Ok((parts.collect::<Result<Vec<_>, _>>()?, raw.len() as u64))
+                })
+                .await
+            }
+        });
+        let mut ready = std::pin::pin!(ahead(groups));
+        while let Some((contents, len)) = ready.try_next().await? {
+            for content in &contents {
+                self.numbers.content(content.id.as_slice());
+                self.done.contents += u64::from(self.pack.add(content)?);
+            }
+            self.progress.more(len);
+        }
+        Ok(())
+    }
+
+    async fn wholes(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        let (hash, archive) = (self.hash, self.archive.clone());
+        let files = segment.files.iter().map(|run| {
+            let (archive, segment, run) = (archive.clone(), segment.clone(), *run);
+            async move {
+                let len = len(&segment, run);
+                if len > TOGETHER {
+                    return Ok(Whole::Streamed(run));
+                }
+                let mut whole = BytesMut::with_capacity(len as usize);
+                for index in run.first..run.first + run.count {
+                    whole.extend_from_slice(&archive.chunk(&segment.chunks, index).await?);
+                }
+                blocking(move || {
+                    let packed = Packer::new(hash).pack(Kind::Blob, &whole)?;
+                    Ok(Whole::Ready(packed, len))
+                })
+                .await
+            }
+        });
+        let mut ready = std::pin::pin!(ahead(files));
+        while let Some(whole) = ready.try_next().await? {
+            match whole {
+                Whole::Ready(content, len) => {
+                    self.numbers.content(content.id.as_slice());
+                    self.done.contents += u64::from(self.pack.add(&content)?);
+                    self.progress.more(len);
+                }
+                Whole::Streamed(run) => self.streamed(segment, run).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a large content as its chunks come.
+    async fn streamed(&mut self, segment: &Arc<Segment>, run: Run) -> Result<(), ExportError> {
+        let chunks = (run.first..run.first + run.count).map(|index| {
+            let (archive, segment) = (self.archive.clone(), segment.clone());
+            async move { Ok(archive.chunk(&segment.chunks, index).await?) }
+        });
+        let mut ready = std::pin::pin!(ahead(chunks));
+        let path = self.pack.path().to_owned();
+        let mut content = self.pack.begin(Kind::Blob, len(segment, run))?;
+        while let Some(chunk) = ready.try_next().await? {
+            content.write(&chunk).map_err(ExportError::io(&path))?;
+            self.progress.more(chunk.len() as u64);
+        }
+        let (id, new) = content.finish()?;
+        self.numbers.content(id.as_slice());
+        self.done.contents += u64::from(new);
+        Ok(())
+    }
+
+    async fn trees(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        let groups = segment.trees.iter().map(|group| {
+            let (archive, segment, group) = (self.archive.clone(), segment.clone(), *group);
+            async move {
+                let raw = archive.chunk(&segment.chunks, group.chunk).await?;
+                let chunk = segment.chunks[group.chunk].hash;
+                blocking(move || {
+                    let trees = decode_group(&raw).map_err(malformed(chunk))?;
+                    if trees.len() as u64 != group.count {
+                        return Err(malformed(chunk)(MalformedNode::Sum("trees of a group")));
+                    }
+                    let trees = trees.par_iter().map(decode_tree);
+                    let trees: Result<Vec<_>, _> = trees.collect();
+                    Ok((trees.map_err(malformed(chunk))?, chunk, raw.len() as u64))
+                })
+                .await
+            }
+        });
+        let mut ready = std::pin::pin!(ahead(groups));
+        while let Some((trees, chunk, len)) = ready.try_next().await? {
+            // One after the other: a tree holds the IDs of those before.
+            let mut named = Vec::with_capacity(trees.len());
+            for tree in &trees {
+                let (id, raw) = self.name(tree).map_err(|why| why.in_chunk(chunk))?;
+                self.numbers.tree(id.as_slice());
+                if !self.pack.holds(&id) {
+                    named.push((id, raw));
+                }
+            }
+            let hash = self.hash;
+            let packed = (named.par_iter()).map_init(
+                || Packer::new(hash),
+                |packer, (id, raw)| packer.pack_as(*id, Kind::Tree, raw),
+            );
+            for tree in packed.collect::<Result<Vec<_>, _>>()? {
+                self.done.trees += u64::from(self.pack.add(&tree)?);
+            }
+            self.progress.more(len);
+        }
+        Ok(())
+    }
+
+    /// A tree as git has it, and what git calls it.
+    fn name(&self, tree: &[StoredEntry]) -> Result<(ObjectId, Vec<u8>), Unnamed> {
+        for entry in tree {
+            if let Target::Id(id) = &entry.target {
+                let fits = id.len() == self.hash.len_in_bytes();
+                if !fits || &entry.mode[..] != b"160000" {
+                    return Err(MalformedNode::Sum("entries that are not stored").into());
+                }
+            }
+        }
+        let raw = raw_tree(tree, |number| self.numbers.id(number))?;
+        let id = pack::id(self.hash, Kind::Tree, &raw)?;
+        Ok((id, raw))
+    }
+}
+
+/// Why a tree has no ID.
+enum Unnamed {
+    Malformed(MalformedNode),
+    Other(ExportError),
+}
+
+impl From<MalformedNode> for Unnamed {
+    fn from(why: MalformedNode) -> Self {
+        Unnamed::Malformed(why)
+    }
+}
+
+impl From<ExportError> for Unnamed {
+    fn from(error: ExportError) -> Self {
+        Unnamed::Other(error)
+    }
+}
+
+impl Unnamed {
+    fn in_chunk(self, chunk: ChunkHash) -> ExportError {
+        match self {
+            Unnamed::Malformed(why) => malformed(chunk)(why),
+            Unnamed::Other(error) => error,
+        }
+    }
+}
+
+/// The length of a content that is chunks, in bytes.
+pub(super) fn len(segment: &Segment, run: Run) -> u64 {
+    let chunks = &segment.chunks[run.first..run.first + run.count];
+    chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum()
+}
+
+/// The objects of a group of tags.
+pub(super) async fn tags(
+    archive: &Archive,
+    segment: &Segment,
+    chunk: usize,
+) -> Result<Vec<Bytes>, ExportError> {
+    let raw = archive.chunk(&segment.chunks, chunk).await?;
+    decode_group(&raw).map_err(malformed(segment.chunks[chunk].hash))
+}
+
+fn malformed(hash: ChunkHash) -> impl FnOnce(MalformedNode) -> ExportError {
+    move |why| {
+        ExportError::Repo(RepoError::Malformed {
+            what: "history",
+            hash,
+            why,
+        })
+    }
+}
+
+/// Does these things on all cores, some ahead of who takes their results in
+/// order.
+fn ahead<T: Send + 'static>(
+    work: impl Iterator<Item = impl Future<Output = Result<T, ExportError>> + Send + 'static>,
+) -> impl Stream<Item = Result<T, ExportError>> {
+    let begun = futures_util::stream::iter(work).map(|work| {
+        let task = AbortOnDropHandle::new(tokio::spawn(work));
+        async move { task.await.map_err(|_| ExportError::Interrupted)? }
+    });
+    begun.buffered(AT_ONCE)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ExportError> + Send + 'static,
+) -> Result<T, ExportError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| ExportError::Interrupted)?
+}

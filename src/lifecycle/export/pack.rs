@@ -1,0 +1,402 @@
+//! A git pack that is being written: objects one after the other, each whole.
+//!
+//! Objects are not written as deltas: to find them takes longer than all else,
+//! and `git repack -f` does it better.
+
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::hash::Hasher;
+use gix::hashtable::HashMap;
+use gix::objs::Kind;
+use gix::odb::pack::data::{self, Version, entry::Header};
+use gix::zlib::Compression;
+use gix::zlib::stream::deflate;
+
+use super::ExportError;
+use super::index;
+
+/// As git compresses what it writes one by one: what it would save to take
+/// longer, deltas save many times.
+const LEVEL: Compression = Compression::BEST_SPEED;
+/// Bytes that are read at once where a file is hashed.
+const BLOCK: usize = 1 << 20;
+
+/// Where an object is in the pack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    /// From the start of the pack.
+    pub(super) offset: u64,
+    /// Of its stored bytes.
+    pub(super) crc: u32,
+}
+
+/// An object that is ready to be written.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) id: ObjectId,
+    kind: Kind,
+    len: u64,
+    deflated: Vec<u8>,
+}
+
+/// Hashes and compresses objects.
+pub(super) struct Packer {
+    hash: gix::hash::Kind,
+    deflate: deflate::Compress,
+}
+
+impl Packer {
+    pub(super) fn new(hash: gix::hash::Kind) -> Self {
+        Packer {
+            hash,
+            deflate: deflate::Compress::new(LEVEL),
+        }
+    }
+
+    /// An object of these bytes.
+    pub(super) fn pack(&mut self, kind: Kind, bytes: &[u8]) -> Result<Packed, ExportError> {
+        let id = id(self.hash, kind, bytes)?;
+        self.pack_as(id, kind, bytes)
+    }
+
+    /// The same, where its ID is known.
+    pub(super) fn pack_as(
+        &mut self,
+        id: ObjectId,
+        kind: Kind,
+        bytes: &[u8],
+    ) -> Result<Packed, ExportError> {
+        let failed = |why: &dyn std::fmt::Display| ExportError::object(format!("{kind} {id}"), why);
+        let mut deflated = Vec::with_capacity(bytes.len() / 2 + 64);
+        self.deflate.reset();
+        loop {
+            let (read, start) = (self.deflate.total_in(), deflated.len());
+            let written = self.deflate.total_out();
+            deflated.resize(start + bytes.len() / 2 + 64, 0);
+            let rest = &bytes[read as usize..];
+            let status = (self.deflate)
+                .compress(rest, &mut deflated[start..], deflate::FlushCompress::Finish)
+                .map_err(|why| failed(&why))?;
+            let more = (self.deflate.total_out() - written) as usize;
+            deflated.truncate(start + more);
+            match status {
+                gix::zlib::Status::StreamEnd => break,
+                _ if more == 0 && self.deflate.total_in() == read => {
+                    return Err(failed(&"it cannot be compressed"));
+                }
+                _ => {}
+            }
+        }
+        Ok(Packed {
+            id,
+            kind,
+            len: bytes.len() as u64,
+            deflated,
+        })
+    }
+}
+
+/// What git calls an object of these bytes.
+pub(super) fn id(hash: gix::hash::Kind, kind: Kind, bytes: &[u8]) -> Result<ObjectId, ExportError> {
+    gix::objs::compute_hash(hash, kind, bytes)
+        .map_err(|why| ExportError::object(format!("a {kind} of the history"), why))
+}
+
+/// Bytes of the packs in a folder.
+pub(super) fn bytes_in(dir: &Path) -> Result<u64, ExportError> {
+    let count = || -> std::io::Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|it| it == "pack") {
+                bytes += entry.metadata()?.len();
+            }
+        }
+        Ok(bytes)
+    };
+    count().map_err(ExportError::io(dir))
+}
+
+/// A pack that is being written.
+pub(super) struct PackWriter {
+    path: PathBuf,
+    file: BufWriter<File>,
+    hash: gix::hash::Kind,
+    /// Bytes written.
+    len: u64,
+    objects: HashMap<ObjectId, Placed>,
+    /// Plain bytes of them.
+    bytes: u64,
+}
+
+impl PackWriter {
+    /// A pack that is written to `path`.
+    pub(super) fn create(path: &Path, hash: gix::hash::Kind) -> Result<Self, ExportError> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(ExportError::io(path))?;
+        let mut pack = PackWriter {
+            path: path.into(),
+            file: BufWriter::with_capacity(BLOCK, file),
+            hash,
+            len: 0,
+            objects: HashMap::default(),
+            bytes: 0,
+        };
+        // How many there are is told at the end.
+        pack.write(&data::header::encode(Version::V2, 0))?;
+        Ok(pack)
+    }
+
+    /// Where it is written.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether an object is in it.
+    pub(super) fn holds(&self, id: &gix::oid) -> bool {
+        self.objects.contains_key(id)
+    }
+
+    /// Plain bytes of what is in it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), ExportError> {
+        self.len += bytes.len() as u64;
+        (self.file.write_all(bytes)).map_err(ExportError::io(&self.path))
+    }
+
+    /// Adds an object; whether it was not there.
+    pub(super) fn add(&mut self, object: &Packed) -> Result<bool, ExportError> {
+        if self.holds(&object.id) {
+            return Ok(false);
+        }
+        let offset = self.len;
+        let header = header(object.kind, object.len);
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&header);
+        crc.update(&object.deflated);
+        self.write(&header)?;
+        self.write(&object.deflated)?;
+        let crc = crc.finalize();
+        self.objects.insert(object.id, Placed { offset, crc });
+        self.bytes += object.len;
+        Ok(true)
+    }
+
+    /// Begins an object of `len` bytes that are written as they come.
+    pub(super) fn begin(&mut self, kind: Kind, len: u64) -> Result<Streamed<'_>, ExportError> {
+        let offset = self.len;
+        let header = header(kind, len);
+        self.write(&header)?;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&header);
+        let mut hasher = gix::hash::hasher(self.hash);
+        hasher.update(&gix::objs::encode::loose_header(kind, len));
+        Ok(Streamed {
+            kind,
+            len,
+            offset,
+            hasher,
+            deflate: deflate::Write::new(Tally { pack: self, crc }, LEVEL),
+        })
+    }
+
+    /// Ends the pack, and writes its index beside it, both by the names that
+    /// git gives them; the length of the pack in bytes.
+    pub(super) fn finish(mut self) -> Result<u64, ExportError> {
+        let failed = |path: &Path| ExportError::io(path);
+        let count = u32::try_from(self.objects.len()).map_err(|_| ExportError::TooMany)?;
+        self.file.flush().map_err(failed(&self.path))?;
+        let file = self.file.get_mut();
+        let trailer = (|| {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&data::header::encode(Version::V2, count))?;
+            let hash = self.hash;
+            let checksum = checksum(file, hash)?;
+            file.write_all(checksum.as_slice())?;
+            file.sync_all()?;
+            Ok(checksum)
+        })();
+        let checksum = trailer.map_err(failed(&self.path))?;
+        let name = |extension| {
+            let name = format!("pack-{}.{extension}", checksum.to_hex());
+            self.path.with_file_name(name)
+        };
+        let idx = name("idx");
+        index::write(&idx, self.hash, &self.objects, &checksum).map_err(failed(&idx))?;
+        let pack = name("pack");
+        index::read_only(file).map_err(failed(&self.path))?;
+        std::fs::rename(&self.path, &pack).map_err(failed(&pack))?;
+        Ok(self.len + checksum.as_slice().len() as u64)
+    }
+}
+
+/// The hash of a file from its start; it is left at its end.
+fn checksum(file: &mut File, hash: gix::hash::Kind) -> std::io::Result<ObjectId> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut hasher = gix::hash::hasher(hash);
+    let mut block = vec![0; BLOCK];
+    loop {
+        match file.read(&mut block)? {
+            0 => break,
+            read => hasher.update(&block[..read]),
+        }
+    }
+    hasher.try_finalize().map_err(std::io::Error::other)
+}
+
+/// What stands before an object in a pack.
+fn header(kind: Kind, len: u64) -> Vec<u8> {
+    let header = match kind {
+        Kind::Commit => Header::Commit,
+        Kind::Tree => Header::Tree,
+        Kind::Blob => Header::Blob,
+        Kind::Tag => Header::Tag,
+    };
+    let mut bytes = Vec::new();
+    // A vector takes everything.
+    let _ = header.write_to(len, &mut bytes);
+    bytes
+}
+
+/// An object whose bytes are still coming.
+pub(super) struct Streamed<'p> {
+    kind: Kind,
+    len: u64,
+    offset: u64,
+    hasher: Hasher,
+    deflate: deflate::Write<Tally<'p>>,
+}
+
+/// Writes to a pack what it has counted.
+struct Tally<'p> {
+    pack: &'p mut PackWriter,
+    crc: crc32fast::Hasher,
+}
+
+impl std::io::Write for Tally<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.pack.file.write(bytes)?;
+        self.crc.update(&bytes[..written]);
+        self.pack.len += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Streamed<'_> {
+    /// More of it: hashed and compressed at the same time.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let (hasher, deflate) = (&mut self.hasher, &mut self.deflate);
+        let (_, written) = rayon::join(|| hasher.update(bytes), || deflate.write_all(bytes));
+        written
+    }
+
+    /// That was all; its ID, and whether it was not there.
+    pub(super) fn finish(mut self) -> Result<(ObjectId, bool), ExportError> {
+        let flushed = self.deflate.flush();
+        let Tally { pack, crc } = self.deflate.into_inner();
+        flushed.map_err(ExportError::io(&pack.path))?;
+        let id = self.hasher.try_finalize();
+        let id = id.map_err(|why| ExportError::object(format!("a large {}", self.kind), why))?;
+        if pack.holds(&id) {
+            pack.cut(self.offset).map_err(ExportError::io(&pack.path))?;
+            return Ok((id, false));
+        }
+        let (offset, crc) = (self.offset, crc.finalize());
+        pack.objects.insert(id, Placed { offset, crc });
+        pack.bytes += self.len;
+        Ok((id, true))
+    }
+}
+
+impl PackWriter {
+    /// Takes back what was written from `offset` on.
+    fn cut(&mut self, offset: u64) -> std::io::Result<()> {
+        self.file.flush()?;
+        self.file.get_mut().set_len(offset)?;
+        self.file.seek(SeekFrom::Start(offset))?;
+        self.len = offset;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gix::odb::pack::{Bundle, cache::Never};
+    use proptest::prelude::*;
+
+    fn objects() -> impl Strategy<Value = Vec<(Kind, Vec<u8>, bool)>> {
+        let kind = proptest::sample::select(vec![Kind::Blob, Kind::Tree, Kind::Commit, Kind::Tag]);
+        let bytes = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..2000),
+            (any::<u8>(), 0..100_000usize).prop_map(|(byte, len)| vec![byte; len]),
+        ];
+        let object = (kind, bytes, any::<bool>());
+        proptest::collection::vec(object, 0..20).prop_map(|objects| {
+            // Some are there twice.
+            let again: Vec<_> = objects.iter().step_by(3).cloned().collect();
+            [objects, again].concat()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_pack_is_read_as_it_was_written(objects in objects(), sha256 in any::<bool>()) {
+            let hash = if sha256 { gix::hash::Kind::Sha256 } else { gix::hash::Kind::Sha1 };
+            let dir = tempfile::tempdir().unwrap();
+            let mut pack = PackWriter::create(&dir.path().join("tmp"), hash).unwrap();
+            let mut packer = Packer::new(hash);
+            let mut wanted = std::collections::BTreeMap::new();
+            for (kind, bytes, streamed) in &objects {
+                let (id, new) = if *streamed {
+                    let mut stream = pack.begin(*kind, bytes.len() as u64).unwrap();
+                    for part in bytes.chunks(30_000) {
+                        stream.write(part).unwrap();
+                    }
+                    stream.finish().unwrap()
+                } else {
+                    let packed = packer.pack(*kind, bytes).unwrap();
+                    (packed.id, pack.add(&packed).unwrap())
+                };
+                prop_assert_eq!(new, wanted.insert(id, (*kind, bytes)).is_none());
+            }
+            let plain: usize = wanted.values().map(|(_, bytes)| bytes.len()).sum();
+            prop_assert_eq!(pack.bytes(), plain as u64);
+            let len = pack.finish().unwrap();
+            prop_assert_eq!(bytes_in(dir.path()).unwrap(), len);
+            let index = std::fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().path());
+            let index = index.into_iter().find(|it| it.extension().unwrap() == "idx").unwrap();
+            let bundle = Bundle::at(index, hash).unwrap();
+            let interrupt = std::sync::atomic::AtomicBool::new(false);
+            bundle.pack.verify_checksum(&mut gix::progress::Discard, &interrupt).unwrap();
+            prop_assert_eq!(bundle.index.num_objects() as usize, wanted.len());
+            let mut inflate = gix::zlib::Inflate::default();
+            let mut out = Vec::new();
+            for (id, (kind, bytes)) in wanted {
+                let found = bundle.find(&id, &mut out, &mut inflate, &mut Never).unwrap();
+                let (data, place) = found.unwrap();
+                prop_assert_eq!((data.kind, data.data), (kind, &bytes[..]));
+                let at = bundle.index.lookup(id).unwrap();
+                prop_assert_eq!(bundle.index.pack_offset_at_index(at), place.pack_offset);
+                let end = place.pack_offset + place.entry_size as u64;
+                let crc = bundle.pack.entry_crc32(place.pack_offset, (end - place.pack_offset) as usize);
+                prop_assert_eq!(bundle.index.crc32_at_index(at), Some(crc));
+            }
+        }
+    }
+}

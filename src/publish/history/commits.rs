@@ -1,0 +1,201 @@
+//! Which commits of a git repository are published, and in which chunks.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+use gix::ObjectId;
+
+use super::super::PublishError;
+use crate::repo::git::{RawCommit, decode_commits, encode_commits};
+use crate::repo::head::GitId;
+
+/// Commits are compressed together, so many bytes at a time.
+const CHUNK: usize = 4 << 20;
+
+/// How much of a git repository's history is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HistoryDepth {
+    /// Every commit that leads to a published branch.
+    #[default]
+    All,
+    /// The last so many commits of each branch.
+    Last(NonZeroU32),
+    /// None: only the trees of the branches.
+    None,
+}
+
+impl HistoryDepth {
+    /// Commits of a line that are published, its tip included.
+    fn commits(self) -> u32 {
+        match self {
+            HistoryDepth::All => u32::MAX,
+            HistoryDepth::Last(count) => count.get(),
+            HistoryDepth::None => 1,
+        }
+    }
+}
+
+impl std::str::FromStr for HistoryDepth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(HistoryDepth::All),
+            ("none", _) | ("0", _) => Ok(HistoryDepth::None),
+            (_, Ok(count)) => Ok(HistoryDepth::Last(count)),
+            (_, Err(_)) => Err("say all, none, or how many commits".into()),
+        }
+    }
+}
+
+/// A commit that is published.
+#[derive(Clone, Debug)]
+pub(in super::super) struct CommitFound {
+    pub(in super::super) id: ObjectId,
+    pub(in super::super) tree: ObjectId,
+    pub(in super::super) parents: Vec<ObjectId>,
+    /// Bytes of the raw commit.
+    len: usize,
+}
+
+/// The commits that are published: parents before children, in an order that
+/// depends on nothing but the history.
+pub(in super::super) fn select(
+    repo: &gix::Repository,
+    tips: &[ObjectId],
+    depth: HistoryDepth,
+) -> Result<Vec<CommitFound>, PublishError> {
+    let mut found = reach(repo, tips, depth.commits())?;
+    let mut done: HashSet<ObjectId> = HashSet::new();
+    let mut order = Vec::with_capacity(found.len());
+    for tip in tips {
+        let mut stack = vec![(*tip, false)];
+        while let Some((id, below_done)) = stack.pop() {
+            if below_done {
+                order.push(id);
+                continue;
+            }
+            let Some(commit) = found.get(&id).filter(|_| done.insert(id)) else {
+                continue;
+            };
+            stack.push((id, true));
+            stack.extend(commit.parents.iter().rev().map(|parent| (*parent, false)));
+        }
+    }
+    Ok(order.iter().filter_map(|id| found.remove(id)).collect())
+}
+
+/// Every commit at most `most - 1` steps before a tip.
+fn reach(
+    repo: &gix::Repository,
+    tips: &[ObjectId],
+    most: u32,
+) -> Result<HashMap<ObjectId, CommitFound>, PublishError> {
+    // A shallow clone ends somewhere; any other that lacks a commit is damaged.
+    let shallow = repo.is_shallow().unwrap_or(false);
+    let mut found = HashMap::new();
+    let mut queue: VecDeque<(ObjectId, u32)> = tips.iter().map(|tip| (*tip, 1)).collect();
+    while let Some((id, depth)) = queue.pop_front() {
+        if found.contains_key(&id) || (shallow && !repo.has_object(id)) {
+            continue;
+        }
+        let raw = super::raw(repo, id)?;
+        let commit = gix::objs::CommitRef::from_bytes(&raw, repo.object_hash())
+            .map_err(|why| super::failed(repo, format!("commit {id}: {why}")))?;
+        let parents: Vec<ObjectId> = commit.parents().collect();
+        if depth < most {
+            queue.extend(parents.iter().map(|parent| (*parent, depth + 1)));
+        }
+        let (tree, len) = (commit.tree(), raw.len());
+        found.insert(
+            id,
+            CommitFound {
+                id,
+                tree,
+                parents,
+                len,
+            },
+        );
+    }
+    Ok(found)
+}
+
+/// The commits among these that have parents elsewhere, sorted.
+pub(in super::super) fn shallow(commits: &[CommitFound]) -> Vec<GitId> {
+    let here: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
+    let ends = commits.iter().filter(|commit| {
+        let mut parents = commit.parents.iter();
+        parents.any(|parent| !here.contains(parent))
+    });
+    let mut ends: Vec<GitId> = ends.map(|commit| super::git_id(commit.id)).collect();
+    ends.sort();
+    ends
+}
+
+/// Commits that are stored together in a chunk.
+#[derive(Debug)]
+pub(in super::super) struct KnownCommits {
+    pub(in super::super) raw: Bytes,
+    ids: Vec<GitId>,
+}
+
+impl KnownCommits {
+    /// Reads a chunk; `None` where it is damaged, and made anew.
+    pub(in super::super) fn read(raw: &Bytes, sample: &GitId) -> Option<Self> {
+        let commits = decode_commits(raw).ok()?;
+        let ids = commits.into_iter().map(|commit| {
+            let parsed = RawCommit::parse(commit, sample).ok()?;
+            Some(parsed.id)
+        });
+        Some(KnownCommits {
+            raw: raw.clone(),
+            ids: ids.collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// The commits in chunks. Those stored before stay as long as all that is in
+/// them is published; the last ones are written anew together with what is new
+/// when they are no larger, so that many small pushes do not leave many small
+/// chunks.
+pub(in super::super) fn in_chunks(
+    repo: &gix::Repository,
+    commits: &[CommitFound],
+    known: &[KnownCommits],
+) -> Result<Vec<Vec<u8>>, PublishError> {
+    let lens: HashMap<GitId, usize> = (commits.iter())
+        .map(|commit| (super::git_id(commit.id), commit.len))
+        .collect();
+    let usable = |chunk: &&KnownCommits| chunk.ids.iter().all(|id| lens.contains_key(id));
+    let mut kept: Vec<&KnownCommits> = known.iter().take_while(usable).collect();
+    let stored = |kept: &[&KnownCommits]| -> HashSet<GitId> {
+        kept.iter().flat_map(|chunk| &chunk.ids).cloned().collect()
+    };
+    let before = stored(&kept);
+    let fresh = lens.iter().filter(|(id, _)| !before.contains(id));
+    let mut bytes: usize = fresh.map(|(_, len)| len).sum();
+    while let Some(last) = kept.pop_if(|last| last.raw.len() <= bytes) {
+        bytes += last.raw.len();
+    }
+    let before = stored(&kept);
+    let mut chunks: Vec<Vec<u8>> = kept.iter().map(|chunk| chunk.raw.to_vec()).collect();
+    let mut pending: Vec<Vec<u8>> = Vec::new();
+    let mut len = 0;
+    for commit in commits {
+        if before.contains(&super::git_id(commit.id)) {
+            continue;
+        }
+        if len > 0 && len + commit.len > CHUNK {
+            chunks.push(encode_commits(pending.iter().map(|raw| &raw[..])));
+            pending.clear();
+            len = 0;
+        }
+        pending.push(super::raw(repo, commit.id)?);
+        len += commit.len;
+    }
+    if !pending.is_empty() {
+        chunks.push(encode_commits(pending.iter().map(|raw| &raw[..])));
+    }
+    Ok(chunks)
+}

@@ -1,0 +1,93 @@
+//! What an earlier publish archived, by the IDs that git gave it.
+//!
+//! An archive has numbers for IDs. Those of the objects that new commits are
+//! likely to share are found by walking trees of their parents side by side:
+//! here and in the archive. What this misses is only archived twice.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use gix::ObjectId;
+use tokio::runtime::Handle;
+
+use super::super::PublishError;
+use super::commits::CommitFound;
+use crate::repo::archive::{Archive, Segment, Target, parse_tree};
+
+/// The tags that these segments hold.
+pub(super) fn tags(
+    repo: &gix::Repository,
+    archive: &Archive,
+    segments: &[Arc<Segment>],
+) -> Result<HashSet<ObjectId>, PublishError> {
+    let runtime = Handle::current();
+    let mut tags = HashSet::new();
+    for (segment, chunk) in (segments.iter()).flat_map(|it| it.tags.iter().map(move |at| (it, *at)))
+    {
+        let group = runtime.block_on(archive.group(segment, chunk));
+        for tag in (group.map_err(|error| PublishError::Previous(Box::new(error)))?).iter() {
+            let id = gix::objs::compute_hash(repo.object_hash(), gix::objs::Kind::Tag, tag);
+            tags.insert(id.map_err(|why| super::failed(repo, why.to_string()))?);
+        }
+    }
+    Ok(tags)
+}
+
+/// Numbers of the objects below `most` in the trees of archived parents of
+/// these commits.
+pub(super) fn numbers(
+    repo: &gix::Repository,
+    archive: &Archive,
+    commits: &[&CommitFound],
+    most: u64,
+) -> Result<HashMap<ObjectId, u64>, PublishError> {
+    let mut numbers = HashMap::new();
+    let mut seen = HashSet::new();
+    let mut pending = Vec::new();
+    for parent in commits.iter().flat_map(|commit| &commit.parents) {
+        let root = archive.root_of(parent.as_slice());
+        let Some(root) = root.filter(|root| *root < most && seen.insert(*root)) else {
+            continue;
+        };
+        if let Ok(tree) = repo.find_commit(*parent).map(|commit| commit.tree_id()) {
+            let tree = tree.map_err(|why| super::failed(repo, why.to_string()))?;
+            pending.push((tree.detach(), root));
+        }
+    }
+    let runtime = Handle::current();
+    let id_len = repo.object_hash().len_in_bytes();
+    while let Some((id, number)) = pending.pop() {
+        numbers.insert(id, number);
+        let stored = runtime.block_on(archive.tree(number));
+        let stored = stored.map_err(|error| PublishError::Previous(Box::new(error)))?;
+        let raw = super::raw(repo, id)?;
+        let entries: Option<Vec<_>> = parse_tree(&raw, id_len).collect();
+        // Another tree than the one archived, whatever the reason: what is in
+        // it is archived anew.
+        let entries = entries.filter(|entries| {
+            let same = entries.len() == stored.len();
+            let mut names = entries.iter().zip(&stored);
+            same && names.all(|(a, b)| a.name == &b.name[..] && a.mode == &b.mode[..])
+        });
+        let Some(entries) = entries else {
+            numbers.remove(&id);
+            continue;
+        };
+        for (entry, stored) in entries.iter().zip(&stored) {
+            let Target::Number(number) = stored.target else {
+                continue;
+            };
+            let id = ObjectId::from_bytes_or_panic(entry.id);
+            if number >= most || !seen.insert(number) {
+                continue;
+            }
+            match entry.is_tree() {
+                true => pending.push((id, number)),
+                false => {
+                    numbers.insert(id, number);
+                }
+            }
+        }
+    }
+    Ok(numbers)
+}

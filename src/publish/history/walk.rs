@@ -1,0 +1,170 @@
+//! Every tree and content of a history that is not archived yet, in the order
+//! in which they are stored.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use gix::ObjectId;
+
+use super::super::PublishError;
+use super::super::git::join;
+use super::commits::CommitFound;
+use crate::repo::archive::parse_tree;
+
+/// A tree that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TreeFound {
+    pub(super) id: ObjectId,
+    /// Where: a number of [`Found::paths`].
+    path: u32,
+    /// One more than that of the highest tree in it.
+    height: u32,
+}
+
+/// A content that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ContentFound {
+    pub(super) id: ObjectId,
+    /// Where: a number of [`Found::paths`].
+    pub(super) path: u32,
+}
+
+/// What was found, each once.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Trees, each after all that it holds; those of a path together.
+    pub(super) trees: Vec<TreeFound>,
+    /// Contents, those of a path together, the newest first.
+    pub(super) contents: Vec<ContentFound>,
+    /// Paths where something was found first.
+    pub(super) paths: Vec<Rc<[u8]>>,
+}
+
+struct Walk<'a> {
+    repo: &'a gix::Repository,
+    /// Numbers of what is archived.
+    archived: &'a HashMap<ObjectId, u64>,
+    found: Found,
+    /// Which of `found.trees`.
+    trees: HashMap<ObjectId, u32>,
+    contents: HashMap<ObjectId, ()>,
+    paths: HashMap<Rc<[u8]>, u32>,
+}
+
+enum Step {
+    Enter(ObjectId, Rc<[u8]>),
+    Leave(u32, Vec<ObjectId>),
+}
+
+/// Walks the trees of these commits, from the newest back.
+pub(super) fn walk(
+    repo: &gix::Repository,
+    commits: &[&CommitFound],
+    archived: &HashMap<ObjectId, u64>,
+    mut told: impl FnMut(u64),
+) -> Result<Found, PublishError> {
+    let mut walk = Walk {
+        repo,
+        archived,
+        found: Found::default(),
+        trees: HashMap::new(),
+        contents: HashMap::new(),
+        paths: HashMap::new(),
+    };
+    for commit in commits.iter().rev() {
+        walk.tree(commit.tree)?;
+        told(walk.trees.len() as u64 + walk.contents.len() as u64);
+    }
+    Ok(walk.in_order())
+}
+
+impl Walk<'_> {
+    fn tree(&mut self, root: ObjectId) -> Result<(), PublishError> {
+        let mut stack = vec![Step::Enter(root, Rc::from([]))];
+        while let Some(step) = stack.pop() {
+            match step {
+                Step::Enter(id, path) => self.enter(id, &path, &mut stack)?,
+                Step::Leave(number, below) => {
+                    let heights = below.iter().filter_map(|id| self.trees.get(id));
+                    let heights = heights.map(|&at| self.found.trees[at as usize].height);
+                    let height = heights.max().map_or(0, |height| height + 1);
+                    self.found.trees[number as usize].height = height;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(
+        &mut self,
+        id: ObjectId,
+        path: &Rc<[u8]>,
+        stack: &mut Vec<Step>,
+    ) -> Result<(), PublishError> {
+        if self.archived.contains_key(&id) || self.trees.contains_key(&id) {
+            return Ok(());
+        }
+        let raw = super::raw(self.repo, id)?;
+        let number = self.found.trees.len() as u32;
+        self.trees.insert(id, number);
+        let path_number = self.path(path);
+        self.found.trees.push(TreeFound {
+            id,
+            path: path_number,
+            height: 0,
+        });
+        let (mut below, mut steps) = (Vec::new(), Vec::new());
+        for entry in parse_tree(&raw, self.repo.object_hash().len_in_bytes()) {
+            let entry =
+                entry.ok_or_else(|| super::failed(self.repo, format!("tree {id} is malformed")))?;
+            let child = ObjectId::from_bytes_or_panic(entry.id);
+            if entry.is_submodule() {
+                continue;
+            }
+            let at: Rc<[u8]> = join(path, entry.name).into();
+            if entry.is_tree() {
+                below.push(child);
+                steps.push(Step::Enter(child, at));
+            } else if !self.archived.contains_key(&child)
+                && self.contents.insert(child, ()).is_none()
+            {
+                let path = self.path(&at);
+                self.found.contents.push(ContentFound { id: child, path });
+            }
+        }
+        stack.push(Step::Leave(number, below));
+        stack.extend(steps.into_iter().rev());
+        Ok(())
+    }
+
+    fn path(&mut self, path: &Rc<[u8]>) -> u32 {
+        if let Some(number) = self.paths.get(path) {
+            return *number;
+        }
+        let number = self.found.paths.len() as u32;
+        self.found.paths.push(path.clone());
+        self.paths.insert(path.clone(), number);
+        number
+    }
+
+    /// Sorts what was found: by name, then path, so that what was moved lies
+    /// beside where it came from. Within a path it stays in the order in which it
+    /// was found: the newest first.
+    fn in_order(self) -> Found {
+        let mut found = self.found;
+        let mut sorted: Vec<u32> = (0..found.paths.len() as u32).collect();
+        let key = |path: &u32| {
+            let path = &found.paths[*path as usize][..];
+            (path.rsplit(|&byte| byte == b'/').next(), path)
+        };
+        sorted.sort_by(|a, b| key(a).cmp(&key(b)));
+        let mut rank = vec![0u32; sorted.len()];
+        for (place, path) in sorted.into_iter().enumerate() {
+            rank[path as usize] = place as u32;
+        }
+        let rank = |path: u32| rank[path as usize];
+        found.contents.sort_by_key(|content| rank(content.path));
+        (found.trees).sort_by_key(|tree| (tree.height, rank(tree.path)));
+        found
+    }
+}

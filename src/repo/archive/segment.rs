@@ -1,0 +1,302 @@
+//! A segment of an archive: what one publish added.
+
+use bytes::Bytes;
+
+use crate::chunk::ChunkRef;
+use crate::repo::directory::kind_and_version;
+use crate::repo::head::GitId;
+use crate::repo::malformed::MalformedNode;
+use crate::repo::table::{self, Origin, PlacedChunk};
+use crate::repo::wire::{Reader, Write};
+
+const MAGIC: u8 = b'A';
+const VERSION: u8 = 1;
+/// Longest name of a ref, in bytes.
+const MAX_REF: usize = 4096;
+/// Bytes of a commit's ID that name it in a segment.
+const MARK: usize = 8;
+
+/// A group of trees, and how many there are in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Which of the segment's chunks it is.
+    pub chunk: usize,
+    /// How many objects it holds.
+    pub count: u64,
+}
+
+/// Contents that lie one after the other in a chunk, and where each ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentGroup {
+    /// Which of the segment's chunks it is.
+    pub chunk: usize,
+    /// Where each content ends, in bytes from the start of the chunk.
+    pub ends: Vec<u32>,
+}
+
+impl ContentGroup {
+    /// Where content `at` of the group is in its chunk.
+    pub fn part(&self, at: usize) -> Option<std::ops::Range<u32>> {
+        let start = match at.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        Some(start..*self.ends.get(at)?)
+    }
+}
+
+/// Content that is chunks: a run of those of the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first of them.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+}
+
+/// A commit, by the start of its ID, and the number of its tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommitMark {
+    /// The first bytes of its ID.
+    pub name: [u8; MARK],
+    /// The number of its root tree.
+    pub tree: u64,
+}
+
+impl CommitMark {
+    /// What a commit of this ID is called here.
+    pub fn name(id: &[u8]) -> [u8; MARK] {
+        let mut name = [0; MARK];
+        let len = id.len().min(MARK);
+        name[..len].copy_from_slice(&id[..len]);
+        name
+    }
+}
+
+/// A ref as it was when the segment was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArchivedRef {
+    /// Its full name, such as `refs/tags/v1`.
+    pub name: Bytes,
+    /// What it leads to: a commit, or an annotated tag.
+    pub id: GitId,
+}
+
+/// What a segment holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment<C = ChunkRef> {
+    /// Groups, and chunks of contents.
+    pub chunks: Vec<C>,
+    /// How many objects the segments before it hold.
+    pub before: u64,
+    /// Trees: a tree after all that it holds.
+    pub trees: Vec<Group>,
+    /// Contents in groups.
+    pub contents: Vec<ContentGroup>,
+    /// Contents that are chunks.
+    pub files: Vec<Run>,
+    /// Chunks that are groups of annotated tags.
+    pub tags: Vec<usize>,
+    /// Commits whose trees are here.
+    pub commits: Vec<CommitMark>,
+    /// All refs, sorted by name. Those of the last segment are valid.
+    pub refs: Vec<ArchivedRef>,
+    /// The full name of the branch that is checked out; empty for none.
+    pub head: Bytes,
+    /// Commits whose parents are not in the archive, sorted.
+    pub shallow: Vec<GitId>,
+}
+
+/// A segment as the one who writes it knows it.
+pub type PlannedSegment = Segment<PlacedChunk>;
+
+impl<C> Segment<C> {
+    /// The same, with other chunks in the place of its own.
+    pub fn with_chunks<D>(&self, chunks: Vec<D>) -> Segment<D> {
+        Segment {
+            chunks,
+            before: self.before,
+            trees: self.trees.clone(),
+            contents: self.contents.clone(),
+            files: self.files.clone(),
+            tags: self.tags.clone(),
+            commits: self.commits.clone(),
+            refs: self.refs.clone(),
+            head: self.head.clone(),
+            shallow: self.shallow.clone(),
+        }
+    }
+
+    /// How many trees it holds.
+    pub fn tree_count(&self) -> u64 {
+        self.trees.iter().map(|group| group.count).sum()
+    }
+
+    /// How many contents it holds in groups.
+    pub fn content_count(&self) -> u64 {
+        let groups = self.contents.iter();
+        groups.map(|group| group.ends.len() as u64).sum()
+    }
+
+    /// How many objects it holds that have numbers.
+    pub fn count(&self) -> u64 {
+        self.tree_count() + self.content_count() + self.files.len() as u64
+    }
+}
+
+impl PlannedSegment {
+    /// Writes the segment; its stored bytes will end at `end` (as in
+    /// [`Place::Here`](crate::repo::Place::Here)).
+    pub fn encode(&self, end: i64) -> Vec<u8> {
+        let mut out = vec![MAGIC, VERSION];
+        table::write(&mut out, &self.chunks, end);
+        out.uint(self.before);
+        out.uint(self.trees.len() as u64);
+        for group in &self.trees {
+            out.uint(group.chunk as u64);
+            out.uint(group.count);
+        }
+        out.uint(self.contents.len() as u64);
+        for group in &self.contents {
+            out.uint(group.chunk as u64);
+            out.uint(group.ends.len() as u64);
+            let mut start = 0;
+            for end in &group.ends {
+                out.uint(u64::from(end - start));
+                start = *end;
+            }
+        }
+        out.uint(self.files.len() as u64);
+        let mut follows = 0;
+        for run in &self.files {
+            out.sint(run.first as i64 - follows as i64);
+            out.uint(run.count as u64);
+            follows = run.first + run.count;
+        }
+        out.uint(self.tags.len() as u64);
+        for chunk in &self.tags {
+            out.uint(*chunk as u64);
+        }
+        out.uint(self.commits.len() as u64);
+        for commit in &self.commits {
+            out.extend_from_slice(&commit.name);
+            out.uint(commit.tree);
+        }
+        out.uint(self.refs.len() as u64);
+        for reference in &self.refs {
+            out.string(&reference.name);
+            out.string(&reference.id.0);
+        }
+        out.string(&self.head);
+        out.uint(self.shallow.len() as u64);
+        for id in &self.shallow {
+            out.string(&id.0);
+        }
+        out
+    }
+}
+
+impl Segment {
+    /// Reads the segment that `reference` leads to.
+    ///
+    /// # Errors
+    /// When the bytes are not a valid segment.
+    pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
+        let mut reader = Reader::new(raw);
+        kind_and_version(&mut reader, MAGIC, VERSION, "segment of a history")?;
+        let chunks = table::read(&mut reader, Origin::of(reference))?;
+        let before = reader.uint()?;
+        let index = |number: u64| {
+            let index = usize::try_from(number).ok().filter(|it| *it < chunks.len());
+            index.ok_or(MalformedNode::Index(number))
+        };
+        let mut sum = before;
+        let count = reader.count(2)?;
+        let mut trees = Vec::with_capacity(count);
+        for _ in 0..count {
+            let chunk = index(reader.uint()?)?;
+            let count = reader.uint()?;
+            // A group holds no more trees than bytes.
+            if count > u64::from(chunks[chunk].raw_len) {
+                return Err(MalformedNode::Sum("trees of a group"));
+            }
+            sum = sum.checked_add(count).ok_or(MalformedNode::Integer)?;
+            trees.push(Group { chunk, count });
+        }
+        let count = reader.count(2)?;
+        let mut contents = Vec::with_capacity(count);
+        for _ in 0..count {
+            let chunk = index(reader.uint()?)?;
+            let count = reader.count(1)?;
+            let mut ends = Vec::with_capacity(count);
+            let mut end = 0u32;
+            for _ in 0..count {
+                end = (end.checked_add(reader.uint32()?)).ok_or(MalformedNode::Integer)?;
+                ends.push(end);
+            }
+            if end != chunks[chunk].raw_len {
+                return Err(MalformedNode::Sum("bytes of a group"));
+            }
+            sum = (sum.checked_add(count as u64)).ok_or(MalformedNode::Integer)?;
+            contents.push(ContentGroup { chunk, ends });
+        }
+        let count = reader.count(2)?;
+        sum.checked_add(count as u64)
+            .ok_or(MalformedNode::Integer)?;
+        let mut files = Vec::with_capacity(count);
+        let mut follows = 0u64;
+        for _ in 0..count {
+            let first = follows
+                .checked_add_signed(reader.sint()?)
+                .ok_or(MalformedNode::Integer)?;
+            let count = reader.uint()?;
+            let end = first.checked_add(count).ok_or(MalformedNode::Integer)?;
+            if end > chunks.len() as u64 {
+                return Err(MalformedNode::Index(end));
+            }
+            follows = end;
+            files.push(Run {
+                first: first as usize,
+                count: count as usize,
+            });
+        }
+        let count = reader.count(1)?;
+        let tags = (0..count).map(|_| index(reader.uint()?));
+        let tags = tags.collect::<Result<_, _>>()?;
+        let count = reader.count(MARK + 1)?;
+        let mut commits = Vec::with_capacity(count);
+        for _ in 0..count {
+            commits.push(CommitMark {
+                name: reader.array()?,
+                tree: reader.uint()?,
+            });
+        }
+        let count = reader.count(2)?;
+        let mut refs = Vec::with_capacity(count);
+        for _ in 0..count {
+            refs.push(ArchivedRef {
+                name: Bytes::copy_from_slice(reader.bytes(MAX_REF)?),
+                id: GitId(reader.bytes(32)?.to_vec()),
+            });
+        }
+        let head = Bytes::copy_from_slice(reader.bytes(MAX_REF)?);
+        let count = reader.count(1)?;
+        let mut shallow = Vec::with_capacity(count);
+        for _ in 0..count {
+            shallow.push(GitId(reader.bytes(32)?.to_vec()));
+        }
+        reader.finish()?;
+        Ok(Segment {
+            chunks,
+            before,
+            trees,
+            contents,
+            files,
+            tags,
+            commits,
+            refs,
+            head,
+            shallow,
+        })
+    }
+}
