@@ -13,6 +13,9 @@ use crate::support::{Server, Tree, World};
 /// Nothing is kept for a rule's sake.
 const AT_ONCE: &str = "[retention]\ndefault_days = 0\nrules = []\n";
 
+/// So much that nothing else fits into the blob of such a file.
+const LARGE: usize = 10_300_000;
+
 fn blobs(world: &World) -> BTreeSet<String> {
     let names = fs::read_dir(world.blobs()).unwrap();
     names
@@ -40,7 +43,7 @@ fn publish(world: &World, tree: &Tree, name: &str) -> String {
 /// A tree with one large file that fills a blob, and others.
 fn sample(seed: u64) -> Tree {
     Tree::new()
-        .noise("large", 9 << 20, seed)
+        .noise("large", LARGE, seed)
         .noise("small/one", 300_000, seed + 1)
         .file("small/two", "text ".repeat(1000))
 }
@@ -50,7 +53,7 @@ fn what_a_newer_head_does_not_need_goes_and_the_head_reads_as_before() {
     let world = World::new().config(AT_ONCE);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
-    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     publish(&world, &tree, "it");
     let before = blobs(&world);
     let trial = gc(&world, &["--dry-run"]);
@@ -85,7 +88,10 @@ fn rules_keep_what_an_old_head_had_and_let_it_go_when_their_time_is_over() {
     let world = World::new().config(rules);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
-    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    // One whose blob holds nothing but directories: its content is the first's.
+    fs::remove_file(tree.path().join("small/two")).unwrap();
+    let smaller = publish(&world, &tree, "it");
+    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     publish(&world, &tree, "it");
     let told = gc(&world, &[]);
     assert!(
@@ -95,6 +101,7 @@ fn rules_keep_what_an_old_head_had_and_let_it_go_when_their_time_is_over() {
     assert!(told["unneeded"][0]["until"].as_u64().is_some(), "{told}");
     // Whole: with the directories that lead there.
     assert!(world.run(&["fsck", &old]).contains("sound"));
+    assert!(world.run(&["fsck", &smaller]).contains("sound"));
     let world = world.config(AT_ONCE);
     assert!(met(&gc(&world, &[]), "deleted") >= 1);
 }
@@ -105,7 +112,7 @@ fn a_tag_protects_what_it_stood_for_when_it_is_published_no_more() {
     let tree = sample(1).commit("one");
     tree.git(&["tag", "v1"]);
     let tagged = publish(&world, &tree, "it");
-    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     let tree = tree.commit("two");
     tree.git(&["tag", "-d", "v1"]);
     publish(&world, &tree, "it");
@@ -121,7 +128,7 @@ fn what_was_stored_a_short_time_ago_or_is_mounted_stays() {
     let world = World::new().config(AT_ONCE);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
-    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     publish(&world, &tree, "it");
     let told = world.json(&["gc", "--grace", "1h"]);
     assert!(
@@ -131,7 +138,7 @@ fn what_was_stored_a_short_time_ago_or_is_mounted_stays() {
     let dir = world.mount(&old);
     let told = gc(&world, &[]);
     assert_eq!(told["unneeded"], Value::Array(Vec::new()), "{told}");
-    assert_eq!(fs::read(dir.join("large")).unwrap(), noise(9 << 20, 1));
+    assert_eq!(fs::read(dir.join("large")).unwrap(), noise(LARGE, 1));
     world.unmount(&dir);
     assert!(met(&gc(&world, &[]), "deleted") >= 1);
 }
@@ -157,11 +164,11 @@ fn a_head_that_cannot_be_read_keeps_all_that_it_may_need() {
     let tree = sample(1);
     let path = tree.path().to_str().unwrap().to_owned();
     world.run(&["publish", &path, "--name", "secret", "--encrypt"]);
-    fs::write(tree.path().join("large"), noise(9 << 20, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     world.run(&["publish", &path, "--name", "secret"]);
     let other = sample(70);
     publish(&world, &other, "open");
-    fs::write(other.path().join("large"), noise(9 << 20, 71)).unwrap();
+    fs::write(other.path().join("large"), noise(LARGE, 71)).unwrap();
     publish(&world, &other, "open");
     // Its key is lost for a while.
     let keys = world.path().join("data/walgit-fs/keys");
@@ -186,7 +193,7 @@ fn a_head_that_cannot_be_read_keeps_all_that_it_may_need() {
     // A name whose file is damaged may stand for anything.
     let refs = world.path().join("data/walgit-fs/refs/local");
     fs::write(refs.join("mystery"), "{").unwrap();
-    fs::write(other.path().join("large"), noise(9 << 20, 72)).unwrap();
+    fs::write(other.path().join("large"), noise(LARGE, 72)).unwrap();
     publish(&world, &other, "open");
     let told = gc(&world, &[]);
     assert!(
@@ -257,7 +264,7 @@ fn killed_anywhere_it_loses_nothing_and_the_next_run_ends_what_it_began() {
     let tree = Tree::new()
         .noise("small/one", 300_000, 1)
         .file("kept", "it");
-    for n in 0..30 {
+    for n in 0..12 {
         fs::write(tree.path().join("large"), noise(200_000, 100 + n)).unwrap();
         publish(&world, &tree, "it");
     }
@@ -269,7 +276,7 @@ fn killed_anywhere_it_loses_nothing_and_the_next_run_ends_what_it_began() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(15 * (rounds + 1)));
+        std::thread::sleep(std::time::Duration::from_millis(20 + 10 * rounds));
         let ended = run.try_wait().unwrap().is_some();
         let _ = run.kill();
         run.wait().unwrap();

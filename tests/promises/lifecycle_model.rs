@@ -15,7 +15,9 @@ use proptest::prelude::*;
 use walgit_fs::chunk::BlobId;
 use walgit_fs::config::{ActivityLevels, Price, Retention};
 use walgit_fs::lifecycle::fsck::{self, Read};
-use walgit_fs::lifecycle::gc::{Deletion, Fate, Ground, Options, Shelf, Shelved, collect};
+use walgit_fs::lifecycle::gc::{
+    Deletion, Fate, GcError, Ground, Options, Report, Shelf, Shelved, collect,
+};
 use walgit_fs::lifecycle::policy::Policy;
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Activity, Lease, Leases, Ledger, LedgerEntry};
@@ -37,6 +39,8 @@ const CONTENTS: u64 = 5;
 enum Step {
     /// A tree is published under a name.
     Publish { name: usize, content: u64 },
+    /// The same, with a whole collection after each blob that it claims.
+    Beside { name: usize, content: u64 },
     /// The same, but it ends after so many blobs.
     Crash {
         name: usize,
@@ -60,6 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let content = 0..CONTENTS;
     let step = prop_oneof![
         5 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::Publish { name, content }),
+        3 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::Beside { name, content }),
         2 => (name.clone(), content, 0..3u64)
             .prop_map(|(name, content, after)| Step::Crash { name, content, after }),
         1 => name.clone().prop_map(|name| Step::Remove { name }),
@@ -111,14 +116,71 @@ impl Shelf for Mortal<'_> {
 struct Claiming {
     lease: Lease,
     left: AtomicU64,
+    /// What is collected after each, and when.
+    beside: Option<(Parts, u64)>,
+    collected: AtomicU64,
 }
 
 impl Claims for Claiming {
     fn claim(&self, blob: BlobId) -> Result<(), String> {
         match self.left.fetch_sub(1, Ordering::SeqCst) {
-            0 => Err("killed".into()),
-            _ => self.lease.claim(blob).map_err(|error| error.to_string()),
+            0 => return Err("killed".into()),
+            _ => self.lease.claim(blob).map_err(|error| error.to_string())?,
         }
+        if let Some((parts, now)) = &self.beside {
+            self.collected.fetch_add(1, Ordering::SeqCst);
+            let (parts, now) = (parts.clone(), *now);
+            let collector = std::thread::spawn(move || {
+                block_on(async { parts.collect(&parts.store, now).await.unwrap() })
+            });
+            collector.join().unwrap();
+        }
+        Ok(())
+    }
+}
+
+/// What a collector needs. Cheap to clone.
+#[derive(Clone, Debug)]
+struct Parts {
+    dir: PathBuf,
+    store: LocalDir,
+    refs: RefStore,
+    ledger: Ledger,
+    leases: Leases,
+    loader: Arc<Loader>,
+}
+
+impl Parts {
+    async fn collect(&self, shelf: &dyn Shelf, now: u64) -> Result<Report, GcError> {
+        let retention = Retention {
+            default_days: KEEP as u32,
+            rules: Vec::new(),
+            ..Retention::default()
+        };
+        let ledger = self.ledger.entries().unwrap();
+        let store: Arc<dyn BlobStore> = Arc::new(self.store.clone());
+        let ground = Ground {
+            shelf,
+            loader: &self.loader,
+            access: &Access::from(store),
+            refs: &self.refs,
+            held: &[],
+            ledger: &ledger,
+            leases: &self.leases,
+            policy: &Policy::of(&retention).unwrap(),
+            activity: &Activity::new(self.dir.join("activity")),
+            levels: &ActivityLevels::default(),
+            class_of: |_| "unknown",
+            dir: &self.dir,
+            price: &Price::mainnet(),
+        };
+        let options = Options {
+            dry_run: false,
+            unknown: false,
+            grace: 0,
+            now,
+        };
+        collect(&ground, &options).await
     }
 }
 
@@ -132,13 +194,8 @@ struct Entry {
 }
 
 struct Rig {
-    dir: tempfile::TempDir,
-    store: LocalDir,
-    refs: RefStore,
-    ledger: Ledger,
-    leases: Leases,
-    loader: Arc<Loader>,
-    _cache: tempfile::TempDir,
+    parts: Parts,
+    _dirs: [tempfile::TempDir; 2],
     trees: Vec<Tree>,
     now: u64,
     // The model.
@@ -149,12 +206,20 @@ struct Rig {
     reclaimed: u64,
 }
 
+/// The last one is a part of the first: published after it, it needs nothing new
+/// but its directories.
 fn tree(content: u64) -> Tree {
-    Tree::new()
-        .noise("common/all", 90_000, 1)
-        .noise(&format!("common/{}", content % 2), 90_000, 2 + content % 2)
-        .noise("own", 60_000, 10 + content)
-        .file("small", format!("number {content}"))
+    let tree = Tree::new().noise("common/all", 90_000, 1).noise(
+        &format!("common/{}", content % 2),
+        90_000,
+        2 + content % 2,
+    );
+    match content + 1 < CONTENTS {
+        true => tree
+            .noise("own", 60_000, 10 + content)
+            .file("small", format!("number {content}")),
+        false => tree,
+    }
 }
 
 fn name(number: usize) -> RefName {
@@ -166,12 +231,15 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let (loader, cache) = loader();
         Rig {
-            store: LocalDir::open(&dir.path().join("store"), MAX_BODY).unwrap(),
-            refs: RefStore::new(&dir.path().join("refs")),
-            ledger: Ledger::new(&dir.path().join("ledger"), "local"),
-            leases: Leases::new(&dir.path().join("leases")),
-            loader,
-            _cache: cache,
+            parts: Parts {
+                dir: dir.path().into(),
+                store: LocalDir::open(&dir.path().join("store"), MAX_BODY).unwrap(),
+                refs: RefStore::new(&dir.path().join("refs")),
+                ledger: Ledger::new(&dir.path().join("ledger"), "local"),
+                leases: Leases::new(&dir.path().join("leases")),
+                loader,
+            },
+            _dirs: [dir, cache],
             trees: (0..CONTENTS).map(tree).collect(),
             now: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
@@ -181,24 +249,26 @@ impl Rig {
             entries: Vec::new(),
             seen: HashMap::new(),
             reclaimed: 0,
-            dir,
         }
     }
 
     fn store(&self) -> Arc<dyn BlobStore> {
-        Arc::new(self.store.clone())
+        Arc::new(self.parts.store.clone())
     }
 
     fn stored(&self) -> BTreeSet<BlobId> {
-        self.store.list().unwrap().into_iter().collect()
+        self.parts.store.list().unwrap().into_iter().collect()
     }
 
-    async fn publish(&mut self, number: usize, content: u64, claims: u64) {
+    async fn publish(&mut self, number: usize, content: u64, claims: u64, beside: bool) {
         // Moments apart, as publishes are.
         self.now += 1;
+        let seen = self.seen_now();
         let lease = Arc::new(Claiming {
-            lease: self.leases.take().unwrap(),
+            lease: self.parts.leases.take().unwrap(),
             left: AtomicU64::new(claims),
+            beside: beside.then(|| (self.parts.clone(), self.now)),
+            collected: AtomicU64::new(0),
         });
         let previous = match self.names.get(&number) {
             Some(Address::Walrus { blob, root }) => {
@@ -213,9 +283,12 @@ impl Rig {
             ..PublishOptions::default()
         };
         let path: PathBuf = self.trees[content as usize].path().into();
-        let (store, loader) = (self.store(), self.loader.clone());
+        let (store, loader) = (self.store(), self.parts.loader.clone());
         let done = publish(&path, &options, store, loader, Arc::new(Unwatched)).await;
         drop(options);
+        if lease.collected.load(Ordering::SeqCst) > 0 {
+            self.seen = seen;
+        }
         let Ok(published) = done else {
             assert!(claims < u64::MAX, "{done:?}");
             return;
@@ -233,7 +306,7 @@ impl Rig {
                     &published.blobs,
                 )
             };
-            self.ledger.append(&entry).unwrap();
+            self.parts.ledger.append(&entry).unwrap();
             self.entries.push(Entry {
                 name: number,
                 address: address.clone(),
@@ -241,51 +314,28 @@ impl Rig {
                 at: self.now,
             });
         }
-        self.refs.set(&name(number), &address).unwrap();
+        self.parts.refs.set(&name(number), &address).unwrap();
         self.names.insert(number, address);
         let lease = Arc::into_inner(lease).unwrap();
         lease.lease.finish().unwrap();
     }
 
+    /// Since when collections, one of them now, have seen that nothing stands for
+    /// what was published last under its name.
+    fn seen_now(&self) -> HashMap<String, u64> {
+        let last = self.old().into_iter().filter(|(_, next)| next.is_none());
+        last.map(|(address, _)| {
+            let address = address.to_string();
+            let since = self.seen.get(&address).copied();
+            (address, since.unwrap_or(self.now))
+        })
+        .collect()
+    }
+
     async fn collect(&mut self, shelf: &dyn Shelf) -> bool {
-        let retention = Retention {
-            default_days: KEEP as u32,
-            rules: Vec::new(),
-            ..Retention::default()
-        };
-        let ledger = self.ledger.entries().unwrap();
-        let ground = Ground {
-            shelf,
-            loader: &self.loader,
-            access: &Access::from(self.store()),
-            refs: &self.refs,
-            held: &[],
-            ledger: &ledger,
-            leases: &self.leases,
-            policy: &Policy::of(&retention).unwrap(),
-            activity: &Activity::new(self.dir.path().join("activity")),
-            levels: &ActivityLevels::default(),
-            class_of: |_| "unknown",
-            dir: self.dir.path(),
-            price: &Price::mainnet(),
-        };
-        let options = Options {
-            dry_run: false,
-            unknown: false,
-            grace: 0,
-            now: self.now,
-        };
-        let done = collect(&ground, &options).await;
+        let done = self.parts.collect(shelf, self.now).await;
         // It saw what nothing stands for, however it ended.
-        let mut seen = HashMap::new();
-        for (address, next) in self.old() {
-            if next.is_none() {
-                let address = address.to_string();
-                let since = self.seen.get(&address).copied();
-                seen.insert(address, since.unwrap_or(self.now));
-            }
-        }
-        self.seen = seen;
+        self.seen = self.seen_now();
         match done {
             Ok(report) => {
                 assert!(report.refused.is_empty(), "{:?}", report.refused);
@@ -365,8 +415,8 @@ impl Rig {
             let Address::Walrus { blob, root } = address else {
                 continue;
             };
-            let (fresh, _dir) = loader();
-            let repository = fresh.open(self.store(), *blob, *root).await.unwrap();
+            let loader = &self.parts.loader;
+            let repository = loader.open(self.store(), *blob, *root).await.unwrap();
             let mut walk = Walk::of(&repository);
             while let Some(stretch) = walk.next().await {
                 blobs.extend(stretch.iter().flat_map(|found| found.blobs()));
@@ -377,14 +427,15 @@ impl Rig {
 
     async fn step(&mut self, step: &Step) {
         match *step {
-            Step::Publish { name, content } => self.publish(name, content, u64::MAX).await,
+            Step::Publish { name, content } => self.publish(name, content, u64::MAX, false).await,
+            Step::Beside { name, content } => self.publish(name, content, u64::MAX, true).await,
             Step::Crash {
                 name,
                 content,
                 after,
-            } => self.publish(name, content, after).await,
+            } => self.publish(name, content, after, false).await,
             Step::Remove { name: number } => {
-                self.refs.remove(&name(number)).unwrap();
+                self.parts.refs.remove(&name(number)).unwrap();
                 self.names.remove(&number);
             }
             Step::Read { name } => {
@@ -394,7 +445,7 @@ impl Rig {
             }
             Step::Wait { days } => self.now += days * DAY,
             Step::Collect => {
-                let dir = self.store.clone();
+                let dir = self.parts.store.clone();
                 let gone = self.lost();
                 assert!(self.collect(&dir).await);
                 let needed: Vec<Address> = self.needed();
@@ -407,7 +458,7 @@ impl Rig {
                 }
             }
             Step::Killed { at, before } => {
-                let dir = self.store.clone();
+                let dir = self.parts.store.clone();
                 let mortal = Mortal {
                     dir: &dir,
                     left: AtomicU64::new(at),

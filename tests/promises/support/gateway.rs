@@ -89,6 +89,7 @@ async fn pass_on(State(upstream): State<Upstream>, request: Request) -> Response
     if lie == Lie::Fail {
         return status(StatusCode::INTERNAL_SERVER_ERROR);
     }
+    let is_head = request.method() == reqwest::Method::HEAD;
     let path = request.uri().path_and_query().unwrap();
     let mut asked =
         (upstream.client).request(request.method().clone(), format!("{}{path}", upstream.url));
@@ -103,6 +104,12 @@ async fn pass_on(State(upstream): State<Upstream>, request: Request) -> Response
         if let Some(value) = answer.headers().get(name) {
             response = response.header(name, value);
         }
+    }
+    // What a HEAD says of a body that it does not have.
+    if let Some(len) = answer.headers().get("content-length")
+        && is_head
+    {
+        response = response.header("content-length", len);
     }
     let mut bytes = answer.bytes().await.unwrap().to_vec();
     let middle = bytes.len() / 2;
