@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -249,7 +250,7 @@ fn after_every_push_it_is_the_newest_history_that_comes_back() {
     for n in 0..3 {
         tree = tree
             .file("src/lib.rs", format!("pub mod again{n};\n"))
-            .noise("large", (5 << 20) + n, 7)
+            .noise("more noise", 300_000, n)
             .commit(&format!("later {n}"));
         tree.git(&["tag", "-a", &format!("later-{n}"), "-m", "x"]);
         publish(&world, tree.path(), &BRANCHES, &[]);
@@ -408,21 +409,25 @@ fn of_an_export_that_fails_nothing_is_left() {
 
 #[test]
 fn of_an_export_that_is_stopped_nothing_is_left() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let tree = eventful(false);
+    let published = publish(&world, tree.path(), &BRANCHES, &[]);
+    // The large file takes half a minute.
+    server.order("method=GET,bandwidth-mbit=2");
+    let dir = world.path().join("copy");
+    let address = published["address"].as_str().unwrap();
+    let args = [OsStr::new("export"), address.as_ref(), dir.as_os_str()];
     for with in [Signal::INT, Signal::TERM] {
-        let server = Server::start();
-        let world = World::on(&server);
-        let tree = eventful(false);
-        let published = publish(&world, tree.path(), &BRANCHES, &[]);
-        // The large file takes half a minute.
-        server.order("method=GET,bandwidth-mbit=2");
-        let dir = world.path().join("copy");
-        let address = published["address"].as_str().unwrap();
-        let args = [OsStr::new("export"), address.as_ref(), dir.as_os_str()];
-        let mut running = world.command(&args).spawn().unwrap();
+        world.run(&["cache", "clear"]);
+        let mut stopped = world.command(&args);
+        let running = stopped.stderr(Stdio::piped()).spawn().unwrap();
         eventually("it has begun", || !left(&world).is_empty());
         signal(running.id() as i32, with);
-        let done = running.wait().unwrap();
-        assert_eq!(done.code(), Some(1));
+        let done = running.wait_with_output().unwrap();
+        assert_eq!(done.status.code(), Some(1));
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(said.contains("nothing is left"), "{said}");
         assert_eq!(left(&world), [""; 0]);
     }
 }
