@@ -18,6 +18,7 @@ use super::decoders::chunk::{
 };
 use super::decoders::prefetch::Profile;
 use super::decoders::prefetch::model::Limits;
+use super::decoders::repo::archive::{Segment, decode_group, decode_tree, encode_tree, parse_tree};
 use super::decoders::repo::blob::Header;
 use super::decoders::repo::directory::{self, Directory};
 use super::decoders::repo::head::Head;
@@ -30,8 +31,9 @@ use super::decoders::walrus::quilt::{PatchId, Quilt, ReadAt};
 pub type Check = fn(&[u8]);
 
 /// All of them, by name, which is also that of a folder of the corpus.
-pub const ALL: [(&str, Check); 12] = [
+pub const ALL: [(&str, Check); 13] = [
     ("address", address),
+    ("archive", archive),
     ("chain", chain),
     ("chunk", chunk),
     ("directory", directory),
@@ -81,6 +83,53 @@ pub fn address(data: &[u8]) {
         assert_eq!(id.to_string().parse(), Ok(id));
     }
     let _ = SecretKey::parse(data);
+}
+
+/// Parts of a history: a segment, a group, a tree, a tree as git has it.
+pub fn archive(data: &[u8]) {
+    let Some((which, raw)) = data.split_first() else {
+        return;
+    };
+    let bytes = Bytes::copy_from_slice(raw);
+    match which % 4 {
+        0 => {
+            let Ok(segment) = Segment::decode(&bytes, &reference(raw)) else {
+                return;
+            };
+            let chunks = segment.chunks.len();
+            assert!(segment.trees.iter().all(|group| group.chunk < chunks));
+            assert!(segment.tags.iter().all(|chunk| *chunk < chunks));
+            for group in &segment.contents {
+                let len = segment.chunks[group.chunk].raw_len;
+                for at in 0..group.ends.len() {
+                    let part = group.part(at).expect("it has as many parts as ends");
+                    assert!(part.start <= part.end && part.end <= len);
+                }
+            }
+            let runs = segment.files.iter();
+            assert!(
+                runs.map(|run| run.first + run.count)
+                    .all(|end| end <= chunks)
+            );
+            assert!(segment.before.checked_add(segment.count()).is_some());
+        }
+        1 => {
+            if let Ok(objects) = decode_group(&bytes) {
+                assert!(objects.iter().map(Bytes::len).sum::<usize>() <= raw.len());
+            }
+        }
+        2 => {
+            if let Ok(entries) = decode_tree(&bytes) {
+                let again = decode_tree(&encode_tree(&entries).into());
+                assert_eq!(again.expect("it was written just now"), entries);
+            }
+        }
+        _ => {
+            let entries = parse_tree(raw, 20).take_while(Option::is_some).flatten();
+            let len = entries.map(|it| it.mode.len() + it.name.len() + it.id.len() + 2);
+            assert!(len.sum::<usize>() <= raw.len());
+        }
+    }
 }
 
 /// Whatever a full node answers: objects of the IDs that were asked for, or an

@@ -25,6 +25,16 @@ pub mod clock;
 
 #[path = "../src/repo"]
 pub mod repo {
+    pub mod archive {
+        mod group;
+        mod segment;
+        mod tree;
+
+        pub use group::decode_group;
+        pub use segment::Segment;
+        pub use tree::{decode_tree, encode_tree, parse_tree};
+    }
+
     mod address;
     pub mod blob;
     pub mod directory;

@@ -10,6 +10,7 @@ mod cache;
 mod chain;
 mod chaos;
 mod cli;
+mod compression;
 mod conformance;
 mod corpora;
 mod corpus;
