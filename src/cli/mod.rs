@@ -19,6 +19,7 @@ mod doctor;
 mod encrypt;
 mod export;
 mod failures;
+mod frugal;
 mod fsck;
 mod gc;
 mod keys;
@@ -175,6 +176,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
+    if let Command::Publish(_) | Command::Export(_) = cli.command {
+        frugal::begin();
+    }
     start_tracing(cli.global.verbose);
     let overrides = overrides(&cli.global, &matches);
     let context = Context::new(overrides, cli.global.json);

@@ -286,6 +286,14 @@ fn url(path: &str) -> String {
     format!("http://daemon{path}")
 }
 
+/// Settings of the system's allocator, for programs whose buffers are large and
+/// short-lived. By itself it keeps an arena a thread and, after a while, every
+/// large buffer it has seen: hundreds of MB.
+pub const FRUGAL: [(&str, &str); 2] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "131072"),
+];
+
 /// Starts a daemon that outlives this process; [`super::run`] parts it from the
 /// terminal.
 fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
@@ -304,11 +312,7 @@ fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
             "WALGIT_FS_CACHE_DISK",
             settings.cache_disk.value.to_string(),
         )
-        // The system's allocator keeps an arena a thread and, after a while,
-        // every large buffer it has seen: hundreds of MB for a daemon whose
-        // buffers are large and short-lived.
-        .env("MALLOC_ARENA_MAX", "2")
-        .env("MALLOC_MMAP_THRESHOLD_", "131072")
+        .envs(FRUGAL)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

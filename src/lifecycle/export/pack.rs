@@ -18,11 +18,15 @@ use gix::zlib::stream::deflate;
 use super::ExportError;
 use super::index;
 
-/// As git compresses what it writes one by one: what it would save to take
-/// longer, deltas save many times.
-const LEVEL: Compression = Compression::BEST_SPEED;
 /// Bytes that are read at once where a file is hashed.
 const BLOCK: usize = 1 << 20;
+
+/// How hard to compress. This library's level 1 leaves a third more than level
+/// 3, which takes a tenth longer; what 6 saves beyond that is little beside what
+/// deltas do.
+fn level() -> Compression {
+    Compression::new(3).unwrap_or_default()
+}
 
 /// Where an object is in the pack.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +56,7 @@ impl Packer {
     pub(super) fn new(hash: gix::hash::Kind) -> Self {
         Packer {
             hash,
-            deflate: deflate::Compress::new(LEVEL),
+            deflate: deflate::Compress::new(level()),
         }
     }
 
@@ -206,7 +210,7 @@ impl PackWriter {
             len,
             offset,
             hasher,
-            deflate: deflate::Write::new(Tally { pack: self, crc }, LEVEL),
+            deflate: deflate::Write::new(Tally { pack: self, crc }, level()),
         })
     }
 
