@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/walgit-fs
 
-.PHONY: demo test test-interop soak build setup lint deny bench fuzz install clean help
+.PHONY: demo test test-interop soak build setup lint deny bench bench-storage fuzz install clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -49,6 +49,9 @@ deny: ## licences, bans and sources of what comes in; advisories where they can 
 
 bench: setup ## figures as ratios: mounts against a null driver, native and git; hot functions
 	$(CARGO) bench --locked --profile release
+
+bench-storage: setup ## stored and billed bytes beside git's packs and a blob a file; requests after many pushes
+	$(CARGO) bench --locked --profile release --bench storage
 
 fuzz: ## fuzz every decoder for half a minute
 	@contrib/fuzz.sh 30

@@ -6,6 +6,7 @@
 //! compared across runs. Results go to standard output as a table, and to the
 //! target directory as JSON and as a chart.
 
+mod corpora;
 mod link;
 mod null;
 #[path = "../../tests/shared/planned.rs"]
@@ -49,5 +50,5 @@ fn main() {
     if wanted("scale") {
         scale::run(&mut report);
     }
-    report.finish();
+    report.finish("mounts");
 }

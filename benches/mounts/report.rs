@@ -52,7 +52,7 @@ impl Report {
     }
 
     /// Prints all rows once more, and writes the JSON and the chart.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(self, name: &str) {
         println!("\n| what | ours | rival | ratio | goal |\n|---|---|---|---|---|");
         for row in &self.rows {
             println!("{}", row.markdown());
@@ -60,8 +60,8 @@ impl Report {
         let dir = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
         let text = serde_json::to_string_pretty(&rows).unwrap();
-        for (name, text) in [("mounts.json", text), ("mounts.svg", chart(&self.rows))] {
-            let path = format!("{dir}/{name}");
+        for (kind, text) in [("json", text), ("svg", chart(&self.rows))] {
+            let path = format!("{dir}/{name}.{kind}");
             std::fs::write(&path, text).unwrap();
             println!("wrote {path}");
         }
@@ -129,7 +129,7 @@ fn chart(rows: &[Row]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"860\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"10\" y=\"20\">time of a walgit-fs mount / time of the rival (shorter is better; \
+         <text x=\"10\" y=\"20\">walgit-fs / the rival (shorter is better; \
          the line is the goal)</text>\n"
     );
     for (n, row) in rows.iter().enumerate() {

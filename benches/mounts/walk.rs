@@ -1,10 +1,11 @@
 //! A whole repository read over a far link, against `git clone --depth 1`
 //! through the same one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::corpora::repositories;
 use super::link::{Link, MBIT, ROUND_TRIP};
 use super::report::{Report, in_turn, seconds};
 use super::world::{Far, World, shell};
@@ -72,35 +73,6 @@ pub(crate) fn run(report: &mut Report) {
             1.0,
         );
     }
-}
-
-/// Histories to read: those of the corpora where they are, else this project's.
-fn repositories() -> Vec<(String, PathBuf, tempfile::TempDir)> {
-    let mut sources = Vec::new();
-    if let Some(dir) = std::env::var_os("WALGIT_FS_CORPORA") {
-        let files = std::fs::read_dir(dir).unwrap().flatten();
-        sources.extend(
-            files
-                .map(|f| f.path())
-                .filter(|p| p.extension().is_some_and(|e| e == "bundle")),
-        );
-    }
-    if sources.is_empty() {
-        sources.push(Path::new(env!("CARGO_MANIFEST_DIR")).into());
-    }
-    sources.sort();
-    let cloned = sources.into_iter().map(|source| {
-        let dir = tempfile::tempdir().unwrap();
-        let name = source.file_stem().unwrap().to_str().unwrap().to_owned();
-        let repo = dir.path().join(&name);
-        shell(&format!(
-            "git clone -q {} {}",
-            source.display(),
-            repo.display()
-        ));
-        (name, repo, dir)
-    });
-    cloned.collect()
 }
 
 /// Git's own server.

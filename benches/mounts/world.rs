@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::Value;
 
@@ -122,6 +124,7 @@ impl Drop for World {
 pub(crate) struct Devnet {
     process: Child,
     pub(crate) port: u16,
+    reads: Arc<AtomicU64>,
 }
 
 impl Devnet {
@@ -138,7 +141,27 @@ impl Devnet {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let first = lines.next().unwrap().unwrap();
         let port = first.rsplit(':').next().unwrap().parse().unwrap();
-        Devnet { process, port }
+        let reads = Arc::new(AtomicU64::new(0));
+        let seen = reads.clone();
+        // It tells every request, a line each.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                seen.fetch_add(u64::from(line.starts_with("GET")), Relaxed);
+            }
+        });
+        Devnet {
+            process,
+            port,
+            reads,
+        }
+    }
+
+    /// Reads that were asked of it so far.
+    #[allow(dead_code)] // not by every bench
+    pub(crate) fn reads(&self) -> u64 {
+        // The last lines may still be on their way.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        self.reads.load(Relaxed)
     }
 }
 

@@ -1,0 +1,71 @@
+//! How many requests a head takes after many pushes.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::report::Report;
+use super::world::{Devnet, World, shell};
+
+/// Pushes after which a head is read.
+const AFTER: [usize; 3] = [1, 10, 100];
+
+pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
+    let most = AFTER[AFTER.len() - 1];
+    let commits = commits(repo, most);
+    if commits.len() < AFTER[1] {
+        println!(
+            "{name} has {} commits: too few to push one by one",
+            commits.len()
+        );
+        return;
+    }
+    let world = World::new();
+    let mut first = 0.0;
+    for (pushed, commit) in commits.iter().enumerate() {
+        shell(&format!(
+            "git -C {} checkout -q --detach {commit}",
+            repo.display()
+        ));
+        let told = world.publish(repo, "it");
+        if AFTER.contains(&(pushed + 1)) {
+            let address = told["address"].as_str().unwrap();
+            let requests = read(&world, address);
+            if pushed == 0 {
+                first = requests;
+            }
+            let what = format!("{name}: requests of a cold tar, {} pushes", pushed + 1);
+            report.row(&what, requests, "after one", first, "requests", 4.0);
+        }
+    }
+}
+
+/// The newest commits of the first line, oldest first.
+fn commits(repo: &Path, count: usize) -> Vec<String> {
+    let listed = Command::new("git")
+        .arg("-C")
+        .arg(repo)
+        .args([
+            "rev-list",
+            "--first-parent",
+            "-n",
+            &count.to_string(),
+            "HEAD",
+        ])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let mut commits: Vec<String> = listed.lines().map(Into::into).collect();
+    commits.reverse();
+    commits
+}
+
+/// Mounts and reads everything, with nothing at hand; requests that it took.
+fn read(from: &World, address: &str) -> f64 {
+    let devnet = Devnet::over(from);
+    let world = World::new().reading(&format!("http://127.0.0.1:{}", devnet.port));
+    world.mount(address);
+    let dir = world.mountpoint();
+    shell(&format!("tar cf - -C {} . | cat >/dev/null", dir.display()));
+    world.unmount();
+    devnet.reads() as f64
+}
