@@ -13,7 +13,7 @@ use crate::support::{Gateway, Lie, Server, Tree, World};
 
 /// Runs `fsck`; what it reported, and whether it said that all is well.
 #[track_caller]
-fn fsck(world: &World, args: &[&str]) -> (Value, bool) {
+pub(super) fn fsck(world: &World, args: &[&str]) -> (Value, bool) {
     let done = world.try_run(&[&["fsck", "--json"], args].concat());
     let said = String::from_utf8_lossy(&done.stderr);
     let told: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{said}"));

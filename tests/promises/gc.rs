@@ -40,13 +40,6 @@ fn publish(world: &World, tree: &Tree, name: &str) -> String {
     told["address"].as_str().unwrap().into()
 }
 
-/// The same without its history, which would need all that was there before.
-fn publish_tip(world: &World, tree: &Tree, name: &str) -> String {
-    let path = tree.path().to_str().unwrap();
-    let told = world.json(&["publish", path, "--name", name, "--history", "none"]);
-    told["address"].as_str().unwrap().into()
-}
-
 /// A tree with one large file that fills a blob, and others.
 fn sample(seed: u64) -> Tree {
     Tree::new()
@@ -118,16 +111,52 @@ fn a_tag_protects_what_it_stood_for_when_it_is_published_no_more() {
     let world = World::new();
     let tree = sample(1).commit("one");
     tree.git(&["tag", "v1"]);
-    let tagged = publish_tip(&world, &tree, "it");
+    // A history would need it all the same.
+    let path = tree.path().to_str().unwrap().to_owned();
+    let bare = ["publish", &path, "--name", "it", "--history", "none"];
+    let tagged = world.json(&bare)["address"].as_str().unwrap().to_owned();
     fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     let tree = tree.commit("two");
     tree.git(&["tag", "-d", "v1"]);
-    publish_tip(&world, &tree, "it");
+    world.run(&bare);
     let told = gc(&world, &[]);
     // By the rules that are built in: for ever.
     let kept = told["unneeded"].as_array().unwrap();
     assert!(!kept.is_empty() && met(&told, "deleted") == 0, "{told}");
     assert!(world.run(&["fsck", &tagged]).contains("sound"));
+}
+
+#[test]
+fn a_history_that_is_spread_over_publishes_stays_whole() {
+    let world = World::new().config(AT_ONCE);
+    let mut tree = Tree::new().file("text", "one\n".repeat(3000));
+    for n in 0..3 {
+        tree = tree
+            .noise("large", LARGE, n)
+            .file("text", format!("{n}\n").repeat(4000))
+            .commit(&format!("number {n}"));
+        publish(&world, &tree, "it");
+    }
+    let first = tree.git(&["rev-list", "HEAD"]);
+    let first = first.lines().last().unwrap();
+    gc(&world, &[]);
+    let (told, sound) = super::fsck::fsck(&world, &["it"]);
+    assert!(sound, "{told}");
+    // The large file of the first commit is in a blob of its own, which nothing
+    // but the history needs.
+    let dir = world.mount("it");
+    let old = dir.join(format!(".walgit/commits/{first}/large"));
+    assert!(fs::read(&old).unwrap() == noise(LARGE, 0));
+    world.unmount(&dir);
+    let lost = blobs(&world).into_iter().find(|blob| {
+        let content = fs::read(world.blobs().join(blob)).unwrap();
+        let start = &noise(LARGE, 0)[..64];
+        content.windows(64).any(|window| window == start)
+    });
+    fs::remove_file(world.blobs().join(lost.unwrap())).unwrap();
+    let (told, sound) = super::fsck::fsck(&world, &["it"]);
+    assert!(!sound, "{told}");
+    assert!(told.to_string().contains("its history"), "{told}");
 }
 
 #[test]

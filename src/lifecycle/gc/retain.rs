@@ -195,6 +195,8 @@ impl Judge<'_, '_> {
             Need::Whole(_) => "walrus",
         };
         let Place::In(_, _, size) = &*found.place else {
+            // In no tree: what the history of its head holds.
+            self.nodes.extend(found.blobs());
             return;
         };
         let path = found.place.path();
