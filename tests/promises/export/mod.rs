@@ -222,14 +222,10 @@ fn what_was_exported_is_a_repository_to_work_on() {
 #[test]
 fn repacked_it_is_smaller_and_the_same() {
     let world = World::new();
-    let text = |n: u32| {
-        (0..20_000)
-            .map(|line| format!("{}\n", line * n))
-            .collect::<String>()
-    };
-    let mut tree = Tree::new().file("a", text(7)).commit("first");
+    let text: String = (0..20_000).map(|line| format!("{}\n", line * 7)).collect();
+    let mut tree = Tree::new().file("a", &text).commit("first");
     for n in 0..10 {
-        tree = tree.file("a", text(7) + &text(n)).commit("more");
+        tree = tree.file("a", format!("{n}\n{text}")).commit("more");
     }
     publish(&world, tree.path(), &[], &[]);
     let (plain, told) = export(&world, "copy", &[]);
