@@ -131,7 +131,13 @@ impl Devnet {
     pub(crate) fn over(world: &World) -> Self {
         let dir = world.path().join("data/walgit-fs/local");
         let mut process = Command::new(PROGRAM)
-            .args(["devnet", "--listen", "127.0.0.1:0", "--dir"])
+            .args([
+                "devnet",
+                "--log-requests",
+                "--listen",
+                "127.0.0.1:0",
+                "--dir",
+            ])
             .arg(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -77,10 +77,9 @@ fn a_later_publish_reads_right_with_the_dictionary_of_before() {
     let mut tree = alike(200);
     world.publish(tree.path(), "it");
     for n in 0..5 {
-        let code = alike(1).path().join("src/m000/mod.rs");
-        let code = fs::read_to_string(code)
-            .unwrap()
-            .replace("value_", &format!("other_{n}_"));
+        let one = alike(1);
+        let code = fs::read_to_string(one.path().join("src/m000/mod.rs")).unwrap();
+        let code = code.replace("value_", &format!("other_{n}_"));
         tree = tree.file(format!("src/new{n}.rs"), code);
         let told = world.publish(tree.path(), "it");
         // Directories and one file: the dictionary is not stored again.
