@@ -35,6 +35,7 @@ mod refs;
 mod require;
 mod secrets;
 mod status;
+mod tiers;
 mod unmount;
 mod whoami;
 
@@ -145,6 +146,7 @@ enum Command {
     Export(export::Export),
     Cost(cost::Cost),
     Analyze(analyze::Analyze),
+    Tiers(tiers::TiersCommand),
     Status(status::Status),
     Cache(cache::Cache),
     Prefetch(prefetch::Prefetch),
@@ -187,6 +189,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.run(&context),
         Command::Cost(command) => command.run(&context),
         Command::Analyze(command) => command.run(&context),
+        Command::Tiers(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Prefetch(command) => command.run(&context),
