@@ -20,7 +20,8 @@
 //! price = { storage = 0.011 }    # what `cost` reckons with; see `price` here
 //! ```
 //!
-//! `[net]` is told by [`NetPolicy`], `[retention]` by [`Retention`].
+//! `[net]` is told by [`NetPolicy`], `[retention]` by [`Retention`], `[tiers]` by
+//! [`Tiers`].
 //!
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
@@ -29,6 +30,7 @@ mod auth;
 mod policy;
 mod price;
 mod retention;
+mod tiers;
 
 pub use auth::{
     AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
@@ -37,6 +39,7 @@ pub use auth::{
 pub use policy::NetPolicy;
 pub use price::Price;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
+pub use tiers::{Tiers, Weights};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -263,6 +266,8 @@ pub struct Settings {
     pub price: Option<Price>,
     /// How long content is kept that nothing needs any more.
     pub retention: Sourced<Retention>,
+    /// How files are laid out.
+    pub tiers: Sourced<Tiers>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -281,6 +286,7 @@ struct File {
     #[serde(skip)]
     net_set: BTreeSet<String>,
     retention: Option<Retention>,
+    tiers: Option<Tiers>,
     #[serde(default)]
     networks: BTreeMap<String, NetworkSection>,
 }
@@ -390,6 +396,7 @@ impl Settings {
             networks: profiles.into_keys().collect(),
             policy_set: file.net_set,
             retention: sourced(file.retention, Retention::default()),
+            tiers: sourced(file.tiers, Tiers::default()),
             file: path,
             dirs,
         })
@@ -462,6 +469,9 @@ fn parse(text: &str, path: &Path) -> Result<File, String> {
         file.net_set = net.keys().cloned().collect();
     }
     file.net.settle(path)?;
+    if let Some(tiers) = &file.tiers {
+        tiers.check()?;
+    }
     Ok(file)
 }
 

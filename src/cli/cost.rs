@@ -11,7 +11,7 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::publish::Bar;
 use super::{Failure, output};
-use crate::config::{Price, Settings};
+use crate::config::{Price, Settings, Tiers};
 use crate::lifecycle::survey;
 use crate::publish::{PublishOptions, publish};
 use crate::repo::{Address, Repository};
@@ -129,6 +129,7 @@ impl Cost {
 struct Trial {
     dir: tempfile::TempDir,
     max_body: u64,
+    tiers: Tiers,
     cache: context::OpenCache,
 }
 
@@ -140,6 +141,7 @@ impl Trial {
                 .prefix("walgit-fs-cost")
                 .tempdir_in(&settings.dirs.cache)?,
             max_body: settings.network.value.max_body,
+            tiers: settings.tiers.value,
             cache,
         })
     }
@@ -148,7 +150,10 @@ impl Trial {
         let store: Arc<dyn BlobStore> = Arc::new(LocalDir::open(self.dir.path(), self.max_body)?);
         let loader = context::loader(&self.cache);
         let bar = Arc::new(Bar::new("reading"));
-        let options = PublishOptions::default();
+        let options = PublishOptions {
+            tiers: self.tiers,
+            ..PublishOptions::default()
+        };
         let done = publish(path, &options, store.clone(), loader.clone(), bar.clone()).await;
         bar.end();
         let done = done?;

@@ -36,6 +36,7 @@ mod refs;
 mod require;
 mod secrets;
 mod status;
+mod tiers;
 mod unmount;
 mod whoami;
 
@@ -146,6 +147,7 @@ enum Command {
     Export(export::Export),
     Cost(cost::Cost),
     Analyze(analyze::Analyze),
+    Tiers(tiers::TiersCommand),
     Status(status::Status),
     Cache(cache::Cache),
     Prefetch(prefetch::Prefetch),
@@ -191,6 +193,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.run(&context),
         Command::Cost(command) => command.run(&context),
         Command::Analyze(command) => command.run(&context),
+        Command::Tiers(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Prefetch(command) => command.run(&context),

@@ -155,6 +155,7 @@ impl Publish {
                 true => Effort::Best,
                 false => Effort::Usual,
             },
+            tiers: settings.tiers.value,
             history: self.history,
             key: key.clone(),
             claims: match (&lease, choice.previous) {

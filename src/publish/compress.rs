@@ -133,9 +133,9 @@ impl Compression {
 }
 
 impl Manner<'_> {
-    /// Whether it shrinks at all.
-    pub(super) fn shrinks(&self) -> bool {
-        self.shrinks
+    /// What the file is, and whether it shrinks at all.
+    pub(super) fn found(&self) -> (Class, bool) {
+        (self.class, self.shrinks)
     }
 
     /// Encodes a chunk of the file, and tells what it is decoded with.

@@ -15,24 +15,44 @@ use super::packs::Packs;
 use super::placed::Placed;
 use super::plan::{ContentPlan, FileJob, FileSource, Plan};
 use super::remote::Remote;
+use super::tier::{self, Facts};
 use super::{Progress, PublishError};
 use crate::chunk::{Bases, ChunkHash, MAX_DATA_CHUNK, Sealed};
+use crate::config::Tiers;
+use crate::repo::Tier;
 
-/// Files of up to this size are kept in the node of their directory. A chunk
-/// of its own costs about 45 bytes of reference, and a read of its own.
+/// Files of up to about this size are kept in the node of their directory
+/// ([`super::tier`]).
 pub(super) const INLINE: usize = 256;
 /// Bounds of a cut: large files are cut where their content says, so that an
 /// insertion moves no later cut.
 pub(super) const MIN_CUT: usize = 64 << 10;
 pub(super) const AVERAGE_CUT: usize = 256 << 10;
 pub(super) const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
-/// Files from this size on get a blob of their own when they do not compress
-/// and fit into one: any HTTP client can then read ranges of them.
-const PLAIN_BLOB: u64 = 4 << 20;
-/// Larger files are read a part at a time.
+/// Larger files are read a part at a time, unless they may become a blob of
+/// their own: that is in memory as a whole.
 const WHOLE: u64 = 8 << 20;
+/// The longest file that is read whole for that.
+const WHOLE_BLOB: u64 = 64 << 20;
 /// Bytes read before a batch is worked on.
 const BATCH: u64 = 16 << 20;
+
+/// What decides about tiers beside the files themselves.
+struct Layout<'a> {
+    /// The longest blob, in bytes.
+    limit: u64,
+    /// Bytes of all files that are read.
+    total: u64,
+    tiers: &'a Tiers,
+}
+
+impl Layout<'_> {
+    fn tier(&self, size: u64, manner: &Manner<'_>) -> Tier {
+        let bounds = (self.limit, Some(self.total));
+        let facts = Facts::published(size, manner.found(), bounds, self.tiers);
+        tier::choose(&facts, &self.tiers.weights).tier
+    }
+}
 
 /// What became of a file that was read whole.
 enum Cut {
@@ -54,15 +74,22 @@ pub(super) fn fill(
     packs: &mut Packs,
     known: &Known,
     how: &Compression,
+    tiers: &Tiers,
     progress: &dyn Progress,
 ) -> Result<u64, PublishError> {
     let files = std::mem::take(&mut plan.files);
-    progress.total(files.len() as u64, files.iter().map(|file| file.size).sum());
+    let total = files.iter().map(|file| file.size).sum();
+    progress.total(files.len() as u64, total);
     let limit = packs.limit();
+    let layout = Layout {
+        limit,
+        total,
+        tiers,
+    };
     let mut bytes_read = 0;
     let mut rest = &files[..];
     while let Some(first) = rest.first() {
-        if first.is_streamed() {
+        if first.is_streamed(limit) {
             let input = open(first, plan.remote.as_ref())?;
             let (size, content) =
                 stream(first, input, packs, known, how, plan.name(first), progress)?;
@@ -71,7 +98,7 @@ pub(super) fn fill(
             rest = &rest[1..];
             continue;
         }
-        let count = batch_len(rest);
+        let count = batch_len(rest, limit);
         let (batch, later) = rest.split_at(count);
         let fetched = match &plan.remote {
             Some(remote) => remote.fetch(batch)?,
@@ -92,7 +119,7 @@ pub(super) fn fill(
                         None => read(job, git.as_ref())?,
                     };
                     let manner = || how.manner(plan.name(job), &raw);
-                    Ok((raw.len() as u64, cut(&raw, packs, known, manner, limit)))
+                    Ok((raw.len() as u64, cut(&raw, packs, known, manner, &layout)))
                 },
             )
             .collect::<Result<_, PublishError>>()?;
@@ -112,20 +139,25 @@ pub(super) fn fill(
 }
 
 /// How many of the next files make a batch.
-fn batch_len(files: &[FileJob]) -> usize {
+fn batch_len(files: &[FileJob], limit: u64) -> usize {
     let mut bytes = 0;
     let fits = files.iter().take_while(|job| {
         let first = bytes == 0;
         bytes += job.size.max(1);
-        first || (bytes <= BATCH && !job.is_streamed())
+        first || (bytes <= BATCH && !job.is_streamed(limit))
     });
     fits.count()
 }
 
 impl FileJob {
-    /// Whether it is read a part at a time.
-    fn is_streamed(&self) -> bool {
-        self.size > WHOLE && matches!(self.source, FileSource::Path(_) | FileSource::Blob(_))
+    /// Whether it is read a part at a time, where a blob has at most `limit`
+    /// bytes.
+    fn is_streamed(&self, limit: u64) -> bool {
+        match self.source {
+            FileSource::Path(_) => self.size > WHOLE.max(limit.min(WHOLE_BLOB)),
+            FileSource::Blob(_) => self.size > WHOLE,
+            FileSource::Git(_) | FileSource::Bytes(_) => false,
+        }
     }
 }
 
@@ -159,9 +191,11 @@ fn cut<'m>(
     packs: &Packs,
     known: &Known,
     manner: impl FnOnce() -> Manner<'m>,
-    limit: u64,
+    layout: &Layout<'_>,
 ) -> Cut {
-    if raw.len() <= INLINE {
+    let manner = manner();
+    let tier = layout.tier(raw.len() as u64, &manner);
+    if tier == Tier::Inline {
         return Cut::Inline(raw.to_vec());
     }
     let pieces: Vec<&[u8]> = match raw.len() <= MAX_CUT {
@@ -170,9 +204,7 @@ fn cut<'m>(
             .map(|piece| &raw[piece.offset..piece.offset + piece.length])
             .collect(),
     };
-    let manner = manner();
-    let len = raw.len() as u64;
-    if len >= PLAIN_BLOB && len <= limit && !manner.shrinks() {
+    if tier == Tier::Walrus {
         let cuts: Vec<_> = (pieces.par_iter())
             .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
             .collect();

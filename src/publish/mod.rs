@@ -21,7 +21,8 @@
 //! so a run after an interrupted one computes the same blob IDs, finds what is
 //! there, and goes on.
 //!
-//! What a file is, and whether it shrinks, is told by [`analyze`].
+//! What a file is, and whether it shrinks, is told by [`analyze`]; where it is
+//! kept, by [`tier`].
 //!
 //! May touch: `repo`, `walrus`.
 
@@ -41,6 +42,7 @@ mod packs;
 mod placed;
 mod plan;
 mod remote;
+pub mod tier;
 mod together;
 mod upload;
 
@@ -57,6 +59,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::chunk::{BlobId, ChunkHash, SecretKey};
+use crate::config::Tiers;
 use crate::repo::head::AttachmentKind;
 use crate::repo::{Access, Loader, Repository};
 use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
@@ -97,6 +100,8 @@ pub struct PublishOptions {
     pub put: PutOptions,
     /// How hard to compress.
     pub effort: Effort,
+    /// How files are laid out.
+    pub tiers: Tiers,
     /// How much of the history of a git repository is published.
     pub history: HistoryDepth,
     /// The head published before, whose content need not be stored again.
@@ -321,7 +326,14 @@ impl Work {
             }
             let how = Compression::prepare(&plan, &known, &mut packs, effort)?;
             attached.extend(how.attached(&known));
-            bytes_read = content::fill(&mut plan, &mut packs, &known, &how, progress)?;
+            bytes_read = content::fill(
+                &mut plan,
+                &mut packs,
+                &known,
+                &how,
+                &self.options.tiers,
+                progress,
+            )?;
             if let Some(history) = &plan.history {
                 let done = history.archive(&plan, &known, &how, &mut packs, progress)?;
                 archived = Some(done);

@@ -12,6 +12,13 @@ const ROWS: u64 = 334;
 const COLUMNS: u64 = 667;
 /// Bytes of a hash in the metadata.
 const HASH: u64 = 32;
+/// Bytes billed for every blob, whatever its length: hashes for each shard.
+pub const METADATA: u64 = SHARDS * (SHARDS * HASH * 2 + HASH);
+/// Bytes that are billed more when a blob grows over the bound of a symbol: a
+/// bill differs from another by steps of this.
+pub const STEP: u64 = SHARDS * (ROWS + COLUMNS) * 2;
+/// Bytes billed for each byte of a long blob, beside [`METADATA`].
+pub const BILLED_A_BYTE: f64 = (SHARDS * (ROWS + COLUMNS)) as f64 / (ROWS * COLUMNS) as f64;
 
 /// Bytes billed for a blob of `len` bytes: metadata for every shard, and two
 /// slivers a shard (the network's formula for encoding RS2).
@@ -20,9 +27,7 @@ const HASH: u64 = 32;
 /// length beside those. Hence: pack.
 pub fn encoded_size(len: u64) -> u64 {
     let symbol = len.max(1).div_ceil(ROWS * COLUMNS).next_multiple_of(2);
-    let metadata = SHARDS * (SHARDS * HASH * 2 + HASH);
-    let slivers = SHARDS * (ROWS + COLUMNS) * symbol;
-    metadata + slivers
+    METADATA + SHARDS * (ROWS + COLUMNS) * symbol
 }
 
 /// What some blobs are billed as.

@@ -35,7 +35,8 @@ fn sample() -> Tree {
         .link("link", NAME)
         .program("bin/run", "#!/bin/sh\necho hi\n")
         .noise("noise", 300_000, 1)
-        .noise("a-blob-of-its-own", 5 << 20, 2)
+        .noise("a-blob-of-its-own", 9 << 20, 2)
+        .noise("what-makes-it-more-than-a-blob", 1 << 20, 3)
         .commit("a message that tells too much")
 }
 
@@ -431,7 +432,7 @@ fn a_reader_made_from_the_written_format_alone_reads_it() {
             let root = blake3::keyed_hash(&roots, &plain[24..56]);
             assert_eq!(published["root"], root.to_hex().to_string());
         } else if plain.starts_with(&noise(100, 2)) {
-            assert_eq!(plain[..5 << 20], noise(5 << 20, 2), "a file of its own");
+            assert_eq!(plain[..9 << 20], noise(9 << 20, 2), "a file of its own");
         }
         seen += 1;
     }

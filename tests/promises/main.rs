@@ -46,6 +46,7 @@ mod publish;
 mod scale;
 mod security;
 mod support;
+mod tiers;
 mod walgit;
 mod walks;
 mod warm;

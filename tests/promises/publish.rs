@@ -153,7 +153,7 @@ fn large_files_cross_packs_and_noise_gets_a_blob_of_its_own() {
         .collect();
     let tree = Tree::new()
         .file("text", &text)
-        .noise("a-noise", 5 << 20, 1)
+        .noise("a-noise", 9 << 20, 1)
         .noise("larger-than-a-blob", 23 << 20, 2)
         .file("small", "small");
     let published = world.publish(tree.path(), "it");
@@ -174,7 +174,7 @@ fn large_files_cross_packs_and_noise_gets_a_blob_of_its_own() {
         .unwrap()
         .unwrap();
     let blob = world.blobs().join(String::from_utf8(id).unwrap());
-    assert_eq!(fs::read(blob).unwrap(), noise(5 << 20, 1));
+    assert_eq!(fs::read(blob).unwrap(), noise(9 << 20, 1));
 }
 
 #[test]

@@ -1,0 +1,380 @@
+//! Where a file is kept: in the node of its directory (*inline*), in chunks that
+//! share packs (*chunked*), or as a blob of its own (*walrus*).
+//!
+//! For each of the three, five terms say between 0 and 1 how well it suits the
+//! file ([`terms`]), and are summed by their weights ([`Weights`]). The highest
+//! sum among what is possible is proposed.
+//!
+//! Then **cost has the last word**. The bill is exact, and the other terms are
+//! not; so what would be billed noticeably more than the cheapest is set aside,
+//! whatever its sum. That is where fixed thresholds go wrong: 64 MB are billed
+//! for every blob before its first byte, so with packs of 10 MiB a file of
+//! 4 MiB costs 84 MB as a blob of its own and 44 MB in packs, and one of 2 MiB
+//! 74 MB and 22 MB. Only from about 8 MiB on is the difference small; in a
+//! repository that fits into one pack, never.
+//!
+//! Pure: the same facts and settings give the same verdict on every machine. A
+//! publish knows nothing of how often a file is read and from where, so it takes
+//! the values of the settings for that ([`Tiers`] says why).
+
+mod terms;
+
+use serde::Serialize;
+
+use super::analyze::Class;
+use crate::config::{Tiers, Weights};
+use crate::repo::Tier;
+use crate::repo::directory::MAX_INLINE;
+use crate::walrus::cost::{self, encoded_size};
+
+/// All tiers, the simplest first: it wins where sums are equal.
+pub const TIERS: [Tier; 3] = [Tier::Inline, Tier::Chunked, Tier::Walrus];
+
+/// What is noticed on a bill: so many times what the cheapest costs, and at
+/// least a step of the encoding.
+const NOTICEABLE: f64 = 1.125;
+
+/// What is known of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Facts {
+    /// Its length in bytes.
+    pub size: u64,
+    /// What it is.
+    pub class: Class,
+    /// Whether compressing it is worth a try.
+    pub shrinks: bool,
+    /// Part of the sessions that open it, 0..=1.
+    pub access: f64,
+    /// From asking to an answer, in seconds.
+    pub round_trip: f64,
+    /// What the link carries, in bytes a second.
+    pub bandwidth: f64,
+    /// The longest blob that can be stored, in bytes.
+    pub max_blob: u64,
+    /// Bytes of all that is published with it, as far as is known.
+    pub total: Option<u64>,
+}
+
+/// A term of a score.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Term {
+    /// What it is about.
+    pub term: &'static str,
+    /// How well the tier suits, 0..=1.
+    pub value: f64,
+    /// How much that counts, 0..=1.
+    pub weight: f64,
+    /// What it adds to the sum.
+    pub contribution: f64,
+}
+
+/// How well a tier suits a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Which.
+    pub tier: Tier,
+    /// Size, access, class, network, cost.
+    pub terms: [Term; 5],
+    /// The sum of what they add, 0..=1.
+    pub sum: f64,
+    /// Bytes billed for the file there, what is shared being divided.
+    pub billed: u64,
+    /// Why it is not for this file.
+    pub ruled_out: Option<RuledOut>,
+}
+
+/// Why a tier is not for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuledOut {
+    /// The format has no room for it there.
+    Impossible,
+    /// It costs noticeably more than another.
+    Cost,
+}
+
+/// Which tier a file is kept in, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Where it is kept.
+    pub tier: Tier,
+    /// Where it would be kept if cost had not the last word.
+    pub proposed: Tier,
+    /// How each of [`TIERS`] was judged.
+    pub scores: [Score; 3],
+}
+
+impl Facts {
+    /// What a publish knows of a file.
+    pub fn published(
+        size: u64,
+        (class, shrinks): (Class, bool),
+        (max_blob, total): (u64, Option<u64>),
+        tiers: &Tiers,
+    ) -> Self {
+        Facts {
+            size,
+            class,
+            shrinks,
+            access: tiers.access,
+            round_trip: tiers.round_trip_ms / 1e3,
+            bandwidth: tiers.bandwidth,
+            max_blob,
+            total,
+        }
+    }
+
+    /// Bytes that are stored of it where it is compressed, as is expected.
+    pub fn stored(&self) -> u64 {
+        let kept = 1.0 - terms::saving(self.class, self.shrinks);
+        (self.size as f64 * kept).ceil() as u64
+    }
+
+    /// Bytes billed for it in a tier. A blob of its own pays for all of itself.
+    /// What lies in a pack pays for its bytes, and for a part of what every pack
+    /// costs; for nothing of it where all that is published fits into the one
+    /// blob that there has to be.
+    pub fn billed(&self, tier: Tier) -> u64 {
+        let within = match tier {
+            Tier::Walrus => return encoded_size(self.size),
+            Tier::Inline => self.stored(),
+            Tier::Chunked => self.stored() + terms::REFERENCE,
+        };
+        let alone = self.total.is_some_and(|total| total <= self.max_blob);
+        let shared = match alone {
+            true => 0.0,
+            false => cost::METADATA as f64 * within as f64 / self.max_blob.max(1) as f64,
+        };
+        (within as f64 * cost::BILLED_A_BYTE + shared).ceil() as u64
+    }
+
+    fn is_possible(&self, tier: Tier) -> bool {
+        match tier {
+            Tier::Inline => self.size <= MAX_INLINE as u64,
+            Tier::Chunked => true,
+            Tier::Walrus => (1..=self.max_blob).contains(&self.size),
+        }
+    }
+}
+
+/// Decides where a file is kept.
+pub fn choose(facts: &Facts, weights: &Weights) -> Verdict {
+    let weights = weights.normal();
+    let possible = TIERS.into_iter().filter(|tier| facts.is_possible(*tier));
+    let cheapest = possible.map(|tier| facts.billed(tier)).min().unwrap_or(0);
+    let scores = TIERS.map(|tier| {
+        let billed = facts.billed(tier);
+        let term = |term, value: f64, weight: f64| Term {
+            term,
+            value,
+            weight,
+            contribution: value * weight,
+        };
+        let terms = [
+            term("size", terms::size(tier, facts.size), weights.size),
+            term("access", terms::access(tier, facts.access), weights.access),
+            term("class", terms::class(tier, facts), weights.class),
+            term("network", terms::network(tier, facts), weights.network),
+            term("cost", terms::cost(billed, cheapest), weights.cost),
+        ];
+        let dear = billed as f64 > cheapest as f64 * NOTICEABLE
+            && billed > cheapest.saturating_add(cost::STEP);
+        Score {
+            tier,
+            sum: terms.iter().map(|term| term.contribution).sum(),
+            terms,
+            billed,
+            ruled_out: match (facts.is_possible(tier), dear) {
+                (false, _) => Some(RuledOut::Impossible),
+                (true, true) => Some(RuledOut::Cost),
+                (true, false) => None,
+            },
+        }
+    });
+    let best = |fits: fn(&Score) -> bool| {
+        let fitting = scores.iter().filter(|score| fits(score));
+        // The first of several that are equal.
+        let best = fitting.reduce(|best, next| if next.sum > best.sum { next } else { best });
+        best.map_or(Tier::Chunked, |score| score.tier)
+    };
+    Verdict {
+        tier: best(|score| score.ruled_out.is_none()),
+        proposed: best(|score| score.ruled_out != Some(RuledOut::Impossible)),
+        scores,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::publish::analyze::Language;
+
+    const PACK: u64 = 10 << 20;
+
+    fn noise(size: u64) -> Facts {
+        let bounds = (PACK, None);
+        Facts::published(size, (Class::Archive, false), bounds, &Tiers::default())
+    }
+
+    fn tier(facts: &Facts) -> Tier {
+        choose(facts, &Weights::default()).tier
+    }
+
+    #[test]
+    fn tiny_files_are_inline_small_ones_chunked_and_what_nearly_fills_a_blob_is_one() {
+        for class in [
+            (Class::Text, true),
+            (Class::Code(Language::Rust), true),
+            (Class::Archive, false),
+        ] {
+            let at = |size| Facts::published(size, class, (PACK, None), &Tiers::default());
+            assert_eq!(tier(&at(0)), Tier::Inline);
+            assert_eq!(tier(&at(150)), Tier::Inline, "{class:?}");
+            assert_eq!(tier(&at(500)), Tier::Chunked, "{class:?}");
+            assert_eq!(tier(&at(1 << 20)), Tier::Chunked, "{class:?}");
+            assert_eq!(tier(&at(PACK + 1)), Tier::Chunked, "{class:?}");
+        }
+        assert_eq!(tier(&noise(9 << 20)), Tier::Walrus);
+        let text = Facts {
+            class: Class::Text,
+            shrinks: true,
+            ..noise(9 << 20)
+        };
+        assert_eq!(tier(&text), Tier::Chunked);
+    }
+
+    #[test]
+    fn cost_overrules_the_thresholds_that_are_usual() {
+        // Ours was 4 MiB, those of WalGit are 2 and 64 MiB.
+        let verdict = choose(&noise(5 << 20), &Weights::default());
+        assert_eq!(verdict.proposed, Tier::Walrus);
+        assert_eq!(verdict.tier, Tier::Chunked);
+        assert_eq!(verdict.scores[2].ruled_out, Some(RuledOut::Cost));
+        // All weight on size changes nothing about that.
+        let size = Weights {
+            size: 1.0,
+            access: 0.0,
+            class: 0.0,
+            network: 0.0,
+            cost: 0.0,
+        };
+        assert_eq!(choose(&noise(5 << 20), &size).tier, Tier::Chunked);
+        // Where one blob has to be paid for anyway, a second one never pays.
+        let small = Facts {
+            total: Some(PACK),
+            ..noise(9 << 20)
+        };
+        assert_eq!(tier(&small), Tier::Chunked);
+        // With longer blobs, 32 MiB are as good as 64.
+        let long = Facts {
+            max_blob: 64 << 20,
+            ..noise(63 << 20)
+        };
+        assert_eq!(tier(&long), Tier::Walrus);
+        let mebibytes = |n: u64| {
+            let facts = noise(n << 20);
+            let billed = |tier| facts.billed(tier) / 1_000_000;
+            (billed(Tier::Walrus), billed(Tier::Chunked))
+        };
+        // The figures of this page and of the README.
+        assert_eq!(mebibytes(2), (74, 22));
+        assert_eq!(mebibytes(4), (84, 44));
+        assert_eq!(mebibytes(8), (102, 88));
+        assert_eq!(mebibytes(9), (108, 100));
+    }
+
+    fn facts() -> impl Strategy<Value = Facts> {
+        let size = prop_oneof![0u64..5000, 0u64..(20 << 20), 0u64..(1 << 32)];
+        let class = prop_oneof![
+            Just(Class::Text),
+            Just(Class::Image),
+            Just(Class::Archive),
+            Just(Class::Binary),
+            Just(Class::Code(Language::Rust))
+        ];
+        (
+            (size, class, any::<bool>(), 0.0..=1.0f64),
+            (1e-5..10.0f64, 1e3..1e10f64, (1u64 << 20)..(1 << 30)),
+            proptest::option::of(0u64..(1 << 33)),
+        )
+            .prop_map(|(file, net, total)| Facts {
+                size: file.0,
+                class: file.1,
+                shrinks: file.2,
+                access: file.3,
+                round_trip: net.0,
+                bandwidth: net.1,
+                max_blob: net.2,
+                total,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn every_term_is_between_0_and_1_and_the_verdict_is_possible_and_not_dear(facts in facts(), weights in proptest::array::uniform5(0.0..10.0f64)) {
+            let [size, access, class, network, cost] = weights;
+            let weights = Weights { size: size + 1e-3, access, class, network, cost };
+            let verdict = choose(&facts, &weights);
+            for score in &verdict.scores {
+                for term in &score.terms {
+                    prop_assert!((0.0..=1.0).contains(&term.value), "{:?} {:?}", score.tier, term);
+                }
+                prop_assert!((-1e-9..=1.0 + 1e-9).contains(&score.sum));
+            }
+            let chosen = verdict.scores.iter().find(|score| score.tier == verdict.tier).unwrap();
+            prop_assert_eq!(chosen.ruled_out, None);
+            for other in verdict.scores.iter().filter(|score| score.ruled_out.is_none()) {
+                prop_assert!(other.sum <= chosen.sum);
+            }
+            prop_assert_eq!(&choose(&facts, &weights), &verdict);
+        }
+
+        #[test]
+        fn what_is_billed_grows_with_the_size(facts in facts(), more in 0u64..(1 << 30)) {
+            let larger = Facts { size: facts.size + more, ..facts };
+            for tier in TIERS {
+                prop_assert!(larger.billed(tier) >= facts.billed(tier));
+            }
+        }
+
+        #[test]
+        fn a_larger_file_is_never_kept_closer_by_size_and_a_rarer_one_neither_by_access(facts in facts(), more in 0u64..(1 << 30), rarer in 0.0..=1.0f64) {
+            let size = facts.size + more;
+            prop_assert!(terms::size(Tier::Inline, size) <= terms::size(Tier::Inline, facts.size));
+            prop_assert!(terms::size(Tier::Walrus, size) >= terms::size(Tier::Walrus, facts.size));
+            let access = facts.access * rarer;
+            prop_assert!(terms::access(Tier::Inline, access) <= terms::access(Tier::Inline, facts.access));
+            prop_assert!(terms::access(Tier::Walrus, access) >= terms::access(Tier::Walrus, facts.access));
+        }
+
+        #[test]
+        fn network_is_worth_less_the_more_bytes_and_more_the_wider_the_link(facts in facts(), more in 0u64..(1 << 30), wider in 1.0..100.0f64) {
+            for tier in TIERS {
+                let now = terms::network(tier, &facts);
+                let larger = Facts { size: facts.size + more, ..facts };
+                prop_assert!(terms::network(tier, &larger) <= now + 1e-12);
+                let fast = Facts { bandwidth: facts.bandwidth * wider, ..facts };
+                prop_assert!(terms::network(tier, &fast) + 1e-12 >= now);
+            }
+            let inline = terms::network(Tier::Inline, &facts);
+            let walrus = terms::network(Tier::Walrus, &facts);
+            prop_assert!(inline >= walrus, "a request more is never better");
+        }
+
+        #[test]
+        fn cost_is_best_for_the_cheapest_and_falls_with_the_bill(cheapest in 0u64..(1 << 40), more in 0u64..(1 << 40), most in 0u64..(1 << 40)) {
+            prop_assert_eq!(terms::cost(cheapest, cheapest), 1.0);
+            let dear = terms::cost(cheapest + more, cheapest);
+            prop_assert!(terms::cost(cheapest + more + most, cheapest) <= dear);
+        }
+
+        #[test]
+        fn what_shrinks_suits_a_blob_of_its_own_less(facts in facts()) {
+            let stubborn = terms::class(Tier::Walrus, &Facts { shrinks: false, ..facts });
+            let soft = terms::class(Tier::Walrus, &Facts { shrinks: true, ..facts });
+            prop_assert!(soft <= stubborn);
+        }
+    }
+}
