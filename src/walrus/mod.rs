@@ -137,6 +137,34 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// Largest blob [`BlobStore::put`] takes, in bytes.
     fn max_body(&self) -> u64;
 
+    /// The present epoch; `None` where nobody tells.
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        Ok(None)
+    }
+
+    /// Until when a blob is paid for; `None` where nobody tells, and where the
+    /// store has no such blob.
+    async fn lifetime(&self, _blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        Ok(None)
+    }
+
+    /// Pays for a blob that is there until the epoch `end`, which is the first
+    /// in which it may be gone, and tells for how long it is paid for now. Never
+    /// makes a lifetime shorter. `None` where this store has no way to do that
+    /// but to [`put`](BlobStore::put) the blob once more.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] where it is gone already.
+    async fn extend(&self, _blob: BlobId, _end: u32) -> Result<Option<Lifetime>, StoreError> {
+        Ok(None)
+    }
+
+    /// Deletes a blob for ever; whether it is gone. `false` where this store
+    /// cannot, or may not: what is permanent, or is not ours.
+    async fn delete(&self, _blob: BlobId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// The key that what is read here must be kept under on disk; `None` where
     /// it is nobody's secret.
     fn at_rest(&self) -> Option<&SecretKey> {
@@ -154,6 +182,17 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     fn health(&self) -> StoreHealth {
         StoreHealth::default()
     }
+}
+
+/// Until when a blob is paid for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// First epoch in which it may be gone.
+    pub end_epoch: u32,
+    /// Whether its owner may delete it before.
+    pub deletable: bool,
+    /// The Sui object that owns its storage, where the store tells.
+    pub object_id: Option<String>,
 }
 
 /// Traffic and failures of a store since it was opened.

@@ -116,7 +116,9 @@ fn weights_are_a_setting_and_the_same_settings_give_the_same_blobs() {
         .file(
             "b/words",
             "something else, but much alike in length ".repeat(18),
-        );
+        )
+        // A commit has its own time; a folder that of its publish.
+        .commit("words");
     let inline = "[tiers]\nweights = { size = 0, access = 1, class = 0, network = 0, cost = 0 }\n\
                   access = 0.9\n";
     let usual = World::new();
