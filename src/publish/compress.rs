@@ -8,7 +8,6 @@
 //! Everything depends on the content, its name and what was published before
 //! alone: the same input gives the same bytes.
 
-use bytes::Bytes;
 
 use super::PublishError;
 use super::analyze::{Class, Format, analyze};
@@ -18,7 +17,7 @@ use super::known::Known;
 use super::packs::Packs;
 use super::placed::Placed;
 use super::plan::Plan;
-use crate::chunk::{Bases, Sealed, seal};
+use crate::chunk::{Bases, Sealed, seal, seal_patch};
 use crate::repo::head::AttachmentKind;
 
 /// How much time is spent on compression.
@@ -31,6 +30,17 @@ pub enum Effort {
     /// rarely.
     Best,
 }
+
+/// A patch is stored where it takes at most one part in so many of what the chunk
+/// would take alone: who reads it fetches and decodes its base first.
+const PATCH_PART: usize = 2;
+/// And what it takes to say against what it is.
+const PATCH_REFERENCE: usize = 64;
+/// A patch of at most one part in so many of the plain bytes is taken without
+/// a look at what the chunk would be alone.
+const SMALL_PATCH: usize = 32;
+/// The shortest content that is worth it.
+const LEAST_PATCHED: usize = 512;
 
 /// Content that shrinks by so much with either; longer chunks are worth less.
 const SLOW_CHUNK: usize = 256 << 10;
@@ -138,6 +148,34 @@ impl Manner<'_> {
         (self.class, self.shrinks)
     }
 
+    /// Whether so many bytes of the file may be stored as a patch.
+    pub(super) fn may_be_a_patch(&self, len: usize) -> bool {
+        self.shrinks && len >= LEAST_PATCHED
+    }
+
+    /// Encodes a chunk of the file as a patch against `base`; where that does not
+    /// pay, as [`Manner::seal`] does.
+    pub(super) fn seal_against(
+        &self,
+        raw: &[u8],
+        base: &[u8],
+    ) -> Result<Sealed, (Sealed, Bases<Placed>)> {
+        let level = self.effort.level(self.class, raw.len());
+        let patch = seal_patch(raw, &[base], level);
+        let patch = patch.map(|patch| (patch.bytes.len() + PATCH_REFERENCE, patch));
+        match patch {
+            Some((len, patch)) if len * SMALL_PATCH <= raw.len() => Ok(patch),
+            Some((len, patch)) => {
+                let alone = self.seal(raw);
+                match len * PATCH_PART <= alone.0.bytes.len() {
+                    true => Ok(patch),
+                    false => Err(alone),
+                }
+            }
+            None => Err(self.seal(raw)),
+        }
+    }
+
     /// Encodes a chunk of the file, and tells what it is decoded with.
     pub(super) fn seal(&self, raw: &[u8]) -> (Sealed, Bases<Placed>) {
         if !self.shrinks {
@@ -151,9 +189,4 @@ impl Manner<'_> {
             }
         }
     }
-}
-
-/// A name without its content, for files that are read a part at a time.
-pub(super) fn first_part(pieces: &[Vec<u8>]) -> Bytes {
-    pieces.first().cloned().unwrap_or_default().into()
 }

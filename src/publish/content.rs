@@ -1,6 +1,6 @@
-//! Files become chunks: read, cut, hashed and compressed on all cores, placed
-//! in tree order.
+//! Files are read and cut on all cores; their pieces are stored in tree order.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -9,15 +9,16 @@ use bytes::Bytes;
 use fastcdc::v2020::{FastCDC, StreamCDC};
 use rayon::prelude::*;
 
-use super::compress::{Compression, Manner, first_part};
+use super::compress::{Compression, Manner};
+use super::delta::Before;
 use super::known::Known;
 use super::packs::Packs;
-use super::placed::Placed;
-use super::plan::{ContentPlan, FileJob, FileSource, Plan};
+use super::pieces::{Piece, Storing};
+use super::plan::{ContentPlan, FileJob, FilePlace, FileSource, Plan};
 use super::remote::Remote;
 use super::tier::{self, Facts};
 use super::{Progress, PublishError};
-use crate::chunk::{Bases, ChunkHash, MAX_DATA_CHUNK, Sealed};
+use crate::chunk::{ChunkHash, MAX_DATA_CHUNK};
 use crate::config::Tiers;
 use crate::repo::Tier;
 
@@ -54,18 +55,11 @@ impl Layout<'_> {
     }
 }
 
-/// What became of a file that was read whole.
-enum Cut {
+/// What becomes of a file that was read whole.
+enum Cut<'a> {
     Inline(Vec<u8>),
-    Chunks(Vec<CutChunk>),
+    Pieces(Vec<Piece<'a>>),
     Plain(Bytes, Vec<(ChunkHash, u32)>),
-}
-
-struct CutChunk {
-    hash: ChunkHash,
-    raw_len: u32,
-    /// `None` for content that is stored already.
-    sealed: Option<(Sealed, Bases<Placed>)>,
 }
 
 /// Reads every file of the plan and places its chunks; bytes read.
@@ -77,6 +71,7 @@ pub(super) fn fill(
     tiers: &Tiers,
     progress: &dyn Progress,
 ) -> Result<u64, PublishError> {
+    let before = Before::of(plan, known);
     let files = std::mem::take(&mut plan.files);
     let total = files.iter().map(|file| file.size).sum();
     progress.total(files.len() as u64, total);
@@ -86,13 +81,14 @@ pub(super) fn fill(
         total,
         tiers,
     };
+    let mut storing = Storing::new(packs, known);
     let mut bytes_read = 0;
     let mut rest = &files[..];
     while let Some(first) = rest.first() {
         if first.is_streamed(limit) {
             let input = open(first, plan.remote.as_ref())?;
-            let (size, content) =
-                stream(first, input, packs, known, how, plan.name(first), progress)?;
+            let manner = |content: &Bytes| how.manner(plan.name(first), content);
+            let (size, content) = stream(first, input, &mut storing, manner, progress)?;
             bytes_read += size;
             plan.set(first, size, content);
             rest = &rest[1..];
@@ -104,7 +100,8 @@ pub(super) fn fill(
             Some(remote) => remote.fetch(batch)?,
             None => vec![None; batch.len()],
         };
-        let cuts: Vec<(u64, Cut)> = batch
+        let packs = &*storing.packs;
+        let cuts: Vec<(u64, Cut<'_>)> = batch
             .par_iter()
             .zip(fetched)
             .map_init(
@@ -118,13 +115,15 @@ pub(super) fn fill(
                         Some(fetched) => fetched,
                         None => read(job, git.as_ref())?,
                     };
-                    let manner = || how.manner(plan.name(job), &raw);
+                    let manner = how.manner(plan.name(job), &raw);
                     Ok((raw.len() as u64, cut(&raw, packs, known, manner, &layout)))
                 },
             )
             .collect::<Result<_, PublishError>>()?;
-        for (job, (size, cut)) in batch.iter().zip(cuts) {
-            let content = place(cut, packs, known)?;
+        let sizes: Vec<u64> = cuts.iter().map(|(size, _)| *size).collect();
+        let cuts = cuts.into_iter().map(|(_, cut)| cut).collect();
+        let contents = place(batch, cuts, &mut storing, &before)?;
+        for ((job, size), content) in batch.iter().zip(sizes).zip(contents) {
             plan.set(job, size, content);
             bytes_read += size;
             progress.read(1, size);
@@ -136,6 +135,59 @@ pub(super) fn fill(
         plan.directories[of].entries[number].content = content;
     }
     Ok(bytes_read)
+}
+
+/// Places what files of a batch were cut into, in their order.
+fn place(
+    batch: &[FileJob],
+    mut cuts: Vec<Cut<'_>>,
+    storing: &mut Storing<'_>,
+    before: &Before,
+) -> Result<Vec<ContentPlan>, PublishError> {
+    // A file of several pieces shares those with its versions that are the same.
+    let mut alone: HashMap<FilePlace, &mut Piece<'_>> = (batch.iter().zip(&mut cuts))
+        .filter_map(|(job, cut)| match cut {
+            Cut::Pieces(pieces) => match &mut pieces[..] {
+                [piece] if piece.wants_a_base() => Some((job.place(), piece)),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    let wanted: Vec<FilePlace> = alone.keys().copied().collect();
+    for (file, base) in before.fetch(storing.known, &wanted) {
+        if let Some(piece) = alone.get_mut(&file) {
+            piece.set_before(base);
+        }
+    }
+    let mut counts = Vec::with_capacity(cuts.len());
+    let mut pieces = Vec::new();
+    let mut contents: Vec<Option<ContentPlan>> = Vec::with_capacity(cuts.len());
+    for cut in cuts {
+        let (count, content) = match cut {
+            Cut::Pieces(of_file) => {
+                let count = of_file.len();
+                pieces.extend(of_file);
+                (count, None)
+            }
+            Cut::Inline(bytes) if bytes.is_empty() => (0, Some(ContentPlan::Chunks(Vec::new()))),
+            Cut::Inline(bytes) => (0, Some(ContentPlan::Inline(bytes))),
+            Cut::Plain(body, cuts) => {
+                let chunks = storing.packs.add_plain(body, &cuts)?;
+                (0, Some(ContentPlan::Chunks(chunks)))
+            }
+        };
+        counts.push(count);
+        contents.push(content);
+    }
+    let mut placed = storing.store(pieces)?.into_iter();
+    let contents = contents.into_iter().zip(counts);
+    Ok(contents
+        .map(|(content, count)| {
+            let pieces = || ContentPlan::Chunks(placed.by_ref().take(count).collect());
+            content.unwrap_or_else(pieces)
+        })
+        .collect())
 }
 
 /// How many of the next files make a batch.
@@ -186,22 +238,21 @@ fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Bytes, PublishEr
 }
 
 /// Cuts one file that is in memory.
-fn cut<'m>(
+fn cut<'a>(
     raw: &Bytes,
     packs: &Packs,
     known: &Known,
-    manner: impl FnOnce() -> Manner<'m>,
+    manner: Manner<'a>,
     layout: &Layout<'_>,
-) -> Cut {
-    let manner = manner();
+) -> Cut<'a> {
     let tier = layout.tier(raw.len() as u64, &manner);
     if tier == Tier::Inline {
         return Cut::Inline(raw.to_vec());
     }
-    let pieces: Vec<&[u8]> = match raw.len() <= MAX_CUT {
-        true => vec![&raw[..]],
+    let pieces: Vec<Bytes> = match raw.len() <= MAX_CUT {
+        true => vec![raw.clone()],
         false => FastCDC::new(raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
-            .map(|piece| &raw[piece.offset..piece.offset + piece.length])
+            .map(|piece| raw.slice(piece.offset..piece.offset + piece.length))
             .collect(),
     };
     if tier == Tier::Walrus {
@@ -216,50 +267,17 @@ fn cut<'m>(
             return Cut::Plain(raw.clone(), cuts);
         }
     }
-    Cut::Chunks(
+    // What is remembered of a piece must not keep all of its file in memory.
+    let own = |piece: Bytes| match piece.len() == raw.len() {
+        true => piece,
+        false => Bytes::copy_from_slice(&piece),
+    };
+    let pieces = pieces.into_iter().map(own);
+    Cut::Pieces(
         pieces
-            .into_iter()
-            .map(|piece| cut_chunk(piece, packs, known, &manner))
+            .map(|piece| Piece::new(piece, manner, packs, known))
             .collect(),
     )
-}
-
-fn cut_chunk(piece: &[u8], packs: &Packs, known: &Known, manner: &Manner<'_>) -> CutChunk {
-    let hash = ChunkHash::of(piece);
-    let sealed = match packs.find(&hash, known) {
-        Some(_) => None,
-        None => Some(manner.seal(piece)),
-    };
-    CutChunk {
-        hash,
-        raw_len: piece.len() as u32,
-        sealed,
-    }
-}
-
-fn place(cut: Cut, packs: &mut Packs, known: &Known) -> Result<ContentPlan, PublishError> {
-    match cut {
-        Cut::Inline(bytes) if bytes.is_empty() => Ok(ContentPlan::Chunks(Vec::new())),
-        Cut::Inline(bytes) => Ok(ContentPlan::Inline(bytes)),
-        Cut::Plain(body, cuts) => Ok(ContentPlan::Chunks(packs.add_plain(body, &cuts)?)),
-        Cut::Chunks(chunks) => {
-            let placed = chunks
-                .into_iter()
-                .map(|chunk| place_chunk(&chunk, packs, known));
-            Ok(ContentPlan::Chunks(placed.collect::<Result<_, _>>()?))
-        }
-    }
-}
-
-fn place_chunk(chunk: &CutChunk, packs: &mut Packs, known: &Known) -> Result<Placed, PublishError> {
-    // Another file of the same batch may have placed it meanwhile.
-    match (packs.find(&chunk.hash, known), &chunk.sealed) {
-        (Some(placed), _) => Ok(placed),
-        (None, Some((sealed, bases))) => {
-            packs.add(chunk.hash, chunk.raw_len, sealed, bases.clone())
-        }
-        (None, None) => Err(PublishError::Interrupted),
-    }
 }
 
 /// A large file, to be read a part at a time; one byte more than there should
@@ -283,41 +301,37 @@ fn failed(job: &FileJob, source: io::Error) -> PublishError {
 }
 
 /// Cuts a large file as it is read, a batch of pieces in memory at a time.
-fn stream(
+fn stream<'a>(
     job: &FileJob,
     input: Box<dyn Read>,
-    packs: &mut Packs,
-    known: &Known,
-    how: &Compression,
-    name: &[u8],
+    storing: &mut Storing<'_>,
+    manner: impl Fn(&Bytes) -> Manner<'a>,
     progress: &dyn Progress,
 ) -> Result<(u64, ContentPlan), PublishError> {
     let mut cutter = StreamCDC::new(input, MIN_CUT, AVERAGE_CUT, MAX_CUT);
     let mut chunks = Vec::new();
     let mut size = 0;
     loop {
-        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        let mut pieces: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
         for piece in cutter.by_ref() {
             let piece = piece.map_err(|error| failed(job, io::Error::other(error.to_string())))?;
             bytes += piece.length as u64;
-            pieces.push(piece.data);
+            pieces.push(piece.data.into());
             if bytes >= BATCH {
                 break;
             }
         }
-        if pieces.is_empty() {
+        let Some(first) = pieces.first() else {
             break;
-        }
+        };
         // Each part for itself: disks of machines are zeros here, noise there.
-        let manner = how.manner(name, &first_part(&pieces));
-        let cuts: Vec<CutChunk> = pieces
-            .par_iter()
-            .map(|piece| cut_chunk(piece, packs, known, &manner))
+        let manner = manner(first);
+        let (packs, known) = (&*storing.packs, storing.known);
+        let pieces: Vec<Piece<'_>> = (pieces.into_par_iter())
+            .map(|piece| Piece::new(piece, manner, packs, known))
             .collect();
-        for cut in &cuts {
-            chunks.push(place_chunk(cut, packs, known)?);
-        }
+        chunks.extend(storing.store(pieces)?);
         size += bytes;
         progress.read(0, bytes);
     }

@@ -1,6 +1,6 @@
 //! What an earlier publish stored, so that it need not be stored again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +9,11 @@ use super::history::KnownCommits;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{CommitPlan, ContentPlan, Plan, PlannedDirectory, TreePlan};
 use super::{Learned, Progress, PublishError, together};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, PrivateError};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, PrivateError};
 use crate::repo::archive::Archive;
 use crate::repo::head::{AttachmentKind, GitId};
 use crate::repo::{
-    Access, Content, Directory, Kind, Loader, Node, Prior, RepoError, Repository, Snapshot, git,
+    Access, Content, Directory, Entry, Kind, Loader, Node, Prior, RepoError, Repository, Snapshot, git,
 };
 
 /// How much two lists of what changed together must have in common that the
@@ -299,6 +299,29 @@ impl Known {
         self.paths.get(path)
     }
 
+    /// The chunk that the file at this path was, or what that is a patch
+    /// against: what is stored whole, where it is one chunk.
+    pub(super) fn file_at(&self, directory: &[u8], name: &[u8]) -> Option<&ChunkRef> {
+        let old = self.paths.get(directory)?;
+        let entries = old.directory.entries();
+        let at = (entries.binary_search_by(|entry| entry.name[..].cmp(name))).ok()?;
+        old.whole_chunk(&entries[at])
+    }
+
+    /// The files of these names, wherever they are: name, size and chunk, as
+    /// [`Known::file_at`] tells it.
+    pub(super) fn files_named(
+        &self,
+        names: &HashSet<&[u8]>,
+    ) -> impl Iterator<Item = (&[u8], u64, &ChunkRef)> {
+        let all = (self.paths.values()).filter(|_| !names.is_empty());
+        let entries = all.flat_map(|old| old.directory.entries().iter().map(move |it| (old, it)));
+        (entries.filter(|(_, entry)| names.contains(&entry.name[..]))).filter_map(|(old, entry)| {
+            let chunk = old.whole_chunk(entry)?;
+            Some((&entry.name[..], entry.size, chunk))
+        })
+    }
+
     /// The chunks of an attachment of the head published before.
     pub(super) fn attached(&self, kind: AttachmentKind) -> Vec<Stored> {
         let head = self.previous.iter().map(Repository::head);
@@ -320,6 +343,19 @@ impl Known {
 }
 
 impl OldDirectory {
+    /// The chunk of a file of one, or what that is a patch against.
+    fn whole_chunk(&self, entry: &Entry) -> Option<&ChunkRef> {
+        let Content::Chunks { first, count: 1 } = entry.content else {
+            return None;
+        };
+        let chunk = &self.directory.chunks()[first as usize];
+        match (chunk.at.codec, &chunk.bases[..]) {
+            (Codec::Patch, [base]) => Some(base),
+            (Codec::Patch, _) => None,
+            _ => Some(chunk),
+        }
+    }
+
     /// Whether it holds just what `new` would; `all` are the new directories,
     /// those below `new` compared already.
     pub(super) fn holds(&self, new: &PlannedDirectory, all: &[PlannedDirectory]) -> bool {

@@ -7,9 +7,10 @@
 //!    files by git ID, directories by their content, chunks by their hash.
 //!    From the history it is counted which files change together
 //!    ([`together`]): a hint for readers who know nothing yet.
-//! 2. **Content** ([`content`], [`packs`]): files are read in tree order, cut
-//!    into chunks, hashed and compressed on all cores, and laid into packs of
-//!    at most the publisher's body limit. Full packs are uploaded while the
+//! 2. **Content** ([`content`], [`pieces`], [`packs`]): files are read in tree
+//!    order, cut into chunks, hashed and compressed on all cores, as patches
+//!    where they are versions of what is stored or resemble it ([`delta`],
+//!    [`sketch`]), and laid into packs of at most the publisher's body limit. Full packs are uploaded while the
 //!    next ones fill ([`upload`]).
 //!    So is what the history of a git repository holds beyond ([`history`]).
 //! 3. **Nodes** ([`nodes`]): chunk lists and directories are written from the
@@ -31,6 +32,7 @@ mod blobs;
 mod compare;
 mod compress;
 mod content;
+mod delta;
 mod dictionaries;
 mod error;
 mod folder;
@@ -39,9 +41,11 @@ mod history;
 mod known;
 mod nodes;
 mod packs;
+mod pieces;
 mod placed;
 mod plan;
 mod remote;
+mod sketch;
 pub mod tier;
 mod together;
 mod upload;

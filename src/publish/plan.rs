@@ -117,6 +117,13 @@ pub(super) struct FileJob {
     pub(super) size: u64,
 }
 
+impl FileJob {
+    /// The file.
+    pub(super) fn place(&self) -> FilePlace {
+        (self.directory, self.entry)
+    }
+}
+
 /// Where a file's content is.
 #[derive(Clone, Debug)]
 pub(super) enum FileSource {

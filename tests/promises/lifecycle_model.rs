@@ -103,7 +103,7 @@ impl Shelf for Mortal<'_> {
         if dies && self.before {
             return Err(killed());
         }
-        let deleted = self.dir.delete(blob).await?;
+        let deleted = Shelf::delete(&*self.dir, blob).await?;
         match dies {
             true => Err(killed()),
             false => Ok(deleted),

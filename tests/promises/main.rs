@@ -33,6 +33,7 @@ mod mount;
 mod network;
 mod offline;
 mod outage;
+mod patches;
 #[path = "../shared/planned.rs"]
 mod planned;
 mod policy;

@@ -1,0 +1,222 @@
+//! Against what a content may be stored as a patch: a version of it from before,
+//! or what was stored lately and resembles it.
+//!
+//! Only what is stored whole is a base, so nothing in a head is more than one
+//! patch deep, however often it changes: the next version is a patch against
+//! the same base until it has drifted too far, and is then stored whole itself.
+//! Bases are of the head published before or of this publish, encrypted with
+//! the same key or not at all; so no patch crosses a repository or a key.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use super::known::Known;
+use super::placed::Placed;
+use super::plan::{FileJob, FilePlace, Plan};
+use super::sketch::Sketch;
+use crate::chunk::{ChunkHash, ChunkRef};
+
+/// Plain bytes of contents that others may be patches against.
+const REMEMBERED: usize = 32 << 20;
+/// What has less in common is not tried: it would not pay.
+const RESEMBLES: f64 = 0.25;
+/// How far the sizes of two files of one name may lie apart for one to pass for
+/// the other, moved: a factor.
+const MOVED: u64 = 2;
+/// Versions that are fetched at once, and stored bytes that one request asks for.
+const AT_ONCE: usize = 32;
+const WINDOW: u64 = 1 << 20;
+
+/// What a patch may be against.
+#[derive(Clone, Debug)]
+pub(super) struct Base {
+    pub(super) hash: ChunkHash,
+    /// Its plain bytes.
+    pub(super) raw: Bytes,
+    /// Where it lies, if it was stored by an earlier publish.
+    pub(super) placed: Option<Placed>,
+}
+
+/// Versions from before of the files of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    versions: HashMap<FilePlace, ChunkRef>,
+}
+
+impl Before {
+    /// Finds the files of before that have the same path, or else the same name
+    /// and about the same size.
+    pub(super) fn of(plan: &Plan, known: &Known) -> Self {
+        let mut versions = HashMap::new();
+        let mut moved: HashMap<&[u8], Vec<&FileJob>> = HashMap::new();
+        for job in &plan.files {
+            let directory = &plan.directories[job.directory];
+            let name = &directory.entries[job.entry].name[..];
+            match known.file_at(&directory.path, name) {
+                Some(chunk) => _ = versions.insert(job.place(), chunk.clone()),
+                None => moved.entry(name).or_default().push(job),
+            }
+        }
+        let names: HashSet<&[u8]> = moved.keys().copied().collect();
+        let mut named: HashMap<&[u8], Vec<(u64, &ChunkRef)>> = HashMap::new();
+        for (name, size, chunk) in known.files_named(&names) {
+            named.entry(name).or_default().push((size, chunk));
+        }
+        for (name, jobs) in moved {
+            for job in jobs {
+                let others = named.get(name).into_iter().flatten();
+                let alike = others.filter(|(size, _)| {
+                    let (less, more) = (job.size.min(*size), job.size.max(*size));
+                    more <= less.saturating_mul(MOVED)
+                });
+                // The same one in every run.
+                let nearest = alike.min_by_key(|(size, chunk)| (job.size.abs_diff(*size), chunk.hash));
+                if let Some((_, chunk)) = nearest {
+                    versions.insert(job.place(), (*chunk).clone());
+                }
+            }
+        }
+        Before { versions }
+    }
+
+    /// The versions from before of these files, all fetched at once; without
+    /// those that cannot be had.
+    pub(super) fn fetch(&self, known: &Known, files: &[FilePlace]) -> HashMap<FilePlace, Base> {
+        let Some(previous) = known.previous() else {
+            return HashMap::new();
+        };
+        let wanted = files.iter();
+        let mut wanted: Vec<(FilePlace, &ChunkRef)> = wanted
+            .filter_map(|file| Some((*file, self.versions.get(file)?)))
+            .collect();
+        if wanted.is_empty() {
+            return HashMap::new();
+        }
+        // So that neighbours come together.
+        wanted.sort_unstable_by_key(|(file, chunk)| (chunk.at.blob, chunk.at.offset, *file));
+        let table: Vec<ChunkRef> = wanted.iter().map(|(_, chunk)| (*chunk).clone()).collect();
+        let cache = previous.loader().cache();
+        let reads = (0..table.len()).map(|at| cache.get(previous.store(), &table, at, WINDOW));
+        let reads = futures_util::stream::iter(reads).buffered(AT_ONCE);
+        let read: Vec<_> = tokio::runtime::Handle::current().block_on(reads.collect());
+        (wanted.into_iter().zip(read))
+            .filter_map(|((file, chunk), raw)| {
+                let base = Base {
+                    hash: chunk.hash,
+                    raw: raw.ok()?,
+                    placed: Some(Placed::known(chunk)),
+                };
+                Some((file, base))
+            })
+            .collect()
+    }
+}
+
+/// Contents that were stored whole lately, by what they look like.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// The oldest first; numbered from `first` on.
+    contents: VecDeque<(Base, Sketch)>,
+    first: usize,
+    bytes: usize,
+    /// By the numbers in their sketches: the latest that has each.
+    by_feature: HashMap<u32, usize>,
+}
+
+impl Recent {
+    /// Remembers a content, and forgets the oldest where that is too much.
+    pub(super) fn add(&mut self, hash: ChunkHash, raw: Bytes, sketch: Sketch) {
+        self.bytes += raw.len();
+        let number = self.first + self.contents.len();
+        for feature in sketch.features() {
+            self.by_feature.insert(*feature, number);
+        }
+        let base = Base {
+            hash,
+            raw,
+            placed: None,
+        };
+        self.contents.push_back((base, sketch));
+        while self.bytes > REMEMBERED {
+            let Some((oldest, sketch)) = self.contents.pop_front() else {
+                break;
+            };
+            for feature in sketch.features() {
+                if self.by_feature.get(feature) == Some(&self.first) {
+                    self.by_feature.remove(feature);
+                }
+            }
+            self.first += 1;
+            self.bytes -= oldest.raw.len();
+        }
+    }
+
+    /// The content that resembles this one most, if any does.
+    pub(super) fn like(&self, sketch: &Sketch) -> Option<&Base> {
+        let features = sketch.features().iter();
+        let met: HashSet<usize> = features
+            .filter_map(|feature| self.by_feature.get(feature).copied())
+            .collect();
+        let met = met.into_iter().filter_map(|number| {
+            let (base, other) = self.contents.get(number - self.first)?;
+            Some((sketch.resemblance(other), number, base))
+        });
+        // Of several that are equal, the latest: it lies nearest.
+        let best = met.max_by(|(a, m, _), (b, n, _)| a.total_cmp(b).then(m.cmp(n)));
+        let (resemblance, _, base) = best?;
+        (resemblance >= RESEMBLES).then_some(base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(seed: u32, lines: u32) -> Bytes {
+        let line = |n| format!("line {n} of a text, number {}\n", (n * 7919 + seed) % 100_003);
+        (0..lines).map(line).collect::<String>().into()
+    }
+
+    fn add(recent: &mut Recent, raw: &Bytes) -> ChunkHash {
+        let hash = ChunkHash::of(raw);
+        recent.add(hash, raw.clone(), Sketch::of(raw));
+        hash
+    }
+
+    #[test]
+    fn what_resembles_most_is_found_and_what_is_alone_is_not() {
+        let mut recent = Recent::default();
+        let one = text(1, 1000);
+        let hash = add(&mut recent, &one);
+        add(&mut recent, &text(500, 1000));
+        let changed: Bytes = [&one[..9000], b"a change", &one[9000..]].concat().into();
+        let found = recent.like(&Sketch::of(&changed)).unwrap();
+        assert_eq!(found.hash, hash);
+        let mut other = vec![0; 30_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut other);
+        assert!(recent.like(&Sketch::of(&other)).is_none());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_oldest_goes_first() {
+        let mut recent = Recent::default();
+        let contents: Vec<Bytes> = (0..40).map(|n| text(n * 1000 + 3, 30_000)).collect();
+        for content in &contents {
+            add(&mut recent, content);
+            assert!(recent.bytes <= REMEMBERED);
+        }
+        assert!(recent.contents.len() < contents.len());
+        let kept: usize = recent.contents.iter().map(|(base, _)| base.raw.len()).sum();
+        assert_eq!(kept, recent.bytes);
+        let features: HashSet<u32> = (recent.contents.iter())
+            .flat_map(|(_, sketch)| sketch.features().to_vec())
+            .collect();
+        assert!(recent.by_feature.keys().all(|it| features.contains(it)));
+        let last = recent.like(&Sketch::of(&contents[39])).unwrap();
+        assert_eq!(last.hash, ChunkHash::of(&contents[39]));
+        let first = recent.like(&Sketch::of(&contents[0]));
+        assert!(first.is_none_or(|found| found.hash != ChunkHash::of(&contents[0])));
+    }
+}

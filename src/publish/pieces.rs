@@ -1,0 +1,151 @@
+//! Pieces of content become stored chunks: each once, against a base where that
+//! pays, on all cores.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use rayon::prelude::*;
+
+use super::PublishError;
+use super::compress::Manner;
+use super::delta::{Base, Recent};
+use super::known::Known;
+use super::packs::Packs;
+use super::placed::Placed;
+use super::sketch::Sketch;
+use crate::chunk::{Bases, ChunkHash, Codec, Sealed};
+
+/// A piece of a file, as long as a chunk.
+pub(super) struct Piece<'a> {
+    raw: Bytes,
+    hash: ChunkHash,
+    manner: Manner<'a>,
+    /// What it resembles is found by; of what is stored already, nothing.
+    sketch: Option<Sketch>,
+    /// The version of before.
+    before: Option<Base>,
+}
+
+impl<'a> Piece<'a> {
+    /// Looks at a piece of a file that is compressed like this.
+    pub(super) fn new(raw: Bytes, manner: Manner<'a>, packs: &Packs, known: &Known) -> Self {
+        let hash = ChunkHash::of(&raw);
+        let new = packs.find(&hash, known).is_none() && manner.may_be_a_patch(raw.len());
+        Piece {
+            sketch: new.then(|| Sketch::of(&raw)),
+            raw,
+            hash,
+            manner,
+            before: None,
+        }
+    }
+
+    /// Whether a version of before is of use.
+    pub(super) fn wants_a_base(&self) -> bool {
+        self.sketch.is_some()
+    }
+
+    /// Says what it was before.
+    pub(super) fn set_before(&mut self, before: Base) {
+        self.before = Some(before);
+    }
+}
+
+/// Stores pieces in order; remembers of what was stored before what may serve as
+/// a base.
+pub(super) struct Storing<'a> {
+    pub(super) packs: &'a mut Packs,
+    pub(super) known: &'a Known,
+    recent: Recent,
+}
+
+/// How a piece is stored.
+enum Way {
+    /// As it is found at its turn: it is stored already, or will be by then.
+    Found,
+    Alone(Sealed, Bases<Placed>),
+    Patch(Sealed, Base),
+}
+
+impl<'a> Storing<'a> {
+    /// Begins with nothing remembered.
+    pub(super) fn new(packs: &'a mut Packs, known: &'a Known) -> Self {
+        Storing {
+            packs,
+            known,
+            recent: Recent::default(),
+        }
+    }
+
+    /// Stores what is not there yet; where each piece lies.
+    pub(super) fn store(&mut self, pieces: Vec<Piece<'_>>) -> Result<Vec<Placed>, PublishError> {
+        let plans = self.choose(&pieces);
+        let ways: Vec<Way> = (pieces.par_iter().zip(plans))
+            .map(|(piece, plan)| match plan {
+                None => Way::Found,
+                Some(base) => seal(piece, base),
+            })
+            .collect();
+        let mut placed = Vec::with_capacity(pieces.len());
+        for (piece, way) in pieces.into_iter().zip(ways) {
+            placed.push(self.place(piece, way)?);
+        }
+        Ok(placed)
+    }
+
+    /// What each piece is sealed against, if it is sealed at all.
+    fn choose(&mut self, pieces: &[Piece<'_>]) -> Vec<Option<Option<Base>>> {
+        let mut met: HashSet<ChunkHash> = HashSet::new();
+        let mut choose = |piece: &Piece<'_>| {
+            let there = self.packs.find(&piece.hash, self.known).is_some();
+            if there || !met.insert(piece.hash) {
+                return None;
+            }
+            let Some(sketch) = &piece.sketch else {
+                return Some(None);
+            };
+            let like = || self.recent.like(sketch).cloned();
+            let base = piece.before.clone().or_else(like);
+            if base.is_none() {
+                // Whole in any case, so those that follow may be against it.
+                (self.recent).add(piece.hash, piece.raw.clone(), sketch.clone());
+            }
+            Some(base)
+        };
+        pieces.iter().map(&mut choose).collect()
+    }
+
+    fn place(&mut self, piece: Piece<'_>, way: Way) -> Result<Placed, PublishError> {
+        let (sealed, bases) = match way {
+            Way::Found => {
+                let found = self.packs.find(&piece.hash, self.known);
+                return found.ok_or(PublishError::Interrupted);
+            }
+            Way::Alone(sealed, bases) => {
+                if let (Some(sketch), Some(_)) = (piece.sketch, piece.before) {
+                    (self.recent).add(piece.hash, piece.raw.clone(), sketch);
+                }
+                (sealed, bases)
+            }
+            Way::Patch(sealed, base) => {
+                let found = || self.packs.find(&base.hash, self.known);
+                let placed = base.placed.or_else(found);
+                let whole = placed.filter(|base| base.codec != Codec::Patch);
+                (sealed, Bases::one(whole.ok_or(PublishError::Interrupted)?))
+            }
+        };
+        let len = piece.raw.len() as u32;
+        self.packs.add(piece.hash, len, &sealed, bases)
+    }
+}
+
+fn seal(piece: &Piece<'_>, base: Option<Base>) -> Way {
+    if let Some(base) = base {
+        match piece.manner.seal_against(&piece.raw, &base.raw) {
+            Ok(patch) => return Way::Patch(patch, base),
+            Err((sealed, bases)) => return Way::Alone(sealed, bases),
+        }
+    }
+    let (sealed, bases) = piece.manner.seal(&piece.raw);
+    Way::Alone(sealed, bases)
+}

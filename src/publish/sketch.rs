@@ -1,0 +1,145 @@
+//! How much two contents have in common, told from a few numbers of each.
+//!
+//! A rolling hash picks places where content itself says so, about one in
+//! [`EVERY`], and gives each a number that depends on the [`WINDOW`] bytes before
+//! it alone: an insertion changes the numbers next to it and no others. The
+//! [`FEATURES`] smallest are the sketch (*bottom-k* MinHash): the part of them
+//! that two sketches share is about the part that the contents share.
+
+use std::sync::LazyLock;
+
+/// Numbers in a sketch.
+const FEATURES: usize = 16;
+/// One place in so many gives a number.
+const EVERY: u32 = 32;
+/// Bytes that a number depends on: later shifts push them out of the hash.
+const WINDOW: usize = 64;
+/// What spreads the hash of a place over all numbers (2⁶⁴ over the golden ratio).
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A number for each byte: the same in every run, or the same content would not
+/// give the same blobs.
+static GEAR: LazyLock<[u64; 256]> = LazyLock::new(|| {
+    let mut bytes = [0; 256 * 8];
+    let mut hash = blake3::Hasher::new_derive_key("walgit-fs 2026 sketch of content");
+    hash.update(&[]).finalize_xof().fill(&mut bytes);
+    let mut numbers = [0; 256];
+    for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+        *number = bytes.iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
+    }
+    numbers
+});
+
+/// What is remembered of a content to find others that resemble it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sketch {
+    /// Ascending, each once.
+    features: Vec<u32>,
+}
+
+impl Sketch {
+    /// The sketch of a content.
+    pub(super) fn of(content: &[u8]) -> Self {
+        let gear = &*GEAR;
+        let mut features: Vec<u32> = Vec::with_capacity(FEATURES + 1);
+        let mut hash = 0u64;
+        for (at, &byte) in content.iter().enumerate() {
+            hash = (hash << 1).wrapping_add(gear[usize::from(byte)]);
+            // The upper bits know of the whole window.
+            if hash >> (u64::BITS - EVERY.ilog2()) != 0 || at + 1 < WINDOW {
+                continue;
+            }
+            let feature = (hash.wrapping_mul(SPREAD) >> 32) as u32;
+            let full = features.len() == FEATURES;
+            if full && features.last().is_some_and(|&most| feature >= most) {
+                continue;
+            }
+            if let Err(place) = features.binary_search(&feature) {
+                features.insert(place, feature);
+                features.truncate(FEATURES);
+            }
+        }
+        Sketch { features }
+    }
+
+    /// Its numbers.
+    pub(super) fn features(&self) -> &[u32] {
+        &self.features
+    }
+
+    /// About how much of both together they have in common, 0..=1.
+    pub(super) fn resemblance(&self, other: &Sketch) -> f64 {
+        let (mut a, mut b) = (&self.features[..], &other.features[..]);
+        let (mut of, mut common) = (0, 0);
+        while of < FEATURES {
+            match (a.first(), b.first()) {
+                (Some(one), Some(two)) => {
+                    let (take_a, take_b) = (one <= two, two <= one);
+                    common += usize::from(take_a && take_b);
+                    a = &a[usize::from(take_a)..];
+                    b = &b[usize::from(take_b)..];
+                }
+                (Some(_), None) => a = &a[1..],
+                (None, Some(_)) => b = &b[1..],
+                (None, None) => break,
+            }
+            of += 1;
+        }
+        common as f64 / of.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes that repeat nothing.
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let mut hash = blake3::Hasher::new();
+        hash.update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_is_short_or_empty_resembles_nothing() {
+        for content in [&b""[..], b"short"] {
+            let sketch = Sketch::of(content);
+            assert_eq!(sketch.resemblance(&sketch), 0.0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_few_changes_leave_most_of_a_sketch(seed in any::<u64>(), at in proptest::collection::vec(any::<proptest::sample::Index>(), 0..4)) {
+            let content = noise(seed, 64 << 10);
+            let mut changed = content.clone();
+            for at in at {
+                let at = at.index(changed.len());
+                changed.splice(at..at, *b"something that was not there before");
+            }
+            let (one, two) = (Sketch::of(&content), Sketch::of(&changed));
+            prop_assert!(one.resemblance(&two) > 0.5);
+            prop_assert_eq!(one.resemblance(&two), two.resemblance(&one));
+            prop_assert_eq!(one.resemblance(&one), 1.0);
+        }
+
+        #[test]
+        fn what_has_nothing_in_common_does_not_resemble(one in 0u64..1000, two in 1000u64..2000, len in 100usize..20_000) {
+            let (one, two) = (Sketch::of(&noise(one, len)), Sketch::of(&noise(two, len)));
+            prop_assert!(one.resemblance(&two) < 0.2);
+        }
+
+        #[test]
+        fn half_in_common_is_told_as_about_a_third_of_both(seed in any::<u32>()) {
+            let seed = u64::from(seed);
+            let half = noise(seed, 64 << 10);
+            let with = |other| [&half[..], &noise(other, 64 << 10)].concat();
+            let (one, two) = (Sketch::of(&with(seed + 1)), Sketch::of(&with(seed + 2)));
+            let told = one.resemblance(&two);
+            prop_assert!((0.0..0.8).contains(&told), "{told}");
+        }
+    }
+}
