@@ -8,7 +8,6 @@
 //! Everything depends on the content, its name and what was published before
 //! alone: the same input gives the same bytes.
 
-
 use super::PublishError;
 use super::analyze::{Class, Format, analyze};
 use super::content::Reading;
@@ -23,7 +22,8 @@ use crate::repo::head::AttachmentKind;
 /// How much time is spent on compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effort {
-    /// As fast as content can be had: well over 100 MB/s on two cores.
+    /// As fast as content can be had, well over 100 MB/s on two cores; of little
+    /// content, as small as can be had in a second.
     #[default]
     Usual,
     /// As small as it gets, at a tenth of the speed; for those who publish
@@ -45,16 +45,28 @@ const LEAST_PATCHED: usize = 512;
 /// Content that shrinks by so much with either; longer chunks are worth less.
 const SLOW_CHUNK: usize = 256 << 10;
 
+/// So many bytes of content are compressed thoroughly by default: it takes no
+/// second, and they are read far more often than published.
+const LITTLE: u64 = 8 << 20;
+
+/// How hard the content of one publish is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Much, in no time.
+    Fast,
+    /// Little, in a second.
+    Thorough,
+    /// As long as it takes.
+    Best,
+}
+
 impl Effort {
-    /// The zstd level for a chunk of `len` bytes of a class.
-    fn level(self, class: Class, len: usize) -> i32 {
-        match (self, class) {
-            (Effort::Best, _) => 19,
-            // What shrinks there is its frame.
-            (_, Class::Image | Class::Archive) => 3,
-            (_, Class::Structured(Format::Database) | Class::Binary | Class::Unknown) => 6,
-            (_, Class::Text | Class::Structured(_) | Class::Code(_)) if len <= SLOW_CHUNK => 9,
-            (_, Class::Text | Class::Structured(_) | Class::Code(_)) => 7,
+    /// The pace for so many bytes of content.
+    fn pace(self, bytes: u64) -> Pace {
+        match self {
+            Effort::Best => Pace::Best,
+            Effort::Usual if bytes <= LITTLE => Pace::Thorough,
+            Effort::Usual => Pace::Fast,
         }
     }
 
@@ -73,16 +85,36 @@ impl Effort {
             Effort::Best => 19,
         }
     }
+}
+
+impl Pace {
+    /// The zstd level for a chunk of `len` bytes of a class.
+    fn level(self, class: Class, len: usize) -> i32 {
+        match (self, class) {
+            (Pace::Best, _) => 19,
+            // What shrinks there is its frame.
+            (_, Class::Image | Class::Archive) => 3,
+            (Pace::Thorough, _) => 15,
+            (_, Class::Structured(Format::Database) | Class::Binary | Class::Unknown) => 6,
+            (_, Class::Text | Class::Structured(_) | Class::Code(_)) if len <= SLOW_CHUNK => 9,
+            (_, Class::Text | Class::Structured(_) | Class::Code(_)) => 7,
+        }
+    }
 
     /// The zstd level that dictionaries are prepared for.
     pub(super) fn with_dictionary(self) -> i32 {
-        self.beside()
+        match self {
+            Pace::Fast => 9,
+            Pace::Thorough => 15,
+            Pace::Best => 19,
+        }
     }
 }
 
 /// How the content of one publish is compressed.
 pub(super) struct Compression {
     effort: Effort,
+    pace: Pace,
     dictionaries: Vec<Ready>,
 }
 
@@ -92,7 +124,7 @@ pub(super) struct Manner<'a> {
     class: Class,
     /// Whether it is worth a try.
     shrinks: bool,
-    effort: Effort,
+    pace: Pace,
     dictionary: Option<&'a Ready>,
 }
 
@@ -105,13 +137,15 @@ impl Compression {
         packs: &mut Packs,
         effort: Effort,
     ) -> Result<Self, PublishError> {
+        let pace = effort.pace(plan.files.iter().map(|file| file.size).sum());
         // What comes over the network is not fetched twice.
         let dictionaries = match plan.remote {
             Some(_) => Vec::new(),
-            None => dictionaries::choose(&Reading::of(plan), known, packs, effort)?,
+            None => dictionaries::choose(&Reading::of(plan), known, packs, pace)?,
         };
         Ok(Compression {
             effort,
+            pace,
             dictionaries,
         })
     }
@@ -125,7 +159,7 @@ impl Compression {
         Manner {
             class,
             shrinks: analysis.compressible,
-            effort: self.effort,
+            pace: self.pace,
             dictionary,
         }
     }
@@ -160,7 +194,7 @@ impl Manner<'_> {
         raw: &[u8],
         base: &[u8],
     ) -> Result<Sealed, (Sealed, Bases<Placed>)> {
-        let level = self.effort.level(self.class, raw.len());
+        let level = self.pace.level(self.class, raw.len());
         let patch = seal_patch(raw, &[base], level);
         let patch = patch.map(|patch| (patch.bytes.len() + PATCH_REFERENCE, patch));
         match patch {
@@ -184,7 +218,7 @@ impl Manner<'_> {
         match self.dictionary {
             Some(ready) if raw.len() <= DICTIONARY_CHUNK => ready.seal(raw),
             _ => {
-                let level = self.effort.level(self.class, raw.len());
+                let level = self.pace.level(self.class, raw.len());
                 (seal(raw, level), Bases::NONE)
             }
         }

@@ -72,7 +72,8 @@ impl Before {
                     more <= less.saturating_mul(MOVED)
                 });
                 // The same one in every run.
-                let nearest = alike.min_by_key(|(size, chunk)| (job.size.abs_diff(*size), chunk.hash));
+                let nearest =
+                    alike.min_by_key(|(size, chunk)| (job.size.abs_diff(*size), chunk.hash));
                 if let Some((_, chunk)) = nearest {
                     versions.insert(job.place(), (*chunk).clone());
                 }
@@ -175,7 +176,12 @@ mod tests {
     use super::*;
 
     fn text(seed: u32, lines: u32) -> Bytes {
-        let line = |n| format!("line {n} of a text, number {}\n", (n * 7919 + seed) % 100_003);
+        let line = |n| {
+            format!(
+                "line {n} of a text, number {}\n",
+                (n * 7919 + seed) % 100_003
+            )
+        };
         (0..lines).map(line).collect::<String>().into()
     }
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::PublishError;
 use super::analyze::Class;
-use super::compress::Effort;
+use super::compress::Pace;
 use super::content::Reading;
 use super::known::{Known, KnownDictionary};
 use super::packs::Packs;
@@ -119,7 +119,7 @@ pub(super) fn choose(
     reading: &Reading<'_>,
     known: &Known,
     packs: &mut Packs,
-    effort: Effort,
+    pace: Pace,
 ) -> Result<Vec<Ready>, PublishError> {
     let small = |size: u64| size > super::content::INLINE as u64 && size <= DICTIONARY_CHUNK as u64;
     let jobs = reading.jobs().iter().filter(|job| small(job.size));
@@ -166,7 +166,7 @@ pub(super) fn choose(
     let chosen: Vec<Option<(Vec<Kind>, Chosen)>> = groups
         .into_par_iter()
         .map(|(kinds, looked, train)| {
-            let chosen = best(&looked, known.dictionaries(), train, effort)?;
+            let chosen = best(&looked, known.dictionaries(), train, pace)?;
             Some((kinds, chosen))
         })
         .collect();
@@ -174,7 +174,7 @@ pub(super) fn choose(
     for (kinds, chosen) in chosen.into_iter().flatten() {
         let placed = match chosen.placed {
             Some(placed) => placed,
-            None => packs.add_raw(chosen.dictionary.bytes(), effort.beside(), known)?,
+            None => packs.add_raw(chosen.dictionary.bytes(), pace.with_dictionary(), known)?,
         };
         ready.push(Ready {
             kinds,
@@ -192,13 +192,13 @@ struct Chosen {
 }
 
 /// The best dictionary for files like these: one of before, a new one, or none.
-fn best(looked: &Looked, old: &[KnownDictionary], train: bool, effort: Effort) -> Option<Chosen> {
+fn best(looked: &Looked, old: &[KnownDictionary], train: bool, pace: Pace) -> Option<Chosen> {
     let few = looked.few();
     let trial: u64 = few.iter().map(|sample| sample.len() as u64).sum();
     if trial == 0 {
         return None;
     }
-    let level = effort.with_dictionary();
+    let level = pace.with_dictionary();
     let plain: u64 = few
         .iter()
         .map(|raw| seal(raw, level).bytes.len() as u64)

@@ -13,7 +13,8 @@ use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, PrivateError};
 use crate::repo::archive::Archive;
 use crate::repo::head::{AttachmentKind, GitId};
 use crate::repo::{
-    Access, Content, Directory, Entry, Kind, Loader, Node, Prior, RepoError, Repository, Snapshot, git,
+    Access, Content, Directory, Entry, Kind, Loader, Node, Prior, RepoError, Repository, Snapshot,
+    git,
 };
 
 /// How much two lists of what changed together must have in common that the

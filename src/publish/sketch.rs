@@ -99,7 +99,9 @@ mod tests {
     fn noise(seed: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let mut hash = blake3::Hasher::new();
-        hash.update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        hash.update(&seed.to_le_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
         bytes
     }
 
