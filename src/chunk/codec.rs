@@ -1,6 +1,7 @@
 //! How stored bytes are encoded, and the bounds within which they are decoded.
 
 use std::cell::RefCell;
+use std::fmt;
 
 use bytes::Bytes;
 use zstd::bulk::Decompressor;
@@ -187,10 +188,54 @@ pub fn seal(raw: &[u8], level: i32) -> Sealed {
     }
 }
 
-/// Encodes `raw` as a patch against `bases`, one after the other: at most
-/// [`MAX_BASE_BYTES`](super::MAX_BASE_BYTES) in all. `None` where the memory for
-/// it is short; whether it pays is for the caller to say, who knows what the
-/// chunk would be without.
+/// Makes patches, one after the other, against bases that live as long as it
+/// does: making ready for the first costs more than a short patch.
+pub struct Patcher<'b> {
+    context: Option<CCtx<'b>>,
+}
+
+impl fmt::Debug for Patcher<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patcher").finish_non_exhaustive()
+    }
+}
+
+impl<'b> Patcher<'b> {
+    /// Makes ready.
+    #[expect(clippy::new_without_default, reason = "it takes memory")]
+    pub fn new() -> Self {
+        Patcher {
+            context: CCtx::try_create(),
+        }
+    }
+
+    /// Encodes `raw` as a patch against `base`: at most
+    /// [`MAX_BASE_BYTES`](super::MAX_BASE_BYTES), of several bases one after the
+    /// other. `None` where the memory for it is short; whether it pays is for the
+    /// caller to say, who knows what the chunk would be without.
+    pub fn seal(&mut self, raw: &[u8], base: &'b [u8], level: i32) -> Option<Sealed> {
+        let context = self.context.as_mut()?;
+        let window = (base.len() + raw.len()).next_power_of_two().ilog2();
+        for parameter in [
+            CParameter::CompressionLevel(level),
+            CParameter::WindowLog(window.clamp(MIN_WINDOW_LOG, MAX_WINDOW_LOG)),
+        ] {
+            context.set_parameter(parameter).ok()?;
+        }
+        // For this one frame.
+        context.ref_prefix(base).ok()?;
+        let mut bytes = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
+        context.compress2(&mut bytes, raw).ok()?;
+        bytes.shrink_to_fit();
+        Some(Sealed {
+            codec: Codec::Patch,
+            bytes,
+        })
+    }
+}
+
+/// Encodes `raw` as a patch against `bases`, one after the other: see
+/// [`Patcher::seal`].
 pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
     let joined;
     let base: &[u8] = match bases {
@@ -200,19 +245,5 @@ pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
             &joined
         }
     };
-    let window = (base.len() + raw.len()).next_power_of_two().ilog2();
-    let mut context = CCtx::try_create()?;
-    for parameter in [
-        CParameter::CompressionLevel(level),
-        CParameter::WindowLog(window.clamp(MIN_WINDOW_LOG, MAX_WINDOW_LOG)),
-    ] {
-        context.set_parameter(parameter).ok()?;
-    }
-    context.ref_prefix(base).ok()?;
-    let mut bytes = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
-    context.compress2(&mut bytes, raw).ok()?;
-    Some(Sealed {
-        codec: Codec::Patch,
-        bytes,
-    })
+    Patcher::new().seal(raw, base, level)
 }

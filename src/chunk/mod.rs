@@ -24,7 +24,7 @@ mod secret;
 mod whole;
 
 pub use bases::{Bases, MAX_BASE_BYTES, MAX_BASES};
-pub use codec::{Codec, MAX_WINDOW_LOG, Sealed, seal, seal_patch};
+pub use codec::{Codec, MAX_WINDOW_LOG, Patcher, Sealed, seal, seal_patch};
 pub use dictionary::Dictionary;
 pub use id::{BlobId, ChunkHash, ParseIdError};
 pub use payload::{

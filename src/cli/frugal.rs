@@ -3,7 +3,13 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use crate::daemon::FRUGAL;
+/// Two arenas, and nothing large kept for later: but for buffers of chunks, which
+/// are needed again at once, and take longer to be had than to be filled.
+const FRUGAL: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "1048576"),
+    ("MALLOC_TRIM_THRESHOLD_", "16777216"),
+];
 
 /// Starts the program anew in this process with an allocator that gives back
 /// what it does not need: it takes its settings when a program starts, and from

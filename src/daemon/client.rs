@@ -289,7 +289,7 @@ fn url(path: &str) -> String {
 /// Settings of the system's allocator, for programs whose buffers are large and
 /// short-lived. By itself it keeps an arena a thread and, after a while, every
 /// large buffer it has seen: hundreds of MB.
-pub const FRUGAL: [(&str, &str); 2] = [
+const FRUGAL: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
 ];

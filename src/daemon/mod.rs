@@ -34,7 +34,7 @@ mod server;
 mod status;
 mod warming;
 
-pub use client::{Client, ClientError, FRUGAL};
+pub use client::{Client, ClientError};
 pub use learned::{Imported, Subject};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};

@@ -16,7 +16,7 @@ use super::known::Known;
 use super::packs::Packs;
 use super::placed::Placed;
 use super::plan::Plan;
-use crate::chunk::{Bases, Sealed, seal, seal_patch};
+use crate::chunk::{Bases, Patcher, Sealed, seal};
 use crate::repo::head::AttachmentKind;
 
 /// How much time is spent on compression.
@@ -38,7 +38,7 @@ const PATCH_PART: usize = 2;
 const PATCH_REFERENCE: usize = 64;
 /// A patch of at most one part in so many of the plain bytes is taken without
 /// a look at what the chunk would be alone.
-const SMALL_PATCH: usize = 32;
+const SMALL_PATCH: usize = 12;
 /// The shortest content that is worth it.
 const LEAST_PATCHED: usize = 512;
 
@@ -98,6 +98,15 @@ impl Pace {
             (_, Class::Structured(Format::Database) | Class::Binary | Class::Unknown) => 6,
             (_, Class::Text | Class::Structured(_) | Class::Code(_)) if len <= SLOW_CHUNK => 9,
             (_, Class::Text | Class::Structured(_) | Class::Code(_)) => 7,
+        }
+    }
+
+    /// The zstd level for a patch: most of it is told by what it is against.
+    fn patch(self) -> i32 {
+        match self {
+            Pace::Fast => 5,
+            Pace::Thorough => 15,
+            Pace::Best => 19,
         }
     }
 
@@ -189,13 +198,13 @@ impl Manner<'_> {
 
     /// Encodes a chunk of the file as a patch against `base`; where that does not
     /// pay, as [`Manner::seal`] does.
-    pub(super) fn seal_against(
+    pub(super) fn seal_against<'b>(
         &self,
         raw: &[u8],
-        base: &[u8],
+        base: &'b [u8],
+        patcher: &mut Patcher<'b>,
     ) -> Result<Sealed, (Sealed, Bases<Placed>)> {
-        let level = self.pace.level(self.class, raw.len());
-        let patch = seal_patch(raw, &[base], level);
+        let patch = patcher.seal(raw, base, self.pace.patch());
         let patch = patch.map(|patch| (patch.bytes.len() + PATCH_REFERENCE, patch));
         match patch {
             Some((len, patch)) if len * SMALL_PATCH <= raw.len() => Ok(patch),

@@ -13,7 +13,7 @@ use super::known::Known;
 use super::packs::Packs;
 use super::placed::Placed;
 use super::sketch::Sketch;
-use crate::chunk::{Bases, ChunkHash, Codec, Sealed};
+use crate::chunk::{Bases, ChunkHash, Codec, Patcher, Sealed};
 
 /// A piece of a file, as long as a chunk.
 pub(super) struct Piece<'a> {
@@ -80,10 +80,10 @@ impl<'a> Storing<'a> {
     /// Stores what is not there yet; where each piece lies.
     pub(super) fn store(&mut self, pieces: Vec<Piece<'_>>) -> Result<Vec<Placed>, PublishError> {
         let plans = self.choose(&pieces);
-        let ways: Vec<Way> = (pieces.par_iter().zip(plans))
-            .map(|(piece, plan)| match plan {
+        let ways: Vec<Way> = (pieces.par_iter().zip(&plans))
+            .map_init(Patcher::new, |patcher, (piece, plan)| match plan {
                 None => Way::Found,
-                Some(base) => seal(piece, base),
+                Some(base) => seal(piece, base.as_ref(), patcher),
             })
             .collect();
         let mut placed = Vec::with_capacity(pieces.len());
@@ -139,13 +139,13 @@ impl<'a> Storing<'a> {
     }
 }
 
-fn seal(piece: &Piece<'_>, base: Option<Base>) -> Way {
-    if let Some(base) = base {
-        match piece.manner.seal_against(&piece.raw, &base.raw) {
-            Ok(patch) => return Way::Patch(patch, base),
-            Err((sealed, bases)) => return Way::Alone(sealed, bases),
-        }
-    }
-    let (sealed, bases) = piece.manner.seal(&piece.raw);
-    Way::Alone(sealed, bases)
+fn seal<'b>(piece: &Piece<'_>, base: Option<&'b Base>, patcher: &mut Patcher<'b>) -> Way {
+    let alone = match base {
+        Some(base) => match (piece.manner).seal_against(&piece.raw, &base.raw, patcher) {
+            Ok(patch) => return Way::Patch(patch, base.clone()),
+            Err(alone) => alone,
+        },
+        None => piece.manner.seal(&piece.raw),
+    };
+    Way::Alone(alone.0, alone.1)
 }
