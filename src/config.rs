@@ -21,12 +21,14 @@
 //! ```
 //!
 //! `[net]` is told by [`NetPolicy`], `[retention]` by [`Retention`], `[tiers]` by
-//! [`Tiers`].
+//! [`Tiers`], `[migration]` by [`Migration`].
 //!
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
 
 mod auth;
+mod duration;
+mod migration;
 mod policy;
 mod price;
 mod retention;
@@ -36,6 +38,8 @@ pub use auth::{
     AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
     JwtProfile, OauthProfile,
 };
+pub use duration::duration;
+pub use migration::Migration;
 pub use policy::NetPolicy;
 pub use price::Price;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
@@ -268,6 +272,8 @@ pub struct Settings {
     pub retention: Sourced<Retention>,
     /// How files are laid out.
     pub tiers: Sourced<Tiers>,
+    /// When heads are laid out anew.
+    pub migration: Sourced<Migration>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -287,6 +293,7 @@ struct File {
     net_set: BTreeSet<String>,
     retention: Option<Retention>,
     tiers: Option<Tiers>,
+    migration: Option<Migration>,
     #[serde(default)]
     networks: BTreeMap<String, NetworkSection>,
 }
@@ -397,6 +404,7 @@ impl Settings {
             policy_set: file.net_set,
             retention: sourced(file.retention, Retention::default()),
             tiers: sourced(file.tiers, Tiers::default()),
+            migration: sourced(file.migration, Migration::default()),
             file: path,
             dirs,
         })
@@ -471,6 +479,9 @@ fn parse(text: &str, path: &Path) -> Result<File, String> {
     file.net.settle(path)?;
     if let Some(tiers) = &file.tiers {
         tiers.check()?;
+    }
+    if let Some(migration) = &file.migration {
+        migration.check()?;
     }
     Ok(file)
 }

@@ -10,6 +10,9 @@
 //! it ([`Leases`]) or a rule ([`policy`]) keeps it for a while, which may depend
 //! on how active a repository is ([`Activity`]).
 //!
+//! A head that many pushes have scattered is laid out anew where that pays
+//! ([`migration`] says where).
+//!
 //! What was published with its history is given back as the git repository it
 //! was by an [`export()`].
 //!
@@ -21,6 +24,7 @@ pub mod fsck;
 pub mod gc;
 mod leases;
 mod ledger;
+pub mod migration;
 pub mod policy;
 mod survey;
 pub mod walk;

@@ -85,6 +85,17 @@ pub enum PublishError {
     /// What is to be rewritten cannot be read.
     #[error(transparent)]
     Remote(Box<RepoError>),
+    /// What is to be laid out anew is not in our format.
+    #[error(
+        "it is not in the format of walgit-fs, so it cannot be laid out anew; publish --from rewrites it"
+    )]
+    NotOurs,
+    /// What is to be laid out anew holds something that this version does not
+    /// know, and would lose.
+    #[error(
+        "its head holds something that this version of walgit-fs does not know (attachment {0}); update it"
+    )]
+    Unknown(u64),
     /// What was stored reads otherwise.
     #[error(
         "{0} reads otherwise in the new repository; this is a bug, and the old one is as it was"

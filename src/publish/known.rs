@@ -57,6 +57,8 @@ pub(super) struct Known {
     archive: Option<Archive>,
     /// Chunks of the files that have a list, by the hash of the list.
     listed: HashMap<ChunkHash, Vec<Placed>>,
+    /// Blobs that are referred to, besides those of `previous`.
+    kept: Vec<BlobId>,
 }
 
 /// Loads what the head at `blob` knows: all its directories are read, none of
@@ -149,6 +151,14 @@ async fn dictionaries(repository: &Repository) -> Vec<KnownDictionary> {
 }
 
 impl Known {
+    /// Knows nothing but that these blobs are referred to.
+    pub(super) fn of_blobs(kept: Vec<BlobId>) -> Self {
+        Known {
+            kept,
+            ..Known::default()
+        }
+    }
+
     async fn learn(
         &mut self,
         snapshot: &Snapshot,
@@ -335,11 +345,12 @@ impl Known {
 
     /// Blobs that whatever is taken from here may lie in.
     pub(super) fn blobs(&self) -> Vec<BlobId> {
-        self.previous.as_ref().map_or_else(Vec::new, |previous| {
-            let mut blobs = previous.head().blobs.clone();
+        let mut blobs = self.kept.clone();
+        if let Some(previous) = &self.previous {
+            blobs.extend_from_slice(&previous.head().blobs);
             blobs.extend(previous.blob());
-            blobs
-        })
+        }
+        blobs
     }
 }
 

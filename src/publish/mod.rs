@@ -23,7 +23,8 @@
 //! there, and goes on.
 //!
 //! What a file is, and whether it shrinks, is told by [`analyze`]; where it is
-//! kept, by [`tier`].
+//! kept, by [`tier`]. A head that is published already can be laid out anew
+//! ([`mod@rewrite`]).
 //!
 //! May touch: `repo`, `walrus`.
 
@@ -45,6 +46,7 @@ mod pieces;
 mod placed;
 mod plan;
 mod remote;
+mod rewrite;
 mod sketch;
 pub mod tier;
 mod together;
@@ -54,6 +56,7 @@ pub use compare::{Compared, compare};
 pub use error::PublishError;
 pub use history::{HistoryDepth, HistoryReport};
 pub use remote::Replaced;
+pub use rewrite::{Mover, Rewrite, move_for, same};
 pub use upload::Claims;
 
 use std::path::{Path, PathBuf};
@@ -86,6 +89,8 @@ pub enum Input {
     Path(PathBuf),
     /// A repository that is not in our format, with all of its history.
     Repository(Repository),
+    /// A head that is laid out anew.
+    Rewrite(Rewrite),
 }
 
 impl<P: AsRef<Path> + ?Sized> From<&P> for Input {
@@ -303,7 +308,12 @@ impl Work {
         known: Known,
         sender: tokio::sync::mpsc::Sender<Bytes>,
     ) -> Result<Packed, PublishError> {
+        if let Input::Rewrite(rewrite) = &self.input {
+            let packs = Packs::new(self.max_body, sender);
+            return rewrite::pack(rewrite, &self.options.tiers, packs, &*self.progress);
+        }
         let mut plan = match &self.input {
+            Input::Rewrite(_) => return Err(PublishError::Interrupted),
             Input::Repository(from) => {
                 tokio::runtime::Handle::current().block_on(remote::plan(from))?
             }

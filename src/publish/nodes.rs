@@ -271,11 +271,11 @@ impl Writer<'_> {
         Ok(chunks)
     }
 
-    /// Writes the new segment of the history, after those that stay.
+    /// Writes the new segments of the history, after those that stay.
     fn archive(&mut self, known: &Known, archived: &Archived) -> Result<Vec<Stored>, PublishError> {
         let mut segments = known.attached(AttachmentKind::Archive);
         segments.truncate(archived.kept);
-        if let Some(segment) = &archived.segment {
+        for segment in &archived.segments {
             segments.push(self.blobs.push_node(|blobs, end| {
                 let chunks = segment.chunks.iter().map(|chunk| blobs.place_data(chunk));
                 segment.with_chunks(chunks.collect()).encode(end)

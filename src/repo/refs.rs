@@ -1,11 +1,13 @@
 //! Names of repositories in the local store: a small file each, replaced whole.
 
 use std::fmt;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::Address;
@@ -69,6 +71,9 @@ pub struct NamedRef {
 
 /// A name, and what it stands for or what is wrong with its file.
 pub type ListedRef = (String, Result<NamedRef, RefStoreError>);
+
+/// The file that is locked while a name is set.
+const LOCK: &str = ".tmp-lock";
 
 /// The names of one network, in a directory.
 #[derive(Clone, Debug)]
@@ -167,6 +172,54 @@ impl RefStore {
     /// The same, of what is encrypted with the key that the user's keys call
     /// `key`.
     pub fn set_private(
+        &self,
+        name: &RefName,
+        address: &Address,
+        key: Option<&str>,
+    ) -> Result<(), RefStoreError> {
+        let _lock = self.lock()?;
+        self.write(name, address, key)
+    }
+
+    /// Makes `name` stand for `address` if it stands for `before` still; whether it
+    /// did. Nobody sets it in between.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written.
+    pub fn replace(
+        &self,
+        name: &RefName,
+        before: &NamedRef,
+        address: &Address,
+    ) -> Result<bool, RefStoreError> {
+        let _lock = self.lock()?;
+        if self.get(name)?.is_none_or(|now| now.address != before.address) {
+            return Ok(false);
+        }
+        self.write(name, address, before.key.as_deref())?;
+        Ok(true)
+    }
+
+    /// Holds off others who set names, until it is dropped.
+    fn lock(&self) -> Result<File, RefStoreError> {
+        let path = self.dir.join(LOCK);
+        let lock = || -> std::io::Result<File> {
+            std::fs::create_dir_all(&self.dir)?;
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)?;
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        };
+        lock().map_err(|source| RefStoreError::Io {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    fn write(
         &self,
         name: &RefName,
         address: &Address,

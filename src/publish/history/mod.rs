@@ -68,8 +68,8 @@ pub struct HistoryReport {
 pub(super) struct Archived {
     /// Segments stored before that stay.
     pub(super) kept: usize,
-    /// The one to be added.
-    pub(super) segment: Option<Segment<Placed>>,
+    /// Those to be added.
+    pub(super) segments: Vec<Segment<Placed>>,
     pub(super) report: HistoryReport,
 }
 
@@ -178,7 +178,7 @@ impl History {
         }
         Ok(Archived {
             kept,
-            segment: Some(segment),
+            segments: vec![segment],
             report: HistoryReport {
                 commits: self.commits.len() as u64,
                 new_commits: new.len() as u64,

@@ -1,0 +1,194 @@
+//! What a head would be like laid out anew, and what getting there costs. Pure.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::{Held, Layout};
+use crate::chunk::BlobId;
+use crate::config::{Price, Weights};
+use crate::walrus::cost::Bill;
+
+/// Bytes of a blob that are no pack's content: its header, and what it is padded
+/// to.
+const HEADER: u64 = 4096;
+
+/// What a layout is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Score {
+    /// Requests that reading the trees whole takes.
+    pub requests: u64,
+    /// Blobs that are needed.
+    pub blobs: u64,
+    /// Bytes billed for them.
+    pub billed: u64,
+}
+
+/// How good a layout is, beside the better of two.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Terms {
+    /// Fewest requests over requests, 0..=1.
+    pub network: f64,
+    /// Least bill over the bill, 0..=1.
+    pub cost: f64,
+    /// Both by their weights in `[tiers]`, 0..=1.
+    pub score: f64,
+}
+
+/// What laying a head out anew would do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Blobs that it would lie in no more.
+    pub leave: HashSet<BlobId>,
+    /// As it is.
+    pub now: Score,
+    /// As it would be.
+    pub then: Score,
+    /// How good it is now.
+    pub terms_now: Terms,
+    /// How good it would be.
+    pub terms_then: Terms,
+    /// By how much the score would be better; less than 0 where it is not.
+    pub improvement: f64,
+    /// Bytes that would be written.
+    pub write: u64,
+    /// What that costs for so many epochs as are paid for, in the price's currency.
+    pub cost: f64,
+}
+
+/// Plans to lay a head out anew in blobs of at most `max_body` bytes, paid for
+/// `epochs`.
+///
+/// Blobs that are half full of what is needed, or are one file, stay: rewriting
+/// them would gain little, and cost grows with what is scattered, not with the
+/// repository.
+pub fn plan(layout: &Layout, max_body: u64, weights: &Weights, (price, epochs): (&Price, u32)) -> Plan {
+    let stays = |held: &Held| held.plain || held.live * 2 >= max_body;
+    let (kept, left): (Vec<_>, Vec<_>) = layout.blobs.iter().partition(|(_, held)| stays(held));
+    let leave: HashSet<BlobId> = left.iter().map(|(blob, _)| **blob).collect();
+    let moved = layout.moves.1;
+    let nodes: u64 = kept.iter().map(|(_, held)| held.nodes).sum();
+    let live: u64 = left.iter().map(|(_, held)| held.live).sum();
+    let write = live + nodes + moved + HEADER;
+    let packs = write.div_ceil(max_body.max(1)).max(1);
+    let lens = (0..packs).map(|pack| (write - pack * max_body.min(write)).min(max_body));
+    let new: Bill = lens.collect();
+    let now: Bill = layout.blobs.values().map(|held| held.len).collect();
+    let mut then = new;
+    kept.iter().for_each(|(_, held)| then.add(held.len));
+    let trees = layout.tree_bytes.max(1);
+    let now = Score {
+        requests: layout.requests.max(1),
+        blobs: now.blobs,
+        billed: now.billed,
+    };
+    let then = Score {
+        // A request for every 4 MiB, and one for each blob that stays.
+        requests: trees.div_ceil(4 << 20).max(packs) + kept.len() as u64,
+        blobs: then.blobs,
+        billed: then.billed,
+    };
+    let terms = |score: &Score| {
+        let part = |least: u64, it: u64| least as f64 / it.max(1) as f64;
+        let network = part(now.requests.min(then.requests), score.requests);
+        let cost = part(now.billed.min(then.billed), score.billed);
+        let both = weights.network + weights.cost;
+        let score = match both > 0.0 {
+            true => (weights.network * network + weights.cost * cost) / both,
+            false => (network + cost) / 2.0,
+        };
+        Terms {
+            network,
+            cost,
+            score,
+        }
+    };
+    let (terms_now, terms_then) = (terms(&now), terms(&then));
+    Plan {
+        leave,
+        now,
+        then,
+        improvement: terms_then.score - terms_now.score,
+        terms_now,
+        terms_then,
+        write,
+        cost: new.price(price, epochs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BODY: u64 = 10 << 20;
+
+    fn layout(blobs: &[(u64, u64)]) -> Layout {
+        let blobs = blobs.iter().zip(0u8..);
+        let blobs: std::collections::BTreeMap<_, _> = blobs
+            .map(|(&(live, len), n)| {
+                let held = Held {
+                    live,
+                    len: len.max(live),
+                    ..Held::default()
+                };
+                (BlobId::from_bytes([n; 32]), held)
+            })
+            .collect();
+        Layout {
+            requests: blobs.len() as u64,
+            tree_bytes: blobs.values().map(|held| held.live).sum(),
+            blobs,
+            moves: (0, 0),
+        }
+    }
+
+    fn planned(blobs: &[(u64, u64)]) -> Plan {
+        let price = (&Price::mainnet(), 1);
+        plan(&layout(blobs), BODY, &Weights::default(), price)
+    }
+
+    #[test]
+    fn one_blob_has_nothing_to_gain_and_a_hundred_have_much() {
+        let one = planned(&[(1 << 20, 1 << 20)]);
+        assert!(one.improvement < 0.05, "{one:?}");
+        let many = planned(&vec![(10_000, 70_000); 100]);
+        assert!(many.improvement > 0.9, "{many:?}");
+        assert_eq!(many.leave.len(), 100);
+        assert_eq!(many.then.blobs, 1);
+        assert!(many.then.billed * 50 < many.now.billed);
+    }
+
+    #[test]
+    fn full_blobs_stay_where_they_are() {
+        let mut blobs = vec![(9 << 20, 10 << 20); 50];
+        blobs.extend([(5000, 70_000); 20]);
+        let plan = planned(&blobs);
+        assert_eq!(plan.leave.len(), 20);
+        assert!(plan.write < 200_000, "{plan:?}");
+        assert_eq!(plan.then.blobs, 51);
+    }
+
+    proptest! {
+        #[test]
+        fn terms_are_parts_and_what_is_written_is_what_is_left(blobs in proptest::collection::vec((0u64..(10 << 20), 0u64..(10 << 20)), 1..60)) {
+            let plan = planned(&blobs);
+            for terms in [plan.terms_now, plan.terms_then] {
+                for part in [terms.network, terms.cost, terms.score] {
+                    prop_assert!((0.0..=1.0 + 1e-9).contains(&part), "{:?}", plan);
+                }
+            }
+            let left: u64 = blobs.iter().map(|(live, _)| *live).filter(|live| live * 2 < BODY).sum();
+            prop_assert_eq!(plan.write, left + HEADER);
+            prop_assert!(plan.cost > 0.0);
+        }
+
+        #[test]
+        fn more_scattered_is_never_less_worth_it(count in 2usize..100) {
+            let few = planned(&vec![(1000, 65_536); count]);
+            let more = planned(&vec![(1000, 65_536); count + 1]);
+            prop_assert!(more.improvement >= few.improvement);
+        }
+    }
+}

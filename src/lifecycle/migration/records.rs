@@ -1,0 +1,144 @@
+//! What was laid out anew: one JSON line each, per network.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// How far back spending counts, in seconds: 30 days.
+const PERIOD: u64 = 30 * 24 * 3600;
+
+/// A head that was laid out anew.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The name that was moved.
+    pub name: String,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Where it was.
+    pub from: String,
+    /// Where it is.
+    pub to: String,
+    /// What it cost.
+    pub cost: f64,
+    /// Bytes that were written.
+    pub bytes: u64,
+}
+
+/// The records of one network.
+#[derive(Clone, Debug)]
+pub struct Records {
+    file: PathBuf,
+}
+
+/// Records cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct RecordsError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl Records {
+    /// Kept in `dir`, which need not exist yet.
+    pub fn new(dir: &Path) -> Self {
+        Records {
+            file: dir.join("migrations.jsonl"),
+        }
+    }
+
+    fn failed(&self, source: std::io::Error) -> RecordsError {
+        RecordsError {
+            path: self.file.clone(),
+            source,
+        }
+    }
+
+    /// All of them, the oldest first. A line cut short by a crash is passed over.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn all(&self) -> Result<Vec<Record>, RecordsError> {
+        match std::fs::read_to_string(&self.file) {
+            Ok(text) => Ok(text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    /// When a name was moved last, in seconds since 1970.
+    ///
+    /// # Errors
+    /// As [`Records::all`].
+    pub fn last(&self, name: &str) -> Result<Option<u64>, RecordsError> {
+        let all = self.all()?;
+        Ok(all.iter().rfind(|it| it.name == name).map(|it| it.at))
+    }
+
+    /// What was spent in the 30 days before `now`.
+    ///
+    /// # Errors
+    /// As [`Records::all`].
+    pub fn spent(&self, now: u64) -> Result<f64, RecordsError> {
+        let all = self.all()?;
+        let recent = all.iter().filter(|it| it.at + PERIOD > now);
+        Ok(recent.map(|it| it.cost).sum())
+    }
+
+    /// Adds one and waits until it is on disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn append(&self, record: &Record) -> Result<(), RecordsError> {
+        let write = || -> std::io::Result<()> {
+            if let Some(dir) = self.file.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            // On a line of its own, whatever a crash left before it.
+            let mut line = b"\n".to_vec();
+            serde_json::to_writer(&mut line, record)?;
+            line.push(b'\n');
+            let mut file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.file)?;
+            file.write_all(&line)?;
+            file.sync_all()
+        };
+        write().map_err(|source| self.failed(source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spent_counts_for_thirty_days_and_the_last_move_of_a_name_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(&dir.path().join("not there yet"));
+        assert_eq!(records.spent(0).unwrap(), 0.0);
+        for (name, at, cost) in [("a", 1000, 1.0), ("b", 2000, 2.0), ("a", 3000, 4.0)] {
+            let record = Record {
+                name: name.into(),
+                at,
+                from: "walrus://x".into(),
+                to: "walrus://y".into(),
+                cost,
+                bytes: 1,
+            };
+            records.append(&record).unwrap();
+        }
+        assert_eq!(records.last("a").unwrap(), Some(3000));
+        assert_eq!(records.last("c").unwrap(), None);
+        assert_eq!(records.spent(3000).unwrap(), 7.0);
+        assert_eq!(records.spent(1500 + PERIOD).unwrap(), 6.0);
+        let mut file = OpenOptions::new().append(true).open(&records.file).unwrap();
+        file.write_all(b"{\"name\":\"a\",\"at\":9").unwrap();
+        assert_eq!(records.all().unwrap().len(), 3);
+    }
+}

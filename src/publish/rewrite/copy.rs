@@ -1,0 +1,229 @@
+//! Chunks go from blob to blob as they are stored: read in long stretches,
+//! opened to prove that they are right, and laid down in the order of the tree.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::runtime::Handle;
+
+use super::super::PublishError;
+use super::super::packs::Packs;
+use super::super::placed::{Placed, Spot};
+use crate::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed};
+use crate::repo::{RepoError, Repository};
+use crate::walrus::{Extent, Rejected};
+
+/// Stored bytes that are in memory at a time.
+const BATCH: u64 = 16 << 20;
+/// Stored bytes that one request asks for, and those between two chunks that are
+/// asked for in vain rather than in another request.
+const STRETCH: u64 = 4 << 20;
+const GAP: u64 = 64 << 10;
+/// Requests at once.
+const AT_ONCE: usize = 8;
+
+/// How many of these make a batch: at least one, if there is one.
+pub(super) fn batch<'c>(items: impl Iterator<Item = &'c [ChunkRef]>) -> usize {
+    let mut bytes = 0;
+    let fits = items.take_while(|chunks| {
+        let first = bytes == 0;
+        let stored = |chunk: &ChunkRef| u64::from(chunk.at.stored_len);
+        bytes += chunks.iter().map(stored).sum::<u64>().max(1);
+        first || bytes <= BATCH
+    });
+    fits.count()
+}
+
+/// Copies chunks of one head.
+pub(super) struct Copying<'a> {
+    pub(super) repository: &'a Repository,
+    leave: &'a HashSet<BlobId>,
+    pub(super) packs: &'a mut Packs,
+    /// What has its place, in whatever form.
+    placed: HashMap<ChunkHash, Placed>,
+    /// What may be a base: no patch.
+    whole: HashMap<ChunkHash, Placed>,
+    kept: BTreeSet<BlobId>,
+}
+
+impl<'a> Copying<'a> {
+    pub(super) fn new(
+        repository: &'a Repository,
+        leave: &'a HashSet<BlobId>,
+        packs: &'a mut Packs,
+    ) -> Self {
+        Copying {
+            repository,
+            leave,
+            packs,
+            placed: HashMap::new(),
+            whole: HashMap::new(),
+            kept: BTreeSet::new(),
+        }
+    }
+
+    /// The longest blob, in bytes.
+    pub(super) fn limit(&self) -> u64 {
+        self.packs.limit()
+    }
+
+    /// Blobs that are referred to as before.
+    pub(super) fn kept(&self) -> Vec<BlobId> {
+        self.kept.iter().copied().collect()
+    }
+
+    /// Gives chunks their places, in this order, each base right before what
+    /// needs it; those places.
+    pub(super) fn place(&mut self, chunks: &[ChunkRef]) -> Result<Vec<Placed>, PublishError> {
+        let mut wanted: HashMap<(BlobId, u64), &ChunkRef> = HashMap::new();
+        for chunk in chunks {
+            self.want(chunk, false, &mut wanted);
+        }
+        let stored = self.fetch(wanted.into_values().collect())?;
+        chunks
+            .iter()
+            .map(|chunk| self.put(chunk, false, &stored))
+            .collect()
+    }
+
+    fn find(&self, chunk: &ChunkRef, as_base: bool) -> Option<&Placed> {
+        match as_base {
+            true => self.whole.get(&chunk.hash),
+            false => self.placed.get(&chunk.hash),
+        }
+    }
+
+    /// Notes what has to be read for a chunk.
+    fn want<'c>(
+        &self,
+        chunk: &'c ChunkRef,
+        as_base: bool,
+        wanted: &mut HashMap<(BlobId, u64), &'c ChunkRef>,
+    ) {
+        if self.find(chunk, as_base).is_some() {
+            return;
+        }
+        for base in chunk.bases.iter() {
+            self.want(base, true, wanted);
+        }
+        if self.leave.contains(&chunk.at.blob) {
+            wanted.insert((chunk.at.blob, chunk.at.offset), chunk);
+        }
+    }
+
+    fn put(
+        &mut self,
+        chunk: &ChunkRef,
+        as_base: bool,
+        stored: &HashMap<(BlobId, u64), Bytes>,
+    ) -> Result<Placed, PublishError> {
+        if let Some(placed) = self.find(chunk, as_base) {
+            return Ok(placed.clone());
+        }
+        let bases = (chunk.bases.iter()).map(|base| self.put(base, true, stored));
+        let bases: Bases<Placed> = bases.collect::<Result<Vec<_>, _>>()?.into();
+        let codec = chunk.at.codec;
+        let placed = match self.leave.contains(&chunk.at.blob) {
+            true => {
+                let bytes = stored.get(&(chunk.at.blob, chunk.at.offset));
+                let bytes = bytes.ok_or(PublishError::Interrupted)?.to_vec();
+                let sealed = Sealed { codec, bytes };
+                (self.packs).add(chunk.hash, chunk.raw_len, &sealed, bases)?
+            }
+            false => {
+                self.kept.insert(chunk.at.blob);
+                Placed {
+                    hash: chunk.hash,
+                    raw_len: chunk.raw_len,
+                    stored_len: chunk.at.stored_len,
+                    codec,
+                    spot: Spot::Blob(chunk.at.blob, chunk.at.offset),
+                    bases,
+                }
+            }
+        };
+        Ok(self.note(placed))
+    }
+
+    /// Remembers the place of a chunk.
+    pub(super) fn note(&mut self, placed: Placed) -> Placed {
+        if placed.codec != Codec::Patch {
+            self.whole.insert(placed.hash, placed.clone());
+        }
+        self.placed.insert(placed.hash, placed.clone());
+        placed
+    }
+
+    /// The stored bytes of chunks, proven to be theirs, by where they lie.
+    fn fetch(
+        &self,
+        mut wanted: Vec<&ChunkRef>,
+    ) -> Result<HashMap<(BlobId, u64), Bytes>, PublishError> {
+        wanted.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
+        let mut stretches: Vec<&[&ChunkRef]> = Vec::new();
+        let mut rest = &wanted[..];
+        while let Some(first) = rest.first() {
+            let mut end = first.at.range().end();
+            let near = rest.iter().take_while(|chunk| {
+                let range = chunk.at.range();
+                let fits = chunk.at.blob == first.at.blob
+                    && range.start() <= end.saturating_add(GAP)
+                    && range.end().saturating_sub(first.at.offset) <= STRETCH;
+                let only = std::ptr::eq(**chunk, *first);
+                if fits || only {
+                    end = end.max(range.end());
+                }
+                fits || only
+            });
+            let (stretch, later) = rest.split_at(near.count());
+            stretches.push(stretch);
+            rest = later;
+        }
+        let reads = stretches.into_iter().map(|stretch| self.stretch(stretch));
+        let reads = futures_util::stream::iter(reads).buffered(AT_ONCE);
+        let read: Vec<Vec<((BlobId, u64), Bytes)>> =
+            Handle::current().block_on(reads.try_collect())?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    async fn stretch(
+        &self,
+        chunks: &[&ChunkRef],
+    ) -> Result<Vec<((BlobId, u64), Bytes)>, PublishError> {
+        let mut bases: HashMap<ChunkHash, Bytes> = HashMap::new();
+        let cache = self.repository.loader().cache();
+        let store = self.repository.store();
+        for base in chunks.iter().flat_map(|chunk| chunk.bases.iter()) {
+            if !bases.contains_key(&base.hash) {
+                let table = std::slice::from_ref(base);
+                let raw = cache.get(store, table, 0, 0).await;
+                bases.insert(base.hash, raw.map_err(RepoError::from)?);
+            }
+        }
+        let (Some(first), Some(end)) = (
+            chunks.first(),
+            chunks.iter().map(|chunk| chunk.at.range().end()).max(),
+        ) else {
+            return Ok(Vec::new());
+        };
+        let start = first.at.offset;
+        let mut proven = Vec::with_capacity(chunks.len());
+        let range = Extent::Part(ByteRange::new(start, end - start));
+        let mut accept = |bytes: Bytes| {
+            proven.clear();
+            for chunk in chunks {
+                let from = (chunk.at.offset - start) as usize;
+                let stored = bytes.slice(from..from + chunk.at.stored_len as usize);
+                let raw: Vec<Bytes> = (chunk.bases.iter())
+                    .filter_map(|base| bases.get(&base.hash).cloned())
+                    .collect();
+                chunk.open(stored.clone(), &raw).map_err(Rejected::because)?;
+                proven.push(((chunk.at.blob, chunk.at.offset), stored));
+            }
+            Ok(())
+        };
+        store.read(first.at.blob, range, &mut accept).await?;
+        Ok(proven)
+    }
+}

@@ -1,0 +1,121 @@
+//! Files that are better off in another tier.
+
+use super::super::PublishError;
+use super::super::content::{AVERAGE_CUT, MAX_CUT, MIN_CUT};
+use super::super::plan::{ContentPlan, Plan};
+use super::super::tier::{self, Facts};
+use super::copy::Copying;
+use super::{File, Stored};
+use crate::chunk::{Bases, ByteRange, ChunkHash, ChunkRef, Codec, seal};
+use crate::config::Tiers;
+use crate::publish::analyze::Class;
+use crate::repo::Tier;
+
+/// The zstd level for what moves into a pack.
+const LEVEL: i32 = 9;
+/// Bytes around a read that may come along.
+const NEIGHBOURS: u64 = 4 << 20;
+
+/// Moves files whose score would be better by more than a threshold.
+#[derive(Clone, Copy)]
+pub struct Mover {
+    /// By how much a score has to be better, 0..=1.
+    pub improvement: f64,
+    /// The class of a file, by its path.
+    pub class_of: fn(&[u8]) -> Class,
+}
+
+impl std::fmt::Debug for Mover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mover")
+            .field("improvement", &self.improvement)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tier that a file of these facts moves to, where it is in `now`: one whose
+/// score is better by more than `improvement`, or any where what it is in costs
+/// too much.
+pub fn move_for(facts: &Facts, now: Tier, improvement: f64, tiers: &Tiers) -> Option<Tier> {
+    let verdict = tier::choose(facts, &tiers.weights);
+    let score = |tier| verdict.scores.iter().find(|score| score.tier == tier);
+    let (here, there) = (score(now)?, score(verdict.tier)?);
+    let better = here.ruled_out.is_some() || there.sum - here.sum > improvement;
+    (verdict.tier != now && better).then_some(verdict.tier)
+}
+
+impl Mover {
+    /// Where a file wants to be, if not where it is.
+    pub(super) fn wants(
+        &self,
+        plan: &Plan,
+        file: &File,
+        limit: u64,
+        total: u64,
+        tiers: &Tiers,
+    ) -> Option<Tier> {
+        let directory = &plan.directories[file.directory];
+        let entry = &directory.entries[file.entry];
+        // The empty file is where it is.
+        if entry.size == 0 {
+            return None;
+        }
+        let path = super::super::git::join(&directory.path, &entry.name);
+        let chunks = file.chunks();
+        let shrinks = chunks.is_empty() || chunks.iter().any(|it| it.at.codec != Codec::Raw);
+        let class = ((self.class_of)(&path), shrinks);
+        let facts = Facts::published(entry.size, class, (limit, Some(total)), tiers);
+        move_for(&facts, tier_of(chunks), self.improvement, tiers)
+    }
+}
+
+/// As [`Snapshot::tier`](crate::repo::Snapshot::tier).
+fn tier_of(chunks: &[ChunkRef]) -> Tier {
+    match chunks {
+        [] => Tier::Inline,
+        [first, ..] if first.at.offset == 0 && first.at.codec == Codec::Raw => Tier::Walrus,
+        _ => Tier::Chunked,
+    }
+}
+
+/// Stores a file in another tier.
+pub(super) fn store(
+    file: &File,
+    tier: Tier,
+    copying: &mut Copying<'_>,
+) -> Result<ContentPlan, PublishError> {
+    let raw = match &file.stored {
+        Stored::Inline(bytes) => bytes.clone(),
+        Stored::Chunks(_, node) => {
+            let snapshot = copying.repository.snapshot(file.commit)?;
+            let all = ByteRange::new(0, node.size);
+            let read = snapshot.read(node, all, NEIGHBOURS);
+            tokio::runtime::Handle::current().block_on(read)?
+        }
+    };
+    if tier == Tier::Inline {
+        return Ok(ContentPlan::Inline(raw.to_vec()));
+    }
+    let pieces: Vec<&[u8]> = match raw.len() <= MAX_CUT {
+        true => vec![&raw[..]],
+        false => fastcdc::v2020::FastCDC::new(&raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
+            .map(|piece| &raw[piece.offset..piece.offset + piece.length])
+            .collect(),
+    };
+    if tier == Tier::Walrus {
+        let cuts: Vec<(ChunkHash, u32)> = (pieces.iter())
+            .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
+            .collect();
+        let placed = copying.packs.add_plain(raw.clone(), &cuts)?;
+        let placed = placed.into_iter().map(|one| copying.note(one));
+        return Ok(ContentPlan::Chunks(placed.collect()));
+    }
+    let mut chunks = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let (hash, sealed) = (ChunkHash::of(piece), seal(piece, LEVEL));
+        let len = piece.len() as u32;
+        let placed = copying.packs.add(hash, len, &sealed, Bases::NONE)?;
+        chunks.push(copying.note(placed));
+    }
+    Ok(ContentPlan::Chunks(chunks))
+}
