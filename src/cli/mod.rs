@@ -27,6 +27,7 @@ mod learned;
 mod log;
 mod login;
 mod logout;
+mod migrate;
 mod mount;
 mod output;
 mod policy;

@@ -13,9 +13,10 @@ use super::context::{self, Context};
 use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
 use super::{Failure, fsck, learned, output};
-use crate::chunk::{BlobId, SecretKey};
+use crate::chunk::SecretKey;
 use crate::config::{Price, Settings};
-use crate::lifecycle::{Lease, Ledger, LedgerEntry};
+use crate::daemon::Claimed;
+use crate::lifecycle::{Ledger, LedgerEntry};
 use crate::prefetch::Profile;
 use crate::prefetch::model::Limits;
 use crate::publish::{
@@ -128,7 +129,7 @@ impl Publish {
         // Before the name is looked at: what it stands for is needed until the end.
         let lease = match self.dry_run {
             true => None,
-            false => Some(Arc::new(Claimed(context::leases(&settings).take()?))),
+            false => Some(Arc::new(Claimed::new(context::leases(&settings).take()?))),
         };
         let choice = context.run(async {
             let loader = context::loader(&cache);
@@ -161,7 +162,7 @@ impl Publish {
             claims: match (&lease, choice.previous) {
                 (Some(lease), previous) => {
                     if let Some((before, _)) = previous {
-                        lease.0.needs(before)?;
+                        lease.needs(before)?;
                     }
                     Some(lease.clone() as Arc<dyn Claims>)
                 }
@@ -245,7 +246,7 @@ impl Publish {
         // From here on the name protects what was stored.
         drop(options);
         if let Some(lease) = lease.and_then(Arc::into_inner) {
-            lease.0.finish()?;
+            lease.finish()?;
         }
         let report = Report {
             address: address.to_string(),
@@ -269,16 +270,6 @@ impl Publish {
             report.print()?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// What a publish has claimed, until its name is set.
-#[derive(Debug)]
-struct Claimed(Lease);
-
-impl Claims for Claimed {
-    fn claim(&self, blob: BlobId) -> Result<(), String> {
-        self.0.claim(blob).map_err(|error| error.to_string())
     }
 }
 

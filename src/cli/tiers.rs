@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::keys::Keys;
+use super::migrate::Migrate;
 use super::{Failure, learned, output};
 use crate::config::{Origin, Settings};
 use crate::daemon::Client;
@@ -30,12 +31,14 @@ pub(super) struct TiersCommand {
 #[derive(Debug, Subcommand)]
 enum What {
     Explain(Explain),
+    Migrate(Migrate),
 }
 
 impl TiersCommand {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         match self.command {
             What::Explain(command) => command.run(context),
+            What::Migrate(command) => command.run(context),
         }
     }
 }

@@ -23,17 +23,20 @@
 //! May touch everything below it.
 
 mod attach;
+mod claims;
 mod client;
 mod control;
 mod follow;
 mod learned;
 mod metrics;
+pub mod migration;
 mod mounting;
 mod mounts;
 mod server;
 mod status;
 mod warming;
 
+pub use claims::Claimed;
 pub use client::{Client, ClientError};
 pub use learned::{Imported, Subject};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};

@@ -28,6 +28,7 @@ mod history;
 mod hostile;
 mod integrity;
 mod lifecycle_model;
+mod migrate;
 mod model;
 mod mount;
 mod network;

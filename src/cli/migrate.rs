@@ -1,0 +1,192 @@
+//! `tiers migrate`: heads that many pushes have scattered are laid out anew.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::{self, Context};
+use super::keys::Keys;
+use super::publish::Bar;
+use super::{Failure, output};
+use crate::clock::unix_seconds;
+use crate::daemon::migration::{Choice, Looked, Migrated, MigrationError, Migrator, Stays};
+use crate::repo::refs::RefName;
+use crate::walrus::{BlobStore, DryStore};
+
+/// Lay out anew what many pushes have scattered
+///
+/// Every push adds a blob; after many of them, a head lies in many blobs, each of
+/// which is billed and asked for. What a name stands for is stored anew in few,
+/// read back and compared, and then the name moves. Files, history and all else
+/// stay the same to the byte, and so does the old head: what nothing needs of it
+/// goes with the next `gc`.
+///
+/// A name is left alone where its score would not be better by 0.25, and for a
+/// week afterwards ([migration] in the config file sets both). Stopped, it loses
+/// nothing; run it again to go on.
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    /// Names to look at [default: all of the network]
+    #[arg(value_name = "NAME")]
+    names: Vec<RefName>,
+    /// Store nothing; tell what would be done, in which order, and what it costs
+    #[arg(long)]
+    dry_run: bool,
+    /// Whatever the gain, and however short a time ago
+    #[arg(long, requires = "names")]
+    force: bool,
+    /// Spend no more than this, with what was spent in the last 30 days, in the
+    /// currency of the network's price
+    #[arg(long, value_name = "AMOUNT")]
+    spend: Option<f64>,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+/// What became of a candidate.
+type Done = Option<Result<Migrated, MigrationError>>;
+
+impl Migrate {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let cache = context::cache(&settings)?;
+        let loader = context::loader(&cache);
+        let access = context::access(&settings, &self.keys)?;
+        let store: Arc<dyn BlobStore> = match self.dry_run {
+            true => Arc::new(DryStore::new(context::store(&settings)?)),
+            false => context::store_to_write(&settings)?,
+        };
+        let migrator = Migrator::new(&settings, loader, access, store);
+        let choice = Choice {
+            force: self.force,
+            spend: self.spend,
+        };
+        let bar = Arc::new(Bar::new("looking"));
+        let done = context.run(async {
+            let looked = migrator.look(&self.names, &choice).await?;
+            let mut done: Vec<(Looked, Done)> = Vec::new();
+            for one in looked {
+                let migrated = match one.stays.is_none() && !self.dry_run {
+                    true => Some(migrator.migrate(&one, bar.clone()).await),
+                    false => None,
+                };
+                done.push((one, migrated));
+            }
+            Ok(done)
+        });
+        bar.end();
+        let done = done?;
+        let currency = &migrator.price().currency;
+        match context.json {
+            true => output::json(&json!({
+                "network": settings.network.value.name,
+                "dry_run": self.dry_run,
+                "currency": currency,
+                "heads": done.iter().map(|(one, done)| report(one, done)).collect::<Vec<_>>(),
+            }))?,
+            false => self.print(&done, currency)?,
+        }
+        let failed = done.iter().any(|(_, done)| matches!(done, Some(Err(_))));
+        Ok(match failed {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        })
+    }
+
+    fn print(&self, done: &[(Looked, Done)], currency: &str) -> Result<(), Failure> {
+        if done.is_empty() {
+            return output::line("nothing is published here yet");
+        }
+        let mut rows = vec![
+            ["  name", "blobs", "requests", "billed", "score", "write", "cost", ""]
+                .map(String::from)
+                .to_vec(),
+        ];
+        for (one, done) in done {
+            let mut row = vec![format!("  {}", one.name)];
+            match &one.plan {
+                Some(plan) => row.extend([
+                    format!("{} → {}", plan.now.blobs, plan.then.blobs),
+                    format!("{} → {}", plan.now.requests, plan.then.requests),
+                    format!(
+                        "{} → {}",
+                        output::bytes(plan.now.billed),
+                        output::bytes(plan.then.billed)
+                    ),
+                    format!("{:.2} → {:.2}", plan.terms_now.score, plan.terms_then.score),
+                    output::bytes(plan.write),
+                    output::money(plan.cost, currency),
+                ]),
+                None => row.extend(std::iter::repeat_n(String::from("-"), 6)),
+            }
+            row.push(self.words(one, done, currency));
+            rows.push(row);
+        }
+        output::table(&rows)?;
+        let moved = done.iter().filter(|(_, done)| matches!(done, Some(Ok(_))));
+        match moved.count() {
+            0 => Ok(()),
+            _ => output::line("walgit-fs gc collects what nothing needs any more"),
+        }
+    }
+
+    fn words(&self, one: &Looked, done: &Done, currency: &str) -> String {
+        match (done, &one.stays) {
+            (Some(Ok(migrated)), _) => format!("moved to {}", migrated.address),
+            (Some(Err(error)), _) => format!("stays: {error}"),
+            (None, Some(stays)) => format!("stays: {}", why(stays, currency)),
+            (None, None) => match one.moves {
+                0 => "would be laid out anew".into(),
+                moves => format!("would be laid out anew, {moves} files in another tier"),
+            },
+        }
+    }
+}
+
+/// Why a name stays, in words.
+fn why(stays: &Stays, currency: &str) -> String {
+    match stays {
+        Stays::Little => "there is too little to gain".into(),
+        Stays::Cooling { until } => {
+            let hours = until.saturating_sub(unix_seconds()).div_ceil(3600);
+            format!("laid out anew a short time ago; again in {hours} h, or with --force")
+        }
+        Stays::Costs { left } => {
+            let left = output::money(*left, currency);
+            format!("costs more than the {left} that may be spent")
+        }
+        Stays::Unreadable { error } => error.clone(),
+    }
+}
+
+fn report(one: &Looked, done: &Done) -> serde_json::Value {
+    let plan = one.plan.as_ref().map(|plan| {
+        json!({
+            "now": plan.now,
+            "then": plan.then,
+            "terms_now": plan.terms_now,
+            "terms_then": plan.terms_then,
+            "improvement": plan.improvement,
+            "write": plan.write,
+            "cost": plan.cost,
+            "leaves": plan.leave.len(),
+        })
+    });
+    let (address, error, published) = match done {
+        Some(Ok(it)) => (Some(it.address.to_string()), None, Some(&it.published)),
+        Some(Err(error)) => (None, Some(error.to_string()), None),
+        None => (None, None, None),
+    };
+    json!({
+        "name": one.name.as_str(),
+        "from": one.named.address,
+        "plan": plan,
+        "moves": one.moves,
+        "stays": one.stays,
+        "address": address,
+        "error": error,
+        "published": published,
+    })
+}

@@ -1,0 +1,377 @@
+//! Heads that many pushes have scattered are laid out anew.
+//!
+//! [`Migrator::look`] measures what names stand for and says which of it would be
+//! better off ([`crate::lifecycle::migration`]), the best first.
+//! [`Migrator::migrate`] does it for one: the new head is stored beside the old
+//! one, read back, compared with it, and only then does the name move, unless
+//! somebody else has moved it meanwhile. The old head stays as it was; what
+//! nothing needs of it is collected later. Whatever stops it loses nothing, and
+//! the next run finds what it stored.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::claims::Claimed;
+use crate::chunk::BlobId;
+use crate::clock::unix_seconds;
+use crate::config::{NetworkPlace, Price, Settings};
+use crate::lifecycle::fsck::{self, check};
+use crate::lifecycle::migration::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
+use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerEntry, LedgerError};
+use crate::publish::analyze::Class;
+use crate::publish::tier::Facts;
+use crate::publish::{
+    Input, Mover, Progress, PublishError, PublishOptions, Published, Rewrite, move_for, publish,
+    same,
+};
+use crate::repo::refs::{NamedRef, RefName, RefStore, RefStoreError};
+use crate::repo::{Access, Address, Loader, RepoError, Repository};
+use crate::walrus::cost::Bill;
+use crate::walrus::{BlobStore, PutOptions};
+
+/// Why a name stays as it is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Stays {
+    /// It would not be better by as much as it has to be.
+    Little,
+    /// It was laid out anew a short time ago.
+    Cooling {
+        /// Until when it is left alone, in seconds since 1970.
+        until: u64,
+    },
+    /// It costs more than may be spent.
+    Costs {
+        /// What is left.
+        left: f64,
+    },
+    /// Its head cannot be read, or be laid out anew.
+    Unreadable {
+        /// Why not.
+        error: String,
+    },
+}
+
+/// A name that was looked at.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The name.
+    pub name: RefName,
+    /// What it stands for.
+    pub named: NamedRef,
+    /// What laying it out anew would do; `None` where it cannot be read.
+    pub plan: Option<Plan>,
+    /// Files that would move to another tier.
+    pub moves: u64,
+    /// Why it stays; `None` for a candidate.
+    pub stays: Option<Stays>,
+}
+
+impl Looked {
+    /// How much better it gets for what it costs: what is done first.
+    fn worth(&self) -> f64 {
+        let plan = self.plan.as_ref();
+        plan.map_or(0.0, |plan| plan.improvement / plan.cost.max(1e-9))
+    }
+}
+
+/// How to choose.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Whatever the improvement, and however short a time ago.
+    pub force: bool,
+    /// What may be spent in 30 days; `None` for any amount.
+    pub spend: Option<f64>,
+}
+
+/// A name that was moved.
+#[derive(Clone, Debug)]
+pub struct Migrated {
+    /// What was stored.
+    pub published: Published,
+    /// The address that the name stands for now.
+    pub address: Address,
+    /// What it cost.
+    pub cost: f64,
+}
+
+/// Why a head could not be laid out anew. The name stands for what it stood for.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The head cannot be read.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// Something cannot be stored, or differs.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The names cannot be read or written.
+    #[error(transparent)]
+    Refs(#[from] RefStoreError),
+    /// What is stored cannot be protected.
+    #[error(transparent)]
+    Leases(#[from] LeaseError),
+    /// What was published cannot be written down.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// What was done cannot be read or written down.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// What was stored reads back wrong.
+    #[error("what was stored reads back wrong ({0}); {1} stays as it was")]
+    Wrong(String, RefName),
+    /// Somebody published meanwhile.
+    #[error("{0} was published anew meanwhile, and stays as that")]
+    Moved(RefName),
+}
+
+/// Lays out heads of one network anew.
+pub struct Migrator<'a> {
+    settings: &'a Settings,
+    loader: Arc<Loader>,
+    access: Access,
+    store: Arc<dyn BlobStore>,
+    refs: RefStore,
+    records: Records,
+    price: Price,
+}
+
+impl<'a> Migrator<'a> {
+    /// Reads with `access` and writes to `store`.
+    pub fn new(
+        settings: &'a Settings,
+        loader: Arc<Loader>,
+        access: Access,
+        store: Arc<dyn BlobStore>,
+    ) -> Self {
+        Migrator {
+            loader,
+            access,
+            store,
+            refs: RefStore::new(&settings.refs_dir()),
+            records: Records::new(&settings.lifecycle_dir()),
+            price: settings.price.clone().unwrap_or_else(Price::mainnet),
+            settings,
+        }
+    }
+
+    /// What storing costs.
+    pub fn price(&self) -> &Price {
+        &self.price
+    }
+
+    /// Whether anything has to be paid.
+    fn is_free(&self) -> bool {
+        matches!(self.settings.network.value.place, NetworkPlace::Local { .. })
+    }
+
+    /// Looks at these names, or at all; candidates first, the best of them first.
+    ///
+    /// # Errors
+    /// When names or records cannot be read. What is wrong with a head is told
+    /// with its name.
+    pub async fn look(
+        &self,
+        names: &[RefName],
+        choice: &Choice,
+    ) -> Result<Vec<Looked>, MigrationError> {
+        let mut named: Vec<(RefName, NamedRef)> = Vec::new();
+        for name in names {
+            self.refs.resolve(name)?;
+            named.extend(self.refs.get(name)?.map(|it| (name.clone(), it)));
+        }
+        if names.is_empty() {
+            named = self.refs.list()?;
+        }
+        let mut looked = Vec::new();
+        for (name, named) in named {
+            looked.push(self.look_at(name, named, choice).await?);
+        }
+        looked.sort_by(|a, b| {
+            let order = b.worth().total_cmp(&a.worth());
+            (a.stays.is_some().cmp(&b.stays.is_some()))
+                .then(order)
+                .then(a.name.cmp(&b.name))
+        });
+        // What the first ones cost, the later ones cannot.
+        if let Some(spend) = choice.spend.filter(|_| !self.is_free()) {
+            let mut left = spend - self.records.spent(unix_seconds())?;
+            for one in looked.iter_mut().filter(|one| one.stays.is_none()) {
+                let cost = one.plan.as_ref().map_or(0.0, |plan| plan.cost);
+                match cost <= left {
+                    true => left -= cost,
+                    false => one.stays = Some(Stays::Costs { left: left.max(0.0) }),
+                }
+            }
+        }
+        Ok(looked)
+    }
+
+    async fn look_at(
+        &self,
+        name: RefName,
+        named: NamedRef,
+        choice: &Choice,
+    ) -> Result<Looked, MigrationError> {
+        let migration = &self.settings.migration.value;
+        let until = match self.records.last(name.as_str())? {
+            Some(last) => last + migration.cooldown().as_secs(),
+            None => 0,
+        };
+        let (plan, moves) = match self.measured(&named).await {
+            Ok((plan, moves)) => (plan, moves),
+            Err(error) => {
+                return Ok(Looked {
+                    name,
+                    named,
+                    plan: None,
+                    moves: 0,
+                    stays: Some(Stays::Unreadable {
+                        error: error.to_string(),
+                    }),
+                });
+            }
+        };
+        let gains = plan.improvement > migration.improvement || moves > 0;
+        let stays = match choice.force {
+            true => None,
+            false if !gains => Some(Stays::Little),
+            false if until > unix_seconds() => Some(Stays::Cooling { until }),
+            false => None,
+        };
+        Ok(Looked {
+            name,
+            named,
+            plan: Some(plan),
+            moves,
+            stays,
+        })
+    }
+
+    async fn open(&self, address: &str) -> Result<Repository, MigrationError> {
+        let Ok(Address::Walrus { blob, root }) = address.parse() else {
+            return Err(PublishError::NotOurs.into());
+        };
+        Ok(self.loader.open(self.access.clone(), blob, root).await?)
+    }
+
+    async fn measured(&self, named: &NamedRef) -> Result<(Plan, u64), MigrationError> {
+        let repository = self.open(&named.address).await?;
+        if repository.is_implied() {
+            return Err(PublishError::NotOurs.into());
+        }
+        let network = &self.settings.network.value;
+        let tiers = &self.settings.tiers.value;
+        let total = repository.head().commits.first().map(|commit| commit.bytes);
+        let moves = |file: &FileFound<'_>| {
+            let class = Class::of(&file.place.path(), &[]);
+            let bounds = (network.max_body, total);
+            let facts = Facts::published(file.size, (class, file.shrinks), bounds, tiers);
+            let improvement = self.settings.migration.value.improvement;
+            move_for(&facts, file.tier, improvement, tiers).is_some()
+        };
+        let layout = measure(&repository, &moves).await?;
+        let price = (&self.price, network.epochs);
+        let plan = plan(&layout, network.max_body, &tiers.weights, price);
+        Ok((plan, layout.moves.0))
+    }
+
+    /// Lays a name's head out anew.
+    ///
+    /// # Errors
+    /// [`MigrationError`].
+    pub async fn migrate(
+        &self,
+        looked: &Looked,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Migrated, MigrationError> {
+        let network = &self.settings.network.value;
+        let leases = Leases::new(&self.settings.lifecycle_dir().join("leases"));
+        let lease = Arc::new(Claimed::new(leases.take()?));
+        let old = self.open(&looked.named.address).await?;
+        if let Some(blob) = old.blob() {
+            lease.needs(blob)?;
+        }
+        let rewrite = Rewrite {
+            repository: old.clone(),
+            leave: (looked.plan.as_ref()).map_or_else(Default::default, |plan| plan.leave.clone()),
+            mover: Some(Mover {
+                improvement: self.settings.migration.value.improvement,
+                class_of: |path| Class::of(path, &[]),
+            }),
+        };
+        let options = PublishOptions {
+            put: PutOptions {
+                epochs: network.epochs,
+                ..PutOptions::default()
+            },
+            tiers: self.settings.tiers.value,
+            key: old.key().cloned(),
+            claims: Some(lease.clone()),
+            ..PublishOptions::default()
+        };
+        let (store, loader) = (self.store.clone(), self.loader.clone());
+        let input = Input::Rewrite(rewrite);
+        let published = publish(input, &options, store, loader, progress).await?;
+        drop(options);
+        let address = Address::Walrus {
+            blob: published.blob,
+            root: Some(published.root),
+        };
+        self.prove(&old, &published, &looked.name).await?;
+        let bill = Bill {
+            blobs: published.blobs_uploaded,
+            bytes: published.bytes_stored,
+            billed: published.bytes_billed,
+        };
+        let cost = match self.is_free() {
+            true => 0.0,
+            false => bill.price(&self.price, network.epochs),
+        };
+        let ledger = Ledger::new(&self.settings.dirs.data.join("ledger"), &network.name);
+        let name = looked.name.as_str();
+        ledger.append(&LedgerEntry::of(name, &address.to_string(), &published.blobs))?;
+        if !(self.refs).replace(&looked.name, &looked.named, &address)? {
+            return Err(MigrationError::Moved(looked.name.clone()));
+        }
+        self.records.append(&Record {
+            name: name.into(),
+            at: unix_seconds(),
+            from: looked.named.address.clone(),
+            to: address.to_string(),
+            cost,
+            bytes: published.bytes_stored,
+        })?;
+        if let Some(lease) = Arc::into_inner(lease) {
+            lease.finish()?;
+        }
+        Ok(Migrated {
+            published,
+            address,
+            cost,
+        })
+    }
+
+    /// Reads back what was stored, and compares it with what it was made of.
+    async fn prove(
+        &self,
+        old: &Repository,
+        published: &Published,
+        name: &RefName,
+    ) -> Result<(), MigrationError> {
+        let access = Access {
+            store: self.store.clone(),
+            ..self.access.clone()
+        };
+        let root = Some(published.root);
+        let new = self.loader.open(access, published.blob, root).await?;
+        let blobs = published.blobs.iter().map(|stored| stored.blob);
+        let blobs: Vec<BlobId> = blobs.collect();
+        let report = check(&new, &fsck::Options::of_blobs(blobs), &()).await?;
+        if let Some(fault) = report.faults.first() {
+            let why = format!("{}: {}", fault.what, fault.why);
+            return Err(MigrationError::Wrong(why, name.clone()));
+        }
+        Ok(same(old, &new).await?)
+    }
+}

@@ -1,0 +1,194 @@
+//! A head that many pushes have scattered is laid out anew, and is what it was.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::tree::{assert_same, noise};
+use crate::support::{Server, Tree, World};
+
+/// A history of many small pushes of one repository, under the name `it`.
+fn pushed(world: &World, pushes: usize) -> Tree {
+    let mut tree = (0..30).fold(Tree::new(), |tree, n| {
+        tree.file(
+            format!("src/{}/file{n}.rs", n % 5),
+            format!("fn number_{n}() -> usize {{ {n} }}\n").repeat(20 + n),
+        )
+    });
+    tree = tree
+        .link("link", "src/0")
+        .program("run.sh", "#!/bin/sh\necho hi\n")
+        .file("empty", "")
+        .noise("noise", 300_000, 7)
+        .commit("first");
+    world.publish(tree.path(), "it");
+    for n in 0..pushes {
+        tree = tree
+            .file(
+                format!("src/{}/file{}.rs", n % 5, n % 30),
+                format!("fn changed_{n}() {{}}\n").repeat(40),
+            )
+            .file(format!("new/{n}"), noise(700, n as u64))
+            .commit(&format!("push {n}"));
+        world.publish(tree.path(), "it");
+    }
+    tree
+}
+
+fn address(world: &World) -> String {
+    let refs = world.json(&["refs"]);
+    let all = refs.as_array().unwrap();
+    let it = all.iter().find(|it| it["name"] == "it").unwrap();
+    it["address"].as_str().unwrap().to_owned()
+}
+
+fn migrate(world: &World, more: &[&str]) -> Value {
+    let told = world.json(&[&["tiers", "migrate", "it"], more].concat());
+    told["heads"][0].clone()
+}
+
+/// Requests for content that reading all of it takes, with nothing at hand.
+fn requests(world: &World, address: &str, tree: &Path) -> usize {
+    let server = Server::start();
+    for blob in fs::read_dir(world.blobs()).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), server.blobs().join(blob.file_name())).unwrap();
+    }
+    let reader = World::on(&server);
+    let dir = reader.mount(address);
+    assert_same(tree, &dir);
+    reader.unmount(&dir);
+    server.requests("GET").len()
+}
+
+fn exported(world: &World, address: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("git");
+    world.run(&["export", address, to.to_str().unwrap(), "--bare"]);
+    let all = ["cat-file", "--batch-all-objects", "--batch-check"];
+    crate::support::tree::git(&to, &all) + &crate::support::tree::git(&to, &["show-ref"])
+}
+
+#[test]
+fn after_many_pushes_a_head_is_as_good_as_new_and_the_same_to_the_byte() {
+    let world = World::new();
+    let tree = pushed(&world, 25);
+    let before = address(&world);
+    let history = exported(&world, &before);
+
+    let plan = migrate(&world, &["--dry-run"]);
+    assert_eq!(address(&world), before, "a trial moves nothing");
+    assert_eq!(plan["plan"]["now"]["blobs"], 26);
+    assert_eq!(plan["plan"]["then"]["blobs"], 1);
+
+    let blobs = fs::read_dir(world.blobs()).unwrap().count();
+    let told = migrate(&world, &[]);
+    let after = address(&world);
+    assert_eq!(told["address"], after.as_str(), "{told}");
+    assert_ne!(before, after);
+    assert_eq!(fs::read_dir(world.blobs()).unwrap().count(), blobs + 1);
+
+    let scattered = requests(&world, &before, tree.path());
+    let new = requests(&world, &after, tree.path());
+    let fresh = World::new();
+    fresh.publish(tree.path(), "it");
+    let best = requests(&fresh, &address(&fresh), tree.path());
+    assert!(new <= best + 1 && new < scattered, "{scattered} {new} {best}");
+
+    assert_eq!(exported(&world, &after), history);
+    world.run(&["fsck", "it", "--remote"]);
+    // Nothing is left of the old ones but what a rule or the grace keeps.
+    let fates = world.json(&["gc", "--grace", "0s"]);
+    assert_eq!(fates["live_blobs"], 1);
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn a_push_after_it_is_one_small_blob_again() {
+    let world = World::new();
+    let tree = pushed(&world, 6);
+    migrate(&world, &["--force"]);
+    let tree = tree.file("src/0/file0.rs", "fn again() {}\n").commit("on");
+    let told = world.publish(tree.path(), "it");
+    assert_eq!(told["blobs_uploaded"], 1);
+    assert!(told["bytes_stored"].as_u64().unwrap() <= 70_000, "{told}");
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn where_there_is_little_to_gain_or_it_was_done_a_short_time_ago_it_stays() {
+    let world = World::new();
+    let tree = pushed(&world, 4);
+    assert!(migrate(&world, &[])["address"].is_string());
+    let first = address(&world);
+    assert_eq!(migrate(&world, &[])["stays"]["why"], "little");
+    let mut tree = tree;
+    for n in 0..4 {
+        tree = tree.file(format!("more/{n}"), noise(900, n)).commit("more");
+        world.publish(tree.path(), "it");
+    }
+    let scattered = address(&world);
+    assert_ne!(scattered, first);
+    assert_eq!(migrate(&world, &[])["stays"]["why"], "cooling");
+    assert_eq!(address(&world), scattered);
+    assert!(migrate(&world, &["--force"])["address"].is_string());
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn no_more_is_spent_than_may_be() {
+    let server = Server::start();
+    let world = World::on(&server);
+    pushed(&world, 4);
+    let before = address(&world);
+    let told = migrate(&world, &["--spend", "0.000001"]);
+    assert_eq!(told["stays"]["why"], "costs");
+    assert_eq!(address(&world), before);
+    let cost = told["plan"]["cost"].as_f64().unwrap();
+    assert!(cost > 0.0005, "{told}");
+    let told = migrate(&world, &["--spend", "0.1"]);
+    assert!(told["address"].is_string(), "{told}");
+}
+
+#[test]
+fn an_encrypted_repository_stays_encrypted() {
+    let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
+    let mut tree = Tree::new().file("a", "a secret that nobody may see\n".repeat(30));
+    let path = tree.path().to_str().unwrap().to_owned();
+    for n in 0..4 {
+        tree = tree.file(format!("b{n}"), noise(500, n));
+        world.run(&["publish", &path, "--name", "it", "--encrypt"]);
+    }
+    let told = migrate(&world, &[]);
+    assert!(told["address"].is_string(), "{told}");
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    for blob in fs::read_dir(world.blobs()).unwrap() {
+        let bytes = fs::read(blob.unwrap().path()).unwrap();
+        let secret = b"nobody may see";
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret));
+    }
+}
+
+#[test]
+fn what_is_damaged_is_not_laid_out_anew() {
+    let world = World::new();
+    pushed(&world, 4);
+    let before = address(&world);
+    // Content of the first push, in the middle of its blob.
+    let blob = fs::read_dir(world.blobs())
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .max_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
+    let mut bytes = fs::read(&blob).unwrap();
+    let middle = bytes.len() - 100_000;
+    bytes[middle] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let done = world.try_run(&["tiers", "migrate", "it"]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(said.contains("corrupt"), "{said}");
+    assert_eq!(address(&world), before);
+}
