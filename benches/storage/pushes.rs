@@ -1,4 +1,4 @@
-//! How many requests a head takes after many pushes.
+//! How many requests a head takes after many pushes, and laid out anew.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,6 +6,10 @@ use std::process::Command;
 use super::report::Report;
 use super::world::{Devnet, World, shell};
 
+/// How many times the requests of a fresh head one may take, and one that was laid
+/// out anew.
+const MOST: f64 = 4.0;
+const MOST_ANEW: f64 = 1.5;
 /// Pushes after which a head is read.
 const AFTER: [usize; 3] = [1, 10, 100];
 
@@ -34,9 +38,14 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
                 first = requests;
             }
             let what = format!("{name}: requests of a cold tar, {} pushes", pushed + 1);
-            report.row(&what, requests, "after one", first, "requests", 4.0);
+            report.row(&what, requests, "after one", first, "requests", MOST);
         }
     }
+    world.json(&["tiers", "migrate", "it", "--force"]);
+    let refs = world.json(&["refs"]);
+    let requests = read(&world, refs[0]["address"].as_str().unwrap());
+    let what = format!("{name}: the same, laid out anew");
+    report.row(&what, requests, "after one", first, "requests", MOST_ANEW);
 }
 
 /// The newest commits of the first line, oldest first.

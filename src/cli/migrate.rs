@@ -100,9 +100,11 @@ impl Migrate {
             return output::line("nothing is published here yet");
         }
         let mut rows = vec![
-            ["  name", "blobs", "requests", "billed", "score", "write", "cost", ""]
-                .map(String::from)
-                .to_vec(),
+            [
+                "  name", "blobs", "requests", "billed", "score", "write", "cost", "",
+            ]
+            .map(String::from)
+            .to_vec(),
         ];
         for (one, done) in done {
             let mut row = vec![format!("  {}", one.name)];

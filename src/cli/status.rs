@@ -7,7 +7,7 @@ use clap::Args;
 use super::context::Context;
 use super::{Failure, output};
 use crate::clock::unix_seconds;
-use crate::daemon::{Client, DaemonStatus, MountStatus, NetworkStatus};
+use crate::daemon::{Client, DaemonStatus, JobStatus, MountStatus, NetworkStatus};
 use crate::net::Conditions;
 use crate::walrus::{BreakerState, EndpointHealth, Role};
 
@@ -88,10 +88,32 @@ fn print(status: &DaemonStatus) -> Result<(), Failure> {
         let [name, state] = output::pin(pin);
         output::line(&format!("  pinned {name}: {state}"))?;
     }
+    for job in &status.jobs {
+        print_job(job)?;
+    }
     for network in &status.networks {
         print_network(network)?;
     }
     Ok(())
+}
+
+fn print_job(job: &JobStatus) -> Result<(), Failure> {
+    let now = unix_seconds();
+    let hours = |seconds: u64| match seconds {
+        seconds if seconds < 3600 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{} h", seconds / 3600),
+    };
+    let last = match job.last {
+        0 => "not yet".into(),
+        last => format!("{} ago", hours(now.saturating_sub(last))),
+    };
+    let next = hours((job.last + job.every_s).saturating_sub(now));
+    let what = job.error.as_ref().unwrap_or(&job.did);
+    let colon = if what.is_empty() { "" } else { ": " };
+    output::line(&format!(
+        "job {}: last run {last}{colon}{what}; next in {next}",
+        job.name
+    ))
 }
 
 fn print_network(network: &NetworkStatus) -> Result<(), Failure> {

@@ -162,6 +162,7 @@ mod tests {
             cache: CacheStats::default(),
             networks: vec![network("local"), network("a\"b")],
             pins: Vec::new(),
+            jobs: Vec::new(),
         };
         let text = status.metrics();
         let declared = |line: &&str| line.starts_with("# TYPE walgit_fs_requests_total ");

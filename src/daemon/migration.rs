@@ -162,7 +162,10 @@ impl<'a> Migrator<'a> {
 
     /// Whether anything has to be paid.
     fn is_free(&self) -> bool {
-        matches!(self.settings.network.value.place, NetworkPlace::Local { .. })
+        matches!(
+            self.settings.network.value.place,
+            NetworkPlace::Local { .. }
+        )
     }
 
     /// Looks at these names, or at all; candidates first, the best of them first.
@@ -200,7 +203,11 @@ impl<'a> Migrator<'a> {
                 let cost = one.plan.as_ref().map_or(0.0, |plan| plan.cost);
                 match cost <= left {
                     true => left -= cost,
-                    false => one.stays = Some(Stays::Costs { left: left.max(0.0) }),
+                    false => {
+                        one.stays = Some(Stays::Costs {
+                            left: left.max(0.0),
+                        })
+                    }
                 }
             }
         }
@@ -330,7 +337,11 @@ impl<'a> Migrator<'a> {
         };
         let ledger = Ledger::new(&self.settings.dirs.data.join("ledger"), &network.name);
         let name = looked.name.as_str();
-        ledger.append(&LedgerEntry::of(name, &address.to_string(), &published.blobs))?;
+        ledger.append(&LedgerEntry::of(
+            name,
+            &address.to_string(),
+            &published.blobs,
+        ))?;
         if !(self.refs).replace(&looked.name, &looked.named, &address)? {
             return Err(MigrationError::Moved(looked.name.clone()));
         }

@@ -20,6 +20,9 @@
 //! A mount that follows its branch ([`follow`]) looks for a new head now and
 //! then, and shows it without a remount.
 //!
+//! What is to be done now and then, a job does ([`jobs`]), where it is scheduled:
+//! laying scattered heads out anew ([`migration`]).
+//!
 //! May touch everything below it.
 
 mod attach;
@@ -27,8 +30,10 @@ mod claims;
 mod client;
 mod control;
 mod follow;
+mod jobs;
 mod learned;
 mod metrics;
+mod migrating;
 pub mod migration;
 mod mounting;
 mod mounts;
@@ -38,6 +43,7 @@ mod warming;
 
 pub use claims::Claimed;
 pub use client::{Client, ClientError};
+pub use jobs::JobStatus;
 pub use learned::{Imported, Subject};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};

@@ -10,6 +10,7 @@ use fuser::{Session, SessionACL};
 use tokio::sync::Notify;
 
 use super::follow::Follower;
+use super::jobs::Board;
 use super::learned::Subject;
 use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
@@ -36,6 +37,8 @@ pub(super) struct Mounts {
     state: Mutex<State>,
     /// Told when a mount begins or ends.
     pub(super) changed: Notify,
+    /// How jobs get on.
+    pub(super) jobs: Board,
 }
 
 struct State {
@@ -95,11 +98,16 @@ impl Mounts {
                 busy: 0,
             }),
             changed: Notify::new(),
+            jobs: Board::default(),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn loader(&self) -> &Arc<Loader> {
+        &self.loader
     }
 
     pub(super) fn cache(&self) -> &Arc<Cache> {
@@ -357,6 +365,7 @@ impl Mounts {
             cache: self.cache().stats(),
             networks: networks(&state),
             pins,
+            jobs: self.jobs.all(),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use super::mounts::Mounts;
-use super::{MountFailure, MountRequest, attach, control};
+use super::{MountFailure, MountRequest, attach, control, jobs};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Dirs, Settings};
 use crate::fuse;
@@ -123,6 +123,7 @@ async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<()
     let [control, attach] = [listen(&sockets[0])?, listen(&sockets[1])?];
     tokio::spawn(attach::serve(attach, mounts.clone()));
     tokio::spawn(control::serve(control, mounts.clone(), stop.clone()));
+    jobs::start(&settings, &mounts);
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Session)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Session)?;
     let idle_exit = match foreground {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::jobs::JobStatus;
 use crate::cache::{CacheStats, Pin};
 use crate::fuse::DriverStats;
 use crate::prefetch::PrefetchStats;
@@ -28,6 +29,9 @@ pub struct DaemonStatus {
     /// What is pinned in the cache.
     #[serde(default)]
     pub pins: Vec<Pin>,
+    /// What it does by itself now and then.
+    #[serde(default)]
+    pub jobs: Vec<JobStatus>,
 }
 
 /// One mount.

@@ -193,7 +193,10 @@ impl RefStore {
         address: &Address,
     ) -> Result<bool, RefStoreError> {
         let _lock = self.lock()?;
-        if self.get(name)?.is_none_or(|now| now.address != before.address) {
+        if self
+            .get(name)?
+            .is_none_or(|now| now.address != before.address)
+        {
             return Ok(false);
         }
         self.write(name, address, before.key.as_deref())?;

@@ -94,7 +94,10 @@ fn after_many_pushes_a_head_is_as_good_as_new_and_the_same_to_the_byte() {
     let fresh = World::new();
     fresh.publish(tree.path(), "it");
     let best = requests(&fresh, &address(&fresh), tree.path());
-    assert!(new <= best + 1 && new < scattered, "{scattered} {new} {best}");
+    assert!(
+        new <= best + 1 && new < scattered,
+        "{scattered} {new} {best}"
+    );
 
     assert_eq!(exported(&world, &after), history);
     world.run(&["fsck", "it", "--remote"]);
@@ -191,4 +194,86 @@ fn what_is_damaged_is_not_laid_out_anew() {
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(said.contains("corrupt"), "{said}");
     assert_eq!(address(&world), before);
+}
+
+#[test]
+fn killed_at_any_moment_it_loses_nothing_and_goes_on() {
+    let world = World::new();
+    let tree = pushed(&world, 5);
+    let before = address(&world);
+    let blobs = fs::read_dir(world.blobs()).unwrap().count();
+    let mut killed = 0;
+    for wait in [5, 40, 80, 120, 160, 220, 300, 400] {
+        let mut run = world
+            .command(&["tiers", "migrate", "it", "--force"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        killed += usize::from(run.try_wait().unwrap().is_none());
+        let _ = run.kill();
+        run.wait().unwrap();
+        world.run(&["fsck", "it", "--remote"]);
+        if address(&world) != before {
+            break;
+        }
+    }
+    assert!(killed > 0, "none was killed in the middle");
+    if address(&world) == before {
+        migrate(&world, &["--force"]);
+    }
+    // The same head gives the same blob, however often it was begun.
+    assert_eq!(fs::read_dir(world.blobs()).unwrap().count(), blobs + 1);
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn who_publishes_meanwhile_is_not_overwritten() {
+    let server = Server::with(&["--latency-ms", "40"]);
+    let world = World::on(&server);
+    let tree = pushed(&world, 5)
+        .file("last", "the last word")
+        .commit("last");
+    std::thread::scope(|scope| {
+        scope.spawn(|| world.try_run(&["tiers", "migrate", "it", "--force"]));
+        scope.spawn(|| world.publish(tree.path(), "it"));
+    });
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn the_daemon_does_it_where_it_is_scheduled_and_says_so() {
+    let world = World::new().config("[migration]\nschedule = \"1d\"\n");
+    let tree = pushed(&world, 5);
+    let before = address(&world);
+    let dir = world.mount(&before);
+    crate::support::eventually_within(60, "the job has run", || {
+        let status = world.json(&["status"]);
+        let job = &status["jobs"][0];
+        assert_eq!(job["name"], "migration", "{status}");
+        job["last"].as_u64() > Some(0)
+    });
+    assert_ne!(address(&world), before);
+    let said = world.run(&["status"]);
+    assert!(said.contains("job migration: last run"), "{said}");
+    assert!(said.contains("1 of 1 names laid out anew"), "{said}");
+    assert_same(tree.path(), &dir);
+    world.unmount(&dir);
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+#[test]
+fn the_daemon_spends_nothing_unless_it_may() {
+    let server = Server::start();
+    let world = World::on(&server).config("[migration]\nschedule = \"1d\"\n");
+    pushed(&world, 5);
+    let before = address(&world);
+    world.mount(&before);
+    crate::support::eventually_within(60, "the job has run", || {
+        world.json(&["status"])["jobs"][0]["last"].as_u64() > Some(0)
+    });
+    assert_eq!(address(&world), before);
+    let said = world.run(&["status"]);
+    assert!(said.contains("0 of 1 names laid out anew"), "{said}");
 }

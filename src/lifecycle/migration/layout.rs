@@ -178,7 +178,11 @@ mod tests {
     fn what_lies_together_is_one_request_up_to_its_length() {
         let blob = |n| BlobId::from_bytes([n; 32]);
         assert_eq!(requests(&[]), 0);
-        let near = [(blob(1), 0, 100), (blob(1), 100, 200), (blob(1), 4000, 5000)];
+        let near = [
+            (blob(1), 0, 100),
+            (blob(1), 100, 200),
+            (blob(1), 4000, 5000),
+        ];
         assert_eq!(requests(&near), 1);
         let far = [(blob(1), 0, 100), (blob(1), 10_000, 10_100)];
         assert_eq!(requests(&far), 2);

@@ -62,7 +62,12 @@ pub struct Plan {
 /// Blobs that are half full of what is needed, or are one file, stay: rewriting
 /// them would gain little, and cost grows with what is scattered, not with the
 /// repository.
-pub fn plan(layout: &Layout, max_body: u64, weights: &Weights, (price, epochs): (&Price, u32)) -> Plan {
+pub fn plan(
+    layout: &Layout,
+    max_body: u64,
+    weights: &Weights,
+    (price, epochs): (&Price, u32),
+) -> Plan {
     let stays = |held: &Held| held.plain || held.live * 2 >= max_body;
     let (kept, left): (Vec<_>, Vec<_>) = layout.blobs.iter().partition(|(_, held)| stays(held));
     let leave: HashSet<BlobId> = left.iter().map(|(blob, _)| **blob).collect();

@@ -218,7 +218,9 @@ impl<'a> Copying<'a> {
                 let raw: Vec<Bytes> = (chunk.bases.iter())
                     .filter_map(|base| bases.get(&base.hash).cloned())
                     .collect();
-                chunk.open(stored.clone(), &raw).map_err(Rejected::because)?;
+                chunk
+                    .open(stored.clone(), &raw)
+                    .map_err(Rejected::because)?;
                 proven.push(((chunk.at.blob, chunk.at.offset), stored));
             }
             Ok(())

@@ -245,7 +245,8 @@ impl Read {
     ) -> Result<DirectoryNumber, PublishError> {
         let root = snapshot.root();
         let (number, new) = self.number(snapshot, &root, Vec::new(), seen);
-        let mut pending: Vec<(DirectoryNumber, Node)> = new.then_some((number, root)).into_iter().collect();
+        let mut pending: Vec<(DirectoryNumber, Node)> =
+            new.then_some((number, root)).into_iter().collect();
         while let Some((at, node)) = pending.pop() {
             let directory = snapshot.directory(&node).await?;
             let ids = ids.get(&snapshot.chunks_of(&node)[0].hash);

@@ -7,9 +7,9 @@ use super::super::git::join;
 use super::super::plan::{ContentPlan, DirectoryNumber, FilePlace, TreePlan};
 use super::{File, Read, Stored, read};
 use crate::chunk::{ChunkHash, ChunkRef};
+use crate::repo::Repository;
 use crate::repo::archive::Archive;
 use crate::repo::head::AttachmentKind;
-use crate::repo::Repository;
 
 /// Compares all that two heads say but where it lies: commits, refs, directories
 /// with names, modes, sizes and git's IDs, the hashes of all content, histories
@@ -74,9 +74,8 @@ fn trees(old: &Read, new: &Read) -> Result<(), PublishError> {
         TreePlan::Known(_) => 0,
     };
     let roots = old.plan.commits.iter().zip(&new.plan.commits);
-    let mut pending: Vec<(DirectoryNumber, DirectoryNumber)> = roots
-        .map(|(a, b)| (root(&a.tree), root(&b.tree)))
-        .collect();
+    let mut pending: Vec<(DirectoryNumber, DirectoryNumber)> =
+        roots.map(|(a, b)| (root(&a.tree), root(&b.tree))).collect();
     let mut seen = HashSet::new();
     while let Some(pair) = pending.pop() {
         if !seen.insert(pair) {

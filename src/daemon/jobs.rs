@@ -1,0 +1,163 @@
+//! What the daemon does by itself now and then.
+//!
+//! A job that is scheduled runs while the daemon does, when as much time has gone
+//! by since its last run, which is remembered over sessions. It waits until
+//! nobody waits for the network, and one runs at a time. What it did, or why it
+//! could not, stands in `status`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::migrating::Migrating;
+use super::mounts::Mounts;
+use crate::clock::unix_seconds;
+use crate::config::Settings;
+
+/// How long nothing must have been fetched before a job begins, and how long it
+/// waits for that at most.
+const QUIET: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long a new daemon leaves its jobs alone: its first mount is being made.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Something that is done now and then.
+#[async_trait]
+pub(super) trait Job: Send + Sync {
+    /// What it is called in `status`.
+    fn name(&self) -> &'static str;
+    /// How often.
+    fn every(&self) -> Duration;
+    /// Does it; what it did, in words.
+    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, String>;
+}
+
+/// How a job gets on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobStatus {
+    /// Which.
+    pub name: String,
+    /// Seconds between two runs.
+    pub every_s: u64,
+    /// When it ran last, in seconds since 1970; 0 for never.
+    pub last: u64,
+    /// What it did then.
+    pub did: String,
+    /// Why it could not; `None` where it could.
+    pub error: Option<String>,
+}
+
+/// How all jobs get on.
+#[derive(Debug, Default)]
+pub(super) struct Board(Mutex<BTreeMap<&'static str, JobStatus>>);
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, JobStatus>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn all(&self) -> Vec<JobStatus> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn set(&self, name: &'static str, status: JobStatus) {
+        self.lock().insert(name, status);
+    }
+}
+
+/// Starts the jobs that are scheduled.
+pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
+    let migrating = Migrating::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
+    if let Some(job) = migrating {
+        let runner = Runner {
+            file: (settings.lifecycle_dir()).join(format!("{}.json", job.name())),
+            job,
+            mounts: Arc::downgrade(mounts),
+            turn: turn.clone(),
+        };
+        tokio::spawn(runner.run());
+    }
+}
+
+struct Runner {
+    job: Arc<dyn Job>,
+    /// Where its last run is remembered.
+    file: PathBuf,
+    mounts: Weak<Mounts>,
+    /// One runs at a time.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Runner {
+    async fn run(self) {
+        let (name, every) = (self.job.name(), self.job.every());
+        let mut status = self.remembered();
+        status.name = name.into();
+        status.every_s = every.as_secs();
+        let mut settle = SETTLE;
+        loop {
+            let Some(mounts) = self.mounts.upgrade() else {
+                return;
+            };
+            mounts.jobs.set(name, status.clone());
+            drop(mounts);
+            let due = status.last.saturating_add(every.as_secs());
+            let wait = Duration::from_secs(due.saturating_sub(unix_seconds()));
+            tokio::time::sleep(wait.min(every) + std::mem::take(&mut settle)).await;
+            let _turn = self.turn.lock().await;
+            let Some(mounts) = self.mounts.upgrade() else {
+                return;
+            };
+            quiet(&mounts).await;
+            let done = self.job.run(&mounts).await;
+            status.last = unix_seconds();
+            match done {
+                Ok(did) => {
+                    tracing::info!("{name}: {did}");
+                    (status.did, status.error) = (did, None);
+                }
+                Err(error) => {
+                    tracing::warn!("{name}: {error}");
+                    status.error = Some(error);
+                }
+            }
+            if let Err(error) = self.remember(&status) {
+                tracing::warn!("{}: {error}", self.file.display());
+            }
+        }
+    }
+
+    fn remembered(&self) -> JobStatus {
+        let bytes = std::fs::read(&self.file).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
+        let dir = self.file.parent().unwrap_or(std::path::Path::new("."));
+        std::fs::create_dir_all(dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        serde_json::to_writer_pretty(&mut file, status)?;
+        file.persist(&self.file)?;
+        Ok(())
+    }
+}
+
+/// Waits until nothing has been fetched for a while.
+async fn quiet(mounts: &Mounts) {
+    let begun = tokio::time::Instant::now();
+    let mut before = mounts.cache().stats().fetches;
+    while begun.elapsed() < PATIENCE {
+        tokio::time::sleep(QUIET).await;
+        let now = mounts.cache().stats().fetches;
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}

@@ -1,0 +1,88 @@
+//! The job that lays scattered heads out anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::jobs::Job;
+use super::migration::{Choice, Migrator};
+use super::mounts::Mounts;
+use crate::auth::{Credentials, KeyChest, SignIns};
+use crate::config::Settings;
+use crate::net::Journal;
+use crate::publish::Unwatched;
+use crate::repo::Access;
+
+/// Lays out anew what is better off so, within what may be spent.
+pub(super) struct Migrating {
+    settings: Settings,
+    every: Duration,
+}
+
+impl Migrating {
+    /// The job, where it is scheduled.
+    pub(super) fn scheduled(settings: &Settings) -> Option<Self> {
+        let every = settings.migration.value.every()?;
+        Some(Migrating {
+            settings: settings.clone(),
+            every,
+        })
+    }
+
+    async fn work(
+        &self,
+        mounts: &Arc<Mounts>,
+    ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+        let settings = &self.settings;
+        let network = &settings.network.value;
+        let deadline = Duration::from_secs(settings.deadline_s.value);
+        let journal = || Some(Arc::new(Journal::new(settings.failures())));
+        let sign_ins = SignIns::new(&settings.dirs.data.join("auth"));
+        let credentials = Credentials::load(&sign_ins, network)?;
+        let store = crate::walrus::open_as(credentials, network, deadline, journal())?;
+        let access = Access {
+            keys: KeyChest::new(&settings.dirs.data.join("keys")).all()?,
+            ..Access::with_key(store.clone(), None)
+        };
+        let migrator = Migrator::new(settings, mounts.loader().clone(), access, store);
+        let migration = &settings.migration.value;
+        let choice = Choice {
+            force: false,
+            spend: Some(migration.spend),
+        };
+        let looked = migrator.look(&[], &choice).await?;
+        let (mut moved, mut failed) = (0, Vec::new());
+        for one in looked.iter().filter(|one| one.stays.is_none()) {
+            match migrator.migrate(one, Arc::new(Unwatched)).await {
+                Ok(done) => {
+                    moved += 1;
+                    let bytes = done.published.bytes_stored as f64;
+                    tokio::time::sleep(Duration::from_secs_f64(bytes / migration.rate as f64))
+                        .await;
+                }
+                Err(error) => failed.push(format!("{}: {error}", one.name)),
+            }
+        }
+        match failed.is_empty() {
+            true => Ok(format!("{moved} of {} names laid out anew", looked.len())),
+            false => Err(failed.join("; ").into()),
+        }
+    }
+}
+
+#[async_trait]
+impl Job for Migrating {
+    fn name(&self) -> &'static str {
+        "migration"
+    }
+
+    fn every(&self) -> Duration {
+        self.every
+    }
+
+    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, String> {
+        let _busy = mounts.busy();
+        self.work(mounts).await.map_err(|error| error.to_string())
+    }
+}
