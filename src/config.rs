@@ -153,6 +153,9 @@ pub struct Network {
     /// How its publishers know us.
     #[serde(default)]
     pub auth: AuthMethod,
+    /// URL of an embedded Walrus that ends epochs, extends and deletes when told.
+    #[serde(default)]
+    pub admin: Option<String>,
 }
 
 /// Who keeps the blobs of a [`Network`].
@@ -184,6 +187,8 @@ pub struct Overrides {
     pub publishers: Option<Sourced<Vec<String>>>,
     /// Sui node instead of the profile's.
     pub sui: Option<Sourced<String>>,
+    /// Embedded Walrus to be told of epochs, instead of the profile's.
+    pub admin: Option<Sourced<String>>,
     /// Another config file.
     pub file: Option<PathBuf>,
     /// Disk budget of the cache.
@@ -331,6 +336,7 @@ struct NetworkSection {
     #[serde(default)]
     auth: AuthMethod,
     price: Option<Price>,
+    admin: Option<String>,
 }
 
 impl NetworkSection {
@@ -356,7 +362,13 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
     let devnet = "http://127.0.0.1:31415";
     BTreeMap::from([
         ("local".into(), NetworkSection::default()),
-        ("devnet".into(), NetworkSection::http(devnet, Some(devnet))),
+        (
+            "devnet".into(),
+            NetworkSection {
+                admin: Some(devnet.into()),
+                ..NetworkSection::http(devnet, Some(devnet))
+            },
+        ),
         (
             "testnet".into(),
             NetworkSection::http(
@@ -521,6 +533,9 @@ fn network(
     if let Some(sui) = &overrides.sui {
         section.sui = Some(sui.value.clone());
     }
+    if let Some(admin) = &overrides.admin {
+        section.admin = Some(admin.value.clone());
+    }
     let http = !section.aggregators.is_empty() || !section.publishers.is_empty();
     let place = match http {
         true => NetworkPlace::Http {
@@ -540,6 +555,7 @@ fn network(
             sui: section.sui,
             policy: file.net.clone(),
             auth: section.auth,
+            admin: section.admin,
         },
         origin,
     })

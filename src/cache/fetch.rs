@@ -24,7 +24,11 @@ pub(super) struct Room<'a> {
 }
 
 impl Cache {
-    /// The fetch of a chunk that is not here: one under way, or a new one.
+    /// The fetch of a chunk that is not here, and what it is fetched for: one under
+    /// way, or a new one.
+    ///
+    /// Who wants to read what is fetched to decode others with waits for that;
+    /// never the other way round.
     pub(super) fn lead(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -33,17 +37,23 @@ impl Cache {
         window: u64,
         step: Step,
         urgency: Urgency,
-    ) -> Arc<Flight<Bytes>> {
+    ) -> (Arc<Flight<Bytes>>, Step) {
+        if step == Step::Content {
+            let bases = &self.flights[Step::Base as usize];
+            if let Some(flight) = bases.join(&table[index].hash, urgency) {
+                return (flight, Step::Base);
+            }
+        }
         let held = |hash: &ChunkHash| self.holds(hash, store.at_rest());
         let span = || span::choose(table, index, window, held);
         let flights = &self.flights[step as usize];
         match flights.join_or_lead(&table[index].hash, urgency, span) {
-            Role::Wait(flight) => flight,
+            Role::Wait(flight) => (flight, step),
             Role::Lead(flight, span) => {
                 let (cache, store) = (self.clone(), store.clone());
                 let led = flight.clone();
                 tokio::spawn(async move { cache.fly(&store, span, &led, step).await });
-                flight
+                (flight, step)
             }
         }
     }

@@ -46,6 +46,16 @@ pub(super) struct Flight<T> {
     holders: AtomicUsize,
 }
 
+impl<T> Flight<T> {
+    /// Somebody wants what it brings.
+    fn join(&self, urgency: Urgency) {
+        match urgency {
+            Urgency::Now => self.awaited.cancel(),
+            Urgency::Ahead => _ = self.holders.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
 impl<T: Clone> Flight<T> {
     /// The chunk whose bytes it ends with.
     pub(super) fn demanded(&self) -> ChunkHash {
@@ -136,12 +146,8 @@ impl<T> Flights<T> {
         plan: impl FnOnce() -> Plan,
     ) -> Role<T, Plan> {
         let mut flights = self.flights();
-        let join = |flight: &Flight<T>| match urgency {
-            Urgency::Now => flight.awaited.cancel(),
-            Urgency::Ahead => _ = flight.holders.fetch_add(1, Ordering::Relaxed),
-        };
         if let Some(flight) = flights.get(hash) {
-            join(flight);
+            flight.join(urgency);
             return Role::Wait(flight.clone());
         }
         let mut plan = plan();
@@ -155,11 +161,20 @@ impl<T> Flights<T> {
             called_off: CancellationToken::new(),
             holders: AtomicUsize::new(0),
         });
-        join(&flight);
+        flight.join(urgency);
         for carried in &flight.carried {
             flights.insert(*carried, flight.clone());
         }
         Role::Lead(flight, plan)
+    }
+
+    /// Joins the flight that carries `hash`, if there is one. Who asks ahead must
+    /// hold it by an [`Underway`].
+    pub(super) fn join(&self, hash: &ChunkHash, urgency: Urgency) -> Option<Arc<Flight<T>>> {
+        let flights = self.flights();
+        let flight = flights.get(hash)?;
+        flight.join(urgency);
+        Some(flight.clone())
     }
 
     /// Ends a flight. Whoever asks for its chunks from now on finds them, or

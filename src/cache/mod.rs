@@ -240,7 +240,7 @@ impl Cache {
                 missed = true;
                 Counters::add(&self.counters.misses, 1);
             }
-            let flight = self.lead(store, table, index, window, step, Urgency::Now);
+            let (flight, _) = self.lead(store, table, index, window, step, Urgency::Now);
             let landed = flight.landed().await;
             if flight.demanded() == chunk.hash {
                 return landed;
@@ -269,6 +269,20 @@ impl Cache {
         (!here).then(|| self.ahead(store, table, index, window))
     }
 
+    /// As [`Cache::begin`], for what others are decoded with, and may be read as
+    /// well: a table without patches. Whoever needs any of it waits for this
+    /// fetch, to decode something else with it, too.
+    pub fn begin_bases(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+    ) -> Option<Underway<Bytes>> {
+        let here = self.holds(&table[index].hash, store.at_rest());
+        (!here).then(|| self.ahead_for(store, table, index, window, Step::Base))
+    }
+
     /// As [`Cache::begin`], for what must be on disk in the end: `None` only
     /// where it is there already.
     pub fn begin_keeping(
@@ -289,8 +303,19 @@ impl Cache {
         index: usize,
         window: u64,
     ) -> Underway<Bytes> {
-        let flight = self.lead(store, table, index, window, Step::Content, Urgency::Ahead);
-        Underway::of(&self.flights[Step::Content as usize], flight)
+        self.ahead_for(store, table, index, window, Step::Content)
+    }
+
+    fn ahead_for(
+        self: &Arc<Self>,
+        store: &Arc<dyn BlobStore>,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+        step: Step,
+    ) -> Underway<Bytes> {
+        let (flight, step) = self.lead(store, table, index, window, step, Urgency::Ahead);
+        Underway::of(&self.flights[step as usize], flight)
     }
 
     /// Keeps stored bytes that arrived with something else, once verified;

@@ -12,7 +12,7 @@ use super::{Failure, output, policy};
 use crate::config::{NetworkPlace, Price, Settings, duration};
 use crate::daemon::Client;
 use crate::lifecycle::gc::{
-    Dropped, Fate, Ground, LEARNED_DAYS, Options, Report, Shelf, Untold, collect, tidy,
+    Dropped, Fate, Ground, LEARNED_DAYS, Options, Remote, Report, Shelf, collect, tidy,
 };
 use crate::lifecycle::{Activity, Ledger};
 use crate::repo::Address;
@@ -67,9 +67,11 @@ impl Gc {
             let why = "others may store on this network, too; --unknown is for `local` alone";
             return Err(why.into());
         }
+        let store = context::store(&settings)?;
+        let remote = Remote(store.as_ref());
         let shelf: &dyn Shelf = match &local {
             Some(local) => local,
-            None => &Untold,
+            None => &remote,
         };
         let cache = context::cache(&settings)?;
         let loader = context::loader(&cache);

@@ -17,6 +17,7 @@ mod daemon;
 mod devnet;
 mod doctor;
 mod encrypt;
+mod epoch;
 mod export;
 mod failures;
 mod frugal;
@@ -112,6 +113,16 @@ struct Global {
         hide_env_values = true
     )]
     sui_rpc: Option<String>,
+    /// Tell this embedded Walrus (devnet) when to end epochs, extend and delete,
+    /// instead of the profile's
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "WALGIT_FS_ADMIN",
+        hide_env_values = true
+    )]
+    admin: Option<String>,
     /// Disk budget of the cache in bytes
     #[arg(
         long,
@@ -162,6 +173,7 @@ enum Command {
     Gc(gc::Gc),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
+    Epoch(epoch::Epoch),
     BlobId(blob_id::BlobIdOf),
     Completions(completions::Completions),
     #[command(hide = true)]
@@ -208,6 +220,7 @@ pub fn main() -> ExitCode {
         Command::Gc(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
+        Command::Epoch(command) => command.run(&context),
         Command::BlobId(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Daemon(command) => command.run(&context),
@@ -257,6 +270,7 @@ fn overrides(global: &Global, matches: &ArgMatches) -> Overrides {
         aggregators: with(&global.aggregator, matches, "aggregator"),
         publishers: with(&global.publisher, matches, "publisher"),
         sui: with(&global.sui_rpc, matches, "sui_rpc"),
+        admin: with(&global.admin, matches, "admin"),
         cache_disk: with(&global.cache_disk, matches, "cache_disk"),
         file: global.config.clone(),
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::cache::MAX_GAP;
-use crate::chunk::ChunkRef;
+use crate::chunk::{ChunkRef, Codec};
 use crate::repo::{Coming, Snapshot};
 
 /// Those of some chunks that are not in the cache.
@@ -17,11 +17,34 @@ pub(super) fn missing(
 
 /// Begins to fetch chunks that are missing, in the order in which they are
 /// stored, in requests of up to `length` bytes. Must be called within a runtime.
+///
+/// What some of them are patches against comes in the same requests as what lies
+/// beside it: by itself, each patch would ask for its base.
 pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> Vec<Coming> {
+    let is_patch = |chunk: &&ChunkRef| chunk.at.codec == Codec::Patch;
+    let (patches, plain): (Vec<_>, Vec<_>) = missing.iter().partition(is_patch);
+    if patches.is_empty() {
+        return run(missing, |at| snapshot.begin_chunks(missing, at, length));
+    }
+    let bases = patches.iter().flat_map(|patch| patch.bases.iter());
+    let bases = bases.filter(|base| !snapshot.holds(base));
+    let mut plain: Vec<ChunkRef> = plain.into_iter().chain(bases).cloned().collect();
+    plain.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
+    plain.dedup_by_key(|chunk| chunk.hash);
+    let patches: Vec<ChunkRef> = patches.into_iter().cloned().collect();
+    let mut begun = run(&plain, |at| snapshot.begin_bases(&plain, at, length));
+    begun.extend(run(&patches, |at| {
+        snapshot.begin_chunks(&patches, at, length)
+    }));
+    begun
+}
+
+/// Begins with one after the other, but for those that came along.
+fn run(missing: &[ChunkRef], begin: impl Fn(usize) -> Option<Coming>) -> Vec<Coming> {
     let mut begun = Vec::new();
     let mut at = 0;
     while at < missing.len() {
-        let coming = snapshot.begin_chunks(missing, at, length);
+        let coming = begin(at);
         at += 1;
         let Some(coming) = coming else {
             continue;
@@ -61,7 +84,7 @@ pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{Bases, BlobId, ChunkHash, Codec, Location};
+    use crate::chunk::{Bases, BlobId, ChunkHash, Location};
 
     fn chunk(blob: u8, offset: u64, stored_len: u32) -> ChunkRef {
         ChunkRef {

@@ -89,6 +89,14 @@ impl Snapshot {
         begun.map(Coming::Chunks)
     }
 
+    /// As [`Snapshot::begin_chunks`], for what others are patches against, and may
+    /// be read as well: a table without patches.
+    pub fn begin_bases(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
+        let cache = self.repository.loader().cache();
+        let begun = cache.begin_bases(self.repository.store(), table, index, window);
+        begun.map(Coming::Chunks)
+    }
+
     /// As [`Snapshot::begin_chunks`], for what must be on disk in the end:
     /// `None` only where it is there already.
     pub fn begin_keeping(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {

@@ -1,7 +1,11 @@
 //! A directory of blobs: the `local` network, and what `devnet` serves.
 //!
 //! `blobs/ID` holds a blob, `meta/ID.json` what a publisher would know about
-//! it. Files appear whole or not at all.
+//! it, and `epoch` the number of the present epoch: 1 where there is no such
+//! file. A directory has no clock, so an epoch ends when somebody says so
+//! ([`LocalDir::advance`]). Then what was paid for until that epoch is gone: nobody
+//! can read it, and whoever stores it stores it anew. Files appear whole or not
+//! at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -12,9 +16,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
+use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored};
 use crate::chunk::{BlobId, ByteRange};
 
 /// What is known about a stored blob beside its bytes.
@@ -51,8 +56,10 @@ struct Inner {
     max_body: u64,
 }
 
-/// The epoch of a store that has no network to tell it.
-const EPOCH: u32 = 1;
+/// The epoch of a directory that is new.
+const FIRST_EPOCH: u32 = 1;
+/// Epochs that can be paid for ahead, as on the network.
+pub(super) const MAX_EPOCHS: u32 = 53;
 
 impl LocalDir {
     /// Opens a directory, or makes it.
@@ -89,8 +96,141 @@ impl LocalDir {
         self.inner.root.join("meta").join(format!("{blob}.json"))
     }
 
-    /// Length of a blob, if it is there.
+    fn epoch_path(&self) -> PathBuf {
+        self.inner.root.join("epoch")
+    }
+
+    /// The present epoch.
+    ///
+    /// # Errors
+    /// When the file that tells it cannot be read, or is damaged: then nobody
+    /// knows what has expired.
+    pub fn present_epoch(&self) -> Result<u32, StoreError> {
+        let path = self.epoch_path();
+        let read = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FIRST_EPOCH),
+            Err(error) => Err(error),
+        };
+        read.map_err(|source| StoreError::Io { path, source })
+    }
+
+    /// Ends so many epochs; the present one then.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn advance(&self, epochs: u32) -> Result<u32, StoreError> {
+        let path = self.epoch_path();
+        let lock = self.inner.root.join("epoch.lock");
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Io { path, source }
+        };
+        let held = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock);
+        let held = held.map_err(failed(&lock))?;
+        let locked = flock(&held, FlockOperation::LockExclusive);
+        locked.map_err(|error| failed(&lock)(error.into()))?;
+        let epoch = self.present_epoch()?.saturating_add(epochs);
+        write_whole(&path, epoch.to_string().as_bytes()).map_err(failed(&path))?;
+        Ok(epoch)
+    }
+
+    /// Whether the last epoch that a blob was paid for is over.
+    ///
+    /// # Errors
+    /// When the present epoch cannot be read.
+    pub fn has_expired(&self, blob: BlobId) -> Result<bool, StoreError> {
+        let epoch = self.present_epoch()?;
+        // Nothing ends before the second.
+        let meta = (epoch > FIRST_EPOCH).then(|| self.meta(blob)).flatten();
+        Ok(meta.is_some_and(|meta| meta.end_epoch <= epoch))
+    }
+
+    /// Until when a blob is paid for that can be read.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn lifetime_blocking(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        if self.stat(blob)?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.meta(blob).map(|meta| Lifetime {
+            end_epoch: meta.end_epoch,
+            deletable: meta.deletable,
+            object_id: Some(meta.object_id),
+        }))
+    }
+
+    /// Pays for a blob until the epoch `end`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] where it is gone; [`StoreError::Refused`] for an
+    /// epoch further ahead than can be paid for.
+    pub fn extend_blocking(&self, blob: BlobId, end: u32) -> Result<Lifetime, StoreError> {
+        let place = self.inner.root.display().to_string();
+        let Some(size) = self.stat(blob)? else {
+            return Err(StoreError::NotFound { blob, place });
+        };
+        let epoch = self.present_epoch()?;
+        if end > epoch.saturating_add(MAX_EPOCHS) {
+            return Err(StoreError::Refused {
+                place,
+                status: 400,
+                why: format!("at most {MAX_EPOCHS} epochs ahead can be paid for"),
+            });
+        }
+        let mut meta = self.meta(blob).unwrap_or_else(|| BlobMeta {
+            size,
+            object_id: object_id(blob),
+            registered_epoch: epoch,
+            end_epoch: epoch + 1,
+            deletable: true,
+            owner: None,
+            earlier_objects: 0,
+        });
+        if end > meta.end_epoch {
+            meta.end_epoch = end;
+            self.write_meta(blob, &meta)?;
+        }
+        Ok(Lifetime {
+            end_epoch: meta.end_epoch,
+            deletable: meta.deletable,
+            object_id: Some(meta.object_id),
+        })
+    }
+
+    /// Deletes a blob, expired or not; `false` where it is permanent and has not.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn delete_blocking(&self, blob: BlobId) -> Result<bool, StoreError> {
+        let permanent = self.meta(blob).is_some_and(|meta| !meta.deletable);
+        if permanent && self.stat(blob)?.is_some() {
+            return Ok(false);
+        }
+        for path in [self.blob_path(blob), self.meta_path(blob)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Io {
+                        path,
+                        source: error,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Length of a blob, if it is there and has not expired.
     pub fn stat(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        if self.has_expired(blob)? {
+            return Ok(None);
+        }
         let path = self.blob_path(blob);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
@@ -102,14 +242,16 @@ impl LocalDir {
     /// Bytes of a blob.
     pub fn read_blocking(&self, blob: BlobId, extent: Extent) -> Result<Bytes, StoreError> {
         let path = self.blob_path(blob);
+        let gone = || StoreError::NotFound {
+            blob,
+            place: self.inner.root.display().to_string(),
+        };
+        if self.has_expired(blob)? {
+            return Err(gone());
+        }
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::NotFound {
-                    blob,
-                    place: self.inner.root.display().to_string(),
-                });
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
             Err(source) => return Err(StoreError::Io { path, source }),
         };
         let read = || -> io::Result<Option<Vec<u8>>> {
@@ -156,7 +298,7 @@ impl LocalDir {
             .map_err(|source| StoreError::Io { path, source })
     }
 
-    /// Every blob that is there.
+    /// Every blob that is there, expired ones too.
     pub fn list(&self) -> Result<Vec<BlobId>, StoreError> {
         let path = self.inner.root.join("blobs");
         let entries = fs::read_dir(&path).map_err(|source| StoreError::Io { path, source })?;
@@ -257,19 +399,21 @@ impl BlobStore for LocalDir {
                 place: self.inner.root.display().to_string(),
             });
         }
-        let mut meta = BlobMeta {
-            size: len,
-            object_id: object_id(blob),
-            registered_epoch: EPOCH,
-            end_epoch: EPOCH + options.epochs,
-            deletable: options.deletable,
-            owner: None,
-            earlier_objects: 0,
-        };
+        let options = options.clone();
         self.blocking(move |this| {
+            let epoch = this.present_epoch()?;
+            let mut meta = BlobMeta {
+                size: len,
+                object_id: object_id(blob),
+                registered_epoch: epoch,
+                end_epoch: epoch + options.epochs,
+                deletable: options.deletable,
+                owner: None,
+                earlier_objects: 0,
+            };
             // One of another length is what a crash or a meddler left.
             let uploaded = this.stat(blob)? != Some(len);
-            if let Some(known) = this.meta(blob) {
+            if let Some(known) = this.meta(blob).filter(|_| !uploaded) {
                 let end_epoch = meta.end_epoch.max(known.end_epoch);
                 meta = BlobMeta {
                     size: len,
@@ -293,5 +437,27 @@ impl BlobStore for LocalDir {
 
     fn max_body(&self) -> u64 {
         self.inner.max_body
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.present_epoch().map(Some)
+    }
+
+    async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
+        let advanced = self.blocking(move |this| LocalDir::advance(this, epochs));
+        advanced.await.map(Some)
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.lifetime_blocking(blob)
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        let extended = self.blocking(move |this| this.extend_blocking(blob, end));
+        extended.await.map(Some)
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        self.blocking(move |this| this.delete_blocking(blob)).await
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Accept, BlobStore, Extent, PutOptions, StoreError, StoreHealth, Stored};
+use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHealth, Stored};
 use crate::chunk::{BlobId, SecretKey};
 use crate::net::Conditions;
 
@@ -51,6 +51,14 @@ impl BlobStore for DryStore {
 
     fn max_body(&self) -> u64 {
         self.inner.max_body()
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.inner.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.lifetime(blob).await
     }
 
     fn at_rest(&self) -> Option<&SecretKey> {

@@ -142,6 +142,12 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Ends so many epochs, where this is a network of one's own; the present one
+    /// then. `None` where epochs end by themselves.
+    async fn advance(&self, _epochs: u32) -> Result<Option<u32>, StoreError> {
+        Ok(None)
+    }
+
     /// Until when a blob is paid for; `None` where nobody tells, and where the
     /// store has no such blob.
     async fn lifetime(&self, _blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
@@ -330,6 +336,7 @@ pub fn open_as(
                 ca: policy.ca.clone(),
                 journal,
                 credentials,
+                admin: network.admin.clone(),
             })?))
         }
     }

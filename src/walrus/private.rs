@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, StoreHealth, Stored};
+use super::{
+    Accept, BlobStore, Extent, Lifetime, PutOptions, Rejected, StoreError, StoreHealth, Stored,
+};
 use crate::chunk::{
     BLOCK, BlobId, Blocks, ByteRange, ChunkHash, PRIVATE_HEADER, PrivateBlob, PrivateHeader,
     PrivateKeys, SecretKey, private_len, private_room,
@@ -222,6 +224,22 @@ impl BlobStore for PrivateStore {
 
     fn max_body(&self) -> u64 {
         private_room(self.inner.max_body())
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.inner.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.lifetime(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.extend(blob, end).await
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        self.inner.delete(blob).await
     }
 
     fn at_rest(&self) -> Option<&SecretKey> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, StoreHealth, Stored};
+use super::{
+    Accept, BlobStore, Extent, Lifetime, PutOptions, Rejected, StoreError, StoreHealth, Stored,
+};
 use crate::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
 use crate::net::Conditions;
 
@@ -78,6 +80,22 @@ impl BlobStore for SealedStore {
 
     fn max_body(&self) -> u64 {
         0
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.inner.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.lifetime(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.extend(blob, end).await
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        self.inner.delete(blob).await
     }
 
     fn at_rest(&self) -> Option<&SecretKey> {

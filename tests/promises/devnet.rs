@@ -270,3 +270,89 @@ fn a_local_directory_can_be_served_as_it_is() {
     let dir = elsewhere.mount(published["address"].as_str().unwrap());
     crate::support::tree::assert_same(tree.path(), &dir);
 }
+
+#[test]
+fn what_was_paid_for_until_an_epoch_is_gone_in_it() {
+    let client = Client::new();
+    block_on(async {
+        let epoch = |path: &'static str| {
+            let client = &client;
+            async move {
+                let sent = client.http.post(client.url(path)).send().await.unwrap();
+                json(sent).await["epoch"].as_u64().unwrap()
+            }
+        };
+        let created = json(client.put("?epochs=2", noise(5000, 1)).await).await;
+        let object = &created["newlyCreated"]["blobObject"];
+        let id = object["blobId"].as_str().unwrap().to_owned();
+        assert_eq!(object["storage"]["endEpoch"], 3);
+        let path = format!("/v1/blobs/{id}");
+        assert_eq!(epoch("/devnet/epoch").await, 2);
+        assert_eq!(client.get(&path).await.status(), StatusCode::OK);
+        assert_eq!(epoch("/devnet/epoch?advance=1").await, 3);
+        let gone = client.get(&path).await;
+        assert_eq!(gone.status(), StatusCode::NOT_FOUND);
+        is_error(&json(gone).await, 404, "BLOB_NOT_FOUND");
+        // Stored anew, it is new, from the present epoch on.
+        let again = json(client.put("?epochs=1", noise(5000, 1)).await).await;
+        let object = &again["newlyCreated"]["blobObject"];
+        assert_eq!(object["registeredEpoch"], 3, "{again}");
+        assert_eq!(object["storage"]["startEpoch"], 3);
+        assert_eq!(object["storage"]["endEpoch"], 4);
+        assert_eq!(client.get(&path).await.status(), StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_blob_is_paid_for_longer_and_deleted_where_it_may_be() {
+    let client = Client::new();
+    block_on(async {
+        let put = async |query: &str, seed| {
+            let created = json(client.put(query, noise(5000, seed)).await).await;
+            let id = created["newlyCreated"]["blobObject"]["blobId"].as_str();
+            format!("/devnet/blobs/{}", id.unwrap())
+        };
+        let extend = async |path: &str, end: u32| {
+            let url = client.url(&format!("{path}?end={end}"));
+            client.http.post(url).send().await.unwrap()
+        };
+        let one = put("?epochs=2", 1).await;
+        let forever = put("?epochs=2&permanent=true", 2).await;
+        assert_eq!(json(extend(&one, 9).await).await["end_epoch"], 9);
+        // Never less, and no further than the network allows.
+        assert_eq!(json(extend(&one, 5).await).await["end_epoch"], 9);
+        assert_eq!(json(extend(&one, 54).await).await["end_epoch"], 54);
+        assert_eq!(extend(&one, 55).await.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(json(client.get(&one).await).await["end_epoch"], 54);
+        let delete = async |path: &str| {
+            let sent = client.http.delete(client.url(path)).send().await.unwrap();
+            json(sent).await["deleted"].clone()
+        };
+        assert_eq!(delete(&forever).await, false);
+        assert_eq!(delete(&one).await, true);
+        assert_eq!(client.get(&one).await.status(), StatusCode::NOT_FOUND);
+        let listed = json(client.get("/devnet/blobs").await).await;
+        assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+        assert_eq!(extend(&one, 9).await.status(), StatusCode::NOT_FOUND);
+        // None of it is of the network's own API.
+        for path in ["/v1/devnet/epoch", "/v1/epoch"] {
+            assert_eq!(client.get(path).await.status(), StatusCode::NOT_FOUND);
+        }
+        let api = client.get("/v1/api").await.text().await.unwrap();
+        assert!(!api.contains("devnet"), "{api}");
+    });
+}
+
+#[test]
+fn epochs_are_told_and_ended_from_the_command_line() {
+    let server = Server::start();
+    let there = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
+    let here = World::new();
+    for world in [&there, &here] {
+        assert_eq!(world.json(&["epoch"])["epoch"], 1);
+        assert_eq!(world.json(&["epoch", "--advance", "3"])["epoch"], 4);
+        assert_eq!(world.json(&["epoch"])["epoch"], 4);
+    }
+    let said = World::on(&server).fail(&["epoch"]);
+    assert!(said.contains("--admin URL"), "{said}");
+}

@@ -91,7 +91,7 @@ impl Shelf for Mortal<'_> {
     }
 
     async fn is_expired(&self, blob: BlobId) -> Result<Option<bool>, StoreError> {
-        self.dir.is_expired(blob).await
+        Shelf::is_expired(self.dir, blob).await
     }
 
     async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
@@ -103,7 +103,7 @@ impl Shelf for Mortal<'_> {
         if dies && self.before {
             return Err(killed());
         }
-        let deleted = Shelf::delete(&*self.dir, blob).await?;
+        let deleted = Shelf::delete(self.dir, blob).await?;
         match dies {
             true => Err(killed()),
             false => Ok(deleted),

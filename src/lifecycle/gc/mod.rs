@@ -32,7 +32,7 @@ mod shelf;
 pub use journal::{Journal, JournalError};
 pub use learned::{Dropped, LEARNED_DAYS, TidyError, tidy};
 pub use mark::Refused;
-pub use shelf::Untold;
+pub use shelf::Remote;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -207,6 +207,9 @@ pub struct Report {
     pub currency: String,
     /// Blobs that an earlier run was about to delete when it was stopped.
     pub resumed: u64,
+    /// The blobs that heads need.
+    #[serde(skip)]
+    pub live: HashSet<BlobId>,
 }
 
 impl Report {
@@ -322,6 +325,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     report.heads = marks.heads;
     report.live_blobs = marks.live.len() as u64;
     report.refused = marks.refused;
+    report.live = marks.live;
     journal.settle()?;
     Ok(report)
 }

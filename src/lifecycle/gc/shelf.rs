@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{Deletion, Shelf, Shelved};
 use crate::chunk::BlobId;
-use crate::walrus::{LocalDir, StoreError};
+use crate::walrus::{BlobStore, LocalDir, StoreError};
 
 #[async_trait]
 impl Shelf for LocalDir {
@@ -26,35 +26,41 @@ impl Shelf for LocalDir {
         Ok(Some(shelved))
     }
 
-    async fn is_expired(&self, _: BlobId) -> Result<Option<bool>, StoreError> {
-        Ok(None)
+    async fn is_expired(&self, blob: BlobId) -> Result<Option<bool>, StoreError> {
+        self.has_expired(blob).map(Some)
     }
 
     async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
-        let path = self.blob_path(blob);
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(Deletion::Deleted),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Deletion::Deleted),
-            Err(source) => Err(StoreError::Io { path, source }),
-        }
+        Ok(match self.delete_blocking(blob)? {
+            true => Deletion::Deleted,
+            false => Deletion::Refused,
+        })
     }
 }
 
-/// A store that tells nothing and deletes nothing.
+/// A network: it does not tell what it has, but perhaps until when something is
+/// paid for, and deletes perhaps.
 #[derive(Clone, Copy, Debug)]
-pub struct Untold;
+pub struct Remote<'a>(pub &'a dyn BlobStore);
 
 #[async_trait]
-impl Shelf for Untold {
+impl Shelf for Remote<'_> {
     async fn blobs(&self) -> Result<Option<Vec<Shelved>>, StoreError> {
         Ok(None)
     }
 
-    async fn is_expired(&self, _: BlobId) -> Result<Option<bool>, StoreError> {
-        Ok(None)
+    async fn is_expired(&self, blob: BlobId) -> Result<Option<bool>, StoreError> {
+        if self.0.epoch().await?.is_none() {
+            return Ok(None);
+        }
+        // Who tells epochs tells of every blob that there is.
+        Ok(Some(self.0.lifetime(blob).await?.is_none()))
     }
 
-    async fn delete(&self, _: BlobId) -> Result<Deletion, StoreError> {
-        Ok(Deletion::Refused)
+    async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
+        Ok(match self.0.delete(blob).await? {
+            true => Deletion::Deleted,
+            false => Deletion::Refused,
+        })
     }
 }

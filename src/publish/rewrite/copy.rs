@@ -1,6 +1,7 @@
 //! Chunks go from blob to blob as they are stored: read in long stretches,
 //! opened to prove that they are right, and laid down in the order of the tree.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use tokio::runtime::Handle;
 use super::super::PublishError;
 use super::super::packs::Packs;
 use super::super::placed::{Placed, Spot};
-use crate::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed};
+use crate::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
 use crate::repo::{RepoError, Repository};
 use crate::walrus::{Extent, Rejected};
 
@@ -20,6 +21,8 @@ const BATCH: u64 = 16 << 20;
 /// asked for in vain rather than in another request.
 const STRETCH: u64 = 4 << 20;
 const GAP: u64 = 64 << 10;
+/// The zstd level for what was a patch and is stored whole.
+const WHOLE_LEVEL: i32 = 9;
 /// Requests at once.
 const AT_ONCE: usize = 8;
 
@@ -45,6 +48,8 @@ pub(super) struct Copying<'a> {
     /// What may be a base: no patch.
     whole: HashMap<ChunkHash, Placed>,
     kept: BTreeSet<BlobId>,
+    /// Content of the trees: what a patch may be against.
+    in_trees: HashSet<ChunkHash>,
 }
 
 impl<'a> Copying<'a> {
@@ -60,7 +65,43 @@ impl<'a> Copying<'a> {
             placed: HashMap::new(),
             whole: HashMap::new(),
             kept: BTreeSet::new(),
+            in_trees: HashSet::new(),
         }
+    }
+
+    /// Says what lies in the trees, so that it is read in any case.
+    pub(super) fn set_in_trees(&mut self, hashes: HashSet<ChunkHash>) {
+        self.in_trees = hashes;
+    }
+
+    /// Whether a chunk of a file is better off whole: what it is a patch against
+    /// is needed for nothing else, and who reads the file would fetch both.
+    pub(super) fn is_better_whole(&self, chunk: &ChunkRef) -> bool {
+        let outside = |base: &ChunkRef| !self.in_trees.contains(&base.hash);
+        chunk.at.codec == Codec::Patch && chunk.bases.iter().any(outside)
+    }
+
+    /// Stores chunks of files whole that are patches, with one request for those
+    /// that lie near each other.
+    pub(super) fn make_whole(&mut self, chunks: &[ChunkRef]) -> Result<(), PublishError> {
+        let mut chunks: Vec<ChunkRef> = (chunks.iter())
+            .filter(|chunk| self.find(chunk, false).is_none() && self.is_better_whole(chunk))
+            .cloned()
+            .collect();
+        chunks.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
+        let cache = self.repository.loader().cache();
+        let store = self.repository.store();
+        let reads = (0..chunks.len()).map(|at| cache.get(store, &chunks, at, STRETCH));
+        let reads = futures_util::stream::iter(reads).buffered(AT_ONCE);
+        let read: Vec<Bytes> = Handle::current()
+            .block_on(reads.try_collect())
+            .map_err(RepoError::from)?;
+        for (chunk, raw) in chunks.iter().zip(read) {
+            let sealed = seal(&raw, WHOLE_LEVEL);
+            let placed = (self.packs).add(chunk.hash, chunk.raw_len, &sealed, Bases::NONE)?;
+            self.note(placed);
+        }
+        Ok(())
     }
 
     /// The longest blob, in bytes.
@@ -195,10 +236,10 @@ impl<'a> Copying<'a> {
         let cache = self.repository.loader().cache();
         let store = self.repository.store();
         for base in chunks.iter().flat_map(|chunk| chunk.bases.iter()) {
-            if !bases.contains_key(&base.hash) {
+            if let Entry::Vacant(free) = bases.entry(base.hash) {
                 let table = std::slice::from_ref(base);
                 let raw = cache.get(store, table, 0, 0).await;
-                bases.insert(base.hash, raw.map_err(RepoError::from)?);
+                free.insert(raw.map_err(RepoError::from)?);
             }
         }
         let (Some(first), Some(end)) = (

@@ -5,7 +5,9 @@
 //! billed and asked for. Rewriting leaves some of these blobs: what the head
 //! needs of them is copied, as it is stored ([`copy`]), into new packs in the
 //! order of the tree; what lies in others is referred to as before. Nothing is
-//! compressed anew but files that move to another tier ([`moved`]). Directories
+//! compressed anew but files that move to another tier ([`moved`]), and versions
+//! that are patches against what only the history needs: those are stored whole,
+//! so that who reads the tree fetches nothing beside it. Directories
 //! and the head say where things lie, so they are written anew; what they say
 //! of the files stays the same to the byte, and is compared ([`same`]).
 //!
@@ -101,6 +103,8 @@ pub(super) fn pack(
     for kind in [AttachmentKind::Prior, AttachmentKind::Dictionaries] {
         attached.extend(copied(kind, &mut copying)?);
     }
+    let chunks = files.iter().flat_map(File::chunks);
+    copying.set_in_trees(chunks.map(|chunk| chunk.hash).collect());
     let bytes: u64 = files.iter().map(|file| plan.size(file)).sum();
     progress.total(files.len() as u64, bytes);
     let mut bytes_read = 0;
@@ -116,6 +120,7 @@ pub(super) fn pack(
             .collect();
         let stay = rest.iter().zip(&moves).filter(|(_, to)| to.is_none());
         let chunks: Vec<ChunkRef> = stay.flat_map(|(file, _)| file.chunks()).cloned().collect();
+        copying.make_whole(&chunks)?;
         let mut placed = copying.place(&chunks)?.into_iter();
         for (file, to) in rest.iter().zip(moves) {
             let content = match (to, &file.stored) {

@@ -18,13 +18,14 @@ use super::Shared;
 use super::faults::{Fault, Tally};
 use super::wire::Peer;
 
-type Refusal = (StatusCode, String);
+pub(super) type Refusal = (StatusCode, String);
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/devnet/faults", get(faults).put(set_faults))
 }
 
-fn local(peer: &Peer) -> Result<(), Refusal> {
+/// Refuses clients on other machines.
+pub(super) fn local(peer: &Peer) -> Result<(), Refusal> {
     // A fault of the request before on this connection.
     peer.drip(None);
     match peer.address.ip() {

@@ -14,7 +14,8 @@
 //! - [`traffic`]: the way of a request, over the [`link`] (a round trip per
 //!   request, one shared bandwidth), past the [`faults`] that were ordered, on
 //!   a [`wire`] that can be reset;
-//! - [`admin`]: changing the faults while it runs;
+//! - [`admin`]: changing the faults while it runs; [`epochs`]: what only a chain
+//!   could do: ending epochs, paying for longer, deleting;
 //! - [`demand`]: what uploads have to show, and [`issuer`], who gives that out.
 //!
 //! Where the descriptions and the network differ, or leave something open, it
@@ -22,11 +23,12 @@
 //! limit, and to too many requests, is plain text; a query that cannot be read
 //! is a 400 in JSON; a member of a quilt is always answered whole.
 //!
-//! Epochs that end come with the issue that tests against them.
+//! An epoch ends when an [`admin`] says so: there is no clock.
 
 mod admin;
 mod concat;
 mod demand;
+mod epochs;
 mod errors;
 mod faults;
 mod issuer;
@@ -214,6 +216,7 @@ pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
             traffic::on_the_way,
         ))
         .merge(admin::routes())
+        .merge(epochs::routes())
         .with_state(server)
         .into_make_service_with_connect_info::<Peer>();
     let stop = CancellationToken::new();

@@ -14,8 +14,6 @@ use super::{Server, Shared, blocking, objects};
 use crate::chunk::BlobId;
 use crate::walrus::{BlobMeta, blob_id, cost};
 
-/// The epoch this network is in.
-const EPOCH: u32 = 1;
 /// Bytes over the limit that are read before a body is refused.
 const PATIENCE: u64 = 64 << 20;
 
@@ -95,6 +93,10 @@ pub(super) async fn keep(
     blocking(work).await
 }
 
+fn epoch(server: &Server) -> Result<u32, ApiError> {
+    server.store.present_epoch().map_err(ApiError::internal)
+}
+
 /// What is known of a blob that is really there.
 fn known(server: &Server, blob: BlobId, size: u64) -> Result<Option<BlobMeta>, ApiError> {
     let present = server.store.stat(blob).map_err(ApiError::internal)? == Some(size);
@@ -113,7 +115,7 @@ fn already_certified(
         return Ok(None);
     };
     let safe = !known.deletable || (options.deletable() && known.owner.is_none());
-    if options.force || !safe || known.end_epoch < EPOCH + options.epochs() {
+    if options.force || !safe || known.end_epoch < epoch(server)? + options.epochs() {
         return Ok(None);
     }
     let mut answer = match known.deletable {
@@ -133,7 +135,8 @@ fn certify(
     options: &StoreOptions,
 ) -> Result<Value, ApiError> {
     let size = body.len() as u64;
-    let end_epoch = EPOCH + options.epochs();
+    let epoch = epoch(server)?;
+    let end_epoch = epoch + options.epochs();
     let known = known(server, blob, size)?;
     let extended = known
         .as_ref()
@@ -146,14 +149,14 @@ fn certify(
         ),
         (None, Some(known)) => (
             known.earlier_objects.saturating_add(1),
-            operation("registerFromScratch", size, end_epoch - EPOCH),
+            operation("registerFromScratch", size, options.epochs()),
         ),
-        (None, None) => (0, operation("registerFromScratch", size, end_epoch - EPOCH)),
+        (None, None) => (0, operation("registerFromScratch", size, options.epochs())),
     };
     let meta = BlobMeta {
         size,
         object_id: objects::object(blob, earlier_objects),
-        registered_epoch: EPOCH,
+        registered_epoch: epoch,
         end_epoch,
         deletable: options.deletable(),
         owner: options.send_object_to.clone(),
@@ -172,10 +175,10 @@ fn certify(
             "blobId": blob,
             "size": size,
             "encodingType": "RS2",
-            "certifiedEpoch": EPOCH,
+            "certifiedEpoch": epoch,
             "storage": {
                 "id": objects::storage(&meta.object_id),
-                "startEpoch": EPOCH,
+                "startEpoch": epoch,
                 "endEpoch": end_epoch,
                 "storageSize": encoded,
             },

@@ -7,11 +7,13 @@
 //! verification are a failure like any other: the next aggregator is asked,
 //! without a pause. When nobody is fit to be asked, it fails at once.
 //!
+//! - [`admin`]: what an embedded Walrus does that on the network a chain does;
 //! - [`exchange`]: one request to one endpoint;
 //! - [`failed`]: what it means when that fails;
 //! - [`reading`]: one round of a read, over several;
 //! - [`operation`]: what failed meanwhile, for the failure log.
 
+mod admin;
 mod credentials;
 mod exchange;
 mod failed;
@@ -28,7 +30,8 @@ use bytes::Bytes;
 use reqwest::Url;
 
 use super::{
-    Accept, BlobStore, EndpointHealth, Extent, PutOptions, Role, StoreError, StoreHealth, Stored,
+    Accept, BlobStore, EndpointHealth, Extent, Lifetime, PutOptions, Role, StoreError, StoreHealth,
+    Stored,
 };
 use crate::auth::Credentials;
 use crate::chunk::BlobId;
@@ -62,6 +65,8 @@ pub struct HttpConfig {
     pub journal: Option<Arc<Journal>>,
     /// Who we are to publishers.
     pub credentials: Credentials,
+    /// Where an embedded Walrus is told to end epochs, to extend and to delete.
+    pub admin: Option<String>,
 }
 
 impl Default for HttpConfig {
@@ -77,6 +82,7 @@ impl Default for HttpConfig {
             ca: None,
             journal: None,
             credentials: Credentials::default(),
+            admin: None,
         }
     }
 }
@@ -88,6 +94,7 @@ pub struct HttpStore {
     writer: Connections,
     aggregators: Endpoints,
     publishers: Endpoints,
+    admin: Option<Url>,
     config: HttpConfig,
     failures: FailureLog,
     requests: AtomicU64,
@@ -127,6 +134,7 @@ impl HttpStore {
             aggregators: endpoints(&config.aggregators)?,
             publishers,
             failures: FailureLog::new(config.journal.clone()),
+            admin: config.admin.as_deref().map(endpoint).transpose()?,
             config,
             requests: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -395,6 +403,26 @@ impl BlobStore for HttpStore {
 
     fn max_body(&self) -> u64 {
         self.config.max_body
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.present_epoch().await
+    }
+
+    async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
+        self.advance_epoch(epochs).await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.lifetime_of(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        self.extend_to(blob, end).await
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        self.delete_at(blob).await
     }
 
     fn conditions(&self) -> Option<Conditions> {

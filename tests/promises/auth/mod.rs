@@ -93,6 +93,7 @@ fn network(url: &str, auth: AuthMethod) -> Network {
         max_body: 10 << 20,
         epochs: 1,
         sui: None,
+        admin: None,
         auth,
         policy: Default::default(),
     }
