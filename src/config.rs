@@ -21,7 +21,7 @@
 //! ```
 //!
 //! `[net]` is told by [`NetPolicy`], `[retention]` by [`Retention`], `[tiers]` by
-//! [`Tiers`], `[migration]` by [`Migration`].
+//! [`Tiers`], `[migration]` by [`Migration`], `[renewal]` by [`Renewing`].
 //!
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
@@ -31,6 +31,7 @@ mod duration;
 mod migration;
 mod policy;
 mod price;
+mod renewal;
 mod retention;
 mod tiers;
 
@@ -42,6 +43,7 @@ pub use duration::duration;
 pub use migration::Migration;
 pub use policy::NetPolicy;
 pub use price::Price;
+pub use renewal::Renewing;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
 pub use tiers::{Tiers, Weights};
 
@@ -156,6 +158,9 @@ pub struct Network {
     /// URL of an embedded Walrus that ends epochs, extends and deletes when told.
     #[serde(default)]
     pub admin: Option<String>,
+    /// How long an epoch is, in seconds, where that is known.
+    #[serde(default)]
+    pub epoch_s: Option<u64>,
 }
 
 /// Who keeps the blobs of a [`Network`].
@@ -279,6 +284,8 @@ pub struct Settings {
     pub tiers: Sourced<Tiers>,
     /// When heads are laid out anew.
     pub migration: Sourced<Migration>,
+    /// How what is needed is paid for longer.
+    pub renewal: Sourced<Renewing>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -299,6 +306,7 @@ struct File {
     retention: Option<Retention>,
     tiers: Option<Tiers>,
     migration: Option<Migration>,
+    renewal: Option<Renewing>,
     #[serde(default)]
     networks: BTreeMap<String, NetworkSection>,
 }
@@ -337,6 +345,7 @@ struct NetworkSection {
     auth: AuthMethod,
     price: Option<Price>,
     admin: Option<String>,
+    epoch_days: Option<f64>,
 }
 
 impl NetworkSection {
@@ -371,10 +380,13 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
         ),
         (
             "testnet".into(),
-            NetworkSection::http(
-                "https://aggregator.walrus-testnet.walrus.space",
-                Some("https://publisher.walrus-testnet.walrus.space"),
-            )
+            NetworkSection {
+                epoch_days: Some(1.0),
+                ..NetworkSection::http(
+                    "https://aggregator.walrus-testnet.walrus.space",
+                    Some("https://publisher.walrus-testnet.walrus.space"),
+                )
+            }
             .on_chain("https://graphql.testnet.sui.io/graphql"),
         ),
         // No publisher on mainnet is open to everybody.
@@ -382,6 +394,7 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
             "mainnet".into(),
             NetworkSection {
                 price: Some(Price::mainnet()),
+                epoch_days: Some(14.0),
                 ..NetworkSection::http("https://aggregator.walrus-mainnet.walrus.space", None)
             }
             .on_chain("https://graphql.mainnet.sui.io/graphql"),
@@ -417,6 +430,7 @@ impl Settings {
             retention: sourced(file.retention, Retention::default()),
             tiers: sourced(file.tiers, Tiers::default()),
             migration: sourced(file.migration, Migration::default()),
+            renewal: sourced(file.renewal, Renewing::default()),
             file: path,
             dirs,
         })
@@ -495,6 +509,9 @@ fn parse(text: &str, path: &Path) -> Result<File, String> {
     if let Some(migration) = &file.migration {
         migration.check()?;
     }
+    if let Some(renewal) = &file.renewal {
+        renewal.check()?;
+    }
     Ok(file)
 }
 
@@ -556,6 +573,7 @@ fn network(
             policy: file.net.clone(),
             auth: section.auth,
             admin: section.admin,
+            epoch_s: section.epoch_days.map(|days| (days * 86_400.0) as u64),
         },
         origin,
     })

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::LedgerEntry;
+use super::{EntryKind, LedgerEntry};
 use crate::config::{ActivityLevels, Level};
 use crate::repo::Repository;
 
@@ -87,7 +87,8 @@ impl Activity {
         now: u64,
     ) -> Level {
         let since = now.saturating_sub(u64::from(levels.window_days) * DAY);
-        let of_it = |it: &&LedgerEntry| it.name == name && it.at >= since;
+        let of_it =
+            |it: &&LedgerEntry| it.name == name && it.at >= since && it.kind == EntryKind::Publish;
         let publishes = ledger.iter().filter(of_it).count() as u64;
         let commits = match repository {
             Some(repository) => commits(repository, since).await,

@@ -1,5 +1,8 @@
-//! The record of everything published: one JSON line a publish, per network.
+//! The record of everything published: one JSON line a publish, per network; and
+//! one for each batch of renewals. What it says of a blob is the sum of its lines
+//! ([`LedgerBlob`]).
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,17 +13,85 @@ use crate::chunk::{BlobId, ChunkHash};
 use crate::repo::Address;
 use crate::walrus::StoredBlob;
 
-/// One publish.
+/// What a line is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A publish.
+    #[default]
+    Publish,
+    /// Blobs that were paid for longer.
+    Renewal,
+    /// A head that was found when the ledger was lost.
+    Rebuilt,
+}
+
+/// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
     /// When it ended, in seconds since 1970.
     pub at: u64,
-    /// The name it was published under.
+    /// The name it was published under; empty for renewals.
     pub name: String,
-    /// Its address.
+    /// Its address; empty for renewals.
     pub address: String,
-    /// The blobs that were uploaded for it.
+    /// The blobs that were uploaded for it, or paid for.
     pub blobs: Vec<StoredBlob>,
+    /// What it is of.
+    #[serde(default, skip_serializing_if = "is_publish")]
+    pub kind: EntryKind,
+    /// The epoch it was then, where that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
+    /// Whether the blobs may be deleted before they end, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletable: Option<bool>,
+}
+
+fn is_publish(kind: &EntryKind) -> bool {
+    *kind == EntryKind::Publish
+}
+
+/// What all lines say of a blob.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LedgerBlob {
+    /// Its length in bytes.
+    pub len: u64,
+    /// First epoch in which it may be gone, where that is known.
+    pub end_epoch: Option<u32>,
+    /// The Sui object that owns its storage, where that is known.
+    pub object_id: Option<String>,
+    /// Whether it may be deleted before, where that is known.
+    pub deletable: Option<bool>,
+    /// When it was stored, in seconds since 1970.
+    pub since: u64,
+    /// The address that it was first stored for.
+    pub stored_for: String,
+    /// The name that was published under.
+    pub name: String,
+}
+
+impl LedgerBlob {
+    /// What these lines say, by blob.
+    pub fn fold(entries: &[LedgerEntry]) -> BTreeMap<BlobId, LedgerBlob> {
+        let mut blobs: BTreeMap<BlobId, LedgerBlob> = BTreeMap::new();
+        for entry in entries {
+            for stored in &entry.blobs {
+                let known = blobs.entry(stored.blob).or_insert_with(|| LedgerBlob {
+                    since: entry.at,
+                    stored_for: entry.address.clone(),
+                    name: entry.name.clone(),
+                    ..LedgerBlob::default()
+                });
+                known.len = known.len.max(stored.len);
+                // A blob that expired and was stored anew ends later, too.
+                known.end_epoch = known.end_epoch.max(stored.end_epoch);
+                known.object_id = stored.object_id.clone().or(known.object_id.take());
+                known.deletable = entry.deletable.or(known.deletable);
+            }
+        }
+        blobs
+    }
 }
 
 impl LedgerEntry {
@@ -31,6 +102,28 @@ impl LedgerEntry {
             name: name.into(),
             address: address.into(),
             blobs: blobs.to_vec(),
+            kind: EntryKind::Publish,
+            epoch: None,
+            deletable: None,
+        }
+    }
+
+    /// The same, with the epoch it is and how its blobs were stored.
+    pub fn stored_in(self, epoch: Option<u32>, deletable: bool) -> Self {
+        LedgerEntry {
+            epoch,
+            deletable: Some(deletable),
+            ..self
+        }
+    }
+
+    /// Blobs that were paid for longer at `at`, in seconds since 1970.
+    pub fn renewal(at: u64, epoch: Option<u32>, blobs: Vec<StoredBlob>) -> Self {
+        LedgerEntry {
+            at,
+            kind: EntryKind::Renewal,
+            epoch,
+            ..LedgerEntry::of("", "", &blobs)
         }
     }
 }
@@ -88,6 +181,33 @@ impl Ledger {
         })
     }
 
+    /// Puts these entries in the place of all others. What was there is kept beside
+    /// it, under a name that ends with `.before`.
+    ///
+    /// # Errors
+    /// When the disk refuses; then everything is as it was.
+    pub fn replace(&self, entries: &[LedgerEntry]) -> Result<(), LedgerError> {
+        let write = || -> std::io::Result<()> {
+            let dir = self.file.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(dir)?;
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            for entry in entries {
+                serde_json::to_writer(&mut file, entry)?;
+                file.write_all(b"\n")?;
+            }
+            file.as_file().sync_all()?;
+            if self.file.exists() {
+                std::fs::copy(&self.file, self.file.with_extension("jsonl.before"))?;
+            }
+            file.persist(&self.file)?;
+            Ok(())
+        };
+        write().map_err(|source| LedgerError {
+            path: self.file.clone(),
+            source,
+        })
+    }
+
     /// All entries, oldest first. A line cut short by a crash is passed over.
     pub fn entries(&self) -> Result<Vec<LedgerEntry>, LedgerError> {
         match std::fs::read_to_string(&self.file) {
@@ -127,5 +247,26 @@ mod tests {
             .map(|e| e.name)
             .collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn lines_of_a_blob_add_up_and_old_ones_are_read() {
+        let blob = BlobId::from_bytes([1; 32]);
+        let stored = |end| StoredBlob {
+            blob,
+            len: 10,
+            end_epoch: Some(end),
+            object_id: Some("0x1".into()),
+        };
+        let first = LedgerEntry::of("it", "walrus://x", &[stored(3)]).stored_in(Some(2), true);
+        let again = LedgerEntry::renewal(first.at + 5, Some(2), vec![stored(9)]);
+        let blobs = LedgerBlob::fold(&[first.clone(), again]);
+        let one = &blobs[&blob];
+        assert_eq!((one.end_epoch, one.deletable), (Some(9), Some(true)));
+        assert_eq!((one.name.as_str(), one.since), ("it", first.at));
+        // As they were written before there were renewals.
+        let old = r#"{"at":1,"name":"a","address":"walrus://x","blobs":[]}"#;
+        let old: LedgerEntry = serde_json::from_str(old).unwrap();
+        assert_eq!((old.kind, old.epoch), (EntryKind::Publish, None));
     }
 }

@@ -13,6 +13,8 @@
 //! A head that many pushes have scattered is laid out anew where that pays
 //! ([`migration`] says where).
 //!
+//! What is needed is paid for longer before it ends by [`renew`].
+//!
 //! What was published with its history is given back as the git repository it
 //! was by an [`export()`].
 //!
@@ -26,11 +28,12 @@ mod leases;
 mod ledger;
 pub mod migration;
 pub mod policy;
+pub mod renew;
 mod survey;
 pub mod walk;
 
 pub use activity::Activity;
 pub use export::{Checkout, ExportError, ExportOptions, Exported, export, fsck as git_fsck};
 pub use leases::{Ended, Held, Lease, LeaseError, Leases};
-pub use ledger::{Ledger, LedgerEntry, LedgerError};
+pub use ledger::{EntryKind, Ledger, LedgerBlob, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

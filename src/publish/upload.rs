@@ -99,6 +99,7 @@ impl Uploads {
             claims.claim(id).map_err(PublishError::Claim)?;
         }
         if self.store.len(id).await? == Some(len) {
+            self.pay_for(&mut blob).await?;
             let mut done = self.done();
             done.present += 1;
             done.all.push(blob);
@@ -114,6 +115,20 @@ impl Uploads {
             false => done.present += 1,
         }
         done.all.push(blob);
+        Ok(())
+    }
+
+    /// Pays for a blob that is there, as long as for one that is stored now, where
+    /// the store can do that.
+    async fn pay_for(&self, blob: &mut StoredBlob) -> Result<(), PublishError> {
+        let Some(epoch) = self.store.epoch().await? else {
+            return Ok(());
+        };
+        let end = epoch.saturating_add(self.options.epochs);
+        if let Some(paid) = self.store.extend(blob.blob, end).await? {
+            blob.end_epoch = Some(paid.end_epoch);
+            blob.object_id = paid.object_id;
+        }
         Ok(())
     }
 

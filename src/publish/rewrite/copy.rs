@@ -50,6 +50,8 @@ pub(super) struct Copying<'a> {
     kept: BTreeSet<BlobId>,
     /// Content of the trees: what a patch may be against.
     in_trees: HashSet<ChunkHash>,
+    /// What is to be placed whole, encoded anew.
+    made_whole: HashMap<ChunkHash, Sealed>,
 }
 
 impl<'a> Copying<'a> {
@@ -66,6 +68,7 @@ impl<'a> Copying<'a> {
             whole: HashMap::new(),
             kept: BTreeSet::new(),
             in_trees: HashSet::new(),
+            made_whole: HashMap::new(),
         }
     }
 
@@ -81,8 +84,8 @@ impl<'a> Copying<'a> {
         chunk.at.codec == Codec::Patch && chunk.bases.iter().any(outside)
     }
 
-    /// Stores chunks of files whole that are patches, with one request for those
-    /// that lie near each other.
+    /// Encodes chunks of files anew that are better off whole, to be placed at their
+    /// turn.
     pub(super) fn make_whole(&mut self, chunks: &[ChunkRef]) -> Result<(), PublishError> {
         let mut chunks: Vec<ChunkRef> = (chunks.iter())
             .filter(|chunk| self.find(chunk, false).is_none() && self.is_better_whole(chunk))
@@ -96,11 +99,10 @@ impl<'a> Copying<'a> {
         let read: Vec<Bytes> = Handle::current()
             .block_on(reads.try_collect())
             .map_err(RepoError::from)?;
-        for (chunk, raw) in chunks.iter().zip(read) {
-            let sealed = seal(&raw, WHOLE_LEVEL);
-            let placed = (self.packs).add(chunk.hash, chunk.raw_len, &sealed, Bases::NONE)?;
-            self.note(placed);
-        }
+        let made = chunks.iter().zip(read);
+        self.made_whole = made
+            .map(|(chunk, raw)| (chunk.hash, seal(&raw, WHOLE_LEVEL)))
+            .collect();
         Ok(())
     }
 
@@ -142,7 +144,8 @@ impl<'a> Copying<'a> {
         as_base: bool,
         wanted: &mut HashMap<(BlobId, u64), &'c ChunkRef>,
     ) {
-        if self.find(chunk, as_base).is_some() {
+        let whole = !as_base && self.made_whole.contains_key(&chunk.hash);
+        if whole || self.find(chunk, as_base).is_some() {
             return;
         }
         for base in chunk.bases.iter() {
@@ -161,6 +164,11 @@ impl<'a> Copying<'a> {
     ) -> Result<Placed, PublishError> {
         if let Some(placed) = self.find(chunk, as_base) {
             return Ok(placed.clone());
+        }
+        if !as_base && let Some(sealed) = self.made_whole.remove(&chunk.hash) {
+            let len = chunk.raw_len;
+            let placed = self.packs.add(chunk.hash, len, &sealed, Bases::NONE)?;
+            return Ok(self.note(placed));
         }
         let bases = (chunk.bases.iter()).map(|base| self.put(base, true, stored));
         let bases: Bases<Placed> = bases.collect::<Result<Vec<_>, _>>()?.into();

@@ -94,6 +94,7 @@ fn network(url: &str, auth: AuthMethod) -> Network {
         epochs: 1,
         sui: None,
         admin: None,
+        epoch_s: None,
         auth,
         policy: Default::default(),
     }

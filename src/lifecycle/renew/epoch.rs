@@ -1,0 +1,79 @@
+//! Which epoch it is.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::LedgerEntry;
+
+/// The present epoch, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Present {
+    /// Its number.
+    pub epoch: u32,
+    /// Whether it was reckoned from an earlier one and the time since.
+    pub estimated: bool,
+}
+
+/// The present epoch: what the store tells, or else what the newest entry of the
+/// ledger says it was then, and the epochs of `length` that have begun since: one
+/// more than have gone by, for it may have been about to end. `None` where neither
+/// tells.
+pub fn present(
+    told: Option<u32>,
+    ledger: &[LedgerEntry],
+    now: u64,
+    length: Option<Duration>,
+) -> Option<Present> {
+    if let Some(epoch) = told {
+        return Some(Present {
+            epoch,
+            estimated: false,
+        });
+    }
+    let length = length?.as_secs().max(1);
+    let known = ledger
+        .iter()
+        .filter_map(|entry| Some((entry.at, entry.epoch?)));
+    let (at, epoch) = known.max()?;
+    let since = now.saturating_sub(at);
+    let begun = match since {
+        0 => 0,
+        since => since / length + 1,
+    };
+    Some(Present {
+        epoch: epoch.saturating_add(u32::try_from(begun).unwrap_or(u32::MAX)),
+        estimated: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_told_or_reckoned_from_the_newest_that_is_known() {
+        let day = 24 * 3600;
+        let entry = |at, epoch| LedgerEntry {
+            at,
+            epoch,
+            ..LedgerEntry::of("it", "walrus://x", &[])
+        };
+        let ledger = [
+            entry(1000, Some(7)),
+            entry(5000, Some(9)),
+            entry(6000, None),
+        ];
+        let length = Some(Duration::from_secs(14 * day));
+        let reckoned = |now| present(None, &ledger, now, length).map(|it| it.epoch);
+        assert_eq!(
+            present(Some(3), &ledger, 0, length).map(|it| it.epoch),
+            Some(3)
+        );
+        assert_eq!(reckoned(5000), Some(9));
+        assert_eq!(reckoned(5000 + day), Some(10));
+        assert_eq!(reckoned(5000 + 15 * day), Some(11));
+        assert_eq!(present(None, &ledger, 5000, None), None);
+        assert_eq!(present(None, &ledger[2..], 5000, length), None);
+    }
+}

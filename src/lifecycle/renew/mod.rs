@@ -1,0 +1,232 @@
+//! What is needed is paid for longer before its last epoch ends.
+//!
+//! What heads need, and what a retention rule keeps, is what a collector would
+//! not touch ([`super::gc`]). Until when each blob of it is paid for the store
+//! tells, or the ledger; [`plan()`] says what is due, within a budget, the most
+//! urgent first. Each is then renewed in the first way that works ([`pay`]): the
+//! store extends it, the `walrus` client of the user does, or it is read, proven
+//! and stored once more for longer.
+//!
+//! Before a blob is paid for, it is asked for once more until when it is; what was
+//! paid for is written to the ledger after each batch. So a run may be stopped at
+//! any time, and the next one goes on and pays nothing twice.
+
+mod epoch;
+mod pay;
+mod plan;
+
+pub use epoch::{Present, present};
+pub use pay::{Failed, Payer};
+pub use plan::{Needed, Plan, Renewal, Terms, plan};
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+
+use super::gc::{self, Fate, GcError, Ground, Kept, Refused};
+use super::{Ledger, LedgerBlob, LedgerEntry, LedgerError};
+use crate::chunk::BlobId;
+use crate::walrus::{BlobStore, StoreError, StoredBlob};
+
+/// Blobs that are asked for their lifetime at once, and that are renewed between
+/// two lines in the ledger.
+const AT_ONCE: usize = 16;
+const BATCH: usize = 16;
+
+/// What a run found and did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Whether nothing was done about it.
+    pub dry_run: bool,
+    /// The present epoch; `None` where nobody knows.
+    pub present: Option<Present>,
+    /// Blobs that are needed.
+    pub needed: u64,
+    /// What was, or would be, done.
+    pub plan: Plan,
+    /// Blobs that were renewed.
+    pub renewed: u64,
+    /// What that cost.
+    pub spent: f64,
+    /// Of what: `USD`, `WAL`.
+    pub currency: String,
+    /// What could not be renewed, and why.
+    pub failed: Vec<Failed>,
+    /// Heads that could not be read, so that nobody knows what they need.
+    pub refused: Vec<Refused>,
+}
+
+impl Report {
+    /// What somebody should know of, in a sentence; `None` where all is well.
+    pub fn warning(&self) -> Option<String> {
+        if let Some(first) = self.failed.first() {
+            let count = self.failed.len();
+            return Some(format!("{count} blobs cannot be renewed: {}", first.why));
+        }
+        let over = &self.plan.over_budget;
+        if let Some(first) = over.first() {
+            let count = over.len();
+            let end = first.end;
+            return Some(format!(
+                "{count} blobs that end with epoch {end} or later are over the budget"
+            ));
+        }
+        match self.plan.gone.len() {
+            0 => {}
+            gone => return Some(format!("{gone} blobs that are needed have expired")),
+        }
+        match (self.present, self.plan.unknown.len()) {
+            (None, _) if self.needed > 0 => Some(
+                "nobody tells which epoch it is, so nothing is renewed; set epoch_days of the \
+                 network"
+                    .into(),
+            ),
+            (_, unknown) if unknown > 0 => Some(format!(
+                "of {unknown} blobs nobody knows until when they are paid for; \
+                 doctor --rebuild-ledger looks"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// Why nothing could be renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// What is needed cannot be told.
+    #[error(transparent)]
+    Needed(#[from] GcError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was paid for cannot be read or written down.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// How to renew.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only tell.
+    pub dry_run: bool,
+    /// What, for how long, and for how much.
+    pub terms: Terms,
+    /// How long an epoch is, for networks that do not tell which it is.
+    pub epoch_length: Option<Duration>,
+    /// The present, in seconds since 1970.
+    pub now: u64,
+}
+
+/// Told how a run gets on: renewed, of so many.
+pub type Watch<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// Renews what is due.
+///
+/// # Errors
+/// [`RenewError`]; what was renewed until then is in the ledger.
+pub async fn renew(
+    ground: &Ground<'_>,
+    ledger: &Ledger,
+    store: &Arc<dyn BlobStore>,
+    payer: &Payer,
+    options: &Options,
+    watch: Watch<'_>,
+) -> Result<Report, RenewError> {
+    let looked = gc::Options {
+        dry_run: true,
+        unknown: false,
+        grace: 0,
+        now: options.now,
+    };
+    let kept = gc::collect(ground, &looked).await?;
+    let by_rule = kept.unneeded.iter();
+    let by_rule = by_rule.filter(|one| one.fate == Fate::Kept(Kept::Rule));
+    let mut live: HashSet<BlobId> = kept.live.clone();
+    live.extend(by_rule.map(|one| one.blob));
+    let needed = lifetimes(&live, ground.ledger, store).await?;
+    let told = store.epoch().await?;
+    let present = present(told, ground.ledger, options.now, options.epoch_length);
+    let mut report = Report {
+        dry_run: options.dry_run,
+        present,
+        needed: needed.len() as u64,
+        currency: ground.price.currency.clone(),
+        refused: kept.refused,
+        ..Report::default()
+    };
+    let Some(present) = present else {
+        report.plan.unknown = needed.iter().map(|one| one.blob).collect();
+        return Ok(report);
+    };
+    report.plan = plan(&needed, present.epoch, &options.terms, ground.price);
+    if options.dry_run {
+        return Ok(report);
+    }
+    let of = report.plan.renew.len() as u64;
+    for batch in report.plan.renew.chunks(BATCH) {
+        let mut paid: Vec<StoredBlob> = Vec::new();
+        for renewal in batch {
+            match payer.pay(store, renewal, present).await {
+                Ok(stored) => {
+                    report.renewed += 1;
+                    report.spent += renewal.cost;
+                    paid.push(stored);
+                }
+                Err(failed) => report.failed.push(failed),
+            }
+            watch(report.renewed, of);
+        }
+        if !paid.is_empty() {
+            ledger.append(&LedgerEntry::renewal(
+                options.now,
+                (!present.estimated).then_some(present.epoch),
+                paid,
+            ))?;
+        }
+    }
+    Ok(report)
+}
+
+/// Until when each of these blobs is paid for, as far as the store or the ledger
+/// tells.
+async fn lifetimes(
+    live: &HashSet<BlobId>,
+    ledger: &[LedgerEntry],
+    store: &Arc<dyn BlobStore>,
+) -> Result<Vec<Needed>, RenewError> {
+    let known = LedgerBlob::fold(ledger);
+    let live: BTreeSet<BlobId> = live.iter().copied().collect();
+    let tells = store.epoch().await?.is_some();
+    let asked = live.into_iter().map(|blob| {
+        let known = known.get(&blob);
+        async move {
+            let lifetime = store.lifetime(blob).await?;
+            let len = match known.map(|known| known.len).filter(|len| *len > 0) {
+                Some(len) => len,
+                None => store.len(blob).await?.unwrap_or(0),
+            };
+            let end = match (&lifetime, tells) {
+                (Some(lifetime), _) => Some(lifetime.end_epoch),
+                // Who tells of every blob has lost this one.
+                (None, true) => Some(0),
+                (None, false) => known.and_then(|known| known.end_epoch),
+            };
+            let object_id = lifetime.and_then(|it| it.object_id);
+            Ok::<_, StoreError>(Needed {
+                blob,
+                len,
+                end,
+                object_id: object_id.or_else(|| known.and_then(|it| it.object_id.clone())),
+            })
+        }
+    });
+    let mut needed = Vec::new();
+    let mut answers = futures_util::stream::iter(asked).buffered(AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        needed.push(answer?);
+    }
+    Ok(needed)
+}
