@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::context::{self, Context};
 use super::keys::Keys;
-use super::{Failure, fsck, output};
+use super::{Failure, fsck, ledger, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{NetworkPlace, Origin, Settings};
 use crate::daemon::Client;
@@ -24,6 +24,10 @@ use crate::walrus::{HttpStore, LocalDir};
 pub(super) struct Doctor {
     /// A repository to look at, too
     address: Option<Address>,
+    /// Make the ledger of what was published anew, from what names need; the old one
+    /// is kept beside it
+    #[arg(long, conflicts_with = "address")]
+    rebuild_ledger: bool,
     #[command(flatten)]
     keys: Keys,
 }
@@ -45,6 +49,14 @@ struct Check {
 impl Doctor {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
+        if self.rebuild_ledger {
+            let count = context.run(ledger::rebuild(&settings, &self.keys))?;
+            match context.json {
+                true => output::json(&serde_json::json!({ "blobs": count }))?,
+                false => output::line(&format!("the ledger tells of {count} blobs again"))?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let shown = show(&settings);
         let mut checks = context.run(async { Ok(check(&settings).await) })?;
         let report = match &self.address {

@@ -63,6 +63,7 @@ impl Fsck {
         };
         let options = Options {
             seed: seed(),
+            margin: settings.renewal.value.margin,
             ..Options::reading(match (self.sample, remote) {
                 (Some(sample), _) => Read::Sample(sample as usize),
                 (None, true) => Read::Everything,
@@ -163,8 +164,25 @@ fn print(address: &str, report: &Report) -> Result<(), Failure> {
                 ),
             },
         ),
+        row(
+            "paid for",
+            match report.paid {
+                None => "the network does not tell until when; see walgit-fs ledger".into(),
+                Some(paid) => format!(
+                    "until epoch {} ends; it is {} now",
+                    paid.until.saturating_sub(1),
+                    paid.epoch
+                ),
+            },
+        ),
         row("requests", report.requests.to_string()),
     ])?;
+    if let Some(paid) = report.paid.filter(|paid| paid.ending > 0) {
+        let blobs = paid.ending;
+        output::warning(&format!(
+            "{blobs} blobs end soon; walgit-fs renew pays for longer"
+        ));
+    }
     tell(report)
 }
 

@@ -9,13 +9,11 @@ use serde::Serialize;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output, policy};
-use crate::config::{NetworkPlace, Price, Settings, duration};
-use crate::daemon::Client;
+use crate::config::{NetworkPlace, Price, duration};
 use crate::lifecycle::gc::{
     Dropped, Fate, Ground, LEARNED_DAYS, Options, Remote, Report, Shelf, collect, tidy,
 };
 use crate::lifecycle::{Activity, Ledger};
-use crate::repo::Address;
 use crate::walrus::LocalDir;
 
 /// Collect what nothing needs any more: blobs of old heads, orphans, what was learned
@@ -93,7 +91,7 @@ impl Gc {
                 loader: &loader,
                 access: &access,
                 refs: &refs,
-                held: &mounted(&settings).await?,
+                held: &context::mounted(&settings).await?,
                 ledger: &ledger.entries()?,
                 leases: &context::leases(&settings),
                 policy: &policy,
@@ -132,17 +130,6 @@ impl Gc {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// What is mounted of the network in force.
-async fn mounted(settings: &Settings) -> Result<Vec<Address>, Failure> {
-    let Some(client) = Client::connect(&settings.dirs).await else {
-        return Ok(Vec::new());
-    };
-    let status = client.status().await?;
-    let of_it = |it: &&crate::daemon::MountStatus| it.network == settings.network.value.name;
-    let mounts = status.mounts.iter().filter(of_it);
-    Ok(mounts.filter_map(|it| it.address.parse().ok()).collect())
 }
 
 fn print(report: &Report, dropped: Option<&Dropped>) -> Result<(), Failure> {

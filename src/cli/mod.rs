@@ -25,6 +25,7 @@ mod fsck;
 mod gc;
 mod keys;
 mod learned;
+mod ledger;
 mod log;
 mod login;
 mod logout;
@@ -35,6 +36,7 @@ mod policy;
 mod prefetch;
 mod publish;
 mod refs;
+mod renew;
 mod require;
 mod secrets;
 mod status;
@@ -171,6 +173,8 @@ enum Command {
     Fsck(fsck::Fsck),
     Policy(policy::PolicyCommand),
     Gc(gc::Gc),
+    Renew(renew::Renew),
+    Ledger(ledger::LedgerCommand),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     Epoch(epoch::Epoch),
@@ -218,6 +222,8 @@ pub fn main() -> ExitCode {
         Command::Fsck(command) => command.run(&context),
         Command::Policy(command) => command.run(&context),
         Command::Gc(command) => command.run(&context),
+        Command::Renew(command) => command.run(&context),
+        Command::Ledger(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::Epoch(command) => command.run(&context),

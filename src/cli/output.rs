@@ -83,6 +83,9 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 /// An amount of money, to three figures.
 pub(super) fn money(amount: f64, currency: &str) -> String {
+    if amount == 0.0 {
+        return format!("0 {currency}");
+    }
     let before = amount.abs().max(1e-9).log10().floor() as i32;
     let digits = (2 - before).clamp(2, 9) as usize;
     format!("{amount:.digits$} {currency}")

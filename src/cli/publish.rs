@@ -190,6 +190,7 @@ impl Publish {
             let shown = bar.clone();
             let verifier = loader.clone();
             let published = publish(input, &options, store.clone(), loader, shown).await?;
+            let epoch = store.epoch().await?;
             let compared = match &from {
                 Some(from) if !published.unchanged => {
                     bar.0.set_message("comparing");
@@ -205,10 +206,10 @@ impl Publish {
                 }
                 false => None,
             };
-            Ok((published, compared, verified))
+            Ok((published, compared, verified, epoch))
         });
         bar.end();
-        let (published, compared, verified) = done?;
+        let (published, compared, verified, epoch) = done?;
         let address = Address::Walrus {
             blob: published.blob,
             root: Some(published.root),
@@ -226,11 +227,9 @@ impl Publish {
         let epochs = options.put.epochs;
         if !published.unchanged && !self.dry_run {
             let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);
-            ledger.append(&LedgerEntry::of(
-                &name.to_string(),
-                &address.to_string(),
-                &published.blobs,
-            ))?;
+            let entry = LedgerEntry::of(name.as_str(), &address.to_string(), &published.blobs);
+            let epoch = epoch.or_else(|| published.epoch(options.put.epochs));
+            ledger.append(&entry.stored_in(epoch, options.put.deletable))?;
         }
         if let Some(wrong) = verified.as_ref().filter(|report| !report.is_sound()) {
             fsck::tell(wrong)?;

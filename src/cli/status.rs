@@ -7,7 +7,7 @@ use clap::Args;
 use super::context::Context;
 use super::{Failure, output};
 use crate::clock::unix_seconds;
-use crate::daemon::{Client, DaemonStatus, JobStatus, MountStatus, NetworkStatus};
+use crate::daemon::{Client, DaemonStatus, JobStatus, MountStatus, NetworkStatus, remembered};
 use crate::net::Conditions;
 use crate::walrus::{BreakerState, EndpointHealth, Role};
 
@@ -24,11 +24,18 @@ impl Status {
                 None => None,
             })
         })?;
+        let jobs = remembered(&settings);
         match (status, context.json) {
             (Some(status), true) => output::json(&status)?,
-            (None, true) => output::json(&serde_json::json!({"mounts": []}))?,
+            (None, true) => output::json(&serde_json::json!({"mounts": [], "jobs": jobs}))?,
             (Some(status), false) => print(&status)?,
-            (None, false) => output::line("nothing is mounted")?,
+            (None, false) => {
+                output::line("nothing is mounted")?;
+                // What somebody should know of, whether or not a daemon runs.
+                for job in jobs.iter().filter(|job| job.error.is_some()) {
+                    print_job(job)?;
+                }
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -15,8 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::migrating::Migrating;
 use super::mounts::Mounts;
+use super::renewing::Renewing;
+use crate::auth::{Credentials, KeyChest, SignIns};
 use crate::clock::unix_seconds;
 use crate::config::Settings;
+use crate::net::Journal;
+use crate::repo::Access;
+use crate::walrus::{self, BlobStore};
 
 /// How long nothing must have been fetched before a job begins, and how long it
 /// waits for that at most.
@@ -74,7 +79,9 @@ impl Board {
 pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     let migrating = Migrating::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
-    if let Some(job) = migrating {
+    let renewing = Renewing::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
+    // What is needed before what is only better.
+    for job in renewing.into_iter().chain(migrating) {
         let runner = Runner {
             file: (settings.lifecycle_dir()).join(format!("{}.json", job.name())),
             job,
@@ -83,6 +90,41 @@ pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
         };
         tokio::spawn(runner.run());
     }
+}
+
+/// The network in force, to write to as who the user is, and to read with all of
+/// the user's keys.
+///
+/// # Errors
+/// When a sign-in or a key cannot be read, or the network cannot be opened.
+pub(super) fn to_write(
+    settings: &Settings,
+) -> Result<(Arc<dyn BlobStore>, Access), Box<dyn std::error::Error + Send + Sync>> {
+    let network = &settings.network.value;
+    let deadline = Duration::from_secs(settings.deadline_s.value);
+    let journal = Some(Arc::new(Journal::new(settings.failures())));
+    let sign_ins = SignIns::new(&settings.dirs.data.join("auth"));
+    let credentials = Credentials::load(&sign_ins, network)?;
+    let store = walrus::open_as(credentials, network, deadline, journal)?;
+    let access = Access {
+        keys: KeyChest::new(&settings.dirs.data.join("keys")).all()?,
+        ..Access::with_key(store.clone(), None)
+    };
+    Ok((store, access))
+}
+
+/// How the jobs of a network got on that were scheduled once, as it is remembered
+/// where no daemon runs.
+pub fn remembered(settings: &Settings) -> Vec<JobStatus> {
+    let dir = settings.lifecycle_dir();
+    let names = ["renewal", "migration"];
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let bytes = std::fs::read(dir.join(format!("{name}.json"))).ok()?;
+            serde_json::from_slice(&bytes).ok()
+        })
+        .collect()
 }
 
 struct Runner {

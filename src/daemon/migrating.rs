@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::jobs::Job;
+use super::jobs::{Job, to_write};
 use super::migration::{Choice, Migrator};
 use super::mounts::Mounts;
-use crate::auth::{Credentials, KeyChest, SignIns};
 use crate::config::Settings;
-use crate::net::Journal;
 use crate::publish::Unwatched;
-use crate::repo::Access;
 
 /// Lays out anew what is better off so, within what may be spent.
 pub(super) struct Migrating {
@@ -35,16 +32,7 @@ impl Migrating {
         mounts: &Arc<Mounts>,
     ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
         let settings = &self.settings;
-        let network = &settings.network.value;
-        let deadline = Duration::from_secs(settings.deadline_s.value);
-        let journal = || Some(Arc::new(Journal::new(settings.failures())));
-        let sign_ins = SignIns::new(&settings.dirs.data.join("auth"));
-        let credentials = Credentials::load(&sign_ins, network)?;
-        let store = crate::walrus::open_as(credentials, network, deadline, journal())?;
-        let access = Access {
-            keys: KeyChest::new(&settings.dirs.data.join("keys")).all()?,
-            ..Access::with_key(store.clone(), None)
-        };
+        let (store, access) = to_write(settings)?;
         let migrator = Migrator::new(settings, mounts.loader().clone(), access, store);
         let migration = &settings.migration.value;
         let choice = Choice {

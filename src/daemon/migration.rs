@@ -337,11 +337,9 @@ impl<'a> Migrator<'a> {
         };
         let ledger = Ledger::new(&self.settings.dirs.data.join("ledger"), &network.name);
         let name = looked.name.as_str();
-        ledger.append(&LedgerEntry::of(
-            name,
-            &address.to_string(),
-            &published.blobs,
-        ))?;
+        let entry = LedgerEntry::of(name, &address.to_string(), &published.blobs);
+        let epoch = published.epoch(network.epochs);
+        ledger.append(&entry.stored_in(epoch, true))?;
         if !(self.refs).replace(&looked.name, &looked.named, &address)? {
             return Err(MigrationError::Moved(looked.name.clone()));
         }

@@ -21,7 +21,8 @@
 //! then, and shows it without a remount.
 //!
 //! What is to be done now and then, a job does ([`jobs`]), where it is scheduled:
-//! laying scattered heads out anew ([`migration`]).
+//! laying scattered heads out anew ([`migration`]), paying longer for what is needed
+//! ([`renewal`]).
 //!
 //! May touch everything below it.
 
@@ -37,13 +38,15 @@ mod migrating;
 pub mod migration;
 mod mounting;
 mod mounts;
+pub mod renewal;
+mod renewing;
 mod server;
 mod status;
 mod warming;
 
 pub use claims::Claimed;
 pub use client::{Client, ClientError};
-pub use jobs::JobStatus;
+pub use jobs::{JobStatus, remembered};
 pub use learned::{Imported, Subject};
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};

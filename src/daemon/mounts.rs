@@ -20,7 +20,7 @@ use crate::clock::unix_seconds;
 use crate::config::Network;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
 use crate::net::Journal;
-use crate::repo::{Access, Loader, Located, Repository, Snapshot};
+use crate::repo::{Access, Address, Loader, Located, Repository, Snapshot};
 use crate::walrus::{self, BlobStore};
 
 /// Threads that read the kernel's requests of one mount. Hits are answered on
@@ -132,6 +132,16 @@ impl Mounts {
         let state = self.state();
         (state.mounts.values())
             .map(|mounted| mounted.request.mountpoint.clone())
+            .collect()
+    }
+
+    /// What is mounted of a network.
+    pub(super) fn addresses(&self, network: &str) -> Vec<Address> {
+        let state = self.state();
+        let mounts = state.mounts.values();
+        let of_it = mounts.filter(|mounted| mounted.request.network.name == network);
+        of_it
+            .map(|mounted| mounted.mover.snapshot().repository().address())
             .collect()
     }
 

@@ -199,6 +199,16 @@ pub struct Published {
     pub replaced: Option<Replaced>,
 }
 
+impl Published {
+    /// The epoch it was, told from blobs that were stored now for so many epochs.
+    pub fn epoch(&self, epochs: u32) -> Option<u32> {
+        let ends = self.blobs.iter().filter_map(|blob| blob.end_epoch);
+        // What was there already may end later.
+        let first = ends.min().filter(|_| self.blobs_uploaded > 0)?;
+        first.checked_sub(epochs)
+    }
+}
+
 /// Publishes `input`.
 ///
 /// # Errors

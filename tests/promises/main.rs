@@ -45,6 +45,7 @@ mod profiles;
 #[path = "../shared/program.rs"]
 mod program;
 mod publish;
+mod renew;
 mod scale;
 mod security;
 mod support;

@@ -55,6 +55,8 @@ pub struct Options {
     pub only: Option<HashSet<BlobId>>,
     /// What a sample is picked by: the same picks the same.
     pub seed: u64,
+    /// Blobs that end within so many epochs are told of.
+    pub margin: u32,
 }
 
 impl Options {
@@ -64,6 +66,7 @@ impl Options {
             read,
             only: None,
             seed: 0,
+            margin: 0,
         }
     }
 
@@ -105,6 +108,9 @@ pub struct Report {
     pub sound: u64,
     /// Those of which it was only asked whether their blob is there.
     pub unread: u64,
+    /// The present epoch, and the first in which a blob that is needed may be gone;
+    /// `None` where the store does not tell.
+    pub paid: Option<Paid>,
     /// Requests to the store.
     pub requests: u64,
     /// What is wrong.
@@ -114,6 +120,17 @@ pub struct Report {
     pub affected: Vec<Affected>,
     /// How many there are in all.
     pub affected_count: u64,
+}
+
+/// Until when all that is needed is paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Paid {
+    /// The present epoch.
+    pub epoch: u32,
+    /// The first in which something may be gone.
+    pub until: u32,
+    /// Blobs that may be gone within the margin.
+    pub ending: u64,
 }
 
 impl Report {
@@ -156,6 +173,7 @@ pub async fn check(
     let sample = std::mem::take(&mut check.sample.picked);
     check.read(Batch::of(sample)).await?;
     check.look_for_blobs().await?;
+    check.look_until_when().await?;
     let Check {
         mut report, faults, ..
     } = check;
@@ -370,6 +388,32 @@ impl Check<'_> {
     }
 
     /// Asks for the blobs that are not read.
+    /// Asks until when blobs are paid for that were found.
+    async fn look_until_when(&mut self) -> Result<(), RepoError> {
+        let store = self.repository.store();
+        let Some(epoch) = store.epoch().await? else {
+            return Ok(());
+        };
+        let blobs: Vec<BlobId> = self.blobs.keys().copied().collect();
+        let asked = blobs.into_iter().map(|blob| store.lifetime(blob));
+        let mut answers = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
+        let mut paid: Option<Paid> = None;
+        while let Some(answer) = answers.next().await {
+            // One that is gone is told as missing.
+            let Some(lifetime) = answer? else { continue };
+            let end = lifetime.end_epoch;
+            let paid = paid.get_or_insert(Paid {
+                epoch,
+                until: end,
+                ending: 0,
+            });
+            paid.until = paid.until.min(end);
+            paid.ending += u64::from(end <= epoch.saturating_add(self.options.margin));
+        }
+        self.report.paid = paid;
+        Ok(())
+    }
+
     async fn look_for_blobs(&mut self) -> Result<(), RepoError> {
         self.report.blobs = self.blobs.len() as u64;
         let store = self.repository.store();

@@ -1,0 +1,145 @@
+//! `renew`: what is needed is paid for longer before it ends.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::context::{self, Context};
+use super::keys::Keys;
+use super::{Failure, output};
+use crate::daemon::renewal::{Renewer, Wish};
+use crate::lifecycle::renew::{Report, Terms};
+
+/// Most lines of one kind that are printed.
+const MOST_LINES: usize = 10;
+
+/// Pay longer for everything that is needed, before its last epoch ends
+///
+/// Looked at is all that names of this network need, what is mounted, and what
+/// retention rules keep. What ends within the margin is paid for, the most urgent
+/// first: extended where the network lets us (`local`, a devnet), by the `walrus`
+/// command-line client where [renewal] names it, or else read, proven and stored
+/// once more. It may be stopped at any time, and pays for nothing twice.
+#[derive(Debug, Args)]
+pub(super) struct Renew {
+    /// Pay for nothing; tell what would be done, and what it costs
+    #[arg(long)]
+    dry_run: bool,
+    /// Renew what ends within so many epochs [default: that of [renewal], 2]
+    #[arg(long, value_name = "EPOCHS")]
+    margin: Option<u32>,
+    /// Until so many epochs from now, 1 to 53 [default: that of [renewal], 5]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=53))]
+    epochs: Option<u32>,
+    /// Spend no more than this, in the currency of the network's price
+    #[arg(long, value_name = "AMOUNT")]
+    budget: Option<f64>,
+    #[command(flatten)]
+    keys: Keys,
+}
+
+impl Renew {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let settings = context.settings()?;
+        let renewing = &settings.renewal.value;
+        let terms = Terms {
+            margin: self.margin.unwrap_or(renewing.margin),
+            epochs: self.epochs.unwrap_or(renewing.epochs),
+            budget: self.budget,
+        };
+        if terms.margin >= terms.epochs {
+            let why = "the margin is not less than the epochs: what was renewed would be due again";
+            return Err(why.into());
+        }
+        let cache = context::cache(&settings)?;
+        let access = context::access(&settings, &self.keys)?;
+        let store = match self.dry_run {
+            true => context::store(&settings)?,
+            false => context::store_to_write(&settings)?,
+        };
+        let renewer = Renewer {
+            settings: &settings,
+            loader: context::loader(&cache),
+            access,
+            store,
+        };
+        let bar = Arc::new(output::count_bar("renewing"));
+        let shown = bar.clone();
+        let report = context.run(async {
+            let held = context::mounted(&settings).await?;
+            let wish = Wish {
+                terms,
+                dry_run: self.dry_run,
+                held: &held,
+            };
+            let watch = move |done: u64, of: u64| {
+                shown.set_length(of);
+                shown.set_position(done);
+            };
+            Ok(renewer.run(&wish, &watch).await?)
+        });
+        bar.finish_and_clear();
+        let report = report?;
+        for refused in &report.refused {
+            output::warning(&format!(
+                "{} cannot be read, so what it needs may not be renewed: {}",
+                refused.head, refused.why
+            ));
+        }
+        if let Some(warning) = report.warning() {
+            output::warning(&warning);
+        }
+        match context.json {
+            true => output::json(&report)?,
+            false => print(&report)?,
+        }
+        let well = report.failed.is_empty() && report.plan.gone.is_empty();
+        Ok(match well {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}
+
+fn print(report: &Report) -> Result<(), Failure> {
+    let plan = &report.plan;
+    match report.present {
+        Some(present) => output::line(&format!(
+            "epoch {}{}: {} blobs are needed, {} of them paid for long enough",
+            present.epoch,
+            if present.estimated { ", reckoned" } else { "" },
+            report.needed,
+            plan.later
+        ))?,
+        None => output::line(&format!("{} blobs are needed", report.needed))?,
+    }
+    for renewal in plan.renew.iter().take(MOST_LINES) {
+        let cost = output::money(renewal.cost, &report.currency);
+        output::line(&format!(
+            "  {} ends with epoch {}: until {} for {cost}",
+            renewal.blob,
+            renewal.end.saturating_sub(1),
+            renewal.new_end.saturating_sub(1)
+        ))?;
+    }
+    if let Some(more) = plan.renew.len().checked_sub(MOST_LINES + 1) {
+        output::line(&format!("  and {} more", more + 1))?;
+    }
+    for failed in report.failed.iter().take(MOST_LINES) {
+        output::line(&format!("  {}: {}", failed.blob, failed.why))?;
+    }
+    let money = |amount| output::money(amount, &report.currency);
+    match report.dry_run {
+        true => output::line(&format!(
+            "{} would be renewed for {} (a trial: nothing is paid for)",
+            plan.renew.len(),
+            money(plan.cost())
+        )),
+        false => output::line(&format!(
+            "{} renewed for {}",
+            report.renewed,
+            money(report.spent)
+        )),
+    }
+}

@@ -1,0 +1,80 @@
+//! The job that pays longer for what is needed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::jobs::{Job, to_write};
+use super::mounts::Mounts;
+use super::renewal::{Renewer, Wish};
+use crate::config::{NetworkPlace, Settings};
+use crate::lifecycle::renew::Terms;
+
+/// Renews what is due, within the budget.
+pub(super) struct Renewing {
+    settings: Settings,
+    every: Duration,
+}
+
+impl Renewing {
+    /// The job, where it is scheduled.
+    pub(super) fn scheduled(settings: &Settings) -> Option<Self> {
+        let every = settings.renewal.value.every()?;
+        Some(Renewing {
+            settings: settings.clone(),
+            every,
+        })
+    }
+
+    async fn work(
+        &self,
+        mounts: &Arc<Mounts>,
+    ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+        let settings = &self.settings;
+        let network = &settings.network.value;
+        let (store, access) = to_write(settings)?;
+        let renewer = Renewer {
+            settings,
+            loader: mounts.loader().clone(),
+            access,
+            store,
+        };
+        let renewing = &settings.renewal.value;
+        let is_free = matches!(network.place, NetworkPlace::Local { .. });
+        let held = mounts.addresses(&network.name);
+        let wish = Wish {
+            terms: Terms {
+                margin: renewing.margin,
+                epochs: renewing.epochs,
+                budget: (!is_free).then_some(renewing.budget),
+            },
+            dry_run: false,
+            held: &held,
+        };
+        let report = renewer.run(&wish, &|_, _| {}).await?;
+        match report.warning() {
+            Some(warning) => Err(warning.into()),
+            None => Ok(format!(
+                "{} of {} blobs renewed",
+                report.renewed, report.needed
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl Job for Renewing {
+    fn name(&self) -> &'static str {
+        "renewal"
+    }
+
+    fn every(&self) -> Duration {
+        self.every
+    }
+
+    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, String> {
+        let _busy = mounts.busy();
+        self.work(mounts).await.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,276 @@
+//! What is needed is paid for before it ends; what is not ends.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use crate::support::tree::assert_same;
+use crate::support::{Server, Tree, World, eventually_within};
+
+/// A world over a devnet that tells of epochs.
+fn world(server: &Server) -> World {
+    World::on(server).with("WALGIT_FS_ADMIN", &server.url)
+}
+
+fn publish(world: &World, tree: &Tree, name: &str, epochs: &str) -> Value {
+    let path = tree.path().to_str().unwrap();
+    world.json(&["publish", path, "--name", name, "--epochs", epochs])
+}
+
+fn tree() -> Tree {
+    Tree::new()
+        .file("a/words", "a few words\n".repeat(100))
+        .noise("noise", 50_000, 1)
+}
+
+/// Until when every blob of the ledger is paid for, by name.
+fn ends(world: &World) -> Vec<(String, u64)> {
+    let rows = world.json(&["ledger"]);
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| {
+        let name = row["name"].as_str().unwrap().to_owned();
+        (name, row["end_epoch"].as_u64().unwrap())
+    })
+    .collect()
+}
+
+#[test]
+fn what_is_needed_outlives_what_is_not() {
+    let server = Server::start();
+    // No rule keeps what no name needs.
+    let world = world(&server).config("[retention]\ndefault_days = 0\nrules = []\n");
+    let (kept, other) = (tree(), Tree::new().noise("other", 60_000, 2));
+    publish(&world, &kept, "kept", "3");
+    let forgotten = publish(&world, &other, "forgotten", "3");
+    world.run(&["refs", "--remove", "forgotten"]);
+    let told = world.json(&["renew", "--dry-run"]);
+    assert_eq!(told["plan"]["later"], 1, "{told}");
+    world.run(&["epoch", "--advance", "2"]);
+
+    let told = world.json(&["renew", "--dry-run"]);
+    let due = told["plan"]["renew"].as_array().unwrap();
+    assert_eq!(due.len(), 1, "{told}");
+    assert_eq!((&due[0]["end"], &due[0]["new_end"]), (&4.into(), &8.into()));
+    assert_eq!(told["renewed"], 0);
+
+    let told = world.json(&["renew"]);
+    assert_eq!(told["renewed"], 1, "{told}");
+    let spent = told["spent"].as_f64().unwrap();
+    assert!((spent - due[0]["cost"].as_f64().unwrap()).abs() < 1e-12);
+    // It is paid for, and not again.
+    assert_eq!(world.json(&["renew"])["renewed"], 0);
+    assert!(ends(&world).contains(&("kept".into(), 8)));
+
+    world.run(&["epoch", "--advance", "3"]);
+    let reader = World::on(&server);
+    let address = world.json(&["refs"])[0]["address"].clone();
+    assert_same(kept.path(), &reader.mount(address.as_str().unwrap()));
+    let dir = reader.mountpoint();
+    let gone = forgotten["address"].as_str().unwrap();
+    let said = reader.fail(&["mount", gone, dir.to_str().unwrap()]);
+    assert!(said.contains("not stored"), "{said}");
+}
+
+#[test]
+fn a_budget_is_kept_and_what_it_leaves_out_is_told() {
+    let server = Server::start();
+    let world = world(&server);
+    for n in 0..3 {
+        let tree = Tree::new().noise("noise", 40_000 + n, n as u64);
+        publish(&world, &tree, &format!("n{n}"), "2");
+    }
+    let whole = world.json(&["renew", "--dry-run"]);
+    let all: f64 = (whole["plan"]["renew"].as_array().unwrap().iter())
+        .map(|one| one["cost"].as_f64().unwrap())
+        .sum();
+    let budget = format!("{}", all * 0.7);
+    let done = world.try_run(&["renew", "--budget", &budget, "--json"]);
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(told["renewed"], 2, "{told}");
+    assert_eq!(told["plan"]["over_budget"].as_array().unwrap().len(), 1);
+    assert!(told["spent"].as_f64().unwrap() <= all * 0.7);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("over the budget"), "{said}");
+}
+
+#[test]
+fn where_nobody_extends_it_is_stored_once_more() {
+    let server = Server::start();
+    let world = World::new().config(&format!(
+        "network = \"mine\"\n[networks.mine]\naggregators = [\"{0}\"]\npublishers = [\"{0}\"]\n\
+         epoch_days = 14\n",
+        server.url
+    ));
+    let tree = tree();
+    publish(&world, &tree, "it", "2");
+    server.forget_requests();
+    let told = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
+    assert_eq!(told["present"]["estimated"], true, "{told}");
+    assert_eq!(told["renewed"], 1, "{told}");
+    assert_eq!(server.requests("PUT").len(), 1);
+    // The epoch was reckoned on the safe side, and is 1 still.
+    assert_eq!(ends(&world), [("it".into(), 10)]);
+    assert_eq!(
+        world.json(&["renew", "--margin", "5", "--epochs", "9"])["renewed"],
+        0
+    );
+}
+
+#[test]
+fn without_a_publisher_it_says_so_and_what_to_do() {
+    let server = Server::start();
+    let reading = format!(
+        "network = \"mine\"\n[networks.mine]\nepoch_days = 14\naggregators = [\"{}\"]\n",
+        server.url
+    );
+    let world = World::new().config(&format!("{reading}publishers = [\"{}\"]\n", server.url));
+    publish(&world, &tree(), "it", "2");
+    let world = world.config(&reading);
+    let done = world.try_run(&["renew", "--margin", "5", "--epochs", "9"]);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(said.contains("no publisher"), "{said}");
+}
+
+#[test]
+fn the_users_own_client_extends_where_it_is_named() {
+    let server = Server::start();
+    let world = World::new();
+    let log = world.path().join("called");
+    let client = world.path().join("walrus");
+    let script = format!("#!/bin/sh\necho \"$@\" >>'{}'\n", log.display());
+    fs::write(&client, script).unwrap();
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
+    let world = world.config(&format!(
+        "network = \"mine\"\n[networks.mine]\naggregators = [\"{0}\"]\npublishers = [\"{0}\"]\n\
+         epoch_days = 14\n[renewal]\ncommand = \"{1}\"\n",
+        server.url,
+        client.display()
+    ));
+    publish(&world, &tree(), "it", "2");
+    let object = world.json(&["ledger"])[0]["object_id"].clone();
+    server.forget_requests();
+    let told = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
+    assert_eq!(told["renewed"], 1, "{told}");
+    assert!(server.requests("PUT").is_empty());
+    let called = fs::read_to_string(&log).unwrap();
+    let epochs = told["plan"]["renew"][0]["new_end"].as_u64().unwrap() - 3;
+    let object = object.as_str().unwrap();
+    assert_eq!(
+        called.trim(),
+        format!("extend --blob-obj-id {object} --epochs-extended {epochs} --json")
+    );
+    // One that fails is told of, in its own words.
+    fs::write(&client, "#!/bin/sh\necho no coins >&2\nexit 3\n").unwrap();
+    let done = world.try_run(&["renew", "--margin", "20", "--epochs", "30"]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(said.contains("no coins"), "{said}");
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice() {
+    let server = Server::start();
+    let world = world(&server);
+    for n in 0..6 {
+        let tree = Tree::new().noise("noise", 30_000, 100 + n);
+        publish(&world, &tree, &format!("n{n}"), "2");
+    }
+    for wait in [30, 60, 90, 120] {
+        let mut run = world
+            .command(&["renew"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        let _ = run.kill();
+        run.wait().unwrap();
+    }
+    world.run(&["renew"]);
+    assert_eq!(world.json(&["renew"])["renewed"], 0);
+    world.run(&["doctor", "--rebuild-ledger"]);
+    let ends = ends(&world);
+    assert_eq!(ends.len(), 6);
+    assert!(ends.iter().all(|(_, end)| *end == 6), "{ends:?}");
+}
+
+#[test]
+fn a_ledger_that_is_lost_is_made_anew_from_what_names_need() {
+    let server = Server::start();
+    let world = world(&server);
+    let tree = tree();
+    publish(&world, &tree, "it", "7");
+    let tree = tree.noise("more", 70_000, 9);
+    publish(&world, &tree, "it", "9");
+    let before = world.json(&["ledger"]);
+    assert_eq!(before.as_array().unwrap().len(), 2);
+    let file = world.path().join("data/walgit-fs/ledger/custom.jsonl");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(world.json(&["ledger"]).as_array().unwrap().len(), 0);
+    let said = world.run(&["doctor", "--rebuild-ledger"]);
+    assert!(said.contains("2 blobs"), "{said}");
+    let after = world.json(&["ledger"]);
+    for (a, b) in before
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(after.as_array().unwrap())
+    {
+        for key in ["blob", "len", "end_epoch", "object_id", "needed_by"] {
+            assert_eq!(a[key], b[key], "{key}");
+        }
+    }
+    // A damaged one is kept beside the new one.
+    fs::write(&file, "not a line\n").unwrap();
+    world.run(&["doctor", "--rebuild-ledger"]);
+    let kept = fs::read_to_string(file.with_extension("jsonl.before")).unwrap();
+    assert_eq!(kept, "not a line\n");
+}
+
+#[test]
+fn the_daemon_renews_where_it_is_scheduled_and_warns_where_it_cannot() {
+    let server = Server::start();
+    let scheduled = "[renewal]\nschedule = \"1d\"\nbudget = 1.0\n";
+    let rich = world(&server).config(scheduled);
+    let poor = world(&server).config("[renewal]\nschedule = \"1d\"\n");
+    for world in [&rich, &poor] {
+        publish(world, &tree(), "it", "2");
+        let address = world.json(&["refs"])[0]["address"].clone();
+        world.mount(address.as_str().unwrap());
+        eventually_within(60, "the job has run", || {
+            world.json(&["status"])["jobs"][0]["last"].as_u64() > Some(0)
+        });
+        if std::ptr::eq(world, &rich) {
+            let said = world.run(&["status"]);
+            assert!(said.contains("job renewal: last run"), "{said}");
+            assert!(said.contains("1 of 1 blobs renewed"), "{said}");
+            assert_eq!(ends(world), [("it".into(), 6)]);
+        }
+    }
+    // Its blob is the same one, so it is paid for by now; what is not is told.
+    publish(&poor, &Tree::new().noise("x", 20_000, 77), "x", "2");
+    let done = poor.try_run(&["renew", "--budget", "0"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("over the budget"), "{said}");
+}
+
+#[test]
+fn fsck_says_until_when_all_is_paid_for_and_warns_in_time() {
+    let server = Server::start();
+    let world = world(&server);
+    publish(&world, &tree(), "it", "6");
+    let said = world.run(&["fsck", "it"]);
+    assert!(said.contains("until epoch 6 ends; it is 1 now"), "{said}");
+    world.run(&["epoch", "--advance", "4"]);
+    let done = world.try_run(&["fsck", "it"]);
+    assert!(done.status.success());
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("1 blobs end soon"), "{said}");
+    world.run(&["epoch", "--advance", "3"]);
+    assert_eq!(world.try_run(&["fsck", "it"]).status.code(), Some(1));
+    let quiet = World::on(&server);
+    publish(&quiet, &tree(), "it", "1");
+    let said = quiet.run(&["fsck", "it"]);
+    assert!(said.contains("does not tell"), "{said}");
+}
