@@ -1,9 +1,11 @@
-//! Whatever happens in whatever order, nothing that is needed is ever lost, and
-//! nothing that is not survives a cycle of collection.
+//! Whatever happens in whatever order, nothing that is needed is ever lost, though
+//! epochs end that it was paid for; and nothing that is not survives a cycle of
+//! collection.
 //!
 //! Random histories run against a reference model that knows what was published
 //! under which name and when. They are replayed on a real store with the real
-//! publisher, ledger, leases and collector; only the clock is the test's own.
+//! publisher, ledger, leases, collector and renewal; only the clock is the test's
+//! own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use proptest::prelude::*;
 use walgit_fs::chunk::BlobId;
 use walgit_fs::config::{ActivityLevels, Price, Retention};
@@ -19,12 +22,15 @@ use walgit_fs::lifecycle::gc::{
     Deletion, Fate, GcError, Ground, Options, Report, Shelf, Shelved, collect,
 };
 use walgit_fs::lifecycle::policy::Policy;
+use walgit_fs::lifecycle::renew;
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Activity, Lease, Leases, Ledger, LedgerEntry};
 use walgit_fs::publish::{Claims, PublishOptions, Unwatched, publish};
 use walgit_fs::repo::refs::{RefName, RefStore};
 use walgit_fs::repo::{Access, Address, Loader};
-use walgit_fs::walrus::{BlobStore, LocalDir, StoreError};
+use walgit_fs::walrus::{
+    Accept, BlobStore, Extent, Lifetime, LocalDir, PutOptions, StoreError, Stored,
+};
 
 use crate::support::{Tree, block_on, loader};
 
@@ -57,6 +63,9 @@ enum Step {
     Collect,
     /// One that is killed at some deletion: before it, or after.
     Killed { at: u64, before: bool },
+    /// What is needed is renewed, perhaps killed at some blob and begun again, and
+    /// the epoch ends.
+    Epoch { killed: Option<u64> },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -72,8 +81,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (1..3u64).prop_map(|days| Step::Wait { days }),
         3 => Just(Step::Collect),
         2 => (0..4u64, any::<bool>()).prop_map(|(at, before)| Step::Killed { at, before }),
+        3 => proptest::option::of(0..4u64).prop_map(|killed| Step::Epoch { killed }),
     ];
-    proptest::collection::vec(step, 4..16)
+    let most = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => 40,
+        None => 16,
+    };
+    proptest::collection::vec(step, 4..most)
 }
 
 /// Fails at some deletion, as a process that is killed there would end.
@@ -108,6 +122,55 @@ impl Shelf for Mortal<'_> {
             true => Err(killed()),
             false => Ok(deleted),
         }
+    }
+}
+
+/// A store on which a renewal stops for ever at some blob, as a process that is
+/// killed there would.
+#[derive(Debug)]
+struct Stopping {
+    dir: LocalDir,
+    left: AtomicU64,
+    stopped: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl BlobStore for Stopping {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.dir.read(blob, extent, accept).await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.dir.len(blob).await
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        panic!("what can be extended is not stored once more")
+    }
+
+    fn max_body(&self) -> u64 {
+        MAX_BODY
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.dir.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.dir.lifetime(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            self.stopped.notify_one();
+            std::future::pending::<()>().await;
+        }
+        self.dir.extend(blob, end).await
     }
 }
 
@@ -151,7 +214,8 @@ struct Parts {
 }
 
 impl Parts {
-    async fn collect(&self, shelf: &dyn Shelf, now: u64) -> Result<Report, GcError> {
+    /// Does something with all that a collector needs.
+    async fn on_ground<T>(&self, shelf: &dyn Shelf, work: impl AsyncFnOnce(&Ground<'_>) -> T) -> T {
         let retention = Retention {
             default_days: KEEP as u32,
             rules: Vec::new(),
@@ -174,13 +238,40 @@ impl Parts {
             dir: &self.dir,
             price: &Price::mainnet(),
         };
+        work(&ground).await
+    }
+
+    async fn collect(&self, shelf: &dyn Shelf, now: u64) -> Result<Report, GcError> {
         let options = Options {
             dry_run: false,
             unknown: false,
             grace: 0,
             now,
         };
-        collect(&ground, &options).await
+        self.on_ground(shelf, async |ground| collect(ground, &options).await)
+            .await
+    }
+
+    /// Renews what ends with this epoch.
+    async fn renew(&self, store: Arc<dyn BlobStore>, now: u64) -> renew::Report {
+        let options = renew::Options {
+            dry_run: false,
+            terms: renew::Terms {
+                margin: 1,
+                epochs: 2,
+                budget: None,
+            },
+            epoch_length: None,
+            now,
+        };
+        let shelf = self.store.clone();
+        self.on_ground(&shelf, async |ground| {
+            let payer = renew::Payer::default();
+            let watch = |_, _| {};
+            renew::renew(ground, &self.ledger, &store, &payer, &options, &watch).await
+        })
+        .await
+        .unwrap()
     }
 }
 
@@ -204,6 +295,7 @@ struct Rig {
     /// When a collection first saw that nothing stands for an address.
     seen: HashMap<String, u64>,
     reclaimed: u64,
+    renewed: u64,
 }
 
 /// The last one is a part of the first: published after it, it needs nothing new
@@ -249,6 +341,7 @@ impl Rig {
             entries: Vec::new(),
             seen: HashMap::new(),
             reclaimed: 0,
+            renewed: 0,
         }
     }
 
@@ -457,6 +550,28 @@ impl Rig {
                     self.assert_whole(address).await;
                 }
             }
+            Step::Epoch { killed } => {
+                if let Some(at) = killed {
+                    let stopping = Arc::new(Stopping {
+                        dir: self.parts.store.clone(),
+                        left: AtomicU64::new(at),
+                        stopped: tokio::sync::Notify::new(),
+                    });
+                    tokio::select! {
+                        _ = self.parts.renew(stopping.clone(), self.now) => {}
+                        () = stopping.stopped.notified() => {}
+                    }
+                }
+                let report = self.parts.renew(self.store(), self.now).await;
+                assert!(
+                    report.failed.is_empty() && report.plan.gone.is_empty(),
+                    "{report:?}"
+                );
+                self.renewed += report.renewed;
+                let again = self.parts.renew(self.store(), self.now).await;
+                assert_eq!(again.renewed, 0, "nothing is paid for twice");
+                self.parts.store.advance(1).unwrap();
+            }
             Step::Killed { at, before } => {
                 let dir = self.parts.store.clone();
                 let mortal = Mortal {
@@ -472,6 +587,8 @@ impl Rig {
         for address in self.names.values() {
             for blob in self.blobs_of(std::slice::from_ref(address)).await {
                 assert!(there.contains(&blob), "{address} lost {blob}");
+                let paid = self.parts.store.stat(blob).unwrap();
+                assert!(paid.is_some(), "{blob} of {address} has expired");
             }
         }
     }
@@ -524,7 +641,12 @@ proptest! {
                 rig.step(step).await;
             }
             rig.step(&Step::Collect).await;
-            eprintln!("{} steps, {} bytes reclaimed", steps.len() + 1, rig.reclaimed);
+            eprintln!(
+                "{} steps, {} bytes reclaimed, {} blobs renewed",
+                steps.len() + 1,
+                rig.reclaimed,
+                rig.renewed
+            );
         });
     }
 }
