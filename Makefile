@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/walgit-fs
 
-.PHONY: demo test test-interop soak build setup lint deny bench bench-storage fuzz install clean help
+.PHONY: demo year test test-interop soak build setup lint deny bench bench-storage fuzz install clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -23,6 +23,9 @@ build: setup ## the program, optimized
 
 demo: build ## publish, mount, browse, compare, unmount
 	@contrib/demo.sh "$(BIN)"
+
+year: build ## a simulated year on an embedded Walrus: published weekly, renewed, collected
+	@contrib/year.sh "$(BIN)"
 
 test: setup ## all tests; needs /dev/fuse, no network
 	@contrib/announce.sh "$(TARGET)"

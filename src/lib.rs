@@ -9,7 +9,7 @@
 //! | [`daemon`] | the background process of a user: owns the cache, serves all mounts | everything below |
 //! | [`fuse`] | the kernel's requests in, replies out | `repo`, `prefetch`, `cache` |
 //! | [`publish`] | git repository or folder → plan → packs → upload | `repo`, `walrus` |
-//! | [`lifecycle`] | what was published; checks of it, retention rules, collection | `repo`, `cache`, `walrus` |
+//! | [`lifecycle`] | what was published; checks of it, retention rules, renewal, collection | `repo`, `cache`, `walrus` |
 //! | [`prefetch`] | what is fetched before it is asked for | `repo`, `cache` |
 //! | [`repo`] | a repository as data: our format, WalGit's manifests; `Snapshot` | `cache`, `walrus`, `chain` |
 //! | [`cache`] | memory → RocksDB → fetch | `walrus` |

@@ -131,6 +131,8 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
         max_body: 10 << 20,
         epochs: 1,
         sui: None,
+        admin: None,
+        epoch_s: None,
         policy: NetPolicy::default(),
         auth: Default::default(),
     };

@@ -38,8 +38,11 @@ pub(super) trait Job: Send + Sync {
     /// How often.
     fn every(&self) -> Duration;
     /// Does it; what it did, in words.
-    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, String>;
+    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError>;
 }
+
+/// Why a job could not do what it should.
+pub(super) type JobError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How a job gets on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,9 +100,7 @@ pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
 ///
 /// # Errors
 /// When a sign-in or a key cannot be read, or the network cannot be opened.
-pub(super) fn to_write(
-    settings: &Settings,
-) -> Result<(Arc<dyn BlobStore>, Access), Box<dyn std::error::Error + Send + Sync>> {
+pub(super) fn to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
     let network = &settings.network.value;
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let journal = Some(Arc::new(Journal::new(settings.failures())));
@@ -157,7 +158,10 @@ impl Runner {
                 return;
             };
             quiet(&mounts).await;
-            let done = self.job.run(&mounts).await;
+            let done = {
+                let _busy = mounts.busy();
+                self.job.run(&mounts).await
+            };
             status.last = unix_seconds();
             match done {
                 Ok(did) => {
@@ -166,7 +170,7 @@ impl Runner {
                 }
                 Err(error) => {
                     tracing::warn!("{name}: {error}");
-                    status.error = Some(error);
+                    status.error = Some(error.to_string());
                 }
             }
             if let Err(error) = self.remember(&status) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::jobs::{Job, to_write};
+use super::jobs::{Job, JobError, to_write};
 use super::migration::{Choice, Migrator};
 use super::mounts::Mounts;
 use crate::config::Settings;
@@ -26,11 +26,19 @@ impl Migrating {
             every,
         })
     }
+}
 
-    async fn work(
-        &self,
-        mounts: &Arc<Mounts>,
-    ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+#[async_trait]
+impl Job for Migrating {
+    fn name(&self) -> &'static str {
+        "migration"
+    }
+
+    fn every(&self) -> Duration {
+        self.every
+    }
+
+    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError> {
         let settings = &self.settings;
         let (store, access) = to_write(settings)?;
         let migrator = Migrator::new(settings, mounts.loader().clone(), access, store);
@@ -56,21 +64,5 @@ impl Migrating {
             true => Ok(format!("{moved} of {} names laid out anew", looked.len())),
             false => Err(failed.join("; ").into()),
         }
-    }
-}
-
-#[async_trait]
-impl Job for Migrating {
-    fn name(&self) -> &'static str {
-        "migration"
-    }
-
-    fn every(&self) -> Duration {
-        self.every
-    }
-
-    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, String> {
-        let _busy = mounts.busy();
-        self.work(mounts).await.map_err(|error| error.to_string())
     }
 }

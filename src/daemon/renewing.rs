@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::jobs::{Job, to_write};
+use super::jobs::{Job, JobError, to_write};
 use super::mounts::Mounts;
 use super::renewal::{Renewer, Wish};
 use crate::config::{NetworkPlace, Settings};
@@ -26,11 +26,19 @@ impl Renewing {
             every,
         })
     }
+}
 
-    async fn work(
-        &self,
-        mounts: &Arc<Mounts>,
-    ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+#[async_trait]
+impl Job for Renewing {
+    fn name(&self) -> &'static str {
+        "renewal"
+    }
+
+    fn every(&self) -> Duration {
+        self.every
+    }
+
+    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError> {
         let settings = &self.settings;
         let network = &settings.network.value;
         let (store, access) = to_write(settings)?;
@@ -60,21 +68,5 @@ impl Renewing {
                 report.renewed, report.needed
             )),
         }
-    }
-}
-
-#[async_trait]
-impl Job for Renewing {
-    fn name(&self) -> &'static str {
-        "renewal"
-    }
-
-    fn every(&self) -> Duration {
-        self.every
-    }
-
-    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, String> {
-        let _busy = mounts.busy();
-        self.work(mounts).await.map_err(|error| error.to_string())
     }
 }

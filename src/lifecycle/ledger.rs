@@ -3,12 +3,12 @@
 //! ([`LedgerBlob`]).
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::lines;
 use crate::chunk::{BlobId, ChunkHash};
 use crate::repo::Address;
 use crate::walrus::StoredBlob;
@@ -160,25 +160,19 @@ impl Ledger {
         }
     }
 
-    /// Adds an entry and waits until it is on disk.
-    pub fn append(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
-        let write = || -> std::io::Result<()> {
-            if let Some(dir) = self.file.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            let mut line = serde_json::to_vec(entry)?;
-            line.push(b'\n');
-            let mut file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&self.file)?;
-            file.write_all(&line)?;
-            file.sync_all()
-        };
-        write().map_err(|source| LedgerError {
+    fn failed(&self, source: std::io::Error) -> LedgerError {
+        LedgerError {
             path: self.file.clone(),
             source,
-        })
+        }
+    }
+
+    /// Adds an entry and waits until it is on disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn append(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
+        lines::append(&self.file, entry).map_err(|source| self.failed(source))
     }
 
     /// Puts these entries in the place of all others. What was there is kept beside
@@ -202,30 +196,22 @@ impl Ledger {
             file.persist(&self.file)?;
             Ok(())
         };
-        write().map_err(|source| LedgerError {
-            path: self.file.clone(),
-            source,
-        })
+        write().map_err(|source| self.failed(source))
     }
 
     /// All entries, oldest first. A line cut short by a crash is passed over.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
     pub fn entries(&self) -> Result<Vec<LedgerEntry>, LedgerError> {
-        match std::fs::read_to_string(&self.file) {
-            Ok(text) => Ok(text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(source) => Err(LedgerError {
-                path: self.file.clone(),
-                source,
-            }),
-        }
+        lines::read(&self.file).map_err(|source| self.failed(source))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     #[test]

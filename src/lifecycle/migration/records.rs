@@ -1,10 +1,10 @@
 //! What was laid out anew: one JSON line each, per network.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::super::lines;
 
 /// How far back spending counts, in seconds: 30 days.
 const PERIOD: u64 = 30 * 24 * 3600;
@@ -60,14 +60,7 @@ impl Records {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn all(&self) -> Result<Vec<Record>, RecordsError> {
-        match std::fs::read_to_string(&self.file) {
-            Ok(text) => Ok(text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(source) => Err(self.failed(source)),
-        }
+        lines::read(&self.file).map_err(|source| self.failed(source))
     }
 
     /// When a name was moved last, in seconds since 1970.
@@ -94,22 +87,7 @@ impl Records {
     /// # Errors
     /// When the disk refuses.
     pub fn append(&self, record: &Record) -> Result<(), RecordsError> {
-        let write = || -> std::io::Result<()> {
-            if let Some(dir) = self.file.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            // On a line of its own, whatever a crash left before it.
-            let mut line = b"\n".to_vec();
-            serde_json::to_writer(&mut line, record)?;
-            line.push(b'\n');
-            let mut file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&self.file)?;
-            file.write_all(&line)?;
-            file.sync_all()
-        };
-        write().map_err(|source| self.failed(source))
+        lines::append(&self.file, record).map_err(|source| self.failed(source))
     }
 }
 
@@ -137,8 +115,5 @@ mod tests {
         assert_eq!(records.last("c").unwrap(), None);
         assert_eq!(records.spent(3000).unwrap(), 7.0);
         assert_eq!(records.spent(1500 + PERIOD).unwrap(), 6.0);
-        let mut file = OpenOptions::new().append(true).open(&records.file).unwrap();
-        file.write_all(b"{\"name\":\"a\",\"at\":9").unwrap();
-        assert_eq!(records.all().unwrap().len(), 3);
     }
 }
