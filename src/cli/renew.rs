@@ -106,18 +106,18 @@ fn print(report: &Report) -> Result<(), Failure> {
     let plan = &report.plan;
     match report.present {
         Some(present) => output::line(&format!(
-            "epoch {}{}: {} blobs are needed, {} of them paid for long enough",
+            "epoch {}{}: {} blobs are needed, or kept by a rule; {} of them are paid for long enough",
             present.epoch,
             if present.estimated { ", reckoned" } else { "" },
             report.needed,
             plan.later
         ))?,
-        None => output::line(&format!("{} blobs are needed", report.needed))?,
+        None => output::line(&format!("{} blobs are needed, or kept by a rule", report.needed))?,
     }
     for renewal in plan.renew.iter().take(MOST_LINES) {
         let cost = output::money(renewal.cost, &report.currency);
         output::line(&format!(
-            "  {} ends with epoch {}: until {} for {cost}",
+            "  {} ends with epoch {}: until epoch {} for {cost}",
             renewal.blob,
             renewal.end.saturating_sub(1),
             renewal.new_end.saturating_sub(1)
