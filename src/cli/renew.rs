@@ -112,7 +112,10 @@ fn print(report: &Report) -> Result<(), Failure> {
             report.needed,
             plan.later
         ))?,
-        None => output::line(&format!("{} blobs are needed, or kept by a rule", report.needed))?,
+        None => output::line(&format!(
+            "{} blobs are needed, or kept by a rule",
+            report.needed
+        ))?,
     }
     for renewal in plan.renew.iter().take(MOST_LINES) {
         let cost = output::money(renewal.cost, &report.currency);

@@ -133,18 +133,12 @@ impl Explain {
         of: &str,
     ) -> Result<Option<f64>, Failure> {
         let bytes = learned::export(context, settings, of, &self.keys)?;
-        let model = Profile::decode(&bytes, Limits::default())?.model;
+        let profile = Profile::decode(&bytes, Limits::default())?;
         let path = match &self.path {
             Some(path) => path.clone(),
             None => in_repository(&self.file)?,
         };
-        let path = path.to_string_lossy();
-        let folder = match path.rsplit_once('/') {
-            Some((folder, _)) => format!("{folder}/"),
-            None => "/".into(),
-        };
-        let (sessions, opened) = model.habit(&path, &folder);
-        Ok((sessions > 0.0).then(|| (model.usage(&folder) * opened / sessions).clamp(0.0, 1.0)))
+        Ok(profile.access(&path.to_string_lossy()))
     }
 }
 

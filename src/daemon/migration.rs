@@ -19,14 +19,14 @@ use crate::config::{NetworkPlace, Price, Settings};
 use crate::lifecycle::fsck::{self, check};
 use crate::lifecycle::migration::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
 use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerEntry, LedgerError};
+use crate::prefetch::{Profile, learned};
 use crate::publish::analyze::Class;
-use crate::publish::tier::Facts;
 use crate::publish::{
-    Input, Mover, Progress, PublishError, PublishOptions, Published, Rewrite, move_for, publish,
-    same,
+    Input, Knowledge, Mover, Progress, PublishError, PublishOptions, Published, Rewrite, move_for,
+    publish, same,
 };
 use crate::repo::refs::{NamedRef, RefName, RefStore, RefStoreError};
-use crate::repo::{Access, Address, Loader, RepoError, Repository};
+use crate::repo::{Access, Address, Loader, RepoError, Repository, Source};
 use crate::walrus::cost::Bill;
 use crate::walrus::{BlobStore, PutOptions};
 
@@ -123,6 +123,19 @@ pub enum MigrationError {
     /// Somebody published meanwhile.
     #[error("{0} was published anew meanwhile, and stays as that")]
     Moved(RefName),
+}
+
+/// What mounts have learned, and what names tell.
+struct Known(Option<Profile>);
+
+impl Knowledge for Known {
+    fn class(&self, path: &[u8]) -> Class {
+        Class::of(path, &[])
+    }
+
+    fn access(&self, path: &[u8]) -> Option<f64> {
+        self.0.as_ref()?.access(std::str::from_utf8(path).ok()?)
+    }
 }
 
 /// Lays out heads of one network anew.
@@ -225,7 +238,7 @@ impl<'a> Migrator<'a> {
             Some(last) => last + migration.cooldown().as_secs(),
             None => 0,
         };
-        let (plan, moves) = match self.measured(&named).await {
+        let (plan, moves) = match self.measured(&name, &named).await {
             Ok((plan, moves)) => (plan, moves),
             Err(error) => {
                 return Ok(Looked {
@@ -262,7 +275,20 @@ impl<'a> Migrator<'a> {
         Ok(self.loader.open(self.access.clone(), blob, root).await?)
     }
 
-    async fn measured(&self, named: &NamedRef) -> Result<(Plan, u64), MigrationError> {
+    /// Moves files by what mounts of this name have learned.
+    fn mover(&self, name: &RefName, repository: &Repository) -> Mover {
+        let source = Source::of(&Address::Name(name.clone()), &self.settings.refs_dir());
+        Mover {
+            improvement: self.settings.migration.value.improvement,
+            known: Arc::new(Known(learned(repository, &source.identity()))),
+        }
+    }
+
+    async fn measured(
+        &self,
+        name: &RefName,
+        named: &NamedRef,
+    ) -> Result<(Plan, u64), MigrationError> {
         let repository = self.open(&named.address).await?;
         if repository.is_implied() {
             return Err(PublishError::NotOurs.into());
@@ -270,12 +296,11 @@ impl<'a> Migrator<'a> {
         let network = &self.settings.network.value;
         let tiers = &self.settings.tiers.value;
         let total = repository.head().commits.first().map(|commit| commit.bytes);
+        let mover = self.mover(name, &repository);
         let moves = |file: &FileFound<'_>| {
-            let class = Class::of(&file.place.path(), &[]);
-            let bounds = (network.max_body, total);
-            let facts = Facts::published(file.size, (class, file.shrinks), bounds, tiers);
-            let improvement = self.settings.migration.value.improvement;
-            move_for(&facts, file.tier, improvement, tiers).is_some()
+            let (path, bounds) = (file.place.path(), (network.max_body, total));
+            let facts = mover.facts(&path, file.size, file.shrinks, bounds, tiers);
+            move_for(&facts, file.tier, mover.improvement, tiers).is_some()
         };
         let layout = measure(&repository, &moves).await?;
         let price = (&self.price, network.epochs);
@@ -302,10 +327,7 @@ impl<'a> Migrator<'a> {
         let rewrite = Rewrite {
             repository: old.clone(),
             leave: (looked.plan.as_ref()).map_or_else(Default::default, |plan| plan.leave.clone()),
-            mover: Some(Mover {
-                improvement: self.settings.migration.value.improvement,
-                class_of: |path| Class::of(path, &[]),
-            }),
+            mover: Some(self.mover(&looked.name, &old)),
         };
         let options = PublishOptions {
             put: PutOptions {

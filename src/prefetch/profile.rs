@@ -53,6 +53,18 @@ impl Profile {
         bytes
     }
 
+    /// Part of the sessions that opened a file, by its path, 0..=1; `None` where
+    /// there were too few to say.
+    pub fn access(&self, path: &str) -> Option<f64> {
+        let folder = match path.rsplit_once('/') {
+            Some((folder, _)) => format!("{folder}/"),
+            None => "/".into(),
+        };
+        let (sessions, opened) = self.model.habit(path, &folder);
+        let part = || self.model.usage(&folder) * opened / sessions;
+        (sessions > 0.0).then(|| part().clamp(0.0, 1.0))
+    }
+
     /// Adds what somebody else learned, as if their sessions had been had here.
     pub fn merge(&mut self, other: &Profile) {
         self.session_bytes = match (self.session_bytes, other.session_bytes) {

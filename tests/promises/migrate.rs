@@ -277,3 +277,49 @@ fn the_daemon_spends_nothing_unless_it_may() {
     let said = world.run(&["status"]);
     assert!(said.contains("0 of 1 names laid out anew"), "{said}");
 }
+
+#[test]
+fn what_gains_most_for_its_cost_comes_first() {
+    let world = World::new();
+    for (name, pushes) in [("few", 3), ("many", 9), ("one", 1)] {
+        let mut tree = Tree::new();
+        for n in 0..pushes {
+            tree = tree.file(format!("{n}"), noise(800, n));
+            world.publish(tree.path(), name);
+        }
+    }
+    let told = world.json(&["tiers", "migrate", "--dry-run"]);
+    let names: Vec<&str> = (told["heads"].as_array().unwrap().iter())
+        .map(|head| head["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["many", "few", "one"]);
+    assert_eq!(told["heads"][2]["stays"]["why"], "little");
+}
+
+#[test]
+fn files_move_to_the_tier_that_suits_them_by_now() {
+    let world = World::new();
+    let words = |word: &str| format!("{word} and other words of some length; ").repeat(16);
+    let tree = Tree::new()
+        .file("a/words", words("one"))
+        .file("b/words", words("two"))
+        .noise("c/noise", 50_000, 1);
+    world.publish(tree.path(), "it");
+    assert_eq!(migrate(&world, &["--dry-run"])["moves"], 0);
+    let world = world.config(
+        "[tiers]\nweights = { size = 0, access = 1, class = 0, network = 0, cost = 0 }\n\
+         access = 0.9\n",
+    );
+    let told = migrate(&world, &[]);
+    assert_eq!(told["moves"], 2, "{told}");
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    let tier = |file: &str| {
+        let value = xattr::get(dir.join(file), "user.walgit.tier")
+            .unwrap()
+            .unwrap();
+        String::from_utf8(value).unwrap()
+    };
+    assert_eq!(tier("a/words"), "inline");
+    assert_eq!(tier("c/noise"), "chunked");
+}

@@ -40,7 +40,7 @@ use crate::repo::git::{DirectoryIds, decode_ids};
 use crate::repo::head::AttachmentKind;
 use crate::repo::{Content, Kind, Node, RepoError, Repository, Snapshot};
 use copy::Copying;
-pub use moved::{Mover, move_for};
+pub use moved::{Knowledge, Mover, move_for};
 
 /// What is laid out anew, and how.
 #[derive(Clone, Debug)]

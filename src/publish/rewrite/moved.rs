@@ -1,5 +1,7 @@
 //! Files that are better off in another tier.
 
+use std::sync::Arc;
+
 use super::super::PublishError;
 use super::super::content::{AVERAGE_CUT, MAX_CUT, MIN_CUT};
 use super::super::plan::{ContentPlan, Plan};
@@ -16,13 +18,21 @@ const LEVEL: i32 = 9;
 /// Bytes around a read that may come along.
 const NEIGHBOURS: u64 = 4 << 20;
 
+/// What is known of a file by its path alone.
+pub trait Knowledge: Send + Sync {
+    /// What it is.
+    fn class(&self, path: &[u8]) -> Class;
+    /// Part of the sessions that open it, 0..=1, where somebody has counted.
+    fn access(&self, path: &[u8]) -> Option<f64>;
+}
+
 /// Moves files whose score would be better by more than a threshold.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Mover {
     /// By how much a score has to be better, 0..=1.
     pub improvement: f64,
-    /// The class of a file, by its path.
-    pub class_of: fn(&[u8]) -> Class,
+    /// What is known of files.
+    pub known: Arc<dyn Knowledge>,
 }
 
 impl std::fmt::Debug for Mover {
@@ -63,9 +73,26 @@ impl Mover {
         let path = super::super::git::join(&directory.path, &entry.name);
         let chunks = file.chunks();
         let shrinks = chunks.is_empty() || chunks.iter().any(|it| it.at.codec != Codec::Raw);
-        let class = ((self.class_of)(&path), shrinks);
-        let facts = Facts::published(entry.size, class, (limit, Some(total)), tiers);
+        let facts = self.facts(&path, entry.size, shrinks, (limit, Some(total)), tiers);
         move_for(&facts, tier_of(chunks), self.improvement, tiers)
+    }
+
+    /// What is known of a file at a path. `bounds` are the longest blob and all
+    /// bytes that lie with it.
+    pub fn facts(
+        &self,
+        path: &[u8],
+        size: u64,
+        shrinks: bool,
+        bounds: (u64, Option<u64>),
+        tiers: &Tiers,
+    ) -> Facts {
+        let class = (self.known.class(path), shrinks);
+        let published = Facts::published(size, class, bounds, tiers);
+        Facts {
+            access: self.known.access(path).unwrap_or(published.access),
+            ..published
+        }
     }
 }
 
