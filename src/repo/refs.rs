@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::Address;
@@ -213,7 +212,7 @@ impl RefStore {
                 .truncate(false)
                 .write(true)
                 .open(&path)?;
-            flock(&file, FlockOperation::LockExclusive)?;
+            file.lock()?;
             Ok(file)
         };
         lock().map_err(|source| RefStoreError::Io {

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored};
@@ -132,8 +131,7 @@ impl LocalDir {
             .write(true)
             .open(&lock);
         let held = held.map_err(failed(&lock))?;
-        let locked = flock(&held, FlockOperation::LockExclusive);
-        locked.map_err(|error| failed(&lock)(error.into()))?;
+        held.lock().map_err(failed(&lock))?;
         let epoch = self.present_epoch()?.saturating_add(epochs);
         write_whole(&path, epoch.to_string().as_bytes()).map_err(failed(&path))?;
         Ok(epoch)
