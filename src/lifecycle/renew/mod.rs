@@ -214,12 +214,17 @@ async fn lifetimes(
                 (None, true) => Some(0),
                 (None, false) => known.and_then(|known| known.end_epoch),
             };
+            let deletable = match &lifetime {
+                Some(lifetime) => Some(lifetime.deletable),
+                None => known.and_then(|it| it.deletable),
+            };
             let object_id = lifetime.and_then(|it| it.object_id);
             Ok::<_, StoreError>(Needed {
                 blob,
                 len,
                 end,
                 object_id: object_id.or_else(|| known.and_then(|it| it.object_id.clone())),
+                deletable: deletable.unwrap_or(true),
             })
         }
     });

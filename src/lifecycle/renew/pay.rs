@@ -79,7 +79,7 @@ impl Payer {
         let body = read(store, renewal).await.map_err(told)?;
         let options = PutOptions {
             epochs: renewal.new_end.saturating_sub(present.epoch).max(1),
-            ..PutOptions::default()
+            deletable: renewal.deletable,
         };
         match store.put(renewal.blob, body, &options).await {
             Ok(stored) => {

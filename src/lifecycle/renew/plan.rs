@@ -20,6 +20,8 @@ pub struct Needed {
     pub end: Option<u32>,
     /// The Sui object that owns its storage, where that is known.
     pub object_id: Option<String>,
+    /// Whether it may be deleted before it ends.
+    pub deletable: bool,
 }
 
 /// How to renew.
@@ -49,6 +51,8 @@ pub struct Renewal {
     /// The object to extend, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object_id: Option<String>,
+    /// Whether it may be deleted before it ends.
+    pub deletable: bool,
 }
 
 /// What is to be done.
@@ -95,6 +99,7 @@ pub fn plan(needed: &[Needed], epoch: u32, terms: &Terms, price: &Price) -> Plan
                     new_end,
                     cost: gb * price.storage * f64::from(new_end - end),
                     object_id: one.object_id.clone(),
+                    deletable: one.deletable,
                 });
             }
         }
@@ -130,6 +135,7 @@ mod tests {
             len,
             end,
             object_id: None,
+            deletable: true,
         });
         proptest::collection::vec(one, 0..40)
     }

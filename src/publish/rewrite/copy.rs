@@ -26,6 +26,14 @@ const WHOLE_LEVEL: i32 = 9;
 /// Requests at once.
 const AT_ONCE: usize = 8;
 
+/// Where a chunk lies, and what it is: a reference is a claim, and two may claim
+/// different things of one place.
+type At = (BlobId, u64, ChunkHash);
+
+fn at(chunk: &ChunkRef) -> At {
+    (chunk.at.blob, chunk.at.offset, chunk.hash)
+}
+
 /// How many of these make a batch: at least one, if there is one.
 pub(super) fn batch<'c>(items: impl Iterator<Item = &'c [ChunkRef]>) -> usize {
     let mut bytes = 0;
@@ -119,7 +127,7 @@ impl<'a> Copying<'a> {
     /// Gives chunks their places, in this order, each base right before what
     /// needs it; those places.
     pub(super) fn place(&mut self, chunks: &[ChunkRef]) -> Result<Vec<Placed>, PublishError> {
-        let mut wanted: HashMap<(BlobId, u64), &ChunkRef> = HashMap::new();
+        let mut wanted: HashMap<At, &ChunkRef> = HashMap::new();
         for chunk in chunks {
             self.want(chunk, false, &mut wanted);
         }
@@ -138,12 +146,7 @@ impl<'a> Copying<'a> {
     }
 
     /// Notes what has to be read for a chunk.
-    fn want<'c>(
-        &self,
-        chunk: &'c ChunkRef,
-        as_base: bool,
-        wanted: &mut HashMap<(BlobId, u64), &'c ChunkRef>,
-    ) {
+    fn want<'c>(&self, chunk: &'c ChunkRef, as_base: bool, wanted: &mut HashMap<At, &'c ChunkRef>) {
         let whole = !as_base && self.made_whole.contains_key(&chunk.hash);
         if whole || self.find(chunk, as_base).is_some() {
             return;
@@ -152,7 +155,7 @@ impl<'a> Copying<'a> {
             self.want(base, true, wanted);
         }
         if self.leave.contains(&chunk.at.blob) {
-            wanted.insert((chunk.at.blob, chunk.at.offset), chunk);
+            wanted.insert(at(chunk), chunk);
         }
     }
 
@@ -160,7 +163,7 @@ impl<'a> Copying<'a> {
         &mut self,
         chunk: &ChunkRef,
         as_base: bool,
-        stored: &HashMap<(BlobId, u64), Bytes>,
+        stored: &HashMap<At, Bytes>,
     ) -> Result<Placed, PublishError> {
         if let Some(placed) = self.find(chunk, as_base) {
             return Ok(placed.clone());
@@ -175,7 +178,7 @@ impl<'a> Copying<'a> {
         let codec = chunk.at.codec;
         let placed = match self.leave.contains(&chunk.at.blob) {
             true => {
-                let bytes = stored.get(&(chunk.at.blob, chunk.at.offset));
+                let bytes = stored.get(&at(chunk));
                 let bytes = bytes.ok_or(PublishError::Interrupted)?.to_vec();
                 let sealed = Sealed { codec, bytes };
                 (self.packs).add(chunk.hash, chunk.raw_len, &sealed, bases)?
@@ -205,10 +208,7 @@ impl<'a> Copying<'a> {
     }
 
     /// The stored bytes of chunks, proven to be theirs, by where they lie.
-    fn fetch(
-        &self,
-        mut wanted: Vec<&ChunkRef>,
-    ) -> Result<HashMap<(BlobId, u64), Bytes>, PublishError> {
+    fn fetch(&self, mut wanted: Vec<&ChunkRef>) -> Result<HashMap<At, Bytes>, PublishError> {
         wanted.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
         let mut stretches: Vec<&[&ChunkRef]> = Vec::new();
         let mut rest = &wanted[..];
@@ -231,15 +231,11 @@ impl<'a> Copying<'a> {
         }
         let reads = stretches.into_iter().map(|stretch| self.stretch(stretch));
         let reads = futures_util::stream::iter(reads).buffered(AT_ONCE);
-        let read: Vec<Vec<((BlobId, u64), Bytes)>> =
-            Handle::current().block_on(reads.try_collect())?;
+        let read: Vec<Vec<(At, Bytes)>> = Handle::current().block_on(reads.try_collect())?;
         Ok(read.into_iter().flatten().collect())
     }
 
-    async fn stretch(
-        &self,
-        chunks: &[&ChunkRef],
-    ) -> Result<Vec<((BlobId, u64), Bytes)>, PublishError> {
+    async fn stretch(&self, chunks: &[&ChunkRef]) -> Result<Vec<(At, Bytes)>, PublishError> {
         let mut bases: HashMap<ChunkHash, Bytes> = HashMap::new();
         let cache = self.repository.loader().cache();
         let store = self.repository.store();
@@ -270,7 +266,7 @@ impl<'a> Copying<'a> {
                 chunk
                     .open(stored.clone(), &raw)
                     .map_err(Rejected::because)?;
-                proven.push(((chunk.at.blob, chunk.at.offset), stored));
+                proven.push((at(chunk), stored));
             }
             Ok(())
         };
