@@ -20,6 +20,9 @@ use crate::walrus::devnet::{self, DevnetConfig, Fault, RequestLog};
 /// For development, tests, benches and offline use: true blob IDs, the
 /// network's own API and errors, and a link as slow as asked for. Stop it with
 /// Ctrl-C.
+///
+/// It has no clock: `walgit-fs epoch --advance N --admin URL` ends epochs (of the
+/// profile `devnet` without --admin), and what was paid for until then is gone.
 #[derive(Debug, Args)]
 pub(super) struct Devnet {
     /// The directory; made if it is not there

@@ -5,7 +5,8 @@
 //! file. A directory has no clock, so an epoch ends when somebody says so
 //! ([`LocalDir::advance`]). Then what was paid for until that epoch is gone: nobody
 //! can read it, and whoever stores it stores it anew. Files appear whole or not
-//! at all.
+//! at all. Several processes may use a directory: what is known is changed by one
+//! at a time ([`LocalDir::alone`]), so that nobody shortens what another paid for.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -41,6 +42,45 @@ pub struct BlobMeta {
     /// How many objects were made for it before this one.
     #[serde(default)]
     pub earlier_objects: u32,
+}
+
+impl BlobMeta {
+    /// What is taken to be true of a blob whose record is lost.
+    fn unknown(blob: BlobId, size: u64, epoch: u32) -> Self {
+        BlobMeta {
+            size,
+            object_id: object_id(blob),
+            registered_epoch: epoch,
+            end_epoch: epoch.saturating_add(1),
+            deletable: true,
+            owner: None,
+            earlier_objects: 0,
+        }
+    }
+
+    /// The same, with what is known of the same blob already: it lives until the
+    /// last of its objects ends, and nobody can delete one that is permanent.
+    pub(super) fn beside(mut self, known: Option<&BlobMeta>) -> Self {
+        if let Some(known) = known {
+            self.end_epoch = self.end_epoch.max(known.end_epoch);
+            self.deletable &= known.deletable;
+        }
+        self
+    }
+
+    fn lifetime(self) -> Lifetime {
+        Lifetime {
+            end_epoch: self.end_epoch,
+            deletable: self.deletable,
+            object_id: Some(self.object_id),
+        }
+    }
+}
+
+/// Held by whoever changes what is known ([`LocalDir::alone`]).
+#[derive(Debug)]
+pub(super) struct Alone {
+    _file: File,
 }
 
 /// Blobs in a directory.
@@ -120,21 +160,33 @@ impl LocalDir {
     /// When it cannot be written down.
     pub fn advance(&self, epochs: u32) -> Result<u32, StoreError> {
         let path = self.epoch_path();
-        let lock = self.inner.root.join("epoch.lock");
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Io { path, source }
-        };
-        let held = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock);
-        let held = held.map_err(failed(&lock))?;
-        held.lock().map_err(failed(&lock))?;
+        let _alone = self.alone()?;
         let epoch = self.present_epoch()?.saturating_add(epochs);
-        write_whole(&path, epoch.to_string().as_bytes()).map_err(failed(&path))?;
+        write_whole(&path, epoch.to_string().as_bytes())
+            .map_err(|source| StoreError::Io { path, source })?;
         Ok(epoch)
+    }
+
+    /// Keeps every other process and thread from changing what is known, until it
+    /// is dropped. Whoever has it must not ask for it again.
+    ///
+    /// # Errors
+    /// When its file cannot be made or locked.
+    pub(super) fn alone(&self) -> Result<Alone, StoreError> {
+        let path = self.inner.root.join("lock");
+        let locked = || -> io::Result<File> {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        match locked() {
+            Ok(file) => Ok(Alone { _file: file }),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
     }
 
     /// Whether the last epoch that a blob was paid for is over.
@@ -148,19 +200,20 @@ impl LocalDir {
         Ok(meta.is_some_and(|meta| meta.end_epoch <= epoch))
     }
 
-    /// Until when a blob is paid for that can be read.
+    /// Until when a blob is paid for that can be read. One of which nothing is
+    /// known lives on, and is told as paid for until the next epoch.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn lifetime_blocking(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        if self.stat(blob)?.is_none() {
+        let Some(size) = self.stat(blob)? else {
             return Ok(None);
-        }
-        Ok(self.meta(blob).map(|meta| Lifetime {
-            end_epoch: meta.end_epoch,
-            deletable: meta.deletable,
-            object_id: Some(meta.object_id),
-        }))
+        };
+        let meta = match self.meta(blob) {
+            Some(meta) => meta,
+            None => BlobMeta::unknown(blob, size, self.present_epoch()?),
+        };
+        Ok(Some(meta.lifetime()))
     }
 
     /// Pays for a blob until the epoch `end`.
@@ -170,6 +223,7 @@ impl LocalDir {
     /// epoch further ahead than can be paid for.
     pub fn extend_blocking(&self, blob: BlobId, end: u32) -> Result<Lifetime, StoreError> {
         let place = self.inner.root.display().to_string();
+        let _alone = self.alone()?;
         let Some(size) = self.stat(blob)? else {
             return Err(StoreError::NotFound { blob, place });
         };
@@ -181,24 +235,13 @@ impl LocalDir {
                 why: format!("at most {MAX_EPOCHS} epochs ahead can be paid for"),
             });
         }
-        let mut meta = self.meta(blob).unwrap_or_else(|| BlobMeta {
-            size,
-            object_id: object_id(blob),
-            registered_epoch: epoch,
-            end_epoch: epoch + 1,
-            deletable: true,
-            owner: None,
-            earlier_objects: 0,
-        });
+        let known = self.meta(blob);
+        let mut meta = known.unwrap_or_else(|| BlobMeta::unknown(blob, size, epoch));
         if end > meta.end_epoch {
             meta.end_epoch = end;
             self.write_meta(blob, &meta)?;
         }
-        Ok(Lifetime {
-            end_epoch: meta.end_epoch,
-            deletable: meta.deletable,
-            object_id: Some(meta.object_id),
-        })
+        Ok(meta.lifetime())
     }
 
     /// Deletes a blob, expired or not; `false` where it is permanent and has not.
@@ -206,6 +249,7 @@ impl LocalDir {
     /// # Errors
     /// When the disk fails.
     pub fn delete_blocking(&self, blob: BlobId) -> Result<bool, StoreError> {
+        let _alone = self.alone()?;
         let permanent = self.meta(blob).is_some_and(|meta| !meta.deletable);
         if permanent && self.stat(blob)?.is_some() {
             return Ok(false);
@@ -229,6 +273,11 @@ impl LocalDir {
         if self.has_expired(blob)? {
             return Ok(None);
         }
+        self.on_disk(blob)
+    }
+
+    /// Length of a blob whose bytes are there, whether or not it has expired.
+    fn on_disk(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         let path = self.blob_path(blob);
         match fs::metadata(&path) {
             Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
@@ -283,9 +332,13 @@ impl LocalDir {
 
     /// Writes a blob whole or not at all, then what is known about it.
     pub fn write(&self, blob: BlobId, body: &[u8], meta: &BlobMeta) -> Result<(), StoreError> {
-        let path = self.blob_path(blob);
-        write_whole(&path, body).map_err(|source| StoreError::Io { path, source })?;
+        self.write_body(blob, body)?;
         self.write_meta(blob, meta)
+    }
+
+    fn write_body(&self, blob: BlobId, body: &[u8]) -> Result<(), StoreError> {
+        let path = self.blob_path(blob);
+        write_whole(&path, body).map_err(|source| StoreError::Io { path, source })
     }
 
     /// Writes what is known about a blob.
@@ -399,31 +452,29 @@ impl BlobStore for LocalDir {
         }
         let options = options.clone();
         self.blocking(move |this| {
-            let epoch = this.present_epoch()?;
-            let mut meta = BlobMeta {
-                size: len,
-                object_id: object_id(blob),
-                registered_epoch: epoch,
-                end_epoch: epoch + options.epochs,
-                deletable: options.deletable,
-                owner: None,
-                earlier_objects: 0,
-            };
             // One of another length is what a crash or a meddler left.
-            let uploaded = this.stat(blob)? != Some(len);
-            if let Some(known) = this.meta(blob).filter(|_| !uploaded) {
-                let end_epoch = meta.end_epoch.max(known.end_epoch);
-                meta = BlobMeta {
-                    size: len,
-                    end_epoch,
-                    deletable: meta.deletable,
-                    ..known
-                };
+            let mut uploaded = this.stat(blob)? != Some(len);
+            if uploaded {
+                this.write_body(blob, &body)?;
             }
-            match uploaded {
-                true => this.write(blob, &body, &meta)?,
-                false => this.write_meta(blob, &meta)?,
+            let _alone = this.alone()?;
+            // Somebody deleted it meanwhile.
+            if this.on_disk(blob)? != Some(len) {
+                this.write_body(blob, &body)?;
+                uploaded = true;
             }
+            let epoch = this.present_epoch()?;
+            let known = this.meta(blob).filter(|known| known.end_epoch > epoch);
+            let meta = BlobMeta {
+                size: len,
+                end_epoch: epoch.saturating_add(options.epochs),
+                deletable: options.deletable,
+                ..known
+                    .clone()
+                    .unwrap_or_else(|| BlobMeta::unknown(blob, len, epoch))
+            }
+            .beside(known.as_ref());
+            this.write_meta(blob, &meta)?;
             Ok(Stored {
                 uploaded,
                 end_epoch: Some(meta.end_epoch),

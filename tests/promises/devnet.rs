@@ -4,6 +4,8 @@ use std::fs;
 
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
+use walgit_fs::chunk::BlobId;
+use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions, StoreError};
 
 use crate::support::tree::noise;
 use crate::support::{Server, World, block_on};
@@ -355,4 +357,97 @@ fn epochs_are_told_and_ended_from_the_command_line() {
     }
     let said = World::on(&server).fail(&["epoch"]);
     assert!(said.contains("--admin URL"), "{said}");
+}
+
+#[test]
+fn a_blob_lives_as_long_as_the_last_of_its_objects_and_a_permanent_one_stays() {
+    let client = Client::new();
+    block_on(async {
+        let long = json(client.put("?epochs=9&permanent=true", noise(5000, 1)).await).await;
+        let id = long["newlyCreated"]["blobObject"]["blobId"].as_str();
+        let id = id.unwrap().to_owned();
+        // The answer is about the new object.
+        let short = json(client.put("?epochs=1&force=true", noise(5000, 1)).await).await;
+        let object = &short["newlyCreated"]["blobObject"];
+        assert_eq!(object["storage"]["endEpoch"], 2, "{short}");
+        assert_eq!(object["deletable"], true, "{short}");
+        let admin = format!("/devnet/blobs/{id}");
+        let kept = json(client.get(&admin).await).await;
+        assert_eq!(kept["end_epoch"], 10, "{kept}");
+        assert_eq!(kept["deletable"], false, "{kept}");
+        let url = client.url(&admin);
+        let deleted = client.http.delete(url).send().await.unwrap();
+        assert_eq!(json(deleted).await["deleted"], false);
+        let url = client.url("/devnet/epoch?advance=5");
+        client.http.post(url).send().await.unwrap();
+        let read = client.get(&format!("/v1/blobs/{id}")).await;
+        assert_eq!(read.status(), StatusCode::OK);
+        // Stored for less than it is paid for, it costs nothing.
+        let again = json(client.put("?epochs=2", noise(5000, 1)).await).await;
+        assert_eq!(again["alreadyCertified"]["endEpoch"], 10, "{again}");
+    });
+}
+
+#[test]
+fn a_web_page_cannot_end_epochs_or_order_faults() {
+    let client = Client::new();
+    block_on(async {
+        let url = client.url("/devnet/epoch?advance=9");
+        let request = client
+            .http
+            .post(url)
+            .header("origin", "https://page.example");
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        let url = client.url("/devnet/faults");
+        let request = client.http.put(url).header("origin", "null").body("hang");
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        let epoch = json(client.get("/devnet/epoch").await).await;
+        assert_eq!(epoch["epoch"], 1);
+    });
+}
+
+#[test]
+fn who_shares_a_directory_shortens_nothing_that_another_paid_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || LocalDir::open(dir.path(), 1 << 20).unwrap();
+    let (store, blob) = (open(), BlobId::from_bytes([7; 32]));
+    let body = bytes::Bytes::from_static(b"ours");
+    let put = |store: LocalDir, epochs: u32, deletable: bool| {
+        let (options, body) = (PutOptions { epochs, deletable }, body.clone());
+        block_on(async move { store.put(blob, body, &options).await.unwrap() })
+    };
+    put(open(), 1, true);
+    std::thread::scope(|scope| {
+        for end in 2..40 {
+            let (store, put) = (open(), &put);
+            scope.spawn(move || match end % 2 {
+                0 => put(store, end - 1, true).end_epoch.unwrap(),
+                _ => store.extend_blocking(blob, end).unwrap().end_epoch,
+            });
+        }
+    });
+    let lifetime = store.lifetime_blocking(blob).unwrap().unwrap();
+    assert_eq!(lifetime.end_epoch, 39);
+    assert!(store.extend_blocking(blob, 54).is_ok());
+    let refused = store.extend_blocking(blob, 55).unwrap_err();
+    assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
+    // Nobody makes deletable what somebody stored for good.
+    put(open(), 1, false);
+    put(open(), 1, true);
+    assert!(!store.delete_blocking(blob).unwrap());
+    // Where the record is lost, the blob is not.
+    for record in fs::read_dir(dir.path().join("meta")).unwrap() {
+        fs::remove_file(record.unwrap().path()).unwrap();
+    }
+    store.advance(100).unwrap();
+    let lifetime = store.lifetime_blocking(blob).unwrap();
+    assert!(lifetime.is_some_and(|it| it.end_epoch > 101), "it is there");
+    // Once its time is over, a permanent one can go as well.
+    put(open(), 1, false);
+    store.advance(1).unwrap();
+    assert!(store.lifetime_blocking(blob).unwrap().is_none());
+    assert!(store.delete_blocking(blob).unwrap());
+    assert!(store.list().unwrap().is_empty());
 }

@@ -387,7 +387,6 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Asks for the blobs that are not read.
     /// Asks until when blobs are paid for that were found.
     async fn look_until_when(&mut self) -> Result<(), RepoError> {
         let store = self.repository.store();
@@ -414,6 +413,7 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Asks for the blobs that are not read.
     async fn look_for_blobs(&mut self) -> Result<(), RepoError> {
         self.report.blobs = self.blobs.len() as u64;
         let store = self.repository.store();

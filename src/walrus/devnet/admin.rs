@@ -1,7 +1,9 @@
 //! `/devnet/…`: what a developer asks of this server and no client would ask of
 //! the network. It stands apart from the network's API: not in `/v1/api`, met
 //! by no fault and no delay, and open to clients on this machine only, since a
-//! server that listens for others should not be broken by them.
+//! server that listens for others should not be broken by them. Nor by a web page
+//! that somebody on this machine looks at: what a browser sends on behalf of one
+//! says so, and is refused.
 //!
 //! `GET /devnet/faults` tells the faults in force and how often each was met;
 //! `PUT /devnet/faults` replaces them, from a JSON list or one fault a line. An
@@ -9,8 +11,11 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::ORIGIN;
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 
@@ -22,6 +27,15 @@ pub(super) type Refusal = (StatusCode, String);
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/devnet/faults", get(faults).put(set_faults))
+}
+
+/// Refuses what a browser sends for a web page.
+pub(super) async fn no_web_page(request: Request, next: Next) -> Result<Response, Refusal> {
+    if request.headers().contains_key(ORIGIN) {
+        let message = "web pages may not do this".into();
+        return Err((StatusCode::FORBIDDEN, message));
+    }
+    Ok(next.run(request).await)
 }
 
 /// Refuses clients on other machines.

@@ -210,13 +210,13 @@ pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
         faults: Faults::new(config.seed, config.faults.clone()),
         config,
     });
+    let own = admin::routes().merge(epochs::routes());
     let routes = network(&server)
         .layer(middleware::from_fn_with_state(
             server.clone(),
             traffic::on_the_way,
         ))
-        .merge(admin::routes())
-        .merge(epochs::routes())
+        .merge(own.layer(middleware::from_fn(admin::no_web_page)))
         .with_state(server)
         .into_make_service_with_connect_info::<Peer>();
     let stop = CancellationToken::new();

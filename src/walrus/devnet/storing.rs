@@ -65,6 +65,8 @@ pub(super) async fn keep(
         if server.config.forbidden.contains(&blob) {
             return Err(ApiError::forbidden());
         }
+        // From what is known follows what is answered: nobody may change it.
+        let _alone = server.store.alone().map_err(ApiError::internal)?;
         let answer = match fault {
             Some(PutFault::MarkedInvalid) => json!({"markedInvalid": {
                 "blobId": blob,
@@ -115,7 +117,7 @@ fn already_certified(
         return Ok(None);
     };
     let safe = !known.deletable || (options.deletable() && known.owner.is_none());
-    if options.force || !safe || known.end_epoch < epoch(server)? + options.epochs() {
+    if options.force || !safe || known.end_epoch < epoch(server)?.saturating_add(options.epochs()) {
         return Ok(None);
     }
     let mut answer = match known.deletable {
@@ -136,7 +138,7 @@ fn certify(
 ) -> Result<Value, ApiError> {
     let size = body.len() as u64;
     let epoch = epoch(server)?;
-    let end_epoch = epoch + options.epochs();
+    let end_epoch = epoch.saturating_add(options.epochs());
     let known = known(server, blob, size)?;
     let extended = known
         .as_ref()
@@ -162,9 +164,11 @@ fn certify(
         owner: options.send_object_to.clone(),
         earlier_objects,
     };
+    // The answer is about this object; other ones of the blob may live longer.
+    let kept = meta.clone().beside(known.as_ref());
     let written = match known {
-        Some(_) => server.store.write_meta(blob, &meta),
-        None => server.store.write(blob, body, &meta),
+        Some(_) => server.store.write_meta(blob, &kept),
+        None => server.store.write(blob, body, &kept),
     };
     written.map_err(ApiError::internal)?;
     let encoded = cost::encoded_size(size);
