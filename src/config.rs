@@ -550,9 +550,12 @@ fn network(
     if let Some(sui) = &overrides.sui {
         section.sui = Some(sui.value.clone());
     }
-    if let Some(admin) = &overrides.admin {
-        section.admin = Some(admin.value.clone());
-    }
+    section.admin = match (&overrides.admin, direct) {
+        (Some(admin), _) => Some(admin.value.clone()),
+        // That of the profile is about other servers.
+        (None, Some(_)) => None,
+        (None, None) => section.admin,
+    };
     let http = !section.aggregators.is_empty() || !section.publishers.is_empty();
     let place = match http {
         true => NetworkPlace::Http {

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use serde::Serialize;
@@ -15,11 +16,23 @@ pub(super) fn append(file: &Path, record: &impl Serialize) -> io::Result<()> {
     if let Some(dir) = file.parent() {
         std::fs::create_dir_all(dir)?;
     }
+    let mut file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(file)?;
+    let len = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if let Some(at) = len.checked_sub(1) {
+        file.read_exact_at(&mut last, at)?;
+    }
     // On a line of its own, whatever a crash left before it.
-    let mut line = b"\n".to_vec();
+    let mut line = match last {
+        [b'\n'] => Vec::new(),
+        _ => b"\n".to_vec(),
+    };
     serde_json::to_writer(&mut line, record)?;
     line.push(b'\n');
-    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     file.write_all(&line)?;
     file.sync_all()
 }

@@ -442,6 +442,13 @@ impl BlobStore for LocalDir {
         body: Bytes,
         options: &PutOptions,
     ) -> Result<Stored, StoreError> {
+        if !(1..=MAX_EPOCHS).contains(&options.epochs) {
+            return Err(StoreError::Refused {
+                place: self.inner.root.display().to_string(),
+                status: 400,
+                why: format!("blobs are stored for 1 to {MAX_EPOCHS} epochs"),
+            });
+        }
         let len = body.len() as u64;
         if len > self.inner.max_body {
             return Err(StoreError::TooLarge {

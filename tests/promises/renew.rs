@@ -274,3 +274,23 @@ fn fsck_says_until_when_all_is_paid_for_and_warns_in_time() {
     let said = quiet.run(&["fsck", "it"]);
     assert!(said.contains("does not tell"), "{said}");
 }
+
+#[test]
+fn a_server_of_epochs_that_keeps_other_blobs_makes_nobody_forget_any() {
+    let (blobs, epochs) = (Server::start(), Server::start());
+    let world = World::on(&blobs)
+        .with("WALGIT_FS_ADMIN", &epochs.url)
+        .config("[retention]\ndefault_days = 0\nrules = []\n");
+    publish(&world, &tree(), "it", "4");
+    publish(&world, &tree().noise("more", 50_000, 3), "it", "4");
+    let told = world.json(&["gc", "--grace", "0s"]);
+    for one in told["unneeded"].as_array().unwrap() {
+        assert_ne!(one["fate"], "expired", "{told}");
+    }
+    let told = world.json(&["renew", "--dry-run"]);
+    assert_eq!(told["plan"]["gone"].as_array().unwrap().len(), 0, "{told}");
+    // Servers that are given directly are not those of the profile's devnet.
+    let world = World::on(&blobs).with("WALGIT_FS_NETWORK", "devnet");
+    let said = world.fail(&["epoch"]);
+    assert!(said.contains("--admin URL"), "{said}");
+}

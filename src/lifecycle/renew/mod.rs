@@ -210,9 +210,9 @@ async fn lifetimes(
             };
             let end = match (&lifetime, tells) {
                 (Some(lifetime), _) => Some(lifetime.end_epoch),
-                // Who tells of every blob has lost this one.
-                (None, true) => Some(0),
-                (None, false) => known.and_then(|known| known.end_epoch),
+                // Who tells epochs may be somebody else than who keeps blobs.
+                (None, true) if store.len(blob).await?.is_none() => Some(0),
+                (None, _) => known.and_then(|known| known.end_epoch),
             };
             let deletable = match &lifetime {
                 Some(lifetime) => Some(lifetime.deletable),

@@ -17,7 +17,7 @@ use super::Shared;
 use super::admin::{Refusal, local};
 use super::wire::Peer;
 use crate::chunk::BlobId;
-use crate::walrus::{Lifetime, StoreError};
+use crate::walrus::{Lifetime, LocalDir, StoreError};
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
@@ -43,12 +43,24 @@ fn parse(id: &str) -> Result<BlobId, Refusal> {
         .map_err(|_| (StatusCode::BAD_REQUEST, format!("`{id}` is no blob ID")))
 }
 
+/// Does what may wait for others on a thread of its own.
+async fn on_store<T: Send + 'static>(
+    server: &Shared,
+    work: impl FnOnce(&LocalDir) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let server = server.clone();
+    let done = tokio::task::spawn_blocking(move || work(&server.store)).await;
+    let ended =
+        |error: tokio::task::JoinError| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    done.map_err(ended)?.map_err(failed)
+}
+
 async fn epoch(
     State(server): State<Shared>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Value>, Refusal> {
     local(&peer)?;
-    let epoch = server.store.present_epoch().map_err(failed)?;
+    let epoch = on_store(&server, LocalDir::present_epoch).await?;
     Ok(Json(json!({ "epoch": epoch })))
 }
 
@@ -68,7 +80,7 @@ async fn advance(
     Query(by): Query<Advance>,
 ) -> Result<Json<Value>, Refusal> {
     local(&peer)?;
-    let epoch = server.store.advance(by.advance).map_err(failed)?;
+    let epoch = on_store(&server, move |store| store.advance(by.advance)).await?;
     Ok(Json(json!({ "epoch": epoch })))
 }
 
@@ -77,20 +89,24 @@ async fn list(
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Vec<Value>>, Refusal> {
     local(&peer)?;
-    let mut told = Vec::new();
-    for blob in server.store.list().map_err(failed)? {
-        let len = server.store.stat(blob).map_err(failed)?;
-        if let Some(meta) = server.store.meta(blob) {
-            told.push(json!({
-                "blob": blob,
-                "len": meta.size,
-                "end_epoch": meta.end_epoch,
-                "deletable": meta.deletable,
-                "object_id": meta.object_id,
-                "expired": len.is_none(),
-            }));
+    let told = on_store(&server, |store| {
+        let mut told = Vec::new();
+        for blob in store.list()? {
+            let len = store.stat(blob)?;
+            if let Some(meta) = store.meta(blob) {
+                told.push(json!({
+                    "blob": blob,
+                    "len": meta.size,
+                    "end_epoch": meta.end_epoch,
+                    "deletable": meta.deletable,
+                    "object_id": meta.object_id,
+                    "expired": len.is_none(),
+                }));
+            }
         }
-    }
+        Ok(told)
+    })
+    .await?;
     Ok(Json(told))
 }
 
@@ -101,7 +117,7 @@ async fn lifetime(
 ) -> Result<Json<Lifetime>, Refusal> {
     local(&peer)?;
     let blob = parse(&id)?;
-    let lifetime = server.store.lifetime_blocking(blob).map_err(failed)?;
+    let lifetime = on_store(&server, move |store| store.lifetime_blocking(blob)).await?;
     let gone = || (StatusCode::NOT_FOUND, format!("blob {blob} is not stored"));
     Ok(Json(lifetime.ok_or_else(gone)?))
 }
@@ -118,8 +134,9 @@ async fn extend(
     Query(until): Query<Extend>,
 ) -> Result<Json<Lifetime>, Refusal> {
     local(&peer)?;
-    let extended = server.store.extend_blocking(parse(&id)?, until.end);
-    Ok(Json(extended.map_err(failed)?))
+    let blob = parse(&id)?;
+    let extend = move |store: &LocalDir| store.extend_blocking(blob, until.end);
+    Ok(Json(on_store(&server, extend).await?))
 }
 
 async fn delete(
@@ -128,6 +145,7 @@ async fn delete(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     local(&peer)?;
-    let deleted = server.store.delete_blocking(parse(&id)?).map_err(failed)?;
+    let blob = parse(&id)?;
+    let deleted = on_store(&server, move |store| store.delete_blocking(blob)).await?;
     Ok(Json(json!({ "deleted": deleted })))
 }
