@@ -113,11 +113,15 @@ fn publishing_again_stores_nothing() {
         assert_eq!(again["address"], first["address"]);
         assert_eq!(again["files"], first["files"]);
         // Under another name, so from scratch: what a git repository becomes
-        // depends on nothing else; a folder gets a commit of its own.
+        // depends on nothing else; a folder gets a commit of its own, unless that
+        // is of the same second.
         let elsewhere = world.publish(tree.path(), "other");
         match tree.path().join(".git").exists() {
             true => assert_eq!(elsewhere["bytes_stored"], 0),
-            false => assert_eq!(elsewhere["blobs_uploaded"], 1, "{elsewhere}"),
+            false => assert!(
+                elsewhere["blobs_uploaded"].as_u64() <= Some(1),
+                "{elsewhere}"
+            ),
         }
     }
 }
