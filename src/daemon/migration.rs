@@ -324,7 +324,24 @@ impl<'a> Migrator<'a> {
         if let Some(blob) = old.blob() {
             lease.needs(blob)?;
         }
+        let planned = match (self.is_free(), &looked.plan) {
+            (false, Some(plan)) => plan.cost,
+            _ => 0.0,
+        };
+        let record = |cost: f64, to: &Address, bytes: u64, moved: bool| Record {
+            name: looked.name.to_string(),
+            at: unix_seconds(),
+            from: looked.named.address.clone(),
+            to: to.to_string(),
+            cost,
+            moved,
+            bytes,
+        };
+        // Whatever stops this, it counts.
+        let from = Address::Name(looked.name.clone());
+        self.records.append(&record(planned, &from, 0, false))?;
         let rewrite = Rewrite {
+            most: looked.plan.as_ref().map(|plan| plan.write),
             repository: old.clone(),
             leave: (looked.plan.as_ref()).map_or_else(Default::default, |plan| plan.leave.clone()),
             mover: Some(self.mover(&looked.name, &old)),
@@ -347,7 +364,6 @@ impl<'a> Migrator<'a> {
             blob: published.blob,
             root: Some(published.root),
         };
-        self.prove(&old, &published, &looked.name).await?;
         let bill = Bill {
             blobs: published.blobs_uploaded,
             bytes: published.bytes_stored,
@@ -357,6 +373,9 @@ impl<'a> Migrator<'a> {
             true => 0.0,
             false => bill.price(&self.price, network.epochs),
         };
+        let bytes = published.bytes_stored;
+        (self.records).append(&record(cost - planned, &address, bytes, false))?;
+        self.prove(&old, &published, &looked.name).await?;
         let ledger = Ledger::new(&self.settings.dirs.data.join("ledger"), &network.name);
         let name = looked.name.as_str();
         let entry = LedgerEntry::of(name, &address.to_string(), &published.blobs);
@@ -365,14 +384,7 @@ impl<'a> Migrator<'a> {
         if !(self.refs).replace(&looked.name, &looked.named, &address)? {
             return Err(MigrationError::Moved(looked.name.clone()));
         }
-        self.records.append(&Record {
-            name: name.into(),
-            at: unix_seconds(),
-            from: looked.named.address.clone(),
-            to: address.to_string(),
-            cost,
-            bytes: published.bytes_stored,
-        })?;
+        self.records.append(&record(0.0, &address, 0, true))?;
         if let Some(lease) = Arc::into_inner(lease) {
             lease.finish()?;
         }

@@ -96,6 +96,11 @@ pub enum PublishError {
         "its head holds something that this version of walgit-fs does not know (attachment {0}); update it"
     )]
     Unknown(u64),
+    /// Laying a head out anew would write more than was planned.
+    #[error(
+        "it takes more than the {0} bytes that were planned for it, and may cost more; nothing was moved"
+    )]
+    OverPlan(u64),
     /// What was stored reads otherwise.
     #[error(
         "{0} reads otherwise in the new repository; this is a bug, and the old one is as it was"

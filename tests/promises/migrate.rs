@@ -323,3 +323,56 @@ fn files_move_to_the_tier_that_suits_them_by_now() {
     assert_eq!(tier("a/words"), "inline");
     assert_eq!(tier("c/noise"), "chunked");
 }
+
+#[test]
+fn what_is_spent_is_what_was_planned_however_much_has_changed() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let text = |n: u64| -> String {
+        let bytes = noise(200_000, n);
+        let hex = |part: &[u8]| {
+            part.iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        bytes.chunks(32).map(|part| hex(part) + "\n").collect()
+    };
+    let texts: Vec<String> = (0..40).map(text).collect();
+    let mut tree = Tree::new();
+    for (n, text) in texts.iter().enumerate() {
+        tree = tree.file(format!("{n}"), text);
+    }
+    world.publish(tree.path(), "it");
+    for push in 0..4 {
+        for (n, text) in texts.iter().enumerate().filter(|(n, _)| n % 4 == push) {
+            tree = tree.file(format!("{n}"), format!("{push}\n{text}"));
+        }
+        world.publish(tree.path(), "it");
+    }
+    let plan = migrate(&world, &["--dry-run"]);
+    let (cost, write) = (&plan["plan"]["cost"], &plan["plan"]["write"]);
+    let spend = format!("{}", cost.as_f64().unwrap() * 1.01);
+    let told = migrate(&world, &["--spend", &spend]);
+    assert!(told["address"].is_string(), "{told}");
+    let stored = told["published"]["bytes_stored"].as_u64().unwrap();
+    assert!(
+        stored <= write.as_u64().unwrap().max(65_536),
+        "{stored} {write}"
+    );
+    // It is counted, so that there is nothing left for another.
+    let records = world
+        .path()
+        .join("state/walgit-fs/lifecycle/custom/migrations.jsonl");
+    let spent: f64 = (fs::read_to_string(records).unwrap().lines())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["cost"]
+                .as_f64()
+                .unwrap()
+        })
+        .sum();
+    assert!(
+        spent > 0.0 && spent <= cost.as_f64().unwrap() * 1.01,
+        "{spent} {cost}"
+    );
+    assert_same(tree.path(), &world.mount("it"));
+}

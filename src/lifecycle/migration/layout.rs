@@ -1,13 +1,13 @@
 //! How a head lies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::super::walk::{Need, Place, Role, Walk, with_bases};
 use crate::cache::MAX_GAP;
-use crate::chunk::{BlobId, ChunkRef, Codec};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
 use crate::repo::{RepoError, Repository, Tier};
 
 /// Blobs that are asked for their length at once.
@@ -41,6 +41,9 @@ pub struct Layout {
     pub tree_bytes: u64,
     /// Files that want to be kept elsewhere, and their bytes.
     pub moves: (u64, u64),
+    /// Content that is a patch against what is in no tree: the blob of its base, and
+    /// about the bytes it would take whole.
+    pub patched: Vec<(BlobId, u64)>,
 }
 
 /// A file that a measuring came to; inline ones are not told of.
@@ -68,6 +71,9 @@ pub async fn measure(
     // By where they lie: what is needed twice is there once.
     let mut seen: HashMap<(BlobId, u64), (u32, bool)> = HashMap::new();
     let mut file: Option<Arc<Place>> = None;
+    // Content of the trees, and patches with their bases.
+    let mut content: HashSet<ChunkHash> = HashSet::new();
+    let mut patches: HashMap<ChunkHash, ChunkRef> = HashMap::new();
     let mut walk = Walk::of(repository);
     while let Some(stretch) = walk.next().await {
         for found in stretch {
@@ -90,6 +96,12 @@ pub async fn measure(
                 file = Some(found.place.clone());
             }
             let in_tree = role != Role::Attachment;
+            if role == Role::Content && matches!(*found.place, Place::In(..)) {
+                content.insert(chunk.hash);
+                if let (Codec::Patch, [base, ..]) = (chunk.at.codec, &chunk.bases[..]) {
+                    patches.insert(chunk.hash, base.clone());
+                }
+            }
             for (chunk, role) in with_bases(&chunk, role) {
                 let at = (chunk.at.blob, chunk.at.offset);
                 let known = seen.entry(at).or_insert((0, false));
@@ -101,6 +113,11 @@ pub async fn measure(
             }
         }
     }
+    layout.patched = (patches.into_values())
+        .filter(|base| !content.contains(&base.hash))
+        .map(|base| (base.at.blob, u64::from(base.at.stored_len)))
+        .collect();
+    layout.patched.sort_unstable();
     let mut ranges: Vec<(BlobId, u64, u64)> = (seen.into_iter())
         .filter(|(_, (_, in_tree))| *in_tree)
         .map(|((blob, offset), (len, _))| (blob, offset, offset + u64::from(len)))

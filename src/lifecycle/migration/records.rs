@@ -1,4 +1,7 @@
-//! What was laid out anew: one JSON line each, per network.
+//! What was laid out anew, and what was spent for that: JSON lines, per network.
+//!
+//! What is going to be spent is written down first, and put right when it is known:
+//! a run that is killed has spent what it had planned.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +12,7 @@ use super::super::lines;
 /// How far back spending counts, in seconds: 30 days.
 const PERIOD: u64 = 30 * 24 * 3600;
 
-/// A head that was laid out anew.
+/// A head that was laid out anew, or something that was spent for that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The name that was moved.
@@ -20,8 +23,11 @@ pub struct Record {
     pub from: String,
     /// Where it is.
     pub to: String,
-    /// What it cost.
+    /// What it cost beside what was written down before; less than 0 where that was
+    /// too much.
     pub cost: f64,
+    /// Whether the name was moved.
+    pub moved: bool,
     /// Bytes that were written.
     pub bytes: u64,
 }
@@ -69,7 +75,8 @@ impl Records {
     /// As [`Records::all`].
     pub fn last(&self, name: &str) -> Result<Option<u64>, RecordsError> {
         let all = self.all()?;
-        Ok(all.iter().rfind(|it| it.name == name).map(|it| it.at))
+        let moved = all.iter().rfind(|it| it.moved && it.name == name);
+        Ok(moved.map(|it| it.at))
     }
 
     /// What was spent in the 30 days before `now`.
@@ -79,7 +86,7 @@ impl Records {
     pub fn spent(&self, now: u64) -> Result<f64, RecordsError> {
         let all = self.all()?;
         let recent = all.iter().filter(|it| it.at + PERIOD > now);
-        Ok(recent.map(|it| it.cost).sum())
+        Ok(recent.map(|it| it.cost).sum::<f64>().max(0.0))
     }
 
     /// Adds one and waits until it is on disk.
@@ -107,6 +114,7 @@ mod tests {
                 from: "walrus://x".into(),
                 to: "walrus://y".into(),
                 cost,
+                moved: true,
                 bytes: 1,
             };
             records.append(&record).unwrap();

@@ -15,8 +15,10 @@ use crate::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed,
 use crate::repo::{RepoError, Repository};
 use crate::walrus::{Extent, Rejected};
 
-/// Stored bytes that are in memory at a time.
+/// Stored bytes that are in memory at a time, and plain ones of what they become
+/// and are decoded with.
 const BATCH: u64 = 16 << 20;
+const PLAIN: u64 = 48 << 20;
 /// Stored bytes that one request asks for, and those between two chunks that are
 /// asked for in vain rather than in another request.
 const STRETCH: u64 = 4 << 20;
@@ -36,12 +38,16 @@ fn at(chunk: &ChunkRef) -> At {
 
 /// How many of these make a batch: at least one, if there is one.
 pub(super) fn batch<'c>(items: impl Iterator<Item = &'c [ChunkRef]>) -> usize {
-    let mut bytes = 0;
+    let (mut stored, mut plain) = (0, 0);
     let fits = items.take_while(|chunks| {
-        let first = bytes == 0;
-        let stored = |chunk: &ChunkRef| u64::from(chunk.at.stored_len);
-        bytes += chunks.iter().map(stored).sum::<u64>().max(1);
-        first || bytes <= BATCH
+        let first = stored == 0;
+        for chunk in *chunks {
+            let bases = chunk.bases.iter().map(|base| u64::from(base.raw_len));
+            stored += u64::from(chunk.at.stored_len);
+            plain += u64::from(chunk.raw_len) + bases.sum::<u64>();
+        }
+        stored += 1;
+        first || (stored <= BATCH && plain <= PLAIN)
     });
     fits.count()
 }
@@ -60,6 +66,9 @@ pub(super) struct Copying<'a> {
     in_trees: HashSet<ChunkHash>,
     /// What is to be placed whole, encoded anew.
     made_whole: HashMap<ChunkHash, Sealed>,
+    /// Bytes that were written, and may be.
+    written: u64,
+    most: Option<u64>,
 }
 
 impl<'a> Copying<'a> {
@@ -67,6 +76,7 @@ impl<'a> Copying<'a> {
         repository: &'a Repository,
         leave: &'a HashSet<BlobId>,
         packs: &'a mut Packs,
+        most: Option<u64>,
     ) -> Self {
         Copying {
             repository,
@@ -77,6 +87,8 @@ impl<'a> Copying<'a> {
             kept: BTreeSet::new(),
             in_trees: HashSet::new(),
             made_whole: HashMap::new(),
+            written: 0,
+            most,
         }
     }
 
@@ -86,10 +98,34 @@ impl<'a> Copying<'a> {
     }
 
     /// Whether a chunk of a file is better off whole: what it is a patch against
-    /// is needed for nothing else, and who reads the file would fetch both.
-    pub(super) fn is_better_whole(&self, chunk: &ChunkRef) -> bool {
-        let outside = |base: &ChunkRef| !self.in_trees.contains(&base.hash);
-        chunk.at.codec == Codec::Patch && chunk.bases.iter().any(outside)
+    /// would have to be copied and is needed for nothing else, and who reads the
+    /// file would fetch both. Where that stays in its blob, so does the patch a
+    /// patch: what is written is to follow what is scattered.
+    fn is_better_whole(&self, chunk: &ChunkRef) -> bool {
+        let lost = |base: &ChunkRef| {
+            self.leave.contains(&base.at.blob) && !self.in_trees.contains(&base.hash)
+        };
+        chunk.at.codec == Codec::Patch && chunk.bases.iter().any(lost)
+    }
+
+    /// Stores a chunk, if that is not more than may be written.
+    fn add(
+        &mut self,
+        chunk: &ChunkRef,
+        sealed: &Sealed,
+        bases: Bases<Placed>,
+    ) -> Result<Placed, PublishError> {
+        self.spend(sealed.bytes.len() as u64)?;
+        (self.packs).add(chunk.hash, chunk.raw_len, sealed, bases)
+    }
+
+    /// Counts bytes that are about to be written.
+    pub(super) fn spend(&mut self, bytes: u64) -> Result<(), PublishError> {
+        self.written += bytes;
+        match self.most.filter(|most| self.written > *most) {
+            Some(most) => Err(PublishError::OverPlan(most)),
+            None => Ok(()),
+        }
     }
 
     /// Encodes chunks of files anew that are better off whole, to be placed at their
@@ -169,8 +205,7 @@ impl<'a> Copying<'a> {
             return Ok(placed.clone());
         }
         if !as_base && let Some(sealed) = self.made_whole.remove(&chunk.hash) {
-            let len = chunk.raw_len;
-            let placed = self.packs.add(chunk.hash, len, &sealed, Bases::NONE)?;
+            let placed = self.add(chunk, &sealed, Bases::NONE)?;
             return Ok(self.note(placed));
         }
         let bases = (chunk.bases.iter()).map(|base| self.put(base, true, stored));
@@ -180,8 +215,7 @@ impl<'a> Copying<'a> {
             true => {
                 let bytes = stored.get(&at(chunk));
                 let bytes = bytes.ok_or(PublishError::Interrupted)?.to_vec();
-                let sealed = Sealed { codec, bytes };
-                (self.packs).add(chunk.hash, chunk.raw_len, &sealed, bases)?
+                self.add(chunk, &Sealed { codec, bytes }, bases)?
             }
             false => {
                 self.kept.insert(chunk.at.blob);

@@ -49,6 +49,9 @@ pub struct Rewrite {
     pub repository: Repository,
     /// Blobs in which nothing of it is to lie afterwards.
     pub leave: HashSet<BlobId>,
+    /// Bytes that may be written, directories and the head left out; `None` for
+    /// any number.
+    pub most: Option<u64>,
     /// Moves files to other tiers, where they are better off; `None` for none.
     pub mover: Option<Mover>,
 }
@@ -90,7 +93,7 @@ pub(super) fn pack(
     }
     let runtime = Handle::current();
     let Read { mut plan, files } = runtime.block_on(read(repository))?;
-    let mut copying = Copying::new(repository, &rewrite.leave, &mut packs);
+    let mut copying = Copying::new(repository, &rewrite.leave, &mut packs, rewrite.most);
     let head = repository.head();
     let mut attached: Vec<(AttachmentKind, Vec<Placed>)> = Vec::new();
     let copied = |kind: AttachmentKind, copying: &mut Copying<'_>| {

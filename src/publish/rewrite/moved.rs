@@ -133,6 +133,7 @@ pub(super) fn store(
         let cuts: Vec<(ChunkHash, u32)> = (pieces.iter())
             .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
             .collect();
+        copying.spend(raw.len() as u64)?;
         let placed = copying.packs.add_plain(raw.clone(), &cuts)?;
         let placed = placed.into_iter().map(|one| copying.note(one));
         return Ok(ContentPlan::Chunks(placed.collect()));
@@ -141,6 +142,7 @@ pub(super) fn store(
     for piece in pieces {
         let (hash, sealed) = (ChunkHash::of(piece), seal(piece, LEVEL));
         let len = piece.len() as u32;
+        copying.spend(sealed.bytes.len() as u64)?;
         let placed = copying.packs.add(hash, len, &sealed, Bases::NONE)?;
         chunks.push(copying.note(placed));
     }
