@@ -107,8 +107,7 @@ fn without_remote_what_the_cache_has_is_checked_and_the_rest_looked_for() {
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     fs::read(dir.join("small/3/33")).unwrap();
-    world.unmount(&dir);
-    crate::support::eventually("the daemon is gone", || world.daemon().is_none());
+    world.unmount_for_good(&dir);
     server.forget_requests();
     let (told, sound) = fsck(&world, &["it"]);
     assert!(sound, "{told}");

@@ -386,12 +386,7 @@ fn what_was_learned_of_a_repository_goes_when_it_was_not_mounted_for_half_a_year
     for n in 0..30 {
         fs::read(dir.join(n.to_string())).unwrap();
     }
-    world.unmount(&dir);
-    crate::support::eventually("the daemon is gone", || world.daemon().is_none());
-    // It gives the cache up a moment after.
-    crate::support::eventually("the cache is free", || {
-        gc(&world, &["--dry-run"])["cache"].is_object()
-    });
+    world.unmount_for_good(&dir);
     let file = world.path().join("learned").to_str().unwrap().to_owned();
     let told = gc(&world, &[]);
     assert_eq!(told["cache"]["learned"], Value::Array(Vec::new()), "{told}");

@@ -173,6 +173,15 @@ impl World {
         assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "empty again");
     }
 
+    /// Unmounts the last folder and waits until the daemon has ended and left the
+    /// cache to others.
+    #[track_caller]
+    pub(crate) fn unmount_for_good(&self, dir: &Path) {
+        let pid = self.daemon().expect("a daemon runs");
+        self.unmount(dir);
+        super::eventually("the daemon is gone", || !alive(pid));
+    }
+
     /// The daemon's process, if one runs.
     pub(crate) fn daemon(&self) -> Option<i32> {
         let status = self.json(&["status"]);
