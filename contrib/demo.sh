@@ -5,21 +5,9 @@ set -euo pipefail
 
 bin=$(realpath "$1")
 repo=${2:-$(git rev-parse --show-toplevel 2>/dev/null || true)}
-work=$(mktemp -d "${TMPDIR:-/tmp}/walgit-fs-demo.XXXXXX")
-devnet=""
-
-cleanup() {
-    "$bin" unmount "$work/mnt" --lazy >/dev/null 2>&1 || true
-    [ -z "$devnet" ] || kill "$devnet" 2>/dev/null || true
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-# State of its own: the demo meets nothing of yours.
-export XDG_CONFIG_HOME=$work/config XDG_DATA_HOME=$work/data XDG_CACHE_HOME=$work/cache
-export XDG_STATE_HOME=$work/state XDG_RUNTIME_DIR=$work/run
-mkdir -m 700 "$work/run"
-mkdir "$work/mnt"
+# shellcheck source=stage.sh
+. "$(dirname "$0")/stage.sh"
+stage demo
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "${*//$work/\~}"; "$@"; }
@@ -34,13 +22,7 @@ if [ -z "$repo" ]; then # not in a clone: any history will do
 fi
 
 say "An embedded Walrus, 25 ms away"
-"$bin" devnet --dir "$work/walrus" --listen 127.0.0.1:0 --latency-ms 25 --log-requests >"$work/requests" 2>/dev/null &
-devnet=$!
-for _ in $(seq 100); do
-    url=$(sed -n 's/^listening on //p' "$work/requests")
-    [ -n "$url" ] && break
-    sleep 0.05
-done
+start_devnet --latency-ms 25
 echo "$url"
 export WALGIT_FS_AGGREGATOR=$url WALGIT_FS_PUBLISHER=$url
 

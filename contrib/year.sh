@@ -6,28 +6,11 @@ set -euo pipefail
 
 bin=$(realpath "$1")
 weeks=${2:-52}
-work=$(mktemp -d "${TMPDIR:-/tmp}/walgit-fs-year.XXXXXX")
-devnet=""
-
-cleanup() {
-    "$bin" unmount "$work/mnt" --lazy >/dev/null 2>&1 || true
-    [ -z "$devnet" ] || kill "$devnet" 2>/dev/null || true
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-export XDG_CONFIG_HOME=$work/config XDG_DATA_HOME=$work/data XDG_CACHE_HOME=$work/cache
-export XDG_STATE_HOME=$work/state XDG_RUNTIME_DIR=$work/run
-mkdir -m 700 "$work/run"
-mkdir -p "$work/mnt" "$work/config/walgit-fs"
-
-"$bin" devnet --dir "$work/walrus" --listen 127.0.0.1:0 --log-requests >"$work/requests" 2>/dev/null &
-devnet=$!
-for _ in $(seq 100); do
-    url=$(sed -n 's/^listening on //p' "$work/requests")
-    [ -n "$url" ] && break
-    sleep 0.05
-done
+# shellcheck source=stage.sh
+. "$(dirname "$0")/stage.sh"
+stage year
+start_devnet
+mkdir -p "$work/config/walgit-fs"
 # Of heads that a newer one took the place of, nothing is kept: the clock of this
 # machine does not run with the year.
 cat >"$work/config/walgit-fs/config.toml" <<END

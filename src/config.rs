@@ -65,6 +65,8 @@ pub const DEFAULT_CACHE_MEMORY: u64 = 64 << 20;
 pub const DEFAULT_DEADLINE_S: u64 = 30;
 /// Epochs a blob is stored for unless told otherwise.
 pub const DEFAULT_EPOCHS: u32 = 1;
+/// Epochs that can be paid for ahead.
+pub const MAX_EPOCHS: u32 = 53;
 /// How long a daemon without mounts stays, in seconds.
 pub const DEFAULT_IDLE_EXIT_S: u64 = 30;
 
@@ -161,6 +163,13 @@ pub struct Network {
     /// How long an epoch is, in seconds, where that is known.
     #[serde(default)]
     pub epoch_s: Option<u64>,
+}
+
+impl Network {
+    /// Whether nothing is paid: it is a disk of one's own.
+    pub fn is_free(&self) -> bool {
+        matches!(self.place, NetworkPlace::Local { .. })
+    }
 }
 
 /// Who keeps the blobs of a [`Network`].
@@ -434,6 +443,12 @@ impl Settings {
             file: path,
             dirs,
         })
+    }
+
+    /// What the network in force asks for storage; as on mainnet where its profile
+    /// does not say.
+    pub fn price(&self) -> Price {
+        self.price.clone().unwrap_or_else(Price::mainnet)
     }
 
     /// Where failures are kept.

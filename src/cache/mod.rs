@@ -266,7 +266,7 @@ impl Cache {
         window: u64,
     ) -> Option<Underway<Bytes>> {
         let here = self.holds(&table[index].hash, store.at_rest());
-        (!here).then(|| self.ahead(store, table, index, window))
+        (!here).then(|| self.ahead(store, table, index, window, Step::Content))
     }
 
     /// As [`Cache::begin`], for what others are decoded with, and may be read as
@@ -280,7 +280,7 @@ impl Cache {
         window: u64,
     ) -> Option<Underway<Bytes>> {
         let here = self.holds(&table[index].hash, store.at_rest());
-        (!here).then(|| self.ahead_for(store, table, index, window, Step::Base))
+        (!here).then(|| self.ahead(store, table, index, window, Step::Base))
     }
 
     /// As [`Cache::begin`], for what must be on disk in the end: `None` only
@@ -293,20 +293,10 @@ impl Cache {
         window: u64,
     ) -> Option<Underway<Bytes>> {
         let here = self.keeps(&table[index].hash, store.at_rest());
-        (!here).then(|| self.ahead(store, table, index, window))
+        (!here).then(|| self.ahead(store, table, index, window, Step::Content))
     }
 
     fn ahead(
-        self: &Arc<Self>,
-        store: &Arc<dyn BlobStore>,
-        table: &[ChunkRef],
-        index: usize,
-        window: u64,
-    ) -> Underway<Bytes> {
-        self.ahead_for(store, table, index, window, Step::Content)
-    }
-
-    fn ahead_for(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
         table: &[ChunkRef],

@@ -85,7 +85,7 @@ pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> 
 
 /// What running publishes need.
 pub(super) fn leases(settings: &Settings) -> Leases {
-    Leases::new(&settings.lifecycle_dir().join("leases"))
+    Leases::of(settings)
 }
 
 /// The user's sign-ins.

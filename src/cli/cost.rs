@@ -11,7 +11,7 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::publish::Bar;
 use super::{Failure, output};
-use crate::config::{Price, Settings, Tiers};
+use crate::config::{MAX_EPOCHS, Price, Settings, Tiers};
 use crate::lifecycle::survey;
 use crate::publish::{PublishOptions, publish};
 use crate::repo::{Address, Repository};
@@ -30,7 +30,7 @@ pub(super) struct Cost {
     #[arg(value_name = "ADDRESS|PATH")]
     what: String,
     /// Epochs it is paid for [default: the profile's]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=53))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     epochs: Option<u32>,
     #[command(flatten)]
     keys: Keys,

@@ -9,12 +9,9 @@ use serde::Serialize;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output, policy};
-use crate::config::{NetworkPlace, Price, duration};
-use crate::lifecycle::gc::{
-    Dropped, Fate, Ground, LEARNED_DAYS, Options, Remote, Report, Shelf, collect, tidy,
-};
-use crate::lifecycle::{Activity, Ledger};
-use crate::walrus::LocalDir;
+use crate::config::duration;
+use crate::daemon::ground::Grounds;
+use crate::lifecycle::gc::{Dropped, Fate, LEARNED_DAYS, Options, Report, collect, tidy};
 
 /// Collect what nothing needs any more: blobs of old heads, orphans, what was learned
 ///
@@ -57,50 +54,26 @@ impl Gc {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let network = &settings.network.value;
-        let local = match &network.place {
-            NetworkPlace::Local { dir } => Some(LocalDir::open(dir, network.max_body)?),
-            NetworkPlace::Http { .. } => None,
-        };
-        if self.unknown && local.is_none() {
+        if self.unknown && !network.is_free() {
             let why = "others may store on this network, too; --unknown is for `local` alone";
             return Err(why.into());
         }
-        let store = context::store(&settings)?;
-        let remote = Remote(store.as_ref());
-        let shelf: &dyn Shelf = match &local {
-            Some(local) => local,
-            None => &remote,
-        };
         let cache = context::cache(&settings)?;
         let loader = context::loader(&cache);
         let access = context::access(&settings, &self.keys)?;
-        let refs = context::refs(&settings);
-        let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);
-        let policy = policy::policy(&settings)?;
+        let store = context::store(&settings)?;
+        let terms = (policy::policy(&settings)?, settings.price());
+        let grounds = Grounds::new(&settings, &loader, &access, &store, terms)?;
         let options = Options {
             dry_run: self.dry_run,
             unknown: self.unknown,
             grace: self.grace.as_secs(),
             now: crate::clock::unix_seconds(),
         };
-        let price = settings.price.clone().unwrap_or_else(Price::mainnet);
         let bar = output::count_bar("collecting");
         let done = context.run(async {
-            let ground = Ground {
-                shelf,
-                loader: &loader,
-                access: &access,
-                refs: &refs,
-                held: &context::mounted(&settings).await?,
-                ledger: &ledger.entries()?,
-                leases: &context::leases(&settings),
-                policy: &policy,
-                activity: &Activity::new(settings.activity()),
-                levels: &settings.retention.value.activity,
-                class_of: policy::class_of,
-                dir: &settings.lifecycle_dir(),
-                price: &price,
-            };
+            let held = context::mounted(&settings).await?;
+            let ground = grounds.ground(&held);
             let report = collect(&ground, &options).await?;
             let dropped = match cache.is_shared() {
                 true => {

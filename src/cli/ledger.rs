@@ -37,7 +37,7 @@ struct Row {
 impl LedgerCommand {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
-        let blobs = LedgerBlob::fold(&of(&settings).entries()?);
+        let blobs = LedgerBlob::fold(&Ledger::of(&settings).entries()?);
         let needs = context.run(heads(&settings, &self.keys))?;
         let rows: Vec<Row> = blobs
             .into_iter()
@@ -79,12 +79,6 @@ impl LedgerCommand {
         output::table(&table)?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The ledger of the network in force.
-fn of(settings: &Settings) -> Ledger {
-    let dir = settings.dirs.data.join("ledger");
-    Ledger::new(&dir, &settings.network.value.name)
 }
 
 /// A name, and the blobs that it needs with the bytes of each that are known.
@@ -134,7 +128,7 @@ async fn needed(repository: &Repository) -> Result<BTreeMap<BlobId, u64>, Failur
 pub(super) async fn rebuild(settings: &Settings, keys: &Keys) -> Result<usize, Failure> {
     let store = context::store(settings)?;
     let epoch = store.epoch().await?;
-    let ledger = of(settings);
+    let ledger = Ledger::of(settings);
     // What it still says of blobs is not to be lost: when they end, what owns them.
     let before = LedgerBlob::fold(&ledger.entries()?);
     let mut entries = Vec::new();

@@ -9,9 +9,9 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
 use crate::config::{Level, Settings};
+use crate::daemon::ground::class_of;
 use crate::lifecycle::policy::{BadRule, Decision, Facts, Policy};
 use crate::lifecycle::{Activity, Ledger};
-use crate::publish::analyze::Class;
 use crate::repo::{Address, Node, RefKind, Repository, Snapshot, Tier};
 
 /// Show, check and explain how long content is kept that nothing needs any more
@@ -62,12 +62,6 @@ pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
         let file = settings.file.display();
         format!("config file {file}: {}", bad.join("; ")).into()
     })
-}
-
-/// What a file is called where rules speak of classes, by its name alone: old
-/// content is not read to be judged.
-pub(super) fn class_of(path: &[u8]) -> &'static str {
-    Class::of(path, &[]).name()
 }
 
 fn show(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
@@ -252,8 +246,7 @@ async fn look(
     repository: &Repository,
     path: &str,
 ) -> Result<Looked, Failure> {
-    let network = &settings.network.value.name;
-    let ledger = Ledger::new(&settings.dirs.data.join("ledger"), network).entries()?;
+    let ledger = Ledger::of(settings).entries()?;
     let activity = Activity::new(settings.activity());
     let levels = &settings.retention.value.activity;
     let now = crate::clock::unix_seconds();

@@ -14,7 +14,7 @@ use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
 use super::{Failure, fsck, learned, output};
 use crate::chunk::SecretKey;
-use crate::config::{Price, Settings};
+use crate::config::{MAX_EPOCHS, Settings};
 use crate::daemon::Claimed;
 use crate::lifecycle::{Ledger, LedgerEntry};
 use crate::prefetch::Profile;
@@ -82,7 +82,7 @@ pub(super) struct Publish {
     #[arg(long)]
     best: bool,
     /// Store for this many epochs (1 to 53) [default: the profile's]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=53))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     epochs: Option<u32>,
     /// Store so that nobody, not even the owner, can delete it early
     #[arg(long)]
@@ -217,7 +217,7 @@ impl Publish {
         for warning in &published.warnings {
             output::warning(warning);
         }
-        let price = settings.price.clone().unwrap_or_else(Price::mainnet);
+        let price = settings.price();
         let bill = Bill {
             blobs: published.blobs_uploaded,
             bytes: published.bytes_stored,
@@ -226,7 +226,7 @@ impl Publish {
         let cost = output::money(bill.price(&price, options.put.epochs), &price.currency);
         let epochs = options.put.epochs;
         if !published.unchanged && !self.dry_run {
-            let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);
+            let ledger = Ledger::of(&settings);
             let entry = LedgerEntry::of(name.as_str(), &address.to_string(), &published.blobs);
             let epoch = epoch.or_else(|| published.epoch(options.put.epochs));
             ledger.append(&entry.stored_in(epoch, options.put.deletable))?;

@@ -8,6 +8,7 @@ use clap::Args;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
+use crate::config::MAX_EPOCHS;
 use crate::daemon::renewal::{Renewer, Wish};
 use crate::lifecycle::renew::{Report, Terms};
 
@@ -30,7 +31,7 @@ pub(super) struct Renew {
     #[arg(long, value_name = "EPOCHS")]
     margin: Option<u32>,
     /// Until so many epochs from now, 1 to 53 [default: that of [renewal], 5]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=53))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     epochs: Option<u32>,
     /// Spend no more than this, in the currency of the network's price
     #[arg(long, value_name = "AMOUNT")]

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::MAX_EPOCHS;
 use super::duration::duration;
 
 /// What `[renewal]` says.
@@ -60,8 +61,8 @@ impl Renewing {
                 return Err("schedule in [renewal] is longer than nothing, or \"off\"".into());
             }
         }
-        if !(1..=53).contains(&self.epochs) {
-            return Err("epochs in [renewal] is from 1 to 53".into());
+        if !(1..=MAX_EPOCHS).contains(&self.epochs) {
+            return Err(format!("epochs in [renewal] is from 1 to {MAX_EPOCHS}"));
         }
         if self.margin >= self.epochs {
             return Err("margin in [renewal] is less than its epochs".into());

@@ -6,16 +6,16 @@
 //! could not, stands in `status`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::migrating::Migrating;
+use super::migrating::{self, Migrating};
 use super::mounts::Mounts;
-use super::renewing::Renewing;
+use super::renewing::{self, Renewing};
 use crate::auth::{Credentials, KeyChest, SignIns};
 use crate::clock::unix_seconds;
 use crate::config::Settings;
@@ -60,6 +60,13 @@ pub struct JobStatus {
     pub error: Option<String>,
 }
 
+impl JobStatus {
+    /// As it was written down last; `None` where it never was, or is damaged.
+    fn remembered(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+    }
+}
+
 /// How all jobs get on.
 #[derive(Debug, Default)]
 pub(super) struct Board(Mutex<BTreeMap<&'static str, JobStatus>>);
@@ -86,7 +93,7 @@ pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
     // What is needed before what is only better.
     for job in renewing.into_iter().chain(migrating) {
         let runner = Runner {
-            file: (settings.lifecycle_dir()).join(format!("{}.json", job.name())),
+            file: file(settings, job.name()),
             job,
             mounts: Arc::downgrade(mounts),
             turn: turn.clone(),
@@ -117,15 +124,15 @@ pub(super) fn to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Acces
 /// How the jobs of a network got on that were scheduled once, as it is remembered
 /// where no daemon runs.
 pub fn remembered(settings: &Settings) -> Vec<JobStatus> {
-    let dir = settings.lifecycle_dir();
-    let names = ["renewal", "migration"];
+    let names = [renewing::NAME, migrating::NAME].into_iter();
     names
-        .into_iter()
-        .filter_map(|name| {
-            let bytes = std::fs::read(dir.join(format!("{name}.json"))).ok()?;
-            serde_json::from_slice(&bytes).ok()
-        })
+        .filter_map(|name| JobStatus::remembered(&file(settings, name)))
         .collect()
+}
+
+/// Where the last run of a job is remembered.
+fn file(settings: &Settings, name: &str) -> PathBuf {
+    settings.lifecycle_dir().join(format!("{name}.json"))
 }
 
 struct Runner {
@@ -140,7 +147,7 @@ struct Runner {
 impl Runner {
     async fn run(self) {
         let (name, every) = (self.job.name(), self.job.every());
-        let mut status = self.remembered();
+        let mut status = JobStatus::remembered(&self.file).unwrap_or_default();
         status.name = name.into();
         status.every_s = every.as_secs();
         let mut settle = SETTLE;
@@ -179,13 +186,8 @@ impl Runner {
         }
     }
 
-    fn remembered(&self) -> JobStatus {
-        let bytes = std::fs::read(&self.file).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
-    }
-
     fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
-        let dir = self.file.parent().unwrap_or(std::path::Path::new("."));
+        let dir = self.file.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(dir)?;
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         serde_json::to_writer_pretty(&mut file, status)?;

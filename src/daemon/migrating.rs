@@ -11,6 +11,9 @@ use super::mounts::Mounts;
 use crate::config::Settings;
 use crate::publish::Unwatched;
 
+/// What the job is called.
+pub(super) const NAME: &str = "migration";
+
 /// Lays out anew what is better off so, within what may be spent.
 pub(super) struct Migrating {
     settings: Settings,
@@ -31,7 +34,7 @@ impl Migrating {
 #[async_trait]
 impl Job for Migrating {
     fn name(&self) -> &'static str {
-        "migration"
+        NAME
     }
 
     fn every(&self) -> Duration {

@@ -15,15 +15,15 @@ use serde::Serialize;
 use super::claims::Claimed;
 use crate::chunk::BlobId;
 use crate::clock::unix_seconds;
-use crate::config::{NetworkPlace, Price, Settings};
+use crate::config::{Price, Settings};
 use crate::lifecycle::fsck::{self, check};
 use crate::lifecycle::migration::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
 use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerEntry, LedgerError};
 use crate::prefetch::{Profile, learned};
 use crate::publish::analyze::Class;
 use crate::publish::{
-    Input, Knowledge, Mover, Progress, PublishError, PublishOptions, Published, Rewrite, move_for,
-    publish, same,
+    Input, Knowledge, Progress, PublishError, PublishOptions, Published, Rewrite, TierMover,
+    move_for, publish, same,
 };
 use crate::repo::refs::{NamedRef, RefName, RefStore, RefStoreError};
 use crate::repo::{Access, Address, Loader, RepoError, Repository, Source};
@@ -163,7 +163,7 @@ impl<'a> Migrator<'a> {
             store,
             refs: RefStore::new(&settings.refs_dir()),
             records: Records::new(&settings.lifecycle_dir()),
-            price: settings.price.clone().unwrap_or_else(Price::mainnet),
+            price: settings.price(),
             settings,
         }
     }
@@ -171,14 +171,6 @@ impl<'a> Migrator<'a> {
     /// What storing costs.
     pub fn price(&self) -> &Price {
         &self.price
-    }
-
-    /// Whether anything has to be paid.
-    fn is_free(&self) -> bool {
-        matches!(
-            self.settings.network.value.place,
-            NetworkPlace::Local { .. }
-        )
     }
 
     /// Looks at these names, or at all; candidates first, the best of them first.
@@ -210,7 +202,10 @@ impl<'a> Migrator<'a> {
                 .then(a.name.cmp(&b.name))
         });
         // What the first ones cost, the later ones cannot.
-        if let Some(spend) = choice.spend.filter(|_| !self.is_free()) {
+        if let Some(spend) = choice
+            .spend
+            .filter(|_| !self.settings.network.value.is_free())
+        {
             let mut left = spend - self.records.spent(unix_seconds())?;
             for one in looked.iter_mut().filter(|one| one.stays.is_none()) {
                 let cost = one.plan.as_ref().map_or(0.0, |plan| plan.cost);
@@ -276,9 +271,9 @@ impl<'a> Migrator<'a> {
     }
 
     /// Moves files by what mounts of this name have learned.
-    fn mover(&self, name: &RefName, repository: &Repository) -> Mover {
+    fn mover(&self, name: &RefName, repository: &Repository) -> TierMover {
         let source = Source::of(&Address::Name(name.clone()), &self.settings.refs_dir());
-        Mover {
+        TierMover {
             improvement: self.settings.migration.value.improvement,
             known: Arc::new(Known(learned(repository, &source.identity()))),
         }
@@ -318,13 +313,13 @@ impl<'a> Migrator<'a> {
         progress: Arc<dyn Progress>,
     ) -> Result<Migrated, MigrationError> {
         let network = &self.settings.network.value;
-        let leases = Leases::new(&self.settings.lifecycle_dir().join("leases"));
+        let leases = Leases::of(self.settings);
         let lease = Arc::new(Claimed::new(leases.take()?));
         let old = self.open(&looked.named.address).await?;
         if let Some(blob) = old.blob() {
             lease.needs(blob)?;
         }
-        let planned = match (self.is_free(), &looked.plan) {
+        let planned = match (self.settings.network.value.is_free(), &looked.plan) {
             (false, Some(plan)) => plan.cost,
             _ => 0.0,
         };
@@ -369,14 +364,14 @@ impl<'a> Migrator<'a> {
             bytes: published.bytes_stored,
             billed: published.bytes_billed,
         };
-        let cost = match self.is_free() {
+        let cost = match self.settings.network.value.is_free() {
             true => 0.0,
             false => bill.price(&self.price, network.epochs),
         };
         let bytes = published.bytes_stored;
         (self.records).append(&record(cost - planned, &address, bytes, false))?;
         self.prove(&old, &published, &looked.name).await?;
-        let ledger = Ledger::new(&self.settings.dirs.data.join("ledger"), &network.name);
+        let ledger = Ledger::of(self.settings);
         let name = looked.name.as_str();
         let entry = LedgerEntry::of(name, &address.to_string(), &published.blobs);
         let epoch = published.epoch(network.epochs);

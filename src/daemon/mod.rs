@@ -31,6 +31,7 @@ mod claims;
 mod client;
 mod control;
 mod follow;
+pub mod ground;
 mod jobs;
 mod learned;
 mod metrics;

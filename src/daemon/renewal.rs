@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ground::{GroundError, Grounds};
 use crate::clock::unix_seconds;
-use crate::config::{NetworkPlace, Price, Settings};
-use crate::lifecycle::gc::{Ground, Remote, Shelf};
+use crate::config::{Price, Settings};
+use crate::lifecycle::Ledger;
 use crate::lifecycle::policy::Policy;
 use crate::lifecycle::renew::{Options, Payer, RenewError, Report, Terms, Watch, renew};
-use crate::lifecycle::{Activity, Leases, Ledger, LedgerError};
-use crate::publish::analyze::Class;
-use crate::repo::refs::RefStore;
 use crate::repo::{Access, Address, Loader};
-use crate::walrus::{BlobStore, LocalDir, StoreError};
+use crate::walrus::BlobStore;
 
 /// Renews what the names of a network need.
 pub struct Renewer<'a> {
@@ -43,12 +41,9 @@ pub enum RenewalError {
     /// It failed.
     #[error(transparent)]
     Renew(#[from] RenewError),
-    /// The store cannot be opened.
+    /// What is needed cannot be told.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The ledger cannot be read.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Ground(#[from] GroundError),
     /// A retention rule is none.
     #[error("[retention]: {0}")]
     Policy(String),
@@ -66,41 +61,19 @@ impl Renewer<'_> {
             let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
             RenewalError::Policy(bad.join("; "))
         })?;
-        let local = match &network.place {
-            NetworkPlace::Local { dir } => Some(LocalDir::open(dir, network.max_body)?),
-            NetworkPlace::Http { .. } => None,
-        };
-        let remote = Remote(self.store.as_ref());
-        let shelf: &dyn Shelf = match &local {
-            Some(local) => local,
-            None => &remote,
-        };
-        let ledger = Ledger::new(&settings.dirs.data.join("ledger"), &network.name);
         // On a disk of one's own nothing is paid.
-        let free = Price {
-            storage: 0.0,
-            write: 0.0,
-            ..Price::mainnet()
+        let price = match network.is_free() {
+            true => Price {
+                storage: 0.0,
+                write: 0.0,
+                ..Price::mainnet()
+            },
+            false => settings.price(),
         };
-        let price = match local.is_some() {
-            true => free,
-            false => settings.price.clone().unwrap_or_else(Price::mainnet),
-        };
-        let ground = Ground {
-            shelf,
-            loader: &self.loader,
-            access: &self.access,
-            refs: &RefStore::new(&settings.refs_dir()),
-            held: wish.held,
-            ledger: &ledger.entries()?,
-            leases: &Leases::new(&settings.lifecycle_dir().join("leases")),
-            policy: &policy,
-            activity: &Activity::new(settings.activity()),
-            levels: &settings.retention.value.activity,
-            class_of: |path| Class::of(path, &[]).name(),
-            dir: &settings.lifecycle_dir(),
-            price: &price,
-        };
+        let (loader, access) = (&self.loader, &self.access);
+        let grounds = Grounds::new(settings, loader, access, &self.store, (policy, price))?;
+        let ground = grounds.ground(wish.held);
+        let ledger = Ledger::of(settings);
         let payer = Payer {
             command: settings.renewal.value.command.clone(),
         };

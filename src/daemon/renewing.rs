@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use super::jobs::{Job, JobError, to_write};
 use super::mounts::Mounts;
 use super::renewal::{Renewer, Wish};
-use crate::config::{NetworkPlace, Settings};
+use crate::config::Settings;
 use crate::lifecycle::renew::Terms;
+
+/// What the job is called.
+pub(super) const NAME: &str = "renewal";
 
 /// Renews what is due, within the budget.
 pub(super) struct Renewing {
@@ -31,7 +34,7 @@ impl Renewing {
 #[async_trait]
 impl Job for Renewing {
     fn name(&self) -> &'static str {
-        "renewal"
+        NAME
     }
 
     fn every(&self) -> Duration {
@@ -49,13 +52,12 @@ impl Job for Renewing {
             store,
         };
         let renewing = &settings.renewal.value;
-        let is_free = matches!(network.place, NetworkPlace::Local { .. });
         let held = mounts.addresses(&network.name);
         let wish = Wish {
             terms: Terms {
                 margin: renewing.margin,
                 epochs: renewing.epochs,
-                budget: (!is_free).then_some(renewing.budget),
+                budget: (!network.is_free()).then_some(renewing.budget),
             },
             dry_run: false,
             held: &held,

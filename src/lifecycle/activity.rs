@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EntryKind, LedgerEntry};
+use super::{EntryKind, LedgerEntry, lines};
 use crate::config::{ActivityLevels, Level};
 use crate::repo::Repository;
 
@@ -98,12 +98,7 @@ impl Activity {
     }
 
     fn all(&self) -> Vec<Mounted> {
-        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
-        let lines = text.lines();
-        // A line cut short by a crash is passed over.
-        lines
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        lines::read(&self.file).unwrap_or_default()
     }
 
     fn tidy(&self, now: u64) -> std::io::Result<()> {

@@ -25,6 +25,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::chunk::BlobId;
+use crate::config::Settings;
 
 const ENDING: &str = "lease";
 
@@ -83,6 +84,11 @@ impl Held {
 }
 
 impl Leases {
+    /// Those of the network in force.
+    pub fn of(settings: &Settings) -> Self {
+        Leases::new(&settings.lifecycle_dir().join("leases"))
+    }
+
     /// Kept in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
         Leases { dir: dir.into() }

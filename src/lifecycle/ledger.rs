@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lines;
 use crate::chunk::{BlobId, ChunkHash};
+use crate::config::Settings;
 use crate::repo::Address;
 use crate::walrus::StoredBlob;
 
@@ -153,6 +154,12 @@ pub struct LedgerError {
 }
 
 impl Ledger {
+    /// The ledger of the network in force.
+    pub fn of(settings: &Settings) -> Self {
+        let dir = settings.dirs.data.join("ledger");
+        Ledger::new(&dir, &settings.network.value.name)
+    }
+
     /// The ledger of `network` in `dir`, which need not exist yet.
     pub fn new(dir: &Path, network: &str) -> Self {
         Ledger {

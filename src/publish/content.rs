@@ -27,9 +27,9 @@ use crate::repo::Tier;
 pub(super) const INLINE: usize = 256;
 /// Bounds of a cut: large files are cut where their content says, so that an
 /// insertion moves no later cut.
-pub(super) const MIN_CUT: usize = 64 << 10;
-pub(super) const AVERAGE_CUT: usize = 256 << 10;
-pub(super) const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
+const MIN_CUT: usize = 64 << 10;
+const AVERAGE_CUT: usize = 256 << 10;
+const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
 /// Larger files are read a part at a time, unless they may become a blob of
 /// their own: that is in memory as a whole.
 const WHOLE: u64 = 8 << 20;
@@ -237,6 +237,16 @@ fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Bytes, PublishEr
     }
 }
 
+/// The pieces of a content that is in memory: one, or cut where it says so itself.
+pub(super) fn pieces(raw: &Bytes) -> Vec<Bytes> {
+    match raw.len() <= MAX_CUT {
+        true => vec![raw.clone()],
+        false => FastCDC::new(raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
+            .map(|piece| raw.slice(piece.offset..piece.offset + piece.length))
+            .collect(),
+    }
+}
+
 /// Cuts one file that is in memory.
 fn cut<'a>(
     raw: &Bytes,
@@ -249,12 +259,7 @@ fn cut<'a>(
     if tier == Tier::Inline {
         return Cut::Inline(raw.to_vec());
     }
-    let pieces: Vec<Bytes> = match raw.len() <= MAX_CUT {
-        true => vec![raw.clone()],
-        false => FastCDC::new(raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
-            .map(|piece| raw.slice(piece.offset..piece.offset + piece.length))
-            .collect(),
-    };
+    let pieces = pieces(raw);
     if tier == Tier::Walrus {
         let cuts: Vec<_> = (pieces.par_iter())
             .map(|piece| (ChunkHash::of(piece), piece.len() as u32))

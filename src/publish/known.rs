@@ -88,18 +88,7 @@ pub(super) async fn load(
         // Of what is not in our format, nothing can be taken as it is.
         return Ok(Known::default());
     }
-    let mut ids: HashMap<ChunkHash, git::DirectoryIds> = HashMap::new();
-    let attached = (repository.attachment(AttachmentKind::GitIds).await).map_err(failed)?;
-    for raw in attached {
-        let list = git::decode_ids(&raw).map_err(|why| {
-            failed(crate::repo::RepoError::Malformed {
-                what: "list of git IDs",
-                hash: ChunkHash::of(&raw),
-                why,
-            })
-        })?;
-        ids.extend(list.into_iter().map(|one| (one.directory, one)));
-    }
+    let ids = git_ids(&repository).await.map_err(failed)?;
     let mut known = Known::default();
     for commit in 0..repository.head().commits.len() {
         let snapshot = repository.snapshot(commit).map_err(failed)?;
@@ -132,6 +121,22 @@ pub(super) async fn load(
     known.previous = Some(repository);
     known.count_files();
     Ok(known)
+}
+
+/// What git calls the directories of a head, by the hashes of their nodes.
+pub(super) async fn git_ids(
+    repository: &Repository,
+) -> Result<HashMap<ChunkHash, git::DirectoryIds>, RepoError> {
+    let mut ids = HashMap::new();
+    for raw in repository.attachment(AttachmentKind::GitIds).await? {
+        let list = git::decode_ids(&raw).map_err(|why| RepoError::Malformed {
+            what: "list of git IDs",
+            hash: ChunkHash::of(&raw),
+            why,
+        })?;
+        ids.extend(list.into_iter().map(|one| (one.directory, one)));
+    }
+    Ok(ids)
 }
 
 /// The dictionaries of a head, as far as they can be read.

@@ -56,7 +56,7 @@ pub use compare::{Compared, compare};
 pub use error::PublishError;
 pub use history::{HistoryDepth, HistoryReport};
 pub use remote::Replaced;
-pub use rewrite::{Knowledge, Mover, Rewrite, move_for, same};
+pub use rewrite::{Knowledge, Rewrite, TierMover, move_for, same};
 pub use upload::Claims;
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::snapshot::Found;
 use super::{ChunkList, Content, Kind, MalformedNode, Node, RepoError, Snapshot};
 use crate::cache::Source;
-use crate::chunk::{ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob};
+use crate::chunk::{ChunkHash, ChunkRef, Codec, SecretKey, WholeBlob};
 
 /// How a node's content is stored, for people to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,19 @@ pub enum Tier {
     Chunked,
     /// In a Walrus blob of its own.
     Walrus,
+}
+
+impl Tier {
+    /// How a file is stored whose content is these chunks, or is not in chunks.
+    pub fn of(chunks: &[ChunkRef]) -> Self {
+        match chunks {
+            [] => Tier::Inline,
+            // A chunk at offset 0 has no header of ours before it: its blob holds
+            // nothing but the file.
+            [first, ..] if first.at.offset == 0 && first.at.codec == Codec::Raw => Tier::Walrus,
+            _ => Tier::Chunked,
+        }
+    }
 }
 
 /// What a file is stored in.
@@ -223,17 +236,9 @@ impl Snapshot {
 
     /// How a node's content is stored.
     pub fn tier(&self, node: &Node) -> Tier {
-        // A chunk at offset 0 has no header of ours before it: its blob holds
-        // nothing but the file.
-        let plain = |chunk: &ChunkRef| {
-            let Location { offset, codec, .. } = chunk.at;
-            offset == 0 && codec == Codec::Raw
-        };
-        match self.chunks_of(node) {
-            [] if self.whole_of(node).is_some() => Tier::Walrus,
-            [] => Tier::Inline,
-            [first, ..] if plain(first) => Tier::Walrus,
-            _ => Tier::Chunked,
+        match self.whole_of(node) {
+            Some(_) => Tier::Walrus,
+            None => Tier::of(self.chunks_of(node)),
         }
     }
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored};
 use crate::chunk::{BlobId, ByteRange};
+use crate::config::MAX_EPOCHS;
 
 /// What is known about a stored blob beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,8 +98,6 @@ struct Inner {
 
 /// The epoch of a directory that is new.
 const FIRST_EPOCH: u32 = 1;
-/// Epochs that can be paid for ahead, as on the network.
-pub(super) const MAX_EPOCHS: u32 = 53;
 
 impl LocalDir {
     /// Opens a directory, or makes it.

@@ -8,12 +8,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::mark::Marks;
 use super::{Ground, Journal, Options};
-use crate::chunk::{BlobId, ChunkHash, Codec};
+use crate::chunk::{BlobId, ChunkHash};
 use crate::config::Level;
 use crate::lifecycle::LedgerEntry;
 use crate::lifecycle::policy::Facts;
 use crate::lifecycle::walk::{Found, Need, Place, Role, Walk};
-use crate::repo::{RefKind, Repository};
+use crate::repo::{RefKind, Repository, Tier};
 
 /// Until when blobs are kept, in seconds since 1970; `None` for always.
 pub(super) type Retained = HashMap<BlobId, Option<u64>>;
@@ -186,12 +186,10 @@ impl Judge<'_, '_> {
                 return;
             }
             Need::Unreadable(_) => return,
-            Need::Chunk(chunk, Role::Content) => {
-                match chunk.at.offset == 0 && chunk.at.codec == Codec::Raw {
-                    true => "walrus",
-                    false => "chunked",
-                }
-            }
+            Need::Chunk(chunk, Role::Content) => match Tier::of(std::slice::from_ref(chunk)) {
+                Tier::Walrus => "walrus",
+                Tier::Inline | Tier::Chunked => "chunked",
+            },
             Need::Whole(_) => "walrus",
         };
         let Place::In(_, _, size) = &*found.place else {

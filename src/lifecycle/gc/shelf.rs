@@ -1,5 +1,7 @@
 //! What stores tell a collector, and let it do.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::{Deletion, Shelf, Shelved};
@@ -40,11 +42,11 @@ impl Shelf for LocalDir {
 
 /// A network: it does not tell what it has, but perhaps until when something is
 /// paid for, and deletes perhaps.
-#[derive(Clone, Copy, Debug)]
-pub struct Remote<'a>(pub &'a dyn BlobStore);
+#[derive(Clone, Debug)]
+pub struct Remote(pub Arc<dyn BlobStore>);
 
 #[async_trait]
-impl Shelf for Remote<'_> {
+impl Shelf for Remote {
     async fn blobs(&self) -> Result<Option<Vec<Shelved>>, StoreError> {
         Ok(None)
     }

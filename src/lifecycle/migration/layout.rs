@@ -143,16 +143,8 @@ fn of_file<'a>(place: &'a Place, size: u64, first: &ChunkRef) -> FileFound<'a> {
         place,
         size,
         shrinks: first.at.codec != Codec::Raw,
-        tier: match is_plain(first) {
-            true => Tier::Walrus,
-            false => Tier::Chunked,
-        },
+        tier: Tier::of(std::slice::from_ref(first)),
     }
-}
-
-/// A chunk at offset 0 has no header of ours before it.
-fn is_plain(chunk: &ChunkRef) -> bool {
-    chunk.at.offset == 0 && chunk.at.codec == Codec::Raw
 }
 
 impl Layout {
@@ -160,7 +152,7 @@ impl Layout {
         let held = self.blobs.entry(chunk.at.blob).or_default();
         let len = u64::from(chunk.at.stored_len);
         held.live += len;
-        held.plain |= is_plain(chunk);
+        held.plain |= Tier::of(std::slice::from_ref(chunk)) == Tier::Walrus;
         if matches!(role, Role::Directory | Role::List) {
             held.nodes += len;
         }

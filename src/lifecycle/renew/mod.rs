@@ -146,8 +146,8 @@ pub async fn renew(
     let by_rule = by_rule.filter(|one| one.fate == Fate::Kept(Kept::Rule));
     let mut live: HashSet<BlobId> = kept.live.clone();
     live.extend(by_rule.map(|one| one.blob));
-    let needed = lifetimes(&live, ground.ledger, store).await?;
     let told = store.epoch().await?;
+    let needed = lifetimes(&live, ground.ledger, store, told.is_some()).await?;
     let present = present(told, ground.ledger, options.now, options.epoch_length);
     let mut report = Report {
         dry_run: options.dry_run,
@@ -190,16 +190,16 @@ pub async fn renew(
     Ok(report)
 }
 
-/// Until when each of these blobs is paid for, as far as the store or the ledger
-/// tells.
+/// Until when each of these blobs is paid for, as far as the store, which `tells` of
+/// epochs or not, or the ledger says.
 async fn lifetimes(
     live: &HashSet<BlobId>,
     ledger: &[LedgerEntry],
     store: &Arc<dyn BlobStore>,
+    tells: bool,
 ) -> Result<Vec<Needed>, RenewError> {
     let known = LedgerBlob::fold(ledger);
     let live: BTreeSet<BlobId> = live.iter().copied().collect();
-    let tells = store.epoch().await?.is_some();
     let asked = live.into_iter().map(|blob| {
         let known = known.get(&blob);
         async move {

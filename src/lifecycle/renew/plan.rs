@@ -3,11 +3,8 @@
 use serde::Serialize;
 
 use crate::chunk::BlobId;
-use crate::config::Price;
+use crate::config::{MAX_EPOCHS, Price};
 use crate::walrus::cost::encoded_size;
-
-/// Epochs that can be paid for ahead.
-const MAX_AHEAD: u32 = 53;
 
 /// A blob that is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +78,7 @@ impl Plan {
 /// together the smallest, so that a budget keeps as much as it can.
 pub fn plan(needed: &[Needed], epoch: u32, terms: &Terms, price: &Price) -> Plan {
     let mut plan = Plan::default();
-    let new_end = epoch.saturating_add(terms.epochs.clamp(1, MAX_AHEAD));
+    let new_end = epoch.saturating_add(terms.epochs.clamp(1, MAX_EPOCHS));
     let mut due = Vec::new();
     for one in needed {
         match one.end {

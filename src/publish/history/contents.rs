@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
-use fastcdc::v2020::FastCDC;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 use rayon::prelude::*;
 
 use super::super::PublishError;
-use super::super::content::{AVERAGE_CUT, MAX_CUT, MIN_CUT};
+use super::super::content::pieces;
 use super::super::placed::Placed;
 use super::super::plan::ContentPlan;
 use super::walk::{ContentFound, Found};
@@ -295,9 +294,7 @@ fn cut(
     let path = &found.paths[content.path as usize];
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let manner = desk.how.manner(name, &bytes);
-    let pieces: Vec<Bytes> = FastCDC::new(&bytes, MIN_CUT, AVERAGE_CUT, MAX_CUT)
-        .map(|piece| bytes.slice(piece.offset..piece.offset + piece.length))
-        .collect();
+    let pieces = pieces(&bytes);
     let (packs, known) = (&*desk.packs, desk.known);
     let sealed: Vec<(ChunkHash, Option<Encoded>)> = (pieces.par_iter())
         .map(|piece| {

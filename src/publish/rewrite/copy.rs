@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::super::PublishError;
 use super::super::packs::Packs;
-use super::super::placed::{Placed, Spot};
+use super::super::placed::Placed;
 use crate::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
 use crate::repo::{RepoError, Repository};
 use crate::walrus::{Extent, Rejected};
@@ -210,22 +210,20 @@ impl<'a> Copying<'a> {
         }
         let bases = (chunk.bases.iter()).map(|base| self.put(base, true, stored));
         let bases: Bases<Placed> = bases.collect::<Result<Vec<_>, _>>()?.into();
-        let codec = chunk.at.codec;
         let placed = match self.leave.contains(&chunk.at.blob) {
             true => {
                 let bytes = stored.get(&at(chunk));
-                let bytes = bytes.ok_or(PublishError::Interrupted)?.to_vec();
-                self.add(chunk, &Sealed { codec, bytes }, bases)?
+                let sealed = Sealed {
+                    codec: chunk.at.codec,
+                    bytes: bytes.ok_or(PublishError::Interrupted)?.to_vec(),
+                };
+                self.add(chunk, &sealed, bases)?
             }
             false => {
                 self.kept.insert(chunk.at.blob);
                 Placed {
-                    hash: chunk.hash,
-                    raw_len: chunk.raw_len,
-                    stored_len: chunk.at.stored_len,
-                    codec,
-                    spot: Spot::Blob(chunk.at.blob, chunk.at.offset),
                     bases,
+                    ..Placed::known(chunk)
                 }
             }
         };

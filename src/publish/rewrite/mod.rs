@@ -6,8 +6,8 @@
 //! needs of them is copied, as it is stored ([`copy`]), into new packs in the
 //! order of the tree; what lies in others is referred to as before. Nothing is
 //! compressed anew but files that move to another tier ([`moved`]), and versions
-//! that are patches against what only the history needs: those are stored whole,
-//! so that who reads the tree fetches nothing beside it. Directories
+//! that are patches against what would have to be copied for them alone: those are
+//! stored whole, so that who reads the tree fetches nothing beside it. Directories
 //! and the head say where things lie, so they are written anew; what they say
 //! of the files stays the same to the byte, and is compared ([`same`]).
 //!
@@ -26,7 +26,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::history::{Archived, HistoryReport};
-use super::known::Known;
+use super::known::{Known, git_ids};
 use super::packs::Packs;
 use super::placed::Placed;
 use super::plan::{
@@ -36,11 +36,11 @@ use super::{Effort, Packed, Progress, PublishError};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef};
 use crate::config::Tiers;
 use crate::repo::archive::{Archive, Segment};
-use crate::repo::git::{DirectoryIds, decode_ids};
+use crate::repo::git::DirectoryIds;
 use crate::repo::head::AttachmentKind;
-use crate::repo::{Content, Kind, Node, RepoError, Repository, Snapshot};
+use crate::repo::{Content, Kind, Node, Repository, Snapshot};
 use copy::Copying;
-pub use moved::{Knowledge, Mover, move_for};
+pub use moved::{Knowledge, TierMover, move_for};
 
 /// What is laid out anew, and how.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Rewrite {
     /// any number.
     pub most: Option<u64>,
     /// Moves files to other tiers, where they are better off; `None` for none.
-    pub mover: Option<Mover>,
+    pub mover: Option<TierMover>,
 }
 
 /// The content of a file, as it is stored now.
@@ -213,15 +213,7 @@ impl Plan {
 
 /// Reads the trees of a head.
 async fn read(repository: &Repository) -> Result<Read, PublishError> {
-    let mut ids: HashMap<ChunkHash, DirectoryIds> = HashMap::new();
-    for raw in repository.attachment(AttachmentKind::GitIds).await? {
-        let list = decode_ids(&raw).map_err(|why| RepoError::Malformed {
-            what: "list of git IDs",
-            hash: ChunkHash::of(&raw),
-            why,
-        })?;
-        ids.extend(list.into_iter().map(|one| (one.directory, one)));
-    }
+    let ids = git_ids(repository).await?;
     let head = repository.head();
     let mut read = Read::default();
     read.plan.default_branch = head.default_branch.to_vec();

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::super::PublishError;
-use super::super::content::{AVERAGE_CUT, MAX_CUT, MIN_CUT};
+use super::super::content::pieces;
 use super::super::plan::{ContentPlan, Plan};
 use super::super::tier::{self, Facts};
 use super::copy::Copying;
 use super::{File, Stored};
-use crate::chunk::{Bases, ByteRange, ChunkHash, ChunkRef, Codec, seal};
+use crate::chunk::{Bases, ByteRange, ChunkHash, Codec, seal};
 use crate::config::Tiers;
 use crate::publish::analyze::Class;
 use crate::repo::Tier;
@@ -28,16 +28,16 @@ pub trait Knowledge: Send + Sync {
 
 /// Moves files whose score would be better by more than a threshold.
 #[derive(Clone)]
-pub struct Mover {
+pub struct TierMover {
     /// By how much a score has to be better, 0..=1.
     pub improvement: f64,
     /// What is known of files.
     pub known: Arc<dyn Knowledge>,
 }
 
-impl std::fmt::Debug for Mover {
+impl std::fmt::Debug for TierMover {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mover")
+        f.debug_struct("TierMover")
             .field("improvement", &self.improvement)
             .finish_non_exhaustive()
     }
@@ -54,7 +54,7 @@ pub fn move_for(facts: &Facts, now: Tier, improvement: f64, tiers: &Tiers) -> Op
     (verdict.tier != now && better).then_some(verdict.tier)
 }
 
-impl Mover {
+impl TierMover {
     /// Where a file wants to be, if not where it is.
     pub(super) fn wants(
         &self,
@@ -74,7 +74,7 @@ impl Mover {
         let chunks = file.chunks();
         let shrinks = chunks.is_empty() || chunks.iter().any(|it| it.at.codec != Codec::Raw);
         let facts = self.facts(&path, entry.size, shrinks, (limit, Some(total)), tiers);
-        move_for(&facts, tier_of(chunks), self.improvement, tiers)
+        move_for(&facts, Tier::of(chunks), self.improvement, tiers)
     }
 
     /// What is known of a file at a path. `bounds` are the longest blob and all
@@ -96,15 +96,6 @@ impl Mover {
     }
 }
 
-/// As [`Snapshot::tier`](crate::repo::Snapshot::tier).
-fn tier_of(chunks: &[ChunkRef]) -> Tier {
-    match chunks {
-        [] => Tier::Inline,
-        [first, ..] if first.at.offset == 0 && first.at.codec == Codec::Raw => Tier::Walrus,
-        _ => Tier::Chunked,
-    }
-}
-
 /// Stores a file in another tier.
 pub(super) fn store(
     file: &File,
@@ -123,12 +114,7 @@ pub(super) fn store(
     if tier == Tier::Inline {
         return Ok(ContentPlan::Inline(raw.to_vec()));
     }
-    let pieces: Vec<&[u8]> = match raw.len() <= MAX_CUT {
-        true => vec![&raw[..]],
-        false => fastcdc::v2020::FastCDC::new(&raw, MIN_CUT, AVERAGE_CUT, MAX_CUT)
-            .map(|piece| &raw[piece.offset..piece.offset + piece.length])
-            .collect(),
-    };
+    let pieces = pieces(&raw);
     if tier == Tier::Walrus {
         let cuts: Vec<(ChunkHash, u32)> = (pieces.iter())
             .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
@@ -140,7 +126,7 @@ pub(super) fn store(
     }
     let mut chunks = Vec::with_capacity(pieces.len());
     for piece in pieces {
-        let (hash, sealed) = (ChunkHash::of(piece), seal(piece, LEVEL));
+        let (hash, sealed) = (ChunkHash::of(&piece), seal(&piece, LEVEL));
         let len = piece.len() as u32;
         copying.spend(sealed.bytes.len() as u64)?;
         let placed = copying.packs.add(hash, len, &sealed, Bases::NONE)?;

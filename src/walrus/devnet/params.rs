@@ -6,9 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::errors::ApiError;
-
-/// Epochs that can be bought ahead.
-const MAX_EPOCHS: u32 = 53;
+use crate::config::MAX_EPOCHS;
 
 /// The parameters of a query; one that is unknown, there twice or no such value
 /// is a 400.

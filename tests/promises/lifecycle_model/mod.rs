@@ -1,0 +1,103 @@
+//! Whatever happens in whatever order, nothing that is needed is ever lost, though
+//! epochs end that it was paid for; and nothing that is not survives a cycle of
+//! collection.
+//!
+//! Random histories run against a reference model that knows what was published
+//! under which name and when. They are replayed on a real store with the real
+//! publisher, ledger, leases, collector and renewal; only the clock is the test's
+//! own.
+
+mod killed;
+mod parts;
+mod rig;
+
+use proptest::prelude::*;
+
+use crate::support::block_on;
+use rig::Rig;
+
+const DAY: u64 = 24 * 3600;
+/// Days for which an old head is kept.
+const KEEP: u64 = 2;
+/// So small that a tree takes several blobs.
+const MAX_BODY: u64 = 200 << 10;
+const CONTENTS: u64 = 5;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A tree is published under a name.
+    Publish { name: usize, content: u64 },
+    /// The same, with a whole collection after each blob that it claims.
+    Beside { name: usize, content: u64 },
+    /// The same, but it ends after so many blobs.
+    Crash {
+        name: usize,
+        content: u64,
+        after: u64,
+    },
+    /// A name is removed.
+    Remove { name: usize },
+    /// What a name stands for is read and compared.
+    Read { name: usize },
+    /// Time goes by.
+    Wait { days: u64 },
+    /// A collection.
+    Collect,
+    /// One that is killed at some deletion: before it, or after.
+    Killed { at: u64, before: bool },
+    /// What is needed is renewed, perhaps killed at some blob and begun again, and
+    /// the epoch ends.
+    Epoch { killed: Option<u64> },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = 0..2usize;
+    let content = 0..CONTENTS;
+    let step = prop_oneof![
+        5 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::Publish { name, content }),
+        3 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::Beside { name, content }),
+        2 => (name.clone(), content, 0..3u64)
+            .prop_map(|(name, content, after)| Step::Crash { name, content, after }),
+        1 => name.clone().prop_map(|name| Step::Remove { name }),
+        1 => name.prop_map(|name| Step::Read { name }),
+        3 => (1..3u64).prop_map(|days| Step::Wait { days }),
+        3 => Just(Step::Collect),
+        2 => (0..4u64, any::<bool>()).prop_map(|(at, before)| Step::Killed { at, before }),
+        3 => proptest::option::of(0..4u64).prop_map(|killed| Step::Epoch { killed }),
+    ];
+    let most = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => 40,
+        None => 16,
+    };
+    proptest::collection::vec(step, 4..most)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // Blob IDs take their time; PROPTEST_CASES asks for more.
+        cases: std::env::var("PROPTEST_CASES")
+            .ok()
+            .and_then(|cases| cases.parse().ok())
+            .unwrap_or(6),
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn nothing_needed_is_lost_and_nothing_else_survives_a_cycle(steps in steps()) {
+        block_on(async {
+            let mut rig = Rig::new();
+            for step in &steps {
+                rig.step(step).await;
+            }
+            rig.step(&Step::Collect).await;
+            eprintln!(
+                "{} steps, {} bytes reclaimed, {} blobs renewed",
+                steps.len() + 1,
+                rig.reclaimed,
+                rig.renewed
+            );
+        });
+    }
+}
