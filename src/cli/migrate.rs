@@ -88,7 +88,9 @@ impl Migrate {
             }))?,
             false => self.print(&done, currency)?,
         }
-        let failed = done.iter().any(|(_, done)| matches!(done, Some(Err(_))));
+        let failed = done.iter().any(|(one, done)| {
+            matches!(done, Some(Err(_))) || matches!(one.stays, Some(Stays::Unreadable { .. }))
+        });
         Ok(match failed {
             true => ExitCode::FAILURE,
             false => ExitCode::SUCCESS,
@@ -174,6 +176,7 @@ fn report(one: &Looked, done: &Done) -> serde_json::Value {
             "write": plan.write,
             "cost": plan.cost,
             "leaves": plan.leave.len(),
+            "epochs": one.epochs,
         })
     });
     let (address, error, published) = match done {

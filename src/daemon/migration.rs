@@ -9,16 +9,18 @@
 //! the next run finds what it stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::claims::Claimed;
 use crate::chunk::BlobId;
 use crate::clock::unix_seconds;
-use crate::config::{Price, Settings};
+use crate::config::{MAX_EPOCHS, Price, Settings};
 use crate::lifecycle::fsck::{self, check};
 use crate::lifecycle::migration::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
-use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerEntry, LedgerError};
+use crate::lifecycle::renew::present;
+use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerBlob, LedgerEntry, LedgerError};
 use crate::prefetch::{Profile, learned};
 use crate::publish::analyze::Class;
 use crate::publish::{
@@ -64,6 +66,9 @@ pub struct Looked {
     pub plan: Option<Plan>,
     /// Files that would move to another tier.
     pub moves: u64,
+    /// Epochs that the new blobs would be paid for: as long as what they stand in
+    /// for, and no less than is usual.
+    pub epochs: u32,
     /// Why it stays; `None` for a candidate.
     pub stays: Option<Stays>,
 }
@@ -233,14 +238,15 @@ impl<'a> Migrator<'a> {
             Some(last) => last + migration.cooldown().as_secs(),
             None => 0,
         };
-        let (plan, moves) = match self.measured(&name, &named).await {
-            Ok((plan, moves)) => (plan, moves),
+        let (plan, moves, epochs) = match self.measured(&name, &named).await {
+            Ok(measured) => measured,
             Err(error) => {
                 return Ok(Looked {
                     name,
                     named,
                     plan: None,
                     moves: 0,
+                    epochs: 0,
                     stays: Some(Stays::Unreadable {
                         error: error.to_string(),
                     }),
@@ -259,6 +265,7 @@ impl<'a> Migrator<'a> {
             named,
             plan: Some(plan),
             moves,
+            epochs,
             stays,
         })
     }
@@ -283,7 +290,7 @@ impl<'a> Migrator<'a> {
         &self,
         name: &RefName,
         named: &NamedRef,
-    ) -> Result<(Plan, u64), MigrationError> {
+    ) -> Result<(Plan, u64, u32), MigrationError> {
         let repository = self.open(&named.address).await?;
         if repository.is_implied() {
             return Err(PublishError::NotOurs.into());
@@ -298,9 +305,32 @@ impl<'a> Migrator<'a> {
             move_for(&facts, file.tier, mover.improvement, tiers).is_some()
         };
         let layout = measure(&repository, &moves).await?;
-        let price = (&self.price, network.epochs);
+        let epochs = self.epochs(layout.blobs.keys()).await?;
+        let price = (&self.price, epochs);
         let plan = plan(&layout, network.max_body, &tiers.weights, price);
-        Ok((plan, layout.moves.0))
+        Ok((plan, layout.moves.0, epochs))
+    }
+
+    /// Epochs until the last of these blobs ends, as far as the store or the ledger
+    /// tells, and no fewer than new blobs are usually paid for.
+    async fn epochs(&self, blobs: impl Iterator<Item = &BlobId>) -> Result<u32, MigrationError> {
+        let network = &self.settings.network.value;
+        let ledger = Ledger::of(self.settings).entries()?;
+        let told = self.store.epoch().await.map_err(PublishError::from)?;
+        let length = network.epoch_s.map(Duration::from_secs);
+        let Some(present) = present(told, &ledger, unix_seconds(), length) else {
+            return Ok(network.epochs);
+        };
+        let known = LedgerBlob::fold(&ledger);
+        let mut end = 0;
+        for blob in blobs {
+            let lifetime = self.store.lifetime(*blob).await;
+            let told = lifetime.map_err(PublishError::from)?.map(|it| it.end_epoch);
+            let written = || known.get(blob).and_then(|it| it.end_epoch);
+            end = end.max(told.or_else(written).unwrap_or(0));
+        }
+        let left = end.saturating_sub(present.epoch);
+        Ok(left.clamp(network.epochs, MAX_EPOCHS.max(network.epochs)))
     }
 
     /// Lays a name's head out anew.
@@ -312,7 +342,6 @@ impl<'a> Migrator<'a> {
         looked: &Looked,
         progress: Arc<dyn Progress>,
     ) -> Result<Migrated, MigrationError> {
-        let network = &self.settings.network.value;
         let leases = Leases::of(self.settings);
         let lease = Arc::new(Claimed::new(leases.take()?));
         let old = self.open(&looked.named.address).await?;
@@ -343,7 +372,7 @@ impl<'a> Migrator<'a> {
         };
         let options = PublishOptions {
             put: PutOptions {
-                epochs: network.epochs,
+                epochs: looked.epochs,
                 ..PutOptions::default()
             },
             tiers: self.settings.tiers.value,
@@ -366,7 +395,7 @@ impl<'a> Migrator<'a> {
         };
         let cost = match self.settings.network.value.is_free() {
             true => 0.0,
-            false => bill.price(&self.price, network.epochs),
+            false => bill.price(&self.price, looked.epochs),
         };
         let bytes = published.bytes_stored;
         (self.records).append(&record(cost - planned, &address, bytes, false))?;
@@ -374,7 +403,7 @@ impl<'a> Migrator<'a> {
         let ledger = Ledger::of(self.settings);
         let name = looked.name.as_str();
         let entry = LedgerEntry::of(name, &address.to_string(), &published.blobs);
-        let epoch = published.epoch(network.epochs);
+        let epoch = published.epoch(looked.epochs);
         ledger.append(&entry.stored_in(epoch, true))?;
         if !(self.refs).replace(&looked.name, &looked.named, &address)? {
             return Err(MigrationError::Moved(looked.name.clone()));

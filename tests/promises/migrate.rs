@@ -376,3 +376,27 @@ fn what_is_spent_is_what_was_planned_however_much_has_changed() {
     );
     assert_same(tree.path(), &world.mount("it"));
 }
+
+#[test]
+fn what_is_laid_out_anew_is_paid_for_as_long_as_it_was() {
+    let server = Server::start();
+    let world = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
+    let mut tree = Tree::new();
+    for n in 0..4 {
+        tree = tree.file(format!("{n}"), noise(900, n));
+        let path = tree.path().to_str().unwrap();
+        let epochs = format!("{}", 3 + n);
+        world.run(&["publish", path, "--name", "it", "--epochs", &epochs]);
+    }
+    let told = migrate(&world, &[]);
+    assert_eq!(told["plan"]["epochs"], 6, "{told}");
+    world.run(&["epoch", "--advance", "5"]);
+    assert_same(tree.path(), &world.mount("it"));
+    world.run(&["fsck", "it", "--remote"]);
+    // One that is lost by now is told, and is a failure.
+    world.run(&["epoch", "--advance", "1"]);
+    let done = world.try_run(&["tiers", "migrate", "it"]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(said.contains("not stored"), "{said}");
+}
