@@ -20,6 +20,7 @@
 //! | [`chunk`] | what a stored piece is; bounded decoding and verification | – |
 //! | [`config`] | settings with their defaults | – |
 //! | [`clock`] | the time, for records | – |
+//! | [`fault_point`] | named steps where a test stops, kills or fails the process | – |
 //!
 //! `chunk`, `config` and `clock` are the ground floor: every room may stand on
 //! them.
@@ -43,6 +44,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod fault_point;
 pub mod fuse;
 pub mod lifecycle;
 pub mod net;
