@@ -20,9 +20,10 @@
 //! | [`chunk`] | what a stored piece is; bounded decoding and verification | – |
 //! | [`config`] | settings with their defaults | – |
 //! | [`clock`] | the time, for records | – |
+//! | [`durable`] | files that survive crashes and power loss; locks between processes | `fault_point` |
 //! | [`fault_point`] | named steps where a test stops, kills or fails the process | – |
 //!
-//! `chunk`, `config` and `clock` are the ground floor: every room may stand on
+//! `chunk`, `config`, `clock` and `durable` are the ground floor: every room may stand on
 //! them.
 //!
 //! **The way of a read** is one line: `fuse::Driver::read` →
@@ -44,6 +45,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod durable;
 pub mod fault_point;
 pub mod fuse;
 pub mod lifecycle;

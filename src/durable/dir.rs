@@ -1,0 +1,97 @@
+//! Directories whose names are on disk.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::ops;
+
+/// Mode of a directory that only its owner may enter.
+pub const PRIVATE_DIR: u32 = 0o700;
+
+/// A directory that is open, so that flushing it needs no further descriptor.
+#[derive(Debug)]
+pub(super) struct Dir {
+    path: PathBuf,
+    /// `None` where we may write to it but not read it: then it cannot be opened,
+    /// and so not flushed.
+    file: Option<File>,
+}
+
+impl Dir {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            file => Some(file?),
+        };
+        Ok(Dir {
+            path: path.into(),
+            file,
+        })
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        (self.file.as_ref()).map_or(Ok(()), |file| ops::sync_names(file, &self.path))
+    }
+}
+
+/// The directory that `path` is in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes the names in a directory durable: of files that were put there, renamed
+/// or removed.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    Dir::open(path)?.sync()
+}
+
+/// Makes a directory with mode 0700, and those above it, durably; one that is there
+/// stays as it is.
+///
+/// # Errors
+/// When the disk refuses, or something else has the name.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    create_dir_all(path, PRIVATE_DIR)
+}
+
+/// Makes a directory with this mode, and those above it, durably; one that is there
+/// stays as it is.
+///
+/// # Errors
+/// When the disk refuses, or something else has the name.
+pub fn create_dir_all(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        // Made by a process that may have crashed before it flushed the name.
+        return if is_empty(path) {
+            sync_dir(parent(path))
+        } else {
+            Ok(())
+        };
+    }
+    let above = parent(path);
+    if above != path {
+        create_dir_all(above, mode)?;
+    }
+    let above = Dir::open(above)?;
+    match ops::create_dir(path, mode) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Else made by another process, which may not have flushed the name yet.
+            if !path.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+        }
+        made => made?,
+    }
+    above.sync()
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}

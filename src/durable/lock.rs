@@ -1,0 +1,154 @@
+//! Locks between processes.
+
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::atomic::PRIVATE_FILE;
+
+/// How long a lock is waited for that a running process holds.
+const RUNNING: Duration = Duration::from_secs(60);
+/// How long where that process is stopped, or cannot be determined.
+const STOPPED: Duration = Duration::from_secs(4);
+/// Longest pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A lock on a file, held until it is dropped or the process ends.
+///
+/// The file is made where it is missing, is never removed, and is not the file that
+/// the lock protects: that one may be replaced.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// Waits until nobody else holds the lock.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`], naming the process, where one holds it for more
+    /// than a minute, or is stopped; or when the file cannot be opened.
+    pub fn exclusive(path: &Path) -> io::Result<Self> {
+        wait(path, File::try_lock)
+    }
+
+    /// Waits until nobody holds the lock but others who share it.
+    ///
+    /// # Errors
+    /// As [`FileLock::exclusive`].
+    pub fn shared(path: &Path) -> io::Result<Self> {
+        wait(path, File::try_lock_shared)
+    }
+
+    /// Takes the lock; `None` where somebody else holds it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
+        attempt(path, File::try_lock)
+    }
+
+    /// The locked file, for who notes in it who holds the lock.
+    pub fn as_file(&self) -> &File {
+        &self.file
+    }
+}
+
+fn wait(path: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> io::Result<FileLock> {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(lock) = attempt(path, lock)? {
+            return Ok(lock);
+        }
+        let waited = begun.elapsed();
+        if waited > STOPPED {
+            let holder = Holder::of(path);
+            if waited > RUNNING || !holder.as_ref().is_some_and(Holder::is_running) {
+                return Err(timed_out(path, holder));
+            }
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE);
+    }
+}
+
+fn attempt(
+    path: &Path,
+    lock: fn(&File) -> Result<(), TryLockError>,
+) -> io::Result<Option<FileLock>> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    loop {
+        let file = options.mode(PRIVATE_FILE).open(path)?;
+        match lock(&file) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // A user may have removed it: then others lock another one.
+        let named = fs::metadata(path);
+        if named.is_ok_and(|named| file.metadata().is_ok_and(|ours| named.ino() == ours.ino())) {
+            return Ok(Some(FileLock { file }));
+        }
+    }
+}
+
+fn timed_out(path: &Path, holder: Option<Holder>) -> io::Error {
+    let text = match holder {
+        Some(holder) => format!(
+            "{} is locked by process {holder}; wait until it ends, or end it",
+            path.display()
+        ),
+        None => format!(
+            "{} is locked by another process; wait until it ends, or end it",
+            path.display()
+        ),
+    };
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+/// The process that holds a lock.
+struct Holder {
+    pid: u32,
+    name: String,
+    state: char,
+}
+
+impl Holder {
+    /// As the kernel lists it (`proc(5)`): `N: FLOCK ADVISORY WRITE PID DEVICE:INODE …`.
+    /// `None` where it is not visible from here.
+    fn of(path: &Path) -> Option<Self> {
+        let inode = format!(":{}", fs::metadata(path).ok()?.ino());
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let pid = locks.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Those that wait are marked with an arrow.
+            let is_it = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(&inode);
+            is_it.then(|| fields[4].parse().ok()).flatten()
+        })?;
+        // `PID (NAME) STATE …`; the name may hold blanks and parentheses.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some(Holder {
+            pid,
+            name: name.into(),
+            state: rest.trim_start().chars().next()?,
+        })
+    }
+
+    /// Neither stopped nor dead.
+    fn is_running(&self) -> bool {
+        !"TtZX".contains(self.state)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stopped = if self.is_running() { "" } else { ", stopped" };
+        write!(f, "{} ({}{stopped})", self.pid, self.name)
+    }
+}
