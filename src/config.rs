@@ -100,9 +100,6 @@ pub enum ConfigError {
     /// No home to derive the XDG directories from.
     #[error("neither HOME nor {0} is set, so there is no place for {1}; set one of them")]
     NoHome(&'static str, &'static str),
-    /// The runtime directory belongs to somebody else or is open to others.
-    #[error("{} must be a directory of yours with mode 0700; remove it or set XDG_RUNTIME_DIR", .0.display())]
-    UnsafeRuntime(PathBuf),
 }
 
 /// Where a setting came from.
@@ -220,8 +217,6 @@ pub struct Dirs {
     pub cache: PathBuf,
     /// Logs.
     pub state: PathBuf,
-    /// Sockets and locks.
-    pub runtime: PathBuf,
 }
 
 impl Dirs {
@@ -236,31 +231,13 @@ impl Dirs {
             data: ours(dirs::data_dir(), "XDG_DATA_HOME", "local blobs")?,
             cache: ours(dirs::cache_dir(), "XDG_CACHE_HOME", "the cache")?,
             state: ours(dirs::state_dir(), "XDG_STATE_HOME", "logs")?,
-            runtime: match dirs::runtime_dir() {
-                Some(dir) => dir.join("walgit-fs"),
-                // A root shell or a container often has none.
-                None => std::env::temp_dir()
-                    .join(format!("walgit-fs-{}", rustix::process::geteuid().as_raw())),
-            },
         })
     }
 
-    /// Makes the runtime directory and refuses one that others could enter:
-    /// its socket commands the user's mounts.
-    pub fn private_runtime(&self) -> Result<&Path, ConfigError> {
-        use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-        let refuse = || ConfigError::UnsafeRuntime(self.runtime.clone());
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.runtime)
-            .map_err(|_| refuse())?;
-        let found = std::fs::symlink_metadata(&self.runtime).map_err(|_| refuse())?;
-        let mine = found.uid() == rustix::process::geteuid().as_raw();
-        if !found.is_dir() || !mine || found.mode() & 0o077 != 0 {
-            return Err(refuse());
-        }
-        Ok(&self.runtime)
+    /// The daemon's lock and sockets: beside the database that it owns, so that both
+    /// are found or neither is.
+    pub fn daemon(&self) -> PathBuf {
+        self.cache.join("daemon")
     }
 }
 

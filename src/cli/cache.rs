@@ -59,7 +59,7 @@ enum Action {
 impl Cache {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
-        let client = context.run(async { Ok(Client::connect(&settings.dirs).await) })?;
+        let client = context.run(async { Ok(Client::find(&settings.dirs).await?) })?;
         match (&self.action, &client) {
             (Action::Warm { paths }, Some(client)) => return warm(context, client, paths, false),
             (Action::Pin { paths }, Some(client)) => return warm(context, client, paths, true),

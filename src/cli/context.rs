@@ -188,7 +188,7 @@ pub(super) async fn open_any(
 
 /// What is mounted of the network in force.
 pub(super) async fn mounted(settings: &Settings) -> Result<Vec<Address>, Failure> {
-    let Some(client) = Client::connect(&settings.dirs).await else {
+    let Some(client) = Client::find(&settings.dirs).await? else {
         return Ok(Vec::new());
     };
     let status = client.status().await?;

@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::{Failure, fsck, ledger, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{NetworkPlace, Origin, Settings};
-use crate::daemon::Client;
+use crate::daemon::{self, Client};
 use crate::lifecycle::fsck::{Options, Read, Report};
 use crate::repo::Address;
 use crate::walrus::{HttpStore, LocalDir};
@@ -184,8 +184,8 @@ fn show(settings: &Settings) -> Vec<Setting> {
     let value = format!("{} s", deadline.value);
     rows.push(row("deadline of an operation", value, &deadline.origin));
     rows.extend(policy(settings));
-    let runtime = path(&settings.dirs.runtime);
-    rows.push(row("daemon's sockets", runtime, &Origin::Default));
+    let daemon = path(&settings.dirs.daemon());
+    rows.push(row("daemon's sockets", daemon, &Origin::Default));
     rows
 }
 
@@ -209,12 +209,18 @@ fn policy(settings: &Settings) -> Vec<Setting> {
 }
 
 async fn check(settings: &Settings) -> Vec<Check> {
-    let daemon = Client::connect(&settings.dirs).await;
-    let mut checks = vec![fuse_device(), mount_rights(), runtime(settings)];
-    checks.push(match &daemon {
-        Some(_) => good("cache", "the daemon runs and has it open"),
-        None => cache(settings),
-    });
+    let mut checks = vec![fuse_device(), mount_rights(), directory(settings)];
+    match Client::find(&settings.dirs).await {
+        Ok(Some(client)) => {
+            checks.push(good("daemon", &format!("process {} answers", client.pid())));
+            checks.push(good("cache", "the daemon has it open"));
+        }
+        Ok(None) => {
+            checks.push(good("daemon", "none runs; the first mount starts it"));
+            checks.push(cache(settings));
+        }
+        Err(error) => checks.push(bad("daemon", &error.to_string())),
+    }
     match &settings.network.value.place {
         NetworkPlace::Local { dir } => {
             let opened = LocalDir::open(dir, settings.network.value.max_body);
@@ -283,13 +289,10 @@ fn mount_rights() -> Check {
     }
 }
 
-fn runtime(settings: &Settings) -> Check {
-    match settings.dirs.private_runtime() {
-        Ok(dir) => good(
-            "runtime directory",
-            &format!("{} is private", dir.display()),
-        ),
-        Err(error) => bad("runtime directory", &error.to_string()),
+fn directory(settings: &Settings) -> Check {
+    match daemon::directory(&settings.dirs) {
+        Ok(dir) => good("daemon directory", &format!("{} is private", dir.display())),
+        Err(error) => bad("daemon directory", &error.to_string()),
     }
 }
 

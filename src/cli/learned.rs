@@ -4,7 +4,6 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -89,14 +88,12 @@ impl Import {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let (profile, bytes) = read(&self.file)?;
-        let deadline = deadline(&settings);
-        let client = context.run(async { Ok(Client::connect(&settings.dirs).await) })?;
+        let client = context.run(async { Ok(Client::find(&settings.dirs).await?) })?;
         let done = match client {
             Some(client) => {
                 let subject = subject(context, &settings, &client, &self.subject, &self.keys)?;
                 let replace = self.replace;
-                context
-                    .run(async { Ok(client.import(subject, &bytes, replace, deadline).await?) })?
+                context.run(async { Ok(client.import(subject, &bytes, replace).await?) })?
             }
             None => {
                 let address = address(&self.subject)?;
@@ -132,11 +129,10 @@ pub(super) fn export(
     subject_: &str,
     keys: &Keys,
 ) -> Result<Vec<u8>, Failure> {
-    let client = context.run(async { Ok(Client::connect(&settings.dirs).await) })?;
+    let client = context.run(async { Ok(Client::find(&settings.dirs).await?) })?;
     if let Some(client) = client {
         let subject = subject(context, settings, &client, subject_, keys)?;
-        let deadline = deadline(settings);
-        return context.run(async { Ok(client.export(&subject, deadline).await?) });
+        return context.run(async { Ok(client.export(&subject).await?) });
     }
     let address = address(subject_)?;
     let cache = context::cache(settings)?.shared()?;
@@ -156,10 +152,6 @@ pub(super) fn read(path: &Path) -> Result<(Profile, Vec<u8>), Failure> {
     let bytes = std::fs::read(path).map_err(|error| named(&error))?;
     let profile = Profile::decode(&bytes, Limits::default()).map_err(|error| named(&error))?;
     Ok((profile, bytes))
-}
-
-fn deadline(settings: &Settings) -> Duration {
-    Duration::from_secs(settings.deadline_s.value)
 }
 
 /// A folder that is mounted, or a repository.

@@ -19,7 +19,7 @@ impl Status {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let status = context.run(async {
-            Ok(match Client::connect(&settings.dirs).await {
+            Ok(match Client::find(&settings.dirs).await? {
                 Some(client) => Some(client.status().await?),
                 None => None,
             })

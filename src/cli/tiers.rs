@@ -158,7 +158,7 @@ fn in_repository(file: &Path) -> Result<PathBuf, Failure> {
 /// What the running daemon measured of the way to the nearest aggregator.
 fn measured(context: &Context, settings: &Settings) -> Result<Option<Conditions>, Failure> {
     context.run(async {
-        let Some(client) = Client::connect(&settings.dirs).await else {
+        let Some(client) = Client::find(&settings.dirs).await? else {
             return Ok(None);
         };
         let networks = client.status().await?.networks;

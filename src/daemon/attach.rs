@@ -1,13 +1,16 @@
 //! Taking over mounts that commands have made.
 
 use std::io::Write as _;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::UnixListener;
 
+use super::client::ClientError;
+use super::location::is_fuse_device;
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
 use crate::fuse::{receive_descriptor, send_descriptor};
@@ -52,6 +55,7 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
         let (message, device) = receive_descriptor(&stream, MAX_REQUEST).map_err(session)?;
         let done = match device {
             None => Err(DaemonError::NoDescriptor),
+            Some(device) if !is_fuse_device(&device) => Err(DaemonError::NotFuse),
             Some(device) => serde_json::from_slice::<MountRequest>(&message)
                 .map_err(|error| DaemonError::Session(error.into()))
                 .and_then(|request| {
@@ -70,21 +74,29 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
     .map_err(|_| DaemonError::NoDescriptor)?
 }
 
-/// Hands a mount over to the daemon that listens at `socket`.
-pub(super) fn hand_over(
-    socket: &std::path::Path,
+/// Hands a mount over to the daemon at the other end, which was checked to be the
+/// user's own.
+pub(super) async fn hand_over(
+    mut stream: tokio::net::UnixStream,
     request: &MountRequest,
-    device: &std::os::fd::OwnedFd,
-) -> Result<(), String> {
-    let talk = || -> std::io::Result<Answer> {
-        let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        send_descriptor(&stream, &serde_json::to_vec(request)?, device)?;
-        Ok(serde_json::from_reader(&stream)?)
+    device: OwnedFd,
+) -> Result<(), ClientError> {
+    let talk = async {
+        let message = serde_json::to_vec(request)?;
+        let send = || send_descriptor(&stream, &message, &device);
+        stream.async_io(Interest::WRITABLE, send).await?;
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).await?;
+        Ok(serde_json::from_slice::<Answer>(&text)?)
     };
-    match talk() {
+    match talk.await {
         Ok(Answer { error: None }) => Ok(()),
-        Ok(Answer { error: Some(error) }) => Err(error),
-        Err(error) => Err(format!("the daemon did not take it over ({error})")),
+        Ok(Answer { error: Some(error) }) => Err(ClientError::Refused(error)),
+        Err(error) => {
+            let error: std::io::Error = error;
+            Err(ClientError::Gone(format!(
+                "the mount was not taken over: {error}"
+            )))
+        }
     }
 }

@@ -1,27 +1,29 @@
-//! Talking to the daemon; starting it where none runs.
+//! Finding the daemon, starting it where none runs, and asking it.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
-use super::control::{Prepared, Refusal};
+use super::control::Prepared;
 use super::learned::{Import, Imported, Learned, Subject};
-use super::server::{attach_socket, control_socket};
+use super::location::{ATTACH, CONTROL, Location, LocationError};
+use super::lock::{self, Held, Holder, Phase};
+use super::transport::{self, Call, PATIENCE, decoded, gone, watched};
 use super::warming::{Told, WarmRequest};
-use super::{DaemonStatus, MountRequest, attach};
+use super::{DaemonStatus, MountRequest, attach, launch};
 use crate::cache::{Keep, Pin, VerifyReport};
-use crate::config::{ConfigError, Dirs, Settings};
+use crate::config::{Dirs, Settings};
 use crate::prefetch::Warmed;
 
 /// How long a new daemon may take to answer: opening a cache after a crash
 /// replays its log.
 const START: Duration = Duration::from_secs(30);
-/// How long a question may take beyond the operations' own deadline.
-const SLACK: Duration = Duration::from_secs(10);
+/// How long a command waits for a daemon that starts or ends.
+const TRANSITION: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the daemon did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,8 +31,36 @@ pub enum ClientError {
     /// It said why.
     #[error("{0}")]
     Refused(String),
-    /// It went away, or does not answer.
-    #[error("the walgit-fs daemon does not answer ({0}); try again")]
+    /// It runs and does not answer.
+    #[error("{}", unresponsive(*pid, why))]
+    Unresponsive {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It starts or ends at this moment, and takes its time.
+    #[error("the walgit-fs daemon{} is {phase}; try again in a moment", process(*pid))]
+    InTransition {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+        /// `starting` or `stopping`.
+        phase: &'static str,
+    },
+    /// It is of another version.
+    #[error(
+        "the running walgit-fs daemon{} is version {version}, this is {}; replace it with `walgit-fs daemon restart`",
+        process(*pid),
+        env!("CARGO_PKG_VERSION")
+    )]
+    OtherVersion {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+        /// Its version.
+        version: String,
+    },
+    /// It ended while it was asked, or its answer makes no sense.
+    #[error("the walgit-fs daemon did not complete the request ({0}); try again")]
     Gone(String),
     /// It did not start.
     #[error("the walgit-fs daemon did not start: {why} (its log: {})", log.display())]
@@ -40,75 +70,155 @@ pub enum ClientError {
         /// Its log.
         log: PathBuf,
     },
-    /// There is no place for its sockets.
+    /// Its directory or a socket there cannot be trusted or used.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Location(#[from] LocationError),
 }
 
-/// A running daemon.
+impl ClientError {
+    /// A daemon that keeps silent.
+    pub(super) fn silent(pid: Option<u32>) -> Self {
+        let why = match pid {
+            Some(pid) if is_stopped(pid) => STOPPED.into(),
+            _ => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        ClientError::Unresponsive { pid, why }
+    }
+}
+
+const STOPPED: &str = "it is stopped";
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+fn unresponsive(pid: Option<u32>, why: &str) -> String {
+    let remedy = match pid {
+        Some(pid) if why == STOPPED => format!("resume it with `kill -CONT {pid}`, or end it"),
+        _ => "end it".into(),
+    };
+    let or_kill = pid.map_or_else(String::new, |pid| format!(" or `kill -KILL {pid}`"));
+    format!(
+        "the walgit-fs daemon{} does not answer: {why}; {remedy} with `walgit-fs daemon stop`{or_kill} and mount again",
+        process(pid)
+    )
+}
+
+/// Whether a process was stopped by a signal or a debugger.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
+/// Whether a daemon runs, as its lock tells it.
+#[derive(Clone, Debug)]
+pub enum DaemonState {
+    /// None runs.
+    Absent,
+    /// It opens the cache.
+    Starting {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+    },
+    /// It answers.
+    Running(Client),
+    /// It unmounts everything and closes the cache.
+    Stopping {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+    },
+    /// It runs and does not answer.
+    Unresponsive {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It is of another version, and is not asked anything.
+    OtherVersion {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+        /// Its version.
+        version: String,
+    },
+}
+
+/// A daemon that answered.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
-    attach: PathBuf,
+    location: Arc<Location>,
+    pid: u32,
 }
 
 impl Client {
-    /// The daemon of this user, if one answers.
-    pub async fn connect(dirs: &Dirs) -> Option<Client> {
-        let socket = control_socket(dirs);
-        if !socket.exists() {
-            return None;
-        }
-        let http = crate::net::http::client()
-            .unix_socket(socket)
-            .no_proxy()
-            .build()
-            .ok()?;
-        let client = Client {
-            http,
-            attach: attach_socket(dirs),
-        };
-        client.status().await.ok()?;
-        Some(client)
-    }
-
-    /// The daemon of this user; started where none runs.
+    /// Looks whether a daemon runs and answers; takes at most a few seconds.
     ///
     /// # Errors
-    /// [`ClientError::Start`], with what it said.
-    pub async fn connect_or_start(settings: &Settings) -> Result<Client, ClientError> {
-        if let Some(client) = Client::connect(&settings.dirs).await {
-            return Ok(client);
+    /// When that cannot be determined: its directory cannot be opened or trusted, or
+    /// another user listens on its socket.
+    pub async fn probe(dirs: &Dirs) -> Result<DaemonState, ClientError> {
+        match Location::open(dirs)? {
+            Some(location) => probe(&Arc::new(location)).await,
+            None => Ok(DaemonState::Absent),
         }
-        settings.dirs.private_runtime()?;
-        let log = settings.dirs.state.join("daemon.log");
-        let failed = |why: String| ClientError::Start {
-            why,
-            log: log.clone(),
-        };
-        let mut child = start(settings, &log).map_err(|error| failed(error.to_string()))?;
+    }
+
+    /// The daemon that runs; `None` where certainly none does.
+    ///
+    /// # Errors
+    /// When it does not answer, is of another version, or may be there or not.
+    pub async fn find(dirs: &Dirs) -> Result<Option<Client>, ClientError> {
         let begun = Instant::now();
         loop {
-            if let Some(client) = Client::connect(&settings.dirs).await {
-                return Ok(client);
+            match Client::probe(dirs).await? {
+                DaemonState::Absent => return Ok(None),
+                DaemonState::Running(client) => return Ok(Some(client)),
+                state if begun.elapsed() > TRANSITION => return Err(state.into_error()),
+                DaemonState::Starting { .. } | DaemonState::Stopping { .. } => {}
+                state => return Err(state.into_error()),
             }
-            match child.try_wait() {
-                Ok(None) if begun.elapsed() < START => {}
-                Ok(None) => {
-                    let _ = child.kill();
-                    return Err(failed("it took too long".into()));
-                }
-                // Two mounts may start one each; the one that stays answers.
-                Ok(Some(_)) => {
-                    return match Client::connect(&settings.dirs).await {
-                        Some(client) => Ok(client),
-                        None => Err(failed(last_line(&log))),
-                    };
-                }
-                Err(error) => return Err(failed(error.to_string())),
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// The daemon that runs; started where none does.
+    ///
+    /// # Errors
+    /// [`ClientError::Start`] with what it said, and whatever [`Client::find`] fails with.
+    pub async fn connect_or_start(settings: &Settings) -> Result<Client, ClientError> {
+        let begun = Instant::now();
+        let mut child: Option<launch::Launched> = None;
+        loop {
+            let state = Client::probe(&settings.dirs).await?;
+            match (state, &mut child) {
+                (DaemonState::Running(client), _) => return Ok(client),
+                // Two commands may start one each; the one that stays answers.
+                (DaemonState::Absent, None) => child = Some(launch::start(settings)?),
+                (DaemonState::Absent, Some(launched)) => {
+                    if let Some(error) = launched.failure() {
+                        return Err(error);
+                    }
+                }
+                (DaemonState::Starting { .. } | DaemonState::Stopping { .. }, _) => {}
+                (state, _) => return Err(state.into_error()),
+            }
+            if begun.elapsed() > START {
+                let state = Client::probe(&settings.dirs).await?;
+                return Err(match child {
+                    Some(mut launched) => launched.give_up(),
+                    None => state.into_error(),
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// What it does.
@@ -116,8 +226,7 @@ impl Client {
     /// # Errors
     /// When it is gone.
     pub async fn status(&self) -> Result<DaemonStatus, ClientError> {
-        self.answer(self.http.get(url("/v1/status")).timeout(SLACK))
-            .await
+        self.ask(Call::get("/v1/status")).await
     }
 
     /// Forgets everything in the cache but what is to be kept.
@@ -125,7 +234,7 @@ impl Client {
     /// # Errors
     /// When the disk refuses.
     pub async fn clear_cache(&self, keep: Keep) -> Result<(), ClientError> {
-        self.answer(self.post("/v1/cache/clear", &keep)).await
+        self.ask(Call::post("/v1/cache/clear", &keep)?).await
     }
 
     /// Re-hashes everything in the cache.
@@ -133,23 +242,16 @@ impl Client {
     /// # Errors
     /// When the disk refuses.
     pub async fn verify_cache(&self) -> Result<VerifyReport, ClientError> {
-        self.answer(self.http.post(url("/v1/cache/verify"))).await
+        self.ask(Call::post("/v1/cache/verify", &())?).await
     }
 
-    /// What was learned about a repository, as bytes of a profile; `deadline`
-    /// is that of an operation.
+    /// What was learned about a repository, as bytes of a profile.
     ///
     /// # Errors
     /// When nothing was, or the repository cannot be opened.
-    pub async fn export(
-        &self,
-        subject: &Subject,
-        deadline: Duration,
-    ) -> Result<Vec<u8>, ClientError> {
-        let request = self.post("/v1/learned/export", subject);
-        let request = request.timeout(deadline * 4 + SLACK);
-        let learned: Learned = self.answer(request).await?;
-        (learned.bytes()).ok_or_else(|| ClientError::Gone("it speaks another language".into()))
+    pub async fn export(&self, subject: &Subject) -> Result<Vec<u8>, ClientError> {
+        let learned: Learned = self.ask(Call::post("/v1/learned/export", subject)?).await?;
+        (learned.bytes()).ok_or_else(|| gone(&"its answer is not a profile"))
     }
 
     /// Adds a profile to what was learned about a repository, or puts it in its
@@ -162,11 +264,9 @@ impl Client {
         subject: Subject,
         profile: &[u8],
         replace: bool,
-        deadline: Duration,
     ) -> Result<Imported, ClientError> {
         let import = Import::new(subject, profile, replace);
-        let request = self.post("/v1/learned/import", &import);
-        self.answer(request.timeout(deadline * 4 + SLACK)).await
+        self.ask(Call::post("/v1/learned/import", &import)?).await
     }
 
     /// Brings a file or folder of a mount into the cache, to stay with `pin`;
@@ -180,24 +280,27 @@ impl Client {
         pin: bool,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Warmed, ClientError> {
-        let gone = |error: reqwest::Error| ClientError::Gone(error.to_string());
         let path = path.to_owned();
-        let request = self.post("/v1/cache/warm", &WarmRequest { path, pin });
-        let mut response = self.accepted(request).await?;
-        let mut text: Vec<u8> = Vec::new();
-        while let Some(more) = response.chunk().await.map_err(gone)? {
-            text.extend_from_slice(&more);
-            while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = text.drain(..=end).collect();
-                match serde_json::from_slice(&line) {
-                    Ok(Told::Progress(done, all)) => progress(done, all),
-                    Ok(Told::Done(warmed)) => return Ok(warmed),
-                    Ok(Told::Failed(why)) => return Err(ClientError::Refused(why)),
-                    Err(error) => return Err(ClientError::Gone(error.to_string())),
+        let call = Call::post("/v1/cache/warm", &WarmRequest { path, pin })?;
+        let work = async {
+            let mut body = self.send(call).await?.into_body();
+            let mut text: Vec<u8> = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| gone(&error))?;
+                text.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+                while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+                    let line: Vec<u8> = text.drain(..=end).collect();
+                    match serde_json::from_slice(&line) {
+                        Ok(Told::Progress(done, all)) => progress(done, all),
+                        Ok(Told::Done(warmed)) => return Ok(warmed),
+                        Ok(Told::Failed(why)) => return Err(ClientError::Refused(why)),
+                        Err(error) => return Err(gone(&error)),
+                    }
                 }
             }
-        }
-        Err(ClientError::Gone("it stopped in the middle".into()))
+            Err(gone(&"it stopped in the middle"))
+        };
+        watched(&self.location, work).await
     }
 
     /// What is pinned in the cache.
@@ -205,7 +308,7 @@ impl Client {
     /// # Errors
     /// When the disk refuses.
     pub async fn pins(&self) -> Result<Vec<Pin>, ClientError> {
-        self.answer(self.http.get(url("/v1/cache/pins"))).await
+        self.ask(Call::get("/v1/cache/pins")).await
     }
 
     /// Lets go of a pin, by its name or by a path in a mount; its name.
@@ -213,7 +316,7 @@ impl Client {
     /// # Errors
     /// Where there is none.
     pub async fn unpin(&self, path: &Path) -> Result<String, ClientError> {
-        self.answer(self.post("/v1/cache/unpin", &path)).await
+        self.ask(Call::post("/v1/cache/unpin", &path)?).await
     }
 
     /// Tells it to end.
@@ -221,111 +324,134 @@ impl Client {
     /// # Errors
     /// When it is gone already.
     pub async fn stop(&self) -> Result<(), ClientError> {
-        self.answer(self.http.post(url("/v1/stop")).timeout(SLACK))
-            .await
+        self.ask(Call::post("/v1/stop", &())?).await
     }
 
     /// Has it open what is to be mounted.
-    pub(super) async fn prepare(
-        &self,
-        request: &MountRequest,
-        deadline: Duration,
-    ) -> Result<Prepared, ClientError> {
-        // Opening may take several operations: head, root, a verification.
-        let patience = deadline * 4 + SLACK;
-        self.answer(self.post("/v1/prepare", request).timeout(patience))
-            .await
+    pub(super) async fn prepare(&self, request: &MountRequest) -> Result<Prepared, ClientError> {
+        self.ask(Call::post("/v1/prepare", request)?).await
     }
 
     /// Hands it a mount.
     pub(super) async fn attach(
         &self,
-        request: MountRequest,
+        request: &MountRequest,
         device: std::os::fd::OwnedFd,
     ) -> Result<(), ClientError> {
-        let socket = self.attach.clone();
-        let handed =
-            tokio::task::spawn_blocking(move || attach::hand_over(&socket, &request, &device));
-        match handed.await {
-            Ok(done) => done.map_err(ClientError::Refused),
-            Err(error) => Err(ClientError::Gone(error.to_string())),
-        }
+        let work = async {
+            let peer = self.location.connect(ATTACH).await?;
+            attach::hand_over(peer.stream, request, device).await
+        };
+        watched(&self.location, work).await
     }
 
-    fn post(&self, path: &str, body: &impl Serialize) -> reqwest::RequestBuilder {
-        self.http.post(url(path)).json(body)
-    }
-
-    async fn answer<T: DeserializeOwned>(
+    /// Does something that depends on its answers, and ends early where it stops
+    /// answering.
+    pub(super) async fn watching<T>(
         &self,
-        request: reqwest::RequestBuilder,
+        work: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let gone = |error: reqwest::Error| ClientError::Gone(error.to_string());
-        self.accepted(request).await?.json().await.map_err(gone)
+        watched(&self.location, work).await
     }
 
-    /// The answer to a request that is not refused.
-    async fn accepted(
-        &self,
-        request: reqwest::RequestBuilder,
-    ) -> Result<reqwest::Response, ClientError> {
-        let gone = |error: reqwest::Error| ClientError::Gone(error.to_string());
-        let response = request.send().await.map_err(gone)?;
-        match response.status().is_success() {
-            true => Ok(response),
-            false => {
-                let refusal: Refusal = response.json().await.map_err(gone)?;
-                Err(ClientError::Refused(refusal.error))
+    async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {
+        let work = async { decoded(self.send(call).await?).await };
+        watched(&self.location, work).await
+    }
+
+    async fn send(&self, call: Call) -> Result<transport::Answer, ClientError> {
+        call.send(self.location.connect(CONTROL).await?).await
+    }
+}
+
+impl DaemonState {
+    /// Why a command that needs to know what the daemon does cannot go on.
+    pub fn into_error(self) -> ClientError {
+        match self {
+            DaemonState::Absent => gone(&"it ended"),
+            DaemonState::Running(_) => gone(&"it runs again"),
+            DaemonState::Starting { pid } => ClientError::InTransition {
+                pid,
+                phase: "starting",
+            },
+            DaemonState::Stopping { pid } => ClientError::InTransition {
+                pid,
+                phase: "stopping",
+            },
+            DaemonState::Unresponsive { pid, why } => ClientError::Unresponsive { pid, why },
+            DaemonState::OtherVersion { pid, version } => {
+                ClientError::OtherVersion { pid, version }
             }
         }
     }
 }
 
-/// The host is of no meaning on a Unix socket.
-fn url(path: &str) -> String {
-    format!("http://daemon{path}")
-}
+/// How often a socket that nobody serves is tried while the lock is held: a daemon
+/// may have ended and another one begun.
+const TRIES: usize = 5;
 
-/// Settings of the system's allocator, for programs whose buffers are large and
-/// short-lived. By itself it keeps an arena a thread and, after a while, every
-/// large buffer it has seen: hundreds of MB.
-const FRUGAL: [(&str, &str); 2] = [
-    ("MALLOC_ARENA_MAX", "2"),
-    ("MALLOC_MMAP_THRESHOLD_", "131072"),
-];
-
-/// Starts a daemon that outlives this process; [`super::run`] parts it from the
-/// terminal.
-fn start(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
-    if let Some(dir) = log.parent() {
-        // It tells what is mounted: nobody else's business.
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)?;
+async fn probe(location: &Arc<Location>) -> Result<DaemonState, ClientError> {
+    let mut why = String::new();
+    let mut known = None;
+    for _ in 0..TRIES {
+        let holder = match look(location).await? {
+            Held::No => return Ok(DaemonState::Absent),
+            Held::By(holder) => holder,
+        };
+        known = holder.as_ref().map(|holder| holder.pid);
+        match &holder {
+            Some(holder) if !holder.is_compatible() => return Ok(other_version(holder)),
+            Some(holder) if holder.phase == Phase::Stopping => {
+                return Ok(transition(known, |pid| DaemonState::Stopping { pid }));
+            }
+            _ => {}
+        }
+        let (said, peer) = transport::hello(location).await;
+        let pid = peer.or(known);
+        match said {
+            Ok(hello) if hello.holder.is_compatible() => {
+                return Ok(DaemonState::Running(Client {
+                    location: location.clone(),
+                    pid: pid.unwrap_or(hello.holder.pid),
+                }));
+            }
+            Ok(hello) => return Ok(other_version(&hello.holder)),
+            Err(error @ ClientError::Location(LocationError::Impostor { .. })) => {
+                return Err(error);
+            }
+            Err(ClientError::Unresponsive { why, .. }) => {
+                return Ok(DaemonState::Unresponsive { pid, why });
+            }
+            Err(error) => why = error.to_string(),
+        }
+        // It has not opened its sockets yet, or has removed them already.
+        if holder.is_none_or(|holder| holder.phase == Phase::Starting) {
+            return Ok(transition(known, |pid| DaemonState::Starting { pid }));
+        }
+        tokio::time::sleep(PAUSE).await;
     }
-    // What an earlier one said is of no interest any more.
-    let output = std::fs::File::create(log)?;
-    Command::new(std::env::current_exe()?)
-        .arg("daemon")
-        .env(
-            "WALGIT_FS_CACHE_DISK",
-            settings.cache_disk.value.to_string(),
-        )
-        .envs(FRUGAL)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
+    Ok(DaemonState::Unresponsive { pid: known, why })
 }
 
-fn last_line(log: &std::path::Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let last = text
-        .trim_end()
-        .lines()
-        .last()
-        .unwrap_or("it gave no reason");
-    last.trim_start_matches("error: ").into()
+async fn look(location: &Arc<Location>) -> Result<Held, ClientError> {
+    let location = location.clone();
+    let looked = tokio::task::spawn_blocking(move || lock::look(&location)).await;
+    Ok(looked.map_err(|error| gone(&error))??)
+}
+
+fn other_version(holder: &Holder) -> DaemonState {
+    DaemonState::OtherVersion {
+        pid: Some(holder.pid),
+        version: holder.version.clone(),
+    }
+}
+
+/// A daemon that starts or ends, unless somebody stopped it in the middle.
+fn transition(pid: Option<u32>, state: impl Fn(Option<u32>) -> DaemonState) -> DaemonState {
+    if pid.is_some_and(is_stopped) {
+        let why = STOPPED.into();
+        DaemonState::Unresponsive { pid, why }
+    } else {
+        state(pid)
+    }
 }

@@ -12,12 +12,21 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
 use super::learned::{Import, Subject};
+use super::lock::Holder;
 use super::mounts::Mounts;
 use super::{DaemonStatus, MountRequest, warming};
 use crate::cache::{CacheError, Keep, VerifyReport};
 
 /// Longest import, in bytes: the longest profile, as text.
 const MAX_IMPORT: usize = 40 << 20;
+
+/// Who answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    /// The daemon itself.
+    #[serde(flatten)]
+    pub(super) holder: Holder,
+}
 
 /// What a mount will show.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,6 +55,7 @@ pub(super) struct Refusal {
 pub(super) struct Shared {
     pub(super) mounts: Arc<Mounts>,
     stop: Arc<Notify>,
+    holder: Holder,
 }
 
 /// A listener that turns away everybody but its owner and root. The socket
@@ -86,10 +96,16 @@ pub(super) async fn serve(
     listener: UnixListener,
     mounts: Arc<Mounts>,
     stop: Arc<Notify>,
+    holder: Holder,
 ) -> std::io::Result<()> {
-    let shared = Shared { mounts, stop };
+    let shared = Shared {
+        mounts,
+        stop,
+        holder,
+    };
     let large = DefaultBodyLimit::max(MAX_IMPORT);
     let routes = axum::Router::new()
+        .route("/v1/hello", get(hello))
         .route("/v1/status", get(status))
         .route("/v1/prepare", post(prepare))
         .route("/v1/cache/clear", post(clear))
@@ -103,6 +119,14 @@ pub(super) async fn serve(
         .route("/metrics", get(metrics))
         .with_state(shared);
     axum::serve(Owned(listener), routes).await
+}
+
+/// Asked often, to see whether the daemon still answers: it must not wait for
+/// anything.
+async fn hello(State(shared): State<Shared>) -> Json<Hello> {
+    Json(Hello {
+        holder: shared.holder,
+    })
 }
 
 async fn status(State(shared): State<Shared>) -> Json<DaemonStatus> {

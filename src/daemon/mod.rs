@@ -1,10 +1,10 @@
-//! The one background process of a user: it owns the cache, serves all mounts,
-//! and answers questions about them.
+//! The background process that owns the cache, serves all mounts, and answers
+//! questions about them.
 //!
-//! RocksDB has one owner, and mounts should share one cache and one view of
-//! the network, so there is one daemon a user; the first `mount` starts it, it
-//! ends a while after its last mount. What it offers stands on two Unix
-//! sockets in the user's private runtime directory, open to the user alone:
+//! RocksDB has one owner, and mounts share one cache and one view of the network,
+//! so there is one daemon per cache directory. The first `mount` starts it; it ends
+//! a while after its last mount. Its lock ([`lock`]) and its two Unix sockets are in
+//! a private directory beside the database ([`location`]):
 //! - `control.sock` ([`control`]): HTTP, for `status`, preparing a mount, the
 //!   cache commands, and Prometheus;
 //! - `attach.sock` ([`attach`]): a mount's `/dev/fuse`, passed as a descriptor.
@@ -33,7 +33,10 @@ mod control;
 mod follow;
 pub mod ground;
 mod jobs;
+mod launch;
 mod learned;
+mod location;
+mod lock;
 mod metrics;
 mod migrating;
 pub mod migration;
@@ -43,12 +46,14 @@ pub mod renewal;
 mod renewing;
 mod server;
 mod status;
+mod transport;
 mod warming;
 
 pub use claims::Claimed;
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, DaemonState};
 pub use jobs::{JobStatus, remembered};
 pub use learned::{Imported, Subject};
+pub use location::LocationError;
 pub use mounting::{MountFailure, MountInfo, mount, unmount};
 pub use server::{DaemonError, run};
 pub use status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
@@ -87,4 +92,12 @@ pub struct MountRequest {
     pub allow_other: bool,
     /// What the user called it, for lists.
     pub label: String,
+}
+
+/// The daemon's directory, made where there is none: for checks.
+///
+/// # Errors
+/// [`LocationError`] where it cannot be trusted or made.
+pub fn directory(dirs: &crate::config::Dirs) -> Result<PathBuf, LocationError> {
+    Ok(location::Location::create(dirs)?.path().to_owned())
 }

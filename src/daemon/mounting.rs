@@ -88,9 +88,8 @@ pub async fn mount(
 ) -> Result<MountInfo, MountFailure> {
     request.mountpoint = mountpoint(&request.mountpoint)?;
     let client = Client::connect_or_start(settings).await?;
-    let deadline = Duration::from_secs(settings.deadline_s.value);
     // All that can be wrong with the repository shows here.
-    let prepared = client.prepare(&request, deadline).await?;
+    let prepared = client.prepare(&request).await?;
     let dir = request.mountpoint.clone();
     let options = MountOptions {
         // The list of mounts is everybody's to read.
@@ -106,17 +105,19 @@ pub async fn mount(
         Source::Name { name, .. } => name.clone(),
         other => other.identity(),
     };
-    client.attach(request, device).await?;
+    client.attach(&request, device).await?;
     // Retention rules count it; a mount does not depend on them.
     let activity = Activity::new(settings.activity());
     if let Err(why) = activity.mounted(&called, crate::clock::unix_seconds()) {
         tracing::info!("{}: {why}", settings.activity().display());
     }
     let asked = dir.clone();
-    // The kernel passes `statfs` on; so the driver itself has answered.
-    let ask = move || rustix::fs::statvfs(asked).map_err(io::Error::from);
-    let answers = tokio::task::spawn_blocking(ask).await;
-    match answers.unwrap_or_else(|error| Err(io::Error::other(error))) {
+    // The kernel passes `statfs` on; so the driver itself has answered. A thread of its
+    // own, because nothing but the end of the process ends it where no answer comes.
+    let (answered, answer) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || answered.send(rustix::fs::statvfs(asked)));
+    let answers = client.watching(async { Ok(answer.await) }).await?;
+    match answers.map_or_else(|error| Err(io::Error::other(error)), |it| Ok(it?)) {
         Ok(_) => {
             std::mem::forget(mounted);
             Ok(MountInfo {
@@ -199,7 +200,7 @@ pub async fn unmount(settings: &Settings, dir: &Path, lazy: bool) -> Result<(), 
     if lazy {
         return Ok(());
     }
-    let Some(client) = Client::connect(&settings.dirs).await else {
+    let Some(client) = Client::find(&settings.dirs).await? else {
         return Ok(());
     };
     let begun = Instant::now();

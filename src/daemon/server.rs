@@ -1,28 +1,25 @@
 //! The daemon's life: one at a time, until told or no longer needed.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::location::{ATTACH, CONTROL, Location, LocationError};
+use super::lock::{Lock, Phase};
 use super::mounts::Mounts;
 use super::{MountFailure, MountRequest, attach, control, jobs};
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::config::{ConfigError, Dirs, Settings};
+use crate::config::Settings;
 use crate::fuse;
 use crate::net::Journal;
 use crate::prefetch::MalformedProfile;
 use crate::repo::{Loader, LoaderConfig, RepoError};
 use crate::walrus::StoreError;
 
-/// How long a new daemon waits for one that is about to end.
-const SUCCESSION: Duration = Duration::from_secs(10);
 /// How long mounts may take to end when the daemon does.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -34,17 +31,9 @@ pub enum DaemonError {
         "a walgit-fs daemon runs already; mount without --foreground to use it, or unmount its folders first"
     )]
     Running,
-    /// The runtime directory cannot be used.
+    /// Its directory cannot be used.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A file or socket of its own cannot be made.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Location(#[from] LocationError),
     /// The cache cannot be opened.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -66,21 +55,15 @@ pub enum DaemonError {
     /// A peer that hands over a mount must send its descriptor.
     #[error("no descriptor came with the request")]
     NoDescriptor,
+    /// Only a mount can be served.
+    #[error("the descriptor that came with the request is not /dev/fuse")]
+    NotFuse,
     /// The kernel's side failed.
     #[error("the mount could not be served: {0}")]
     Session(io::Error),
     /// A foreground mount failed.
     #[error(transparent)]
     Mount(#[from] MountFailure),
-}
-
-/// Paths of a daemon's files.
-pub(super) fn control_socket(dirs: &Dirs) -> PathBuf {
-    dirs.runtime.join("control.sock")
-}
-
-pub(super) fn attach_socket(dirs: &Dirs) -> PathBuf {
-    dirs.runtime.join("attach.sock")
 }
 
 /// Runs a daemon until it is told to stop (SIGTERM, SIGINT, `stop`), or until
@@ -108,21 +91,24 @@ pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), D
 }
 
 async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
-    let dir = settings.dirs.private_runtime()?.to_owned();
-    let _lock = lock(&dir.join("daemon.lock"), foreground.is_some()).await?;
+    let location = Location::create(&settings.dirs)?;
+    let mut lock = Lock::take(&location)?.ok_or(DaemonError::Running)?;
     let cache = Cache::open(&CacheConfig::of(&settings))?;
     let loader = Loader::new(cache.clone(), LoaderConfig::default());
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let mounts = Mounts::new(loader, deadline, Journal::new(settings.failures()));
     let stop = Arc::new(Notify::new());
-    let sockets = [
-        control_socket(&settings.dirs),
-        attach_socket(&settings.dirs),
-    ];
-    // The lock is ours, so whatever is left there is of a daemon that died.
-    let [control, attach] = [listen(&sockets[0])?, listen(&sockets[1])?];
+    // The lock is held, so whatever is left there is of a daemon that died.
+    let [control, attach] = [location.listen(CONTROL)?, location.listen(ATTACH)?];
     tokio::spawn(attach::serve(attach, mounts.clone()));
-    tokio::spawn(control::serve(control, mounts.clone(), stop.clone()));
+    lock.enter(Phase::Running);
+    let holder = lock.holder().clone();
+    tokio::spawn(control::serve(
+        control,
+        mounts.clone(),
+        stop.clone(),
+        holder,
+    ));
     jobs::start(&settings, &mounts);
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Session)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Session)?;
@@ -146,50 +132,16 @@ async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<()
             () = idle_for(&mounts, idle_exit) => {}
         }
     }
+    lock.enter(Phase::Stopping);
     farewell(&mounts).await;
-    for socket in &sockets {
-        let _ = std::fs::remove_file(socket);
+    for socket in [CONTROL, ATTACH] {
+        location.remove(socket);
     }
     let settled = tokio::task::spawn_blocking(move || cache.settle()).await;
     if let Ok(Err(error)) = settled {
         tracing::warn!("{error}");
     }
     failed.map_or(Ok(()), |error| Err(error.into()))
-}
-
-/// Takes the lock that makes this daemon the only one. One that is ending
-/// gives it up soon.
-async fn lock(path: &Path, at_once: bool) -> Result<File, DaemonError> {
-    let failed = |source: io::Error| DaemonError::Io {
-        path: path.into(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
-    let begun = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
-        if at_once || begun.elapsed() > SUCCESSION {
-            return Err(DaemonError::Running);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
-    let _ = std::fs::remove_file(path);
-    UnixListener::bind(path).map_err(|source| DaemonError::Io {
-        path: path.into(),
-        source,
-    })
 }
 
 /// Ends when nobody has needed the daemon for so long.

@@ -1,0 +1,230 @@
+//! Where the daemon's lock and sockets are: a private directory in the cache directory.
+//!
+//! The daemon owns the cache, so whoever finds the cache finds the daemon, whatever
+//! `XDG_RUNTIME_DIR` or `TMPDIR` say. Nothing here trusts a path: the directory is
+//! opened once and checked, everything in it is reached through that descriptor, and
+//! the kernel names the user behind a socket before a byte is sent to it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::config::Dirs;
+
+/// Name of the socket for requests over HTTP.
+pub(super) const CONTROL: &str = "control.sock";
+/// Name of the socket that takes over mounts.
+pub(super) const ATTACH: &str = "attach.sock";
+
+/// Why the daemon's directory or a socket in it is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocationError {
+    /// Another user owns the directory.
+    #[error(
+        "{} belongs to user {owner}, but this command runs as user {user}; run it as that user, or set HOME or XDG_CACHE_HOME to directories of your own (sudo -H, su -)",
+        path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// The effective user.
+        user: u32,
+    },
+    /// Others may enter the directory.
+    #[error(
+        "{} has mode {mode:03o}, so other users can enter it; remove it and try again",
+        path.display()
+    )]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It is a symbolic link or a file.
+    #[error("{} is not a directory; remove it and try again", .0.display())]
+    NotADirectory(PathBuf),
+    /// Somebody else listens on a socket there.
+    #[error(
+        "{} is served by a process of user {peer}, not by your walgit-fs daemon; nothing was sent to it. Remove the socket and try again",
+        path.display()
+    )]
+    Impostor {
+        /// The socket.
+        path: PathBuf,
+        /// The user behind it.
+        peer: u32,
+    },
+    /// The system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// The daemon's directory, open and verified.
+#[derive(Debug)]
+pub(super) struct Location {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// A connection, and the process behind it.
+pub(super) struct Peer {
+    pub(super) stream: UnixStream,
+    /// As this process sees it; `None` where it cannot.
+    pub(super) pid: Option<u32>,
+}
+
+impl Location {
+    /// Opens the directory; `None` where there is none, so no daemon either.
+    ///
+    /// # Errors
+    /// [`LocationError`] where it cannot be trusted or opened.
+    pub(super) fn open(dirs: &Dirs) -> Result<Option<Self>, LocationError> {
+        let path = dirs.daemon();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(LocationError::NotADirectory(path)),
+            // Whose it is tells more than that it cannot be entered.
+            Err(error) => {
+                owned_by_user(&path)?;
+                let source = error.into();
+                return Err(LocationError::Io { path, source });
+            }
+        };
+        let failed = |error: Errno| LocationError::Io {
+            path: path.clone(),
+            source: error.into(),
+        };
+        let found = rustix::fs::fstat(&dir).map_err(failed)?;
+        let user = rustix::process::geteuid().as_raw();
+        if found.st_uid != user {
+            let owner = found.st_uid;
+            return Err(LocationError::Foreign { path, owner, user });
+        }
+        let mode = found.st_mode & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(LocationError::Open { path, mode });
+        }
+        Ok(Some(Location { dir, path }))
+    }
+
+    /// Opens the directory, and makes it where there is none.
+    ///
+    /// # Errors
+    /// The same, and where the cache directory belongs to another user: what this
+    /// process left there would be in that user's way.
+    pub(super) fn create(dirs: &Dirs) -> Result<Self, LocationError> {
+        if let Some(found) = Location::open(dirs)? {
+            return Ok(found);
+        }
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LocationError::Io { path, source }
+        };
+        let mut private = std::fs::DirBuilder::new();
+        private.mode(0o700).recursive(true);
+        private.create(&dirs.cache).map_err(failed(&dirs.cache))?;
+        owned_by_user(&dirs.cache)?;
+        let path = dirs.daemon();
+        private.create(&path).map_err(failed(&path))?;
+        Location::open(dirs)?.ok_or_else(|| failed(&path)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Its path, for messages.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of something in it, for messages.
+    pub(super) fn named(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The same for the kernel: short enough for a socket however long the path is,
+    /// and always in this very directory.
+    fn at(&self, name: &str) -> PathBuf {
+        format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()).into()
+    }
+
+    /// Opens a file in it; never through a symbolic link.
+    pub(super) fn open_file(&self, name: &str, flags: OFlags) -> io::Result<std::fs::File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(file.into())
+    }
+
+    /// Listens on a socket in it, in place of one that a dead daemon left.
+    pub(super) fn listen(&self, name: &str) -> Result<UnixListener, LocationError> {
+        self.remove(name);
+        UnixListener::bind(self.at(name)).map_err(|source| self.failed(name, source))
+    }
+
+    /// Removes a file or socket in it.
+    pub(super) fn remove(&self, name: &str) {
+        let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+    }
+
+    /// Connects to a socket in it, if the caller's own user listens there.
+    ///
+    /// # Errors
+    /// [`LocationError::Impostor`], and [`LocationError::Io`] where nobody listens.
+    pub(super) async fn connect(&self, name: &str) -> Result<Peer, LocationError> {
+        let failed = |source| self.failed(name, source);
+        let stream = UnixStream::connect(self.at(name)).await.map_err(failed)?;
+        let credentials = stream.peer_cred().map_err(failed)?;
+        if credentials.uid() != rustix::process::geteuid().as_raw() {
+            return Err(LocationError::Impostor {
+                path: self.named(name),
+                peer: credentials.uid(),
+            });
+        }
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
+        Ok(Peer {
+            stream,
+            pid: pid.filter(|&pid| pid != 0),
+        })
+    }
+
+    pub(super) fn failed(&self, name: &str, source: io::Error) -> LocationError {
+        LocationError::Io {
+            path: self.named(name),
+            source,
+        }
+    }
+}
+
+/// Makes sure that what is at a path is the effective user's.
+fn owned_by_user(path: &Path) -> Result<(), LocationError> {
+    let user = rustix::process::geteuid().as_raw();
+    match std::fs::metadata(path) {
+        Ok(found) if found.uid() != user => Err(LocationError::Foreign {
+            path: path.into(),
+            owner: found.uid(),
+            user,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a descriptor is the kernel's side of a mount: `/dev/fuse`, by its number.
+pub(super) fn is_fuse_device(descriptor: impl AsFd) -> bool {
+    let device = rustix::fs::makedev(10, 229);
+    rustix::fs::fstat(descriptor).is_ok_and(|found| {
+        rustix::fs::FileType::from_raw_mode(found.st_mode).is_char_device()
+            && found.st_rdev == device
+    })
+}
