@@ -8,7 +8,7 @@ use super::Failure;
 use super::keys::Keys;
 use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::config::{Overrides, Settings};
+use crate::config::{ConfigError, Dirs, Overrides, Settings};
 use crate::daemon::{Client, MountStatus};
 use crate::lifecycle::Leases;
 use crate::net::Journal;
@@ -57,6 +57,16 @@ impl Context {
     /// The settings in force.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         Ok(Settings::load(&self.overrides)?)
+    }
+
+    /// Where everything lives, whatever the config file says.
+    pub(super) fn dirs(&self) -> Result<Dirs, ConfigError> {
+        Dirs::from_environment()
+    }
+
+    /// The settings in force, or the defaults and why the others cannot be used.
+    pub(super) fn settings_or_default(&self) -> Result<(Settings, Option<ConfigError>), Failure> {
+        Ok(Settings::load_or_default(&self.overrides)?)
     }
 
     /// Runs a future to its end.
