@@ -1,6 +1,7 @@
 //! What every command needs: settings, a runtime, a store, a cache.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,8 +155,8 @@ pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
 
 /// An empty cache for the length of the command.
 pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
-    crate::walrus::sweep(&settings.dirs.cache, PRIVATE);
-    std::fs::create_dir_all(&settings.dirs.cache)?;
+    remove_abandoned(&settings.dirs.cache);
+    crate::durable::create_private_dir(&settings.dirs.cache)?;
     let private = tempfile::Builder::new()
         .prefix(PRIVATE)
         .tempdir_in(&settings.dirs.cache)?;
@@ -167,6 +168,19 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
         cache: Cache::open(&config)?,
         private: Some(private),
     })
+}
+
+/// Removes the private caches of commands that were killed, a day later. A failure
+/// harms nothing.
+fn remove_abandoned(dir: &Path) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_private = entry.file_name().to_string_lossy().starts_with(PRIVATE);
+        let age = (entry.metadata().and_then(|it| it.modified())).map(|at| at.elapsed());
+        if is_private && age.is_ok_and(|age| age.is_ok_and(|age| age > DAY)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Decodes nodes over a cache.
