@@ -120,7 +120,7 @@ pub fn archive(data: &[u8]) {
         }
         2 => {
             if let Ok(entries) = decode_tree(&bytes) {
-                let again = decode_tree(&encode_tree(&entries).into());
+                let again = decode_tree(&encode_tree(&entries).expect("it was read").into());
                 assert_eq!(again.expect("it was written just now"), entries);
             }
         }

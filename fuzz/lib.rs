@@ -38,6 +38,7 @@ pub mod repo {
     mod address;
     pub mod blob;
     pub mod directory;
+    mod encode;
     pub mod head;
     pub mod list;
     mod malformed;
@@ -48,6 +49,7 @@ pub mod repo {
     mod wire;
 
     pub use address::{Address, ParseAddressError};
+    pub use encode::EncodeError;
     pub use malformed::MalformedNode;
     pub use prior::Prior;
     pub use table::{Place, PlacedChunk};

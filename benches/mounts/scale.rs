@@ -92,7 +92,8 @@ fn store(world: &World, shape: Shape) -> String {
             // No two folders are the same.
             let mut files = files.clone();
             files[0].content = PlannedContent::Inline(format!("{n:08}").into_bytes());
-            let node = builder.push_node(&directory::encode(&files, builder.next_node_end()));
+            let node = builder
+                .push_node(&directory::encode_unchecked(&files, builder.next_node_end()).unwrap());
             PlannedEntry {
                 name: name(n).into(),
                 kind: Kind::Directory,
@@ -105,7 +106,8 @@ fn store(world: &World, shape: Shape) -> String {
         })
         .collect();
     folders.reverse();
-    let root = builder.push_node(&directory::encode(&folders, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&folders, builder.next_node_end()).unwrap());
     let nodes = 1 + shape.folders * (shape.files + 1);
     let bytes = shape.folders * shape.files * shape.bytes;
     planned::store(world.path(), builder, root, nodes, bytes, &[])

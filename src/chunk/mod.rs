@@ -107,6 +107,12 @@ impl ChunkRef {
         }
     }
 
+    /// A reference to a node that is not stored yet, to decode it with: what lies
+    /// in its own blob then seems to lie from offset 0 on.
+    pub fn nominal_node(raw: &[u8]) -> Self {
+        ChunkRef::nominal(BlobId::from_bytes([0; 32]), ChunkHash::of(raw))
+    }
+
     /// Turns stored bytes into plain, verified ones.
     ///
     /// Time and memory are bounded by `raw_len` (itself at most

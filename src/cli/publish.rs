@@ -199,6 +199,14 @@ impl Publish {
                 }
                 _ => None,
             };
+            let checked = match self.dry_run {
+                true => Ok(()),
+                false => {
+                    let access = Access::with_key(store.clone(), key.clone());
+                    let opened = verifier.open_stored(&access, published.blob, published.root);
+                    opened.await.map(|_| ())
+                }
+            };
             let verified = match self.verify && !published.unchanged {
                 true => {
                     let access = Access::with_key(store, key.clone());
@@ -206,10 +214,10 @@ impl Publish {
                 }
                 false => None,
             };
-            Ok((published, compared, verified, epoch))
+            Ok((published, compared, checked, verified, epoch))
         });
         bar.end();
-        let (published, compared, verified, epoch) = done?;
+        let (published, compared, checked, verified, epoch) = done?;
         let address = Address::Walrus {
             blob: published.blob,
             root: Some(published.root),
@@ -231,6 +239,13 @@ impl Publish {
             let epoch = epoch.or_else(|| published.epoch(options.put.epochs));
             ledger.append(&entry.stored_in(epoch, options.put.deletable))?;
         }
+        // Before the name moves: what it is to stand for is read as a reader would.
+        checked.map_err(|error| {
+            format!(
+                "the new head cannot be read back ({error}); {name} stays as it was (the new head \
+                 is {address})"
+            )
+        })?;
         if let Some(wrong) = verified.as_ref().filter(|report| !report.is_sound()) {
             fsck::tell(wrong)?;
             return Err(format!(

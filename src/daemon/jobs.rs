@@ -19,7 +19,6 @@ use super::renewing::{self, Renewing};
 use crate::auth::{Credentials, KeyChest, SignIns};
 use crate::clock::unix_seconds;
 use crate::config::Settings;
-use crate::durable;
 use crate::net::Journal;
 use crate::repo::Access;
 use crate::walrus::{self, BlobStore};
@@ -181,15 +180,19 @@ impl Runner {
                     status.error = Some(error.to_string());
                 }
             }
-            if let Err(error) = self.remember(&status).await {
+            if let Err(error) = self.remember(&status) {
                 tracing::warn!("{}: {error}", self.file.display());
             }
         }
     }
 
-    async fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
-        let (file, json) = (self.file.clone(), serde_json::to_vec_pretty(status)?);
-        tokio::task::spawn_blocking(move || durable::write_atomic(&file, &json)).await?
+    fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
+        let dir = self.file.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        serde_json::to_writer_pretty(&mut file, status)?;
+        file.persist(&self.file)?;
+        Ok(())
     }
 }
 

@@ -430,8 +430,10 @@ impl<'a> Migrator<'a> {
             store: self.store.clone(),
             ..self.access.clone()
         };
-        let root = Some(published.root);
-        let new = self.loader.open(access, published.blob, root).await?;
+        let stored = self
+            .loader
+            .open_stored(&access, published.blob, published.root);
+        let new = stored.await?;
         let blobs = published.blobs.iter().map(|stored| stored.blob);
         let blobs: Vec<BlobId> = blobs.collect();
         let report = check(&new, &fsck::Options::of_blobs(blobs), &()).await?;

@@ -3,13 +3,14 @@
 //! ([`LedgerBlob`]).
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::lines;
 use crate::chunk::{BlobId, ChunkHash};
 use crate::config::Settings;
-use crate::durable::{self, AppendLog};
 use crate::repo::Address;
 use crate::walrus::StoredBlob;
 
@@ -141,7 +142,7 @@ impl LedgerEntry {
 /// The ledger of one network.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    log: AppendLog,
+    file: PathBuf,
 }
 
 /// The ledger cannot be read or written.
@@ -162,13 +163,13 @@ impl Ledger {
     /// The ledger of `network` in `dir`, which need not exist yet.
     pub fn new(dir: &Path, network: &str) -> Self {
         Ledger {
-            log: AppendLog::new(dir.join(format!("{network}.jsonl"))),
+            file: dir.join(format!("{network}.jsonl")),
         }
     }
 
     fn failed(&self, source: std::io::Error) -> LedgerError {
         LedgerError {
-            path: self.log.path().into(),
+            path: self.file.clone(),
             source,
         }
     }
@@ -178,7 +179,7 @@ impl Ledger {
     /// # Errors
     /// When the disk refuses.
     pub fn append(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
-        self.log.append(entry).map_err(|source| self.failed(source))
+        lines::append(&self.file, entry).map_err(|source| self.failed(source))
     }
 
     /// Puts these entries in the place of all others. What was there is kept beside
@@ -187,16 +188,22 @@ impl Ledger {
     /// # Errors
     /// When the disk refuses; then everything is as it was.
     pub fn replace(&self, entries: &[LedgerEntry]) -> Result<(), LedgerError> {
-        let replace = || -> std::io::Result<()> {
-            let path = self.log.path();
-            let mut log = self.log.lock()?;
-            if path.exists() {
-                let before = std::fs::read(path)?;
-                durable::write_atomic(&path.with_extension("jsonl.before"), &before)?;
+        let write = || -> std::io::Result<()> {
+            let dir = self.file.parent().unwrap_or(Path::new("."));
+            std::fs::create_dir_all(dir)?;
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            for entry in entries {
+                serde_json::to_writer(&mut file, entry)?;
+                file.write_all(b"\n")?;
             }
-            log.replace(entries)
+            file.as_file().sync_all()?;
+            if self.file.exists() {
+                std::fs::copy(&self.file, self.file.with_extension("jsonl.before"))?;
+            }
+            file.persist(&self.file)?;
+            Ok(())
         };
-        replace().map_err(|source| self.failed(source))
+        write().map_err(|source| self.failed(source))
     }
 
     /// All entries, oldest first. A line cut short by a crash is passed over.
@@ -204,22 +211,13 @@ impl Ledger {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn entries(&self) -> Result<Vec<LedgerEntry>, LedgerError> {
-        let read = self.log.read().map_err(|source| self.failed(source))?;
-        if read.unreadable > 0 {
-            tracing::warn!(
-                "{} lines of ledger {} cannot be read: damaged, or of a newer version",
-                read.unreadable,
-                self.log.path().display()
-            );
-        }
-        Ok(read.records)
+        lines::read(&self.file).map_err(|source| self.failed(source))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
-    use std::io::Write as _;
 
     use super::*;
 
@@ -233,10 +231,7 @@ mod tests {
                 .append(&LedgerEntry::of(name, "walrus://x", &[]))
                 .unwrap();
         }
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(ledger.log.path())
-            .unwrap();
+        let mut file = OpenOptions::new().append(true).open(&ledger.file).unwrap();
         file.write_all(b"{\"at\":1,\"na").unwrap();
         let names: Vec<_> = ledger
             .entries()

@@ -26,6 +26,7 @@ pub mod fsck;
 pub mod gc;
 mod leases;
 mod ledger;
+mod lines;
 pub mod migration;
 pub mod policy;
 pub mod renew;

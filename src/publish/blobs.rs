@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::PublishError;
 use super::packs::Sent;
-use super::placed::{Placed, Spot, Stored};
+use super::placed::{Placed, Spot, Stored, chunk_len};
 use super::upload::finished;
 use crate::chunk::{Bases, BlobId, ChunkHash, MAX_CHUNK, seal};
-use crate::repo::blob::BlobBuilder;
-use crate::repo::{Place, PlacedChunk};
+use crate::repo::blob::{BlobBuilder, MAX_NODE_BYTES};
+use crate::repo::{EncodeError, Place, PlacedChunk};
 use crate::walrus::BlobStore;
 
 /// Full blobs, and the last one.
@@ -27,6 +27,16 @@ pub(super) struct Blobs<'a> {
     sent: Sent,
     /// Number of the pack that the first blob began as.
     open_pack: usize,
+}
+
+/// What lies at `at` in a finished blob, as in [`Place::Here`]. `start` is where
+/// the blob's data begins.
+fn there(blob: BlobId, start: u64, at: i64) -> Place {
+    match start.checked_add_signed(at) {
+        Some(offset) => Place::There(blob, offset),
+        // Whoever writes a reference to it refuses the offset.
+        None => Place::There(blob, u64::MAX),
+    }
 }
 
 impl<'a> Blobs<'a> {
@@ -55,9 +65,7 @@ impl<'a> Blobs<'a> {
             Stored::Old(chunk) => chunk.clone(),
             Stored::Made(chunk, number) => {
                 let place = match (chunk.place, self.full.get(number)) {
-                    (Place::Here(at), Some((id, start))) => {
-                        Place::There(*id, start.saturating_add_signed(at))
-                    }
+                    (Place::Here(at), Some((id, start))) => there(*id, *start, at),
                     (place, _) => place,
                 };
                 PlacedChunk {
@@ -80,7 +88,7 @@ impl<'a> Blobs<'a> {
             place: match data.spot {
                 Spot::Blob(blob, offset) => Place::There(blob, offset),
                 Spot::Pack { pack, at } => match self.sent.get(&pack) {
-                    Some((id, start)) => Place::There(*id, start.saturating_add_signed(at)),
+                    Some((id, start)) => there(*id, *start, at),
                     None => Place::Here(at),
                 },
             },
@@ -93,13 +101,15 @@ impl<'a> Blobs<'a> {
     /// one, because places have changed by then.
     pub(super) fn push_node(
         &mut self,
-        encode: impl Fn(&Self, i64) -> Vec<u8>,
+        what: &'static str,
+        encode: impl Fn(&Self, i64) -> Result<Vec<u8>, EncodeError>,
     ) -> Result<Stored, PublishError> {
-        let mut raw = encode(self, self.open.next_node_end());
+        let mut raw =
+            encode(self, self.open.next_node_end()).map_err(PublishError::encode(what))?;
         // Compressed it is no longer than it is.
         self.make_room(raw.len() as u64)?;
         if self.open.is_empty() {
-            raw = encode(self, self.open.next_node_end());
+            raw = encode(self, self.open.next_node_end()).map_err(PublishError::encode(what))?;
         }
         if raw.len() as u64 > u64::from(MAX_CHUNK) {
             return Err(self.too_large(raw.len() as u64));
@@ -113,12 +123,13 @@ impl<'a> Blobs<'a> {
 
     /// Puts data after what is there.
     pub(super) fn push_data(&mut self, raw: &[u8], level: i32) -> Result<Stored, PublishError> {
+        let raw_len = chunk_len(raw.len())?;
         let sealed = seal(raw, level);
         self.make_room(sealed.bytes.len() as u64)?;
         let chunk = PlacedChunk {
             hash: ChunkHash::of(raw),
-            raw_len: raw.len() as u32,
-            stored_len: sealed.bytes.len() as u32,
+            raw_len,
+            stored_len: chunk_len(sealed.bytes.len())?,
             codec: sealed.codec,
             place: self.open.push_data(&sealed.bytes),
             bases: Bases::NONE,
@@ -138,12 +149,14 @@ impl<'a> Blobs<'a> {
 
     /// Finishes the open blob where `len` more bytes would be too many.
     fn make_room(&mut self, len: u64) -> Result<(), PublishError> {
-        if self.open.is_empty() || self.open.len() + len <= self.limit {
+        let countable = self.open.node_bytes() + len <= MAX_NODE_BYTES;
+        if self.open.is_empty() || (countable && self.open.len() + len <= self.limit) {
             return Ok(());
         }
         let full = std::mem::take(&mut self.open);
         let start = full.offset(0);
-        let (id, bytes) = finished(self.store, full.finish().into())?;
+        let body = full.finish().map_err(PublishError::encode("a blob"))?;
+        let (id, bytes) = finished(self.store, body.into())?;
         self.spilled.push((id, bytes));
         self.full.insert(self.number, (id, start));
         if self.number == 0 {
@@ -163,7 +176,8 @@ impl<'a> Blobs<'a> {
 
     /// The full blobs, and the last with `head`, the node pushed last.
     pub(super) fn finish(self, head: &PlacedChunk) -> Result<Finished, PublishError> {
-        let last = self.open.finish_with_head(head).into();
-        Ok((self.spilled, finished(self.store, last)?))
+        let last = self.open.finish_with_head(head);
+        let last = last.map_err(PublishError::encode("the blob of the head"))?;
+        Ok((self.spilled, finished(self.store, last.into())?))
     }
 }

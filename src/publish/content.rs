@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::compress::{Compression, Manner};
 use super::delta::Before;
 use super::known::Known;
+use super::objects;
 use super::packs::Packs;
 use super::pieces::{Piece, Storing};
 use super::plan::{ContentPlan, FileJob, FilePlace, FileSource, Plan};
@@ -226,14 +227,12 @@ fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Bytes, PublishEr
             }
         }
         (FileSource::Git(id), Some(git)) => {
-            let object = git.find_object(*id).map_err(|error| PublishError::Git {
-                path: git.path().into(),
-                why: error.to_string(),
-            })?;
-            Ok(object.detach().data.into())
+            Ok(objects::read_as(git, *id, gix::objs::Kind::Blob)?.into())
         }
         (FileSource::Bytes(bytes), _) => Ok(bytes.clone()),
-        (FileSource::Git(_), None) | (FileSource::Blob(_), _) => Err(PublishError::Interrupted),
+        (FileSource::Git(_), None) | (FileSource::Blob(_), _) => Err(PublishError::Internal(
+            "a file has no source to read it from",
+        )),
     }
 }
 
@@ -294,7 +293,9 @@ fn open(job: &FileJob, remote: Option<&Remote>) -> Result<Box<dyn Read>, Publish
             Ok(Box::new(file.take(job.size + 1)))
         }
         (FileSource::Blob(whole), Some(remote)) => Ok(Box::new(remote.reader(whole))),
-        _ => Err(PublishError::Interrupted),
+        _ => Err(PublishError::Internal(
+            "a large file has no source to read it from",
+        )),
     }
 }
 

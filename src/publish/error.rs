@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::repo::{MalformedNode, RepoError};
+use crate::repo::{EncodeError, MalformedNode, RepoError};
 use crate::walrus::StoreError;
 use crate::walrus::blob_id::BlobIdError;
 
@@ -112,9 +112,41 @@ pub enum PublishError {
     /// A blob has no ID.
     #[error(transparent)]
     BlobId(#[from] BlobIdError),
-    /// A task ended early.
-    #[error("publishing was interrupted; run it again to go on")]
+    /// Something that is to be published cannot be expressed in the format.
+    #[error("{what} cannot be written: {why}")]
+    Encode {
+        /// What it is.
+        what: &'static str,
+        /// Why not.
+        why: EncodeError,
+    },
+    /// The upload of what was packed ended early: its own error says why.
+    #[error("publishing was interrupted; run it again to continue")]
     Interrupted,
+    /// A state that should be impossible. Running it again does not help.
+    #[error("internal error: {0}; please report this as a bug of walgit-fs")]
+    Internal(&'static str),
+}
+
+impl PublishError {
+    /// The same, of a path in the tree of a commit.
+    pub(super) fn in_commit(self, commit: impl std::fmt::Display) -> Self {
+        match self {
+            PublishError::Name { path, why } => PublishError::Name {
+                path: format!("commit {commit}: {path}"),
+                why,
+            },
+            PublishError::Symlink(path) => {
+                PublishError::Symlink(format!("commit {commit}: {path}"))
+            }
+            other => other,
+        }
+    }
+
+    /// What could not be written.
+    pub(super) fn encode(what: &'static str) -> impl FnOnce(EncodeError) -> Self {
+        move |why| PublishError::Encode { what, why }
+    }
 }
 
 impl From<RepoError> for PublishError {

@@ -1,23 +1,24 @@
 //! A git repository as a plan: tips of branches, their trees, all commits.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
 use gix::ObjectId;
-use gix::objs::tree::EntryKind;
 
 use super::PublishError;
-use super::history::{self, CommitFound, History, HistoryDepth};
+use super::history::{self, CommitFound, History, HistoryDepth, Root};
 use super::known::Known;
+use super::objects::{self, git_id};
 use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
-use crate::repo::archive::ArchivedRef;
+use crate::repo::Kind;
+use crate::repo::archive::{ArchivedRef, ModeKind, parse_tree};
 use crate::repo::directory::{MAX_TARGET, check_count, check_name};
-use crate::repo::head::{AttachmentKind, GitId, Ref, RefKind, Signature};
-use crate::repo::{Kind, MalformedNode};
+use crate::repo::git::tag_target;
+use crate::repo::head::{AttachmentKind, Ref, RefKind, check_ref_name};
 
 /// Whether there is a git repository at a path, bare or not.
 pub(super) fn is_repository(path: &Path) -> bool {
@@ -46,6 +47,7 @@ pub(super) fn plan(
     if depth != HistoryDepth::None {
         plan.history = Some(reader.history(&tips, commits, &mut plan.warnings)?);
     }
+    let mut trees: HashMap<ObjectId, TreePlan> = HashMap::new();
     for tip in &tips {
         if let Some(commit) = plan
             .commits
@@ -56,17 +58,23 @@ pub(super) fn plan(
             continue;
         }
         let (commit, tree) = reader.commit(tip.commit)?;
-        let tree = reader.tree(&mut plan, known, tree)?;
+        // Branches may share a tree: it is written once, or its root would have two
+        // hashes, as it tells how far away what is below lies.
+        let tree = match trees.get(&tree) {
+            Some(planned) => planned.clone(),
+            None => {
+                let planned = reader.tree(&mut plan, known, tree);
+                let planned = planned.map_err(|error| error.in_commit(tip.commit))?;
+                trees.insert(tree, planned.clone());
+                planned
+            }
+        };
         plan.refs.extend(tip.as_ref(plan.commits.len()));
         plan.commits.push(CommitPlan { tree, ..commit });
     }
     plan.default_branch = tips[0].branch.clone().unwrap_or_default();
     plan.refs.extend(reader.tags(&plan.commits)?);
     Ok(plan)
-}
-
-fn git_id(id: ObjectId) -> GitId {
-    GitId(id.as_slice().to_vec())
 }
 
 /// A branch and where it points; a detached head has no name.
@@ -85,6 +93,18 @@ impl Tip {
     }
 }
 
+/// Where a tag leads.
+struct Leads {
+    /// The annotated tags on the way.
+    tags: Vec<ObjectId>,
+    to: ObjectId,
+    kind: gix::objs::Kind,
+}
+
+fn left_out(name: &[u8], why: &str) -> String {
+    format!("{} is left out: {why}", String::from_utf8_lossy(name))
+}
+
 /// A git repository, and its path for messages.
 struct Reader {
     repo: gix::Repository,
@@ -93,12 +113,8 @@ struct Reader {
 
 impl Reader {
     fn open(path: &Path) -> Result<Self, PublishError> {
-        let repo = gix::open(path).map_err(|error| PublishError::Git {
-            path: path.into(),
-            why: error.to_string(),
-        })?;
         Ok(Reader {
-            repo,
+            repo: objects::open(path)?,
             path: path.into(),
         })
     }
@@ -120,22 +136,36 @@ impl Reader {
             let commit = self.repo.head_id().map_err(|e| self.error(e))?.detach();
             return Ok(vec![Tip { branch, commit }]);
         }
-        branches.iter().map(|branch| self.tip(branch)).collect()
+        let mut tips: Vec<Tip> = Vec::new();
+        for branch in branches {
+            let tip = self.tip(branch)?;
+            // Asked for twice, or in two spellings.
+            if tips.iter().all(|known| known.branch != tip.branch) {
+                tips.push(tip);
+            }
+        }
+        Ok(tips)
     }
 
+    /// A branch by its name, alone or as `heads/NAME` or `refs/heads/NAME`.
     fn tip(&self, branch: &str) -> Result<Tip, PublishError> {
-        let name = format!("refs/heads/{branch}");
-        let found = self.repo.try_find_reference(name.as_str());
-        match found.map_err(|e| self.error(e))? {
-            Some(mut reference) => Ok(Tip {
-                branch: Some(branch.as_bytes().to_vec()),
-                commit: reference.peel_to_id().map_err(|e| self.error(e))?.detach(),
-            }),
-            None => Err(PublishError::NoBranch {
-                branch: branch.into(),
-                known: self.branch_names()?.join(", "),
-            }),
+        let spellings = ["refs/heads/", "heads/", ""].map(|prefix| branch.strip_prefix(prefix));
+        // One that is really called `heads/x` comes first.
+        for name in spellings.into_iter().rev().flatten() {
+            let full = format!("refs/heads/{name}");
+            let found = self.repo.try_find_reference(full.as_str());
+            if let Some(mut reference) = found.map_err(|e| self.error(e))? {
+                check_ref_name(name.as_bytes()).map_err(|why| self.error(why))?;
+                return Ok(Tip {
+                    branch: Some(name.as_bytes().to_vec()),
+                    commit: reference.peel_to_id().map_err(|e| self.error(e))?.detach(),
+                });
+            }
         }
+        Err(PublishError::NoBranch {
+            branch: branch.into(),
+            known: self.branch_names()?.join(", "),
+        })
     }
 
     fn branch_names(&self) -> Result<Vec<String>, PublishError> {
@@ -149,40 +179,68 @@ impl Reader {
 
     /// Tags that lead to one of the commits.
     fn tags(&self, commits: &[CommitPlan]) -> Result<Vec<Ref>, PublishError> {
-        let references = self.repo.references().map_err(|e| self.error(e))?;
-        let tags = references.tags().map_err(|e| self.error(e))?;
-        Ok(tags
-            .filter_map(|tag| {
-                let mut tag = tag.ok()?;
-                let id = git_id(tag.peel_to_id().ok()?.detach()).into();
-                Some(Ref {
-                    kind: RefKind::Tag,
-                    name: tag.name().shorten().to_vec().into(),
-                    commit: commits.iter().position(|commit| commit.id == id)?,
-                })
-            })
-            .collect())
+        let mut tags = Vec::new();
+        for (name, id) in self.tag_refs()? {
+            // Others are told of with the history.
+            let Ok(Some(Leads { to, .. })) = self.follow(id) else {
+                continue;
+            };
+            let id = git_id(to).into();
+            let name = name.slice(b"refs/tags/".len()..);
+            if let Some(commit) = commits.iter().position(|commit| commit.id == id)
+                && check_ref_name(&name).is_ok()
+            {
+                let kind = RefKind::Tag;
+                tags.push(Ref { kind, name, commit });
+            }
+        }
+        Ok(tags)
     }
 
-    fn raw(&self, id: ObjectId) -> Result<Vec<u8>, PublishError> {
-        let object = self.repo.find_object(id).map_err(|e| self.error(e))?;
-        Ok(object.detach().data)
+    /// Full names of all tags, and the object that each is.
+    fn tag_refs(&self) -> Result<Vec<(Bytes, ObjectId)>, PublishError> {
+        let references = self.repo.references().map_err(|e| self.error(e))?;
+        let tags = references.tags().map_err(|e| self.error(e))?;
+        let tags = tags.filter_map(|tag| {
+            let tag = tag.ok()?;
+            let name = Bytes::copy_from_slice(tag.name().as_bstr());
+            Some((name, tag.try_id()?.detach()))
+        });
+        Ok(tags.collect())
+    }
+
+    /// Follows annotated tags; `None` where one is malformed.
+    fn follow(&self, id: ObjectId) -> Result<Option<Leads>, PublishError> {
+        let (mut tags, mut at) = (Vec::new(), id);
+        loop {
+            let (kind, raw) = objects::read(&self.repo, at)?;
+            if kind != gix::objs::Kind::Tag {
+                return Ok(Some(Leads { tags, to: at, kind }));
+            }
+            let Some(target) = tag_target(&raw) else {
+                return Ok(None);
+            };
+            tags.push(at);
+            at = objects::object_id(&self.repo, &target)?;
+        }
+    }
+
+    fn raw(&self, id: ObjectId, kind: gix::objs::Kind) -> Result<Vec<u8>, PublishError> {
+        objects::read_as(&self.repo, id, kind)
     }
 
     /// A commit without its tree, and the tree's ID.
     fn commit(&self, id: ObjectId) -> Result<(CommitPlan, ObjectId), PublishError> {
-        let raw = self.raw(id)?;
-        let commit = gix::objs::CommitRef::from_bytes(&raw, self.repo.object_hash())
-            .map_err(|e| self.error(format!("commit {id}: {e}")))?;
+        let commit = objects::commit(&self.repo, id)?;
         let plan = CommitPlan {
             id: git_id(id).into(),
             tree: TreePlan::New(0),
-            author: Signature::of(&commit.author().map_err(|e| self.error(e))?),
-            committer: Signature::of(&commit.committer().map_err(|e| self.error(e))?),
-            message: commit.message.to_vec(),
-            parents: commit.parents().map(|id| git_id(id).into()).collect(),
+            author: commit.author(),
+            committer: commit.committer(),
+            message: commit.message().to_vec(),
+            parents: commit.parents().iter().cloned().map(Into::into).collect(),
         };
-        Ok((plan, commit.tree()))
+        Ok((plan, objects::object_id(&self.repo, commit.tree())?))
     }
 
     /// What is archived of these commits, which lead to the tips.
@@ -202,23 +260,37 @@ impl Reader {
         let mut refs: Vec<ArchivedRef> = branches.collect();
         let head = refs.first().map(|first| first.name.clone());
         let here: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
-        let mut tags = Vec::new();
-        let references = self.repo.references().map_err(|e| self.error(e))?;
-        for tag in references.tags().map_err(|e| self.error(e))? {
-            let Ok(mut tag) = tag else { continue };
-            let name = Bytes::copy_from_slice(tag.name().as_bstr());
-            let Some(id) = tag.try_id().map(gix::Id::detach) else {
-                continue;
-            };
-            let commit = tag.peel_to_id().map_err(|e| self.error(e))?.detach();
-            if !here.contains(&commit) {
-                if self.repo.find_commit(commit).is_err() {
-                    let name = String::from_utf8_lossy(&name).into_owned();
-                    warnings.push(format!("{name} leads to no commit and is left out"));
+        let mut seen: HashSet<ObjectId> = HashSet::new();
+        let (mut tags, mut roots) = (Vec::new(), Vec::new());
+        for (name, id) in self.tag_refs()? {
+            let leads = match self.follow(id) {
+                Ok(Some(leads)) => leads,
+                Ok(None) => {
+                    warnings.push(left_out(&name, "it is malformed"));
+                    continue;
                 }
+                Err(error) => {
+                    warnings.push(left_out(&name, &error.to_string()));
+                    continue;
+                }
+            };
+            if leads.kind != gix::objs::Kind::Commit {
+                roots.push(Root {
+                    reference: id,
+                    id: leads.to,
+                    is_tree: leads.kind == gix::objs::Kind::Tree,
+                    name: name.clone(),
+                });
+            } else if !here.contains(&leads.to) {
+                // Of another branch.
                 continue;
             }
-            self.tag_objects(id, &mut tags)?;
+            // Those nearest to what they lead to first.
+            for tag in leads.tags.into_iter().rev() {
+                if seen.insert(tag) {
+                    tags.push(tag);
+                }
+            }
             refs.push(ArchivedRef {
                 name,
                 id: git_id(id),
@@ -231,31 +303,10 @@ impl Reader {
             commits,
             refs,
             tags,
+            roots,
             head: head.unwrap_or_default(),
             shallow,
         })
-    }
-
-    /// Adds the tag objects that lead from `id` to a commit, those nearest to it
-    /// first.
-    fn tag_objects(&self, id: ObjectId, tags: &mut Vec<ObjectId>) -> Result<(), PublishError> {
-        let (mut chain, mut at) = (Vec::new(), id);
-        loop {
-            let object = self.repo.find_object(at).map_err(|e| self.error(e))?;
-            if object.kind != gix::objs::Kind::Tag {
-                break;
-            }
-            chain.push(at);
-            let tag = gix::objs::TagRef::from_bytes(&object.data, self.repo.object_hash());
-            at = tag
-                .map_err(|e| self.error(format!("tag {at}: {e}")))?
-                .target();
-        }
-        let new: Vec<ObjectId> = (chain.into_iter().rev())
-            .filter(|tag| !tags.contains(tag))
-            .collect();
-        tags.extend(new);
-        Ok(())
     }
 
     /// Adds a tree and everything below it to the plan.
@@ -297,29 +348,40 @@ impl Reader {
         path: Vec<u8>,
         id: ObjectId,
     ) -> Result<DirectoryNumber, PublishError> {
-        let raw = self.raw(id)?;
+        let raw = self.raw(id, gix::objs::Kind::Tree)?;
         let number = plan.directories.len();
         let mut entries = Vec::new();
         let mut canonical = true;
-        for entry in gix::objs::TreeRefIter::from_bytes(&raw, self.repo.object_hash()) {
-            let entry = entry.map_err(|e| self.error(format!("tree {id}: {e}")))?;
-            let at = join(&path, entry.filename);
-            check_name(entry.filename).map_err(|why| PublishError::Name {
+        let mut last: Option<Vec<u8>> = None;
+        for entry in parse_tree(&raw, self.repo.object_hash().len_in_bytes()) {
+            let found = entry.and_then(|entry| Some((entry, entry.kind()?)));
+            let (entry, kind) =
+                found.ok_or_else(|| self.error(format!("tree {id} is malformed")))?;
+            let at = join(&path, entry.name);
+            check_name(entry.name).map_err(|why| PublishError::Name {
                 path: String::from_utf8_lossy(&at).into_owned(),
                 why,
             })?;
-            let kind = entry.mode.kind();
-            canonical &= entry.mode.value() == gix::objs::tree::EntryMode::from(kind).value();
-            entries.push(self.entry(known, &at, kind, entry.filename, entry.oid.to_owned())?);
+            // Git sorts directories as if their names ended with a slash.
+            let slash: &[u8] = if kind == ModeKind::Tree { b"/" } else { b"" };
+            let key = [entry.name, slash].concat();
+            canonical &= entry.mode == kind.canonical();
+            canonical &= last.replace(key.clone()).is_none_or(|last| last < key);
+            let child = ObjectId::from_bytes_or_panic(entry.id);
+            entries.push(self.entry(known, &at, kind, entry.name, child)?);
         }
         check_entries(&path, entries.len())?;
+        // Of two with the same name git checks out the last.
+        entries.reverse();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(twice) = entries.windows(2).find(|w| w[0].name == w[1].name) {
-            let at = join(&path, &twice[0].name);
-            return Err(PublishError::Name {
-                path: String::from_utf8_lossy(&at).into_owned(),
-                why: MalformedNode::Order(String::from_utf8_lossy(&twice[0].name).into_owned()),
-            });
+        let all = entries.len();
+        entries.dedup_by(|a, b| a.name == b.name);
+        if entries.len() < all {
+            canonical = false;
+            plan.warnings.push(format!(
+                "tree {id} at /{} has names twice; the last of each is shown",
+                String::from_utf8_lossy(&path)
+            ));
         }
         for (entry, planned) in entries.iter().enumerate() {
             if let (Kind::File { .. }, ContentPlan::Pending, Some(id)) =
@@ -352,25 +414,28 @@ impl Reader {
         &self,
         known: &Known,
         at: &[u8],
-        kind: EntryKind,
+        kind: ModeKind,
         name: &[u8],
         id: ObjectId,
     ) -> Result<EntryPlan, PublishError> {
         let git = git_id(id);
         let (kind, size, content) = match kind {
-            EntryKind::Blob | EntryKind::BlobExecutable => {
-                let executable = kind == EntryKind::BlobExecutable;
+            ModeKind::File { executable } => {
                 let (size, content) = match known.file(&git) {
                     Some(file) => file.clone(),
                     None => {
-                        let header = self.repo.find_header(id).map_err(|e| self.error(e))?;
-                        (header.size(), ContentPlan::Pending)
+                        // What is missing is told of in the words of who reads it.
+                        let size = match self.repo.find_header(id) {
+                            Ok(header) => header.size(),
+                            Err(_) => self.raw(id, gix::objs::Kind::Blob)?.len() as u64,
+                        };
+                        (size, ContentPlan::Pending)
                     }
                 };
                 (Kind::File { executable }, size, content)
             }
-            EntryKind::Link => {
-                let target = self.raw(id)?;
+            ModeKind::Link => {
+                let target = self.raw(id, gix::objs::Kind::Blob)?;
                 if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
                     let at = String::from_utf8_lossy(at).into_owned();
                     return Err(PublishError::Symlink(at));
@@ -378,8 +443,8 @@ impl Reader {
                 let size = target.len() as u64;
                 (Kind::Symlink, size, ContentPlan::Inline(target))
             }
-            EntryKind::Commit => (Kind::Submodule, 0, ContentPlan::Inline(git.0.clone())),
-            EntryKind::Tree => match known.tree(&git) {
+            ModeKind::Submodule => (Kind::Submodule, 0, ContentPlan::Inline(git.0.clone())),
+            ModeKind::Tree => match known.tree(&git) {
                 Some(tree) => {
                     let content = ContentPlan::Tree(TreePlan::Known(tree.clone()));
                     (Kind::Directory, tree.bytes, content)

@@ -41,6 +41,7 @@ mod git;
 mod history;
 mod known;
 mod nodes;
+mod objects;
 mod packs;
 mod pieces;
 mod placed;
@@ -252,7 +253,7 @@ pub async fn publish(
         tokio::spawn(async move { uploads.run(receiver).await })
     };
     let planned = blocking(move || work.plan_and_pack(known, sender)).await;
-    let packs = uploading.await.map_err(|_| PublishError::Interrupted)?;
+    let packs = uploading.await.map_err(|error| ended(&error))?;
     // Of two failures the upload's comes first: it is what stopped the other.
     let ids = packs?;
     let packed = planned?;
@@ -260,14 +261,11 @@ pub async fn publish(
         return Ok(unchanged);
     }
     let store = uploads.store().clone();
-    let sealing = store.clone();
-    let written = blocking(move || nodes::write(packed, &ids, sealing.as_ref())).await?;
+    let written = blocking(move || nodes::write(packed, &ids, store.as_ref())).await?;
     for blob in written.spilled {
         uploads.put(blob.0, blob.1).await?;
     }
     uploads.put(written.blob, written.bytes).await?;
-    // A name may outlive a power loss only together with what it leads to.
-    store.flush().await?;
     let done = uploads.finish();
     let stored = |f: fn(&StoredBlob) -> u64| done.uploaded.iter().map(f).sum();
     Ok(Published {
@@ -293,7 +291,15 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, PublishError> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| PublishError::Interrupted)?
+        .map_err(|error| ended(&error))?
+}
+
+/// Why a task ended without a result.
+fn ended(error: &tokio::task::JoinError) -> PublishError {
+    match error.is_panic() {
+        true => PublishError::Internal("a task panicked"),
+        false => PublishError::Interrupted,
+    }
 }
 
 /// What the thread that reads and packs needs to know.
@@ -326,7 +332,9 @@ impl Work {
             return rewrite::pack(rewrite, &self.options.tiers, packs, &*self.progress);
         }
         let mut plan = match &self.input {
-            Input::Rewrite(_) => return Err(PublishError::Interrupted),
+            Input::Rewrite(_) => {
+                return Err(PublishError::Internal("a rewrite is planned twice"));
+            }
             Input::Repository(from) => {
                 tokio::runtime::Handle::current().block_on(remote::plan(from))?
             }

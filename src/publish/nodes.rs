@@ -23,6 +23,8 @@ use crate::walrus::BlobStore;
 const MAX_IN_DIRECTORY: usize = 64;
 /// Git IDs are written in chunks of this many directories.
 const IDS_IN_CHUNK: usize = 512;
+/// And of no more bytes than this, unless one directory takes more.
+const IDS_BYTES: usize = 8 << 20;
 
 /// The blobs that are left to upload, the head's last.
 pub(super) struct Written {
@@ -45,7 +47,7 @@ pub(super) fn write(
     ids: &[BlobId],
     store: &dyn BlobStore,
 ) -> Result<Written, PublishError> {
-    let (open, open_pack, sent) = packed.packs.finish(ids);
+    let (open, open_pack, sent) = packed.packs.finish(ids)?;
     let plan = &packed.plan;
     let mut writer = Writer {
         plan,
@@ -186,7 +188,7 @@ impl Writer<'_> {
     }
 
     fn list(&mut self, level: u8, parts: &[(Stored, u64)]) -> Result<(Stored, u64), PublishError> {
-        let node = self.blobs.push_node(|blobs, end| {
+        let node = self.blobs.push_node("a list of chunks", |blobs, end| {
             let placed: Vec<_> = (parts.iter())
                 .map(|(part, covers)| (blobs.place(part), *covers))
                 .collect();
@@ -217,7 +219,8 @@ impl Writer<'_> {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let lists = &self.lists;
-        let node = self.blobs.push_node(|blobs, end| {
+        let what = "a directory";
+        let node = self.blobs.push_node(what, |blobs, end| {
             let entries = planned.entries.iter().zip(&trees).enumerate();
             let entries: Vec<PlannedEntry> = entries
                 .map(|(entry, (planned, tree))| PlannedEntry {
@@ -258,15 +261,24 @@ impl Writer<'_> {
         let same = self.plan.directories[number].same_as.as_ref();
         same.map(StoredDirectory::from)
             .or_else(|| self.directories.get(&number).cloned())
-            .ok_or(PublishError::Interrupted)
+            .ok_or(PublishError::Internal("a directory was not written"))
     }
 
     /// Stores the git IDs of the directories written, after those that were
     /// stored before.
     fn git_ids(&mut self, known: &Known, level: i32) -> Result<Vec<Stored>, PublishError> {
         let mut chunks = known.attached(AttachmentKind::GitIds);
-        for group in self.ids.chunks(IDS_IN_CHUNK) {
-            chunks.push(self.blobs.push_data(&encode_ids(group), level)?);
+        let mut rest = &self.ids[..];
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take(IDS_IN_CHUNK).take_while(|ids| {
+                bytes += ids.encoded_len();
+                bytes <= IDS_BYTES
+            });
+            let (group, later) = rest.split_at(fits.count().max(1));
+            let raw = encode_ids(group).map_err(PublishError::encode("a list of git IDs"))?;
+            chunks.push(self.blobs.push_data(&raw, level)?);
+            rest = later;
         }
         Ok(chunks)
     }
@@ -276,7 +288,7 @@ impl Writer<'_> {
         let mut segments = known.attached(AttachmentKind::Archive);
         segments.truncate(archived.kept);
         for segment in &archived.segments {
-            segments.push(self.blobs.push_node(|blobs, end| {
+            segments.push(self.blobs.push_node("the history", |blobs, end| {
                 let chunks = segment.chunks.iter().map(|chunk| blobs.place_data(chunk));
                 segment.with_chunks(chunks.collect()).encode(end)
             })?);
@@ -293,7 +305,7 @@ impl Writer<'_> {
         let roots = (plan.commits.iter())
             .map(|commit| self.tree(&commit.tree))
             .collect::<Result<Vec<_>, _>>()?;
-        let head = self.blobs.push_node(|blobs, end| {
+        let head = self.blobs.push_node("the head", |blobs, end| {
             let mut others = blobs.others();
             others.extend(known.blobs());
             let head = PlannedHead {

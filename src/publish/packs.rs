@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::PublishError;
 use super::known::Known;
-use super::placed::{Placed, Spot};
+use super::placed::{Placed, Spot, chunk_len};
 use crate::chunk::{Bases, BlobId, ChunkHash, Codec, Sealed, seal};
 use crate::repo::Place;
 use crate::repo::blob::BlobBuilder;
@@ -71,14 +71,14 @@ impl Packs {
             });
         }
         let pack = self.open_number;
-        let at = match self.open.push_data(&sealed.bytes) {
-            Place::Here(at) => at,
-            Place::There(_, at) => at as i64,
+        let stored_len = chunk_len(sealed.bytes.len())?;
+        let Place::Here(at) = self.open.push_data(&sealed.bytes) else {
+            return Err(PublishError::Internal("data of a pack lies elsewhere"));
         };
         let placed = Placed {
             hash,
             raw_len,
-            stored_len: sealed.bytes.len() as u32,
+            stored_len,
             codec: sealed.codec,
             spot: Spot::Pack { pack, at },
             bases,
@@ -98,8 +98,9 @@ impl Packs {
         if let Some(placed) = self.find(&hash, known) {
             return Ok(placed);
         }
+        let raw_len = chunk_len(raw.len())?;
         let sealed = seal(raw, level);
-        self.add(hash, raw.len() as u32, &sealed, Bases::NONE)
+        self.add(hash, raw_len, &sealed, Bases::NONE)
     }
 
     /// Sends a file off as a blob of its own, without a header. `cuts` are its
@@ -138,7 +139,8 @@ impl Packs {
         let pack = std::mem::take(&mut self.open);
         self.sent.push((self.open_number, pack.offset(0)));
         self.open_number = self.take_number();
-        self.send(pack.finish().into())
+        let body = pack.finish().map_err(PublishError::encode("a pack"))?;
+        self.send(body.into())
     }
 
     fn take_number(&mut self) -> usize {
@@ -147,7 +149,8 @@ impl Packs {
     }
 
     fn send(&self, body: Bytes) -> Result<(), PublishError> {
-        let sender = self.sender.as_ref().ok_or(PublishError::Interrupted)?;
+        let no = PublishError::Internal("a pack was closed after the last one");
+        let sender = self.sender.as_ref().ok_or(no)?;
         // It is gone when an upload failed; that error is the one to tell.
         sender
             .blocking_send(body)
@@ -166,9 +169,12 @@ impl Packs {
 
     /// What is open becomes part of the head's blob. `ids` are those of the
     /// packs sent off, in that order.
-    pub(super) fn finish(self, ids: &[BlobId]) -> (BlobBuilder, usize, Sent) {
+    pub(super) fn finish(self, ids: &[BlobId]) -> Result<(BlobBuilder, usize, Sent), PublishError> {
+        if self.sent.len() != ids.len() {
+            return Err(PublishError::Internal("a pack has no ID"));
+        }
         let numbered = self.sent.iter().zip(ids);
         let sent = numbered.map(|(&(number, start), &id)| (number, (id, start)));
-        (self.open, self.open_number, sent.collect())
+        Ok((self.open, self.open_number, sent.collect()))
     }
 }

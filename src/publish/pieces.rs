@@ -11,7 +11,7 @@ use super::compress::Manner;
 use super::delta::{Base, Recent};
 use super::known::Known;
 use super::packs::Packs;
-use super::placed::Placed;
+use super::placed::{Placed, chunk_len};
 use super::sketch::Sketch;
 use crate::chunk::{Bases, ChunkHash, Codec, Patcher, Sealed};
 
@@ -119,7 +119,7 @@ impl<'a> Storing<'a> {
         let (sealed, bases) = match way {
             Way::Found => {
                 let found = self.packs.find(&piece.hash, self.known);
-                return found.ok_or(PublishError::Interrupted);
+                return found.ok_or(PublishError::Internal("a piece is not where it was found"));
             }
             Way::Alone(sealed, bases) => {
                 if let (Some(sketch), Some(_)) = (piece.sketch, piece.before) {
@@ -131,10 +131,11 @@ impl<'a> Storing<'a> {
                 let found = || self.packs.find(&base.hash, self.known);
                 let placed = base.placed.or_else(found);
                 let whole = placed.filter(|base| base.codec != Codec::Patch);
-                (sealed, Bases::one(whole.ok_or(PublishError::Interrupted)?))
+                let no = PublishError::Internal("the base of a patch is not stored");
+                (sealed, Bases::one(whole.ok_or(no)?))
             }
         };
-        let len = piece.raw.len() as u32;
+        let len = chunk_len(piece.raw.len())?;
         self.packs.add(piece.hash, len, &sealed, bases)
     }
 }

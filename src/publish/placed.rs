@@ -1,7 +1,8 @@
 //! Where things lie while not all blobs have their IDs yet.
 
-use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec};
-use crate::repo::PlacedChunk;
+use super::PublishError;
+use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, MAX_CHUNK};
+use crate::repo::{EncodeError, PlacedChunk};
 
 /// A chunk of data and where it lies.
 #[derive(Clone, Debug)]
@@ -40,6 +41,22 @@ impl Placed {
                 .into(),
         }
     }
+}
+
+/// The length of a chunk.
+///
+/// # Errors
+/// [`PublishError::Encode`] for one that no reader accepts.
+pub(super) fn chunk_len(len: usize) -> Result<u32, PublishError> {
+    let fits = u32::try_from(len).ok().filter(|len| *len <= MAX_CHUNK);
+    fits.ok_or(PublishError::Encode {
+        what: "a chunk",
+        why: EncodeError::TooLong {
+            what: "it",
+            len: len as u64,
+            most: MAX_CHUNK.into(),
+        },
+    })
 }
 
 /// Something that can be referred to, while the blob it is in may still be

@@ -14,7 +14,7 @@ use gix::bstr::BStr;
 use gix::diff::tree::visit::{Action, Change};
 use gix::objs::TreeRefIter;
 
-use super::Progress;
+use super::{Progress, objects};
 use crate::repo::prior::{Pair, PathName, Prior};
 
 /// Commits that are looked at.
@@ -62,12 +62,12 @@ struct Commit {
 fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
     let mut seen: HashSet<ObjectId> = tips.iter().copied().collect();
     let read = |id: ObjectId| {
-        let raw = git.find_object(id).ok()?.detach().data;
-        let commit = gix::objs::CommitRef::from_bytes(&raw, git.object_hash()).ok()?;
-        let seconds = commit.time().map_or(0, |time| time.seconds);
-        let parents = commit.parents().collect();
-        let tree = commit.tree();
-        Some((seconds, Commit { tree, parents }))
+        let commit = objects::commit(git, id).ok()?;
+        let parents = commit.parents().iter();
+        let parents = parents.map(|parent| objects::object_id(git, parent).ok());
+        let parents = parents.collect::<Option<_>>()?;
+        let tree = objects::object_id(git, commit.tree()).ok()?;
+        Some((commit.committed(), Commit { tree, parents }))
     };
     let mut known: HashMap<ObjectId, Commit> = HashMap::new();
     // By time, then by ID, so that the order depends on nothing else.
@@ -97,9 +97,8 @@ fn touched(git: &gix::Repository, commit: &Commit) -> Option<Vec<Vec<u8>>> {
     let before = match commit.parents[..] {
         [] => Vec::new(),
         [parent] => {
-            let raw = git.find_object(parent).ok()?.detach().data;
-            let parent = gix::objs::CommitRef::from_bytes(&raw, git.object_hash()).ok()?;
-            tree(parent.tree())?
+            let parent = objects::commit(git, parent).ok()?;
+            tree(objects::object_id(git, parent.tree()).ok()?)?
         }
         _ => return None,
     };
@@ -168,10 +167,9 @@ impl gix::diff::tree::Visit for Touched {
 /// Whether there is a file of this path at one of the tips.
 fn is_file(git: &gix::Repository, tips: &[ObjectId], path: &[u8]) -> bool {
     tips.iter().any(|&tip| {
-        let tree = git
-            .find_commit(tip)
-            .ok()
-            .and_then(|commit| commit.tree().ok());
+        let commit = objects::commit(git, tip).ok();
+        let tree = commit.and_then(|commit| objects::object_id(git, commit.tree()).ok());
+        let tree = tree.and_then(|tree| git.find_tree(tree).ok());
         let parts = path.split(|&byte| byte == b'/');
         let entry = tree.and_then(|tree| tree.lookup_entry(parts).ok().flatten());
         entry.is_some_and(|entry| entry.mode().is_blob())

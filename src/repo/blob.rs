@@ -15,6 +15,7 @@
 //! A blob is built from its end: data first, then nodes from the deepest up,
 //! each written once all it refers to has its place (see [`Place`]).
 
+use super::encode::EncodeError;
 use super::table::{Place, PlacedChunk};
 use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK, seal};
 
@@ -27,6 +28,9 @@ pub const HEADER: usize = 64;
 /// read must be of a length that every such blob has. The network bills 64 MB
 /// for any blob, beside which 64 KiB are nothing.
 pub const MIN_BLOB: u64 = 64 << 10;
+
+/// Most bytes of nodes in one blob: the header counts them in 32 bits.
+pub const MAX_NODE_BYTES: u64 = u32::MAX as u64;
 
 /// Version of the format; an older program refuses a newer one.
 pub const VERSION: u16 = 1;
@@ -155,6 +159,12 @@ impl Header {
     }
 }
 
+/// The length of a chunk. One that no chunk may have, however long, is refused
+/// by whoever writes a reference to it.
+fn chunk_len(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
 /// A blob being built, from its end.
 #[derive(Clone, Debug, Default)]
 pub struct BlobBuilder {
@@ -200,8 +210,8 @@ impl BlobBuilder {
         self.node_bytes += sealed.bytes.len() as u64;
         let chunk = PlacedChunk {
             hash: ChunkHash::of(raw),
-            raw_len: raw.len() as u32,
-            stored_len: sealed.bytes.len() as u32,
+            raw_len: chunk_len(raw),
+            stored_len: chunk_len(&sealed.bytes),
             codec: sealed.codec,
             place: Place::Here(self.next_node_end()),
             bases: Bases::NONE,
@@ -216,8 +226,16 @@ impl BlobBuilder {
         (HEADER as u64 + self.node_bytes).saturating_add_signed(here)
     }
 
+    /// Bytes of nodes.
+    pub fn node_bytes(&self) -> u64 {
+        self.node_bytes
+    }
+
     /// The bytes of a blob without a head.
-    pub fn finish(self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLong`] over [`MAX_NODE_BYTES`] of nodes.
+    pub fn finish(self) -> Result<Vec<u8>, EncodeError> {
         let kind = match self.nodes.is_empty() {
             true => BlobKind::Data,
             false => BlobKind::Nodes,
@@ -228,24 +246,35 @@ impl BlobBuilder {
             head_stored: 0,
             head_raw: 0,
             head_hash: ChunkHash::from_bytes([0; 32]),
-            node_bytes: self.node_bytes as u32,
+            node_bytes: self.checked_node_bytes()?,
         };
-        self.assemble(header)
+        Ok(self.assemble(header))
+    }
+
+    fn checked_node_bytes(&self) -> Result<u32, EncodeError> {
+        u32::try_from(self.node_bytes).map_err(|_| EncodeError::TooLong {
+            what: "the nodes of a blob",
+            len: self.node_bytes,
+            most: MAX_NODE_BYTES,
+        })
     }
 
     /// The bytes of a blob whose head, the node pushed last, is `head`.
-    pub fn finish_with_head(self, head: &PlacedChunk) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLong`] over [`MAX_NODE_BYTES`] of nodes.
+    pub fn finish_with_head(self, head: &PlacedChunk) -> Result<Vec<u8>, EncodeError> {
         let header = Header {
             kind: BlobKind::Head,
             head_codec: head.codec,
             head_stored: head.stored_len,
             head_raw: head.raw_len,
             head_hash: head.hash,
-            node_bytes: self.node_bytes as u32,
+            node_bytes: self.checked_node_bytes()?,
         };
         let mut bytes = self.assemble(header);
         bytes.resize(bytes.len().max(MIN_BLOB as usize), 0);
-        bytes
+        Ok(bytes)
     }
 
     fn assemble(self, header: Header) -> Vec<u8> {

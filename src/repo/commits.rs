@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::encode::{EncodeError, check_len};
 use super::git::RawCommit;
 use super::head::GitId;
 use super::malformed::MalformedNode;
@@ -26,10 +27,29 @@ const PARENT: &[u8] = b"parent ";
 
 /// Writes a chunk of commits: their IDs, and their raw objects without the
 /// `commit LENGTH\0` that git hashes before them.
-pub fn encode_commits<'a>(commits: impl IntoIterator<Item = (&'a GitId, &'a [u8])>) -> Vec<u8> {
+///
+/// # Errors
+/// When they do not fit into one chunk, or do not read back as they are.
+pub fn encode_commits<'a>(
+    commits: impl IntoIterator<Item = (&'a GitId, &'a [u8])>,
+) -> Result<Vec<u8>, EncodeError> {
+    let commits: Vec<(&GitId, &[u8])> = commits.into_iter().collect();
+    let chunk = Bytes::from(fold_commits(&commits));
+    check_len("a chunk of commits", chunk.len(), MAX_CHUNK as usize)?;
+    if let Some((sample, _)) = commits.first() {
+        let read = decode_commits(&chunk, sample)?;
+        let read = read.iter().map(|commit| &commit.raw()[..]);
+        if !read.eq(commits.iter().map(|(_, raw)| *raw)) {
+            return Err(EncodeError::Differs("commits"));
+        }
+    }
+    Ok(chunk.into())
+}
+
+fn fold_commits(commits: &[(&GitId, &[u8])]) -> Vec<u8> {
     let mut places: HashMap<&GitId, usize> = HashMap::new();
-    let (mut out, mut signatures, mut count) = (Vec::new(), Vec::new(), 0);
-    for (number, (id, raw)) in commits.into_iter().enumerate() {
+    let (mut out, mut signatures) = (Vec::new(), Vec::new());
+    for (number, &(id, raw)) in commits.iter().enumerate() {
         let folded = Folded::of(raw).filter(|folded| folded.unfold() == raw);
         let folded = folded.unwrap_or_else(|| Folded {
             parents: Vec::new(),
@@ -54,10 +74,9 @@ pub fn encode_commits<'a>(commits: impl IntoIterator<Item = (&'a GitId, &'a [u8]
         }
         out.string(&folded.body);
         places.insert(id, number);
-        count = number as u64 + 1;
     }
     let mut chunk = vec![MAGIC, FOLDED];
-    chunk.uint(count);
+    chunk.uint(commits.len() as u64);
     chunk.extend_from_slice(&out);
     chunk.extend_from_slice(&signatures);
     chunk
@@ -245,7 +264,7 @@ mod tests {
                 let parsed = RawCommit::parse(raw.clone().into(), &sample()).unwrap();
                 commits.push((parsed.id, raw));
             }
-            let chunk = encode_commits(commits.iter().map(|(id, raw)| (id, &raw[..])));
+            let chunk = encode_commits(commits.iter().map(|(id, raw)| (id, &raw[..]))).unwrap();
             let read = decode_commits(&chunk.into(), &sample()).unwrap();
             prop_assert_eq!(read.len(), commits.len());
             for (read, (id, raw)) in read.iter().zip(&commits) {
@@ -268,7 +287,7 @@ mod tests {
                 prop_assert!(folded.body.len() <= raw.len());
             }
             if RawCommit::parse(raw.clone().into(), &sample()).is_ok() {
-                let chunk = encode_commits([(&sample(), &raw[..])]);
+                let chunk = encode_commits([(&sample(), &raw[..])]).unwrap();
                 let read = decode_commits(&chunk.into(), &sample()).unwrap();
                 prop_assert_eq!(read[0].raw(), &raw);
             }

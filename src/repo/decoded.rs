@@ -156,7 +156,7 @@ mod tests {
             content: PlannedContent::Chunks(Vec::new()),
         };
         let planned: Vec<_> = (0..entries).map(entry).collect();
-        let raw = directory::encode(&planned, 0);
+        let raw = directory::encode(&planned, 0).unwrap();
         let reference = ChunkRef {
             hash: ChunkHash::of(&raw),
             raw_len: raw.len() as u32,

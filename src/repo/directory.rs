@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use super::encode::EncodeError;
 use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
@@ -487,10 +488,28 @@ pub enum PlannedContent {
 
 /// Writes the directory node of these entries, sorted by name, whose stored
 /// bytes will end at `end` (as in [`super::Place::Here`]).
-pub fn encode(entries: &[PlannedEntry], end: i64) -> Vec<u8> {
-    let is_directory = |entry: &&PlannedEntry| entry.kind == Kind::Directory;
+///
+/// # Errors
+/// What the format cannot express or a reader would refuse.
+pub fn encode(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, EncodeError> {
+    let raw = Bytes::from(encode_unchecked(entries, end)?);
+    let read = Directory::decode(&raw, &ChunkRef::nominal_node(&raw))?;
+    let written = |entry: &PlannedEntry| (entry.name.clone(), entry.kind, entry.size);
+    let found = |entry: &Entry| (entry.name.to_vec(), entry.kind, entry.size);
+    if !(entries.iter().map(written)).eq(read.entries.iter().map(found)) {
+        return Err(EncodeError::Differs("entries"));
+    }
+    Ok(raw.into())
+}
+
+/// The same for nodes that a reader may refuse: tests of readers need them.
+///
+/// # Errors
+/// What the format cannot express.
+#[doc(hidden)]
+pub fn encode_unchecked(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, EncodeError> {
     let mut chunks: Vec<PlacedChunk> = Vec::new();
-    for entry in entries.iter().filter(is_directory) {
+    for entry in entries {
         if let PlannedContent::Directory { node, .. } = &entry.content {
             chunks.push(node.clone());
         }
@@ -505,40 +524,159 @@ pub fn encode(entries: &[PlannedEntry], end: i64) -> Vec<u8> {
         }
     }
     let mut out = vec![MAGIC, VERSION];
-    table::write(&mut out, &chunks, end);
+    table::write(&mut out, &chunks, end)?;
     out.uint(entries.len() as u64);
     for entry in entries {
         out.string(&entry.name);
         out.push(entry.kind.number());
-        let is_file = matches!(entry.kind, Kind::File { .. });
-        if is_file || entry.kind == Kind::Directory {
-            out.uint(entry.size);
-        }
-        match &entry.content {
-            PlannedContent::Inline(bytes) => {
-                if is_file {
-                    out.uint(0);
-                }
+        match (entry.kind, &entry.content) {
+            (Kind::File { .. }, PlannedContent::Inline(bytes)) => {
+                out.uint(entry.size);
+                out.uint(0);
                 out.string(bytes);
             }
-            PlannedContent::List(_) => {
+            (Kind::File { .. }, PlannedContent::List(_)) => {
+                out.uint(entry.size);
                 out.uint(1);
                 out.uint(next_content);
                 next_content += 1;
             }
-            PlannedContent::Chunks(run) => {
+            (Kind::File { .. }, PlannedContent::Chunks(run)) => {
+                out.uint(entry.size);
                 out.uint(run.len() as u64 + 2);
                 if !run.is_empty() {
                     out.uint(next_content);
                 }
                 next_content += run.len() as u64;
             }
-            PlannedContent::Directory { nodes, .. } => {
+            (Kind::Symlink | Kind::Submodule, PlannedContent::Inline(bytes)) => out.string(bytes),
+            (Kind::Directory, PlannedContent::Directory { nodes, .. }) => {
+                out.uint(entry.size);
                 out.uint(next_directory);
                 next_directory += 1;
                 out.uint(*nodes);
             }
+            _ => return Err(EncodeError::Entry),
         }
     }
-    out
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::BlobId;
+    use crate::repo::Place;
+    use proptest::prelude::*;
+
+    fn chunk(seed: u8, place: Place, len: u32) -> PlacedChunk {
+        PlacedChunk {
+            hash: ChunkHash::of(&[seed]),
+            raw_len: len,
+            stored_len: len,
+            codec: crate::chunk::Codec::Raw,
+            place,
+            bases: crate::chunk::Bases::NONE,
+        }
+    }
+
+    fn any_chunk() -> impl Strategy<Value = PlacedChunk> {
+        let place = prop_oneof![
+            (-50i64..5000).prop_map(Place::Here),
+            (0u8..3, 0u64..5000)
+                .prop_map(|(blob, at)| Place::There(BlobId::from_bytes([blob; 32]), at)),
+        ];
+        (any::<u8>(), place, 0u32..200).prop_map(|(seed, place, len)| chunk(seed, place, len))
+    }
+
+    /// Entries as no publisher makes them: out of order, twice, with content
+    /// that does not suit them.
+    fn any_entry() -> impl Strategy<Value = PlannedEntry> {
+        let kind = proptest::sample::select(vec![
+            Kind::File { executable: false },
+            Kind::File { executable: true },
+            Kind::Symlink,
+            Kind::Directory,
+            Kind::Submodule,
+        ]);
+        let content = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(PlannedContent::Inline),
+            Just(PlannedContent::Inline(vec![b'x'; MAX_INLINE + 1])),
+            proptest::collection::vec(any_chunk(), 0..3).prop_map(PlannedContent::Chunks),
+            any_chunk().prop_map(PlannedContent::List),
+            (any_chunk(), prop_oneof![0u64..5, any::<u64>()])
+                .prop_map(|(node, nodes)| PlannedContent::Directory { node, nodes }),
+        ];
+        let name = prop_oneof!["[a-c]{1,2}", "[./]{0,2}", Just("n".repeat(300))];
+        let size = proptest::option::of(any::<u64>());
+        (name, kind, size, content).prop_map(|(name, kind, size, content)| {
+            let fitting = match (&content, kind) {
+                (_, Kind::Submodule) => 0,
+                (PlannedContent::Inline(bytes), _) => bytes.len() as u64,
+                (PlannedContent::Chunks(run), _) => {
+                    run.iter().map(|chunk| u64::from(chunk.raw_len)).sum()
+                }
+                _ => 7,
+            };
+            PlannedEntry {
+                name: name.into_bytes(),
+                kind,
+                size: size.unwrap_or(fitting),
+                content,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_entries_a_directory_reads_as_written_or_is_refused(
+            entries in proptest::collection::vec(any_entry(), 0..4),
+            end in -20i64..20,
+        ) {
+            let Ok(raw) = encode(&entries, end) else { return Ok(()) };
+            let raw = Bytes::from(raw);
+            let read = Directory::decode(&raw, &ChunkRef::nominal_node(&raw)).unwrap();
+            prop_assert_eq!(read.entries().len(), entries.len());
+            let at = |content: &PlacedChunk, read: &ChunkRef| {
+                let distance = match content.place {
+                    Place::Here(at) => (at - end) as u64,
+                    Place::There(_, at) => at,
+                };
+                content.hash == read.hash && distance == read.at.offset
+            };
+            for (read_entry, entry) in read.entries().iter().zip(&entries) {
+                prop_assert_eq!(&read_entry.name[..], &entry.name[..]);
+                prop_assert_eq!(read_entry.size, entry.size);
+                match (&read_entry.content, &entry.content) {
+                    (Content::Inline(found), PlannedContent::Inline(bytes)) => {
+                        prop_assert_eq!(&found[..], &bytes[..]);
+                    }
+                    (Content::Chunks { first, count }, PlannedContent::Chunks(run)) => {
+                        prop_assert_eq!(*count as usize, run.len());
+                        let found = &read.chunks()[*first as usize..];
+                        prop_assert!(run.iter().zip(found).all(|(chunk, read)| at(chunk, read)));
+                    }
+                    (Content::List { index }, PlannedContent::List(list)) => {
+                        prop_assert!(at(list, &read.chunks()[*index as usize]));
+                    }
+                    (Content::Directory { index, nodes }, PlannedContent::Directory { node, nodes: planned }) => {
+                        prop_assert_eq!(nodes, planned);
+                        prop_assert!(at(node, &read.chunks()[*index as usize]));
+                    }
+                    other => prop_assert!(false, "{other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_before_a_directory_cannot_be_referred_to() {
+        let entry = PlannedEntry {
+            name: b"file".to_vec(),
+            kind: Kind::File { executable: false },
+            size: 10,
+            content: PlannedContent::Chunks(vec![chunk(1, Place::Here(-10), 10)]),
+        };
+        assert_eq!(encode(&[entry], 0), Err(EncodeError::Backwards));
+    }
 }

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 
 use super::directory::{MAX_NODES, kind_and_version};
+use super::encode::EncodeError;
 use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
@@ -500,8 +501,55 @@ pub struct PlannedCommit {
 
 impl PlannedHead {
     /// Writes the head; its stored bytes will end at `end` (as in
-    /// [`super::Place::Here`]).
-    pub fn encode(&self, end: i64) -> Vec<u8> {
+    /// [`super::Place::Here`]). Messages over [`MAX_MESSAGE`] and persons over
+    /// 4096 bytes are cut: the raw commits hold all of them.
+    ///
+    /// # Errors
+    /// What the format cannot express or a reader would refuse, such as a ref
+    /// that is there twice.
+    pub fn encode(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
+        let raw = Bytes::from(self.encode_unchecked(end)?);
+        let read = Head::decode(&raw, &ChunkRef::nominal_node(&raw))?;
+        self.check(&read)?;
+        Ok(raw.into())
+    }
+
+    /// Compares what a reader finds with what was meant; chunks aside, which the
+    /// table is responsible for.
+    fn check(&self, read: &Head) -> Result<(), EncodeError> {
+        let differs = |what| Err(EncodeError::Differs(what));
+        let same_commit = |(meant, read): (&PlannedCommit, &Commit)| {
+            (&meant.id, meant.nodes, meant.bytes, &meant.parents)
+                == (&read.id, read.nodes, read.bytes, &read.parents)
+                && meant.root.hash == read.root.hash
+        };
+        if self.commits.len() != read.commits.len()
+            || !self.commits.iter().zip(&read.commits).all(same_commit)
+        {
+            return differs("commits");
+        }
+        let meant = self.attachments.iter().map(|it| (it.kind, it.chunks.len()));
+        if !meant.eq(read.attachments.iter().map(|it| (it.kind, it.chunks.len()))) {
+            return differs("attachments");
+        }
+        if self.sorted_refs() != read.refs || self.default_branch != read.default_branch {
+            return differs("branches and tags");
+        }
+        Ok(())
+    }
+
+    fn sorted_refs(&self) -> Vec<Ref> {
+        let mut refs = self.refs.clone();
+        refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        refs
+    }
+
+    /// The same for heads that a reader may refuse: tests of readers need them.
+    ///
+    /// # Errors
+    /// What the format cannot express.
+    #[doc(hidden)]
+    pub fn encode_unchecked(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
         let roots = self.commits.iter().map(|commit| commit.root.clone());
         let attached = self
             .attachments
@@ -509,7 +557,7 @@ impl PlannedHead {
             .flat_map(|a| a.chunks.iter().cloned());
         let chunks: Vec<PlacedChunk> = roots.chain(attached).collect();
         let mut out = vec![MAGIC, VERSION];
-        table::write(&mut out, &chunks, end);
+        table::write(&mut out, &chunks, end)?;
         out.string(&self.default_branch);
         out.uint(self.commits.len() as u64);
         for (index, commit) in self.commits.iter().enumerate() {
@@ -528,8 +576,7 @@ impl PlannedHead {
                 out.string(parent.bytes());
             }
         }
-        let mut refs = self.refs.clone();
-        refs.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        let refs = self.sorted_refs();
         out.uint(refs.len() as u64);
         for r in &refs {
             out.push(match r.kind {
@@ -554,10 +601,157 @@ impl PlannedHead {
         for blob in &blobs {
             out.extend_from_slice(blob.as_bytes());
         }
-        out
+        Ok(out)
     }
 }
 
 fn cut(bytes: &[u8], most: usize) -> &[u8] {
     &bytes[..bytes.len().min(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{Bases, ChunkHash, Codec};
+    use crate::repo::Place;
+    use proptest::prelude::*;
+
+    fn root(seed: u8) -> PlacedChunk {
+        PlacedChunk {
+            hash: ChunkHash::of(&[seed]),
+            raw_len: 10,
+            stored_len: 10,
+            codec: Codec::Raw,
+            place: Place::Here(i64::from(seed)),
+            bases: Bases::NONE,
+        }
+    }
+
+    fn any_id() -> impl Strategy<Value = CommitId> {
+        prop_oneof![
+            Just(CommitId::None),
+            prop_oneof![Just(20usize), Just(32), 0usize..40]
+                .prop_map(|len| CommitId::Git(GitId(vec![6; len]))),
+            any::<[u8; 32]>().prop_map(|id| CommitId::Manifest(BlobId::from_bytes(id))),
+            any::<[u8; 32]>().prop_map(CommitId::Object),
+        ]
+    }
+
+    prop_compose! {
+        fn any_commit()(
+            id in any_id(),
+            seed in any::<u8>(),
+            nodes in prop_oneof![1u64..9, any::<u64>()],
+            bytes in any::<u64>(),
+            seconds in any::<i64>(),
+            offset_minutes in any::<i32>(),
+            person in prop_oneof![Just(3usize), Just(MAX_PERSON + 1)],
+            message in prop_oneof![Just(5usize), Just(MAX_MESSAGE + 1)],
+            parents in proptest::collection::vec(any_id(), 0..3),
+        ) -> PlannedCommit {
+            let signature = Signature {
+                person: vec![b'p'; person].into(),
+                seconds,
+                offset_minutes,
+            };
+            PlannedCommit {
+                id,
+                root: root(seed),
+                nodes,
+                bytes,
+                author: signature.clone(),
+                committer: signature,
+                message: vec![b'm'; message],
+                parents,
+            }
+        }
+    }
+
+    fn any_ref() -> impl Strategy<Value = Ref> {
+        let name = prop_oneof!["[ab]", "[./]{1,3}", Just("x/".repeat(600) + "x")];
+        (any::<bool>(), name, 0usize..3).prop_map(|(branch, name, commit)| Ref {
+            kind: match branch {
+                true => RefKind::Branch,
+                false => RefKind::Tag,
+            },
+            name: name.into(),
+            commit,
+        })
+    }
+
+    prop_compose! {
+        fn any_head()(
+            commits in proptest::collection::vec(any_commit(), 0..3),
+            refs in proptest::collection::vec(any_ref(), 0..3),
+            kinds in proptest::collection::vec(prop_oneof![Just(3u64), 1u64..12], 0..2),
+            default_branch in prop_oneof![Just(4usize), Just(MAX_REF_NAME + 1)],
+            blobs in proptest::collection::vec(any::<u8>(), 0..3),
+        ) -> PlannedHead {
+            PlannedHead {
+                default_branch: vec![b'd'; default_branch],
+                commits,
+                refs,
+                attachments: kinds.into_iter().map(|kind| Attachment {
+                    kind: match kind {
+                        3 => AttachmentKind::Manifests,
+                        other => AttachmentKind::Other(other),
+                    },
+                    chunks: vec![root(kind as u8)],
+                }).collect(),
+                blobs: blobs.into_iter().map(|fill| BlobId::from_bytes([fill; 32])).collect(),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_head_is_it_reads_as_written_or_is_refused(head in any_head(), end in -9i64..9) {
+            let Ok(raw) = head.encode(end) else { return Ok(()) };
+            let raw = Bytes::from(raw);
+            let read = Head::decode(&raw, &ChunkRef::nominal_node(&raw)).unwrap();
+            prop_assert_eq!(&read.default_branch[..], &head.default_branch[..]);
+            prop_assert_eq!(read.refs, head.sorted_refs());
+            for (read, commit) in read.commits.iter().zip(&head.commits) {
+                prop_assert_eq!(&read.id, &commit.id);
+                prop_assert_eq!(&read.parents, &commit.parents);
+                prop_assert_eq!((read.nodes, read.bytes), (commit.nodes, commit.bytes));
+                prop_assert_eq!(read.author.seconds, commit.author.seconds);
+                prop_assert_eq!(read.author.offset_minutes, commit.author.offset_minutes);
+                prop_assert_eq!(&read.message[..], cut(&commit.message, MAX_MESSAGE));
+                prop_assert_eq!(&read.author.person[..], cut(&commit.author.person, MAX_PERSON));
+                prop_assert_eq!(read.root.hash, commit.root.hash);
+                let Place::Here(at) = commit.root.place else { unreachable!() };
+                prop_assert_eq!(read.root.at.offset as i64, at - end);
+            }
+        }
+    }
+
+    #[test]
+    fn a_branch_that_is_there_twice_makes_no_head() {
+        let commit = PlannedCommit {
+            id: CommitId::None,
+            root: root(1),
+            nodes: 1,
+            bytes: 0,
+            author: Signature::default(),
+            committer: Signature::default(),
+            message: Vec::new(),
+            parents: Vec::new(),
+        };
+        let main = Ref {
+            kind: RefKind::Branch,
+            name: "main".into(),
+            commit: 0,
+        };
+        let head = PlannedHead {
+            commits: vec![commit],
+            refs: vec![main.clone(), main],
+            ..PlannedHead::default()
+        };
+        let refused = head.encode(0);
+        assert!(
+            matches!(refused, Err(EncodeError::Refused(_))),
+            "{refused:?}"
+        );
+    }
 }

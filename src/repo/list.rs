@@ -6,6 +6,7 @@
 //! two levels.
 
 use super::directory::kind_and_version;
+use super::encode::EncodeError;
 use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
@@ -113,14 +114,23 @@ impl ChunkList {
 
 /// Writes a list whose stored bytes will end at `end`. `covers` is how many
 /// bytes of file each part holds.
-pub fn encode(level: u8, parts: &[(PlacedChunk, u64)], end: i64) -> Vec<u8> {
+///
+/// # Errors
+/// What the format cannot express or a reader would refuse.
+pub fn encode(level: u8, parts: &[(PlacedChunk, u64)], end: i64) -> Result<Vec<u8>, EncodeError> {
     let chunks: Vec<PlacedChunk> = parts.iter().map(|(chunk, _)| chunk.clone()).collect();
     let mut out = vec![MAGIC, VERSION, level];
-    table::write(&mut out, &chunks, end);
+    table::write(&mut out, &chunks, end)?;
     if level > 0 {
         for (_, covers) in parts {
             out.uint(*covers);
         }
     }
-    out
+    let read = ChunkList::decode(&out, &ChunkRef::nominal_node(&out))?;
+    let starts = (0..parts.len()).map(|part| read.start(part));
+    let covered = starts.zip(&read.ends).map(|(start, end)| end - start);
+    if read.level != level || !covered.eq(parts.iter().map(|(_, covers)| *covers)) {
+        return Err(EncodeError::Differs("sizes"));
+    }
+    Ok(out)
 }

@@ -135,6 +135,31 @@ impl Loader {
         })
     }
 
+    /// Opens a head of ours as it is stored, whatever the cache knows of it: it is
+    /// read from the store and decoded, and so are the root directories of its
+    /// commits, as far as they came with it; the first one's in any case. Takes
+    /// one request where the head and that directory are in the first
+    /// [`MIN_BLOB`] bytes.
+    ///
+    /// # Errors
+    /// Whatever keeps a reader from listing it.
+    pub async fn open_stored(
+        self: &Arc<Self>,
+        access: &Access,
+        blob: BlobId,
+        root: ChunkHash,
+    ) -> Result<Repository, RepoError> {
+        let found = self.fetch_head(access, blob, root).await?;
+        let repository = Repository::of_head(self.clone(), access, blob, found);
+        for (number, commit) in repository.head().commits.iter().enumerate() {
+            if number == 0 || self.remembers(&commit.root) {
+                let snapshot = repository.snapshot(number)?;
+                snapshot.directory(&snapshot.root()).await?;
+            }
+        }
+        Ok(repository)
+    }
+
     /// The head with this root, in one ranged read.
     pub(super) async fn fetch_head(
         &self,

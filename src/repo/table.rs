@@ -16,6 +16,7 @@
 
 use std::collections::HashMap;
 
+use super::encode::EncodeError;
 use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::{
@@ -266,7 +267,7 @@ fn resolve(chunk: &ChunkRef, numbers: &[usize], bases: &[Base]) -> Result<Bases,
 /// The chunks of a table that are bases of others, each before its own.
 struct Numbered<'c> {
     bases: Vec<&'c PlacedChunk>,
-    numbers: HashMap<ChunkHash, usize>,
+    numbers: HashMap<&'c PlacedChunk, u64>,
 }
 
 impl<'c> Numbered<'c> {
@@ -287,8 +288,8 @@ impl<'c> Numbered<'c> {
     }
 
     fn add(&mut self, base: &'c PlacedChunk) {
-        let next = self.bases.len();
-        self.numbers.entry(base.hash).or_insert_with(|| {
+        let next = self.bases.len() as u64;
+        self.numbers.entry(base).or_insert_with(|| {
             self.bases.push(base);
             next
         });
@@ -299,34 +300,40 @@ impl<'c> Numbered<'c> {
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
     end: i64,
-    blobs: &'o [BlobId],
+    /// Blobs by ID, numbered from 1.
+    blobs: &'o HashMap<BlobId, u64>,
+    numbers: &'o HashMap<&'o PlacedChunk, u64>,
     follows: u64,
 }
 
 impl Writer<'_> {
     fn list<'c>(
         &mut self,
-        chunks: impl ExactSizeIterator<Item = &'c PlacedChunk>,
-        numbers: &HashMap<ChunkHash, usize>,
-    ) {
+        mut chunks: impl ExactSizeIterator<Item = &'c PlacedChunk>,
+    ) -> Result<(), EncodeError> {
         self.out.uint(chunks.len() as u64);
-        for chunk in chunks {
-            self.entry(chunk, numbers);
-        }
+        chunks.try_for_each(|chunk| self.entry(chunk))
     }
 
-    fn entry(&mut self, chunk: &PlacedChunk, numbers: &HashMap<ChunkHash, usize>) {
+    fn entry(&mut self, chunk: &PlacedChunk) -> Result<(), EncodeError> {
+        check_chunk(chunk)?;
         let (blob, offset) = match chunk.place {
             // Laid out from the end, what is referred to lies after the node.
-            Place::Here(at) => (0, at.saturating_sub(self.end).max(0) as u64),
+            Place::Here(at) => {
+                let distance = at.checked_sub(self.end).ok_or(EncodeError::Offset)?;
+                let distance = u64::try_from(distance).map_err(|_| EncodeError::Backwards)?;
+                (0, distance)
+            }
             Place::There(blob, offset) => {
-                let known = self.blobs.iter().rposition(|&b| b == blob);
-                (known.map_or(0, |index| index as u64 + 1), offset)
+                let number = self.blobs.get(&blob);
+                (*number.ok_or(EncodeError::NotInTable("a blob"))?, offset)
             }
         };
+        let step = i128::from(offset) - i128::from(self.follows);
+        let end = offset.checked_add(u64::from(chunk.stored_len));
         self.out.push(chunk.codec as u8);
         self.out.uint(blob);
-        self.out.sint(offset.wrapping_sub(self.follows) as i64);
+        (self.out).sint(i64::try_from(step).map_err(|_| EncodeError::Offset)?);
         self.out.uint(u64::from(chunk.stored_len));
         if chunk.codec != Codec::Raw {
             self.out.uint(u64::from(chunk.raw_len));
@@ -335,42 +342,71 @@ impl Writer<'_> {
         if chunk.codec == Codec::Patch {
             self.out.uint(chunk.bases.len() as u64);
         }
-        if chunk.codec.has_bases() {
-            for base in chunk.bases.iter() {
-                self.out
-                    .uint(numbers.get(&base.hash).map_or(0, |&number| number as u64));
-            }
+        for base in chunk.bases.iter() {
+            let number = self.numbers.get(base);
+            (self.out).uint(*number.ok_or(EncodeError::NotInTable("a base"))?);
         }
-        self.follows = offset + u64::from(chunk.stored_len);
+        self.follows = end.ok_or(EncodeError::Offset)?;
+        Ok(())
     }
+}
+
+/// Refuses a chunk whose fields contradict each other: some are not written.
+fn check_chunk(chunk: &PlacedChunk) -> Result<(), EncodeError> {
+    if chunk.codec == Codec::Raw && chunk.raw_len != chunk.stored_len {
+        return Err(EncodeError::Chunk("two lengths though it is stored as is"));
+    }
+    let bases = match chunk.codec {
+        Codec::Raw | Codec::Zstd => 0..=0,
+        Codec::Dictionary => 1..=1,
+        Codec::Patch => 1..=MAX_BASES,
+    };
+    if !bases.contains(&chunk.bases.len()) {
+        return Err(EncodeError::Chunk(
+            "as many bases as its codec does not allow",
+        ));
+    }
+    Ok(())
 }
 
 /// Writes the table of a node whose stored bytes will end at `end` (as in
 /// [`Place::Here`]).
-pub(super) fn write(out: &mut Vec<u8>, chunks: &[PlacedChunk], end: i64) {
+///
+/// # Errors
+/// What the format cannot express. What a reader refuses beyond is found by
+/// decoding the node.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    chunks: &[PlacedChunk],
+    end: i64,
+) -> Result<(), EncodeError> {
     let numbered = Numbered::of(chunks);
-    let mut blobs: Vec<BlobId> = Vec::new();
+    let mut blobs: HashMap<BlobId, u64> = HashMap::new();
+    let mut listed: Vec<BlobId> = Vec::new();
     for chunk in chunks.iter().chain(numbered.bases.iter().copied()) {
-        if let Place::There(blob, _) = chunk.place
-            && !blobs.contains(&blob)
-        {
-            blobs.push(blob);
+        if let Place::There(blob, _) = chunk.place {
+            blobs.entry(blob).or_insert_with(|| {
+                listed.push(blob);
+                listed.len() as u64
+            });
         }
     }
-    out.uint(blobs.len() as u64);
-    for blob in &blobs {
+    out.uint(listed.len() as u64);
+    for blob in &listed {
         out.extend_from_slice(blob.as_bytes());
     }
     let mut writer = Writer {
         out,
         end,
         blobs: &blobs,
+        numbers: &numbered.numbers,
         follows: 0,
     };
-    writer.list(chunks.iter(), &numbered.numbers);
+    writer.list(chunks.iter())?;
     if !numbered.bases.is_empty() {
-        writer.list(numbered.bases.iter().copied(), &numbered.numbers);
+        writer.list(numbered.bases.iter().copied())?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -406,7 +442,7 @@ mod tests {
 
     fn written(chunks: &[PlacedChunk]) -> Vec<u8> {
         let mut out = Vec::new();
-        write(&mut out, chunks, END);
+        write(&mut out, chunks, END).unwrap();
         out
     }
 
@@ -462,6 +498,56 @@ mod tests {
         })
     }
 
+    /// Chunks that no publisher makes: any place, length, codec and bases.
+    fn any_chunk(depth: u32) -> BoxedStrategy<PlacedChunk> {
+        let codec = proptest::sample::select(vec![
+            Codec::Raw,
+            Codec::Zstd,
+            Codec::Dictionary,
+            Codec::Patch,
+        ]);
+        let place = prop_oneof![
+            (-2000i64..5000).prop_map(Place::Here),
+            any::<i64>().prop_map(Place::Here),
+            (0u8..4, any::<u64>())
+                .prop_map(|(blob, at)| Place::There(BlobId::from_bytes([blob; 32]), at)),
+            (0u8..4, 0u64..5000)
+                .prop_map(|(blob, at)| Place::There(BlobId::from_bytes([blob; 32]), at)),
+        ];
+        let bases = match depth {
+            0 => Just(Vec::new()).boxed(),
+            _ => proptest::collection::vec(any_chunk(depth - 1), 0..3).boxed(),
+        };
+        let lens = prop_oneof![Just((100, 100)), any::<(u32, u32)>()];
+        (0u8..8, lens, codec, place, bases)
+            .prop_map(
+                |(seed, (raw_len, stored_len), codec, place, bases)| PlacedChunk {
+                    hash: ChunkHash::of(&[seed]),
+                    raw_len,
+                    stored_len,
+                    codec,
+                    place,
+                    bases: bases.into(),
+                },
+            )
+            .boxed()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_chunks_a_table_reads_as_written_or_is_refused(
+            chunks in proptest::collection::vec(any_chunk(2), 0..6),
+        ) {
+            let mut out = Vec::new();
+            if write(&mut out, &chunks, END).is_ok()
+                && let Ok(read) = read_all(&out)
+            {
+                let expected: Vec<ChunkRef> = chunks.iter().map(seen).collect();
+                prop_assert_eq!(read, expected);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_table_is_read_as_it_was_written(chunks in tables()) {
@@ -508,8 +594,8 @@ mod tests {
         let many: Vec<_> = (0..=MAX_BASES as u16)
             .map(|n| chunk(n, Codec::Raw, vec![]))
             .collect();
-        let said = read_all(&written(&[chunk(500, Codec::Patch, many)]));
-        assert!(matches!(said, Err(MalformedNode::Base(_))));
+        let said = write(&mut Vec::new(), &[chunk(500, Codec::Patch, many)], END);
+        assert!(matches!(said, Err(EncodeError::Chunk(_))));
         let mut large = chunk(1, Codec::Zstd, vec![]);
         large.raw_len = MAX_BASE_BYTES as u32 + 1;
         let said = read_all(&written(&[chunk(2, Codec::Patch, vec![large])]));

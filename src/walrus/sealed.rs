@@ -98,10 +98,6 @@ impl BlobStore for SealedStore {
         self.inner.delete(blob).await
     }
 
-    async fn flush(&self) -> Result<(), StoreError> {
-        self.inner.flush().await
-    }
-
     fn at_rest(&self) -> Option<&SecretKey> {
         Some(&self.at_rest)
     }

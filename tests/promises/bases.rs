@@ -66,7 +66,7 @@ impl Planned {
         let end = self.builder.next_node_end();
         let root = self
             .builder
-            .push_node(&directory::encode(&self.entries, end));
+            .push_node(&directory::encode_unchecked(&self.entries, end).unwrap());
         planned::store(world.path(), self.builder, root, nodes, bytes, &[])
     }
 }

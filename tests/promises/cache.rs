@@ -74,10 +74,6 @@ impl BlobStore for Memory {
         Err(StoreError::NoEndpoint("publisher"))
     }
 
-    async fn flush(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn max_body(&self) -> u64 {
         0
     }

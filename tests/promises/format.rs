@@ -50,10 +50,12 @@ fn golden() -> (Vec<u8>, ChunkHash) {
         0,
         &[(elsewhere, 9), (chunk.clone(), 22)],
         builder.next_node_end(),
-    );
+    )
+    .unwrap();
     let list = builder.push_node(&list);
     let below = [entry("deep", file, 31, PlannedContent::List(list))];
-    let below = builder.push_node(&directory::encode(&below, builder.next_node_end()));
+    let below =
+        builder.push_node(&directory::encode_unchecked(&below, builder.next_node_end()).unwrap());
     let entries = [
         entry(
             "dir",
@@ -85,7 +87,8 @@ fn golden() -> (Vec<u8>, ChunkHash) {
             PlannedContent::Inline(vec![9; 20]),
         ),
     ];
-    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let who = Signature {
         person: Bytes::from_static(b"Ada <ada@example.org>"),
         seconds: 1_700_000_000,
@@ -111,8 +114,8 @@ fn golden() -> (Vec<u8>, ChunkHash) {
         blobs: vec![BlobId::from_bytes([7; 32])],
         ..PlannedHead::default()
     };
-    let head = builder.push_node(&head.encode(builder.next_node_end()));
-    (builder.finish_with_head(&head), head.hash)
+    let head = builder.push_node(&head.encode_unchecked(builder.next_node_end()).unwrap());
+    (builder.finish_with_head(&head).unwrap(), head.hash)
 }
 
 fn open(blob: &Bytes, chunk: &ChunkRef) -> Bytes {
@@ -341,7 +344,7 @@ proptest! {
             wanted.push(PlannedEntry { name: name.as_bytes().to_vec(), kind, size, content });
         }
         wanted.sort_by(|a, b| a.name.cmp(&b.name));
-        let raw = Bytes::from(directory::encode(&wanted, 0));
+        let raw = Bytes::from(directory::encode_unchecked(&wanted, 0).unwrap());
         let found = Directory::decode(&raw, &reference(&raw)).unwrap();
         prop_assert_eq!(found.entries().len(), wanted.len());
         for (found_entry, wanted) in found.entries().iter().zip(&wanted) {

@@ -44,7 +44,7 @@ fn store(world: &World, builder: BlobBuilder, root: PlacedChunk, nodes: u64) -> 
 /// A repository whose root holds these entries.
 fn root_of(world: &World, entries: &[PlannedEntry], nodes: u64) -> String {
     let mut builder = BlobBuilder::new();
-    let root = builder.push_node(&directory::encode(entries, 0));
+    let root = builder.push_node(&directory::encode_unchecked(entries, 0).unwrap());
     store(world, builder, root, nodes)
 }
 
@@ -110,12 +110,13 @@ fn counts_and_sizes_that_do_not_add_up_are_refused() {
 fn a_subtree_that_claims_to_be_endless_is_refused() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
-    let empty = builder.push_node(&directory::encode(&[], 0));
+    let empty = builder.push_node(&directory::encode_unchecked(&[], 0).unwrap());
     let entries = [
         folder("a", empty.clone(), 1 << 40),
         folder("b", empty, 1 << 40),
     ];
-    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     refused(
         &world,
         &store(&world, builder, root, 1 << 40),
@@ -128,11 +129,12 @@ fn a_tree_that_multiplies_at_every_level_costs_nothing_until_it_is_walked() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     // 30 levels of two entries that are the same folder: a billion files in 2 KB.
-    let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
+    let mut below = builder.push_node(&directory::encode_unchecked(&[file(b"x")], 0).unwrap());
     let mut nodes = 2;
     for _ in 0..30 {
         let entries = [folder("a", below.clone(), nodes), folder("b", below, nodes)];
-        below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        below = builder
+            .push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
         nodes = nodes * 2 + 1;
     }
     let dir = world.mount(&store(&world, builder, below, nodes));
@@ -158,7 +160,8 @@ fn a_chunk_that_unpacks_to_far_more_than_it_says_is_an_error() {
         entry.size = u64::from(raw_len);
         entry.content = PlannedContent::Chunks(vec![bomb]);
         let entries = [entry, file(b"fine")];
-        let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        let root = builder
+            .push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
         let dir = world.mount(&store(&world, builder, root, 3));
         assert!(fs::read(dir.join("bomb")).is_err());
         assert_eq!(fs::read(dir.join("fine")).unwrap(), b"hello");
@@ -185,9 +188,10 @@ fn a_chunk_larger_than_any_reader_accepts_is_refused_before_it_is_fetched() {
 fn a_hostile_folder_spoils_itself_and_not_its_neighbours() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
-    let bad = builder.push_node(&directory::encode(&[file(b"..")], 0));
+    let bad = builder.push_node(&directory::encode_unchecked(&[file(b"..")], 0).unwrap());
     let entries = [folder("bad", bad, 2), file(b"good")];
-    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let dir = world.mount(&store(&world, builder, root, 4));
     // Opening a folder asks nothing of the driver; reading it does.
     let mut listed = fs::read_dir(dir.join("bad")).unwrap();
@@ -234,7 +238,8 @@ fn hints_of_an_enemy_cost_a_few_bytes_and_harm_nobody() {
         content: PlannedContent::Chunks(vec![content]),
         ..file(b"file")
     };
-    let root = builder.push_node(&directory::encode(&[entry], builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&[entry], builder.next_node_end()).unwrap());
     for attached in [
         [garbage.clone(), garbage],
         [short, profile],
@@ -298,7 +303,8 @@ fn ten_gigabytes_of_zeros_take_no_memory_and_no_time() {
         entries.push(entry);
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let dir = world.mount(&store(&world, builder, root, 6));
     assert_eq!(fs::read(dir.join("fine")).unwrap(), b"hello");
     let before = peak(world.daemon().unwrap());
@@ -338,7 +344,8 @@ fn the_hash_of_one_file_with_the_bytes_of_another_is_an_error_of_both() {
         entry(b"b", &contents[1], places[0]),
         file(b"fine"),
     ];
-    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let dir = world.mount(&store(&world, builder, root, 4));
     for name in ["a", "b", "a", "b"] {
         assert!(fs::read(dir.join(name)).is_err(), "{name}");
@@ -350,14 +357,15 @@ fn the_hash_of_one_file_with_the_bytes_of_another_is_an_error_of_both() {
 fn a_folder_that_is_another_by_its_hash_is_refused() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
-    let one = builder.push_node(&directory::encode(&[file(b"one")], 0));
-    let other = builder.push_node(&directory::encode(&[file(b"two")], 0));
+    let one = builder.push_node(&directory::encode_unchecked(&[file(b"one")], 0).unwrap());
+    let other = builder.push_node(&directory::encode_unchecked(&[file(b"two")], 0).unwrap());
     let swapped = PlacedChunk {
         place: other.place,
         ..one.clone()
     };
     let entries = [folder("right", one, 2), folder("wrong", swapped, 2)];
-    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let dir = world.mount(&store(&world, builder, root, 5));
     assert_eq!(fs::read(dir.join("right/one")).unwrap(), b"hello");
     // The right one is known by its hash, wherever it is said to be.
@@ -449,7 +457,7 @@ fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
     let mut builder = BlobBuilder::new();
     // 36 levels of two folders that are the same, each with a chunk of its own
     // level: all that is there is fetched once, however often it stands there.
-    let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
+    let mut below = builder.push_node(&directory::encode_unchecked(&[file(b"x")], 0).unwrap());
     let mut nodes = 2;
     for level in 0..36 {
         let content = [level; 3000];
@@ -468,7 +476,8 @@ fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
             folder("b", below, nodes),
             chunk,
         ];
-        below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        below = builder
+            .push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
         nodes = nodes * 2 + 2;
     }
     let dir = world.mount(&store(&world, builder, below, nodes));
@@ -495,11 +504,12 @@ fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
 fn a_tree_deeper_than_any_is_walked_as_far_as_it_may_be() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
-    let mut below = builder.push_node(&directory::encode(&[file(b"x")], 0));
+    let mut below = builder.push_node(&directory::encode_unchecked(&[file(b"x")], 0).unwrap());
     let mut nodes = 2;
     for _ in 0..20_000 {
         let entries = [folder("d", below, nodes)];
-        below = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+        below = builder
+            .push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
         nodes += 1;
     }
     let dir = world.mount(&store(&world, builder, below, nodes));

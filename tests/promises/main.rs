@@ -24,6 +24,7 @@ mod follow;
 mod format;
 mod fsck;
 mod gc;
+mod git_edge_cases;
 mod history;
 mod hostile;
 mod integrity;

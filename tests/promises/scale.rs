@@ -23,7 +23,8 @@ fn a_folder_of_two_hundred_thousand_entries_is_listed_whole_and_each_is_found() 
         })
         .collect();
     let mut builder = BlobBuilder::new();
-    let root = builder.push_node(&directory::encode(&entries, builder.next_node_end()));
+    let root =
+        builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let address = planned::store(world.path(), builder, root, FILES + 1, FILES * 6, &[]);
     let dir = world.mount(&address);
     let names: BTreeSet<_> = (fs::read_dir(&dir).unwrap())

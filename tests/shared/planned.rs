@@ -42,8 +42,8 @@ pub(crate) fn store(
             .collect(),
         ..PlannedHead::default()
     };
-    let head = builder.push_node(&head.encode(builder.next_node_end()));
-    let blob = Bytes::from(builder.finish_with_head(&head));
+    let head = builder.push_node(&head.encode_unchecked(builder.next_node_end()).unwrap());
+    let blob = Bytes::from(builder.finish_with_head(&head).unwrap());
     let id = blob_id(&blob).unwrap();
     let local = LocalDir::open(&state.join("data/walgit-fs/local"), 1 << 30).unwrap();
     let put = async { local.put(id, blob, &PutOptions::default()).await };

@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use gix::ObjectId;
-use gix::objs::{CommitRefIter, Kind, TagRefIter};
+use gix::objs::Kind;
 use rayon::prelude::*;
 
 use super::numbers::Numbers;
 use super::pack::{PackWriter, Packer, id};
 use super::{ExportError, Exported};
 use crate::repo::archive::Archive;
-use crate::repo::git::RawCommit;
+use crate::repo::git::{RawCommit, tag_target};
 use crate::repo::head::GitId;
 
 /// Commits that are compressed at once.
@@ -83,10 +83,9 @@ impl<'a> Lines<'a> {
         let (mut from, mut tags) = (name.to_owned(), Vec::new());
         while let Some(raw) = self.tags.get(&at) {
             tags.push(at);
-            let to = TagRefIter::from_bytes(raw, self.hash).target_id();
-            let to = to.map_err(|why| ExportError::object(format!("tag {at}"), why))?;
             from = format!("tag {at}");
-            at = to;
+            let to = tag_target(raw).and_then(|to| ObjectId::try_from(&to.0[..]).ok());
+            at = to.ok_or_else(|| ExportError::object(&from, "it leads to no object"))?;
         }
         reached.tags.extend(tags.into_iter().map(|tag| (tag, at)));
         let Some(tip) = self.commits.get(at.as_slice()) else {
@@ -156,8 +155,7 @@ impl<'a> Lines<'a> {
         numbers: &Numbers,
     ) -> Result<(), ExportError> {
         let called = || format!("commit {}", commit.id);
-        let expected = CommitRefIter::from_bytes(commit.raw(), self.hash).tree_id();
-        let expected = expected.map_err(|why| ExportError::object(called(), why))?;
+        let expected = commit.tree();
         let root = archive.root_of(&commit.id.0);
         let Some(found) = root.and_then(|root| numbers.id(root)) else {
             return Err(ExportError::Missing {
@@ -165,7 +163,7 @@ impl<'a> Lines<'a> {
                 to: format!("tree {expected}"),
             });
         };
-        match found == expected.as_slice() {
+        match found == &expected.0[..] {
             true => Ok(()),
             false => Err(ExportError::Altered {
                 commit: commit.id.to_string(),

@@ -16,7 +16,7 @@ use super::pack::{PackWriter, Packed, Packer};
 use super::{ExportError, Exported, Progress, pack};
 use crate::chunk::ChunkHash;
 use crate::repo::archive::{
-    Archive, Run, Segment, StoredEntry, Target, decode_group, decode_tree, raw_tree,
+    Archive, ModeKind, Run, Segment, StoredEntry, Target, decode_group, decode_tree, raw_tree,
 };
 use crate::repo::{MalformedNode, RepoError};
 
@@ -184,7 +184,7 @@ impl Unpacking<'_> {
         for entry in tree {
             if let Target::Id(id) = &entry.target {
                 let fits = id.len() == self.hash.len_in_bytes();
-                if !fits || &entry.mode[..] != b"160000" {
+                if !fits || entry.kind() != Some(ModeKind::Submodule) {
                     return Err(MalformedNode::Sum("entries that are not stored").into());
                 }
             }

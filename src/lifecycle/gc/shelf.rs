@@ -33,10 +33,7 @@ impl Shelf for LocalDir {
     }
 
     async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
-        let deleted = BlobStore::delete(self, blob).await?;
-        // It is noted as gone now, and must not come back.
-        self.flush().await?;
-        Ok(match deleted {
+        Ok(match self.delete_blocking(blob)? {
             true => Deletion::Deleted,
             false => Deletion::Refused,
         })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::AppendLog;
+use super::super::lines;
 
 /// How far back spending counts, in seconds: 30 days.
 const PERIOD: u64 = 30 * 24 * 3600;
@@ -35,7 +35,7 @@ pub struct Record {
 /// The records of one network.
 #[derive(Clone, Debug)]
 pub struct Records {
-    log: AppendLog,
+    file: PathBuf,
 }
 
 /// Records cannot be read or written.
@@ -50,13 +50,13 @@ impl Records {
     /// Kept in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
         Records {
-            log: AppendLog::new(dir.join("migrations.jsonl")),
+            file: dir.join("migrations.jsonl"),
         }
     }
 
     fn failed(&self, source: std::io::Error) -> RecordsError {
         RecordsError {
-            path: self.log.path().into(),
+            path: self.file.clone(),
             source,
         }
     }
@@ -66,8 +66,7 @@ impl Records {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn all(&self) -> Result<Vec<Record>, RecordsError> {
-        let read = self.log.read().map_err(|source| self.failed(source))?;
-        Ok(read.records)
+        lines::read(&self.file).map_err(|source| self.failed(source))
     }
 
     /// When a name was moved last, in seconds since 1970.
@@ -95,9 +94,7 @@ impl Records {
     /// # Errors
     /// When the disk refuses.
     pub fn append(&self, record: &Record) -> Result<(), RecordsError> {
-        self.log
-            .append(record)
-            .map_err(|source| self.failed(source))
+        lines::append(&self.file, record).map_err(|source| self.failed(source))
     }
 }
 

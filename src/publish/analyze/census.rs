@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::sample::Sample;
 use super::verdict::{Analysis, analyze_thoroughly};
 use crate::publish::PublishError;
-use crate::publish::git;
+use crate::publish::{git, objects};
 
 /// Files that are looked at before anybody hears of them.
 const BATCH: usize = 256;
@@ -151,7 +151,7 @@ fn of_commit(
         path: path.into(),
         why: why.to_string(),
     };
-    let repo = gix::open(path).map_err(|error| broken(&error))?;
+    let repo = objects::open(path)?;
     let head = repo.head().map_err(|error| broken(&error))?;
     if head.is_unborn() {
         return Err(PublishError::NoCommits(path.into()));

@@ -5,8 +5,10 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use gix::ObjectId;
+use gix::objs::Kind;
 
 use super::super::PublishError;
+use super::super::objects::{self, failed, git_id};
 use crate::repo::commits::{decode_commits, encode_commits};
 use crate::repo::head::GitId;
 
@@ -92,22 +94,24 @@ fn reach(
     tips: &[ObjectId],
     most: u32,
 ) -> Result<HashMap<ObjectId, CommitFound>, PublishError> {
-    // A shallow clone ends somewhere; any other that lacks a commit is damaged.
-    let shallow = repo.is_shallow().unwrap_or(false);
+    // Where a shallow clone ends, its history ends, whatever else is there.
+    let ends = repo.shallow_commits().map_err(|why| failed(repo, why))?;
+    let ends: HashSet<ObjectId> = ends.iter().flat_map(|ends| ends.iter()).copied().collect();
     let mut found = HashMap::new();
     let mut queue: VecDeque<(ObjectId, u32)> = tips.iter().map(|tip| (*tip, 1)).collect();
     while let Some((id, depth)) = queue.pop_front() {
-        if found.contains_key(&id) || (shallow && !repo.has_object(id)) {
+        if found.contains_key(&id) {
             continue;
         }
-        let raw = super::raw(repo, id)?;
-        let commit = gix::objs::CommitRef::from_bytes(&raw, repo.object_hash())
-            .map_err(|why| super::failed(repo, format!("commit {id}: {why}")))?;
-        let parents: Vec<ObjectId> = commit.parents().collect();
-        if depth < most {
+        let commit = objects::commit(repo, id)?;
+        let parents = commit.parents().iter();
+        let parents = parents.map(|parent| objects::object_id(repo, parent));
+        let parents: Vec<ObjectId> = parents.collect::<Result<_, _>>()?;
+        if depth < most && !ends.contains(&id) {
             queue.extend(parents.iter().map(|parent| (*parent, depth + 1)));
         }
-        let (tree, len) = (commit.tree(), raw.len());
+        let tree = objects::object_id(repo, commit.tree())?;
+        let len = commit.raw().len();
         found.insert(
             id,
             CommitFound {
@@ -128,7 +132,7 @@ pub(in super::super) fn shallow(commits: &[CommitFound]) -> Vec<GitId> {
         let mut parents = commit.parents.iter();
         parents.any(|parent| !here.contains(parent))
     });
-    let mut ends: Vec<GitId> = ends.map(|commit| super::git_id(commit.id)).collect();
+    let mut ends: Vec<GitId> = ends.map(|commit| git_id(commit.id)).collect();
     ends.sort();
     ends
 }
@@ -161,7 +165,7 @@ pub(in super::super) fn in_chunks(
     known: &[KnownCommits],
 ) -> Result<Vec<Vec<u8>>, PublishError> {
     let lens: HashMap<GitId, usize> = (commits.iter())
-        .map(|commit| (super::git_id(commit.id), commit.len))
+        .map(|commit| (git_id(commit.id), commit.len))
         .collect();
     let usable = |chunk: &&KnownCommits| chunk.ids.iter().all(|id| lens.contains_key(id));
     let mut kept: Vec<&KnownCommits> = known.iter().take_while(usable).collect();
@@ -180,22 +184,23 @@ pub(in super::super) fn in_chunks(
     let mut len = 0;
     let chunk = |pending: &[(GitId, Vec<u8>)]| {
         encode_commits(pending.iter().map(|(id, raw)| (id, &raw[..])))
+            .map_err(PublishError::encode("a chunk of commits"))
     };
     for commit in commits {
-        let id = super::git_id(commit.id);
+        let id = git_id(commit.id);
         if before.contains(&id) {
             continue;
         }
         if len > 0 && len + commit.len > CHUNK {
-            chunks.push(chunk(&pending));
+            chunks.push(chunk(&pending)?);
             pending.clear();
             len = 0;
         }
-        pending.push((id, super::raw(repo, commit.id)?));
+        pending.push((id, objects::read_as(repo, commit.id, Kind::Commit)?));
         len += commit.len;
     }
     if !pending.is_empty() {
-        chunks.push(chunk(&pending));
+        chunks.push(chunk(&pending)?);
     }
     Ok(chunks)
 }

@@ -6,14 +6,16 @@ use std::path::Path;
 use bytes::Bytes;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
+use gix::objs::Kind;
 use rayon::prelude::*;
 
 use super::super::PublishError;
 use super::super::content::pieces;
-use super::super::placed::Placed;
+use super::super::objects::{failed, read_as};
+use super::super::placed::{Placed, chunk_len};
 use super::super::plan::ContentPlan;
 use super::walk::{ContentFound, Found};
-use super::{Desk, Encoded, failed, raw};
+use super::{Desk, Encoded};
 use crate::chunk::{Bases, ChunkHash, Codec, MAX_BASE_BYTES, MAX_BASES, seal, seal_patch};
 use crate::repo::archive::{ContentGroup, Run};
 use crate::repo::head::GitId;
@@ -85,7 +87,7 @@ fn home(
     let header = repo.find_header(content.id);
     // Told in the words of who reads it whole.
     let Ok(header) = header else {
-        let len = raw(repo, content.id)?.len() as u64;
+        let len = read_as(repo, content.id, Kind::Blob)?.len() as u64;
         return Ok(Home::Group(len));
     };
     Ok(match header.size() {
@@ -163,6 +165,7 @@ impl<'a> Published<'a> {
 /// A group that is ready to be placed.
 struct Made {
     hash: ChunkHash,
+    len: usize,
     ends: Vec<u32>,
     sealed: Encoded,
 }
@@ -199,7 +202,7 @@ fn groups(
             )
             .collect::<Result<_, _>>()?;
         for (group, made) in batch.iter().zip(made) {
-            let len = made.ends.last().copied().unwrap_or(0) as usize;
+            let len = made.len;
             let chunk = desk.chunk(made.hash, len, made.sealed)?;
             desk.segment.contents.push(ContentGroup {
                 chunk,
@@ -252,15 +255,15 @@ fn make(
     let mut bytes = Vec::with_capacity(group.iter().map(|(_, len)| *len as usize).sum());
     let mut ends = Vec::with_capacity(group.len());
     for (content, len) in group {
-        let content_bytes = raw(repo, content.id)?;
+        let content_bytes = read_as(repo, content.id, Kind::Blob)?;
         if content_bytes.len() as u64 != *len {
             return Err(failed(repo, format!("object {} changed", content.id)));
         }
         bytes.extend_from_slice(&content_bytes);
-        ends.push(bytes.len() as u32);
+        ends.push(chunk_len(bytes.len())?);
     }
     let alone = seal(&bytes, level);
-    let raw_bases = (bases.iter()).map(|(id, _)| raw(repo, *id));
+    let raw_bases = (bases.iter()).map(|(id, _)| read_as(repo, *id, Kind::Blob));
     let raw_bases: Vec<Vec<u8>> = raw_bases.collect::<Result<_, _>>()?;
     let parts: Vec<&[u8]> = raw_bases.iter().map(|base| &base[..]).collect();
     let patch = match parts.is_empty() {
@@ -277,6 +280,7 @@ fn make(
     };
     Ok(Made {
         hash: ChunkHash::of(&bytes),
+        len: bytes.len(),
         ends,
         sealed,
     })
@@ -290,7 +294,7 @@ fn cut(
     found: &Found,
     content: &ContentFound,
 ) -> Result<Vec<Placed>, PublishError> {
-    let bytes: Bytes = raw(repo, content.id)?.into();
+    let bytes: Bytes = read_as(repo, content.id, Kind::Blob)?.into();
     let path = &found.paths[content.path as usize];
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let manner = desk.how.manner(name, &bytes);
@@ -310,9 +314,11 @@ fn cut(
             (Some(placed), _) => placed,
             (None, Some((sealed, bases))) => {
                 desk.bytes += sealed.bytes.len() as u64;
-                (desk.packs).add(hash, piece.len() as u32, &sealed, bases)?
+                (desk.packs).add(hash, chunk_len(piece.len())?, &sealed, bases)?
             }
-            (None, None) => return Err(PublishError::Interrupted),
+            (None, None) => {
+                return Err(PublishError::Internal("a chunk is not where it was found"));
+            }
         };
         chunks.push(placed);
     }

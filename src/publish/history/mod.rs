@@ -30,7 +30,7 @@ pub(super) use commits::{CommitFound, KnownCommits, in_chunks, select, shallow};
 use super::compress::Compression;
 use super::known::Known;
 use super::packs::Packs;
-use super::placed::Placed;
+use super::placed::{Placed, chunk_len};
 use super::plan::Plan;
 use super::{Progress, PublishError};
 use crate::chunk::{Bases, ChunkHash, Sealed};
@@ -46,9 +46,22 @@ pub(super) struct History {
     pub(super) refs: Vec<ArchivedRef>,
     /// Tag objects that the refs lead to, each after what it leads to.
     pub(super) tags: Vec<ObjectId>,
+    /// Trees and contents that tags lead to.
+    pub(super) roots: Vec<Root>,
     /// The full name of the branch that is checked out; empty for none.
     pub(super) head: Bytes,
     pub(super) shallow: Vec<GitId>,
+}
+
+/// A tree or a content that a tag leads to.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// The object that the tag is: an annotated tag, or `id` itself.
+    pub(super) reference: ObjectId,
+    pub(super) id: ObjectId,
+    pub(super) is_tree: bool,
+    /// The full name of the tag.
+    pub(super) name: Bytes,
 }
 
 /// What was archived of a history.
@@ -112,7 +125,8 @@ impl History {
         packs: &mut Packs,
         progress: &dyn Progress,
     ) -> Result<Archived, PublishError> {
-        let shared = plan.git.as_ref().ok_or(PublishError::Interrupted)?;
+        let no = PublishError::Internal("a history without a git repository");
+        let shared = plan.git.as_ref().ok_or(no)?;
         let repo = shared.to_thread_local();
         let old = known.archive();
         let kept = self.kept(old);
@@ -127,7 +141,13 @@ impl History {
             Some(archive) => older::numbers(&repo, archive, &new, first)?,
             None => Default::default(),
         };
-        let found = walk::walk(&repo, &new, &numbers, |objects| {
+        // What tags of before lead to is archived where all of the archive stays.
+        let stays = old.filter(|archive| archive.segments().len() == kept);
+        let tagged = stays.iter().flat_map(|archive| archive.refs());
+        let tagged: HashSet<&[u8]> = tagged.map(|it| &it.id.0[..]).collect();
+        let is_new = |root: &&Root| !tagged.contains(root.reference.as_slice());
+        let roots: Vec<&Root> = self.roots.iter().filter(is_new).collect();
+        let found = walk::walk(&repo, &new, &roots, &numbers, |objects| {
             progress.history(0, objects)
         })?;
         let mut segment = Segment {
@@ -173,7 +193,9 @@ impl History {
             let tree = numbers.get(&commit.tree).copied();
             segment.commits.push(CommitMark {
                 name: CommitMark::name(commit.id.as_slice()),
-                tree: tree.ok_or(PublishError::Interrupted)?,
+                tree: tree.ok_or(PublishError::Internal(
+                    "the tree of a commit was not archived",
+                ))?,
             });
         }
         Ok(Archived {
@@ -219,7 +241,7 @@ impl Desk<'_> {
             Some(placed) => placed,
             None => {
                 self.bytes += sealed.bytes.len() as u64;
-                (self.packs).add(hash, raw_len as u32, &sealed, bases)?
+                (self.packs).add(hash, chunk_len(raw_len)?, &sealed, bases)?
             }
         };
         self.segment.chunks.push(placed);
@@ -230,30 +252,5 @@ impl Desk<'_> {
     fn told(&mut self, more: u64) {
         self.done += more;
         self.progress.history(self.done, self.objects);
-    }
-}
-
-fn git_id(id: ObjectId) -> GitId {
-    GitId(id.as_slice().to_vec())
-}
-
-fn failed(repo: &gix::Repository, why: String) -> PublishError {
-    PublishError::Git {
-        path: repo.path().into(),
-        why,
-    }
-}
-
-fn raw(repo: &gix::Repository, id: ObjectId) -> Result<Vec<u8>, PublishError> {
-    match repo.try_find_object(id) {
-        Ok(Some(object)) => Ok(object.detach().data),
-        Ok(None) => Err(failed(
-            repo,
-            format!(
-                "object {id} is missing here; is it a partial clone? --history none publishes \
-                 without what came before"
-            ),
-        )),
-        Err(why) => Err(failed(repo, why.to_string())),
     }
 }

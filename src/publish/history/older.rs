@@ -8,9 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use gix::ObjectId;
+use gix::objs::Kind;
 use tokio::runtime::Handle;
 
 use super::super::PublishError;
+use super::super::objects::{self, failed};
 use super::commits::CommitFound;
 use crate::repo::archive::{Archive, Segment, Target, parse_tree};
 
@@ -26,8 +28,8 @@ pub(super) fn tags(
     {
         let group = runtime.block_on(archive.group(segment, chunk));
         for tag in (group.map_err(|error| PublishError::Previous(Box::new(error)))?).iter() {
-            let id = gix::objs::compute_hash(repo.object_hash(), gix::objs::Kind::Tag, tag);
-            tags.insert(id.map_err(|why| super::failed(repo, why.to_string()))?);
+            let id = gix::objs::compute_hash(repo.object_hash(), Kind::Tag, tag);
+            tags.insert(id.map_err(|why| failed(repo, why.to_string()))?);
         }
     }
     Ok(tags)
@@ -49,9 +51,8 @@ pub(super) fn numbers(
         let Some(root) = root.filter(|root| *root < most && seen.insert(*root)) else {
             continue;
         };
-        if let Ok(tree) = repo.find_commit(*parent).map(|commit| commit.tree_id()) {
-            let tree = tree.map_err(|why| super::failed(repo, why.to_string()))?;
-            pending.push((tree.detach(), root));
+        if let Ok(parent) = objects::commit(repo, *parent) {
+            pending.push((objects::object_id(repo, parent.tree())?, root));
         }
     }
     let runtime = Handle::current();
@@ -60,7 +61,7 @@ pub(super) fn numbers(
         numbers.insert(id, number);
         let stored = runtime.block_on(archive.tree(number));
         let stored = stored.map_err(|error| PublishError::Previous(Box::new(error)))?;
-        let raw = super::raw(repo, id)?;
+        let raw = objects::read_as(repo, id, Kind::Tree)?;
         let entries: Option<Vec<_>> = parse_tree(&raw, id_len).collect();
         // Another tree than the one archived, whatever the reason: what is in
         // it is archived anew.

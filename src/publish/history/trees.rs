@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use gix::ObjectId;
+use gix::objs::Kind;
 use rayon::prelude::*;
 
 use super::super::PublishError;
+use super::super::objects::{failed, read_as};
+use super::Desk;
 use super::walk::{Found, TreeFound};
-use super::{Desk, failed, raw};
 use crate::chunk::{Bases, ChunkHash, seal};
 use crate::repo::archive::{Group, StoredEntry, Target, encode_group, encode_tree, parse_tree};
 
@@ -57,7 +59,7 @@ fn stored(
     tree: &TreeFound,
     numbers: &HashMap<ObjectId, u64>,
 ) -> Result<Vec<u8>, PublishError> {
-    let bytes = raw(repo, tree.id)?;
+    let bytes = read_as(repo, tree.id, Kind::Tree)?;
     let malformed = || failed(repo, format!("tree {} is malformed", tree.id));
     let mut entries = Vec::new();
     for entry in parse_tree(&bytes, repo.object_hash().len_in_bytes()) {
@@ -73,7 +75,8 @@ fn stored(
             target,
         });
     }
-    Ok(encode_tree(&entries))
+    encode_tree(&entries)
+        .map_err(|why| failed(repo, format!("tree {} cannot be published: {why}", tree.id)))
 }
 
 /// Places tags that are objects.
@@ -85,14 +88,15 @@ pub(super) fn place_tags(
     if tags.is_empty() {
         return Ok(());
     }
-    let raws: Vec<Vec<u8>> = (tags.iter().map(|id| raw(repo, *id))).collect::<Result<_, _>>()?;
+    let raws: Vec<Vec<u8>> =
+        (tags.iter().map(|id| read_as(repo, *id, Kind::Tag))).collect::<Result<_, _>>()?;
     let group = group(desk, &raws)?;
     desk.segment.tags.push(group.chunk);
     Ok(())
 }
 
 fn group(desk: &mut Desk<'_>, objects: &[Vec<u8>]) -> Result<Group, PublishError> {
-    let raw = encode_group(objects);
+    let raw = encode_group(objects).map_err(PublishError::encode("a group of git objects"))?;
     let sealed = seal(&raw, desk.how.history());
     let chunk = desk.chunk(ChunkHash::of(&raw), raw.len(), (sealed, Bases::NONE))?;
     desk.told(objects.len() as u64);

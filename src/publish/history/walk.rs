@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use gix::ObjectId;
+use gix::objs::Kind;
 
 use super::super::PublishError;
 use super::super::git::join;
+use super::super::objects::{failed, read_as};
+use super::Root;
 use super::commits::CommitFound;
 use crate::repo::archive::parse_tree;
 
@@ -56,10 +59,12 @@ enum Step {
     Leave(u32, Vec<ObjectId>),
 }
 
-/// Walks the trees of these commits, from the newest back.
+/// Walks the trees of these commits, from the newest back, and what tags lead
+/// to beside them.
 pub(super) fn walk(
     repo: &gix::Repository,
     commits: &[&CommitFound],
+    roots: &[&Root],
     archived: &HashMap<ObjectId, u64>,
     mut told: impl FnMut(u64),
 ) -> Result<Found, PublishError> {
@@ -74,6 +79,12 @@ pub(super) fn walk(
     for commit in commits.iter().rev() {
         walk.tree(commit.tree)?;
         told(walk.trees.len() as u64 + walk.contents.len() as u64);
+    }
+    for root in roots {
+        match root.is_tree {
+            true => walk.tree(root.id)?,
+            false => walk.content(root.id, &Rc::from(&root.name[..])),
+        }
     }
     Ok(walk.in_order())
 }
@@ -104,7 +115,7 @@ impl Walk<'_> {
         if self.archived.contains_key(&id) || self.trees.contains_key(&id) {
             return Ok(());
         }
-        let raw = super::raw(self.repo, id)?;
+        let raw = read_as(self.repo, id, Kind::Tree)?;
         let number = self.found.trees.len() as u32;
         self.trees.insert(id, number);
         let path_number = self.path(path);
@@ -116,8 +127,11 @@ impl Walk<'_> {
         let (mut below, mut steps) = (Vec::new(), Vec::new());
         for entry in parse_tree(&raw, self.repo.object_hash().len_in_bytes()) {
             let entry =
-                entry.ok_or_else(|| super::failed(self.repo, format!("tree {id} is malformed")))?;
+                entry.ok_or_else(|| failed(self.repo, format!("tree {id} is malformed")))?;
             let child = ObjectId::from_bytes_or_panic(entry.id);
+            if entry.kind().is_none() {
+                return Err(failed(self.repo, format!("tree {id} is malformed")));
+            }
             if entry.is_submodule() {
                 continue;
             }
@@ -125,16 +139,20 @@ impl Walk<'_> {
             if entry.is_tree() {
                 below.push(child);
                 steps.push(Step::Enter(child, at));
-            } else if !self.archived.contains_key(&child)
-                && self.contents.insert(child, ()).is_none()
-            {
-                let path = self.path(&at);
-                self.found.contents.push(ContentFound { id: child, path });
+            } else {
+                self.content(child, &at);
             }
         }
         stack.push(Step::Leave(number, below));
         stack.extend(steps.into_iter().rev());
         Ok(())
+    }
+
+    fn content(&mut self, id: ObjectId, path: &Rc<[u8]>) {
+        if !self.archived.contains_key(&id) && self.contents.insert(id, ()).is_none() {
+            let path = self.path(path);
+            self.found.contents.push(ContentFound { id, path });
+        }
     }
 
     fn path(&mut self, path: &Rc<[u8]>) -> u32 {

@@ -213,9 +213,10 @@ impl<'a> Copying<'a> {
         let placed = match self.leave.contains(&chunk.at.blob) {
             true => {
                 let bytes = stored.get(&at(chunk));
+                let no = PublishError::Internal("a chunk to be copied was not read");
                 let sealed = Sealed {
                     codec: chunk.at.codec,
-                    bytes: bytes.ok_or(PublishError::Interrupted)?.to_vec(),
+                    bytes: bytes.ok_or(no)?.to_vec(),
                 };
                 self.add(chunk, &sealed, bases)?
             }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::reader::Archive;
 use crate::repo::commits::decode_commits;
-use crate::repo::git::RawCommit;
+use crate::repo::git::{RawCommit, tag_target};
 use crate::repo::head::GitId;
 use crate::repo::{MalformedNode, RepoError};
 
@@ -108,10 +108,10 @@ impl Archive {
             // Longer chains of tags are nobody's.
             for _ in 0..MAX_CHAIN {
                 let Some(raw) = objects.get(&at) else { break };
-                let target = raw.split(|&byte| byte == b'\n').next()?;
-                let target = target.strip_prefix(b"object ")?;
-                at = GitId::from_hex(target)?;
+                at = tag_target(raw)?;
             }
+            // Tags of trees and of contents are exported, and nothing else.
+            self.root_of(&at.0)?;
             Some((reference.name.slice_ref(name), at))
         });
         Ok(tags.collect())

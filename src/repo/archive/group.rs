@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::chunk::MAX_CHUNK;
 use crate::repo::directory::kind_and_version;
+use crate::repo::encode::{EncodeError, check_len};
 use crate::repo::malformed::MalformedNode;
 use crate::repo::wire::{Reader, Write};
 
@@ -11,18 +12,23 @@ const MAGIC: u8 = b'G';
 const VERSION: u8 = 1;
 
 /// Writes a group: how many, their lengths, and then what they are.
-pub fn encode_group<T: AsRef<[u8]>>(objects: &[T]) -> Vec<u8> {
+///
+/// # Errors
+/// [`EncodeError::TooLong`] for an object that is longer than a chunk.
+pub fn encode_group<T: AsRef<[u8]>>(objects: &[T]) -> Result<Vec<u8>, EncodeError> {
     let bytes: usize = objects.iter().map(|object| object.as_ref().len()).sum();
     let mut out = Vec::with_capacity(bytes + objects.len() * 3 + 8);
     out.extend_from_slice(&[MAGIC, VERSION]);
     out.uint(objects.len() as u64);
     for object in objects {
+        check_len("a git object", object.as_ref().len(), MAX_CHUNK as usize)?;
         out.uint(object.as_ref().len() as u64);
     }
     for object in objects {
         out.extend_from_slice(object.as_ref());
     }
-    out
+    check_len("a group of git objects", out.len(), MAX_CHUNK as usize)?;
+    Ok(out)
 }
 
 /// Reads a group: its objects, as parts of `raw`.
@@ -53,14 +59,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_group_is_read_as_it_was_written(objects in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..50)) {
-            let raw = Bytes::from(encode_group(&objects));
+            let raw = Bytes::from(encode_group(&objects).unwrap());
             let read = decode_group(&raw).unwrap();
             prop_assert!(read.iter().map(|b| &b[..]).eq(objects.iter().map(|b| &b[..])));
         }
 
         #[test]
         fn a_damaged_group_is_an_error_or_a_group(objects in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..30), 1..10), at in any::<proptest::sample::Index>(), to in any::<u8>(), cut in any::<bool>()) {
-            let mut raw = encode_group(&objects);
+            let mut raw = encode_group(&objects).unwrap();
             let at = at.index(raw.len());
             if cut { raw.truncate(at) } else { raw[at] = to }
             let raw = Bytes::from(raw);

@@ -23,4 +23,6 @@ mod tree;
 pub use group::{decode_group, encode_group};
 pub use reader::{Archive, Content};
 pub use segment::{ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Run, Segment};
-pub use tree::{RawEntry, StoredEntry, Target, decode_tree, encode_tree, parse_tree, raw_tree};
+pub use tree::{
+    ModeKind, RawEntry, StoredEntry, Target, decode_tree, encode_tree, parse_tree, raw_tree,
+};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::reader::{Archive, Content};
-use super::tree::{StoredEntry, Target};
+use super::tree::{ModeKind, StoredEntry, Target};
 use crate::chunk::{BlobId, ChunkRef};
 use crate::repo::directory::{
     Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, check_name,
@@ -110,6 +110,8 @@ impl Archive {
                 Err(_) => {}
             }
         }
+        // Of two with the same name git checks out the last.
+        entries.reverse();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries.dedup_by(|a, b| a.name == b.name);
         entries.truncate(MAX_ENTRIES);
@@ -122,8 +124,6 @@ impl Archive {
         entry: &StoredEntry,
         made: &HashMap<u64, Made>,
     ) -> Result<Result<ImpliedEntry, String>, RepoError> {
-        let mode = std::str::from_utf8(&entry.mode).ok();
-        let mode = mode.and_then(|mode| u32::from_str_radix(mode, 8).ok());
         let is = |kind, size, content| {
             Ok(Ok(ImpliedEntry {
                 name: entry.name.clone(),
@@ -146,8 +146,8 @@ impl Archive {
         }
         let content = self.content(number)?;
         let size = content.len();
-        match mode.map(|mode| (mode & 0o170_000, mode & 0o111 != 0)) {
-            Some((0o120_000, _)) => {
+        match entry.kind() {
+            Some(ModeKind::Link) => {
                 if size == 0 || size > MAX_TARGET as u64 {
                     return Ok(Err("no symlink has such a target".into()));
                 }
@@ -157,7 +157,9 @@ impl Archive {
                     false => is(Kind::Symlink, size, ImpliedContent::Inline(target)),
                 }
             }
-            Some((0o100_000, executable)) => is(Kind::File { executable }, size, content.implied()),
+            Some(ModeKind::File { executable }) => {
+                is(Kind::File { executable }, size, content.implied())
+            }
             _ => Ok(Err("it is neither file, link nor directory".into())),
         }
     }

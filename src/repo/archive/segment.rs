@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::chunk::ChunkRef;
+use crate::repo::EncodeError;
 use crate::repo::directory::kind_and_version;
 use crate::repo::head::GitId;
 use crate::repo::malformed::MalformedNode;
@@ -147,9 +148,27 @@ impl<C> Segment<C> {
 impl PlannedSegment {
     /// Writes the segment; its stored bytes will end at `end` (as in
     /// [`Place::Here`](crate::repo::Place::Here)).
-    pub fn encode(&self, end: i64) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// What the format cannot express or a reader would refuse.
+    pub fn encode(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
+        let raw = Bytes::from(self.encode_unchecked(end)?);
+        let read = Segment::decode(&raw, &ChunkRef::nominal_node(&raw))?;
+        let same_chunks = read.chunks.len() == self.chunks.len();
+        if !same_chunks || read.with_chunks::<()>(vec![]) != self.with_chunks::<()>(vec![]) {
+            return Err(EncodeError::Differs("objects"));
+        }
+        Ok(raw.into())
+    }
+
+    /// The same for segments that a reader may refuse: tests of readers need them.
+    ///
+    /// # Errors
+    /// What the format cannot express.
+    #[doc(hidden)]
+    pub fn encode_unchecked(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
         let mut out = vec![MAGIC, VERSION];
-        table::write(&mut out, &self.chunks, end);
+        table::write(&mut out, &self.chunks, end)?;
         out.uint(self.before);
         out.uint(self.trees.len() as u64);
         for group in &self.trees {
@@ -162,16 +181,19 @@ impl PlannedSegment {
             out.uint(group.ends.len() as u64);
             let mut start = 0;
             for end in &group.ends {
-                out.uint(u64::from(end - start));
+                let len = end.checked_sub(start);
+                out.uint(u64::from(len.ok_or(EncodeError::Differs("contents"))?));
                 start = *end;
             }
         }
         out.uint(self.files.len() as u64);
-        let mut follows = 0;
+        let mut follows = 0usize;
         for run in &self.files {
-            out.sint(run.first as i64 - follows as i64);
+            let step = run.first as i128 - follows as i128;
+            out.sint(i64::try_from(step).map_err(|_| EncodeError::Offset)?);
             out.uint(run.count as u64);
-            follows = run.first + run.count;
+            let end = run.first.checked_add(run.count);
+            follows = end.ok_or(EncodeError::Offset)?;
         }
         out.uint(self.tags.len() as u64);
         for chunk in &self.tags {
@@ -192,7 +214,7 @@ impl PlannedSegment {
         for id in &self.shallow {
             out.string(&id.0);
         }
-        out
+        Ok(out)
     }
 }
 
@@ -298,5 +320,69 @@ impl Segment {
             head,
             shallow,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{Bases, ChunkHash, Codec};
+    use crate::repo::Place;
+    use proptest::prelude::*;
+
+    fn chunk(seed: u8, len: u32) -> PlacedChunk {
+        PlacedChunk {
+            hash: ChunkHash::of(&[seed]),
+            raw_len: len,
+            stored_len: len,
+            codec: Codec::Raw,
+            place: Place::Here(i64::from(seed)),
+            bases: Bases::NONE,
+        }
+    }
+
+    prop_compose! {
+        /// Segments as no publisher makes them: numbers of chunks that are not
+        /// there, ends out of order, IDs of any length.
+        fn any_segment()(
+            lens in proptest::collection::vec(0u32..9, 0..4),
+            before in prop_oneof![0u64..9, any::<u64>()],
+            trees in proptest::collection::vec((0usize..4, 0u64..12), 0..3),
+            contents in proptest::collection::vec((0usize..4, proptest::collection::vec(0u32..9, 0..3)), 0..3),
+            files in proptest::collection::vec((prop_oneof![0usize..5, any::<usize>()], 0usize..4), 0..3),
+            tags in proptest::collection::vec(0usize..4, 0..2),
+            commits in proptest::collection::vec(any::<([u8; 8], u64)>(), 0..3),
+            refs in proptest::collection::vec((prop_oneof![Just(9usize), Just(MAX_REF + 1)], 0usize..40), 0..3),
+            shallow in proptest::collection::vec(0usize..40, 0..2),
+        ) -> PlannedSegment {
+            let id = |len| GitId(vec![7; len]);
+            Segment {
+                chunks: lens.into_iter().enumerate().map(|(at, len)| chunk(at as u8, len)).collect(),
+                before,
+                trees: trees.into_iter().map(|(chunk, count)| Group { chunk, count }).collect(),
+                contents: contents.into_iter().map(|(chunk, ends)| ContentGroup { chunk, ends }).collect(),
+                files: files.into_iter().map(|(first, count)| Run { first, count }).collect(),
+                tags,
+                commits: commits.into_iter().map(|(name, tree)| CommitMark { name, tree }).collect(),
+                refs: refs.into_iter().map(|(name, len)| ArchivedRef { name: vec![b'r'; name].into(), id: id(len) }).collect(),
+                head: Bytes::new(),
+                shallow: shallow.into_iter().map(id).collect(),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_segment_holds_it_reads_as_written_or_is_refused(segment in any_segment(), end in -9i64..9) {
+            let Ok(raw) = segment.encode(end) else { return Ok(()) };
+            let raw = Bytes::from(raw);
+            let read = Segment::decode(&raw, &ChunkRef::nominal_node(&raw)).unwrap();
+            prop_assert_eq!(read.with_chunks::<()>(vec![]), segment.with_chunks::<()>(vec![]));
+            for (read, chunk) in read.chunks.iter().zip(&segment.chunks) {
+                prop_assert_eq!(read.hash, chunk.hash);
+                let Place::Here(at) = chunk.place else { unreachable!() };
+                prop_assert_eq!(read.at.offset as i64, at - end);
+            }
+        }
     }
 }

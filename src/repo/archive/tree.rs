@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::repo::encode::{EncodeError, check_len};
 use crate::repo::malformed::MalformedNode;
 use crate::repo::wire::{Reader, Write};
 
@@ -13,6 +14,8 @@ const MODES: [&[u8]; 6] = [
 const MAX_MODE: usize = 16;
 /// Longest name, in bytes: longer than any file system has.
 const MAX_NAME: usize = 4096;
+/// Longest ID, in bytes: SHA-256.
+const MAX_ID: usize = 32;
 
 /// What an entry of a tree leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,17 +37,75 @@ pub struct StoredEntry {
     pub target: Target,
 }
 
+/// What an entry of a tree is by its mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModeKind {
+    /// A directory.
+    Tree,
+    /// A file.
+    File {
+        /// Whether it may be executed.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Link,
+    /// A commit of another repository, and whatever else git takes for one.
+    Submodule,
+}
+
+impl ModeKind {
+    /// What git takes these digits for; `None` where they are no octal number.
+    pub fn of(mode: &[u8]) -> Option<Self> {
+        if mode.is_empty() {
+            return None;
+        }
+        let mode = mode.iter().try_fold(0u32, |value, digit| match digit {
+            b'0'..=b'7' => Some(value << 3 | u32::from(digit - b'0')),
+            _ => None,
+        })?;
+        Some(match mode & 0o170_000 {
+            0o040_000 => ModeKind::Tree,
+            0o100_000 => ModeKind::File {
+                executable: mode & 0o100 != 0,
+            },
+            0o120_000 => ModeKind::Link,
+            _ => ModeKind::Submodule,
+        })
+    }
+
+    /// The digits that git writes for it today.
+    pub fn canonical(self) -> &'static [u8] {
+        match self {
+            ModeKind::Tree => b"40000",
+            ModeKind::File { executable: false } => b"100644",
+            ModeKind::File { executable: true } => b"100755",
+            ModeKind::Link => b"120000",
+            ModeKind::Submodule => b"160000",
+        }
+    }
+}
+
 impl StoredEntry {
+    /// What it is.
+    pub fn kind(&self) -> Option<ModeKind> {
+        ModeKind::of(&self.mode)
+    }
+
     /// Whether it is a directory.
     pub fn is_tree(&self) -> bool {
-        &self.mode[..] == b"40000" || &self.mode[..] == b"040000"
+        self.kind() == Some(ModeKind::Tree)
     }
 }
 
 /// Writes a tree.
-pub fn encode_tree(entries: &[StoredEntry]) -> Vec<u8> {
+///
+/// # Errors
+/// [`EncodeError::TooLong`] for a mode, a name or an ID that is.
+pub fn encode_tree(entries: &[StoredEntry]) -> Result<Vec<u8>, EncodeError> {
     let mut out = Vec::with_capacity(entries.len() * 24);
     for entry in entries {
+        check_len("a file mode", entry.mode.len(), MAX_MODE)?;
+        check_len("a file name", entry.name.len(), MAX_NAME)?;
         match MODES.iter().position(|mode| *mode == &entry.mode[..]) {
             Some(number) => out.push(number as u8 + 1),
             None => {
@@ -54,14 +115,17 @@ pub fn encode_tree(entries: &[StoredEntry]) -> Vec<u8> {
         }
         out.string(&entry.name);
         match &entry.target {
-            Target::Number(number) => out.uint(number + 1),
+            Target::Number(number) => {
+                out.uint(number.checked_add(1).ok_or(EncodeError::Offset)?);
+            }
             Target::Id(id) => {
+                check_len("a git ID", id.len(), MAX_ID)?;
                 out.uint(0);
                 out.string(id);
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// Reads a tree, its names as parts of `raw`.
@@ -82,7 +146,7 @@ pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
         let name = raw.slice_ref(reader.bytes(MAX_NAME)?);
         let target = match reader.uint()?.checked_sub(1) {
             Some(number) => Target::Number(number),
-            None => Target::Id(raw.slice_ref(reader.bytes(32)?)),
+            None => Target::Id(raw.slice_ref(reader.bytes(MAX_ID)?)),
         };
         entries.push(StoredEntry { mode, name, target });
     }
@@ -101,14 +165,19 @@ pub struct RawEntry<'a> {
 }
 
 impl RawEntry<'_> {
+    /// What it is.
+    pub fn kind(&self) -> Option<ModeKind> {
+        ModeKind::of(self.mode)
+    }
+
     /// Whether it is a directory.
     pub fn is_tree(&self) -> bool {
-        matches!(self.mode, b"40000" | b"040000")
+        self.kind() == Some(ModeKind::Tree)
     }
 
     /// Whether it is a commit of another repository.
     pub fn is_submodule(&self) -> bool {
-        self.mode == b"160000"
+        self.kind() == Some(ModeKind::Submodule)
     }
 }
 
@@ -185,8 +254,24 @@ mod tests {
     proptest! {
         #[test]
         fn a_tree_is_read_as_it_was_written(entries in entries()) {
-            let raw = Bytes::from(encode_tree(&entries));
+            let raw = Bytes::from(encode_tree(&entries).unwrap());
             prop_assert_eq!(decode_tree(&raw).unwrap(), entries);
+        }
+
+        #[test]
+        fn whatever_its_entries_a_tree_reads_as_written_or_is_refused(
+            mode in proptest::collection::vec(any::<u8>(), 0..20),
+            name in prop_oneof![Just(3usize), Just(MAX_NAME), Just(MAX_NAME + 1)],
+            target in prop_oneof![
+                any::<u64>().prop_map(Target::Number),
+                Just(Target::Number(u64::MAX)),
+                (0usize..40).prop_map(|len| Target::Id(vec![1; len].into())),
+            ],
+        ) {
+            let entries = [StoredEntry { mode: mode.into(), name: vec![b'n'; name].into(), target }];
+            if let Ok(raw) = encode_tree(&entries) {
+                prop_assert_eq!(decode_tree(&raw.into()).unwrap(), entries);
+            }
         }
 
         #[test]

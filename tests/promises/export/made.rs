@@ -107,21 +107,25 @@ impl Made {
         let mut builder = BlobBuilder::new();
         let mut push = |raw: &[u8]| builder.push_node(raw);
         let chunks: Vec<PlacedChunk> = [
-            encode_group(&[encode_tree(&self.tree)]),
+            encode_group(&[encode_tree(&self.tree).unwrap()]).unwrap(),
             self.contents,
-            encode_group(&self.tags),
+            encode_group(&self.tags).unwrap(),
         ]
         .iter()
         .chain(&self.more)
         .map(|raw| push(raw))
         .collect();
         let unnamed = GitId::default();
-        let commits = push(&encode_commits(
-            self.commits.iter().map(|raw| (&unnamed, &raw[..])),
-        ));
-        let root = push(&directory::encode(&[], 0));
+        let commits =
+            push(&encode_commits(self.commits.iter().map(|raw| (&unnamed, &raw[..]))).unwrap());
+        let root = push(&directory::encode_unchecked(&[], 0).unwrap());
         self.segment.chunks = chunks;
-        let segment = builder.push_node(&self.segment.encode(builder.next_node_end()));
+        let segment = builder.push_node(
+            &self
+                .segment
+                .encode_unchecked(builder.next_node_end())
+                .unwrap(),
+        );
         let attached = |kind, chunk| Attachment {
             kind,
             chunks: vec![chunk],
@@ -143,8 +147,8 @@ impl Made {
             ],
             ..PlannedHead::default()
         };
-        let head = builder.push_node(&head.encode(builder.next_node_end()));
-        let blob = Bytes::from(builder.finish_with_head(&head));
+        let head = builder.push_node(&head.encode_unchecked(builder.next_node_end()).unwrap());
+        let blob = Bytes::from(builder.finish_with_head(&head).unwrap());
         let id = blob_id(&blob).unwrap();
         let local = world.path().join("data/walgit-fs/local");
         let local = LocalDir::open(&local, 1 << 30).unwrap();

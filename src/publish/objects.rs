@@ -1,0 +1,107 @@
+//! Objects of a git repository, as `git clone` gets them.
+//!
+//! What only changes how git shows a repository is left aside: replacements
+//! (`git replace`), grafts, and environment variables that name other places. What
+//! is read is hashed and must have the ID that it is published under. Commits,
+//! trees and tags are parsed no more strictly than git does.
+
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::objs::Kind;
+use gix::open::permissions::{Config, Environment};
+use gix::open::{Options, Permissions};
+use gix::sec::Permission;
+
+use super::PublishError;
+use crate::repo::git::RawCommit;
+use crate::repo::head::GitId;
+
+/// Opens the repository at a path, bare or not.
+pub(super) fn open(path: &Path) -> Result<gix::Repository, PublishError> {
+    let permissions = Permissions {
+        config: Config {
+            env: false,
+            ..Config::all()
+        },
+        env: Environment {
+            objects: Permission::Deny,
+            git_prefix: Permission::Deny,
+            ..Environment::all()
+        },
+        ..Permissions::all()
+    };
+    let options = Options::default()
+        .permissions(permissions)
+        .config_overrides(["core.useReplaceRefs=false"]);
+    gix::open_opts(path, options).map_err(|error| PublishError::Git {
+        path: path.into(),
+        why: error.to_string(),
+    })
+}
+
+/// An ID as heads have it.
+pub(super) fn git_id(id: ObjectId) -> GitId {
+    GitId(id.as_slice().to_vec())
+}
+
+/// Something is wrong with a repository.
+pub(super) fn failed(repo: &gix::Repository, why: impl std::fmt::Display) -> PublishError {
+    PublishError::Git {
+        path: repo.path().into(),
+        why: why.to_string(),
+    }
+}
+
+/// An object: what it is, and its bytes, which have this ID.
+pub(super) fn read(repo: &gix::Repository, id: ObjectId) -> Result<(Kind, Vec<u8>), PublishError> {
+    let found = repo.try_find_object(id).map_err(|why| failed(repo, why))?;
+    let Some(object) = found else {
+        return Err(failed(
+            repo,
+            format!(
+                "object {id} is missing, as in a partial clone or a damaged repository; clone it \
+                 in full, or try --history none if older commits need it"
+            ),
+        ));
+    };
+    let (kind, data) = (object.kind, object.detach().data);
+    let hash = gix::objs::compute_hash(repo.object_hash(), kind, &data);
+    let hash = hash.map_err(|why| failed(repo, why))?;
+    if hash != id {
+        let why = format!("object {id} is damaged: its content has the ID {hash}; see git fsck");
+        return Err(failed(repo, why));
+    }
+    Ok((kind, data))
+}
+
+/// The bytes of an object of this kind.
+pub(super) fn read_as(
+    repo: &gix::Repository,
+    id: ObjectId,
+    expected: Kind,
+) -> Result<Vec<u8>, PublishError> {
+    match read(repo, id)? {
+        (kind, data) if kind == expected => Ok(data),
+        (kind, _) => Err(failed(
+            repo,
+            format!("object {id} is a {kind} where a {expected} should be; see git fsck"),
+        )),
+    }
+}
+
+/// A commit, parsed as far as git itself insists.
+pub(super) fn commit(repo: &gix::Repository, id: ObjectId) -> Result<RawCommit, PublishError> {
+    let raw = read_as(repo, id, Kind::Commit)?;
+    RawCommit::parse(raw.into(), &git_id(id)).map_err(|_| {
+        failed(
+            repo,
+            format!("commit {id} names no tree or no valid parents; git cannot read it either"),
+        )
+    })
+}
+
+/// The ID that a head has, as git has it.
+pub(super) fn object_id(repo: &gix::Repository, id: &GitId) -> Result<ObjectId, PublishError> {
+    ObjectId::try_from(&id.0[..]).map_err(|why| failed(repo, why))
+}
