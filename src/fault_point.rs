@@ -76,7 +76,7 @@ fn parse(text: &str) -> Vec<FaultPoint> {
         .filter_map(|item| {
             let point = parse_item(item.trim());
             if point.is_none() {
-                eprintln!("warning: {VARIABLE}: malformed item `{item}` ignored");
+                tracing::warn!("{VARIABLE}: malformed item `{item}` ignored");
             }
             point
         })

@@ -21,9 +21,10 @@
 //! | [`config`] | settings with their defaults | – |
 //! | [`clock`] | the time, for records | – |
 //! | [`durable`] | files that survive crashes and power loss; locks between processes | `fault_point` |
+//! | [`text`] | untrusted text, made safe to display | – |
 //! | [`fault_point`] | named steps where a test stops, kills or fails the process | – |
 //!
-//! `chunk`, `config`, `clock` and `durable` are the ground floor: every room may stand on
+//! `chunk`, `config`, `clock`, `durable` and `text` are the ground floor: every room may stand on
 //! them.
 //!
 //! **The way of a read** is one line: `fuse::Driver::read` →
@@ -36,6 +37,8 @@
 //! [`chunk::ChunkRef::open`] has checked their hash.
 
 #![forbid(unsafe_code)]
+// What is printed passes through `cli::output`, which escapes it.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod auth;
 pub mod cache;
@@ -53,4 +56,5 @@ pub mod net;
 pub mod prefetch;
 pub mod publish;
 pub mod repo;
+pub mod text;
 pub mod walrus;

@@ -18,7 +18,7 @@ impl Completions {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut super::grammar(), "walgit-fs", &mut script);
-        super::output::line(String::from_utf8_lossy(&script).trim_end())?;
+        super::output::script(&script)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -103,10 +103,14 @@ impl Devnet {
             let server = devnet::serve(config).await?;
             let url = format!("http://{}", server.address());
             output::line(&format!("listening on {url}"))?;
-            eprintln!("use it with: --aggregator {url} --publisher {url}");
+            output::note(&format!(
+                "use it with: --aggregator {url} --publisher {url}"
+            ));
             if let Some(section) = section {
                 let issuer = section.replace("URL", &url);
-                eprintln!("its uploads need a sign-in: [networks.NAME.auth] {issuer}");
+                output::note(&format!(
+                    "its uploads need a sign-in: [networks.NAME.auth] {issuer}"
+                ));
             }
             let mut terminate =
                 tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -177,11 +177,12 @@ impl Report<'_> {
                 },
             ),
         ])?;
-        match self.repack || done.bytes < WORTH_REPACKING {
-            true => Ok(()),
-            false => output::line(&format!(
-                "\n`git -C {dir} repack -adf` makes the pack several times smaller"
-            )),
+        if self.repack || done.bytes < WORTH_REPACKING {
+            return Ok(());
         }
+        output::line("")?;
+        output::line(&format!(
+            "`git -C {dir} repack -adf` makes the pack several times smaller"
+        ))
     }
 }

@@ -11,6 +11,7 @@ use super::{Failure, output};
 use crate::repo::git::RawCommit;
 use crate::repo::head::Signature;
 use crate::repo::{Address, Commit, CommitId, Snapshot};
+use crate::text;
 
 /// Show the commits of a repository, newest first
 ///
@@ -58,7 +59,9 @@ impl Log {
                 let short = &l.id[..l.id.len().min(12)];
                 output::line(&format!(
                     "{short:12}  {}  {}  ({})",
-                    l.date, l.subject, l.author
+                    l.date,
+                    text::field(&l.subject),
+                    text::field(&l.author)
                 ))?;
             }
         }
@@ -120,8 +123,7 @@ async fn one_by_one(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> 
 
 fn subject(message: &[u8]) -> String {
     let first = message.split(|&b| b == b'\n').next().unwrap_or_default();
-    let text = String::from_utf8_lossy(first);
-    text.chars().filter(|c| !c.is_control()).collect()
+    String::from_utf8_lossy(first).into_owned()
 }
 
 /// The day, as the committer's clock had it.

@@ -34,9 +34,9 @@ impl Logout {
             ))) => match context.run(async { Ok(oauth::revoke(&grant).await?) }) {
                 Ok(revoked) => revoked,
                 Err(error) => {
-                    eprintln!(
-                        "warning: the tokens could not be given back ({error}); they end by themselves"
-                    );
+                    output::warning(&format!(
+                        "the tokens could not be given back ({error}); they end by themselves"
+                    ));
                     false
                 }
             },

@@ -44,7 +44,6 @@ mod tiers;
 mod unmount;
 mod whoami;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -190,9 +189,16 @@ pub fn main() -> ExitCode {
     // Whatever a shell or a service manager allows: files, folders and sockets
     // of ours, and of the database, are the user's alone.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    let matches = Cli::command().get_matches();
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
+    let parsed = Cli::command()
+        .try_get_matches()
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        // It quotes the arguments, which may have been copied from anywhere.
+        Err(error) if error.use_stderr() => {
+            output::notes(&error.render().to_string());
+            return ExitCode::from(2);
+        }
         Err(error) => error.exit(),
     };
     if let Command::Publish(_) | Command::Export(_) = cli.command {
@@ -253,10 +259,11 @@ fn start_tracing(verbose: u8) {
         _ => "walgit_fs=debug,info",
     };
     let filter = EnvFilter::try_from_env("WALGIT_FS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // What is logged quotes authors and servers.
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| crate::text::LineWriter(std::io::stderr()))
+        .with_ansi(false)
         .with_target(false)
         .init();
 }

@@ -129,6 +129,6 @@ fn warn(notices: &[String], dir: &std::path::Path) {
     let more = notices.len().saturating_sub(SHOWN_NOTICES);
     if more > 0 {
         let all = dir.join(".walgit/notices");
-        eprintln!("warning: and {more} more; all are in {}", all.display());
+        output::warning(&format!("and {more} more; all are in {}", all.display()));
     }
 }

@@ -1,6 +1,8 @@
 //! How things are printed: errors, tables, sizes, progress.
+//!
+//! Nothing else in the program prints, and what is printed here is escaped (see
+//! [`crate::text`]), whoever wrote it.
 
-use std::borrow::Cow;
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -9,6 +11,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cache::Pin;
+use crate::text;
 
 /// Prints an error and what caused it, on one line, each cause once.
 pub(super) fn error(error: &(dyn Error + 'static)) {
@@ -22,33 +25,44 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
         }
         cause = next.source();
     }
-    eprintln!("error: {}", plain(&text));
+    note(&format!("error: {text}"));
 }
 
 /// Prints something worth a word, beside what was asked for.
 pub(super) fn warning(text: &str) {
-    eprintln!("warning: {}", plain(text));
+    note(&format!("warning: {text}"));
 }
 
-/// A text without what commands a terminal: names, messages and complaints are
-/// strangers' words.
-fn plain(text: &str) -> Cow<'_, str> {
-    let commands = |c: char| c.is_control() && c != '\n' && c != '\t';
-    match text.contains(commands) {
-        true => text.replace(commands, "\u{fffd}").into(),
-        false => text.into(),
-    }
+/// Prints a line to standard error.
+pub(super) fn note(line: &str) {
+    // Where nobody can be told, nobody is.
+    let _ = writeln!(std::io::stderr().lock(), "{}", text::line(line));
+}
+
+/// Prints a text of several lines to standard error.
+pub(super) fn notes(lines: &str) {
+    let _ = write!(std::io::stderr().lock(), "{}", text::lines(lines));
 }
 
 /// Prints a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Result<(), super::Failure> {
-    line(&serde_json::to_string_pretty(value)?)
+    let value = serde_json::to_string_pretty(value)?;
+    print(&text::json(&value))
 }
 
-/// Prints a line to standard output, whoever wrote it. A reader that went away (`| head`) is not
-/// an error.
-pub(super) fn line(text: &str) -> Result<(), super::Failure> {
-    match writeln!(std::io::stdout().lock(), "{}", plain(text)) {
+/// Prints a line to standard output.
+pub(super) fn line(line: &str) -> Result<(), super::Failure> {
+    print(&text::line(line))
+}
+
+/// Prints a script of our own, as it is.
+pub(super) fn script(script: &[u8]) -> Result<(), super::Failure> {
+    print(String::from_utf8_lossy(script).trim_end())
+}
+
+/// A reader that went away (`| head`) is not an error.
+fn print(safe: &str) -> Result<(), super::Failure> {
+    match writeln!(std::io::stdout().lock(), "{safe}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         done => Ok(done?),
     }
@@ -56,13 +70,17 @@ pub(super) fn line(text: &str) -> Result<(), super::Failure> {
 
 /// Prints rows with columns aligned; the last column is left as it is.
 pub(super) fn table(rows: &[Vec<String>]) -> Result<(), super::Failure> {
+    // Escaped before they are measured.
+    let rows: Vec<Vec<_>> = (rows.iter())
+        .map(|row| row.iter().map(|cell| text::line(cell)).collect())
+        .collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let mut text = String::new();
         for (column, cell) in row.iter().enumerate() {
             text.push_str(cell);

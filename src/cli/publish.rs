@@ -423,14 +423,16 @@ impl Report<'_> {
             ))?;
         }
         if let Some(key) = self.key.as_ref().filter(|key| key.made) {
-            output::line(&format!(
-                "\nIt is encrypted with a new key, and nobody can read it without: keep a copy \
-                 elsewhere.\n  walgit-fs key show {} > FILE",
-                key.name
-            ))?;
+            output::line("")?;
+            output::line(
+                "It is encrypted with a new key, and nobody can read it without: keep a copy \
+                 elsewhere.",
+            )?;
+            output::line(&format!("  walgit-fs key show {} -o FILE", key.name))?;
         }
         if std::io::stdout().is_terminal() && !self.dry_run {
-            output::line(&format!("\nnext: walgit-fs mount {} DIR", self.name))?;
+            output::line("")?;
+            output::line(&format!("next: walgit-fs mount {} DIR", self.name))?;
         }
         Ok(())
     }

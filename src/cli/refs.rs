@@ -79,10 +79,10 @@ impl Refs {
                         .collect();
                     output::json(&rows)?;
                 } else if names.is_empty() {
-                    eprintln!(
+                    output::note(&format!(
                         "no names on network {} yet; walgit-fs publish PATH --name NAME makes one",
                         settings.network.value.name
-                    );
+                    ));
                 } else {
                     let row = |(name, r): (RefName, crate::repo::refs::NamedRef)| {
                         vec![name.to_string(), r.address]
@@ -127,7 +127,9 @@ fn list_inside(
         return output::json(&rows);
     }
     if rows.is_empty() {
-        eprintln!("{address} has no branches or tags, only its commit");
+        output::note(&format!(
+            "{address} has no branches or tags, only its commit"
+        ));
     }
     let rows: Vec<_> = rows
         .into_iter()

@@ -1,6 +1,6 @@
 //! The daemon's life: one at a time, until told or no longer needed.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::fuse;
 use crate::net::Journal;
 use crate::prefetch::MalformedProfile;
 use crate::repo::{Loader, LoaderConfig, RepoError};
+use crate::text::LineWriter;
 use crate::walrus::StoreError;
 
 /// How long mounts may take to end when the daemon does.
@@ -46,6 +47,17 @@ pub enum DaemonError {
     /// Nothing is mounted there.
     #[error("{} is not mounted; see walgit-fs status", .0.display())]
     NotMounted(PathBuf),
+    /// The newest commit of a followed branch is said to be an older one.
+    #[error(
+        "the branch is said to be at {now}, which came before {shown}: the Sui node is behind, or \
+         the branch was reset; mount it again to show that commit"
+    )]
+    WentBack {
+        /// The commit that is shown.
+        shown: String,
+        /// The one that is said to be the newest.
+        now: String,
+    },
     /// There is nothing to give out.
     #[error("nothing has been learned about {0} yet; mount it and use it first")]
     NothingLearned(String),
@@ -120,7 +132,10 @@ async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<()
     let mut failed = None;
     if let Some(request) = foreground {
         match super::mount(&settings, request).await {
-            Ok(mounted) => eprintln!("serving {}", mounted.mountpoint.display()),
+            Ok(mounted) => {
+                let line = format!("serving {}", mounted.mountpoint.display());
+                let _ = LineWriter(io::stderr()).write_all(line.as_bytes());
+            }
             Err(error) => failed = Some(error),
         }
     }

@@ -24,6 +24,7 @@ use super::history::History;
 use super::inode::Inode;
 use super::trees::Trees;
 use crate::repo::{Commit, NodeIndex, RefKind, RepoError, Repository, Snapshot};
+use crate::text::{bytes_field, bytes_lines, line};
 
 /// Name of the folder.
 pub(super) const NAME: &[u8] = b".walgit";
@@ -46,7 +47,7 @@ pub(super) enum ControlNode {
     Folder(BTreeMap<Vec<u8>, Inode>),
     /// The folder of commits, which may still be growing.
     Commits(BTreeMap<Vec<u8>, Inode>, Arc<History>),
-    /// A text that stays.
+    /// A text that stays; see [`text_node`].
     Text(Bytes),
     /// The status, which does not.
     Status,
@@ -161,7 +162,9 @@ impl Control {
             *status = (
                 Some(Instant::now()),
                 SystemTime::now(),
-                self.source.status().into(),
+                crate::text::json(&String::from_utf8_lossy(&self.source.status()))
+                    .into_owned()
+                    .into(),
             );
         }
         (status.1, status.2.clone())
@@ -182,13 +185,14 @@ impl Nodes {
             later: None,
             at: SystemTime::now(),
         };
-        let text = ControlNode::Text(describe(snapshot.commit()).into());
+        let text = text_node(describe(snapshot.commit()));
         nodes.enter(ROOT, b"commit", text);
         nodes.enter(ROOT, b"status", ControlNode::Status);
         let repository = snapshot.repository();
         if !repository.notices().is_empty() {
-            let text = repository.notices().join("\n") + "\n";
-            nodes.enter(ROOT, b"notices", ControlNode::Text(text.into()));
+            let notices = repository.notices().iter().map(|notice| line(notice));
+            let text = notices.flat_map(|notice| [notice, "\n".into()]).collect();
+            nodes.enter(ROOT, b"notices", text_node(text));
         }
         let commits = nodes.commits(snapshot, trees);
         let branches = nodes.enter(ROOT, b"branches", folder());
@@ -288,23 +292,30 @@ impl Nodes {
     }
 }
 
+/// A text for people, who read it on a terminal: all of it is escaped.
+fn text_node(text: String) -> ControlNode {
+    ControlNode::Text(crate::text::lines(&text).into())
+}
+
 /// A commit as `git log -1` shows it.
-fn describe(commit: &Commit) -> Vec<u8> {
-    let mut text = Vec::new();
+fn describe(commit: &Commit) -> String {
+    let mut text = String::new();
     if !commit.id.is_none() {
-        text.extend_from_slice(format!("commit {}\n", commit.id).as_bytes());
+        text.push_str(&format!("commit {}\n", commit.id));
     }
-    text.extend_from_slice(b"Author: ");
-    text.extend_from_slice(&commit.author.person);
-    text.extend_from_slice(format!("\nDate:   {}\n\n", commit.author.date()).as_bytes());
-    for line in commit.message.split(|&byte| byte == b'\n') {
+    text.push_str(&format!(
+        "Author: {}\nDate:   {}\n\n",
+        bytes_field(&commit.author.person),
+        commit.author.date()
+    ));
+    for line in bytes_lines(&commit.message).lines() {
         if !line.is_empty() {
-            text.extend_from_slice(b"    ");
-            text.extend_from_slice(line);
+            text.push_str("    ");
+            text.push_str(line);
         }
-        text.push(b'\n');
+        text.push('\n');
     }
-    while text.ends_with(b"\n\n") {
+    while text.ends_with("\n\n") {
         text.pop();
     }
     text

@@ -11,9 +11,6 @@ use reqwest::{ClientBuilder, Response, StatusCode};
 use super::FailureKind;
 use crate::clock::unix_seconds;
 
-/// Longest text of somebody else's that is shown, in characters.
-const WORDS: usize = 200;
-
 /// Longest time a connection is kept for the next request: shorter than what
 /// routers and servers forget it after.
 const IDLE: Duration = Duration::from_secs(30);
@@ -149,10 +146,9 @@ pub fn retry_after(value: &str) -> Option<Duration> {
     })
 }
 
-/// What somebody else's server said, fit to be shown in a message.
+/// What somebody else's server said, in a length that fits into a message.
 pub fn words(text: &str) -> String {
-    let shown = text.chars().filter(|c| !c.is_control());
-    shown.take(WORDS).collect()
+    crate::text::field(text).into_owned()
 }
 
 /// The innermost cause: `Connection refused` rather than five layers above it.

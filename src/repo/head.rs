@@ -427,11 +427,24 @@ fn read_ref(reader: &mut Reader<'_>, commits: usize) -> Result<Ref, MalformedNod
     }
 }
 
-/// Refuses names that could not be folders under `.walgit/branches/`: git
-/// forbids them too.
+/// Refuses names of branches and tags that git refuses, such as those with
+/// control characters, and those that could not be folders under
+/// `.walgit/branches/`.
 pub fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
+    check_full_ref_name(&[b"refs/heads/", name].concat())?;
     name.split(|&byte| byte == b'/')
         .try_for_each(super::directory::check_name)
+}
+
+/// Refuses names of refs, in full, that git refuses (`git check-ref-format`).
+pub fn check_full_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
+    match gix::validate::reference::name(name.into()) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(MalformedNode::RefName {
+            name: crate::text::bytes_field(name),
+            why: why.to_string(),
+        }),
+    }
 }
 
 fn read_attachment(

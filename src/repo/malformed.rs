@@ -44,6 +44,14 @@ pub enum MalformedNode {
     /// A name no directory may hold.
     #[error("the name `{0}` is not allowed in a directory")]
     Name(String),
+    /// A name of a branch or tag that git refuses.
+    #[error("the ref name `{name}` is not allowed: {why}")]
+    RefName {
+        /// The name, escaped.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Names out of order or twice.
     #[error("the name `{0}` is out of order or there twice")]
     Order(String),

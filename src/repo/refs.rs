@@ -39,12 +39,14 @@ impl FromStr for RefName {
     type Err = RefNameError;
 
     fn from_str(text: &str) -> Result<Self, RefNameError> {
-        let allowed = |c: char| c.is_alphanumeric() || "._-+@/".contains(c);
+        // Some letters are invisible.
+        let visible = |c: char| c.is_alphanumeric() && !crate::text::is_unsafe(c);
+        let allowed = |c: char| visible(c) || "._-+@/".contains(c);
         let part_ok = |part: &str| !part.is_empty() && !part.starts_with(['.', '-']);
         let ok = text.len() <= MAX_LEN && text.chars().all(allowed) && text.split('/').all(part_ok);
         match ok {
             true => Ok(RefName(text.into())),
-            false => Err(RefNameError(text.into())),
+            false => Err(RefNameError(crate::text::field(text).into_owned())),
         }
     }
 }

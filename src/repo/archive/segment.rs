@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::chunk::ChunkRef;
 use crate::repo::EncodeError;
 use crate::repo::directory::kind_and_version;
-use crate::repo::head::GitId;
+use crate::repo::head::{GitId, check_full_ref_name};
 use crate::repo::malformed::MalformedNode;
 use crate::repo::table::{self, Origin, PlacedChunk};
 use crate::repo::wire::{Reader, Write};
@@ -296,8 +296,10 @@ impl Segment {
         let count = reader.count(2)?;
         let mut refs = Vec::with_capacity(count);
         for _ in 0..count {
+            let name = Bytes::copy_from_slice(reader.bytes(MAX_REF)?);
+            check_full_ref_name(&name)?;
             refs.push(ArchivedRef {
-                name: Bytes::copy_from_slice(reader.bytes(MAX_REF)?),
+                name,
                 id: GitId(reader.bytes(32)?.to_vec()),
             });
         }
