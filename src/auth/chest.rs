@@ -3,11 +3,29 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::strongbox::{ChestError, Kept, Strongbox};
+use super::strongbox::{ChestError, Kept, Locked, Stored, Strongbox};
 use crate::chunk::SecretKey;
 
 /// What our entries in the keyring are called.
 const SERVICE: &str = "walgit-fs";
+
+/// What became of a key that was to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It was there already, under the same name.
+    Already(Kept),
+    /// It was stored, and what became of the key that had the name.
+    Stored(Stored, Option<Replaced>),
+}
+
+/// What became of a key that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is kept under this name.
+    Aside(String),
+    /// It was damaged and could not be kept.
+    Unreadable,
+}
 
 /// The user's keys.
 #[derive(Clone, Debug)]
@@ -27,17 +45,30 @@ impl KeyChest {
         self.0.list()
     }
 
-    /// Every key there is.
+    /// Every key that can be had, and why the others cannot.
     ///
     /// # Errors
-    /// The first that cannot be had.
-    pub fn all(&self) -> Result<Vec<SecretKey>, ChestError> {
-        let mut keys = Vec::new();
-        for name in self.list()?.into_keys() {
-            // One that another command removed meanwhile is not there.
-            keys.extend(self.get(&name)?);
+    /// When the list of keys cannot be read.
+    pub fn all(&self) -> Result<(Vec<SecretKey>, Vec<ChestError>), ChestError> {
+        let list = self.list()?;
+        let names: Vec<String> = list.keys().cloned().collect();
+        let (mut keys, mut missing) = (Vec::new(), Vec::new());
+        for (name, secret) in self.0.get_all(&list, &names) {
+            match secret.and_then(|bytes| self.parse(&name, &bytes)) {
+                Ok(key) => keys.push(key),
+                Err(error) => missing.push(error),
+            }
         }
-        Ok(keys)
+        // One that another command removed meanwhile is not missing.
+        let still = self.list()?;
+        missing.retain(|error| match error {
+            ChestError::Keyring { name, .. } => still.contains_key(name),
+            ChestError::Damaged { path, .. } => path
+                .file_stem()
+                .is_none_or(|name| still.contains_key(&*name.to_string_lossy())),
+            _ => true,
+        });
+        Ok((keys, missing))
     }
 
     /// The key of this name, if there is one.
@@ -48,11 +79,14 @@ impl KeyChest {
         let Some(bytes) = self.0.get(name)? else {
             return Ok(None);
         };
-        let key = SecretKey::parse(&bytes).map_err(|error| ChestError::Damaged {
+        self.parse(name, &bytes).map(Some)
+    }
+
+    fn parse(&self, name: &str, bytes: &[u8]) -> Result<SecretKey, ChestError> {
+        SecretKey::parse(bytes).map_err(|error| ChestError::Damaged {
             path: self.0.dir().join(name),
             why: error.to_string(),
-        })?;
-        Ok(Some(key))
+        })
     }
 
     /// The key of this name, which there must be.
@@ -72,19 +106,31 @@ impl KeyChest {
     ///
     /// # Errors
     /// As [`KeyChest::add`].
-    pub fn keep(&self, name: &str, key: &SecretKey) -> Result<(String, Kept), ChestError> {
+    pub fn keep(&self, name: &str, key: &SecretKey) -> Result<(String, Stored), ChestError> {
+        let locked = self.0.locked()?;
+        self.keep_locked(&locked, name, key)
+    }
+
+    fn keep_locked(
+        &self,
+        locked: &Locked<'_>,
+        name: &str,
+        key: &SecretKey,
+    ) -> Result<(String, Stored), ChestError> {
         let list = self.list()?;
         let later = (2u32..).map(|number| format!("{name}-{number}"));
         for name in std::iter::once(name.to_owned()).chain(later) {
-            match list.get(&name) {
-                None => {
-                    let kept = self.add(&name, key)?;
-                    return Ok((name, kept));
-                }
-                Some(kept) if self.get(&name)?.as_ref() == Some(key) => {
-                    return Ok((name, *kept));
-                }
-                Some(_) => {}
+            let Some(&kept) = list.get(&name) else {
+                let stored = locked.put(&name, key.to_hex().as_bytes())?;
+                return Ok((name, stored));
+            };
+            // One that cannot be read may be another.
+            if self
+                .get(&name)
+                .is_ok_and(|there| there.as_ref() == Some(key))
+            {
+                let keyring = None;
+                return Ok((name, Stored { kept, keyring }));
             }
         }
         Err(ChestError::BadName(name.into()))
@@ -101,12 +147,33 @@ impl KeyChest {
         })
     }
 
-    /// Puts a key away; where.
+    /// Puts a key away. One of the same name that is another key is an error, or,
+    /// with `replace`, moved to the first free of `NAME.replaced`,
+    /// `NAME.replaced-2`…
     ///
     /// # Errors
-    /// When its name is none, or it can be put nowhere.
-    pub fn add(&self, name: &str, key: &SecretKey) -> Result<Kept, ChestError> {
-        self.0.put(name, key.to_hex().as_bytes())
+    /// [`ChestError::Taken`]; when its name is none, or it can be put nowhere.
+    pub fn add(&self, name: &str, key: &SecretKey, replace: bool) -> Result<Added, ChestError> {
+        let locked = self.0.locked()?;
+        let mut replaced = None;
+        if let Some(&kept) = self.list()?.get(name) {
+            match self.get(name) {
+                Ok(Some(there)) if there == *key => return Ok(Added::Already(kept)),
+                _ if !replace => return Err(ChestError::Taken(name.into())),
+                Ok(Some(there)) => {
+                    let aside = format!("{name}.replaced");
+                    replaced = Some(Replaced::Aside(
+                        self.keep_locked(&locked, &aside, &there)?.0,
+                    ));
+                }
+                Ok(None) => {}
+                Err(ChestError::Damaged { .. }) => replaced = Some(Replaced::Unreadable),
+                // It may be the only copy.
+                Err(error) => return Err(error),
+            }
+        }
+        let stored = locked.put(name, key.to_hex().as_bytes())?;
+        Ok(Added::Stored(stored, replaced))
     }
 
     /// Forgets a key.

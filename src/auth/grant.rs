@@ -41,7 +41,9 @@ impl Grant {
     /// sends no refresh token means that the old one stays good.
     pub fn take(&mut self, answer: &BasicTokenResponse) {
         self.lifetime_s = answer.expires_in().map(|lifetime| lifetime.as_secs());
-        self.expires = self.lifetime_s.map(|lifetime| unix_seconds() + lifetime);
+        self.expires = self
+            .lifetime_s
+            .map(|lifetime| unix_seconds().saturating_add(lifetime));
         self.access = Secret::new(answer.access_token().secret().clone());
         if let Some(refresh) = answer.refresh_token() {
             self.refresh = Some(Secret::new(refresh.secret().clone()));
@@ -58,7 +60,8 @@ impl Grant {
     pub fn is_fresh(&self, margin: Duration) -> bool {
         let half = self.lifetime_s.unwrap_or(u64::MAX) / 2;
         let margin = margin.as_secs().min(half);
-        self.expires.is_none_or(|end| unix_seconds() + margin < end)
+        self.expires
+            .is_none_or(|end| unix_seconds().saturating_add(margin) < end)
     }
 }
 

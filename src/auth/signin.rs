@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::secret::exposed;
-use super::strongbox::{ChestError, Kept, Strongbox, fit};
+use super::strongbox::{ChestError, Kept, Stored, Strongbox, fit};
 use super::{AuthError, Grant, Origin, Secret};
 use crate::clock::unix_seconds;
 
@@ -141,7 +141,7 @@ impl SignIns {
     ///
     /// # Errors
     /// When it can be put nowhere.
-    pub fn put(&self, network: &str, sign_in: &SignIn) -> Result<Kept, AuthError> {
+    pub fn put(&self, network: &str, sign_in: &SignIn) -> Result<Stored, AuthError> {
         // As large as it may become: growing would leave copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST));
         let written = serde_json::to_writer(&mut *bytes, sign_in);

@@ -16,15 +16,14 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use keyring_core::{CredentialStore, Entry};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use zbus_secret_service_keyring_store::Store;
 use zeroize::Zeroizing;
 
+use super::keyring::{Keyring, KeyringError};
 use super::sealed::{seal, unseal};
 use crate::chunk::SecretKey;
 
@@ -32,6 +31,8 @@ use crate::chunk::SecretKey;
 const INDEX: &str = "keys.json";
 /// The key that files are sealed with. No name of a secret ends like this.
 const SEAL: &str = "sealing-key";
+/// How long another process may take to change something.
+const OTHERS: Duration = Duration::from_secs(8);
 
 /// Where a secret is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,15 @@ impl fmt::Display for Kept {
             Kept::File => "a sealed file only you can read",
         })
     }
+}
+
+/// Where a secret was stored, and why it is not in the keyring where it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Where it is.
+    pub kept: Kept,
+    /// What the keyring did instead of keeping it; `None` where it was not asked.
+    pub keyring: Option<KeyringError>,
 }
 
 /// Why a secret cannot be put away or taken out.
@@ -83,13 +93,21 @@ pub enum ChestError {
     #[error("`{0}` cannot name a secret; use letters, digits and . _ - (at most 80)")]
     BadName(String),
     /// The keyring refused.
-    #[error("the system keyring does not give `{name}`: {why}; unlock it, or remove the entry")]
+    #[error("`{name}` is in the system keyring alone: {why}; unlock or restart it and try again")]
     Keyring {
         /// The secret's name.
         name: String,
-        /// Its words.
-        why: String,
+        /// What it did.
+        why: KeyringError,
     },
+    /// Another key has the name.
+    #[error(
+        "another key is called `{0}` and is not overwritten; choose another name, or add --replace"
+    )]
+    Taken(String),
+    /// Another process does not finish.
+    #[error("another walgit-fs changes {}; it has not finished within {} s", .0.display(), OTHERS.as_secs())]
+    Busy(PathBuf),
     /// Nothing can be sealed.
     #[error("the system gives no random numbers, so nothing can be sealed")]
     NoRandomness,
@@ -140,56 +158,58 @@ impl Strongbox {
     /// # Errors
     /// When it is there and cannot be had.
     pub fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, ChestError> {
-        match self.list()?.get(name) {
-            None => Ok(None),
-            Some(Kept::Keyring) => {
-                let secret = self.entry(name).and_then(|entry| entry.get_secret());
-                match secret {
-                    Ok(secret) => Ok(Some(Zeroizing::new(secret))),
-                    Err(error) => Err(refused(name, &error)),
-                }
-            }
-            Some(Kept::File) => {
-                let path = self.file(name);
-                let damaged = |why: &str| ChestError::Damaged {
-                    path: path.clone(),
-                    why: why.into(),
-                };
-                let sealed = read(&path)?.ok_or_else(|| damaged("it is gone"))?;
-                let key = self.seal()?.ok_or_else(|| damaged("its key is gone"))?;
-                let plain = unseal(&key, name, &sealed);
-                plain.map(Some).ok_or_else(|| damaged("it does not open"))
-            }
-        }
+        let names = [name.to_owned()];
+        let mut found = self.get_all(&self.list()?, &names);
+        found.remove(name).transpose()
     }
 
-    /// Puts a secret away, in place of one of the same name, which stays where
-    /// it is; where.
+    /// The secrets of these names that are in `list`; the keyring is asked for all
+    /// that it keeps at once.
+    pub(super) fn get_all(
+        &self,
+        list: &BTreeMap<String, Kept>,
+        names: &[String],
+    ) -> BTreeMap<String, Result<Zeroizing<Vec<u8>>, ChestError>> {
+        let kept = |where_: Kept| {
+            let names = names
+                .iter()
+                .filter(move |name| list.get(*name) == Some(&where_));
+            names.cloned()
+        };
+        let in_files = kept(Kept::File).map(|name| {
+            let secret = self.open(&name);
+            (name, secret)
+        });
+        let mut found: BTreeMap<_, _> = in_files.collect();
+        let in_keyring: Vec<String> = kept(Kept::Keyring).collect();
+        if !in_keyring.is_empty() {
+            for (name, secret) in self.keyring().get(&in_keyring) {
+                let secret = secret.map_err(|why| refused(&name, why));
+                found.insert(name, secret);
+            }
+        }
+        found
+    }
+
+    /// The secret in a sealed file.
+    fn open(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, ChestError> {
+        let path = self.file(name);
+        let damaged = |why: &str| ChestError::Damaged {
+            path: path.clone(),
+            why: why.into(),
+        };
+        let sealed = read(&path)?.ok_or_else(|| damaged("it is gone"))?;
+        let key = self.seal()?.ok_or_else(|| damaged("its key is gone"))?;
+        unseal(&key, name, &sealed).ok_or_else(|| damaged("it does not open"))
+    }
+
+    /// Puts a secret away, in place of one of the same name; where. One that is in
+    /// a file stays in a file.
     ///
     /// # Errors
     /// When its name is none, or it can be put nowhere.
-    pub fn put(&self, name: &str, secret: &[u8]) -> Result<Kept, ChestError> {
-        fit(name)?;
-        self.make_dir()?;
-        let _lock = self.lock()?;
-        let mut list = self.list()?;
-        let in_keyring = match list.get(name) {
-            Some(Kept::File) => false,
-            _ => (self.entry(name).and_then(|entry| entry.set_secret(secret))).is_ok(),
-        };
-        let kept = match in_keyring {
-            true => Kept::Keyring,
-            false => {
-                let key = self.seal_or_new()?;
-                let sealed = seal(&key, name, secret).ok_or(ChestError::NoRandomness)?;
-                self.write(&self.file(name), &sealed)?;
-                Kept::File
-            }
-        };
-        if list.insert(name.into(), kept) != Some(kept) {
-            self.set_list(&list)?;
-        }
-        Ok(kept)
+    pub fn put(&self, name: &str, secret: &[u8]) -> Result<Stored, ChestError> {
+        self.locked()?.put(name, secret)
     }
 
     /// Forgets a secret; whether there was one.
@@ -200,38 +220,39 @@ impl Strongbox {
         if !self.list()?.contains_key(name) {
             return Ok(false);
         }
-        let _lock = self.lock()?;
-        let mut list = self.list()?;
-        match list.remove(name) {
-            None => return Ok(false),
-            Some(Kept::Keyring) => {
-                let removed = self.entry(name).and_then(|entry| entry.delete_credential());
-                match removed {
-                    Ok(()) | Err(keyring_core::Error::NoEntry) => {}
-                    Err(error) => return Err(refused(name, &error)),
-                }
-            }
-            Some(Kept::File) => remove(&self.file(name))?,
-        }
-        self.set_list(&list)?;
-        // A key that seals nothing is good for nothing.
-        if !list.values().any(|kept| *kept == Kept::File) {
-            remove(&self.dir.join(SEAL))?;
-        }
-        Ok(true)
+        self.locked()?.remove(name)
     }
 
-    fn entry(&self, name: &str) -> keyring_core::Result<Entry> {
-        let store: Arc<CredentialStore> = Store::new()?;
-        Entry::new_in_store(&store, self.service, name)
+    fn keyring(&self) -> Keyring {
+        Keyring::new(self.service)
     }
 
-    /// Others that change something here wait until this is dropped.
-    fn lock(&self) -> Result<File, ChestError> {
+    /// Keeps others from changing something here.
+    ///
+    /// # Errors
+    /// [`ChestError::Busy`], or when the directory cannot be used.
+    pub(super) fn locked(&self) -> Result<Locked<'_>, ChestError> {
+        self.make_dir()?;
         let failed = |source| io_error(&self.dir, source);
         let dir = File::open(&self.dir).map_err(failed)?;
-        flock(&dir, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
-        Ok(dir)
+        let begun = Instant::now();
+        loop {
+            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    return Ok(Locked {
+                        strongbox: self,
+                        _lock: dir,
+                    });
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < OTHERS => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(ChestError::Busy(self.dir.clone()));
+                }
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
     }
 
     fn seal(&self) -> Result<Option<SecretKey>, ChestError> {
@@ -288,6 +309,68 @@ impl Strongbox {
     }
 }
 
+/// A strongbox that nobody else changes.
+pub(super) struct Locked<'a> {
+    strongbox: &'a Strongbox,
+    _lock: File,
+}
+
+impl Locked<'_> {
+    /// As [`Strongbox::put`].
+    pub(super) fn put(&self, name: &str, secret: &[u8]) -> Result<Stored, ChestError> {
+        fit(name)?;
+        let strongbox = self.strongbox;
+        let mut list = strongbox.list()?;
+        let keyring = match list.get(name) {
+            Some(Kept::File) => Some(None),
+            kept => {
+                let set = strongbox.keyring().set(name, secret, kept.is_some());
+                set.err().map(Some)
+            }
+        };
+        // What the keyring may have stored or not is stored in a file, too.
+        let stored = match keyring {
+            None => Stored {
+                kept: Kept::Keyring,
+                keyring: None,
+            },
+            Some(keyring) => {
+                let key = strongbox.seal_or_new()?;
+                let sealed = seal(&key, name, secret).ok_or(ChestError::NoRandomness)?;
+                strongbox.write(&strongbox.file(name), &sealed)?;
+                Stored {
+                    kept: Kept::File,
+                    keyring,
+                }
+            }
+        };
+        if list.insert(name.into(), stored.kept) != Some(stored.kept) {
+            strongbox.set_list(&list)?;
+        }
+        Ok(stored)
+    }
+
+    /// As [`Strongbox::remove`].
+    pub(super) fn remove(&self, name: &str) -> Result<bool, ChestError> {
+        let strongbox = self.strongbox;
+        let mut list = strongbox.list()?;
+        match list.remove(name) {
+            None => return Ok(false),
+            Some(Kept::Keyring) => {
+                let removed = strongbox.keyring().remove(name);
+                removed.map_err(|why| refused(name, why))?;
+            }
+            Some(Kept::File) => remove(&strongbox.file(name))?,
+        }
+        strongbox.set_list(&list)?;
+        // A key that seals nothing is good for nothing.
+        if !list.values().any(|kept| *kept == Kept::File) {
+            remove(&strongbox.dir.join(SEAL))?;
+        }
+        Ok(true)
+    }
+}
+
 /// Whether a name can be that of a file of ours.
 pub(super) fn fit(name: &str) -> Result<(), ChestError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -318,9 +401,7 @@ fn io_error(path: &Path, source: io::Error) -> ChestError {
     ChestError::Io { path, source }
 }
 
-fn refused(name: &str, error: &impl fmt::Display) -> ChestError {
-    ChestError::Keyring {
-        name: name.into(),
-        why: error.to_string(),
-    }
+fn refused(name: &str, why: KeyringError) -> ChestError {
+    let name = name.into();
+    ChestError::Keyring { name, why }
 }

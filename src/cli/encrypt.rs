@@ -118,16 +118,15 @@ impl Encrypt {
         };
         let old = before.and_then(|before| before.key);
         let name = key_name(&settings.network.value.name, name);
-        let kept = keys::chest(settings).get(&name)?;
-        let (key, made) = match (given, self.anew, old, kept) {
-            (Some(key), ..) => (key, false),
-            (None, false, Some(key), _) => (key, false),
+        let (key, made) = match (given, old) {
+            (Some(key), _) => (key, false),
+            (None, Some(key)) if !self.anew => (key, false),
             // What an interrupted first publish began with.
-            (None, _, None, Some(key)) => (key, false),
-            _ => {
-                let no = "the system gives no random numbers, so there can be no key";
-                (SecretKey::random().ok_or(no)?, true)
-            }
+            (None, None) => match keys::chest(settings).get(&name)? {
+                Some(key) => (key, false),
+                None => (new_key()?, true),
+            },
+            (None, Some(_)) => (new_key()?, true),
         };
         Ok(Choice {
             key: Some(ChosenKey { key, name, made }),
@@ -189,13 +188,21 @@ impl ChosenKey {
     /// Puts the key away, before anything is encrypted with it: whatever is
     /// stored can be read later.
     pub(super) fn keep(&self, settings: &Settings) -> Result<KeptKey, Failure> {
-        let (name, kept) = keys::chest(settings).keep(&self.name, &self.key)?;
+        let (name, stored) = keys::chest(settings).keep(&self.name, &self.key)?;
+        if let Some(why) = &stored.keyring {
+            keys::warn_of_file(settings, why);
+        }
         Ok(KeptKey {
             name,
-            kept,
+            kept: stored.kept,
             made: self.made,
         })
     }
+}
+
+fn new_key() -> Result<SecretKey, Failure> {
+    let no = "the system gives no random numbers, so there can be no key";
+    Ok(SecretKey::random().ok_or(no)?)
 }
 
 /// What the key of a repository is called: its network and name, made fit; with

@@ -12,7 +12,9 @@ use webbrowser::{Browser, BrowserOptions};
 use super::context::{self, Context};
 use super::{Failure, output, secrets};
 use crate::auth::oauth::{self, CodeFlow, DeviceFlow, Issuer};
-use crate::auth::{AuthError, Grant, Held, Origin, Secret, SignIn, UploadTokens, is_private};
+use crate::auth::{
+    AuthError, Grant, Held, KeyringError, Origin, Secret, SignIn, UploadTokens, is_private,
+};
 use crate::config::{AuthMethod, Network, NetworkPlace, OauthProfile};
 
 /// How long a user may take to sign in with a browser.
@@ -77,7 +79,8 @@ impl Login {
         let sign_ins = context::sign_ins(&settings);
         let lock = sign_ins.lock(&network.name)?;
         let before = sign_ins.get(&network.name).ok().flatten();
-        let kept = sign_ins.put(&network.name, &SignIn::new(origins.clone(), held))?;
+        let stored = sign_ins.put(&network.name, &SignIn::new(origins.clone(), held))?;
+        let kept = stored.kept;
         drop(lock);
         // Tokens that nobody knows of any more should not go on working.
         if let Some((
@@ -102,6 +105,10 @@ impl Login {
             let name = who.map(|who| format!(" as {who}")).unwrap_or_default();
             let text = format!("signed in to {}{name}; kept in {kept}", network.name);
             output::line(&text)?;
+        }
+        if let Some(KeyringError::Silent) = stored.keyring {
+            let why = KeyringError::Silent;
+            output::warning(&format!("the system keyring was not used: {why}"));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -176,20 +183,21 @@ async fn sign_in(profile: &OauthProfile, device: bool) -> Result<Grant, AuthErro
     if device || (!has_browser() && issuer.offers_device_flow()) {
         let flow = DeviceFlow::begin(issuer).await?;
         let asked = flow.verification();
-        eprintln!(
+        output::note(&format!(
             "open this page on any device, and enter {} there:",
             asked.code
-        );
-        eprintln!("  {}", asked.url);
+        ));
+        output::note(&format!("  {}", asked.url));
         if let Some(url) = asked.complete_url {
-            eprintln!("or this one, where it is filled in already:\n  {url}");
+            output::note("or this one, where it is filled in already:");
+            output::note(&format!("  {url}"));
         }
         return flow.wait().await;
     }
     let flow = CodeFlow::begin(issuer).await?;
     let url = flow.url().to_string();
-    eprintln!("sign in on the page that opens in your browser; if none does, open it yourself:");
-    eprintln!("  {url}");
+    output::note("sign in on the page that opens in your browser; if none does, open it yourself:");
+    output::note(&format!("  {url}"));
     let opened = tokio::task::spawn_blocking(move || {
         let quiet = BrowserOptions::new().with_suppress_output(true).clone();
         webbrowser::open_browser_with_options(Browser::Default, &url, &quiet)

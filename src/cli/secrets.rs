@@ -1,13 +1,18 @@
 //! Secrets as a user gives them: in a file, on standard input, or typed without
 //! echo; never as an argument, which everybody on the machine can read.
 
-use std::io::{IsTerminal as _, Read};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{File, Permissions};
+use std::io::{IsTerminal as _, Read, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::auth::Secret;
 
 /// Longest secret that is read, in bytes; a large RSA key takes 3,300.
@@ -15,15 +20,86 @@ const MOST: u64 = 64 << 10;
 
 /// The secret in a file.
 pub(super) fn from_file(path: &Path) -> Result<Secret, Failure> {
+    let file = open(path)?;
+    read(file).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// Opens a file with a secret in it; warns where others can read it. A pipe is as
+/// good, such as a shell makes of `<(command)`.
+pub(super) fn open(path: &Path) -> Result<File, Failure> {
     let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let file = std::fs::File::open(path).map_err(|error| named(&error))?;
-    let open_to_others = file.metadata().is_ok_and(|about| about.mode() & 0o077 != 0);
-    let secret = read(file).map_err(|error| named(&error))?;
-    if open_to_others {
+    // A pipe that nobody writes to must not hold up the open.
+    let file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .map_err(|error| named(&error))?;
+    let about = file.metadata().map_err(|error| named(&error))?;
+    let kind = about.file_type();
+    if kind.is_fifo() {
+        rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(|error| named(&error))?;
+    } else if !kind.is_file() {
+        return Err(named(&"a secret is read from a file or a pipe, and this is neither").into());
+    } else if about.mode() & 0o077 != 0 {
         let path = path.display();
-        eprintln!("warning: others can read {path}; chmod 600 it, or remove it now");
+        output::warning(&format!(
+            "others can read {path}; chmod 600 it, or remove it now"
+        ));
     }
-    Ok(secret)
+    Ok(file)
+}
+
+/// Writes a secret to a file that nobody else can read, whatever the umask. What is
+/// there is replaced only if that is wanted; a link is never followed.
+pub(super) fn write(path: &Path, secret: Zeroizing<String>, replace: bool) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| -> Failure {
+        let shown = path.display();
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            return format!("{shown} is there already; add --replace to replace it").into();
+        }
+        format!("{shown}: {error}").into()
+    };
+    let dir = match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    };
+    let write = || -> std::io::Result<()> {
+        if !replace && path.symlink_metadata().is_ok() {
+            return Err(std::io::ErrorKind::AlreadyExists.into());
+        }
+        if path.is_dir() {
+            return Err(std::io::ErrorKind::IsADirectory.into());
+        }
+        // Beside it, so that it appears whole or not at all.
+        let mut file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o600))
+            .tempfile_in(dir)?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(secret.as_bytes())?;
+        file.as_file().sync_all()?;
+        if replace {
+            file.persist(path).map_err(|error| error.error)?;
+        } else {
+            file.persist_noclobber(path).map_err(|error| error.error)?;
+        }
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(failed)
+}
+
+/// Warns where standard output is a file that others can read; `instead` makes one
+/// that they cannot.
+pub(super) fn warn_of_open_output(instead: &str) {
+    let about = std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|output| File::from(output).metadata());
+    if about.is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
+        output::warning(&format!(
+            "others can read the file that this is written to; {instead} makes a private one"
+        ));
+    }
 }
 
 /// The secret that is typed, or piped into the command.

@@ -114,8 +114,13 @@ pub(super) fn to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Acces
     let sign_ins = SignIns::new(&settings.dirs.data.join("auth"));
     let credentials = Credentials::load(&sign_ins, network)?;
     let store = walrus::open_as(credentials, network, deadline, journal)?;
+    let (keys, missing) = KeyChest::new(&settings.dirs.data.join("keys")).all()?;
+    // Every head has to be read.
+    if let Some(error) = missing.into_iter().next() {
+        return Err(error.into());
+    }
     let access = Access {
-        keys: KeyChest::new(&settings.dirs.data.join("keys")).all()?,
+        keys,
         ..Access::with_key(store.clone(), None)
     };
     Ok((store, access))

@@ -123,7 +123,7 @@ fn without_the_key_or_with_another_one_nothing_opens_and_the_remedy_is_named() {
     let key = key_file(&world, &published);
     let address = published["address"].as_str().unwrap();
     let bare = address.split('?').next().unwrap();
-    world.run(&["key", "remove", "local.it"]);
+    world.run(&["key", "remove", "local.it", "--force"]);
     let wrong = world.path().join("wrong");
     fs::write(&wrong, [7; 32]).unwrap();
     world.run(&["cache", "clear"]);

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use oauth2::{DeviceAuthorizationUrl, StandardDeviceAuthorizationResponse, TokenUrl};
 
-use super::wire::{Wire, failed};
+use super::wire::{Wire, endpoint, failed};
 use super::{Issuer, client, grant};
 use crate::auth::{AuthError, Grant};
-use crate::net::http;
+
+/// Longest time to wait for the user, whatever the issuer says.
+const MOST_PATIENCE: Duration = Duration::from_secs(30 * 60);
+/// How often the issuer is asked at most, and at least, whatever it says.
+const INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 /// A sign-in that waits for the user to type a code elsewhere.
 pub struct DeviceFlow {
@@ -44,18 +48,31 @@ impl DeviceFlow {
             .request_async(&wire)
             .await
             .map_err(|error| failed(&url, error))?;
+        // The user is sent there.
+        endpoint(details.verification_uri())?;
+        if let Some(complete) = details.verification_uri_complete() {
+            endpoint(complete.secret())?;
+        }
+        if details.interval() > MOST_PATIENCE {
+            return Err(AuthError::Issuer {
+                url: url.to_string(),
+                why: format!(
+                    "it is to be asked every {} s, which is too seldom to sign in",
+                    details.interval().as_secs()
+                ),
+            });
+        }
         Ok(DeviceFlow { issuer, details })
     }
 
     /// What the user has to do.
     pub fn verification(&self) -> Verification {
-        // It ends on the user's terminal.
         let complete = self.details.verification_uri_complete();
         Verification {
-            url: http::words(self.details.verification_uri()),
-            code: http::words(self.details.user_code().secret()),
-            complete_url: complete.map(|url| http::words(url.secret())),
-            patience: self.details.expires_in(),
+            url: self.details.verification_uri().to_string(),
+            code: self.details.user_code().secret().clone(),
+            complete_url: complete.map(|url| url.secret().clone()),
+            patience: self.details.expires_in().min(MOST_PATIENCE),
         }
     }
 
@@ -66,15 +83,30 @@ impl DeviceFlow {
     pub async fn wait(self) -> Result<Grant, AuthError> {
         let url = self.issuer.token_endpoint()?;
         let wire = Wire::to(&url)?;
-        let answer = client(self.issuer.client_id())
+        let patience = self.verification().patience;
+        let [least, most] = INTERVALS;
+        let sleep = |interval: Duration| tokio::time::sleep(interval.clamp(least, most));
+        let client = client(self.issuer.client_id())
             .set_token_uri(TokenUrl::from_url(url.clone()))
             .set_device_authorization_url(DeviceAuthorizationUrl::from_url(
                 self.issuer.device_authorization_endpoint()?,
-            ))
+            ));
+        let asking = client
             .exchange_device_access_token(&self.details)
-            .request_async(&wire, tokio::time::sleep, None)
-            .await
-            .map_err(|error| failed(&url, error))?;
+            .request_async(&wire, sleep, Some(patience));
+        // The last pause, too, ends with the user's time.
+        let answer = match tokio::time::timeout(patience + least, asking).await {
+            Ok(answer) => answer.map_err(|error| failed(&url, error))?,
+            Err(_) => {
+                return Err(match wire.last_failure() {
+                    Some(why) => AuthError::Unreachable {
+                        url: url.to_string(),
+                        why,
+                    },
+                    None => AuthError::Patience(patience.as_secs()),
+                });
+            }
+        };
         grant(&self.issuer, &answer).await
     }
 }

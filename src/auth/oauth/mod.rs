@@ -19,11 +19,15 @@ pub use code::{Arrived, CodeFlow};
 pub use device::{DeviceFlow, Verification};
 pub use issuer::Issuer;
 
-use oauth2::basic::BasicTokenResponse;
-use oauth2::{ClientId, RefreshToken, TokenUrl};
+use oauth2::basic::{BasicTokenResponse, BasicTokenType};
+use oauth2::{ClientId, RefreshToken, TokenResponse as _, TokenUrl};
+use reqwest::Url;
 
 use super::{AuthError, Grant, Secret};
 use wire::{Wire, endpoint, failed};
+
+/// Longest token, in bytes: what servers take in a header.
+const MAX_TOKEN: usize = 16 << 10;
 
 type Client = oauth2::basic::BasicClient;
 
@@ -56,6 +60,7 @@ pub async fn renew(network: &str, grant: &Grant) -> Result<Grant, AuthError> {
             AuthError::Denied { why, .. } => over(why),
             other => other,
         })?;
+    check_tokens(&url, &answer)?;
     let mut renewed = grant.clone();
     renewed.take(&answer);
     Ok(renewed)
@@ -85,8 +90,36 @@ pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
     Ok(true)
 }
 
+/// Refuses tokens that could not be sent: a publisher would not be told why.
+fn check_tokens(url: &Url, answer: &BasicTokenResponse) -> Result<(), AuthError> {
+    let bad = |why: &str| AuthError::Issuer {
+        url: url.to_string(),
+        why: why.into(),
+    };
+    if *answer.token_type() != BasicTokenType::Bearer {
+        return Err(bad("its tokens are not bearer tokens"));
+    }
+    let tokens = [
+        Some(answer.access_token().secret()),
+        answer.refresh_token().map(|token| token.secret()),
+    ];
+    for token in tokens.into_iter().flatten() {
+        // RFC 6749, appendix A: visible ASCII.
+        if token.is_empty() || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return Err(bad(
+                "a token is empty or has characters that no token may have",
+            ));
+        }
+        if token.len() > MAX_TOKEN {
+            return Err(bad("a token is too long to be sent"));
+        }
+    }
+    Ok(())
+}
+
 /// The grant that an issuer's first answer makes.
 async fn grant(issuer: &Issuer, answer: &BasicTokenResponse) -> Result<Grant, AuthError> {
+    check_tokens(&issuer.token_endpoint()?, answer)?;
     let mut grant = Grant {
         issuer: issuer.name().into(),
         client_id: issuer.client_id().into(),

@@ -1,5 +1,6 @@
 //! How requests to an issuer travel.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -13,7 +14,7 @@ use crate::net::http;
 /// Longest answer of an issuer, in bytes.
 const MAX_ANSWER: u64 = 256 << 10;
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A URL that secrets may be sent to.
 pub(super) fn endpoint(url: &str) -> Result<Url, AuthError> {
@@ -29,7 +30,11 @@ pub(super) fn endpoint(url: &str) -> Result<Url, AuthError> {
 }
 
 /// A client for one issuer.
-pub(super) struct Wire(Client);
+pub(super) struct Wire {
+    client: Client,
+    /// Why the last request of an exchange had no answer.
+    failed: Mutex<Option<String>>,
+}
 
 /// What became of a request before there was an answer worth reading.
 #[derive(Debug, thiserror::Error)]
@@ -45,13 +50,29 @@ impl Wire {
             false => client,
         };
         let built = client.build().map_err(|error| unreachable(url, &error));
-        Ok(Wire(built?))
+        Ok(Wire {
+            client: built?,
+            failed: Mutex::default(),
+        })
+    }
+
+    /// Why the last request of an exchange had no answer; `None` where it had.
+    pub(super) fn last_failure(&self) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.clone()
+    }
+
+    async fn send_noting(&self, request: HttpRequest) -> Result<HttpResponse, NoAnswer> {
+        let answer = self.send(request).await;
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = answer.as_ref().err().map(|NoAnswer(why)| why.clone());
+        answer
     }
 
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, NoAnswer> {
         let failed = |error: reqwest::Error| NoAnswer(http::cause(&error));
         let request = request.try_into().map_err(failed)?;
-        let response = self.0.execute(request).await.map_err(failed)?;
+        let response = self.client.execute(request).await.map_err(failed)?;
         let status = response.status();
         // What the crate would take for an issuer's last word.
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -74,7 +95,7 @@ impl Wire {
         url: &Url,
         bearer: Option<&str>,
     ) -> Result<Option<T>, AuthError> {
-        let mut request = self.0.get(url.clone());
+        let mut request = self.client.get(url.clone());
         if let Some(token) = bearer {
             request = request.bearer_auth(token);
         }
@@ -92,7 +113,12 @@ impl Wire {
         }
         let body = http::body(response, MAX_ANSWER).await;
         let body = body.map_err(|error| unreachable(url, &error))?;
-        Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
+        let body = body.ok_or_else(|| AuthError::Issuer {
+            url: url.to_string(),
+            why: format!("its answer is longer than {MAX_ANSWER} bytes"),
+        })?;
+        // A page for people, say.
+        Ok(serde_json::from_slice(&body).ok())
     }
 
     /// Sends a form whose answer says no more than that it was accepted.
@@ -101,7 +127,7 @@ impl Wire {
         encoded.query_pairs_mut().clear().extend_pairs(form);
         let body = encoded.query().unwrap_or_default().to_owned();
         let kind = "application/x-www-form-urlencoded";
-        let request = self.0.post(url.clone()).header(CONTENT_TYPE, kind);
+        let request = self.client.post(url.clone()).header(CONTENT_TYPE, kind);
         let response = request.body(body).send().await;
         let response = response.map_err(|error| unreachable(url, &error))?;
         match response.status() {
@@ -119,7 +145,7 @@ impl<'c> AsyncHttpClient<'c> for Wire {
     type Future = BoxFuture<'c, Result<HttpResponse, NoAnswer>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.send(request))
+        Box::pin(self.send_noting(request))
     }
 }
 

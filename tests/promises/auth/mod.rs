@@ -4,11 +4,13 @@
 //! - [`tokens`]: the tokens for uploads, as the network's publisher takes them;
 //! - [`oauth`]: signing in with an issuer;
 //! - [`renewing`]: staying signed in, and signing out;
-//! - [`keeping`]: where secrets are, and where they go.
+//! - [`keeping`]: where secrets are, and where they go;
+//! - [`lying`]: issuers that lie.
 
 mod browser;
 mod issuer;
 mod keeping;
+mod lying;
 mod methods;
 mod oauth;
 mod renewing;

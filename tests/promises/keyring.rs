@@ -1,0 +1,185 @@
+//! A keyring that does not work holds up nobody and loses no key.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::support::{Tree, World};
+
+/// What the session bus does with a connection.
+#[derive(Clone, Copy, Debug)]
+enum Bus {
+    /// Accepts it and says nothing.
+    Silent,
+    /// Closes it.
+    Closing,
+    /// Sends bytes that are no D-Bus, and closes it.
+    Garbage,
+    /// Sends such bytes without end.
+    Flood,
+    /// Authenticates, and answers no message.
+    Mute,
+}
+
+/// A session bus of our own; it lasts as long as the test.
+fn bus(world: &World, bus: Bus) -> PathBuf {
+    let path = world.path().join("bus");
+    let listener = UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            std::thread::spawn(move || serve(stream, bus));
+        }
+    });
+    path
+}
+
+fn serve(mut stream: UnixStream, bus: Bus) {
+    // The client may be gone at any time.
+    let mut read = [0; 4096];
+    match bus {
+        Bus::Closing => {}
+        Bus::Garbage => {
+            let _ = stream.write_all(&[0xff; 5000]);
+        }
+        Bus::Flood => while stream.write_all(&[b'x'; 65536]).is_ok() {},
+        Bus::Silent => while stream.read(&mut read).is_ok_and(|n| n > 0) {},
+        Bus::Mute => {
+            let mut began = false;
+            while let Ok(n @ 1..) = stream.read(&mut read) {
+                let said = String::from_utf8_lossy(&read[..n]).into_owned();
+                for line in said.split_inclusive("\r\n") {
+                    if began {
+                        break;
+                    }
+                    let line = line.trim_start_matches('\0');
+                    let answer = match line.trim_end() {
+                        auth if auth.starts_with("AUTH") => {
+                            "OK 0123456789abcdef0123456789abcdef\r\n"
+                        }
+                        "NEGOTIATE_UNIX_FD" => "AGREE_UNIX_FD\r\n",
+                        "BEGIN" => {
+                            began = true;
+                            ""
+                        }
+                        _ => "",
+                    };
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn world_with(kind: Bus) -> World {
+    let world = World::new();
+    let address = format!("unix:path={}", bus(&world, kind).display());
+    world.with("DBUS_SESSION_BUS_ADDRESS", &address)
+}
+
+/// Runs a command that must end soon; what it printed, and said.
+#[track_caller]
+fn soon(world: &World, args: &[&str]) -> (bool, String, String) {
+    let begun = Instant::now();
+    let done = world.try_run(args);
+    let took = begun.elapsed();
+    // 3 s for the keyring, the rest for a busy machine.
+    assert!(took < Duration::from_secs(15), "{args:?} took {took:?}");
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.success(), text(done.stdout), text(done.stderr))
+}
+
+/// Makes the index say that a key is in the keyring.
+fn claim_in_keyring(world: &World, name: &str) {
+    let index = world.path().join("data/walgit-fs/keys/keys.json");
+    std::fs::write(index, format!("{{\"{name}\": \"keyring\"}}")).unwrap();
+}
+
+#[test]
+fn a_keyring_that_does_not_answer_is_given_up_and_the_key_kept_in_a_file() {
+    let hex = "07".repeat(32);
+    for kind in [
+        Bus::Silent,
+        Bus::Mute,
+        Bus::Flood,
+        Bus::Closing,
+        Bus::Garbage,
+    ] {
+        let world = world_with(kind);
+        let given = world.path().join("given");
+        std::fs::write(&given, &hex).unwrap();
+        let given = given.to_str().unwrap();
+        let (fine, out, said) = soon(&world, &["key", "add", "mine", given]);
+        assert!(
+            fine && out.contains("a sealed file"),
+            "{kind:?}: {out}{said}"
+        );
+        if matches!(kind, Bus::Silent | Bus::Mute) {
+            let warnings: Vec<_> = said.lines().filter(|l| l.contains("keyring")).collect();
+            assert_eq!(warnings.len(), 1, "{said}");
+            assert!(said.contains("did not answer within 3 s"), "{said}");
+        }
+        assert_eq!(soon(&world, &["key", "show", "mine"]).1.trim(), hex);
+    }
+}
+
+#[test]
+fn an_encrypted_publish_and_mount_need_no_keyring_that_answers() {
+    let world = world_with(Bus::Silent);
+    let tree = Tree::new().file("a", "text");
+    let path = tree.path().to_str().unwrap();
+    let (fine, out, said) = soon(&world, &["publish", path, "--name", "it", "--encrypt"]);
+    assert!(fine, "{said}");
+    assert!(out.contains("sealed file"), "{out}");
+    assert!(said.contains("keyring was not used"), "{said}");
+    let dir = world.mount("it");
+    assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"text");
+    world.unmount(&dir);
+    let (fine, _, said) = soon(&world, &["publish", path, "--name", "it"]);
+    assert!(fine, "{said}");
+}
+
+#[test]
+fn a_key_that_only_a_silent_keyring_has_is_named_and_others_go_on() {
+    let world = world_with(Bus::Silent);
+    let tree = Tree::new().file("a", "text");
+    world.publish(tree.path(), "public");
+    std::fs::create_dir_all(world.path().join("data/walgit-fs/keys")).unwrap();
+    claim_in_keyring(&world, "mine");
+    let (fine, _, said) = soon(&world, &["key", "show", "mine"]);
+    assert!(
+        !fine && said.contains("`mine` is in the system keyring alone"),
+        "{said}"
+    );
+    let (fine, _, said) = soon(&world, &["key", "remove", "mine", "--force"]);
+    assert!(!fine && said.contains("did not answer"), "{said}");
+    // What needs no key is read.
+    let (fine, out, said) = soon(&world, &["log", "public"]);
+    assert!(fine && !out.is_empty(), "{said}");
+    assert!(said.contains("going on without a key"), "{said}");
+    let dir = world.mount("public");
+    assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"text");
+    // Another key does not take its place.
+    let given = world.path().join("given");
+    std::fs::write(&given, "08".repeat(32)).unwrap();
+    let add = ["key", "add", "mine", given.to_str().unwrap(), "--replace"];
+    let (fine, _, said) = soon(&world, &add);
+    assert!(!fine && said.contains("did not answer"), "{said}");
+}
+
+#[test]
+fn signing_in_and_out_needs_no_keyring_that_answers() {
+    let world = world_with(Bus::Mute).config(
+        "network = \"mine\"\n[networks.mine]\naggregators = [\"http://127.0.0.1:9\"]\n\
+         publishers = [\"http://127.0.0.1:9\"]\n[networks.mine.auth]\nmethod = \"api_key\"\n",
+    );
+    let given = world.path().join("given");
+    std::fs::write(&given, "an-api-key").unwrap();
+    let login = ["login", "--api-key-file", given.to_str().unwrap()];
+    let (fine, out, said) = soon(&world, &login);
+    assert!(fine && out.contains("sealed file"), "{said}");
+    assert!(said.contains("keyring was not used"), "{said}");
+    assert!(soon(&world, &["whoami"]).0);
+    assert!(soon(&world, &["logout"]).0);
+}

@@ -1,0 +1,197 @@
+//! Keys of encrypted repositories are neither lost by a slip nor shown to others.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::support::{Tree, World};
+
+fn world() -> World {
+    World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+}
+
+/// A private file with a key made of one byte.
+fn key(world: &World, byte: &str) -> PathBuf {
+    let path = world.path().join(format!("key-{byte}"));
+    fs::write(&path, byte.repeat(32)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn adding_a_key_does_not_overwrite_another() {
+    let world = world();
+    let [one, two] = ["01", "02"].map(|byte| key(&world, byte));
+    world.run(&["key", "add", "mine", text(&one)]);
+    assert!(
+        world
+            .run(&["key", "add", "mine", text(&one)])
+            .contains("already")
+    );
+    let said = world.fail(&["key", "add", "mine", text(&two)]);
+    assert!(said.contains("--replace"), "{said}");
+    assert_eq!(world.run(&["key", "show", "mine"]).trim(), "01".repeat(32));
+    // Replaced when that is wanted, and kept aside.
+    world.run(&["key", "add", "mine", text(&two), "--replace"]);
+    assert_eq!(world.run(&["key", "show", "mine"]).trim(), "02".repeat(32));
+    let aside = world.run(&["key", "show", "mine.replaced"]);
+    assert_eq!(aside.trim(), "01".repeat(32));
+    // The next one goes beside it, and none twice.
+    let three = key(&world, "03");
+    for file in [&three, &two, &three] {
+        world.run(&["key", "add", "mine", text(file), "--replace"]);
+    }
+    let names: Vec<String> = (world
+        .json(&["key", "list"])
+        .as_object()
+        .unwrap()
+        .keys()
+        .cloned())
+    .collect();
+    assert_eq!(
+        names,
+        [
+            "mine",
+            "mine.replaced",
+            "mine.replaced-2",
+            "mine.replaced-3"
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_names_need_is_not_removed_without_a_word() {
+    let world = world();
+    let tree = Tree::new().file("a", "text");
+    let path = text(tree.path()).to_owned();
+    world.run(&["publish", &path, "--name", "diary", "--encrypt"]);
+    let said = world.fail(&["key", "remove", "local.diary"]);
+    assert!(
+        said.contains("diary (local)") && said.contains("--force"),
+        "{said}"
+    );
+    world.run(&["log", "diary"]);
+    // A second copy makes it dispensable.
+    let copy = world.path().join("copy");
+    world.run(&["key", "show", "local.diary", "-o", text(&copy)]);
+    world.run(&["key", "add", "copy", text(&copy)]);
+    world.run(&["key", "remove", "local.diary"]);
+    world.run(&["log", "diary"]);
+    // Not so the copy, which is the last one now, whatever it is called.
+    let said = world.fail(&["key", "remove", "copy"]);
+    assert!(said.contains("diary (local)"), "{said}");
+    world.run(&["key", "remove", "copy", "--force"]);
+    assert!(
+        world
+            .fail(&["key", "remove", "copy"])
+            .contains("no key is called")
+    );
+    world.run(&["key", "add", "local.diary", text(&copy)]);
+    world.run(&["key", "remove", "local.diary", "--force"]);
+    world.fail(&["log", "diary"]);
+}
+
+#[test]
+fn a_key_is_written_to_a_private_file_whatever_the_umask() {
+    let world = world();
+    world.run(&["key", "add", "mine", text(&key(&world, "01"))]);
+    for (number, umask) in ["000", "077", "777"].iter().enumerate() {
+        let file = world.path().join(format!("out-{number}"));
+        let args = ["key", "show", "mine", "-o", text(&file)];
+        let done = world.after(&format!("umask {umask}"), &args);
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(mode(&file), 0o600, "{umask}");
+        assert_eq!(fs::read_to_string(&file).unwrap().trim(), "01".repeat(32));
+        // There already.
+        let said = world.fail(&args);
+        assert!(said.contains("--replace"), "{said}");
+    }
+    let [target, link] = ["target", "link"].map(|name| world.path().join(name));
+    fs::write(&target, "mine").unwrap();
+    symlink(&target, &link).unwrap();
+    world.fail(&["key", "show", "mine", "-o", text(&link)]);
+    world.run(&["key", "show", "mine", "-o", text(&link), "--replace"]);
+    // The link is replaced, and what it led to is not.
+    assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+    assert_eq!(mode(&link), 0o600);
+    // One that leads nowhere is not followed either.
+    let dangling = world.path().join("dangling");
+    symlink(world.path().join("made-by-whom"), &dangling).unwrap();
+    world.fail(&["key", "show", "mine", "-o", text(&dangling)]);
+    assert!(!world.path().join("made-by-whom").exists());
+    let dir = world.path().join("data");
+    let said = world.fail(&["key", "show", "mine", "-o", text(&dir), "--replace"]);
+    assert!(said.contains("directory"), "{said}");
+}
+
+#[test]
+fn a_key_that_is_shown_to_an_open_file_is_warned_of() {
+    let world = world();
+    world.run(&["key", "add", "mine", text(&key(&world, "01"))]);
+    for (mode, warned) in [(0o644, true), (0o600, false)] {
+        let path = world.path().join(format!("out-{mode:o}"));
+        let file = fs::File::create(&path).unwrap();
+        file.set_permissions(Permissions::from_mode(mode)).unwrap();
+        let mut command = world.command(&["key", "show", "mine"]);
+        let done = command
+            .stdout(file)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(said.contains("-o FILE"), warned, "{said}");
+        assert_eq!(fs::read_to_string(&path).unwrap().trim(), "01".repeat(32));
+    }
+}
+
+#[test]
+fn a_secret_is_read_from_a_private_file_or_a_pipe() {
+    let world = world();
+    let file = key(&world, "01");
+    let tree = Tree::new().file("a", "text");
+    let path = text(tree.path()).to_owned();
+    for (mode, warned) in [(0o600, false), (0o640, true), (0o604, true)] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let add = ["key", "add", "mine", text(&file)];
+        let publish = [
+            "publish",
+            &path,
+            "--name",
+            "it",
+            "--encrypt",
+            "--key",
+            text(&file),
+        ];
+        for args in [&add[..], &publish[..]] {
+            let done = world.try_run(args);
+            let said = String::from_utf8(done.stderr).unwrap();
+            assert!(done.status.success(), "{said}");
+            assert_eq!(said.contains("others can read"), warned, "{args:?}: {said}");
+        }
+    }
+    for (what, why) in [
+        ("/dev/zero", "neither"),
+        (text(world.path()), "neither"),
+        ("/nonexistent", "No such file"),
+    ] {
+        let said = world.fail(&["key", "add", "other", what]);
+        assert!(said.contains(why), "{what}: {said}");
+    }
+    // A pipe that nobody writes to holds up nobody.
+    let pipe = world.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    world.fail(&["key", "add", "other", text(&pipe)]);
+    // One that somebody writes to is as good as a file.
+    let line = format!("exec 9<<EOF\n{}\nEOF\ntrue", "02".repeat(32));
+    let done = world.after(&line, &["key", "add", "other", "/dev/fd/9"]);
+    assert!(done.status.success(), "{done:?}");
+}
