@@ -34,6 +34,14 @@ pub enum ChainError {
         /// Its words.
         why: String,
     },
+    /// Its answers are longer, or more, than those of any repository.
+    #[error("the Sui node at {url} gives more than is taken: {what}")]
+    TooMuch {
+        /// Whom we asked.
+        url: String,
+        /// What is too much.
+        what: String,
+    },
     /// There is no such object.
     #[error("there is no object {0} on the chain; is it of another network?")]
     NoObject(ObjectId),

@@ -1,8 +1,9 @@
 //! Questions to a full node, over GraphQL.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -16,10 +17,17 @@ use crate::net::{
 /// Objects asked for at once, and entries of a table in a page: what every
 /// node allows.
 const PAGE: usize = 50;
-/// Longest answer that is read, in bytes. An object has at most 256 KB.
-const MAX_ANSWER: u64 = 32 << 20;
-/// Most pages of one table.
-const MAX_PAGES: usize = 2000;
+/// Longest answer that is read, in bytes. An object has at most 256 KB, which may
+/// take four times as much as JSON; where several take more, they are asked for one
+/// by one.
+const MAX_ANSWER: u64 = 4 << 20;
+/// Most entries of one table.
+const MAX_ENTRIES: usize = 100_000;
+/// Most bytes of answers to one [`Reading`]: what is made of them takes about as
+/// much memory.
+const MAX_READING: u64 = 96 << 20;
+/// How many times as long as one question a [`Reading`] may take.
+const MAX_QUESTIONS_TIME: u32 = 10;
 
 /// `make test-interop` holds both questions to the chain's own schema.
 const OBJECTS: &str = include_str!("objects.graphql");
@@ -30,8 +38,18 @@ const FIELDS: &str = include_str!("fields.graphql");
 pub struct Chain {
     client: reqwest::Client,
     url: Url,
+    deadline: Duration,
     retry: Retry,
     failures: FailureLog,
+}
+
+/// Questions that belong together, such as those about one tree: bounded in the
+/// bytes of all answers and in the time for all of them.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    chain: &'a Chain,
+    bytes: u64,
+    until: Instant,
 }
 
 /// A question under way: what went wrong last, until it is known what follows.
@@ -72,12 +90,38 @@ impl Chain {
         Ok(Chain {
             client,
             url: parsed,
+            deadline,
             retry: Retry::of(policy, deadline),
             failures: FailureLog::new(journal),
         })
     }
 
-    async fn ask(&self, query: &str, variables: Value) -> Result<Value, ChainError> {
+    /// Begins questions that belong together.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading {
+            chain: self,
+            bytes: 0,
+            until: Instant::now() + self.deadline * MAX_QUESTIONS_TIME,
+        }
+    }
+
+    /// One object.
+    ///
+    /// # Errors
+    /// [`ChainError::NoObject`] where there is none.
+    pub async fn object(&self, id: ObjectId) -> Result<MoveObject, ChainError> {
+        self.reading().object(id).await
+    }
+
+    /// Its answers are more than is taken.
+    pub fn too_much(&self, what: impl Into<String>) -> ChainError {
+        let url = self.url.to_string();
+        let what = what.into();
+        ChainError::TooMuch { url, what }
+    }
+
+    /// The data of the answer, and the bytes that it took.
+    async fn ask(&self, query: &str, variables: Value) -> Result<(Value, u64), ChainError> {
         let body = json!({"query": query, "variables": variables});
         let question = Question {
             chain: self,
@@ -101,17 +145,46 @@ impl Chain {
         let url = self.url.to_string();
         ChainError::Unavailable { url, why }
     }
+}
+
+impl Reading<'_> {
+    async fn ask(&mut self, query: &str, variables: Value) -> Result<Value, ChainError> {
+        let chain = self.chain;
+        let left = self.until.saturating_duration_since(Instant::now());
+        let asked = tokio::time::timeout(left, chain.ask(query, variables)).await;
+        let (data, bytes) = asked.map_err(|_| {
+            let seconds = (chain.deadline * MAX_QUESTIONS_TIME).as_secs_f64();
+            chain.unavailable(format!("it has not given all of it within {seconds} s"))
+        })??;
+        self.bytes += bytes;
+        if self.bytes > MAX_READING {
+            return Err(chain.too_much(format!("answers of over {MAX_READING} bytes")));
+        }
+        Ok(data)
+    }
 
     /// Objects by their IDs, in order.
     ///
     /// # Errors
     /// [`ChainError::NoObject`] for the first that is not there.
-    pub async fn objects(&self, ids: &[ObjectId]) -> Result<Vec<MoveObject>, ChainError> {
+    pub async fn objects(&mut self, ids: &[ObjectId]) -> Result<Vec<MoveObject>, ChainError> {
         let mut objects = Vec::with_capacity(ids.len());
-        for page in ids.chunks(PAGE) {
-            let keys: Vec<Value> = page.iter().map(|id| json!({"address": id})).collect();
-            let data = self.ask(OBJECTS, json!({"keys": keys})).await?;
-            objects.extend(answer::objects(&data, page)?);
+        let mut left = ids;
+        let mut page = PAGE;
+        while !left.is_empty() {
+            let now = &left[..left.len().min(page)];
+            let keys: Vec<Value> = now.iter().map(|id| json!({"address": id})).collect();
+            match self.ask(OBJECTS, json!({"keys": keys})).await {
+                Ok(data) => {
+                    objects.extend(answer::objects(&data, now)?);
+                    left = &left[now.len()..];
+                }
+                // Large ones are asked for by themselves.
+                Err(ChainError::TooMuch { .. }) if now.len() > 1 && self.bytes <= MAX_READING => {
+                    page = 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(objects)
     }
@@ -120,7 +193,7 @@ impl Chain {
     ///
     /// # Errors
     /// [`ChainError::NoObject`] where there is none.
-    pub async fn object(&self, id: ObjectId) -> Result<MoveObject, ChainError> {
+    pub async fn object(&mut self, id: ObjectId) -> Result<MoveObject, ChainError> {
         let mut found = self.objects(&[id]).await?;
         found.pop().ok_or(ChainError::NoObject(id))
     }
@@ -129,26 +202,35 @@ impl Chain {
     ///
     /// # Errors
     /// What kept the node from saying; [`ChainError::NotThat`] where it is no
-    /// such table.
-    pub async fn table(&self, id: ObjectId) -> Result<Vec<(String, ObjectId)>, ChainError> {
+    /// such table; [`ChainError::TooMuch`] where it does not end.
+    pub async fn table(&mut self, id: ObjectId) -> Result<Vec<(String, ObjectId)>, ChainError> {
         let mut entries = Vec::new();
         let mut after = Value::Null;
-        for _ in 0..MAX_PAGES {
+        let mut cursors = HashSet::new();
+        loop {
             let variables = json!({"id": id, "first": PAGE, "after": after});
             let data = self.ask(FIELDS, variables).await?;
             let (page, next) = answer::table(&data, id)?;
+            let is_empty = page.is_empty();
             entries.extend(page);
-            match next {
-                Some(next) if next != after => after = next,
-                _ => return Ok(entries),
+            let Some(next) = next else {
+                return Ok(entries);
+            };
+            // A page that leads on brings something, and leads to where none was before.
+            if is_empty || !cursors.insert(next.to_string()) {
+                return Err(self.chain.too_much("a table whose pages lead in circles"));
             }
+            if entries.len() > MAX_ENTRIES {
+                let what = format!("a table of over {MAX_ENTRIES} entries");
+                return Err(self.chain.too_much(what));
+            }
+            after = next;
         }
-        Err(answer::no_table(id, "it has too many entries"))
     }
 }
 
 impl Question<'_> {
-    async fn ask_once(&self, body: &Value) -> Result<Value, Verdict<ChainError>> {
+    async fn ask_once(&self, body: &Value) -> Result<(Value, u64), Verdict<ChainError>> {
         let chain = self.chain;
         let refused = |kind: FailureKind, why: String| {
             self.failed(kind, &why);
@@ -172,8 +254,13 @@ impl Question<'_> {
         }
         let text = http::body(response, MAX_ANSWER).await.map_err(broken)?;
         let protocol = |why: String| refused(FailureKind::Protocol, why);
-        let text = text.ok_or_else(|| protocol("its answer is too long".into()))?;
-        answer::data(&text).map_err(|why| protocol(http::words(&why)))
+        let text = text.ok_or_else(|| {
+            let what = format!("an answer of over {MAX_ANSWER} bytes");
+            self.failed(FailureKind::Protocol, &what);
+            Verdict::Final(chain.too_much(what))
+        })?;
+        let data = answer::data(&text).map_err(|why| protocol(http::words(&why)))?;
+        Ok((data, text.len() as u64))
     }
 
     fn failed(&self, kind: FailureKind, why: &str) {

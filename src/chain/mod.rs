@@ -18,7 +18,7 @@ pub mod objects;
 
 pub use answer::MoveObject;
 pub use error::ChainError;
-pub use graphql::Chain;
+pub use graphql::{Chain, Reading};
 pub use id::{ObjectId, ParseObjectIdError};
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::{ChainError, MoveObject, ObjectId};
@@ -78,7 +79,7 @@ pub struct BlobObject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobContent {
     /// In the object.
-    Inline(Vec<u8>),
+    Inline(Bytes),
     /// On Walrus.
     Walrus(BlobId),
 }
@@ -217,6 +218,7 @@ impl MoveObject {
         let content = match number(&self.fields["storage_type"]) {
             Some(0) => BlobContent::Inline(
                 self.inline(size)
+                    .map(Bytes::from)
                     .ok_or_else(|| bad("its content is not as long as it says"))?,
             ),
             Some(1) => {
@@ -304,7 +306,10 @@ mod tests {
             let EntryObject::Blob(blob) = object("GitBlobObject", fields).entry().unwrap() else {
                 panic!("a file");
             };
-            assert_eq!(blob.content, BlobContent::Inline(b"abc".to_vec()));
+            assert_eq!(
+                blob.content,
+                BlobContent::Inline(Bytes::from_static(b"abc"))
+            );
         }
         let long = json!({"size": 5, "storage_type": 0, "inline_content": "YWJj"});
         assert!(object("GitBlobObject", long).entry().is_err());

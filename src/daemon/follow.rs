@@ -8,6 +8,7 @@ use super::{DaemonError, MountRequest};
 use crate::clock::unix_seconds;
 use crate::fuse::Mover;
 use crate::net::jittered;
+use crate::repo::{Snapshot, Source};
 
 /// Looks for a new head of one mount now and then, and shows it.
 pub(super) struct Follower {
@@ -45,12 +46,29 @@ impl Follower {
         }
     }
 
+    /// Refuses a commit that came before the one that is shown, where somebody else
+    /// says which is the newest: they may be behind, or hold back what is new. A
+    /// local name is set by the user alone, who may go back.
+    async fn refuse_older(&self, shown: &Snapshot, now: &Snapshot) -> Result<(), DaemonError> {
+        if !matches!(self.request.source, Source::Object { .. }) {
+            return Ok(());
+        }
+        if now.repository().precedes(shown.repository()).await? {
+            return Err(DaemonError::WentBack {
+                shown: shown.commit().id.to_string(),
+                now: now.commit().id.to_string(),
+            });
+        }
+        Ok(())
+    }
+
     /// Whether the mount moved.
     async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
         let shown = self.mover.snapshot();
         let Some(snapshot) = mounts.look(&self.request, &shown).await? else {
             return Ok(false);
         };
+        self.refuse_older(&shown, &snapshot).await?;
         let commit = snapshot.commit().id.to_string();
         let names = self.mover.move_to(snapshot).await?;
         let label = &self.request.label;

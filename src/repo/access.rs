@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::head::{CommitId, GitId};
+use super::head::{CommitId, GitId, check_ref_name};
 use super::refs::{RefName, RefStore};
 use super::{Address, RefKind, RepoError};
 use crate::chain::objects::Layout;
@@ -234,7 +234,8 @@ async fn locate_object(
     id: ObjectId,
     branch: Option<&str>,
 ) -> Result<Located, RepoError> {
-    let object = chain.object(id).await?;
+    let mut reading = chain.reading();
+    let object = reading.object(id).await?;
     if object.is_commit() && branch.is_none() {
         return Ok(Located {
             target: Target::Commit(id),
@@ -268,7 +269,11 @@ async fn locate_object(
             let mut relatives = Vec::new();
             for (kind, table) in [(RefKind::Branch, branches), (RefKind::Tag, tags)] {
                 let Some(table) = table else { continue };
-                for (name, commit) in chain.table(table).await? {
+                for (name, commit) in reading.table(table).await? {
+                    if let Err(why) = check_ref_name(name.as_bytes()) {
+                        tracing::warn!("sui://{id}: {why}; it is left out");
+                        continue;
+                    }
                     relatives.push(Relative {
                         kind,
                         name: name.into(),

@@ -49,6 +49,7 @@ mod error;
 pub mod git;
 pub mod head;
 mod implied;
+mod lineage;
 pub mod list;
 mod loader;
 mod malformed;

@@ -4,8 +4,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::access::{Access, Target};
 use super::directory::ImpliedContent;
 use super::head::CommitId;
@@ -13,23 +11,38 @@ use super::implied::{self, Leaf, Told};
 use super::open::shelf;
 use super::{Kind, Loader, MAX_DEPTH, RepoError, Repository};
 use crate::chain::objects::{BlobContent, BlobObject, EntryObject};
-use crate::chain::{Chain, ObjectId};
+use crate::chain::{Chain, ObjectId, Reading};
 use crate::chunk::{BlobId, Proof, WholeBlob, check_git};
 
 /// Most objects of one commit.
 const MAX_OBJECTS: usize = 100_000;
-/// Most places that trees may stand at: one tree in itself a few times over
-/// would otherwise be as many as there are paths.
+/// Most places that trees and files may stand at: one tree in itself a few times
+/// over would otherwise be as many as there are paths.
 const MAX_PLACES: usize = 1 << 18;
+/// Longest path, in bytes: what the kernel takes.
+const MAX_PATH: usize = 4096;
+/// Most bytes of all paths.
+const MAX_PATHS: usize = 64 << 20;
 
 /// What is known of a tree so far.
 #[derive(Default)]
 struct Walk {
-    objects: HashMap<ObjectId, Arc<EntryObject>>,
+    objects: HashMap<ObjectId, Arc<Known>>,
     leaves: Vec<Leaf>,
     refused: Vec<(String, &'static str)>,
     places: usize,
+    path_bytes: usize,
 }
+
+/// An object of a tree, looked at once wherever it stands.
+struct Known {
+    entry: EntryObject,
+    /// Whether inline content has the hash that it should have.
+    is_right: bool,
+}
+
+/// What there is too much of.
+type TooMuch = &'static str;
 
 impl Loader {
     /// Opens a commit object.
@@ -39,11 +52,15 @@ impl Loader {
         id: ObjectId,
     ) -> Result<Repository, RepoError> {
         let chain = access.chain()?;
-        let object = chain.object(id).await?.commit()?;
+        let mut reading = chain.reading();
+        let object = reading.object(id).await?.commit()?;
         let mut walk = Walk::default();
-        walk.all(chain, object.tree).await?;
+        walk.all(chain, &mut reading, object.tree).await?;
         let at = BlobId::from_bytes(*id.as_bytes());
-        let tree = implied::imply(walk.leaves, walk.refused, at);
+        // Sorting a large tree takes a while.
+        let imply = move || implied::imply(walk.leaves, walk.refused, at);
+        let tree = tokio::task::spawn_blocking(imply).await;
+        let tree = tree.map_err(|error| RepoError::TooLarge(error.to_string()))?;
         let told = Told {
             author: object.author,
             seconds: object.seconds,
@@ -61,37 +78,43 @@ impl Loader {
 
 impl Walk {
     /// Reads a tree, a level of directories at a time.
-    async fn all(&mut self, chain: &Chain, root: ObjectId) -> Result<(), RepoError> {
+    async fn all(
+        &mut self,
+        chain: &Chain,
+        reading: &mut Reading<'_>,
+        root: ObjectId,
+    ) -> Result<(), RepoError> {
         let mut level: Vec<(String, ObjectId)> = vec![(String::new(), root)];
         for _ in 0..MAX_DEPTH {
             if level.is_empty() {
                 return Ok(());
             }
-            self.places += level.len();
             let mut wanted: Vec<ObjectId> = level.iter().map(|(_, id)| *id).collect();
             wanted.sort_unstable();
             wanted.dedup();
             wanted.retain(|id| !self.objects.contains_key(id));
-            let too_many = || {
-                let what = format!("more than {MAX_OBJECTS} objects in one tree");
-                RepoError::TooLarge(what)
-            };
-            if self.objects.len() + wanted.len() > MAX_OBJECTS || self.places > MAX_PLACES {
-                return Err(too_many());
+            if self.objects.len() + wanted.len() > MAX_OBJECTS {
+                let what = format!("a tree of over {MAX_OBJECTS} objects");
+                return Err(chain.too_much(what).into());
             }
-            for object in chain.objects(&wanted).await? {
-                let entry = object.entry()?;
-                self.objects.insert(object.id, Arc::new(entry));
+            for object in reading.objects(&wanted).await? {
+                let known = Known::of(object.entry()?);
+                self.objects.insert(object.id, Arc::new(known));
             }
             let mut below = Vec::new();
             for (path, id) in std::mem::take(&mut level) {
-                match self.objects.get(&id).cloned().as_deref() {
-                    Some(EntryObject::Tree(entries)) => self.enter(&path, entries, &mut below),
-                    Some(EntryObject::Blob(_)) if path.is_empty() => {
+                let Some(known) = self.objects.get(&id).cloned() else {
+                    continue;
+                };
+                match &known.entry {
+                    EntryObject::Tree(entries) => {
+                        let entered = self.enter(&path, entries, &mut below);
+                        entered.map_err(|what| chain.too_much(what))?;
+                    }
+                    EntryObject::Blob(_) if path.is_empty() => {
                         self.refused.push((path, "the root is a file"));
                     }
-                    Some(EntryObject::Blob(blob)) => self.file(path, blob),
-                    None => {}
+                    EntryObject::Blob(blob) => self.file(path, blob, known.is_right),
                 }
             }
             level = below;
@@ -104,8 +127,13 @@ impl Walk {
         path: &str,
         entries: &[(String, ObjectId)],
         below: &mut Vec<(String, ObjectId)>,
-    ) {
+    ) -> Result<(), TooMuch> {
         for (name, id) in entries {
+            self.places += 1;
+            self.path_bytes += path.len() + 1 + name.len();
+            if self.places > MAX_PLACES || self.path_bytes > MAX_PATHS {
+                return Err("a tree that multiplies");
+            }
             // Of a name with a slash a path could be made that leads elsewhere.
             if name.contains('/') {
                 let shown = format!("{path}/{name}");
@@ -116,19 +144,22 @@ impl Walk {
                 true => name.clone(),
                 false => format!("{path}/{name}"),
             };
+            if at.len() > MAX_PATH {
+                self.refused.push((at, "its path is too long"));
+                continue;
+            }
             below.push((at, *id));
         }
+        Ok(())
     }
 
-    fn file(&mut self, path: String, blob: &BlobObject) {
+    fn file(&mut self, path: String, blob: &BlobObject, is_right: bool) {
+        if !is_right {
+            self.refused.push((path, "its content has another hash"));
+            return;
+        }
         let content = match &blob.content {
-            BlobContent::Inline(bytes) => match inline_is_right(bytes, &blob.hash) {
-                true => ImpliedContent::Inline(Bytes::copy_from_slice(bytes)),
-                false => {
-                    self.refused.push((path, "its content has another hash"));
-                    return;
-                }
-            },
+            BlobContent::Inline(bytes) => ImpliedContent::Inline(bytes.clone()),
             BlobContent::Walrus(id) => ImpliedContent::Whole(WholeBlob {
                 blob: *id,
                 size: blob.size,
@@ -142,6 +173,20 @@ impl Walk {
             size: blob.size,
             content,
         });
+    }
+}
+
+impl Known {
+    fn of(entry: EntryObject) -> Self {
+        let is_right = match &entry {
+            EntryObject::Blob(BlobObject {
+                hash,
+                content: BlobContent::Inline(bytes),
+                ..
+            }) => inline_is_right(bytes, hash),
+            _ => true,
+        };
+        Known { entry, is_right }
     }
 }
 

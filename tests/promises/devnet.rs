@@ -403,9 +403,66 @@ fn a_web_page_cannot_end_epochs_or_order_faults() {
         let request = client.http.put(url).header("origin", "null").body("hang");
         let refused = request.send().await.unwrap();
         assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+        // A page whose name was rebound to this machine asks as its own site.
+        for (name, value) in [
+            ("host", "page.example"),
+            ("host", "127.0.0.1.page.example"),
+            ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            let request = client.http.get(client.url("/devnet/blobs"));
+            let refused = request.header(name, value).send().await.unwrap();
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{name}: {value}");
+        }
         let epoch = json(client.get("/devnet/epoch").await).await;
         assert_eq!(epoch["epoch"], 1);
     });
+}
+
+#[test]
+fn other_users_of_the_machine_administer_nothing() {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+    let server = Server::start();
+    let address = server.address();
+    let ask = |command: &mut Command, close: bool| {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let request = "POST /devnet/epoch?advance=3 HTTP/1.1\r\nhost: localhost\r\n\
+                       connection: close\r\ncontent-length: 0\r\n\r\n";
+        stdin.write_all(request.as_bytes()).unwrap();
+        if close {
+            drop(stdin);
+        }
+        let mut said = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        child.wait().unwrap();
+        said
+    };
+    // A connection of bash's own: no other program need be there.
+    let script = format!(
+        "exec 3<>/dev/tcp/{}/{}; cat >&3; cat <&3",
+        address.ip(),
+        address.port()
+    );
+    let said = ask(Command::new("bash").args(["-c", &script]).uid(65_534), true);
+    assert!(said.starts_with("HTTP/1.1 403"), "{said}");
+    assert!(said.contains("the user who runs the server"), "{said}");
+    let said = ask(Command::new("bash").args(["-c", &script]), true);
+    assert!(
+        said.starts_with("HTTP/1.1 200") && said.contains("4"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -127,3 +127,54 @@ fn an_address_that_never_moves_is_not_followed() {
     let refused = world.fail(&["mount", "--follow", address, dir.to_str().unwrap()]);
     assert!(refused.contains("never leads elsewhere"), "{refused}");
 }
+
+#[test]
+fn a_followed_branch_of_the_chain_does_not_go_back() {
+    use crate::support::chain::Chain;
+    use serde_json::json;
+    let chain = Chain::start();
+    let world = World::new().with("WALGIT_FS_SUI_RPC", &chain.url);
+    let commit = |id: &str, tree: &str, parent: Option<&str>| {
+        let entries = json!([]);
+        chain.set(tree, "GitTreeObject", json!({"entries": entries}));
+        chain.set(
+            id,
+            "GitCommitObject",
+            json!({"tree_id": tree, "parent_commit_id": parent, "author": "0xa", "message": id,
+                   "timestamp": "1748080800000"}),
+        );
+    };
+    let head = |id: &str| {
+        chain.set(
+            "0x1",
+            "Repository",
+            json!({"default_branch": "main", "head_commit_id": id}),
+        );
+    };
+    commit("0x41", "0x31", None);
+    commit("0x42", "0x32", Some("0x41"));
+    commit("0x43", "0x33", Some("0x42"));
+    commit("0x52", "0x34", Some("0x41"));
+    head("0x42");
+    let dir = world.mountpoint();
+    world.run(&["mount", "--follow=1", "sui://0x1", dir.to_str().unwrap()]);
+    let follow = || world.json(&["status"])["mounts"][0].clone();
+    let is_at = |id: &str| {
+        follow()["commit"]
+            .as_str()
+            .is_some_and(|at| at.ends_with(id))
+    };
+    head("0x41");
+    eventually("going back is refused", || {
+        follow()["follow"]["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("came before"))
+    });
+    assert!(is_at("42"), "{}", follow());
+    head("0x43");
+    eventually("it moves on", || is_at("43"));
+    assert!(follow()["follow"]["error"].is_null());
+    // What came after neither is another history, and is followed.
+    head("0x52");
+    eventually("it moves on", || is_at("52"));
+}

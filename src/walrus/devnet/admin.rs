@@ -1,27 +1,31 @@
 //! `/devnet/…`: what a developer asks of this server and no client would ask of
 //! the network. It stands apart from the network's API: not in `/v1/api`, met
-//! by no fault and no delay, and open to clients on this machine only, since a
-//! server that listens for others should not be broken by them. Nor by a web page
-//! that somebody on this machine looks at: what a browser sends on behalf of one
-//! says so, and is refused.
+//! by no fault and no delay.
+//!
+//! It is open to processes of the same user on this machine (and to root) only:
+//! the kernel's table of sockets says whose a connection is. A web page in that
+//! user's browser is refused, too: by the headers that browsers send, and by a
+//! `Host` that is not this machine's, as a page has whose name was rebound to it.
 //!
 //! `GET /devnet/faults` tells the faults in force and how often each was met;
 //! `PUT /devnet/faults` replaces them, from a JSON list or one fault a line. An
 //! empty body ends them.
 
-use std::net::IpAddr;
-
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::ORIGIN;
+use axum::http::header::{HOST, ORIGIN};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 
+use reqwest::Url;
+
 use super::Shared;
 use super::faults::{Fault, Tally};
+use super::peer_uid::peer_uid;
 use super::wire::Peer;
+use crate::auth::is_loopback;
 
 pub(super) type Refusal = (StatusCode, String);
 
@@ -29,26 +33,41 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/devnet/faults", get(faults).put(set_faults))
 }
 
-/// Refuses what a browser sends for a web page.
+/// Refuses what a browser sends for a web page, and what is meant for another host.
 pub(super) async fn no_web_page(request: Request, next: Next) -> Result<Response, Refusal> {
-    if request.headers().contains_key(ORIGIN) {
+    let headers = request.headers();
+    // A page that the user typed the address of is no other site's.
+    let site = headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site != "none");
+    if site || headers.contains_key(ORIGIN) {
         let message = "web pages may not do this".into();
+        return Err((StatusCode::FORBIDDEN, message));
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let url = host.and_then(|host| Url::parse(&format!("http://{host}/")).ok());
+    if !url.is_some_and(|url| is_loopback(&url)) {
+        let message = "only requests to localhost, 127.0.0.1 or [::1] may do this".into();
         return Err((StatusCode::FORBIDDEN, message));
     }
     Ok(next.run(request).await)
 }
 
-/// Refuses clients on other machines.
-pub(super) fn local(peer: &Peer) -> Result<(), Refusal> {
+/// Refuses clients on other machines, and those of other users.
+pub(super) async fn local(peer: &Peer) -> Result<(), Refusal> {
     // A fault of the request before on this connection.
     peer.drip(None);
-    match peer.address.ip() {
-        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()) => Ok(()),
-        ip if ip.is_loopback() => Ok(()),
-        _ => {
-            let message = "only clients on the same machine may do this".into();
-            Err((StatusCode::FORBIDDEN, message))
-        }
+    let refused = |message: &str| Err((StatusCode::FORBIDDEN, message.to_owned()));
+    if !peer.address.ip().to_canonical().is_loopback() {
+        return refused("only clients on the same machine may do this");
+    }
+    let (address, own) = (peer.address, peer.own);
+    // The table is long where there are many sockets.
+    let uid = tokio::task::spawn_blocking(move || peer_uid(address, own?));
+    let own = rustix::process::geteuid().as_raw();
+    match uid.await {
+        Ok(Some(uid)) if uid == own || uid == 0 => Ok(()),
+        _ => refused("only processes of the user who runs the server may do this"),
     }
 }
 
@@ -56,7 +75,7 @@ async fn faults(
     State(server): State<Shared>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Vec<Tally>>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     Ok(Json(server.faults.tally()))
 }
 
@@ -65,7 +84,7 @@ async fn set_faults(
     ConnectInfo(peer): ConnectInfo<Peer>,
     body: String,
 ) -> Result<Json<Vec<Tally>>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     let bad = |error: String| (StatusCode::BAD_REQUEST, error);
     let specs: Vec<String> = match body.trim_start().starts_with('[') {
         true => serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?,

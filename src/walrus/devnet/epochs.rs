@@ -1,5 +1,5 @@
 //! `/devnet/epoch` and `/devnet/blobs`: what on the network a chain does. As all
-//! of `/devnet/…`, for clients on this machine, met by no fault and no delay.
+//! of `/devnet/…`, for the same user on this machine, met by no fault and no delay.
 //!
 //! `GET /devnet/epoch` tells the present epoch, `POST /devnet/epoch?advance=N` ends
 //! N of them. `GET /devnet/blobs` lists what is stored, `GET /devnet/blobs/ID` tells
@@ -59,7 +59,7 @@ async fn epoch(
     State(server): State<Shared>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Value>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     let epoch = on_store(&server, LocalDir::present_epoch).await?;
     Ok(Json(json!({ "epoch": epoch })))
 }
@@ -79,7 +79,7 @@ async fn advance(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Query(by): Query<Advance>,
 ) -> Result<Json<Value>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     let epoch = on_store(&server, move |store| store.advance(by.advance)).await?;
     Ok(Json(json!({ "epoch": epoch })))
 }
@@ -88,7 +88,7 @@ async fn list(
     State(server): State<Shared>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Result<Json<Vec<Value>>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     let told = on_store(&server, |store| {
         let mut told = Vec::new();
         for blob in store.list()? {
@@ -115,7 +115,7 @@ async fn lifetime(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
 ) -> Result<Json<Lifetime>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     let blob = parse(&id)?;
     let lifetime = on_store(&server, move |store| store.lifetime_blocking(blob)).await?;
     let gone = || (StatusCode::NOT_FOUND, format!("blob {blob} is not stored"));
@@ -133,7 +133,7 @@ async fn extend(
     Path(id): Path<String>,
     Query(until): Query<Extend>,
 ) -> Result<Json<Lifetime>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     let blob = parse(&id)?;
     let extend = move |store: &LocalDir| store.extend_blocking(blob, until.end);
     Ok(Json(on_store(&server, extend).await?))
@@ -144,7 +144,7 @@ async fn delete(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    local(&peer)?;
+    local(&peer).await?;
     let blob = parse(&id)?;
     let deleted = on_store(&server, move |store| store.delete_blocking(blob)).await?;
     Ok(Json(json!({ "deleted": deleted })))

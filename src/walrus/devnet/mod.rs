@@ -35,6 +35,7 @@ mod issuer;
 mod link;
 mod objects;
 mod params;
+mod peer_uid;
 mod quilts;
 mod reading;
 mod storing;

@@ -37,6 +37,8 @@ struct State {
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
+    /// Our end.
+    pub(super) own: Option<SocketAddr>,
     state: Arc<State>,
 }
 
@@ -58,6 +60,7 @@ impl Connected<IncomingStream<'_, Wires>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Wires>) -> Self {
         Peer {
             address: *stream.remote_addr(),
+            own: stream.io().stream.local_addr().ok(),
             state: stream.io().state.clone(),
         }
     }

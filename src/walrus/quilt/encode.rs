@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_MEMBERS, MEMBER_HEAD, Member, Patch,
-    QuiltError, VERSION, place,
+    QuiltError, VERSION, is_identifier, place,
 };
 use crate::walrus::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
@@ -102,10 +102,7 @@ fn bcs(value: &impl Serialize) -> Result<Vec<u8>, QuiltError> {
 fn head(member: &Member) -> Result<Vec<u8>, QuiltError> {
     let identifier = &member.identifier;
     let unfit = || QuiltError::Identifier(identifier.chars().take(64).collect());
-    if identifier.is_empty()
-        || identifier.trim_end() != identifier
-        || identifier.chars().any(char::is_control)
-    {
+    if !is_identifier(identifier) {
         return Err(unfit());
     }
     let mut fields = Vec::new();

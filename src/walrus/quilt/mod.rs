@@ -47,6 +47,11 @@ pub use read::{Quilt, ReadAt};
 pub const MAX_MEMBERS: usize = COLUMNS - 1;
 /// Most columns the index may take (the network's limit).
 const INDEX_COLUMNS: u64 = 10;
+/// Longest index that is read, in bytes. That of a quilt full of members with long
+/// names takes a tenth of it; decoded it takes several times as much memory.
+const MAX_INDEX: usize = 4 << 20;
+/// Most tags of one member that are read.
+const MAX_TAGS: usize = 4096;
 /// Number of this encoding.
 const VERSION: u8 = 1;
 /// Bytes before the index: version and length.
@@ -149,11 +154,16 @@ impl FromStr for PatchId {
 }
 
 /// An entry of the index as it is stored: the start is the end before.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Entry {
     end: u16,
     identifier: String,
     tags: Tags,
+}
+
+/// Whether a file in a quilt can be called so.
+fn is_identifier(text: &str) -> bool {
+    !text.is_empty() && text.trim_end() == text && !text.chars().any(char::is_control)
 }
 
 /// Where symbol `cell`, counted down the columns from `column`, is in the blob.
@@ -261,6 +271,73 @@ mod tests {
             let bad = encode(vec![member(bad, 1, &[])]);
             assert!(matches!(bad, Err(QuiltError::Identifier(_))));
         }
+    }
+
+    /// A blob with this list of entries as its index, in symbols of 1024 bytes.
+    fn with_index(list: &[u8]) -> Vec<u8> {
+        const SYMBOL: usize = 1024;
+        let mut blob = vec![0; SYMBOL * ROWS * COLUMNS];
+        let mut piece = vec![VERSION];
+        piece.extend((list.len() as u32).to_le_bytes());
+        piece.extend(list);
+        for (at, byte) in piece.into_iter().enumerate() {
+            blob[place(0, at / SYMBOL, SYMBOL) + at % SYMBOL] = byte;
+        }
+        blob
+    }
+
+    fn entries(list: &[(u16, &str)]) -> Vec<u8> {
+        let entry = |&(end, identifier): &(u16, &str)| Entry {
+            end,
+            identifier: identifier.into(),
+            tags: Tags::new(),
+        };
+        bcs::to_bytes(&list.iter().map(entry).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_hostile_index_is_refused() {
+        let refused = |list: &[u8]| open(&with_index(list)).index().unwrap_err().to_string();
+        // Names, as they may be; they are keys, and lead nowhere.
+        let fine = entries(&[(2, "../../etc/passwd"), (3, "a/b"), (4, "C:\\x")]);
+        assert_eq!(open(&with_index(&fine)).index().unwrap().len(), 3);
+        for names in [
+            ["a", ""],
+            ["a", "b\0"],
+            ["a", "b\u{1b}[2J"],
+            ["a", "b\n"],
+            ["a", "b "],
+        ] {
+            let said = refused(&entries(&[(2, names[0]), (3, names[1])]));
+            assert!(said.contains("not allowed"), "{said}");
+        }
+        assert!(refused(&entries(&[(2, "a"), (3, "a")])).contains("twice"));
+        // Columns that overlap, are empty, go back, or are past the end.
+        for ends in [[2, 2], [3, 2], [2, 1], [2, 668], [0, 1], [2, u16::MAX]] {
+            let said = refused(&entries(&[(ends[0], "a"), (ends[1], "b")]));
+            assert!(said.contains("not in order"), "{ends:?}: {said}");
+        }
+        // As many entries as would take gigabytes, and counts that are not there.
+        let many = [&[0xff, 0xff, 0x3f][..], &[1, 0, 0, 0].repeat(800_000)].concat();
+        assert!(refused(&many).contains("too many entries"));
+        for list in [
+            &[][..],
+            &[0xff; 100],
+            &[0x80, 0x80, 0x80, 0x80, 1],
+            &[5, 1, 0],
+        ] {
+            refused(list);
+        }
+        let tags = (0..5000)
+            .map(|n| (format!("{n:05}"), String::new()))
+            .collect();
+        let entry = Entry {
+            end: 2,
+            identifier: "a".into(),
+            tags,
+        };
+        assert!(refused(&bcs::to_bytes(&[entry].to_vec()).unwrap()).contains("not allowed"));
+        assert!(refused(&vec![0; MAX_INDEX + 1]).contains("too long"));
     }
 
     #[test]

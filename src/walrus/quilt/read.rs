@@ -1,11 +1,13 @@
 //! Reading the files of a quilt.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use super::{
-    Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MEMBER_HEAD, Patch, QuiltError, VERSION, place,
+    Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_INDEX, MAX_MEMBERS, MAX_TAGS, MEMBER_HEAD,
+    Patch, QuiltError, VERSION, is_identifier, place,
 };
 use crate::walrus::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
@@ -68,11 +70,17 @@ impl<R: ReadAt> Quilt<R> {
         }
         let len = u32::from_le_bytes(len) as usize;
         let column = self.symbol * ROWS;
-        if INDEX_HEAD + len > column * INDEX_COLUMNS as usize {
-            return Err(QuiltError::Damaged("its index takes too many columns"));
+        if INDEX_HEAD + len > column * INDEX_COLUMNS as usize || len > MAX_INDEX {
+            return Err(QuiltError::Damaged("its index is too long"));
         }
-        let entries: Vec<Entry> = bcs::from_bytes(&self.take(0, INDEX_HEAD, len)?)
-            .map_err(|_| QuiltError::Damaged("its index cannot be read"))?;
+        let index = self.take(0, INDEX_HEAD, len)?;
+        // Entries take far less in the index than they take in memory.
+        if count(&index).is_none_or(|count| count > MAX_MEMBERS) {
+            return Err(QuiltError::Damaged("its index has too many entries"));
+        }
+        let entries: Vec<Entry> =
+            bcs::from_bytes(&index).map_err(|_| QuiltError::Damaged("its index cannot be read"))?;
+        let mut names = HashSet::new();
         let mut start = (INDEX_HEAD + len).div_ceil(column) as u16;
         let mut patches = Vec::with_capacity(entries.len());
         for Entry {
@@ -83,6 +91,12 @@ impl<R: ReadAt> Quilt<R> {
         {
             if end <= start || usize::from(end) > COLUMNS {
                 return Err(QuiltError::Damaged("its index is not in order"));
+            }
+            if !is_identifier(&identifier) || tags.len() > MAX_TAGS {
+                return Err(QuiltError::Damaged("an entry of its index is not allowed"));
+            }
+            if !names.insert(identifier.clone()) {
+                return Err(QuiltError::Twice(identifier));
             }
             patches.push(Patch {
                 identifier,
@@ -144,4 +158,16 @@ impl<R: ReadAt> Quilt<R> {
         }
         Ok(bytes)
     }
+}
+
+/// How many entries a list in BCS says that it has: seven bits a byte.
+fn count(list: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    for (at, &byte) in list.iter().take(4).enumerate() {
+        count |= usize::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some(count);
+        }
+    }
+    None
 }

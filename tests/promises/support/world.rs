@@ -350,7 +350,7 @@ impl Server {
         let len = body.len();
         write!(
             stream,
-            "{method} /devnet/faults HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+            "{method} /devnet/faults HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
         )
         .unwrap();
         let mut answer = String::new();
