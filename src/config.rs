@@ -100,6 +100,9 @@ pub enum ConfigError {
     /// No home to derive the XDG directories from.
     #[error("neither HOME nor {0} is set, so there is no place for {1}; set one of them")]
     NoHome(&'static str, &'static str),
+    /// A home that means another folder wherever a command runs.
+    #[error("HOME is {}, which is not an absolute path; set it to one", .0.display())]
+    RelativeHome(PathBuf),
 }
 
 /// Where a setting came from.
@@ -222,9 +225,12 @@ pub struct Dirs {
 impl Dirs {
     /// The XDG directories of this user, each with `walgit-fs` in it.
     pub fn from_environment() -> Result<Self, ConfigError> {
-        let ours = |dir: Option<PathBuf>, variable, what| {
-            dir.map(|dir| dir.join("walgit-fs"))
-                .ok_or(ConfigError::NoHome(variable, what))
+        let ours = |dir: Option<PathBuf>, variable, what| match dir {
+            Some(dir) if dir.is_relative() => {
+                Err(ConfigError::RelativeHome(dirs::home_dir().unwrap_or(dir)))
+            }
+            Some(dir) => Ok(dir.join("walgit-fs")),
+            None => Err(ConfigError::NoHome(variable, what)),
         };
         Ok(Dirs {
             config: ours(dirs::config_dir(), "XDG_CONFIG_HOME", "the config file")?,
@@ -395,8 +401,36 @@ impl Settings {
     /// When the file is there and malformed, or names an unknown network.
     pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
         let dirs = Dirs::from_environment()?;
-        let path = (overrides.file.clone()).unwrap_or_else(|| dirs.config.join("config.toml"));
+        let path = config_path(overrides, &dirs);
         let file = read_file(&path, overrides.file.is_some())?;
+        Settings::assemble(overrides, file, path, dirs)
+    }
+
+    /// The same; where the file or the chosen network cannot be used, the defaults, and
+    /// why. For commands that must work all the same: those that tell what is wrong, and
+    /// those that end what is running.
+    ///
+    /// # Errors
+    /// When there is no home.
+    pub fn load_or_default(
+        overrides: &Overrides,
+    ) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        let why = match Settings::load(overrides) {
+            Ok(settings) => return Ok((settings, None)),
+            Err(why) => why,
+        };
+        let dirs = Dirs::from_environment()?;
+        let path = config_path(overrides, &dirs);
+        let settings = Settings::assemble(&Overrides::default(), File::default(), path, dirs)?;
+        Ok((settings, Some(why)))
+    }
+
+    fn assemble(
+        overrides: &Overrides,
+        file: File,
+        path: PathBuf,
+        dirs: Dirs,
+    ) -> Result<Self, ConfigError> {
         let mut profiles = built_in();
         profiles.extend(file.networks.clone());
         let layered = |over: &Option<Sourced<u64>>, in_file: Option<u64>, default: u64| {
@@ -449,6 +483,11 @@ impl Settings {
     pub fn refs_dir(&self) -> PathBuf {
         self.dirs.data.join("refs").join(&self.network.value.name)
     }
+}
+
+fn config_path(overrides: &Overrides, dirs: &Dirs) -> PathBuf {
+    let given = overrides.file.clone();
+    given.unwrap_or_else(|| dirs.config.join("config.toml"))
 }
 
 fn sourced<T>(in_file: Option<T>, default: T) -> Sourced<T> {

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use rustix::io::Errno;
 use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::config::{NetPolicy, Network, NetworkPlace};
 use walgit_fs::fuse::{
-    self, Driver, DriverConfig, DriverCounters, MountOptions, MountState, StatusSource,
+    self, Driver, DriverConfig, DriverCounters, Liveness, MountOptions, MountTable, Mountpoint,
+    StatusSource,
 };
 use walgit_fs::prefetch::Learning;
 use walgit_fs::publish::{self, PublishOptions, Published, Unwatched};
@@ -104,7 +106,7 @@ impl House {
         let driver = Driver::new(snapshot, &config, self.runtime.handle().clone(), status);
         let counters = driver.counters();
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let device = fuse::mount(dir.path(), &options()).unwrap();
+        let device = mounted(dir.path());
         let mut threads = fuser::Config::default();
         threads.n_threads = Some(2);
         threads.clone_fd = true;
@@ -117,11 +119,23 @@ impl House {
     }
 }
 
-fn options() -> MountOptions {
-    MountOptions {
+/// Mounts; the descriptor to serve it.
+fn mounted(dir: &Path) -> OwnedFd {
+    let options = MountOptions {
         name: "test".into(),
         allow_other: false,
-    }
+    };
+    let mut mounted = fuse::mount(Mountpoint::open(dir).unwrap(), &options).unwrap();
+    let device = mounted.take_device().unwrap();
+    mounted.keep();
+    device
+}
+
+/// Whether the mount at a folder answers; `None` where nothing of ours is mounted.
+fn state(dir: &Path) -> Option<Liveness> {
+    let table = MountTable::read().unwrap();
+    let entry = table.mounted_at(dir).filter(|entry| entry.is_ours())?;
+    Some(fuse::liveness(&table, &[entry])[0])
 }
 
 fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
@@ -408,14 +422,14 @@ fn a_gateway_that_never_answers_is_an_error_within_the_deadline() {
 fn a_mount_whose_server_died_is_known_for_one_though_the_kernel_answers_for_it() {
     let house = House::new().file("a", "a");
     let dir = tempfile::tempdir_in(house.dir.path()).unwrap();
-    assert_eq!(fuse::mount_state(dir.path()), MountState::Other);
+    assert_eq!(state(dir.path()), None);
     let mount = house.mount(&house.publish());
     fs::read_dir(mount.dir.path()).unwrap().count();
-    assert_eq!(fuse::mount_state(mount.dir.path()), MountState::Ours);
+    assert_eq!(state(mount.dir.path()), Some(Liveness::Answers));
     // Nobody ever serves this one: as after a crash, its device is closed.
-    drop(fuse::mount(dir.path(), &options()).unwrap());
-    assert_eq!(fuse::mount_state(dir.path()), MountState::Stale);
+    drop(mounted(dir.path()));
+    assert_eq!(state(dir.path()), Some(Liveness::Dead));
     fuse::unmount(dir.path(), true).unwrap();
-    assert_eq!(fuse::mount_state(dir.path()), MountState::Other);
+    assert_eq!(state(dir.path()), None);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -13,7 +13,7 @@ use fuser::{
     KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectoryPlus, ReplyEntry,
     ReplyOpen, ReplyXattr, Request, Session, SessionACL,
 };
-use walgit_fs::fuse::{MountOptions, mount, unmount};
+use walgit_fs::fuse::{MountOptions, Mountpoint, mount, unmount};
 
 const FOREVER: Duration = Duration::from_secs(86_400);
 
@@ -192,7 +192,10 @@ impl NullMount {
             name: "null".into(),
             allow_other: false,
         };
-        let device = mount(dir.path(), &options).unwrap();
+        let mountpoint = Mountpoint::open(dir.path()).unwrap();
+        let mut mounted = mount(mountpoint, &options).unwrap();
+        let device = mounted.take_device().unwrap();
+        mounted.keep();
         let null = Null {
             shape,
             content: vec![b'x'; shape.bytes as usize],

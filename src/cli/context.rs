@@ -1,6 +1,7 @@
 //! What every command needs: settings, a runtime, a store, a cache.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::Failure;
 use super::keys::Keys;
 use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::config::{Overrides, Settings};
+use crate::config::{ConfigError, Dirs, Overrides, Settings};
 use crate::daemon::{Client, MountStatus};
 use crate::lifecycle::Leases;
 use crate::net::Journal;
@@ -57,6 +58,16 @@ impl Context {
     /// The settings in force.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         Ok(Settings::load(&self.overrides)?)
+    }
+
+    /// Where everything lives, whatever the config file says.
+    pub(super) fn dirs(&self) -> Result<Dirs, ConfigError> {
+        Dirs::from_environment()
+    }
+
+    /// The settings in force, or the defaults and why the others cannot be used.
+    pub(super) fn settings_or_default(&self) -> Result<(Settings, Option<ConfigError>), Failure> {
+        Ok(Settings::load_or_default(&self.overrides)?)
     }
 
     /// Runs a future to its end.
@@ -144,8 +155,8 @@ pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
 
 /// An empty cache for the length of the command.
 pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
-    crate::walrus::sweep(&settings.dirs.cache, PRIVATE);
-    std::fs::create_dir_all(&settings.dirs.cache)?;
+    remove_abandoned(&settings.dirs.cache);
+    crate::durable::create_private_dir(&settings.dirs.cache)?;
     let private = tempfile::Builder::new()
         .prefix(PRIVATE)
         .tempdir_in(&settings.dirs.cache)?;
@@ -157,6 +168,19 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
         cache: Cache::open(&config)?,
         private: Some(private),
     })
+}
+
+/// Removes the private caches of commands that were killed, a day later. A failure
+/// harms nothing.
+fn remove_abandoned(dir: &Path) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_private = entry.file_name().to_string_lossy().starts_with(PRIVATE);
+        let age = (entry.metadata().and_then(|it| it.modified())).map(|at| at.elapsed());
+        if is_private && age.is_ok_and(|age| age.is_ok_and(|age| age > DAY)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Decodes nodes over a cache.

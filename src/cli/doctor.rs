@@ -11,15 +11,16 @@ use super::keys::Keys;
 use super::{Failure, fsck, ledger, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{NetworkPlace, Origin, Settings};
-use crate::daemon::{self, Client};
+use crate::daemon::{self, DaemonPhase, Overview};
 use crate::lifecycle::fsck::{Options, Read, Report};
 use crate::repo::Address;
 use crate::walrus::{HttpStore, LocalDir};
 
 /// Print the settings in force and check that mounting can work
 ///
-/// Of a repository it also checks that its blobs are stored, and reads what the
-/// rest is decoded with: see `fsck` for all of it.
+/// Every mounted folder is checked as well, and whatever is wrong is reported as FAILED
+/// with what to do about it. Of a repository it also checks that its blobs are stored,
+/// and reads what the rest is decoded with: see `fsck` for all of it.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// A repository to look at, too
@@ -48,8 +49,8 @@ struct Check {
 
 impl Doctor {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let settings = context.settings()?;
         if self.rebuild_ledger {
+            let settings = context.settings()?;
             let count = context.run(ledger::rebuild(&settings, &self.keys))?;
             match context.json {
                 true => output::json(&serde_json::json!({ "blobs": count }))?,
@@ -57,12 +58,40 @@ impl Doctor {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let shown = show(&settings);
-        let mut checks = context.run(async { Ok(check(&settings).await) })?;
-        let report = match &self.address {
-            Some(address) => self.repository(context, &settings, address, &mut checks)?,
-            None => None,
+        let (settings, problem) = match context.settings_or_default() {
+            Ok((settings, problem)) => (Some(settings), problem.map(Failure::from)),
+            Err(problem) => (None, Some(problem)),
         };
+        let shown = settings.as_ref().map_or_else(Vec::new, show);
+        let mut checks = Vec::new();
+        if let Some(problem) = problem {
+            let rest = settings.as_ref().map_or("", |_| "; the defaults are shown");
+            checks.push(bad("settings", &format!("{problem}{rest}")));
+        }
+        let dirs = context.dirs();
+        let overview = context.run(async { Ok(Overview::take(dirs.as_ref()).await) })?;
+        checks.extend([fuse_device(), mount_rights()]);
+        let daemon_runs = match &overview {
+            Ok(overview) => {
+                checks.extend(mounts(overview));
+                !matches!(overview.daemon.state, DaemonPhase::Absent)
+            }
+            Err(error) => {
+                checks.push(bad("mounts", &error.to_string()));
+                true
+            }
+        };
+        let mut report = None;
+        if let Some(settings) = &settings {
+            checks.push(directory(settings));
+            if !daemon_runs {
+                checks.push(cache(settings));
+            }
+            checks.extend(context.run(async { Ok(network(settings).await) })?);
+            if let Some(address) = &self.address {
+                report = self.repository(context, settings, address, &mut checks)?;
+            }
+        }
         let ok = checks.iter().all(|check| check.ok);
         if context.json {
             output::json(&serde_json::json!({
@@ -208,19 +237,31 @@ fn policy(settings: &Settings) -> Vec<Setting> {
     values.into_iter().flatten().map(one).collect()
 }
 
-async fn check(settings: &Settings) -> Vec<Check> {
-    let mut checks = vec![fuse_device(), mount_rights(), directory(settings)];
-    match Client::find(&settings.dirs).await {
-        Ok(Some(client)) => {
-            checks.push(good("daemon", &format!("process {} answers", client.pid())));
-            checks.push(good("cache", "the daemon has it open"));
+/// The daemon, and every mounted folder.
+fn mounts(overview: &Overview) -> Vec<Check> {
+    let daemon = &overview.daemon;
+    let said = match (daemon.state, daemon.pid) {
+        (DaemonPhase::Absent, _) => "none runs; the first mount starts it".into(),
+        (DaemonPhase::Running, Some(pid)) => {
+            format!("process {pid} answers and has the cache open")
         }
-        Ok(None) => {
-            checks.push(good("daemon", "none runs; the first mount starts it"));
-            checks.push(cache(settings));
-        }
-        Err(error) => checks.push(bad("daemon", &error.to_string())),
-    }
+        _ => daemon.message.clone().unwrap_or_default(),
+    };
+    let mut checks = vec![Check {
+        name: "daemon".into(),
+        ok: daemon.is_well(),
+        message: said,
+    }];
+    checks.extend(overview.folders.iter().map(|folder| Check {
+        name: folder.mountpoint.clone(),
+        ok: folder.is_well(),
+        message: folder.message.clone().unwrap_or_else(|| "answers".into()),
+    }));
+    checks
+}
+
+async fn network(settings: &Settings) -> Vec<Check> {
+    let mut checks = Vec::new();
     match &settings.network.value.place {
         NetworkPlace::Local { dir } => {
             let opened = LocalDir::open(dir, settings.network.value.max_body);

@@ -1,53 +1,154 @@
 //! `status`: what is mounted, and how it goes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::context::Context;
 use super::{Failure, output};
+use crate::cache::{CacheStats, Pin};
 use crate::clock::unix_seconds;
-use crate::daemon::{Client, DaemonStatus, JobStatus, MountStatus, NetworkStatus, remembered};
+use crate::daemon::{
+    DaemonReport, DaemonStatus, Folder, FolderState, JobStatus, MountStatus, NetworkStatus,
+    Overview, mounted_folder, remembered,
+};
 use crate::net::Conditions;
 use crate::walrus::{BreakerState, EndpointHealth, Role};
 
 /// Show mounts, cache hit rates and network traffic
+///
+/// Lists every folder of the mount table, whichever process serves it, whether it
+/// answers, and what to do where it does not. Exit code: 0 when all is well, 1 when a
+/// folder is dead or does not respond, or the daemon cannot be asked.
 #[derive(Debug, Args)]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// Only this folder
+    dir: Option<PathBuf>,
+}
+
+/// What `--json` shows: the same keys whatever the daemon's state.
+#[derive(Serialize)]
+struct Report<'a> {
+    daemon: &'a DaemonReport,
+    pid: Option<u32>,
+    version: Option<&'a str>,
+    uptime_s: Option<u64>,
+    mounts: Vec<Value>,
+    cache: Option<&'a CacheStats>,
+    networks: &'a [NetworkStatus],
+    pins: &'a [Pin],
+    jobs: &'a [JobStatus],
+}
 
 impl Status {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let settings = context.settings()?;
-        let status = context.run(async {
-            Ok(match Client::find(&settings.dirs).await? {
-                Some(client) => Some(client.status().await?),
-                None => None,
-            })
-        })?;
-        let jobs = remembered(&settings);
-        match (status, context.json) {
-            (Some(status), true) => output::json(&status)?,
-            (None, true) => output::json(&serde_json::json!({"mounts": [], "jobs": jobs}))?,
-            (Some(status), false) => print(&status)?,
-            (None, false) => {
-                output::line("nothing is mounted")?;
-                // What somebody should know of, whether or not a daemon runs.
-                for job in jobs.iter().filter(|job| job.error.is_some()) {
-                    print_job(job)?;
+        let dirs = context.dirs();
+        let jobs = match context.settings_or_default() {
+            Ok((settings, problem)) => {
+                if let Some(problem) = problem {
+                    output::warning(&format!("{problem}; the defaults are used"));
                 }
+                remembered(&settings)
             }
+            Err(_) => Vec::new(),
+        };
+        let only = self.dir.map(|dir| mounted_folder(&dir)).transpose()?;
+        let mut overview = context.run(async { Ok(Overview::take(dirs.as_ref()).await?) })?;
+        if let Some(only) = &only {
+            let only = only.display().to_string();
+            overview.folders.retain(|folder| folder.mountpoint == only);
         }
-        Ok(ExitCode::SUCCESS)
+        if context.json {
+            output::json(&report(&overview, &jobs)?)?;
+        } else {
+            print(&overview, &jobs, only.is_some())?;
+        }
+        Ok(if overview.is_well() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
-fn print(status: &DaemonStatus) -> Result<(), Failure> {
-    if status.mounts.is_empty() {
+fn report<'a>(overview: &'a Overview, jobs: &'a [JobStatus]) -> Result<Report<'a>, Failure> {
+    let status = overview.status.as_ref();
+    let mounts: Result<_, _> = overview.folders.iter().map(folder_json).collect();
+    Ok(Report {
+        daemon: &overview.daemon,
+        pid: overview.daemon.pid,
+        version: status.map(|status| status.version.as_str()),
+        uptime_s: status.map(|status| status.uptime_s),
+        mounts: mounts?,
+        cache: status.map(|status| &status.cache),
+        networks: status.map_or(&[], |status| &status.networks),
+        pins: status.map_or(&[], |status| &status.pins),
+        jobs: status.map_or(jobs, |status| &status.jobs),
+    })
+}
+
+/// A folder with what the daemon says of it; with the same keys where it says nothing.
+fn folder_json(folder: &Folder) -> Result<Value, serde_json::Error> {
+    let mut value = match &folder.details {
+        Some(details) => serde_json::to_value(details)?,
+        None => {
+            let mut keys = serde_json::to_value(MountStatus::default())?;
+            let values = keys.as_object_mut().into_iter().flatten();
+            values.for_each(|(_, value)| *value = Value::Null);
+            keys
+        }
+    };
+    let known = serde_json::to_value(folder)?;
+    if let (Value::Object(value), Value::Object(known)) = (&mut value, known) {
+        value.extend(known);
+    }
+    Ok(value)
+}
+
+fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<(), Failure> {
+    if let Some(message) = &overview.daemon.message {
+        output::line(&format!("daemon: {message}"))?;
+    }
+    if overview.folders.is_empty() {
         output::line("nothing is mounted")?;
     }
-    for mount in &status.mounts {
-        print_mount(mount)?;
+    let own = rustix::process::getuid().as_raw();
+    for folder in &overview.folders {
+        print_folder(folder, own)?;
     }
+    if one_folder {
+        return Ok(());
+    }
+    match &overview.status {
+        Some(status) => print_daemon(status),
+        None => {
+            // What somebody should know of, whether or not a daemon runs.
+            for job in jobs.iter().filter(|job| job.error.is_some()) {
+                print_job(job)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn print_folder(folder: &Folder, own: u32) -> Result<(), Failure> {
+    match &folder.details {
+        Some(mount) if folder.state != FolderState::Dead => print_mount(mount)?,
+        _ => output::line(&format!("{}  {}", folder.mountpoint, folder.label))?,
+    }
+    if let Some(user) = folder.user.filter(|&user| user != own) {
+        output::line(&format!("  mounted by user {user}"))?;
+    }
+    match &folder.message {
+        Some(message) => output::line(&format!("  {message}")),
+        None => Ok(()),
+    }
+}
+
+fn print_daemon(status: &DaemonStatus) -> Result<(), Failure> {
     let c = &status.cache;
     let reads = c.memory_hits + c.disk_hits + c.misses;
     let share = |part: u64| match reads {

@@ -4,40 +4,81 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::context::Context;
 use super::{Failure, output};
 use crate::daemon;
+use crate::fuse::MountTable;
 
 /// Unmount a folder; `umount DIR` and `fusermount3 -u DIR` do as well
+///
+/// Works whether or not the daemon answers, and without settings.
 #[derive(Debug, Args)]
 pub(super) struct Unmount {
     /// The folders
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     dirs: Vec<PathBuf>,
+    /// All folders that you have mounted
+    #[arg(long, conflicts_with = "dirs")]
+    all: bool,
     /// Detach now even if it is in use; it ends when its last user leaves
     #[arg(long)]
     lazy: bool,
 }
 
+/// What became of a folder.
+#[derive(Serialize)]
+struct Outcome {
+    mountpoint: String,
+    unmounted: bool,
+    error: Option<String>,
+}
+
 impl Unmount {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let settings = context.settings()?;
-        let mut code = ExitCode::SUCCESS;
-        for dir in &self.dirs {
-            let done = context.run(async { Ok(daemon::unmount(&settings, dir, self.lazy).await?) });
-            match done {
-                Ok(()) => {
-                    if !context.json {
-                        output::line(&format!("{} is unmounted", dir.display()))?;
-                    }
-                }
-                Err(error) => {
-                    output::error(&*error);
-                    code = ExitCode::FAILURE;
-                }
+        // An unmount needs no settings; these only lead to the daemon.
+        let dirs = context.dirs().ok();
+        let folders = if self.all { mine()? } else { self.dirs };
+        // Before the current directory changes.
+        let found: Vec<_> = folders
+            .into_iter()
+            .map(|dir| (daemon::mounted_folder(&dir), dir))
+            .collect();
+        let mut outcomes = Vec::new();
+        for (found, dir) in found {
+            let done = found.map_err(Failure::from).and_then(|path| {
+                let unmount = daemon::unmount(dirs.as_ref(), &path, self.lazy);
+                context.run(async { Ok(unmount.await?) })
+            });
+            match &done {
+                Ok(()) if context.json => {}
+                Ok(()) => output::line(&format!("{} is unmounted", dir.display()))?,
+                Err(error) => output::error(&**error),
             }
+            outcomes.push(Outcome {
+                mountpoint: dir.display().to_string(),
+                unmounted: done.is_ok(),
+                error: done.err().map(|error| error.to_string()),
+            });
         }
-        Ok(code)
+        if context.json {
+            output::json(&outcomes)?;
+        } else if outcomes.is_empty() {
+            output::line("nothing is mounted")?;
+        }
+        let all = outcomes.iter().all(|outcome| outcome.unmounted);
+        Ok(if all {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
+}
+
+/// What this user has mounted, the last first: one mount may lie on or in another.
+fn mine() -> Result<Vec<PathBuf>, Failure> {
+    let table = MountTable::read()?;
+    let mine = table.ours().rev().filter(|entry| entry.is_mine());
+    Ok(mine.map(|entry| entry.mountpoint.clone()).collect())
 }

@@ -19,6 +19,7 @@ use super::renewing::{self, Renewing};
 use crate::auth::{Credentials, KeyChest, SignIns};
 use crate::clock::unix_seconds;
 use crate::config::Settings;
+use crate::durable;
 use crate::net::Journal;
 use crate::repo::Access;
 use crate::walrus::{self, BlobStore};
@@ -185,19 +186,15 @@ impl Runner {
                     status.error = Some(error.to_string());
                 }
             }
-            if let Err(error) = self.remember(&status) {
+            if let Err(error) = self.remember(&status).await {
                 tracing::warn!("{}: {error}", self.file.display());
             }
         }
     }
 
-    fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
-        let dir = self.file.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        serde_json::to_writer_pretty(&mut file, status)?;
-        file.persist(&self.file)?;
-        Ok(())
+    async fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
+        let (file, json) = (self.file.clone(), serde_json::to_vec_pretty(status)?);
+        tokio::task::spawn_blocking(move || durable::write_atomic(&file, &json)).await?
     }
 }
 

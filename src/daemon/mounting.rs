@@ -2,19 +2,22 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::MountRequest;
-use super::client::{Client, ClientError};
-use crate::config::Settings;
-use crate::fuse::{self, MountError, MountOptions, MountState};
+use super::client::{Client, ClientError, DaemonState};
+use crate::config::{Dirs, Settings};
+use crate::fuse::{self, MountError, MountOptions, MountTable, Mountpoint, MountpointError};
 use crate::lifecycle::Activity;
 use crate::repo::Source;
 
 /// How long an unmounted folder may linger in the daemon's list.
-const PARTING: Duration = Duration::from_secs(5);
+const PARTING: Duration = Duration::from_secs(4);
+/// How long the file system of a mount point may take, and an unmount.
+const PATIENCE: Duration = Duration::from_secs(4);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A mount that was made.
 #[derive(Clone, Debug, Serialize)]
@@ -31,29 +34,49 @@ pub struct MountInfo {
     pub notices: Vec<String>,
 }
 
-/// Why a folder could not be mounted or unmounted. Nothing is left mounted.
+/// Why a folder could not be mounted or unmounted. Nothing new is left mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountFailure {
-    /// The folder is not there, or not to be entered.
-    #[error("{}: {source}{}", dir.display(), remedy(source))]
-    Folder {
-        /// The folder.
-        dir: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Not a folder.
-    #[error("{} is not a folder", .0.display())]
-    NotAFolder(PathBuf),
-    /// Its content would be hidden.
-    #[error("{} is not empty; mount on an empty folder", .0.display())]
-    NotEmpty(PathBuf),
-    /// Something of ours is there.
-    #[error("{} is mounted already; walgit-fs unmount it first", .0.display())]
-    Mounted(PathBuf),
-    /// Nothing of ours is there.
+    /// There is no folder to mount on.
+    #[error("{}: no such folder; make it first (mkdir -p)", .0.display())]
+    Missing(PathBuf),
+    /// The folder cannot be mounted on, or cannot be looked up.
+    #[error(transparent)]
+    Mountpoint(MountpointError),
+    /// Its file system does not respond.
+    #[error("{}: no response within {} s", .0.display(), PATIENCE.as_secs())]
+    Stuck(PathBuf),
+    /// Nothing is mounted there.
     #[error("{} is not a walgit-fs mount; walgit-fs status lists those there are", .0.display())]
     NotMounted(PathBuf),
+    /// Another file system is mounted there.
+    #[error("{} is not a walgit-fs mount but one of type {fs_type}; use umount for it", dir.display())]
+    NotOurs {
+        /// The folder.
+        dir: PathBuf,
+        /// What it is.
+        fs_type: String,
+    },
+    /// The path leads into a mount.
+    #[error(
+        "{} is inside the mount {}; unmount that folder",
+        dir.display(),
+        mount.display()
+    )]
+    Inside {
+        /// The path.
+        dir: PathBuf,
+        /// The mount.
+        mount: PathBuf,
+    },
+    /// Another user mounted it.
+    #[error("{} was mounted by user {uid}; that user or root can unmount it", dir.display())]
+    NotMine {
+        /// The folder.
+        dir: PathBuf,
+        /// The other user.
+        uid: u32,
+    },
     /// The mount failed.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -70,10 +93,12 @@ pub enum MountFailure {
     },
 }
 
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "; make it first (mkdir -p)",
-        _ => "",
+impl From<MountpointError> for MountFailure {
+    fn from(error: MountpointError) -> Self {
+        match error {
+            MountpointError::Missing(dir) => MountFailure::Missing(dir),
+            error => MountFailure::Mountpoint(error),
+        }
     }
 }
 
@@ -86,11 +111,13 @@ pub async fn mount(
     settings: &Settings,
     mut request: MountRequest,
 ) -> Result<MountInfo, MountFailure> {
-    request.mountpoint = mountpoint(&request.mountpoint)?;
+    let dir = request.mountpoint.clone();
+    let mountpoint = patiently(&dir.clone(), move || Mountpoint::open(&dir)).await??;
+    let dir = mountpoint.path().to_owned();
+    request.mountpoint.clone_from(&dir);
     let client = Client::connect_or_start(settings).await?;
     // All that can be wrong with the repository shows here.
     let prepared = client.prepare(&request).await?;
-    let dir = request.mountpoint.clone();
     let options = MountOptions {
         // The list of mounts is everybody's to read.
         name: match prepared.encrypted {
@@ -99,13 +126,14 @@ pub async fn mount(
         },
         allow_other: request.allow_other,
     };
-    let device = fuse::mount(&dir, &options)?;
-    let mounted = Undo(&dir);
+    let mut mounted = fuse::mount(mountpoint, &options)?;
     let called = match &request.source {
         Source::Name { name, .. } => name.clone(),
         other => other.identity(),
     };
-    client.attach(&request, device).await?;
+    if let Some(device) = mounted.take_device() {
+        client.attach(&request, device).await?;
+    }
     // Retention rules count it; a mount does not depend on them.
     let activity = Activity::new(settings.activity());
     if let Err(why) = activity.mounted(&called, crate::clock::unix_seconds()) {
@@ -119,7 +147,7 @@ pub async fn mount(
     let answers = client.watching(async { Ok(answer.await) }).await?;
     match answers.map_or_else(|error| Err(io::Error::other(error)), |it| Ok(it?)) {
         Ok(_) => {
-            std::mem::forget(mounted);
+            mounted.keep();
             Ok(MountInfo {
                 mountpoint: dir,
                 commit: prepared.commit,
@@ -128,90 +156,82 @@ pub async fn mount(
                 notices: prepared.notices,
             })
         }
-        Err(source) => Err(MountFailure::Silent {
-            dir: dir.clone(),
-            source,
-        }),
+        Err(source) => Err(MountFailure::Silent { dir, source }),
     }
 }
 
-/// Undoes a mount that was not completed.
-struct Undo<'a>(&'a Path);
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        // It was made a moment ago and never served: nobody is in it.
-        let _ = fuse::unmount(self.0, true);
-    }
+/// Runs something that waits for a file system on a thread of its own, for a few
+/// seconds at most.
+async fn patiently<T: Send + 'static>(
+    dir: &Path,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, MountFailure> {
+    let waited = tokio::task::spawn_blocking(move || fuse::within(PATIENCE, work)).await;
+    let done = waited.ok().flatten();
+    done.ok_or_else(|| MountFailure::Stuck(dir.into()))
 }
 
-/// The folder to mount on: absolute, empty, and free of a mount whose daemon
-/// died.
-fn mountpoint(dir: &Path) -> Result<PathBuf, MountFailure> {
-    let failed = |source| MountFailure::Folder {
-        dir: dir.into(),
-        source,
-    };
-    let path = absolute(dir).map_err(failed)?;
-    match fuse::mount_state(&path) {
-        MountState::Ours => return Err(MountFailure::Mounted(path)),
-        MountState::Stale => fuse::unmount(&path, true)?,
-        MountState::Other => {}
-    }
-    if !std::fs::metadata(&path).map_err(failed)?.is_dir() {
-        return Err(MountFailure::NotAFolder(path));
-    }
-    let mut entries = std::fs::read_dir(&path).map_err(failed)?;
-    match entries.next() {
-        None => Ok(path),
-        Some(_) => Err(MountFailure::NotEmpty(path)),
-    }
-}
-
-/// The path without links in it. That of a mount whose daemon died cannot be
-/// resolved, but its parent can.
-fn absolute(dir: &Path) -> io::Result<PathBuf> {
-    match std::fs::canonicalize(dir) {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => {
-            let path = std::path::absolute(dir)?;
-            match (path.parent(), path.file_name()) {
-                (Some(parent), Some(name)) => Ok(std::fs::canonicalize(parent)?.join(name)),
-                _ => Err(error),
-            }
-        }
-        resolved => resolved,
-    }
-}
-
-/// Unmounts a folder; `lazy` detaches it even when it is in use. Returns when
-/// the daemon has let go of it.
+/// The mount that `dir` is, by its absolute path. It is not asked anything: it may be one
+/// that does not answer.
 ///
 /// # Errors
-/// [`MountFailure::NotMounted`], or [`MountError::Busy`] naming who uses it.
-pub async fn unmount(settings: &Settings, dir: &Path, lazy: bool) -> Result<(), MountFailure> {
-    let path = absolute(dir).map_err(|source| MountFailure::Folder {
-        dir: dir.into(),
-        source,
-    })?;
-    if fuse::mount_state(&path) == MountState::Other {
+/// When it is none, or another user's.
+pub fn mounted_folder(dir: &Path) -> Result<PathBuf, MountFailure> {
+    let table = MountTable::read().map_err(MountpointError::Table)?;
+    let path = fuse::resolve(dir, &table).map_err(MountFailure::Mountpoint)?;
+    let Some(entry) = table.at(&path) else {
         return Err(MountFailure::NotMounted(path));
-    }
-    fuse::unmount(&path, lazy)?;
-    if lazy {
-        return Ok(());
-    }
-    let Some(client) = Client::find(&settings.dirs).await? else {
-        return Ok(());
     };
-    let begun = Instant::now();
-    let name = path.display().to_string();
-    while begun.elapsed() < PARTING {
-        match client.status().await {
-            Ok(status) if status.mounts.iter().any(|m| m.mountpoint == name) => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            _ => break,
+    match (entry.mountpoint == path, entry.is_ours()) {
+        (true, true) => {}
+        (true, false) => {
+            let fs_type = entry.fs_type.clone();
+            return Err(MountFailure::NotOurs { dir: path, fs_type });
         }
+        (false, true) => {
+            let mount = entry.mountpoint.clone();
+            return Err(MountFailure::Inside { dir: path, mount });
+        }
+        (false, false) => return Err(MountFailure::NotMounted(path)),
+    }
+    match entry.uid {
+        Some(uid) if !entry.is_mine() && !rustix::process::geteuid().is_root() => {
+            Err(MountFailure::NotMine { dir: path, uid })
+        }
+        _ => Ok(path),
+    }
+}
+
+/// Unmounts a folder that [`mounted_folder`] found; `lazy` detaches it even when it is in
+/// use. Returns when the daemon of these directories, if it answers, has let go of it.
+///
+/// # Errors
+/// [`MountError::Busy`] naming who uses it, or what else the system said.
+pub async fn unmount(dirs: Option<&Dirs>, path: &Path, lazy: bool) -> Result<(), MountFailure> {
+    // It would keep the folder busy itself.
+    if std::env::current_dir().is_ok_and(|dir| dir.starts_with(path)) {
+        let _ = std::env::set_current_dir("/");
+    }
+    let dir = path.to_owned();
+    patiently(path, move || fuse::unmount(&dir, lazy)).await??;
+    if let Some(dirs) = dirs.filter(|_| !lazy) {
+        let _ = tokio::time::timeout(PARTING, parted(dirs, path)).await;
     }
     Ok(())
+}
+
+/// Returns when the daemon does not list a folder.
+async fn parted(dirs: &Dirs, path: &Path) {
+    let Ok(DaemonState::Running(client)) = Client::probe(dirs).await else {
+        return;
+    };
+    let name = path.display().to_string();
+    let listed = |mounts: &[super::MountStatus]| mounts.iter().any(|it| it.mountpoint == name);
+    while client
+        .status()
+        .await
+        .is_ok_and(|status| listed(&status.mounts))
+    {
+        tokio::time::sleep(PAUSE).await;
+    }
 }

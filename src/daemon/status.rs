@@ -35,7 +35,7 @@ pub struct DaemonStatus {
 }
 
 /// One mount.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MountStatus {
     /// The folder.
     pub mountpoint: String,

@@ -31,11 +31,21 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// When the disk refuses.
 pub fn remove_file(path: &Path) -> io::Result<bool> {
-    let removed = Dir::open(parent(path)).and_then(|dir| {
-        ops::remove(path)?;
-        dir.sync()
-    });
-    match removed {
+    let dir = match Dir::open(parent(path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        dir => dir?,
+    };
+    let removed = unlink(path)?;
+    dir.sync()?;
+    Ok(removed)
+}
+
+/// As [`remove_file`], but durable only after [`sync_dir`](super::sync_dir).
+///
+/// # Errors
+/// When the disk refuses.
+pub fn unlink(path: &Path) -> io::Result<bool> {
+    match ops::remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         removed => removed.map(|()| true),
     }

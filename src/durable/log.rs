@@ -28,7 +28,8 @@ pub struct AppendLog {
 pub struct Records<T> {
     /// The records, oldest first.
     pub records: Vec<T>,
-    /// How many lines are not such records: damaged, or of another version.
+    /// How many lines are not such records: damaged, or of another version. A last
+    /// line that a crash cut short does not count: it was never reported as appended.
     pub unreadable: usize,
 }
 
@@ -53,9 +54,7 @@ impl AppendLog {
     }
 
     fn lock_path(&self) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        path.push(".lock");
-        path.into()
+        beside(&self.path, ".lock")
     }
 
     /// Waits until no other process uses the log.
@@ -84,6 +83,24 @@ impl AppendLog {
     /// # Errors
     /// When the file is there and cannot be read, or the lock cannot be had.
     pub fn read<T: DeserializeOwned>(&self) -> io::Result<Records<T>> {
+        self.reading(read)
+    }
+
+    /// The same, after those that [`LockedLog::rotate`] put aside last.
+    ///
+    /// # Errors
+    /// As [`AppendLog::read`].
+    pub fn read_with_rotated<T: DeserializeOwned>(&self) -> io::Result<Records<T>> {
+        self.reading(|path| {
+            let mut all = read(&beside(path, ".1"))?;
+            let newer = read(path)?;
+            all.records.extend(newer.records);
+            all.unreadable += newer.unreadable;
+            Ok(all)
+        })
+    }
+
+    fn reading<T>(&self, read: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
         use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
         let lock = match FileLock::shared(&self.lock_path()) {
             // There is no directory, or nobody can write here.
@@ -168,6 +185,16 @@ impl LockedLog {
         file.commit()
     }
 
+    /// Renames the log to `PATH.1`, in place of what was rotated before; the next
+    /// record begins a new one.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn rotate(&mut self) -> io::Result<()> {
+        ops::rename(&self.path, &beside(&self.path, ".1"))?;
+        sync_dir(parent(&self.path))
+    }
+
     fn open(&self) -> io::Result<File> {
         match ops::create_new(&self.path, PRIVATE_FILE) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -176,6 +203,13 @@ impl LockedLog {
             file => file,
         }
     }
+}
+
+/// The path with `ending` appended to its file name.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
 }
 
 fn to_lines(records: impl IntoIterator<Item: Serialize>) -> io::Result<Vec<u8>> {
@@ -196,23 +230,29 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Records<T>> {
         records: Vec::new(),
         unreadable: 0,
     };
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let mut lines = lines
+        .filter(|line| !line.trim_ascii().is_empty())
+        .peekable();
+    while let Some(line) = lines.next() {
         match serde_json::from_slice(line) {
             Ok(record) => found.records.push(record),
-            // Torn by a crash: it was never reported as appended.
-            Err(_) if !line.ends_with(b"\n") => {}
+            Err(_) if lines.peek().is_none() && !is_whole(line) => {}
             Err(_) => found.unreadable += 1,
         }
     }
     Ok(found)
 }
 
+/// Whether a line was written to its end. On some file systems, parts of a line may be
+/// missing in the middle of it.
+fn is_whole(line: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(line).is_ok()
+}
+
 /// How a log ends.
 enum Tail {
-    /// With a line feed, or it is empty.
+    /// With a whole record and its line feed, or it is empty.
     Complete,
     /// With a record whose line feed is missing: torn by a crash there, or written
     /// by an editor.
@@ -226,28 +266,39 @@ enum Tail {
 
 impl Tail {
     fn of(file: &File, len: u64) -> io::Result<Self> {
-        /// Bytes that are searched at once.
-        const BLOCK: u64 = 64 << 10;
-        let mut tail: Vec<u8> = Vec::new();
-        let mut start = len;
-        while start > 0 {
-            let from = start.saturating_sub(BLOCK);
-            let mut block = vec![0; (start - from) as usize];
-            file.read_exact_at(&mut block, from)?;
-            let line_feed = block.iter().rposition(|byte| *byte == b'\n');
-            start = line_feed.map_or(from, |at| from + at as u64 + 1);
-            let kept = (start - from) as usize;
-            tail.splice(..0, block.drain(kept..));
-            if line_feed.is_some() {
-                break;
-            }
-        }
-        Ok(if tail.is_empty() {
+        let (start, line) = last_line(file, len)?;
+        Ok(if line.is_empty() {
             Tail::Complete
-        } else if serde_json::from_slice::<IgnoredAny>(&tail).is_ok() {
-            Tail::Unterminated
-        } else {
+        } else if !is_whole(&line) {
             Tail::Torn { start }
+        } else if line.ends_with(b"\n") {
+            Tail::Complete
+        } else {
+            Tail::Unterminated
         })
     }
+}
+
+/// The last line of a file of `len` bytes, with its line feed if it has one, and where
+/// it begins.
+fn last_line(file: &File, len: u64) -> io::Result<(u64, Vec<u8>)> {
+    /// Bytes that are searched at once.
+    const BLOCK: u64 = 64 << 10;
+    let mut line: Vec<u8> = Vec::new();
+    let mut start = len;
+    while start > 0 {
+        let from = start.saturating_sub(BLOCK);
+        let mut block = vec![0; (start - from) as usize];
+        file.read_exact_at(&mut block, from)?;
+        // The line feed at the very end ends this line, not the one before.
+        let searched = block.len() - usize::from(start == len);
+        let before = block[..searched].iter().rposition(|byte| *byte == b'\n');
+        let kept = before.map_or(0, |at| at + 1);
+        start = from + kept as u64;
+        line.splice(..0, block.drain(kept..));
+        if before.is_some() {
+            break;
+        }
+    }
+    Ok((start, line))
 }

@@ -14,6 +14,7 @@
 //! | [`LockedLog::replace`] | the new records are on disk | the old or the new records, all of them |
 //! | [`create_dir_all`] | the directories are on disk | as many of them as were made |
 //! | [`remove_file`] | the removal is on disk | the file, or no file |
+//! | [`unlink`] | the removal is on disk after [`sync_dir`] | the file, or no file |
 //!
 //! A call that fails (ENOSPC, EDQUOT, EIO, EROFS, EMFILE, …) leaves the previous
 //! content in place and no temporary file behind. There is one exception: where
@@ -53,7 +54,7 @@ pub(crate) mod power_loss;
 #[cfg(test)]
 mod tests;
 
-pub use atomic::{AtomicFile, PRIVATE_FILE, remove_file, write_atomic};
+pub use atomic::{AtomicFile, PRIVATE_FILE, remove_file, unlink, write_atomic};
 pub use dir::{PRIVATE_DIR, create_dir_all, create_private_dir, sync_dir};
 pub use lock::FileLock;
 pub use log::{AppendLog, LockedLog, Records};

@@ -6,7 +6,7 @@
 //! checked. What was not flushed may be there or not: each new, renamed or removed
 //! name by itself; the content of a file not at all, whole, cut short or as zeros.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ impl Recording {
     /// Returns how many states there were.
     pub(crate) fn check_all(&self, mut check: impl FnMut(&Path, usize)) -> usize {
         let events = self.state.lock().unwrap().events.clone();
-        let mut states = 0;
+        let mut seen = BTreeSet::new();
         for end in 0..=events.len() {
             let mut disk = self.before.clone();
             let mut reported = 0;
@@ -113,13 +113,17 @@ impl Recording {
                 disk.apply(&self.root, event);
             }
             for state in disk.after_power_loss() {
+                let mut content = Vec::new();
+                state.describe(0, Path::new(""), &mut content);
+                if !seen.insert((reported, content)) {
+                    continue;
+                }
                 let dir = tempfile::tempdir().unwrap();
                 state.write(0, dir.path());
                 check(dir.path(), reported);
-                states += 1;
             }
         }
-        states
+        seen.len()
     }
 }
 
@@ -316,6 +320,19 @@ impl Disk {
                 .collect();
         }
         states
+    }
+
+    fn describe(&self, dir: usize, path: &Path, content: &mut Vec<(PathBuf, Option<Vec<u8>>)>) {
+        for (name, node) in &self.dirs[dir].durable {
+            let path = path.join(name);
+            match node {
+                Node::File(file) => content.push((path, Some(self.files[*file].durable.clone()))),
+                Node::Dir(dir) => {
+                    content.push((path.clone(), None));
+                    self.describe(*dir, &path, content);
+                }
+            }
+        }
     }
 
     fn write(&self, dir: usize, path: &Path) {

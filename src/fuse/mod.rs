@@ -14,8 +14,10 @@
 //! - [`trees`]: the trees that a mount shows, opened when they are looked at;
 //!   [`identity`]: what keeps its inode when the mount moves to another tree;
 //! - [`control`]: the `.walgit` folder, with the commits that [`history`] finds;
-//! - [`mount`], [`handover`]: making a mount in the caller's namespace, and
-//!   passing its `/dev/fuse` on to who serves it.
+//! - [`mount`], [`mountpoint`], [`handover`]: making a mount in the caller's namespace
+//!   on a folder that was checked, and passing its `/dev/fuse` on to who serves it;
+//! - [`table`], [`liveness`], [`processes`]: what is mounted, whether it answers, and
+//!   which processes serve it or keep it busy.
 //!
 //! A snapshot never changes, and when a mount moves to another one the kernel
 //! is told what to forget. So it may keep what it learns: long
@@ -37,12 +39,20 @@ mod handover;
 mod history;
 mod identity;
 mod inode;
+mod liveness;
 mod mount;
+mod mountpoint;
+mod processes;
 mod refuse;
+mod table;
 mod trees;
 mod view;
 
 pub use control::StatusSource;
 pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats, Mover, Moves};
 pub use handover::{receive_descriptor, send_descriptor};
-pub use mount::{MountError, MountOptions, MountState, is_ours, mount, mount_state, unmount};
+pub use liveness::{Liveness, PATIENCE, liveness, within};
+pub use mount::{MountError, MountOptions, Mounted, is_ours, mount, unmount};
+pub use mountpoint::{Mountpoint, MountpointError, resolve};
+pub use processes::{daemons, is_stopped, serving};
+pub use table::{MountEntry, MountTable};

@@ -8,7 +8,6 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,9 +15,12 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::handover::receive_descriptor;
+use super::liveness::{Liveness, liveness};
+use super::mountpoint::{Mountpoint, MountpointError};
+use super::processes;
+use super::table::{FS_TYPE, MountTable};
+use crate::fault_point;
 
-/// Type of our mounts in `/proc/mounts`.
-pub(super) const FS_TYPE: &str = "fuse.walgit-fs";
 const DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";
 
@@ -63,93 +65,127 @@ pub enum MountError {
         source: io::Error,
     },
     /// Somebody has a file open in it, or is in it.
-    #[error("{} is in use{users}; leave it, or use --lazy to detach it now", dir.display())]
+    #[error("{} is in use{users}, or use --lazy to detach it now", dir.display())]
     Busy {
         /// The mount point.
         dir: PathBuf,
-        /// Who, as ` by NAME (PID)`; empty where that is not known.
+        /// By whom, and what to do.
         users: String,
     },
+    /// The folder cannot be mounted on.
+    #[error(transparent)]
+    Mountpoint(#[from] MountpointError),
 }
 
-/// What is at a path that may be a mount point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MountState {
-    /// A mount of ours that answers.
-    Ours,
-    /// A mount of ours whose daemon is gone.
-    Stale,
-    /// Something else: a folder, or another's mount.
-    Other,
-}
-
-/// What is at `dir`, an absolute path without links in it.
-pub fn mount_state(dir: &Path) -> MountState {
-    if !is_ours(dir) {
-        return MountState::Other;
-    }
-    // The kernel may keep attributes and whole directories for a day, so
-    // `stat` and even `ls` go on working after the daemon died. It never
-    // answers `statfs` by itself.
-    match rustix::fs::statfs(dir) {
-        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => MountState::Stale,
-        _ => MountState::Ours,
-    }
-}
-
-/// Whether the mount that is seen at `dir`, the topmost of those stacked
-/// there, is one of ours. Asks only `/proc`, so it cannot hang.
+/// Whether the mount that is seen at `dir`, an absolute path without symlinks, is one of
+/// ours. Asks only `/proc`, so it cannot hang.
 pub fn is_ours(dir: &Path) -> bool {
-    let mounted = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    topmost_type(&mounted, dir) == Some(FS_TYPE)
+    let table = MountTable::read();
+    table.is_ok_and(|table| table.mounted_at(dir).is_some_and(|entry| entry.is_ours()))
 }
 
-/// Type of the mount on top at `dir`, of a `mountinfo` text; later lines were
-/// mounted over earlier ones.
-fn topmost_type<'a>(mountinfo: &'a str, dir: &Path) -> Option<&'a str> {
-    let at = |line: &str| unescape(line.split(' ').nth(4).unwrap_or_default());
-    let line = mountinfo
-        .lines()
-        .rfind(|line| at(line) == dir.as_os_str().as_bytes())?;
-    line.split(" - ").nth(1)?.split(' ').next()
+/// A mount that was made. It is undone when this is dropped, unless it is kept.
+#[derive(Debug)]
+pub struct Mounted {
+    at: Mountpoint,
+    name: String,
+    before: MountTable,
+    device: Option<OwnedFd>,
+    /// Whether it is known to be where it should be.
+    in_place: bool,
+    kept: bool,
 }
 
-/// Paths in `mountinfo` have spaces and the like as `\040`.
-fn unescape(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let octal = (bytes[at] == b'\\')
-            .then(|| text.get(at + 1..at + 4))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(byte) => {
-                out.push(byte);
-                at += 4;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
+impl Mounted {
+    /// The descriptor through which the kernel will ask; `None` once it was taken.
+    pub fn take_device(&mut self) -> Option<OwnedFd> {
+        self.device.take()
+    }
+
+    /// Leaves it mounted.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+
+    fn undo(&mut self) -> Result<(), MountError> {
+        // Unless somebody serves it, it is dead from here on.
+        drop(self.device.take());
+        if rustix::process::geteuid().is_root() {
+            let dir = self.at.by_descriptor();
+            return unmount_as_root(&dir, UnmountFlags::DETACH);
+        }
+        if self.in_place {
+            return unmount(self.at.path(), true);
+        }
+        let table = MountTable::read().map_err(MountpointError::Table)?;
+        let is_new = |entry: &&_| {
+            let entry: &super::table::MountEntry = entry;
+            entry.is_mine() && entry.source == self.name && !self.before.contains(entry.id)
+        };
+        let new: Vec<_> = table.ours().filter(is_new).collect();
+        for (entry, state) in new.iter().zip(liveness(&table, &new)) {
+            if state == Liveness::Dead {
+                unmount(&entry.mountpoint, true)?;
             }
         }
+        Ok(())
     }
-    out
 }
 
-/// Mounts on `dir`; the descriptor through which the kernel will ask.
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = self.undo() {
+            tracing::warn!("{} may still be mounted: {error}", self.at.path().display());
+        }
+    }
+}
+
+/// Mounts on the folder that was checked, wherever its path leads by now.
 ///
 /// # Errors
-/// When the kernel or the helper refuses; nothing is mounted then.
-pub fn mount(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountError> {
-    match rustix::process::geteuid().is_root() {
-        true => mount_as_root(dir, options),
-        false => mount_as_user(dir, options),
+/// When the kernel or the helper refuses, or the folder was replaced; nothing is mounted
+/// then.
+pub fn mount(at: Mountpoint, options: &MountOptions) -> Result<Mounted, MountError> {
+    let table = || MountTable::read().map_err(MountpointError::Table);
+    let mut mounted = Mounted {
+        before: table()?,
+        name: options.name.clone(),
+        device: None,
+        in_place: false,
+        kept: true,
+        at,
+    };
+    mounted.at.check()?;
+    let dir = mounted.at.path();
+    fault_point::reach("mount.checked").map_err(|source| MountError::System {
+        what: "mount",
+        dir: dir.into(),
+        source,
+    })?;
+    let device = if rustix::process::geteuid().is_root() {
+        mount_as_root(&mounted.at, options)?
+    } else {
+        let device = mount_as_user(dir, options);
+        // Where it failed half way, what was mounted is undone.
+        mounted.kept = false;
+        device?
+    };
+    mounted.device = Some(device);
+    mounted.kept = false;
+    // `fusermount3` follows paths; and a folder may be moved once it is mounted on.
+    let in_place = mounted.at.is_mounted_since(&mounted.before);
+    mounted.in_place = in_place.map_err(MountpointError::Table)?;
+    if mounted.in_place {
+        Ok(mounted)
+    } else {
+        Err(MountpointError::Replaced(mounted.at.path().into()).into())
     }
 }
 
-fn mount_as_root(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountError> {
+fn mount_as_root(at: &Mountpoint, options: &MountOptions) -> Result<OwnedFd, MountError> {
     let device = File::options()
         .read(true)
         .write(true)
@@ -157,7 +193,7 @@ fn mount_as_root(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountErr
         .map_err(MountError::Device)?;
     let failed = |source| MountError::System {
         what: "mount",
-        dir: dir.into(),
+        dir: at.path().into(),
         source,
     };
     let uid = rustix::process::getuid().as_raw();
@@ -171,7 +207,8 @@ fn mount_as_root(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountErr
     }
     let data = CString::new(data).map_err(|error| failed(error.into()))?;
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount(options.name.as_str(), dir, FS_TYPE, flags, data.as_c_str())
+    let (source, dir) = (options.name.as_str(), at.by_descriptor());
+    rustix::mount::mount(source, dir, FS_TYPE, flags, data.as_c_str())
         .map_err(|error| failed(error.into()))?;
     Ok(device.into())
 }
@@ -238,25 +275,20 @@ fn words(stderr: &[u8]) -> String {
     }
 }
 
-/// Undoes the mount on `dir`. `lazy` detaches it even when it is in use.
+/// Undoes the mount on `dir`, an absolute path without symlinks. `lazy` detaches it even
+/// when it is in use. The mount itself is not asked anything, so it may be one that does
+/// not answer.
 ///
 /// # Errors
 /// [`MountError::Busy`], naming who uses it where that can be told.
 pub fn unmount(dir: &Path, lazy: bool) -> Result<(), MountError> {
     if rustix::process::geteuid().is_root() {
-        let mut flags = UnmountFlags::NOFOLLOW;
-        if lazy {
-            flags |= UnmountFlags::DETACH;
-        }
-        return match rustix::mount::unmount(dir, flags) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::BUSY) => Err(busy(dir)),
-            Err(error) => Err(MountError::System {
-                what: "unmount",
-                dir: dir.into(),
-                source: error.into(),
-            }),
+        let flags = if lazy {
+            UnmountFlags::NOFOLLOW | UnmountFlags::DETACH
+        } else {
+            UnmountFlags::NOFOLLOW
         };
+        return unmount_as_root(dir, flags);
     }
     let failed = |why: String| MountError::Fusermount {
         what: "unmount",
@@ -279,72 +311,47 @@ pub fn unmount(dir: &Path, lazy: bool) -> Result<(), MountError> {
     }
 }
 
+fn unmount_as_root(dir: &Path, flags: UnmountFlags) -> Result<(), MountError> {
+    rustix::mount::unmount(dir, flags).map_err(|error| match error {
+        rustix::io::Errno::BUSY => busy(dir),
+        error => MountError::System {
+            what: "unmount",
+            dir: dir.into(),
+            source: error.into(),
+        },
+    })
+}
+
+/// Who keeps a mount busy, and what to do.
 fn busy(dir: &Path) -> MountError {
-    let users = users_of(dir);
+    let users = processes::using(dir);
+    let shell = users.iter().find(|user| processes::is_ancestor(user.pid));
+    let listed: Vec<String> = users.iter().map(ToString::to_string).collect();
+    let inner = MountTable::read().ok().and_then(|table| {
+        let inside = table.inside(table.mounted_at(dir)?).next()?;
+        Some(inside.mountpoint.clone())
+    });
+    let users = match (shell, inner) {
+        (Some(shell), _) if users.len() == 1 => {
+            format!(": your shell, {shell}, is in it; cd out of it first")
+        }
+        (Some(shell), _) => format!(
+            " by {}; your shell, {shell}, is in it: cd out of it first",
+            listed.join(", ")
+        ),
+        (None, Some(inner)) if users.is_empty() => {
+            format!(
+                ": {} is mounted inside it; unmount that first",
+                inner.display()
+            )
+        }
+        (None, _) if users.is_empty() => {
+            " by a process that cannot be seen from here; let it finish".into()
+        }
+        (None, _) => format!(" by {}; let them finish", listed.join(", ")),
+    };
     MountError::Busy {
         dir: dir.into(),
-        users: match users.is_empty() {
-            true => String::new(),
-            false => format!(" by {}", users.join(", ")),
-        },
-    }
-}
-
-/// Processes that are in a folder or have a file open there, as far as we may
-/// look.
-fn users_of(dir: &Path) -> Vec<String> {
-    let inside = |link: PathBuf| std::fs::read_link(link).is_ok_and(|to| to.starts_with(dir));
-    let uses = |process: &Path| {
-        let open = std::fs::read_dir(process.join("fd")).into_iter().flatten();
-        inside(process.join("cwd"))
-            || inside(process.join("root"))
-            || inside(process.join("exe"))
-            || open.flatten().any(|file| inside(file.path()))
-    };
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|process| {
-            let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-            let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-            uses(&process.path()).then(|| format!("{} ({pid})", name.trim()))
-        })
-        .take(5)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// Others choose the names that are in it.
-        #[test]
-        fn any_list_of_mounts_can_be_read(text in r"([a-z0-9\\ /:-]{0,20}( - )?\PC?\n?){0,12}") {
-            let _ = topmost_type(&text, Path::new("/mnt"));
-            prop_assert!(unescape(&text).len() <= text.len());
-        }
-    }
-
-    #[test]
-    fn paths_with_spaces_are_read_as_they_are() {
-        assert_eq!(unescape(r"/mnt/a\040b\134c"), b"/mnt/a b\\c");
-        assert_eq!(unescape(r"/plain\"), b"/plain\\");
-    }
-
-    #[test]
-    fn of_stacked_mounts_the_topmost_counts() {
-        let under = "30 1 0:9 / /mnt/a\\040b rw - fuse.walgit-fs it rw\n";
-        let over = "31 30 0:10 / /mnt/a\\040b rw shared:1 - tmpfs none rw\n";
-        let dir = Path::new("/mnt/a b");
-        assert_eq!(topmost_type(under, dir), Some(FS_TYPE));
-        assert_eq!(topmost_type(&format!("{under}{over}"), dir), Some("tmpfs"));
-        assert_eq!(topmost_type(under, Path::new("/mnt")), None);
-    }
-
-    #[test]
-    fn a_plain_folder_is_no_mount() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(mount_state(dir.path()), MountState::Other);
+        users,
     }
 }

@@ -4,14 +4,13 @@
 //! line each is kept in a file of the network; lines that no window can reach
 //! any more are left out when it has grown.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EntryKind, LedgerEntry, lines};
+use super::{EntryKind, LedgerEntry};
 use crate::config::{ActivityLevels, Level};
+use crate::durable::{AppendLog, LockedLog};
 use crate::repo::Repository;
 
 /// A longer file is written anew, without what is too old.
@@ -30,13 +29,14 @@ struct Mounted {
 /// The mounts of one network.
 #[derive(Clone, Debug)]
 pub struct Activity {
-    file: PathBuf,
+    log: AppendLog,
 }
 
 impl Activity {
     /// Kept in `file`, which need not exist yet.
     pub fn new(file: PathBuf) -> Self {
-        Activity { file }
+        let log = AppendLog::new(file);
+        Activity { log }
     }
 
     /// Notes that a repository was mounted at `at`, in seconds since 1970.
@@ -44,23 +44,14 @@ impl Activity {
     /// # Errors
     /// When the file cannot be written; a mount does not depend on it.
     pub fn mounted(&self, name: &str, at: u64) -> std::io::Result<()> {
-        if let Some(dir) = self.file.parent() {
-            std::fs::create_dir_all(dir)?;
+        let mut log = self.log.lock()?;
+        if log.size() > MOST {
+            tidy(&mut log, at)?;
         }
-        if std::fs::metadata(&self.file).is_ok_and(|it| it.len() > MOST) {
-            self.tidy(at)?;
-        }
-        let mounted = Mounted {
+        log.append(&Mounted {
             at,
             name: name.into(),
-        };
-        let mut line = serde_json::to_vec(&mounted)?;
-        line.push(b'\n');
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.file)?;
-        file.write_all(&line)
+        })
     }
 
     /// How often a repository was mounted since `since`.
@@ -98,24 +89,20 @@ impl Activity {
     }
 
     fn all(&self) -> Vec<Mounted> {
-        lines::read(&self.file).unwrap_or_default()
+        self.log
+            .read()
+            .map_or_else(|_| Vec::new(), |read| read.records)
     }
+}
 
-    fn tidy(&self, now: u64) -> std::io::Result<()> {
-        let oldest = now.saturating_sub(OLD_DAYS * DAY);
-        let mut kept: Vec<Mounted> = self.all();
-        kept.retain(|it| it.at >= oldest);
-        // Of what is left, the newer half, where that is still too much.
-        let too_many = kept.len().saturating_sub(MOST as usize / 100);
-        let dir = self.file.parent().unwrap_or(std::path::Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        for mounted in &kept[too_many..] {
-            serde_json::to_writer(&mut file, mounted)?;
-            file.write_all(b"\n")?;
-        }
-        file.persist(&self.file)?;
-        Ok(())
-    }
+/// Leaves out what is too old to count.
+fn tidy(log: &mut LockedLog, now: u64) -> std::io::Result<()> {
+    let oldest = now.saturating_sub(OLD_DAYS * DAY);
+    let mut kept: Vec<Mounted> = log.read()?.records;
+    kept.retain(|it| it.at >= oldest);
+    // Of what is left, the newer half, where that is still too much.
+    let too_many = kept.len().saturating_sub(MOST as usize / 100);
+    log.replace(&kept[too_many..])
 }
 
 /// Commits of a repository since `since`: of all its history where that was
@@ -155,9 +142,9 @@ mod tests {
         // Grown too long, it is cut, and the newest stay.
         let line = "{\"at\":7,\"name\":\"c\"}\n";
         let many = line.repeat((MOST as usize / line.len()) + 1);
-        std::fs::write(&activity.file, many).unwrap();
+        std::fs::write(activity.log.path(), many).unwrap();
         activity.mounted("a", OLD_DAYS * DAY).unwrap();
-        assert!(std::fs::metadata(&activity.file).unwrap().len() < MOST);
+        assert!(std::fs::metadata(activity.log.path()).unwrap().len() < MOST);
         assert_eq!(activity.mounts("a", 1), 1);
     }
 }

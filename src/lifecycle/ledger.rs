@@ -3,14 +3,13 @@
 //! ([`LedgerBlob`]).
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::lines;
 use crate::chunk::{BlobId, ChunkHash};
 use crate::config::Settings;
+use crate::durable::{self, AppendLog};
 use crate::repo::Address;
 use crate::walrus::StoredBlob;
 
@@ -142,7 +141,7 @@ impl LedgerEntry {
 /// The ledger of one network.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    file: PathBuf,
+    log: AppendLog,
 }
 
 /// The ledger cannot be read or written.
@@ -163,13 +162,13 @@ impl Ledger {
     /// The ledger of `network` in `dir`, which need not exist yet.
     pub fn new(dir: &Path, network: &str) -> Self {
         Ledger {
-            file: dir.join(format!("{network}.jsonl")),
+            log: AppendLog::new(dir.join(format!("{network}.jsonl"))),
         }
     }
 
     fn failed(&self, source: std::io::Error) -> LedgerError {
         LedgerError {
-            path: self.file.clone(),
+            path: self.log.path().into(),
             source,
         }
     }
@@ -179,7 +178,7 @@ impl Ledger {
     /// # Errors
     /// When the disk refuses.
     pub fn append(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
-        lines::append(&self.file, entry).map_err(|source| self.failed(source))
+        self.log.append(entry).map_err(|source| self.failed(source))
     }
 
     /// Puts these entries in the place of all others. What was there is kept beside
@@ -188,22 +187,16 @@ impl Ledger {
     /// # Errors
     /// When the disk refuses; then everything is as it was.
     pub fn replace(&self, entries: &[LedgerEntry]) -> Result<(), LedgerError> {
-        let write = || -> std::io::Result<()> {
-            let dir = self.file.parent().unwrap_or(Path::new("."));
-            std::fs::create_dir_all(dir)?;
-            let mut file = tempfile::NamedTempFile::new_in(dir)?;
-            for entry in entries {
-                serde_json::to_writer(&mut file, entry)?;
-                file.write_all(b"\n")?;
+        let replace = || -> std::io::Result<()> {
+            let path = self.log.path();
+            let mut log = self.log.lock()?;
+            if path.exists() {
+                let before = std::fs::read(path)?;
+                durable::write_atomic(&path.with_extension("jsonl.before"), &before)?;
             }
-            file.as_file().sync_all()?;
-            if self.file.exists() {
-                std::fs::copy(&self.file, self.file.with_extension("jsonl.before"))?;
-            }
-            file.persist(&self.file)?;
-            Ok(())
+            log.replace(entries)
         };
-        write().map_err(|source| self.failed(source))
+        replace().map_err(|source| self.failed(source))
     }
 
     /// All entries, oldest first. A line cut short by a crash is passed over.
@@ -211,13 +204,22 @@ impl Ledger {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn entries(&self) -> Result<Vec<LedgerEntry>, LedgerError> {
-        lines::read(&self.file).map_err(|source| self.failed(source))
+        let read = self.log.read().map_err(|source| self.failed(source))?;
+        if read.unreadable > 0 {
+            tracing::warn!(
+                "{} lines of ledger {} cannot be read: damaged, or of a newer version",
+                read.unreadable,
+                self.log.path().display()
+            );
+        }
+        Ok(read.records)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::OpenOptions;
+    use std::io::Write as _;
 
     use super::*;
 
@@ -231,7 +233,10 @@ mod tests {
                 .append(&LedgerEntry::of(name, "walrus://x", &[]))
                 .unwrap();
         }
-        let mut file = OpenOptions::new().append(true).open(&ledger.file).unwrap();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(ledger.log.path())
+            .unwrap();
         file.write_all(b"{\"at\":1,\"na").unwrap();
         let names: Vec<_> = ledger
             .entries()

@@ -26,7 +26,6 @@ pub mod fsck;
 pub mod gc;
 mod leases;
 mod ledger;
-mod lines;
 pub mod migration;
 pub mod policy;
 pub mod renew;

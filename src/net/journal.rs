@@ -5,17 +5,14 @@
 //! the owner's alone, and is bounded: at [`LARGEST`] it becomes `NAME.1`, the
 //! one of that name before is gone. Several processes may write the same one.
 
-use std::fs::{DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::failures::Failure;
+use crate::durable::AppendLog;
 
 /// What a file may grow to, in bytes: some 4,000 failures.
 const LARGEST: u64 = 1 << 20;
@@ -69,17 +66,8 @@ impl Journal {
     /// # Errors
     /// When a file that is there cannot be read.
     pub fn read(path: &Path) -> io::Result<Vec<Failure>> {
-        let mut failures = Vec::new();
-        for path in [&rotated(path), path] {
-            match std::fs::read_to_string(path) {
-                Ok(text) => {
-                    let lines = text.lines();
-                    failures.extend(lines.filter_map(|line| serde_json::from_str(line).ok()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let log = AppendLog::new(path.into());
+        let mut failures = log.read_with_rotated()?.records;
         // Several processes may have written.
         failures.sort_by_key(|failure: &Failure| failure.time);
         Ok(failures)
@@ -109,57 +97,28 @@ fn start(path: PathBuf) -> io::Result<Writer> {
 }
 
 fn write(path: &Path, failures: &Receiver<Failure>) {
+    let log = AppendLog::new(path.into());
     while let Ok(first) = failures.recv() {
         let batch = std::iter::once(first).chain(failures.try_iter().take(BATCH - 1));
-        let mut lines = Vec::new();
-        for failure in batch {
-            if serde_json::to_writer(&mut lines, &failure).is_ok() {
-                lines.push(b'\n');
-            }
-        }
-        if let Err(error) = append(path, &lines) {
+        if let Err(error) = append(&log, batch) {
             tracing::warn!("failures are not written to {}: {error}", path.display());
         }
     }
 }
 
-fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+fn append(log: &AppendLog, failures: impl Iterator<Item = Failure>) -> io::Result<()> {
+    let mut log = log.lock()?;
+    if log.size() >= LARGEST {
+        log.rotate()?;
     }
-    let mut file = locked(path)?;
-    if file.metadata()?.len() >= LARGEST {
-        std::fs::rename(path, rotated(path))?;
-        file = locked(path)?;
-    }
-    file.write_all(lines)
-}
-
-/// The file at `path`, with its lock. Another process may rotate it while we
-/// wait for that.
-fn locked(path: &Path) -> io::Result<File> {
-    loop {
-        let file = File::options()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        let (ours, there) = (file.metadata()?, std::fs::metadata(path));
-        if there.is_ok_and(|there| there.ino() == ours.ino()) {
-            return Ok(file);
-        }
-    }
-}
-
-fn rotated(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".1");
-    name.into()
+    log.append_all(failures)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::super::failures::{Done, FailureKind};
     use super::*;
 
@@ -200,18 +159,17 @@ mod tests {
     fn it_is_bounded_and_keeps_the_latest() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("failures.jsonl");
-        let mut line = serde_json::to_vec(&failure(1)).unwrap();
-        line.push(b'\n');
-        let batch = line.repeat(300);
+        let log = AppendLog::new(path.clone());
         for _ in 0..40 {
-            append(&path, &batch).unwrap();
+            append(&log, std::iter::repeat_n(failure(1), 300)).unwrap();
         }
-        let mut last = serde_json::to_vec(&failure(2)).unwrap();
-        last.extend_from_slice(b"\n{torn");
-        append(&path, &last).unwrap();
-        let size = |path: &Path| std::fs::metadata(path).unwrap().len();
-        let bound = LARGEST + batch.len() as u64;
-        assert!(size(&path) <= bound && size(&rotated(&path)) <= bound);
+        append(&log, std::iter::once(failure(2))).unwrap();
+        let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.write_all(b"{torn").unwrap();
+        let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+        let line = serde_json::to_vec(&failure(1)).unwrap().len() as u64 + 1;
+        let bound = LARGEST + 300 * line;
+        assert!(size("failures.jsonl") <= bound && size("failures.jsonl.1") <= bound);
         let read = Journal::read(&path).unwrap();
         assert!(read.len() > 3000, "{}", read.len());
         assert_eq!(read.last().map(|failure| failure.attempt), Some(2));

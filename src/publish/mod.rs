@@ -261,11 +261,14 @@ pub async fn publish(
         return Ok(unchanged);
     }
     let store = uploads.store().clone();
-    let written = blocking(move || nodes::write(packed, &ids, store.as_ref())).await?;
+    let sealing = store.clone();
+    let written = blocking(move || nodes::write(packed, &ids, sealing.as_ref())).await?;
     for blob in written.spilled {
         uploads.put(blob.0, blob.1).await?;
     }
     uploads.put(written.blob, written.bytes).await?;
+    // A name may outlive a power loss only together with what it leads to.
+    store.flush().await?;
     let done = uploads.finish();
     let stored = |f: fn(&StoredBlob) -> u64| done.uploaded.iter().map(f).sum();
     Ok(Published {

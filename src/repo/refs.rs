@@ -1,8 +1,6 @@
 //! Names of repositories in the local store: a small file each, replaced whole.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,6 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::{Deserialize, Serialize};
 
 use super::Address;
+use crate::durable::{self, FileLock};
 
 /// Longest name of a repository, in bytes. Percent-encoded it must still be a
 /// file name of at most 255 bytes.
@@ -73,8 +72,8 @@ pub struct NamedRef {
 /// A name, and what it stands for or what is wrong with its file.
 pub type ListedRef = (String, Result<NamedRef, RefStoreError>);
 
-/// The file that is locked while a name is set.
-const LOCK: &str = ".tmp-lock";
+/// The file that is locked while a name is set or removed.
+const LOCK: &str = ".lock";
 
 /// The names of one network, in a directory.
 #[derive(Clone, Debug)]
@@ -204,23 +203,12 @@ impl RefStore {
         Ok(true)
     }
 
-    /// Holds off others who set names, until it is dropped.
-    fn lock(&self) -> Result<File, RefStoreError> {
+    /// Keeps others from setting and removing names, until it is dropped.
+    fn lock(&self) -> Result<FileLock, RefStoreError> {
         let path = self.dir.join(LOCK);
-        let lock = || -> std::io::Result<File> {
-            std::fs::create_dir_all(&self.dir)?;
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)?;
-            file.lock()?;
-            Ok(file)
-        };
-        lock().map_err(|source| RefStoreError::Io {
-            path: path.clone(),
-            source,
-        })
+        durable::create_private_dir(&self.dir)
+            .and_then(|()| FileLock::exclusive(&path))
+            .map_err(|source| RefStoreError::Io { path, source })
     }
 
     fn write(
@@ -235,34 +223,24 @@ impl RefStore {
             updated: crate::clock::unix_seconds(),
             key: key.map(Into::into),
         };
-        let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&self.dir)?;
-            let mut file = tempfile::Builder::new()
-                .prefix(".tmp-")
-                .tempfile_in(&self.dir)?;
-            file.write_all(&serde_json::to_vec_pretty(&named)?)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|source| RefStoreError::Io {
-            path: path.clone(),
-            source,
-        })
+        let json = serde_json::to_vec_pretty(&named).map_err(std::io::Error::from);
+        json.and_then(|json| durable::write_atomic(&path, &json))
+            .map_err(|source| RefStoreError::Io { path, source })
     }
 
     /// Forgets `name`; whether it was there. The blobs stay.
     pub fn remove(&self, name: &RefName) -> Result<bool, RefStoreError> {
         let path = self.file(name);
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(RefStoreError::Io { path, source }),
+        if !path.exists() {
+            return Ok(false);
         }
+        let _lock = self.lock()?;
+        durable::remove_file(&path).map_err(|source| RefStoreError::Io { path, source })
     }
 
     /// All names with what they stand for, sorted; damaged ones with what is
-    /// wrong with them, for who must not pass one over.
+    /// wrong with them, for who must not pass one over. No power loss takes them
+    /// back: what they do not lead to may be deleted.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -280,8 +258,8 @@ impl RefStore {
         for entry in entries {
             let path = entry.map_err(failed)?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            // Being written.
-            if file.starts_with(".tmp-") {
+            // The lock, or being written.
+            if file.starts_with('.') {
                 continue;
             }
             let text = percent_decode_str(&file).decode_utf8_lossy().into_owned();
@@ -297,6 +275,8 @@ impl RefStore {
                 names.push((text, named));
             }
         }
+        // A process may have been killed before it made durable what is read here.
+        durable::sync_dir(&self.dir).map_err(failed)?;
         names.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
     }

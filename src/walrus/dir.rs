@@ -7,13 +7,16 @@
 //! can read it, and whoever stores it stores it anew. Files appear whole or not
 //! at all. Several processes may use a directory: what is known is changed by one
 //! at a time ([`LocalDir::alone`]), so that nobody shortens what another paid for.
+//!
+//! What is stored, extended or deleted survives a power loss once
+//! [`BlobStore::flush`] has returned: names are flushed once for many blobs. What a
+//! blob holds is on disk before it has a name.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored};
 use crate::chunk::{BlobId, ByteRange};
 use crate::config::MAX_EPOCHS;
+use crate::durable::{self, AtomicFile, FileLock, PRIVATE_FILE};
 
 /// What is known about a stored blob beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +85,7 @@ impl BlobMeta {
 /// Held by whoever changes what is known ([`LocalDir::alone`]).
 #[derive(Debug)]
 pub(super) struct Alone {
-    _file: File,
+    _lock: FileLock,
 }
 
 /// Blobs in a directory.
@@ -107,13 +111,8 @@ impl LocalDir {
     pub fn open(root: &Path, max_body: u64) -> Result<Self, StoreError> {
         for part in ["blobs", "meta"] {
             let path = root.join(part);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(|source| StoreError::Io { path, source })?;
+            durable::create_private_dir(&path).map_err(|source| StoreError::Io { path, source })?;
         }
-        sweep(&root.join("blobs"), TEMPORARY);
         let root = root.into();
         Ok(LocalDir {
             inner: Arc::new(Inner { root, max_body }),
@@ -161,7 +160,7 @@ impl LocalDir {
         let path = self.epoch_path();
         let _alone = self.alone()?;
         let epoch = self.present_epoch()?.saturating_add(epochs);
-        write_whole(&path, epoch.to_string().as_bytes())
+        durable::write_atomic(&path, epoch.to_string().as_bytes())
             .map_err(|source| StoreError::Io { path, source })?;
         Ok(epoch)
     }
@@ -173,17 +172,8 @@ impl LocalDir {
     /// When its file cannot be made or locked.
     pub(super) fn alone(&self) -> Result<Alone, StoreError> {
         let path = self.inner.root.join("lock");
-        let locked = || -> io::Result<File> {
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)?;
-            file.lock()?;
-            Ok(file)
-        };
-        match locked() {
-            Ok(file) => Ok(Alone { _file: file }),
+        match FileLock::exclusive(&path) {
+            Ok(lock) => Ok(Alone { _lock: lock }),
             Err(source) => Err(StoreError::Io { path, source }),
         }
     }
@@ -244,6 +234,7 @@ impl LocalDir {
     }
 
     /// Deletes a blob, expired or not; `false` where it is permanent and has not.
+    /// After a power loss it may be there again, unless the store was flushed.
     ///
     /// # Errors
     /// When the disk fails.
@@ -254,15 +245,7 @@ impl LocalDir {
             return Ok(false);
         }
         for path in [self.blob_path(blob), self.meta_path(blob)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::Io {
-                        path,
-                        source: error,
-                    });
-                }
-                _ => {}
-            }
+            durable::unlink(&path).map_err(|source| StoreError::Io { path, source })?;
         }
         Ok(true)
     }
@@ -329,7 +312,8 @@ impl LocalDir {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Writes a blob whole or not at all, then what is known about it.
+    /// Writes a blob whole or not at all, then what is known about it. Both are
+    /// durable after [`LocalDir::flush_blocking`].
     pub fn write(&self, blob: BlobId, body: &[u8], meta: &BlobMeta) -> Result<(), StoreError> {
         self.write_body(blob, body)?;
         self.write_meta(blob, meta)
@@ -337,15 +321,28 @@ impl LocalDir {
 
     fn write_body(&self, blob: BlobId, body: &[u8]) -> Result<(), StoreError> {
         let path = self.blob_path(blob);
-        write_whole(&path, body).map_err(|source| StoreError::Io { path, source })
+        place(&path, body).map_err(|source| StoreError::Io { path, source })
     }
 
     /// Writes what is known about a blob.
     pub fn write_meta(&self, blob: BlobId, meta: &BlobMeta) -> Result<(), StoreError> {
         let path = self.meta_path(blob);
         let json = serde_json::to_vec_pretty(meta).map_err(io::Error::from);
-        json.and_then(|json| write_whole(&path, &json))
+        json.and_then(|json| place(&path, &json))
             .map_err(|source| StoreError::Io { path, source })
+    }
+
+    /// Makes everything durable that this or another process has stored, extended
+    /// or deleted here.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn flush_blocking(&self) -> Result<(), StoreError> {
+        for part in ["blobs", "meta"] {
+            let path = self.inner.root.join(part);
+            durable::sync_dir(&path).map_err(|source| StoreError::Io { path, source })?;
+        }
+        Ok(())
     }
 
     /// Every blob that is there, expired ones too.
@@ -380,37 +377,11 @@ pub(super) fn object_id(blob: BlobId) -> String {
     format!("0x{}", blake3::hash(blob.as_bytes()).to_hex())
 }
 
-/// What the names of half-written files begin with.
-const TEMPORARY: &str = ".tmp-";
-/// What is older than this belongs to nobody any more.
-const LEFT_OVER: Duration = Duration::from_secs(24 * 3600);
-
-/// Removes what processes that were killed left in `dir`: files and folders
-/// whose names begin with `prefix`, a day old. Failing harms nothing.
-pub fn sweep(dir: &Path, prefix: &str) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let ours = entry.file_name().to_string_lossy().starts_with(prefix);
-        let age = entry.metadata().and_then(|metadata| metadata.modified());
-        let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_OVER));
-        if ours && old {
-            let path = entry.path();
-            let _ = match path.is_dir() {
-                true => fs::remove_dir_all(path),
-                false => fs::remove_file(path),
-            };
-        }
-    }
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempfile_in(dir)?;
+/// Writes a file whose content is on disk before it has its name.
+fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    file.place()
 }
 
 #[async_trait]
@@ -432,7 +403,7 @@ impl BlobStore for LocalDir {
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        self.stat(blob)
+        self.blocking(move |this| this.stat(blob)).await
     }
 
     async fn put(
@@ -495,7 +466,7 @@ impl BlobStore for LocalDir {
     }
 
     async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        self.present_epoch().map(Some)
+        self.blocking(|this| this.present_epoch()).await.map(Some)
     }
 
     async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
@@ -504,7 +475,8 @@ impl BlobStore for LocalDir {
     }
 
     async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        self.lifetime_blocking(blob)
+        self.blocking(move |this| this.lifetime_blocking(blob))
+            .await
     }
 
     async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
@@ -515,4 +487,11 @@ impl BlobStore for LocalDir {
     async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
         self.blocking(move |this| this.delete_blocking(blob)).await
     }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.blocking(|this| this.flush_blocking()).await
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,10 @@ impl BlobStore for DryStore {
         self.inner.lifetime(blob).await
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
     fn at_rest(&self) -> Option<&SecretKey> {
         self.inner.at_rest()
     }

@@ -25,7 +25,7 @@ mod private;
 pub mod quilt;
 mod sealed;
 
-pub use dir::{BlobMeta, LocalDir, sweep};
+pub use dir::{BlobMeta, LocalDir};
 pub use dry::DryStore;
 pub use http::{HttpConfig, HttpStore};
 pub use private::{PrivateHeaders, PrivateStore};
@@ -122,7 +122,8 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// [`BlobStore::seal`] gave.
     ///
     /// Storing a blob that is there already is not an error and, unless it
-    /// must live longer, costs no upload.
+    /// must live longer, costs no upload. It is durable after
+    /// [`BlobStore::flush`].
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] over the body limit, [`StoreError::WrongId`]
@@ -170,6 +171,13 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     async fn delete(&self, _blob: BlobId) -> Result<bool, StoreError> {
         Ok(false)
     }
+
+    /// Makes what was stored, extended and deleted survive a power loss. Before it
+    /// has returned, nothing durable may say that this was done: no name, no ledger.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    async fn flush(&self) -> Result<(), StoreError>;
 
     /// The key that what is read here must be kept under on disk; `None` where
     /// it is nobody's secret.

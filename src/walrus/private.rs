@@ -242,6 +242,10 @@ impl BlobStore for PrivateStore {
         self.inner.delete(blob).await
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
     fn at_rest(&self) -> Option<&SecretKey> {
         Some(self.keys.at_rest())
     }

@@ -98,6 +98,10 @@ impl BlobStore for SealedStore {
         self.inner.delete(blob).await
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
     fn at_rest(&self) -> Option<&SecretKey> {
         Some(&self.at_rest)
     }

@@ -74,6 +74,10 @@ impl BlobStore for Memory {
         Err(StoreError::NoEndpoint("publisher"))
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn max_body(&self) -> u64 {
         0
     }

@@ -292,6 +292,10 @@ impl BlobStore for Failing {
         self.inner.put(blob, body, options).await
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
     fn max_body(&self) -> u64 {
         1 << 20
     }

@@ -33,7 +33,10 @@ impl Shelf for LocalDir {
     }
 
     async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
-        Ok(match self.delete_blocking(blob)? {
+        let deleted = BlobStore::delete(self, blob).await?;
+        // It is noted as gone now, and must not come back.
+        self.flush().await?;
+        Ok(match deleted {
             true => Deletion::Deleted,
             false => Deletion::Refused,
         })

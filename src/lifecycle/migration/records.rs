@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::lines;
+use crate::durable::AppendLog;
 
 /// How far back spending counts, in seconds: 30 days.
 const PERIOD: u64 = 30 * 24 * 3600;
@@ -35,7 +35,7 @@ pub struct Record {
 /// The records of one network.
 #[derive(Clone, Debug)]
 pub struct Records {
-    file: PathBuf,
+    log: AppendLog,
 }
 
 /// Records cannot be read or written.
@@ -50,13 +50,13 @@ impl Records {
     /// Kept in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
         Records {
-            file: dir.join("migrations.jsonl"),
+            log: AppendLog::new(dir.join("migrations.jsonl")),
         }
     }
 
     fn failed(&self, source: std::io::Error) -> RecordsError {
         RecordsError {
-            path: self.file.clone(),
+            path: self.log.path().into(),
             source,
         }
     }
@@ -66,7 +66,8 @@ impl Records {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn all(&self) -> Result<Vec<Record>, RecordsError> {
-        lines::read(&self.file).map_err(|source| self.failed(source))
+        let read = self.log.read().map_err(|source| self.failed(source))?;
+        Ok(read.records)
     }
 
     /// When a name was moved last, in seconds since 1970.
@@ -94,7 +95,9 @@ impl Records {
     /// # Errors
     /// When the disk refuses.
     pub fn append(&self, record: &Record) -> Result<(), RecordsError> {
-        lines::append(&self.file, record).map_err(|source| self.failed(source))
+        self.log
+            .append(record)
+            .map_err(|source| self.failed(source))
     }
 }
 

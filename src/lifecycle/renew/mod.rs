@@ -180,6 +180,7 @@ pub async fn renew(
             watch(report.renewed, of);
         }
         if !paid.is_empty() {
+            store.flush().await?;
             ledger.append(&LedgerEntry::renewal(
                 options.now,
                 (!present.estimated).then_some(present.epoch),

@@ -135,7 +135,11 @@ async fn extend(
 ) -> Result<Json<Lifetime>, Refusal> {
     local(&peer).await?;
     let blob = parse(&id)?;
-    let extend = move |store: &LocalDir| store.extend_blocking(blob, until.end);
+    let extend = move |store: &LocalDir| {
+        let extended = store.extend_blocking(blob, until.end)?;
+        store.flush_blocking()?;
+        Ok(extended)
+    };
     Ok(Json(on_store(&server, extend).await?))
 }
 
@@ -146,6 +150,11 @@ async fn delete(
 ) -> Result<Json<Value>, Refusal> {
     local(&peer).await?;
     let blob = parse(&id)?;
-    let deleted = on_store(&server, move |store| store.delete_blocking(blob)).await?;
+    let deleted = on_store(&server, move |store| {
+        let deleted = store.delete_blocking(blob)?;
+        store.flush_blocking()?;
+        Ok(deleted)
+    })
+    .await?;
     Ok(Json(json!({ "deleted": deleted })))
 }

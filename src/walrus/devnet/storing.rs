@@ -170,7 +170,7 @@ fn certify(
         Some(_) => server.store.write_meta(blob, &kept),
         None => server.store.write(blob, body, &kept),
     };
-    written.map_err(ApiError::internal)?;
+    (written.and_then(|()| server.store.flush_blocking())).map_err(ApiError::internal)?;
     let encoded = cost::encoded_size(size);
     let mut answer = json!({
         "blobObject": {

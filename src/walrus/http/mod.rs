@@ -425,6 +425,11 @@ impl BlobStore for HttpStore {
         self.delete_at(blob).await
     }
 
+    /// Whoever answers that something is done has made it durable.
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn conditions(&self) -> Option<Conditions> {
         self.aggregators.conditions()
     }

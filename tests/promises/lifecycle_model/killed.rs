@@ -79,6 +79,10 @@ impl BlobStore for Stopping {
         panic!("what can be extended is not stored once more")
     }
 
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.dir.flush().await
+    }
+
     fn max_body(&self) -> u64 {
         MAX_BODY
     }

@@ -184,7 +184,8 @@ impl World {
 
     /// The daemon's process, if one runs.
     pub(crate) fn daemon(&self) -> Option<i32> {
-        let status = self.json(&["status"]);
+        let status = self.try_run(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
         status["pid"].as_i64().map(|pid| pid as i32)
     }
 

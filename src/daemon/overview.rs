@@ -1,0 +1,346 @@
+//! What is mounted and who serves it, whatever state the daemon is in.
+//!
+//! The mount table says what is mounted, a request to each mount whether it answers,
+//! the daemon's status and `/proc` by whom. So nothing is called unmounted because a
+//! daemon could not be asked, and nothing waits for one that hangs.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::client::{Client, ClientError, DaemonState};
+use super::status::{DaemonStatus, MountStatus};
+use crate::config::{ConfigError, Dirs};
+use crate::fuse::{self, Liveness, MountEntry, MountTable};
+
+/// Whether a daemon runs, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DaemonPhase {
+    /// None runs.
+    Absent,
+    /// It starts.
+    Starting,
+    /// It answers.
+    Running,
+    /// It ends.
+    Stopping,
+    /// It runs and does not answer.
+    Unresponsive,
+    /// It is of another version.
+    OtherVersion,
+    /// That cannot be determined.
+    Unknown,
+}
+
+/// The daemon that belongs to the user's cache directory.
+#[derive(Clone, Debug, Serialize)]
+pub struct DaemonReport {
+    /// Whether it runs.
+    pub state: DaemonPhase,
+    /// Its process, where that is known.
+    pub pid: Option<u32>,
+    /// What is wrong with it, and what to do.
+    pub message: Option<String>,
+}
+
+/// Whether a folder can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FolderState {
+    /// It answers.
+    Served,
+    /// Its daemon is gone.
+    Dead,
+    /// Its daemon is there and does not answer.
+    NotResponding,
+    /// Something else is mounted over it.
+    Hidden,
+    /// A daemon serves it, but no path leads to it: it was detached and is in use, or
+    /// belongs to another mount namespace.
+    Detached,
+    /// This user may not ask it.
+    Unknown,
+}
+
+/// A mounted folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct Folder {
+    /// Where.
+    pub mountpoint: String,
+    /// Whether it can be used.
+    pub state: FolderState,
+    /// The process that serves it, where that is known.
+    pub pid: Option<u32>,
+    /// Who mounted it, where that is known.
+    pub user: Option<u32>,
+    /// What the user called the repository.
+    pub label: String,
+    /// What is wrong with it or unusual about it, and what to do.
+    pub message: Option<String>,
+    /// What the daemon says of it, where it was asked.
+    #[serde(skip)]
+    pub details: Option<MountStatus>,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// The user's daemon.
+    pub daemon: DaemonReport,
+    /// What it says.
+    pub status: Option<DaemonStatus>,
+    /// Every mounted folder of this user; for root, of all users.
+    pub folders: Vec<Folder>,
+}
+
+impl Overview {
+    /// Looks at everything; takes a few seconds at most. Without `dirs` no daemon can be
+    /// found.
+    ///
+    /// # Errors
+    /// When the mount table cannot be read.
+    pub async fn take(dirs: Result<&Dirs, &ConfigError>) -> Result<Self, std::io::Error> {
+        let looked = tokio::task::spawn_blocking(look);
+        let (daemon, status) = match dirs {
+            Ok(dirs) => ask(dirs).await,
+            Err(error) => (unknown(error), None),
+        };
+        let looked = looked.await.map_err(std::io::Error::other)??;
+        let folders = folders(looked, &daemon, status.as_ref());
+        Ok(Overview {
+            daemon,
+            status,
+            folders,
+        })
+    }
+
+    /// Whether everything that is mounted can be used, and the daemon can be asked.
+    pub fn is_well(&self) -> bool {
+        self.daemon.is_well() && self.folders.iter().all(Folder::is_well)
+    }
+}
+
+impl DaemonReport {
+    /// Whether it can be asked, or need not be there.
+    pub fn is_well(&self) -> bool {
+        use DaemonPhase::{Absent, Running, Starting, Stopping};
+        matches!(self.state, Absent | Starting | Running | Stopping)
+    }
+}
+
+impl Folder {
+    /// Whether it can be used, as far as this user may know.
+    pub fn is_well(&self) -> bool {
+        !matches!(self.state, FolderState::Dead | FolderState::NotResponding)
+    }
+}
+
+/// Folders of the mount table, whether they answer, and who serves them.
+struct Looked {
+    mounts: Vec<(MountEntry, Liveness)>,
+    /// Processes by connection.
+    serving: HashMap<u32, u32>,
+}
+
+fn look() -> Result<Looked, std::io::Error> {
+    let table = MountTable::read()?;
+    let entries: Vec<&MountEntry> = table.ours().collect();
+    if entries.is_empty() {
+        return Ok(Looked {
+            mounts: Vec::new(),
+            serving: HashMap::new(),
+        });
+    }
+    let states = fuse::liveness(&table, &entries);
+    Ok(Looked {
+        mounts: entries.into_iter().cloned().zip(states).collect(),
+        serving: fuse::serving(),
+    })
+}
+
+async fn ask(dirs: &Dirs) -> (DaemonReport, Option<DaemonStatus>) {
+    let state = match Client::probe(dirs).await {
+        Ok(DaemonState::Running(client)) => {
+            return match client.status().await {
+                Ok(status) => (running(status.pid), Some(status)),
+                Err(ClientError::Unresponsive { pid, why }) => {
+                    (report(DaemonState::Unresponsive { pid, why }), None)
+                }
+                Err(error) => (unknown(&error), None),
+            };
+        }
+        Ok(state) => state,
+        Err(error) => return (unknown(&error), None),
+    };
+    (report(state), None)
+}
+
+fn running(pid: u32) -> DaemonReport {
+    DaemonReport {
+        state: DaemonPhase::Running,
+        pid: Some(pid),
+        message: None,
+    }
+}
+
+fn unknown(error: &dyn fmt::Display) -> DaemonReport {
+    DaemonReport {
+        state: DaemonPhase::Unknown,
+        pid: None,
+        message: Some(error.to_string()),
+    }
+}
+
+fn report(daemon: DaemonState) -> DaemonReport {
+    let (state, pid) = match &daemon {
+        DaemonState::Absent => (DaemonPhase::Absent, None),
+        DaemonState::Starting { pid } => (DaemonPhase::Starting, *pid),
+        DaemonState::Running(client) => (DaemonPhase::Running, Some(client.pid())),
+        DaemonState::Stopping { pid } => (DaemonPhase::Stopping, *pid),
+        DaemonState::Unresponsive { pid, .. } => (DaemonPhase::Unresponsive, *pid),
+        DaemonState::OtherVersion { pid, .. } => (DaemonPhase::OtherVersion, *pid),
+    };
+    let message = match state {
+        DaemonPhase::Absent | DaemonPhase::Running => None,
+        _ => Some(daemon.into_error().to_string()),
+    };
+    DaemonReport {
+        state,
+        pid,
+        message,
+    }
+}
+
+fn folders(looked: Looked, daemon: &DaemonReport, status: Option<&DaemonStatus>) -> Vec<Folder> {
+    let mut listed: Vec<&MountStatus> = status.map_or(Vec::new(), |it| it.mounts.iter().collect());
+    let mut folders = Vec::new();
+    for (entry, liveness) in &looked.mounts {
+        let mountpoint = entry.mountpoint.display().to_string();
+        let served = looked.serving.get(&entry.device).copied();
+        // A daemon is asked by path, and may serve two mounts on one.
+        let details = listed
+            .iter()
+            .rposition(|it| it.mountpoint == mountpoint)
+            .filter(|_| served.is_none() || served == daemon.pid)
+            .map(|at| listed.remove(at).clone());
+        let pid = served.or_else(|| details.as_ref().and(daemon.pid));
+        folders.push(folder(entry, *liveness, pid, details, daemon));
+    }
+    folders.extend(listed.into_iter().map(|details| Folder {
+        mountpoint: details.mountpoint.clone(),
+        state: FolderState::Detached,
+        pid: daemon.pid,
+        user: None,
+        label: details.label.clone(),
+        message: Some(
+            "no longer mounted here: it was detached and is in use, or another mount namespace has it"
+                .into(),
+        ),
+        details: Some(details.clone()),
+    }));
+    folders
+}
+
+fn folder(
+    entry: &MountEntry,
+    liveness: Liveness,
+    pid: Option<u32>,
+    details: Option<MountStatus>,
+    daemon: &DaemonReport,
+) -> Folder {
+    let state = match liveness {
+        Liveness::Answers => FolderState::Served,
+        Liveness::Dead => FolderState::Dead,
+        Liveness::Silent => FolderState::NotResponding,
+        Liveness::Hidden => FolderState::Hidden,
+        Liveness::Unknown => FolderState::Unknown,
+    };
+    let pids = match pid {
+        Some(pid) => vec![pid],
+        None if state == FolderState::Dead => Vec::new(),
+        // They keep their memory to themselves, and with it what they serve. The one that
+        // was asked does not serve this.
+        None => {
+            let running = daemon.pid.filter(|_| daemon.state == DaemonPhase::Running);
+            let mut pids = entry.uid.map_or(Vec::new(), fuse::daemons);
+            pids.retain(|&pid| Some(pid) != running);
+            pids
+        }
+    };
+    let pid = if let [pid] = pids[..] {
+        Some(pid)
+    } else {
+        None
+    };
+    // Who may not ask it sees at least whether it can answer.
+    let state = match pid {
+        Some(pid) if state == FolderState::Unknown && fuse::is_stopped(pid) => {
+            FolderState::NotResponding
+        }
+        _ => state,
+    };
+    let message = message(entry, state, &pids, details.is_some(), daemon);
+    Folder {
+        mountpoint: entry.mountpoint.display().to_string(),
+        state,
+        pid,
+        user: entry.uid,
+        label: entry.source.clone(),
+        message,
+        details,
+    }
+}
+
+fn message(
+    entry: &MountEntry,
+    state: FolderState,
+    pids: &[u32],
+    is_listed: bool,
+    daemon: &DaemonReport,
+) -> Option<String> {
+    let dir = quoted(&entry.mountpoint.display().to_string());
+    let process = match pids {
+        [] => "a process that cannot be seen from here".into(),
+        [pid] => format!("process {pid}"),
+        several => {
+            let several: Vec<String> = several.iter().map(ToString::to_string).collect();
+            format!("one of the processes {}", several.join(", "))
+        }
+    };
+    Some(match state {
+        FolderState::Dead => format!(
+            "dead: the process that served it is gone; mount on it again, or `walgit-fs unmount {dir}`"
+        ),
+        FolderState::NotResponding => match pids {
+            [pid] if fuse::is_stopped(*pid) => format!(
+                "not responding: {process}, which serves it, is stopped; resume it with `kill -CONT {pid}`, or `walgit-fs unmount {dir}`"
+            ),
+            _ => format!(
+                "not responding: {process} serves it and does not answer within {} s; detach it with `walgit-fs unmount --lazy {dir}`",
+                fuse::PATIENCE.as_secs()
+            ),
+        },
+        FolderState::Hidden => "hidden: something else is mounted over it".into(),
+        FolderState::Unknown => format!("served by {process}; only its user can ask it"),
+        FolderState::Served if is_listed => return None,
+        FolderState::Served if pids.len() == 1 && pids.first() == daemon.pid.as_ref() => {
+            return None;
+        }
+        FolderState::Served => {
+            format!("served by {process}, which uses another cache directory than this command")
+        }
+        FolderState::Detached => return None,
+    })
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,=".contains(c);
+    if path.chars().all(plain) {
+        path.into()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
+}

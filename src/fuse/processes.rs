@@ -1,0 +1,129 @@
+//! Processes that serve a mount or keep it busy, as `/proc` shows them.
+//!
+//! Mostly links and small files are read there: `maps` of a process that waits for a
+//! mount may wait as well.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How many processes an error names.
+const NAMED: usize = 5;
+/// Our own name there.
+const PROGRAM: &str = "walgit-fs";
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    name: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.pid)
+    }
+}
+
+fn proc(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+fn all() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// State and parent of a process.
+fn stat(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(proc(pid).join("stat")).ok()?;
+    // The name before it may contain anything.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Whether a process was stopped by a signal or a debugger.
+pub fn is_stopped(pid: u32) -> bool {
+    matches!(stat(pid), Some(('T' | 't', _)))
+}
+
+/// Processes other than this one that are in a folder or have a file open there, as
+/// far as this user may look.
+pub(super) fn using(dir: &Path) -> Vec<Process> {
+    let inside = |link: PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with(dir));
+    let uses = |process: &Path| {
+        let open = fs::read_dir(process.join("fd")).into_iter().flatten();
+        inside(process.join("cwd"))
+            || inside(process.join("root"))
+            || inside(process.join("exe"))
+            || open.flatten().any(|file| inside(file.path()))
+    };
+    all()
+        .filter(|&pid| pid != std::process::id() && uses(&proc(pid)))
+        .filter_map(|pid| {
+            let name = fs::read_to_string(proc(pid).join("comm")).ok()?;
+            let name = name.trim().to_owned();
+            Some(Process { pid, name })
+        })
+        .take(NAMED)
+        .collect()
+}
+
+/// Whether this process was started by another one, or by one that that one started.
+pub(super) fn is_ancestor(pid: u32) -> bool {
+    let parents = std::iter::successors(Some(std::process::id()), |&pid| Some(stat(pid)?.1));
+    parents
+        .skip(1)
+        .take_while(|&parent| parent > 1)
+        .any(|parent| parent == pid)
+}
+
+/// Which processes hold which FUSE connections open, as far as this user may look and
+/// the kernel (6.15 and later) tells.
+pub fn serving() -> HashMap<u32, u32> {
+    let mut serving = HashMap::new();
+    for pid in all() {
+        let Ok(open) = fs::read_dir(proc(pid).join("fd")) else {
+            continue;
+        };
+        for file in open.flatten() {
+            if fs::read_link(file.path()).is_ok_and(|to| to.ends_with("fuse"))
+                && let Some(device) = connection(pid, &file.file_name().to_string_lossy())
+            {
+                serving.insert(device, pid);
+            }
+        }
+    }
+    serving
+}
+
+fn connection(pid: u32, descriptor: &str) -> Option<u32> {
+    let info = fs::read_to_string(proc(pid).join("fdinfo").join(descriptor)).ok()?;
+    let number = info
+        .lines()
+        .find_map(|line| line.strip_prefix("fuse_connection:"))?;
+    number.trim().parse().ok()
+}
+
+/// Processes of a user that run this program to serve mounts.
+pub fn daemons(uid: u32) -> Vec<u32> {
+    let serves = |&pid: &u32| {
+        let name = fs::read_to_string(proc(pid).join("comm")).unwrap_or_default();
+        if name.trim() != PROGRAM || pid == std::process::id() || real_uid(pid) != Some(uid) {
+            return false;
+        }
+        let arguments = fs::read(proc(pid).join("cmdline")).unwrap_or_default();
+        let mut arguments = arguments.split(|&byte| byte == 0).skip(1);
+        arguments.any(|argument| argument == b"daemon" || argument == b"--foreground")
+    };
+    all().filter(serves).collect()
+}
+
+/// `/proc/PID` itself is root's where a process keeps its memory private.
+fn real_uid(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(proc(pid).join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,243 @@
+//! The kernel's mount table, as this process sees it.
+//!
+//! `/proc/self/mountinfo` never waits for a file system, so it is what a command
+//! asks first: `stat` on a folder whose daemon hangs does not return.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+/// The file system type of our mounts.
+pub(super) const FS_TYPE: &str = "fuse.walgit-fs";
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountEntry {
+    /// Its ID, unique among the mounts that exist.
+    pub id: u64,
+    /// ID of the mount that it is attached to.
+    pub parent: u64,
+    /// Minor number of its device, which is also the number of its FUSE connection.
+    pub device: u32,
+    /// Where it is attached.
+    pub mountpoint: PathBuf,
+    /// The file system type.
+    pub fs_type: String,
+    /// What was mounted: for our mounts, what the user called the repository.
+    pub source: String,
+    /// Who mounted it, for FUSE file systems.
+    pub uid: Option<u32>,
+}
+
+impl MountEntry {
+    /// Whether it is a mount of this program, whoever made it.
+    pub fn is_ours(&self) -> bool {
+        self.fs_type == FS_TYPE
+    }
+
+    /// Whether the calling user made it.
+    pub fn is_mine(&self) -> bool {
+        self.uid == Some(rustix::process::getuid().as_raw())
+    }
+}
+
+/// All mounts of this mount namespace, in the order in which they were made.
+#[derive(Clone, Debug)]
+pub struct MountTable {
+    entries: Vec<MountEntry>,
+    ids: HashSet<u64>,
+}
+
+impl MountTable {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted.
+    pub fn read() -> io::Result<Self> {
+        match std::fs::read(MOUNTINFO) {
+            Ok(text) => Ok(MountTable::parse(&text)),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!("the mount table cannot be read ({MOUNTINFO}: {error}); mount /proc"),
+            )),
+        }
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        let lines = text.split(|&byte| byte == b'\n');
+        let entries: Vec<MountEntry> = lines.filter_map(parse_line).collect();
+        let ids = entries.iter().map(|entry| entry.id).collect();
+        MountTable { entries, ids }
+    }
+
+    /// The mounts of this program that the calling user may act on: root all of them,
+    /// others their own.
+    pub fn ours(&self) -> impl DoubleEndedIterator<Item = &MountEntry> {
+        let root = rustix::process::geteuid().is_root();
+        (self.entries.iter()).filter(move |entry| entry.is_ours() && (root || entry.is_mine()))
+    }
+
+    /// All mounts.
+    pub fn entries(&self) -> &[MountEntry] {
+        &self.entries
+    }
+
+    /// Whether a mount of this ID exists.
+    pub fn contains(&self, id: u64) -> bool {
+        self.ids.contains(&id)
+    }
+
+    /// The mount that a path without symlinks leads into, mounts over mounts and over
+    /// their parent folders included.
+    pub fn at(&self, path: &Path) -> Option<&MountEntry> {
+        let mut current: Option<&MountEntry> = None;
+        loop {
+            let attached = self.entries.iter().filter(|entry| {
+                let here = match current {
+                    Some(current) => entry.parent == current.id && entry.id != current.id,
+                    // Those whose parent lies outside of this namespace or root.
+                    None => !self.ids.contains(&entry.parent) || entry.parent == entry.id,
+                };
+                here && path.starts_with(&entry.mountpoint)
+            });
+            // A path is walked from its root: the nearest mount comes first.
+            match attached.min_by_key(|entry| entry.mountpoint.as_os_str().len()) {
+                Some(next) => current = Some(next),
+                None => return current,
+            }
+        }
+    }
+
+    /// The mount whose root a path without symlinks is.
+    pub fn mounted_at(&self, path: &Path) -> Option<&MountEntry> {
+        self.at(path).filter(|entry| entry.mountpoint == path)
+    }
+
+    /// Whether the mount point leads to this mount, and not to another one above it.
+    pub fn is_visible(&self, entry: &MountEntry) -> bool {
+        self.at(&entry.mountpoint)
+            .is_some_and(|top| top.id == entry.id)
+    }
+
+    /// What is mounted inside a mount.
+    pub fn inside(&self, entry: &MountEntry) -> impl Iterator<Item = &MountEntry> {
+        let id = entry.id;
+        (self.entries.iter()).filter(move |other| other.parent == id && other.id != id)
+    }
+}
+
+/// `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [TAG…] - TYPE SOURCE OPTIONS`
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let mut number = || text(fields.next()?).parse().ok();
+    let (id, parent) = (number()?, number()?);
+    let device = text(fields.next()?).split_once(':')?.1.parse().ok()?;
+    let mountpoint = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+    let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
+    let fs_type = text(rest.next()?);
+    let source = text(&unescape(rest.next()?));
+    let options = text(rest.next().unwrap_or_default());
+    let mut options = options.split(',');
+    let uid = options.find_map(|option| option.strip_prefix("user_id=")?.parse().ok());
+    Some(MountEntry {
+        id,
+        parent,
+        device,
+        mountpoint,
+        fs_type,
+        source,
+        uid,
+    })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Blanks, newlines and backslashes are written as `\040` and the like.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut at = 0;
+    while at < field.len() {
+        let digits = (field[at] == b'\\')
+            .then(|| field.get(at + 1..at + 4))
+            .flatten();
+        let octal = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(field[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ROOT: &str = "27 1 254:0 / / rw - ext4 /dev/vda rw\n";
+
+    proptest! {
+        /// Others choose the names that are in it.
+        #[test]
+        fn any_table_can_be_read(text in r"([a-z0-9\\ /:-]{0,20}( - )?\PC?\n?){0,12}") {
+            let table = MountTable::parse(text.as_bytes());
+            let _ = table.at(Path::new("/mnt"));
+            prop_assert!(unescape(text.as_bytes()).len() <= text.len());
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_with_its_escapes_tags_and_options() {
+        let line = "42 27 0:39 / /mnt/a\\040b\\012\\134 ro,nosuid shared:1 master:2 - \
+                    fuse.walgit-fs it ro,user_id=1000,group_id=0";
+        let entry = parse_line(line.as_bytes()).unwrap();
+        assert_eq!(entry.mountpoint, Path::new("/mnt/a b\n\\"));
+        assert_eq!((entry.id, entry.parent, entry.device), (42, 27, 39));
+        assert_eq!((entry.source.as_str(), entry.uid), ("it", Some(1000)));
+        assert!(entry.is_ours());
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_hide_no_other_mount() {
+        let mut text = b"40 27 0:8 / /mnt/\xff\xfe rw - tmpfs none rw\n".to_vec();
+        text.extend_from_slice(b"41 27 0:9 / /m rw - fuse.walgit-fs it rw,user_id=0\n");
+        let table = MountTable::parse(&[ROOT.as_bytes(), &text].concat());
+        assert!(table.mounted_at(Path::new("/m")).unwrap().is_ours());
+        assert_eq!(table.entries().len(), 3);
+    }
+
+    #[test]
+    fn of_mounts_over_each_other_the_topmost_is_at_a_path() {
+        let under = "30 27 0:9 / /mnt/a rw - fuse.walgit-fs it rw\n";
+        let over = "31 30 0:10 / /mnt/a rw shared:1 - tmpfs none rw\n";
+        let parent = "32 27 0:11 / /mnt rw - tmpfs none rw\n";
+        let dir = Path::new("/mnt/a");
+        let table =
+            |lines: &[&str]| MountTable::parse((ROOT.to_owned() + &lines.concat()).as_bytes());
+        let one = table(&[under]);
+        assert!(one.mounted_at(dir).unwrap().is_ours());
+        assert!(one.at(Path::new("/mnt/a/b")).unwrap().is_ours());
+        assert!(!one.at(Path::new("/mnt/ab")).unwrap().is_ours());
+        let two = table(&[under, over]);
+        assert_eq!(two.mounted_at(dir).unwrap().fs_type, "tmpfs");
+        assert_eq!(two.inside(&two.entries()[1]).count(), 1);
+        // A mount over the parent folder hides it as well.
+        let hidden = table(&[under, parent]);
+        assert_eq!(hidden.at(dir).unwrap().id, 32);
+        assert!(hidden.mounted_at(dir).is_none());
+        assert!(!hidden.is_visible(&hidden.entries()[1]));
+    }
+}
