@@ -7,8 +7,8 @@
 //! network = "testnet"            # profile used unless --network names another
 //!
 //! [cache]
-//! disk = 500_000_000             # bytes
-//! memory = 67_108_864
+//! disk = "10G"                   # a size, or a number of bytes; 16 MiB or more
+//! memory = 67_108_864            # 8 MiB or more
 //!
 //! [networks.mine]
 //! aggregators = ["https://aggregator.example"]
@@ -33,6 +33,7 @@ mod policy;
 mod price;
 mod renewal;
 mod retention;
+mod size;
 mod tiers;
 
 pub use auth::{
@@ -45,6 +46,7 @@ pub use policy::NetPolicy;
 pub use price::Price;
 pub use renewal::Renewing;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
+pub use size::size;
 pub use tiers::{Tiers, Weights};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +63,14 @@ pub const DEFAULT_MAX_BODY: u64 = 10 << 20;
 pub const DEFAULT_CACHE_DISK: u64 = 500_000_000;
 /// Memory budget of the cache, in bytes.
 pub const DEFAULT_CACHE_MEMORY: u64 = 64 << 20;
+/// Smallest disk budget, in bytes. A chunk has up to 1 MiB and is kept where it
+/// takes less than a quarter; with less there is room for hardly anything else.
+pub const MIN_CACHE_DISK: u64 = 16 << 20;
+/// Smallest memory budget, in bytes: a chunk is kept where it takes less than an
+/// eighth.
+pub const MIN_CACHE_MEMORY: u64 = 8 << 20;
+/// Largest budget: what is more is a mistake.
+const MAX_CACHE: u64 = 1 << 50;
 /// Longest time one file system operation may take, in seconds.
 pub const DEFAULT_DEADLINE_S: u64 = 30;
 /// Epochs a blob is stored for unless told otherwise.
@@ -96,6 +106,20 @@ pub enum ConfigError {
         name: String,
         /// What there is.
         known: String,
+    },
+    /// A budget with which the cache cannot work.
+    #[error(
+        "{name} is {value} bytes, but the cache needs {least} to {MAX_CACHE} bytes there; set it to a size such as {example}"
+    )]
+    Budget {
+        /// Where it was set.
+        name: String,
+        /// As it was set, in bytes.
+        value: u64,
+        /// The smallest that works, in bytes.
+        least: u64,
+        /// One that works well.
+        example: &'static str,
     },
     /// No home to derive the XDG directories from.
     #[error("neither HOME nor {0} is set, so there is no place for {1}; set one of them")]
@@ -306,7 +330,9 @@ struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheSection {
+    #[serde(default, deserialize_with = "size::deserialize")]
     disk: Option<u64>,
+    #[serde(default, deserialize_with = "size::deserialize")]
     memory: Option<u64>,
 }
 
@@ -454,6 +480,42 @@ impl Settings {
             file: path,
             dirs,
         })
+    }
+
+    /// Checks that the cache can work with its budgets. Commands that do not use
+    /// it work with any.
+    ///
+    /// # Errors
+    /// [`ConfigError::Budget`].
+    pub fn check_cache(&self) -> Result<(), ConfigError> {
+        let check = |it: &Sourced<u64>, key, over: [&str; 2], least, example| {
+            if (least..=MAX_CACHE).contains(&it.value) {
+                return Ok(());
+            }
+            let name = match it.origin {
+                Origin::Flag => over[0].to_owned(),
+                Origin::Environment => over[1].to_owned(),
+                Origin::File | Origin::Default => {
+                    format!("[cache] {key} in {}", self.file.display())
+                }
+            };
+            Err(ConfigError::Budget {
+                name,
+                value: it.value,
+                least,
+                example,
+            })
+        };
+        let disk = ["--cache-disk", "WALGIT_FS_CACHE_DISK"];
+        check(&self.cache_disk, "disk", disk, MIN_CACHE_DISK, "500M")?;
+        let none = ["", ""];
+        check(
+            &self.cache_memory,
+            "memory",
+            none,
+            MIN_CACHE_MEMORY,
+            "64MiB",
+        )
     }
 
     /// What the network in force asks for storage; as on mainnet where its profile

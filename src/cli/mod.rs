@@ -124,13 +124,14 @@ struct Global {
         hide_env_values = true
     )]
     admin: Option<String>,
-    /// Disk budget of the cache in bytes
+    /// Disk budget of the cache: bytes, or a size such as 500M or 10G
     #[arg(
         long,
         global = true,
-        value_name = "BYTES",
+        value_name = "SIZE",
         env = "WALGIT_FS_CACHE_DISK",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = crate::config::size
     )]
     cache_disk: Option<u64>,
     /// Another config file

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
+use crate::config::Settings;
 use crate::daemon::{self, MountRequest};
 use crate::prefetch::Learning;
 use crate::repo::Address;
@@ -81,6 +82,10 @@ impl From<Prefetch> for Learning {
 impl Mount {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
+        settings.check_cache()?;
+        if let Some(why) = too_large(&settings) {
+            output::warning(&why);
+        }
         let source = context::source(&settings, &self.address);
         if self.follow.is_some() && !source.may_move() {
             let why = "a walrus:// address never leads elsewhere; --follow is for names and sui://";
@@ -119,6 +124,22 @@ impl Mount {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A word on a cache that may grow larger than its file system.
+fn too_large(settings: &Settings) -> Option<String> {
+    let dir = settings.dirs.cache.ancestors().find(|dir| dir.is_dir())?;
+    let disk = rustix::fs::statvfs(dir).ok()?;
+    let size = disk.f_blocks.saturating_mul(disk.f_frsize);
+    let budget = settings.cache_disk.value;
+    (size > 0 && budget > size).then(|| {
+        format!(
+            "the cache may take {}, but the file system of {} has only {}; set [cache] disk to less",
+            output::bytes(budget),
+            dir.display(),
+            output::bytes(size)
+        )
+    })
 }
 
 /// Says what is not shown, or shown and worth a word.

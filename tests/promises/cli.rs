@@ -162,3 +162,47 @@ fn history_is_shown_newest_first() {
     let ids = tree.git(&["log", "--format=%H"]);
     assert_eq!(ids.lines().next().unwrap(), log[0]["commit"]);
 }
+
+#[test]
+fn a_cache_budget_that_cannot_work_is_refused_where_it_was_set() {
+    let tree = Tree::new().file("a", "a");
+    let world = World::new();
+    world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    let dir = dir.to_str().unwrap();
+    for (size, says) in [
+        ("10", "--cache-disk is 10 bytes"),
+        ("0", "--cache-disk is 0 bytes"),
+        ("15MiB", "--cache-disk is 15728640 bytes"),
+        ("9000T", "--cache-disk is 9000000000000000 bytes"),
+    ] {
+        let said = world.fail(&["mount", "--cache-disk", size, "it", dir]);
+        assert!(said.contains(says) && said.contains("16777216"), "{said}");
+    }
+    for wrong in ["-1", "10X", "99999999999999999999", "1e9"] {
+        let done = world.try_run(&["mount", &format!("--cache-disk={wrong}"), "it", dir]);
+        assert_eq!(done.status.code(), Some(2), "{done:?}");
+        assert!(
+            String::from_utf8_lossy(&done.stderr).contains("not a size"),
+            "{done:?}"
+        );
+    }
+    let world = world.with("WALGIT_FS_CACHE_DISK", "10");
+    let said = world.fail(&["mount", "it", dir]);
+    assert!(said.contains("WALGIT_FS_CACHE_DISK is 10 bytes"), "{said}");
+    let world = world
+        .without("WALGIT_FS_CACHE_DISK")
+        .config("[cache]\nmemory = \"1M\"\n");
+    let said = world.fail(&["mount", "it", dir]);
+    assert!(said.contains("[cache] memory in"), "{said}");
+    assert!(said.contains("config.toml is 1000000 bytes"), "{said}");
+    // What does not use the cache works.
+    world.run(&["refs"]);
+    let world = world.config("[cache]\nmemory = \"8MiB\"\ndisk = \"20 MB\"\n");
+    world.run(&["mount", "it", dir]);
+    let stats = world.json(&["cache", "stats"]);
+    assert_eq!(
+        (&stats["disk_budget"], &stats["memory_budget"]),
+        (&20_000_000.into(), &8_388_608.into())
+    );
+}

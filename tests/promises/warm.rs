@@ -72,12 +72,12 @@ fn a_walk_asks_for_no_more_requests_when_it_was_warmed_file_by_file() {
 fn what_is_pinned_stays_whatever_else_is_read_and_across_a_crash() {
     let mut server = Server::start();
     let tree = (0..40).fold(sample(), |tree, n| {
-        tree.noise(&format!("c/{n}"), 250_000, 10 + n)
+        tree.noise(&format!("c/{n}"), 600_000, 10 + n)
     });
     let (world, dir) = reader(
         &server,
         &tree,
-        "[cache]\ndisk = 6291456\nmemory = 1048576\n[mount]\ndeadline_s = 2\n",
+        "[cache]\ndisk = \"16MiB\"\nmemory = \"8MiB\"\n[mount]\ndeadline_s = 2\n",
     );
     let pinned = dir.join("a");
     world.run(&["cache", "pin", pinned.to_str().unwrap()]);
@@ -94,7 +94,7 @@ fn what_is_pinned_stays_whatever_else_is_read_and_across_a_crash() {
     for file in ["a/text", "a/deep/er/noise", "a/large"] {
         assert_reads(&tree, &dir, file);
     }
-    // Ten megabytes do not fit into six: others had to leave.
+    // 24 MB do not fit into 16: others had to leave.
     let stats = world.json(&["cache", "stats"]);
     assert!(stats["evictions"].as_u64() > Some(0), "{stats}");
     let said = world.run(&["cache", "unpin", pinned.to_str().unwrap()]);

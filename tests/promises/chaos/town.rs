@@ -64,7 +64,7 @@ impl Workers {
 }
 
 fn trees() -> [Tree; 2] {
-    let mut many = Tree::new().noise("large", 3 << 20, 1).file("empty", "");
+    let mut many = Tree::new().noise("large", 24 << 20, 1).file("empty", "");
     for n in 0..120u64 {
         let name = format!("d{}/e{}/f{n}", n % 5, n % 3);
         many = match n % 3 {
@@ -91,7 +91,7 @@ impl Town {
         // A cache that holds a fraction, so that there is something to fetch.
         // Breakers open and close many times, as in hours of longer weather.
         let config = format!(
-            "[mount]\ndeadline_s = {DEADLINE_S}\n[cache]\nmemory = 1000000\ndisk = 2000000\n\
+            "[mount]\ndeadline_s = {DEADLINE_S}\n[cache]\nmemory = 8388608\ndisk = 16777216\n\
              [net]\nbreaker_open_ms = 500\n"
         );
         let world = || {

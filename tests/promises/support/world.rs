@@ -17,6 +17,7 @@ use crate::program::{self, PROGRAM};
 pub(crate) struct World {
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
+    removed: Vec<String>,
     mounts: Mutex<Vec<PathBuf>>,
 }
 
@@ -34,6 +35,7 @@ impl World {
         World {
             dir,
             environment: Vec::new(),
+            removed: Vec::new(),
             mounts: Mutex::default(),
         }
     }
@@ -60,6 +62,13 @@ impl World {
         self
     }
 
+    /// Without a variable that this process may have.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.removed.push(name.into());
+        self
+    }
+
     /// With a config file.
     pub(crate) fn config(self, text: &str) -> Self {
         let dir = self.path().join("config/walgit-fs");
@@ -79,7 +88,11 @@ impl World {
 
     /// A command of ours in this world.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        program::command(self.path(), &self.environment, args)
+        let mut command = program::command(self.path(), &self.environment, args);
+        for name in &self.removed {
+            command.env_remove(name);
+        }
+        command
     }
 
     /// Runs a command of ours, whatever comes of it.
