@@ -1,17 +1,25 @@
-//! The RocksDB under the cache: its settings, and what to do when it is damaged.
+//! The RocksDB under the cache: its settings, and how it is opened.
 
-use std::fs::File;
+use std::fs;
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rocksdb::{
-    BlockBasedOptions, Cache as BlockCache, ColumnFamilyDescriptor, DB, DBCompressionType, Options,
+    BlockBasedOptions, Cache as BlockCache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, Options,
 };
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, AtFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::CacheError;
+use super::failure::{cannot_open, is_damage, refused};
+use super::lock::{self, Lock};
+use super::salvage::{self, Salvaged};
 
 pub(super) const PAGES: &str = "pages";
 pub(super) const MARKS: &str = "marks";
@@ -24,12 +32,21 @@ const MIN_BLOB_VALUE: u64 = 512;
 const BLOCK_CACHE: usize = 8 << 20;
 /// Memory that collects writes before they become a file.
 const WRITE_BUFFER: usize = 8 << 20;
+/// Files that the database keeps open, at most and at least.
+const OPEN_FILES: (u64, u64) = (256, 20);
+/// Files that a process must be able to open: those of the database, and as many
+/// for everything else.
+const LEAST_FILES: u64 = 64;
+/// What is added to the name of a database that is being removed.
+const REMOVED: &str = ".removed";
+/// Space that opening takes beside what it replays from its log.
+const OPENING: u64 = 1 << 20;
 
-/// The database, which nobody else opens meanwhile.
+/// The database, which no other process opens meanwhile.
 pub(super) struct Database {
     db: DB,
-    // Let go of when the database is closed.
-    _alone: File,
+    // Released when the database is closed.
+    lock: Arc<Lock>,
 }
 
 impl Deref for Database {
@@ -40,62 +57,190 @@ impl Deref for Database {
     }
 }
 
-/// Opens the database in a directory, or makes it. A damaged one is moved aside
-/// and a new one begun: what it held can be fetched again.
-pub(super) fn open_or_renew(dir: &Path) -> Result<Database, CacheError> {
-    private_dir(dir)?;
-    let alone = alone(dir)?;
-    let error = match open_db(dir) {
-        Ok(db) => return Ok(Database { db, _alone: alone }),
-        Err(error) => error,
-    };
-    // By a program from before there was a lock of our own.
-    if is_locked(&error) {
-        return Err(CacheError::Busy { dir: dir.into() });
+impl Database {
+    pub(super) fn lock(&self) -> Arc<Lock> {
+        self.lock.clone()
     }
-    let aside = move_aside(dir)?;
-    tracing::warn!(
-        "the cache in {} is damaged ({error}); it was moved to {} and a new one begun",
-        dir.display(),
-        aside.display()
-    );
-    let db = open_db(dir).map_err(|error| CacheError::Open {
-        dir: dir.into(),
-        why: error.into_string(),
-    })?;
-    Ok(Database { db, _alone: alone })
+
+    pub(super) fn family(&self, name: &'static str) -> Result<&ColumnFamily, CacheError> {
+        self.db
+            .cf_handle(name)
+            .ok_or_else(|| CacheError::Database(format!("it has no column family `{name}`")))
+    }
 }
 
-/// Locks a file beside the database's directory.
+/// Opens the database in a directory, or makes it. One that is damaged is put
+/// aside, and a new one begun: pages can be fetched again, and the records that
+/// cannot are salvaged. When the machine refuses, nothing is touched.
 ///
-/// RocksDB has a lock too, and takes it when it has already tidied up its logs:
-/// of several that open at once, some would find files gone, which looks like
-/// damage, and move the database aside that another is using.
-fn alone(dir: &Path) -> Result<File, CacheError> {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(".lock");
-    let failed = |error: io::Error| CacheError::Open {
-        dir: dir.into(),
-        why: error.to_string(),
+/// # Errors
+/// [`CacheError::Busy`] when another process has it and keeps it for `patience`;
+/// [`CacheError::Open`] when the machine refuses.
+pub(super) fn open(
+    dir: &Path,
+    patience: Duration,
+) -> Result<(Database, Option<Salvaged>), CacheError> {
+    private_dir(dir)?;
+    let lock = Arc::new(lock::take(dir, patience)?);
+    let files = open_files(dir)?;
+    sweep(&lock::beside(dir, REMOVED));
+    check_access(dir)?;
+    check_space(dir)?;
+    let damage = match check_current(dir).map(|()| open_db(dir, files)) {
+        Ok(Ok(db)) => return Ok((Database { db, lock }, None)),
+        Ok(Err(error)) if is_locked(&error) => {
+            let holder = "a walgit-fs process of another version".into();
+            let dir = dir.into();
+            return Err(CacheError::Busy { dir, holder });
+        }
+        Ok(Err(error)) if !is_damage(dir, &error) => return Err(refused(dir, &error)),
+        Ok(Err(error)) => error.into_string(),
+        Err(damage) => damage,
     };
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(name)
-        .map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(CacheError::Busy { dir: dir.into() }),
-        Err(error) => Err(failed(error.into())),
+    let salvaged = salvage::put_aside(dir, &damage)?;
+    private_dir(dir)?;
+    let db = open_db(dir, files).map_err(|error| refused(dir, &error))?;
+    Ok((Database { db, lock }, Some(salvaged)))
+}
+
+/// Opens a database again that this process has closed.
+///
+/// # Errors
+/// When the machine refuses.
+pub(super) fn reopen(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
+    let db = open_db(dir, open_files(dir)?).map_err(|error| refused(dir, &error))?;
+    Ok(Database { db, lock })
+}
+
+/// Begins a new database in place of one that this process has closed.
+///
+/// # Errors
+/// When the machine refuses.
+pub(super) fn renew(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
+    remove(dir)?;
+    private_dir(dir)?;
+    reopen(dir, lock)
+}
+
+/// Removes a database that no process has open, also one that cannot be opened.
+///
+/// # Errors
+/// [`CacheError::Busy`] when a process has it and keeps it for `patience`.
+pub(super) fn erase(dir: &Path, patience: Duration) -> Result<(), CacheError> {
+    let _lock = lock::take(dir, patience)?;
+    remove(dir)
+}
+
+/// Removes the files of a database; half removed, it would look damaged.
+fn remove(dir: &Path) -> Result<(), CacheError> {
+    let failed = |error: io::Error| cannot_open(dir, &error);
+    let gone = lock::beside(dir, REMOVED);
+    sweep(&gone);
+    match fs::rename(dir, &gone) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    sweep(&gone);
+    Ok(())
+}
+
+fn sweep(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("{} is not removed: {error}", dir.display());
     }
 }
 
-fn options() -> Options {
+/// Raises the limit of open files as far as this process may, and tells how
+/// many the database may use.
+fn open_files(dir: &Path) -> Result<u64, CacheError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let raised = setrlimit(Resource::Nofile, raised).map(|()| limit.maximum);
+    let limit = raised.unwrap_or(limit.current).unwrap_or(u64::MAX);
+    if limit < LEAST_FILES {
+        return Err(CacheError::Open {
+            dir: dir.into(),
+            why: format!(
+                "a process may open only {limit} files here, and {LEAST_FILES} are needed; raise the limit (ulimit -n)"
+            ),
+        });
+    }
+    Ok(((limit - LEAST_FILES) / 2).clamp(OPEN_FILES.1, OPEN_FILES.0))
+}
+
+/// Finds what may not be read or written before RocksDB does, which by then has
+/// begun to change files.
+fn check_access(dir: &Path) -> Result<(), CacheError> {
+    let failed = |error: io::Error| cannot_open(dir, &error);
+    let access = |path: &Path| {
+        let wanted = Access::READ_OK | Access::WRITE_OK;
+        rustix::fs::accessat(rustix::fs::CWD, path, wanted, AtFlags::EACCESS)
+    };
+    access(dir).map_err(|error| failed(error.into()))?;
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if let Err(error) = access(&path) {
+            let CacheError::Open { dir, why } = failed(error.into()) else {
+                continue;
+            };
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let why = format!("{name}: {why}");
+            return Err(CacheError::Open { dir, why });
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is room for what opening writes.
+///
+/// # Errors
+/// [`CacheError::Open`].
+pub(super) fn check_space(dir: &Path) -> Result<(), CacheError> {
+    let failed = |error: Errno| cannot_open(dir, &error.into());
+    let disk = rustix::fs::statvfs(dir).map_err(failed)?;
+    if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(failed(Errno::ROFS));
+    }
+    let root = rustix::process::geteuid().is_root();
+    let blocks = if root { disk.f_bfree } else { disk.f_bavail };
+    let logs = fs::read_dir(dir).into_iter().flatten().flatten();
+    let logs = logs.filter(|entry| entry.path().extension().is_some_and(|it| it == "log"));
+    let logs: u64 = (logs.filter_map(|entry| entry.metadata().ok()))
+        .map(|metadata| metadata.len())
+        .sum();
+    // Some network file systems tell nothing.
+    let tells = disk.f_blocks > 0;
+    if tells && blocks.saturating_mul(disk.f_frsize) < OPENING + logs {
+        return Err(failed(Errno::NOSPC));
+    }
+    Ok(())
+}
+
+/// Where the file that names the current state is gone while others are there,
+/// RocksDB would begin a new database and delete them.
+///
+/// # Errors
+/// What is wrong.
+fn check_current(dir: &Path) -> Result<(), String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_content = |name: &str| name.starts_with("MANIFEST-") || name.ends_with(".sst");
+    if !dir.join("CURRENT").exists() && names.any(|name| is_content(&name)) {
+        return Err("the file CURRENT is missing".into());
+    }
+    Ok(())
+}
+
+fn options(files: u64) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    options.set_max_open_files(256);
+    options.set_max_open_files(i32::try_from(files).unwrap_or(i32::MAX));
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     options.set_max_total_wal_size(32 << 20);
@@ -104,7 +249,7 @@ fn options() -> Options {
     options
 }
 
-fn open_db(dir: &Path) -> Result<DB, rocksdb::Error> {
+fn open_db(dir: &Path, files: u64) -> Result<DB, rocksdb::Error> {
     let block_cache = BlockCache::new_lru_cache(BLOCK_CACHE);
     let tree = || {
         let mut table = BlockBasedOptions::default();
@@ -129,7 +274,7 @@ fn open_db(dir: &Path) -> Result<DB, rocksdb::Error> {
     pages.set_blob_gc_force_threshold(0.5);
     let families = [(PAGES, pages), (MARKS, tree()), (RECORDS, tree())]
         .map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
-    DB::open_cf_descriptors(&options(), dir, families)
+    DB::open_cf_descriptors(&options(files), dir, families)
 }
 
 /// What the files occupy, garbage included, in bytes.
@@ -159,30 +304,9 @@ fn is_locked(error: &rocksdb::Error) -> bool {
 }
 
 fn private_dir(dir: &Path) -> Result<(), CacheError> {
-    std::fs::DirBuilder::new()
+    fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|error| CacheError::Open {
-            dir: dir.into(),
-            why: error.to_string(),
-        })
-}
-
-/// Moves a damaged database out of the way; the one moved before is removed,
-/// so that damage never fills the disk.
-fn move_aside(dir: &Path) -> Result<PathBuf, CacheError> {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(".broken");
-    let aside = PathBuf::from(name);
-    let moved = match std::fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => std::fs::rename(dir, &aside),
-    };
-    moved.map_err(|error| CacheError::Open {
-        dir: dir.into(),
-        why: error.to_string(),
-    })?;
-    private_dir(dir)?;
-    Ok(aside)
+        .map_err(|error| cannot_open(dir, &error))
 }

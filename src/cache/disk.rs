@@ -3,27 +3,36 @@
 //! Three column families: `pages` (hash → codec, plain length, stored bytes),
 //! `marks` (hash → size and age, all that eviction needs to know, so that
 //! opening does not read content), `records` (small durable notes of other
-//! rooms). Content lies in RocksDB's blob files, so that compaction does not
+//! modules). Content lies in RocksDB's blob files, so that compaction does not
 //! rewrite it.
 //!
 //! Writes go through the write-ahead log without waiting for the disk: after
 //! `kill -9` what was written is there, after a power cut the tail may be
 //! missing, and either way every entry is hashed on its way out.
+//!
+//! The database can be closed while the cache is in use ([`Disk::release`]):
+//! from then on nothing is on disk. When the disk refuses a write (it is full),
+//! reads go on, writes pause for [`PAUSE`], and one warning is printed in
+//! [`QUIET`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, IteratorMode, WriteBatch};
-use serde::{Deserialize, Serialize};
+use rocksdb::{IteratorMode, WriteBatch};
 
-use super::database::{self, Database, MARKS, PAGES, RECORDS};
+use super::CacheError;
+use super::database::{self, Database, MARKS, PAGES};
+use super::entry::{decode_mark, encode_mark, encode_page, open_page};
+use super::failure::is_refusal;
+use super::lock::Lock;
+use super::pins::PinDir;
 use super::policy::Policy;
 use super::stats::Counters;
 use super::vault;
-use super::{CacheError, VerifyReport};
-use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, SecretKey};
+use crate::chunk::{ChunkHash, ChunkRef, SecretKey};
 
 /// Eviction stops at this part of the budget, so that it works in batches.
 const EVICT_TO_PERCENT: u64 = 95;
@@ -31,60 +40,40 @@ const EVICT_TO_PERCENT: u64 = 95;
 const REAL_SIZE_PERCENT: u64 = 125;
 /// Rounds of one collection, so that a steady writer cannot keep it going.
 const MAX_ROUNDS: usize = 3;
-/// Codec and plain length before the stored bytes.
-const VALUE_HEADER: usize = 5;
-
-/// What is left when a cache is cleared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// Nothing.
-    Nothing,
-    /// What was learned about the order in which files are opened.
-    Learned,
-}
-
-/// Whose records they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    /// Where the heads of blobs are: see `repo::Loader`.
-    Heads,
-    /// Where manifests are: see `repo::Loader`.
-    Manifests,
-    /// Which chunks a blob that is a file consists of: see `whole`.
-    Wholes,
-    /// What was learned about the order in which files are opened: see
-    /// `prefetch::Guide`.
-    Profiles,
-    /// What is to stay: see `pins`.
-    Pins,
-}
-
-impl Space {
-    pub(super) fn prefix(self) -> u8 {
-        match self {
-            Space::Heads => b'h',
-            Space::Manifests => b'm',
-            Space::Wholes => b'w',
-            Space::Profiles => b'p',
-            Space::Pins => b'k',
-        }
-    }
-}
+/// How long nothing is written after the disk refused a write.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Least time between two warnings that the disk refuses.
+const QUIET: Duration = Duration::from_secs(600);
 
 pub(super) struct Disk {
-    pub(super) db: Arc<Database>,
+    dir: PathBuf,
+    /// `None` once it was released, and in a cache without a disk.
+    db: RwLock<Option<Arc<Database>>>,
+    /// The right to open it; `None` once it was released.
+    lock: Mutex<Option<Arc<Lock>>>,
+    /// Held while the database is opened again.
+    pub(super) reopening: Mutex<()>,
+    pub(super) pins: PinDir,
     policy: Mutex<Policy>,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
     /// Age of the next mark.
     next: AtomicU64,
     collecting: Arc<AtomicBool>,
+    refused: Mutex<Refused>,
+}
+
+/// When the disk refused something.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// The last write.
+    pub(super) write: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 impl std::fmt::Debug for Disk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Disk")
-            .field("path", &self.db.path())
+            .field("path", &self.dir)
             .finish_non_exhaustive()
     }
 }
@@ -94,27 +83,44 @@ impl Disk {
         dir: &Path,
         budget: u64,
         counters: Arc<Counters>,
+        patience: Duration,
     ) -> Result<Self, CacheError> {
-        let db = database::open_or_renew(dir)?;
-        let disk = Disk {
-            db: Arc::new(db),
-            policy: Mutex::new(Policy::new(budget)),
-            counters,
-            next: AtomicU64::new(0),
-            collecting: Arc::default(),
-        };
+        let (db, salvaged) = database::open(dir, patience)?;
+        let disk = Disk::with(dir, budget, counters, Some(db));
+        if let Some(salvaged) = salvaged {
+            disk.restore(salvaged);
+        }
+        disk.move_old_pins()?;
         disk.load_pins()?;
         disk.load_marks()?;
         disk.evict();
         Ok(disk)
     }
 
+    /// One that holds nothing.
+    pub(super) fn none(dir: &Path, counters: Arc<Counters>) -> Self {
+        Disk::with(dir, 0, counters, None)
+    }
+
+    fn with(dir: &Path, budget: u64, counters: Arc<Counters>, db: Option<Database>) -> Self {
+        Disk {
+            dir: dir.into(),
+            lock: Mutex::new(db.as_ref().map(Database::lock)),
+            reopening: Mutex::default(),
+            db: RwLock::new(db.map(Arc::new)),
+            pins: PinDir::beside(dir),
+            policy: Mutex::new(Policy::new(budget)),
+            counters,
+            next: AtomicU64::new(0),
+            collecting: Arc::default(),
+            refused: Mutex::default(),
+        }
+    }
+
     fn load_marks(&self) -> Result<(), CacheError> {
+        let db = self.db()?;
         let mut marks: Vec<(u64, ChunkHash, u32, bool)> = Vec::new();
-        for item in self
-            .db
-            .iterator_cf(self.family(MARKS)?, IteratorMode::Start)
-        {
+        for item in db.iterator_cf(db.family(MARKS)?, IteratorMode::Start) {
             let (key, value) = item?;
             if let Some(mark) = decode_mark(&key, &value) {
                 marks.push(mark);
@@ -132,17 +138,78 @@ impl Disk {
 
     /// Where it lies; for temporary files that belong on the same disk.
     pub(super) fn dir(&self) -> &Path {
-        self.db.path()
+        &self.dir
     }
 
     pub(super) fn policy(&self) -> MutexGuard<'_, Policy> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn family(&self, name: &'static str) -> Result<&ColumnFamily, CacheError> {
-        self.db
-            .cf_handle(name)
-            .ok_or_else(|| CacheError::Database(format!("it has no column family `{name}`")))
+    pub(super) fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn db(&self) -> Result<Arc<Database>, CacheError> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        db.clone().ok_or(CacheError::Released)
+    }
+
+    /// The database, unless it refused a write just now.
+    pub(super) fn db_to_write(&self) -> Result<Arc<Database>, CacheError> {
+        let refused = self.refused().write;
+        match refused {
+            None => self.db(),
+            Some(at) if at.elapsed() < PAUSE => Err(CacheError::Released),
+            Some(_) => self.reopen(),
+        }
+    }
+
+    /// Opens the database again when there is room: RocksDB writes nothing more
+    /// after a write has failed.
+    fn reopen(&self) -> Result<Arc<Database>, CacheError> {
+        let Ok(_alone) = self.reopening.try_lock() else {
+            return Err(CacheError::Released);
+        };
+        self.refused().write = Some(Instant::now());
+        database::check_space(&self.dir)?;
+        let lock = self.lock().clone().ok_or(CacheError::Released)?;
+        self.close()?;
+        let db = Arc::new(database::reopen(&self.dir, lock)?);
+        self.set(Some(db.clone()));
+        self.load_marks()?;
+        Ok(db)
+    }
+
+    pub(super) fn set(&self, db: Option<Arc<Database>>) -> Option<Arc<Database>> {
+        let mut place = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, db)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Arc<Lock>>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    /// Closes the database, so that another process can open it. Requests under
+    /// way come to their end; whatever is asked for later is not there.
+    pub(super) fn release(&self) {
+        // Not while it is opened again.
+        let _alone = self.reopening.lock();
+        self.lock().take();
+        self.take();
+    }
+
+    pub(super) fn take(&self) -> Option<Arc<Database>> {
+        let db = self.set(None);
+        if let Some(db) = &db {
+            // A compaction may take seconds.
+            db.cancel_all_background_work(false);
+        }
+        self.policy().forget_entries();
+        db
     }
 
     pub(super) fn holds(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
@@ -155,26 +222,24 @@ impl Disk {
         if !self.policy().holds(name) {
             return None;
         }
-        let value = match self
-            .family(PAGES)
-            .map(|f| self.db.get_cf(f, name.as_bytes()))
-        {
-            Ok(Ok(Some(value))) => value,
-            Ok(Ok(None)) => {
-                self.drop_entries(&[*name]);
-                return None;
-            }
-            Ok(Err(error)) => {
-                self.failed(&error.into());
+        let db = self.db().ok()?;
+        let value = match db.get_cf(db.family(PAGES).ok()?, name.as_bytes()) {
+            Ok(Some(value)) => value,
+            Ok(None) => {
                 self.drop_entries(&[*name]);
                 return None;
             }
             Err(error) => {
-                self.failed(&error);
+                // What cannot be read just now may be there later.
+                let passes = is_refusal(&error);
+                self.failed(&error.into());
+                if !passes {
+                    self.drop_entries(&[*name]);
+                }
                 return None;
             }
         };
-        match vault::unseal(name, value, at_rest).and_then(|value| open_value(hash, value)) {
+        match vault::unseal(name, value, at_rest).and_then(|value| open_page(hash, value)) {
             Some(raw) => {
                 self.policy().used(name);
                 Some(raw)
@@ -209,8 +274,10 @@ impl Disk {
         if fresh.is_empty() {
             return Ok(());
         }
-        self.write(&fresh, at_rest)
-            .inspect_err(|error| self.failed(error))?;
+        let db = self.db_to_write()?;
+        self.write(&db, &fresh, at_rest)
+            .inspect_err(|error| self.write_failed(error))?;
+        self.wrote();
         {
             let mut policy = self.policy();
             for (name, _, stored) in fresh {
@@ -223,17 +290,14 @@ impl Disk {
 
     fn write(
         &self,
+        db: &Database,
         chunks: &[(ChunkHash, &ChunkRef, &Bytes)],
         at_rest: Option<&SecretKey>,
     ) -> Result<(), CacheError> {
-        let (pages, marks) = (self.family(PAGES)?, self.family(MARKS)?);
+        let (pages, marks) = (db.family(PAGES)?, db.family(MARKS)?);
         let mut batch = WriteBatch::default();
         for (name, chunk, stored) in chunks {
-            let mut value = Vec::with_capacity(VALUE_HEADER + stored.len());
-            value.push(chunk.at.codec as u8);
-            value.extend_from_slice(&chunk.raw_len.to_le_bytes());
-            value.extend_from_slice(stored);
-            let value = vault::seal(name, value, at_rest)?;
+            let value = vault::seal(name, encode_page(chunk, stored), at_rest)?;
             let age = self.next.fetch_add(1, Ordering::Relaxed);
             batch.put_cf(pages, name.as_bytes(), value);
             batch.put_cf(
@@ -242,7 +306,7 @@ impl Disk {
                 encode_mark(age, stored.len() as u32, false),
             );
         }
-        Ok(self.db.write(batch)?)
+        Ok(db.write(batch)?)
     }
 
     /// Brings the size under the budget.
@@ -265,7 +329,7 @@ impl Disk {
     }
 
     /// Forgets entries, in the policy and on disk.
-    fn drop_entries(&self, hashes: &[ChunkHash]) {
+    pub(super) fn drop_entries(&self, hashes: &[ChunkHash]) {
         {
             let mut policy = self.policy();
             hashes.iter().for_each(|hash| policy.remove(hash));
@@ -274,27 +338,33 @@ impl Disk {
     }
 
     fn delete(&self, hashes: &[ChunkHash]) {
+        let Ok(db) = self.db_to_write() else {
+            return;
+        };
         let delete = || -> Result<(), CacheError> {
-            let (pages, marks) = (self.family(PAGES)?, self.family(MARKS)?);
+            let (pages, marks) = (db.family(PAGES)?, db.family(MARKS)?);
             let mut batch = WriteBatch::default();
             for hash in hashes {
                 batch.delete_cf(pages, hash.as_bytes());
                 batch.delete_cf(marks, hash.as_bytes());
             }
-            Ok(self.db.write(batch)?)
+            Ok(db.write(batch)?)
         };
         if let Err(error) = delete() {
-            self.failed(&error);
+            self.write_failed(&error);
         }
     }
 
     /// Gives the space of evicted content back to the file system, one
     /// collection at a time.
     fn collect_in_background(&self) {
+        let Ok(db) = self.db() else {
+            return;
+        };
         if self.collecting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (db, collecting) = (self.db.clone(), self.collecting.clone());
+        let collecting = self.collecting.clone();
         let limit = self.real_limit();
         let started = std::thread::Builder::new()
             .name("cache-collect".into())
@@ -317,19 +387,19 @@ impl Disk {
     }
 
     pub(super) fn settle(&self) -> Result<(), CacheError> {
-        self.save_proven()?;
-        let pages = self.family(PAGES)?;
-        self.db.flush_cf(pages)?;
+        let db = self.db()?;
+        self.save_proven(&db)?;
+        db.flush_cf(db.family(PAGES)?)?;
         if self.real_bytes() > self.real_limit() {
-            database::collect(&self.db);
+            database::collect(&db);
         }
-        Ok(self.db.flush_wal(true)?)
+        Ok(db.flush_wal(true)?)
     }
 
     /// Writes down which entries have proven themselves, so that the next
     /// session does not mistake them for newcomers.
-    fn save_proven(&self) -> Result<(), CacheError> {
-        let marks = self.family(MARKS)?;
+    fn save_proven(&self, db: &Database) -> Result<(), CacheError> {
+        let marks = db.family(MARKS)?;
         let proven: Vec<ChunkHash> = {
             let policy = self.policy();
             let all = policy.hashes();
@@ -337,13 +407,13 @@ impl Disk {
         };
         let mut batch = WriteBatch::default();
         for hash in proven {
-            if let Some(value) = self.db.get_cf(marks, hash.as_bytes())?
+            if let Some(value) = db.get_cf(marks, hash.as_bytes())?
                 && let Some((age, hash, size, false)) = decode_mark(hash.as_bytes(), &value)
             {
                 batch.put_cf(marks, hash.as_bytes(), encode_mark(age, size, true));
             }
         }
-        Ok(self.db.write(batch)?)
+        Ok(db.write(batch)?)
     }
 
     /// How many entries, and their stored bytes.
@@ -358,7 +428,7 @@ impl Disk {
 
     /// What the files occupy, garbage included.
     pub(super) fn real_bytes(&self) -> u64 {
-        database::real_bytes(&self.db)
+        self.db().map_or(0, |db| database::real_bytes(&db))
     }
 
     /// How much they may occupy before garbage is collected.
@@ -366,179 +436,46 @@ impl Disk {
         self.budget() / 100 * REAL_SIZE_PERCENT
     }
 
-    pub(super) fn record(
-        &self,
-        space: Space,
-        key: &[u8],
-        at_rest: Option<&SecretKey>,
-    ) -> Option<Vec<u8>> {
-        let key = record_key(space, key, at_rest);
-        let found = (self.family(RECORDS)).and_then(|f| Ok(self.db.get_cf(f, &key)?));
-        let value = found.unwrap_or_else(|error| {
-            self.failed(&error);
-            None
-        })?;
-        vault::unseal(&ChunkHash::of(&key), value, at_rest)
-    }
-
-    pub(super) fn set_record(
-        &self,
-        space: Space,
-        key: &[u8],
-        value: &[u8],
-        at_rest: Option<&SecretKey>,
-    ) {
-        let key = record_key(space, key, at_rest);
-        let set = vault::seal(&ChunkHash::of(&key), value.to_vec(), at_rest)
-            .and_then(|value| Ok(self.db.put_cf(self.family(RECORDS)?, &key, value)?));
-        if let Err(error) = set {
-            self.failed(&error);
+    /// A write worked.
+    pub(super) fn wrote(&self) {
+        let mut refused = self.refused();
+        if refused.write.take().is_some() {
+            tracing::info!("the cache in {} is written to again", self.dir.display());
         }
     }
 
-    /// Names and lengths of records that are not sealed.
-    pub(super) fn records(&self, space: Space) -> Result<Vec<(Vec<u8>, u64)>, CacheError> {
-        let records = self.family(RECORDS)?;
-        let mut found = Vec::new();
-        let from = [space.prefix()];
-        for item in self.db.prefix_iterator_cf(records, from) {
-            let (key, value) = item?;
-            match key.split_first() {
-                Some((prefix, name)) if *prefix == space.prefix() => {
-                    if !vault::is_sealed(&value) {
-                        found.push((name.to_vec(), value.len() as u64));
-                    }
-                }
-                _ => break,
+    pub(super) fn write_failed(&self, error: &CacheError) {
+        self.refused().write = Some(Instant::now());
+        self.failed(error);
+    }
+
+    /// A full disk fails at every write: counts each, warns now and then.
+    pub(super) fn failed(&self, error: &CacheError) {
+        self.counters.disk_errors.fetch_add(1, Ordering::Relaxed);
+        let warn = {
+            let mut refused = self.refused();
+            let warn = refused.warned.is_none_or(|at| at.elapsed() >= QUIET);
+            if warn {
+                refused.warned = Some(Instant::now());
             }
-        }
-        Ok(found)
-    }
-
-    pub(super) fn remove_record(&self, space: Space, key: &[u8]) -> Result<(), CacheError> {
-        let key = record_key(space, key, None);
-        Ok(self.db.delete_cf(self.family(RECORDS)?, key)?)
-    }
-
-    pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
-        let cleared = self.forget_all(keep);
-        // Without its folder, the database notices only when it has to write.
-        match self.dir().exists() {
-            true => cleared,
-            false => Err(CacheError::Gone {
-                dir: self.dir().into(),
-            }),
-        }
-    }
-
-    fn forget_all(&self, keep: Keep) -> Result<(), CacheError> {
-        self.forget_pins()?;
-        let hashes = self.policy().hashes();
-        self.drop_entries(&hashes);
-        let records = self.family(RECORDS)?;
-        let mut batch = WriteBatch::default();
-        for item in self.db.iterator_cf(records, IteratorMode::Start) {
-            let key = item?.0;
-            let learned = key.first() == Some(&Space::Profiles.prefix());
-            if !(learned && keep == Keep::Learned) {
-                batch.delete_cf(records, key);
-            }
-        }
-        self.db.write(batch)?;
-        for name in [PAGES, MARKS, RECORDS] {
-            self.db.flush_cf(self.family(name)?)?;
-        }
-        database::collect(&self.db);
-        Ok(())
-    }
-
-    pub(super) fn verify(
-        &self,
-        mut progress: impl FnMut(u64, u64),
-    ) -> Result<VerifyReport, CacheError> {
-        let hashes = self.policy().hashes();
-        let pages = self.family(PAGES)?;
-        let total = hashes.len() as u64;
-        let mut report = VerifyReport::default();
-        for (done, hash) in hashes.into_iter().enumerate() {
-            let value = self.db.get_cf(pages, hash.as_bytes()).ok().flatten();
-            let good = value.is_some_and(|value| match vault::is_sealed(&value) {
-                true => vault::is_undamaged(&value),
-                false => open_value(&hash, value).is_some(),
-            });
-            match good {
-                true => report.good += 1,
-                false => {
-                    report.dropped += 1;
-                    self.drop_entries(&[hash]);
-                }
-            }
-            progress(done as u64 + 1, total);
-        }
-        Counters::add(&self.counters.corrupt_dropped, report.dropped);
-        Ok(report)
-    }
-
-    fn failed(&self, error: &CacheError) {
-        // A full disk fails at every write; say so once, count the rest.
-        if self.counters.disk_errors.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!("{error}; going on without keeping what is read on disk");
+            warn
+        };
+        if warn {
+            tracing::warn!(
+                "the cache in {} fails ({error}); reads go on, and what is read is not kept on disk",
+                self.dir.display()
+            );
         }
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if let Err(error) = self.save_proven() {
+        if self.refused().write.is_none()
+            && let Ok(db) = self.db()
+            && let Err(error) = self.save_proven(&db)
+        {
             self.failed(&error);
         }
     }
-}
-
-fn record_key(space: Space, key: &[u8], at_rest: Option<&SecretKey>) -> Vec<u8> {
-    let mut whole = vec![space.prefix()];
-    match at_rest {
-        None => whole.extend_from_slice(key),
-        // Which blobs somebody reads is their business too.
-        Some(secret) => whole.extend_from_slice(&secret.name(ChunkHash::of(key).as_bytes())),
-    }
-    whole
-}
-
-fn encode_mark(age: u64, size: u32, proven: bool) -> [u8; 13] {
-    let mut value = [0; 13];
-    value[..8].copy_from_slice(&age.to_le_bytes());
-    value[8..12].copy_from_slice(&size.to_le_bytes());
-    value[12] = u8::from(proven);
-    value
-}
-
-fn decode_mark(key: &[u8], value: &[u8]) -> Option<(u64, ChunkHash, u32, bool)> {
-    let hash = ChunkHash::from_bytes(key.try_into().ok()?);
-    let (age, rest) = value.split_first_chunk::<8>()?;
-    let (size, rest) = rest.split_first_chunk::<4>()?;
-    let proven = *rest.first()? == 1;
-    let (age, size) = (u64::from_le_bytes(*age), u32::from_le_bytes(*size));
-    Some((age, hash, size, proven))
-}
-
-/// Opens a value as any stored chunk is opened: within bounds, then by hash.
-fn open_value(hash: &ChunkHash, value: Vec<u8>) -> Option<Bytes> {
-    let value = Bytes::from(value);
-    let (header, _) = value.split_first_chunk::<VALUE_HEADER>()?;
-    let [codec, a, b, c, d] = *header;
-    let stored = value.slice(VALUE_HEADER..);
-    let chunk = ChunkRef {
-        hash: *hash,
-        raw_len: u32::from_le_bytes([a, b, c, d]),
-        at: Location {
-            blob: BlobId::from_bytes([0; 32]),
-            offset: 0,
-            stored_len: u32::try_from(stored.len()).ok()?,
-            codec: Codec::try_from(codec).ok()?,
-        },
-        // What is kept stands alone.
-        bases: Bases::NONE,
-    };
-    chunk.open(stored, &[]).ok()
 }

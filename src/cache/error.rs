@@ -13,17 +13,30 @@ pub enum CacheError {
     #[error(transparent)]
     Store(Arc<StoreError>),
     /// Another process has it open.
-    #[error("the cache in {} is in use by another walgit-fs; let it finish, or stop it", dir.display())]
+    #[error("the cache in {} is in use by {holder}; wait until it ends, or end it", dir.display())]
     Busy {
         /// Its directory.
         dir: PathBuf,
+        /// The process, with its number where that is known.
+        holder: String,
+    },
+    /// It was handed over to another process while it was in use.
+    #[error("the cache was handed over to another walgit-fs process, which needs it; try again")]
+    Released,
+    /// A pin cannot be read or written.
+    #[error("the pin {}: {why}", path.display())]
+    Pins {
+        /// Its file.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
     },
     /// It cannot be opened or made.
     #[error("the cache in {} cannot be opened: {why}", dir.display())]
     Open {
         /// Its directory.
         dir: PathBuf,
-        /// What RocksDB or the system said.
+        /// What RocksDB or the system said, and what helps.
         why: String,
     },
     /// Somebody removed it while it was in use.

@@ -25,36 +25,45 @@
 //!
 //! What is in memory or on disk is answered without ever yielding: the driver
 //! polls once on the kernel's thread and replies there. A failing disk costs
-//! speed, never a read. RocksDB has one owner at a time: the user's daemon, or
-//! a command that found no daemon.
+//! speed, never a read. RocksDB has one owner at a time (`lock`): the user's
+//! daemon, or a command that found no daemon and hands it over when it is
+//! wanted. Only what RocksDB calls damage is damage (`failure`); then what cannot
+//! be fetched again is saved (`salvage`, `pins`).
 //!
 //! May touch: `walrus`, `chunk`.
 
 mod bases;
 mod database;
 mod disk;
+mod entry;
 mod error;
+mod failure;
 mod fetch;
 mod flight;
 mod lane;
+mod lock;
 mod memory;
 mod pins;
 mod policy;
+mod records;
+mod salvage;
 mod span;
 mod stats;
+mod upkeep;
 mod vault;
 mod whole;
 
-pub use disk::{Keep, Space};
 pub use error::CacheError;
 pub use flight::Underway;
 pub use lane::request_bytes;
 pub use pins::Pin;
+pub use records::{Keep, Space};
 pub use span::MAX_GAP;
 pub use stats::{CacheStats, VerifyReport};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -110,6 +119,9 @@ const MAX_PRELOADED: u64 = 16 << 20;
 /// Walkers, each of whom has a fair part of that ahead.
 const PRELOADING: u64 = 4;
 
+/// How often it is looked whether another process wants the database.
+const WATCH: Duration = Duration::from_millis(50);
+
 /// The cache of one user.
 #[derive(Debug)]
 pub struct Cache {
@@ -128,25 +140,72 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache, or makes it. A damaged database is moved aside and a
-    /// new one begun: what it held can be fetched again.
+    /// Opens the cache, or makes it. A damaged database is put aside and a new
+    /// one begun: what it held can be fetched again, pins are kept, and learned
+    /// profiles are where they can still be read.
     ///
     /// # Errors
     /// [`CacheError::Busy`] when another process has it open, and
-    /// [`CacheError::Open`] when its directory cannot be used at all.
+    /// [`CacheError::Open`] when the machine refuses; then nothing is touched.
     pub fn open(config: &CacheConfig) -> Result<Arc<Self>, CacheError> {
+        Self::open_within(config, Duration::ZERO)
+    }
+
+    /// Opens the cache; asks a process that has it open to hand it over and
+    /// waits for `patience`. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`Cache::open`].
+    pub fn open_within(config: &CacheConfig, patience: Duration) -> Result<Arc<Self>, CacheError> {
         let counters = Arc::new(Counters::default());
-        let preloaded = (config.memory_bytes / PRELOADED_PART).min(MAX_PRELOADED);
-        Ok(Arc::new(Cache {
-            memory: Memory::new(config.memory_bytes - preloaded),
+        let disk = Disk::open(&config.dir, config.disk_bytes, counters.clone(), patience)?;
+        Ok(Self::over(disk, config.memory_bytes, counters))
+    }
+
+    /// A cache that keeps nothing on disk.
+    pub fn in_memory(config: &CacheConfig) -> Arc<Self> {
+        let counters = Arc::new(Counters::default());
+        let disk = Disk::none(&config.dir, counters.clone());
+        Self::over(disk, config.memory_bytes, counters)
+    }
+
+    fn over(disk: Disk, memory_bytes: u64, counters: Arc<Counters>) -> Arc<Self> {
+        let preloaded = (memory_bytes / PRELOADED_PART).min(MAX_PRELOADED);
+        Arc::new(Cache {
+            memory: Memory::new(memory_bytes - preloaded),
             preloaded: Memory::new(preloaded),
-            disk: Disk::open(&config.dir, config.disk_bytes, counters.clone())?,
+            disk,
             flights: Default::default(),
             wholes: Arc::default(),
             counters,
             in_flight: Semaphore::new(IN_FLIGHT as usize),
             lane: Lane::default(),
-        }))
+        })
+    }
+
+    /// From now on hands the database over as soon as another process wants it,
+    /// and goes on in memory.
+    pub fn hand_over_when_wanted(self: &Arc<Self>) {
+        let cache = Arc::downgrade(self);
+        let watch = move || {
+            while let Some(cache) = cache.upgrade() {
+                if lock::is_wanted(cache.disk.dir()) {
+                    cache.disk.release();
+                    return;
+                }
+                drop(cache);
+                std::thread::sleep(WATCH);
+            }
+        };
+        let started = std::thread::Builder::new().name("cache-watch".into());
+        if let Err(error) = started.spawn(watch) {
+            tracing::debug!("the cache is not handed over: {error}");
+        }
+    }
+
+    /// Whether nothing is kept on disk, or not any more.
+    pub fn is_released(&self) -> bool {
+        self.disk.is_released()
     }
 
     /// The plain bytes of a chunk if they are in memory or on disk, there under
@@ -390,6 +449,15 @@ impl Cache {
         self.memory.clear();
         self.preloaded.clear();
         self.disk.clear(keep)
+    }
+
+    /// Removes a cache that cannot be opened, pins too.
+    ///
+    /// # Errors
+    /// [`CacheError::Busy`] when a process has it open and keeps it for `patience`.
+    pub fn erase(config: &CacheConfig, patience: Duration) -> Result<(), CacheError> {
+        database::erase(&config.dir, patience)?;
+        pins::PinDir::beside(&config.dir).remove_all()
     }
 
     /// Reads and re-hashes every chunk on disk, dropping what fails. Calls

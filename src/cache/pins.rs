@@ -1,22 +1,37 @@
 //! What is to stay in the cache, and how much of it is here.
 //!
-//! A pin is a name and the pages that it wants, written down as a record of its
-//! own: a page that several pins want stays until the last of them is gone, and
-//! one that was lost stays when it comes back.
+//! A pin is a name and the pages that it wants: a page that several pins want
+//! stays until the last of them is gone, and one that was lost stays when it
+//! comes back. Each pin is a file of its own in `pages.pins` beside the
+//! database, so that whatever happens to the database, pins survive.
+//!
+//! ```text
+//! 8 bytes   "wgpin\0\0\x01"
+//! u32       length of the name, little-endian
+//! name      UTF-8
+//! 36 bytes  a page: its hash, its stored length (u32); any number of them
+//! 32 bytes  BLAKE3 of all before
+//! ```
 
-use rocksdb::{Direction, IteratorMode};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
-use super::database::RECORDS;
-use super::disk::{Disk, Space};
+use super::disk::Disk;
+use super::lock::beside;
 use super::{Cache, CacheError, vault};
 use crate::chunk::{ChunkHash, ChunkRef, SecretKey};
+use crate::durable::{remove_file, write_atomic};
 
 /// Part of the budget that pins may take, in percent; the rest is for what is
 /// read beside them.
 const MAX_PERCENT: u64 = 80;
 /// Hash and stored length of a page.
 const WANTED: usize = 36;
+const MAGIC: [u8; 8] = *b"wgpin\0\0\x01";
+const CHECKSUM: usize = blake3::OUT_LEN;
 
 /// A pin, and how complete it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +86,7 @@ impl Cache {
     /// When the disk refuses.
     pub fn pins(&self) -> Result<Vec<Pin>, CacheError> {
         // Readers need the policy: it is not held while the disk is read.
-        let pins = self.disk.pins()?;
+        let pins = self.disk.pins.all()?;
         let policy = self.disk.policy();
         let pins = pins.into_iter().map(|(name, wanted)| Pin {
             name,
@@ -92,7 +107,7 @@ fn bytes<'a>(wanted: impl IntoIterator<Item = &'a (ChunkHash, u32)>) -> u64 {
 impl Disk {
     /// Notes what pins want, before it is known what is here.
     pub(super) fn load_pins(&self) -> Result<(), CacheError> {
-        let pins = self.pins()?;
+        let pins = self.pins.all()?;
         let mut policy = self.policy();
         for (_, wanted) in pins {
             wanted.iter().for_each(|(hash, _)| policy.pin(*hash));
@@ -102,24 +117,25 @@ impl Disk {
 
     /// Lets go of everything.
     pub(super) fn forget_pins(&self) -> Result<(), CacheError> {
-        for (name, _) in self.pins()? {
-            self.unpin(&name)?;
+        let pins = self.pins.all()?;
+        self.pins.remove_all()?;
+        let mut policy = self.policy();
+        for (_, wanted) in pins {
+            wanted.iter().for_each(|(hash, _)| policy.unpin(hash));
         }
         Ok(())
     }
 
     fn pin(&self, name: &str, wanted: &Wanted) -> Result<(), CacheError> {
-        let others = self.pins()?.into_iter().filter(|(other, _)| other != name);
+        let others = self.pins.all()?.into_iter();
+        let others = others.filter(|(other, _)| other != name);
         let needed = bytes(wanted) + others.map(|(_, wanted)| bytes(&wanted)).sum::<u64>();
         let budget = self.budget() / 100 * MAX_PERCENT;
         if needed > budget {
             return Err(CacheError::PinsTooLarge { needed, budget });
         }
-        let before = self.wanted(name)?.unwrap_or_default();
-        let value: Vec<u8> = (wanted.iter())
-            .flat_map(|(hash, len)| hash.as_bytes().iter().copied().chain(len.to_le_bytes()))
-            .collect();
-        self.db.put_cf(self.family(RECORDS)?, key(name), value)?;
+        let before = self.pins.get(name)?.unwrap_or_default();
+        self.pins.put(name, wanted)?;
         // In this order what both want is never without a pin.
         let mut policy = self.policy();
         wanted.iter().for_each(|(hash, _)| policy.pin(*hash));
@@ -128,43 +144,126 @@ impl Disk {
     }
 
     fn unpin(&self, name: &str) -> Result<bool, CacheError> {
-        let Some(wanted) = self.wanted(name)? else {
+        let Some(wanted) = self.pins.get(name)? else {
             return Ok(false);
         };
-        self.db.delete_cf(self.family(RECORDS)?, key(name))?;
+        self.pins.remove(name)?;
         let mut policy = self.policy();
         wanted.iter().for_each(|(hash, _)| policy.unpin(hash));
         Ok(true)
     }
+}
 
-    /// What a pin wants; `None` where there is no such pin.
-    fn wanted(&self, name: &str) -> Result<Option<Wanted>, CacheError> {
-        let value = self.db.get_cf(self.family(RECORDS)?, key(name))?;
-        Ok(value.map(|value| decode(&value)))
+/// The directory of pins.
+#[derive(Debug)]
+pub(super) struct PinDir(PathBuf);
+
+impl PinDir {
+    /// That of the database in `dir`.
+    pub(super) fn beside(dir: &Path) -> Self {
+        PinDir(beside(dir, ".pins"))
     }
 
-    fn pins(&self) -> Result<Vec<(String, Wanted)>, CacheError> {
-        let first = key("");
-        let from = IteratorMode::From(&first, Direction::Forward);
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(blake3::hash(name.as_bytes()).to_hex().as_str())
+    }
+
+    /// What each pin wants, by name.
+    fn all(&self) -> Result<Vec<(String, Wanted)>, CacheError> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(&self.0, &error)),
+        };
         let mut pins = Vec::new();
-        for item in self.db.iterator_cf(self.family(RECORDS)?, from) {
-            let (key, value) = item?;
-            match key.strip_prefix(first.as_slice()) {
-                Some(name) => pins.push((String::from_utf8_lossy(name).into(), decode(&value))),
-                None => break,
+        for entry in entries {
+            let path = entry.map_err(|error| failed(&self.0, &error))?.path();
+            // One that is being written.
+            let name = path.file_name().unwrap_or_default();
+            if name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            match read(&path)? {
+                Some(pin) => pins.push(pin),
+                None => tracing::warn!("{} is not a pin; it is ignored", path.display()),
             }
         }
+        pins.sort_unstable();
         Ok(pins)
+    }
+
+    /// What a pin wants; `None` where there is no such pin.
+    fn get(&self, name: &str) -> Result<Option<Wanted>, CacheError> {
+        let pin = read(&self.file(name))?;
+        Ok(pin.filter(|pin| pin.0 == name).map(|(_, wanted)| wanted))
+    }
+
+    fn put(&self, name: &str, wanted: &Wanted) -> Result<(), CacheError> {
+        let path = self.file(name);
+        write_atomic(&path, &encode(name, wanted)).map_err(|error| failed(&path, &error))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), CacheError> {
+        let path = self.file(name);
+        let removed = remove_file(&path);
+        removed.map(|_| ()).map_err(|error| failed(&path, &error))
+    }
+
+    /// Removes all pins, also what is none.
+    pub(super) fn remove_all(&self) -> Result<(), CacheError> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.0, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in a pin that was a record of the database.
+    pub(super) fn import(&self, name: &[u8], value: &[u8]) -> Result<(), CacheError> {
+        self.put(&String::from_utf8_lossy(name), &pages(value))
     }
 }
 
-fn key(name: &str) -> Vec<u8> {
-    let mut key = vec![Space::Pins.prefix()];
-    key.extend_from_slice(name.as_bytes());
-    key
+/// The pin in a file; `None` where there is no such file, or it is none.
+fn read(path: &Path) -> Result<Option<(String, Wanted)>, CacheError> {
+    match fs::read(path) {
+        Ok(text) => Ok(decode(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(path, &error)),
+    }
 }
 
-fn decode(value: &[u8]) -> Wanted {
+fn failed(path: &Path, error: &io::Error) -> CacheError {
+    CacheError::Pins {
+        path: path.into(),
+        why: error.to_string(),
+    }
+}
+
+fn encode(name: &str, wanted: &Wanted) -> Vec<u8> {
+    let mut text = MAGIC.to_vec();
+    text.extend_from_slice(&(name.len() as u32).to_le_bytes());
+    text.extend_from_slice(name.as_bytes());
+    for (hash, len) in wanted {
+        text.extend_from_slice(hash.as_bytes());
+        text.extend_from_slice(&len.to_le_bytes());
+    }
+    let checksum = blake3::hash(&text);
+    text.extend_from_slice(checksum.as_bytes());
+    text
+}
+
+fn decode(text: &[u8]) -> Option<(String, Wanted)> {
+    let (text, checksum) = text.split_at_checked(text.len().checked_sub(CHECKSUM)?)?;
+    if blake3::hash(text).as_bytes() != checksum {
+        return None;
+    }
+    let rest = text.strip_prefix(&MAGIC)?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (name, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    Some((String::from_utf8(name.into()).ok()?, pages(rest)))
+}
+
+fn pages(value: &[u8]) -> Wanted {
     let one = |wanted: &[u8]| {
         let (hash, len) = wanted.split_first_chunk::<32>()?;
         let len = u32::from_le_bytes(len.try_into().ok()?);

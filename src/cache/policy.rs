@@ -117,6 +117,14 @@ impl Policy {
         }
     }
 
+    /// Forgets all entries; what pins want is still wanted.
+    pub(super) fn forget_entries(&mut self) {
+        *self = Policy {
+            pins: std::mem::take(&mut self.pins),
+            ..Policy::new(self.budget)
+        };
+    }
+
     /// One more pin wants an entry.
     pub(super) fn pin(&mut self, hash: ChunkHash) {
         *self.pins.entry(hash).or_default() += 1;

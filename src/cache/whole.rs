@@ -11,9 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ring::digest;
 
-use super::disk::Space;
 use super::fetch::{IN_FLIGHT, detached};
 use super::flight::{Carry, Flight, Pilot, Role, Underway, Urgency};
+use super::records::Space;
 use super::stats::Counters;
 use super::{Cache, CacheError};
 use crate::chunk::{ByteRange, ChunkHash, ChunkRef, MAX_DATA_CHUNK, Proof, SecretKey, WholeBlob};
@@ -198,7 +198,9 @@ impl Cache {
         }
         let spool =
             |error: std::io::Error| CacheError::Database(format!("temporary file: {error}"));
-        let mut file = tempfile::tempfile_in(self.disk.dir()).map_err(spool)?;
+        // Where nothing can be written beside the database, it may be elsewhere.
+        let file = tempfile::tempfile_in(self.disk.dir()).or_else(|_| tempfile::tempfile());
+        let mut file = file.map_err(spool)?;
         let mut hash = digest::Context::new(&digest::SHA256);
         let mut at = 0;
         while at < whole.size {

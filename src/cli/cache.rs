@@ -3,13 +3,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::context::{self, Context};
 use super::{Failure, output};
-use crate::cache::{CacheStats, Keep, Pin, VerifyReport};
+use crate::cache::{self, CacheError, CacheStats, Keep, Pin, VerifyReport};
+use crate::config::Settings;
 use crate::daemon::{Client, no_pin};
 
 /// Show, fill, empty or check the page cache
@@ -56,100 +58,91 @@ enum Action {
     Verify,
 }
 
+/// Who has the user's cache open.
+enum Holder {
+    /// The user's daemon.
+    Daemon(Client),
+    /// This command, since no daemon runs.
+    Own(Arc<cache::Cache>),
+}
+
 impl Cache {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let client = context.run(async { Ok(Client::find(&settings.dirs).await?) })?;
-        match (&self.action, &client) {
-            (Action::Warm { paths }, Some(client)) => return warm(context, client, paths, false),
-            (Action::Pin { paths }, Some(client)) => return warm(context, client, paths, true),
-            (Action::Warm { .. } | Action::Pin { .. }, None) => {
+        let holder = match (client, &self.action) {
+            (Some(client), _) => Holder::Daemon(client),
+            (None, Action::Warm { .. } | Action::Pin { .. }) => {
                 return Err("nothing is mounted; mount the repository first".into());
             }
-            _ => {}
-        }
-        // Without a daemon nobody else has the cache open.
-        let own = match &client {
-            Some(_) => None,
-            None => Some(context::cache(&settings)?.cache),
+            (
+                None,
+                Action::Clear {
+                    keep_learned: false,
+                },
+            ) => {
+                clear_own(&settings)?;
+                return cleared(context);
+            }
+            (None, _) => Holder::Own(context::own_cache(&settings)?.cache),
         };
         match self.action {
-            Action::Warm { .. } | Action::Pin { .. } => {}
+            Action::Warm { paths } => return warm(context, &holder, &paths, false),
+            Action::Pin { paths } => return warm(context, &holder, &paths, true),
             Action::Unpin { paths } => {
                 for path in paths {
-                    let name = match (&client, &own) {
-                        (Some(client), _) => {
-                            let path = std::fs::canonicalize(&path).unwrap_or(path);
-                            context.run(async { Ok(client.unpin(&path).await?) })?
-                        }
-                        (None, Some(cache)) => {
-                            let name = path.to_string_lossy().into_owned();
-                            if !cache.unpin(&name)? {
-                                return Err(no_pin(&name, &cache.pins()?).into());
-                            }
-                            name
-                        }
-                        (None, None) => continue,
-                    };
-                    match context.json {
-                        true => output::json(&json!({"unpinned": name}))?,
-                        false => output::line(&format!("{name} is no longer pinned"))?,
+                    let name = unpin(context, &holder, path)?;
+                    if context.json {
+                        output::json(&json!({"unpinned": name}))?;
+                    } else {
+                        output::line(&format!("{name} is no longer pinned"))?;
                     }
                 }
             }
             Action::Pins => {
-                let pins = match (&client, &own) {
-                    (Some(client), _) => context.run(async { Ok(client.pins().await?) })?,
-                    (None, Some(cache)) => cache.pins()?,
-                    (None, None) => Vec::new(),
+                let pins = match &holder {
+                    Holder::Daemon(client) => context.run(async { Ok(client.pins().await?) })?,
+                    Holder::Own(cache) => cache.pins()?,
                 };
                 show_pins(context, &pins)?;
             }
             Action::Stats => {
-                let stats = match (&client, &own) {
-                    (Some(client), _) => context.run(async { Ok(client.status().await?.cache) })?,
-                    (None, Some(cache)) => cache.stats(),
-                    (None, None) => CacheStats::default(),
+                let stats = match &holder {
+                    Holder::Daemon(client) => {
+                        context.run(async { Ok(client.status().await?.cache) })?
+                    }
+                    Holder::Own(cache) => cache.stats(),
                 };
                 show(context, &stats)?;
             }
             Action::Clear { keep_learned } => {
-                let keep = match keep_learned {
-                    true => Keep::Learned,
-                    false => Keep::Nothing,
+                let keep = if keep_learned {
+                    Keep::Learned
+                } else {
+                    Keep::Nothing
                 };
-                match (&client, &own) {
-                    (Some(client), _) => {
+                match &holder {
+                    Holder::Daemon(client) => {
                         context.run(async { Ok(client.clear_cache(keep).await?) })?;
                     }
-                    (None, Some(cache)) => cache.clear(keep)?,
-                    (None, None) => {}
+                    Holder::Own(cache) => cache.clear(keep)?,
                 }
-                match context.json {
-                    true => output::json(&json!({"cleared": true}))?,
-                    false => output::line("the cache is empty")?,
-                }
+                return cleared(context);
             }
             Action::Verify => {
-                let report = match (&client, &own) {
-                    (Some(client), _) => context.run(async { Ok(client.verify_cache().await?) })?,
-                    (None, Some(cache)) => {
-                        let bar = output::count_bar("verifying");
-                        let report = cache.verify(|done, total| {
-                            bar.set_length(total);
-                            bar.set_position(done);
-                        });
-                        bar.finish_and_clear();
-                        report?
+                let report = match &holder {
+                    Holder::Daemon(client) => {
+                        context.run(async { Ok(client.verify_cache().await?) })?
                     }
-                    (None, None) => VerifyReport::default(),
+                    Holder::Own(cache) => verify(cache)?,
                 };
-                match context.json {
-                    true => output::json(&report)?,
-                    false => output::line(&format!(
+                if context.json {
+                    output::json(&report)?;
+                } else {
+                    output::line(&format!(
                         "{} entries are right, {} were damaged and dropped",
                         report.good, report.dropped
-                    ))?,
+                    ))?;
                 }
             }
         }
@@ -157,13 +150,66 @@ impl Cache {
     }
 }
 
+fn unpin(context: &Context, holder: &Holder, path: PathBuf) -> Result<String, Failure> {
+    match holder {
+        Holder::Daemon(client) => {
+            let path = std::fs::canonicalize(&path).unwrap_or(path);
+            context.run(async { Ok(client.unpin(&path).await?) })
+        }
+        Holder::Own(cache) => {
+            let name = path.to_string_lossy().into_owned();
+            if cache.unpin(&name)? {
+                Ok(name)
+            } else {
+                Err(no_pin(&name, &cache.pins()?).into())
+            }
+        }
+    }
+}
+
+/// Empties the cache that no daemon has. One that cannot be opened, on a full
+/// disk for example, is removed.
+fn clear_own(settings: &Settings) -> Result<(), Failure> {
+    match context::own_cache(settings) {
+        Ok(own) => Ok(own.cache.clear(Keep::Nothing)?),
+        Err(error) => match error.downcast_ref() {
+            Some(CacheError::Open { .. }) => Ok(context::erase_cache(settings)?),
+            _ => Err(error),
+        },
+    }
+}
+
+fn cleared(context: &Context) -> Result<ExitCode, Failure> {
+    if context.json {
+        output::json(&json!({"cleared": true}))?;
+    } else {
+        output::line("the cache is empty")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(cache: &Arc<cache::Cache>) -> Result<VerifyReport, Failure> {
+    // It may take minutes, for which nobody else should have to wait.
+    cache.hand_over_when_wanted();
+    let bar = output::count_bar("verifying");
+    let report = cache.verify(|done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
 /// Fetches files and folders of mounts.
 fn warm(
     context: &Context,
-    client: &Client,
+    holder: &Holder,
     paths: &[PathBuf],
     pin: bool,
 ) -> Result<ExitCode, Failure> {
+    let Holder::Daemon(client) = holder else {
+        return Err("nothing is mounted; mount the repository first".into());
+    };
     let mut code = ExitCode::SUCCESS;
     for path in paths {
         let bar = output::byte_bar(if pin { "pinning" } else { "fetching" });

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Failure;
 use super::keys::Keys;
+use super::{Failure, output};
 use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Dirs, Overrides, Settings};
@@ -19,6 +19,8 @@ use crate::walrus::BlobStore;
 
 /// What the names of private caches begin with.
 const PRIVATE: &str = "private-";
+/// How long a command that has the cache open may take to hand it over.
+const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// The command line's common part.
 pub(super) struct Context {
@@ -34,19 +36,10 @@ pub(super) struct OpenCache {
 }
 
 impl OpenCache {
-    /// Whether it is the user's own.
+    /// Whether it is the user's own, and still is: another process may have
+    /// wanted it meanwhile.
     pub(super) fn is_shared(&self) -> bool {
-        self.private.is_none()
-    }
-
-    /// The same, unless it is a private one: then what is put into it is lost.
-    pub(super) fn shared(self) -> Result<Self, Failure> {
-        match self.private {
-            None => Ok(self),
-            Some(_) => {
-                Err("the cache is in use by another walgit-fs; try again in a moment".into())
-            }
-        }
+        self.private.is_none() && !self.cache.is_released()
     }
 }
 
@@ -140,34 +133,70 @@ pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure
     })
 }
 
-/// The user's cache; a private one for the length of the command when the
-/// user's daemon holds it.
+/// The user's cache, for a command that goes faster with it: handed over to any
+/// process that needs it. A private one for the length of the command when
+/// another process has it, or when it cannot be opened.
 pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
+    settings.check_cache()?;
     match Cache::open(&CacheConfig::of(settings)) {
-        Ok(cache) => Ok(OpenCache {
-            cache,
-            private: None,
-        }),
+        Ok(cache) => {
+            cache.hand_over_when_wanted();
+            Ok(OpenCache {
+                cache,
+                private: None,
+            })
+        }
         Err(CacheError::Busy { .. }) => private_cache(settings),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            output::warning(&format!("{error}; going on without it"));
+            private_cache(settings)
+        }
     }
 }
 
-/// An empty cache for the length of the command.
-pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
-    remove_abandoned(&settings.dirs.cache);
-    crate::durable::create_private_dir(&settings.dirs.cache)?;
-    let private = tempfile::Builder::new()
-        .prefix(PRIVATE)
-        .tempdir_in(&settings.dirs.cache)?;
-    let config = CacheConfig {
-        dir: private.path().join("pages"),
-        ..CacheConfig::of(settings)
-    };
+/// The user's cache, for a command about it: there is no other one to look at.
+pub(super) fn own_cache(settings: &Settings) -> Result<OpenCache, Failure> {
+    settings.check_cache()?;
+    let cache = Cache::open_within(&CacheConfig::of(settings), HAND_OVER)?;
     Ok(OpenCache {
-        cache: Cache::open(&config)?,
-        private: Some(private),
+        cache,
+        private: None,
     })
+}
+
+/// Removes the user's cache, pins too, without opening it.
+pub(super) fn erase_cache(settings: &Settings) -> Result<(), CacheError> {
+    Cache::erase(&CacheConfig::of(settings), HAND_OVER)
+}
+
+/// An empty cache for the length of the command: in memory where the disk
+/// refuses.
+pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
+    settings.check_cache()?;
+    remove_abandoned(&settings.dirs.cache);
+    let config = CacheConfig::of(settings);
+    let on_disk = || -> Result<OpenCache, Failure> {
+        crate::durable::create_private_dir(&settings.dirs.cache)?;
+        let private = tempfile::Builder::new()
+            .prefix(PRIVATE)
+            .tempdir_in(&settings.dirs.cache)?;
+        let dir = private.path().join("pages");
+        let config = CacheConfig {
+            dir,
+            ..config.clone()
+        };
+        Ok(OpenCache {
+            cache: Cache::open(&config)?,
+            private: Some(private),
+        })
+    };
+    Ok(on_disk().unwrap_or_else(|error| {
+        tracing::info!("the cache of this command is in memory: {error}");
+        OpenCache {
+            cache: Cache::in_memory(&config),
+            private: None,
+        }
+    }))
 }
 
 /// Removes the private caches of commands that were killed, a day later. A failure

@@ -75,12 +75,15 @@ impl Gc {
             let held = context::mounted(&settings).await?;
             let ground = grounds.ground(&held);
             let report = collect(&ground, &options).await?;
-            let dropped = match cache.is_shared() {
-                true => {
-                    let network = &network.name;
-                    Some(tidy(&cache.cache, &ground, network, &options, &report)?)
+            let dropped = if cache.is_shared() {
+                match tidy(&cache.cache, &ground, &network.name, &options, &report) {
+                    Ok(dropped) => Some(dropped),
+                    // Another process has it since just now.
+                    Err(_) if !cache.is_shared() => None,
+                    Err(error) => return Err(error.into()),
                 }
-                false => None,
+            } else {
+                None
             };
             Ok((report, dropped))
         });

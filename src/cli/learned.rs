@@ -97,7 +97,7 @@ impl Import {
             }
             None => {
                 let address = address(&self.subject)?;
-                let cache = context::cache(&settings)?.shared()?;
+                let cache = context::own_cache(&settings)?;
                 let loader = context::loader(&cache);
                 let open = context::open(&settings, &loader, &address, &self.keys);
                 let repository = context.run(open)?;
@@ -135,7 +135,7 @@ pub(super) fn export(
         return context.run(async { Ok(client.export(&subject).await?) });
     }
     let address = address(subject_)?;
-    let cache = context::cache(settings)?.shared()?;
+    let cache = context::own_cache(settings)?;
     let loader = context::loader(&cache);
     let repository = context.run(context::open(settings, &loader, &address, keys))?;
     let identity = context::source(settings, &address).identity();

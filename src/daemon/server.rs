@@ -13,7 +13,7 @@ use super::lock::{Lock, Phase};
 use super::mounts::Mounts;
 use super::{MountFailure, MountRequest, attach, control, jobs};
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::fuse;
 use crate::net::Journal;
 use crate::prefetch::MalformedProfile;
@@ -21,6 +21,8 @@ use crate::repo::{Loader, LoaderConfig, RepoError};
 use crate::text::LineWriter;
 use crate::walrus::StoreError;
 
+/// How long a command that has the cache open may take to hand it over.
+const HAND_OVER: Duration = Duration::from_secs(5);
 /// How long mounts may take to end when the daemon does.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -35,6 +37,9 @@ pub enum DaemonError {
     /// Its directory cannot be used.
     #[error(transparent)]
     Location(#[from] LocationError),
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The cache cannot be opened.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -105,7 +110,12 @@ pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), D
 async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
     let location = Location::create(&settings.dirs)?;
     let mut lock = Lock::take(&location)?.ok_or(DaemonError::Running)?;
-    let cache = Cache::open(&CacheConfig::of(&settings))?;
+    settings.check_cache()?;
+    let config = CacheConfig::of(&settings);
+    let opened = tokio::task::spawn_blocking(move || Cache::open_within(&config, HAND_OVER));
+    let cache = opened
+        .await
+        .map_err(|error| DaemonError::Session(error.into()))??;
     let loader = Loader::new(cache.clone(), LoaderConfig::default());
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let mounts = Mounts::new(loader, deadline, Journal::new(settings.failures()));

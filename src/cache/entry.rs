@@ -1,0 +1,55 @@
+//! How a chunk and what eviction knows of it are written down.
+
+use bytes::Bytes;
+
+use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
+
+/// Codec and plain length before the stored bytes.
+const VALUE_HEADER: usize = 5;
+
+pub(super) fn encode_mark(age: u64, size: u32, proven: bool) -> [u8; 13] {
+    let mut value = [0; 13];
+    value[..8].copy_from_slice(&age.to_le_bytes());
+    value[8..12].copy_from_slice(&size.to_le_bytes());
+    value[12] = u8::from(proven);
+    value
+}
+
+pub(super) fn decode_mark(key: &[u8], value: &[u8]) -> Option<(u64, ChunkHash, u32, bool)> {
+    let hash = ChunkHash::from_bytes(key.try_into().ok()?);
+    let (age, rest) = value.split_first_chunk::<8>()?;
+    let (size, rest) = rest.split_first_chunk::<4>()?;
+    let proven = *rest.first()? == 1;
+    let (age, size) = (u64::from_le_bytes(*age), u32::from_le_bytes(*size));
+    Some((age, hash, size, proven))
+}
+
+/// The value of a chunk's page.
+pub(super) fn encode_page(chunk: &ChunkRef, stored: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(VALUE_HEADER + stored.len());
+    value.push(chunk.at.codec as u8);
+    value.extend_from_slice(&chunk.raw_len.to_le_bytes());
+    value.extend_from_slice(stored);
+    value
+}
+
+/// Opens a value as any stored chunk is opened: within bounds, then by hash.
+pub(super) fn open_page(hash: &ChunkHash, value: Vec<u8>) -> Option<Bytes> {
+    let value = Bytes::from(value);
+    let (header, _) = value.split_first_chunk::<VALUE_HEADER>()?;
+    let [codec, a, b, c, d] = *header;
+    let stored = value.slice(VALUE_HEADER..);
+    let chunk = ChunkRef {
+        hash: *hash,
+        raw_len: u32::from_le_bytes([a, b, c, d]),
+        at: Location {
+            blob: BlobId::from_bytes([0; 32]),
+            offset: 0,
+            stored_len: u32::try_from(stored.len()).ok()?,
+            codec: Codec::try_from(codec).ok()?,
+        },
+        // What is kept stands alone.
+        bases: Bases::NONE,
+    };
+    chunk.open(stored, &[]).ok()
+}

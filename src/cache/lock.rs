@@ -1,0 +1,113 @@
+//! Who has the cache's database open.
+//!
+//! RocksDB has one owner at a time. `pages.lock` beside the database is locked
+//! by that process and tells its number. RocksDB has a lock of its own, but
+//! takes it only after it has tidied up its logs: of several processes that
+//! open at once, some would find files gone, which looks like damage.
+//!
+//! Whoever needs the database and can wait locks `pages.wanted` meanwhile. A
+//! command that can go on without the database looks for that ([`is_wanted`])
+//! and hands it over. All locks end with their process.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::CacheError;
+use super::failure::cannot_open;
+use crate::durable::FileLock;
+
+/// How often a lock is tried.
+const POLL: Duration = Duration::from_millis(10);
+/// Longest command line that is shown, in characters.
+const COMMAND: usize = 60;
+
+/// The right to open the database; ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: FileLock,
+}
+
+/// Takes the lock of the database in `dir`; asks whoever has it to hand it over
+/// and waits for `patience`.
+///
+/// # Errors
+/// [`CacheError::Busy`], naming the process that has it.
+pub(super) fn take(dir: &Path, patience: Duration) -> Result<Lock, CacheError> {
+    if patience.is_zero() {
+        // Somebody else waits for it already.
+        if is_wanted(dir) {
+            return Err(busy(dir));
+        }
+        return try_take(dir)?.ok_or_else(|| busy(dir));
+    }
+    if let Some(lock) = try_take(dir)? {
+        return Ok(lock);
+    }
+    let _wanted = want(dir)?;
+    let end = Instant::now() + patience;
+    loop {
+        std::thread::sleep(POLL);
+        if let Some(lock) = try_take(dir)? {
+            return Ok(lock);
+        }
+        if Instant::now() >= end {
+            return Err(busy(dir));
+        }
+    }
+}
+
+/// Whether another process waits for the database in `dir`.
+pub(super) fn is_wanted(dir: &Path) -> bool {
+    matches!(FileLock::try_exclusive(&beside(dir, ".wanted")), Ok(None))
+}
+
+/// A path beside the database.
+pub(super) fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn try_take(dir: &Path) -> Result<Option<Lock>, CacheError> {
+    let locked = FileLock::try_exclusive(&beside(dir, ".lock"));
+    let Some(lock) = locked.map_err(|error| cannot_open(dir, &error))? else {
+        return Ok(None);
+    };
+    // Only for messages: on a full disk it is empty.
+    let mut file = lock.as_file();
+    let mut noted = || -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    let _ = noted();
+    Ok(Some(Lock { _file: lock }))
+}
+
+fn want(dir: &Path) -> Result<FileLock, CacheError> {
+    FileLock::shared(&beside(dir, ".wanted")).map_err(|error| cannot_open(dir, &error))
+}
+
+fn busy(dir: &Path) -> CacheError {
+    CacheError::Busy {
+        dir: dir.into(),
+        holder: holder(dir).unwrap_or_else(|| "another walgit-fs process".into()),
+    }
+}
+
+/// The process that has the lock, as far as that is known.
+fn holder(dir: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = File::open(beside(dir, ".lock")).ok()?;
+    file.take(32).read_to_string(&mut text).ok()?;
+    let pid: u32 = text.trim().parse().ok()?;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    let (program, arguments) = line.trim_end().split_once(' ').unwrap_or((&line, ""));
+    let program = program.rsplit('/').next().unwrap_or(program);
+    let shown = format!("{program} {arguments}");
+    let shown: String = (shown.chars().filter(|c| !c.is_control()).take(COMMAND)).collect();
+    Some(format!("process {pid} ({})", shown.trim_end()))
+}

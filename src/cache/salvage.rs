@@ -1,0 +1,120 @@
+//! What is done with a damaged database: it is moved aside, never deleted at
+//! once, and the records that cannot be fetched again are read out of it.
+//!
+//! `pages.damaged-TIME` is a database that was put aside; the newest
+//! [`BACKUPS`] are kept. Pins are not part of the database (see `pins`), so
+//! damage does not reach them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{DB, IteratorMode, Options};
+
+use super::CacheError;
+use super::database::RECORDS;
+use super::failure::cannot_open;
+use super::lock::beside;
+use super::records::RawRecord;
+use crate::clock::unix_seconds;
+
+/// Databases that were put aside and are kept.
+const BACKUPS: usize = 2;
+const DAMAGED: &str = ".damaged-";
+
+/// What is left of a damaged database.
+pub(super) struct Salvaged {
+    /// What RocksDB said.
+    pub(super) damage: String,
+    /// Where it lies now.
+    pub(super) backup: PathBuf,
+    /// Keys and values of its records; why there are none where they cannot be
+    /// read.
+    pub(super) records: Result<Vec<RawRecord>, String>,
+}
+
+/// Moves the database in `dir` aside, and reads its records.
+///
+/// # Errors
+/// When it cannot be moved.
+pub(super) fn put_aside(dir: &Path, damage: &str) -> Result<Salvaged, CacheError> {
+    let backup = free_name(dir);
+    fs::rename(dir, &backup).map_err(|error| cannot_open(dir, &error))?;
+    remove_oldest(dir);
+    let scratch = beside(dir, ".salvage");
+    let _ = fs::remove_dir_all(&scratch);
+    let records = read_records(&backup, &scratch);
+    let _ = fs::remove_dir_all(&scratch);
+    Ok(Salvaged {
+        damage: damage.into(),
+        backup,
+        records,
+    })
+}
+
+fn free_name(dir: &Path) -> PathBuf {
+    let now = unix_seconds();
+    let names = (0u32..).map(|n| match n {
+        0 => beside(dir, &format!("{DAMAGED}{now:012}")),
+        n => beside(dir, &format!("{DAMAGED}{now:012}-{n}")),
+    });
+    let mut free = names.filter(|path| fs::symlink_metadata(path).is_err());
+    free.next().unwrap_or_else(|| beside(dir, DAMAGED))
+}
+
+fn remove_oldest(dir: &Path) {
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+        return;
+    };
+    let prefix = format!("{}{DAMAGED}", name.to_string_lossy());
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.path())
+        .collect();
+    found.sort_unstable();
+    let old = found.len().saturating_sub(BACKUPS);
+    for path in &found[..old] {
+        tracing::warn!(
+            "{} is removed: the {BACKUPS} newest damaged caches are kept",
+            path.display()
+        );
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+/// Reads the records of the database in `backup`, from a copy without content
+/// that RocksDB repairs.
+fn read_records(backup: &Path, scratch: &Path) -> Result<Vec<RawRecord>, String> {
+    copy(backup, scratch).map_err(|error| error.to_string())?;
+    let options = Options::default();
+    DB::repair(&options, scratch).map_err(rocksdb::Error::into_string)?;
+    let opened = DB::open_cf_for_read_only(&options, scratch, [RECORDS], false);
+    let db = opened.map_err(rocksdb::Error::into_string)?;
+    let records = db.cf_handle(RECORDS).ok_or("it has no records")?;
+    let mut found = Vec::new();
+    for item in db.iterator_cf(records, IteratorMode::Start) {
+        found.push(item.map_err(rocksdb::Error::into_string)?);
+    }
+    Ok(found)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        let kind = path.extension().unwrap_or_default().to_string_lossy();
+        match &*kind {
+            // Content, which is fetched again.
+            "blob" => {}
+            // Tables are never written to once they are there.
+            "sst" if fs::hard_link(&path, &copy).is_ok() => {}
+            _ if entry.file_type()?.is_file() => {
+                fs::copy(&path, &copy)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

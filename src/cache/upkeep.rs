@@ -1,0 +1,99 @@
+//! Emptying the database and checking it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::database::{self, PAGES, RECORDS};
+use super::disk::Disk;
+use super::entry::open_page;
+use super::failure::is_refusal;
+use super::records::Keep;
+use super::stats::Counters;
+use super::vault;
+use super::{CacheError, VerifyReport};
+
+/// How long it may take until nobody uses the database any more.
+const CLOSING: Duration = Duration::from_secs(10);
+
+impl Disk {
+    /// Begins a new database in place of the old one. Deleting every entry would
+    /// take room on a disk that may be full.
+    pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
+        // Without its folder, the database notices only when it has to write.
+        if !self.dir().exists() {
+            let dir = self.dir().to_owned();
+            return Err(CacheError::Gone { dir });
+        }
+        let learned = match keep {
+            Keep::Learned => self.learned()?,
+            Keep::Nothing => Vec::new(),
+        };
+        let _alone = self.reopening.lock();
+        let lock = self.lock().clone().ok_or(CacheError::Released)?;
+        self.close()?;
+        let db = database::renew(self.dir(), lock)?;
+        for (key, value) in learned {
+            db.put_cf(db.family(RECORDS)?, key, value)?;
+        }
+        db.flush_wal(true)?;
+        self.set(Some(Arc::new(db)));
+        self.refused().write = None;
+        self.forget_pins()
+    }
+
+    /// Closes the database, once nobody uses it any more; meanwhile nothing is
+    /// on disk.
+    pub(super) fn close(&self) -> Result<(), CacheError> {
+        let Some(mut db) = self.take() else {
+            return Ok(());
+        };
+        let end = Instant::now() + CLOSING;
+        loop {
+            db = match Arc::try_unwrap(db) {
+                Ok(_closed) => return Ok(()),
+                Err(shared) => shared,
+            };
+            if Instant::now() >= end {
+                self.set(Some(db));
+                let why = "it is busy; try again in a moment";
+                return Err(CacheError::Database(why.into()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(super) fn verify(
+        &self,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<VerifyReport, CacheError> {
+        // Without it there is nothing that could be counted.
+        self.db()?;
+        let hashes = self.policy().hashes();
+        let total = hashes.len() as u64;
+        let mut report = VerifyReport::default();
+        for (done, hash) in hashes.into_iter().enumerate() {
+            // Not held for longer: another process may want the database.
+            let db = self.db()?;
+            let value = match db.get_cf(db.family(PAGES)?, hash.as_bytes()) {
+                Err(error) if is_refusal(&error) => return Err(error.into()),
+                read => read.ok().flatten(),
+            };
+            let good = value.is_some_and(|value| {
+                if vault::is_sealed(&value) {
+                    vault::is_undamaged(&value)
+                } else {
+                    open_page(&hash, value).is_some()
+                }
+            });
+            if good {
+                report.good += 1;
+            } else {
+                report.dropped += 1;
+                self.drop_entries(&[hash]);
+            }
+            progress(done as u64 + 1, total);
+        }
+        Counters::add(&self.counters.corrupt_dropped, report.dropped);
+        Ok(report)
+    }
+}

@@ -1,0 +1,434 @@
+//! The cache and a machine that refuses: what is on disk stays as it is, and
+//! what is damaged is put aside without losing what cannot be fetched again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space};
+use walgit_fs::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
+
+use crate::support::tree::noise;
+use crate::support::{Server, Tree, World, eventually};
+
+const CHUNK: usize = 100_000;
+
+fn chunk(n: u64) -> (ChunkRef, Bytes) {
+    let bytes = Bytes::from(noise(CHUNK, n));
+    let chunk = ChunkRef {
+        hash: ChunkHash::of(&bytes),
+        raw_len: CHUNK as u32,
+        at: Location {
+            blob: BlobId::from_bytes([1; 32]),
+            offset: 0,
+            stored_len: CHUNK as u32,
+            codec: Codec::Raw,
+        },
+        bases: Bases::NONE,
+    };
+    (chunk, bytes)
+}
+
+fn config(dir: &Path) -> CacheConfig {
+    CacheConfig {
+        dir: dir.join("pages"),
+        disk_bytes: 200 << 20,
+        memory_bytes: 8 << 20,
+    }
+}
+
+fn put(cache: &Cache, chunks: std::ops::Range<u64>) {
+    for n in chunks {
+        let (chunk, bytes) = chunk(n);
+        cache.insert(&chunk, bytes, None).unwrap();
+    }
+}
+
+/// A cache with content, a pin and a learned profile, all of it in files.
+fn filled(dir: &Path) {
+    let cache = Cache::open(&config(dir)).unwrap();
+    put(&cache, 0..10);
+    let pinned: Vec<_> = (0..3).map(|n| chunk(n).0).collect();
+    cache.pin("a pin", &pinned, None).unwrap();
+    cache.set_record(Space::Profiles, b"it", b"learned", None);
+    drop(cache);
+    // Opening puts what is in the log into tables.
+    drop(Cache::open(&config(dir)).unwrap());
+}
+
+fn assert_pinned(cache: &Cache) {
+    let pins = cache.pins().unwrap();
+    assert_eq!(pins.len(), 1);
+    assert_eq!((&*pins[0].name, pins[0].bytes), ("a pin", 3 * CHUNK as u64));
+}
+
+/// Every file of the database but its diary, by name.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(dir.join("pages")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let content = paths.filter(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        !name.starts_with("LOG")
+    });
+    content
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+fn put_aside(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    entries
+        .filter(|name| name.to_string_lossy().contains("damaged"))
+        .count()
+}
+
+/// The error of opening, which must leave everything as it is.
+#[track_caller]
+fn refused(dir: &Path) -> String {
+    let before = files(dir);
+    let error = Cache::open(&config(dir)).unwrap_err();
+    assert!(matches!(error, CacheError::Open { .. }), "{error}");
+    assert_eq!(files(dir), before, "{error}");
+    assert_eq!(put_aside(dir), 0, "{error}");
+    error.to_string()
+}
+
+/// A small file system in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn of(megabytes: u32) -> Self {
+        let disk = SmallDisk(tempfile::tempdir().unwrap());
+        disk.mount(&format!("size={megabytes}m"));
+        disk
+    }
+
+    fn mount(&self, options: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "none"]);
+        assert!(mount.arg(self.path()).status().unwrap().success());
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Leaves no room.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.path().join("filler")).unwrap();
+        while std::io::Write::write(&mut file, &[7; 4096]).is_ok_and(|n| n > 0) {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_changes_nothing() {
+    let disk = SmallDisk::of(64);
+    filled(disk.path());
+    disk.fill();
+    let said = refused(disk.path());
+    assert!(said.contains("No space left"), "{said}");
+    assert!(
+        said.contains("XDG_CACHE_HOME"),
+        "it says what to do: {said}"
+    );
+    disk.free();
+    let cache = Cache::open(&config(disk.path())).unwrap();
+    assert_pinned(&cache);
+    assert_eq!(cache.stats().disk_entries, 10);
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_no_read_and_is_written_to_again_when_there_is_room() {
+    let disk = SmallDisk::of(64);
+    filled(disk.path());
+    let cache = Cache::open(&config(disk.path())).unwrap();
+    disk.fill();
+    // More than what is collected in memory before it is written.
+    put(&cache, 100..400);
+    assert!(cache.stats().disk_errors > 0);
+    for n in 0..10 {
+        let (chunk, bytes) = chunk(n);
+        assert_eq!(cache.local(&chunk, None), Some(bytes), "{n} is still there");
+    }
+    assert_pinned(&cache);
+    let errors = cache.stats().disk_errors;
+    put(&cache, 400..500);
+    assert_eq!(
+        cache.stats().disk_errors,
+        errors,
+        "it is not tried each time"
+    );
+    disk.free();
+    let kept = cache.stats().disk_entries;
+    let mut next = 1000;
+    eventually("it is written to again", || {
+        put(&cache, next..next + 1);
+        next += 1;
+        cache.stats().disk_entries > kept
+    });
+    drop(cache);
+    let cache = Cache::open(&config(disk.path())).unwrap();
+    assert_pinned(&cache);
+    assert!(cache.keeps(&chunk(next - 1).0.hash, None));
+    assert_eq!(put_aside(disk.path()), 0);
+}
+
+#[test]
+fn a_full_cache_can_be_emptied_on_a_full_disk() {
+    let disk = SmallDisk::of(64);
+    filled(disk.path());
+    let cache = Cache::open(&config(disk.path())).unwrap();
+    put(&cache, 100..200);
+    cache.settle().unwrap();
+    disk.fill();
+    cache.clear(Keep::Learned).unwrap();
+    assert_eq!(cache.stats().disk_entries, 0);
+    assert!(cache.pins().unwrap().is_empty());
+    let learned = cache.record(Space::Profiles, b"it", None);
+    assert_eq!(learned.as_deref(), Some(&b"learned"[..]));
+    put(&cache, 0..2);
+    assert_eq!(cache.stats().disk_entries, 2, "there is room now");
+    drop(cache);
+    fs::remove_file(disk.path().join("filler")).unwrap();
+    filled(disk.path());
+    disk.fill();
+    Cache::erase(&config(disk.path()), Duration::ZERO).unwrap();
+    let cache = Cache::open(&config(disk.path())).unwrap();
+    assert_eq!(
+        (cache.stats().disk_entries, cache.pins().unwrap().len()),
+        (0, 0)
+    );
+}
+
+#[test]
+fn a_read_only_disk_is_told_and_changes_nothing() {
+    let disk = SmallDisk::of(64);
+    filled(disk.path());
+    disk.mount("remount,ro");
+    let said = refused(disk.path());
+    assert!(said.contains("Read-only file system"), "{said}");
+    disk.mount("remount,rw");
+    assert_pinned(&Cache::open(&config(disk.path())).unwrap());
+}
+
+#[test]
+fn files_of_another_user_are_told_by_name_and_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let nobody = 65534;
+    let chown = |path: &Path| std::os::unix::fs::chown(path, Some(nobody), Some(nobody)).unwrap();
+    chown(dir.path());
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        chown(&entry.unwrap().path());
+    }
+    let tables = named(dir.path(), ".sst");
+    let table = tables.first().unwrap();
+    for entry in fs::read_dir(dir.path().join("pages")).unwrap() {
+        let path = entry.unwrap().path();
+        if path != *table {
+            chown(&path);
+        }
+    }
+    let before = files(dir.path());
+    // Only this thread becomes somebody else.
+    let said = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            let group = rustix::process::Gid::from_raw(nobody);
+            rustix::thread::set_thread_res_gid(group, group, group).unwrap();
+            let user = rustix::process::Uid::from_raw(nobody);
+            rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+            Cache::open(&config(dir.path())).map(|_| ()).unwrap_err()
+        });
+        opening.join().unwrap().to_string()
+    });
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(said.contains("chown"), "{said}");
+    assert!(
+        said.contains(table.file_name().unwrap().to_str().unwrap()),
+        "{said}"
+    );
+    assert_eq!(files(dir.path()), before);
+    assert_pinned(&Cache::open(&config(dir.path())).unwrap());
+}
+
+/// Files of the database whose names contain `part`.
+fn named(dir: &Path, part: &str) -> Vec<PathBuf> {
+    let all = files(dir).into_keys();
+    let named = all.filter(|path| path.file_name().unwrap().to_string_lossy().contains(part));
+    named.collect()
+}
+
+#[test]
+fn damage_is_put_aside_and_pins_survive_it() {
+    type Damage = fn(&Path);
+    let garbage: Damage = |path| fs::write(path, noise(5000, 3)).unwrap();
+    let empty: Damage = |path| fs::write(path, b"").unwrap();
+    let cut: Damage = |path| {
+        let len = fs::metadata(path).unwrap().len();
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(len / 2).unwrap();
+    };
+    let gone: Damage = |path| fs::remove_file(path).unwrap();
+    for (part, damage, learned) in [
+        ("MANIFEST-", garbage, true),
+        ("MANIFEST-", empty, true),
+        ("MANIFEST-", gone, true),
+        ("CURRENT", garbage, true),
+        ("CURRENT", empty, true),
+        ("CURRENT", gone, true),
+        (".sst", garbage, false),
+        (".sst", empty, false),
+        (".sst", gone, false),
+        (".sst", cut, false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        let paths = named(dir.path(), part);
+        assert!(!paths.is_empty(), "{part}");
+        paths.iter().for_each(|path| damage(path));
+        let cache = Cache::open(&config(dir.path())).unwrap();
+        assert_pinned(&cache);
+        assert_eq!(put_aside(dir.path()), 1, "{part}");
+        let record = cache.record(Space::Profiles, b"it", None);
+        if learned {
+            assert_eq!(record.as_deref(), Some(&b"learned"[..]), "{part}");
+        }
+        put(&cache, 0..3);
+        let pins = cache.pins().unwrap();
+        assert!(pins[0].is_complete(), "{part}: {pins:?}");
+    }
+}
+
+#[test]
+fn a_cut_log_or_manifest_costs_no_pin() {
+    for part in [".log", "MANIFEST-"] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        for path in named(dir.path(), part) {
+            let len = fs::metadata(&path).unwrap().len();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(len.saturating_sub(7)).unwrap();
+        }
+        assert_pinned(&Cache::open(&config(dir.path())).unwrap());
+    }
+}
+
+#[test]
+fn the_two_newest_damaged_databases_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..4 {
+        filled(dir.path());
+        for path in named(dir.path(), "MANIFEST-") {
+            fs::write(path, b"garbage").unwrap();
+        }
+    }
+    assert_pinned(&Cache::open(&config(dir.path())).unwrap());
+    assert_eq!(put_aside(dir.path()), 2);
+}
+
+#[test]
+fn too_few_files_are_told_and_sixty_four_are_enough() {
+    let world = World::new();
+    let tree = (0..40).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("d/{n}"), 200_000, n)
+    });
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    world.run(&["cache", "pin", dir.to_str().unwrap()]);
+    let pins = world.json(&["cache", "pins"]);
+    world.crash();
+    world.run(&["unmount", dir.to_str().unwrap()]);
+    let pages = world.path().join("cache/walgit-fs");
+    let mount = ["mount", "it", dir.to_str().unwrap()];
+    for few in [16, 24, 40, 63] {
+        let said = world.after(&format!("ulimit -n {few}"), &mount);
+        assert!(!said.status.success(), "{said:?}");
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(
+            said.contains("ulimit -n") && said.contains(&few.to_string()),
+            "{said}"
+        );
+        assert_eq!(put_aside(&pages), 0);
+    }
+    let enough = world.after("ulimit -n 64", &mount);
+    assert!(enough.status.success(), "{enough:?}");
+    crate::support::tree::assert_same(tree.path(), &dir);
+    assert_eq!(world.json(&["cache", "pins"]), pins);
+}
+
+#[test]
+fn whoever_needs_the_cache_gets_it_from_a_command_that_can_do_without() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let first = Cache::open(&config(dir.path())).unwrap();
+    let patience = Duration::from_millis(100);
+    let busy = Cache::open_within(&config(dir.path()), patience).unwrap_err();
+    let us = format!("process {}", std::process::id());
+    assert!(busy.to_string().contains(&us), "{busy}");
+    assert!(matches!(
+        Cache::erase(&config(dir.path()), Duration::ZERO),
+        Err(CacheError::Busy { .. })
+    ));
+    first.hand_over_when_wanted();
+    let patience = Duration::from_secs(30);
+    let second = Cache::open_within(&config(dir.path()), patience).unwrap();
+    assert!(first.is_released());
+    assert_pinned(&second);
+    assert_eq!(second.stats().disk_entries, 10);
+    // The first goes on in memory, and says so where that matters.
+    put(&first, 50..51);
+    assert_eq!(first.local(&chunk(50).0, None), Some(chunk(50).1));
+    assert_eq!(first.stats().disk_entries, 0);
+    assert!(matches!(first.verify(|_, _| {}), Err(CacheError::Released)));
+    assert!(matches!(
+        first.clear(Keep::Nothing),
+        Err(CacheError::Released)
+    ));
+    assert_pinned(&second);
+    let first: Arc<Cache> = first;
+    drop(first);
+    assert_eq!(second.stats().disk_entries, 10);
+}
+
+#[test]
+fn a_mount_beside_a_long_publish_has_the_users_cache() {
+    let (reading, mut writing) = (Server::start(), Server::start());
+    let world = World::on(&reading).config("[daemon]\nidle_exit_s = 1\n");
+    let tree = Tree::new().file("a", "a".repeat(10_000));
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    world.run(&["cache", "pin", dir.to_str().unwrap()]);
+    let pins = world.json(&["cache", "pins"]);
+    world.unmount_for_good(&dir);
+    writing.order("hang");
+    let other = Tree::new().noise("b", 100_000, 1);
+    let mut publish = world.command(&["publish", other.path().to_str().unwrap()]);
+    publish.env("WALGIT_FS_PUBLISHER", &writing.url);
+    let mut publish = publish.stderr(std::process::Stdio::null()).spawn().unwrap();
+    eventually("it uploads", || !writing.requests("PUT").is_empty());
+    assert_eq!(world.json(&["cache", "pins"]), pins);
+    world.run(&["mount", "it", dir.to_str().unwrap()]);
+    assert_eq!(world.json(&["cache", "pins"]), pins);
+    let report = world.json(&["cache", "verify"]);
+    assert!(report["good"].as_u64() > Some(0), "{report}");
+    assert!(publish.try_wait().unwrap().is_none(), "it is still at work");
+    publish.kill().unwrap();
+    publish.wait().unwrap();
+    writing.stop();
+}
