@@ -11,6 +11,13 @@ need cc gcc
 need c++ g++
 need git git
 need fusermount3 fuse3
+# Where distributions keep the certificate authorities that https needs.
+certificates=""
+for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
+    /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
+    [ -s "$file" ] && certificates=$file
+done
+[ -n "$certificates" ] || missing="$missing ca-certificates"
 # bindgen reads RocksDB's header through libclang.
 # libclang-cpp, which other packages bring, is something else.
 libclang=""

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{ChainError, MoveObject, ObjectId, answer};
 use crate::config::NetPolicy;
 use crate::net::{
-    Done, Failure, FailureKind, FailureLog, Journal, Next, Retry, Verdict, attempts_told, http,
+    Done, Failure, FailureKind, FailureLog, Journal, Next, Retry, Tls, Verdict, attempts_told, http,
 };
 
 /// Objects asked for at once, and entries of a table in a page: what every
@@ -37,6 +37,7 @@ const FIELDS: &str = include_str!("fields.graphql");
 #[derive(Debug)]
 pub struct Chain {
     client: reqwest::Client,
+    tls: Tls,
     url: Url,
     deadline: Duration,
     retry: Retry,
@@ -80,15 +81,15 @@ impl Chain {
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(bad("it must start with http:// or https://".into()));
         }
-        let client = http::client()
+        let tls = Tls::trusting(policy.ca.as_deref()).map_err(|error| bad(error.to_string()))?;
+        let client = http::client_with(&tls)
             .connect_timeout(deadline / 3)
-            .read_timeout(deadline / 3);
-        let client = http::trusting(client, policy.ca.as_deref())
-            .map_err(|error| bad(error.to_string()))?
+            .read_timeout(deadline / 3)
             .build()
             .map_err(|error| bad(error.to_string()))?;
         Ok(Chain {
             client,
+            tls,
             url: parsed,
             deadline,
             retry: Retry::of(policy, deadline),
@@ -241,6 +242,11 @@ impl Question<'_> {
             self.failed(kind, &why);
             Verdict::MayHeal(chain.unavailable(why), None)
         };
+        if let Err(error) = chain.tls.check(&chain.url) {
+            let why = error.to_string();
+            self.failed(FailureKind::Untrusted, &why);
+            return Err(Verdict::Final(chain.unavailable(why)));
+        }
         let broken = |error: reqwest::Error| heals(http::breach_kind(&error), http::cause(&error));
         let sent = chain.client.post(chain.url.clone()).json(body).send().await;
         let response = sent.map_err(broken)?;

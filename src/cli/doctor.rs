@@ -13,6 +13,7 @@ use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{NetworkPlace, Origin, Settings};
 use crate::daemon::{self, DaemonPhase, Overview};
 use crate::lifecycle::fsck::{Options, Read, Report};
+use crate::net::{FailureKind, Journal};
 use crate::repo::Address;
 use crate::walrus::{HttpStore, LocalDir};
 
@@ -338,6 +339,9 @@ fn directory(settings: &Settings) -> Check {
 }
 
 fn cache(settings: &Settings) -> Check {
+    if let Err(error) = settings.check_cache() {
+        return bad("cache", &error.to_string());
+    }
     match Cache::open(&CacheConfig::of(settings)) {
         Ok(cache) => {
             let stats = cache.stats();
@@ -348,7 +352,7 @@ fn cache(settings: &Settings) -> Check {
             );
             good("cache", &held)
         }
-        Err(CacheError::Busy { .. }) => good("cache", "in use by another command"),
+        Err(CacheError::Busy { holder, .. }) => good("cache", &format!("in use by {holder}")),
         Err(error) => bad("cache", &error.to_string()),
     }
 }
@@ -359,8 +363,25 @@ async fn endpoint(url: &str, settings: &Settings) -> Check {
     match HttpStore::reach(url, Duration::from_secs(10), ca).await {
         Ok(status) => {
             let took = started.elapsed().as_millis();
-            good(url, &format!("answers {status} in {took} ms"))
+            let noted = ranges_ignored(url, settings);
+            good(url, &format!("answers {status} in {took} ms{noted}"))
         }
         Err(error) => bad(url, &error.to_string()),
+    }
+}
+
+/// A word on a server that ignored a range within the last week.
+fn ranges_ignored(url: &str, settings: &Settings) -> &'static str {
+    let kept = Journal::read(&settings.failures()).unwrap_or_default();
+    let week = crate::clock::unix_seconds().saturating_sub(7 * 24 * 3600);
+    let ignored = kept.iter().any(|failure| {
+        failure.kind == FailureKind::NoRanges
+            && failure.time >= week
+            && failure.endpoint.trim_end_matches('/') == url.trim_end_matches('/')
+    });
+    if ignored {
+        "; it ignores range requests, so each read transfers a blob from its start"
+    } else {
+        ""
     }
 }

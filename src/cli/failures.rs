@@ -121,6 +121,7 @@ fn done_words(done: Done) -> &'static str {
         Done::FailedOver => "another one asked",
         Done::Hedged => "another one was faster",
         Done::Certified => "stored in spite of it",
+        Done::Tolerated => "read all the same",
         Done::GaveUp => "given up",
     }
 }

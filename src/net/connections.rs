@@ -10,40 +10,50 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Failures of many requests at once have one cause.
 const AGAIN: Duration = Duration::from_secs(1);
 /// A sleep shorter than this breaks nothing.
 const NAP: Duration = Duration::from_secs(5);
+/// Kept connections that were slower than a new one so often in a row are taken
+/// to be dead.
+const OUTRUN: u32 = 2;
 
-/// A client whose connections can be dropped.
+/// A client whose connections can be dropped, and one that keeps none.
 pub struct Connections {
-    make: Box<dyn Fn() -> Result<Client, reqwest::Error> + Send + Sync>,
+    make: Box<dyn Fn() -> ClientBuilder + Send + Sync>,
+    /// Opens a connection for each request.
+    unpooled: Client,
     pool: Mutex<Pool>,
 }
 
 struct Pool {
     client: Client,
-    made: Option<Instant>,
+    renewed: Option<Instant>,
+    /// How often in a row a new connection was faster.
+    outrun: u32,
     slept: Duration,
 }
 
 impl Connections {
-    /// Made by `make`, now and whenever they are dropped.
+    /// Clients that `make` configures: two now, one more whenever connections
+    /// are dropped.
     ///
     /// # Errors
-    /// What `make` fails with.
+    /// When a client cannot be built.
     pub fn new(
-        make: impl Fn() -> Result<Client, reqwest::Error> + Send + Sync + 'static,
+        make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
     ) -> Result<Self, reqwest::Error> {
         let pool = Pool {
-            client: make()?,
-            made: None,
+            client: make().build()?,
+            renewed: None,
+            outrun: 0,
             slept: slept(),
         };
         Ok(Connections {
+            unpooled: make().pool_max_idle_per_host(0).build()?,
             make: Box::new(make),
             pool: Mutex::new(pool),
         })
@@ -54,23 +64,41 @@ impl Connections {
         self.pool().client.clone()
     }
 
+    /// To send a request over a connection that is certainly a new one.
+    pub fn unpooled(&self) -> Client {
+        self.unpooled.clone()
+    }
+
     /// Drops all that are idle; those in use go on. At most once a second.
     pub fn drop_idle(&self) {
-        let mut pool = self.pool();
-        if pool.made.is_none_or(|made| made.elapsed() >= AGAIN) {
-            self.renew(&mut pool);
+        let due = {
+            let mut pool = self.pool();
+            let due = pool.renewed.is_none_or(|at| at.elapsed() >= AGAIN);
+            if due {
+                pool.renewed = Some(Instant::now());
+            }
+            due
+        };
+        if due {
+            self.renew();
         }
     }
 
-    /// To send a request over a connection that is certainly a new one.
-    pub fn apart(&self) -> Client {
-        (self.make)().unwrap_or_else(|_| self.client())
+    /// A kept connection answered.
+    pub fn answered(&self) {
+        self.pool().outrun = 0;
     }
 
-    /// What was [`Connections::apart`] is used from now on; those there are
-    /// may be dead.
-    pub fn adopt(&self, client: Client) {
-        self.pool().client = client;
+    /// A new connection answered before a kept one did, which may be dead.
+    pub fn outrun(&self) {
+        let dead = {
+            let mut pool = self.pool();
+            pool.outrun += 1;
+            pool.outrun >= OUTRUN
+        };
+        if dead {
+            self.drop_idle();
+        }
     }
 
     /// Whether the machine slept since this was asked last; then all are
@@ -80,21 +108,31 @@ impl Connections {
     }
 
     fn woke_up_after(&self, slept: Duration) -> bool {
-        let mut pool = self.pool();
-        let woke = slept.saturating_sub(pool.slept) >= NAP;
+        let woke = {
+            let mut pool = self.pool();
+            let woke = slept.saturating_sub(pool.slept) >= NAP;
+            if woke {
+                pool.slept = slept;
+                pool.renewed = Some(Instant::now());
+            }
+            woke
+        };
         if woke {
-            pool.slept = slept;
-            self.renew(&mut pool);
+            self.renew();
         }
         woke
     }
 
-    fn renew(&self, pool: &mut Pool) {
-        match (self.make)() {
-            Ok(client) => pool.client = client,
+    /// Builds a client while requests go on, then puts it in place.
+    fn renew(&self) {
+        match (self.make)().build() {
+            Ok(client) => {
+                let mut pool = self.pool();
+                pool.client = client;
+                pool.outrun = 0;
+            }
             Err(error) => tracing::warn!("connections are kept: {error}"),
         }
-        pool.made = Some(Instant::now());
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -125,23 +163,72 @@ mod tests {
 
     use super::*;
 
+    fn counted() -> (Arc<AtomicU32>, Connections) {
+        let made = Arc::new(AtomicU32::new(0));
+        let counter = made.clone();
+        let connections = Connections::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            crate::net::http::client()
+        });
+        (made, connections.unwrap())
+    }
+
     #[test]
     fn they_are_made_anew_when_the_machine_slept_and_once_for_many_failures() {
-        let made = Arc::new(AtomicU32::new(0));
-        let counted = made.clone();
-        let connections = Connections::new(move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            crate::net::http::client().build()
-        })
-        .unwrap();
+        let (made, connections) = counted();
+        assert_eq!(made.load(Ordering::Relaxed), 2, "one of them keeps none");
         assert!(!connections.woke_up());
         connections.drop_idle();
         connections.drop_idle();
-        assert_eq!(made.load(Ordering::Relaxed), 2);
+        assert_eq!(made.load(Ordering::Relaxed), 3);
         let slept = slept();
         assert!(!connections.woke_up_after(slept + NAP / 2));
         assert!(connections.woke_up_after(slept + NAP * 2));
         assert!(!connections.woke_up_after(slept + NAP * 2));
-        assert_eq!(made.load(Ordering::Relaxed), 3);
+        assert_eq!(made.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn a_second_request_builds_no_client_and_keeps_warm_connections() {
+        let (made, connections) = counted();
+        for _ in 0..100 {
+            drop(connections.client());
+            drop(connections.unpooled());
+            connections.outrun();
+            connections.answered();
+        }
+        assert_eq!(made.load(Ordering::Relaxed), 2);
+        connections.outrun();
+        connections.outrun();
+        let made = made.load(Ordering::Relaxed);
+        assert_eq!(
+            made, 3,
+            "outrun twice in a row: those that are kept are dead"
+        );
+    }
+
+    #[test]
+    fn requests_go_on_while_a_client_is_built() {
+        use std::sync::mpsc::channel;
+        let (begun, is_begun) = channel();
+        let (go_on, goes_on) = channel();
+        let (first, goes_on) = (AtomicU32::new(0), Mutex::new(goes_on));
+        let connections = Connections::new(move || {
+            if first.fetch_add(1, Ordering::Relaxed) >= 2 {
+                begun.send(()).unwrap();
+                goes_on.lock().unwrap().recv().unwrap();
+            }
+            crate::net::http::client()
+        });
+        let connections = Arc::new(connections.unwrap());
+        let renewing = std::thread::spawn({
+            let connections = connections.clone();
+            move || connections.drop_idle()
+        });
+        is_begun.recv().unwrap();
+        // Would wait for ever if the lock were held.
+        drop(connections.client());
+        go_on.send(()).unwrap();
+        renewing.join().unwrap();
     }
 }

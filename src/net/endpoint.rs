@@ -105,6 +105,8 @@ pub(super) struct State {
     pub(super) failed: Option<(Instant, String)>,
     not_before: Option<Instant>,
     told: Option<Instant>,
+    /// Until when it is taken to ignore ranges.
+    whole_until: Option<Instant>,
 }
 
 /// What is known about a server.
@@ -138,6 +140,7 @@ impl Endpoint {
             failed: None,
             not_before: None,
             told: None,
+            whole_until: None,
         };
         let mut shown = url.clone();
         // Only a URL that cannot have them refuses to lose them.
@@ -275,6 +278,15 @@ impl Endpoint {
         tell
     }
 
+    /// It ignored a range; whether that is news. Others are asked before it for
+    /// as long as a server is in quarantine.
+    pub fn ignores_ranges(&self) -> bool {
+        let now = now();
+        let until = now + self.rules.quarantine;
+        let known = self.state().whole_until.replace(until);
+        known.is_none_or(|at| at <= now)
+    }
+
     /// The machine woke up, or changed networks: look again.
     pub fn look_again(&self) {
         self.state().breaker.look_again(now());
@@ -312,6 +324,7 @@ impl Endpoint {
             _ if state.trust.quarantined(now) => Fitness::Quarantined,
             _ if state.not_before.is_some_and(|at| at > now) => Fitness::Pausing,
             Admission::Probe | Admission::Probing => Fitness::Due,
+            Admission::Free if state.whole_until.is_some_and(|at| at > now) => Fitness::Wasteful,
             Admission::Free => Fitness::Fit,
         };
         let bandwidth = state.meter.conditions().and_then(|c| c.bandwidth);

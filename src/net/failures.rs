@@ -40,6 +40,8 @@ pub enum FailureKind {
     Untrusted,
     /// It answered, so late that another one was asked and was faster.
     Slow,
+    /// It sends whole blobs where a part was asked for.
+    NoRanges,
 }
 
 impl FailureKind {
@@ -56,6 +58,7 @@ impl FailureKind {
             FailureKind::NotFound => "not_found",
             FailureKind::Untrusted => "untrusted",
             FailureKind::Slow => "slow",
+            FailureKind::NoRanges => "no_ranges",
         }
     }
 
@@ -92,11 +95,15 @@ impl FailureKind {
                 "is it the right network? a blob whose epochs have ended is gone"
             }
             FailureKind::Untrusted => {
-                "if a proxy of your own signs for it, name its certificate in [net] ca; \
-                 otherwise somebody listens in"
+                "without CA certificates, install the package ca-certificates; if a proxy of your \
+                 own signs for it, name its certificate in [net] ca; otherwise somebody listens in"
             }
             FailureKind::Slow => {
                 "nothing to do while it is rare; an endpoint that is often slow can be left out"
+            }
+            FailureKind::NoRanges => {
+                "it works, but each read transfers a blob from its start; have its operator \
+                 enable HTTP range requests, or add another aggregator"
             }
         }
     }
@@ -132,6 +139,8 @@ pub enum Done {
     Hedged,
     /// Found to be stored already, in spite of it.
     Certified,
+    /// What was asked for was taken out of what came.
+    Tolerated,
     /// The operation failed with it.
     GaveUp,
 }
@@ -184,7 +193,9 @@ impl Failure {
             (FailureKind::Corrupt | FailureKind::Untrusted, _) | (_, Done::GaveUp) => {
                 Severity::Error
             }
-            (FailureKind::Slow | FailureKind::NotFound, _) => Severity::Notice,
+            (FailureKind::Slow | FailureKind::NotFound | FailureKind::NoRanges, _) => {
+                Severity::Notice
+            }
             _ => Severity::Warning,
         };
         Failure {

@@ -1,6 +1,5 @@
 //! What every HTTP client of ours has in common.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +7,7 @@ use reqwest::header::CONTENT_LENGTH;
 use reqwest::redirect::Policy;
 use reqwest::{ClientBuilder, Response, StatusCode};
 
-use super::FailureKind;
+use super::{FailureKind, Tls};
 use crate::clock::unix_seconds;
 
 /// Longest time a connection is kept for the next request: shorter than what
@@ -20,12 +19,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// connection is dead, whatever the answer would have been.
 const UNHEARD: Duration = Duration::from_secs(6);
 
-/// A client that is about to be built: it follows no redirects, and the whole
-/// process uses one TLS implementation.
+/// A client that trusts the system's certificates and follows no redirects.
 pub fn client() -> ClientBuilder {
-    // Only the first call does anything.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
+    client_with(&Tls::system())
+}
+
+/// A client with this TLS configuration; it follows no redirects.
+pub fn client_with(tls: &Tls) -> ClientBuilder {
+    tls.apply(reqwest::Client::builder())
         .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .tcp_nodelay(true)
@@ -41,40 +42,6 @@ pub fn watchful(builder: ClientBuilder) -> ClientBuilder {
         .tcp_user_timeout(UNHEARD)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(UNHEARD)
-}
-
-/// Certificates of one's own cannot be used.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("certificates in {}: {why}; see [net] ca in the config file", path.display())]
-pub struct BadCertificates {
-    path: PathBuf,
-    why: String,
-}
-
-/// A client that trusts the certificates of a PEM file, too.
-///
-/// Those of the system are trusted always; `SSL_CERT_FILE` and `SSL_CERT_DIR`
-/// say which these are.
-///
-/// # Errors
-/// When the file cannot be read, or has none.
-pub fn trusting(
-    builder: ClientBuilder,
-    ca: Option<&Path>,
-) -> Result<ClientBuilder, BadCertificates> {
-    let Some(path) = ca else {
-        return Ok(builder);
-    };
-    let bad = |why: String| BadCertificates {
-        path: path.into(),
-        why,
-    };
-    let text = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&text).map_err(|e| bad(cause(&e)))?;
-    match found.is_empty() {
-        true => Err(bad("there are none in it".into())),
-        false => Ok(builder.tls_certs_merge(found)),
-    }
 }
 
 /// What an answer other than the one hoped for says of its server.
@@ -132,6 +99,33 @@ pub async fn body_watched(
             return Ok(None);
         }
         bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes.freeze()))
+}
+
+/// Reads `len` bytes from `skip` on out of a body, and no further; `None` where
+/// it ends before. Holds no more than those. Tells `arrived` as above.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn part_of_body(
+    mut response: Response,
+    skip: u64,
+    len: u64,
+    mut arrived: impl FnMut(usize),
+) -> Result<Option<Bytes>, reqwest::Error> {
+    let mut bytes = BytesMut::with_capacity(len as usize);
+    let mut left = skip;
+    while (bytes.len() as u64) < len {
+        let Some(chunk) = response.chunk().await? else {
+            return Ok(None);
+        };
+        arrived(chunk.len());
+        let before = left.min(chunk.len() as u64);
+        left -= before;
+        let missing = len - bytes.len() as u64;
+        let part = &chunk[before as usize..];
+        bytes.extend_from_slice(&part[..missing.min(part.len() as u64) as usize]);
     }
     Ok(Some(bytes.freeze()))
 }

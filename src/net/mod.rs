@@ -19,8 +19,8 @@
 //! ([`crate::config::NetPolicy`]).
 //!
 //! Knows nothing of Walrus: callers classify their errors as [`Verdict`]s and
-//! [`Outcome`]s. [`http`] is what their clients have in common. Touches
-//! nothing.
+//! [`Outcome`]s. [`http`] and [`Tls`] are what their clients have in common.
+//! Touches nothing.
 
 mod breaker;
 mod conditions;
@@ -37,6 +37,7 @@ mod limit;
 mod ranking;
 mod report;
 mod retry;
+mod tls;
 mod trust;
 
 pub use breaker::{BreakerRules, Standing};
@@ -51,3 +52,4 @@ pub use http::cause;
 pub use journal::Journal;
 pub use report::{FailureGroup, FailureReport, STEPS, Wanted};
 pub use retry::{Next, Retry, Verdict, attempts_told, jittered};
+pub use tls::{BadCertificates, NoCertificates, Tls};

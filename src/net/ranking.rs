@@ -38,6 +38,8 @@ pub(super) struct Candidate {
 pub(super) enum Fitness {
     /// As any other.
     Fit,
+    /// It sends whole blobs where parts are asked for.
+    Wasteful,
     /// It failed, and it is time to see whether it is back.
     Due,
     /// It asked for a pause that is not over.
@@ -151,9 +153,10 @@ mod tests {
             with(Fitness::Open),
             with(Fitness::Quarantined),
             with(Fitness::Pausing),
+            with(Fitness::Wasteful),
             fit(Some(500), 0.5),
         ];
-        assert_eq!(places(&all, 0), [3, 2, 1, 0]);
+        assert_eq!(places(&all, 0), [4, 3, 2, 1, 0]);
         assert_eq!(places(&all[..3], 0), [2, 1, 0]);
     }
 
@@ -175,6 +178,7 @@ mod tests {
     fn candidate() -> impl Strategy<Value = Candidate> {
         let fitness = prop_oneof![
             Just(Fitness::Fit),
+            Just(Fitness::Wasteful),
             Just(Fitness::Due),
             Just(Fitness::Pausing),
             Just(Fitness::Quarantined),

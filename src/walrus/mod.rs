@@ -43,8 +43,9 @@ use serde::{Deserialize, Serialize};
 use crate::auth::Credentials;
 use crate::chunk::{BlobId, ByteRange, SecretKey};
 use crate::config::{Network, NetworkPlace};
-use crate::net::http::BadCertificates;
-use crate::net::{Conditions, EndpointRules, FailureCount, HedgeRules, Journal, Retry, Standing};
+use crate::net::{
+    BadCertificates, Conditions, EndpointRules, FailureCount, HedgeRules, Journal, Retry, Standing,
+};
 
 /// Judges the bytes of a read and keeps what it needs of them.
 ///

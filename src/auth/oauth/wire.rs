@@ -9,7 +9,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, StatusCode, Url};
 
 use crate::auth::{AuthError, is_loopback, is_private};
-use crate::net::http;
+use crate::net::{Tls, http};
 
 /// Longest answer of an issuer, in bytes.
 const MAX_ANSWER: u64 = 256 << 10;
@@ -43,7 +43,14 @@ pub(super) struct NoAnswer(String);
 
 impl Wire {
     pub(super) fn to(url: &Url) -> Result<Self, AuthError> {
-        let client = http::client().connect_timeout(PATIENCE).timeout(PATIENCE);
+        let tls = Tls::system();
+        tls.check(url).map_err(|error| AuthError::Issuer {
+            url: url.to_string(),
+            why: error.to_string(),
+        })?;
+        let client = http::client_with(&tls)
+            .connect_timeout(PATIENCE)
+            .timeout(PATIENCE);
         // What stays on this machine in the clear must not pass a proxy.
         let client = match is_loopback(url) {
             true => client.no_proxy(),

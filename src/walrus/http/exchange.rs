@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, RANGE};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::HttpStore;
-use super::failed::{Failed, absent, broken, protocol, refusal, refused};
+use super::answer::{self, Body};
+use super::failed::{Failed, absent, broken, no_certificates, protocol, refusal, refused};
 use crate::auth::Upload;
 use crate::chunk::{BlobId, ByteRange};
-use crate::net::{Connections, Endpoint, FailureKind, InFlight, Outcome, http};
+use crate::net::{Connections, Done, Endpoint, Failure, FailureKind, InFlight, Outcome, http};
 use crate::walrus::{Extent, PutOptions, StoreError, Stored};
 
 impl HttpStore {
@@ -36,7 +37,8 @@ impl HttpStore {
             flight.in_race(race);
         }
         let request = |client: &Client| {
-            let request = client.get(url.clone());
+            // What is compressed on the way is neither that long nor that range.
+            let request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
             match range {
                 Some(range) => request.header(RANGE, header_of(range)),
                 None => request,
@@ -47,26 +49,23 @@ impl HttpStore {
             Err(failed) => return Err(failed.ends(flight)),
         };
         flight.answered();
-        let wrong = match response.status() {
-            StatusCode::OK if range.is_none() => None,
-            StatusCode::PARTIAL_CONTENT if range.is_some_and(|r| answers(&response, r)) => None,
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Some(protocol(
-                endpoint,
-                "it answers another range than was asked for",
-            )),
-            StatusCode::NOT_FOUND => Some(absent(endpoint, blob)),
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                let range = range.unwrap_or(ByteRange::new(0, 0));
-                let error = StoreError::OutOfRange { blob, range };
-                Some(Failed::new(FailureKind::Refused, error))
-            }
-            _ => return Err(refused(endpoint, response).await.ends(flight)),
+        let answer = match answer::body(endpoint, blob, extent, response).await {
+            Ok(answer) => answer,
+            Err(failed) => return Err(failed.ends(flight)),
         };
-        if let Some(failed) = wrong {
-            return Err(failed.ends(flight));
-        }
-        let body = http::body_watched(response, extent.at_most(), |len| flight.arrived(len));
-        let bytes = match body.await {
+        let from_start = matches!(answer, Body::FromStart(_));
+        let body = match (answer, range) {
+            (Body::FromStart(response), Some(range)) => {
+                self.ignores_ranges(endpoint);
+                let arrived = |len| flight.arrived(len);
+                http::part_of_body(response, range.start(), range.len(), arrived).await
+            }
+            (Body::Asked(response) | Body::FromStart(response), _) => {
+                let arrived = |len| flight.arrived(len);
+                http::body_watched(response, extent.at_most(), arrived).await
+            }
+        };
+        let bytes = match body {
             Ok(bytes) => bytes,
             Err(error) => return Err(broken(endpoint, &error).ends(flight)),
         };
@@ -75,7 +74,11 @@ impl HttpStore {
             Failed::corrupt(endpoint, blob, why)
         };
         let Some(bytes) = bytes else {
-            return Err(corrupt("it is longer than it may be".into()).ends(flight));
+            let why = match from_start {
+                true => "it ends before the range does",
+                false => "it is longer than it may be",
+            };
+            return Err(corrupt(why.into()).ends(flight));
         };
         flight.ended(Outcome::Well, "");
         self.received
@@ -90,11 +93,27 @@ impl HttpStore {
         }
     }
 
+    /// Notes once that a server sends whole blobs.
+    fn ignores_ranges(&self, endpoint: &Endpoint) {
+        if endpoint.ignores_ranges() {
+            let message = "it ignores range requests and sends whole blobs";
+            self.failures.record(Failure::now(
+                endpoint.name(),
+                "read",
+                FailureKind::NoRanges,
+                1,
+                Done::Tolerated,
+                message,
+            ));
+        }
+    }
+
     /// Asks one aggregator for a blob's length.
     pub(super) async fn len_at(&self, endpoint: &Endpoint, blob: BlobId) -> Result<u64, Failed> {
         let url = at(endpoint, &format!("v1/blobs/{blob}"))?;
         let mut flight = self.enter(endpoint).await?;
-        let request = |client: &Client| client.head(url.clone());
+        let request =
+            |client: &Client| client.head(url.clone()).header(ACCEPT_ENCODING, "identity");
         let response = match self
             .ask_again(&self.reader.client(), endpoint, request)
             .await
@@ -192,6 +211,9 @@ impl HttpStore {
 
     /// Waits for leave to ask an endpoint.
     async fn enter<'a>(&self, endpoint: &'a Endpoint) -> Result<InFlight<'a>, Failed> {
+        self.tls
+            .check(endpoint.url())
+            .map_err(|error| no_certificates(endpoint, &error))?;
         let entered = endpoint.enter().await;
         entered.map_err(|not_now| {
             self.not_asked.fetch_add(1, Ordering::Relaxed);
@@ -326,12 +348,4 @@ fn at(endpoint: &Endpoint, path: &str) -> Result<Url, Failed> {
 /// `bytes=a-b`, both ends included.
 fn header_of(range: ByteRange) -> String {
     format!("bytes={}-{}", range.start(), range.end().saturating_sub(1))
-}
-
-/// Whether a 206 is about exactly this range.
-fn answers(response: &Response, range: ByteRange) -> bool {
-    let expected = format!("bytes {}-{}/", range.start(), range.end().saturating_sub(1));
-    (response.headers().get(CONTENT_RANGE))
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with(&expected))
 }

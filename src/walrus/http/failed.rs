@@ -10,7 +10,8 @@ use reqwest::header::RETRY_AFTER;
 
 use crate::chunk::BlobId;
 use crate::net::{
-    Consequence, Endpoint, Endpoints, FailureKind, InFlight, NotNow, Outcome, Verdict, cause, http,
+    Consequence, Endpoint, Endpoints, FailureKind, InFlight, NoCertificates, NotNow, Outcome,
+    Verdict, cause, http,
 };
 use crate::walrus::StoreError;
 
@@ -127,7 +128,8 @@ impl Failed {
                 | FailureKind::Timeout
                 | FailureKind::Overloaded
                 | FailureKind::Server
-                | FailureKind::Slow,
+                | FailureKind::Slow
+                | FailureKind::NoRanges,
             ) => true,
             Why::Asked(FailureKind::Corrupt) => !self.given_up,
             Why::Asked(
@@ -177,7 +179,9 @@ impl Failed {
             ) => Outcome::Failed,
             Some(FailureKind::Refused | FailureKind::NotFound) => Outcome::Refused,
             // Whether it is trusted is another matter than whether it lives.
-            Some(FailureKind::Corrupt | FailureKind::Slow) | None => Outcome::Well,
+            Some(FailureKind::Corrupt | FailureKind::Slow | FailureKind::NoRanges) | None => {
+                Outcome::Well
+            }
         }
     }
 
@@ -212,6 +216,14 @@ pub(super) fn protocol(endpoint: &Endpoint, why: &str) -> Failed {
         why: why.into(),
     };
     Failed::new(FailureKind::Protocol, error)
+}
+
+/// A server that cannot be verified.
+pub(super) fn no_certificates(endpoint: &Endpoint, error: &NoCertificates) -> Failed {
+    let place = endpoint.name().to_owned();
+    let why = error.to_string();
+    let error = StoreError::Unavailable { place, why };
+    Failed::new(FailureKind::Untrusted, error)
 }
 
 pub(super) fn refusal(endpoint: &Endpoint, status: u16, why: String) -> Failed {

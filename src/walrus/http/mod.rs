@@ -8,12 +8,14 @@
 //! without a pause. When nobody is fit to be asked, it fails at once.
 //!
 //! - [`admin`]: what an embedded Walrus does that on the network a chain does;
+//! - [`answer`]: what an answer to a read is;
 //! - [`exchange`]: one request to one endpoint;
 //! - [`failed`]: what it means when that fails;
 //! - [`reading`]: one round of a read, over several;
 //! - [`operation`]: what failed meanwhile, for the failure log.
 
 mod admin;
+mod answer;
 mod credentials;
 mod exchange;
 mod failed;
@@ -37,7 +39,7 @@ use crate::auth::Credentials;
 use crate::chunk::BlobId;
 use crate::net::{
     Conditions, Connections, Done, Endpoint, EndpointRules, Endpoints, FailureKind, FailureLog,
-    HedgeRules, Journal, Retry, Verdict, attempts_told, cause, http,
+    HedgeRules, Journal, Retry, Tls, Verdict, attempts_told, cause, http,
 };
 use failed::verdict;
 use operation::Operation;
@@ -92,6 +94,7 @@ impl Default for HttpConfig {
 pub struct HttpStore {
     reader: Connections,
     writer: Connections,
+    tls: Tls,
     aggregators: Endpoints,
     publishers: Endpoints,
     admin: Option<Url>,
@@ -126,11 +129,13 @@ impl HttpStore {
         let writer = Kind::Writer {
             direct: credentials::past_proxies(publishers.all()),
         };
+        let tls = Tls::trusting(config.ca.as_deref())?;
         Ok(HttpStore {
-            reader: connections(&config, Kind::Reader)?,
+            reader: connections(&config, &tls, Kind::Reader)?,
             // A publisher is silent while it encodes and certifies; an upload
             // has a deadline of its own.
-            writer: connections(&config, writer)?,
+            writer: connections(&config, &tls, writer)?,
+            tls,
             aggregators: endpoints(&config.aggregators)?,
             publishers,
             failures: FailureLog::new(config.journal.clone()),
@@ -162,7 +167,10 @@ impl HttpStore {
             place: url.to_string(),
             why,
         };
-        let client = http::trusting(http::client().timeout(patience), ca)?.build();
+        let tls = Tls::trusting(ca)?;
+        tls.check(&url)
+            .map_err(|error| unavailable(error.to_string()))?;
+        let client = http::client_with(&tls).timeout(patience).build();
         let client = client.map_err(|error| unavailable(cause(&error)))?;
         let status = url.join("status").map_err(|e| unavailable(e.to_string()))?;
         match client.get(status).send().await {
@@ -276,20 +284,16 @@ enum Kind {
     Writer { direct: bool },
 }
 
-fn connections(config: &HttpConfig, kind: Kind) -> Result<Connections, StoreError> {
-    let (ca, silence) = (config.ca.clone(), config.silence);
-    let builder = move || {
-        let builder = http::client().connect_timeout(silence);
-        let builder = match kind {
+fn connections(config: &HttpConfig, tls: &Tls, kind: Kind) -> Result<Connections, StoreError> {
+    let (tls, silence) = (tls.clone(), config.silence);
+    let make = move || {
+        let builder = http::client_with(&tls).connect_timeout(silence);
+        match kind {
             Kind::Reader => http::watchful(builder).read_timeout(silence),
             Kind::Writer { direct: true } => builder.no_proxy(),
             Kind::Writer { direct: false } => builder,
-        };
-        http::trusting(builder, ca.as_deref())
+        }
     };
-    // A file that is bad now is told now; one that is bad later is not used.
-    drop(builder()?);
-    let make = move || builder().unwrap_or_else(|_| http::client()).build();
     Connections::new(make).map_err(|error| StoreError::Unavailable {
         place: "the HTTP client".into(),
         why: cause(&error),

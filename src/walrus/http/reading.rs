@@ -62,7 +62,7 @@ impl HttpStore {
                         };
                         let (endpoint, client) = match other {
                             Some(other) => (other, self.reader.client()),
-                            None => (first, self.reader.apart()),
+                            None => (first, self.reader.unpooled()),
                         };
                         running.push(ask(endpoint, Some(client)));
                     }
@@ -74,8 +74,12 @@ impl HttpStore {
                     let len = bytes.len() as u64;
                     match accept(bytes) {
                         Ok(()) => {
-                            if let Some(client) = answer.hedge {
-                                self.reader.adopt(client);
+                            if answer.hedge.is_none() {
+                                self.reader.answered();
+                            } else {
+                                if std::ptr::eq(answer.endpoint, first) {
+                                    self.reader.outrun();
+                                }
                                 race.store(len.max(1), Ordering::Relaxed);
                                 self.hedges_won.fetch_add(1, Ordering::Relaxed);
                                 operation.outrun(first, begun.elapsed());
