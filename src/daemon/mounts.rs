@@ -404,6 +404,7 @@ impl Mounted {
             stats: self.counters.stats(),
             prefetch: self.mover.prefetch_stats(),
             follow: self.followed.clone(),
+            trees: self.mover.tree_stats(),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::jobs::JobStatus;
 use crate::cache::{CacheStats, Pin};
-use crate::fuse::DriverStats;
+use crate::fuse::{DriverStats, TreeStats};
 use crate::prefetch::PrefetchStats;
 use crate::walrus::StoreHealth;
 
@@ -59,6 +59,9 @@ pub struct MountStatus {
     pub prefetch: Option<PrefetchStats>,
     /// How it follows its branch; `None` where it does not.
     pub follow: Option<FollowStatus>,
+    /// What its trees take.
+    #[serde(default)]
+    pub trees: TreeStats,
 }
 
 /// How a mount follows its branch.

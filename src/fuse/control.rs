@@ -13,7 +13,7 @@
 //! It is found by name but not listed in the root, so that tools which walk a
 //! tree see the tree alone. A file of that name in the tree comes first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -96,7 +96,9 @@ impl Control {
     pub(super) fn renew(&self, trees: &Arc<Trees>) {
         let next = self.nodes().next;
         let fresh = Nodes::of(&trees.shown().snapshot, trees, next);
+        let needed = fresh.slots();
         *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        trees.trim(needed);
     }
 
     /// Enters the tags of the history, where `folder` is theirs and that is not
@@ -133,7 +135,7 @@ impl Control {
         for (name, commit, at) in dated {
             if let Some(target) = repository.archived_target(commit) {
                 complete.enter_ref(folder, &name, || {
-                    let slot = trees.add_dated(repository, &target, time_of(at));
+                    let slot = trees.add_dated(&target, time_of(at));
                     Inode::Tree(slot, NodeIndex::ROOT)
                 });
             }
@@ -201,7 +203,7 @@ impl Nodes {
         let own = (head.refs.iter()).map(|r| (r.kind, &r.name, commits[r.commit]));
         let mut refs: Vec<_> = own.collect();
         for relative in repository.relatives() {
-            let slot = trees.add_later(repository, &relative.target);
+            let slot = trees.add_later(&relative.target);
             let tree = Inode::Tree(slot, NodeIndex::ROOT);
             refs.push((relative.kind, &relative.name, tree));
         }
@@ -274,6 +276,22 @@ impl Nodes {
             // first one stays.
             entries.entry(name.to_vec()).or_insert(to);
         }
+    }
+
+    /// The slots of the trees that it leads to, but for commits that are found
+    /// later.
+    fn slots(&self) -> HashSet<usize> {
+        let entries = self.nodes.values().flat_map(|node| match node {
+            ControlNode::Folder(entries) | ControlNode::Commits(entries, _) => {
+                Some(entries.values()).into_iter().flatten()
+            }
+            ControlNode::Text(_) | ControlNode::Status => None.into_iter().flatten(),
+        });
+        let slot = |inode: &Inode| match inode {
+            Inode::Tree(slot, _) => Some(*slot),
+            Inode::Control(_) => None,
+        };
+        entries.filter_map(slot).collect()
     }
 
     /// A node by its number.

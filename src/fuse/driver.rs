@@ -23,6 +23,7 @@ use super::errno::Failure;
 use super::identity::Change;
 use super::inode::Inode;
 use super::refuse::refuse_changes;
+use super::trees::TreeStats;
 use super::view::{FOREVER, Listing, View};
 use crate::chunk::ByteRange;
 use crate::prefetch::{Guide, Learning, PrefetchStats};
@@ -176,6 +177,11 @@ impl Mover {
         self.view.prefetch_stats()
     }
 
+    /// What the trees of the mount take.
+    pub fn tree_stats(&self) -> TreeStats {
+        self.view.tree_stats()
+    }
+
     /// Who watches the opens of the mount, where somebody does.
     pub fn guide(&self) -> Option<&Guide> {
         self.view.guide()
@@ -239,11 +245,19 @@ impl Filesystem for Driver {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (view, name) = (self.view.clone(), name.to_owned());
         let parent = Inode::decode(parent);
-        let work = async move { view.lookup(parent, name.as_bytes()).await };
+        let work = async move {
+            let found = view.lookup(parent, name.as_bytes()).await?;
+            view.held(found.0.ino);
+            Ok(found)
+        };
         let send = |reply: ReplyEntry, (attr, ttl): (FileAttr, Duration)| {
             reply.entry_with_ttls(&ttl, &FOREVER, &attr, Generation(0));
         };
         self.answer("lookup in", parent, reply, work, send);
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
+        self.view.forgotten(ino, nlookup);
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -295,11 +309,16 @@ impl Filesystem for Driver {
         reply: ReplyDirectoryPlus,
     ) {
         let (view, inode) = (self.view.clone(), Inode::decode(ino));
-        let work = view.listing(inode, request.pid());
+        let work = view.clone().listing(inode, request.pid());
         let send = move |mut reply: ReplyDirectoryPlus, listing: Listing| {
             listing.tell(offset, |name, next, attr, ttl| {
                 let name = OsStr::from_bytes(name);
-                reply.add(attr.ino, next, name, &ttl, attr, Generation(0))
+                let full = reply.add(attr.ino, next, name, &ttl, attr, Generation(0));
+                // With its entry the kernel gets the inode, but for the dots.
+                if !full && !matches!(name.as_bytes(), b"." | b"..") {
+                    view.held(attr.ino);
+                }
+                full
             });
             reply.ok();
         };
@@ -340,11 +359,11 @@ impl Filesystem for Driver {
         self.answer("getxattr", inode, reply, work, send);
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let (view, inode) = (self.view.clone(), Inode::decode(ino));
-        let work = async move { view.xattrs(inode).await };
-        let send = move |reply, names: Vec<u8>| sized(reply, &names, size);
-        self.answer("listxattr", inode, reply, work, send);
+    /// Lists none. `cp -a`, `rsync -X` and `tar --xattrs` copy what is listed,
+    /// and a copy would claim the hash and the blob of content that it no
+    /// longer has. Who knows a name can read its value.
+    fn listxattr(&self, _: &Request, _: INodeNo, size: u32, reply: ReplyXattr) {
+        sized(reply, &[], size);
     }
 }
 

@@ -1,4 +1,5 @@
-//! What `getfattr` shows: where content comes from.
+//! What `getfattr -n NAME` shows: where content comes from. These attributes
+//! are not listed: see [`super::Driver`].
 
 use crate::chunk::{BlobId, ByteRange, ChunkHash};
 use crate::repo::{Held, Kind, Node, RepoError, Snapshot, Tier};
@@ -21,7 +22,7 @@ pub(super) enum Extended {
 
 impl Extended {
     /// All there are.
-    pub(super) const ALL: [Extended; 5] = [
+    const ALL: [Extended; 5] = [
         Extended::Commit,
         Extended::Hash,
         Extended::Tier,
@@ -30,7 +31,7 @@ impl Extended {
     ];
 
     /// Its name.
-    pub(super) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Extended::Commit => "user.walgit.commit",
             Extended::Hash => "user.walgit.hash",
@@ -46,7 +47,7 @@ impl Extended {
     }
 
     /// Whether a node has it.
-    pub(super) fn is_on(self, snapshot: &Snapshot, node: &Node) -> bool {
+    fn is_on(self, snapshot: &Snapshot, node: &Node) -> bool {
         match (self, node.kind) {
             // The kernel lets nobody read `user.*` of a symlink.
             (_, Kind::Symlink) => false,

@@ -109,7 +109,7 @@ impl History {
         let target = self.from.archived_target(id.clone())?;
         let mut found = self.found();
         let entry = found.commits.entry(name).or_insert_with(|| {
-            let slot = self.trees.add_dated(&self.from, &target, time_of(at));
+            let slot = self.trees.add_dated(&target, time_of(at));
             Inode::Tree(slot, NodeIndex::ROOT)
         });
         Some(*entry)
@@ -137,7 +137,7 @@ impl History {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            let slot = self.trees.add_later(&self.from, &target);
+            let slot = self.trees.add_later(&target);
             {
                 let mut found = self.found();
                 let tree = Inode::Tree(slot, NodeIndex::ROOT);

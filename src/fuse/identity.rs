@@ -80,6 +80,11 @@ impl Identity {
         (run.slot == slot && offset < run.len).then(|| NodeIndex(run.node + offset))
     }
 
+    /// The slots that its inodes are of.
+    pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
+        self.runs.iter().map(|run| run.slot)
+    }
+
     fn push(&mut self, run: Run) {
         if let Some(last) = self.runs.last_mut() {
             let follows = last.node + last.len == run.node

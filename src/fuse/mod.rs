@@ -56,3 +56,4 @@ pub use mount::{MountError, MountOptions, Mounted, is_ours, mount, unmount};
 pub use mountpoint::{Mountpoint, MountpointError, resolve};
 pub use processes::{daemons, is_stopped, serving};
 pub use table::{MountEntry, MountTable};
+pub use trees::TreeStats;

@@ -1,28 +1,54 @@
 //! The trees that a mount shows, each in a slot: what is mounted, what was
 //! mounted before, and what is found under `.walgit`.
 //!
-//! A slot is taken once and stays: its number is part of inode numbers that
-//! the kernel may hold for as long as the mount lives. What is in it is opened
-//! when it is first looked at, and of those that take memory only a few are
-//! kept.
+//! The number of a slot is part of inode numbers, so it means the same tree for
+//! as long as the kernel may hold any of them, and is never used again. One
+//! tree has one slot however often it comes up (two where it is mounted and
+//! found under `.walgit`: the kernel wants a directory in one place). A slot
+//! holds where its tree is, not the tree: it is opened when it is looked at, and
+//! the few opened last are kept.
+//!
+//! With each move, slots are dropped that are shown nowhere any more and of
+//! which the kernel holds no inode; a mount that follows a branch for weeks
+//! stays as small as it was.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
 
 use super::attributes::commit_time;
 use super::identity::{Change, Identity};
 use super::inode::Inode;
-use crate::repo::{Access, Loader, NodeIndex, RepoError, Repository, Snapshot, Target};
+use crate::chunk::ChunkHash;
+use crate::repo::head::{CommitId, GitId};
+use crate::repo::{Commit, NodeIndex, RepoError, Repository, Snapshot, Target};
 
-/// Trees that are kept in memory beside the mounted one, where a tree takes any.
+/// Trees that are kept in memory beside the mounted one.
 const OPENED: usize = 8;
+/// Slots that are kept at most, whatever the kernel holds: with more, the oldest
+/// that are shown nowhere are dropped, and who has a file of theirs open finds
+/// it stale.
+const MAX_SLOTS: usize = 1 << 17;
 
 /// Every tree of a mount.
 #[derive(Debug)]
 pub(super) struct Trees {
-    slots: RwLock<Vec<Slot>>,
+    slots: RwLock<Slots>,
     opened: quick_cache::sync::Cache<usize, Snapshot>,
     shown: RwLock<Arc<Shown>>,
+}
+
+/// What the trees of a mount take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeStats {
+    /// Trees that have inode numbers: the mounted one, branches, tags and commits
+    /// under `.walgit`, and earlier heads of which files are still in use.
+    pub known: u64,
+    /// Trees in memory beside the mounted one.
+    pub opened: u64,
 }
 
 /// The tree that is mounted now.
@@ -32,36 +58,130 @@ pub(super) struct Shown {
     identity: Identity,
 }
 
+#[derive(Debug, Default)]
+struct Slots {
+    by_number: BTreeMap<usize, Slot>,
+    by_tree: HashMap<Tree, usize>,
+    next: usize,
+    /// How often another tree was mounted.
+    moves: u64,
+}
+
 #[derive(Debug)]
 struct Slot {
+    tree: Tree,
+    /// Where the tree is: in the newest head that has it.
+    target: Target,
     /// When its commit was made, once that is known.
     time: OnceLock<SystemTime>,
-    origin: Origin,
+    /// Inodes of it that the kernel holds, as often as it was told of each.
+    held: AtomicU64,
+    /// The number of moves when it was last shown.
+    used: u64,
 }
 
-#[derive(Clone, Debug)]
-enum Origin {
-    /// It takes next to no memory: its directories are fetched and dropped.
-    Kept(Snapshot),
-    /// It is opened when it is needed.
-    Elsewhere(Arc<Loader>, Access, Target),
+/// What makes a tree the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Tree {
+    /// It is, or was, mounted.
+    Mounted(Content),
+    /// It is found under `.walgit`.
+    Beside(Content),
 }
 
-impl Origin {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Content {
+    /// A commit of a head of ours, with the hash of its root.
+    Commit(CommitId, ChunkHash),
+    /// A commit of the history of a head of ours, whichever head it is.
+    Archived(GitId),
+    /// Any other.
+    Elsewhere(Target),
+}
+
+impl Content {
     fn of(snapshot: &Snapshot) -> Self {
         let repository = snapshot.repository();
-        match repository.is_implied() {
-            false => Origin::Kept(snapshot.clone()),
-            true => Origin::elsewhere(repository, repository.target()),
+        if repository.is_implied() {
+            Content::at(repository.target())
+        } else {
+            let commit = snapshot.commit();
+            Content::Commit(commit.id.clone(), commit.root.hash)
         }
     }
 
-    fn elsewhere(beside: &Repository, target: &Target) -> Self {
-        Origin::Elsewhere(
-            beside.loader().clone(),
-            beside.access().clone(),
-            target.clone(),
-        )
+    fn at(target: &Target) -> Self {
+        match target {
+            Target::Archived { commit, .. } => Content::Archived(commit.clone()),
+            target => Content::Elsewhere(target.clone()),
+        }
+    }
+
+    /// Whether it is this commit of a head.
+    fn is(&self, commit: &Commit) -> bool {
+        match self {
+            Content::Commit(id, root) => commit.id == *id && commit.root.hash == *root,
+            Content::Archived(_) | Content::Elsewhere(_) => true,
+        }
+    }
+}
+
+impl Tree {
+    fn content(&self) -> &Content {
+        match self {
+            Tree::Mounted(content) | Tree::Beside(content) => content,
+        }
+    }
+}
+
+impl Slots {
+    /// The slot of a tree; the one it has, where it has one.
+    fn take(&mut self, tree: Tree, target: Target, time: Option<SystemTime>) -> usize {
+        let known = self.by_tree.get(&tree).copied();
+        let number = known.unwrap_or(self.next);
+        let moves = self.moves;
+        let slot = self.by_number.entry(number).or_insert_with(|| Slot {
+            tree: tree.clone(),
+            target: target.clone(),
+            time: OnceLock::new(),
+            held: AtomicU64::new(0),
+            used: moves,
+        });
+        slot.used = moves;
+        // An earlier head may be gone by now.
+        slot.target = target;
+        if let Some(time) = time {
+            slot.time.get_or_init(|| time);
+        }
+        if known.is_none() {
+            self.by_tree.insert(tree, number);
+            self.next += 1;
+        }
+        number
+    }
+
+    /// Drops slots that are not `needed` and of which the kernel holds nothing;
+    /// of those that it holds, the oldest, down to `most` in all.
+    fn trim(&mut self, needed: &HashSet<usize>, most: usize) {
+        let moves = self.moves;
+        let idle = |number: usize, slot: &Slot| slot.used < moves && !needed.contains(&number);
+        let mut dropped: Vec<usize> = Vec::new();
+        let mut held: Vec<usize> = Vec::new();
+        for (number, slot) in &self.by_number {
+            if idle(*number, slot) {
+                match slot.held.load(Ordering::Acquire) {
+                    0 => dropped.push(*number),
+                    _ => held.push(*number),
+                }
+            }
+        }
+        let too_many = (self.by_number.len() - dropped.len()).saturating_sub(most);
+        dropped.extend(held.into_iter().take(too_many));
+        for number in dropped {
+            if let Some(slot) = self.by_number.remove(&number) {
+                self.by_tree.remove(&slot.tree);
+            }
+        }
     }
 }
 
@@ -100,7 +220,7 @@ impl Trees {
                 identity,
             })),
         };
-        trees.add(&snapshot);
+        trees.add_mounted(&snapshot);
         trees
     }
 
@@ -110,40 +230,40 @@ impl Trees {
         shown.clone()
     }
 
-    /// Takes a slot for a tree that is open.
+    fn add_mounted(&self, snapshot: &Snapshot) -> usize {
+        self.take(Tree::Mounted(Content::of(snapshot)), snapshot)
+    }
+
+    /// The slot of a tree that is open, as it is found under `.walgit`.
     pub(super) fn add(&self, snapshot: &Snapshot) -> usize {
-        let time = OnceLock::from(commit_time(snapshot.commit()));
-        self.take(Slot {
-            time,
-            origin: Origin::of(snapshot),
-        })
+        self.take(Tree::Beside(Content::of(snapshot)), snapshot)
     }
 
-    /// Takes a slot for a tree that is opened later, as `beside` was.
-    pub(super) fn add_later(&self, beside: &Repository, target: &Target) -> usize {
-        self.take(Slot {
-            time: OnceLock::new(),
-            origin: Origin::elsewhere(beside, target),
-        })
+    fn take(&self, tree: Tree, snapshot: &Snapshot) -> usize {
+        let target = snapshot.repository().target().clone();
+        let time = Some(commit_time(snapshot.commit()));
+        self.slots_mut(|slots| slots.take(tree, target, time))
     }
 
-    /// Takes a slot for a tree that is opened later, whose time is known.
-    pub(super) fn add_dated(&self, beside: &Repository, target: &Target, at: SystemTime) -> usize {
-        self.take(Slot {
-            time: OnceLock::from(at),
-            origin: Origin::elsewhere(beside, target),
-        })
+    /// The slot of a tree that is opened later.
+    pub(super) fn add_later(&self, target: &Target) -> usize {
+        let tree = Tree::Beside(Content::at(target));
+        self.slots_mut(|slots| slots.take(tree, target.clone(), None))
     }
 
-    fn take(&self, slot: Slot) -> usize {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.push(slot);
-        slots.len() - 1
+    /// The slot of a tree that is opened later, whose time is known.
+    pub(super) fn add_dated(&self, target: &Target, at: SystemTime) -> usize {
+        let tree = Tree::Beside(Content::at(target));
+        self.slots_mut(|slots| slots.take(tree, target.clone(), Some(at)))
     }
 
-    fn slot<T>(&self, slot: usize, of: impl FnOnce(&Slot) -> T) -> Option<T> {
+    fn slots_mut<T>(&self, work: impl FnOnce(&mut Slots) -> T) -> T {
+        work(&mut self.slots.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn slot<T>(&self, number: usize, of: impl FnOnce(&Slot) -> T) -> Option<T> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.get(slot).map(of)
+        slots.by_number.get(&number).map(of)
     }
 
     /// When the commit of a slot was made, as far as that is known.
@@ -152,24 +272,27 @@ impl Trees {
     }
 
     /// The tree in a slot.
-    pub(super) async fn open(&self, slot: usize) -> Result<Snapshot, RepoError> {
-        let origin = self.slot(slot, |slot| slot.origin.clone());
-        let (loader, access, target) = match origin.ok_or(RepoError::NoNode(slot as u64))? {
-            Origin::Kept(snapshot) => return Ok(snapshot),
-            Origin::Elsewhere(loader, access, target) => (loader, access, target),
-        };
+    pub(super) async fn open(&self, number: usize) -> Result<Snapshot, RepoError> {
+        let at = self.slot(number, |slot| {
+            (slot.tree.content().clone(), slot.target.clone())
+        });
+        let (content, target) = at.ok_or(RepoError::NoNode(number as u64))?;
         let shown = self.shown();
-        if *shown.snapshot.repository().target() == target {
-            return Ok(shown.snapshot.clone());
+        let repository = shown.snapshot.repository();
+        if *repository.target() == target
+            && let Some(snapshot) = find(repository, &content)
+        {
+            return Ok(snapshot);
         }
-        if let Some(opened) = self.opened.get(&slot) {
+        if let Some(opened) = self.opened.get(&number) {
             return Ok(opened);
         }
-        let snapshot = loader.open_target(&access, &target).await?.snapshot(0)?;
-        self.slot(slot, |slot| {
+        let opened = repository.open_relative(&target).await?;
+        let snapshot = find(&opened, &content).ok_or(RepoError::NoNode(number as u64))?;
+        self.slot(number, |slot| {
             slot.time.get_or_init(|| commit_time(snapshot.commit()));
         });
-        self.opened.insert(slot, snapshot.clone());
+        self.opened.insert(number, snapshot.clone());
         Ok(snapshot)
     }
 
@@ -197,9 +320,123 @@ impl Trees {
     pub(super) async fn move_to(&self, snapshot: Snapshot) -> Result<Vec<Change>, RepoError> {
         let before = self.shown();
         let (fresh, changes) = (before.identity.after(&before.snapshot, &snapshot)).await?;
-        let identity = fresh.in_slot(self.add(&snapshot));
+        // Files of the tree shown until now are likely to be open.
+        let old = Tree::Mounted(Content::of(&before.snapshot));
+        let old = self.slots_mut(|slots| {
+            slots.moves += 1;
+            slots.by_tree.get(&old).copied()
+        });
+        if let Some(old) = old {
+            self.opened.insert(old, before.snapshot.clone());
+        }
+        let identity = fresh.in_slot(self.add_mounted(&snapshot));
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         *shown = Arc::new(Shown { snapshot, identity });
         Ok(changes)
+    }
+
+    /// Drops slots that nothing leads to any more, but for those of the mounted
+    /// tree and those `needed` elsewhere.
+    pub(super) fn trim(&self, mut needed: HashSet<usize>) {
+        needed.extend(self.shown().identity.slots());
+        self.slots_mut(|slots| slots.trim(&needed, MAX_SLOTS));
+    }
+
+    /// The kernel is told of an inode, which it then holds.
+    pub(super) fn held(&self, inode: Inode) {
+        if let Some(number) = counted(inode) {
+            self.slot(number, |slot| slot.held.fetch_add(1, Ordering::AcqRel));
+        }
+    }
+
+    /// The kernel has forgotten an inode that it was told of so often.
+    pub(super) fn forgotten(&self, inode: Inode, times: u64) {
+        if let Some(number) = counted(inode) {
+            self.slot(number, |slot| {
+                let less = |held: u64| Some(held.saturating_sub(times));
+                (slot
+                    .held
+                    .fetch_update(Ordering::AcqRel, Ordering::Acquire, less))
+                .ok()
+            });
+        }
+    }
+
+    pub(super) fn stats(&self) -> TreeStats {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        TreeStats {
+            known: slots.by_number.len() as u64,
+            opened: self.opened.len() as u64,
+        }
+    }
+}
+
+/// The slot of an inode, where it is counted what the kernel holds of it: the
+/// first is always needed, for the root of the mount is in it.
+fn counted(inode: Inode) -> Option<usize> {
+    match inode {
+        Inode::Tree(0, _) | Inode::Control(_) => None,
+        Inode::Tree(slot, _) => Some(slot),
+    }
+}
+
+/// The tree of a repository that has this content.
+fn find(repository: &Repository, content: &Content) -> Option<Snapshot> {
+    let mut commits = repository.head().commits.iter();
+    let number = commits.position(|commit| content.is(commit))?;
+    repository.snapshot(number).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::BlobId;
+
+    fn archived(n: u8) -> (Tree, Target) {
+        let target = Target::Archived {
+            blob: BlobId::from_bytes([n; 32]),
+            root: None,
+            commit: GitId(vec![n; 20]),
+        };
+        (Tree::Beside(Content::at(&target)), target)
+    }
+
+    fn take(slots: &mut Slots, n: u8) -> usize {
+        let (tree, target) = archived(n);
+        slots.take(tree, target, None)
+    }
+
+    #[test]
+    fn a_tree_has_one_slot_and_its_newest_place() {
+        let mut slots = Slots::default();
+        let first = take(&mut slots, 1);
+        let (tree, _) = archived(1);
+        let moved = Target::Archived {
+            blob: BlobId::from_bytes([9; 32]),
+            root: None,
+            commit: GitId(vec![1; 20]),
+        };
+        assert_eq!(slots.take(tree.clone(), moved.clone(), None), first);
+        assert_eq!(slots.by_number[&first].target, moved);
+        let mounted = Tree::Mounted(tree.content().clone());
+        assert_ne!(slots.take(mounted, moved, None), first);
+    }
+
+    #[test]
+    fn what_is_shown_or_held_stays_and_a_number_is_never_used_again() {
+        let mut slots = Slots::default();
+        let [shown, held, gone] = [1, 2, 3].map(|n| take(&mut slots, n));
+        slots.by_number[&held].held.store(1, Ordering::Relaxed);
+        slots.moves += 1;
+        let fresh = take(&mut slots, 4);
+        slots.trim(&HashSet::from([shown]), MAX_SLOTS);
+        let left: Vec<_> = slots.by_number.keys().copied().collect();
+        assert_eq!(left, [shown, held, fresh]);
+        assert!(take(&mut slots, 3) > fresh, "{gone} is not used again");
+        slots.moves += 1;
+        slots.trim(&HashSet::from([shown]), 1);
+        let left: Vec<_> = slots.by_number.keys().copied().collect();
+        assert_eq!(left, [shown], "there are too many");
+        assert_eq!(slots.by_tree.len(), 1);
     }
 }

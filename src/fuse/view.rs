@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use fuser::{Errno, FileAttr, FileType};
+use fuser::{Errno, FileAttr, FileType, INodeNo};
 
 use super::attributes::{self, Owner, commit_time};
 use super::control::{self, Control, ControlNode, Nodes, StatusSource};
@@ -13,7 +13,7 @@ use super::errno::Failure;
 use super::extended::Extended;
 use super::identity::Change;
 use super::inode::Inode;
-use super::trees::{InTree, Trees};
+use super::trees::{InTree, TreeStats, Trees};
 use crate::chunk::ByteRange;
 use crate::prefetch::{Ahead, Guide, PrefetchStats, Reading};
 use crate::repo::{Directory, Kind, NEIGHBOURS, Node, NodeIndex, RepoError, Snapshot};
@@ -118,6 +118,23 @@ impl View {
 
     pub(super) fn prefetch_stats(&self) -> Option<PrefetchStats> {
         self.ahead.stats()
+    }
+
+    pub(super) fn tree_stats(&self) -> TreeStats {
+        self.trees.stats()
+    }
+
+    /// The kernel is about to be told of an inode; of 0 it is told that there is
+    /// none.
+    pub(super) fn held(&self, inode: INodeNo) {
+        if inode.0 != 0 {
+            self.trees.held(Inode::decode(inode));
+        }
+    }
+
+    /// The kernel has forgotten an inode that it was told of so often.
+    pub(super) fn forgotten(&self, inode: INodeNo, times: u64) {
+        self.trees.forgotten(Inode::decode(inode), times);
     }
 
     /// Shows another tree from now on; what the kernel must forget.
@@ -380,20 +397,5 @@ impl View {
         value
             .map(String::into_bytes)
             .ok_or(Failure::Plain(Errno::ENODATA))
-    }
-
-    /// Names of the attributes that a node has, each with a NUL after it. What
-    /// is listed can be read: copying tools complain where it cannot.
-    pub(super) async fn xattrs(&self, inode: Inode) -> Result<Vec<u8>, Failure> {
-        let mut names = Vec::new();
-        if let Some(found) = self.find(inode).await? {
-            for known in Extended::ALL {
-                if known.is_on(&found.tree.snapshot, &found.node) {
-                    names.extend_from_slice(known.name().as_bytes());
-                    names.push(0);
-                }
-            }
-        }
-        Ok(names)
     }
 }

@@ -81,7 +81,7 @@ pub enum Source {
 }
 
 /// One commit, or one head of commits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A blob: a head of ours, or a manifest.
     Blob {

@@ -178,7 +178,29 @@ fn extended_attributes_tell_where_content_comes_from() {
     fs::read(dir.join("src/lib.rs")).unwrap();
     assert_eq!(get("src/lib.rs", "cached").as_deref(), Some("yes"));
     assert_eq!(get("README.md", "nonsense"), None);
-    assert_eq!(xattr::list(dir.join("README.md")).unwrap().count(), 5);
+}
+
+#[test]
+fn copies_on_other_file_systems_do_not_inherit_attributes_of_the_mount() {
+    let world = World::new();
+    let tree = sample();
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    let copy = world.path().join("copy");
+    for name in ["", "README.md", "src", "src/lib.rs", ".walgit/commit"] {
+        assert_eq!(xattr::list(dir.join(name)).unwrap().count(), 0, "{name}");
+    }
+    // Even one that asks for all attributes and preserves what it can.
+    shell(&dir, &format!("cp -a . '{}'", copy.display()));
+    assert_eq!(
+        fs::read(copy.join("README.md")).unwrap(),
+        fs::read(dir.join("README.md")).unwrap()
+    );
+    for name in ["", "README.md", "src/lib.rs"] {
+        let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("user.walgit");
+        let mut listed = xattr::list(copy.join(name)).unwrap();
+        assert!(!listed.any(|name| ours(&name)), "{name}");
+    }
 }
 
 #[test]
