@@ -126,7 +126,10 @@ impl Snapshot {
     /// thread.
     pub fn preload(&self, chunks: &[ChunkRef]) {
         let cache = self.repository.loader().cache();
-        chunks.iter().for_each(|chunk| cache.preload(chunk, None));
+        let at_rest = self.repository.store().at_rest();
+        chunks
+            .iter()
+            .for_each(|chunk| cache.preload(chunk, at_rest));
     }
 
     /// As [`Snapshot::preload`], for the pieces of a file that is one blob.

@@ -194,7 +194,8 @@ impl Snapshot {
         }
         // A list that is not there need not be fetched to tell that what it
         // leads to has not been read.
-        let holds = |hash: &ChunkHash| cache.holds(hash, None);
+        let at_rest = self.repository.store().at_rest();
+        let holds = |hash: &ChunkHash| cache.holds(hash, at_rest);
         if !first.is_empty() && !first.iter().any(|chunk| holds(&chunk.hash)) {
             return Ok(Held::Nothing);
         }
@@ -214,19 +215,21 @@ impl Snapshot {
                     .map_or(Source::Memory, |it| cache.source(&it.hash, store.at_rest())),
                 _ => Source::Network,
             },
-            (None, Some(first)) => cache.source(&first.hash, None),
+            (None, Some(first)) => cache.source(&first.hash, self.repository.store().at_rest()),
             (None, None) => Source::Memory,
         }
     }
 
     /// Whether a chunk is in the cache.
     pub fn holds(&self, chunk: &ChunkRef) -> bool {
-        self.repository.loader().cache().holds(&chunk.hash, None)
+        let at_rest = self.repository.store().at_rest();
+        (self.repository.loader().cache()).holds(&chunk.hash, at_rest)
     }
 
     /// Whether a chunk of a tree is on disk, so that a later session finds it.
     pub fn keeps(&self, chunk: &ChunkRef) -> bool {
-        self.repository.loader().cache().keeps(&chunk.hash, None)
+        let at_rest = self.repository.store().at_rest();
+        (self.repository.loader().cache()).keeps(&chunk.hash, at_rest)
     }
 
     /// Whether a file that is one blob has been fetched and proven before.

@@ -220,6 +220,40 @@ fn neither_who_stores_it_nor_who_finds_the_disk_learns_what_it_is() {
 }
 
 #[test]
+fn what_is_kept_of_it_is_known_to_be_kept() {
+    let server = Server::start();
+    let world = bus_less(World::on(&server));
+    let tree = (0..12).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("d/{n:02}"), 200_000, n)
+    });
+    publish(&world, &tree, &["--encrypt"]);
+    world.run(&["cache", "clear"]);
+    let dir = world.mount("it");
+    let warm = |dir: &Path| world.json(&["cache", "warm", dir.to_str().unwrap()]);
+    let cached = |dir: &Path| xattr::get(dir.join("d/07"), "user.walgit.cached").unwrap();
+    assert_eq!(cached(&dir).as_deref(), Some(&b"no"[..]));
+    assert!(warm(&dir)["fetched"].as_u64() > Some(0));
+    assert_eq!(warm(&dir)["fetched"], 0);
+    assert_eq!(cached(&dir).as_deref(), Some(&b"yes"[..]));
+    world.unmount(&dir);
+    world.crash();
+    server.forget_requests();
+    let dir = world.mount("it");
+    assert_eq!(cached(&dir).as_deref(), Some(&b"yes"[..]), "on disk alone");
+    assert_eq!(warm(&dir)["fetched"], 0);
+    // Who walks over it finds it in memory.
+    let stats = || world.json(&["cache", "stats"]);
+    assert_eq!(fs::read_dir(dir.join("d")).unwrap().count(), 12);
+    for n in 0..4 {
+        fs::read(dir.join(format!("d/{n:02}"))).unwrap();
+    }
+    eventually("the next are taken from disk", || {
+        stats()["preloaded"].as_u64() > Some(0)
+    });
+    assert_eq!(server.requests("GET"), Vec::<String>::new());
+}
+
+#[test]
 fn a_mount_and_a_first_look_cost_no_more_requests_than_in_the_clear() {
     let server = Server::start();
     let world = bus_less(World::on(&server));
