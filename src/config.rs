@@ -84,7 +84,7 @@ pub const DEFAULT_IDLE_EXIT_S: u64 = 30;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("config file {}: {source}", path.display())]
+    #[error("config file {}: {}", path.display(), unreadable(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -92,7 +92,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not what it should be.
-    #[error("config file {}: {why}", path.display())]
+    #[error("config file {}: {why}; correct it, or choose another with --config", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -127,6 +127,21 @@ pub enum ConfigError {
     /// A home that means another folder wherever a command runs.
     #[error("HOME is {}, which is not an absolute path; set it to one", .0.display())]
     RelativeHome(PathBuf),
+}
+
+/// Why a file cannot be read, and what to do.
+fn unreadable(source: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::NotFound => "no such file; check --config and WALGIT_FS_CONFIG".into(),
+        ErrorKind::IsADirectory => {
+            "it is a folder; remove it, or choose a file with --config".into()
+        }
+        ErrorKind::PermissionDenied => {
+            format!("{source}; make it readable for you, or choose another with --config")
+        }
+        _ => source.to_string(),
+    }
 }
 
 /// Where a setting came from.
@@ -566,11 +581,20 @@ fn sourced<T>(in_file: Option<T>, default: T) -> Sourced<T> {
 }
 
 fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(&text, path).map_err(|why| ConfigError::Parse {
-            path: path.into(),
-            why,
-        }),
+    let text = std::fs::read(path).map(|bytes| {
+        String::from_utf8(bytes).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            format!("line {line}: not UTF-8 text")
+        })
+    });
+    match text {
+        Ok(text) => text
+            .and_then(|text| parse(&text, path))
+            .map_err(|why| ConfigError::Parse {
+                path: path.into(),
+                why,
+            }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
             Ok(File::default())
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::{self, Context};
 use super::keys::Keys;
@@ -107,7 +108,21 @@ impl Mount {
             daemon::run(settings, Some(request))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let mounted = context.run(async { Ok(daemon::mount(&settings, request).await?) })?;
+        let mounted = context.run(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut hang_up = signal(SignalKind::hangup())?;
+            // Dropped half way, a mount is undone; killed, it would be left dead.
+            let ended = tokio::select! {
+                mounted = daemon::mount(&settings, request) => return Ok(mounted?),
+                ended = interrupt.recv() => ended,
+                ended = terminate.recv() => ended,
+                ended = hang_up.recv() => ended,
+            };
+            Err(ended
+                .map_or("no signals", |()| "interrupted; nothing is mounted")
+                .into())
+        })?;
         if context.json {
             output::json(&mounted)?;
         } else {

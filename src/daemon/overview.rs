@@ -4,7 +4,6 @@
 //! the daemon's status and `/proc` by whom. So nothing is called unmounted because a
 //! daemon could not be asked, and nothing waits for one that hangs.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -12,7 +11,7 @@ use serde::Serialize;
 use super::client::{Client, ClientError, DaemonState};
 use super::status::{DaemonStatus, MountStatus};
 use crate::config::{ConfigError, Dirs};
-use crate::fuse::{self, Liveness, MountEntry, MountTable};
+use crate::fuse::{self, Liveness, MountEntry, MountTable, Servers};
 
 /// Whether a daemon runs, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -140,8 +139,7 @@ impl Folder {
 /// Folders of the mount table, whether they answer, and who serves them.
 struct Looked {
     mounts: Vec<(MountEntry, Liveness)>,
-    /// Processes by connection.
-    serving: HashMap<u32, u32>,
+    servers: Servers,
 }
 
 fn look() -> Result<Looked, std::io::Error> {
@@ -150,13 +148,13 @@ fn look() -> Result<Looked, std::io::Error> {
     if entries.is_empty() {
         return Ok(Looked {
             mounts: Vec::new(),
-            serving: HashMap::new(),
+            servers: Servers::default(),
         });
     }
     let states = fuse::liveness(&table, &entries);
     Ok(Looked {
         mounts: entries.into_iter().cloned().zip(states).collect(),
-        serving: fuse::serving(),
+        servers: Servers::find(),
     })
 }
 
@@ -218,15 +216,23 @@ fn folders(looked: Looked, daemon: &DaemonReport, status: Option<&DaemonStatus>)
     let mut folders = Vec::new();
     for (entry, liveness) in &looked.mounts {
         let mountpoint = entry.mountpoint.display().to_string();
-        let served = looked.serving.get(&entry.device).copied();
-        // A daemon is asked by path, and may serve two mounts on one.
+        let mut pids = looked.servers.of(entry);
+        let is_own = daemon.pid.is_some_and(|pid| pids.contains(&pid));
+        // It is asked by path, and may serve two mounts on one.
         let details = listed
             .iter()
             .rposition(|it| it.mountpoint == mountpoint)
-            .filter(|_| served.is_none() || served == daemon.pid)
+            .filter(|_| is_own || pids.is_empty())
             .map(|at| listed.remove(at).clone());
-        let pid = served.or_else(|| details.as_ref().and(daemon.pid));
-        folders.push(folder(entry, *liveness, pid, details, daemon));
+        if *liveness == Liveness::Dead {
+            pids.clear();
+        } else if details.is_some() || is_own && daemon.state != DaemonPhase::Running {
+            pids = daemon.pid.into_iter().collect();
+        } else if is_own && pids.len() > 1 {
+            // It answered, and does not serve this one.
+            pids.retain(|&pid| Some(pid) != daemon.pid);
+        }
+        folders.push(folder(entry, *liveness, pids, details, daemon));
     }
     folders.extend(listed.into_iter().map(|details| Folder {
         mountpoint: details.mountpoint.clone(),
@@ -246,7 +252,7 @@ fn folders(looked: Looked, daemon: &DaemonReport, status: Option<&DaemonStatus>)
 fn folder(
     entry: &MountEntry,
     liveness: Liveness,
-    pid: Option<u32>,
+    pids: Vec<u32>,
     details: Option<MountStatus>,
     daemon: &DaemonReport,
 ) -> Folder {
@@ -256,18 +262,6 @@ fn folder(
         Liveness::Silent => FolderState::NotResponding,
         Liveness::Hidden => FolderState::Hidden,
         Liveness::Unknown => FolderState::Unknown,
-    };
-    let pids = match pid {
-        Some(pid) => vec![pid],
-        None if state == FolderState::Dead => Vec::new(),
-        // They keep their memory to themselves, and with it what they serve. The one that
-        // was asked does not serve this.
-        None => {
-            let running = daemon.pid.filter(|_| daemon.state == DaemonPhase::Running);
-            let mut pids = entry.uid.map_or(Vec::new(), fuse::daemons);
-            pids.retain(|&pid| Some(pid) != running);
-            pids
-        }
     };
     let pid = if let [pid] = pids[..] {
         Some(pid)

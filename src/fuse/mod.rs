@@ -54,6 +54,6 @@ pub use handover::{receive_descriptor, send_descriptor};
 pub use liveness::{Liveness, PATIENCE, liveness, within};
 pub use mount::{MountError, MountOptions, Mounted, is_ours, mount, unmount};
 pub use mountpoint::{Mountpoint, MountpointError, resolve};
-pub use processes::{daemons, is_stopped, serving};
+pub use processes::{Servers, is_stopped};
 pub use table::{MountEntry, MountTable};
 pub use trees::TreeStats;

@@ -16,8 +16,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::liveness::{Liveness, liveness};
+use super::processes::{self, Servers};
 use super::table::{MountEntry, MountTable};
-use super::{MountError, processes, unmount};
+use super::{MountError, unmount};
 
 /// Symlinks on one path, as the kernel counts them.
 const MAX_SYMLINKS: usize = 40;
@@ -261,9 +262,10 @@ fn clear(path: &Path, mut table: MountTable) -> Result<(), MountpointError> {
                 unmount(path, true).map_err(|error| MountpointError::Dead(Box::new(error)))?;
             }
             [Liveness::Silent] => {
+                let servers = Servers::find().of(entry);
                 return Err(MountpointError::Silent {
                     dir: path.into(),
-                    pid: processes::serving().get(&entry.device).copied(),
+                    pid: (servers.len() == 1).then(|| servers[0]),
                 });
             }
             _ => return Err(MountpointError::Mounted(path.into())),

@@ -8,6 +8,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::table::MountEntry;
+
 /// How many processes an error names.
 const NAMED: usize = 5;
 /// Our own name there.
@@ -80,23 +82,42 @@ pub(super) fn is_ancestor(pid: u32) -> bool {
         .any(|parent| parent == pid)
 }
 
-/// Which processes hold which FUSE connections open, as far as this user may look and
-/// the kernel (6.15 and later) tells.
-pub fn serving() -> HashMap<u32, u32> {
-    let mut serving = HashMap::new();
-    for pid in all() {
-        let Ok(open) = fs::read_dir(proc(pid).join("fd")) else {
-            continue;
-        };
-        for file in open.flatten() {
-            if fs::read_link(file.path()).is_ok_and(|to| to.ends_with("fuse"))
-                && let Some(device) = connection(pid, &file.file_name().to_string_lossy())
-            {
-                serving.insert(device, pid);
+/// Which processes may serve which mounts.
+#[derive(Debug, Default)]
+pub struct Servers {
+    by_device: HashMap<u32, Vec<u32>>,
+}
+
+impl Servers {
+    /// Looks which processes hold FUSE connections open, as far as this user may look and
+    /// the kernel (6.15 and later) tells.
+    pub fn find() -> Self {
+        let mut by_device: HashMap<u32, Vec<u32>> = HashMap::new();
+        for pid in all() {
+            let open = fs::read_dir(proc(pid).join("fd")).into_iter().flatten();
+            for file in open.flatten() {
+                if fs::read_link(file.path()).is_ok_and(|to| to.ends_with("fuse"))
+                    && let Some(device) = connection(pid, &file.file_name().to_string_lossy())
+                {
+                    let pids = by_device.entry(device).or_default();
+                    if pids.last() != Some(&pid) {
+                        pids.push(pid);
+                    }
+                }
             }
         }
+        Servers { by_device }
     }
-    serving
+
+    /// The process that serves a mount; several where it cannot be told which: a process
+    /// may still hold a connection that has ended and whose number is used again, and one
+    /// that keeps its memory private does not show what it holds.
+    pub fn of(&self, mount: &MountEntry) -> Vec<u32> {
+        match self.by_device.get(&mount.device) {
+            Some(pids) => pids.clone(),
+            None => mount.uid.map_or(Vec::new(), daemons),
+        }
+    }
 }
 
 fn connection(pid: u32, descriptor: &str) -> Option<u32> {
@@ -108,7 +129,7 @@ fn connection(pid: u32, descriptor: &str) -> Option<u32> {
 }
 
 /// Processes of a user that run this program to serve mounts.
-pub fn daemons(uid: u32) -> Vec<u32> {
+fn daemons(uid: u32) -> Vec<u32> {
     let serves = |&pid: &u32| {
         let name = fs::read_to_string(proc(pid).join("comm")).unwrap_or_default();
         if name.trim() != PROGRAM || pid == std::process::id() || real_uid(pid) != Some(uid) {

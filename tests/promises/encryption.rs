@@ -16,6 +16,7 @@ use walgit_fs::walrus::{
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::walgit::{at, fixture, manifests, world_with_fixture};
+use crate::support::world::mount_table;
 use crate::support::{Gateway, Lie, Server, Tree, World, block_on, eventually};
 
 const SECRET: &str = "nobody else may ever read this line, not even from the disk\n";
@@ -92,7 +93,7 @@ fn an_encrypted_repository_is_mounted_by_who_has_its_key_and_is_what_it_was() {
     // Its key is found by itself.
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
-    let table = fs::read_to_string("/proc/mounts").unwrap();
+    let table = mount_table();
     let line = table
         .lines()
         .find(|line| line.contains(&dir.display().to_string().replace(' ', "\\040")));

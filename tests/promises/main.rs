@@ -37,6 +37,7 @@ mod lifecycle_model;
 mod migrate;
 mod model;
 mod mount;
+mod mount_table;
 mod network;
 mod offline;
 mod outage;

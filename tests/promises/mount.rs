@@ -6,7 +6,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 
-use crate::support::world::{alive, signal};
+use crate::support::world::{alive, mount_table, signal};
 use crate::support::{Tree, World, eventually};
 
 fn sample() -> Tree {
@@ -290,7 +290,7 @@ fn mounting_where_it_cannot_be_says_why_and_leaves_nothing() {
         world.fail(&args).contains("main"),
         "names the branches there are"
     );
-    let mounted = fs::read_to_string("/proc/mounts").unwrap();
+    let mounted = mount_table();
     assert!(
         !mounted.contains(world.path().to_str().unwrap()),
         "nothing is left behind"
@@ -401,7 +401,7 @@ fn check_options(world: &World) {
     let tree = sample();
     world.publish(tree.path(), "options");
     let dir = world.mount("options");
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mounts = mount_table();
     let escaped = dir.to_str().unwrap().replace(' ', "\\040");
     let line = mounts.lines().find(|line| line.contains(&escaped)).unwrap();
     assert!(line.contains("fuse.walgit-fs"), "{line}");

@@ -7,8 +7,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use serde_json::Value;
 
 use crate::program::{self, PROGRAM};
@@ -27,6 +28,7 @@ impl World {
             Path::new("/dev/fuse").exists(),
             "/dev/fuse is missing; these tests mount for real"
         );
+        isolate_mounts();
         let dir = tempfile::tempdir().unwrap();
         fs::DirBuilder::new()
             .mode(0o700)
@@ -210,6 +212,59 @@ impl World {
     }
 }
 
+/// Gives this thread, and all that it starts, a mount table of its own: commands report
+/// whatever is mounted, and that of other tests would be among it. Only root can; others
+/// run one test at a time.
+fn isolate_mounts() {
+    static SHARED: OnceLock<PathBuf> = OnceLock::new();
+    let namespace = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+    let is_shared = *SHARED.get_or_init(namespace) == namespace();
+    if !is_shared || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // SAFETY: no descriptors are unshared, only mounts and the current directory.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).unwrap();
+    for line in mount_table().lines().rev() {
+        let mut fields = line.split(' ').skip(1);
+        if let (Some(dir), Some("fuse.walgit-fs")) = (fields.next(), fields.next()) {
+            let dir = dir.replace("\\040", " ");
+            let _ = rustix::mount::unmount(dir.as_str(), UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// What is mounted, as this thread sees it.
+pub(crate) fn mount_table() -> String {
+    fs::read_to_string("/proc/thread-self/mounts").unwrap()
+}
+
+/// Stops a process until this is dropped, as `kill -STOP` does.
+pub(crate) struct Stopped(i32);
+
+impl Stopped {
+    pub(crate) fn new(pid: i32) -> Self {
+        signal(pid, rustix::process::Signal::STOP);
+        let stopped = Stopped(pid);
+        super::eventually("the process is stopped", || is_stopped(pid));
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if alive(self.0) {
+            signal(self.0, rustix::process::Signal::CONT);
+        }
+    }
+}
+
+/// Whether a process is stopped.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    state(pid) == Some('T')
+}
+
 /// Sends a signal.
 pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
@@ -218,12 +273,13 @@ pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
 
 /// Whether a process runs (and is not merely unburied).
 pub(crate) fn alive(pid: i32) -> bool {
+    state(pid).is_some_and(|state| state != 'Z')
+}
+
+fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit(") ")
-        .next()
-        .and_then(|rest| rest.chars().next());
-    state.is_some_and(|state| state != 'Z')
+    stat.rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next())
 }
 
 impl Drop for World {

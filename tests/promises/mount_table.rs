@@ -1,0 +1,637 @@
+//! Whatever is mounted is reported truthfully and can be unmounted, whether its daemon
+//! answers, hangs, is dead or belongs to another environment.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::program::PROGRAM;
+use crate::support::world::{Stopped, alive, is_stopped, mount_table, signal};
+use crate::support::{Tree, World, eventually};
+
+const NOBODY: u32 = 65_534;
+
+/// What a command printed, and its exit code.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn of(done: &Output) -> Self {
+        Said {
+            code: done.status.code(),
+            out: String::from_utf8_lossy(&done.stdout).into_owned(),
+            err: String::from_utf8_lossy(&done.stderr).into_owned(),
+        }
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// That it ended with this code and printed these words.
+    #[track_caller]
+    fn assert(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        for word in words {
+            let printed = self.out.contains(word) || self.err.contains(word);
+            assert!(printed, "{word:?} is missing: {self:?}");
+        }
+    }
+}
+
+/// Runs a command that ends within 10 seconds, whatever is wrong.
+#[track_caller]
+fn bounded(mut command: Command) -> Said {
+    let mut bounded = Command::new("timeout");
+    bounded.args(["--signal=KILL", "10"]);
+    bounded.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bounded.env(name, value),
+            None => bounded.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        bounded.current_dir(dir);
+    }
+    command = bounded;
+    let said = Said::of(&command.stdin(Stdio::null()).output().unwrap());
+    assert!(said.code.is_some_and(|code| code < 100), "hangs: {said:?}");
+    said
+}
+
+#[track_caller]
+fn run<S: AsRef<OsStr>>(world: &World, args: &[S]) -> Said {
+    bounded(world.command(args))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn published() -> World {
+    let world = World::new();
+    let tree = Tree::new().file("a", "content").file("d/b", "more");
+    world.publish(tree.path(), "it");
+    world
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_object().unwrap().keys().cloned().collect()
+}
+
+#[track_caller]
+fn assert_not_mounted(dir: &Path) {
+    let escaped = text(dir).replace(' ', "\\040");
+    assert!(!mount_table().contains(&escaped), "{}", mount_table());
+}
+
+#[test]
+fn folders_of_a_killed_daemon_are_reported_dead_and_heal() {
+    let world = published();
+    let (one, two) = (world.mount("it"), world.mount("it"));
+    world.crash();
+    for args in [&["status"][..], &["doctor"], &["status", text(&one)]] {
+        let remedy = format!("walgit-fs unmount '{}'", one.display());
+        run(&world, args).assert(1, &["dead: ", &remedy, "mount on it again"]);
+    }
+    run(&world, &["doctor"]).assert(1, &["FAILED  /"]);
+    let status = run(&world, &["status", "--json"]).json();
+    assert_eq!(status["mounts"][1]["state"], "dead");
+    assert_eq!(status["mounts"][1]["pid"], Value::Null);
+    // One heals by another mount, one is unmounted, and others are not in the way.
+    run(&world, &["mount", "it", text(&one)]).assert(0, &[]);
+    assert_eq!(fs::read(one.join("a")).unwrap(), b"content");
+    run(&world, &["status"]).assert(1, &["dead: "]);
+    run(&world, &["unmount", text(&two)]).assert(0, &["is unmounted"]);
+    let said = run(&world, &["status"]);
+    said.assert(0, &[text(&one)]);
+    assert!(!said.out.contains(text(&two)), "{said:?}");
+}
+
+#[test]
+fn a_stopped_daemon_is_named_and_keeps_no_command_waiting() {
+    let world = published();
+    let (one, two) = (world.mount("it"), world.mount("it"));
+    let pid = world.daemon().unwrap();
+    let stopped = Stopped::new(pid);
+    let process = format!("process {pid}");
+    let resume = format!("kill -CONT {pid}");
+    for command in ["status", "doctor"] {
+        let said = run(&world, &[command]);
+        said.assert(1, &["not responding: ", &process, &resume, text(&one)]);
+        assert!(!said.out.contains("nothing is mounted"), "{said:?}");
+    }
+    let status = run(&world, &["status", "--json"]).json();
+    assert_eq!(status["daemon"]["state"], "unresponsive");
+    for folder in status["mounts"].as_array().unwrap() {
+        assert_eq!(folder["state"], "not_responding");
+        assert_eq!(folder["pid"], pid);
+    }
+    let other = world.mountpoint();
+    run(&world, &["mount", "it", text(&other)]).assert(1, &[&process, &resume]);
+    run(&world, &["mount", "it", text(&one)]).assert(1, &["mounted already", &process]);
+    run(&world, &["unmount", text(&one)]).assert(0, &["is unmounted"]);
+    run(&world, &["unmount", "--lazy", text(&two)]).assert(0, &["is unmounted"]);
+    for dir in [&one, &two] {
+        assert_not_mounted(dir);
+    }
+    // Nothing is mounted, but not all is well.
+    run(&world, &["status"]).assert(1, &["nothing is mounted", &process]);
+    drop(stopped);
+    run(&world, &["mount", "it", text(&one)]).assert(0, &[]);
+    run(&world, &["status"]).assert(0, &[text(&one)]);
+}
+
+#[test]
+fn folders_of_another_environment_are_reported_with_their_process() {
+    let world = published();
+    let dir = world.mount("it");
+    let pid = world.daemon().unwrap();
+    let other = World::new();
+    // Not by it alone, where another test's daemon has not yet closed a connection whose
+    // number is in use again.
+    let served = pid.to_string();
+    run(&other, &["status"]).assert(0, &[text(&dir), "served by ", &served]);
+    run(&other, &["doctor"]).assert(0, &["served by ", &served]);
+    let status = run(&other, &["status", "--json"]).json();
+    assert_eq!(status["daemon"]["state"], "absent");
+    assert_eq!(status["mounts"][0]["state"], "served");
+    let stopped = Stopped::new(pid);
+    run(&other, &["status"]).assert(1, &["not responding: ", &served]);
+    run(&other, &["unmount", text(&dir)]).assert(0, &[]);
+    assert_not_mounted(&dir);
+    drop(stopped);
+}
+
+#[test]
+fn the_status_has_the_same_keys_whatever_state_the_daemon_is_in() {
+    let world = published();
+    let status = || run(&world, &["status", "--json"]).json();
+    let absent = status();
+    let dir = world.mount("it");
+    let running = status();
+    assert_eq!(keys(&absent), keys(&running));
+    assert_eq!(running["mounts"][0]["mountpoint"], text(&dir));
+    assert_eq!(running["mounts"][0]["state"], "served");
+    let stopped = Stopped::new(world.daemon().unwrap());
+    let unresponsive = status();
+    drop(stopped);
+    world.crash();
+    for other in [unresponsive, status()] {
+        assert_eq!(keys(&other), keys(&running));
+        assert_eq!(keys(&other["daemon"]), keys(&running["daemon"]));
+        assert_eq!(keys(&other["mounts"][0]), keys(&running["mounts"][0]));
+    }
+}
+
+#[test]
+fn a_folder_that_something_else_covers_is_reported_and_not_touched() {
+    let world = published();
+    let dir = world.mount("it");
+    let pid = world.daemon().unwrap();
+    let covers = Command::new("mount")
+        .args(["-t", "tmpfs", "none"])
+        .arg(&dir)
+        .status();
+    assert!(covers.unwrap().success());
+    let status = run(&world, &["status", "--json"]).json();
+    assert_eq!(status["mounts"][0]["state"], "hidden");
+    assert_eq!(status["mounts"][0]["pid"], pid);
+    run(&world, &["unmount", text(&dir)]).assert(1, &["type tmpfs"]);
+    let uncovers = Command::new("umount").arg(&dir).status();
+    assert!(uncovers.unwrap().success());
+    run(&world, &["unmount", text(&dir)]).assert(0, &[]);
+}
+
+#[test]
+fn a_config_file_that_cannot_be_used_keeps_nobody_from_looking_and_unmounting() {
+    let world = published();
+    let file = world.path().join("config/walgit-fs/config.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let broken: [(&str, &dyn Fn()); 5] = [
+        ("line 2: ", &|| {
+            fs::write(&file, "\nnetwork = \"\n").unwrap()
+        }),
+        ("line 1: unknown field", &|| {
+            fs::write(&file, "netwrok = 1\n").unwrap()
+        }),
+        ("line 2: not UTF-8", &|| {
+            fs::write(&file, b"# text\n# \xff\n").unwrap()
+        }),
+        ("is called `nope`", &|| {
+            fs::write(&file, "network = \"nope\"\n").unwrap()
+        }),
+        ("is a folder", &|| fs::create_dir(&file).unwrap()),
+    ];
+    for (why, spoil) in broken {
+        let dir = world.mount("it");
+        spoil();
+        run(&world, &["status"]).assert(0, &[text(&dir), why]);
+        assert!(run(&world, &["status", "--json"]).json()["mounts"][0]["commit"].is_string());
+        let doctor = run(&world, &["doctor"]);
+        doctor.assert(1, &[why, text(&dir)]);
+        let failed = doctor.out.lines().find(|line| line.starts_with("FAILED"));
+        assert!(failed.unwrap().contains(why), "it comes first: {doctor:?}");
+        run(&world, &["--help"]).assert(0, &["unmount"]);
+        run(&world, &["completions", "bash"]).assert(0, &[]);
+        run(&world, &["unmount", text(&dir)]).assert(0, &["is unmounted"]);
+        run(&world, &["mount", "it", text(&dir)]).assert(1, &[why]);
+        let _ = fs::remove_file(&file);
+        let _ = fs::remove_dir(&file);
+    }
+}
+
+#[test]
+fn without_a_home_what_is_mounted_is_reported_and_unmounted() {
+    let world = published();
+    let homeless = |args: &[&str]| {
+        let mut command = world.command(args);
+        for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
+            command.env_remove(format!("XDG_{name}_HOME"));
+        }
+        bounded({
+            command.env("HOME", "not/absolute");
+            command
+        })
+    };
+    let dir = world.mount("it");
+    homeless(&["status"]).assert(1, &[text(&dir), "HOME is not/absolute"]);
+    homeless(&["doctor"]).assert(1, &["FAILED", "HOME is not/absolute", text(&dir)]);
+    homeless(&["mount", "it", text(&dir)]).assert(1, &["HOME is not/absolute"]);
+    homeless(&["unmount", text(&dir)]).assert(0, &["is unmounted"]);
+}
+
+#[test]
+fn every_way_to_write_a_mounted_folder_leads_to_it() {
+    let world = published();
+    let link = world.path().join("link");
+    symlink(world.path(), &link).unwrap();
+    type Way<'a> = (&'a dyn Fn(&Path) -> PathBuf, Option<&'a Path>);
+    let name = |dir: &Path| PathBuf::from(dir.file_name().unwrap());
+    let root = Some(world.path());
+    let ways: [Way; 6] = [
+        (&|dir| dir.to_path_buf(), None),
+        (&|dir| format!("{}/", dir.display()).into(), None),
+        (&|dir| link.join(name(dir)), None),
+        (&|dir| name(dir), root),
+        (&|dir| Path::new("./link/.").join(name(dir)).join("."), root),
+        (&|_| "..".into(), Some(Path::new("d"))),
+    ];
+    for (at, (write, current)) in ways.into_iter().enumerate() {
+        let dir = world.mount("it");
+        let stopped = Stopped::new(world.daemon().unwrap());
+        let mut command = world.command(&[OsStr::new("unmount"), write(&dir).as_os_str()]);
+        if let Some(current) = current {
+            command.current_dir(dir.join(current));
+        }
+        // Nobody else is in it: `timeout` would be.
+        let done = if at == 5 {
+            drop(stopped);
+            Said::of(&command.output().unwrap())
+        } else {
+            bounded(command)
+        };
+        done.assert(0, &["is unmounted"]);
+        assert_not_mounted(&dir);
+    }
+}
+
+#[test]
+fn what_cannot_be_unmounted_is_told_apart() {
+    let world = published();
+    let dir = world.mount("it");
+    let plain = world.mountpoint();
+    let unmount = |path: &Path| run(&world, &[OsStr::new("unmount"), path.as_os_str()]);
+    let missing = unmount(&world.path().join("missing"));
+    missing.assert(1, &["no such folder"]);
+    assert!(!missing.err.contains("mkdir"), "{missing:?}");
+    unmount(&plain).assert(1, &["is not a walgit-fs mount"]);
+    unmount(Path::new("/proc")).assert(1, &["type proc", "use umount"]);
+    unmount(&dir.join("d")).assert(1, &["is inside the mount", text(&dir)]);
+    // The shell is blamed, and not the command itself.
+    let script = format!(
+        "cd '{}'; '{PROGRAM}' unmount . & echo $!; wait $!",
+        dir.display()
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]);
+    for (name, value) in world.command(&["status"]).get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    let said = Said::of(&shell.output().unwrap());
+    said.assert(1, &["your shell, sh (", "cd out of it first"]);
+    let own = format!("({})", said.out.lines().next().unwrap());
+    assert!(!said.err.contains(&own), "{said:?}");
+    assert!(mount_table().contains("fuse.walgit-fs"));
+    // A current directory that is gone is not taken for anything else.
+    let gone = world.path().join("gone");
+    fs::create_dir(&gone).unwrap();
+    let script = format!("rmdir '{}'; exec '{PROGRAM}' unmount .", gone.display());
+    let said = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(&gone)
+        .output()
+        .unwrap();
+    Said::of(&said).assert(1, &["the current directory no longer exists"]);
+}
+
+#[test]
+fn all_folders_can_be_unmounted_at_once() {
+    let world = published();
+    run(&world, &["unmount", "--all"]).assert(0, &["nothing is mounted"]);
+    let dirs = [world.mount("it"), world.mount("it")];
+    world.crash();
+    run(&world, &["mount", "it", text(&dirs[0])]).assert(0, &[]);
+    let done = run(&world, &["unmount", "--all", "--json"]);
+    done.assert(0, &[]);
+    assert_eq!(done.json().as_array().unwrap().len(), 2);
+    assert_eq!(done.json()[0]["unmounted"], true);
+    assert!(!mount_table().contains("walgit-fs"), "{}", mount_table());
+}
+
+#[test]
+fn a_current_directory_in_a_dead_mount_is_in_nobodys_way() {
+    let world = published();
+    let (dir, other) = (world.mount("it"), world.mountpoint());
+    // In it since before its daemon died: nobody can enter afterwards.
+    let script = format!(
+        "cd '{}/d'; read go; for c in status 'mount it \"$2\"' 'unmount \"$2\"' 'unmount --lazy ../'; \
+         do eval \"timeout 10 '{PROGRAM}' $c\"; echo \"rc $?\"; done",
+        dir.display()
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, "sh", "", text(&other)]);
+    for (name, value) in world.command(&["status"]).get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let cwd = format!("/proc/{}/cwd", shell.id());
+    eventually("it is in there", || {
+        fs::read_link(&cwd).is_ok_and(|at| at.ends_with("d"))
+    });
+    world.crash();
+    drop(shell.stdin.take());
+    let said = Said::of(&shell.wait_with_output().unwrap());
+    let codes: Vec<&str> = said
+        .out
+        .lines()
+        .filter(|line| line.starts_with("rc "))
+        .collect();
+    assert_eq!(codes, ["rc 1", "rc 0", "rc 0", "rc 0"], "{said:?}");
+    assert!(said.out.contains("dead: "), "{said:?}");
+    assert_not_mounted(&dir);
+}
+
+/// Another user, with a home of their own in a world that is open to them.
+struct User<'a> {
+    world: &'a World,
+    home: PathBuf,
+    program: PathBuf,
+}
+
+impl<'a> User<'a> {
+    fn new(world: &'a World) -> Self {
+        let open = |path: &Path| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        open(world.path());
+        let program = world.path().join("walgit-fs");
+        fs::copy(PROGRAM, &program).unwrap();
+        open(&program);
+        let home = world.path().join("home");
+        fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+        // As on an ordinary system; in this test's mount table alone.
+        let device = world.path().join("fuse");
+        for (command, args) in [
+            ("mknod", &["-m", "666", text(&device), "c", "10", "229"][..]),
+            ("mount", &["--bind", text(&device), "/dev/fuse"]),
+        ] {
+            assert!(Command::new(command).args(args).status().unwrap().success());
+        }
+        let user = User {
+            world,
+            home,
+            program,
+        };
+        user.folder("tree/d");
+        fs::write(user.home.join("tree/a"), "content").unwrap();
+        user.run(&["publish", "tree", "--name", "it"])
+            .assert(0, &[]);
+        user
+    }
+
+    fn folder(&self, path: &str) -> PathBuf {
+        let mut made = self.home.clone();
+        for part in Path::new(path) {
+            made.push(part);
+            if fs::create_dir(&made).is_ok() {
+                std::os::unix::fs::chown(&made, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        made
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command
+            .args(["--signal=KILL", "10"])
+            .arg(&self.program)
+            .args(args);
+        command.current_dir(&self.home).uid(NOBODY).gid(NOBODY);
+        for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
+            command.env_remove(format!("XDG_{name}_HOME"));
+        }
+        command.env("HOME", &self.home).stdin(Stdio::null());
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> Said {
+        let said = Said::of(&self.command(args).output().unwrap());
+        assert!(said.code.is_some_and(|code| code < 100), "hangs: {said:?}");
+        said
+    }
+
+    fn daemon(&self) -> i32 {
+        let status = self.run(&["status", "--json"]).json();
+        status["pid"].as_i64().unwrap() as i32
+    }
+}
+
+impl Drop for User<'_> {
+    fn drop(&mut self) {
+        let table = mount_table();
+        let mine = format!("{}/", self.world.path().display());
+        for line in table.lines().filter(|line| line.contains("walgit-fs")) {
+            if let Some(dir) = line.split(' ').nth(1).filter(|dir| dir.starts_with(&mine)) {
+                let _ = Command::new("umount").args(["-l", dir]).status();
+            }
+        }
+        let status = self.command(&["status", "--json"]).output().unwrap();
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        if let Some(pid) = status["pid"].as_i64() {
+            signal(pid as i32, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_is_told_the_same_and_unmounts_the_same() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can act as another user; every other test is this one then.
+    }
+    let world = World::new();
+    let user = User::new(&world);
+    let (one, two) = (user.folder("one"), user.folder("two"));
+    user.run(&["mount", "it", "one"]).assert(0, &[]);
+    user.run(&["mount", "it", "two"]).assert(0, &[]);
+    user.run(&["status"]).assert(0, &[text(&one), text(&two)]);
+    // Root sees them, and whose they are.
+    run(&world, &["status"]).assert(
+        0,
+        &[text(&one), "mounted by user 65534", "served by process"],
+    );
+    let pid = user.daemon();
+    // Another environment of the same user, which may not look into the daemon.
+    let elsewhere = |args: &[&str]| {
+        let mut command = user.command(args);
+        command.env("XDG_CACHE_HOME", user.home.join("elsewhere"));
+        Said::of(&command.output().unwrap())
+    };
+    let process = format!("process {pid}");
+    elsewhere(&["status"]).assert(0, &[text(&one), &process]);
+    let stopped = Stopped::new(pid);
+    user.run(&["status"])
+        .assert(1, &["not responding: ", &process]);
+    elsewhere(&["status"]).assert(1, &["not responding: ", &process]);
+    run(&world, &["status"]).assert(1, &["not responding: ", &pid.to_string()]);
+    user.run(&["doctor"])
+        .assert(1, &["FAILED  daemon", "not responding: "]);
+    user.run(&["mount", "it", "two"])
+        .assert(1, &["mounted already", &process]);
+    user.run(&["unmount", "one"]).assert(0, &["is unmounted"]);
+    assert_not_mounted(&one);
+    drop(stopped);
+    user.run(&["mount", "it", "one"]).assert(0, &[]);
+    signal(pid, rustix::process::Signal::KILL);
+    eventually("the daemon is gone", || !alive(pid));
+    user.run(&["status"]).assert(1, &["dead: "]);
+    user.run(&["mount", "it", "one"]).assert(0, &[]);
+    user.run(&["unmount", "two"]).assert(0, &["is unmounted"]);
+    user.run(&["status"]).assert(0, &[text(&one)]);
+    user.run(&["unmount", "--all"]).assert(0, &[]);
+    // What root mounted is not theirs to unmount, and not in their list.
+    let tree = Tree::new().file("a", "content");
+    world.publish(tree.path(), "it");
+    let roots = world.mount("it");
+    user.run(&["unmount", text(&roots)])
+        .assert(1, &["mounted by user 0"]);
+    user.run(&["status"]).assert(0, &["nothing is mounted"]);
+}
+
+/// Starts a mount on `dir`, and does something between its check of the folder and the
+/// mount itself.
+fn mount_while(mut mount: Command, between: impl FnOnce()) -> Said {
+    mount.env("WALGIT_FS_FAULT_POINTS", "mount.checked=stop");
+    let mount = mount
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = mount.id() as i32;
+    eventually("it has checked the folder", || is_stopped(pid));
+    between();
+    signal(pid, rustix::process::Signal::CONT);
+    Said::of(&mount.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_folder_replaced_between_check_and_mount_leaves_nothing_mounted() {
+    let world = published();
+    let victim = world.path().join("victim");
+    fs::create_dir_all(victim.join("m")).unwrap();
+    let [moved, parent] = ["moved", "parent"].map(|name| world.path().join(name));
+    let dir = parent.join("m");
+    let replaced: [&dyn Fn(); 4] = [
+        // The folder itself, by a symlink, or by another folder.
+        &|| {
+            fs::rename(&dir, &moved).unwrap();
+            symlink(&victim, &dir).unwrap();
+        },
+        &|| {
+            fs::rename(&dir, &moved).unwrap();
+            fs::create_dir(&dir).unwrap();
+        },
+        &|| {
+            fs::remove_dir(&dir).unwrap();
+            symlink(&victim, &dir).unwrap();
+        },
+        // A folder on the way to it.
+        &|| {
+            fs::rename(&parent, &moved).unwrap();
+            symlink(&victim, &parent).unwrap();
+        },
+    ];
+    for replace in replaced {
+        fs::create_dir_all(&dir).unwrap();
+        let said = mount_while(world.command(&["mount", "it", text(&dir)]), replace);
+        said.assert(1, &["error: ", text(&dir)]);
+        assert!(!mount_table().contains("walgit-fs"), "{}", mount_table());
+        for path in [&dir, &parent, &moved] {
+            let _ = fs::remove_file(path);
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+    // Undisturbed it goes on, also when something else is mounted in between.
+    fs::create_dir_all(&dir).unwrap();
+    let other = world.mountpoint();
+    let between = || run(&world, &["mount", "it", text(&other)]).assert(0, &[]);
+    let mount = world.command(&["mount", "it", text(&dir)]);
+    mount_while(mount, between).assert(0, &["is mounted on"]);
+    run(&world, &["unmount", text(&dir)]).assert(0, &[]);
+}
+
+#[test]
+fn a_path_replaced_under_an_ordinary_users_mount_leaves_nothing_mounted() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = World::new();
+    let user = User::new(&world);
+    let dir = user.folder("parent/m");
+    user.folder("victim/m");
+    // Through `timeout` the process to stop would be another one.
+    let timed = user.command(&["mount", "it", text(&dir)]);
+    let mut mount = Command::new(&user.program);
+    mount
+        .args(["mount", "it", text(&dir)])
+        .uid(NOBODY)
+        .gid(NOBODY);
+    mount.current_dir(&user.home).stdin(Stdio::null());
+    for (name, value) in timed.get_envs() {
+        match value {
+            Some(value) => mount.env(name, value),
+            None => mount.env_remove(name),
+        };
+    }
+    let said = mount_while(mount, || {
+        fs::rename(user.home.join("parent"), user.home.join("moved")).unwrap();
+        symlink("victim", user.home.join("parent")).unwrap();
+    });
+    said.assert(1, &["was replaced", text(&dir)]);
+    assert!(!mount_table().contains("walgit-fs"), "{}", mount_table());
+}
