@@ -10,7 +10,6 @@ use super::{Failure, output};
 use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Dirs, Overrides, Settings};
-use crate::daemon::{Client, MountStatus};
 use crate::lifecycle::Leases;
 use crate::net::Journal;
 use crate::repo::refs::{RefName, RefStore};
@@ -237,17 +236,6 @@ pub(super) async fn open_any(
     let access = access(settings, keys)?;
     let located = source(settings, address).locate(&access).await?;
     Ok(loader.open_located(&access, &located).await)
-}
-
-/// What is mounted of the network in force.
-pub(super) async fn mounted(settings: &Settings) -> Result<Vec<Address>, Failure> {
-    let Some(client) = Client::find(&settings.dirs).await? else {
-        return Ok(Vec::new());
-    };
-    let status = client.status().await?;
-    let of_it = |it: &&MountStatus| it.network == settings.network.value.name;
-    let mounts = status.mounts.iter().filter(of_it);
-    Ok(mounts.filter_map(|it| it.address.parse().ok()).collect())
 }
 
 /// A name for what lies at a path: its last component, made fit.

@@ -21,6 +21,10 @@ use crate::lifecycle::gc::{Dropped, Fate, LEARNED_DAYS, Options, Report, collect
 /// cannot be read (its key is missing, the network is down) makes all of its
 /// blobs be kept.
 ///
+/// Mounts and publishes leave leases beside the blobs, so gc needs neither the
+/// daemon nor its environment to find out what is in use. It deletes nothing where
+/// it cannot tell: a lease or a name is damaged, or a mount has no lease.
+///
 /// Blobs are deleted where the network lets us, else forgotten: they end with
 /// their last epoch. It may run beside a publish, and may be stopped at any time.
 #[derive(Debug, Args)]
@@ -72,8 +76,7 @@ impl Gc {
         };
         let bar = output::count_bar("collecting");
         let done = context.run(async {
-            let held = context::mounted(&settings).await?;
-            let ground = grounds.ground(&held);
+            let ground = grounds.ground();
             let report = collect(&ground, &options).await?;
             let dropped = if cache.is_shared() {
                 match tidy(&cache.cache, &ground, &network.name, &options, &report) {
@@ -93,6 +96,13 @@ impl Gc {
             output::warning(&format!(
                 "{} cannot be read, so nothing that it may need is collected: {}",
                 refused.head, refused.why
+            ));
+        }
+        for folder in &report.unexplained {
+            output::warning(&format!(
+                "what is mounted on {} is unknown (it has no lease), so gc will refuse to delete; \
+                 unmount it first",
+                folder.display()
             ));
         }
         match context.json {

@@ -11,6 +11,8 @@ use super::keys::Keys;
 use super::{Failure, output};
 use crate::config::Settings;
 use crate::daemon::{self, MountRequest};
+use crate::lifecycle::Leases;
+use crate::lifecycle::leases::MountTag;
 use crate::prefetch::Learning;
 use crate::repo::Address;
 
@@ -92,10 +94,13 @@ impl Mount {
             let why = "a walrus:// address never leads elsewhere; --follow is for names and sui://";
             return Err(format!("{}: {why}", self.address).into());
         }
+        let network = settings.network.value.clone();
+        // The daemon has another current directory.
+        let leases = std::path::absolute(Leases::of(&settings).dir())?;
         let request = MountRequest {
             source,
             reference: self.reference,
-            network: settings.network.value.clone(),
+            network,
             keys: self.keys.load(&settings)?,
             scripts: self.scripts_executable,
             learning: self.prefetch.into(),
@@ -103,6 +108,8 @@ impl Mount {
             mountpoint: self.dir,
             allow_other: self.allow_other,
             label: self.address.to_string(),
+            leases,
+            id: MountTag::new_id(),
         };
         if self.foreground {
             daemon::run(settings, Some(request))?;

@@ -68,11 +68,9 @@ impl Renew {
         let bar = Arc::new(output::count_bar("renewing"));
         let shown = bar.clone();
         let report = context.run(async {
-            let held = context::mounted(&settings).await?;
             let wish = Wish {
                 terms,
                 dry_run: self.dry_run,
-                held: &held,
             };
             let watch = move |done: u64, of: u64| {
                 shown.set_length(of);
@@ -86,6 +84,13 @@ impl Renew {
             output::warning(&format!(
                 "{} cannot be read, so what it needs may not be renewed: {}",
                 refused.head, refused.why
+            ));
+        }
+        for folder in &report.unexplained {
+            output::warning(&format!(
+                "what is mounted on {} is unknown (it has no lease) and may not be renewed; \
+                 unmount it and mount it again",
+                folder.display()
             ));
         }
         if let Some(warning) = report.warning() {

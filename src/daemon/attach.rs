@@ -13,7 +13,9 @@ use super::client::ClientError;
 use super::location::is_fuse_device;
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
+use crate::clock::unix_seconds;
 use crate::fuse::{receive_descriptor, send_descriptor};
+use crate::lifecycle::leases::{Holder, LeaseError, Leases, MountLease};
 
 /// Longest request, in bytes: two paths and a few URLs.
 const MAX_REQUEST: usize = 64 << 10;
@@ -59,8 +61,10 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
             Some(device) => serde_json::from_slice::<MountRequest>(&message)
                 .map_err(|error| DaemonError::Session(error.into()))
                 .and_then(|request| {
-                    let snapshot = runtime.block_on(mounts.prepare(&request))?;
-                    mounts.serve(request, snapshot, device)
+                    let lease = Arc::new(lease(&request)?);
+                    let prepared = mounts.prepare(&request, Some(&lease));
+                    let snapshot = runtime.block_on(prepared)?;
+                    mounts.serve(request, snapshot, lease, device)
                 }),
         };
         let answer = Answer {
@@ -72,6 +76,18 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
     })
     .await
     .map_err(|_| DaemonError::NoDescriptor)?
+}
+
+/// Protects what is about to be mounted. Blocks.
+fn lease(request: &MountRequest) -> Result<MountLease, LeaseError> {
+    let holder = Holder {
+        pid: std::process::id(),
+        folder: request.mountpoint.clone(),
+        network: request.network.name.clone(),
+        identity: request.source.identity(),
+        since: unix_seconds(),
+    };
+    Leases::new(&request.leases).mount(&request.id, &holder)
 }
 
 /// Hands a mount over to the daemon at the other end, which was checked to be the

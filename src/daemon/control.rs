@@ -138,7 +138,7 @@ async fn metrics(State(shared): State<Shared>) -> String {
 }
 
 async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>) -> Response {
-    match shared.mounts.prepare(&request).await {
+    match shared.mounts.prepare(&request, None).await {
         Ok(snapshot) => {
             let commit = snapshot.commit();
             Json(Prepared {

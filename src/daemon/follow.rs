@@ -7,6 +7,7 @@ use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
 use crate::clock::unix_seconds;
 use crate::fuse::Mover;
+use crate::lifecycle::leases::MountLease;
 use crate::net::jittered;
 use crate::repo::{Snapshot, Source};
 
@@ -16,6 +17,8 @@ pub(super) struct Follower {
     pub(super) number: u64,
     pub(super) request: MountRequest,
     pub(super) mover: Mover,
+    /// Ends with the mount.
+    pub(super) lease: Weak<MountLease>,
     pub(super) every: Duration,
 }
 
@@ -65,7 +68,10 @@ impl Follower {
     /// Whether the mount moved.
     async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
         let shown = self.mover.snapshot();
-        let Some(snapshot) = mounts.look(&self.request, &shown).await? else {
+        let Some(lease) = self.lease.upgrade() else {
+            return Ok(false);
+        };
+        let Some(snapshot) = mounts.look(&self.request, &shown, &lease).await? else {
             return Ok(false);
         };
         self.refuse_older(&shown, &snapshot).await?;

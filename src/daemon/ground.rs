@@ -1,14 +1,18 @@
 //! What a collector has to know, by the user's settings.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{NetworkPlace, Price, Settings};
-use crate::lifecycle::gc::{Ground, Remote, Shelf};
+use crate::fuse::{Liveness, MountEntry, MountTable, liveness};
+use crate::lifecycle::gc::{Ground, KernelMounts, Remote, Shelf};
+use crate::lifecycle::leases::{KernelMount, MountTag, StoreTags};
 use crate::lifecycle::policy::Policy;
 use crate::lifecycle::{Activity, Leases, Ledger, LedgerEntry, LedgerError};
 use crate::publish::analyze::Class;
 use crate::repo::refs::RefStore;
-use crate::repo::{Access, Address, Loader};
+use crate::repo::{Access, Loader};
 use crate::walrus::{BlobStore, LocalDir, StoreError};
 
 /// What a file is called where rules speak of classes, by its name alone: old
@@ -26,9 +30,10 @@ pub struct Grounds<'a> {
     refs: RefStore,
     entries: Vec<LedgerEntry>,
     leases: Leases,
+    tags: StoreTags,
     policy: Policy,
     activity: Activity,
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     price: Price,
 }
 
@@ -41,6 +46,36 @@ pub enum GroundError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// Whether mounts read from the store cannot be told.
+    #[error("{}: {source}", dir.display())]
+    Examine {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The mount table of this process's namespace.
+#[derive(Debug)]
+struct Kernel;
+
+impl KernelMounts for Kernel {
+    fn served(&self, select: &dyn Fn(&KernelMount) -> bool) -> io::Result<Vec<PathBuf>> {
+        let table = MountTable::read()?;
+        let selected = |entry: &&MountEntry| {
+            entry.is_ours()
+                && select(&KernelMount {
+                    tag: MountTag::of_source(&entry.source),
+                    user: entry.uid,
+                })
+        };
+        let entries: Vec<&MountEntry> = table.entries().iter().filter(selected).collect();
+        let states = liveness(&table, &entries);
+        let served = entries.iter().zip(states);
+        let served = served.filter(|(_, state)| *state != Liveness::Dead);
+        Ok(served.map(|(entry, _)| entry.mountpoint.clone()).collect())
+    }
 }
 
 impl<'a> Grounds<'a> {
@@ -66,6 +101,13 @@ impl<'a> Grounds<'a> {
             refs: RefStore::new(&settings.refs_dir()),
             entries: Ledger::of(settings).entries()?,
             leases: Leases::of(settings),
+            tags: StoreTags::of(network).map_err(|source| GroundError::Examine {
+                dir: match &network.place {
+                    NetworkPlace::Local { dir } => dir.clone(),
+                    NetworkPlace::Http { .. } => Default::default(),
+                },
+                source,
+            })?,
             activity: Activity::new(settings.activity()),
             dir: settings.lifecycle_dir(),
             settings,
@@ -76,14 +118,15 @@ impl<'a> Grounds<'a> {
         })
     }
 
-    /// The ground on which what is `held` stays.
-    pub fn ground<'g>(&'g self, held: &'g [Address]) -> Ground<'g> {
+    /// What a collector is told.
+    pub fn ground(&self) -> Ground<'_> {
         Ground {
             shelf: self.shelf.as_ref(),
             loader: self.loader,
             access: self.access,
             refs: &self.refs,
-            held,
+            kernel_mounts: &Kernel,
+            tags: &self.tags,
             ledger: &self.entries,
             leases: &self.leases,
             policy: &self.policy,

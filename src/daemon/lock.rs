@@ -15,7 +15,7 @@ use super::location::{Location, LocationError};
 
 /// Version of what client and daemon say to each other. Increase it whenever a
 /// request or an answer changes its meaning.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 
 const NAME: &str = "lock";
 /// How long a lock may be held by those who only look whether it is held.

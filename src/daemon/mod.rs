@@ -94,6 +94,10 @@ pub struct MountRequest {
     pub allow_other: bool,
     /// What the user called it, for lists.
     pub label: String,
+    /// Where the leases of its network are kept.
+    pub leases: PathBuf,
+    /// Identifies the mount in the kernel's mount table, and names its lease.
+    pub id: String,
 }
 
 /// The daemon's directory, made where there is none: for checks.

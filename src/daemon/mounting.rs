@@ -11,6 +11,7 @@ use super::client::{Client, ClientError, DaemonState};
 use crate::config::{Dirs, Settings};
 use crate::fuse::{self, MountError, MountOptions, MountTable, Mountpoint, MountpointError};
 use crate::lifecycle::Activity;
+use crate::lifecycle::leases::{MountTag, StoreTags};
 use crate::repo::Source;
 
 /// How long an unmounted folder may linger in the daemon's list.
@@ -119,11 +120,7 @@ pub async fn mount(
     // All that can be wrong with the repository shows here.
     let prepared = client.prepare(&request).await?;
     let options = MountOptions {
-        // The list of mounts is everybody's to read.
-        name: match prepared.encrypted {
-            true => "encrypted".into(),
-            false => request.label.clone(),
-        },
+        name: source(&request, prepared.encrypted),
         allow_other: request.allow_other,
     };
     let mut mounted = fuse::mount(mountpoint, &options)?;
@@ -169,6 +166,23 @@ async fn patiently<T: Send + 'static>(
     let waited = tokio::task::spawn_blocking(move || fuse::within(PATIENCE, work)).await;
     let done = waited.ok().flatten();
     done.ok_or_else(|| MountFailure::Stuck(dir.into()))
+}
+
+/// What the kernel lists as the source of a mount: everybody may read it.
+fn source(request: &MountRequest, encrypted: bool) -> String {
+    let label = if encrypted {
+        "encrypted"
+    } else {
+        &request.label
+    };
+    match StoreTags::of(&request.network) {
+        Ok(stores) => {
+            let id = request.id.clone();
+            format!("{label}#{}", MountTag { stores, id })
+        }
+        // Then a collector takes it for a mount of every store.
+        Err(_) => label.into(),
+    }
 }
 
 /// The mount that `dir` is, by its absolute path. It is not asked anything: it may be one

@@ -16,11 +16,14 @@ use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
 use crate::chain;
+use crate::chunk::BlobId;
 use crate::clock::unix_seconds;
 use crate::config::Network;
+use crate::fault_point;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
+use crate::lifecycle::leases::MountLease;
 use crate::net::Journal;
-use crate::repo::{Access, Address, Loader, Located, Repository, Snapshot};
+use crate::repo::{Access, Address, Loader, Located, Repository, Snapshot, Target};
 use crate::walrus::{self, BlobStore};
 
 /// Threads that read the kernel's requests of one mount. Hits are answered on
@@ -80,6 +83,29 @@ struct Mounted {
     since: u64,
     counters: DriverCounters,
     followed: Option<FollowStatus>,
+    /// Protects what it shows, and has shown, until it is unmounted.
+    _lease: Arc<MountLease>,
+}
+
+/// Protects a head.
+async fn hold(
+    lease: &Arc<MountLease>,
+    address: Address,
+    blobs: Vec<BlobId>,
+) -> Result<(), DaemonError> {
+    let lease = lease.clone();
+    let held = tokio::task::spawn_blocking(move || lease.hold(&address, &blobs)).await;
+    Ok(held.map_err(|error| DaemonError::Session(std::io::Error::other(error)))??)
+}
+
+/// The head that a target is in, where that is a blob.
+fn head_of(target: &Target) -> Option<(Address, BlobId)> {
+    match *target {
+        Target::Blob { blob, root } | Target::Archived { blob, root, .. } => {
+            Some((Address::Walrus { blob, root }, blob))
+        }
+        Target::Commit(_) => None,
+    }
 }
 
 impl Mounts {
@@ -135,16 +161,6 @@ impl Mounts {
             .collect()
     }
 
-    /// What is mounted of a network.
-    pub(super) fn addresses(&self, network: &str) -> Vec<Address> {
-        let state = self.state();
-        let mounts = state.mounts.values();
-        let of_it = mounts.filter(|mounted| mounted.request.network.name == network);
-        of_it
-            .map(|mounted| mounted.mover.snapshot().repository().address())
-            .collect()
-    }
-
     /// The mount that a path is in: its folder, what its repository is called,
     /// and the tree it shows.
     pub(super) fn holding(&self, path: &Path) -> Option<(PathBuf, String, Snapshot)> {
@@ -178,12 +194,17 @@ impl Mounts {
         })
     }
 
-    /// Opens what is to be mounted, and reads its root directory.
-    pub(super) async fn prepare(&self, request: &MountRequest) -> Result<Snapshot, DaemonError> {
+    /// Opens what is to be mounted, and reads its root directory. The lease protects
+    /// it from now on.
+    pub(super) async fn prepare(
+        &self,
+        request: &MountRequest,
+        lease: Option<&Arc<MountLease>>,
+    ) -> Result<Snapshot, DaemonError> {
         let _busy = self.busy();
         let access = self.access(request)?;
         let located = request.source.locate(&access).await?;
-        self.open(&access, &located, request).await
+        self.open(&access, &located, request, lease).await
     }
 
     async fn open(
@@ -191,10 +212,24 @@ impl Mounts {
         access: &Access,
         located: &Located,
         request: &MountRequest,
+        lease: Option<&Arc<MountLease>>,
     ) -> Result<Snapshot, DaemonError> {
+        // Before it is opened: from then on it is either protected or gone.
+        if let (Some(lease), Some((address, blob))) = (lease, head_of(&located.target)) {
+            hold(lease, address.clone(), Vec::new()).await?;
+            fault_point::reach("mount.leased").map_err(DaemonError::Session)?;
+            // The head may be in the cache still.
+            if request.network.is_free() && access.store.len(blob).await?.is_none() {
+                return Err(DaemonError::Collected(address));
+            }
+        }
         let repository = self.loader.open_located(access, located).await?;
         let snapshot = (repository.snapshot_of(request.reference.as_deref())).await?;
         snapshot.directory(&snapshot.root()).await?;
+        if let Some(lease) = lease {
+            let blobs = repository.head().blobs.to_vec();
+            hold(lease, repository.address(), blobs).await?;
+        }
         Ok(snapshot)
     }
 
@@ -251,6 +286,7 @@ impl Mounts {
         &self,
         request: &MountRequest,
         shown: &Snapshot,
+        lease: &Arc<MountLease>,
     ) -> Result<Option<Snapshot>, DaemonError> {
         let access = self.access(request)?;
         let located = request.source.locate(&access).await?;
@@ -259,7 +295,7 @@ impl Mounts {
         if located.target == *repository.target() && same_relatives {
             return Ok(None);
         }
-        let snapshot = self.open(&access, &located, request).await?;
+        let snapshot = (self.open(&access, &located, request, Some(lease))).await?;
         Ok(Some(snapshot))
     }
 
@@ -269,6 +305,7 @@ impl Mounts {
         self: &Arc<Self>,
         request: MountRequest,
         snapshot: Snapshot,
+        lease: Arc<MountLease>,
         device: OwnedFd,
     ) -> Result<(), DaemonError> {
         let config = DriverConfig {
@@ -312,6 +349,7 @@ impl Mounts {
             number,
             request: request.clone(),
             mover: mover.clone(),
+            lease: Arc::downgrade(&lease),
             every: Duration::from_secs(every_s),
         });
         let mounted = Mounted {
@@ -320,6 +358,7 @@ impl Mounts {
             since,
             counters,
             followed,
+            _lease: lease,
         };
         self.state().mounts.insert(number, mounted);
         self.changed.notify_waiters();

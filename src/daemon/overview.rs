@@ -12,6 +12,7 @@ use super::client::{Client, ClientError, DaemonState};
 use super::status::{DaemonStatus, MountStatus};
 use crate::config::{ConfigError, Dirs};
 use crate::fuse::{self, Liveness, MountEntry, MountTable, Servers};
+use crate::lifecycle::leases::MountTag;
 
 /// Whether a daemon runs, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -281,7 +282,7 @@ fn folder(
         state,
         pid,
         user: entry.uid,
-        label: entry.source.clone(),
+        label: MountTag::label_of(&entry.source).into(),
         message,
         details,
     }

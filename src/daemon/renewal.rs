@@ -9,7 +9,7 @@ use crate::config::{Price, Settings};
 use crate::lifecycle::Ledger;
 use crate::lifecycle::policy::Policy;
 use crate::lifecycle::renew::{Options, Payer, RenewError, Report, Terms, Watch, renew};
-use crate::repo::{Access, Address, Loader};
+use crate::repo::{Access, Loader};
 use crate::walrus::BlobStore;
 
 /// Renews what the names of a network need.
@@ -26,13 +26,11 @@ pub struct Renewer<'a> {
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct Wish {
     /// What, for how long, and for how much.
     pub terms: Terms,
     /// Only tell.
     pub dry_run: bool,
-    /// What is mounted.
-    pub held: &'a [Address],
 }
 
 /// Why nothing could be renewed.
@@ -54,7 +52,7 @@ impl Renewer<'_> {
     ///
     /// # Errors
     /// [`RenewalError`]; what was renewed until then is in the ledger.
-    pub async fn run(&self, wish: &Wish<'_>, watch: Watch<'_>) -> Result<Report, RenewalError> {
+    pub async fn run(&self, wish: &Wish, watch: Watch<'_>) -> Result<Report, RenewalError> {
         let settings = self.settings;
         let network = &settings.network.value;
         let policy = Policy::of(&settings.retention.value).map_err(|bad| {
@@ -72,7 +70,7 @@ impl Renewer<'_> {
         };
         let (loader, access) = (&self.loader, &self.access);
         let grounds = Grounds::new(settings, loader, access, &self.store, (policy, price))?;
-        let ground = grounds.ground(wish.held);
+        let ground = grounds.ground();
         let ledger = Ledger::of(settings);
         let payer = Payer {
             command: settings.renewal.value.command.clone(),

@@ -52,7 +52,6 @@ impl Job for Renewing {
             store,
         };
         let renewing = &settings.renewal.value;
-        let held = mounts.addresses(&network.name);
         let wish = Wish {
             terms: Terms {
                 margin: renewing.margin,
@@ -60,7 +59,6 @@ impl Job for Renewing {
                 budget: (!network.is_free()).then_some(renewing.budget),
             },
             dry_run: false,
-            held: &held,
         };
         let report = renewer.run(&wish, &|_, _| {}).await?;
         match report.warning() {

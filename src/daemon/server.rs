@@ -15,9 +15,10 @@ use super::{MountFailure, MountRequest, attach, control, jobs};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Settings};
 use crate::fuse;
+use crate::lifecycle::LeaseError;
 use crate::net::Journal;
 use crate::prefetch::MalformedProfile;
-use crate::repo::{Loader, LoaderConfig, RepoError};
+use crate::repo::{Address, Loader, LoaderConfig, RepoError};
 use crate::text::LineWriter;
 use crate::walrus::StoreError;
 
@@ -75,6 +76,12 @@ pub enum DaemonError {
     /// Only a mount can be served.
     #[error("the descriptor that came with the request is not /dev/fuse")]
     NotFuse,
+    /// What is to be mounted cannot be protected from a collector.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// It has been collected.
+    #[error("{0} is no longer stored: walgit-fs gc has deleted it, as no name stands for it")]
+    Collected(Address),
     /// The kernel's side failed.
     #[error("the mount could not be served: {0}")]
     Session(io::Error),

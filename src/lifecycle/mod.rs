@@ -6,8 +6,8 @@
 //! and what that would be otherwise.
 //!
 //! Everything that a head needs is found in one way, by a [`walk`]. [`fsck`]
-//! checks it; [`gc`] deletes what no walk came to, unless a publish has claimed
-//! it ([`Leases`]) or a rule ([`policy`]) keeps it for a while, which may depend
+//! checks it; [`gc`] deletes what no walk came to, unless a mount or a publish needs
+//! it ([`leases`]) or a rule ([`policy`]) keeps it for a while, which may depend
 //! on how active a repository is ([`Activity`]).
 //!
 //! A head that many pushes have scattered is laid out anew where that pays
@@ -24,7 +24,7 @@ mod activity;
 mod export;
 pub mod fsck;
 pub mod gc;
-mod leases;
+pub mod leases;
 mod ledger;
 pub mod migration;
 pub mod policy;
@@ -34,6 +34,6 @@ pub mod walk;
 
 pub use activity::Activity;
 pub use export::{Checkout, ExportError, ExportOptions, Exported, export, fsck as git_fsck};
-pub use leases::{Ended, Held, Lease, LeaseError, Leases};
+pub use leases::{Lease, LeaseError, Leases};
 pub use ledger::{EntryKind, Ledger, LedgerBlob, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

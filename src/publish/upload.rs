@@ -95,8 +95,8 @@ impl Uploads {
             end_epoch: None,
             object_id: None,
         };
-        if let Some(claims) = &self.claims {
-            claims.claim(id).map_err(PublishError::Claim)?;
+        if let Some(claims) = self.claims.clone() {
+            super::blocking(move || claims.claim(id).map_err(PublishError::Claim)).await?;
         }
         if self.store.len(id).await? == Some(len) {
             self.pay_for(&mut blob).await?;

@@ -1,8 +1,11 @@
 //! Names of repositories in the local store: a small file each, replaced whole.
 
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -72,7 +75,16 @@ pub struct NamedRef {
 /// A name, and what it stands for or what is wrong with its file.
 pub type ListedRef = (String, Result<NamedRef, RefStoreError>);
 
-/// The file that is locked while a name is set or removed.
+/// Which state of the names a list is of: another one after each change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// How often a name was set.
+    set: u64,
+    /// When the directory changed: earlier versions do not count.
+    changed: Option<SystemTime>,
+}
+
+/// The file that is locked while a name is set or removed. It holds how often that was.
 const LOCK: &str = ".lock";
 
 /// The names of one network, in a directory.
@@ -206,9 +218,17 @@ impl RefStore {
     /// Keeps others from setting and removing names, until it is dropped.
     fn lock(&self) -> Result<FileLock, RefStoreError> {
         let path = self.dir.join(LOCK);
-        durable::create_private_dir(&self.dir)
-            .and_then(|()| FileLock::exclusive(&path))
-            .map_err(|source| RefStoreError::Io { path, source })
+        let lock = || -> std::io::Result<FileLock> {
+            durable::create_private_dir(&self.dir)?;
+            let lock = FileLock::exclusive(&path)?;
+            let set = times_set(lock.as_file())?.wrapping_add(1);
+            lock.as_file().write_all_at(&set.to_le_bytes(), 0)?;
+            Ok(lock)
+        };
+        lock().map_err(|source| RefStoreError::Io {
+            path: path.clone(),
+            source,
+        })
     }
 
     fn write(
@@ -236,6 +256,44 @@ impl RefStore {
         }
         let _lock = self.lock()?;
         durable::remove_file(&path).map_err(|source| RefStoreError::Io { path, source })
+    }
+
+    /// The generation, and what [`RefStore::list_all`] says of it.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list_generation(&self) -> Result<(Generation, Vec<ListedRef>), RefStoreError> {
+        let path = self.dir.join(LOCK);
+        // So that nobody is between counting and setting.
+        let _lock = match FileLock::shared(&path) {
+            // No name was ever set.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            lock => Some(lock.map_err(|source| RefStoreError::Io { path, source })?),
+        };
+        Ok((self.generation()?, self.list_all()?))
+    }
+
+    /// The present generation.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn generation(&self) -> Result<Generation, RefStoreError> {
+        let path = self.dir.join(LOCK);
+        let read = || {
+            let set = match File::open(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+                file => times_set(&file?)?,
+            };
+            let changed = match std::fs::metadata(&self.dir) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                found => Some(found?.modified()?),
+            };
+            Ok(Generation { set, changed })
+        };
+        read().map_err(|source| RefStoreError::Io {
+            path: path.clone(),
+            source,
+        })
     }
 
     /// All names with what they stand for, sorted; damaged ones with what is
@@ -304,6 +362,14 @@ impl RefStore {
             .collect();
         names.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
+    }
+}
+
+fn times_set(lock: &File) -> std::io::Result<u64> {
+    let mut times = [0; 8];
+    match lock.read_exact_at(&mut times, 0) {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
+        done => done.map(|()| u64::from_le_bytes(times)),
     }
 }
 

@@ -27,6 +27,7 @@ mod follow;
 mod format;
 mod fsck;
 mod gc;
+mod gc_in_use;
 mod git_edge_cases;
 mod history;
 mod hostile;

@@ -126,59 +126,81 @@ impl Journal {
         })
     }
 
-    fn write(&mut self, line: Line) -> Result<(), JournalError> {
+    fn write(&mut self, lines: Vec<Line>) -> Result<(), JournalError> {
         if let Some(file) = &mut self.file {
             let mut write = || -> io::Result<()> {
-                let mut text = serde_json::to_vec(&line)?;
-                text.push(b'\n');
+                let mut text = Vec::new();
+                for line in &lines {
+                    serde_json::to_writer(&mut text, line)?;
+                    text.push(b'\n');
+                }
                 file.write_all(&text)?;
                 file.sync_data()
             };
             let path = self.dir.join(format!("{}.jsonl", self.name));
             write().map_err(|source| JournalError::Io { path, source })?;
-            self.lines += 1;
+            self.lines += lines.len();
         }
-        self.last.insert(line.blob, line);
+        self.last
+            .extend(lines.into_iter().map(|line| (line.blob, line)));
         Ok(())
     }
 
-    /// Writes down that a blob is about to be deleted.
+    /// Writes down that blobs, with their lengths, are about to be deleted.
     ///
     /// # Errors
-    /// When the disk refuses: then it must not be deleted.
-    pub fn intend(&mut self, blob: BlobId, len: u64, at: u64) -> Result<(), JournalError> {
-        self.write(Line {
+    /// When the disk refuses: then they must not be deleted.
+    pub fn intend(
+        &mut self,
+        blobs: impl IntoIterator<Item = (BlobId, u64)>,
+        at: u64,
+    ) -> Result<(), JournalError> {
+        let line = |(blob, len)| Line {
             at,
             blob,
             event: Event::Intended,
             len,
-        })
+        };
+        self.write(blobs.into_iter().map(line).collect())
     }
 
-    /// Writes down that a blob is deleted, or let go.
+    /// Writes down that blobs are deleted, or let go.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn done(&mut self, blob: BlobId, at: u64) -> Result<(), JournalError> {
-        self.write(Line {
-            at,
-            blob,
-            event: Event::Done,
-            len: 0,
-        })
+    pub fn done(
+        &mut self,
+        blobs: impl IntoIterator<Item = BlobId>,
+        at: u64,
+    ) -> Result<(), JournalError> {
+        self.note(blobs, Event::Done, at)
     }
 
-    /// Writes down that a blob is kept after all.
+    /// Writes down that blobs are kept after all.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn kept(&mut self, blob: BlobId, at: u64) -> Result<(), JournalError> {
-        self.write(Line {
+    pub fn kept(
+        &mut self,
+        blobs: impl IntoIterator<Item = BlobId>,
+        at: u64,
+    ) -> Result<(), JournalError> {
+        self.note(blobs, Event::Kept, at)
+    }
+
+    fn note(
+        &mut self,
+        blobs: impl IntoIterator<Item = BlobId>,
+        event: Event,
+        at: u64,
+    ) -> Result<(), JournalError> {
+        let line = |blob| Line {
             at,
             blob,
-            event: Event::Kept,
+            event,
             len: 0,
-        })
+        };
+        self.write(blobs.into_iter().map(line).collect())
     }
 
     /// Blobs that a run was about to delete when it was stopped.
@@ -275,10 +297,8 @@ mod tests {
     fn what_was_intended_and_not_done_is_known_to_the_next_run() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(dir.path(), "gc", false).unwrap();
-        for n in 1..=2 {
-            journal.intend(blob(n), 100, 5).unwrap();
-        }
-        journal.done(blob(1), 6).unwrap();
+        journal.intend([1, 2].map(|n| (blob(n), 100)), 5).unwrap();
+        journal.done([blob(1)], 6).unwrap();
         assert!(matches!(
             Journal::open(dir.path(), "gc", false),
             Err(JournalError::Busy)
@@ -294,7 +314,7 @@ mod tests {
         assert!(journal.is_gone(&blob(1), 5));
         assert!(!journal.is_gone(&blob(1), 6), "stored again since");
         assert!(!journal.is_gone(&blob(2), 0));
-        journal.kept(blob(2), 8).unwrap();
+        journal.kept([blob(2)], 8).unwrap();
         assert!(!journal.is_gone(&blob(2), 0));
         drop(journal);
         let journal = Journal::open(dir.path(), "gc", false).unwrap();
@@ -315,7 +335,7 @@ mod tests {
         assert_eq!(run(&["a"], 20), [10]);
         assert_eq!(run(&["a", "b"], 30), [10, 30]);
         let mut only_told = Journal::open(dir.path(), "gc", true).unwrap();
-        only_told.intend(blob(1), 1, 1).unwrap();
+        only_told.intend([(blob(1), 1)], 1).unwrap();
         only_told.first_seen("c", 40);
         only_told.keep_seen().unwrap();
         assert_eq!(run(&["a", "c"], 50), [10, 50]);

@@ -63,7 +63,8 @@ pub fn tidy(
         };
         let seen = journal.first_seen(&format!("learned {identity}"), options.now);
         let last = ground.activity.last(name).unwrap_or(seen);
-        if options.now.saturating_sub(last) < LEARNED_DAYS * DAY {
+        let old = options.now.saturating_sub(last) >= LEARNED_DAYS * DAY;
+        if !old || report.mounted.contains(&identity) {
             continue;
         }
         if !options.dry_run {

@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::{GcError, Ground};
+use super::{GcError, Ground, InUse, Options};
 use crate::chunk::{BlobId, ChunkHash};
+use crate::lifecycle::LedgerEntry;
 use crate::lifecycle::walk::{Need, Walk};
+use crate::repo::refs::Generation;
 use crate::repo::{Address, RepoError, Repository};
 
 /// A head that could not be read, in whole or in part.
@@ -37,49 +39,77 @@ pub(super) struct Marks {
     done: HashSet<(BlobId, Option<ChunkHash>)>,
     /// What names stood for when they were looked at.
     pub(super) names: HashMap<String, (BlobId, Option<ChunkHash>)>,
+    /// Which state of the names that was.
+    names_generation: Option<Generation>,
 }
 
 impl Marks {
-    /// Marks what the names stand for now; those that stand for what was marked
-    /// before cost nothing.
-    pub(super) async fn names(&mut self, ground: &Ground<'_>) -> Result<(), GcError> {
-        for (name, named) in ground.refs.list_all()? {
-            let named = named.map_err(|why| why.to_string());
-            let address = named.and_then(|named| {
-                let address = named.address.parse::<Address>();
-                address.map_err(|why| why.to_string())
-            });
-            match address {
+    /// Marks what names stand for and what leases protect: what `in_use` says, or
+    /// something newer, which is returned. What was marked before costs nothing.
+    pub(super) async fn refresh(
+        &mut self,
+        ground: &Ground<'_>,
+        options: &Options,
+        mut in_use: InUse,
+    ) -> Result<InUse, GcError> {
+        loop {
+            // Names are read after leases: a publish names its head and then gives
+            // its lease back.
+            self.names(ground).await?;
+            self.leased(ground, &in_use).await;
+            if ground.leases.generation()? == in_use.generation {
+                return Ok(in_use);
+            }
+            in_use = super::in_use(ground, options).await?;
+        }
+    }
+
+    /// Marks what the names stand for, unless none was set since.
+    async fn names(&mut self, ground: &Ground<'_>) -> Result<(), GcError> {
+        if self.names_generation == Some(ground.refs.generation()?) {
+            return Ok(());
+        }
+        let (generation, names) = ground.refs.list_generation()?;
+        for (name, named) in names {
+            // One that is damaged may stand for anything.
+            let named = named?;
+            match named.address.parse() {
                 Ok(Address::Walrus { blob, root }) => {
                     self.names.insert(name.clone(), (blob, root));
                     self.head(ground, &name, blob, root).await;
                 }
                 // A name stands for nothing else.
                 Ok(_) => {}
-                Err(why) => self.refuse(ground, &name, why),
+                Err(why) => self.refuse(ground, &name, why.to_string()),
             }
         }
+        self.names_generation = Some(generation);
         Ok(())
     }
 
-    /// Marks what must stay beside what has a name.
-    pub(super) async fn held(
-        &mut self,
-        ground: &Ground<'_>,
-        claimed: &[(BlobId, Option<ChunkHash>)],
-    ) {
-        for address in ground.held {
-            // What is on the chain is not ours to collect.
-            if let Address::Walrus { blob, root } = address {
-                self.head(ground, &address.to_string(), *blob, *root).await;
+    /// Marks the heads that mounts show, and those that publishes build on.
+    async fn leased(&mut self, ground: &Ground<'_>, in_use: &InUse) {
+        for head in in_use.mounts.iter().flat_map(|mount| &mount.heads) {
+            let Ok(Address::Walrus { blob, root }) = head.address.parse() else {
+                // What is on the chain is not ours to collect.
+                continue;
+            };
+            if head.blobs.is_empty() {
+                self.head(ground, &head.address, blob, root).await;
+            } else if self.done.insert((blob, root)) {
+                // No key is needed: who mounted it has read the head.
+                self.heads += 1;
+                self.live.insert(blob);
+                self.live.extend(&head.blobs);
             }
         }
+        let claimed: Vec<(BlobId, Option<ChunkHash>)> = (ground.ledger.iter())
+            .filter_map(LedgerEntry::head)
+            .filter(|(blob, _)| in_use.claimed.contains(blob))
+            .collect();
         for (blob, root) in claimed {
-            let address = Address::Walrus {
-                blob: *blob,
-                root: *root,
-            };
-            self.head(ground, &address.to_string(), *blob, *root).await;
+            let address = Address::Walrus { blob, root };
+            self.head(ground, &address.to_string(), blob, root).await;
         }
     }
 
@@ -122,7 +152,7 @@ impl Marks {
     /// A head cannot be read: all that was ever stored under its name may be
     /// its, and where nothing is known of it, anything.
     pub(super) fn refuse(&mut self, ground: &Ground<'_>, name: &str, why: String) {
-        let of_it = |it: &&crate::lifecycle::LedgerEntry| it.name == name || it.address == name;
+        let of_it = |it: &&LedgerEntry| it.name == name || it.address == name;
         let names: HashSet<&str> = (ground.ledger.iter())
             .filter(of_it)
             .map(|entry| entry.name.as_str())

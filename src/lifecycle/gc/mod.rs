@@ -16,37 +16,45 @@
 //! The rest is deleted where the store lets us, and forgotten where it does not:
 //! then it is not renewed and ends with its last epoch.
 //!
+//! **What is in use is read from leases** ([`super::leases`]), never asked of a
+//! process. The kernel's mount table is the cross-check: where a mount of this store
+//! has no lease, what it shows is unknown, and nothing is deleted ([`unexplained`]).
+//!
 //! **Nothing live is lost, whenever it is stopped.** Marks are never kept but
-//! made anew by each run. A blob is deleted under a lock that holds off claims,
-//! after the leases and the names were looked at once more; a name that has
-//! moved since is walked first. Before a blob is deleted that is written down
-//! ([`journal`]), so a run that was killed is told from what it did not do, and
-//! the next one ends it.
+//! computed by each run. Blobs are deleted in batches ([`sweep`]): names and leases
+//! are read again where they have changed, and nobody can claim a blob of the batch
+//! until it is done. Before a blob is deleted that is written down ([`journal`]), so
+//! a run that was killed is told from what it did not do, and the next one ends it.
 
 mod journal;
 mod learned;
 mod mark;
 mod retain;
 mod shelf;
+mod sweep;
+mod unexplained;
 
 pub use journal::{Journal, JournalError};
 pub use learned::{Dropped, LEARNED_DAYS, TidyError, tidy};
 pub use mark::Refused;
 pub use shelf::Remote;
+pub use unexplained::KernelMounts;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
+use super::leases::{Ended, InUse, LeaseError, Leases, StoreTags};
 use super::policy::Policy;
-use super::{Activity, Ended, LeaseError, Leases, LedgerEntry};
+use super::{Activity, LedgerEntry};
 use crate::chunk::BlobId;
 use crate::config::{ActivityLevels, Price};
+use crate::fault_point;
 use crate::repo::refs::{RefStore, RefStoreError};
-use crate::repo::{Access, Address, Loader};
+use crate::repo::{Access, Loader};
 use crate::walrus::StoreError;
 use crate::walrus::cost::Bill;
 use mark::Marks;
@@ -95,12 +103,14 @@ pub struct Ground<'a> {
     pub access: &'a Access,
     /// The names.
     pub refs: &'a RefStore,
-    /// What else must stay: what is mounted.
-    pub held: &'a [Address],
     /// What was published.
     pub ledger: &'a [LedgerEntry],
-    /// What is being published.
+    /// What is mounted and what is being published.
     pub leases: &'a Leases,
+    /// What the kernel says is mounted.
+    pub kernel_mounts: &'a dyn KernelMounts,
+    /// Which of those mounts read from this store.
+    pub tags: &'a StoreTags,
     /// How long content is kept that nothing needs.
     pub policy: &'a Policy,
     /// How active repositories are.
@@ -207,9 +217,18 @@ pub struct Report {
     pub currency: String,
     /// Blobs that an earlier run was about to delete when it was stopped.
     pub resumed: u64,
+    /// Mounts whose heads are in use.
+    pub mounts: u64,
+    /// Folders with mounts of this store that no lease explains: as long as there are
+    /// any, only a trial gets this far.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unexplained: Vec<PathBuf>,
     /// The blobs that heads need.
     #[serde(skip)]
     pub live: HashSet<BlobId>,
+    /// What mounted repositories are called, from session to session.
+    #[serde(skip)]
+    pub mounted: HashSet<String>,
 }
 
 impl Report {
@@ -232,12 +251,30 @@ pub enum GcError {
     /// The names cannot be read.
     #[error(transparent)]
     Refs(#[from] RefStoreError),
-    /// What is being published is not known.
-    #[error(transparent)]
+    /// What is in use is not known.
+    #[error("{0}; nothing was deleted")]
     Leases(#[from] LeaseError),
+    /// A mount of this store has no lease.
+    #[error(
+        "what is mounted on {} is unknown (it has no lease), so nothing more was deleted; \
+         unmount it (walgit-fs unmount), then run gc again",
+        folders(.0)
+    )]
+    Unexplained(Vec<PathBuf>),
+    /// The kernel's mount table cannot be read.
+    #[error("what is mounted is unknown ({0}), so nothing was deleted; is /proc mounted?")]
+    MountTable(std::io::Error),
+    /// A test asked for it.
+    #[error("stopped: {0}")]
+    Stopped(#[from] std::io::Error),
     /// What was done cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+fn folders(folders: &[PathBuf]) -> String {
+    let folders = folders.iter().map(|folder| folder.display().to_string());
+    folders.collect::<Vec<_>>().join(", ")
 }
 
 /// Collects garbage.
@@ -251,19 +288,22 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
         currency: ground.price.currency.clone(),
         ..Report::default()
     };
-    let claimed = {
-        let held = ground.leases.hold(options.now, options.grace)?;
-        (ground.ledger.iter().map(LedgerEntry::head))
-            .filter(|head| head.is_some_and(|(blob, _)| held.is_claimed(&blob)))
-            .flatten()
-            .collect::<Vec<_>>()
+    let collecting = if options.dry_run {
+        None
+    } else {
+        let leases = ground.leases.clone();
+        Some(blocking(move || leases.collect()).await?)
     };
-    let ended = ground.leases.ended()?;
+    let in_use = in_use(ground, options).await?;
     // What is stored is listed before heads are: what comes later is young.
-    let known = known(ground, options, &ended, &journal).await?;
+    let known = known(ground, options, &in_use.ended, &journal).await?;
     let mut marks = Marks::default();
-    marks.names(ground).await?;
-    marks.held(ground, &claimed).await;
+    let in_use = marks.refresh(ground, options, in_use).await?;
+    report.mounts = in_use.mounts.len() as u64;
+    let mounts = in_use.mounts.iter();
+    report.mounted = mounts.map(|mount| mount.holder.identity.clone()).collect();
+    report.unexplained = unexplained::settled(ground, options, &in_use).await?;
+    fault_point::reach("gc.marked")?;
     let mut unneeded: Vec<Shelved> = (known.values())
         .filter(|it| !marks.live.contains(&it.blob))
         .cloned()
@@ -283,18 +323,18 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     let retained = retain::retain(ground, options, &mut marks, &candidates, &mut journal).await;
     journal.keep_seen()?;
     report.resumed = journal.unfinished().count() as u64;
-    for one in unneeded {
-        let expired = ground.shelf.is_expired(one.blob).await? == Some(true);
-        let (fate, until) = match retained.get(&one.blob) {
-            // No rule brings back what has expired.
-            Some(until) if !expired && until.is_none_or(|until| until > options.now) => {
-                (Fate::Kept(Kept::Rule), *until)
-            }
-            _ => {
-                let swept = sweep(ground, options, &mut marks, &mut journal, &one, expired);
-                (swept.await?, None)
-            }
-        };
+    let (ended, expired) = (in_use.ended.clone(), in_use.expired.clone());
+    let mut sweep = sweep::Sweep {
+        ground,
+        options,
+        marks: &mut marks,
+        journal: &mut journal,
+        in_use,
+        collecting: collecting.as_ref(),
+        fates: Vec::new(),
+    };
+    sweep.run(unneeded, &retained).await?;
+    for (one, fate, until) in sweep.fates {
         // A name that moved meanwhile may need it after all.
         if marks.live.contains(&one.blob) {
             continue;
@@ -313,14 +353,16 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     let price = |epochs| report.reclaimed.price(ground.price, epochs);
     report.saved = price(1) - price(0);
     // What an earlier run had begun is done, or needed again.
-    for blob in journal.unfinished().collect::<Vec<_>>() {
-        match known.contains_key(&blob) {
-            true => journal.kept(blob, options.now)?,
-            false => journal.done(blob, options.now)?,
-        }
-    }
+    let (there, gone): (Vec<_>, Vec<_>) =
+        (journal.unfinished()).partition(|blob| known.contains_key(blob));
+    journal.kept(there, options.now)?;
+    journal.done(gone, options.now)?;
     if !options.dry_run {
+        fault_point::reach("gc.forget")?;
         forget(ground, &ended, &marks, &published, &report)?;
+        for path in &expired {
+            ground.leases.remove_expired(path)?;
+        }
     }
     report.heads = marks.heads;
     report.live_blobs = marks.live.len() as u64;
@@ -328,6 +370,22 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     report.live = marks.live;
     journal.settle()?;
     Ok(report)
+}
+
+/// What leases say now.
+async fn in_use(ground: &Ground<'_>, options: &Options) -> Result<InUse, GcError> {
+    let (leases, options) = (ground.leases.clone(), *options);
+    blocking(move || leases.in_use(options.now, options.grace, options.dry_run)).await
+}
+
+/// Does what blocks on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LeaseError> + Send + 'static,
+) -> Result<T, GcError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(GcError::Stopped(std::io::Error::other(error))),
+    }
 }
 
 /// Every blob that the ledger names or an ended publish claimed, but for what is
@@ -393,46 +451,4 @@ fn forget(
         }
     }
     Ok(())
-}
-
-/// Deletes a blob, unless something speaks against it.
-async fn sweep(
-    ground: &Ground<'_>,
-    options: &Options,
-    marks: &mut Marks,
-    journal: &mut Journal,
-    one: &Shelved,
-    expired: bool,
-) -> Result<Fate, GcError> {
-    let since = one.since.or_else(|| journal.seen(&one.blob.to_string()));
-    let age = since.map_or(0, |since| options.now.saturating_sub(since));
-    // From here on nobody claims anything. Names may move; whoever moves one to
-    // what was published meanwhile has claimed that.
-    let held = ground.leases.hold(options.now, options.grace)?;
-    if held.is_claimed(&one.blob) {
-        return Ok(Fate::Kept(Kept::Claimed));
-    }
-    marks.names(ground).await?;
-    if marks.live.contains(&one.blob) || marks.may_need(&one.blob) {
-        return Ok(Fate::Kept(Kept::Unknown));
-    }
-    if age < options.grace && !expired {
-        return Ok(Fate::Kept(Kept::Young));
-    }
-    if options.dry_run {
-        return Ok(if expired {
-            Fate::Expired
-        } else {
-            Fate::Deleted
-        });
-    }
-    journal.intend(one.blob, one.len, options.now)?;
-    let deleted = ground.shelf.delete(one.blob).await?;
-    let fate = match (expired, deleted) {
-        (true, _) => Fate::Expired,
-        (false, Deletion::Deleted) => Fate::Deleted,
-        (false, Deletion::Refused) => Fate::Forgotten,
-    };
-    journal.done(one.blob, options.now)?;
-    Ok(fate)
 }

@@ -20,6 +20,7 @@ pub use pay::{Failed, Payer};
 pub use plan::{Needed, Plan, Renewal, Terms, plan};
 
 use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ pub struct Report {
     pub failed: Vec<Failed>,
     /// Heads that could not be read, so that nobody knows what they need.
     pub refused: Vec<Refused>,
+    /// Folders with mounts of which nobody knows what they show.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unexplained: Vec<PathBuf>,
 }
 
 impl Report {
@@ -155,6 +159,7 @@ pub async fn renew(
         needed: needed.len() as u64,
         currency: ground.price.currency.clone(),
         refused: kept.refused,
+        unexplained: kept.unexplained,
         ..Report::default()
     };
     let Some(present) = present else {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use walgit_fs::config::{ActivityLevels, Price, Retention};
-use walgit_fs::lifecycle::gc::{GcError, Ground, Options, Report, Shelf, collect};
+use walgit_fs::lifecycle::gc::{GcError, Ground, KernelMounts, Options, Report, Shelf, collect};
+use walgit_fs::lifecycle::leases::{KernelMount, StoreTags};
 use walgit_fs::lifecycle::policy::Policy;
 use walgit_fs::lifecycle::renew;
 use walgit_fs::lifecycle::{Activity, Leases, Ledger};
@@ -13,6 +14,15 @@ use walgit_fs::repo::{Access, Loader};
 use walgit_fs::walrus::{BlobStore, LocalDir};
 
 use super::KEEP;
+
+/// Mounts of other tests are not of this store.
+struct NoMounts;
+
+impl KernelMounts for NoMounts {
+    fn served(&self, _: &dyn Fn(&KernelMount) -> bool) -> std::io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+}
 
 /// What a collector needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -44,7 +54,8 @@ impl Parts {
             loader: &self.loader,
             access: &Access::from(store),
             refs: &self.refs,
-            held: &[],
+            kernel_mounts: &NoMounts,
+            tags: &StoreTags::default(),
             ledger: &ledger,
             leases: &self.leases,
             policy: &Policy::of(&retention).unwrap(),

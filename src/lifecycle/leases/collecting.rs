@@ -1,0 +1,141 @@
+//! The list of blobs that a collector is deleting.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::lock::Locked;
+use super::{InUse, LeaseError, Leases, failed};
+use crate::chunk::BlobId;
+
+const NAME: &str = "collecting";
+/// How long a claim waits for a batch of deletions.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Makes this process the only collector, until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Collecting {
+    leases: Leases,
+    file: File,
+    path: PathBuf,
+}
+
+/// Blobs that nobody can claim until this is dropped.
+#[derive(Debug)]
+pub struct Condemned<'a>(&'a Collecting);
+
+impl Drop for Condemned<'_> {
+    fn drop(&mut self) {
+        // What is listed by mistake, if that fails, is listed until the process ends.
+        let _ = self.0.file.set_len(0);
+    }
+}
+
+impl Leases {
+    fn collecting_path(&self) -> PathBuf {
+        self.dir.join(NAME)
+    }
+
+    /// Begins to collect.
+    ///
+    /// # Errors
+    /// [`LeaseError::Busy`] beside another collector.
+    pub fn collect(&self) -> Result<Collecting, LeaseError> {
+        let path = self.collecting_path();
+        let _lock = self.lock()?;
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        let file = (options.mode(0o600).open(&path)).map_err(failed(&path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(LeaseError::Busy),
+            locked => locked.map_err(|error| failed(&path)(error.into()))?,
+        }
+        file.set_len(0).map_err(failed(&path))?;
+        Ok(Collecting {
+            leases: self.clone(),
+            file,
+            path,
+        })
+    }
+
+    /// Whether a collector that runs is deleting one of these blobs: which, and the
+    /// process. To be asked under the lock.
+    fn condemned(&self, blobs: &[BlobId]) -> Result<Option<(BlobId, String)>, LeaseError> {
+        let path = self.collecting_path();
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed(&path))?,
+        };
+        let text = io::read_to_string(&mut file).map_err(failed(&path))?;
+        let Some((pid, listed)) = text.split_once('\n') else {
+            return Ok(None);
+        };
+        let listed: HashSet<&str> = listed.lines().collect();
+        let mut wanted = blobs.iter();
+        let Some(blob) = wanted.find(|blob| listed.contains(blob.to_string().as_str())) else {
+            return Ok(None);
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Ok(Some((*blob, pid.into()))),
+            // It was killed.
+            Ok(()) => Ok(None),
+            Err(error) => Err(failed(&path)(error.into())),
+        }
+    }
+
+    /// Waits for the lock, and until none of these blobs is being deleted.
+    pub(super) fn lock_to_claim(&self, blobs: &[BlobId]) -> Result<Locked, LeaseError> {
+        let begun = Instant::now();
+        loop {
+            let locked = self.lock()?;
+            match self.condemned(blobs)? {
+                None => return Ok(locked),
+                Some((blob, pid)) if begun.elapsed() > PATIENCE => {
+                    return Err(LeaseError::Deleting { blob, pid });
+                }
+                Some(_) => {}
+            }
+            drop(locked);
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Collecting {
+    /// Lists blobs that are about to be deleted, so that nobody claims them; `None`
+    /// where leases have changed since `known` was read. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses; then nothing may be deleted.
+    pub fn condemn(
+        &self,
+        known: &InUse,
+        blobs: &[BlobId],
+    ) -> Result<Option<Condemned<'_>>, LeaseError> {
+        let locked = self.leases.lock()?;
+        if locked.generation()? != known.generation {
+            return Ok(None);
+        }
+        // Else nobody would see the list.
+        if self.file.metadata().map_err(failed(&self.path))?.nlink() == 0 {
+            return Err(LeaseError::Removed(self.path.clone()));
+        }
+        let mut text = format!("{}\n", std::process::id());
+        for blob in blobs {
+            text.push_str(&format!("{blob}\n"));
+        }
+        let write = || {
+            self.file.set_len(0)?;
+            self.file.write_all_at(text.as_bytes(), 0)
+        };
+        write().map_err(failed(&self.path))?;
+        Ok(Some(Condemned(self)))
+    }
+}

@@ -1,0 +1,70 @@
+//! The lock under which leases change, and the generation that it counts.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{LeaseError, failed};
+use crate::durable::{FileLock, create_private_dir};
+
+const NAME: &str = "lock";
+
+/// The lock, held.
+#[derive(Debug)]
+pub(super) struct Locked {
+    lock: FileLock,
+    path: PathBuf,
+}
+
+/// Makes the directory where it is missing, and waits for the lock.
+pub(super) fn exclusive(dir: &Path) -> Result<Locked, LeaseError> {
+    create_private_dir(dir).map_err(failed(dir))?;
+    let path = dir.join(NAME);
+    let lock = FileLock::exclusive(&path).map_err(failed(&path))?;
+    Ok(Locked { lock, path })
+}
+
+/// Waits until nobody changes anything; `None` where there is no directory.
+pub(super) fn shared(dir: &Path) -> Result<Option<Locked>, LeaseError> {
+    let path = dir.join(NAME);
+    match FileLock::shared(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        lock => {
+            let lock = lock.map_err(failed(&path))?;
+            Ok(Some(Locked { lock, path }))
+        }
+    }
+}
+
+/// The generation, without the lock; 0 where nobody has ever had it.
+pub(super) fn generation(dir: &Path) -> Result<u64, LeaseError> {
+    let path = dir.join(NAME);
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        file => read(&file.map_err(failed(&path))?).map_err(failed(&path)),
+    }
+}
+
+fn read(file: &File) -> io::Result<u64> {
+    let mut number = [0; 8];
+    match file.read_exact_at(&mut number, 0) {
+        // Earlier versions leave it empty.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        done => done.map(|()| u64::from_le_bytes(number)),
+    }
+}
+
+impl Locked {
+    pub(super) fn generation(&self) -> Result<u64, LeaseError> {
+        read(self.lock.as_file()).map_err(failed(&self.path))
+    }
+
+    /// Says that something changes. Nothing has to survive a crash of the machine:
+    /// then no collector runs that has noted it.
+    pub(super) fn advance(&self) -> Result<(), LeaseError> {
+        let next = self.generation()?.wrapping_add(1);
+        let file = self.lock.as_file();
+        (file.write_all_at(&next.to_le_bytes(), 0)).map_err(failed(&self.path))
+    }
+}

@@ -1,0 +1,227 @@
+//! What a mount shows.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::{InUse, LeaseError, LeaseFile, Leases, failed, is_recent};
+use crate::chunk::BlobId;
+use crate::repo::Address;
+
+pub(super) const ENDING: &str = "mount";
+
+/// Who holds the lease of a mount: the first line of its file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// The folder, as the process that made the mount calls it.
+    pub folder: PathBuf,
+    /// The network.
+    pub network: String,
+    /// What the repository is called from session to session.
+    pub identity: String,
+    /// When it was mounted, in seconds since 1970.
+    pub since: u64,
+}
+
+/// A head that a mount shows or has shown: a further line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldHead {
+    /// Its address.
+    pub address: String,
+    /// All blobs that it names. Empty as long as it has not been opened, and for
+    /// foreign formats, which do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<BlobId>,
+}
+
+/// When a collector noticed that the mount's process had ended: the last line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Noticed {
+    ended: u64,
+}
+
+/// What the lease of a mount says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountRecord {
+    /// Identifies the mount in the kernel's mount table.
+    pub id: String,
+    /// Who holds it.
+    pub holder: Holder,
+    /// The heads.
+    pub heads: Vec<HeldHead>,
+    /// Whether its process lives.
+    pub is_held: bool,
+}
+
+/// The lease of a mount that this process serves; removed when it is dropped.
+#[derive(Debug)]
+pub struct MountLease {
+    leases: Leases,
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl Leases {
+    fn mount_path(&self, id: &str) -> PathBuf {
+        self.dir.join(format!("{id}.{ENDING}"))
+    }
+
+    /// A lease for a mount that is about to be served. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses, or `id` has one already.
+    pub fn mount(&self, id: &str, holder: &Holder) -> Result<MountLease, LeaseError> {
+        let path = self.mount_path(id);
+        if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let why = io::Error::other("the ID of a mount has other characters than hex digits");
+            return Err(failed(&path)(why));
+        }
+        let locked = self.lock()?;
+        let mut options = File::options();
+        let file = (options
+            .create_new(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path))
+        .map_err(failed(&path))?;
+        let lease = MountLease {
+            leases: self.clone(),
+            path: path.clone(),
+            file: Mutex::new(file),
+        };
+        {
+            let file = lease.file.lock().unwrap_or_else(PoisonError::into_inner);
+            flock(&*file, FlockOperation::NonBlockingLockExclusive)
+                .map_err(|error| failed(&path)(error.into()))?;
+            append(&file, holder).map_err(failed(&path))?;
+        }
+        locked.advance()?;
+        Ok(lease)
+    }
+}
+
+impl MountLease {
+    /// Protects a head, too. It stays protected until the lease is dropped: who has
+    /// a file of it open may go on reading. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses: then the head is not protected.
+    pub fn hold(&self, address: &Address, blobs: &[BlobId]) -> Result<(), LeaseError> {
+        let Address::Walrus { blob, .. } = address else {
+            // What is on the chain is not ours to collect.
+            return Ok(());
+        };
+        let locked = self.leases.lock_to_claim(&[*blob])?;
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.metadata().map_err(failed(&self.path))?.nlink() == 0 {
+            return Err(LeaseError::Removed(self.path.clone()));
+        }
+        let head = HeldHead {
+            address: address.to_string(),
+            blobs: blobs.to_vec(),
+        };
+        append(&file, &head).map_err(failed(&self.path))?;
+        locked.advance()
+    }
+}
+
+impl Drop for MountLease {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Adds a line, whole or not at all. It need not survive a crash of the machine: no
+/// mount does.
+fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    let written = file.write_all(&text);
+    if written.is_err() {
+        file.set_len(before)?;
+    }
+    written
+}
+
+/// Reads the lease of a mount.
+pub(super) fn read(
+    path: &Path,
+    now: u64,
+    grace: u64,
+    read_only: bool,
+    in_use: &mut InUse,
+) -> Result<(), LeaseError> {
+    let Some(file) = LeaseFile::open(path)? else {
+        return Ok(());
+    };
+    let damaged = |why: String| LeaseError::Damaged {
+        path: path.into(),
+        why,
+    };
+    let mut lines = file.lines();
+    let Some(first) = lines.next() else {
+        // Of a process that was killed before its mount was served.
+        if file.is_held {
+            return Err(damaged("it is empty".into()));
+        }
+        in_use.expired.push(path.into());
+        return Ok(());
+    };
+    let malformed = |error: serde_json::Error| damaged(error.to_string());
+    let holder: Holder = serde_json::from_slice(first).map_err(malformed)?;
+    let mut heads: Vec<HeldHead> = Vec::new();
+    let mut noticed = None;
+    for line in lines {
+        if let Ok(Noticed { ended }) = serde_json::from_slice(line) {
+            noticed = Some(ended);
+            continue;
+        }
+        let head: HeldHead = serde_json::from_slice(line).map_err(malformed)?;
+        (head.address.parse::<Address>()).map_err(|error| damaged(error.to_string()))?;
+        match heads.iter_mut().find(|it| it.address == head.address) {
+            Some(known) => known.blobs = head.blobs,
+            None => heads.push(head),
+        }
+    }
+    let id = path.file_stem().unwrap_or_default();
+    let record = MountRecord {
+        id: id.to_string_lossy().into_owned(),
+        holder,
+        heads,
+        is_held: file.is_held,
+    };
+    if !file.is_held {
+        // The time of the last line says when a head was added, which may be long ago.
+        let ended = match noticed {
+            Some(ended) => ended.min(now),
+            None if read_only => now,
+            None => notice(path, now).map(|()| now)?,
+        };
+        if !is_recent(ended, now, grace) {
+            in_use.expired.push(path.into());
+            return Ok(());
+        }
+    }
+    in_use.mounts.push(record);
+    Ok(())
+}
+
+/// Writes down that the process of a lease has ended.
+fn notice(path: &Path, now: u64) -> Result<(), LeaseError> {
+    let write = || -> io::Result<()> {
+        let file = File::options().append(true).open(path)?;
+        append(&file, &Noticed { ended: now })
+    };
+    match write() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written.map_err(failed(path)),
+    }
+}

@@ -1,0 +1,283 @@
+//! What a running publish needs and no head names yet.
+//!
+//! A publish writes the blobs it is about to make into its lease before it looks
+//! whether the store has them: what is there already is not uploaded again, and must
+//! not be collected in between. It gives the lease back when the head that needs its
+//! blobs has a name. The lease of a publish that failed or was killed counts for the
+//! grace period, so that the publish can be run again and go on. After that it is
+//! what tells which blobs are orphans ([`Ended`]).
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{InUse, LeaseError, LeaseFile, Leases, failed, is_recent};
+use crate::chunk::BlobId;
+
+pub(super) const ENDING: &str = "lease";
+
+/// The lease of a publish. Dropped, it stays where something was claimed: that
+/// was begun and not finished.
+#[derive(Debug)]
+pub struct Lease {
+    leases: Leases,
+    path: PathBuf,
+    file: Mutex<File>,
+    /// Whether something of its own was claimed.
+    used: AtomicBool,
+}
+
+/// What a publish claimed that failed or was killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    path: PathBuf,
+    /// The blobs.
+    pub blobs: Vec<BlobId>,
+    /// When it claimed the last, in seconds since 1970.
+    pub at: u64,
+}
+
+impl Leases {
+    /// A lease for a publish that begins. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn take(&self) -> Result<Lease, LeaseError> {
+        let _locked = self.lock()?;
+        let make = || {
+            let (file, path) = tempfile::Builder::new()
+                .prefix("")
+                .suffix(&format!(".{ENDING}"))
+                .tempfile_in(&self.dir)?
+                .keep()
+                .map_err(|error| error.error)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            Ok((file, path))
+        };
+        let (file, path) = make().map_err(failed(&self.dir))?;
+        Ok(Lease {
+            leases: self.clone(),
+            path,
+            file: Mutex::new(file),
+            used: AtomicBool::new(false),
+        })
+    }
+
+    /// Forgets what an ended publish claimed.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn forget(&self, ended: &Ended) -> Result<(), LeaseError> {
+        remove(&ended.path)
+    }
+
+    /// Removes the lease of a mount whose process has ended ([`InUse::expired`]).
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_expired(&self, path: &Path) -> Result<(), LeaseError> {
+        remove(path)
+    }
+}
+
+fn remove(path: &Path) -> Result<(), LeaseError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(failed(path)),
+    }
+}
+
+impl Lease {
+    /// Claims a blob that is about to be made: from now on it is not collected. Waits
+    /// while a collector is deleting it. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses: then it is not claimed.
+    pub fn claim(&self, blob: BlobId) -> Result<(), LeaseError> {
+        self.used.store(true, Ordering::SeqCst);
+        self.needs(blob)
+    }
+
+    /// Claims a blob that was there before: a head that is built on.
+    ///
+    /// # Errors
+    /// As [`Lease::claim`].
+    pub fn needs(&self, blob: BlobId) -> Result<(), LeaseError> {
+        let locked = self.leases.lock_to_claim(&[blob])?;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.metadata().map_err(failed(&self.path))?.nlink() == 0 {
+            return Err(LeaseError::Removed(self.path.clone()));
+        }
+        (file.write_all(format!("{blob}\n").as_bytes()))
+            .and_then(|()| file.sync_data())
+            .map_err(failed(&self.path))?;
+        locked.advance()
+    }
+
+    /// Gives it back: what it named has a head by now. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(self) -> Result<(), LeaseError> {
+        self.used.store(false, Ordering::SeqCst);
+        // A collector that has read it looks at the names again.
+        let locked = self.leases.lock()?;
+        locked.advance()?;
+        fs::remove_file(&self.path).map_err(failed(&self.path))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.used.load(Ordering::SeqCst) {
+            // What it leaves behind, if that fails, names nothing.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Reads the lease of a publish.
+pub(super) fn read(
+    path: &Path,
+    now: u64,
+    grace: u64,
+    in_use: &mut InUse,
+) -> Result<(), LeaseError> {
+    let Some(file) = LeaseFile::open(path)? else {
+        return Ok(());
+    };
+    let at = file.changed(path)?;
+    let mut blobs = Vec::new();
+    for line in file.lines() {
+        let blob = std::str::from_utf8(line)
+            .ok()
+            .and_then(|it| it.parse().ok());
+        blobs.push(blob.ok_or_else(|| LeaseError::Damaged {
+            path: path.into(),
+            why: format!("line {} is no blob ID", blobs.len() + 1),
+        })?);
+    }
+    if file.is_held || is_recent(at, now, grace) {
+        in_use.claimed.extend(blobs.iter().copied());
+    }
+    if !file.is_held {
+        let path = path.into();
+        in_use.ended.push(Ended { path, blobs, at });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fs::OpenOptions;
+
+    use super::*;
+
+    fn blob(fill: u8) -> BlobId {
+        BlobId::from_bytes([fill; 32])
+    }
+
+    fn in_use(leases: &Leases, now: u64, grace: u64) -> InUse {
+        leases.in_use(now, grace, false).unwrap()
+    }
+
+    #[test]
+    fn what_is_claimed_stays_claimed_until_the_lease_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(&dir.path().join("leases"));
+        let (one, two) = (leases.take().unwrap(), leases.take().unwrap());
+        one.claim(blob(1)).unwrap();
+        two.claim(blob(2)).unwrap();
+        two.claim(blob(3)).unwrap();
+        // One that came to nothing leaves nothing.
+        let idle = leases.take().unwrap();
+        idle.needs(blob(9)).unwrap();
+        drop(idle);
+        let now = crate::clock::unix_seconds();
+        let found = in_use(&leases, now, 0);
+        assert_eq!(found.claimed, HashSet::from([1, 2, 3].map(blob)));
+        two.finish().unwrap();
+        let later = in_use(&leases, now, 0);
+        assert_eq!(later.claimed, HashSet::from([blob(1)]));
+        assert_ne!(later.generation, found.generation);
+    }
+
+    #[test]
+    fn the_lease_of_a_publish_that_was_killed_counts_for_the_grace_period() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(dir.path());
+        let lease = leases.take().unwrap();
+        lease.claim(blob(1)).unwrap();
+        let now = crate::clock::unix_seconds();
+        assert!(in_use(&leases, now, 0).ended.is_empty());
+        // As a killed process leaves it: the file without the lock.
+        let path = lease.path.clone();
+        drop(lease);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"torn").unwrap();
+        assert!(in_use(&leases, now + 50, 100).claimed.contains(&blob(1)));
+        // Also where the clock was set back.
+        assert!(in_use(&leases, now - 500, 100).claimed.contains(&blob(1)));
+        let later = in_use(&leases, now + 150, 100);
+        assert!(later.claimed.is_empty());
+        // And tells what was left behind.
+        assert_eq!(later.ended[0].blobs, [blob(1)]);
+        leases.forget(&later.ended[0]).unwrap();
+        assert!(in_use(&leases, now, 0).ended.is_empty() && !path.exists());
+        fs::write(&path, "nonsense\n").unwrap();
+        let damaged = leases.in_use(now, 0, false).unwrap_err().to_string();
+        assert!(damaged.contains(path.to_str().unwrap()), "{damaged}");
+    }
+
+    #[test]
+    fn a_blob_is_claimed_before_it_is_condemned_or_after_it_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(dir.path());
+        let lease = leases.take().unwrap();
+        let collecting = leases.collect().unwrap();
+        assert!(matches!(leases.collect(), Err(LeaseError::Busy)));
+        let before = in_use(&leases, 0, 0);
+        lease.claim(blob(1)).unwrap();
+        let late = |known: &InUse| collecting.condemn(known, &[blob(1)]).unwrap().is_none();
+        assert!(late(&before), "it was claimed meanwhile");
+        let known = in_use(&leases, 0, 0);
+        let condemned = collecting.condemn(&known, &[blob(2)]).unwrap().unwrap();
+        // What is not listed can be claimed at once.
+        lease.claim(blob(3)).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                lease.claim(blob(2)).unwrap();
+                tell.send(()).unwrap();
+            });
+            assert!(!in_use(&leases, 0, 0).claimed.contains(&blob(2)));
+            drop(condemned);
+            told.recv().unwrap();
+        });
+        assert!(in_use(&leases, 0, 0).claimed.contains(&blob(2)));
+        // A list that a killed collector left holds off nobody.
+        let condemned = collecting.condemn(&in_use(&leases, 0, 0), &[blob(4)]);
+        std::mem::forget(condemned.unwrap().unwrap());
+        drop(collecting);
+        lease.claim(blob(4)).unwrap();
+    }
+
+    #[test]
+    fn a_lease_that_was_removed_claims_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(dir.path());
+        let lease = leases.take().unwrap();
+        fs::remove_file(&lease.path).unwrap();
+        let refused = lease.claim(blob(1));
+        assert!(
+            matches!(refused, Err(LeaseError::Removed(_))),
+            "{refused:?}"
+        );
+    }
+}

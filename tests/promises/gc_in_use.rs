@@ -1,0 +1,437 @@
+//! What is mounted is not collected, whatever the environment of `gc` is and whatever
+//! state the process behind the mount is in.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::tree::noise;
+use crate::support::world::signal;
+use crate::support::{Server, Tree, World, eventually};
+
+/// No retention rule keeps anything, so only leases and names protect.
+const NO_RETENTION: &str = "[retention]\ndefault_days = 0\nrules = []\n";
+const FILE: usize = 300_000;
+
+/// A repository with one file that a mount shows, and that a second publish has
+/// replaced under its name.
+struct Replaced {
+    world: World,
+    tree: Tree,
+    /// The address of the head that was replaced.
+    old: String,
+    mount: PathBuf,
+}
+
+fn old_content() -> Vec<u8> {
+    noise(FILE, 1)
+}
+
+impl Replaced {
+    fn new() -> Self {
+        Replaced::with(World::new(), &[], &[])
+    }
+
+    fn with(world: World, publish: &[&str], mount: &[&str]) -> Self {
+        let world = world.config(NO_RETENTION);
+        let tree = Tree::new().noise("file", FILE, 1);
+        let path = tree.path().to_str().unwrap().to_owned();
+        let args = [&["publish", &path, "--name", "it"], publish].concat();
+        let old = world.json(&args)["address"].as_str().unwrap().to_owned();
+        let dir = world.mountpoint();
+        // Nothing is fetched ahead: what is read later comes from the store.
+        let mut args: Vec<&OsStr> = ["mount", "--prefetch", "off"].map(OsStr::new).to_vec();
+        args.extend(mount.iter().map(OsStr::new));
+        args.extend([OsStr::new("it"), dir.as_os_str()]);
+        world.run(&args);
+        let replaced = Replaced {
+            world,
+            tree,
+            old,
+            mount: dir,
+        };
+        replaced.publish_again(2);
+        replaced
+    }
+
+    fn publish_again(&self, seed: u64) {
+        fs::write(self.tree.path().join("file"), noise(FILE, seed)).unwrap();
+        self.world.publish(self.tree.path(), "it");
+    }
+
+    fn gc(&self) -> Command {
+        self.world.command(&["gc", "--grace", "0s", "--json"])
+    }
+
+    #[track_caller]
+    fn assert_readable(&self) {
+        assert!(fs::read(self.mount.join("file")).unwrap() == old_content());
+    }
+
+    /// What `gc` reports that must succeed and delete nothing, as the old head is
+    /// in use.
+    #[track_caller]
+    fn assert_protected(&self, gc: &mut Command) {
+        let report = report(&gc.output().unwrap());
+        assert_eq!(deleted(&report), 0, "{report}");
+        assert_eq!(report["mounts"], 1, "{report}");
+    }
+
+    /// That the protection was what kept it.
+    #[track_caller]
+    fn assert_collected_after_unmount(&self) {
+        self.world.unmount(&self.mount);
+        assert!(deleted(&report(&self.gc().output().unwrap())) > 0);
+    }
+}
+
+#[track_caller]
+fn report(done: &Output) -> Value {
+    assert!(done.status.success(), "{done:?}");
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+fn deleted(report: &Value) -> usize {
+    let unneeded = report["unneeded"].as_array().unwrap();
+    unneeded.iter().filter(|it| it["fate"] == "deleted").count()
+}
+
+#[track_caller]
+fn refusal(done: &Output) -> String {
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    let said = String::from_utf8(done.stderr.clone()).unwrap();
+    assert!(said.contains("error: "), "{said}");
+    assert!(said.lines().count() <= 3, "{said}");
+    said
+}
+
+#[test]
+fn a_mounted_head_stays_whatever_the_environment_of_gc_is() {
+    let it = Replaced::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = |name: &str| elsewhere.path().join(name);
+    for name in [
+        "XDG_RUNTIME_DIR",
+        "TMPDIR",
+        "HOME",
+        "XDG_CACHE_HOME",
+        "XDG_STATE_HOME",
+    ] {
+        fs::create_dir(elsewhere(name)).unwrap();
+        it.assert_protected(it.gc().env(name, elsewhere(name)));
+        it.assert_protected(it.gc().env_remove(name));
+    }
+    // As from cron: all of them at once.
+    let mut cron = it.gc();
+    for name in [
+        "XDG_RUNTIME_DIR",
+        "TMPDIR",
+        "HOME",
+        "XDG_CACHE_HOME",
+        "XDG_STATE_HOME",
+    ] {
+        cron.env(name, elsewhere(name));
+    }
+    it.assert_protected(&mut cron);
+    // Another set of directories, with a profile that has the same store.
+    let config = elsewhere("config");
+    fs::create_dir_all(config.join("walgit-fs")).unwrap();
+    let store = it.world.blobs().parent().unwrap().to_owned();
+    let profile =
+        format!("network = \"shared\"\n{NO_RETENTION}[networks.shared]\ndir = {store:?}\n");
+    fs::write(config.join("walgit-fs/config.toml"), profile).unwrap();
+    let mut other = it.gc();
+    other.env("XDG_CONFIG_HOME", &config);
+    for name in ["DATA", "CACHE", "STATE"] {
+        other.env(format!("XDG_{name}_HOME"), elsewhere(name));
+    }
+    it.assert_protected(&mut other);
+    it.assert_readable();
+    it.assert_collected_after_unmount();
+}
+
+#[test]
+fn a_mounted_head_stays_while_its_daemon_is_stopped() {
+    let it = Replaced::new();
+    let daemon = it.world.daemon().unwrap();
+    signal(daemon, Signal::STOP);
+    let done = it.gc().output().unwrap();
+    signal(daemon, Signal::CONT);
+    let report = report(&done);
+    assert_eq!(deleted(&report), 0, "{report}");
+    it.assert_readable();
+    it.assert_collected_after_unmount();
+}
+
+#[test]
+fn a_mounted_head_stays_where_no_certificates_are_installed() {
+    let it = Replaced::new();
+    let mut gc = it.gc();
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        gc.env(name, "/nonexistent");
+    }
+    it.assert_protected(&mut gc);
+    it.assert_readable();
+}
+
+#[test]
+fn a_head_mounted_in_the_foreground_stays() {
+    let world = World::new().config(NO_RETENTION);
+    let tree = Tree::new().noise("file", FILE, 1);
+    world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    let mut args: Vec<&OsStr> = ["mount", "--foreground", "--prefetch", "off", "it"]
+        .map(OsStr::new)
+        .to_vec();
+    args.push(dir.as_os_str());
+    let mut serving = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
+    eventually("it is mounted", || dir.join("file").exists());
+    fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
+    world.publish(tree.path(), "it");
+    let found = report(
+        &world
+            .command(&["gc", "--grace", "0s", "--json"])
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(deleted(&found), 0, "{found}");
+    assert!(fs::read(dir.join("file")).unwrap() == old_content());
+    world.unmount(&dir);
+    serving.wait().unwrap();
+    assert!(deleted(&world.json(&["gc", "--grace", "0s"])) > 0);
+}
+
+#[test]
+fn every_head_that_a_following_mount_has_shown_stays() {
+    let it = Replaced::with(World::new(), &[], &["--follow=1"]);
+    // The old file stays open while the mount moves on.
+    let mut open = None;
+    eventually("the mount moves", || {
+        let now = fs::File::open(it.mount.join("file")).unwrap();
+        let status = it.world.json(&["status"]);
+        let moved = status["mounts"][0]["follow"]["moves"].as_u64() >= Some(1);
+        open.get_or_insert(now);
+        moved
+    });
+    it.publish_again(3);
+    eventually("the mount moves again", || {
+        let status = it.world.json(&["status"]);
+        status["mounts"][0]["follow"]["moves"].as_u64() >= Some(2)
+    });
+    let report = report(&it.gc().env_remove("XDG_RUNTIME_DIR").output().unwrap());
+    assert_eq!(deleted(&report), 0, "{report}");
+    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE, 3));
+    drop(open);
+    it.assert_collected_after_unmount();
+}
+
+#[test]
+fn a_mounted_head_stays_whose_key_gc_does_not_have() {
+    let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+    let it = Replaced::with(world, &["--encrypt"], &[]);
+    let keys = it.world.path().join("data/walgit-fs");
+    // Keys are in the data directory, so is the store; hide the keys.
+    let hidden = hide_keys(&keys);
+    assert!(!hidden.is_empty());
+    it.world.run(&["refs", "--remove", "it"]);
+    let report = report(&it.gc().env_remove("XDG_RUNTIME_DIR").output().unwrap());
+    assert_eq!(report["mounts"], 1, "{report}");
+    for (from, to) in hidden {
+        fs::rename(to, from).unwrap();
+    }
+    it.assert_readable();
+}
+
+/// Moves the files that hold keys aside.
+fn hide_keys(data: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let mut hidden = Vec::new();
+    for dir in ["keys", "auth"] {
+        let from = data.join(dir);
+        if from.exists() {
+            let to = data.join(format!("hidden-{dir}"));
+            fs::rename(&from, &to).unwrap();
+            hidden.push((from, to));
+        }
+    }
+    hidden
+}
+
+#[test]
+fn the_head_of_a_killed_daemon_stays_for_the_grace_period() {
+    let it = Replaced::new();
+    it.world.crash();
+    let within = it.world.json(&["gc", "--grace", "1h"]);
+    assert_eq!(deleted(&within), 0, "{within}");
+    assert_eq!(within["mounts"], 1, "{within}");
+    // Where the clock was set back, the lease is not old.
+    let lease = leases(&it.world, "mount").pop().unwrap();
+    let text = fs::read_to_string(&lease).unwrap();
+    let at: u64 = serde_json::from_str::<Value>(text.lines().last().unwrap()).unwrap()["ended"]
+        .as_u64()
+        .unwrap();
+    fs::write(
+        &lease,
+        text.replace(&at.to_string(), &(at + 1_000_000).to_string()),
+    )
+    .unwrap();
+    let back = it.world.json(&["gc", "--grace", "1h"]);
+    assert_eq!(back["mounts"], 1, "{back}");
+    let after = it.world.json(&["gc", "--grace", "0s"]);
+    assert!(deleted(&after) > 0, "{after}");
+    assert_eq!(leases(&it.world, "mount"), [] as [PathBuf; 0]);
+}
+
+/// Lease files of a kind.
+fn leases(world: &World, ending: &str) -> Vec<PathBuf> {
+    let dir = world.blobs().parent().unwrap().join("leases");
+    let files = fs::read_dir(dir).unwrap().map(|it| it.unwrap().path());
+    files
+        .filter(|it| it.extension() == Some(ending.as_ref()))
+        .collect()
+}
+
+#[test]
+fn a_mount_whose_lease_was_removed_makes_gc_refuse() {
+    let it = Replaced::new();
+    fs::remove_dir_all(it.world.blobs().parent().unwrap().join("leases")).unwrap();
+    let trial = it.world.try_run(&["gc", "--grace", "0s", "--dry-run"]);
+    let said = String::from_utf8(trial.stderr).unwrap();
+    assert!(said.contains(it.mount.to_str().unwrap()), "{said}");
+    let said = refusal(&it.gc().output().unwrap());
+    assert!(said.contains(it.mount.to_str().unwrap()), "{said}");
+    assert!(said.contains("unmount"), "{said}");
+    // It is one of another user's stores, as far as other stores are concerned.
+    let other = World::new();
+    other.publish(it.tree.path(), "it");
+    other.run(&["gc"]);
+    it.assert_readable();
+    it.assert_collected_after_unmount();
+}
+
+#[test]
+fn a_damaged_lease_makes_gc_refuse() {
+    let it = Replaced::new();
+    for ending in ["mount", "lease"] {
+        let dir = it.world.blobs().parent().unwrap().join("leases");
+        let damaged = dir.join(format!("damaged.{ending}"));
+        fs::write(&damaged, "{\"pid\": nonsense\n").unwrap();
+        let said = refusal(&it.gc().output().unwrap());
+        assert!(said.contains(damaged.to_str().unwrap()), "{said}");
+        assert!(said.contains("nothing was deleted"), "{said}");
+        fs::remove_file(damaged).unwrap();
+    }
+    it.assert_protected(&mut it.gc());
+    it.assert_readable();
+}
+
+#[test]
+fn a_damaged_name_makes_gc_refuse() {
+    let it = Replaced::new();
+    let name = it.world.path().join("data/walgit-fs/refs/local/mystery");
+    fs::write(&name, "{").unwrap();
+    let said = refusal(&it.gc().output().unwrap());
+    assert!(said.contains(name.to_str().unwrap()), "{said}");
+    fs::remove_file(name).unwrap();
+    it.assert_protected(&mut it.gc());
+}
+
+#[test]
+fn a_mount_that_begins_while_gc_runs_shows_everything_or_fails() {
+    let world = World::new().config(NO_RETENTION);
+    let tree = Tree::new().noise("file", FILE, 1);
+    let old = world.publish(tree.path(), "it")["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
+    world.publish(tree.path(), "it");
+    // A daemon runs, so the cache is not gc's.
+    world.mount("it");
+    // Stopped after it has decided what nobody needs, before it deletes.
+    let collect = |at: &str| {
+        let mut gc = world.command(&["gc", "--grace", "0s", "--json"]);
+        gc.env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"));
+        let gc = gc.stdout(Stdio::piped()).spawn().unwrap();
+        eventually("gc is stopped", || state(gc.id() as i32) == Some('T'));
+        gc
+    };
+    let gc = collect("gc.marked");
+    let dir = world.mount(&old);
+    signal(gc.id() as i32, Signal::CONT);
+    let found = report(&gc.wait_with_output().unwrap());
+    assert_eq!(deleted(&found), 0, "{found}");
+    assert!(fs::read(dir.join("file")).unwrap() == old_content());
+    world.unmount(&dir);
+    // The other way round: the head is deleted first.
+    let gc = collect("gc.after_delete");
+    let dir = world.mountpoint();
+    let mut mount = world.command(&[OsStr::new("mount"), old.as_ref(), dir.as_os_str()]);
+    let mount = mount.stderr(Stdio::piped()).spawn().unwrap();
+    signal(gc.id() as i32, Signal::CONT);
+    let said = refusal(&mount.wait_with_output().unwrap());
+    assert!(said.contains("walrus://"), "{said}");
+    assert!(deleted(&report(&gc.wait_with_output().unwrap())) > 0);
+    assert!(world.run(&["fsck", "it"]).contains("sound"));
+}
+
+/// The state of a process: `T` where it is stopped.
+fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+#[test]
+fn a_mount_of_a_network_is_protected_in_every_environment() {
+    let server = Server::start();
+    let world = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
+    let it = Replaced::with(world, &[], &[]);
+    let state = tempfile::tempdir().unwrap();
+    it.assert_protected(
+        it.gc()
+            .env_remove("XDG_RUNTIME_DIR")
+            .env("XDG_STATE_HOME", state.path()),
+    );
+    // Without certificates, nothing can be asked for, so nothing is deleted.
+    let mut gc = it.gc();
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        gc.env(name, "/nonexistent");
+    }
+    let done = gc.output().unwrap();
+    if !done.status.success() {
+        refusal(&done);
+    }
+    it.assert_readable();
+    // Other directories, with a copy of the ledger and no leases.
+    let data = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        let from = it.world.path().join("data/walgit-fs").join(name);
+        let to = data.path().join("walgit-fs");
+        fs::create_dir_all(&to).unwrap();
+        let done = Command::new("cp").arg("-r").arg(from).arg(to).status();
+        assert!(done.unwrap().success());
+    };
+    copy("ledger");
+    copy("refs");
+    let said = refusal(&it.gc().env("XDG_DATA_HOME", data.path()).output().unwrap());
+    assert!(said.contains(it.mount.to_str().unwrap()), "{said}");
+    it.assert_readable();
+}
+
+#[test]
+fn a_lease_ends_with_its_mount_and_says_who_holds_it() {
+    let it = Replaced::new();
+    let lease = leases(&it.world, "mount");
+    let text = fs::read_to_string(&lease[0]).unwrap();
+    let holder: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(holder["pid"].as_i64(), it.world.daemon().map(i64::from));
+    assert_eq!(holder["folder"], it.mount.to_str().unwrap());
+    assert_eq!(holder["network"], "local");
+    assert!(text.contains(&it.old), "{text}");
+    it.world.unmount(&it.mount);
+    eventually("the lease ends", || leases(&it.world, "mount").is_empty());
+}
