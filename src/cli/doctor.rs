@@ -26,10 +26,13 @@ use crate::walrus::{HttpStore, LocalDir};
 pub(super) struct Doctor {
     /// A repository to look at, too
     address: Option<Address>,
-    /// Make the ledger of what was published anew, from what names need; the old one
-    /// is kept beside it
+    /// Complete the ledger of what was published from what names need. What it says is
+    /// kept, and so is a copy of the file
     #[arg(long, conflicts_with = "address")]
     rebuild_ledger: bool,
+    /// Leave out names that cannot be read; the ledger keeps what it says of them
+    #[arg(long, requires = "rebuild_ledger")]
+    partial: bool,
     #[command(flatten)]
     keys: Keys,
 }
@@ -52,10 +55,18 @@ impl Doctor {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         if self.rebuild_ledger {
             let settings = context.settings()?;
-            let count = context.run(ledger::rebuild(&settings, &self.keys))?;
-            match context.json {
-                true => output::json(&serde_json::json!({ "blobs": count }))?,
-                false => output::line(&format!("the ledger tells of {count} blobs again"))?,
+            let rebuilt = context.run(ledger::rebuild(&settings, &self.keys, self.partial))?;
+            if context.json {
+                output::json(&rebuilt)?;
+            } else {
+                output::line(&format!(
+                    "the ledger knows the {} blobs that names need; {} entries were added",
+                    rebuilt.blobs, rebuilt.added
+                ))?;
+                if let Some(backup) = &rebuilt.backup {
+                    let backup = backup.display();
+                    output::line(&format!("the ledger as it was before is in {backup}"))?;
+                }
             }
             return Ok(ExitCode::SUCCESS);
         }

@@ -1,23 +1,40 @@
 //! `epoch`: which epoch a network is in.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
 use super::context::{self, Context};
-use super::{Failure, output};
+use super::keys::Keys;
+use super::{Failure, ledger, output, policy};
+use crate::chunk::BlobId;
+use crate::config::{MAX_EPOCHS, Settings};
+use crate::daemon::ground::Grounds;
+use crate::lifecycle::renew::{Expiring, expiring};
+use crate::walrus::BlobStore;
+
+/// Names that an error lists.
+const LISTED: usize = 8;
 
 /// Tell which epoch the network is in; end epochs of a network of one's own
 ///
 /// Blobs are paid for until an epoch ends: two weeks each on mainnet, a day on
 /// testnet. The networks `local` and `devnet` have no clock: their epochs end when
-/// --advance says so, and what was paid for until then is gone.
+/// --advance says so, and what was paid for until then expires: it cannot be read any
+/// more. `renew` pays for what is needed before that.
 #[derive(Debug, Args)]
 pub(super) struct Epoch {
     /// End so many epochs
     #[arg(long, value_name = "N")]
     advance: Option<u32>,
+    /// End them although something that is needed expires, or cannot be checked
+    #[arg(long, requires = "advance")]
+    force: bool,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 impl Epoch {
@@ -25,20 +42,126 @@ impl Epoch {
         let settings = context.settings()?;
         let name = &settings.network.value.name;
         let store = context::store(&settings)?;
-        let epoch = context.run(async {
-            match self.advance {
-                Some(epochs) => store.advance(epochs).await?.ok_or_else(|| {
-                    format!("epochs of {name} end by themselves; only those of `local` and of a devnet (--admin URL) are ended by hand").into()
-                }),
-                None => store.epoch().await?.ok_or_else(|| {
-                    format!("{name} does not tell its epoch: neither aggregators nor publishers do; of a devnet, --admin URL does").into()
-                }),
-            }
+        let (epoch, expired) = context.run(async {
+            let Some(epochs) = self.advance else {
+                let told = store.epoch().await?.ok_or_else(|| {
+                    format!("{name} does not tell its epoch: neither aggregators nor publishers do; of a devnet, --admin URL does")
+                })?;
+                return Ok((told, None));
+            };
+            let by_itself = || {
+                format!("epochs of {name} end by themselves; only those of `local` and of a devnet (--admin URL) are ended by hand")
+            };
+            let now = store.epoch().await?.ok_or_else(by_itself)?;
+            let checked = self.check(&settings, &store, now, epochs).await;
+            let expired = match checked {
+                Ok(expired) => expired,
+                Err(why) if self.force => {
+                    output::warning(&why.to_string());
+                    BTreeSet::new()
+                }
+                Err(why) => return Err(why),
+            };
+            let epoch = store.advance(epochs).await?.ok_or_else(by_itself)?;
+            Ok((epoch, Some(expired.len())))
         })?;
-        match context.json {
-            true => output::json(&json!({"network": name, "epoch": epoch}))?,
-            false => output::line(&format!("{name} is in epoch {epoch}"))?,
+        if context.json {
+            output::json(&json!({"network": name, "epoch": epoch, "expired": expired}))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        output::line(&format!("{name} is in epoch {epoch}"))?;
+        if let Some(expired) = expired.filter(|count| *count > 0) {
+            output::line(&format!("{expired} blobs that are needed have expired"))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What is needed and expires when so many epochs end. Without --force, that is an
+    /// error.
+    async fn check(
+        &self,
+        settings: &Settings,
+        store: &Arc<dyn BlobStore>,
+        now: u32,
+        epochs: u32,
+    ) -> Result<BTreeSet<BlobId>, Failure> {
+        let found = self.expiring(settings, store, now, epochs).await?;
+        if self.force {
+            return Ok(found.blobs);
+        }
+        if let Some(refused) = found.refused.first() {
+            return Err(format!(
+                "{} cannot be read ({}), so what of it expires is unknown; no epoch was ended. \
+                 --force ends it all the same",
+                refused.head, refused.why
+            )
+            .into());
+        }
+        if let Some(folder) = found.unexplained.first() {
+            return Err(format!(
+                "what is mounted on {} is unknown, so what of it expires is, too; no epoch was \
+                 ended. Unmount it, or add --force",
+                folder.display()
+            )
+            .into());
+        }
+        if found.blobs.is_empty() {
+            return Ok(found.blobs);
+        }
+        Err(self.explain(settings, &found, epochs).await?.into())
+    }
+
+    async fn expiring(
+        &self,
+        settings: &Settings,
+        store: &Arc<dyn BlobStore>,
+        now: u32,
+        epochs: u32,
+    ) -> Result<Expiring, Failure> {
+        let cache = context::cache(settings)?;
+        let loader = context::loader(&cache);
+        let access = context::access(settings, &self.keys)?;
+        let terms = (policy::policy(settings)?, settings.price());
+        let grounds = Grounds::new(settings, &loader, &access, store, terms)?;
+        let between = (now, now.saturating_add(epochs));
+        let at = crate::clock::unix_seconds();
+        Ok(expiring(&grounds.ground(), store, between, at).await?)
+    }
+
+    /// Who needs what expires.
+    async fn explain(
+        &self,
+        settings: &Settings,
+        found: &Expiring,
+        epochs: u32,
+    ) -> Result<String, Failure> {
+        let heads = ledger::heads(settings, &self.keys).await?.heads;
+        let needs = |head: &&ledger::Head| head.blobs.keys().any(|it| found.blobs.contains(it));
+        let names: Vec<String> = (heads.iter().filter(needs))
+            .map(|head| head.name.clone())
+            .collect();
+        let by_names: BTreeSet<BlobId> = heads
+            .iter()
+            .flat_map(|head| head.blobs.keys().copied())
+            .collect();
+        let mut needed_by = names.iter().take(LISTED).cloned().collect::<Vec<_>>();
+        if names.len() > LISTED {
+            needed_by.push(format!("{} more names", names.len() - LISTED));
+        }
+        if !found.blobs.is_subset(&by_names) {
+            needed_by.push("mounts or retention rules".into());
+        }
+        let remedy = if epochs < MAX_EPOCHS {
+            let until = epochs + 1;
+            format!("walgit-fs renew --margin {epochs} --epochs {until} pays for them first, ")
+        } else {
+            String::new()
+        };
+        Ok(format!(
+            "{} blobs would expire that are needed by {}; no epoch was ended: {remedy}--force lets \
+             them expire",
+            found.blobs.len(),
+            needed_by.join(", "),
+        ))
     }
 }

@@ -1,7 +1,9 @@
 //! `ledger`: what was published and until when it is paid for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
@@ -12,10 +14,11 @@ use super::{Failure, output};
 use crate::chunk::BlobId;
 use crate::clock::unix_seconds;
 use crate::config::Settings;
-use crate::lifecycle::walk::Walk;
+use crate::fault_point;
+use crate::lifecycle::walk::{Need, Walk};
 use crate::lifecycle::{EntryKind, Ledger, LedgerBlob, LedgerEntry};
-use crate::repo::refs::RefName;
-use crate::repo::{Address, Repository};
+use crate::repo::refs::{NamedRef, RefStoreError};
+use crate::repo::{Access, Address, Loader, Repository};
 use crate::walrus::StoredBlob;
 
 /// Show what was published, until when it is paid for, and which names need it
@@ -38,7 +41,13 @@ impl LedgerCommand {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let blobs = LedgerBlob::fold(&Ledger::of(&settings).entries()?);
-        let needs = context.run(heads(&settings, &self.keys))?;
+        let Heads {
+            heads: needs,
+            unreadable,
+        } = context.run(heads(&settings, &self.keys))?;
+        for (name, why) in unreadable {
+            output::warning(&format!("{name} cannot be read: {why}"));
+        }
         let rows: Vec<Row> = blobs
             .into_iter()
             .map(|(blob, known)| {
@@ -46,7 +55,7 @@ impl LedgerCommand {
                 Row {
                     blob,
                     known,
-                    needed_by: of_it.map(|head| head.name.to_string()).collect(),
+                    needed_by: of_it.map(|head| head.name.clone()).collect(),
                 }
             })
             .collect();
@@ -82,39 +91,65 @@ impl LedgerCommand {
 }
 
 /// A name, and the blobs that it needs with the bytes of each that are known.
-struct Head {
-    name: RefName,
+pub(super) struct Head {
+    pub(super) name: String,
     address: Address,
     updated: u64,
-    blobs: BTreeMap<BlobId, u64>,
+    pub(super) blobs: BTreeMap<BlobId, u64>,
 }
 
-/// What names need. One that cannot be read is told of and left out.
-async fn heads(settings: &Settings, keys: &Keys) -> Result<Vec<Head>, Failure> {
+/// What names need, and those of which that is unknown, with the reason.
+pub(super) struct Heads {
+    pub(super) heads: Vec<Head>,
+    pub(super) unreadable: Vec<(String, String)>,
+}
+
+/// Reads what names need.
+pub(super) async fn heads(settings: &Settings, keys: &Keys) -> Result<Heads, Failure> {
     let cache = context::cache(settings)?;
     let loader = context::loader(&cache);
-    let mut heads = Vec::new();
-    for (name, named) in context::refs(settings).list()? {
-        let address = named.address.parse::<Address>()?;
-        match context::open_any(settings, &loader, &address, keys).await? {
-            Ok(repository) => heads.push(Head {
-                name,
-                address,
-                updated: named.updated,
-                blobs: needed(&repository).await?,
-            }),
-            Err(why) => output::warning(&format!("{name} cannot be read: {why}")),
+    let access = context::access(settings, keys)?;
+    let mut found = Heads {
+        heads: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    for (name, named) in context::refs(settings).list_all()? {
+        match head(&loader, &access, &name, named).await {
+            Ok(head) => found.heads.push(head),
+            Err(why) => found.unreadable.push((name, why.to_string())),
         }
     }
-    Ok(heads)
+    Ok(found)
+}
+
+async fn head(
+    loader: &Arc<Loader>,
+    access: &Access,
+    name: &str,
+    named: Result<NamedRef, RefStoreError>,
+) -> Result<Head, Failure> {
+    let named = named?;
+    let Address::Walrus { blob, root } = named.address.parse()? else {
+        return Err(format!("it stands for {}, which is no blob", named.address).into());
+    };
+    let repository = loader.open(access.clone(), blob, root).await?;
+    Ok(Head {
+        name: name.into(),
+        address: Address::Walrus { blob, root },
+        updated: named.updated,
+        blobs: needed(&repository).await?,
+    })
 }
 
 async fn needed(repository: &Repository) -> Result<BTreeMap<BlobId, u64>, Failure> {
     let mut blobs = BTreeMap::new();
     let mut walk = Walk::of(repository);
     while let Some(stretch) = walk.next().await {
-        for blob in stretch.iter().flat_map(|found| found.blobs()) {
-            blobs.insert(blob, 0);
+        for found in stretch {
+            blobs.extend(found.blobs().map(|blob| (blob, 0)));
+            if let Need::Unreadable(why) = found.need {
+                return Err(why.into());
+            }
         }
     }
     for (blob, len) in &mut blobs {
@@ -123,44 +158,109 @@ async fn needed(repository: &Repository) -> Result<BTreeMap<BlobId, u64>, Failur
     Ok(blobs)
 }
 
-/// Makes the ledger anew from what names need and the store tells; how many blobs
-/// it holds.
-pub(super) async fn rebuild(settings: &Settings, keys: &Keys) -> Result<usize, Failure> {
+/// What was done to complete the ledger.
+#[derive(Serialize)]
+pub(super) struct Rebuilt {
+    /// Blobs that names need.
+    pub(super) blobs: usize,
+    /// Entries that were added.
+    pub(super) added: usize,
+    /// The ledger as it was before.
+    pub(super) backup: Option<PathBuf>,
+    /// Names that cannot be read; for them, the ledger says what it said.
+    pub(super) unreadable: Vec<String>,
+}
+
+/// Completes the ledger from what names need and the store says. What it says already
+/// stays: of superseded heads, and of blobs that the store says nothing of, nothing
+/// else knows.
+///
+/// # Errors
+/// Where a name cannot be read, unless `partial`: its blobs would not be recorded.
+pub(super) async fn rebuild(
+    settings: &Settings,
+    keys: &Keys,
+    partial: bool,
+) -> Result<Rebuilt, Failure> {
     let store = context::store(settings)?;
     let epoch = store.epoch().await?;
-    let ledger = Ledger::of(settings);
-    // What it still says of blobs is not to be lost: when they end, what owns them.
-    let before = LedgerBlob::fold(&ledger.entries()?);
-    let mut entries = Vec::new();
-    let mut count = 0;
-    for head in heads(settings, keys).await? {
-        let mut blobs = Vec::new();
+    let Heads { heads, unreadable } = heads(settings, keys).await?;
+    if let Some((name, why)) = unreadable.first().filter(|_| !partial) {
+        let more = match unreadable.len() {
+            1 => String::new(),
+            all => format!(" (and {} more)", all - 1),
+        };
+        return Err(format!(
+            "{name} cannot be read: {why}{more}; the ledger is as it was. Add --partial to \
+             complete it from the other names"
+        )
+        .into());
+    }
+    for (name, why) in &unreadable {
+        output::warning(&format!(
+            "{name} cannot be read and is left as it was: {why}"
+        ));
+    }
+    let mut found = Vec::new();
+    let mut blobs = BTreeSet::new();
+    for head in heads {
+        blobs.extend(head.blobs.keys().copied());
+        let mut stored = Vec::new();
         for (blob, len) in head.blobs {
-            let told = store.lifetime(blob).await?;
-            let known = before.get(&blob);
-            let end = told.as_ref().map(|it| it.end_epoch);
-            let object = told.and_then(|it| it.object_id);
-            blobs.push(StoredBlob {
+            let lifetime = store.lifetime(blob).await?;
+            stored.push(StoredBlob {
                 blob,
                 len,
-                end_epoch: end.or_else(|| known.and_then(|it| it.end_epoch)),
-                object_id: object.or_else(|| known.and_then(|it| it.object_id.clone())),
+                end_epoch: lifetime.as_ref().map(|it| it.end_epoch),
+                object_id: lifetime.and_then(|it| it.object_id),
             });
         }
-        count += blobs.len();
         let address = head.address.to_string();
-        entries.push(LedgerEntry {
+        found.push(LedgerEntry {
             at: match head.updated {
                 0 => unix_seconds(),
                 updated => updated,
             },
             kind: EntryKind::Rebuilt,
             epoch,
-            ..LedgerEntry::of(head.name.as_str(), &address, &blobs)
+            ..LedgerEntry::of(&head.name, &address, &stored)
         });
     }
     // Oldest first, as they were written.
-    entries.sort_by_key(|entry| entry.at);
-    ledger.replace(&entries)?;
-    Ok(count)
+    found.sort_by_key(|entry| entry.at);
+    // Publishes append meanwhile.
+    fault_point::reach("ledger.before_extend")?;
+    let ledger = Ledger::of(settings);
+    let add = move |known: &[LedgerEntry]| missing(known, found);
+    let extended = tokio::task::block_in_place(|| ledger.extend(add))?;
+    Ok(Rebuilt {
+        blobs: blobs.len(),
+        added: extended.added,
+        backup: extended.backup,
+        unreadable: unreadable.into_iter().map(|(name, _)| name).collect(),
+    })
+}
+
+/// What of `found` the ledger does not say yet: heads that it does not know, and blobs
+/// of which it knows less.
+fn missing(known: &[LedgerEntry], found: Vec<LedgerEntry>) -> Vec<LedgerEntry> {
+    let mut blobs = LedgerBlob::fold(known);
+    let mut missing = Vec::new();
+    for mut entry in found {
+        let is_known = |it: &LedgerEntry| it.name == entry.name && it.address == entry.address;
+        let is_known = known.iter().any(is_known);
+        entry.blobs.retain(|stored| {
+            blobs.get(&stored.blob).is_none_or(|known| {
+                known.len < stored.len
+                    || known.end_epoch < stored.end_epoch
+                    || (stored.object_id.is_some() && known.object_id != stored.object_id)
+            })
+        });
+        if !is_known || !entry.blobs.is_empty() {
+            // What several heads need is said once.
+            blobs.append(&mut LedgerBlob::fold(std::slice::from_ref(&entry)));
+            missing.push(entry);
+        }
+    }
+    missing
 }

@@ -68,7 +68,13 @@ impl Refs {
         }
         match (self.address, self.set) {
             (Some(address), Some(name)) => {
-                refs.set(&name, &stands_for(context, &settings, &address)?)?;
+                let stands_for = stands_for(context, &settings, &address)?;
+                // No collector takes it before the name is set.
+                let lease = context::leases(&settings).take()?;
+                if let Address::Walrus { blob, .. } = &stands_for {
+                    lease.needs(*blob)?;
+                }
+                refs.set(&name, &stands_for)?;
             }
             (Some(address), None) => list_inside(context, &settings, &address, &self.keys)?,
             (None, _) => {

@@ -61,8 +61,8 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
             Some(device) => serde_json::from_slice::<MountRequest>(&message)
                 .map_err(|error| DaemonError::Session(error.into()))
                 .and_then(|request| {
-                    let lease = Arc::new(lease(&request)?);
-                    let prepared = mounts.prepare(&request, Some(&lease));
+                    let lease = lease(&request)?;
+                    let prepared = mounts.prepare(&request, lease.as_ref());
                     let snapshot = runtime.block_on(prepared)?;
                     mounts.serve(request, snapshot, lease, device)
                 }),
@@ -78,8 +78,9 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
     .map_err(|_| DaemonError::NoDescriptor)?
 }
 
-/// Protects what is about to be mounted. Blocks.
-fn lease(request: &MountRequest) -> Result<MountLease, LeaseError> {
+/// Protects what is about to be mounted. `None` where this user may not write, and so
+/// not delete: a collector of who may sees a mount without a lease, and refuses. Blocks.
+fn lease(request: &MountRequest) -> Result<Option<Arc<MountLease>>, LeaseError> {
     let holder = Holder {
         pid: std::process::id(),
         folder: request.mountpoint.clone(),
@@ -87,7 +88,13 @@ fn lease(request: &MountRequest) -> Result<MountLease, LeaseError> {
         identity: request.source.identity(),
         since: unix_seconds(),
     };
-    Leases::new(&request.leases).mount(&request.id, &holder)
+    match Leases::new(&request.leases).mount(&request.id, &holder) {
+        Err(error) if error.is_read_only() => {
+            tracing::warn!("{} is mounted without a lease: {error}", request.label);
+            Ok(None)
+        }
+        lease => Ok(Some(Arc::new(lease?))),
+    }
 }
 
 /// Hands a mount over to the daemon at the other end, which was checked to be the

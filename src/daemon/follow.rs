@@ -17,8 +17,8 @@ pub(super) struct Follower {
     pub(super) number: u64,
     pub(super) request: MountRequest,
     pub(super) mover: Mover,
-    /// Ends with the mount.
-    pub(super) lease: Weak<MountLease>,
+    /// Ends with the mount; `None` where it has none.
+    pub(super) lease: Option<Weak<MountLease>>,
     pub(super) every: Duration,
 }
 
@@ -68,10 +68,16 @@ impl Follower {
     /// Whether the mount moved.
     async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
         let shown = self.mover.snapshot();
-        let Some(lease) = self.lease.upgrade() else {
-            return Ok(false);
+        let lease = match &self.lease {
+            Some(lease) => match lease.upgrade() {
+                Some(lease) => Some(lease),
+                // It was unmounted.
+                None => return Ok(false),
+            },
+            None => None,
         };
-        let Some(snapshot) = mounts.look(&self.request, &shown, &lease).await? else {
+        let looked = mounts.look(&self.request, &shown, lease.as_ref());
+        let Some(snapshot) = looked.await? else {
             return Ok(false);
         };
         self.refuse_older(&shown, &snapshot).await?;

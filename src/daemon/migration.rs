@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::task::block_in_place;
 
 use super::claims::Claimed;
 use crate::chunk::BlobId;
@@ -343,10 +344,10 @@ impl<'a> Migrator<'a> {
         progress: Arc<dyn Progress>,
     ) -> Result<Migrated, MigrationError> {
         let leases = Leases::of(self.settings);
-        let lease = Arc::new(Claimed::new(leases.take()?));
+        let lease = Arc::new(Claimed::new(block_in_place(|| leases.take())?));
         let old = self.open(&looked.named.address).await?;
         if let Some(blob) = old.blob() {
-            lease.needs(blob)?;
+            block_in_place(|| lease.needs(blob))?;
         }
         let planned = match (self.settings.network.value.is_free(), &looked.plan) {
             (false, Some(plan)) => plan.cost,
@@ -410,7 +411,7 @@ impl<'a> Migrator<'a> {
         }
         self.records.append(&record(0.0, &address, 0, true))?;
         if let Some(lease) = Arc::into_inner(lease) {
-            lease.finish()?;
+            block_in_place(|| lease.finish())?;
         }
         Ok(Migrated {
             published,

@@ -84,7 +84,7 @@ struct Mounted {
     counters: DriverCounters,
     followed: Option<FollowStatus>,
     /// Protects what it shows, and has shown, until it is unmounted.
-    _lease: Arc<MountLease>,
+    _lease: Option<Arc<MountLease>>,
 }
 
 /// Protects a head.
@@ -286,7 +286,7 @@ impl Mounts {
         &self,
         request: &MountRequest,
         shown: &Snapshot,
-        lease: &Arc<MountLease>,
+        lease: Option<&Arc<MountLease>>,
     ) -> Result<Option<Snapshot>, DaemonError> {
         let access = self.access(request)?;
         let located = request.source.locate(&access).await?;
@@ -295,7 +295,7 @@ impl Mounts {
         if located.target == *repository.target() && same_relatives {
             return Ok(None);
         }
-        let snapshot = (self.open(&access, &located, request, Some(lease))).await?;
+        let snapshot = (self.open(&access, &located, request, lease)).await?;
         Ok(Some(snapshot))
     }
 
@@ -305,7 +305,7 @@ impl Mounts {
         self: &Arc<Self>,
         request: MountRequest,
         snapshot: Snapshot,
-        lease: Arc<MountLease>,
+        lease: Option<Arc<MountLease>>,
         device: OwnedFd,
     ) -> Result<(), DaemonError> {
         let config = DriverConfig {
@@ -349,7 +349,7 @@ impl Mounts {
             number,
             request: request.clone(),
             mover: mover.clone(),
-            lease: Arc::downgrade(&lease),
+            lease: lease.as_ref().map(Arc::downgrade),
             every: Duration::from_secs(every_s),
         });
         let mounted = Mounted {

@@ -54,6 +54,18 @@ impl Activity {
         })
     }
 
+    /// Makes sure that the file can be read, for who decides by it.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn check(&self) -> std::io::Result<()> {
+        let read = self.log.read::<Mounted>();
+        read.map(drop).map_err(|error| {
+            let path = self.log.path().display();
+            std::io::Error::new(error.kind(), format!("{path}: {error}"))
+        })
+    }
+
     /// How often a repository was mounted since `since`.
     pub fn mounts(&self, name: &str, since: u64) -> u64 {
         let of_it = |it: &Mounted| it.name == name && it.at >= since;

@@ -144,6 +144,25 @@ pub struct Ledger {
     log: AppendLog,
 }
 
+/// What was added to a ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// Entries.
+    pub added: usize,
+    /// The copy of the file as it was before; `None` where nothing was added, or there
+    /// was none.
+    pub backup: Option<PathBuf>,
+}
+
+/// A name beside the ledger for a copy of it, with the time in it.
+fn free_backup(path: &Path) -> PathBuf {
+    let now = crate::clock::unix_seconds();
+    let name = |more: String| path.with_extension(format!("jsonl.{now}{more}.bak"));
+    let names = std::iter::once(String::new()).chain((1..).map(|more| format!("-{more}")));
+    let mut free = names.map(name).filter(|name| !name.exists());
+    free.next().unwrap_or_else(|| name(String::new()))
+}
+
 /// The ledger cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("ledger {}: {source}", path.display())]
@@ -166,6 +185,18 @@ impl Ledger {
         }
     }
 
+    /// The ledger in this file.
+    pub fn at(file: PathBuf) -> Self {
+        Ledger {
+            log: AppendLog::new(file),
+        }
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        self.log.path()
+    }
+
     fn failed(&self, source: std::io::Error) -> LedgerError {
         LedgerError {
             path: self.log.path().into(),
@@ -181,22 +212,36 @@ impl Ledger {
         self.log.append(entry).map_err(|source| self.failed(source))
     }
 
-    /// Puts these entries in the place of all others. What was there is kept beside
-    /// it, under a name that ends with `.before`.
+    /// Adds entries that depend on those that are there; nobody appends in between.
+    /// Nothing that is there is removed or changed. Before something is added, the file
+    /// is copied; where to.
     ///
     /// # Errors
     /// When the disk refuses; then everything is as it was.
-    pub fn replace(&self, entries: &[LedgerEntry]) -> Result<(), LedgerError> {
-        let replace = || -> std::io::Result<()> {
+    pub fn extend(
+        &self,
+        add: impl FnOnce(&[LedgerEntry]) -> Vec<LedgerEntry>,
+    ) -> Result<Extended, LedgerError> {
+        let extend = || -> std::io::Result<Extended> {
             let path = self.log.path();
             let mut log = self.log.lock()?;
-            if path.exists() {
-                let before = std::fs::read(path)?;
-                durable::write_atomic(&path.with_extension("jsonl.before"), &before)?;
+            let new = add(&log.read()?.records);
+            let mut extended = Extended {
+                added: new.len(),
+                backup: None,
+            };
+            if new.is_empty() {
+                return Ok(extended);
             }
-            log.replace(entries)
+            if path.exists() {
+                let backup = free_backup(path);
+                durable::write_atomic(&backup, &std::fs::read(path)?)?;
+                extended.backup = Some(backup);
+            }
+            log.append_all(new)?;
+            Ok(extended)
         };
-        replace().map_err(|source| self.failed(source))
+        extend().map_err(|source| self.failed(source))
     }
 
     /// All entries, oldest first. A line cut short by a crash is passed over.

@@ -35,5 +35,5 @@ pub mod walk;
 pub use activity::Activity;
 pub use export::{Checkout, ExportError, ExportOptions, Exported, export, fsck as git_fsck};
 pub use leases::{Lease, LeaseError, Leases};
-pub use ledger::{EntryKind, Ledger, LedgerBlob, LedgerEntry, LedgerError};
+pub use ledger::{EntryKind, Extended, Ledger, LedgerBlob, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

@@ -145,13 +145,43 @@ fn a_mounted_head_stays_whatever_the_environment_of_gc_is() {
         format!("network = \"shared\"\n{NO_RETENTION}[networks.shared]\ndir = {store:?}\n");
     fs::write(config.join("walgit-fs/config.toml"), profile).unwrap();
     let mut other = it.gc();
-    other.env("XDG_CONFIG_HOME", &config);
+    other.arg("--unknown").env("XDG_CONFIG_HOME", &config);
     for name in ["DATA", "CACHE", "STATE"] {
         other.env(format!("XDG_{name}_HOME"), elsewhere(name));
     }
     it.assert_protected(&mut other);
     it.assert_readable();
     it.assert_collected_after_unmount();
+}
+
+#[test]
+fn what_others_publish_into_the_same_store_stays() {
+    let it = Replaced::new();
+    it.world.unmount(&it.mount);
+    let store = it.world.blobs().parent().unwrap().to_owned();
+    let shared =
+        format!("network = \"shared\"\n{NO_RETENTION}[networks.shared]\ndir = {store:?}\n");
+    let other = World::new().config(&shared);
+    let theirs = Tree::new().noise("file", FILE, 50);
+    other.publish(theirs.path(), "theirs");
+    // Neither takes what the other has published, old heads included: by which rules
+    // those are kept is not known.
+    for args in [
+        ["gc", "--grace", "0s"].as_slice(),
+        &["gc", "--grace", "0s", "--unknown"],
+    ] {
+        assert_eq!(deleted(&other.json(args)), 0);
+        assert!(it.world.run(&["fsck", &it.old]).contains("sound"));
+    }
+    assert!(deleted(&it.world.json(&["gc", "--grace", "0s", "--unknown"])) > 0);
+    assert!(other.run(&["fsck", "theirs"]).contains("sound"));
+    assert!(it.world.run(&["fsck", "it"]).contains("sound"));
+    // Names that have vanished may need anything.
+    let names = other.path().join("data/walgit-fs/refs/shared");
+    fs::rename(&names, other.path().join("names")).unwrap();
+    it.publish_again(3);
+    let said = refusal(&it.gc().output().unwrap());
+    assert!(said.contains(names.to_str().unwrap()), "{said}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod hostile;
 mod integrity;
 mod keyring;
 mod keys;
+mod ledger;
 mod lifecycle_model;
 mod migrate;
 mod model;

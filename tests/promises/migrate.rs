@@ -390,11 +390,11 @@ fn what_is_laid_out_anew_is_paid_for_as_long_as_it_was() {
     }
     let told = migrate(&world, &[]);
     assert_eq!(told["plan"]["epochs"], 6, "{told}");
-    world.run(&["epoch", "--advance", "5"]);
+    world.run(&["epoch", "--advance", "5", "--force"]);
     assert_same(tree.path(), &world.mount("it"));
     world.run(&["fsck", "it", "--remote"]);
     // One that is lost by now is told, and is a failure.
-    world.run(&["epoch", "--advance", "1"]);
+    world.run(&["epoch", "--advance", "1", "--force"]);
     let done = world.try_run(&["tiers", "migrate", "it"]);
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stdout);

@@ -221,11 +221,19 @@ fn a_ledger_that_is_lost_is_made_anew_from_what_names_need() {
             assert_eq!(a[key], b[key], "{key}");
         }
     }
+    // A second run has nothing to add.
+    let again = world.json(&["doctor", "--rebuild-ledger"]);
+    assert_eq!(
+        (&again["added"], &again["backup"]),
+        (&0.into(), &serde_json::Value::Null)
+    );
     // A damaged one is kept beside the new one.
-    fs::write(&file, "not a line\n").unwrap();
-    world.run(&["doctor", "--rebuild-ledger"]);
-    let kept = fs::read_to_string(file.with_extension("jsonl.before")).unwrap();
-    assert_eq!(kept, "not a line\n");
+    for damaged in ["not a line\n", "nor is this\n"] {
+        fs::write(&file, damaged).unwrap();
+        let done = world.json(&["doctor", "--rebuild-ledger"]);
+        let backup = done["backup"].as_str().unwrap();
+        assert_eq!(fs::read_to_string(backup).unwrap(), damaged);
+    }
 }
 
 #[test]
@@ -267,7 +275,7 @@ fn fsck_says_until_when_all_is_paid_for_and_warns_in_time() {
     assert!(done.status.success());
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("1 blobs end soon"), "{said}");
-    world.run(&["epoch", "--advance", "3"]);
+    world.run(&["epoch", "--advance", "3", "--force"]);
     assert_eq!(world.try_run(&["fsck", "it"]).status.code(), Some(1));
     let quiet = World::on(&server);
     publish(&quiet, &tree(), "it", "1");

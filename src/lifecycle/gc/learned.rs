@@ -62,7 +62,12 @@ pub fn tidy(
             _ => continue,
         };
         let seen = journal.first_seen(&format!("learned {identity}"), options.now);
-        let last = ground.activity.last(name).unwrap_or(seen);
+        let last = match ground.activity.last(name) {
+            Some(last) => last,
+            // It may be mounted from another network.
+            None if identity.contains("://") => continue,
+            None => seen,
+        };
         let old = options.now.saturating_sub(last) >= LEARNED_DAYS * DAY;
         if !old || report.mounted.contains(&identity) {
             continue;

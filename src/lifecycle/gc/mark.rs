@@ -1,10 +1,11 @@
 //! Which blobs are needed, and of which nobody knows.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{GcError, Ground, InUse, Options};
+use super::{GcError, Ground, InUse, Options, Scans, others};
 use crate::chunk::{BlobId, ChunkHash};
 use crate::lifecycle::LedgerEntry;
 use crate::lifecycle::walk::{Need, Walk};
@@ -27,6 +28,7 @@ pub(super) struct Marks {
     pub(super) live: HashSet<BlobId>,
     /// Heads that were walked.
     pub(super) heads: u64,
+    pub(super) scans: Scans,
     /// Those that could not be.
     pub(super) refused: Vec<Refused>,
     /// Blobs that those may need.
@@ -41,6 +43,10 @@ pub(super) struct Marks {
     pub(super) names: HashMap<String, (BlobId, Option<ChunkHash>)>,
     /// Which state of the names that was.
     names_generation: Option<Generation>,
+    /// Which state of the leases was marked.
+    read: Option<u64>,
+    /// The same of others who publish into the store, by the files that say so.
+    others_generations: HashMap<PathBuf, Generation>,
 }
 
 impl Marks {
@@ -53,9 +59,12 @@ impl Marks {
         mut in_use: InUse,
     ) -> Result<InUse, GcError> {
         loop {
+            self.scans.leases += u64::from(self.read != Some(in_use.generation));
+            self.read = Some(in_use.generation);
             // Names are read after leases: a publish names its head and then gives
             // its lease back.
             self.names(ground).await?;
+            self.others(ground, &in_use).await?;
             self.leased(ground, &in_use).await;
             if ground.leases.generation()? == in_use.generation {
                 return Ok(in_use);
@@ -69,6 +78,7 @@ impl Marks {
         if self.names_generation == Some(ground.refs.generation()?) {
             return Ok(());
         }
+        self.scans.names += 1;
         let (generation, names) = ground.refs.list_generation()?;
         for (name, named) in names {
             // One that is damaged may stand for anything.
@@ -84,6 +94,29 @@ impl Marks {
             }
         }
         self.names_generation = Some(generation);
+        Ok(())
+    }
+
+    /// Marks what the names of others stand for, unless none was set since.
+    async fn others(&mut self, ground: &Ground<'_>, in_use: &InUse) -> Result<(), GcError> {
+        for other in &in_use.others {
+            let known = self.others_generations.get(&other.file);
+            if known.is_some() && known.copied() == Some(others::generation(other)?) {
+                continue;
+            }
+            let (generation, names) = others::names(other)?;
+            for (name, named) in names {
+                match named.address.parse() {
+                    Ok(Address::Walrus { blob, root }) => {
+                        self.head(ground, &name, blob, root).await;
+                    }
+                    Ok(_) => {}
+                    Err(why) => self.refuse(ground, &name, why.to_string()),
+                }
+            }
+            self.others_generations
+                .insert(other.file.clone(), generation);
+        }
         Ok(())
     }
 

@@ -29,6 +29,7 @@
 mod journal;
 mod learned;
 mod mark;
+mod others;
 mod retain;
 mod shelf;
 mod sweep;
@@ -49,7 +50,7 @@ use serde::Serialize;
 
 use super::leases::{Ended, InUse, LeaseError, Leases, StoreTags};
 use super::policy::Policy;
-use super::{Activity, LedgerEntry};
+use super::{Activity, Ledger, LedgerEntry};
 use crate::chunk::BlobId;
 use crate::config::{ActivityLevels, Price};
 use crate::fault_point;
@@ -219,6 +220,8 @@ pub struct Report {
     pub resumed: u64,
     /// Mounts whose heads are in use.
     pub mounts: u64,
+    /// How often names and leases were read.
+    pub scans: Scans,
     /// Folders with mounts of this store that no lease explains: as long as there are
     /// any, only a trial gets this far.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -229,6 +232,15 @@ pub struct Report {
     /// What mounted repositories are called, from session to session.
     #[serde(skip)]
     pub mounted: HashSet<String>,
+}
+
+/// How often names and leases were read: again only where they had changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Scans {
+    /// All names.
+    pub names: u64,
+    /// All leases.
+    pub leases: u64,
 }
 
 impl Report {
@@ -261,6 +273,23 @@ pub enum GcError {
         folders(.0)
     )]
     Unexplained(Vec<PathBuf>),
+    /// How active repositories are is unknown, so retention rules cannot be applied.
+    #[error("{0}; nothing was deleted, as retention rules depend on that file")]
+    Activity(std::io::Error),
+    /// What others publish into the store cannot be read.
+    #[error(
+        "names in {} lead into this store, too, and cannot be read ({why}), so nothing was \
+         deleted; restore them, or remove {} if they are gone for good",
+        names.display(), file.display()
+    )]
+    Others {
+        /// The directory of their names.
+        names: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// The file that says that they publish here.
+        file: PathBuf,
+    },
     /// The kernel's mount table cannot be read.
     #[error("what is mounted is unknown ({0}), so nothing was deleted; is /proc mounted?")]
     MountTable(std::io::Error),
@@ -282,6 +311,7 @@ fn folders(folders: &[PathBuf]) -> String {
 /// # Errors
 /// [`GcError`]; nothing that any head needs has been deleted then.
 pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, GcError> {
+    ground.activity.check().map_err(GcError::Activity)?;
     let mut journal = Journal::open(ground.dir, "gc", options.dry_run)?;
     let mut report = Report {
         dry_run: options.dry_run,
@@ -296,7 +326,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     };
     let in_use = in_use(ground, options).await?;
     // What is stored is listed before heads are: what comes later is young.
-    let known = known(ground, options, &in_use.ended, &journal).await?;
+    let known = known(ground, options, &in_use, &journal).await?;
     let mut marks = Marks::default();
     let in_use = marks.refresh(ground, options, in_use).await?;
     report.mounts = in_use.mounts.len() as u64;
@@ -367,6 +397,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     report.heads = marks.heads;
     report.live_blobs = marks.live.len() as u64;
     report.refused = marks.refused;
+    report.scans = marks.scans;
     report.live = marks.live;
     journal.settle()?;
     Ok(report)
@@ -393,7 +424,7 @@ async fn blocking<T: Send + 'static>(
 async fn known(
     ground: &Ground<'_>,
     options: &Options,
-    ended: &[Ended],
+    in_use: &InUse,
     journal: &Journal,
 ) -> Result<HashMap<BlobId, Shelved>, GcError> {
     let mut known: HashMap<BlobId, Shelved> = HashMap::new();
@@ -409,7 +440,7 @@ async fn known(
     for entry in ground.ledger {
         (entry.blobs.iter()).for_each(|stored| note(stored.blob, stored.len, entry.at));
     }
-    for ended in ended {
+    for ended in &in_use.ended {
         ended.blobs.iter().for_each(|blob| note(*blob, 0, ended.at));
     }
     known.retain(|blob, it| !journal.is_gone(blob, it.since.unwrap_or(0)));
@@ -425,6 +456,14 @@ async fn known(
                 None if options.unknown => _ = known.insert(blob, one),
                 None => {}
             }
+        }
+    }
+    // What others have published here is theirs to collect, by their rules.
+    for other in &in_use.others {
+        let theirs = Ledger::at(other.user.ledger.clone()).entries();
+        let theirs = theirs.map_err(|error| others::unreadable(other, &error))?;
+        for stored in theirs.iter().flat_map(|entry| &entry.blobs) {
+            known.remove(&stored.blob);
         }
     }
     Ok(known)

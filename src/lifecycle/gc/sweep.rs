@@ -1,5 +1,7 @@
 //! Deletion, in batches.
 
+use tokio::task::block_in_place;
+
 use super::journal::Journal;
 use super::mark::Marks;
 use super::retain::Retained;
@@ -98,15 +100,15 @@ impl Sweep<'_, '_> {
             let free = |(one, _): &&(Shelved, bool)| self.kept(&one.blob).is_none();
             let blobs: Vec<BlobId> = batch.iter().filter(free).map(|(one, _)| one.blob).collect();
             let condemn = || collecting.condemn(&self.in_use, &blobs);
-            if let Some(condemned) = tokio::task::block_in_place(condemn)? {
+            if let Some(condemned) = block_in_place(condemn)? {
                 break (blobs, condemned);
             }
         };
         fault_point::reach("gc.condemned")?;
         let now = self.options.now;
         let intended = batch.iter().filter(|(one, _)| doomed.contains(&one.blob));
-        self.journal
-            .intend(intended.map(|(one, _)| (one.blob, one.len)), now)?;
+        let intended = intended.map(|(one, _)| (one.blob, one.len));
+        block_in_place(|| self.journal.intend(intended, now))?;
         let mut done = Vec::new();
         for (one, expired) in batch {
             if !doomed.contains(&one.blob) {
@@ -125,7 +127,7 @@ impl Sweep<'_, '_> {
             };
             self.fates.push((one, fate, None));
         }
-        self.journal.done(done, now)?;
+        block_in_place(|| self.journal.done(done, now))?;
         fault_point::reach("gc.batch_done")?;
         Ok(())
     }

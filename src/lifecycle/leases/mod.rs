@@ -34,6 +34,7 @@ mod lock;
 mod mount;
 mod publish;
 mod tag;
+mod users;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -42,6 +43,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::Ledger;
 use crate::chunk::BlobId;
 use crate::config::{NetworkPlace, Settings};
 
@@ -49,6 +51,7 @@ pub use collecting::{Collecting, Condemned};
 pub use mount::{HeldHead, Holder, MountLease, MountRecord};
 pub use publish::{Ended, Lease};
 pub use tag::{KernelMount, MountTag, StoreTags};
+pub use users::{OtherUser, StoreUser};
 
 use lock::Locked;
 
@@ -58,6 +61,8 @@ pub struct Leases {
     dir: PathBuf,
     /// Where earlier versions keep the leases of publishes.
     former: Option<PathBuf>,
+    /// Who publishes into a directory store.
+    user: Option<StoreUser>,
 }
 
 /// Leases cannot be read or written.
@@ -100,6 +105,17 @@ pub enum LeaseError {
     },
 }
 
+impl LeaseError {
+    /// Whether this user may not write there.
+    pub fn is_read_only(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let LeaseError::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+    }
+}
+
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> LeaseError {
     let path = path.to_owned();
     |source| LeaseError::Io { path, source }
@@ -120,6 +136,8 @@ pub struct InUse {
     pub ended: Vec<Ended>,
     /// Leases of mounts whose process ended before the grace period.
     pub expired: Vec<PathBuf>,
+    /// Who else publishes into a directory store.
+    pub others: Vec<OtherUser>,
 }
 
 impl InUse {
@@ -140,6 +158,10 @@ impl Leases {
                 NetworkPlace::Http { .. } => settings.dirs.data.join("leases").join(&network.name),
             },
             former: Some(settings.lifecycle_dir().join("leases")),
+            user: network.is_free().then(|| StoreUser {
+                names: settings.refs_dir(),
+                ledger: Ledger::of(settings).path().into(),
+            }),
         }
     }
 
@@ -148,6 +170,7 @@ impl Leases {
         Leases {
             dir: dir.into(),
             former: None,
+            user: None,
         }
     }
 
@@ -189,6 +212,7 @@ impl Leases {
         for (path, ending) in files(&self.dir)? {
             match ending.as_str() {
                 publish::ENDING => publish::read(&path, now, grace, &mut in_use)?,
+                users::ENDING => self.read_user(&path, &mut in_use)?,
                 mount::ENDING => mount::read(&path, now, grace, read_only, &mut in_use)?,
                 _ => {}
             }

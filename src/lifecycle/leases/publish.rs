@@ -48,7 +48,8 @@ impl Leases {
     /// # Errors
     /// When the disk refuses.
     pub fn take(&self) -> Result<Lease, LeaseError> {
-        let _locked = self.lock()?;
+        let locked = self.lock()?;
+        self.register(&locked)?;
         let make = || {
             let (file, path) = tempfile::Builder::new()
                 .prefix("")

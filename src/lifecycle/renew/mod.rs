@@ -89,8 +89,8 @@ impl Report {
                     .into(),
             ),
             (_, unknown) if unknown > 0 => Some(format!(
-                "of {unknown} blobs nobody knows until when they are paid for; \
-                 doctor --rebuild-ledger looks"
+                "it is unknown until when {unknown} blobs are paid for; doctor --rebuild-ledger \
+                 asks the network and completes the ledger"
             )),
             _ => None,
         }
@@ -139,17 +139,7 @@ pub async fn renew(
     options: &Options,
     watch: Watch<'_>,
 ) -> Result<Report, RenewError> {
-    let looked = gc::Options {
-        dry_run: true,
-        unknown: false,
-        grace: 0,
-        now: options.now,
-    };
-    let kept = gc::collect(ground, &looked).await?;
-    let by_rule = kept.unneeded.iter();
-    let by_rule = by_rule.filter(|one| one.fate == Fate::Kept(Kept::Rule));
-    let mut live: HashSet<BlobId> = kept.live.clone();
-    live.extend(by_rule.map(|one| one.blob));
+    let (live, kept) = needed(ground, options.now).await?;
     let told = store.epoch().await?;
     let needed = lifetimes(&live, ground.ledger, store, told.is_some()).await?;
     let present = present(told, ground.ledger, options.now, options.epoch_length);
@@ -194,6 +184,61 @@ pub async fn renew(
         }
     }
     Ok(report)
+}
+
+/// Blobs that are needed, or kept by a rule, and expire when epochs end.
+#[derive(Clone, Debug, Default)]
+pub struct Expiring {
+    /// The blobs.
+    pub blobs: BTreeSet<BlobId>,
+    /// Heads that could not be read, so that nobody knows what they need.
+    pub refused: Vec<Refused>,
+    /// Folders with mounts of which nobody knows what they show.
+    pub unexplained: Vec<PathBuf>,
+}
+
+/// What expires between the epochs `from` and `to`, of what is needed or kept by a
+/// rule.
+///
+/// # Errors
+/// [`RenewError`]: then it is unknown.
+pub async fn expiring(
+    ground: &Ground<'_>,
+    store: &Arc<dyn BlobStore>,
+    (from, to): (u32, u32),
+    now: u64,
+) -> Result<Expiring, RenewError> {
+    let (live, kept) = needed(ground, now).await?;
+    let lifetimes = lifetimes(&live, ground.ledger, store, true).await?;
+    let expires = |one: &&Needed| one.end.is_some_and(|end| end > from && end <= to);
+    Ok(Expiring {
+        blobs: lifetimes
+            .iter()
+            .filter(expires)
+            .map(|one| one.blob)
+            .collect(),
+        refused: kept.refused,
+        unexplained: kept.unexplained,
+    })
+}
+
+/// Blobs that are needed or kept by a rule, and what a collector would report.
+async fn needed(
+    ground: &Ground<'_>,
+    now: u64,
+) -> Result<(HashSet<BlobId>, gc::Report), RenewError> {
+    let options = gc::Options {
+        dry_run: true,
+        unknown: false,
+        grace: 0,
+        now,
+    };
+    let mut kept = gc::collect(ground, &options).await?;
+    let mut live = std::mem::take(&mut kept.live);
+    let by_rule = kept.unneeded.iter();
+    let by_rule = by_rule.filter(|one| one.fate == Fate::Kept(Kept::Rule));
+    live.extend(by_rule.map(|one| one.blob));
+    Ok((live, kept))
 }
 
 /// Until when each of these blobs is paid for, as far as the store, which `tells` of

@@ -1,0 +1,153 @@
+//! The ledger is completed and never cut short, and no epoch ends what is needed
+//! without a word.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::tree::noise;
+use crate::support::world::signal;
+use crate::support::{Server, Tree, World, eventually};
+
+const FILE: usize = 60_000;
+
+fn sample(seed: u64) -> Tree {
+    Tree::new().noise("file", FILE, seed)
+}
+
+fn ledger_file(world: &World) -> PathBuf {
+    let dir = world.path().join("data/walgit-fs/ledger");
+    let files = fs::read_dir(dir).unwrap().map(|it| it.unwrap().path());
+    let mut ledgers = files.filter(|it| it.extension() == Some("jsonl".as_ref()));
+    ledgers.next().unwrap()
+}
+
+/// A network that says nothing about lifetimes but once, when a blob is stored: like
+/// mainnet.
+fn silent(server: &Server) -> World {
+    World::on(server)
+}
+
+#[test]
+fn a_ledger_that_is_completed_keeps_what_only_it_knows() {
+    let server = Server::start();
+    let world = silent(&server);
+    let tree = sample(1);
+    world.publish(tree.path(), "it");
+    fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
+    world.publish(tree.path(), "it");
+    let file = ledger_file(&world);
+    let before = fs::read_to_string(&file).unwrap();
+    assert!(before.contains("end_epoch"), "{before}");
+    for _ in 0..2 {
+        let done = world.json(&["doctor", "--rebuild-ledger"]);
+        assert_eq!((&done["added"], &done["backup"]), (&0.into(), &Value::Null));
+        // The superseded head, epochs and object IDs.
+        assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    }
+    // Its newest line is lost.
+    let first = before.lines().next().unwrap().to_owned() + "\n";
+    fs::write(&file, &first).unwrap();
+    let done = world.json(&["doctor", "--rebuild-ledger"]);
+    assert_eq!(done["added"], 1, "{done}");
+    let after = fs::read_to_string(&file).unwrap();
+    assert!(
+        after.starts_with(&first) && after.lines().count() == 2,
+        "{after}"
+    );
+    let backup = done["backup"].as_str().unwrap();
+    assert_eq!(fs::read_to_string(backup).unwrap(), first);
+}
+
+#[test]
+fn a_ledger_is_not_completed_where_a_head_cannot_be_read_unless_told_to() {
+    let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+    let (open, secret) = (sample(1), sample(2));
+    world.publish(open.path(), "open");
+    let path = secret.path().to_str().unwrap();
+    world.run(&["publish", path, "--name", "secret", "--encrypt"]);
+    let file = ledger_file(&world);
+    let lines = fs::read_to_string(&file).unwrap();
+    let (first, second) = lines.split_once('\n').unwrap();
+    assert!(first.contains("open") && second.contains("secret"));
+    fs::write(&file, second).unwrap();
+    let keys = world.path().join("data/walgit-fs/keys");
+    fs::rename(&keys, world.path().join("keys")).unwrap();
+    let said = world.fail(&["doctor", "--rebuild-ledger"]);
+    assert!(
+        said.contains("secret") && said.contains("--partial"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), second);
+    let done = world.json(&["doctor", "--rebuild-ledger", "--partial"]);
+    assert_eq!(done["unreadable"], serde_json::json!(["secret"]));
+    let after = fs::read_to_string(&file).unwrap();
+    assert!(
+        after.starts_with(second),
+        "what it says of the other stays: {after}"
+    );
+    assert!(after.contains("\"open\""), "{after}");
+}
+
+#[test]
+fn a_publish_that_ends_while_the_ledger_is_completed_is_in_it() {
+    let world = World::new();
+    let (one, two) = (sample(1), sample(2));
+    world.publish(one.path(), "one");
+    let file = ledger_file(&world);
+    fs::remove_file(&file).unwrap();
+    // Stopped when it has read everything, before it writes.
+    let mut rebuild = world.command(&["doctor", "--rebuild-ledger", "--json"]);
+    rebuild.env("WALGIT_FS_FAULT_POINTS", "ledger.before_extend=stop");
+    let rebuild = rebuild.stdout(Stdio::piped()).spawn().unwrap();
+    let pid = rebuild.id() as i32;
+    let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    eventually("it is stopped", || state().contains(") T "));
+    world.publish(two.path(), "two");
+    signal(pid, Signal::CONT);
+    assert!(rebuild.wait_with_output().unwrap().status.success());
+    let names = |text: String| {
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut names: Vec<String> = lines
+            .map(|it| it["name"].as_str().unwrap().into())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(fs::read_to_string(&file).unwrap()), ["one", "two"]);
+}
+
+#[test]
+fn no_epoch_ends_that_something_needed_is_paid_for_until_unless_forced() {
+    let server = Server::start();
+    let there = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
+    for world in [World::new(), there] {
+        let tree = sample(1);
+        let path = tree.path().to_str().unwrap();
+        world.run(&["publish", path, "--name", "it", "--epochs", "2"]);
+        assert_eq!(world.json(&["epoch", "--advance", "1"])["epoch"], 2);
+        let said = world.fail(&["epoch", "--advance", "1"]);
+        assert!(
+            said.contains("needed by it") && said.contains("--force"),
+            "{said}"
+        );
+        assert_eq!(world.json(&["epoch"])["epoch"], 2, "nothing has changed");
+        world.run(&["fsck", "it"]);
+        // What only a mount shows is needed, too.
+        let dir = world.mount("it");
+        world.run(&["refs", "--remove", "it"]);
+        let said = world.fail(&["epoch", "--advance", "1"]);
+        assert!(said.contains("mounts or retention rules"), "{said}");
+        world.run(&["renew", "--margin", "1", "--epochs", "3"]);
+        let done = world.json(&["epoch", "--advance", "1"]);
+        assert_eq!((&done["epoch"], &done["expired"]), (&3.into(), &0.into()));
+        assert!(fs::read(dir.join("file")).unwrap() == noise(FILE, 1));
+        let done = world.json(&["epoch", "--advance", "4", "--force"]);
+        assert_eq!((&done["epoch"], &done["expired"]), (&7.into(), &1.into()));
+    }
+}
