@@ -29,7 +29,7 @@ static SILENT: Mutex<Option<Instant>> = Mutex::new(None);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     /// It gave no answer, so that nobody knows whether it did.
-    #[error("it did not answer within {} s; is it waiting for a password?", PATIENCE.as_secs())]
+    #[error("it did not answer within {} s (is it waiting for a password?)", PATIENCE.as_secs())]
     Silent,
     /// There is no entry of this name.
     #[error("it has no such entry")]

@@ -190,6 +190,12 @@ pub fn main() -> ExitCode {
     // Whatever a shell or a service manager allows: files, folders and sockets
     // of ours, and of the database, are the user's alone.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    // What a panic quotes may come from an author; a backtrace is for developers.
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|panic| {
+            output::note(&format!("error: {panic}; this is a bug"));
+        }));
+    }
     let parsed = Cli::command()
         .try_get_matches()
         .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));

@@ -195,3 +195,50 @@ fn a_secret_is_read_from_a_private_file_or_a_pipe() {
     let done = world.after(&line, &["key", "add", "other", "/dev/fd/9"]);
     assert!(done.status.success(), "{done:?}");
 }
+
+#[test]
+fn every_file_of_a_secret_is_private_whatever_the_umask() {
+    for umask in ["000", "077"] {
+        let world = World::new()
+            .with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+            .config(
+                "[networks.mine]\naggregators = [\"http://127.0.0.1:9\"]\n\
+                 publishers = [\"http://127.0.0.1:9\"]\n[networks.mine.auth]\nmethod = \"api_key\"\n",
+            );
+        let tree = Tree::new().file("a", "text");
+        let given = key(&world, "01");
+        let dir = world.mountpoint();
+        for args in [
+            &["key", "add", "mine", text(&given)][..],
+            &["--network", "mine", "login", "--api-key-file", text(&given)],
+            &["publish", text(tree.path()), "--name", "it", "--encrypt"],
+            &["mount", "it", text(&dir)],
+        ] {
+            let done = world.after(&format!("umask {umask}"), args);
+            assert!(done.status.success(), "{args:?}: {done:?}");
+        }
+        let mut pending: Vec<PathBuf> = ["data", "state", "cache", "run"]
+            .map(|kept| world.path().join(kept))
+            .into();
+        let mut secrets = 0;
+        while let Some(path) = pending.pop() {
+            let about = fs::symlink_metadata(&path).unwrap();
+            let name = path.file_name().unwrap().to_string_lossy();
+            secrets += usize::from(name.ends_with(".key") || name == "sealing-key");
+            // The folders of the standard are the user's, made before.
+            if path.parent() != Some(world.path()) {
+                assert_eq!(mode(&path) & 0o077, 0, "{umask}: {}", path.display());
+            }
+            if about.is_dir() {
+                pending.extend(
+                    fs::read_dir(&path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            }
+        }
+        // Two keys, a sign-in, and what seals each.
+        assert_eq!(secrets, 5, "{umask}");
+        world.unmount(&dir);
+    }
+}

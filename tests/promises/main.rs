@@ -54,6 +54,7 @@ mod profiles;
 #[path = "../shared/program.rs"]
 mod program;
 mod publish;
+mod publish_from;
 mod renew;
 mod scale;
 mod security;

@@ -185,3 +185,61 @@ fn a_publisher_may_say_how_long_tokens_live() {
         assert_eq!(said, (400, "INVALID_EXPIRATION".to_owned()));
     });
 }
+
+/// A token by hand: header, claims, and what it is signed with.
+fn forged(header: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    use base64::Engine as _;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let claims = json!({"exp": 4_000_000_000u64, "iat": 1, "jti": "forged"});
+    let [header, claims] = [header, &claims].map(|part| encode(part.to_string().as_bytes()));
+    let message = format!("{header}.{claims}");
+    let signature = encode(&sign(message.as_bytes()));
+    format!("{message}.{signature}")
+}
+
+#[test]
+fn a_token_that_chooses_its_own_algorithm_is_refused() {
+    use base64::Engine as _;
+    use ring::hmac;
+    use ring::signature::{KeyPair as _, RsaKeyPair};
+    let pem = include_str!("../../data/test-only-rsa.pem");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("key.pem");
+    std::fs::write(&file, pem).unwrap();
+    let server = Server::with(&[
+        "--require",
+        "jwt",
+        "--jwt-algorithm",
+        "RS256",
+        "--jwt-secret-file",
+        file.to_str().unwrap(),
+    ]);
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(body)
+        .unwrap();
+    let public = RsaKeyPair::from_pkcs8(&der).unwrap();
+    let public = public.public_key().as_ref().to_vec();
+    // What everybody knows, taken for a shared secret.
+    let with_public = |message: &[u8]| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &public);
+        hmac::sign(&key, message).as_ref().to_vec()
+    };
+    let tokens = [
+        forged(&json!({"alg": "none", "typ": "JWT"}), |_| Vec::new()),
+        forged(&json!({"alg": "NONE"}), |_| Vec::new()),
+        forged(&json!({"alg": "HS256", "typ": "JWT"}), with_public),
+        forged(&json!({"alg": "RS256", "typ": "JWT"}), |_| vec![0; 256]),
+        forged(&json!({"alg": "RS256", "jwk": {"kty": "RSA"}}), |_| {
+            Vec::new()
+        }),
+    ];
+    block_on(async {
+        for token in tokens {
+            let url = format!("{}/v1/blobs", server.url);
+            let request = http().put(url).body("x").bearer_auth(&token);
+            let status = request.send().await.unwrap().status().as_u16();
+            assert!((400..500).contains(&status), "{status}: {token}");
+        }
+    });
+}

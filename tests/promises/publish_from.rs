@@ -1,0 +1,99 @@
+//! A hostile repository that is published again under another name leads nowhere.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::World;
+use crate::support::tree::listing;
+use crate::support::walgit::Commit;
+
+fn publish_from(world: &World, manifest: &str) -> (bool, String) {
+    let from = format!("walrus://{manifest}");
+    let done = world.try_run(&["publish", "--from", &from, "--name", "it"]);
+    let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+    assert!(!said.contains("panicked"), "{said}");
+    (done.status.success(), said)
+}
+
+#[test]
+fn paths_that_lead_elsewhere_are_left_out_and_said() {
+    let world = World::new();
+    let mut commit = Commit::new(&world.blobs())
+        .file("good", b"good")
+        .file("Case", b"one")
+        .file("case", b"two");
+    let bad = [
+        "../outside",
+        "/etc/passwd",
+        "a/../../b",
+        ".git/hooks/post-checkout",
+        ".GIT/config",
+        "sub/.git",
+        "./x",
+        "a//b",
+        "nul\0byte",
+        "",
+        ".",
+        "..",
+        "dir/",
+    ];
+    for path in bad {
+        commit = commit.same("good", path);
+    }
+    let long = "n".repeat(300);
+    let manifest = commit.same("good", &long).store();
+    let (fine, said) = publish_from(&world, &manifest);
+    assert!(fine, "{said}");
+    assert!(said.contains("left out"), "{said}");
+    let names = |dir| -> Vec<String> {
+        let found = listing(dir).into_iter();
+        found
+            .map(|(name, _)| String::from_utf8(name).unwrap())
+            .collect()
+    };
+    let dir = world.mount("it");
+    assert_eq!(names(&dir), ["Case", "case", "good"]);
+    assert_eq!(fs::read(dir.join("Case")).unwrap(), b"one");
+}
+
+#[test]
+fn content_that_is_not_what_it_says_is_not_published() {
+    let world = World::new();
+    let good = Commit::new(&world.blobs()).file("good", b"good");
+    let entry = good.entry_at("good");
+    let nowhere = "A".repeat(43);
+    for (field, value) in [
+        ("hash", json!("00".repeat(32))),
+        ("size", json!(5)),
+        ("size", json!(1u64 << 50)),
+        ("size", json!(u64::MAX)),
+        ("size", json!(-1)),
+        ("cid", json!(nowhere)),
+        ("encrypted", json!(true)),
+    ] {
+        let mut wrong = entry.clone();
+        wrong[field] = value.clone();
+        let manifest = Commit::new(&world.blobs())
+            .file("good", b"good")
+            .entry("wrong", wrong)
+            .store();
+        let begun = std::time::Instant::now();
+        let (fine, said) = publish_from(&world, &manifest);
+        assert!(begun.elapsed().as_secs() < 60, "{field}: {value}");
+        if fine {
+            // Left out, and said so; what is shown is right.
+            assert!(said.contains("left out"), "{field} {value}: {said}");
+            let dir = world.mount("it");
+            assert!(!dir.join("wrong").exists());
+            world.unmount(&dir);
+            world.run(&["refs", "--remove", "it"]);
+        } else {
+            assert!(said.contains("error: "), "{said}");
+            assert!(
+                world.json(&["refs"]).as_array().unwrap().is_empty(),
+                "{field} {value}"
+            );
+        }
+    }
+}
