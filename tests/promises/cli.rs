@@ -92,9 +92,9 @@ fn settings_come_from_flag_before_environment_before_file_before_default() {
         origin(&world, &["--network", "three"]),
         pair("three", "flag")
     );
-    let said = world.fail(&["status", "--network", "nowhere"]);
+    let said = world.fail(&["refs", "--network", "nowhere"]);
     assert!(said.contains("testnet"), "names those there are: {said}");
-    let said = World::new().config("nonsense = 1\n").fail(&["status"]);
+    let said = World::new().config("nonsense = 1\n").fail(&["refs"]);
     assert!(
         said.contains("config.toml") && said.contains("nonsense"),
         "{said}"

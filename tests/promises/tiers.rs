@@ -138,6 +138,6 @@ fn weights_are_a_setting_and_the_same_settings_give_the_same_blobs() {
         fs::read(tree.path().join("a/words")).unwrap()
     );
     let wrong = World::new().config("[tiers]\naccess = 2.0\n");
-    let said = wrong.fail(&["status"]);
+    let said = wrong.fail(&["refs"]);
     assert!(said.contains("access"), "{said}");
 }
