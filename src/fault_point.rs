@@ -10,7 +10,8 @@
 //! Each item is `NAME=ACTION` with an optional `@N`: act on the N-th time that the
 //! process reaches the point (1 is the first, and the default). Actions:
 //! `kill` (SIGKILL), `stop` (SIGSTOP), `fail` (an I/O error, EIO) and `full`
-//! (ENOSPC). Without the variable, a fault point costs one atomic load.
+//! (ENOSPC). `*` is every point, so that `*=kill@N` with N = 1, 2, … interrupts an
+//! operation at each of its steps in turn. Without the variable, a fault point costs one atomic load.
 
 use std::io;
 use std::sync::OnceLock;
@@ -48,7 +49,7 @@ pub fn reach(name: &str) -> io::Result<()> {
         Err(_) => Vec::new(),
     });
     for point in active {
-        if point.name == name && point.countdown() {
+        if (point.name == name || point.name == "*") && point.countdown() {
             match point.action {
                 Action::Signal(signal) => kill_process(getpid(), signal)?,
                 Action::Error(error) => return Err(error.into()),

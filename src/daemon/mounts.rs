@@ -441,6 +441,7 @@ impl Mounted {
             nodes: commit.nodes,
             bytes: commit.bytes,
             stats: self.counters.stats(),
+            walks: self.mover.walks(),
             prefetch: self.mover.prefetch_stats(),
             follow: self.followed.clone(),
             trees: self.mover.tree_stats(),

@@ -55,6 +55,9 @@ pub struct MountStatus {
     pub bytes: u64,
     /// What its driver did.
     pub stats: DriverStats,
+    /// Walks over the tree that were noticed and are fetched ahead of.
+    #[serde(default)]
+    pub walks: u64,
     /// What was fetched ahead of its readers; `None` where that is off.
     pub prefetch: Option<PrefetchStats>,
     /// How it follows its branch; `None` where it does not.

@@ -182,6 +182,11 @@ impl Mover {
         self.view.tree_stats()
     }
 
+    /// Walks over the tree that were noticed.
+    pub fn walks(&self) -> u64 {
+        self.view.walks()
+    }
+
     /// Who watches the opens of the mount, where somebody does.
     pub fn guide(&self) -> Option<&Guide> {
         self.view.guide()

@@ -111,6 +111,11 @@ impl View {
         self.trees.shown().snapshot.clone()
     }
 
+    /// Walks over the tree that were noticed.
+    pub(super) fn walks(&self) -> u64 {
+        self.ahead.walks()
+    }
+
     /// What was fetched ahead of readers, where that is done.
     pub(super) fn guide(&self) -> Option<&Guide> {
         self.ahead.guide()

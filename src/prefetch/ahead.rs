@@ -82,6 +82,8 @@ enum Pace {
 struct Walks {
     sweeps: Sweeps,
     streams: Vec<Arc<Stream>>,
+    /// How many streams there were.
+    begun: u64,
     /// Tasks and the folders that they have listed, the last one last.
     listed: VecDeque<(u64, NodeIndex)>,
 }
@@ -113,6 +115,13 @@ impl Ahead {
     /// What the guide has done, where there is one.
     pub fn stats(&self) -> Option<PrefetchStats> {
         self.guide.as_ref().map(Guide::stats)
+    }
+
+    /// Walks that were noticed so far. A read that begins one has been counted when it
+    /// is answered.
+    pub fn walks(&self) -> u64 {
+        let walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        walks.begun
     }
 
     /// Notes that a task lists a folder: walkers do before they read what is in
@@ -180,6 +189,7 @@ impl Ahead {
             let proof = in_a_row + u32::from(listed);
             let (stream, task) = Stream::new(snapshot.clone(), file, proof);
             walks.streams.push(stream);
+            walks.begun += 1;
             task
         };
         tokio::spawn(self.ended.clone().run_until_cancelled_owned(task));

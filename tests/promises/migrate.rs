@@ -197,34 +197,28 @@ fn what_is_damaged_is_not_laid_out_anew() {
 }
 
 #[test]
-fn killed_at_any_moment_it_loses_nothing_and_goes_on() {
+fn killed_at_any_step_it_loses_nothing_and_goes_on() {
     let world = World::new();
-    let tree = pushed(&world, 5);
+    let tree = pushed(&world, 3);
     let before = address(&world);
-    let blobs = fs::read_dir(world.blobs()).unwrap().count();
-    let mut killed = 0;
-    for wait in [5, 40, 80, 120, 160, 220, 300, 400] {
-        let mut run = world
-            .command(&["tiers", "migrate", "it", "--force"])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(wait));
-        killed += usize::from(run.try_wait().unwrap().is_none());
-        let _ = run.kill();
-        run.wait().unwrap();
+    let blobs = || fs::read_dir(world.blobs()).unwrap().count();
+    let there = blobs();
+    let mut after = None;
+    let steps = world.killed_at_each_step(&["tiers", "migrate", "it", "--force"], |step| {
         world.run(&["fsck", "it", "--remote"]);
-        if address(&world) != before {
-            break;
+        if address(&world) == before {
+            migrate(&world, &["--force"]);
         }
-    }
-    assert!(killed > 0, "none was killed in the middle");
-    if address(&world) == before {
-        migrate(&world, &["--force"]);
-    }
-    // The same head gives the same blob, however often it was begun.
-    assert_eq!(fs::read_dir(world.blobs()).unwrap().count(), blobs + 1);
+        // The same head gives the same blob, however often it was begun.
+        let now = address(&world);
+        assert_eq!(*after.get_or_insert(now.clone()), now, "after step {step}");
+        let left = fs::read_dir(world.blobs()).unwrap();
+        let names = left.map(|it| it.unwrap().file_name().into_string().unwrap());
+        let (temporary, blobs): (Vec<_>, Vec<_>) = names.partition(|it| it.starts_with('.'));
+        assert_eq!(blobs.len(), there + 1, "after step {step}");
+        assert!(temporary.len() <= 1, "{temporary:?}");
+    });
+    assert!(steps >= 8, "{steps} steps");
     assert_same(tree.path(), &world.mount("it"));
 }
 

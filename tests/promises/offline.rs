@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::support::tree::assert_same;
-use crate::support::world::signal;
+use crate::support::world::{signal, state};
 use crate::support::{Server, Tree, Tunnel, World, eventually};
 
 /// An operation ends after so many seconds; a server that failed again and
@@ -176,7 +176,9 @@ fn a_suspended_laptop_wakes_up_to_connections_that_are_gone() {
     // the server that is stopped keeps its end.
     signal(server.pid(), Signal::STOP);
     tunnel.leads_to(beside.address());
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    for pid in [daemon, server.pid()] {
+        eventually("it stands still", || state(pid) == Some('T'));
+    }
     signal(daemon, Signal::CONT);
     assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);
     heals(&dir);

@@ -170,29 +170,38 @@ fn the_users_own_client_extends_where_it_is_named() {
 }
 
 #[test]
-fn killed_at_any_moment_it_goes_on_and_pays_for_nothing_twice() {
-    let server = Server::start();
-    let world = world(&server);
-    for n in 0..6 {
+fn killed_at_any_step_it_goes_on_and_claims_no_more_than_is_paid_for() {
+    let world = World::new();
+    for n in 0..3 {
         let tree = Tree::new().noise("noise", 30_000, 100 + n);
         publish(&world, &tree, &format!("n{n}"), "2");
     }
-    for wait in [30, 60, 90, 120] {
-        let mut run = world
-            .command(&["renew"])
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(wait));
-        let _ = run.kill();
-        run.wait().unwrap();
-    }
-    world.run(&["renew"]);
-    assert_eq!(world.json(&["renew"])["renewed"], 0);
-    world.run(&["doctor", "--rebuild-ledger"]);
-    let ends = ends(&world);
-    assert_eq!(ends.len(), 6);
-    assert!(ends.iter().all(|(_, end)| *end == 6), "{ends:?}");
+    let paid_until = |blob: &str| {
+        let meta = world
+            .blobs()
+            .with_file_name("meta")
+            .join(format!("{blob}.json"));
+        let meta: Value = serde_json::from_slice(&fs::read(meta).unwrap()).unwrap();
+        meta["endEpoch"].as_u64().unwrap()
+    };
+    let steps = world.killed_at_each_step(&["renew"], |step| {
+        for row in world.json(&["ledger"]).as_array().unwrap() {
+            let paid = paid_until(row["blob"].as_str().unwrap());
+            assert!(
+                row["end_epoch"].as_u64() <= Some(paid),
+                "after step {step}: {row}"
+            );
+        }
+        world.run(&["renew"]);
+        assert_eq!(world.json(&["renew"])["renewed"], 0, "after step {step}");
+        let ends = ends(&world);
+        assert_eq!(ends.len(), 3);
+        assert!(
+            ends.iter().all(|(_, end)| *end == 6),
+            "after step {step}: {ends:?}"
+        );
+    });
+    assert!(steps >= 8, "{steps} steps");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -204,6 +205,47 @@ impl World {
         status["pid"].as_i64().map(|pid| pid as i32)
     }
 
+    /// Runs a command from the same state again and again, killed at its first step,
+    /// then at its second, and so on, until it ends by itself. `check` looks at what
+    /// each left. How often it was killed.
+    ///
+    /// Steps are fault points: every change of a file, and what is named besides.
+    #[track_caller]
+    pub(crate) fn killed_at_each_step<S: AsRef<OsStr>>(
+        &self,
+        args: &[S],
+        mut check: impl FnMut(u32),
+    ) -> u32 {
+        let kept = self.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        // All but the cache: what holds is not to depend on it.
+        let parts = ["data", "state"].map(|part| (self.path().join(part), kept.join(part)));
+        for (part, kept) in &parts {
+            fs::create_dir_all(part).unwrap();
+            copy_all(part, kept);
+        }
+        for step in 1.. {
+            for (part, kept) in &parts {
+                fs::remove_dir_all(part).unwrap();
+                copy_all(kept, part);
+            }
+            let done = self
+                .command(args)
+                .env("WALGIT_FS_FAULT_POINTS", format!("*=kill@{step}"))
+                .output()
+                .unwrap();
+            if done.status.signal() != Some(9) {
+                let said = String::from_utf8_lossy(&done.stderr);
+                assert!(done.status.success(), "{}: {said}", done.status);
+                fs::remove_dir_all(&kept).unwrap();
+                check(step);
+                return step - 1;
+            }
+            check(step);
+        }
+        unreachable!()
+    }
+
     /// Kills the daemon as a crash would.
     pub(crate) fn crash(&self) {
         let pid = self.daemon().expect("a daemon runs");
@@ -263,6 +305,10 @@ impl Drop for Stopped {
 /// Whether a process is stopped.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     state(pid) == Some('T')
+
+fn copy_all(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.unwrap().success());
 }
 
 /// Sends a signal.
@@ -280,6 +326,11 @@ fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next())
+
+/// The state of a process, as in `proc(5)`: `T` where it is stopped.
+pub(crate) fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
 }
 
 impl Drop for World {
