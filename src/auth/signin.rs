@@ -1,11 +1,8 @@
 //! Sign-ins that are kept: one a network.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -13,6 +10,7 @@ use super::secret::exposed;
 use super::strongbox::{ChestError, Kept, Stored, Strongbox, fit};
 use super::{AuthError, Grant, Origin, Secret};
 use crate::clock::unix_seconds;
+use crate::durable::FileLock;
 
 /// What our entries in the keyring are called.
 const SERVICE: &str = "walgit-fs sign-in";
@@ -86,34 +84,18 @@ impl SignIns {
     }
 
     /// Waits until no other process changes or renews the sign-in to a network,
-    /// and keeps others from it until the file is dropped.
+    /// and keeps others from it until the lock is dropped.
     ///
     /// # Errors
     /// When one takes longer than half a minute, or there can be no lock.
-    pub fn lock(&self, network: &str) -> Result<File, AuthError> {
-        let failed = |source| AuthError::Io {
-            what: "the lock of a sign-in",
-            source,
-        };
+    pub fn lock(&self, network: &str) -> Result<FileLock, AuthError> {
         fit(network)?;
         self.0.make_dir()?;
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(self.0.dir().join(format!("{network}.lock")))
-            .map_err(failed)?;
-        let begun = Instant::now();
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < OTHERS => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(error) => return Err(failed(error.into())),
-            }
-        }
+        let path = self.0.dir().join(format!("{network}.lock"));
+        FileLock::exclusive_within(&path, OTHERS).map_err(|source| AuthError::Io {
+            what: "the lock of a sign-in",
+            source,
+        })
     }
 
     /// The sign-in to a network, and where it is kept.

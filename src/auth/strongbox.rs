@@ -12,23 +12,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::keyring::{Keyring, KeyringError};
 use super::sealed::{seal, unseal};
 use crate::chunk::SecretKey;
+use crate::durable::{self, FileLock};
 
 /// What is kept where; no secret in it.
 const INDEX: &str = "keys.json";
+/// The file that is locked while something is changed.
+const LOCK: &str = ".lock";
 /// The key that files are sealed with. No name of a secret ends like this.
 const SEAL: &str = "sealing-key";
 /// How long another process may take to change something.
@@ -105,9 +105,6 @@ pub enum ChestError {
         "another key is called `{0}` and is not overwritten; choose another name, or add --replace"
     )]
     Taken(String),
-    /// Another process does not finish.
-    #[error("another walgit-fs changes {}; it has not finished within {} s", .0.display(), OTHERS.as_secs())]
-    Busy(PathBuf),
     /// Nothing can be sealed.
     #[error("the system gives no random numbers, so nothing can be sealed")]
     NoRandomness,
@@ -230,28 +227,17 @@ impl Strongbox {
     /// Keeps others from changing something here.
     ///
     /// # Errors
-    /// [`ChestError::Busy`], or when the directory cannot be used.
+    /// When another process changes something for too long, or the directory cannot
+    /// be used.
     pub(super) fn locked(&self) -> Result<Locked<'_>, ChestError> {
         self.make_dir()?;
-        let failed = |source| io_error(&self.dir, source);
-        let dir = File::open(&self.dir).map_err(failed)?;
-        let begun = Instant::now();
-        loop {
-            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    return Ok(Locked {
-                        strongbox: self,
-                        _lock: dir,
-                    });
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < OTHERS => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(ChestError::Busy(self.dir.clone()));
-                }
-                Err(error) => return Err(failed(error.into())),
-            }
+        let path = self.dir.join(LOCK);
+        match FileLock::exclusive_within(&path, OTHERS) {
+            Ok(lock) => Ok(Locked {
+                strongbox: self,
+                _lock: lock,
+            }),
+            Err(source) => Err(io_error(&path, source)),
         }
     }
 
@@ -286,33 +272,19 @@ impl Strongbox {
     }
 
     pub(super) fn make_dir(&self) -> Result<(), ChestError> {
-        (std::fs::DirBuilder::new().recursive(true).mode(0o700))
-            .create(&self.dir)
-            .map_err(|source| io_error(&self.dir, source))
+        durable::create_private_dir(&self.dir).map_err(|source| io_error(&self.dir, source))
     }
 
     /// Writes a file that nobody else can read, whole or not at all.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ChestError> {
-        let write = || -> io::Result<()> {
-            let fresh = path.with_extension("new");
-            let _ = std::fs::remove_file(&fresh);
-            let mut file = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&fresh)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&fresh, path)
-        };
-        write().map_err(|source| io_error(path, source))
+        durable::write_atomic(path, bytes).map_err(|source| io_error(path, source))
     }
 }
 
 /// A strongbox that nobody else changes.
 pub(super) struct Locked<'a> {
     strongbox: &'a Strongbox,
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl Locked<'_> {
@@ -390,10 +362,9 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, ChestError> {
 }
 
 fn remove(path: &Path) -> Result<(), ChestError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(io_error(path, source)),
-        _ => Ok(()),
-    }
+    durable::remove_file(path)
+        .map(drop)
+        .map_err(|source| io_error(path, source))
 }
 
 fn io_error(path: &Path, source: io::Error) -> ChestError {

@@ -64,7 +64,7 @@ impl Export {
             std::io::stdout().lock().write_all(&profile)?;
             return Ok(ExitCode::SUCCESS);
         };
-        std::fs::write(&path, &profile).map_err(|error| format!("{}: {error}", path.display()))?;
+        output::to_file(&path, &profile).map_err(|error| format!("{}: {error}", path.display()))?;
         let transitions = Profile::decode(&profile, Limits::default())?
             .model
             .transitions();

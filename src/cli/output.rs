@@ -4,13 +4,17 @@
 //! [`crate::text`]), whoever wrote it.
 
 use std::error::Error;
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cache::Pin;
+use crate::durable::AtomicFile;
 use crate::text;
 
 /// Prints an error and what caused it, on one line, each cause once.
@@ -146,4 +150,23 @@ pub(super) fn count_bar(what: &'static str) -> ProgressBar {
         bar.set_style(style.progress_chars("=> "));
     }
     bar
+}
+
+/// Writes a file that the user named: whole or not at all, through links, and straight
+/// into what is no regular file, such as a pipe.
+pub(super) fn to_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let there = std::fs::metadata(path);
+    if there.as_ref().is_ok_and(|there| !there.is_file()) {
+        return File::options().write(true).open(path)?.write_all(bytes);
+    }
+    let target = match there {
+        Ok(_) => path.canonicalize()?,
+        Err(_) => path.to_owned(),
+    };
+    let dir = target.parent().filter(|dir| *dir != Path::new(""));
+    std::fs::metadata(dir.unwrap_or(Path::new(".")))?;
+    let mode = there.map_or(0o666, |there| there.permissions().mode() & 0o777);
+    let mut file = AtomicFile::create(&target, mode)?;
+    file.write_all(bytes)?;
+    file.commit()
 }

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Failure, output};
 use crate::auth::Secret;
+use crate::durable::{AtomicFile, PRIVATE_FILE};
 
 /// Longest secret that is read, in bytes; a large RSA key takes 3,300.
 const MOST: u64 = 64 << 10;
@@ -70,20 +71,18 @@ pub(super) fn write(path: &Path, secret: Zeroizing<String>, replace: bool) -> Re
         if path.is_dir() {
             return Err(std::io::ErrorKind::IsADirectory.into());
         }
-        // Beside it, so that it appears whole or not at all.
-        let mut file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o600))
-            .tempfile_in(dir)?;
-        file.as_file()
-            .set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(secret.as_bytes())?;
-        file.as_file().sync_all()?;
-        if replace {
-            file.persist(path).map_err(|error| error.error)?;
-        } else {
-            file.persist_noclobber(path).map_err(|error| error.error)?;
+        if !dir.is_dir() {
+            return Err(std::io::ErrorKind::NotFound.into());
         }
-        File::open(dir)?.sync_all()
+        let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+        file.write_all(secret.as_bytes())?;
+        if replace {
+            file.commit()
+        } else {
+            file.commit_new()
+        }
     };
     write().map_err(failed)
 }

@@ -1,6 +1,7 @@
 //! Files that are replaced whole or not at all.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,8 +13,8 @@ use super::ops;
 
 /// Mode of a file that only its owner may read and write.
 pub const PRIVATE_FILE: u32 = 0o600;
-/// What the names of temporary files begin with.
-const TEMPORARY: &str = ".tmp-";
+/// What the names of temporary files begin with; 16 hexadecimal digits follow.
+const TEMPORARY: &str = ".walgit-fs.tmp-";
 
 /// Puts `bytes` in the place of the file at `path`, with mode 0600, and makes the
 /// directories above it (0700) where they are missing.
@@ -174,15 +175,18 @@ fn sweep_once(dir: &Path) {
     }
 }
 
+/// Whether this names a temporary file of ours: in a directory of the user's, nothing
+/// else may be taken for one.
+fn is_temporary(name: &OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
+    number.is_some_and(|it| it.len() == 16 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// Removes the temporary files of processes that crashed: those that nobody has
 /// locked. A failure harms nothing.
 pub(super) fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let is_temporary = entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(TEMPORARY.as_bytes());
-        if is_temporary && entry.file_type().is_ok_and(|it| it.is_file()) {
+        if is_temporary(&entry.file_name()) && entry.file_type().is_ok_and(|it| it.is_file()) {
             let Ok(file) = File::open(entry.path()) else {
                 continue;
             };

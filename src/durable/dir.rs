@@ -52,6 +52,19 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     Dir::open(path)?.sync()
 }
 
+/// Gives a directory another name in the same directory, after all that is in it was
+/// flushed, with all else of its file system. For trees of many files, most of which
+/// other programs may have written.
+///
+/// # Errors
+/// When the disk refuses; then it has its old name, unless only the last step failed.
+pub fn place_dir(from: &Path, to: &Path) -> io::Result<()> {
+    ops::sync_file_system(from)?;
+    let above = Dir::open(parent(to))?;
+    ops::rename(from, to)?;
+    above.sync()
+}
+
 /// Makes a directory with mode 0700, and those above it, durably; one that is there
 /// stays as it is.
 ///

@@ -32,7 +32,15 @@ impl FileLock {
     /// [`io::ErrorKind::TimedOut`], naming the process, where one holds it for more
     /// than a minute, or is stopped; or when the file cannot be opened.
     pub fn exclusive(path: &Path) -> io::Result<Self> {
-        wait(path, File::try_lock)
+        wait(path, File::try_lock, RUNNING)
+    }
+
+    /// The same, but waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`FileLock::exclusive`].
+    pub fn exclusive_within(path: &Path, limit: Duration) -> io::Result<Self> {
+        wait(path, File::try_lock, limit)
     }
 
     /// Waits until nobody holds the lock but others who share it.
@@ -40,7 +48,7 @@ impl FileLock {
     /// # Errors
     /// As [`FileLock::exclusive`].
     pub fn shared(path: &Path) -> io::Result<Self> {
-        wait(path, File::try_lock_shared)
+        wait(path, File::try_lock_shared, RUNNING)
     }
 
     /// Takes the lock; `None` where somebody else holds it.
@@ -57,7 +65,11 @@ impl FileLock {
     }
 }
 
-fn wait(path: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> io::Result<FileLock> {
+fn wait(
+    path: &Path,
+    lock: fn(&File) -> Result<(), TryLockError>,
+    limit: Duration,
+) -> io::Result<FileLock> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
@@ -65,9 +77,9 @@ fn wait(path: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> io::Result<
             return Ok(lock);
         }
         let waited = begun.elapsed();
-        if waited > STOPPED {
+        if waited > STOPPED.min(limit) {
             let holder = Holder::of(path);
-            if waited > RUNNING || !holder.as_ref().is_some_and(Holder::is_running) {
+            if waited > limit || !holder.as_ref().is_some_and(Holder::is_running) {
                 return Err(timed_out(path, holder));
             }
         }

@@ -12,6 +12,7 @@
 //! | [`AtomicFile::place`] | the content is on disk; its name is after [`sync_dir`] | the old or the new content, whole |
 //! | [`AppendLog::append`] | the record is on disk | all records that were reported as appended, in order; a record that was being appended is there whole or not at all |
 //! | [`LockedLog::replace`] | the new records are on disk | the old or the new records, all of them |
+//! | [`place_dir`] | the directory and all in it are on disk | the old or the new name; under the new one, all is there |
 //! | [`create_dir_all`] | the directories are on disk | as many of them as were made |
 //! | [`remove_file`] | the removal is on disk | the file, or no file |
 //! | [`unlink`] | the removal is on disk after [`sync_dir`] | the file, or no file |
@@ -55,6 +56,6 @@ pub(crate) mod power_loss;
 mod tests;
 
 pub use atomic::{AtomicFile, PRIVATE_FILE, remove_file, unlink, write_atomic};
-pub use dir::{PRIVATE_DIR, create_dir_all, create_private_dir, sync_dir};
+pub use dir::{PRIVATE_DIR, create_dir_all, create_private_dir, place_dir, sync_dir};
 pub use lock::FileLock;
 pub use log::{AppendLog, LockedLog, Records};

@@ -86,6 +86,12 @@ pub(super) fn sync_names(dir: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Flushes everything on the file system that `path` is on.
+pub(super) fn sync_file_system(path: &Path) -> io::Result<()> {
+    step("durable.sync_file_system", path)?;
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
+}
+
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step("durable.rename", to)?;
     fs::rename(from, to)?;

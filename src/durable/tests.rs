@@ -134,15 +134,19 @@ fn a_file_in_the_place_of_a_folder_is_left_alone() {
 #[test]
 fn temporary_files_of_crashed_processes_are_removed_and_those_in_use_are_not() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join(".tmp-left-behind"), "torn").unwrap();
-    fs::create_dir(dir.path().join(".tmp-folder")).unwrap();
+    let left = dir.path().join(".walgit-fs.tmp-0123456789abcdef");
+    fs::write(&left, "torn").unwrap();
+    let others = [".tmp-0123456789abcdef", ".walgit-fs.tmp-mine"].map(|it| dir.path().join(it));
+    for other in &others {
+        fs::write(other, "mine").unwrap();
+    }
     let mut used = AtomicFile::create(&dir.path().join("used"), PRIVATE_FILE).unwrap();
-    assert!(!dir.path().join(".tmp-left-behind").exists());
+    assert!(!left.exists());
     used.write_all(b"whole").unwrap();
     atomic::sweep(dir.path());
     used.commit().unwrap();
     assert_eq!(fs::read(dir.path().join("used")).unwrap(), b"whole");
-    assert!(dir.path().join(".tmp-folder").exists());
+    assert!(others.iter().all(|other| other.exists()));
 }
 
 #[test]

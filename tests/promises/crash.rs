@@ -112,9 +112,12 @@ fn a_killed_publish_leaves_the_old_head_and_the_next_run_goes_on() {
 #[test]
 fn a_publish_killed_at_any_step_leaves_the_old_head_or_the_new_one() {
     let world = World::new();
-    let tree = Tree::new().noise("old", 30_000, 1).file("a", "old");
+    let tree = Tree::new()
+        .noise("old", 30_000, 1)
+        .file("a", "old")
+        .commit("old");
     let old = world.publish(tree.path(), "it")["address"].clone();
-    let tree = tree.noise("new", 30_000, 2).file("a", "new");
+    let tree = tree.noise("new", 30_000, 2).file("a", "new").commit("new");
     let path = tree.path().to_str().unwrap();
     let address = || world.json(&["refs"])[0]["address"].clone();
     let mut new = None;

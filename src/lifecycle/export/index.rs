@@ -55,8 +55,7 @@ pub(super) fn write(
     let mut file = out.inner;
     file.write_all(own.as_slice())?;
     let file = file.into_inner().map_err(|error| error.into_error())?;
-    read_only(&file)?;
-    file.sync_all()
+    read_only(&file)
 }
 
 /// Packs are never changed, and git marks them so.

@@ -9,7 +9,7 @@
 //! lost. At last come refs and `HEAD` ([`layout`]).
 //!
 //! All this is done in a folder beside the one that was asked for, which is
-//! renamed when it is complete. Nothing that the repository brings along is run
+//! flushed to the disk and renamed when it is complete. Nothing that the repository brings along is run
 //! ([`git`]).
 
 mod commits;
@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::durable;
 use crate::repo::archive::{Archive, Segment};
 use crate::repo::head::GitId;
 use crate::repo::{CommitId, Repository};
@@ -132,7 +133,7 @@ pub async fn export(
     if !options.bare {
         done.checkout = git::check_out(target.path()).await;
     }
-    target.keep()?;
+    target.keep().await?;
     Ok(done)
 }
 
@@ -256,8 +257,12 @@ impl Target {
     }
 
     /// It is complete: gives it its name.
-    fn keep(self) -> Result<(), ExportError> {
-        std::fs::rename(self.path(), &self.dir).map_err(ExportError::io(&self.dir))?;
+    async fn keep(self) -> Result<(), ExportError> {
+        let (from, to) = (self.path().to_owned(), self.dir.clone());
+        let placed = tokio::task::spawn_blocking(move || durable::place_dir(&from, &to)).await;
+        placed
+            .map_err(|_| ExportError::Interrupted)?
+            .map_err(ExportError::io(&self.dir))?;
         // It is not there any more to be removed.
         let _ = self.temporary.keep();
         Ok(())

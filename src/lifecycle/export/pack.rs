@@ -227,7 +227,6 @@ impl PackWriter {
             let hash = self.hash;
             let checksum = checksum(file, hash)?;
             file.write_all(checksum.as_slice())?;
-            file.sync_all()?;
             Ok(checksum)
         })();
         let checksum = trailer.map_err(failed(&self.path))?;
