@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::support::tree::assert_same;
-use crate::support::world::{signal, state};
+use crate::support::world::{is_stopped, signal};
 use crate::support::{Server, Tree, Tunnel, World, eventually};
 
 /// An operation ends after so many seconds; a server that failed again and
@@ -177,7 +177,7 @@ fn a_suspended_laptop_wakes_up_to_connections_that_are_gone() {
     signal(server.pid(), Signal::STOP);
     tunnel.leads_to(beside.address());
     for pid in [daemon, server.pid()] {
-        eventually("it stands still", || state(pid) == Some('T'));
+        eventually("it stands still", || is_stopped(pid));
     }
     signal(daemon, Signal::CONT);
     assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);

@@ -98,28 +98,26 @@ fn a_liar_is_told_of_in_status_and_metrics() {
     let tree = sample();
     let published = publisher.publish(tree.path(), "it");
     let liar = Gateway::before(&server.url, Lie::Flip);
-    let mut honest = server.beside();
-    let world = World::new().reading(&[&liar.url, &honest.url]);
-    let dir = world.mount(published["address"].as_str().unwrap());
+    let world = World::new().reading(&[&liar.url, &server.url]);
+    let address = published["address"].as_str().unwrap();
+    let dir = world.mount(address);
     assert_same(tree.path(), &dir);
     let endpoint = &health(&world)["endpoints"][0];
     assert!(endpoint["lies"].as_u64() > Some(0), "{endpoint}");
-    // Two lies make a quarantine. Alone, it is asked again.
-    honest.stop();
-    world.run(&["cache", "clear"]);
-    let other = world.mountpoint();
-    let args = ["mount", published["address"].as_str().unwrap()];
-    let args = [&args[..], &[other.to_str().unwrap()]].concat();
-    eventually("it lies again", || {
-        let _ = world.try_run(&args);
-        health(&world)["endpoints"][0]["lies"].as_u64() >= Some(2)
-    });
-    let endpoint = &health(&world)["endpoints"][0];
-    assert!(endpoint["quarantined_s"].as_u64() > Some(0), "{endpoint}");
-    let said = world.run(&["status"]);
-    assert!(said.contains("LIED"), "{said}");
     let told = world.json(&["failures", "--endpoint", &liar.url]);
     assert_eq!(told["groups"][0]["kind"], "corrupt", "{told}");
+    // Two lies make a quarantine. Where there is nobody else, it is asked again.
+    let alone = World::new().reading(&[&liar.url]);
+    let dir = alone.mountpoint();
+    let args = ["mount", address, dir.to_str().unwrap()];
+    eventually("it lies again", || {
+        alone.fail(&args);
+        health(&alone)["endpoints"][0]["lies"].as_u64() >= Some(2)
+    });
+    let endpoint = &health(&alone)["endpoints"][0];
+    assert!(endpoint["quarantined_s"].as_u64() > Some(0), "{endpoint}");
+    let said = alone.run(&["status"]);
+    assert!(said.contains("LIED"), "{said}");
 }
 
 #[test]

@@ -305,6 +305,7 @@ impl Drop for Stopped {
 /// Whether a process is stopped.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     state(pid) == Some('T')
+}
 
 fn copy_all(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
@@ -322,13 +323,8 @@ pub(crate) fn alive(pid: i32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')
 }
 
-fn state(pid: i32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next())
-
 /// The state of a process, as in `proc(5)`: `T` where it is stopped.
-pub(crate) fn state(pid: i32) -> Option<char> {
+fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
 }
