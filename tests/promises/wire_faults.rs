@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -96,7 +96,8 @@ fn content() -> Vec<u8> {
 }
 
 fn blob() -> BlobId {
-    blob_id(&content()).unwrap()
+    static BLOB: OnceLock<BlobId> = OnceLock::new();
+    *BLOB.get_or_init(|| blob_id(&content()).unwrap())
 }
 
 fn store(urls: &[&str]) -> HttpStore {
