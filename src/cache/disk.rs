@@ -65,8 +65,8 @@ pub(super) struct Disk {
 /// When the disk refused something.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    /// The last write.
-    pub(super) write: Option<Instant>,
+    /// The last write, and what it failed with.
+    pub(super) write: Option<(Instant, CacheError)>,
     warned: Option<Instant>,
 }
 
@@ -156,21 +156,21 @@ impl Disk {
 
     /// The database, unless it refused a write just now.
     pub(super) fn db_to_write(&self) -> Result<Arc<Database>, CacheError> {
-        let refused = self.refused().write;
+        let refused = self.refused().write.clone();
         match refused {
             None => self.db(),
-            Some(at) if at.elapsed() < PAUSE => Err(CacheError::Released),
-            Some(_) => self.reopen(),
+            Some((at, error)) if at.elapsed() < PAUSE => Err(error),
+            Some((_, error)) => self.reopen(error),
         }
     }
 
     /// Opens the database again when there is room: RocksDB writes nothing more
     /// after a write has failed.
-    fn reopen(&self) -> Result<Arc<Database>, CacheError> {
+    fn reopen(&self, error: CacheError) -> Result<Arc<Database>, CacheError> {
         let Ok(_alone) = self.reopening.try_lock() else {
-            return Err(CacheError::Released);
+            return Err(error);
         };
-        self.refused().write = Some(Instant::now());
+        self.refused().write = Some((Instant::now(), error));
         database::check_space(&self.dir)?;
         let lock = self.lock().clone().ok_or(CacheError::Released)?;
         self.close()?;
@@ -445,7 +445,7 @@ impl Disk {
     }
 
     pub(super) fn write_failed(&self, error: &CacheError) {
-        self.refused().write = Some(Instant::now());
+        self.refused().write = Some((Instant::now(), error.clone()));
         self.failed(error);
     }
 

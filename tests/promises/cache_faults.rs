@@ -420,7 +420,8 @@ fn a_mount_beside_a_long_publish_has_the_users_cache() {
     let pins = world.json(&["cache", "pins"]);
     world.unmount_for_good(&dir);
     let other = Tree::new().noise("b", 100_000, 1);
-    let mut publish = world.command(&["publish", other.path().to_str().unwrap()]);
+    let path = other.path().to_str().unwrap();
+    let mut publish = world.command(&["publish", path, "--name", "other"]);
     publish.env("WALGIT_FS_PUBLISHER", &silent);
     let mut publish = publish.stderr(std::process::Stdio::null()).spawn().unwrap();
     let _upload = writing.accept().unwrap();

@@ -144,8 +144,8 @@ fn a_pin_has_the_folders_too_that_the_cache_lost_and_the_daemon_remembers() {
 #[test]
 fn more_than_pins_may_take_is_refused_and_names_the_remedy() {
     let server = Server::start();
-    let tree = sample();
-    let (world, dir) = reader(&server, &tree, "[cache]\ndisk = 2097152\n");
+    let tree = sample().noise("more", 15 << 20, 9);
+    let (world, dir) = reader(&server, &tree, "[cache]\ndisk = \"16MiB\"\n");
     let said = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
     assert!(said.contains("raise the cache's budget"), "{said}");
     assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
