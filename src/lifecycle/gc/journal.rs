@@ -8,14 +8,14 @@
 //!   tells.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::BlobId;
+use crate::durable::{self, AppendLog, FileLock};
 
 /// Lines after which the file is written anew with what counts.
 const LONG: usize = 10_000;
@@ -47,8 +47,9 @@ pub struct Journal {
     dir: PathBuf,
     /// What its files are called.
     name: &'static str,
-    /// Nothing is written where this is `None`.
-    file: Option<File>,
+    log: AppendLog,
+    /// Held as long as the collector runs; nothing is written where this is `None`.
+    alone: Option<FileLock>,
     lines: usize,
     last: HashMap<BlobId, Line>,
     seen: BTreeMap<String, u64>,
@@ -84,61 +85,40 @@ impl Journal {
             path: path.clone(),
             source,
         };
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(failed(error)),
+        let alone = if read_only {
+            None
+        } else {
+            durable::create_private_dir(dir).map_err(failed)?;
+            let lock = FileLock::try_exclusive(&dir.join(format!("{name}.lock")));
+            Some(lock.map_err(failed)?.ok_or(JournalError::Busy)?)
         };
-        let file = match read_only {
-            true => None,
-            false => {
-                fs::create_dir_all(dir).map_err(failed)?;
-                let mut file = (OpenOptions::new().create(true).append(true))
-                    .open(&path)
-                    .map_err(failed)?;
-                match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => {}
-                    Err(rustix::io::Errno::WOULDBLOCK) => return Err(JournalError::Busy),
-                    Err(error) => return Err(failed(error.into())),
-                }
-                // A line that a crash cut short must not swallow the next one.
-                if !text.is_empty() && !text.ends_with('\n') {
-                    file.write_all(b"\n").map_err(failed)?;
-                }
-                Some(file)
-            }
-        };
+        // Read only now: before, another collector may have written.
+        let log = AppendLog::new(path.clone());
+        let lines = log.read::<Line>().map_err(failed)?.records;
         let seen = fs::read(dir.join(format!("{name}-seen.json"))).unwrap_or_default();
-        let mut last = HashMap::new();
-        for line in text.lines() {
-            if let Ok(line) = serde_json::from_str::<Line>(line) {
-                last.insert(line.blob, line);
-            }
-        }
         Ok(Journal {
             dir: dir.into(),
             name,
-            file,
-            lines: text.lines().count(),
-            last,
+            log,
+            alone,
+            lines: lines.len(),
+            last: lines.into_iter().map(|line| (line.blob, line)).collect(),
             seen: serde_json::from_slice(&seen).unwrap_or_default(),
             asked: BTreeMap::new(),
         })
     }
 
+    fn failed(&self, source: io::Error) -> JournalError {
+        JournalError::Io {
+            path: self.log.path().into(),
+            source,
+        }
+    }
+
     fn write(&mut self, lines: Vec<Line>) -> Result<(), JournalError> {
-        if let Some(file) = &mut self.file {
-            let mut write = || -> io::Result<()> {
-                let mut text = Vec::new();
-                for line in &lines {
-                    serde_json::to_writer(&mut text, line)?;
-                    text.push(b'\n');
-                }
-                file.write_all(&text)?;
-                file.sync_data()
-            };
-            let path = self.dir.join(format!("{}.jsonl", self.name));
-            write().map_err(|source| JournalError::Io { path, source })?;
+        if self.alone.is_some() && !lines.is_empty() {
+            let append = || self.log.lock()?.append_all(&lines);
+            append().map_err(|source| self.failed(source))?;
             self.lines += lines.len();
         }
         self.last
@@ -235,13 +215,13 @@ impl Journal {
     /// # Errors
     /// When the disk refuses.
     pub fn keep_seen(&self) -> Result<(), JournalError> {
-        match self.file {
-            Some(_) => self.replace("-seen.json", |file| {
-                serde_json::to_writer(&mut *file, &self.asked)?;
-                Ok(())
-            }),
-            None => Ok(()),
+        if self.alone.is_none() {
+            return Ok(());
         }
+        let path = self.dir.join(format!("{}-seen.json", self.name));
+        let json = serde_json::to_vec(&self.asked).map_err(io::Error::from);
+        json.and_then(|json| durable::write_atomic(&path, &json))
+            .map_err(|source| JournalError::Io { path, source })
     }
 
     /// Writes the journal anew where it has grown long.
@@ -249,44 +229,19 @@ impl Journal {
     /// # Errors
     /// When the disk refuses; the old one is there then.
     pub fn settle(&mut self) -> Result<(), JournalError> {
-        if self.file.is_none() || self.lines <= LONG.max(2 * self.last.len()) {
+        if self.alone.is_none() || self.lines <= LONG.max(2 * self.last.len()) {
             return Ok(());
         }
-        self.replace(".jsonl", |file| {
-            for line in self.last.values() {
-                serde_json::to_writer(&mut *file, line)?;
-                file.write_all(b"\n")?;
-            }
-            Ok(())
-        })
-    }
-
-    fn replace(
-        &self,
-        ending: &str,
-        write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
-    ) -> Result<(), JournalError> {
-        let path = self.dir.join(format!("{}{ending}", self.name));
-        let replace = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
-            {
-                let mut buffered = io::BufWriter::new(&mut file);
-                write(&mut buffered)?;
-                buffered.flush()?;
-            }
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        replace().map_err(|source| JournalError::Io {
-            path: path.clone(),
-            source,
-        })
+        let replace = || self.log.lock()?.replace(self.last.values());
+        replace().map_err(|source| self.failed(source))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+
     use super::*;
 
     fn blob(fill: u8) -> BlobId {
