@@ -293,6 +293,8 @@ pub struct Settings {
     pub dirs: Dirs,
     /// The config file that was looked for, whether or not it is there.
     pub file: PathBuf,
+    /// Whether a flag or the environment names it.
+    pub file_is_given: bool,
     /// The network in force.
     pub network: Sourced<Network>,
     /// Disk budget of the cache, in bytes.
@@ -493,6 +495,7 @@ impl Settings {
             migration: sourced(file.migration, Migration::default()),
             renewal: sourced(file.renewal, Renewing::default()),
             file: path,
+            file_is_given: overrides.file.is_some(),
             dirs,
         })
     }

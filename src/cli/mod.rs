@@ -180,7 +180,6 @@ enum Command {
     Epoch(epoch::Epoch),
     BlobId(blob_id::BlobIdOf),
     Completions(completions::Completions),
-    #[command(hide = true)]
     Daemon(daemon::Daemon),
 }
 
@@ -211,7 +210,12 @@ pub fn main() -> ExitCode {
     if let Command::Publish(_) | Command::Export(_) = cli.command {
         frugal::begin();
     }
-    start_tracing(cli.global.verbose);
+    let serves = match &cli.command {
+        Command::Daemon(command) => command.serves(),
+        Command::Mount(command) => command.serves(),
+        _ => false,
+    };
+    start_tracing(cli.global.verbose, serves);
     let overrides = overrides(&cli.global, &matches);
     let context = Context::new(overrides, cli.global.json);
     let done = match cli.command {
@@ -258,8 +262,12 @@ pub(crate) fn grammar() -> clap::Command {
     Cli::command()
 }
 
-fn start_tracing(verbose: u8) {
+/// What goes wrong is told on standard error. A process that serves mounts runs for
+/// long: it does not repeat itself, and may have a log.
+fn start_tracing(verbose: u8, serves: bool) {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
     let level = match verbose {
         0 => "warn",
         1 => "walgit_fs=info,warn",
@@ -267,11 +275,14 @@ fn start_tracing(verbose: u8) {
     };
     let filter = EnvFilter::try_from_env("WALGIT_FS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // What is logged quotes authors and servers.
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| crate::text::LineWriter(std::io::stderr()))
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| crate::text::LineWriter(crate::daemon::log::Writer))
         .with_ansi(false)
-        .with_target(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(serves.then_some(crate::daemon::log::Repeats))
+        .with(lines)
         .init();
 }
 

@@ -83,6 +83,11 @@ impl From<Prefetch> for Learning {
 }
 
 impl Mount {
+    /// Whether this process serves the mount itself.
+    pub(super) fn serves(&self) -> bool {
+        self.foreground
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         settings.check_cache()?;
@@ -130,6 +135,9 @@ impl Mount {
                 .map_or("no signals", |()| "interrupted; nothing is mounted")
                 .into())
         })?;
+        for warning in &mounted.warnings {
+            output::warning(warning);
+        }
         if context.json {
             output::json(&mounted)?;
         } else {

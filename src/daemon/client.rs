@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
-use super::control::Prepared;
+use super::control::{Prepared, StopRequest};
+use super::launch::{self, Ended, Launched};
 use super::learned::{Import, Imported, Learned, Subject};
 use super::location::{ATTACH, CONTROL, Location, LocationError};
 use super::lock::{self, Held, Holder, Phase};
 use super::transport::{self, Call, PATIENCE, decoded, gone, watched};
 use super::warming::{Told, WarmRequest};
-use super::{DaemonStatus, MountRequest, attach, launch};
+use super::{DaemonSettings, DaemonStatus, MountRequest, attach};
 use crate::cache::{Keep, Pin, VerifyReport};
 use crate::config::{Dirs, Settings};
 use crate::prefetch::Warmed;
@@ -70,6 +71,12 @@ pub enum ClientError {
         /// Its log.
         log: PathBuf,
     },
+    /// It was told to end and did not.
+    #[error("the walgit-fs daemon{} was told to end and has not; end it with `{}`", process(*pid), kill(*pid))]
+    Stuck {
+        /// Its process, where that is known.
+        pid: Option<u32>,
+    },
     /// Its directory or a socket there cannot be trusted or used.
     #[error(transparent)]
     Location(#[from] LocationError),
@@ -92,6 +99,13 @@ fn process(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
+fn kill(pid: Option<u32>) -> String {
+    pid.map_or_else(
+        || "kill -KILL PID".into(),
+        |pid| format!("kill -KILL {pid}"),
+    )
+}
+
 fn unresponsive(pid: Option<u32>, why: &str) -> String {
     let remedy = match pid {
         Some(pid) if why == STOPPED => format!("resume it with `kill -CONT {pid}`, or end it"),
@@ -105,7 +119,7 @@ fn unresponsive(pid: Option<u32>, why: &str) -> String {
 }
 
 /// Whether a process was stopped by a signal or a debugger.
-fn is_stopped(pid: u32) -> bool {
+pub(super) fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")
@@ -151,6 +165,8 @@ pub enum DaemonState {
 pub struct Client {
     location: Arc<Location>,
     pid: u32,
+    settings: Option<Box<DaemonSettings>>,
+    warnings: Vec<String>,
 }
 
 impl Client {
@@ -190,30 +206,54 @@ impl Client {
     /// [`ClientError::Start`] with what it said, and whatever [`Client::find`] fails with.
     pub async fn connect_or_start(settings: &Settings) -> Result<Client, ClientError> {
         let begun = Instant::now();
-        let mut child: Option<launch::Launched> = None;
+        let mut child: Option<Launched> = None;
         loop {
             let state = Client::probe(&settings.dirs).await?;
             match (state, &mut child) {
-                (DaemonState::Running(client), _) => return Ok(client),
+                (DaemonState::Running(mut client), child) => {
+                    match child {
+                        Some(launched) => client.warnings = launched.warnings(),
+                        None => client.warnings.extend(client.other_settings(settings)),
+                    }
+                    return Ok(client);
+                }
                 // Two commands may start one each; the one that stays answers.
                 (DaemonState::Absent, None) => child = Some(launch::start(settings)?),
-                (DaemonState::Absent, Some(launched)) => {
-                    if let Some(error) = launched.failure() {
-                        return Err(error);
-                    }
-                }
+                (DaemonState::Absent, Some(launched)) => match launched.ended() {
+                    None => {}
+                    Some(Ended::Superseded) => child = None,
+                    Some(Ended::Failed(error)) => return Err(error),
+                },
                 (DaemonState::Starting { .. } | DaemonState::Stopping { .. }, _) => {}
                 (state, _) => return Err(state.into_error()),
             }
             if begun.elapsed() > START {
-                let state = Client::probe(&settings.dirs).await?;
                 return Err(match child {
                     Some(mut launched) => launched.give_up(),
-                    None => state.into_error(),
+                    None => Client::probe(&settings.dirs).await?.into_error(),
                 });
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// What whoever uses it should know.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// That it was started with other settings, in words.
+    fn other_settings(&self, settings: &Settings) -> Option<String> {
+        let running = self.settings.as_ref()?;
+        let differences = running.differences(&DaemonSettings::of(settings));
+        (!differences.is_empty()).then(|| {
+            format!(
+                "the running daemon (process {}) was started with other settings: {}; \
+                 `walgit-fs daemon restart` with the same flags applies yours",
+                self.pid,
+                differences.join(", ")
+            )
+        })
     }
 
     /// Its process.
@@ -319,12 +359,18 @@ impl Client {
         self.ask(Call::post("/v1/cache/unpin", &path)?).await
     }
 
-    /// Tells it to end.
+    /// Tells it to end; `if_idle`, only if it has no mounts and nothing to do.
     ///
     /// # Errors
-    /// When it is gone already.
-    pub async fn stop(&self) -> Result<(), ClientError> {
-        self.ask(Call::post("/v1/stop", &())?).await
+    /// When it is in use, or gone already.
+    pub(super) async fn stop(&self, if_idle: bool) -> Result<(), ClientError> {
+        self.ask(Call::post("/v1/stop", &StopRequest { if_idle })?)
+            .await
+    }
+
+    /// What was asked to be mounted, keys included.
+    pub(super) async fn mounts(&self) -> Result<Vec<MountRequest>, ClientError> {
+        self.ask(Call::get("/v1/mounts")).await
     }
 
     /// Has it open what is to be mounted.
@@ -355,8 +401,19 @@ impl Client {
     }
 
     async fn ask<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {
+        let limit = call.limit;
         let work = async { decoded(self.send(call).await?).await };
-        watched(&self.location, work).await
+        let watched = watched(&self.location, work);
+        let Some(limit) = limit else {
+            return watched.await;
+        };
+        let answer = tokio::time::timeout(limit, watched).await;
+        answer.unwrap_or_else(|_| {
+            Err(ClientError::Unresponsive {
+                pid: Some(self.pid),
+                why: format!("no answer to a question within {} s", limit.as_secs()),
+            })
+        })
     }
 
     async fn send(&self, call: Call) -> Result<transport::Answer, ClientError> {
@@ -404,6 +461,10 @@ async fn probe(location: &Arc<Location>) -> Result<DaemonState, ClientError> {
             Some(holder) if holder.phase == Phase::Stopping => {
                 return Ok(transition(known, |pid| DaemonState::Stopping { pid }));
             }
+            // The sockets that are there are of one that died.
+            Some(holder) if holder.phase == Phase::Starting => {
+                return Ok(transition(known, |pid| DaemonState::Starting { pid }));
+            }
             _ => {}
         }
         let (said, peer) = transport::hello(location).await;
@@ -413,6 +474,8 @@ async fn probe(location: &Arc<Location>) -> Result<DaemonState, ClientError> {
                 return Ok(DaemonState::Running(Client {
                     location: location.clone(),
                     pid: pid.unwrap_or(hello.holder.pid),
+                    settings: hello.settings.map(Box::new),
+                    warnings: Vec::new(),
                 }));
             }
             Ok(hello) => return Ok(other_version(&hello.holder)),
@@ -425,15 +488,15 @@ async fn probe(location: &Arc<Location>) -> Result<DaemonState, ClientError> {
             Err(error) => why = error.to_string(),
         }
         // It has not opened its sockets yet, or has removed them already.
-        if holder.is_none_or(|holder| holder.phase == Phase::Starting) {
-            return Ok(transition(known, |pid| DaemonState::Starting { pid }));
+        if holder.is_none() {
+            return Ok(DaemonState::Starting { pid });
         }
         tokio::time::sleep(PAUSE).await;
     }
     Ok(DaemonState::Unresponsive { pid: known, why })
 }
 
-async fn look(location: &Arc<Location>) -> Result<Held, ClientError> {
+pub(super) async fn look(location: &Arc<Location>) -> Result<Held, ClientError> {
     let location = location.clone();
     let looked = tokio::task::spawn_blocking(move || lock::look(&location)).await;
     Ok(looked.map_err(|error| gone(&error))??)

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::learned::{Import, Subject};
 use super::lock::Holder;
 use super::mounts::Mounts;
+use super::settings::DaemonSettings;
 use super::{DaemonStatus, MountRequest, warming};
 use crate::cache::{CacheError, Keep, VerifyReport};
 
@@ -26,6 +27,16 @@ pub(super) struct Hello {
     /// The daemon itself.
     #[serde(flatten)]
     pub(super) holder: Holder,
+    /// What it runs with. A daemon of another version may not say.
+    #[serde(default)]
+    pub(super) settings: Option<DaemonSettings>,
+}
+
+/// Tells the daemon to end.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct StopRequest {
+    /// Only if it has no mounts and nothing to do.
+    pub(super) if_idle: bool,
 }
 
 /// What a mount will show.
@@ -55,7 +66,7 @@ pub(super) struct Refusal {
 pub(super) struct Shared {
     pub(super) mounts: Arc<Mounts>,
     stop: Arc<Notify>,
-    holder: Holder,
+    hello: Arc<Hello>,
 }
 
 /// A listener that turns away everybody but its owner and root. The socket
@@ -96,17 +107,18 @@ pub(super) async fn serve(
     listener: UnixListener,
     mounts: Arc<Mounts>,
     stop: Arc<Notify>,
-    holder: Holder,
+    identity: Hello,
 ) -> std::io::Result<()> {
     let shared = Shared {
         mounts,
         stop,
-        holder,
+        hello: Arc::new(identity),
     };
     let large = DefaultBodyLimit::max(MAX_IMPORT);
     let routes = axum::Router::new()
         .route("/v1/hello", get(hello))
         .route("/v1/status", get(status))
+        .route("/v1/mounts", get(mount_requests))
         .route("/v1/prepare", post(prepare))
         .route("/v1/cache/clear", post(clear))
         .route("/v1/cache/verify", post(verify))
@@ -124,13 +136,18 @@ pub(super) async fn serve(
 /// Asked often, to see whether the daemon still answers: it must not wait for
 /// anything.
 async fn hello(State(shared): State<Shared>) -> Json<Hello> {
-    Json(Hello {
-        holder: shared.holder,
-    })
+    Json(Hello::clone(&shared.hello))
+}
+
+async fn mount_requests(State(shared): State<Shared>) -> Json<Vec<MountRequest>> {
+    Json(shared.mounts.requests())
 }
 
 async fn status(State(shared): State<Shared>) -> Json<DaemonStatus> {
-    Json(shared.mounts.status())
+    Json(DaemonStatus {
+        settings: shared.hello.settings.clone(),
+        ..shared.mounts.status()
+    })
 }
 
 async fn metrics(State(shared): State<Shared>) -> String {
@@ -138,6 +155,9 @@ async fn metrics(State(shared): State<Shared>) -> String {
 }
 
 async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>) -> Response {
+    if let Err(error) = crate::fault_point::reach("daemon.prepare") {
+        return refuse(error.to_string());
+    }
     match shared.mounts.prepare(&request, None).await {
         Ok(snapshot) => {
             let commit = snapshot.commit();
@@ -188,9 +208,14 @@ async fn import(State(shared): State<Shared>, Json(import): Json<Import>) -> Res
     }
 }
 
-async fn stop_now(State(shared): State<Shared>) -> Json<()> {
-    shared.stop.notify_one();
-    Json(())
+async fn stop_now(State(shared): State<Shared>, Json(request): Json<StopRequest>) -> Response {
+    match shared.mounts.close(request.if_idle) {
+        Ok(()) => {
+            shared.stop.notify_one();
+            Json(()).into_response()
+        }
+        Err(error) => refuse(error.to_string()),
+    }
 }
 
 pub(super) fn refuse(error: String) -> Response {

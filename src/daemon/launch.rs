@@ -1,33 +1,69 @@
-//! Starting the daemon.
+//! Starting the daemon, and what it tells the command that starts it.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::client::ClientError;
-use crate::config::Settings;
+use super::fresh;
+use crate::config::{Origin, Settings};
 
 /// Settings of the system's allocator, for programs whose buffers are large and
-/// short-lived. By itself it keeps an arena a thread and, after a while, every
+/// short-lived. By itself it keeps an arena per thread and, after a while, every
 /// large buffer it has seen: hundreds of MB.
 const FRUGAL: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
 ];
+const WARNING: &str = "warning: ";
+const ERROR: &str = "error: ";
 
-/// A daemon that was started and has not answered yet.
+/// Where a daemon logs.
+pub(super) fn log_file(settings: &Settings) -> PathBuf {
+    settings.dirs.state.join("daemon.log")
+}
+
+/// A daemon that was started and has not answered yet. Its standard error is a pipe
+/// until it is ready.
 pub(super) struct Launched {
     child: Child,
     log: PathBuf,
 }
 
+/// How a daemon ended that did not become ready.
+pub(super) enum Ended {
+    /// Another one was faster.
+    Superseded,
+    /// It failed.
+    Failed(ClientError),
+}
+
 impl Launched {
-    /// Why it ended, if it has.
-    pub(super) fn failure(&mut self) -> Option<ClientError> {
-        match self.child.try_wait() {
-            Ok(None) => None,
-            Ok(Some(_)) => Some(self.error(last_line(&self.log))),
-            Err(error) => Some(self.error(error.to_string())),
-        }
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<Ended> {
+        // An error is no status: where the caller ignores SIGCHLD, none is kept.
+        let status = match self.child.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => Some(status),
+            Err(_) => None,
+        };
+        let said = self.said();
+        let mut errors = said.lines().filter_map(|line| line.strip_prefix(ERROR));
+        Some(match (errors.next_back(), status) {
+            (Some(why), _) => Ended::Failed(self.error(why.into())),
+            (None, Some(status)) if !status.success() => {
+                Ended::Failed(self.error(format!("it ended with {status}")))
+            }
+            (None, _) => Ended::Superseded,
+        })
+    }
+
+    /// What it warns of. Only once it is ready: waits until it has said everything.
+    pub(super) fn warnings(&mut self) -> Vec<String> {
+        let said = self.said();
+        let warnings = said.lines().filter_map(|line| line.strip_prefix(WARNING));
+        warnings.map(str::to_owned).collect()
     }
 
     /// Ends it, because it takes too long.
@@ -36,20 +72,28 @@ impl Launched {
         self.error("it took too long".into())
     }
 
+    fn said(&mut self) -> String {
+        let mut text = Vec::new();
+        if let Some(mut output) = self.child.stderr.take() {
+            let _ = output.read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     fn error(&self, why: String) -> ClientError {
         let log = self.log.clone();
         ClientError::Start { why, log }
     }
 }
 
-/// Starts a daemon that outlives this process; [`super::run`] parts it from the
-/// terminal.
+/// Starts a daemon that outlives this process and inherits nothing of it but the
+/// environment.
 ///
 /// # Errors
 /// When no process can be started.
 pub(super) fn start(settings: &Settings) -> Result<Launched, ClientError> {
-    let log = settings.dirs.state.join("daemon.log");
-    match spawn(settings, &log) {
+    let log = log_file(settings);
+    match spawn(settings) {
         Ok(child) => Ok(Launched { child, log }),
         Err(error) => Err(ClientError::Start {
             why: error.to_string(),
@@ -58,39 +102,89 @@ pub(super) fn start(settings: &Settings) -> Result<Launched, ClientError> {
     }
 }
 
-fn spawn(settings: &Settings, log: &std::path::Path) -> std::io::Result<Child> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    if let Some(dir) = log.parent() {
-        // It tells what is mounted: nobody else's business.
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)?;
+fn spawn(settings: &Settings) -> std::io::Result<Child> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["daemon", "run"]);
+    // Flags of this command, for the daemon. Where the file is the default one, it
+    // need not be there.
+    if settings.file_is_given {
+        let file = std::path::absolute(&settings.file)?;
+        command.env("WALGIT_FS_CONFIG", file);
     }
-    let output = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(log)?;
-    Command::new(std::env::current_exe()?)
-        .arg("daemon")
-        .env(
-            "WALGIT_FS_CACHE_DISK",
-            settings.cache_disk.value.to_string(),
-        )
+    if settings.cache_disk.origin == Origin::Flag {
+        let budget = settings.cache_disk.value.to_string();
+        command.env("WALGIT_FS_CACHE_DISK", budget);
+    }
+    fresh::keep_descriptors_back();
+    command
         .envs(FRUGAL)
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
 }
 
-fn last_line(log: &std::path::Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let last = text
-        .trim_end()
-        .lines()
-        .last()
-        .unwrap_or("it gave no reason");
-    last.trim_start_matches("error: ").into()
+/// The command that starts this daemon, as the daemon sees it: it reads until the
+/// daemon is ready or fails.
+pub(super) struct Launcher {
+    output: Option<File>,
+    /// Whether standard error goes to the log by now.
+    is_logging: bool,
+}
+
+impl Launcher {
+    /// Nobody.
+    pub(super) fn none() -> Self {
+        Launcher {
+            output: None,
+            is_logging: false,
+        }
+    }
+
+    /// Whoever is at the other end of standard error.
+    pub(super) fn at_stderr() -> Self {
+        let copy = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
+        Launcher {
+            output: copy.ok().map(File::from),
+            is_logging: false,
+        }
+    }
+
+    pub(super) fn warn(&mut self, text: &str) {
+        self.say(WARNING, text);
+    }
+
+    /// Says why the daemon does not start. Before there is a log, `main` says it.
+    pub(super) fn fail(&mut self, why: &str) {
+        if self.is_logging {
+            self.say(ERROR, why);
+        }
+    }
+
+    fn say(&mut self, kind: &str, text: &str) {
+        if let Some(file) = &mut self.output {
+            let _ = writeln!(file, "{kind}{}", crate::text::line(text));
+        }
+    }
+
+    /// The daemon logs to a file from now on. Where that is impossible, it serves all
+    /// the same.
+    pub(super) fn log_to(&mut self, path: &Path) {
+        self.is_logging = true;
+        if let Err(error) = super::log::open(path) {
+            self.warn(&format!(
+                "the daemon cannot log to {}: {error}",
+                path.display()
+            ));
+            if let Ok(null) = File::options().write(true).open("/dev/null") {
+                let _ = rustix::stdio::dup2_stderr(null);
+            }
+        }
+    }
+
+    /// The daemon is ready: nothing more is said.
+    pub(super) fn release(&mut self) {
+        self.output = None;
+    }
 }

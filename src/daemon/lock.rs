@@ -118,7 +118,7 @@ impl Lock {
             file,
             holder: Holder::this(),
         };
-        lock.write().map_err(failed)?;
+        lock.enter(Phase::Starting);
         Ok(Some(lock))
     }
 
@@ -127,8 +127,8 @@ impl Lock {
         &self.holder
     }
 
-    /// Tells what the daemon does now. A disk that is full keeps nobody from
-    /// starting or ending.
+    /// Tells what the daemon does now. On a full disk the file stays empty: then
+    /// clients learn from the socket what there is to know.
     pub(super) fn enter(&mut self, phase: Phase) {
         self.holder.phase = phase;
         if let Err(error) = self.write() {
@@ -141,12 +141,5 @@ impl Lock {
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(&text)
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // The next one must not be taken for this process before it says who it is.
-        let _ = self.file.set_len(0);
     }
 }

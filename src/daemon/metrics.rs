@@ -158,6 +158,7 @@ mod tests {
             pid: 1,
             version: "1".into(),
             uptime_s: 1,
+            settings: None,
             mounts: Vec::new(),
             cache: CacheStats::default(),
             networks: vec![network("local"), network("a\"b")],

@@ -33,6 +33,8 @@ pub struct MountInfo {
     pub bytes: u64,
     /// Lines about what is not shown, or shown and worth a word.
     pub notices: Vec<String>,
+    /// Lines about the daemon that serves it.
+    pub warnings: Vec<String>,
 }
 
 /// Why a folder could not be mounted or unmounted. Nothing new is left mounted.
@@ -116,9 +118,16 @@ pub async fn mount(
     let mountpoint = patiently(&dir.clone(), move || Mountpoint::open(&dir)).await??;
     let dir = mountpoint.path().to_owned();
     request.mountpoint.clone_from(&dir);
-    let client = Client::connect_or_start(settings).await?;
+    let mut client = Client::connect_or_start(settings).await?;
     // All that can be wrong with the repository shows here.
-    let prepared = client.prepare(&request).await?;
+    let prepared = match client.prepare(&request).await {
+        // It had nothing to do and ended at this moment.
+        Err(ClientError::Gone(_)) => {
+            client = Client::connect_or_start(settings).await?;
+            client.prepare(&request).await?
+        }
+        prepared => prepared?,
+    };
     let options = MountOptions {
         name: source(&request, prepared.encrypted),
         allow_other: request.allow_other,
@@ -151,6 +160,7 @@ pub async fn mount(
                 nodes: prepared.nodes,
                 bytes: prepared.bytes,
                 notices: prepared.notices,
+                warnings: client.warnings().to_vec(),
             })
         }
         Err(source) => Err(MountFailure::Silent { dir, source }),

@@ -52,6 +52,8 @@ struct State {
     active: Instant,
     /// How many are being helped right now.
     busy: usize,
+    /// Whether the daemon is about to end: no mount is taken over any more.
+    closed: bool,
 }
 
 /// Keeps the daemon from ending while somebody is being helped, however slow
@@ -122,6 +124,7 @@ impl Mounts {
                 stores: HashMap::new(),
                 active: Instant::now(),
                 busy: 0,
+                closed: false,
             }),
             changed: Notify::new(),
             jobs: Board::default(),
@@ -151,6 +154,29 @@ impl Mounts {
         let state = self.state();
         let needed = state.busy > 0 || !state.mounts.is_empty();
         (!needed).then(|| state.active.elapsed())
+    }
+
+    /// Takes over no more mounts, because the daemon ends; `if_idle`, only if it has
+    /// none and nobody is being helped.
+    ///
+    /// # Errors
+    /// [`DaemonError::InUse`].
+    pub(super) fn close(&self, if_idle: bool) -> Result<(), DaemonError> {
+        let mut state = self.state();
+        if if_idle && (state.busy > 0 || !state.mounts.is_empty()) {
+            let mounts = state.mounts.values();
+            let dirs = mounts.map(|mounted| mounted.request.mountpoint.clone());
+            return Err(DaemonError::InUse(dirs.collect()));
+        }
+        state.closed = true;
+        Ok(())
+    }
+
+    /// What was asked to be mounted, to mount it again.
+    pub(super) fn requests(&self) -> Vec<MountRequest> {
+        let state = self.state();
+        let mounts = state.mounts.values();
+        mounts.map(|mounted| mounted.request.clone()).collect()
     }
 
     /// Folders that are mounted.
@@ -360,7 +386,12 @@ impl Mounts {
             followed,
             _lease: lease,
         };
-        self.state().mounts.insert(number, mounted);
+        let mut state = self.state();
+        if state.closed {
+            return Err(DaemonError::Stopping);
+        }
+        state.mounts.insert(number, mounted);
+        drop(state);
         self.changed.notify_waiters();
         if let Some(follower) = follower {
             self.runtime.spawn(follower.run());
@@ -410,6 +441,7 @@ impl Mounts {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.started.elapsed().as_secs(),
+            settings: None,
             mounts: state.mounts.values().map(Mounted::status).collect(),
             cache: self.cache().stats(),
             networks: networks(&state),

@@ -3,15 +3,18 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::client::{Client, ClientError};
+use super::control::Hello;
+use super::launch::{Launcher, log_file};
 use super::location::{ATTACH, CONTROL, Location, LocationError};
 use super::lock::{Lock, Phase};
 use super::mounts::Mounts;
-use super::{MountFailure, MountRequest, attach, control, jobs};
+use super::signals::Signals;
+use super::{DaemonSettings, MountFailure, MountRequest, attach, control, fresh, jobs, log};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Settings};
 use crate::fuse;
@@ -24,17 +27,33 @@ use crate::walrus::StoreError;
 
 /// How long a command that has the cache open may take to hand it over.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long an idle daemon may take to end.
+const SUCCESSION: Duration = Duration::from_secs(10);
 /// How long mounts may take to end when the daemon does.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Why a daemon cannot run, or cannot serve a mount.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// There is one already.
+    /// A daemon is in use.
     #[error(
-        "a walgit-fs daemon runs already; mount without --foreground to use it, or unmount its folders first"
+        "the walgit-fs daemon (process {pid}) has the cache: {why}; mount without --foreground, or run `walgit-fs daemon stop` first"
     )]
-    Running,
+    Running {
+        /// Its process.
+        pid: u32,
+        /// What it does.
+        why: String,
+    },
+    /// The daemon does not end while it is needed.
+    #[error("{}", in_use(.0))]
+    InUse(Vec<PathBuf>),
+    /// The daemon ends.
+    #[error("the walgit-fs daemon is stopping; try again")]
+    Stopping,
+    /// Another daemon does not give way.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// Its directory cannot be used.
     #[error(transparent)]
     Location(#[from] LocationError),
@@ -90,81 +109,139 @@ pub enum DaemonError {
     Mount(#[from] MountFailure),
 }
 
-/// Runs a daemon until it is told to stop (SIGTERM, SIGINT, `stop`), or until
-/// it has had no mount for a while; with `foreground`, serves that mount and
-/// ends with it.
+fn in_use(dirs: &[PathBuf]) -> String {
+    if dirs.is_empty() {
+        return "it is working on a request or a job".into();
+    }
+    let dirs = dirs.iter().map(|dir| dir.display().to_string());
+    format!("it serves {}", dirs.collect::<Vec<_>>().join(", "))
+}
+
+/// Runs a daemon until it is told to stop (by a signal or by `daemon stop`), or until
+/// it has had no mount for a while; with `foreground`, serves that mount and ends with
+/// it.
 ///
 /// # Errors
-/// [`DaemonError::Running`] beside another one of the same user, and whatever
+/// [`DaemonError::Running`] for a foreground mount beside a daemon in use, and whatever
 /// keeps it from starting. After it started, it ends well.
 pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
+    let mut launcher = Launcher::none();
     if foreground.is_none() {
-        // The terminal of whoever mounted first must not end it. Refused to
-        // the leader of a process group, which a shell has set apart already.
+        launcher = Launcher::at_stderr();
+        // The terminal of whoever mounted first must not end it. Refused to the leader
+        // of a process group, which a shell or a service manager has set apart already.
         let _ = rustix::process::setsid();
+        let _ = rustix::process::chdir("/");
+        let kept = fresh::reset();
+        if !kept.is_empty() {
+            launcher.warn(&format!(
+                "the daemon keeps what this session imposes and it may not change: {}; \
+                 `walgit-fs daemon restart` in another session is free of it",
+                kept.join(", ")
+            ));
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("walgit-fs")
         .build()
         .map_err(DaemonError::Session)?;
-    let done = runtime.block_on(live(settings, foreground));
+    let mut lock = None;
+    let done = runtime.block_on(live(settings, foreground, &mut launcher, &mut lock));
+    if let Err(error) = &done {
+        launcher.fail(&error.to_string());
+    }
+    log::sum_up();
     // Fetches that nobody waits for any more must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    // Only the end of the process gives it up: by then the cache is closed, too.
+    std::mem::forget(lock);
     done
 }
 
-async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
+async fn live(
+    settings: Settings,
+    foreground: Option<MountRequest>,
+    launcher: &mut Launcher,
+    held: &mut Option<Lock>,
+) -> Result<(), DaemonError> {
+    let in_foreground = foreground.is_some();
+    let mut signals = Signals::catch(in_foreground).map_err(DaemonError::Session)?;
     let location = Location::create(&settings.dirs)?;
-    let mut lock = Lock::take(&location)?.ok_or(DaemonError::Running)?;
+    let lock = match Lock::take(&location)? {
+        Some(lock) => lock,
+        None if in_foreground => take_over(&settings, &location).await?,
+        // Another command was faster; its daemon serves both.
+        None => return Ok(()),
+    };
+    let lock = held.insert(lock);
+    if !in_foreground {
+        launcher.log_to(&log_file(&settings));
+    }
+    crate::fault_point::reach("daemon.start").map_err(DaemonError::Session)?;
     settings.check_cache()?;
     let config = CacheConfig::of(&settings);
-    let opened = tokio::task::spawn_blocking(move || Cache::open_within(&config, HAND_OVER));
-    let cache = opened
-        .await
-        .map_err(|error| DaemonError::Session(error.into()))??;
+    let opening = tokio::task::spawn_blocking(move || Cache::open_within(&config, HAND_OVER));
+    let cache = tokio::select! {
+        opened = opening => opened.map_err(|error| DaemonError::Session(error.into()))??,
+        _ = signals.next() => return Ok(()),
+    };
     let loader = Loader::new(cache.clone(), LoaderConfig::default());
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let mounts = Mounts::new(loader, deadline, Journal::new(settings.failures()));
     let stop = Arc::new(Notify::new());
     // The lock is held, so whatever is left there is of a daemon that died.
     let [control, attach] = [location.listen(CONTROL)?, location.listen(ATTACH)?];
-    tokio::spawn(attach::serve(attach, mounts.clone()));
+    launcher.release();
     lock.enter(Phase::Running);
-    let holder = lock.holder().clone();
-    tokio::spawn(control::serve(
-        control,
-        mounts.clone(),
-        stop.clone(),
-        holder,
-    ));
-    jobs::start(&settings, &mounts);
-    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Session)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Session)?;
-    let idle_exit = match foreground {
-        Some(_) => Duration::ZERO,
-        // Less than this and it would be gone before its first mount came.
-        None => Duration::from_secs(settings.idle_exit_s.value.max(1)),
+    let hello = Hello {
+        holder: lock.holder().clone(),
+        settings: Some(DaemonSettings::of(&settings)),
     };
-    let mut failed = None;
+    tokio::spawn(attach::serve(attach, mounts.clone()));
+    tokio::spawn(control::serve(control, mounts.clone(), stop.clone(), hello));
+    jobs::start(&settings, &mounts);
+    tokio::spawn(async {
+        loop {
+            tokio::time::sleep(log::WINDOW).await;
+            log::sum_up();
+        }
+    });
+    let mut done = Ok(());
+    let mut ends = false;
     if let Some(request) = foreground {
-        match super::mount(&settings, request).await {
-            Ok(mounted) => {
-                let line = format!("serving {}", mounted.mountpoint.display());
-                let _ = LineWriter(io::stderr()).write_all(line.as_bytes());
-            }
-            Err(error) => failed = Some(error),
+        tokio::select! {
+            mounted = super::mount(&settings, request) => match mounted {
+                Ok(mounted) => {
+                    let line = format!("serving {}\n", mounted.mountpoint.display());
+                    let _ = LineWriter(io::stderr()).write_all(line.as_bytes());
+                }
+                Err(error) => {
+                    done = Err(error.into());
+                    ends = true;
+                }
+            },
+            _ = signals.next() => ends = true,
         }
     }
-    if failed.is_none() {
+    let idle_exit = match in_foreground {
+        true => Duration::ZERO,
+        // Less than this and it would be gone before its first mount came.
+        false => Duration::from_secs(settings.idle_exit_s.value.max(1)),
+    };
+    while !ends {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = stop.notified() => {}
-            () = idle_for(&mounts, idle_exit) => {}
+            number = signals.next() => {
+                tracing::info!("ended by signal {number}");
+                ends = true;
+            }
+            () = stop.notified() => ends = true,
+            // A mount may come at the last moment.
+            () = idle_for(&mounts, idle_exit) => ends = mounts.close(true).is_ok(),
         }
     }
     lock.enter(Phase::Stopping);
+    let _ = mounts.close(false);
     farewell(&mounts).await;
     for socket in [CONTROL, ATTACH] {
         location.remove(socket);
@@ -173,7 +250,31 @@ async fn live(settings: Settings, foreground: Option<MountRequest>) -> Result<()
     if let Ok(Err(error)) = settled {
         tracing::warn!("{error}");
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    done
+}
+
+/// Takes the lock of a daemon that is idle, for a mount in the foreground.
+async fn take_over(settings: &Settings, location: &Location) -> Result<Lock, DaemonError> {
+    if let Some(client) = Client::find(&settings.dirs).await? {
+        let pid = client.pid();
+        match client.stop(true).await {
+            Ok(()) => {}
+            Err(ClientError::Refused(why)) => return Err(DaemonError::Running { pid, why }),
+            // It ended by itself at this moment.
+            Err(ClientError::Gone(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let begun = Instant::now();
+    loop {
+        if let Some(lock) = Lock::take(location)? {
+            return Ok(lock);
+        }
+        if begun.elapsed() > SUCCESSION {
+            let state = Client::probe(&settings.dirs).await?;
+            return Err(state.into_error().into());
+        }
+    }
 }
 
 /// Ends when nobody has needed the daemon for so long.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::jobs::JobStatus;
+use super::settings::DaemonSettings;
 use crate::cache::{CacheStats, Pin};
 use crate::fuse::{DriverStats, TreeStats};
 use crate::prefetch::PrefetchStats;
@@ -20,6 +21,9 @@ pub struct DaemonStatus {
     pub version: String,
     /// Seconds since it started.
     pub uptime_s: u64,
+    /// What it runs with.
+    #[serde(default)]
+    pub settings: Option<DaemonSettings>,
     /// Its mounts, oldest first.
     pub mounts: Vec<MountStatus>,
     /// Its cache.

@@ -4,6 +4,7 @@
 //! does not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -14,12 +15,16 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::client::ClientError;
+use super::client::{ClientError, is_stopped};
 use super::control::{Hello, Refusal};
 use super::location::{CONTROL, Location, LocationError, Peer};
 
 /// How long a daemon may take to say hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it may take to answer a question, if it says hello meanwhile.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// After so long it is worth a look whether it is stopped.
+const GLANCE: Duration = Duration::from_millis(500);
 /// How often it is asked while something else is asked of it.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -31,14 +36,18 @@ pub(super) struct Call {
     method: Method,
     path: &'static str,
     body: Bytes,
+    /// How long it may take in all; `None` where the daemon itself sets limits.
+    pub(super) limit: Option<Duration>,
 }
 
 impl Call {
+    /// A question, which takes no work to answer.
     pub(super) fn get(path: &'static str) -> Self {
         Call {
             method: Method::GET,
             path,
             body: Bytes::new(),
+            limit: Some(ANSWER),
         }
     }
 
@@ -48,6 +57,7 @@ impl Call {
             method: Method::POST,
             path,
             body: body.into(),
+            limit: None,
         })
     }
 
@@ -92,16 +102,20 @@ pub(super) fn gone(error: &dyn std::fmt::Display) -> ClientError {
 
 /// Asks the daemon who it is; how that went, and the process asked.
 pub(super) async fn hello(location: &Location) -> (Result<Hello, ClientError>, Option<u32>) {
-    let mut pid = None;
+    let pid = AtomicU32::new(0);
+    let pid_of = |pid: &AtomicU32| Some(pid.load(Ordering::Relaxed)).filter(|&pid| pid != 0);
     let asked = async {
         let peer = location.connect(CONTROL).await?;
-        pid = peer.pid;
+        pid.store(peer.pid.unwrap_or_default(), Ordering::Relaxed);
         decoded(Call::get("/v1/hello").send(peer).await?).await
     };
-    let said = match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(said) => said,
-        Err(_) => Err(ClientError::silent(pid)),
-    };
+    tokio::pin!(asked);
+    let mut said = tokio::time::timeout(GLANCE, &mut asked).await;
+    if said.is_err() && !pid_of(&pid).is_some_and(is_stopped) {
+        said = tokio::time::timeout(PATIENCE - GLANCE, &mut asked).await;
+    }
+    let pid = pid_of(&pid);
+    let said = said.unwrap_or_else(|_| Err(ClientError::silent(pid)));
     // So many wait for it that the kernel takes no more connections.
     let said = match said {
         Err(ClientError::Location(LocationError::Io { source, .. }))

@@ -1,0 +1,188 @@
+//! The daemon's log: bounded in size, and in repeated messages.
+//!
+//! An outage makes thousands of reads fail, each with the same message. Of each place
+//! in the program that warns, a few messages a minute are written and the rest are
+//! counted ([`Repeats`]). The file is appended to, and put aside when it is large
+//! ([`Writer`]), so that two files of [`MAX_SIZE`] are the most there can be.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// Size at which the log is put aside, in bytes.
+pub const MAX_SIZE: u64 = 5 << 20;
+/// Messages of one place in the program that are written per [`WINDOW`].
+pub const BURST: u64 = 10;
+/// How often suppressed messages are summed up.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// Target of the summaries, which are never suppressed.
+const SUMMARY: &str = "walgit_fs::log::summary";
+
+static LOG: Mutex<Option<LogFile>> = Mutex::new(None);
+static REPEATED: Mutex<Option<HashMap<Identifier, Repeated>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    /// Whether standard error goes there too: panics, and what libraries say.
+    takes_stderr: bool,
+}
+
+impl LogFile {
+    /// Opens the log to append to it.
+    fn open(path: &Path, takes_stderr: bool) -> io::Result<Self> {
+        let mut options = File::options();
+        let file = options.create(true).append(true).mode(0o600).open(path)?;
+        if takes_stderr {
+            rustix::stdio::dup2_stderr(&file)?;
+        }
+        Ok(LogFile {
+            path: path.into(),
+            size: file.metadata()?.len(),
+            file,
+            takes_stderr,
+        })
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.size > 0 && self.size + text.len() as u64 > MAX_SIZE {
+            std::fs::rename(&self.path, previous(&self.path))?;
+            *self = LogFile::open(&self.path, self.takes_stderr)?;
+        }
+        self.file.write_all(text)?;
+        self.size += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// Where the log before this one is.
+fn previous(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
+}
+
+/// From now on this process logs to a file.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub(super) fn open(path: &Path) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        // It tells what is mounted: for its user alone.
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(dir)?;
+    }
+    *lock(&LOG) = Some(LogFile::open(path, true)?);
+    Ok(())
+}
+
+/// Writes to the log once there is one, and to standard error before.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer;
+
+impl Write for Writer {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match &mut *lock(&LOG) {
+            // A full disk must not end in more messages about it.
+            Some(log) => drop(log.write(text)),
+            None => io::stderr().write_all(text)?,
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Suppresses what one place in the program repeats.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeats;
+
+#[derive(Default)]
+struct Repeated {
+    seen: u64,
+    /// The first message that was suppressed.
+    sample: String,
+}
+
+impl<S: Subscriber> Layer<S> for Repeats {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let about = event.metadata();
+        // Whoever asks for more than warnings wants to see them all.
+        if *about.level() > Level::WARN || about.target() == SUMMARY {
+            return true;
+        }
+        let mut repeated = lock(&REPEATED);
+        let entries = repeated.get_or_insert_default();
+        let entry = entries.entry(about.callsite()).or_default();
+        entry.seen += 1;
+        if entry.seen == BURST + 1 {
+            event.record(&mut Message(&mut entry.sample));
+        }
+        entry.seen <= BURST
+    }
+}
+
+/// The text of an event.
+struct Message<'a>(&'a mut String);
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}
+
+/// Writes how many messages were suppressed since the last time.
+pub(super) fn sum_up() {
+    let repeated = lock(&REPEATED).take().unwrap_or_default();
+    for entry in repeated.into_values().filter(|it| it.seen > BURST) {
+        let suppressed = entry.seen - BURST;
+        tracing::warn!(
+            target: SUMMARY,
+            "{suppressed} similar messages suppressed: {}",
+            entry.sample
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_grows_is_put_aside_and_two_files_are_the_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.log");
+        let line = vec![b'x'; 1 << 20];
+        // Opened again now and then, as daemons come and go.
+        for _ in 0..4 {
+            let mut log = LogFile::open(&path, false).unwrap();
+            for _ in 0..7 {
+                log.write(&line).unwrap();
+                assert!(std::fs::metadata(&path).unwrap().len() <= MAX_SIZE);
+            }
+        }
+        assert!(std::fs::metadata(previous(&path)).unwrap().len() <= MAX_SIZE);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,75 @@
+//! The settings that a daemon runs with, for those who want to know whether they are
+//! still in force.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Migration, Origin, Renewing, Retention, Settings, Sourced, Tiers};
+
+/// What a daemon reads when it starts, and not again. Settings of a network are not
+/// among them: each mount brings its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DaemonSettings {
+    /// The config file.
+    pub config: PathBuf,
+    /// Disk budget of the cache, in bytes.
+    pub cache_disk: Sourced<u64>,
+    /// Memory budget of the cache, in bytes.
+    pub cache_memory: Sourced<u64>,
+    /// Longest time of one operation, in seconds.
+    pub deadline_s: Sourced<u64>,
+    /// How long it stays without mounts, in seconds.
+    pub idle_exit_s: Sourced<u64>,
+    /// How long unused content is kept.
+    pub retention: Sourced<Retention>,
+    /// How files are laid out.
+    pub tiers: Sourced<Tiers>,
+    /// When heads are rewritten.
+    pub migration: Sourced<Migration>,
+    /// When storage is renewed.
+    pub renewal: Sourced<Renewing>,
+}
+
+impl DaemonSettings {
+    pub(super) fn of(settings: &Settings) -> Self {
+        DaemonSettings {
+            config: settings.file.clone(),
+            cache_disk: settings.cache_disk.clone(),
+            cache_memory: settings.cache_memory.clone(),
+            deadline_s: settings.deadline_s.clone(),
+            idle_exit_s: settings.idle_exit_s.clone(),
+            retention: settings.retention.clone(),
+            tiers: settings.tiers.clone(),
+            migration: settings.migration.clone(),
+            renewal: settings.renewal.clone(),
+        }
+    }
+
+    /// Which of these are others than `wanted`, in words; empty where none is.
+    pub(super) fn differences(&self, wanted: &DaemonSettings) -> Vec<String> {
+        let number = |name: &str, running: &Sourced<u64>, wanted: &Sourced<u64>| {
+            differs(running, wanted)
+                .then(|| format!("{name} is {}, not {}", running.value, wanted.value))
+        };
+        let section = |name: &str, differs: bool| differs.then(|| format!("[{name}] has changed"));
+        let found = [
+            number("cache.disk", &self.cache_disk, &wanted.cache_disk),
+            number("cache.memory", &self.cache_memory, &wanted.cache_memory),
+            number("mount.deadline_s", &self.deadline_s, &wanted.deadline_s),
+            number("daemon.idle_exit_s", &self.idle_exit_s, &wanted.idle_exit_s),
+            section("retention", differs(&self.retention, &wanted.retention)),
+            section("tiers", differs(&self.tiers, &wanted.tiers)),
+            section("migration", differs(&self.migration, &wanted.migration)),
+            section("renewal", differs(&self.renewal, &wanted.renewal)),
+        ];
+        found.into_iter().flatten().collect()
+    }
+}
+
+/// Whether a running value is another than the one wanted. A default does not ask to
+/// undo what a flag or a variable set for the daemon.
+fn differs<T: PartialEq>(running: &Sourced<T>, wanted: &Sourced<T>) -> bool {
+    let asked = wanted.origin != Origin::Default || running.origin == Origin::File;
+    asked && running.value != wanted.value
+}

@@ -1,0 +1,68 @@
+//! Signals that end the daemon: all that would end a process and can be caught.
+//!
+//! A daemon that dies of a signal leaves dead mounts behind, so it ends its mounts
+//! first, whichever signal it is. SIGKILL cannot be caught, and faults of the program
+//! itself (SIGSEGV, SIGBUS, SIGILL, SIGFPE) must not be.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+const HANGUP: i32 = 1;
+/// QUIT, TRAP, ABRT, USR1, USR2, ALRM, TERM, STKFLT, XCPU, VTALRM, PROF, IO, PWR, SYS,
+/// and INT.
+const ENDING: [i32; 15] = [2, 3, 5, 6, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30, 31];
+/// What a write beyond the limit on file sizes sends, besides its error.
+const FILE_SIZE: i32 = 25;
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// Signals that ask this process to end.
+pub(super) struct Signals {
+    received: mpsc::UnboundedReceiver<i32>,
+    _harmless: Vec<Signal>,
+}
+
+impl Signals {
+    /// From now on signals are caught. With `nohup`, a SIGHUP that the caller ignores
+    /// stays ignored.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn catch(nohup: bool) -> io::Result<Self> {
+        let (tell, received) = mpsc::unbounded_channel();
+        let hangup = (!(nohup && is_ignored(HANGUP))).then_some(HANGUP);
+        for number in ENDING.into_iter().chain(REAL_TIME).chain(hangup) {
+            let mut stream = signal(SignalKind::from_raw(number))?;
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                while stream.recv().await.is_some() {
+                    let _ = tell.send(number);
+                }
+            });
+        }
+        Ok(Signals {
+            received,
+            // Whoever ignored SIGCHLD would keep us from waiting for what we start.
+            _harmless: vec![
+                signal(SignalKind::from_raw(FILE_SIZE))?,
+                signal(SignalKind::child())?,
+            ],
+        })
+    }
+
+    /// Waits for a signal that ends the process; its number.
+    pub(super) async fn next(&mut self) -> i32 {
+        match self.received.recv().await {
+            Some(number) => number,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (number - 1)) != 0)
+}

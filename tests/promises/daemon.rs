@@ -1,0 +1,490 @@
+//! The daemon's life: it inherits nothing of the command that starts it, ends cleanly
+//! whatever ends it, and is never taken for absent while it runs.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
+
+use crate::support::tree::assert_same;
+use crate::support::world::{alive, signal};
+use crate::support::{Tree, World, eventually};
+
+fn published() -> (World, Tree) {
+    let world = World::new();
+    let tree = Tree::new().noise("a", 30_000, 1).file("b", "text");
+    world.publish(tree.path(), "it");
+    (world, tree)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// What the commands' own limit of five seconds allows, and a busy machine.
+const REPORTED: Duration = Duration::from_secs(8);
+
+fn is_mounted(dir: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.contains(&text(dir).replace(' ', "\\040"))
+}
+
+/// One value of `/proc/PID/status`.
+fn proc_status(pid: i32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim_matches([':', '\t', ' ']).to_owned()
+}
+
+/// Resumes a process however the test ends.
+struct StoppedProcess(i32);
+
+impl StoppedProcess {
+    fn stop(pid: i32) -> Self {
+        signal(pid, Signal::STOP);
+        eventually("it is stopped", || {
+            proc_status(pid, "State").starts_with('T')
+        });
+        StoppedProcess(pid)
+    }
+}
+
+impl Drop for StoppedProcess {
+    fn drop(&mut self) {
+        if alive(self.0) {
+            signal(self.0, Signal::CONT);
+        }
+    }
+}
+
+#[test]
+fn a_stopped_daemon_is_reported_by_every_command_with_its_process_and_the_remedy() {
+    let (world, tree) = published();
+    let dir = world.mount("it");
+    let other = world.mountpoint();
+    let pid = world.daemon().unwrap();
+    let stopped = StoppedProcess::stop(pid);
+    for args in [
+        vec!["mount", "it", text(&other)],
+        vec!["mount", "--foreground", "it", text(&other)],
+        vec!["gc"],
+        vec!["renew"],
+        vec!["cache", "stats"],
+        vec!["cache", "pins"],
+        vec!["cache", "clear"],
+        vec!["cache", "verify"],
+        vec!["cache", "unpin", "it:/"],
+        vec!["prefetch", "export", "it", "--output", "/dev/null"],
+        vec!["daemon", "status"],
+    ] {
+        let begun = Instant::now();
+        let said = world.fail(&args);
+        assert!(
+            begun.elapsed() < REPORTED,
+            "{args:?}: {:?}",
+            begun.elapsed()
+        );
+        assert!(said.contains(&format!("process {pid}")), "{args:?}: {said}");
+        assert!(
+            said.contains(&format!("kill -CONT {pid}")),
+            "{args:?}: {said}"
+        );
+    }
+    drop(stopped);
+    assert_same(tree.path(), &dir);
+    assert_eq!(world.daemon(), Some(pid));
+}
+
+#[test]
+fn a_daemon_that_stops_during_a_request_does_not_hold_up_who_asked() {
+    let (world, _tree) = published();
+    let world = world.with("WALGIT_FS_FAULT_POINTS", "daemon.prepare=stop");
+    let dir = world.mountpoint();
+    let mut mount = world.command(&["mount", "it", text(&dir)]);
+    let mount = mount.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    let done = mount.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(begun.elapsed() < REPORTED * 2, "{:?}", begun.elapsed());
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("kill -CONT"), "{said}");
+    assert!(!is_mounted(&dir));
+    // Stopping it works, too: SIGTERM, and SIGCONT so that it is received.
+    world.run(&["daemon", "stop"]);
+    world.run(&["daemon", "stop"]);
+}
+
+#[test]
+fn a_killed_daemon_is_known_to_be_gone_at_once_and_replaced() {
+    let (world, tree) = published();
+    let dir = world.mount("it");
+    world.crash();
+    assert_eq!(world.json(&["daemon", "status"])["running"], false);
+    world.run(&["mount", "it", text(&dir)]);
+    assert_same(tree.path(), &dir);
+}
+
+#[test]
+fn a_daemon_of_another_version_is_named_and_not_asked_anything() {
+    let (world, _tree) = published();
+    let daemon = world.path().join("cache/walgit-fs/daemon");
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700).recursive(true).create(&daemon).unwrap();
+    let socket = UnixListener::bind(daemon.join("control.sock")).unwrap();
+    let mut lock = File::create(daemon.join("lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    // A process that is there to be named, and to be ended.
+    let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = other.id();
+    let holder = serde_json::json!({
+        "pid": pid, "version": "9.9.9", "protocol": 99, "started": 1, "phase": "running",
+    });
+    write!(lock, "{holder}").unwrap();
+    let dir = world.mountpoint();
+    for args in [
+        vec!["mount", "it", text(&dir)],
+        vec!["cache", "clear"],
+        vec!["gc"],
+        vec!["daemon", "status"],
+    ] {
+        let said = world.fail(&args);
+        assert!(said.contains("version 9.9.9"), "{args:?}: {said}");
+        assert!(
+            said.contains("walgit-fs daemon restart"),
+            "{args:?}: {said}"
+        );
+        assert!(said.contains(&format!("process {pid}")), "{args:?}: {said}");
+    }
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.accept().is_err(), "nobody connected");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+/// Runs a line of shell with `$W` as our program, in bash, with a limit of time.
+fn bash(world: &World, script: &str) -> Output {
+    let ours = world.command(&["status"]);
+    let mut shell = Command::new("timeout");
+    shell.args(["20", "bash", "-c", script]);
+    shell.envs(
+        ours.get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    shell.env("W", ours.get_program());
+    shell.current_dir(world.path()).output().unwrap()
+}
+
+#[test]
+fn the_daemon_keeps_no_pipe_lock_or_file_of_the_command_that_started_it() {
+    let (world, _tree) = published();
+    let dir = world.mountpoint();
+    let script = format!(
+        "exec 9>lock; flock 9; exec 7</etc/passwd
+         $W mount it '{0}' 2>&1 | cat >/dev/null; echo pipe
+         said=$($W mount it '{0}' 2>&1); echo substitution
+         exec 9>&-; flock -n lock true && echo free",
+        text(&dir)
+    );
+    let done = bash(&world, &script);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&done.stdout),
+        "pipe\nsubstitution\nfree\n"
+    );
+    let pid = world.daemon().unwrap();
+    for file in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let leads_to = fs::read_link(file.path()).unwrap_or_default();
+        assert_ne!(leads_to, Path::new("/etc/passwd"));
+        assert_ne!(leads_to, world.path().join("lock"));
+    }
+}
+
+#[test]
+fn make_does_not_wait_for_the_daemon() {
+    let (world, _tree) = published();
+    let dir = world.mountpoint();
+    let makefile = format!(
+        "all: a b\na:\n\t+$(W) mount it '{}'\nb:\n\t+true\n",
+        text(&dir)
+    );
+    fs::write(world.path().join("Makefile"), makefile).unwrap();
+    let done = bash(&world, "make -j4 | cat");
+    assert!(done.status.success(), "{done:?}");
+    assert!(world.daemon().is_some());
+}
+
+#[test]
+fn limits_and_priorities_of_the_shell_are_not_the_daemons() {
+    if !rustix::process::geteuid().is_root() {
+        return; // others may not raise what was lowered
+    }
+    let (world, tree) = published();
+    let dir = world.mountpoint();
+    let script = format!(
+        "trap '' HUP INT QUIT TERM USR1 CHLD PIPE; ulimit -S -n 40 -t 500 -f 100000 -v 9000000
+         echo 900 >/proc/self/oom_score_adj; umask 0; cd '{}'
+         nice -n 7 ionice -c 3 chrt --batch 0 taskset -c 0 nohup $W mount it '{}'",
+        text(world.path()),
+        text(&dir)
+    );
+    let done = bash(&world, &script);
+    assert!(done.status.success(), "{done:?}");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!said.contains("warning"), "{said}");
+    let pid = world.daemon().unwrap();
+    let proc = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    let limits = proc("limits");
+    for name in ["Max cpu time", "Max file size", "Max address space"] {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line[name.len()..].trim().starts_with("unlimited"), "{line}");
+    }
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let soft = files.unwrap().split_whitespace().nth(3).unwrap();
+    assert!(soft.parse::<u64>().unwrap() > 1024, "{limits}");
+    let stat = proc("stat");
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    assert_eq!(fields[16], "0", "niceness");
+    assert_eq!(fields[38], "0", "scheduling policy");
+    let priority = Command::new("ionice")
+        .args(["-p", &pid.to_string()])
+        .output()
+        .unwrap();
+    let priority = String::from_utf8(priority.stdout).unwrap();
+    assert!(!priority.contains("idle"), "{priority}");
+    assert_eq!(fields[3], pid.to_string(), "a session of its own");
+    assert_eq!(proc("oom_score_adj").trim(), "0");
+    let here = proc_status(std::process::id() as i32, "Cpus_allowed_list");
+    assert_eq!(proc_status(pid, "Cpus_allowed_list"), here);
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
+        Path::new("/")
+    );
+    assert_eq!(proc_status(pid, "Umask"), "0077");
+    assert_same(tree.path(), &dir);
+    // SIGHUP was ignored where it came from, and ends it all the same.
+    signal(pid, Signal::HUP);
+    eventually("it has ended", || !alive(pid));
+    assert!(!is_mounted(&dir));
+}
+
+#[test]
+fn what_cannot_be_reset_is_said_in_one_line() {
+    if !rustix::process::geteuid().is_root() {
+        return; // the others cannot mount where /dev/fuse is root's
+    }
+    let (world, _tree) = published();
+    let dir = world.mountpoint();
+    // Root without the right to undo it.
+    let script = format!(
+        "command -v setpriv >/dev/null || exit 77
+         ulimit -n 100; nice -n 7 setpriv --bounding-set -sys_nice,-sys_resource \
+         --inh-caps -sys_nice,-sys_resource $W mount it '{}'",
+        text(&dir)
+    );
+    let done = bash(&world, &script);
+    if done.status.code() == Some(77) {
+        return;
+    }
+    assert!(done.status.success(), "{done:?}");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("niceness 7, 100 open files") || said.contains("100 open files, niceness 7"),
+        "{said}"
+    );
+}
+
+/// Every signal that ends a process by default and can be caught.
+const ENDING: [i32; 19] = [
+    1, 2, 3, 5, 6, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30, 31, 34, 50, 64,
+];
+
+fn send(pid: i32, number: i32) {
+    let sent = Command::new("kill")
+        .args([format!("-{number}"), pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+#[test]
+fn whichever_signal_ends_the_daemon_nothing_stays_mounted() {
+    let (world, _tree) = published();
+    let dir = world.mountpoint();
+    for number in ENDING {
+        world.run(&["mount", "it", text(&dir)]);
+        let pid = world.daemon().unwrap();
+        send(pid, number);
+        eventually("it has ended", || !alive(pid));
+        assert!(!is_mounted(&dir), "signal {number}");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "signal {number}");
+    }
+}
+
+/// A mount in the foreground, with SIGHUP as `env` is told.
+fn serving_with(world: &World, dir: &Path, hangup: &str) -> Child {
+    let ours = world.command(&["mount", "--foreground", "it", text(dir)]);
+    let mut command = Command::new("env");
+    command
+        .arg(hangup)
+        .arg(ours.get_program())
+        .args(ours.get_args());
+    command.envs(
+        ours.get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let child = command.spawn().unwrap();
+    eventually("it is mounted", || dir.join("b").exists());
+    child
+}
+
+fn serving(world: &World, dir: &Path) -> Child {
+    serving_with(world, dir, "--default-signal=HUP")
+}
+
+#[test]
+fn a_foreground_mount_under_nohup_outlives_the_terminal() {
+    let (world, tree) = published();
+    let dir = world.mountpoint();
+    let mut child = serving_with(&world, &dir, "--ignore-signal=HUP");
+    send(child.id() as i32, 1);
+    assert_same(tree.path(), &dir);
+    send(child.id() as i32, 15);
+    assert!(child.wait().unwrap().success());
+    assert!(!is_mounted(&dir));
+}
+
+#[test]
+fn whichever_signal_ends_a_foreground_mount_nothing_stays_mounted() {
+    let (world, _tree) = published();
+    let dir = world.mountpoint();
+    for number in ENDING {
+        let mut child = serving(&world, &dir);
+        send(child.id() as i32, number);
+        let status = child.wait().unwrap();
+        assert!(status.success(), "signal {number}: {status}");
+        assert!(!is_mounted(&dir), "signal {number}");
+    }
+}
+
+#[test]
+fn a_foreground_mount_takes_over_from_a_daemon_that_is_idle_and_from_no_other() {
+    let (world, tree) = published();
+    let dir = world.mount("it");
+    let pid = world.daemon().unwrap();
+    let other = world.mountpoint();
+    let said = world.fail(&["mount", "--foreground", "it", text(&other)]);
+    assert!(said.contains(&format!("process {pid}")), "{said}");
+    assert!(said.contains(text(&dir)), "{said}");
+    world.unmount(&dir);
+    let mut child = serving(&world, &other);
+    assert_same(tree.path(), &other);
+    assert!(!alive(pid));
+    signal(child.id() as i32, Signal::INT);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_daemon_is_shown_stopped_and_restarted_by_command() {
+    let (world, tree) = published();
+    assert_eq!(world.json(&["daemon", "status"])["running"], false);
+    assert_eq!(world.json(&["daemon", "stop"])["stopped"], false);
+    let dirs = [world.mount("it"), world.mount("it")];
+    let pid = world.daemon().unwrap();
+    let status = world.json(&["daemon", "status"]);
+    assert_eq!(status["pid"], pid);
+    assert_eq!(status["mounts"], 2);
+    let restarted = world.json(&["daemon", "restart", "--cache-disk", "77000000"]);
+    assert_eq!(restarted["mounted"].as_array().unwrap().len(), 2);
+    assert!(!alive(pid));
+    let status = world.json(&["daemon", "status"]);
+    assert_ne!(status["pid"], pid);
+    assert_eq!(status["settings"]["cache_disk"]["value"], 77_000_000);
+    // Even while somebody is in there.
+    let _open = File::open(dirs[0].join("a")).unwrap();
+    for dir in &dirs {
+        assert_same(tree.path(), dir);
+    }
+    assert_eq!(world.json(&["daemon", "stop"])["stopped"], true);
+    for dir in &dirs {
+        assert!(!is_mounted(dir));
+    }
+    assert_eq!(world.json(&["daemon", "stop"])["stopped"], false);
+}
+
+#[test]
+fn a_broken_config_file_does_not_keep_the_daemon_from_being_stopped() {
+    let (world, _tree) = published();
+    let dir = world.mount("it");
+    let world = world.config("this is no TOML");
+    assert_eq!(world.json(&["daemon", "stop"])["stopped"], true);
+    assert!(!is_mounted(&dir));
+}
+
+#[test]
+fn settings_that_the_running_daemon_does_not_have_are_named() {
+    let (world, _tree) = published();
+    let dir = world.mount("it");
+    world.unmount(&dir);
+    let mount = |world: &World, args: &[&str]| {
+        let mut all = vec!["mount", "it", text(&dir)];
+        all.extend(args);
+        let done = world.try_run(&all);
+        assert!(done.status.success(), "{done:?}");
+        world.unmount(&dir);
+        String::from_utf8(done.stderr).unwrap()
+    };
+    assert_eq!(mount(&world, &[]), "");
+    let said = mount(&world, &["--cache-disk", "88000000"]);
+    assert!(
+        said.contains("cache.disk is 500000000, not 88000000"),
+        "{said}"
+    );
+    assert!(said.contains("walgit-fs daemon restart"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let world = world.config("[mount]\ndeadline_s = 11\n[renewal]\nepochs = 9\n");
+    let said = mount(&world, &[]);
+    assert!(said.contains("mount.deadline_s is 30, not 11"), "{said}");
+    assert!(said.contains("[renewal] has changed"), "{said}");
+    world.run(&["daemon", "restart"]);
+    assert_eq!(mount(&world, &[]), "");
+}
+
+#[test]
+fn the_config_file_of_a_flag_is_the_daemons_too() {
+    let (world, _tree) = published();
+    fs::write(
+        world.path().join("other.toml"),
+        "[daemon]\nidle_exit_s = 77\n",
+    )
+    .unwrap();
+    let dir = world.mountpoint();
+    let mut mount = world.command(&["mount", "it", text(&dir), "--config", "other.toml"]);
+    assert!(mount.current_dir(world.path()).status().unwrap().success());
+    let status = world.json(&["daemon", "status"]);
+    assert_eq!(status["settings"]["idle_exit_s"]["value"], 77);
+}
+
+#[test]
+fn two_mounts_at_once_share_one_daemon() {
+    let (world, tree) = published();
+    let dirs: Vec<_> = (0..4).map(|_| world.mountpoint()).collect();
+    let mounts: Vec<Child> = dirs
+        .iter()
+        .map(|dir| world.command(&["mount", "it", text(dir)]).spawn().unwrap())
+        .collect();
+    for mut mount in mounts {
+        assert!(mount.wait().unwrap().success());
+    }
+    assert_eq!(world.json(&["daemon", "status"])["mounts"], 4);
+    for dir in &dirs {
+        assert_same(tree.path(), dir);
+    }
+}

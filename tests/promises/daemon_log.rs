@@ -1,0 +1,105 @@
+//! The daemon's log says what happened, and stays small whatever happens.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use crate::support::{Server, Tree, World};
+
+fn log_of(world: &World) -> PathBuf {
+    world.path().join("state/walgit-fs/daemon.log")
+}
+
+/// Messages shown, and those that were suppressed.
+fn messages(log: &str) -> (u64, u64) {
+    let (mut shown, mut suppressed) = (0, 0);
+    for line in log.lines() {
+        match line.split_once(" similar messages suppressed") {
+            Some((before, _)) => {
+                let count = before.rsplit(' ').next().unwrap();
+                suppressed += count.parse::<u64>().unwrap();
+            }
+            None => shown += 1,
+        }
+    }
+    (shown, suppressed)
+}
+
+#[test]
+fn an_outage_repeats_no_message_without_end() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let mut tree = Tree::new();
+    for number in 0..40 {
+        tree = tree.noise(&format!("f{number}"), 30_000, number);
+    }
+    world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    world.run(&["mount", "it", dir.to_str().unwrap(), "--prefetch", "off"]);
+    let files: Vec<_> = (0..40)
+        .map(|number| fs::File::open(dir.join(format!("f{number}"))).unwrap())
+        .collect();
+    server.order("status=500,path=/v1/blobs");
+    let mut failed = 0;
+    for _ in 0..25 {
+        for file in &files {
+            failed += u64::from(file.read_at(&mut [0; 4096], 0).is_err());
+        }
+    }
+    drop(files);
+    world.run(&["daemon", "stop"]);
+    let log = fs::read_to_string(log_of(&world)).unwrap();
+    let (shown, suppressed) = messages(&log);
+    assert!(failed > 500, "{failed} reads failed");
+    assert!(
+        shown + suppressed >= failed,
+        "{shown} + {suppressed}: {log}"
+    );
+    assert!(shown <= 100, "{shown} messages: {log}");
+    assert!(log.len() < 50_000, "{} bytes", log.len());
+}
+
+#[test]
+fn a_second_daemon_does_not_touch_the_log_of_the_first() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "text");
+    world.publish(tree.path(), "it");
+    let world = world.with("WALGIT_FS_LOG", "walgit_fs=info");
+    let dir = world.mount("it");
+    let before = fs::read(log_of(&world)).unwrap();
+    assert!(!before.is_empty());
+    // What a command would start in a race, and a person by mistake.
+    assert!(world.try_run(&["daemon", "run"]).status.success());
+    world.fail(&["mount", "--foreground", "it", dir.to_str().unwrap()]);
+    assert_eq!(fs::read(log_of(&world)).unwrap(), before);
+    // A failed start says why to whoever asked, and leaves the log of those before.
+    world.run(&["daemon", "stop"]);
+    let before = fs::read_to_string(log_of(&world)).unwrap();
+    let world = world.with("WALGIT_FS_FAULT_POINTS", "daemon.start=fail");
+    let said = world.fail(&["mount", "it", dir.to_str().unwrap()]);
+    assert!(
+        said.contains("the walgit-fs daemon did not start"),
+        "{said}"
+    );
+    assert!(said.contains("os error 5"), "{said}");
+    let after = fs::read_to_string(log_of(&world)).unwrap();
+    assert!(after.starts_with(&before), "{after}");
+    assert!(after.len() > before.len(), "the reason is in the log, too");
+}
+
+#[test]
+fn a_log_that_grew_large_is_put_aside() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "text");
+    world.publish(tree.path(), "it");
+    let log = log_of(&world);
+    fs::create_dir_all(log.parent().unwrap()).unwrap();
+    let old = vec![b'\n'; walgit_fs::daemon::log::MAX_SIZE as usize];
+    fs::write(&log, &old).unwrap();
+    let world = world.with("WALGIT_FS_LOG", "walgit_fs=info");
+    let _dir = world.mount("it");
+    let aside = log.with_file_name("daemon.log.1");
+    assert_eq!(fs::metadata(aside).unwrap().len(), old.len() as u64);
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("serving"), "{text}");
+}

@@ -1,0 +1,301 @@
+//! Another user of the machine may squat any path and listen on any socket: commands
+//! send nothing there, and say what is wrong or work all the same.
+
+use std::fs::{self, Permissions};
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+use rustix::thread::set_thread_res_uid;
+
+use crate::support::tree::assert_same;
+use crate::support::{Tree, World};
+
+const NOBODY: u32 = 65_534;
+const SOCKETS: [&str; 2] = ["control.sock", "attach.sock"];
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Sockets that another user listens on, and what was sent there.
+struct Impostor {
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Impostor {
+    fn listen(dir: &Path) -> Self {
+        let heard: Arc<Mutex<Vec<u8>>> = Arc::default();
+        for name in SOCKETS {
+            let socket =
+                rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+            let address = SocketAddrUnix::new(dir.join(name)).unwrap();
+            rustix::net::bind(&socket, &address).unwrap();
+            fs::set_permissions(dir.join(name), Permissions::from_mode(0o777)).unwrap();
+            let (told, listening) = std::sync::mpsc::channel();
+            let heard = heard.clone();
+            std::thread::spawn(move || {
+                // The peer of a connection is whoever called listen(2): of this thread
+                // alone, another user.
+                let other = rustix::process::Uid::from_raw(NOBODY);
+                set_thread_res_uid(other, other, other).unwrap();
+                rustix::net::listen(&socket, 8).unwrap();
+                told.send(()).unwrap();
+                accept(socket, &heard);
+            });
+            listening.recv().unwrap();
+        }
+        Impostor { heard }
+    }
+
+    #[track_caller]
+    fn assert_heard_nothing(&self) {
+        let heard = self.heard.lock().unwrap();
+        assert!(heard.is_empty(), "{}", String::from_utf8_lossy(&heard));
+    }
+}
+
+fn accept(socket: OwnedFd, heard: &Mutex<Vec<u8>>) {
+    for stream in UnixListener::from(socket).incoming().flatten() {
+        let mut stream = stream;
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            heard.lock().unwrap().extend_from_slice(&buffer[..count]);
+        }
+    }
+}
+
+/// A world with something encrypted published, so that a mount has a key to betray.
+fn published() -> (World, Tree) {
+    let world = World::new();
+    let tree = Tree::new().noise("a", 30_000, 1).file("b", "text");
+    let path = tree.path().to_str().unwrap();
+    world.run(&["publish", path, "--name", "it", "--encrypt"]);
+    (world, tree)
+}
+
+fn daemon_dir(world: &World) -> PathBuf {
+    world.path().join("cache/walgit-fs/daemon")
+}
+
+fn private_dir(path: &Path) {
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(path)
+        .unwrap();
+}
+
+/// Every command that talks to the daemon.
+fn commands(dir: &Path) -> Vec<Vec<&str>> {
+    let dir = dir.to_str().unwrap();
+    vec![
+        vec!["mount", "it", dir],
+        vec!["mount", "--foreground", "it", dir],
+        vec!["status"],
+        vec!["gc"],
+        vec!["renew"],
+        vec!["cache", "stats"],
+        vec!["cache", "pins"],
+        vec!["cache", "clear"],
+        vec!["cache", "verify"],
+        vec!["cache", "warm", dir],
+        vec!["cache", "pin", dir],
+        vec!["cache", "unpin", "it:/"],
+        vec!["prefetch", "export", "it", "--output", "/dev/null"],
+        vec!["daemon", "status"],
+        vec!["daemon", "stop"],
+        vec!["daemon", "restart"],
+    ]
+}
+
+/// Runs it; within the time that every command has to report trouble.
+fn soon(world: &World, args: &[&str]) -> Output {
+    let begun = Instant::now();
+    let done = world.try_run(args);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "{args:?}: {took:?}");
+    done
+}
+
+#[track_caller]
+fn assert_refused(world: &World, args: &[&str], named: &str) {
+    let done = soon(world, args);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{args:?}: {done:?}");
+    // `status` reports it among what it shows.
+    let shown = String::from_utf8_lossy(&done.stdout);
+    let told = if args == ["status"] { &shown } else { &said };
+    assert!(told.contains(named), "{args:?}: {shown}{said}");
+    assert!(!said.contains("panicked"), "{args:?}: {said}");
+    assert!(said.lines().count() <= 3, "{args:?}: {said}");
+}
+
+#[test]
+fn every_command_refuses_a_daemon_directory_of_another_user() {
+    if !is_root() {
+        return; // only root can make one
+    }
+    let (world, _tree) = published();
+    let daemon = daemon_dir(&world);
+    private_dir(&daemon);
+    let impostor = Impostor::listen(&daemon);
+    let dir = world.mountpoint();
+    for mode in [0o700, 0o777] {
+        chown(&daemon, Some(NOBODY), None).unwrap();
+        fs::set_permissions(&daemon, Permissions::from_mode(mode)).unwrap();
+        for args in commands(&dir) {
+            assert_refused(&world, &args, "belongs to user 65534");
+        }
+    }
+    let doctor = soon(&world, &["doctor"]);
+    assert_eq!(doctor.status.code(), Some(1), "{doctor:?}");
+    impostor.assert_heard_nothing();
+}
+
+#[test]
+fn every_command_refuses_a_directory_that_others_can_enter_or_that_is_a_link() {
+    let (world, _tree) = published();
+    let daemon = daemon_dir(&world);
+    private_dir(&daemon);
+    let impostor = is_root().then(|| Impostor::listen(&daemon));
+    let dir = world.mountpoint();
+    for mode in [0o755, 0o770, 0o701, 0o777] {
+        fs::set_permissions(&daemon, Permissions::from_mode(mode)).unwrap();
+        for args in commands(&dir) {
+            assert_refused(&world, &args, "other users can enter it");
+        }
+    }
+    fs::set_permissions(&daemon, Permissions::from_mode(0o700)).unwrap();
+    let elsewhere = world.path().join("elsewhere");
+    fs::rename(&daemon, &elsewhere).unwrap();
+    symlink(&elsewhere, &daemon).unwrap();
+    for args in commands(&dir) {
+        assert_refused(&world, &args, "is not a directory");
+    }
+    if let Some(impostor) = impostor {
+        impostor.assert_heard_nothing();
+    }
+}
+
+#[test]
+fn every_command_checks_who_listens_before_it_says_a_word() {
+    if !is_root() {
+        return; // only root can listen as somebody else
+    }
+    let (world, tree) = published();
+    let squat = world.path().join("squat");
+    private_dir(&squat);
+    let impostor = Impostor::listen(&squat);
+    let daemon = daemon_dir(&world);
+    private_dir(&daemon);
+    for name in SOCKETS {
+        symlink(squat.join(name), daemon.join(name)).unwrap();
+    }
+    // As long as a daemon seems to run, its sockets are asked.
+    let lock = fs::File::create(daemon.join("lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let dir = world.mountpoint();
+    for args in commands(&dir) {
+        assert_refused(&world, &args, "a process of user 65534");
+    }
+    // A stale link is in nobody's way.
+    drop(lock);
+    world.run(&["mount", "it", dir.to_str().unwrap()]);
+    assert_same(tree.path(), &dir);
+    impostor.assert_heard_nothing();
+}
+
+#[test]
+fn what_others_put_into_shared_folders_does_not_matter() {
+    if !is_root() {
+        return; // only root can listen as somebody else
+    }
+    let (world, tree) = published();
+    let shared = world.path().join("shared");
+    let mut impostors = Vec::new();
+    for name in ["walgit-fs", "walgit-fs-0"] {
+        let squat = shared.join(name);
+        private_dir(&squat);
+        impostors.push(Impostor::listen(&squat));
+        chown(&squat, Some(NOBODY), None).unwrap();
+    }
+    let shared = shared.to_str().unwrap().to_owned();
+    let world = world
+        .with("XDG_RUNTIME_DIR", &shared)
+        .with("TMPDIR", &shared);
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    // Another environment finds the same daemon.
+    let pid = world.daemon();
+    let world = world
+        .with("XDG_RUNTIME_DIR", "/nonexistent")
+        .with("TMPDIR", "/");
+    assert_eq!(world.daemon(), pid);
+    for args in [
+        vec!["status"],
+        vec!["cache", "stats"],
+        vec!["cache", "pin", dir.to_str().unwrap()],
+        vec!["gc"],
+    ] {
+        world.run(&args);
+    }
+    world.unmount(&dir);
+    for impostor in impostors {
+        impostor.assert_heard_nothing();
+    }
+}
+
+#[test]
+fn a_cache_directory_of_another_user_gets_no_daemon() {
+    if !is_root() {
+        return; // only root could write there
+    }
+    let (world, _tree) = published();
+    let cache = world.path().join("cache/walgit-fs");
+    let _ = fs::remove_dir_all(cache.join("daemon"));
+    chown(&cache, Some(NOBODY), None).unwrap();
+    let dir = world.mountpoint();
+    assert_refused(
+        &world,
+        &["mount", "it", dir.to_str().unwrap()],
+        "belongs to user 65534",
+    );
+    assert!(!cache.join("daemon").exists(), "nothing was left there");
+    chown(&cache, Some(0), None).unwrap();
+}
+
+#[test]
+fn a_long_path_of_the_cache_does_not_matter() {
+    let (world, tree) = published();
+    let mut long = world.path().join("cache");
+    for _ in 0..10 {
+        long.push("a-folder-with-quite-a-long-name");
+    }
+    let world = world.with("XDG_CACHE_HOME", long.to_str().unwrap());
+    let dir = world.mount("it");
+    assert_same(tree.path(), &dir);
+    world.unmount(&dir);
+}
+
+#[test]
+fn what_is_handed_over_must_be_a_mount() {
+    let (world, _tree) = published();
+    let _dir = world.mount("it");
+    let socket = daemon_dir(&world).join("attach.sock");
+    for other in ["/dev/null", "/proc/self/exe", "/"] {
+        let stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let other = fs::File::open(other).unwrap();
+        walgit_fs::fuse::send_descriptor(&stream, b"{}", &other).unwrap();
+        let mut answer = String::new();
+        (&stream).read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("not /dev/fuse"), "{answer}");
+    }
+}
