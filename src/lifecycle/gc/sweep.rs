@@ -44,6 +44,8 @@ impl Sweep<'_, '_> {
             let until = until.filter(|until| until.is_none_or(|it| it > self.options.now));
             if let Some(until) = until {
                 self.fates.push((one, Fate::Kept(Kept::Rule), *until));
+            } else if self.in_use.claimed.contains(&one.blob) {
+                self.fates.push((one, Fate::Kept(Kept::Claimed), None));
             } else if !expired && self.is_young(&one) {
                 self.fates.push((one, Fate::Kept(Kept::Young), None));
             } else {
