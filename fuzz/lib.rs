@@ -23,6 +23,9 @@ pub mod chunk;
 #[path = "../src/clock.rs"]
 pub mod clock;
 
+#[path = "../src/text.rs"]
+pub mod text;
+
 #[path = "../src/repo"]
 pub mod repo {
     pub mod archive {
@@ -44,7 +47,12 @@ pub mod repo {
     mod malformed;
     pub mod manifest;
     pub mod prior;
-    pub mod refs;
+    mod ref_name;
+
+    pub mod refs {
+        pub use super::ref_name::*;
+    }
+
     mod table;
     mod wire;
 

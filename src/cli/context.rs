@@ -1,16 +1,20 @@
 //! What every command needs: settings, a runtime, a store, a cache.
 
+use std::fs::Permissions;
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::fs::Mode;
 
 use super::keys::Keys;
 use super::{Failure, output};
 use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::config::{ConfigError, Dirs, Overrides, Settings};
-use crate::lifecycle::Leases;
+use crate::config::{ConfigError, Dirs, Origin, Overrides, Settings};
+use crate::lifecycle::{FreshStore, Leases, Ledger};
 use crate::net::Journal;
 use crate::repo::refs::{RefName, RefStore};
 use crate::repo::{Access, Address, Loader, LoaderConfig, RepoError, Repository, Source};
@@ -26,6 +30,9 @@ pub(super) struct Context {
     overrides: Overrides,
     /// Whether the user asked for JSON.
     pub(super) json: bool,
+    /// The user's own umask, for files that the user asked for: this program's is
+    /// stricter.
+    pub(super) umask: u32,
 }
 
 /// A cache, and the directory it vanishes with when it is a private one.
@@ -43,8 +50,51 @@ impl OpenCache {
 }
 
 impl Context {
-    pub(super) fn new(overrides: Overrides, json: bool) -> Self {
-        Context { overrides, json }
+    pub(super) fn new(overrides: Overrides, json: bool, umask: Mode) -> Self {
+        Context {
+            overrides,
+            json,
+            umask: umask.bits(),
+        }
+    }
+
+    /// Writes a file that the user asked for, with the permissions that other
+    /// programs would give it.
+    pub(super) fn write_output(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        let is_new = !path.exists();
+        output::to_file(path, bytes)?;
+        if is_new {
+            let mode = Permissions::from_mode(0o666 & !self.umask);
+            std::fs::set_permissions(path, mode)?;
+        }
+        Ok(())
+    }
+
+    /// The flags that say which network and config file are meant, to be repeated
+    /// in a command that is suggested.
+    pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
+        let given = &self.overrides;
+        let mut flags = Vec::new();
+        if let Some(network) = &given.network
+            && network.origin == Origin::Flag
+        {
+            flags.push(("--network", network.value.clone()));
+        }
+        let lists = [
+            ("--aggregator", &given.aggregators),
+            ("--publisher", &given.publishers),
+        ];
+        for (flag, urls) in lists {
+            if let Some(urls) = urls
+                && urls.origin == Origin::Flag
+            {
+                flags.extend(urls.value.iter().map(|url| (flag, url.clone())));
+            }
+        }
+        if let Some(file) = &given.file {
+            flags.push(("--config", file.display().to_string()));
+        }
+        flags
     }
 
     /// The settings in force.
@@ -83,7 +133,7 @@ pub(super) fn refs(settings: &Settings) -> RefStore {
 pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
     let network = &settings.network.value;
     let store = crate::walrus::open(network, deadline(settings), journal(settings))?;
-    Ok(store)
+    Ok(fresh(settings, store))
 }
 
 /// What running publishes need.
@@ -102,7 +152,13 @@ pub(super) fn store_to_write(settings: &Settings) -> Result<Arc<dyn BlobStore>, 
     let credentials = Credentials::load(&sign_ins(settings), network)?;
     let deadline = deadline(settings);
     let store = crate::walrus::open_as(credentials, network, deadline, journal(settings))?;
-    Ok(store)
+    Ok(fresh(settings, store))
+}
+
+/// The same store, which waits for what was just stored.
+fn fresh(settings: &Settings, store: Arc<dyn BlobStore>) -> Arc<dyn BlobStore> {
+    let ledger = Ledger::of(settings);
+    FreshStore::over(store, &settings.network.value, ledger, deadline(settings))
 }
 
 /// Longest time of one operation.

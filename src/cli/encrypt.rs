@@ -34,10 +34,11 @@ pub(super) struct Encrypt {
     /// name
     #[arg(long)]
     in_the_clear: bool,
-    /// Store everything anew, and refer to nothing that was published under this
-    /// name before; with --encrypt also with another key
+    /// Store everything again, and refer to nothing that was published under this
+    /// name before, which need not be readable; with --encrypt also with another
+    /// key
     #[arg(long)]
-    anew: bool,
+    pub(super) anew: bool,
 }
 
 /// What was published under a name before.
@@ -47,6 +48,8 @@ struct Before {
     private: bool,
     /// The key that it is encrypted with, where that is at hand.
     key: Option<SecretKey>,
+    /// It, where it can be read.
+    head: Option<Repository>,
 }
 
 /// How to publish.
@@ -55,6 +58,8 @@ pub(super) struct Choice {
     pub(super) key: Option<ChosenKey>,
     /// The head published before that may be referred to.
     pub(super) previous: Option<(BlobId, Option<ChunkHash>)>,
+    /// What the name stands for, where that can be read.
+    pub(super) old: Option<Repository>,
 }
 
 /// A key to encrypt with.
@@ -91,13 +96,16 @@ impl Encrypt {
         loader: &Arc<Loader>,
         (name, named): (&RefName, Option<NamedRef>),
         keys: &Keys,
-        rewrites: bool,
+        (rewrites, force): (bool, bool),
     ) -> Result<Choice, Failure> {
         let before = match &named {
-            Some(named) => self.before(settings, loader, named, keys).await?,
+            Some(named) => self.before(settings, loader, named, keys, force).await?,
             None => None,
         };
-        let previous = before.as_ref().map(|before| before.target);
+        let old = before.as_ref().and_then(|before| before.head.clone());
+        // What cannot be read cannot be referred to.
+        let readable = before.as_ref().filter(|before| before.head.is_some());
+        let previous = readable.map(|before| before.target);
         let was_private = before.as_ref().is_some_and(|before| before.private);
         if self.in_the_clear || !(self.encrypt || was_private) {
             if !self.in_the_clear && !rewrites && !keys.given()?.is_empty() {
@@ -107,6 +115,7 @@ impl Encrypt {
             return Ok(Choice {
                 key: None,
                 previous: previous.filter(|_| !was_private && !self.anew),
+                old,
             });
         }
         if previous.is_some() && !was_private && !self.anew {
@@ -116,9 +125,9 @@ impl Encrypt {
             true => None,
             false => keys.given()?.into_iter().next(),
         };
-        let old = before.and_then(|before| before.key);
+        let old_key = before.and_then(|before| before.key);
         let name = key_name(&settings.network.value.name, name);
-        let (key, made) = match (given, old) {
+        let (key, made) = match (given, old_key) {
             (Some(key), _) => (key, false),
             (None, Some(key)) if !self.anew => (key, false),
             // What an interrupted first publish began with.
@@ -131,6 +140,7 @@ impl Encrypt {
         Ok(Choice {
             key: Some(ChosenKey { key, name, made }),
             previous: previous.filter(|_| !self.anew),
+            old,
         })
     }
 
@@ -141,16 +151,21 @@ impl Encrypt {
         loader: &Arc<Loader>,
         named: &NamedRef,
         keys: &Keys,
+        force: bool,
     ) -> Result<Option<Before>, Failure> {
-        // A name whose address is damaged is published anew, as if there were none.
         let Ok(address @ Address::Walrus { blob, root }) = named.address.parse() else {
-            return Ok(None);
+            if self.anew || force {
+                return Ok(None);
+            }
+            let why = "is no address; add --force to replace it";
+            return Err(format!("what the name stands for ({}) {why}", named.address).into());
         };
         let target = (blob, root);
         let noted = |private| Before {
             target,
             private,
             key: None,
+            head: None,
         };
         Ok(Some(
             match context::open_any(settings, loader, &address, keys).await? {
@@ -158,8 +173,9 @@ impl Encrypt {
                     target,
                     private: found.is_encrypted(),
                     key: found.key().cloned(),
+                    head: Some(found),
                 },
-                Err(RepoError::Private { .. }) if self.anew || self.in_the_clear => noted(true),
+                Err(RepoError::Private { .. }) if self.anew || force => noted(true),
                 Err(RepoError::Private {
                     why: PrivateError::NoKey | PrivateError::WrongKey,
                     ..
@@ -168,7 +184,9 @@ impl Encrypt {
                                here; give it with --key FILE, or add --anew to begin with another";
                     return Err(why.into());
                 }
-                // Whoever publishes will be told, or finds it gone.
+                Err(error) if !(error.is_lasting() && (self.anew || force)) => {
+                    return Err(PublishError::Previous(Box::new(error)).into());
+                }
                 Err(_) => {
                     let key = match &named.key {
                         Some(key) => keys::chest(settings).get(key)?,

@@ -76,6 +76,7 @@ impl Export {
                 let options = ExportOptions {
                     bare: self.bare,
                     repack: self.repack,
+                    umask: Some(context.umask),
                 };
                 let exported = export(&repository, &self.dir, options, &tell).await;
                 let exported = exported

@@ -64,7 +64,8 @@ impl Export {
             std::io::stdout().lock().write_all(&profile)?;
             return Ok(ExitCode::SUCCESS);
         };
-        output::to_file(&path, &profile).map_err(|error| format!("{}: {error}", path.display()))?;
+        (context.write_output(&path, &profile))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         let transitions = Profile::decode(&profile, Limits::default())?
             .model
             .transitions();

@@ -31,6 +31,7 @@ mod login;
 mod logout;
 mod migrate;
 mod mount;
+mod names;
 mod output;
 mod policy;
 mod prefetch;
@@ -186,9 +187,6 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     crate::auth::harden();
-    // Whatever a shell or a service manager allows: files, folders and sockets
-    // of ours, and of the database, are the user's alone.
-    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     // What a panic quotes may come from an author; a backtrace is for developers.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|panic| {
@@ -208,8 +206,12 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Command::Publish(_) | Command::Export(_) = cli.command {
+        // Starts the program again, which must find the user's umask.
         frugal::begin();
     }
+    // Whatever a shell or a service manager allows: files, folders and sockets
+    // of ours, and of the database, are the user's alone.
+    let umask = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let serves = match &cli.command {
         Command::Daemon(command) => command.serves(),
         Command::Mount(command) => command.serves(),
@@ -217,7 +219,7 @@ pub fn main() -> ExitCode {
     };
     start_tracing(cli.global.verbose, serves);
     let overrides = overrides(&cli.global, &matches);
-    let context = Context::new(overrides, cli.global.json);
+    let context = Context::new(overrides, cli.global.json, umask);
     let done = match cli.command {
         Command::Mount(command) => command.run(&context),
         Command::Unmount(command) => command.run(&context),

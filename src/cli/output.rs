@@ -98,6 +98,16 @@ pub(super) fn table(rows: &[Vec<String>]) -> Result<(), super::Failure> {
     Ok(())
 }
 
+/// A time in seconds since 1970, for people.
+pub(super) fn time(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok();
+    let time = time.and_then(|time| jiff::Timestamp::from_second(time).ok());
+    time.map_or_else(
+        || format!("{seconds} s after 1970"),
+        |time| time.strftime("%F %T UTC").to_string(),
+    )
+}
+
 /// A size for people: `1.25 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()

@@ -12,19 +12,20 @@ use serde::Serialize;
 use super::context::{self, Context};
 use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
-use super::{Failure, fsck, learned, output};
+use super::{Failure, fsck, learned, names, output};
 use crate::chunk::SecretKey;
 use crate::config::{MAX_EPOCHS, Settings};
 use crate::daemon::Claimed;
+use crate::fault_point;
 use crate::lifecycle::{Ledger, LedgerEntry};
 use crate::prefetch::Profile;
 use crate::prefetch::model::Limits;
 use crate::publish::{
-    Claims, Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress,
-    PublishOptions, Published, Replaced, compare, publish,
+    Claims, Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress, PublishError,
+    PublishOptions, Published, Replaced, compare, lineage, publish,
 };
-use crate::repo::refs::RefName;
-use crate::repo::{Access, Address, Loader, Repository};
+use crate::repo::refs::{Expected, NamedRef, RefName, RefStoreError};
+use crate::repo::{Access, Address, Lineage, Loader, Repository};
 use crate::walrus::cost::Bill;
 use crate::walrus::{BlobStore, DryStore, PutOptions};
 
@@ -33,6 +34,11 @@ use crate::walrus::{BlobStore, DryStore, PutOptions};
 /// Publishing the same again uploads nothing, publishing a changed tree only
 /// what is new. Interrupted at any point, the old head stays as it was; run the
 /// same command again to go on.
+///
+/// Like `git push`, it refuses to move a name to what does not continue it:
+/// another repository or folder, an older commit, another default branch.
+/// --force moves it; the old address and the command that brings it back are
+/// printed.
 ///
 /// With --encrypt only those who have the key can read it, and tell what it is.
 ///
@@ -56,6 +62,10 @@ pub(super) struct Publish {
     /// [default: the current one]
     #[arg(long = "branch", value_name = "BRANCH", conflicts_with = "from")]
     branches: Vec<String>,
+    /// Move the name even to what does not continue it; with a head that cannot be
+    /// read, store everything again
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     keys: Keys,
     /// Carry along what `prefetch export` wrote to this file, for those who mount
@@ -77,6 +87,10 @@ pub(super) struct Publish {
         conflicts_with = "from"
     )]
     history: HistoryDepth,
+    /// Leave out what cannot be read of a plain folder, and say so. What vanishes or
+    /// is no file, folder or link is left out in any case
+    #[arg(long, conflicts_with = "from")]
+    skip_unreadable: bool,
     /// Compress as well as possible, at a tenth of the speed: for what is
     /// published rarely
     #[arg(long)]
@@ -103,6 +117,8 @@ struct Report<'a> {
     network: &'a str,
     #[serde(flatten)]
     published: &'a Published,
+    /// What the name stood for before, where it moved.
+    replaced: Option<&'a names::Replaced>,
     /// What reading a rewritten repository back found.
     #[serde(skip_serializing_if = "Option::is_none")]
     compared: Option<Compared>,
@@ -131,15 +147,26 @@ impl Publish {
             true => None,
             false => Some(Arc::new(Claimed::new(context::leases(&settings).take()?))),
         };
-        let choice = context.run(async {
+        let named = match refs.get(&name) {
+            Err(RefStoreError::Damaged { .. }) if self.replaces_unreadable() => None,
+            named => named?,
+        };
+        let (choice, old) = context.run(async {
             let loader = context::loader(&cache);
-            // A name whose file is damaged is published anew, as if there were none.
-            let named = (&name, refs.get(&name).ok().flatten());
-            let rewrites = self.from.is_some();
-            (self.encrypt)
-                .choose(&settings, &loader, named, &self.keys, rewrites)
-                .await
+            let how = (self.from.is_some(), self.force);
+            let choice =
+                (self.encrypt).choose(&settings, &loader, (&name, named.clone()), &self.keys, how);
+            let choice = choice.await?;
+            let old = match (&choice.old, &named) {
+                (Some(old), Some(named)) => Some(self.lineage(old, named).await?),
+                _ => None,
+            };
+            Ok((choice, old))
         })?;
+        if let (Some(old), Some(path)) = (&old, &self.path) {
+            let new = lineage(path, &self.branches)?;
+            self.check(&name, &new, old)?;
+        }
         let kept = match &choice.key {
             Some(chosen) if !self.dry_run => Some(chosen.keep(&settings)?),
             _ => None,
@@ -151,6 +178,7 @@ impl Publish {
                 epochs: self.epochs.unwrap_or(network.epochs),
                 deletable: !self.permanent,
             },
+            skip_unreadable: self.skip_unreadable,
             previous: choice.previous,
             effort: match self.best {
                 true => Effort::Best,
@@ -190,6 +218,7 @@ impl Publish {
             let shown = bar.clone();
             let verifier = loader.clone();
             let published = publish(input, &options, store.clone(), loader, shown).await?;
+            fault_point::reach("publish.stored")?;
             let epoch = store.epoch().await?;
             let compared = match &from {
                 Some(from) if !published.unchanged => {
@@ -200,11 +229,11 @@ impl Publish {
                 _ => None,
             };
             let checked = match self.dry_run {
-                true => Ok(()),
+                true => Ok(None),
                 false => {
                     let access = Access::with_key(store.clone(), key.clone());
                     let opened = verifier.open_stored(&access, published.blob, published.root);
-                    opened.await.map(|_| ())
+                    opened.await.map(Some)
                 }
             };
             let verified = match self.verify && !published.unchanged {
@@ -214,10 +243,10 @@ impl Publish {
                 }
                 false => None,
             };
-            Ok((published, compared, checked, verified, epoch))
+            Ok((published, from, compared, checked, verified, epoch))
         });
         bar.end();
-        let (published, compared, checked, verified, epoch) = done?;
+        let (published, from, compared, checked, verified, epoch) = done?;
         let address = Address::Walrus {
             blob: published.blob,
             root: Some(published.root),
@@ -240,12 +269,16 @@ impl Publish {
             ledger.append(&entry.stored_in(epoch, options.put.deletable))?;
         }
         // Before the name moves: what it is to stand for is read as a reader would.
-        checked.map_err(|error| {
+        let stored = checked.map_err(|error| {
             format!(
                 "the new head cannot be read back ({error}); {name} stays as it was (the new head \
                  is {address})"
             )
         })?;
+        if let (Some(old), Some(_), Some(stored)) = (&old, &from, &stored) {
+            let new = context.run(async { Ok(Lineage::of(stored).await?) })?;
+            self.check(&name, &new, old)?;
+        }
         if let Some(wrong) = verified.as_ref().filter(|report| !report.is_sound()) {
             fsck::tell(wrong)?;
             return Err(format!(
@@ -253,9 +286,20 @@ impl Publish {
             )
             .into());
         }
+        let mut replaced = None;
         if !self.dry_run {
-            let kept = kept.as_ref().map(|key| key.name.as_str());
-            refs.set_private(&name, &address, kept)?;
+            let to = NamedRef {
+                key: kept.as_ref().map(|key| key.name.clone()),
+                source: self.source(),
+                ..NamedRef::now(&address)
+            };
+            let expected = match (&named, self.replaces_unreadable()) {
+                (None, true) => Expected::Any,
+                (named, _) => Expected::Address(named.as_ref().map(|it| it.address.as_str())),
+            };
+            refs.update(&name, expected, to, "publish")?;
+            replaced = names::Replaced::of(context, &name, named.as_ref(), Some(&address));
+            replaced = replaced.map(|replaced| replaced.at(old.as_ref()));
         }
         // From here on the name protects what was stored.
         drop(options);
@@ -267,6 +311,7 @@ impl Publish {
             name: name.as_str(),
             network: &network.name,
             published: &published,
+            replaced: replaced.as_ref(),
             compared,
             verified: verified.as_ref(),
             dry_run: self.dry_run,
@@ -288,6 +333,41 @@ impl Publish {
 }
 
 impl Publish {
+    /// Whether a name that leads to nothing readable may be replaced.
+    fn replaces_unreadable(&self) -> bool {
+        self.force || self.encrypt.anew
+    }
+
+    /// Where the branches of what the name stands for are.
+    async fn lineage(&self, old: &Repository, named: &NamedRef) -> Result<Lineage, Failure> {
+        let mut lineage = match Lineage::of(old).await {
+            Err(error) => return Err(PublishError::Previous(Box::new(error)).into()),
+            Ok(lineage) => lineage,
+        };
+        if let Some(folder) = &mut lineage.folder {
+            folder.path = named.source.clone();
+        }
+        Ok(lineage)
+    }
+
+    /// Refuses to move the name to what does not continue it, unless that is forced.
+    fn check(&self, name: &RefName, new: &Lineage, old: &Lineage) -> Result<(), Failure> {
+        match new.continues(old) {
+            Err(why) if self.dry_run => {
+                output::warning(&format!("{name} would not be moved: {why}"));
+                Ok(())
+            }
+            Err(why) if !self.force => Err(names::refusal(name, &why, &old.summary())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The plain folder that is published; `None` for a repository.
+    fn source(&self) -> Option<String> {
+        let path = self.path.as_ref()?;
+        lineage(path, &self.branches).ok()?.folder?.path
+    }
+
     /// The name it is published under.
     fn name(&self) -> Result<RefName, Failure> {
         let Some(path) = &self.path else {
@@ -403,6 +483,9 @@ impl Report<'_> {
         ];
         if let Some(history) = p.history.as_ref().filter(|_| !p.unchanged) {
             rows.push(row("history", archived(history)));
+        }
+        if let Some(replaced) = self.replaced {
+            rows.extend(replaced.rows());
         }
         if let Some(key) = &self.key {
             rows.push(row("key", format!("{}, in {}", key.name, key.kept)));

@@ -28,7 +28,7 @@ use crate::publish::{
     Input, Knowledge, Progress, PublishError, PublishOptions, Published, Rewrite, TierMover,
     move_for, publish, same,
 };
-use crate::repo::refs::{NamedRef, RefName, RefStore, RefStoreError};
+use crate::repo::refs::{Expected, NamedRef, RefName, RefStore, RefStoreError};
 use crate::repo::{Access, Address, Loader, RepoError, Repository, Source};
 use crate::walrus::cost::Bill;
 use crate::walrus::{BlobStore, PutOptions};
@@ -406,8 +406,15 @@ impl<'a> Migrator<'a> {
         let entry = LedgerEntry::of(name, &address.to_string(), &published.blobs);
         let epoch = published.epoch(looked.epochs);
         ledger.append(&entry.stored_in(epoch, true))?;
-        if !(self.refs).replace(&looked.name, &looked.named, &address)? {
-            return Err(MigrationError::Moved(looked.name.clone()));
+        let to = NamedRef {
+            key: looked.named.key.clone(),
+            source: looked.named.source.clone(),
+            ..NamedRef::now(&address)
+        };
+        let expected = Expected::Address(Some(&looked.named.address));
+        match (self.refs).update(&looked.name, expected, to, "tiers migrate") {
+            Err(RefStoreError::Moved { name, .. }) => return Err(MigrationError::Moved(name)),
+            updated => updated?,
         }
         self.records.append(&record(0.0, &address, 0, true))?;
         if let Some(lease) = Arc::into_inner(lease) {

@@ -22,6 +22,7 @@ use crate::config::Network;
 use crate::fault_point;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
 use crate::lifecycle::leases::MountLease;
+use crate::lifecycle::{FreshStore, Ledger};
 use crate::net::Journal;
 use crate::repo::{Access, Address, Loader, Located, Repository, Snapshot, Target};
 use crate::walrus::{self, BlobStore};
@@ -34,6 +35,8 @@ const MAX_THREADS: usize = 4;
 pub(super) struct Mounts {
     loader: Arc<Loader>,
     deadline: Duration,
+    /// Where the ledgers of all networks are.
+    ledgers: PathBuf,
     journal: Arc<Journal>,
     runtime: tokio::runtime::Handle,
     started: Instant,
@@ -111,10 +114,16 @@ fn head_of(target: &Target) -> Option<(Address, BlobId)> {
 }
 
 impl Mounts {
-    pub(super) fn new(loader: Arc<Loader>, deadline: Duration, journal: Journal) -> Arc<Self> {
+    pub(super) fn new(
+        loader: Arc<Loader>,
+        deadline: Duration,
+        journal: Journal,
+        ledgers: PathBuf,
+    ) -> Arc<Self> {
         Arc::new(Mounts {
             loader,
             deadline,
+            ledgers,
             journal: Arc::new(journal),
             runtime: tokio::runtime::Handle::current(),
             started: Instant::now(),
@@ -206,6 +215,8 @@ impl Mounts {
             return Ok(store.clone());
         }
         let store = walrus::open(network, self.deadline, Some(self.journal.clone()))?;
+        let ledger = Ledger::new(&self.ledgers, &network.name);
+        let store = FreshStore::over(store, network, ledger, self.deadline);
         let mut state = self.state();
         let kept = state.stores.entry(network.clone()).or_insert(store);
         Ok(kept.clone())

@@ -18,7 +18,7 @@ use super::{DaemonSettings, MountFailure, MountRequest, attach, control, fresh, 
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Settings};
 use crate::fuse;
-use crate::lifecycle::LeaseError;
+use crate::lifecycle::{LeaseError, Ledger};
 use crate::net::Journal;
 use crate::prefetch::MalformedProfile;
 use crate::repo::{Address, Loader, LoaderConfig, RepoError};
@@ -188,7 +188,8 @@ async fn live(
     };
     let loader = Loader::new(cache.clone(), LoaderConfig::default());
     let deadline = Duration::from_secs(settings.deadline_s.value);
-    let mounts = Mounts::new(loader, deadline, Journal::new(settings.failures()));
+    let journal = Journal::new(settings.failures());
+    let mounts = Mounts::new(loader, deadline, journal, Ledger::dir(&settings.dirs));
     let stop = Arc::new(Notify::new());
     // The lock is held, so whatever is left there is of a daemon that died.
     let [control, attach] = [location.listen(CONTROL)?, location.listen(ATTACH)?];

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{BlobId, ChunkHash};
-use crate::config::Settings;
+use crate::config::{Dirs, Settings};
 use crate::durable::{self, AppendLog};
 use crate::repo::Address;
 use crate::walrus::StoredBlob;
@@ -174,8 +174,12 @@ pub struct LedgerError {
 impl Ledger {
     /// The ledger of the network in force.
     pub fn of(settings: &Settings) -> Self {
-        let dir = settings.dirs.data.join("ledger");
-        Ledger::new(&dir, &settings.network.value.name)
+        Ledger::new(&Ledger::dir(&settings.dirs), &settings.network.value.name)
+    }
+
+    /// Where the ledgers of all networks are.
+    pub fn dir(dirs: &Dirs) -> PathBuf {
+        dirs.data.join("ledger")
     }
 
     /// The ledger of `network` in `dir`, which need not exist yet.

@@ -22,6 +22,7 @@
 
 mod activity;
 mod export;
+mod fresh;
 pub mod fsck;
 pub mod gc;
 pub mod leases;
@@ -34,6 +35,7 @@ pub mod walk;
 
 pub use activity::Activity;
 pub use export::{Checkout, ExportError, ExportOptions, Exported, export, fsck as git_fsck};
+pub use fresh::FreshStore;
 pub use leases::{Lease, LeaseError, Leases};
 pub use ledger::{EntryKind, Extended, Ledger, LedgerBlob, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

@@ -1,7 +1,6 @@
 //! Files are read and cut on all cores; their pieces are stored in tree order.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
@@ -16,7 +15,7 @@ use super::objects;
 use super::packs::Packs;
 use super::pieces::{Piece, Storing};
 use super::plan::{ContentPlan, FileJob, FilePlace, FileSource, Plan};
-use super::remote::Remote;
+use super::source::{self, Skip};
 use super::tier::{self, Facts};
 use super::{Progress, PublishError};
 use crate::chunk::{ChunkHash, MAX_DATA_CHUNK};
@@ -87,11 +86,7 @@ pub(super) fn fill(
     let mut rest = &files[..];
     while let Some(first) = rest.first() {
         if first.is_streamed(limit) {
-            let input = open(first, plan.remote.as_ref())?;
-            let manner = |content: &Bytes| how.manner(plan.name(first), content);
-            let (size, content) = stream(first, input, &mut storing, manner, progress)?;
-            bytes_read += size;
-            plan.set(first, size, content);
+            bytes_read += streamed(plan, first, &mut storing, how, progress)?;
             rest = &rest[1..];
             continue;
         }
@@ -102,7 +97,7 @@ pub(super) fn fill(
             None => vec![None; batch.len()],
         };
         let packs = &*storing.packs;
-        let cuts: Vec<(u64, Cut<'_>)> = batch
+        let outcomes: Vec<Outcome<'_>> = batch
             .par_iter()
             .zip(fetched)
             .map_init(
@@ -113,21 +108,44 @@ pub(super) fn fill(
                 },
                 |git, (job, fetched)| {
                     let raw = match fetched {
-                        Some(fetched) => fetched,
-                        None => read(job, git.as_ref())?,
+                        Some(fetched) => Fetched::Content(fetched),
+                        None => read(job, git.as_ref(), most(limit))?,
+                    };
+                    let raw = match raw {
+                        Fetched::Content(raw) => raw,
+                        Fetched::TooLong => return Ok(Outcome::TooLong),
+                        Fetched::Skipped(skip) => return Ok(Outcome::Skipped(skip)),
                     };
                     let manner = how.manner(plan.name(job), &raw);
-                    Ok((raw.len() as u64, cut(&raw, packs, known, manner, &layout)))
+                    let size = raw.len() as u64;
+                    Ok(Outcome::Cut(size, cut(&raw, packs, known, manner, &layout)))
                 },
             )
             .collect::<Result<_, PublishError>>()?;
-        let sizes: Vec<u64> = cuts.iter().map(|(size, _)| *size).collect();
-        let cuts = cuts.into_iter().map(|(_, cut)| cut).collect();
-        let contents = place(batch, cuts, &mut storing, &before)?;
-        for ((job, size), content) in batch.iter().zip(sizes).zip(contents) {
+        let (mut jobs, mut sizes, mut cuts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut grown, mut skipped) = (Vec::new(), Vec::new());
+        for (job, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Cut(size, cut) => {
+                    jobs.push(job);
+                    sizes.push(size);
+                    cuts.push(cut);
+                }
+                Outcome::TooLong => grown.push(job),
+                Outcome::Skipped(skip) => skipped.push((job, skip)),
+            }
+        }
+        let contents = place(&jobs, cuts, &mut storing, &before)?;
+        for ((job, size), content) in jobs.into_iter().zip(sizes).zip(contents) {
             plan.set(job, size, content);
             bytes_read += size;
             progress.read(1, size);
+        }
+        for job in grown {
+            bytes_read += streamed(plan, job, &mut storing, how, progress)?;
+        }
+        for (job, skip) in skipped {
+            plan.drop_file(job, skip)?;
         }
         rest = later;
     }
@@ -135,12 +153,33 @@ pub(super) fn fill(
         let content = plan.directories[directory].entries[entry].content.clone();
         plan.directories[of].entries[number].content = content;
     }
+    plan.take_out_dropped();
     Ok(bytes_read)
+}
+
+/// What became of a file of a batch.
+enum Outcome<'a> {
+    Cut(u64, Cut<'a>),
+    /// It grew so much that it has to be streamed.
+    TooLong,
+    Skipped(Skip),
+}
+
+/// What reading a file gave.
+enum Fetched {
+    Content(Bytes),
+    TooLong,
+    Skipped(Skip),
+}
+
+/// The longest file that is read whole, where a blob has at most `limit` bytes.
+fn most(limit: u64) -> u64 {
+    WHOLE.max(limit.min(WHOLE_BLOB))
 }
 
 /// Places what files of a batch were cut into, in their order.
 fn place(
-    batch: &[FileJob],
+    batch: &[&FileJob],
     mut cuts: Vec<Cut<'_>>,
     storing: &mut Storing<'_>,
     before: &Before,
@@ -207,29 +246,26 @@ impl FileJob {
     /// bytes.
     fn is_streamed(&self, limit: u64) -> bool {
         match self.source {
-            FileSource::Path(_) => self.size > WHOLE.max(limit.min(WHOLE_BLOB)),
+            FileSource::Folder(_) => self.size > most(limit),
             FileSource::Blob(_) => self.size > WHOLE,
             FileSource::Git(_) | FileSource::Bytes(_) => false,
         }
     }
 }
 
-fn read(job: &FileJob, git: Option<&gix::Repository>) -> Result<Bytes, PublishError> {
+/// Reads a file whole, one of a folder only up to `most` bytes.
+fn read(job: &FileJob, git: Option<&gix::Repository>, most: u64) -> Result<Fetched, PublishError> {
     match (&job.source, git) {
-        (FileSource::Path(path), _) => {
-            let read = std::fs::read(path).map_err(|source| PublishError::Read {
-                path: path.clone(),
-                source,
-            })?;
-            match read.len() as u64 == job.size {
-                true => Ok(read.into()),
-                false => Err(PublishError::Changed(path.clone())),
-            }
-        }
+        (FileSource::Folder(file), _) => Ok(match file.read(most) {
+            Ok(source::Content::Whole(raw)) => Fetched::Content(raw),
+            Ok(source::Content::TooLong) => Fetched::TooLong,
+            Err(skip) => Fetched::Skipped(skip),
+        }),
         (FileSource::Git(id), Some(git)) => {
-            Ok(objects::read_as(git, *id, gix::objs::Kind::Blob)?.into())
+            let raw = objects::read_as(git, *id, gix::objs::Kind::Blob)?;
+            Ok(Fetched::Content(raw.into()))
         }
-        (FileSource::Bytes(bytes), _) => Ok(bytes.clone()),
+        (FileSource::Bytes(bytes), _) => Ok(Fetched::Content(bytes.clone())),
         (FileSource::Git(_), None) | (FileSource::Blob(_), _) => Err(PublishError::Internal(
             "a file has no source to read it from",
         )),
@@ -284,36 +320,89 @@ fn cut<'a>(
     )
 }
 
-/// A large file, to be read a part at a time; one byte more than there should
-/// be tells that it grew.
-fn open(job: &FileJob, remote: Option<&Remote>) -> Result<Box<dyn Read>, PublishError> {
-    match (&job.source, remote) {
-        (FileSource::Path(path), _) => {
-            let file = File::open(path).map_err(|source| failed(job, source))?;
-            Ok(Box::new(file.take(job.size + 1)))
-        }
-        (FileSource::Blob(whole), Some(remote)) => Ok(Box::new(remote.reader(whole))),
-        _ => Err(PublishError::Internal(
-            "a large file has no source to read it from",
-        )),
+/// Why a large file is not published, or nothing is.
+enum Stopped {
+    Skipped(Skip),
+    Failed(PublishError),
+}
+
+impl From<Skip> for Stopped {
+    fn from(skip: Skip) -> Self {
+        Stopped::Skipped(skip)
     }
 }
 
-fn failed(job: &FileJob, source: io::Error) -> PublishError {
-    PublishError::Read {
-        path: job.source.path(),
-        source,
-    }
-}
-
-/// Cuts a large file as it is read, a batch of pieces in memory at a time.
-fn stream<'a>(
+/// Reads a large file a part at a time; bytes read.
+fn streamed(
+    plan: &mut Plan,
     job: &FileJob,
+    storing: &mut Storing<'_>,
+    how: &Compression,
+    progress: &dyn Progress,
+) -> Result<u64, PublishError> {
+    let manner = |content: &Bytes| how.manner(plan.name(job), content);
+    let done = match (&job.source, &plan.remote) {
+        (FileSource::Folder(file), _) => file.stream(|input, _| {
+            let (size, content) = match stream(input, &mut *storing, &manner, progress) {
+                Ok(done) => done,
+                Err(StreamError::Read(error)) => return Err(Skip::from(error).into()),
+                Err(StreamError::Store(error)) => return Err(Stopped::Failed(error)),
+            };
+            Ok((size, (size, content)))
+        }),
+        (FileSource::Blob(whole), Some(remote)) => {
+            let input = Box::new(remote.reader(whole));
+            match stream(input, &mut *storing, &manner, progress) {
+                Ok(done) if done.0 == job.size => Ok(done),
+                Ok(_) => Err(Stopped::Failed(PublishError::Changed(job.source.path()))),
+                Err(StreamError::Read(source)) => {
+                    let path = job.source.path();
+                    Err(Stopped::Failed(PublishError::Read { path, source }))
+                }
+                Err(StreamError::Store(error)) => Err(Stopped::Failed(error)),
+            }
+        }
+        _ => {
+            let why = "a large file has no source to read it from";
+            Err(Stopped::Failed(PublishError::Internal(why)))
+        }
+    };
+    progress.read(1, 0);
+    match done {
+        Ok((size, content)) => {
+            plan.set(job, size, content);
+            Ok(size)
+        }
+        Err(Stopped::Skipped(skip)) => {
+            plan.drop_file(job, skip)?;
+            Ok(0)
+        }
+        Err(Stopped::Failed(error)) => Err(error),
+    }
+}
+
+/// Why a file was not cut to its end.
+enum StreamError {
+    Read(io::Error),
+    Store(PublishError),
+}
+
+/// What the system said about a read.
+fn read_error(error: fastcdc::v2020::Error) -> io::Error {
+    match error {
+        fastcdc::v2020::Error::IoError(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// Cuts a large file as it is read, a batch of pieces in memory at a time; how
+/// long it is.
+fn stream<'a>(
     input: Box<dyn Read>,
     storing: &mut Storing<'_>,
     manner: impl Fn(&Bytes) -> Manner<'a>,
     progress: &dyn Progress,
-) -> Result<(u64, ContentPlan), PublishError> {
+) -> Result<(u64, ContentPlan), StreamError> {
     let mut cutter = StreamCDC::new(input, MIN_CUT, AVERAGE_CUT, MAX_CUT);
     let mut chunks = Vec::new();
     let mut size = 0;
@@ -321,7 +410,7 @@ fn stream<'a>(
         let mut pieces: Vec<Bytes> = Vec::new();
         let mut bytes = 0;
         for piece in cutter.by_ref() {
-            let piece = piece.map_err(|error| failed(job, io::Error::other(error.to_string())))?;
+            let piece = piece.map_err(|error| StreamError::Read(read_error(error)))?;
             bytes += piece.length as u64;
             pieces.push(piece.data.into());
             if bytes >= BATCH {
@@ -337,22 +426,18 @@ fn stream<'a>(
         let pieces: Vec<Piece<'_>> = (pieces.into_par_iter())
             .map(|piece| Piece::new(piece, manner, packs, known))
             .collect();
-        chunks.extend(storing.store(pieces)?);
+        chunks.extend(storing.store(pieces).map_err(StreamError::Store)?);
         size += bytes;
         progress.read(0, bytes);
     }
-    progress.read(1, 0);
-    match size == job.size {
-        true => Ok((size, ContentPlan::Chunks(chunks))),
-        false => Err(PublishError::Changed(job.source.path())),
-    }
+    Ok((size, ContentPlan::Chunks(chunks)))
 }
 
 impl FileSource {
     /// What to call it in a message.
     fn path(&self) -> PathBuf {
         match self {
-            FileSource::Path(path) => path.clone(),
+            FileSource::Folder(file) => file.path(),
             FileSource::Git(id) => id.to_string().into(),
             FileSource::Blob(whole) => format!("blob {}", whole.blob).into(),
             FileSource::Bytes(_) => PathBuf::from("an inline file"),
@@ -387,14 +472,30 @@ impl<'a> Reading<'a> {
         &self,
         job: &FileJob,
         git: Option<&gix::Repository>,
-    ) -> Result<Bytes, PublishError> {
-        read(job, git)
+    ) -> Result<Option<Bytes>, PublishError> {
+        Ok(match read(job, git, WHOLE)? {
+            Fetched::Content(raw) => Some(raw),
+            // Told of when it is its turn.
+            Fetched::TooLong | Fetched::Skipped(_) => None,
+        })
     }
 }
 
 impl Plan {
     fn name(&self, job: &FileJob) -> &[u8] {
         &self.directories[job.directory].entries[job.entry].name
+    }
+
+    /// Leaves out a file of a folder.
+    fn drop_file(&mut self, job: &FileJob, skip: Skip) -> Result<(), PublishError> {
+        let FileSource::Folder(file) = &job.source else {
+            return Err(PublishError::Internal(
+                "a file that is no folder's was skipped",
+            ));
+        };
+        self.skip(&file.folder, &file.relative, skip)?;
+        self.dropped.push(job.place());
+        Ok(())
     }
 
     fn set(&mut self, job: &FileJob, size: u64, content: ContentPlan) {

@@ -134,7 +134,9 @@ pub(super) fn choose(
         .map_init(
             || reading.reader(),
             |git, job| {
-                let raw = reading.read(job, git.as_ref())?;
+                let Some(raw) = reading.read(job, git.as_ref())? else {
+                    return Ok((None, Vec::new()));
+                };
                 let kind = Kind::of(Class::of(reading.name(job), &raw));
                 Ok((kind, raw[..raw.len().min(LOOK_EACH)].to_vec()))
             },

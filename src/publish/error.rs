@@ -18,8 +18,19 @@ pub enum PublishError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A file changed under our hands.
-    #[error("{} changed while it was being read; publish again when it is at rest", .0.display())]
+    /// Something in a folder cannot be read, and is not to be skipped.
+    #[error(
+        "{}: {source}; make it readable, or add --skip-unreadable to leave out what is not",
+        path.display()
+    )]
+    Unreadable {
+        /// What cannot be read.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another content than the one that was announced.
+    #[error("{} is not as long as it should be", .0.display())]
     Changed(PathBuf),
     /// Branches only exist in git.
     #[error("{} is not a git repository, so it has no branches", .0.display())]
@@ -68,9 +79,7 @@ pub enum PublishError {
         limit: u64,
     },
     /// The head published before cannot be read.
-    #[error(
-        "what was published before cannot be read ({0}); publish under another --name to begin anew"
-    )]
+    #[error("{}", previous(.0))]
     Previous(#[source] Box<RepoError>),
     /// What was published before is encrypted with another key.
     #[error(
@@ -126,6 +135,26 @@ pub enum PublishError {
     /// A state that should be impossible. Running it again does not help.
     #[error("internal error: {0}; please report this as a bug of walgit-fs")]
     Internal(&'static str),
+}
+
+/// What to say of a head that cannot be read.
+fn previous(error: &RepoError) -> String {
+    if error.is_missing() {
+        return format!(
+            "what was published before is not stored any more ({error}); add --anew to store \
+             everything again under this name"
+        );
+    }
+    if error.is_lasting() {
+        return format!(
+            "what was published before cannot be read ({error}); add --anew to store everything \
+             again under this name, or choose another --name"
+        );
+    }
+    format!(
+        "what was published before cannot be read now ({error}); nothing was changed: run the \
+         same command again to continue"
+    )
 }
 
 impl PublishError {

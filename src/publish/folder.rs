@@ -1,9 +1,10 @@
 //! A plain folder as a plan.
 
 use std::fs;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::PublishError;
 use super::git::{check_entries, join};
@@ -11,17 +12,36 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
+use super::source::{Folder, FolderFile, Found, Listed, Skip, SkipReason, Skipped};
 use crate::clock::unix_seconds;
-use crate::repo::Kind;
+use crate::fault_point;
 use crate::repo::directory::check_name;
 use crate::repo::head::{CommitId, Signature};
+use crate::repo::{Folder as FolderIdentity, Kind, Lineage, described};
 
-/// Plans to publish everything below a folder but what is git's own.
-pub(super) fn plan(root: &Path) -> Result<Plan, PublishError> {
-    let mut plan = Plan::default();
-    let number = directory(&mut plan, root, Vec::new())?;
-    let mut pending = vec![(number, root.to_owned())];
-    while let Some((number, path)) = pending.pop() {
+/// Skipped entries that are named in a warning.
+const NAMED: usize = 5;
+
+/// Plans to publish everything below a folder but what is git's own. What cannot
+/// be read is an error unless that is to be skipped.
+pub(super) fn plan(root: &Path, skip_unreadable: bool) -> Result<Plan, PublishError> {
+    let folder = Folder::open(root).map_err(|source| PublishError::Read {
+        path: root.into(),
+        source,
+    })?;
+    let mut plan = Plan {
+        skip_unreadable,
+        ..Plan::default()
+    };
+    let number = directory(&mut plan, &folder, Vec::new())?;
+    let Ok(number) = number else {
+        return Err(PublishError::Read {
+            path: root.into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        });
+    };
+    let mut pending = vec![number];
+    while let Some(number) = pending.pop() {
         let mut below = Vec::new();
         for entry in 0..plan.directories[number].entries.len() {
             let directory_plan = &plan.directories[number];
@@ -29,17 +49,99 @@ pub(super) fn plan(root: &Path) -> Result<Plan, PublishError> {
             if found.kind != Kind::Directory {
                 continue;
             }
-            let child_path = path.join(std::ffi::OsStr::from_bytes(&found.name));
             let at = join(&directory_plan.path, &found.name);
-            let child = directory(&mut plan, &child_path, at)?;
-            plan.directories[number].entries[entry].content =
-                ContentPlan::Tree(TreePlan::New(child));
-            below.push((child, child_path));
+            match directory(&mut plan, &folder, at.clone())? {
+                Ok(child) => {
+                    plan.directories[number].entries[entry].content =
+                        ContentPlan::Tree(TreePlan::New(child));
+                    below.push(child);
+                }
+                Err(skip) => {
+                    plan.skip(&folder, &at, skip)?;
+                    plan.dropped.push((number, entry));
+                }
+            }
         }
         pending.extend(below.into_iter().rev());
     }
     plan.commits.push(commit(root, number));
+    fault_point::reach("publish.folder_planned").map_err(|source| PublishError::Read {
+        path: root.into(),
+        source,
+    })?;
     Ok(plan)
+}
+
+impl Plan {
+    /// Leaves out something in a folder.
+    ///
+    /// # Errors
+    /// [`PublishError::Unreadable`] where it cannot be read and that is not to be
+    /// skipped.
+    pub(super) fn skip(
+        &mut self,
+        folder: &Folder,
+        relative: &[u8],
+        skip: Skip,
+    ) -> Result<(), PublishError> {
+        if skip.why == SkipReason::Unreadable && !self.skip_unreadable {
+            return Err(PublishError::Unreadable {
+                path: folder.path(relative),
+                source: skip.error,
+            });
+        }
+        self.skipped.push(Skipped {
+            path: String::from_utf8_lossy(relative).into_owned(),
+            why: skip.why,
+        });
+        Ok(())
+    }
+
+    /// Takes entries out that turned out to be gone after the plan was made.
+    pub(super) fn take_out_dropped(&mut self) {
+        let mut dropped = std::mem::take(&mut self.dropped);
+        // From the last one, so that the numbers of the others stay.
+        dropped.sort_unstable_by(|a, b| b.cmp(a));
+        dropped.dedup();
+        for (directory, entry) in dropped {
+            self.directories[directory].entries.remove(entry);
+        }
+    }
+
+    /// What was skipped, in a line.
+    pub(super) fn skipped_warning(&self) -> Option<String> {
+        let count = self.skipped.len();
+        let named = self.skipped.iter().take(NAMED);
+        let named = named.map(|it| format!("{} ({})", it.path, it.why.word()));
+        let named = named.collect::<Vec<_>>().join(", ");
+        match count {
+            0 => None,
+            1 => Some(format!("1 entry of the folder was skipped: {named}")),
+            _ if count <= NAMED => Some(format!(
+                "{count} entries of the folder were skipped: {named}"
+            )),
+            _ => Some(format!(
+                "{count} entries of the folder were skipped: {named} and {} more; --json lists them",
+                count - NAMED
+            )),
+        }
+    }
+}
+
+/// What tells this folder from others.
+pub(super) fn lineage(root: &Path) -> Lineage {
+    let commit = commit(root, 0);
+    let path = fs::canonicalize(root).ok();
+    Lineage {
+        default_branch: Bytes::new(),
+        branches: vec![(Bytes::new(), CommitId::None)],
+        parents: Box::new(|_| None),
+        folder: Some(FolderIdentity {
+            path: path.map(|path| path.to_string_lossy().into_owned()),
+            described: described(&commit.author.person, &commit.message),
+            at: commit.committer.seconds,
+        }),
+    }
 }
 
 /// The commit that a folder has none of.
@@ -68,45 +170,47 @@ fn commit(root: &Path, tree: DirectoryNumber) -> CommitPlan {
     }
 }
 
-fn directory(plan: &mut Plan, path: &Path, at: Vec<u8>) -> Result<DirectoryNumber, PublishError> {
-    let failed = |path: &Path| {
-        let path: PathBuf = path.into();
-        move |source| PublishError::Read { path, source }
+/// Adds a directory and its files to the plan; subdirectories stay pending. The
+/// inner error is that of a directory that cannot be listed.
+fn directory(
+    plan: &mut Plan,
+    folder: &Arc<Folder>,
+    at: Vec<u8>,
+) -> Result<Result<DirectoryNumber, Skip>, PublishError> {
+    let listed = match folder.list(&at) {
+        Ok(listed) => listed,
+        Err(skip) if at.is_empty() => {
+            return Err(PublishError::Read {
+                path: folder.path(&at),
+                source: skip.error,
+            });
+        }
+        Err(skip) => return Ok(Err(skip)),
     };
     let number = plan.directories.len();
     let mut entries = Vec::new();
-    for found in fs::read_dir(path).map_err(failed(path))? {
-        let found = found.map_err(failed(path))?;
-        let name = found.file_name().into_vec();
+    for Listed { name, found } in listed {
         if name.eq_ignore_ascii_case(b".git") {
             continue;
         }
+        let relative = join(&at, &name);
         check_name(&name).map_err(|why| PublishError::Name {
-            path: found.path().display().to_string(),
+            path: folder.path(&relative).display().to_string(),
             why,
         })?;
-        let metadata = found.metadata().map_err(failed(&found.path()))?;
-        let file_type = metadata.file_type();
-        let (kind, size, content) = if file_type.is_dir() {
-            (Kind::Directory, 0, ContentPlan::Pending)
-        } else if file_type.is_symlink() {
-            let target = fs::read_link(found.path()).map_err(failed(&found.path()))?;
-            let target = target.into_os_string().into_vec();
-            let size = target.len() as u64;
-            (Kind::Symlink, size, ContentPlan::Inline(target))
-        } else if file_type.is_file() {
-            let executable = metadata.permissions().mode() & 0o111 != 0;
-            (
-                Kind::File { executable },
-                metadata.len(),
-                ContentPlan::Pending,
-            )
-        } else {
-            plan.warnings.push(format!(
-                "{} is a socket, pipe or device and was left out",
-                found.path().display()
-            ));
-            continue;
+        let (kind, size, content) = match found {
+            Ok(Found::Directory) => (Kind::Directory, 0, ContentPlan::Pending),
+            Ok(Found::Link(target)) => {
+                let size = target.len() as u64;
+                (Kind::Symlink, size, ContentPlan::Inline(target))
+            }
+            Ok(Found::File { size, executable }) => {
+                (Kind::File { executable }, size, ContentPlan::Pending)
+            }
+            Err(skip) => {
+                plan.skip(folder, &relative, skip)?;
+                continue;
+            }
         };
         entries.push(EntryPlan {
             name,
@@ -120,9 +224,11 @@ fn directory(plan: &mut Plan, path: &Path, at: Vec<u8>) -> Result<DirectoryNumbe
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     for (entry, planned) in entries.iter().enumerate() {
         if let Kind::File { .. } = planned.kind {
-            let source = path.join(std::ffi::OsStr::from_bytes(&planned.name));
             plan.files.push(FileJob {
-                source: FileSource::Path(source),
+                source: FileSource::Folder(FolderFile {
+                    folder: folder.clone(),
+                    relative: join(&at, &planned.name),
+                }),
                 directory: number,
                 entry,
                 size: planned.size,
@@ -135,5 +241,5 @@ fn directory(plan: &mut Plan, path: &Path, at: Vec<u8>) -> Result<DirectoryNumbe
         git: None,
         same_as: None,
     });
-    Ok(number)
+    Ok(Ok(number))
 }

@@ -14,11 +14,11 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
-use crate::repo::Kind;
 use crate::repo::archive::{ArchivedRef, ModeKind, parse_tree};
 use crate::repo::directory::{MAX_TARGET, check_count, check_name};
 use crate::repo::git::tag_target;
 use crate::repo::head::{AttachmentKind, Ref, RefKind, check_ref_name};
+use crate::repo::{Kind, Lineage};
 
 /// Whether there is a git repository at a path, bare or not.
 pub(super) fn is_repository(path: &Path) -> bool {
@@ -75,6 +75,26 @@ pub(super) fn plan(
     plan.default_branch = tips[0].branch.clone().unwrap_or_default();
     plan.refs.extend(reader.tags(&plan.commits)?);
     Ok(plan)
+}
+
+/// Where branches (the current one when empty) are, and how they got there.
+pub(super) fn lineage(path: &Path, branches: &[String]) -> Result<Lineage, PublishError> {
+    let reader = Reader::open(path)?;
+    let tips = reader.tips(branches)?;
+    let named = |tip: &Tip| Bytes::from(tip.branch.clone().unwrap_or_default());
+    let repo = reader.repo;
+    Ok(Lineage {
+        default_branch: named(&tips[0]),
+        branches: (tips.iter())
+            .map(|tip| (named(tip), git_id(tip.commit).into()))
+            .collect(),
+        parents: Box::new(move |id| {
+            let id = objects::object_id(&repo, &id.git()).ok()?;
+            let commit = objects::commit(&repo, id).ok()?;
+            Some(commit.parents().iter().cloned().map(Into::into).collect())
+        }),
+        folder: None,
+    })
 }
 
 /// A branch and where it points; a detached head has no name.

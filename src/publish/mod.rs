@@ -49,6 +49,7 @@ mod plan;
 mod remote;
 mod rewrite;
 mod sketch;
+mod source;
 pub mod tier;
 mod together;
 mod upload;
@@ -58,6 +59,7 @@ pub use error::PublishError;
 pub use history::{HistoryDepth, HistoryReport};
 pub use remote::Replaced;
 pub use rewrite::{Knowledge, Rewrite, TierMover, move_for, same};
+pub use source::{SkipReason, Skipped};
 pub use upload::Claims;
 
 use std::path::{Path, PathBuf};
@@ -69,7 +71,7 @@ use serde::Serialize;
 use crate::chunk::{BlobId, ChunkHash, SecretKey};
 use crate::config::Tiers;
 use crate::repo::head::AttachmentKind;
-use crate::repo::{Access, Loader, Repository};
+use crate::repo::{Access, Lineage, Loader, Repository};
 use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
 use compress::Compression;
 pub use compress::Effort;
@@ -114,6 +116,8 @@ pub struct PublishOptions {
     pub tiers: Tiers,
     /// How much of the history of a git repository is published.
     pub history: HistoryDepth,
+    /// Whether files of a plain folder that cannot be read are skipped.
+    pub skip_unreadable: bool,
     /// The head published before, whose content need not be stored again.
     pub previous: Option<(BlobId, Option<ChunkHash>)>,
     /// What is carried along of what somebody learned about it.
@@ -194,9 +198,12 @@ pub struct Published {
     pub blobs: Vec<StoredBlob>,
     /// What was left out, and why.
     pub warnings: Vec<String>,
+    /// What was skipped of a plain folder.
+    pub skipped: Vec<Skipped>,
     /// What was archived of the history of a git repository.
     pub history: Option<HistoryReport>,
     /// What it cost in its former layout, where it had one.
+    #[serde(rename = "former")]
     pub replaced: Option<Replaced>,
 }
 
@@ -207,6 +214,17 @@ impl Published {
         // What was there already may end later.
         let first = ends.min().filter(|_| self.blobs_uploaded > 0)?;
         first.checked_sub(epochs)
+    }
+}
+
+/// Where the branches of what would be published from a path are.
+///
+/// # Errors
+/// What could not be read.
+pub fn lineage(path: &Path, branches: &[String]) -> Result<Lineage, PublishError> {
+    match git::is_repository(path) {
+        true => git::lineage(path, branches),
+        false => Ok(folder::lineage(path)),
     }
 }
 
@@ -230,15 +248,9 @@ pub async fn publish(
         Some(private) => private.clone(),
         None => store,
     };
-    let (known, lost) = match options.previous {
-        Some((blob, root)) => match known::load(&loader, &access, blob, root).await {
-            Err(PublishError::Previous(error)) if error.is_missing() => (
-                Known::default(),
-                Some(format!("{error}; everything is stored anew")),
-            ),
-            loaded => (loaded?, None),
-        },
-        None => (Known::default(), None),
+    let known = match options.previous {
+        Some((blob, root)) => known::load(&loader, &access, blob, root).await?,
+        None => Known::default(),
     };
     let work = Work {
         input: input.into(),
@@ -283,7 +295,8 @@ pub async fn publish(
         blobs_uploaded: done.uploaded.len() as u64,
         blobs_present: done.present,
         blobs: done.all,
-        warnings: lost.into_iter().chain(written.warnings).collect(),
+        warnings: written.warnings,
+        skipped: written.skipped,
         history: written.history,
         replaced: written.replaced,
     })
@@ -348,7 +361,7 @@ impl Work {
             Input::Path(path) if !self.options.branches.is_empty() => {
                 return Err(PublishError::NotGit(path.clone()));
             }
-            Input::Path(path) => folder::plan(path)?,
+            Input::Path(path) => folder::plan(path, self.options.skip_unreadable)?,
         };
         plan.learned = self.options.learned.clone();
         let mut packs = Packs::new(self.max_body, sender);
@@ -432,7 +445,8 @@ impl Packed {
                 commits: history.commits.len() as u64,
                 ..HistoryReport::default()
             }),
-            warnings: self.plan.warnings.clone(),
+            warnings: self.plan.all_warnings(),
+            skipped: self.plan.skipped.clone(),
             replaced: self.plan.replaced(),
         })
     }

@@ -9,7 +9,7 @@ use super::history::Archived;
 use super::known::Known;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
-use super::{HistoryReport, Packed, PublishError, Replaced};
+use super::{HistoryReport, Packed, PublishError, Replaced, Skipped};
 use crate::chunk::{BlobId, ChunkHash};
 use crate::repo::PlacedChunk;
 use crate::repo::directory::{self, PlannedContent, PlannedEntry};
@@ -37,6 +37,7 @@ pub(super) struct Written {
     pub(super) directories: u64,
     pub(super) bytes_read: u64,
     pub(super) warnings: Vec<String>,
+    pub(super) skipped: Vec<Skipped>,
     pub(super) history: Option<HistoryReport>,
     pub(super) replaced: Option<Replaced>,
 }
@@ -92,7 +93,8 @@ pub(super) fn write(
         bytes_read: packed.bytes_read,
         history: packed.archived.as_ref().map(|archived| archived.report),
         replaced: plan.replaced(),
-        warnings: packed.plan.warnings,
+        warnings: plan.all_warnings(),
+        skipped: plan.skipped.clone(),
     })
 }
 

@@ -1,13 +1,12 @@
 //! The tree that is going to be published, before it has places in blobs.
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
 
 use super::Learned;
 use super::history::History;
 use super::placed::{KnownDirectory, Placed};
 use super::remote::{Remote, Replaced};
+use super::source::{FolderFile, Skipped};
 use crate::chunk::WholeBlob;
 use crate::repo::Kind;
 use crate::repo::head::{AttachmentKind, CommitId, GitId, Ref, Signature};
@@ -43,11 +42,24 @@ pub(super) struct Plan {
     pub(super) copies: Vec<(FilePlace, FilePlace)>,
     /// What was left out, and why.
     pub(super) warnings: Vec<String>,
+    /// What was skipped of a plain folder.
+    pub(super) skipped: Vec<Skipped>,
+    /// Entries that are to be taken out again, once no job refers to others by
+    /// their numbers.
+    pub(super) dropped: Vec<FilePlace>,
+    /// Whether what cannot be read of a plain folder is skipped.
+    pub(super) skip_unreadable: bool,
     /// What is carried along of what somebody learned about it.
     pub(super) learned: Learned,
 }
 
 impl Plan {
+    /// What was left out, in words.
+    pub(super) fn all_warnings(&self) -> Vec<String> {
+        let skipped = self.skipped_warning();
+        self.warnings.iter().cloned().chain(skipped).collect()
+    }
+
     /// What the plan's content costs where it lies now.
     pub(super) fn replaced(&self) -> Option<Replaced> {
         self.remote.as_ref().map(|remote| remote.replaced)
@@ -128,7 +140,7 @@ impl FileJob {
 #[derive(Clone, Debug)]
 pub(super) enum FileSource {
     Git(gix::ObjectId),
-    Path(PathBuf),
+    Folder(FolderFile),
     /// A blob that is the file.
     Blob(WholeBlob),
     Bytes(Bytes),

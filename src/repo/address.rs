@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::refs::{RefName, RefNameError};
+use super::ref_name::{RefName, RefNameError};
 use crate::chain::{ObjectId, ParseObjectIdError};
 use crate::chunk::{BlobId, ChunkHash, ParseIdError};
 

@@ -103,6 +103,25 @@ pub enum RepoError {
 }
 
 impl RepoError {
+    /// Whether what is stored is not what it should be, or is not stored at all:
+    /// trying again does not help.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            RepoError::Store(error) | RepoError::Cache(CacheError::Store(error)) => matches!(
+                **error,
+                StoreError::NotFound { .. }
+                    | StoreError::OutOfRange { .. }
+                    | StoreError::Corrupt { .. }
+            ),
+            RepoError::NotARepository { .. }
+            | RepoError::Malformed { .. }
+            | RepoError::Subtree { .. }
+            | RepoError::TooLarge(_)
+            | RepoError::TooDeep(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the store does not have it at all, rather than failing to give it.
     pub fn is_missing(&self) -> bool {
         match self {

@@ -58,10 +58,12 @@ mod objects;
 mod open;
 pub mod prior;
 mod private;
+mod ref_name;
 pub mod refs;
 mod repository;
 mod snapshot;
 mod stored;
+mod succession;
 mod table;
 mod wire;
 
@@ -80,4 +82,5 @@ pub use prior::Prior;
 pub use repository::{MAX_ANCESTORS, Repository};
 pub use snapshot::{MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, same_content};
 pub use stored::{FileParts, Held, Tier};
+pub use succession::{Diverges, Folder, Lineage, described};
 pub use table::{Place, PlacedChunk};

@@ -1,63 +1,30 @@
-//! Names of repositories in the local store: a small file each, replaced whole.
+//! Names of repositories in the local store: a small file each, replaced whole,
+//! and beside them what each name stood for before.
+//!
+//! Earlier heads are only listed: no name keeps them from being collected.
 
-use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::SystemTime;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::Address;
-use crate::durable::{self, FileLock};
+pub use super::ref_name::{RefName, RefNameError};
+use crate::clock::unix_seconds;
+use crate::durable::{self, AppendLog, FileLock};
 
-/// Longest name of a repository, in bytes. Percent-encoded it must still be a
-/// file name of at most 255 bytes.
-const MAX_LEN: usize = 80;
 /// What a file name shows as it is.
 const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
-
-/// A name of a repository: letters, digits and `. _ - + @ /`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RefName(String);
-
-/// A text that is no name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a repository name; use letters, digits and . _ - + @ / (at most {MAX_LEN} bytes)"
-)]
-pub struct RefNameError(String);
-
-impl RefName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for RefName {
-    type Err = RefNameError;
-
-    fn from_str(text: &str) -> Result<Self, RefNameError> {
-        // Some letters are invisible.
-        let visible = |c: char| c.is_alphanumeric() && !crate::text::is_unsafe(c);
-        let allowed = |c: char| visible(c) || "._-+@/".contains(c);
-        let part_ok = |part: &str| !part.is_empty() && !part.starts_with(['.', '-']);
-        let ok = text.len() <= MAX_LEN && text.chars().all(allowed) && text.split('/').all(part_ok);
-        match ok {
-            true => Ok(RefName(text.into())),
-            false => Err(RefNameError(crate::text::field(text).into_owned())),
-        }
-    }
-}
-
-impl fmt::Display for RefName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+/// Earlier heads of a name that are remembered at least.
+const REMEMBERED: usize = 100;
+/// The directory of what names stood for before; no name is called so.
+const HISTORY: &str = ".history";
+/// The file that is locked while a name is set or removed; no name is called so. It
+/// holds how often that was.
+const LOCK: &str = ".lock";
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +37,32 @@ pub struct NamedRef {
     /// what everybody can read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The plain folder that it was published from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl NamedRef {
+    /// A name that stands for this address from now on.
+    pub fn now(address: &Address) -> Self {
+        NamedRef {
+            address: address.to_string(),
+            updated: unix_seconds(),
+            key: None,
+            source: None,
+        }
+    }
+}
+
+/// What a name stood for at some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRef {
+    /// What it stood for from then on; `None` where it was removed.
+    pub named: Option<NamedRef>,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// The command that did it; empty where that is not known.
+    pub by: String,
 }
 
 /// A name, and what it stands for or what is wrong with its file.
@@ -83,9 +76,6 @@ pub struct Generation {
     /// When the directory changed: earlier versions do not count.
     changed: Option<SystemTime>,
 }
-
-/// The file that is locked while a name is set or removed. It holds how often that was.
-const LOCK: &str = ".lock";
 
 /// The names of one network, in a directory.
 #[derive(Clone, Debug)]
@@ -104,8 +94,22 @@ pub enum RefStoreError {
         /// What there is instead.
         known: String,
     },
+    /// Another command changed it.
+    #[error(
+        "another command changed `{name}` meanwhile (it stands for {now} now); it stays as it is, \
+         run the command again to replace that"
+    )]
+    Moved {
+        /// The name.
+        name: RefName,
+        /// What it stands for now.
+        now: String,
+    },
     /// The file is not one of ours.
-    #[error("{} is damaged ({why}); publish again, or remove it", path.display())]
+    #[error(
+        "{} is damaged ({why}); walgit-fs refs --restore brings an earlier head back, publish \
+         --force replaces it", path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -122,6 +126,22 @@ pub enum RefStoreError {
     },
 }
 
+impl RefStoreError {
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        |source| RefStoreError::Io { path, source }
+    }
+}
+
+/// What a name must stand for when it is changed.
+#[derive(Clone, Copy, Debug)]
+pub enum Expected<'a> {
+    /// Anything.
+    Any,
+    /// This address, or nothing.
+    Address(Option<&'a str>),
+}
+
 impl RefStore {
     /// The names kept in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
@@ -129,8 +149,12 @@ impl RefStore {
     }
 
     fn file(&self, name: &RefName) -> PathBuf {
-        self.dir
-            .join(utf8_percent_encode(&name.0, FILE_NAME).to_string())
+        self.dir.join(file_name(name))
+    }
+
+    fn log(&self, name: &RefName) -> AppendLog {
+        let file = format!("{}.jsonl", file_name(name));
+        AppendLog::new(self.dir.join(HISTORY).join(file))
     }
 
     /// What `name` stands for, if anything.
@@ -156,7 +180,7 @@ impl RefStore {
     /// [`RefStoreError::Unknown`], naming what there is.
     pub fn resolve(&self, name: &RefName) -> Result<Address, RefStoreError> {
         let Some(named) = self.get(name)? else {
-            let names: Vec<_> = self.list()?.into_iter().map(|(n, _)| n.0).collect();
+            let names: Vec<_> = self.list()?.iter().map(|(n, _)| n.to_string()).collect();
             let known = match names.is_empty() {
                 true => "nothing is published here yet (walgit-fs publish PATH --name NAME)".into(),
                 false => format!("there are: {}", names.join(", ")),
@@ -175,47 +199,133 @@ impl RefStore {
             })
     }
 
-    /// Makes `name` stand for `address`; the old value stays until the new one
-    /// is whole on disk.
-    pub fn set(&self, name: &RefName, address: &Address) -> Result<(), RefStoreError> {
-        self.set_private(name, address, None)
-    }
-
-    /// The same, of what is encrypted with the key that the user's keys call
-    /// `key`.
-    pub fn set_private(
-        &self,
-        name: &RefName,
-        address: &Address,
-        key: Option<&str>,
-    ) -> Result<(), RefStoreError> {
-        let _lock = self.lock()?;
-        self.write(name, address, key)
-    }
-
-    /// Makes `name` stand for `address` if it stands for `before` still; whether it
-    /// did. Nobody sets it in between.
+    /// Changes what `name` stands for, where it stands for what is expected; the
+    /// old value stays until the new one is whole on disk. `by` is the command that
+    /// does it, for the history.
     ///
     /// # Errors
-    /// When the directory cannot be read or written.
-    pub fn replace(
+    /// [`RefStoreError::Moved`], or when the disk refuses.
+    pub fn update(
         &self,
         name: &RefName,
-        before: &NamedRef,
-        address: &Address,
-    ) -> Result<bool, RefStoreError> {
+        expected: Expected<'_>,
+        to: NamedRef,
+        by: &str,
+    ) -> Result<(), RefStoreError> {
         let _lock = self.lock()?;
-        if self
-            .get(name)?
-            .is_none_or(|now| now.address != before.address)
-        {
-            return Ok(false);
-        }
-        self.write(name, address, before.key.as_deref())?;
-        Ok(true)
+        let before = self.expect(name, expected)?;
+        let path = self.file(name);
+        let bytes = serde_json::to_vec_pretty(&to).map_err(|error| RefStoreError::Io {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        // Should it fail in between, a head is listed that the name never stood for.
+        self.remember(name, before, Some(to), by)?;
+        durable::write_atomic(&path, &bytes).map_err(RefStoreError::io(&path))
     }
 
-    /// Keeps others from setting and removing names, until it is dropped.
+    /// Forgets `name`; what it stood for, which stays stored for now.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove(&self, name: &RefName, by: &str) -> Result<Option<NamedRef>, RefStoreError> {
+        let path = self.file(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let _lock = self.lock()?;
+        // One that is damaged can be removed as well.
+        let before = match self.get(name) {
+            Err(RefStoreError::Damaged { .. }) => None,
+            read => read?,
+        };
+        self.remember(name, before.clone(), None, by)?;
+        let removed = durable::remove_file(&path).map_err(RefStoreError::io(&path))?;
+        let unreadable = || NamedRef {
+            address: String::new(),
+            updated: 0,
+            key: None,
+            source: None,
+        };
+        Ok(removed.then(|| before.unwrap_or_else(unreadable)))
+    }
+
+    /// What `name` stood for, the newest first; what it stands for now is the first,
+    /// if it stands for anything.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn history(&self, name: &RefName) -> Result<Vec<PastRef>, RefStoreError> {
+        let log = self.log(name);
+        let read = log
+            .read::<PastRef>()
+            .map_err(RefStoreError::io(log.path()))?;
+        let mut past = read.records;
+        match self.get(name) {
+            Ok(Some(now)) => past.extend(missing(&past, now)),
+            Ok(None) | Err(RefStoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        past.reverse();
+        Ok(past)
+    }
+
+    /// Adds to the history of a name, of which it keeps the newest part.
+    fn remember(
+        &self,
+        name: &RefName,
+        before: Option<NamedRef>,
+        now: Option<NamedRef>,
+        by: &str,
+    ) -> Result<(), RefStoreError> {
+        let same = |before: &NamedRef| {
+            (now.as_ref())
+                .is_some_and(|now| (&now.address, &now.key) == (&before.address, &before.key))
+        };
+        if before.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        let log = self.log(name);
+        let write = || -> std::io::Result<()> {
+            let mut log = log.lock()?;
+            let mut past = log.read::<PastRef>()?.records;
+            let mut new: Vec<PastRef> = Vec::new();
+            new.extend(before.and_then(|before| missing(&past, before)));
+            new.push(PastRef {
+                named: now,
+                at: unix_seconds(),
+                by: by.into(),
+            });
+            if past.len() < 2 * REMEMBERED {
+                return log.append_all(&new);
+            }
+            past.extend(new);
+            log.replace(past.split_off(past.len() - REMEMBERED))
+        };
+        write().map_err(RefStoreError::io(log.path()))
+    }
+
+    /// What a name stands for, which must be as expected.
+    fn expect(
+        &self,
+        name: &RefName,
+        expected: Expected<'_>,
+    ) -> Result<Option<NamedRef>, RefStoreError> {
+        let now = match (self.get(name), expected) {
+            (Err(RefStoreError::Damaged { .. }), Expected::Any) => None,
+            (now, _) => now?,
+        };
+        let found = now.as_ref().map(|now| now.address.as_str());
+        match expected {
+            Expected::Address(expected) if expected != found => Err(RefStoreError::Moved {
+                name: name.clone(),
+                now: found.unwrap_or("nothing").into(),
+            }),
+            _ => Ok(now),
+        }
+    }
+
+    /// Holds off others who set names, until it is dropped.
     fn lock(&self) -> Result<FileLock, RefStoreError> {
         let path = self.dir.join(LOCK);
         let lock = || -> std::io::Result<FileLock> {
@@ -229,33 +339,6 @@ impl RefStore {
             path: path.clone(),
             source,
         })
-    }
-
-    fn write(
-        &self,
-        name: &RefName,
-        address: &Address,
-        key: Option<&str>,
-    ) -> Result<(), RefStoreError> {
-        let path = self.file(name);
-        let named = NamedRef {
-            address: address.to_string(),
-            updated: crate::clock::unix_seconds(),
-            key: key.map(Into::into),
-        };
-        let json = serde_json::to_vec_pretty(&named).map_err(std::io::Error::from);
-        json.and_then(|json| durable::write_atomic(&path, &json))
-            .map_err(|source| RefStoreError::Io { path, source })
-    }
-
-    /// Forgets `name`; whether it was there. The blobs stay.
-    pub fn remove(&self, name: &RefName) -> Result<bool, RefStoreError> {
-        let path = self.file(name);
-        if !path.exists() {
-            return Ok(false);
-        }
-        let _lock = self.lock()?;
-        durable::remove_file(&path).map_err(|source| RefStoreError::Io { path, source })
     }
 
     /// The generation, and what [`RefStore::list_all`] says of it.
@@ -316,7 +399,7 @@ impl RefStore {
         for entry in entries {
             let path = entry.map_err(failed)?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            // The lock, or being written.
+            // Being written, the lock, or the history: no name begins with a dot.
             if file.starts_with('.') {
                 continue;
             }
@@ -341,28 +424,26 @@ impl RefStore {
 
     /// All names, sorted. Damaged files are left out.
     pub fn list(&self) -> Result<Vec<(RefName, NamedRef)>, RefStoreError> {
-        let entries = match std::fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => {
-                return Err(RefStoreError::Io {
-                    path: self.dir.clone(),
-                    source,
-                });
-            }
-        };
-        let mut names: Vec<_> = entries
-            .filter_map(|entry| {
-                let file = entry.ok()?.file_name();
-                let text = percent_decode_str(file.to_str()?).decode_utf8().ok()?;
-                let name: RefName = text.parse().ok()?;
-                let named = self.get(&name).ok()??;
-                Some((name, named))
-            })
-            .collect();
-        names.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(names)
+        let all = self.list_all()?.into_iter();
+        Ok(all
+            .filter_map(|(text, named)| Some((text.parse().ok()?, named.ok()?)))
+            .collect())
     }
+}
+
+fn file_name(name: &RefName) -> String {
+    utf8_percent_encode(name.as_str(), FILE_NAME).to_string()
+}
+
+/// The record of what a name stands for that its history does not tell: it was set
+/// before there were histories, or one of them was lost.
+fn missing(past: &[PastRef], now: NamedRef) -> Option<PastRef> {
+    let last = past.last().and_then(|last| last.named.as_ref());
+    (last.map(|last| &last.address) != Some(&now.address)).then(|| PastRef {
+        at: now.updated,
+        named: Some(now),
+        by: String::new(),
+    })
 }
 
 fn times_set(lock: &File) -> std::io::Result<u64> {
@@ -389,12 +470,78 @@ mod tests {
                 blob: BlobId::from_bytes([fill; 32]),
                 root: None,
             };
-            store.set(&name, &address).unwrap();
+            let to = NamedRef::now(&address);
+            store.update(&name, Expected::Any, to, "test").unwrap();
             assert_eq!(store.resolve(&name).unwrap(), address);
         }
-        assert_eq!(store.list().unwrap().len(), 1);
-        assert!(store.remove(&name).unwrap());
-        assert!(!store.remove(&name).unwrap());
+        assert_eq!(store.list_all().unwrap().len(), 1);
+        let before = store.remove(&name, "remove").unwrap().unwrap();
+        assert_eq!(store.remove(&name, "remove").unwrap(), None);
+        let past = store.history(&name).unwrap();
+        let by: Vec<&str> = past.iter().map(|past| past.by.as_str()).collect();
+        assert_eq!(by, ["remove", "test", "test"]);
+        assert_eq!((&past[0].named, &past[1].named), (&None, &Some(before)));
+    }
+
+    #[test]
+    fn a_name_that_was_changed_meanwhile_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = RefStore::new(dir.path());
+        let name: RefName = "it".parse().unwrap();
+        let to = |fill| {
+            NamedRef::now(&Address::Walrus {
+                blob: BlobId::from_bytes([fill; 32]),
+                root: None,
+            })
+        };
+        let [one, two, three] = [1, 2, 3].map(to);
+        let none = Expected::Address(None);
+        store.update(&name, none, one.clone(), "a").unwrap();
+        let moved = store.update(&name, none, two.clone(), "b").unwrap_err();
+        assert!(matches!(moved, RefStoreError::Moved { .. }), "{moved}");
+        let first = Expected::Address(Some(&one.address));
+        store.update(&name, first, two.clone(), "b").unwrap();
+        store.update(&name, first, three, "c").unwrap_err();
+        assert_eq!(store.get(&name).unwrap(), Some(two));
+        assert_eq!(store.history(&name).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_history_of_a_name_is_bounded_and_begins_with_what_was_there_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = RefStore::new(dir.path());
+        let name: RefName = "it".parse().unwrap();
+        let to = |number: u32| NamedRef {
+            address: format!("walrus://{number}"),
+            updated: u64::from(number),
+            key: None,
+            source: None,
+        };
+        // As an older version wrote it.
+        let file = serde_json::to_vec(&to(0)).unwrap();
+        std::fs::write(dir.path().join("it"), file).unwrap();
+        assert_eq!(store.history(&name).unwrap().len(), 1);
+        store.update(&name, Expected::Any, to(1), "test").unwrap();
+        let past = store.history(&name).unwrap();
+        assert_eq!(past[1].named.as_ref(), Some(&to(0)));
+        for number in 2..3 * REMEMBERED as u32 {
+            store
+                .update(&name, Expected::Any, to(number), "test")
+                .unwrap();
+        }
+        let past = store.history(&name).unwrap();
+        assert!(
+            (REMEMBERED..=2 * REMEMBERED + 1).contains(&past.len()),
+            "{}",
+            past.len()
+        );
+        let numbers = (0..3 * REMEMBERED as u32).rev();
+        assert!(
+            past.iter()
+                .map(|it| it.named.clone().unwrap())
+                .zip(numbers.map(to))
+                .all(|(a, b)| a == b)
+        );
     }
 
     #[test]
@@ -404,7 +551,9 @@ mod tests {
         let address: Address = format!("walrus://{}", BlobId::from_bytes([3; 32]))
             .parse()
             .unwrap();
-        store.set(&"known".parse().unwrap(), &address).unwrap();
+        let to = NamedRef::now(&address);
+        let known = "known".parse().unwrap();
+        store.update(&known, Expected::Any, to, "test").unwrap();
         let error = store.resolve(&"other".parse().unwrap()).unwrap_err();
         assert!(error.to_string().contains("known"), "{error}");
     }

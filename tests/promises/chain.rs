@@ -163,7 +163,7 @@ fn a_repository_of_objects_is_rewritten_with_all_its_branches() {
     assert!(refused.contains("SHA-256"), "{refused}");
     tree(&chain, "0x31", &[("big.bin", 0, "0x22")]);
     let done = world.json(&["publish", "--from", "sui://0x1", "--name", "mine"]);
-    assert_eq!(done["replaced"]["commits"], 2);
+    assert_eq!(done["former"]["commits"], 2);
     let (before, after) = (world.mount("sui://0x1"), world.mount("mine"));
     assert_same(&before, &after);
     for path in ["branches/feature/x", "branches/main", "tags/v1"] {

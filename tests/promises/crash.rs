@@ -88,6 +88,7 @@ fn a_killed_publish_leaves_the_old_head_and_the_next_run_goes_on() {
         large.path().as_os_str(),
         "--name".as_ref(),
         "it".as_ref(),
+        "--force".as_ref(),
     ];
     let mut publish = world
         .command(&args)

@@ -44,7 +44,7 @@ fn sample() -> Tree {
 #[track_caller]
 fn publish(world: &World, tree: &Tree, more: &[&str]) -> Value {
     let path = tree.path().to_str().unwrap();
-    world.json(&[&["publish", path, "--name", "it"], more].concat())
+    world.json(&[&["publish", path, "--name", "it", "--force"], more].concat())
 }
 
 /// The key of a repository, in a file.

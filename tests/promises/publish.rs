@@ -234,7 +234,7 @@ fn what_cannot_be_published_is_named() {
 }
 
 #[test]
-fn when_what_was_published_before_is_gone_everything_is_stored_anew() {
+fn when_what_was_published_before_is_gone_everything_is_stored_again_if_told_so() {
     let world = World::new();
     let tree = awkward();
     world.publish(tree.path(), "it");
@@ -242,11 +242,13 @@ fn when_what_was_published_before_is_gone_everything_is_stored_anew() {
         fs::remove_file(blob.unwrap().path()).unwrap();
     }
     world.run(&["cache", "clear"]);
-    let anew = world.publish(tree.path(), "it");
+    let args = ["publish", tree.path().to_str().unwrap(), "--name", "it"];
+    let said = world.fail(&args);
     assert!(
-        anew["warnings"][0].as_str().unwrap().contains("anew"),
-        "{anew}"
+        said.contains("not stored any more") && said.contains("--anew"),
+        "{said}"
     );
+    world.run(&[&args[..], &["--anew"]].concat());
     assert_same(tree.path(), &world.mount("it"));
 }
 

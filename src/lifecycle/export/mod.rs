@@ -17,6 +17,7 @@ mod error;
 mod git;
 mod index;
 mod layout;
+mod modes;
 mod numbers;
 mod objects;
 mod pack;
@@ -48,6 +49,9 @@ pub struct ExportOptions {
     pub bare: bool,
     /// Have the `git` program look for deltas: a pack several times smaller.
     pub repack: bool,
+    /// The umask that files and folders are to have; `None` leaves them to the
+    /// process.
+    pub umask: Option<u32>,
 }
 
 /// What was exported.
@@ -132,6 +136,9 @@ pub async fn export(
     }
     if !options.bare {
         done.checkout = git::check_out(target.path()).await;
+    }
+    if let Some(umask) = options.umask {
+        modes::apply(target.path(), umask).map_err(ExportError::io(target.path()))?;
     }
     target.keep().await?;
     Ok(done)
@@ -258,6 +265,11 @@ impl Target {
 
     /// It is complete: gives it its name.
     async fn keep(self) -> Result<(), ExportError> {
+        // A folder that was there keeps its permissions.
+        if let Ok(there) = std::fs::metadata(&self.dir) {
+            let set = std::fs::set_permissions(self.path(), there.permissions());
+            set.map_err(ExportError::io(self.path()))?;
+        }
         let (from, to) = (self.path().to_owned(), self.dir.clone());
         let placed = tokio::task::spawn_blocking(move || durable::place_dir(&from, &to)).await;
         placed

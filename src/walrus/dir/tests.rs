@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::durable::power_loss::Recording;
 use crate::repo::Address;
-use crate::repo::refs::{RefName, RefStore};
+use crate::repo::refs::{Expected, NamedRef, RefName, RefStore};
 use crate::walrus::blob_id::blob_id;
 
 const MAX_BODY: u64 = 1 << 20;
@@ -44,13 +44,17 @@ fn a_name_that_survives_power_loss_leads_to_blobs_that_are_whole_and_paid_for() 
     let name: RefName = "it".parse().unwrap();
     let before = write(&dir, b"the head before", 9);
     dir.flush_blocking().unwrap();
-    refs(scratch.path()).set(&name, &head(before)).unwrap();
+    refs(scratch.path())
+        .update(&name, Expected::Any, NamedRef::now(&head(before)), "test")
+        .unwrap();
     let recording = Recording::of(scratch.path());
     let bodies: [&[u8]; 2] = [b"a blob of content", b"the head"];
     let blobs = bodies.map(|body| write(&dir, body, 7));
     dir.flush_blocking().unwrap();
     recording.reported();
-    refs(scratch.path()).set(&name, &head(blobs[1])).unwrap();
+    refs(scratch.path())
+        .update(&name, Expected::Any, NamedRef::now(&head(blobs[1])), "test")
+        .unwrap();
     recording.reported();
     let states = recording.check_all(|root, reported| {
         let dir = open(root);

@@ -113,7 +113,8 @@ fn raw_commit(tree: &Tree, of: &str, parent: &str, more: &str, message: &str) ->
 /// Publishes these branches of a repository, the first one the default.
 #[track_caller]
 fn publish(world: &World, tree: &Path, branches: &[&str], more: &[&str]) -> Value {
-    let mut args = vec!["publish", tree.to_str().unwrap(), "--name", "it"];
+    let path = tree.to_str().unwrap();
+    let mut args = vec!["publish", path, "--name", "it", "--force"];
     for branch in branches {
         args.extend(["--branch", branch]);
     }
@@ -482,4 +483,59 @@ fn real_histories_come_back_object_for_object() {
         let count = assert_exported(&origin, &dir);
         eprintln!("{name}: {count} objects, all the same");
     }
+}
+
+#[test]
+fn an_export_has_the_permissions_that_a_clone_has() {
+    let world = World::new();
+    let tree = Tree::new()
+        .file("a/b", "x")
+        .program("run", "#!/bin/sh\n")
+        .commit("first");
+    publish(&world, tree.path(), &[], &[]);
+    for umask in ["022", "027", "077", "002"] {
+        let copy = world.path().join(format!("copy-{umask}"));
+        let clone = world.path().join(format!("clone-{umask}"));
+        let line = format!(
+            "umask {umask}; git clone -q {} {}",
+            tree.path().display(),
+            clone.display()
+        );
+        let done = world.after(&line, &["export", "it", copy.to_str().unwrap()]);
+        assert!(done.status.success(), "{done:?}");
+        let mode = |dir: &Path, name: &str| {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o7777
+        };
+        for name in [
+            "",
+            "a",
+            "a/b",
+            "run",
+            ".git",
+            ".git/HEAD",
+            ".git/index",
+            ".git/objects",
+            ".git/refs",
+        ] {
+            assert_eq!(mode(&copy, name), mode(&clone, name), "{umask} {name}");
+        }
+        let packs = fs::read_dir(copy.join(".git/objects/pack")).unwrap();
+        for pack in packs {
+            let name = pack.unwrap().path();
+            let bits = mode(Path::new("/"), name.to_str().unwrap())
+                & u32::from_str_radix(umask, 8).unwrap();
+            assert_eq!(bits, 0, "{name:?}");
+        }
+    }
+    // A folder that was there keeps its own.
+    let there = world.path().join("there");
+    fs::create_dir(&there).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o750)).unwrap();
+    world.run(&["export", "it", there.to_str().unwrap()]);
+    assert_eq!(
+        fs::metadata(&there).unwrap().permissions().mode() & 0o7777,
+        0o750
+    );
 }

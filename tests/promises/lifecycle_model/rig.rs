@@ -10,9 +10,9 @@ use walgit_fs::lifecycle::fsck::{self, Read};
 use walgit_fs::lifecycle::gc::{Fate, Shelf};
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Leases, Ledger, LedgerEntry};
-use walgit_fs::publish::{Claims, PublishOptions, Unwatched, publish};
+use walgit_fs::publish::{Claims, PublishError, PublishOptions, Unwatched, publish};
 use walgit_fs::repo::Address;
-use walgit_fs::repo::refs::{RefName, RefStore};
+use walgit_fs::repo::refs::{Expected, NamedRef, RefName, RefStore};
 use walgit_fs::walrus::{BlobStore, LocalDir};
 
 use super::killed::{Claiming, Mortal, Stopping};
@@ -115,14 +115,28 @@ impl Rig {
             }
             _ => None,
         };
-        let options = PublishOptions {
+        let mut options = PublishOptions {
             previous,
             claims: Some(lease.clone() as Arc<dyn Claims>),
             ..PublishOptions::default()
         };
         let path: PathBuf = self.trees[content as usize].path().into();
         let (store, loader) = (self.store(), self.parts.loader.clone());
-        let done = publish(&path, &options, store, loader, Arc::new(Unwatched)).await;
+        let mut done = publish(
+            &path,
+            &options,
+            store.clone(),
+            loader.clone(),
+            Arc::new(Unwatched),
+        )
+        .await;
+        // Its time was over: it is stored again, as --anew does.
+        if let Err(PublishError::Previous(why)) = &done
+            && why.is_missing()
+        {
+            options.previous = None;
+            done = publish(&path, &options, store, loader, Arc::new(Unwatched)).await;
+        }
         drop(options);
         if lease.collected.load(Ordering::SeqCst) > 0 {
             self.seen = seen;
@@ -152,7 +166,10 @@ impl Rig {
                 at: self.now,
             });
         }
-        self.parts.refs.set(&name(number), &address).unwrap();
+        let to = NamedRef::now(&address);
+        (self.parts.refs)
+            .update(&name(number), Expected::Any, to, "publish")
+            .unwrap();
         self.names.insert(number, address);
         let lease = Arc::into_inner(lease).unwrap();
         lease.lease.finish().unwrap();
@@ -273,7 +290,7 @@ impl Rig {
                 after,
             } => self.publish(name, content, after, false).await,
             Step::Remove { name: number } => {
-                self.parts.refs.remove(&name(number)).unwrap();
+                self.parts.refs.remove(&name(number), "remove").unwrap();
                 self.names.remove(&number);
             }
             Step::Read { name } => {

@@ -155,7 +155,7 @@ impl World {
         serde_json::from_str(&self.run(&args)).unwrap()
     }
 
-    /// Publishes; what was reported.
+    /// Publishes, whatever the name stood for; what was reported.
     #[track_caller]
     pub(crate) fn publish(&self, path: &Path, name: &str) -> Value {
         self.json(&[
@@ -163,6 +163,7 @@ impl World {
             path.as_os_str(),
             "--name".as_ref(),
             name.as_ref(),
+            "--force".as_ref(),
         ])
     }
 

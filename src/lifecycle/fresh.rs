@@ -1,0 +1,168 @@
+//! Blobs that this user stored a moment ago.
+//!
+//! Behind a CDN or several gateways, a blob that was just stored may not be found
+//! for some seconds. Who asks for it then waits, within the deadline of one
+//! operation. A blob that this user did not store is reported as missing at once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::ledger::Ledger;
+use crate::chunk::{BlobId, SecretKey};
+use crate::clock::unix_seconds;
+use crate::config::{Network, NetworkPlace};
+use crate::net::{Conditions, Retry, jittered};
+use crate::walrus::{
+    Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHealth, Stored,
+};
+
+/// How long a blob counts as just stored, in seconds.
+const FRESH: u64 = 600;
+
+/// A store that waits for blobs that were just stored.
+#[derive(Debug)]
+pub struct FreshStore {
+    inner: Arc<dyn BlobStore>,
+    ledger: Ledger,
+    /// Stored through this one; the ledger learns of them later.
+    stored: Mutex<HashSet<BlobId>>,
+    retry: Retry,
+}
+
+impl FreshStore {
+    /// Waits for what is read from `inner`, within `deadline`, if the ledger has it
+    /// as just stored. A directory needs no waiting.
+    pub fn over(
+        inner: Arc<dyn BlobStore>,
+        network: &Network,
+        ledger: Ledger,
+        deadline: Duration,
+    ) -> Arc<dyn BlobStore> {
+        match network.place {
+            NetworkPlace::Local { .. } => inner,
+            NetworkPlace::Http { .. } => Arc::new(FreshStore {
+                inner,
+                ledger,
+                stored: Mutex::default(),
+                retry: Retry::of(&network.policy, deadline),
+            }),
+        }
+    }
+
+    /// Whether this user stored a blob a moment ago, and has paid for it still.
+    async fn is_fresh(&self, blob: BlobId) -> bool {
+        if self.stored().contains(&blob) {
+            return true;
+        }
+        let ledger = self.ledger.clone();
+        let entries = tokio::task::spawn_blocking(move || ledger.entries());
+        let Ok(Ok(entries)) = entries.await else {
+            return false;
+        };
+        let since = unix_seconds().saturating_sub(FRESH);
+        let mut recent = entries.iter().filter(|entry| entry.at >= since);
+        let found = recent.find_map(|entry| entry.blobs.iter().find(|it| it.blob == blob));
+        let Some(found) = found else {
+            return false;
+        };
+        match (found.end_epoch, self.inner.epoch().await) {
+            (Some(end), Ok(Some(epoch))) => epoch < end,
+            _ => true,
+        }
+    }
+
+    fn stored(&self) -> std::sync::MutexGuard<'_, HashSet<BlobId>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl BlobStore for FreshStore {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let end = Instant::now() + self.retry.deadline;
+        let mut pause = self.retry.first_pause;
+        loop {
+            let read = self.inner.read(blob, extent, accept).await;
+            let wait = jittered(pause);
+            if !matches!(read, Err(StoreError::NotFound { .. }))
+                || Instant::now() + wait >= end
+                || !self.is_fresh(blob).await
+            {
+                return read;
+            }
+            tracing::info!("blob {blob} was just stored and is not found yet; trying again");
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(self.retry.longest_pause);
+        }
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.inner.len(blob).await
+    }
+
+    fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
+        self.inner.seal(body)
+    }
+
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError> {
+        let stored = self.inner.put(blob, body, options).await?;
+        self.stored().insert(blob);
+        Ok(stored)
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
+    fn max_body(&self) -> u64 {
+        self.inner.max_body()
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.inner.epoch().await
+    }
+
+    async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
+        self.inner.advance(epochs).await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.lifetime(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.extend(blob, end).await
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        self.stored().remove(&blob);
+        self.inner.delete(blob).await
+    }
+
+    fn at_rest(&self) -> Option<&SecretKey> {
+        self.inner.at_rest()
+    }
+
+    fn conditions(&self) -> Option<Conditions> {
+        self.inner.conditions()
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.inner.health()
+    }
+}

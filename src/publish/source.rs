@@ -1,0 +1,253 @@
+//! Files of a plain folder, while others change it.
+//!
+//! A file is published as it is when it is opened: what is appended later is not
+//! read. What vanishes, shrinks while it is read, or becomes something else is
+//! skipped and reported. No symbolic link is followed on the way to a file, so
+//! nothing outside the folder is published, whatever replaces a directory.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::fault_point;
+
+/// How often a file is read that shrinks meanwhile.
+const ATTEMPTS: usize = 2;
+
+/// Why something in a folder is not published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// It is gone since its directory was listed, or became something else.
+    Vanished,
+    /// It kept shrinking while it was read.
+    Changing,
+    /// It is a socket, pipe or device.
+    Unsupported,
+    /// It cannot be read.
+    Unreadable,
+}
+
+impl SkipReason {
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            SkipReason::Vanished => "vanished",
+            SkipReason::Changing => "kept changing",
+            SkipReason::Unsupported => "socket, pipe or device",
+            SkipReason::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// Something in a folder that is not published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its path in the folder.
+    pub path: String,
+    /// Why.
+    pub why: SkipReason,
+}
+
+/// Why something is skipped, and what the system said.
+#[derive(Debug)]
+pub(super) struct Skip {
+    pub(super) why: SkipReason,
+    pub(super) error: io::Error,
+}
+
+impl From<io::Error> for Skip {
+    fn from(error: io::Error) -> Self {
+        let gone = [
+            Errno::NOENT,
+            Errno::NOTDIR,
+            Errno::LOOP,
+            Errno::NXIO,
+            Errno::STALE,
+        ];
+        let code = error.raw_os_error();
+        let gone = gone.iter().any(|errno| Some(errno.raw_os_error()) == code);
+        Skip {
+            why: match gone {
+                true => SkipReason::Vanished,
+                false => SkipReason::Unreadable,
+            },
+            error,
+        }
+    }
+}
+
+impl From<Errno> for Skip {
+    fn from(error: Errno) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
+impl Skip {
+    fn because(why: SkipReason) -> Self {
+        let error = io::Error::other(why.word());
+        Skip { why, error }
+    }
+}
+
+/// The folder that is published.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+/// An entry of a directory, as it is when the directory is listed.
+pub(super) struct Listed {
+    pub(super) name: Vec<u8>,
+    pub(super) found: Result<Found, Skip>,
+}
+
+/// What an entry is.
+pub(super) enum Found {
+    Directory,
+    File { size: u64, executable: bool },
+    Link(Vec<u8>),
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> io::Result<Arc<Self>> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(Arc::new(Folder {
+            root: rustix::fs::open(path, flags, Mode::empty())?,
+            path: path.into(),
+        }))
+    }
+
+    /// The whole path of something in the folder.
+    pub(super) fn path(&self, relative: &[u8]) -> PathBuf {
+        self.path.join(std::ffi::OsStr::from_bytes(relative))
+    }
+
+    /// Opens something in the folder; no link is followed.
+    fn open_in(&self, relative: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let relative: &[u8] = if relative.is_empty() { b"." } else { relative };
+        let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), resolve) {
+            // Before Linux 5.6, and where a sandbox does not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                rustix::fs::openat(&self.root, relative, flags, Mode::empty())
+            }
+            opened => opened,
+        }
+    }
+
+    /// Lists a directory, in no order.
+    pub(super) fn list(&self, directory: &[u8]) -> Result<Vec<Listed>, Skip> {
+        let opened = self.open_in(directory, OFlags::DIRECTORY)?;
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&opened)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let found = look(&opened, &name);
+            entries.push(Listed { name, found });
+        }
+        Ok(entries)
+    }
+}
+
+/// What an entry of an open directory is.
+fn look(directory: &OwnedFd, name: &[u8]) -> Result<Found, Skip> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Ok(Found::Directory),
+        FileType::RegularFile => Ok(Found::File {
+            size: size(&stat),
+            executable: stat.st_mode & 0o111 != 0,
+        }),
+        FileType::Symlink => match rustix::fs::readlinkat(directory, name, Vec::new()) {
+            // No link any more.
+            Err(Errno::INVAL) => Err(Skip::because(SkipReason::Vanished)),
+            target => Ok(Found::Link(target?.into_bytes())),
+        },
+        _ => Err(Skip::because(SkipReason::Unsupported)),
+    }
+}
+
+fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or_default()
+}
+
+/// A file of a folder.
+#[derive(Clone, Debug)]
+pub(super) struct FolderFile {
+    pub(super) folder: Arc<Folder>,
+    /// From the root of the folder.
+    pub(super) relative: Vec<u8>,
+}
+
+/// The content of a file.
+pub(super) enum Content {
+    Whole(Bytes),
+    /// It is longer than it may be to be read at once.
+    TooLong,
+}
+
+impl FolderFile {
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path(&self.relative)
+    }
+
+    /// Opens the file; its length at that time.
+    pub(super) fn open(&self) -> Result<(File, u64), Skip> {
+        // Where a pipe has taken its place, nobody may ever write into that.
+        let opened = self.folder.open_in(&self.relative, OFlags::NONBLOCK)?;
+        let stat = rustix::fs::fstat(&opened)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(Skip::because(SkipReason::Vanished)),
+            _ => return Err(Skip::because(SkipReason::Unsupported)),
+        }
+        fault_point::reach("publish.file_opened")?;
+        Ok((File::from(opened), size(&stat)))
+    }
+
+    /// Reads the file as long as it was when it was opened, if that is at most
+    /// `most` bytes.
+    pub(super) fn read(&self, most: u64) -> Result<Content, Skip> {
+        for _ in 0..ATTEMPTS {
+            let (file, len) = self.open()?;
+            if len > most {
+                return Ok(Content::TooLong);
+            }
+            let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or_default());
+            file.take(len).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 == len {
+                return Ok(Content::Whole(bytes.into()));
+            }
+        }
+        Err(Skip::because(SkipReason::Changing))
+    }
+
+    /// Does something with the file as long as it was when it was opened, and once
+    /// more where it shrank meanwhile: `read` gives back how much of it there was.
+    pub(super) fn stream<T, E: From<Skip>>(
+        &self,
+        mut read: impl FnMut(Box<dyn io::Read>, u64) -> Result<(u64, T), E>,
+    ) -> Result<T, E> {
+        for _ in 0..ATTEMPTS {
+            let (file, len) = self.open()?;
+            let (found, done) = read(Box::new(file.take(len)), len)?;
+            if found == len {
+                return Ok(done);
+            }
+        }
+        Err(Skip::because(SkipReason::Changing).into())
+    }
+}

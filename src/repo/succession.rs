@@ -1,0 +1,363 @@
+//! Whether one head continues another, as `git push` asks before it moves a
+//! branch.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::head::{AttachmentKind, CommitId, Head, RefKind};
+use super::{RepoError, Repository};
+
+/// Where the branches of a head are, and what is known of how they got there.
+pub struct Lineage {
+    /// The default branch; empty for a plain folder and a detached commit.
+    pub default_branch: Bytes,
+    /// Branches and their commits; one without a name where there is none.
+    pub branches: Vec<(Bytes, CommitId)>,
+    /// The parents of a commit; `None` where that is not known.
+    pub parents: Box<dyn Fn(&CommitId) -> Option<Vec<CommitId>>>,
+    /// For plain folders: what tells them apart.
+    pub folder: Option<Folder>,
+}
+
+/// What is known of a plain folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folder {
+    /// Where it is, if it was published from here.
+    pub path: Option<String>,
+    /// Who published it, where, and what it is called.
+    pub described: String,
+    /// When, in seconds since 1970.
+    pub at: i64,
+}
+
+/// Why a head does not continue another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Diverges {
+    /// They are of different kinds.
+    #[error("the name stands for {old}, and this is {new}")]
+    Kind {
+        /// What the old head is.
+        old: &'static str,
+        /// What the new head is.
+        new: &'static str,
+    },
+    /// They are of different folders.
+    #[error("the name stands for another folder ({old})")]
+    Folder {
+        /// What is known of the old one.
+        old: String,
+    },
+    /// The new head is older.
+    #[error("it is an older snapshot of the folder")]
+    OlderFolder,
+    /// Readers would be shown another branch.
+    #[error("its default branch would be {new} instead of {old}")]
+    DefaultBranch {
+        /// The old one.
+        old: String,
+        /// The new one.
+        new: String,
+    },
+    /// A branch would be missing.
+    #[error("it lacks the branch {0} (--branch {0} adds it)")]
+    Dropped(String),
+    /// A branch would go back.
+    #[error("{branch} would go back from {old} to its ancestor {new}")]
+    Older {
+        /// The branch.
+        branch: String,
+        /// Where it was.
+        old: String,
+        /// Where it would be.
+        new: String,
+    },
+    /// A branch would lead elsewhere.
+    #[error("{branch} at {new} does not descend from {old}")]
+    Unrelated {
+        /// The branch.
+        branch: String,
+        /// Where it was.
+        old: String,
+        /// Where it would be.
+        new: String,
+    },
+    /// Nobody knows.
+    #[error("whether {branch} at {new} descends from {old} is unknown: the history is incomplete")]
+    Unknown {
+        /// The branch.
+        branch: String,
+        /// Where it was.
+        old: String,
+        /// Where it would be.
+        new: String,
+    },
+}
+
+/// Whether a commit is an ancestor of another one, or the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Descent {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Lineage {
+    /// That of a head, with all that it carries of its history.
+    ///
+    /// # Errors
+    /// What kept the history from being read.
+    pub async fn of(repository: &Repository) -> Result<Self, RepoError> {
+        let mut parents: HashMap<CommitId, Vec<CommitId>> = HashMap::new();
+        let head = repository.head();
+        for commit in &head.commits {
+            parents.insert(commit.id.clone(), commit.parents.clone());
+        }
+        let mut attached = head.attachments.iter();
+        if attached.any(|it| it.kind == AttachmentKind::GitCommits) {
+            for commit in repository.git_commits().await? {
+                let of = commit.parents().iter().cloned().map(CommitId::from);
+                parents.insert(commit.id.clone().into(), of.collect());
+            }
+        }
+        Ok(Lineage::of_head(head, parents))
+    }
+
+    /// That of a head, with what is known of its history.
+    fn of_head(head: &Head, parents: HashMap<CommitId, Vec<CommitId>>) -> Self {
+        let branches = head.refs.iter().filter(|it| it.kind == RefKind::Branch);
+        let mut branches: Vec<(Bytes, CommitId)> = branches
+            .map(|it| (it.name.clone(), head.commits[it.commit].id.clone()))
+            .collect();
+        let first = &head.commits[0];
+        if branches.is_empty() {
+            branches.push((Bytes::new(), first.id.clone()));
+        }
+        Lineage {
+            default_branch: head.default_branch.clone(),
+            branches,
+            parents: Box::new(move |id| parents.get(id).cloned()),
+            folder: first.id.is_none().then(|| Folder {
+                path: None,
+                described: described(&first.author.person, &first.message),
+                at: first.committer.seconds,
+            }),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.branches.first().map(|(_, id)| id) {
+            Some(CommitId::Git(_)) => "a git repository",
+            Some(CommitId::Manifest(_) | CommitId::Object(_)) => "a repository of WalGit's tools",
+            Some(CommitId::None) | None => "a plain folder",
+        }
+    }
+
+    /// Whether what readers of `old` see is continued by this: nothing goes back,
+    /// is dropped, or is replaced by something else.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn continues(&self, old: &Lineage) -> Result<(), Diverges> {
+        if self.kind() != old.kind() {
+            return Err(Diverges::Kind {
+                old: old.kind(),
+                new: self.kind(),
+            });
+        }
+        if let (Some(new), Some(old)) = (&self.folder, &old.folder) {
+            return new.continues(old);
+        }
+        if self.default_branch != old.default_branch {
+            return Err(Diverges::DefaultBranch {
+                old: shown(&old.default_branch),
+                new: shown(&self.default_branch),
+            });
+        }
+        for (branch, from) in &old.branches {
+            let Some((_, to)) = self.branches.iter().find(|(name, _)| name == branch) else {
+                return Err(Diverges::Dropped(shown(branch)));
+            };
+            let (branch, old_at, new_at) = (shown(branch), short(from), short(to));
+            match descends(to, from, |id| (self.parents)(id)) {
+                Descent::Yes => {}
+                descent => {
+                    let known = |id: &CommitId| (old.parents)(id).or_else(|| (self.parents)(id));
+                    let goes_back = descends(from, to, known) == Descent::Yes;
+                    return Err(match (goes_back, descent) {
+                        (true, _) => Diverges::Older {
+                            branch,
+                            old: old_at,
+                            new: new_at,
+                        },
+                        (false, Descent::Unknown) => Diverges::Unknown {
+                            branch,
+                            old: old_at,
+                            new: new_at,
+                        },
+                        (false, _) => Diverges::Unrelated {
+                            branch,
+                            old: old_at,
+                            new: new_at,
+                        },
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What it is at, in words.
+    pub fn summary(&self) -> String {
+        let first = self.branches.iter();
+        let default = first.clone().find(|(name, _)| *name == self.default_branch);
+        match default.or_else(|| self.branches.first()) {
+            Some((_, CommitId::None)) | None => self.kind().into(),
+            Some((name, id)) => format!("{} at {}", shown(name), short(id)),
+        }
+    }
+}
+
+impl Folder {
+    fn continues(&self, old: &Folder) -> Result<(), Diverges> {
+        let same = match (&self.path, &old.path) {
+            (Some(new), Some(old)) => new == old,
+            _ => self.described == old.described,
+        };
+        if !same {
+            let old = old.path.clone().unwrap_or_else(|| old.described.clone());
+            return Err(Diverges::Folder { old });
+        }
+        if self.at < old.at {
+            return Err(Diverges::OlderFolder);
+        }
+        Ok(())
+    }
+}
+
+/// What tells snapshots of one folder from those of another.
+pub fn described(person: &[u8], message: &[u8]) -> String {
+    let line = message.split(|&byte| byte == b'\n').next();
+    let line = String::from_utf8_lossy(line.unwrap_or_default());
+    let person = String::from_utf8_lossy(person);
+    format!("{line} by {person}")
+}
+
+fn shown(branch: &[u8]) -> String {
+    match branch.is_empty() {
+        true => "a detached commit".into(),
+        false => String::from_utf8_lossy(branch).into_owned(),
+    }
+}
+
+fn short(id: &CommitId) -> String {
+    id.to_string().chars().take(12).collect()
+}
+
+fn descends(
+    from: &CommitId,
+    to: &CommitId,
+    parents: impl Fn(&CommitId) -> Option<Vec<CommitId>>,
+) -> Descent {
+    let mut seen: HashSet<CommitId> = HashSet::from([from.clone()]);
+    let mut queue = VecDeque::from([from.clone()]);
+    let mut complete = true;
+    while let Some(at) = queue.pop_front() {
+        if at == *to {
+            return Descent::Yes;
+        }
+        match parents(&at) {
+            Some(parents) => {
+                queue.extend(
+                    parents
+                        .into_iter()
+                        .filter(|parent| seen.insert(parent.clone())),
+                );
+            }
+            None => complete = false,
+        }
+    }
+    match complete {
+        true => Descent::No,
+        false => Descent::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::head::GitId;
+
+    fn id(number: u8) -> CommitId {
+        CommitId::Git(GitId(vec![number; 20]))
+    }
+
+    /// Commits 1 ← 2 ← 3, and 4 ← 5 where 4 is missing.
+    fn lineage(branches: &[(&'static str, u8)]) -> Lineage {
+        Lineage {
+            default_branch: branches[0].0.into(),
+            branches: branches
+                .iter()
+                .map(|(name, at)| (Bytes::from(*name), id(*at)))
+                .collect(),
+            parents: Box::new(|at| match at {
+                at if *at == id(1) => Some(vec![]),
+                at if *at == id(2) => Some(vec![id(1)]),
+                at if *at == id(3) => Some(vec![id(2)]),
+                at if *at == id(5) => Some(vec![id(4)]),
+                _ => None,
+            }),
+            folder: None,
+        }
+    }
+
+    #[test]
+    fn a_head_continues_one_whose_branches_it_only_moves_on() {
+        let old = lineage(&[("main", 2)]);
+        for new in [
+            lineage(&[("main", 2)]),
+            lineage(&[("main", 3)]),
+            lineage(&[("main", 3), ("more", 1)]),
+        ] {
+            assert_eq!(new.continues(&old), Ok(()));
+        }
+        // Known by name alone.
+        assert_eq!(
+            lineage(&[("main", 5)]).continues(&lineage(&[("main", 4)])),
+            Ok(())
+        );
+        let refused = |new: Lineage| new.continues(&old).unwrap_err().to_string();
+        assert!(refused(lineage(&[("main", 1)])).contains("go back"));
+        assert!(refused(lineage(&[("main", 5)])).contains("incomplete"));
+        assert!(refused(lineage(&[("other", 3)])).contains("default branch"));
+        let two = lineage(&[("main", 2), ("x", 1)]);
+        let dropped = lineage(&[("main", 3)]).continues(&two).unwrap_err();
+        assert_eq!(dropped, Diverges::Dropped("x".into()));
+    }
+
+    #[test]
+    fn folders_are_told_apart_by_where_they_are_or_else_by_what_they_say() {
+        let folder = |path: Option<&str>, described: &str, at| Lineage {
+            default_branch: Bytes::new(),
+            branches: vec![(Bytes::new(), CommitId::None)],
+            parents: Box::new(|_| None),
+            folder: Some(Folder {
+                path: path.map(Into::into),
+                described: described.into(),
+                at,
+            }),
+        };
+        let old = folder(Some("/a"), "x", 5);
+        assert_eq!(folder(Some("/a"), "y", 6).continues(&old), Ok(()));
+        assert_eq!(folder(None, "x", 6).continues(&old), Ok(()));
+        for (other, why) in [
+            (folder(Some("/b"), "x", 6), "another folder"),
+            (folder(None, "y", 6), "another folder"),
+            (folder(Some("/a"), "x", 4), "older"),
+            (lineage(&[("main", 1)]), "a plain folder"),
+        ] {
+            let said = other.continues(&old).unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

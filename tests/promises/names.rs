@@ -1,0 +1,331 @@
+//! Names move as branches do under `git push`: onwards, or when told so; and
+//! what they stood for before can be brought back.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::tree::assert_same;
+use crate::support::world::signal;
+use crate::support::{Server, Tree, World, eventually};
+
+fn args<'a>(path: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    [&["publish", path.to_str().unwrap(), "--name", "it"], more].concat()
+}
+
+/// What the name stands for.
+fn address(world: &World) -> String {
+    let names = world.json(&["refs"]);
+    names[0]["address"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_name_moves_onwards_and_only_by_force_to_anything_else() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    let tree = tree.file("a", "2\n").commit("second");
+    let first = world.json(&args(tree.path(), &[]));
+    assert_eq!(first["replaced"], Value::Null);
+    let tree = tree.file("a", "3\n").commit("third");
+    let third = world.json(&args(tree.path(), &[]));
+    assert_eq!(third["replaced"]["address"], first["address"]);
+    let kept = address(&world);
+    let refused = |path: &Path, more: &[&str], why: &str| {
+        let said = world.fail(&args(path, more));
+        assert!(said.contains(why) && said.contains("--force"), "{said}");
+        assert_eq!(address(&world), kept);
+    };
+    let other = Tree::new().file("a", "1\n").commit("other");
+    refused(other.path(), &[], "does not descend");
+    let plain = Tree::new().file("a", "1\n");
+    refused(plain.path(), &[], "a plain folder");
+    tree.git(&["branch", "older", "HEAD~1"]);
+    tree.git(&["branch", "x"]);
+    refused(tree.path(), &["--branch", "x"], "default branch");
+    tree.git(&["reset", "-q", "--hard", "HEAD~2"]);
+    refused(tree.path(), &[], "go back");
+    // A trial says so, and changes nothing.
+    let trial = world.try_run(&args(tree.path(), &["--dry-run"]));
+    assert!(trial.status.success());
+    assert!(String::from_utf8_lossy(&trial.stderr).contains("would not be moved"));
+    let forced = world.run(&args(other.path(), &["--force"]));
+    assert!(
+        forced.contains(&kept) && forced.contains("refs --restore it"),
+        "{forced}"
+    );
+    // The command that is printed brings it back.
+    let undo = forced
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("undo"))
+        .unwrap();
+    let words = undo.trim().replace('\'', "");
+    let words: Vec<&str> = words.split(' ').skip(1).collect();
+    world.run(&words);
+    assert_eq!(address(&world), kept);
+}
+
+#[test]
+fn a_branch_that_would_be_dropped_and_a_shallow_clone_that_tells_too_little_are_refused() {
+    let world = World::new();
+    let mut tree = Tree::new();
+    for n in 0..3 {
+        tree = tree.file("a", format!("{n}\n")).commit("more");
+    }
+    tree.git(&["branch", "x"]);
+    world.run(&args(tree.path(), &["--branch", "main", "--branch", "x"]));
+    let said = world.fail(&args(tree.path(), &["--branch", "main"]));
+    assert!(said.contains("lacks the branch x"), "{said}");
+    world.run(&args(
+        tree.path(),
+        &["--branch", "main", "--branch", "x", "--branch", "main"],
+    ));
+    // Of a shallow clone, the next commit names the one before: that is enough.
+    let path = tree.path().to_str().unwrap();
+    world.run(&["publish", path, "--name", "shallow"]);
+    for (more, ok) in [(1, true), (3, false)] {
+        for n in 0..more {
+            tree = tree.file("a", format!("again {n}\n")).commit("again");
+        }
+        let clone = world.path().join(format!("clone-{more}"));
+        let from = format!("file://{}", tree.path().display());
+        tree.git(&[
+            "clone",
+            "-q",
+            "--depth",
+            "1",
+            &from,
+            clone.to_str().unwrap(),
+        ]);
+        let done = world.try_run(&["publish", clone.to_str().unwrap(), "--name", "shallow"]);
+        assert_eq!(done.status.success(), ok, "{done:?}");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(ok || said.contains("incomplete"), "{said}");
+    }
+}
+
+#[test]
+fn two_folders_of_one_name_do_not_replace_each_other() {
+    let world = World::new();
+    let (work, play) = (
+        Tree::new().file("api/a", "work"),
+        Tree::new().file("api/a", "play"),
+    );
+    let publish = |tree: &Tree| {
+        let path = tree.path().join("api");
+        world.try_run(&["publish", path.to_str().unwrap()])
+    };
+    assert!(publish(&work).status.success());
+    let refused = publish(&play);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("another folder"),
+        "{said}"
+    );
+    let work = work.file("api/b", "more");
+    assert!(publish(&work).status.success());
+    assert_same(&work.path().join("api"), &world.mount("api"));
+}
+
+#[test]
+fn refs_say_what_they_do_and_bring_back_what_was_there() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    world.run(&args(tree.path(), &[]));
+    let first = address(&world);
+    let tree = tree.file("a", "2\n").commit("second");
+    world.run(&args(tree.path(), &[]));
+    let second = address(&world);
+    let said = world.fail(&["refs", "--set", "it", &first]);
+    assert!(
+        said.contains("go back") && said.contains("--force"),
+        "{said}"
+    );
+    let told = world.json(&["refs", "--set", "it", &first, "--force"]);
+    assert_eq!(told["replaced"]["address"], second.as_str(), "{told}");
+    // Onwards it goes without.
+    let told = world.run(&["refs", "--set", "it", &second]);
+    assert!(told.contains(&first) && told.contains("undo"), "{told}");
+    world.run(&["refs", "--restore", "it"]);
+    assert_eq!(address(&world), first);
+    world.run(&["refs", "--restore", "it", "1"]);
+    assert_eq!(address(&world), second);
+    let told = world.run(&["refs", "--remove", "it"]);
+    assert!(told.contains(&second) && told.contains("undo"), "{told}");
+    let past = world.json(&["refs", "--history", "it"]);
+    let by: Vec<_> = past
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["by"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "refs --remove",
+        "refs --restore",
+        "refs --restore",
+        "refs --set",
+        "refs --set",
+        "publish",
+        "publish",
+    ];
+    assert_eq!(by, expected, "{past}");
+    assert_eq!(
+        (&past[0]["address"], &past[1]["stored"]),
+        (&Value::Null, &true.into())
+    );
+    world.run(&["refs", "--restore", "it"]);
+    assert_same(tree.path(), &world.mount("it"));
+    // What is gone is said to be gone, and not brought back.
+    let blob = first
+        .strip_prefix("walrus://")
+        .unwrap()
+        .split('?')
+        .next()
+        .unwrap();
+    fs::remove_file(world.blobs().join(blob)).unwrap();
+    let text = world.run(&["refs", "--history", "it"]);
+    assert!(text.contains("not stored any more"), "{text}");
+    let said = world.fail(&["refs", "--restore", "it", &first]);
+    assert!(said.contains("it stays as it is"), "{said}");
+    assert_eq!(address(&world), second);
+}
+
+#[test]
+fn names_of_encrypted_repositories_move_the_same_way_and_keep_their_key() {
+    let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    world.run(&args(tree.path(), &["--encrypt"]));
+    let first = address(&world);
+    let other = Tree::new().file("a", "x\n").commit("other");
+    let said = world.fail(&args(other.path(), &[]));
+    assert!(said.contains("does not descend"), "{said}");
+    let tree = tree.file("a", "2\n").commit("second");
+    world.run(&args(tree.path(), &[]));
+    world.run(&["refs", "--restore", "it"]);
+    assert_eq!(address(&world), first);
+    let again = world.json(&args(tree.path(), &[]));
+    assert_eq!(again["encrypted"], true, "{again}");
+    assert_same(tree.path(), &world.mount("it"));
+}
+
+/// A publish that stops at a step, until it is told to go on.
+fn stopped(world: &World, at: &str, args: &[&str]) -> Child {
+    let child = world
+        .command(args)
+        .env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("it stops", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    });
+    child
+}
+
+#[track_caller]
+fn fails(child: Child) -> String {
+    signal(child.id() as i32, Signal::CONT);
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    String::from_utf8(done.stderr).unwrap()
+}
+
+#[test]
+fn a_head_that_does_not_read_back_is_given_no_name() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    world.run(&args(tree.path(), &[]));
+    let (kept, old) = (address(&world), listed(&world));
+    let tree = tree.file("a", "2\n").commit("second");
+    let child = stopped(&world, "publish.stored", &args(tree.path(), &[]));
+    for blob in listed(&world).difference(&old) {
+        let path = world.blobs().join(blob);
+        let mut bytes = fs::read(&path).unwrap();
+        // In the head, after the header.
+        bytes[70] ^= 1;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    let said = fails(child);
+    assert!(
+        said.contains("cannot be read back") && said.contains("it stays as it was"),
+        "{said}"
+    );
+    assert_eq!(address(&world), kept);
+}
+
+fn listed(world: &World) -> std::collections::BTreeSet<String> {
+    let entries = fs::read_dir(world.blobs()).unwrap();
+    let names = entries.map(|it| it.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.contains('.')).collect()
+}
+
+#[test]
+fn of_two_that_move_a_name_at_once_the_second_is_told() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    world.run(&args(tree.path(), &[]));
+    let tree = tree.file("a", "2\n").commit("second");
+    let child = stopped(&world, "publish.stored", &args(tree.path(), &[]));
+    let tree = tree.file("a", "3\n").commit("third");
+    world.run(&args(tree.path(), &[]));
+    let third = address(&world);
+    let said = fails(child);
+    assert!(
+        said.contains("meanwhile") && said.contains(&third),
+        "{said}"
+    );
+    assert_eq!(address(&world), third);
+}
+
+#[test]
+fn an_outage_is_no_reason_to_store_everything_again() {
+    let mut server = Server::start();
+    let world = World::on(&server).config("[net]\nretries = 0\ndeadline_s = 5\n");
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    world.run(&args(tree.path(), &[]));
+    world.run(&["cache", "clear"]);
+    server.stop();
+    let tree = tree.file("a", "2\n").commit("second");
+    for more in [&[][..], &["--force"], &["--anew"]] {
+        let said = world.fail(&args(tree.path(), more));
+        assert!(said.contains("run the same command again"), "{said}");
+        assert!(
+            !said.contains("add --anew") && !said.contains("another --name"),
+            "{said}"
+        );
+    }
+    server.restart();
+    let told = world.json(&args(tree.path(), &[]));
+    assert_eq!(told["blobs_uploaded"], 1, "{told}");
+}
+
+#[test]
+fn a_blob_that_was_just_stored_is_waited_for_and_no_other() {
+    let server = Server::start();
+    let world = World::on(&server).config("[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\n");
+    let tree = Tree::new()
+        .file("a", "1\n")
+        .noise("noise", 300_000, 1)
+        .commit("first");
+    let late = "method=GET,path=/v1/blobs,first=3,status=404";
+    let fired = |before: Vec<(String, u64)>| before[0].1;
+    server.order(late);
+    world.run(&args(tree.path(), &["--verify"]));
+    // Another process knows it by the ledger.
+    world.run(&["cache", "clear"]);
+    assert_eq!(fired(server.order(late)), 3);
+    assert_same(tree.path(), &world.mount("it"));
+    assert_eq!(fired(server.order("")), 3);
+    // Nobody waits for what this user did not store.
+    server.forget_requests();
+    let unknown = format!("walrus://{}", "A".repeat(43));
+    let dir = world.mountpoint();
+    let said = world.fail(&["mount", &unknown, dir.to_str().unwrap()]);
+    assert!(said.contains("is not stored"), "{said}");
+    assert!(server.requests("GET /v1/blobs").len() <= 2);
+}
