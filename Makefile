@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/walgit-fs
 
-.PHONY: demo year test test-interop soak build setup lint deny bench bench-storage fuzz install clean help
+.PHONY: demo year test test-interop soak build setup lint deny bench bench-storage fuzz fuzz-repositories install clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -58,6 +58,10 @@ bench-storage: setup ## stored and billed bytes beside git's packs and a blob a 
 
 fuzz: ## fuzz every decoder for half a minute
 	@contrib/fuzz.sh 30
+
+fuzz-repositories: setup ## look at COUNT (100000) hostile repositories made from seeds, SEED (1) first
+	WALGIT_FS_HOSTILE_REPOSITORIES=$(or $(COUNT),100000) WALGIT_FS_HOSTILE_SEED=$(or $(SEED),1) \
+	$(CARGO) test --release --locked --test promises -- --nocapture hostile_model::whatever
 
 install: build ## into ~/.cargo/bin
 	$(CARGO) install --locked --path . --profile release

@@ -115,7 +115,7 @@ pub fn archive(data: &[u8]) {
         }
         1 => {
             if let Ok(objects) = decode_group(&bytes) {
-                assert!(objects.iter().map(Bytes::len).sum::<usize>() <= raw.len());
+                assert!(objects.iter().map(|it| it.len()).sum::<usize>() <= raw.len());
             }
         }
         2 => {

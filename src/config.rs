@@ -10,6 +10,10 @@
 //! disk = "10G"                   # a size, or a number of bytes; 16 MiB or more
 //! memory = 67_108_864            # 8 MiB or more
 //!
+//! [daemon]
+//! idle_exit_s = 30               # how long it stays without mounts
+//! memory = 1_073_741_824         # bytes; above it there are no new mounts
+//!
 //! [networks.mine]
 //! aggregators = ["https://aggregator.example"]
 //! publishers = ["https://publisher.example"]
@@ -79,6 +83,8 @@ pub const DEFAULT_EPOCHS: u32 = 1;
 pub const MAX_EPOCHS: u32 = 53;
 /// How long a daemon without mounts stays, in seconds.
 pub const DEFAULT_IDLE_EXIT_S: u64 = 30;
+/// Resident memory of the daemon from which on it takes no new mounts, in bytes.
+pub const DEFAULT_DAEMON_MEMORY: u64 = 1 << 30;
 
 /// Why settings could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -305,6 +311,9 @@ pub struct Settings {
     pub deadline_s: Sourced<u64>,
     /// How long a daemon without mounts stays, in seconds.
     pub idle_exit_s: Sourced<u64>,
+    /// Resident memory of the daemon from which on it takes no new mounts, in
+    /// bytes.
+    pub daemon_memory: Sourced<u64>,
     /// Names of all profiles.
     pub networks: Vec<String>,
     /// Which values of [`Network::policy`] the config file sets.
@@ -363,6 +372,7 @@ struct MountSection {
 #[serde(deny_unknown_fields)]
 struct DaemonSection {
     idle_exit_s: Option<u64>,
+    memory: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -488,6 +498,7 @@ impl Settings {
             cache_memory: sourced(file.cache.memory, DEFAULT_CACHE_MEMORY),
             deadline_s: sourced(file.mount.deadline_s, DEFAULT_DEADLINE_S),
             idle_exit_s: sourced(file.daemon.idle_exit_s, DEFAULT_IDLE_EXIT_S),
+            daemon_memory: sourced(file.daemon.memory, DEFAULT_DAEMON_MEMORY),
             networks: profiles.into_keys().collect(),
             policy_set: file.net_set,
             retention: sourced(file.retention, Retention::default()),

@@ -22,6 +22,7 @@
 //! | [`clock`] | the time, for records | – |
 //! | [`durable`] | files that survive crashes and power loss; locks between processes | `fault_point` |
 //! | [`text`] | untrusted text, made safe to display | – |
+//! | [`offload`] | CPU-heavy work, off the threads that serve | `chunk` |
 //! | [`fault_point`] | named steps where a test stops, kills or fails the process | – |
 //!
 //! `chunk`, `config`, `clock`, `durable` and `text` are the ground floor: every room may stand on
@@ -53,6 +54,7 @@ pub mod fault_point;
 pub mod fuse;
 pub mod lifecycle;
 pub mod net;
+pub mod offload;
 pub mod prefetch;
 pub mod publish;
 pub mod repo;

@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -420,6 +420,28 @@ fn a_panic_is_an_error_of_one_operation_and_not_the_end_of_the_mount() {
     }
     assert_eq!(fs::read(mount.at("a")).unwrap(), b"a");
     assert!(mount.counters.stats().failed >= 10);
+}
+
+#[test]
+fn a_request_whose_work_never_yields_is_answered_all_the_same() {
+    /// Blocks its thread until the test ends.
+    struct Stuck(Mutex<mpsc::Receiver<()>>);
+    impl StatusSource for Stuck {
+        fn status(&self) -> Vec<u8> {
+            let _ = self.0.lock().unwrap().recv();
+            Vec::new()
+        }
+    }
+    let house = House::new().file("a", "a");
+    let published = house.publish();
+    let (release, stuck) = mpsc::channel();
+    let stuck = Arc::new(Stuck(Mutex::new(stuck)));
+    let mount = house.mount_with(&published, house.local(), stuck);
+    let status = fs::metadata(mount.at(".walgit/status"));
+    assert_errno(status, &[Errno::TIMEDOUT]);
+    assert_eq!(fs::read(mount.at("a")).unwrap(), b"a");
+    assert_eq!(mount.counters.stats().timed_out, 1);
+    drop(release);
 }
 
 #[test]

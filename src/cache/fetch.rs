@@ -14,7 +14,8 @@ use super::{Cache, CacheError};
 use crate::chunk::{ChunkHash, ChunkRef, Codec};
 use crate::walrus::{BlobStore, Extent, Rejected};
 
-/// Most stored bytes that are being fetched or wait to be written.
+/// Most bytes that are being fetched, decoded or wait to be written; of each
+/// fetch its stored or its plain bytes, whichever are more.
 pub(super) const IN_FLIGHT: u64 = 32 << 20;
 
 /// Leave to fetch some bytes.
@@ -109,7 +110,7 @@ impl Cache {
                 return pilot.end(Err(why));
             }
         };
-        let Some(_room) = self.room(store, flight, span.range.len()).await else {
+        let Some(_room) = self.room(store, flight, span.weight()).await else {
             return;
         };
         // Whoever led a flight that landed a moment ago has left it here.

@@ -15,12 +15,28 @@ pub const MAX_GAP: u64 = 4096;
 /// miss in a huge directory.
 const MAX_LOOK: usize = 1024;
 
+/// Plain bytes that neighbours may have for each stored byte of the window:
+/// several times what honest chunks have. What compresses further could come
+/// along by the gigabyte.
+const MAX_RATIO: u64 = 8;
+/// Plain bytes that neighbours may have however small the window is.
+const LEAST_PLAIN: u64 = 1 << 20;
+
 /// A stretch of one blob, and the chunks to take out of it: the one asked for
 /// first, then neighbours by offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) range: ByteRange,
     pub(super) chunks: Vec<ChunkRef>,
+}
+
+impl Span {
+    /// Bytes that it takes in memory when it has arrived: stored or plain,
+    /// whichever is more.
+    pub(super) fn weight(&self) -> u64 {
+        let plain = self.chunks.iter().map(|chunk| u64::from(chunk.raw_len));
+        plain.sum::<u64>().max(self.range.len())
+    }
 }
 
 /// The span to fetch for `table[index]`: at most `window` stored bytes unless
@@ -34,6 +50,7 @@ pub(super) fn choose(
     let wanted = &table[index];
     let mut range = wanted.at.range();
     let mut chunks = vec![wanted.clone()];
+    let mut plain = LEAST_PLAIN.max(window.saturating_mul(MAX_RATIO));
     for next in table[index + 1..].iter().take(MAX_LOOK) {
         // A duplicate of something earlier lies elsewhere; what follows it may
         // still be near.
@@ -47,6 +64,10 @@ pub(super) fn choose(
         if held(&next.hash) {
             continue;
         }
+        let Some(rest) = plain.checked_sub(u64::from(next.raw_len)) else {
+            break;
+        };
+        plain = rest;
         range = ByteRange::new(range.start(), end - range.start());
         chunks.push(next.clone());
     }
@@ -85,6 +106,16 @@ mod tests {
         let span = choose(&table, 1, 200, |_| false);
         assert_eq!(span.range, ByteRange::new(164, 200));
         assert_eq!(span.chunks, table[1..3]);
+    }
+
+    #[test]
+    fn neighbours_that_are_bombs_stay_behind() {
+        let mut table = table(&[100, 100, 100]);
+        table[1].raw_len = 512 << 10;
+        table[2].raw_len = (512 << 10) + 1;
+        let span = choose(&table, 0, 300, |_| false);
+        assert_eq!(span.chunks, table[..2]);
+        assert_eq!(span.weight(), (512 << 10) + 100);
     }
 
     #[test]

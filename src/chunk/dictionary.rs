@@ -13,6 +13,9 @@ use super::{ChunkHash, Codec};
 
 /// Dictionaries that a thread keeps ready. A repository has a handful.
 const READY: usize = 8;
+/// Longest dictionary that a thread keeps ready, in bytes: a publisher's have
+/// 112 KiB, and every thread has its own.
+const LONGEST_READY: usize = 256 << 10;
 
 /// A dictionary that chunks are compressed with, prepared for one level.
 pub struct Dictionary {
@@ -95,13 +98,20 @@ pub(super) fn decompress(
         /// The one used last comes first.
         static PREPARED: RefCell<Vec<(ChunkHash, Decompressor<'static>)>> = const { RefCell::new(Vec::new()) };
     }
+    let prepare = || {
+        let mut decompressor = Decompressor::with_dictionary(dictionary)?;
+        decompressor.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
+        Ok::<_, std::io::Error>(decompressor)
+    };
+    if dictionary.len() > LONGEST_READY {
+        return prepare()?.decompress(stored, room);
+    }
     PREPARED.with_borrow_mut(|ready| {
         match ready.iter().position(|(known, _)| *known == hash) {
             Some(0) => {}
             Some(at) => ready[..=at].rotate_right(1),
             None => {
-                let mut decompressor = Decompressor::with_dictionary(dictionary)?;
-                decompressor.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
+                let decompressor = prepare()?;
                 ready.truncate(READY - 1);
                 ready.insert(0, (hash, decompressor));
             }

@@ -14,6 +14,7 @@
 //! [`ByteRange`]) live here because every room above speaks of them.
 
 mod bases;
+pub mod budget;
 mod codec;
 mod dictionary;
 mod id;
@@ -24,6 +25,7 @@ mod secret;
 mod whole;
 
 pub use bases::{Bases, MAX_BASE_BYTES, MAX_BASES};
+pub use budget::{Budget, Refused, Stop};
 pub use codec::{Codec, MAX_WINDOW_LOG, Patcher, Sealed, seal, seal_patch};
 pub use dictionary::Dictionary;
 pub use id::{BlobId, ChunkHash, ParseIdError};

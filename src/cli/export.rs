@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::lifecycle::{Checkout, ExportOptions, Exported, export, git_fsck};
+use crate::lifecycle::{Checkout, ExportLimits, ExportOptions, Exported, export, git_fsck};
 use crate::repo::Address;
 
 /// Plain bytes from which on it is worth a word that a pack could be smaller.
@@ -38,6 +38,12 @@ pub(super) struct Export {
     /// Have `git fsck` read everything again from disk in the end
     #[arg(long)]
     check: bool,
+    /// Most files and directories to check out
+    #[arg(long, value_name = "NUMBER", default_value_t = ExportLimits::default().entries)]
+    max_files: u64,
+    /// Most bytes of content to check out
+    #[arg(long, value_name = "BYTES", default_value_t = ExportLimits::default().bytes)]
+    max_size: u64,
     #[command(flatten)]
     keys: Keys,
 }
@@ -77,6 +83,10 @@ impl Export {
                     bare: self.bare,
                     repack: self.repack,
                     umask: Some(context.umask),
+                    limits: ExportLimits {
+                        entries: self.max_files,
+                        bytes: self.max_size,
+                    },
                 };
                 let exported = export(&repository, &self.dir, options, &tell).await;
                 let exported = exported

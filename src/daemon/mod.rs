@@ -39,6 +39,7 @@ mod learned;
 mod location;
 mod lock;
 pub mod log;
+mod memory;
 mod metrics;
 mod migrating;
 pub mod migration;

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::follow::Follower;
 use super::jobs::Board;
 use super::learned::Subject;
+use super::memory;
 use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
@@ -37,6 +38,8 @@ pub(super) struct Mounts {
     deadline: Duration,
     /// Where the ledgers of all networks are.
     ledgers: PathBuf,
+    /// Resident memory from which on there are no new mounts, in bytes.
+    memory: u64,
     journal: Arc<Journal>,
     runtime: tokio::runtime::Handle,
     started: Instant,
@@ -117,6 +120,7 @@ impl Mounts {
     pub(super) fn new(
         loader: Arc<Loader>,
         deadline: Duration,
+        memory: u64,
         journal: Journal,
         ledgers: PathBuf,
     ) -> Arc<Self> {
@@ -124,6 +128,7 @@ impl Mounts {
             loader,
             deadline,
             ledgers,
+            memory,
             journal: Arc::new(journal),
             runtime: tokio::runtime::Handle::current(),
             started: Instant::now(),
@@ -239,9 +244,21 @@ impl Mounts {
         lease: Option<&Arc<MountLease>>,
     ) -> Result<Snapshot, DaemonError> {
         let _busy = self.busy();
+        self.check_memory()?;
         let access = self.access(request)?;
         let located = request.source.locate(&access).await?;
         self.open(&access, &located, request, lease).await
+    }
+
+    /// Refuses one more mount where the daemon takes too much memory already.
+    fn check_memory(&self) -> Result<(), DaemonError> {
+        match memory::resident() {
+            Some(used) if used > self.memory => Err(DaemonError::Memory {
+                used,
+                most: self.memory,
+            }),
+            _ => Ok(()),
+        }
     }
 
     async fn open(

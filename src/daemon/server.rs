@@ -54,6 +54,16 @@ pub enum DaemonError {
     /// Another daemon does not give way.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// It takes too much memory for one more mount.
+    #[error(
+        "the daemon takes {used} bytes of memory, and takes no new mounts above {most}; unmount what is not needed, or raise `memory` in [daemon]"
+    )]
+    Memory {
+        /// Resident bytes.
+        used: u64,
+        /// The limit, in bytes.
+        most: u64,
+    },
     /// Its directory cannot be used.
     #[error(transparent)]
     Location(#[from] LocationError),
@@ -189,7 +199,9 @@ async fn live(
     let loader = Loader::new(cache.clone(), LoaderConfig::default());
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let journal = Journal::new(settings.failures());
-    let mounts = Mounts::new(loader, deadline, journal, Ledger::dir(&settings.dirs));
+    let memory = settings.daemon_memory.value;
+    let ledgers = Ledger::dir(&settings.dirs);
+    let mounts = Mounts::new(loader, deadline, memory, journal, ledgers);
     let stop = Arc::new(Notify::new());
     // The lock is held, so whatever is left there is of a daemon that died.
     let [control, attach] = [location.listen(CONTROL)?, location.listen(ATTACH)?];

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
 
 use super::errno::Failure;
+use super::watchdog::{self, Overdue};
 
 /// A reply that can carry an error.
 pub(super) trait Reply: Send + 'static {
@@ -63,6 +64,31 @@ pub(super) struct Answerer {
     pub(super) outcomes: Arc<Outcomes>,
 }
 
+/// A reply that has not been given yet.
+struct Pending<R> {
+    reply: Mutex<Option<R>>,
+    verb: &'static str,
+    outcomes: Arc<Outcomes>,
+}
+
+impl<R> Pending<R> {
+    /// The reply, unless somebody has given it.
+    fn take(&self) -> Option<R> {
+        let mut reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
+        reply.take()
+    }
+}
+
+impl<R: Reply> Overdue for Pending<R> {
+    fn expire(&self) {
+        if let Some(reply) = self.take() {
+            self.outcomes.timed_out.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("{} is overdue and still computing", self.verb);
+            reply.fail(Errno::ETIMEDOUT);
+        }
+    }
+}
+
 type Operation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What an operation does and to which file: for a message when it fails.
@@ -86,7 +112,8 @@ impl<P: Future<Output = Option<String>>> Subject<P> {
 impl Answerer {
     /// Does `work` and gives its result to `send`. Whatever becomes of the
     /// work, the kernel gets an answer: a panic is an EIO, as is a reply that
-    /// is dropped because the runtime ends.
+    /// is dropped because the runtime ends; work that never yields is ETIMEDOUT
+    /// like any other that takes too long.
     pub(super) fn answer<R: Reply, T: Send + 'static>(
         &self,
         reply: R,
@@ -95,12 +122,23 @@ impl Answerer {
         send: impl FnOnce(R, T) + Send + 'static,
     ) {
         let (deadline, outcomes) = (self.deadline, self.outcomes.clone());
+        let pending = Arc::new(Pending {
+            reply: Mutex::new(Some(reply)),
+            verb: subject.verb,
+            outcomes: outcomes.clone(),
+        });
+        let watch = watchdog::watch(deadline, pending.clone());
         outcomes.operations.fetch_add(1, Ordering::Relaxed);
         let _entered = self.runtime.enter();
         // What a panic leaves behind is dropped with the operation.
         let work = AssertUnwindSafe(work).catch_unwind();
         let mut operation: Operation = Box::pin(async move {
-            match tokio::time::timeout(deadline, work).await {
+            let _watch = watch;
+            let ended = tokio::time::timeout(deadline, work).await;
+            let Some(reply) = pending.take() else {
+                return;
+            };
+            match ended {
                 Ok(Ok(Ok(done))) => send(reply, done),
                 Ok(Ok(Err(failure))) => reply.fail(outcomes.note(&failure, subject)),
                 Ok(Err(_)) => {

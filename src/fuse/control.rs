@@ -33,6 +33,9 @@ pub(super) const ROOT: usize = 1;
 /// A status younger than this is shown as it is, so that one reader sees one
 /// text.
 const STATUS_AGE: Duration = Duration::from_millis(500);
+/// Most parts that the names of all refs shown here may have: a name of a
+/// kilobyte can be five hundred folders.
+const MAX_REFS: usize = 1 << 18;
 
 /// Who knows what `.walgit/status` says.
 pub trait StatusSource: Send + Sync {
@@ -44,9 +47,9 @@ pub trait StatusSource: Send + Sync {
 #[derive(Clone, Debug)]
 pub(super) enum ControlNode {
     /// A folder: names, and what they lead to.
-    Folder(BTreeMap<Vec<u8>, Inode>),
+    Folder(Arc<BTreeMap<Vec<u8>, Inode>>),
     /// The folder of commits, which may still be growing.
-    Commits(BTreeMap<Vec<u8>, Inode>, Arc<History>),
+    Commits(Arc<BTreeMap<Vec<u8>, Inode>>, Arc<History>),
     /// A text that stays; see [`text_node`].
     Text(Bytes),
     /// The status, which does not.
@@ -67,6 +70,8 @@ pub(super) struct Control {
 pub(super) struct Nodes {
     nodes: HashMap<usize, ControlNode>,
     next: usize,
+    /// Parts of the names of refs so far: each may be a folder.
+    refs: usize,
     /// The folder of tags.
     tags: usize,
     /// The repository whose history has tags that are not entered yet.
@@ -174,7 +179,7 @@ impl Control {
 }
 
 fn folder() -> ControlNode {
-    ControlNode::Folder(BTreeMap::new())
+    ControlNode::Folder(Arc::default())
 }
 
 impl Nodes {
@@ -183,6 +188,7 @@ impl Nodes {
         let mut nodes = Nodes {
             nodes: HashMap::from([(ROOT, folder())]),
             next,
+            refs: 0,
             tags: ROOT,
             later: None,
             at: SystemTime::now(),
@@ -226,6 +232,10 @@ impl Nodes {
         if (parts.iter()).any(|part| crate::repo::directory::check_name(part).is_err()) {
             return;
         }
+        self.refs += parts.len();
+        if self.refs > MAX_REFS {
+            return;
+        }
         let last = parts.pop().unwrap_or_default();
         for part in parts {
             at = match self.find(at, part) {
@@ -242,7 +252,7 @@ impl Nodes {
     fn commits(&mut self, snapshot: &Snapshot, trees: &Arc<Trees>) -> Vec<Inode> {
         let repository = snapshot.repository();
         let history = History::before(repository, trees);
-        let folder = ControlNode::Commits(BTreeMap::new(), history);
+        let folder = ControlNode::Commits(Arc::default(), history);
         let commits = self.enter(ROOT, b"commits", folder);
         let mut inodes = Vec::new();
         for (number, commit) in repository.head().commits.iter().enumerate() {
@@ -274,7 +284,7 @@ impl Nodes {
         {
             // git forbids a branch `a` beside `a/b`; of a hostile head the
             // first one stays.
-            entries.entry(name.to_vec()).or_insert(to);
+            Arc::make_mut(entries).entry(name.to_vec()).or_insert(to);
         }
     }
 

@@ -97,8 +97,8 @@ impl History {
         let Some(archive) = self.from.archive().await? else {
             return Ok(());
         };
-        for (id, at) in archive.commits().await?.iter().take(MAX_LISTED) {
-            self.archived(id.to_string().into_bytes(), id, *at);
+        for (id, at) in archive.commits().await?.take(MAX_LISTED) {
+            self.archived(id.to_string().into_bytes(), &id, at);
         }
         self.told.send_modify(|progress| progress.count += 1);
         Ok(())

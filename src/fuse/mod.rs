@@ -47,6 +47,7 @@ mod refuse;
 mod table;
 mod trees;
 mod view;
+mod watchdog;
 
 pub use control::StatusSource;
 pub use driver::{Driver, DriverConfig, DriverCounters, DriverStats, Mover, Moves};

@@ -24,10 +24,11 @@ use super::identity::{Change, Identity};
 use super::inode::Inode;
 use crate::chunk::ChunkHash;
 use crate::repo::head::{CommitId, GitId};
-use crate::repo::{Commit, NodeIndex, RepoError, Repository, Snapshot, Target};
+use crate::repo::{Commit, Kept, NodeIndex, RepoError, Repository, Snapshot, Target};
 
-/// Trees that are kept in memory beside the mounted one.
-const OPENED: usize = 8;
+/// Bytes of trees that are kept beside the mounted one and the one used last,
+/// where a tree takes any.
+const OPENED: u64 = 32 << 20;
 /// Slots that are kept at most, whatever the kernel holds: with more, the oldest
 /// that are shown nowhere are dropped, and who has a file of theirs open finds
 /// it stale.
@@ -37,7 +38,7 @@ const MAX_SLOTS: usize = 1 << 17;
 #[derive(Debug)]
 pub(super) struct Trees {
     slots: RwLock<Slots>,
-    opened: quick_cache::sync::Cache<usize, Snapshot>,
+    opened: Kept<usize, Snapshot>,
     shown: RwLock<Arc<Shown>>,
 }
 
@@ -214,7 +215,7 @@ impl Trees {
         let identity = Identity::of_slot(0, snapshot.commit().nodes);
         let trees = Trees {
             slots: RwLock::default(),
-            opened: quick_cache::sync::Cache::new(OPENED),
+            opened: Kept::new(OPENED),
             shown: RwLock::new(Arc::new(Shown {
                 snapshot: snapshot.clone(),
                 identity,
@@ -271,6 +272,11 @@ impl Trees {
         self.slot(slot, |slot| slot.time.get().copied())?
     }
 
+    fn keep(&self, number: usize, snapshot: &Snapshot) {
+        let weight = |snapshot: &Snapshot| snapshot.repository().weight();
+        self.opened.keep(number, snapshot.clone(), weight);
+    }
+
     /// The tree in a slot.
     pub(super) async fn open(&self, number: usize) -> Result<Snapshot, RepoError> {
         let at = self.slot(number, |slot| {
@@ -292,7 +298,7 @@ impl Trees {
         self.slot(number, |slot| {
             slot.time.get_or_init(|| commit_time(snapshot.commit()));
         });
-        self.opened.insert(number, snapshot.clone());
+        self.keep(number, &snapshot);
         Ok(snapshot)
     }
 
@@ -327,7 +333,7 @@ impl Trees {
             slots.by_tree.get(&old).copied()
         });
         if let Some(old) = old {
-            self.opened.insert(old, before.snapshot.clone());
+            self.keep(old, &before.snapshot);
         }
         let identity = fresh.in_slot(self.add_mounted(&snapshot));
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);

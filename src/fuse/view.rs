@@ -374,19 +374,20 @@ impl View {
         }
         let entries = match self.control_node(inode)?.1 {
             ControlNode::Folder(entries) => entries,
-            ControlNode::Commits(mut entries, history) => {
+            ControlNode::Commits(entries, history) => {
+                let mut all = (*entries).clone();
                 for (name, tree) in history.all().await {
-                    entries.entry(name).or_insert(tree);
+                    all.entry(name).or_insert(tree);
                 }
-                entries
+                Arc::new(all)
             }
             ControlNode::Text(_) | ControlNode::Status => {
                 return Err(Failure::Plain(Errno::ENOTDIR));
             }
         };
-        let listed = entries.into_iter().map(|(name, to)| {
-            let (attr, ttl) = self.led_to(to)?;
-            Ok((name, attr, ttl))
+        let listed = entries.iter().map(|(name, to)| {
+            let (attr, ttl) = self.led_to(*to)?;
+            Ok((name.clone(), attr, ttl))
         });
         listed.collect()
     }

@@ -34,7 +34,10 @@ mod survey;
 pub mod walk;
 
 pub use activity::Activity;
-pub use export::{Checkout, ExportError, ExportOptions, Exported, export, fsck as git_fsck};
+pub use export::{
+    Checkout, ExportError, ExportOptions, Exported, Limits as ExportLimits, export,
+    fsck as git_fsck,
+};
 pub use fresh::FreshStore;
 pub use leases::{Lease, LeaseError, Leases};
 pub use ledger::{EntryKind, Extended, Ledger, LedgerBlob, LedgerEntry, LedgerError};

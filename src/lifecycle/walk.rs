@@ -180,7 +180,7 @@ pub struct Walk {
     /// Heads to walk yet.
     heads: VecDeque<Repository>,
     /// The one that is being walked, and the trees of it to walk yet.
-    trees: VecDeque<Snapshot>,
+    trees: VecDeque<(Snapshot, Option<String>)>,
     /// Nodes to read, the next ones last.
     pending: Vec<Pending>,
     /// Nodes that are being fetched, in the order in which they are read.
@@ -254,8 +254,8 @@ impl Walk {
                     ToRead::Directory(_) => self.directory(node, &mut found).await,
                     ToRead::List { .. } => self.list(node, &mut found).await,
                 }
-            } else if let Some(tree) = self.trees.pop_front() {
-                self.tree(tree, &mut found);
+            } else if let Some((tree, name)) = self.trees.pop_front() {
+                self.tree(tree, name, &mut found);
             } else if let Some(head) = self.heads.pop_front() {
                 self.head(head, &mut found).await;
             } else {
@@ -290,8 +290,10 @@ impl Walk {
             attachment(&repository, attached, found);
         }
         history(&repository, found).await;
-        let trees = (0..repository.head().commits.len()).map(|at| repository.snapshot(at));
-        self.trees.extend(trees.filter_map(Result::ok));
+        let names = tree_names(&repository);
+        let trees = names.into_iter().enumerate();
+        let trees = trees.filter_map(|(at, name)| Some((repository.snapshot(at).ok()?, name)));
+        self.trees.extend(trees);
         if !repository.is_implied() {
             return;
         }
@@ -310,8 +312,8 @@ impl Walk {
         }
     }
 
-    fn tree(&mut self, snapshot: Snapshot, found: &mut Stretch) {
-        let place = Arc::new(Place::Root(tree_name(&snapshot)));
+    fn tree(&mut self, snapshot: Snapshot, name: Option<String>, found: &mut Stretch) {
+        let place = Arc::new(Place::Root(name));
         let root = snapshot.root();
         let reference = snapshot.commit().root.clone();
         if !self.is_new(&reference) {
@@ -544,19 +546,21 @@ async fn history(repository: &Repository, found: &mut Stretch) {
     }
 }
 
-/// What a tree is called, where it is not that of the default branch.
-fn tree_name(snapshot: &Snapshot) -> Option<String> {
-    let head = snapshot.repository().head();
-    let commit = (head.commits.iter()).position(|it| std::ptr::eq(it, snapshot.commit()))?;
-    if commit == 0 && snapshot.repository().is_implied() {
-        return Some(snapshot.commit().id.to_string());
+/// What the trees of a head are called; that of the default branch needs no
+/// name.
+fn tree_names(repository: &Repository) -> Vec<Option<String>> {
+    let head = repository.head();
+    let mut names: Vec<Option<String>> = vec![None; head.commits.len()];
+    for named in head.refs.iter().rev() {
+        names[named.commit] = Some(String::from_utf8_lossy(&named.name).into_owned());
     }
-    if commit == 0 {
-        return None;
+    for (name, commit) in names.iter_mut().zip(&head.commits) {
+        name.get_or_insert_with(|| commit.id.to_string());
     }
-    let named = head.refs.iter().find(|it| it.commit == commit);
-    Some(match named {
-        Some(named) => String::from_utf8_lossy(&named.name).into_owned(),
-        None => snapshot.commit().id.to_string(),
-    })
+    match names.first_mut() {
+        Some(first) if repository.is_implied() => *first = Some(head.commits[0].id.to_string()),
+        Some(first) => *first = None,
+        None => {}
+    }
+    names
 }

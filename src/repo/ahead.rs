@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{Coming, Content, Node, RepoError, Snapshot};
 use crate::chunk::{ChunkRef, WholeBlob};
+use crate::offload::Pace;
 
 /// Content of consecutive files.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,10 @@ pub struct Stretch {
 /// Stored bytes of directories that are asked for in one request.
 const DIRECTORIES_AT_ONCE: u64 = 256 << 10;
 
+/// Bytes of memory that directories of one level, and references to content, may
+/// take while they are read ahead of.
+const STRETCH_MEMORY: u64 = 128 << 20;
+
 fn sort_by_place(chunks: &mut Vec<ChunkRef>) {
     let place = |chunk: &ChunkRef| (chunk.at.blob, chunk.at.offset);
     chunks.sort_unstable_by_key(place);
@@ -37,12 +42,17 @@ impl Snapshot {
     pub async fn stretch(&self, numbers: Range<u64>) -> Result<Stretch, RepoError> {
         let mut stretch = Stretch::default();
         let mut level: Vec<Node> = vec![self.root()];
+        let mut pace = Pace::default();
         while !level.is_empty() {
             let _coming = self.begin_directories(&level);
-            let reads = level.iter().map(|node| self.directory(node));
-            let directories = futures_util::future::try_join_all(reads).await?;
             let mut below = Vec::new();
-            for (node, directory) in level.iter().zip(&directories) {
+            let mut held = 0;
+            // One after the other, as they come: all at once they could take any
+            // amount of memory.
+            for node in &level {
+                let directory = &self.directory(node).await?;
+                pace.steps(1).await;
+                let known = below.len();
                 if numbers.contains(&node.index.0) {
                     stretch.directories.extend(self.node_of(node));
                 }
@@ -75,6 +85,15 @@ impl Snapshot {
                         }
                         Content::Inline(_) => {}
                     }
+                }
+                if below.len() > known {
+                    held += directory.weight();
+                }
+                let refs = stretch.chunks.len() * size_of::<ChunkRef>();
+                if held + refs as u64 > STRETCH_MEMORY {
+                    let most = STRETCH_MEMORY >> 20;
+                    let what = format!("directories that take more than {most} MiB at once");
+                    return Err(RepoError::TooLarge(what));
                 }
             }
             level = below;

@@ -22,6 +22,12 @@ const PLAIN: u8 = 1;
 const FOLDED: u8 = 2;
 /// Most parents of all commits of a chunk: a byte becomes a line of each.
 const MAX_PARENTS: usize = 1 << 20;
+/// Bytes of the line of a commit that names a parent, with the longest ID.
+const PARENT_LINE: usize = 7 + 64 + 1;
+/// Least bytes of a commit: its line `tree ID`.
+const LEAST_BODY: usize = 5 + 40 + 1;
+/// What an ID takes in memory, its allocation included.
+type ParsedId = (GitId, [u8; 32 + 16]);
 /// How a line of a commit begins that names a parent.
 const PARENT: &[u8] = b"parent ";
 
@@ -93,7 +99,10 @@ pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, Mal
             let mut commits = Vec::new();
             while reader.position() < raw.len() {
                 let bytes = raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?);
-                commits.push(RawCommit::parse(bytes, sample)?);
+                let commit = RawCommit::parse(bytes, sample)?;
+                reader.charge::<[RawCommit; 2]>(1)?;
+                reader.charge::<ParsedId>(commit.parents().len() + 1)?;
+                commits.push(commit);
             }
             Ok(commits)
         }
@@ -108,16 +117,16 @@ pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, Mal
 
 fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit>, MalformedNode> {
     let bad = || MalformedNode::Sum("parts of a git commit");
-    let count = reader.count(3)?;
+    let count = reader.count::<(Told<'_>, RawCommit, ParsedId)>(3 + LEAST_BODY)?;
     let mut folded: Vec<Told<'_>> = Vec::with_capacity(count);
     let mut room = MAX_PARENTS;
     for number in 0..count {
         let mut parents = Vec::new();
-        let more = reader.count(1)?;
+        let more = reader.count::<(Parent, [ParsedId; 2], [u8; PARENT_LINE])>(1)?;
         room = room.checked_sub(more).ok_or_else(bad)?;
         for _ in 0..more {
             parents.push(match reader.uint()? {
-                0 => Parent::Named(GitId(reader.bytes(32)?.to_vec())),
+                0 => Parent::Named(reader.id()?),
                 back => {
                     let back = usize::try_from(back).map_err(|_| bad())?;
                     Parent::Told(number.checked_sub(back).ok_or_else(bad)?)
@@ -129,6 +138,7 @@ fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit
             len => (reader.uint32()? as usize, len),
         };
         let body = reader.bytes(MAX_CHUNK as usize)?;
+        reader.charge::<u8>(body.len())?;
         folded.push((parents, signature, body));
     }
     let mut commits: Vec<RawCommit> = Vec::with_capacity(count);

@@ -6,7 +6,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::{ChunkList, Directory};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, budget};
 
 /// Parts of the cache, each with a lock and an equal part of the budget of its
 /// own. More would fit fewer large directories: a node heavier than its part
@@ -16,9 +16,12 @@ const PARTS: usize = 2;
 /// Bytes that nodes too heavy for the cache may take beside it.
 ///
 /// Without a place, a directory of 200,000 entries is decoded anew for every
-/// file looked at in it (70 ms each). Holds one of about a million entries;
-/// what is heavier still can only be hostile.
-const HEAVY: u64 = 192 << 20;
+/// file looked at in it (70 ms each). Holds one of the heaviest that there are.
+const HEAVY: u64 = budget::NODE + (1 << 20);
+/// Plain bytes from which on a node may be too heavy for the cache.
+const MAYBE_HEAVY: usize = 1 << 20;
+/// About what an honest directory takes in memory, a byte of its node.
+const HONEST_FACTOR: u64 = 4;
 
 /// A decoded node, known by its hash and by where it lies: the same bytes
 /// elsewhere refer to other places.
@@ -123,6 +126,15 @@ impl DecodedNodes {
         Some(heavy[0].1.clone())
     }
 
+    /// Makes room for a heavy node that is about to be decoded from `len` plain
+    /// bytes, so that it and those that are held do not add up.
+    pub(super) fn make_room(&self, len: usize) {
+        if len >= MAYBE_HEAVY {
+            let wanted = len as u64 * HONEST_FACTOR;
+            trim(&mut self.heavy(), HEAVY.saturating_sub(wanted));
+        }
+    }
+
     /// Keeps a node, as long as there is room.
     pub(super) fn keep(&self, reference: &ChunkRef, node: Decoded) {
         let key = Key::of(reference);
@@ -133,13 +145,18 @@ impl DecodedNodes {
             let mut heavy = self.heavy();
             heavy.retain(|(held, _)| *held != key);
             heavy.insert(0, (key, node));
-            let mut total = 0;
-            heavy.retain(|(_, node)| {
-                total += node.weight();
-                total <= HEAVY
-            });
+            trim(&mut heavy, HEAVY);
         }
     }
+}
+
+/// Forgets those used longest ago until the rest weigh no more than `most`.
+fn trim(heavy: &mut Vec<(Key, Decoded)>, most: u64) {
+    let mut total = 0;
+    heavy.retain(|(_, node)| {
+        total += node.weight();
+        total <= most
+    });
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ const MAGIC: u8 = b'D';
 const VERSION: u8 = 1;
 /// Least bytes an entry takes: a name of one byte, a kind, a size.
 const LEAST_ENTRY: usize = 4;
+/// Bytes that an allocation takes beside what is in it.
+const ALLOCATION: usize = 16;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +138,7 @@ pub struct Directory {
     chunks: Vec<ChunkRef>,
     wholes: Vec<WholeBlob>,
     nodes: u64,
+    weight: u64,
 }
 
 /// An entry of a directory that is implied by paths.
@@ -189,6 +192,7 @@ impl Directory {
             chunks: Vec::new(),
             wholes: Vec::new(),
             nodes: 1,
+            weight: 0,
         };
         for entry in entries {
             hasher.update(&(entry.name.len() as u64).to_le_bytes());
@@ -244,6 +248,7 @@ impl Directory {
             directory.nodes += entry.nodes();
             directory.entries.push(entry);
         }
+        directory.weight = directory.measured();
         let hash = ChunkHash::from_bytes(*hasher.finalize().as_bytes());
         (directory, hash)
     }
@@ -265,30 +270,47 @@ impl Directory {
             .checked_sub(1)
     }
 
-    /// About how many bytes it occupies in memory.
+    /// Bytes that it occupies in memory, those of the node that its names and
+    /// inline contents are parts of included.
     pub fn weight(&self) -> u64 {
-        let names: usize = self.entries.iter().map(|entry| entry.name.len()).sum();
-        (names
-            + self.entries.len() * size_of::<Entry>()
-            + self.chunks.len() * size_of::<ChunkRef>()
-            + self.wholes.len() * size_of::<WholeBlob>()
+        self.weight
+    }
+
+    /// The weight of one whose names and inline contents are allocations of
+    /// their own.
+    fn measured(&self) -> u64 {
+        let text = self.entries.iter().map(|entry| {
+            let inline = match &entry.content {
+                Content::Inline(bytes) => bytes.len(),
+                _ => 0,
+            };
+            entry.name.len() + inline + ALLOCATION
+        });
+        (text.sum::<usize>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.chunks.capacity() * size_of::<ChunkRef>()
+            + self.wholes.capacity() * size_of::<WholeBlob>()
             + size_of::<Self>()) as u64
     }
 
     /// Reads the node that `reference` leads to.
     ///
     /// # Errors
-    /// When the bytes are anything but the one encoding of a valid directory.
+    /// When the bytes are anything but the one encoding of a valid directory, or
+    /// it would take more memory than [`budget`](crate::chunk::budget) allows.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
         let mut reader = Reader::new(raw);
         kind_and_version(&mut reader, MAGIC, VERSION, "directory")?;
         let chunks = table::read(&mut reader, Origin::of(reference))?;
-        let count = reader.count(LEAST_ENTRY)?;
+        let count = reader.bounded(LEAST_ENTRY)?;
         check_count(count)?;
+        reader.charge::<Entry>(count)?;
         let mut entries: Vec<Entry> = Vec::with_capacity(count);
         let mut nodes = 1u64;
+        let mut used = Used::default();
         for _ in 0..count {
-            let entry = read_entry(&mut reader, raw, &chunks, nodes)?;
+            reader.charge::<()>(1)?;
+            let entry = read_entry(&mut reader, raw, &chunks, &mut used, nodes)?;
             if entries.last().is_some_and(|last| last.name >= entry.name) {
                 return Err(MalformedNode::Order(lossy(&entry.name)));
             }
@@ -298,20 +320,68 @@ impl Directory {
             }
             entries.push(entry);
         }
+        let weight = size_of::<Self>() as u64 + reader.used();
         reader.finish()?;
         Ok(Directory {
             entries,
             chunks,
             wholes: Vec::new(),
             nodes,
+            weight,
         })
     }
+}
+
+/// How much of the chunk table the entries so far use. Entries use it in its
+/// order and each chunk once, so that what entries refer to never exceeds the
+/// table.
+#[derive(Default)]
+struct Used {
+    directories: u64,
+    content: u64,
+}
+
+impl Used {
+    /// Takes the node of a subdirectory.
+    fn directory(&mut self, index: u64, chunks: &[ChunkRef]) -> Result<u32, MalformedNode> {
+        take(&mut self.directories, index, 1, chunks)?;
+        Ok(index as u32)
+    }
+
+    /// Takes `count` chunks of content, from `first` on.
+    fn content<'c>(
+        &mut self,
+        first: u64,
+        count: u64,
+        chunks: &'c [ChunkRef],
+    ) -> Result<&'c [ChunkRef], MalformedNode> {
+        take(&mut self.content, first, count, chunks)
+    }
+}
+
+/// Takes a run of chunks that starts where those before it ended, or later.
+fn take<'c>(
+    used: &mut u64,
+    first: u64,
+    count: u64,
+    chunks: &'c [ChunkRef],
+) -> Result<&'c [ChunkRef], MalformedNode> {
+    let end = first
+        .checked_add(count)
+        .filter(|&end| end <= chunks.len() as u64);
+    let end = end.ok_or(MalformedNode::Index(first))?;
+    if first < *used {
+        return Err(MalformedNode::Runs("entries"));
+    }
+    *used = end;
+    Ok(&chunks[first as usize..end as usize])
 }
 
 fn read_entry(
     reader: &mut Reader<'_>,
     raw: &Bytes,
     chunks: &[ChunkRef],
+    used: &mut Used,
     offset: u64,
 ) -> Result<Entry, MalformedNode> {
     let name = slice(reader, raw, MAX_NAME)?;
@@ -327,7 +397,7 @@ fn read_entry(
     let (size, content) = match kind {
         Kind::Directory => {
             let size = reader.uint()?;
-            let index = known_index(reader.uint()?, chunks)?;
+            let index = used.directory(reader.uint()?, chunks)?;
             let nodes = reader.uint()?;
             if nodes == 0 || nodes > MAX_NODES {
                 return Err(MalformedNode::Sum("counts of nodes"));
@@ -344,7 +414,7 @@ fn read_entry(
         Kind::Submodule => (0, Content::Inline(slice(reader, raw, 32)?)),
         Kind::File { .. } => {
             let size = reader.uint()?;
-            (size, read_file(reader, raw, chunks, size)?)
+            (size, read_file(reader, raw, chunks, used, size)?)
         }
     };
     Ok(Entry {
@@ -360,6 +430,7 @@ fn read_file(
     reader: &mut Reader<'_>,
     raw: &Bytes,
     chunks: &[ChunkRef],
+    used: &mut Used,
     size: u64,
 ) -> Result<Content, MalformedNode> {
     // 0: inline, 1: a list node, n: n-2 chunks of the table.
@@ -372,17 +443,19 @@ fn read_file(
             Ok(Content::Inline(content))
         }
         1 => {
-            let index = known_index(reader.uint()?, chunks)?;
-            Ok(Content::List { index })
+            let index = reader.uint()?;
+            used.content(index, 1, chunks)?;
+            Ok(Content::List {
+                index: index as u32,
+            })
         }
         tag => {
             let count = tag - 2;
             let first = if count == 0 { 0 } else { reader.uint()? };
-            let run = usize::try_from(first)
-                .ok()
-                .zip(usize::try_from(count).ok())
-                .and_then(|(first, count)| chunks.get(first..first.checked_add(count)?))
-                .ok_or(MalformedNode::Index(first))?;
+            let run = match count {
+                0 => &[],
+                _ => used.content(first, count, chunks)?,
+            };
             let total: u64 = run.iter().map(|chunk| u64::from(chunk.raw_len)).sum();
             if total != size {
                 return Err(MalformedNode::Sum("sizes of a file"));
@@ -414,13 +487,6 @@ pub(super) fn kind_and_version(
 fn slice(reader: &mut Reader<'_>, raw: &Bytes, most: usize) -> Result<Bytes, MalformedNode> {
     let taken = reader.bytes(most)?;
     Ok(raw.slice_ref(taken))
-}
-
-fn known_index(index: u64, chunks: &[ChunkRef]) -> Result<u32, MalformedNode> {
-    match u32::try_from(index) {
-        Ok(known) if (known as usize) < chunks.len() => Ok(known),
-        _ => Err(MalformedNode::Index(index)),
-    }
 }
 
 /// Refuses more entries than a directory may have.

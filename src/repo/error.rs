@@ -138,3 +138,9 @@ impl From<StoreError> for RepoError {
         RepoError::Store(std::sync::Arc::new(error))
     }
 }
+
+impl From<crate::offload::Interrupted> for RepoError {
+    fn from(_: crate::offload::Interrupted) -> Self {
+        RepoError::Cache(CacheError::Interrupted)
+    }
+}

@@ -237,12 +237,13 @@ pub fn decode_ids(raw: &Bytes) -> Result<Vec<DirectoryIds>, MalformedNode> {
     kind_and_version(&mut reader, IDS_MAGIC, VERSION, "list of git IDs")?;
     let mut directories = Vec::new();
     while reader.position() < raw.len() {
+        reader.charge::<[DirectoryIds; 2]>(1)?;
         directories.push(DirectoryIds {
             directory: ChunkHash::from_bytes(reader.array()?),
-            tree: GitId(reader.bytes(32)?.to_vec()),
+            tree: reader.id()?,
             raw_tree: raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?),
-            entries: (0..reader.count(1)?)
-                .map(|_| Ok(GitId(reader.bytes(32)?.to_vec())))
+            entries: (0..reader.count::<GitId>(1)?)
+                .map(|_| reader.id())
                 .collect::<Result<_, MalformedNode>>()?,
         });
     }

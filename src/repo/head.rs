@@ -12,6 +12,7 @@ use super::encode::EncodeError;
 use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
 use super::wire::{Reader, Write};
+use crate::chunk::budget::{self, MAX_DICTIONARIES, MAX_DICTIONARY_BYTES};
 use crate::chunk::{BlobId, ChunkRef};
 
 const MAGIC: u8 = b'H';
@@ -27,7 +28,6 @@ pub const MANIFEST_PART: usize = 1 << 20;
 /// Longest profile that a repository carries, in bytes.
 pub const MAX_SHIPPED: usize = 1 << 20;
 const MAX_PERSON: usize = 4096;
-const MAX_ID: usize = 32;
 /// Least bytes a commit takes: every string empty, every number below 128.
 const LEAST_COMMIT: usize = 12;
 
@@ -334,17 +334,17 @@ impl Head {
     /// # Errors
     /// When the bytes are not a valid head.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
-        let mut reader = Reader::new(raw);
+        let mut reader = Reader::within(raw, budget::HEAD);
         kind_and_version(&mut reader, MAGIC, VERSION, "repository head")?;
         let chunks = table::read(&mut reader, Origin::of(reference))?;
-        let default_branch = Bytes::copy_from_slice(reader.bytes(MAX_REF_NAME)?);
-        let commits = (0..reader.count(LEAST_COMMIT)?)
+        let default_branch = reader.copied(MAX_REF_NAME)?;
+        let commits = (0..reader.count::<Commit>(LEAST_COMMIT)?)
             .map(|_| read_commit(&mut reader, &chunks))
             .collect::<Result<Vec<_>, _>>()?;
         if commits.is_empty() {
             return Err(MalformedNode::Sum("commits (there is none)"));
         }
-        let refs = (0..reader.count(3)?)
+        let refs = (0..reader.count::<Ref>(3)?)
             .map(|_| read_ref(&mut reader, commits.len()))
             .collect::<Result<Vec<_>, _>>()?;
         if refs
@@ -353,17 +353,25 @@ impl Head {
         {
             return Err(MalformedNode::Order("of a branch or tag".into()));
         }
-        let attachments = (0..reader.count(3)?)
-            .map(|_| read_attachment(&mut reader, &chunks))
+        let mut used = 0;
+        let attachments = (0..reader.count::<Attachment>(3)?)
+            .map(|_| read_attachment(&mut reader, &chunks, &mut used))
             .collect::<Result<Vec<_>, _>>()?;
-        let blobs = (0..reader.count(32)?)
+        check_dictionaries(&attachments)?;
+        let blobs = (0..reader.count::<BlobId>(32)?)
             .map(|_| reader.array().map(BlobId::from_bytes))
             .collect::<Result<Vec<_>, _>>()?;
         reader.finish()?;
-        let commits = attachments.iter().fold(commits, |commits, attached| {
-            let named = |commit: Commit| commit.attached_to(attached.kind);
-            commits.into_iter().map(named).collect()
-        });
+        let naming = |it: &&Attachment| {
+            let kind = it.kind;
+            matches!(kind, AttachmentKind::Manifests | AttachmentKind::Objects)
+        };
+        let commits = match attachments.iter().find(naming) {
+            Some(attached) => (commits.into_iter())
+                .map(|commit| commit.attached_to(attached.kind))
+                .collect(),
+            None => commits,
+        };
         Ok(Head {
             default_branch,
             commits,
@@ -375,7 +383,7 @@ impl Head {
 }
 
 fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, MalformedNode> {
-    let id = GitId(reader.bytes(MAX_ID)?.to_vec()).into();
+    let id = reader.id()?.into();
     let root = reader.uint()?;
     let root = usize::try_from(root)
         .ok()
@@ -388,9 +396,9 @@ fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, M
     let bytes = reader.uint()?;
     let author = read_signature(reader)?;
     let committer = read_signature(reader)?;
-    let message = Bytes::copy_from_slice(reader.bytes(MAX_MESSAGE)?);
-    let parents = (0..reader.count(1)?)
-        .map(|_| Ok(GitId(reader.bytes(MAX_ID)?.to_vec()).into()))
+    let message = reader.copied(MAX_MESSAGE)?;
+    let parents = (0..reader.count::<CommitId>(1)?)
+        .map(|_| Ok(reader.id()?.into()))
         .collect::<Result<_, MalformedNode>>()?;
     Ok(Commit {
         id,
@@ -406,7 +414,7 @@ fn read_commit(reader: &mut Reader<'_>, chunks: &[ChunkRef]) -> Result<Commit, M
 
 fn read_signature(reader: &mut Reader<'_>) -> Result<Signature, MalformedNode> {
     Ok(Signature {
-        person: Bytes::copy_from_slice(reader.bytes(MAX_PERSON)?),
+        person: reader.copied(MAX_PERSON)?,
         seconds: reader.sint()?,
         offset_minutes: i32::try_from(reader.sint()?).map_err(|_| MalformedNode::Integer)?,
     })
@@ -418,7 +426,7 @@ fn read_ref(reader: &mut Reader<'_>, commits: usize) -> Result<Ref, MalformedNod
         2 => RefKind::Tag,
         _ => return Err(MalformedNode::Sum("kinds of refs")),
     };
-    let name = Bytes::copy_from_slice(reader.bytes(MAX_REF_NAME)?);
+    let name = reader.copied(MAX_REF_NAME)?;
     check_ref_name(&name)?;
     let commit = reader.uint()?;
     match usize::try_from(commit) {
@@ -450,6 +458,7 @@ pub fn check_full_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
 fn read_attachment(
     reader: &mut Reader<'_>,
     chunks: &[ChunkRef],
+    used: &mut u64,
 ) -> Result<Attachment, MalformedNode> {
     let kind = match reader.uint()? {
         1 => AttachmentKind::GitCommits,
@@ -464,15 +473,36 @@ fn read_attachment(
     };
     let first = reader.uint()?;
     let count = reader.uint()?;
-    let run = usize::try_from(first)
-        .ok()
-        .zip(usize::try_from(count).ok())
-        .and_then(|(first, count)| chunks.get(first..first.checked_add(count)?))
-        .ok_or(MalformedNode::Index(first))?;
+    let end = first
+        .checked_add(count)
+        .filter(|&end| end <= chunks.len() as u64);
+    let end = end.ok_or(MalformedNode::Index(first))?;
+    // In the order of the table and each chunk once, so that attachments never
+    // have more chunks than the table.
+    if count > 0 && first < *used {
+        return Err(MalformedNode::Runs("attachments"));
+    }
+    *used = end.max(*used);
+    let run = &chunks[first as usize..end as usize];
+    reader.charge::<ChunkRef>(run.len())?;
     Ok(Attachment {
         kind,
         chunks: run.to_vec(),
     })
+}
+
+/// Refuses more dictionaries than a reader should ever have to hold.
+fn check_dictionaries(attachments: &[Attachment]) -> Result<(), MalformedNode> {
+    let dictionaries = || {
+        let attached = attachments.iter();
+        let attached = attached.filter(|it| it.kind == AttachmentKind::Dictionaries);
+        attached.flat_map(|it| &it.chunks)
+    };
+    let bytes: u64 = dictionaries().map(|it| u64::from(it.raw_len)).sum();
+    if dictionaries().count() > MAX_DICTIONARIES || bytes > MAX_DICTIONARY_BYTES {
+        return Err(MalformedNode::Dictionaries);
+    }
+    Ok(())
 }
 
 /// A head as the one who writes it knows it: commits with the places of their

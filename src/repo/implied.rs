@@ -13,8 +13,8 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::directory::{Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, check_name};
 use super::head::{CommitId, Signature};
-use super::{Commit, Head, Kind, MAX_DEPTH};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef};
+use super::{Commit, Entry, Head, Kind, MAX_DEPTH, RepoError};
+use crate::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, budget};
 
 /// Longest path, in bytes: the kernel's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
@@ -58,6 +58,13 @@ pub(super) struct Told {
 }
 
 impl ImpliedTree {
+    /// Bytes that its directories occupy in memory.
+    pub(super) fn weight(&self) -> u64 {
+        let directories = self.directories.values();
+        let each = (size_of::<ChunkHash>() + 2 * size_of::<usize>()) as u64;
+        directories.map(|it| it.weight() + each).sum()
+    }
+
     /// The head that holds this one commit, called `id`.
     pub(super) fn head(&self, id: CommitId, told: Told) -> Head {
         let signature = Signature {
@@ -125,7 +132,14 @@ impl Notices {
 
 /// Makes the tree. Whatever the paths are, the tree is one that a file system
 /// can show; what does not fit into it is left out, and said.
-pub(super) fn imply(leaves: Vec<Leaf>, refused: Vec<(String, &str)>, blob: BlobId) -> ImpliedTree {
+///
+/// # Errors
+/// [`RepoError::TooLarge`] where it would take more memory than a tree may.
+pub(super) fn imply(
+    leaves: Vec<Leaf>,
+    refused: Vec<(String, &str)>,
+    blob: BlobId,
+) -> Result<ImpliedTree, RepoError> {
     let mut builder = Builder {
         blob,
         root: Open::default(),
@@ -147,13 +161,8 @@ pub(super) fn imply(leaves: Vec<Leaf>, refused: Vec<(String, &str)>, blob: BlobI
             }
         })
         .collect();
-    let parts = |leaf: &Leaf| {
-        leaf.path
-            .split(|&b| b == b'/')
-            .map(<[u8]>::to_vec)
-            .collect()
-    };
-    leaves.sort_by_cached_key::<Vec<Vec<u8>>, _>(parts);
+    leaves.sort_by(|a, b| parts(&a.path).cmp(parts(&b.path)));
+    check_memory(&leaves)?;
     let mut leaves = leaves.into_iter().peekable();
     while let Some(leaf) = leaves.next() {
         // Sorted by parts, what is below a path follows it at once.
@@ -172,7 +181,41 @@ pub(super) fn imply(leaves: Vec<Leaf>, refused: Vec<(String, &str)>, blob: BlobI
             _ => builder.add(leaf),
         }
     }
-    builder.finish()
+    Ok(builder.finish())
+}
+
+fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|&byte| byte == b'/')
+}
+
+/// Bytes of memory that each file and each directory takes beside its name: an
+/// entry while the tree is made, one in it, and what it leads to.
+const PER_FILE: usize = size_of::<ImpliedEntry>() + size_of::<Entry>() + size_of::<WholeBlob>();
+const PER_DIRECTORY: usize = PER_FILE + size_of::<Directory>() + size_of::<ChunkRef>() + 128;
+
+/// Refuses paths, sorted by their parts, whose directories would take more
+/// memory than the list that names them justifies: a path of 4 KB can name 2,000
+/// of them.
+fn check_memory(leaves: &[Leaf]) -> Result<(), RepoError> {
+    let (mut directories, mut bytes) = (0usize, 0usize);
+    let mut before: &[u8] = &[];
+    for leaf in leaves {
+        let depth = leaf.path.iter().filter(|&&byte| byte == b'/').count();
+        let same = parts(before).zip(parts(&leaf.path)).take(depth);
+        let common = same.take_while(|(a, b)| a == b).count();
+        directories += depth - common;
+        bytes += (depth - common) * PER_DIRECTORY + PER_FILE + leaf.path.len();
+        before = &leaf.path;
+    }
+    if bytes as u64 > budget::TREE {
+        return Err(RepoError::TooLarge(format!(
+            "{} files in {directories} directories, which take more than the {} MiB of memory \
+             allowed for one repository",
+            leaves.len(),
+            budget::TREE >> 20
+        )));
+    }
+    Ok(())
 }
 
 fn check_path(path: &[u8]) -> Result<(), String> {
@@ -317,7 +360,7 @@ mod tests {
 
     fn tree(paths: &[&str]) -> ImpliedTree {
         let leaves = paths.iter().map(|path| leaf(path)).collect();
-        imply(leaves, Vec::new(), BlobId::from_bytes([1; 32]))
+        imply(leaves, Vec::new(), BlobId::from_bytes([1; 32])).unwrap()
     }
 
     fn paths(tree: &ImpliedTree) -> Vec<String> {

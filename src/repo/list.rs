@@ -30,6 +30,7 @@ pub struct ChunkList {
     parts: Vec<ChunkRef>,
     /// Where each part ends in the list's stretch of the file.
     ends: Vec<u64>,
+    weight: u64,
 }
 
 impl ChunkList {
@@ -66,7 +67,7 @@ impl ChunkList {
 
     /// About how many bytes it occupies in memory.
     pub fn weight(&self) -> u64 {
-        (self.parts.len() * (size_of::<ChunkRef>() + 8)) as u64
+        self.weight
     }
 
     /// The list of the pieces of a file.
@@ -79,6 +80,7 @@ impl ChunkList {
             level: 0,
             parts: pieces.to_vec(),
             ends: ends.collect(),
+            weight: (pieces.len() * (size_of::<ChunkRef>() + size_of::<u64>())) as u64,
         }
     }
 
@@ -94,6 +96,7 @@ impl ChunkList {
             return Err(MalformedNode::Sum("levels of a chunk list"));
         }
         let parts = table::read(&mut reader, Origin::of(reference))?;
+        reader.charge::<u64>(parts.len())?;
         let mut ends = Vec::with_capacity(parts.len());
         let mut total = 0u64;
         for part in &parts {
@@ -107,8 +110,14 @@ impl ChunkList {
             };
             ends.push(total);
         }
+        let weight = reader.used();
         reader.finish()?;
-        Ok(ChunkList { level, parts, ends })
+        Ok(ChunkList {
+            level,
+            parts,
+            ends,
+            weight,
+        })
     }
 }
 

@@ -12,13 +12,15 @@ use super::archive::Archive;
 use super::blob::{Header, MIN_BLOB};
 use super::decoded::{Decoded, DecodedNodes};
 use super::head::{AttachmentKind, MAX_SHIPPED};
+use super::kept::Kept;
 use super::prior::MAX_PRIOR;
 use super::private::{Door, enter};
-use super::{ChunkList, Content, Directory, Head, RepoError, Repository};
+use super::{ChunkList, Content, Directory, Head, MalformedNode, RepoError, Repository};
 use crate::cache::{Cache, Space};
 use crate::chunk::{
     Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob,
 };
+use crate::offload::offload;
 use crate::walrus::{BlobStore, Extent, PrivateHeaders, Rejected, StoreError};
 
 /// Settings of a [`Loader`].
@@ -46,8 +48,8 @@ impl Default for LoaderConfig {
 /// for: bounds the work a hostile repository can cause at mount.
 const ABSORB: u64 = 8 << 20;
 
-/// Histories that are kept in memory.
-const ARCHIVES: usize = 4;
+/// Bytes of histories that are kept beside the one that was used last.
+const ARCHIVES: u64 = 32 << 20;
 
 /// A head of ours, its hash, and how it was read.
 pub(super) struct FoundHead {
@@ -60,10 +62,10 @@ pub(super) struct FoundHead {
 /// mounts.
 pub struct Loader {
     cache: Arc<Cache>,
-    decoded: DecodedNodes,
+    decoded: Arc<DecodedNodes>,
     config: LoaderConfig,
     /// Histories that were looked at last, by the head's blob.
-    archives: quick_cache::sync::Cache<BlobId, Arc<Archive>>,
+    archives: Kept<BlobId, Arc<Archive>>,
     /// Of encrypted blobs that were met.
     headers: Arc<PrivateHeaders>,
 }
@@ -81,9 +83,9 @@ impl Loader {
     pub fn new(cache: Arc<Cache>, config: LoaderConfig) -> Arc<Self> {
         Arc::new(Loader {
             cache,
-            decoded: DecodedNodes::new(config.decoded_bytes),
+            decoded: Arc::new(DecodedNodes::new(config.decoded_bytes)),
             config,
-            archives: quick_cache::sync::Cache::new(ARCHIVES),
+            archives: Kept::new(ARCHIVES),
             headers: Arc::default(),
         })
     }
@@ -99,7 +101,8 @@ impl Loader {
         }
         let archive = Archive::open(repository).await?.map(Arc::new);
         if let (Some(archive), Some(blob)) = (&archive, blob) {
-            self.archives.insert(blob, archive.clone());
+            let weight = |archive: &Arc<Archive>| archive.weight();
+            self.archives.keep(blob, archive.clone(), weight);
         }
         Ok(archive)
     }
@@ -115,24 +118,23 @@ impl Loader {
 
     /// The head of ours in a blob, as an earlier session left it in the cache:
     /// for everybody, or under one of the keys.
-    pub(super) fn known_head(
+    pub(super) async fn known_head(
         &self,
         access: &Access,
         blob: BlobId,
         root: Option<ChunkHash>,
     ) -> Option<FoundHead> {
-        Door::all(access, &self.headers).find_map(|door| {
+        let known = Door::all(access, &self.headers).find_map(|door| {
             let at_rest = door.store.at_rest();
             let record = (self.cache).record(Space::Heads, &record_key(blob, root), at_rest)?;
             let reference = decode_reference(blob, &record)?;
             let raw = self.cache.local(&reference, at_rest)?;
-            let head = Head::decode(&raw, &reference).ok()?;
-            Some(FoundHead {
-                head,
-                hash: reference.hash,
-                door,
-            })
-        })
+            Some((door, reference, raw))
+        });
+        let (door, reference, raw) = known?;
+        let hash = reference.hash;
+        let head = decode_head(raw, reference).await.ok()?;
+        Some(FoundHead { head, hash, door })
     }
 
     /// Opens a head of ours as it is stored, whatever the cache knows of it: it is
@@ -235,11 +237,7 @@ impl Loader {
                     .await?
             }
         };
-        let head = Head::decode(&raw, &reference).map_err(|why| RepoError::Malformed {
-            what: "repository head",
-            hash: reference.hash,
-            why,
-        })?;
+        let head = decode_head(raw, reference.clone()).await?;
         let record = encode_reference(&reference);
         let key = record_key(blob, root);
         (self.cache).set_record(Space::Heads, &key, &record, store.at_rest());
@@ -315,15 +313,19 @@ impl Loader {
             return Ok(known);
         }
         let raw = self.node(store, table, index).await?;
-        let directory = Directory::decode(&raw, reference).map_err(|why| RepoError::Malformed {
-            what: "directory",
-            hash: reference.hash,
-            why,
-        })?;
-        let directory = Arc::new(directory);
-        self.decoded
-            .keep(reference, Decoded::Directory(directory.clone()));
-        Ok(directory)
+        let (nodes, owned) = (self.decoded.clone(), reference.clone());
+        let decode = move || {
+            // Who waited for a thread while somebody else decoded it finds it.
+            if let Some(Decoded::Directory(known)) = nodes.get(&owned) {
+                return Ok(known);
+            }
+            nodes.make_room(raw.len());
+            let directory = Arc::new(Directory::decode(&raw, &owned)?);
+            nodes.keep(&owned, Decoded::Directory(directory.clone()));
+            Ok(directory)
+        };
+        let decoded = offload(reference.raw_len as usize, decode).await?;
+        decoded.map_err(|why| malformed("directory", reference, why))
     }
 
     /// The chunk list that `table[index]` leads to.
@@ -338,14 +340,18 @@ impl Loader {
             return Ok(known);
         }
         let raw = self.node(store, table, index).await?;
-        let list = ChunkList::decode(&raw, reference).map_err(|why| RepoError::Malformed {
-            what: "chunk list",
-            hash: reference.hash,
-            why,
-        })?;
-        let list = Arc::new(list);
-        self.decoded.keep(reference, Decoded::List(list.clone()));
-        Ok(list)
+        let (nodes, owned) = (self.decoded.clone(), reference.clone());
+        let decode = move || {
+            if let Some(Decoded::List(known)) = nodes.get(&owned) {
+                return Ok(known);
+            }
+            nodes.make_room(raw.len());
+            let list = Arc::new(ChunkList::decode(&raw, &owned)?);
+            nodes.keep(&owned, Decoded::List(list.clone()));
+            Ok(list)
+        };
+        let decoded = offload(reference.raw_len as usize, decode).await?;
+        decoded.map_err(|why| malformed("chunk list", reference, why))
     }
 
     /// The pieces of a blob that is one file, as a list; fetched and proven
@@ -373,6 +379,21 @@ impl Loader {
     ) -> Result<Bytes, RepoError> {
         let window = self.config.node_window;
         Ok(self.cache.get(store, table, index, window).await?)
+    }
+}
+
+async fn decode_head(raw: Bytes, reference: ChunkRef) -> Result<Head, RepoError> {
+    let named = reference.clone();
+    let decode = move || Head::decode(&raw, &reference);
+    let decoded = offload(named.raw_len as usize, decode).await?;
+    decoded.map_err(|why| malformed("repository head", &named, why))
+}
+
+fn malformed(what: &'static str, reference: &ChunkRef, why: MalformedNode) -> RepoError {
+    RepoError::Malformed {
+        what,
+        hash: reference.hash,
+        why,
     }
 }
 

@@ -30,6 +30,21 @@ pub enum MalformedNode {
         /// The bound.
         most: usize,
     },
+    /// Decoded, it would take more memory than input of its length may.
+    #[error("decoded, it would take more than the {} MiB of memory allowed for it", limit.div_ceil(1 << 20))]
+    OverBudget {
+        /// The bound, in bytes.
+        limit: u64,
+    },
+    /// Chunks out of the order that the format asks for, or used twice.
+    #[error("its {0} use chunks twice or out of order")]
+    Runs(&'static str),
+    /// More dictionaries than a reader accepts.
+    #[error("its dictionaries are more than {} or have more than {} MiB together", crate::chunk::budget::MAX_DICTIONARIES, crate::chunk::budget::MAX_DICTIONARY_BYTES >> 20)]
+    Dictionaries,
+    /// Nobody waited for it any more.
+    #[error("decoding it was cancelled")]
+    Stopped,
     /// Another kind of node, or none.
     #[error("it is not a {expected} (first byte {found:#04x})")]
     Kind {
@@ -73,4 +88,13 @@ pub enum MalformedNode {
     /// A chunk with a bad codec or size.
     #[error("{0}")]
     Chunk(#[from] crate::chunk::ChunkError),
+}
+
+impl From<crate::chunk::Refused> for MalformedNode {
+    fn from(refused: crate::chunk::Refused) -> Self {
+        match refused {
+            crate::chunk::Refused::OverBudget { limit } => MalformedNode::OverBudget { limit },
+            crate::chunk::Refused::Stopped => MalformedNode::Stopped,
+        }
+    }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use super::malformed::MalformedNode;
-use crate::chunk::{BlobId, Proof, WholeBlob};
+use crate::chunk::{BlobId, Budget, Proof, WholeBlob, budget};
 
 /// Longest manifest, in bytes of JSON: about 250,000 files.
 pub const MAX_MANIFEST: u64 = 64 << 20;
@@ -68,7 +68,7 @@ struct RawFile {
 }
 
 /// A map that keeps what is in it twice, so that it can be refused.
-struct RawTree(Vec<(String, RawFile)>);
+struct RawTree(Vec<(String, ManifestFile)>);
 
 impl<'de> Deserialize<'de> for RawTree {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -82,11 +82,17 @@ impl<'de> Deserialize<'de> for RawTree {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawTree, A::Error> {
                 let mut files = Vec::new();
+                let mut budget = Budget::fixed(budget::NODE);
                 while files.len() < MAX_FILES {
-                    match map.next_entry()? {
-                        Some(entry) => files.push(entry),
-                        None => return Ok(RawTree(files)),
-                    }
+                    let Some((path, file)) = map.next_entry::<String, RawFile>()? else {
+                        return Ok(RawTree(files));
+                    };
+                    // Twice: a vector grows to twice what it holds.
+                    let each = 2 * size_of::<(String, ManifestFile)>() + path.len() + 32;
+                    budget
+                        .charge(each as u64)
+                        .map_err(|why| serde::de::Error::custom(MalformedNode::from(why)))?;
+                    files.push((path, file.read()));
                 }
                 match map.next_key::<IgnoredAny>()? {
                     None => Ok(RawTree(files)),
@@ -126,13 +132,12 @@ impl Manifest {
         };
         let time = raw.timestamp.as_deref().unwrap_or_default();
         let seconds = time.parse::<jiff::Timestamp>().map_or(0, |t| t.as_second());
-        let files = raw.tree.0.into_iter();
         Ok(Manifest {
             seconds,
             author: raw.author.unwrap_or_default(),
             message: raw.message.unwrap_or_default(),
             parent,
-            files: files.map(|(path, file)| (path, file.read())).collect(),
+            files: raw.tree.0,
         })
     }
 }

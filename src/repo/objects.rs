@@ -13,6 +13,7 @@ use super::{Kind, Loader, MAX_DEPTH, RepoError, Repository};
 use crate::chain::objects::{BlobContent, BlobObject, EntryObject};
 use crate::chain::{Chain, ObjectId, Reading};
 use crate::chunk::{BlobId, Proof, WholeBlob, check_git};
+use crate::offload::offload;
 
 /// Most objects of one commit.
 const MAX_OBJECTS: usize = 100_000;
@@ -58,9 +59,9 @@ impl Loader {
         walk.all(chain, &mut reading, object.tree).await?;
         let at = BlobId::from_bytes(*id.as_bytes());
         // Sorting a large tree takes a while.
+        let input = walk.path_bytes;
         let imply = move || implied::imply(walk.leaves, walk.refused, at);
-        let tree = tokio::task::spawn_blocking(imply).await;
-        let tree = tree.map_err(|error| RepoError::TooLarge(error.to_string()))?;
+        let tree = offload(input, imply).await??;
         let told = Told {
             author: object.author,
             seconds: object.seconds,

@@ -21,6 +21,7 @@ use crate::cache::{CacheError, Space};
 use crate::chunk::{
     BlobId, ChunkHash, PAYLOAD_OVERHEAD, Proof, SecretKey, WholeBlob, is_payload, open_payload,
 };
+use crate::offload::offload;
 use crate::walrus::{BlobStore, Extent, Rejected, SealedStore, blob_id};
 
 /// Longest blob that is fetched whole to see what it is, in bytes.
@@ -84,7 +85,7 @@ impl Loader {
         blob: BlobId,
         root: Option<ChunkHash>,
     ) -> Result<Repository, RepoError> {
-        if let Some(found) = self.known_head(access, blob, root) {
+        if let Some(found) = self.known_head(access, blob, root).await {
             return Ok(Repository::of_head(self.clone(), access, blob, found));
         }
         if let Some(root) = root {
@@ -129,10 +130,12 @@ impl Loader {
         self: &Arc<Self>,
         access: &Access,
         blob: BlobId,
-        json: &[u8],
+        json: &Bytes,
         key: Option<usize>,
     ) -> Result<Repository, RepoError> {
-        let manifest = Manifest::decode(json).map_err(|why| RepoError::NotARepository {
+        let owned = json.clone();
+        let manifest = offload(json.len(), move || Manifest::decode(&owned)).await?;
+        let manifest = manifest.map_err(|why| RepoError::NotARepository {
             blob,
             why: why.to_string(),
         })?;
@@ -155,7 +158,8 @@ impl Loader {
         if access.scripts {
             self.mark_scripts(access, shelf.as_ref(), &mut leaves).await;
         }
-        let mut tree = implied::imply(leaves, refused, blob);
+        let imply = move || implied::imply(leaves, refused, blob);
+        let mut tree = offload(json.len(), imply).await??;
         tree.encrypted = sealed > 0 || key.is_some();
         if sealed > 0 && shelf.is_none() {
             let why = "encrypted, and no key was given: reading them fails (see --key)";

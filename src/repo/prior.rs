@@ -218,7 +218,7 @@ impl Prior {
             "list of files that changed together",
         )?;
         let mut prior = Prior::default();
-        for _ in 0..reader.count(LEAST_FILE)? {
+        for _ in 0..reader.count::<[u64; 4]>(LEAST_FILE)? {
             let name = PathName(reader.array()?);
             let weight = reader.uint32()?;
             if weight == 0 {
@@ -230,7 +230,7 @@ impl Prior {
         }
         for number in 0..prior.files.len() {
             let mut before = number;
-            for _ in 0..reader.count(2)? {
+            for _ in 0..reader.count::<[u64; 2]>(2)? {
                 let step = reader.uint()?;
                 let other = usize::try_from(step).ok().filter(|&step| step > 0);
                 let other = other.and_then(|step| before.checked_add(step));

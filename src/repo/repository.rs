@@ -1,6 +1,6 @@
 //! An opened repository: from a name of a branch to the tree of its commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,10 +16,14 @@ use super::prior::{MAX_PRIOR, Prior};
 use super::{Address, Commit, Directory, Head, Loader, RefKind, RepoError, Snapshot};
 use crate::cache::Space;
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
+use crate::offload::offload;
 use crate::walrus::BlobStore;
 
 /// Stored bytes of an attachment read at once; they are read whole.
 const ATTACHMENT_WINDOW: u64 = 4 << 20;
+/// Plain bytes of dictionaries that are fetched ahead: a publisher's four take
+/// half a megabyte.
+const DICTIONARIES_AHEAD: u64 = 4 << 20;
 /// How far back a commit is looked for where only its parents lead to it.
 pub const MAX_ANCESTORS: usize = 1000;
 
@@ -45,6 +49,8 @@ struct Inner {
     head: Head,
     /// Directories that are implied by paths, by their names.
     implied: HashMap<ChunkHash, Arc<Directory>>,
+    /// Bytes that they occupy in memory.
+    weight: u64,
     notices: Vec<String>,
     encrypted: bool,
 }
@@ -70,6 +76,7 @@ impl Repository {
                 target: Target::Blob { blob, root },
                 head: found.head,
                 implied: HashMap::new(),
+                weight: 0,
                 notices: Vec::new(),
             }),
             relatives: Arc::default(),
@@ -95,6 +102,7 @@ impl Repository {
                 head: tree.head(target.id(), told),
                 target,
                 encrypted: tree.encrypted,
+                weight: tree.weight(),
                 implied: tree.directories,
                 notices: tree.notices,
             }),
@@ -120,6 +128,7 @@ impl Repository {
                     attachments: inner.head.attachments.clone(),
                     blobs: inner.head.blobs.clone(),
                 },
+                weight: tree.weight(),
                 implied: tree.directories,
                 notices: tree.notices,
                 encrypted: inner.encrypted,
@@ -187,6 +196,12 @@ impl Repository {
     /// Whether its directories are implied by paths, and each file a blob.
     pub fn is_implied(&self) -> bool {
         !self.inner.implied.is_empty()
+    }
+
+    /// Bytes that its directories occupy in memory, where they cannot be fetched
+    /// one by one.
+    pub(crate) fn weight(&self) -> u64 {
+        self.inner.weight
     }
 
     /// Whether anything in it is encrypted where it is stored.
@@ -426,23 +441,40 @@ impl Repository {
         let wanted = (self.head().attachments.iter()).filter(|attached| attached.kind == kind);
         for attached in wanted {
             for index in 0..attached.chunks.len() {
-                let cache = self.loader().cache();
-                let window = ATTACHMENT_WINDOW;
-                chunks.push(
-                    cache
-                        .get(self.store(), &attached.chunks, index, window)
-                        .await?,
-                );
+                chunks.push(self.chunk(&attached.chunks, index).await?);
             }
         }
         Ok(chunks)
     }
 
+    /// The plain bytes of a chunk of an attachment.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub(super) async fn chunk(&self, table: &[ChunkRef], index: usize) -> Result<Bytes, RepoError> {
+        let cache = self.loader().cache();
+        Ok(cache
+            .get(self.store(), table, index, ATTACHMENT_WINDOW)
+            .await?)
+    }
+
     /// Fetches the dictionaries that chunks of content are decoded with, ahead
-    /// of who reads any: after this they are at hand, or whoever needs one finds
-    /// out why not.
+    /// of who reads any, as far as the memory cache can hold them. None is kept
+    /// here: whoever needs one that was evicted fetches it again.
     pub async fn fetch_dictionaries(&self) {
-        let _ = self.attachment(AttachmentKind::Dictionaries).await;
+        let attached = self.head().attachments.iter();
+        let attached = attached.filter(|it| it.kind == AttachmentKind::Dictionaries);
+        let chunks = attached.flat_map(|it| (0..it.chunks.len()).map(move |at| (it, at)));
+        let mut room = DICTIONARIES_AHEAD;
+        for (attached, at) in chunks {
+            let len = u64::from(attached.chunks[at].raw_len);
+            let Some(left) = room.checked_sub(len) else {
+                continue;
+            };
+            room = left;
+            // Whoever needs it finds out why it could not be read.
+            let _ = self.chunk(&attached.chunks, at).await;
+        }
     }
 
     /// Which files changed together in its history; `None` where its publisher
@@ -507,13 +539,13 @@ impl Repository {
         let sample = &self.head().commits[0].id.git();
         let mut commits = Vec::new();
         for raw in self.attachment(AttachmentKind::GitCommits).await? {
-            commits.extend(
-                decode_commits(&raw, sample).map_err(|why| RepoError::Malformed {
-                    what: "list of commits",
-                    hash: ChunkHash::of(&raw),
-                    why,
-                })?,
-            );
+            let (owned, sample) = (raw.clone(), sample.clone());
+            let decoded = offload(raw.len(), move || decode_commits(&owned, &sample)).await?;
+            commits.extend(decoded.map_err(|why| RepoError::Malformed {
+                what: "list of commits",
+                hash: ChunkHash::of(&raw),
+                why,
+            })?);
         }
         Ok(commits)
     }
@@ -524,11 +556,9 @@ impl Repository {
         let own =
             (head.refs.iter()).map(|r| (r.kind, r.name.clone(), head.commits[r.commit].id.clone()));
         let mut all: Vec<_> = own.collect();
+        let mut known: HashSet<(RefKind, Bytes)> = names_of(&all);
         for relative in self.relatives() {
-            let known = |(kind, name, _): &(RefKind, Bytes, CommitId)| {
-                *kind == relative.kind && *name == relative.name
-            };
-            if !all.iter().any(known) {
+            if known.insert((relative.kind, relative.name.clone())) {
                 all.push((relative.kind, relative.name.clone(), relative.target.id()));
             }
         }
@@ -543,10 +573,9 @@ impl Repository {
     pub async fn all_refs(&self) -> Result<Vec<(RefKind, Bytes, CommitId)>, RepoError> {
         let mut all = self.refs();
         if let Some(archive) = self.archive().await? {
-            let known = all.clone();
+            let known = names_of(&all);
             for (name, commit) in archive.tags().await? {
-                let mut tags = known.iter().filter(|(kind, ..)| *kind == RefKind::Tag);
-                if !tags.any(|(_, known, _)| *known == name) {
+                if !known.contains(&(RefKind::Tag, name.clone())) {
                     all.push((RefKind::Tag, name, commit.into()));
                 }
             }
@@ -565,4 +594,10 @@ impl Repository {
             known,
         }
     }
+}
+
+/// Kinds and names of refs.
+fn names_of(refs: &[(RefKind, Bytes, CommitId)]) -> HashSet<(RefKind, Bytes)> {
+    let names = refs.iter().map(|(kind, name, _)| (*kind, name.clone()));
+    names.collect()
 }

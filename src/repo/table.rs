@@ -88,10 +88,23 @@ impl Origin {
     }
 }
 
-/// A chunk as it is read, its bases by number.
-struct Entry {
-    chunk: ChunkRef,
-    bases: Vec<usize>,
+/// Chunks as they are read, and their bases by number.
+#[derive(Default)]
+struct Listed {
+    chunks: Vec<ChunkRef>,
+    /// Which chunk has bases, and where its last number ends in `numbers`.
+    based: Vec<(usize, usize)>,
+    numbers: Vec<usize>,
+}
+
+impl Listed {
+    /// The chunks that have bases, and the numbers of these.
+    fn based(&self) -> impl DoubleEndedIterator<Item = (usize, &[usize])> {
+        (self.based.iter().enumerate()).map(|(at, (chunk, end))| {
+            let start = at.checked_sub(1).map_or(0, |before| self.based[before].1);
+            (*chunk, &self.numbers[start..*end])
+        })
+    }
 }
 
 /// Reads lists of chunks, one after the other.
@@ -105,12 +118,20 @@ struct Entries<'r, 'b> {
 }
 
 impl Entries<'_, '_> {
-    fn list(&mut self) -> Result<Vec<Entry>, MalformedNode> {
-        let count = self.reader.count(LEAST_ENTRY)?;
-        (0..count).map(|_| self.entry()).collect()
+    fn list(&mut self) -> Result<Listed, MalformedNode> {
+        let count = self.reader.count::<ChunkRef>(LEAST_ENTRY)?;
+        let mut listed = Listed {
+            chunks: Vec::with_capacity(count),
+            ..Listed::default()
+        };
+        for _ in 0..count {
+            let chunk = self.entry(&mut listed)?;
+            listed.chunks.push(chunk);
+        }
+        Ok(listed)
     }
 
-    fn entry(&mut self) -> Result<Entry, MalformedNode> {
+    fn entry(&mut self, listed: &mut Listed) -> Result<ChunkRef, MalformedNode> {
         let codec = Codec::try_from(self.reader.byte()?)?;
         let blob = self.reader.uint()?;
         let step = self.reader.sint()?;
@@ -126,7 +147,7 @@ impl Entries<'_, '_> {
             return Err(crate::chunk::ChunkError::TooLarge(raw_len.max(stored_len)).into());
         }
         let hash = ChunkHash::from_bytes(self.reader.array()?);
-        let bases = self.bases(codec)?;
+        self.bases(codec, listed)?;
         self.follows = ByteRange::new(offset, u64::from(stored_len));
         let (blob, offset) = match usize::try_from(blob).ok() {
             Some(0) => (
@@ -139,7 +160,7 @@ impl Entries<'_, '_> {
         if offset.checked_add(u64::from(stored_len)).is_none() {
             return Err(MalformedNode::Location);
         }
-        let chunk = ChunkRef {
+        Ok(ChunkRef {
             hash,
             raw_len,
             at: Location {
@@ -149,27 +170,34 @@ impl Entries<'_, '_> {
                 codec,
             },
             bases: Bases::NONE,
-        };
-        Ok(Entry { chunk, bases })
+        })
     }
 
     /// The numbers of a chunk's bases.
-    fn bases(&mut self, codec: Codec) -> Result<Vec<usize>, MalformedNode> {
+    fn bases(&mut self, codec: Codec, listed: &mut Listed) -> Result<(), MalformedNode> {
         let count = match codec {
             Codec::Raw | Codec::Zstd => 0,
             Codec::Dictionary => 1,
-            Codec::Patch => self.reader.count(1)?,
+            Codec::Patch => self.reader.count::<usize>(1)?,
         };
         if codec.has_bases() && !(1..=MAX_BASES).contains(&count) {
             return Err(MalformedNode::Base("as many bases as no chunk may have"));
         }
         self.further = (self.further.checked_sub(count.saturating_sub(1)))
             .ok_or(MalformedNode::Base("too many bases in all"))?;
-        let numbers = (0..count).map(|_| {
+        if count == 0 {
+            return Ok(());
+        }
+        for _ in 0..count {
             let number = self.reader.uint()?;
-            usize::try_from(number).map_err(|_| MalformedNode::Index(number))
-        });
-        numbers.collect()
+            let number = usize::try_from(number).map_err(|_| MalformedNode::Index(number))?;
+            listed.numbers.push(number);
+        }
+        // Twice: vectors grow to twice what they hold.
+        self.reader.charge::<[(usize, usize); 2]>(1)?;
+        let end = listed.numbers.len();
+        listed.based.push((listed.chunks.len(), end));
+        Ok(())
     }
 }
 
@@ -178,7 +206,7 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     origin: Origin,
 ) -> Result<Vec<ChunkRef>, MalformedNode> {
-    let blob_count = reader.count(32)?;
+    let blob_count = reader.count::<BlobId>(32)?;
     let mut blobs = Vec::with_capacity(blob_count);
     for _ in 0..blob_count {
         blobs.push(BlobId::from_bytes(reader.array()?));
@@ -190,22 +218,21 @@ pub(super) fn read(
         follows: ByteRange::new(0, 0),
         further: MAX_FURTHER_BASES,
     };
-    let chunks = entries.list()?;
-    let bases = match chunks.iter().any(|entry| !entry.bases.is_empty()) {
-        true => resolve_bases(entries.list()?)?,
-        false => Vec::new(),
-    };
-    (chunks.into_iter())
-        .map(
-            |Entry {
-                 mut chunk,
-                 bases: numbers,
-             }| {
-                chunk.bases = resolve(&chunk, &numbers, &bases)?;
-                Ok(chunk)
-            },
-        )
-        .collect()
+    let mut listed = entries.list()?;
+    if listed.based.is_empty() {
+        return Ok(listed.chunks);
+    }
+    let bases = entries.list()?;
+    reader.charge::<(Base, ChunkRef)>(bases.chunks.len())?;
+    let bases = resolve_bases(bases)?;
+    let mut chunks = std::mem::take(&mut listed.chunks);
+    for (at, numbers) in listed.based() {
+        if numbers.len() > 1 {
+            reader.charge::<ChunkRef>(numbers.len())?;
+        }
+        chunks[at].bases = resolve(&chunks[at], numbers, &bases)?;
+    }
+    Ok(chunks)
 }
 
 /// A base, and the list that holds nothing but it, which chunks share.
@@ -215,12 +242,16 @@ struct Base {
 }
 
 /// Gives bases theirs: those come after them, so that there is no circle.
-fn resolve_bases(entries: Vec<Entry>) -> Result<Vec<Base>, MalformedNode> {
-    let count = entries.len();
+fn resolve_bases(mut listed: Listed) -> Result<Vec<Base>, MalformedNode> {
+    let chunks = std::mem::take(&mut listed.chunks);
+    let count = chunks.len();
     // The last one first.
     let mut done: Vec<Base> = Vec::with_capacity(count);
-    for (at, Entry { mut chunk, bases }) in entries.into_iter().enumerate().rev() {
-        chunk.bases = match (chunk.at.codec, &bases[..]) {
+    let mut based = listed.based().rev().peekable();
+    for (at, mut chunk) in chunks.into_iter().enumerate().rev() {
+        let numbers = based.next_if(|(chunk, _)| *chunk == at);
+        let numbers = numbers.map_or(&[][..], |(_, numbers)| numbers);
+        chunk.bases = match (chunk.at.codec, numbers) {
             (Codec::Raw | Codec::Zstd, _) => Bases::NONE,
             (Codec::Patch, _) => return Err(MalformedNode::Base("a base that is a patch")),
             (Codec::Dictionary, numbers) => {

@@ -4,17 +4,51 @@
 //! encoding and therefore one hash. Reading never goes past the end, and no
 //! count is believed before as many bytes are there as it needs at least.
 
-use super::malformed::MalformedNode;
+use bytes::Bytes;
 
-/// Reads primitives off the front of a node's bytes.
+use super::head::GitId;
+use super::malformed::MalformedNode;
+use crate::chunk::{Budget, budget};
+
+/// Bytes that the allocator takes for a short string beside the string itself.
+const ALLOCATION: usize = 16;
+
+/// Reads primitives off the front of a node's bytes, within the memory that
+/// what is read may take.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    budget: Budget,
 }
 
 impl<'a> Reader<'a> {
+    /// A reader of a node that stays in memory.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Reader { bytes, at: 0 }
+        Reader {
+            bytes,
+            at: 0,
+            budget: Budget::keeping(bytes.len(), budget::NODE),
+        }
+    }
+
+    /// A reader of a node whose parts are copied out of it, into at most
+    /// `ceiling` bytes of memory.
+    pub(super) fn within(bytes: &'a [u8], ceiling: u64) -> Self {
+        Reader {
+            bytes,
+            at: 0,
+            budget: Budget::of(bytes.len(), ceiling),
+        }
+    }
+
+    /// Bytes of memory that were paid for so far.
+    pub(super) fn used(&self) -> u64 {
+        self.budget.used()
+    }
+
+    /// Pays for `count` elements of type `T`.
+    pub(super) fn charge<T>(&mut self, count: usize) -> Result<(), MalformedNode> {
+        Ok(self.budget.charge_elements::<T>(count)?)
     }
 
     /// Offset of the next byte from the node's start.
@@ -67,8 +101,16 @@ impl<'a> Reader<'a> {
         u32::try_from(self.uint()?).map_err(|_| MalformedNode::Integer)
     }
 
-    /// A count of things of at least `least` bytes each.
-    pub(super) fn count(&mut self, least: usize) -> Result<usize, MalformedNode> {
+    /// A count of elements that become `T`, at least `least` bytes each. The
+    /// memory for them is paid for.
+    pub(super) fn count<T>(&mut self, least: usize) -> Result<usize, MalformedNode> {
+        let count = self.bounded(least)?;
+        self.charge::<T>(count)?;
+        Ok(count)
+    }
+
+    /// A count of things of at least `least` bytes each, which is not paid for.
+    pub(super) fn bounded(&mut self, least: usize) -> Result<usize, MalformedNode> {
         let count = self.uint()?;
         let room = (self.bytes.len() - self.at) / least.max(1);
         match usize::try_from(count) {
@@ -77,9 +119,25 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A byte string of at most `most` bytes, copied out of the node.
+    pub(super) fn copied(&mut self, most: usize) -> Result<Bytes, MalformedNode> {
+        let bytes = self.bytes(most)?;
+        if !bytes.is_empty() {
+            self.charge::<u8>(bytes.len() + ALLOCATION)?;
+        }
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+
+    /// The ID of a commit or of another git object, or none.
+    pub(super) fn id(&mut self) -> Result<GitId, MalformedNode> {
+        let bytes = self.bytes(32)?;
+        self.charge::<u8>(bytes.len() + ALLOCATION)?;
+        Ok(GitId(bytes.to_vec()))
+    }
+
     /// A byte string of at most `most` bytes.
     pub(super) fn bytes(&mut self, most: usize) -> Result<&'a [u8], MalformedNode> {
-        let len = self.count(1)?;
+        let len = self.bounded(1)?;
         if len > most {
             return Err(MalformedNode::TooLong { len, most });
         }
@@ -153,6 +211,16 @@ mod tests {
     fn a_count_without_the_bytes_for_it_is_refused() {
         let mut buffer = Vec::new();
         buffer.uint(1 << 40);
-        assert!(Reader::new(&buffer).count(32).is_err());
+        assert!(Reader::new(&buffer).count::<[u8; 32]>(32).is_err());
+    }
+
+    #[test]
+    fn elements_that_take_far_more_memory_than_bytes_are_refused() {
+        let mut buffer = Vec::new();
+        buffer.uint(1 << 20);
+        buffer.resize(buffer.len() + (1 << 20), 0);
+        let count = |least| Reader::new(&buffer).count::<[u64; 8]>(least);
+        assert!(matches!(count(1), Err(MalformedNode::OverBudget { .. })));
+        assert_eq!(Reader::new(&buffer).count::<u64>(1), Ok(1 << 20));
     }
 }

@@ -62,6 +62,55 @@ pub enum ExportError {
         /// What is wrong with it.
         why: String,
     },
+    /// More files than may be checked out.
+    #[error(
+        "its newest commit has {found} files and directories, more than the {most} that are \
+         checked out; allow more with --max-files, or export it with --bare"
+    )]
+    TooManyFiles {
+        /// How many.
+        found: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// More content than may be checked out.
+    #[error(
+        "its newest commit has {found} bytes of content, more than the {most} that are checked \
+         out; allow more with --max-size, or export it with --bare"
+    )]
+    TooLarge {
+        /// Bytes.
+        found: u64,
+        /// The limit, in bytes.
+        most: u64,
+    },
+    /// More files than the head says.
+    #[error(
+        "its history has {found} files and directories for a commit of which the repository says \
+         that it has {most}; it was not made by an honest publisher"
+    )]
+    Undeclared {
+        /// How many, without the root.
+        found: u64,
+        /// As the head says, with the root.
+        most: u64,
+    },
+    /// The disk is too small.
+    #[error(
+        "a checkout of {entries} files and directories takes about {needed} bytes, and {} has \
+         {free} free; make room, or export it with --bare",
+        dir.display()
+    )]
+    NoRoom {
+        /// The folder.
+        dir: PathBuf,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+        /// Files and directories.
+        entries: u64,
+    },
     /// More objects than a pack can have.
     #[error("it has more objects than a git pack can hold ({})", u32::MAX)]
     TooMany,

@@ -21,9 +21,11 @@ mod modes;
 mod numbers;
 mod objects;
 mod pack;
+mod sizes;
 
 pub use error::ExportError;
 pub use git::{Checkout, fsck};
+pub use sizes::Limits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,13 +33,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::durable;
-use crate::repo::archive::{Archive, Segment};
+use crate::repo::archive::{Archive, ArchivedRef, Segment};
 use crate::repo::head::GitId;
 use crate::repo::{CommitId, Repository};
 use commits::{Lines, Reached};
 use numbers::Numbers;
 use objects::Unpacking;
 use pack::PackWriter;
+use sizes::{Size, Sizes};
 
 /// Where a repository has its packs.
 const PACKS: &str = "objects/pack";
@@ -52,6 +55,8 @@ pub struct ExportOptions {
     /// The umask that files and folders are to have; `None` leaves them to the
     /// process.
     pub umask: Option<u32>,
+    /// Most that is checked out.
+    pub limits: Limits,
 }
 
 /// What was exported.
@@ -129,7 +134,16 @@ pub async fn export(
         not_repacked: None,
     };
     layout::begin(&git, hash(&tip), options.bare, &repository.address())?;
-    write(repository, archive, &tip, &git, &mut done, progress).await?;
+    let size = write(repository, archive, &tip, &git, &mut done, progress).await?;
+    if !options.bare {
+        let commit = &repository.head().commits[0];
+        let declared = size.declared.then_some(commit.nodes);
+        if let Some(most) = declared.filter(|&nodes| size.tree.entries >= nodes) {
+            let found = size.tree.entries;
+            return Err(ExportError::Undeclared { found, most });
+        }
+        size.tree.check(options.limits, target.path())?;
+    }
     if options.repack {
         done.not_repacked = git::repack(&git).await.err();
         done.pack_bytes = pack::bytes_in(&git.join(PACKS))?;
@@ -168,7 +182,7 @@ async fn write(
     git: &Path,
     done: &mut Exported,
     progress: &(dyn Fn(u64, u64) + Sync),
-) -> Result<(), ExportError> {
+) -> Result<TipSize, ExportError> {
     let hash = hash(tip);
     let refs = layout::check_refs(archive.refs())?;
     let head = layout::head(&archive, tip)?;
@@ -183,6 +197,7 @@ async fn write(
         hash,
         pack: &mut pack,
         numbers: Numbers::new(hash.len_in_bytes()),
+        sizes: Sizes::new(&archive),
         done,
         progress: &mut progress,
     };
@@ -193,7 +208,13 @@ async fn write(
             tags.extend(objects::tags(&archive, segment, *chunk).await?);
         }
     }
-    let numbers = unpacking.numbers;
+    let (numbers, sizes) = (unpacking.numbers, unpacking.sizes);
+    let checked_out = checked_out(&head, &refs, tip);
+    let tree = archive.root_of(&checked_out.0);
+    let size = TipSize {
+        tree: tree.and_then(|root| sizes.of(root)).unwrap_or_default(),
+        declared: checked_out == *tip,
+    };
     let stored = repository.git_commits().await?;
     let lines = Lines::new(&archive, hash, &stored, tags)?;
     let mut reached = Reached::default();
@@ -207,7 +228,21 @@ async fn write(
     done.shallow = archive.shallow().iter().any(|it| reached.holds(it));
     done.bytes = pack.bytes();
     done.pack_bytes = pack.finish()?;
-    Ok(())
+    Ok(size)
+}
+
+/// What a checkout of `HEAD` would write.
+struct TipSize {
+    tree: Size,
+    /// Whether it is the commit of which the head says how many files it has.
+    declared: bool,
+}
+
+/// The commit that `HEAD` leads to.
+fn checked_out(head: &str, refs: &[&ArchivedRef], tip: &GitId) -> GitId {
+    let branch = head.strip_prefix("ref: ");
+    let found = branch.and_then(|name| refs.iter().find(|it| it.name == name.as_bytes()));
+    found.map_or_else(|| tip.clone(), |found| found.id.clone())
 }
 
 /// Plain bytes of a segment's contents and trees.

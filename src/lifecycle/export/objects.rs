@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::numbers::Numbers;
 use super::pack::{PackWriter, Packed, Packer};
+use super::sizes::Sizes;
 use super::{ExportError, Exported, Progress, pack};
 use crate::chunk::ChunkHash;
 use crate::repo::archive::{
@@ -26,6 +27,8 @@ const AT_ONCE: usize = 6;
 /// Contents that are chunks are put together in memory up to this length, in
 /// bytes, and written chunk by chunk beyond.
 const TOGETHER: u64 = 4 << 20;
+/// Bytes of trees, as git has them, that are compressed together.
+const NAMED: usize = 16 << 20;
 
 /// An archive that is being written as a pack.
 pub(super) struct Unpacking<'a> {
@@ -33,6 +36,7 @@ pub(super) struct Unpacking<'a> {
     pub(super) hash: gix::hash::Kind,
     pub(super) pack: &'a mut PackWriter,
     pub(super) numbers: Numbers,
+    pub(super) sizes: Sizes,
     pub(super) done: &'a mut Exported,
     pub(super) progress: &'a mut Progress<'a>,
 }
@@ -48,6 +52,7 @@ impl Unpacking<'_> {
     /// order: a tree holds what is in its segment or in those before.
     pub(super) async fn segment(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
         self.numbers.begin(segment);
+        self.sizes.begin(segment);
         self.grouped(segment).await?;
         self.wholes(segment).await?;
         self.trees(segment).await
@@ -138,8 +143,9 @@ impl Unpacking<'_> {
     }
 
     async fn trees(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        let archive = self.archive.clone();
         let groups = segment.trees.iter().map(|group| {
-            let (archive, segment, group) = (self.archive.clone(), segment.clone(), *group);
+            let (archive, segment, group) = (archive.clone(), segment.clone(), *group);
             async move {
                 let raw = archive.chunk(&segment.chunks, group.chunk).await?;
                 let chunk = segment.chunks[group.chunk].hash;
@@ -148,9 +154,7 @@ impl Unpacking<'_> {
                     if trees.len() as u64 != group.count {
                         return Err(malformed(chunk)(MalformedNode::Sum("trees of a group")));
                     }
-                    let trees = trees.par_iter().map(decode_tree);
-                    let trees: Result<Vec<_>, _> = trees.collect();
-                    Ok((trees.map_err(malformed(chunk))?, chunk, raw.len() as u64))
+                    Ok((trees, chunk, raw.len() as u64))
                 })
                 .await
             }
@@ -158,23 +162,35 @@ impl Unpacking<'_> {
         let mut ready = std::pin::pin!(ahead(groups));
         while let Some((trees, chunk, len)) = ready.try_next().await? {
             // One after the other: a tree holds the IDs of those before.
-            let mut named = Vec::with_capacity(trees.len());
-            for tree in &trees {
-                let (id, raw) = self.name(tree).map_err(|why| why.in_chunk(chunk))?;
+            let (mut named, mut bytes) = (Vec::new(), 0);
+            for raw in trees.iter() {
+                let tree = decode_tree(&raw).map_err(malformed(chunk))?;
+                let (id, raw) = self.name(&tree).map_err(|why| why.in_chunk(chunk))?;
                 self.numbers.tree(id.as_slice());
+                self.sizes.tree(&tree)?;
                 if !self.pack.holds(&id) {
+                    bytes += raw.len();
                     named.push((id, raw));
                 }
+                if bytes > NAMED {
+                    self.pack_trees(&std::mem::take(&mut named))?;
+                    bytes = 0;
+                }
             }
-            let hash = self.hash;
-            let packed = (named.par_iter()).map_init(
-                || Packer::new(hash),
-                |packer, (id, raw)| packer.pack_as(*id, Kind::Tree, raw),
-            );
-            for tree in packed.collect::<Result<Vec<_>, _>>()? {
-                self.done.trees += u64::from(self.pack.add(&tree)?);
-            }
+            self.pack_trees(&named)?;
             self.progress.more(len);
+        }
+        Ok(())
+    }
+
+    fn pack_trees(&mut self, named: &[(ObjectId, Vec<u8>)]) -> Result<(), ExportError> {
+        let hash = self.hash;
+        let packed = (named.par_iter()).map_init(
+            || Packer::new(hash),
+            |packer, (id, raw)| packer.pack_as(*id, Kind::Tree, raw),
+        );
+        for tree in packed.collect::<Result<Vec<_>, _>>()? {
+            self.done.trees += u64::from(self.pack.add(&tree)?);
         }
         Ok(())
     }
@@ -235,7 +251,8 @@ pub(super) async fn tags(
     chunk: usize,
 ) -> Result<Vec<Bytes>, ExportError> {
     let raw = archive.chunk(&segment.chunks, chunk).await?;
-    decode_group(&raw).map_err(malformed(segment.chunks[chunk].hash))
+    let group = decode_group(&raw).map_err(malformed(segment.chunks[chunk].hash))?;
+    Ok(group.iter().collect())
 }
 
 fn malformed(hash: ChunkHash) -> impl FnOnce(MalformedNode) -> ExportError {

@@ -28,7 +28,7 @@ pub(super) fn tags(
     {
         let group = runtime.block_on(archive.group(segment, chunk));
         for tag in (group.map_err(|error| PublishError::Previous(Box::new(error)))?).iter() {
-            let id = gix::objs::compute_hash(repo.object_hash(), Kind::Tag, tag);
+            let id = gix::objs::compute_hash(repo.object_hash(), Kind::Tag, &tag);
             tags.insert(id.map_err(|why| failed(repo, why.to_string()))?);
         }
     }

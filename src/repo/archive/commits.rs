@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::reader::Archive;
+use crate::offload::offload;
 use crate::repo::commits::decode_commits;
 use crate::repo::git::{RawCommit, tag_target};
 use crate::repo::head::GitId;
@@ -13,15 +14,80 @@ use crate::repo::{MalformedNode, RepoError};
 /// Where each commit is.
 #[derive(Debug)]
 pub(in crate::repo) struct CommitIndex {
-    places: HashMap<GitId, Place>,
-    /// Every commit and when it was made, in seconds since 1970; the newest
-    /// first.
-    newest: Vec<(GitId, i64)>,
+    /// Sorted by ID, each once.
+    commits: Vec<Indexed>,
+    /// Numbers of all commits in `commits`; the newest first.
+    newest: Vec<u32>,
 }
 
-/// Where a commit is: its chunk of commits, which one in it, and when it was
-/// made.
-type Place = (usize, usize, i64);
+/// A commit, where it is, and when it was made.
+#[derive(Clone, Copy, Debug)]
+struct Indexed {
+    id: [u8; 32],
+    /// Bytes of the ID.
+    len: u8,
+    /// Its chunk of commits.
+    chunk: u32,
+    /// Which of that chunk.
+    at: u32,
+    /// Seconds since 1970.
+    made: i64,
+}
+
+impl Indexed {
+    fn new(commit: &RawCommit, chunk: usize, at: usize) -> Self {
+        let mut id = [0; 32];
+        let len = commit.id.0.len().min(id.len());
+        id[..len].copy_from_slice(&commit.id.0[..len]);
+        Indexed {
+            id,
+            len: len as u8,
+            chunk: chunk as u32,
+            at: at as u32,
+            made: commit.committed(),
+        }
+    }
+
+    fn id(&self) -> &[u8] {
+        &self.id[..usize::from(self.len)]
+    }
+
+    fn git(&self) -> GitId {
+        GitId(self.id().to_vec())
+    }
+}
+
+impl CommitIndex {
+    fn of(mut commits: Vec<Indexed>) -> Self {
+        commits.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        commits.dedup_by(|a, b| a.id() == b.id());
+        let mut newest: Vec<u32> = (0..commits.len() as u32).collect();
+        newest.sort_by_key(|&at| std::cmp::Reverse(commits[at as usize].made));
+        CommitIndex { commits, newest }
+    }
+
+    /// Bytes that it occupies in memory.
+    pub(super) fn weight(&self) -> u64 {
+        (self.commits.len() * (size_of::<Indexed>() + size_of::<u32>())) as u64
+    }
+
+    fn find(&self, id: &GitId) -> Option<&Indexed> {
+        let at = (self.commits.binary_search_by(|known| known.id().cmp(&id.0))).ok()?;
+        Some(&self.commits[at])
+    }
+
+    /// The commit whose ID alone starts with these digits.
+    fn starting(&self, digits: &str) -> Option<GitId> {
+        let digits = digits.to_ascii_lowercase();
+        let before = |known: &Indexed| *GitId::to_string(&known.git()) < *digits;
+        let first = self.commits.partition_point(before);
+        let mut found = (self.commits[first..].iter())
+            .map(Indexed::git)
+            .take_while(|id| id.to_string().starts_with(&digits));
+        let only = found.next()?;
+        found.next().is_none().then_some(only)
+    }
+}
 
 impl Archive {
     async fn index(&self) -> Result<&CommitIndex, RepoError> {
@@ -29,21 +95,27 @@ impl Archive {
     }
 
     async fn read_index(&self) -> Result<CommitIndex, RepoError> {
-        let (mut places, mut newest) = (HashMap::new(), Vec::new());
+        // Once more while it is sorted.
+        let each = 2 * (size_of::<Indexed>() + size_of::<u32>()) as u64;
+        let most = self.room / each;
+        let mut commits: Vec<Indexed> = Vec::new();
         for chunk in 0..self.commits.len() {
-            for (at, commit) in self.commits_in(chunk).await?.into_iter().enumerate() {
-                newest.push((commit.id.clone(), commit.committed()));
-                let made = commit.committed();
-                places.insert(commit.id, (chunk, at, made));
+            let found = self.commits_in(chunk).await?;
+            if (commits.len() + found.len()) as u64 > most {
+                let what = format!("a history of more than {most} commits");
+                return Err(RepoError::TooLarge(what));
             }
+            let found = found.iter().enumerate();
+            commits.extend(found.map(|(at, commit)| Indexed::new(commit, chunk, at)));
         }
-        newest.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
-        Ok(CommitIndex { places, newest })
+        Ok(CommitIndex::of(commits))
     }
 
     async fn commits_in(&self, chunk: usize) -> Result<Vec<RawCommit>, RepoError> {
         let raw = self.chunk(&self.commits, chunk).await?;
-        decode_commits(&raw, &self.sample).map_err(|why| RepoError::Malformed {
+        let sample = self.sample.clone();
+        let commits = offload(raw.len(), move || decode_commits(&raw, &sample)).await?;
+        commits.map_err(|why| RepoError::Malformed {
             what: "list of commits",
             hash: self.commits[chunk].hash,
             why,
@@ -55,8 +127,10 @@ impl Archive {
     ///
     /// # Errors
     /// What kept them from being read, or [`RepoError::Malformed`].
-    pub async fn commits(&self) -> Result<&[(GitId, i64)], RepoError> {
-        Ok(&self.index().await?.newest)
+    pub async fn commits(&self) -> Result<impl Iterator<Item = (GitId, i64)>, RepoError> {
+        let index = self.index().await?;
+        let commits = index.newest.iter().map(|&at| &index.commits[at as usize]);
+        Ok(commits.map(|commit| (commit.git(), commit.made)))
     }
 
     /// When a commit was made, in seconds since 1970; `None` where it is not in
@@ -65,7 +139,7 @@ impl Archive {
     /// # Errors
     /// As [`commits`](Self::commits).
     pub async fn committed(&self, id: &GitId) -> Result<Option<i64>, RepoError> {
-        Ok(self.index().await?.places.get(id).map(|(_, _, at)| *at))
+        Ok(self.index().await?.find(id).map(|commit| commit.made))
     }
 
     /// The commit that an ID, or the start of one, stands for.
@@ -77,14 +151,7 @@ impl Archive {
         if !hex || name.len() < MIN_PREFIX {
             return Ok(None);
         }
-        let index = self.index().await?;
-        let name = name.to_ascii_lowercase();
-        let mut found = (index.newest.iter()).filter(|(id, _)| id.to_string().starts_with(&name));
-        let first = found.next();
-        Ok(match found.next() {
-            Some(_) => None,
-            None => first.map(|(id, _)| id.clone()),
-        })
+        Ok(self.index().await?.starting(name))
     }
 
     /// The tags of the repository: name, and the commit that each leads to.
@@ -92,29 +159,48 @@ impl Archive {
     /// # Errors
     /// What kept a tag object from being read, or [`RepoError::Malformed`].
     pub async fn tags(&self) -> Result<Vec<(Bytes, GitId)>, RepoError> {
-        let mut objects: HashMap<GitId, Bytes> = HashMap::new();
-        for segment in self.segments() {
-            for chunk in &segment.tags {
-                for raw in self.group(segment, *chunk).await?.iter() {
-                    let id = hash(&self.sample, gix::objs::Kind::Tag, raw);
-                    let id = id.ok_or_else(|| self.malformed(MalformedNode::Sum("a tag")))?;
-                    objects.insert(id, raw.clone());
-                }
-            }
-        }
+        let targets = self.targets.get_or_try_init(|| self.read_targets()).await?;
         let tags = self.refs().iter().filter_map(|reference| {
             let name = reference.name.strip_prefix(b"refs/tags/")?;
-            let mut at = reference.id.clone();
+            let mut at = &reference.id;
             // Longer chains of tags are nobody's.
             for _ in 0..MAX_CHAIN {
-                let Some(raw) = objects.get(&at) else { break };
-                at = tag_target(raw)?;
+                let Some(target) = targets.get(at) else { break };
+                at = target;
             }
             // Tags of trees and of contents are exported, and nothing else.
             self.root_of(&at.0)?;
-            Some((reference.name.slice_ref(name), at))
+            Some((reference.name.slice_ref(name), at.clone()))
         });
         Ok(tags.collect())
+    }
+
+    /// What each annotated tag names, by the tag's ID.
+    async fn read_targets(&self) -> Result<HashMap<GitId, GitId>, RepoError> {
+        let mut targets: HashMap<GitId, GitId> = HashMap::new();
+        let most = (self.room / TARGET) as usize;
+        for segment in self.segments() {
+            for chunk in &segment.tags {
+                let group = self.group(segment, *chunk).await?;
+                if targets.len() + group.len() > most {
+                    let what = format!("a history of more than {most} annotated tags");
+                    return Err(RepoError::TooLarge(what));
+                }
+                let sample = self.sample.clone();
+                let read = move || -> Option<Vec<(GitId, GitId)>> {
+                    let tags = group.iter().filter_map(|raw| {
+                        let target = tag_target(&raw)?;
+                        let id = hash(&sample, gix::objs::Kind::Tag, &raw);
+                        Some(id.map(|id| (id, target)))
+                    });
+                    tags.collect()
+                };
+                let len = segment.chunks[*chunk].raw_len as usize;
+                let read = offload(len, read).await?;
+                targets.extend(read.ok_or_else(|| self.malformed(MalformedNode::Sum("a tag")))?);
+            }
+        }
+        Ok(targets)
     }
 
     /// The commit that a tag leads to.
@@ -136,10 +222,11 @@ impl Archive {
     /// # Errors
     /// As [`commits`](Self::commits).
     pub async fn commit(&self, id: &GitId) -> Result<Option<RawCommit>, RepoError> {
-        let Some(&(chunk, at, _)) = self.index().await?.places.get(id) else {
+        let Some(&Indexed { chunk, at, .. }) = self.index().await?.find(id) else {
             return Ok(None);
         };
-        Ok(self.commits_in(chunk).await?.into_iter().nth(at))
+        let commits = self.commits_in(chunk as usize).await?;
+        Ok(commits.into_iter().nth(at as usize))
     }
 }
 
@@ -153,6 +240,8 @@ fn hash(sample: &GitId, kind: gix::objs::Kind, raw: &[u8]) -> Option<GitId> {
     Some(GitId(id.as_slice().to_vec()))
 }
 
+/// Bytes of memory that the target of a tag takes.
+const TARGET: u64 = 256;
 /// Most tags that lead to one another.
 const MAX_CHAIN: usize = 16;
 /// Shortest start of an ID that stands for it.

@@ -31,24 +31,67 @@ pub fn encode_group<T: AsRef<[u8]>>(objects: &[T]) -> Result<Vec<u8>, EncodeErro
     Ok(out)
 }
 
+/// The objects of a group, as parts of its plain bytes.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    raw: Bytes,
+    /// Where each object ends, in bytes from the first one on.
+    ends: Vec<u32>,
+}
+
+impl Objects {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Object number `at`.
+    pub fn get(&self, at: usize) -> Option<Bytes> {
+        let end = *self.ends.get(at)? as usize;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
+        Some(self.raw.slice(start..end))
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Bytes> + '_ {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
+
+    /// Bytes that they occupy in memory.
+    pub(super) fn weight(&self) -> u64 {
+        (self.raw.len() + self.ends.len() * size_of::<u32>()) as u64
+    }
+}
+
 /// Reads a group: its objects, as parts of `raw`.
 ///
 /// # Errors
 /// When the bytes are not a group.
-pub fn decode_group(raw: &Bytes) -> Result<Vec<Bytes>, MalformedNode> {
+pub fn decode_group(raw: &Bytes) -> Result<Objects, MalformedNode> {
     let mut reader = Reader::new(raw);
     kind_and_version(&mut reader, MAGIC, VERSION, "group of git objects")?;
-    let count = reader.count(1)?;
-    let mut lens = Vec::with_capacity(count);
+    let count = reader.count::<u32>(1)?;
+    let mut ends = Vec::with_capacity(count);
+    let (mut end, mut empty) = (0u32, 0);
     for _ in 0..count {
-        lens.push(reader.uint32()?.min(MAX_CHUNK) as usize);
+        reader.charge::<()>(1)?;
+        let len = reader.uint32()?;
+        empty += u32::from(len == 0);
+        // Objects differ, so at most one of a group is empty.
+        if empty > 1 {
+            return Err(MalformedNode::Sum("objects of a group (two are empty)"));
+        }
+        end = end.checked_add(len).ok_or(MalformedNode::Truncated)?;
+        ends.push(end);
     }
-    let mut objects = Vec::with_capacity(count);
-    for len in lens {
-        objects.push(raw.slice_ref(reader.take(len)?));
-    }
+    let objects = raw.slice_ref(reader.take(end as usize)?);
     reader.finish()?;
-    Ok(objects)
+    Ok(Objects { raw: objects, ends })
 }
 
 #[cfg(test)]
@@ -60,8 +103,12 @@ mod tests {
         #[test]
         fn a_group_is_read_as_it_was_written(objects in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..50)) {
             let raw = Bytes::from(encode_group(&objects).unwrap());
-            let read = decode_group(&raw).unwrap();
-            prop_assert!(read.iter().map(|b| &b[..]).eq(objects.iter().map(|b| &b[..])));
+            let read = decode_group(&raw);
+            if objects.iter().filter(|it| it.is_empty()).count() > 1 {
+                prop_assert!(read.is_err());
+            } else {
+                prop_assert!(read.unwrap().iter().eq(objects));
+            }
         }
 
         #[test]
@@ -71,7 +118,7 @@ mod tests {
             if cut { raw.truncate(at) } else { raw[at] = to }
             let raw = Bytes::from(raw);
             if let Ok(read) = decode_group(&raw) {
-                prop_assert!(read.iter().map(Bytes::len).sum::<usize>() <= raw.len());
+                prop_assert!(read.iter().map(|it| it.len()).sum::<usize>() <= raw.len());
             }
         }
     }

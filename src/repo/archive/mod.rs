@@ -16,11 +16,12 @@
 mod commits;
 mod group;
 mod past;
+mod places;
 mod reader;
 mod segment;
 mod tree;
 
-pub use group::{decode_group, encode_group};
+pub use group::{Objects, decode_group, encode_group};
 pub use reader::{Archive, Content};
 pub use segment::{ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Run, Segment};
 pub use tree::{

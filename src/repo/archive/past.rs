@@ -1,24 +1,33 @@
 //! An archived commit as a tree that can be walked like any other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::reader::{Archive, Content};
 use super::tree::{ModeKind, StoredEntry, Target};
-use crate::chunk::{BlobId, ChunkRef};
+use crate::chunk::{BlobId, Budget, ChunkHash, ChunkRef, budget};
+use crate::offload::Pace;
 use crate::repo::directory::{
-    Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, check_name,
+    Directory, Entry, ImpliedContent, ImpliedEntry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, check_name,
 };
 use crate::repo::implied::ImpliedTree;
 use crate::repo::{Kind, MalformedNode, RepoError};
 
-/// Most entries of all directories of a commit that is shown: it is kept in
-/// memory while somebody looks at it.
-const MAX_SHOWN: usize = 4 << 20;
 /// Notices that are kept; a hostile tree could cause one an entry.
 const MAX_NOTICES: usize = 1000;
+
+/// Bytes that a number takes in sets and maps, and a directory's in allocations.
+const PER_TREE: usize = 128;
+
+/// What the trees that come next may refer to.
+struct Below {
+    /// The targets of links.
+    targets: HashMap<u64, Bytes>,
+    /// Directories.
+    made: HashMap<u64, Made>,
+}
 
 /// A directory that is made: a reference, its nodes, its bytes.
 struct Made {
@@ -35,7 +44,9 @@ impl Archive {
         root: u64,
         blob: BlobId,
     ) -> Result<ImpliedTree, RepoError> {
-        let trees = self.trees_below(root).await?;
+        let mut budget = Budget::fixed(budget::TREE);
+        let (trees, links) = self.trees_below(root, &mut budget).await?;
+        let targets = self.link_targets(&links, &mut budget).await?;
         let mut shown = ImpliedTree {
             root: ChunkRef::nominal(blob, crate::chunk::ChunkHash::of(&[])),
             nodes: 0,
@@ -44,10 +55,16 @@ impl Archive {
             notices: Vec::new(),
             encrypted: false,
         };
-        let mut made: HashMap<u64, Made> = HashMap::new();
+        let mut below = Below {
+            targets,
+            made: HashMap::new(),
+        };
+        let mut pace = Pace::default();
         // What a tree holds has lower numbers than it.
-        for (number, entries) in trees {
-            let entries = self.entries(&entries, &made, &mut shown.notices).await?;
+        for number in trees {
+            let entries = self.tree(number).await?;
+            pace.steps(entries.len() + 1).await;
+            let entries = self.entries(&entries, &below, &mut shown.notices, &mut budget)?;
             let bytes = (entries.iter()).fold(0u64, |sum, entry| sum.saturating_add(entry.size));
             let (directory, hash) = Directory::implied(entries);
             let nodes = directory.nodes();
@@ -56,48 +73,119 @@ impl Archive {
             }
             let node = ChunkRef::nominal(blob, hash);
             shown.directories.insert(hash, Arc::new(directory));
-            made.insert(number, Made { node, nodes, bytes });
+            below.made.insert(number, Made { node, nodes, bytes });
         }
-        let top = made.remove(&root).ok_or_else(|| self.missing(root))?;
+        let top = below.made.remove(&root);
+        let top = top.ok_or_else(|| self.missing(root))?;
         (shown.root, shown.nodes, shown.bytes) = (top.node, top.nodes, top.bytes);
         Ok(shown)
     }
 
-    /// Every tree below `root`, itself included.
-    async fn trees_below(&self, root: u64) -> Result<BTreeMap<u64, Vec<StoredEntry>>, RepoError> {
-        let mut trees = BTreeMap::new();
+    /// Numbers of every tree below `root`, itself included, and of the targets
+    /// of the links in them.
+    async fn trees_below(
+        &self,
+        root: u64,
+        budget: &mut Budget,
+    ) -> Result<(BTreeSet<u64>, BTreeSet<u64>), RepoError> {
+        let (mut trees, mut links) = (BTreeSet::new(), BTreeSet::new());
         // From the highest number down, so that groups are read one by one.
         let mut pending = BTreeSet::from([root]);
-        let mut entries = 0;
+        let mut pace = Pace::default();
         while let Some(number) = pending.pop_last() {
             let tree = self.tree(number).await?;
-            entries += tree.len();
-            if entries > MAX_SHOWN {
-                return Err(self.malformed(MalformedNode::Sum("entries of a tree")));
-            }
-            for entry in tree.iter().filter(|entry| entry.is_tree()) {
+            pace.steps(tree.len() + 1).await;
+            self.pay(
+                budget,
+                (size_of::<Directory>() + size_of::<Made>() + PER_TREE) as u64,
+            )?;
+            for entry in &tree {
                 match entry.target {
-                    Target::Number(below) if below < number => pending.insert(below),
-                    Target::Number(below) => return Err(self.missing(below)),
-                    Target::Id(_) => continue,
+                    Target::Number(link) if entry.kind() == Some(ModeKind::Link) => {
+                        if links.insert(link) {
+                            self.pay(budget, PER_TREE as u64)?;
+                        }
+                    }
+                    Target::Number(below) if entry.is_tree() => {
+                        if below >= number {
+                            return Err(self.missing(below));
+                        }
+                        pending.insert(below);
+                    }
+                    Target::Number(_) | Target::Id(_) => {}
                 };
             }
-            trees.insert(number, tree);
+            trees.insert(number);
         }
-        Ok(trees)
+        Ok((trees, links))
+    }
+
+    /// The targets of links, by number; those that no link has are left out.
+    async fn link_targets(
+        &self,
+        links: &BTreeSet<u64>,
+        budget: &mut Budget,
+    ) -> Result<HashMap<u64, Bytes>, RepoError> {
+        let mut targets = HashMap::new();
+        // Groups in their order, each read once: what is next to each other in
+        // one is taken out of it together.
+        let mut group: Option<(ChunkHash, Bytes)> = None;
+        let mut pace = Pace::default();
+        for &number in links {
+            pace.steps(1).await;
+            let content = self.content(number)?;
+            if content.is_empty() || content.len() > MAX_TARGET as u64 {
+                continue;
+            }
+            self.pay(budget, content.len())?;
+            let target = match &content {
+                Content::Part {
+                    segment,
+                    chunk,
+                    part,
+                } => {
+                    let hash = segment.chunks[*chunk].hash;
+                    let raw = match &group {
+                        Some((known, raw)) if *known == hash => raw.clone(),
+                        _ => {
+                            let raw = self.chunk(&segment.chunks, *chunk).await?;
+                            group.insert((hash, raw)).1.clone()
+                        }
+                    };
+                    Bytes::copy_from_slice(&raw[part.start as usize..part.end as usize])
+                }
+                Content::Chunks { .. } => self.bytes(&content).await?,
+            };
+            if !target.contains(&0) {
+                targets.insert(number, target);
+            }
+        }
+        Ok(targets)
+    }
+
+    fn pay(&self, budget: &mut Budget, bytes: u64) -> Result<(), RepoError> {
+        budget.charge(bytes).map_err(|_| {
+            let most = budget::TREE >> 20;
+            RepoError::TooLarge(format!(
+                "a commit whose tree takes more than {most} MiB of memory"
+            ))
+        })
     }
 
     /// The entries of a tree that can be shown, in the order of their names.
-    async fn entries(
+    fn entries(
         &self,
         stored: &[StoredEntry],
-        made: &HashMap<u64, Made>,
+        below: &Below,
         notices: &mut Vec<String>,
+        budget: &mut Budget,
     ) -> Result<Vec<ImpliedEntry>, RepoError> {
-        let mut entries: Vec<ImpliedEntry> = Vec::with_capacity(stored.len().min(MAX_ENTRIES));
+        let mut entries: Vec<ImpliedEntry> = Vec::new();
         for entry in stored {
+            let each = size_of::<ImpliedEntry>() + size_of::<Entry>() + entry.name.len() + 32;
+            self.pay(budget, each as u64)?;
             let shown = match check_name(&entry.name) {
-                Ok(()) => self.entry(entry, made).await?,
+                Ok(()) => self.entry(entry, below, budget)?,
                 Err(why) => Err(why.to_string()),
             };
             match shown {
@@ -119,14 +207,16 @@ impl Archive {
     }
 
     /// An entry of a tree, or why it is not shown.
-    async fn entry(
+    fn entry(
         &self,
         entry: &StoredEntry,
-        made: &HashMap<u64, Made>,
+        below: &Below,
+        budget: &mut Budget,
     ) -> Result<Result<ImpliedEntry, String>, RepoError> {
         let is = |kind, size, content| {
             Ok(Ok(ImpliedEntry {
-                name: entry.name.clone(),
+                // Not a part of the group that the tree is in.
+                name: Bytes::copy_from_slice(&entry.name),
                 kind,
                 size,
                 content,
@@ -139,7 +229,10 @@ impl Archive {
             }
         };
         if entry.is_tree() {
-            let made = made.get(&number).ok_or_else(|| self.missing(number))?;
+            let made = below
+                .made
+                .get(&number)
+                .ok_or_else(|| self.missing(number))?;
             let (node, nodes) = (made.node.clone(), made.nodes);
             let content = ImpliedContent::Directory { node, nodes };
             return is(Kind::Directory, made.bytes, content);
@@ -147,17 +240,17 @@ impl Archive {
         let content = self.content(number)?;
         let size = content.len();
         match entry.kind() {
-            Some(ModeKind::Link) => {
-                if size == 0 || size > MAX_TARGET as u64 {
-                    return Ok(Err("no symlink has such a target".into()));
-                }
-                let target = self.bytes(&content).await?;
-                match target.contains(&0) {
-                    true => Ok(Err("no symlink has such a target".into())),
-                    false => is(Kind::Symlink, size, ImpliedContent::Inline(target)),
-                }
-            }
+            Some(ModeKind::Link) => match below.targets.get(&number) {
+                Some(target) => is(Kind::Symlink, size, ImpliedContent::Inline(target.clone())),
+                None => Ok(Err("no symlink has such a target".into())),
+            },
             Some(ModeKind::File { executable }) => {
+                let chunks = match &content {
+                    Content::Chunks { run, .. } => run.count,
+                    Content::Part { .. } => 1,
+                };
+                // Once in a list of its own, and once in its directory.
+                self.pay(budget, (2 * chunks * size_of::<ChunkRef>()) as u64)?;
                 is(Kind::File { executable }, size, content.implied())
             }
             _ => Ok(Err("it is neither file, link nor directory".into())),
@@ -177,7 +270,7 @@ impl Content {
                 start: part.start,
             },
             Content::Part { .. } => ImpliedContent::Inline(Bytes::new()),
-            Content::Chunks { segment, run } => {
+            Content::Chunks { segment, run, .. } => {
                 let run = &segment.chunks[run.first..run.first + run.count];
                 ImpliedContent::Chunks(run.to_vec())
             }

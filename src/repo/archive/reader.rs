@@ -1,24 +1,31 @@
 //! An archive that is read: objects by their numbers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
 
 use super::commits::CommitIndex;
-use super::group::decode_group;
-use super::segment::{ArchivedRef, CommitMark, Segment};
+use super::group::{Objects, decode_group};
+use super::places::{Place, Places};
+use super::segment::{ArchivedRef, CommitMark, ContentGroup, Group, Run, Segment};
 use super::tree::{StoredEntry, decode_tree};
 use crate::cache::Cache;
-use crate::chunk::{ChunkHash, ChunkRef};
+use crate::chunk::budget;
+use crate::chunk::{Budget, ChunkHash, ChunkRef};
+use crate::offload::offload;
 use crate::repo::head::{AttachmentKind, GitId};
+use crate::repo::kept::Kept;
 use crate::repo::{MalformedNode, RepoError, Repository};
 use crate::walrus::BlobStore;
 
 /// Stored bytes of neighbours that a fetched group brings along: groups are
 /// read in a row where they are read at all.
 const WINDOW: u64 = 1 << 20;
+
+/// Most plain bytes of raw commits. A million commits have some 700 MB.
+const MAX_COMMIT_BYTES: u64 = 2 << 30;
 
 /// Where a content is.
 #[derive(Clone, Debug)]
@@ -38,6 +45,8 @@ pub enum Content {
         segment: Arc<Segment>,
         /// Which of its chunks.
         run: super::Run,
+        /// Their plain bytes.
+        len: u64,
     },
 }
 
@@ -46,10 +55,7 @@ impl Content {
     pub fn len(&self) -> u64 {
         match self {
             Content::Part { part, .. } => u64::from(part.end - part.start),
-            Content::Chunks { segment, run } => {
-                let chunks = &segment.chunks[run.first..run.first + run.count];
-                chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum()
-            }
+            Content::Chunks { len, .. } => *len,
         }
     }
 
@@ -59,34 +65,30 @@ impl Content {
     }
 }
 
-/// Where an object is.
-enum Place {
-    /// A tree: its group, and which of it.
-    Tree(usize, usize),
-    /// A content: its group among those of the segment, and which of it.
-    Grouped(usize, usize),
-    /// A content that is chunks.
-    File(usize),
-}
-
 /// The history of a repository.
 #[derive(Debug)]
 pub struct Archive {
     cache: Arc<Cache>,
     store: Arc<dyn BlobStore>,
     segments: Vec<Arc<Segment>>,
-    roots: HashMap<[u8; 8], u64>,
-    /// Groups of trees that were read last, by the hash of their chunk.
-    groups: quick_cache::sync::Cache<ChunkHash, Arc<Vec<Bytes>>>,
+    /// Of each segment.
+    places: Vec<Places>,
+    /// Root trees by the start of the commit's ID, sorted.
+    roots: Vec<CommitMark>,
+    /// Groups that were read last, the latest first.
+    groups: Kept<ChunkHash, Arc<Objects>>,
     /// Chunks of raw commits.
     pub(super) commits: Vec<ChunkRef>,
     /// The ID of some commit.
     pub(super) sample: GitId,
+    /// What of [`budget::HISTORY`] the segments leave to the indexes.
+    pub(super) room: u64,
     pub(super) index: OnceCell<CommitIndex>,
+    pub(super) targets: OnceCell<HashMap<GitId, GitId>>,
 }
 
-/// Groups of trees that are kept; a tree's parent is seldom in the same one.
-const GROUPS: usize = 8;
+/// Bytes of groups that are kept beside the one that was read last.
+const GROUPS: u64 = 32 << 20;
 
 impl Archive {
     /// Reads the segments of a repository's history, none of what is in them;
@@ -95,38 +97,63 @@ impl Archive {
     /// # Errors
     /// What kept it from being read, or [`RepoError::Malformed`].
     pub async fn open(repository: &Repository) -> Result<Option<Self>, RepoError> {
-        let raw = repository.attachment(AttachmentKind::Archive).await?;
         let chunks = |kind| {
             let attached = repository.head().attachments.iter();
             let attached = attached.filter(move |it| it.kind == kind);
-            attached.flat_map(|it| &it.chunks)
+            attached.flat_map(|it| &it.chunks).cloned()
         };
-        let mut segments = Vec::new();
+        let mut segments: Vec<Arc<Segment>> = Vec::new();
+        let mut budget = Budget::fixed(budget::HISTORY);
+        let table: Vec<ChunkRef> = chunks(AttachmentKind::Archive).collect();
+        let bytes: u64 = table.iter().map(|it| u64::from(it.raw_len)).sum();
+        if bytes > budget::HISTORY {
+            let most = budget::HISTORY >> 20;
+            let what = format!("a history whose segments have more than {most} MiB");
+            return Err(RepoError::TooLarge(what));
+        }
         let mut before = 0u64;
-        for (reference, raw) in chunks(AttachmentKind::Archive).zip(&raw) {
-            let decoded = Segment::decode(raw, reference).and_then(|segment| {
-                match segment.before == before {
-                    true => Ok(segment),
-                    false => Err(MalformedNode::Sum("objects of a history")),
+        for (at, reference) in table.iter().enumerate() {
+            let raw = repository.chunk(&table, at).await?;
+            let (owned, left) = (reference.clone(), budget.left());
+            let decode = move || Segment::decode_within(&raw, &owned, left);
+            let decoded = offload(reference.raw_len as usize, decode).await?;
+            let decoded = decoded.and_then(|segment| {
+                if segment.before != before {
+                    return Err(MalformedNode::Sum("objects of a history"));
                 }
+                budget.charge(weight(&segment))?;
+                Ok(segment)
             });
             let segment = decoded.map_err(|why| malformed(reference.hash, why))?;
             before = before.saturating_add(segment.count());
             segments.push(Arc::new(segment));
         }
+        let commits: Vec<ChunkRef> = chunks(AttachmentKind::GitCommits).collect();
+        check_commits(&commits)?;
         let marks = segments.iter().flat_map(|segment| &segment.commits);
-        let roots = marks.map(|mark| (mark.name, mark.tree)).collect();
+        let mut roots: Vec<CommitMark> = marks.copied().collect();
+        // The last one of a name is valid, and the sort is stable.
+        roots.sort_by_key(|mark| mark.name);
         let sample = repository.head().commits.first().map(|it| it.id.git());
         Ok((!segments.is_empty()).then(|| Archive {
             cache: repository.loader().cache().clone(),
             store: repository.store().clone(),
+            places: segments.iter().map(|it| Places::of(it)).collect(),
             segments,
             roots,
-            groups: quick_cache::sync::Cache::new(GROUPS),
-            commits: chunks(AttachmentKind::GitCommits).cloned().collect(),
+            groups: Kept::new(GROUPS),
+            commits,
             sample: sample.unwrap_or_default(),
+            room: budget.left(),
             index: OnceCell::new(),
+            targets: OnceCell::new(),
         }))
+    }
+
+    /// Bytes that it may occupy in memory, what is read later included.
+    pub(in crate::repo) fn weight(&self) -> u64 {
+        let index = self.index.get().map_or(0, CommitIndex::weight);
+        budget::HISTORY - self.room + index
     }
 
     /// Its segments, the oldest first.
@@ -157,7 +184,10 @@ impl Archive {
 
     /// The number of a commit's root tree, if the commit is in it.
     pub fn root_of(&self, commit: &[u8]) -> Option<u64> {
-        self.roots.get(&CommitMark::name(commit)).copied()
+        let name = CommitMark::name(commit);
+        let after = self.roots.partition_point(|mark| mark.name <= name);
+        let mark = self.roots.get(after.checked_sub(1)?)?;
+        (mark.name == name).then_some(mark.tree)
     }
 
     /// Commits by the start of their IDs.
@@ -165,43 +195,27 @@ impl Archive {
         self.segments.iter().flat_map(|segment| &segment.commits)
     }
 
-    fn place(&self, number: u64) -> Option<(&Arc<Segment>, Place)> {
-        let segment = self.segments.partition_point(|it| it.before <= number);
-        let segment = self.segments.get(segment.checked_sub(1)?)?;
-        let mut rest = number - segment.before;
-        for group in &segment.trees {
-            if rest < group.count {
-                return Some((segment, Place::Tree(group.chunk, rest as usize)));
-            }
-            rest -= group.count;
-        }
-        for (at, group) in segment.contents.iter().enumerate() {
-            if rest < group.ends.len() as u64 {
-                return Some((segment, Place::Grouped(at, rest as usize)));
-            }
-            rest -= group.ends.len() as u64;
-        }
-        let rest = usize::try_from(rest).ok()?;
-        (rest < segment.files.len()).then_some((segment, Place::File(rest)))
+    fn place(&self, number: u64) -> Option<(&Arc<Segment>, &Places, Place)> {
+        let at = self.segments.partition_point(|it| it.before <= number);
+        let at = at.checked_sub(1)?;
+        let (segment, places) = (&self.segments[at], &self.places[at]);
+        Some((segment, places, places.place(number - segment.before)?))
     }
 
     /// The objects of a group of trees or tags.
     ///
     /// # Errors
     /// What kept it from being read, or [`RepoError::Malformed`].
-    pub async fn group(
-        &self,
-        segment: &Segment,
-        chunk: usize,
-    ) -> Result<Arc<Vec<Bytes>>, RepoError> {
+    pub async fn group(&self, segment: &Segment, chunk: usize) -> Result<Arc<Objects>, RepoError> {
         let hash = segment.chunks[chunk].hash;
         if let Some(group) = self.groups.get(&hash) {
             return Ok(group);
         }
         let raw = self.chunk(&segment.chunks, chunk).await?;
-        let group = decode_group(&raw).map_err(|why| malformed(hash, why))?;
-        let group = Arc::new(group);
-        self.groups.insert(hash, group.clone());
+        let group = offload(raw.len(), move || decode_group(&raw)).await?;
+        let group = Arc::new(group.map_err(|why| malformed(hash, why))?);
+        self.groups
+            .keep(hash, group.clone(), |group| group.weight());
         Ok(group)
     }
 
@@ -219,12 +233,14 @@ impl Archive {
     /// What kept it from being read, or [`RepoError::Malformed`], also where
     /// there is no such tree.
     pub async fn tree(&self, number: u64) -> Result<Vec<StoredEntry>, RepoError> {
-        let Some((segment, Place::Tree(chunk, at))) = self.place(number) else {
+        let Some((segment, _, Place::Tree(group, at))) = self.place(number) else {
             return Err(self.missing(number));
         };
+        let chunk = segment.trees[group].chunk;
         let group = self.group(segment, chunk).await?;
         let raw = group.get(at).ok_or_else(|| self.missing(number))?;
-        decode_tree(raw).map_err(|why| malformed(segment.chunks[chunk].hash, why))
+        let tree = offload(raw.len(), move || decode_tree(&raw)).await?;
+        tree.map_err(|why| malformed(segment.chunks[chunk].hash, why))
     }
 
     /// Where the content with this number is.
@@ -233,7 +249,7 @@ impl Archive {
     /// [`RepoError::Malformed`] where there is no such content.
     pub fn content(&self, number: u64) -> Result<Content, RepoError> {
         let found = match self.place(number) {
-            Some((segment, Place::Grouped(group, at))) => {
+            Some((segment, _, Place::Grouped(group, at))) => {
                 let group = &segment.contents[group];
                 group.part(at).map(|part| Content::Part {
                     segment: segment.clone(),
@@ -241,9 +257,10 @@ impl Archive {
                     part,
                 })
             }
-            Some((segment, Place::File(at))) => Some(Content::Chunks {
+            Some((segment, places, Place::File(at))) => Some(Content::Chunks {
                 segment: segment.clone(),
                 run: segment.files[at],
+                len: places.bytes(segment.files[at]),
             }),
             _ => None,
         };
@@ -265,7 +282,7 @@ impl Archive {
                 // A segment is decoded only when its groups have these lengths.
                 Ok(raw.slice(part.start as usize..part.end as usize))
             }
-            Content::Chunks { segment, run } => {
+            Content::Chunks { segment, run, .. } => {
                 let mut whole = BytesMut::new();
                 for index in run.first..run.first + run.count {
                     whole.extend_from_slice(&self.chunk(&segment.chunks, index).await?);
@@ -283,6 +300,40 @@ impl Archive {
         let reference = self.segments.last().and_then(|last| last.chunks.first());
         let hash = reference.map_or(ChunkHash::of(&[]), |chunk| chunk.hash);
         malformed(hash, why)
+    }
+}
+
+/// Bytes that a segment and the sums over it occupy in memory.
+fn weight(segment: &Segment) -> u64 {
+    let ends: usize = segment.contents.iter().map(|it| it.ends.len()).sum();
+    let names: usize = segment.refs.iter().map(|it| it.name.len()).sum();
+    let ids = segment.refs.len() + segment.shallow.len();
+    let bytes = segment.chunks.len() * size_of::<ChunkRef>()
+        + segment.trees.len() * size_of::<Group>()
+        + segment.contents.len() * size_of::<ContentGroup>()
+        + ends * size_of::<u32>()
+        + segment.files.len() * size_of::<Run>()
+        + segment.tags.len() * size_of::<usize>()
+        // Here and among those of all segments.
+        + segment.commits.len() * 2 * size_of::<CommitMark>()
+        + segment.refs.len() * size_of::<ArchivedRef>()
+        + names
+        + ids * (size_of::<GitId>() + 48);
+    bytes as u64 + Places::weight(segment)
+}
+
+/// Refuses more raw commits than anybody should have to decode to find one.
+fn check_commits(chunks: &[ChunkRef]) -> Result<(), RepoError> {
+    let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum();
+    if bytes > MAX_COMMIT_BYTES {
+        let most = MAX_COMMIT_BYTES >> 30;
+        let what = format!("more than {most} GiB of commits in its history");
+        return Err(RepoError::TooLarge(what));
+    }
+    let mut seen = HashSet::with_capacity(chunks.len());
+    match chunks.iter().find(|chunk| !seen.insert(chunk.hash)) {
+        Some(twice) => Err(malformed(twice.hash, MalformedNode::Runs("commits"))),
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::chunk::ChunkRef;
+use crate::chunk::{ChunkRef, budget};
 use crate::repo::EncodeError;
 use crate::repo::directory::kind_and_version;
 use crate::repo::head::{GitId, check_full_ref_name};
@@ -218,13 +218,30 @@ impl PlannedSegment {
     }
 }
 
+/// Each chunk is one group, and groups stand in the order of the table.
+fn following(used: &mut Option<usize>, chunk: usize) -> Result<usize, MalformedNode> {
+    if used.replace(chunk).is_some_and(|before| before >= chunk) {
+        return Err(MalformedNode::Runs("groups"));
+    }
+    Ok(chunk)
+}
+
 impl Segment {
     /// Reads the segment that `reference` leads to.
     ///
     /// # Errors
     /// When the bytes are not a valid segment.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
-        let mut reader = Reader::new(raw);
+        Self::decode_within(raw, reference, budget::NODE)
+    }
+
+    /// As [`decode`](Self::decode), in at most `ceiling` bytes of memory.
+    pub(super) fn decode_within(
+        raw: &Bytes,
+        reference: &ChunkRef,
+        ceiling: u64,
+    ) -> Result<Self, MalformedNode> {
+        let mut reader = Reader::within(raw, ceiling);
         kind_and_version(&mut reader, MAGIC, VERSION, "segment of a history")?;
         let chunks = table::read(&mut reader, Origin::of(reference))?;
         let before = reader.uint()?;
@@ -233,10 +250,11 @@ impl Segment {
             index.ok_or(MalformedNode::Index(number))
         };
         let mut sum = before;
-        let count = reader.count(2)?;
+        let count = reader.count::<Group>(2)?;
         let mut trees = Vec::with_capacity(count);
+        let mut used = None;
         for _ in 0..count {
-            let chunk = index(reader.uint()?)?;
+            let chunk = following(&mut used, index(reader.uint()?)?)?;
             let count = reader.uint()?;
             // A group holds no more trees than bytes.
             if count > u64::from(chunks[chunk].raw_len) {
@@ -245,11 +263,12 @@ impl Segment {
             sum = sum.checked_add(count).ok_or(MalformedNode::Integer)?;
             trees.push(Group { chunk, count });
         }
-        let count = reader.count(2)?;
+        let count = reader.count::<ContentGroup>(2)?;
         let mut contents = Vec::with_capacity(count);
+        let mut used = None;
         for _ in 0..count {
-            let chunk = index(reader.uint()?)?;
-            let count = reader.count(1)?;
+            let chunk = following(&mut used, index(reader.uint()?)?)?;
+            let count = reader.count::<u32>(1)?;
             let mut ends = Vec::with_capacity(count);
             let mut end = 0u32;
             for _ in 0..count {
@@ -262,14 +281,18 @@ impl Segment {
             sum = (sum.checked_add(count as u64)).ok_or(MalformedNode::Integer)?;
             contents.push(ContentGroup { chunk, ends });
         }
-        let count = reader.count(2)?;
+        let count = reader.count::<Run>(2)?;
         sum.checked_add(count as u64)
             .ok_or(MalformedNode::Integer)?;
         let mut files = Vec::with_capacity(count);
         let mut follows = 0u64;
         for _ in 0..count {
+            let step = reader.sint()?;
+            if step < 0 {
+                return Err(MalformedNode::Runs("files"));
+            }
             let first = follows
-                .checked_add_signed(reader.sint()?)
+                .checked_add_signed(step)
                 .ok_or(MalformedNode::Integer)?;
             let count = reader.uint()?;
             let end = first.checked_add(count).ok_or(MalformedNode::Integer)?;
@@ -282,10 +305,11 @@ impl Segment {
                 count: count as usize,
             });
         }
-        let count = reader.count(1)?;
-        let tags = (0..count).map(|_| index(reader.uint()?));
+        let count = reader.count::<usize>(1)?;
+        let mut used = None;
+        let tags = (0..count).map(|_| following(&mut used, index(reader.uint()?)?));
         let tags = tags.collect::<Result<_, _>>()?;
-        let count = reader.count(MARK + 1)?;
+        let count = reader.count::<CommitMark>(MARK + 1)?;
         let mut commits = Vec::with_capacity(count);
         for _ in 0..count {
             commits.push(CommitMark {
@@ -293,21 +317,21 @@ impl Segment {
                 tree: reader.uint()?,
             });
         }
-        let count = reader.count(2)?;
+        let count = reader.count::<ArchivedRef>(2)?;
         let mut refs = Vec::with_capacity(count);
         for _ in 0..count {
-            let name = Bytes::copy_from_slice(reader.bytes(MAX_REF)?);
+            let name = reader.copied(MAX_REF)?;
             check_full_ref_name(&name)?;
             refs.push(ArchivedRef {
                 name,
-                id: GitId(reader.bytes(32)?.to_vec()),
+                id: reader.id()?,
             });
         }
-        let head = Bytes::copy_from_slice(reader.bytes(MAX_REF)?);
-        let count = reader.count(1)?;
+        let head = reader.copied(MAX_REF)?;
+        let count = reader.count::<GitId>(1)?;
         let mut shallow = Vec::with_capacity(count);
         for _ in 0..count {
-            shallow.push(GitId(reader.bytes(32)?.to_vec()));
+            shallow.push(reader.id()?);
         }
         reader.finish()?;
         Ok(Segment {

@@ -136,6 +136,8 @@ pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
     let mut reader = Reader::new(raw);
     let mut entries = Vec::new();
     while reader.position() < raw.len() {
+        // Twice: a vector grows to twice what it holds.
+        reader.charge::<[StoredEntry; 2]>(1)?;
         let mode = match reader.byte()? {
             0 => raw.slice_ref(reader.bytes(MAX_MODE)?),
             number => {

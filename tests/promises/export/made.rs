@@ -134,7 +134,8 @@ impl Made {
             commits: vec![PlannedCommit {
                 id: CommitId::Git(self.tip),
                 root,
-                nodes: 1,
+                // The trees of the history may be larger than the one shown.
+                nodes: 1000,
                 bytes: 0,
                 author: Signature::default(),
                 committer: Signature::default(),
@@ -195,13 +196,14 @@ fn what_is_made_by_hand_and_right_is_exported() {
 fn an_object_that_is_stored_twice_is_written_once() {
     let world = World::new();
     let mut made = Made::new();
-    // The same contents once more, as chunks.
-    made.segment.files = vec![Run { first: 1, count: 1 }; 3];
-    // And what is too large to be held.
-    made.more = vec![noise(3 << 20, 1), noise(3 << 20, 2)];
-    let large = Run { first: 3, count: 2 };
-    made.segment.files.extend([large; 2]);
-    made.segment.files.push(Run { first: 1, count: 1 });
+    // The same contents once more, as chunks; and what is too large to be held.
+    let contents = || CONTENTS.concat().into_bytes();
+    let large = || [noise(3 << 20, 1), noise(3 << 20, 2)];
+    made.more = vec![contents(), contents(), contents()];
+    made.more.extend(large().into_iter().chain(large()));
+    made.more.push(contents());
+    let runs = [(3, 1), (4, 1), (5, 1), (6, 2), (8, 2), (10, 1)];
+    made.segment.files = runs.map(|(first, count)| Run { first, count }).into();
     let dir = exported(&world, made);
     git(&dir, &["fsck", "--full", "--strict"]);
     let all = git(&dir, &["cat-file", "--batch-all-objects", "--batch-check"]);

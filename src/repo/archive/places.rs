@@ -1,0 +1,107 @@
+//! Where the objects of a segment are, by their numbers.
+
+use super::segment::{Run, Segment};
+
+/// Where an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A tree: its group among those of the segment, and which of it.
+    Tree(usize, usize),
+    /// A content: its group among those of the segment, and which of it.
+    Grouped(usize, usize),
+    /// A content that is chunks.
+    File(usize),
+}
+
+/// Sums over a segment, so that finding an object takes no longer the more
+/// groups there are.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// Objects up to the end of each group of trees.
+    trees: Vec<u64>,
+    /// Contents up to the end of each group of contents.
+    contents: Vec<u64>,
+    files: usize,
+    /// Plain bytes of the chunks before each, and of all.
+    bytes: Vec<u64>,
+}
+
+fn sums(counts: impl Iterator<Item = u64>) -> Vec<u64> {
+    let running = counts.scan(0u64, |sum, count| {
+        *sum = sum.saturating_add(count);
+        Some(*sum)
+    });
+    running.collect()
+}
+
+/// The group that holds object `number`, and which of it that is.
+fn find(ends: &[u64], number: u64) -> Option<(usize, usize)> {
+    let group = ends.partition_point(|&end| end <= number);
+    let start = group.checked_sub(1).map_or(0, |before| ends[before]);
+    let at = usize::try_from(number.checked_sub(start)?).ok()?;
+    (group < ends.len()).then_some((group, at))
+}
+
+impl Places {
+    pub(super) fn of(segment: &Segment) -> Self {
+        let lens = segment.chunks.iter().map(|chunk| u64::from(chunk.raw_len));
+        Places {
+            trees: sums(segment.trees.iter().map(|group| group.count)),
+            contents: sums(segment.contents.iter().map(|it| it.ends.len() as u64)),
+            files: segment.files.len(),
+            bytes: sums(std::iter::once(0).chain(lens)),
+        }
+    }
+
+    /// Bytes that the sums over a segment occupy in memory.
+    pub(super) fn weight(segment: &Segment) -> u64 {
+        let sums = segment.trees.len() + segment.contents.len() + segment.chunks.len() + 1;
+        (sums * size_of::<u64>()) as u64
+    }
+
+    /// Where object `number` of the segment is.
+    pub(super) fn place(&self, number: u64) -> Option<Place> {
+        let trees = self.trees.last().copied().unwrap_or(0);
+        let Some(content) = number.checked_sub(trees) else {
+            let (group, at) = find(&self.trees, number)?;
+            return Some(Place::Tree(group, at));
+        };
+        let contents = self.contents.last().copied().unwrap_or(0);
+        let Some(file) = content.checked_sub(contents) else {
+            let (group, at) = find(&self.contents, content)?;
+            return Some(Place::Grouped(group, at));
+        };
+        let file = usize::try_from(file).ok()?;
+        (file < self.files).then_some(Place::File(file))
+    }
+
+    /// Plain bytes of a run of chunks.
+    pub(super) fn bytes(&self, run: Run) -> u64 {
+        self.bytes[run.first + run.count] - self.bytes[run.first]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_found_past_any_number_of_empty_groups() {
+        let places = Places {
+            trees: sums([0, 2, 0, 1, 0].into_iter()),
+            contents: sums([0, 1].into_iter()),
+            files: 1,
+            bytes: vec![0],
+        };
+        let found: Vec<_> = (0..6).map(|number| places.place(number)).collect();
+        let expected = [
+            Some(Place::Tree(1, 0)),
+            Some(Place::Tree(1, 1)),
+            Some(Place::Tree(3, 0)),
+            Some(Place::Grouped(1, 0)),
+            Some(Place::File(0)),
+            None,
+        ];
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,71 @@
+//! Things that are expensive to make, kept by how much memory they take.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Keeps what was used last, however heavy it is, and of the rest as much as
+/// there is room for.
+#[derive(Debug)]
+pub(crate) struct Kept<K, V> {
+    room: u64,
+    /// The last used first.
+    things: Mutex<VecDeque<(K, V)>>,
+}
+
+impl<K: Eq, V: Clone> Kept<K, V> {
+    /// With room for `room` bytes beside what was used last.
+    pub(crate) fn new(room: u64) -> Self {
+        Kept {
+            room,
+            things: Mutex::default(),
+        }
+    }
+
+    fn things(&self) -> MutexGuard<'_, VecDeque<(K, V)>> {
+        self.things.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many things are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.things().len()
+    }
+
+    /// What is kept under `key`.
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        let mut things = self.things();
+        let at = things.iter().position(|(known, _)| known == key)?;
+        let found = things.remove(at)?;
+        let value = found.1.clone();
+        things.push_front(found);
+        Some(value)
+    }
+
+    /// Keeps `value`, and forgets what there is no room for any more.
+    pub(crate) fn keep(&self, key: K, value: V, weight: impl Fn(&V) -> u64) {
+        let mut things = self.things();
+        let mut room = self.room;
+        things.retain(|(known, value)| {
+            let left = room.checked_sub(weight(value));
+            let fits = left.filter(|_| *known != key);
+            room = fits.unwrap_or(room);
+            fits.is_some()
+        });
+        things.push_front((key, value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_one_stays_and_others_while_there_is_room() {
+        let kept = Kept::new(10);
+        for (key, weight) in [(1, 4), (2, 4), (3, 100), (4, 4)] {
+            kept.keep(key, weight, |weight| *weight);
+            assert_eq!(kept.get(&key), Some(weight));
+        }
+        let left: Vec<_> = (1..=4).filter(|key| kept.get(key).is_some()).collect();
+        assert_eq!(left, [1, 2, 4]);
+    }
+}
