@@ -34,6 +34,8 @@ mod gc_in_use;
 mod git_edge_cases;
 mod history;
 mod hostile;
+mod hostile_model;
+mod hostile_size;
 mod hostile_socket;
 mod integrity;
 mod keyring;

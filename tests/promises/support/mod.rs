@@ -1,6 +1,7 @@
 //! Worlds to test in, trees to publish, gateways that lie.
 
 pub(crate) mod chain;
+pub(crate) mod enemy;
 pub(crate) mod fake;
 pub(crate) mod gateway;
 pub(crate) mod opens;

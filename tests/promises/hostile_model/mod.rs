@@ -1,0 +1,251 @@
+//! Any number of hostile repositories, each made from a seed, and everything
+//! that looks at one: opened, listed, read, its history looked up, checked and
+//! exported, within bounds of memory and time.
+//!
+//! A few hundred seeds by default. `WALGIT_FS_HOSTILE_REPOSITORIES` is how many,
+//! `WALGIT_FS_HOSTILE_SEED` the first of them; `make fuzz-repositories` runs many.
+
+mod made;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use walgit_fs::cache::{Cache, CacheConfig};
+use walgit_fs::chunk::{BlobId, ByteRange};
+use walgit_fs::lifecycle::fsck::{self, Options, Read};
+use walgit_fs::lifecycle::{ExportOptions, export};
+use walgit_fs::repo::git::RawCommit;
+use walgit_fs::repo::{Kind, Loader, LoaderConfig, Node, RepoError, Snapshot};
+use walgit_fs::walrus::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
+
+use made::{Made, make};
+
+const REPOSITORIES: &str = "WALGIT_FS_HOSTILE_REPOSITORIES";
+const SEED: &str = "WALGIT_FS_HOSTILE_SEED";
+/// Set in the process that does the work.
+const CHILD: &str = "WALGIT_FS_HOSTILE_CHILD";
+/// Address space of that process, in KiB: beyond it allocations fail.
+const ADDRESS_SPACE: u64 = 3 << 20;
+/// Most memory that one repository may take in that process, in KiB.
+const MOST: u64 = 300 << 10;
+/// Longest that one may take, on a loaded machine and without optimisation.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Files and directories that are looked at of one.
+const LOOKS: usize = 60;
+
+/// The one blob there is.
+#[derive(Debug, Default)]
+struct Memory(Mutex<(Option<BlobId>, Bytes)>);
+
+#[async_trait]
+impl BlobStore for Memory {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let (known, bytes) = self.0.lock().unwrap().clone();
+        if known != Some(blob) {
+            return Err(StoreError::NotFound {
+                blob,
+                place: "memory".into(),
+            });
+        }
+        let part = match extent {
+            Extent::Whole { .. } => bytes,
+            Extent::Part(range) if range.end() <= bytes.len() as u64 => {
+                bytes.slice(range.start() as usize..range.end() as usize)
+            }
+            Extent::Part(range) => return Err(StoreError::OutOfRange { blob, range }),
+        };
+        accept(part).map_err(|rejected| StoreError::Corrupt {
+            blob,
+            place: "memory".into(),
+            why: rejected.0,
+        })
+    }
+
+    async fn len(&self, _: BlobId) -> Result<Option<u64>, StoreError> {
+        Ok(Some(self.0.lock().unwrap().1.len() as u64))
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        Err(StoreError::NoEndpoint("publisher"))
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn max_body(&self) -> u64 {
+        0
+    }
+}
+
+/// The most memory since it was reset, in KiB.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.split_whitespace().next());
+    peak.unwrap().parse().unwrap()
+}
+
+fn reset_peak() {
+    // Not everywhere allowed: then the peak is that of all so far.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
+#[test]
+fn whatever_a_hostile_author_makes_is_read_or_refused_within_bounds() {
+    let count = std::env::var(REPOSITORIES).unwrap_or_else(|_| "300".into());
+    let child = std::env::current_exe().unwrap();
+    let test = "hostile_model::the_work_of_the_test_above";
+    let run = format!("ulimit -v {ADDRESS_SPACE}; exec \"$0\" --exact {test} --nocapture");
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &run])
+        .arg(child)
+        .env(CHILD, "1")
+        .env(REPOSITORIES, count);
+    let done = shell.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    let why = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{}: {said}\n{why}", done.status);
+    let figures = said.lines().find(|line| line.contains("worst memory"));
+    println!("{}", figures.expect("it tells its figures"));
+}
+
+/// Runs in a process of its own, whose memory is limited and measured.
+#[test]
+fn the_work_of_the_test_above() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|it| it.parse::<u64>().ok())
+    };
+    let (first, count) = (number(SEED).unwrap_or(1), number(REPOSITORIES).unwrap_or(1));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = CacheConfig {
+        dir: dir.path().join("cache"),
+        disk_bytes: 16 << 20,
+        memory_bytes: 8 << 20,
+    };
+    let cache = Cache::open(&config).unwrap();
+    let store = Arc::new(Memory::default());
+    let (mut memory, mut time) = ((0, 0), (Duration::ZERO, 0));
+    let mut opened = 0;
+    for seed in first..first + count {
+        let made = make(seed);
+        *store.0.lock().unwrap() = (Some(made.blob), made.bytes.clone());
+        let loader = Loader::new(cache.clone(), LoaderConfig::default());
+        reset_peak();
+        let begun = Instant::now();
+        let blobs: Arc<dyn BlobStore> = store.clone();
+        opened += u64::from(runtime.block_on(look(&loader, blobs, &made, dir.path())));
+        let (took, peak) = (begun.elapsed(), peak());
+        memory = memory.max((peak, seed));
+        time = time.max((took, seed));
+        assert!(peak < MOST, "seed {seed}: {peak} KiB");
+        assert!(took < LONGEST, "seed {seed}: {took:?}");
+    }
+    println!(
+        "{count} repositories from seed {first}, {opened} of them opened; worst memory {} MiB \
+         (seed {}), worst time {:.2} s (seed {})",
+        memory.0 >> 10,
+        memory.1,
+        time.0.as_secs_f64(),
+        time.1
+    );
+}
+
+/// Looks at all there is to look at. Errors are fine, whichever they are; whether
+/// it could be opened.
+async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir: &Path) -> bool {
+    let Ok(repository) = loader.open(store, made.blob, Some(made.root)).await else {
+        return false;
+    };
+    let options = Options::reading(Read::Everything);
+    let _ = fsck::check(&repository, &options, &()).await;
+    let Ok(snapshot) = repository.snapshot(0) else {
+        return true;
+    };
+    let _ = list(&snapshot).await;
+    let _ = snapshot.stretch(0..200).await;
+    repository.fetch_dictionaries().await;
+    let _ = repository.prior().await;
+    if let Ok(commits) = repository.git_commits().await {
+        let id = snapshot.commit().id.git();
+        RawCommit::ancestry(&commits, &id).take(10).for_each(drop);
+    }
+    let _ = repository.all_refs().await;
+    if let Ok(Some(archive)) = repository.archive().await {
+        let named: Vec<_> = match archive.commits().await {
+            Ok(commits) => commits.take(3).collect(),
+            Err(_) => Vec::new(),
+        };
+        for (id, _) in named {
+            if let Ok(past) = repository.snapshot_of(Some(&id.to_string())).await {
+                let _ = list(&past).await;
+            }
+        }
+        let target = dir.join("export");
+        let options = ExportOptions {
+            bare: true,
+            ..ExportOptions::default()
+        };
+        if export(&repository, &target, options, &|_, _| {})
+            .await
+            .is_ok()
+        {
+            fs::remove_dir_all(&target).unwrap();
+        }
+        assert!(!target.exists(), "a failed export leaves nothing");
+    }
+    true
+}
+
+/// As `ls -R` and `cat` do, for a while.
+async fn list(snapshot: &Snapshot) -> Result<(), RepoError> {
+    let mut pending: Vec<Node> = vec![snapshot.root()];
+    let mut looks = 0;
+    while let Some(node) = pending.pop() {
+        looks += 1;
+        if looks > LOOKS {
+            break;
+        }
+        match node.kind {
+            Kind::Directory => {
+                let Ok(directory) = snapshot.directory(&node).await else {
+                    continue;
+                };
+                let count = directory.entries().len();
+                let some = (0..count.min(20)).chain(count.saturating_sub(2)..count);
+                pending.extend(some.map(|at| snapshot.entry(&node, &directory, at)));
+            }
+            Kind::File { .. } => {
+                let _ = snapshot
+                    .read(&node, ByteRange::new(0, 1 << 17), 1 << 17)
+                    .await;
+                let _ = snapshot.file_chunks(&node).await;
+                let _ = snapshot.held(&node).await;
+            }
+            Kind::Symlink => _ = snapshot.target(&node),
+            Kind::Submodule => {}
+        }
+    }
+    Ok(())
+}

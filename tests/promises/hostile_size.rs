@@ -1,0 +1,524 @@
+//! A repository that is small where it is stored and enormous where it is
+//! decoded is refused, or served within bounds: no address takes the daemon
+//! down, and whoever else it serves notices nothing.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use walgit_fs::repo::blob::BlobBuilder;
+
+use crate::support::enemy::{self, Put as _, Segment};
+use crate::support::{Tree, World};
+
+/// Most memory of the daemon, in KiB.
+const MOST: u64 = 300 << 10;
+/// Longest that anything may take: the deadline of a request, and what a loaded
+/// machine adds to it.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The most memory that a process ever had, in KiB.
+fn peak(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.split_whitespace().next());
+    peak.unwrap().parse().unwrap()
+}
+
+/// A daemon that serves an innocent mount beside whatever is tried.
+struct Street {
+    world: World,
+    neighbour: PathBuf,
+    daemon: i32,
+    begun: Instant,
+}
+
+impl Street {
+    fn new() -> Self {
+        let world = World::new();
+        let tree = Tree::new().file("a", "hello").noise("b", 300_000, 1);
+        let address = world.publish(tree.path(), "neighbour");
+        let neighbour = world.mount(address["address"].as_str().unwrap());
+        let daemon = world.daemon().unwrap();
+        Street {
+            world,
+            neighbour,
+            daemon,
+            begun: Instant::now(),
+        }
+    }
+
+    /// That mounting is refused, for this reason.
+    #[track_caller]
+    fn refused(&self, address: &str, because: &str) {
+        let dir = self.world.mountpoint();
+        let said = (self.world).fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
+        assert!(said.contains(because), "{said}");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is mounted");
+        self.unharmed();
+    }
+
+    /// That the daemon lives, within its bounds, and serves.
+    #[track_caller]
+    fn unharmed(&self) {
+        let asked = Instant::now();
+        assert_eq!(fs::read(self.neighbour.join("a")).unwrap(), b"hello");
+        assert_eq!(self.world.daemon(), Some(self.daemon));
+        assert!(asked.elapsed() < Duration::from_secs(10), "neighbours wait");
+        let peak = peak(self.daemon);
+        assert!(peak < MOST, "the daemon took {peak} KiB");
+        assert!(self.begun.elapsed() < LONGEST, "it took too long");
+    }
+}
+
+impl Drop for Street {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.unharmed();
+        }
+    }
+}
+
+/// A root directory of one file.
+fn plain_root(builder: &mut BlobBuilder) -> walgit_fs::repo::PlacedChunk {
+    let table = enemy::table(&[], builder.next_node_end());
+    builder.push_node(&enemy::directory(&table, &[enemy::inline(b"a", b"hello")]))
+}
+
+#[test]
+fn attachments_that_share_chunks_are_refused() {
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let root = plain_root(&mut builder);
+    let table = enemy::table(&[(&root, 8000)], builder.next_node_end());
+    let commit = enemy::commit(&[1; 20], 0, 2, 5);
+    let raw = enemy::head(&table, &[commit], &[], &vec![(99, 0, 8000); 12_000]);
+    let address = enemy::store(street.world.path(), builder, &raw);
+    street.refused(&address, "use chunks twice or out of order");
+}
+
+#[test]
+fn a_head_of_a_million_commits_or_refs_is_refused() {
+    let street = Street::new();
+    for (commits, attachments) in [(300_000, 300_000), (1_000_000, 0)] {
+        let mut builder = BlobBuilder::new();
+        let root = plain_root(&mut builder);
+        let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+        let mut commit = Vec::new();
+        commit.string(b"").uint(0).uint(2).uint(5);
+        commit.raw(&[0; 6]).string(b"").uint(0);
+        let attached = vec![(99, 0, 0); attachments];
+        let raw = enemy::head(&table, &vec![commit; commits], &[], &attached);
+        let address = enemy::store(street.world.path(), builder, &raw);
+        street.refused(&address, "memory allowed");
+    }
+}
+
+#[test]
+fn names_of_refs_that_are_folders_in_folders_fill_no_memory() {
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let root = plain_root(&mut builder);
+    let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+    let names = (0..20_000).map(|n| format!("{n:06}{}", "/a".repeat(500)).into_bytes());
+    let commit = enemy::commit(&[1; 20], 0, 2, 5);
+    let raw = enemy::head(&table, &[commit], &names.collect::<Vec<_>>(), &[]);
+    let address = enemy::store(street.world.path(), builder, &raw);
+    let dir = street.world.mount(&address);
+    assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
+    let deep = dir.join(".walgit/branches/000000").join("a/".repeat(500));
+    assert_eq!(fs::read(deep.join("a")).unwrap(), b"hello");
+    assert!(fs::read_dir(dir.join(".walgit/branches")).unwrap().count() > 100);
+}
+
+#[test]
+fn dictionaries_beyond_what_a_repository_may_have_are_refused() {
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let zeros = vec![0; 32 << 20];
+    let dictionary = enemy::data(&mut builder, &zeros);
+    let root = plain_root(&mut builder);
+    let commit = enemy::commit(&[1; 20], 0, 2, 5);
+    for (times, allowed) in [(2, true), (3, false), (100_000, false)] {
+        let mut builder = builder.clone();
+        let end = builder.next_node_end();
+        let table = enemy::table(&[(&root, 1), (&dictionary, times)], end);
+        let attached = [(8, 1, times as u64)];
+        let raw = enemy::head(&table, std::slice::from_ref(&commit), &[], &attached);
+        let address = enemy::store(street.world.path(), std::mem::take(&mut builder), &raw);
+        if allowed {
+            let dir = street.world.mount(&address);
+            assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
+        } else {
+            street.refused(&address, "its dictionaries");
+        }
+    }
+}
+
+/// A directory of `entries` files that are all of the same `chunks` chunks.
+fn overlapping(builder: &mut BlobBuilder, chunks: usize, entries: usize) -> Vec<u8> {
+    let chunk = enemy::data(builder, &[b'x'; 10]);
+    let table = enemy::table(&[(&chunk, chunks)], builder.next_node_end());
+    let entry = |n| {
+        let name = format!("{n:06}");
+        enemy::chunked(name.as_bytes(), 10 * chunks as u64, 0, chunks as u64)
+    };
+    enemy::directory(&table, &(0..entries).map(entry).collect::<Vec<_>>())
+}
+
+#[test]
+fn files_that_share_chunks_of_a_directory_are_refused_wherever_it_is_read() {
+    let stored = |world: &World| {
+        let mut builder = BlobBuilder::new();
+        let raw = overlapping(&mut builder, 10_000, 10_000);
+        let root = builder.push_node(&raw);
+        let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+        let commit = enemy::commit(&[1; 20], 0, 10_001, 5);
+        let raw = enemy::head(&table, &[commit], &[], &[]);
+        enemy::store(world.path(), builder, &raw)
+    };
+    let street = Street::new();
+    street.refused(&stored(&street.world), "use chunks twice or out of order");
+    // Commands that read it by themselves, without a daemon.
+    for command in ["fsck", "cost"] {
+        let world = World::new();
+        let done = world.after("ulimit -v 2000000", &[command, &stored(&world)]);
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(!done.status.success(), "{command}: {said}");
+        assert!(said.contains("use chunks twice or out of order"), "{said}");
+    }
+}
+
+#[test]
+fn a_huge_folder_is_decoded_or_refused_off_the_threads_that_serve() {
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let raw = overlapping(&mut builder, 300_000, 300_000);
+    let bad = builder.push_node(&raw);
+    // A million empty files, which is as many as there may be.
+    let entries: Vec<_> = (0..1 << 20)
+        .map(|n| enemy::chunked(format!("{n:06x}").as_bytes(), 0, 0, 0))
+        .collect();
+    let empty = enemy::table(&[], builder.next_node_end());
+    let large = builder.push_node(&enemy::directory(&empty, &entries));
+    let table = enemy::table(&[(&bad, 1), (&large, 1)], builder.next_node_end());
+    let entries = [
+        enemy::folder(b"bad", 0, 300_001),
+        enemy::inline(b"fine", b"hello"),
+        enemy::folder(b"large", 1, (1 << 20) + 1),
+    ];
+    let root = builder.push_node(&enemy::directory(&table, &entries));
+    let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+    let nodes = 300_001 + (1 << 20) + 1 + 2;
+    let commit = enemy::commit(&[1; 20], 0, nodes, 5);
+    let raw = enemy::head(&table, &[commit], &[], &[]);
+    let address = enemy::store(street.world.path(), builder, &raw);
+    let dirs: Vec<_> = (0..2).map(|_| street.world.mount(&address)).collect();
+    std::thread::scope(|scope| {
+        for dir in &dirs {
+            scope.spawn(|| {
+                let mut listed = fs::read_dir(dir.join("bad")).unwrap();
+                assert!(listed.next().unwrap().is_err());
+                assert_eq!(fs::metadata(dir.join("large/0fffff")).unwrap().len(), 0);
+                assert_eq!(fs::read(dir.join("fine")).unwrap(), b"hello");
+            });
+        }
+        for _ in 0..5 {
+            street.unharmed();
+        }
+    });
+}
+
+/// A repository with this history, mounted; the folder, and the ID of a commit
+/// that is in its history alone.
+fn mounted_history(
+    street: &Street,
+    builder: BlobBuilder,
+    segment: &Segment,
+    chunks: &[(&walgit_fs::repo::PlacedChunk, usize)],
+    commits: &walgit_fs::repo::PlacedChunk,
+    id: &[u8],
+) -> PathBuf {
+    let state = street.world.path();
+    let address = enemy::with_history(state, builder, segment, chunks, commits, id, 2);
+    street.world.mount(&address)
+}
+
+#[test]
+fn histories_of_endless_lists_are_refused_when_somebody_looks() {
+    const LEN: usize = 60 << 20;
+    let street = Street::new();
+    let raw = enemy::raw_commit(&[1; 20], "m");
+    let id = enemy::git_id(gix::objs::Kind::Commit, &raw);
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    for what in ["shallow", "refs", "tags", "tags twice", "commits"] {
+        let mut builder = BlobBuilder::new();
+        let mut segment = Segment::default();
+        let mut chunks = Vec::new();
+        let mut list = vec![b'C', 1];
+        list.string(&raw);
+        let endless = |count: usize| {
+            let mut out = Vec::new();
+            out.uint(count as u64);
+            out.resize(out.len() + LEN, 0);
+            out
+        };
+        match what {
+            "shallow" => segment.shallow = endless(LEN),
+            "refs" => segment.refs = endless(LEN / 2),
+            "tags" => {
+                let mut group = vec![b'G', 1];
+                group.raw(&endless(LEN));
+                chunks.push(enemy::data(&mut builder, &group));
+                segment.tags = vec![1, 0];
+            }
+            "tags twice" => {
+                chunks.push(enemy::data(
+                    &mut builder,
+                    &enemy::group(&[b"object".to_vec()]),
+                ));
+                segment.tags = endless(LEN);
+            }
+            _ => {
+                list = vec![b'C', 2];
+                list.raw(&endless(LEN / 3));
+            }
+        }
+        let commits = enemy::data(&mut builder, &list);
+        let chunks: Vec<_> = chunks.iter().map(|chunk| (chunk, 1)).collect();
+        let dir = mounted_history(&street, builder, &segment, &chunks, &commits, &id);
+        assert!(
+            fs::metadata(dir.join(".walgit/commits").join("7".repeat(40))).is_err(),
+            "{what}"
+        );
+        let _ = fs::read_dir(dir.join(".walgit/tags")).map(Iterator::count);
+        assert!(
+            fs::read_dir(dir.join(".walgit/commits").join(&hex)).is_ok(),
+            "{what}"
+        );
+        assert_eq!(fs::read(dir.join("000001")).unwrap(), b"hello", "{what}");
+        street.unharmed();
+        street.world.unmount(&dir);
+    }
+}
+
+/// A tree as the archive stores it, of entries (mode, name, target + 1).
+fn stored_tree(entries: impl Iterator<Item = (u8, String, u64)>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (mode, name, target) in entries {
+        out.push(mode);
+        out.string(name.as_bytes()).uint(target);
+    }
+    out
+}
+
+/// A history of two commits with the same tree, number `root` of the group; the
+/// first is mounted, and the second is in the history alone.
+struct Past {
+    segment: Segment,
+    commits: Vec<u8>,
+    mounted: Vec<u8>,
+    old: String,
+}
+
+fn past(root: u64, trees: Vec<u8>, tree_id: &[u8]) -> Past {
+    let raws = [
+        enemy::raw_commit(tree_id, "new"),
+        enemy::raw_commit(tree_id, "old"),
+    ];
+    let ids = raws
+        .each_ref()
+        .map(|raw| enemy::git_id(gix::objs::Kind::Commit, raw));
+    let mut commits = vec![b'C', 1];
+    raws.iter().for_each(|raw| _ = commits.string(raw));
+    let mut marks = vec![2];
+    ids.iter().for_each(|id| _ = marks.raw(&id[..8]).uint(root));
+    let mut contents = Vec::new();
+    // One group of one content of one byte: chunk 1 of the segment.
+    contents.uint(1).uint(1).uint(1).uint(1);
+    let mut refs = vec![1];
+    refs.string(b"refs/heads/main").string(&ids[0]);
+    Past {
+        segment: Segment {
+            trees,
+            contents,
+            commits: marks,
+            refs,
+            ..Segment::default()
+        },
+        commits,
+        mounted: ids[0].clone(),
+        old: ids[1].iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+#[test]
+fn a_history_of_empty_groups_and_a_wide_tree_is_listed_in_time() {
+    const WIDE: usize = 20_000;
+    const EMPTY: usize = 1_000_000;
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let n = WIDE as u64 + 1;
+    let mut trees: Vec<_> = (0..WIDE)
+        .map(|at| stored_tree([(1, format!("f{at}"), n + 1)].into_iter()))
+        .collect();
+    trees.push(stored_tree(
+        (0..WIDE).map(|at| (3, format!("{at:06}"), at as u64 + 1)),
+    ));
+    let group = enemy::data(&mut builder, &enemy::group(&trees));
+    let content = enemy::data(&mut builder, b"x");
+    let nothing = enemy::data(&mut builder, &enemy::group(&[]));
+    // The same empty group a million times is refused as such; as many places
+    // for it in the table are not, and are looked up in no time.
+    for (times, fine) in [(EMPTY, false), (1, true)] {
+        let mut groups = Vec::new();
+        if fine {
+            groups.uint(1).uint(0).uint(n);
+        } else {
+            groups.uint(1 + times as u64);
+            (0..times).for_each(|_| _ = groups.uint(2).uint(0));
+            groups.uint(0).uint(n);
+        }
+        let past = past(n - 1, groups, &[1; 20]);
+        let mut builder = builder.clone();
+        let commits = enemy::data(&mut builder, &past.commits);
+        let chunks = [(&group, 1), (&content, 1), (&nothing, 1)];
+        let dir = mounted_history(
+            &street,
+            builder,
+            &past.segment,
+            &chunks,
+            &commits,
+            &past.mounted,
+        );
+        let listed = fs::read_dir(dir.join(".walgit/commits").join(&past.old));
+        let listed = listed.map(|entries| entries.filter(Result::is_ok).count());
+        match fine {
+            true => assert_eq!(listed.unwrap(), WIDE),
+            false => assert!(!listed.is_ok_and(|count| count > 0)),
+        }
+        street.world.unmount(&dir);
+        street.unharmed();
+    }
+}
+
+#[test]
+fn a_tree_of_twenty_million_entries_in_a_history_is_refused() {
+    const ENTRIES: usize = 20_000_000;
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let group = enemy::group(&[[1, 0, 1].repeat(ENTRIES)]);
+    let group = enemy::data(&mut builder, &group);
+    let content = enemy::data(&mut builder, b"x");
+    let mut groups = Vec::new();
+    groups.uint(1).uint(0).uint(1);
+    let past = past(0, groups, &[1; 20]);
+    let commits = enemy::data(&mut builder, &past.commits);
+    let chunks = [(&group, 1), (&content, 1)];
+    let dir = mounted_history(
+        &street,
+        builder,
+        &past.segment,
+        &chunks,
+        &commits,
+        &past.mounted,
+    );
+    let listed = fs::read_dir(dir.join(".walgit/commits").join(&past.old));
+    assert!(!listed.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok())));
+    assert_eq!(fs::read(dir.join("000001")).unwrap(), b"hello");
+}
+
+#[test]
+fn an_export_counts_before_it_checks_out_and_leaves_nothing() {
+    const LEVELS: usize = 9;
+    let world = World::new();
+    let mut builder = BlobBuilder::new();
+    let hex = |n: usize| format!("{n:x}");
+    let blob = enemy::git_id(gix::objs::Kind::Blob, b"x");
+    let (mut trees, mut below) = (Vec::new(), blob);
+    for level in 0..LEVELS {
+        let (mode, raw_mode) = if level == 0 {
+            (1, "100644")
+        } else {
+            (3, "40000")
+        };
+        let target = if level == 0 { LEVELS } else { level - 1 } as u64;
+        trees.push(stored_tree((0..10).map(|n| (mode, hex(n), target + 1))));
+        let raw: Vec<u8> = (0..10)
+            .flat_map(|n| [format!("{raw_mode} {}\0", hex(n)).as_bytes(), &below[..]].concat())
+            .collect();
+        below = enemy::git_id(gix::objs::Kind::Tree, &raw);
+    }
+    let group = enemy::data(&mut builder, &enemy::group(&trees));
+    let content = enemy::data(&mut builder, b"x");
+    let mut groups = Vec::new();
+    groups.uint(1).uint(0).uint(LEVELS as u64);
+    let past = past(LEVELS as u64 - 1, groups, &below);
+    let commits = enemy::data(&mut builder, &past.commits);
+    let chunks = [(&group, 1), (&content, 1)];
+    let state = world.path();
+    let address = enemy::with_history(
+        state,
+        builder,
+        &past.segment,
+        &chunks,
+        &commits,
+        &past.mounted,
+        2,
+    );
+    let parent = world.path().join("exports");
+    fs::create_dir(&parent).unwrap();
+    let dir = parent.join("here");
+    let said = world.fail(&[OsStr::new("export"), address.as_ref(), dir.as_os_str()]);
+    assert!(said.contains("1111111110 files and directories"), "{said}");
+    assert_eq!(fs::read_dir(&parent).unwrap().count(), 0, "nothing is left");
+    let bare = [
+        OsStr::new("export"),
+        "--bare".as_ref(),
+        address.as_ref(),
+        dir.as_os_str(),
+    ];
+    world.run(&bare);
+}
+
+#[test]
+fn a_manifest_of_deep_paths_that_share_nothing_is_refused() {
+    let street = Street::new();
+    let tail = "/a".repeat(2040);
+    let file = |n: usize| {
+        let hash = format!("{n:064x}");
+        let cid = "SsWuShwnvH-DsuIdIDRuWwACj16HePWQe2QXwq7di40";
+        format!(r#""{n:05}{tail}":{{"cid":"{cid}","size":{n},"hash":"{hash}"}}"#)
+    };
+    let files: Vec<_> = (0..2000).map(file).collect();
+    let json = format!(
+        r#"{{"timestamp":"2025-05-23T20:57:07.000Z","author":"a","message":"m","parent_commit_cid":null,"tree":{{{}}}}}"#,
+        files.join(",")
+    );
+    let id = enemy::put(street.world.path(), json.into());
+    street.refused(
+        &format!("walrus://{id}"),
+        "MiB of memory allowed for one repository",
+    );
+}
+
+#[test]
+fn a_daemon_at_its_memory_limit_refuses_new_mounts_and_serves_the_old() {
+    const LIMIT: u64 = 80_000_000;
+    let world = World::new().config(&format!("[daemon]\nmemory = {LIMIT}\n"));
+    let tree = Tree::new().file("a", "hello").noise("large", 60_000_000, 1);
+    let address = world.publish(tree.path(), "tree");
+    let address = address["address"].as_str().unwrap();
+    let dir = world.mount(address);
+    // Its cache fills.
+    assert_eq!(fs::read(dir.join("large")).unwrap().len(), 60_000_000);
+    let other = world.mountpoint();
+    let said = world.fail(&[OsStr::new("mount"), address.as_ref(), other.as_os_str()]);
+    assert!(
+        said.contains("takes no new mounts above 80000000"),
+        "{said}"
+    );
+    assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
+}
