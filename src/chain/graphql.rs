@@ -1,7 +1,7 @@
 //! Questions to a full node, over GraphQL.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::{ChainError, MoveObject, ObjectId, answer};
 use crate::config::NetPolicy;
 use crate::net::{
-    Done, Failure, FailureKind, FailureLog, Journal, Next, Retry, Tls, Verdict, attempts_told, http,
+    Done, FIRST_CONTACT, Failure, FailureKind, FailureLog, Journal, Next, Retry, Tls, Verdict,
+    attempts_told, http,
 };
 
 /// Objects asked for at once, and entries of a table in a page: what every
@@ -42,6 +43,8 @@ pub struct Chain {
     deadline: Duration,
     retry: Retry,
     failures: FailureLog,
+    /// Whether the node has answered since this was created.
+    answered: AtomicBool,
 }
 
 /// Questions that belong together, such as those about one tree: bounded in the
@@ -94,6 +97,7 @@ impl Chain {
             deadline,
             retry: Retry::of(policy, deadline),
             failures: FailureLog::new(journal),
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -135,11 +139,17 @@ impl Chain {
             self.unavailable(why)
         };
         let follows = |next| question.follows(next);
-        attempts_told(&self.retry, timed_out, follows, |attempt| {
+        let mut retry = self.retry.clone();
+        if !self.answered.load(Ordering::Relaxed) {
+            retry.deadline = retry.deadline.min(FIRST_CONTACT);
+        }
+        let done = attempts_told(&retry, timed_out, follows, |attempt| {
             question.attempt.store(attempt + 1, Ordering::Relaxed);
             question.ask_once(&body)
         })
-        .await
+        .await;
+        self.answered.fetch_or(done.is_ok(), Ordering::Relaxed);
+        done
     }
 
     fn unavailable(&self, why: String) -> ChainError {

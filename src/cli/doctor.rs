@@ -274,6 +274,7 @@ fn mounts(overview: &Overview) -> Vec<Check> {
 
 async fn network(settings: &Settings) -> Vec<Check> {
     let mut checks = Vec::new();
+    let mut urls: Vec<&String> = Vec::new();
     match &settings.network.value.place {
         NetworkPlace::Local { dir } => {
             let opened = LocalDir::open(dir, settings.network.value.max_body);
@@ -286,14 +287,12 @@ async fn network(settings: &Settings) -> Vec<Check> {
             aggregators,
             publishers,
         } => {
-            for url in aggregators.iter().chain(publishers) {
-                checks.push(endpoint(url, settings).await);
-            }
+            urls.extend(aggregators.iter().chain(publishers));
         }
     }
-    if let Some(url) = &settings.network.value.sui {
-        checks.push(endpoint(url, settings).await);
-    }
+    urls.extend(&settings.network.value.sui);
+    let answers = urls.into_iter().map(|url| endpoint(url, settings));
+    checks.extend(futures_util::future::join_all(answers).await);
     checks
 }
 
@@ -371,7 +370,7 @@ fn cache(settings: &Settings) -> Check {
 async fn endpoint(url: &str, settings: &Settings) -> Check {
     let started = Instant::now();
     let ca = settings.network.value.policy.ca.as_deref();
-    match HttpStore::reach(url, Duration::from_secs(10), ca).await {
+    match HttpStore::reach(url, Duration::from_secs(5), ca).await {
         Ok(status) => {
             let took = started.elapsed().as_millis();
             let noted = ranges_ignored(url, settings);

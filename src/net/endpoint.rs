@@ -229,6 +229,11 @@ impl Endpoint {
         self.state().meter.conditions()
     }
 
+    /// Whether it has answered a request since it is known, with whatever status.
+    pub fn has_answered(&self) -> bool {
+        self.state().usual.is_some()
+    }
+
     /// How long `percentile` of 100 reads of so many bytes take at most; `None`
     /// before enough were seen.
     pub fn usual(&self, bytes: u64, percentile: u8) -> Option<Duration> {

@@ -9,6 +9,7 @@
 //! - [`Endpoints`] are several that can do the same, the one that is expected
 //!   to be done soonest first; a read that takes too long is asked for a second
 //!   time, within a budget.
+//! - [`FirstContact`] bounds the wait while no server has answered at all.
 //! - [`Connections`] are thrown away when they may be dead.
 //! - [`FailureLog`] tells every failure and what was done about it; a
 //!   [`Journal`] keeps them across sessions, a [`FailureReport`] groups them.
@@ -28,6 +29,7 @@ mod connections;
 mod endpoint;
 mod endpoints;
 mod failures;
+mod first_contact;
 mod flight;
 mod hedge;
 pub mod http;
@@ -46,6 +48,7 @@ pub use connections::Connections;
 pub use endpoint::{Endpoint, EndpointRules, Knowledge, NotNow};
 pub use endpoints::{Endpoints, Plan};
 pub use failures::{Consequence, Done, Failure, FailureCount, FailureKind, FailureLog, Severity};
+pub use first_contact::{FIRST_CONTACT, FirstContact};
 pub use flight::{InFlight, Outcome};
 pub use hedge::HedgeRules;
 pub use http::cause;

@@ -38,8 +38,8 @@ use super::{
 use crate::auth::Credentials;
 use crate::chunk::BlobId;
 use crate::net::{
-    Conditions, Connections, Done, Endpoint, EndpointRules, Endpoints, FailureKind, FailureLog,
-    HedgeRules, Journal, Retry, Tls, Verdict, attempts_told, cause, http,
+    Conditions, Connections, Done, Endpoint, EndpointRules, Endpoints, FIRST_CONTACT, FailureKind,
+    FailureLog, FirstContact, HedgeRules, Journal, Retry, Tls, Verdict, attempts_told, cause, http,
 };
 use failed::verdict;
 use operation::Operation;
@@ -107,6 +107,7 @@ pub struct HttpStore {
     hedges: AtomicU64,
     hedges_won: AtomicU64,
     not_asked: AtomicU64,
+    first_contact: FirstContact,
 }
 
 /// Slowest upload that still counts as moving, in bytes a second: what a body
@@ -148,7 +149,39 @@ impl HttpStore {
             hedges: AtomicU64::new(0),
             hedges_won: AtomicU64::new(0),
             not_asked: AtomicU64::new(0),
+            first_contact: FirstContact::default(),
         })
+    }
+
+    /// Whether an aggregator has answered since this store was opened.
+    fn was_reached(&self) -> bool {
+        self.aggregators.all().iter().any(Endpoint::has_answered)
+    }
+
+    /// Runs a read until it succeeds, fails finally, or time or retries are up.
+    async fn attempts<T, F: Future<Output = Result<T, Verdict<StoreError>>>>(
+        &self,
+        operation: &Operation<'_>,
+        attempt: impl FnMut(u32) -> F,
+    ) -> Result<T, StoreError> {
+        let first = self.aggregators.all().first();
+        let retry = if self.was_reached() {
+            self.config.retry.clone()
+        } else {
+            let retry = self.first_contact.retry(&self.config.retry);
+            retry.ok_or_else(|| operation.timed_out(first, FIRST_CONTACT))?
+        };
+        let done = attempts_told(
+            &retry,
+            |deadline| operation.timed_out(first, deadline),
+            |next| operation.follows(next),
+            attempt,
+        )
+        .await;
+        if done.is_err() && !self.was_reached() {
+            self.first_contact.failed();
+        }
+        done
     }
 
     /// Whether a server answers at `url`: its status to a request that every
@@ -342,19 +375,14 @@ impl BlobStore for HttpStore {
     ) -> Result<(), StoreError> {
         let operation = self.begin("read");
         let accept = tokio::sync::Mutex::new(accept);
-        attempts_told(
-            &self.config.retry,
-            |deadline| operation.timed_out(self.aggregators.all().first(), deadline),
-            |next| operation.follows(next),
-            |number| {
-                let (operation, accept) = (&operation, &accept);
-                async move {
-                    operation.begin(number);
-                    let mut accept = accept.lock().await;
-                    (self.read_round(operation, blob, extent, &mut **accept)).await
-                }
-            },
-        )
+        self.attempts(&operation, |number| {
+            let (operation, accept) = (&operation, &accept);
+            async move {
+                operation.begin(number);
+                let mut accept = accept.lock().await;
+                (self.read_round(operation, blob, extent, &mut **accept)).await
+            }
+        })
         .await
     }
 
@@ -364,15 +392,10 @@ impl BlobStore for HttpStore {
             return Ok(None);
         }
         let operation = self.begin("len");
-        attempts_told(
-            &self.config.retry,
-            |deadline| operation.timed_out(self.aggregators.all().first(), deadline),
-            |next| operation.follows(next),
-            |number| {
-                operation.begin(number);
-                self.len_round(&operation, blob)
-            },
-        )
+        self.attempts(&operation, |number| {
+            operation.begin(number);
+            self.len_round(&operation, blob)
+        })
         .await
     }
 
