@@ -41,6 +41,7 @@ mod renew;
 mod require;
 mod secrets;
 mod status;
+mod system_error;
 mod tiers;
 mod unmount;
 mod whoami;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::system_error;
 use crate::cache::Pin;
 use crate::durable::AtomicFile;
 use crate::text;
@@ -29,12 +30,12 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
         }
         cause = next.source();
     }
-    note(&format!("error: {text}"));
+    note(&format!("error: {}", system_error::explain(&text)));
 }
 
 /// Prints something worth a word, beside what was asked for.
 pub(super) fn warning(text: &str) {
-    note(&format!("warning: {text}"));
+    note(&format!("warning: {}", system_error::explain(text)));
 }
 
 /// Prints a line to standard error.
