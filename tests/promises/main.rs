@@ -42,6 +42,7 @@ mod keyring;
 mod keys;
 mod ledger;
 mod lifecycle_model;
+mod matrix;
 mod migrate;
 mod model;
 mod mount;

@@ -105,6 +105,11 @@ impl World {
 
     /// Runs a command of ours after a line of shell in the same process.
     pub(crate) fn after<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Output {
+        self.prefixed(line, args).output().unwrap()
+    }
+
+    /// A command of ours, after a line of shell in the same process.
+    pub(crate) fn prefixed<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Command {
         let ours = self.command(args);
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{line}; exec \"$0\" \"$@\"")]);
@@ -115,7 +120,7 @@ impl World {
                 None => shell.env_remove(name),
             };
         }
-        shell.output().unwrap()
+        shell
     }
 
     /// Runs a command of ours that must succeed; what it printed.
@@ -443,6 +448,16 @@ impl Server {
     pub(crate) fn stop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    /// Stops its process (SIGSTOP): the kernel accepts connections, nothing answers.
+    pub(crate) fn suspend(&self) {
+        signal(self.pid(), rustix::process::Signal::STOP);
+    }
+
+    /// Lets its process go on.
+    pub(crate) fn resume(&self) {
+        signal(self.pid(), rustix::process::Signal::CONT);
     }
 
     /// Starts it again at the same address, with the same arguments.

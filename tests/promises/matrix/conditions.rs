@@ -1,0 +1,118 @@
+//! The conditions, each with a way to create and to end it.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use super::stage::{Network, Stage};
+
+/// What is wrong while a command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Nothing is mounted, no daemon runs.
+    NoDaemon,
+    /// The daemon was killed: a dead mount is left.
+    KilledDaemon,
+    /// The daemon serves a mount and is stopped (SIGSTOP).
+    StoppedDaemon,
+    /// A mount was made with other XDG directories and another TMPDIR, as from cron.
+    OtherEnvironment,
+    /// The disk that holds all state is full.
+    FullDisk,
+    /// The command may open 20 files.
+    FewDescriptors,
+    /// The disk that holds all state is mounted read-only.
+    ReadOnlyHome,
+    /// Servers refuse connections.
+    NoNetwork,
+    /// Servers accept connections and never answer.
+    SilentNetwork,
+    /// The config file does not parse.
+    BrokenConfig,
+}
+
+use Condition::*;
+
+impl Condition {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            NoDaemon => "no daemon",
+            KilledDaemon => "killed",
+            StoppedDaemon => "stopped",
+            OtherEnvironment => "environment",
+            FullDisk => "full disk",
+            FewDescriptors => "descriptors",
+            ReadOnlyHome => "read-only",
+            NoNetwork => "no network",
+            SilentNetwork => "silent",
+            BrokenConfig => "config",
+        }
+    }
+
+    /// Where blobs are.
+    pub(super) fn network(self) -> Network {
+        match self {
+            NoNetwork | SilentNetwork => Network::Http,
+            FullDisk | ReadOnlyHome => Network::LocalOnItsOwnDisk,
+            _ => Network::Local,
+        }
+    }
+
+    /// A line of shell in the process of the command.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            // Without the capability by which root raises its own limit.
+            FewDescriptors => {
+                "ulimit -n 20; exec setpriv --bounding-set -sys_resource -- \"$0\" \"$@\""
+            }
+            _ => ":",
+        }
+    }
+
+    /// Variables of the command's environment.
+    pub(super) fn environment(self, stage: &Stage) -> Vec<(&'static str, std::path::PathBuf)> {
+        let other = |name: &str| stage.path().join("elsewhere").join(name);
+        match self {
+            OtherEnvironment => vec![
+                ("XDG_RUNTIME_DIR", other("run")),
+                ("XDG_CACHE_HOME", other("cache")),
+                ("XDG_STATE_HOME", other("state")),
+                ("TMPDIR", other("tmp")),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Creates the condition.
+    pub(super) fn begin(self, stage: &mut Stage) {
+        match self {
+            NoDaemon | ReadOnlyHome => stage.end_daemon(),
+            _ => stage.mount(),
+        }
+        match self {
+            KilledDaemon => stage.kill_daemon(),
+            StoppedDaemon => stage.signal_daemon(Signal::STOP),
+            OtherEnvironment => fs::create_dir_all(stage.path().join("elsewhere/tmp")).unwrap(),
+            FullDisk => stage.fill_disk(),
+            ReadOnlyHome => stage.remount("ro"),
+            NoNetwork => stage.server().stop(),
+            SilentNetwork => stage.server().suspend(),
+            BrokenConfig => stage.write_config("netwrok = \n[cache"),
+            NoDaemon | FewDescriptors => {}
+        }
+    }
+
+    /// Ends the condition.
+    pub(super) fn end(self, stage: &mut Stage) {
+        match self {
+            StoppedDaemon => stage.signal_daemon(Signal::CONT),
+            FullDisk => stage.free_disk(),
+            ReadOnlyHome => stage.remount("rw"),
+            NoNetwork => stage.server().restart(),
+            SilentNetwork => stage.server().resume(),
+            BrokenConfig => stage.write_config(""),
+            NoDaemon | KilledDaemon | OtherEnvironment | FewDescriptors => {}
+        }
+        stage.clear_other_mount();
+    }
+}

@@ -1,0 +1,188 @@
+//! The exit code of each command under each condition.
+
+use super::conditions::Condition::{self, *};
+
+/// Commands, and the conditions under which they fail (exit code 1). Under all
+/// others they succeed (exit code 0).
+const FAILURES: &[(&str, &[Condition])] = &[
+    (
+        "mount",
+        &[StoppedDaemon, FullDisk, ReadOnlyHome, BrokenConfig],
+    ),
+    ("status", &[KilledDaemon, StoppedDaemon]),
+    (
+        "doctor",
+        &[
+            KilledDaemon,
+            StoppedDaemon,
+            ReadOnlyHome,
+            NoNetwork,
+            SilentNetwork,
+            BrokenConfig,
+        ],
+    ),
+    ("refs", &[BrokenConfig]),
+    ("refs NAME", &[NoNetwork, SilentNetwork, BrokenConfig]),
+    ("log", &[NoNetwork, SilentNetwork, BrokenConfig]),
+    ("fsck", &[NoNetwork, SilentNetwork, BrokenConfig]),
+    (
+        "export",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            NoNetwork,
+            SilentNetwork,
+            BrokenConfig,
+        ],
+    ),
+    ("cost NAME", &[NoNetwork, SilentNetwork, BrokenConfig]),
+    ("cost PATH", &[FullDisk, ReadOnlyHome, BrokenConfig]),
+    ("tiers explain", &[BrokenConfig]),
+    ("cache verify", &[StoppedDaemon, ReadOnlyHome, BrokenConfig]),
+    (
+        "cache warm",
+        &[
+            NoDaemon,
+            KilledDaemon,
+            StoppedDaemon,
+            OtherEnvironment,
+            ReadOnlyHome,
+            BrokenConfig,
+        ],
+    ),
+    (
+        "cache pin",
+        &[
+            NoDaemon,
+            KilledDaemon,
+            StoppedDaemon,
+            OtherEnvironment,
+            FullDisk,
+            ReadOnlyHome,
+            BrokenConfig,
+        ],
+    ),
+    ("cache pins", &[StoppedDaemon, ReadOnlyHome, BrokenConfig]),
+    (
+        "prefetch export",
+        &[
+            NoDaemon,
+            KilledDaemon,
+            StoppedDaemon,
+            OtherEnvironment,
+            FullDisk,
+            ReadOnlyHome,
+            BrokenConfig,
+        ],
+    ),
+    (
+        "prefetch import",
+        &[
+            NoDaemon,
+            KilledDaemon,
+            StoppedDaemon,
+            OtherEnvironment,
+            ReadOnlyHome,
+            BrokenConfig,
+        ],
+    ),
+    ("key list", &[BrokenConfig]),
+    ("key show", &[BrokenConfig]),
+    ("key add", &[FullDisk, ReadOnlyHome, BrokenConfig]),
+    ("key remove", &[FullDisk, ReadOnlyHome, BrokenConfig]),
+    ("failures", &[BrokenConfig]),
+    ("whoami", &[BrokenConfig]),
+    ("login", ALL),
+    ("logout", &[ReadOnlyHome, BrokenConfig]),
+    ("policy show", &[BrokenConfig]),
+    ("policy check", &[BrokenConfig]),
+    ("policy explain", &[BrokenConfig]),
+    ("ledger", &[BrokenConfig]),
+    (
+        "publish",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            NoNetwork,
+            SilentNetwork,
+            BrokenConfig,
+        ],
+    ),
+    (
+        "publish again",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            NoNetwork,
+            SilentNetwork,
+            BrokenConfig,
+        ],
+    ),
+    ("refs --set", &[FullDisk, ReadOnlyHome, BrokenConfig]),
+    ("refs --remove", &[FullDisk, ReadOnlyHome, BrokenConfig]),
+    ("renew", &[FullDisk, ReadOnlyHome, BrokenConfig]),
+    ("renew --dry-run", &[ReadOnlyHome, BrokenConfig]),
+    ("gc --dry-run", &[ReadOnlyHome, BrokenConfig]),
+    ("gc", &[FullDisk, ReadOnlyHome, BrokenConfig]),
+    (
+        "tiers migrate",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            NoNetwork,
+            SilentNetwork,
+            BrokenConfig,
+        ],
+    ),
+    (
+        "rebuild-ledger",
+        &[ReadOnlyHome, NoNetwork, SilentNetwork, BrokenConfig],
+    ),
+    ("epoch", &[NoNetwork, SilentNetwork, BrokenConfig]),
+    (
+        "epoch --advance",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            NoNetwork,
+            SilentNetwork,
+            BrokenConfig,
+        ],
+    ),
+    (
+        "cache unpin",
+        &[
+            NoDaemon,
+            KilledDaemon,
+            StoppedDaemon,
+            OtherEnvironment,
+            ReadOnlyHome,
+            BrokenConfig,
+        ],
+    ),
+    ("cache clear", &[StoppedDaemon, ReadOnlyHome, BrokenConfig]),
+    ("unmount", &[NoDaemon, ReadOnlyHome]),
+    ("unmount --lazy", &[NoDaemon, ReadOnlyHome]),
+    ("daemon status", &[StoppedDaemon]),
+];
+
+/// Commands that have no cause to succeed: `local` and a plain server ask for no
+/// sign-in, and what `gc` and `renew` may delete is never overridden.
+const ALL: &[Condition] = &[
+    NoDaemon,
+    KilledDaemon,
+    StoppedDaemon,
+    OtherEnvironment,
+    FullDisk,
+    FewDescriptors,
+    ReadOnlyHome,
+    NoNetwork,
+    SilentNetwork,
+    BrokenConfig,
+];
+
+/// The exit code of a command under a condition.
+pub(super) fn code(command: &str, condition: Condition) -> i32 {
+    let fails = FAILURES.iter().find(|(name, _)| *name == command);
+    i32::from(fails.is_some_and(|(_, conditions)| conditions.contains(&condition)))
+}

@@ -1,0 +1,104 @@
+//! Every command under every adverse condition ends in time, names the object and
+//! the remedy, exits with the documented code, and loses nothing.
+//!
+//! - [`commands`]: the commands, with their arguments;
+//! - [`conditions`]: the conditions, each with a way to create and to end it;
+//! - [`stage`]: a user with published repositories, keys and pins;
+//! - [`expected`]: the exit code of each combination.
+//!
+//! A condition is a test of its own, so conditions run in parallel. `devnet` is not
+//! among the commands: it serves until it is stopped; `devnet.rs` covers it.
+
+mod commands;
+mod conditions;
+mod expected;
+mod stage;
+
+use std::time::Duration;
+
+use commands::COMMANDS;
+use conditions::Condition;
+use stage::{Ended, Stage};
+
+/// The longest that a command may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs all commands under a condition.
+fn check(condition: Condition) {
+    let mut stage = Stage::new(condition.network());
+    let mut wrong = Vec::new();
+    for command in COMMANDS {
+        condition.begin(&mut stage);
+        let ended = stage.run(command, condition, LIMIT);
+        condition.end(&mut stage);
+        println!(
+            "matrix: {:<12} {:<24} {} {:>5} ms  {}",
+            condition.name(),
+            command.name,
+            ended.code,
+            ended.took.as_millis(),
+            ended.message()
+        );
+        let expected = expected::code(command.name, condition);
+        if ended.code != expected {
+            wrong.push(format!(
+                "{}: exit code {} instead of {expected}: {}",
+                command.name, ended.code, ended.stderr
+            ));
+        }
+        wrong.extend(faults(&ended).map(|fault| format!("{}: {fault}", command.name)));
+        wrong.extend((stage.losses().iter()).map(|loss| format!("{}: {loss}", command.name)));
+    }
+    wrong.extend(stage.content_losses());
+    assert!(
+        wrong.is_empty(),
+        "{}:\n{}",
+        condition.name(),
+        wrong.join("\n")
+    );
+}
+
+/// What is wrong with the way in which a command ended, apart from its exit code.
+fn faults(ended: &Ended) -> impl Iterator<Item = String> {
+    let stderr = &ended.stderr;
+    let errors = stderr.lines().filter(|line| line.starts_with("error: "));
+    let has_error = errors.count() == 1;
+    let found = [
+        (ended.code == -1, "did not end in time"),
+        (stderr.contains("panicked"), "panicked"),
+        (ended.code == 0 && has_error, "succeeded with an error"),
+        // A command that reports what it found (`status`, `doctor`, `fsck`) fails
+        // without an error of its own: its report names the object and the remedy.
+        (
+            ended.code == 1 && !has_error && ended.stdout.trim().is_empty(),
+            "failed without a message",
+        ),
+        (stderr.lines().count() > 8, "printed more than 8 lines"),
+    ];
+    let text = stderr.clone();
+    (found.into_iter())
+        .filter(|(is_so, _)| *is_so)
+        .map(move |(_, what)| format!("{what}: {text}"))
+}
+
+macro_rules! conditions {
+    ($($test:ident: $condition:ident,)*) => { $(
+        #[test]
+        fn $test() {
+            check(Condition::$condition);
+        }
+    )* };
+}
+
+conditions! {
+    no_command_fails_badly_without_a_daemon: NoDaemon,
+    no_command_fails_badly_after_the_daemon_was_killed: KilledDaemon,
+    no_command_fails_badly_while_the_daemon_is_stopped: StoppedDaemon,
+    no_command_fails_badly_in_another_environment: OtherEnvironment,
+    no_command_fails_badly_on_a_full_disk: FullDisk,
+    no_command_fails_badly_with_20_file_descriptors: FewDescriptors,
+    no_command_fails_badly_with_a_read_only_home: ReadOnlyHome,
+    no_command_fails_badly_without_a_network: NoNetwork,
+    no_command_fails_badly_on_a_silent_network: SilentNetwork,
+    no_command_fails_badly_with_a_broken_config_file: BrokenConfig,
+}
