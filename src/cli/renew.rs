@@ -22,6 +22,8 @@ const MOST_LINES: usize = 10;
 /// first: extended where the network lets us (`local`, a devnet), by the `walrus`
 /// command-line client where [renewal] names it, or else read, proven and stored
 /// once more. It may be stopped at any time, and pays for nothing twice.
+///
+/// Exit code 1 when something could not be renewed, or could not be looked at.
 #[derive(Debug, Args)]
 pub(super) struct Renew {
     /// Pay for nothing; tell what would be done, and what it costs
@@ -100,11 +102,16 @@ impl Renew {
             true => output::json(&report)?,
             false => print(&report)?,
         }
-        let well = report.failed.is_empty() && report.plan.gone.is_empty();
-        Ok(match well {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        })
+        // What could not be looked at may expire, so a scheduled run must not pass
+        // for a success.
+        let complete = report.refused.is_empty() && report.unexplained.is_empty();
+        Ok(
+            if complete && report.failed.is_empty() && report.plan.gone.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            },
+        )
     }
 }
 
