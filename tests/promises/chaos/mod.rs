@@ -9,11 +9,14 @@
 //! - [`weather`]: which faults, in which order: drawn from a seed;
 //! - [`reader`], [`publisher`]: those who work, and check what they get;
 //! - [`town`]: the servers, the daemon and the mounts, and what is done to them;
-//! - [`tally`]: what came of it.
+//! - [`tally`]: what came of it;
+//! - [`maintenance`]: collection, renewal, migration and unmounting, with the daemon
+//!   stopped and killed in between; a test of its own, which `make soak` runs too.
 //!
 //! `WALGIT_FS_CHAOS_SEED` draws another storm; the one that was drawn is told.
 //! `make soak` runs the same for `WALGIT_FS_SOAK_MINUTES`.
 
+mod maintenance;
 mod publisher;
 mod reader;
 mod tally;
