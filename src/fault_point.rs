@@ -16,6 +16,7 @@
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
@@ -37,6 +38,9 @@ struct FaultPoint {
     remaining: AtomicU32,
 }
 
+/// How long a thread waits for a signal that it sent to its process.
+const SIGNAL_GRACE: Duration = Duration::from_millis(500);
+
 static ACTIVE: OnceLock<Vec<FaultPoint>> = OnceLock::new();
 
 /// Marks a step that a test may interrupt.
@@ -51,7 +55,12 @@ pub fn reach(name: &str) -> io::Result<()> {
     for point in active {
         if (point.name == name || point.name == "*") && point.countdown() {
             match point.action {
-                Action::Signal(signal) => kill_process(getpid(), signal)?,
+                Action::Signal(signal) => {
+                    kill_process(getpid(), signal)?;
+                    // Another thread may take the signal: this one must not go on
+                    // before it has stopped or ended the process.
+                    std::thread::sleep(SIGNAL_GRACE);
+                }
                 Action::Error(error) => return Err(error.into()),
             }
         }

@@ -285,7 +285,7 @@ fn of_two_that_move_a_name_at_once_the_second_is_told() {
 #[test]
 fn an_outage_is_no_reason_to_store_everything_again() {
     let mut server = Server::start();
-    let world = World::on(&server).config("[net]\nretries = 0\ndeadline_s = 5\n");
+    let world = World::on(&server).config("[net]\nretries = 0\n");
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &[]));
     world.run(&["cache", "clear"]);
