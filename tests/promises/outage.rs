@@ -93,31 +93,35 @@ fn failures_are_told_with_what_to_do_with_and_without_a_daemon() {
 
 #[test]
 fn a_liar_is_told_of_in_status_and_metrics() {
-    let server = Server::start();
-    let publisher = World::on(&server);
+    // The honest one is slower, so the liar is asked for as long as it is trusted.
+    let honest = Server::with(&["--latency-ms", "30"]);
+    let publisher = World::on(&honest);
     let tree = sample();
     let published = publisher.publish(tree.path(), "it");
-    let liar = Gateway::before(&server.url, Lie::Flip);
-    let world = World::new().reading(&[&liar.url, &server.url]);
+    let fast = honest.beside();
+    let liar = Gateway::before(&fast.url, Lie::Flip);
+    let world = World::new().reading(&[&liar.url, &honest.url]);
     let address = published["address"].as_str().unwrap();
-    let dir = world.mount(address);
-    assert_same(tree.path(), &dir);
-    let endpoint = &health(&world)["endpoints"][0];
+    let read = || {
+        world.run(&["cache", "clear"]);
+        let dir = world.mount(address);
+        assert_same(tree.path(), &dir);
+        health(&world)["endpoints"][0].clone()
+    };
+    let mut endpoint = read();
     assert!(endpoint["lies"].as_u64() > Some(0), "{endpoint}");
+    // Two lies make a quarantine; one time the tree may be had with fewer reads.
+    for _ in 0..40 {
+        if endpoint["lies"].as_u64() >= Some(2) {
+            break;
+        }
+        endpoint = read();
+    }
+    assert!(endpoint["quarantined_s"].as_u64() > Some(0), "{endpoint}");
+    let said = world.run(&["status"]);
+    assert!(said.contains("LIED"), "{said}");
     let told = world.json(&["failures", "--endpoint", &liar.url]);
     assert_eq!(told["groups"][0]["kind"], "corrupt", "{told}");
-    // Two lies make a quarantine. Where there is nobody else, it is asked again.
-    let alone = World::new().reading(&[&liar.url]);
-    let dir = alone.mountpoint();
-    let args = ["mount", address, dir.to_str().unwrap()];
-    eventually("it lies again", || {
-        alone.fail(&args);
-        health(&alone)["endpoints"][0]["lies"].as_u64() >= Some(2)
-    });
-    let endpoint = &health(&alone)["endpoints"][0];
-    assert!(endpoint["quarantined_s"].as_u64() > Some(0), "{endpoint}");
-    let said = alone.run(&["status"]);
-    assert!(said.contains("LIED"), "{said}");
 }
 
 #[test]
