@@ -70,7 +70,7 @@ use tokio::sync::Semaphore;
 
 use crate::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 use crate::config::Settings;
-use crate::walrus::BlobStore;
+use crate::walrus::{BlobStore, StoreError};
 use bases::{Step, standing};
 use disk::Disk;
 use fetch::IN_FLIGHT;
@@ -121,6 +121,26 @@ const PRELOADING: u64 = 4;
 
 /// How often it is looked whether another process wants the database.
 const WATCH: Duration = Duration::from_millis(50);
+
+/// Plain bytes of a chunk that somebody else's fetch may have brought.
+///
+/// # Errors
+/// When the reference says another length: then it is wrong, and not the bytes.
+fn checked(chunk: &ChunkRef, raw: Bytes) -> Result<Bytes, CacheError> {
+    if raw.len() as u64 == u64::from(chunk.raw_len) {
+        return Ok(raw);
+    }
+    Err(CacheError::Store(Arc::new(StoreError::Corrupt {
+        blob: chunk.at.blob,
+        place: "its reference".into(),
+        why: format!(
+            "chunk {} has {} bytes where it says {}",
+            chunk.hash,
+            raw.len(),
+            chunk.raw_len
+        ),
+    })))
+}
 
 /// The cache of one user.
 #[derive(Debug)]
@@ -211,12 +231,18 @@ impl Cache {
     /// The plain bytes of a chunk if they are in memory or on disk, there under
     /// the key `at_rest` of its store. Never asks the network.
     pub fn local(&self, chunk: &ChunkRef, at_rest: Option<&SecretKey>) -> Option<Bytes> {
+        // Another reference to the same chunk may have brought it here. One that
+        // says another length is wrong, and its reader must not get these bytes.
+        let is_right = |raw: &Bytes| raw.len() as u64 == u64::from(chunk.raw_len);
         if let Some(raw) = self.memory.get(&chunk.hash) {
             Counters::add(&self.counters.memory_hits, 1);
-            return Some(raw);
+            return Some(raw).filter(is_right);
         }
         let preloaded = self.preloaded.take(&chunk.hash);
         let raw = preloaded.or_else(|| self.disk.get(&chunk.hash, at_rest))?;
+        if !is_right(&raw) {
+            return None;
+        }
         Counters::add(&self.counters.disk_hits, 1);
         self.memory.insert(chunk.hash, raw.clone());
         Some(raw)
@@ -302,7 +328,7 @@ impl Cache {
             let (flight, _) = self.lead(store, table, index, window, step, Urgency::Now);
             let landed = flight.landed().await;
             if flight.demanded() == chunk.hash {
-                return landed;
+                return checked(chunk, landed?);
             }
             // It came along as a neighbour, or failed to: look again. Each
             // round either finds it or leads a flight of its own.

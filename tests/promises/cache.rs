@@ -158,6 +158,26 @@ fn neighbours_come_in_the_same_read() {
     assert_eq!(counted.reads.load(Ordering::SeqCst), 2);
 }
 
+#[test]
+fn a_reference_that_says_another_length_is_an_error_wherever_the_chunk_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (table, bytes) = chunks(1, 10_000);
+    let (_, store) = memory(&bytes, false);
+    for memory_bytes in [10 << 20, 0] {
+        let cache = open(dir.path(), 10 << 20, memory_bytes);
+        block_on(async {
+            assert_eq!(cache.get(&store, &table, 0, 0).await.unwrap(), bytes);
+            for raw_len in [0, 9999, 10_001, 1 << 20] {
+                let mut lies = table.clone();
+                lies[0].raw_len = raw_len;
+                assert!(cache.local(&lies[0], None).is_none(), "{raw_len}");
+                assert!(cache.get(&store, &lies, 0, 0).await.is_err(), "{raw_len}");
+            }
+            assert_eq!(cache.get(&store, &table, 0, 0).await.unwrap(), bytes);
+        });
+    }
+}
+
 /// A store whose first chunk waits at a gate, and a fetch ahead that does.
 fn held_up(
     cache: &Arc<Cache>,
