@@ -168,8 +168,13 @@ impl HttpStore {
         let retry = if self.was_reached() {
             self.config.retry.clone()
         } else {
-            let retry = self.first_contact.retry(&self.config.retry);
-            retry.ok_or_else(|| operation.timed_out(first, FIRST_CONTACT))?
+            match self.first_contact.retry(&self.config.retry) {
+                Some(retry) => retry,
+                None => {
+                    self.not_asked.fetch_add(1, Ordering::Relaxed);
+                    return Err(operation.timed_out(first, FIRST_CONTACT));
+                }
+            }
         };
         let done = attempts_told(
             &retry,
