@@ -116,7 +116,7 @@ pub enum PublishError {
     )]
     Differs(String),
     /// A blob cannot be stored.
-    #[error(transparent)]
+    #[error("{}", unstored(.0))]
     Store(Arc<StoreError>),
     /// A blob has no ID.
     #[error(transparent)]
@@ -135,6 +135,18 @@ pub enum PublishError {
     /// A state that should be impossible. Running it again does not help.
     #[error("internal error: {0}; please report this as a bug of walgit-fs")]
     Internal(&'static str),
+}
+
+/// What to say of a blob that cannot be stored.
+fn unstored(error: &StoreError) -> String {
+    if matches!(error, StoreError::Unavailable { .. }) {
+        format!(
+            "{error}; the name was not changed: run the same command again to continue with \
+             what is stored already"
+        )
+    } else {
+        error.to_string()
+    }
 }
 
 /// What to say of a head that cannot be read.
