@@ -1,5 +1,6 @@
 //! What a collector has to know, by the user's settings.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,6 +76,13 @@ impl KernelMounts for Kernel {
         let served = entries.iter().zip(states);
         let served = served.filter(|(_, state)| *state != Liveness::Dead);
         Ok(served.map(|(entry, _)| entry.mountpoint.clone()).collect())
+    }
+
+    fn leases(&self) -> io::Result<HashSet<String>> {
+        let table = MountTable::read()?;
+        let ours = table.entries().iter().filter(|entry| entry.is_ours());
+        let tags = ours.filter_map(|entry| MountTag::of_source(&entry.source));
+        Ok(tags.map(|tag| tag.id).collect())
     }
 }
 

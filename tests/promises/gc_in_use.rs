@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::tree::noise;
+use crate::support::tree::{assert_same, noise};
 use crate::support::world::signal;
 use crate::support::{Server, Tree, World, eventually};
 
@@ -311,9 +311,38 @@ fn the_head_of_a_killed_daemon_stays_for_the_grace_period() {
     .unwrap();
     let back = it.world.json(&["gc", "--grace", "1h"]);
     assert_eq!(back["mounts"], 1, "{back}");
+    // The dead mount is in the kernel's table still: it can be mounted again.
+    let dead = it.world.json(&["gc", "--grace", "0s"]);
+    assert_eq!(deleted(&dead), 0, "{dead}");
+    it.world.run(&["unmount", "--all"]);
     let after = it.world.json(&["gc", "--grace", "0s"]);
     assert!(deleted(&after) > 0, "{after}");
     assert_eq!(leases(&it.world, "mount"), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_head_that_is_mounted_through_a_devnet_over_the_same_store_stays() {
+    let it = Replaced::new();
+    it.world.run(&["unmount", "--all"]);
+    let store = it.world.blobs().parent().unwrap().to_owned();
+    let server = Server::serving(&store);
+    let tree = Tree::new().noise("large", 300_000, 7);
+    let report = it.world.publish(tree.path(), "served");
+    let dir = it.world.mountpoint();
+    let address = report["address"].as_str().unwrap();
+    (it.world).run(&[
+        "--aggregator",
+        &server.url,
+        "mount",
+        address,
+        dir.to_str().unwrap(),
+    ]);
+    it.world.run(&["refs", "--remove", "served"]);
+    let kept = it.world.json(&["gc", "--grace", "0s"]);
+    let blob = address.trim_start_matches("walrus://");
+    let blob = blob.split('?').next().unwrap();
+    assert!(store.join("blobs").join(blob).exists(), "{kept}");
+    assert_same(tree.path(), &dir);
 }
 
 /// Lease files of a kind.

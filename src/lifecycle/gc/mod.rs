@@ -405,8 +405,10 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
 
 /// What leases say now.
 async fn in_use(ground: &Ground<'_>, options: &Options) -> Result<InUse, GcError> {
+    let mounted = tokio::task::block_in_place(|| ground.kernel_mounts.leases());
+    let mounted = mounted.map_err(GcError::MountTable)?;
     let (leases, options) = (ground.leases.clone(), *options);
-    blocking(move || leases.in_use(options.now, options.grace, options.dry_run)).await
+    blocking(move || leases.in_use(options.now, options.grace, options.dry_run, &mounted)).await
 }
 
 /// Does what blocks on a thread for that.

@@ -3,6 +3,7 @@
 //! A lease may be missing: somebody removed the directory, or the mount was made by
 //! a version that takes none. The kernel's mount table shows the mount all the same.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,6 +24,13 @@ pub trait KernelMounts: Send + Sync {
     /// # Errors
     /// When the table cannot be read.
     fn served(&self, select: &dyn Fn(&KernelMount) -> bool) -> io::Result<Vec<PathBuf>>;
+
+    /// The names of the leases of all mounts of this program, whether or not somebody
+    /// serves them still.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn leases(&self) -> io::Result<HashSet<String>>;
 }
 
 /// Folders with mounts of this store that no lease explains; waits a moment for the

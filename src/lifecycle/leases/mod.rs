@@ -61,6 +61,10 @@ pub struct Leases {
     dir: PathBuf,
     /// Where earlier versions keep the leases of publishes.
     former: Option<PathBuf>,
+    /// The user's data directory, where mounts of other networks keep their leases.
+    /// Blob IDs are the same in all networks, and two may lead to the same blobs: a
+    /// devnet serves a directory store.
+    data: Option<PathBuf>,
     /// Who publishes into a directory store.
     user: Option<StoreUser>,
 }
@@ -158,6 +162,7 @@ impl Leases {
                 NetworkPlace::Http { .. } => settings.dirs.data.join("leases").join(&network.name),
             },
             former: Some(settings.lifecycle_dir().join("leases")),
+            data: Some(settings.dirs.data.clone()),
             user: network.is_free().then(|| StoreUser {
                 names: settings.refs_dir(),
                 ledger: Ledger::of(settings).path().into(),
@@ -170,6 +175,7 @@ impl Leases {
         Leases {
             dir: dir.into(),
             former: None,
+            data: None,
             user: None,
         }
     }
@@ -194,31 +200,64 @@ impl Leases {
 
     /// What is in use. Leases of processes that have ended count for `grace`
     /// seconds before `now`, and from `now` on where nobody has noticed that they
-    /// ended: that is noted unless `read_only`. Blocks.
+    /// ended: that is noted unless `read_only`. The leases of `mounted`, by name, are
+    /// those of mounts in the kernel's table: they count even if their process has
+    /// ended, as the folder can be mounted again. Blocks.
     ///
     /// # Errors
     /// When a lease cannot be read, or is damaged: then nothing may be deleted.
-    pub fn in_use(&self, now: u64, grace: u64, read_only: bool) -> Result<InUse, LeaseError> {
-        let Some(locked) = lock::shared(&self.dir)? else {
-            // Nobody has ever taken one.
-            let mut none = InUse::default();
-            self.read_former(now, grace, &mut none)?;
-            return Ok(none);
-        };
-        let mut in_use = InUse {
-            generation: locked.generation()?,
-            ..InUse::default()
-        };
-        for (path, ending) in files(&self.dir)? {
-            match ending.as_str() {
-                publish::ENDING => publish::read(&path, now, grace, &mut in_use)?,
-                users::ENDING => self.read_user(&path, &mut in_use)?,
-                mount::ENDING => mount::read(&path, now, grace, read_only, &mut in_use)?,
-                _ => {}
+    pub fn in_use(
+        &self,
+        now: u64,
+        grace: u64,
+        read_only: bool,
+        mounted: &HashSet<String>,
+    ) -> Result<InUse, LeaseError> {
+        let mut in_use = InUse::default();
+        // Without the lock, nobody has ever taken a lease.
+        if let Some(locked) = lock::shared(&self.dir)? {
+            in_use.generation = locked.generation()?;
+            for (path, ending) in files(&self.dir)? {
+                let mounted = is_in(mounted, &path);
+                match ending.as_str() {
+                    publish::ENDING => publish::read(&path, now, grace, &mut in_use)?,
+                    users::ENDING => self.read_user(&path, &mut in_use)?,
+                    mount::ENDING => {
+                        mount::read(&path, now, grace, read_only, mounted, &mut in_use)?;
+                    }
+                    _ => {}
+                }
             }
         }
+        self.read_other_networks(now, grace, mounted, &mut in_use)?;
         self.read_former(now, grace, &mut in_use)?;
         Ok(in_use)
+    }
+
+    /// Adds what mounts of other networks show.
+    fn read_other_networks(
+        &self,
+        now: u64,
+        grace: u64,
+        mounted: &HashSet<String>,
+        in_use: &mut InUse,
+    ) -> Result<(), LeaseError> {
+        let Some(data) = &self.data else {
+            return Ok(());
+        };
+        let mut dirs = vec![data.join("local/leases")];
+        dirs.extend(files(&data.join("leases"))?.into_iter().map(|it| it.0));
+        let mut others = InUse::default();
+        for dir in dirs.iter().filter(|dir| **dir != self.dir && dir.is_dir()) {
+            for (path, ending) in files(dir)? {
+                if ending == mount::ENDING {
+                    let mounted = is_in(mounted, &path);
+                    mount::read(&path, now, grace, true, mounted, &mut others)?;
+                }
+            }
+        }
+        in_use.mounts.append(&mut others.mounts);
+        Ok(())
     }
 
     fn read_former(&self, now: u64, grace: u64, in_use: &mut InUse) -> Result<(), LeaseError> {
@@ -232,6 +271,12 @@ impl Leases {
         }
         Ok(())
     }
+}
+
+/// Whether the name of a lease is among these.
+fn is_in(names: &HashSet<String>, lease: &Path) -> bool {
+    let name = lease.file_stem().unwrap_or_default();
+    names.contains(name.to_string_lossy().as_ref())
 }
 
 /// Files of a directory with their endings; none where there is no directory.

@@ -157,6 +157,7 @@ pub(super) fn read(
     now: u64,
     grace: u64,
     read_only: bool,
+    is_mounted: bool,
     in_use: &mut InUse,
 ) -> Result<(), LeaseError> {
     let Some(file) = LeaseFile::open(path)? else {
@@ -198,7 +199,7 @@ pub(super) fn read(
         heads,
         is_held: file.is_held,
     };
-    if !file.is_held {
+    if !file.is_held && !is_mounted {
         // The time of the last line says when a head was added, which may be long ago.
         let ended = match noticed {
             Some(ended) => ended.min(now),

@@ -185,7 +185,9 @@ mod tests {
     }
 
     fn in_use(leases: &Leases, now: u64, grace: u64) -> InUse {
-        leases.in_use(now, grace, false).unwrap()
+        leases
+            .in_use(now, grace, false, &Default::default())
+            .unwrap()
     }
 
     #[test]
@@ -232,7 +234,10 @@ mod tests {
         leases.forget(&later.ended[0]).unwrap();
         assert!(in_use(&leases, now, 0).ended.is_empty() && !path.exists());
         fs::write(&path, "nonsense\n").unwrap();
-        let damaged = leases.in_use(now, 0, false).unwrap_err().to_string();
+        let damaged = leases
+            .in_use(now, 0, false, &Default::default())
+            .unwrap_err()
+            .to_string();
         assert!(damaged.contains(path.to_str().unwrap()), "{damaged}");
     }
 

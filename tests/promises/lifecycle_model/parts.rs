@@ -1,5 +1,6 @@
 //! The real parts: store, names, ledger, leases, and what works on them.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ struct NoMounts;
 impl KernelMounts for NoMounts {
     fn served(&self, _: &dyn Fn(&KernelMount) -> bool) -> std::io::Result<Vec<PathBuf>> {
         Ok(Vec::new())
+    }
+
+    fn leases(&self) -> std::io::Result<HashSet<String>> {
+        Ok(HashSet::new())
     }
 }
 

@@ -373,15 +373,31 @@ impl Server {
         Server::over(Arc::new(tempfile::tempdir().unwrap()), "127.0.0.1:0", args)
     }
 
+    /// One over a directory that somebody else keeps.
+    pub(crate) fn serving(dir: &Path) -> Self {
+        let dir = dir.to_str().unwrap();
+        Server::over(
+            Arc::new(tempfile::tempdir().unwrap()),
+            "127.0.0.1:0",
+            &["--dir", dir],
+        )
+    }
+
     /// Another one over the same directory, at an address of its own.
     pub(crate) fn beside(&self) -> Self {
         Server::over(self.dir.clone(), "127.0.0.1:0", &[])
     }
 
     fn over(dir: Arc<tempfile::TempDir>, listen: &str, args: &[&str]) -> Self {
+        let own = ["--dir".as_ref(), dir.path().as_os_str()];
+        let place = if args.contains(&"--dir") {
+            &own[..0]
+        } else {
+            &own[..]
+        };
         let mut process = Command::new(PROGRAM)
-            .args(["devnet", "--log-requests", "--listen", listen, "--dir"])
-            .arg(dir.path())
+            .args(["devnet", "--log-requests", "--listen", listen])
+            .args(place)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
