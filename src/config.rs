@@ -59,6 +59,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable::read_regular;
+
 /// Body limit of a publisher unless its operator chose another, in bytes.
 /// Also kept by `local`, so that what is published there can be mirrored to
 /// any network unchanged.
@@ -576,6 +578,9 @@ impl Settings {
     }
 }
 
+/// Largest config file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
 fn config_path(overrides: &Overrides, dirs: &Dirs) -> PathBuf {
     let given = overrides.file.clone();
     given.unwrap_or_else(|| dirs.config.join("config.toml"))
@@ -595,7 +600,7 @@ fn sourced<T>(in_file: Option<T>, default: T) -> Sourced<T> {
 }
 
 fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
-    let text = std::fs::read(path).map(|bytes| {
+    let text = read_regular(path, MAX_FILE).map(|bytes| {
         String::from_utf8(bytes).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;

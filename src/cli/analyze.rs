@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{self, Context};
 use super::{Failure, output};
 use crate::publish::analyze::{Analysis, Class, Found, Watch, census};
 
@@ -91,6 +91,7 @@ impl Analyze {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let mut reports = Vec::new();
         for path in &self.paths {
+            context::current_dir_exists(path)?;
             let mut each = Vec::new();
             let mut classes: BTreeMap<Class, Sum> = BTreeMap::new();
             let all = self.all || path.is_file();

@@ -304,3 +304,17 @@ pub(super) fn name_for(path: &std::path::Path) -> Option<RefName> {
         .to_owned();
     text.parse().ok()
 }
+
+/// Makes sure that a relative path leads somewhere. The kernel shows a current
+/// directory that was removed as an empty one.
+///
+/// # Errors
+/// When the path is relative and the current directory is gone.
+pub(super) fn current_dir_exists(path: &Path) -> Result<(), Failure> {
+    let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    if path.is_relative() && std::env::current_dir().is_err_and(gone) {
+        let why = "the current directory was removed; change to one that exists";
+        return Err(format!("{}: {why}", path.display()).into());
+    }
+    Ok(())
+}

@@ -75,7 +75,7 @@ pub(super) fn undo(context: &Context, name: &RefName, address: &str) -> String {
 }
 
 /// A word as a shell reads it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+@/:,=".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
         true => word.into(),

@@ -137,6 +137,9 @@ struct Report<'a> {
 
 impl Publish {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        if let Some(path) = &self.path {
+            context::current_dir_exists(path)?;
+        }
         let settings = context.settings()?;
         let name = self.name()?;
         let refs = context::refs(&settings);

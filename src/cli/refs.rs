@@ -74,7 +74,7 @@ impl Refs {
         } else if let Some(address) = &self.address {
             list_inside(context, &settings, address, &self.keys)?;
         } else {
-            list(context, &settings)?;
+            return list(context, &settings);
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -148,11 +148,11 @@ impl Change<'_> {
     fn restore(&self, name: &RefName, which: Option<&Address>) -> Result<(), Failure> {
         let refs = context::refs(self.settings);
         let past = refs.history(name)?;
-        let earlier = chosen(name, &past, which)?;
         let named = match refs.get(name) {
             Err(RefStoreError::Damaged { .. }) => None,
             named => named?,
         };
+        let earlier = chosen(name, &past, which, named.as_ref())?;
         let address: Address = earlier.address.parse()?;
         let _lease = self.lease(&address)?;
         let cache = context::cache(self.settings)?;
@@ -282,14 +282,15 @@ async fn has_ancestor(new: &Repository, old: &Lineage) -> bool {
     !name.is_empty() && new.snapshot_of(Some(&name)).await.is_ok()
 }
 
-/// The earlier head that is meant.
+/// The earlier head that is meant; by default the newest that is not what the name
+/// stands for now.
 fn chosen<'p>(
     name: &RefName,
     past: &'p [PastRef],
     which: Option<&Address>,
+    now: Option<&NamedRef>,
 ) -> Result<&'p NamedRef, Failure> {
     let list = format!("walgit-fs refs --history {name} lists what there is");
-    let now = past.first().and_then(|it| it.named.as_ref());
     let mut named = past.iter().filter_map(|it| it.named.as_ref());
     let found = match which {
         None => named.find(|it| now.is_none_or(|now| now.address != it.address)),
@@ -305,22 +306,56 @@ fn chosen<'p>(
     found.ok_or_else(|| format!("{name} has no such earlier head; {list}").into())
 }
 
-fn list(context: &Context, settings: &Settings) -> Result<(), Failure> {
-    let names = context::refs(settings).list()?;
+/// Lists what can be read, and warns of each name that cannot.
+fn list(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
+    let mut names = Vec::new();
+    let mut code = ExitCode::SUCCESS;
+    for (text, named) in context::refs(settings).list_all()? {
+        let why = match (text.parse::<RefName>(), named) {
+            (Ok(name), Ok(named)) => match named.address.parse::<Address>() {
+                Ok(_) => {
+                    names.push((name, named));
+                    continue;
+                }
+                Err(error) => damaged(&text, &format!("its file is damaged ({error})")),
+            },
+            (Ok(_), Err(RefStoreError::Damaged { path, why })) => {
+                damaged(&text, &format!("{} is damaged ({why})", path.display()))
+            }
+            (_, Err(RefStoreError::Damaged { path, why })) => {
+                format!("{} names nothing ({why}); move it away", path.display())
+            }
+            (_, Err(error)) => damaged(&text, &error.to_string()),
+            (Err(error), Ok(_)) => format!("{text}: {error}"),
+        };
+        output::warning(&why);
+        code = ExitCode::FAILURE;
+    }
     if context.json {
         let rows: Vec<_> = (names.iter())
             .map(|(name, r)| json!({"name": name.as_str(), "address": r.address, "updated": r.updated}))
             .collect();
-        return output::json(&rows);
+        output::json(&rows)?;
+        return Ok(code);
     }
-    if names.is_empty() {
+    if names.is_empty() && code == ExitCode::SUCCESS {
         output::note(&format!(
             "no names on network {} yet; walgit-fs publish PATH --name NAME makes one",
             settings.network.value.name
         ));
     }
     let row = |(name, r): (RefName, NamedRef)| vec![name.to_string(), r.address];
-    output::table(&names.into_iter().map(row).collect::<Vec<_>>())
+    output::table(&names.into_iter().map(row).collect::<Vec<_>>())?;
+    Ok(code)
+}
+
+/// What a name cannot be read for, and the commands that repair it.
+fn damaged(name: &str, why: &str) -> String {
+    let shown = names::quoted(name);
+    format!(
+        "{name} cannot be read: {why}; walgit-fs refs --restore {shown} brings its newest known \
+         head back, walgit-fs refs --set {shown} ADDRESS --force sets another"
+    )
 }
 
 fn list_history(context: &Context, settings: &Settings, name: &RefName) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::config::Dirs;
+use crate::durable::require_regular;
 
 /// Name of the socket for requests over HTTP.
 pub(super) const CONTROL: &str = "control.sock";
@@ -160,11 +161,11 @@ impl Location {
         format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()).into()
     }
 
-    /// Opens a file in it; never through a symbolic link.
+    /// Opens a regular file in it; never through a symbolic link.
     pub(super) fn open_file(&self, name: &str, flags: OFlags) -> io::Result<std::fs::File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(file.into())
+        require_regular(file.into())
     }
 
     /// Listens on a socket in it, in place of one that a dead daemon left.

@@ -20,6 +20,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::durable::open_regular_with;
+
 /// Size at which the log is put aside, in bytes.
 pub const MAX_SIZE: u64 = 5 << 20;
 /// Messages of one place in the program that are written per [`WINDOW`].
@@ -49,7 +51,7 @@ impl LogFile {
     /// Opens the log to append to it.
     fn open(path: &Path, takes_stderr: bool) -> io::Result<Self> {
         let mut options = File::options();
-        let file = options.create(true).append(true).mode(0o600).open(path)?;
+        let file = open_regular_with(options.create(true).append(true).mode(0o600), path)?;
         if takes_stderr {
             rustix::stdio::dup2_stderr(&file)?;
         }

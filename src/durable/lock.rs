@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::atomic::PRIVATE_FILE;
+use super::regular::open_regular_with;
 
 /// How long a lock is waited for that a running process holds.
 const RUNNING: Duration = Duration::from_secs(60);
@@ -95,7 +96,7 @@ fn attempt(
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     loop {
-        let file = options.mode(PRIVATE_FILE).open(path)?;
+        let file = open_regular_with(options.mode(PRIVATE_FILE), path)?;
         match lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::atomic::{AtomicFile, PRIVATE_FILE};
 use super::dir::{create_private_dir, parent, sync_dir};
+use super::regular::{open_regular_with, read_regular};
 use super::{FileLock, ops};
 
 /// A file of JSON records, one a line, that several processes may append to.
@@ -198,7 +199,7 @@ impl LockedLog {
     fn open(&self) -> io::Result<File> {
         match ops::create_new(&self.path, PRIVATE_FILE) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                File::options().read(true).append(true).open(&self.path)
+                open_regular_with(File::options().read(true).append(true), &self.path)
             }
             file => file,
         }
@@ -222,7 +223,7 @@ fn to_lines(records: impl IntoIterator<Item: Serialize>) -> io::Result<Vec<u8>> 
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Records<T>> {
-    let text = match fs::read(path) {
+    let text = match read_regular(path, u64::MAX) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         text => text?,
     };

@@ -52,6 +52,7 @@ mod log;
 mod ops;
 #[cfg(test)]
 pub(crate) mod power_loss;
+mod regular;
 #[cfg(test)]
 mod tests;
 
@@ -59,3 +60,4 @@ pub use atomic::{AtomicFile, PRIVATE_FILE, remove_file, unlink, write_atomic};
 pub use dir::{PRIVATE_DIR, create_dir_all, create_private_dir, place_dir, sync_dir};
 pub use lock::FileLock;
 pub use log::{AppendLog, LockedLog, Records};
+pub use regular::{open_regular, open_regular_with, read_regular, require_regular};

@@ -4,6 +4,7 @@
 //! Earlier heads are only listed: no name keeps them from being collected.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Address;
 pub use super::ref_name::{RefName, RefNameError};
 use crate::clock::unix_seconds;
-use crate::durable::{self, AppendLog, FileLock};
+use crate::durable::{self, AppendLog, FileLock, open_regular, read_regular};
 
 /// What a file name shows as it is.
 const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
@@ -25,6 +26,9 @@ const HISTORY: &str = ".history";
 /// The file that is locked while a name is set or removed; no name is called so. It
 /// holds how often that was.
 const LOCK: &str = ".lock";
+
+/// Largest file of a name that is read, in bytes.
+const MAX_FILE: u64 = 64 << 10;
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,7 +164,7 @@ impl RefStore {
     /// What `name` stands for, if anything.
     pub fn get(&self, name: &RefName) -> Result<Option<NamedRef>, RefStoreError> {
         let path = self.file(name);
-        match std::fs::read(&path) {
+        match read_regular(&path, MAX_FILE) {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes)
                     .map(Some)
@@ -169,7 +173,11 @@ impl RefStore {
                         why: error.to_string(),
                     })
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => Ok(None),
+            Err(error) if is_of_this_file(&error, &path) => Err(RefStoreError::Damaged {
+                path,
+                why: error.to_string(),
+            }),
             Err(source) => Err(RefStoreError::Io { path, source }),
         }
     }
@@ -363,7 +371,7 @@ impl RefStore {
     pub fn generation(&self) -> Result<Generation, RefStoreError> {
         let path = self.dir.join(LOCK);
         let read = || {
-            let set = match File::open(&path) {
+            let set = match open_regular(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
                 file => times_set(&file?)?,
             };
@@ -429,6 +437,18 @@ impl RefStore {
             .filter_map(|(text, named)| Some((text.parse().ok()?, named.ok()?)))
             .collect())
     }
+}
+
+/// Whether a file could not be read for what it is, so that replacing it helps.
+fn is_of_this_file(error: &std::io::Error, path: &Path) -> bool {
+    let kinds = [
+        ErrorKind::NotFound,
+        ErrorKind::PermissionDenied,
+        ErrorKind::InvalidInput,
+        ErrorKind::IsADirectory,
+        ErrorKind::FileTooLarge,
+    ];
+    kinds.contains(&error.kind()) && path.symlink_metadata().is_ok()
 }
 
 fn file_name(name: &RefName) -> String {

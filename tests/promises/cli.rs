@@ -206,3 +206,30 @@ fn a_cache_budget_that_cannot_work_is_refused_where_it_was_set() {
         (&20_000_000.into(), &8_388_608.into())
     );
 }
+
+#[test]
+fn a_config_that_is_no_regular_file_or_too_large_is_refused_at_once() {
+    let world = World::new();
+    let pipe = world.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+    let large = world.path().join("large");
+    fs::write(&large, vec![b'#'; (1 << 20) + 1]).unwrap();
+    let socket = world.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let refused = [
+        (pipe.to_str().unwrap(), "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        (socket.to_str().unwrap(), "not a regular file"),
+        (world.path().to_str().unwrap(), "folder"),
+        (large.to_str().unwrap(), "larger than 1048576 bytes"),
+    ];
+    for (path, why) in refused {
+        // Whoever reads on is ended.
+        let line = "set -- 30 \"$0\" \"$@\"; exec timeout \"$@\"";
+        let done = world.after(line, &["--config", path, "refs"]);
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{path}: {said}");
+        assert!(said.contains(path) && said.contains(why), "{said}");
+    }
+}

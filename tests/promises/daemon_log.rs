@@ -103,3 +103,28 @@ fn a_log_that_grew_large_is_put_aside() {
     let text = fs::read_to_string(&log).unwrap();
     assert!(text.contains("serving"), "{text}");
 }
+
+#[test]
+fn a_pipe_in_place_of_the_log_or_the_lock_holds_up_no_daemon() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "text");
+    world.publish(tree.path(), "it");
+    let pipe = |path: &std::path::Path| {
+        let _ = fs::remove_file(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+    };
+    pipe(&log_of(&world));
+    // It serves without a log.
+    let dir = world.mount("it");
+    assert_eq!(fs::read(dir.join("a")).unwrap(), b"text");
+    world.run(&["daemon", "stop"]);
+    let lock = world.path().join("cache/walgit-fs/daemon/lock");
+    pipe(&lock);
+    let said = world.fail(&["mount", "it", dir.to_str().unwrap()]);
+    assert!(
+        said.contains(lock.to_str().unwrap()) && said.contains("not a regular file"),
+        "{said}"
+    );
+}

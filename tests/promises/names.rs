@@ -329,3 +329,57 @@ fn a_blob_that_was_just_stored_is_waited_for_and_no_other() {
     assert!(said.contains("is not stored"), "{said}");
     assert!(server.requests("GET /v1/blobs").len() <= 2);
 }
+
+#[test]
+fn names_that_cannot_be_read_are_listed_with_their_repair_and_brought_back() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    for name in ["good", "cut", "empty", "folder", "gone", "pipe"] {
+        world.publish(tree.path(), name);
+    }
+    let tree = tree.file("a", "2\n").commit("second");
+    let newest = world.publish(tree.path(), "cut")["address"].clone();
+    let dir = world.path().join("data/walgit-fs/refs/local");
+    fs::write(dir.join("cut"), "{\"addre").unwrap();
+    fs::write(dir.join("empty"), "").unwrap();
+    for name in ["folder", "gone", "pipe"] {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    fs::create_dir(dir.join("folder")).unwrap();
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        dir.join("pipe"),
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
+    let done = world.try_run(&["refs"]);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    let listed = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        listed.starts_with("good") && listed.lines().count() == 1,
+        "{listed}"
+    );
+    for name in ["cut", "empty", "folder", "pipe"] {
+        let file = dir.join(name);
+        let line = said
+            .lines()
+            .find(|line| line.contains(file.to_str().unwrap()));
+        let line = line.unwrap_or_else(|| panic!("nothing about {name}: {said}"));
+        assert!(line.contains(&format!("refs --restore {name} ")), "{line}");
+        assert!(
+            line.contains(&format!("refs --set {name} ADDRESS")),
+            "{line}"
+        );
+    }
+    assert_eq!(said.lines().count(), 4, "{said}");
+    // Without another word the newest head comes back, whatever was in its place.
+    fs::remove_dir(dir.join("folder")).unwrap();
+    for name in ["cut", "empty", "folder", "gone", "pipe"] {
+        world.run(&["refs", "--restore", name]);
+    }
+    let names = world.json(&["refs"]);
+    assert_eq!(names.as_array().unwrap().len(), 6, "{names}");
+    assert_eq!(names[0]["name"], "cut");
+    assert_eq!(names[0]["address"], newest);
+}

@@ -354,3 +354,20 @@ fn interrupted_at_any_upload_it_goes_on_and_sends_nothing_twice() {
         assert_eq!(store.uploads.load(Ordering::SeqCst), total, "nothing twice");
     }
 }
+
+#[test]
+fn a_current_folder_that_was_removed_is_not_published_as_an_empty_one() {
+    let world = World::new();
+    let dir = world.path().join("removed");
+    fs::create_dir(&dir).unwrap();
+    let line = format!("cd '{0}' && rmdir '{0}'", dir.display());
+    for path in [".", "./"] {
+        let done = world.after(&line, &["publish", path, "--name", "q"]);
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{said}");
+        assert!(said.contains("current directory was removed"), "{said}");
+        fs::create_dir_all(&dir).unwrap();
+    }
+    let names = world.json(&["refs"]);
+    assert!(names.as_array().unwrap().is_empty(), "{names}");
+}

@@ -1,0 +1,71 @@
+//! Files that are read whole, and what may be in their place.
+//!
+//! A FIFO would block whoever opens it, a device may have no end. A user can put
+//! either in the place of a file of ours, or name it on the command line.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Opens a file to read it; never blocks.
+///
+/// # Errors
+/// As [`require_regular`]; when it cannot be opened.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    open_regular_with(File::options().read(true), path)
+}
+
+/// The same with other options, whose custom flags it sets.
+///
+/// # Errors
+/// As [`open_regular`].
+pub fn open_regular_with(options: &mut std::fs::OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+    let opened = options.custom_flags(flags).open(path);
+    require_regular(opened.map_err(|error| match Errno::from_io_error(&error) {
+        // A socket, or a FIFO that nobody reads.
+        Some(Errno::NXIO) => not_regular(),
+        _ => error,
+    })?)
+}
+
+/// Passes an open file on if it is a regular one.
+///
+/// # Errors
+/// [`io::ErrorKind::IsADirectory`], or [`io::ErrorKind::InvalidInput`] for anything
+/// else that is not.
+pub fn require_regular(file: File) -> io::Result<File> {
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        Ok(file)
+    } else if kind.is_dir() {
+        let why = "it is a directory; remove it, or move it away";
+        Err(io::Error::new(io::ErrorKind::IsADirectory, why))
+    } else {
+        Err(not_regular())
+    }
+}
+
+/// All of a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// [`io::ErrorKind::FileTooLarge`] where it is larger; else as [`open_regular`].
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = open_regular(path)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let why = format!("it is larger than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
+fn not_regular() -> io::Error {
+    let why = "it is not a regular file; remove it, or move it away";
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
