@@ -43,7 +43,7 @@ pub fn require_regular(file: File) -> io::Result<File> {
     if kind.is_file() {
         Ok(file)
     } else if kind.is_dir() {
-        let why = "it is a directory; remove it, or move it away";
+        let why = "it is a directory; put a file in its place";
         Err(io::Error::new(io::ErrorKind::IsADirectory, why))
     } else {
         Err(not_regular())
@@ -66,6 +66,6 @@ pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 fn not_regular() -> io::Error {
-    let why = "it is not a regular file; remove it, or move it away";
+    let why = "it is not a regular file; put one in its place";
     io::Error::new(io::ErrorKind::InvalidInput, why)
 }
