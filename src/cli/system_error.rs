@@ -17,6 +17,7 @@ pub(super) fn explain(message: &str) -> Cow<'_, str> {
     while let Some((before, number)) = rest.split_once(NUMBER) {
         text.push_str(before);
         let Some((number, after)) = number.split_once(')') else {
+            rest = "";
             break;
         };
         let remedy = number.parse().ok().and_then(remedy);
