@@ -41,6 +41,20 @@ fn config(dir: &Path) -> CacheConfig {
     }
 }
 
+/// Opens the cache. The thread that watches for other processes may hold one that was
+/// dropped a moment ago.
+fn open(dir: &Path) -> Arc<Cache> {
+    let mut opened = None;
+    eventually("the cache is free", || match Cache::open(&config(dir)) {
+        Err(CacheError::Busy { .. }) => false,
+        done => {
+            opened = Some(done.unwrap());
+            true
+        }
+    });
+    opened.unwrap()
+}
+
 fn put(cache: &Cache, chunks: std::ops::Range<u64>) {
     for n in chunks {
         let (chunk, bytes) = chunk(n);
@@ -50,14 +64,14 @@ fn put(cache: &Cache, chunks: std::ops::Range<u64>) {
 
 /// A cache with content, a pin and a learned profile, all of it in files.
 fn filled(dir: &Path) {
-    let cache = Cache::open(&config(dir)).unwrap();
+    let cache = open(dir);
     put(&cache, 0..10);
     let pinned: Vec<_> = (0..3).map(|n| chunk(n).0).collect();
     cache.pin("a pin", &pinned, None).unwrap();
     cache.set_record(Space::Profiles, b"it", b"learned", None);
     drop(cache);
     // Opening puts what is in the log into tables.
-    drop(Cache::open(&config(dir)).unwrap());
+    drop(open(dir));
 }
 
 fn assert_pinned(cache: &Cache) {
@@ -148,7 +162,7 @@ fn a_full_disk_is_told_and_changes_nothing() {
         "it says what to do: {said}"
     );
     disk.free();
-    let cache = Cache::open(&config(disk.path())).unwrap();
+    let cache = open(disk.path());
     assert_pinned(&cache);
     assert_eq!(cache.stats().disk_entries, 10);
 }
@@ -157,7 +171,7 @@ fn a_full_disk_is_told_and_changes_nothing() {
 fn a_disk_that_fills_up_costs_no_read_and_is_written_to_again_when_there_is_room() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
-    let cache = Cache::open(&config(disk.path())).unwrap();
+    let cache = open(disk.path());
     disk.fill();
     // More than what is collected in memory before it is written.
     put(&cache, 100..400);
@@ -183,7 +197,7 @@ fn a_disk_that_fills_up_costs_no_read_and_is_written_to_again_when_there_is_room
         cache.stats().disk_entries > kept
     });
     drop(cache);
-    let cache = Cache::open(&config(disk.path())).unwrap();
+    let cache = open(disk.path());
     assert_pinned(&cache);
     assert!(cache.keeps(&chunk(next - 1).0.hash, None));
     assert_eq!(put_aside(disk.path()), 0);
@@ -193,7 +207,7 @@ fn a_disk_that_fills_up_costs_no_read_and_is_written_to_again_when_there_is_room
 fn a_full_cache_can_be_emptied_on_a_full_disk() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
-    let cache = Cache::open(&config(disk.path())).unwrap();
+    let cache = open(disk.path());
     put(&cache, 100..200);
     cache.settle().unwrap();
     disk.fill();
@@ -209,7 +223,7 @@ fn a_full_cache_can_be_emptied_on_a_full_disk() {
     filled(disk.path());
     disk.fill();
     Cache::erase(&config(disk.path()), Duration::ZERO).unwrap();
-    let cache = Cache::open(&config(disk.path())).unwrap();
+    let cache = open(disk.path());
     assert_eq!(
         (cache.stats().disk_entries, cache.pins().unwrap().len()),
         (0, 0)
@@ -224,7 +238,7 @@ fn a_read_only_disk_is_told_and_changes_nothing() {
     let said = refused(disk.path());
     assert!(said.contains("Read-only file system"), "{said}");
     disk.mount("remount,rw");
-    assert_pinned(&Cache::open(&config(disk.path())).unwrap());
+    assert_pinned(&open(disk.path()));
 }
 
 #[test]
@@ -264,7 +278,7 @@ fn files_of_another_user_are_told_by_name_and_stay() {
         "{said}"
     );
     assert_eq!(files(dir.path()), before);
-    assert_pinned(&Cache::open(&config(dir.path())).unwrap());
+    assert_pinned(&open(dir.path()));
 }
 
 /// Files of the database whose names contain `part`.
@@ -302,7 +316,7 @@ fn damage_is_put_aside_and_pins_survive_it() {
         let paths = named(dir.path(), part);
         assert!(!paths.is_empty(), "{part}");
         paths.iter().for_each(|path| damage(path));
-        let cache = Cache::open(&config(dir.path())).unwrap();
+        let cache = open(dir.path());
         assert_pinned(&cache);
         assert_eq!(put_aside(dir.path()), 1, "{part}");
         let record = cache.record(Space::Profiles, b"it", None);
@@ -325,7 +339,7 @@ fn a_cut_log_or_manifest_costs_no_pin() {
             let file = fs::File::options().write(true).open(&path).unwrap();
             file.set_len(len.saturating_sub(7)).unwrap();
         }
-        assert_pinned(&Cache::open(&config(dir.path())).unwrap());
+        assert_pinned(&open(dir.path()));
     }
 }
 
@@ -338,7 +352,7 @@ fn the_two_newest_damaged_databases_are_kept() {
             fs::write(path, b"garbage").unwrap();
         }
     }
-    assert_pinned(&Cache::open(&config(dir.path())).unwrap());
+    assert_pinned(&open(dir.path()));
     assert_eq!(put_aside(dir.path()), 2);
 }
 
@@ -376,7 +390,7 @@ fn too_few_files_are_told_and_sixty_four_are_enough() {
 fn whoever_needs_the_cache_gets_it_from_a_command_that_can_do_without() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let first = Cache::open(&config(dir.path())).unwrap();
+    let first = open(dir.path());
     let patience = Duration::from_millis(100);
     let busy = Cache::open_within(&config(dir.path()), patience).unwrap_err();
     let us = format!("process {}", std::process::id());

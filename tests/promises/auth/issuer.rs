@@ -22,7 +22,13 @@ pub(super) fn user_with_issuer(server: &Server) -> World {
 
 pub(super) fn publish(world: &World, content: &str) -> Result<(), String> {
     let tree = Tree::new().file("a", content);
-    let done = world.try_run(&["publish", tree.path().to_str().unwrap(), "--name", "it"]);
+    let done = world.try_run(&[
+        "publish",
+        tree.path().to_str().unwrap(),
+        "--name",
+        "it",
+        "--force",
+    ]);
     match done.status.success() {
         true => Ok(()),
         false => Err(String::from_utf8(done.stderr).unwrap()),

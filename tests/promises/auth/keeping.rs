@@ -21,7 +21,13 @@ const SECRET: &str = "hunter2-hunter2-hunter2";
 
 fn publish(world: &World, more: &[&str]) -> std::process::Output {
     let tree = Tree::new().file("a", format!("{more:?}"));
-    let mut args = vec!["publish", tree.path().to_str().unwrap(), "--name", "it"];
+    let mut args = vec![
+        "publish",
+        tree.path().to_str().unwrap(),
+        "--name",
+        "it",
+        "--force",
+    ];
     args.extend(more);
     world.try_run(&args)
 }

@@ -72,7 +72,7 @@ fn two_processes_that_renew_at_once_do_not_end_the_sign_in() {
             .map(|name| {
                 let tree = Tree::new().file(name, round);
                 let path = tree.path().to_str().unwrap();
-                let mut command = world.command(&["publish", path, "--name", name]);
+                let mut command = world.command(&["publish", path, "--name", name, "--force"]);
                 (command.stdout(Stdio::null()).spawn().unwrap(), tree)
             })
             .into();

@@ -159,7 +159,7 @@ impl Maintenance {
                 finish(publish, "publish") && collected
             }
             Action::Collect => self.command(&["gc", "--grace", "0s"]),
-            Action::Renew => self.command(&["renew", "--margin", "53"]),
+            Action::Renew => self.command(&["renew"]),
             Action::Migrate => self.command(&["tiers", "migrate", name, "--force"]),
             Action::ClearCache => self.command(&["cache", "clear"]),
             Action::Mount => {
