@@ -333,6 +333,8 @@ fn a_name_crosses_between_private_and_public_only_when_told_so_and_shares_nothin
     assert_eq!(world.json(&["key", "list"]), serde_json::json!({}));
     let file = world.path().join("key");
     fs::write(&file, [9; 32]).unwrap();
+    // Else the command warns that others can read it.
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let key = file.to_str().unwrap();
     let said = world.fail(&["publish", path, "--name", "it", "--key", key]);
     assert!(said.contains("--encrypt"), "{said}");
