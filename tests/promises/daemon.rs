@@ -150,7 +150,6 @@ fn a_daemon_of_another_version_is_named_and_not_asked_anything() {
     for args in [
         vec!["mount", "it", text(&dir)],
         vec!["cache", "clear"],
-        vec!["gc"],
         vec!["daemon", "status"],
     ] {
         let said = world.fail(&args);
