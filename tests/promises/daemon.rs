@@ -73,8 +73,6 @@ fn a_stopped_daemon_is_reported_by_every_command_with_its_process_and_the_remedy
     for args in [
         vec!["mount", "it", text(&other)],
         vec!["mount", "--foreground", "it", text(&other)],
-        vec!["gc"],
-        vec!["renew"],
         vec!["cache", "stats"],
         vec!["cache", "pins"],
         vec!["cache", "clear"],
