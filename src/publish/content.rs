@@ -343,7 +343,7 @@ fn streamed(
     let manner = |content: &Bytes| how.manner(plan.name(job), content);
     let done = match (&job.source, &plan.remote) {
         (FileSource::Folder(file), _) => file.stream(|input, _| {
-            let (size, content) = match stream(input, &mut *storing, &manner, progress) {
+            let (size, content) = match stream(input, &mut *storing, manner, progress) {
                 Ok(done) => done,
                 Err(StreamError::Read(error)) => return Err(Skip::from(error).into()),
                 Err(StreamError::Store(error)) => return Err(Stopped::Failed(error)),
@@ -352,7 +352,7 @@ fn streamed(
         }),
         (FileSource::Blob(whole), Some(remote)) => {
             let input = Box::new(remote.reader(whole));
-            match stream(input, &mut *storing, &manner, progress) {
+            match stream(input, &mut *storing, manner, progress) {
                 Ok(done) if done.0 == job.size => Ok(done),
                 Ok(_) => Err(Stopped::Failed(PublishError::Changed(job.source.path()))),
                 Err(StreamError::Read(source)) => {

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use super::head::{AttachmentKind, CommitId, Head, RefKind};
 use super::{RepoError, Repository};
 
+/// Gives the parents of a commit; `None` where they are not known.
+pub(super) type Parents = Box<dyn Fn(&CommitId) -> Option<Vec<CommitId>>>;
+
 /// Where the branches of a head are, and what is known of how they got there.
 pub struct Lineage {
     /// The default branch; empty for a plain folder and a detached commit.
@@ -15,7 +18,7 @@ pub struct Lineage {
     /// Branches and their commits; one without a name where there is none.
     pub branches: Vec<(Bytes, CommitId)>,
     /// The parents of a commit; `None` where that is not known.
-    pub parents: Box<dyn Fn(&CommitId) -> Option<Vec<CommitId>>>,
+    pub parents: Parents,
     /// For plain folders: what tells them apart.
     pub folder: Option<Folder>,
 }

@@ -324,7 +324,7 @@ fn an_encrypted_history_is_given_back_to_who_has_its_key() {
     let name = published["key"]["name"].as_str().unwrap();
     let key = world.path().join("key");
     fs::write(&key, world.run(&["key", "show", name])).unwrap();
-    world.run(&["key", "remove", name]);
+    world.run(&["key", "remove", name, "--force"]);
     let elsewhere = world.path().join("other");
     let args = ["export", "it", elsewhere.to_str().unwrap()];
     let said = world.fail(&args);
