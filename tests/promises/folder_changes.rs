@@ -160,7 +160,7 @@ fn what_cannot_be_read_is_an_error_unless_it_is_to_be_skipped() {
         .file("closed/inside", "x");
     let path = tree.path().to_str().unwrap().to_owned();
     for name in ["secret", "closed"] {
-        fs::set_permissions(tree.path().join(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     if File::open(tree.path().join("secret")).is_ok() {
         // Nothing is unreadable for root.

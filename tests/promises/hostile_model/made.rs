@@ -203,7 +203,7 @@ impl Author {
                     let index = if shared { 0 } else { folder - 1 };
                     enemy::folder(&name, self.dice.number(index), self.dice.number(own))
                 }
-                6 | 7 | 8 => {
+                6..=8 => {
                     let chunk = self.any();
                     let times = if number < 50 { self.dice.count() } else { 1 };
                     let size = u64::from(chunk.raw_len).saturating_mul(times as u64);

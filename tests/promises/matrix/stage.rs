@@ -287,13 +287,12 @@ impl Stage {
             let bytes = fs::read(dir.path().join(name)).unwrap();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let ended = Ended {
+        Ended {
             code,
             took: begun.elapsed(),
             stdout: read("stdout"),
             stderr: read("stderr"),
-        };
-        ended
+        }
     }
 
     /// Files below some directories, with their content.
