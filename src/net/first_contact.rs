@@ -3,8 +3,9 @@
 //! An operation on a mount may take as long as its deadline, because a server that
 //! has answered before is likely to answer again. A command that reaches no server
 //! at all should say so soon: until the first answer, an operation gives up after
-//! [`FIRST_CONTACT`], and those that follow within [`COOLDOWN`] fail at once, so
-//! that a command with many operations does not wait for each of them.
+//! [`FIRST_CONTACT`]. Of those that follow within [`COOLDOWN`], the first
+//! [`PROBES`] get [`PROBE`] each, and the others fail at once, so that a command
+//! with many operations does not wait for each of them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,31 +17,54 @@ use super::Retry;
 /// The longest operation of a store that never answered: time for two retries,
 /// or for a name lookup, a TCP and a TLS handshake over a link of 1.5 seconds.
 pub const FIRST_CONTACT: Duration = Duration::from_secs(6);
-/// How long operations fail at once after one that found no server.
+/// How long an operation that found no server shortens those that follow.
 const COOLDOWN: Duration = Duration::from_secs(10);
+/// Operations within the cooldown that ask a server all the same.
+const PROBES: u8 = 2;
+/// The longest that such an operation takes.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Whether operations on a store that never answered have failed lately.
 #[derive(Debug, Default)]
 pub struct FirstContact {
-    failed: Mutex<Option<Instant>>,
+    last: Mutex<Option<Failed>>,
+}
+
+/// An operation that found no server.
+#[derive(Debug)]
+struct Failed {
+    at: Instant,
+    /// Operations that have asked a server since.
+    probes: u8,
 }
 
 impl FirstContact {
     /// How to retry an operation on a store none of whose servers has answered yet;
-    /// `None` when it should fail at once, because another one just did.
+    /// `None` when it should fail at once.
     pub fn retry(&self, retry: &Retry) -> Option<Retry> {
-        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed.is_some_and(|at| at.elapsed() < COOLDOWN) {
-            return None;
-        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = match &mut *last {
+            Some(failed) if failed.at.elapsed() < COOLDOWN => {
+                if failed.probes >= PROBES {
+                    return None;
+                }
+                failed.probes += 1;
+                PROBE
+            }
+            _ => FIRST_CONTACT,
+        };
         let mut retry = retry.clone();
-        retry.deadline = retry.deadline.min(FIRST_CONTACT);
+        retry.deadline = retry.deadline.min(limit);
         Some(retry)
     }
 
     /// An operation found no server that answers.
     pub fn failed(&self) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|it| it.at.elapsed() >= COOLDOWN) {
+            let at = Instant::now();
+            *last = Some(Failed { at, probes: 0 });
+        }
     }
 }
 
@@ -49,14 +73,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn operations_fail_at_once_for_a_while_after_one_found_no_server() {
+    async fn operations_are_short_and_then_fail_at_once_after_one_found_no_server() {
         let contact = FirstContact::default();
-        let retry = contact.retry(&Retry::default()).unwrap();
-        assert_eq!(retry.deadline, FIRST_CONTACT);
+        let deadline = || contact.retry(&Retry::default()).map(|retry| retry.deadline);
+        assert_eq!(deadline(), Some(FIRST_CONTACT));
         contact.failed();
-        assert!(contact.retry(&Retry::default()).is_none());
+        for _ in 0..PROBES {
+            assert_eq!(deadline(), Some(PROBE));
+            contact.failed();
+        }
+        assert_eq!(deadline(), None);
         tokio::time::advance(COOLDOWN).await;
-        assert!(contact.retry(&Retry::default()).is_some());
+        assert_eq!(deadline(), Some(FIRST_CONTACT));
     }
 
     #[test]
