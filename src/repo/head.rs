@@ -446,7 +446,7 @@ pub fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
 
 /// Refuses names of refs, in full, that git refuses (`git check-ref-format`).
 pub fn check_full_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
-    match gix::validate::reference::name(name.into()) {
+    match gix_validate::reference::name(name.into()) {
         Ok(_) => Ok(()),
         Err(why) => Err(MalformedNode::RefName {
             name: crate::text::bytes_field(name),
