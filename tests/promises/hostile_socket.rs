@@ -100,8 +100,6 @@ fn commands(dir: &Path) -> Vec<Vec<&str>> {
         vec!["mount", "it", dir],
         vec!["mount", "--foreground", "it", dir],
         vec!["status"],
-        vec!["gc"],
-        vec!["renew"],
         vec!["cache", "stats"],
         vec!["cache", "pins"],
         vec!["cache", "clear"],
