@@ -188,9 +188,8 @@ fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&byte| byte == b'/')
 }
 
-/// Bytes of memory that each file and each directory takes beside its name: an
-/// entry while the tree is made, one in it, and what it leads to.
-const PER_FILE: usize = size_of::<ImpliedEntry>() + size_of::<Entry>() + size_of::<WholeBlob>();
+/// Bytes of memory that each file and each directory takes beside its name.
+const PER_FILE: usize = size_of::<Entry>() + size_of::<WholeBlob>();
 const PER_DIRECTORY: usize = PER_FILE + size_of::<Directory>() + size_of::<ChunkRef>() + 128;
 
 /// Refuses paths, sorted by their parts, whose directories would take more

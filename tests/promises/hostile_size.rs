@@ -522,3 +522,41 @@ fn a_daemon_at_its_memory_limit_refuses_new_mounts_and_serves_the_old() {
     );
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
 }
+
+#[test]
+fn an_old_commit_of_three_hundred_thousand_files_is_listed_whole() {
+    const FOLDERS: usize = 300;
+    const EACH: usize = 1000;
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let content = FOLDERS as u64 + 1;
+    let folder = |n: usize| {
+        let files = (0..EACH).map(move |at| (1, format!("file-{n:04}-{at:04}.rs"), content + 1));
+        stored_tree(files)
+    };
+    let mut trees: Vec<_> = (0..FOLDERS).map(folder).collect();
+    let root = (0..FOLDERS).map(|n| (3, format!("folder-{n:04}"), n as u64 + 1));
+    trees.push(stored_tree(root));
+    let group = enemy::data(&mut builder, &enemy::group(&trees));
+    let content = enemy::data(&mut builder, b"x");
+    let mut groups = Vec::new();
+    groups.uint(1).uint(0).uint(trees.len() as u64);
+    let past = past(FOLDERS as u64, groups, &[1; 20]);
+    let commits = enemy::data(&mut builder, &past.commits);
+    let dir = mounted_history(
+        &street,
+        builder,
+        &past.segment,
+        &[(&group, 1), (&content, 1)],
+        &commits,
+        &past.mounted,
+    );
+    let old = dir.join(".walgit/commits").join(&past.old);
+    let mut files = 0;
+    for folder in fs::read_dir(&old).unwrap() {
+        files += fs::read_dir(folder.unwrap().path()).unwrap().count();
+    }
+    assert_eq!(files, FOLDERS * EACH);
+    let one = old.join("folder-0299/file-0299-0999.rs");
+    assert_eq!(fs::read(one).unwrap(), b"x");
+}

@@ -18,6 +18,8 @@ use crate::repo::{Kind, MalformedNode, RepoError};
 /// Notices that are kept; a hostile tree could cause one an entry.
 const MAX_NOTICES: usize = 1000;
 
+/// Bytes that an allocation takes beside what is in it.
+const ALLOCATION: usize = 16;
 /// Bytes that a number takes in sets and maps, and a directory's in allocations.
 const PER_TREE: usize = 128;
 
@@ -182,7 +184,7 @@ impl Archive {
     ) -> Result<Vec<ImpliedEntry>, RepoError> {
         let mut entries: Vec<ImpliedEntry> = Vec::new();
         for entry in stored {
-            let each = size_of::<ImpliedEntry>() + size_of::<Entry>() + entry.name.len() + 32;
+            let each = size_of::<Entry>() + entry.name.len() + ALLOCATION;
             self.pay(budget, each as u64)?;
             let shown = match check_name(&entry.name) {
                 Ok(()) => self.entry(entry, below, budget)?,
@@ -249,8 +251,7 @@ impl Archive {
                     Content::Chunks { run, .. } => run.count,
                     Content::Part { .. } => 1,
                 };
-                // Once in a list of its own, and once in its directory.
-                self.pay(budget, (2 * chunks * size_of::<ChunkRef>()) as u64)?;
+                self.pay(budget, (chunks * size_of::<ChunkRef>()) as u64)?;
                 is(Kind::File { executable }, size, content.implied())
             }
             _ => Ok(Err("it is neither file, link nor directory".into())),
