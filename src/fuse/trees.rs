@@ -29,6 +29,8 @@ use crate::repo::{Commit, Kept, NodeIndex, RepoError, Repository, Snapshot, Targ
 /// Bytes of trees that are kept beside the mounted one and the one used last,
 /// where a tree takes any.
 const OPENED: u64 = 32 << 20;
+/// Trees that are kept, however small: those of past heads are of no use for long.
+const MOST_OPENED: usize = 8;
 /// Slots that are kept at most, whatever the kernel holds: with more, the oldest
 /// that are shown nowhere are dropped, and who has a file of theirs open finds
 /// it stale.
@@ -215,7 +217,7 @@ impl Trees {
         let identity = Identity::of_slot(0, snapshot.commit().nodes);
         let trees = Trees {
             slots: RwLock::default(),
-            opened: Kept::new(OPENED),
+            opened: Kept::new(OPENED).at_most(MOST_OPENED),
             shown: RwLock::new(Arc::new(Shown {
                 snapshot: snapshot.clone(),
                 identity,

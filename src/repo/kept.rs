@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Kept<K, V> {
     room: u64,
+    most: usize,
     /// The last used first.
     things: Mutex<VecDeque<(K, V)>>,
 }
@@ -17,8 +18,15 @@ impl<K: Eq, V: Clone> Kept<K, V> {
     pub(crate) fn new(room: u64) -> Self {
         Kept {
             room,
+            most: usize::MAX,
             things: Mutex::default(),
         }
+    }
+
+    /// With room for `most` things, too, however little they take.
+    pub(crate) fn at_most(mut self, most: usize) -> Self {
+        self.most = most;
+        self
     }
 
     fn things(&self) -> MutexGuard<'_, VecDeque<(K, V)>> {
@@ -51,6 +59,7 @@ impl<K: Eq, V: Clone> Kept<K, V> {
             fits.is_some()
         });
         things.push_front((key, value));
+        things.truncate(self.most);
     }
 }
 
