@@ -194,11 +194,10 @@ fn a_key_that_was_put_away_opens_later_mounts() {
             .fail(&["key", "add", "../x", key.to_str().unwrap()])
             .contains("../x")
     );
-    assert_eq!(
-        fs::read_dir(&dir).unwrap().count(),
-        1,
-        "the list, and no key"
-    );
+    let names = fs::read_dir(&dir).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".lock", "keys.json"], "the list, and no key");
 }
 
 #[test]
@@ -224,6 +223,10 @@ fn a_stolen_disk_shows_nothing_of_an_encrypted_repository() {
         while let Some(path) = pending.pop() {
             if path.is_dir() {
                 pending.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+                continue;
+            }
+            // The daemon's sockets hold nothing.
+            if !path.is_file() {
                 continue;
             }
             let bytes = fs::read(&path).unwrap();

@@ -118,10 +118,40 @@ const FAILURES: &[(&str, &[Condition])] = &[
             BrokenConfig,
         ],
     ),
-    ("refs --set", &[FullDisk, ReadOnlyHome, BrokenConfig]),
-    ("refs --remove", &[FullDisk, ReadOnlyHome, BrokenConfig]),
-    ("renew", &[FullDisk, ReadOnlyHome, BrokenConfig]),
-    ("renew --dry-run", &[ReadOnlyHome, BrokenConfig]),
+    (
+        "refs --set",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            BrokenConfig,
+            NoNetwork,
+            SilentNetwork,
+        ],
+    ),
+    (
+        "refs --remove",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            BrokenConfig,
+            NoNetwork,
+            SilentNetwork,
+        ],
+    ),
+    (
+        "renew",
+        &[
+            FullDisk,
+            ReadOnlyHome,
+            BrokenConfig,
+            NoNetwork,
+            SilentNetwork,
+        ],
+    ),
+    (
+        "renew --dry-run",
+        &[ReadOnlyHome, BrokenConfig, NoNetwork, SilentNetwork],
+    ),
     ("gc --dry-run", &[ReadOnlyHome, BrokenConfig]),
     ("gc", &[FullDisk, ReadOnlyHome, BrokenConfig]),
     (
