@@ -15,7 +15,9 @@ fn world(server: &Server) -> World {
 
 fn publish(world: &World, tree: &Tree, name: &str, epochs: &str) -> Value {
     let path = tree.path().to_str().unwrap();
-    world.json(&["publish", path, "--name", name, "--epochs", epochs])
+    world.json(&[
+        "publish", path, "--name", name, "--epochs", epochs, "--force",
+    ])
 }
 
 fn tree() -> Tree {

@@ -17,6 +17,8 @@ use crate::chunk::BlobId;
 const NAME: &str = "collecting";
 /// How long a claim waits for a batch of deletions.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a collector waits for another one that may be ending.
+const ENDING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes this process the only collector, until it is dropped or the process ends.
@@ -48,6 +50,17 @@ impl Leases {
     /// # Errors
     /// [`LeaseError::Busy`] beside another collector.
     pub fn collect(&self) -> Result<Collecting, LeaseError> {
+        // One that was killed holds its lock until the kernel has ended it.
+        let begun = Instant::now();
+        loop {
+            match self.try_collect() {
+                Err(LeaseError::Busy) if begun.elapsed() < ENDING => std::thread::sleep(PAUSE),
+                done => return done,
+            }
+        }
+    }
+
+    fn try_collect(&self) -> Result<Collecting, LeaseError> {
         let path = self.collecting_path();
         let _lock = self.lock()?;
         let mut options = File::options();
