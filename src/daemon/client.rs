@@ -17,6 +17,7 @@ use super::warming::{Told, WarmRequest};
 use super::{DaemonSettings, DaemonStatus, MountRequest, attach};
 use crate::cache::{Keep, Pin, VerifyReport};
 use crate::config::{Dirs, Settings};
+use crate::fuse::is_stopped;
 use crate::prefetch::Warmed;
 
 /// How long a new daemon may take to answer: opening a cache after a crash
@@ -116,15 +117,6 @@ fn unresponsive(pid: Option<u32>, why: &str) -> String {
         "the walgit-fs daemon{} does not answer: {why}; {remedy} with `walgit-fs daemon stop`{or_kill} and mount again",
         process(pid)
     )
-}
-
-/// Whether a process was stopped by a signal or a debugger.
-pub(super) fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('T' | 't'))
 }
 
 /// Whether a daemon runs, as its lock tells it.

@@ -15,9 +15,10 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::client::{ClientError, is_stopped};
+use super::client::ClientError;
 use super::control::{Hello, Refusal};
 use super::location::{CONTROL, Location, LocationError, Peer};
+use crate::fuse::is_stopped;
 
 /// How long a daemon may take to say hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
