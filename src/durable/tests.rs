@@ -373,7 +373,9 @@ fn who_waits_for_a_stopped_process_is_told_which_one() {
         .args([path.as_os_str(), "sleep".as_ref(), "600".as_ref()])
         .spawn()
         .expect("flock(1) of util-linux is needed by this test");
-    while !FileLock::try_exclusive(&path).is_ok_and(|lock| lock.is_none()) {
+    // It takes the lock first and becomes the command then.
+    let name = format!("/proc/{}/comm", child.id());
+    while fs::read_to_string(&name).unwrap() != "sleep\n" {
         std::thread::yield_now();
     }
     let pid = Pid::from_child(&child);
