@@ -59,9 +59,10 @@ bench-storage: setup ## stored and billed bytes beside git's packs and a blob a 
 fuzz: ## fuzz every decoder for half a minute
 	@contrib/fuzz.sh 30
 
-fuzz-repositories: setup ## look at COUNT (100000) hostile repositories made from seeds, SEED (1) first
+fuzz-repositories: setup ## look at COUNT (100000) hostile repositories made from seeds, SEED (1) first; mount MOUNTS (200)
 	WALGIT_FS_HOSTILE_REPOSITORIES=$(or $(COUNT),100000) WALGIT_FS_HOSTILE_SEED=$(or $(SEED),1) \
-	$(CARGO) test --release --locked --test promises -- --nocapture hostile_model::whatever
+	WALGIT_FS_HOSTILE_MOUNTS=$(or $(MOUNTS),200) \
+	$(CARGO) test --release --locked --test promises -- --nocapture hostile_mo
 
 install: build ## into ~/.cargo/bin
 	$(CARGO) install --locked --path . --profile release

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use tokio::sync::Semaphore;
 
-use crate::chunk::Stop;
+use crate::chunk::{Stop, budget};
 
 /// Longest input in bytes that is decoded where it is needed: that takes about
 /// a millisecond.
@@ -17,11 +17,11 @@ pub const INLINE: usize = 64 << 10;
 /// Longest input in bytes that counts as light. Light work never waits for
 /// heavy work.
 const LIGHT: usize = 1 << 20;
-/// Bytes of light input that are worked on at once.
-const LIGHT_AT_ONCE: usize = 4 << 20;
-/// Bytes of heavy input that are worked on at once: one of the largest chunk,
-/// or several smaller ones.
-const HEAVY_AT_ONCE: usize = 64 << 20;
+/// Bytes of memory that light work at once may take.
+const LIGHT_AT_ONCE: usize = 64 << 20;
+/// Bytes of memory that heavy work at once may take: one of the largest nodes, or
+/// several smaller ones.
+const HEAVY_AT_ONCE: usize = budget::NODE as usize;
 /// Permits are counted in units of this many bytes.
 const UNIT: usize = 1 << 10;
 
@@ -59,7 +59,9 @@ pub async fn offload<T: Send + 'static>(
     } else {
         (&*HEAVY_ROOM, HEAVY_AT_ONCE)
     };
-    let units = input.min(most).div_ceil(UNIT);
+    // As many as it may become, which is what counts.
+    let memory = input.saturating_mul(budget::FACTOR as usize);
+    let units = memory.min(most).div_ceil(UNIT);
     let permit = room.acquire_many(units as u32).await;
     let permit = permit.map_err(|_| Interrupted)?;
     let stop = Stop::default();

@@ -174,12 +174,16 @@ impl Reading<'_> {
         Ok(data)
     }
 
-    /// Objects by their IDs, in order.
+    /// Gives objects by their IDs to `take`, in order. An object as it is answered
+    /// takes many times the memory of the answer, so none is kept.
     ///
     /// # Errors
     /// [`ChainError::NoObject`] for the first that is not there.
-    pub async fn objects(&mut self, ids: &[ObjectId]) -> Result<Vec<MoveObject>, ChainError> {
-        let mut objects = Vec::with_capacity(ids.len());
+    pub async fn each(
+        &mut self,
+        ids: &[ObjectId],
+        mut take: impl FnMut(MoveObject) -> Result<(), ChainError> + Send,
+    ) -> Result<(), ChainError> {
         let mut left = ids;
         let mut page = PAGE;
         while !left.is_empty() {
@@ -187,7 +191,7 @@ impl Reading<'_> {
             let keys: Vec<Value> = now.iter().map(|id| json!({"address": id})).collect();
             match self.ask(OBJECTS, json!({"keys": keys})).await {
                 Ok(data) => {
-                    objects.extend(answer::objects(&data, now)?);
+                    (answer::objects(&data, now)?.into_iter()).try_for_each(&mut take)?;
                     left = &left[now.len()..];
                 }
                 // Large ones are asked for by themselves.
@@ -197,7 +201,7 @@ impl Reading<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(objects)
+        Ok(())
     }
 
     /// One object.
@@ -205,8 +209,13 @@ impl Reading<'_> {
     /// # Errors
     /// [`ChainError::NoObject`] where there is none.
     pub async fn object(&mut self, id: ObjectId) -> Result<MoveObject, ChainError> {
-        let mut found = self.objects(&[id]).await?;
-        found.pop().ok_or(ChainError::NoObject(id))
+        let mut found = None;
+        let keep = |object| {
+            found = Some(object);
+            Ok(())
+        };
+        self.each(&[id], keep).await?;
+        found.ok_or(ChainError::NoObject(id))
     }
 
     /// The entries of a `Table<String, ID>`.

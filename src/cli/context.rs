@@ -17,7 +17,7 @@ use crate::config::{ConfigError, Dirs, Origin, Overrides, Settings};
 use crate::lifecycle::{FreshStore, Leases, Ledger};
 use crate::net::Journal;
 use crate::repo::refs::{RefName, RefStore};
-use crate::repo::{Access, Address, Loader, LoaderConfig, RepoError, Repository, Source};
+use crate::repo::{Access, Account, Address, Loader, LoaderConfig, RepoError, Repository, Source};
 use crate::walrus::BlobStore;
 
 /// What the names of private caches begin with.
@@ -185,6 +185,7 @@ pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure
         keys: keys.load(settings)?,
         chain: crate::chain::open(&settings.network.value, deadline, journal(settings)),
         scripts: false,
+        account: Account::unlimited(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `prefetch export` and `prefetch import`: what was learned about a repository
 //! leaves it and comes into it.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use super::{Failure, output};
 use crate::config::Settings;
 use crate::daemon::{Client, Imported, Subject};
 use crate::prefetch::model::Limits;
-use crate::prefetch::{Profile, import, learned};
+use crate::prefetch::{MAX_PROFILE, Profile, import, learned};
 use crate::repo::Address;
 
 /// Write down what was learned about a repository: which file is opened after
@@ -150,7 +150,12 @@ pub(super) fn export(
 /// Reads a file that `prefetch export` wrote.
 pub(super) fn read(path: &Path) -> Result<(Profile, Vec<u8>), Failure> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let bytes = std::fs::read(path).map_err(|error| named(&error))?;
+    let file = std::fs::File::open(path).map_err(|error| named(&error))?;
+    let mut bytes = Vec::new();
+    // One byte more says that it is too long.
+    let most = MAX_PROFILE as u64 + 1;
+    let read = file.take(most).read_to_end(&mut bytes);
+    read.map_err(|error| named(&error))?;
     let profile = Profile::decode(&bytes, Limits::default()).map_err(|error| named(&error))?;
     Ok((profile, bytes))
 }

@@ -25,7 +25,7 @@ use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
 use crate::lifecycle::leases::MountLease;
 use crate::lifecycle::{FreshStore, Ledger};
 use crate::net::Journal;
-use crate::repo::{Access, Address, Loader, Located, Repository, Snapshot, Target};
+use crate::repo::{Access, Account, Address, Loader, Located, Repository, Snapshot, Target};
 use crate::walrus::{self, BlobStore};
 
 /// Threads that read the kernel's requests of one mount. Hits are answered on
@@ -227,12 +227,13 @@ impl Mounts {
         Ok(kept.clone())
     }
 
-    fn access(&self, request: &MountRequest) -> Result<Access, DaemonError> {
+    fn access(&self, request: &MountRequest, account: Account) -> Result<Access, DaemonError> {
         Ok(Access {
             store: self.store(&request.network)?,
             keys: request.keys.clone(),
             chain: chain::open(&request.network, self.deadline, Some(self.journal.clone())),
             scripts: request.scripts,
+            account,
         })
     }
 
@@ -245,7 +246,7 @@ impl Mounts {
     ) -> Result<Snapshot, DaemonError> {
         let _busy = self.busy();
         self.check_memory()?;
-        let access = self.access(request)?;
+        let access = self.access(request, Account::of_mount(&request.label))?;
         let located = request.source.locate(&access).await?;
         self.open(&access, &located, request, lease).await
     }
@@ -322,6 +323,7 @@ impl Mounts {
                     keys: keys.clone(),
                     chain: chain::open(network, self.deadline, Some(self.journal.clone())),
                     scripts: false,
+                    account: Account::unlimited(),
                 };
                 let located = source.locate(&access).await?;
                 self.loader.open_located(&access, &located).await?
@@ -342,9 +344,10 @@ impl Mounts {
         shown: &Snapshot,
         lease: Option<&Arc<MountLease>>,
     ) -> Result<Option<Snapshot>, DaemonError> {
-        let access = self.access(request)?;
-        let located = request.source.locate(&access).await?;
         let repository = shown.repository();
+        let account = repository.access().account.clone();
+        let access = self.access(request, account)?;
+        let located = request.source.locate(&access).await?;
         let same_relatives = *located.relatives == *repository.relatives();
         if located.target == *repository.target() && same_relatives {
             return Ok(None);
@@ -505,6 +508,7 @@ impl Mounted {
             prefetch: self.mover.prefetch_stats(),
             follow: self.followed.clone(),
             trees: self.mover.tree_stats(),
+            memory: snapshot.repository().access().account.stats(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::settings::DaemonSettings;
 use crate::cache::{CacheStats, Pin};
 use crate::fuse::{DriverStats, TreeStats};
 use crate::prefetch::PrefetchStats;
+use crate::repo::MemoryStats;
 use crate::walrus::StoreHealth;
 
 /// The daemon and all it does.
@@ -69,6 +70,9 @@ pub struct MountStatus {
     /// What its trees take.
     #[serde(default)]
     pub trees: TreeStats,
+    /// Memory that it keeps, and may keep.
+    #[serde(default)]
+    pub memory: MemoryStats,
 }
 
 /// How a mount follows its branch.

@@ -23,7 +23,7 @@ use super::attributes::time_of;
 use super::history::History;
 use super::inode::Inode;
 use super::trees::Trees;
-use crate::repo::{Commit, NodeIndex, RefKind, RepoError, Repository, Snapshot};
+use crate::repo::{Charge, Commit, NodeIndex, RefKind, RepoError, Repository, Snapshot};
 use crate::text::{bytes_field, bytes_lines, line};
 
 /// Name of the folder.
@@ -33,9 +33,12 @@ pub(super) const ROOT: usize = 1;
 /// A status younger than this is shown as it is, so that one reader sees one
 /// text.
 const STATUS_AGE: Duration = Duration::from_millis(500);
-/// Most parts that the names of all refs shown here may have: a name of a
-/// kilobyte can be five hundred folders.
-const MAX_REFS: usize = 1 << 18;
+/// Bytes of memory that a name takes beside itself, and a folder that it may lead
+/// to: of a branch with a name of a kilobyte, five hundred parts can be folders.
+pub(super) const PER_NAME: u64 = 100;
+const PER_FOLDER: u64 = 700;
+/// Bytes that the names of all refs shown here may take.
+const NAMES: u64 = 48 << 20;
 
 /// Who knows what `.walgit/status` says.
 pub trait StatusSource: Send + Sync {
@@ -70,8 +73,10 @@ pub(super) struct Control {
 pub(super) struct Nodes {
     nodes: HashMap<usize, ControlNode>,
     next: usize,
-    /// Parts of the names of refs so far: each may be a folder.
-    refs: usize,
+    /// What the names of refs take.
+    charge: Charge,
+    /// Whether some were left out.
+    short: bool,
     /// The folder of tags.
     tags: usize,
     /// The repository whose history has tags that are not entered yet.
@@ -139,7 +144,7 @@ impl Control {
         complete.later = None;
         for (name, commit, at) in dated {
             if let Some(target) = repository.archived_target(commit) {
-                complete.enter_ref(folder, &name, || {
+                complete.enter_ref(trees, folder, &name, || {
                     let slot = trees.add_dated(&target, time_of(at));
                     Inode::Tree(slot, NodeIndex::ROOT)
                 });
@@ -188,7 +193,8 @@ impl Nodes {
         let mut nodes = Nodes {
             nodes: HashMap::from([(ROOT, folder())]),
             next,
-            refs: 0,
+            charge: snapshot.repository().access().account.nothing(),
+            short: false,
             tags: ROOT,
             later: None,
             at: SystemTime::now(),
@@ -218,7 +224,7 @@ impl Nodes {
                 RefKind::Branch => branches,
                 RefKind::Tag => tags,
             };
-            nodes.enter_ref(folder, name, || tree);
+            nodes.enter_ref(trees, folder, name, || tree);
         }
         nodes.tags = tags;
         nodes.later = repository.has_archive().then(|| repository.clone());
@@ -226,14 +232,25 @@ impl Nodes {
     }
 
     /// Enters a branch or tag, unless there is one of its name.
-    fn enter_ref(&mut self, mut at: usize, name: &[u8], tree: impl FnOnce() -> Inode) {
+    fn enter_ref(
+        &mut self,
+        trees: &Trees,
+        mut at: usize,
+        name: &[u8],
+        tree: impl FnOnce() -> Inode,
+    ) {
         let mut parts: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
         // Neither the chain nor a history checks names.
         if (parts.iter()).any(|part| crate::repo::directory::check_name(part).is_err()) {
             return;
         }
-        self.refs += parts.len();
-        if self.refs > MAX_REFS {
+        let most = parts.len() as u64 * (PER_NAME + PER_FOLDER) + name.len() as u64;
+        if !trees.has_room() || !self.charge.has_room(most, NAMES) {
+            if !std::mem::replace(&mut self.short, true) {
+                tracing::warn!(
+                    "the memory of the mount does not hold all branches and tags: some are left out of .walgit"
+                );
+            }
             return;
         }
         let last = parts.pop().unwrap_or_default();
@@ -273,6 +290,7 @@ impl Nodes {
     fn enter(&mut self, folder: usize, name: &[u8], node: ControlNode) -> usize {
         let number = self.next;
         self.next += 1;
+        self.charge.force(PER_FOLDER);
         self.nodes.insert(number, node);
         self.lead(folder, name, Inode::Control(number));
         number
@@ -282,6 +300,7 @@ impl Nodes {
         if let Some(ControlNode::Folder(entries) | ControlNode::Commits(entries, _)) =
             self.nodes.get_mut(&folder)
         {
+            self.charge.force(PER_NAME + name.len() as u64);
             // git forbids a branch `a` beside `a/b`; of a hostile head the
             // first one stays.
             Arc::make_mut(entries).entry(name.to_vec()).or_insert(to);

@@ -32,6 +32,7 @@ impl Failure {
             Failure::Repo(RepoError::NotASymlink) => Errno::EINVAL,
             Failure::Repo(RepoError::TooDeep(_)) => Errno::ELOOP,
             Failure::Repo(RepoError::NoRef { .. }) => Errno::ENOENT,
+            Failure::Repo(RepoError::Memory { .. }) => Errno::ENOMEM,
             // Lost, corrupt, malformed or out of reach: an I/O error.
             Failure::Repo(_) => Errno::EIO,
         }

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::attributes::time_of;
+use super::control::PER_NAME;
 use super::inode::Inode;
 use super::trees::Trees;
 use crate::repo::head::GitId;
-use crate::repo::{MAX_ANCESTORS, NodeIndex, RepoError, Repository};
+use crate::repo::{Charge, MAX_ANCESTORS, NodeIndex, RepoError, Repository};
 
 /// Most commits of a history that are listed, the newest; each can be found by
 /// its name.
@@ -36,6 +37,8 @@ struct Found {
     commits: BTreeMap<Vec<u8>, Inode>,
     at: SystemTime,
     started: bool,
+    /// What their names take.
+    charge: Charge,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +58,7 @@ impl History {
                 commits: BTreeMap::new(),
                 at: SystemTime::now(),
                 started: complete,
+                charge: from.access().account.nothing(),
             }),
             told: watch::Sender::new(Progress { count: 0, complete }),
         })
@@ -98,21 +102,31 @@ impl History {
             return Ok(());
         };
         for (id, at) in archive.commits().await?.take(MAX_LISTED) {
-            self.archived(id.to_string().into_bytes(), &id, at);
+            self.archived(id.to_string().into_bytes(), &id, at)?;
         }
         self.told.send_modify(|progress| progress.count += 1);
         Ok(())
     }
 
     /// Enters one commit of that history.
-    fn archived(&self, name: Vec<u8>, id: &GitId, at: i64) -> Option<Inode> {
-        let target = self.from.archived_target(id.clone())?;
+    fn archived(&self, name: Vec<u8>, id: &GitId, at: i64) -> Result<Option<Inode>, RepoError> {
+        let Some(target) = self.from.archived_target(id.clone()) else {
+            return Ok(None);
+        };
         let mut found = self.found();
-        let entry = found.commits.entry(name).or_insert_with(|| {
-            let slot = self.trees.add_dated(&target, time_of(at));
-            Inode::Tree(slot, NodeIndex::ROOT)
-        });
-        Some(*entry)
+        if let Some(known) = found.commits.get(&name) {
+            return Ok(Some(*known));
+        }
+        let bytes = PER_NAME + name.len() as u64;
+        if !self.trees.has_room() {
+            // One that is never granted says why.
+            found.charge.more(u64::MAX)?;
+        }
+        found.charge.more(bytes)?;
+        let slot = self.trees.add_dated(&target, time_of(at));
+        let tree = Inode::Tree(slot, NodeIndex::ROOT);
+        found.commits.insert(name, tree);
+        Ok(Some(tree))
     }
 
     /// Looks for a commit in that history, without listing all of it.
@@ -122,7 +136,10 @@ impl History {
             return Ok(None);
         };
         let at = archive.committed(&id).await?;
-        Ok(at.and_then(|at| self.archived(name.to_vec(), &id, at)))
+        match at {
+            Some(at) => self.archived(name.to_vec(), &id, at),
+            None => Ok(None),
+        }
     }
 
     async fn walk(&self) {

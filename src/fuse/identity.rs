@@ -9,7 +9,8 @@
 //! (they count in preorder), so a few runs say it all.
 
 use super::inode::Inode;
-use crate::repo::{Content, Entry, Node, NodeIndex, RepoError, Snapshot, same_content};
+use crate::offload::Pace;
+use crate::repo::{Charge, Content, Entry, Node, NodeIndex, RepoError, Snapshot, same_content};
 
 /// Consecutive nodes of the mounted tree that are consecutive nodes of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct Identity {
     runs: Vec<Run>,
     /// The same by slot and number there.
     by_inode: Vec<Run>,
+    /// What both take.
+    charge: Charge,
 }
 
 /// What the kernel must forget after a move.
@@ -48,6 +51,13 @@ pub(super) enum Change {
     },
 }
 
+/// Most entries of directories that are compared in one move. Trees that multiply
+/// differ in any number of places; beyond this, and beyond [`MAX_TOLD`], every node
+/// but the root counts as another one.
+const MAX_COMPARED: usize = 1 << 22;
+/// Most runs of a tree, and most names that the kernel forgets one by one.
+const MAX_TOLD: usize = 1 << 18;
+
 impl Identity {
     /// Of a tree whose nodes are those of a slot, one by one.
     pub(super) fn of_slot(slot: usize, nodes: u64) -> Self {
@@ -60,6 +70,7 @@ impl Identity {
         Identity {
             runs: vec![run],
             by_inode: vec![run],
+            charge: Charge::default(),
         }
     }
 
@@ -117,7 +128,10 @@ impl Identity {
 
     fn finish(mut self) -> Self {
         self.runs.sort_unstable_by_key(|run| run.node);
-        let mut merged = Identity::default();
+        let mut merged = Identity {
+            charge: std::mem::take(&mut self.charge),
+            ..Identity::default()
+        };
         for run in std::mem::take(&mut self.runs) {
             merged.push(run);
         }
@@ -143,11 +157,15 @@ impl Identity {
             return Ok((Fresh(next), changes));
         }
         let mut pending = vec![(old.root(), new.root())];
+        let (mut pace, mut compared) = (Pace::default(), 0);
         while let Some((old_node, new_node)) = pending.pop() {
             let (before, after) = (
                 old.directory(&old_node).await?,
                 new.directory(&new_node).await?,
             );
+            let both = before.entries().len() + after.entries().len();
+            pace.steps(both).await;
+            compared += both;
             next.inherit(self, new_node.index.0, old_node.index.0, 1);
             let own = self.inode_of(old_node.index).map_or(0, |i| i.encode().0);
             changes.push(Change::Listing { directory: own });
@@ -203,8 +221,40 @@ impl Identity {
                     _ => break,
                 }
             }
+            let told = next.runs.len().max(changes.len());
+            if compared > MAX_COMPARED || told > MAX_TOLD {
+                return self.anew(old, new).await;
+            }
         }
         Ok((Fresh(next), changes))
+    }
+
+    /// The same where all but the root is other.
+    async fn anew(
+        &self,
+        old: &Snapshot,
+        new: &Snapshot,
+    ) -> Result<(Fresh, Vec<Change>), RepoError> {
+        let mut next = Identity::default();
+        next.inherit(self, 1, 1, 1);
+        let len = new.commit().nodes - 1;
+        if len > 0 {
+            next.push(Run {
+                node: 2,
+                len,
+                slot: FRESH,
+                first: 2,
+            });
+        }
+        let root = old.root();
+        let directory = self.inode_of(root.index).map_or(0, |i| i.encode().0);
+        let before = old.directory(&root).await?;
+        let names = before.entries().iter().map(|entry| Change::Name {
+            directory,
+            name: entry.name.to_vec(),
+        });
+        let listing = Change::Listing { directory };
+        Ok((Fresh(next), names.chain([listing]).collect()))
     }
 }
 
@@ -215,8 +265,14 @@ const FRESH: usize = usize::MAX;
 pub(super) struct Fresh(Identity);
 
 impl Fresh {
-    /// The identity of the tree in this slot.
-    pub(super) fn in_slot(mut self, slot: usize) -> Identity {
+    /// Bytes of memory that the identity takes.
+    pub(super) fn weight(&self) -> u64 {
+        (self.0.runs.len() * 2 * size_of::<Run>()) as u64
+    }
+
+    /// The identity of the tree in this slot, paid with `charge`.
+    pub(super) fn in_slot(mut self, slot: usize, charge: Charge) -> Identity {
+        self.0.charge = charge;
         for run in &mut self.0.runs {
             if run.slot == FRESH {
                 run.slot = slot;

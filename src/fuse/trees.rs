@@ -24,7 +24,7 @@ use super::identity::{Change, Identity};
 use super::inode::Inode;
 use crate::chunk::ChunkHash;
 use crate::repo::head::{CommitId, GitId};
-use crate::repo::{Commit, Kept, NodeIndex, RepoError, Repository, Snapshot, Target};
+use crate::repo::{Charge, Commit, Kept, NodeIndex, RepoError, Repository, Snapshot, Target};
 
 /// Bytes of trees that are kept beside the mounted one and the one used last,
 /// where a tree takes any.
@@ -68,6 +68,8 @@ struct Slots {
     next: usize,
     /// How often another tree was mounted.
     moves: u64,
+    /// What the slots take.
+    charge: Charge,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,12 @@ struct Slot {
     /// The number of moves when it was last shown.
     used: u64,
 }
+
+/// Bytes of memory that a slot takes, with the name of a tree or two.
+const SLOT: u64 = (size_of::<Slot>() + 2 * size_of::<Tree>()) as u64 + 128;
+
+/// Bytes that all slots may take before names are left out.
+const SLOTS: u64 = 32 << 20;
 
 /// What makes a tree the same one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,6 +167,7 @@ impl Slots {
         if known.is_none() {
             self.by_tree.insert(tree, number);
             self.next += 1;
+            self.charge.force(SLOT);
         }
         number
     }
@@ -183,6 +192,7 @@ impl Slots {
         for number in dropped {
             if let Some(slot) = self.by_number.remove(&number) {
                 self.by_tree.remove(&slot.tree);
+                self.charge.less(SLOT);
             }
         }
     }
@@ -215,8 +225,12 @@ impl Trees {
     /// The trees of a mount of `snapshot`, which takes slot 0.
     pub(super) fn new(snapshot: Snapshot) -> Self {
         let identity = Identity::of_slot(0, snapshot.commit().nodes);
+        let slots = Slots {
+            charge: snapshot.repository().access().account.nothing(),
+            ..Slots::default()
+        };
         let trees = Trees {
-            slots: RwLock::default(),
+            slots: RwLock::new(slots),
             opened: Kept::new(OPENED).at_most(MOST_OPENED),
             shown: RwLock::new(Arc::new(Shown {
                 snapshot: snapshot.clone(),
@@ -246,6 +260,13 @@ impl Trees {
         let target = snapshot.repository().target().clone();
         let time = Some(commit_time(snapshot.commit()));
         self.slots_mut(|slots| slots.take(tree, target, time))
+    }
+
+    /// Whether there is memory for one more slot. Where there is none, names are
+    /// left out.
+    pub(super) fn has_room(&self) -> bool {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.charge.has_room(SLOT, SLOTS)
     }
 
     /// The slot of a tree that is opened later.
@@ -295,7 +316,14 @@ impl Trees {
         if let Some(opened) = self.opened.get(&number) {
             return Ok(opened);
         }
-        let opened = repository.open_relative(&target).await?;
+        let opened = match repository.open_relative(&target).await {
+            // Those that nobody uses make room.
+            Err(RepoError::Memory { .. }) => {
+                self.opened.clear();
+                repository.open_relative(&target).await?
+            }
+            opened => opened?,
+        };
         let snapshot = find(&opened, &content).ok_or(RepoError::NoNode(number as u64))?;
         self.slot(number, |slot| {
             slot.time.get_or_init(|| commit_time(snapshot.commit()));
@@ -328,6 +356,8 @@ impl Trees {
     pub(super) async fn move_to(&self, snapshot: Snapshot) -> Result<Vec<Change>, RepoError> {
         let before = self.shown();
         let (fresh, changes) = (before.identity.after(&before.snapshot, &snapshot)).await?;
+        let account = &snapshot.repository().access().account;
+        let charge = account.charge(fresh.weight())?;
         // Files of the tree shown until now are likely to be open.
         let old = Tree::Mounted(Content::of(&before.snapshot));
         let old = self.slots_mut(|slots| {
@@ -337,7 +367,7 @@ impl Trees {
         if let Some(old) = old {
             self.keep(old, &before.snapshot);
         }
-        let identity = fresh.in_slot(self.add_mounted(&snapshot));
+        let identity = fresh.in_slot(self.add_mounted(&snapshot), charge);
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         *shown = Arc::new(Shown { snapshot, identity });
         Ok(changes)

@@ -45,7 +45,7 @@ pub use catalogue::Catalogue;
 pub use codec::MalformedProfile;
 pub use guide::{Guide, Learning, PrefetchStats};
 pub use hints::{import, learned};
-pub use profile::Profile;
+pub use profile::{MAX_LEN as MAX_PROFILE, Profile};
 pub use rates::Rates;
 pub use readahead::Readahead;
 pub use sweep::Sweeps;

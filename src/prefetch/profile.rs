@@ -26,7 +26,7 @@ const VERSION: u8 = 2;
 const FIRST: u8 = 1;
 /// Longest profile that is read, in bytes: three times what the default limits
 /// fill.
-pub(super) const MAX_LEN: usize = 24 << 20;
+pub const MAX_LEN: usize = 24 << 20;
 /// How large a profile may be that a repository carries: some 5,000 different
 /// opens.
 const SHIPPED: Limits = Limits {
@@ -208,6 +208,34 @@ mod tests {
         }
         let error = Profile::decode(&sealed(to.into_bytes()), Limits::default()).unwrap_err();
         assert!(error.to_string().contains("too long"), "{error}");
+    }
+
+    #[test]
+    fn more_transitions_than_any_model_keeps_are_refused() {
+        let mut to = Writer::default();
+        to.raw(MAGIC);
+        to.raw(&[VERSION]);
+        to.count(32);
+        for n in 0..32u8 {
+            to.count(0);
+            to.text(&char::from(b'A' + n).to_string());
+        }
+        let contexts = 40_000u64;
+        to.count(contexts as usize);
+        for context in 0..contexts {
+            to.raw(&context.to_le_bytes());
+            to.count(32);
+            for path in 0..32 {
+                (0..4).for_each(|at| to.number(if at == 0 { path } else { 1 }));
+            }
+        }
+        let bytes = sealed(to.into_bytes());
+        assert!(bytes.len() < MAX_LEN);
+        let error = Profile::decode(&bytes, Limits::default()).unwrap_err();
+        assert!(
+            error.to_string().contains("too many transitions"),
+            "{error}"
+        );
     }
 
     #[test]

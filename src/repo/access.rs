@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::head::{CommitId, GitId, check_ref_name};
 use super::refs::{RefName, RefStore};
-use super::{Address, RefKind, RepoError};
+use super::{Account, Address, RefKind, RepoError};
 use crate::chain::objects::Layout;
 use crate::chain::{Chain, ChainError, ObjectId};
 use crate::chunk::{BlobId, ChunkHash, SecretKey};
@@ -27,6 +27,8 @@ pub struct Access {
     /// Whether files that start with `#!` are shown as executable where the
     /// repository keeps no modes.
     pub scripts: bool,
+    /// What pays for the memory that is kept.
+    pub account: Account,
 }
 
 impl From<Arc<dyn BlobStore>> for Access {
@@ -36,6 +38,7 @@ impl From<Arc<dyn BlobStore>> for Access {
             keys: Vec::new(),
             chain: Err(ChainError::NoEndpoint("(none)".into())),
             scripts: false,
+            account: Account::unlimited(),
         }
     }
 }

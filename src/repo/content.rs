@@ -46,9 +46,20 @@ impl Snapshot {
     ) -> Result<Bytes, RepoError> {
         let range = range.intersect(ByteRange::new(0, whole.size));
         let store = self.repository.store_of(whole)?;
-        let list = self.repository.loader().whole(store, whole).await?;
+        let list = self.list_of(store, whole).await?;
         let located = self.locate_in(list, range).await?;
         self.gather(store, &located, range, window).await
+    }
+
+    /// The pieces of a file that is one blob, as a list.
+    async fn list_of(
+        &self,
+        store: &Arc<dyn BlobStore>,
+        whole: &WholeBlob,
+    ) -> Result<Arc<ChunkList>, RepoError> {
+        let account = &self.repository.access().account;
+        let loader = self.repository.loader();
+        loader.whole(account, store, whole).await
     }
 
     /// The bytes of `range` out of the chunks that cover it.
@@ -122,7 +133,7 @@ impl Snapshot {
             Content::Whole { index } => {
                 let whole = &parent.wholes()[*index as usize];
                 let store = self.repository.store_of(whole)?;
-                let list = self.repository.loader().whole(store, whole).await?;
+                let list = self.list_of(store, whole).await?;
                 Ok(Cover::Chunks(self.locate_in(list, range).await?))
             }
             Content::Directory { .. } => Err(RepoError::IsADirectory),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::{ChunkList, Directory};
+use super::{Account, Charge, ChunkList, Directory, RepoError};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, budget};
 
 /// Parts of the cache, each with a lock and an equal part of the budget of its
@@ -52,6 +52,13 @@ pub(super) enum Decoded {
 }
 
 impl Decoded {
+    fn charge(&self) -> &Charge {
+        match self {
+            Decoded::Directory(directory) => directory.charge(),
+            Decoded::List(list) => list.charge(),
+        }
+    }
+
     fn weight(&self) -> u64 {
         128 + match self {
             Decoded::Directory(directory) => directory.weight(),
@@ -133,6 +140,19 @@ impl DecodedNodes {
             let wanted = len as u64 * HONEST_FACTOR;
             trim(&mut self.heavy(), HEAVY.saturating_sub(wanted));
         }
+    }
+
+    /// Pays for a node of `weight` bytes from an account, which gives up what it
+    /// has here before it refuses.
+    ///
+    /// # Errors
+    /// [`RepoError::Memory`].
+    pub(super) fn pay(&self, account: &Account, weight: u64) -> Result<Charge, RepoError> {
+        account.charge(weight).or_else(|_| {
+            self.light.retain(|_, node| !node.charge().is_of(account));
+            (self.heavy()).retain(|(_, node)| !node.charge().is_of(account));
+            account.charge(weight)
+        })
     }
 
     /// Keeps a node, as long as there is room.

@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 
+use super::account::Charge;
 use super::encode::EncodeError;
 use super::malformed::MalformedNode;
 use super::table::{self, Origin, PlacedChunk};
@@ -139,6 +140,7 @@ pub struct Directory {
     wholes: Vec<WholeBlob>,
     nodes: u64,
     weight: u64,
+    charge: Charge,
 }
 
 /// An entry of a directory that is implied by paths.
@@ -193,6 +195,7 @@ impl Directory {
             wholes: Vec::new(),
             nodes: 1,
             weight: 0,
+            charge: Charge::default(),
         };
         for entry in entries {
             hasher.update(&(entry.name.len() as u64).to_le_bytes());
@@ -276,6 +279,17 @@ impl Directory {
         self.weight
     }
 
+    /// The same, paid for as long as it is kept.
+    pub(super) fn paid_with(mut self, charge: Charge) -> Self {
+        self.charge = charge;
+        self
+    }
+
+    /// Who pays for it.
+    pub(super) fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
     /// The weight of one whose names and inline contents are allocations of
     /// their own.
     fn measured(&self) -> u64 {
@@ -328,6 +342,7 @@ impl Directory {
             wholes: Vec::new(),
             nodes,
             weight,
+            charge: Charge::default(),
         })
     }
 }

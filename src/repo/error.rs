@@ -74,6 +74,17 @@ pub enum RepoError {
     /// More than a reader accepts.
     #[error("the repository has {0}")]
     TooLarge(String),
+    /// A mount keeps as much as it may.
+    #[error(
+        "{name} takes more than the {} MiB of memory that one mount may use; look at fewer of its large directories and old commits at once",
+        limit >> 20
+    )]
+    Memory {
+        /// What the user calls what is mounted.
+        name: String,
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// Nothing was ever committed.
     #[error("{0} has no commits yet")]
     NoCommits(String),

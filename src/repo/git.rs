@@ -84,6 +84,12 @@ fn tree_and_parents(raw: &[u8], id_len: usize) -> Option<(GitId, Vec<GitId>)> {
 }
 
 impl RawCommit {
+    /// Bytes that it occupies in memory.
+    pub(super) fn weight(&self) -> u64 {
+        let ids = self.parents.len() + 2;
+        (size_of::<Self>() + self.bytes.len() + ids * (size_of::<GitId>() + 48)) as u64
+    }
+
     /// Parses a raw commit whose IDs are of the kind of `sample`, no more strictly
     /// than git does: persons, times and messages may be anything.
     ///

@@ -283,6 +283,22 @@ pub struct Head {
 }
 
 impl Head {
+    /// Bytes that it occupies in memory, about.
+    pub fn weight(&self) -> u64 {
+        let person = |signature: &Signature| signature.person.len();
+        let commits = self.commits.iter().map(|it| {
+            let text = it.message.len() + person(&it.author) + person(&it.committer);
+            size_of::<Commit>() + text + it.parents.len() * (size_of::<CommitId>() + 48)
+        });
+        let refs = self.refs.iter().map(|it| size_of::<Ref>() + it.name.len());
+        let attached = self
+            .attachments
+            .iter()
+            .map(|it| size_of::<Attachment>() + it.chunks.len() * size_of::<ChunkRef>());
+        let blobs = self.blobs.len() * size_of::<BlobId>();
+        (commits.chain(refs).chain(attached).sum::<usize>() + blobs) as u64
+    }
+
     /// Finds a branch, a tag, or a commit by its full or abbreviated (at least
     /// four digits) ID.
     pub fn resolve(&self, name: &str) -> Option<usize> {

@@ -13,7 +13,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::directory::{Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, check_name};
 use super::head::{CommitId, Signature};
-use super::{Commit, Entry, Head, Kind, MAX_DEPTH, RepoError};
+use super::{Account, Charge, Commit, Entry, Head, Kind, MAX_DEPTH, RepoError};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, budget};
 
 /// Longest path, in bytes: the kernel's `PATH_MAX`.
@@ -45,6 +45,8 @@ pub(super) struct ImpliedTree {
     pub(super) notices: Vec<String>,
     /// Whether anything in it is encrypted where it is stored.
     pub(super) encrypted: bool,
+    /// What it takes.
+    pub(super) charge: Charge,
 }
 
 /// What is known of the commit of such a tree: one person, one time, and at
@@ -134,8 +136,10 @@ impl Notices {
 /// can show; what does not fit into it is left out, and said.
 ///
 /// # Errors
-/// [`RepoError::TooLarge`] where it would take more memory than a tree may.
+/// [`RepoError::TooLarge`] where it would take more memory than a tree may,
+/// [`RepoError::Memory`] where it is more than the account has.
 pub(super) fn imply(
+    account: &Account,
     leaves: Vec<Leaf>,
     refused: Vec<(String, &str)>,
     blob: BlobId,
@@ -162,7 +166,7 @@ pub(super) fn imply(
         })
         .collect();
     leaves.sort_by(|a, b| parts(&a.path).cmp(parts(&b.path)));
-    check_memory(&leaves)?;
+    let charge = account.charge(check_memory(&leaves)?)?;
     let mut leaves = leaves.into_iter().peekable();
     while let Some(leaf) = leaves.next() {
         // Sorted by parts, what is below a path follows it at once.
@@ -181,7 +185,7 @@ pub(super) fn imply(
             _ => builder.add(leaf),
         }
     }
-    Ok(builder.finish())
+    Ok(builder.finish(charge))
 }
 
 fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -194,8 +198,8 @@ const PER_DIRECTORY: usize = PER_FILE + size_of::<Directory>() + size_of::<Chunk
 
 /// Refuses paths, sorted by their parts, whose directories would take more
 /// memory than the list that names them justifies: a path of 4 KB can name 2,000
-/// of them.
-fn check_memory(leaves: &[Leaf]) -> Result<(), RepoError> {
+/// of them. The bytes that the tree takes.
+fn check_memory(leaves: &[Leaf]) -> Result<u64, RepoError> {
     let (mut directories, mut bytes) = (0usize, 0usize);
     let mut before: &[u8] = &[];
     for leaf in leaves {
@@ -214,7 +218,7 @@ fn check_memory(leaves: &[Leaf]) -> Result<(), RepoError> {
             budget::TREE >> 20
         )));
     }
-    Ok(())
+    Ok(bytes as u64)
 }
 
 fn check_path(path: &[u8]) -> Result<(), String> {
@@ -328,7 +332,7 @@ impl Builder {
         }
     }
 
-    fn finish(mut self) -> ImpliedTree {
+    fn finish(mut self, charge: Charge) -> ImpliedTree {
         self.close_to(0);
         let root = std::mem::take(&mut self.root);
         let (root, nodes, bytes) = self.complete(root);
@@ -339,6 +343,7 @@ impl Builder {
             directories: self.directories,
             notices: self.notices.finish(),
             encrypted: false,
+            charge,
         }
     }
 }
@@ -359,7 +364,8 @@ mod tests {
 
     fn tree(paths: &[&str]) -> ImpliedTree {
         let leaves = paths.iter().map(|path| leaf(path)).collect();
-        imply(leaves, Vec::new(), BlobId::from_bytes([1; 32])).unwrap()
+        let account = Account::unlimited();
+        imply(&account, leaves, Vec::new(), BlobId::from_bytes([1; 32])).unwrap()
     }
 
     fn paths(tree: &ImpliedTree) -> Vec<String> {

@@ -38,6 +38,11 @@ impl<K: Eq, V: Clone> Kept<K, V> {
         self.things().len()
     }
 
+    /// What all that is kept weighs.
+    pub(crate) fn weight(&self, weight: impl Fn(&V) -> u64) -> u64 {
+        self.things().iter().map(|(_, value)| weight(value)).sum()
+    }
+
     /// What is kept under `key`.
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         let mut things = self.things();
@@ -46,6 +51,11 @@ impl<K: Eq, V: Clone> Kept<K, V> {
         let value = found.1.clone();
         things.push_front(found);
         Some(value)
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        self.things().clear();
     }
 
     /// Keeps `value`, and forgets what there is no room for any more.

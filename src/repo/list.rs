@@ -5,6 +5,7 @@
 //! chunks, one of level 1 holds lists of level 0, and so on: a terabyte needs
 //! two levels.
 
+use super::account::Charge;
 use super::directory::kind_and_version;
 use super::encode::EncodeError;
 use super::malformed::MalformedNode;
@@ -31,6 +32,7 @@ pub struct ChunkList {
     /// Where each part ends in the list's stretch of the file.
     ends: Vec<u64>,
     weight: u64,
+    charge: Charge,
 }
 
 impl ChunkList {
@@ -70,6 +72,17 @@ impl ChunkList {
         self.weight
     }
 
+    /// The same, paid for as long as it is kept.
+    pub(super) fn paid_with(mut self, charge: Charge) -> Self {
+        self.charge = charge;
+        self
+    }
+
+    /// Who pays for it.
+    pub(super) fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
     /// The list of the pieces of a file.
     pub(super) fn of_pieces(pieces: &[ChunkRef]) -> Self {
         let ends = pieces.iter().scan(0u64, |end, piece| {
@@ -81,6 +94,7 @@ impl ChunkList {
             parts: pieces.to_vec(),
             ends: ends.collect(),
             weight: (pieces.len() * (size_of::<ChunkRef>() + size_of::<u64>())) as u64,
+            charge: Charge::default(),
         }
     }
 
@@ -117,6 +131,7 @@ impl ChunkList {
             parts,
             ends,
             weight,
+            charge: Charge::default(),
         })
     }
 }

@@ -15,7 +15,7 @@ use super::head::{AttachmentKind, MAX_SHIPPED};
 use super::kept::Kept;
 use super::prior::MAX_PRIOR;
 use super::private::{Door, enter};
-use super::{ChunkList, Content, Directory, Head, MalformedNode, RepoError, Repository};
+use super::{Account, ChunkList, Content, Directory, Head, MalformedNode, RepoError, Repository};
 use crate::cache::{Cache, Space};
 use crate::chunk::{
     Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob,
@@ -152,7 +152,7 @@ impl Loader {
         root: ChunkHash,
     ) -> Result<Repository, RepoError> {
         let found = self.fetch_head(access, blob, root).await?;
-        let repository = Repository::of_head(self.clone(), access, blob, found);
+        let repository = Repository::of_head(self.clone(), access, blob, found)?;
         for (number, commit) in repository.head().commits.iter().enumerate() {
             if number == 0 || self.remembers(&commit.root) {
                 let snapshot = repository.snapshot(number)?;
@@ -203,7 +203,8 @@ impl Loader {
         };
         match found {
             Some((door, reference, first)) => {
-                self.keep_head(door, blob, Some(root), reference, &first)
+                let account = &access.account;
+                self.keep_head(account, door, blob, Some(root), reference, &first)
                     .await
             }
             None => Err(RepoError::NotARepository { blob, why }),
@@ -214,6 +215,7 @@ impl Loader {
     /// `first` is the start of its blob, or all of it.
     pub(super) async fn keep_head(
         &self,
+        account: &Account,
         door: Door,
         blob: BlobId,
         root: Option<ChunkHash>,
@@ -241,7 +243,7 @@ impl Loader {
         let record = encode_reference(&reference);
         let key = record_key(blob, root);
         (self.cache).set_record(Space::Heads, &key, &record, store.at_rest());
-        self.absorb(&head, first, blob, store.at_rest());
+        self.absorb(account, &head, first, blob, store.at_rest());
         Ok(FoundHead {
             head,
             hash: reference.hash,
@@ -251,7 +253,14 @@ impl Loader {
 
     /// Keeps what else came with the first read: directories breadth first,
     /// the content that lies between its bounds, and hints at what is read next.
-    fn absorb(&self, head: &Head, first: &Bytes, blob: BlobId, at_rest: Option<&SecretKey>) {
+    fn absorb(
+        &self,
+        account: &Account,
+        head: &Head,
+        first: &Bytes,
+        blob: BlobId,
+        at_rest: Option<&SecretKey>,
+    ) {
         let mut take = Absorbed {
             cache: &self.cache,
             first,
@@ -284,8 +293,11 @@ impl Loader {
                     | Content::Whole { .. } => {}
                 }
             }
-            self.decoded
-                .keep(&reference, Decoded::Directory(Arc::new(directory)));
+            let Ok(charge) = self.decoded.pay(account, directory.weight()) else {
+                break;
+            };
+            let directory = Arc::new(directory.paid_with(charge));
+            self.decoded.keep(&reference, Decoded::Directory(directory));
         }
         let hints = [
             head.hint(AttachmentKind::Prior, MAX_PRIOR),
@@ -304,6 +316,7 @@ impl Loader {
     /// The directory that `table[index]` leads to.
     pub(super) async fn directory(
         &self,
+        account: &Account,
         store: &Arc<dyn BlobStore>,
         table: &[ChunkRef],
         index: usize,
@@ -313,24 +326,27 @@ impl Loader {
             return Ok(known);
         }
         let raw = self.node(store, table, index).await?;
-        let (nodes, owned) = (self.decoded.clone(), reference.clone());
-        let decode = move || {
+        let (nodes, owned, account) = (self.decoded.clone(), reference.clone(), account.clone());
+        let decode = move || -> Result<Arc<Directory>, RepoError> {
             // Who waited for a thread while somebody else decoded it finds it.
             if let Some(Decoded::Directory(known)) = nodes.get(&owned) {
                 return Ok(known);
             }
             nodes.make_room(raw.len());
-            let directory = Arc::new(Directory::decode(&raw, &owned)?);
+            let decoded = Directory::decode(&raw, &owned);
+            let directory = decoded.map_err(|why| malformed("directory", &owned, why))?;
+            let charge = nodes.pay(&account, directory.weight())?;
+            let directory = Arc::new(directory.paid_with(charge));
             nodes.keep(&owned, Decoded::Directory(directory.clone()));
             Ok(directory)
         };
-        let decoded = offload(reference.raw_len as usize, decode).await?;
-        decoded.map_err(|why| malformed("directory", reference, why))
+        offload(reference.raw_len as usize, decode).await?
     }
 
     /// The chunk list that `table[index]` leads to.
     pub(super) async fn list(
         &self,
+        account: &Account,
         store: &Arc<dyn BlobStore>,
         table: &[ChunkRef],
         index: usize,
@@ -340,24 +356,27 @@ impl Loader {
             return Ok(known);
         }
         let raw = self.node(store, table, index).await?;
-        let (nodes, owned) = (self.decoded.clone(), reference.clone());
-        let decode = move || {
+        let (nodes, owned, account) = (self.decoded.clone(), reference.clone(), account.clone());
+        let decode = move || -> Result<Arc<ChunkList>, RepoError> {
             if let Some(Decoded::List(known)) = nodes.get(&owned) {
                 return Ok(known);
             }
             nodes.make_room(raw.len());
-            let list = Arc::new(ChunkList::decode(&raw, &owned)?);
+            let decoded = ChunkList::decode(&raw, &owned);
+            let list = decoded.map_err(|why| malformed("chunk list", &owned, why))?;
+            let charge = nodes.pay(&account, list.weight())?;
+            let list = Arc::new(list.paid_with(charge));
             nodes.keep(&owned, Decoded::List(list.clone()));
             Ok(list)
         };
-        let decoded = offload(reference.raw_len as usize, decode).await?;
-        decoded.map_err(|why| malformed("chunk list", reference, why))
+        offload(reference.raw_len as usize, decode).await?
     }
 
     /// The pieces of a blob that is one file, as a list; fetched and proven
     /// where that has not been done.
     pub(super) async fn whole(
         &self,
+        account: &Account,
         store: &Arc<dyn BlobStore>,
         whole: &WholeBlob,
     ) -> Result<Arc<ChunkList>, RepoError> {
@@ -366,7 +385,9 @@ impl Loader {
             return Ok(known);
         }
         let pieces = self.cache.whole(store, whole).await?;
-        let list = Arc::new(ChunkList::of_pieces(&pieces));
+        let list = ChunkList::of_pieces(&pieces);
+        let charge = self.decoded.pay(account, list.weight())?;
+        let list = Arc::new(list.paid_with(charge));
         self.decoded.keep(&key, Decoded::List(list.clone()));
         Ok(list)
     }

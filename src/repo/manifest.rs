@@ -112,6 +112,13 @@ impl Manifest {
         bytes.trim_ascii_start().first() == Some(&b'{')
     }
 
+    /// Bytes that its list of files occupies in memory.
+    pub fn weight(&self) -> u64 {
+        let paths = self.files.iter().map(|(path, _)| path.len() + 32);
+        let list = self.files.capacity() * size_of::<(String, ManifestFile)>();
+        (paths.sum::<usize>() + list) as u64
+    }
+
     /// Reads the JSON of a manifest.
     ///
     /// # Errors

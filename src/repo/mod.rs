@@ -35,6 +35,7 @@
 //! May touch: `cache`, `chain`, `walrus`, `chunk`.
 
 mod access;
+mod account;
 mod address;
 mod ahead;
 pub mod archive;
@@ -69,6 +70,7 @@ mod table;
 mod wire;
 
 pub use access::{Access, Located, Relative, Source, Target};
+pub use account::{Account, Charge, MOUNT, MemoryStats};
 pub use address::{Address, ParseAddressError};
 pub use ahead::Stretch;
 pub use coming::Coming;

@@ -11,7 +11,7 @@ use super::implied::{self, Leaf, Told};
 use super::open::shelf;
 use super::{Kind, Loader, MAX_DEPTH, RepoError, Repository};
 use crate::chain::objects::{BlobContent, BlobObject, EntryObject};
-use crate::chain::{Chain, ObjectId, Reading};
+use crate::chain::{Chain, MoveObject, ObjectId, Reading};
 use crate::chunk::{BlobId, Proof, WholeBlob, check_git};
 use crate::offload::offload;
 
@@ -52,6 +52,8 @@ impl Loader {
         access: &Access,
         id: ObjectId,
     ) -> Result<Repository, RepoError> {
+        // All objects of a tree are in memory until it is made.
+        let _turn = access.account.making().await;
         let chain = access.chain()?;
         let mut reading = chain.reading();
         let object = reading.object(id).await?.commit()?;
@@ -60,7 +62,8 @@ impl Loader {
         let at = BlobId::from_bytes(*id.as_bytes());
         // Sorting a large tree takes a while.
         let input = walk.path_bytes;
-        let imply = move || implied::imply(walk.leaves, walk.refused, at);
+        let account = access.account.clone();
+        let imply = move || implied::imply(&account, walk.leaves, walk.refused, at);
         let tree = offload(input, imply).await??;
         let told = Told {
             author: object.author,
@@ -71,9 +74,7 @@ impl Loader {
         let shelf = shelf(access, None);
         let target = Target::Commit(id);
         let loader = self.clone();
-        Ok(Repository::of_tree(
-            loader, access, target, told, tree, shelf,
-        ))
+        Repository::of_tree(loader, access, target, told, tree, shelf)
     }
 }
 
@@ -98,10 +99,12 @@ impl Walk {
                 let what = format!("a tree of over {MAX_OBJECTS} objects");
                 return Err(chain.too_much(what).into());
             }
-            for object in reading.objects(&wanted).await? {
-                let known = Known::of(object.entry()?);
-                self.objects.insert(object.id, Arc::new(known));
-            }
+            let known = &mut self.objects;
+            let take = |object: MoveObject| {
+                known.insert(object.id, Arc::new(Known::of(object.entry()?)));
+                Ok(())
+            };
+            reading.each(&wanted, take).await?;
             let mut below = Vec::new();
             for (path, id) in std::mem::take(&mut level) {
                 let Some(known) = self.objects.get(&id).cloned() else {

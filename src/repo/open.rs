@@ -86,12 +86,14 @@ impl Loader {
         root: Option<ChunkHash>,
     ) -> Result<Repository, RepoError> {
         if let Some(found) = self.known_head(access, blob, root).await {
-            return Ok(Repository::of_head(self.clone(), access, blob, found));
+            return Repository::of_head(self.clone(), access, blob, found);
         }
         if let Some(root) = root {
             let found = self.fetch_head(access, blob, root).await?;
-            return Ok(Repository::of_head(self.clone(), access, blob, found));
+            return Repository::of_head(self.clone(), access, blob, found);
         }
+        // A blob that is read whole is in memory until its tree is made.
+        let _turn = access.account.making().await;
         if let Some((json, key)) = self.known_manifest(access, blob).await {
             return self.manifest(access, blob, &json, key).await;
         }
@@ -99,8 +101,10 @@ impl Loader {
         let (door, bytes) = enter(access, self.headers(), blob, bytes)?;
         match Header::decode(&bytes).and_then(|header| header.head(blob)) {
             Ok(reference) => {
-                let found = self.keep_head(door, blob, None, reference, &bytes).await?;
-                Ok(Repository::of_head(self.clone(), access, blob, found))
+                let found = self
+                    .keep_head(&access.account, door, blob, None, reference, &bytes)
+                    .await?;
+                Repository::of_head(self.clone(), access, blob, found)
             }
             Err(why) => {
                 let (json, key) = manifest_in(access, blob, bytes, &why.to_string())?;
@@ -134,11 +138,16 @@ impl Loader {
         key: Option<usize>,
     ) -> Result<Repository, RepoError> {
         let owned = json.clone();
-        let manifest = offload(json.len(), move || Manifest::decode(&owned)).await?;
+        let manifest = offload(json.len() * MANIFEST_FACTOR, move || {
+            Manifest::decode(&owned)
+        })
+        .await?;
         let manifest = manifest.map_err(|why| RepoError::NotARepository {
             blob,
             why: why.to_string(),
         })?;
+        // Until the tree is made of it.
+        let _charge = access.account.charge(manifest.weight())?;
         let (mut leaves, mut refused, mut sealed) = (Vec::new(), Vec::new(), 0);
         for (path, file) in manifest.files {
             match file {
@@ -158,7 +167,8 @@ impl Loader {
         if access.scripts {
             self.mark_scripts(access, shelf.as_ref(), &mut leaves).await;
         }
-        let imply = move || implied::imply(leaves, refused, blob);
+        let account = access.account.clone();
+        let imply = move || implied::imply(&account, leaves, refused, blob);
         let mut tree = offload(json.len(), imply).await??;
         tree.encrypted = sealed > 0 || key.is_some();
         if sealed > 0 && shelf.is_none() {
@@ -173,9 +183,7 @@ impl Loader {
         };
         let target = Target::Blob { blob, root: None };
         let loader = self.clone();
-        Ok(Repository::of_tree(
-            loader, access, target, told, tree, shelf,
-        ))
+        Repository::of_tree(loader, access, target, told, tree, shelf)
     }
 
     /// The content of a manifest that an earlier session has proven, and the
@@ -237,7 +245,7 @@ impl Loader {
                         false => Some(&access.store),
                     };
                     let Some(store) = store else { return };
-                    let Ok(list) = self.whole(store, whole).await else {
+                    let Ok(list) = self.whole(&access.account, store, whole).await else {
                         return;
                     };
                     let first = self.cache().get(store, list.parts(), 0, 0).await;
@@ -256,6 +264,8 @@ impl Loader {
     }
 }
 
+/// How much more memory a manifest may take than a node as long as it.
+const MANIFEST_FACTOR: usize = 3;
 /// Longest file that may be a script, in bytes.
 const MAX_SCRIPT: u64 = 1 << 20;
 /// Files that are looked into at once.

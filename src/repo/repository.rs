@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::access::{Access, Relative, Target, names};
-use super::archive::Archive;
+use super::archive::{Archive, check_commits};
 use super::commits::decode_commits;
 use super::git::RawCommit;
 use super::head::{AttachmentKind, CommitId, GitId, MAX_SHIPPED};
 use super::implied::{ImpliedTree, Told};
 use super::loader::FoundHead;
 use super::prior::{MAX_PRIOR, Prior};
-use super::{Address, Commit, Directory, Head, Loader, RefKind, RepoError, Snapshot};
+use super::{Address, Charge, Commit, Directory, Head, Loader, RefKind, RepoError, Snapshot};
 use crate::cache::Space;
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
 use crate::offload::offload;
@@ -49,8 +49,10 @@ struct Inner {
     head: Head,
     /// Directories that are implied by paths, by their names.
     implied: HashMap<ChunkHash, Arc<Directory>>,
-    /// Bytes that they occupy in memory.
+    /// Bytes that they and the head occupy in memory.
     weight: u64,
+    /// What pays for them.
+    _charge: Charge,
     notices: Vec<String>,
     encrypted: bool,
 }
@@ -62,10 +64,12 @@ impl Repository {
         access: &Access,
         blob: BlobId,
         found: FoundHead,
-    ) -> Self {
+    ) -> Result<Self, RepoError> {
         let root = Some(found.door.root(&found.hash));
         let key = found.door.key().cloned();
-        Repository {
+        let weight = found.head.weight();
+        let charge = access.account.charge(weight)?;
+        Ok(Repository {
             inner: Arc::new(Inner {
                 loader,
                 access: access.clone(),
@@ -76,11 +80,12 @@ impl Repository {
                 target: Target::Blob { blob, root },
                 head: found.head,
                 implied: HashMap::new(),
-                weight: 0,
+                weight,
+                _charge: charge,
                 notices: Vec::new(),
             }),
             relatives: Arc::default(),
-        }
+        })
     }
 
     /// A tree that is implied by paths, and what is told of its commit.
@@ -91,29 +96,49 @@ impl Repository {
         told: Told,
         tree: ImpliedTree,
         sealed: Option<Arc<dyn BlobStore>>,
-    ) -> Self {
-        Repository {
+    ) -> Result<Self, RepoError> {
+        let head = tree.head(target.id(), told);
+        let weight = tree.weight() + head.weight();
+        let mut charge = tree.charge;
+        charge.more(head.weight())?;
+        Ok(Repository {
             inner: Arc::new(Inner {
                 loader,
                 access: access.clone(),
                 store: access.store.clone(),
                 key: None,
                 sealed,
-                head: tree.head(target.id(), told),
+                head,
                 target,
                 encrypted: tree.encrypted,
-                weight: tree.weight(),
+                weight,
+                _charge: charge,
                 implied: tree.directories,
                 notices: tree.notices,
             }),
             relatives: Arc::default(),
-        }
+        })
     }
 
     /// A commit in the history of `head`, and its tree.
-    fn of_archived(head: &Repository, target: Target, commit: Commit, tree: ImpliedTree) -> Self {
+    fn of_archived(
+        head: &Repository,
+        target: Target,
+        commit: Commit,
+        tree: ImpliedTree,
+    ) -> Result<Self, RepoError> {
         let inner = &head.inner;
-        Repository {
+        let head = Head {
+            default_branch: Bytes::new(),
+            commits: vec![commit],
+            refs: Vec::new(),
+            attachments: inner.head.attachments.clone(),
+            blobs: inner.head.blobs.clone(),
+        };
+        let weight = tree.weight() + head.weight();
+        let mut charge = tree.charge;
+        charge.more(head.weight())?;
+        Ok(Repository {
             inner: Arc::new(Inner {
                 loader: inner.loader.clone(),
                 access: inner.access.clone(),
@@ -121,20 +146,15 @@ impl Repository {
                 key: inner.key.clone(),
                 sealed: None,
                 target,
-                head: Head {
-                    default_branch: Bytes::new(),
-                    commits: vec![commit],
-                    refs: Vec::new(),
-                    attachments: inner.head.attachments.clone(),
-                    blobs: inner.head.blobs.clone(),
-                },
-                weight: tree.weight(),
+                head,
+                weight,
+                _charge: charge,
                 implied: tree.directories,
                 notices: tree.notices,
                 encrypted: inner.encrypted,
             }),
             relatives: Arc::default(),
-        }
+        })
     }
 
     /// The same, as that of a branch among others.
@@ -198,8 +218,8 @@ impl Repository {
         !self.inner.implied.is_empty()
     }
 
-    /// Bytes that its directories occupy in memory, where they cannot be fetched
-    /// one by one.
+    /// Bytes that its head occupies in memory, and its directories where they
+    /// cannot be fetched one by one.
     pub(crate) fn weight(&self) -> u64 {
         self.inner.weight
     }
@@ -394,7 +414,7 @@ impl Repository {
         let root = archive.root_of(&id.0).ok_or_else(none)?;
         let target = self.archived_target(id.clone()).ok_or_else(none)?;
         let blob = self.blob().ok_or_else(none)?;
-        let tree = archive.tree_of(root, blob).await?;
+        let tree = archive.tree_of(&self.access().account, root, blob).await?;
         let commit = Commit {
             id: id.clone().into(),
             root: tree.root.clone(),
@@ -410,7 +430,7 @@ impl Repository {
                 .map(CommitId::from)
                 .collect(),
         };
-        Ok(Self::of_archived(self, target, commit, tree))
+        Self::of_archived(self, target, commit, tree)
     }
 
     /// Opens another target of the same repository, in the same way.
@@ -534,18 +554,27 @@ impl Repository {
     /// Every commit object that was published, oldest first.
     ///
     /// # Errors
-    /// What kept them from being read, or [`RepoError::Malformed`].
+    /// What kept them from being read, [`RepoError::Malformed`], or that they take
+    /// more memory than the mount has.
     pub async fn git_commits(&self) -> Result<Vec<RawCommit>, RepoError> {
         let sample = &self.head().commits[0].id.git();
-        let mut commits = Vec::new();
-        for raw in self.attachment(AttachmentKind::GitCommits).await? {
+        let attached = self.head().attachments.iter();
+        let attached = attached.filter(|it| it.kind == AttachmentKind::GitCommits);
+        let chunks: Vec<ChunkRef> = attached.flat_map(|it| &it.chunks).cloned().collect();
+        check_commits(&chunks)?;
+        let mut charge = self.access().account.nothing();
+        let mut commits: Vec<RawCommit> = Vec::new();
+        for at in 0..chunks.len() {
+            let raw = self.chunk(&chunks, at).await?;
             let (owned, sample) = (raw.clone(), sample.clone());
             let decoded = offload(raw.len(), move || decode_commits(&owned, &sample)).await?;
-            commits.extend(decoded.map_err(|why| RepoError::Malformed {
+            let decoded = decoded.map_err(|why| RepoError::Malformed {
                 what: "list of commits",
                 hash: ChunkHash::of(&raw),
                 why,
-            })?);
+            })?;
+            charge.more(decoded.iter().map(RawCommit::weight).sum())?;
+            commits.extend(decoded);
         }
         Ok(commits)
     }

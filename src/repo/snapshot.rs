@@ -168,6 +168,7 @@ impl Snapshot {
     /// large as its parent says; or what kept it from being read.
     pub async fn directory(&self, node: &Node) -> Result<Arc<Directory>, RepoError> {
         let loader = self.repository.loader();
+        let account = &self.repository.access().account;
         let (table, index, nodes) = match &node.place {
             Found::Root(root) => (std::slice::from_ref(root), 0, self.commit().nodes),
             Found::In(parent, entry) => match parent.entries()[*entry].content {
@@ -179,7 +180,7 @@ impl Snapshot {
             Some(implied) => implied.clone(),
             None => {
                 let store = self.repository.store();
-                loader.directory(store, table, index).await?
+                loader.directory(account, store, table, index).await?
             }
         };
         if directory.nodes() != nodes {

@@ -167,7 +167,8 @@ impl Snapshot {
         covers: u64,
     ) -> Result<Arc<ChunkList>, RepoError> {
         let loader = self.repository.loader();
-        let list = loader.list(self.repository.store(), table, index).await?;
+        let (account, store) = (&self.repository.access().account, self.repository.store());
+        let list = loader.list(account, store, table, index).await?;
         if list.len() != covers {
             return Err(malformed_list(&table[index], "sizes"));
         }

@@ -258,3 +258,23 @@ impl BlobStore for PrivateStore {
         self.inner.health()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_any_number_of_blobs_take_bounded_memory() {
+        let key = SecretKey::from_bytes([1; 32]);
+        let sealed = PrivateKeys::of(&key).seal(b"x").unwrap();
+        let header = PrivateHeader::decode(&sealed).unwrap();
+        let headers = PrivateHeaders::default();
+        for n in 0..2 * REMEMBERED as u32 {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&n.to_le_bytes());
+            headers.keep(BlobId::from_bytes(id), header);
+            assert!(headers.map().len() <= REMEMBERED);
+            assert_eq!(headers.get(BlobId::from_bytes(id)), Some(header));
+        }
+    }
+}

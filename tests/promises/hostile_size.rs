@@ -5,80 +5,11 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use walgit_fs::repo::blob::BlobBuilder;
 
 use crate::support::enemy::{self, Put as _, Segment};
-use crate::support::{Tree, World};
-
-/// Most memory of the daemon, in KiB.
-const MOST: u64 = 300 << 10;
-/// Longest that anything may take: the deadline of a request, and what a loaded
-/// machine adds to it.
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// The most memory that a process ever had, in KiB.
-fn peak(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak = peak.and_then(|peak| peak.split_whitespace().next());
-    peak.unwrap().parse().unwrap()
-}
-
-/// A daemon that serves an innocent mount beside whatever is tried.
-struct Street {
-    world: World,
-    neighbour: PathBuf,
-    daemon: i32,
-    begun: Instant,
-}
-
-impl Street {
-    fn new() -> Self {
-        let world = World::new();
-        let tree = Tree::new().file("a", "hello").noise("b", 300_000, 1);
-        let address = world.publish(tree.path(), "neighbour");
-        let neighbour = world.mount(address["address"].as_str().unwrap());
-        let daemon = world.daemon().unwrap();
-        Street {
-            world,
-            neighbour,
-            daemon,
-            begun: Instant::now(),
-        }
-    }
-
-    /// That mounting is refused, for this reason.
-    #[track_caller]
-    fn refused(&self, address: &str, because: &str) {
-        let dir = self.world.mountpoint();
-        let said = (self.world).fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
-        assert!(said.contains(because), "{said}");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is mounted");
-        self.unharmed();
-    }
-
-    /// That the daemon lives, within its bounds, and serves.
-    #[track_caller]
-    fn unharmed(&self) {
-        let asked = Instant::now();
-        assert_eq!(fs::read(self.neighbour.join("a")).unwrap(), b"hello");
-        assert_eq!(self.world.daemon(), Some(self.daemon));
-        assert!(asked.elapsed() < Duration::from_secs(10), "neighbours wait");
-        let peak = peak(self.daemon);
-        assert!(peak < MOST, "the daemon took {peak} KiB");
-        assert!(self.begun.elapsed() < LONGEST, "it took too long");
-    }
-}
-
-impl Drop for Street {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.unharmed();
-        }
-    }
-}
+use crate::support::{Street, Tree, World};
 
 /// A root directory of one file.
 fn plain_root(builder: &mut BlobBuilder) -> walgit_fs::repo::PlacedChunk {

@@ -142,6 +142,9 @@ fn a_file_that_is_no_profile_is_refused_and_named() {
             assert!(said.contains(&file) && said.contains(why), "{said}");
         }
     }
+    // What has no end is not read to its end.
+    let said = world.fail(&["prefetch", "import", "/dev/zero", "it"]);
+    assert!(said.contains("at most 24 MiB"), "{said}");
     let file = path(&world, "still");
     let still = world.json(&["prefetch", "export", "it", "-o", &file]);
     assert_eq!(still["transitions"], known["transitions"]);

@@ -15,6 +15,21 @@ const LARGE_FOLDER: usize = 10_000;
 /// Stored bytes of the longest file that is fetched ahead.
 pub(super) const LARGE_FILE: u64 = 8 << 20;
 
+/// Bytes of memory that all files of a guide may take: some 80,000 files. Others
+/// are read without help.
+const KNOWN: u64 = 24 << 20;
+/// Longest path that a folder is taken in at, in bytes: what the kernel takes.
+const MAX_PATH: usize = 4096;
+/// What a file takes beside its path and its chunks.
+const PER_FILE: usize = 256;
+
+/// Bytes of memory that a folder takes, and all those above it that may not be
+/// known yet.
+fn weight_of(folder: &str) -> usize {
+    let depth = folder.bytes().filter(|&byte| byte == b'/').count();
+    (depth + 1) * (PER_FILE + folder.len())
+}
+
 /// Where a file lies that needs no request.
 const NOWHERE: Place = Place {
     pack: PackId(u32::MAX),
@@ -59,7 +74,8 @@ impl State {
         let (node, directory, at) = last?;
         match directory.entries().len() <= LARGE_FOLDER {
             true => self.take_in(&folder, &node, &directory),
-            false => self.add(&folder, &directory, at),
+            false if self.has_room(weight_of(&folder)) => self.add(&folder, &directory, at),
+            false => {}
         }
         let name = String::from_utf8_lossy(&directory.entries()[at].name);
         self.scheduler.catalogue().find(&format!("{folder}{name}"))
@@ -68,8 +84,15 @@ impl State {
     /// Takes in every folder that is in memory.
     pub(super) fn take_in_all(&mut self) {
         let snapshot = self.snapshot.clone();
-        let mut pending: Vec<(String, Node)> = vec![(String::new(), snapshot.root())];
-        while let Some((path, node)) = pending.pop() {
+        // Of a folder its parent's path and its own name: of many in a deep one,
+        // each would have a long path.
+        let mut pending: Vec<(Arc<str>, String, Node)> =
+            vec![("".into(), String::new(), snapshot.root())];
+        while let Some((above, name, node)) = pending.pop() {
+            let path: Arc<str> = format!("{above}{name}").into();
+            if path.len() > MAX_PATH {
+                continue;
+            }
             let Some(Ok(directory)) = snapshot.directory(&node).now_or_never() else {
                 continue;
             };
@@ -80,23 +103,34 @@ impl State {
                 if let Content::Directory { .. } = entry.content {
                     let name = String::from_utf8_lossy(&entry.name);
                     let child = snapshot.entry(&node, &directory, at);
-                    pending.push((format!("{path}{name}/"), child));
+                    pending.push((path.clone(), format!("{name}/"), child));
                 }
             }
         }
     }
 
     fn take_in(&mut self, path: &str, node: &Node, directory: &Directory) {
-        if self.folders.insert(node.index) {
+        if !self.folders.contains(&node.index) && self.has_room(weight_of(path)) {
+            self.folders.insert(node.index);
             for at in 0..directory.entries().len() {
                 self.add(path, directory, at);
             }
         }
     }
 
-    /// Adds entry `at` of a folder to the catalogue, if it is a file.
+    /// Pays for one more file of the catalogue; whether there is room for it.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.charge.has_room(bytes as u64, KNOWN) && self.charge.more(bytes as u64).is_ok()
+    }
+
+    /// Adds entry `at` of a folder to the catalogue, if it is a file and there is
+    /// room.
     fn add(&mut self, path: &str, directory: &Directory, at: usize) {
         let entry = &directory.entries()[at];
+        let path = format!("{path}{}", String::from_utf8_lossy(&entry.name));
+        if self.scheduler.catalogue().find(&path).is_some() {
+            return;
+        }
         let (content, place) = match &entry.content {
             Content::Chunks { first, count } if *count > 0 => {
                 let run = &directory.chunks()[*first as usize..(*first + *count) as usize];
@@ -124,8 +158,15 @@ impl State {
             Content::Chunks { .. } | Content::Inline(_) => (Stored::Inline, NOWHERE),
             Content::Part { .. } | Content::List { .. } | Content::Directory { .. } => return,
         };
-        let name = String::from_utf8_lossy(&entry.name);
-        let id = (self.scheduler.catalogue_mut()).add(&format!("{path}{name}"), place);
+        let chunks = match &content {
+            Stored::Chunks(chunks) => chunks.len() * size_of::<ChunkRef>(),
+            Stored::Inline | Stored::Whole(_) => 0,
+        };
+        // The name is kept in several orders beside the path.
+        if !self.has_room(PER_FILE + path.len() + 3 * entry.name.len() + chunks) {
+            return;
+        }
+        let id = (self.scheduler.catalogue_mut()).add(&path, place);
         // Names that are no text may look the same: the first one counts.
         if id.0 as usize == self.contents.len() {
             self.contents.push(content);

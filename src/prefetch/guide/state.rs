@@ -11,7 +11,7 @@ use crate::prefetch::catalogue::{Catalogue, FileId, PackId};
 use crate::prefetch::hints::Hints;
 use crate::prefetch::model::TaskId;
 use crate::prefetch::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
-use crate::repo::{NodeIndex, Snapshot};
+use crate::repo::{Charge, NodeIndex, Snapshot};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) changed: bool,
     /// Every directory of the tree is in memory, and not taken in yet.
     pub(super) walked: bool,
+    /// What pays for the catalogue.
+    pub(super) charge: Charge,
 }
 
 impl State {
@@ -52,6 +54,7 @@ impl State {
             useful: (0, 0.0),
             changed: false,
             walked: false,
+            charge: snapshot.repository().access().account.nothing(),
         }
     }
 
@@ -73,6 +76,7 @@ impl State {
         self.folders.clear();
         self.flying.clear();
         self.unopened.clear();
+        self.charge.less(u64::MAX);
     }
 
     pub(super) fn opened(&mut self, task: TaskId, file: NodeIndex, now: f64) -> Vec<Action> {

@@ -20,6 +20,9 @@ use MalformedProfile::Wrong;
 /// bytes that they may have together: several times what any model keeps.
 const MAX_PATHS: usize = 1 << 19;
 const MAX_TEXT: usize = 32 << 20;
+/// Most transitions that are read: several times what any model keeps. One takes
+/// four bytes in a profile and some sixty in memory.
+const MAX_TRANSITIONS: usize = 1 << 20;
 
 impl Model {
     /// Writes what has been learned.
@@ -132,6 +135,9 @@ impl Model {
                     session: 0u16.wrapping_sub(from.number_u16()?),
                 };
                 model.chain.transitions.insert((context, path), it);
+                if model.chain.transitions.len() > MAX_TRANSITIONS {
+                    return Err(Wrong("too many transitions"));
+                }
             }
         }
 

@@ -22,6 +22,7 @@ mod segment;
 mod tree;
 
 pub use group::{Objects, decode_group, encode_group};
+pub(super) use reader::check_commits;
 pub use reader::{Archive, Content};
 pub use segment::{ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Run, Segment};
 pub use tree::{

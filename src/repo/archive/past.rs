@@ -13,7 +13,7 @@ use crate::repo::directory::{
     Directory, Entry, ImpliedContent, ImpliedEntry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, check_name,
 };
 use crate::repo::implied::ImpliedTree;
-use crate::repo::{Kind, MalformedNode, RepoError};
+use crate::repo::{Account, Charge, Kind, MalformedNode, RepoError};
 
 /// Notices that are kept; a hostile tree could cause one an entry.
 const MAX_NOTICES: usize = 1000;
@@ -22,6 +22,12 @@ const MAX_NOTICES: usize = 1000;
 const ALLOCATION: usize = 16;
 /// Bytes that a number takes in sets and maps, and a directory's in allocations.
 const PER_TREE: usize = 128;
+
+/// The memory that a tree may take, and what it takes of its mount's.
+struct Room {
+    tree: Budget,
+    charge: Charge,
+}
 
 /// What the trees that come next may refer to.
 struct Below {
@@ -43,10 +49,15 @@ impl Archive {
     /// said to be.
     pub(in crate::repo) async fn tree_of(
         &self,
+        account: &Account,
         root: u64,
         blob: BlobId,
     ) -> Result<ImpliedTree, RepoError> {
-        let mut budget = Budget::fixed(budget::TREE);
+        let _turn = account.making().await;
+        let mut budget = Room {
+            tree: Budget::fixed(budget::TREE),
+            charge: account.nothing(),
+        };
         let (trees, links) = self.trees_below(root, &mut budget).await?;
         let targets = self.link_targets(&links, &mut budget).await?;
         let mut shown = ImpliedTree {
@@ -56,6 +67,7 @@ impl Archive {
             directories: HashMap::new(),
             notices: Vec::new(),
             encrypted: false,
+            charge: Charge::default(),
         };
         let mut below = Below {
             targets,
@@ -80,6 +92,7 @@ impl Archive {
         let top = below.made.remove(&root);
         let top = top.ok_or_else(|| self.missing(root))?;
         (shown.root, shown.nodes, shown.bytes) = (top.node, top.nodes, top.bytes);
+        shown.charge = budget.charge;
         Ok(shown)
     }
 
@@ -88,7 +101,7 @@ impl Archive {
     async fn trees_below(
         &self,
         root: u64,
-        budget: &mut Budget,
+        budget: &mut Room,
     ) -> Result<(BTreeSet<u64>, BTreeSet<u64>), RepoError> {
         let (mut trees, mut links) = (BTreeSet::new(), BTreeSet::new());
         // From the highest number down, so that groups are read one by one.
@@ -126,7 +139,7 @@ impl Archive {
     async fn link_targets(
         &self,
         links: &BTreeSet<u64>,
-        budget: &mut Budget,
+        budget: &mut Room,
     ) -> Result<HashMap<u64, Bytes>, RepoError> {
         let mut targets = HashMap::new();
         // Groups in their order, each read once: what is next to each other in
@@ -165,8 +178,9 @@ impl Archive {
         Ok(targets)
     }
 
-    fn pay(&self, budget: &mut Budget, bytes: u64) -> Result<(), RepoError> {
-        budget.charge(bytes).map_err(|_| {
+    fn pay(&self, room: &mut Room, bytes: u64) -> Result<(), RepoError> {
+        room.charge.more(bytes)?;
+        room.tree.charge(bytes).map_err(|_| {
             let most = budget::TREE >> 20;
             RepoError::TooLarge(format!(
                 "a commit whose tree takes more than {most} MiB of memory"
@@ -180,7 +194,7 @@ impl Archive {
         stored: &[StoredEntry],
         below: &Below,
         notices: &mut Vec<String>,
-        budget: &mut Budget,
+        budget: &mut Room,
     ) -> Result<Vec<ImpliedEntry>, RepoError> {
         let mut entries: Vec<ImpliedEntry> = Vec::new();
         for entry in stored {
@@ -213,7 +227,7 @@ impl Archive {
         &self,
         entry: &StoredEntry,
         below: &Below,
-        budget: &mut Budget,
+        budget: &mut Room,
     ) -> Result<Result<ImpliedEntry, String>, RepoError> {
         let is = |kind, size, content| {
             Ok(Ok(ImpliedEntry {

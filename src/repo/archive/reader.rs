@@ -153,7 +153,7 @@ impl Archive {
     /// Bytes that it may occupy in memory, what is read later included.
     pub(in crate::repo) fn weight(&self) -> u64 {
         let index = self.index.get().map_or(0, CommitIndex::weight);
-        budget::HISTORY - self.room + index
+        budget::HISTORY - self.room + index + self.groups.weight(|group| group.weight())
     }
 
     /// Its segments, the oldest first.
@@ -323,7 +323,7 @@ fn weight(segment: &Segment) -> u64 {
 }
 
 /// Refuses more raw commits than anybody should have to decode to find one.
-fn check_commits(chunks: &[ChunkRef]) -> Result<(), RepoError> {
+pub(in crate::repo) fn check_commits(chunks: &[ChunkRef]) -> Result<(), RepoError> {
     let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum();
     if bytes > MAX_COMMIT_BYTES {
         let most = MAX_COMMIT_BYTES >> 30;

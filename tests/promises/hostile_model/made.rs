@@ -68,10 +68,10 @@ impl Dice {
 }
 
 /// A made repository: its blob, the hash of its head, and what it is called.
-pub(super) struct Made {
-    pub(super) blob: BlobId,
-    pub(super) bytes: Bytes,
-    pub(super) root: ChunkHash,
+pub(crate) struct Made {
+    pub(crate) blob: BlobId,
+    pub(crate) bytes: Bytes,
+    pub(crate) root: ChunkHash,
 }
 
 /// A directory that was made, its nodes, and its bytes.
@@ -89,7 +89,7 @@ struct Author {
 }
 
 /// The repository of this seed.
-pub(super) fn make(seed: u64) -> Made {
+pub(crate) fn make(seed: u64) -> Made {
     let mut author = Author {
         dice: Dice::new(seed),
         builder: BlobBuilder::new(),

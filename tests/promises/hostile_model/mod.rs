@@ -5,7 +5,7 @@
 //! A few hundred seeds by default. `WALGIT_FS_HOSTILE_REPOSITORIES` is how many,
 //! `WALGIT_FS_HOSTILE_SEED` the first of them; `make fuzz-repositories` runs many.
 
-mod made;
+pub(crate) mod made;
 
 use std::fs;
 use std::path::Path;

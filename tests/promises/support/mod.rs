@@ -5,6 +5,7 @@ pub(crate) mod enemy;
 pub(crate) mod fake;
 pub(crate) mod gateway;
 pub(crate) mod opens;
+pub(crate) mod street;
 pub(crate) mod tls;
 pub(crate) mod tree;
 pub(crate) mod tunnel;
@@ -12,6 +13,7 @@ pub(crate) mod walgit;
 pub(crate) mod world;
 
 pub(crate) use gateway::{Gateway, Lie};
+pub(crate) use street::Street;
 pub(crate) use tls::Tls;
 pub(crate) use tree::Tree;
 pub(crate) use tunnel::Tunnel;

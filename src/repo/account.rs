@@ -1,0 +1,219 @@
+//! How much memory one mount may keep.
+//!
+//! Each decoder has a budget ([`crate::chunk::budget`]), but one address leads to
+//! many things that each fit their own: directories in use at the same time,
+//! trees of old commits, heads that came before. What stays in memory for a
+//! mount is charged to its account when it is made, and the charge is given back
+//! when it is dropped. What no longer fits is an error of the mount that asks for
+//! it; the accounts of other mounts have nothing to do with it.
+//!
+//! Caches of the process are bounded by weight (`decoded`, `kept`, and
+//! [`crate::cache`]). A decoded node is charged to the mount that decoded it, in
+//! the cache or not; where an account is full, the cache gives up the nodes
+//! of that account first, so that only what is in use counts in the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::RepoError;
+use crate::chunk::budget;
+
+/// Most bytes of memory that one mount may keep: a head and the largest tree or
+/// directory that there may be.
+pub const MOUNT: u64 = budget::NODE + budget::HEAD;
+/// Trees that are made at the same time for one mount: each has what it is made of
+/// in memory meanwhile, a manifest, objects of the chain or a group of a history.
+const MAKING: usize = 2;
+
+/// The memory of one mount. Cheap to clone: clones are the same account.
+#[derive(Clone, Debug)]
+pub struct Account(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What the user calls what is mounted.
+    name: String,
+    used: AtomicU64,
+    limit: u64,
+    making: Semaphore,
+}
+
+/// What an account holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStats {
+    /// Bytes that are kept.
+    pub kept: u64,
+    /// Bytes that may be kept.
+    pub limit: u64,
+}
+
+impl Account {
+    /// The account of a mount of what the user calls `name`.
+    pub fn of_mount(name: &str) -> Self {
+        Account::of(name, MOUNT)
+    }
+
+    /// An account without a limit, for a command that ends soon.
+    pub fn unlimited() -> Self {
+        Account::of("", u64::MAX)
+    }
+
+    fn of(name: &str, limit: u64) -> Self {
+        Account(Arc::new(Inner {
+            name: name.into(),
+            used: AtomicU64::new(0),
+            limit,
+            making: Semaphore::new(MAKING),
+        }))
+    }
+
+    /// What it holds.
+    pub fn stats(&self) -> MemoryStats {
+        MemoryStats {
+            kept: self.0.used.load(Ordering::Relaxed),
+            limit: self.0.limit,
+        }
+    }
+
+    /// Pays for `bytes` that stay as long as the charge.
+    ///
+    /// # Errors
+    /// [`RepoError::Memory`] where they do not fit.
+    pub fn charge(&self, bytes: u64) -> Result<Charge, RepoError> {
+        let mut charge = self.nothing();
+        charge.more(bytes)?;
+        Ok(charge)
+    }
+
+    /// A charge of nothing yet.
+    pub fn nothing(&self) -> Charge {
+        Charge(Some((self.clone(), 0)))
+    }
+
+    /// Waits until one more tree may be made in memory.
+    pub(super) async fn making(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.making.acquire().await.ok()
+    }
+}
+
+/// Bytes that an account has paid for, until this is dropped. It is part of what
+/// the bytes are used for, and says nothing about it: any two are equal.
+#[derive(Debug, Default)]
+pub struct Charge(Option<(Account, u64)>);
+
+impl Charge {
+    /// Pays for `bytes` more.
+    ///
+    /// # Errors
+    /// [`RepoError::Memory`] where they do not fit.
+    pub fn more(&mut self, bytes: u64) -> Result<(), RepoError> {
+        let Some((Account(account), paid)) = &mut self.0 else {
+            return Ok(());
+        };
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= account.limit);
+        let order = Ordering::Relaxed;
+        let added = account.used.fetch_update(order, order, fits);
+        added.map_err(|_| RepoError::Memory {
+            name: account.name.clone(),
+            limit: account.limit,
+        })?;
+        *paid += bytes;
+        Ok(())
+    }
+
+    /// Pays for `bytes` more, whether or not they fit: for what is bounded
+    /// otherwise and must not fail.
+    pub fn force(&mut self, bytes: u64) {
+        if let Some((Account(account), paid)) = &mut self.0 {
+            account.used.fetch_add(bytes, Ordering::Relaxed);
+            *paid += bytes;
+        }
+    }
+
+    /// Whether `bytes` more would fit, and the charge would be no more than `most`.
+    pub fn has_room(&self, bytes: u64, most: u64) -> bool {
+        self.0.as_ref().is_none_or(|(account, paid)| {
+            let MemoryStats { kept, limit } = account.stats();
+            kept.saturating_add(bytes) <= limit && paid.saturating_add(bytes) <= most
+        })
+    }
+
+    /// Gives back `bytes` of it.
+    pub fn less(&mut self, bytes: u64) {
+        if let Some((Account(account), paid)) = &mut self.0 {
+            let back = bytes.min(*paid);
+            account.used.fetch_sub(back, Ordering::Relaxed);
+            *paid -= back;
+        }
+    }
+
+    /// Whether this account paid.
+    pub(super) fn is_of(&self, account: &Account) -> bool {
+        (self.0.as_ref()).is_some_and(|(payer, _)| Arc::ptr_eq(&payer.0, &account.0))
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.less(u64::MAX);
+    }
+}
+
+impl Clone for Charge {
+    fn clone(&self) -> Self {
+        let Some((account, paid)) = &self.0 else {
+            return Charge(None);
+        };
+        let mut again = account.nothing();
+        again.force(*paid);
+        again
+    }
+}
+
+impl PartialEq for Charge {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Charge {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_what_is_dropped_is_given_back() {
+        let account = Account::of("it", 100);
+        let mut one = account.charge(60).unwrap();
+        let refused = account.charge(41).unwrap_err();
+        assert!(matches!(refused, RepoError::Memory { limit: 100, .. }));
+        assert_eq!(account.stats().kept, 60, "a refused charge costs nothing");
+        one.more(40).unwrap();
+        assert!(!one.has_room(1, u64::MAX));
+        one.less(50);
+        let two = one.clone();
+        assert_eq!(account.stats().kept, 100);
+        drop((one, two));
+        assert_eq!(account.stats().kept, 0);
+        assert!(
+            Account::of("other", 100).charge(100).is_ok(),
+            "accounts are apart"
+        );
+    }
+
+    #[test]
+    fn what_is_forced_counts_and_is_given_back() {
+        let account = Account::of("it", 10);
+        let mut charge = account.nothing();
+        charge.force(30);
+        assert!(account.charge(1).is_err());
+        drop(charge);
+        let charge = account.charge(5).unwrap();
+        assert!(charge.has_room(5, 10) && !charge.has_room(5, 9));
+        Charge::default().more(u64::MAX).unwrap();
+    }
+}

@@ -1,0 +1,318 @@
+//! An address whose parts fit their budgets each, and not together: what is over
+//! the memory of its mount is an error there, and nobody else notices.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use walgit_fs::repo::PlacedChunk;
+use walgit_fs::repo::blob::BlobBuilder;
+
+use crate::support::enemy::{self, Put as _, Segment};
+use crate::support::{Street, eventually};
+
+/// A directory of `count` empty files, and of these folders (name, node, nodes).
+fn wide(
+    builder: &mut BlobBuilder,
+    prefix: char,
+    count: usize,
+    below: &[(&str, &PlacedChunk, u64)],
+) -> (PlacedChunk, u64) {
+    let table: Vec<_> = below.iter().map(|(_, node, _)| (*node, 1)).collect();
+    let table = enemy::table(&table, builder.next_node_end());
+    let files = (0..count).map(|n| enemy::chunked(format!("{prefix}{n:05x}").as_bytes(), 0, 0, 0));
+    // Their names come after all others.
+    let folders = below.iter().zip(0..);
+    let folders = folders.map(|((name, _, nodes), at)| enemy::folder(name.as_bytes(), at, *nodes));
+    let entries: Vec<_> = files.chain(folders).collect();
+    let nodes = 1 + count as u64 + below.iter().map(|(_, _, nodes)| nodes).sum::<u64>();
+    (
+        builder.push_node(&enemy::directory(&table, &entries)),
+        nodes,
+    )
+}
+
+fn stored(street: &Street, mut builder: BlobBuilder, root: &(PlacedChunk, u64)) -> String {
+    let table = enemy::table(&[(&root.0, 1)], builder.next_node_end());
+    let commit = enemy::commit(&[1; 20], 0, root.1, 0);
+    let raw = enemy::head(&table, &[commit], &[], &[]);
+    enemy::store(street.world.path(), builder, &raw)
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NOMEM.raw_os_error())
+}
+
+/// Bytes that the hostile mount, the last one, keeps, and may keep.
+fn memory(street: &Street) -> (u64, u64) {
+    let status = street.world.json(&["status"]);
+    let mounts = status["mounts"].as_array().unwrap();
+    let memory = &mounts.last().unwrap()["memory"];
+    let figure = |name: &str| memory[name].as_u64().unwrap();
+    (figure("kept"), figure("limit"))
+}
+
+#[test]
+fn directories_that_do_not_fit_together_are_refused_by_name_and_others_go_on() {
+    const EACH: usize = 850_000;
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let inner = wide(&mut builder, 'a', EACH, &[]);
+    let outer = wide(&mut builder, 'b', EACH, &[("z", &inner.0, inner.1)]);
+    let folders = [("x", &inner.0, inner.1), ("y", &outer.0, outer.1)];
+    let root = wide(&mut builder, 'c', 1, &folders);
+    let dir = street.world.mount(&stored(&street, builder, &root));
+    // Each by itself is fine, one after the other, too.
+    for file in ["x/a00000", "y/b00000", "x/acf84f", "y/bcf84f"] {
+        assert_eq!(fs::metadata(dir.join(file)).unwrap().len(), 0, "{file}");
+    }
+    // The way into a folder holds the one above it.
+    let error = fs::metadata(dir.join("y/z/a00000")).unwrap_err();
+    assert!(is_refused(&error), "{error}");
+    street.unharmed();
+    let log = fs::read_to_string(street.world.path().join("state/walgit-fs/daemon.log")).unwrap();
+    let told = |line: &&str| line.contains("of memory that one mount may use");
+    let line = log.lines().find(told).unwrap();
+    assert!(
+        line.contains("walrus://") && line.contains("160 MiB"),
+        "{line}"
+    );
+    let (kept, limit) = memory(&street);
+    assert!(kept <= limit, "{kept} of {limit}");
+    // What fits is served as before.
+    assert_eq!(fs::read(dir.join("c00000")).unwrap(), b"");
+    assert_eq!(fs::metadata(dir.join("x/a00001")).unwrap().len(), 0);
+}
+
+#[test]
+fn many_directories_at_once_stay_within_the_memory_of_a_mount() {
+    const EACH: usize = 200_000;
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let folders: Vec<_> = ('d'..='k')
+        .map(|prefix| wide(&mut builder, prefix, EACH, &[]))
+        .collect();
+    let names: Vec<String> = ('d'..='k').map(String::from).collect();
+    let below: Vec<_> = (names.iter().zip(&folders))
+        .map(|(name, (node, nodes))| (&name[..], node, *nodes))
+        .collect();
+    let root = wide(&mut builder, 'c', 1, &below);
+    let dir = street.world.mount(&stored(&street, builder, &root));
+    std::thread::scope(|scope| {
+        for name in &names {
+            let dir = &dir;
+            scope.spawn(move || {
+                for file in ["00000", "30d3f"] {
+                    match fs::metadata(dir.join(name).join(format!("{name}{file}"))) {
+                        Ok(found) => assert_eq!(found.len(), 0),
+                        Err(error) => assert!(is_refused(&error), "{name}: {error}"),
+                    }
+                }
+            });
+        }
+        street.unharmed();
+    });
+    // One after the other there is room for each, whatever is in the cache.
+    for name in &names {
+        let file = dir.join(name).join(format!("{name}00001"));
+        assert_eq!(fs::metadata(file).unwrap().len(), 0, "{name}");
+    }
+    let (kept, limit) = memory(&street);
+    assert!(kept <= limit, "{kept} of {limit}");
+}
+
+/// A tree as the archive stores it, of `count` files that are content 0 of it.
+fn old_tree(prefix: &str, count: usize, content: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    for n in 0..count {
+        out.push(1);
+        out.string(format!("{prefix}-{n:06}").as_bytes());
+        out.uint(content + 1);
+    }
+    out
+}
+
+#[test]
+fn old_commits_at_once_stay_within_the_memory_of_a_mount() {
+    const COMMITS: usize = 8;
+    const FILES: usize = 150_000;
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let trees: Vec<_> = (0..COMMITS)
+        .map(|n| old_tree(&format!("of-{n}"), FILES, COMMITS as u64))
+        .collect();
+    let group = enemy::data(&mut builder, &enemy::group(&trees));
+    let content = enemy::data(&mut builder, b"x");
+    let raws: Vec<_> = (0..=COMMITS)
+        .map(|n| enemy::raw_commit(&[n as u8; 20], &format!("commit {n}")))
+        .collect();
+    let ids: Vec<_> = (raws.iter())
+        .map(|raw| enemy::git_id(gix::objs::Kind::Commit, raw))
+        .collect();
+    let mut commits = vec![b'C', 1];
+    raws.iter().for_each(|raw| _ = commits.string(raw));
+    let commits = enemy::data(&mut builder, &commits);
+    let mut segment = Segment::default();
+    let mut list = Vec::new();
+    list.uint(1).uint(0).uint(COMMITS as u64);
+    segment.trees = std::mem::take(&mut list);
+    list.uint(1).uint(1).uint(1).uint(1);
+    segment.contents = std::mem::take(&mut list);
+    list.uint(COMMITS as u64);
+    for (n, id) in ids[..COMMITS].iter().enumerate() {
+        list.raw(&id[..8]).uint(n as u64);
+    }
+    segment.commits = std::mem::take(&mut list);
+    list.uint(1)
+        .string(b"refs/heads/main")
+        .string(&ids[COMMITS]);
+    segment.refs = list;
+    let chunks = [(&group, 1), (&content, 1)];
+    let state = street.world.path();
+    let address = enemy::with_history(
+        state,
+        builder,
+        &segment,
+        &chunks,
+        &commits,
+        &ids[COMMITS],
+        2,
+    );
+    let dir = street.world.mount(&address);
+    let olds: Vec<_> = (ids[..COMMITS].iter())
+        .map(|id| {
+            let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+            dir.join(".walgit/commits").join(hex)
+        })
+        .collect();
+    let first = |n: usize, old: &Path| fs::read(old.join(format!("of-{n}-000000")));
+    std::thread::scope(|scope| {
+        for (n, old) in olds.iter().enumerate() {
+            scope.spawn(move || match first(n, old) {
+                Ok(found) => assert_eq!(found, b"x"),
+                Err(error) => assert!(is_refused(&error), "{n}: {error}"),
+            });
+        }
+        street.unharmed();
+    });
+    // One after the other there is room for each: those before make room.
+    for (n, old) in olds.iter().enumerate() {
+        assert_eq!(first(n, old).unwrap(), b"x", "{n}");
+    }
+    let (kept, limit) = memory(&street);
+    assert!(kept <= limit, "{kept} of {limit}");
+}
+
+#[test]
+fn what_is_known_of_files_with_long_paths_is_bounded() {
+    const FOLDERS: usize = 16;
+    const LEVELS: usize = 14;
+    let street = Street::new();
+    let mut builder = BlobBuilder::new();
+    let table = enemy::table(&[], builder.next_node_end());
+    let files: Vec<_> = (0..9000)
+        .map(|n| enemy::inline(format!("{n:05}").as_bytes(), b"x"))
+        .collect();
+    let leaf = builder.push_node(&enemy::directory(&table, &files));
+    let table = enemy::table(&[(&leaf, FOLDERS)], builder.next_node_end());
+    let folders: Vec<_> = (0..FOLDERS)
+        .map(|n| enemy::folder(format!("{n:02}").as_bytes(), n as u64, 9001))
+        .collect();
+    let mut root = builder.push_node(&enemy::directory(&table, &folders));
+    let mut nodes = 1 + 9001 * FOLDERS as u64;
+    let name = "d".repeat(250);
+    for _ in 0..LEVELS {
+        let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+        let entry = enemy::folder(name.as_bytes(), 0, nodes);
+        root = builder.push_node(&enemy::directory(&table, &[entry]));
+        nodes += 1;
+    }
+    let dir = street
+        .world
+        .mount(&stored(&street, builder, &(root, nodes)));
+    let deep = dir.join(format!("{name}/").repeat(LEVELS));
+    for folder in 0..FOLDERS {
+        let file = deep.join(format!("{folder:02}/05000"));
+        assert_eq!(fs::read(file).unwrap(), b"x");
+    }
+    // Of one folder it would be 36 MB.
+    eventually("some files are known", || memory(&street).0 > 20 << 20);
+    for folder in 0..FOLDERS {
+        let file = deep.join(format!("{folder:02}/06000"));
+        assert_eq!(fs::read(file).unwrap(), b"x");
+    }
+    let (kept, _) = memory(&street);
+    assert!(kept < 40 << 20, "{kept}");
+    street.unharmed();
+}
+
+#[test]
+fn a_foreign_file_takes_as_much_memory_as_the_readme_says() {
+    const FOLDERS: usize = 200;
+    const FILES: usize = 100_000;
+    let street = Street::new();
+    let file = |n: usize| {
+        let (folder, hash) = (n % FOLDERS, format!("{n:064x}"));
+        let cid = "SsWuShwnvH-DsuIdIDRuWwACj16HePWQe2QXwq7di40";
+        format!(
+            r#""src/module-{folder:03}/file-{n:06}.rs":{{"cid":"{cid}","size":{n},"hash":"{hash}"}}"#
+        )
+    };
+    let files: Vec<_> = (0..FILES).map(file).collect();
+    let json = format!(
+        r#"{{"timestamp":"2025-05-23T20:57:07.000Z","author":"a","message":"m","parent_commit_cid":null,"tree":{{{}}}}}"#,
+        files.join(",")
+    );
+    let id = enemy::put(street.world.path(), json.into());
+    let before = street.resident();
+    let dir = street.world.mount(&format!("walrus://{id}"));
+    let listed = fs::read_dir(dir.join("src/module-007")).unwrap().count();
+    assert_eq!(listed, FILES / FOLDERS);
+    let (kept, _) = memory(&street);
+    let each = kept as usize / FILES;
+    println!(
+        "{each} bytes kept a file; the daemon grew by {} bytes a file",
+        (street.resident().saturating_sub(before) << 10) as usize / FILES
+    );
+    assert!((100..=300).contains(&each), "{each}");
+}
+
+/// A tree that multiplies: `levels` folders of two entries that are the same
+/// folder, with one file of this name at the ends.
+fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlacedChunk, u64) {
+    let table = enemy::table(&[], builder.next_node_end());
+    let file = enemy::inline(file.as_bytes(), b"hello");
+    let mut below = builder.push_node(&enemy::directory(&table, &[file]));
+    let mut nodes = 2;
+    for _ in 0..levels {
+        let table = enemy::table(&[(&below, 2)], builder.next_node_end());
+        let entries = [enemy::folder(b"a", 0, nodes), enemy::folder(b"b", 1, nodes)];
+        below = builder.push_node(&enemy::directory(&table, &entries));
+        nodes = 2 * nodes + 1;
+    }
+    (below, nodes)
+}
+
+#[test]
+fn a_followed_tree_that_multiplies_is_moved_to_in_time() {
+    const LEVELS: usize = 30;
+    let street = Street::new();
+    let address = |file: &str| {
+        let mut builder = BlobBuilder::new();
+        let root = multiplying(&mut builder, LEVELS, file);
+        stored(&street, builder, &root)
+    };
+    let (before, after) = (address("before"), address("after"));
+    let world = &street.world;
+    world.run(&["refs", "--set", "it", &before]);
+    let dir = world.mountpoint();
+    world.run(&["mount", "--follow=1", "it", dir.to_str().unwrap()]);
+    let deep = dir.join("a/".repeat(LEVELS));
+    assert_eq!(fs::read(deep.join("before")).unwrap(), b"hello");
+    world.run(&["refs", "--set", "it", &after, "--force"]);
+    eventually("the mount has moved", || {
+        fs::read(deep.join("after")).is_ok_and(|found| found == b"hello")
+    });
+    assert!(fs::metadata(deep.join("before")).is_err(), "it is gone");
+    street.unharmed();
+}
