@@ -246,7 +246,7 @@ impl Mounts {
     ) -> Result<Snapshot, DaemonError> {
         let _busy = self.busy();
         self.check_memory()?;
-        let access = self.access(request, Account::of_mount(&request.label))?;
+        let access = self.access(request, self.loader.account(&request.label))?;
         let located = request.source.locate(&access).await?;
         self.open(&access, &located, request, lease).await
     }

@@ -12,13 +12,14 @@
 //! the cache or not; where an account is full, the cache gives up the nodes
 //! of that account first, so that only what is in use counts in the end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::RepoError;
+use super::decoded::DecodedNodes;
 use crate::chunk::budget;
 
 /// Most bytes of memory that one mount may keep: a head and the largest tree or
@@ -39,6 +40,8 @@ struct Inner {
     used: AtomicU64,
     limit: u64,
     making: Semaphore,
+    /// What gives up its nodes where the account is full.
+    cache: Weak<DecodedNodes>,
 }
 
 /// What an account holds.
@@ -51,22 +54,18 @@ pub struct MemoryStats {
 }
 
 impl Account {
-    /// The account of a mount of what the user calls `name`.
-    pub fn of_mount(name: &str) -> Self {
-        Account::of(name, MOUNT)
-    }
-
     /// An account without a limit, for a command that ends soon.
     pub fn unlimited() -> Self {
-        Account::of("", u64::MAX)
+        Account::of("", u64::MAX, Weak::new())
     }
 
-    fn of(name: &str, limit: u64) -> Self {
+    pub(super) fn of(name: &str, limit: u64, cache: Weak<DecodedNodes>) -> Self {
         Account(Arc::new(Inner {
             name: name.into(),
             used: AtomicU64::new(0),
             limit,
             making: Semaphore::new(MAKING),
+            cache,
         }))
     }
 
@@ -93,6 +92,23 @@ impl Account {
         Charge(Some((self.clone(), 0)))
     }
 
+    /// Adds bytes, where they fit. What the cache holds of the account makes room.
+    fn add(&self, bytes: u64) -> bool {
+        let Inner { used, limit, .. } = &*self.0;
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| sum <= limit);
+        let add = || (used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)).is_ok();
+        add() || (self.reclaim() && add())
+    }
+
+    /// Has the cache give up what it holds of the account; whether there is one.
+    fn reclaim(&self) -> bool {
+        let cache = self.0.cache.upgrade();
+        cache.is_some_and(|cache| {
+            cache.forget(self);
+            true
+        })
+    }
+
     /// Waits until one more tree may be made in memory.
     pub(super) async fn making(&self) -> Option<SemaphorePermit<'_>> {
         self.0.making.acquire().await.ok()
@@ -110,16 +126,15 @@ impl Charge {
     /// # Errors
     /// [`RepoError::Memory`] where they do not fit.
     pub fn more(&mut self, bytes: u64) -> Result<(), RepoError> {
-        let Some((Account(account), paid)) = &mut self.0 else {
+        let Some((account, paid)) = &mut self.0 else {
             return Ok(());
         };
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= account.limit);
-        let order = Ordering::Relaxed;
-        let added = account.used.fetch_update(order, order, fits);
-        added.map_err(|_| RepoError::Memory {
-            name: account.name.clone(),
-            limit: account.limit,
-        })?;
+        if !account.add(bytes) {
+            return Err(RepoError::Memory {
+                name: account.0.name.clone(),
+                limit: account.0.limit,
+            });
+        }
         *paid += bytes;
         Ok(())
     }
@@ -136,8 +151,11 @@ impl Charge {
     /// Whether `bytes` more would fit, and the charge would be no more than `most`.
     pub fn has_room(&self, bytes: u64, most: u64) -> bool {
         self.0.as_ref().is_none_or(|(account, paid)| {
-            let MemoryStats { kept, limit } = account.stats();
-            kept.saturating_add(bytes) <= limit && paid.saturating_add(bytes) <= most
+            let fits = || {
+                let MemoryStats { kept, limit } = account.stats();
+                kept.saturating_add(bytes) <= limit
+            };
+            paid.saturating_add(bytes) <= most && (fits() || (account.reclaim() && fits()))
         })
     }
 
@@ -187,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_what_is_dropped_is_given_back() {
-        let account = Account::of("it", 100);
+        let account = Account::of("it", 100, Weak::new());
         let mut one = account.charge(60).unwrap();
         let refused = account.charge(41).unwrap_err();
         assert!(matches!(refused, RepoError::Memory { limit: 100, .. }));
@@ -200,14 +218,14 @@ mod tests {
         drop((one, two));
         assert_eq!(account.stats().kept, 0);
         assert!(
-            Account::of("other", 100).charge(100).is_ok(),
+            Account::of("other", 100, Weak::new()).charge(100).is_ok(),
             "accounts are apart"
         );
     }
 
     #[test]
     fn what_is_forced_counts_and_is_given_back() {
-        let account = Account::of("it", 10);
+        let account = Account::of("it", 10, Weak::new());
         let mut charge = account.nothing();
         charge.force(30);
         assert!(account.charge(1).is_err());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::{Account, Charge, ChunkList, Directory, RepoError};
+use super::{Account, Charge, ChunkList, Directory};
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, budget};
 
 /// Parts of the cache, each with a lock and an equal part of the budget of its
@@ -142,17 +142,10 @@ impl DecodedNodes {
         }
     }
 
-    /// Pays for a node of `weight` bytes from an account, which gives up what it
-    /// has here before it refuses.
-    ///
-    /// # Errors
-    /// [`RepoError::Memory`].
-    pub(super) fn pay(&self, account: &Account, weight: u64) -> Result<Charge, RepoError> {
-        account.charge(weight).or_else(|_| {
-            self.light.retain(|_, node| !node.charge().is_of(account));
-            (self.heavy()).retain(|(_, node)| !node.charge().is_of(account));
-            account.charge(weight)
-        })
+    /// Forgets what an account has paid for. What is in use stays paid for.
+    pub(super) fn forget(&self, account: &Account) {
+        self.light.retain(|_, node| !node.charge().is_of(account));
+        (self.heavy()).retain(|(_, node)| !node.charge().is_of(account));
     }
 
     /// Keeps a node, as long as there is room.
@@ -217,6 +210,32 @@ mod tests {
             nodes.keep(&reference, node);
             assert!(nodes.get(&reference).is_some(), "{entries} entries");
         }
+    }
+
+    #[test]
+    fn an_account_that_is_full_gets_back_what_only_the_cache_holds() {
+        let nodes = Arc::new(DecodedNodes::new(24 << 20));
+        let (reference, node) = directory(20_000, 0);
+        let Decoded::Directory(large) = node else {
+            panic!("it is a directory");
+        };
+        let weight = large.weight();
+        let account = Account::of("it", 3 * weight, Arc::downgrade(&nodes));
+        let keep = |number: u64| {
+            let mut reference = reference.clone();
+            reference.at.offset = number << 32;
+            let paid = Directory::clone(&large).paid_with(account.charge(weight).unwrap());
+            let paid = Arc::new(paid);
+            nodes.keep(&reference, Decoded::Directory(paid.clone()));
+            paid
+        };
+        // However many there are, as long as nobody uses them.
+        (0..10).for_each(|number| drop(keep(number)));
+        let used: Vec<_> = (10..13).map(keep).collect();
+        assert!(account.charge(1).is_err(), "all of it is in use");
+        assert_eq!(account.stats().kept, 3 * weight);
+        drop(used);
+        assert!(account.charge(3 * weight).is_ok());
     }
 
     #[test]

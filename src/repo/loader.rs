@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::access::Access;
+use super::account::MOUNT;
 use super::archive::Archive;
 use super::blob::{Header, MIN_BLOB};
 use super::decoded::{Decoded, DecodedNodes};
@@ -88,6 +89,11 @@ impl Loader {
             archives: Kept::new(ARCHIVES),
             headers: Arc::default(),
         })
+    }
+
+    /// A new account, of a mount of what the user calls `name`.
+    pub fn account(&self, name: &str) -> Account {
+        Account::of(name, MOUNT, Arc::downgrade(&self.decoded))
     }
 
     /// The history of a repository; `None` where it carries none.
@@ -293,7 +299,7 @@ impl Loader {
                     | Content::Whole { .. } => {}
                 }
             }
-            let Ok(charge) = self.decoded.pay(account, directory.weight()) else {
+            let Ok(charge) = account.charge(directory.weight()) else {
                 break;
             };
             let directory = Arc::new(directory.paid_with(charge));
@@ -335,7 +341,7 @@ impl Loader {
             nodes.make_room(raw.len());
             let decoded = Directory::decode(&raw, &owned);
             let directory = decoded.map_err(|why| malformed("directory", &owned, why))?;
-            let charge = nodes.pay(&account, directory.weight())?;
+            let charge = account.charge(directory.weight())?;
             let directory = Arc::new(directory.paid_with(charge));
             nodes.keep(&owned, Decoded::Directory(directory.clone()));
             Ok(directory)
@@ -364,7 +370,7 @@ impl Loader {
             nodes.make_room(raw.len());
             let decoded = ChunkList::decode(&raw, &owned);
             let list = decoded.map_err(|why| malformed("chunk list", &owned, why))?;
-            let charge = nodes.pay(&account, list.weight())?;
+            let charge = account.charge(list.weight())?;
             let list = Arc::new(list.paid_with(charge));
             nodes.keep(&owned, Decoded::List(list.clone()));
             Ok(list)
@@ -386,7 +392,7 @@ impl Loader {
         }
         let pieces = self.cache.whole(store, whole).await?;
         let list = ChunkList::of_pieces(&pieces);
-        let charge = self.decoded.pay(account, list.weight())?;
+        let charge = account.charge(list.weight())?;
         let list = Arc::new(list.paid_with(charge));
         self.decoded.keep(&key, Decoded::List(list.clone()));
         Ok(list)
