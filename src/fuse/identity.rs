@@ -223,14 +223,14 @@ impl Identity {
             }
             let told = next.runs.len().max(changes.len());
             if compared > MAX_COMPARED || told > MAX_TOLD {
-                return self.anew(old, new).await;
+                return self.replaced(old, new).await;
             }
         }
         Ok((Fresh(next), changes))
     }
 
     /// The same where all but the root is other.
-    async fn anew(
+    async fn replaced(
         &self,
         old: &Snapshot,
         new: &Snapshot,
