@@ -32,7 +32,7 @@ fn wide(
     )
 }
 
-fn stored(street: &Street, mut builder: BlobBuilder, root: &(PlacedChunk, u64)) -> String {
+fn stored(street: &Street, builder: BlobBuilder, root: &(PlacedChunk, u64)) -> String {
     let table = enemy::table(&[(&root.0, 1)], builder.next_node_end());
     let commit = enemy::commit(&[1; 20], 0, root.1, 0);
     let raw = enemy::head(&table, &[commit], &[], &[]);
@@ -112,7 +112,7 @@ fn many_directories_at_once_stay_within_the_memory_of_a_mount() {
         }
         street.unharmed();
     });
-    // One after the other there is room for each, whatever is in the cache.
+    // One after the other there is room for each: the cache gives way.
     for name in &names {
         let file = dir.join(name).join(format!("{name}00001"));
         assert_eq!(fs::metadata(file).unwrap().len(), 0, "{name}");
