@@ -317,7 +317,7 @@ impl Trees {
             return Ok(opened);
         }
         let opened = match repository.open_relative(&target).await {
-            // Those that nobody uses make room.
+            // Those that are not in use make room.
             Err(RepoError::Memory { .. }) => {
                 self.opened.clear();
                 repository.open_relative(&target).await?

@@ -229,7 +229,7 @@ mod tests {
             nodes.keep(&reference, Decoded::Directory(paid.clone()));
             paid
         };
-        // However many there are, as long as nobody uses them.
+        // Any number of them, as long as none is in use.
         (0..10).for_each(|number| drop(keep(number)));
         let used: Vec<_> = (10..13).map(keep).collect();
         assert!(account.charge(1).is_err(), "all of it is in use");

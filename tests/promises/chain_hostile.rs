@@ -235,20 +235,29 @@ fn objects_that_are_long_together_are_asked_for_one_by_one() {
 #[test]
 fn objects_that_take_far_more_memory_than_bytes_are_not_kept() {
     // Two bytes of a number are thirty in memory: together a gigabyte.
-    let content = vec![1; 450_000];
-    let node = node_with_trees(move |id| match id {
-        id if *id == long("0x30") => {
-            let entries = (0..60).map(
-                |n| json!({"name": format!("e{n}"), "object_id": long(&format!("0x10{n:02}"))}),
-            );
-            let entries: Vec<_> = entries.collect();
-            object(id, "GitTreeObject", &json!({"entries": entries}))
-        }
-        id => object(
-            id,
-            "GitBlobObject",
-            &json!({"size": "450000", "storage_type": 0, "hash": "", "inline_content": content}),
-        ),
+    let content = format!("[{}1]", "1,".repeat(449_999));
+    let node = Fake::answering(move |asked, _| {
+        let Some(keys) = keys(asked) else {
+            return answer(page(Vec::new(), None));
+        };
+        let found = keys.iter().map(|id| match id {
+            id if *id == long("0x1") => repository(id),
+            id if *id == long("0x40") => commit(id),
+            id if *id == long("0x30") => {
+                let entries = (0..60).map(
+                    |n| json!({"name": format!("e{n}"), "object_id": long(&format!("0x10{n:02}"))}),
+                );
+                let entries: Vec<_> = entries.collect();
+                object(id, "GitTreeObject", &json!({"entries": entries}))
+            }
+            id => object(
+                id,
+                "GitBlobObject",
+                &json!({"size": "450000", "storage_type": 0, "hash": "", "inline_content": "HERE"}),
+            ),
+        });
+        let text = objects(found.collect()).to_string();
+        answer(text.replace("\"HERE\"", &content))
     });
     let (fine, said) = ask_within(&node, 30);
     assert!(fine, "{said}");
