@@ -38,6 +38,11 @@ pub mod repo {
         pub use tree::{decode_tree, encode_tree, parse_tree};
     }
 
+    /// What is decoded here belongs to no mount.
+    pub mod account {
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Charge;
+    }
     mod address;
     pub mod blob;
     pub mod directory;
