@@ -91,7 +91,7 @@ impl Analyze {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let mut reports = Vec::new();
         for path in &self.paths {
-            context::current_dir_exists(path)?;
+            context::folder_exists(path)?;
             let mut each = Vec::new();
             let mut classes: BTreeMap<Class, Sum> = BTreeMap::new();
             let all = self.all || path.is_file();

@@ -2,12 +2,13 @@
 
 use std::fs::Permissions;
 use std::future::Future;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 
 use super::keys::Keys;
 use super::{Failure, output};
@@ -39,13 +40,24 @@ pub(super) struct Context {
 pub(super) struct OpenCache {
     pub(super) cache: Arc<Cache>,
     private: Option<tempfile::TempDir>,
+    /// Why it is not the user's own, where it is not.
+    instead: Option<String>,
 }
 
 impl OpenCache {
     /// Whether it is the user's own, and still is: another process may have
     /// wanted it meanwhile.
     pub(super) fn is_shared(&self) -> bool {
-        self.private.is_none() && !self.cache.is_released()
+        self.why_not_shared().is_none()
+    }
+
+    /// Why it is not the user's own, or not any more.
+    pub(super) fn why_not_shared(&self) -> Option<&str> {
+        match &self.instead {
+            Some(why) => Some(why),
+            None if self.cache.is_released() => Some("another process has taken the cache over"),
+            None => None,
+        }
     }
 }
 
@@ -200,12 +212,19 @@ pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
             Ok(OpenCache {
                 cache,
                 private: None,
+                instead: None,
             })
         }
-        Err(CacheError::Busy { .. }) => private_cache(settings),
+        Err(CacheError::Busy { holder, .. }) => Ok(OpenCache {
+            instead: Some(format!("{holder} has the cache")),
+            ..private_cache(settings)?
+        }),
         Err(error) => {
             output::warning(&format!("{error}; going on without it"));
-            private_cache(settings)
+            Ok(OpenCache {
+                instead: Some("the cache cannot be used".into()),
+                ..private_cache(settings)?
+            })
         }
     }
 }
@@ -217,6 +236,7 @@ pub(super) fn own_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     Ok(OpenCache {
         cache,
         private: None,
+        instead: None,
     })
 }
 
@@ -231,6 +251,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     settings.check_cache()?;
     remove_abandoned(&settings.dirs.cache);
     let config = CacheConfig::of(settings);
+    let instead = || Some("this command uses a cache of its own".to_owned());
     let on_disk = || -> Result<OpenCache, Failure> {
         crate::durable::create_private_dir(&settings.dirs.cache)?;
         let private = tempfile::Builder::new()
@@ -244,6 +265,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
         Ok(OpenCache {
             cache: Cache::open(&config)?,
             private: Some(private),
+            instead: instead(),
         })
     };
     Ok(on_disk().unwrap_or_else(|error| {
@@ -251,6 +273,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
         OpenCache {
             cache: Cache::in_memory(&config),
             private: None,
+            instead: instead(),
         }
     }))
 }
@@ -306,16 +329,35 @@ pub(super) fn name_for(path: &std::path::Path) -> Option<RefName> {
     text.parse().ok()
 }
 
-/// Makes sure that a relative path leads somewhere. The kernel shows a current
-/// directory that was removed as an empty one.
+/// Makes sure that a path leads to a folder that has not been removed. The kernel shows
+/// one that was removed as an empty one to those who are in it or have it open.
 ///
 /// # Errors
-/// When the path is relative and the current directory is gone.
-pub(super) fn current_dir_exists(path: &Path) -> Result<(), Failure> {
+/// When the path is relative and the current directory was removed, or when the folder
+/// that it leads to was.
+pub(super) fn folder_exists(path: &Path) -> Result<(), Failure> {
     let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let removed = |why: &str| Err(format!("{}: {why}", path.display()).into());
     if path.is_relative() && std::env::current_dir().is_err_and(gone) {
-        let why = "the current directory was removed; change to one that exists";
-        return Err(format!("{}: {why}", path.display()).into());
+        return removed("the current directory was removed; change to one that exists");
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let Ok(folder) = rustix::fs::open(path, flags, Mode::empty()) {
+        // Some file systems have no number of links for folders.
+        let has_links = rustix::fs::fstat(&folder).is_ok_and(|found| found.st_nlink > 0);
+        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        let named = std::fs::read_link(link).is_ok_and(|named| !is_deleted(&named));
+        if !has_links && !named {
+            return removed("that folder was removed; choose one that exists");
+        }
     }
     Ok(())
+}
+
+/// Whether the kernel says of an open file that it was removed.
+fn is_deleted(named: &Path) -> bool {
+    named
+        .as_os_str()
+        .as_encoded_bytes()
+        .ends_with(b" (deleted)")
 }

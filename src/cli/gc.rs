@@ -50,7 +50,7 @@ struct Told<'a> {
     grace_s: u64,
     #[serde(flatten)]
     report: &'a Report,
-    /// What was dropped from the cache; nothing where the daemon has it.
+    /// What was dropped from the cache; nothing where it could not be looked at.
     cache: Option<Dropped>,
 }
 
@@ -112,13 +112,19 @@ impl Gc {
                 report: &report,
                 cache: dropped,
             })?,
-            false => print(&report, dropped.as_ref())?,
+            false => {
+                print(&report)?;
+                let why = cache
+                    .why_not_shared()
+                    .unwrap_or("the cache was not looked at");
+                print_dropped(dropped.as_ref(), why)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn print(report: &Report, dropped: Option<&Dropped>) -> Result<(), Failure> {
+fn print(report: &Report) -> Result<(), Failure> {
     output::line(&format!(
         "{} heads need {} blobs{}",
         report.heads,
@@ -154,6 +160,11 @@ fn print(report: &Report, dropped: Option<&Dropped>) -> Result<(), Failure> {
             "{resumed} blobs were left by a run that was stopped"
         ))?;
     }
+    Ok(())
+}
+
+/// Says what was dropped from the cache, or `why` nothing was.
+fn print_dropped(dropped: Option<&Dropped>, why: &str) -> Result<(), Failure> {
     match dropped {
         Some(dropped) if !dropped.learned.is_empty() => output::line(&format!(
             "dropped what was learned of {}, not mounted for {LEARNED_DAYS} days ({})",
@@ -161,9 +172,9 @@ fn print(report: &Report, dropped: Option<&Dropped>) -> Result<(), Failure> {
             output::bytes(dropped.learned_bytes)
         )),
         Some(_) => Ok(()),
-        None => {
-            output::line("the daemon has the cache; what was learned is looked at when it ends")
-        }
+        None => output::line(&format!(
+            "{why}, so what was learned of repositories that are no longer mounted is kept for now"
+        )),
     }
 }
 

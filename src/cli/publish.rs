@@ -36,8 +36,8 @@ use crate::walrus::{BlobStore, DryStore, PutOptions};
 /// same command again to go on.
 ///
 /// Like `git push`, it refuses to move a name to what does not continue it:
-/// another repository or folder, an older commit, another default branch.
-/// --force moves it; the old address and the command that brings it back are
+/// another repository or folder, an older commit, another default branch, a tag
+/// that has moved, less history than the name carries. --force moves it; the old address and the command that brings it back are
 /// printed.
 ///
 /// With --encrypt only those who have the key can read it, and tell what it is.
@@ -138,7 +138,7 @@ struct Report<'a> {
 impl Publish {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         if let Some(path) = &self.path {
-            context::current_dir_exists(path)?;
+            context::folder_exists(path)?;
         }
         let settings = context.settings()?;
         let name = self.name()?;
@@ -167,7 +167,7 @@ impl Publish {
             Ok((choice, old))
         })?;
         if let (Some(old), Some(path)) = (&old, &self.path) {
-            let new = lineage(path, &self.branches)?;
+            let new = lineage(path, &self.branches, self.history)?;
             self.check(&name, &new, old)?;
         }
         let kept = match &choice.key {
@@ -368,7 +368,10 @@ impl Publish {
     /// The plain folder that is published; `None` for a repository.
     fn source(&self) -> Option<String> {
         let path = self.path.as_ref()?;
-        lineage(path, &self.branches).ok()?.folder?.path
+        lineage(path, &self.branches, self.history)
+            .ok()?
+            .folder?
+            .path
     }
 
     /// The name it is published under.

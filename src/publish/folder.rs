@@ -135,7 +135,9 @@ pub(super) fn lineage(root: &Path) -> Lineage {
     Lineage {
         default_branch: Bytes::new(),
         branches: vec![(Bytes::new(), CommitId::None)],
+        tags: Vec::new(),
         parents: Box::new(|_| None),
+        depth: None,
         folder: Some(FolderIdentity {
             path: path.map(|path| path.to_string_lossy().into_owned()),
             described: described(&commit.author.person, &commit.message),

@@ -14,11 +14,11 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
+use crate::repo::Kind;
 use crate::repo::archive::{ArchivedRef, ModeKind, parse_tree};
 use crate::repo::directory::{MAX_TARGET, check_count, check_name};
 use crate::repo::git::tag_target;
 use crate::repo::head::{AttachmentKind, Ref, RefKind, check_ref_name};
-use crate::repo::{Kind, Lineage};
 
 /// Whether there is a git repository at a path, bare or not.
 pub(super) fn is_repository(path: &Path) -> bool {
@@ -77,30 +77,10 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// Where branches (the current one when empty) are, and how they got there.
-pub(super) fn lineage(path: &Path, branches: &[String]) -> Result<Lineage, PublishError> {
-    let reader = Reader::open(path)?;
-    let tips = reader.tips(branches)?;
-    let named = |tip: &Tip| Bytes::from(tip.branch.clone().unwrap_or_default());
-    let repo = reader.repo;
-    Ok(Lineage {
-        default_branch: named(&tips[0]),
-        branches: (tips.iter())
-            .map(|tip| (named(tip), git_id(tip.commit).into()))
-            .collect(),
-        parents: Box::new(move |id| {
-            let id = objects::object_id(&repo, &id.git()).ok()?;
-            let commit = objects::commit(&repo, id).ok()?;
-            Some(commit.parents().iter().cloned().map(Into::into).collect())
-        }),
-        folder: None,
-    })
-}
-
 /// A branch and where it points; a detached head has no name.
-struct Tip {
-    branch: Option<Vec<u8>>,
-    commit: ObjectId,
+pub(super) struct Tip {
+    pub(super) branch: Option<Vec<u8>>,
+    pub(super) commit: ObjectId,
 }
 
 impl Tip {
@@ -114,11 +94,11 @@ impl Tip {
 }
 
 /// Where a tag leads.
-struct Leads {
+pub(super) struct Leads {
     /// The annotated tags on the way.
     tags: Vec<ObjectId>,
-    to: ObjectId,
-    kind: gix::objs::Kind,
+    pub(super) to: ObjectId,
+    pub(super) kind: gix::objs::Kind,
 }
 
 fn left_out(name: &[u8], why: &str) -> String {
@@ -126,13 +106,13 @@ fn left_out(name: &[u8], why: &str) -> String {
 }
 
 /// A git repository, and its path for messages.
-struct Reader {
-    repo: gix::Repository,
+pub(super) struct Reader {
+    pub(super) repo: gix::Repository,
     path: std::path::PathBuf,
 }
 
 impl Reader {
-    fn open(path: &Path) -> Result<Self, PublishError> {
+    pub(super) fn open(path: &Path) -> Result<Self, PublishError> {
         Ok(Reader {
             repo: objects::open(path)?,
             path: path.into(),
@@ -146,7 +126,7 @@ impl Reader {
         }
     }
 
-    fn tips(&self, branches: &[String]) -> Result<Vec<Tip>, PublishError> {
+    pub(super) fn tips(&self, branches: &[String]) -> Result<Vec<Tip>, PublishError> {
         if branches.is_empty() {
             let head = self.repo.head().map_err(|e| self.error(e))?;
             if head.is_unborn() {
@@ -218,7 +198,7 @@ impl Reader {
     }
 
     /// Full names of all tags, and the object that each is.
-    fn tag_refs(&self) -> Result<Vec<(Bytes, ObjectId)>, PublishError> {
+    pub(super) fn tag_refs(&self) -> Result<Vec<(Bytes, ObjectId)>, PublishError> {
         let references = self.repo.references().map_err(|e| self.error(e))?;
         let tags = references.tags().map_err(|e| self.error(e))?;
         let tags = tags.filter_map(|tag| {
@@ -230,7 +210,7 @@ impl Reader {
     }
 
     /// Follows annotated tags; `None` where one is malformed.
-    fn follow(&self, id: ObjectId) -> Result<Option<Leads>, PublishError> {
+    pub(super) fn follow(&self, id: ObjectId) -> Result<Option<Leads>, PublishError> {
         let (mut tags, mut at) = (Vec::new(), id);
         loop {
             let (kind, raw) = objects::read(&self.repo, at)?;

@@ -40,6 +40,7 @@ mod folder;
 mod git;
 mod history;
 mod known;
+mod lineage;
 mod nodes;
 mod objects;
 mod packs;
@@ -57,6 +58,7 @@ mod upload;
 pub use compare::{Compared, compare};
 pub use error::PublishError;
 pub use history::{HistoryDepth, HistoryReport};
+pub use lineage::lineage;
 pub use remote::Replaced;
 pub use rewrite::{Knowledge, Rewrite, TierMover, move_for, same};
 pub use source::{SkipReason, Skipped};
@@ -71,7 +73,7 @@ use serde::Serialize;
 use crate::chunk::{BlobId, ChunkHash, SecretKey};
 use crate::config::Tiers;
 use crate::repo::head::AttachmentKind;
-use crate::repo::{Access, Lineage, Loader, Repository};
+use crate::repo::{Access, Loader, Repository};
 use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
 use compress::Compression;
 pub use compress::Effort;
@@ -214,17 +216,6 @@ impl Published {
         // What was there already may end later.
         let first = ends.min().filter(|_| self.blobs_uploaded > 0)?;
         first.checked_sub(epochs)
-    }
-}
-
-/// Where the branches of what would be published from a path are.
-///
-/// # Errors
-/// What could not be read.
-pub fn lineage(path: &Path, branches: &[String]) -> Result<Lineage, PublishError> {
-    match git::is_repository(path) {
-        true => git::lineage(path, branches),
-        false => Ok(folder::lineage(path)),
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::head::{AttachmentKind, CommitId, Head, RefKind};
+use super::diverges::Diverges;
+use super::head::{AttachmentKind, CommitId, GitId, Head, RefKind};
 use super::{RepoError, Repository};
 
 /// Gives the parents of a commit; `None` where they are not known.
@@ -17,10 +18,27 @@ pub struct Lineage {
     pub default_branch: Bytes,
     /// Branches and their commits; one without a name where there is none.
     pub branches: Vec<(Bytes, CommitId)>,
+    /// Tags. A publish may carry some of them only.
+    pub tags: Vec<Tag>,
     /// The parents of a commit; `None` where that is not known.
     pub parents: Parents,
+    /// Commits from the tip of a branch to where the history that is published ends
+    /// early; `None` where all of it is.
+    pub depth: Option<u32>,
     /// For plain folders: what tells them apart.
     pub folder: Option<Folder>,
+}
+
+/// A tag of a git repository. A commit and the annotated tag that leads to it are
+/// different objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Its name without `refs/tags/`.
+    pub name: Bytes,
+    /// The object that it is, where that is known.
+    pub object: Option<GitId>,
+    /// The commit that it leads to, where it does and that is known.
+    pub commit: Option<GitId>,
 }
 
 /// What is known of a plain folder.
@@ -32,69 +50,6 @@ pub struct Folder {
     pub described: String,
     /// When, in seconds since 1970.
     pub at: i64,
-}
-
-/// Why a head does not continue another.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Diverges {
-    /// They are of different kinds.
-    #[error("the name stands for {old}, and this is {new}")]
-    Kind {
-        /// What the old head is.
-        old: &'static str,
-        /// What the new head is.
-        new: &'static str,
-    },
-    /// They are of different folders.
-    #[error("the name stands for another folder ({old})")]
-    Folder {
-        /// What is known of the old one.
-        old: String,
-    },
-    /// The new head is older.
-    #[error("it is an older snapshot of the folder")]
-    OlderFolder,
-    /// Readers would be shown another branch.
-    #[error("its default branch would be {new} instead of {old}")]
-    DefaultBranch {
-        /// The old one.
-        old: String,
-        /// The new one.
-        new: String,
-    },
-    /// A branch would be missing.
-    #[error("it lacks the branch {0} (--branch {0} adds it)")]
-    Dropped(String),
-    /// A branch would go back.
-    #[error("{branch} would go back from {old} to its ancestor {new}")]
-    Older {
-        /// The branch.
-        branch: String,
-        /// Where it was.
-        old: String,
-        /// Where it would be.
-        new: String,
-    },
-    /// A branch would lead elsewhere.
-    #[error("{branch} at {new} does not descend from {old}")]
-    Unrelated {
-        /// The branch.
-        branch: String,
-        /// Where it was.
-        old: String,
-        /// Where it would be.
-        new: String,
-    },
-    /// Nobody knows.
-    #[error("whether {branch} at {new} descends from {old} is unknown: the history is incomplete")]
-    Unknown {
-        /// The branch.
-        branch: String,
-        /// Where it was.
-        old: String,
-        /// Where it would be.
-        new: String,
-    },
 }
 
 /// Whether a commit is an ancestor of another one, or the same.
@@ -123,11 +78,27 @@ impl Lineage {
                 parents.insert(commit.id.clone().into(), of.collect());
             }
         }
-        Ok(Lineage::of_head(head, parents))
+        let tags = match repository.archive().await? {
+            // Those of a head lead to its own commits alone.
+            Some(archive) => {
+                let commits: HashMap<Bytes, GitId> = archive.tags().await?.into_iter().collect();
+                let tags = archive.refs().iter().filter_map(|it| {
+                    let name = it.name.strip_prefix(b"refs/tags/")?;
+                    Some(Tag {
+                        name: it.name.slice_ref(name),
+                        object: Some(it.id.clone()),
+                        commit: commits.get(name).cloned(),
+                    })
+                });
+                tags.collect()
+            }
+            None => tags_of(head),
+        };
+        Ok(Lineage::of_head(head, tags, parents))
     }
 
     /// That of a head, with what is known of its history.
-    fn of_head(head: &Head, parents: HashMap<CommitId, Vec<CommitId>>) -> Self {
+    fn of_head(head: &Head, tags: Vec<Tag>, parents: HashMap<CommitId, Vec<CommitId>>) -> Self {
         let branches = head.refs.iter().filter(|it| it.kind == RefKind::Branch);
         let mut branches: Vec<(Bytes, CommitId)> = branches
             .map(|it| (it.name.clone(), head.commits[it.commit].id.clone()))
@@ -138,7 +109,9 @@ impl Lineage {
         }
         Lineage {
             default_branch: head.default_branch.clone(),
+            depth: depth(&branches, &parents),
             branches,
+            tags,
             parents: Box::new(move |id| parents.get(id).cloned()),
             folder: first.id.is_none().then(|| Folder {
                 path: None,
@@ -207,7 +180,15 @@ impl Lineage {
                 }
             }
         }
-        Ok(())
+        for tag in &self.tags {
+            tag.continues(old.tags.iter().find(|it| it.name == tag.name))?;
+        }
+        match (self.depth, old.depth) {
+            (Some(new), old) if old.is_none_or(|old| new < old) => {
+                Err(Diverges::History { old, new })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What it is at, in words.
@@ -219,6 +200,65 @@ impl Lineage {
             Some((name, id)) => format!("{} at {}", shown(name), short(id)),
         }
     }
+}
+
+impl Tag {
+    /// Whether it is where it was, if it was anywhere.
+    fn continues(&self, old: Option<&Tag>) -> Result<(), Diverges> {
+        let moved = |was: &Option<GitId>, is: &Option<GitId>| match (was, is) {
+            (Some(was), Some(is)) if was != is => Some((was.clone(), is.clone())),
+            _ => None,
+        };
+        let Some(old) = old else { return Ok(()) };
+        // Where they lead tells more than what they are.
+        let moved = moved(&old.commit, &self.commit).or_else(|| moved(&old.object, &self.object));
+        match moved {
+            None => Ok(()),
+            Some((was, is)) => Err(Diverges::Tag {
+                tag: shown(&self.name),
+                old: short(&was.into()),
+                new: short(&is.into()),
+            }),
+        }
+    }
+}
+
+/// Tags that lead to commits of a head.
+fn tags_of(head: &Head) -> Vec<Tag> {
+    let tags = head.refs.iter().filter(|it| it.kind == RefKind::Tag);
+    let tags = tags.filter_map(|it| match &head.commits[it.commit].id {
+        CommitId::Git(id) => Some(Tag {
+            name: it.name.clone(),
+            object: None,
+            commit: Some(id.clone()),
+        }),
+        _ => None,
+    });
+    tags.collect()
+}
+
+/// Commits from a tip to where a git history ends early; `None` where it does not.
+fn depth(
+    branches: &[(Bytes, CommitId)],
+    parents: &HashMap<CommitId, Vec<CommitId>>,
+) -> Option<u32> {
+    let tips = branches.iter().map(|(_, id)| id);
+    let mut level: Vec<&CommitId> = tips.filter(|id| matches!(id, CommitId::Git(_))).collect();
+    let mut seen: HashSet<&CommitId> = level.iter().copied().collect();
+    let mut depth = 1;
+    while !level.is_empty() {
+        let above: Vec<&CommitId> = level
+            .iter()
+            .filter_map(|id| parents.get(*id))
+            .flatten()
+            .collect();
+        if above.iter().any(|id| !parents.contains_key(*id)) {
+            return Some(depth);
+        }
+        level = above.into_iter().filter(|id| seen.insert(*id)).collect();
+        depth += 1;
+    }
+    None
 }
 
 impl Folder {
@@ -310,8 +350,65 @@ mod tests {
                 at if *at == id(5) => Some(vec![id(4)]),
                 _ => None,
             }),
+            tags: Vec::new(),
+            depth: None,
             folder: None,
         }
+    }
+
+    #[test]
+    fn a_tag_stays_where_it_is_and_a_history_as_long_as_it_is() {
+        let git = |number: u8| Some(GitId(vec![number; 20]));
+        let with = |object, commit, depth| Lineage {
+            tags: vec![Tag {
+                name: "v1".into(),
+                object,
+                commit,
+            }],
+            depth,
+            ..lineage(&[("main", 2)])
+        };
+        let old = with(git(9), git(1), Some(5));
+        for new in [
+            with(git(9), git(1), Some(5)),
+            with(None, git(1), Some(6)),
+            with(git(9), None, None),
+            lineage(&[("main", 3)]),
+        ] {
+            assert_eq!(new.continues(&old), Ok(()));
+        }
+        for (new, why) in [
+            (with(git(9), git(2), Some(5)), "would move from 0101"),
+            (with(git(8), git(1), Some(5)), "would move from 0909"),
+            (with(git(9), git(1), Some(4)), "last 4 commits"),
+            (with(git(9), git(1), Some(1)), "no history"),
+        ] {
+            let said = new.continues(&old).unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+        }
+        let full = with(git(9), git(1), None);
+        let said = old.continues(&full).unwrap_err().to_string();
+        assert!(said.contains("all of its history"), "{said}");
+    }
+
+    #[test]
+    fn a_history_is_as_deep_as_its_shortest_line() {
+        let parents = |pairs: &[(u8, &[u8])]| -> HashMap<CommitId, Vec<CommitId>> {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(at, of)| (id(*at), of.iter().map(|of| id(*of)).collect()))
+                .collect()
+        };
+        let tips = [(Bytes::new(), id(5))];
+        let all = parents(&[(5, &[4, 3]), (4, &[3]), (3, &[1]), (1, &[])]);
+        assert_eq!(depth(&tips, &all), None);
+        let cut = parents(&[(5, &[4, 3]), (4, &[3]), (3, &[1])]);
+        assert_eq!(depth(&tips, &cut), Some(2));
+        assert_eq!(depth(&tips, &parents(&[(5, &[4])])), Some(1));
+        assert_eq!(
+            depth(&[(Bytes::new(), CommitId::None)], &HashMap::new()),
+            None
+        );
     }
 
     #[test]
@@ -343,7 +440,9 @@ mod tests {
         let folder = |path: Option<&str>, described: &str, at| Lineage {
             default_branch: Bytes::new(),
             branches: vec![(Bytes::new(), CommitId::None)],
+            tags: Vec::new(),
             parents: Box::new(|_| None),
+            depth: None,
             folder: Some(Folder {
                 path: path.map(Into::into),
                 described: described.into(),

@@ -84,7 +84,7 @@ fn a_branch_that_would_be_dropped_and_a_shallow_clone_that_tells_too_little_are_
     ));
     // Of a shallow clone, the next commit names the one before: that is enough.
     let path = tree.path().to_str().unwrap();
-    world.run(&["publish", path, "--name", "shallow"]);
+    world.run(&["publish", path, "--name", "shallow", "--history", "none"]);
     for (more, ok) in [(1, true), (3, false)] {
         for n in 0..more {
             tree = tree.file("a", format!("again {n}\n")).commit("again");
@@ -104,6 +104,93 @@ fn a_branch_that_would_be_dropped_and_a_shallow_clone_that_tells_too_little_are_
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(ok || said.contains("incomplete"), "{said}");
     }
+}
+
+#[test]
+fn a_tag_that_moved_is_refused_and_both_its_places_are_named() {
+    for history in ["all", "none"] {
+        let world = World::new();
+        let tree = Tree::new().file("a", "1\n").commit("first");
+        let history = ["--history", history];
+        tree.git(&["tag", "v1"]);
+        world.run(&args(tree.path(), &history));
+        let old = tree.git(&["rev-parse", "HEAD"]);
+        let tree = tree.file("a", "2\n").commit("second");
+        // It stays behind, and new ones come.
+        tree.git(&["tag", "v2"]);
+        world.run(&args(tree.path(), &history));
+        let kept = address(&world);
+        let new = tree.git(&["rev-parse", "HEAD"]);
+        tree.git(&["commit", "-q", "--allow-empty", "-m", "third"]);
+        let moved = if history[1] == "all" { "v1" } else { "v2" };
+        tree.git(&["tag", "-f", moved, "HEAD"]);
+        let said = world.fail(&args(tree.path(), &history));
+        let was = if history[1] == "all" { &old } else { &new };
+        assert!(
+            said.contains(&format!("tag {moved} would move from {}", &was[..12])),
+            "{said}"
+        );
+        assert!(
+            said.contains("--force") && said.contains(&tree.git(&["rev-parse", "HEAD"])[..12]),
+            "{said}"
+        );
+        assert_eq!(address(&world), kept);
+        let forced = world.run(&args(tree.path(), &[&history[..], &["--force"]].concat()));
+        assert!(forced.contains(&kept), "{forced}");
+    }
+    // An annotated tag in place of a light one is another object.
+    let world = World::new();
+    let tree = Tree::new().file("a", "1\n").commit("first");
+    tree.git(&["tag", "v1"]);
+    world.run(&args(tree.path(), &[]));
+    tree.git(&["tag", "-f", "-a", "v1", "-m", "annotated"]);
+    let said = world.fail(&args(tree.path(), &[]));
+    assert!(said.contains("tag v1 would move"), "{said}");
+}
+
+#[test]
+fn a_name_keeps_its_history_unless_forced() {
+    let world = World::new();
+    let mut tree = Tree::new();
+    for n in 0..6 {
+        tree = tree.file("a", format!("{n}\n")).commit("more");
+    }
+    world.run(&args(tree.path(), &[]));
+    let kept = address(&world);
+    let tree = tree.file("a", "new\n").commit("new");
+    let refused = |path: &Path, more: &[&str], why: &str| {
+        let said = world.fail(&args(path, more));
+        assert!(said.contains(why) && said.contains("--force"), "{said}");
+        assert!(said.contains("git fetch --unshallow"), "{said}");
+    };
+    refused(
+        tree.path(),
+        &["--history", "none"],
+        "no history instead of all",
+    );
+    refused(tree.path(), &["--history", "3"], "the last 3 commits");
+    // More than there is: that is all.
+    world.run(&args(tree.path(), &["--history", "7", "--dry-run"]));
+    let clone = world.path().join("clone");
+    let from = format!("file://{}", tree.path().display());
+    tree.git(&[
+        "clone",
+        "-q",
+        "--depth",
+        "2",
+        &from,
+        clone.to_str().unwrap(),
+    ]);
+    refused(&clone, &[], "the last 2 commits");
+    assert_eq!(address(&world), kept);
+    tree.git(&["-C", clone.to_str().unwrap(), "fetch", "-q", "--unshallow"]);
+    world.run(&args(&clone, &[]));
+    // Shortened by force once, it goes on so, and not shorter.
+    world.run(&args(tree.path(), &["--history", "3", "--force"]));
+    let tree = tree.file("a", "newer\n").commit("newer");
+    world.run(&args(tree.path(), &["--history", "3"]));
+    refused(tree.path(), &["--history", "2"], "the last 2 commits");
+    world.run(&args(tree.path(), &[]));
 }
 
 #[test]

@@ -361,11 +361,11 @@ fn a_current_folder_that_was_removed_is_not_published_as_an_empty_one() {
     let dir = world.path().join("removed");
     fs::create_dir(&dir).unwrap();
     let line = format!("cd '{0}' && rmdir '{0}'", dir.display());
-    for path in [".", "./"] {
+    for path in [".", "./", "/proc/self/cwd"] {
         let done = world.after(&line, &["publish", path, "--name", "q"]);
         let said = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(1), "{said}");
-        assert!(said.contains("current directory was removed"), "{said}");
+        assert!(said.contains("was removed"), "{said}");
         fs::create_dir_all(&dir).unwrap();
     }
     let names = world.json(&["refs"]);

@@ -68,7 +68,7 @@ pub(in super::super) fn select(
     tips: &[ObjectId],
     depth: HistoryDepth,
 ) -> Result<Vec<CommitFound>, PublishError> {
-    let mut found = reach(repo, tips, depth.commits())?;
+    let (mut found, _) = reach(repo, tips, &ends(repo)?, depth.commits())?;
     let mut done: HashSet<ObjectId> = HashSet::new();
     let mut order = Vec::with_capacity(found.len());
     for tip in tips {
@@ -88,16 +88,44 @@ pub(in super::super) fn select(
     Ok(order.iter().filter_map(|id| found.remove(id)).collect())
 }
 
+/// Commits from a tip to the first whose parents are not published; `None` where the
+/// history is published whole.
+pub(in super::super) fn cut(
+    repo: &gix::Repository,
+    tips: &[ObjectId],
+    depth: HistoryDepth,
+) -> Result<Option<u32>, PublishError> {
+    let ends = ends(repo)?;
+    if depth == HistoryDepth::All && ends.is_empty() {
+        return Ok(None);
+    }
+    let (found, last) = reach(repo, tips, &ends, depth.commits())?;
+    let is_cut = |(id, _): &&(ObjectId, u32)| {
+        let mut parents = found.get(id).into_iter().flat_map(|it| &it.parents);
+        parents.any(|parent| !found.contains_key(parent))
+    };
+    Ok(last.iter().find(is_cut).map(|(_, depth)| *depth))
+}
+
+/// Where a shallow clone ends: its history ends there, whatever else is there.
+fn ends(repo: &gix::Repository) -> Result<HashSet<ObjectId>, PublishError> {
+    let ends = repo.shallow_commits().map_err(|why| failed(repo, why))?;
+    Ok(ends.iter().flat_map(|ends| ends.iter()).copied().collect())
+}
+
+/// Commits, and those whose parents were not looked at with their distance from a tip,
+/// the nearest first.
+type Reached = (HashMap<ObjectId, CommitFound>, Vec<(ObjectId, u32)>);
+
 /// Every commit at most `most - 1` steps before a tip.
 fn reach(
     repo: &gix::Repository,
     tips: &[ObjectId],
+    ends: &HashSet<ObjectId>,
     most: u32,
-) -> Result<HashMap<ObjectId, CommitFound>, PublishError> {
-    // Where a shallow clone ends, its history ends, whatever else is there.
-    let ends = repo.shallow_commits().map_err(|why| failed(repo, why))?;
-    let ends: HashSet<ObjectId> = ends.iter().flat_map(|ends| ends.iter()).copied().collect();
+) -> Result<Reached, PublishError> {
     let mut found = HashMap::new();
+    let mut last = Vec::new();
     let mut queue: VecDeque<(ObjectId, u32)> = tips.iter().map(|tip| (*tip, 1)).collect();
     while let Some((id, depth)) = queue.pop_front() {
         if found.contains_key(&id) {
@@ -109,6 +137,8 @@ fn reach(
         let parents: Vec<ObjectId> = parents.collect::<Result<_, _>>()?;
         if depth < most && !ends.contains(&id) {
             queue.extend(parents.iter().map(|parent| (*parent, depth + 1)));
+        } else {
+            last.push((id, depth));
         }
         let tree = objects::object_id(repo, commit.tree())?;
         let len = commit.raw().len();
@@ -122,7 +152,7 @@ fn reach(
             },
         );
     }
-    Ok(found)
+    Ok((found, last))
 }
 
 /// The commits among these that have parents elsewhere, sorted.

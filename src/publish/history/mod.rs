@@ -25,7 +25,7 @@ use gix::ObjectId;
 use serde::Serialize;
 
 pub use commits::HistoryDepth;
-pub(super) use commits::{CommitFound, KnownCommits, in_chunks, select, shallow};
+pub(super) use commits::{CommitFound, KnownCommits, cut, in_chunks, select, shallow};
 
 use super::compress::Compression;
 use super::known::Known;
