@@ -31,6 +31,8 @@ const INDEX: &str = "keys.json";
 const LOCK: &str = ".lock";
 /// The key that files are sealed with. No name of a secret ends like this.
 const SEAL: &str = "sealing-key";
+/// Largest file that is read, in bytes.
+const MOST: u64 = 16 << 20;
 /// How long another process may take to change something.
 const OTHERS: Duration = Duration::from_secs(8);
 
@@ -354,7 +356,7 @@ pub(super) fn fit(name: &str) -> Result<(), ChestError> {
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, ChestError> {
-    match std::fs::read(path) {
+    match durable::read_regular(path, MOST) {
         Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(io_error(path, source)),

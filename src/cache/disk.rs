@@ -202,6 +202,20 @@ impl Disk {
         self.take();
     }
 
+    /// Lets go of the database if it was removed or moved. It is not closed: that
+    /// would write files where another process may have a database by now. Whether
+    /// it was.
+    pub(super) fn abandon_if_displaced(&self) -> bool {
+        let is_displaced = |lock: &Arc<Lock>| !lock.is_of(&self.dir);
+        if !self.lock().as_ref().is_some_and(is_displaced) {
+            return false;
+        }
+        let _alone = self.reopening.lock();
+        let lock = self.lock().take();
+        std::mem::forget((lock, self.take()));
+        true
+    }
+
     pub(super) fn take(&self) -> Option<Arc<Database>> {
         let db = self.set(None);
         if let Some(db) = &db {

@@ -9,14 +9,13 @@
 //! command that can go on without the database looks for that ([`is_wanted`])
 //! and hands it over. All locks end with their process.
 
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::CacheError;
 use super::failure::cannot_open;
-use crate::durable::FileLock;
+use crate::durable::{FileLock, open_regular};
 
 /// How often a lock is tried.
 const POLL: Duration = Duration::from_millis(10);
@@ -26,7 +25,14 @@ const COMMAND: usize = 60;
 /// The right to open the database; ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: FileLock,
+    file: FileLock,
+}
+
+impl Lock {
+    /// Whether it is still what others lock for the database in `dir`.
+    pub(super) fn is_of(&self, dir: &Path) -> bool {
+        self.file.is_at(&beside(dir, ".lock"))
+    }
 }
 
 /// Takes the lock of the database in `dir`; asks whoever has it to hand it over
@@ -83,7 +89,7 @@ fn try_take(dir: &Path) -> Result<Option<Lock>, CacheError> {
         writeln!(file, "{}", std::process::id())
     };
     let _ = noted();
-    Ok(Some(Lock { _file: lock }))
+    Ok(Some(Lock { file: lock }))
 }
 
 fn want(dir: &Path) -> Result<FileLock, CacheError> {
@@ -100,7 +106,7 @@ fn busy(dir: &Path) -> CacheError {
 /// The process that has the lock, as far as that is known.
 fn holder(dir: &Path) -> Option<String> {
     let mut text = String::new();
-    let file = File::open(beside(dir, ".lock")).ok()?;
+    let file = open_regular(&beside(dir, ".lock")).ok()?;
     file.take(32).read_to_string(&mut text).ok()?;
     let pid: u32 = text.trim().parse().ok()?;
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;

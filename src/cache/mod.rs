@@ -223,6 +223,11 @@ impl Cache {
         }
     }
 
+    /// Goes on in memory if the database was removed or moved; whether it was. Blocks.
+    pub fn abandon_if_displaced(&self) -> bool {
+        self.disk.abandon_if_displaced()
+    }
+
     /// Whether nothing is kept on disk, or not any more.
     pub fn is_released(&self) -> bool {
         self.disk.is_released()

@@ -23,7 +23,7 @@ use super::disk::Disk;
 use super::lock::beside;
 use super::{Cache, CacheError, vault};
 use crate::chunk::{ChunkHash, ChunkRef, SecretKey};
-use crate::durable::{remove_file, write_atomic};
+use crate::durable::{read_regular, remove_file, write_atomic};
 
 /// Part of the budget that pins may take, in percent; the rest is for what is
 /// read beside them.
@@ -225,7 +225,7 @@ impl PinDir {
 
 /// The pin in a file; `None` where there is no such file, or it is none.
 fn read(path: &Path) -> Result<Option<(String, Wanted)>, CacheError> {
-    match fs::read(path) {
+    match read_regular(path, u64::MAX) {
         Ok(text) => Ok(decode(&text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(path, &error)),

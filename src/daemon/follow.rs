@@ -1,6 +1,6 @@
 //! Mounts that follow their branch.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::mounts::Mounts;
@@ -65,6 +65,22 @@ impl Follower {
         Ok(())
     }
 
+    /// Lets heads be collected that were shown before, unless somebody still reads
+    /// files of theirs. What was under way when the mount moved has ended by now.
+    async fn release(&self, lease: &Arc<MountLease>) {
+        if !lease.holds_several() {
+            return;
+        }
+        let (lease, mover) = (lease.clone(), self.mover.clone());
+        let released = tokio::task::spawn_blocking(move || {
+            let used = mover.heads_in_use();
+            lease.release(|blob| used.contains(blob))
+        });
+        if let Ok(Err(error)) = released.await {
+            tracing::warn!("{}: earlier heads stay leased: {error}", self.request.label);
+        }
+    }
+
     /// Whether the mount moved.
     async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
         let shown = self.mover.snapshot();
@@ -76,6 +92,9 @@ impl Follower {
             },
             None => None,
         };
+        if let Some(lease) = &lease {
+            self.release(lease).await;
+        }
         let looked = mounts.look(&self.request, &shown, lease.as_ref());
         let Some(snapshot) = looked.await? else {
             return Ok(false);

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::dir::{Dir, create_private_dir, parent};
 use super::ops;
+use super::regular::open_regular;
 
 /// Mode of a file that only its owner may read and write.
 pub const PRIVATE_FILE: u32 = 0o600;
@@ -187,7 +188,7 @@ fn is_temporary(name: &OsStr) -> bool {
 pub(super) fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if is_temporary(&entry.file_name()) && entry.file_type().is_ok_and(|it| it.is_file()) {
-            let Ok(file) = File::open(entry.path()) else {
+            let Ok(file) = open_regular(&entry.path()) else {
                 continue;
             };
             // Who made it and has not locked it yet sees that it is gone.

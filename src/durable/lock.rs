@@ -60,9 +60,25 @@ impl FileLock {
         attempt(path, File::try_lock)
     }
 
+    /// Whether a path still leads to the locked file.
+    pub fn is_at(&self, path: &Path) -> bool {
+        is_at(&self.file, path)
+    }
+
     /// The locked file, for who notes in it who holds the lock.
     pub fn as_file(&self) -> &File {
         &self.file
+    }
+}
+
+/// Whether a path leads to an open file. It does not where the file was removed, moved
+/// or replaced; where that cannot be told, it does.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(named)) => (ours.dev(), ours.ino()) == (named.dev(), named.ino()),
+        (_, Err(error)) => !matches!(error.kind(), NotFound | NotADirectory),
+        (Err(_), _) => true,
     }
 }
 
@@ -103,8 +119,7 @@ fn attempt(
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // A user may have removed it: then others lock another one.
-        let named = fs::metadata(path);
-        if named.is_ok_and(|named| file.metadata().is_ok_and(|ours| named.ino() == ours.ino())) {
+        if is_at(&file, path) {
             return Ok(Some(FileLock { file }));
         }
     }

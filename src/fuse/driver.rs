@@ -1,5 +1,6 @@
 //! One function for each operation of the kernel.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -25,7 +26,7 @@ use super::inode::Inode;
 use super::refuse::refuse_changes;
 use super::trees::TreeStats;
 use super::view::{FOREVER, Listing, View};
-use crate::chunk::ByteRange;
+use crate::chunk::{BlobId, ByteRange};
 use crate::prefetch::{Guide, Learning, PrefetchStats};
 use crate::repo::{RepoError, Snapshot};
 
@@ -180,6 +181,11 @@ impl Mover {
     /// What the trees of the mount take.
     pub fn tree_stats(&self) -> TreeStats {
         self.view.tree_stats()
+    }
+
+    /// The blobs of the heads that somebody may still read from through the mount.
+    pub fn heads_in_use(&self) -> HashSet<BlobId> {
+        self.view.heads_in_use()
     }
 
     /// Walks over the tree that were noticed.

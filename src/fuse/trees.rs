@@ -12,9 +12,9 @@
 //! which the kernel holds no inode; a mount that follows a branch for weeks
 //! stays as small as it was.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::attributes::commit_time;
 use super::identity::{Change, Identity};
 use super::inode::Inode;
-use crate::chunk::ChunkHash;
+use crate::chunk::{BlobId, ChunkHash};
 use crate::repo::head::{CommitId, GitId};
 use crate::repo::{Charge, Commit, Kept, NodeIndex, RepoError, Repository, Snapshot, Target};
 
@@ -79,8 +79,8 @@ struct Slot {
     target: Target,
     /// When its commit was made, once that is known.
     time: OnceLock<SystemTime>,
-    /// Inodes of it that the kernel holds, as often as it was told of each.
-    held: AtomicU64,
+    /// Nodes of it whose inodes the kernel holds, and how often it was told of each.
+    held: Mutex<HashMap<NodeIndex, u64>>,
     /// The number of moves when it was last shown.
     used: u64,
 }
@@ -145,6 +145,12 @@ impl Tree {
     }
 }
 
+impl Slot {
+    fn held(&self) -> MutexGuard<'_, HashMap<NodeIndex, u64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Slots {
     /// The slot of a tree; the one it has, where it has one.
     fn take(&mut self, tree: Tree, target: Target, time: Option<SystemTime>) -> usize {
@@ -155,7 +161,7 @@ impl Slots {
             tree: tree.clone(),
             target: target.clone(),
             time: OnceLock::new(),
-            held: AtomicU64::new(0),
+            held: Mutex::default(),
             used: moves,
         });
         slot.used = moves;
@@ -181,9 +187,9 @@ impl Slots {
         let mut held: Vec<usize> = Vec::new();
         for (number, slot) in &self.by_number {
             if idle(*number, slot) {
-                match slot.held.load(Ordering::Acquire) {
-                    0 => dropped.push(*number),
-                    _ => held.push(*number),
+                match slot.held().is_empty() {
+                    true => dropped.push(*number),
+                    false => held.push(*number),
                 }
             }
         }
@@ -382,22 +388,39 @@ impl Trees {
 
     /// The kernel is told of an inode, which it then holds.
     pub(super) fn held(&self, inode: Inode) {
-        if let Some(number) = counted(inode) {
-            self.slot(number, |slot| slot.held.fetch_add(1, Ordering::AcqRel));
+        if let Some((number, index)) = counted(inode) {
+            self.slot(number, |slot| *slot.held().entry(index).or_default() += 1);
         }
     }
 
     /// The kernel has forgotten an inode that it was told of so often.
     pub(super) fn forgotten(&self, inode: Inode, times: u64) {
-        if let Some(number) = counted(inode) {
+        if let Some((number, index)) = counted(inode) {
             self.slot(number, |slot| {
-                let less = |held: u64| Some(held.saturating_sub(times));
-                (slot
-                    .held
-                    .fetch_update(Ordering::AcqRel, Ordering::Acquire, less))
-                .ok()
+                if let Entry::Occupied(mut held) = slot.held().entry(index) {
+                    *held.get_mut() = held.get().saturating_sub(times);
+                    if *held.get() == 0 {
+                        held.remove();
+                    }
+                }
             });
         }
+    }
+
+    /// The heads that somebody may still read from: that of the mounted tree, those
+    /// that `.walgit` leads to, and those of files that are shown no more and that the
+    /// kernel holds. It holds a file for as long as a process has it open.
+    pub(super) fn heads_in_use(&self) -> HashSet<BlobId> {
+        let shown = self.shown();
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let is_used = |number: usize, slot: &Slot| {
+            let is_gone = |index: &NodeIndex| shown.identity.node_of(number, *index).is_none();
+            slot.used == slots.moves || slot.held().keys().any(is_gone)
+        };
+        let used = (slots.by_number.iter()).filter(|(number, slot)| is_used(**number, slot));
+        let targets = used.map(|(_, slot)| &slot.target);
+        let targets = targets.chain([shown.snapshot.repository().target()]);
+        targets.filter_map(Target::blob).collect()
     }
 
     pub(super) fn stats(&self) -> TreeStats {
@@ -409,12 +432,12 @@ impl Trees {
     }
 }
 
-/// The slot of an inode, where it is counted what the kernel holds of it: the
-/// first is always needed, for the root of the mount is in it.
-fn counted(inode: Inode) -> Option<usize> {
+/// The slot and the node of an inode, where it is counted how often the kernel holds
+/// it: the root of the mount it always does.
+fn counted(inode: Inode) -> Option<(usize, NodeIndex)> {
     match inode {
-        Inode::Tree(0, _) | Inode::Control(_) => None,
-        Inode::Tree(slot, _) => Some(slot),
+        Inode::ROOT | Inode::Control(_) => None,
+        Inode::Tree(slot, index) => Some((slot, index)),
     }
 }
 
@@ -464,7 +487,7 @@ mod tests {
     fn what_is_shown_or_held_stays_and_a_number_is_never_used_again() {
         let mut slots = Slots::default();
         let [shown, held, gone] = [1, 2, 3].map(|n| take(&mut slots, n));
-        slots.by_number[&held].held.store(1, Ordering::Relaxed);
+        slots.by_number[&held].held().insert(NodeIndex(1), 1);
         slots.moves += 1;
         let fresh = take(&mut slots, 4);
         slots.trim(&HashSet::from([shown]), MAX_SLOTS);

@@ -1,6 +1,7 @@
 //! What a mount shows: nodes of trees by inode number, their attributes,
 //! entries and content, and the control folder beside them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,7 @@ use super::extended::Extended;
 use super::identity::Change;
 use super::inode::Inode;
 use super::trees::{InTree, TreeStats, Trees};
-use crate::chunk::ByteRange;
+use crate::chunk::{BlobId, ByteRange};
 use crate::prefetch::{Ahead, Guide, PrefetchStats, Reading};
 use crate::repo::{Directory, Kind, NEIGHBOURS, Node, NodeIndex, RepoError, Snapshot};
 
@@ -129,10 +130,15 @@ impl View {
         self.trees.stats()
     }
 
+    /// The heads that somebody may still read from.
+    pub(super) fn heads_in_use(&self) -> HashSet<BlobId> {
+        self.trees.heads_in_use()
+    }
+
     /// The kernel is about to be told of an inode; of 0 it is told that there is
-    /// none.
+    /// none. In a mount that never moves it makes no difference.
     pub(super) fn held(&self, inode: INodeNo) {
-        if inode.0 != 0 {
+        if inode.0 != 0 && self.may_move {
             self.trees.held(Inode::decode(inode));
         }
     }

@@ -239,7 +239,7 @@ impl Ledger {
             }
             if path.exists() {
                 let backup = free_backup(path);
-                durable::write_atomic(&backup, &std::fs::read(path)?)?;
+                durable::write_atomic(&backup, &durable::read_regular(path, u64::MAX)?)?;
                 extended.backup = Some(backup);
             }
             log.append_all(new)?;
@@ -256,7 +256,8 @@ impl Ledger {
         let read = self.log.read().map_err(|source| self.failed(source))?;
         if read.unreadable > 0 {
             tracing::warn!(
-                "{} lines of ledger {} cannot be read: damaged, or of a newer version",
+                "{} lines of ledger {} cannot be read: damaged, or of a newer version; \
+                 `walgit-fs doctor --rebuild-ledger` adds what names need",
                 read.unreadable,
                 self.log.path().display()
             );

@@ -15,6 +15,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::durable::read_regular;
+
+/// Largest file of certificates that is read, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
 /// The file of `[net] ca` cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("certificates in {}: {why}; see [net] ca in the config file", path.display())]
@@ -57,7 +62,7 @@ impl Tls {
             path: path.into(),
             why,
         };
-        let text = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+        let text = read_regular(path, MAX_FILE).map_err(|error| bad(error.to_string()))?;
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let found = found.map_err(|error| bad(error.to_string()))?;
         if found.is_empty() {

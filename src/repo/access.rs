@@ -149,6 +149,14 @@ impl Target {
             Target::Archived { commit, .. } => CommitId::Git(commit.clone()),
         }
     }
+
+    /// The blob of the head or manifest that it is in; `None` for one on the chain.
+    pub fn blob(&self) -> Option<BlobId> {
+        match self {
+            Target::Blob { blob, .. } | Target::Archived { blob, .. } => Some(*blob),
+            Target::Commit(_) => None,
+        }
+    }
 }
 
 impl Source {

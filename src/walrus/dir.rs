@@ -12,7 +12,7 @@
 //! [`BlobStore::flush`] has returned: names are flushed once for many blobs. What a
 //! blob holds is on disk before it has a name.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored}
 use crate::chunk::{BlobId, ByteRange};
 use crate::config::MAX_EPOCHS;
 use crate::durable::{self, AtomicFile, FileLock, PRIVATE_FILE};
+
+/// Largest file that is read beside blobs, in bytes.
+const MAX_FILE: u64 = 64 << 10;
 
 /// What is known about a stored blob beside its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,8 +147,8 @@ impl LocalDir {
     /// knows what has expired.
     pub fn present_epoch(&self) -> Result<u32, StoreError> {
         let path = self.epoch_path();
-        let read = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(io::Error::other),
+        let read = match durable::read_regular(&path, MAX_FILE) {
+            Ok(text) => (String::from_utf8_lossy(&text).trim().parse()).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(FIRST_EPOCH),
             Err(error) => Err(error),
         };
@@ -278,7 +281,7 @@ impl LocalDir {
         if self.has_expired(blob)? {
             return Err(gone());
         }
-        let file = match File::open(&path) {
+        let file = match durable::open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
             Err(source) => return Err(StoreError::Io { path, source }),
@@ -308,7 +311,7 @@ impl LocalDir {
     /// What is known about a blob, if it is there. A damaged record counts as
     /// none: it is written anew at the next `put`.
     pub fn meta(&self, blob: BlobId) -> Option<BlobMeta> {
-        let text = fs::read(self.meta_path(blob)).ok()?;
+        let text = durable::read_regular(&self.meta_path(blob), MAX_FILE).ok()?;
         serde_json::from_slice(&text).ok()
     }
 

@@ -8,14 +8,13 @@
 //!   tells.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::BlobId;
-use crate::durable::{self, AppendLog, FileLock};
+use crate::durable::{self, AppendLog, FileLock, read_regular};
 
 /// Lines after which the file is written anew with what counts.
 const LONG: usize = 10_000;
@@ -95,7 +94,8 @@ impl Journal {
         // Read only now: before, another collector may have written.
         let log = AppendLog::new(path.clone());
         let lines = log.read::<Line>().map_err(failed)?.records;
-        let seen = fs::read(dir.join(format!("{name}-seen.json"))).unwrap_or_default();
+        let seen = dir.join(format!("{name}-seen.json"));
+        let seen = read_regular(&seen, u64::MAX).unwrap_or_default();
         Ok(Journal {
             dir: dir.into(),
             name,

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::lock::Locked;
 use super::{InUse, LeaseError, Leases, failed};
 use crate::chunk::BlobId;
+use crate::durable::{open_regular, open_regular_with};
 
 const NAME: &str = "collecting";
 /// How long a claim waits for a batch of deletions.
@@ -65,7 +66,7 @@ impl Leases {
         let _lock = self.lock()?;
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
-        let file = (options.mode(0o600).open(&path)).map_err(failed(&path))?;
+        let file = open_regular_with(options.mode(0o600), &path).map_err(failed(&path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Err(LeaseError::Busy),
             locked => locked.map_err(|error| failed(&path)(error.into()))?,
@@ -82,7 +83,7 @@ impl Leases {
     /// process. To be asked under the lock.
     fn condemned(&self, blobs: &[BlobId]) -> Result<Option<(BlobId, String)>, LeaseError> {
         let path = self.collecting_path();
-        let mut file = match File::open(&path) {
+        let mut file = match open_regular(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed(&path))?,
         };

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{LeaseError, failed};
-use crate::durable::{FileLock, create_private_dir};
+use crate::durable::{FileLock, create_private_dir, open_regular};
 
 const NAME: &str = "lock";
 
@@ -40,7 +40,7 @@ pub(super) fn shared(dir: &Path) -> Result<Option<Locked>, LeaseError> {
 /// The generation, without the lock; 0 where nobody has ever had it.
 pub(super) fn generation(dir: &Path) -> Result<u64, LeaseError> {
     let path = dir.join(NAME);
-    match File::open(&path) {
+    match open_regular(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         file => read(&file.map_err(failed(&path))?).map_err(failed(&path)),
     }

@@ -6,8 +6,8 @@
 //!
 //! - The [`Lease`] of a running publish lists the blobs that it is about to make or
 //!   builds on.
-//! - A [`MountLease`] lists the heads that a mount shows or has shown, with the blobs
-//!   that they name.
+//! - A [`MountLease`] lists the head that a mount shows, and those before of which
+//!   files may be open, with the blobs that they name.
 //!
 //! **Alive or not.** A process holds a lock (`flock`) on its lease file for as long
 //! as it lives. The kernel releases it with the process, however that ends, and a
@@ -46,6 +46,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::Ledger;
 use crate::chunk::BlobId;
 use crate::config::{NetworkPlace, Settings};
+use crate::durable::open_regular;
 
 pub use collecting::{Collecting, Condemned};
 pub use mount::{HeldHead, Holder, MountLease, MountRecord};
@@ -307,7 +308,7 @@ impl LeaseFile {
     /// Opens and reads it; `None` where it has been removed meanwhile.
     fn open(path: &Path) -> Result<Option<Self>, LeaseError> {
         let read = || -> io::Result<LeaseFile> {
-            let mut file = File::open(path)?;
+            let mut file = open_regular(path)?;
             let is_held = match flock(&file, FlockOperation::NonBlockingLockShared) {
                 Ok(()) => false,
                 Err(rustix::io::Errno::WOULDBLOCK) => true,

@@ -4,16 +4,19 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{InUse, LeaseError, LeaseFile, Leases, failed, is_recent};
 use crate::chunk::BlobId;
+use crate::durable::open_regular_with;
 use crate::repo::Address;
 
 pub(super) const ENDING: &str = "mount";
+/// Of a file that is about to replace one.
+const REPLACEMENT: &str = "mount-new";
 
 /// Who holds the lease of a mount: the first line of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub struct Holder {
     pub since: u64,
 }
 
-/// A head that a mount shows or has shown: a further line.
+/// A head that is read through a mount: a further line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldHead {
     /// Its address.
@@ -65,7 +68,23 @@ pub struct MountRecord {
 pub struct MountLease {
     leases: Leases,
     path: PathBuf,
-    file: Mutex<File>,
+    written: Mutex<Written>,
+}
+
+/// What is in the file.
+#[derive(Debug)]
+struct Written {
+    file: File,
+    holder: Holder,
+    heads: Vec<HeldHead>,
+}
+
+/// Of two lines about a head, the later one counts.
+fn merge(heads: &mut Vec<HeldHead>, head: HeldHead) {
+    match heads.iter_mut().find(|it| it.address == head.address) {
+        Some(known) => known.blobs = head.blobs,
+        None => heads.push(head),
+    }
 }
 
 impl Leases {
@@ -84,32 +103,40 @@ impl Leases {
             return Err(failed(&path)(why));
         }
         let locked = self.lock()?;
-        let mut options = File::options();
-        let file = (options
+        let file = File::options()
             .create_new(true)
             .append(true)
             .mode(0o600)
-            .open(&path))
-        .map_err(failed(&path))?;
+            .open(&path);
+        let file = file.map_err(failed(&path))?;
+        // From here on it is removed with the lease.
         let lease = MountLease {
             leases: self.clone(),
             path: path.clone(),
-            file: Mutex::new(file),
+            written: Mutex::new(Written {
+                file,
+                holder: holder.clone(),
+                heads: Vec::new(),
+            }),
         };
-        {
-            let file = lease.file.lock().unwrap_or_else(PoisonError::into_inner);
-            flock(&*file, FlockOperation::NonBlockingLockExclusive)
-                .map_err(|error| failed(&path)(error.into()))?;
-            append(&file, holder).map_err(failed(&path))?;
-        }
+        begin(&lease.written().file, holder).map_err(failed(&path))?;
         locked.advance()?;
         Ok(lease)
     }
 }
 
+/// Locks a new file of a lease and writes who holds it.
+fn begin(file: &File, holder: &Holder) -> io::Result<()> {
+    flock(file, FlockOperation::NonBlockingLockExclusive)?;
+    append(file, holder)
+}
+
 impl MountLease {
-    /// Protects a head, too. It stays protected until the lease is dropped: who has
-    /// a file of it open may go on reading. Blocks.
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Protects a head, too: until it is released, or the lease is dropped. Blocks.
     ///
     /// # Errors
     /// When the disk refuses: then the head is not protected.
@@ -119,16 +146,69 @@ impl MountLease {
             return Ok(());
         };
         let locked = self.leases.lock_to_claim(&[*blob])?;
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if file.metadata().map_err(failed(&self.path))?.nlink() == 0 {
-            return Err(LeaseError::Removed(self.path.clone()));
-        }
+        let mut written = self.written();
+        self.check(&written)?;
         let head = HeldHead {
             address: address.to_string(),
             blobs: blobs.to_vec(),
         };
-        append(&file, &head).map_err(failed(&self.path))?;
+        append(&written.file, &head).map_err(failed(&self.path))?;
+        merge(&mut written.heads, head);
         locked.advance()
+    }
+
+    /// Whether more than one head is protected.
+    pub fn holds_several(&self) -> bool {
+        self.written().heads.len() > 1
+    }
+
+    /// Protects no more heads than those of which `is_used` says so. Blocks.
+    ///
+    /// # Errors
+    /// When the disk refuses: then all stay protected.
+    pub fn release(&self, is_used: impl Fn(&BlobId) -> bool) -> Result<(), LeaseError> {
+        let is_used = |head: &HeldHead| match head.address.parse::<Address>() {
+            Ok(Address::Walrus { blob, .. }) => is_used(&blob),
+            _ => true,
+        };
+        let locked = self.leases.lock()?;
+        let mut written = self.written();
+        self.check(&written)?;
+        let heads: Vec<HeldHead> = written
+            .heads
+            .iter()
+            .filter(|it| is_used(it))
+            .cloned()
+            .collect();
+        if heads.len() == written.heads.len() {
+            return Ok(());
+        }
+        // In place of the file only once it is whole and locked: a lease that ends
+        // in the middle of this protects all heads.
+        let replace = || -> io::Result<File> {
+            let path = self.path.with_extension(REPLACEMENT);
+            let mut options = File::options();
+            let file = open_regular_with(options.create(true).append(true).mode(0o600), &path)?;
+            file.set_len(0)?;
+            begin(&file, &written.holder)?;
+            for head in &heads {
+                append(&file, head)?;
+            }
+            fs::rename(&path, &self.path)?;
+            Ok(file)
+        };
+        let file = replace().map_err(failed(&self.path))?;
+        (written.file, written.heads) = (file, heads);
+        locked.advance()
+    }
+
+    /// Makes sure that others see what is written.
+    fn check(&self, written: &Written) -> Result<(), LeaseError> {
+        let found = written.file.metadata().map_err(failed(&self.path))?;
+        match found.nlink() {
+            0 => Err(LeaseError::Removed(self.path.clone())),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -187,10 +267,7 @@ pub(super) fn read(
         }
         let head: HeldHead = serde_json::from_slice(line).map_err(malformed)?;
         (head.address.parse::<Address>()).map_err(|error| damaged(error.to_string()))?;
-        match heads.iter_mut().find(|it| it.address == head.address) {
-            Some(known) => known.blobs = head.blobs,
-            None => heads.push(head),
-        }
+        merge(&mut heads, head);
     }
     let id = path.file_stem().unwrap_or_default();
     let record = MountRecord {
@@ -218,7 +295,7 @@ pub(super) fn read(
 /// Writes down that the process of a lease has ended.
 fn notice(path: &Path, now: u64) -> Result<(), LeaseError> {
     let write = || -> io::Result<()> {
-        let file = File::options().append(true).open(path)?;
+        let file = open_regular_with(File::options().append(true), path)?;
         append(&file, &Noticed { ended: now })
     };
     match write() {

@@ -1,6 +1,5 @@
 //! Every file of a folder or git repository, looked at.
 
-use std::fs::File;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use rayon::prelude::*;
 
 use super::sample::Sample;
 use super::verdict::{Analysis, analyze_thoroughly};
+use crate::durable::open_regular;
 use crate::publish::PublishError;
 use crate::publish::{git, objects};
 
@@ -119,13 +119,8 @@ fn list(
 /// Looks at a file through samples of it.
 fn look(file: &Path, path: Vec<u8>) -> Result<Found, PublishError> {
     let told = |source| failed(file, source);
-    let opened = File::open(file).map_err(told)?;
-    let metadata = opened.metadata().map_err(told)?;
-    if !metadata.is_file() {
-        let why = "only regular files and folders have content to look at";
-        return Err(told(std::io::Error::other(why)));
-    }
-    let size = metadata.len();
+    let opened = open_regular(file).map_err(told)?;
+    let size = opened.metadata().map_err(told)?.len();
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for (at, len) in Sample::ranges(size) {
         let mut part = vec![0; len];

@@ -19,6 +19,7 @@ use super::faults::PutFault;
 use super::params::{Params, StoreOptions};
 use super::{Server, Shared, blocking, reading, storing};
 use crate::chunk::BlobId;
+use crate::durable::open_regular;
 use crate::walrus::quilt::{self, Member, Patch, PatchId, Quilt, Tags};
 
 /// Tags that become headers of an answer (the network's defaults).
@@ -212,6 +213,7 @@ async fn read(
 
 fn open(server: &Server, quilt: BlobId) -> Result<Quilt<File>, ApiError> {
     let len = server.readable(quilt)?;
-    let file = File::open(server.store.blob_path(quilt)).map_err(ApiError::internal)?;
+    let path = server.store.blob_path(quilt);
+    let file = open_regular(&path).map_err(ApiError::internal)?;
     Ok(Quilt::open(file, len)?)
 }
