@@ -71,6 +71,7 @@ fn status(context: &Context) -> Result<(), Failure> {
             "uptime_s": status.uptime_s,
             "mounts": status.mounts.len(),
             "settings": status.settings,
+            "warning": status.warning,
             "directory": dirs.daemon(),
         })),
         (None, true) => output::json(&json!({ "running": false })),
@@ -80,6 +81,9 @@ fn status(context: &Context) -> Result<(), Failure> {
 }
 
 fn print(status: &DaemonStatus, dirs: &Dirs) -> Result<(), Failure> {
+    if let Some(warning) = &status.warning {
+        output::warning(warning);
+    }
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
         row("process", status.pid.to_string()),
@@ -129,6 +133,9 @@ fn restart(context: &Context) -> Result<ExitCode, Failure> {
     let (stopped, mounted) = context.run(async { Ok(daemon::restart(&settings).await?) })?;
     let mut code = ExitCode::SUCCESS;
     for (dir, done) in &mounted {
+        for warning in done.iter().flat_map(|mounted| &mounted.warnings) {
+            output::warning(&format!("{}: {warning}", dir.display()));
+        }
         match done {
             Ok(_) if context.json => {}
             Ok(_) => output::line(&format!("{} is mounted again", dir.display()))?,

@@ -254,9 +254,10 @@ fn mounts(overview: &Overview) -> Vec<Check> {
     let daemon = &overview.daemon;
     let said = match (daemon.state, daemon.pid) {
         (DaemonPhase::Absent, _) => "none runs; the first mount starts it".into(),
-        (DaemonPhase::Running, Some(pid)) => {
-            format!("process {pid} answers and has the cache open")
-        }
+        (DaemonPhase::Running, Some(pid)) => match &daemon.message {
+            None => format!("process {pid} answers and has the cache open"),
+            Some(message) => format!("process {pid} answers; {message}"),
+        },
         _ => daemon.message.clone().unwrap_or_default(),
     };
     let mut checks = vec![Check {

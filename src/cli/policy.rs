@@ -252,7 +252,7 @@ async fn look(
     let now = crate::clock::unix_seconds();
     let name = address.to_string();
     let level = activity.level(&name, levels, &ledger, Some(repository), now);
-    let level = level.await;
+    let level = level.await?;
     let snapshot = repository.snapshot(0)?;
     let node = snapshot.walk(path.as_bytes()).await?;
     let mut refs = Vec::new();

@@ -14,6 +14,7 @@ use super::location::is_fuse_device;
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
 use crate::clock::unix_seconds;
+use crate::config::NetworkPlace;
 use crate::fuse::{receive_descriptor, send_descriptor};
 use crate::lifecycle::leases::{Holder, LeaseError, Leases, MountLease};
 
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     error: Option<String>,
+    /// What whoever mounts should know.
+    warning: Option<String>,
 }
 
 /// Serves `attach.sock` until the process ends.
@@ -51,6 +54,7 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
     let stream = stream.into_std().map_err(DaemonError::Session)?;
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || -> Result<(), DaemonError> {
+        let mut warning = None;
         let session = DaemonError::Session;
         stream.set_nonblocking(false).map_err(session)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(session)?;
@@ -61,7 +65,7 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
             Some(device) => serde_json::from_slice::<MountRequest>(&message)
                 .map_err(|error| DaemonError::Session(error.into()))
                 .and_then(|request| {
-                    let lease = lease(&request)?;
+                    let lease = lease(&request, &mut warning)?;
                     let prepared = mounts.prepare(&request, lease.as_ref());
                     let snapshot = runtime.block_on(prepared)?;
                     mounts.serve(request, snapshot, lease, device)
@@ -69,6 +73,7 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
         };
         let answer = Answer {
             error: done.as_ref().err().map(DaemonError::to_string),
+            warning,
         };
         let text = serde_json::to_vec(&answer).map_err(|e| session(e.into()))?;
         (&stream).write_all(&text).map_err(session)?;
@@ -79,8 +84,12 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
 }
 
 /// Protects what is about to be mounted. `None` where this user may not write, and so
-/// not delete: a collector of who may sees a mount without a lease, and refuses. Blocks.
-fn lease(request: &MountRequest) -> Result<Option<Arc<MountLease>>, LeaseError> {
+/// not delete; a collector of somebody who may refuses where it sees a mount without a
+/// lease, but it sees those of its own mount namespace alone. Blocks.
+fn lease(
+    request: &MountRequest,
+    warning: &mut Option<String>,
+) -> Result<Option<Arc<MountLease>>, LeaseError> {
     let holder = Holder {
         pid: std::process::id(),
         folder: request.mountpoint.clone(),
@@ -90,20 +99,36 @@ fn lease(request: &MountRequest) -> Result<Option<Arc<MountLease>>, LeaseError> 
     };
     match Leases::new(&request.leases).mount(&request.id, &holder) {
         Err(error) if error.is_read_only() => {
-            tracing::warn!("{} is mounted without a lease: {error}", request.label);
+            let why = unleased(request, &error);
+            tracing::warn!("{}: {why}", request.label);
+            *warning = Some(why);
             Ok(None)
         }
         lease => Ok(Some(Arc::new(lease?))),
     }
 }
 
+fn unleased(request: &MountRequest, error: &LeaseError) -> String {
+    let leases = &request.leases;
+    let store = match &request.network.place {
+        NetworkPlace::Local { dir } => dir.display(),
+        NetworkPlace::Http { .. } => leases.display(),
+    };
+    format!(
+        "the store {store} cannot be written from here, so this mount has no lease there \
+         ({error}); `walgit-fs gc` in another container or mount namespace can delete blobs that \
+         it uses. Unmount it before such a gc, or make {} writable and mount again",
+        leases.display()
+    )
+}
+
 /// Hands a mount over to the daemon at the other end, which was checked to be the
-/// user's own.
+/// user's own. Returns what whoever mounts should know.
 pub(super) async fn hand_over(
     mut stream: tokio::net::UnixStream,
     request: &MountRequest,
     device: OwnedFd,
-) -> Result<(), ClientError> {
+) -> Result<Option<String>, ClientError> {
     let talk = async {
         let message = serde_json::to_vec(request)?;
         let send = || send_descriptor(&stream, &message, &device);
@@ -113,8 +138,13 @@ pub(super) async fn hand_over(
         Ok(serde_json::from_slice::<Answer>(&text)?)
     };
     match talk.await {
-        Ok(Answer { error: None }) => Ok(()),
-        Ok(Answer { error: Some(error) }) => Err(ClientError::Refused(error)),
+        Ok(Answer {
+            error: None,
+            warning,
+        }) => Ok(warning),
+        Ok(Answer {
+            error: Some(error), ..
+        }) => Err(ClientError::Refused(error)),
         Err(error) => {
             let error: std::io::Error = error;
             Err(ClientError::Gone(format!(

@@ -370,12 +370,12 @@ impl Client {
         self.ask(Call::post("/v1/prepare", request)?).await
     }
 
-    /// Hands it a mount.
+    /// Hands it a mount. Returns what whoever mounts should know.
     pub(super) async fn attach(
         &self,
         request: &MountRequest,
         device: std::os::fd::OwnedFd,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Option<String>, ClientError> {
         let work = async {
             let peer = self.location.connect(ATTACH).await?;
             attach::hand_over(peer.stream, request, device).await

@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long a new daemon leaves its jobs alone: its first mount is being made.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// Largest file about the last run of a job, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
 /// Something that is done now and then.
 #[async_trait]
 pub(super) trait Job: Send + Sync {
@@ -64,7 +67,7 @@ pub struct JobStatus {
 impl JobStatus {
     /// As it was written down last; `None` where it never was, or is damaged.
     fn remembered(file: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+        serde_json::from_slice(&durable::read_regular(file, MAX_FILE).ok()?).ok()
     }
 }
 
@@ -108,7 +111,15 @@ pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
 ///
 /// # Errors
 /// When a sign-in or a key cannot be read, or the network cannot be opened.
-pub(super) fn to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
+pub(super) async fn to_write(
+    settings: &Settings,
+) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
+    let settings = settings.clone();
+    // It reads files and asks the keyring, which may not answer.
+    tokio::task::spawn_blocking(move || open_to_write(&settings)).await?
+}
+
+fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
     let network = &settings.network.value;
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let journal = Some(Arc::new(Journal::new(settings.failures())));
@@ -153,7 +164,9 @@ struct Runner {
 impl Runner {
     async fn run(self) {
         let (name, every) = (self.job.name(), self.job.every());
-        let mut status = JobStatus::remembered(&self.file).unwrap_or_default();
+        let file = self.file.clone();
+        let remembered = tokio::task::spawn_blocking(move || JobStatus::remembered(&file));
+        let mut status = remembered.await.ok().flatten().unwrap_or_default();
         status.name = name.into();
         status.every_s = every.as_secs();
         let mut settle = SETTLE;

@@ -150,7 +150,7 @@ impl Location {
         &self.path
     }
 
-    /// The path of something in it, for messages.
+    /// The path of something in it, for messages; it may lead elsewhere by now.
     pub(super) fn named(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

@@ -122,6 +122,11 @@ impl Lock {
         Ok(Some(lock))
     }
 
+    /// Whether the path of the directory still leads to it.
+    pub(super) fn is_at(&self, location: &Location) -> bool {
+        crate::durable::is_at(&self.file, &location.named(NAME))
+    }
+
     /// This process, as others see it.
     pub(super) fn holder(&self) -> &Holder {
         &self.holder

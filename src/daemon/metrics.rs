@@ -159,6 +159,7 @@ mod tests {
             version: "1".into(),
             uptime_s: 1,
             settings: None,
+            warning: None,
             mounts: Vec::new(),
             cache: CacheStats::default(),
             networks: vec![network("local"), network("a\"b")],

@@ -43,7 +43,7 @@ impl Job for Migrating {
 
     async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError> {
         let settings = &self.settings;
-        let (store, access) = to_write(settings)?;
+        let (store, access) = to_write(settings).await?;
         let migrator = Migrator::new(settings, mounts.loader().clone(), access, store);
         let migration = &settings.migration.value;
         let choice = Choice {

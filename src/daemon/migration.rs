@@ -189,14 +189,7 @@ impl<'a> Migrator<'a> {
         names: &[RefName],
         choice: &Choice,
     ) -> Result<Vec<Looked>, MigrationError> {
-        let mut named: Vec<(RefName, NamedRef)> = Vec::new();
-        for name in names {
-            self.refs.resolve(name)?;
-            named.extend(self.refs.get(name)?.map(|it| (name.clone(), it)));
-        }
-        if names.is_empty() {
-            named = self.refs.list()?;
-        }
+        let named = block_in_place(|| self.named(names))?;
         let mut looked = Vec::new();
         for (name, named) in named {
             looked.push(self.look_at(name, named, choice).await?);
@@ -212,7 +205,7 @@ impl<'a> Migrator<'a> {
             .spend
             .filter(|_| !self.settings.network.value.is_free())
         {
-            let mut left = spend - self.records.spent(unix_seconds())?;
+            let mut left = spend - block_in_place(|| self.records.spent(unix_seconds()))?;
             for one in looked.iter_mut().filter(|one| one.stays.is_none()) {
                 let cost = one.plan.as_ref().map_or(0.0, |plan| plan.cost);
                 match cost <= left {
@@ -228,6 +221,19 @@ impl<'a> Migrator<'a> {
         Ok(looked)
     }
 
+    /// These names, or all, and what they stand for.
+    fn named(&self, names: &[RefName]) -> Result<Vec<(RefName, NamedRef)>, RefStoreError> {
+        if names.is_empty() {
+            return self.refs.list();
+        }
+        let mut named = Vec::new();
+        for name in names {
+            self.refs.resolve(name)?;
+            named.extend(self.refs.get(name)?.map(|it| (name.clone(), it)));
+        }
+        Ok(named)
+    }
+
     async fn look_at(
         &self,
         name: RefName,
@@ -235,7 +241,7 @@ impl<'a> Migrator<'a> {
         choice: &Choice,
     ) -> Result<Looked, MigrationError> {
         let migration = &self.settings.migration.value;
-        let until = match self.records.last(name.as_str())? {
+        let until = match block_in_place(|| self.records.last(name.as_str()))? {
             Some(last) => last + migration.cooldown().as_secs(),
             None => 0,
         };
@@ -364,7 +370,7 @@ impl<'a> Migrator<'a> {
         };
         // Whatever stops this, it counts.
         let from = Address::Name(looked.name.clone());
-        self.records.append(&record(planned, &from, 0, false))?;
+        block_in_place(|| self.records.append(&record(planned, &from, 0, false)))?;
         let rewrite = Rewrite {
             most: looked.plan.as_ref().map(|plan| plan.write),
             repository: old.clone(),
@@ -399,24 +405,25 @@ impl<'a> Migrator<'a> {
             false => bill.price(&self.price, looked.epochs),
         };
         let bytes = published.bytes_stored;
-        (self.records).append(&record(cost - planned, &address, bytes, false))?;
+        block_in_place(|| (self.records).append(&record(cost - planned, &address, bytes, false)))?;
         self.prove(&old, &published, &looked.name).await?;
         let ledger = Ledger::of(self.settings);
         let name = looked.name.as_str();
         let entry = LedgerEntry::of(name, &address.to_string(), &published.blobs);
         let epoch = published.epoch(looked.epochs);
-        ledger.append(&entry.stored_in(epoch, true))?;
+        block_in_place(|| ledger.append(&entry.stored_in(epoch, true)))?;
         let to = NamedRef {
             key: looked.named.key.clone(),
             source: looked.named.source.clone(),
             ..NamedRef::now(&address)
         };
         let expected = Expected::Address(Some(&looked.named.address));
-        match (self.refs).update(&looked.name, expected, to, "tiers migrate") {
+        let update = || (self.refs).update(&looked.name, expected, to, "tiers migrate");
+        match block_in_place(update) {
             Err(RefStoreError::Moved { name, .. }) => return Err(MigrationError::Moved(name)),
             updated => updated?,
         }
-        self.records.append(&record(0.0, &address, 0, true))?;
+        block_in_place(|| self.records.append(&record(0.0, &address, 0, true)))?;
         if let Some(lease) = Arc::into_inner(lease) {
             block_in_place(|| lease.finish())?;
         }

@@ -4,7 +4,7 @@
 //! RocksDB has one owner, and mounts share one cache and one view of the network,
 //! so there is one daemon per cache directory. The first `mount` starts it; it ends
 //! a while after its last mount. Its lock ([`lock`]) and its two Unix sockets are in
-//! a private directory beside the database ([`location`]):
+//! a private directory beside the database ([`location`], kept there by [`place`]):
 //! - `control.sock` ([`control`]): HTTP, for `status`, preparing a mount, the
 //!   cache commands, and Prometheus;
 //! - `attach.sock` ([`attach`]): a mount's `/dev/fuse`, passed as a descriptor.
@@ -46,6 +46,7 @@ pub mod migration;
 mod mounting;
 mod mounts;
 mod overview;
+mod place;
 pub mod renewal;
 mod renewing;
 mod server;

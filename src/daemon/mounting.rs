@@ -33,7 +33,7 @@ pub struct MountInfo {
     pub bytes: u64,
     /// Lines about what is not shown, or shown and worth a word.
     pub notices: Vec<String>,
-    /// Lines about the daemon that serves it.
+    /// Lines about the daemon that serves it, and about what does not protect it.
     pub warnings: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ pub enum MountFailure {
     },
     /// The path leads into a mount.
     #[error(
-        "{} is inside the mount {}; unmount that folder",
+        "{} is inside the mount {}; give that folder instead",
         dir.display(),
         mount.display()
     )]
@@ -137,14 +137,11 @@ pub async fn mount(
         Source::Name { name, .. } => name.clone(),
         other => other.identity(),
     };
+    let mut warnings = client.warnings().to_vec();
     if let Some(device) = mounted.take_device() {
-        client.attach(&request, device).await?;
+        warnings.extend(client.attach(&request, device).await?);
     }
-    // Retention rules count it; a mount does not depend on them.
-    let activity = Activity::new(settings.activity());
-    if let Err(why) = activity.mounted(&called, crate::clock::unix_seconds()) {
-        tracing::info!("{}: {why}", settings.activity().display());
-    }
+    warnings.extend(note(settings.activity(), called).await);
     let asked = dir.clone();
     // The kernel passes `statfs` on; so the driver itself has answered. A thread of its
     // own, because nothing but the end of the process ends it where no answer comes.
@@ -160,11 +157,27 @@ pub async fn mount(
                 nodes: prepared.nodes,
                 bytes: prepared.bytes,
                 notices: prepared.notices,
-                warnings: client.warnings().to_vec(),
+                warnings,
             })
         }
         Err(source) => Err(MountFailure::Silent { dir, source }),
     }
+}
+
+/// Notes a mount, for the retention rules that count mounts; what to warn of where that
+/// is impossible. The mount does not depend on it.
+async fn note(file: PathBuf, called: String) -> Option<String> {
+    let noted = tokio::task::spawn_blocking(move || {
+        let activity = Activity::new(file.clone());
+        let noted = activity.mounted(&called, crate::clock::unix_seconds());
+        noted.map_err(|error| {
+            format!(
+                "{}: {error}; retention rules that count mounts do not count this one",
+                file.display()
+            )
+        })
+    });
+    noted.await.ok()?.err()
 }
 
 /// Runs something that waits for a file system on a thread of its own, for a few

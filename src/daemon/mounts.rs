@@ -58,6 +58,8 @@ struct State {
     active: Instant,
     /// How many are being helped right now.
     busy: usize,
+    /// What whoever looks at the daemon should know.
+    warning: Option<&'static str>,
     /// Whether the daemon is about to end: no mount is taken over any more.
     closed: bool,
 }
@@ -91,7 +93,7 @@ struct Mounted {
     since: u64,
     counters: DriverCounters,
     followed: Option<FollowStatus>,
-    /// Protects what it shows, and has shown, until it is unmounted.
+    /// Protects what it shows, until it is unmounted.
     _lease: Option<Arc<MountLease>>,
 }
 
@@ -138,6 +140,7 @@ impl Mounts {
                 stores: HashMap::new(),
                 active: Instant::now(),
                 busy: 0,
+                warning: None,
                 closed: false,
             }),
             changed: Notify::new(),
@@ -155,6 +158,11 @@ impl Mounts {
 
     pub(super) fn cache(&self) -> &Arc<Cache> {
         self.loader.cache()
+    }
+
+    /// Tells whoever looks at the daemon something from now on.
+    pub(super) fn warn(&self, warning: &'static str) {
+        self.state().warning = Some(warning);
     }
 
     pub(super) fn busy(&self) -> Busy<'_> {
@@ -473,6 +481,7 @@ impl Mounts {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.started.elapsed().as_secs(),
             settings: None,
+            warning: state.warning.map(Into::into),
             mounts: state.mounts.values().map(Mounted::status).collect(),
             cache: self.cache().stats(),
             networks: networks(&state),

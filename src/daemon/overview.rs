@@ -41,7 +41,7 @@ pub struct DaemonReport {
     pub state: DaemonPhase,
     /// Its process, where that is known.
     pub pid: Option<u32>,
-    /// What is wrong with it, and what to do.
+    /// What is wrong with it or unusual about it, and what to do.
     pub message: Option<String>,
 }
 
@@ -163,7 +163,7 @@ async fn ask(dirs: &Dirs) -> (DaemonReport, Option<DaemonStatus>) {
     let state = match Client::probe(dirs).await {
         Ok(DaemonState::Running(client)) => {
             return match client.status().await {
-                Ok(status) => (running(status.pid), Some(status)),
+                Ok(status) => (running(&status), Some(status)),
                 Err(ClientError::Unresponsive { pid, why }) => {
                     (report(DaemonState::Unresponsive { pid, why }), None)
                 }
@@ -176,11 +176,11 @@ async fn ask(dirs: &Dirs) -> (DaemonReport, Option<DaemonStatus>) {
     (report(state), None)
 }
 
-fn running(pid: u32) -> DaemonReport {
+fn running(status: &DaemonStatus) -> DaemonReport {
     DaemonReport {
         state: DaemonPhase::Running,
-        pid: Some(pid),
-        message: None,
+        pid: Some(status.pid),
+        message: status.warning.clone(),
     }
 }
 
@@ -324,7 +324,9 @@ fn message(
             return None;
         }
         FolderState::Served => {
-            format!("served by {process}, which uses another cache directory than this command")
+            format!(
+                "served by {process}, which is not the daemon of this command's cache directory"
+            )
         }
         FolderState::Detached => return None,
     })

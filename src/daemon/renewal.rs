@@ -69,7 +69,9 @@ impl Renewer<'_> {
             false => settings.price(),
         };
         let (loader, access) = (&self.loader, &self.access);
-        let grounds = Grounds::new(settings, loader, access, &self.store, (policy, price))?;
+        let grounds = tokio::task::block_in_place(|| {
+            Grounds::new(settings, loader, access, &self.store, (policy, price))
+        })?;
         let ground = grounds.ground();
         let ledger = Ledger::of(settings);
         let payer = Payer {

@@ -44,7 +44,7 @@ impl Job for Renewing {
     async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError> {
         let settings = &self.settings;
         let network = &settings.network.value;
-        let (store, access) = to_write(settings)?;
+        let (store, access) = to_write(settings).await?;
         let renewer = Renewer {
             settings,
             loader: mounts.loader().clone(),

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use super::client::{Client, ClientError};
-use super::control::Hello;
 use super::launch::{Launcher, log_file};
-use super::location::{ATTACH, CONTROL, Location, LocationError};
-use super::lock::{Lock, Phase};
+use super::location::{Location, LocationError};
+use super::lock::Lock;
 use super::mounts::Mounts;
+use super::place::{LOOK, Place};
 use super::signals::Signals;
-use super::{DaemonSettings, MountFailure, MountRequest, attach, control, fresh, jobs, log};
+use super::{DaemonSettings, MountFailure, MountRequest, fresh, jobs, log};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Settings};
 use crate::fuse;
@@ -156,16 +157,16 @@ pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), D
         .thread_name("walgit-fs")
         .build()
         .map_err(DaemonError::Session)?;
-    let mut lock = None;
-    let done = runtime.block_on(live(settings, foreground, &mut launcher, &mut lock));
+    let mut place = None;
+    let done = runtime.block_on(live(settings, foreground, &mut launcher, &mut place));
     if let Err(error) = &done {
         launcher.fail(&error.to_string());
     }
     log::sum_up();
     // Fetches that nobody waits for any more must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    // Only the end of the process gives it up: by then the cache is closed, too.
-    std::mem::forget(lock);
+    // Only the end of the process gives the lock up: by then the cache is closed, too.
+    std::mem::forget(place);
     done
 }
 
@@ -173,7 +174,7 @@ async fn live(
     settings: Settings,
     foreground: Option<MountRequest>,
     launcher: &mut Launcher,
-    held: &mut Option<Lock>,
+    held: &mut Option<Place>,
 ) -> Result<(), DaemonError> {
     let in_foreground = foreground.is_some();
     let mut signals = Signals::catch(in_foreground).map_err(DaemonError::Session)?;
@@ -184,7 +185,7 @@ async fn live(
         // Another command was faster; its daemon serves both.
         None => return Ok(()),
     };
-    let lock = held.insert(lock);
+    let place = held.insert(Place::new(&settings.dirs, location, lock));
     if !in_foreground {
         launcher.log_to(&log_file(&settings));
     }
@@ -203,16 +204,8 @@ async fn live(
     let ledgers = Ledger::dir(&settings.dirs);
     let mounts = Mounts::new(loader, deadline, memory, journal, ledgers);
     let stop = Arc::new(Notify::new());
-    // The lock is held, so whatever is left there is of a daemon that died.
-    let [control, attach] = [location.listen(CONTROL)?, location.listen(ATTACH)?];
+    place.serve(mounts.clone(), stop.clone(), DaemonSettings::of(&settings))?;
     launcher.release();
-    lock.enter(Phase::Running);
-    let hello = Hello {
-        holder: lock.holder().clone(),
-        settings: Some(DaemonSettings::of(&settings)),
-    };
-    tokio::spawn(attach::serve(attach, mounts.clone()));
-    tokio::spawn(control::serve(control, mounts.clone(), stop.clone(), hello));
     jobs::start(&settings, &mounts);
     tokio::spawn(async {
         loop {
@@ -226,8 +219,11 @@ async fn live(
         tokio::select! {
             mounted = super::mount(&settings, request) => match mounted {
                 Ok(mounted) => {
-                    let line = format!("serving {}\n", mounted.mountpoint.display());
-                    let _ = LineWriter(io::stderr()).write_all(line.as_bytes());
+                    let warnings = mounted.warnings.iter();
+                    let mut lines: Vec<String> =
+                        warnings.map(|it| format!("warning: {it}\n")).collect();
+                    lines.push(format!("serving {}\n", mounted.mountpoint.display()));
+                    let _ = LineWriter(io::stderr()).write_all(lines.concat().as_bytes());
                 }
                 Err(error) => {
                     done = Err(error.into());
@@ -242,8 +238,11 @@ async fn live(
         // Less than this and it would be gone before its first mount came.
         false => Duration::from_secs(settings.idle_exit_s.value.max(1)),
     };
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !ends {
         tokio::select! {
+            _ = look.tick() => tokio::task::block_in_place(|| keep(place, &mounts)),
             number = signals.next() => {
                 tracing::info!("ended by signal {number}");
                 ends = true;
@@ -253,17 +252,32 @@ async fn live(
             () = idle_for(&mounts, idle_exit) => ends = mounts.close(true).is_ok(),
         }
     }
-    lock.enter(Phase::Stopping);
+    place.leave();
     let _ = mounts.close(false);
     farewell(&mounts).await;
-    for socket in [CONTROL, ATTACH] {
-        location.remove(socket);
-    }
+    place.clear();
     let settled = tokio::task::spawn_blocking(move || cache.settle()).await;
     if let Ok(Err(error)) = settled {
         tracing::warn!("{error}");
     }
     done
+}
+
+/// Restores what was removed or moved of the cache directory, as far as commands depend
+/// on it. Blocks.
+fn keep(place: &mut Place, mounts: &Mounts) {
+    if mounts.cache().abandon_if_displaced() {
+        let why = "the cache directory was removed or moved while the daemon ran, so it keeps \
+                   nothing on disk; `walgit-fs daemon restart` begins a new cache and mounts all \
+                   folders again";
+        tracing::warn!("{why}");
+        mounts.warn(why);
+    }
+    match place.restore() {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!("the daemon's lock or sockets were removed, and are made again"),
+        Err(error) => tracing::warn!("the daemon's directory cannot be made again: {error}"),
+    }
 }
 
 /// Takes the lock of a daemon that is idle, for a mount in the foreground.

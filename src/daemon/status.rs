@@ -25,6 +25,9 @@ pub struct DaemonStatus {
     /// What it runs with.
     #[serde(default)]
     pub settings: Option<DaemonSettings>,
+    /// What is wrong with it although it answers, and what to do.
+    #[serde(default)]
+    pub warning: Option<String>,
     /// Its mounts, oldest first.
     pub mounts: Vec<MountStatus>,
     /// Its cache.

@@ -2,7 +2,8 @@
 //!
 //! Commits are in the repository and publishes in the ledger. Of mounts, one
 //! line each is kept in a file of the network; lines that no window can reach
-//! any more are left out when it has grown.
+//! any more are left out when it has grown. A damaged line counts as a mount of
+//! every repository just now: nobody knows of which it was, and when.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EntryKind, LedgerEntry};
 use crate::config::{ActivityLevels, Level};
-use crate::durable::{AppendLog, LockedLog};
+use crate::durable::{AppendLog, LockedLog, Records};
 use crate::repo::Repository;
 
 /// A longer file is written anew, without what is too old.
@@ -59,28 +60,39 @@ impl Activity {
     /// # Errors
     /// When it is there and cannot be read.
     pub fn check(&self) -> std::io::Result<()> {
-        let read = self.log.read::<Mounted>();
-        read.map(drop).map_err(|error| {
-            let path = self.log.path().display();
-            std::io::Error::new(error.kind(), format!("{path}: {error}"))
-        })
+        self.read().map(drop)
     }
 
-    /// How often a repository was mounted since `since`.
-    pub fn mounts(&self, name: &str, since: u64) -> u64 {
-        let of_it = |it: &Mounted| it.name == name && it.at >= since;
-        self.all().into_iter().filter(of_it).count() as u64
+    /// How often a repository was mounted since `since`, at most.
+    ///
+    /// # Errors
+    /// As [`Activity::check`].
+    pub fn mounts(&self, name: &str, since: u64) -> std::io::Result<u64> {
+        let read = self.read()?;
+        let of_it = |it: &&Mounted| it.name == name && it.at >= since;
+        let known = read.records.iter().filter(of_it).count();
+        Ok((known + read.unreadable) as u64)
     }
 
-    /// When a repository was mounted last, in seconds since 1970.
-    pub fn last(&self, name: &str) -> Option<u64> {
-        let of_it = |it: &Mounted| it.name == name;
-        let times = self.all().into_iter().filter(of_it).map(|it| it.at);
-        times.max()
+    /// When a repository was mounted last, in seconds since 1970; `now` where that
+    /// is unknown.
+    ///
+    /// # Errors
+    /// As [`Activity::check`].
+    pub fn last(&self, name: &str, now: u64) -> std::io::Result<Option<u64>> {
+        let read = self.read()?;
+        if read.unreadable > 0 {
+            return Ok(Some(now));
+        }
+        let of_it = |it: &&Mounted| it.name == name;
+        Ok(read.records.iter().filter(of_it).map(|it| it.at).max())
     }
 
     /// How active the repository of a name is at `now`: by its commits, as far as
     /// it can be read, its publishes and its mounts.
+    ///
+    /// # Errors
+    /// As [`Activity::check`].
     pub async fn level(
         &self,
         name: &str,
@@ -88,7 +100,7 @@ impl Activity {
         ledger: &[LedgerEntry],
         repository: Option<&Repository>,
         now: u64,
-    ) -> Level {
+    ) -> std::io::Result<Level> {
         let since = now.saturating_sub(u64::from(levels.window_days) * DAY);
         let of_it =
             |it: &&LedgerEntry| it.name == name && it.at >= since && it.kind == EntryKind::Publish;
@@ -97,13 +109,16 @@ impl Activity {
             Some(repository) => commits(repository, since).await,
             None => 0,
         };
-        levels.level(publishes + commits + self.mounts(name, since))
+        let (this, name) = (self.clone(), name.to_owned());
+        let mounts = tokio::task::spawn_blocking(move || this.mounts(&name, since)).await??;
+        Ok(levels.level(publishes + commits + mounts))
     }
 
-    fn all(&self) -> Vec<Mounted> {
-        self.log
-            .read()
-            .map_or_else(|_| Vec::new(), |read| read.records)
+    fn read(&self) -> std::io::Result<Records<Mounted>> {
+        self.log.read().map_err(|error| {
+            let path = self.log.path().display();
+            std::io::Error::new(error.kind(), format!("{path}: {error}"))
+        })
     }
 }
 
@@ -143,20 +158,37 @@ mod tests {
     fn mounts_are_counted_by_name_and_window_however_many_there_were() {
         let dir = tempfile::tempdir().unwrap();
         let activity = Activity::new(dir.path().join("activity/local.jsonl"));
-        assert_eq!(activity.mounts("a", 0), 0);
+        assert_eq!(activity.mounts("a", 0).unwrap(), 0);
         for at in 0..10 {
             activity.mounted("a", at).unwrap();
         }
         activity.mounted("b", 5).unwrap();
-        assert_eq!(activity.mounts("a", 5), 5);
-        assert_eq!(activity.mounts("b", 0), 1);
-        assert_eq!((activity.last("a"), activity.last("c")), (Some(9), None));
+        assert_eq!(activity.mounts("a", 5).unwrap(), 5);
+        assert_eq!(activity.mounts("b", 0).unwrap(), 1);
+        assert_eq!(activity.last("a", 20).unwrap(), Some(9));
+        assert_eq!(activity.last("c", 20).unwrap(), None);
         // Grown too long, it is cut, and the newest stay.
         let line = "{\"at\":7,\"name\":\"c\"}\n";
         let many = line.repeat((MOST as usize / line.len()) + 1);
         std::fs::write(activity.log.path(), many).unwrap();
         activity.mounted("a", OLD_DAYS * DAY).unwrap();
         assert!(std::fs::metadata(activity.log.path()).unwrap().len() < MOST);
-        assert_eq!(activity.mounts("a", 1), 1);
+        assert_eq!(activity.mounts("a", 1).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_taken_for_no_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let activity = Activity::new(dir.path().join("local.jsonl"));
+        activity.mounted("a", 5).unwrap();
+        let mut text = std::fs::read_to_string(activity.log.path()).unwrap();
+        text.push_str("{\"at\":7,\"na\u{0}\n");
+        std::fs::write(activity.log.path(), text).unwrap();
+        assert_eq!(activity.mounts("a", 0).unwrap(), 2);
+        assert_eq!(activity.mounts("b", 9).unwrap(), 1);
+        assert_eq!(activity.last("b", 20).unwrap(), Some(20));
+        std::fs::remove_file(activity.log.path()).unwrap();
+        std::fs::create_dir(activity.log.path()).unwrap();
+        assert!(activity.mounts("a", 0).is_err() && activity.last("a", 20).is_err());
     }
 }

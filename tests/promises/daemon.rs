@@ -417,6 +417,63 @@ fn the_daemon_is_shown_stopped_and_restarted_by_command() {
 }
 
 #[test]
+fn a_daemon_whose_directory_is_removed_or_moved_is_found_again() {
+    for part in ["daemon/lock", "daemon/control.sock", "daemon", ""] {
+        for moved in [false, true] {
+            let (world, tree) = published();
+            let dirs = [world.mount("it")];
+            let pid = world.daemon().unwrap();
+            let cache = world.path().join("cache/walgit-fs");
+            fs::rename(cache.join(part), world.path().join("aside")).unwrap();
+            if !moved {
+                let aside = world.path().join("aside");
+                let _ = fs::remove_file(&aside).or_else(|_| fs::remove_dir_all(&aside));
+            }
+            let found = || world.try_run(&["daemon", "status", "--json"]);
+            let status = |done: &Output| -> serde_json::Value {
+                serde_json::from_slice(&done.stdout).unwrap_or_default()
+            };
+            eventually("the daemon is found again", || {
+                status(&found())["pid"].as_i64() == Some(pid.into())
+            });
+            // No second one is started.
+            let dirs = [&dirs[..], &[world.mount("it")]].concat();
+            let now = status(&found());
+            assert_eq!(
+                (&now["pid"], &now["mounts"]),
+                (&pid.into(), &2.into()),
+                "{part}"
+            );
+            let doctor = world.try_run(&["doctor"]);
+            let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+            assert!(
+                doctor.contains(&format!("process {pid} answers")),
+                "{doctor}"
+            );
+            // Where the database went as well, that is said.
+            let status = world.run(&["status"]);
+            assert_eq!(
+                status.contains("keeps nothing on disk"),
+                part.is_empty(),
+                "{status}"
+            );
+            for dir in &dirs {
+                assert_same(tree.path(), dir);
+            }
+            let restarted = world.json(&["daemon", "restart"]);
+            assert_eq!(restarted["mounted"].as_array().unwrap().len(), 2, "{part}");
+            assert!(!alive(pid));
+            assert!(!world.run(&["status"]).contains("keeps nothing on disk"));
+            for dir in &dirs {
+                assert_same(tree.path(), dir);
+            }
+            assert_eq!(world.json(&["daemon", "stop"])["stopped"], true);
+            dirs.iter().for_each(|dir| assert!(!is_mounted(dir)));
+        }
+    }
+}
+
+#[test]
 fn a_broken_config_file_does_not_keep_the_daemon_from_being_stopped() {
     let (world, _tree) = published();
     let dir = world.mount("it");

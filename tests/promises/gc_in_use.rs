@@ -237,7 +237,7 @@ fn a_head_mounted_in_the_foreground_stays() {
 }
 
 #[test]
-fn every_head_that_a_following_mount_has_shown_stays() {
+fn an_earlier_head_of_a_following_mount_stays_as_long_as_a_file_of_it_is_open() {
     let it = Replaced::with(World::new(), &[], &["--follow=1"]);
     // The old file stays open while the mount moves on.
     let mut open = None;
@@ -257,7 +257,22 @@ fn every_head_that_a_following_mount_has_shown_stays() {
     assert_eq!(deleted(&report), 0, "{report}");
     assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE, 3));
     drop(open);
-    it.assert_collected_after_unmount();
+    eventually("only the head that is shown is leased", || {
+        let lease = fs::read_to_string(&leases(&it.world, "mount")[0]).unwrap();
+        lease.lines().count() == 2 && lease.contains(&address(&it.world))
+    });
+    let collected = it.world.json(&["gc", "--grace", "0s"]);
+    assert!(deleted(&collected) > 0, "{collected}");
+    assert_eq!(collected["mounts"], 1, "{collected}");
+    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE, 3));
+    let kept = it.world.json(&["fsck", "it"]);
+    assert_eq!(kept["faults"].as_array().unwrap().len(), 0, "{kept}");
+}
+
+/// What the name stands for.
+fn address(world: &World) -> String {
+    let names = world.json(&["refs"]);
+    names[0]["address"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -386,6 +401,114 @@ fn a_damaged_lease_makes_gc_refuse() {
     }
     it.assert_protected(&mut it.gc());
     it.assert_readable();
+}
+
+#[test]
+fn what_is_no_file_in_the_place_of_a_lease_or_a_record_holds_up_nobody() {
+    let it = Replaced::new();
+    let store = it.world.blobs().parent().unwrap().to_owned();
+    for ending in ["mount", "lease", "user"] {
+        let pipe = store.join(format!("leases/pipe.{ending}"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        for args in [
+            &["gc", "--json"][..],
+            &["renew", "--dry-run"],
+            &["tiers", "migrate"],
+        ] {
+            let begun = std::time::Instant::now();
+            let done = it.world.try_run(args);
+            assert!(
+                begun.elapsed().as_secs() < 10,
+                "{args:?} took {:?}",
+                begun.elapsed()
+            );
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(
+                done.status.success() || said.contains(pipe.to_str().unwrap()),
+                "{args:?}: {said}"
+            );
+            assert!(args[0] != "gc" || !done.status.success(), "{said}");
+        }
+        fs::remove_file(pipe).unwrap();
+    }
+    it.assert_protected(&mut it.gc());
+}
+
+#[test]
+fn a_mount_that_cannot_have_a_lease_says_what_that_means() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "text");
+    world.publish(tree.path(), "it");
+    // As in a container that the store is mounted into read-only.
+    let store = world.blobs().parent().unwrap().to_owned();
+    let store = store.to_str().unwrap();
+    for args in [
+        &["--bind", store, store][..],
+        &["-o", "remount,bind,ro", store],
+    ] {
+        assert!(Command::new("mount").args(args).status().unwrap().success());
+    }
+    let dir = world.mountpoint();
+    let mount = ["mount", "it", dir.to_str().unwrap()];
+    let warned = |done: &Output| {
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            said.contains("warning: ") && said.contains("no lease"),
+            "{said}"
+        );
+        assert!(
+            said.contains(store) && said.contains("walgit-fs gc"),
+            "{said}"
+        );
+    };
+    let done = world.try_run(&mount);
+    assert!(done.status.success());
+    warned(&done);
+    warned(&world.try_run(&["daemon", "restart"]));
+    assert_same(tree.path(), &dir);
+    world.unmount(&dir);
+    assert!(
+        Command::new("umount")
+            .arg(store)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let done = world.try_run(&mount);
+    assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+}
+
+#[test]
+fn gc_says_why_the_cache_was_not_looked_at() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "text");
+    world.publish(tree.path(), "it");
+    let cache = world.path().join("cache");
+    let cache = cache.to_str().unwrap();
+    for args in [
+        &["--bind", cache, cache][..],
+        &["-o", "remount,bind,ro", cache],
+    ] {
+        assert!(Command::new("mount").args(args).status().unwrap().success());
+    }
+    let told = world.run(&["gc"]);
+    assert!(told.contains("the cache cannot be used, so"), "{told}");
+    assert!(!told.contains("daemon"), "{told}");
+    assert!(
+        Command::new("umount")
+            .arg(cache)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let dir = world.mount("it");
+    let told = world.run(&["gc"]);
+    let pid = world.daemon().unwrap();
+    assert!(
+        told.contains(&format!("process {pid} ")) && told.contains("has the cache"),
+        "{told}"
+    );
+    world.unmount(&dir);
 }
 
 #[test]

@@ -37,6 +37,9 @@ pub enum TidyError {
     /// What was seen cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// When repositories were mounted last is unknown.
+    #[error("{0}; what was learned of repositories is kept, as its age depends on that file")]
+    Activity(#[from] std::io::Error),
 }
 
 /// Drops what the cache keeps of repositories of this network that are not used
@@ -62,7 +65,7 @@ pub fn tidy(
             _ => continue,
         };
         let seen = journal.first_seen(&format!("learned {identity}"), options.now);
-        let last = match ground.activity.last(name) {
+        let last = match ground.activity.last(name, options.now)? {
             Some(last) => last,
             // It may be mounted from another network.
             None if identity.contains("://") => continue,

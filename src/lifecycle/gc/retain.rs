@@ -58,7 +58,13 @@ pub(super) async fn retain(
                     options.now,
                 )
                 .await;
-            levels.insert(name, level);
+            match level {
+                Ok(level) => levels.insert(name, level),
+                Err(why) => {
+                    marks.refuse(ground, name, why.to_string());
+                    continue;
+                }
+            };
             newer.insert(
                 name,
                 current.map_or_else(HashSet::new, |it| refs(&it).collect()),
@@ -91,9 +97,14 @@ pub(super) async fn retain(
             None => {
                 let activity = ground.activity;
                 let (levels, ledger) = (ground.levels, ground.ledger);
-                activity
-                    .level(name, levels, ledger, Some(&repository), options.now)
-                    .await
+                let level = activity.level(name, levels, ledger, Some(&repository), options.now);
+                match level.await {
+                    Ok(level) => level,
+                    Err(why) => {
+                        marks.refuse(ground, name, why.to_string());
+                        continue;
+                    }
+                }
             }
         };
         let mut judge = Judge {

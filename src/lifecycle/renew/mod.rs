@@ -176,11 +176,9 @@ pub async fn renew(
         }
         if !paid.is_empty() {
             store.flush().await?;
-            ledger.append(&LedgerEntry::renewal(
-                options.now,
-                (!present.estimated).then_some(present.epoch),
-                paid,
-            ))?;
+            let epoch = (!present.estimated).then_some(present.epoch);
+            let entry = LedgerEntry::renewal(options.now, epoch, paid);
+            tokio::task::block_in_place(|| ledger.append(&entry))?;
         }
     }
     Ok(report)
