@@ -32,6 +32,7 @@
 
 mod auth;
 mod duration;
+mod environment;
 mod migration;
 mod policy;
 mod price;
@@ -92,12 +93,12 @@ pub const DEFAULT_DAEMON_MEMORY: u64 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("config file {}: {}", path.display(), unreadable(source))]
+    #[error("config file {}: {}", path.display(), unreadable(error))]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. The message tells it.
+        error: std::io::Error,
     },
     /// The file is not what it should be.
     #[error("config file {}: {why}; correct it, or choose another with --config", path.display())]
@@ -105,6 +106,14 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// Where and what.
+        why: String,
+    },
+    /// An environment variable is not what it should be.
+    #[error("environment variable {name}: {why}; correct it, or unset it")]
+    Environment {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with its value.
         why: String,
     },
     /// No such profile.
@@ -138,17 +147,17 @@ pub enum ConfigError {
 }
 
 /// Why a file cannot be read, and what to do.
-fn unreadable(source: &std::io::Error) -> String {
+fn unreadable(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
-    match source.kind() {
+    match error.kind() {
         ErrorKind::NotFound => "no such file; check --config and WALGIT_FS_CONFIG".into(),
         ErrorKind::IsADirectory => {
             "it is a folder; remove it, or choose a file with --config".into()
         }
         ErrorKind::PermissionDenied => {
-            format!("{source}; make it readable for you, or choose another with --config")
+            format!("{error}; make it readable for you, or choose another with --config")
         }
-        _ => source.to_string(),
+        _ => error.to_string(),
     }
 }
 
@@ -237,7 +246,7 @@ pub enum NetworkPlace {
     },
 }
 
-/// What flags and environment say; everything unset falls through.
+/// What flags say, and the environment; everything unset falls through.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Profile by name.
@@ -450,32 +459,32 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
 }
 
 impl Settings {
-    /// Reads the file and puts the layers together.
+    /// Reads the environment and the file, and puts the layers together; `flags` come
+    /// first.
     ///
     /// # Errors
-    /// When the file is there and malformed, or names an unknown network.
-    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+    /// When a variable or the file is there and malformed, or names an unknown network.
+    pub fn load(flags: &Overrides) -> Result<Self, ConfigError> {
         let dirs = Dirs::from_environment()?;
+        let overrides = &flags.with_environment()?;
         let path = config_path(overrides, &dirs);
         let file = read_file(&path, overrides.file.is_some())?;
         Settings::assemble(overrides, file, path, dirs)
     }
 
-    /// The same; where the file or the chosen network cannot be used, the defaults, and
-    /// why. For commands that must work all the same: those that tell what is wrong, and
-    /// those that end what is running.
+    /// The same; where a variable, the file or the chosen network cannot be used, the
+    /// defaults, and why. For commands that must work all the same: those that tell what
+    /// is wrong, and those that end what is running.
     ///
     /// # Errors
     /// When there is no home.
-    pub fn load_or_default(
-        overrides: &Overrides,
-    ) -> Result<(Self, Option<ConfigError>), ConfigError> {
-        let why = match Settings::load(overrides) {
+    pub fn load_or_default(flags: &Overrides) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        let why = match Settings::load(flags) {
             Ok(settings) => return Ok((settings, None)),
             Err(why) => why,
         };
         let dirs = Dirs::from_environment()?;
-        let path = config_path(overrides, &dirs);
+        let path = config_path(&flags.with_file(), &dirs);
         let settings = Settings::assemble(&Overrides::default(), File::default(), path, dirs)?;
         Ok((settings, Some(why)))
     }
@@ -617,9 +626,9 @@ fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
             Ok(File::default())
         }
-        Err(source) => Err(ConfigError::Read {
+        Err(error) => Err(ConfigError::Read {
             path: path.into(),
-            source,
+            error,
         }),
     }
 }

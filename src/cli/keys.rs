@@ -4,6 +4,7 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -27,6 +28,9 @@ pub(super) struct Keys {
     /// are tried too
     #[arg(long = "key", visible_alias = "dek-file", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// What is in them, once they were read: a pipe can be read once.
+    #[arg(skip)]
+    read: OnceLock<Vec<SecretKey>>,
 }
 
 impl Keys {
@@ -48,7 +52,12 @@ impl Keys {
 
     /// Those that were given for this command.
     pub(super) fn given(&self) -> Result<Vec<SecretKey>, Failure> {
-        self.files.iter().map(|path| read(path)).collect()
+        if let Some(keys) = self.read.get() {
+            return Ok(keys.clone());
+        }
+        let keys = self.files.iter().map(|path| read(path));
+        let keys: Vec<SecretKey> = keys.collect::<Result<_, _>>()?;
+        Ok(self.read.get_or_init(|| keys).clone())
     }
 }
 

@@ -49,8 +49,7 @@ mod whoami;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Origin, Overrides, Sourced};
 use context::Context;
@@ -81,69 +80,36 @@ An ADDRESS is NAME (a name given at publish), walrus://BLOB_ID[?root=HASH]
 walrus://MANIFEST_ID (a commit of WalGit's own tools) or sui://OBJECT_ID[/BRANCH]
 (a WalGit repository on the Sui chain).";
 
+// Environment variables are read with the config file: one that cannot be used must not
+// keep a command from running that needs no settings.
 #[derive(Debug, Args)]
 struct Global {
     /// Network profile: local (a directory of blobs, no server), devnet,
-    /// testnet, mainnet, or one of the config file
-    #[arg(long, global = true, env = "WALGIT_FS_NETWORK", hide_env_values = true)]
+    /// testnet, mainnet, or one of the config file [env: WALGIT_FS_NETWORK]
+    #[arg(long, global = true)]
     network: Option<String>,
     /// Read from this aggregator instead of the profile's; may be repeated
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "WALGIT_FS_AGGREGATOR",
-        hide_env_values = true,
-        value_delimiter = ','
-    )]
+    /// [env: WALGIT_FS_AGGREGATOR]
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
     aggregator: Option<Vec<String>>,
     /// Write to this publisher instead of the profile's; may be repeated
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "WALGIT_FS_PUBLISHER",
-        hide_env_values = true,
-        value_delimiter = ','
-    )]
+    /// [env: WALGIT_FS_PUBLISHER]
+    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
     publisher: Option<Vec<String>>,
     /// Ask this Sui node (GraphQL) instead of the profile's about sui:// addresses
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "WALGIT_FS_SUI_RPC",
-        hide_env_values = true
-    )]
+    /// [env: WALGIT_FS_SUI_RPC]
+    #[arg(long, global = true, value_name = "URL")]
     sui_rpc: Option<String>,
     /// Tell this embedded Walrus (devnet) when to end epochs, extend and delete,
-    /// instead of the profile's
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "WALGIT_FS_ADMIN",
-        hide_env_values = true
-    )]
+    /// instead of the profile's [env: WALGIT_FS_ADMIN]
+    #[arg(long, global = true, value_name = "URL")]
     admin: Option<String>,
     /// Disk budget of the cache: bytes, or a size such as 500M or 10G
-    #[arg(
-        long,
-        global = true,
-        value_name = "SIZE",
-        env = "WALGIT_FS_CACHE_DISK",
-        hide_env_values = true,
-        value_parser = crate::config::size
-    )]
+    /// [env: WALGIT_FS_CACHE_DISK]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = crate::config::size)]
     cache_disk: Option<u64>,
-    /// Another config file
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "WALGIT_FS_CONFIG",
-        hide_env_values = true
-    )]
+    /// Another config file [env: WALGIT_FS_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print JSON instead of text, where a command reports something
     #[arg(long, global = true)]
@@ -194,11 +160,8 @@ pub fn main() -> ExitCode {
             output::note(&format!("error: {panic}; this is a bug"));
         }));
     }
-    let parsed = Cli::command()
-        .try_get_matches()
-        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
-    let (cli, matches) = match parsed {
-        Ok(parsed) => parsed,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
         // It quotes the arguments, which may have been copied from anywhere.
         Err(error) if error.use_stderr() => {
             output::notes(&error.render().to_string());
@@ -219,7 +182,7 @@ pub fn main() -> ExitCode {
         _ => false,
     };
     start_tracing(cli.global.verbose, serves);
-    let overrides = overrides(&cli.global, &matches);
+    let overrides = overrides(&cli.global);
     let context = Context::new(overrides, cli.global.json, umask);
     let done = match cli.command {
         Command::Mount(command) => command.run(&context),
@@ -281,7 +244,7 @@ fn start_tracing(verbose: u8, serves: bool) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| crate::text::LineWriter(crate::daemon::log::Writer))
         .with_ansi(false)
-        .with_target(false);
+        .event_format(output::Events::of(serves));
     tracing_subscriber::registry()
         .with(filter)
         .with(serves.then_some(crate::daemon::log::Repeats))
@@ -289,23 +252,20 @@ fn start_tracing(verbose: u8, serves: bool) {
         .init();
 }
 
-fn overrides(global: &Global, matches: &ArgMatches) -> Overrides {
-    fn with<T: Clone>(value: &Option<T>, matches: &ArgMatches, id: &str) -> Option<Sourced<T>> {
+fn overrides(global: &Global) -> Overrides {
+    fn flag<T: Clone>(value: &Option<T>) -> Option<Sourced<T>> {
         value.clone().map(|value| Sourced {
             value,
-            origin: match matches.value_source(id) {
-                Some(ValueSource::EnvVariable) => Origin::Environment,
-                _ => Origin::Flag,
-            },
+            origin: Origin::Flag,
         })
     }
     Overrides {
-        network: with(&global.network, matches, "network"),
-        aggregators: with(&global.aggregator, matches, "aggregator"),
-        publishers: with(&global.publisher, matches, "publisher"),
-        sui: with(&global.sui_rpc, matches, "sui_rpc"),
-        admin: with(&global.admin, matches, "admin"),
-        cache_disk: with(&global.cache_disk, matches, "cache_disk"),
+        network: flag(&global.network),
+        aggregators: flag(&global.aggregator),
+        publishers: flag(&global.publisher),
+        sui: flag(&global.sui_rpc),
+        admin: flag(&global.admin),
+        cache_disk: flag(&global.cache_disk),
         file: global.config.clone(),
     }
 }

@@ -3,15 +3,22 @@
 //! Nothing else in the program prints, and what is printed here is escaped (see
 //! [`crate::text`]), whoever wrote it.
 
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::system_error;
 use crate::cache::Pin;
@@ -33,9 +40,64 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
     note(&format!("error: {}", system_error::explain(&text)));
 }
 
-/// Prints something worth a word, beside what was asked for.
+/// Prints something worth a word, beside what was asked for; the same once.
 pub(super) fn warning(text: &str) {
-    note(&format!("warning: {}", system_error::explain(text)));
+    let line = format!("warning: {}", system_error::explain(text));
+    if is_new(&line) {
+        note(&line);
+    }
+}
+
+/// Whether this process prints a warning for the first time.
+pub(super) fn is_new(line: &str) -> bool {
+    static PRINTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    printed.insert(line.to_owned())
+}
+
+/// Prints what the program reports while it works: in a log with the time, else as any
+/// other warning.
+pub(super) struct Events {
+    log: Option<Format>,
+}
+
+impl Events {
+    /// Those of a process that `serves` mounts, and may have a log, or of another.
+    pub(super) fn of(serves: bool) -> Self {
+        let log = serves.then(|| Format::default().with_ansi(false).with_target(false));
+        Events { log }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Events
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if let Some(log) = &self.log {
+            return log.format_event(context, writer, event);
+        }
+        let kind = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        let mut line = format!("{kind}: ");
+        context.format_fields(Writer::new(&mut line), event)?;
+        let line = system_error::explain(&line);
+        match kind {
+            "warning" if !is_new(&line) => Ok(()),
+            _ => writeln!(writer, "{line}"),
+        }
+    }
 }
 
 /// Prints a line to standard error.

@@ -64,15 +64,17 @@ pub(super) fn write(path: &Path, secret: Zeroizing<String>, replace: bool) -> Re
         Some(dir) if dir != Path::new("") => dir,
         _ => Path::new("."),
     };
+    if path.is_dir() {
+        let shown = path.display();
+        return Err(format!("{shown} is a folder; name a file in it").into());
+    }
+    if !dir.is_dir() {
+        let (shown, dir) = (path.display(), dir.display());
+        return Err(format!("{shown}: there is no folder {dir}; make it first (mkdir -p)").into());
+    }
     let write = || -> std::io::Result<()> {
         if !replace && path.symlink_metadata().is_ok() {
             return Err(std::io::ErrorKind::AlreadyExists.into());
-        }
-        if path.is_dir() {
-            return Err(std::io::ErrorKind::IsADirectory.into());
-        }
-        if !dir.is_dir() {
-            return Err(std::io::ErrorKind::NotFound.into());
         }
         let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
         file.as_file()

@@ -53,6 +53,8 @@ impl Snapshot {
                 let directory = &self.directory(node).await?;
                 pace.steps(1).await;
                 let known = below.len();
+                // Content of files that lies in the directory itself.
+                let mut inline = false;
                 if numbers.contains(&node.index.0) {
                     stretch.directories.extend(self.node_of(node));
                 }
@@ -83,8 +85,11 @@ impl Snapshot {
                         Content::List { .. } => {
                             stretch.listed.push(self.entry(node, directory, at));
                         }
-                        Content::Inline(_) => {}
+                        Content::Inline(_) => inline = true,
                     }
+                }
+                if inline && !numbers.contains(&node.index.0) {
+                    stretch.directories.extend(self.node_of(node));
                 }
                 if below.len() > known {
                     held += directory.weight();

@@ -6,6 +6,15 @@ use std::process::Stdio;
 use crate::support::{Server, Tree, World};
 
 #[test]
+fn a_config_file_that_is_a_folder_is_named_with_its_cause_once() {
+    let world = World::new();
+    let said = world.fail(&["refs", "--config", world.path().to_str().unwrap()]);
+    assert!(said.contains(world.path().to_str().unwrap()), "{said}");
+    assert!(said.contains("it is a folder"), "{said}");
+    assert!(!said.contains("it is a directory"), "{said}");
+}
+
+#[test]
 fn every_command_has_help_and_wrong_usage_is_2() {
     let world = World::new();
     let commands = [

@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{Tree, World};
@@ -22,13 +24,15 @@ enum Bus {
     Mute,
 }
 
-/// A session bus of our own; it lasts as long as the test.
-fn bus(world: &World, bus: Bus) -> PathBuf {
+/// A session bus of our own; it lasts as long as the test. Counts in `asked` who
+/// connects.
+fn bus(world: &World, bus: Bus, asked: Arc<AtomicUsize>) -> PathBuf {
     let path = world.path().join("bus");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let stream = stream.unwrap();
+            asked.fetch_add(1, Ordering::SeqCst);
             std::thread::spawn(move || serve(stream, bus));
         }
     });
@@ -73,9 +77,16 @@ fn serve(mut stream: UnixStream, bus: Bus) {
 }
 
 fn world_with(kind: Bus) -> World {
+    counting(kind).0
+}
+
+/// The same, with how often the bus was asked.
+fn counting(kind: Bus) -> (World, Arc<AtomicUsize>) {
     let world = World::new();
-    let address = format!("unix:path={}", bus(&world, kind).display());
-    world.with("DBUS_SESSION_BUS_ADDRESS", &address)
+    let asked = Arc::default();
+    let bus = bus(&world, kind, Arc::clone(&asked));
+    let address = format!("unix:path={}", bus.display());
+    (world.with("DBUS_SESSION_BUS_ADDRESS", &address), asked)
 }
 
 /// Runs a command that must end soon; what it printed, and said.
@@ -126,11 +137,12 @@ fn a_keyring_that_does_not_answer_is_given_up_and_the_key_kept_in_a_file() {
 
 #[test]
 fn an_encrypted_publish_and_mount_need_no_keyring_that_answers() {
-    let world = world_with(Bus::Silent);
+    let (world, asked) = counting(Bus::Silent);
     let tree = Tree::new().file("a", "text");
     let path = tree.path().to_str().unwrap();
     let (fine, out, said) = soon(&world, &["publish", path, "--name", "it", "--encrypt"]);
     assert!(fine, "{said}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "it is waited for once");
     assert!(out.contains("sealed file"), "{out}");
     assert!(said.contains("keyring was not used"), "{said}");
     let dir = world.mount("it");

@@ -197,6 +197,61 @@ fn a_secret_is_read_from_a_private_file_or_a_pipe() {
 }
 
 #[test]
+fn a_key_file_is_warned_of_once_and_a_pipe_is_read_once() {
+    let world = world();
+    let tree = Tree::new().file("a", "text");
+    let path = text(tree.path());
+    let open = key(&world, "09");
+    fs::set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
+    let publish = [
+        "publish",
+        path,
+        "--name",
+        "it",
+        "--encrypt",
+        "--key",
+        text(&open),
+    ];
+    for _ in 0..2 {
+        let done = world.try_run(&publish);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{said}");
+        assert_eq!(said.matches("others can read").count(), 1, "{said}");
+    }
+    let line = format!("exec 9<<EOF\n{}\nEOF\ntrue", "02".repeat(32));
+    let piped = [
+        "publish",
+        path,
+        "--name",
+        "piped",
+        "--encrypt",
+        "--key",
+        "/dev/fd/9",
+    ];
+    let done = world.after(&line, &piped);
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn a_key_is_not_written_where_there_is_no_folder_and_that_is_named() {
+    let world = world();
+    world.run(&["key", "add", "mine", text(&key(&world, "09"))]);
+    let missing = world.path().join("no/key");
+    let said = world.fail(&["key", "show", "mine", "-o", text(&missing)]);
+    let dir = missing.parent().unwrap();
+    assert!(
+        said.contains(text(&missing)) && said.contains("mkdir -p"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("no folder {}", text(dir))), "{said}");
+    let said = world.fail(&["key", "show", "mine", "-o", text(world.path())]);
+    assert!(
+        said.contains(text(world.path())) && said.contains("is a folder"),
+        "{said}"
+    );
+}
+
+#[test]
 fn every_file_of_a_secret_is_private_whatever_the_umask() {
     for umask in ["000", "077"] {
         let world = World::new()

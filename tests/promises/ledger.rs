@@ -32,6 +32,28 @@ fn silent(server: &Server) -> World {
 }
 
 #[test]
+fn damaged_lines_are_told_of_once_in_words_with_the_remedy() {
+    let world = World::new();
+    world.publish(sample(1).path(), "it");
+    let file = ledger_file(&world);
+    let mut text = fs::read(&file).unwrap();
+    text.extend_from_slice(b"{\"damaged\n");
+    fs::write(&file, text).unwrap();
+    for args in [&["gc", "--dry-run"][..], &["renew", "--dry-run"]] {
+        let done = world.try_run(args);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{said}");
+        let lines: Vec<&str> = said
+            .lines()
+            .filter(|line| line.contains("ledger"))
+            .collect();
+        assert_eq!(lines.len(), 1, "{said}");
+        assert!(lines[0].starts_with("warning: 1 lines of ledger"), "{said}");
+        assert!(lines[0].contains("doctor --rebuild-ledger"), "{said}");
+    }
+}
+
+#[test]
 fn a_ledger_that_is_completed_keeps_what_only_it_knows() {
     let server = Server::start();
     let world = silent(&server);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -251,6 +252,61 @@ fn a_config_file_that_cannot_be_used_keeps_nobody_from_looking_and_unmounting() 
         let _ = fs::remove_file(&file);
         let _ = fs::remove_dir(&file);
     }
+}
+
+#[test]
+fn a_variable_that_cannot_be_used_keeps_nobody_from_looking_and_unmounting() {
+    let world = published();
+    let broken: [(&str, &[u8]); 4] = [
+        ("WALGIT_FS_CACHE_DISK", b"abc"),
+        ("WALGIT_FS_NETWORK", b"nope"),
+        ("WALGIT_FS_NETWORK", b"\xff"),
+        ("WALGIT_FS_AGGREGATOR", b"\xff"),
+    ];
+    for (name, value) in broken {
+        let dir = world.mount("it");
+        let run = |args: &[&str]| {
+            let mut command = world.command(args);
+            command.env(name, OsStr::from_bytes(value));
+            bounded(command)
+        };
+        let why = if value == b"nope" {
+            "is called `nope`"
+        } else {
+            name
+        };
+        run(&["status"]).assert(0, &[text(&dir), why]);
+        run(&["doctor"]).assert(1, &[why, text(&dir)]);
+        run(&["daemon", "status"]).assert(0, &["process"]);
+        run(&["--help"]).assert(0, &[name]);
+        run(&["mount", "it", text(&dir)]).assert(1, &[why]);
+        run(&["unmount", text(&dir)]).assert(0, &["is unmounted"]);
+        let dir = world.mount("it");
+        run(&["daemon", "stop"]).assert(0, &["has ended"]);
+        assert_not_mounted(&dir);
+        // What a flag says is not asked of the environment, and an empty one is none.
+        if name == "WALGIT_FS_CACHE_DISK" {
+            run(&["refs", "--cache-disk", "20M"]).assert(0, &["it"]);
+        }
+    }
+    let mut command = world.command(&["refs"]);
+    command
+        .env("WALGIT_FS_CACHE_DISK", "")
+        .env("WALGIT_FS_CONFIG", "");
+    bounded(command).assert(0, &["it"]);
+}
+
+#[test]
+fn a_folder_in_a_mount_is_told_with_the_mount_that_it_is_in() {
+    let world = World::new();
+    let tree = Tree::new().file("below/a", "text");
+    world.publish(tree.path(), "it");
+    let dir = world.mount("it");
+    for command in ["status", "unmount"] {
+        let said = run(&world, &[command, text(&dir.join("below"))]);
+        said.assert(1, &["is inside the mount", text(&dir), "give that folder"]);
+    }
+    world.unmount(&dir);
 }
 
 #[test]
