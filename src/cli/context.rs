@@ -39,7 +39,7 @@ pub(super) struct Context {
 /// A cache, and the directory it vanishes with when it is a private one.
 pub(super) struct OpenCache {
     pub(super) cache: Arc<Cache>,
-    private: Option<tempfile::TempDir>,
+    _private: Option<tempfile::TempDir>,
     /// Why it is not the user's own, where it is not.
     instead: Option<String>,
 }
@@ -211,7 +211,7 @@ pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
             cache.hand_over_when_wanted();
             Ok(OpenCache {
                 cache,
-                private: None,
+                _private: None,
                 instead: None,
             })
         }
@@ -235,7 +235,7 @@ pub(super) fn own_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     let cache = Cache::open_within(&CacheConfig::of(settings), HAND_OVER)?;
     Ok(OpenCache {
         cache,
-        private: None,
+        _private: None,
         instead: None,
     })
 }
@@ -264,7 +264,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
         };
         Ok(OpenCache {
             cache: Cache::open(&config)?,
-            private: Some(private),
+            _private: Some(private),
             instead: instead(),
         })
     };
@@ -272,7 +272,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
         tracing::info!("the cache of this command is in memory: {error}");
         OpenCache {
             cache: Cache::in_memory(&config),
-            private: None,
+            _private: None,
             instead: instead(),
         }
     }))
