@@ -94,7 +94,12 @@ impl Lineage {
             }
             None => tags_of(head),
         };
-        Ok(Lineage::of_head(head, tags, parents))
+        let mut lineage = Lineage::of_head(head, tags, parents);
+        if !repository.has_archive() && lineage.depth.is_none() && lineage.folder.is_none() {
+            // Published without its history, of which this may be the first commit.
+            lineage.depth = matches!(head.commits[0].id, CommitId::Git(_)).then_some(1);
+        }
+        Ok(lineage)
     }
 
     /// That of a head, with what is known of its history.

@@ -265,8 +265,7 @@ fn an_earlier_head_of_a_following_mount_stays_as_long_as_a_file_of_it_is_open() 
     assert!(deleted(&collected) > 0, "{collected}");
     assert_eq!(collected["mounts"], 1, "{collected}");
     assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE, 3));
-    let kept = it.world.json(&["fsck", "it"]);
-    assert_eq!(kept["faults"].as_array().unwrap().len(), 0, "{kept}");
+    assert!(it.world.run(&["fsck", "it"]).contains("sound"));
 }
 
 /// What the name stands for.

@@ -36,9 +36,9 @@ fn damaged_lines_are_told_of_once_in_words_with_the_remedy() {
     let world = World::new();
     world.publish(sample(1).path(), "it");
     let file = ledger_file(&world);
-    let mut text = fs::read(&file).unwrap();
-    text.extend_from_slice(b"{\"damaged\n");
-    fs::write(&file, text).unwrap();
+    // Before the end: there, a crash may have cut it short.
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{{\"damaged\n{text}")).unwrap();
     for args in [&["gc", "--dry-run"][..], &["renew", "--dry-run"]] {
         let done = world.try_run(args);
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
