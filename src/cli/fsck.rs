@@ -12,7 +12,7 @@ use super::context::{self, Context, OpenCache};
 use super::keys::Keys;
 use super::{Failure, output};
 use crate::config::{NetworkPlace, Settings};
-use crate::lifecycle::fsck::{Options, Read, Report, Watch, check};
+use crate::lifecycle::fsck::{Depth, Objects, Options, Read, Report, Watch, check};
 use crate::publish::Published;
 use crate::repo::{Access, Address, Loader, Repository};
 
@@ -21,10 +21,17 @@ const MOST_LINES: usize = 20;
 
 /// Check that everything a repository needs is stored, and right
 ///
-/// Reads all directories and lists. Content that is in the cache is checked
-/// there; of the rest it is asked whether its blobs are stored. With --remote
-/// nothing is taken from the cache, and all content is read and its hashes
-/// checked; on the network `local` that is always so.
+/// Reads all directories and lists, and decodes the commits, trees and tags of the
+/// history. Content that is in the cache is checked there; of the rest it is asked
+/// whether its blobs are stored. With --remote nothing is taken from the cache, and
+/// all content is read and its hashes checked; on the network `local` that is always
+/// so.
+///
+/// A hash proves that bytes are those that were published, not that they are what
+/// git calls them. With --objects every commit, tree, tag and file of the history is
+/// built, hashed and compared with the git ID that names it, and the trees that are
+/// shown with those of the history. That reads all content, and takes about as long
+/// as an export; memory grows by some 100 bytes for each object.
 ///
 /// Where something is wrong, the files that need it are named. Exit code 1 then.
 #[derive(Debug, Args)]
@@ -37,6 +44,9 @@ pub(super) struct Fsck {
     /// Of content, read only so many pieces from the network, picked at random
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
+    /// Verify the git ID of every object of the history; reads all content
+    #[arg(long, conflicts_with = "sample")]
+    objects: bool,
     #[command(flatten)]
     keys: Keys,
 }
@@ -48,6 +58,7 @@ struct Told<'a> {
     sound: bool,
     remote: bool,
     sample: Option<u32>,
+    objects: bool,
     report: &'a Report,
 }
 
@@ -62,12 +73,16 @@ impl Fsck {
             false => context::cache(&settings)?,
         };
         let options = Options {
+            history: match self.objects {
+                true => Depth::Hashed,
+                false => Depth::Decoded,
+            },
             seed: seed(),
             margin: settings.renewal.value.margin,
-            ..Options::reading(match (self.sample, remote) {
-                (Some(sample), _) => Read::Sample(sample as usize),
-                (None, true) => Read::Everything,
-                (None, false) => Read::Nothing,
+            ..Options::reading(match self.sample {
+                Some(sample) => Read::Sample(sample as usize),
+                None if remote || self.objects => Read::Everything,
+                None => Read::Nothing,
             })
         };
         let bar = Bar(output::byte_bar("checking"));
@@ -84,6 +99,7 @@ impl Fsck {
                 sound: report.is_sound(),
                 remote,
                 sample: self.sample,
+                objects: self.objects,
                 report: &report,
             })?,
             false => print(&self.address.to_string(), &report)?,
@@ -143,11 +159,12 @@ fn print(address: &str, report: &Report) -> Result<(), Failure> {
     };
     output::line(&format!("{address}: {state}"))?;
     let row = |key: &str, value: String| vec![format!("  {key}"), value];
-    output::table(&[
+    let mut rows = vec![
         row(
             "needs",
             format!(
-                "{} blobs, {} directories and lists, {} pieces of content ({})",
+                "{} blobs, {} directories, lists and groups of git objects, {} pieces of content \
+                 ({})",
                 report.blobs,
                 report.nodes,
                 report.chunks,
@@ -176,7 +193,11 @@ fn print(address: &str, report: &Report) -> Result<(), Failure> {
             },
         ),
         row("requests", report.requests.to_string()),
-    ])?;
+    ];
+    if let Some(objects) = &report.objects {
+        rows.insert(2, row("history", history(objects)));
+    }
+    output::table(&rows)?;
     if let Some(paid) = report.paid.filter(|paid| paid.ending > 0) {
         let blobs = paid.ending;
         output::warning(&format!(
@@ -184,6 +205,22 @@ fn print(address: &str, report: &Report) -> Result<(), Failure> {
         ));
     }
     tell(report)
+}
+
+fn history(objects: &Objects) -> String {
+    let Objects {
+        commits,
+        trees,
+        contents,
+        tags,
+        hashed,
+    } = objects;
+    let counts = format!("{commits} commits, {trees} trees, {contents} contents, {tags} tags: ");
+    let said = match hashed {
+        true => "hashed, and compared with their git IDs",
+        false => "commits, trees and tags decoded; --objects verifies the git ID of each",
+    };
+    counts + said
 }
 
 /// Tells what is wrong.

@@ -51,6 +51,8 @@ pub enum Role {
     Base,
     /// What is kept beside the trees.
     Attachment,
+    /// Commits, trees or tags of the history that a head carries.
+    Objects,
 }
 
 /// Where something is needed.
@@ -515,9 +517,13 @@ pub(super) fn fingerprint(chunk: &ChunkRef) -> [u8; 16] {
 /// all that can be said is which blobs the head names.
 fn attachment(repository: &Repository, attached: &Attachment, found: &mut Stretch) {
     let place = Arc::new(Place::Attachment(attached.kind));
+    let role = match attached.kind {
+        AttachmentKind::GitCommits => Role::Objects,
+        _ => Role::Attachment,
+    };
     found.extend(attached.chunks.iter().map(|chunk| Found {
         place: place.clone(),
-        need: Need::Chunk(chunk.clone(), Role::Attachment),
+        need: Need::Chunk(chunk.clone(), role),
     }));
     if let AttachmentKind::Other(_) = attached.kind {
         found.extend(repository.head().blobs.iter().map(|blob| Found {
@@ -539,16 +545,21 @@ async fn history(repository: &Repository, found: &mut Stretch) {
         }
     };
     for segment in archive.segments() {
-        found.extend(segment.chunks.iter().map(|chunk| Found {
+        let mut roles = vec![Role::Content; segment.chunks.len()];
+        let groups = segment.trees.iter().map(|group| group.chunk);
+        groups
+            .chain(segment.tags.iter().copied())
+            .for_each(|chunk| roles[chunk] = Role::Objects);
+        found.extend(segment.chunks.iter().zip(roles).map(|(chunk, role)| Found {
             place: place.clone(),
-            need: Need::Chunk(chunk.clone(), Role::Content),
+            need: Need::Chunk(chunk.clone(), role),
         }));
     }
 }
 
 /// What the trees of a head are called; that of the default branch needs no
 /// name.
-fn tree_names(repository: &Repository) -> Vec<Option<String>> {
+pub(super) fn tree_names(repository: &Repository) -> Vec<Option<String>> {
     let head = repository.head();
     let mut names: Vec<Option<String>> = vec![None; head.commits.len()];
     for named in head.refs.iter().rev() {

@@ -66,6 +66,12 @@ pub fn tag_target(raw: &[u8]) -> Option<GitId> {
     Some(target)
 }
 
+/// What an annotated tag says that it leads to: `commit`, for example.
+pub fn tag_kind(raw: &[u8]) -> Option<&[u8]> {
+    let mut lines = raw.split(|&byte| byte == b'\n');
+    lines.nth(1)?.strip_prefix(b"type ")
+}
+
 /// The tree and the parents that a commit names. Git insists on these lines and
 /// on no other.
 fn tree_and_parents(raw: &[u8], id_len: usize) -> Option<(GitId, Vec<GitId>)> {

@@ -557,7 +557,6 @@ impl Repository {
     /// What kept them from being read, [`RepoError::Malformed`], or that they take
     /// more memory than the mount has.
     pub async fn git_commits(&self) -> Result<Vec<RawCommit>, RepoError> {
-        let sample = &self.head().commits[0].id.git();
         let attached = self.head().attachments.iter();
         let attached = attached.filter(|it| it.kind == AttachmentKind::GitCommits);
         let chunks: Vec<ChunkRef> = attached.flat_map(|it| &it.chunks).cloned().collect();
@@ -565,18 +564,30 @@ impl Repository {
         let mut charge = self.access().account.nothing();
         let mut commits: Vec<RawCommit> = Vec::new();
         for at in 0..chunks.len() {
-            let raw = self.chunk(&chunks, at).await?;
-            let (owned, sample) = (raw.clone(), sample.clone());
-            let decoded = offload(raw.len(), move || decode_commits(&owned, &sample)).await?;
-            let decoded = decoded.map_err(|why| RepoError::Malformed {
-                what: "list of commits",
-                hash: ChunkHash::of(&raw),
-                why,
-            })?;
+            let decoded = self.commits_in(&chunks, at).await?;
             charge.more(decoded.iter().map(RawCommit::weight).sum())?;
             commits.extend(decoded);
         }
         Ok(commits)
+    }
+
+    /// The commit objects of one chunk of an attachment.
+    ///
+    /// # Errors
+    /// As [`git_commits`](Self::git_commits).
+    pub async fn commits_in(
+        &self,
+        table: &[ChunkRef],
+        at: usize,
+    ) -> Result<Vec<RawCommit>, RepoError> {
+        let sample = self.head().commits[0].id.git();
+        let raw = self.chunk(table, at).await?;
+        let decoded = offload(raw.len(), move || decode_commits(&raw, &sample)).await?;
+        decoded.map_err(|why| RepoError::Malformed {
+            what: "list of commits",
+            hash: table[at].hash,
+            why,
+        })
     }
 
     /// Every branch and tag: kind, name, and what it leads to.

@@ -29,6 +29,7 @@ mod folder_changes;
 mod follow;
 mod format;
 mod fsck;
+mod fsck_objects;
 mod gc;
 mod gc_in_use;
 mod git_edge_cases;

@@ -124,11 +124,12 @@ impl<'a> Lines<'a> {
         let wanted: Vec<&RawCommit> = (stored.iter())
             .filter(|commit| reached.holds(&commit.id))
             .collect();
+        let manner = pack.manner();
         for batch in wanted.chunks(BATCH) {
             let packed = batch.par_iter().map_init(
-                || Packer::new(self.hash),
+                || Packer::new(manner),
                 |packer, commit| {
-                    self.check(archive, commit, numbers)?;
+                    check(archive, commit, numbers)?;
                     packer.pack(Kind::Commit, commit.raw())
                 },
             );
@@ -138,38 +139,36 @@ impl<'a> Lines<'a> {
         }
         let mut tags: Vec<&ObjectId> = reached.tags.keys().collect();
         tags.sort();
-        let mut packer = Packer::new(self.hash);
+        let mut packer = Packer::new(manner);
         for tag in tags {
             let packed = packer.pack_as(*tag, Kind::Tag, &self.tags[tag])?;
             done.tags += u64::from(pack.add(&packed)?);
         }
         Ok(())
     }
+}
 
-    /// That the tree of a commit is what the commit says it is. Its ID covers
-    /// every name, mode and content below.
-    fn check(
-        &self,
-        archive: &Archive,
-        commit: &RawCommit,
-        numbers: &Numbers,
-    ) -> Result<(), ExportError> {
-        let called = || format!("commit {}", commit.id);
-        let expected = commit.tree();
-        let root = archive.root_of(&commit.id.0);
-        let Some(found) = root.and_then(|root| numbers.id(root)) else {
-            return Err(ExportError::Missing {
-                from: called(),
-                to: format!("tree {expected}"),
-            });
-        };
-        match found == &expected.0[..] {
-            true => Ok(()),
-            false => Err(ExportError::Altered {
-                commit: commit.id.to_string(),
-                expected: expected.to_string(),
-                found: GitId(found.to_vec()).to_string(),
-            }),
-        }
+/// That the tree of a commit is what the commit says it is. Its ID covers
+/// every name, mode and content below.
+pub(super) fn check(
+    archive: &Archive,
+    commit: &RawCommit,
+    numbers: &Numbers,
+) -> Result<(), ExportError> {
+    let expected = commit.tree();
+    let root = archive.root_of(&commit.id.0);
+    let Some(found) = root.and_then(|root| numbers.id(root)) else {
+        return Err(ExportError::Missing {
+            from: format!("commit {}", commit.id),
+            to: format!("tree {expected}"),
+        });
+    };
+    match found == &expected.0[..] {
+        true => Ok(()),
+        false => Err(ExportError::Altered {
+            commit: commit.id.to_string(),
+            expected: expected.to_string(),
+            found: GitId(found.to_vec()).to_string(),
+        }),
     }
 }

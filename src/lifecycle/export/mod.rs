@@ -22,10 +22,13 @@ mod numbers;
 mod objects;
 mod pack;
 mod sizes;
+mod verify;
 
 pub use error::ExportError;
 pub use git::{Checkout, fsck};
+pub(super) use objects::check_trees;
 pub use sizes::Limits;
+pub(super) use verify::{Rebuilt, check_names, hash_of};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,10 +40,8 @@ use crate::repo::archive::{Archive, ArchivedRef, Segment};
 use crate::repo::head::GitId;
 use crate::repo::{CommitId, Repository};
 use commits::{Lines, Reached};
-use numbers::Numbers;
-use objects::Unpacking;
 use pack::PackWriter;
-use sizes::{Size, Sizes};
+use sizes::Size;
 
 /// Where a repository has its packs.
 const PACKS: &str = "objects/pack";
@@ -86,13 +87,22 @@ pub struct Exported {
 }
 
 /// Tells how many bytes are done, of how many.
-pub(super) struct Progress<'a> {
+struct Progress<'a> {
     tell: &'a (dyn Fn(u64, u64) + Sync),
     done: u64,
     total: u64,
 }
 
-impl Progress<'_> {
+impl<'a> Progress<'a> {
+    fn new(archive: &Archive, tell: &'a (dyn Fn(u64, u64) + Sync)) -> Self {
+        let bytes = archive.segments().iter().map(|it| bytes(it));
+        Progress {
+            tell,
+            done: 0,
+            total: bytes.fold(0, u64::saturating_add),
+        }
+    }
+
     fn more(&mut self, bytes: u64) {
         self.done += bytes;
         (self.tell)(self.done, self.total);
@@ -187,32 +197,20 @@ async fn write(
     let refs = layout::check_refs(archive.refs())?;
     let head = layout::head(&archive, tip)?;
     let mut pack = PackWriter::create(&git.join(PACKS).join("tmp_pack"), hash)?;
-    let mut progress = Progress {
-        tell: progress,
-        done: 0,
-        total: archive.segments().iter().map(|it| bytes(it)).sum(),
-    };
-    let mut unpacking = Unpacking {
-        archive: archive.clone(),
-        hash,
-        pack: &mut pack,
-        numbers: Numbers::new(hash.len_in_bytes()),
-        sizes: Sizes::new(&archive),
-        done,
-        progress: &mut progress,
-    };
+    let unpacked = objects::unpack(&archive, hash, &mut pack, progress).await?;
+    (done.trees, done.contents) = (unpacked.trees, unpacked.contents);
     let mut tags = Vec::new();
     for segment in archive.segments() {
-        unpacking.segment(segment).await?;
         for chunk in &segment.tags {
             tags.extend(objects::tags(&archive, segment, *chunk).await?);
         }
     }
-    let (numbers, sizes) = (unpacking.numbers, unpacking.sizes);
     let checked_out = checked_out(&head, &refs, tip);
     let tree = archive.root_of(&checked_out.0);
     let size = TipSize {
-        tree: tree.and_then(|root| sizes.of(root)).unwrap_or_default(),
+        tree: tree
+            .and_then(|root| unpacked.sizes.of(root))
+            .unwrap_or_default(),
         declared: checked_out == *tip,
     };
     let stored = repository.git_commits().await?;
@@ -223,7 +221,14 @@ async fn write(
         let name = String::from_utf8_lossy(&reference.name);
         lines.reach(&name, &reference.id, &pack, &mut reached)?;
     }
-    lines.write(&archive, &stored, &reached, &numbers, &mut pack, done)?;
+    lines.write(
+        &archive,
+        &stored,
+        &reached,
+        &unpacked.numbers,
+        &mut pack,
+        done,
+    )?;
     layout::refs(git, &refs, &head, archive.shallow(), &reached)?;
     done.shallow = archive.shallow().iter().any(|it| reached.holds(it));
     done.bytes = pack.bytes();

@@ -1,5 +1,5 @@
 //! Contents and trees of an archive become objects of git, with IDs computed
-//! from what they are.
+//! from what they are. `fsck` does the same with a pack that is not written.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::numbers::Numbers;
 use super::pack::{PackWriter, Packed, Packer};
 use super::sizes::Sizes;
-use super::{ExportError, Exported, Progress, pack};
+use super::{ExportError, Progress, pack};
 use crate::chunk::ChunkHash;
 use crate::repo::archive::{
-    Archive, ModeKind, Run, Segment, StoredEntry, Target, decode_group, decode_tree, raw_tree,
+    Archive, Group, ModeKind, Objects, Run, Segment, StoredEntry, Target, decode_group,
+    decode_tree, raw_tree,
 };
 use crate::repo::{MalformedNode, RepoError};
 
@@ -32,13 +33,47 @@ const NAMED: usize = 16 << 20;
 
 /// An archive that is being written as a pack.
 pub(super) struct Unpacking<'a> {
-    pub(super) archive: Arc<Archive>,
-    pub(super) hash: gix::hash::Kind,
-    pub(super) pack: &'a mut PackWriter,
+    archive: Arc<Archive>,
+    hash: gix::hash::Kind,
+    pack: &'a mut PackWriter,
+    done: Unpacked,
+    progress: Progress<'a>,
+}
+
+/// What was written of an archive.
+pub(super) struct Unpacked {
     pub(super) numbers: Numbers,
     pub(super) sizes: Sizes,
-    pub(super) done: &'a mut Exported,
-    pub(super) progress: &'a mut Progress<'a>,
+    /// Different trees.
+    pub(super) trees: u64,
+    /// Different contents.
+    pub(super) contents: u64,
+}
+
+/// Writes all contents and trees of an archive to a pack. Tells how many of
+/// their bytes are done.
+pub(super) async fn unpack(
+    archive: &Arc<Archive>,
+    hash: gix::hash::Kind,
+    pack: &mut PackWriter,
+    tell: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Unpacked, ExportError> {
+    let mut unpacking = Unpacking {
+        archive: archive.clone(),
+        hash,
+        pack,
+        done: Unpacked {
+            numbers: Numbers::new(hash.len_in_bytes()),
+            sizes: Sizes::new(archive),
+            trees: 0,
+            contents: 0,
+        },
+        progress: Progress::new(archive, tell),
+    };
+    for segment in archive.segments() {
+        unpacking.segment(segment).await?;
+    }
+    Ok(unpacking.done)
 }
 
 /// A content that is chunks: ready, or to be written as it comes.
@@ -50,16 +85,16 @@ enum Whole {
 impl Unpacking<'_> {
     /// Writes all that a segment holds but its tags. Segments come in their
     /// order: a tree holds what is in its segment or in those before.
-    pub(super) async fn segment(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
-        self.numbers.begin(segment);
-        self.sizes.begin(segment);
+    async fn segment(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
+        self.done.numbers.begin(segment);
+        self.done.sizes.begin(segment);
         self.grouped(segment).await?;
         self.wholes(segment).await?;
         self.trees(segment).await
     }
 
     async fn grouped(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
-        let hash = self.hash;
+        let manner = self.pack.manner();
         let groups = (0..segment.contents.len()).map(|at| {
             let (archive, segment) = (self.archive.clone(), segment.clone());
             async move {
@@ -67,7 +102,7 @@ impl Unpacking<'_> {
                 let raw = archive.chunk(&segment.chunks, group.chunk).await?;
                 let segment = segment.clone();
                 blocking(move || {
-                    let mut packer = Packer::new(hash);
+                    let mut packer = Packer::new(manner);
                     let group = &segment.contents[at];
                     let parts = (0..group.ends.len()).map(|at| {
                         let part = group.part(at).unwrap_or_default();
@@ -81,7 +116,7 @@ impl Unpacking<'_> {
         let mut ready = std::pin::pin!(ahead(groups));
         while let Some((contents, len)) = ready.try_next().await? {
             for content in &contents {
-                self.numbers.content(content.id.as_slice());
+                self.done.numbers.content(content.id.as_slice());
                 self.done.contents += u64::from(self.pack.add(content)?);
             }
             self.progress.more(len);
@@ -90,10 +125,11 @@ impl Unpacking<'_> {
     }
 
     async fn wholes(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
-        let (hash, archive) = (self.hash, self.archive.clone());
-        let files = segment.files.iter().map(|run| {
-            let (archive, segment, run) = (archive.clone(), segment.clone(), *run);
+        let (manner, archive) = (self.pack.manner(), self.archive.clone());
+        let files = (0..segment.files.len()).map(|at| {
+            let (archive, segment) = (archive.clone(), segment.clone());
             async move {
+                let run = segment.files[at];
                 let len = len(&segment, run);
                 if len > TOGETHER {
                     return Ok(Whole::Streamed(run));
@@ -103,7 +139,7 @@ impl Unpacking<'_> {
                     whole.extend_from_slice(&archive.chunk(&segment.chunks, index).await?);
                 }
                 blocking(move || {
-                    let packed = Packer::new(hash).pack(Kind::Blob, &whole)?;
+                    let packed = Packer::new(manner).pack(Kind::Blob, &whole)?;
                     Ok(Whole::Ready(packed, len))
                 })
                 .await
@@ -113,7 +149,7 @@ impl Unpacking<'_> {
         while let Some(whole) = ready.try_next().await? {
             match whole {
                 Whole::Ready(content, len) => {
-                    self.numbers.content(content.id.as_slice());
+                    self.done.numbers.content(content.id.as_slice());
                     self.done.contents += u64::from(self.pack.add(&content)?);
                     self.progress.more(len);
                 }
@@ -137,37 +173,35 @@ impl Unpacking<'_> {
             self.progress.more(chunk.len() as u64);
         }
         let (id, new) = content.finish()?;
-        self.numbers.content(id.as_slice());
+        self.done.numbers.content(id.as_slice());
         self.done.contents += u64::from(new);
         Ok(())
     }
 
     async fn trees(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
         let archive = self.archive.clone();
-        let groups = segment.trees.iter().map(|group| {
-            let (archive, segment, group) = (archive.clone(), segment.clone(), *group);
+        let groups = (0..segment.trees.len()).map(|at| {
+            let (archive, segment) = (archive.clone(), segment.clone());
             async move {
-                let raw = archive.chunk(&segment.chunks, group.chunk).await?;
-                let chunk = segment.chunks[group.chunk].hash;
-                blocking(move || {
-                    let trees = decode_group(&raw).map_err(malformed(chunk))?;
-                    if trees.len() as u64 != group.count {
-                        return Err(malformed(chunk)(MalformedNode::Sum("trees of a group")));
-                    }
-                    Ok((trees, chunk, raw.len() as u64))
-                })
-                .await
+                let group = segment.trees[at];
+                let trees = tree_group(&archive, &segment, group).await?;
+                Ok((trees, segment.chunks[group.chunk].clone()))
             }
         });
         let mut ready = std::pin::pin!(ahead(groups));
-        while let Some((trees, chunk, len)) = ready.try_next().await? {
+        let mut number = segment.before;
+        while let Some((trees, chunk)) = ready.try_next().await? {
+            let (len, chunk) = (u64::from(chunk.raw_len), chunk.hash);
             // One after the other: a tree holds the IDs of those before.
             let (mut named, mut bytes) = (Vec::new(), 0);
             for raw in trees.iter() {
                 let tree = decode_tree(&raw).map_err(malformed(chunk))?;
+                let checked = check_tree(&self.archive, segment, self.hash, number, &tree);
+                checked.map_err(malformed(chunk))?;
+                number += 1;
                 let (id, raw) = self.name(&tree).map_err(|why| why.in_chunk(chunk))?;
-                self.numbers.tree(id.as_slice());
-                self.sizes.tree(&tree)?;
+                self.done.numbers.tree(id.as_slice());
+                self.done.sizes.tree(&tree)?;
                 if !self.pack.holds(&id) {
                     bytes += raw.len();
                     named.push((id, raw));
@@ -184,9 +218,9 @@ impl Unpacking<'_> {
     }
 
     fn pack_trees(&mut self, named: &[(ObjectId, Vec<u8>)]) -> Result<(), ExportError> {
-        let hash = self.hash;
+        let manner = self.pack.manner();
         let packed = (named.par_iter()).map_init(
-            || Packer::new(hash),
+            || Packer::new(manner),
             |packer, (id, raw)| packer.pack_as(*id, Kind::Tree, raw),
         );
         for tree in packed.collect::<Result<Vec<_>, _>>()? {
@@ -197,17 +231,85 @@ impl Unpacking<'_> {
 
     /// A tree as git has it, and what git calls it.
     fn name(&self, tree: &[StoredEntry]) -> Result<(ObjectId, Vec<u8>), Unnamed> {
-        for entry in tree {
-            if let Target::Id(id) = &entry.target {
-                let fits = id.len() == self.hash.len_in_bytes();
-                if !fits || entry.kind() != Some(ModeKind::Submodule) {
-                    return Err(MalformedNode::Sum("entries that are not stored").into());
-                }
-            }
-        }
-        let raw = raw_tree(tree, |number| self.numbers.id(number))?;
+        let raw = raw_tree(tree, |number| self.done.numbers.id(number))?;
         let id = pack::id(self.hash, Kind::Tree, &raw)?;
         Ok((id, raw))
+    }
+}
+
+/// The trees of a group.
+async fn tree_group(
+    archive: &Archive,
+    segment: &Segment,
+    group: Group,
+) -> Result<Objects, ExportError> {
+    let raw = archive.chunk(&segment.chunks, group.chunk).await?;
+    let chunk = segment.chunks[group.chunk].hash;
+    blocking(move || {
+        let trees = decode_group(&raw).map_err(malformed(chunk))?;
+        match trees.len() as u64 == group.count {
+            true => Ok(trees),
+            false => Err(malformed(chunk)(MalformedNode::Sum("trees of a group"))),
+        }
+    })
+    .await
+}
+
+/// Whether the history holds everything that a tree leads to: trees before it,
+/// contents of its segment or of those before. Commits of other repositories
+/// alone have IDs.
+fn check_tree(
+    archive: &Archive,
+    segment: &Segment,
+    hash: gix::hash::Kind,
+    number: u64,
+    tree: &[StoredEntry],
+) -> Result<(), MalformedNode> {
+    let end = segment.before.saturating_add(segment.count());
+    let fits = |entry: &StoredEntry| match &entry.target {
+        Target::Id(id) => {
+            id.len() == hash.len_in_bytes() && entry.kind() == Some(ModeKind::Submodule)
+        }
+        Target::Number(below) if entry.is_tree() => *below < number && archive.holds_tree(*below),
+        Target::Number(below) => *below < end && archive.holds_content(*below),
+    };
+    match tree.iter().all(fits) {
+        true => Ok(()),
+        false => Err(MalformedNode::Sum("entries that are not stored")),
+    }
+}
+
+/// Decodes all trees of a segment, and tells of each group, in order, whether
+/// they can be decoded and lead to what the history holds.
+pub(in crate::lifecycle) async fn check_trees(
+    archive: &Arc<Archive>,
+    segment: &Arc<Segment>,
+    hash: gix::hash::Kind,
+    mut tell: impl FnMut(Group, Result<(), ExportError>),
+) {
+    let mut first = segment.before;
+    let groups = (0..segment.trees.len()).map(|at| {
+        let (archive, segment) = (archive.clone(), segment.clone());
+        let group = segment.trees[at];
+        let start = first;
+        first = first.saturating_add(group.count);
+        async move {
+            let trees = tree_group(&archive, &segment, group).await?;
+            blocking(move || {
+                let chunk = segment.chunks[group.chunk].hash;
+                for (number, raw) in (start..).zip(trees.iter()) {
+                    decode_tree(&raw)
+                        .and_then(|tree| check_tree(&archive, &segment, hash, number, &tree))
+                        .map_err(malformed(chunk))?;
+                }
+                Ok(())
+            })
+            .await
+        }
+    });
+    let mut checked = std::pin::pin!(ahead(groups).enumerate());
+    while let Some((at, checked)) = checked.next().await {
+        tell(segment.trees[at], checked);
     }
 }
 

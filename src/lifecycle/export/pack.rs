@@ -2,6 +2,9 @@
 //!
 //! Objects are not written as deltas: to find them takes longer than all else,
 //! and `git repack -f` does it better.
+//!
+//! `fsck` builds the same objects for their IDs alone: then nothing is compressed
+//! and no file is written ([`PackWriter::of_ids`]).
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -46,17 +49,25 @@ pub(super) struct Packed {
     deflated: Vec<u8>,
 }
 
-/// Hashes and compresses objects.
+/// What becomes of the objects of a pack: see [`Packer::new`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    hash: gix::hash::Kind,
+    /// Whether they are written.
+    written: bool,
+}
+
+/// Hashes objects, and compresses those that are written.
 pub(super) struct Packer {
     hash: gix::hash::Kind,
-    deflate: deflate::Compress,
+    deflate: Option<deflate::Compress>,
 }
 
 impl Packer {
-    pub(super) fn new(hash: gix::hash::Kind) -> Self {
+    pub(super) fn new(manner: Manner) -> Self {
         Packer {
-            hash,
-            deflate: deflate::Compress::new(level()),
+            hash: manner.hash,
+            deflate: (manner.written).then(|| deflate::Compress::new(level())),
         }
     }
 
@@ -74,32 +85,36 @@ impl Packer {
         bytes: &[u8],
     ) -> Result<Packed, ExportError> {
         let failed = |why: &dyn std::fmt::Display| ExportError::object(format!("{kind} {id}"), why);
-        let mut deflated = Vec::with_capacity(bytes.len() / 2 + 64);
-        self.deflate.reset();
+        let mut packed = Packed {
+            id,
+            kind,
+            len: bytes.len() as u64,
+            deflated: Vec::new(),
+        };
+        let Some(deflate) = &mut self.deflate else {
+            return Ok(packed);
+        };
+        let deflated = &mut packed.deflated;
+        deflated.reserve(bytes.len() / 2 + 64);
+        deflate.reset();
         loop {
-            let (read, start) = (self.deflate.total_in(), deflated.len());
-            let written = self.deflate.total_out();
+            let (read, start) = (deflate.total_in(), deflated.len());
+            let written = deflate.total_out();
             deflated.resize(start + bytes.len() / 2 + 64, 0);
             let rest = &bytes[read as usize..];
-            let status = (self.deflate)
+            let status = deflate
                 .compress(rest, &mut deflated[start..], deflate::FlushCompress::Finish)
                 .map_err(|why| failed(&why))?;
-            let more = (self.deflate.total_out() - written) as usize;
+            let more = (deflate.total_out() - written) as usize;
             deflated.truncate(start + more);
             match status {
-                gix::zlib::Status::StreamEnd => break,
-                _ if more == 0 && self.deflate.total_in() == read => {
+                gix::zlib::Status::StreamEnd => return Ok(packed),
+                _ if more == 0 && deflate.total_in() == read => {
                     return Err(failed(&"it cannot be compressed"));
                 }
                 _ => {}
             }
         }
-        Ok(Packed {
-            id,
-            kind,
-            len: bytes.len() as u64,
-            deflated,
-        })
     }
 }
 
@@ -127,7 +142,8 @@ pub(super) fn bytes_in(dir: &Path) -> Result<u64, ExportError> {
 /// A pack that is being written.
 pub(super) struct PackWriter {
     path: PathBuf,
-    file: BufWriter<File>,
+    /// `None` where only IDs are wanted.
+    file: Option<BufWriter<File>>,
     hash: gix::hash::Kind,
     /// Bytes written.
     len: u64,
@@ -147,15 +163,32 @@ impl PackWriter {
             .map_err(ExportError::io(path))?;
         let mut pack = PackWriter {
             path: path.into(),
-            file: BufWriter::with_capacity(BLOCK, file),
-            hash,
-            len: 0,
-            objects: HashMap::default(),
-            bytes: 0,
+            file: Some(BufWriter::with_capacity(BLOCK, file)),
+            ..PackWriter::of_ids(hash)
         };
         // How many there are is told at the end.
         pack.write(&data::header::encode(Version::V2, 0))?;
         Ok(pack)
+    }
+
+    /// A pack that is not written: it knows which objects would be in it.
+    pub(super) fn of_ids(hash: gix::hash::Kind) -> Self {
+        PackWriter {
+            path: PathBuf::new(),
+            file: None,
+            hash,
+            len: 0,
+            objects: HashMap::default(),
+            bytes: 0,
+        }
+    }
+
+    /// How its objects are made.
+    pub(super) fn manner(&self) -> Manner {
+        Manner {
+            hash: self.hash,
+            written: self.file.is_some(),
+        }
     }
 
     /// Where it is written.
@@ -174,8 +207,11 @@ impl PackWriter {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), ExportError> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         self.len += bytes.len() as u64;
-        (self.file.write_all(bytes)).map_err(ExportError::io(&self.path))
+        file.write_all(bytes).map_err(ExportError::io(&self.path))
     }
 
     /// Adds an object; whether it was not there.
@@ -210,6 +246,7 @@ impl PackWriter {
             len,
             offset,
             hasher,
+            compress: self.file.is_some(),
             deflate: deflate::Write::new(Tally { pack: self, crc }, level()),
         })
     }
@@ -219,8 +256,11 @@ impl PackWriter {
     pub(super) fn finish(mut self) -> Result<u64, ExportError> {
         let failed = |path: &Path| ExportError::io(path);
         let count = u32::try_from(self.objects.len()).map_err(|_| ExportError::TooMany)?;
-        self.file.flush().map_err(failed(&self.path))?;
-        let file = self.file.get_mut();
+        let Some(file) = &mut self.file else {
+            return Ok(0);
+        };
+        file.flush().map_err(failed(&self.path))?;
+        let file = file.get_mut();
         let trailer = (|| {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&data::header::encode(Version::V2, count))?;
@@ -277,6 +317,7 @@ pub(super) struct Streamed<'p> {
     len: u64,
     offset: u64,
     hasher: Hasher,
+    compress: bool,
     deflate: deflate::Write<Tally<'p>>,
 }
 
@@ -288,7 +329,10 @@ struct Tally<'p> {
 
 impl std::io::Write for Tally<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.pack.file.write(bytes)?;
+        let written = match &mut self.pack.file {
+            Some(file) => file.write(bytes)?,
+            None => bytes.len(),
+        };
         self.crc.update(&bytes[..written]);
         self.pack.len += written as u64;
         Ok(written)
@@ -303,6 +347,10 @@ impl Streamed<'_> {
     /// More of it: hashed and compressed at the same time.
     pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let (hasher, deflate) = (&mut self.hasher, &mut self.deflate);
+        if !self.compress {
+            hasher.update(bytes);
+            return Ok(());
+        }
         let (_, written) = rayon::join(|| hasher.update(bytes), || deflate.write_all(bytes));
         written
     }
@@ -328,9 +376,12 @@ impl Streamed<'_> {
 impl PackWriter {
     /// Takes back what was written from `offset` on.
     fn cut(&mut self, offset: u64) -> std::io::Result<()> {
-        self.file.flush()?;
-        self.file.get_mut().set_len(offset)?;
-        self.file.seek(SeekFrom::Start(offset))?;
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        file.flush()?;
+        file.get_mut().set_len(offset)?;
+        file.seek(SeekFrom::Start(offset))?;
         self.len = offset;
         Ok(())
     }
@@ -363,7 +414,10 @@ mod tests {
             let hash = if sha256 { gix::hash::Kind::Sha256 } else { gix::hash::Kind::Sha1 };
             let dir = tempfile::tempdir().unwrap();
             let mut pack = PackWriter::create(&dir.path().join("tmp"), hash).unwrap();
-            let mut packer = Packer::new(hash);
+            let mut packer = Packer::new(pack.manner());
+            // The same objects without a file have the same IDs.
+            let mut ids = PackWriter::of_ids(hash);
+            let mut hasher = Packer::new(ids.manner());
             let mut wanted = std::collections::BTreeMap::new();
             for (kind, bytes, streamed) in &objects {
                 let (id, new) = if *streamed {
@@ -377,7 +431,18 @@ mod tests {
                     (packed.id, pack.add(&packed).unwrap())
                 };
                 prop_assert_eq!(new, wanted.insert(id, (*kind, bytes)).is_none());
+                let same = if *streamed {
+                    let mut stream = ids.begin(*kind, bytes.len() as u64).unwrap();
+                    stream.write(bytes).unwrap();
+                    stream.finish().unwrap()
+                } else {
+                    let packed = hasher.pack(*kind, bytes).unwrap();
+                    (packed.id, ids.add(&packed).unwrap())
+                };
+                prop_assert_eq!(same, (id, new));
             }
+            prop_assert_eq!(ids.bytes(), pack.bytes());
+            prop_assert_eq!(ids.finish().unwrap(), 0);
             let plain: usize = wanted.values().map(|(_, bytes)| bytes.len()).sum();
             prop_assert_eq!(pack.bytes(), plain as u64);
             let len = pack.finish().unwrap();

@@ -78,7 +78,7 @@ fn of_chunk(chunk: &ChunkRef, role: Role, kind: FaultKind) -> String {
         Role::Base => "what it is decoded with",
         Role::Directory => "its list of entries",
         Role::List => "the list of its chunks",
-        Role::Content | Role::Attachment => "some of it",
+        Role::Content | Role::Attachment | Role::Objects => "some of it",
     };
     let kind = kind.word();
     format!(

@@ -1,10 +1,12 @@
 //! What can be wrong with what a head needs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::MOST_TOLD;
 use crate::cache::CacheError;
 use crate::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob};
 use crate::lifecycle::walk::{Place, Role, fingerprint};
@@ -23,6 +25,10 @@ pub enum FaultKind {
     Wrong,
     /// It is what its author published, and no reader accepts it.
     Malformed,
+    /// It leads to a git object that the history does not hold.
+    Incomplete,
+    /// It hashes to another git ID than the one that names it.
+    Altered,
 }
 
 impl FaultKind {
@@ -64,6 +70,9 @@ impl FaultKind {
             FaultKind::Malformed => {
                 "update walgit-fs; if that does not help, publish it again with --anew"
             }
+            FaultKind::Incomplete | FaultKind::Altered => {
+                "publish it again with --anew, from a repository in which `git fsck` finds nothing"
+            }
         }
     }
 
@@ -74,6 +83,8 @@ impl FaultKind {
             FaultKind::Short => "cut short",
             FaultKind::Wrong => "wrong",
             FaultKind::Malformed => "malformed",
+            FaultKind::Incomplete => "incomplete",
+            FaultKind::Altered => "altered",
         }
     }
 }
@@ -108,14 +119,28 @@ pub(super) struct Faults {
     chunks: HashMap<[u8; 16], BadChunk>,
     wholes: HashMap<ChunkHash, (BlobId, FaultKind, String)>,
     nodes: Vec<(Arc<Place>, FaultKind, String)>,
+    /// Git objects, refs and files, at most [`MOST_TOLD`], and how many there are.
+    objects: Vec<(String, FaultKind, String)>,
+    object_count: usize,
 }
 
 impl Faults {
     pub(super) fn is_empty(&self) -> bool {
-        self.blobs.is_empty()
-            && self.chunks.is_empty()
-            && self.wholes.is_empty()
-            && self.nodes.is_empty()
+        self.count() == 0
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        let stored = self.blobs.len() + self.chunks.len() + self.wholes.len();
+        stored + self.nodes.len() + self.object_count
+    }
+
+    /// Something is wrong with a git object, or with what leads to one.
+    pub(super) fn object(&mut self, what: impl Display, kind: FaultKind, why: impl Display) {
+        self.object_count += 1;
+        if self.objects.len() < MOST_TOLD {
+            (self.objects).push((what.to_string(), kind, why.to_string()));
+        }
     }
 
     pub(super) fn blob(&mut self, blob: BlobId, kind: FaultKind, len: Option<u64>) {
@@ -173,7 +198,7 @@ impl Faults {
         self.blobs.get(blob).map(|(kind, _)| *kind)
     }
 
-    /// What is wrong, sorted: blobs, then chunks, then nodes.
+    /// What is wrong, sorted: blobs, then chunks, then nodes, then git objects.
     pub(super) fn told(self) -> Vec<Fault> {
         let fault = |kind: FaultKind, what: String, why: String| Fault {
             kind,
@@ -181,6 +206,12 @@ impl Faults {
             why,
             remedy: kind.remedy(),
         };
+        // What is missing is told by its blob.
+        let told = |bad: &BadChunk| {
+            let is_lost = matches!(bad.kind, FaultKind::Missing | FaultKind::Short);
+            !(is_lost && self.blobs.contains_key(&bad.chunk.at.blob))
+        };
+        let mut chunks: Vec<BadChunk> = self.chunks.into_values().filter(told).collect();
         let blobs = self.blobs.into_iter().map(|(blob, (kind, len))| {
             let why = match len {
                 None => "it is not stored".into(),
@@ -188,7 +219,6 @@ impl Faults {
             };
             fault(kind, format!("blob {blob}"), why)
         });
-        let mut chunks: Vec<BadChunk> = self.chunks.into_values().collect();
         chunks.sort_unstable_by_key(|bad| (bad.chunk.at.blob, bad.chunk.at.offset));
         let chunks = chunks.into_iter().map(|bad| {
             let role = match bad.role {
@@ -197,6 +227,7 @@ impl Faults {
                 Role::Content => "content",
                 Role::Base => "base (a dictionary, or what others are patches against)",
                 Role::Attachment => "attachment",
+                Role::Objects => "git objects",
             };
             let at = bad.chunk.at;
             let what = format!(
@@ -211,6 +242,13 @@ impl Faults {
             (wholes.into_iter()).map(|(blob, kind, why)| fault(kind, format!("blob {blob}"), why));
         let nodes =
             (self.nodes.into_iter()).map(|(place, kind, why)| fault(kind, place.to_string(), why));
-        blobs.chain(chunks).chain(wholes).chain(nodes).collect()
+        let untold = self.object_count - self.objects.len();
+        let more = (untold > 0).then(|| {
+            let what = format!("{untold} more objects of the history");
+            fault(FaultKind::Altered, what, "as those before".into())
+        });
+        let objects = (self.objects.into_iter()).map(|(what, kind, why)| fault(kind, what, why));
+        let stored = blobs.chain(chunks).chain(wholes).chain(nodes);
+        stored.chain(objects).chain(more).collect()
     }
 }

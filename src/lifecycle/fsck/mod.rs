@@ -8,25 +8,36 @@
 //! nodes names the files that need what is wrong ([`affected`]); so a check of a
 //! sound repository keeps no paths.
 //!
+//! The history is decoded as well: its commits, trees and tags, and what they lead
+//! to ([`history`]). Where asked for, all its objects are built as an export
+//! builds them and must have the IDs that name them, and so must the trees that
+//! are shown ([`shown`]).
+//!
 //! What could not be asked (a network that is down) is no fault but the end of
 //! the check: it says nothing about the repository.
 
 mod affected;
 mod fault;
+mod history;
 mod reading;
+mod sample;
+mod shown;
 
 pub use affected::{Affected, MOST_TOLD};
 pub use fault::{Fault, FaultKind};
+pub use history::Objects;
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
 
-use super::walk::{Found, Need, Role, Walk, fingerprint, with_bases};
+use super::walk::{Found, Need, Place, Role, Walk, fingerprint, with_bases};
 use crate::chunk::{BlobId, ByteRange, ChunkRef, WholeBlob, private_len};
+use crate::repo::head::AttachmentKind;
 use crate::repo::{RepoError, Repository, Snapshot};
 use fault::Faults;
+use sample::Sample;
 
 /// Blobs that are asked for their length at once.
 const AT_ONCE: usize = 16;
@@ -45,11 +56,24 @@ pub enum Read {
     Everything,
 }
 
+/// How far a history is checked as git objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Not at all.
+    Stored,
+    /// Its commits, trees and tags are decoded.
+    Decoded,
+    /// All of it is read, and every object must have the ID that names it.
+    Hashed,
+}
+
 /// How to check.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What is read.
     pub read: Read,
+    /// How far the history is checked.
+    pub history: Depth,
     /// What lies in these blobs is read from the store whatever the cache has,
     /// nodes included; nothing else is.
     pub only: Option<HashSet<BlobId>>,
@@ -64,6 +88,7 @@ impl Options {
     pub fn reading(read: Read) -> Self {
         Options {
             read,
+            history: Depth::Decoded,
             only: None,
             seed: 0,
             margin: 0,
@@ -73,6 +98,7 @@ impl Options {
     /// Reads all that lies in these blobs.
     pub fn of_blobs(blobs: impl IntoIterator<Item = BlobId>) -> Self {
         Options {
+            history: Depth::Stored,
             only: Some(blobs.into_iter().collect()),
             ..Options::reading(Read::Nothing)
         }
@@ -98,7 +124,8 @@ impl Watch for () {
 pub struct Report {
     /// Different blobs that are needed.
     pub blobs: u64,
-    /// Nodes: directories and lists. All of them are read.
+    /// Nodes: directories and lists, and commits, trees and tags of the history
+    /// where that is decoded. All of them are read.
     pub nodes: u64,
     /// Different chunks, and files that are blobs, of anything else.
     pub chunks: u64,
@@ -111,6 +138,9 @@ pub struct Report {
     /// The present epoch, and the first in which a blob that is needed may be gone;
     /// `None` where the store does not tell.
     pub paid: Option<Paid>,
+    /// What was checked of the history; `None` where there is none, or it was
+    /// not decoded.
+    pub objects: Option<Objects>,
     /// Requests to the store.
     pub requests: u64,
     /// What is wrong.
@@ -151,27 +181,10 @@ pub async fn check(
     watch: &dyn Watch,
 ) -> Result<Report, RepoError> {
     let before = repository.store().health().requests;
-    let mut check = Check {
-        snapshot: repository.snapshot(0)?,
-        repository,
-        options,
-        watch,
-        report: Report::default(),
-        seen: HashSet::new(),
-        blobs: HashMap::new(),
-        faults: Faults::default(),
-        sample: Sample::new(options),
-    };
-    let mut walk = Walk::of(repository);
-    while let Some(stretch) = walk.next().await {
-        let mut batch = Batch::default();
-        for found in stretch {
-            check.found(found, &mut batch)?;
-        }
-        check.read(batch).await?;
-    }
-    let sample = std::mem::take(&mut check.sample.picked);
-    check.read(Batch::of(sample)).await?;
+    let mut check = Check::new(repository, options, watch)?;
+    // Boxed: the compiler cannot tell through the whole of it that it is `Send`.
+    check.history().boxed().await?;
+    check.walk().await?;
     check.look_for_blobs().await?;
     check.look_until_when().await?;
     let Check {
@@ -241,9 +254,44 @@ struct Check<'a> {
     blobs: HashMap<BlobId, Needed>,
     faults: Faults,
     sample: Sample,
+    /// Whether all content of the history has been read.
+    content_read: bool,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(
+        repository: &'a Repository,
+        options: &'a Options,
+        watch: &'a dyn Watch,
+    ) -> Result<Self, RepoError> {
+        Ok(Check {
+            snapshot: repository.snapshot(0)?,
+            repository,
+            options,
+            watch,
+            report: Report::default(),
+            seen: HashSet::new(),
+            blobs: HashMap::new(),
+            faults: Faults::default(),
+            sample: Sample::new(options),
+            content_read: false,
+        })
+    }
+
+    /// Looks at everything that is needed, and reads as much of it as it should.
+    async fn walk(&mut self) -> Result<(), RepoError> {
+        let mut walk = Walk::of(self.repository);
+        while let Some(stretch) = walk.next().await {
+            let mut batch = Batch::default();
+            for found in stretch {
+                self.found(found, &mut batch)?;
+            }
+            self.read(batch).await?;
+        }
+        let sample = std::mem::take(&mut self.sample.picked);
+        self.read(Batch::of(sample)).await
+    }
+
     fn found(&mut self, found: Found, batch: &mut Batch) -> Result<(), RepoError> {
         match found.need {
             Need::Unreadable(why) => match FaultKind::of(&why) {
@@ -268,9 +316,14 @@ impl Check<'_> {
                 }
             }
             Need::Chunk(chunk, role) => {
+                let archived = matches!(
+                    *found.place,
+                    Place::Attachment(AttachmentKind::Archive | AttachmentKind::GitCommits)
+                );
+                let read = archived && self.content_read;
                 for (chunk, role) in with_bases(&chunk, role) {
                     if self.seen.insert(fingerprint(chunk)) {
-                        self.chunk(chunk, role, batch);
+                        self.chunk(chunk, role, read, batch);
                     }
                 }
             }
@@ -282,7 +335,7 @@ impl Check<'_> {
         self.blobs.entry(blob).or_default()
     }
 
-    fn chunk(&mut self, chunk: &ChunkRef, role: Role, batch: &mut Batch) {
+    fn chunk(&mut self, chunk: &ChunkRef, role: Role, read: bool, batch: &mut Batch) {
         let end = chunk.at.range().end();
         let stored = match self.repository.key() {
             Some(_) => private_len(end).unwrap_or(u64::MAX),
@@ -290,7 +343,11 @@ impl Check<'_> {
         };
         let needed = self.blob(chunk.at.blob);
         needed.len = needed.len.max(stored);
-        let is_node = matches!(role, Role::Directory | Role::List);
+        let is_node = match role {
+            Role::Directory | Role::List => true,
+            Role::Objects => self.options.history != Depth::Stored,
+            Role::Content | Role::Base | Role::Attachment => false,
+        };
         let item = || Item::Chunk(chunk.clone(), role);
         match is_node {
             true => self.report.nodes += 1,
@@ -305,8 +362,9 @@ impl Check<'_> {
                 false => self.leave(chunk.at.blob, !is_node),
             };
         }
-        if is_node {
-            // The walk reads them, perhaps from the cache.
+        if is_node || read {
+            // They are read by who walks and decodes, perhaps from the cache.
+            self.report.sound += u64::from(!is_node);
             self.look_for(chunk.at.blob);
             return;
         }
@@ -435,81 +493,5 @@ impl Check<'_> {
             self.faults.blob(blob, kind, len);
         }
         Ok(())
-    }
-}
-
-/// Items picked at random, each with the same chance: of those offered so far,
-/// every one is among the picked ones with a probability of their number by that
-/// of the offered ones (reservoir sampling).
-#[derive(Debug)]
-struct Sample {
-    most: usize,
-    offered: u64,
-    picked: Vec<Item>,
-    dice: blake3::OutputReader,
-}
-
-impl Sample {
-    fn new(options: &Options) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 fsck sample");
-        hasher.update(&options.seed.to_le_bytes());
-        Sample {
-            most: match options.read {
-                Read::Sample(most) => most,
-                _ => 0,
-            },
-            offered: 0,
-            picked: Vec::new(),
-            dice: hasher.finalize_xof(),
-        }
-    }
-
-    /// Offers an item; whether one, this or another, is left out for it.
-    fn offer(&mut self, item: Item) -> bool {
-        self.offered += 1;
-        if self.picked.len() < self.most {
-            self.picked.push(item);
-            return false;
-        }
-        let mut number = [0; 8];
-        self.dice.fill(&mut number);
-        let drawn = u64::from_le_bytes(number) % self.offered;
-        let place = usize::try_from(drawn).ok().filter(|at| *at < self.most);
-        if let Some(place) = place {
-            self.picked[place] = item;
-        }
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chunk::ChunkHash;
-
-    #[test]
-    fn a_sample_is_as_large_as_asked_and_any_item_may_be_in_it() {
-        let mut times = [0; 20];
-        for seed in 0..400 {
-            let options = Options {
-                seed,
-                ..Options::reading(Read::Sample(5))
-            };
-            let mut sample = Sample::new(&options);
-            let blob = BlobId::from_bytes([0; 32]);
-            let left_out = (0..20u8).filter(|number| {
-                let chunk = ChunkRef::nominal(blob, ChunkHash::from_bytes([*number; 32]));
-                sample.offer(Item::Chunk(chunk, Role::Content))
-            });
-            assert_eq!(left_out.count(), 15);
-            assert_eq!(sample.picked.len(), 5);
-            for item in sample.picked {
-                if let Item::Chunk(chunk, _) = item {
-                    times[usize::from(chunk.hash.as_bytes()[0])] += 1;
-                }
-            }
-        }
-        // A hundred each, on average.
-        assert!(times.iter().all(|n| (50..150).contains(n)), "{times:?}");
     }
 }

@@ -190,7 +190,10 @@ struct Judge<'a, 'g> {
 impl Judge<'_, '_> {
     fn found(&mut self, found: &Found) {
         let tier = match &found.need {
-            Need::Chunk(_, Role::Directory | Role::List | Role::Attachment | Role::Base)
+            Need::Chunk(
+                _,
+                Role::Directory | Role::List | Role::Attachment | Role::Objects | Role::Base,
+            )
             | Need::Opened(_)
             | Need::Perhaps(_) => {
                 self.nodes.extend(found.blobs());

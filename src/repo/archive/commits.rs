@@ -159,7 +159,7 @@ impl Archive {
     /// # Errors
     /// What kept a tag object from being read, or [`RepoError::Malformed`].
     pub async fn tags(&self) -> Result<Vec<(Bytes, GitId)>, RepoError> {
-        let targets = self.targets.get_or_try_init(|| self.read_targets()).await?;
+        let targets = self.tag_targets().await?;
         let tags = self.refs().iter().filter_map(|reference| {
             let name = reference.name.strip_prefix(b"refs/tags/")?;
             let mut at = &reference.id;
@@ -176,6 +176,13 @@ impl Archive {
     }
 
     /// What each annotated tag names, by the tag's ID.
+    ///
+    /// # Errors
+    /// As [`tags`](Self::tags).
+    pub async fn tag_targets(&self) -> Result<&HashMap<GitId, GitId>, RepoError> {
+        self.targets.get_or_try_init(|| self.read_targets()).await
+    }
+
     async fn read_targets(&self) -> Result<HashMap<GitId, GitId>, RepoError> {
         let mut targets: HashMap<GitId, GitId> = HashMap::new();
         let most = (self.room / TARGET) as usize;

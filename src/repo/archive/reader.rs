@@ -202,6 +202,17 @@ impl Archive {
         Some((segment, places, places.place(number - segment.before)?))
     }
 
+    /// Whether this is the number of a tree.
+    pub fn holds_tree(&self, number: u64) -> bool {
+        matches!(self.place(number), Some((_, _, Place::Tree(..))))
+    }
+
+    /// Whether this is the number of a content.
+    pub fn holds_content(&self, number: u64) -> bool {
+        let place = self.place(number);
+        matches!(place, Some((_, _, Place::Grouped(..) | Place::File(_))))
+    }
+
     /// The objects of a group of trees or tags.
     ///
     /// # Errors

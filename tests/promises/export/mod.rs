@@ -18,7 +18,7 @@ use crate::support::world::signal;
 use crate::support::{Server, Tree, World, eventually};
 
 /// Writes a raw object; its ID.
-fn object(repository: &Path, kind: &str, raw: impl AsRef<[u8]>) -> String {
+pub(crate) fn object(repository: &Path, kind: &str, raw: impl AsRef<[u8]>) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), raw).unwrap();
     let path = file.path().to_str().unwrap();
@@ -36,7 +36,7 @@ fn bytes_of(id: &str) -> Vec<u8> {
 }
 
 /// A repository in which everything has happened that changes what git stores.
-fn eventful(sha256: bool) -> Tree {
+pub(crate) fn eventful(sha256: bool) -> Tree {
     let tree = Tree::new();
     if sha256 {
         tree.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
@@ -112,7 +112,7 @@ fn raw_commit(tree: &Tree, of: &str, parent: &str, more: &str, message: &str) ->
 
 /// Publishes these branches of a repository, the first one the default.
 #[track_caller]
-fn publish(world: &World, tree: &Path, branches: &[&str], more: &[&str]) -> Value {
+pub(crate) fn publish(world: &World, tree: &Path, branches: &[&str], more: &[&str]) -> Value {
     let path = tree.to_str().unwrap();
     let mut args = vec!["publish", path, "--name", "it", "--force"];
     for branch in branches {
@@ -174,7 +174,7 @@ fn assert_exported(origin: &Path, copy: &Path) -> usize {
     expected.len()
 }
 
-const BRANCHES: [&str; 4] = ["main", "topic/x", "old-mode", "empty"];
+pub(crate) const BRANCHES: [&str; 4] = ["main", "topic/x", "old-mode", "empty"];
 
 #[test]
 fn an_eventful_history_comes_back_object_for_object() {

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::chunk::{BlobId, ByteRange};
-use walgit_fs::lifecycle::fsck::{self, Options, Read};
+use walgit_fs::lifecycle::fsck::{self, Depth, Options, Read};
 use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::git::RawCommit;
 use walgit_fs::repo::{Kind, Loader, LoaderConfig, Node, RepoError, Snapshot};
@@ -183,8 +183,20 @@ async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir:
     let Ok(repository) = loader.open(store, made.blob, Some(made.root)).await else {
         return false;
     };
-    let options = Options::reading(Read::Everything);
-    let _ = fsck::check(&repository, &options, &()).await;
+    let check = |history| {
+        let repository = &repository;
+        async move {
+            let options = Options {
+                history,
+                ..Options::reading(Read::Everything)
+            };
+            let checked = fsck::check(repository, &options, &()).await;
+            checked.is_ok_and(|report| report.is_sound())
+        }
+    };
+    let decoded = check(Depth::Decoded).await;
+    let hashed = check(Depth::Hashed).await;
+    assert!(decoded || !hashed, "{}", made.root);
     let Ok(snapshot) = repository.snapshot(0) else {
         return true;
     };
@@ -200,7 +212,10 @@ async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir:
     if let Ok(Some(archive)) = repository.archive().await {
         let named: Vec<_> = match archive.commits().await {
             Ok(commits) => commits.take(3).collect(),
-            Err(_) => Vec::new(),
+            Err(why) => {
+                assert!(!decoded, "{}: {why}", made.root);
+                Vec::new()
+            }
         };
         for (id, _) in named {
             if let Ok(past) = repository.snapshot_of(Some(&id.to_string())).await {
@@ -217,6 +232,8 @@ async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir:
             .is_ok()
         {
             fs::remove_dir_all(&target).unwrap();
+        } else {
+            assert!(!hashed, "{}: what is sound can be exported", made.root);
         }
         assert!(!target.exists(), "a failed export leaves nothing");
     }

@@ -4,6 +4,7 @@ pub(crate) mod chain;
 pub(crate) mod enemy;
 pub(crate) mod fake;
 pub(crate) mod gateway;
+pub(crate) mod history;
 pub(crate) mod opens;
 pub(crate) mod street;
 pub(crate) mod tls;

@@ -1,0 +1,424 @@
+//! The history that a repository carries, checked as git objects.
+//!
+//! Its commits, trees and tags are decoded, and what they lead to must be there:
+//! that is what `.walgit` and `log` need. An object names others by their
+//! numbers, so contents need not be read for that.
+//!
+//! To be hashed, the history is built object by object, in the way in which
+//! [`export`](crate::lifecycle::export()) builds it, but for a pack that is not
+//! written. An ID covers everything below it, so a commit that names the tree that
+//! is built for it proves all of that tree. Where that stops at something that
+//! cannot be read, the history is decoded, and the walk reads its content piece by
+//! piece, so that all that is wrong is named.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use super::fault::FaultKind;
+use super::{Check, Depth, shown};
+use crate::chunk::ChunkRef;
+use crate::lifecycle::export::{ExportError, Rebuilt, check_names, check_trees, hash_of};
+use crate::lifecycle::walk::Role;
+use crate::offload::Interrupted;
+use crate::repo::archive::{Archive, Segment};
+use crate::repo::git::{RawCommit, tag_kind, tag_target};
+use crate::repo::head::{AttachmentKind, CommitId, GitId};
+use crate::repo::{MalformedNode, RepoError};
+
+/// What was checked of a history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Objects {
+    /// Commits.
+    pub commits: u64,
+    /// Trees, as often as they are stored.
+    pub trees: u64,
+    /// Contents of files, as often as they are stored.
+    pub contents: u64,
+    /// Annotated tags.
+    pub tags: u64,
+    /// Whether all of them were read and hashed.
+    pub hashed: bool,
+}
+
+/// What commits and refs are checked against.
+struct Known<'a> {
+    archive: &'a Archive,
+    /// Where it was built.
+    rebuilt: Option<&'a Rebuilt>,
+    /// Commits whose parents are left out.
+    shallow: HashSet<&'a GitId>,
+    /// Whether all commits can be found by their IDs.
+    is_indexed: bool,
+}
+
+impl Check<'_> {
+    /// Checks the history as far as it should be.
+    pub(super) async fn history(&mut self) -> Result<(), RepoError> {
+        if self.options.history == Depth::Stored {
+            return Ok(());
+        }
+        let archive = match self.repository.archive().await {
+            Ok(Some(archive)) => archive,
+            Ok(None) => return self.tips().await,
+            // The walk tells of it.
+            Err(why) => return FaultKind::of(&why).map(|_| ()).ok_or(why),
+        };
+        let hash = match hash_of(self.repository) {
+            Ok(hash) => hash,
+            Err(why) => return self.failed("its history", why),
+        };
+        let segments = archive.segments().iter();
+        let mut objects = Objects {
+            trees: segments.clone().map(|it| it.tree_count()).sum(),
+            contents: segments.map(|it| it.count() - it.tree_count()).sum(),
+            ..Objects::default()
+        };
+        let rebuilt = match self.options.history {
+            Depth::Hashed => self.rebuild(&archive, hash).await?,
+            _ => {
+                self.trees(&archive, hash).await?;
+                None
+            }
+        };
+        objects.tags = self.tags(&archive).await?;
+        objects.hashed = rebuilt.is_some();
+        self.report.objects = Some(objects);
+        let known = Known {
+            archive: &archive,
+            rebuilt: rebuilt.as_ref(),
+            shallow: archive.shallow().iter().collect(),
+            is_indexed: self.index(&archive).await?,
+        };
+        self.commits(Some(&known)).await?;
+        self.refs(&known).await?;
+        match &rebuilt {
+            // Else it is made of the history.
+            Some(rebuilt) if !self.repository.is_implied() => {
+                let objects = shown::Expected::Archived(&archive, rebuilt);
+                self.shown(&objects, &HashMap::new()).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the commits that are shown, where no history is carried.
+    async fn tips(&mut self) -> Result<(), RepoError> {
+        let repository = self.repository;
+        if commit_chunks(repository).next().is_none() {
+            return Ok(());
+        }
+        let mut objects = Objects::default();
+        let before = self.faults.count();
+        self.report.objects = Some(objects);
+        let trees = self.commits(None).await?;
+        objects.commits = trees.len() as u64;
+        if self.options.history == Depth::Hashed && self.faults.count() == before {
+            match shown::listed(repository).await {
+                Ok(None) => {}
+                Ok(Some(listed)) => {
+                    self.shown(&listed, &trees).await?;
+                    objects.hashed = true;
+                }
+                Err(why) => self.failed("what git calls its files", why.into())?,
+            }
+        }
+        self.report.objects = Some(objects);
+        Ok(())
+    }
+
+    /// Builds and hashes all of a history; `None` where that cannot be done, and
+    /// why is told.
+    async fn rebuild(
+        &mut self,
+        archive: &Arc<Archive>,
+        hash: gix::hash::Kind,
+    ) -> Result<Option<Rebuilt>, RepoError> {
+        self.watch.wanted(Rebuilt::cost(archive));
+        let (watch, told) = (self.watch, AtomicU64::new(0));
+        let progress = |done: u64, _| {
+            let before = told.swap(done, Ordering::Relaxed);
+            watch.read(done.saturating_sub(before));
+        };
+        match Rebuilt::of(archive, hash, &progress).await {
+            Ok(rebuilt) => {
+                self.content_read = true;
+                Ok(Some(rebuilt))
+            }
+            Err(why) => {
+                let before = self.faults.count();
+                self.trees(archive, hash).await?;
+                // What cannot be read is told by the walk as well, by its place.
+                if self.faults.count() == before {
+                    self.failed("its history", why)?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Decodes the trees of a history.
+    async fn trees(
+        &mut self,
+        archive: &Arc<Archive>,
+        hash: gix::hash::Kind,
+    ) -> Result<(), RepoError> {
+        for segment in archive.segments() {
+            let len = |chunk: usize| u64::from(segment.chunks[chunk].raw_len);
+            let all = segment.trees.iter().map(|group| len(group.chunk)).sum();
+            self.watch.wanted(all);
+            let (watch, mut failed) = (self.watch, Vec::new());
+            check_trees(archive, segment, hash, |group, checked| {
+                watch.read(len(group.chunk));
+                failed.extend(checked.err().map(|why| (group.chunk, why)));
+            })
+            .await;
+            for (chunk, why) in failed {
+                match why {
+                    ExportError::Repo(why) => self.undecoded(&segment.chunks[chunk], why)?,
+                    why => self.failed("its history", why)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes the annotated tags of a history; how many there are.
+    async fn tags(&mut self, archive: &Archive) -> Result<u64, RepoError> {
+        let mut count = 0;
+        for segment in archive.segments() {
+            for &chunk in &segment.tags {
+                count += self.tag_group(archive, segment, chunk).await?;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn tag_group(
+        &mut self,
+        archive: &Archive,
+        segment: &Segment,
+        chunk: usize,
+    ) -> Result<u64, RepoError> {
+        let reference = &segment.chunks[chunk];
+        let group = match archive.group(segment, chunk).await {
+            Ok(group) => group,
+            Err(why) => {
+                self.undecoded(reference, why)?;
+                return Ok(0);
+            }
+        };
+        if group.iter().any(|raw| tag_target(&raw).is_none()) {
+            let why = MalformedNode::Sum("parts of a git tag");
+            let hash = reference.hash;
+            let what = "history";
+            self.undecoded(reference, RepoError::Malformed { what, hash, why })?;
+        }
+        Ok(group.len() as u64)
+    }
+
+    /// Whether the commits of a history can be found by their IDs.
+    async fn index(&mut self, archive: &Archive) -> Result<bool, RepoError> {
+        let Err(why) = archive.commits().await else {
+            return Ok(true);
+        };
+        let before = self.faults.count();
+        self.decode_commits().await?;
+        if self.faults.count() == before {
+            self.failed("its history", why.into())?;
+        }
+        Ok(false)
+    }
+
+    /// Decodes every chunk of commits, and tells which cannot be.
+    async fn decode_commits(&mut self) -> Result<(), RepoError> {
+        let repository = self.repository;
+        for (table, at) in commit_chunks(repository) {
+            if let Err(why) = repository.commits_in(table, at).await {
+                self.undecoded(&table[at], why)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks all commits, one chunk of them at a time; the trees of those that are
+    /// shown.
+    async fn commits(
+        &mut self,
+        known: Option<&Known<'_>>,
+    ) -> Result<HashMap<GitId, GitId>, RepoError> {
+        if known.is_none() {
+            self.decode_commits().await?;
+        }
+        let repository = self.repository;
+        let mut tips: HashSet<&GitId> = (repository.head().commits.iter())
+            .filter_map(|commit| match &commit.id {
+                CommitId::Git(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        let mut complete = true;
+        let mut trees = HashMap::new();
+        for (table, at) in commit_chunks(repository) {
+            // Why it cannot be read is told already.
+            let Ok(commits) = repository.commits_in(table, at).await else {
+                complete = false;
+                continue;
+            };
+            if let Some(objects) = &mut self.report.objects {
+                objects.commits += commits.len() as u64;
+            }
+            for commit in commits {
+                if tips.remove(&commit.id) {
+                    trees.insert(commit.id.clone(), commit.tree().clone());
+                }
+                if let Some(known) = known {
+                    self.commit(known, &commit).await?;
+                }
+            }
+        }
+        if complete {
+            for tip in tips {
+                self.leads_nowhere("the head", tip);
+            }
+        }
+        Ok(trees)
+    }
+
+    /// Checks that the tree and the parents of a commit are there, and its tree
+    /// the one that it names.
+    async fn commit(&mut self, known: &Known<'_>, commit: &RawCommit) -> Result<(), RepoError> {
+        let called = || format!("commit {}", commit.id);
+        let checked = match known.rebuilt {
+            Some(rebuilt) => rebuilt.check(commit),
+            None => {
+                let root = known.archive.root_of(&commit.id.0);
+                let root = root.filter(|root| known.archive.holds_tree(*root));
+                root.map(|_| ()).ok_or_else(|| ExportError::Missing {
+                    from: called(),
+                    to: format!("tree {}", commit.tree()),
+                })
+            }
+        };
+        if let Err(why) = checked {
+            self.failed(&called(), why)?;
+        }
+        if !known.is_indexed || known.shallow.contains(&commit.id) {
+            return Ok(());
+        }
+        for parent in commit.parents() {
+            if known.archive.committed(parent).await?.is_none() {
+                self.leads_nowhere(called(), parent);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the refs of a history have names that git allows, and lead to
+    /// what is there.
+    async fn refs(&mut self, known: &Known<'_>) -> Result<(), RepoError> {
+        if let Err(why) = check_names(known.archive) {
+            self.failed("its history", why)?;
+        }
+        let targets = match known.archive.tag_targets().await {
+            Ok(targets) if known.is_indexed => targets,
+            Ok(_) => return Ok(()),
+            Err(why) => {
+                // A group of tags that cannot be read is told already.
+                return match self.faults.count() {
+                    0 => self.failed("its history", why.into()),
+                    _ => FaultKind::of(&why).map(|_| ()).ok_or(why),
+                };
+            }
+        };
+        let mut uncommitted: Option<HashSet<GitId>> = None;
+        for reference in known.archive.refs() {
+            let name = String::from_utf8_lossy(&reference.name);
+            let (mut from, mut at) = (name.to_string(), &reference.id);
+            while let Some(to) = targets.get(at) {
+                from = format!("tag {at}");
+                at = to;
+            }
+            if known.archive.committed(at).await?.is_some() {
+                continue;
+            }
+            let is_there = match (known.rebuilt, &uncommitted) {
+                (Some(rebuilt), _) => rebuilt.holds(at),
+                // The IDs of trees and contents are not known where none was built.
+                (None, _) if *at == reference.id => name.starts_with("refs/tags/"),
+                (None, Some(uncommitted)) => uncommitted.contains(at),
+                (None, None) => {
+                    let found = uncommitted.insert(uncommitted_of(known.archive).await?);
+                    found.contains(at)
+                }
+            };
+            if !is_there {
+                self.leads_nowhere(from, at);
+            }
+        }
+        Ok(())
+    }
+
+    fn leads_nowhere(&mut self, from: impl std::fmt::Display, to: &GitId) {
+        let why = format!("it leads to {to}, which the history does not hold");
+        self.faults.object(from, FaultKind::Incomplete, why);
+    }
+
+    /// A group of objects cannot be decoded.
+    fn undecoded(&mut self, chunk: &ChunkRef, why: RepoError) -> Result<(), RepoError> {
+        let kind = FaultKind::of(&why).ok_or_else(|| why.clone())?;
+        (self.faults).chunk(chunk, Role::Objects, kind, why.to_string());
+        Ok(())
+    }
+
+    /// What is wrong with an object, or what kept it from being checked.
+    pub(super) fn failed(&mut self, what: &str, why: ExportError) -> Result<(), RepoError> {
+        match why {
+            ExportError::Repo(why) => {
+                let kind = FaultKind::of(&why).ok_or_else(|| why.clone())?;
+                self.faults.object(what, kind, why);
+            }
+            ExportError::Altered {
+                expected, found, ..
+            } => {
+                let why = format!(
+                    "it names the tree {expected}, and what is stored for that hashes to {found}"
+                );
+                self.faults.object(what, FaultKind::Altered, why);
+            }
+            ExportError::Missing { to, .. } => {
+                let why = format!("it leads to {to}, which the history does not hold");
+                self.faults.object(what, FaultKind::Incomplete, why);
+            }
+            ExportError::Interrupted => return Err(Interrupted.into()),
+            why => self.faults.object(what, FaultKind::Malformed, why),
+        }
+        Ok(())
+    }
+}
+
+/// The chunks of commits of a head: the tables that they are in, and which they
+/// are.
+fn commit_chunks(
+    repository: &crate::repo::Repository,
+) -> impl Iterator<Item = (&[ChunkRef], usize)> {
+    let attached = repository.head().attachments.iter();
+    let attached = attached.filter(|it| it.kind == AttachmentKind::GitCommits);
+    attached.flat_map(|it| (0..it.chunks.len()).map(move |at| (&it.chunks[..], at)))
+}
+
+/// What the annotated tags of a history lead to that are no tags of commits. There
+/// are no more of them than [`Archive::tag_targets`] holds.
+async fn uncommitted_of(archive: &Archive) -> Result<HashSet<GitId>, RepoError> {
+    let mut found = HashSet::new();
+    for segment in archive.segments() {
+        for &chunk in &segment.tags {
+            let group = archive.group(segment, chunk).await?;
+            let others = group.iter().filter(|raw| tag_kind(raw) != Some(b"commit"));
+            found.extend(others.filter_map(|raw| tag_target(&raw)));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,80 @@
+//! A sample of what is to be read.
+
+use super::{Item, Options, Read};
+
+/// Items picked at random, each with the same chance: of those offered so far,
+/// every one is among the picked ones with a probability of their number by that
+/// of the offered ones (reservoir sampling).
+#[derive(Debug)]
+pub(super) struct Sample {
+    most: usize,
+    offered: u64,
+    pub(super) picked: Vec<Item>,
+    dice: blake3::OutputReader,
+}
+
+impl Sample {
+    pub(super) fn new(options: &Options) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 fsck sample");
+        hasher.update(&options.seed.to_le_bytes());
+        Sample {
+            most: match options.read {
+                Read::Sample(most) => most,
+                _ => 0,
+            },
+            offered: 0,
+            picked: Vec::new(),
+            dice: hasher.finalize_xof(),
+        }
+    }
+
+    /// Offers an item; whether one, this or another, is left out for it.
+    pub(super) fn offer(&mut self, item: Item) -> bool {
+        self.offered += 1;
+        if self.picked.len() < self.most {
+            self.picked.push(item);
+            return false;
+        }
+        let mut number = [0; 8];
+        self.dice.fill(&mut number);
+        let drawn = u64::from_le_bytes(number) % self.offered;
+        let place = usize::try_from(drawn).ok().filter(|at| *at < self.most);
+        if let Some(place) = place {
+            self.picked[place] = item;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{BlobId, ChunkHash, ChunkRef};
+    use crate::lifecycle::walk::Role;
+
+    #[test]
+    fn a_sample_is_as_large_as_asked_and_any_item_may_be_in_it() {
+        let mut times = [0; 20];
+        for seed in 0..400 {
+            let options = Options {
+                seed,
+                ..Options::reading(Read::Sample(5))
+            };
+            let mut sample = Sample::new(&options);
+            let blob = BlobId::from_bytes([0; 32]);
+            let left_out = (0..20u8).filter(|number| {
+                let chunk = ChunkRef::nominal(blob, ChunkHash::from_bytes([*number; 32]));
+                sample.offer(Item::Chunk(chunk, Role::Content))
+            });
+            assert_eq!(left_out.count(), 15);
+            assert_eq!(sample.picked.len(), 5);
+            for item in sample.picked {
+                if let Item::Chunk(chunk, _) = item {
+                    times[usize::from(chunk.hash.as_bytes()[0])] += 1;
+                }
+            }
+        }
+        // A hundred each, on average.
+        assert!(times.iter().all(|n| (50..150).contains(n)), "{times:?}");
+    }
+}

@@ -1,0 +1,390 @@
+//! Whether the trees that are shown are those that their commits name.
+//!
+//! A mount shows trees of its own beside the history, so both are compared, entry by
+//! entry. A file that is the same chunks was hashed with the history; any other is
+//! read and hashed. Where no history is carried, what git calls each directory and
+//! its entries is listed beside the trees: then the trees are hashed with these IDs,
+//! and the files must have them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gix::objs::Kind as ObjectKind;
+
+use super::Check;
+use super::fault::FaultKind;
+use crate::chunk::{Budget, ChunkHash, ChunkRef, budget};
+use crate::lifecycle::export::Rebuilt;
+use crate::lifecycle::walk::{Place, tree_names};
+use crate::offload::offload;
+use crate::repo::archive::{Archive, Content as Archived, ModeKind, Target, parse_tree};
+use crate::repo::git::{DirectoryIds, decode_ids};
+use crate::repo::head::{AttachmentKind, CommitId, GitId};
+use crate::repo::{Content, Directory, Kind, Node, RepoError, Repository, Snapshot};
+
+/// Stored bytes of neighbours that a chunk brings along.
+const WINDOW: u64 = 1 << 20;
+/// Bytes of memory that an ID takes.
+const ID: u64 = (size_of::<GitId>() + 32) as u64;
+
+/// What is known of the objects that are shown.
+pub(super) enum Expected<'a> {
+    /// The history that was built.
+    Archived(&'a Archive, &'a Rebuilt),
+    /// What git calls the directories and their entries, by the hashes of their
+    /// nodes.
+    Listed(HashMap<ChunkHash, Vec<DirectoryIds>>),
+}
+
+/// An object that is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Object {
+    /// Its number in the history.
+    Number(u64),
+    /// What git calls it.
+    Id(GitId),
+}
+
+/// What should be shown in a directory: kinds and objects by name.
+type Entries = BTreeMap<Bytes, (Option<ModeKind>, Object)>;
+
+/// A directory that is shown, and the tree that it should be.
+struct Pair {
+    place: Arc<Place>,
+    node: Node,
+    tree: Object,
+}
+
+/// What git calls the directories of a repository; `None` where that is not
+/// stored.
+pub(super) async fn listed(
+    repository: &Repository,
+) -> Result<Option<Expected<'static>>, RepoError> {
+    let mut attached = repository.head().attachments.iter();
+    if !attached.any(|it| it.kind == AttachmentKind::GitIds) {
+        return Ok(None);
+    }
+    let mut room = Budget::fixed(budget::HISTORY);
+    let mut ids: HashMap<ChunkHash, Vec<DirectoryIds>> = HashMap::new();
+    for raw in repository.attachment(AttachmentKind::GitIds).await? {
+        let hash = ChunkHash::of(&raw);
+        let list = offload(raw.len(), move || decode_ids(&raw)).await?;
+        let list = list.map_err(|why| RepoError::Malformed {
+            what: "list of git IDs",
+            hash,
+            why,
+        })?;
+        for one in list {
+            let entries = one.entries.len() as u64 * ID;
+            let bytes = size_of::<DirectoryIds>() as u64 + entries + one.raw_tree.len() as u64;
+            room.charge(bytes).map_err(|_| {
+                let most = budget::HISTORY >> 20;
+                RepoError::TooLarge(format!("more than {most} MiB of git IDs to verify"))
+            })?;
+            ids.entry(one.directory).or_default().push(one);
+        }
+    }
+    Ok(Some(Expected::Listed(ids)))
+}
+
+impl Check<'_> {
+    /// Checks that the trees that are shown are those of their commits: `trees`
+    /// tells which they are.
+    pub(super) async fn shown(
+        &mut self,
+        objects: &Expected<'_>,
+        trees: &HashMap<GitId, GitId>,
+    ) -> Result<(), RepoError> {
+        let repository = self.repository;
+        let mut seen: HashSet<(ChunkHash, Object)> = HashSet::new();
+        let names = tree_names(repository);
+        for (at, name) in names.into_iter().enumerate() {
+            let snapshot = repository.snapshot(at)?;
+            let CommitId::Git(id) = &snapshot.commit().id else {
+                continue;
+            };
+            let tree = match objects {
+                Expected::Archived(archive, _) => archive.root_of(&id.0).map(Object::Number),
+                Expected::Listed(_) => trees.get(id).cloned().map(Object::Id),
+            };
+            // What is missing is told with the commits.
+            let Some(tree) = tree else { continue };
+            let mut pending = vec![Pair {
+                place: Arc::new(Place::Root(name)),
+                node: snapshot.root(),
+                tree,
+            }];
+            while let Some(pair) = pending.pop() {
+                let hash = snapshot.chunks_of(&pair.node).first().map(|it| it.hash);
+                let hash = hash.unwrap_or(ChunkHash::of(&[]));
+                if seen.insert((hash, pair.tree.clone())) {
+                    (self.pair(objects, &snapshot, hash, pair, &mut pending)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a directory and the files in it.
+    async fn pair(
+        &mut self,
+        objects: &Expected<'_>,
+        snapshot: &Snapshot,
+        hash: ChunkHash,
+        pair: Pair,
+        pending: &mut Vec<Pair>,
+    ) -> Result<(), RepoError> {
+        let directory = match snapshot.directory(&pair.node).await {
+            Ok(directory) => directory,
+            // The walk tells of it.
+            Err(why) => return FaultKind::of(&why).map(|_| ()).ok_or(why),
+        };
+        let mut expected = match objects.entries(&pair.tree, hash, &directory).await? {
+            Ok(expected) => expected,
+            Err(why) => {
+                self.faults.object(&pair.place, FaultKind::Altered, why);
+                return Ok(());
+            }
+        };
+        for (at, entry) in directory.entries().iter().enumerate() {
+            let place = Arc::new(Place::In(
+                pair.place.clone(),
+                entry.name.clone(),
+                entry.size,
+            ));
+            let node = snapshot.entry(&pair.node, &directory, at);
+            let expected = expected.remove(&entry.name);
+            let kind = kind_of(entry.kind);
+            let Some((_, object)) = expected.filter(|(expected, _)| *expected == Some(kind)) else {
+                let why = "the tree that the commit names has no such entry";
+                self.faults.object(place, FaultKind::Altered, why);
+                continue;
+            };
+            match kind {
+                ModeKind::Tree => pending.push(Pair {
+                    place,
+                    node,
+                    tree: object,
+                }),
+                ModeKind::Submodule => {
+                    let same = |id: &GitId| matches!(&entry.content, Content::Inline(found) if *found == id.0);
+                    if !objects.id(&object).as_ref().is_some_and(same) {
+                        let why = "it is another commit than in the tree that the commit names";
+                        self.faults.object(place, FaultKind::Altered, why);
+                    }
+                }
+                ModeKind::File { .. } | ModeKind::Link => {
+                    let shown = Shown {
+                        snapshot,
+                        directory: &directory,
+                        node,
+                        content: &entry.content,
+                    };
+                    match shown.altered(objects, &object).await {
+                        Ok(None) => {}
+                        Ok(Some(why)) => self.faults.object(place, FaultKind::Altered, why),
+                        // The walk tells of it.
+                        Err(why) if FaultKind::of(&why).is_some() => {}
+                        Err(why) => return Err(why),
+                    }
+                }
+            }
+        }
+        if let Some((name, _)) = expected.pop_first() {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let why = format!("it lacks `{name}`, which the tree that the commit names has");
+            self.faults.object(&pair.place, FaultKind::Altered, why);
+        }
+        Ok(())
+    }
+}
+
+impl Expected<'_> {
+    /// What git calls an object.
+    fn id(&self, object: &Object) -> Option<GitId> {
+        match (self, object) {
+            (_, Object::Id(id)) => Some(id.clone()),
+            (Expected::Archived(_, rebuilt), Object::Number(number)) => rebuilt.id(*number),
+            (Expected::Listed(_), Object::Number(_)) => None,
+        }
+    }
+
+    /// What a tree holds, of two entries with the same name the last, as git
+    /// checks it out; or why a directory is not that tree.
+    async fn entries(
+        &self,
+        tree: &Object,
+        hash: ChunkHash,
+        directory: &Directory,
+    ) -> Result<Result<Entries, String>, RepoError> {
+        match (self, tree) {
+            (Expected::Archived(archive, _), Object::Number(number)) => {
+                let stored = archive.tree(*number).await?.into_iter();
+                let entries = stored.map(|entry| {
+                    let object = match &entry.target {
+                        Target::Number(number) => Object::Number(*number),
+                        Target::Id(id) => Object::Id(GitId(id.to_vec())),
+                    };
+                    // Not a part of the group that the tree is in.
+                    let name = Bytes::copy_from_slice(&entry.name);
+                    (name, (entry.kind(), object))
+                });
+                Ok(Ok(entries.collect()))
+            }
+            (Expected::Listed(ids), Object::Id(tree)) => {
+                let known = ids.get(&hash).map_or(&[][..], |known| known);
+                Ok(raw_tree(tree, known, directory).map(|raw| {
+                    let entries = parse_tree(&raw, tree.0.len()).flatten();
+                    let entries = entries.map(|entry| {
+                        let object = Object::Id(GitId(entry.id.to_vec()));
+                        let name = Bytes::copy_from_slice(entry.name);
+                        (name, (entry.kind(), object))
+                    });
+                    entries.collect()
+                }))
+            }
+            _ => Ok(Err("it is not known which tree it should be".into())),
+        }
+    }
+}
+
+/// The tree of this ID as git has it, out of what git calls the entries of its
+/// directory; or why there is none.
+fn raw_tree(tree: &GitId, known: &[DirectoryIds], directory: &Directory) -> Result<Bytes, String> {
+    let mut other = None;
+    // One whose modes are written otherwise is the same directory.
+    let own = known.iter().filter(|ids| ids.tree == *tree);
+    for ids in own.chain(known) {
+        let rebuilt = || rebuilt(ids, directory).map(Bytes::from);
+        let raws = [
+            Some(ids.raw_tree.clone()).filter(|raw| !raw.is_empty()),
+            rebuilt(),
+        ];
+        for raw in raws.into_iter().flatten() {
+            let mut hasher = hasher(tree, ObjectKind::Tree, raw.len() as u64);
+            hasher.update(&raw);
+            match finish(hasher) {
+                Some(found) if found == *tree => return Ok(raw),
+                found => other = other.or(found),
+            }
+        }
+    }
+    Err(match other {
+        Some(found) => {
+            format!("it should be the tree {tree}, and what is stored hashes to {found}")
+        }
+        None => format!("it should be the tree {tree}, and the IDs of its entries are not stored"),
+    })
+}
+
+/// The tree of a directory whose entries git calls so.
+fn rebuilt(ids: &DirectoryIds, directory: &Directory) -> Option<Vec<u8>> {
+    if ids.entries.len() != directory.entries().len() {
+        return None;
+    }
+    let mut entries: Vec<(Vec<u8>, &[u8], ModeKind, &GitId)> = (directory.entries().iter())
+        .zip(&ids.entries)
+        .map(|(entry, id)| {
+            let kind = kind_of(entry.kind);
+            // Git sorts directories as if their names ended with a slash.
+            let slash: &[u8] = if kind == ModeKind::Tree { b"/" } else { b"" };
+            ([&entry.name, slash].concat(), &entry.name[..], kind, id)
+        })
+        .collect();
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut raw = Vec::new();
+    for (_, name, kind, id) in entries {
+        raw.extend_from_slice(kind.canonical());
+        raw.push(b' ');
+        raw.extend_from_slice(name);
+        raw.push(0);
+        raw.extend_from_slice(&id.0);
+    }
+    Some(raw)
+}
+
+/// A file or link that is shown.
+struct Shown<'a> {
+    snapshot: &'a Snapshot,
+    directory: &'a Directory,
+    node: Node,
+    content: &'a Content,
+}
+
+impl Shown<'_> {
+    /// How it differs from the content that it should be, if it does.
+    async fn altered(
+        &self,
+        objects: &Expected<'_>,
+        object: &Object,
+    ) -> Result<Option<String>, RepoError> {
+        let chunks: Vec<ChunkRef> = match self.content {
+            Content::Chunks { first, count } => {
+                self.directory.chunks()[*first as usize..(*first + *count) as usize].to_vec()
+            }
+            Content::List { .. } => self.snapshot.file_chunks(&self.node).await?,
+            _ => Vec::new(),
+        };
+        if let (Expected::Archived(archive, _), Object::Number(number)) = (objects, object)
+            && let Archived::Chunks { segment, run, .. } = archive.content(*number)?
+        {
+            let archived = &segment.chunks[run.first..run.first + run.count];
+            let hashes = |chunks: &[ChunkRef]| chunks.iter().map(|it| it.hash).collect::<Vec<_>>();
+            if !chunks.is_empty() && hashes(&chunks) == hashes(archived) {
+                return Ok(None);
+            }
+        }
+        let Some(id) = objects.id(object) else {
+            return Ok(Some("it is not known which content it should be".into()));
+        };
+        let mut hasher = match self.content {
+            Content::Inline(bytes) => {
+                let mut hasher = hasher(&id, ObjectKind::Blob, bytes.len() as u64);
+                hasher.update(bytes);
+                hasher
+            }
+            _ => {
+                let size = chunks.iter().map(|it| u64::from(it.raw_len)).sum();
+                hasher(&id, ObjectKind::Blob, size)
+            }
+        };
+        let repository = self.snapshot.repository();
+        let (cache, store) = (repository.loader().cache(), repository.store());
+        for at in 0..chunks.len() {
+            let raw = cache.get(store, &chunks, at, WINDOW).await?;
+            let hashed = move || {
+                hasher.update(&raw);
+                hasher
+            };
+            hasher = offload(chunks[at].raw_len as usize, hashed).await?;
+        }
+        let found = finish(hasher).unwrap_or_default();
+        Ok((found != id).then(|| {
+            format!("it should be the content {id}, and what is stored hashes to {found}")
+        }))
+    }
+}
+
+/// Hashes an object of so many bytes for an ID like this one.
+fn hasher(like: &GitId, kind: ObjectKind, size: u64) -> gix::hash::Hasher {
+    let mut hasher = gix::hash::hasher(match like.0.len() {
+        32 => gix::hash::Kind::Sha256,
+        _ => gix::hash::Kind::Sha1,
+    });
+    hasher.update(&gix::objs::encode::loose_header(kind, size));
+    hasher
+}
+
+fn finish(hasher: gix::hash::Hasher) -> Option<GitId> {
+    Some(GitId(hasher.try_finalize().ok()?.as_slice().to_vec()))
+}
+
+fn kind_of(shown: Kind) -> ModeKind {
+    match shown {
+        Kind::Directory => ModeKind::Tree,
+        Kind::File { executable } => ModeKind::File { executable },
+        Kind::Symlink => ModeKind::Link,
+        Kind::Submodule => ModeKind::Submodule,
+    }
+}

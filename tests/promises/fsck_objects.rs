@@ -1,0 +1,491 @@
+//! What `fsck` calls sound, `export`, `log` and `.walgit` can read; with
+//! `--objects`, every object of a history has the git ID that names it.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use serde_json::Value;
+use walgit_fs::lifecycle::fsck::{self, Depth, Options, Read, Report};
+use walgit_fs::lifecycle::{ExportOptions, export};
+use walgit_fs::repo::RepoError;
+use walgit_fs::repo::archive::{CommitMark, Target};
+use walgit_fs::repo::git::RawCommit;
+use walgit_fs::repo::head::GitId;
+use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+
+use crate::export::{BRANCHES, eventful, publish};
+use crate::fsck::fsck;
+use crate::support::history::{Blob, Made, branch, commit, id};
+use crate::support::tree::git;
+use crate::support::{Tree, World, block_on, loader};
+
+/// Checks it in both ways: it is sound. What `--objects` told of its objects.
+#[track_caller]
+fn sound(world: &World, args: &[&str]) -> Value {
+    let (told, is_sound) = fsck(world, args);
+    assert!(is_sound, "{told}");
+    let (told, is_sound) = fsck(world, &[args, &["--objects"]].concat());
+    assert!(is_sound, "{told}");
+    assert_eq!(told["report"]["unread"], 0, "{told}");
+    told["report"]["objects"].clone()
+}
+
+fn count(objects: &Value, what: &str) -> u64 {
+    objects[what].as_u64().unwrap()
+}
+
+#[test]
+fn an_eventful_history_is_sound_object_for_object() {
+    for (sha256, more) in [(false, &[][..]), (true, &[]), (false, &["--encrypt"])] {
+        let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
+        let mut tree = eventful(sha256);
+        tree.git(&["tag", "of-a-tree", "HEAD^{tree}"]);
+        tree.git(&["tag", "-a", "of-a-file", "HEAD:empty", "-m", "x"]);
+        for n in 0..3 {
+            publish(&world, tree.path(), &BRANCHES, more);
+            let objects = sound(&world, &["it"]);
+            assert_eq!(objects["hashed"], true, "{objects}");
+            let commits = git(tree.path(), &["rev-list", "--count", "--all"]);
+            assert_eq!(count(&objects, "commits").to_string(), commits, "{objects}");
+            assert!(count(&objects, "tags") >= 3, "{objects}");
+            tree = tree
+                .file("src/lib.rs", format!("pub mod again{n};\n"))
+                .noise("more noise", 300_000, n)
+                .commit(&format!("later {n}"));
+            tree.git(&["tag", "-a", &format!("later-{n}"), "-m", "x"]);
+        }
+        // History that was rewritten.
+        tree.git(&["tag", "-d", "later-1", "later-2"]);
+        tree.git(&["reset", "-q", "--hard", "HEAD~2"]);
+        let tree = tree.file("instead", "of it").commit("instead");
+        publish(&world, tree.path(), &BRANCHES, more);
+        sound(&world, &["it"]);
+    }
+}
+
+#[test]
+fn a_part_of_a_history_is_sound() {
+    let world = World::new();
+    let tree = eventful(false);
+    let from = format!("file://{}", tree.path().display());
+    git(
+        world.path(),
+        &["clone", "-q", "--depth", "3", &from, "shallow"],
+    );
+    publish(&world, &world.path().join("shallow"), &["main"], &[]);
+    assert_eq!(sound(&world, &["it"])["hashed"], true);
+    for (depth, has_history) in [("5", true), ("none", false)] {
+        let world = World::new();
+        publish(&world, tree.path(), &BRANCHES, &["--history", depth]);
+        let objects = sound(&world, &["it"]);
+        assert_eq!(objects["hashed"], true, "{objects}");
+        assert_eq!(count(&objects, "trees") > 0, has_history, "{objects}");
+    }
+    let world = World::new();
+    world.publish(Tree::new().file("a", "a").path(), "it");
+    assert!(sound(&world, &["it"]).is_null());
+}
+
+#[test]
+fn fsck_says_what_it_verified() {
+    let world = World::new();
+    let tree = Tree::new().file("a", "a").commit("first");
+    publish(&world, tree.path(), &[], &[]);
+    let said = world.run(&["fsck", "it"]);
+    assert!(said.contains("--objects verifies"), "{said}");
+    let said = world.run(&["fsck", "it", "--objects"]);
+    assert!(said.contains("compared with their git IDs"), "{said}");
+    let said = world.fail(&["fsck", "it", "--objects", "--sample", "1"]);
+    assert!(said.contains("--sample"), "{said}");
+}
+
+/// Whether `fsck`, with these arguments, is told this of a history changed so.
+#[track_caller]
+fn told(change: impl FnOnce(&mut Made), args: &[&str], kind: &str, because: &[&str]) {
+    let world = World::new();
+    let mut made = Made::new();
+    change(&mut made);
+    let address = made.store(&world);
+    let args = [&[&address[..]], args].concat();
+    let (told, is_sound) = fsck(&world, &args);
+    assert!(!is_sound, "{told}");
+    let faults = told["report"]["faults"].as_array().unwrap();
+    let found = faults.iter().find(|it| it["kind"] == kind);
+    let found = found.unwrap_or_else(|| panic!("{told}"));
+    let text = format!("{} {}", found["what"], found["why"]);
+    for part in because {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let done = world.try_run(&[&["fsck"], &args[..]].concat());
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        said.contains("DAMAGED") && said.contains("to do: "),
+        "{said}"
+    );
+}
+
+/// The same, with `--objects` and without.
+#[track_caller]
+fn told_always(change: impl Fn(&mut Made), kind: &str, because: &[&str]) {
+    told(&change, &[], kind, because);
+    told(&change, &["--objects"], kind, because);
+}
+
+/// Without `--objects` it is not found.
+#[track_caller]
+fn told_by_ids(change: impl Fn(&mut Made), because: &[&str]) {
+    let world = World::new();
+    let mut made = Made::new();
+    change(&mut made);
+    let (told_of, is_sound) = fsck(&world, &[&made.store(&world)]);
+    assert!(is_sound, "{told_of}");
+    told(change, &["--objects"], "altered", because);
+}
+
+fn tag(of: &GitId, kind: &str) -> Vec<u8> {
+    format!("object {of}\ntype {kind}\ntag v1\ntagger A <a@b> 1 +0000\n\nx\n").into_bytes()
+}
+
+fn tagged(made: &mut Made, raw: Vec<u8>) {
+    let tag = id(gix::objs::Kind::Tag, &raw);
+    made.tags.push(raw);
+    made.segment.refs.push(branch("refs/tags/v1", &tag));
+}
+
+#[test]
+fn a_history_made_by_hand_is_sound() {
+    let world = World::new();
+    let mut made = Made::new();
+    let tip = made.tip.clone();
+    tagged(&mut made, tag(&tip, "commit"));
+    let objects = sound(&world, &[&made.store(&world)]);
+    let counts = ["commits", "trees", "contents", "tags"].map(|what| count(&objects, what));
+    assert_eq!(counts, [1, 1, 2, 1]);
+}
+
+#[test]
+fn other_bytes_under_an_id_are_told_by_the_commit() {
+    let made = Made::new();
+    let commit = format!("commit {}", made.tip);
+    let tree = String::from_utf8(made.commits[0][5..45].to_vec()).unwrap();
+    let names = format!("names the tree {tree}");
+    let because = [&commit[..], &names, "hashes to"];
+    // A file.
+    told_by_ids(|made| made.contents[0] = b'H', &because);
+    told_by_ids(|made| made.segment.contents[0].ends[0] = 5, &because);
+    // A tree.
+    let executable = Bytes::from_static(b"100755");
+    told_by_ids(|made| made.tree[0].mode = executable.clone(), &because);
+    told_by_ids(
+        |made| made.tree[1].name = Bytes::from_static(b"c"),
+        &because,
+    );
+    told_by_ids(|made| made.tree.truncate(1), &because);
+    // What is shown.
+    told_by_ids(
+        |made| made.shown[0].1 = b"Hello\n".into(),
+        &["a", "hashes to"],
+    );
+    told_by_ids(
+        |made| _ = made.shown.pop(),
+        &["root directory", "lacks `b`"],
+    );
+    told_by_ids(|made| made.shown[0].0 = "A", &["A", "no such entry"]);
+}
+
+#[test]
+fn another_commit_or_tag_leaves_what_names_it_without_an_object() {
+    // An ID is computed from the bytes, so other bytes are another object.
+    let tip = Made::new().tip.to_string();
+    told_always(
+        |made| {
+            let last = made.commits[0].len() - 2;
+            made.commits[0][last] = b'X';
+        },
+        "incomplete",
+        &["refs/heads/main", &tip],
+    );
+    told_always(
+        |made| {
+            let tip = made.tip.clone();
+            let of_tag = id(gix::objs::Kind::Tag, &tag(&tip, "commit"));
+            made.tags.push(tag(&of_tag, "tag"));
+            let outer = id(gix::objs::Kind::Tag, &made.tags[0]);
+            made.segment.refs.push(branch("refs/tags/v1", &outer));
+        },
+        "incomplete",
+        &["tag ", "does not hold"],
+    );
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    let nowhere = GitId(vec![7; 20]);
+    let name = &nowhere.to_string()[..];
+    let commit_of = format!("commit {}", Made::new().tip);
+    told_always(
+        |made| made.segment.commits.clear(),
+        "incomplete",
+        &[&commit_of, "tree"],
+    );
+    told_always(
+        |made| made.commits.clear(),
+        "incomplete",
+        &["refs/heads/main"],
+    );
+    // A root that is a content, and one that nothing is.
+    for number in [1, 9] {
+        let mark = move |made: &mut Made| {
+            made.segment.commits = vec![CommitMark {
+                name: CommitMark::name(&made.tip.0),
+                tree: number,
+            }];
+        };
+        told(mark, &[], "incomplete", &[&commit_of]);
+        let mut made = Made::new();
+        mark(&mut made);
+        let world = World::new();
+        assert!(!fsck(&world, &[&made.store(&world), "--objects"]).1);
+    }
+    told_always(
+        |made| made.segment.refs.push(branch("refs/heads/x", &nowhere)),
+        "incomplete",
+        &[name],
+    );
+    // A parent.
+    told_always(
+        |made| {
+            let sample = made.tip.clone();
+            let raw = Bytes::copy_from_slice(&made.commits[0]);
+            let tree = RawCommit::parse(raw, &sample).unwrap().tree().clone();
+            made.commits = vec![commit(&tree, &[&nowhere])];
+            made.tip = id(gix::objs::Kind::Commit, &made.commits[0]);
+            made.segment.refs = vec![branch("refs/heads/main", &made.tip)];
+        },
+        "incomplete",
+        &["commit ", name],
+    );
+    told_always(
+        |made| tagged(made, tag(&nowhere, "commit")),
+        "incomplete",
+        &["tag ", name],
+    );
+    told(
+        |made| tagged(made, tag(&nowhere, "blob")),
+        &["--objects"],
+        "incomplete",
+        &[name],
+    );
+    told(
+        |made| made.segment.refs.push(branch("refs/tags/x", &nowhere)),
+        &["--objects"],
+        "incomplete",
+        &[name],
+    );
+}
+
+#[test]
+fn what_cannot_be_decoded_is_told_by_where_it_is() {
+    let place = ["git objects ", " of blob "];
+    let spoiled = || Some(b"G\x01\x7fnot a group".to_vec());
+    told_always(|made| made.trees_instead = spoiled(), "malformed", &place);
+    told_always(|made| made.tags_instead = spoiled(), "malformed", &place);
+    let commits = || Some(b"C\x02\x7fno commits".to_vec());
+    told_always(|made| made.commits_instead = commits(), "malformed", &place);
+    told_always(|made| made.segment.trees[0].count = 2, "malformed", &place);
+    // Its trees and tags are no trees and tags.
+    let group = |raw: &[u8]| Some([&[b'G', 1, 1, raw.len() as u8], raw].concat());
+    told_always(
+        |made| made.trees_instead = group(b"\x01"),
+        "malformed",
+        &place,
+    );
+    told_always(
+        |made| made.tags_instead = group(b"no tag\n"),
+        "malformed",
+        &place,
+    );
+    for number in [0, 3, u64::MAX - 1] {
+        let to = Target::Number(number);
+        told_always(|made| made.tree[0].target = to.clone(), "malformed", &place);
+    }
+    let directory = Bytes::from_static(b"40000");
+    told_always(
+        |made| made.tree[0].mode = directory.clone(),
+        "malformed",
+        &place,
+    );
+    // The segment.
+    told_always(
+        |made| made.segment.contents[0].ends[1] = 11,
+        "malformed",
+        &["history"],
+    );
+    told_always(
+        |made| {
+            let tip = made.tip.clone();
+            made.segment
+                .refs
+                .push(branch("refs/heads/main/below", &tip));
+        },
+        "malformed",
+        &["allow"],
+    );
+}
+
+/// Numbers from a seed, the same ones each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as usize) % most.max(1)
+    }
+
+    fn byte(&mut self, of: &mut [u8]) {
+        if !of.is_empty() {
+            let at = self.below(of.len());
+            of[at] = of[at].wrapping_add(1 + self.below(255) as u8);
+        }
+    }
+}
+
+/// A history of this seed: right, or with a change or two.
+fn any_history(seed: u64) -> Made {
+    let mut dice = Dice(seed);
+    let mut made = Made::new();
+    let tip = made.tip.clone();
+    if dice.below(2) == 0 {
+        let tree = RawCommit::parse(made.commits[0].clone().into(), &tip).unwrap();
+        let (to, kind) = [(&tip, "commit"), (tree.tree(), "tree")][dice.below(2)];
+        tagged(&mut made, tag(to, kind));
+    }
+    for _ in 0..dice.below(3) {
+        match dice.below(18) {
+            0 => dice.byte(&mut made.contents),
+            1 => {
+                let at = dice.below(made.tree.len());
+                made.tree[at].target = Target::Number(dice.below(5) as u64);
+            }
+            2 => made.tree.truncate(dice.below(2)),
+            3 => {
+                let modes: [&[u8]; 5] = [b"100755", b"40000", b"120000", b"160000", b"100664"];
+                made.tree[0].mode = Bytes::copy_from_slice(modes[dice.below(5)]);
+            }
+            4 => dice.byte(&mut made.commits[0]),
+            5 => made.commits.clear(),
+            6 => made.tags.clear(),
+            7 => made.tags.iter_mut().for_each(|raw| dice.byte(raw)),
+            8 => made.segment.commits[0].tree = dice.below(4) as u64,
+            9 => made.segment.commits.push(CommitMark {
+                name: CommitMark::name(&tip.0),
+                tree: dice.below(4) as u64,
+            }),
+            10 => made.segment.contents[0].ends[0] = dice.below(13) as u32,
+            11 => made.segment.trees[0].count = dice.below(3) as u64,
+            12 => {
+                let names = [
+                    "refs/heads/a",
+                    "refs/heads/main/b",
+                    "refs/tags/c",
+                    "refs/heads/x.lock",
+                ];
+                let to = [&tip, &GitId(vec![7; 20])][dice.below(2)].clone();
+                made.segment.refs.push(branch(names[dice.below(4)], &to));
+            }
+            13 => made.segment.shallow.push(tip.clone()),
+            14 => made.segment.head = Bytes::from_static(b"refs/heads/other"),
+            15 => {
+                let raw = RawCommit::parse(made.commits.concat().into(), &tip);
+                let Ok(first) = raw else { continue };
+                let parent = [&tip, &GitId(vec![7; 20])][dice.below(2)].clone();
+                let next = commit(first.tree(), &[&parent]);
+                let next_id = id(gix::objs::Kind::Commit, &next);
+                made.commits.push(next);
+                if dice.below(3) > 0 {
+                    let name = CommitMark::name(&next_id.0);
+                    made.segment.commits.push(CommitMark { name, tree: 0 });
+                }
+            }
+            16 => dice.byte(&mut made.shown[0].1),
+            _ => {
+                let mut group = walgit_fs::repo::archive::encode_group(&made.tags).unwrap();
+                dice.byte(&mut group);
+                made.tags_instead = Some(group);
+            }
+        }
+        if made.commits.is_empty() || made.tree.is_empty() {
+            break;
+        }
+    }
+    made
+}
+
+/// What a check of a history says, whether it can be exported, and whether
+/// everything that `log` and `.walgit` ask for can be had.
+async fn look(dir: &Path, made: Made) -> Option<([Report; 2], bool, Result<(), RepoError>)> {
+    let Blob { id, bytes, root } = made.build();
+    let store = LocalDir::open(&dir.join("blobs"), 1 << 30).unwrap();
+    store.put(id, bytes, &PutOptions::default()).await.unwrap();
+    let (loader, _cache) = loader();
+    let access: std::sync::Arc<dyn walgit_fs::walrus::BlobStore> = std::sync::Arc::new(store);
+    let repository = loader.open(access, id, Some(root)).await.ok()?;
+    let check = |history| {
+        let repository = &repository;
+        async move {
+            let options = Options {
+                history,
+                ..Options::reading(Read::Everything)
+            };
+            fsck::check(repository, &options, &()).await.unwrap()
+        }
+    };
+    let reports = [check(Depth::Decoded).await, check(Depth::Hashed).await];
+    let target = dir.join("export");
+    let exported = export(&repository, &target, ExportOptions::default(), &|_, _| {}).await;
+    let past = async {
+        repository.git_commits().await?;
+        repository.all_refs().await?;
+        let archive = repository.archive().await?.expect("it carries one");
+        let commits: Vec<GitId> = archive.commits().await?.map(|(id, _)| id).collect();
+        for id in commits {
+            let past = repository.snapshot_of(Some(&id.to_string())).await?;
+            past.directory(&past.root()).await?;
+        }
+        Ok(())
+    };
+    Some((reports, exported.is_ok(), past.await))
+}
+
+#[test]
+fn what_is_called_sound_can_be_exported_and_looked_into() {
+    let (mut sound, mut decoded, mut refused) = (0, 0, 0);
+    block_on(async {
+        for seed in 1..=600 {
+            let dir = tempfile::tempdir().unwrap();
+            let Some(([by_structure, by_ids], exported, past)) =
+                look(dir.path(), any_history(seed)).await
+            else {
+                continue;
+            };
+            if by_structure.is_sound() {
+                decoded += 1;
+                assert!(past.is_ok(), "seed {seed}: {past:?}");
+            } else {
+                assert!(!by_ids.is_sound(), "seed {seed}: {:?}", by_structure.faults);
+            }
+            if by_ids.is_sound() {
+                sound += 1;
+                assert!(exported, "seed {seed}");
+            }
+            refused += u64::from(!exported);
+        }
+    });
+    println!("{decoded} decoded, {sound} sound, {refused} not exported");
+    // There are enough of each for that to say something.
+    assert!(sound > 100 && decoded > sound + 30 && refused > 100);
+}
