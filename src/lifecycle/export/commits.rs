@@ -20,7 +20,6 @@ const BATCH: usize = 4096;
 
 /// What refs lead to, by its ID.
 pub(super) struct Lines<'a> {
-    hash: gix::hash::Kind,
     commits: HashMap<&'a [u8], &'a RawCommit>,
     tags: HashMap<ObjectId, Bytes>,
     shallow: HashSet<&'a [u8]>,
@@ -59,7 +58,6 @@ impl<'a> Lines<'a> {
             Ok((id, raw))
         });
         Ok(Lines {
-            hash,
             commits: commits.iter().map(|it| (&it.id.0[..], it)).collect(),
             tags: tags.collect::<Result<_, ExportError>>()?,
             shallow: archive.shallow().iter().map(|id| &id.0[..]).collect(),

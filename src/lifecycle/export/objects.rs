@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use gix::ObjectId;
 use gix::objs::Kind;
 use rayon::prelude::*;
@@ -113,7 +114,7 @@ impl Unpacking<'_> {
                 .await
             }
         });
-        let mut ready = std::pin::pin!(ahead(groups));
+        let mut ready = ahead(groups);
         while let Some((contents, len)) = ready.try_next().await? {
             for content in &contents {
                 self.done.numbers.content(content.id.as_slice());
@@ -145,7 +146,7 @@ impl Unpacking<'_> {
                 .await
             }
         });
-        let mut ready = std::pin::pin!(ahead(files));
+        let mut ready = ahead(files);
         while let Some(whole) = ready.try_next().await? {
             match whole {
                 Whole::Ready(content, len) => {
@@ -165,7 +166,7 @@ impl Unpacking<'_> {
             let (archive, segment) = (self.archive.clone(), segment.clone());
             async move { Ok(archive.chunk(&segment.chunks, index).await?) }
         });
-        let mut ready = std::pin::pin!(ahead(chunks));
+        let mut ready = ahead(chunks);
         let path = self.pack.path().to_owned();
         let mut content = self.pack.begin(Kind::Blob, len(segment, run))?;
         while let Some(chunk) = ready.try_next().await? {
@@ -188,7 +189,7 @@ impl Unpacking<'_> {
                 Ok((trees, segment.chunks[group.chunk].clone()))
             }
         });
-        let mut ready = std::pin::pin!(ahead(groups));
+        let mut ready = ahead(groups);
         let mut number = segment.before;
         while let Some((trees, chunk)) = ready.try_next().await? {
             let (len, chunk) = (u64::from(chunk.raw_len), chunk.hash);
@@ -369,14 +370,19 @@ fn malformed(hash: ChunkHash) -> impl FnOnce(MalformedNode) -> ExportError {
 
 /// Does these things on all cores, some ahead of who takes their results in
 /// order.
-fn ahead<T: Send + 'static>(
-    work: impl Iterator<Item = impl Future<Output = Result<T, ExportError>> + Send + 'static>,
-) -> impl Stream<Item = Result<T, ExportError>> {
-    let begun = futures_util::stream::iter(work).map(|work| {
+fn ahead<'a, T, F>(
+    work: impl Iterator<Item = F> + Send + 'a,
+) -> BoxStream<'a, Result<T, ExportError>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ExportError>> + Send + 'static,
+{
+    let begun = work.map(|work| {
         let task = AbortOnDropHandle::new(tokio::spawn(work));
         async move { task.await.map_err(|_| ExportError::Interrupted)? }
     });
-    begun.buffered(AT_ONCE)
+    // Boxed, because the compiler cannot prove that the type of the closure is `Send`.
+    futures_util::stream::iter(begun).buffered(AT_ONCE).boxed()
 }
 
 async fn blocking<T: Send + 'static>(
