@@ -30,7 +30,7 @@ year: build ## a simulated year on an embedded Walrus: published weekly, renewed
 test: setup ## all tests; needs /dev/fuse, no network
 	@contrib/announce.sh "$(TARGET)"
 	@test -c /dev/fuse || { echo "make test: /dev/fuse is missing, and nothing is tested without it" >&2; exit 1; }
-	$(CARGO) test --release --locked
+	$(CARGO) test --release --locked --workspace
 
 soak: setup ## the chaos test for MINUTES (20), another storm each time
 	WALGIT_FS_SOAK_MINUTES=$(or $(MINUTES),20) \
@@ -43,7 +43,7 @@ test-interop: build ## other people's Walrus clients against devnet; installs th
 
 lint: setup deny ## format check, clippy with warnings as errors; that the fuzzer builds
 	$(CARGO) fmt --check
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	cd fuzz && $(CARGO) check --quiet --target-dir "$(abspath $(TARGET))/fuzz"
 
 deny: ## licences, bans and sources of what comes in; advisories where they can be had

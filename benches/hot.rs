@@ -6,12 +6,12 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use walgit_fs::chunk::{
+use walgit_format::chunk::{
     Bases, BlobId, ChunkHash, ChunkRef, Location, PrivateKeys, SecretKey, seal,
 };
-use walgit_fs::repo::directory::{self, Directory, PlannedContent, PlannedEntry};
-use walgit_fs::repo::{Kind, Place, PlacedChunk};
-use walgit_fs::walrus::blob_id::blob_id;
+use walgit_format::directory::{self, Directory, PlannedContent, PlannedEntry};
+use walgit_format::{Kind, Place, PlacedChunk};
+use walrus_encoding::blob_id::blob_id;
 
 fn main() {
     divan::main();
@@ -85,7 +85,7 @@ fn decode_a_directory(bencher: Bencher<'_, '_>, entries: usize) {
                 hash: ChunkHash::of(&name),
                 raw_len: 5000,
                 stored_len: 2000,
-                codec: walgit_fs::chunk::Codec::Zstd,
+                codec: walgit_format::chunk::Codec::Zstd,
                 place: Place::Here(n as i64 * 2000),
                 bases: Bases::NONE,
             };
@@ -105,7 +105,7 @@ fn decode_a_directory(bencher: Bencher<'_, '_>, entries: usize) {
             blob: BlobId::from_bytes([0; 32]),
             offset: 64,
             stored_len: raw.len() as u32,
-            codec: walgit_fs::chunk::Codec::Raw,
+            codec: walgit_format::chunk::Codec::Raw,
         },
         bases: Bases::NONE,
     };

@@ -2,8 +2,7 @@
 //! take any bytes, and fall when a promise is broken.
 //!
 //! The fuzzer calls them, and so does `cargo test` with all that fuzzing has
-//! found (`corpus/`): this file belongs to both programs, and `decoders` is what
-//! they call the code that is checked.
+//! found (`corpus/`): this file belongs to both programs.
 
 #![allow(unreachable_pub)] // in one of the two it is a library
 
@@ -11,21 +10,22 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::decoders::chain::{MoveObject, ObjectId, answer};
-use super::decoders::chunk::{
+use walgit_format::archive::{Segment, decode_group, decode_tree, encode_tree, parse_tree};
+use walgit_format::blob::Header;
+use walgit_format::chain::{MoveObject, ObjectId, answer};
+use walgit_format::chunk::{
     BLOCK, Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, PRIVATE_HEADER, PrivateError,
     PrivateHeader, PrivateKeys, SecretKey, is_payload, is_private, open_payload,
 };
-use super::decoders::prefetch::Profile;
-use super::decoders::prefetch::model::Limits;
-use super::decoders::repo::archive::{Segment, decode_group, decode_tree, encode_tree, parse_tree};
-use super::decoders::repo::blob::Header;
-use super::decoders::repo::directory::{self, Directory};
-use super::decoders::repo::head::Head;
-use super::decoders::repo::list::ChunkList;
-use super::decoders::repo::manifest::{MAX_FILES, Manifest, ManifestFile};
-use super::decoders::repo::{Address, Prior, refs::RefName};
-use super::decoders::walrus::quilt::{PatchId, Quilt, ReadAt};
+use walgit_format::directory::{self, Directory};
+use walgit_format::head::Head;
+use walgit_format::list::ChunkList;
+use walgit_format::manifest::{MAX_FILES, Manifest, ManifestFile};
+use walgit_format::ref_name::RefName;
+use walgit_format::{Address, Prior};
+use walgit_prefetch::Profile;
+use walgit_prefetch::model::Limits;
+use walrus_encoding::quilt::{PatchId, Quilt, ReadAt};
 
 /// Takes any bytes, and falls when a promise is broken.
 pub type Check = fn(&[u8]);

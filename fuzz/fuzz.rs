@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use decoders::checks::{ALL, Check};
+use checks::{ALL, Check};
 
 static CHECK: LazyLock<Check> = LazyLock::new(|| {
     let name = std::env::var("CHECK").unwrap_or_default();

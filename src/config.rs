@@ -30,25 +30,16 @@
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
 
-mod auth;
 mod duration;
 mod environment;
 mod migration;
-mod policy;
-mod price;
 mod renewal;
 mod retention;
 mod size;
 mod tiers;
 
-pub use auth::{
-    AuthMethod, DEFAULT_API_KEY_HEADER, DEFAULT_REFRESH_BEFORE_S, DEFAULT_UPLOAD_TOKEN_S,
-    JwtProfile, OauthProfile,
-};
 pub use duration::duration;
 pub use migration::Migration;
-pub use policy::NetPolicy;
-pub use price::Price;
 pub use renewal::Renewing;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
 pub use size::size;
@@ -60,12 +51,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::read_regular;
+use walgit_durable::read_regular;
+use walrus_client::network::{AuthMethod, DEFAULT_MAX_BODY, NetPolicy, Network, NetworkPlace};
+use walrus_encoding::Price;
 
-/// Body limit of a publisher unless its operator chose another, in bytes.
-/// Also kept by `local`, so that what is published there can be mirrored to
-/// any network unchanged.
-pub const DEFAULT_MAX_BODY: u64 = 10 << 20;
 /// Disk budget of the cache, in bytes.
 pub const DEFAULT_CACHE_DISK: u64 = 500_000_000;
 /// Memory budget of the cache, in bytes.
@@ -82,8 +71,6 @@ const MAX_CACHE: u64 = 1 << 50;
 pub const DEFAULT_DEADLINE_S: u64 = 30;
 /// Epochs a blob is stored for unless told otherwise.
 pub const DEFAULT_EPOCHS: u32 = 1;
-/// Epochs that can be paid for ahead.
-pub const MAX_EPOCHS: u32 = 53;
 /// How long a daemon without mounts stays, in seconds.
 pub const DEFAULT_IDLE_EXIT_S: u64 = 30;
 /// Resident memory of the daemon from which on it takes no new mounts, in bytes.
@@ -193,57 +180,6 @@ pub struct Sourced<T> {
     pub value: T,
     /// Who set it.
     pub origin: Origin,
-}
-
-/// A network profile: where blobs are read from and written to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Network {
-    /// Its name; names of repositories are kept per network.
-    pub name: String,
-    /// Who keeps the blobs.
-    pub place: NetworkPlace,
-    /// Largest blob that can be stored, in bytes.
-    pub max_body: u64,
-    /// Epochs a new blob is stored for.
-    pub epochs: u32,
-    /// URL of a Sui full node's GraphQL, for `sui://` addresses.
-    pub sui: Option<String>,
-    /// How requests to it are made.
-    pub policy: NetPolicy,
-    /// How its publishers know us.
-    #[serde(default)]
-    pub auth: AuthMethod,
-    /// URL of an embedded Walrus that ends epochs, extends and deletes when told.
-    #[serde(default)]
-    pub admin: Option<String>,
-    /// How long an epoch is, in seconds, where that is known.
-    #[serde(default)]
-    pub epoch_s: Option<u64>,
-}
-
-impl Network {
-    /// Whether nothing is paid: it is a disk of one's own.
-    pub fn is_free(&self) -> bool {
-        matches!(self.place, NetworkPlace::Local { .. })
-    }
-}
-
-/// Who keeps the blobs of a [`Network`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkPlace {
-    /// A directory.
-    Local {
-        /// Its path.
-        dir: PathBuf,
-    },
-    /// Gateways over HTTP.
-    Http {
-        /// URLs to read from, the first one preferred.
-        aggregators: Vec<String>,
-        /// URLs to write to.
-        publishers: Vec<String>,
-    },
 }
 
 /// What flags say, and the environment; everything unset falls through.

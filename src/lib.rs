@@ -1,62 +1,55 @@
 //! Mount a WalGit repository, stored on Walrus, as a folder.
 //!
-//! This page is the map of the house. Rooms stand above each other; a room
-//! imports from those below it, never from those above.
+//! This package is the product: command line, daemon, FUSE driver, cache, publishing and
+//! maintenance. Reusable parts are crates of their own, so Cargo enforces that dependencies
+//! point downward:
 //!
-//! | room | what lives there | what it may touch |
+//! | crate | contents | depends on |
 //! |---|---|---|
-//! | [`cli`] | arguments, progress bars, tables, exit codes | everything below |
-//! | [`daemon`] | the background process of a user: owns the cache, serves all mounts | everything below |
-//! | [`fuse`] | the kernel's requests in, replies out | `repo`, `prefetch`, `cache` |
-//! | [`publish`] | git repository or folder → plan → packs → upload | `repo`, `walrus` |
-//! | [`lifecycle`] | what was published; checks of it, retention rules, renewal, collection | `repo`, `cache`, `walrus` |
-//! | [`prefetch`] | what is fetched before it is asked for | `repo`, `cache` |
-//! | [`repo`] | a repository as data: our format, WalGit's manifests; `Snapshot` | `cache`, `walrus`, `chain` |
-//! | [`cache`] | memory → RocksDB → fetch | `walrus` |
-//! | [`chain`] | the Sui chain: which commit a repository object is at | `net` |
-//! | [`walrus`] | stores of blobs; blob IDs; cost; the embedded network | `net`, `auth` |
-//! | [`net`] | retry, breakers, ranking, hedging, conditions, the failure log | – |
-//! | [`auth`] | who we are to a publisher; secrets put away | `net` |
-//! | [`chunk`] | what a stored piece is; bounded decoding and verification | – |
+//! | `walgit-fs` (this one) | the product | all below |
+//! | [`walrus_devnet`] | embedded Walrus server with fault injection, OAuth issuer | `walrus_client` |
+//! | [`walrus_client`] | stores, resilient HTTP, credentials | `walrus_encoding`, `walgit_durable` |
+//! | [`walrus_encoding`] | blob IDs, quilts, billed sizes; pure | `walgit_format` |
+//! | [`walgit_prefetch`] | prediction of file opens, scheduling of prefetches; pure | `walgit_format` |
+//! | [`walgit_format`] | the storage format: encode, decode, verify; pure | – |
+//! | [`walgit_durable`] | files and logs that survive power loss, locks, fault points | – |
+//!
+//! Modules of this package; each one imports only from those below it:
+//!
+//! | module | contents | imports |
+//! |---|---|---|
+//! | [`cli`] | arguments, progress bars, tables, exit codes | all below |
+//! | [`daemon`] | the background process of a user: owns the cache, serves all mounts | all below |
+//! | [`fuse`] | requests of the kernel and their replies | `repo`, `prefetch`, `cache` |
+//! | [`publish`] | git repository or folder → plan → packs → upload | `repo` |
+//! | [`lifecycle`] | ledger, fsck, retention, renewal, garbage collection, export | `repo`, `cache` |
+//! | [`prefetch`] | fetches what the predictor schedules | `repo`, `cache` |
+//! | [`repo`] | reads a repository: [`repo::Loader`], [`repo::Repository`], [`repo::Snapshot`] | `cache`, `chain` |
+//! | [`cache`] | memory → RocksDB → fetch | – |
+//! | [`chain`] | the Sui chain: the current commit of a repository object | – |
 //! | [`config`] | settings with their defaults | – |
-//! | [`clock`] | the time, for records | – |
-//! | [`durable`] | files that survive crashes and power loss; locks between processes | `fault_point` |
-//! | [`text`] | untrusted text, made safe to display | – |
-//! | [`offload`] | CPU-heavy work, off the threads that serve | `chunk` |
-//! | [`fault_point`] | named steps where a test stops, kills or fails the process | – |
+//! | [`offload`] | CPU-heavy decoding on blocking threads | – |
 //!
-//! `chunk`, `config`, `clock`, `durable` and `text` are the ground floor: every room may stand on
-//! them.
+//! **A read** takes this path: `fuse::Driver::read` → [`repo::Snapshot::read`] →
+//! [`cache::Cache::get`] → memory → RocksDB → [`walrus_client::BlobStore::read`] → verify →
+//! store in the cache → reply. Modules above `cache` do not know whether bytes came from
+//! memory, disk or the network; modules above `walrus_client` do not know HTTP.
 //!
-//! **The way of a read** is one line: `fuse::Driver::read` →
-//! [`repo::Snapshot::read`] → [`cache::Cache::get`] → memory → RocksDB →
-//! [`walrus::BlobStore::read`] → verify → keep → reply. Nothing above `cache`
-//! knows whether bytes came from memory, disk or the network; nothing above
-//! `walrus` knows HTTP.
-//!
-//! **The one rule**: bytes from outside are parsed, kept or served only after
-//! [`chunk::ChunkRef::open`] has checked their hash.
+//! **The invariant**: bytes from outside are parsed, cached or served only after
+//! [`walgit_format::chunk::ChunkRef::open`] has verified their hash.
 
 #![forbid(unsafe_code)]
 // What is printed passes through `cli::output`, which escapes it.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod auth;
 pub mod cache;
 pub mod chain;
-pub mod chunk;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod daemon;
-pub mod durable;
-pub mod fault_point;
 pub mod fuse;
 pub mod lifecycle;
-pub mod net;
 pub mod offload;
 pub mod prefetch;
 pub mod publish;
 pub mod repo;
-pub mod text;
-pub mod walrus;

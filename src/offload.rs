@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use tokio::sync::Semaphore;
 
-use crate::chunk::{Stop, budget};
+use walgit_format::chunk::{Stop, budget};
 
 /// Longest input in bytes that is decoded where it is needed: that takes about
 /// a millisecond.

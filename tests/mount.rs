@@ -16,7 +16,6 @@ use std::time::Duration;
 use fuser::{Session, SessionACL};
 use rustix::io::Errno;
 use walgit_fs::cache::{Cache, CacheConfig};
-use walgit_fs::config::{NetPolicy, Network, NetworkPlace};
 use walgit_fs::fuse::{
     self, Driver, DriverConfig, DriverCounters, Liveness, MountOptions, MountTable, Mountpoint,
     Mover, StatusSource,
@@ -24,7 +23,8 @@ use walgit_fs::fuse::{
 use walgit_fs::prefetch::Learning;
 use walgit_fs::publish::{self, PublishOptions, Published, Unwatched};
 use walgit_fs::repo::{Loader, LoaderConfig, Snapshot};
-use walgit_fs::walrus::{self, BlobStore};
+use walrus_client::network::{NetPolicy, Network, NetworkPlace};
+use walrus_client::{self, BlobStore};
 
 /// Folders of one test, a published tree, and a cache.
 struct House {
@@ -166,7 +166,7 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
         policy: NetPolicy::default(),
         auth: Default::default(),
     };
-    walrus::open(&network, Duration::from_secs(2), None).unwrap()
+    walrus_client::open(&network, Duration::from_secs(2), None).unwrap()
 }
 
 /// A folder that is served until it goes out of scope.

@@ -1,8 +1,8 @@
 //! A million files: mounting, listing, and what stays in memory.
 
-use walgit_fs::repo::Kind;
-use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
+use walgit_format::Kind;
+use walgit_format::blob::BlobBuilder;
+use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 
 use super::null::{NullMount, Shape, name};
 use super::planned;

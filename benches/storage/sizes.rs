@@ -5,8 +5,8 @@ use std::io::{Seek as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use walgit_fs::config::Price;
-use walgit_fs::walrus::cost::Bill;
+use walrus_encoding::Price;
+use walrus_encoding::cost::Bill;
 
 use super::report::{Report, median, seconds};
 use super::world::{World, shell};

@@ -12,8 +12,8 @@ use futures_util::future::join_all;
 
 use super::span::Span;
 use super::{Cache, CacheError};
-use crate::chunk::{ChunkError, ChunkHash, ChunkRef, Codec, MAX_BASE_BYTES, seal};
-use crate::walrus::BlobStore;
+use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, Codec, MAX_BASE_BYTES, seal};
+use walrus_client::BlobStore;
 
 /// What something is fetched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Cache {
     pub(super) fn bases_here(
         &self,
         chunk: &ChunkRef,
-        at_rest: Option<&crate::chunk::SecretKey>,
+        at_rest: Option<&walgit_format::chunk::SecretKey>,
     ) -> BaseBytes {
         let here = chunk.bases.iter().filter_map(|base| {
             let raw = self.local(base, at_rest)?;

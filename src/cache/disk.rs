@@ -32,7 +32,7 @@ use super::pins::PinDir;
 use super::policy::Policy;
 use super::stats::Counters;
 use super::vault;
-use crate::chunk::{ChunkHash, ChunkRef, SecretKey};
+use walgit_format::chunk::{ChunkHash, ChunkRef, SecretKey};
 
 /// Eviction stops at this part of the budget, so that it works in batches.
 const EVICT_TO_PERCENT: u64 = 95;

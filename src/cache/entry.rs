@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 
 /// Codec and plain length before the stored bytes.
 const VALUE_HEADER: usize = 5;

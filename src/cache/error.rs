@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::walrus::StoreError;
+use walrus_client::StoreError;
 
 /// Why a chunk cannot be had, or the cache not be used. Cheap to clone: one
 /// failed fetch answers all who waited for it.

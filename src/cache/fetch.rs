@@ -11,8 +11,8 @@ use super::lane::{self, Pass};
 use super::span::{self, Span};
 use super::stats::Counters;
 use super::{Cache, CacheError};
-use crate::chunk::{ChunkHash, ChunkRef, Codec};
-use crate::walrus::{BlobStore, Extent, Rejected};
+use walgit_format::chunk::{ChunkHash, ChunkRef, Codec};
+use walrus_client::{BlobStore, Extent, Rejected};
 
 /// Most bytes that are being fetched, decoded or wait to be written; of each
 /// fetch its stored or its plain bytes, whichever are more.

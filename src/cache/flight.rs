@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::CacheError;
 use super::span::Span;
-use crate::chunk::ChunkHash;
+use walgit_format::chunk::ChunkHash;
 
 pub(super) type Landed<T> = Result<T, CacheError>;
 

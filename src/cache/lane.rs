@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::fetch::IN_FLIGHT;
-use crate::walrus::BlobStore;
+use walrus_client::BlobStore;
 
 /// Where nothing has been measured: two round trips of 50 ms at 100 Mbit/s.
 const USUAL: u64 = 5 << 18;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::CacheError;
 use super::failure::cannot_open;
-use crate::durable::{FileLock, open_regular};
+use walgit_durable::{FileLock, open_regular};
 
 /// How often a lock is tried.
 const POLL: Duration = Duration::from_millis(10);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use crate::chunk::ChunkHash;
+use walgit_format::chunk::ChunkHash;
 
 /// What an entry costs beside its bytes: key, hash table, `Bytes` itself.
 const OVERHEAD: u64 = 128;

@@ -68,9 +68,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use crate::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 use crate::config::Settings;
-use crate::walrus::{BlobStore, StoreError};
 use bases::{Step, standing};
 use disk::Disk;
 use fetch::IN_FLIGHT;
@@ -78,6 +76,8 @@ use flight::{Flights, Urgency};
 use lane::Lane;
 use memory::Memory;
 use stats::Counters;
+use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
+use walrus_client::{BlobStore, StoreError};
 
 /// Where a cache lives and how large it may grow.
 #[derive(Clone, Debug)]

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::disk::Disk;
 use super::lock::beside;
 use super::{Cache, CacheError, vault};
-use crate::chunk::{ChunkHash, ChunkRef, SecretKey};
-use crate::durable::{read_regular, remove_file, write_atomic};
+use walgit_durable::{read_regular, remove_file, write_atomic};
+use walgit_format::chunk::{ChunkHash, ChunkRef, SecretKey};
 
 /// Part of the budget that pins may take, in percent; the rest is for what is
 /// read beside them.

@@ -13,7 +13,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::chunk::ChunkHash;
+use walgit_format::chunk::ChunkHash;
 
 /// Part of the budget that new entries may fill, in percent (the paper's).
 const SMALL_PERCENT: u64 = 10;

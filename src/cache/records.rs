@@ -7,7 +7,7 @@ use super::database::RECORDS;
 use super::disk::Disk;
 use super::salvage::Salvaged;
 use super::vault;
-use crate::chunk::{ChunkHash, SecretKey};
+use walgit_format::chunk::{ChunkHash, SecretKey};
 
 /// What is left when a cache is cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use super::database::RECORDS;
 use super::failure::cannot_open;
 use super::lock::beside;
 use super::records::RawRecord;
-use crate::clock::unix_seconds;
+use walrus_client::clock::unix_seconds;
 
 /// Databases that were put aside and are kept.
 const BACKUPS: usize = 2;

@@ -4,7 +4,7 @@
 //! which `tar` and `grep -r` read them. A ranged read that is a little longer
 //! costs a few milliseconds and saves whole round trips.
 
-use crate::chunk::{ByteRange, ChunkHash, ChunkRef};
+use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef};
 
 /// Bytes between two chunks that are fetched and thrown away rather than
 /// splitting the read: at 20 Mbit/s they cost 2 ms, a request of its own a
@@ -77,7 +77,7 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{Bases, BlobId, Codec, Location};
+    use walgit_format::chunk::{Bases, BlobId, Codec, Location};
 
     fn table(lens: &[u32]) -> Vec<ChunkRef> {
         let mut offset = 64;

@@ -4,7 +4,7 @@
 //! 0x80 | checksum (16 bytes) | IV (12) | GCM tag (16) | sealed value
 //! ```
 //!
-//! The key comes from the store ([`crate::walrus::BlobStore::at_rest`]) and is
+//! The key comes from the store ([`walrus_client::BlobStore::at_rest`]) and is
 //! never written down here. The checksum is over what follows it, so that
 //! `cache verify` finds damage without the key. Names of pages are keyed too:
 //! from the hash of a text that lies on a disk, anybody who has the text could
@@ -13,7 +13,7 @@
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::CacheError;
-use crate::chunk::{ChunkHash, IV_LEN, SecretKey, TAG_LEN};
+use walgit_format::chunk::{ChunkHash, IV_LEN, SecretKey, TAG_LEN};
 
 /// No codec has this number.
 const SEALED: u8 = 0x80;

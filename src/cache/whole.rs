@@ -16,8 +16,11 @@ use super::flight::{Carry, Flight, Pilot, Role, Underway, Urgency};
 use super::records::Space;
 use super::stats::Counters;
 use super::{Cache, CacheError};
-use crate::chunk::{ByteRange, ChunkHash, ChunkRef, MAX_DATA_CHUNK, Proof, SecretKey, WholeBlob};
-use crate::walrus::{BlobStore, Extent, MAX_PAYLOAD, Rejected, StoreError, blob_id};
+use walgit_format::chunk::{
+    ByteRange, ChunkHash, ChunkRef, MAX_DATA_CHUNK, Proof, SecretKey, WholeBlob,
+};
+use walrus_client::{BlobStore, Extent, MAX_PAYLOAD, Rejected, StoreError};
+use walrus_encoding::blob_id;
 
 /// Blobs up to this length are proven in memory; longer ones on disk.
 const IN_MEMORY: u64 = IN_FLIGHT;

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::{ChainError, MoveObject, ObjectId, answer};
-use crate::config::NetPolicy;
-use crate::net::{
+use walgit_format::chain::{ChainError, MoveObject, ObjectId, answer};
+use walrus_client::net::{
     Done, FIRST_CONTACT, Failure, FailureKind, FailureLog, Journal, Next, Retry, Tls, Verdict,
     attempts_told, http,
 };
+use walrus_client::network::NetPolicy;
 
 /// Objects asked for at once, and entries of a table in a page: what every
 /// node allows.

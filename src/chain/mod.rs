@@ -10,22 +10,16 @@
 //!
 //! May touch: `net`, and the names in `chunk`.
 
-pub mod answer;
-mod error;
 mod graphql;
-mod id;
-pub mod objects;
 
-pub use answer::MoveObject;
-pub use error::ChainError;
 pub use graphql::{Chain, Reading};
-pub use id::{ObjectId, ParseObjectIdError};
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Network;
-use crate::net::Journal;
+use walgit_format::chain::ChainError;
+use walrus_client::net::Journal;
+use walrus_client::network::Network;
 
 /// Opens the chain of a network profile; connects to nothing yet. What goes
 /// wrong is kept in `journal`.

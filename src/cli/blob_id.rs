@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::context::Context;
 use super::{Failure, output};
-use crate::walrus::blob_id::blob_id_of;
-use crate::walrus::cost;
+use walrus_encoding::blob_id::blob_id_of;
+use walrus_encoding::cost;
 
 /// Print the Walrus blob ID of a file, computed here as the network computes it
 #[derive(Debug, Args)]

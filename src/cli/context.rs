@@ -12,14 +12,17 @@ use rustix::fs::{Mode, OFlags};
 
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::auth::{Credentials, SignIns};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Dirs, Origin, Overrides, Settings};
 use crate::lifecycle::{FreshStore, Leases, Ledger};
-use crate::net::Journal;
-use crate::repo::refs::{RefName, RefStore};
-use crate::repo::{Access, Account, Address, Loader, LoaderConfig, RepoError, Repository, Source};
-use crate::walrus::BlobStore;
+use crate::repo::refs::RefStore;
+use crate::repo::{Access, Account, Loader, LoaderConfig, RepoError, Repository, Source};
+use walgit_format::Address;
+use walgit_format::ref_name::RefName;
+use walrus_client::BlobStore;
+use walrus_client::auth::Credentials;
+use walrus_client::auth::SignIns;
+use walrus_client::net::Journal;
 
 /// What the names of private caches begin with.
 const PRIVATE: &str = "private-";
@@ -144,7 +147,7 @@ pub(super) fn refs(settings: &Settings) -> RefStore {
 /// Where blobs of the network in force are.
 pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
     let network = &settings.network.value;
-    let store = crate::walrus::open(network, deadline(settings), journal(settings))?;
+    let store = walrus_client::open(network, deadline(settings), journal(settings))?;
     Ok(fresh(settings, store))
 }
 
@@ -163,7 +166,7 @@ pub(super) fn store_to_write(settings: &Settings) -> Result<Arc<dyn BlobStore>, 
     let network = &settings.network.value;
     let credentials = Credentials::load(&sign_ins(settings), network)?;
     let deadline = deadline(settings);
-    let store = crate::walrus::open_as(credentials, network, deadline, journal(settings))?;
+    let store = walrus_client::open_as(credentials, network, deadline, journal(settings))?;
     Ok(fresh(settings, store))
 }
 
@@ -253,7 +256,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     let config = CacheConfig::of(settings);
     let instead = || Some("this command uses a cache of its own".to_owned());
     let on_disk = || -> Result<OpenCache, Failure> {
-        crate::durable::create_private_dir(&settings.dirs.cache)?;
+        walgit_durable::create_private_dir(&settings.dirs.cache)?;
         let private = tempfile::Builder::new()
             .prefix(PRIVATE)
             .tempdir_in(&settings.dirs.cache)?;

@@ -11,12 +11,15 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::publish::Bar;
 use super::{Failure, output};
-use crate::config::{MAX_EPOCHS, Price, Settings, Tiers};
+use crate::config::{Settings, Tiers};
 use crate::lifecycle::survey;
 use crate::publish::{PublishOptions, publish};
-use crate::repo::{Address, Repository};
-use crate::walrus::cost::Bill;
-use crate::walrus::{BlobStore, LocalDir};
+use crate::repo::Repository;
+use walgit_format::Address;
+use walrus_client::network::MAX_EPOCHS;
+use walrus_client::{BlobStore, LocalDir};
+use walrus_encoding::Price;
+use walrus_encoding::cost::Bill;
 
 /// Tell what a repository costs on Walrus, beside other ways to store it
 ///

@@ -11,9 +11,9 @@ use clap::Args;
 use super::context::Context;
 use super::require::RequireArgs;
 use super::{Failure, output};
-use crate::chunk::BlobId;
-use crate::config::DEFAULT_MAX_BODY;
-use crate::walrus::devnet::{self, DevnetConfig, Fault, RequestLog};
+use walgit_format::chunk::BlobId;
+use walrus_client::network::DEFAULT_MAX_BODY;
+use walrus_devnet::{self, DevnetConfig, Fault, RequestLog};
 
 /// Serve a directory of blobs as a Walrus aggregator and publisher over HTTP
 ///
@@ -35,7 +35,7 @@ pub(super) struct Devnet {
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_BODY)]
     max_body: u64,
     /// Largest form of a quilt that can be stored, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = devnet::DEFAULT_MAX_QUILT)]
+    #[arg(long, value_name = "BYTES", default_value_t = walrus_devnet::DEFAULT_MAX_QUILT)]
     max_quilt: u64,
     /// Largest blob that is given out, in bytes [default: any]
     #[arg(long, value_name = "BYTES")]
@@ -100,7 +100,7 @@ impl Devnet {
             }),
         };
         context.run(async {
-            let server = devnet::serve(config).await?;
+            let server = walrus_devnet::serve(config).await?;
             let url = format!("http://{}", server.address());
             output::line(&format!("listening on {url}"))?;
             output::note(&format!(

@@ -10,12 +10,13 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, fsck, ledger, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
-use crate::config::{NetworkPlace, Origin, Settings};
+use crate::config::{Origin, Settings};
 use crate::daemon::{self, DaemonPhase, Overview};
 use crate::lifecycle::fsck::{Options, Read, Report};
-use crate::net::{FailureKind, Journal};
-use crate::repo::Address;
-use crate::walrus::{HttpStore, LocalDir};
+use walgit_format::Address;
+use walrus_client::net::{FailureKind, Journal};
+use walrus_client::network::NetworkPlace;
+use walrus_client::{HttpStore, LocalDir};
 
 /// Print the settings in force and check that mounting can work
 ///
@@ -384,7 +385,7 @@ async fn endpoint(url: &str, settings: &Settings) -> Check {
 /// A word on a server that ignored a range within the last week.
 fn ranges_ignored(url: &str, settings: &Settings) -> &'static str {
     let kept = Journal::read(&settings.failures()).unwrap_or_default();
-    let week = crate::clock::unix_seconds().saturating_sub(7 * 24 * 3600);
+    let week = walrus_client::clock::unix_seconds().saturating_sub(7 * 24 * 3600);
     let ignored = kept.iter().any(|failure| {
         failure.kind == FailureKind::NoRanges
             && failure.time >= week

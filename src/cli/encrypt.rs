@@ -12,12 +12,14 @@ use serde::Serialize;
 use super::Failure;
 use super::context;
 use super::keys::{self, Keys};
-use crate::auth::Kept;
-use crate::chunk::{BlobId, ChunkHash, PrivateError, SecretKey};
 use crate::config::Settings;
 use crate::publish::PublishError;
-use crate::repo::refs::{NamedRef, RefName};
-use crate::repo::{Address, Loader, RepoError, Repository};
+use crate::repo::refs::NamedRef;
+use crate::repo::{Loader, RepoError, Repository};
+use walgit_format::Address;
+use walgit_format::chunk::{BlobId, ChunkHash, PrivateError, SecretKey};
+use walgit_format::ref_name::RefName;
+use walrus_client::auth::Kept;
 
 /// Longest part of a key's name that is a repository's.
 const NAMED: usize = 48;

@@ -10,11 +10,12 @@ use serde_json::json;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, ledger, output, policy};
-use crate::chunk::BlobId;
-use crate::config::{MAX_EPOCHS, Settings};
+use crate::config::Settings;
 use crate::daemon::ground::Grounds;
 use crate::lifecycle::renew::{Expiring, expiring};
-use crate::walrus::BlobStore;
+use walgit_format::chunk::BlobId;
+use walrus_client::BlobStore;
+use walrus_client::network::MAX_EPOCHS;
 
 /// Names that an error lists.
 const LISTED: usize = 8;
@@ -124,7 +125,7 @@ impl Epoch {
         let terms = (policy::policy(settings)?, settings.price());
         let grounds = Grounds::new(settings, &loader, &access, store, terms)?;
         let between = (now, now.saturating_add(epochs));
-        let at = crate::clock::unix_seconds();
+        let at = walrus_client::clock::unix_seconds();
         Ok(expiring(&grounds.ground(), store, between, at).await?)
     }
 

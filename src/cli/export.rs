@@ -11,7 +11,7 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
 use crate::lifecycle::{Checkout, ExportLimits, ExportOptions, Exported, export, git_fsck};
-use crate::repo::Address;
+use walgit_format::Address;
 
 /// Plain bytes from which on it is worth a word that a pack could be smaller.
 const WORTH_REPACKING: u64 = 1 << 20;

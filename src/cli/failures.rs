@@ -9,8 +9,8 @@ use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
 
 use super::context::Context;
 use super::{Failure, output};
-use crate::clock::unix_seconds;
-use crate::net::{Consequence, Done, FailureGroup, FailureReport, Journal, Wanted};
+use walrus_client::clock::unix_seconds;
+use walrus_client::net::{Consequence, Done, FailureGroup, FailureReport, Journal, Wanted};
 
 /// Show what went wrong with the network, and what to do about it
 ///

@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::context::{self, Context, OpenCache};
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::config::{NetworkPlace, Settings};
+use crate::config::Settings;
 use crate::lifecycle::fsck::{Depth, Objects, Options, Read, Report, Watch, check};
 use crate::publish::Published;
-use crate::repo::{Access, Address, Loader, Repository};
+use crate::repo::{Access, Loader, Repository};
+use walgit_format::Address;
+use walrus_client::network::NetworkPlace;
 
 /// Most lines about files that cannot be read.
 const MOST_LINES: usize = 20;

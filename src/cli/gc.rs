@@ -72,7 +72,7 @@ impl Gc {
             dry_run: self.dry_run,
             unknown: self.unknown,
             grace: self.grace.as_secs(),
-            now: crate::clock::unix_seconds(),
+            now: walrus_client::clock::unix_seconds(),
         };
         let bar = output::count_bar("collecting");
         let done = context.run(async {

@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use super::context::Context;
 use super::{Failure, output, secrets};
-use crate::auth::{Added, Kept, KeyChest, KeyringError, Replaced};
-use crate::chunk::SecretKey;
 use crate::config::Settings;
 use crate::repo::refs::{NamedRef, RefStore};
+use walgit_format::chunk::SecretKey;
+use walrus_client::auth::{Added, Kept, KeyChest, KeyringError, Replaced};
 
 /// Longest file that may be a key, in bytes.
 const MAX_KEY_FILE: u64 = 4096;

@@ -13,9 +13,10 @@ use super::keys::Keys;
 use super::{Failure, output};
 use crate::config::Settings;
 use crate::daemon::{Client, Imported, Subject};
-use crate::prefetch::model::Limits;
-use crate::prefetch::{MAX_PROFILE, Profile, import, learned};
-use crate::repo::Address;
+use crate::prefetch::{import, learned};
+use walgit_format::Address;
+use walgit_prefetch::model::Limits;
+use walgit_prefetch::{MAX_PROFILE, Profile};
 
 /// Write down what was learned about a repository: which file is opened after
 /// which

@@ -11,15 +11,16 @@ use serde::Serialize;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::chunk::BlobId;
-use crate::clock::unix_seconds;
 use crate::config::Settings;
-use crate::fault_point;
 use crate::lifecycle::walk::{Need, Walk};
 use crate::lifecycle::{EntryKind, Ledger, LedgerBlob, LedgerEntry};
 use crate::repo::refs::{NamedRef, RefStoreError};
-use crate::repo::{Access, Address, Loader, Repository};
-use crate::walrus::StoredBlob;
+use crate::repo::{Access, Loader, Repository};
+use walgit_durable::fault_point;
+use walgit_format::Address;
+use walgit_format::chunk::BlobId;
+use walrus_client::StoredBlob;
+use walrus_client::clock::unix_seconds;
 
 /// Show what was published, until when it is paid for, and which names need it
 #[derive(Debug, Args)]

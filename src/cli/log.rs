@@ -8,10 +8,11 @@ use serde_json::json;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::repo::git::RawCommit;
-use crate::repo::head::Signature;
-use crate::repo::{Address, Commit, CommitId, Snapshot};
-use crate::text;
+use crate::repo::Snapshot;
+use walgit_format::git::RawCommit;
+use walgit_format::head::Signature;
+use walgit_format::text;
+use walgit_format::{Address, Commit, CommitId};
 
 /// Show the commits of a repository, newest first
 ///

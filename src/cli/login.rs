@@ -11,11 +11,11 @@ use webbrowser::{Browser, BrowserOptions};
 
 use super::context::{self, Context};
 use super::{Failure, output, secrets};
-use crate::auth::oauth::{self, CodeFlow, DeviceFlow, Issuer};
-use crate::auth::{
+use walrus_client::auth::oauth::{self, CodeFlow, DeviceFlow, Issuer};
+use walrus_client::auth::{
     AuthError, Grant, Held, KeyringError, Origin, Secret, SignIn, UploadTokens, is_private,
 };
-use crate::config::{AuthMethod, Network, NetworkPlace, OauthProfile};
+use walrus_client::network::{AuthMethod, Network, NetworkPlace, OauthProfile};
 
 /// How long a user may take to sign in with a browser.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::context::{self, Context};
 use super::{Failure, output};
-use crate::auth::{Held, SignIn, oauth};
+use walrus_client::auth::{Held, SignIn, oauth};
 
 /// Sign out of a network: forget its secret, and give tokens back
 ///

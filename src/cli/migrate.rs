@@ -10,10 +10,10 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::publish::Bar;
 use super::{Failure, output};
-use crate::clock::unix_seconds;
 use crate::daemon::migration::{Choice, Looked, Migrated, MigrationError, Migrator, Stays};
-use crate::repo::refs::RefName;
-use crate::walrus::{BlobStore, DryStore};
+use walgit_format::ref_name::RefName;
+use walrus_client::clock::unix_seconds;
+use walrus_client::{BlobStore, DryStore};
 
 /// Lay out anew what many pushes have scattered
 ///

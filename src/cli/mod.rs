@@ -153,7 +153,7 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    crate::auth::harden();
+    walrus_client::auth::harden();
     // What a panic quotes may come from an author; a backtrace is for developers.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|panic| {
@@ -228,21 +228,35 @@ pub(crate) fn grammar() -> clap::Command {
     Cli::command()
 }
 
+/// The crates of this project.
+const CRATES: [&str; 6] = [
+    "walgit_durable",
+    "walgit_format",
+    "walgit_fs",
+    "walgit_prefetch",
+    "walrus_client",
+    "walrus_devnet",
+];
+
 /// What goes wrong is told on standard error. A process that serves mounts runs for
 /// long: it does not repeat itself, and may have a log.
 fn start_tracing(verbose: u8, serves: bool) {
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::layer::SubscriberExt as _;
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let level = match verbose {
-        0 => "warn",
-        1 => "walgit_fs=info,warn",
-        _ => "walgit_fs=debug,info",
+    let (ours, others) = match verbose {
+        0 => ("warn", "warn"),
+        1 => ("info", "warn"),
+        _ => ("debug", "info"),
     };
-    let filter = EnvFilter::try_from_env("WALGIT_FS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let levels = || {
+        let crates = CRATES.map(|name| format!("{name}={ours}"));
+        EnvFilter::new(format!("{others},{}", crates.join(",")))
+    };
+    let filter = EnvFilter::try_from_env("WALGIT_FS_LOG").unwrap_or_else(|_| levels());
     // What is logged quotes authors and servers.
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(|| crate::text::LineWriter(crate::daemon::log::Writer))
+        .with_writer(|| walgit_format::text::LineWriter(crate::daemon::log::Writer))
         .with_ansi(false)
         .event_format(output::Events::of(serves));
     tracing_subscriber::registry()

@@ -14,7 +14,7 @@ use crate::daemon::{self, MountRequest};
 use crate::lifecycle::Leases;
 use crate::lifecycle::leases::MountTag;
 use crate::prefetch::Learning;
-use crate::repo::Address;
+use walgit_format::Address;
 
 /// Notices that are printed at once.
 const SHOWN_NOTICES: usize = 5;

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::{Failure, output};
-use crate::repo::refs::{NamedRef, RefName};
-use crate::repo::{Address, Diverges, Lineage, Loader, RepoError, Repository};
+use crate::repo::refs::NamedRef;
+use crate::repo::{Diverges, Lineage, Loader, RepoError, Repository};
+use walgit_format::Address;
+use walgit_format::ref_name::RefName;
 
 /// What a name stood for before it was moved, and how to move it back.
 #[derive(Clone, Debug, Serialize)]

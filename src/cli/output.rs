@@ -1,7 +1,7 @@
 //! How things are printed: errors, tables, sizes, progress.
 //!
 //! Nothing else in the program prints, and what is printed here is escaped (see
-//! [`crate::text`]), whoever wrote it.
+//! [`walgit_format::text`]), whoever wrote it.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -22,8 +22,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::system_error;
 use crate::cache::Pin;
-use crate::durable::AtomicFile;
-use crate::text;
+use walgit_durable::AtomicFile;
+use walgit_format::text;
 
 /// Prints an error and what caused it, on one line, each cause once.
 pub(super) fn error(error: &(dyn Error + 'static)) {

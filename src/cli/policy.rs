@@ -12,7 +12,8 @@ use crate::config::{Level, Settings};
 use crate::daemon::ground::class_of;
 use crate::lifecycle::policy::{BadRule, Decision, Facts, Policy};
 use crate::lifecycle::{Activity, Ledger};
-use crate::repo::{Address, Node, RefKind, Repository, Snapshot, Tier};
+use crate::repo::{Node, Repository, Snapshot, Tier};
+use walgit_format::{Address, RefKind};
 
 /// Show, check and explain how long content is kept that nothing needs any more
 ///
@@ -249,7 +250,7 @@ async fn look(
     let ledger = Ledger::of(settings).entries()?;
     let activity = Activity::new(settings.activity());
     let levels = &settings.retention.value.activity;
-    let now = crate::clock::unix_seconds();
+    let now = walrus_client::clock::unix_seconds();
     let name = address.to_string();
     let level = activity.level(&name, levels, &ledger, Some(repository), now);
     let level = level.await?;

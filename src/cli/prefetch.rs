@@ -11,8 +11,8 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::learned::{Export, Import};
 use super::{Failure, output};
-use crate::prefetch::replay::{self, Report, Setting};
-use crate::repo::Address;
+use walgit_format::Address;
+use walgit_prefetch::replay::{self, Report, Setting};
 
 /// Give and take what was learned of opens; measure what that saves
 #[derive(Debug, Args)]
@@ -116,7 +116,7 @@ impl Replay {
         let loader = context::loader(&cache);
         context.run(async {
             let repository = context::open(&settings, &loader, address, &self.keys).await?;
-            Ok(replay::Known::carried(&repository).await)
+            Ok(crate::prefetch::carried(&repository).await)
         })
     }
 }

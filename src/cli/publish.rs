@@ -13,21 +13,24 @@ use super::context::{self, Context};
 use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
 use super::{Failure, fsck, learned, names, output};
-use crate::chunk::SecretKey;
-use crate::config::{MAX_EPOCHS, Settings};
+use crate::config::Settings;
 use crate::daemon::Claimed;
-use crate::fault_point;
 use crate::lifecycle::{Ledger, LedgerEntry};
-use crate::prefetch::Profile;
-use crate::prefetch::model::Limits;
 use crate::publish::{
     Claims, Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress, PublishError,
     PublishOptions, Published, Replaced, compare, lineage, publish,
 };
-use crate::repo::refs::{Expected, NamedRef, RefName, RefStoreError};
-use crate::repo::{Access, Address, Lineage, Loader, Repository};
-use crate::walrus::cost::Bill;
-use crate::walrus::{BlobStore, DryStore, PutOptions};
+use crate::repo::refs::{Expected, NamedRef, RefStoreError};
+use crate::repo::{Access, Lineage, Loader, Repository};
+use walgit_durable::fault_point;
+use walgit_format::Address;
+use walgit_format::chunk::SecretKey;
+use walgit_format::ref_name::RefName;
+use walgit_prefetch::Profile;
+use walgit_prefetch::model::Limits;
+use walrus_client::network::MAX_EPOCHS;
+use walrus_client::{BlobStore, DryStore, PutOptions};
+use walrus_encoding::cost::Bill;
 
 /// Publish a git repository or a plain folder; prints its address
 ///

@@ -9,11 +9,13 @@ use super::context::{self, Context};
 use super::keys::{self, Keys};
 use super::names::{self, Replaced};
 use super::{Failure, output};
-use crate::chunk::SecretKey;
 use crate::config::Settings;
 use crate::lifecycle::Lease;
-use crate::repo::refs::{Expected, NamedRef, PastRef, RefName, RefStoreError};
-use crate::repo::{Address, Lineage, RefKind, Repository, Target};
+use crate::repo::refs::{Expected, NamedRef, PastRef, RefStoreError};
+use crate::repo::{Lineage, Repository, Target};
+use walgit_format::chunk::SecretKey;
+use walgit_format::ref_name::RefName;
+use walgit_format::{Address, RefKind};
 
 /// List published names, or the branches and tags of one repository
 ///

@@ -8,9 +8,9 @@ use clap::Args;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::config::MAX_EPOCHS;
 use crate::daemon::renewal::{Renewer, Wish};
 use crate::lifecycle::renew::{Report, Terms};
+use walrus_client::network::MAX_EPOCHS;
 
 /// Most lines of one kind that are printed.
 const MOST_LINES: usize = 10;

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use jsonwebtoken::Algorithm;
 
 use super::{Failure, secrets};
-use crate::auth::SigningKey;
-use crate::config::DEFAULT_API_KEY_HEADER;
-use crate::walrus::devnet::Require;
+use walrus_client::auth::SigningKey;
+use walrus_client::network::DEFAULT_API_KEY_HEADER;
+use walrus_devnet::Require;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {

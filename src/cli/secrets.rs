@@ -13,8 +13,8 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{Failure, output};
-use crate::auth::Secret;
-use crate::durable::{AtomicFile, PRIVATE_FILE};
+use walgit_durable::{AtomicFile, PRIVATE_FILE};
+use walrus_client::auth::Secret;
 
 /// Longest secret that is read, in bytes; a large RSA key takes 3,300.
 const MOST: u64 = 64 << 10;

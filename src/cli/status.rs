@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::context::Context;
 use super::{Failure, output};
 use crate::cache::{CacheStats, Pin};
-use crate::clock::unix_seconds;
 use crate::daemon::{
     DaemonReport, DaemonStatus, Folder, FolderState, JobStatus, MountStatus, NetworkStatus,
     Overview, mounted_folder, remembered,
 };
-use crate::net::Conditions;
-use crate::walrus::{BreakerState, EndpointHealth, Role};
+use walrus_client::clock::unix_seconds;
+use walrus_client::net::Conditions;
+use walrus_client::{BreakerState, EndpointHealth, Role};
 
 /// Show mounts, cache hit rates and network traffic
 ///

@@ -13,13 +13,13 @@ use super::migrate::Migrate;
 use super::{Failure, learned, output};
 use crate::config::{Origin, Settings};
 use crate::daemon::Client;
-use crate::net::Conditions;
-use crate::prefetch::Profile;
-use crate::prefetch::model::Limits;
 use crate::publish::analyze::{Watch, census};
 use crate::publish::tier::{Facts, RuledOut, Verdict, choose};
 use crate::repo::Tier;
-use crate::walrus::Role;
+use walgit_prefetch::Profile;
+use walgit_prefetch::model::Limits;
+use walrus_client::Role;
+use walrus_client::net::Conditions;
 
 /// Show where files are kept and why, and rewrite what is scattered
 #[derive(Debug, Args)]

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::context::{self, Context};
 use super::{Failure, output};
-use crate::auth::{AuthError, Held, Kept, Origin};
-use crate::config::AuthMethod;
+use walrus_client::auth::{AuthError, Held, Kept, Origin};
+use walrus_client::network::AuthMethod;
 
 /// Tell as whom you publish to a network, and until when
 ///

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_EPOCHS;
 use super::duration::duration;
+use walrus_client::network::MAX_EPOCHS;
 
 /// What `[renewal]` says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

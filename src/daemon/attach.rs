@@ -13,10 +13,10 @@ use super::client::ClientError;
 use super::location::is_fuse_device;
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
-use crate::clock::unix_seconds;
-use crate::config::NetworkPlace;
 use crate::fuse::{receive_descriptor, send_descriptor};
 use crate::lifecycle::leases::{Holder, LeaseError, Leases, MountLease};
+use walrus_client::clock::unix_seconds;
+use walrus_client::network::NetworkPlace;
 
 /// Longest request, in bytes: two paths and a few URLs.
 const MAX_REQUEST: usize = 64 << 10;

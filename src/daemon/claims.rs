@@ -1,8 +1,8 @@
 //! What a publish claims stays, until what needs it has a name.
 
-use crate::chunk::BlobId;
 use crate::lifecycle::{Lease, LeaseError};
 use crate::publish::Claims;
+use walgit_format::chunk::BlobId;
 
 /// The lease of a publish that runs.
 #[derive(Debug)]

@@ -155,7 +155,7 @@ async fn metrics(State(shared): State<Shared>) -> String {
 }
 
 async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>) -> Response {
-    if let Err(error) = crate::fault_point::reach("daemon.prepare") {
+    if let Err(error) = walgit_durable::fault_point::reach("daemon.prepare") {
         return refuse(error.to_string());
     }
     match shared.mounts.prepare(&request, None).await {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
-use crate::clock::unix_seconds;
 use crate::fuse::Mover;
 use crate::lifecycle::leases::MountLease;
-use crate::net::jittered;
 use crate::repo::{Snapshot, Source};
+use walrus_client::clock::unix_seconds;
+use walrus_client::net::jittered;
 
 /// Looks for a new head of one mount now and then, and shows it.
 pub(super) struct Follower {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{NetworkPlace, Price, Settings};
+use crate::config::Settings;
 use crate::fuse::{Liveness, MountEntry, MountTable, liveness};
 use crate::lifecycle::gc::{Ground, KernelMounts, Remote, Shelf};
 use crate::lifecycle::leases::{KernelMount, MountTag, StoreTags};
@@ -14,7 +14,9 @@ use crate::lifecycle::{Activity, Leases, Ledger, LedgerEntry, LedgerError};
 use crate::publish::analyze::Class;
 use crate::repo::refs::RefStore;
 use crate::repo::{Access, Loader};
-use crate::walrus::{BlobStore, LocalDir, StoreError};
+use walrus_client::network::NetworkPlace;
+use walrus_client::{BlobStore, LocalDir, StoreError};
+use walrus_encoding::Price;
 
 /// What a file is called where rules speak of classes, by its name alone: old
 /// content is not read to be judged.

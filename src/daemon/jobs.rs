@@ -16,13 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::migrating::{self, Migrating};
 use super::mounts::Mounts;
 use super::renewing::{self, Renewing};
-use crate::auth::{Credentials, KeyChest, SignIns};
-use crate::clock::unix_seconds;
 use crate::config::Settings;
-use crate::durable;
-use crate::net::Journal;
 use crate::repo::Access;
-use crate::walrus::{self, BlobStore};
+use walrus_client::auth::{Credentials, KeyChest, SignIns};
+use walrus_client::clock::unix_seconds;
+use walrus_client::net::Journal;
+use walrus_client::{self, BlobStore};
 
 /// How long nothing must have been fetched before a job begins, and how long it
 /// waits for that at most.
@@ -67,7 +66,7 @@ pub struct JobStatus {
 impl JobStatus {
     /// As it was written down last; `None` where it never was, or is damaged.
     fn remembered(file: &Path) -> Option<Self> {
-        serde_json::from_slice(&durable::read_regular(file, MAX_FILE).ok()?).ok()
+        serde_json::from_slice(&walgit_durable::read_regular(file, MAX_FILE).ok()?).ok()
     }
 }
 
@@ -125,7 +124,7 @@ fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), Jo
     let journal = Some(Arc::new(Journal::new(settings.failures())));
     let sign_ins = SignIns::new(&settings.dirs.data.join("auth"));
     let credentials = Credentials::load(&sign_ins, network)?;
-    let store = walrus::open_as(credentials, network, deadline, journal)?;
+    let store = walrus_client::open_as(credentials, network, deadline, journal)?;
     let (keys, missing) = KeyChest::new(&settings.dirs.data.join("keys")).all()?;
     // Every head has to be read.
     if let Some(error) = missing.into_iter().next() {
@@ -207,7 +206,7 @@ impl Runner {
 
     async fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
         let (file, json) = (self.file.clone(), serde_json::to_vec_pretty(status)?);
-        tokio::task::spawn_blocking(move || durable::write_atomic(&file, &json)).await?
+        tokio::task::spawn_blocking(move || walgit_durable::write_atomic(&file, &json)).await?
     }
 }
 

@@ -164,7 +164,7 @@ impl Launcher {
 
     fn say(&mut self, kind: &str, text: &str) {
         if let Some(file) = &mut self.output {
-            let _ = writeln!(file, "{kind}{}", crate::text::line(text));
+            let _ = writeln!(file, "{kind}{}", walgit_format::text::line(text));
         }
     }
 

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::DaemonError;
 use super::mounts::Mounts;
-use crate::chunk::SecretKey;
-use crate::config::Network;
-use crate::prefetch::model::Limits;
-use crate::prefetch::{Profile, import, learned};
+use crate::prefetch::{import, learned};
 use crate::repo::Source;
+use walgit_format::chunk::SecretKey;
+use walgit_prefetch::Profile;
+use walgit_prefetch::model::Limits;
+use walrus_client::network::Network;
 
 /// Of what something was learned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

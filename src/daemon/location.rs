@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::config::Dirs;
-use crate::durable::require_regular;
+use walgit_durable::require_regular;
 
 /// Name of the socket for requests over HTTP.
 pub(super) const CONTROL: &str = "control.sock";

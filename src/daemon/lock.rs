@@ -51,7 +51,7 @@ impl Holder {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             protocol: PROTOCOL,
-            started: crate::clock::unix_seconds(),
+            started: walrus_client::clock::unix_seconds(),
             phase: Phase::Starting,
         }
     }
@@ -124,7 +124,7 @@ impl Lock {
 
     /// Whether the path of the directory still leads to it.
     pub(super) fn is_at(&self, location: &Location) -> bool {
-        crate::durable::is_at(&self.file, &location.named(NAME))
+        walgit_durable::is_at(&self.file, &location.named(NAME))
     }
 
     /// This process, as others see it.

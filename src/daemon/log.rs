@@ -20,7 +20,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use crate::durable::open_regular_with;
+use walgit_durable::open_regular_with;
 
 /// Size at which the log is put aside, in bytes.
 pub const MAX_SIZE: u64 = 5 << 20;

@@ -5,7 +5,7 @@
 
 use super::status::{DaemonStatus, NetworkStatus};
 use crate::fuse::DriverStats;
-use crate::walrus::{BreakerState, EndpointHealth, Role, StoreHealth};
+use walrus_client::{BreakerState, EndpointHealth, Role, StoreHealth};
 
 impl DaemonStatus {
     /// The figures in Prometheus' text format.

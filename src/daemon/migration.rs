@@ -15,23 +15,28 @@ use serde::Serialize;
 use tokio::task::block_in_place;
 
 use super::claims::Claimed;
-use crate::chunk::BlobId;
-use crate::clock::unix_seconds;
-use crate::config::{MAX_EPOCHS, Price, Settings};
+use crate::config::Settings;
 use crate::lifecycle::fsck::{self, check};
 use crate::lifecycle::migration::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
 use crate::lifecycle::renew::present;
 use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerBlob, LedgerEntry, LedgerError};
-use crate::prefetch::{Profile, learned};
+use crate::prefetch::learned;
 use crate::publish::analyze::Class;
 use crate::publish::{
     Input, Knowledge, Progress, PublishError, PublishOptions, Published, Rewrite, TierMover,
     move_for, publish, same,
 };
-use crate::repo::refs::{Expected, NamedRef, RefName, RefStore, RefStoreError};
-use crate::repo::{Access, Address, Loader, RepoError, Repository, Source};
-use crate::walrus::cost::Bill;
-use crate::walrus::{BlobStore, PutOptions};
+use crate::repo::refs::{Expected, NamedRef, RefStore, RefStoreError};
+use crate::repo::{Access, Loader, RepoError, Repository, Source};
+use walgit_format::Address;
+use walgit_format::chunk::BlobId;
+use walgit_format::ref_name::RefName;
+use walgit_prefetch::Profile;
+use walrus_client::clock::unix_seconds;
+use walrus_client::network::MAX_EPOCHS;
+use walrus_client::{BlobStore, PutOptions};
+use walrus_encoding::Price;
+use walrus_encoding::cost::Bill;
 
 /// Why a name stays as it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -74,10 +74,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::SecretKey;
-use crate::config::Network;
 use crate::prefetch::Learning;
 use crate::repo::Source;
+use walgit_format::chunk::SecretKey;
+use walrus_client::network::Network;
 
 /// What to mount, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

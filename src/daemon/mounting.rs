@@ -169,7 +169,7 @@ pub async fn mount(
 async fn note(file: PathBuf, called: String) -> Option<String> {
     let noted = tokio::task::spawn_blocking(move || {
         let activity = Activity::new(file.clone());
-        let noted = activity.mounted(&called, crate::clock::unix_seconds());
+        let noted = activity.mounted(&called, walrus_client::clock::unix_seconds());
         noted.map_err(|error| {
             format!(
                 "{}: {error}; retention rules that count mounts do not count this one",

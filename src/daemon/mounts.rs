@@ -17,16 +17,17 @@ use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
 use crate::chain;
-use crate::chunk::BlobId;
-use crate::clock::unix_seconds;
-use crate::config::Network;
-use crate::fault_point;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
 use crate::lifecycle::leases::MountLease;
 use crate::lifecycle::{FreshStore, Ledger};
-use crate::net::Journal;
-use crate::repo::{Access, Account, Address, Loader, Located, Repository, Snapshot, Target};
-use crate::walrus::{self, BlobStore};
+use crate::repo::{Access, Account, Loader, Located, Repository, Snapshot, Target};
+use walgit_durable::fault_point;
+use walgit_format::Address;
+use walgit_format::chunk::BlobId;
+use walrus_client::clock::unix_seconds;
+use walrus_client::net::Journal;
+use walrus_client::network::Network;
+use walrus_client::{self, BlobStore};
 
 /// Threads that read the kernel's requests of one mount. Hits are answered on
 /// them, so as many as there are cores, within reason.
@@ -227,7 +228,7 @@ impl Mounts {
         if let Some(store) = self.state().stores.get(network) {
             return Ok(store.clone());
         }
-        let store = walrus::open(network, self.deadline, Some(self.journal.clone()))?;
+        let store = walrus_client::open(network, self.deadline, Some(self.journal.clone()))?;
         let ledger = Ledger::new(&self.ledgers, &network.name);
         let store = FreshStore::over(store, network, ledger, self.deadline);
         let mut state = self.state();

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ground::{GroundError, Grounds};
-use crate::clock::unix_seconds;
-use crate::config::{Price, Settings};
+use crate::config::Settings;
 use crate::lifecycle::Ledger;
 use crate::lifecycle::policy::Policy;
 use crate::lifecycle::renew::{Options, Payer, RenewError, Report, Terms, Watch, renew};
 use crate::repo::{Access, Loader};
-use crate::walrus::BlobStore;
+use walrus_client::BlobStore;
+use walrus_client::clock::unix_seconds;
+use walrus_encoding::Price;
 
 /// Renews what the names of a network need.
 pub struct Renewer<'a> {

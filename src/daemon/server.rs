@@ -20,11 +20,12 @@ use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{ConfigError, Settings};
 use crate::fuse;
 use crate::lifecycle::{LeaseError, Ledger};
-use crate::net::Journal;
-use crate::prefetch::MalformedProfile;
-use crate::repo::{Address, Loader, LoaderConfig, RepoError};
-use crate::text::LineWriter;
-use crate::walrus::StoreError;
+use crate::repo::{Loader, LoaderConfig, RepoError};
+use walgit_format::Address;
+use walgit_format::text::LineWriter;
+use walgit_prefetch::MalformedProfile;
+use walrus_client::StoreError;
+use walrus_client::net::Journal;
 
 /// How long a command that has the cache open may take to hand it over.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -189,7 +190,7 @@ async fn live(
     if !in_foreground {
         launcher.log_to(&log_file(&settings));
     }
-    crate::fault_point::reach("daemon.start").map_err(DaemonError::Session)?;
+    walgit_durable::fault_point::reach("daemon.start").map_err(DaemonError::Session)?;
     settings.check_cache()?;
     let config = CacheConfig::of(&settings);
     let opening = tokio::task::spawn_blocking(move || Cache::open_within(&config, HAND_OVER));

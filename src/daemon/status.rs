@@ -11,7 +11,7 @@ use crate::cache::{CacheStats, Pin};
 use crate::fuse::{DriverStats, TreeStats};
 use crate::prefetch::PrefetchStats;
 use crate::repo::MemoryStats;
-use crate::walrus::StoreHealth;
+use walrus_client::StoreHealth;
 
 /// The daemon and all it does.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{FileAttr, FileType};
 
 use super::inode::Inode;
-use crate::repo::{Commit, Kind, Node};
+use crate::repo::Node;
+use walgit_format::{Commit, Kind};
 
 /// Who owns everything in a mount: who mounted it.
 #[derive(Clone, Copy, Debug)]

@@ -23,8 +23,9 @@ use super::attributes::time_of;
 use super::history::History;
 use super::inode::Inode;
 use super::trees::Trees;
-use crate::repo::{Charge, Commit, NodeIndex, RefKind, RepoError, Repository, Snapshot};
-use crate::text::{bytes_field, bytes_lines, line};
+use crate::repo::{Charge, NodeIndex, RepoError, Repository, Snapshot};
+use walgit_format::text::{bytes_field, bytes_lines, line};
+use walgit_format::{Commit, RefKind};
 
 /// Name of the folder.
 pub(super) const NAME: &[u8] = b".walgit";
@@ -174,7 +175,7 @@ impl Control {
             *status = (
                 Some(Instant::now()),
                 SystemTime::now(),
-                crate::text::json(&String::from_utf8_lossy(&self.source.status()))
+                walgit_format::text::json(&String::from_utf8_lossy(&self.source.status()))
                     .into_owned()
                     .into(),
             );
@@ -241,7 +242,7 @@ impl Nodes {
     ) {
         let mut parts: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
         // Neither the chain nor a history checks names.
-        if (parts.iter()).any(|part| crate::repo::directory::check_name(part).is_err()) {
+        if (parts.iter()).any(|part| walgit_format::directory::check_name(part).is_err()) {
             return;
         }
         let most = parts.len() as u64 * (PER_NAME + PER_FOLDER) + name.len() as u64;
@@ -341,7 +342,7 @@ impl Nodes {
 
 /// A text for people, who read it on a terminal: all of it is escaped.
 fn text_node(text: String) -> ControlNode {
-    ControlNode::Text(crate::text::lines(&text).into())
+    ControlNode::Text(walgit_format::text::lines(&text).into())
 }
 
 /// A commit as `git log -1` shows it.

@@ -26,9 +26,10 @@ use super::inode::Inode;
 use super::refuse::refuse_changes;
 use super::trees::TreeStats;
 use super::view::{FOREVER, Listing, View};
-use crate::chunk::{BlobId, ByteRange};
 use crate::prefetch::{Guide, Learning, PrefetchStats};
 use crate::repo::{RepoError, Snapshot};
+use walgit_format::chunk::BlobId;
+use walgit_format::chunk::ByteRange;
 
 /// Largest read the kernel is asked for, in bytes.
 const MAX_READ: u32 = 1 << 20;

@@ -4,7 +4,7 @@ use fuser::Errno;
 
 use crate::cache::CacheError;
 use crate::repo::RepoError;
-use crate::walrus::StoreError;
+use walrus_client::StoreError;
 
 /// Why an operation failed.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! What `getfattr -n NAME` shows: where content comes from. These attributes
 //! are not listed: see [`super::Driver`].
 
-use crate::chunk::{BlobId, ByteRange, ChunkHash};
-use crate::repo::{Held, Kind, Node, RepoError, Snapshot, Tier};
+use crate::repo::{Held, Node, RepoError, Snapshot, Tier};
+use walgit_format::Kind;
+use walgit_format::chunk::{BlobId, ByteRange, ChunkHash};
 
 /// An extended attribute of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use super::attributes::time_of;
 use super::control::PER_NAME;
 use super::inode::Inode;
 use super::trees::Trees;
-use crate::repo::head::GitId;
 use crate::repo::{Charge, MAX_ANCESTORS, NodeIndex, RepoError, Repository};
+use walgit_format::head::GitId;
 
 /// Most commits of a history that are listed, the newest; each can be found by
 /// its name.

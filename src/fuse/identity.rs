@@ -10,7 +10,8 @@
 
 use super::inode::Inode;
 use crate::offload::Pace;
-use crate::repo::{Charge, Content, Entry, Node, NodeIndex, RepoError, Snapshot, same_content};
+use crate::repo::{Charge, Node, NodeIndex, RepoError, Snapshot, same_content};
+use walgit_format::{Content, Entry};
 
 /// Consecutive nodes of the mounted tree that are consecutive nodes of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use super::liveness::{Liveness, liveness};
 use super::mountpoint::{Mountpoint, MountpointError};
 use super::processes;
 use super::table::{FS_TYPE, MountTable};
-use crate::fault_point;
+use walgit_durable::fault_point;
 
 const DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";

@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 use super::attributes::commit_time;
 use super::identity::{Change, Identity};
 use super::inode::Inode;
-use crate::chunk::{BlobId, ChunkHash};
-use crate::repo::head::{CommitId, GitId};
-use crate::repo::{Charge, Commit, Kept, NodeIndex, RepoError, Repository, Snapshot, Target};
+use crate::repo::{Charge, Kept, NodeIndex, RepoError, Repository, Snapshot, Target};
+use walgit_format::Commit;
+use walgit_format::chunk::{BlobId, ChunkHash};
+use walgit_format::head::{CommitId, GitId};
 
 /// Bytes of trees that are kept beside the mounted one and the one used last,
 /// where a tree takes any.
@@ -451,7 +452,7 @@ fn find(repository: &Repository, content: &Content) -> Option<Snapshot> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::BlobId;
+    use walgit_format::chunk::BlobId;
 
     fn archived(n: u8) -> (Tree, Target) {
         let target = Target::Archived {

@@ -15,9 +15,11 @@ use super::extended::Extended;
 use super::identity::Change;
 use super::inode::Inode;
 use super::trees::{InTree, TreeStats, Trees};
-use crate::chunk::{BlobId, ByteRange};
 use crate::prefetch::{Ahead, Guide, PrefetchStats, Reading};
-use crate::repo::{Directory, Kind, NEIGHBOURS, Node, NodeIndex, RepoError, Snapshot};
+use crate::repo::{NEIGHBOURS, Node, NodeIndex, RepoError, Snapshot};
+use walgit_format::chunk::BlobId;
+use walgit_format::chunk::ByteRange;
+use walgit_format::{Directory, Kind};
 
 /// How long the kernel may keep what never changes.
 pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);

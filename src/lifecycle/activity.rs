@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{EntryKind, LedgerEntry};
 use crate::config::{ActivityLevels, Level};
-use crate::durable::{AppendLog, LockedLog, Records};
 use crate::repo::Repository;
+use walgit_durable::Records;
+use walgit_durable::{AppendLog, LockedLog};
 
 /// A longer file is written anew, without what is too old.
 const MOST: u64 = 1 << 20;
@@ -181,9 +182,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let activity = Activity::new(dir.path().join("local.jsonl"));
         activity.mounted("a", 5).unwrap();
-        let mut text = std::fs::read_to_string(activity.log.path()).unwrap();
-        text.push_str("{\"at\":7,\"na\u{0}\n");
-        std::fs::write(activity.log.path(), text).unwrap();
+        let text = std::fs::read_to_string(activity.log.path()).unwrap();
+        // The last line alone may have been cut short by a crash.
+        let damaged = format!("{{\"at\":7,\"na\u{0}\n{text}");
+        std::fs::write(activity.log.path(), damaged).unwrap();
         assert_eq!(activity.mounts("a", 0).unwrap(), 2);
         assert_eq!(activity.mounts("b", 9).unwrap(), 1);
         assert_eq!(activity.last("b", 20).unwrap(), Some(20));

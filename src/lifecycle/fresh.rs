@@ -13,11 +13,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use crate::chunk::{BlobId, SecretKey};
-use crate::clock::unix_seconds;
-use crate::config::{Network, NetworkPlace};
-use crate::net::{Conditions, Retry, jittered};
-use crate::walrus::{
+use walgit_format::chunk::{BlobId, SecretKey};
+use walrus_client::clock::unix_seconds;
+use walrus_client::net::{Conditions, Retry, jittered};
+use walrus_client::network::{Network, NetworkPlace};
+use walrus_client::{
     Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHealth, Stored,
 };
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::{BlobId, ChunkHash};
 use crate::config::{Dirs, Settings};
-use crate::durable::{self, AppendLog};
-use crate::repo::Address;
-use crate::walrus::StoredBlob;
+use walgit_durable::AppendLog;
+use walgit_format::Address;
+use walgit_format::chunk::{BlobId, ChunkHash};
+use walrus_client::StoredBlob;
 
 /// What a line is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +98,7 @@ impl LedgerEntry {
     /// A publish that ended now.
     pub fn of(name: &str, address: &str, blobs: &[StoredBlob]) -> Self {
         LedgerEntry {
-            at: crate::clock::unix_seconds(),
+            at: walrus_client::clock::unix_seconds(),
             name: name.into(),
             address: address.into(),
             blobs: blobs.to_vec(),
@@ -156,7 +156,7 @@ pub struct Extended {
 
 /// A name beside the ledger for a copy of it, with the time in it.
 fn free_backup(path: &Path) -> PathBuf {
-    let now = crate::clock::unix_seconds();
+    let now = walrus_client::clock::unix_seconds();
     let name = |more: String| path.with_extension(format!("jsonl.{now}{more}.bak"));
     let names = std::iter::once(String::new()).chain((1..).map(|more| format!("-{more}")));
     let mut free = names.map(name).filter(|name| !name.exists());
@@ -239,7 +239,10 @@ impl Ledger {
             }
             if path.exists() {
                 let backup = free_backup(path);
-                durable::write_atomic(&backup, &durable::read_regular(path, u64::MAX)?)?;
+                walgit_durable::write_atomic(
+                    &backup,
+                    &walgit_durable::read_regular(path, u64::MAX)?,
+                )?;
                 extended.backup = Some(backup);
             }
             log.append_all(new)?;

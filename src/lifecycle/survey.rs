@@ -7,10 +7,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use super::walk::{Need, Walk};
-use crate::chunk::{BlobId, ChunkHash, PAYLOAD_OVERHEAD};
-use crate::repo::{Content, Directory, Entry, Kind, Node, RepoError, Repository, Snapshot};
-use crate::walrus::cost::Bill;
-use crate::walrus::quilt::{self, MAX_MEMBERS};
+use crate::repo::{Node, RepoError, Repository, Snapshot};
+use walgit_format::chunk::{BlobId, ChunkHash, PAYLOAD_OVERHEAD};
+use walgit_format::{Content, Directory, Entry, Kind};
+use walrus_encoding::cost::Bill;
+use walrus_encoding::quilt::{self, MAX_MEMBERS};
 
 /// Bytes of files that are put into one quilt: with what their columns waste,
 /// it is well below what publishers take.

@@ -22,12 +22,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::chunk::{BlobId, ChunkRef, WholeBlob};
-use crate::repo::head::{Attachment, AttachmentKind};
-use crate::repo::{
-    Coming, CommitId, Content, MAX_ANCESTORS, MAX_DEPTH, MalformedNode, Node, RepoError,
-    Repository, Snapshot,
-};
+use crate::repo::{Coming, MAX_ANCESTORS, MAX_DEPTH, Node, RepoError, Repository, Snapshot};
+use walgit_format::chunk::{BlobId, ChunkRef, WholeBlob};
+use walgit_format::head::{Attachment, AttachmentKind};
+use walgit_format::{CommitId, Content, MalformedNode};
 
 /// Nodes that are fetched together.
 const NODES_AT_ONCE: usize = 512;

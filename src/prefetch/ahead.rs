@@ -16,12 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::readahead::Next;
 use super::stream::{LIKELY, Stream};
-use super::{Guide, PrefetchStats, Readahead, Sweeps};
+use super::{Guide, PrefetchStats};
 use crate::cache::Source;
-use crate::chunk::ByteRange;
-use crate::repo::{Kind, Node, NodeIndex, Snapshot};
+use crate::repo::{Node, NodeIndex, Snapshot};
+use walgit_format::Kind;
+use walgit_format::chunk::ByteRange;
+use walgit_prefetch::Next;
+use walgit_prefetch::{Readahead, Sweeps};
 
 /// Files whose reads are watched for a sequence.
 const WATCHED_FILES: usize = 256;

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::model::Limits;
-use super::{Profile, replay};
-use crate::repo::{Prior, Repository};
+use crate::repo::Repository;
+use walgit_format::Prior;
+use walgit_prefetch::model::Limits;
+use walgit_prefetch::{Profile, replay};
 
 /// What a repository carries along for whoever has not learned anything yet.
 #[derive(Debug, Default)]
@@ -42,13 +43,11 @@ impl Hints {
     }
 }
 
-impl replay::Known {
-    /// What a repository carries along, as a mount begins with it.
-    pub async fn carried(repository: &Repository) -> Self {
-        let Hints { prior, shipped } = Hints::of(repository, true).await;
-        let profile = shipped.unwrap_or_default();
-        replay::Known { prior, profile }
-    }
+/// The hints that a repository carries, as a mount begins with them.
+pub async fn carried(repository: &Repository) -> replay::Known {
+    let Hints { prior, shipped } = Hints::of(repository, true).await;
+    let profile = shipped.unwrap_or_default();
+    replay::Known { prior, profile }
 }
 
 /// What earlier sessions learned about the repository called `identity`.

@@ -22,31 +22,13 @@
 //! May touch: `repo`, `cache`; the across-files part touches nothing.
 
 mod ahead;
-pub mod catalogue;
-mod codec;
 mod guide;
 mod hints;
-mod kinship;
-pub mod model;
-mod part;
-mod profile;
-mod rates;
-mod readahead;
-pub mod replay;
 mod requests;
-pub mod scheduler;
 mod stream;
-mod sweep;
-mod together;
 mod warm;
 
 pub use ahead::{Ahead, Reading};
-pub use catalogue::Catalogue;
-pub use codec::MalformedProfile;
 pub use guide::{Guide, Learning, PrefetchStats};
-pub use hints::{import, learned};
-pub use profile::{MAX_LEN as MAX_PROFILE, Profile};
-pub use rates::Rates;
-pub use readahead::Readahead;
-pub use sweep::Sweeps;
+pub use hints::{carried, import, learned};
 pub use warm::{Warmed, warm};

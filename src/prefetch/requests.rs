@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::cache::MAX_GAP;
-use crate::chunk::{ChunkRef, Codec};
 use crate::repo::{Coming, Snapshot};
+use walgit_format::chunk::{ChunkRef, Codec};
 
 /// Those of some chunks that are not in the cache.
 pub(super) fn missing(
@@ -84,7 +84,7 @@ pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{Bases, BlobId, ChunkHash, Location};
+    use walgit_format::chunk::{Bases, BlobId, ChunkHash, Location};
 
     fn chunk(blob: u8, offset: u64, stored_len: u32) -> ChunkRef {
         ChunkRef {

@@ -16,8 +16,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::requests;
-use crate::chunk::{ChunkHash, ChunkRef, WholeBlob};
 use crate::repo::{Coming, Snapshot};
+use walgit_format::chunk::{ChunkHash, ChunkRef, WholeBlob};
 
 /// Files in a row from which on it is most likely a walk. Programs that do not
 /// walk read two or three neighbours in a row, and seldom four.

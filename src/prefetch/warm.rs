@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::requests;
-use crate::chunk::{ChunkRef, WholeBlob};
-use crate::repo::{Kind, Node, RepoError, Snapshot};
+use crate::repo::{Node, RepoError, Snapshot};
+use walgit_format::Kind;
+use walgit_format::chunk::{ChunkRef, WholeBlob};
 
 /// Files and directories that are looked at together.
 const STRETCH: u64 = 8192;

@@ -8,10 +8,10 @@ use super::PublishError;
 use super::packs::Sent;
 use super::placed::{Placed, Spot, Stored, chunk_len};
 use super::upload::finished;
-use crate::chunk::{Bases, BlobId, ChunkHash, MAX_CHUNK, seal};
-use crate::repo::blob::{BlobBuilder, MAX_NODE_BYTES};
-use crate::repo::{EncodeError, Place, PlacedChunk};
-use crate::walrus::BlobStore;
+use walgit_format::blob::{BlobBuilder, MAX_NODE_BYTES};
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, MAX_CHUNK, seal};
+use walgit_format::{EncodeError, Place, PlacedChunk};
+use walrus_client::BlobStore;
 
 /// Full blobs, and the last one.
 pub(super) type Finished = (Vec<(BlobId, Bytes)>, (BlobId, Bytes));

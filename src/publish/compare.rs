@@ -2,8 +2,9 @@
 //! one holds, and in how many requests?
 
 use super::PublishError;
-use crate::chunk::ByteRange;
-use crate::repo::{Kind, NEIGHBOURS, Node, Repository, Snapshot};
+use crate::repo::{NEIGHBOURS, Node, Repository, Snapshot};
+use walgit_format::Kind;
+use walgit_format::chunk::ByteRange;
 
 /// Bytes of a file that are compared at once.
 const PART: u64 = 8 << 20;

@@ -16,8 +16,8 @@ use super::known::Known;
 use super::packs::Packs;
 use super::placed::Placed;
 use super::plan::Plan;
-use crate::chunk::{Bases, Patcher, Sealed, seal};
-use crate::repo::head::AttachmentKind;
+use walgit_format::chunk::{Bases, Patcher, Sealed, seal};
+use walgit_format::head::AttachmentKind;
 
 /// How much time is spent on compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use super::plan::{ContentPlan, FileJob, FilePlace, FileSource, Plan};
 use super::source::{self, Skip};
 use super::tier::{self, Facts};
 use super::{Progress, PublishError};
-use crate::chunk::{ChunkHash, MAX_DATA_CHUNK};
 use crate::config::Tiers;
 use crate::repo::Tier;
+use walgit_format::chunk::{ChunkHash, MAX_DATA_CHUNK};
 
 /// Files of up to about this size are kept in the node of their directory
 /// ([`super::tier`]).

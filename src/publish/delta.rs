@@ -16,7 +16,7 @@ use super::known::Known;
 use super::placed::Placed;
 use super::plan::{FileJob, FilePlace, Plan};
 use super::sketch::Sketch;
-use crate::chunk::{ChunkHash, ChunkRef};
+use walgit_format::chunk::{ChunkHash, ChunkRef};
 
 /// Plain bytes of contents that others may be patches against.
 const REMEMBERED: usize = 32 << 20;

@@ -14,7 +14,7 @@ use super::content::Reading;
 use super::known::{Known, KnownDictionary};
 use super::packs::Packs;
 use super::placed::Placed;
-use crate::chunk::{Bases, Codec, Dictionary, Sealed, seal};
+use walgit_format::chunk::{Bases, Codec, Dictionary, Sealed, seal};
 
 /// Longest chunk that is compressed with a dictionary: longer ones have in
 /// themselves what it could tell them.

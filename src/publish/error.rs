@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::repo::{EncodeError, MalformedNode, RepoError};
-use crate::walrus::StoreError;
-use crate::walrus::blob_id::BlobIdError;
+use crate::repo::RepoError;
+use walgit_format::{EncodeError, MalformedNode};
+use walrus_client::StoreError;
+use walrus_encoding::blob_id::BlobIdError;
 
 /// Why a publish failed. Nothing that was published before is affected.
 #[derive(Debug, thiserror::Error)]

@@ -13,11 +13,12 @@ use super::plan::{
     PlannedDirectory, TreePlan,
 };
 use super::source::{Folder, FolderFile, Found, Listed, Skip, SkipReason, Skipped};
-use crate::clock::unix_seconds;
-use crate::fault_point;
-use crate::repo::directory::check_name;
-use crate::repo::head::{CommitId, Signature};
-use crate::repo::{Folder as FolderIdentity, Kind, Lineage, described};
+use crate::repo::{Folder as FolderIdentity, Lineage, described};
+use walgit_durable::fault_point;
+use walgit_format::Kind;
+use walgit_format::directory::check_name;
+use walgit_format::head::{CommitId, Signature};
+use walrus_client::clock::unix_seconds;
 
 /// Skipped entries that are named in a warning.
 const NAMED: usize = 5;

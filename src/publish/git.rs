@@ -14,11 +14,11 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
-use crate::repo::Kind;
-use crate::repo::archive::{ArchivedRef, ModeKind, parse_tree};
-use crate::repo::directory::{MAX_TARGET, check_count, check_name};
-use crate::repo::git::tag_target;
-use crate::repo::head::{AttachmentKind, Ref, RefKind, check_ref_name};
+use walgit_format::Kind;
+use walgit_format::archive::{ArchivedRef, ModeKind, parse_tree};
+use walgit_format::directory::{MAX_TARGET, check_count, check_name};
+use walgit_format::git::tag_target;
+use walgit_format::head::{AttachmentKind, Ref, RefKind, check_ref_name};
 
 /// Whether there is a git repository at a path, bare or not.
 pub(super) fn is_repository(path: &Path) -> bool {

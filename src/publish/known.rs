@@ -9,13 +9,11 @@ use super::history::KnownCommits;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{CommitPlan, ContentPlan, Plan, PlannedDirectory, TreePlan};
 use super::{Learned, Progress, PublishError, together};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec, PrivateError};
 use crate::repo::archive::Archive;
-use crate::repo::head::{AttachmentKind, GitId};
-use crate::repo::{
-    Access, Content, Directory, Entry, Kind, Loader, Node, Prior, RepoError, Repository, Snapshot,
-    git,
-};
+use crate::repo::{Access, Loader, Node, RepoError, Repository, Snapshot};
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Codec, PrivateError};
+use walgit_format::head::{AttachmentKind, GitId};
+use walgit_format::{Content, Directory, Entry, Kind, Prior, git};
 
 /// How much two lists of what changed together must have in common that the
 /// older one will do.
@@ -447,7 +445,7 @@ impl Plan {
             return false;
         };
         let head = previous.head();
-        let same_commit = |(plan, commit): (&CommitPlan, &crate::repo::Commit)| {
+        let same_commit = |(plan, commit): (&CommitPlan, &walgit_format::Commit)| {
             let tree = match &plan.tree {
                 TreePlan::Known(tree) => Some(tree),
                 TreePlan::New(number) => self.directories[*number].same_as.as_ref(),

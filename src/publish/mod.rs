@@ -70,11 +70,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::chunk::{BlobId, ChunkHash, SecretKey};
 use crate::config::Tiers;
-use crate::repo::head::AttachmentKind;
 use crate::repo::{Access, Loader, Repository};
-use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob, cost};
 use compress::Compression;
 pub use compress::Effort;
 use history::Archived;
@@ -83,6 +80,10 @@ use packs::Packs;
 use placed::Placed;
 use plan::Plan;
 use upload::Uploads;
+use walgit_format::chunk::{BlobId, ChunkHash, SecretKey};
+use walgit_format::head::AttachmentKind;
+use walrus_client::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob};
+use walrus_encoding::cost;
 
 /// Packs that wait for their upload while the next one fills.
 const WAITING_PACKS: usize = 2;
@@ -140,7 +141,7 @@ pub enum Learned {
     AsBefore,
     /// Nothing.
     Nothing,
-    /// This profile, of at most [`MAX_SHIPPED`](crate::repo::head::MAX_SHIPPED)
+    /// This profile, of at most [`MAX_SHIPPED`](walgit_format::head::MAX_SHIPPED)
     /// bytes.
     This(Vec<u8>),
 }

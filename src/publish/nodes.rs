@@ -10,13 +10,13 @@ use super::known::Known;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
 use super::{HistoryReport, Packed, PublishError, Replaced, Skipped};
-use crate::chunk::{BlobId, ChunkHash};
-use crate::repo::PlacedChunk;
-use crate::repo::directory::{self, PlannedContent, PlannedEntry};
-use crate::repo::git::{DirectoryIds, encode_ids};
-use crate::repo::head::{Attachment, AttachmentKind, PlannedCommit, PlannedHead};
-use crate::repo::list::{self, LIST_FANOUT};
-use crate::walrus::BlobStore;
+use walgit_format::PlacedChunk;
+use walgit_format::chunk::{BlobId, ChunkHash};
+use walgit_format::directory::{self, PlannedContent, PlannedEntry};
+use walgit_format::git::{DirectoryIds, encode_ids};
+use walgit_format::head::{Attachment, AttachmentKind, PlannedCommit, PlannedHead};
+use walgit_format::list::{self, LIST_FANOUT};
+use walrus_client::BlobStore;
 
 /// Files of more chunks than this keep them in a list of their own, so that
 /// listing their directory does not pay for them.

@@ -14,8 +14,8 @@ use gix::open::{Options, Permissions};
 use gix::sec::Permission;
 
 use super::PublishError;
-use crate::repo::git::RawCommit;
-use crate::repo::head::GitId;
+use walgit_format::git::RawCommit;
+use walgit_format::head::GitId;
 
 /// Opens the repository at a path, bare or not.
 pub(super) fn open(path: &Path) -> Result<gix::Repository, PublishError> {

@@ -8,9 +8,9 @@ use tokio::sync::mpsc::Sender;
 use super::PublishError;
 use super::known::Known;
 use super::placed::{Placed, Spot, chunk_len};
-use crate::chunk::{Bases, BlobId, ChunkHash, Codec, Sealed, seal};
-use crate::repo::Place;
-use crate::repo::blob::BlobBuilder;
+use walgit_format::Place;
+use walgit_format::blob::BlobBuilder;
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Sealed, seal};
 
 /// Packs that were sent off, by number: their IDs, and where their data starts.
 pub(super) type Sent = HashMap<usize, (BlobId, u64)>;

@@ -13,7 +13,7 @@ use super::known::Known;
 use super::packs::Packs;
 use super::placed::{Placed, chunk_len};
 use super::sketch::Sketch;
-use crate::chunk::{Bases, ChunkHash, Codec, Patcher, Sealed};
+use walgit_format::chunk::{Bases, ChunkHash, Codec, Patcher, Sealed};
 
 /// A piece of a file, as long as a chunk.
 pub(super) struct Piece<'a> {

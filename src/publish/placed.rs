@@ -1,8 +1,8 @@
 //! Where things lie while not all blobs have their IDs yet.
 
 use super::PublishError;
-use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, MAX_CHUNK};
-use crate::repo::{EncodeError, PlacedChunk};
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, MAX_CHUNK};
+use walgit_format::{EncodeError, PlacedChunk};
 
 /// A chunk of data and where it lies.
 #[derive(Clone, Debug)]

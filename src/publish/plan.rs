@@ -7,9 +7,9 @@ use super::history::History;
 use super::placed::{KnownDirectory, Placed};
 use super::remote::{Remote, Replaced};
 use super::source::{FolderFile, Skipped};
-use crate::chunk::WholeBlob;
-use crate::repo::Kind;
-use crate::repo::head::{AttachmentKind, CommitId, GitId, Ref, Signature};
+use walgit_format::Kind;
+use walgit_format::chunk::WholeBlob;
+use walgit_format::head::{AttachmentKind, CommitId, GitId, Ref, Signature};
 
 /// Number of a directory in [`Plan::directories`].
 pub(super) type DirectoryNumber = usize;

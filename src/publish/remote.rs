@@ -18,10 +18,11 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, FileJob, FileSource, Plan,
     PlannedDirectory, TreePlan,
 };
-use crate::chunk::{ByteRange, ChunkHash, PAYLOAD_OVERHEAD, WholeBlob};
-use crate::repo::head::{AttachmentKind, MANIFEST_PART, Ref, check_ref_name};
-use crate::repo::{CommitId, Content, Kind, Node, Repository, Snapshot};
-use crate::walrus::cost;
+use crate::repo::{Node, Repository, Snapshot};
+use walgit_format::chunk::{ByteRange, ChunkHash, PAYLOAD_OVERHEAD, WholeBlob};
+use walgit_format::head::{AttachmentKind, MANIFEST_PART, Ref, check_ref_name};
+use walgit_format::{CommitId, Content, Kind};
+use walrus_encoding::cost;
 
 /// Files that are fetched at once: each is a request of its own, and this many
 /// keep a link of 100 Mbit/s busy over 50 ms.

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::fault_point;
+use walgit_durable::fault_point;
 
 /// How often a file is read that shrinks meanwhile.
 const ATTEMPTS: usize = 2;

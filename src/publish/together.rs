@@ -15,7 +15,7 @@ use gix::diff::tree::visit::{Action, Change};
 use gix::objs::TreeRefIter;
 
 use super::{Progress, objects};
-use crate::repo::prior::{Pair, PathName, Prior};
+use walgit_format::prior::{Pair, PathName, Prior};
 
 /// Commits that are looked at.
 const COMMITS: usize = 2000;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use super::{Progress, PublishError};
-use crate::chunk::BlobId;
-use crate::walrus::blob_id::blob_id;
-use crate::walrus::{BlobStore, PutOptions, StoredBlob};
+use walgit_format::chunk::BlobId;
+use walrus_client::{BlobStore, PutOptions, StoredBlob};
+use walrus_encoding::blob_id::blob_id;
 
 /// What a blob of these bytes is stored as, and the ID of that. Every blob that
 /// is published comes this way.

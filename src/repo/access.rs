@@ -7,13 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::head::{CommitId, GitId, check_ref_name};
-use super::refs::{RefName, RefStore};
-use super::{Account, Address, RefKind, RepoError};
-use crate::chain::objects::Layout;
-use crate::chain::{Chain, ChainError, ObjectId};
-use crate::chunk::{BlobId, ChunkHash, SecretKey};
-use crate::walrus::BlobStore;
+use super::refs::RefStore;
+use super::{Account, RepoError};
+use crate::chain::Chain;
+use walgit_format::chain::objects::Layout;
+use walgit_format::chain::{ChainError, ObjectId};
+use walgit_format::chunk::{BlobId, ChunkHash, SecretKey};
+use walgit_format::head::{CommitId, GitId, check_ref_name};
+use walgit_format::ref_name::RefName;
+use walgit_format::{Address, RefKind};
+use walrus_client::BlobStore;
 
 /// Where content comes from, and what opens it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -228,7 +231,7 @@ fn locate_name(dir: &std::path::Path, name: &str) -> Result<Located, RepoError> 
     };
     let parsed: RefName = name
         .parse()
-        .map_err(|error: super::refs::RefNameError| no_name(error.to_string()))?;
+        .map_err(|error: walgit_format::ref_name::RefNameError| no_name(error.to_string()))?;
     let unknown = |why| RepoError::Name {
         why: Arc::new(why),
         // Names are kept in a directory per network.

@@ -1,6 +1,6 @@
 //! How much memory one mount may keep.
 //!
-//! Each decoder has a budget ([`crate::chunk::budget`]), but one address leads to
+//! Each decoder has a budget ([`walgit_format::chunk::budget`]), but one address leads to
 //! many things that each fit their own: directories in use at the same time,
 //! trees of old commits, heads that came before. What stays in memory for a
 //! mount is charged to its account when it is made, and the charge is given back
@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::RepoError;
 use super::decoded::DecodedNodes;
-use crate::chunk::budget;
+use walgit_format::chunk::budget;
 
 /// Most bytes of memory that one mount may keep: a head and the largest tree or
 /// directory that there may be.

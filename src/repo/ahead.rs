@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use super::{Coming, Content, Node, RepoError, Snapshot};
-use crate::chunk::{ChunkRef, WholeBlob};
+use super::{Coming, Node, RepoError, Snapshot};
 use crate::offload::Pace;
+use walgit_format::Content;
+use walgit_format::chunk::{ChunkRef, WholeBlob};
 
 /// Content of consecutive files.
 #[derive(Clone, Debug, Default)]

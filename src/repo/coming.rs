@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::content::Cover;
 use super::{Node, RepoError, Snapshot};
 use crate::cache::{self, Underway};
-use crate::chunk::{ByteRange, ChunkHash, ChunkRef, WholeBlob};
+use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef, WholeBlob};
 
 /// Something that is being fetched ahead of its readers. Dropped before it has
 /// landed, it is called off, unless somebody else wants it.

@@ -6,9 +6,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::snapshot::Found;
 use super::stored::malformed_list;
-use super::{ChunkList, Content, Directory, Kind, Node, RepoError, Snapshot};
-use crate::chunk::{ByteRange, ChunkRef, WholeBlob};
-use crate::walrus::BlobStore;
+use super::{Node, RepoError, Snapshot};
+use walgit_format::chunk::{ByteRange, ChunkRef, WholeBlob};
+use walgit_format::{ChunkList, Content, Directory, Kind};
+use walrus_client::BlobStore;
 
 impl Snapshot {
     /// The bytes of `range` of a file, cut at its end. A chunk that has to be

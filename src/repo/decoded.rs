@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use super::{Account, Charge, ChunkList, Directory};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, budget};
+use super::{Account, Charge};
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, budget};
+use walgit_format::{ChunkList, Directory};
 
 /// Parts of the cache, each with a lock and an equal part of the budget of its
 /// own. More would fit fewer large directories: a node heavier than its part
@@ -52,11 +53,13 @@ pub(super) enum Decoded {
 }
 
 impl Decoded {
-    fn charge(&self) -> &Charge {
-        match self {
-            Decoded::Directory(directory) => directory.charge(),
-            Decoded::List(list) => list.charge(),
-        }
+    /// Whether `account` has paid for it.
+    fn is_of(&self, account: &Account) -> bool {
+        let guard = match self {
+            Decoded::Directory(directory) => directory.guard(),
+            Decoded::List(list) => list.guard(),
+        };
+        (guard.get()).is_some_and(|charge: &Charge| charge.is_of(account))
     }
 
     fn weight(&self) -> u64 {
@@ -144,8 +147,8 @@ impl DecodedNodes {
 
     /// Forgets what an account has paid for. What is in use stays paid for.
     pub(super) fn forget(&self, account: &Account) {
-        self.light.retain(|_, node| !node.charge().is_of(account));
-        (self.heavy()).retain(|(_, node)| !node.charge().is_of(account));
+        self.light.retain(|_, node| !node.is_of(account));
+        (self.heavy()).retain(|(_, node)| !node.is_of(account));
     }
 
     /// Keeps a node, as long as there is room.
@@ -175,8 +178,9 @@ fn trim(heavy: &mut Vec<(Key, Decoded)>, most: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{Bases, Codec, Location};
-    use crate::repo::directory::{self, Kind, PlannedContent, PlannedEntry};
+    use walgit_format::chunk::{Bases, Codec, Location};
+    use walgit_format::directory::{self, Kind, PlannedContent, PlannedEntry};
+    use walgit_format::guard::Guard;
 
     fn directory(entries: u32, number: u64) -> (ChunkRef, Decoded) {
         let entry = |n| PlannedEntry {
@@ -224,7 +228,8 @@ mod tests {
         let keep = |number: u64| {
             let mut reference = reference.clone();
             reference.at.offset = number << 32;
-            let paid = Directory::clone(&large).paid_with(account.charge(weight).unwrap());
+            let paid =
+                Directory::clone(&large).with_guard(Guard::new(account.charge(weight).unwrap()));
             let paid = Arc::new(paid);
             nodes.keep(&reference, Decoded::Directory(paid.clone()));
             paid

@@ -1,11 +1,11 @@
 //! What can be wrong with a repository.
 
-use super::MalformedNode;
 use super::refs::RefStoreError;
 use crate::cache::CacheError;
-use crate::chain::ChainError;
-use crate::chunk::{BlobId, ChunkHash, PayloadError, PrivateError};
-use crate::walrus::StoreError;
+use walgit_format::MalformedNode;
+use walgit_format::chain::ChainError;
+use walgit_format::chunk::{BlobId, ChunkHash, PayloadError, PrivateError};
+use walrus_client::StoreError;
 
 /// Why something of a repository cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]

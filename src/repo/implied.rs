@@ -11,10 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::directory::{Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, check_name};
-use super::head::{CommitId, Signature};
-use super::{Account, Charge, Commit, Entry, Head, Kind, MAX_DEPTH, RepoError};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, budget};
+use super::{Account, Charge, MAX_DEPTH, RepoError};
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob, budget};
+use walgit_format::directory::{Directory, ImpliedContent, ImpliedEntry, MAX_ENTRIES, check_name};
+use walgit_format::head::{CommitId, Signature};
+use walgit_format::{Commit, Entry, Head, Kind};
 
 /// Longest path, in bytes: the kernel's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
@@ -374,7 +375,7 @@ mod tests {
             for entry in directory.entries() {
                 let path = format!("{above}{}", String::from_utf8_lossy(&entry.name));
                 match entry.content {
-                    super::super::Content::Directory { index, .. } => {
+                    walgit_format::Content::Directory { index, .. } => {
                         let below = directory.chunks()[index as usize].hash;
                         walk(tree, &below, &format!("{path}/"), out);
                     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::access::Target;
-use super::head::CommitId;
 use super::{MAX_ANCESTORS, RepoError, Repository};
+use walgit_format::head::CommitId;
 
 /// Commits before one, the newest first; of several parents the first.
 struct Line<'a> {

@@ -10,19 +10,21 @@ use bytes::Bytes;
 use super::access::Access;
 use super::account::MOUNT;
 use super::archive::Archive;
-use super::blob::{Header, MIN_BLOB};
 use super::decoded::{Decoded, DecodedNodes};
-use super::head::{AttachmentKind, MAX_SHIPPED};
 use super::kept::Kept;
-use super::prior::MAX_PRIOR;
 use super::private::{Door, enter};
-use super::{Account, ChunkList, Content, Directory, Head, MalformedNode, RepoError, Repository};
+use super::{Account, RepoError, Repository};
 use crate::cache::{Cache, Space};
-use crate::chunk::{
+use crate::offload::offload;
+use walgit_format::blob::{Header, MIN_BLOB};
+use walgit_format::chunk::{
     Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob,
 };
-use crate::offload::offload;
-use crate::walrus::{BlobStore, Extent, PrivateHeaders, Rejected, StoreError};
+use walgit_format::guard::Guard;
+use walgit_format::head::{AttachmentKind, MAX_SHIPPED};
+use walgit_format::prior::MAX_PRIOR;
+use walgit_format::{ChunkList, Content, Directory, Head, MalformedNode};
+use walrus_client::{BlobStore, Extent, PrivateHeaders, Rejected, StoreError};
 
 /// Settings of a [`Loader`].
 #[derive(Clone, Debug)]
@@ -302,7 +304,7 @@ impl Loader {
             let Ok(charge) = account.charge(directory.weight()) else {
                 break;
             };
-            let directory = Arc::new(directory.paid_with(charge));
+            let directory = Arc::new(directory.with_guard(Guard::new(charge)));
             self.decoded.keep(&reference, Decoded::Directory(directory));
         }
         let hints = [
@@ -342,7 +344,7 @@ impl Loader {
             let decoded = Directory::decode(&raw, &owned);
             let directory = decoded.map_err(|why| malformed("directory", &owned, why))?;
             let charge = account.charge(directory.weight())?;
-            let directory = Arc::new(directory.paid_with(charge));
+            let directory = Arc::new(directory.with_guard(Guard::new(charge)));
             nodes.keep(&owned, Decoded::Directory(directory.clone()));
             Ok(directory)
         };
@@ -371,7 +373,7 @@ impl Loader {
             let decoded = ChunkList::decode(&raw, &owned);
             let list = decoded.map_err(|why| malformed("chunk list", &owned, why))?;
             let charge = account.charge(list.weight())?;
-            let list = Arc::new(list.paid_with(charge));
+            let list = Arc::new(list.with_guard(Guard::new(charge)));
             nodes.keep(&owned, Decoded::List(list.clone()));
             Ok(list)
         };
@@ -393,7 +395,7 @@ impl Loader {
         let pieces = self.cache.whole(store, whole).await?;
         let list = ChunkList::of_pieces(&pieces);
         let charge = account.charge(list.weight())?;
-        let list = Arc::new(list.paid_with(charge));
+        let list = Arc::new(list.with_guard(Guard::new(charge)));
         self.decoded.keep(&key, Decoded::List(list.clone()));
         Ok(list)
     }

@@ -23,7 +23,7 @@
 //! that could be fetched, so they are implied by its paths and kept in memory.
 //!
 //! An encrypted repository is read by them through a store that opens its blobs
-//! ([`crate::walrus::PrivateStore`]); which key fits is found by its head
+//! ([`walrus_client::PrivateStore`]); which key fits is found by its head
 //! (`private`).
 //!
 //! [`Source`] is where a repository is, [`Target`] what that leads to at present.
@@ -36,57 +36,35 @@
 
 mod access;
 mod account;
-mod address;
 mod ahead;
 pub mod archive;
-pub mod blob;
 mod coming;
-pub mod commits;
 mod content;
 mod decoded;
-pub mod directory;
 mod diverges;
-mod encode;
 mod error;
-pub mod git;
-pub mod head;
 mod implied;
 mod kept;
 mod lineage;
-pub mod list;
 mod loader;
-mod malformed;
-pub mod manifest;
 mod objects;
 mod open;
-pub mod prior;
 mod private;
-mod ref_name;
 pub mod refs;
 mod repository;
 mod snapshot;
 mod stored;
 mod succession;
-mod table;
-mod wire;
 
 pub use access::{Access, Located, Relative, Source, Target};
 pub use account::{Account, Charge, MOUNT, MemoryStats};
-pub use address::{Address, ParseAddressError};
 pub use ahead::Stretch;
 pub use coming::Coming;
-pub use directory::{Content, Directory, Entry, Kind};
 pub use diverges::Diverges;
-pub use encode::EncodeError;
 pub use error::RepoError;
-pub use head::{Commit, CommitId, Head, Ref, RefKind};
 pub(crate) use kept::Kept;
-pub use list::ChunkList;
 pub use loader::{Loader, LoaderConfig};
-pub use malformed::MalformedNode;
-pub use prior::Prior;
 pub use repository::{MAX_ANCESTORS, Repository};
 pub use snapshot::{MAX_DEPTH, NEIGHBOURS, Node, NodeIndex, Snapshot, same_content};
 pub use stored::{FileParts, Held, Tier};
 pub use succession::{Folder, Lineage, Tag, described};
-pub use table::{Place, PlacedChunk};

@@ -5,15 +5,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::access::{Access, Target};
-use super::directory::ImpliedContent;
-use super::head::CommitId;
 use super::implied::{self, Leaf, Told};
 use super::open::shelf;
-use super::{Kind, Loader, MAX_DEPTH, RepoError, Repository};
-use crate::chain::objects::{BlobContent, BlobObject, EntryObject};
-use crate::chain::{Chain, MoveObject, ObjectId, Reading};
-use crate::chunk::{BlobId, Proof, WholeBlob, check_git};
+use super::{Loader, MAX_DEPTH, RepoError, Repository};
+use crate::chain::{Chain, Reading};
 use crate::offload::offload;
+use walgit_format::Kind;
+use walgit_format::chain::MoveObject;
+use walgit_format::chain::ObjectId;
+use walgit_format::chain::objects::{BlobContent, BlobObject, EntryObject};
+use walgit_format::chunk::{BlobId, Proof, WholeBlob, check_git};
+use walgit_format::directory::ImpliedContent;
+use walgit_format::head::CommitId;
 
 /// Most objects of one commit.
 const MAX_OBJECTS: usize = 100_000;

@@ -10,19 +10,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::access::{Access, Located, Target};
-use super::blob::Header;
-use super::directory::ImpliedContent;
-use super::head::{CommitId, Ref, RefKind};
 use super::implied::{self, Leaf, Told};
-use super::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
 use super::private::enter;
-use super::{Head, Kind, Loader, RepoError, Repository};
+use super::{Loader, RepoError, Repository};
 use crate::cache::{CacheError, Space};
-use crate::chunk::{
+use crate::offload::offload;
+use walgit_format::Kind;
+use walgit_format::blob::Header;
+use walgit_format::chunk::{
     BlobId, ChunkHash, PAYLOAD_OVERHEAD, Proof, SecretKey, WholeBlob, is_payload, open_payload,
 };
-use crate::offload::offload;
-use crate::walrus::{BlobStore, Extent, Rejected, SealedStore, blob_id};
+use walgit_format::directory::ImpliedContent;
+use walgit_format::head::CommitId;
+use walgit_format::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
+use walrus_client::{BlobStore, Extent, Rejected, SealedStore};
+use walrus_encoding::blob_id;
 
 /// Longest blob that is fetched whole to see what it is, in bytes.
 const MAX_HEAD_BLOB: u64 = 2 * MAX_MANIFEST + PAYLOAD_OVERHEAD;
@@ -270,21 +272,6 @@ const MANIFEST_FACTOR: usize = 3;
 const MAX_SCRIPT: u64 = 1 << 20;
 /// Files that are looked into at once.
 const SCRIPTS_AT_ONCE: usize = 32;
-
-impl Head {
-    /// The same, its first commit being that of a branch.
-    pub(super) fn of_branch(mut self, branch: &str) -> Self {
-        if self.refs.is_empty() && super::head::check_ref_name(branch.as_bytes()).is_ok() {
-            self.default_branch = Bytes::copy_from_slice(branch.as_bytes());
-            self.refs.push(Ref {
-                kind: RefKind::Branch,
-                name: self.default_branch.clone(),
-                commit: 0,
-            });
-        }
-        self
-    }
-}
 
 /// Opens payloads: with key number `first` before all others, because content
 /// is kept on disk under what that one leads to.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use super::RepoError;
 use super::access::Access;
-use crate::chunk::{
+use walgit_format::chunk::{
     BlobId, ChunkHash, PrivateBlob, PrivateError, PrivateHeader, PrivateKeys, SecretKey, is_private,
 };
-use crate::walrus::{BlobStore, PrivateHeaders, PrivateStore};
+use walrus_client::{BlobStore, PrivateHeaders, PrivateStore};
 
 /// How a head is read: as it is, or with a key.
 #[derive(Clone, Debug)]

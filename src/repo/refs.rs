@@ -12,10 +12,10 @@ use std::time::SystemTime;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::Address;
-pub use super::ref_name::{RefName, RefNameError};
-use crate::clock::unix_seconds;
-use crate::durable::{self, AppendLog, FileLock, open_regular, read_regular};
+use walgit_durable::{AppendLog, FileLock, open_regular, read_regular};
+use walgit_format::Address;
+use walgit_format::ref_name::RefName;
+use walrus_client::clock::unix_seconds;
 
 /// What a file name shows as it is.
 const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
@@ -229,7 +229,7 @@ impl RefStore {
         })?;
         // Should it fail in between, a head is listed that the name never stood for.
         self.remember(name, before, Some(to), by)?;
-        durable::write_atomic(&path, &bytes).map_err(RefStoreError::io(&path))
+        walgit_durable::write_atomic(&path, &bytes).map_err(RefStoreError::io(&path))
     }
 
     /// Forgets `name`; what it stood for, which stays stored for now.
@@ -248,7 +248,7 @@ impl RefStore {
             read => read?,
         };
         self.remember(name, before.clone(), None, by)?;
-        let removed = durable::remove_file(&path).map_err(RefStoreError::io(&path))?;
+        let removed = walgit_durable::remove_file(&path).map_err(RefStoreError::io(&path))?;
         let unreadable = || NamedRef {
             address: String::new(),
             updated: 0,
@@ -337,7 +337,7 @@ impl RefStore {
     fn lock(&self) -> Result<FileLock, RefStoreError> {
         let path = self.dir.join(LOCK);
         let lock = || -> std::io::Result<FileLock> {
-            durable::create_private_dir(&self.dir)?;
+            walgit_durable::create_private_dir(&self.dir)?;
             let lock = FileLock::exclusive(&path)?;
             let set = times_set(lock.as_file())?.wrapping_add(1);
             lock.as_file().write_all_at(&set.to_le_bytes(), 0)?;
@@ -425,7 +425,7 @@ impl RefStore {
             }
         }
         // A process may have been killed before it made durable what is read here.
-        durable::sync_dir(&self.dir).map_err(failed)?;
+        walgit_durable::sync_dir(&self.dir).map_err(failed)?;
         names.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
     }
@@ -477,7 +477,7 @@ fn times_set(lock: &File) -> std::io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::BlobId;
+    use walgit_format::chunk::BlobId;
 
     #[test]
     fn a_name_stands_for_what_it_was_set_to_last() {

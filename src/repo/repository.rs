@@ -7,17 +7,18 @@ use bytes::Bytes;
 
 use super::access::{Access, Relative, Target, names};
 use super::archive::{Archive, check_commits};
-use super::commits::decode_commits;
-use super::git::RawCommit;
-use super::head::{AttachmentKind, CommitId, GitId, MAX_SHIPPED};
 use super::implied::{ImpliedTree, Told};
 use super::loader::FoundHead;
-use super::prior::{MAX_PRIOR, Prior};
-use super::{Address, Charge, Commit, Directory, Head, Loader, RefKind, RepoError, Snapshot};
+use super::{Charge, Loader, RepoError, Snapshot};
 use crate::cache::Space;
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
 use crate::offload::offload;
-use crate::walrus::BlobStore;
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
+use walgit_format::commits::decode_commits;
+use walgit_format::git::RawCommit;
+use walgit_format::head::{AttachmentKind, CommitId, GitId, MAX_SHIPPED};
+use walgit_format::prior::{MAX_PRIOR, Prior};
+use walgit_format::{Address, Commit, Directory, Head, RefKind};
+use walrus_client::BlobStore;
 
 /// Stored bytes of an attachment read at once; they are read whole.
 const ATTACHMENT_WINDOW: u64 = 4 << 20;

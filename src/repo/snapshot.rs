@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Commit, Content, Directory, Entry, Kind, RepoError, Repository};
-use crate::chunk::ChunkRef;
+use super::{RepoError, Repository};
+use walgit_format::chunk::ChunkRef;
+use walgit_format::{Commit, Content, Directory, Entry, Kind};
 
 /// Deepest nesting of directories a reader follows. A path the kernel can name
 /// has at most half of its 4096 bytes as components.

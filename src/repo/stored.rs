@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::snapshot::Found;
-use super::{ChunkList, Content, Kind, MalformedNode, Node, RepoError, Snapshot};
+use super::{Node, RepoError, Snapshot};
 use crate::cache::Source;
-use crate::chunk::{ChunkHash, ChunkRef, Codec, SecretKey, WholeBlob};
+use walgit_format::chunk::{ChunkHash, ChunkRef, Codec, SecretKey, WholeBlob};
+use walgit_format::{ChunkList, Content, Kind, MalformedNode};
 
 /// How a node's content is stored, for people to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

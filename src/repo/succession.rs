@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 
 use super::diverges::Diverges;
-use super::head::{AttachmentKind, CommitId, GitId, Head, RefKind};
 use super::{RepoError, Repository};
+use walgit_format::head::{AttachmentKind, CommitId, GitId, Head, RefKind};
 
 /// Gives the parents of a commit; `None` where they are not known.
 pub(super) type Parents = Box<dyn Fn(&CommitId) -> Option<Vec<CommitId>>>;
@@ -334,7 +334,7 @@ fn descends(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repo::head::GitId;
+    use walgit_format::head::GitId;
 
     fn id(number: u8) -> CommitId {
         CommitId::Git(GitId(vec![number; 20]))

@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use walgit_fs::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, seal_patch};
-use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
-use walgit_fs::repo::{Kind, Place, PlacedChunk};
+use walgit_format::blob::BlobBuilder;
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, seal_patch};
+use walgit_format::directory::{self, PlannedContent, PlannedEntry};
+use walgit_format::{Kind, Place, PlacedChunk};
 
 use crate::planned;
 use crate::support::World;

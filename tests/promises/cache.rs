@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space, Underway};
-use walgit_fs::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
-use walgit_fs::walrus::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
+use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
 use crate::support::tree::noise;
 use crate::support::{block_on, eventually};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space};
-use walgit_fs::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 
 use crate::support::tree::noise;
 use crate::support::{Server, Tree, World, eventually};

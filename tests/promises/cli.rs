@@ -58,7 +58,7 @@ fn every_command_has_help_and_wrong_usage_is_2() {
 #[test]
 fn a_blob_id_is_the_networks() {
     let world = World::new();
-    let vectors = include_str!("../data/blob_id_vectors.tsv");
+    let vectors = include_str!("../../crates/encoding/testdata/blob_id_vectors.tsv");
     let row = vectors
         .lines()
         .find(|line| line.starts_with("65536\t"))

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::json;
-use walgit_fs as decoders;
-use walgit_fs::chunk::{PrivateKeys, SecretKey, seal_payload};
-use walgit_fs::walrus::quilt::{self, Member};
+use walgit_format::chunk::{PrivateKeys, SecretKey, seal_payload};
+use walrus_encoding::quilt::{self, Member};
 
 use crate::format::nodes;
 
@@ -86,7 +85,7 @@ fn write_seeds() {
     let manifest = format!("{manifest}/vYIqYdDL8Jgj7VFMeSCxW6x24T7dotNLUYAm6ovEkps");
     seed("manifest", 0, &fs::read(manifest).unwrap());
     seed("prior", 0, b"P\x01\x02aaaa\x04bbbb\x04\x01\x01\x04\x00");
-    let empty = decoders::prefetch::Profile::default().encode();
+    let empty = walgit_prefetch::Profile::default().encode();
     seed("profile", 0, &empty[8..empty.len() - 8]);
     let member = |identifier: &str| Member {
         identifier: identifier.into(),

@@ -4,8 +4,8 @@ use std::fs;
 
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
-use walgit_fs::chunk::BlobId;
-use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions, StoreError};
+use walgit_format::chunk::BlobId;
+use walrus_client::{BlobStore as _, LocalDir, PutOptions, StoreError};
 
 use crate::support::tree::noise;
 use crate::support::{Server, World, block_on};

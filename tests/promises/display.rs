@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use serde_json::{Value, json};
-use walgit_fs::text::is_unsafe;
+use walgit_format::text::is_unsafe;
 
 use crate::support::tree::git;
 use crate::support::walgit::Commit;
@@ -265,7 +265,7 @@ fn spoil(path: &Path) {
 
 #[test]
 fn refs_that_git_refuses_are_refused() {
-    use walgit_fs::repo::head::check_ref_name;
+    use walgit_format::head::check_ref_name;
     for bad in [
         "a\u{1b}[31m",
         "a\nb",

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value;
-use walgit_fs::chunk::{BlobId, ByteRange, PrivateKeys, SecretKey, private_len};
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{
+use walgit_format::chunk::{BlobId, ByteRange, PrivateKeys, SecretKey, private_len};
+use walrus_client::{
     BlobStore, Extent, LocalDir, PrivateHeaders, PrivateStore, PutOptions, StoreError,
 };
+use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::walgit::{at, fixture, manifests, world_with_fixture};

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use walgit_fs::chunk::BlobId;
-use walgit_fs::net::Retry;
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{
+use walgit_format::chunk::BlobId;
+use walrus_client::net::Retry;
+use walrus_client::{
     BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, Rejected, StoreError,
 };
+use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::noise;
 use crate::support::{Server, World, block_on};

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use walgit_fs::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
-use walgit_fs::repo::blob::{BlobBuilder, Header, MIN_BLOB};
-use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
-use walgit_fs::repo::head::{GitId, PlannedCommit, PlannedHead, Signature};
-use walgit_fs::repo::prior::{Pair, PathName, Prior};
-use walgit_fs::repo::{
+use walgit_format::blob::{BlobBuilder, Header, MIN_BLOB};
+use walgit_format::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
+use walgit_format::directory::{self, PlannedContent, PlannedEntry};
+use walgit_format::head::{GitId, PlannedCommit, PlannedHead, Signature};
+use walgit_format::prior::{Pair, PathName, Prior};
+use walgit_format::{
     ChunkList, Content, Directory, Head, Kind, Place, PlacedChunk, Ref, RefKind, list,
 };
 

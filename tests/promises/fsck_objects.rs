@@ -5,13 +5,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::Value;
+use walgit_format::archive::{CommitMark, Target};
+use walgit_format::git::RawCommit;
+use walgit_format::head::GitId;
 use walgit_fs::lifecycle::fsck::{self, Depth, Options, Read, Report};
 use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::RepoError;
-use walgit_fs::repo::archive::{CommitMark, Target};
-use walgit_fs::repo::git::RawCommit;
-use walgit_fs::repo::head::GitId;
-use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 
 use crate::export::{BRANCHES, eventful, publish};
 use crate::fsck::fsck;
@@ -413,7 +413,7 @@ fn any_history(seed: u64) -> Made {
             }
             16 => dice.byte(&mut made.shown[0].1),
             _ => {
-                let mut group = walgit_fs::repo::archive::encode_group(&made.tags).unwrap();
+                let mut group = walgit_format::archive::encode_group(&made.tags).unwrap();
                 dice.byte(&mut group);
                 made.tags_instead = Some(group);
             }
@@ -432,7 +432,7 @@ async fn look(dir: &Path, made: Made) -> Option<([Report; 2], bool, Result<(), R
     let store = LocalDir::open(&dir.join("blobs"), 1 << 30).unwrap();
     store.put(id, bytes, &PutOptions::default()).await.unwrap();
     let (loader, _cache) = loader();
-    let access: std::sync::Arc<dyn walgit_fs::walrus::BlobStore> = std::sync::Arc::new(store);
+    let access: std::sync::Arc<dyn walrus_client::BlobStore> = std::sync::Arc::new(store);
     let repository = loader.open(access, id, Some(root)).await.ok()?;
     let check = |history| {
         let repository = &repository;

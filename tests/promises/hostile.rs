@@ -4,13 +4,13 @@
 use std::ffi::OsStr;
 use std::fs;
 
-use walgit_fs::chunk::{Bases, BlobId, ChunkHash, Codec, MAX_CHUNK};
-use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
-use walgit_fs::repo::head::AttachmentKind;
-use walgit_fs::repo::{Kind, Place, PlacedChunk};
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+use walgit_format::blob::BlobBuilder;
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, MAX_CHUNK};
+use walgit_format::directory::{self, PlannedContent, PlannedEntry};
+use walgit_format::head::AttachmentKind;
+use walgit_format::{Kind, Place, PlacedChunk};
+use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_encoding::blob_id::blob_id;
 
 use crate::planned;
 use crate::support::walgit::Commit;

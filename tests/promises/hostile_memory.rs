@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use walgit_fs::repo::PlacedChunk;
-use walgit_fs::repo::blob::BlobBuilder;
+use walgit_format::PlacedChunk;
+use walgit_format::blob::BlobBuilder;
 
 use crate::support::enemy::{self, Put as _, Segment};
 use crate::support::{Street, eventually};

@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
-use walgit_fs::repo::blob::BlobBuilder;
+use walgit_format::blob::BlobBuilder;
 
 use crate::support::enemy::{self, Put as _, Segment};
 use crate::support::{Street, Tree, World};
 
 /// A root directory of one file.
-fn plain_root(builder: &mut BlobBuilder) -> walgit_fs::repo::PlacedChunk {
+fn plain_root(builder: &mut BlobBuilder) -> walgit_format::PlacedChunk {
     let table = enemy::table(&[], builder.next_node_end());
     builder.push_node(&enemy::directory(&table, &[enemy::inline(b"a", b"hello")]))
 }
@@ -168,8 +168,8 @@ fn mounted_history(
     street: &Street,
     builder: BlobBuilder,
     segment: &Segment,
-    chunks: &[(&walgit_fs::repo::PlacedChunk, usize)],
-    commits: &walgit_fs::repo::PlacedChunk,
+    chunks: &[(&walgit_format::PlacedChunk, usize)],
+    commits: &walgit_format::PlacedChunk,
     id: &[u8],
 ) -> PathBuf {
     let state = street.world.path();

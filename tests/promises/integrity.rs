@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use walgit_fs::cache::{Cache, CacheConfig, CacheError};
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, StoreError};
+use walrus_client::{BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, StoreError};
+use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Gateway, Lie, Server, Tree, World, block_on, eventually};

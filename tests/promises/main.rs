@@ -22,6 +22,7 @@ mod daemon;
 mod daemon_log;
 mod devnet;
 mod display;
+mod documents;
 mod encryption;
 mod export;
 mod faults;

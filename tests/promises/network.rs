@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use walgit_fs::chunk::BlobId;
-use walgit_fs::net::{
+use walgit_format::chunk::BlobId;
+use walrus_client::net::{
     BreakerRules, Consequence, Done, EndpointRules, FailureKind, HedgeRules, Journal, Retry,
 };
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{
+use walrus_client::{
     BlobStore as _, BreakerState, Extent, HttpConfig, HttpStore, PutOptions, Rejected, StoreError,
 };
+use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::noise;
 use crate::support::{Gateway, Lie, Server, Tunnel, block_on};
@@ -123,7 +123,10 @@ impl Scene {
 
     async fn order(&self, server: usize, faults: &str) {
         let url = format!("{}/devnet/faults", self.servers[server].url);
-        let http = walgit_fs::net::http::client().no_proxy().build().unwrap();
+        let http = walrus_client::net::http::client()
+            .no_proxy()
+            .build()
+            .unwrap();
         let response = http.put(url).body(faults.to_owned()).send().await.unwrap();
         assert_eq!(response.status(), 200);
     }
@@ -131,7 +134,10 @@ impl Scene {
     /// How many requests met the first of the faults on order.
     async fn met(&self, server: usize) -> u64 {
         let url = format!("{}/devnet/faults", self.servers[server].url);
-        let http = walgit_fs::net::http::client().no_proxy().build().unwrap();
+        let http = walrus_client::net::http::client()
+            .no_proxy()
+            .build()
+            .unwrap();
         let counted: Value = http.get(url).send().await.unwrap().json().await.unwrap();
         counted[0]["matched"].as_u64().unwrap()
     }
@@ -293,7 +299,7 @@ fn refusals_open_no_breaker() {
             let whole = Extent::Whole { at_most: 1 };
             let missing = store.read(absent, whole, &mut accept).await.unwrap_err();
             assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
-            let beyond = Extent::Part(walgit_fs::chunk::ByteRange::new(LEN as u64, 10));
+            let beyond = Extent::Part(walgit_format::chunk::ByteRange::new(LEN as u64, 10));
             let outside = store
                 .read(scene.blob, beyond, &mut accept)
                 .await
@@ -365,7 +371,8 @@ fn one_that_lies_twice_is_asked_last_and_told_of() {
     });
     drop(store);
     let kept = Journal::read(&scene.journal_path()).unwrap();
-    let convicted = |f: &&walgit_fs::net::Failure| f.consequence == Some(Consequence::Quarantined);
+    let convicted =
+        |f: &&walrus_client::net::Failure| f.consequence == Some(Consequence::Quarantined);
     assert_eq!(kept.iter().filter(convicted).count(), 1);
 }
 

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use walgit_fs::prefetch::model::TaskId;
-use walgit_fs::prefetch::replay::{self, Known, Open, Setting};
-use walgit_fs::repo::prior::MAX_PRIOR;
-use walgit_fs::repo::{Address, Prior, Repository};
-use walgit_fs::walrus::LocalDir;
+use walgit_format::prior::MAX_PRIOR;
+use walgit_format::{Address, Prior};
+use walgit_fs::repo::Repository;
+use walgit_prefetch::model::TaskId;
+use walgit_prefetch::replay::{self, Known, Open, Setting};
+use walrus_client::LocalDir;
 
 use crate::support::tree::git;
 use crate::support::{Server, Tree, World, block_on, eventually, loader};
@@ -57,7 +58,7 @@ fn history() -> Tree {
 fn open(world: &World, published: &Value) -> (Repository, tempfile::TempDir) {
     let (loader, scratch) = loader();
     let store = LocalDir::open(world.blobs().parent().unwrap(), 1 << 30).unwrap();
-    let store: Arc<dyn walgit_fs::walrus::BlobStore> = Arc::new(store);
+    let store: Arc<dyn walrus_client::BlobStore> = Arc::new(store);
     let address = published["address"].as_str().unwrap().parse().unwrap();
     let Address::Walrus { blob, root } = address else {
         panic!("{address:?}");

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use walgit_fs::chunk::BlobId;
+use walgit_format::chunk::BlobId;
 use walgit_fs::publish::{PublishError, PublishOptions, Published, Unwatched, publish};
 use walgit_fs::repo::Loader;
-use walgit_fs::walrus::{Accept, BlobStore, Extent, LocalDir, PutOptions, StoreError, Stored};
+use walrus_client::{Accept, BlobStore, Extent, LocalDir, PutOptions, StoreError, Stored};
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World, block_on, loader};

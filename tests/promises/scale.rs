@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use walgit_fs::repo::Kind;
-use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
+use walgit_format::Kind;
+use walgit_format::blob::BlobBuilder;
+use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 
 use crate::planned;
 use crate::support::{Tree, World};

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use walgit_fs::walrus::cost::encoded_size;
+use walrus_encoding::cost::encoded_size;
 
 use crate::support::{Tree, World};
 

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use walgit_format::Kind;
+use walgit_format::chunk::{ByteRange, SecretKey};
 use walgit_fs::cache::{Cache, CacheConfig};
-use walgit_fs::chunk::{ByteRange, SecretKey};
-use walgit_fs::repo::{Access, Kind, Loader, LoaderConfig, Repository, Snapshot};
-use walgit_fs::walrus::{BlobStore, LocalDir};
+use walgit_fs::repo::{Access, Loader, LoaderConfig, Repository, Snapshot};
+use walrus_client::{BlobStore, LocalDir};
 
 use crate::support::tree::{assert_same, listing, noise};
 use crate::support::walgit::{

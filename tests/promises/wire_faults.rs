@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use walgit_fs::chunk::{BlobId, ByteRange};
-use walgit_fs::net::{FailureKind, Retry};
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, Extent, HttpConfig, HttpStore, Rejected, StoreError};
+use walgit_format::chunk::{BlobId, ByteRange};
+use walrus_client::net::{FailureKind, Retry};
+use walrus_client::{BlobStore as _, Extent, HttpConfig, HttpStore, Rejected, StoreError};
+use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::noise;
 use crate::support::{Server, Tls, Tree, World, block_on};

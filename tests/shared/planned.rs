@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use walgit_fs::repo::PlacedChunk;
-use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::head::{
+use walgit_format::PlacedChunk;
+use walgit_format::blob::BlobBuilder;
+use walgit_format::head::{
     Attachment, AttachmentKind, CommitId, PlannedCommit, PlannedHead, Signature,
 };
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_encoding::blob_id::blob_id;
 
 /// Stores a repository of one commit, whose root is `root` and holds so many
 /// nodes and bytes, with these attachments of one chunk each, in the local

@@ -12,8 +12,8 @@ use super::numbers::Numbers;
 use super::pack::{PackWriter, Packer, id};
 use super::{ExportError, Exported};
 use crate::repo::archive::Archive;
-use crate::repo::git::{RawCommit, tag_target};
-use crate::repo::head::GitId;
+use walgit_format::git::{RawCommit, tag_target};
+use walgit_format::head::GitId;
 
 /// Commits that are compressed at once.
 const BATCH: usize = 4096;

@@ -7,9 +7,10 @@ use gix::bstr::ByteSlice as _;
 
 use super::ExportError;
 use super::commits::Reached;
-use crate::repo::Address;
-use crate::repo::archive::{Archive, ArchivedRef};
-use crate::repo::head::GitId;
+use crate::repo::archive::Archive;
+use walgit_format::Address;
+use walgit_format::archive::ArchivedRef;
+use walgit_format::head::GitId;
 
 /// Names of refs, each of which git allows: they come from strangers.
 ///

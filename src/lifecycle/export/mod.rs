@@ -35,13 +35,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::durable;
-use crate::repo::archive::{Archive, ArchivedRef, Segment};
-use crate::repo::head::GitId;
-use crate::repo::{CommitId, Repository};
+use crate::repo::Repository;
+use crate::repo::archive::Archive;
 use commits::{Lines, Reached};
 use pack::PackWriter;
 use sizes::Size;
+use walgit_format::archive::ArchivedRef;
+use walgit_format::archive::Segment;
+use walgit_format::head::CommitId;
+use walgit_format::head::GitId;
 
 /// Where a repository has its packs.
 const PACKS: &str = "objects/pack";
@@ -311,7 +313,8 @@ impl Target {
             set.map_err(ExportError::io(self.path()))?;
         }
         let (from, to) = (self.path().to_owned(), self.dir.clone());
-        let placed = tokio::task::spawn_blocking(move || durable::place_dir(&from, &to)).await;
+        let placed =
+            tokio::task::spawn_blocking(move || walgit_durable::place_dir(&from, &to)).await;
         placed
             .map_err(|_| ExportError::Interrupted)?
             .map_err(ExportError::io(&self.dir))?;

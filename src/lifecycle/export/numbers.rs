@@ -1,6 +1,6 @@
 //! The IDs of objects by their numbers.
 
-use crate::repo::archive::Segment;
+use walgit_format::archive::Segment;
 
 /// What the objects of an archive are called by git, as far as they are known.
 /// It grows with what was read, whatever a segment says it holds.
@@ -72,7 +72,7 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repo::archive::{Group, Run};
+    use walgit_format::archive::{Group, Run};
 
     fn segment(before: u64, trees: u64, files: usize) -> Segment {
         let (chunk, count) = (0, trees);

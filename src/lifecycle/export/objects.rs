@@ -16,12 +16,14 @@ use super::numbers::Numbers;
 use super::pack::{PackWriter, Packed, Packer};
 use super::sizes::Sizes;
 use super::{ExportError, Progress, pack};
-use crate::chunk::ChunkHash;
-use crate::repo::archive::{
-    Archive, Group, ModeKind, Objects, Run, Segment, StoredEntry, Target, decode_group,
-    decode_tree, raw_tree,
+use crate::repo::RepoError;
+use crate::repo::archive::Archive;
+use walgit_format::MalformedNode;
+use walgit_format::archive::{
+    Group, ModeKind, Objects, Run, Segment, StoredEntry, Target, decode_group, decode_tree,
+    raw_tree,
 };
-use crate::repo::{MalformedNode, RepoError};
+use walgit_format::chunk::ChunkHash;
 
 /// Groups, or contents that are chunks, that are fetched, hashed and compressed
 /// at the same time: they are what takes memory.

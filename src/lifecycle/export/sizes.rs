@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ExportError;
-use crate::repo::archive::{Archive, Segment, StoredEntry, Target};
+use crate::repo::archive::Archive;
+use walgit_format::archive::{Segment, StoredEntry, Target};
 
 /// Bytes that a file or directory takes on disk beside its content, about.
 const PER_ENTRY: u64 = 4096;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::objects::{Unpacked, unpack};
 use super::pack::PackWriter;
 use super::{ExportError, bytes, commits, hash, layout};
+use crate::repo::Repository;
 use crate::repo::archive::Archive;
-use crate::repo::git::RawCommit;
-use crate::repo::head::GitId;
-use crate::repo::{CommitId, Repository};
+use walgit_format::CommitId;
+use walgit_format::git::RawCommit;
+use walgit_format::head::GitId;
 
 /// All contents and trees of a history, built and hashed; the IDs stay.
 pub(in crate::lifecycle) struct Rebuilt {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::fault::{FaultKind, Faults};
-use crate::chunk::{ChunkRef, private_len};
 use crate::lifecycle::walk::{Found, Need, Place, Role, Walk, with_bases};
 use crate::repo::Repository;
+use walgit_format::chunk::{ChunkRef, private_len};
 
 /// Most that are named.
 pub const MOST_TOLD: usize = 1000;

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::MOST_TOLD;
 use crate::cache::CacheError;
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob};
 use crate::lifecycle::walk::{Place, Role, fingerprint};
 use crate::repo::RepoError;
-use crate::walrus::StoreError;
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob};
+use walrus_client::StoreError;
 
 /// In which way something is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

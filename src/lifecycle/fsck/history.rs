@@ -19,14 +19,16 @@ use serde::Serialize;
 
 use super::fault::FaultKind;
 use super::{Check, Depth, shown};
-use crate::chunk::ChunkRef;
 use crate::lifecycle::export::{ExportError, Rebuilt, check_names, check_trees, hash_of};
 use crate::lifecycle::walk::Role;
 use crate::offload::Interrupted;
-use crate::repo::archive::{Archive, Segment};
-use crate::repo::git::{RawCommit, tag_kind, tag_target};
-use crate::repo::head::{AttachmentKind, CommitId, GitId};
-use crate::repo::{MalformedNode, RepoError};
+use crate::repo::RepoError;
+use crate::repo::archive::Archive;
+use walgit_format::MalformedNode;
+use walgit_format::archive::Segment;
+use walgit_format::chunk::ChunkRef;
+use walgit_format::git::{RawCommit, tag_kind, tag_target};
+use walgit_format::head::{AttachmentKind, CommitId, GitId};
 
 /// What was checked of a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

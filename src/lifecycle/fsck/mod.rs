@@ -33,11 +33,11 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
 
 use super::walk::{Found, Need, Place, Role, Walk, fingerprint, with_bases};
-use crate::chunk::{BlobId, ByteRange, ChunkRef, WholeBlob, private_len};
-use crate::repo::head::AttachmentKind;
 use crate::repo::{RepoError, Repository, Snapshot};
 use fault::Faults;
 use sample::Sample;
+use walgit_format::chunk::{BlobId, ByteRange, ChunkRef, WholeBlob, private_len};
+use walgit_format::head::AttachmentKind;
 
 /// Blobs that are asked for their length at once.
 const AT_ONCE: usize = 16;

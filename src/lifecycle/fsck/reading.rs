@@ -11,10 +11,10 @@ use futures_util::StreamExt as _;
 
 use super::Check;
 use super::fault::FaultKind;
-use crate::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, private_len};
 use crate::lifecycle::walk::Role;
 use crate::repo::RepoError;
-use crate::walrus::{Extent, Rejected, StoreError};
+use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, private_len};
+use walrus_client::{Extent, Rejected, StoreError};
 
 /// Most stored bytes of one request, unless a chunk alone is longer.
 const MOST: u64 = 4 << 20;

@@ -49,8 +49,8 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::{BlobId, ChunkHash, ChunkRef};
     use crate::lifecycle::walk::Role;
+    use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef};
 
     #[test]
     fn a_sample_is_as_large_as_asked_and_any_item_may_be_in_it() {

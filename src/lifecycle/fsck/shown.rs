@@ -14,14 +14,16 @@ use gix::objs::Kind as ObjectKind;
 
 use super::Check;
 use super::fault::FaultKind;
-use crate::chunk::{Budget, ChunkHash, ChunkRef, budget};
 use crate::lifecycle::export::Rebuilt;
 use crate::lifecycle::walk::{Place, tree_names};
 use crate::offload::offload;
-use crate::repo::archive::{Archive, Content as Archived, ModeKind, Target, parse_tree};
-use crate::repo::git::{DirectoryIds, decode_ids};
-use crate::repo::head::{AttachmentKind, CommitId, GitId};
-use crate::repo::{Content, Directory, Kind, Node, RepoError, Repository, Snapshot};
+use crate::repo::archive::{Archive, Content as Archived};
+use crate::repo::{Node, RepoError, Repository, Snapshot};
+use walgit_format::archive::{ModeKind, Target, parse_tree};
+use walgit_format::chunk::{Budget, ChunkHash, ChunkRef, budget};
+use walgit_format::git::{DirectoryIds, decode_ids};
+use walgit_format::head::{AttachmentKind, CommitId, GitId};
+use walgit_format::{Content, Directory, Kind};
 
 /// Stored bytes of neighbours that a chunk brings along.
 const WINDOW: u64 = 1 << 20;

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::BlobId;
-use crate::durable::{self, AppendLog, FileLock, read_regular};
+use walgit_durable::{AppendLog, FileLock, read_regular};
+use walgit_format::chunk::BlobId;
 
 /// Lines after which the file is written anew with what counts.
 const LONG: usize = 10_000;
@@ -87,7 +87,7 @@ impl Journal {
         let alone = if read_only {
             None
         } else {
-            durable::create_private_dir(dir).map_err(failed)?;
+            walgit_durable::create_private_dir(dir).map_err(failed)?;
             let lock = FileLock::try_exclusive(&dir.join(format!("{name}.lock")));
             Some(lock.map_err(failed)?.ok_or(JournalError::Busy)?)
         };
@@ -220,7 +220,7 @@ impl Journal {
         }
         let path = self.dir.join(format!("{}-seen.json", self.name));
         let json = serde_json::to_vec(&self.asked).map_err(io::Error::from);
-        json.and_then(|json| durable::write_atomic(&path, &json))
+        json.and_then(|json| walgit_durable::write_atomic(&path, &json))
             .map_err(|source| JournalError::Io { path, source })
     }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Fate, Ground, Journal, JournalError, Options, Report};
 use crate::cache::{Cache, CacheError, Space};
-use crate::chunk::BlobId;
+use walgit_format::chunk::BlobId;
 
 /// How long what was learned is kept after the last mount, in days.
 pub const LEARNED_DAYS: u64 = 180;

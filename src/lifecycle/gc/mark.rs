@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{GcError, Ground, InUse, Options, Scans, others};
-use crate::chunk::{BlobId, ChunkHash};
 use crate::lifecycle::LedgerEntry;
 use crate::lifecycle::walk::{Need, Walk};
 use crate::repo::refs::Generation;
-use crate::repo::{Address, RepoError, Repository};
+use crate::repo::{RepoError, Repository};
+use walgit_format::Address;
+use walgit_format::chunk::{BlobId, ChunkHash};
 
 /// A head that could not be read, in whole or in part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

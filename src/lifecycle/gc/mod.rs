@@ -51,14 +51,15 @@ use serde::Serialize;
 use super::leases::{Ended, InUse, LeaseError, Leases, StoreTags};
 use super::policy::Policy;
 use super::{Activity, Ledger, LedgerEntry};
-use crate::chunk::BlobId;
-use crate::config::{ActivityLevels, Price};
-use crate::fault_point;
+use crate::config::ActivityLevels;
 use crate::repo::refs::{RefStore, RefStoreError};
 use crate::repo::{Access, Loader};
-use crate::walrus::StoreError;
-use crate::walrus::cost::Bill;
 use mark::Marks;
+use walgit_durable::fault_point;
+use walgit_format::chunk::BlobId;
+use walrus_client::StoreError;
+use walrus_encoding::Price;
+use walrus_encoding::cost::Bill;
 
 /// A blob that is stored, as far as the store tells.
 #[derive(Clone, Debug, PartialEq, Eq)]

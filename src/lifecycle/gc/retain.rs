@@ -8,12 +8,13 @@ use std::collections::{HashMap, HashSet};
 
 use super::mark::Marks;
 use super::{Ground, Journal, Options};
-use crate::chunk::{BlobId, ChunkHash};
 use crate::config::Level;
 use crate::lifecycle::LedgerEntry;
 use crate::lifecycle::policy::Facts;
 use crate::lifecycle::walk::{Found, Need, Place, Role, Walk};
-use crate::repo::{RefKind, Repository, Tier};
+use crate::repo::{Repository, Tier};
+use walgit_format::RefKind;
+use walgit_format::chunk::{BlobId, ChunkHash};
 
 /// Until when blobs are kept, in seconds since 1970; `None` for always.
 pub(super) type Retained = HashMap<BlobId, Option<u64>>;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Deletion, Shelf, Shelved};
-use crate::chunk::BlobId;
-use crate::walrus::{BlobStore, LocalDir, StoreError};
+use walgit_format::chunk::BlobId;
+use walrus_client::{BlobStore, LocalDir, StoreError};
 
 #[async_trait]
 impl Shelf for LocalDir {

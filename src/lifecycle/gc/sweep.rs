@@ -6,9 +6,9 @@ use super::journal::Journal;
 use super::mark::Marks;
 use super::retain::Retained;
 use super::{Deletion, Fate, GcError, Ground, Kept, Options, Shelved, unexplained};
-use crate::chunk::BlobId;
-use crate::fault_point;
 use crate::lifecycle::leases::{Collecting, InUse};
+use walgit_durable::fault_point;
+use walgit_format::chunk::BlobId;
 
 /// Blobs that are deleted together: between two looks at names and leases, and two
 /// flushes of the journal.

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::lock::Locked;
 use super::{InUse, LeaseError, Leases, failed};
-use crate::chunk::BlobId;
-use crate::durable::{open_regular, open_regular_with};
+use walgit_durable::{open_regular, open_regular_with};
+use walgit_format::chunk::BlobId;
 
 const NAME: &str = "collecting";
 /// How long a claim waits for a batch of deletions.

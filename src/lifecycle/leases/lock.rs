@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{LeaseError, failed};
-use crate::durable::{FileLock, create_private_dir, open_regular};
+use walgit_durable::{FileLock, create_private_dir, open_regular};
 
 const NAME: &str = "lock";
 

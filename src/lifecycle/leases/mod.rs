@@ -44,9 +44,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::Ledger;
-use crate::chunk::BlobId;
-use crate::config::{NetworkPlace, Settings};
-use crate::durable::open_regular;
+use crate::config::Settings;
+use walgit_durable::open_regular;
+use walgit_format::chunk::BlobId;
+use walrus_client::network::NetworkPlace;
 
 pub use collecting::{Collecting, Condemned};
 pub use mount::{HeldHead, Holder, MountLease, MountRecord};

@@ -10,9 +10,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{InUse, LeaseError, LeaseFile, Leases, failed, is_recent};
-use crate::chunk::BlobId;
-use crate::durable::open_regular_with;
-use crate::repo::Address;
+use walgit_durable::open_regular_with;
+use walgit_format::Address;
+use walgit_format::chunk::BlobId;
 
 pub(super) const ENDING: &str = "mount";
 /// Of a file that is about to replace one.

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{FlockOperation, flock};
 
 use super::{InUse, LeaseError, LeaseFile, Leases, failed, is_recent};
-use crate::chunk::BlobId;
+use walgit_format::chunk::BlobId;
 
 pub(super) const ENDING: &str = "lease";
 
@@ -202,7 +202,7 @@ mod tests {
         let idle = leases.take().unwrap();
         idle.needs(blob(9)).unwrap();
         drop(idle);
-        let now = crate::clock::unix_seconds();
+        let now = walrus_client::clock::unix_seconds();
         let found = in_use(&leases, now, 0);
         assert_eq!(found.claimed, HashSet::from([1, 2, 3].map(blob)));
         two.finish().unwrap();
@@ -217,7 +217,7 @@ mod tests {
         let leases = Leases::new(dir.path());
         let lease = leases.take().unwrap();
         lease.claim(blob(1)).unwrap();
-        let now = crate::clock::unix_seconds();
+        let now = walrus_client::clock::unix_seconds();
         assert!(in_use(&leases, now, 0).ended.is_empty());
         // As a killed process leaves it: the file without the lock.
         let path = lease.path.clone();

@@ -9,7 +9,7 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
-use crate::config::{Network, NetworkPlace};
+use walrus_client::network::{Network, NetworkPlace};
 
 /// Fingerprints of what can be read from: of a directory, or of each gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

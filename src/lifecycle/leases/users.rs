@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::Locked;
 use super::{InUse, LeaseError, LeaseFile, Leases, failed};
-use crate::durable;
 
 pub(super) const ENDING: &str = "user";
 
@@ -40,7 +39,7 @@ impl Leases {
             return Ok(());
         };
         // A directory that is missing later is one that was lost.
-        durable::create_private_dir(&user.names).map_err(failed(&user.names))?;
+        walgit_durable::create_private_dir(&user.names).map_err(failed(&user.names))?;
         let user = absolute(user)?;
         let name = blake3::hash(user.names.as_os_str().as_encoded_bytes()).to_hex();
         let file = self.dir.join(format!("{}.{ENDING}", &name[..16]));
@@ -48,7 +47,7 @@ impl Leases {
             return Ok(());
         }
         let text = serde_json::to_vec(&user).map_err(|error| failed(&file)(error.into()))?;
-        durable::write_atomic(&file, &text).map_err(failed(&file))?;
+        walgit_durable::write_atomic(&file, &text).map_err(failed(&file))?;
         locked.advance()
     }
 

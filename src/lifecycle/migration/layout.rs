@@ -7,8 +7,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::super::walk::{Need, Place, Role, Walk, with_bases};
 use crate::cache::MAX_GAP;
-use crate::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
 use crate::repo::{RepoError, Repository, Tier};
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
 
 /// Blobs that are asked for their length at once.
 const AT_ONCE: usize = 16;

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use super::{Held, Layout};
-use crate::chunk::BlobId;
-use crate::config::{Price, Weights};
-use crate::walrus::cost::Bill;
+use crate::config::Weights;
+use walgit_format::chunk::BlobId;
+use walrus_encoding::Price;
+use walrus_encoding::cost::Bill;
 
 /// Bytes of a blob that are no pack's content: its header, and what it is padded
 /// to.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::AppendLog;
+use walgit_durable::AppendLog;
 
 /// How far back spending counts, in seconds: 30 days.
 const PERIOD: u64 = 30 * 24 * 3600;

@@ -29,8 +29,8 @@ use serde::Serialize;
 
 use super::gc::{self, Fate, GcError, Ground, Kept, Refused};
 use super::{Ledger, LedgerBlob, LedgerEntry, LedgerError};
-use crate::chunk::BlobId;
-use crate::walrus::{BlobStore, StoreError, StoredBlob};
+use walgit_format::chunk::BlobId;
+use walrus_client::{BlobStore, StoreError, StoredBlob};
 
 /// Blobs that are asked for their lifetime at once, and that are renewed between
 /// two lines in the ledger.

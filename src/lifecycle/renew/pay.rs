@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{Present, Renewal};
-use crate::chunk::BlobId;
-use crate::walrus::blob_id::blob_id;
-use crate::walrus::{BlobStore, Extent, PutOptions, Rejected, StoreError, StoredBlob};
+use walgit_format::chunk::BlobId;
+use walrus_client::{BlobStore, Extent, PutOptions, Rejected, StoreError, StoredBlob};
+use walrus_encoding::blob_id::blob_id;
 
 /// How long the command may take for one blob.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use crate::chunk::BlobId;
-use crate::config::{MAX_EPOCHS, Price};
-use crate::walrus::cost::encoded_size;
+use walgit_format::chunk::BlobId;
+use walrus_client::network::MAX_EPOCHS;
+use walrus_encoding::Price;
+use walrus_encoding::cost::encoded_size;
 
 /// A blob that is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]

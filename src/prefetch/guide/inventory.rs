@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 
 use super::state::State;
-use crate::chunk::{BlobId, ChunkRef, WholeBlob};
-use crate::prefetch::catalogue::{FileId, PackId, Place};
-use crate::repo::{Content, Directory, Node, NodeIndex};
+use crate::repo::{Node, NodeIndex};
+use walgit_format::chunk::{BlobId, ChunkRef, WholeBlob};
+use walgit_format::{Content, Directory};
+use walgit_prefetch::catalogue::{FileId, PackId, Place};
 
 /// Larger folders are not taken in whole.
 const LARGE_FOLDER: usize = 10_000;
@@ -49,7 +50,7 @@ pub(super) enum Stored {
 
 impl State {
     pub(super) fn is_here(&self, file: FileId) -> bool {
-        match &self.contents[file.0 as usize] {
+        match &self.contents[file.index()] {
             Stored::Inline => true,
             Stored::Chunks(chunks) => chunks.iter().all(|chunk| self.snapshot.holds(chunk)),
             Stored::Whole(whole) => self.snapshot.knows(whole),
@@ -168,7 +169,7 @@ impl State {
         }
         let id = (self.scheduler.catalogue_mut()).add(&path, place);
         // Names that are no text may look the same: the first one counts.
-        if id.0 as usize == self.contents.len() {
+        if id.index() == self.contents.len() {
             self.contents.push(content);
             if self.is_here(id) {
                 self.scheduler.held(id);

@@ -4,11 +4,11 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use super::inventory::{LARGE_FILE, Stored};
-use crate::chunk::ChunkRef;
-use crate::prefetch::catalogue::FileId;
 use crate::prefetch::requests;
-use crate::prefetch::scheduler::{Fetch, FetchId};
 use crate::repo::{Coming, Snapshot};
+use walgit_format::chunk::ChunkRef;
+use walgit_prefetch::catalogue::FileId;
+use walgit_prefetch::scheduler::{Fetch, FetchId};
 
 /// Makes the request of a fetch, before whoever waits for it asks as well.
 pub(super) fn begin(

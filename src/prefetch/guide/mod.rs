@@ -27,14 +27,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Profile;
-use super::catalogue::FileId;
 use super::hints::{self, Hints};
-use super::model::TaskId;
-use super::scheduler::{Action, FetchId};
 use crate::repo::{NodeIndex, Snapshot};
 use landing::{begin, land};
 use state::State;
+use walgit_prefetch::Profile;
+use walgit_prefetch::catalogue::FileId;
+use walgit_prefetch::model::TaskId;
+use walgit_prefetch::scheduler::{Action, FetchId};
 
 /// Events that wait for the worker; more are forgotten.
 const WAITING: usize = 1024;

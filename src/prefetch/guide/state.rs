@@ -5,13 +5,15 @@ use std::collections::{HashMap, HashSet};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::inventory::Stored;
-use crate::chunk::BlobId;
-use crate::prefetch::Profile;
-use crate::prefetch::catalogue::{Catalogue, FileId, PackId};
 use crate::prefetch::hints::Hints;
-use crate::prefetch::model::TaskId;
-use crate::prefetch::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
 use crate::repo::{Charge, NodeIndex, Snapshot};
+use walgit_format::chunk::BlobId;
+use walgit_prefetch::Catalogue;
+use walgit_prefetch::Profile;
+use walgit_prefetch::catalogue::FileId;
+use walgit_prefetch::catalogue::PackId;
+use walgit_prefetch::model::TaskId;
+use walgit_prefetch::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, Scheduler};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -136,7 +138,7 @@ impl State {
         self.flying.insert(fetch.id, None);
         let mut contents = Vec::with_capacity(fetch.files.len());
         for &file in &fetch.files {
-            let Some(content) = self.contents.get(file.0 as usize) else {
+            let Some(content) = self.contents.get(file.index()) else {
                 continue;
             };
             contents.push((file, content.clone()));

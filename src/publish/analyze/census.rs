@@ -9,9 +9,9 @@ use rayon::prelude::*;
 
 use super::sample::Sample;
 use super::verdict::{Analysis, analyze_thoroughly};
-use crate::durable::open_regular;
 use crate::publish::PublishError;
 use crate::publish::{git, objects};
+use walgit_durable::open_regular;
 
 /// Files that are looked at before anybody hears of them.
 const BATCH: usize = 256;

@@ -9,8 +9,8 @@ use gix::objs::Kind;
 
 use super::super::PublishError;
 use super::super::objects::{self, failed, git_id};
-use crate::repo::commits::{decode_commits, encode_commits};
-use crate::repo::head::GitId;
+use walgit_format::commits::{decode_commits, encode_commits};
+use walgit_format::head::GitId;
 
 /// Commits are compressed together, so many bytes at a time.
 const CHUNK: usize = 4 << 20;

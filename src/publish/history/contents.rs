@@ -16,9 +16,9 @@ use super::super::placed::{Placed, chunk_len};
 use super::super::plan::ContentPlan;
 use super::walk::{ContentFound, Found};
 use super::{Desk, Encoded};
-use crate::chunk::{Bases, ChunkHash, Codec, MAX_BASE_BYTES, MAX_BASES, seal, seal_patch};
-use crate::repo::archive::{ContentGroup, Run};
-use crate::repo::head::GitId;
+use walgit_format::archive::{ContentGroup, Run};
+use walgit_format::chunk::{Bases, ChunkHash, Codec, MAX_BASE_BYTES, MAX_BASES, seal, seal_patch};
+use walgit_format::head::GitId;
 
 /// Plain bytes of a group: versions of a file that lie so near shrink to next
 /// to nothing. Who reads one decodes no more than this, and the memory cache

@@ -33,9 +33,10 @@ use super::packs::Packs;
 use super::placed::{Placed, chunk_len};
 use super::plan::Plan;
 use super::{Progress, PublishError};
-use crate::chunk::{Bases, ChunkHash, Sealed};
-use crate::repo::archive::{Archive, ArchivedRef, CommitMark, Segment};
-use crate::repo::head::GitId;
+use crate::repo::archive::Archive;
+use walgit_format::archive::{ArchivedRef, CommitMark, Segment};
+use walgit_format::chunk::{Bases, ChunkHash, Sealed};
+use walgit_format::head::GitId;
 
 /// The history that is to be archived.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use super::super::PublishError;
 use super::super::objects::{self, failed};
 use super::commits::CommitFound;
-use crate::repo::archive::{Archive, Segment, Target, parse_tree};
+use crate::repo::archive::Archive;
+use walgit_format::archive::{Segment, Target, parse_tree};
 
 /// The tags that these segments hold.
 pub(super) fn tags(

@@ -11,8 +11,8 @@ use super::super::PublishError;
 use super::super::objects::{failed, read_as};
 use super::Desk;
 use super::walk::{Found, TreeFound};
-use crate::chunk::{Bases, ChunkHash, seal};
-use crate::repo::archive::{Group, StoredEntry, Target, encode_group, encode_tree, parse_tree};
+use walgit_format::archive::{Group, StoredEntry, Target, encode_group, encode_tree, parse_tree};
+use walgit_format::chunk::{Bases, ChunkHash, seal};
 
 /// Plain bytes of a group.
 const GROUP: usize = 4 << 20;

@@ -12,7 +12,7 @@ use super::super::git::join;
 use super::super::objects::{failed, read_as};
 use super::Root;
 use super::commits::CommitFound;
-use crate::repo::archive::parse_tree;
+use walgit_format::archive::parse_tree;
 
 /// A tree that was found.
 #[derive(Clone, Copy, Debug)]

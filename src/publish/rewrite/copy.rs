@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 use super::super::PublishError;
 use super::super::packs::Packs;
 use super::super::placed::Placed;
-use crate::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
 use crate::repo::{RepoError, Repository};
-use crate::walrus::{Extent, Rejected};
+use walgit_format::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
+use walrus_client::{Extent, Rejected};
 
 /// Stored bytes that are in memory at a time, and plain ones of what they become
 /// and are decoded with.

@@ -33,14 +33,16 @@ use super::plan::{
     CommitPlan, ContentPlan, DirectoryNumber, EntryPlan, Plan, PlannedDirectory, TreePlan,
 };
 use super::{Effort, Packed, Progress, PublishError};
-use crate::chunk::{BlobId, ChunkHash, ChunkRef};
 use crate::config::Tiers;
-use crate::repo::archive::{Archive, Segment};
-use crate::repo::git::DirectoryIds;
-use crate::repo::head::AttachmentKind;
-use crate::repo::{Content, Kind, Node, Repository, Snapshot};
+use crate::repo::archive::Archive;
+use crate::repo::{Node, Repository, Snapshot};
 use copy::Copying;
 pub use moved::{Knowledge, TierMover, move_for};
+use walgit_format::archive::Segment;
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef};
+use walgit_format::git::DirectoryIds;
+use walgit_format::head::AttachmentKind;
+use walgit_format::{Content, Kind};
 
 /// What is laid out anew, and how.
 #[derive(Clone, Debug)]

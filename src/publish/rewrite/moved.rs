@@ -8,10 +8,10 @@ use super::super::plan::{ContentPlan, Plan};
 use super::super::tier::{self, Facts};
 use super::copy::Copying;
 use super::{File, Stored};
-use crate::chunk::{Bases, ByteRange, ChunkHash, Codec, seal};
 use crate::config::Tiers;
 use crate::publish::analyze::Class;
 use crate::repo::Tier;
+use walgit_format::chunk::{Bases, ByteRange, ChunkHash, Codec, seal};
 
 /// The zstd level for what moves into a pack.
 const LEVEL: i32 = 9;

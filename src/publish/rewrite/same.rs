@@ -6,10 +6,10 @@ use super::super::PublishError;
 use super::super::git::join;
 use super::super::plan::{ContentPlan, DirectoryNumber, FilePlace, TreePlan};
 use super::{File, Read, Stored, read};
-use crate::chunk::{ChunkHash, ChunkRef};
 use crate::repo::Repository;
 use crate::repo::archive::Archive;
-use crate::repo::head::AttachmentKind;
+use walgit_format::chunk::{ChunkHash, ChunkRef};
+use walgit_format::head::AttachmentKind;
 
 /// Compares all that two heads say but where it lies: commits, refs, directories
 /// with names, modes, sizes and git's IDs, the hashes of all content, histories

@@ -24,8 +24,8 @@ use serde::Serialize;
 use super::analyze::Class;
 use crate::config::{Tiers, Weights};
 use crate::repo::Tier;
-use crate::repo::directory::MAX_INLINE;
-use crate::walrus::cost::{self, encoded_size};
+use walgit_format::directory::MAX_INLINE;
+use walrus_encoding::cost::{self, encoded_size};
 
 /// All tiers, the simplest first: it wins where sums are equal.
 pub const TIERS: [Tier; 3] = [Tier::Inline, Tier::Chunked, Tier::Walrus];

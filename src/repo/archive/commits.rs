@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::reader::Archive;
 use crate::offload::offload;
-use crate::repo::commits::decode_commits;
-use crate::repo::git::{RawCommit, tag_target};
-use crate::repo::head::GitId;
-use crate::repo::{MalformedNode, RepoError};
+use crate::repo::RepoError;
+use walgit_format::MalformedNode;
+use walgit_format::commits::decode_commits;
+use walgit_format::git::{RawCommit, tag_target};
+use walgit_format::head::GitId;
 
 /// Where each commit is.
 #[derive(Debug)]

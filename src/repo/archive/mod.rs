@@ -14,17 +14,9 @@
 //! them can be computed from what is stored.
 
 mod commits;
-mod group;
 mod past;
 mod places;
 mod reader;
-mod segment;
-mod tree;
 
-pub use group::{Objects, decode_group, encode_group};
 pub(super) use reader::check_commits;
 pub use reader::{Archive, Content};
-pub use segment::{ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Run, Segment};
-pub use tree::{
-    ModeKind, RawEntry, StoredEntry, Target, decode_tree, encode_tree, parse_tree, raw_tree,
-};

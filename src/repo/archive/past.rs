@@ -6,14 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::reader::{Archive, Content};
-use super::tree::{ModeKind, StoredEntry, Target};
-use crate::chunk::{BlobId, Budget, ChunkHash, ChunkRef, budget};
 use crate::offload::Pace;
-use crate::repo::directory::{
+use crate::repo::RepoError;
+use crate::repo::implied::ImpliedTree;
+use crate::repo::{Account, Charge};
+use walgit_format::archive::{ModeKind, StoredEntry, Target};
+use walgit_format::chunk::{BlobId, Budget, ChunkHash, ChunkRef, budget};
+use walgit_format::directory::{
     Directory, Entry, ImpliedContent, ImpliedEntry, MAX_ENTRIES, MAX_NODES, MAX_TARGET, check_name,
 };
-use crate::repo::implied::ImpliedTree;
-use crate::repo::{Account, Charge, Kind, MalformedNode, RepoError};
+use walgit_format::{Kind, MalformedNode};
 
 /// Notices that are kept; a hostile tree could cause one an entry.
 const MAX_NOTICES: usize = 1000;
@@ -61,7 +63,7 @@ impl Archive {
         let (trees, links) = self.trees_below(root, &mut budget).await?;
         let targets = self.link_targets(&links, &mut budget).await?;
         let mut shown = ImpliedTree {
-            root: ChunkRef::nominal(blob, crate::chunk::ChunkHash::of(&[])),
+            root: ChunkRef::nominal(blob, walgit_format::chunk::ChunkHash::of(&[])),
             nodes: 0,
             bytes: 0,
             directories: HashMap::new(),

@@ -1,6 +1,6 @@
 //! Where the objects of a segment are, by their numbers.
 
-use super::segment::{Run, Segment};
+use walgit_format::archive::{Run, Segment};
 
 /// Where an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

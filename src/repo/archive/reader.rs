@@ -7,18 +7,19 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
 
 use super::commits::CommitIndex;
-use super::group::{Objects, decode_group};
 use super::places::{Place, Places};
-use super::segment::{ArchivedRef, CommitMark, ContentGroup, Group, Run, Segment};
-use super::tree::{StoredEntry, decode_tree};
 use crate::cache::Cache;
-use crate::chunk::budget;
-use crate::chunk::{Budget, ChunkHash, ChunkRef};
 use crate::offload::offload;
-use crate::repo::head::{AttachmentKind, GitId};
 use crate::repo::kept::Kept;
-use crate::repo::{MalformedNode, RepoError, Repository};
-use crate::walrus::BlobStore;
+use crate::repo::{RepoError, Repository};
+use walgit_format::MalformedNode;
+use walgit_format::archive::{ArchivedRef, CommitMark, ContentGroup, Group, Run, Segment};
+use walgit_format::archive::{Objects, decode_group};
+use walgit_format::archive::{StoredEntry, decode_tree};
+use walgit_format::chunk::budget;
+use walgit_format::chunk::{Budget, ChunkHash, ChunkRef};
+use walgit_format::head::{AttachmentKind, GitId};
+use walrus_client::BlobStore;
 
 /// Stored bytes of neighbours that a fetched group brings along: groups are
 /// read in a row where they are read at all.
@@ -44,7 +45,7 @@ pub enum Content {
         /// The segment.
         segment: Arc<Segment>,
         /// Which of its chunks.
-        run: super::Run,
+        run: walgit_format::archive::Run,
         /// Their plain bytes.
         len: u64,
     },

@@ -2,8 +2,8 @@
 
 use reqwest::Url;
 use serde_json::Value;
-use walgit_fs::auth::{Grant, Held, SignIn};
-use walgit_fs::clock::unix_seconds;
+use walrus_client::auth::{Grant, Held, SignIn};
+use walrus_client::clock::unix_seconds;
 
 use super::{http, sign_ins, user};
 use crate::support::{Server, Tree, World};

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::IntoResponse as _;
-use walgit_fs::auth::Held;
+use walrus_client::auth::Held;
 
 use super::browser::{Login, sign_in};
 use super::{piped, secret_file, sign_ins, user, user_of};

@@ -11,8 +11,8 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
 };
 
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{self, PutOptions};
+use walrus_client::{self, PutOptions};
+use walrus_encoding::blob_id::blob_id;
 
 use super::{credentials, network, piped, secret_file, user};
 use crate::support::{Server, Tree, World, block_on};
@@ -131,7 +131,8 @@ fn a_publishers_key_signs_uploads_in_every_algorithm() {
         world.run(&["login", "--jwt-secret-file", &given]);
         let network = network(&server.url, toml::from_str(&auth).unwrap());
         let signed = credentials(&world, &network);
-        let store = walrus::open_as(signed, &network, Duration::from_secs(20), None).unwrap();
+        let store =
+            walrus_client::open_as(signed, &network, Duration::from_secs(20), None).unwrap();
         block_on(async {
             // Two uploads, two tokens.
             for content in ["one", "two"] {

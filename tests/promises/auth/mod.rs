@@ -21,8 +21,8 @@ use std::io::{ErrorKind, Write as _};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use walgit_fs::auth::{Credentials, SignIns};
-use walgit_fs::config::{AuthMethod, Network, NetworkPlace};
+use walrus_client::auth::{Credentials, SignIns};
+use walrus_client::network::{AuthMethod, Network, NetworkPlace};
 
 use crate::support::{Server, World};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use reqwest::Url;
-use walgit_fs::clock::unix_seconds;
+use walrus_client::clock::unix_seconds;
 
 use super::browser::{Browser, Login, sign_in};
 use super::issuer::{issuer, publish, token, user_with_issuer};

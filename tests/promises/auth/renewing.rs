@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use reqwest::Url;
-use walgit_fs::auth::Upload;
-use walgit_fs::clock::unix_seconds;
+use walrus_client::auth::Upload;
+use walrus_client::clock::unix_seconds;
 
 use super::browser::sign_in;
 use super::issuer::{

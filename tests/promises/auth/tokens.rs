@@ -1,7 +1,7 @@
 //! The embedded publisher takes tokens as the network's does.
 
 use serde_json::{Value, json};
-use walgit_fs::auth::{Secret, SigningKey};
+use walrus_client::auth::{Secret, SigningKey};
 
 use super::http;
 use crate::support::tree::noise;
@@ -63,7 +63,7 @@ impl Publisher {
 
 /// Claims of a token that ends in an hour.
 fn claims(more: Value) -> Value {
-    let now = walgit_fs::clock::unix_seconds();
+    let now = walrus_client::clock::unix_seconds();
     let jti = Secret::random().unwrap();
     let mut claims = json!({"iat": now, "exp": now + 3600, "jti": jti.expose()});
     for (name, value) in more.as_object().unwrap() {

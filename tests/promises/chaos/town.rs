@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use walgit_fs::walrus::blob_id::blob_id;
+use walrus_encoding::blob_id::blob_id;
 
 use super::publisher::{Promise, Publisher, keeps};
 use super::reader::{Checkout, Reader, Signals};

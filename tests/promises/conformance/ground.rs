@@ -4,9 +4,9 @@
 use std::fs;
 
 use bytes::Bytes;
-use walgit_fs::chunk::BlobId;
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::quilt::{self, Member, PatchId};
+use walgit_format::chunk::BlobId;
+use walrus_encoding::blob_id::blob_id;
+use walrus_encoding::quilt::{self, Member, PatchId};
 
 use super::call::{Call, Sent};
 use crate::support::Server;

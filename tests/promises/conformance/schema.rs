@@ -200,8 +200,8 @@ fn kind(schema: &Value, at: &str, value: &Value) -> Result<(), String> {
     }
     let text = value.as_str().unwrap_or_default();
     let well_formed = match (schema["format"].as_str(), value.is_string()) {
-        (Some("byte"), true) => text.parse::<walgit_fs::chunk::BlobId>().is_ok(),
-        (Some("quilt-patch-id"), true) => text.parse::<walgit_fs::walrus::quilt::PatchId>().is_ok(),
+        (Some("byte"), true) => text.parse::<walgit_format::chunk::BlobId>().is_ok(),
+        (Some("quilt-patch-id"), true) => text.parse::<walrus_encoding::quilt::PatchId>().is_ok(),
         (Some("base58-digest"), true) => bs58::decode(text)
             .into_vec()
             .is_ok_and(|bytes| bytes.len() == 32),

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use walgit_fs::repo::archive::{Run, Target};
-use walgit_fs::repo::head::GitId;
+use walgit_format::archive::{Run, Target};
+use walgit_format::head::GitId;
 
 use super::left;
 use crate::support::World;

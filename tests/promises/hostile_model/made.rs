@@ -3,9 +3,9 @@
 //! every hash right.
 
 use bytes::Bytes;
-use walgit_fs::chunk::{BlobId, ChunkHash};
-use walgit_fs::repo::PlacedChunk;
-use walgit_fs::repo::blob::BlobBuilder;
+use walgit_format::PlacedChunk;
+use walgit_format::blob::BlobBuilder;
+use walgit_format::chunk::{BlobId, ChunkHash};
 
 use crate::support::enemy::{self, Put as _, Segment};
 

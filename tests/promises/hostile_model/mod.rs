@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use walgit_format::Kind;
+use walgit_format::chunk::{BlobId, ByteRange};
+use walgit_format::git::RawCommit;
 use walgit_fs::cache::{Cache, CacheConfig};
-use walgit_fs::chunk::{BlobId, ByteRange};
 use walgit_fs::lifecycle::fsck::{self, Depth, Options, Read};
 use walgit_fs::lifecycle::{ExportOptions, export};
-use walgit_fs::repo::git::RawCommit;
-use walgit_fs::repo::{Kind, Loader, LoaderConfig, Node, RepoError, Snapshot};
-use walgit_fs::walrus::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
+use walgit_fs::repo::{Loader, LoaderConfig, Node, RepoError, Snapshot};
+use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
 use made::{Made, make};
 

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use walgit_fs::chunk::BlobId;
+use walgit_format::chunk::BlobId;
 use walgit_fs::lifecycle::Lease;
 use walgit_fs::lifecycle::gc::{Deletion, Shelf, Shelved};
 use walgit_fs::publish::Claims;
-use walgit_fs::walrus::{
+use walrus_client::{
     Accept, BlobStore, Extent, Lifetime, LocalDir, PutOptions, StoreError, Stored,
 };
 

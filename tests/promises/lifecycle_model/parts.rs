@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use walgit_fs::config::{ActivityLevels, Price, Retention};
+use walgit_fs::config::{ActivityLevels, Retention};
 use walgit_fs::lifecycle::gc::{GcError, Ground, KernelMounts, Options, Report, Shelf, collect};
 use walgit_fs::lifecycle::leases::{KernelMount, StoreTags};
 use walgit_fs::lifecycle::policy::Policy;
@@ -12,7 +12,8 @@ use walgit_fs::lifecycle::renew;
 use walgit_fs::lifecycle::{Activity, Leases, Ledger};
 use walgit_fs::repo::refs::RefStore;
 use walgit_fs::repo::{Access, Loader};
-use walgit_fs::walrus::{BlobStore, LocalDir};
+use walrus_client::{BlobStore, LocalDir};
+use walrus_encoding::Price;
 
 use super::KEEP;
 

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use walgit_fs::chunk::BlobId;
+use walgit_format::Address;
+use walgit_format::chunk::BlobId;
+use walgit_format::ref_name::RefName;
 use walgit_fs::lifecycle::fsck::{self, Read};
 use walgit_fs::lifecycle::gc::{Fate, Shelf};
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Leases, Ledger, LedgerEntry};
 use walgit_fs::publish::{Claims, PublishError, PublishOptions, Unwatched, publish};
-use walgit_fs::repo::Address;
-use walgit_fs::repo::refs::{Expected, NamedRef, RefName, RefStore};
-use walgit_fs::walrus::{BlobStore, LocalDir};
+use walgit_fs::repo::refs::{Expected, NamedRef, RefStore};
+use walrus_client::{BlobStore, LocalDir};
 
 use super::killed::{Claiming, Mortal, Stopping};
 use super::parts::Parts;
@@ -257,7 +258,7 @@ impl Rig {
         for path in files(expected) {
             let node = snapshot.walk(path.to_str().unwrap().as_bytes()).await;
             let node = node.unwrap().unwrap();
-            let all = walgit_fs::chunk::ByteRange::new(0, node.size);
+            let all = walgit_format::chunk::ByteRange::new(0, node.size);
             let found = snapshot.read(&node, all, 0).await.unwrap();
             assert!(found == std::fs::read(expected.join(&path)).unwrap());
         }

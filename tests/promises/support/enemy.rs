@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use walgit_fs::chunk::{Bases, ChunkHash, Codec};
-use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::{Place, PlacedChunk};
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+use walgit_format::blob::BlobBuilder;
+use walgit_format::chunk::{Bases, ChunkHash, Codec};
+use walgit_format::{Place, PlacedChunk};
+use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_encoding::blob_id::blob_id;
 
 /// The primitives of the format, at the end of a buffer.
 pub(crate) trait Put {
@@ -70,7 +70,7 @@ pub(crate) fn table(chunks: &[(&PlacedChunk, usize)], end: i64) -> Vec<u8> {
 
 /// Stores plain bytes as data, compressed.
 pub(crate) fn data(builder: &mut BlobBuilder, raw: &[u8]) -> PlacedChunk {
-    let sealed = walgit_fs::chunk::seal(raw, 3);
+    let sealed = walgit_format::chunk::seal(raw, 3);
     PlacedChunk {
         hash: ChunkHash::of(raw),
         raw_len: raw.len() as u32,
@@ -248,7 +248,7 @@ pub(crate) fn store(state: &Path, mut builder: BlobBuilder, head: &[u8]) -> Stri
 }
 
 /// Stores a blob; its ID.
-pub(crate) fn put(state: &Path, blob: Bytes) -> walgit_fs::chunk::BlobId {
+pub(crate) fn put(state: &Path, blob: Bytes) -> walgit_format::chunk::BlobId {
     let id = blob_id(&blob).unwrap();
     let local = LocalDir::open(&state.join("data/walgit-fs/local"), 1 << 30).unwrap();
     super::block_on(local.put(id, blob, &PutOptions::default())).unwrap();

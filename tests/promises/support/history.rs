@@ -1,20 +1,20 @@
 //! Histories made by hand, right or not, every chunk hashed right.
 
 use bytes::Bytes;
-use walgit_fs::chunk::{BlobId, ChunkHash};
-use walgit_fs::repo::archive::{
+use walgit_format::archive::{
     ArchivedRef, CommitMark, ContentGroup, Group, PlannedSegment, Segment, StoredEntry, Target,
     encode_group, encode_tree,
 };
-use walgit_fs::repo::blob::BlobBuilder;
-use walgit_fs::repo::commits::encode_commits;
-use walgit_fs::repo::directory::{self, PlannedContent, PlannedEntry};
-use walgit_fs::repo::head::{
+use walgit_format::blob::BlobBuilder;
+use walgit_format::chunk::{BlobId, ChunkHash};
+use walgit_format::commits::encode_commits;
+use walgit_format::directory::{self, PlannedContent, PlannedEntry};
+use walgit_format::head::{
     Attachment, AttachmentKind, CommitId, GitId, PlannedCommit, PlannedHead, Signature,
 };
-use walgit_fs::repo::{Kind, PlacedChunk};
-use walgit_fs::walrus::blob_id::blob_id;
-use walgit_fs::walrus::{BlobStore as _, LocalDir, PutOptions};
+use walgit_format::{Kind, PlacedChunk};
+use walrus_client::{BlobStore as _, LocalDir, PutOptions};
+use walrus_encoding::blob_id::blob_id;
 
 use super::{World, block_on};
 

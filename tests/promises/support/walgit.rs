@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use walgit_fs::chunk::{SecretKey, seal_payload};
-use walgit_fs::walrus::blob_id::blob_id;
+use walgit_format::chunk::{SecretKey, seal_payload};
+use walrus_encoding::blob_id::blob_id;
 
 use super::{Server, World};
 

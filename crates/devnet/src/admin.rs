@@ -1,0 +1,101 @@
+//! `/devnet/…`: what a developer asks of this server and no client would ask of
+//! the network. It stands apart from the network's API: not in `/v1/api`, met
+//! by no fault and no delay.
+//!
+//! It is open to processes of the same user on this machine (and to root) only:
+//! the kernel's table of sockets says whose a connection is. A web page in that
+//! user's browser is refused, too: by the headers that browsers send, and by a
+//! `Host` that is not this machine's, as a page has whose name was rebound to it.
+//!
+//! `GET /devnet/faults` tells the faults in force and how often each was met;
+//! `PUT /devnet/faults` replaces them, from a JSON list or one fault a line. An
+//! empty body ends them.
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{HOST, ORIGIN};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use reqwest::Url;
+
+use super::Shared;
+use super::faults::{Fault, Tally};
+use super::peer_uid::peer_uid;
+use super::wire::Peer;
+use walrus_client::auth::is_loopback;
+
+pub(super) type Refusal = (StatusCode, String);
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new().route("/devnet/faults", get(faults).put(set_faults))
+}
+
+/// Refuses what a browser sends for a web page, and what is meant for another host.
+pub(super) async fn no_web_page(request: Request, next: Next) -> Result<Response, Refusal> {
+    let headers = request.headers();
+    // A page that the user typed the address of is no other site's.
+    let site = headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site != "none");
+    if site || headers.contains_key(ORIGIN) {
+        let message = "web pages may not do this".into();
+        return Err((StatusCode::FORBIDDEN, message));
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let url = host.and_then(|host| Url::parse(&format!("http://{host}/")).ok());
+    if !url.is_some_and(|url| is_loopback(&url)) {
+        let message = "only requests to localhost, 127.0.0.1 or [::1] may do this".into();
+        return Err((StatusCode::FORBIDDEN, message));
+    }
+    Ok(next.run(request).await)
+}
+
+/// Refuses clients on other machines, and those of other users.
+pub(super) async fn local(peer: &Peer) -> Result<(), Refusal> {
+    // A fault of the request before on this connection.
+    peer.drip(None);
+    let refused = |message: &str| Err((StatusCode::FORBIDDEN, message.to_owned()));
+    if !peer.address.ip().to_canonical().is_loopback() {
+        return refused("only clients on the same machine may do this");
+    }
+    let (address, own) = (peer.address, peer.own);
+    // The table is long where there are many sockets.
+    let uid = tokio::task::spawn_blocking(move || peer_uid(address, own?));
+    let own = rustix::process::geteuid().as_raw();
+    match uid.await {
+        Ok(Some(uid)) if uid == own || uid == 0 => Ok(()),
+        _ => refused("only processes of the user who runs the server may do this"),
+    }
+}
+
+async fn faults(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Vec<Tally>>, Refusal> {
+    local(&peer).await?;
+    Ok(Json(server.faults.tally()))
+}
+
+async fn set_faults(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: String,
+) -> Result<Json<Vec<Tally>>, Refusal> {
+    local(&peer).await?;
+    let bad = |error: String| (StatusCode::BAD_REQUEST, error);
+    let specs: Vec<String> = match body.trim_start().starts_with('[') {
+        true => serde_json::from_str(&body).map_err(|error| bad(error.to_string()))?,
+        false => body.lines().map(str::trim).map(str::to_owned).collect(),
+    };
+    let specs = specs.iter().filter(|spec| !spec.is_empty());
+    let faults = specs
+        .map(|spec| spec.parse())
+        .collect::<Result<Vec<Fault>, _>>();
+    server
+        .faults
+        .set(faults.map_err(|error| bad(error.to_string()))?);
+    Ok(Json(server.faults.tally()))
+}

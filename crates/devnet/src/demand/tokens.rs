@@ -1,0 +1,161 @@
+//! Tokens for one upload each, checked as the network's publisher checks them,
+//! with its statuses and reasons.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use axum::extract::FromRequestParts as _;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::request::Parts;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{DecodingKey, Validation};
+use serde::Deserialize;
+
+use super::super::errors::ApiError;
+use super::super::params::{Params, StoreOptions, hex_id};
+use walrus_client::auth::{BadKey, SigningKey};
+use walrus_client::clock::unix_seconds;
+
+/// How long after its end a token is still taken, in seconds: clocks differ.
+const LEEWAY: u64 = 60;
+
+/// Checks tokens, and remembers which were used.
+pub(crate) struct Tokens {
+    key: DecodingKey,
+    validation: Validation,
+    expiring_s: Option<u64>,
+    /// What was used, and when it may be forgotten.
+    used: Mutex<HashMap<String, u64>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Claims {
+    iat: Option<u64>,
+    exp: u64,
+    jti: String,
+    send_object_to: Option<String>,
+    epochs: Option<u32>,
+    max_epochs: Option<u32>,
+    size: Option<u64>,
+    max_size: Option<u64>,
+}
+
+impl Tokens {
+    pub(super) fn new(key: &SigningKey, expiring_s: Option<u64>) -> Result<Self, BadKey> {
+        let mut validation = Validation::new(key.algorithm());
+        validation.leeway = LEEWAY;
+        Ok(Tokens {
+            key: key.checking()?,
+            validation,
+            expiring_s,
+            used: Mutex::default(),
+        })
+    }
+
+    /// Whether this upload is the one that the token was made for; once.
+    pub(super) async fn check(&self, token: &str, upload: &mut Parts) -> Result<(), ApiError> {
+        let Params(options) = Params::<StoreOptions>::from_request_parts(upload, &()).await?;
+        let size = upload.headers.get(CONTENT_LENGTH);
+        let size: Option<u64> = size.and_then(|size| size.to_str().ok()?.parse().ok());
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        let claims = decoded.map_err(|error| refusal(error.kind()))?.claims;
+        self.fits(&claims, &options, size)?;
+        self.use_up(claims)
+    }
+
+    fn fits(
+        &self,
+        claims: &Claims,
+        options: &StoreOptions,
+        size: Option<u64>,
+    ) -> Result<(), ApiError> {
+        let lives = claims.exp.saturating_sub(claims.iat.unwrap_or(0));
+        if self.expiring_s.is_some_and(|demanded| lives != demanded) {
+            return Err(bad(
+                "INVALID_EXPIRATION",
+                "exp - iat is not as it has to be",
+            ));
+        }
+        match (claims.size, claims.max_size, size) {
+            (Some(_), Some(_), _) => {
+                // The capital letter is missing at the network, too.
+                return Err(bad("iNVALID_SIZES", "size and max_size exclude each other"));
+            }
+            (Some(exact), _, Some(size)) if size != exact => {
+                return Err(bad("SIZE_INCORRECT", "the size of the body is incorrect"));
+            }
+            (_, Some(most), Some(size)) if size > most => {
+                let message = "the size of the body is above the maximum allowed";
+                return Err(bad("MAX_SIZE_EXCEEDED", message));
+            }
+            _ => {}
+        }
+        match (claims.epochs, claims.max_epochs) {
+            (Some(_), Some(_)) => {
+                return Err(bad(
+                    "INVALID_EPOCHS",
+                    "epochs and max_epochs exclude each other",
+                ));
+            }
+            (Some(exact), _) if options.epochs() != exact => {
+                let message = "the epochs in the query do not match the token";
+                return Err(bad("INVALID_EPOCHS", message));
+            }
+            (_, Some(most)) if options.epochs() > most => {
+                let message = "the epochs in the query are above the maximum allowed";
+                return Err(bad("EPOCHS_ABOVE_MAX", message));
+            }
+            _ => {}
+        }
+        let whole = |id: &Option<String>| id.as_deref().map(hex_id);
+        match (
+            whole(&claims.send_object_to),
+            whole(&options.send_object_to),
+        ) {
+            (Some(_), None) => {
+                let message = "send_object_to is missing from the query, and it is required";
+                Err(bad("MISSING_SEND_OBJECT_TO", message))
+            }
+            (Some(expected), Some(found)) if expected != found || expected.is_none() => {
+                let message = "send_object_to in the query does not match the token";
+                Err(bad("INVALID_SEND_OBJECT_TO", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn use_up(&self, claims: Claims) -> Result<(), ApiError> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = unix_seconds();
+        used.retain(|_, end| *end > now);
+        match used.insert(claims.jti, claims.exp.saturating_add(LEEWAY)) {
+            None => Ok(()),
+            Some(_) => Err(ApiError::auth(
+                StatusCode::TOO_MANY_REQUESTS,
+                "TOKEN_ALREADY_USED",
+                "the JWT token was already used",
+            )),
+        }
+    }
+}
+
+fn bad(reason: &'static str, message: &str) -> ApiError {
+    ApiError::auth(StatusCode::BAD_REQUEST, reason, message)
+}
+
+fn refusal(error: &ErrorKind) -> ApiError {
+    match error {
+        ErrorKind::ExpiredSignature => ApiError::auth(
+            StatusCode::GATEWAY_TIMEOUT,
+            "EXPIRED_SIGNATURE",
+            "the signature on the token has expired: ExpiredSignature",
+        ),
+        ErrorKind::InvalidSignature | ErrorKind::ImmatureSignature => ApiError::auth(
+            StatusCode::UNAUTHORIZED,
+            "INVALID_SIGNATURE",
+            "the signature on the token is invalid",
+        ),
+        _ => bad("INVALID_TOKEN", "the JWT token is invalid"),
+    }
+}

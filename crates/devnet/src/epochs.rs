@@ -1,0 +1,160 @@
+//! `/devnet/epoch` and `/devnet/blobs`: what on the network a chain does. As all
+//! of `/devnet/…`, for the same user on this machine, met by no fault and no delay.
+//!
+//! `GET /devnet/epoch` tells the present epoch, `POST /devnet/epoch?advance=N` ends
+//! N of them. `GET /devnet/blobs` lists what is stored, `GET /devnet/blobs/ID` tells
+//! until when a blob is paid for, `POST /devnet/blobs/ID?end=EPOCH` pays for it
+//! until then, and `DELETE /devnet/blobs/ID` deletes it.
+
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::admin::{Refusal, local};
+use super::wire::Peer;
+use walgit_format::chunk::BlobId;
+use walrus_client::{Lifetime, LocalDir, StoreError};
+
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/devnet/epoch", get(epoch).post(advance))
+        .route("/devnet/blobs", get(list))
+        .route(
+            "/devnet/blobs/{blob_id}",
+            get(lifetime).post(extend).delete(delete),
+        )
+}
+
+fn failed(error: StoreError) -> Refusal {
+    let status = match &error {
+        StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
+        StoreError::Refused { .. } => StatusCode::BAD_REQUEST,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, error.to_string())
+}
+
+fn parse(id: &str) -> Result<BlobId, Refusal> {
+    id.parse()
+        .map_err(|_| (StatusCode::BAD_REQUEST, format!("`{id}` is no blob ID")))
+}
+
+/// Does what may wait for others on a thread of its own.
+async fn on_store<T: Send + 'static>(
+    server: &Shared,
+    work: impl FnOnce(&LocalDir) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let server = server.clone();
+    let done = tokio::task::spawn_blocking(move || work(&server.store)).await;
+    let ended =
+        |error: tokio::task::JoinError| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    done.map_err(ended)?.map_err(failed)
+}
+
+async fn epoch(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Value>, Refusal> {
+    local(&peer).await?;
+    let epoch = on_store(&server, LocalDir::present_epoch).await?;
+    Ok(Json(json!({ "epoch": epoch })))
+}
+
+#[derive(Deserialize)]
+struct Advance {
+    #[serde(default = "one")]
+    advance: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+async fn advance(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(by): Query<Advance>,
+) -> Result<Json<Value>, Refusal> {
+    local(&peer).await?;
+    let epoch = on_store(&server, move |store| store.advance(by.advance)).await?;
+    Ok(Json(json!({ "epoch": epoch })))
+}
+
+async fn list(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Result<Json<Vec<Value>>, Refusal> {
+    local(&peer).await?;
+    let told = on_store(&server, |store| {
+        let mut told = Vec::new();
+        for blob in store.list()? {
+            let len = store.stat(blob)?;
+            if let Some(meta) = store.meta(blob) {
+                told.push(json!({
+                    "blob": blob,
+                    "len": meta.size,
+                    "end_epoch": meta.end_epoch,
+                    "deletable": meta.deletable,
+                    "object_id": meta.object_id,
+                    "expired": len.is_none(),
+                }));
+            }
+        }
+        Ok(told)
+    })
+    .await?;
+    Ok(Json(told))
+}
+
+async fn lifetime(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<Json<Lifetime>, Refusal> {
+    local(&peer).await?;
+    let blob = parse(&id)?;
+    let lifetime = on_store(&server, move |store| store.lifetime_blocking(blob)).await?;
+    let gone = || (StatusCode::NOT_FOUND, format!("blob {blob} is not stored"));
+    Ok(Json(lifetime.ok_or_else(gone)?))
+}
+
+#[derive(Deserialize)]
+struct Extend {
+    end: u32,
+}
+
+async fn extend(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+    Query(until): Query<Extend>,
+) -> Result<Json<Lifetime>, Refusal> {
+    local(&peer).await?;
+    let blob = parse(&id)?;
+    let extend = move |store: &LocalDir| {
+        let extended = store.extend_blocking(blob, until.end)?;
+        store.flush_blocking()?;
+        Ok(extended)
+    };
+    Ok(Json(on_store(&server, extend).await?))
+}
+
+async fn delete(
+    State(server): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Refusal> {
+    local(&peer).await?;
+    let blob = parse(&id)?;
+    let deleted = on_store(&server, move |store| {
+        let deleted = store.delete_blocking(blob)?;
+        store.flush_blocking()?;
+        Ok(deleted)
+    })
+    .await?;
+    Ok(Json(json!({ "deleted": deleted })))
+}

@@ -1,0 +1,224 @@
+//! Reading blobs, whole or a range.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+
+use super::errors::ApiError;
+use super::params::{ByteRangeParams, Params, ReadOptions};
+use super::{Server, Shared, objects};
+use walgit_format::chunk::{BlobId, ByteRange};
+use walrus_client::{Extent, LocalDir};
+
+/// Bytes read from the disk at once.
+const SLICE: u64 = 256 << 10;
+
+impl Server {
+    /// The length of a blob that may be read.
+    ///
+    /// # Errors
+    /// 451, 404 and 403, in the order in which the network finds out.
+    pub(super) fn readable(&self, blob: BlobId) -> Result<u64, ApiError> {
+        if self.config.forbidden.contains(&blob) {
+            return Err(ApiError::forbidden());
+        }
+        let len = self.store.stat(blob).map_err(ApiError::internal)?;
+        let len = len.ok_or_else(|| ApiError::blob_not_found(blob))?;
+        match self.config.max_read {
+            Some(limit) if len > limit => Err(ApiError::blob_too_large(limit)),
+            _ => Ok(len),
+        }
+    }
+}
+
+/// Whether another blob is given than was asked for, and which: drawn from a
+/// number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mistaken(pub(super) Option<u64>);
+
+impl Mistaken {
+    /// The blob to give; another one only where there is one that is no
+    /// shorter, so that any range of the right one is there.
+    fn instead_of(self, server: &Server, blob: BlobId) -> Result<BlobId, ApiError> {
+        let Some(draw) = self.0 else {
+            return Ok(blob);
+        };
+        let len = server.readable(blob)?;
+        let mut others = server.store.list().map_err(ApiError::internal)?;
+        others.retain(|&other| {
+            other != blob && server.readable(other).is_ok_and(|other| other >= len)
+        });
+        others.sort_unstable();
+        let place = draw.checked_rem(others.len() as u64);
+        Ok(place.map_or(blob, |place| others[place as usize]))
+    }
+}
+
+pub(super) fn parse(id: &str) -> Result<BlobId, ApiError> {
+    id.parse().map_err(|_| ApiError::bad_id(id))
+}
+
+/// `GET`, `HEAD /v1/blobs/{blob_id}`.
+pub(super) async fn read(
+    State(server): State<Shared>,
+    Path(id): Path<String>,
+    Params(options): Params<ReadOptions>,
+    Extension(mistaken): Extension<Mistaken>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    options.check()?;
+    let blob = mistaken.instead_of(&server, parse(&id)?)?;
+    whole(&server, blob, &method, &headers)
+}
+
+/// `GET /v1/blobs/by-object-id/{object_id}`: the object's own, or a shared one.
+pub(super) async fn read_by_object(
+    State(server): State<Shared>,
+    Path(object): Path<String>,
+    Params(options): Params<ReadOptions>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    options.check()?;
+    let blob = objects::find(&server.store, &object)?;
+    let blob = blob.ok_or_else(|| ApiError::blob_not_found(object))?;
+    whole(&server, blob, &method, &headers)
+}
+
+/// The blob, or the part of it that a `Range` header asks for.
+fn whole(
+    server: &Server,
+    blob: BlobId,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let len = server.readable(blob)?;
+    let etag = blob.to_string();
+    let Some(range) = headers.get(RANGE) else {
+        let all = ByteRange::new(0, len);
+        return answer(&server.store, blob, all, &etag, method, headers);
+    };
+    let part = closed_range(range, len)?;
+    let mut response = answer(&server.store, blob, part, &etag, method, headers)?;
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let range = format!("bytes {}-{}/{len}", part.start(), part.end() - 1);
+    let range = HeaderValue::try_from(range).map_err(ApiError::internal)?;
+    response.headers_mut().insert(CONTENT_RANGE, range);
+    Ok(response)
+}
+
+/// `GET /v1/blobs/{blob_id}/byte-range?start=&length=`: a 200, so that what
+/// lies in front of the network can cache it.
+pub(super) async fn read_byte_range(
+    State(server): State<Shared>,
+    Path(id): Path<String>,
+    Params(wanted): Params<ByteRangeParams>,
+    Extension(mistaken): Extension<Mistaken>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let blob = mistaken.instead_of(&server, parse(&id)?)?;
+    let len = server.readable(blob)?;
+    let ByteRangeParams { start, length } = wanted;
+    let range = ByteRange::new(start, length);
+    if range.is_empty() || range.len() != length || range.end() > len {
+        return Err(ApiError::byte_range(format!(
+            "{length} bytes from {start} are not within the blob's {len}"
+        )));
+    }
+    let etag = format!("{blob}-{start}-{length}");
+    answer(&server.store, blob, range, &etag, &method, &headers)
+}
+
+/// These bytes of a blob, with the headers the network sends.
+fn answer(
+    store: &LocalDir,
+    blob: BlobId,
+    part: ByteRange,
+    etag: &str,
+    method: &Method,
+    asked: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let body = match *method {
+        Method::HEAD => Body::empty(),
+        _ => Body::from_stream(slices(store.clone(), blob, part)),
+    };
+    let mut response = Response::new(body);
+    headers(response.headers_mut(), etag, method, asked)?;
+    let len = HeaderValue::from(part.len());
+    response.headers_mut().insert(CONTENT_LENGTH, len);
+    Ok(response)
+}
+
+/// The headers of every answer that carries bytes of a blob. The ETag is bare,
+/// and the content type is what the reader said it wants, as on the network.
+pub(super) fn headers(
+    headers: &mut HeaderMap,
+    etag: &str,
+    method: &Method,
+    asked: &HeaderMap,
+) -> Result<(), ApiError> {
+    let etag = HeaderValue::try_from(etag).map_err(ApiError::internal)?;
+    headers.insert(ETAG, etag);
+    let cached = HeaderValue::from_static("public, max-age=86400, stale-while-revalidate=3600");
+    headers.insert(CACHE_CONTROL, cached);
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    let bytes = HeaderValue::from_static("application/octet-stream");
+    headers.insert(CONTENT_TYPE, mirrored(method, asked).unwrap_or(bytes));
+    Ok(())
+}
+
+/// The content type a reader said it wants.
+pub(super) fn mirrored(method: &Method, asked: &HeaderMap) -> Option<HeaderValue> {
+    let wanted = asked
+        .get(ACCEPT)
+        .filter(|kind| !kind.as_bytes().contains(&b'*'));
+    let sent = asked.get(CONTENT_TYPE).filter(|_| *method == Method::GET);
+    wanted.or(sent).cloned()
+}
+
+/// One closed range within `len` bytes; everything else is refused.
+pub(super) fn closed_range(header: &HeaderValue, len: u64) -> Result<ByteRange, ApiError> {
+    let text = header.to_str().unwrap_or_default();
+    let ends = text.strip_prefix("bytes=").and_then(|r| r.split_once('-'));
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    match ends.and_then(|(a, b)| number(a).zip(number(b))) {
+        Some((first, last)) if first <= last && last < len => {
+            Ok(ByteRange::new(first, last - first + 1))
+        }
+        _ => Err(ApiError::range()),
+    }
+}
+
+pub(super) fn slices(
+    store: LocalDir,
+    blob: BlobId,
+    range: ByteRange,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    stream::try_unfold(range, move |rest| {
+        let store = store.clone();
+        async move {
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            let slice = ByteRange::new(rest.start(), rest.len().min(SLICE));
+            let read = move || store.read_blocking(blob, Extent::Part(slice));
+            let bytes = tokio::task::spawn_blocking(read).await;
+            let bytes = bytes
+                .map_err(std::io::Error::other)?
+                .map_err(std::io::Error::other)?;
+            let rest = ByteRange::new(slice.end(), rest.len() - slice.len());
+            Ok(Some((bytes, rest)))
+        }
+    })
+}

@@ -1,0 +1,222 @@
+//! Storing blobs: `PUT /v1/blobs`, and what every publisher's answer says.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::{Extension, Json};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::errors::ApiError;
+use super::faults::PutFault;
+use super::params::{Params, StoreOptions};
+use super::{Server, Shared, blocking, objects};
+use walgit_format::chunk::BlobId;
+use walrus_client::BlobMeta;
+use walrus_encoding::{blob_id, cost};
+
+/// Bytes over the limit that are read before a body is refused.
+const PATIENCE: u64 = 64 << 20;
+
+/// `PUT /v1/blobs`.
+pub(super) async fn store(
+    State(server): State<Shared>,
+    Extension(fault): Extension<Option<PutFault>>,
+    Params(options): Params<StoreOptions>,
+    body: Body,
+) -> Result<Json<Value>, ApiError> {
+    options.check()?;
+    let body = collect(body, server.config.max_body).await?;
+    let (_, result) = keep(&server, body, options, fault).await?;
+    Ok(Json(result))
+}
+
+/// Reads a body of at most `limit` bytes. Of a longer one a good part is read
+/// and thrown away first: a client that is still sending would see its
+/// connection break instead of the answer.
+pub(super) async fn collect(body: Body, limit: u64) -> Result<Bytes, ApiError> {
+    let mut parts = body.into_data_stream();
+    let mut bytes = BytesMut::new();
+    let mut len = 0;
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| ApiError::bad(error.to_string()))?;
+        len += part.len() as u64;
+        match len {
+            len if len <= limit => bytes.extend_from_slice(&part),
+            len if len <= limit + PATIENCE => bytes.clear(),
+            _ => break,
+        }
+    }
+    match len <= limit {
+        true => Ok(bytes.freeze()),
+        false => Err(ApiError::too_large()),
+    }
+}
+
+/// Stores a body; its ID, and what a publisher answers.
+pub(super) async fn keep(
+    server: &Shared,
+    body: Bytes,
+    options: StoreOptions,
+    fault: Option<PutFault>,
+) -> Result<(BlobId, Value), ApiError> {
+    let server = server.clone();
+    let work = move || -> Result<(BlobId, Value), ApiError> {
+        let blob = blob_id::blob_id(&body).map_err(ApiError::internal)?;
+        if server.config.forbidden.contains(&blob) {
+            return Err(ApiError::forbidden());
+        }
+        // From what is known follows what is answered: nobody may change it.
+        let _alone = server.store.alone().map_err(ApiError::internal)?;
+        let answer = match fault {
+            Some(PutFault::MarkedInvalid) => json!({"markedInvalid": {
+                "blobId": blob,
+                "event": event(blob),
+            }}),
+            Some(PutFault::Error) => failed(Some(blob), "certify"),
+            Some(PutFault::ErrorEarly) => failed(None, "encode"),
+            Some(PutFault::Uncertified) => {
+                let mut answer = certify(&server, blob, &body, &options)?;
+                answer["newlyCreated"]["blobObject"]["certifiedEpoch"] = Value::Null;
+                answer
+            }
+            Some(PutFault::Operation(name)) => {
+                let mut answer = certify(&server, blob, &body, &options)?;
+                let operation = operation(name, body.len() as u64, options.epochs());
+                answer["newlyCreated"]["resourceOperation"] = operation;
+                answer
+            }
+            None => match already_certified(&server, blob, body.len() as u64, &options)? {
+                Some(answer) => answer,
+                None => certify(&server, blob, &body, &options)?,
+            },
+        };
+        Ok((blob, answer))
+    };
+    blocking(work).await
+}
+
+fn epoch(server: &Server) -> Result<u32, ApiError> {
+    server.store.present_epoch().map_err(ApiError::internal)
+}
+
+/// What is known of a blob that is really there.
+fn known(server: &Server, blob: BlobId, size: u64) -> Result<Option<BlobMeta>, ApiError> {
+    let present = server.store.stat(blob).map_err(ApiError::internal)? == Some(size);
+    Ok(server.store.meta(blob).filter(|_| present))
+}
+
+/// The answer when what is there will do: it lives long enough, and nobody can
+/// delete it, or only the publisher whose object it is.
+fn already_certified(
+    server: &Server,
+    blob: BlobId,
+    size: u64,
+    options: &StoreOptions,
+) -> Result<Option<Value>, ApiError> {
+    let Some(known) = known(server, blob, size)? else {
+        return Ok(None);
+    };
+    let safe = !known.deletable || (options.deletable() && known.owner.is_none());
+    if options.force || !safe || known.end_epoch < epoch(server)?.saturating_add(options.epochs()) {
+        return Ok(None);
+    }
+    let mut answer = match known.deletable {
+        true => json!({"object": known.object_id}),
+        false => json!({"event": event(blob)}),
+    };
+    answer["blobId"] = json!(blob);
+    answer["endEpoch"] = json!(known.end_epoch);
+    Ok(Some(json!({"alreadyCertified": answer})))
+}
+
+/// Stores the blob, or extends what is there, and gives out its object.
+fn certify(
+    server: &Server,
+    blob: BlobId,
+    body: &[u8],
+    options: &StoreOptions,
+) -> Result<Value, ApiError> {
+    let size = body.len() as u64;
+    let epoch = epoch(server)?;
+    let end_epoch = epoch.saturating_add(options.epochs());
+    let known = known(server, blob, size)?;
+    let extended = known
+        .as_ref()
+        .filter(|known| options.reuse_resources && !options.force && known.owner.is_none())
+        .filter(|known| known.deletable == options.deletable() && known.end_epoch < end_epoch);
+    let (earlier_objects, operation) = match (extended, &known) {
+        (Some(known), _) => (
+            known.earlier_objects,
+            operation("reuseAndExtend", size, end_epoch - known.end_epoch),
+        ),
+        (None, Some(known)) => (
+            known.earlier_objects.saturating_add(1),
+            operation("registerFromScratch", size, options.epochs()),
+        ),
+        (None, None) => (0, operation("registerFromScratch", size, options.epochs())),
+    };
+    let meta = BlobMeta {
+        size,
+        object_id: objects::object(blob, earlier_objects),
+        registered_epoch: epoch,
+        end_epoch,
+        deletable: options.deletable(),
+        owner: options.send_object_to.clone(),
+        earlier_objects,
+    };
+    // The answer is about this object; other ones of the blob may live longer.
+    let kept = meta.clone().beside(known.as_ref());
+    let written = match known {
+        Some(_) => server.store.write_meta(blob, &kept),
+        None => server.store.write(blob, body, &kept),
+    };
+    (written.and_then(|()| server.store.flush_blocking())).map_err(ApiError::internal)?;
+    let encoded = cost::encoded_size(size);
+    let mut answer = json!({
+        "blobObject": {
+            "id": meta.object_id,
+            "registeredEpoch": meta.registered_epoch,
+            "blobId": blob,
+            "size": size,
+            "encodingType": "RS2",
+            "certifiedEpoch": epoch,
+            "storage": {
+                "id": objects::storage(&meta.object_id),
+                "startEpoch": epoch,
+                "endEpoch": end_epoch,
+                "storageSize": encoded,
+            },
+            "deletable": meta.deletable,
+        },
+        "resourceOperation": operation,
+        "cost": encoded / 1000,
+    });
+    if options.share() {
+        answer["sharedBlobObject"] = json!(objects::shared(&meta.object_id));
+    }
+    Ok(json!({"newlyCreated": answer}))
+}
+
+/// What was done on the chain to get the storage.
+fn operation(name: &str, size: u64, epochs: u32) -> Value {
+    let mut about = json!({"encodedLength": cost::encoded_size(size)});
+    match name {
+        "registerFromScratch" => about["epochsAhead"] = json!(epochs),
+        "reuseAndExtend" | "reuseAndExtendNonCertified" => about["epochsExtended"] = json!(epochs),
+        _ => {}
+    }
+    json!({name: about})
+}
+
+fn failed(blob: Option<BlobId>, phase: &str) -> Value {
+    json!({"error": {
+        "blobId": blob,
+        "failurePhase": phase,
+        "errorMsg": "it was ordered to fail",
+    }})
+}
+
+fn event(blob: BlobId) -> Value {
+    json!({"txDigest": objects::transaction(blob), "eventSeq": "0"})
+}

@@ -1,0 +1,118 @@
+//! The system calls that change files.
+//!
+//! Each one is a fault point (`durable.NAME`). In tests, a [`power_loss`] recording sees
+//! them too, and may make one fail.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
+use super::fault_point;
+use super::power_loss::{self, Event};
+
+/// Fails where a test asked for it.
+fn step(name: &str, path: &Path) -> io::Result<()> {
+    power_loss::step(path)?;
+    fault_point::reach(name)
+}
+
+pub(super) fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
+    step("durable.create_dir", path)?;
+    DirBuilder::new().mode(mode).create(path)?;
+    power_loss::record(path, || Event::CreateDir(path.into()));
+    Ok(())
+}
+
+/// Makes a file that is not there yet, to be read and appended to.
+pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    step("durable.create", path)?;
+    let mut options = File::options();
+    let file = (options.read(true).append(true).create_new(true).mode(mode)).open(path)?;
+    power_loss::record(path, || Event::CreateFile(path.into(), inode(&file)));
+    Ok(file)
+}
+
+/// Appends. A write that fails may have written a part, as on a full disk.
+pub(super) fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let step = step("durable.write", path);
+    let bytes = if step.is_ok() {
+        bytes
+    } else {
+        &bytes[..bytes.len() / 2]
+    };
+    power_loss::record(path, || Event::Write(inode(file), bytes.into()));
+    file.write_all(bytes)?;
+    step
+}
+
+pub(super) fn truncate(file: &File, path: &Path, len: u64) -> io::Result<()> {
+    step("durable.truncate", path)?;
+    file.set_len(len)?;
+    power_loss::record(path, || Event::Truncate(inode(file), len as usize));
+    Ok(())
+}
+
+/// Flushes the content of a file, and its length.
+pub(super) fn sync_file(file: &File, path: &Path) -> io::Result<()> {
+    step("durable.sync_file", path)?;
+    file.sync_data()?;
+    power_loss::record(path, || Event::SyncFile(inode(file)));
+    Ok(())
+}
+
+/// Flushes the names in a directory.
+pub(super) fn sync_names(dir: &File, path: &Path) -> io::Result<()> {
+    step("durable.sync_dir", path)?;
+    match dir.sync_all() {
+        // This file system cannot.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+        synced => synced?,
+    }
+    power_loss::record(path, || Event::SyncDir(path.into()));
+    Ok(())
+}
+
+/// Flushes everything on the file system that `path` is on.
+pub(super) fn sync_file_system(path: &Path) -> io::Result<()> {
+    step("durable.sync_file_system", path)?;
+    Ok(rustix::fs::syncfs(File::open(path)?)?)
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step("durable.rename", to)?;
+    fs::rename(from, to)?;
+    power_loss::record(to, || Event::Rename(from.into(), to.into()));
+    Ok(())
+}
+
+/// Renames a file to a name that is not taken; [`io::ErrorKind::AlreadyExists`]
+/// where it is.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    step("durable.rename", to)?;
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Network file systems do not have this call.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)?;
+        }
+        renamed => renamed?,
+    }
+    power_loss::record(to, || Event::Rename(from.into(), to.into()));
+    Ok(())
+}
+
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    step("durable.remove", path)?;
+    fs::remove_file(path)?;
+    power_loss::record(path, || Event::Remove(path.into()));
+    Ok(())
+}
+
+/// For recordings.
+fn inode(file: &File) -> u64 {
+    file.metadata().map_or(0, |it| it.ino())
+}

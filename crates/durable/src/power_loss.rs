@@ -1,0 +1,377 @@
+//! Power loss, simulated: for tests.
+//!
+//! A [`Recording`] sees every operation of [`ops`](super::ops) below a directory.
+//! [`Recording::check_all`] lays out, for each moment of the recording, every state
+//! that a disk may be found in after power was lost at that moment, and has it
+//! checked. What was not flushed may be there or not: each new, renamed or removed
+//! name by itself; the content of a file not at all, whole, cut short or as zeros.
+//!
+//! The program itself never makes a [`Recording`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::io::Errno;
+
+/// Something that happened to a file or directory.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    CreateDir(PathBuf),
+    /// With its inode number.
+    CreateFile(PathBuf, u64),
+    Write(u64, Vec<u8>),
+    Truncate(u64, usize),
+    SyncFile(u64),
+    SyncDir(PathBuf),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    /// An operation under test said that it succeeded.
+    Reported,
+}
+
+/// The operations below a directory, since the recording began.
+pub struct Recording {
+    root: PathBuf,
+    /// What was there then, taken to be durable.
+    before: Disk,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<Event>,
+    /// Steps that were reached.
+    steps: usize,
+    /// The step that fails, and how.
+    fails: Option<(usize, Errno)>,
+}
+
+/// Whether there is a recording: without one, an operation costs one atomic load.
+static RECORDING: AtomicBool = AtomicBool::new(false);
+static RECORDINGS: Mutex<Vec<(PathBuf, Arc<Mutex<State>>)>> = Mutex::new(Vec::new());
+
+fn with_state<T>(path: &Path, work: impl FnOnce(&mut State) -> T) -> Option<T> {
+    if !RECORDING.load(Ordering::Acquire) {
+        return None;
+    }
+    let recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_, state) = recordings.iter().find(|(root, _)| path.starts_with(root))?;
+    Some(work(&mut state.lock().unwrap()))
+}
+
+pub(super) fn step(path: &Path) -> io::Result<()> {
+    let failed = with_state(path, |state| {
+        state.steps += 1;
+        state.fails.filter(|(step, _)| *step == state.steps)
+    });
+    match failed.flatten() {
+        Some((_, error)) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn record(path: &Path, event: impl FnOnce() -> Event) {
+    with_state(path, |state| state.events.push(event()));
+}
+
+impl Recording {
+    /// Begins to record what happens below `root`.
+    pub fn of(root: &Path) -> Self {
+        let state = Arc::default();
+        let mut recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        recordings.push((root.into(), Arc::clone(&state)));
+        RECORDING.store(true, Ordering::Release);
+        Recording {
+            root: root.into(),
+            before: Disk::read(root),
+            state,
+        }
+    }
+
+    /// Lets the step number `step` (from 1) fail.
+    pub fn fail_at(&self, step: usize, error: Errno) {
+        let mut state = self.state.lock().unwrap();
+        state.fails = Some((state.steps + step, error));
+    }
+
+    /// How many steps were reached.
+    pub fn steps(&self) -> usize {
+        self.state.lock().unwrap().steps
+    }
+
+    /// Notes that the operation under test said that it succeeded.
+    pub fn reported(&self) {
+        self.state.lock().unwrap().events.push(Event::Reported);
+    }
+
+    /// Has every state checked that power loss may leave, at every moment: `check`
+    /// is given its directory, and how many operations had been reported by then.
+    /// Returns how many states there were.
+    pub fn check_all(&self, mut check: impl FnMut(&Path, usize)) -> usize {
+        let events = self.state.lock().unwrap().events.clone();
+        let mut seen = BTreeSet::new();
+        for end in 0..=events.len() {
+            let mut disk = self.before.clone();
+            let mut reported = 0;
+            for event in &events[..end] {
+                reported += usize::from(matches!(event, Event::Reported));
+                disk.apply(&self.root, event);
+            }
+            for state in disk.after_power_loss() {
+                let mut content = Vec::new();
+                state.describe(0, Path::new(""), &mut content);
+                if !seen.insert((reported, content)) {
+                    continue;
+                }
+                let dir = tempfile::tempdir().unwrap();
+                state.write(0, dir.path());
+                check(dir.path(), reported);
+            }
+        }
+        seen.len()
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let mut recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        recordings.retain(|(_, state)| !Arc::ptr_eq(state, &self.state));
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Node {
+    Dir(usize),
+    File(usize),
+}
+
+/// A change of names that happens whole or not at all.
+type Change = Vec<(String, Option<Node>)>;
+
+#[derive(Clone, Debug, Default)]
+struct Dir {
+    durable: BTreeMap<String, Node>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    durable: Vec<u8>,
+    /// As the running system sees it.
+    live: Vec<u8>,
+}
+
+/// A file system: directory 0 is the root.
+#[derive(Clone, Debug, Default)]
+struct Disk {
+    dirs: Vec<Dir>,
+    files: Vec<File>,
+    inodes: BTreeMap<u64, usize>,
+}
+
+impl Dir {
+    fn live(&self) -> BTreeMap<String, Node> {
+        let mut names = self.durable.clone();
+        self.pending
+            .iter()
+            .for_each(|change| apply(&mut names, change));
+        names
+    }
+}
+
+fn apply(names: &mut BTreeMap<String, Node>, change: &Change) {
+    for (name, node) in change {
+        match node {
+            Some(node) => names.insert(name.clone(), *node),
+            None => names.remove(name),
+        };
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().into()
+}
+
+impl Disk {
+    fn read(root: &Path) -> Self {
+        let mut disk = Disk::default();
+        disk.read_dir(root);
+        disk
+    }
+
+    fn read_dir(&mut self, path: &Path) -> usize {
+        use std::os::unix::fs::MetadataExt as _;
+        let at = self.dirs.len();
+        self.dirs.push(Dir::default());
+        for entry in fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            let node = if path.is_dir() {
+                Node::Dir(self.read_dir(&path))
+            } else {
+                let bytes = fs::read(&path).unwrap();
+                let inode = fs::metadata(&path).unwrap().ino();
+                self.inodes.insert(inode, self.files.len());
+                self.files.push(File {
+                    durable: bytes.clone(),
+                    live: bytes,
+                });
+                Node::File(self.files.len() - 1)
+            };
+            self.dirs[at].durable.insert(name(&path), node);
+        }
+        at
+    }
+
+    /// The directory at `path`, as the running system sees it.
+    fn dir(&self, root: &Path, path: &Path) -> usize {
+        let relative = path.strip_prefix(root).unwrap();
+        relative.iter().fold(0, |at, part| {
+            match self.dirs[at].live().get(part.to_str().unwrap()) {
+                Some(Node::Dir(dir)) => *dir,
+                other => panic!("{}: {other:?}", path.display()),
+            }
+        })
+    }
+
+    fn change(&mut self, root: &Path, path: &Path, change: Change) {
+        let parent = path.parent().unwrap();
+        // What happens above the root is none of ours.
+        if parent.starts_with(root) {
+            let dir = self.dir(root, parent);
+            self.dirs[dir].pending.push(change);
+        }
+    }
+
+    fn apply(&mut self, root: &Path, event: &Event) {
+        match event {
+            Event::CreateDir(path) => {
+                self.dirs.push(Dir::default());
+                let node = Node::Dir(self.dirs.len() - 1);
+                self.change(root, path, vec![(name(path), Some(node))]);
+            }
+            Event::CreateFile(path, inode) => {
+                self.files.push(File::default());
+                self.inodes.insert(*inode, self.files.len() - 1);
+                let node = Node::File(self.files.len() - 1);
+                self.change(root, path, vec![(name(path), Some(node))]);
+            }
+            Event::Write(inode, bytes) => {
+                let file = self.inodes[inode];
+                self.files[file].live.extend_from_slice(bytes);
+            }
+            Event::Truncate(inode, len) => {
+                let file = self.inodes[inode];
+                self.files[file].live.truncate(*len);
+            }
+            Event::SyncFile(inode) => {
+                let file = &mut self.files[self.inodes[inode]];
+                file.durable.clone_from(&file.live);
+            }
+            Event::SyncDir(path) => {
+                if path.starts_with(root) {
+                    let dir = self.dir(root, path);
+                    let dir = &mut self.dirs[dir];
+                    dir.durable = dir.live();
+                    dir.pending.clear();
+                }
+            }
+            Event::Rename(from, to) => {
+                assert_eq!(from.parent(), to.parent(), "between directories");
+                let dir = self.dir(root, from.parent().unwrap());
+                let node = self.dirs[dir].live()[&name(from)];
+                let change = vec![(name(from), None), (name(to), Some(node))];
+                self.change(root, to, change);
+            }
+            Event::Remove(path) => self.change(root, path, vec![(name(path), None)]),
+            Event::Reported => {}
+        }
+    }
+
+    /// Every state that power loss may leave.
+    fn after_power_loss(&self) -> Vec<Disk> {
+        let mut states = vec![self.clone()];
+        for dir in 0..self.dirs.len() {
+            let pending = &self.dirs[dir].pending;
+            assert!(pending.len() < 12, "too much for every subset");
+            let subsets = 0..1_u32 << pending.len();
+            let found: Vec<_> = subsets
+                .map(|subset| {
+                    let mut names = self.dirs[dir].durable.clone();
+                    let kept = (pending.iter().enumerate()).filter(|(at, _)| subset >> at & 1 == 1);
+                    kept.for_each(|(_, change)| apply(&mut names, change));
+                    names
+                })
+                .collect();
+            states = (states.iter())
+                .flat_map(|state| {
+                    found.iter().map(move |names| {
+                        let mut state = state.clone();
+                        state.dirs[dir].durable.clone_from(names);
+                        state
+                    })
+                })
+                .collect();
+        }
+        for file in 0..self.files.len() {
+            let contents = self.files[file].after_power_loss();
+            states = (states.iter())
+                .flat_map(|state| {
+                    contents.iter().map(move |bytes| {
+                        let mut state = state.clone();
+                        state.files[file].durable.clone_from(bytes);
+                        state
+                    })
+                })
+                .collect();
+        }
+        states
+    }
+
+    fn describe(&self, dir: usize, path: &Path, content: &mut Vec<(PathBuf, Option<Vec<u8>>)>) {
+        for (name, node) in &self.dirs[dir].durable {
+            let path = path.join(name);
+            match node {
+                Node::File(file) => content.push((path, Some(self.files[*file].durable.clone()))),
+                Node::Dir(dir) => {
+                    content.push((path.clone(), None));
+                    self.describe(*dir, &path, content);
+                }
+            }
+        }
+    }
+
+    fn write(&self, dir: usize, path: &Path) {
+        for (name, node) in &self.dirs[dir].durable {
+            let path = path.join(name);
+            match node {
+                Node::File(file) => fs::write(path, &self.files[*file].durable).unwrap(),
+                Node::Dir(dir) => {
+                    fs::create_dir(&path).unwrap();
+                    self.write(*dir, &path);
+                }
+            }
+        }
+    }
+}
+
+impl File {
+    fn after_power_loss(&self) -> Vec<Vec<u8>> {
+        if self.durable == self.live {
+            return vec![self.durable.clone()];
+        }
+        let both = self.durable.len().min(self.live.len());
+        let middle = (both + self.live.len()).div_ceil(2);
+        // The length is on disk, and the bytes are not.
+        let mut zeros = self.live[..both].to_vec();
+        zeros.resize(self.live.len(), 0);
+        // The first block is not on disk, and the last one is.
+        let mut holed = self.live.clone();
+        holed[both..middle].fill(0);
+        let torn = self.live[..middle].to_vec();
+        vec![self.durable.clone(), self.live.clone(), torn, zeros, holed]
+    }
+}

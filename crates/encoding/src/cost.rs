@@ -1,0 +1,108 @@
+//! What the network bills for a blob: its encoded size, whatever is inside; and
+//! what that costs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Price;
+
+/// Shards of the network.
+const SHARDS: u64 = 1000;
+/// Rows and columns of the encoding's matrix; see `blob_id`.
+const ROWS: u64 = 334;
+const COLUMNS: u64 = 667;
+/// Bytes of a hash in the metadata.
+const HASH: u64 = 32;
+/// Bytes billed for every blob, whatever its length: hashes for each shard.
+pub const METADATA: u64 = SHARDS * (SHARDS * HASH * 2 + HASH);
+/// Bytes that are billed more when a blob grows over the bound of a symbol: a
+/// bill differs from another by steps of this.
+pub const STEP: u64 = SHARDS * (ROWS + COLUMNS) * 2;
+/// Bytes billed for each byte of a long blob, beside [`METADATA`].
+pub const BILLED_A_BYTE: f64 = (SHARDS * (ROWS + COLUMNS)) as f64 / (ROWS * COLUMNS) as f64;
+
+/// Bytes billed for a blob of `len` bytes: metadata for every shard, and two
+/// slivers a shard (the network's formula for encoding RS2).
+///
+/// One byte is billed as about 64 MB, a large blob as about 4.5 times its
+/// length beside those. Hence: pack.
+pub fn encoded_size(len: u64) -> u64 {
+    let symbol = len.max(1).div_ceil(ROWS * COLUMNS).next_multiple_of(2);
+    METADATA + SHARDS * (ROWS + COLUMNS) * symbol
+}
+
+/// What some blobs are billed as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    /// How many they are.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The bytes that are billed for them.
+    pub billed: u64,
+}
+
+impl Bill {
+    /// Adds a blob of `len` bytes.
+    pub fn add(&mut self, len: u64) {
+        self.blobs += 1;
+        self.bytes = self.bytes.saturating_add(len);
+        self.billed = self.billed.saturating_add(encoded_size(len));
+    }
+
+    /// What it costs to store them for so many epochs, in the price's currency.
+    pub fn price(&self, price: &Price, epochs: u32) -> f64 {
+        self.billed as f64 / 1e9 * (price.write + price.storage * f64::from(epochs))
+    }
+}
+
+impl FromIterator<u64> for Bill {
+    /// The bill for blobs of these lengths.
+    fn from_iter<I: IntoIterator<Item = u64>>(lens: I) -> Self {
+        let mut bill = Bill::default();
+        lens.into_iter().for_each(|len| bill.add(len));
+        bill
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_is_billed_as_about_64_mb() {
+        assert_eq!(encoded_size(1), 64_032_000 + 2_002_000);
+    }
+
+    #[test]
+    fn small_files_one_blob_each_cost_a_thousand_times_a_pack() {
+        let alone = 10_000 * encoded_size(10 << 10);
+        let packed = encoded_size(10_000 * (10 << 10));
+        assert!(alone > 640_000_000_000 && packed < 600_000_000);
+        assert!(alone / packed > 1000);
+    }
+
+    #[test]
+    fn a_large_blob_is_billed_about_four_and_a_half_times() {
+        let len = 4u64 << 30;
+        let ratio = encoded_size(len) as f64 / len as f64;
+        assert!((4.4..4.6).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn a_bill_is_the_sum_of_its_blobs_and_its_price_grows_with_epochs_and_size() {
+        let bill: Bill = [1, 1000, 5 << 20].into_iter().collect();
+        let sum: u64 = [1, 1000, 5 << 20].map(encoded_size).iter().sum();
+        assert_eq!((bill.blobs, bill.billed), (3, sum));
+        let price = Price {
+            write: 0.5,
+            ..Price::mainnet()
+        };
+        let one = bill.price(&price, 1);
+        let gb = sum as f64 / 1e9;
+        assert!((one - gb * (0.5 + price.storage)).abs() < 1e-12);
+        assert!((bill.price(&price, 11) - one - 10.0 * gb * price.storage).abs() < 1e-9);
+        // 0.023 USD a GB and month: 26 epochs of 14 days are a year.
+        let year = bill.price(&Price::mainnet(), 26) / gb;
+        assert!((year - 12.0 * 0.023).abs() < 0.002, "{year}");
+    }
+}

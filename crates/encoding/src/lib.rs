@@ -1,0 +1,20 @@
+//! The encoding of Walrus, computed locally: blob IDs, quilts, billed sizes. Pure code.
+//!
+//! ```
+//! use walrus_encoding::blob_id::blob_id;
+//! use walrus_encoding::cost::encoded_size;
+//!
+//! let body = b"hello, walrus";
+//! println!("{}: billed as {} bytes", blob_id(body)?, encoded_size(body.len() as u64));
+//! # Ok::<(), walrus_encoding::blob_id::BlobIdError>(())
+//! ```
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+pub mod blob_id;
+pub mod cost;
+mod price;
+pub mod quilt;
+
+pub use price::Price;

@@ -1,0 +1,364 @@
+//! Quilts: many files in one blob, encoded as the network encodes them
+//! (version 1), so that a quilt has the same blob ID and its members the same
+//! patch IDs here and there.
+//!
+//! The network gives a column of a blob's matrix (see `blob_id`) as cheaply as
+//! a row. So a quilt gives every member whole columns of its own, and who wants
+//! one member fetches its columns and nothing else. The blob's bytes are the
+//! matrix row by row; a piece is written down its columns:
+//!
+//! ```text
+//! piece   columns              bytes
+//! index   0 ..                 version 1 | u32 length | list of (end column, identifier, tags)
+//! member  end of the one before .. end
+//!                              version 1 | u32 length of what follows the mask | mask
+//!                              | u16 length | identifier | if mask & 1: u16 length, tags
+//!                              | content
+//! ```
+//!
+//! Numbers are little-endian; lists, texts and tags are in BCS, the
+//! serialization of the Sui chain. Members are in the order of their
+//! identifiers' bytes, and the symbol is the smallest even one with which all
+//! pieces fit.
+//!
+//! What is read back was written by strangers: every length is held to the
+//! columns that are there before anything is allocated.
+
+mod encode;
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::blob_id::{COLUMNS, ROWS};
+use walgit_format::chunk::BlobId;
+
+pub use encode::{blob_len, encode};
+pub use read::{Quilt, ReadAt};
+
+/// Most members of a quilt: one column each, beside one for the index.
+pub const MAX_MEMBERS: usize = COLUMNS - 1;
+/// Most columns the index may take (the network's limit).
+const INDEX_COLUMNS: u64 = 10;
+/// Longest index that is read, in bytes. That of a quilt full of members with long
+/// names takes a tenth of it; decoded it takes several times as much memory.
+const MAX_INDEX: usize = 4 << 20;
+/// Most tags of one member that are read.
+const MAX_TAGS: usize = 4096;
+/// Number of this encoding.
+const VERSION: u8 = 1;
+/// Bytes before the index: version and length.
+const INDEX_HEAD: usize = 5;
+/// Bytes before a member's identifier: version, length and mask.
+const MEMBER_HEAD: usize = 6;
+/// In the mask: the member has tags.
+const HAS_TAGS: u8 = 1;
+
+/// What a member may be looked for by, beside its identifier.
+pub type Tags = BTreeMap<String, String>;
+
+/// Why bytes are no quilt, or files cannot become one.
+#[derive(Debug, thiserror::Error)]
+pub enum QuiltError {
+    /// Nothing to put into it.
+    #[error("a quilt needs at least one file")]
+    Empty,
+    /// Over [`MAX_MEMBERS`].
+    #[error("{0} files are more than a quilt can hold ({MAX_MEMBERS})")]
+    TooMany(usize),
+    /// An identifier is empty, too long, ends with a space or has control
+    /// characters.
+    #[error("`{0}` cannot be the identifier of a file in a quilt")]
+    Identifier(String),
+    /// Two files have one identifier.
+    #[error("the identifier `{0}` is there twice")]
+    Twice(String),
+    /// A file's tags, the index or the whole are over what the encoding can hold.
+    #[error("{0} of the quilt is too large for the encoding")]
+    TooLarge(&'static str),
+    /// Not a quilt, or a damaged one.
+    #[error("not a quilt: {0}")]
+    Damaged(&'static str),
+    /// The blob could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A file in a quilt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name within the quilt.
+    pub identifier: String,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its bytes.
+    pub content: Bytes,
+}
+
+/// Where a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patch {
+    /// Its name within the quilt.
+    pub identifier: String,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its first column.
+    pub start: u16,
+    /// The column after its last.
+    pub end: u16,
+}
+
+/// Names a member of any quilt: the quilt and the columns. As text: 37 bytes in
+/// URL-safe base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PatchId {
+    /// The quilt's blob.
+    pub quilt: BlobId,
+    /// The member's first column.
+    pub start: u16,
+    /// The column after its last.
+    pub end: u16,
+}
+
+impl fmt::Display for PatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.quilt.as_bytes().to_vec();
+        bytes.push(VERSION);
+        bytes.extend(self.start.to_le_bytes());
+        bytes.extend(self.end.to_le_bytes());
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for PatchId {
+    type Err = QuiltError;
+
+    fn from_str(text: &str) -> Result<Self, QuiltError> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+        match bytes.split_first_chunk::<32>() {
+            Some((quilt, &[VERSION, a, b, c, d])) => Ok(PatchId {
+                quilt: BlobId::from_bytes(*quilt),
+                start: u16::from_le_bytes([a, b]),
+                end: u16::from_le_bytes([c, d]),
+            }),
+            _ => Err(QuiltError::Damaged("that is no patch ID of version 1")),
+        }
+    }
+}
+
+/// An entry of the index as it is stored: the start is the end before.
+#[derive(Clone, Serialize, Deserialize)]
+struct Entry {
+    end: u16,
+    identifier: String,
+    tags: Tags,
+}
+
+/// Whether a file in a quilt can be called so.
+fn is_identifier(text: &str) -> bool {
+    !text.is_empty() && text.trim_end() == text && !text.chars().any(char::is_control)
+}
+
+/// Where symbol `cell`, counted down the columns from `column`, is in the blob.
+fn place(column: usize, cell: usize, symbol: usize) -> usize {
+    let (right, row) = (cell / ROWS, cell % ROWS);
+    (row * COLUMNS + column + right) * symbol
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob_id::blob_id;
+
+    fn noise(len: usize) -> Bytes {
+        (0..len).map(|i| ((i * 31 + 7) % 251) as u8).collect()
+    }
+
+    fn member(identifier: &str, len: usize, tags: &[(&str, &str)]) -> Member {
+        Member {
+            identifier: identifier.into(),
+            tags: tags
+                .iter()
+                .map(|&(key, value)| (key.into(), value.into()))
+                .collect(),
+            content: noise(len),
+        }
+    }
+
+    fn open(blob: &[u8]) -> Quilt<&[u8]> {
+        Quilt::open(blob, blob.len() as u64).unwrap()
+    }
+
+    /// IDs made with the network's own encoder.
+    #[test]
+    fn a_quilt_has_the_id_the_network_gives_it() {
+        let full = (0..MAX_MEMBERS).map(|i| member(&format!("file-{i}"), i * 3, &[]));
+        let cases = [
+            (
+                vec![member("a", 1, &[])],
+                "Yc0N84nt2KIXTJRQijik7_v0SYWMLAhmR8E9WaWEl14",
+            ),
+            (
+                vec![member("empty", 0, &[])],
+                "mtqOHgFkXm4daRjh4528x3pcZstuf9UsAYG2VIQmES0",
+            ),
+            (
+                vec![
+                    member("b.txt", 1000, &[("kind", "text"), ("lang", "en")]),
+                    member("a.txt", 700, &[]),
+                ],
+                "j3PTffMa4TNamEiuS2jK2FTrKNsfZnDdddVJdsBoWng",
+            ),
+            (
+                vec![
+                    member("big", 3_000_000, &[]),
+                    member("small", 10, &[]),
+                    member("Mid", 200_000, &[("z", "1"), ("a", "2")]),
+                ],
+                "ttrxkALjuQHdfne7pP_Z2yTCHo3Et2HISx1wCiaoAcs",
+            ),
+            (
+                full.collect(),
+                "th_0JEiGUU1nwFEoQGBZrwmUF5w1nr8Z_yBQwrwYLt8",
+            ),
+        ];
+        for (members, id) in cases {
+            let (blob, patches) = encode(members.clone()).unwrap();
+            assert_eq!(blob_id(&blob).unwrap().to_string(), id);
+            let quilt = open(&blob);
+            assert_eq!(quilt.index().unwrap(), patches);
+            for member in members {
+                let patch = patches.iter().find(|p| p.identifier == member.identifier);
+                let patch = patch.unwrap();
+                assert_eq!(patch.tags, member.tags);
+                assert_eq!(quilt.content(patch).unwrap(), member.content);
+            }
+        }
+    }
+
+    #[test]
+    fn a_patch_id_is_a_quilt_and_its_columns() {
+        // The network's own example, in its API's description.
+        let text = "uIiEbhP2qgZYygEGxJX1GeB-rQATo2yufC2DCp7B4iABAQANAA";
+        let id: PatchId = text.parse().unwrap();
+        assert_eq!((id.start, id.end), (1, 13));
+        assert_eq!(id.to_string(), text);
+        assert!(
+            "uIiEbhP2qgZYygEGxJX1GeB-rQATo2yufC2DCp7B4iA"
+                .parse::<PatchId>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_quilt_is_refused() {
+        let twice = vec![member("a", 1, &[]), member("a", 2, &[])];
+        assert!(matches!(encode(twice), Err(QuiltError::Twice(_))));
+        assert!(matches!(encode(Vec::new()), Err(QuiltError::Empty)));
+        let many = (0..=MAX_MEMBERS).map(|i| member(&i.to_string(), 1, &[]));
+        assert!(matches!(
+            encode(many.collect()),
+            Err(QuiltError::TooMany(667))
+        ));
+        for bad in ["", "ends with a space ", "a\nb", &"x".repeat(70_000)] {
+            let bad = encode(vec![member(bad, 1, &[])]);
+            assert!(matches!(bad, Err(QuiltError::Identifier(_))));
+        }
+    }
+
+    /// A blob with this list of entries as its index, in symbols of 1024 bytes.
+    fn with_index(list: &[u8]) -> Vec<u8> {
+        const SYMBOL: usize = 1024;
+        let mut blob = vec![0; SYMBOL * ROWS * COLUMNS];
+        let mut piece = vec![VERSION];
+        piece.extend((list.len() as u32).to_le_bytes());
+        piece.extend(list);
+        for (at, byte) in piece.into_iter().enumerate() {
+            blob[place(0, at / SYMBOL, SYMBOL) + at % SYMBOL] = byte;
+        }
+        blob
+    }
+
+    fn entries(list: &[(u16, &str)]) -> Vec<u8> {
+        let entry = |&(end, identifier): &(u16, &str)| Entry {
+            end,
+            identifier: identifier.into(),
+            tags: Tags::new(),
+        };
+        bcs::to_bytes(&list.iter().map(entry).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_hostile_index_is_refused() {
+        let refused = |list: &[u8]| open(&with_index(list)).index().unwrap_err().to_string();
+        // Names, as they may be; they are keys, and lead nowhere.
+        let fine = entries(&[(2, "../../etc/passwd"), (3, "a/b"), (4, "C:\\x")]);
+        assert_eq!(open(&with_index(&fine)).index().unwrap().len(), 3);
+        for names in [
+            ["a", ""],
+            ["a", "b\0"],
+            ["a", "b\u{1b}[2J"],
+            ["a", "b\n"],
+            ["a", "b "],
+        ] {
+            let said = refused(&entries(&[(2, names[0]), (3, names[1])]));
+            assert!(said.contains("not allowed"), "{said}");
+        }
+        assert!(refused(&entries(&[(2, "a"), (3, "a")])).contains("twice"));
+        // Columns that overlap, are empty, go back, or are past the end.
+        for ends in [[2, 2], [3, 2], [2, 1], [2, 668], [0, 1], [2, u16::MAX]] {
+            let said = refused(&entries(&[(ends[0], "a"), (ends[1], "b")]));
+            assert!(said.contains("not in order"), "{ends:?}: {said}");
+        }
+        // As many entries as would take gigabytes, and counts that are not there.
+        let many = [&[0xff, 0xff, 0x3f][..], &[1, 0, 0, 0].repeat(800_000)].concat();
+        assert!(refused(&many).contains("too many entries"));
+        for list in [
+            &[][..],
+            &[0xff; 100],
+            &[0x80, 0x80, 0x80, 0x80, 1],
+            &[5, 1, 0],
+        ] {
+            refused(list);
+        }
+        let tags = (0..5000)
+            .map(|n| (format!("{n:05}"), String::new()))
+            .collect();
+        let entry = Entry {
+            end: 2,
+            identifier: "a".into(),
+            tags,
+        };
+        assert!(refused(&bcs::to_bytes(&[entry].to_vec()).unwrap()).contains("not allowed"));
+        assert!(refused(&vec![0; MAX_INDEX + 1]).contains("too long"));
+    }
+
+    #[test]
+    fn damage_is_an_error_whatever_it_hits() {
+        let members = vec![member("one", 700, &[("k", "v")]), member("two", 900, &[])];
+        let (honest, patches) = encode(members).unwrap();
+        // What is read to find a member: the first cells of each piece.
+        let heads = [0, patches[0].start, patches[1].start];
+        for column in heads {
+            for byte in 0..40 {
+                for value in [0, 1, 0x7f, 0xff] {
+                    let mut blob = honest.clone();
+                    let at = place(column.into(), byte / 2, 2) + byte % 2;
+                    blob[at] = value;
+                    let quilt = open(&blob);
+                    for patch in quilt.index().unwrap_or_default().iter().chain(&patches) {
+                        let _ = quilt.content(patch);
+                    }
+                }
+            }
+        }
+        assert!(Quilt::open(&[0u8; 1000][..], 1000).is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! Reading the files of a quilt.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use super::{
+    Entry, HAS_TAGS, INDEX_COLUMNS, INDEX_HEAD, MAX_INDEX, MAX_MEMBERS, MAX_TAGS, MEMBER_HEAD,
+    Patch, QuiltError, VERSION, is_identifier, place,
+};
+use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
+
+/// Bytes that can be read anywhere.
+pub trait ReadAt {
+    /// Fills `out` with what is at `offset`.
+    ///
+    /// # Errors
+    /// When there is less, or reading fails.
+    fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(out, offset)
+    }
+}
+
+impl ReadAt for &[u8] {
+    fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        let there = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..)?.get(..out.len()));
+        out.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// A quilt to read from.
+#[derive(Debug)]
+pub struct Quilt<R> {
+    blob: R,
+    symbol: usize,
+}
+
+impl<R: ReadAt> Quilt<R> {
+    /// The quilt in a blob of `len` bytes.
+    ///
+    /// # Errors
+    /// [`QuiltError::Damaged`] when no quilt has that length.
+    pub fn open(blob: R, len: u64) -> Result<Self, QuiltError> {
+        let cells = (ROWS * COLUMNS) as u64;
+        match len / cells {
+            symbol @ 1..=MAX_SYMBOL if len.is_multiple_of(cells) => Ok(Quilt {
+                blob,
+                symbol: symbol as usize,
+            }),
+            _ => Err(QuiltError::Damaged("it does not have the length of one")),
+        }
+    }
+
+    /// Where its members are, in the order of their columns.
+    ///
+    /// # Errors
+    /// [`QuiltError::Damaged`], and when reading fails.
+    pub fn index(&self) -> Result<Vec<Patch>, QuiltError> {
+        let [version, len @ ..] = self.array::<INDEX_HEAD>(0, 0)?;
+        if version != VERSION {
+            return Err(QuiltError::Damaged("its version is not 1"));
+        }
+        let len = u32::from_le_bytes(len) as usize;
+        let column = self.symbol * ROWS;
+        if INDEX_HEAD + len > column * INDEX_COLUMNS as usize || len > MAX_INDEX {
+            return Err(QuiltError::Damaged("its index is too long"));
+        }
+        let index = self.take(0, INDEX_HEAD, len)?;
+        // Entries take far less in the index than they take in memory.
+        if count(&index).is_none_or(|count| count > MAX_MEMBERS) {
+            return Err(QuiltError::Damaged("its index has too many entries"));
+        }
+        let entries: Vec<Entry> =
+            bcs::from_bytes(&index).map_err(|_| QuiltError::Damaged("its index cannot be read"))?;
+        let mut names = HashSet::new();
+        let mut start = (INDEX_HEAD + len).div_ceil(column) as u16;
+        let mut patches = Vec::with_capacity(entries.len());
+        for Entry {
+            end,
+            identifier,
+            tags,
+        } in entries
+        {
+            if end <= start || usize::from(end) > COLUMNS {
+                return Err(QuiltError::Damaged("its index is not in order"));
+            }
+            if !is_identifier(&identifier) || tags.len() > MAX_TAGS {
+                return Err(QuiltError::Damaged("an entry of its index is not allowed"));
+            }
+            if !names.insert(identifier.clone()) {
+                return Err(QuiltError::Twice(identifier));
+            }
+            patches.push(Patch {
+                identifier,
+                tags,
+                start,
+                end,
+            });
+            start = end;
+        }
+        Ok(patches)
+    }
+
+    /// The bytes of a member.
+    ///
+    /// # Errors
+    /// [`QuiltError::Damaged`] when something else is in its columns, and when
+    /// reading fails.
+    pub fn content(&self, patch: &Patch) -> Result<Vec<u8>, QuiltError> {
+        let first = patch.start;
+        let [version, len @ .., mask] = self.array::<MEMBER_HEAD>(first, 0)?;
+        if version != VERSION {
+            return Err(QuiltError::Damaged("a file's version is not 1"));
+        }
+        let end = MEMBER_HEAD + u32::from_le_bytes(len) as usize;
+        let mut at = MEMBER_HEAD;
+        for _ in 0..1 + usize::from(mask & HAS_TAGS) {
+            at += 2 + usize::from(u16::from_le_bytes(self.array(first, at)?));
+        }
+        let columns = usize::from(patch.end.saturating_sub(first));
+        if at > end || end > columns * self.symbol * ROWS {
+            return Err(QuiltError::Damaged("a file is longer than its columns"));
+        }
+        self.take(first, at, end - at)
+    }
+
+    fn array<const N: usize>(&self, column: u16, skip: usize) -> Result<[u8; N], QuiltError> {
+        let bytes = self.take(column, skip, N)?;
+        bytes
+            .try_into()
+            .map_err(|_| QuiltError::Damaged("it is cut short"))
+    }
+
+    /// `len` bytes down the columns from `column`, after the first `skip`.
+    fn take(&self, column: u16, skip: usize, len: usize) -> Result<Vec<u8>, QuiltError> {
+        let column = usize::from(column);
+        let there = COLUMNS.saturating_sub(column) * ROWS * self.symbol;
+        if skip.checked_add(len).is_none_or(|end| end > there) {
+            return Err(QuiltError::Damaged("a length in it is past its end"));
+        }
+        let mut bytes = vec![0; len];
+        let mut done = 0;
+        while done < len {
+            let (cell, within) = ((skip + done) / self.symbol, (skip + done) % self.symbol);
+            let now = (self.symbol - within).min(len - done);
+            let offset = place(column, cell, self.symbol) + within;
+            self.blob
+                .fill(&mut bytes[done..done + now], offset as u64)?;
+            done += now;
+        }
+        Ok(bytes)
+    }
+}
+
+/// How many entries a list in BCS says that it has: seven bits a byte.
+fn count(list: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    for (at, &byte) in list.iter().take(4).enumerate() {
+        count |= usize::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some(count);
+        }
+    }
+    None
+}

@@ -1,0 +1,414 @@
+//! A segment of an archive: what one publish added.
+
+use bytes::Bytes;
+
+use crate::EncodeError;
+use crate::chunk::{ChunkRef, budget};
+use crate::directory::kind_and_version;
+use crate::head::{GitId, check_full_ref_name};
+use crate::malformed::MalformedNode;
+use crate::table::{self, Origin, PlacedChunk};
+use crate::wire::{Reader, Write};
+
+const MAGIC: u8 = b'A';
+const VERSION: u8 = 1;
+/// Longest name of a ref, in bytes.
+const MAX_REF: usize = 4096;
+/// Bytes of a commit's ID that name it in a segment.
+const MARK: usize = 8;
+
+/// A group of trees, and how many there are in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Which of the segment's chunks it is.
+    pub chunk: usize,
+    /// How many objects it holds.
+    pub count: u64,
+}
+
+/// Contents that lie one after the other in a chunk, and where each ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentGroup {
+    /// Which of the segment's chunks it is.
+    pub chunk: usize,
+    /// Where each content ends, in bytes from the start of the chunk.
+    pub ends: Vec<u32>,
+}
+
+impl ContentGroup {
+    /// Where content `at` of the group is in its chunk.
+    pub fn part(&self, at: usize) -> Option<std::ops::Range<u32>> {
+        let start = match at.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        Some(start..*self.ends.get(at)?)
+    }
+}
+
+/// Content that is chunks: a run of those of the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first of them.
+    pub first: usize,
+    /// How many.
+    pub count: usize,
+}
+
+/// A commit, by the start of its ID, and the number of its tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommitMark {
+    /// The first bytes of its ID.
+    pub name: [u8; MARK],
+    /// The number of its root tree.
+    pub tree: u64,
+}
+
+impl CommitMark {
+    /// What a commit of this ID is called here.
+    pub fn name(id: &[u8]) -> [u8; MARK] {
+        let mut name = [0; MARK];
+        let len = id.len().min(MARK);
+        name[..len].copy_from_slice(&id[..len]);
+        name
+    }
+}
+
+/// A ref as it was when the segment was made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ArchivedRef {
+    /// Its full name, such as `refs/tags/v1`.
+    pub name: Bytes,
+    /// What it leads to: a commit, or an annotated tag.
+    pub id: GitId,
+}
+
+/// What a segment holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment<C = ChunkRef> {
+    /// Groups, and chunks of contents.
+    pub chunks: Vec<C>,
+    /// How many objects the segments before it hold.
+    pub before: u64,
+    /// Trees: a tree after all that it holds.
+    pub trees: Vec<Group>,
+    /// Contents in groups.
+    pub contents: Vec<ContentGroup>,
+    /// Contents that are chunks.
+    pub files: Vec<Run>,
+    /// Chunks that are groups of annotated tags.
+    pub tags: Vec<usize>,
+    /// Commits whose trees are here.
+    pub commits: Vec<CommitMark>,
+    /// All refs, sorted by name. Those of the last segment are valid.
+    pub refs: Vec<ArchivedRef>,
+    /// The full name of the branch that is checked out; empty for none.
+    pub head: Bytes,
+    /// Commits whose parents are not in the archive, sorted.
+    pub shallow: Vec<GitId>,
+}
+
+/// A segment as the one who writes it knows it.
+pub type PlannedSegment = Segment<PlacedChunk>;
+
+impl<C> Segment<C> {
+    /// The same, with other chunks in the place of its own.
+    pub fn with_chunks<D>(&self, chunks: Vec<D>) -> Segment<D> {
+        Segment {
+            chunks,
+            before: self.before,
+            trees: self.trees.clone(),
+            contents: self.contents.clone(),
+            files: self.files.clone(),
+            tags: self.tags.clone(),
+            commits: self.commits.clone(),
+            refs: self.refs.clone(),
+            head: self.head.clone(),
+            shallow: self.shallow.clone(),
+        }
+    }
+
+    /// How many trees it holds.
+    pub fn tree_count(&self) -> u64 {
+        self.trees.iter().map(|group| group.count).sum()
+    }
+
+    /// How many contents it holds in groups.
+    pub fn content_count(&self) -> u64 {
+        let groups = self.contents.iter();
+        groups.map(|group| group.ends.len() as u64).sum()
+    }
+
+    /// How many objects it holds that have numbers.
+    pub fn count(&self) -> u64 {
+        self.tree_count() + self.content_count() + self.files.len() as u64
+    }
+}
+
+impl PlannedSegment {
+    /// Writes the segment; its stored bytes will end at `end` (as in
+    /// [`Place::Here`](crate::Place::Here)).
+    ///
+    /// # Errors
+    /// What the format cannot express or a reader would refuse.
+    pub fn encode(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
+        let raw = Bytes::from(self.encode_unchecked(end)?);
+        let read = Segment::decode(&raw, &ChunkRef::nominal_node(&raw))?;
+        let same_chunks = read.chunks.len() == self.chunks.len();
+        if !same_chunks || read.with_chunks::<()>(vec![]) != self.with_chunks::<()>(vec![]) {
+            return Err(EncodeError::Differs("objects"));
+        }
+        Ok(raw.into())
+    }
+
+    /// The same for segments that a reader may refuse: tests of readers need them.
+    ///
+    /// # Errors
+    /// What the format cannot express.
+    #[doc(hidden)]
+    pub fn encode_unchecked(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
+        let mut out = vec![MAGIC, VERSION];
+        table::write(&mut out, &self.chunks, end)?;
+        out.uint(self.before);
+        out.uint(self.trees.len() as u64);
+        for group in &self.trees {
+            out.uint(group.chunk as u64);
+            out.uint(group.count);
+        }
+        out.uint(self.contents.len() as u64);
+        for group in &self.contents {
+            out.uint(group.chunk as u64);
+            out.uint(group.ends.len() as u64);
+            let mut start = 0;
+            for end in &group.ends {
+                let len = end.checked_sub(start);
+                out.uint(u64::from(len.ok_or(EncodeError::Differs("contents"))?));
+                start = *end;
+            }
+        }
+        out.uint(self.files.len() as u64);
+        let mut follows = 0usize;
+        for run in &self.files {
+            let step = run.first as i128 - follows as i128;
+            out.sint(i64::try_from(step).map_err(|_| EncodeError::Offset)?);
+            out.uint(run.count as u64);
+            let end = run.first.checked_add(run.count);
+            follows = end.ok_or(EncodeError::Offset)?;
+        }
+        out.uint(self.tags.len() as u64);
+        for chunk in &self.tags {
+            out.uint(*chunk as u64);
+        }
+        out.uint(self.commits.len() as u64);
+        for commit in &self.commits {
+            out.extend_from_slice(&commit.name);
+            out.uint(commit.tree);
+        }
+        out.uint(self.refs.len() as u64);
+        for reference in &self.refs {
+            out.string(&reference.name);
+            out.string(&reference.id.0);
+        }
+        out.string(&self.head);
+        out.uint(self.shallow.len() as u64);
+        for id in &self.shallow {
+            out.string(&id.0);
+        }
+        Ok(out)
+    }
+}
+
+/// Each chunk is one group, and groups stand in the order of the table.
+fn following(used: &mut Option<usize>, chunk: usize) -> Result<usize, MalformedNode> {
+    if used.replace(chunk).is_some_and(|before| before >= chunk) {
+        return Err(MalformedNode::Runs("groups"));
+    }
+    Ok(chunk)
+}
+
+impl Segment {
+    /// Reads the segment that `reference` leads to.
+    ///
+    /// # Errors
+    /// When the bytes are not a valid segment.
+    pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
+        Self::decode_within(raw, reference, budget::NODE)
+    }
+
+    /// As [`decode`](Self::decode), in at most `ceiling` bytes of memory.
+    pub fn decode_within(
+        raw: &Bytes,
+        reference: &ChunkRef,
+        ceiling: u64,
+    ) -> Result<Self, MalformedNode> {
+        let mut reader = Reader::within(raw, ceiling);
+        kind_and_version(&mut reader, MAGIC, VERSION, "segment of a history")?;
+        let chunks = table::read(&mut reader, Origin::of(reference))?;
+        let before = reader.uint()?;
+        let index = |number: u64| {
+            let index = usize::try_from(number).ok().filter(|it| *it < chunks.len());
+            index.ok_or(MalformedNode::Index(number))
+        };
+        let mut sum = before;
+        let count = reader.count::<Group>(2)?;
+        let mut trees = Vec::with_capacity(count);
+        let mut used = None;
+        for _ in 0..count {
+            let chunk = following(&mut used, index(reader.uint()?)?)?;
+            let count = reader.uint()?;
+            // A group holds no more trees than bytes.
+            if count > u64::from(chunks[chunk].raw_len) {
+                return Err(MalformedNode::Sum("trees of a group"));
+            }
+            sum = sum.checked_add(count).ok_or(MalformedNode::Integer)?;
+            trees.push(Group { chunk, count });
+        }
+        let count = reader.count::<ContentGroup>(2)?;
+        let mut contents = Vec::with_capacity(count);
+        let mut used = None;
+        for _ in 0..count {
+            let chunk = following(&mut used, index(reader.uint()?)?)?;
+            let count = reader.count::<u32>(1)?;
+            let mut ends = Vec::with_capacity(count);
+            let mut end = 0u32;
+            for _ in 0..count {
+                end = (end.checked_add(reader.uint32()?)).ok_or(MalformedNode::Integer)?;
+                ends.push(end);
+            }
+            if end != chunks[chunk].raw_len {
+                return Err(MalformedNode::Sum("bytes of a group"));
+            }
+            sum = (sum.checked_add(count as u64)).ok_or(MalformedNode::Integer)?;
+            contents.push(ContentGroup { chunk, ends });
+        }
+        let count = reader.count::<Run>(2)?;
+        sum.checked_add(count as u64)
+            .ok_or(MalformedNode::Integer)?;
+        let mut files = Vec::with_capacity(count);
+        let mut follows = 0u64;
+        for _ in 0..count {
+            let step = reader.sint()?;
+            if step < 0 {
+                return Err(MalformedNode::Runs("files"));
+            }
+            let first = follows
+                .checked_add_signed(step)
+                .ok_or(MalformedNode::Integer)?;
+            let count = reader.uint()?;
+            let end = first.checked_add(count).ok_or(MalformedNode::Integer)?;
+            if end > chunks.len() as u64 {
+                return Err(MalformedNode::Index(end));
+            }
+            follows = end;
+            files.push(Run {
+                first: first as usize,
+                count: count as usize,
+            });
+        }
+        let count = reader.count::<usize>(1)?;
+        let mut used = None;
+        let tags = (0..count).map(|_| following(&mut used, index(reader.uint()?)?));
+        let tags = tags.collect::<Result<_, _>>()?;
+        let count = reader.count::<CommitMark>(MARK + 1)?;
+        let mut commits = Vec::with_capacity(count);
+        for _ in 0..count {
+            commits.push(CommitMark {
+                name: reader.array()?,
+                tree: reader.uint()?,
+            });
+        }
+        let count = reader.count::<ArchivedRef>(2)?;
+        let mut refs = Vec::with_capacity(count);
+        for _ in 0..count {
+            let name = reader.copied(MAX_REF)?;
+            check_full_ref_name(&name)?;
+            refs.push(ArchivedRef {
+                name,
+                id: reader.id()?,
+            });
+        }
+        let head = reader.copied(MAX_REF)?;
+        let count = reader.count::<GitId>(1)?;
+        let mut shallow = Vec::with_capacity(count);
+        for _ in 0..count {
+            shallow.push(reader.id()?);
+        }
+        reader.finish()?;
+        Ok(Segment {
+            chunks,
+            before,
+            trees,
+            contents,
+            files,
+            tags,
+            commits,
+            refs,
+            head,
+            shallow,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Place;
+    use crate::chunk::{Bases, ChunkHash, Codec};
+    use proptest::prelude::*;
+
+    fn chunk(seed: u8, len: u32) -> PlacedChunk {
+        PlacedChunk {
+            hash: ChunkHash::of(&[seed]),
+            raw_len: len,
+            stored_len: len,
+            codec: Codec::Raw,
+            place: Place::Here(i64::from(seed)),
+            bases: Bases::NONE,
+        }
+    }
+
+    prop_compose! {
+        /// Segments as no publisher makes them: numbers of chunks that are not
+        /// there, ends out of order, IDs of any length.
+        fn any_segment()(
+            lens in proptest::collection::vec(0u32..9, 0..4),
+            before in prop_oneof![0u64..9, any::<u64>()],
+            trees in proptest::collection::vec((0usize..4, 0u64..12), 0..3),
+            contents in proptest::collection::vec((0usize..4, proptest::collection::vec(0u32..9, 0..3)), 0..3),
+            files in proptest::collection::vec((prop_oneof![0usize..5, any::<usize>()], 0usize..4), 0..3),
+            tags in proptest::collection::vec(0usize..4, 0..2),
+            commits in proptest::collection::vec(any::<([u8; 8], u64)>(), 0..3),
+            refs in proptest::collection::vec((prop_oneof![Just(9usize), Just(MAX_REF + 1)], 0usize..40), 0..3),
+            shallow in proptest::collection::vec(0usize..40, 0..2),
+        ) -> PlannedSegment {
+            let id = |len| GitId(vec![7; len]);
+            Segment {
+                chunks: lens.into_iter().enumerate().map(|(at, len)| chunk(at as u8, len)).collect(),
+                before,
+                trees: trees.into_iter().map(|(chunk, count)| Group { chunk, count }).collect(),
+                contents: contents.into_iter().map(|(chunk, ends)| ContentGroup { chunk, ends }).collect(),
+                files: files.into_iter().map(|(first, count)| Run { first, count }).collect(),
+                tags,
+                commits: commits.into_iter().map(|(name, tree)| CommitMark { name, tree }).collect(),
+                refs: refs.into_iter().map(|(name, len)| ArchivedRef { name: vec![b'r'; name].into(), id: id(len) }).collect(),
+                head: Bytes::new(),
+                shallow: shallow.into_iter().map(id).collect(),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_segment_holds_it_reads_as_written_or_is_refused(segment in any_segment(), end in -9i64..9) {
+            let Ok(raw) = segment.encode(end) else { return Ok(()) };
+            let raw = Bytes::from(raw);
+            let read = Segment::decode(&raw, &ChunkRef::nominal_node(&raw)).unwrap();
+            prop_assert_eq!(read.with_chunks::<()>(vec![]), segment.with_chunks::<()>(vec![]));
+            for (read, chunk) in read.chunks.iter().zip(&segment.chunks) {
+                prop_assert_eq!(read.hash, chunk.hash);
+                let Place::Here(at) = chunk.place else { unreachable!() };
+                prop_assert_eq!(read.at.offset as i64, at - end);
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A git tree with numbers for IDs.
+
+use bytes::Bytes;
+
+use crate::encode::{EncodeError, check_len};
+use crate::malformed::MalformedNode;
+use crate::wire::{Reader, Write};
+
+/// Modes that have a number of one byte; others are written out.
+const MODES: [&[u8]; 6] = [
+    b"100644", b"100755", b"40000", b"120000", b"160000", b"100664",
+];
+/// Longest mode, in bytes.
+const MAX_MODE: usize = 16;
+/// Longest name, in bytes: longer than any file system has.
+const MAX_NAME: usize = 4096;
+/// Longest ID, in bytes: SHA-256.
+const MAX_ID: usize = 32;
+
+/// What an entry of a tree leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An object of the archive.
+    Number(u64),
+    /// One that is not in it, such as a submodule's commit: its ID.
+    Id(Bytes),
+}
+
+/// An entry of a stored tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Its mode as git has it, in octal digits.
+    pub mode: Bytes,
+    /// Its name.
+    pub name: Bytes,
+    /// What it leads to.
+    pub target: Target,
+}
+
+/// What an entry of a tree is by its mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModeKind {
+    /// A directory.
+    Tree,
+    /// A file.
+    File {
+        /// Whether it may be executed.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Link,
+    /// A commit of another repository, and whatever else git takes for one.
+    Submodule,
+}
+
+impl ModeKind {
+    /// What git takes these digits for; `None` where they are no octal number.
+    pub fn of(mode: &[u8]) -> Option<Self> {
+        if mode.is_empty() {
+            return None;
+        }
+        let mode = mode.iter().try_fold(0u32, |value, digit| match digit {
+            b'0'..=b'7' => Some(value << 3 | u32::from(digit - b'0')),
+            _ => None,
+        })?;
+        Some(match mode & 0o170_000 {
+            0o040_000 => ModeKind::Tree,
+            0o100_000 => ModeKind::File {
+                executable: mode & 0o100 != 0,
+            },
+            0o120_000 => ModeKind::Link,
+            _ => ModeKind::Submodule,
+        })
+    }
+
+    /// The digits that git writes for it today.
+    pub fn canonical(self) -> &'static [u8] {
+        match self {
+            ModeKind::Tree => b"40000",
+            ModeKind::File { executable: false } => b"100644",
+            ModeKind::File { executable: true } => b"100755",
+            ModeKind::Link => b"120000",
+            ModeKind::Submodule => b"160000",
+        }
+    }
+}
+
+impl StoredEntry {
+    /// What it is.
+    pub fn kind(&self) -> Option<ModeKind> {
+        ModeKind::of(&self.mode)
+    }
+
+    /// Whether it is a directory.
+    pub fn is_tree(&self) -> bool {
+        self.kind() == Some(ModeKind::Tree)
+    }
+}
+
+/// Writes a tree.
+///
+/// # Errors
+/// [`EncodeError::TooLong`] for a mode, a name or an ID that is.
+pub fn encode_tree(entries: &[StoredEntry]) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Vec::with_capacity(entries.len() * 24);
+    for entry in entries {
+        check_len("a file mode", entry.mode.len(), MAX_MODE)?;
+        check_len("a file name", entry.name.len(), MAX_NAME)?;
+        match MODES.iter().position(|mode| *mode == &entry.mode[..]) {
+            Some(number) => out.push(number as u8 + 1),
+            None => {
+                out.push(0);
+                out.string(&entry.mode);
+            }
+        }
+        out.string(&entry.name);
+        match &entry.target {
+            Target::Number(number) => {
+                out.uint(number.checked_add(1).ok_or(EncodeError::Offset)?);
+            }
+            Target::Id(id) => {
+                check_len("a git ID", id.len(), MAX_ID)?;
+                out.uint(0);
+                out.string(id);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Reads a tree, its names as parts of `raw`.
+///
+/// # Errors
+/// When the bytes are not a tree.
+pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
+    let mut reader = Reader::new(raw);
+    let mut entries = Vec::new();
+    while reader.position() < raw.len() {
+        // Twice: a vector grows to twice what it holds.
+        reader.charge::<[StoredEntry; 2]>(1)?;
+        let mode = match reader.byte()? {
+            0 => raw.slice_ref(reader.bytes(MAX_MODE)?),
+            number => {
+                let mode = MODES.get(usize::from(number) - 1);
+                Bytes::from_static(mode.ok_or(MalformedNode::Index(number.into()))?)
+            }
+        };
+        let name = raw.slice_ref(reader.bytes(MAX_NAME)?);
+        let target = match reader.uint()?.checked_sub(1) {
+            Some(number) => Target::Number(number),
+            None => Target::Id(raw.slice_ref(reader.bytes(MAX_ID)?)),
+        };
+        entries.push(StoredEntry { mode, name, target });
+    }
+    Ok(entries)
+}
+
+/// An entry of a tree as git has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawEntry<'a> {
+    /// Its mode, in octal digits.
+    pub mode: &'a [u8],
+    /// Its name.
+    pub name: &'a [u8],
+    /// The ID of what it leads to.
+    pub id: &'a [u8],
+}
+
+impl RawEntry<'_> {
+    /// What it is.
+    pub fn kind(&self) -> Option<ModeKind> {
+        ModeKind::of(self.mode)
+    }
+
+    /// Whether it is a directory.
+    pub fn is_tree(&self) -> bool {
+        self.kind() == Some(ModeKind::Tree)
+    }
+
+    /// Whether it is a commit of another repository.
+    pub fn is_submodule(&self) -> bool {
+        self.kind() == Some(ModeKind::Submodule)
+    }
+}
+
+/// The entries of a tree as git has it, whose IDs are of `id_len` bytes. The
+/// last item is `None` where the bytes are not a tree.
+pub fn parse_tree(raw: &[u8], id_len: usize) -> impl Iterator<Item = Option<RawEntry<'_>>> {
+    let mut rest = raw;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let entry = split_entry(rest, id_len);
+        rest = entry.map_or(&[], |(_, rest)| rest);
+        Some(entry.map(|(entry, _)| entry))
+    })
+}
+
+fn split_entry(raw: &[u8], id_len: usize) -> Option<(RawEntry<'_>, &[u8])> {
+    let space = raw.iter().position(|&byte| byte == b' ')?;
+    let (mode, raw) = (&raw[..space], &raw[space + 1..]);
+    let end = raw.iter().position(|&byte| byte == 0)?;
+    let (name, raw) = (&raw[..end], &raw[end + 1..]);
+    let (id, rest) = raw.split_at_checked(id_len)?;
+    Some((RawEntry { mode, name, id }, rest))
+}
+
+/// The tree as git has it; `id` tells the ID of an object by its number.
+///
+/// # Errors
+/// [`MalformedNode::Index`] when it holds an object that is not known.
+pub fn raw_tree<'i>(
+    entries: &[StoredEntry],
+    id: impl Fn(u64) -> Option<&'i [u8]>,
+) -> Result<Vec<u8>, MalformedNode> {
+    let mut raw = Vec::with_capacity(entries.len() * 40);
+    for entry in entries {
+        raw.extend_from_slice(&entry.mode);
+        raw.push(b' ');
+        raw.extend_from_slice(&entry.name);
+        raw.push(0);
+        match &entry.target {
+            Target::Number(number) => {
+                raw.extend_from_slice(id(*number).ok_or(MalformedNode::Index(*number))?);
+            }
+            Target::Id(id) => raw.extend_from_slice(id),
+        }
+    }
+    Ok(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entries() -> impl Strategy<Value = Vec<StoredEntry>> {
+        let mode = prop_oneof![
+            proptest::sample::select(&MODES[..]).prop_map(Bytes::from_static),
+            Just(Bytes::from_static(b"040000")),
+        ];
+        let target = prop_oneof![
+            any::<u32>().prop_map(|number| Target::Number(number.into())),
+            any::<[u8; 20]>().prop_map(|id| Target::Id(Bytes::copy_from_slice(&id))),
+        ];
+        let name = "[^\0/]{1,20}".prop_map(Bytes::from);
+        let entry = (mode, name, target).prop_map(|(mode, name, target)| StoredEntry {
+            mode,
+            name,
+            target,
+        });
+        proptest::collection::vec(entry, 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn a_tree_is_read_as_it_was_written(entries in entries()) {
+            let raw = Bytes::from(encode_tree(&entries).unwrap());
+            prop_assert_eq!(decode_tree(&raw).unwrap(), entries);
+        }
+
+        #[test]
+        fn whatever_its_entries_a_tree_reads_as_written_or_is_refused(
+            mode in proptest::collection::vec(any::<u8>(), 0..20),
+            name in prop_oneof![Just(3usize), Just(MAX_NAME), Just(MAX_NAME + 1)],
+            target in prop_oneof![
+                any::<u64>().prop_map(Target::Number),
+                Just(Target::Number(u64::MAX)),
+                (0usize..40).prop_map(|len| Target::Id(vec![1; len].into())),
+            ],
+        ) {
+            let entries = [StoredEntry { mode: mode.into(), name: vec![b'n'; name].into(), target }];
+            if let Ok(raw) = encode_tree(&entries) {
+                prop_assert_eq!(decode_tree(&raw.into()).unwrap(), entries);
+            }
+        }
+
+        #[test]
+        fn whatever_the_bytes_a_tree_is_bounded(raw in proptest::collection::vec(any::<u8>(), 0..500)) {
+            if let Ok(entries) = decode_tree(&Bytes::from(raw.clone())) {
+                prop_assert!(entries.len() <= raw.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! How much memory a decoder may use for what it reads.
+//!
+//! Bytes that hash right may still come from a hostile author: a node of a few
+//! kilobytes, compressed, can declare millions of elements of one byte each,
+//! and each of them takes a hundred bytes once it is decoded. So every decoder
+//! charges what it allocates to a [`Budget`] *before* it allocates, and stops
+//! where the budget ends. The reader of nodes in the reader carries the budget, so that a
+//! decoder cannot read a count without paying for it.
+//!
+//! A budget is proportional to the input, so that a small node stays small, and
+//! has a ceiling, so that the largest node stays harmless:
+//!
+//! | kind of input | ceiling | what honest input needs |
+//! |---|---|---|
+//! | directory, chunk list, group, tree, commits | [`NODE`] | 450,000 files with content in one directory: 120 MiB |
+//! | head | [`HEAD`] | 10,000 branches and tags with a tree each: 6 MiB |
+//! | history, all segments and their index | [`HISTORY`] | a million commits, ten million contents: 120 MiB |
+//! | tree in memory (manifests, Sui objects, old commits) | [`TREE`] | 400,000 files: 100 MiB |
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Most bytes of memory for each byte of input.
+///
+/// The smallest honest entries are empty files with short names, 10 bytes that
+/// become 100.
+pub const FACTOR: u64 = 16;
+/// Bytes of memory that any input may use, however short it is.
+pub const BASE: u64 = 1 << 20;
+/// Most bytes of memory that one decoded node may use, its plain bytes included.
+pub const NODE: u64 = 128 << 20;
+/// Most bytes of memory that a decoded head may use: a mount keeps it.
+pub const HEAD: u64 = 32 << 20;
+/// Most bytes of memory that a history may use while it is open.
+pub const HISTORY: u64 = 128 << 20;
+/// Most bytes of memory that a tree without directory nodes of its own may use.
+pub const TREE: u64 = 96 << 20;
+/// Most dictionaries of a repository.
+pub const MAX_DICTIONARIES: usize = 1024;
+/// Most plain bytes that all dictionaries of a repository may have together.
+pub const MAX_DICTIONARY_BYTES: u64 = 64 << 20;
+
+/// Charges after which a decoder looks whether it is still wanted.
+const STOP_EVERY: u32 = 4096;
+
+/// Why a decoder gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The input needs more memory than it may.
+    OverBudget {
+        /// The budget, in bytes.
+        limit: u64,
+    },
+    /// Nobody waits for the result any more.
+    Stopped,
+}
+
+/// What is left of the memory that some input may use.
+#[derive(Debug)]
+pub struct Budget {
+    left: u64,
+    limit: u64,
+    charges: u32,
+    stop: Option<Stop>,
+}
+
+impl Budget {
+    /// The budget for `input` bytes that become at most `ceiling` bytes.
+    pub fn of(input: usize, ceiling: u64) -> Self {
+        let proportional = (input as u64).saturating_mul(FACTOR).saturating_add(BASE);
+        Budget::fixed(proportional.min(ceiling))
+    }
+
+    /// The same where the input stays in memory, too.
+    pub fn keeping(input: usize, ceiling: u64) -> Self {
+        let mut budget = Budget::of(input, ceiling);
+        budget.left = budget.left.saturating_sub(input as u64);
+        budget
+    }
+
+    /// A budget of `limit` bytes.
+    pub fn fixed(limit: u64) -> Self {
+        Budget {
+            left: limit,
+            limit,
+            charges: 0,
+            stop: Stop::current(),
+        }
+    }
+
+    /// Bytes that may still be charged.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Bytes charged so far.
+    pub fn used(&self) -> u64 {
+        self.limit - self.left
+    }
+
+    /// Pays for `bytes` of memory.
+    ///
+    /// # Errors
+    /// [`Refused::OverBudget`] where they exceed what is left, and
+    /// [`Refused::Stopped`] where nobody waits for the result any more.
+    pub fn charge(&mut self, bytes: u64) -> Result<(), Refused> {
+        self.charges = self.charges.wrapping_add(1);
+        if self.charges.is_multiple_of(STOP_EVERY) && self.stop.as_ref().is_some_and(Stop::is_set) {
+            return Err(Refused::Stopped);
+        }
+        let limit = self.limit;
+        self.left = (self.left.checked_sub(bytes)).ok_or(Refused::OverBudget { limit })?;
+        Ok(())
+    }
+
+    /// Pays for `count` elements of type `T`.
+    ///
+    /// # Errors
+    /// As [`charge`](Self::charge).
+    pub fn charge_elements<T>(&mut self, count: usize) -> Result<(), Refused> {
+        self.charge((count as u64).saturating_mul(size_of::<T>() as u64))
+    }
+}
+
+/// Tells work on another thread that nobody waits for it any more.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+thread_local! {
+    static CURRENT: RefCell<Option<Stop>> = const { RefCell::new(None) };
+}
+
+impl Stop {
+    /// Asks the work to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the work should stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work`, in which every new [`Budget`] heeds this stop.
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Stop>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.with_borrow_mut(|current| *current = self.0.take());
+            }
+        }
+        let _restore = Restore(CURRENT.replace(Some(self.clone())));
+        work()
+    }
+
+    fn current() -> Option<Stop> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_grows_with_the_input_up_to_its_ceiling() {
+        for (input, most) in [(0, BASE), (1000, BASE + 16_000), (1 << 30, NODE)] {
+            let mut budget = Budget::of(input, NODE);
+            budget.charge(most).unwrap();
+            assert_eq!(budget.charge(1), Err(Refused::OverBudget { limit: most }));
+            assert_eq!(budget.used(), most);
+        }
+    }
+
+    #[test]
+    fn a_stopped_decoder_gives_up() {
+        let stop = Stop::default();
+        stop.during(|| {
+            let mut budget = Budget::fixed(u64::MAX);
+            stop.set();
+            let refused = (0..=STOP_EVERY).find_map(|_| budget.charge(1).err());
+            assert_eq!(refused, Some(Refused::Stopped));
+        });
+        let mut unaffected = Budget::fixed(u64::MAX);
+        assert!((0..=STOP_EVERY).all(|_| unaffected.charge(1).is_ok()));
+    }
+}

@@ -1,0 +1,339 @@
+//! What git knew beyond the tree, kept in attachments of the head that `ls`
+//! and `cat` never fetch: raw commit objects ([`super::commits`]), and the IDs of
+//! trees and blobs.
+//!
+//! Both attachments are streams of records. A chunk of an attachment holds
+//! whole records, so each chunk can be read by itself.
+
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::directory::kind_and_version;
+use super::encode::{EncodeError, check_len};
+use super::head::{GitId, Signature};
+use super::malformed::MalformedNode;
+use super::wire::{Reader, Write};
+use crate::chunk::{ChunkHash, MAX_CHUNK};
+
+const IDS_MAGIC: u8 = b'I';
+const VERSION: u8 = 1;
+/// Longest ID, in bytes: SHA-256.
+const MAX_ID: usize = 32;
+
+/// A raw commit object and what was found in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawCommit {
+    /// Its ID, computed from its bytes.
+    pub id: GitId,
+    bytes: Bytes,
+    tree: GitId,
+    parents: Vec<GitId>,
+    committed: i64,
+}
+
+impl Signature {
+    /// What a line of a commit says after its keyword, as far as it says anything:
+    /// git takes any line. Without a `>` all of it is the person; a time or a time
+    /// zone that makes no sense is 0.
+    pub fn parse(line: &[u8]) -> Self {
+        let end = line.iter().rposition(|&byte| byte == b'>');
+        let (person, when) = line.split_at(end.map_or(line.len(), |at| at + 1));
+        let mut words = (when.split(u8::is_ascii_whitespace)).filter(|word| !word.is_empty());
+        let mut number = || std::str::from_utf8(words.next()?).ok();
+        let seconds = number().and_then(|word| word.parse().ok());
+        let zone = number().and_then(|word| word.parse::<i32>().ok());
+        let minutes = zone.map(|zone| (zone / 100, zone % 100));
+        let offset = minutes.filter(|(hours, rest)| hours.abs() < 24 && rest.abs() < 60);
+        Signature {
+            person: Bytes::copy_from_slice(person.trim_ascii()),
+            seconds: seconds.unwrap_or_default(),
+            offset_minutes: offset.map_or(0, |(hours, rest)| hours * 60 + rest),
+        }
+    }
+}
+
+/// The ID that these digits are, of either case as git reads them.
+fn hex_id(digits: &[u8]) -> Option<GitId> {
+    GitId::from_hex(&digits.to_ascii_lowercase())
+}
+
+/// What an annotated tag leads to, if it is one that git can read.
+pub fn tag_target(raw: &[u8]) -> Option<GitId> {
+    let mut lines = raw.split(|&byte| byte == b'\n');
+    let target = hex_id(lines.next()?.strip_prefix(b"object ")?)?;
+    lines.next()?.strip_prefix(b"type ")?;
+    Some(target)
+}
+
+/// What an annotated tag says that it leads to: `commit`, for example.
+pub fn tag_kind(raw: &[u8]) -> Option<&[u8]> {
+    let mut lines = raw.split(|&byte| byte == b'\n');
+    lines.nth(1)?.strip_prefix(b"type ")
+}
+
+/// The tree and the parents that a commit names. Git insists on these lines and
+/// on no other.
+fn tree_and_parents(raw: &[u8], id_len: usize) -> Option<(GitId, Vec<GitId>)> {
+    let id = |line: &[u8]| hex_id(line).filter(|id| id.0.len() == id_len);
+    let mut lines = raw.split_inclusive(|&byte| byte == b'\n');
+    let first = lines.next()?.strip_suffix(b"\n")?;
+    let tree = id(first.strip_prefix(b"tree ")?)?;
+    let mut parents = Vec::new();
+    for line in lines {
+        let Some(parent) = line.strip_prefix(b"parent ") else {
+            break;
+        };
+        parents.push(id(parent.strip_suffix(b"\n")?)?);
+    }
+    Some((tree, parents))
+}
+
+impl RawCommit {
+    /// Bytes that it occupies in memory.
+    pub fn weight(&self) -> u64 {
+        let ids = self.parents.len() + 2;
+        (size_of::<Self>() + self.bytes.len() + ids * (size_of::<GitId>() + 48)) as u64
+    }
+
+    /// Parses a raw commit whose IDs are of the kind of `sample`, no more strictly
+    /// than git does: persons, times and messages may be anything.
+    ///
+    /// # Errors
+    /// [`MalformedNode::Sum`] when it names no tree, or malformed parents.
+    pub fn parse(bytes: Bytes, sample: &GitId) -> Result<Self, MalformedNode> {
+        let bad = || MalformedNode::Sum("parts of a git commit");
+        let kind = match sample.0.len() {
+            32 => gix_hash::Kind::Sha256,
+            _ => gix_hash::Kind::Sha1,
+        };
+        let mut hasher = gix_hash::hasher(kind);
+        hasher.update(format!("commit {}\0", bytes.len()).as_bytes());
+        hasher.update(&bytes);
+        let id = hasher.try_finalize().map_err(|_| bad())?;
+        let (tree, parents) = tree_and_parents(&bytes, kind.len_in_bytes()).ok_or_else(bad)?;
+        let mut commit = RawCommit {
+            id: GitId(id.as_slice().to_vec()),
+            tree,
+            parents,
+            committed: 0,
+            bytes,
+        };
+        commit.committed = commit.committer().seconds;
+        Ok(commit)
+    }
+
+    /// What it calls its tree.
+    pub fn tree(&self) -> &GitId {
+        &self.tree
+    }
+
+    /// As git has it, without its header.
+    pub fn raw(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What its parents are called.
+    pub fn parents(&self) -> &[GitId] {
+        &self.parents
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    /// Who wrote the change.
+    pub fn author(&self) -> Signature {
+        self.signature(b"author ")
+    }
+
+    /// Who made the commit.
+    pub fn committer(&self) -> Signature {
+        self.signature(b"committer ")
+    }
+
+    fn signature(&self, key: &[u8]) -> Signature {
+        let header = self.bytes.split(|&byte| byte == b'\n');
+        let mut header = header.take_while(|line| !line.is_empty());
+        let line = header.find_map(|line| line.strip_prefix(key));
+        line.map_or_else(Signature::default, Signature::parse)
+    }
+
+    /// What it says.
+    pub fn message(&self) -> &[u8] {
+        let end = self.bytes.windows(2).position(|pair| pair == b"\n\n");
+        end.map_or(&[], |at| &self.bytes[at + 2..])
+    }
+
+    /// The commits that lead to `from`, newest first; those that are not in
+    /// `commits` are passed over.
+    pub fn ancestry<'a>(
+        commits: &'a [RawCommit],
+        from: &GitId,
+    ) -> impl Iterator<Item = &'a RawCommit> {
+        let by_id: HashMap<&GitId, usize> = commits
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (&c.id, i))
+            .collect();
+        let mut seen: HashSet<usize> = HashSet::new();
+        let mut queue: BinaryHeap<(i64, usize)> = BinaryHeap::new();
+        if let Some(&first) = by_id.get(from) {
+            seen.insert(first);
+            queue.push((commits[first].committed, first));
+        }
+        std::iter::from_fn(move || {
+            let (_, next) = queue.pop()?;
+            for parent in &commits[next].parents {
+                if let Some(&parent) = by_id.get(parent)
+                    && seen.insert(parent)
+                {
+                    queue.push((commits[parent].committed, parent));
+                }
+            }
+            Some(&commits[next])
+        })
+    }
+}
+
+/// The IDs git gave to a directory and to its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryIds {
+    /// The directory node they belong to.
+    pub directory: ChunkHash,
+    /// The ID of the tree.
+    pub tree: GitId,
+    /// The raw tree object where it cannot be rebuilt from the directory and
+    /// these IDs (old file modes); else empty.
+    pub raw_tree: Bytes,
+    /// An ID for each entry of the directory, in its order.
+    pub entries: Vec<GitId>,
+}
+
+impl DirectoryIds {
+    /// Most bytes that it takes in a chunk.
+    pub fn encoded_len(&self) -> usize {
+        let entries: usize = self.entries.iter().map(|id| id.0.len() + 1).sum();
+        // A hash, and three lengths of at most ten bytes.
+        32 + self.tree.0.len() + self.raw_tree.len() + entries + 30
+    }
+}
+
+/// Writes a chunk of IDs.
+///
+/// # Errors
+/// [`EncodeError::TooLong`] for an ID that is, or when they do not fit into one
+/// chunk.
+pub fn encode_ids<'a>(
+    directories: impl IntoIterator<Item = &'a DirectoryIds>,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut out = vec![IDS_MAGIC, VERSION];
+    for ids in directories {
+        out.extend_from_slice(ids.directory.as_bytes());
+        out.string(&ids.tree.0);
+        out.string(&ids.raw_tree);
+        out.uint(ids.entries.len() as u64);
+        for id in [&ids.tree].into_iter().chain(&ids.entries) {
+            check_len("a git ID", id.0.len(), MAX_ID)?;
+        }
+        for id in &ids.entries {
+            out.string(&id.0);
+        }
+    }
+    check_len("a list of git IDs", out.len(), MAX_CHUNK as usize)?;
+    Ok(out)
+}
+
+/// Reads a chunk of IDs.
+pub fn decode_ids(raw: &Bytes) -> Result<Vec<DirectoryIds>, MalformedNode> {
+    let mut reader = Reader::new(raw);
+    kind_and_version(&mut reader, IDS_MAGIC, VERSION, "list of git IDs")?;
+    let mut directories = Vec::new();
+    while reader.position() < raw.len() {
+        reader.charge::<[DirectoryIds; 2]>(1)?;
+        directories.push(DirectoryIds {
+            directory: ChunkHash::from_bytes(reader.array()?),
+            tree: reader.id()?,
+            raw_tree: raw.slice_ref(reader.bytes(MAX_CHUNK as usize)?),
+            entries: (0..reader.count::<GitId>(1)?)
+                .map(|_| reader.id())
+                .collect::<Result<_, MalformedNode>>()?,
+        });
+    }
+    Ok(directories)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn commit(rest: &[u8]) -> Result<RawCommit, MalformedNode> {
+        let head = format!("tree {}\nparent {}\n", "1".repeat(40), "AB".repeat(20));
+        let raw = [head.as_bytes(), rest].concat();
+        RawCommit::parse(raw.into(), &GitId(vec![0; 20]))
+    }
+
+    #[test]
+    fn whatever_follows_its_parents_a_commit_is_one() {
+        let person = |raw: &[u8]| {
+            let author = commit(raw).unwrap().author();
+            let text = String::from_utf8_lossy(&author.person).into_owned();
+            (text, author.seconds, author.offset_minutes)
+        };
+        for (raw, name, seconds, minutes) in [
+            ("author A <a@x> 5 +0130\n\nhi\n", "A <a@x>", 5, 90),
+            ("author A <a@x> -5 -0200\n\nhi", "A <a@x>", -5, -120),
+            ("author A <a@x\n> 5 +0000\n\nhi", "A <a@x", 0, 0),
+            ("author A <a@x>\n\n", "A <a@x>", 0, 0),
+            (
+                "author A <a@x> 99999999999999999999 +0000\n",
+                "A <a@x>",
+                0,
+                0,
+            ),
+            ("author A <a@x> 7 +99999999\n", "A <a@x>", 7, 0),
+            ("author A <a@x> 7 zone\n", "A <a@x>", 7, 0),
+            ("author \n", "", 0, 0),
+            ("unknown header\n\nauthor no <n@x> 1 +0000\n", "", 0, 0),
+            ("", "", 0, 0),
+        ] {
+            assert_eq!(
+                person(raw.as_bytes()),
+                (name.into(), seconds, minutes),
+                "{raw:?}"
+            );
+        }
+        let found = commit(b"author \xff <a@x> 1 +0000\n\none\n\ntwo\0\r").unwrap();
+        assert_eq!(found.message(), b"one\n\ntwo\0\r");
+        assert_eq!(found.parents(), [GitId(vec![0xab; 20])]);
+        assert_eq!(found.tree(), &GitId(vec![0x11; 20]));
+    }
+
+    #[test]
+    fn what_git_cannot_read_is_no_commit() {
+        let sample = GitId(vec![0; 20]);
+        let tree = "1".repeat(40);
+        for raw in [
+            String::new(),
+            format!("tree {tree}"),
+            format!("tree {}\n", "1".repeat(64)),
+            format!("parent {tree}\n"),
+            format!("tree {tree}\nparent {}\n", "1".repeat(39)),
+            format!("tree {tree}\nparent {}", "1".repeat(40)),
+        ] {
+            let parsed = RawCommit::parse(raw.clone().into(), &sample);
+            assert!(parsed.is_err(), "{raw:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(mut junk in proptest::collection::vec(any::<u8>(), 2..400)) {
+            junk[0] = IDS_MAGIC;
+            junk[1] = VERSION;
+            let _ = decode_ids(&Bytes::from(junk));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The chunk list of a large file.
+//!
+//! A file of more than a few dozen chunks keeps them in nodes of their own, so
+//! that listing its directory does not pay for it. A list of level 0 holds the
+//! chunks, one of level 1 holds lists of level 0, and so on: a terabyte needs
+//! two levels.
+
+use super::directory::kind_and_version;
+use super::encode::EncodeError;
+use super::guard::Guard;
+use super::malformed::MalformedNode;
+use super::table::{self, Origin, PlacedChunk};
+use super::wire::{Reader, Write};
+use crate::chunk::ChunkRef;
+
+const MAGIC: u8 = b'L';
+const VERSION: u8 = 1;
+
+/// Highest level of a list. Three levels of [`LIST_FANOUT`] hold more than a
+/// file's 64-bit size allows.
+pub const MAX_LEVEL: u8 = 4;
+
+/// How many entries a publisher puts into one list: about 650 KB of node,
+/// 4 GiB of file.
+pub const LIST_FANOUT: usize = 1 << 14;
+
+/// A verified list: parts in file order, each with the bytes of file it covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkList {
+    level: u8,
+    parts: Vec<ChunkRef>,
+    /// Where each part ends in the list's stretch of the file.
+    ends: Vec<u64>,
+    weight: u64,
+    guard: Guard,
+}
+
+impl ChunkList {
+    /// 0 where its parts are chunks of the file, else they are lists.
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// Its parts in file order.
+    pub fn parts(&self) -> &[ChunkRef] {
+        &self.parts
+    }
+
+    /// Bytes of file it covers.
+    pub fn len(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Whether it covers nothing.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The part that holds byte `at`, and where that part starts.
+    pub fn holding(&self, at: u64) -> Option<(usize, u64)> {
+        let part = self.ends.partition_point(|&end| end <= at);
+        (part < self.parts.len()).then(|| (part, self.start(part)))
+    }
+
+    /// Where a part starts.
+    pub fn start(&self, part: usize) -> u64 {
+        part.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    /// About how many bytes it occupies in memory.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// The same, with a value that is dropped with it and its clones.
+    pub fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// That value.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// The list of the pieces of a file.
+    pub fn of_pieces(pieces: &[ChunkRef]) -> Self {
+        let ends = pieces.iter().scan(0u64, |end, piece| {
+            *end += u64::from(piece.raw_len);
+            Some(*end)
+        });
+        ChunkList {
+            level: 0,
+            parts: pieces.to_vec(),
+            ends: ends.collect(),
+            weight: (pieces.len() * (size_of::<ChunkRef>() + size_of::<u64>())) as u64,
+            guard: Guard::default(),
+        }
+    }
+
+    /// Reads the list that `reference` leads to.
+    ///
+    /// # Errors
+    /// When the bytes are not a valid list.
+    pub fn decode(raw: &[u8], reference: &ChunkRef) -> Result<Self, MalformedNode> {
+        let mut reader = Reader::new(raw);
+        kind_and_version(&mut reader, MAGIC, VERSION, "chunk list")?;
+        let level = reader.byte()?;
+        if level > MAX_LEVEL {
+            return Err(MalformedNode::Sum("levels of a chunk list"));
+        }
+        let parts = table::read(&mut reader, Origin::of(reference))?;
+        reader.charge::<u64>(parts.len())?;
+        let mut ends = Vec::with_capacity(parts.len());
+        let mut total = 0u64;
+        for part in &parts {
+            let covers = match level {
+                0 => u64::from(part.raw_len),
+                _ => reader.uint()?,
+            };
+            total = match total.checked_add(covers) {
+                Some(total) if covers > 0 && total <= i64::MAX as u64 => total,
+                _ => return Err(MalformedNode::Sum("sizes of a chunk list")),
+            };
+            ends.push(total);
+        }
+        let weight = reader.used();
+        reader.finish()?;
+        Ok(ChunkList {
+            level,
+            parts,
+            ends,
+            weight,
+            guard: Guard::default(),
+        })
+    }
+}
+
+/// Writes a list whose stored bytes will end at `end`. `covers` is how many
+/// bytes of file each part holds.
+///
+/// # Errors
+/// What the format cannot express or a reader would refuse.
+pub fn encode(level: u8, parts: &[(PlacedChunk, u64)], end: i64) -> Result<Vec<u8>, EncodeError> {
+    let chunks: Vec<PlacedChunk> = parts.iter().map(|(chunk, _)| chunk.clone()).collect();
+    let mut out = vec![MAGIC, VERSION, level];
+    table::write(&mut out, &chunks, end)?;
+    if level > 0 {
+        for (_, covers) in parts {
+            out.uint(*covers);
+        }
+    }
+    let read = ChunkList::decode(&out, &ChunkRef::nominal_node(&out))?;
+    let starts = (0..parts.len()).map(|part| read.start(part));
+    let covered = starts.zip(&read.ends).map(|(start, end)| end - start);
+    if read.level != level || !covered.eq(parts.iter().map(|(_, covers)| *covers)) {
+        return Err(EncodeError::Differs("sizes"));
+    }
+    Ok(out)
+}

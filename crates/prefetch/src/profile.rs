@@ -1,0 +1,377 @@
+//! What is kept from one session to the next, how it is written down, and how
+//! what somebody else learned is added to it.
+
+use super::codec::{MalformedProfile, Reader, Writer, fnv1a};
+use super::model::{Limits, Model};
+use super::rates::Rates;
+use walgit_format::head::MAX_SHIPPED;
+
+/// Everything learned of a repository: to be stored with its identity, or
+/// given to somebody else.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// The order in which files are opened.
+    pub model: Model,
+    /// How much of what lies near each other is opened together.
+    pub rates: Rates,
+    /// Stored bytes a session opens, as an average in which the last ones
+    /// weigh most; 0 before the first.
+    pub session_bytes: f64,
+}
+
+/// How a profile begins, with the version of what follows.
+const MAGIC: &[u8; 7] = b"WGPROF\0";
+const VERSION: u8 = 2;
+/// The first one, which is read too, did not count what changes together.
+const FIRST: u8 = 1;
+/// Longest profile that is read, in bytes: three times what the default limits
+/// fill.
+pub const MAX_LEN: usize = 24 << 20;
+/// How large a profile may be that a repository carries: some 5,000 different
+/// opens.
+const SHIPPED: Limits = Limits {
+    transitions: 40_000,
+    paths: 6_000,
+};
+/// Bytes of the checksum at the end.
+const SUM: usize = 8;
+
+impl Profile {
+    /// The profile as bytes: `WGPROF`, a version, the model, the rates, and a
+    /// checksum of all that. About 19 bytes a transition, its paths
+    /// included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        to.raw(MAGIC);
+        to.raw(&[VERSION]);
+        self.model.write(&mut to);
+        self.rates.write(&mut to);
+        to.float(self.session_bytes.min(1e14) as f32);
+        let mut bytes = to.into_bytes();
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
+        bytes
+    }
+
+    /// Part of the sessions that opened a file, by its path, 0..=1; `None` where
+    /// there were too few to say.
+    pub fn access(&self, path: &str) -> Option<f64> {
+        let folder = match path.rsplit_once('/') {
+            Some((folder, _)) => format!("{folder}/"),
+            None => "/".into(),
+        };
+        let (sessions, opened) = self.model.habit(path, &folder);
+        let part = || self.model.usage(&folder) * opened / sessions;
+        (sessions > 0.0).then(|| part().clamp(0.0, 1.0))
+    }
+
+    /// Adds what somebody else learned, as if their sessions had been had here.
+    pub fn merge(&mut self, other: &Profile) {
+        self.session_bytes = match (self.session_bytes, other.session_bytes) {
+            (own, theirs) if own > 0.0 && theirs > 0.0 => (own + theirs) / 2.0,
+            (own, theirs) => own.max(theirs),
+        };
+        self.rates.merge(&other.rates);
+        self.model.merge(&other.model, 1.0);
+    }
+
+    /// The same, believed half: what a stranger learned.
+    pub fn halved(mut self) -> Self {
+        self.model.halve();
+        self.rates.halve();
+        self.session_bytes /= 2.0;
+        self
+    }
+
+    /// As bytes for a repository to carry: at most [`MAX_SHIPPED`], of which
+    /// the best is kept.
+    pub fn encode_shipped(&self) -> Vec<u8> {
+        let mut limits = SHIPPED;
+        loop {
+            let mut model = Model::new(limits);
+            model.merge(&self.model, 1.0);
+            let profile = Profile {
+                model,
+                ..self.clone()
+            };
+            let bytes = profile.encode();
+            if bytes.len() <= MAX_SHIPPED {
+                return bytes;
+            }
+            limits.transitions /= 2;
+            limits.paths /= 2;
+        }
+    }
+
+    /// Reads a profile, as much of it as `limits` allow. Takes time and memory
+    /// in proportion to the bytes, whatever they are.
+    pub fn decode(bytes: &[u8], limits: Limits) -> Result<Self, MalformedProfile> {
+        if bytes.len() > MAX_LEN {
+            return Err(MalformedProfile::TooLong(bytes.len()));
+        }
+        let rest = bytes.strip_prefix(MAGIC).ok_or(MalformedProfile::NotOne)?;
+        let with_together = match rest.first() {
+            None => return Err(MalformedProfile::Damaged),
+            Some(&version @ (FIRST | VERSION)) => version > FIRST,
+            Some(&other) => return Err(MalformedProfile::Version(other)),
+        };
+        let content = bytes
+            .len()
+            .checked_sub(SUM)
+            .ok_or(MalformedProfile::Damaged)?;
+        let (content, sum) = bytes.split_at(content);
+        if sum != checksum(content) || content.len() <= MAGIC.len() {
+            return Err(MalformedProfile::Damaged);
+        }
+        let mut from = Reader::new(&content[MAGIC.len() + 1..]);
+        let profile = Profile {
+            model: Model::read(&mut from, limits)?,
+            rates: Rates::read(&mut from, with_together)?,
+            session_bytes: f64::from(from.float()?),
+        };
+        from.end()?;
+        Ok(profile)
+    }
+}
+
+/// Against damage, not against forgery: a forged profile only wastes bytes.
+fn checksum(bytes: &[u8]) -> [u8; SUM] {
+    fnv1a(bytes).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::TaskId;
+
+    fn learned(opens: &[(u64, u8)]) -> Profile {
+        let mut profile = Profile::default();
+        for _ in 0..2 {
+            profile.model.begin();
+            for &(task, file) in opens {
+                let path = format!("dör/{}/{file}.rs", file % 5);
+                profile.model.opened(TaskId(task), &path, 0.002, 0.0);
+            }
+        }
+        profile.rates.kind_mut("rs")[2].add(3.0, 2.0);
+        profile.session_bytes = 12_345.0;
+        profile
+    }
+
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
+        bytes
+    }
+
+    #[test]
+    fn a_changed_byte_is_noticed() {
+        let bytes = learned(&[(1, 1), (1, 2), (2, 3)]).encode();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(
+                Profile::decode(&changed, Limits::default()).is_err(),
+                "{at}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_version_is_read_still() {
+        let profile = learned(&[(1, 1), (1, 2), (2, 3)]);
+        let mut bytes = profile.encode();
+        bytes[MAGIC.len()] = FIRST;
+        // Without the rate of what changes together, two floats, before the last
+        // float and the checksum.
+        let end = bytes.len() - SUM - 4;
+        bytes.drain(end - 8..end);
+        bytes.truncate(bytes.len() - SUM);
+        let read = Profile::decode(&sealed(bytes), Limits::default()).unwrap();
+        assert_eq!(read.encode(), profile.encode());
+    }
+
+    #[test]
+    fn few_bytes_cannot_stand_for_many() {
+        // Paths that share nearly all of a long beginning.
+        let mut to = Writer::default();
+        to.raw(MAGIC);
+        to.raw(&[VERSION]);
+        to.count(30_000);
+        to.count(0);
+        to.text(&"x".repeat(4000));
+        for n in 1..30_000u32 {
+            to.count(4000 - 8);
+            to.text(&format!("y{n:08}"));
+        }
+        let error = Profile::decode(&sealed(to.into_bytes()), Limits::default()).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
+
+    #[test]
+    fn more_transitions_than_any_model_keeps_are_refused() {
+        let mut to = Writer::default();
+        to.raw(MAGIC);
+        to.raw(&[VERSION]);
+        to.count(32);
+        for n in 0..32u8 {
+            to.count(0);
+            to.text(&char::from(b'A' + n).to_string());
+        }
+        let contexts = 40_000u64;
+        to.count(contexts as usize);
+        for context in 0..contexts {
+            to.raw(&context.to_le_bytes());
+            to.count(32);
+            for path in 0..32 {
+                (0..4).for_each(|at| to.number(if at == 0 { path } else { 1 }));
+            }
+        }
+        let bytes = sealed(to.into_bytes());
+        assert!(bytes.len() < MAX_LEN);
+        let error = Profile::decode(&bytes, Limits::default()).unwrap_err();
+        assert!(
+            error.to_string().contains("too many transitions"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_a_repository_carries_is_bounded() {
+        let mut profile = Profile::default();
+        profile.model.begin();
+        for n in 0..20_000 {
+            let path = format!("folder-{}/{n}-{}.rs", n % 300, "x".repeat(n % 150));
+            profile.model.opened(TaskId(1), &path, 0.0, 0.0);
+        }
+        let bytes = profile.encode_shipped();
+        assert!(bytes.len() <= MAX_SHIPPED, "{}", bytes.len());
+        let read = Profile::decode(&bytes, Limits::default()).unwrap();
+        assert!(read.model.transitions() > 5_000);
+        // What is small is carried as it is.
+        let small = learned(&[(1, 1), (1, 2), (2, 3)]);
+        let read = Profile::decode(&small.encode_shipped(), Limits::default()).unwrap();
+        assert_eq!(read.model.transitions(), small.model.transitions());
+    }
+
+    /// Resident memory of this process, in bytes.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<usize>().unwrap() << 10
+    }
+
+    /// In a process of its own, where nothing else takes memory.
+    #[test]
+    fn a_million_transitions_take_what_is_said() {
+        const ALONE: &str = "WALGIT_FS_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            let thread = std::thread::current();
+            let done = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "--nocapture", thread.name().unwrap()])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&done.stdout);
+            println!("{said}");
+            assert!(done.status.success(), "{said}");
+            return;
+        }
+        let before = resident();
+        let limits = Limits {
+            transitions: 2_000_000,
+            paths: 400_000,
+        };
+        let mut profile = Profile {
+            model: Model::new(limits),
+            ..Profile::default()
+        };
+        profile.model.begin();
+        for n in 0..167_000 {
+            let path = format!("site-packages/package-{}/module_{n}.py", n % 2000);
+            profile.model.opened(TaskId(1), &path, 0.002, 0.0);
+        }
+        let transitions = profile.model.transitions() as f64;
+        let memory = (resident() - before) as f64 / transitions;
+        let stored = profile.encode().len() as f64 / transitions;
+        println!(
+            "{transitions} transitions between {} paths: {memory:.1} bytes each in memory, {stored:.1} stored",
+            profile.model.paths()
+        );
+        assert!((990_000.0..1_100_000.0).contains(&transitions));
+        assert!(memory < 90.0 && stored < 22.0);
+    }
+
+    #[test]
+    fn a_later_version_is_refused_by_name() {
+        let mut bytes = Profile::default().encode();
+        bytes[7] = 9;
+        let error = Profile::decode(&bytes, Limits::default()).unwrap_err();
+        assert_eq!(error, MalformedProfile::Version(9));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(opens in proptest::collection::vec((0u64..3, any::<u8>()), 0..200)) {
+            let profile = learned(&opens);
+            let bytes = profile.encode();
+            let read = Profile::decode(&bytes, Limits::default()).unwrap();
+            prop_assert_eq!(read.model.transitions(), profile.model.transitions());
+            prop_assert_eq!(read.model.paths(), profile.model.paths());
+            // Sessions are counted from the last one, so a profile that is read
+            // and written again is the same.
+            prop_assert!(read.encode() == bytes);
+            let (mut one, mut other) = (profile.model, read.model);
+            one.begin();
+            other.begin();
+            for &(task, file) in opens.iter().take(20) {
+                let path = format!("dör/{}/{file}.rs", file % 5);
+                one.opened(TaskId(task), &path, 0.0, 0.0);
+                other.opened(TaskId(task), &path, 0.0, 0.0);
+                let say = |model: &Model| {
+                    let mut said: Vec<_> = (model.next(TaskId(task)).iter())
+                        .map(|it| (model.path(it.path).unwrap().to_owned(), (it.probability * 1e4).round() as u64))
+                        .collect();
+                    said.sort();
+                    said
+                };
+                prop_assert_eq!(say(&one), say(&other));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Profile::decode(&bytes, Limits::default());
+            let mut likely = MAGIC.to_vec();
+            likely.push(VERSION);
+            likely.extend(bytes);
+            let _ = Profile::decode(&sealed(likely), Limits::default());
+        }
+
+        #[test]
+        fn changed_profiles_are_read_or_refused(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+            let mut bytes = learned(&[(1, 1), (1, 2), (2, 3), (1, 2), (2, 200)]).encode();
+            bytes.truncate(bytes.len() - SUM);
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(profile) = Profile::decode(&sealed(bytes), Limits::default()) {
+                let mut model = profile.model;
+                model.begin();
+                model.opened(TaskId(1), "dör/1/1.rs", 0.0, 0.0);
+                model.forecast(TaskId(1), 1.0);
+            }
+        }
+
+        #[test]
+        fn limits_hold_for_what_is_read(opens in proptest::collection::vec((0u64..3, any::<u8>()), 50..200)) {
+            let limits = Limits { transitions: 40, paths: 10 };
+            let read = Profile::decode(&learned(&opens).encode(), limits).unwrap();
+            prop_assert!(read.model.transitions() <= 40 && read.model.paths() <= 10);
+        }
+    }
+}

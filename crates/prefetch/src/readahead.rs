@@ -1,0 +1,123 @@
+//! Sequential read-ahead within one file: pure bookkeeping.
+
+use walgit_format::chunk::ByteRange;
+
+/// First window, in bytes: the kernel's own default read-ahead.
+const FIRST: u64 = 128 << 10;
+/// Largest window, in bytes. At 100 Mbit/s it is two thirds of a second.
+const LARGEST: u64 = 8 << 20;
+
+/// How far ahead of the reads of one file to be.
+///
+/// The window doubles while reads follow each other and collapses on a seek,
+/// so that a random reader pays for no byte it did not ask for.
+#[derive(Clone, Debug)]
+pub struct Readahead {
+    /// Where the next read starts if it follows the last.
+    expected: u64,
+    /// Up to where has been asked for ahead.
+    fetched: u64,
+    window: u64,
+}
+
+impl Default for Readahead {
+    fn default() -> Self {
+        Readahead {
+            expected: 0,
+            fetched: 0,
+            window: FIRST,
+        }
+    }
+}
+
+/// What a read means for those that may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Enough is ahead.
+    GoOn,
+    /// Fetch this range.
+    Fetch(ByteRange),
+    /// The reader has gone elsewhere: what is on its way is for nobody.
+    Elsewhere,
+}
+
+impl Readahead {
+    /// Notes a read; says what to fetch ahead of it, which never reaches past
+    /// `size`, the length of the file.
+    pub fn note(&mut self, read: ByteRange, size: u64) -> Next {
+        // The kernel reads one file from several threads, so reads that are
+        // nearly in order count as in order.
+        let near = read.start().abs_diff(self.expected) <= self.window;
+        if !near {
+            *self = Readahead {
+                expected: read.end(),
+                fetched: read.end(),
+                window: FIRST / 2,
+            };
+            return Next::Elsewhere;
+        }
+        self.expected = self.expected.max(read.end());
+        self.fetched = self.fetched.max(self.expected);
+        // Half a window in hand is enough to go on with.
+        if self.fetched - self.expected > self.window / 2 {
+            return Next::GoOn;
+        }
+        self.window = (self.window * 2).min(LARGEST);
+        let end = (self.expected + self.window).min(size);
+        let ahead = ByteRange::new(self.fetched, end.saturating_sub(self.fetched));
+        self.fetched = self.fetched.max(end);
+        match ahead.is_empty() {
+            true => Next::GoOn,
+            false => Next::Fetch(ahead),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SIZE: u64 = 1 << 30;
+
+    #[test]
+    fn a_sequential_reader_is_soon_the_largest_window_behind() {
+        let mut readahead = Readahead::default();
+        let mut ahead = 0;
+        for read in 0..100 {
+            if let Next::Fetch(range) = readahead.note(ByteRange::new(read << 17, 1 << 17), SIZE) {
+                ahead = range.end() - ((read + 1) << 17);
+            }
+        }
+        assert!(ahead > LARGEST / 2, "{ahead}");
+    }
+
+    #[test]
+    fn a_random_reader_fetches_nothing_ahead() {
+        let mut readahead = Readahead::default();
+        readahead.note(ByteRange::new(0, 4096), SIZE);
+        for n in 1..50u64 {
+            let at = (n * 7_919_000_017) % SIZE;
+            let next = readahead.note(ByteRange::new(at, 4096), SIZE);
+            assert_eq!(next, Next::Elsewhere);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_fetched_ahead_twice_or_past_the_end(size in 1u64..(64 << 20), len in 1u64..(1 << 20)) {
+            let mut readahead = Readahead::default();
+            let mut fetched = 0;
+            let mut at = 0;
+            while at < size {
+                let read = ByteRange::new(at, len.min(size - at));
+                if let Next::Fetch(ahead) = readahead.note(read, size) {
+                    prop_assert!(ahead.start() >= fetched && ahead.end() <= size);
+                    prop_assert!(ahead.len() <= LARGEST + len);
+                    fetched = ahead.end();
+                }
+                at = read.end();
+            }
+        }
+    }
+}

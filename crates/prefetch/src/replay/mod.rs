@@ -1,0 +1,250 @@
+//! Measuring the prefetcher on recorded sessions.
+//!
+//! Sessions are played one after the other through the very model and
+//! scheduler that serve a mount, over a simulated link. Each begins with
+//! nothing cached, and with what the sessions before it taught. The measure is
+//! the time tasks wait, beside that of fetching each file alone when it is
+//! asked for, and the bytes that were fetched for nothing.
+//!
+//! The scheduler sees opens as they happen and files as they arrive; the
+//! trace's future is seen by the simulated tasks alone. It is not told the
+//! link: its estimate starts as it does in a mount and is corrected by what it
+//! fetches.
+
+mod alone;
+mod link;
+mod session;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::catalogue::{Catalogue, FileId, PackId, Place};
+use super::profile::Profile;
+use super::scheduler::{Config, Link, Scheduler};
+use alone::Alone;
+use link::SimulatedLink;
+use walgit_format::Prior;
+
+pub use session::Stuck;
+pub use trace::{Open, TraceError, read_trace, read_tree};
+
+/// The link to simulate, and how large stored bytes are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Setting {
+    /// Seconds from asking to the first byte.
+    pub rtt: f64,
+    /// Bytes a second.
+    pub rate: f64,
+    /// Stored bytes for each byte of a file.
+    pub stored_ratio: f64,
+}
+
+/// What is known before the first session.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Which files changed together.
+    pub prior: Option<Arc<Prior>>,
+    /// What was learned.
+    pub profile: Profile,
+}
+
+/// What a session came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The session.
+    pub trace: String,
+    /// Opens recorded.
+    pub opens: usize,
+    /// Different files opened.
+    pub files: usize,
+    /// Seconds tasks waited with each file fetched alone when asked for.
+    pub stall_without_s: f64,
+    /// The same with prefetching.
+    pub stall_with_s: f64,
+    /// The second to the first; 0 where nobody had to wait.
+    pub stall_ratio: f64,
+    /// Opens that waited, without prefetching and with it.
+    pub stalls_without: u64,
+    /// See `stalls_without`.
+    pub stalls_with: u64,
+    /// Stored bytes that were fetched and opened.
+    pub useful_bytes: u64,
+    /// Stored bytes that were fetched and not opened in this session.
+    pub wasted_bytes: u64,
+    /// The second to the first; `null` where nothing was useful.
+    pub waste_ratio: Option<f64>,
+    /// Requests made because somebody waited.
+    pub demands: u64,
+    /// Requests made ahead.
+    pub prefetches: u64,
+    /// Of these, ended early.
+    pub cancelled: u64,
+    /// Files fetched before they were asked for.
+    pub files_ahead: u64,
+    /// Part of them that was opened; `null` where there were none.
+    pub precision: Option<f64>,
+    /// Part of the opened files that was fetched before being asked for.
+    pub coverage: Option<f64>,
+    /// Opens of files that were on their way.
+    pub late: u64,
+    /// Seconds the session lasted, without prefetching and with it.
+    pub lasted_without_s: f64,
+    /// See `lasted_without_s`.
+    pub lasted_with_s: f64,
+}
+
+/// Plays sessions in their order, each with what the earlier ones taught.
+/// `tree` is every file in the order of the pack; without one, the files that
+/// `sessions` open, as a walk would find them.
+pub fn replay(
+    tree: Option<&[(String, u64)]>,
+    sessions: &[(String, Vec<Open>)],
+    setting: Setting,
+    known: Known,
+) -> Result<Vec<Report>, Stuck> {
+    let files = listed(tree, sessions);
+    let mut known = known;
+    let mut reports = Vec::new();
+    for (name, opens) in sessions {
+        let (report, profile) = one(name, opens, &files, setting, known.clone())?;
+        known.profile = profile;
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// One file: its path, its stored bytes, and whether its neighbours in the
+/// pack are known.
+type Listed = (String, u64, bool);
+
+fn listed(tree: Option<&[(String, u64)]>, sessions: &[(String, Vec<Open>)]) -> Vec<Listed> {
+    let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
+    for open in sessions.iter().flat_map(|(_, opens)| opens) {
+        let size = sizes.entry(&open.path).or_default();
+        *size = open.size.max(*size);
+    }
+    let Some(tree) = tree else {
+        let mut found: Vec<(&str, u64)> = sizes.into_iter().collect();
+        found.sort_by(|a, b| as_walked(a.0).cmp(as_walked(b.0)));
+        return found
+            .into_iter()
+            .map(|(path, size)| (path.to_owned(), size, true))
+            .collect();
+    };
+    let mut files: Vec<Listed> = Vec::with_capacity(tree.len());
+    let mut seen = BTreeSet::new();
+    for (path, size) in tree {
+        if seen.insert(path.as_str()) {
+            files.push((path.clone(), *size, true));
+        }
+    }
+    // What the tree does not list has no neighbours: to put these files beside
+    // each other would tell which ones are opened.
+    for (path, size) in sizes {
+        if !seen.contains(path) {
+            files.push((path.to_owned(), size, false));
+        }
+    }
+    files
+}
+
+/// Compares like a walk that reads a folder's entries in order of name.
+fn as_walked(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+}
+
+fn catalogue(files: &[Listed], ratio: f64) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    let mut end: u64 = 0;
+    let mut own = 0;
+    for (path, size, listed) in files {
+        let len = (*size as f64 * ratio).round() as u64;
+        let place = match listed {
+            true => Place {
+                pack: PackId(0),
+                offset: end,
+                len,
+            },
+            false => {
+                own += 1;
+                Place {
+                    pack: PackId(own),
+                    offset: 0,
+                    len,
+                }
+            }
+        };
+        if *listed {
+            end = end.saturating_add(len);
+        }
+        match listed {
+            true => catalogue.add(path, place),
+            false => catalogue.add_alone(path, place),
+        };
+    }
+    catalogue
+}
+
+fn one(
+    name: &str,
+    opens: &[Open],
+    files: &[Listed],
+    setting: Setting,
+    known: Known,
+) -> Result<(Report, Profile), Stuck> {
+    let config = Config::default();
+    let catalogue = catalogue(files, setting.stored_ratio);
+    // Every path of every session is listed.
+    let opened: Vec<FileId> = (opens.iter())
+        .filter_map(|open| catalogue.find(&open.path))
+        .collect();
+    let useful_files: BTreeSet<FileId> = opened.iter().copied().collect();
+    let useful = (useful_files.iter())
+        .map(|&file| catalogue.place(file).len)
+        .fold(0, u64::saturating_add);
+
+    let link = SimulatedLink::new(setting.rtt, setting.rate);
+    let mut alone = Alone::new(&catalogue, config.connections);
+    let without = session::play(opens, &opened, &mut alone, link.clone())?;
+    let mut scheduler = Scheduler::new(catalogue, known.profile, Link::default(), config);
+    if let Some(prior) = known.prior {
+        scheduler.tell(prior);
+    }
+    let with = session::play(opens, &opened, &mut scheduler, link)?;
+
+    let counts = scheduler.counts();
+    let part = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
+    let wasted = with.bytes.saturating_sub(useful);
+    let stall_ratio = match without.stall > 0.0 {
+        true => with.stall / without.stall,
+        false => 0.0,
+    };
+    let report = Report {
+        trace: name.to_owned(),
+        opens: opens.len(),
+        files: useful_files.len(),
+        stall_without_s: without.stall,
+        stall_with_s: with.stall,
+        stall_ratio,
+        stalls_without: without.stalls,
+        stalls_with: with.stalls,
+        useful_bytes: useful,
+        wasted_bytes: wasted,
+        waste_ratio: part(wasted, useful),
+        demands: counts.demands,
+        prefetches: counts.prefetches,
+        cancelled: counts.cancelled,
+        files_ahead: counts.files_ahead,
+        precision: part(counts.files_hit, counts.files_ahead),
+        coverage: part(counts.files_hit, useful_files.len() as u64),
+        late: counts.files_late,
+        lasted_without_s: without.lasted,
+        lasted_with_s: with.lasted,
+    };
+    Ok((report, scheduler.profile()))
+}

@@ -1,0 +1,177 @@
+//! What goes with a request.
+
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use reqwest::{RequestBuilder, Url};
+use zeroize::Zeroizing;
+
+use super::signin::{Held, SignIns};
+use super::upload::UploadTokens;
+use super::{AuthError, Origin, Secret, Session, Upload, is_private};
+use crate::network::{AuthMethod, Network};
+
+/// How we prove to publishers who we are.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    network: String,
+    origins: Vec<Origin>,
+    means: Means,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Means {
+    #[default]
+    None,
+    ApiKey(HeaderName, Secret),
+    Jwt(UploadTokens),
+    Oauth(Session),
+}
+
+impl Credentials {
+    /// What the user's sign-in to a network gives; nothing where it asks for
+    /// none.
+    ///
+    /// # Errors
+    /// [`AuthError::NotSignedIn`] where it asks for one and there is none.
+    pub fn load(sign_ins: &SignIns, network: &Network) -> Result<Self, AuthError> {
+        let name = network.name.clone();
+        if network.auth == AuthMethod::None {
+            return Ok(Credentials {
+                network: name,
+                ..Credentials::default()
+            });
+        }
+        let Some((found, _)) = sign_ins.get(&name)? else {
+            return Err(AuthError::NotSignedIn(name));
+        };
+        let means = match (&network.auth, found.held) {
+            (AuthMethod::ApiKey { header }, Held::ApiKey { key }) => {
+                let header = header.parse().map_err(|_| AuthError::Header {
+                    what: "the profile's name for the API key's header",
+                })?;
+                Means::ApiKey(header, key)
+            }
+            (AuthMethod::Jwt(profile), Held::Jwt { key }) => {
+                Means::Jwt(UploadTokens::new(&key, profile)?)
+            }
+            (AuthMethod::Oauth(profile), Held::Oauth(grant)) => {
+                Means::Oauth(Session::new(sign_ins.clone(), &name, profile, grant)?)
+            }
+            (wanted, held) => {
+                return Err(AuthError::OtherMethod {
+                    network: name,
+                    kept: held.method(),
+                    wanted: wanted.name(),
+                });
+            }
+        };
+        Ok(Credentials {
+            network: name,
+            origins: found.origins,
+            means,
+        })
+    }
+
+    /// The network they are for.
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// Whether there are any.
+    pub fn is_none(&self) -> bool {
+        matches!(self.means, Means::None)
+    }
+
+    /// What goes with this upload to the publisher at `url`.
+    ///
+    /// # Errors
+    /// When a secret would go to somebody else or in the clear, or there is
+    /// none any more.
+    pub async fn for_upload(&self, url: &Url, upload: &Upload) -> Result<Proof, AuthError> {
+        if self.is_none() {
+            return Ok(Proof::default());
+        }
+        let origin = Origin::of(url);
+        if !is_private(url) {
+            return Err(AuthError::Unencrypted(origin));
+        }
+        if !self.origins.contains(&origin) {
+            let belongs: Vec<String> = self.origins.iter().map(Origin::to_string).collect();
+            return Err(AuthError::OtherOrigin {
+                network: self.network.clone(),
+                origin,
+                belongs: belongs.join(", "),
+            });
+        }
+        match &self.means {
+            Means::None => Ok(Proof::default()),
+            Means::ApiKey(name, key) => {
+                let value = header_value(key.expose(), "the API key")?;
+                Ok(Proof::of(name.clone(), value))
+            }
+            Means::Jwt(tokens) => {
+                let mut proof = Proof::bearer(&tokens.mint(upload)?)?;
+                let owner = tokens.send_object_to();
+                proof.query = owner.map(|owner| ("send_object_to", owner.to_owned()));
+                Ok(proof)
+            }
+            Means::Oauth(session) => {
+                let token = session.token().await?;
+                let mut proof = Proof::bearer(&token)?;
+                proof.token = Some(token);
+                Ok(proof)
+            }
+        }
+    }
+
+    /// After a publisher did not accept `proof`: whether another one may do.
+    pub fn renew(&self, proof: &Proof) -> bool {
+        match (&self.means, &proof.token) {
+            (Means::Oauth(session), Some(token)) => {
+                session.refused(token);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What goes with one request.
+#[derive(Debug, Default)]
+pub struct Proof {
+    header: Option<(HeaderName, HeaderValue)>,
+    query: Option<(&'static str, String)>,
+    /// The access token in it.
+    token: Option<Secret>,
+}
+
+impl Proof {
+    fn of(name: HeaderName, value: HeaderValue) -> Self {
+        Proof {
+            header: Some((name, value)),
+            ..Proof::default()
+        }
+    }
+
+    fn bearer(token: &Secret) -> Result<Self, AuthError> {
+        let text = Zeroizing::new(format!("Bearer {}", token.expose()));
+        Ok(Proof::of(AUTHORIZATION, header_value(&text, "the token")?))
+    }
+
+    /// The request with it.
+    pub fn attach(&self, mut request: RequestBuilder) -> RequestBuilder {
+        if let Some((name, value)) = &self.header {
+            request = request.header(name, value);
+        }
+        if let Some(pair) = &self.query {
+            request = request.query(&[pair]);
+        }
+        request
+    }
+}
+
+/// A value that HTTP libraries neither show nor index.
+fn header_value(text: &str, what: &'static str) -> Result<HeaderValue, AuthError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| AuthError::Header { what })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

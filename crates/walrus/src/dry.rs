@@ -1,0 +1,79 @@
+//! A store that is only written to for show: a layer that keeps nothing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHealth, Stored};
+use crate::net::Conditions;
+use walgit_format::chunk::{BlobId, SecretKey};
+
+/// Reads as `inner` does, and stores nothing, but says that it did.
+#[derive(Debug)]
+pub struct DryStore {
+    inner: Arc<dyn BlobStore>,
+}
+
+impl DryStore {
+    /// A layer over `inner`.
+    pub fn new(inner: Arc<dyn BlobStore>) -> Self {
+        DryStore { inner }
+    }
+}
+
+#[async_trait]
+impl BlobStore for DryStore {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.inner.read(blob, extent, accept).await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.inner.len(blob).await
+    }
+
+    fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
+        self.inner.seal(body)
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        Ok(Stored {
+            uploaded: true,
+            end_epoch: None,
+            object_id: None,
+        })
+    }
+
+    fn max_body(&self) -> u64 {
+        self.inner.max_body()
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.inner.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.lifetime(blob).await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
+    fn at_rest(&self) -> Option<&SecretKey> {
+        self.inner.at_rest()
+    }
+
+    fn conditions(&self) -> Option<Conditions> {
+        self.inner.conditions()
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.inner.health()
+    }
+}

@@ -1,0 +1,122 @@
+//! What an embedded Walrus does that on the network a chain does: epochs that
+//! end, blobs that are paid for longer or deleted. Asked at an address of its own,
+//! which a profile names (`admin`); plainly, without retries: it is on this
+//! machine.
+
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::HttpStore;
+use crate::net::{cause, http};
+use crate::{Lifetime, StoreError};
+use walgit_format::chunk::BlobId;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest answer, in bytes.
+const MOST: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+struct Present {
+    epoch: u32,
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    deleted: bool,
+}
+
+impl HttpStore {
+    /// What is below the admin's address; `None` where there is none.
+    fn admin_url(&self, path: &str) -> Result<Option<Url>, StoreError> {
+        let Some(admin) = &self.admin else {
+            return Ok(None);
+        };
+        let joined = admin.join(&format!("devnet/{path}"));
+        joined.map(Some).map_err(|error| StoreError::BadEndpoint {
+            url: admin.to_string(),
+            why: error.to_string(),
+        })
+    }
+
+    /// Sends a request; `None` where the answer is that there is no such thing.
+    async fn admin<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<Option<T>, StoreError> {
+        let place = || self.admin.as_ref().map(Url::to_string).unwrap_or_default();
+        let unavailable = |why: String| StoreError::Unavailable {
+            place: place(),
+            why,
+        };
+        let sent = request.timeout(PATIENCE).send().await;
+        let response = sent.map_err(|error| unavailable(cause(&error)))?;
+        let status = response.status();
+        let body = http::body(response, MOST).await;
+        let body = body.map_err(|error| unavailable(cause(&error)))?;
+        let body = body.unwrap_or_default();
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body)
+                .map(Some)
+                .map_err(|error| unavailable(format!("its answer cannot be read: {error}"))),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(StoreError::Refused {
+                place: place(),
+                status: status.as_u16(),
+                why: String::from_utf8_lossy(&body).chars().take(200).collect(),
+            }),
+        }
+    }
+
+    pub(super) async fn present_epoch(&self) -> Result<Option<u32>, StoreError> {
+        let Some(url) = self.admin_url("epoch")? else {
+            return Ok(None);
+        };
+        let present = self.admin::<Present>(self.writer.client().get(url)).await?;
+        Ok(present.map(|it| it.epoch))
+    }
+
+    pub(super) async fn advance_epoch(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
+        let Some(url) = self.admin_url("epoch")? else {
+            return Ok(None);
+        };
+        let request = self.writer.client().post(url);
+        let request = request.query(&[("advance", epochs)]);
+        Ok(self.admin::<Present>(request).await?.map(|it| it.epoch))
+    }
+
+    pub(super) async fn lifetime_of(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        match self.admin_url(&format!("blobs/{blob}"))? {
+            Some(url) => self.admin(self.writer.client().get(url)).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn extend_to(
+        &self,
+        blob: BlobId,
+        end: u32,
+    ) -> Result<Option<Lifetime>, StoreError> {
+        let Some(url) = self.admin_url(&format!("blobs/{blob}"))? else {
+            return Ok(None);
+        };
+        let place = url.to_string();
+        let request = self.writer.client().post(url).query(&[("end", end)]);
+        let extended = self.admin(request).await?;
+        extended
+            .map(Some)
+            .ok_or(StoreError::NotFound { blob, place })
+    }
+
+    pub(super) async fn delete_at(&self, blob: BlobId) -> Result<bool, StoreError> {
+        let Some(url) = self.admin_url(&format!("blobs/{blob}"))? else {
+            return Ok(false);
+        };
+        let deleted = self.admin::<Deleted>(self.writer.client().delete(url));
+        // What is not there any more is gone.
+        Ok(deleted.await?.is_none_or(|it| it.deleted))
+    }
+}

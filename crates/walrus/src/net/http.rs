@@ -1,0 +1,197 @@
+//! What every HTTP client of ours has in common.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::redirect::Policy;
+use reqwest::{ClientBuilder, Response, StatusCode};
+
+use super::{FailureKind, Tls};
+use crate::clock::unix_seconds;
+
+/// Longest time a connection is kept for the next request: shorter than what
+/// routers and servers forget it after.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often it is looked whether the other side is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// What was sent and not acknowledged for so long has gone nowhere: the
+/// connection is dead, whatever the answer would have been.
+const UNHEARD: Duration = Duration::from_secs(6);
+
+/// A client that trusts the system's certificates and follows no redirects.
+pub fn client() -> ClientBuilder {
+    client_with(&Tls::system())
+}
+
+/// A client with this TLS configuration; it follows no redirects.
+pub fn client_with(tls: &Tls) -> ClientBuilder {
+    tls.apply(reqwest::Client::builder())
+        .user_agent(concat!("walgit-fs/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .tcp_nodelay(true)
+        .pool_idle_timeout(IDLE)
+        .tcp_keepalive(KEEP_ALIVE)
+}
+
+/// One that soon notices that a connection is dead. For requests without a
+/// body: an upload may be unheard for long on a narrow link, or while the
+/// server is busy with what it has.
+pub fn watchful(builder: ClientBuilder) -> ClientBuilder {
+    builder
+        .tcp_user_timeout(UNHEARD)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(UNHEARD)
+}
+
+/// What an answer other than the one hoped for says of its server.
+pub fn refusal_kind(status: StatusCode) -> FailureKind {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Overloaded,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::Timeout,
+        StatusCode::NOT_IMPLEMENTED => FailureKind::Refused,
+        status if status.is_server_error() => FailureKind::Server,
+        _ => FailureKind::Refused,
+    }
+}
+
+/// What it means that there was no answer, or that it broke off.
+pub fn breach_kind(error: &reqwest::Error) -> FailureKind {
+    match error.is_timeout() {
+        true => FailureKind::Timeout,
+        false if is_untrusted(error) => FailureKind::Untrusted,
+        false => FailureKind::Connect,
+    }
+}
+
+/// The length that an answer announces.
+pub fn announced(response: &Response) -> Option<u64> {
+    let length = response.headers().get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+/// Reads a body of at most `most` bytes; `None` for a longer one, which is not
+/// read to its end.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn body(response: Response, most: u64) -> Result<Option<Bytes>, reqwest::Error> {
+    body_watched(response, most, |_| {}).await
+}
+
+/// Like [`body`]; tells `arrived` of every part as it comes, by its length.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn body_watched(
+    mut response: Response,
+    most: u64,
+    mut arrived: impl FnMut(usize),
+) -> Result<Option<Bytes>, reqwest::Error> {
+    let announced = announced(&response).unwrap_or(0);
+    if announced > most {
+        return Ok(None);
+    }
+    let mut bytes = BytesMut::with_capacity(announced as usize);
+    while let Some(chunk) = response.chunk().await? {
+        arrived(chunk.len());
+        if (bytes.len() + chunk.len()) as u64 > most {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes.freeze()))
+}
+
+/// Reads `len` bytes from `skip` on out of a body, and no further; `None` where
+/// it ends before. Holds no more than those. Tells `arrived` as above.
+///
+/// # Errors
+/// When the connection breaks.
+pub async fn part_of_body(
+    mut response: Response,
+    skip: u64,
+    len: u64,
+    mut arrived: impl FnMut(usize),
+) -> Result<Option<Bytes>, reqwest::Error> {
+    let mut bytes = BytesMut::with_capacity(len as usize);
+    let mut left = skip;
+    while (bytes.len() as u64) < len {
+        let Some(chunk) = response.chunk().await? else {
+            return Ok(None);
+        };
+        arrived(chunk.len());
+        let before = left.min(chunk.len() as u64);
+        left -= before;
+        let missing = len - bytes.len() as u64;
+        let part = &chunk[before as usize..];
+        bytes.extend_from_slice(&part[..missing.min(part.len() as u64) as usize]);
+    }
+    Ok(Some(bytes.freeze()))
+}
+
+/// The pause that a `Retry-After` asks for: seconds, or a date.
+pub fn retry_after(value: &str) -> Option<Duration> {
+    let seconds = value.trim().parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| {
+        let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+        let left = date.as_second().saturating_sub(unix_seconds() as i64);
+        Some(Duration::from_secs(left.max(0) as u64))
+    })
+}
+
+/// What somebody else's server said, in a length that fits into a message.
+pub fn words(text: &str) -> String {
+    walgit_format::text::field(text).into_owned()
+}
+
+/// The innermost cause: `Connection refused` rather than five layers above it.
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Whether a connection was refused by us, for a certificate that is not
+/// trusted.
+pub fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return true;
+        }
+        // An I/O error passes on what its content comes from, not its content.
+        let io = error.downcast_ref::<std::io::Error>();
+        cause = match io.and_then(|io| io.get_ref()) {
+            Some(content) => Some(content),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_found_behind_whatever_hides_it() {
+        use rustls::CertificateError::UnknownIssuer;
+        let hidden = |error| std::io::Error::other(std::io::Error::other(error));
+        let untrusted = hidden(rustls::Error::InvalidCertificate(UnknownIssuer));
+        assert!(is_untrusted(&untrusted));
+        assert!(!is_untrusted(&hidden(rustls::Error::DecryptError)));
+    }
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_date() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        let past = "Wed, 21 Oct 2015 07:28:00 GMT";
+        assert_eq!(retry_after(past), Some(Duration::ZERO));
+        let later = retry_after("Fri, 21 Oct 2095 07:28:00 GMT").unwrap();
+        assert!(later > Duration::from_secs(1_000_000_000));
+        assert_eq!(retry_after("soon"), None);
+    }
+}

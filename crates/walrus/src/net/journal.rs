@@ -1,0 +1,177 @@
+//! Failures, kept across sessions: lines of JSON in the state directory.
+//!
+//! They are written by a thread of their own, so that no request waits for a
+//! disk; when more come than can be written, the rest is dropped. The file is
+//! the owner's alone, and is bounded: at [`LARGEST`] it becomes `NAME.1`, the
+//! one of that name before is gone. Several processes may write the same one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::failures::Failure;
+use walgit_durable::AppendLog;
+
+/// What a file may grow to, in bytes: some 4,000 failures.
+const LARGEST: u64 = 1 << 20;
+/// Failures that wait to be written.
+const WAITING: usize = 1024;
+/// Most that are written at once.
+const BATCH: usize = 256;
+
+/// A file of failures that is written to.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    /// Started by the first failure: most processes have none.
+    writer: Mutex<Option<Writer>>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    queue: SyncSender<Failure>,
+    thread: JoinHandle<()>,
+}
+
+impl Journal {
+    /// The one at this path; nothing is opened before there is something to
+    /// write.
+    pub fn new(path: PathBuf) -> Self {
+        Journal {
+            path,
+            writer: Mutex::default(),
+        }
+    }
+
+    /// Has a failure written, soon.
+    pub(super) fn note(&self, failure: Failure) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_none() {
+            match start(self.path.clone()) {
+                Ok(started) => *writer = Some(started),
+                Err(error) => tracing::warn!("failures are not written: {error}"),
+            }
+        }
+        if let Some(writer) = &*writer {
+            // One that does not fit is one of a thousand like it.
+            let _ = writer.queue.try_send(failure);
+        }
+    }
+
+    /// All failures that are kept at `path`, oldest first. Lines that are none
+    /// (of a version to come, torn by a crash) are left out.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn read(path: &Path) -> io::Result<Vec<Failure>> {
+        let log = AppendLog::new(path.into());
+        let mut failures = log.read_with_rotated()?.records;
+        // Several processes may have written.
+        failures.sort_by_key(|failure: &Failure| failure.time);
+        Ok(failures)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let writer = self
+            .writer
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(Writer { queue, thread }) = writer.take() {
+            // Its end of the queue ends the thread, after the last failure.
+            drop(queue);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn start(path: PathBuf) -> io::Result<Writer> {
+    let (queue, failures) = sync_channel(WAITING);
+    let thread = std::thread::Builder::new()
+        .name("failures".into())
+        .spawn(move || write(&path, &failures))?;
+    Ok(Writer { queue, thread })
+}
+
+fn write(path: &Path, failures: &Receiver<Failure>) {
+    let log = AppendLog::new(path.into());
+    while let Ok(first) = failures.recv() {
+        let batch = std::iter::once(first).chain(failures.try_iter().take(BATCH - 1));
+        if let Err(error) = append(&log, batch) {
+            tracing::warn!("failures are not written to {}: {error}", path.display());
+        }
+    }
+}
+
+fn append(log: &AppendLog, failures: impl Iterator<Item = Failure>) -> io::Result<()> {
+    let mut log = log.lock()?;
+    if log.size() >= LARGEST {
+        log.rotate()?;
+    }
+    log.append_all(failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::super::failures::{Done, FailureKind};
+    use super::*;
+
+    fn failure(number: u32) -> Failure {
+        let message = "x".repeat(200);
+        Failure::now(
+            "http://here/",
+            "read",
+            FailureKind::Server,
+            number,
+            Done::Retried,
+            &message,
+        )
+    }
+
+    #[test]
+    fn what_was_noted_is_there_when_the_journal_is_gone_and_is_the_owners() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/failures.jsonl");
+        assert_eq!(Journal::read(&path).unwrap(), []);
+        let journals = [Journal::new(path.clone()), Journal::new(path.clone())];
+        assert!(!path.exists(), "nothing failed yet");
+        (0..100).for_each(|number| journals[number as usize % 2].note(failure(number)));
+        drop(journals);
+        let mut numbers: Vec<u32> = Journal::read(&path)
+            .unwrap()
+            .iter()
+            .map(|failure| failure.attempt)
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..100).collect::<Vec<_>>());
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let folder = std::fs::metadata(path.parent().unwrap()).unwrap();
+        assert_eq!(folder.mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn it_is_bounded_and_keeps_the_latest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("failures.jsonl");
+        let log = AppendLog::new(path.clone());
+        for _ in 0..40 {
+            append(&log, std::iter::repeat_n(failure(1), 300)).unwrap();
+        }
+        append(&log, std::iter::once(failure(2))).unwrap();
+        let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.write_all(b"{torn").unwrap();
+        let size = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+        let line = serde_json::to_vec(&failure(1)).unwrap().len() as u64 + 1;
+        let bound = LARGEST + 300 * line;
+        assert!(size("failures.jsonl") <= bound && size("failures.jsonl.1") <= bound);
+        let read = Journal::read(&path).unwrap();
+        assert!(read.len() > 3000, "{}", read.len());
+        assert_eq!(read.last().map(|failure| failure.attempt), Some(2));
+    }
+}

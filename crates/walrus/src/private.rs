@@ -1,0 +1,280 @@
+//! A store whose blobs are those of a private repository: a layer that seals
+//! what goes in and opens what comes out.
+//!
+//! Above it offsets are those of the plain bytes, so nothing there knows of
+//! encryption. A range is fetched as the whole blocks that hold it. They are
+//! opened where the bytes are judged ([`Accept`]): a gateway that changed one is
+//! passed over for the next like any other liar.
+//!
+//! To open a block one needs the header of its blob. It comes along with
+//! whatever lies near the start; else it is fetched once, and remembered
+//! ([`PrivateHeaders`]).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    Accept, BlobStore, Extent, Lifetime, PutOptions, Rejected, StoreError, StoreHealth, Stored,
+};
+use crate::net::Conditions;
+use walgit_format::chunk::{
+    BLOCK, BlobId, Blocks, ByteRange, ChunkHash, PRIVATE_HEADER, PrivateBlob, PrivateHeader,
+    PrivateKeys, SecretKey, private_len, private_room,
+};
+
+/// Blocks before the wanted ones that are read along for the header's sake:
+/// less than what a round trip costs.
+const NEAR: u32 = 4;
+/// Headers that are remembered: a blob of ten megabytes each, that is 40 GB.
+const REMEMBERED: usize = 4096;
+
+/// Headers of blobs that were met, for all stores of a process. What is in one
+/// proves itself to who has the key, so nothing here has to be believed.
+#[derive(Debug, Default)]
+pub struct PrivateHeaders(Mutex<HashMap<BlobId, PrivateHeader>>);
+
+impl PrivateHeaders {
+    fn map(&self) -> MutexGuard<'_, HashMap<BlobId, PrivateHeader>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the header of a blob.
+    pub fn keep(&self, blob: BlobId, header: PrivateHeader) {
+        let mut map = self.map();
+        if map.len() >= REMEMBERED {
+            map.clear();
+        }
+        map.insert(blob, header);
+    }
+
+    fn get(&self, blob: BlobId) -> Option<PrivateHeader> {
+        self.map().get(&blob).copied()
+    }
+}
+
+/// Blobs of one private repository in `inner`.
+#[derive(Debug)]
+pub struct PrivateStore {
+    inner: Arc<dyn BlobStore>,
+    keys: PrivateKeys,
+    headers: Arc<PrivateHeaders>,
+}
+
+impl PrivateStore {
+    /// Reads and writes blobs of the repository with this key.
+    pub fn new(inner: Arc<dyn BlobStore>, key: &SecretKey, headers: Arc<PrivateHeaders>) -> Self {
+        PrivateStore {
+            inner,
+            keys: PrivateKeys::of(key),
+            headers,
+        }
+    }
+
+    /// The key of the repository.
+    pub fn key(&self) -> &SecretKey {
+        self.keys.own()
+    }
+
+    /// What the head with this hash is called in an address.
+    pub fn root(&self, head: &ChunkHash) -> ChunkHash {
+        self.keys.root(head)
+    }
+
+    fn known(&self, blob: BlobId) -> Option<PrivateBlob> {
+        self.keys.unlock(&self.headers.get(blob)?).ok()
+    }
+
+    /// The key of a blob whose first stored bytes these are.
+    fn unlock(&self, blob: BlobId, first: &[u8]) -> Result<PrivateBlob, Rejected> {
+        let header = PrivateHeader::decode(first).map_err(Rejected::because)?;
+        let unlocked = self.keys.unlock(&header).map_err(Rejected::because)?;
+        self.headers.keep(blob, header);
+        Ok(unlocked)
+    }
+
+    async fn read_header(&self, blob: BlobId) -> Result<PrivateBlob, StoreError> {
+        let mut unlocked = None;
+        let mut take = |bytes: Bytes| {
+            unlocked = Some(self.unlock(blob, &bytes)?);
+            Ok(())
+        };
+        let first = Extent::Part(ByteRange::new(0, PRIVATE_HEADER as u64));
+        self.inner.read(blob, first, &mut take).await?;
+        unlocked.ok_or_else(|| StoreError::Unavailable {
+            place: "the store".into(),
+            why: "it gave nothing".into(),
+        })
+    }
+
+    async fn read_part(
+        &self,
+        blob: BlobId,
+        range: ByteRange,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let outside = || StoreError::OutOfRange { blob, range };
+        let blocks = Blocks::holding(range).ok_or_else(outside)?;
+        let known = match self.known(blob) {
+            None if blocks.first > NEAR => Some(self.read_header(blob).await?),
+            known => known,
+        };
+        if let Some(known) = &known
+            && blocks.end() > u64::from(known.header().blocks())
+        {
+            return Err(outside());
+        }
+        // Whoever has no header reads from the start.
+        let stored = match known {
+            Some(_) => blocks.stored(),
+            None => ByteRange::new(0, blocks.stored().end()),
+        };
+        let before = (blocks.stored().start() - stored.start()) as usize;
+        let mut take = |bytes: Bytes| {
+            if bytes.len() as u64 != stored.len() {
+                return Err(Rejected::because("it is not as long as was asked for"));
+            }
+            let opened = match &known {
+                Some(known) => known.open(blocks.first, &bytes),
+                None => self
+                    .unlock(blob, &bytes)?
+                    .open(blocks.first, &bytes[before..]),
+            };
+            let plain = Bytes::from(opened.map_err(Rejected::because)?);
+            accept(plain.slice(blocks.within(range))).map_err(hushed)
+        };
+        let read = self.inner.read(blob, Extent::Part(stored), &mut take).await;
+        read.map_err(|error| match error {
+            StoreError::OutOfRange { .. } => outside(),
+            other => other,
+        })
+    }
+
+    async fn read_whole(
+        &self,
+        blob: BlobId,
+        at_most: u64,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let whole = Extent::Whole {
+            at_most: private_len(at_most).unwrap_or(u64::MAX),
+        };
+        let mut take = |bytes: Bytes| {
+            let mut plain = self.keys.open(&bytes).map_err(Rejected::because)?;
+            let most = usize::try_from(at_most).unwrap_or(usize::MAX);
+            if plain.iter().skip(most).any(|&byte| byte != 0) {
+                return Err(Rejected::because("it is longer than was asked for"));
+            }
+            plain.truncate(most);
+            accept(plain.into()).map_err(hushed)
+        };
+        self.inner.read(blob, whole, &mut take).await
+    }
+}
+
+/// A refusal that tells nothing of the content: it goes into the failure log,
+/// which lies on a disk in the clear.
+fn hushed(_: Rejected) -> Rejected {
+    Rejected::because("what is encrypted in it is not what its repository says")
+}
+
+#[async_trait]
+impl BlobStore for PrivateStore {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        match extent {
+            Extent::Whole { at_most } => self.read_whole(blob, at_most, accept).await,
+            Extent::Part(range) => self.read_part(blob, range, accept).await,
+        }
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.inner.len(blob).await
+    }
+
+    fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
+        let len = body.len() as u64;
+        let sealed = self.keys.seal(&body);
+        sealed.map(Bytes::from).map_err(|_| StoreError::TooLarge {
+            len,
+            limit: u64::from(u32::MAX) * BLOCK,
+            place: "the encryption".into(),
+        })
+    }
+
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError> {
+        // Whatever goes wrong above: nothing leaves in the clear.
+        let header = PrivateHeader::decode(&body);
+        match header.and_then(|header| self.keys.unlock(&header)) {
+            Ok(_) => self.inner.put(blob, body, options).await,
+            Err(_) => Err(StoreError::InTheClear { blob }),
+        }
+    }
+
+    fn max_body(&self) -> u64 {
+        private_room(self.inner.max_body())
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.inner.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.lifetime(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.extend(blob, end).await
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        self.inner.delete(blob).await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
+    fn at_rest(&self) -> Option<&SecretKey> {
+        Some(self.keys.at_rest())
+    }
+
+    fn conditions(&self) -> Option<Conditions> {
+        self.inner.conditions()
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.inner.health()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_any_number_of_blobs_take_bounded_memory() {
+        let key = SecretKey::from_bytes([1; 32]);
+        let sealed = PrivateKeys::of(&key).seal(b"x").unwrap();
+        let header = PrivateHeader::decode(&sealed).unwrap();
+        let headers = PrivateHeaders::default();
+        for n in 0..2 * REMEMBERED as u32 {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&n.to_le_bytes());
+            headers.keep(BlobId::from_bytes(id), header);
+            assert!(headers.map().len() <= REMEMBERED);
+            assert_eq!(headers.get(BlobId::from_bytes(id)), Some(header));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A store whose blobs are encrypted payloads: a layer that opens them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    Accept, BlobStore, Extent, Lifetime, PutOptions, Rejected, StoreError, StoreHealth, Stored,
+};
+use crate::net::Conditions;
+use walgit_format::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
+
+/// Longest payload that is opened, in bytes: its tag covers the whole, so the
+/// whole is in memory before a byte of it is given out.
+pub const MAX_PAYLOAD: u64 = 256 << 20;
+
+/// Reads blobs that are encrypted payloads as their content: offsets and
+/// lengths are those of the plain bytes. A payload whose tag is not right is a
+/// lie like any other, and the next gateway is asked.
+#[derive(Debug)]
+pub struct SealedStore {
+    inner: Arc<dyn BlobStore>,
+    keys: Vec<SecretKey>,
+    at_rest: SecretKey,
+}
+
+impl SealedStore {
+    /// Opens what `inner` keeps with any of `keys`. The first one is what the
+    /// content is kept under on disk, by way of a key derived from it.
+    ///
+    /// `None` without a key.
+    pub fn new(inner: Arc<dyn BlobStore>, keys: Vec<SecretKey>) -> Option<Self> {
+        let at_rest = keys.first()?.at_rest();
+        Some(SealedStore {
+            inner,
+            keys,
+            at_rest,
+        })
+    }
+}
+
+#[async_trait]
+impl BlobStore for SealedStore {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        let at_most = match extent {
+            Extent::Whole { at_most } => at_most.saturating_add(PAYLOAD_OVERHEAD),
+            Extent::Part(_) => MAX_PAYLOAD,
+        };
+        let whole = Extent::Whole {
+            at_most: at_most.min(MAX_PAYLOAD),
+        };
+        self.inner
+            .read(blob, whole, &mut |payload: Bytes| {
+                let (_, plain) = open_payload(&self.keys, &payload).map_err(Rejected::because)?;
+                match extent {
+                    Extent::Whole { .. } => accept(plain),
+                    Extent::Part(range) if range.end() <= plain.len() as u64 => {
+                        accept(plain.slice(range.start() as usize..range.end() as usize))
+                    }
+                    Extent::Part(_) => Err(Rejected::because("its content ends before that")),
+                }
+            })
+            .await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        let len = self.inner.len(blob).await?;
+        Ok(len.map(|len| len.saturating_sub(PAYLOAD_OVERHEAD)))
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        Err(StoreError::NoEndpoint("publisher of encrypted content"))
+    }
+
+    fn max_body(&self) -> u64 {
+        0
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.inner.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.lifetime(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        self.inner.extend(blob, end).await
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        self.inner.delete(blob).await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.inner.flush().await
+    }
+
+    fn at_rest(&self) -> Option<&SecretKey> {
+        Some(&self.at_rest)
+    }
+
+    fn conditions(&self) -> Option<Conditions> {
+        self.inner.conditions()
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.inner.health()
+    }
+}
