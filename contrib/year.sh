@@ -53,7 +53,7 @@ for week in $(seq "$weeks"); do
     new=$(number bytes_billed <<<"$told")
     cost=$(sed -n 's/.*"cost": "\([0-9.e-]*\) .*/\1/p' <<<"$told")
     if ((week % 8 == 0)); then # what eight pushes have scattered
-        told=$("$bin" tiers migrate it --force --json)
+        told=$("$bin" compact it --force --json)
         cost="$cost + $(number bytes_billed <<<"$told") / 1000000000 * 3 * 0.0105794"
     fi
     renewed=0 collected=0
@@ -62,13 +62,13 @@ for week in $(seq "$weeks"); do
         told=$("$bin" renew --json)
         renewed=$(number renewed <<<"$told")
         cost="$cost + $(number spent <<<"$told")"
-        "$bin" epoch --advance 1 --force >/dev/null
+        "$bin" debug epoch --advance 1 --force >/dev/null
     fi
     spent=$(awk "BEGIN { print $spent + $cost }")
     if ((week % 4 == 0 || week == 1)); then
         told=$("$bin" cost it --json)
         printf '%5s %6s %6s %14s %9s %9s %11s %11.4f\n' "$week" \
-            "$("$bin" epoch --json | number epoch)" "$(number blobs <<<"$told")" \
+            "$("$bin" debug epoch --json | number epoch)" "$(number blobs <<<"$told")" \
             "$(number billed <<<"$told")" "$((new / 1000000)) MB" "$renewed" \
             "$((${collected:-0} / 1000000)) MB" "$spent"
     fi

@@ -25,21 +25,21 @@
 //! ```
 //!
 //! `[net]` is told by [`NetPolicy`], `[retention]` by [`Retention`], `[tiers]` by
-//! [`Tiers`], `[migration]` by [`Migration`], `[renewal]` by [`Renewing`].
+//! [`Tiers`], `[compaction]` by [`Compaction`], `[renewal]` by [`Renewing`].
 //!
 //! All state lives under the XDG directories, so two users, or two tests with
 //! directories of their own, never meet.
 
+mod compaction;
 mod duration;
 mod environment;
-mod migration;
 mod renewal;
 mod retention;
 mod size;
 mod tiers;
 
+pub use compaction::Compaction;
 pub use duration::duration;
-pub use migration::Migration;
 pub use renewal::Renewing;
 pub use retention::{ActivityLevels, Keep, Level, Retention, RetentionRule};
 pub use size::size;
@@ -272,7 +272,7 @@ pub struct Settings {
     /// How files are laid out.
     pub tiers: Sourced<Tiers>,
     /// When heads are laid out anew.
-    pub migration: Sourced<Migration>,
+    pub compaction: Sourced<Compaction>,
     /// How what is needed is paid for longer.
     pub renewal: Sourced<Renewing>,
 }
@@ -294,7 +294,7 @@ struct File {
     net_set: BTreeSet<String>,
     retention: Option<Retention>,
     tiers: Option<Tiers>,
-    migration: Option<Migration>,
+    compaction: Option<Compaction>,
     renewal: Option<Renewing>,
     #[serde(default)]
     networks: BTreeMap<String, NetworkSection>,
@@ -450,7 +450,7 @@ impl Settings {
             policy_set: file.net_set,
             retention: sourced(file.retention, Retention::default()),
             tiers: sourced(file.tiers, Tiers::default()),
-            migration: sourced(file.migration, Migration::default()),
+            compaction: sourced(file.compaction, Compaction::default()),
             renewal: sourced(file.renewal, Renewing::default()),
             file: path,
             file_is_given: overrides.file.is_some(),
@@ -587,8 +587,8 @@ fn parse(text: &str, path: &Path) -> Result<File, String> {
     if let Some(tiers) = &file.tiers {
         tiers.check()?;
     }
-    if let Some(migration) = &file.migration {
-        migration.check()?;
+    if let Some(compaction) = &file.compaction {
+        compaction.check()?;
     }
     if let Some(renewal) = &file.renewal {
         renewal.check()?;

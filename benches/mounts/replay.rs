@@ -25,7 +25,7 @@ pub(crate) fn run(report: &mut Report) {
     for trace in &traces {
         let tree = tree_of(trace).unwrap();
         let [tree, trace] = [&tree, trace].map(|path| path.to_str().unwrap());
-        let replayed = world.json(&["prefetch", "replay", "--tree", tree, trace, trace]);
+        let replayed = world.json(&["debug", "replay", "--tree", tree, trace, trace]);
         let name = Path::new(trace).file_stem().unwrap().to_str().unwrap();
         for (session, (how, goal)) in ["never seen", "seen once"].iter().zip(GOALS).enumerate() {
             let session = &replayed["sessions"][session];

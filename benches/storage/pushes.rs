@@ -41,7 +41,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
             report.row(&what, requests, "after one", first, "requests", MOST);
         }
     }
-    world.json(&["tiers", "migrate", "it", "--force"]);
+    world.json(&["compact", "it", "--force"]);
     let refs = world.json(&["refs"]);
     let requests = read(&world, refs[0]["address"].as_str().unwrap());
     let what = format!("{name}: the same, laid out anew");

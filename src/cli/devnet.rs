@@ -21,7 +21,7 @@ use walrus_devnet::{self, DevnetConfig, Fault, RequestLog};
 /// network's own API and errors, and a link as slow as asked for. Stop it with
 /// Ctrl-C.
 ///
-/// It has no clock: `walgit-fs epoch --advance N --admin URL` ends epochs (of the
+/// It has no clock: `walgit-fs debug epoch --advance N --admin URL` ends epochs (of the
 /// profile `devnet` without --admin), and what was paid for until then is gone.
 #[derive(Debug, Args)]
 pub(super) struct Devnet {

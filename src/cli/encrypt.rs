@@ -30,17 +30,17 @@ pub(super) struct Encrypt {
     /// Encrypt everything: content, names, history. The key is that of --key
     /// FILE, else a new one; it is kept like those of `key add`, and later
     /// publishes of this name use it without asking
-    #[arg(long, conflicts_with = "in_the_clear")]
+    #[arg(long, conflicts_with = "plaintext")]
     encrypt: bool,
     /// Publish for everybody to read what is encrypted in --from or under this
     /// name
     #[arg(long)]
-    in_the_clear: bool,
+    plaintext: bool,
     /// Store everything again, and refer to nothing that was published under this
     /// name before, which need not be readable; with --encrypt also with another
     /// key
     #[arg(long)]
-    pub(super) anew: bool,
+    pub(super) fresh: bool,
 }
 
 /// What was published under a name before.
@@ -87,7 +87,7 @@ pub(super) struct KeptKey {
 impl Encrypt {
     /// Whether `from` may be published as it is said.
     pub(super) fn allows(&self, from: &Repository) -> bool {
-        !from.is_encrypted() || self.in_the_clear || self.encrypt
+        !from.is_encrypted() || self.plaintext || self.encrypt
     }
 
     /// Decides for a publish under `name`, which stands for `named` now; `keys`
@@ -109,18 +109,18 @@ impl Encrypt {
         let readable = before.as_ref().filter(|before| before.head.is_some());
         let previous = readable.map(|before| before.target);
         let was_private = before.as_ref().is_some_and(|before| before.private);
-        if self.in_the_clear || !(self.encrypt || was_private) {
-            if !self.in_the_clear && !rewrites && !keys.given()?.is_empty() {
+        if self.plaintext || !(self.encrypt || was_private) {
+            if !self.plaintext && !rewrites && !keys.given()?.is_empty() {
                 let why = "--key was given, but not what for; add --encrypt to encrypt with it";
                 return Err(why.into());
             }
             return Ok(Choice {
                 key: None,
-                previous: previous.filter(|_| !was_private && !self.anew),
+                previous: previous.filter(|_| !was_private && !self.fresh),
                 old,
             });
         }
-        if previous.is_some() && !was_private && !self.anew {
+        if previous.is_some() && !was_private && !self.fresh {
             return Err(PublishError::WasPublic.into());
         }
         let given = match rewrites && !self.encrypt {
@@ -131,7 +131,7 @@ impl Encrypt {
         let name = key_name(&settings.network.value.name, name);
         let (key, made) = match (given, old_key) {
             (Some(key), _) => (key, false),
-            (None, Some(key)) if !self.anew => (key, false),
+            (None, Some(key)) if !self.fresh => (key, false),
             // What an interrupted first publish began with.
             (None, None) => match keys::chest(settings).get(&name)? {
                 Some(key) => (key, false),
@@ -141,7 +141,7 @@ impl Encrypt {
         };
         Ok(Choice {
             key: Some(ChosenKey { key, name, made }),
-            previous: previous.filter(|_| !self.anew),
+            previous: previous.filter(|_| !self.fresh),
             old,
         })
     }
@@ -156,7 +156,7 @@ impl Encrypt {
         force: bool,
     ) -> Result<Option<Before>, Failure> {
         let Ok(address @ Address::Walrus { blob, root }) = named.address.parse() else {
-            if self.anew || force {
+            if self.fresh || force {
                 return Ok(None);
             }
             let why = "is no address; add --force to replace it";
@@ -177,16 +177,16 @@ impl Encrypt {
                     key: found.key().cloned(),
                     head: Some(found),
                 },
-                Err(RepoError::Private { .. }) if self.anew || force => noted(true),
+                Err(RepoError::Private { .. }) if self.fresh || force => noted(true),
                 Err(RepoError::Private {
                     why: PrivateError::NoKey | PrivateError::WrongKey,
                     ..
                 }) => {
                     let why = "what is published under this name is encrypted, and its key is not \
-                               here; give it with --key FILE, or add --anew to begin with another";
+                               here; give it with --key FILE, or add --fresh to begin with another";
                     return Err(why.into());
                 }
-                Err(error) if !(error.is_lasting() && (self.anew || force)) => {
+                Err(error) if !(error.is_lasting() && (self.fresh || force)) => {
                     return Err(PublishError::Previous(Box::new(error)).into());
                 }
                 Err(_) => {

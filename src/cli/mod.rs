@@ -10,10 +10,12 @@
 mod analyze;
 mod blob_id;
 mod cache;
+mod compact;
 mod completions;
 mod context;
 mod cost;
 mod daemon;
+mod debug;
 mod devnet;
 mod doctor;
 mod encrypt;
@@ -29,7 +31,6 @@ mod ledger;
 mod log;
 mod login;
 mod logout;
-mod migrate;
 mod mount;
 mod names;
 mod output;
@@ -128,8 +129,7 @@ enum Command {
     Log(log::Log),
     Export(export::Export),
     Cost(cost::Cost),
-    Analyze(analyze::Analyze),
-    Tiers(tiers::TiersCommand),
+    Compact(compact::Compact),
     Status(status::Status),
     Cache(cache::Cache),
     Prefetch(prefetch::Prefetch),
@@ -145,8 +145,7 @@ enum Command {
     Ledger(ledger::LedgerCommand),
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
-    Epoch(epoch::Epoch),
-    BlobId(blob_id::BlobIdOf),
+    Debug(debug::Debug),
     Completions(completions::Completions),
     Daemon(daemon::Daemon),
 }
@@ -192,8 +191,7 @@ pub fn main() -> ExitCode {
         Command::Log(command) => command.run(&context),
         Command::Export(command) => command.run(&context),
         Command::Cost(command) => command.run(&context),
-        Command::Analyze(command) => command.run(&context),
-        Command::Tiers(command) => command.run(&context),
+        Command::Compact(command) => command.run(&context),
         Command::Status(command) => command.run(&context),
         Command::Cache(command) => command.run(&context),
         Command::Prefetch(command) => command.run(&context),
@@ -209,8 +207,7 @@ pub fn main() -> ExitCode {
         Command::Ledger(command) => command.run(&context),
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
-        Command::Epoch(command) => command.run(&context),
-        Command::BlobId(command) => command.run(&context),
+        Command::Debug(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Daemon(command) => command.run(&context),
     };

@@ -14,7 +14,7 @@ use super::{Failure, output};
 use walgit_format::Address;
 use walgit_prefetch::replay::{self, Report, Setting};
 
-/// Give and take what was learned of opens; measure what that saves
+/// Export and import the learned order of file opens
 #[derive(Debug, Args)]
 pub(super) struct Prefetch {
     #[command(subcommand)]
@@ -25,7 +25,6 @@ pub(super) struct Prefetch {
 enum Action {
     Export(Export),
     Import(Import),
-    Replay(Replay),
 }
 
 /// Play recorded sessions over a simulated link, with prefetching and without
@@ -34,7 +33,7 @@ enum Action {
 /// taught. Printed is how long tasks waited, and what was fetched for nothing.
 #[derive(Debug, Args)]
 #[command(after_help = FORMAT)]
-struct Replay {
+pub(super) struct Replay {
     /// Every file of the tree in pack order; without it, the files the traces
     /// open, in the order of a walk
     #[arg(long, value_name = "TREE.tsv")]
@@ -68,13 +67,12 @@ impl Prefetch {
         match self.action {
             Action::Export(export) => export.run(context),
             Action::Import(import) => import.run(context),
-            Action::Replay(replay) => replay.run(context),
         }
     }
 }
 
 impl Replay {
-    fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let tree = match &self.tree {
             Some(path) => Some(replay::read_tree(path)?),
             None => None,

@@ -432,7 +432,7 @@ impl Publish {
         }
         if !self.encrypt.allows(&from) {
             let why = "is encrypted, and what is published can be read by everybody; add \
-                       --encrypt, or --in-the-clear to publish it all the same";
+                       --encrypt, or --plaintext to publish it all the same";
             return Err(format!("{address} {why}").into());
         }
         Ok(from)

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
 use super::context::Context;
 use super::keys::Keys;
-use super::migrate::Migrate;
 use super::{Failure, learned, output};
 use crate::config::{Origin, Settings};
 use crate::daemon::Client;
@@ -21,28 +20,6 @@ use walgit_prefetch::model::Limits;
 use walrus_client::Role;
 use walrus_client::net::Conditions;
 
-/// Show where files are kept and why, and rewrite what is scattered
-#[derive(Debug, Args)]
-pub(super) struct TiersCommand {
-    #[command(subcommand)]
-    command: What,
-}
-
-#[derive(Debug, Subcommand)]
-enum What {
-    Explain(Explain),
-    Migrate(Migrate),
-}
-
-impl TiersCommand {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        match self.command {
-            What::Explain(command) => command.run(context),
-            What::Migrate(command) => command.run(context),
-        }
-    }
-}
-
 /// Tell in which tier a publish keeps a file, and why
 ///
 /// A file is kept in the node of its directory (inline), in chunks that share
@@ -50,7 +27,7 @@ impl TiersCommand {
 /// how well each suits it; what costs noticeably more than the cheapest is ruled
 /// out whatever its score. [tiers] in the config file sets the weights.
 #[derive(Debug, Args)]
-struct Explain {
+pub(super) struct Explain {
     /// A file, as it would be published
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -82,7 +59,7 @@ impl Watch for Unseen {
 }
 
 impl Explain {
-    fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let shown = self.file.display();
         if !self.file.is_file() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::migrating::{self, Migrating};
+use super::compacting::{self, Compacting};
 use super::mounts::Mounts;
 use super::renewing::{self, Renewing};
 use crate::config::Settings;
@@ -91,10 +91,10 @@ impl Board {
 /// Starts the jobs that are scheduled.
 pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
     let turn = Arc::new(tokio::sync::Mutex::new(()));
-    let migrating = Migrating::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
+    let compacting = Compacting::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
     let renewing = Renewing::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
     // What is needed before what is only better.
-    for job in renewing.into_iter().chain(migrating) {
+    for job in renewing.into_iter().chain(compacting) {
         let runner = Runner {
             file: file(settings, job.name()),
             job,
@@ -140,7 +140,7 @@ fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), Jo
 /// How the jobs of a network got on that were scheduled once, as it is remembered
 /// where no daemon runs.
 pub fn remembered(settings: &Settings) -> Vec<JobStatus> {
-    let names = [renewing::NAME, migrating::NAME].into_iter();
+    let names = [renewing::NAME, compacting::NAME].into_iter();
     names
         .filter_map(|name| JobStatus::remembered(&file(settings, name)))
         .collect()

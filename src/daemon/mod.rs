@@ -21,7 +21,7 @@
 //! then, and shows it without a remount.
 //!
 //! What is to be done now and then, a job does ([`jobs`]), where it is scheduled:
-//! laying scattered heads out anew ([`migration`]), paying longer for what is needed
+//! laying scattered heads out anew ([`compaction`]), paying longer for what is needed
 //! ([`renewal`]).
 //!
 //! May touch everything below it.
@@ -29,6 +29,8 @@
 mod attach;
 mod claims;
 mod client;
+mod compacting;
+pub mod compaction;
 mod control;
 mod follow;
 mod fresh;
@@ -41,8 +43,6 @@ mod lock;
 pub mod log;
 mod memory;
 mod metrics;
-mod migrating;
-pub mod migration;
 mod mounting;
 mod mounts;
 mod overview;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Migration, Origin, Renewing, Retention, Settings, Sourced, Tiers};
+use crate::config::{Compaction, Origin, Renewing, Retention, Settings, Sourced, Tiers};
 
 /// What a daemon reads when it starts, and not again. Settings of a network are not
 /// among them: each mount brings its own.
@@ -26,7 +26,7 @@ pub struct DaemonSettings {
     /// How files are laid out.
     pub tiers: Sourced<Tiers>,
     /// When heads are rewritten.
-    pub migration: Sourced<Migration>,
+    pub compaction: Sourced<Compaction>,
     /// When storage is renewed.
     pub renewal: Sourced<Renewing>,
 }
@@ -41,7 +41,7 @@ impl DaemonSettings {
             idle_exit_s: settings.idle_exit_s.clone(),
             retention: settings.retention.clone(),
             tiers: settings.tiers.clone(),
-            migration: settings.migration.clone(),
+            compaction: settings.compaction.clone(),
             renewal: settings.renewal.clone(),
         }
     }
@@ -60,7 +60,7 @@ impl DaemonSettings {
             number("daemon.idle_exit_s", &self.idle_exit_s, &wanted.idle_exit_s),
             section("retention", differs(&self.retention, &wanted.retention)),
             section("tiers", differs(&self.tiers, &wanted.tiers)),
-            section("migration", differs(&self.migration, &wanted.migration)),
+            section("compaction", differs(&self.compaction, &wanted.compaction)),
             section("renewal", differs(&self.renewal, &wanted.renewal)),
         ];
         found.into_iter().flatten().collect()

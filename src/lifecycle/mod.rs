@@ -11,7 +11,7 @@
 //! on how active a repository is ([`Activity`]).
 //!
 //! A head that many pushes have scattered is laid out anew where that pays
-//! ([`migration`] says where).
+//! ([`compaction`] says where).
 //!
 //! What is needed is paid for longer before it ends by [`renew`].
 //!
@@ -21,13 +21,13 @@
 //! May touch: `repo`, `cache`, `walrus`.
 
 mod activity;
+pub mod compaction;
 mod export;
 mod fresh;
 pub mod fsck;
 pub mod gc;
 pub mod leases;
 mod ledger;
-pub mod migration;
 pub mod policy;
 pub mod renew;
 mod survey;

@@ -84,12 +84,12 @@ pub enum PublishError {
     Previous(#[source] Box<RepoError>),
     /// What was published before is encrypted with another key.
     #[error(
-        "what was published before is encrypted, and not with this key; give its key with --key FILE, or add --anew to store everything anew"
+        "what was published before is encrypted, and not with this key; give its key with --key FILE, or add --fresh to store everything anew"
     )]
     WasPrivate,
     /// What was published before can be read by everybody.
     #[error(
-        "what was published before can be read by everybody, and encryption would not change that; add --anew to store everything anew and encrypted under this name, or choose another --name"
+        "what was published before can be read by everybody, and encryption would not change that; add --fresh to store everything anew and encrypted under this name, or choose another --name"
     )]
     WasPublic,
     /// What is to be rewritten cannot be read.
@@ -154,13 +154,13 @@ fn unstored(error: &StoreError) -> String {
 fn previous(error: &RepoError) -> String {
     if error.is_missing() {
         return format!(
-            "what was published before is not stored any more ({error}); add --anew to store \
+            "what was published before is not stored any more ({error}); add --fresh to store \
              everything again under this name"
         );
     }
     if error.is_lasting() {
         return format!(
-            "what was published before cannot be read ({error}); add --anew to store everything \
+            "what was published before cannot be read ({error}); add --fresh to store everything \
              again under this name, or choose another --name"
         );
     }

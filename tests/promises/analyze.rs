@@ -19,7 +19,7 @@ fn each_file_of_a_folder_has_a_class_and_what_does_not_shrink_is_named() {
     let tree = sample();
     let folder = tree.path().to_owned();
     let folder = folder.to_str().unwrap();
-    let report = &world.json(&["analyze", folder, "--all"])[0];
+    let report = &world.json(&["debug", "analyze", folder, "--all"])[0];
     let class = |path: &str| {
         let files = report["files"].as_array().unwrap();
         let file = files.iter().find(|file| file["path"] == path).unwrap();
@@ -33,7 +33,7 @@ fn each_file_of_a_folder_has_a_class_and_what_does_not_shrink_is_named() {
     assert_eq!(report["total"]["incompressible_bytes"], 300_016, "{report}");
     // What is committed is looked at, not what has changed since.
     let _changed = tree.commit("one").noise("notes", 5000, 8);
-    let committed = &world.json(&["analyze", folder, "--all"])[0];
+    let committed = &world.json(&["debug", "analyze", folder, "--all"])[0];
     assert_eq!(committed["classes"], report["classes"]);
 }
 
@@ -42,12 +42,12 @@ fn a_file_by_itself_is_explained_and_one_that_is_missing_is_named() {
     let world = World::new();
     let tree = sample();
     let file = tree.path().join("notes");
-    let said = world.run(&["analyze", file.to_str().unwrap()]);
+    let said = world.run(&["debug", "analyze", file.to_str().unwrap()]);
     assert!(
         said.contains("class") && said.contains("it begins like text"),
         "{said}"
     );
     let missing = tree.path().join("missing");
-    let failed = world.fail(&["analyze", missing.to_str().unwrap()]);
+    let failed = world.fail(&["debug", "analyze", missing.to_str().unwrap()]);
     assert!(failed.contains("missing"), "{failed}");
 }

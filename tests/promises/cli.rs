@@ -31,7 +31,8 @@ fn every_command_has_help_and_wrong_usage_is_2() {
         "whoami",
         "doctor",
         "devnet",
-        "blob-id",
+        "compact",
+        "debug",
         "completions",
     ];
     let overview = world.run(&["--help"]);
@@ -68,7 +69,7 @@ fn a_blob_id_is_the_networks() {
         .collect();
     let tree = Tree::new().file("blob", bytes);
     let path = tree.path().join("blob");
-    let printed = world.run(&["blob-id", path.to_str().unwrap()]);
+    let printed = world.run(&["debug", "blob-id", path.to_str().unwrap()]);
     assert_eq!(printed.trim(), row.split('\t').nth(1).unwrap());
 }
 

@@ -351,11 +351,14 @@ fn epochs_are_told_and_ended_from_the_command_line() {
     let there = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
     let here = World::new();
     for world in [&there, &here] {
-        assert_eq!(world.json(&["epoch"])["epoch"], 1);
-        assert_eq!(world.json(&["epoch", "--advance", "3"])["epoch"], 4);
-        assert_eq!(world.json(&["epoch"])["epoch"], 4);
+        assert_eq!(world.json(&["debug", "epoch"])["epoch"], 1);
+        assert_eq!(
+            world.json(&["debug", "epoch", "--advance", "3"])["epoch"],
+            4
+        );
+        assert_eq!(world.json(&["debug", "epoch"])["epoch"], 4);
     }
-    let said = World::on(&server).fail(&["epoch"]);
+    let said = World::on(&server).fail(&["debug", "epoch"]);
     assert!(said.contains("--admin URL"), "{said}");
 }
 

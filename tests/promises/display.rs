@@ -92,7 +92,7 @@ fn what_an_author_says_is_escaped_wherever_it_is_shown() {
         &["fsck", "it"],
         &["fsck", "--all"],
         &["cost", path],
-        &["analyze", path],
+        &["debug", "analyze", path],
         &["log", "it", "--ref", &format!("none{EVIL}")],
         &["mount", &format!("it{EVIL}"), dir.to_str().unwrap()],
         &["cache", "verify"],
@@ -203,7 +203,7 @@ fn what_a_server_says_is_escaped_wherever_it_is_shown() {
             &["failures", "--json"],
             &["status"],
             &["doctor"],
-            &["epoch"],
+            &["debug", "epoch"],
             &["renew"],
         ] {
             shown(&world, args);

@@ -256,7 +256,7 @@ fn what_is_kept_of_it_is_known_to_be_kept() {
 }
 
 #[test]
-fn a_mount_and_a_first_look_cost_no_more_requests_than_in_the_clear() {
+fn a_mount_and_a_first_look_cost_no_more_requests_than_plaintext() {
     let server = Server::start();
     let world = bus_less(World::on(&server));
     let tree = Tree::new().file("a", "text ".repeat(1000)).file("d/b", "b");
@@ -330,7 +330,7 @@ fn a_name_crosses_between_private_and_public_only_when_told_so_and_shares_nothin
     let public = publish(&world, &tree, &[]);
     assert_eq!(public["encrypted"], false);
     let said = world.fail(&["publish", path, "--name", "it", "--encrypt"]);
-    assert!(said.contains("--anew"), "{said}");
+    assert!(said.contains("--fresh"), "{said}");
     assert_eq!(world.json(&["key", "list"]), serde_json::json!({}));
     let file = world.path().join("key");
     fs::write(&file, [9; 32]).unwrap();
@@ -339,13 +339,13 @@ fn a_name_crosses_between_private_and_public_only_when_told_so_and_shares_nothin
     let key = file.to_str().unwrap();
     let said = world.fail(&["publish", path, "--name", "it", "--key", key]);
     assert!(said.contains("--encrypt"), "{said}");
-    let private = publish(&world, &tree, &["--encrypt", "--anew"]);
+    let private = publish(&world, &tree, &["--encrypt", "--fresh"]);
     assert_eq!(private["blobs_present"], 0, "{private}");
     assert_same(tree.path(), &world.mount("it"));
     // Another key is another repository.
     let said = world.fail(&["publish", path, "--name", "it", "--encrypt", "--key", key]);
     assert!(said.contains("not with this key"), "{said}");
-    let rotated = publish(&world, &tree, &["--encrypt", "--key", key, "--anew"]);
+    let rotated = publish(&world, &tree, &["--encrypt", "--key", key, "--fresh"]);
     assert_eq!(rotated["blobs_present"], 0, "{rotated}");
     // The older key is not lost with that.
     assert_ne!(rotated["key"]["name"], private["key"]["name"]);
@@ -353,7 +353,7 @@ fn a_name_crosses_between_private_and_public_only_when_told_so_and_shares_nothin
     assert_same(tree.path(), &world.mount(older));
     let tree = tree.file("bin/added", "more").commit("second");
     assert_eq!(publish(&world, &tree, &[])["encrypted"], true);
-    let clear = publish(&world, &tree, &["--in-the-clear"]);
+    let clear = publish(&world, &tree, &["--plaintext"]);
     assert_eq!(clear["encrypted"], false);
     let head = fs::read(world.blobs().join(clear["blob"].as_str().unwrap())).unwrap();
     assert!(head.starts_with(b"WALGITFS"));
@@ -542,7 +542,7 @@ fn nothing_is_stored_that_was_not_encrypted_with_the_key() {
         let blob = blob_id(&body).unwrap();
         let refused = block_on(store.put(blob, body, &PutOptions::default()));
         assert!(
-            matches!(refused, Err(StoreError::InTheClear { .. })),
+            matches!(refused, Err(StoreError::Plaintext { .. })),
             "{refused:?}"
         );
     }

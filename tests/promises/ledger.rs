@@ -152,24 +152,31 @@ fn no_epoch_ends_that_something_needed_is_paid_for_until_unless_forced() {
         let tree = sample(1);
         let path = tree.path().to_str().unwrap();
         world.run(&["publish", path, "--name", "it", "--epochs", "2"]);
-        assert_eq!(world.json(&["epoch", "--advance", "1"])["epoch"], 2);
-        let said = world.fail(&["epoch", "--advance", "1"]);
+        assert_eq!(
+            world.json(&["debug", "epoch", "--advance", "1"])["epoch"],
+            2
+        );
+        let said = world.fail(&["debug", "epoch", "--advance", "1"]);
         assert!(
             said.contains("needed by it") && said.contains("--force"),
             "{said}"
         );
-        assert_eq!(world.json(&["epoch"])["epoch"], 2, "nothing has changed");
+        assert_eq!(
+            world.json(&["debug", "epoch"])["epoch"],
+            2,
+            "nothing has changed"
+        );
         world.run(&["fsck", "it"]);
         // What only a mount shows is needed, too.
         let dir = world.mount("it");
         world.run(&["refs", "--remove", "it"]);
-        let said = world.fail(&["epoch", "--advance", "1"]);
+        let said = world.fail(&["debug", "epoch", "--advance", "1"]);
         assert!(said.contains("mounts or retention rules"), "{said}");
         world.run(&["renew", "--margin", "1", "--epochs", "3"]);
-        let done = world.json(&["epoch", "--advance", "1"]);
+        let done = world.json(&["debug", "epoch", "--advance", "1"]);
         assert_eq!((&done["epoch"], &done["expired"]), (&3.into(), &0.into()));
         assert!(fs::read(dir.join("file")).unwrap() == noise(FILE, 1));
-        let done = world.json(&["epoch", "--advance", "4", "--force"]);
+        let done = world.json(&["debug", "epoch", "--advance", "4", "--force"]);
         assert_eq!((&done["epoch"], &done["expired"]), (&7.into(), &1.into()));
     }
 }

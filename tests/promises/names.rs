@@ -378,11 +378,11 @@ fn an_outage_is_no_reason_to_store_everything_again() {
     world.run(&["cache", "clear"]);
     server.stop();
     let tree = tree.file("a", "2\n").commit("second");
-    for more in [&[][..], &["--force"], &["--anew"]] {
+    for more in [&[][..], &["--force"], &["--fresh"]] {
         let said = world.fail(&args(tree.path(), more));
         assert!(said.contains("run the same command again"), "{said}");
         assert!(
-            !said.contains("add --anew") && !said.contains("another --name"),
+            !said.contains("add --fresh") && !said.contains("another --name"),
             "{said}"
         );
     }

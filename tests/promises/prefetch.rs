@@ -34,7 +34,7 @@ fn recorded(world: &World) -> (String, String) {
 fn a_session_seen_once_hardly_waits_and_one_never_seen_waits_less() {
     let world = World::new();
     let (tree, trace) = recorded(&world);
-    let report = world.json(&["prefetch", "replay", "--tree", &tree, &trace, &trace]);
+    let report = world.json(&["debug", "replay", "--tree", &tree, &trace, &trace]);
     let sessions = report["sessions"].as_array().unwrap();
     let number = |session: usize, key: &str| sessions[session][key].as_f64().unwrap();
     let ratio = |session| number(session, "stall_with_s") / number(session, "stall_without_s");
@@ -49,9 +49,7 @@ fn a_slower_link_makes_everybody_wait_longer() {
     let world = World::new();
     let (tree, trace) = recorded(&world);
     let stall = |rtt: &str| {
-        let args = [
-            "prefetch", "replay", "--tree", &tree, "--rtt-ms", rtt, &trace,
-        ];
+        let args = ["debug", "replay", "--tree", &tree, "--rtt-ms", rtt, &trace];
         world.json(&args)["sessions"][0]["stall_without_s"]
             .as_f64()
             .unwrap()
@@ -66,7 +64,7 @@ fn a_wrong_trace_is_named_with_its_line() {
     let broken = world.path().join("broken.tsv");
     fs::write(&broken, "0.0\t1\ta\t10\n0.1\tone\tb\t10\n").unwrap();
     let broken = broken.to_str().unwrap();
-    let said = world.fail(&["prefetch", "replay", "--tree", &tree, &trace, broken]);
+    let said = world.fail(&["debug", "replay", "--tree", &tree, &trace, broken]);
     assert!(said.contains("broken.tsv:2: "), "{said}");
     for wrong in [
         &["--rtt-ms", "-1"][..],
@@ -74,7 +72,7 @@ fn a_wrong_trace_is_named_with_its_line() {
         &["--stored-ratio", "x"],
         &[],
     ] {
-        let mut args = vec!["prefetch", "replay"];
+        let mut args = vec!["debug", "replay"];
         args.extend(wrong);
         if !wrong.is_empty() {
             args.push(&trace);

@@ -132,7 +132,7 @@ fn whoever_opens_what_changed_together_waits_less() {
             writeln!(trace, "{}\t1\t{path}\t20000", n as f64 * 0.3).unwrap();
         }
         let trace = file("trace.tsv", &trace);
-        let mut args = vec!["prefetch", "replay", "--tree", &files, &trace];
+        let mut args = vec!["debug", "replay", "--tree", &files, &trace];
         args.extend(more);
         world.json(&args)["sessions"][0]["stall_with_s"]
             .as_f64()

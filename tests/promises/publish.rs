@@ -245,10 +245,10 @@ fn when_what_was_published_before_is_gone_everything_is_stored_again_if_told_so(
     let args = ["publish", tree.path().to_str().unwrap(), "--name", "it"];
     let said = world.fail(&args);
     assert!(
-        said.contains("not stored any more") && said.contains("--anew"),
+        said.contains("not stored any more") && said.contains("--fresh"),
         "{said}"
     );
-    world.run(&[&args[..], &["--anew"]].concat());
+    world.run(&[&args[..], &["--fresh"]].concat());
     assert_same(tree.path(), &world.mount("it"));
 }
 

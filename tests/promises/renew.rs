@@ -48,7 +48,7 @@ fn what_is_needed_outlives_what_is_not() {
     world.run(&["refs", "--remove", "forgotten"]);
     let told = world.json(&["renew", "--dry-run"]);
     assert_eq!(told["plan"]["later"], 1, "{told}");
-    world.run(&["epoch", "--advance", "2"]);
+    world.run(&["debug", "epoch", "--advance", "2"]);
 
     let told = world.json(&["renew", "--dry-run"]);
     let due = told["plan"]["renew"].as_array().unwrap();
@@ -64,7 +64,7 @@ fn what_is_needed_outlives_what_is_not() {
     assert_eq!(world.json(&["renew"])["renewed"], 0);
     assert!(ends(&world).contains(&("kept".into(), 8)));
 
-    world.run(&["epoch", "--advance", "3"]);
+    world.run(&["debug", "epoch", "--advance", "3"]);
     let reader = World::on(&server);
     let address = world.json(&["refs"])[0]["address"].clone();
     assert_same(kept.path(), &reader.mount(address.as_str().unwrap()));
@@ -279,12 +279,12 @@ fn fsck_says_until_when_all_is_paid_for_and_warns_in_time() {
     publish(&world, &tree(), "it", "6");
     let said = world.run(&["fsck", "it"]);
     assert!(said.contains("until epoch 6 ends; it is 1 now"), "{said}");
-    world.run(&["epoch", "--advance", "4"]);
+    world.run(&["debug", "epoch", "--advance", "4"]);
     let done = world.try_run(&["fsck", "it"]);
     assert!(done.status.success());
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(said.contains("1 blobs end soon"), "{said}");
-    world.run(&["epoch", "--advance", "3", "--force"]);
+    world.run(&["debug", "epoch", "--advance", "3", "--force"]);
     assert_eq!(world.try_run(&["fsck", "it"]).status.code(), Some(1));
     let quiet = World::on(&server);
     publish(&quiet, &tree(), "it", "1");
@@ -308,6 +308,6 @@ fn a_server_of_epochs_that_keeps_other_blobs_makes_nobody_forget_any() {
     assert_eq!(told["plan"]["gone"].as_array().unwrap().len(), 0, "{told}");
     // Servers that are given directly are not those of the profile's devnet.
     let world = World::on(&blobs).with("WALGIT_FS_NETWORK", "devnet");
-    let said = world.fail(&["epoch"]);
+    let said = world.fail(&["debug", "epoch"]);
     assert!(said.contains("--admin URL"), "{said}");
 }

@@ -10,7 +10,7 @@ use crate::support::{Tree, World};
 /// What is said of a file.
 fn explain(world: &World, tree: &Tree, file: &str) -> Value {
     let path = tree.path().join(file);
-    world.json(&["tiers", "explain", path.to_str().unwrap()])
+    world.json(&["debug", "explain", path.to_str().unwrap()])
 }
 
 /// What is said of a tier.
@@ -55,7 +55,7 @@ fn five_terms_with_their_weights_add_up_to_the_verdict() {
     assert_eq!(told["known"]["access"], "default");
     assert_eq!(of(&told, "walrus")["billed"], encoded_size(2600));
     let path = tree.path().join("main.rs");
-    let said = world.run(&["tiers", "explain", path.to_str().unwrap()]);
+    let said = world.run(&["debug", "explain", path.to_str().unwrap()]);
     for word in [
         "size",
         "access",
@@ -66,7 +66,7 @@ fn five_terms_with_their_weights_add_up_to_the_verdict() {
     ] {
         assert!(said.contains(word), "{said}");
     }
-    let said = world.fail(&["tiers", "explain", "/nowhere/at/all"]);
+    let said = world.fail(&["debug", "explain", "/nowhere/at/all"]);
     assert!(said.contains("/nowhere/at/all"), "{said}");
 }
 

@@ -424,7 +424,7 @@ pub enum StoreError {
     },
     /// What is private is about to be stored for everybody to read.
     #[error("blob {blob} is not encrypted with the key of this repository, and is not stored")]
-    InTheClear {
+    Plaintext {
         /// The blob.
         blob: BlobId,
     },

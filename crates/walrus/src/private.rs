@@ -218,7 +218,7 @@ impl BlobStore for PrivateStore {
         let header = PrivateHeader::decode(&body);
         match header.and_then(|header| self.keys.unlock(&header)) {
             Ok(_) => self.inner.put(blob, body, options).await,
-            Err(_) => Err(StoreError::InTheClear { blob }),
+            Err(_) => Err(StoreError::Plaintext { blob }),
         }
     }
 

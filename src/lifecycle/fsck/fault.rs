@@ -61,17 +61,17 @@ impl FaultKind {
     pub fn remedy(self) -> &'static str {
         match self {
             FaultKind::Missing | FaultKind::Short => {
-                "publish it again with --anew, which stores everything again"
+                "publish it again with --fresh, which stores everything again"
             }
             FaultKind::Wrong => {
                 "ask another aggregator (--aggregator URL); if it gives the same, publish it again \
-                 with --anew"
+                 with --fresh"
             }
             FaultKind::Malformed => {
-                "update walgit-fs; if that does not help, publish it again with --anew"
+                "update walgit-fs; if that does not help, publish it again with --fresh"
             }
             FaultKind::Incomplete | FaultKind::Altered => {
-                "publish it again with --anew, from a repository in which `git fsck` finds nothing"
+                "publish it again with --fresh, from a repository in which `git fsck` finds nothing"
             }
         }
     }

@@ -221,7 +221,7 @@ fn a_secret_goes_to_the_publisher_it_was_given_for_and_to_no_other() {
 }
 
 #[test]
-fn a_secret_never_travels_in_the_clear_beyond_this_machine() {
+fn a_secret_never_travels_plaintext_beyond_this_machine() {
     let world = user_of("http://publisher.example", "method = \"api_key\"");
     let done = piped(&world, &["login"], SECRET);
     let said = String::from_utf8(done.stderr).unwrap();

@@ -40,7 +40,7 @@ enum Action {
     Collect,
     PublishBesideCollect,
     Renew,
-    Migrate,
+    Compact,
     Mount,
     Unmount,
     ClearCache,
@@ -52,7 +52,7 @@ const ACTIONS: [Action; 10] = [
     Action::PublishBesideCollect,
     Action::Renew,
     Action::Mount,
-    Action::Migrate,
+    Action::Compact,
     Action::Collect,
     Action::Unmount,
     Action::Mount,
@@ -160,7 +160,7 @@ impl Maintenance {
             }
             Action::Collect => self.command(&["gc", "--grace", "0s"]),
             Action::Renew => self.command(&["renew"]),
-            Action::Migrate => self.command(&["tiers", "migrate", name, "--force"]),
+            Action::Compact => self.command(&["compact", name, "--force"]),
             Action::ClearCache => self.command(&["cache", "clear"]),
             Action::Mount => {
                 let dir = self.world.mountpoint();

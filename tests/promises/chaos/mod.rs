@@ -10,7 +10,7 @@
 //! - [`reader`], [`publisher`]: those who work, and check what they get;
 //! - [`town`]: the servers, the daemon and the mounts, and what is done to them;
 //! - [`tally`]: what came of it;
-//! - [`maintenance`]: collection, renewal, migration and unmounting, with the daemon
+//! - [`maintenance`]: collection, renewal, compaction and unmounting, with the daemon
 //!   stopped and killed in between; a test of its own, which `make soak` runs too.
 //!
 //! `WALGIT_FS_CHAOS_SEED` draws another storm; the one that was drawn is told.

@@ -131,7 +131,7 @@ impl Rig {
             Arc::new(Unwatched),
         )
         .await;
-        // Its time was over: it is stored again, as --anew does.
+        // Its time was over: it is stored again, as --fresh does.
         if let Err(PublishError::Previous(why)) = &done
             && why.is_missing()
         {

@@ -37,7 +37,7 @@ const FAILURES: &[(&str, &[Condition])] = &[
     ),
     ("cost NAME", &[NoNetwork, SilentNetwork, BrokenConfig]),
     ("cost PATH", &[FullDisk, ReadOnlyHome, BrokenConfig]),
-    ("tiers explain", &[BrokenConfig]),
+    ("debug explain", &[BrokenConfig]),
     ("cache verify", &[StoppedDaemon, ReadOnlyHome, BrokenConfig]),
     (
         "cache warm",
@@ -155,7 +155,7 @@ const FAILURES: &[(&str, &[Condition])] = &[
     ("gc --dry-run", &[ReadOnlyHome, BrokenConfig]),
     ("gc", &[FullDisk, ReadOnlyHome, BrokenConfig]),
     (
-        "tiers migrate",
+        "compact",
         &[
             FullDisk,
             ReadOnlyHome,
@@ -168,9 +168,9 @@ const FAILURES: &[(&str, &[Condition])] = &[
         "rebuild-ledger",
         &[ReadOnlyHome, NoNetwork, SilentNetwork, BrokenConfig],
     ),
-    ("epoch", &[NoNetwork, SilentNetwork, BrokenConfig]),
+    ("debug epoch", &[NoNetwork, SilentNetwork, BrokenConfig]),
     (
-        "epoch --advance",
+        "debug epoch --advance",
         &[
             FullDisk,
             ReadOnlyHome,

@@ -327,7 +327,7 @@ impl Stage {
         let mut lost = Vec::new();
         for (path, content) in &self.names {
             if path.file_name().unwrap() == "proj" {
-                // Publishing and migrating move it; it must lead somewhere.
+                // Publishing and compacting move it; it must lead somewhere.
                 continue;
             }
             if fs::read(path).ok().as_ref() != Some(content) {

@@ -1,8 +1,8 @@
 //! Heads that many pushes have scattered are laid out anew.
 //!
-//! [`Migrator::look`] measures what names stand for and says which of it would be
-//! better off ([`crate::lifecycle::migration`]), the best first.
-//! [`Migrator::migrate`] does it for one: the new head is stored beside the old
+//! [`Compactor::look`] measures what names stand for and says which of it would be
+//! better off ([`crate::lifecycle::compaction`]), the best first.
+//! [`Compactor::compact`] does it for one: the new head is stored beside the old
 //! one, read back, compared with it, and only then does the name move, unless
 //! somebody else has moved it meanwhile. The old head stays as it was; what
 //! nothing needs of it is collected later. Whatever stops it loses nothing, and
@@ -16,8 +16,8 @@ use tokio::task::block_in_place;
 
 use super::claims::Claimed;
 use crate::config::Settings;
+use crate::lifecycle::compaction::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
 use crate::lifecycle::fsck::{self, check};
-use crate::lifecycle::migration::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
 use crate::lifecycle::renew::present;
 use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerBlob, LedgerEntry, LedgerError};
 use crate::prefetch::learned;
@@ -98,7 +98,7 @@ pub struct Choice {
 
 /// A name that was moved.
 #[derive(Clone, Debug)]
-pub struct Migrated {
+pub struct Compacted {
     /// What was stored.
     pub published: Published,
     /// The address that the name stands for now.
@@ -109,7 +109,7 @@ pub struct Migrated {
 
 /// Why a head could not be laid out anew. The name stands for what it stood for.
 #[derive(Debug, thiserror::Error)]
-pub enum MigrationError {
+pub enum CompactionError {
     /// The head cannot be read.
     #[error(transparent)]
     Repo(#[from] RepoError),
@@ -150,7 +150,7 @@ impl Knowledge for Known {
 }
 
 /// Lays out heads of one network anew.
-pub struct Migrator<'a> {
+pub struct Compactor<'a> {
     settings: &'a Settings,
     loader: Arc<Loader>,
     access: Access,
@@ -160,7 +160,7 @@ pub struct Migrator<'a> {
     price: Price,
 }
 
-impl<'a> Migrator<'a> {
+impl<'a> Compactor<'a> {
     /// Reads with `access` and writes to `store`.
     pub fn new(
         settings: &'a Settings,
@@ -168,7 +168,7 @@ impl<'a> Migrator<'a> {
         access: Access,
         store: Arc<dyn BlobStore>,
     ) -> Self {
-        Migrator {
+        Compactor {
             loader,
             access,
             store,
@@ -193,7 +193,7 @@ impl<'a> Migrator<'a> {
         &self,
         names: &[RefName],
         choice: &Choice,
-    ) -> Result<Vec<Looked>, MigrationError> {
+    ) -> Result<Vec<Looked>, CompactionError> {
         let named = block_in_place(|| self.named(names))?;
         let mut looked = Vec::new();
         for (name, named) in named {
@@ -244,10 +244,10 @@ impl<'a> Migrator<'a> {
         name: RefName,
         named: NamedRef,
         choice: &Choice,
-    ) -> Result<Looked, MigrationError> {
-        let migration = &self.settings.migration.value;
+    ) -> Result<Looked, CompactionError> {
+        let compaction = &self.settings.compaction.value;
         let until = match block_in_place(|| self.records.last(name.as_str()))? {
-            Some(last) => last + migration.cooldown().as_secs(),
+            Some(last) => last + compaction.cooldown().as_secs(),
             None => 0,
         };
         let (plan, moves, epochs) = match self.measured(&name, &named).await {
@@ -265,7 +265,7 @@ impl<'a> Migrator<'a> {
                 });
             }
         };
-        let gains = plan.improvement > migration.improvement || moves > 0;
+        let gains = plan.improvement > compaction.improvement || moves > 0;
         let stays = match choice.force {
             true => None,
             false if !gains => Some(Stays::Little),
@@ -282,7 +282,7 @@ impl<'a> Migrator<'a> {
         })
     }
 
-    async fn open(&self, address: &str) -> Result<Repository, MigrationError> {
+    async fn open(&self, address: &str) -> Result<Repository, CompactionError> {
         let Ok(Address::Walrus { blob, root }) = address.parse() else {
             return Err(PublishError::NotOurs.into());
         };
@@ -293,7 +293,7 @@ impl<'a> Migrator<'a> {
     fn mover(&self, name: &RefName, repository: &Repository) -> TierMover {
         let source = Source::of(&Address::Name(name.clone()), &self.settings.refs_dir());
         TierMover {
-            improvement: self.settings.migration.value.improvement,
+            improvement: self.settings.compaction.value.improvement,
             known: Arc::new(Known(learned(repository, &source.identity()))),
         }
     }
@@ -302,7 +302,7 @@ impl<'a> Migrator<'a> {
         &self,
         name: &RefName,
         named: &NamedRef,
-    ) -> Result<(Plan, u64, u32), MigrationError> {
+    ) -> Result<(Plan, u64, u32), CompactionError> {
         let repository = self.open(&named.address).await?;
         if repository.is_implied() {
             return Err(PublishError::NotOurs.into());
@@ -325,7 +325,7 @@ impl<'a> Migrator<'a> {
 
     /// Epochs until the last of these blobs ends, as far as the store or the ledger
     /// tells, and no fewer than new blobs are usually paid for.
-    async fn epochs(&self, blobs: impl Iterator<Item = &BlobId>) -> Result<u32, MigrationError> {
+    async fn epochs(&self, blobs: impl Iterator<Item = &BlobId>) -> Result<u32, CompactionError> {
         let network = &self.settings.network.value;
         let ledger = Ledger::of(self.settings).entries()?;
         let told = self.store.epoch().await.map_err(PublishError::from)?;
@@ -348,12 +348,12 @@ impl<'a> Migrator<'a> {
     /// Lays a name's head out anew.
     ///
     /// # Errors
-    /// [`MigrationError`].
-    pub async fn migrate(
+    /// [`CompactionError`].
+    pub async fn compact(
         &self,
         looked: &Looked,
         progress: Arc<dyn Progress>,
-    ) -> Result<Migrated, MigrationError> {
+    ) -> Result<Compacted, CompactionError> {
         let leases = Leases::of(self.settings);
         let lease = Arc::new(Claimed::new(block_in_place(|| leases.take())?));
         let old = self.open(&looked.named.address).await?;
@@ -423,16 +423,16 @@ impl<'a> Migrator<'a> {
             ..NamedRef::now(&address)
         };
         let expected = Expected::Address(Some(&looked.named.address));
-        let update = || (self.refs).update(&looked.name, expected, to, "tiers migrate");
+        let update = || (self.refs).update(&looked.name, expected, to, "compact");
         match block_in_place(update) {
-            Err(RefStoreError::Moved { name, .. }) => return Err(MigrationError::Moved(name)),
+            Err(RefStoreError::Moved { name, .. }) => return Err(CompactionError::Moved(name)),
             updated => updated?,
         }
         block_in_place(|| self.records.append(&record(0.0, &address, 0, true)))?;
         if let Some(lease) = Arc::into_inner(lease) {
             block_in_place(|| lease.finish())?;
         }
-        Ok(Migrated {
+        Ok(Compacted {
             published,
             address,
             cost,
@@ -445,7 +445,7 @@ impl<'a> Migrator<'a> {
         old: &Repository,
         published: &Published,
         name: &RefName,
-    ) -> Result<(), MigrationError> {
+    ) -> Result<(), CompactionError> {
         let access = Access {
             store: self.store.clone(),
             ..self.access.clone()
@@ -459,7 +459,7 @@ impl<'a> Migrator<'a> {
         let report = check(&new, &fsck::Options::of_blobs(blobs), &()).await?;
         if let Some(fault) = report.faults.first() {
             let why = format!("{}: {}", fault.what, fault.why);
-            return Err(MigrationError::Wrong(why, name.clone()));
+            return Err(CompactionError::Wrong(why, name.clone()));
         }
         Ok(same(old, &new).await?)
     }

@@ -1,7 +1,7 @@
-//! When heads are laid out anew: the section `[migration]`.
+//! When heads are laid out anew: the section `[compaction]`.
 //!
 //! ```toml
-//! [migration]
+//! [compaction]
 //! schedule = "off"        # or how often the daemon looks: "12h", "7d"
 //! spend = 0.0             # what it may spend in 30 days, in the profile's currency
 //! improvement = 0.25      # by how much a score has to be better, 0 to 1
@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::duration;
 
-/// What `[migration]` says.
+/// What `[compaction]` says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Migration {
+pub struct Compaction {
     /// How often the daemon looks; `off` for never.
     pub schedule: String,
     /// What it may spend in 30 days, in the currency of the network's price.
@@ -34,9 +34,9 @@ pub struct Migration {
     pub rate: u64,
 }
 
-impl Default for Migration {
+impl Default for Compaction {
     fn default() -> Self {
-        Migration {
+        Compaction {
             schedule: "off".into(),
             spend: 0.0,
             improvement: 0.25,
@@ -46,7 +46,7 @@ impl Default for Migration {
     }
 }
 
-impl Migration {
+impl Compaction {
     /// How often the daemon looks; `None` for never.
     pub fn every(&self) -> Option<Duration> {
         duration(&self.schedule).ok()
@@ -60,20 +60,20 @@ impl Migration {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.schedule != "off" {
             let every = duration(&self.schedule)
-                .map_err(|why| format!("schedule in [migration]: {why}, or \"off\""))?;
+                .map_err(|why| format!("schedule in [compaction]: {why}, or \"off\""))?;
             if every.is_zero() {
-                return Err("schedule in [migration] is longer than nothing, or \"off\"".into());
+                return Err("schedule in [compaction] is longer than nothing, or \"off\"".into());
             }
         }
-        duration(&self.cooldown).map_err(|why| format!("cooldown in [migration]: {why}"))?;
+        duration(&self.cooldown).map_err(|why| format!("cooldown in [compaction]: {why}"))?;
         if !(0.0..=1.0).contains(&self.improvement) {
-            return Err("improvement in [migration] is from 0 to 1".into());
+            return Err("improvement in [compaction] is from 0 to 1".into());
         }
         if !(0.0..=1e12).contains(&self.spend) {
-            return Err("spend in [migration] is 0 or more".into());
+            return Err("spend in [compaction] is 0 or more".into());
         }
         match self.rate {
-            0 => Err("rate in [migration] is from 1 byte a second on".into()),
+            0 => Err("rate in [compaction] is from 1 byte a second on".into()),
             _ => Ok(()),
         }
     }

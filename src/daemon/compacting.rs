@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::compaction::{Choice, Compactor};
 use super::jobs::{Job, JobError, to_write};
-use super::migration::{Choice, Migrator};
 use super::mounts::Mounts;
 use crate::config::Settings;
 use crate::publish::Unwatched;
 
 /// What the job is called.
-pub(super) const NAME: &str = "migration";
+pub(super) const NAME: &str = "compaction";
 
 /// Lays out anew what is better off so, within what may be spent.
-pub(super) struct Migrating {
+pub(super) struct Compacting {
     settings: Settings,
     every: Duration,
 }
 
-impl Migrating {
+impl Compacting {
     /// The job, where it is scheduled.
     pub(super) fn scheduled(settings: &Settings) -> Option<Self> {
-        let every = settings.migration.value.every()?;
-        Some(Migrating {
+        let every = settings.compaction.value.every()?;
+        Some(Compacting {
             settings: settings.clone(),
             every,
         })
@@ -32,7 +32,7 @@ impl Migrating {
 }
 
 #[async_trait]
-impl Job for Migrating {
+impl Job for Compacting {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -44,20 +44,20 @@ impl Job for Migrating {
     async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError> {
         let settings = &self.settings;
         let (store, access) = to_write(settings).await?;
-        let migrator = Migrator::new(settings, mounts.loader().clone(), access, store);
-        let migration = &settings.migration.value;
+        let compactor = Compactor::new(settings, mounts.loader().clone(), access, store);
+        let compaction = &settings.compaction.value;
         let choice = Choice {
             force: false,
-            spend: Some(migration.spend),
+            spend: Some(compaction.spend),
         };
-        let looked = migrator.look(&[], &choice).await?;
+        let looked = compactor.look(&[], &choice).await?;
         let (mut moved, mut failed) = (0, Vec::new());
         for one in looked.iter().filter(|one| one.stays.is_none()) {
-            match migrator.migrate(one, Arc::new(Unwatched)).await {
+            match compactor.compact(one, Arc::new(Unwatched)).await {
                 Ok(done) => {
                     moved += 1;
                     let bytes = done.published.bytes_stored as f64;
-                    tokio::time::sleep(Duration::from_secs_f64(bytes / migration.rate as f64))
+                    tokio::time::sleep(Duration::from_secs_f64(bytes / compaction.rate as f64))
                         .await;
                 }
                 Err(error) => failed.push(format!("{}: {error}", one.name)),

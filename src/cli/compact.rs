@@ -1,4 +1,4 @@
-//! `tiers migrate`: heads that many pushes have scattered are laid out anew.
+//! `compact`: heads that many pushes have scattered are laid out anew.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::publish::Bar;
 use super::{Failure, output};
-use crate::daemon::migration::{Choice, Looked, Migrated, MigrationError, Migrator, Stays};
+use crate::daemon::compaction::{Choice, Compacted, CompactionError, Compactor, Looked, Stays};
 use walgit_format::ref_name::RefName;
 use walrus_client::clock::unix_seconds;
 use walrus_client::{BlobStore, DryStore};
@@ -24,10 +24,10 @@ use walrus_client::{BlobStore, DryStore};
 /// goes with the next `gc`.
 ///
 /// A name is left alone where its score would not be better by 0.25, and for a
-/// week afterwards ([migration] in the config file sets both). Stopped, it loses
+/// week afterwards ([compaction] in the config file sets both). Stopped, it loses
 /// nothing; run it again to go on.
 #[derive(Debug, Args)]
-pub(super) struct Migrate {
+pub(super) struct Compact {
     /// Names to look at [default: all of the network]
     #[arg(value_name = "NAME")]
     names: Vec<RefName>,
@@ -46,9 +46,9 @@ pub(super) struct Migrate {
 }
 
 /// What became of a candidate.
-type Done = Option<Result<Migrated, MigrationError>>;
+type Done = Option<Result<Compacted, CompactionError>>;
 
-impl Migrate {
+impl Compact {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let cache = context::cache(&settings)?;
@@ -58,27 +58,27 @@ impl Migrate {
             true => Arc::new(DryStore::new(context::store(&settings)?)),
             false => context::store_to_write(&settings)?,
         };
-        let migrator = Migrator::new(&settings, loader, access, store);
+        let compactor = Compactor::new(&settings, loader, access, store);
         let choice = Choice {
             force: self.force,
             spend: self.spend,
         };
         let bar = Arc::new(Bar::new("looking"));
         let done = context.run(async {
-            let looked = migrator.look(&self.names, &choice).await?;
+            let looked = compactor.look(&self.names, &choice).await?;
             let mut done: Vec<(Looked, Done)> = Vec::new();
             for one in looked {
-                let migrated = match one.stays.is_none() && !self.dry_run {
-                    true => Some(migrator.migrate(&one, bar.clone()).await),
+                let compacted = match one.stays.is_none() && !self.dry_run {
+                    true => Some(compactor.compact(&one, bar.clone()).await),
                     false => None,
                 };
-                done.push((one, migrated));
+                done.push((one, compacted));
             }
             Ok(done)
         });
         bar.end();
         let done = done?;
-        let currency = &migrator.price().currency;
+        let currency = &compactor.price().currency;
         match context.json {
             true => output::json(&json!({
                 "network": settings.network.value.name,
@@ -138,7 +138,7 @@ impl Migrate {
 
     fn words(&self, one: &Looked, done: &Done, currency: &str) -> String {
         match (done, &one.stays) {
-            (Some(Ok(migrated)), _) => format!("moved to {}", migrated.address),
+            (Some(Ok(compacted)), _) => format!("moved to {}", compacted.address),
             (Some(Err(error)), _) => format!("stays: {error}"),
             (None, Some(stays)) => format!("stays: {}", why(stays, currency)),
             (None, None) => match one.moves {

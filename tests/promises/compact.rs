@@ -43,8 +43,8 @@ fn address(world: &World) -> String {
     it["address"].as_str().unwrap().to_owned()
 }
 
-fn migrate(world: &World, more: &[&str]) -> Value {
-    let told = world.json(&[&["tiers", "migrate", "it"], more].concat());
+fn compact(world: &World, more: &[&str]) -> Value {
+    let told = world.json(&[&["compact", "it"], more].concat());
     told["heads"][0].clone()
 }
 
@@ -77,13 +77,13 @@ fn after_many_pushes_a_head_is_as_good_as_new_and_the_same_to_the_byte() {
     let before = address(&world);
     let history = exported(&world, &before);
 
-    let plan = migrate(&world, &["--dry-run"]);
+    let plan = compact(&world, &["--dry-run"]);
     assert_eq!(address(&world), before, "a trial moves nothing");
     assert_eq!(plan["plan"]["now"]["blobs"], 26);
     assert_eq!(plan["plan"]["then"]["blobs"], 1);
 
     let blobs = fs::read_dir(world.blobs()).unwrap().count();
-    let told = migrate(&world, &[]);
+    let told = compact(&world, &[]);
     let after = address(&world);
     assert_eq!(told["address"], after.as_str(), "{told}");
     assert_ne!(before, after);
@@ -111,7 +111,7 @@ fn after_many_pushes_a_head_is_as_good_as_new_and_the_same_to_the_byte() {
 fn a_push_after_it_is_one_small_blob_again() {
     let world = World::new();
     let tree = pushed(&world, 6);
-    migrate(&world, &["--force"]);
+    compact(&world, &["--force"]);
     let tree = tree.file("src/0/file0.rs", "fn again() {}\n").commit("on");
     let told = world.publish(tree.path(), "it");
     assert_eq!(told["blobs_uploaded"], 1);
@@ -123,9 +123,9 @@ fn a_push_after_it_is_one_small_blob_again() {
 fn where_there_is_little_to_gain_or_it_was_done_a_short_time_ago_it_stays() {
     let world = World::new();
     let tree = pushed(&world, 4);
-    assert!(migrate(&world, &[])["address"].is_string());
+    assert!(compact(&world, &[])["address"].is_string());
     let first = address(&world);
-    assert_eq!(migrate(&world, &[])["stays"]["why"], "little");
+    assert_eq!(compact(&world, &[])["stays"]["why"], "little");
     let mut tree = tree;
     for n in 0..4 {
         tree = tree.file(format!("more/{n}"), noise(900, n)).commit("more");
@@ -133,9 +133,9 @@ fn where_there_is_little_to_gain_or_it_was_done_a_short_time_ago_it_stays() {
     }
     let scattered = address(&world);
     assert_ne!(scattered, first);
-    assert_eq!(migrate(&world, &[])["stays"]["why"], "cooling");
+    assert_eq!(compact(&world, &[])["stays"]["why"], "cooling");
     assert_eq!(address(&world), scattered);
-    assert!(migrate(&world, &["--force"])["address"].is_string());
+    assert!(compact(&world, &["--force"])["address"].is_string());
     assert_same(tree.path(), &world.mount("it"));
 }
 
@@ -145,12 +145,12 @@ fn no_more_is_spent_than_may_be() {
     let world = World::on(&server);
     pushed(&world, 4);
     let before = address(&world);
-    let told = migrate(&world, &["--spend", "0.000001"]);
+    let told = compact(&world, &["--spend", "0.000001"]);
     assert_eq!(told["stays"]["why"], "costs");
     assert_eq!(address(&world), before);
     let cost = told["plan"]["cost"].as_f64().unwrap();
     assert!(cost > 0.0005, "{told}");
-    let told = migrate(&world, &["--spend", "0.1"]);
+    let told = compact(&world, &["--spend", "0.1"]);
     assert!(told["address"].is_string(), "{told}");
 }
 
@@ -163,7 +163,7 @@ fn an_encrypted_repository_stays_encrypted() {
         tree = tree.file(format!("b{n}"), noise(500, n));
         world.run(&["publish", &path, "--name", "it", "--encrypt"]);
     }
-    let told = migrate(&world, &[]);
+    let told = compact(&world, &[]);
     assert!(told["address"].is_string(), "{told}");
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
@@ -189,7 +189,7 @@ fn what_is_damaged_is_not_laid_out_anew() {
     let middle = bytes.len() - 100_000;
     bytes[middle] ^= 1;
     fs::write(&blob, bytes).unwrap();
-    let done = world.try_run(&["tiers", "migrate", "it"]);
+    let done = world.try_run(&["compact", "it"]);
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(said.contains("corrupt"), "{said}");
@@ -204,10 +204,10 @@ fn killed_at_any_step_it_loses_nothing_and_goes_on() {
     let blobs = || fs::read_dir(world.blobs()).unwrap().count();
     let there = blobs();
     let mut after = None;
-    let steps = world.killed_at_each_step(&["tiers", "migrate", "it", "--force"], |step| {
+    let steps = world.killed_at_each_step(&["compact", "it", "--force"], |step| {
         world.run(&["fsck", "it", "--remote"]);
         if address(&world) == before {
-            migrate(&world, &["--force"]);
+            compact(&world, &["--force"]);
         }
         // The same head gives the same blob, however often it was begun.
         let now = address(&world);
@@ -230,7 +230,7 @@ fn who_publishes_meanwhile_is_not_overwritten() {
         .file("last", "the last word")
         .commit("last");
     std::thread::scope(|scope| {
-        scope.spawn(|| world.try_run(&["tiers", "migrate", "it", "--force"]));
+        scope.spawn(|| world.try_run(&["compact", "it", "--force"]));
         scope.spawn(|| {
             // A publish whose name moved meanwhile says so and is run again.
             let path = tree.path().to_str().unwrap();
@@ -243,19 +243,19 @@ fn who_publishes_meanwhile_is_not_overwritten() {
 
 #[test]
 fn the_daemon_does_it_where_it_is_scheduled_and_says_so() {
-    let world = World::new().config("[migration]\nschedule = \"1d\"\n");
+    let world = World::new().config("[compaction]\nschedule = \"1d\"\n");
     let tree = pushed(&world, 5);
     let before = address(&world);
     let dir = world.mount(&before);
     crate::support::eventually_within(60, "the job has run", || {
         let status = world.json(&["status"]);
         let job = &status["jobs"][0];
-        assert_eq!(job["name"], "migration", "{status}");
+        assert_eq!(job["name"], "compaction", "{status}");
         job["last"].as_u64() > Some(0)
     });
     assert_ne!(address(&world), before);
     let said = world.run(&["status"]);
-    assert!(said.contains("job migration: last run"), "{said}");
+    assert!(said.contains("job compaction: last run"), "{said}");
     assert!(said.contains("1 of 1 names laid out anew"), "{said}");
     assert_same(tree.path(), &dir);
     world.unmount(&dir);
@@ -265,7 +265,7 @@ fn the_daemon_does_it_where_it_is_scheduled_and_says_so() {
 #[test]
 fn the_daemon_spends_nothing_unless_it_may() {
     let server = Server::start();
-    let world = World::on(&server).config("[migration]\nschedule = \"1d\"\n");
+    let world = World::on(&server).config("[compaction]\nschedule = \"1d\"\n");
     pushed(&world, 5);
     let before = address(&world);
     world.mount(&before);
@@ -287,7 +287,7 @@ fn what_gains_most_for_its_cost_comes_first() {
             world.publish(tree.path(), name);
         }
     }
-    let told = world.json(&["tiers", "migrate", "--dry-run"]);
+    let told = world.json(&["compact", "--dry-run"]);
     let names: Vec<&str> = (told["heads"].as_array().unwrap().iter())
         .map(|head| head["name"].as_str().unwrap())
         .collect();
@@ -304,12 +304,12 @@ fn files_move_to_the_tier_that_suits_them_by_now() {
         .file("b/words", words("two"))
         .noise("c/noise", 50_000, 1);
     world.publish(tree.path(), "it");
-    assert_eq!(migrate(&world, &["--dry-run"])["moves"], 0);
+    assert_eq!(compact(&world, &["--dry-run"])["moves"], 0);
     let world = world.config(
         "[tiers]\nweights = { size = 0, access = 1, class = 0, network = 0, cost = 0 }\n\
          access = 0.9\n",
     );
-    let told = migrate(&world, &[]);
+    let told = compact(&world, &[]);
     assert_eq!(told["moves"], 2, "{told}");
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
@@ -348,10 +348,10 @@ fn what_is_spent_is_what_was_planned_however_much_has_changed() {
         }
         world.publish(tree.path(), "it");
     }
-    let plan = migrate(&world, &["--dry-run"]);
+    let plan = compact(&world, &["--dry-run"]);
     let (cost, write) = (&plan["plan"]["cost"], &plan["plan"]["write"]);
     let spend = format!("{}", cost.as_f64().unwrap() * 1.01);
-    let told = migrate(&world, &["--spend", &spend]);
+    let told = compact(&world, &["--spend", &spend]);
     assert!(told["address"].is_string(), "{told}");
     let stored = told["published"]["bytes_stored"].as_u64().unwrap();
     assert!(
@@ -361,7 +361,7 @@ fn what_is_spent_is_what_was_planned_however_much_has_changed() {
     // It is counted, so that there is nothing left for another.
     let records = world
         .path()
-        .join("state/walgit-fs/lifecycle/custom/migrations.jsonl");
+        .join("state/walgit-fs/lifecycle/custom/compactions.jsonl");
     let spent: f64 = (fs::read_to_string(records).unwrap().lines())
         .map(|line| {
             serde_json::from_str::<Value>(line).unwrap()["cost"]
@@ -387,14 +387,14 @@ fn what_is_laid_out_anew_is_paid_for_as_long_as_it_was() {
         let epochs = format!("{}", 3 + n);
         world.run(&["publish", path, "--name", "it", "--epochs", &epochs]);
     }
-    let told = migrate(&world, &[]);
+    let told = compact(&world, &[]);
     assert_eq!(told["plan"]["epochs"], 6, "{told}");
-    world.run(&["epoch", "--advance", "5", "--force"]);
+    world.run(&["debug", "epoch", "--advance", "5", "--force"]);
     assert_same(tree.path(), &world.mount("it"));
     world.run(&["fsck", "it", "--remote"]);
     // One that is lost by now is told, and is a failure.
-    world.run(&["epoch", "--advance", "1", "--force"]);
-    let done = world.try_run(&["tiers", "migrate", "it"]);
+    world.run(&["debug", "epoch", "--advance", "1", "--force"]);
+    let done = world.try_run(&["compact", "it"]);
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(said.contains("not stored"), "{said}");

@@ -50,7 +50,7 @@ impl Records {
     /// Kept in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
         Records {
-            log: AppendLog::new(dir.join("migrations.jsonl")),
+            log: AppendLog::new(dir.join("compactions.jsonl")),
         }
     }
 
