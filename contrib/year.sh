@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A simulated year: a git repository is published every week into an embedded
-# Walrus whose epochs of two weeks end one after the other; what is needed is
-# renewed, what is not is collected, and all of it is still there in the end.
+# Simulates a year: publishes a git repository every week into an embedded Walrus
+# with epochs of two weeks, renews needed blobs, collects unreferenced ones, and
+# verifies the result.
 set -euo pipefail
 
 bin=$(realpath "$1")
@@ -11,8 +11,8 @@ weeks=${2:-52}
 stage year
 start_devnet
 mkdir -p "$work/config/walgit-fs"
-# Of heads that a newer one took the place of, nothing is kept: the clock of this
-# machine does not run with the year.
+# Replaced heads are not retained: the system clock does not follow the simulated
+# year.
 cat >"$work/config/walgit-fs/config.toml" <<END
 network = "year"
 [networks.year]
@@ -39,7 +39,7 @@ for n in $(seq 60); do
 done
 commit "The beginning"
 
-# A number from the JSON of a command.
+# Extracts a number from the JSON output of a command.
 number() { grep -o "\"$1\": *[0-9.e-]*" | head -n 1 | sed 's/.*: *//'; }
 
 printf '%5s %6s %6s %14s %9s %9s %11s %11s\n' \
@@ -52,7 +52,7 @@ for week in $(seq "$weeks"); do
     told=$("$bin" publish "$repo" --name it --json)
     new=$(number bytes_billed <<<"$told")
     cost=$(sed -n 's/.*"cost": "\([0-9.e-]*\) .*/\1/p' <<<"$told")
-    if ((week % 8 == 0)); then # what eight pushes have scattered
+    if ((week % 8 == 0)); then # compact eight publishes
         told=$("$bin" compact it --force --json)
         cost="$cost + $(number bytes_billed <<<"$told") / 1000000000 * 3 * 0.0105794"
     fi
@@ -79,7 +79,7 @@ echo
 "$bin" mount it "$work/mnt"
 diff -r --exclude .git "$repo" "$work/mnt"
 files=$(git -C "$repo" ls-files | wc -l)
-echo "$files files, all as in the checkout; $(ls "$work/mnt/.walgit/commits" | wc -l) commits to browse"
+echo "$files files, identical to the checkout; $(ls "$work/mnt/.walgit/commits" | wc -l) commits"
 alone=$(awk "BEGIN { print $files * 66.034 / 1000 * 0.0105794 * $weeks / 2 }")
-echo "spent $spent USD in $weeks weeks; a blob a file, the newest files alone: $alone USD"
+echo "spent $spent USD in $weeks weeks; one blob per file, newest files only: $alone USD"
 "$bin" unmount "$work/mnt"

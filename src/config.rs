@@ -1,18 +1,18 @@
-//! Settings with their defaults, in one place, and where each came from.
+//! Settings, their defaults and their origins.
 //!
 //! Precedence: flag > environment > config file > default. The file is
 //! `walgit-fs/config.toml` in the XDG config directory:
 //!
 //! ```toml
-//! network = "testnet"            # profile used unless --network names another
+//! network = "testnet"            # default profile; --network overrides it
 //!
 //! [cache]
 //! disk = "10G"                   # a size, or a number of bytes; 16 MiB or more
 //! memory = 67_108_864            # 8 MiB or more
 //!
 //! [daemon]
-//! idle_exit_s = 30               # how long it stays without mounts
-//! memory = 1_073_741_824         # bytes; above it there are no new mounts
+//! idle_exit_s = 30               # exits after this time without mounts
+//! memory = 1_073_741_824         # bytes; refuses new mounts above it
 //!
 //! [networks.mine]
 //! aggregators = ["https://aggregator.example"]
@@ -20,15 +20,15 @@
 //! max_body = 10_485_760
 //! epochs = 5
 //! sui = "https://graphql.example/graphql"   # for sui:// addresses
-//! auth = { method = "api_key" }  # how publishers know us; see `auth` here
-//! price = { storage = 0.011 }    # what `cost` reckons with; see `price` here
+//! auth = { method = "api_key" }  # sign-in to publishers; see `auth` here
+//! price = { storage = 0.011 }    # storage price for `cost`; see `price` here
 //! ```
 //!
-//! `[net]` is told by [`NetPolicy`], `[retention]` by [`Retention`], `[tiers]` by
-//! [`Tiers`], `[compaction]` by [`Compaction`], `[renewal]` by [`Renewing`].
+//! Sections: `[net]` is [`NetPolicy`], `[retention]` is [`Retention`], `[tiers]` is
+//! [`Tiers`], `[compaction]` is [`Compaction`], `[renewal]` is [`Renewing`].
 //!
-//! All state lives under the XDG directories, so two users, or two tests with
-//! directories of their own, never meet.
+//! All state is stored in the XDG directories, so two users, or two tests with separate
+//! directories, share nothing.
 
 mod compaction;
 mod duration;
@@ -55,28 +55,27 @@ use walgit_durable::read_regular;
 use walrus_client::network::{AuthMethod, DEFAULT_MAX_BODY, NetPolicy, Network, NetworkPlace};
 use walrus_encoding::Price;
 
-/// Disk budget of the cache, in bytes.
+/// Default disk budget of the cache, in bytes.
 pub const DEFAULT_CACHE_DISK: u64 = 500_000_000;
-/// Memory budget of the cache, in bytes.
+/// Default memory budget of the cache, in bytes.
 pub const DEFAULT_CACHE_MEMORY: u64 = 64 << 20;
-/// Smallest disk budget, in bytes. A chunk has up to 1 MiB and is kept where it
-/// takes less than a quarter; with less there is room for hardly anything else.
+/// Minimum disk budget, in bytes. A chunk has up to 1 MiB and is cached if it takes less
+/// than a quarter of the budget; a smaller budget could hold hardly anything else.
 pub const MIN_CACHE_DISK: u64 = 16 << 20;
-/// Smallest memory budget, in bytes: a chunk is kept where it takes less than an
-/// eighth.
+/// Minimum memory budget, in bytes: a chunk is cached if it takes less than an eighth.
 pub const MIN_CACHE_MEMORY: u64 = 8 << 20;
-/// Largest budget: what is more is a mistake.
+/// Maximum budget, in bytes; larger values are mistakes.
 const MAX_CACHE: u64 = 1 << 50;
-/// Longest time one file system operation may take, in seconds.
+/// Default deadline of a file system operation, in seconds.
 pub const DEFAULT_DEADLINE_S: u64 = 30;
-/// Epochs a blob is stored for unless told otherwise.
+/// Default number of epochs to store a blob for.
 pub const DEFAULT_EPOCHS: u32 = 1;
-/// How long a daemon without mounts stays, in seconds.
+/// Default time after which a daemon without mounts exits, in seconds.
 pub const DEFAULT_IDLE_EXIT_S: u64 = 30;
-/// Resident memory of the daemon from which on it takes no new mounts, in bytes.
+/// Default resident memory above which the daemon refuses new mounts, in bytes.
 pub const DEFAULT_DAEMON_MEMORY: u64 = 1 << 30;
 
-/// Why settings could not be read.
+/// Error of reading the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -84,18 +83,18 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said. The message tells it.
+        /// The system error; part of the message.
         error: std::io::Error,
     },
-    /// The file is not what it should be.
+    /// The file is malformed.
     #[error("config file {}: {why}; correct it, or choose another with --config", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and what.
+        /// Position and reason.
         why: String,
     },
-    /// An environment variable is not what it should be.
+    /// An environment variable is malformed.
     #[error("environment variable {name}: {why}; correct it, or unset it")]
     Environment {
         /// The variable.
@@ -103,37 +102,37 @@ pub enum ConfigError {
         /// What is wrong with its value.
         why: String,
     },
-    /// No such profile.
+    /// The profile does not exist.
     #[error("no network profile is called `{name}`; there are: {known}")]
     NoNetwork {
-        /// As asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The existing profiles.
         known: String,
     },
-    /// A budget with which the cache cannot work.
+    /// The cache cannot work with the budget.
     #[error(
         "{name} is {value} bytes, but the cache needs {least} to {MAX_CACHE} bytes there; set it to a size such as {example}"
     )]
     Budget {
-        /// Where it was set.
+        /// The setting.
         name: String,
-        /// As it was set, in bytes.
+        /// The configured value, in bytes.
         value: u64,
-        /// The smallest that works, in bytes.
+        /// The minimum, in bytes.
         least: u64,
-        /// One that works well.
+        /// A suitable value.
         example: &'static str,
     },
-    /// No home to derive the XDG directories from.
+    /// Neither a home directory nor the XDG variable is set.
     #[error("neither HOME nor {0} is set, so there is no place for {1}; set one of them")]
     NoHome(&'static str, &'static str),
-    /// A home that means another folder wherever a command runs.
+    /// The home directory is relative, so it would depend on the current directory.
     #[error("HOME is {}, which is not an absolute path; set it to one", .0.display())]
     RelativeHome(PathBuf),
 }
 
-/// Why a file cannot be read, and what to do.
+/// Explains why a file cannot be read, with a remedy.
 fn unreadable(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {
@@ -148,11 +147,11 @@ fn unreadable(error: &std::io::Error) -> String {
     }
 }
 
-/// Where a setting came from.
+/// Origin of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// Nobody set it.
+    /// Not set.
     Default,
     /// The config file.
     File,
@@ -173,16 +172,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value and where it came from.
+/// A value and its origin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sourced<T> {
-    /// The value in force.
+    /// The effective value.
     pub value: T,
-    /// Who set it.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// What flags say, and the environment; everything unset falls through.
+/// Values from flags and the environment; unset values fall through.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Profile by name.
@@ -193,15 +192,15 @@ pub struct Overrides {
     pub publishers: Option<Sourced<Vec<String>>>,
     /// Sui node instead of the profile's.
     pub sui: Option<Sourced<String>>,
-    /// Embedded Walrus to be told of epochs, instead of the profile's.
+    /// Embedded Walrus that ends epochs, instead of the profile's.
     pub admin: Option<Sourced<String>>,
-    /// Another config file.
+    /// Config file, instead of the default one.
     pub file: Option<PathBuf>,
     /// Disk budget of the cache.
     pub cache_disk: Option<Sourced<u64>>,
 }
 
-/// The directories everything lives in.
+/// Directories for all state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirs {
     /// Config file.
@@ -215,7 +214,7 @@ pub struct Dirs {
 }
 
 impl Dirs {
-    /// The XDG directories of this user, each with `walgit-fs` in it.
+    /// The XDG directories of this user, each with `walgit-fs` appended.
     pub fn from_environment() -> Result<Self, ConfigError> {
         let ours = |dir: Option<PathBuf>, variable, what| match dir {
             Some(dir) if dir.is_relative() => {
@@ -232,48 +231,47 @@ impl Dirs {
         })
     }
 
-    /// The daemon's lock and sockets: beside the database that it owns, so that both
-    /// are found or neither is.
+    /// Directory of the daemon's lock and sockets, beside the database that the daemon
+    /// owns, so that they are found together.
     pub fn daemon(&self) -> PathBuf {
         self.cache.join("daemon")
     }
 }
 
-/// Everything in force.
+/// The effective settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Directories.
     pub dirs: Dirs,
-    /// The config file that was looked for, whether or not it is there.
+    /// Path of the config file; it need not exist.
     pub file: PathBuf,
-    /// Whether a flag or the environment names it.
+    /// Whether a flag or the environment sets the path.
     pub file_is_given: bool,
-    /// The network in force.
+    /// The selected network.
     pub network: Sourced<Network>,
     /// Disk budget of the cache, in bytes.
     pub cache_disk: Sourced<u64>,
     /// Memory budget of the cache, in bytes.
     pub cache_memory: Sourced<u64>,
-    /// Longest time one file system operation may take, in seconds.
+    /// Deadline of a file system operation, in seconds.
     pub deadline_s: Sourced<u64>,
-    /// How long a daemon without mounts stays, in seconds.
+    /// Time after which a daemon without mounts exits, in seconds.
     pub idle_exit_s: Sourced<u64>,
-    /// Resident memory of the daemon from which on it takes no new mounts, in
-    /// bytes.
+    /// Resident memory above which the daemon refuses new mounts, in bytes.
     pub daemon_memory: Sourced<u64>,
     /// Names of all profiles.
     pub networks: Vec<String>,
-    /// Which values of [`Network::policy`] the config file sets.
+    /// Values of [`Network::policy`] that the config file sets.
     pub policy_set: BTreeSet<String>,
-    /// What the network asks for storage, where its profile says.
+    /// Storage price of the network, if its profile sets one.
     pub price: Option<Price>,
-    /// How long content is kept that nothing needs any more.
+    /// Retention of content that nothing needs any more.
     pub retention: Sourced<Retention>,
-    /// How files are laid out.
+    /// Layout of files.
     pub tiers: Sourced<Tiers>,
-    /// When heads are laid out anew.
+    /// Compaction of heads.
     pub compaction: Sourced<Compaction>,
-    /// How what is needed is paid for longer.
+    /// Renewal of needed blobs.
     pub renewal: Sourced<Renewing>,
 }
 
@@ -289,7 +287,7 @@ struct File {
     daemon: DaemonSection,
     #[serde(default)]
     net: NetPolicy,
-    /// Names of the values in `net`.
+    /// Keys that are set in `net`.
     #[serde(skip)]
     net_set: BTreeSet<String>,
     retention: Option<Retention>,
@@ -357,8 +355,7 @@ impl NetworkSection {
     }
 }
 
-/// Profiles that exist without a config file; one of the same name there
-/// replaces them.
+/// Built-in profiles; the config file can replace them by name.
 fn built_in() -> BTreeMap<String, NetworkSection> {
     let devnet = "http://127.0.0.1:31415";
     BTreeMap::from([
@@ -381,7 +378,7 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
             }
             .on_chain("https://graphql.testnet.sui.io/graphql"),
         ),
-        // No publisher on mainnet is open to everybody.
+        // Mainnet has no public publisher.
         (
             "mainnet".into(),
             NetworkSection {
@@ -395,11 +392,11 @@ fn built_in() -> BTreeMap<String, NetworkSection> {
 }
 
 impl Settings {
-    /// Reads the environment and the file, and puts the layers together; `flags` come
-    /// first.
+    /// Loads settings from `flags`, the environment and the config file, in this order of
+    /// precedence.
     ///
     /// # Errors
-    /// When a variable or the file is there and malformed, or names an unknown network.
+    /// If a variable or the file is malformed, or names an unknown network.
     pub fn load(flags: &Overrides) -> Result<Self, ConfigError> {
         let dirs = Dirs::from_environment()?;
         let overrides = &flags.with_environment()?;
@@ -408,12 +405,12 @@ impl Settings {
         Settings::assemble(overrides, file, path, dirs)
     }
 
-    /// The same; where a variable, the file or the chosen network cannot be used, the
-    /// defaults, and why. For commands that must work all the same: those that tell what
-    /// is wrong, and those that end what is running.
+    /// Like [`Settings::load`], but returns the defaults and the error if a variable, the
+    /// file or the selected network is unusable. For commands that must always work:
+    /// those that diagnose problems, and those that stop running processes.
     ///
     /// # Errors
-    /// When there is no home.
+    /// If there is no home directory.
     pub fn load_or_default(flags: &Overrides) -> Result<(Self, Option<ConfigError>), ConfigError> {
         let why = match Settings::load(flags) {
             Ok(settings) => return Ok((settings, None)),
@@ -458,8 +455,8 @@ impl Settings {
         })
     }
 
-    /// Checks that the cache can work with its budgets. Commands that do not use
-    /// it work with any.
+    /// Checks that the cache can work with its budgets. Commands without a cache do not
+    /// need this.
     ///
     /// # Errors
     /// [`ConfigError::Budget`].
@@ -494,36 +491,35 @@ impl Settings {
         )
     }
 
-    /// What the network in force asks for storage; as on mainnet where its profile
-    /// does not say.
+    /// Storage price of the network; that of mainnet if the profile sets none.
     pub fn price(&self) -> Price {
         self.price.clone().unwrap_or_else(Price::mainnet)
     }
 
-    /// Where failures are kept.
+    /// Path of the log of failed requests.
     pub fn failures(&self) -> PathBuf {
         self.dirs.state.join("failures.jsonl")
     }
 
-    /// Where renewal and collection of the network in force keep what they know.
+    /// Directory with the state of renewal and garbage collection for this network.
     pub fn lifecycle_dir(&self) -> PathBuf {
         let lifecycle = self.dirs.state.join("lifecycle");
         lifecycle.join(&self.network.value.name)
     }
 
-    /// Where it is kept how often repositories of the network in force are read.
+    /// Path of the read statistics of this network's repositories.
     pub fn activity(&self) -> PathBuf {
         let name = format!("{}.jsonl", self.network.value.name);
         self.dirs.state.join("activity").join(name)
     }
 
-    /// Where the names of the network in force are kept.
+    /// Directory of the names of this network.
     pub fn refs_dir(&self) -> PathBuf {
         self.dirs.data.join("refs").join(&self.network.value.name)
     }
 }
 
-/// Largest config file that is read, in bytes.
+/// Maximum size of a config file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 fn config_path(overrides: &Overrides, dirs: &Dirs) -> PathBuf {
@@ -569,7 +565,7 @@ fn read_file(path: &Path, must_exist: bool) -> Result<File, ConfigError> {
     }
 }
 
-/// A file's text; where and what is wrong with it.
+/// Parses a config file; the error states the position and the reason.
 fn parse(text: &str, path: &Path) -> Result<File, String> {
     let told = |error: toml::de::Error| match error.span() {
         Some(span) => {
@@ -596,8 +592,8 @@ fn parse(text: &str, path: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-/// The profile in force. Endpoints given directly, without a profile, make one
-/// called `custom`.
+/// Resolves the selected network. Endpoints without a profile form a network called
+/// `custom`.
 fn network(
     overrides: &Overrides,
     file: &File,
@@ -633,7 +629,7 @@ fn network(
     }
     section.admin = match (&overrides.admin, direct) {
         (Some(admin), _) => Some(admin.value.clone()),
-        // That of the profile is about other servers.
+        // The profile's admin URL belongs to other servers.
         (None, Some(_)) => None,
         (None, None) => section.admin,
     };

@@ -1,9 +1,9 @@
-//! CPU-heavy work on what a stranger wrote, off the threads that serve requests.
+//! Moves CPU-heavy work on untrusted input off the threads that serve requests.
 //!
-//! Decoding a large node takes up to a second. On an async worker nobody else
-//! would be served meanwhile and no deadline would fire, so such work runs on
-//! blocking threads: a bounded number at a time, by what it takes in memory.
-//! Work whose caller is gone (a deadline, a cancelled request) is told to stop.
+//! Decoding a large node takes up to a second. On an async worker thread it would
+//! block other tasks and prevent deadlines from firing, so such work runs on blocking
+//! threads, with its concurrency bounded by memory. Work is cancelled if its caller
+//! is gone (deadline exceeded, request cancelled).
 
 use std::sync::LazyLock;
 
@@ -11,29 +11,28 @@ use tokio::sync::Semaphore;
 
 use walgit_format::chunk::{Stop, budget};
 
-/// Longest input in bytes that is decoded where it is needed: that takes about
-/// a millisecond.
+/// Longest input in bytes to decode on the calling thread: takes about a millisecond.
 pub const INLINE: usize = 64 << 10;
-/// Longest input in bytes that counts as light. Light work never waits for
-/// heavy work.
+/// Longest input in bytes that counts as light. Light work never waits for heavy
+/// work.
 const LIGHT: usize = 1 << 20;
-/// Bytes of memory that light work at once may take.
+/// Most bytes of memory for concurrent light work.
 const LIGHT_AT_ONCE: usize = 64 << 20;
-/// Bytes of memory that heavy work at once may take: one of the largest nodes, or
+/// Most bytes of memory for concurrent heavy work: one of the largest nodes, or
 /// several smaller ones.
 const HEAVY_AT_ONCE: usize = budget::NODE as usize;
-/// Permits are counted in units of this many bytes.
+/// Bytes per semaphore permit.
 const UNIT: usize = 1 << 10;
 
 static LIGHT_ROOM: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(LIGHT_AT_ONCE / UNIT));
 static HEAVY_ROOM: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(HEAVY_AT_ONCE / UNIT));
 
-/// The runtime ended before the work did.
+/// The runtime shut down before the work completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the process is shutting down")]
 pub struct Interrupted;
 
-/// Tells the work to stop when its caller is gone.
+/// Cancels the work when its caller is gone.
 struct StopOnDrop(Stop);
 
 impl Drop for StopOnDrop {
@@ -42,11 +41,11 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Runs `work` on `input` bytes: here where they are few, else on a blocking
-/// thread.
+/// Runs `work` on `input` bytes: on the calling thread if there are few, otherwise on
+/// a blocking thread.
 ///
 /// # Errors
-/// [`Interrupted`] where the runtime shuts down meanwhile.
+/// [`Interrupted`] if the runtime shuts down meanwhile.
 pub async fn offload<T: Send + 'static>(
     input: usize,
     work: impl FnOnce() -> T + Send + 'static,
@@ -59,7 +58,7 @@ pub async fn offload<T: Send + 'static>(
     } else {
         (&*HEAVY_ROOM, HEAVY_AT_ONCE)
     };
-    // As many as it may become, which is what counts.
+    // Counts the memory of the decoded result, not of the input.
     let memory = input.saturating_mul(budget::FACTOR as usize);
     let units = memory.min(most).div_ceil(UNIT);
     let permit = room.acquire_many(units as u32).await;
@@ -67,7 +66,7 @@ pub async fn offload<T: Send + 'static>(
     let stop = Stop::default();
     let _stop = StopOnDrop(stop.clone());
     let done = tokio::task::spawn_blocking(move || {
-        // Until the work has ended, whether or not somebody still waits for it.
+        // Held until the work ends, even if the caller is gone.
         let _permit = permit;
         stop.during(work)
     });
@@ -80,11 +79,11 @@ pub async fn offload<T: Send + 'static>(
     }
 }
 
-/// Elements after which a loop over somebody else's data lets others run.
+/// Steps after which a loop over untrusted data yields.
 const BREATHE_EVERY: usize = 1024;
 
-/// Lets other tasks run, and deadlines fire, every so many steps of a loop
-/// that may never have to wait for anything.
+/// Yields to other tasks and timers at regular intervals, for loops that may never
+/// wait for anything else.
 #[derive(Debug, Default)]
 pub struct Pace(usize);
 

@@ -1,9 +1,8 @@
-// The network's own SDK against `devnet`: same bytes, same names.
+// The official SDK against `devnet`: identical bytes and IDs.
 //
-// The SDK speaks to storage nodes and the chain, not to aggregators and
-// publishers. So its encoder and its quilts are asked what things are called,
-// requests go through the HTTP API, and its reader of quilts reads what comes
-// back.
+// The SDK uses storage nodes and the chain, not aggregators and publishers.
+// Therefore its encoder and quilts supply the expected IDs, requests use the
+// HTTP API, and its quilt reader reads the responses.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -20,7 +19,7 @@ const COLUMNS = 667;
 
 const say = (text) => console.log(`@mysten/walrus: ${text}`);
 
-// Not exported by the package, but it is what the package reads quilts with.
+// Not exported by the package, but the package reads quilts with it.
 const inside = (path) => import(new URL(path, import.meta.resolve('@mysten/walrus')));
 const { QuiltReader } = await inside('./files/readers/quilt.mjs');
 const { encodeQuiltPatchId } = await inside('./utils/quilts.mjs');
@@ -63,7 +62,7 @@ async function failing(status, reason, method, path, body, headers) {
 const same = (got, wanted, what) =>
 	assert.ok(Buffer.from(got).equals(Buffer.from(wanted)), `${what} came back otherwise`);
 
-// Blobs: at the edges of the matrix of symbols, and larger.
+// Blobs: at the boundaries of the symbol matrix, and larger.
 const cells = 2 * ROWS * COLUMNS;
 for (const length of [0, 1, 1000, cells - 1, cells, cells + 1, 3_000_000]) {
 	const bytes = noise(length, length + 1);
@@ -134,7 +133,7 @@ for (const [what, blobs] of Object.entries(quilts)) {
 	const list = await json('GET', `/v1/quilts/${expected}/patches`);
 	assert.deepEqual(list.map(({ patch_id }) => patch_id), ids);
 
-	// What the SDK's reader needs of a blob; it fetches it through us.
+	// The blob interface of the SDK's reader, which fetches through devnet.
 	const symbol = quilt.length / (ROWS * COLUMNS);
 	const reader = new QuiltReader({
 		blob: {
@@ -162,7 +161,7 @@ for (const [what, blobs] of Object.entries(quilts)) {
 	say(`a quilt of ${what} has the SDK’s bytes, ID and patch IDs`);
 }
 
-// Mistakes.
+// Errors.
 const unknown = 'A'.repeat(43);
 await failing(404, 'BLOB_NOT_FOUND', 'GET', `/v1/blobs/${unknown}`);
 await failing(400, 'INVALID_ID_FORMAT', 'GET', '/v1/blobs/short');

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Other people's Walrus clients store and read through `walgit-fs devnet`:
+# Third-party Walrus clients store and read through `walgit-fs devnet`:
 #
-#   @mysten/walrus   the network's own SDK: its encoder gives blob IDs, quilts
-#                    and patch IDs that must be ours, and its reader reads the
-#                    quilts we made
-#   sui-graphql-macros  carries the Sui chain's own schema, which must have all
-#                    that we ask it for
-#   walrus-python    a client of the HTTP API: every call it has, and errors
+#   @mysten/walrus   the official SDK: its encoder must yield the same blob IDs,
+#                    quilts and patch IDs, and its reader must read quilts of
+#                    walgit-fs
+#   sui-graphql-macros  contains the schema of the Sui chain, which must cover all
+#                    queries of walgit-fs
+#   walrus-python    a client of the HTTP API: all its calls, and errors
 #
-# usage: run.sh PROGRAM DIR; what is installed goes into DIR.
+# usage: run.sh PROGRAM DIR; installs the clients into DIR.
 set -euo pipefail
 
 bin=$(realpath "$1")
@@ -23,7 +23,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Versions that are known to be the network's of this day.
+# Versions known to match the current network.
 npm_packages=(@mysten/walrus@1.2.13 @mysten/walrus-wasm@0.3.0)
 pip_packages=(walrus-python==0.1.0)
 
@@ -47,7 +47,7 @@ done
 [ -n "$url" ] || { echo "interop: devnet did not start" >&2; exit 1; }
 echo "interop: devnet listens on $url"
 
-# Node looks for packages beside the script.
+# Node resolves packages relative to the script.
 cp "$here/client.mjs" "$dir/client.mjs"
 node "$dir/client.mjs" "$url" "$bin"
 "$dir/venv/bin/python" "$here/client.py" "$url"

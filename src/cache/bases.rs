@@ -1,8 +1,9 @@
-//! What chunks are decoded with is here before they are fetched.
+//! Resolution of bases: the chunks that other chunks are decoded with are cached
+//! before those chunks are fetched.
 //!
-//! A chunk waits for its bases, and they for their dictionary. Each of these
-//! steps has its own fetches, so that none ever waits for one of its own kind:
-//! two that bring along what the other waits for would wait for ever.
+//! A chunk waits for its bases, and a base for its dictionary. Each of these steps
+//! has separate flights, so that no flight waits for another of the same step: two
+//! flights that each deliver what the other needs would deadlock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,19 +16,19 @@ use super::{Cache, CacheError};
 use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, Codec, MAX_BASE_BYTES, seal};
 use walrus_client::BlobStore;
 
-/// What something is fetched for.
+/// Purpose of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// To be read.
     Content = 0,
-    /// To decode content with.
+    /// To decode content.
     Base = 1,
-    /// To decode a base with.
+    /// To decode a base.
     Dictionary = 2,
 }
 
 impl Step {
-    /// How many there are.
+    /// Number of steps.
     pub(super) const COUNT: usize = 3;
 
     fn below(self) -> Self {
@@ -38,13 +39,13 @@ impl Step {
     }
 }
 
-/// Stored bytes of neighbours that a fetched base brings along: bases of one
-/// directory lay next to each other when they were stored.
+/// Window for neighbours of a fetched base, in stored bytes: bases of one directory
+/// were adjacent when they were stored.
 const BASE_WINDOW: u64 = 64 << 10;
-/// Plain bytes of bases held for one fetch beyond those that its first chunk
-/// needs: neighbours that need more do not come along.
+/// Maximum plain bytes of bases held for one fetch, in addition to those of its
+/// first chunk. Neighbours that need more are left out.
 const BASE_ROOM: u64 = 4 * MAX_BASE_BYTES;
-/// zstd level of what is compressed anew to stand alone on disk.
+/// zstd level for chunks that are recompressed without bases for the disk cache.
 const STANDING_LEVEL: i32 = 3;
 
 /// Plain bytes of bases, by hash.
@@ -52,7 +53,7 @@ const STANDING_LEVEL: i32 = 3;
 pub(super) struct BaseBytes(HashMap<ChunkHash, Bytes>);
 
 impl BaseBytes {
-    /// Opens a chunk whose bases are among these.
+    /// Decodes a chunk with these bases.
     pub(super) fn open(&self, chunk: &ChunkRef, stored: Bytes) -> Result<Bytes, ChunkError> {
         if chunk.bases.is_empty() {
             return chunk.open(stored, &[]);
@@ -64,11 +65,11 @@ impl BaseBytes {
 }
 
 impl Cache {
-    /// The bases of a span's chunks, fetched where they are not here. Those
-    /// neighbours that would need too much are left out of it.
+    /// Returns the bases of a span's chunks, fetching those that are not cached.
+    /// Removes neighbours from the span whose bases exceed the limit.
     ///
     /// # Errors
-    /// When a base of the first chunk cannot be had.
+    /// If a base of the first chunk is not available.
     pub(super) async fn bases(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -104,7 +105,7 @@ impl Cache {
             match got {
                 Ok(raw) => _ = found.0.insert(base.hash, raw),
                 Err(why) if needed.iter().any(|it| it.hash == base.hash) => return Err(why),
-                // A neighbour's: then that does not come along.
+                // A base of a neighbour: leave that neighbour out.
                 Err(_) => {}
             }
         }
@@ -117,7 +118,7 @@ impl Cache {
         Ok(found)
     }
 
-    /// The bases of a chunk as far as they are at hand.
+    /// Returns the cached bases of a chunk.
     pub(super) fn bases_here(
         &self,
         chunk: &ChunkRef,
@@ -131,8 +132,8 @@ impl Cache {
     }
 }
 
-/// A chunk as it is kept on disk: what needs others there could not be opened
-/// once they were evicted, so it is compressed anew.
+/// Returns a chunk in its form on disk. A chunk with bases could not be decoded
+/// after their eviction, so it is recompressed without them.
 pub(super) fn standing(chunk: ChunkRef, stored: Bytes, raw: &Bytes) -> (ChunkRef, Bytes) {
     if !chunk.at.codec.has_bases() {
         return (chunk, stored);

@@ -1,4 +1,4 @@
-//! The RocksDB under the cache: its settings, and how it is opened.
+//! RocksDB database of the cache: options, opening and recovery.
 
 use std::fs;
 use std::io;
@@ -25,24 +25,24 @@ pub(super) const PAGES: &str = "pages";
 pub(super) const MARKS: &str = "marks";
 pub(super) const RECORDS: &str = "records";
 
-/// Values from this size on go to blob files; smaller ones cost less in the
-/// tree itself.
+/// Values of at least this size go to blob files; smaller ones cost less in the LSM
+/// tree.
 const MIN_BLOB_VALUE: u64 = 512;
-/// Memory for blocks of keys and small values.
+/// Memory for blocks of keys and small values, in bytes.
 const BLOCK_CACHE: usize = 8 << 20;
-/// Memory that collects writes before they become a file.
+/// Memory that buffers writes before they are flushed to a file, in bytes.
 const WRITE_BUFFER: usize = 8 << 20;
-/// Files that the database keeps open, at most and at least.
+/// Maximum and minimum number of files that the database keeps open.
 const OPEN_FILES: (u64, u64) = (256, 20);
-/// Files that a process must be able to open: those of the database, and as many
-/// for everything else.
+/// Minimum number of files that the process must be able to open: those of the
+/// database, and as many for all other purposes.
 const LEAST_FILES: u64 = 64;
-/// What is added to the name of a database that is being removed.
+/// Suffix of a database that is being removed.
 const REMOVED: &str = ".removed";
-/// Space that opening takes beside what it replays from its log.
+/// Space in bytes that opening needs in addition to the replayed log.
 const OPENING: u64 = 1 << 20;
 
-/// The database, which no other process opens meanwhile.
+/// An open database, locked against other processes.
 pub(super) struct Database {
     db: DB,
     // Released when the database is closed.
@@ -69,13 +69,13 @@ impl Database {
     }
 }
 
-/// Opens the database in a directory, or makes it. One that is damaged is put
-/// aside, and a new one begun: pages can be fetched again, and the records that
-/// cannot are salvaged. When the machine refuses, nothing is touched.
+/// Opens or creates the database in a directory. A damaged database is set aside
+/// and replaced by a new one: pages can be fetched again, and records that cannot
+/// be are salvaged. If the system refuses access, nothing is changed.
 ///
 /// # Errors
-/// [`CacheError::Busy`] when another process has it and keeps it for `patience`;
-/// [`CacheError::Open`] when the machine refuses.
+/// [`CacheError::Busy`] if another process has it open and does not release it
+/// within `patience`; [`CacheError::Open`] if the system refuses access.
 pub(super) fn open(
     dir: &Path,
     patience: Duration,
@@ -103,35 +103,37 @@ pub(super) fn open(
     Ok((Database { db, lock }, Some(salvaged)))
 }
 
-/// Opens a database again that this process has closed.
+/// Reopens a database that this process has closed.
 ///
 /// # Errors
-/// When the machine refuses.
+/// If the system refuses access.
 pub(super) fn reopen(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
     let db = open_db(dir, open_files(dir)?).map_err(|error| refused(dir, &error))?;
     Ok(Database { db, lock })
 }
 
-/// Begins a new database in place of one that this process has closed.
+/// Replaces a database that this process has closed by a new one.
 ///
 /// # Errors
-/// When the machine refuses.
+/// If the system refuses access.
 pub(super) fn renew(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError> {
     remove(dir)?;
     private_dir(dir)?;
     reopen(dir, lock)
 }
 
-/// Removes a database that no process has open, also one that cannot be opened.
+/// Removes a database that no process has open, even if it cannot be opened.
 ///
 /// # Errors
-/// [`CacheError::Busy`] when a process has it and keeps it for `patience`.
+/// [`CacheError::Busy`] if a process has it open and does not release it within
+/// `patience`.
 pub(super) fn erase(dir: &Path, patience: Duration) -> Result<(), CacheError> {
     let _lock = lock::take(dir, patience)?;
     remove(dir)
 }
 
-/// Removes the files of a database; half removed, it would look damaged.
+/// Removes the files of a database, after a rename: a partially removed one would
+/// look damaged.
 fn remove(dir: &Path) -> Result<(), CacheError> {
     let failed = |error: io::Error| cannot_open(dir, &error);
     let gone = lock::beside(dir, REMOVED);
@@ -152,8 +154,8 @@ fn sweep(dir: &Path) {
     }
 }
 
-/// Raises the limit of open files as far as this process may, and tells how
-/// many the database may use.
+/// Raises the limit of open files as far as permitted, and returns how many the
+/// database may use.
 fn open_files(dir: &Path) -> Result<u64, CacheError> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -173,8 +175,8 @@ fn open_files(dir: &Path) -> Result<u64, CacheError> {
     Ok(((limit - LEAST_FILES) / 2).clamp(OPEN_FILES.1, OPEN_FILES.0))
 }
 
-/// Finds what may not be read or written before RocksDB does, which by then has
-/// begun to change files.
+/// Detects files without read or write permission before RocksDB does, because
+/// RocksDB would already have changed files by then.
 fn check_access(dir: &Path) -> Result<(), CacheError> {
     let failed = |error: io::Error| cannot_open(dir, &error);
     let access = |path: &Path| {
@@ -196,7 +198,7 @@ fn check_access(dir: &Path) -> Result<(), CacheError> {
     Ok(())
 }
 
-/// Whether there is room for what opening writes.
+/// Checks that there is enough space for the writes of opening.
 ///
 /// # Errors
 /// [`CacheError::Open`].
@@ -213,7 +215,7 @@ pub(super) fn check_space(dir: &Path) -> Result<(), CacheError> {
     let logs: u64 = (logs.filter_map(|entry| entry.metadata().ok()))
         .map(|metadata| metadata.len())
         .sum();
-    // Some network file systems tell nothing.
+    // Some network file systems report nothing.
     let tells = disk.f_blocks > 0;
     if tells && blocks.saturating_mul(disk.f_frsize) < OPENING + logs {
         return Err(failed(Errno::NOSPC));
@@ -221,11 +223,11 @@ pub(super) fn check_space(dir: &Path) -> Result<(), CacheError> {
     Ok(())
 }
 
-/// Where the file that names the current state is gone while others are there,
-/// RocksDB would begin a new database and delete them.
+/// Checks that `CURRENT` exists if other files do. Without it RocksDB would create
+/// a new database and delete them.
 ///
 /// # Errors
-/// What is wrong.
+/// A description of the problem.
 fn check_current(dir: &Path) -> Result<(), String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -258,7 +260,8 @@ fn open_db(dir: &Path, files: u64) -> Result<DB, rocksdb::Error> {
         table.set_cache_index_and_filter_blocks(true);
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);
-        // Values come compressed, keys are hashes: nothing left to compress.
+        // Values are compressed already, and keys are hashes: compression gains
+        // nothing.
         options.set_compression_type(DBCompressionType::None);
         options.set_write_buffer_size(WRITE_BUFFER);
         options.set_max_write_buffer_number(3);
@@ -277,7 +280,7 @@ fn open_db(dir: &Path, files: u64) -> Result<DB, rocksdb::Error> {
     DB::open_cf_descriptors(&options(files), dir, families)
 }
 
-/// What the files occupy, garbage included, in bytes.
+/// Size of the files in bytes, including garbage.
 pub(super) fn real_bytes(db: &DB) -> u64 {
     let of = |property: &str| -> u64 {
         [PAGES, MARKS, RECORDS]
@@ -289,7 +292,7 @@ pub(super) fn real_bytes(db: &DB) -> u64 {
     of("rocksdb.total-blob-file-size") + of("rocksdb.total-sst-files-size")
 }
 
-/// Gives the space of what was deleted back to the file system.
+/// Returns the space of deleted values to the file system.
 pub(super) fn collect(db: &DB) {
     for name in [MARKS, PAGES] {
         if let Some(family) = db.cf_handle(name) {

@@ -1,19 +1,18 @@
 //! Stored chunks in RocksDB, within a byte budget.
 //!
 //! Three column families: `pages` (hash → codec, plain length, stored bytes),
-//! `marks` (hash → size and age, all that eviction needs to know, so that
-//! opening does not read content), `records` (small durable notes of other
-//! modules). Content lies in RocksDB's blob files, so that compaction does not
-//! rewrite it.
+//! `marks` (hash → size and age, all that eviction needs, so that opening does not
+//! read content), `records` (small durable records of other modules). Content is in
+//! RocksDB's blob files, so that compaction does not rewrite it.
 //!
-//! Writes go through the write-ahead log without waiting for the disk: after
-//! `kill -9` what was written is there, after a power cut the tail may be
-//! missing, and either way every entry is hashed on its way out.
+//! Writes go through the write-ahead log without waiting for the disk: after `kill
+//! -9` all writes are present, after a power failure the tail may be missing. In
+//! both cases every entry is hashed when it is read.
 //!
-//! The database can be closed while the cache is in use ([`Disk::release`]):
-//! from then on nothing is on disk. When the disk refuses a write (it is full),
-//! reads go on, writes pause for [`PAUSE`], and one warning is printed in
-//! [`QUIET`].
+//! The database can be closed while the cache is in use ([`Disk::release`]): from
+//! then on the disk cache is empty. When the disk refuses a write (because it is
+//! full), reads continue, writes pause for [`PAUSE`], and at most one warning is
+//! printed per [`QUIET`].
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,24 +33,25 @@ use super::stats::Counters;
 use super::vault;
 use walgit_format::chunk::{ChunkHash, ChunkRef, SecretKey};
 
-/// Eviction stops at this part of the budget, so that it works in batches.
+/// Eviction stops at this percentage of the budget, so that it works in batches.
 const EVICT_TO_PERCENT: u64 = 95;
-/// Files may exceed the budget by this much before garbage is collected.
+/// Percentage of the budget that the files may reach before garbage is collected.
 const REAL_SIZE_PERCENT: u64 = 125;
-/// Rounds of one collection, so that a steady writer cannot keep it going.
+/// Maximum rounds of one collection, so that a steady writer cannot prolong it
+/// forever.
 const MAX_ROUNDS: usize = 3;
-/// How long nothing is written after the disk refused a write.
+/// How long writes pause after the disk has refused one.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Least time between two warnings that the disk refuses.
+/// Minimum time between two warnings about a failing disk.
 const QUIET: Duration = Duration::from_secs(600);
 
 pub(super) struct Disk {
     dir: PathBuf,
-    /// `None` once it was released, and in a cache without a disk.
+    /// `None` after release, and in a cache without a disk.
     db: RwLock<Option<Arc<Database>>>,
-    /// The right to open it; `None` once it was released.
+    /// Exclusive right to open the database; `None` after release.
     lock: Mutex<Option<Arc<Lock>>>,
-    /// Held while the database is opened again.
+    /// Held while the database is reopened.
     pub(super) reopening: Mutex<()>,
     pub(super) pins: PinDir,
     policy: Mutex<Policy>,
@@ -62,10 +62,10 @@ pub(super) struct Disk {
     refused: Mutex<Refused>,
 }
 
-/// When the disk refused something.
+/// Recent disk failures.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    /// The last write, and what it failed with.
+    /// Time and error of the last failed write.
     pub(super) write: Option<(Instant, CacheError)>,
     warned: Option<Instant>,
 }
@@ -97,7 +97,7 @@ impl Disk {
         Ok(disk)
     }
 
-    /// One that holds nothing.
+    /// Creates a disk cache that holds nothing.
     pub(super) fn none(dir: &Path, counters: Arc<Counters>) -> Self {
         Disk::with(dir, 0, counters, None)
     }
@@ -136,7 +136,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Where it lies; for temporary files that belong on the same disk.
+    /// Directory of the database; for temporary files on the same disk.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -154,7 +154,7 @@ impl Disk {
         db.clone().ok_or(CacheError::Released)
     }
 
-    /// The database, unless it refused a write just now.
+    /// Returns the database, unless it refused a write within the last [`PAUSE`].
     pub(super) fn db_to_write(&self) -> Result<Arc<Database>, CacheError> {
         let refused = self.refused().write.clone();
         match refused {
@@ -164,8 +164,8 @@ impl Disk {
         }
     }
 
-    /// Opens the database again when there is room: RocksDB writes nothing more
-    /// after a write has failed.
+    /// Reopens the database when space is available: RocksDB accepts no writes
+    /// after one has failed.
     fn reopen(&self, error: CacheError) -> Result<Arc<Database>, CacheError> {
         let Ok(_alone) = self.reopening.try_lock() else {
             return Err(error);
@@ -193,18 +193,18 @@ impl Disk {
         self.lock().is_none()
     }
 
-    /// Closes the database, so that another process can open it. Requests under
-    /// way come to their end; whatever is asked for later is not there.
+    /// Closes the database, so that another process can open it. Requests in
+    /// progress complete; later requests find nothing.
     pub(super) fn release(&self) {
-        // Not while it is opened again.
+        // Wait for a concurrent reopen.
         let _alone = self.reopening.lock();
         self.lock().take();
         self.take();
     }
 
-    /// Lets go of the database if it was removed or moved. It is not closed: that
-    /// would write files where another process may have a database by now. Whether
-    /// it was.
+    /// Abandons the database if it was removed or moved, and returns whether it
+    /// was. Does not close it: that would write files where another process may
+    /// have created a database.
     pub(super) fn abandon_if_displaced(&self) -> bool {
         let is_displaced = |lock: &Arc<Lock>| !lock.is_of(&self.dir);
         if !self.lock().as_ref().is_some_and(is_displaced) {
@@ -230,7 +230,7 @@ impl Disk {
         self.policy().holds(&vault::page_name(hash, at_rest))
     }
 
-    /// The plain bytes of a chunk, verified.
+    /// Returns the verified plain bytes of a chunk.
     pub(super) fn get(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> Option<Bytes> {
         let name = &vault::page_name(hash, at_rest);
         if !self.policy().holds(name) {
@@ -244,7 +244,7 @@ impl Disk {
                 return None;
             }
             Err(error) => {
-                // What cannot be read just now may be there later.
+                // A read that fails now may succeed later.
                 let passes = is_refusal(&error);
                 self.failed(&error.into());
                 if !passes {
@@ -267,10 +267,11 @@ impl Disk {
         }
     }
 
-    /// Keeps chunks as they are stored, each standing alone, sealed under `at_rest` if there is one.
+    /// Stores chunks in their stored form, each without bases, sealed under
+    /// `at_rest` if set.
     ///
     /// # Errors
-    /// What the disk said. It is noted: who can do without may go on.
+    /// The error of the disk. It is recorded, so callers may ignore it.
     pub(super) fn put(
         &self,
         chunks: &[(ChunkRef, Bytes)],
@@ -281,7 +282,7 @@ impl Disk {
             .iter()
             .map(|(chunk, stored)| (vault::page_name(&chunk.hash, at_rest), chunk, stored))
             .filter(|(name, _, stored)| {
-                // What would fill most of the budget by itself is not kept.
+                // A chunk that would fill much of the budget is not stored.
                 stored.len() as u64 <= budget / 4 && !self.policy().holds(name)
             })
             .collect();
@@ -323,7 +324,7 @@ impl Disk {
         Ok(db.write(batch)?)
     }
 
-    /// Brings the size under the budget.
+    /// Evicts entries until the size is within the budget.
     fn evict(&self) {
         let evicted = {
             let mut policy = self.policy();
@@ -342,7 +343,7 @@ impl Disk {
         }
     }
 
-    /// Forgets entries, in the policy and on disk.
+    /// Removes entries from the policy and the disk.
     pub(super) fn drop_entries(&self, hashes: &[ChunkHash]) {
         {
             let mut policy = self.policy();
@@ -369,8 +370,8 @@ impl Disk {
         }
     }
 
-    /// Gives the space of evicted content back to the file system, one
-    /// collection at a time.
+    /// Returns the space of evicted content to the file system, one collection at a
+    /// time.
     fn collect_in_background(&self) {
         let Ok(db) = self.db() else {
             return;
@@ -385,7 +386,7 @@ impl Disk {
             .spawn({
                 let collecting = collecting.clone();
                 move || {
-                    // What is evicted meanwhile may take another round.
+                    // Evictions during a round may require another.
                     for _ in 0..MAX_ROUNDS {
                         database::collect(&db);
                         if database::real_bytes(&db) <= limit {
@@ -410,8 +411,8 @@ impl Disk {
         Ok(db.flush_wal(true)?)
     }
 
-    /// Writes down which entries have proven themselves, so that the next
-    /// session does not mistake them for newcomers.
+    /// Records which entries have proven themselves, so that the next session does
+    /// not treat them as new.
     fn save_proven(&self, db: &Database) -> Result<(), CacheError> {
         let marks = db.family(MARKS)?;
         let proven: Vec<ChunkHash> = {
@@ -430,7 +431,7 @@ impl Disk {
         Ok(db.write(batch)?)
     }
 
-    /// How many entries, and their stored bytes.
+    /// Number of entries and their stored bytes.
     pub(super) fn size(&self) -> (u64, u64) {
         let policy = self.policy();
         (policy.len(), policy.bytes())
@@ -440,17 +441,17 @@ impl Disk {
         self.policy().budget()
     }
 
-    /// What the files occupy, garbage included.
+    /// Size of the files in bytes, including garbage.
     pub(super) fn real_bytes(&self) -> u64 {
         self.db().map_or(0, |db| database::real_bytes(&db))
     }
 
-    /// How much they may occupy before garbage is collected.
+    /// Size that the files may reach before garbage is collected.
     fn real_limit(&self) -> u64 {
         self.budget() / 100 * REAL_SIZE_PERCENT
     }
 
-    /// A write worked.
+    /// Records a successful write.
     pub(super) fn wrote(&self) {
         let mut refused = self.refused();
         if refused.write.take().is_some() {
@@ -463,7 +464,8 @@ impl Disk {
         self.failed(error);
     }
 
-    /// A full disk fails at every write: counts each, warns now and then.
+    /// Records a failure. A full disk fails at every write: counts each, but warns
+    /// at most once per [`QUIET`].
     pub(super) fn failed(&self, error: &CacheError) {
         self.counters.disk_errors.fetch_add(1, Ordering::Relaxed);
         let warn = {

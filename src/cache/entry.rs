@@ -1,10 +1,10 @@
-//! How a chunk and what eviction knows of it are written down.
+//! Encoding of chunks and eviction marks in the database.
 
 use bytes::Bytes;
 
 use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 
-/// Codec and plain length before the stored bytes.
+/// Bytes for codec and plain length before the stored bytes.
 const VALUE_HEADER: usize = 5;
 
 pub(super) fn encode_mark(age: u64, size: u32, proven: bool) -> [u8; 13] {
@@ -24,7 +24,7 @@ pub(super) fn decode_mark(key: &[u8], value: &[u8]) -> Option<(u64, ChunkHash, u
     Some((age, hash, size, proven))
 }
 
-/// The value of a chunk's page.
+/// Encodes the value of a chunk's page.
 pub(super) fn encode_page(chunk: &ChunkRef, stored: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(VALUE_HEADER + stored.len());
     value.push(chunk.at.codec as u8);
@@ -33,7 +33,7 @@ pub(super) fn encode_page(chunk: &ChunkRef, stored: &[u8]) -> Vec<u8> {
     value
 }
 
-/// Opens a value as any stored chunk is opened: within bounds, then by hash.
+/// Decodes a value like any stored chunk: checks bounds, then the hash.
 pub(super) fn open_page(hash: &ChunkHash, value: Vec<u8>) -> Option<Bytes> {
     let value = Bytes::from(value);
     let (header, _) = value.split_first_chunk::<VALUE_HEADER>()?;
@@ -48,7 +48,7 @@ pub(super) fn open_page(hash: &ChunkHash, value: Vec<u8>) -> Option<Bytes> {
             stored_len: u32::try_from(stored.len()).ok()?,
             codec: Codec::try_from(codec).ok()?,
         },
-        // What is kept stands alone.
+        // Pages never have bases.
         bases: Bases::NONE,
     };
     chunk.open(stored, &[]).ok()

@@ -1,54 +1,54 @@
-//! What can go wrong below a read.
+//! Errors of the cache.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use walrus_client::StoreError;
 
-/// Why a chunk cannot be had, or the cache not be used. Cheap to clone: one
-/// failed fetch answers all who waited for it.
+/// Reason why a chunk or the cache is not available. Cheap to clone: one failed
+/// fetch answers all of its waiters.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CacheError {
     /// The store failed.
     #[error(transparent)]
     Store(Arc<StoreError>),
-    /// Another process has it open.
+    /// Another process has the cache open.
     #[error("the cache in {} is in use by {holder}; wait until it ends, or end it", dir.display())]
     Busy {
-        /// Its directory.
+        /// Directory of the cache.
         dir: PathBuf,
-        /// The process, with its number where that is known.
+        /// The process, with its ID if known.
         holder: String,
     },
-    /// It was handed over to another process while it was in use.
+    /// The cache was handed over to another process while in use.
     #[error("the cache was handed over to another walgit-fs process, which needs it; try again")]
     Released,
     /// A pin cannot be read or written.
     #[error("the pin {}: {why}", path.display())]
     Pins {
-        /// Its file.
+        /// Path of the pin file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         why: String,
     },
-    /// It cannot be opened or made.
+    /// The cache cannot be opened or created.
     #[error("the cache in {} cannot be opened: {why}", dir.display())]
     Open {
-        /// Its directory.
+        /// Directory of the cache.
         dir: PathBuf,
-        /// What RocksDB or the system said, and what helps.
+        /// Error of RocksDB or the system, and a remedy.
         why: String,
     },
-    /// Somebody removed it while it was in use.
+    /// The cache was removed while in use.
     #[error(
         "the cache in {} was removed while it is in use; unmount everything, and it is made anew half a minute later",
         dir.display()
     )]
     Gone {
-        /// Its directory.
+        /// Directory of the cache.
         dir: PathBuf,
     },
-    /// Pins may take a part of the budget, not all of it.
+    /// Pins exceed their part of the budget.
     #[error(
         "what is pinned would take {} MiB of the {} MiB that pins may take; raise the cache's budget ([cache] disk) or unpin something",
         needed.div_ceil(1 << 20),
@@ -57,13 +57,13 @@ pub enum CacheError {
     PinsTooLarge {
         /// Stored bytes of all pins.
         needed: u64,
-        /// Most they may be.
+        /// Maximum stored bytes of all pins.
         budget: u64,
     },
-    /// RocksDB failed at something the user asked for.
+    /// RocksDB failed at an operation that the user requested.
     #[error("the cache database failed: {0}")]
     Database(String),
-    /// The fetch ended without an answer: its task was cancelled or panicked.
+    /// The fetch ended without a result: its task was cancelled or panicked.
     #[error("the fetch was interrupted")]
     Interrupted,
 }

@@ -1,8 +1,8 @@
-//! Why a database does not open: it is damaged, or the machine refuses.
+//! Classification of open failures: damaged database or refusal by the system.
 //!
-//! The difference decides whether a database is put aside. RocksDB wraps
-//! errors of the system in errors of its own, also in those that say
-//! "Corruption", so what the system said comes first.
+//! The difference decides whether a database is set aside. RocksDB wraps system
+//! errors in its own, including those labelled "Corruption", so the system error is
+//! checked first.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::CacheError;
 
-/// Errors of the system that say nothing about the database, and what helps.
+/// System errors that do not indicate damage, each with a remedy.
 const REFUSALS: [(Errno, &str); 15] = [
     (Errno::NOSPC, SPACE),
     (Errno::DQUOT, SPACE),
@@ -36,7 +36,7 @@ const OWNER: &str = "make it yours (sudo chown -R \"$USER\"), or set XDG_CACHE_H
 const ELSEWHERE: &str = "set XDG_CACHE_HOME to a directory that can be written to";
 const DISK: &str = "check the disk (dmesg), or set XDG_CACHE_HOME to another one";
 
-/// The error for a cache that the system keeps from being opened.
+/// Returns the error for a cache that the system prevents from opening.
 pub(super) fn cannot_open(dir: &Path, error: &io::Error) -> CacheError {
     let refusal = (REFUSALS.iter()).find(|it| error.raw_os_error() == Some(it.0.raw_os_error()));
     let remedy = refusal.map(|it| format!("; {}", it.1));
@@ -46,7 +46,7 @@ pub(super) fn cannot_open(dir: &Path, error: &io::Error) -> CacheError {
     }
 }
 
-/// The same, from what RocksDB said.
+/// Like [`cannot_open`], from an error of RocksDB.
 pub(super) fn refused(dir: &Path, error: &rocksdb::Error) -> CacheError {
     let remedy = refusal(error.as_ref()).map(|it| format!("; {}", it.1));
     CacheError::Open {
@@ -55,15 +55,15 @@ pub(super) fn refused(dir: &Path, error: &rocksdb::Error) -> CacheError {
     }
 }
 
-/// Whether an error says that the database in `dir` is damaged, and nothing
-/// else could be the cause.
+/// Returns whether an error means that the database in `dir` is damaged, with no
+/// other possible cause.
 pub(super) fn is_damage(dir: &Path, error: &rocksdb::Error) -> bool {
     if refusal(error.as_ref()).is_some() {
         return false;
     }
     match error.kind() {
         ErrorKind::Corruption => true,
-        // A file of the database is gone, or a directory is in its place.
+        // A file of the database is missing or replaced by a directory.
         ErrorKind::IOError | ErrorKind::NotFound => {
             let says = |errno: Errno| error.as_ref().contains(&text(errno));
             dir.is_dir() && (says(Errno::NOENT) || says(Errno::ISDIR))
@@ -72,7 +72,7 @@ pub(super) fn is_damage(dir: &Path, error: &rocksdb::Error) -> bool {
     }
 }
 
-/// Whether an error is the system's, and passes.
+/// Returns whether an error is a temporary system error.
 pub(super) fn is_refusal(error: &rocksdb::Error) -> bool {
     refusal(error.as_ref()).is_some()
 }
@@ -81,7 +81,7 @@ fn refusal(said: &str) -> Option<&'static (Errno, &'static str)> {
     REFUSALS.iter().find(|it| said.contains(&text(it.0)))
 }
 
-/// What the C library says of an error.
+/// Returns the C library's message for an error.
 fn text(errno: Errno) -> String {
     let said = io::Error::from(errno).to_string();
     let end = said.find(" (os error").unwrap_or(said.len());

@@ -1,4 +1,4 @@
-//! The network's part of a read: a span of a blob, verified chunk by chunk.
+//! Network part of a read: a span of a blob, verified chunk by chunk.
 
 use std::sync::Arc;
 
@@ -14,22 +14,22 @@ use super::{Cache, CacheError};
 use walgit_format::chunk::{ChunkHash, ChunkRef, Codec};
 use walrus_client::{BlobStore, Extent, Rejected};
 
-/// Most bytes that are being fetched, decoded or wait to be written; of each
-/// fetch its stored or its plain bytes, whichever are more.
+/// Maximum bytes that are being fetched, decoded or written. Each fetch counts with
+/// its stored or plain bytes, whichever is larger.
 pub(super) const IN_FLIGHT: u64 = 32 << 20;
 
-/// Leave to fetch some bytes.
+/// Permit to fetch a number of bytes.
 pub(super) struct Room<'a> {
     _lane: Option<Pass<'a>>,
     _bytes: SemaphorePermit<'a>,
 }
 
 impl Cache {
-    /// The fetch of a chunk that is not here, and what it is fetched for: one under
-    /// way, or a new one.
+    /// Joins or starts the fetch of a missing chunk for a step, and returns the
+    /// flight with its step.
     ///
-    /// Who wants to read what is fetched to decode others with waits for that;
-    /// never the other way round.
+    /// A read of a chunk joins a fetch of the same chunk as a base, but never the
+    /// reverse.
     pub(super) fn lead(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -59,10 +59,10 @@ impl Cache {
         }
     }
 
-    /// Waits until there is room for a fetch of so many bytes: what nobody
-    /// waits for gives way to what somebody does. `None` when nobody wants it
-    /// any more. To be held until the disk has the bytes, so that a fast
-    /// network cannot pile up what a slow disk has yet to take.
+    /// Waits for permits for `size` bytes in flight; prefetches yield to demand
+    /// reads. Returns `None` if the flight is no longer needed. Hold the permit
+    /// until the bytes are on disk, so that a fast network cannot outrun a slow
+    /// disk.
     pub(super) async fn room<T: Clone>(
         &self,
         store: &Arc<dyn BlobStore>,
@@ -83,7 +83,7 @@ impl Cache {
         })
     }
 
-    /// Fetches a span, keeps what verifies, and lands the flight.
+    /// Fetches a span, caches the chunks that verify, and lands the flight.
     async fn fly(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -92,7 +92,7 @@ impl Cache {
         step: Step,
     ) {
         let pilot = Pilot::of(&self.flights[step as usize], flight);
-        // Before there is room for this one: who waits takes none.
+        // Bases come before the permit: a fetch that waits for bases holds none.
         let bases = match span.chunks.iter().all(|chunk| chunk.bases.is_empty()) {
             true => Ok(BaseBytes::default()),
             false => {
@@ -113,7 +113,7 @@ impl Cache {
         let Some(_room) = self.room(store, flight, span.weight()).await else {
             return;
         };
-        // Whoever led a flight that landed a moment ago has left it here.
+        // A flight that landed a moment ago may have cached it.
         let demanded = flight.demanded();
         if self.keeps(&demanded, store.at_rest())
             && let Some(raw) = self.memory.get(&demanded)
@@ -131,7 +131,7 @@ impl Cache {
                 match bases.open(chunk, stored.clone()) {
                     Ok(raw) => arrived.push((chunk.clone(), stored, detached(chunk, raw))),
                     Err(why) if i == 0 => return Err(Rejected::because(why)),
-                    // A bad neighbour does not spoil what was asked for.
+                    // A corrupt neighbour does not fail the demanded chunk.
                     Err(_) => Counters::add(&self.counters.corrupt_dropped, 1),
                 }
             }
@@ -157,9 +157,9 @@ impl Cache {
             return;
         };
         pilot.land(raw.clone());
-        // Readers have their bytes; now the disk, at its leisure.
+        // Readers have their bytes; write to disk in the background.
         let cache = self.clone();
-        // Only a runtime that shuts down loses this, and then only speed.
+        // Only a runtime shutdown loses this write, which costs only speed.
         let shelf = store.at_rest().cloned();
         let put = tokio::task::spawn_blocking(move || {
             let arrived = arrived.into_iter();
@@ -172,8 +172,8 @@ impl Cache {
     }
 }
 
-/// The stored bytes of one chunk of the span; empty where they are missing,
-/// which fails verification.
+/// Returns the stored bytes of one chunk of the span; empty if missing, which fails
+/// verification.
 fn part(bytes: &Bytes, span: &Span, chunk: &ChunkRef) -> Bytes {
     let start = (chunk.at.offset - span.range.start()) as usize;
     let end = start + chunk.at.stored_len as usize;
@@ -183,8 +183,8 @@ fn part(bytes: &Bytes, span: &Span, chunk: &ChunkRef) -> Bytes {
     }
 }
 
-/// Plain bytes that do not keep the whole response in memory: uncompressed
-/// chunks are slices of it.
+/// Copies plain bytes if they are a slice of the response, so that an uncompressed
+/// chunk does not keep the whole response in memory.
 pub(super) fn detached(chunk: &ChunkRef, raw: Bytes) -> Bytes {
     match chunk.at.codec {
         Codec::Raw => Bytes::copy_from_slice(&raw),

@@ -1,12 +1,11 @@
-//! One fetch per chunk, however many want it: who fetches what, and for whom.
+//! Single flight: one fetch per chunk, shared by all waiters.
 //!
-//! A fetch that a reader waits for goes on until it ends, even when that reader
-//! gives up: somebody will ask again. One that was begun ahead of readers lives
-//! as long as somebody holds its [`Underway`]; a reader who joins it makes it a
-//! fetch like any other.
+//! A fetch that a reader waits for runs to completion, even if that reader gives
+//! up, because another read is likely. A prefetch lives as long as an [`Underway`]
+//! handle to it exists; a reader that joins it turns it into a demand fetch.
 //!
-//! It lands when its bytes are in memory, and ends when the disk has them: who
-//! reads waits for the one, who wants to find them tomorrow for the other.
+//! A flight lands when its bytes are in memory and ends when they are on disk.
+//! Readers wait for the former, callers that need durability for the latter.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,33 +20,33 @@ use walgit_format::chunk::ChunkHash;
 
 pub(super) type Landed<T> = Result<T, CacheError>;
 
-/// For whom something is fetched.
+/// Urgency of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// A reader waits.
+    /// Demand read: a reader waits.
     Now,
-    /// Nobody has asked for it yet.
+    /// Prefetch: no reader waits yet.
     Ahead,
 }
 
-/// A fetch under way: of one demanded thing, and its neighbours.
+/// A fetch in progress, of one demanded chunk and its neighbours.
 #[derive(Debug)]
 pub(super) struct Flight<T> {
     demanded: ChunkHash,
     carried: Vec<ChunkHash>,
     landed: watch::Sender<Option<Landed<T>>>,
-    /// Whether the disk took what it brought, once that is known.
+    /// Whether the result was written to disk, once known.
     kept: watch::Sender<Option<Landed<()>>>,
-    /// Set once a reader waits for it.
+    /// Cancelled once a reader waits for the flight.
     awaited: CancellationToken,
-    /// Set once nobody wants it any more.
+    /// Cancelled once the flight is no longer needed.
     called_off: CancellationToken,
-    /// How many [`Underway`]s there are.
+    /// Number of [`Underway`] handles.
     holders: AtomicUsize,
 }
 
 impl<T> Flight<T> {
-    /// Somebody wants what it brings.
+    /// Registers interest in the result.
     fn join(&self, urgency: Urgency) {
         match urgency {
             Urgency::Now => self.awaited.cancel(),
@@ -57,37 +56,37 @@ impl<T> Flight<T> {
 }
 
 impl<T: Clone> Flight<T> {
-    /// The chunk whose bytes it ends with.
+    /// The chunk whose bytes the flight returns.
     pub(super) fn demanded(&self) -> ChunkHash {
         self.demanded
     }
 
-    /// Ends when a reader waits for it.
+    /// Completes when a reader waits for the flight.
     pub(super) async fn awaited(&self) {
         self.awaited.cancelled().await;
     }
 
-    /// Ends when nobody wants it any more.
+    /// Completes when the flight is no longer needed.
     pub(super) async fn called_off(&self) {
         self.called_off.cancelled().await;
     }
 
-    /// Waits until its bytes are in memory.
+    /// Waits until the bytes are in memory.
     pub(super) async fn landed(&self) -> Landed<T> {
         set(&self.landed).await
     }
 
-    /// Waits until they are on disk.
+    /// Waits until the bytes are on disk.
     pub(super) async fn kept(&self) -> Landed<()> {
         set(&self.kept).await
     }
 }
 
-/// What is set, as soon as it is.
+/// Waits for a value and returns it.
 async fn set<T: Clone>(outcome: &watch::Sender<Option<Landed<T>>>) -> Landed<T> {
     let mut outcome = outcome.subscribe();
-    // The sender outlives this, so waiting cannot fail; if it did, the fetch is
-    // as good as interrupted.
+    // The sender outlives this call, so waiting cannot fail; if it did, the fetch
+    // would count as interrupted.
     match outcome.wait_for(Option::is_some).await {
         Ok(outcome) => outcome.clone().unwrap_or(Err(CacheError::Interrupted)),
         Err(_) => Err(CacheError::Interrupted),
@@ -96,17 +95,17 @@ async fn set<T: Clone>(outcome: &watch::Sender<Option<Landed<T>>>) -> Landed<T> 
 
 /// What to do about a missing chunk.
 pub(super) enum Role<T, Plan> {
-    /// Somebody fetches it already.
+    /// Wait for a fetch in progress.
     Wait(Arc<Flight<T>>),
-    /// Fetch this.
+    /// Execute this fetch.
     Lead(Arc<Flight<T>>, Plan),
 }
 
-/// What a flight is going to fetch.
+/// Plan of a fetch.
 pub(super) trait Carry {
-    /// Leaves out what others fetch already.
+    /// Removes chunks that are already being fetched.
     fn leave_out(&mut self, fetched: &dyn Fn(&ChunkHash) -> bool);
-    /// What it brings.
+    /// Returns the chunks that the fetch delivers.
     fn carries(&self) -> Vec<ChunkHash>;
 }
 
@@ -122,7 +121,7 @@ impl Carry for Span {
 
 type ByChunk<T> = HashMap<ChunkHash, Arc<Flight<T>>>;
 
-/// Fetches under way, by every chunk they carry.
+/// Fetches in progress, indexed by every chunk they deliver.
 #[derive(Debug)]
 pub(super) struct Flights<T>(Mutex<ByChunk<T>>);
 
@@ -137,8 +136,8 @@ impl<T> Flights<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the flight that carries `hash`, or registers a new one. Who asks
-    /// ahead must hold it by an [`Underway`].
+    /// Joins the flight that delivers `hash`, or registers a new one. Prefetches
+    /// must hold it with an [`Underway`].
     pub(super) fn join_or_lead<Plan: Carry>(
         &self,
         hash: &ChunkHash,
@@ -168,8 +167,8 @@ impl<T> Flights<T> {
         Role::Lead(flight, plan)
     }
 
-    /// Joins the flight that carries `hash`, if there is one. Who asks ahead must
-    /// hold it by an [`Underway`].
+    /// Joins the flight that delivers `hash`, if there is one. Prefetches must hold
+    /// it with an [`Underway`].
     pub(super) fn join(&self, hash: &ChunkHash, urgency: Urgency) -> Option<Arc<Flight<T>>> {
         let flights = self.flights();
         let flight = flights.get(hash)?;
@@ -177,15 +176,15 @@ impl<T> Flights<T> {
         Some(flight.clone())
     }
 
-    /// Ends a flight. Whoever asks for its chunks from now on finds them, or
-    /// leads a flight of their own.
+    /// Ends a flight. Later requests for its chunks find them cached or start a new
+    /// flight.
     fn end(&self, flight: &Arc<Flight<T>>, kept: Landed<()>) {
         remove(&mut self.flights(), flight);
         flight.kept.send_replace(Some(kept));
     }
 
-    /// One holder less. Whoever asks for its chunks after the last one is gone
-    /// leads a flight of their own.
+    /// Releases one handle. After the last one, requests for its chunks start a new
+    /// flight.
     fn let_go(&self, flight: &Arc<Flight<T>>) {
         let mut flights = self.flights();
         let last = flight.holders.fetch_sub(1, Ordering::Relaxed) == 1;
@@ -198,15 +197,16 @@ impl<T> Flights<T> {
 
 fn remove<T>(flights: &mut ByChunk<T>, flight: &Arc<Flight<T>>) {
     for carried in &flight.carried {
-        // Another flight may carry the chunk by now.
+        // Another flight may have registered the chunk meanwhile.
         if (flights.get(carried)).is_some_and(|other| Arc::ptr_eq(other, flight)) {
             flights.remove(carried);
         }
     }
 }
 
-/// A fetch ahead of readers. Dropped before it has landed, it is called off,
-/// on the wire too, unless a reader waits for it or somebody else holds it.
+/// Handle to a prefetch. Dropping it before the flight lands cancels the fetch,
+/// including the network request, unless a reader waits for it or another handle
+/// exists.
 #[derive(Debug)]
 #[must_use = "a fetch that nobody holds is called off"]
 pub struct Underway<T> {
@@ -215,29 +215,29 @@ pub struct Underway<T> {
 }
 
 impl<T: Clone> Underway<T> {
-    /// Holds a flight that was joined or led ahead of readers.
+    /// Holds a flight that was joined or started by a prefetch.
     pub(super) fn of(flights: &Arc<Flights<T>>, flight: Arc<Flight<T>>) -> Self {
         let flights = flights.clone();
         Underway { flights, flight }
     }
 
-    /// What it brings, by hash.
+    /// Hashes of the chunks that the fetch delivers.
     pub fn brings(&self) -> &[ChunkHash] {
         &self.flight.carried
     }
 
-    /// Waits until it can be read.
+    /// Waits until the chunks can be read from memory.
     ///
     /// # Errors
-    /// What the store said.
+    /// The error of the store.
     pub async fn landed(&self) -> Result<(), CacheError> {
         self.flight.landed().await.map(drop)
     }
 
-    /// Waits until it is on disk.
+    /// Waits until the chunks are on disk.
     ///
     /// # Errors
-    /// What the store said, or the disk.
+    /// The error of the store or the disk.
     pub async fn kept(&self) -> Result<(), CacheError> {
         self.flight.kept().await
     }
@@ -249,8 +249,8 @@ impl<T> Drop for Underway<T> {
     }
 }
 
-/// A flight in the hands of whoever fetches it. Dropped, it ends, so that
-/// nobody waits for ever.
+/// Owner of a flight while it is executed. Dropping it ends the flight, so that no
+/// waiter hangs.
 pub(super) struct Pilot<'a, T> {
     flights: &'a Flights<T>,
     flight: &'a Arc<Flight<T>>,
@@ -267,12 +267,12 @@ impl<'a, T> Pilot<'a, T> {
         }
     }
 
-    /// Lets readers have what they wait for.
+    /// Delivers the bytes to waiting readers.
     pub(super) fn land(&self, bytes: T) {
         self.flight.landed.send_replace(Some(Ok(bytes)));
     }
 
-    /// Ends it: the disk has what it brought, or why not.
+    /// Ends the flight with the outcome of the disk write.
     pub(super) fn end(mut self, kept: Landed<()>) {
         self.kept = kept;
     }

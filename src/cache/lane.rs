@@ -1,9 +1,8 @@
-//! How much is fetched ahead of readers at once, by all mounts together.
+//! Backpressure for prefetches of all mounts together.
 //!
-//! Bytes that nobody waits for share the link with bytes that somebody does.
-//! Two round trips' worth of what the link carries, as it is measured, keep it
-//! busy without a queue in it: a reader's request then waits behind little.
-//! What is more is asked for only when some of it has come.
+//! Prefetches share the link with demand reads. Two round trips' worth of the
+//! measured bandwidth keep the link busy without queueing, so that a demand read
+//! waits behind little. More is requested only as earlier bytes arrive.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,26 +12,26 @@ use tokio::sync::Notify;
 use super::fetch::IN_FLIGHT;
 use walrus_client::BlobStore;
 
-/// Where nothing has been measured: two round trips of 50 ms at 100 Mbit/s.
+/// Bytes in flight without a measurement: two round trips of 50 ms at 100 Mbit/s.
 const USUAL: u64 = 5 << 18;
-/// A few requests of some files, however slow the link is.
+/// Minimum bytes in flight: a few requests of some files, however slow the link is.
 const LEAST: u64 = 128 << 10;
-/// Readers always find room.
+/// Maximum bytes in flight; leaves permits for demand reads.
 const MOST: u64 = IN_FLIGHT / 4 * 3;
-/// A request costs more than its round trip where that is nothing.
+/// Minimum assumed round trip: a request costs more than a negligible round trip.
 const LEAST_ROUND_TRIP: Duration = Duration::from_millis(20);
-/// A request of this part of what may be under way at once waits for nothing:
-/// its turn would come later than its bytes.
+/// Divisor of the limit below which a request does not wait: its turn would come
+/// later than its bytes.
 const SMALL_PART: u64 = 32;
-/// Whoever needs the last chunk of a request waits for all of it.
+/// Maximum bytes of one request: a read of its last chunk waits for all of it.
 const LONGEST_REQUEST: u64 = 4 << 20;
 
-/// Stored bytes that may be fetched ahead at once from a store.
+/// Returns how many stored bytes may be prefetched concurrently from a store.
 pub(super) fn most_ahead(store: &dyn BlobStore) -> u64 {
     let measured = store.conditions().and_then(|link| {
         let time = link.round_trip().max(LEAST_ROUND_TRIP);
         let window = (2.0 * link.bandwidth? as f64 * time.as_secs_f64()) as u64;
-        // A link that was never full has to be filled to be known.
+        // The capacity of a link is unknown until it has been saturated.
         Some(if link.was_full {
             window
         } else {
@@ -42,20 +41,20 @@ pub(super) fn most_ahead(store: &dyn BlobStore) -> u64 {
     measured.unwrap_or(USUAL).clamp(LEAST, MOST)
 }
 
-/// Stored bytes that one request ahead of readers should ask for: a few take
-/// turns on the link, so that some flow while the next one is asked for.
+/// Stored bytes per prefetch request: a few requests alternate on the link, so that
+/// bytes arrive while the next one is sent.
 pub fn request_bytes(store: &dyn BlobStore) -> u64 {
     (most_ahead(store) / 4).min(LONGEST_REQUEST)
 }
 
-/// Who may fetch ahead now, first come first served.
+/// Admission of prefetches in FIFO order.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     bytes: Mutex<u64>,
     freed: Notify,
 }
 
-/// Leave to fetch some bytes ahead.
+/// Permit to prefetch a number of bytes.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
     lane: &'a Lane,
@@ -63,11 +62,11 @@ pub(super) struct Pass<'a> {
 }
 
 impl Lane {
-    /// Waits until `size` bytes may be fetched beside those that are, which
-    /// together are hardly more than `most`. What is larger goes alone.
+    /// Waits until `size` bytes may be prefetched in addition to those in progress,
+    /// which together hardly exceed `most`. A larger request is admitted alone.
     pub(super) async fn enter(&self, size: u64, most: impl Fn() -> u64) -> Pass<'_> {
         loop {
-            // Before looking, so that nothing is freed unnoticed in between.
+            // Register before checking, so that no notification is missed.
             let freed = self.freed.notified();
             if let Some(pass) = self.try_enter(size, most()) {
                 return pass;
@@ -86,7 +85,7 @@ impl Lane {
         let more = *bytes < most;
         drop(bytes);
         if more {
-            // The next in line may fit as well.
+            // The next waiter may fit as well.
             self.freed.notify_one();
         }
         Some(Pass { lane: self, size })

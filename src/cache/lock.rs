@@ -1,13 +1,13 @@
-//! Who has the cache's database open.
+//! Ownership of the cache's database.
 //!
-//! RocksDB has one owner at a time. `pages.lock` beside the database is locked
-//! by that process and tells its number. RocksDB has a lock of its own, but
-//! takes it only after it has tidied up its logs: of several processes that
-//! open at once, some would find files gone, which looks like damage.
+//! RocksDB has one owner at a time. The owner locks `pages.lock` beside the
+//! database and writes its process ID there. RocksDB's own lock is taken only after
+//! it has cleaned up its logs: of several processes that open at once, some would
+//! find files missing, which looks like damage.
 //!
-//! Whoever needs the database and can wait locks `pages.wanted` meanwhile. A
-//! command that can go on without the database looks for that ([`is_wanted`])
-//! and hands it over. All locks end with their process.
+//! A process that waits for the database locks `pages.wanted` meanwhile. A command
+//! that can continue without the database checks for that ([`is_wanted`]) and hands
+//! it over. All locks end with their process.
 
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,32 +17,32 @@ use super::CacheError;
 use super::failure::cannot_open;
 use walgit_durable::{FileLock, open_regular};
 
-/// How often a lock is tried.
+/// Interval between attempts to take a lock.
 const POLL: Duration = Duration::from_millis(10);
-/// Longest command line that is shown, in characters.
+/// Maximum length of a displayed command line, in characters.
 const COMMAND: usize = 60;
 
-/// The right to open the database; ends when it is dropped.
+/// Exclusive right to open the database; released on drop.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: FileLock,
 }
 
 impl Lock {
-    /// Whether it is still what others lock for the database in `dir`.
+    /// Returns whether this is still the lock file of the database in `dir`.
     pub(super) fn is_of(&self, dir: &Path) -> bool {
         self.file.is_at(&beside(dir, ".lock"))
     }
 }
 
-/// Takes the lock of the database in `dir`; asks whoever has it to hand it over
-/// and waits for `patience`.
+/// Takes the lock of the database in `dir`; asks the owner to hand it over and
+/// waits up to `patience`.
 ///
 /// # Errors
-/// [`CacheError::Busy`], naming the process that has it.
+/// [`CacheError::Busy`], with the owning process.
 pub(super) fn take(dir: &Path, patience: Duration) -> Result<Lock, CacheError> {
     if patience.is_zero() {
-        // Somebody else waits for it already.
+        // Another process is waiting already.
         if is_wanted(dir) {
             return Err(busy(dir));
         }
@@ -64,12 +64,12 @@ pub(super) fn take(dir: &Path, patience: Duration) -> Result<Lock, CacheError> {
     }
 }
 
-/// Whether another process waits for the database in `dir`.
+/// Returns whether another process waits for the database in `dir`.
 pub(super) fn is_wanted(dir: &Path) -> bool {
     matches!(FileLock::try_exclusive(&beside(dir, ".wanted")), Ok(None))
 }
 
-/// A path beside the database.
+/// Returns a path beside the database.
 pub(super) fn beside(dir: &Path, suffix: &str) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
     name.push(suffix);
@@ -81,7 +81,7 @@ fn try_take(dir: &Path) -> Result<Option<Lock>, CacheError> {
     let Some(lock) = locked.map_err(|error| cannot_open(dir, &error))? else {
         return Ok(None);
     };
-    // Only for messages: on a full disk it is empty.
+    // Used only in messages; empty if the disk is full.
     let mut file = lock.as_file();
     let mut noted = || -> io::Result<()> {
         file.set_len(0)?;
@@ -103,7 +103,7 @@ fn busy(dir: &Path) -> CacheError {
     }
 }
 
-/// The process that has the lock, as far as that is known.
+/// Returns the process that holds the lock, if known.
 fn holder(dir: &Path) -> Option<String> {
     let mut text = String::new();
     let file = open_regular(&beside(dir, ".lock")).ok()?;

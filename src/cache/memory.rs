@@ -1,7 +1,7 @@
 //! Plain chunks in memory, within a byte budget.
 //!
-//! The library's policy (S3-FIFO in spirit) keeps what is used again when a
-//! scan reads everything once.
+//! The library's policy (similar to S3-FIFO) keeps reused entries when a scan reads
+//! everything once.
 
 use bytes::Bytes;
 use quick_cache::sync::DefaultLifecycle;
@@ -9,15 +9,15 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use walgit_format::chunk::ChunkHash;
 
-/// What an entry costs beside its bytes: key, hash table, `Bytes` itself.
+/// Overhead of an entry in bytes: key, hash table, `Bytes` itself.
 const OVERHEAD: u64 = 128;
 
-/// A chunk larger than this part of the budget is not kept: it would push out
+/// Divisor of the budget for the largest cached chunk: a larger one would evict
 /// everything else.
 const LARGEST_PART: u64 = 8;
 
-/// Part of the budget for what has been used again. The rest is for what is
-/// new, which must have room for a whole read-ahead window until it is read.
+/// Part of the budget for reused entries. The rest is for new entries, and must
+/// hold a whole read-ahead window until it is read.
 const HOT: f64 = 0.5;
 
 #[derive(Clone)]
@@ -71,12 +71,12 @@ impl Memory {
         self.chunks.peek(hash).is_some()
     }
 
-    /// Takes a chunk out.
+    /// Removes and returns a chunk.
     pub(super) fn take(&self, hash: &ChunkHash) -> Option<Bytes> {
         self.chunks.remove(hash).map(|(_, raw)| raw)
     }
 
-    /// Whether a chunk of `len` plain bytes is kept.
+    /// Returns whether a chunk of `len` plain bytes is accepted.
     pub(super) fn takes(&self, len: u64) -> bool {
         len <= self.budget / LARGEST_PART
     }

@@ -1,34 +1,32 @@
-//! Chunks close at hand: memory, then RocksDB, then the network.
+//! Chunk cache: memory, then RocksDB, then the network.
 //!
-//! The key is the chunk's hash, so one copy serves every commit, branch and
-//! repository. [`Cache::get`] is the whole story of a read below the
-//! `Snapshot`:
+//! Chunks are keyed by hash, so one copy serves every commit, branch and
+//! repository. [`Cache::get`] implements the complete read path below `Snapshot`:
 //!
 //! 1. **memory** (`memory`): plain chunks within a byte budget, scan-resistant;
-//! 2. **disk** (`disk`): chunks as they were stored, so mostly compressed, in
-//!    RocksDB; evicted by recency and frequency (`policy`); decoded and
-//!    verified again on the way out, and dropped when they fail;
-//! 3. **the store** (`fetch`, `flight`, `span`): one fetch per chunk however
-//!    many wait, bringing neighbours that lie next to it in the same blob, each
-//!    verified by its own hash.
+//! 2. **disk** (`disk`): chunks in their stored form, mostly compressed, in
+//!    RocksDB; evicted by recency and frequency (`policy`); decoded and verified on
+//!    every read, and dropped if verification fails;
+//! 3. **store** (`fetch`, `flight`, `span`): single flight per chunk; a fetch
+//!    includes adjacent chunks of the same blob, each verified by its own hash.
 //!
-//! What is fetched ahead of readers ([`Cache::begin`]) takes the same way but
-//! for one thing: it gives way (`lane`) to what somebody waits for, and is
-//! called off when nobody holds it any more. What is on disk can be decoded and
-//! verified ahead of them too ([`Cache::preload`]), on a core that they leave
-//! idle; until it is read it lies apart, so that it pushes out nothing.
+//! Prefetches ([`Cache::begin`]) use the same path, but yield to demand reads
+//! (`lane`) and are cancelled when the last handle is dropped. [`Cache::preload`]
+//! decodes and verifies chunks on disk before they are read, on an idle core;
+//! preloaded chunks have a separate budget until they are read, so they evict
+//! nothing.
 //!
-//! Content that is a blob of its own, known by somebody else's hash, is fetched
-//! and proven whole once (`whole`), and is chunks like any other from then on.
-//! What must not lie on a disk in the clear ([`BlobStore::at_rest`]) is sealed
-//! there (`vault`), names and all.
+//! Content that is a blob of its own, identified by a foreign hash, is fetched and
+//! verified as a whole once (`whole`), and is stored as ordinary chunks afterwards.
+//! Content that must not be on disk in plain text ([`BlobStore::at_rest`]) is
+//! encrypted there, including its names (`vault`).
 //!
-//! What is in memory or on disk is answered without ever yielding: the driver
-//! polls once on the kernel's thread and replies there. A failing disk costs
-//! speed, never a read. RocksDB has one owner at a time (`lock`): the user's
-//! daemon, or a command that found no daemon and hands it over when it is
-//! wanted. Only what RocksDB calls damage is damage (`failure`); then what cannot
-//! be fetched again is saved (`salvage`, `pins`).
+//! Hits in memory or on disk never yield: the driver polls once on the kernel's
+//! thread and replies there. A failing disk reduces speed but never fails a read.
+//! One process at a time owns RocksDB (`lock`): the user's daemon, or a command
+//! that found no daemon and hands the database over on request. Only errors that
+//! RocksDB reports as corruption count as damage (`failure`); data that cannot be
+//! fetched again is then recovered (`salvage`, `pins`).
 //!
 //! May touch: `walrus`, `chunk`.
 
@@ -79,19 +77,19 @@ use stats::Counters;
 use walgit_format::chunk::{ChunkError, ChunkHash, ChunkRef, SecretKey};
 use walrus_client::{BlobStore, StoreError};
 
-/// Where a cache lives and how large it may grow.
+/// Location and budgets of a cache.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
-    /// Directory of the database; made if it is not there.
+    /// Directory of the database; created if missing.
     pub dir: PathBuf,
-    /// Stored bytes kept on disk.
+    /// Budget of stored bytes on disk.
     pub disk_bytes: u64,
-    /// Plain bytes kept in memory.
+    /// Budget of plain bytes in memory.
     pub memory_bytes: u64,
 }
 
 impl CacheConfig {
-    /// The cache that settings mean.
+    /// Returns the cache configuration of `settings`.
     pub fn of(settings: &Settings) -> Self {
         CacheConfig {
             dir: settings.dirs.cache.join("pages"),
@@ -101,31 +99,33 @@ impl CacheConfig {
     }
 }
 
-/// Where a reader would have a chunk from.
+/// Residency of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// It is there at once.
+    /// Available immediately.
     Memory,
-    /// It has to be read, decoded and verified.
+    /// Must be read, decoded and verified.
     Disk,
-    /// It has to be fetched.
+    /// Must be fetched.
     Network,
 }
 
-/// Part of the memory budget for what was taken from disk ahead of readers, and
-/// how much of that is at most of use.
+/// Divisor of the memory budget for preloaded chunks, and the upper limit of their
+/// budget in bytes.
 const PRELOADED_PART: u64 = 8;
 const MAX_PRELOADED: u64 = 16 << 20;
-/// Walkers, each of whom has a fair part of that ahead.
+/// Number of concurrent walks that share the preload budget.
 const PRELOADING: u64 = 4;
 
-/// How often it is looked whether another process wants the database.
+/// Interval at which the cache checks whether another process wants the database.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// Plain bytes of a chunk that somebody else's fetch may have brought.
+/// Checks the plain bytes of a chunk that another reference's fetch may have
+/// delivered.
 ///
 /// # Errors
-/// When the reference says another length: then it is wrong, and not the bytes.
+/// If the reference states a different length: the reference is wrong, not the
+/// bytes.
 fn checked(chunk: &ChunkRef, raw: Bytes) -> Result<Bytes, CacheError> {
     if raw.len() as u64 == u64::from(chunk.raw_len) {
         return Ok(raw);
@@ -142,47 +142,48 @@ fn checked(chunk: &ChunkRef, raw: Bytes) -> Result<Bytes, CacheError> {
     })))
 }
 
-/// The cache of one user.
+/// Chunk cache of one user.
 #[derive(Debug)]
 pub struct Cache {
     memory: Memory,
-    /// What was taken from disk and nobody has read yet.
+    /// Chunks that were preloaded from disk but not read yet.
     preloaded: Memory,
     disk: Disk,
-    /// By the step that they are for.
+    /// Fetches in progress, indexed by [`Step`].
     flights: [Arc<Flights<Bytes>>; Step::COUNT],
     wholes: Arc<Flights<Arc<[ChunkRef]>>>,
     counters: Arc<Counters>,
-    /// A permit for each byte that may be on its way.
+    /// One permit per byte in flight.
     in_flight: Semaphore,
-    /// What of that may be ahead of readers.
+    /// Part of the in-flight budget that prefetches may use.
     lane: Lane,
 }
 
 impl Cache {
-    /// Opens the cache, or makes it. A damaged database is put aside and a new
-    /// one begun: what it held can be fetched again, pins are kept, and learned
-    /// profiles are where they can still be read.
+    /// Opens or creates the cache. A damaged database is set aside and replaced by
+    /// a new one: chunks can be fetched again, pins are kept, and learned profiles
+    /// are recovered if still readable.
     ///
     /// # Errors
-    /// [`CacheError::Busy`] when another process has it open, and
-    /// [`CacheError::Open`] when the machine refuses; then nothing is touched.
+    /// [`CacheError::Busy`] if another process has the cache open;
+    /// [`CacheError::Open`] if the system refuses access, in which case nothing is
+    /// changed.
     pub fn open(config: &CacheConfig) -> Result<Arc<Self>, CacheError> {
         Self::open_within(config, Duration::ZERO)
     }
 
-    /// Opens the cache; asks a process that has it open to hand it over and
-    /// waits for `patience`. Blocks.
+    /// Opens the cache; if another process has it open, asks that process to hand
+    /// it over and waits up to `patience`. Blocks.
     ///
     /// # Errors
-    /// Those of [`Cache::open`].
+    /// Same as [`Cache::open`].
     pub fn open_within(config: &CacheConfig, patience: Duration) -> Result<Arc<Self>, CacheError> {
         let counters = Arc::new(Counters::default());
         let disk = Disk::open(&config.dir, config.disk_bytes, counters.clone(), patience)?;
         Ok(Self::over(disk, config.memory_bytes, counters))
     }
 
-    /// A cache that keeps nothing on disk.
+    /// Creates a cache that stores nothing on disk.
     pub fn in_memory(config: &CacheConfig) -> Arc<Self> {
         let counters = Arc::new(Counters::default());
         let disk = Disk::none(&config.dir, counters.clone());
@@ -203,8 +204,8 @@ impl Cache {
         })
     }
 
-    /// From now on hands the database over as soon as another process wants it,
-    /// and goes on in memory.
+    /// Starts a thread that hands the database over as soon as another process
+    /// wants it; the cache then continues in memory.
     pub fn hand_over_when_wanted(self: &Arc<Self>) {
         let cache = Arc::downgrade(self);
         let watch = move || {
@@ -223,21 +224,23 @@ impl Cache {
         }
     }
 
-    /// Goes on in memory if the database was removed or moved; whether it was. Blocks.
+    /// Continues in memory if the database was removed or moved, and returns
+    /// whether it was. Blocks.
     pub fn abandon_if_displaced(&self) -> bool {
         self.disk.abandon_if_displaced()
     }
 
-    /// Whether nothing is kept on disk, or not any more.
+    /// Returns whether the cache has no disk, or has released it.
     pub fn is_released(&self) -> bool {
         self.disk.is_released()
     }
 
-    /// The plain bytes of a chunk if they are in memory or on disk, there under
-    /// the key `at_rest` of its store. Never asks the network.
+    /// Returns the plain bytes of a chunk if it is in memory, or on disk under the
+    /// key `at_rest` of its store. Never accesses the network.
     pub fn local(&self, chunk: &ChunkRef, at_rest: Option<&SecretKey>) -> Option<Bytes> {
-        // Another reference to the same chunk may have brought it here. One that
-        // says another length is wrong, and its reader must not get these bytes.
+        // The cached chunk may come from another reference to the same hash. A
+        // reference with a different length is wrong, and its reader must not get
+        // these bytes.
         let is_right = |raw: &Bytes| raw.len() as u64 == u64::from(chunk.raw_len);
         if let Some(raw) = self.memory.get(&chunk.hash) {
             Counters::add(&self.counters.memory_hits, 1);
@@ -253,8 +256,8 @@ impl Cache {
         Some(raw)
     }
 
-    /// Takes a chunk that is on disk into memory ahead of its reader. Reads and
-    /// computes on this thread.
+    /// Loads a chunk from disk into memory before it is read. Reads and decodes on
+    /// the calling thread.
     pub fn preload(&self, chunk: &ChunkRef, at_rest: Option<&SecretKey>) {
         if self.preloaded.takes(u64::from(chunk.raw_len))
             && self.source(&chunk.hash, at_rest) == Source::Disk
@@ -265,19 +268,19 @@ impl Cache {
         }
     }
 
-    /// Plain bytes that should be preloaded ahead of one reader at most.
+    /// Maximum number of plain bytes to preload per reader.
     pub fn preload_bytes(&self) -> u64 {
         self.preloaded.budget() / PRELOADING
     }
 
-    /// Whether [`Cache::local`] would most likely find the chunk; does not
-    /// touch the disk or count as a use.
+    /// Returns whether [`Cache::local`] would probably find the chunk. Does not
+    /// access the disk or count as a use.
     pub fn holds(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
         self.source(hash, at_rest) != Source::Network
     }
 
-    /// Where [`Cache::get`] would most likely have the chunk from; does not
-    /// touch the disk or count as a use.
+    /// Returns where [`Cache::get`] would probably find the chunk. Does not access
+    /// the disk or count as a use.
     pub fn source(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> Source {
         if self.memory.holds(hash) || self.preloaded.holds(hash) {
             Source::Memory
@@ -288,20 +291,20 @@ impl Cache {
         }
     }
 
-    /// Whether the chunk is on disk, so that a later session finds it.
+    /// Returns whether the chunk is on disk and so survives this session.
     pub fn keeps(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
         self.disk.holds(hash, at_rest)
     }
 
-    /// The plain bytes of chunk `table[index]`, from wherever they are.
+    /// Returns the plain bytes of chunk `table[index]` from memory, disk or
+    /// network.
     ///
-    /// When it has to be fetched, chunks that follow it in the table and lie
-    /// next to it in the blob come in the same ranged read, up to `window`
-    /// stored bytes in all.
+    /// A fetch also reads chunks that follow in the table and are adjacent in the
+    /// blob, in the same ranged read of at most `window` stored bytes.
     ///
     /// # Errors
-    /// What the store said. A reader that stops waiting does not stop the
-    /// fetch, and a failed fetch is tried anew by the next reader.
+    /// The error of the store. Dropping the future does not cancel the fetch; the
+    /// next reader retries a failed fetch.
     pub async fn get(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -335,17 +338,17 @@ impl Cache {
             if flight.demanded() == chunk.hash {
                 return checked(chunk, landed?);
             }
-            // It came along as a neighbour, or failed to: look again. Each
-            // round either finds it or leads a flight of its own.
+            // The chunk was a neighbour in this fetch, or failed verification: look
+            // again. Each iteration either finds it or starts its own fetch.
             if landed.is_ok() && !self.memory.holds(&chunk.hash) {
                 let _ = flight.kept().await;
             }
         }
     }
 
-    /// Begins to fetch chunk `table[index]` ahead of its readers, with
-    /// neighbours as [`Cache::get`] would; `None` where it is here. A reader who
-    /// asks for any of them from now on waits for this fetch.
+    /// Starts a prefetch of chunk `table[index]`, with neighbours as in
+    /// [`Cache::get`]; returns `None` if the chunk is cached. Later reads of any of
+    /// these chunks wait for this fetch.
     ///
     /// Must be called within a runtime.
     pub fn begin(
@@ -359,9 +362,9 @@ impl Cache {
         (!here).then(|| self.ahead(store, table, index, window, Step::Content))
     }
 
-    /// As [`Cache::begin`], for what others are decoded with, and may be read as
-    /// well: a table without patches. Whoever needs any of it waits for this
-    /// fetch, to decode something else with it, too.
+    /// Like [`Cache::begin`], for bases of other chunks that may also be read
+    /// themselves; the table contains no patches. Fetches that need one of these
+    /// chunks as a base also wait for this fetch.
     pub fn begin_bases(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -373,8 +376,8 @@ impl Cache {
         (!here).then(|| self.ahead(store, table, index, window, Step::Base))
     }
 
-    /// As [`Cache::begin`], for what must be on disk in the end: `None` only
-    /// where it is there already.
+    /// Like [`Cache::begin`], for chunks that must end up on disk: returns `None`
+    /// only if the chunk is on disk already.
     pub fn begin_keeping(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -398,11 +401,11 @@ impl Cache {
         Underway::of(&self.flights[step as usize], flight)
     }
 
-    /// Keeps stored bytes that arrived with something else, once verified;
-    /// gives their plain bytes.
+    /// Verifies and caches stored bytes that arrived with another object, and
+    /// returns their plain bytes.
     ///
     /// # Errors
-    /// When they are not that chunk, or what it is decoded with is not here.
+    /// If the bytes do not match the chunk, or a base is not cached.
     pub fn insert(
         &self,
         chunk: &ChunkRef,
@@ -412,13 +415,13 @@ impl Cache {
         let bases = self.bases_here(chunk, at_rest);
         let raw = fetch::detached(chunk, bases.open(chunk, stored.clone())?);
         self.memory.insert(chunk.hash, raw.clone());
-        // A failing disk costs speed, never a read.
+        // A failing disk reduces speed but never fails a read.
         let kept = standing(chunk.clone(), stored, &raw);
         let _ = self.disk.put(&[kept], at_rest);
         Ok(raw)
     }
 
-    /// A small durable record, as it was set last.
+    /// Returns the last value of a small durable record.
     pub fn record(&self, space: Space, key: &[u8], at_rest: Option<&SecretKey>) -> Option<Vec<u8>> {
         self.disk.record(space, key, at_rest)
     }
@@ -428,24 +431,24 @@ impl Cache {
         self.disk.set_record(space, key, value, at_rest);
     }
 
-    /// The names of the records of a space, and their lengths in bytes; but for
-    /// those that are sealed, whose names are nobody's to know.
+    /// Lists the keys of the records in a space with their lengths in bytes. Sealed
+    /// records are omitted because their keys are secret.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn records(&self, space: Space) -> Result<Vec<(Vec<u8>, u64)>, CacheError> {
         self.disk.records(space)
     }
 
-    /// Forgets a record that is not sealed.
+    /// Removes an unsealed record.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn remove_record(&self, space: Space, key: &[u8]) -> Result<(), CacheError> {
         self.disk.remove_record(space, key)
     }
 
-    /// Figures since the cache was opened, and its present size.
+    /// Returns counters since the cache was opened, and its current size.
     pub fn stats(&self) -> CacheStats {
         let (disk_entries, disk_bytes) = self.disk.size();
         let (memory, preloaded) = (self.memory.size(), self.preloaded.size());
@@ -472,39 +475,40 @@ impl Cache {
         }
     }
 
-    /// Forgets every chunk and, but for what is to be kept, every record.
+    /// Removes all chunks, and all records except those that `keep` names.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn clear(&self, keep: Keep) -> Result<(), CacheError> {
         self.memory.clear();
         self.preloaded.clear();
         self.disk.clear(keep)
     }
 
-    /// Removes a cache that cannot be opened, pins too.
+    /// Removes a cache that cannot be opened, including its pins.
     ///
     /// # Errors
-    /// [`CacheError::Busy`] when a process has it open and keeps it for `patience`.
+    /// [`CacheError::Busy`] if a process has it open and does not release it within
+    /// `patience`.
     pub fn erase(config: &CacheConfig, patience: Duration) -> Result<(), CacheError> {
         database::erase(&config.dir, patience)?;
         pins::PinDir::beside(&config.dir).remove_all()
     }
 
-    /// Reads and re-hashes every chunk on disk, dropping what fails. Calls
-    /// `progress` with how many are done, of how many.
+    /// Reads and hashes every chunk on disk and drops those that fail. Calls
+    /// `progress` with the number of chunks checked and the total.
     ///
     /// # Errors
-    /// When the disk cannot be read at all.
+    /// If the disk cannot be read at all.
     pub fn verify(&self, progress: impl FnMut(u64, u64)) -> Result<VerifyReport, CacheError> {
         self.disk.verify(progress)
     }
 
-    /// Waits until what was evicted has been given back to the file system,
-    /// and what was kept is durable.
+    /// Waits until the space of evicted chunks is returned to the file system and
+    /// all writes are durable.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn settle(&self) -> Result<(), CacheError> {
         self.disk.settle()
     }

@@ -1,9 +1,9 @@
-//! What is to stay in the cache, and how much of it is here.
+//! Pins: chunks that stay in the disk cache.
 //!
-//! A pin is a name and the pages that it wants: a page that several pins want
-//! stays until the last of them is gone, and one that was lost stays when it
-//! comes back. Each pin is a file of its own in `pages.pins` beside the
-//! database, so that whatever happens to the database, pins survive.
+//! A pin is a name and the pages that it wants. A page that several pins want stays
+//! until the last of them is removed; a page that was lost is pinned again when it
+//! returns. Each pin is a file in `pages.pins` beside the database, so that pins
+//! survive any damage to the database.
 //!
 //! ```text
 //! 8 bytes   "wgpin\0\0\x01"
@@ -25,39 +25,38 @@ use super::{Cache, CacheError, vault};
 use walgit_durable::{read_regular, remove_file, write_atomic};
 use walgit_format::chunk::{ChunkHash, ChunkRef, SecretKey};
 
-/// Part of the budget that pins may take, in percent; the rest is for what is
-/// read beside them.
+/// Percentage of the budget that pins may use; the rest is for unpinned reads.
 const MAX_PERCENT: u64 = 80;
-/// Hash and stored length of a page.
+/// Size of a page in a pin file: hash and stored length.
 const WANTED: usize = 36;
 const MAGIC: [u8; 8] = *b"wgpin\0\0\x01";
 const CHECKSUM: usize = blake3::OUT_LEN;
 
-/// A pin, and how complete it is.
+/// A pin and its completeness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    /// What was pinned, as whoever pinned it calls it.
+    /// Name of the pin, chosen by the caller.
     pub name: String,
-    /// Stored bytes that it wants.
+    /// Stored bytes of all pages that the pin wants.
     pub bytes: u64,
-    /// Those of them that are here.
+    /// Stored bytes of those pages that are on disk.
     pub held_bytes: u64,
 }
 
 impl Pin {
-    /// Whether all of it is here.
+    /// Returns whether all pages are on disk.
     pub fn is_complete(&self) -> bool {
         self.held_bytes == self.bytes
     }
 }
 
 impl Cache {
-    /// Keeps chunks, here or yet to come, until `name` is unpinned; they take
-    /// the place of what it wanted before. They lie under the key `at_rest`.
+    /// Pins chunks, present or future, until `name` is unpinned. Replaces the
+    /// previous set of the pin. The chunks are stored under the key `at_rest`.
     ///
     /// # Errors
-    /// [`CacheError::PinsTooLarge`] where the budget does not allow it, and
-    /// when the disk refuses.
+    /// [`CacheError::PinsTooLarge`] if the budget does not allow it, or an error of
+    /// the disk.
     pub fn pin(
         &self,
         name: &str,
@@ -72,20 +71,20 @@ impl Cache {
         self.disk.pin(name, &wanted)
     }
 
-    /// Lets go of what `name` keeps; whether there was such a pin.
+    /// Removes the pin `name`; returns whether it existed.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn unpin(&self, name: &str) -> Result<bool, CacheError> {
         self.disk.unpin(name)
     }
 
-    /// All pins, by name.
+    /// Lists all pins by name.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If the disk fails.
     pub fn pins(&self) -> Result<Vec<Pin>, CacheError> {
-        // Readers need the policy: it is not held while the disk is read.
+        // Reads of chunks need the policy: do not hold it while reading from disk.
         let pins = self.disk.pins.all()?;
         let policy = self.disk.policy();
         let pins = pins.into_iter().map(|(name, wanted)| Pin {
@@ -99,13 +98,13 @@ impl Cache {
 
 type Wanted = Vec<(ChunkHash, u32)>;
 
-/// Stored bytes of some pages.
+/// Total stored bytes of pages.
 fn bytes<'a>(wanted: impl IntoIterator<Item = &'a (ChunkHash, u32)>) -> u64 {
     wanted.into_iter().map(|(_, len)| u64::from(*len)).sum()
 }
 
 impl Disk {
-    /// Notes what pins want, before it is known what is here.
+    /// Registers the pages that pins want, before the marks are loaded.
     pub(super) fn load_pins(&self) -> Result<(), CacheError> {
         let pins = self.pins.all()?;
         let mut policy = self.policy();
@@ -115,7 +114,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Lets go of everything.
+    /// Removes all pins.
     pub(super) fn forget_pins(&self) -> Result<(), CacheError> {
         let pins = self.pins.all()?;
         self.pins.remove_all()?;
@@ -136,7 +135,7 @@ impl Disk {
         }
         let before = self.pins.get(name)?.unwrap_or_default();
         self.pins.put(name, wanted)?;
-        // In this order what both want is never without a pin.
+        // In this order a page that both sets contain is always pinned.
         let mut policy = self.policy();
         wanted.iter().for_each(|(hash, _)| policy.pin(*hash));
         before.iter().for_each(|(hash, _)| policy.unpin(hash));
@@ -159,7 +158,7 @@ impl Disk {
 pub(super) struct PinDir(PathBuf);
 
 impl PinDir {
-    /// That of the database in `dir`.
+    /// Returns the pin directory of the database in `dir`.
     pub(super) fn beside(dir: &Path) -> Self {
         PinDir(beside(dir, ".pins"))
     }
@@ -168,7 +167,7 @@ impl PinDir {
         self.0.join(blake3::hash(name.as_bytes()).to_hex().as_str())
     }
 
-    /// What each pin wants, by name.
+    /// Returns the pages of each pin, by name.
     fn all(&self) -> Result<Vec<(String, Wanted)>, CacheError> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
@@ -178,7 +177,7 @@ impl PinDir {
         let mut pins = Vec::new();
         for entry in entries {
             let path = entry.map_err(|error| failed(&self.0, &error))?.path();
-            // One that is being written.
+            // A pin file that is being written.
             let name = path.file_name().unwrap_or_default();
             if name.as_encoded_bytes().starts_with(b".") {
                 continue;
@@ -192,7 +191,7 @@ impl PinDir {
         Ok(pins)
     }
 
-    /// What a pin wants; `None` where there is no such pin.
+    /// Returns the pages of a pin; `None` if it does not exist.
     fn get(&self, name: &str) -> Result<Option<Wanted>, CacheError> {
         let pin = read(&self.file(name))?;
         Ok(pin.filter(|pin| pin.0 == name).map(|(_, wanted)| wanted))
@@ -209,7 +208,7 @@ impl PinDir {
         removed.map(|_| ()).map_err(|error| failed(&path, &error))
     }
 
-    /// Removes all pins, also what is none.
+    /// Removes all pins, including invalid files.
     pub(super) fn remove_all(&self) -> Result<(), CacheError> {
         match fs::remove_dir_all(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&self.0, &error)),
@@ -217,13 +216,13 @@ impl PinDir {
         }
     }
 
-    /// Takes in a pin that was a record of the database.
+    /// Imports a pin that was stored as a record of the database.
     pub(super) fn import(&self, name: &[u8], value: &[u8]) -> Result<(), CacheError> {
         self.put(&String::from_utf8_lossy(name), &pages(value))
     }
 }
 
-/// The pin in a file; `None` where there is no such file, or it is none.
+/// Reads a pin file; returns `None` if it is missing or invalid.
 fn read(path: &Path) -> Result<Option<(String, Wanted)>, CacheError> {
     match read_regular(path, u64::MAX) {
         Ok(text) => Ok(decode(&text)),

@@ -1,30 +1,30 @@
-//! Which chunks to give up first: S3-FIFO.
+//! Eviction policy: S3-FIFO.
 //!
-//! New entries wait in a small queue. What is used again while it waits moves
-//! to the main queue, the rest leaves at the queue's end and is remembered for
-//! a while (the ghost list); what returns from there goes to the main queue at
-//! once. So a scan that reads everything once passes through the small queue
-//! and leaves the working set alone. (Yang et al., "FIFO queues are all you
-//! need for cache eviction", SOSP 2023.)
+//! New entries wait in a small queue. An entry that is used again there moves to
+//! the main queue; others leave at the end and are remembered for a while (the
+//! ghost list). An entry that returns from the ghost list goes directly to the main
+//! queue. So a scan that reads everything once passes through the small queue and
+//! leaves the working set intact. (Yang et al., "FIFO queues are all you need for
+//! cache eviction", SOSP 2023.)
 //!
-//! What is pinned stands in no queue and never leaves.
+//! Pinned entries are in no queue and are never evicted.
 //!
-//! Pure bookkeeping over hashes and sizes; about 100 bytes an entry.
+//! Pure bookkeeping over hashes and sizes; about 100 bytes per entry.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use walgit_format::chunk::ChunkHash;
 
-/// Part of the budget that new entries may fill, in percent (the paper's).
+/// Percentage of the budget for the small queue (value of the paper).
 const SMALL_PERCENT: u64 = 10;
-/// Uses beyond this count are not told apart (two bits in the paper).
+/// Uses saturate at this count (two bits in the paper).
 const MAX_USES: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
     Small,
     Main,
-    /// None: it stays.
+    /// In no queue: never evicted.
     Pinned,
 }
 
@@ -35,7 +35,7 @@ struct Entry {
     queue: Queue,
 }
 
-/// Sizes and uses of entries, and the order in which they leave.
+/// Sizes and use counts of entries, and their eviction order.
 #[derive(Debug)]
 pub(super) struct Policy {
     budget: u64,
@@ -45,7 +45,7 @@ pub(super) struct Policy {
     small_bytes: u64,
     main_bytes: u64,
     pinned_bytes: u64,
-    /// How many pins want an entry, whether it is here or not.
+    /// Number of pins that want an entry, whether it is present or not.
     pins: HashMap<ChunkHash, u32>,
     ghosts: VecDeque<ChunkHash>,
     ghost_set: HashSet<ChunkHash>,
@@ -83,15 +83,15 @@ impl Policy {
         self.entries.contains_key(hash)
     }
 
-    /// Notes a use.
+    /// Records a use.
     pub(super) fn used(&mut self, hash: &ChunkHash) {
         if let Some(entry) = self.entries.get_mut(hash) {
             entry.uses = (entry.uses + 1).min(MAX_USES);
         }
     }
 
-    /// Takes an entry in, or takes it in anew with another size. `proven`
-    /// entries were in the main queue in an earlier session.
+    /// Inserts an entry, or replaces it with another size. `proven` entries were in
+    /// the main queue in an earlier session.
     pub(super) fn insert(&mut self, hash: ChunkHash, size: u32, proven: bool) {
         self.remove(&hash);
         let queue = if self.pins.contains_key(&hash) {
@@ -110,14 +110,14 @@ impl Policy {
         self.enqueue(hash, queue, size);
     }
 
-    /// Forgets an entry. Its place in a queue stays and is passed over later.
+    /// Removes an entry. Its slot in a queue remains and is skipped later.
     pub(super) fn remove(&mut self, hash: &ChunkHash) {
         if let Some(entry) = self.entries.remove(hash) {
             *self.bytes_of(entry.queue) -= u64::from(entry.size);
         }
     }
 
-    /// Forgets all entries; what pins want is still wanted.
+    /// Removes all entries; the pins remain.
     pub(super) fn forget_entries(&mut self) {
         *self = Policy {
             pins: std::mem::take(&mut self.pins),
@@ -125,13 +125,13 @@ impl Policy {
         };
     }
 
-    /// One more pin wants an entry.
+    /// Adds a pin to an entry.
     pub(super) fn pin(&mut self, hash: ChunkHash) {
         *self.pins.entry(hash).or_default() += 1;
         self.move_to(&hash, Queue::Pinned);
     }
 
-    /// One pin less wants an entry. It has proven itself.
+    /// Removes a pin from an entry. The entry counts as proven.
     pub(super) fn unpin(&mut self, hash: &ChunkHash) {
         let Some(pins) = self.pins.get_mut(hash) else {
             return;
@@ -152,8 +152,8 @@ impl Policy {
         self.enqueue(*hash, queue, size);
     }
 
-    /// Gives up entries that are not pinned until at most `target` bytes are
-    /// left; which.
+    /// Evicts unpinned entries until at most `target` bytes remain, and returns
+    /// them.
     pub(super) fn evict_to(&mut self, target: u64) -> Vec<ChunkHash> {
         let mut evicted = Vec::new();
         while self.bytes() > target && self.bytes() > self.pinned_bytes {
@@ -167,7 +167,7 @@ impl Policy {
         evicted
     }
 
-    /// Whether an entry has proven itself.
+    /// Returns whether an entry has proven itself.
     pub(super) fn proven(&self, hash: &ChunkHash) -> bool {
         (self.entries.get(hash)).is_some_and(|entry| entry.queue != Queue::Small || entry.uses > 0)
     }
@@ -218,7 +218,7 @@ impl Policy {
         Some(hash)
     }
 
-    /// Remembers as many ghosts as there are entries.
+    /// Adds a ghost; the ghost list holds as many hashes as there are entries.
     fn remember(&mut self, hash: ChunkHash) {
         if self.ghost_set.insert(hash) {
             self.ghosts.push_back(hash);
@@ -240,7 +240,8 @@ mod tests {
         ChunkHash::of(&n.to_le_bytes())
     }
 
-    /// Reads `trace` through a cache of `budget` entries of size 1; the hits.
+    /// Reads `trace` through a cache of `budget` entries of size 1; returns the
+    /// hits.
     fn hits(budget: u64, trace: impl Iterator<Item = u32>) -> usize {
         let mut policy = Policy::new(budget);
         trace
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_scan_leaves_the_working_set_alone_where_lru_loses_it() {
-        // 60 files read over and over, with scans of 500 others in between.
+        // 60 files read repeatedly, with scans of 500 others in between.
         let trace = || {
             (0..10u32).flat_map(|round| {
                 let work = (0..5).flat_map(|_| 0..60u32);

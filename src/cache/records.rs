@@ -1,4 +1,4 @@
-//! Small durable notes of other modules, in a column family of their own.
+//! Small durable records of other modules, in a separate column family.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,27 +9,26 @@ use super::salvage::Salvaged;
 use super::vault;
 use walgit_format::chunk::{ChunkHash, SecretKey};
 
-/// What is left when a cache is cleared.
+/// Records that remain when a cache is cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
     /// Nothing.
     Nothing,
-    /// What was learned about the order in which files are opened.
+    /// Learned orders of file opens.
     Learned,
 }
 
-/// Whose records they are.
+/// Owner of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
-    /// Where the heads of blobs are: see `repo::Loader`.
+    /// Locations of heads: see `repo::Loader`.
     Heads,
-    /// Where manifests are: see `repo::Loader`.
+    /// Locations of manifests: see `repo::Loader`.
     Manifests,
-    /// Which chunks a blob that is a file consists of: see `whole`.
+    /// Chunks of a blob that is a file: see `whole`.
     Wholes,
-    /// What was learned about the order in which files are opened: see
-    /// `prefetch::Guide`.
+    /// Learned orders of file opens: see `prefetch::Guide`.
     Profiles,
 }
 
@@ -44,14 +43,14 @@ impl Space {
     }
 }
 
-/// A record's key and value, as they are stored.
+/// Key and value of a record as stored.
 pub(super) type RawRecord = (Box<[u8]>, Box<[u8]>);
 
-/// Records of pins, as they were before pins had files of their own.
+/// Key prefix of pin records, from before pins were files.
 const OLD_PINS: u8 = b'k';
 
 impl Disk {
-    /// Puts the records of a damaged database into the new one, and tells what
+    /// Restores the records of a damaged database into the new one, and logs what
     /// was kept and lost.
     pub(super) fn restore(&self, salvaged: Salvaged) {
         let Salvaged {
@@ -66,7 +65,7 @@ impl Disk {
                 let db = self.db()?;
                 let family = db.family(RECORDS)?;
                 for (key, value) in records {
-                    // Where heads are can be found out again.
+                    // Locations of heads can be determined again.
                     if learned(&key) || key.first() == Some(&OLD_PINS) {
                         db.put_cf(family, key, value)?;
                     }
@@ -87,7 +86,7 @@ impl Disk {
         );
     }
 
-    /// Gives pins that are records of the database files of their own.
+    /// Converts pin records of the database to pin files.
     pub(super) fn move_old_pins(&self) -> Result<(), CacheError> {
         let db = self.db()?;
         let records = db.family(RECORDS)?;
@@ -102,7 +101,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Keys and values of what was learned.
+    /// Returns keys and values of the learned profiles.
     pub(super) fn learned(&self) -> Result<Vec<RawRecord>, CacheError> {
         let db = self.db()?;
         let prefix = Space::Profiles.prefix();
@@ -152,7 +151,7 @@ impl Disk {
         }
     }
 
-    /// Names and lengths of records that are not sealed.
+    /// Lists keys and lengths of unsealed records.
     pub(super) fn records(&self, space: Space) -> Result<Vec<(Vec<u8>, u64)>, CacheError> {
         let db = self.db()?;
         let mut found = Vec::new();
@@ -182,7 +181,7 @@ fn record_key(space: Space, key: &[u8], at_rest: Option<&SecretKey>) -> Vec<u8> 
     let mut whole = vec![space.prefix()];
     match at_rest {
         None => whole.extend_from_slice(key),
-        // Which blobs somebody reads is their business too.
+        // The names of read blobs are private too.
         Some(secret) => whole.extend_from_slice(&secret.name(ChunkHash::of(key).as_bytes())),
     }
     whole

@@ -1,9 +1,9 @@
-//! What is done with a damaged database: it is moved aside, never deleted at
-//! once, and the records that cannot be fetched again are read out of it.
+//! Recovery from a damaged database: it is moved aside, never deleted immediately,
+//! and the records that cannot be fetched again are extracted.
 //!
-//! `pages.damaged-TIME` is a database that was put aside; the newest
-//! [`BACKUPS`] are kept. Pins are not part of the database (see `pins`), so
-//! damage does not reach them.
+//! `pages.damaged-TIME` is a database that was set aside; the newest [`BACKUPS`]
+//! are kept. Pins are not part of the database (see `pins`), so damage does not
+//! affect them.
 
 use std::fs;
 use std::io;
@@ -18,25 +18,24 @@ use super::lock::beside;
 use super::records::RawRecord;
 use walrus_client::clock::unix_seconds;
 
-/// Databases that were put aside and are kept.
+/// Maximum number of kept backups of damaged databases.
 const BACKUPS: usize = 2;
 const DAMAGED: &str = ".damaged-";
 
-/// What is left of a damaged database.
+/// Recovered parts of a damaged database.
 pub(super) struct Salvaged {
-    /// What RocksDB said.
+    /// Error of RocksDB.
     pub(super) damage: String,
-    /// Where it lies now.
+    /// Path of the backup.
     pub(super) backup: PathBuf,
-    /// Keys and values of its records; why there are none where they cannot be
-    /// read.
+    /// Keys and values of the records, or why they cannot be read.
     pub(super) records: Result<Vec<RawRecord>, String>,
 }
 
-/// Moves the database in `dir` aside, and reads its records.
+/// Moves the database in `dir` aside and reads its records.
 ///
 /// # Errors
-/// When it cannot be moved.
+/// If it cannot be moved.
 pub(super) fn put_aside(dir: &Path, damage: &str) -> Result<Salvaged, CacheError> {
     let backup = free_name(dir);
     fs::rename(dir, &backup).map_err(|error| cannot_open(dir, &error))?;
@@ -83,8 +82,8 @@ fn remove_oldest(dir: &Path) {
     }
 }
 
-/// Reads the records of the database in `backup`, from a copy without content
-/// that RocksDB repairs.
+/// Reads the records of the database in `backup` from a copy without content that
+/// RocksDB repairs.
 fn read_records(backup: &Path, scratch: &Path) -> Result<Vec<RawRecord>, String> {
     copy(backup, scratch).map_err(|error| error.to_string())?;
     let options = Options::default();
@@ -106,9 +105,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         let (path, copy) = (entry.path(), to.join(entry.file_name()));
         let kind = path.extension().unwrap_or_default().to_string_lossy();
         match &*kind {
-            // Content, which is fetched again.
+            // Content can be fetched again.
             "blob" => {}
-            // Tables are never written to once they are there.
+            // Tables are immutable, so a hard link suffices.
             "sst" if fs::hard_link(&path, &copy).is_ok() => {}
             _ if entry.file_type()?.is_file() => {
                 fs::copy(&path, &copy)?;

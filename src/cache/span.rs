@@ -1,29 +1,28 @@
-//! Which neighbours a fetched chunk brings along.
+//! Selection of the neighbours that are fetched with a chunk.
 //!
-//! Chunks of one directory lie one after the other in a pack, in the order in
-//! which `tar` and `grep -r` read them. A ranged read that is a little longer
-//! costs a few milliseconds and saves whole round trips.
+//! Chunks of one directory are adjacent in a pack, in the order in which `tar` and
+//! `grep -r` read them. A slightly longer ranged read costs a few milliseconds and
+//! saves whole round trips.
 
 use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef};
 
-/// Bytes between two chunks that are fetched and thrown away rather than
-/// splitting the read: at 20 Mbit/s they cost 2 ms, a request of its own a
-/// round trip.
+/// Maximum gap in bytes between two chunks that is fetched and discarded instead of
+/// splitting the read: at 20 Mbit/s it costs 2 ms, a separate request a round trip.
 pub const MAX_GAP: u64 = 4096;
 
-/// How far ahead in the table neighbours are looked for; bounds the work of a
+/// Maximum number of table entries to search for neighbours; bounds the work of a
 /// miss in a huge directory.
 const MAX_LOOK: usize = 1024;
 
-/// Plain bytes that neighbours may have for each stored byte of the window:
-/// several times what honest chunks have. What compresses further could come
-/// along by the gigabyte.
+/// Maximum plain bytes of neighbours per stored byte of the window: several times
+/// the ratio of legitimate chunks. Without it, highly compressed chunks could add
+/// gigabytes.
 const MAX_RATIO: u64 = 8;
-/// Plain bytes that neighbours may have however small the window is.
+/// Plain bytes that neighbours may always have, however small the window is.
 const LEAST_PLAIN: u64 = 1 << 20;
 
-/// A stretch of one blob, and the chunks to take out of it: the one asked for
-/// first, then neighbours by offset.
+/// A range of one blob and the chunks in it: the demanded one first, then
+/// neighbours by offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) range: ByteRange,
@@ -31,16 +30,15 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Bytes that it takes in memory when it has arrived: stored or plain,
-    /// whichever is more.
+    /// Bytes in memory after arrival: stored or plain, whichever is larger.
     pub(super) fn weight(&self) -> u64 {
         let plain = self.chunks.iter().map(|chunk| u64::from(chunk.raw_len));
         plain.sum::<u64>().max(self.range.len())
     }
 }
 
-/// The span to fetch for `table[index]`: at most `window` stored bytes unless
-/// the chunk itself is larger. Chunks that are `held` already are left out.
+/// Chooses the span to fetch for `table[index]`: at most `window` stored bytes
+/// unless the chunk itself is larger. Skips chunks that are `held` already.
 pub(super) fn choose(
     table: &[ChunkRef],
     index: usize,
@@ -52,8 +50,8 @@ pub(super) fn choose(
     let mut chunks = vec![wanted.clone()];
     let mut plain = LEAST_PLAIN.max(window.saturating_mul(MAX_RATIO));
     for next in table[index + 1..].iter().take(MAX_LOOK) {
-        // A duplicate of something earlier lies elsewhere; what follows it may
-        // still be near.
+        // A duplicate of an earlier chunk is elsewhere; its successors may still be
+        // adjacent.
         if next.at.blob != wanted.at.blob || next.at.offset < range.end() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What the cache counts.
+//! Counters and statistics of the cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,7 +30,7 @@ impl Counters {
     }
 }
 
-/// Figures of a cache. Sizes in bytes; counts since it was opened.
+/// Statistics of a cache. Sizes in bytes; counts since the cache was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CacheStats {
@@ -38,46 +38,45 @@ pub struct CacheStats {
     pub memory_entries: u64,
     /// Plain bytes in memory.
     pub memory_bytes: u64,
-    /// Most plain bytes in memory.
+    /// Maximum plain bytes in memory.
     pub memory_budget: u64,
     /// Chunks on disk.
     pub disk_entries: u64,
     /// Stored bytes on disk.
     pub disk_bytes: u64,
-    /// Most stored bytes on disk.
+    /// Maximum stored bytes on disk.
     pub disk_budget: u64,
-    /// What the database's files occupy, garbage included.
+    /// Size of the database files, including garbage.
     pub disk_real_bytes: u64,
     /// Reads answered from memory.
     pub memory_hits: u64,
     /// Reads answered from disk.
     pub disk_hits: u64,
-    /// Chunks taken from disk into memory ahead of somebody who walks.
+    /// Chunks preloaded from disk into memory for a walk.
     pub preloaded: u64,
     /// Reads that had to wait for the network.
     pub misses: u64,
-    /// Requests made of a store.
+    /// Requests to a store.
     pub fetches: u64,
-    /// Stored bytes those brought.
+    /// Stored bytes that these requests returned.
     pub fetched_bytes: u64,
     /// Requests that failed.
     pub failed_fetches: u64,
-    /// Requests ahead of readers that were broken off because nobody wanted
-    /// the content any more.
+    /// Prefetch requests that were cancelled because they were no longer needed.
     pub called_off: u64,
     /// Entries on disk that failed verification and were dropped.
     pub corrupt_dropped: u64,
-    /// Entries given up for others.
+    /// Evicted entries.
     pub evictions: u64,
-    /// Writes or reads that RocksDB refused.
+    /// Writes or reads that failed in RocksDB.
     pub disk_errors: u64,
 }
 
-/// What [`super::Cache::verify`] found.
+/// Result of [`super::Cache::verify`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
-    /// Entries that hash right.
+    /// Entries with the right hash.
     pub good: u64,
-    /// Entries that did not, now dropped.
+    /// Entries with a wrong hash, now dropped.
     pub dropped: u64,
 }

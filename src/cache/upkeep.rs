@@ -1,4 +1,4 @@
-//! Emptying the database and checking it.
+//! Clearing and verification of the database.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use super::stats::Counters;
 use super::vault;
 use super::{CacheError, VerifyReport};
 
-/// How long it may take until nobody uses the database any more.
+/// Maximum time to wait until the database is no longer in use.
 const CLOSING: Duration = Duration::from_secs(10);
 
 impl Disk {
-    /// Begins a new database in place of the old one. Deleting every entry would
-    /// take room on a disk that may be full.
+    /// Replaces the database by a new one. Deleting every entry would need space on
+    /// a disk that may be full.
     pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
-        // Without its folder, the database notices only when it has to write.
+        // Without its directory the database would notice only at the next write.
         if !self.dir().exists() {
             let dir = self.dir().to_owned();
             return Err(CacheError::Gone { dir });
@@ -41,8 +41,8 @@ impl Disk {
         self.forget_pins()
     }
 
-    /// Closes the database, once nobody uses it any more; meanwhile nothing is
-    /// on disk.
+    /// Closes the database once it is no longer in use; meanwhile the disk cache is
+    /// empty.
     pub(super) fn close(&self) -> Result<(), CacheError> {
         let Some(mut db) = self.take() else {
             return Ok(());
@@ -66,13 +66,13 @@ impl Disk {
         &self,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<VerifyReport, CacheError> {
-        // Without it there is nothing that could be counted.
+        // Without a database there is nothing to count.
         self.db()?;
         let hashes = self.policy().hashes();
         let total = hashes.len() as u64;
         let mut report = VerifyReport::default();
         for (done, hash) in hashes.into_iter().enumerate() {
-            // Not held for longer: another process may want the database.
+            // Do not hold it longer: another process may want the database.
             let db = self.db()?;
             let value = match db.get_cf(db.family(PAGES)?, hash.as_bytes()) {
                 Err(error) if is_refusal(&error) => return Err(error.into()),

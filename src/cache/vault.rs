@@ -1,25 +1,24 @@
-//! What must not lie on a disk in the clear, sealed.
+//! Encryption of values that must not be on disk in plain text.
 //!
 //! ```text
 //! 0x80 | checksum (16 bytes) | IV (12) | GCM tag (16) | sealed value
 //! ```
 //!
 //! The key comes from the store ([`walrus_client::BlobStore::at_rest`]) and is
-//! never written down here. The checksum is over what follows it, so that
-//! `cache verify` finds damage without the key. Names of pages are keyed too:
-//! from the hash of a text that lies on a disk, anybody who has the text could
-//! tell that it was read.
+//! never stored here. The checksum covers everything after it, so that `cache
+//! verify` finds damage without the key. Page names are keyed too: a plain hash on
+//! disk would reveal to anyone who has the text that it was read.
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::CacheError;
 use walgit_format::chunk::{ChunkHash, IV_LEN, SecretKey, TAG_LEN};
 
-/// No codec has this number.
+/// Marker of a sealed value; not a codec number.
 const SEALED: u8 = 0x80;
 const CHECKSUM: usize = 16;
 
-/// The name of a chunk's page.
+/// Returns the name of a chunk's page.
 pub(super) fn page_name(hash: &ChunkHash, at_rest: Option<&SecretKey>) -> ChunkHash {
     match at_rest {
         None => *hash,
@@ -27,12 +26,12 @@ pub(super) fn page_name(hash: &ChunkHash, at_rest: Option<&SecretKey>) -> ChunkH
     }
 }
 
-/// Whether a value is sealed.
+/// Returns whether a value is sealed.
 pub(super) fn is_sealed(value: &[u8]) -> bool {
     value.first() == Some(&SEALED)
 }
 
-/// Whether a sealed value is as it was written.
+/// Returns whether the checksum of a sealed value matches.
 pub(super) fn is_undamaged(value: &[u8]) -> bool {
     let body = value.get(1..).and_then(<[u8]>::split_first_chunk);
     body.is_some_and(|(found, rest)| *found == checksum(rest))
@@ -44,10 +43,10 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
     sum
 }
 
-/// Seals the value called `name`, where there is a key.
+/// Seals the value `name` if there is a key.
 ///
 /// # Errors
-/// When the system has no randomness: then nothing must be written.
+/// If the system provides no randomness: nothing must be written then.
 pub(super) fn seal(
     name: &ChunkHash,
     mut value: Vec<u8>,
@@ -64,7 +63,8 @@ pub(super) fn seal(
     Ok([&[SEALED][..], &checksum(&body), &body].concat())
 }
 
-/// Opens the value called `name`; `None` where it is damaged, or another key's.
+/// Opens the value `name`; returns `None` if it is damaged or sealed with another
+/// key.
 pub(super) fn unseal(
     name: &ChunkHash,
     value: Vec<u8>,

@@ -1,9 +1,9 @@
-//! Content that is a blob of its own and known by somebody else's hash.
+//! Content that is a blob of its own and identified by a foreign hash.
 //!
-//! A [`WholeBlob`] is fetched whole and proven whole, once; then its pieces are
-//! kept like any other chunk, and a record remembers which they are. From then
-//! on it is read as everything is: a piece that was evicted is fetched again by
-//! its range, and verified by our own hash.
+//! A [`WholeBlob`] is fetched and verified as a whole once; then its pieces are
+//! cached like other chunks, and a record lists them. From then on it is read like
+//! any content: an evicted piece is fetched again by its range and verified by our
+//! own hash.
 
 use std::io::{Read as _, Seek as _, Write as _};
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use walgit_format::chunk::{
 use walrus_client::{BlobStore, Extent, MAX_PAYLOAD, Rejected, StoreError};
 use walrus_encoding::blob_id;
 
-/// Blobs up to this length are proven in memory; longer ones on disk.
+/// Blobs up to this length are verified in memory; longer ones on disk.
 const IN_MEMORY: u64 = IN_FLIGHT;
-/// Bytes of a longer blob that are asked for at once.
+/// Bytes per request for a longer blob.
 const PART: u64 = 8 << 20;
 
-/// A flight of one whole blob.
+/// Fetch plan of one whole blob.
 struct Alone(ChunkHash);
 
 impl Carry for Alone {
@@ -39,8 +39,8 @@ impl Carry for Alone {
 }
 
 impl Cache {
-    /// The pieces that a blob consists of, as far as an earlier session or
-    /// reader has proven it. Never asks the network.
+    /// Returns the pieces of a blob if an earlier session or reader has verified
+    /// it. Never accesses the network.
     pub fn known_whole(
         &self,
         whole: &WholeBlob,
@@ -51,12 +51,11 @@ impl Cache {
         whole.decode(&record)
     }
 
-    /// The pieces that a blob consists of; fetched and proven where nobody has
-    /// done so.
+    /// Returns the pieces of a blob; fetches and verifies it first if necessary.
     ///
     /// # Errors
-    /// What the store said, [`StoreError::Corrupt`] where no gateway's bytes
-    /// are the content.
+    /// The error of the store; [`StoreError::Corrupt`] if no gateway returns the
+    /// right content.
     pub async fn whole(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -70,8 +69,8 @@ impl Cache {
         flight.landed().await
     }
 
-    /// Begins to fetch a blob ahead of its readers; `None` where its pieces are
-    /// known. Must be called within a runtime.
+    /// Starts a prefetch of a blob; returns `None` if its pieces are known. Must be
+    /// called within a runtime.
     pub fn begin_whole(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -102,7 +101,7 @@ impl Cache {
         }
     }
 
-    /// Keeps a blob whose content has been proven otherwise.
+    /// Caches a blob whose content has been verified by other means.
     pub fn keep_whole(&self, whole: &WholeBlob, content: &Bytes, at_rest: Option<&SecretKey>) {
         let kept = self.keep_pieces(whole, 0, content, at_rest);
         self.remember(whole, &kept, at_rest);
@@ -115,11 +114,11 @@ impl Cache {
         flight: &Arc<Flight<Arc<[ChunkRef]>>>,
     ) {
         let pilot = Pilot::of(&self.wholes, flight);
-        // What is longer than all the room there is, is alone in it.
+        // A blob larger than the in-flight budget takes the whole budget.
         let Some(_room) = self.room(store, flight, whole.size).await else {
             return;
         };
-        // Whoever led a flight that landed a moment ago has left it here.
+        // A flight that landed a moment ago may have recorded it.
         if let Some(known) = self.known_whole(whole, store.at_rest()) {
             pilot.land(known);
             return pilot.end(Ok(()));
@@ -180,8 +179,8 @@ impl Cache {
         .await
     }
 
-    /// For what is too long for memory: parts go to a nameless file, which is
-    /// proven and then cut.
+    /// Verifies a blob that is too long for memory: its parts go to an unnamed
+    /// file, which is verified and then split.
     async fn prove_on_disk(
         self: &Arc<Self>,
         store: &Arc<dyn BlobStore>,
@@ -201,7 +200,8 @@ impl Cache {
         }
         let spool =
             |error: std::io::Error| CacheError::Database(format!("temporary file: {error}"));
-        // Where nothing can be written beside the database, it may be elsewhere.
+        // If the database's directory is not writable, the temporary directory may
+        // be.
         let file = tempfile::tempfile_in(self.disk.dir()).or_else(|_| tempfile::tempfile());
         let mut file = file.map_err(spool)?;
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -245,7 +245,8 @@ impl Cache {
         .await
     }
 
-    /// Cuts proven content that starts at `offset` of its blob, and keeps it.
+    /// Splits verified content that starts at `offset` of its blob, and caches the
+    /// pieces.
     fn keep_pieces(
         &self,
         whole: &WholeBlob,
@@ -265,7 +266,7 @@ impl Cache {
             self.memory
                 .insert(piece.hash, detached(piece, bytes.clone()));
         }
-        // A failing disk costs speed, never a read.
+        // A failing disk reduces speed but never fails a read.
         let _ = self.disk.put(&pieces, at_rest);
         pieces.into_iter().map(|(piece, _)| piece).collect()
     }

@@ -1,4 +1,4 @@
-//! Questions to a full node, over GraphQL.
+//! GraphQL client for a full node.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,22 +15,22 @@ use walrus_client::net::{
 };
 use walrus_client::network::NetPolicy;
 
-/// Objects asked for at once, and entries of a table in a page: what every
-/// node allows.
+/// Objects per request, and entries per page of a table: a limit that every node
+/// accepts.
 const PAGE: usize = 50;
-/// Longest answer that is read, in bytes. An object has at most 256 KB, which may
-/// take four times as much as JSON; where several take more, they are asked for one
-/// by one.
+/// Longest response in bytes. An object has at most 256 KB, which may take four times
+/// as much as JSON; if several objects exceed the limit, they are requested one by
+/// one.
 const MAX_ANSWER: u64 = 4 << 20;
 /// Most entries of one table.
 const MAX_ENTRIES: usize = 100_000;
-/// Most bytes of answers to one [`Reading`]: what is made of them takes about as
-/// much memory.
+/// Most bytes of responses per [`Reading`]; the decoded data takes about as much
+/// memory.
 const MAX_READING: u64 = 96 << 20;
-/// How many times as long as one question a [`Reading`] may take.
+/// Time limit of a [`Reading`], as a multiple of the deadline of a request.
 const MAX_QUESTIONS_TIME: u32 = 10;
 
-/// `make test-interop` holds both questions to the chain's own schema.
+/// `make test-interop` checks both queries against the schema of the chain.
 const OBJECTS: &str = include_str!("objects.graphql");
 const FIELDS: &str = include_str!("fields.graphql");
 
@@ -43,12 +43,12 @@ pub struct Chain {
     deadline: Duration,
     retry: Retry,
     failures: FailureLog,
-    /// Whether the node has answered since this was created.
+    /// Whether the node has responded since this was created.
     answered: AtomicBool,
 }
 
-/// Questions that belong together, such as those about one tree: bounded in the
-/// bytes of all answers and in the time for all of them.
+/// A group of related requests, such as those for one tree, with a limit on the total
+/// response bytes and the total time.
 #[derive(Debug)]
 pub struct Reading<'a> {
     chain: &'a Chain,
@@ -56,17 +56,17 @@ pub struct Reading<'a> {
     until: Instant,
 }
 
-/// A question under way: what went wrong last, until it is known what follows.
+/// A request in progress, with its latest failure until the retry decision is known.
 struct Question<'a> {
     chain: &'a Chain,
-    /// From 1.
+    /// Starts at 1.
     attempt: AtomicU32,
     failed: Mutex<Option<(FailureKind, String)>>,
 }
 
 impl Chain {
-    /// A node at this URL; every question ends within `deadline`, and is asked
-    /// as `policy` says. Failures are kept in `journal`. Connects to nothing yet.
+    /// Creates a client for the node at `url`, without connecting. Every request ends
+    /// within `deadline` and follows `policy`. Failures are recorded in `journal`.
     ///
     /// # Errors
     /// [`ChainError::BadEndpoint`].
@@ -101,7 +101,7 @@ impl Chain {
         })
     }
 
-    /// Begins questions that belong together.
+    /// Starts a group of related requests.
     pub fn reading(&self) -> Reading<'_> {
         Reading {
             chain: self,
@@ -110,22 +110,22 @@ impl Chain {
         }
     }
 
-    /// One object.
+    /// Reads one object.
     ///
     /// # Errors
-    /// [`ChainError::NoObject`] where there is none.
+    /// [`ChainError::NoObject`] if it does not exist.
     pub async fn object(&self, id: ObjectId) -> Result<MoveObject, ChainError> {
         self.reading().object(id).await
     }
 
-    /// Its answers are more than is taken.
+    /// Creates the error for responses beyond a limit.
     pub fn too_much(&self, what: impl Into<String>) -> ChainError {
         let url = self.url.to_string();
         let what = what.into();
         ChainError::TooMuch { url, what }
     }
 
-    /// The data of the answer, and the bytes that it took.
+    /// Returns the data of the response, and its length in bytes.
     async fn ask(&self, query: &str, variables: Value) -> Result<(Value, u64), ChainError> {
         let body = json!({"query": query, "variables": variables});
         let question = Question {
@@ -174,11 +174,11 @@ impl Reading<'_> {
         Ok(data)
     }
 
-    /// Gives objects by their IDs to `take`, in order. An object as it is answered
-    /// takes many times the memory of the answer, so none is kept.
+    /// Reads objects by ID and passes them to `take`, in order. Does not keep the
+    /// JSON objects, because they take many times the memory of the response.
     ///
     /// # Errors
-    /// [`ChainError::NoObject`] for the first that is not there.
+    /// [`ChainError::NoObject`] for the first object that does not exist.
     pub async fn each(
         &mut self,
         ids: &[ObjectId],
@@ -194,7 +194,7 @@ impl Reading<'_> {
                     (answer::objects(&data, now)?.into_iter()).try_for_each(&mut take)?;
                     left = &left[now.len()..];
                 }
-                // Large ones are asked for by themselves.
+                // Request large objects one by one.
                 Err(ChainError::TooMuch { .. }) if now.len() > 1 && self.bytes <= MAX_READING => {
                     page = 1;
                 }
@@ -204,10 +204,10 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// One object.
+    /// Reads one object.
     ///
     /// # Errors
-    /// [`ChainError::NoObject`] where there is none.
+    /// [`ChainError::NoObject`] if it does not exist.
     pub async fn object(&mut self, id: ObjectId) -> Result<MoveObject, ChainError> {
         let mut found = None;
         let keep = |object| {
@@ -221,8 +221,8 @@ impl Reading<'_> {
     /// The entries of a `Table<String, ID>`.
     ///
     /// # Errors
-    /// What kept the node from saying; [`ChainError::NotThat`] where it is no
-    /// such table; [`ChainError::TooMuch`] where it does not end.
+    /// [`ChainError::NotThat`] if it is not such a table; [`ChainError::TooMuch`] if
+    /// it has too many entries or its pages form a cycle; or a request error.
     pub async fn table(&mut self, id: ObjectId) -> Result<Vec<(String, ObjectId)>, ChainError> {
         let mut entries = Vec::new();
         let mut after = Value::Null;
@@ -236,7 +236,7 @@ impl Reading<'_> {
             let Some(next) = next else {
                 return Ok(entries);
             };
-            // A page that leads on brings something, and leads to where none was before.
+            // A page with a successor must not be empty, and its cursor must be new.
             if is_empty || !cursors.insert(next.to_string()) {
                 return Err(self.chain.too_much("a table whose pages lead in circles"));
             }

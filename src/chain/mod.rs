@@ -1,14 +1,14 @@
-//! The Sui chain: objects, read over its GraphQL RPC.
+//! Reads objects of the Sui chain over its GraphQL RPC.
 //!
-//! A WalGit repository may be an object on the chain that says which commit is
-//! its newest. This room knows how to ask for objects ([`Chain`]), how to read
-//! what comes back ([`answer`]) and what the two layouts of WalGit's objects
-//! mean ([`objects`]); what a commit holds is for `repo` to read.
+//! A WalGit repository may be an object on the chain that references its newest
+//! commit. [`Chain`] requests objects; [`answer`](walgit_format::chain::answer)
+//! decodes the responses, and [`objects`](walgit_format::chain::objects) defines the
+//! two layouts of WalGit's objects. The `repo` module reads the content of a commit.
 //!
-//! What a full node answers is taken at its word: only the chain says which
-//! commit a branch is at. The content that leads to is verified by hashes.
+//! The responses of a full node are trusted: only the chain knows the current commit
+//! of a branch. The content that a commit references is verified by hashes.
 //!
-//! May touch: `net`, and the names in `chunk`.
+//! May depend on: `net`, and the names in `chunk`.
 
 mod graphql;
 
@@ -21,11 +21,11 @@ use walgit_format::chain::ChainError;
 use walrus_client::net::Journal;
 use walrus_client::network::Network;
 
-/// Opens the chain of a network profile; connects to nothing yet. What goes
-/// wrong is kept in `journal`.
+/// Creates a client for the chain of a network profile, without connecting. Failures
+/// are recorded in `journal`.
 ///
 /// # Errors
-/// [`ChainError::NoEndpoint`] where the profile names nobody to ask.
+/// [`ChainError::NoEndpoint`] if the profile has no full node.
 pub fn open(
     network: &Network,
     deadline: Duration,

@@ -1,4 +1,4 @@
-//! `analyze`: what files are, whether they shrink, and why that is thought.
+//! `analyze`: classifies files, and estimates whether they compress.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,22 +13,21 @@ use super::context::{self, Context};
 use super::{Failure, output};
 use crate::publish::analyze::{Analysis, Class, Found, Watch, census};
 
-/// Tell what files are (image, code, archive …), whether they shrink, and why
+/// Classify files (image, code, archive …) and estimate whether they compress
 ///
-/// Of a folder or git repository it tells the files by class; of a git
-/// repository, those of the current commit. Large files are sampled at their
-/// start, middle and end.
+/// For a folder or git repository, reports files by class; for a git repository, those of
+/// the current commit. Large files are sampled at their start, middle and end.
 #[derive(Debug, Args)]
 pub(super) struct Analyze {
     /// Files, folders or git repositories
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Tell of each file, not of classes
+    /// Report each file instead of classes
     #[arg(long)]
     all: bool,
 }
 
-/// What was found of one file.
+/// Result for one file.
 #[derive(Serialize)]
 struct One {
     path: String,
@@ -37,16 +36,16 @@ struct One {
     analysis: Analysis,
 }
 
-/// What was found of a class.
+/// Totals of a class.
 #[derive(Clone, Copy, Default)]
 struct Sum {
     files: u64,
     bytes: u64,
-    /// Bytes of files that do not shrink.
+    /// Bytes of files that do not compress.
     stubborn: u64,
-    /// Bytes they would take at the sampled ratio.
+    /// Bytes after compression, at the sampled ratio.
     shrunk: f64,
-    /// Bits they spread over.
+    /// Entropy, weighted by bytes.
     bits: f64,
 }
 
@@ -74,7 +73,7 @@ impl Sum {
     }
 }
 
-/// Shows a census as a bar over files.
+/// Shows a census as a progress bar over files.
 struct Bar(ProgressBar);
 
 impl Watch for Bar {
@@ -167,7 +166,7 @@ fn total(classes: &BTreeMap<Class, Sum>) -> Sum {
     })
 }
 
-/// The largest class first.
+/// Largest class first.
 fn by_size(classes: &BTreeMap<Class, Sum>) -> impl Iterator<Item = (&Class, &Sum)> {
     let mut classes: Vec<_> = classes.iter().collect();
     classes.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.bytes));

@@ -1,4 +1,4 @@
-//! `blob-id`: the ID the network would give to a file.
+//! `blob-id`: computes the blob ID of a file.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use super::{Failure, output};
 use walrus_encoding::blob_id::blob_id_of;
 use walrus_encoding::cost;
 
-/// Print the Walrus blob ID of a file, computed here as the network computes it
+/// Print the Walrus blob ID of a file, computed locally
 #[derive(Debug, Args)]
 pub(super) struct BlobIdOf {
-    /// The files
+    /// Files to hash
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }

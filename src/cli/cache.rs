@@ -1,5 +1,4 @@
-//! `cache`: look at the page cache, fill it, keep things in it, empty it,
-//! check it.
+//! `cache`: shows, fills, pins, clears and checks the page cache.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +13,7 @@ use crate::cache::{self, CacheError, CacheStats, Keep, Pin, VerifyReport};
 use crate::config::Settings;
 use crate::daemon::{Client, no_pin};
 
-/// Show, fill, empty or check the page cache
+/// Show, fill, clear or check the page cache
 #[derive(Debug, Args)]
 pub(super) struct Cache {
     #[command(subcommand)]
@@ -23,46 +22,46 @@ pub(super) struct Cache {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// How much it holds, and how often it helped since the daemon started
+    /// Show its size, and its hit rate since the daemon started
     Stats,
-    /// Fetch files and folders of a mount now, so that they read at once later
+    /// Prefetch files and folders of a mount
     Warm {
         /// Files or folders in a mount
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Fetch files and folders of a mount, and keep them until they are unpinned
+    /// Prefetch files and folders of a mount, and keep them until they are unpinned
     ///
-    /// What is pinned reads without a network, whatever else is read. Pins are of
-    /// the commit that is mounted and may take four fifths of the cache.
+    /// Pinned content stays readable without a network and is exempt from eviction. Pins
+    /// apply to the mounted commit and may take up to four fifths of the cache.
     Pin {
         /// Files or folders in a mount
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Let go of what was pinned
+    /// Unpin files and folders
     Unpin {
         /// Files or folders in a mount, or names as `cache pins` shows them
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// List what is pinned, and how much of it is here
+    /// List pins, and how much of each is in the cache
     Pins,
-    /// Forget everything, pins too; what is needed is fetched again
+    /// Remove everything, including pins; content is fetched again on demand
     Clear {
-        /// Keep what was learned about the order in which files are opened
+        /// Keep the learned order of file opens
         #[arg(long)]
         keep_learned: bool,
     },
-    /// Re-hash every entry and drop what is damaged
+    /// Re-hash every entry and remove damaged ones
     Verify,
 }
 
-/// Who has the user's cache open.
+/// Process that has the user's cache open.
 enum Holder {
     /// The user's daemon.
     Daemon(Client),
-    /// This command, since no daemon runs.
+    /// This command; no daemon is running.
     Own(Arc<cache::Cache>),
 }
 
@@ -167,7 +166,7 @@ fn unpin(context: &Context, holder: &Holder, path: PathBuf) -> Result<String, Fa
     }
 }
 
-/// Empties the cache that no daemon has. One that cannot be opened, on a full
+/// Clears the cache when no daemon has it open. A cache that cannot be opened, on a full
 /// disk for example, is removed.
 fn clear_own(settings: &Settings) -> Result<(), Failure> {
     match context::own_cache(settings) {
@@ -189,7 +188,7 @@ fn cleared(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn verify(cache: &Arc<cache::Cache>) -> Result<VerifyReport, Failure> {
-    // It may take minutes, for which nobody else should have to wait.
+    // This may take minutes; other processes must not wait for it.
     cache.hand_over_when_wanted();
     let bar = output::count_bar("verifying");
     let report = cache.verify(|done, total| {
@@ -200,7 +199,7 @@ fn verify(cache: &Arc<cache::Cache>) -> Result<VerifyReport, Failure> {
     Ok(report?)
 }
 
-/// Fetches files and folders of mounts.
+/// Prefetches files and folders of mounts.
 fn warm(
     context: &Context,
     holder: &Holder,

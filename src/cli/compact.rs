@@ -1,4 +1,4 @@
-//! `compact`: heads that many pushes have scattered are laid out anew.
+//! `compact`: rewrites heads that many publishes have scattered over many blobs.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,37 +15,37 @@ use walgit_format::ref_name::RefName;
 use walrus_client::clock::unix_seconds;
 use walrus_client::{BlobStore, DryStore};
 
-/// Lay out anew what many pushes have scattered
+/// Rewrite heads that many publishes have scattered over many blobs
 ///
-/// Every push adds a blob; after many of them, a head lies in many blobs, each of
-/// which is billed and asked for. What a name stands for is stored anew in few,
-/// read back and compared, and then the name moves. Files, history and all else
-/// stay the same to the byte, and so does the old head: what nothing needs of it
-/// goes with the next `gc`.
+/// Every publish adds a blob. After many publishes, a head spans many blobs, each of
+/// which is billed and requested separately. Compaction stores the head of a name again
+/// in few blobs, reads it back, compares it, and then moves the name. Files, history and
+/// all other content stay identical. The old head stays too; the next `gc` collects the
+/// blobs that are no longer needed.
 ///
-/// A name is left alone where its score would not be better by 0.25, and for a
-/// week afterwards ([compaction] in the config file sets both). Stopped, it loses
-/// nothing; run it again to go on.
+/// A name is skipped if its score would improve by less than 0.25, and for a week after a
+/// compaction ([compaction] in the config file sets both). An interrupted compaction
+/// loses nothing; run the command again to resume.
 #[derive(Debug, Args)]
 pub(super) struct Compact {
-    /// Names to look at [default: all of the network]
+    /// Names to compact [default: all names of the network]
     #[arg(value_name = "NAME")]
     names: Vec<RefName>,
-    /// Store nothing; tell what would be done, in which order, and what it costs
+    /// Store nothing; print the planned compactions in order, and their cost
     #[arg(long)]
     dry_run: bool,
-    /// Whatever the gain, and however short a time ago
+    /// Ignore the minimum gain and the interval since the last compaction
     #[arg(long, requires = "names")]
     force: bool,
-    /// Spend no more than this, with what was spent in the last 30 days, in the
-    /// currency of the network's price
+    /// Limit spending, including that of the last 30 days, to this amount in the currency
+    /// of the network's price
     #[arg(long, value_name = "AMOUNT")]
     spend: Option<f64>,
     #[command(flatten)]
     keys: Keys,
 }
 
-/// What became of a candidate.
+/// Outcome for a candidate.
 type Done = Option<Result<Compacted, CompactionError>>;
 
 impl Compact {
@@ -149,7 +149,7 @@ impl Compact {
     }
 }
 
-/// Why a name stays, in words.
+/// Explains why a name is not compacted.
 fn why(stays: &Stays, currency: &str) -> String {
     match stays {
         Stays::Little => "there is too little to gain".into(),

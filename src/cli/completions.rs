@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete our commands.
+//! `completions`: prints shell completion scripts.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use super::Failure;
 /// Print completions for a shell: bash, zsh, fish, elvish, powershell
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// Shell to complete for
     shell: Shell,
 }
 

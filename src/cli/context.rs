@@ -1,4 +1,4 @@
-//! What every command needs: settings, a runtime, a store, a cache.
+//! State that commands share: settings, runtime, store, cache.
 
 use std::fs::Permissions;
 use std::future::Future;
@@ -24,37 +24,35 @@ use walrus_client::auth::Credentials;
 use walrus_client::auth::SignIns;
 use walrus_client::net::Journal;
 
-/// What the names of private caches begin with.
+/// Prefix of the directories of private caches.
 const PRIVATE: &str = "private-";
-/// How long a command that has the cache open may take to hand it over.
+/// Time limit for a command that has the cache open to hand it over.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// The command line's common part.
+/// Options that all commands share.
 pub(super) struct Context {
     overrides: Overrides,
     /// Whether the user asked for JSON.
     pub(super) json: bool,
-    /// The user's own umask, for files that the user asked for: this program's is
-    /// stricter.
+    /// The user's own umask, for output files: this process sets a stricter one.
     pub(super) umask: u32,
 }
 
-/// A cache, and the directory it vanishes with when it is a private one.
+/// A cache, and its temporary directory if it is a private one.
 pub(super) struct OpenCache {
     pub(super) cache: Arc<Cache>,
     _private: Option<tempfile::TempDir>,
-    /// Why it is not the user's own, where it is not.
+    /// Why this is not the user's cache, if it is not.
     instead: Option<String>,
 }
 
 impl OpenCache {
-    /// Whether it is the user's own, and still is: another process may have
-    /// wanted it meanwhile.
+    /// Whether this is still the user's cache: another process may have taken it over.
     pub(super) fn is_shared(&self) -> bool {
         self.why_not_shared().is_none()
     }
 
-    /// Why it is not the user's own, or not any more.
+    /// Why this is not, or no longer, the user's cache.
     pub(super) fn why_not_shared(&self) -> Option<&str> {
         match &self.instead {
             Some(why) => Some(why),
@@ -73,8 +71,7 @@ impl Context {
         }
     }
 
-    /// Writes a file that the user asked for, with the permissions that other
-    /// programs would give it.
+    /// Writes an output file, with permissions according to the user's umask.
     pub(super) fn write_output(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let is_new = !path.exists();
         output::to_file(path, bytes)?;
@@ -85,8 +82,7 @@ impl Context {
         Ok(())
     }
 
-    /// The flags that say which network and config file are meant, to be repeated
-    /// in a command that is suggested.
+    /// Flags that select the network and config file, to repeat in suggested commands.
     pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
         let given = &self.overrides;
         let mut flags = Vec::new();
@@ -112,22 +108,22 @@ impl Context {
         flags
     }
 
-    /// The settings in force.
+    /// The effective settings.
     pub(super) fn settings(&self) -> Result<Settings, Failure> {
         Ok(Settings::load(&self.overrides)?)
     }
 
-    /// Where everything lives, whatever the config file says.
+    /// Directories in use, independent of the config file.
     pub(super) fn dirs(&self) -> Result<Dirs, ConfigError> {
         Dirs::from_environment()
     }
 
-    /// The settings in force, or the defaults and why the others cannot be used.
+    /// The effective settings; on failure, the defaults and the reason.
     pub(super) fn settings_or_default(&self) -> Result<(Settings, Option<ConfigError>), Failure> {
         Ok(Settings::load_or_default(&self.overrides)?)
     }
 
-    /// Runs a future to its end.
+    /// Runs a future to completion.
     pub(super) fn run<T>(
         &self,
         work: impl Future<Output = Result<T, Failure>>,
@@ -139,19 +135,19 @@ impl Context {
     }
 }
 
-/// The names of the network in force.
+/// Names of the selected network.
 pub(super) fn refs(settings: &Settings) -> RefStore {
     RefStore::new(&settings.refs_dir())
 }
 
-/// Where blobs of the network in force are.
+/// Blob store of the selected network.
 pub(super) fn store(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
     let network = &settings.network.value;
     let store = walrus_client::open(network, deadline(settings), journal(settings))?;
     Ok(fresh(settings, store))
 }
 
-/// What running publishes need.
+/// Leases, which protect the needs of publishes and mounts.
 pub(super) fn leases(settings: &Settings) -> Leases {
     Leases::of(settings)
 }
@@ -161,7 +157,7 @@ pub(super) fn sign_ins(settings: &Settings) -> SignIns {
     SignIns::new(&settings.dirs.data.join("auth"))
 }
 
-/// Where blobs of the network in force are, to write there as who the user is.
+/// Blob store of the selected network, for writes with the user's sign-in.
 pub(super) fn store_to_write(settings: &Settings) -> Result<Arc<dyn BlobStore>, Failure> {
     let network = &settings.network.value;
     let credentials = Credentials::load(&sign_ins(settings), network)?;
@@ -170,29 +166,29 @@ pub(super) fn store_to_write(settings: &Settings) -> Result<Arc<dyn BlobStore>, 
     Ok(fresh(settings, store))
 }
 
-/// The same store, which waits for what was just stored.
+/// The same store; its reads wait for blobs that were just stored.
 fn fresh(settings: &Settings, store: Arc<dyn BlobStore>) -> Arc<dyn BlobStore> {
     let ledger = Ledger::of(settings);
     FreshStore::over(store, &settings.network.value, ledger, deadline(settings))
 }
 
-/// Longest time of one operation.
+/// Time limit of one operation.
 fn deadline(settings: &Settings) -> Duration {
     Duration::from_secs(settings.deadline_s.value)
 }
 
-/// Where failures are kept.
+/// Log of failed requests.
 fn journal(settings: &Settings) -> Option<Arc<Journal>> {
     Some(Arc::new(Journal::new(settings.failures())))
 }
 
-/// Where the repository at an address is.
+/// Source that locates the repository at an address.
 pub(super) fn source(settings: &Settings, address: &Address) -> Source {
     Source::of(address, &settings.refs_dir())
 }
 
-/// What is needed to open a repository of the network in force, with the
-/// user's keys and those given.
+/// Access that opens repositories of the selected network, with the user's keys and
+/// `keys`.
 pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure> {
     let deadline = deadline(settings);
     Ok(Access {
@@ -204,9 +200,9 @@ pub(super) fn access(settings: &Settings, keys: &Keys) -> Result<Access, Failure
     })
 }
 
-/// The user's cache, for a command that goes faster with it: handed over to any
-/// process that needs it. A private one for the length of the command when
-/// another process has it, or when it cannot be opened.
+/// Opens the user's cache for a command that it speeds up, and hands it over to any
+/// process that needs it. Opens a private cache if another process has the user's, or if
+/// it cannot be opened.
 pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
     settings.check_cache()?;
     match Cache::open(&CacheConfig::of(settings)) {
@@ -232,7 +228,7 @@ pub(super) fn cache(settings: &Settings) -> Result<OpenCache, Failure> {
     }
 }
 
-/// The user's cache, for a command about it: there is no other one to look at.
+/// Opens the user's cache for a command that operates on it, without a fallback.
 pub(super) fn own_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     settings.check_cache()?;
     let cache = Cache::open_within(&CacheConfig::of(settings), HAND_OVER)?;
@@ -243,13 +239,12 @@ pub(super) fn own_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     })
 }
 
-/// Removes the user's cache, pins too, without opening it.
+/// Removes the user's cache, including pins, without opening it.
 pub(super) fn erase_cache(settings: &Settings) -> Result<(), CacheError> {
     Cache::erase(&CacheConfig::of(settings), HAND_OVER)
 }
 
-/// An empty cache for the length of the command: in memory where the disk
-/// refuses.
+/// Opens an empty cache that lasts as long as the command, in memory if the disk fails.
 pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     settings.check_cache()?;
     remove_abandoned(&settings.dirs.cache);
@@ -281,8 +276,7 @@ pub(super) fn private_cache(settings: &Settings) -> Result<OpenCache, Failure> {
     }))
 }
 
-/// Removes the private caches of commands that were killed, a day later. A failure
-/// harms nothing.
+/// Removes private caches of killed commands once they are a day old. Ignores failures.
 fn remove_abandoned(dir: &Path) {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -294,7 +288,7 @@ fn remove_abandoned(dir: &Path) {
     }
 }
 
-/// Decodes nodes over a cache.
+/// Creates a loader of nodes over a cache.
 pub(super) fn loader(cache: &OpenCache) -> Arc<Loader> {
     Loader::new(cache.cache.clone(), LoaderConfig::default())
 }
@@ -309,7 +303,7 @@ pub(super) async fn open(
     Ok(open_any(settings, loader, address, keys).await??)
 }
 
-/// The same; why the repository could not be opened is left to the caller.
+/// Like [`open`], but returns the error of opening the repository separately.
 pub(super) async fn open_any(
     settings: &Settings,
     loader: &Arc<Loader>,
@@ -321,7 +315,7 @@ pub(super) async fn open_any(
     Ok(loader.open_located(&access, &located).await)
 }
 
-/// A name for what lies at a path: its last component, made fit.
+/// Derives a name from the last component of a path.
 pub(super) fn name_for(path: &std::path::Path) -> Option<RefName> {
     let last = std::fs::canonicalize(path).ok()?;
     let text = last
@@ -332,12 +326,12 @@ pub(super) fn name_for(path: &std::path::Path) -> Option<RefName> {
     text.parse().ok()
 }
 
-/// Makes sure that a path leads to a folder that has not been removed. The kernel shows
-/// one that was removed as an empty one to those who are in it or have it open.
+/// Checks that a path leads to a folder that has not been removed. To processes that are
+/// in a removed folder or have it open, the kernel shows it as empty.
 ///
 /// # Errors
-/// When the path is relative and the current directory was removed, or when the folder
-/// that it leads to was.
+/// If the path is relative and the current directory was removed, or if the folder that
+/// it leads to was removed.
 pub(super) fn folder_exists(path: &Path) -> Result<(), Failure> {
     let gone = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     let removed = |why: &str| Err(format!("{}: {why}", path.display()).into());
@@ -346,7 +340,7 @@ pub(super) fn folder_exists(path: &Path) -> Result<(), Failure> {
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     if let Ok(folder) = rustix::fs::open(path, flags, Mode::empty()) {
-        // Some file systems have no number of links for folders.
+        // Some file systems report no link count for folders.
         let has_links = rustix::fs::fstat(&folder).is_ok_and(|found| found.st_nlink > 0);
         let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
         let named = std::fs::read_link(link).is_ok_and(|named| !is_deleted(&named));
@@ -357,7 +351,7 @@ pub(super) fn folder_exists(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the kernel says of an open file that it was removed.
+/// Whether the kernel reports an open file as removed.
 fn is_deleted(named: &Path) -> bool {
     named
         .as_os_str()

@@ -1,4 +1,4 @@
-//! `cost`: what it costs to keep a repository on Walrus.
+//! `cost`: estimates the cost of storing a repository on Walrus.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,32 +21,31 @@ use walrus_client::{BlobStore, LocalDir};
 use walrus_encoding::Price;
 use walrus_encoding::cost::Bill;
 
-/// Tell what a repository costs on Walrus, beside other ways to store it
+/// Show what storing a repository on Walrus costs, compared with other layouts
 ///
-/// The network bills the encoded size of every blob: 64 MB before its first
-/// byte, and about 4.5 times its length. Of a folder or git repository it tells
-/// what publishing it for the first time would cost; nothing is uploaded.
+/// The network bills the encoded size of every blob: 64 MB, plus about 4.5 times its
+/// length. For a folder or git repository, shows the cost of publishing it for the first
+/// time; nothing is uploaded.
 #[derive(Debug, Args)]
 pub(super) struct Cost {
-    /// What was published, by its NAME or address, or a folder or git repository
-    /// by its path
+    /// Published NAME or address, or the path of a folder or git repository
     #[arg(value_name = "ADDRESS|PATH")]
     what: String,
-    /// Epochs it is paid for [default: the profile's]
+    /// Number of epochs to pay for [default: the profile's]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     epochs: Option<u32>,
     #[command(flatten)]
     keys: Keys,
 }
 
-/// A way to store it, and what that costs.
+/// A layout, and its cost.
 #[derive(Serialize)]
 struct Layout {
     #[serde(flatten)]
     bill: Bill,
-    /// For an epoch, what writing costs apart.
+    /// Per epoch, without the cost of writing.
     epoch: f64,
-    /// For all epochs, what writing costs included.
+    /// For all epochs, including the cost of writing.
     total: f64,
 }
 
@@ -70,8 +69,7 @@ impl Cost {
         let cache = context::cache(&settings)?;
         let loader = context::loader(&cache);
         let path = PathBuf::from(&self.what);
-        // `./name` is a path whatever there is; `name` is one where nothing is
-        // published under it.
+        // `./name` is always a path; `name` is a path if nothing is published under it.
         let named = self.what.parse::<Address>();
         let published = match &named {
             Ok(Address::Name(name)) => context::refs(&settings).get(name)?.is_some(),
@@ -128,7 +126,7 @@ impl Cost {
     }
 }
 
-/// A publish into a directory that is gone afterwards.
+/// A publish into a temporary directory.
 struct Trial {
     dir: tempfile::TempDir,
     max_body: u64,

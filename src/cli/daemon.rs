@@ -12,8 +12,7 @@ use crate::daemon::{self, Client, DaemonState, DaemonStatus, Stopped};
 
 /// Show, stop or restart the background process that serves mounts
 ///
-/// The first mount starts it, and it ends by itself some time after the last one is
-/// unmounted.
+/// The first mount starts it. It ends by itself some time after the last unmount.
 #[derive(Debug, Args)]
 pub(super) struct Daemon {
     #[command(subcommand)]
@@ -22,14 +21,14 @@ pub(super) struct Daemon {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show its process and the settings it runs with
+    /// Show the process and its settings
     Status,
-    /// Unmount everything and end it
+    /// Unmount everything and stop the daemon
     ///
-    /// Folders that are in use are detached: open files stay readable no longer, and
-    /// nothing stays mounted. Succeeds if no daemon runs.
+    /// Detaches folders that are in use: their open files are no longer readable.
+    /// Succeeds if no daemon is running.
     Stop,
-    /// End it and mount again what it serves, with the settings now in force
+    /// Restart the daemon and its mounts with the current settings
     Restart,
     /// Serve mounts in the background (started by `mount` when needed)
     #[command(hide = true)]
@@ -54,7 +53,7 @@ impl Daemon {
 }
 
 fn status(context: &Context) -> Result<(), Failure> {
-    // A broken config file must not hide what runs.
+    // A broken config file must not hide a running daemon.
     let dirs = Dirs::from_environment()?;
     let state = context.run(async {
         Ok(match Client::probe(&dirs).await? {

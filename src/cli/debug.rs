@@ -12,7 +12,7 @@ use super::epoch::Epoch;
 use super::prefetch::Replay;
 use super::tiers::Explain;
 
-/// Inspect files, tiers, prefetching and epochs; for development and diagnosis
+/// Inspect files, tiers, prefetching and epochs, for development and diagnosis
 #[derive(Debug, Args)]
 pub(super) struct Debug {
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! `devnet`: a Walrus of one's own, over a directory.
+//! `devnet`: runs an embedded Walrus server over a directory.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,15 +17,14 @@ use walrus_devnet::{self, DevnetConfig, Fault, RequestLog};
 
 /// Serve a directory of blobs as a Walrus aggregator and publisher over HTTP
 ///
-/// For development, tests, benches and offline use: true blob IDs, the
-/// network's own API and errors, and a link as slow as asked for. Stop it with
-/// Ctrl-C.
+/// For development, tests, benchmarks and offline use: real blob IDs, the API and errors
+/// of the network, and a configurable link speed. Stop it with Ctrl-C.
 ///
 /// It has no clock: `walgit-fs debug epoch --advance N --admin URL` ends epochs (of the
-/// profile `devnet` without --admin), and what was paid for until then is gone.
+/// profile `devnet` without --admin). Blobs that are paid for until then are removed.
 #[derive(Debug, Args)]
 pub(super) struct Devnet {
-    /// The directory; made if it is not there
+    /// Directory of the blobs; created if it does not exist
     #[arg(long)]
     dir: PathBuf,
     /// Address to listen on; port 0 picks a free one
@@ -34,40 +33,39 @@ pub(super) struct Devnet {
     /// Largest blob that can be stored, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_BODY)]
     max_body: u64,
-    /// Largest form of a quilt that can be stored, in bytes
+    /// Largest encoded quilt that can be stored, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = walrus_devnet::DEFAULT_MAX_QUILT)]
     max_quilt: u64,
-    /// Largest blob that is given out, in bytes [default: any]
+    /// Largest blob that can be read, in bytes [default: unlimited]
     #[arg(long, value_name = "BYTES")]
     max_read: Option<u64>,
-    /// Neither store nor give out this blob
+    /// Refuse to store or serve this blob
     #[arg(long, value_name = "BLOB_ID")]
     forbid: Vec<BlobId>,
-    /// Delay every response by this round trip, in milliseconds
+    /// Delay every response by this round-trip time, in milliseconds
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
-    /// Bandwidth of the link all clients share, in megabits a second [default: unlimited]
+    /// Bandwidth that all clients share, in Mbit/s [default: unlimited]
     #[arg(long)]
     bandwidth_mbit: Option<f64>,
-    /// Let something go wrong: `status=503,rate=0.1,path=/v1/blobs`
+    /// Inject a fault: `status=503,rate=0.1,path=/v1/blobs`
     ///
-    /// When: method=GET, path=BEGINNING, after=N, first=N, flap=M/N (of every
-    /// N requests the first M), rate=0.1. What: status=503 with
-    /// retry-after=SECONDS, delay-ms=N, jitter-ms=N, bandwidth-mbit=N,
-    /// drip-ms=N (a byte every N ms, headers too), wrong-blob, truncate=BYTES,
-    /// cut=BYTES, flip, reset, hang, and for a PUT put=marked-invalid, error,
-    /// error-early, uncertified, reuse-storage, reuse-registration,
-    /// reuse-and-extend or reuse-and-extend-non-certified.
-    /// While it runs, `PUT /devnet/faults` with one fault a line replaces them,
-    /// and `GET /devnet/faults` counts them.
+    /// Conditions: method=GET, path=PREFIX, after=N, first=N, flap=M/N (the first M of
+    /// every N requests), rate=0.1. Effects: status=503 with retry-after=SECONDS,
+    /// delay-ms=N, jitter-ms=N, bandwidth-mbit=N, drip-ms=N (a byte every N ms, including
+    /// headers), wrong-blob, truncate=BYTES, cut=BYTES, flip, reset, hang, and for a PUT
+    /// put=marked-invalid, error, error-early, uncertified, reuse-storage,
+    /// reuse-registration, reuse-and-extend or reuse-and-extend-non-certified. At run
+    /// time, `PUT /devnet/faults` with one fault per line replaces the faults, and
+    /// `GET /devnet/faults` returns their counts.
     #[arg(long, value_name = "SPEC")]
     fault: Vec<Fault>,
-    /// What the chance in the faults is drawn from
+    /// Random seed of the faults
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
     require: RequireArgs,
-    /// Print a line a request: method, path, range, status, bytes
+    /// Log a line per request: method, path, range, status, bytes
     #[arg(long)]
     log_requests: bool,
 }

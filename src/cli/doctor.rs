@@ -1,4 +1,4 @@
-//! `doctor`: what is in force, where it comes from, and whether it works.
+//! `doctor`: prints the effective settings and their origins, and checks the system.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,20 +18,20 @@ use walrus_client::net::{FailureKind, Journal};
 use walrus_client::network::NetworkPlace;
 use walrus_client::{HttpStore, LocalDir};
 
-/// Print the settings in force and check that mounting can work
+/// Print the effective settings and check that mounting can work
 ///
-/// Every mounted folder is checked as well, and whatever is wrong is reported as FAILED
-/// with what to do about it. Of a repository it also checks that its blobs are stored,
-/// and reads what the rest is decoded with: see `fsck` for all of it.
+/// Also checks every mounted folder, and reports each problem as FAILED with a remedy.
+/// For a repository, also checks that its blobs are stored, and reads the data that
+/// decoding depends on; use `fsck` for a complete check.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
-    /// A repository to look at, too
+    /// Repository to check as well
     address: Option<Address>,
-    /// Complete the ledger of what was published from what names need. What it says is
-    /// kept, and so is a copy of the file
+    /// Complete the ledger with the blobs that names need. Keeps existing entries and a
+    /// copy of the file
     #[arg(long, conflicts_with = "address")]
     rebuild_ledger: bool,
-    /// Leave out names that cannot be read; the ledger keeps what it says of them
+    /// Skip names that cannot be read; the ledger keeps its entries for them
     #[arg(long, requires = "rebuild_ledger")]
     partial: bool,
     #[command(flatten)]
@@ -135,8 +135,8 @@ impl Doctor {
 }
 
 impl Doctor {
-    /// Whether a repository can be read, as far as that is told without reading
-    /// its content.
+    /// Whether a repository can be read, as far as that is known without reading its
+    /// content.
     fn repository(
         &self,
         context: &Context,
@@ -231,7 +231,7 @@ fn show(settings: &Settings) -> Vec<Setting> {
     rows
 }
 
-/// What `[net]` says, or would say: every value by its name there.
+/// The `[net]` settings with their current values, by key.
 fn policy(settings: &Settings) -> Vec<Setting> {
     let policy = serde_json::to_value(&settings.network.value.policy);
     let values = policy.ok().and_then(|value| value.as_object().cloned());
@@ -250,7 +250,7 @@ fn policy(settings: &Settings) -> Vec<Setting> {
     values.into_iter().flatten().map(one).collect()
 }
 
-/// The daemon, and every mounted folder.
+/// Checks the daemon and every mounted folder.
 fn mounts(overview: &Overview) -> Vec<Check> {
     let daemon = &overview.daemon;
     let said = match (daemon.state, daemon.pid) {
@@ -382,7 +382,7 @@ async fn endpoint(url: &str, settings: &Settings) -> Check {
     }
 }
 
-/// A word on a server that ignored a range within the last week.
+/// Warning about a server that ignored a range within the last week.
 fn ranges_ignored(url: &str, settings: &Settings) -> &'static str {
     let kept = Journal::read(&settings.failures()).unwrap_or_default();
     let week = walrus_client::clock::unix_seconds().saturating_sub(7 * 24 * 3600);

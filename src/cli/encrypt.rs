@@ -1,8 +1,8 @@
-//! Which key a publish encrypts with, if any.
+//! Selection of the key that a publish encrypts with, if any.
 //!
-//! A name is private or it is not, and stays so: later publishes of a private
-//! one take its key without asking, and nothing of either kind refers to the
-//! other. Crossing over has to be said.
+//! A name is either private or public, and stays so: later publishes of a private name
+//! use its key without asking, and private and public heads never refer to each other.
+//! Changing from one to the other takes an explicit flag.
 
 use std::sync::Arc;
 
@@ -21,77 +21,75 @@ use walgit_format::chunk::{BlobId, ChunkHash, PrivateError, SecretKey};
 use walgit_format::ref_name::RefName;
 use walrus_client::auth::Kept;
 
-/// Longest part of a key's name that is a repository's.
+/// Maximum length of the part of a key's name that comes from the repository.
 const NAMED: usize = 48;
 
-/// Whether to encrypt.
+/// Encryption options.
 #[derive(Debug, Args)]
 pub(super) struct Encrypt {
-    /// Encrypt everything: content, names, history. The key is that of --key
-    /// FILE, else a new one; it is kept like those of `key add`, and later
-    /// publishes of this name use it without asking
+    /// Encrypt everything: content, names, history. Uses the key of --key FILE, or else a
+    /// new one; the key is kept like those of `key add`, and later publishes of this name
+    /// use it without asking
     #[arg(long, conflicts_with = "plaintext")]
     encrypt: bool,
-    /// Publish for everybody to read what is encrypted in --from or under this
-    /// name
+    /// Publish in plaintext even if --from or this name is encrypted
     #[arg(long)]
     plaintext: bool,
-    /// Store everything again, and refer to nothing that was published under this
-    /// name before, which need not be readable; with --encrypt also with another
-    /// key
+    /// Store everything again, without references to what was published under this name
+    /// before, which need not be readable; with --encrypt, may change the key
     #[arg(long)]
     pub(super) fresh: bool,
 }
 
-/// What was published under a name before.
+/// Earlier publish under the same name.
 struct Before {
     target: (BlobId, Option<ChunkHash>),
     /// Whether it is encrypted.
     private: bool,
-    /// The key that it is encrypted with, where that is at hand.
+    /// The key that it is encrypted with, if available.
     key: Option<SecretKey>,
-    /// It, where it can be read.
+    /// The head, if it is readable.
     head: Option<Repository>,
 }
 
-/// How to publish.
+/// Decision about how to publish.
 pub(super) struct Choice {
     /// The key to encrypt with.
     pub(super) key: Option<ChosenKey>,
-    /// The head published before that may be referred to.
+    /// Earlier head that the publish may refer to.
     pub(super) previous: Option<(BlobId, Option<ChunkHash>)>,
-    /// What the name stands for, where that can be read.
+    /// Current head of the name, if it is readable.
     pub(super) old: Option<Repository>,
 }
 
 /// A key to encrypt with.
 pub(super) struct ChosenKey {
     pub(super) key: SecretKey,
-    /// What it is to be called among the user's keys.
+    /// Its name among the user's keys.
     name: String,
-    /// Whether it was made by this command.
+    /// Whether this command created it.
     made: bool,
 }
 
-/// A key that is kept for a repository.
+/// The key that is kept for a repository.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct KeptKey {
-    /// What it is called among the user's keys.
+    /// Its name among the user's keys.
     pub(super) name: String,
-    /// Where it is.
+    /// Its location.
     pub(super) kept: Kept,
-    /// Whether it was made by this command.
+    /// Whether this command created it.
     pub(super) made: bool,
 }
 
 impl Encrypt {
-    /// Whether `from` may be published as it is said.
+    /// Whether the given options permit publishing `from`.
     pub(super) fn allows(&self, from: &Repository) -> bool {
         !from.is_encrypted() || self.plaintext || self.encrypt
     }
 
-    /// Decides for a publish under `name`, which stands for `named` now; `keys`
-    /// are those of the command, which may be for what is rewritten alone.
+    /// Decides how to publish under `name`, which currently refers to `named`. `keys` are
+    /// those of the command, which may be only for the repository to rewrite.
     pub(super) async fn choose(
         &self,
         settings: &Settings,
@@ -105,7 +103,7 @@ impl Encrypt {
             None => None,
         };
         let old = before.as_ref().and_then(|before| before.head.clone());
-        // What cannot be read cannot be referred to.
+        // An unreadable head cannot be referred to.
         let readable = before.as_ref().filter(|before| before.head.is_some());
         let previous = readable.map(|before| before.target);
         let was_private = before.as_ref().is_some_and(|before| before.private);
@@ -132,7 +130,7 @@ impl Encrypt {
         let (key, made) = match (given, old_key) {
             (Some(key), _) => (key, false),
             (None, Some(key)) if !self.fresh => (key, false),
-            // What an interrupted first publish began with.
+            // Reuse the key of an interrupted first publish.
             (None, None) => match keys::chest(settings).get(&name)? {
                 Some(key) => (key, false),
                 None => (new_key()?, true),
@@ -146,7 +144,7 @@ impl Encrypt {
         })
     }
 
-    /// What `named` stands for.
+    /// Opens the current head of a name.
     async fn before(
         &self,
         settings: &Settings,
@@ -205,8 +203,8 @@ impl Encrypt {
 }
 
 impl ChosenKey {
-    /// Puts the key away, before anything is encrypted with it: whatever is
-    /// stored can be read later.
+    /// Stores the key before it encrypts anything, so that all stored content stays
+    /// readable.
     pub(super) fn keep(&self, settings: &Settings) -> Result<KeptKey, Failure> {
         let (name, stored) = keys::chest(settings).keep(&self.name, &self.key)?;
         if let Some(why) = &stored.keyring {
@@ -225,8 +223,8 @@ fn new_key() -> Result<SecretKey, Failure> {
     Ok(SecretKey::random().ok_or(no)?)
 }
 
-/// What the key of a repository is called: its network and name, made fit; with
-/// a part of their hash where that leaves something out.
+/// Name of a repository's key: its network and name, sanitized, plus part of their hash
+/// if that drops characters.
 fn key_name(network: &str, name: &RefName) -> String {
     let whole = format!("{network}.{name}");
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);

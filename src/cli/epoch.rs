@@ -1,4 +1,4 @@
-//! `epoch`: which epoch a network is in.
+//! `epoch`: shows or advances the epoch of a network.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -17,21 +17,21 @@ use walgit_format::chunk::BlobId;
 use walrus_client::BlobStore;
 use walrus_client::network::MAX_EPOCHS;
 
-/// Names that an error lists.
+/// Number of names that an error lists.
 const LISTED: usize = 8;
 
-/// Tell which epoch the network is in; end epochs of a network of one's own
+/// Show the current epoch of the network, or end epochs of a local network
 ///
-/// Blobs are paid for until an epoch ends: two weeks each on mainnet, a day on
-/// testnet. The networks `local` and `devnet` have no clock: their epochs end when
-/// --advance says so, and what was paid for until then expires: it cannot be read any
-/// more. `renew` pays for what is needed before that.
+/// Blobs are paid for until an epoch ends: an epoch takes two weeks on mainnet, a day on
+/// testnet. The networks `local` and `devnet` have no clock: their epochs end with
+/// --advance. Blobs that are paid for until then expire and become unreadable; use
+/// `renew` before that to extend them.
 #[derive(Debug, Args)]
 pub(super) struct Epoch {
-    /// End so many epochs
+    /// End this many epochs
     #[arg(long, value_name = "N")]
     advance: Option<u32>,
-    /// End them although something that is needed expires, or cannot be checked
+    /// End epochs even if needed blobs expire or cannot be checked
     #[arg(long, requires = "advance")]
     force: bool,
     #[command(flatten)]
@@ -77,8 +77,8 @@ impl Epoch {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What is needed and expires when so many epochs end. Without --force, that is an
-    /// error.
+    /// Returns the needed blobs that expire when this many epochs end. An error without
+    /// --force.
     async fn check(
         &self,
         settings: &Settings,
@@ -129,7 +129,7 @@ impl Epoch {
         Ok(expiring(&grounds.ground(), store, between, at).await?)
     }
 
-    /// Who needs what expires.
+    /// Explains which names need the expiring blobs.
     async fn explain(
         &self,
         settings: &Settings,

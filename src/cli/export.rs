@@ -1,4 +1,4 @@
-//! `export`: a published history becomes a git repository again.
+//! `export`: converts a published history back to a git repository.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,35 +13,33 @@ use super::{Failure, output};
 use crate::lifecycle::{Checkout, ExportLimits, ExportOptions, Exported, export, git_fsck};
 use walgit_format::Address;
 
-/// Plain bytes from which on it is worth a word that a pack could be smaller.
+/// Size in plain bytes above which a hint about a smaller pack is printed.
 const WORTH_REPACKING: u64 = 1 << 20;
 
-/// Give back the git repository that was published, with all of its history
+/// Export a published repository, with all its history, to a git repository
 ///
-/// Every commit, tree, file and tag has the ID it always had, so signatures
-/// hold, and branches and tags are where they were. All IDs are computed from
-/// what is stored, and must be those that the commits name. The folder appears
-/// when it is complete.
+/// Every commit, tree, file and tag keeps its ID, so signatures stay valid; branches and
+/// tags are preserved. All IDs are computed from the stored content and must match those
+/// that the commits refer to. The folder appears when it is complete.
 #[derive(Debug, Args)]
 pub(super) struct Export {
     /// NAME, walrus://BLOB_ID or sui://OBJECT_ID[/BRANCH]
     address: Address,
-    /// Where to: a folder that is not there yet, or is empty
+    /// Target folder; must be empty or not exist
     dir: PathBuf,
-    /// Without a checkout: DIR itself is the repository
+    /// Create a bare repository, without a checkout
     #[arg(long)]
     bare: bool,
-    /// Have `git repack` look for deltas: takes longer, for a pack that is
-    /// several times smaller
+    /// Let `git repack` search for deltas: slower, but the pack is several times smaller
     #[arg(long)]
     repack: bool,
-    /// Have `git fsck` read everything again from disk in the end
+    /// Verify the result with `git fsck`
     #[arg(long)]
     check: bool,
-    /// Most files and directories to check out
+    /// Maximum number of files and directories to check out
     #[arg(long, value_name = "NUMBER", default_value_t = ExportLimits::default().entries)]
     max_files: u64,
-    /// Most bytes of content to check out
+    /// Maximum bytes of content to check out
     #[arg(long, value_name = "BYTES", default_value_t = ExportLimits::default().bytes)]
     max_size: u64,
     #[command(flatten)]
@@ -54,7 +52,7 @@ struct Report<'a> {
     dir: &'a Path,
     #[serde(flatten)]
     exported: &'a Exported,
-    /// Whether `git fsck` was asked, and found nothing.
+    /// Whether `git fsck` ran and found no error.
     checked: bool,
     #[serde(skip)]
     repack: bool,
@@ -135,7 +133,7 @@ impl Export {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Has git read what is there now.
+    /// Verifies the exported repository with git.
     async fn look_over(&self) -> Result<(), Failure> {
         let dir = self.dir.display();
         match git_fsck(&self.dir).await {

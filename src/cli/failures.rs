@@ -1,4 +1,4 @@
-//! `failures`: what went wrong with the network, and what to do about it.
+//! `failures`: shows failed network requests and remedies.
 
 use std::process::ExitCode;
 
@@ -12,18 +12,18 @@ use super::{Failure, output};
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::{Consequence, Done, FailureGroup, FailureReport, Journal, Wanted};
 
-/// Show what went wrong with the network, and what to do about it
+/// Show failed network requests and what to do about them
 ///
-/// Every failed request is kept, whoever made it, over sessions: the latest few
-/// thousand. Failures are grouped by endpoint and kind, the worst first; the
-/// bars show how many there were over the time.
+/// The latest few thousand failed requests of all processes are kept across sessions.
+/// Failures are grouped by endpoint and kind, worst first; the bars show their number
+/// over time.
 #[derive(Debug, Args)]
 pub(super) struct Failures {
-    /// Only since then: 30m, 1h, 2d ago, or a time such as 2026-11-25 or
+    /// Only since this time: 30m, 1h, 2d ago, or a time such as 2026-11-25 or
     /// 2026-11-25T10:30 [default: all that is kept]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     since: Option<u64>,
-    /// Only of endpoints whose URL contains this
+    /// Only endpoints whose URL contains this text
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
 }
@@ -45,7 +45,7 @@ impl Failures {
     }
 }
 
-/// Seconds since 1970 of a time, or of one so long ago.
+/// Parses a time, or an age before now, to Unix seconds.
 fn seconds(text: &str) -> Result<u64, String> {
     let none = || "give 30m, 1h, 2d, or a time such as 2026-11-25 or 2026-11-25T10:30".to_owned();
     let second = match text.parse::<Span>() {
@@ -126,7 +126,7 @@ fn done_words(done: Done) -> &'static str {
     }
 }
 
-/// `▁` for none, up to `█` for the most.
+/// `▁` for zero, up to `█` for the maximum.
 fn bars(counts: &[u64]) -> String {
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
     let bar = |count: &u64| match count {
@@ -145,7 +145,7 @@ fn count(count: u64, what: &str) -> String {
     }
 }
 
-/// A length of time, to one figure.
+/// Formats a duration with one figure.
 fn length(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! `fsck`: whether everything that a repository needs is there and right.
+//! `fsck`: checks that everything that a repository needs is stored and intact.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,32 +18,31 @@ use crate::repo::{Access, Loader, Repository};
 use walgit_format::Address;
 use walrus_client::network::NetworkPlace;
 
-/// Most lines about files that cannot be read.
+/// Maximum number of lines about unreadable files.
 const MOST_LINES: usize = 20;
 
-/// Check that everything a repository needs is stored, and right
+/// Check that everything a repository needs is stored and intact
 ///
-/// Reads all directories and lists, and decodes the commits, trees and tags of the
-/// history. Content that is in the cache is checked there; of the rest it is asked
-/// whether its blobs are stored. With --remote nothing is taken from the cache, and
-/// all content is read and its hashes checked; on the network `local` that is always
-/// so.
+/// Reads all directories and chunk lists, and decodes the commits, trees and tags of the
+/// history. Verifies content that is in the cache; for the rest, checks that its blobs
+/// are stored. With --remote, bypasses the cache, reads all content and verifies its
+/// hashes; the network `local` always does so.
 ///
-/// A hash proves that bytes are those that were published, not that they are what
-/// git calls them. With --objects every commit, tree, tag and file of the history is
-/// built, hashed and compared with the git ID that names it, and the trees that are
-/// shown with those of the history. That reads all content, and takes about as long
-/// as an export; memory grows by some 100 bytes for each object.
+/// A hash proves that bytes are those that were published, not that they match their git
+/// IDs. With --objects, every commit, tree, tag and file of the history is rebuilt,
+/// hashed and compared with its git ID, and the mounted trees are compared with those of
+/// the history. This reads all content and takes about as long as an export; it needs
+/// some 100 bytes of memory for each object.
 ///
-/// Where something is wrong, the files that need it are named. Exit code 1 then.
+/// Lists the files that each problem affects, and exits with code 1.
 #[derive(Debug, Args)]
 pub(super) struct Fsck {
-    /// What to check
+    /// Repository to check
     address: Address,
-    /// Read everything from the network, nothing from the cache
+    /// Bypass the cache and read everything from the network
     #[arg(long)]
     remote: bool,
-    /// Of content, read only so many pieces from the network, picked at random
+    /// Read only this many randomly picked chunks of content from the network
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample: Option<u32>,
     /// Verify the git ID of every object of the history; reads all content
@@ -118,13 +117,13 @@ impl Fsck {
     }
 }
 
-/// Something that is never the same twice.
+/// Returns a value that differs on every call.
 fn seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| now.as_nanos() as u64)
 }
 
-/// Shows a check as a bar over bytes.
+/// Shows a check as a progress bar over bytes.
 pub(super) struct Bar(pub(super) ProgressBar);
 
 impl Watch for Bar {
@@ -137,7 +136,7 @@ impl Watch for Bar {
     }
 }
 
-/// Reads what was just stored back from the store, and checks it.
+/// Reads back and checks a head that was just stored.
 pub(super) async fn verify(
     published: &Published,
     loader: &Arc<Loader>,
@@ -225,7 +224,7 @@ fn history(objects: &Objects) -> String {
     counts + said
 }
 
-/// Tells what is wrong.
+/// Prints the problems found.
 pub(super) fn tell(report: &Report) -> Result<(), Failure> {
     let mut remedies = Vec::new();
     for fault in report.faults.iter().take(MOST_LINES) {

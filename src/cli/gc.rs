@@ -1,4 +1,4 @@
-//! `gc`: what nothing needs any more is deleted, or forgotten.
+//! `gc`: deletes or forgets blobs that nothing needs any more.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,31 +13,31 @@ use crate::config::duration;
 use crate::daemon::ground::Grounds;
 use crate::lifecycle::gc::{Dropped, Fate, LEARNED_DAYS, Options, Report, collect, tidy};
 
-/// Collect what nothing needs any more: blobs of old heads, orphans, what was learned
+/// Collect garbage: blobs of old heads, orphans, learned data
 ///
-/// Whatever a name of this network stands for is kept, with all that it needs;
-/// so is what is mounted, what is being published, what retention rules keep
-/// (see `policy`), and what was stored within the grace period. A head that
-/// cannot be read (its key is missing, the network is down) makes all of its
-/// blobs be kept.
+/// Keeps everything that the names of this network need, mounted repositories, publishes
+/// in progress, content under retention rules (see `policy`), and blobs stored within the
+/// grace period. If a head cannot be read (its key is missing, the network is down), all
+/// its blobs are kept.
 ///
-/// Mounts and publishes leave leases beside the blobs, so gc needs neither the
-/// daemon nor its environment to find out what is in use. It deletes nothing where
-/// it cannot tell: a lease or a name is damaged, or a mount has no lease.
+/// Mounts and publishes hold leases beside the blobs, so gc needs neither the daemon nor
+/// its environment to determine which blobs are in use. It deletes nothing if that is
+/// uncertain: a lease or a name is damaged, or a mount has no lease.
 ///
-/// Blobs are deleted where the network lets us, else forgotten: they end with
-/// their last epoch. It may run beside a publish, and may be stopped at any time.
+/// Deletes blobs if the network permits it; otherwise forgets them, and they expire with
+/// their last epoch. gc may run concurrently with a publish, and may be stopped at any
+/// time.
 #[derive(Debug, Args)]
 pub(super) struct Gc {
-    /// Delete nothing; tell what would be deleted
+    /// Delete nothing; print what would be deleted
     #[arg(long)]
     dry_run: bool,
-    /// Leave alone what was stored this short a time ago: a number with s, m, h,
-    /// d or w after it
+    /// Keep blobs that were stored more recently than this: a number with suffix s, m, h,
+    /// d or w
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = duration)]
     grace: Duration,
-    /// On network `local`: collect blobs, too, that no publish of yours is known to
-    /// have stored
+    /// On network `local`: also collect blobs that no publish of yours is known to have
+    /// stored
     #[arg(long)]
     unknown: bool,
     #[command(flatten)]
@@ -50,7 +50,7 @@ struct Told<'a> {
     grace_s: u64,
     #[serde(flatten)]
     report: &'a Report,
-    /// What was dropped from the cache; nothing where it could not be looked at.
+    /// Entries dropped from the cache; `None` if it could not be opened.
     cache: Option<Dropped>,
 }
 
@@ -81,7 +81,7 @@ impl Gc {
             let dropped = if cache.is_shared() {
                 match tidy(&cache.cache, &ground, &network.name, &options, &report) {
                     Ok(dropped) => Some(dropped),
-                    // Another process has it since just now.
+                    // Another process has just opened it.
                     Err(_) if !cache.is_shared() => None,
                     Err(error) => return Err(error.into()),
                 }
@@ -163,7 +163,7 @@ fn print(report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says what was dropped from the cache, or `why` nothing was.
+/// Prints what was dropped from the cache, or `why` nothing was.
 fn print_dropped(dropped: Option<&Dropped>, why: &str) -> Result<(), Failure> {
     match dropped {
         Some(dropped) if !dropped.learned.is_empty() => output::line(&format!(

@@ -1,5 +1,4 @@
-//! `key`: keys of encrypted repositories, put away for later mounts; and the
-//! flag that gives one for once.
+//! `key`: manages stored keys of encrypted repositories; also the `--key` option.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -17,10 +16,10 @@ use crate::repo::refs::{NamedRef, RefStore};
 use walgit_format::chunk::SecretKey;
 use walrus_client::auth::{Added, Kept, KeyChest, KeyringError, Replaced};
 
-/// Longest file that may be a key, in bytes.
+/// Maximum length of a key file, in bytes.
 const MAX_KEY_FILE: u64 = 4096;
 
-/// Keys for one command.
+/// Keys given to one command.
 #[derive(Debug, Default, Args)]
 pub(super) struct Keys {
     /// Key of an encrypted repository: 32 bytes, raw, hex or base64; may be
@@ -28,14 +27,14 @@ pub(super) struct Keys {
     /// are tried too
     #[arg(long = "key", visible_alias = "dek-file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// What is in them, once they were read: a pipe can be read once.
+    /// Their contents, once read: a pipe can be read only once.
     #[arg(skip)]
     read: OnceLock<Vec<SecretKey>>,
 }
 
 impl Keys {
-    /// These keys, and those that were put away. Of the latter, those that cannot
-    /// be had are named in a warning: what is opened may need another or none.
+    /// Returns these keys and the stored ones. Warns about stored keys that are
+    /// unavailable: the repository may need a different key, or no key.
     pub(super) fn load(&self, settings: &Settings) -> Result<Vec<SecretKey>, Failure> {
         let mut keys = self.given()?;
         let (kept, missing) = chest(settings).all()?;
@@ -50,7 +49,7 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Those that were given for this command.
+    /// Keys given to this command.
     pub(super) fn given(&self) -> Result<Vec<SecretKey>, Failure> {
         if let Some(keys) = self.read.get() {
             return Ok(keys.clone());
@@ -61,12 +60,12 @@ impl Keys {
     }
 }
 
-/// Keys that were put away.
+/// Stored keys.
 pub(super) fn chest(settings: &Settings) -> KeyChest {
     KeyChest::new(&settings.dirs.data.join("keys"))
 }
 
-/// Warns that a key is in a file, for what the keyring did.
+/// Warns that a key is stored in a file because of the state of the keyring.
 pub(super) fn warn_of_file(settings: &Settings, why: &KeyringError) {
     let dir = settings.dirs.data.join("keys");
     let dir = dir.display();
@@ -91,8 +90,8 @@ fn read_from(from: impl std::io::Read) -> Result<SecretKey, Failure> {
     Ok(SecretKey::parse(&bytes)?)
 }
 
-/// Names on all networks that were published with the key called `key`, or may have
-/// been: with one that is not called as it was then.
+/// Names on all networks that were published with the key called `key`, or may have been:
+/// the key may have been renamed since.
 fn needed_by(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
     let kept = chest(settings).list()?;
     let may_need = |named: &NamedRef| {
@@ -115,7 +114,7 @@ fn needed_by(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
             continue;
         }
         for (name, named) in RefStore::new(&dir).list_all()? {
-            // What a damaged one needs is not known.
+            // The key of a damaged entry is unknown.
             if named.is_err() || named.is_ok_and(|named| may_need(&named)) {
                 needed.push(format!("{name} ({label})"));
             }
@@ -125,10 +124,10 @@ fn needed_by(settings: &Settings, key: &str) -> Result<Vec<String>, Failure> {
     Ok(needed)
 }
 
-/// Keep keys of encrypted repositories for later mounts
+/// Manage keys of encrypted repositories
 ///
-/// They go to the system keyring; where there is none, to a sealed file that
-/// only you can read, and the command says so. Every mount tries them.
+/// Keys are stored in the system keyring. Without a keyring, they are stored in a sealed
+/// file that only you can read, and the command reports it. Every mount tries them.
 #[derive(Debug, Args)]
 pub(super) struct Key {
     #[command(subcommand)]
@@ -137,36 +136,34 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Keep a key: 32 bytes, raw, hex or base64
+    /// Store a key: 32 bytes, raw, hex or base64
     Add {
-        /// A name for it
+        /// Name of the key
         name: String,
-        /// The file it is in [default: standard input]
+        /// File to read the key from [default: standard input]
         file: Option<PathBuf>,
-        /// Replace another key of this name, which is kept as NAME.replaced
+        /// Replace an existing key of this name, which is kept as NAME.replaced
         #[arg(long)]
         replace: bool,
     },
-    /// List the names of the keys that are kept
+    /// List the names of stored keys
     List,
-    /// Print a key, as 64 hexadecimal digits: to keep it somewhere else as well,
-    /// or to give it to those who may read what it opens
+    /// Print a key as 64 hexadecimal digits, as a backup or to share access
     Show {
-        /// Its name
+        /// Name of the key
         name: String,
         /// Write it to a new file that only you can read
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
-        /// Replace a file that is there
+        /// Replace an existing file
         #[arg(long, requires = "output")]
         replace: bool,
     },
-    /// Forget a key; what it encrypted cannot be read any more where nobody else
-    /// has it
+    /// Delete a key; content encrypted with it becomes unreadable without another copy
     Remove {
-        /// Its name
+        /// Name of the key
         name: String,
-        /// Do not ask, even if published names need it
+        /// Do not ask for confirmation, even if published names need it
         #[arg(long)]
         force: bool,
     },
@@ -283,10 +280,10 @@ fn add(
     Ok(())
 }
 
-/// Asks before a key is forgotten that published names need.
+/// Asks for confirmation before deleting a key that published names need.
 fn confirm_removal(settings: &Settings, name: &str) -> Result<(), Failure> {
     let chest = chest(settings);
-    // Whoever has a second copy loses nothing.
+    // With a second copy, nothing is lost.
     if let Ok(Some(key)) = chest.get(name) {
         let others = chest.list()?.into_keys().filter(|other| other != name);
         for other in others {
@@ -298,7 +295,7 @@ fn confirm_removal(settings: &Settings, name: &str) -> Result<(), Failure> {
             }
         }
     } else {
-        // An unknown name is told by who removes it.
+        // The removal itself reports an unknown name.
         if !chest.list()?.contains_key(name) {
             return Ok(());
         }

@@ -1,5 +1,4 @@
-//! `prefetch export` and `prefetch import`: what was learned about a repository
-//! leaves it and comes into it.
+//! `prefetch export` and `prefetch import`: transfer the learned profile of a repository.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,15 +17,13 @@ use walgit_format::Address;
 use walgit_prefetch::model::Limits;
 use walgit_prefetch::{MAX_PROFILE, Profile};
 
-/// Write down what was learned about a repository: which file is opened after
-/// which
+/// Export the learned order in which files of a repository are opened
 ///
-/// The file holds the paths that were opened and nothing of their content. Give
-/// it to others (prefetch import), or publish it with the repository (publish
-/// --profile).
+/// The file contains the paths that were opened, but no content. Share it with others
+/// (prefetch import), or publish it with the repository (publish --profile).
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// An address, as it was mounted, or a folder it is mounted on
+    /// Address, as mounted, or a mountpoint
     #[arg(value_name = "ADDRESS|DIR")]
     subject: String,
     /// Write to this file instead of standard output
@@ -36,18 +33,18 @@ pub(super) struct Export {
     keys: Keys,
 }
 
-/// Add to what is known about a repository what somebody else learned
+/// Merge a profile learned elsewhere into that of a repository
 ///
-/// The counts of both are summed, each as old as it is. A mount of it uses them
-/// at once, and so does every later one.
+/// Adds the counts of both profiles, keeping their age. Current and later mounts of the
+/// repository use them immediately.
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// What prefetch export wrote
+    /// File written by prefetch export
     file: PathBuf,
-    /// An address, as it is going to be mounted, or a folder it is mounted on
+    /// Address, as it will be mounted, or a mountpoint
     #[arg(value_name = "ADDRESS|DIR")]
     subject: String,
-    /// Forget what is known already
+    /// Discard the existing profile first
     #[arg(long)]
     replace: bool,
     #[command(flatten)]
@@ -124,7 +121,7 @@ impl Import {
     }
 }
 
-/// What was learned about a subject, from whoever has the cache open.
+/// Profile of a subject, from the process that has the cache open.
 pub(super) fn export(
     context: &Context,
     settings: &Settings,
@@ -153,7 +150,7 @@ pub(super) fn read(path: &Path) -> Result<(Profile, Vec<u8>), Failure> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let file = std::fs::File::open(path).map_err(|error| named(&error))?;
     let mut bytes = Vec::new();
-    // One byte more says that it is too long.
+    // One extra byte detects a file that is too long.
     let most = MAX_PROFILE as u64 + 1;
     let read = file.take(most).read_to_end(&mut bytes);
     read.map_err(|error| named(&error))?;
@@ -161,7 +158,7 @@ pub(super) fn read(path: &Path) -> Result<(Profile, Vec<u8>), Failure> {
     Ok((profile, bytes))
 }
 
-/// A folder that is mounted, or a repository.
+/// A mountpoint, or a repository.
 fn subject(
     context: &Context,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! `ledger`: what was published and until when it is paid for.
+//! `ledger`: shows published blobs and until when they are paid for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use walgit_format::chunk::BlobId;
 use walrus_client::StoredBlob;
 use walrus_client::clock::unix_seconds;
 
-/// Show what was published, until when it is paid for, and which names need it
+/// Show published blobs, until when they are paid for, and which names need them
 #[derive(Debug, Args)]
 pub(super) struct LedgerCommand {
     #[command(flatten)]
@@ -91,7 +91,7 @@ impl LedgerCommand {
     }
 }
 
-/// A name, and the blobs that it needs with the bytes of each that are known.
+/// A name, and the blobs that it needs, with the known bytes of each.
 pub(super) struct Head {
     pub(super) name: String,
     address: Address,
@@ -99,13 +99,13 @@ pub(super) struct Head {
     pub(super) blobs: BTreeMap<BlobId, u64>,
 }
 
-/// What names need, and those of which that is unknown, with the reason.
+/// Blobs that names need, and names that cannot be read, with the reason.
 pub(super) struct Heads {
     pub(super) heads: Vec<Head>,
     pub(super) unreadable: Vec<(String, String)>,
 }
 
-/// Reads what names need.
+/// Reads which blobs names need.
 pub(super) async fn heads(settings: &Settings, keys: &Keys) -> Result<Heads, Failure> {
     let cache = context::cache(settings)?;
     let loader = context::loader(&cache);
@@ -159,25 +159,25 @@ async fn needed(repository: &Repository) -> Result<BTreeMap<BlobId, u64>, Failur
     Ok(blobs)
 }
 
-/// What was done to complete the ledger.
+/// Result of completing the ledger.
 #[derive(Serialize)]
 pub(super) struct Rebuilt {
     /// Blobs that names need.
     pub(super) blobs: usize,
     /// Entries that were added.
     pub(super) added: usize,
-    /// The ledger as it was before.
+    /// Backup copy of the former ledger.
     pub(super) backup: Option<PathBuf>,
-    /// Names that cannot be read; for them, the ledger says what it said.
+    /// Names that cannot be read; their ledger entries are unchanged.
     pub(super) unreadable: Vec<String>,
 }
 
-/// Completes the ledger from what names need and the store says. What it says already
-/// stays: of superseded heads, and of blobs that the store says nothing of, nothing
-/// else knows.
+/// Completes the ledger from the needs of names and the replies of the store. Existing
+/// entries stay: they are the only record of superseded heads, and of blobs that the
+/// store does not report.
 ///
 /// # Errors
-/// Where a name cannot be read, unless `partial`: its blobs would not be recorded.
+/// If a name cannot be read, unless `partial` is set: its blobs would not be recorded.
 pub(super) async fn rebuild(
     settings: &Settings,
     keys: &Keys,
@@ -227,9 +227,9 @@ pub(super) async fn rebuild(
             ..LedgerEntry::of(&head.name, &address, &stored)
         });
     }
-    // Oldest first, as they were written.
+    // Oldest first, in the order of writing.
     found.sort_by_key(|entry| entry.at);
-    // Publishes append meanwhile.
+    // Publishes append concurrently.
     fault_point::reach("ledger.before_extend")?;
     let ledger = Ledger::of(settings);
     let add = move |known: &[LedgerEntry]| missing(known, found);
@@ -242,8 +242,8 @@ pub(super) async fn rebuild(
     })
 }
 
-/// What of `found` the ledger does not say yet: heads that it does not know, and blobs
-/// of which it knows less.
+/// The part of `found` that is missing in the ledger: unknown heads, and blobs that it
+/// knows less about.
 fn missing(known: &[LedgerEntry], found: Vec<LedgerEntry>) -> Vec<LedgerEntry> {
     let mut blobs = LedgerBlob::fold(known);
     let mut missing = Vec::new();
@@ -258,7 +258,7 @@ fn missing(known: &[LedgerEntry], found: Vec<LedgerEntry>) -> Vec<LedgerEntry> {
             })
         });
         if !is_known || !entry.blobs.is_empty() {
-            // What several heads need is said once.
+            // Record blobs that several heads need only once.
             blobs.append(&mut LedgerBlob::fold(std::slice::from_ref(&entry)));
             missing.push(entry);
         }

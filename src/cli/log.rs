@@ -16,8 +16,8 @@ use walgit_format::{Address, Commit, CommitId};
 
 /// Show the commits of a repository, newest first
 ///
-/// The commits come from the raw git objects kept beside the trees; of a plain
-/// folder there is one, made when it was published.
+/// Commits come from the raw git objects stored beside the trees. A plain folder has one
+/// commit, created when it was published.
 #[derive(Debug, Args)]
 pub(super) struct Log {
     /// NAME, walrus://BLOB_ID or sui://OBJECT_ID[/BRANCH]
@@ -98,7 +98,7 @@ async fn history(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> {
         .collect())
 }
 
-/// History where each commit leads to the one before, in the same head or not.
+/// History in which each commit refers to its predecessor, in the same head or not.
 async fn one_by_one(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> {
     let mut lines = Vec::new();
     let mut at = from;
@@ -127,7 +127,7 @@ fn subject(message: &[u8]) -> String {
     String::from_utf8_lossy(first).into_owned()
 }
 
-/// The day, as the committer's clock had it.
+/// The day, in the committer's time zone.
 fn day(signature: &Signature) -> String {
     signature.date().chars().take(10).collect()
 }

@@ -1,4 +1,4 @@
-//! `login`: signing in to a network's publishers.
+//! `login`: signs in to a network's publishers.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,26 +17,26 @@ use walrus_client::auth::{
 };
 use walrus_client::network::{AuthMethod, Network, NetworkPlace, OauthProfile};
 
-/// How long a user may take to sign in with a browser.
+/// Time limit for signing in with a browser.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Sign in to the publishers of a network
 ///
-/// The network's profile says how ([networks.NAME.auth] in the config file):
-/// by an API key, by the publisher's key, which then signs a token for every
-/// upload, or with an OAuth issuer in your browser. Secrets go to the system
-/// keyring, else to a sealed file that only you can read; they are sent to the
-/// publishers of the network as it is now, and to nobody else.
+/// The network's profile sets the method ([networks.NAME.auth] in the config file): an
+/// API key, the publisher's key, which then signs a token for every upload, or an OAuth
+/// issuer in your browser. Secrets are stored in the system keyring, or else in a sealed
+/// file that only you can read. They are sent only to the current publishers of the
+/// network.
 #[derive(Debug, Args)]
 pub(super) struct Login {
-    /// Sign in on another device; the default where there is no browser here
+    /// Sign in on another device; the default if no browser is available
     #[arg(long)]
     device: bool,
-    /// The API key is in this file [default: asked for, or standard input]
+    /// File with the API key [default: prompt, or standard input]
     #[arg(long, value_name = "FILE", conflicts_with = "device")]
     api_key_file: Option<PathBuf>,
-    /// The publisher's key is in this file: a shared secret (text, 0x… or
-    /// base64:…) or a private key (PEM) [default: asked for, or standard input]
+    /// File with the publisher's key: a shared secret (text, 0x… or base64:…) or a
+    /// private key (PEM) [default: prompt, or standard input]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "api_key_file"])]
     jwt_secret_file: Option<PathBuf>,
 }
@@ -82,7 +82,7 @@ impl Login {
         let stored = sign_ins.put(&network.name, &SignIn::new(origins.clone(), held))?;
         let kept = stored.kept;
         drop(lock);
-        // Tokens that nobody knows of any more should not go on working.
+        // Revoke tokens that would otherwise stay valid unused.
         if let Some((
             SignIn {
                 held: Held::Oauth(old),
@@ -113,7 +113,7 @@ impl Login {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// A flag of one method with a profile of another is a mistake.
+    /// Rejects a flag that belongs to a different method than the profile's.
     fn fits(&self, network: &Network) -> Result<(), Failure> {
         let asked = match self {
             Login { device: true, .. } => "oauth",
@@ -146,7 +146,7 @@ fn no_method(network: &str) -> String {
     )
 }
 
-/// Whom the secrets may be sent to: the publishers of the network as it is now.
+/// Recipients of the secrets: the current publishers of the network.
 fn publishers(network: &Network) -> Result<Vec<Origin>, Failure> {
     let urls = match &network.place {
         NetworkPlace::Http { publishers, .. } => publishers.as_slice(),
@@ -177,7 +177,7 @@ fn given(file: Option<&std::path::Path>, what: &str, network: &str) -> Result<Se
     }
 }
 
-/// Signs in with an issuer.
+/// Signs in with an OAuth issuer.
 async fn sign_in(profile: &OauthProfile, device: bool) -> Result<Grant, AuthError> {
     let issuer = Issuer::discover(profile).await?;
     if device || (!has_browser() && issuer.offers_device_flow()) {
@@ -203,12 +203,12 @@ async fn sign_in(profile: &OauthProfile, device: bool) -> Result<Grant, AuthErro
         webbrowser::open_browser_with_options(Browser::Default, &url, &quiet)
     });
     let arrived = flow.wait(PATIENCE).await?;
-    // A browser that was opened in this terminal is left to the user.
+    // Leave a browser that runs in this terminal to the user.
     drop(opened);
     arrived.exchange().await
 }
 
-/// Whether a browser could be opened here.
+/// Whether a browser can be opened on this machine.
 fn has_browser() -> bool {
     let names = ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"];
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());

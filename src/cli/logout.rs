@@ -1,4 +1,4 @@
-//! `logout`: forgetting a sign-in, and giving its tokens back.
+//! `logout`: removes a sign-in and revokes its tokens.
 
 use std::process::ExitCode;
 
@@ -9,9 +9,9 @@ use super::context::{self, Context};
 use super::{Failure, output};
 use walrus_client::auth::{Held, SignIn, oauth};
 
-/// Sign out of a network: forget its secret, and give tokens back
+/// Sign out of a network: delete its secret and revoke its tokens
 ///
-/// Tokens of an OAuth issuer are revoked where it offers that.
+/// Tokens of an OAuth issuer are revoked if the issuer supports it.
 #[derive(Debug, Args)]
 pub(super) struct Logout {}
 

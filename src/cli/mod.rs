@@ -1,11 +1,10 @@
-//! What a person types: arguments, progress bars, tables, exit codes. One file
-//! a command.
+//! Command-line interface: arguments, progress bars, tables, exit codes. One file per
+//! command.
 //!
-//! A command reads its arguments, calls the rooms below, and prints. Results
-//! go to standard output, as a table for people or as JSON with `--json`;
-//! progress, warnings and errors go to standard error. Exit codes: 0 done,
-//! 1 failed, 2 wrong usage. An error says what failed, on which thing, and
-//! what to do next.
+//! A command parses its arguments, calls the modules below, and prints. Results go to
+//! standard output, as a table or, with `--json`, as JSON; progress, warnings and errors
+//! go to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage. An error states
+//! the failed operation, its object, and the next step.
 
 mod analyze;
 mod blob_id;
@@ -55,7 +54,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::config::{Origin, Overrides, Sourced};
 use context::Context;
 
-/// What a command fails with: a sentence for the user.
+/// Error of a command, as a message for the user.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Mount a WalGit repository, stored on Walrus, as a folder.
@@ -81,12 +80,12 @@ An ADDRESS is NAME (a name given at publish), walrus://BLOB_ID[?root=HASH]
 walrus://MANIFEST_ID (a commit of WalGit's own tools) or sui://OBJECT_ID[/BRANCH]
 (a WalGit repository on the Sui chain).";
 
-// Environment variables are read with the config file: one that cannot be used must not
-// keep a command from running that needs no settings.
+// The config layer reads environment variables: an invalid one must not break commands
+// that need no settings.
 #[derive(Debug, Args)]
 struct Global {
-    /// Network profile: local (a directory of blobs, no server), devnet,
-    /// testnet, mainnet, or one of the config file [env: WALGIT_FS_NETWORK]
+    /// Network profile: local (a directory of blobs, no server), devnet, testnet,
+    /// mainnet, or one from the config file [env: WALGIT_FS_NETWORK]
     #[arg(long, global = true)]
     network: Option<String>,
     /// Read from this aggregator instead of the profile's; may be repeated
@@ -97,25 +96,25 @@ struct Global {
     /// [env: WALGIT_FS_PUBLISHER]
     #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
     publisher: Option<Vec<String>>,
-    /// Ask this Sui node (GraphQL) instead of the profile's about sui:// addresses
+    /// Query this Sui node (GraphQL) for sui:// addresses instead of the profile's
     /// [env: WALGIT_FS_SUI_RPC]
     #[arg(long, global = true, value_name = "URL")]
     sui_rpc: Option<String>,
-    /// Tell this embedded Walrus (devnet) when to end epochs, extend and delete,
-    /// instead of the profile's [env: WALGIT_FS_ADMIN]
+    /// Use this embedded Walrus (devnet) to end epochs, extend and delete, instead of the
+    /// profile's [env: WALGIT_FS_ADMIN]
     #[arg(long, global = true, value_name = "URL")]
     admin: Option<String>,
     /// Disk budget of the cache: bytes, or a size such as 500M or 10G
     /// [env: WALGIT_FS_CACHE_DISK]
     #[arg(long, global = true, value_name = "SIZE", value_parser = crate::config::size)]
     cache_disk: Option<u64>,
-    /// Another config file [env: WALGIT_FS_CONFIG]
+    /// Use this config file [env: WALGIT_FS_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print JSON instead of text, where a command reports something
+    /// Print reports as JSON instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// Say more on standard error; twice for everything
+    /// Log more to standard error; repeat for all messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -153,7 +152,7 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     walrus_client::auth::harden();
-    // What a panic quotes may come from an author; a backtrace is for developers.
+    // Panic messages may quote authors' text; backtraces are for developers.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|panic| {
             output::note(&format!("error: {panic}; this is a bug"));
@@ -161,7 +160,7 @@ pub fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // It quotes the arguments, which may have been copied from anywhere.
+        // The message quotes the arguments, which may contain untrusted text.
         Err(error) if error.use_stderr() => {
             output::notes(&error.render().to_string());
             return ExitCode::from(2);
@@ -169,11 +168,11 @@ pub fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Command::Publish(_) | Command::Export(_) = cli.command {
-        // Starts the program again, which must find the user's umask.
+        // Re-executes the program, which must inherit the user's umask.
         frugal::begin();
     }
-    // Whatever a shell or a service manager allows: files, folders and sockets
-    // of ours, and of the database, are the user's alone.
+    // Restrict files, folders and sockets, including those of the database, to the user,
+    // regardless of the inherited umask.
     let umask = rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let serves = match &cli.command {
         Command::Daemon(command) => command.serves(),
@@ -220,12 +219,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The command line's grammar, for completions and the manual.
+/// The command-line grammar, for completions and the manual.
 pub(crate) fn grammar() -> clap::Command {
     Cli::command()
 }
 
-/// The crates of this project.
+/// Crates of this project.
 const CRATES: [&str; 6] = [
     "walgit_durable",
     "walgit_format",
@@ -235,8 +234,8 @@ const CRATES: [&str; 6] = [
     "walrus_devnet",
 ];
 
-/// What goes wrong is told on standard error. A process that serves mounts runs for
-/// long: it does not repeat itself, and may have a log.
+/// Logs to standard error. A process that serves mounts is long-lived: it does not repeat
+/// messages, and may have a log file.
 fn start_tracing(verbose: u8, serves: bool) {
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -251,7 +250,7 @@ fn start_tracing(verbose: u8, serves: bool) {
         EnvFilter::new(format!("{others},{}", crates.join(",")))
     };
     let filter = EnvFilter::try_from_env("WALGIT_FS_LOG").unwrap_or_else(|_| levels());
-    // What is logged quotes authors and servers.
+    // Log messages quote authors and servers.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| walgit_format::text::LineWriter(crate::daemon::log::Writer))
         .with_ansi(false)

@@ -1,4 +1,4 @@
-//! `mount`: a repository becomes a folder.
+//! `mount`: mounts a repository as a folder.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,28 +16,28 @@ use crate::lifecycle::leases::MountTag;
 use crate::prefetch::Learning;
 use walgit_format::Address;
 
-/// Notices that are printed at once.
+/// Number of notices that are printed immediately.
 const SHOWN_NOTICES: usize = 5;
 
-/// Mount a repository as a read-only folder; returns when the folder answers
+/// Mount a repository as a read-only folder; returns when it is ready
 ///
-/// Nothing is cloned: directories and content are fetched when they are first
-/// looked at, verified, and kept in a cache that outlives the session. The
-/// hidden folder DIR/.walgit shows status, the commit, branches and tags.
+/// Nothing is cloned: directories and content are fetched on first access, verified, and
+/// cached across sessions. The hidden folder DIR/.walgit shows status, commit, branches
+/// and tags.
 #[derive(Debug, Args)]
 pub(super) struct Mount {
     /// NAME, walrus://BLOB_ID[?root=HASH], walrus://MANIFEST_ID or
     /// sui://OBJECT_ID[/BRANCH]
     address: Address,
-    /// An empty folder
+    /// Mountpoint; an empty folder
     dir: PathBuf,
     /// Show this branch, tag or commit [default: the default branch]
     #[arg(long = "ref", value_name = "REF")]
     reference: Option<String>,
     #[command(flatten)]
     keys: Keys,
-    /// Look for a new head every so many seconds (30 unless told), and show it
-    /// without a remount; for names and sui:// addresses
+    /// Check for a new head every SECONDS (default 30) and show it without a remount; for
+    /// names and sui:// addresses
     #[arg(
         long,
         value_name = "SECONDS",
@@ -47,19 +47,18 @@ pub(super) struct Mount {
         value_parser = clap::value_parser!(u64).range(1..=86400)
     )]
     follow: Option<u64>,
-    /// Show files that start with `#!` as executable, where the repository
-    /// keeps no modes; reads the start of every file up to 1 MiB first
+    /// Show files that start with `#!` as executable if the repository stores no modes;
+    /// reads the start of every file up to 1 MiB first
     #[arg(long)]
     scripts_executable: bool,
-    /// Fetch ahead of readers: `off`; `related`, by what lies together; or
-    /// `learned`, by the order in which files were opened in earlier sessions
-    /// as well
+    /// Prefetch content: `off`; `related`, by proximity in the layout; or `learned`, also
+    /// by the order in which earlier sessions opened files
     #[arg(long, value_name = "HOW", default_value = "learned")]
     prefetch: Prefetch,
-    /// Let other users of this machine see the folder too
+    /// Let other users of this machine access the folder
     #[arg(long)]
     allow_other: bool,
-    /// Stay in the foreground and serve this mount until interrupted
+    /// Run in the foreground and serve this mount until interrupted
     #[arg(long)]
     foreground: bool,
 }
@@ -83,7 +82,7 @@ impl From<Prefetch> for Learning {
 }
 
 impl Mount {
-    /// Whether this process serves the mount itself.
+    /// Whether this process serves the mount.
     pub(super) fn serves(&self) -> bool {
         self.foreground
     }
@@ -100,7 +99,7 @@ impl Mount {
             return Err(format!("{}: {why}", self.address).into());
         }
         let network = settings.network.value.clone();
-        // The daemon has another current directory.
+        // The daemon has a different current directory.
         let leases = std::path::absolute(Leases::of(&settings).dir())?;
         let request = MountRequest {
             source,
@@ -124,7 +123,8 @@ impl Mount {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut terminate = signal(SignalKind::terminate())?;
             let mut hang_up = signal(SignalKind::hangup())?;
-            // Dropped half way, a mount is undone; killed, it would be left dead.
+            // Dropping this future undoes a mount; killing the process would leave it
+            // dead.
             let ended = tokio::select! {
                 mounted = daemon::mount(&settings, request) => return Ok(mounted?),
                 ended = interrupt.recv() => ended,
@@ -156,7 +156,7 @@ impl Mount {
     }
 }
 
-/// A word on a cache that may grow larger than its file system.
+/// Warning about a cache that may outgrow its file system.
 fn too_large(settings: &Settings) -> Option<String> {
     let dir = settings.dirs.cache.ancestors().find(|dir| dir.is_dir())?;
     let disk = rustix::fs::statvfs(dir).ok()?;
@@ -172,7 +172,7 @@ fn too_large(settings: &Settings) -> Option<String> {
     })
 }
 
-/// Says what is not shown, or shown and worth a word.
+/// Prints notices about entries that are hidden or shown differently.
 fn warn(notices: &[String], dir: &std::path::Path) {
     for notice in notices.iter().take(SHOWN_NOTICES) {
         output::warning(notice);

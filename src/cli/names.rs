@@ -1,4 +1,4 @@
-//! What is said and checked when a name moves.
+//! Checks and messages of commands that move a name.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::repo::{Diverges, Lineage, Loader, RepoError, Repository};
 use walgit_format::Address;
 use walgit_format::ref_name::RefName;
 
-/// What a name stood for before it was moved, and how to move it back.
+/// The former target of a moved name, and the command that restores it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Replaced {
     /// The old address.
     pub(super) address: String,
-    /// What that is at, in words; empty where it could not be read.
+    /// Summary of its commits; empty if it could not be read.
     pub(super) was: String,
-    /// The command that brings it back.
+    /// Command that restores it.
     pub(super) undo: String,
 }
 
 impl Replaced {
-    /// For a name that stood for `old` and stands for `new` now.
+    /// For a name that moved from `old` to `new`.
     pub(super) fn of(
         context: &Context,
         name: &RefName,
@@ -41,7 +41,7 @@ impl Replaced {
         })
     }
 
-    /// The same, with what the old address is at.
+    /// Adds a summary of the old address.
     pub(super) fn at(self, lineage: Option<&Lineage>) -> Self {
         Replaced {
             was: lineage.map(Lineage::summary).unwrap_or_default(),
@@ -49,7 +49,7 @@ impl Replaced {
         }
     }
 
-    /// As lines of a table.
+    /// Formats this as rows of a table.
     pub(super) fn rows(&self) -> [Vec<String>; 2] {
         let was = match self.was.is_empty() {
             true => self.address.clone(),
@@ -62,8 +62,8 @@ impl Replaced {
     }
 }
 
-/// The command that makes a name stand for an earlier address again, with the
-/// flags that say where it is.
+/// Command that restores an earlier address of a name, with the flags that select its
+/// network and config file.
 pub(super) fn undo(context: &Context, name: &RefName, address: &str) -> String {
     let mut command = String::from("walgit-fs");
     for (flag, value) in context.flags() {
@@ -76,7 +76,7 @@ pub(super) fn undo(context: &Context, name: &RefName, address: &str) -> String {
     )
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell, if necessary.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+@/:,=".contains(c);
     match !word.is_empty() && word.chars().all(plain) {
@@ -85,7 +85,7 @@ pub(super) fn quoted(word: &str) -> String {
     }
 }
 
-/// Why a name is not moved.
+/// Error for a name that is not moved.
 pub(super) fn refusal(name: &RefName, why: &Diverges, old: &str) -> Failure {
     format!(
         "{name} is not moved: {why} (it stands for {old}); add --force to replace it, or choose \
@@ -94,11 +94,11 @@ pub(super) fn refusal(name: &RefName, why: &Diverges, old: &str) -> Failure {
     .into()
 }
 
-/// Reads what a name is to stand for as a reader would, from where it is stored:
-/// its head, and the root directory.
+/// Opens the new target of a name from the store, as a reader does: its head and the root
+/// directory.
 ///
 /// # Errors
-/// Whatever keeps a reader from listing it.
+/// Any error that prevents a reader from listing it.
 pub(super) async fn open_stored(
     loader: &Arc<Loader>,
     repository: Repository,
@@ -110,13 +110,13 @@ pub(super) async fn open_stored(
         }
         _ => repository,
     };
-    // What is not in our format was read whole to be opened.
+    // Opening a repository in a foreign format reads it completely.
     let snapshot = opened.snapshot(0)?;
     snapshot.directory(&snapshot.root()).await?;
     Ok(opened)
 }
 
-/// Prints what a name stood for, if it moved.
+/// Prints the former target of a name, if it moved.
 pub(super) fn print_replaced(replaced: Option<&Replaced>) -> Result<(), Failure> {
     match replaced {
         Some(replaced) => output::table(&replaced.rows()),

@@ -1,7 +1,7 @@
-//! How things are printed: errors, tables, sizes, progress.
+//! Output: errors, tables, sizes, progress.
 //!
-//! Nothing else in the program prints, and what is printed here is escaped (see
-//! [`walgit_format::text`]), whoever wrote it.
+//! All output of the program passes through this module, which escapes it regardless of
+//! its origin (see [`walgit_format::text`]).
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -25,7 +25,7 @@ use crate::cache::Pin;
 use walgit_durable::AtomicFile;
 use walgit_format::text;
 
-/// Prints an error and what caused it, on one line, each cause once.
+/// Prints an error and its causes on one line, without repetition.
 pub(super) fn error(error: &(dyn Error + 'static)) {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -40,7 +40,7 @@ pub(super) fn error(error: &(dyn Error + 'static)) {
     note(&format!("error: {}", system_error::explain(&text)));
 }
 
-/// Prints something worth a word, beside what was asked for; the same once.
+/// Prints a warning, unless the same one was printed before.
 pub(super) fn warning(text: &str) {
     let line = format!("warning: {}", system_error::explain(text));
     if is_new(&line) {
@@ -55,14 +55,13 @@ pub(super) fn is_new(line: &str) -> bool {
     printed.insert(line.to_owned())
 }
 
-/// Prints what the program reports while it works: in a log with the time, else as any
-/// other warning.
+/// Formats log events: with a timestamp in a log, otherwise like other warnings.
 pub(super) struct Events {
     log: Option<Format>,
 }
 
 impl Events {
-    /// Those of a process that `serves` mounts, and may have a log, or of another.
+    /// `serves` is set for a process that serves mounts, which may have a log.
     pub(super) fn of(serves: bool) -> Self {
         let log = serves.then(|| Format::default().with_ansi(false).with_target(false));
         Events { log }
@@ -102,11 +101,11 @@ where
 
 /// Prints a line to standard error.
 pub(super) fn note(line: &str) {
-    // Where nobody can be told, nobody is.
+    // Nothing is left to report a failure to.
     let _ = writeln!(std::io::stderr().lock(), "{}", text::line(line));
 }
 
-/// Prints a text of several lines to standard error.
+/// Prints multi-line text to standard error.
 pub(super) fn notes(lines: &str) {
     let _ = write!(std::io::stderr().lock(), "{}", text::lines(lines));
 }
@@ -122,12 +121,12 @@ pub(super) fn line(line: &str) -> Result<(), super::Failure> {
     print(&text::line(line))
 }
 
-/// Prints a script of our own, as it is.
+/// Prints a generated script verbatim.
 pub(super) fn script(script: &[u8]) -> Result<(), super::Failure> {
     print(String::from_utf8_lossy(script).trim_end())
 }
 
-/// A reader that went away (`| head`) is not an error.
+/// A reader that closed its end (`| head`) is not an error.
 fn print(safe: &str) -> Result<(), super::Failure> {
     match writeln!(std::io::stdout().lock(), "{safe}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -135,9 +134,9 @@ fn print(safe: &str) -> Result<(), super::Failure> {
     }
 }
 
-/// Prints rows with columns aligned; the last column is left as it is.
+/// Prints rows with aligned columns; the last column is not padded.
 pub(super) fn table(rows: &[Vec<String>]) -> Result<(), super::Failure> {
-    // Escaped before they are measured.
+    // Escape before measuring the width.
     let rows: Vec<Vec<_>> = (rows.iter())
         .map(|row| row.iter().map(|cell| text::line(cell)).collect())
         .collect();
@@ -161,7 +160,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> Result<(), super::Failure> {
     Ok(())
 }
 
-/// A time in seconds since 1970, for people.
+/// Formats a time in seconds since 1970.
 pub(super) fn time(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok();
     let time = time.and_then(|time| jiff::Timestamp::from_second(time).ok());
@@ -171,12 +170,12 @@ pub(super) fn time(seconds: u64) -> String {
     )
 }
 
-/// A size for people: `1.25 MiB`.
+/// Formats a size: `1.25 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
-/// An amount of money, to three figures.
+/// Formats an amount of money with three significant figures.
 pub(super) fn money(amount: f64, currency: &str) -> String {
     if amount == 0.0 {
         return format!("0 {currency}");
@@ -186,7 +185,7 @@ pub(super) fn money(amount: f64, currency: &str) -> String {
     format!("{amount:.digits$} {currency}")
 }
 
-/// A pin, and how complete it is.
+/// Formats a pin and how complete it is.
 pub(super) fn pin(pin: &Pin) -> [String; 2] {
     let state = match pin.is_complete() {
         true => format!("complete, {}", bytes(pin.bytes)),
@@ -199,8 +198,8 @@ pub(super) fn pin(pin: &Pin) -> [String; 2] {
     [pin.name.clone(), state]
 }
 
-/// A progress bar over bytes, on standard error where that is a terminal.
-/// It appears only when the work takes longer than a moment.
+/// A progress bar over bytes on standard error, if that is a terminal. Appears only if
+/// the work takes longer than a moment.
 pub(super) fn byte_bar(what: &'static str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -216,7 +215,7 @@ pub(super) fn byte_bar(what: &'static str) -> ProgressBar {
     bar
 }
 
-/// A progress bar over things that are counted.
+/// A progress bar over a count of items.
 pub(super) fn count_bar(what: &'static str) -> ProgressBar {
     let bar = byte_bar(what);
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {eta}") {
@@ -225,8 +224,8 @@ pub(super) fn count_bar(what: &'static str) -> ProgressBar {
     bar
 }
 
-/// Writes a file that the user named: whole or not at all, through links, and straight
-/// into what is no regular file, such as a pipe.
+/// Writes an output file atomically, following links; writes directly to other file
+/// types, such as a pipe.
 pub(super) fn to_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let there = std::fs::metadata(path);
     if there.as_ref().is_ok_and(|there| !there.is_file()) {

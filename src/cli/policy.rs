@@ -1,4 +1,4 @@
-//! `policy`: how long content is kept that nothing needs any more.
+//! `policy`: rules for how long unneeded content is retained.
 
 use std::process::ExitCode;
 
@@ -15,10 +15,10 @@ use crate::lifecycle::{Activity, Ledger};
 use crate::repo::{Node, Repository, Snapshot, Tier};
 use walgit_format::{Address, RefKind};
 
-/// Show, check and explain how long content is kept that nothing needs any more
+/// Show, check and explain the retention of content that nothing needs any more
 ///
-/// Rules are in the config file ([[retention.rules]]); the first that fits
-/// decides. What the head of a name needs is kept whatever a rule says.
+/// Rules are in the config file ([[retention.rules]]); the first match decides. Content
+/// that the head of a name needs is always kept.
 #[derive(Debug, Args)]
 pub(super) struct PolicyCommand {
     #[command(subcommand)]
@@ -27,15 +27,15 @@ pub(super) struct PolicyCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the rules in their order
+    /// List the rules in order
     Show,
-    /// Tell rules that cannot be meant, and rules that never decide
+    /// Report invalid rules, and rules that never match
     Check,
-    /// Tell which rule decides about a file, and why
+    /// Show which rule applies to a file, and why
     Explain {
-        /// Path of a file in its tree; it need not be there
+        /// Path of a file in its tree; need not exist
         path: String,
-        /// The repository that it is in: what is known of it counts then
+        /// Repository of the file, to match by its size, references and activity as well
         #[arg(long, value_name = "ADDRESS")]
         of: Option<Address>,
         #[command(flatten)]
@@ -56,7 +56,7 @@ impl PolicyCommand {
     }
 }
 
-/// The policy in force.
+/// The effective policy.
 pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
     Policy::of(&settings.retention.value).map_err(|bad| {
         let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
@@ -139,13 +139,13 @@ fn check(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
     })
 }
 
-/// What is known of a file of a repository.
+/// Properties of a file in a repository.
 struct Looked {
     size: u64,
     tier: &'static str,
     refs: Vec<String>,
     activity: Level,
-    /// Whether the head that was looked at has it.
+    /// Whether the file exists in the head.
     there: bool,
 }
 
@@ -233,7 +233,7 @@ fn is_name(address: &Address) -> bool {
     matches!(address, Address::Name(_))
 }
 
-/// Which rule decided, in words.
+/// Describes the deciding rule.
 fn says(policy: &Policy, decision: Decision) -> String {
     match decision.rule {
         Some(at) => format!("rule {}, {}", at + 1, policy.rules()[at]),
@@ -285,7 +285,7 @@ async fn look(
     })
 }
 
-/// Whether two nodes have the same content, as far as their chunks tell.
+/// Whether two nodes have the same content, according to their chunk hashes.
 fn same((a, node): (&Snapshot, &Node), (b, other): (&Snapshot, &Node)) -> bool {
     let hashes = |snapshot: &Snapshot, node: &Node| -> Vec<_> {
         let chunks = snapshot.chunks_of(node);

@@ -1,5 +1,4 @@
-//! `prefetch`: what was learned of opens, and what that saves on recorded
-//! sessions.
+//! `prefetch`: transfers learned profiles, and replays recorded sessions.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,33 +26,33 @@ enum Action {
     Import(Import),
 }
 
-/// Play recorded sessions over a simulated link, with prefetching and without
+/// Replay recorded sessions over a simulated link, with and without prefetching
 ///
-/// Each session begins with an empty cache and with what the sessions before it
-/// taught. Printed is how long tasks waited, and what was fetched for nothing.
+/// Each session starts with an empty cache and the profile learned from the sessions
+/// before it. Reports how long tasks waited, and the unused prefetches.
 #[derive(Debug, Args)]
 #[command(after_help = FORMAT)]
 pub(super) struct Replay {
-    /// Every file of the tree in pack order; without it, the files the traces
-    /// open, in the order of a walk
+    /// All files of the tree in pack order [default: the files in the traces, in walk
+    /// order]
     #[arg(long, value_name = "TREE.tsv")]
     tree: Option<PathBuf>,
-    /// Round trip of the link in milliseconds
+    /// Round-trip time of the link in milliseconds
     #[arg(long, value_name = "MS", default_value = "50", value_parser = between::<0, 60_000>)]
     rtt_ms: f64,
     /// Bandwidth of the link in Mbit/s
     #[arg(long, value_name = "MBIT", default_value = "100", value_parser = above_0)]
     mbit: f64,
-    /// Stored bytes for each byte of a file
+    /// Stored bytes per byte of file content
     #[arg(long, value_name = "RATIO", default_value = "0.28", value_parser = between::<0, 100>)]
     stored_ratio: f64,
-    /// Begin with what this repository carries along for those who have learned
-    /// nothing: what changed together, and the profile it was published with
+    /// Start with the data that this repository ships for new users: files that changed
+    /// together, and its published profile
     #[arg(long, value_name = "ADDRESS")]
     repository: Option<Address>,
     #[command(flatten)]
     keys: Keys,
-    /// The sessions, in the order in which they happened
+    /// Recorded sessions, in chronological order
     #[arg(required = true, value_name = "TRACE.tsv")]
     traces: Vec<PathBuf>,
 }
@@ -107,7 +106,7 @@ impl Replay {
 }
 
 impl Replay {
-    /// What a repository carries along.
+    /// Prefetch data that a repository ships.
     fn carried(&self, context: &Context, address: &Address) -> Result<replay::Known, Failure> {
         let settings = context.settings()?;
         let cache = context::cache(&settings)?;

@@ -1,4 +1,4 @@
-//! `publish`: a git repository or a folder goes to Walrus.
+//! `publish`: publishes a git repository or a folder to Walrus.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -34,23 +34,23 @@ use walrus_encoding::cost::Bill;
 
 /// Publish a git repository or a plain folder; prints its address
 ///
-/// Publishing the same again uploads nothing, publishing a changed tree only
-/// what is new. Interrupted at any point, the old head stays as it was; run the
-/// same command again to go on.
+/// Publishing an unchanged tree uploads nothing; publishing a changed tree uploads only
+/// new content. If a publish is interrupted, the old head stays; run the same command
+/// again to resume.
 ///
-/// Like `git push`, it refuses to move a name to what does not continue it:
-/// another repository or folder, an older commit, another default branch, a tag
-/// that has moved, less history than the name carries. --force moves it; the old address and the command that brings it back are
-/// printed.
+/// Like `git push`, it refuses to move a name to a head that does not continue it: a
+/// different repository or folder, an older commit, a different default branch, a moved
+/// tag, or less history than the name has. --force moves it anyway. Prints the old
+/// address and the command that restores it.
 ///
-/// With --encrypt only those who have the key can read it, and tell what it is.
+/// With --encrypt, only holders of the key can read or identify the content.
 ///
-/// With --from, a repository of WalGit's own tools (one blob a file) is
-/// rewritten with all of its history, read back and compared, and what that
-/// saves is told. The old one stays as it is.
+/// With --from, a repository in the format of WalGit's own tools (one blob per file) is
+/// rewritten with its entire history, read back and compared; the savings are reported.
+/// The old repository stays unchanged.
 #[derive(Debug, Args)]
 pub(super) struct Publish {
-    /// A git repository (bare or not) or a folder
+    /// Git repository (bare or not) or folder
     #[arg(required_unless_present = "from", conflicts_with = "from")]
     path: Option<PathBuf>,
     /// Rewrite this repository: walrus://MANIFEST_ID or sui://OBJECT_ID[/BRANCH]
@@ -58,31 +58,31 @@ pub(super) struct Publish {
     from: Option<Address>,
     #[command(flatten)]
     encrypt: Encrypt,
-    /// Name it is mounted by afterwards [default: the folder's name]
+    /// Name to publish under, and to mount by [default: the folder's name]
     #[arg(long)]
     name: Option<RefName>,
-    /// Publish this branch; may be repeated, the first is what a mount shows
-    /// [default: the current one]
+    /// Publish this branch; may be repeated, a mount shows the first [default: the
+    /// current one]
     #[arg(long = "branch", value_name = "BRANCH", conflicts_with = "from")]
     branches: Vec<String>,
-    /// Move the name even to what does not continue it; with a head that cannot be
+    /// Move the name even to a head that does not continue it; if the old head cannot be
     /// read, store everything again
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     keys: Keys,
-    /// Carry along what `prefetch export` wrote to this file, for those who mount
-    /// it and have learned nothing yet; kept when it is published again
+    /// Ship this profile, written by `prefetch export`, to users who mount the repository
+    /// without one; later publishes keep it
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Carry along what was learned here about the repository of this name
+    /// Ship the profile learned on this machine for the repository of this name
     #[arg(long, conflicts_with = "profile")]
     with_learned: bool,
-    /// Carry along nothing that was learned
+    /// Ship no learned profile
     #[arg(long, conflicts_with_all = ["profile", "with_learned"])]
     without_profile: bool,
-    /// How much of a git repository's history to publish: all, the last so many
-    /// commits of each branch, or none
+    /// History of a git repository to publish: all, the last N commits of each branch, or
+    /// none
     #[arg(
         long,
         value_name = "all|N|none",
@@ -90,25 +90,23 @@ pub(super) struct Publish {
         conflicts_with = "from"
     )]
     history: HistoryDepth,
-    /// Leave out what cannot be read of a plain folder, and say so. What vanishes or
-    /// is no file, folder or link is left out in any case
+    /// Skip unreadable entries of a plain folder, and report them. Entries that vanish or
+    /// are not files, folders or links are always skipped
     #[arg(long, conflicts_with = "from")]
     skip_unreadable: bool,
-    /// Compress as well as possible, at a tenth of the speed: for what is
-    /// published rarely
+    /// Compress as well as possible, at a tenth of the speed, for rare publishes
     #[arg(long)]
     best: bool,
     /// Store for this many epochs (1 to 53) [default: the profile's]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     epochs: Option<u32>,
-    /// Store so that nobody, not even the owner, can delete it early
+    /// Store blobs that cannot be deleted early, not even by their owner
     #[arg(long)]
     permanent: bool,
-    /// Read everything that was stored back and check it, before the name is
-    /// set
+    /// Read everything back and verify it before setting the name
     #[arg(long, conflicts_with = "dry_run")]
     verify: bool,
-    /// Store nothing; tell what would be stored, and what that costs
+    /// Store nothing; print what would be stored, and its cost
     #[arg(long, conflicts_with = "from")]
     dry_run: bool,
 }
@@ -120,20 +118,20 @@ struct Report<'a> {
     network: &'a str,
     #[serde(flatten)]
     published: &'a Published,
-    /// What the name stood for before, where it moved.
+    /// Former target of the name, if it moved.
     replaced: Option<&'a names::Replaced>,
-    /// What reading a rewritten repository back found.
+    /// Result of comparing a rewritten repository with the original.
     #[serde(skip_serializing_if = "Option::is_none")]
     compared: Option<Compared>,
-    /// What reading back what was stored found.
+    /// Result of reading back the stored content.
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<&'a crate::lifecycle::fsck::Report>,
     dry_run: bool,
     encrypted: bool,
-    /// Where its key is.
+    /// Location of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<KeptKey>,
-    /// What storing it costs, in words.
+    /// Cost of storage, formatted.
     cost: String,
     seconds: f64,
 }
@@ -148,7 +146,7 @@ impl Publish {
         let refs = context::refs(&settings);
         let network = &settings.network.value;
         let cache = context::cache(&settings)?;
-        // Before the name is looked at: what it stands for is needed until the end.
+        // Before the name is read: its target must be protected until the end.
         let lease = match self.dry_run {
             true => None,
             false => Some(Arc::new(Claimed::new(context::leases(&settings).take()?))),
@@ -206,7 +204,7 @@ impl Publish {
         };
         let started = std::time::Instant::now();
         let store = match self.dry_run {
-            // Nobody has to be signed in for that.
+            // A dry run needs no sign-in.
             true => Arc::new(DryStore::new(context::store(&settings)?)),
             false => context::store_to_write(&settings)?,
         };
@@ -274,7 +272,7 @@ impl Publish {
             let epoch = epoch.or_else(|| published.epoch(options.put.epochs));
             ledger.append(&entry.stored_in(epoch, options.put.deletable))?;
         }
-        // Before the name moves: what it is to stand for is read as a reader would.
+        // Before the name moves: open its new target as a reader does.
         let stored = checked.map_err(|error| {
             format!(
                 "the new head cannot be read back ({error}); {name} stays as it was (the new head \
@@ -307,7 +305,7 @@ impl Publish {
             replaced = names::Replaced::of(context, &name, named.as_ref(), Some(&address));
             replaced = replaced.map(|replaced| replaced.at(old.as_ref()));
         }
-        // From here on the name protects what was stored.
+        // From now on the name protects the stored blobs.
         drop(options);
         if let Some(lease) = lease.and_then(Arc::into_inner) {
             lease.finish()?;
@@ -339,12 +337,12 @@ impl Publish {
 }
 
 impl Publish {
-    /// Whether a name that leads to nothing readable may be replaced.
+    /// Whether to replace a name whose target is unreadable.
     fn replaces_unreadable(&self) -> bool {
-        self.force || self.encrypt.anew
+        self.force || self.encrypt.fresh
     }
 
-    /// Where the branches of what the name stands for are.
+    /// Branch positions of the name's current target.
     async fn lineage(&self, old: &Repository, named: &NamedRef) -> Result<Lineage, Failure> {
         let mut lineage = match Lineage::of(old).await {
             Err(error) => return Err(PublishError::Previous(Box::new(error)).into()),
@@ -356,7 +354,7 @@ impl Publish {
         Ok(lineage)
     }
 
-    /// Refuses to move the name to what does not continue it, unless that is forced.
+    /// Refuses to move the name to a head that does not continue it, unless forced.
     fn check(&self, name: &RefName, new: &Lineage, old: &Lineage) -> Result<(), Failure> {
         match new.continues(old) {
             Err(why) if self.dry_run => {
@@ -368,7 +366,7 @@ impl Publish {
         }
     }
 
-    /// The plain folder that is published; `None` for a repository.
+    /// The published plain folder; `None` for a repository.
     fn source(&self) -> Option<String> {
         let path = self.path.as_ref()?;
         lineage(path, &self.branches, self.history)
@@ -377,7 +375,7 @@ impl Publish {
             .path
     }
 
-    /// The name it is published under.
+    /// The name to publish under.
     fn name(&self) -> Result<RefName, Failure> {
         let Some(path) = &self.path else {
             return self
@@ -395,7 +393,7 @@ impl Publish {
         })
     }
 
-    /// What it carries along of what was learned.
+    /// The learned profile to ship.
     fn learned(
         &self,
         context: &Context,
@@ -418,7 +416,7 @@ impl Publish {
         Ok(Learned::This(profile.encode_shipped()))
     }
 
-    /// Opens what is to be rewritten.
+    /// Opens the repository to rewrite.
     async fn open(
         &self,
         settings: &Settings,
@@ -439,8 +437,8 @@ impl Publish {
     }
 }
 
-/// Reads what was published through a cache of its own and compares it with
-/// what it was made of.
+/// Reads the published repository back through a private cache and compares it with its
+/// source.
 async fn read_back(
     settings: &Settings,
     from: &Repository,
@@ -529,7 +527,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// What the repository cost in its former layout, beside what it costs now.
+    /// Storage cost of the repository in its former layout, compared with the new one.
     fn before(&self, before: &Replaced) -> String {
         let mut text = format!(
             "{} blobs, billed {}",
@@ -551,7 +549,7 @@ impl Report<'_> {
     }
 }
 
-/// What was archived of a history, in words.
+/// Summary of the archived history.
 fn archived(history: &HistoryReport) -> String {
     let new = match history.new_commits == history.commits {
         true => String::new(),
@@ -565,7 +563,7 @@ fn archived(history: &HistoryReport) -> String {
     )
 }
 
-/// Shows a publish as a bar over the bytes read.
+/// Shows a publish as a progress bar over bytes read.
 #[derive(Debug)]
 pub(super) struct Bar(ProgressBar);
 

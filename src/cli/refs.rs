@@ -1,4 +1,4 @@
-//! `refs`: names of repositories, and the branches and tags in one.
+//! `refs`: lists and changes names; lists branches and tags.
 
 use std::process::ExitCode;
 
@@ -19,16 +19,15 @@ use walgit_format::{Address, RefKind};
 
 /// List published names, or the branches and tags of one repository
 ///
-/// With --set, --remove and --restore names are changed. Like `git push`, --set
-/// refuses to move a name to what does not continue it, unless --force is given.
-/// Whatever is changed, the old address is printed, and the command that brings it
-/// back.
+/// --set, --remove and --restore change names. Like `git push`, --set refuses to move a
+/// name to a head that does not continue it, unless --force is given. Every change prints
+/// the old address and the command that restores it.
 #[derive(Debug, Args)]
 pub(super) struct Refs {
-    /// A repository [default: list all names]; with --restore an earlier address of
-    /// the name, or its number in --history
+    /// Repository [default: list all names]; with --restore, an earlier address of the
+    /// name, or its number in --history
     address: Option<Address>,
-    /// Give this name to an address: --set NAME ADDRESS
+    /// Set a name to an address: --set NAME ADDRESS
     #[arg(
         long,
         value_name = "NAME",
@@ -36,21 +35,21 @@ pub(super) struct Refs {
         conflicts_with_all = ["remove", "history", "restore"]
     )]
     set: Option<RefName>,
-    /// Move the name even to what does not continue it
+    /// Move the name even to a head that does not continue it
     #[arg(long, requires = "set")]
     force: bool,
-    /// Forget this name; what it stood for stays stored until it is collected
+    /// Remove this name; its content stays stored until garbage collection
     #[arg(
         long,
         value_name = "NAME",
         conflicts_with_all = ["address", "history", "restore"]
     )]
     remove: Option<RefName>,
-    /// List what this name stood for, the newest first, and whether that is still
-    /// stored: no name keeps an earlier head from being collected
+    /// List earlier heads of this name, newest first, and whether they are still stored:
+    /// a name does not protect them from garbage collection
     #[arg(long, value_name = "NAME", conflicts_with_all = ["address", "restore"])]
     history: Option<RefName>,
-    /// Bring an earlier head of this name back: the one before, or ADDRESS
+    /// Restore an earlier head of this name: the previous one, or ADDRESS
     #[arg(long, value_name = "NAME")]
     restore: Option<RefName>,
     #[command(flatten)]
@@ -168,7 +167,7 @@ impl Change<'_> {
         self.tell(name, &address, named.as_ref(), None)
     }
 
-    /// Keeps a head from being collected before its name is set.
+    /// Protects a head from garbage collection until its name is set.
     fn lease(&self, address: &Address) -> Result<Lease, Failure> {
         let lease = context::leases(self.settings).take()?;
         if let Address::Walrus { blob, .. } = address {
@@ -177,7 +176,7 @@ impl Change<'_> {
         Ok(lease)
     }
 
-    /// Reads what a name is to stand for.
+    /// Reads the new target of a name.
     fn read(
         &self,
         cache: &context::OpenCache,
@@ -194,8 +193,8 @@ impl Change<'_> {
         })
     }
 
-    /// Where the branches of what a name stands for are; `None` where that cannot be
-    /// read and is to be replaced.
+    /// Branch positions of a name's target; `None` if it cannot be read and is to be
+    /// replaced.
     fn old(
         &self,
         cache: &context::OpenCache,
@@ -243,7 +242,7 @@ impl Change<'_> {
         names::print_replaced(replaced.as_ref())
     }
 
-    /// The immutable address that a name is to stand for.
+    /// Resolves an address to the immutable address that a name stores.
     fn stands_for(&self, address: &Address) -> Result<Address, Failure> {
         if let Address::Walrus { .. } = address {
             return Ok(address.clone());
@@ -262,7 +261,7 @@ impl Change<'_> {
         }
     }
 
-    /// What the user's keys call a key.
+    /// Name of a key among the user's keys.
     fn key_name(&self, key: &SecretKey) -> Result<Option<String>, Failure> {
         let chest = keys::chest(self.settings);
         for name in chest.list()?.into_keys() {
@@ -274,8 +273,8 @@ impl Change<'_> {
     }
 }
 
-/// Whether a repository that is not in our format, whose commits lead to one
-/// another, has the old commit among those before it.
+/// Whether a repository in a foreign format, whose commits are linked, has the old commit
+/// as an ancestor.
 async fn has_ancestor(new: &Repository, old: &Lineage) -> bool {
     let Some((_, commit)) = old.branches.first().filter(|_| new.is_implied()) else {
         return false;
@@ -284,8 +283,7 @@ async fn has_ancestor(new: &Repository, old: &Lineage) -> bool {
     !name.is_empty() && new.snapshot_of(Some(&name)).await.is_ok()
 }
 
-/// The earlier head that is meant; by default the newest that is not what the name
-/// stands for now.
+/// The requested earlier head; by default the newest that is not the current target.
 fn chosen<'p>(
     name: &RefName,
     past: &'p [PastRef],
@@ -308,7 +306,7 @@ fn chosen<'p>(
     found.ok_or_else(|| format!("{name} has no such earlier head; {list}").into())
 }
 
-/// Lists what can be read, and warns of each name that cannot.
+/// Lists readable names, and warns about each unreadable one.
 fn list(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
     let mut names = Vec::new();
     let mut code = ExitCode::SUCCESS;
@@ -351,7 +349,7 @@ fn list(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// What a name cannot be read for, and the commands that repair it.
+/// Explains why a name cannot be read, with the commands that repair it.
 fn damaged(name: &str, why: &str) -> String {
     let shown = names::quoted(name);
     format!(

@@ -1,4 +1,4 @@
-//! `renew`: what is needed is paid for longer before it ends.
+//! `renew`: extends needed blobs before they expire.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use walrus_client::network::MAX_EPOCHS;
 /// Most lines of one kind that are printed.
 const MOST_LINES: usize = 10;
 
-/// Pay longer for everything that is needed, before its last epoch ends
+/// Extend the storage of everything that is needed, before it expires
 ///
-/// Looked at is all that names of this network need, what is mounted, and what
-/// retention rules keep. What ends within the margin is paid for, the most urgent
-/// first: extended where the network lets us (`local`, a devnet), by the `walrus`
-/// command-line client where [renewal] names it, or else read, proven and stored
-/// once more. It may be stopped at any time, and pays for nothing twice.
+/// Checks everything that names of this network, mounted repositories and retention rules
+/// need. Blobs that expire within the margin are renewed, most urgent first: extended if
+/// the network permits it (`local`, a devnet), renewed by the `walrus` command-line
+/// client if [renewal] sets it, or else read, verified and stored again. It may be
+/// stopped at any time, and never pays twice.
 ///
-/// Exit code 1 when something could not be renewed, or could not be looked at.
+/// Exits with code 1 if anything could not be renewed or checked.
 #[derive(Debug, Args)]
 pub(super) struct Renew {
-    /// Pay for nothing; tell what would be done, and what it costs
+    /// Pay for nothing; print what would be done, and its cost
     #[arg(long)]
     dry_run: bool,
-    /// Renew what ends within so many epochs [default: that of [renewal], 2]
+    /// Renew blobs that expire within this many epochs [default: that of [renewal], 2]
     #[arg(long, value_name = "EPOCHS")]
     margin: Option<u32>,
-    /// Until so many epochs from now, 1 to 53 [default: that of [renewal], 5]
+    /// Pay until this many epochs from now, 1 to 53 [default: that of [renewal], 5]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EPOCHS)))]
     epochs: Option<u32>,
-    /// Spend no more than this, in the currency of the network's price
+    /// Spend at most this amount, in the currency of the network's price
     #[arg(long, value_name = "AMOUNT")]
     budget: Option<f64>,
     #[command(flatten)]
@@ -102,8 +102,7 @@ impl Renew {
             true => output::json(&report)?,
             false => print(&report)?,
         }
-        // What could not be looked at may expire, so a scheduled run must not pass
-        // for a success.
+        // Unchecked blobs may expire, so a scheduled run must not report success.
         let complete = report.refused.is_empty() && report.unexplained.is_empty();
         Ok(
             if complete && report.failed.is_empty() && report.plan.gone.is_empty() {

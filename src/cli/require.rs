@@ -1,4 +1,4 @@
-//! `devnet --require`: what uploads to it have to show.
+//! `devnet --require`: authentication of uploads.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,42 +14,43 @@ use walrus_devnet::Require;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
-    /// A key in a header
+    /// API key in a header
     ApiKey,
-    /// A token signed for each upload, as the network's publisher takes it
+    /// Token signed for each upload, as accepted by publishers of the network
     Jwt,
-    /// An access token of the OAuth issuer that the server then is itself
+    /// Access token of the OAuth issuer built into the server
     Oauth,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RequireArgs {
-    /// Let nobody store who does not show this
+    /// Require this authentication for uploads
     #[arg(long, value_enum)]
     require: Option<Kind>,
-    /// The key that --require api-key demands
+    /// File with the key for --require api-key
     #[arg(long, value_name = "FILE", required_if_eq("require", "api-key"))]
     api_key_file: Option<PathBuf>,
-    /// The header it is in
+    /// Header that carries the key
     #[arg(long, value_name = "NAME", default_value = DEFAULT_API_KEY_HEADER)]
     api_key_header: HeaderName,
-    /// What tokens of --require jwt are signed with: a shared secret (text,
-    /// 0x… or base64:…) or a private key (PEM)
+    /// Signing key of tokens for --require jwt: a shared secret (text, 0x… or base64:…)
+    /// or a private key (PEM)
     #[arg(long, value_name = "FILE", required_if_eq("require", "jwt"))]
     jwt_secret_file: Option<PathBuf>,
-    /// How they are signed: HS256, ES256, RS256, PS256, EdDSA, …
+    /// Signature algorithm: HS256, ES256, RS256, PS256, EdDSA, …
     #[arg(long, value_name = "NAME", default_value = "HS256")]
     jwt_algorithm: Algorithm,
-    /// What their exp - iat has to be, in seconds [default: anything]
+    /// Required value of exp - iat, in seconds [default: any]
     #[arg(long, value_name = "N")]
     jwt_expiring_s: Option<u64>,
-    /// How long access tokens of --require oauth are good for, in seconds
+    /// Lifetime of access tokens for --require oauth, in seconds
     #[arg(long, value_name = "N", default_value_t = 3600)]
     oauth_lifetime_s: u64,
 }
 
 impl RequireArgs {
-    /// What a profile says to sign in there; `URL` stands for the server's.
+    /// The `auth` section of a profile that signs in here; `URL` stands for the server's
+    /// URL.
     pub(super) fn section(&self) -> Option<String> {
         self.require.map(|kind| match kind {
             Kind::ApiKey => format!("method = \"api_key\", header = \"{}\"", self.api_key_header),

@@ -1,5 +1,5 @@
-//! Secrets as a user gives them: in a file, on standard input, or typed without
-//! echo; never as an argument, which everybody on the machine can read.
+//! Secrets from a file, from standard input, or typed without echo; never from an
+//! argument, which every user of the machine can read.
 
 use std::fs::{File, Permissions};
 use std::io::{IsTerminal as _, Read, Write as _};
@@ -16,20 +16,20 @@ use super::{Failure, output};
 use walgit_durable::{AtomicFile, PRIVATE_FILE};
 use walrus_client::auth::Secret;
 
-/// Longest secret that is read, in bytes; a large RSA key takes 3,300.
+/// Maximum length of a secret, in bytes; a large RSA key takes 3,300.
 const MOST: u64 = 64 << 10;
 
-/// The secret in a file.
+/// Reads a secret from a file.
 pub(super) fn from_file(path: &Path) -> Result<Secret, Failure> {
     let file = open(path)?;
     read(file).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-/// Opens a file with a secret in it; warns where others can read it. A pipe is as
-/// good, such as a shell makes of `<(command)`.
+/// Opens a file with a secret; warns if other users can read it. Accepts pipes, such as a
+/// shell's `<(command)`.
 pub(super) fn open(path: &Path) -> Result<File, Failure> {
     let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    // A pipe that nobody writes to must not hold up the open.
+    // A pipe without a writer must not block the open.
     let file = File::options()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
@@ -50,8 +50,8 @@ pub(super) fn open(path: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// Writes a secret to a file that nobody else can read, whatever the umask. What is
-/// there is replaced only if that is wanted; a link is never followed.
+/// Writes a secret to a file that only its owner can read, regardless of the umask.
+/// Replaces an existing file only if requested; never follows a link.
 pub(super) fn write(path: &Path, secret: Zeroizing<String>, replace: bool) -> Result<(), Failure> {
     let failed = |error: std::io::Error| -> Failure {
         let shown = path.display();
@@ -89,8 +89,8 @@ pub(super) fn write(path: &Path, secret: Zeroizing<String>, replace: bool) -> Re
     write().map_err(failed)
 }
 
-/// Warns where standard output is a file that others can read; `instead` makes one
-/// that they cannot.
+/// Warns if standard output is a file that other users can read; `instead` is an
+/// alternative that creates a private one.
 pub(super) fn warn_of_open_output(instead: &str) {
     let about = std::io::stdout()
         .as_fd()
@@ -103,7 +103,7 @@ pub(super) fn warn_of_open_output(instead: &str) {
     }
 }
 
-/// The secret that is typed, or piped into the command.
+/// Prompts for a secret, or reads it from a pipe.
 pub(super) fn asked_for(what: &str) -> Result<Secret, Failure> {
     if !std::io::stdin().is_terminal() {
         return read(std::io::stdin().lock()).map_err(|e| format!("standard input: {e}").into());
@@ -113,7 +113,7 @@ pub(super) fn asked_for(what: &str) -> Result<Secret, Failure> {
 }
 
 fn read(from: impl Read) -> Result<Secret, Failure> {
-    // As large as it may become: growing would leave copies behind.
+    // Allocate the maximum size: growing would leave copies in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MOST as usize + 1));
     from.take(MOST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST {

@@ -1,4 +1,4 @@
-//! `status`: what is mounted, and how it goes.
+//! `status`: shows mounts and their health.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,16 +20,16 @@ use walrus_client::{BreakerState, EndpointHealth, Role};
 
 /// Show mounts, cache hit rates and network traffic
 ///
-/// Lists every folder of the mount table, whichever process serves it, whether it
-/// answers, and what to do where it does not. Exit code: 0 when all is well, 1 when a
-/// folder is dead or does not respond, or the daemon cannot be asked.
+/// Lists every mounted folder with the process that serves it, whether it responds, and a
+/// remedy if it does not. Exit code: 0 if all is well, 1 if a folder is dead or does not
+/// respond, or the daemon cannot be reached.
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// Only this folder
+    /// Show only this folder
     dir: Option<PathBuf>,
 }
 
-/// What `--json` shows: the same keys whatever the daemon's state.
+/// Output of `--json`: the same keys in every state of the daemon.
 #[derive(Serialize)]
 struct Report<'a> {
     daemon: &'a DaemonReport,
@@ -90,7 +90,7 @@ fn report<'a>(overview: &'a Overview, jobs: &'a [JobStatus]) -> Result<Report<'a
     })
 }
 
-/// A folder with what the daemon says of it; with the same keys where it says nothing.
+/// A folder with its details from the daemon; the keys are the same without them.
 fn folder_json(folder: &Folder) -> Result<Value, serde_json::Error> {
     let mut value = match &folder.details {
         Some(details) => serde_json::to_value(details)?,
@@ -125,7 +125,7 @@ fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<()
     match &overview.status {
         Some(status) => print_daemon(status),
         None => {
-            // What somebody should know of, whether or not a daemon runs.
+            // Report failed jobs even if no daemon is running.
             for job in jobs.iter().filter(|job| job.error.is_some()) {
                 print_job(job)?;
             }
@@ -257,7 +257,7 @@ fn print_network(network: &NetworkStatus) -> Result<(), Failure> {
     }
 }
 
-/// Who, how the way to it is, and what is held against it.
+/// Formats an endpoint, its link conditions and its problems.
 fn endpoint_row(endpoint: &EndpointHealth) -> Vec<String> {
     let mut said = Vec::new();
     match (endpoint.breaker, endpoint.probe_in_s) {

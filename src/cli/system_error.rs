@@ -1,11 +1,11 @@
-//! What helps against an error of the operating system.
+//! Remedies for errors of the operating system.
 
 use std::borrow::Cow;
 
 use rustix::io::Errno;
 
-/// Replaces the numbers of system errors in a message (`(os error 28)`) by what
-/// helps, unless the message says that already.
+/// Replaces the numbers of system errors in a message (`(os error 28)`) by remedies,
+/// unless the message already contains advice.
 pub(super) fn explain(message: &str) -> Cow<'_, str> {
     const NUMBER: &str = " (os error ";
     if !message.contains(NUMBER) {
@@ -24,7 +24,7 @@ pub(super) fn explain(message: &str) -> Cow<'_, str> {
         if let Some(remedy) = remedy.filter(|it| !remedies.contains(it)) {
             remedies.push(remedy);
         }
-        // Temporary files name their path a second time.
+        // Errors of temporary files repeat their path.
         rest = match after.split_once(" at path \"") {
             Some(("", path)) => path.split_once('"').map_or("", |(_, after)| after),
             _ => after,
@@ -39,7 +39,7 @@ pub(super) fn explain(message: &str) -> Cow<'_, str> {
     text.into()
 }
 
-/// What a user can do about a system error.
+/// Remedy for a system error.
 fn remedy(number: i32) -> Option<&'static str> {
     Some(match Errno::from_raw_os_error(number) {
         Errno::NOSPC => "free space on that file system",

@@ -1,4 +1,4 @@
-//! `tiers`: where files are kept, and why.
+//! `tiers`: explains the tier of a file.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,37 +20,37 @@ use walgit_prefetch::model::Limits;
 use walrus_client::Role;
 use walrus_client::net::Conditions;
 
-/// Tell in which tier a publish keeps a file, and why
+/// Show which tier a publish selects for a file, and why
 ///
-/// A file is kept in the node of its directory (inline), in chunks that share
-/// packs (chunked), or as a blob of its own (walrus). Five terms from 0 to 1 say
-/// how well each suits it; what costs noticeably more than the cheapest is ruled
-/// out whatever its score. [tiers] in the config file sets the weights.
+/// A file is stored in the node of its directory (inline), in chunks that share packs
+/// (chunked), or as a separate blob (walrus). Five terms from 0 to 1 rate each tier;
+/// tiers that cost noticeably more than the cheapest are ruled out regardless of their
+/// score. [tiers] in the config file sets the weights.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// A file, as it would be published
+    /// File, as it would be published
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Reckon with how often this repository's mounts opened it, and with the
-    /// network they measured, instead of what a publish reckons with
+    /// Use the access frequency and network conditions measured by this repository's
+    /// mounts instead of the defaults of a publish
     #[arg(long, value_name = "ADDRESS")]
     of: Option<String>,
-    /// Its path in that repository [default: from the root of the git repository
-    /// it is in]
+    /// Path of the file in that repository [default: relative to the root of its git
+    /// repository]
     #[arg(long, requires = "of", value_name = "PATH")]
     path: Option<PathBuf>,
     #[command(flatten)]
     keys: Keys,
 }
 
-/// Where the values that are not of the file come from.
+/// Sources of the values that do not come from the file.
 #[derive(Serialize)]
 struct Known {
     access: &'static str,
     network: &'static str,
 }
 
-/// Nobody waits for one file.
+/// No progress bar for a single file.
 struct Unseen;
 
 impl Watch for Unseen {
@@ -101,8 +101,8 @@ impl Explain {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Part of the sessions of a repository that opened the file, where there
-    /// were enough to say.
+    /// Fraction of a repository's sessions that opened the file, if there were enough
+    /// sessions.
     fn access(
         &self,
         context: &Context,
@@ -119,8 +119,8 @@ impl Explain {
     }
 }
 
-/// The path of a file from the root of the git repository it is in; its name
-/// where it is in none.
+/// Path of a file relative to the root of its git repository; outside of a repository,
+/// its file name.
 fn in_repository(file: &Path) -> Result<PathBuf, Failure> {
     let whole = std::fs::canonicalize(file)?;
     let root = whole
@@ -132,7 +132,7 @@ fn in_repository(file: &Path) -> Result<PathBuf, Failure> {
     Ok(inside.map_or_else(name, Path::to_path_buf))
 }
 
-/// What the running daemon measured of the way to the nearest aggregator.
+/// Link conditions of the nearest aggregator, as measured by the running daemon.
 fn measured(context: &Context, settings: &Settings) -> Result<Option<Conditions>, Failure> {
     context.run(async {
         let Some(client) = Client::find(&settings.dirs).await? else {
@@ -156,7 +156,7 @@ fn name(tier: Tier) -> &'static str {
     }
 }
 
-/// Why the verdict is what it is.
+/// Reason for the verdict.
 fn because(verdict: &Verdict) -> &'static str {
     match verdict.tier == verdict.proposed {
         true => "score",

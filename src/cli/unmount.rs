@@ -1,4 +1,4 @@
-//! `unmount`: the folder is empty again.
+//! `unmount`: unmounts folders.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,23 +11,23 @@ use super::{Failure, output};
 use crate::daemon;
 use crate::fuse::MountTable;
 
-/// Unmount a folder; `umount DIR` and `fusermount3 -u DIR` do as well
+/// Unmount a folder; `umount DIR` and `fusermount3 -u DIR` also work
 ///
-/// Works whether or not the daemon answers, and without settings.
+/// Works without a responding daemon and without settings.
 #[derive(Debug, Args)]
 pub(super) struct Unmount {
-    /// The folders
+    /// Folders to unmount
     #[arg(required_unless_present = "all")]
     dirs: Vec<PathBuf>,
-    /// All folders that you have mounted
+    /// Unmount all folders that you have mounted
     #[arg(long, conflicts_with = "dirs")]
     all: bool,
-    /// Detach now even if it is in use; it ends when its last user leaves
+    /// Detach now even if in use; the mount ends when its last user leaves
     #[arg(long)]
     lazy: bool,
 }
 
-/// What became of a folder.
+/// Result of unmounting a folder.
 #[derive(Serialize)]
 struct Outcome {
     mountpoint: String,
@@ -37,10 +37,10 @@ struct Outcome {
 
 impl Unmount {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        // An unmount needs no settings; these only lead to the daemon.
+        // An unmount needs no settings; they only locate the daemon.
         let dirs = context.dirs().ok();
         let folders = if self.all { mine()? } else { self.dirs };
-        // Before the current directory changes.
+        // Resolve paths before the current directory changes.
         let found: Vec<_> = folders
             .into_iter()
             .map(|dir| (daemon::mounted_folder(&dir), dir))
@@ -76,7 +76,7 @@ impl Unmount {
     }
 }
 
-/// What this user has mounted, the last first: one mount may lie on or in another.
+/// This user's mounts, last one first: mounts may be nested.
 fn mine() -> Result<Vec<PathBuf>, Failure> {
     let table = MountTable::read()?;
     let mine = table.ours().rev().filter(|entry| entry.is_mine());

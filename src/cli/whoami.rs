@@ -1,4 +1,4 @@
-//! `whoami`: as whom the user publishes.
+//! `whoami`: shows the user's identity on a network.
 
 use std::process::ExitCode;
 
@@ -10,9 +10,9 @@ use super::{Failure, output};
 use walrus_client::auth::{AuthError, Held, Kept, Origin};
 use walrus_client::network::AuthMethod;
 
-/// Tell as whom you publish to a network, and until when
+/// Show your identity as a publisher on a network, and until when it is valid
 ///
-/// Exits with 1 where the network asks for a sign-in and there is none.
+/// Exits with code 1 if the network requires a sign-in and there is none.
 #[derive(Debug, Args)]
 pub(super) struct Whoami {}
 
@@ -21,22 +21,22 @@ struct Report {
     network: String,
     method: &'static str,
     signed_in: bool,
-    /// The user's name, where the issuer told one.
+    /// The user's name, if the issuer reported one.
     #[serde(skip_serializing_if = "Option::is_none")]
     who: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kept: Option<Kept>,
-    /// Whom the secret is sent to.
+    /// Recipients of the secret.
     origins: Vec<Origin>,
     /// In seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
-    /// When the access token ends, in seconds since 1970.
+    /// Expiry of the access token, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<u64>,
-    /// Whether it is renewed before that.
+    /// Whether the token is refreshed before it expires.
     renewed: bool,
 }
 

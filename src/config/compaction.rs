@@ -1,16 +1,16 @@
-//! When heads are laid out anew: the section `[compaction]`.
+//! Compaction of heads: the section `[compaction]`.
 //!
 //! ```toml
 //! [compaction]
-//! schedule = "off"        # or how often the daemon looks: "12h", "7d"
-//! spend = 0.0             # what it may spend in 30 days, in the profile's currency
-//! improvement = 0.25      # by how much a score has to be better, 0 to 1
-//! cooldown = "7d"         # how long a name is left alone afterwards
-//! rate = 1_000_000        # bytes a second that the daemon writes on average
+//! schedule = "off"        # or the interval of the daemon's checks: "12h", "7d"
+//! spend = 0.0             # maximum spending in 30 days, in the profile's currency
+//! improvement = 0.25      # minimum improvement of the score, 0 to 1
+//! cooldown = "7d"         # time for which a name is skipped afterwards
+//! rate = 1_000_000        # the daemon's average write rate, bytes per second
 //! ```
 //!
-//! Writing costs money on most networks, so the daemon does nothing of it unless
-//! told to. On the network `local` nothing is paid, and `spend` does not count.
+//! Writing costs money on most networks, so the daemon compacts only if configured to.
+//! The network `local` is free, so `spend` does not apply.
 
 use std::time::Duration;
 
@@ -18,19 +18,19 @@ use serde::{Deserialize, Serialize};
 
 use super::duration::duration;
 
-/// What `[compaction]` says.
+/// Section `[compaction]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Compaction {
-    /// How often the daemon looks; `off` for never.
+    /// Interval of the daemon's checks; `off` to disable them.
     pub schedule: String,
-    /// What it may spend in 30 days, in the currency of the network's price.
+    /// Maximum spending in 30 days, in the currency of the network's price.
     pub spend: f64,
-    /// By how much a score has to be better, 0..=1.
+    /// Minimum improvement of the score, 0..=1.
     pub improvement: f64,
-    /// How long a name is left alone afterwards.
+    /// Time for which a name is skipped after a compaction.
     pub cooldown: String,
-    /// Bytes a second that the daemon writes on average.
+    /// Average write rate of the daemon, in bytes per second.
     pub rate: u64,
 }
 
@@ -47,12 +47,12 @@ impl Default for Compaction {
 }
 
 impl Compaction {
-    /// How often the daemon looks; `None` for never.
+    /// Interval of the daemon's checks; `None` if disabled.
     pub fn every(&self) -> Option<Duration> {
         duration(&self.schedule).ok()
     }
 
-    /// How long a name is left alone afterwards.
+    /// Time for which a name is skipped after a compaction.
     pub fn cooldown(&self) -> Duration {
         duration(&self.cooldown).unwrap_or(Duration::from_secs(7 * 24 * 3600))
     }

@@ -1,11 +1,11 @@
-//! Durations as people write them.
+//! Parsing of durations.
 
 use std::time::Duration;
 
-/// Reads a number with `s`, `m`, `h`, `d` or `w` after it.
+/// Parses a number with suffix `s`, `m`, `h`, `d` or `w`.
 ///
 /// # Errors
-/// What is wrong with it, as a sentence.
+/// A sentence that describes the mistake.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no duration; write 90s, 30m, 12h, 7d or 2w");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -1,7 +1,7 @@
-//! What environment variables say.
+//! Settings from environment variables.
 //!
-//! They are read with the config file, not with the command line: a variable that
-//! cannot be used keeps no command from running that needs no settings.
+//! They are read with the config file, not with the command line, so that an invalid
+//! variable does not break commands that need no settings.
 
 use std::ffi::OsString;
 
@@ -15,12 +15,12 @@ const ADMIN: &str = "WALGIT_FS_ADMIN";
 const CACHE_DISK: &str = "WALGIT_FS_CACHE_DISK";
 const CONFIG: &str = "WALGIT_FS_CONFIG";
 
-/// A variable; `None` where it is unset or empty.
+/// Returns a variable; `None` if it is unset or empty.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// A variable as `parse` reads it.
+/// Returns a variable, parsed with `parse`.
 fn parsed<T>(
     name: &'static str,
     parse: impl Fn(&str) -> Result<T, String>,
@@ -38,7 +38,7 @@ fn parsed<T>(
 }
 
 impl Overrides {
-    /// With the config file that the environment names, where no flag names one.
+    /// Fills in the config file from the environment, unless a flag sets it.
     pub(super) fn with_file(&self) -> Self {
         let file = self.file.clone();
         Overrides {
@@ -47,7 +47,7 @@ impl Overrides {
         }
     }
 
-    /// With what the environment says, where no flag says it.
+    /// Fills in values from the environment that flags do not set.
     ///
     /// # Errors
     /// [`ConfigError::Environment`].

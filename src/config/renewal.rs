@@ -1,16 +1,16 @@
-//! How what is needed is paid for longer: the section `[renewal]`.
+//! Renewal of needed blobs: the section `[renewal]`.
 //!
 //! ```toml
 //! [renewal]
-//! schedule = "off"        # or how often the daemon looks: "12h", "1d"
-//! margin = 2              # what ends within so many epochs is renewed
-//! epochs = 5              # until so many epochs from now; 1 to 53
-//! budget = 0.0            # what the daemon may spend in a run, in the profile's currency
-//! command = "walrus"      # the command-line client that extends; none by default
+//! schedule = "off"        # or the interval of the daemon's checks: "12h", "1d"
+//! margin = 2              # renews blobs that expire within this many epochs
+//! epochs = 5              # number of epochs from now to pay for; 1 to 53
+//! budget = 0.0            # daemon's maximum spending per run, in the profile's currency
+//! command = "walrus"      # command-line client that extends blobs; none by default
 //! ```
 //!
-//! Where a network does not tell its epoch, `epoch_days` in its profile says how
-//! long one is (14 on mainnet, 1 on testnet).
+//! If a network does not report its epoch, `epoch_days` in its profile sets the epoch
+//! length (14 on mainnet, 1 on testnet).
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use serde::{Deserialize, Serialize};
 use super::duration::duration;
 use walrus_client::network::MAX_EPOCHS;
 
-/// What `[renewal]` says.
+/// Section `[renewal]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Renewing {
-    /// How often the daemon looks; `off` for never.
+    /// Interval of the daemon's checks; `off` to disable them.
     pub schedule: String,
-    /// What ends within so many epochs is renewed.
+    /// Blobs that expire within this many epochs are renewed.
     pub margin: u32,
-    /// Until so many epochs from now.
+    /// Number of epochs from now to pay for.
     pub epochs: u32,
-    /// What the daemon may spend in a run, in the currency of the network's price.
+    /// Maximum spending of the daemon per run, in the currency of the network's price.
     pub budget: f64,
-    /// The `walrus` command-line client that extends; `None` for none.
+    /// The `walrus` command-line client that extends blobs, if any.
     pub command: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Default for Renewing {
 }
 
 impl Renewing {
-    /// How often the daemon looks; `None` for never.
+    /// Interval of the daemon's checks; `None` if disabled.
     pub fn every(&self) -> Option<Duration> {
         duration(&self.schedule).ok()
     }

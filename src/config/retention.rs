@@ -1,60 +1,58 @@
-//! How long content is kept that nothing needs any more: the section
-//! `[retention]`.
+//! Retention of content that nothing needs any more: the section `[retention]`.
 //!
 //! ```toml
 //! [retention]
-//! default_days = 30              # what no rule says anything about
+//! default_days = 30              # for content that matches no rule
 //!
 //! [retention.activity]           # commits, publishes and mounts in the window
 //! window_days = 90
-//! high = 30                      # so many or more
+//! high = 30                      # minimum of each level
 //! medium = 10
 //! low = 1
 //!
-//! [[retention.rules]]            # the first that fits decides; all that a rule
-//! ref = "main"                   # says must be so
+//! [[retention.rules]]            # the first match decides; all conditions
+//! ref = "main"                   # of a rule must hold
 //! keep = "forever"
 //!
 //! [[retention.rules]]
-//! path = "assets/**"             # as in a .gitignore
-//! class = "image"                # as `analyze` calls it
+//! path = "assets/**"             # .gitignore pattern
+//! class = "image"                # class, as in `analyze`
 //! larger_than = 1_000_000        # bytes
 //! keep = 90                      # days
 //! ```
 //!
-//! Rules in the file take the place of those that are built in
-//! ([`Retention::default`]).
+//! Rules in the file replace the built-in ones ([`Retention::default`]).
 
 use serde::{Deserialize, Serialize};
 
-/// What `[retention]` says.
+/// Section `[retention]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
-    /// Days for what no rule fits.
+    /// Days to retain content that matches no rule.
     pub default_days: u32,
-    /// What counts as active.
+    /// Thresholds of activity.
     pub activity: ActivityLevels,
-    /// The rules, in order.
+    /// The rules, in order of precedence.
     pub rules: Vec<RetentionRule>,
 }
 
-/// From how many commits, publishes and mounts in a window on a repository
-/// counts as active.
+/// Thresholds of repository activity: the number of commits, publishes and mounts in a
+/// time window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActivityLevels {
-    /// How far back they count, in days.
+    /// Length of the window, in days.
     pub window_days: u32,
-    /// So many or more are much.
+    /// Minimum for high activity.
     pub high: u64,
-    /// Some.
+    /// Minimum for medium activity.
     pub medium: u64,
-    /// Few.
+    /// Minimum for low activity.
     pub low: u64,
 }
 
-/// How active a repository is.
+/// Activity level of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -64,46 +62,46 @@ pub enum Level {
     Low,
     /// Fewer than [`ActivityLevels::high`].
     Medium,
-    /// More.
+    /// [`ActivityLevels::high`] or more.
     High,
 }
 
-/// One rule: what it is about, and how long that is kept.
+/// A rule: its conditions, and how long matching content is retained.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionRule {
-    /// A class of content, as `analyze` calls it.
+    /// Content class, as in `analyze`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// How active the repository is.
+    /// Activity level of the repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activity: Option<Level>,
-    /// Paths, as a line of a `.gitignore` says it.
+    /// Paths, as a `.gitignore` pattern.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Branches, and tags as `tags/NAME`, with `*` and `**`.
+    /// Branches, and tags as `tags/NAME`; supports `*` and `**`.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// How a file is stored: `inline`, `chunked` or `walrus`.
+    /// Tier of a file: `inline`, `chunked` or `walrus`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Files of more bytes.
+    /// Files larger than this, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub larger_than: Option<u64>,
-    /// Files of fewer bytes.
+    /// Files smaller than this, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub smaller_than: Option<u64>,
-    /// How long.
+    /// Retention time.
     pub keep: Keep,
 }
 
-/// How long something is kept after nothing needs it any more.
+/// How long content is retained once nothing needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Keep {
-    /// So many days.
+    /// This many days.
     Days(u32),
-    /// Always.
+    /// Forever.
     Forever(Forever),
 }
 
@@ -111,15 +109,15 @@ pub enum Keep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forever {
-    /// As long as it is paid for.
+    /// Until its storage expires.
     Forever,
 }
 
 impl Keep {
-    /// Always.
+    /// Forever.
     pub const FOREVER: Keep = Keep::Forever(Forever::Forever);
 
-    /// In seconds; `None` for always.
+    /// The time in seconds; `None` means forever.
     pub fn seconds(self) -> Option<u64> {
         match self {
             Keep::Days(days) => Some(u64::from(days) * 24 * 3600),
@@ -156,7 +154,7 @@ impl Default for ActivityLevels {
 }
 
 impl ActivityLevels {
-    /// How active so many events make a repository.
+    /// Activity level for a number of events.
     pub fn level(&self, events: u64) -> Level {
         match events {
             n if n >= self.high => Level::High,

@@ -1,8 +1,8 @@
-//! Sizes as people write them.
+//! Parsing of sizes.
 
 use serde::{Deserialize, Deserializer};
 
-/// Units by their names in lower case, in bytes.
+/// Units in lower case, with their sizes in bytes.
 const UNITS: [(&str, u64); 9] = [
     ("", 1),
     ("k", 1000),
@@ -15,11 +15,11 @@ const UNITS: [(&str, u64); 9] = [
     ("ti", 1 << 40),
 ];
 
-/// Reads bytes, or a number with a unit: `500M` and `500MB` are 500,000,000
+/// Parses a number of bytes, or a number with a unit: `500M` and `500MB` are 500,000,000
 /// bytes, `500Mi` and `500MiB` are 524,288,000.
 ///
 /// # Errors
-/// What is wrong with it, as a sentence.
+/// A sentence that describes the mistake.
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size; write bytes, or 500M, 10G or 512MiB");
     let text = text.trim();
@@ -34,7 +34,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(*factor).ok_or_else(wrong)
 }
 
-/// Reads a size of a config file: an integer, or a text.
+/// Deserializes a size from an integer or a string.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(

@@ -1,49 +1,48 @@
-//! How files are laid out: the section `[tiers]`.
+//! Layout of files: the section `[tiers]`.
 //!
 //! ```toml
 //! [tiers]
 //! weights = { size = 0.30, access = 0.25, class = 0.15, network = 0.10, cost = 0.20 }
-//! access = 0.5                   # part of the sessions that open a file, 0 to 1
-//! round_trip_ms = 50             # what publishes reckon with
-//! bandwidth = 12_500_000         # bytes a second
+//! access = 0.5                   # fraction of sessions that open a file, 0 to 1
+//! round_trip_ms = 50             # link conditions that publishes assume
+//! bandwidth = 12_500_000         # bytes per second
 //! ```
 //!
-//! A publish reckons with the same access and network for every file, whatever
-//! was measured on this machine: the same input has to give the same bytes on
-//! every one, or an interrupted publish would not find what it has stored, and
-//! two people who publish one tree would pay for it twice. Who sets these values
-//! sets them for all of that.
+//! A publish uses the same access and network values for every file, regardless of local
+//! measurements: equal input must produce equal bytes on every machine. Otherwise an
+//! interrupted publish would not find its stored blobs, and two users who publish the
+//! same tree would pay for it twice. Changing these values changes the layout of all of
+//! that.
 
 use serde::{Deserialize, Serialize};
 
-/// What `[tiers]` says.
+/// Section `[tiers]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tiers {
-    /// How much each term counts.
+    /// Weights of the terms.
     pub weights: Weights,
-    /// Part of the sessions that open a file, 0..=1, where nobody has counted.
+    /// Default fraction of sessions that open a file, 0..=1, without measurements.
     pub access: f64,
-    /// Time from asking to an answer, in milliseconds, where nobody has measured.
+    /// Default round-trip time in milliseconds, without measurements.
     pub round_trip_ms: f64,
-    /// What the link carries, in bytes a second, where nobody has measured.
+    /// Default bandwidth in bytes per second, without measurements.
     pub bandwidth: f64,
 }
 
-/// How much each term of a score counts. Only what they are to each other
-/// matters: they are divided by their sum.
+/// Weights of the terms of a score. Only their ratios matter: they are normalized.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Weights {
-    /// How long the file is.
+    /// Size of the file.
     pub size: f64,
-    /// How often it is opened.
+    /// Frequency of access.
     pub access: f64,
-    /// What it is, and whether it shrinks.
+    /// Class of the content, and whether it compresses.
     pub class: f64,
-    /// What requests and bytes take.
+    /// Time for requests and transfer.
     pub network: f64,
-    /// What is billed for it.
+    /// Billed storage.
     pub cost: f64,
 }
 
@@ -72,12 +71,12 @@ impl Default for Weights {
 }
 
 impl Weights {
-    /// All of them: size, access, class, network, cost.
+    /// All weights: size, access, class, network, cost.
     fn all(&self) -> [f64; 5] {
         [self.size, self.access, self.class, self.network, self.cost]
     }
 
-    /// The same, with a sum of one.
+    /// Returns the weights normalized to a sum of one.
     pub fn normal(&self) -> Weights {
         let sum: f64 = self.all().iter().sum();
         Weights {
@@ -91,7 +90,7 @@ impl Weights {
 }
 
 impl Tiers {
-    /// Refuses what cannot be meant, with the reason.
+    /// Rejects invalid values, with the reason.
     pub(super) fn check(&self) -> Result<(), String> {
         let sound = |value: f64| (0.0..=1e6).contains(&value);
         let weights = self.weights.all();

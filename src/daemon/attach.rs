@@ -1,4 +1,4 @@
-//! Taking over mounts that commands have made.
+//! Takes over mounts that commands have made.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -18,16 +18,16 @@ use crate::lifecycle::leases::{Holder, LeaseError, Leases, MountLease};
 use walrus_client::clock::unix_seconds;
 use walrus_client::network::NetworkPlace;
 
-/// Longest request, in bytes: two paths and a few URLs.
+/// Maximum length of a request in bytes: two paths and a few URLs.
 const MAX_REQUEST: usize = 64 << 10;
-/// How long a peer may take to say what it wants, and we to answer.
+/// Timeout for the request of a peer, and for the answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What became of it.
+/// Result of a request.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     error: Option<String>,
-    /// What whoever mounts should know.
+    /// A warning for the user of the mount.
     warning: Option<String>,
 }
 
@@ -83,9 +83,10 @@ async fn attach(stream: tokio::net::UnixStream, mounts: Arc<Mounts>) -> Result<(
     .map_err(|_| DaemonError::NoDescriptor)?
 }
 
-/// Protects what is about to be mounted. `None` where this user may not write, and so
-/// not delete; a collector of somebody who may refuses where it sees a mount without a
-/// lease, but it sees those of its own mount namespace alone. Blocks.
+/// Takes a lease for a mount that is about to be made. `None` if this user has no write
+/// permission, and so cannot delete either; a collector of a user with permission refuses
+/// to run if it sees a mount without a lease, but it sees only those of its own mount
+/// namespace. Blocks.
 fn lease(
     request: &MountRequest,
     warning: &mut Option<String>,
@@ -122,8 +123,8 @@ fn unleased(request: &MountRequest, error: &LeaseError) -> String {
     )
 }
 
-/// Hands a mount over to the daemon at the other end, which was checked to be the
-/// user's own. Returns what whoever mounts should know.
+/// Hands a mount over to the daemon at the other end, which was verified to belong to
+/// this user. Returns a warning for the user of the mount.
 pub(super) async fn hand_over(
     mut stream: tokio::net::UnixStream,
     request: &MountRequest,

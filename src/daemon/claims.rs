@@ -1,31 +1,31 @@
-//! What a publish claims stays, until what needs it has a name.
+//! Protects the claims of a publish until a name refers to its head.
 
 use crate::lifecycle::{Lease, LeaseError};
 use crate::publish::Claims;
 use walgit_format::chunk::BlobId;
 
-/// The lease of a publish that runs.
+/// The lease of a running publish.
 #[derive(Debug)]
 pub struct Claimed(Lease);
 
 impl Claimed {
-    /// Claims go to this lease.
+    /// Records claims in this lease.
     pub fn new(lease: Lease) -> Self {
         Claimed(lease)
     }
 
-    /// Says that a head needs to stay that was published before.
+    /// Protects a previously published head that the publish needs.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the lease cannot be written.
     pub fn needs(&self, head: BlobId) -> Result<(), LeaseError> {
         self.0.needs(head)
     }
 
-    /// Ends it: what was stored has a name.
+    /// Releases the lease: a name refers to the stored head.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the lease cannot be written.
     pub fn finish(self) -> Result<(), LeaseError> {
         self.0.finish()
     }

@@ -1,4 +1,4 @@
-//! Finding the daemon, starting it where none runs, and asking it.
+//! Finds, starts and queries the daemon.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,71 +20,70 @@ use crate::config::{Dirs, Settings};
 use crate::fuse::is_stopped;
 use crate::prefetch::Warmed;
 
-/// How long a new daemon may take to answer: opening a cache after a crash
-/// replays its log.
+/// Time for a new daemon to answer: opening a cache after a crash replays its log.
 const START: Duration = Duration::from_secs(30);
-/// How long a command waits for a daemon that starts or ends.
+/// How long a command waits for a daemon that is starting or stopping.
 const TRANSITION: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Why the daemon did not do what was asked.
+/// Reason why the daemon did not serve a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// It said why.
+    /// The daemon refused, with this reason.
     #[error("{0}")]
     Refused(String),
-    /// It runs and does not answer.
+    /// The daemon is running but does not answer.
     #[error("{}", unresponsive(*pid, why))]
     Unresponsive {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// It starts or ends at this moment, and takes its time.
+    /// The daemon is starting or stopping, and takes long.
     #[error("the walgit-fs daemon{} is {phase}; try again in a moment", process(*pid))]
     InTransition {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
         /// `starting` or `stopping`.
         phase: &'static str,
     },
-    /// It is of another version.
+    /// The daemon has another version.
     #[error(
         "the running walgit-fs daemon{} is version {version}, this is {}; replace it with `walgit-fs daemon restart`",
         process(*pid),
         env!("CARGO_PKG_VERSION")
     )]
     OtherVersion {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
         /// Its version.
         version: String,
     },
-    /// It ended while it was asked, or its answer makes no sense.
+    /// The daemon exited during the request, or its answer is invalid.
     #[error("the walgit-fs daemon did not complete the request ({0}); try again")]
     Gone(String),
-    /// It did not start.
+    /// The daemon did not start.
     #[error("the walgit-fs daemon did not start: {why} (its log: {})", log.display())]
     Start {
-        /// What it said last.
+        /// Its last message.
         why: String,
-        /// Its log.
+        /// Path of its log.
         log: PathBuf,
     },
-    /// It was told to end and did not.
+    /// The daemon was asked to exit and did not.
     #[error("the walgit-fs daemon{} was told to end and has not; end it with `{}`", process(*pid), kill(*pid))]
     Stuck {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
     },
-    /// Its directory or a socket there cannot be trusted or used.
+    /// Its directory or a socket in it cannot be trusted or used.
     #[error(transparent)]
     Location(#[from] LocationError),
 }
 
 impl ClientError {
-    /// A daemon that keeps silent.
+    /// The error for a daemon that does not answer.
     pub(super) fn silent(pid: Option<u32>) -> Self {
         let why = match pid {
             Some(pid) if is_stopped(pid) => STOPPED.into(),
@@ -119,40 +118,40 @@ fn unresponsive(pid: Option<u32>, why: &str) -> String {
     )
 }
 
-/// Whether a daemon runs, as its lock tells it.
+/// State of the daemon, as determined from its lock.
 #[derive(Clone, Debug)]
 pub enum DaemonState {
-    /// None runs.
+    /// No daemon is running.
     Absent,
-    /// It opens the cache.
+    /// The daemon is opening the cache.
     Starting {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
     },
-    /// It answers.
+    /// The daemon answers.
     Running(Client),
-    /// It unmounts everything and closes the cache.
+    /// The daemon is unmounting everything and closing the cache.
     Stopping {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
     },
-    /// It runs and does not answer.
+    /// The daemon is running but does not answer.
     Unresponsive {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// It is of another version, and is not asked anything.
+    /// The daemon has another version, and is not queried.
     OtherVersion {
-        /// Its process, where that is known.
+        /// Process ID, if known.
         pid: Option<u32>,
         /// Its version.
         version: String,
     },
 }
 
-/// A daemon that answered.
+/// A connection to a daemon that answered.
 #[derive(Clone, Debug)]
 pub struct Client {
     location: Arc<Location>,
@@ -162,11 +161,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Looks whether a daemon runs and answers; takes at most a few seconds.
+    /// Determines whether a daemon is running and answers; takes at most a few seconds.
     ///
     /// # Errors
-    /// When that cannot be determined: its directory cannot be opened or trusted, or
-    /// another user listens on its socket.
+    /// When that is impossible: its directory cannot be opened or trusted, or another
+    /// user listens on its socket.
     pub async fn probe(dirs: &Dirs) -> Result<DaemonState, ClientError> {
         match Location::open(dirs)? {
             Some(location) => probe(&Arc::new(location)).await,
@@ -174,10 +173,10 @@ impl Client {
         }
     }
 
-    /// The daemon that runs; `None` where certainly none does.
+    /// Returns the running daemon; `None` if there is definitely none.
     ///
     /// # Errors
-    /// When it does not answer, is of another version, or may be there or not.
+    /// When it does not answer, has another version, or may or may not exist.
     pub async fn find(dirs: &Dirs) -> Result<Option<Client>, ClientError> {
         let begun = Instant::now();
         loop {
@@ -192,10 +191,10 @@ impl Client {
         }
     }
 
-    /// The daemon that runs; started where none does.
+    /// Returns the running daemon; starts one if there is none.
     ///
     /// # Errors
-    /// [`ClientError::Start`] with what it said, and whatever [`Client::find`] fails with.
+    /// [`ClientError::Start`] with its message, and the errors of [`Client::find`].
     pub async fn connect_or_start(settings: &Settings) -> Result<Client, ClientError> {
         let begun = Instant::now();
         let mut child: Option<Launched> = None;
@@ -209,7 +208,7 @@ impl Client {
                     }
                     return Ok(client);
                 }
-                // Two commands may start one each; the one that stays answers.
+                // Two commands may each start a daemon; the one that survives answers.
                 (DaemonState::Absent, None) => child = Some(launch::start(settings)?),
                 (DaemonState::Absent, Some(launched)) => match launched.ended() {
                     None => {}
@@ -229,12 +228,12 @@ impl Client {
         }
     }
 
-    /// What whoever uses it should know.
+    /// Returns warnings for the users of the daemon.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// That it was started with other settings, in words.
+    /// Returns a message if the daemon was started with other settings.
     fn other_settings(&self, settings: &Settings) -> Option<String> {
         let running = self.settings.as_ref()?;
         let differences = running.differences(&DaemonSettings::of(settings));
@@ -248,49 +247,48 @@ impl Client {
         })
     }
 
-    /// Its process.
+    /// Returns its process ID.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// What it does.
+    /// Returns its status.
     ///
     /// # Errors
-    /// When it is gone.
+    /// When the daemon is gone.
     pub async fn status(&self) -> Result<DaemonStatus, ClientError> {
         self.ask(Call::get("/v1/status")).await
     }
 
-    /// Forgets everything in the cache but what is to be kept.
+    /// Evicts everything from the cache except `keep`.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk fails.
     pub async fn clear_cache(&self, keep: Keep) -> Result<(), ClientError> {
         self.ask(Call::post("/v1/cache/clear", &keep)?).await
     }
 
-    /// Re-hashes everything in the cache.
+    /// Verifies the hashes of everything in the cache.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk fails.
     pub async fn verify_cache(&self) -> Result<VerifyReport, ClientError> {
         self.ask(Call::post("/v1/cache/verify", &())?).await
     }
 
-    /// What was learned about a repository, as bytes of a profile.
+    /// Returns the learned profile of a repository, encoded.
     ///
     /// # Errors
-    /// When nothing was, or the repository cannot be opened.
+    /// When nothing was learned, or the repository cannot be opened.
     pub async fn export(&self, subject: &Subject) -> Result<Vec<u8>, ClientError> {
         let learned: Learned = self.ask(Call::post("/v1/learned/export", subject)?).await?;
         (learned.bytes()).ok_or_else(|| gone(&"its answer is not a profile"))
     }
 
-    /// Adds a profile to what was learned about a repository, or puts it in its
-    /// place.
+    /// Merges a profile into the learned profile of a repository, or replaces it.
     ///
     /// # Errors
-    /// When it is none, or the repository cannot be opened.
+    /// When it is not a valid profile, or the repository cannot be opened.
     pub async fn import(
         &self,
         subject: Subject,
@@ -301,11 +299,11 @@ impl Client {
         self.ask(Call::post("/v1/learned/import", &import)?).await
     }
 
-    /// Brings a file or folder of a mount into the cache, to stay with `pin`;
-    /// tells `progress` how many bytes of content are here, of how many.
+    /// Fetches a file or folder of a mount into the cache, and pins it if `pin`; reports
+    /// to `progress` the bytes of content that are cached, and the total.
     ///
     /// # Errors
-    /// When the path is in no mount, or something cannot be read or kept.
+    /// When the path is not in a mount, or something cannot be read or stored.
     pub async fn warm_cache(
         &self,
         path: &Path,
@@ -335,23 +333,23 @@ impl Client {
         watched(&self.location, work).await
     }
 
-    /// What is pinned in the cache.
+    /// Lists the pins of the cache.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk fails.
     pub async fn pins(&self) -> Result<Vec<Pin>, ClientError> {
         self.ask(Call::get("/v1/cache/pins")).await
     }
 
-    /// Lets go of a pin, by its name or by a path in a mount; its name.
+    /// Removes a pin, given its name or a path in a mount; returns its name.
     ///
     /// # Errors
-    /// Where there is none.
+    /// When there is no such pin.
     pub async fn unpin(&self, path: &Path) -> Result<String, ClientError> {
         self.ask(Call::post("/v1/cache/unpin", &path)?).await
     }
 
-    /// Tells it to end; `if_idle`, only if it has no mounts and nothing to do.
+    /// Stops the daemon; with `if_idle`, only if it has no mounts and no work.
     ///
     /// # Errors
     /// When it is in use, or gone already.
@@ -360,17 +358,17 @@ impl Client {
             .await
     }
 
-    /// What was asked to be mounted, keys included.
+    /// Returns the requests of all mounts, including keys.
     pub(super) async fn mounts(&self) -> Result<Vec<MountRequest>, ClientError> {
         self.ask(Call::get("/v1/mounts")).await
     }
 
-    /// Has it open what is to be mounted.
+    /// Lets the daemon open the repository of a future mount.
     pub(super) async fn prepare(&self, request: &MountRequest) -> Result<Prepared, ClientError> {
         self.ask(Call::post("/v1/prepare", request)?).await
     }
 
-    /// Hands it a mount. Returns what whoever mounts should know.
+    /// Hands a mount to the daemon. Returns a warning for the user of the mount.
     pub(super) async fn attach(
         &self,
         request: &MountRequest,
@@ -383,7 +381,7 @@ impl Client {
         watched(&self.location, work).await
     }
 
-    /// Does something that depends on its answers, and ends early where it stops
+    /// Runs work that depends on the daemon's answers, and fails early if it stops
     /// answering.
     pub(super) async fn watching<T>(
         &self,
@@ -414,7 +412,7 @@ impl Client {
 }
 
 impl DaemonState {
-    /// Why a command that needs to know what the daemon does cannot go on.
+    /// Returns the error of a command that requires a daemon in another state.
     pub fn into_error(self) -> ClientError {
         match self {
             DaemonState::Absent => gone(&"it ended"),
@@ -435,8 +433,8 @@ impl DaemonState {
     }
 }
 
-/// How often a socket that nobody serves is tried while the lock is held: a daemon
-/// may have ended and another one begun.
+/// Number of attempts to connect while the lock is held but the socket is not served: one
+/// daemon may have exited and another started.
 const TRIES: usize = 5;
 
 async fn probe(location: &Arc<Location>) -> Result<DaemonState, ClientError> {
@@ -453,7 +451,7 @@ async fn probe(location: &Arc<Location>) -> Result<DaemonState, ClientError> {
             Some(holder) if holder.phase == Phase::Stopping => {
                 return Ok(transition(known, |pid| DaemonState::Stopping { pid }));
             }
-            // The sockets that are there are of one that died.
+            // The existing sockets belong to a dead daemon.
             Some(holder) if holder.phase == Phase::Starting => {
                 return Ok(transition(known, |pid| DaemonState::Starting { pid }));
             }
@@ -501,7 +499,7 @@ fn other_version(holder: &Holder) -> DaemonState {
     }
 }
 
-/// A daemon that starts or ends, unless somebody stopped it in the middle.
+/// The state of a daemon in transition, unless its process is stopped (SIGSTOP).
 fn transition(pid: Option<u32>, state: impl Fn(Option<u32>) -> DaemonState) -> DaemonState {
     if pid.is_some_and(is_stopped) {
         let why = STOPPED.into();

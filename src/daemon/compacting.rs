@@ -1,4 +1,4 @@
-//! The job that lays scattered heads out anew.
+//! The scheduled compaction job.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use super::mounts::Mounts;
 use crate::config::Settings;
 use crate::publish::Unwatched;
 
-/// What the job is called.
+/// Name of the job.
 pub(super) const NAME: &str = "compaction";
 
-/// Lays out anew what is better off so, within what may be spent.
+/// Compacts heads that benefit, within the spending limit.
 pub(super) struct Compacting {
     settings: Settings,
     every: Duration,
 }
 
 impl Compacting {
-    /// The job, where it is scheduled.
+    /// Returns the job if it is scheduled.
     pub(super) fn scheduled(settings: &Settings) -> Option<Self> {
         let every = settings.compaction.value.every()?;
         Some(Compacting {

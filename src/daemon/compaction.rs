@@ -1,12 +1,11 @@
-//! Heads that many pushes have scattered are laid out anew.
+//! Compaction of heads that many pushes have scattered.
 //!
-//! [`Compactor::look`] measures what names stand for and says which of it would be
-//! better off ([`crate::lifecycle::compaction`]), the best first.
-//! [`Compactor::compact`] does it for one: the new head is stored beside the old
-//! one, read back, compared with it, and only then does the name move, unless
-//! somebody else has moved it meanwhile. The old head stays as it was; what
-//! nothing needs of it is collected later. Whatever stops it loses nothing, and
-//! the next run finds what it stored.
+//! [`Compactor::look`] measures the heads of names and selects those that benefit
+//! ([`crate::lifecycle::compaction`]), the best first. [`Compactor::compact`] rewrites
+//! one: the new head is stored beside the old one, read back and compared with it, and
+//! only then the name moves, unless it was moved concurrently. The old head remains
+//! unchanged; blobs that become unneeded are collected later. An interruption loses
+//! nothing, and the next run reuses the stored blobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,76 +37,76 @@ use walrus_client::{BlobStore, PutOptions};
 use walrus_encoding::Price;
 use walrus_encoding::cost::Bill;
 
-/// Why a name stays as it is.
+/// Reason why a name stays.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Stays {
-    /// It would not be better by as much as it has to be.
+    /// The improvement is below the threshold.
     Little,
-    /// It was laid out anew a short time ago.
+    /// It was compacted a short time ago.
     Cooling {
-        /// Until when it is left alone, in seconds since 1970.
+        /// End of the cooldown, in seconds since 1970.
         until: u64,
     },
-    /// It costs more than may be spent.
+    /// It costs more than the spending limit allows.
     Costs {
-        /// What is left.
+        /// The amount left.
         left: f64,
     },
-    /// Its head cannot be read, or be laid out anew.
+    /// Its head cannot be read or rewritten.
     Unreadable {
-        /// Why not.
+        /// The reason.
         error: String,
     },
 }
 
-/// A name that was looked at.
+/// A measured name.
 #[derive(Clone, Debug)]
 pub struct Looked {
     /// The name.
     pub name: RefName,
-    /// What it stands for.
+    /// Its target.
     pub named: NamedRef,
-    /// What laying it out anew would do; `None` where it cannot be read.
+    /// Effect of a compaction; `None` if the head cannot be read.
     pub plan: Option<Plan>,
     /// Files that would move to another tier.
     pub moves: u64,
-    /// Epochs that the new blobs would be paid for: as long as what they stand in
-    /// for, and no less than is usual.
+    /// Epochs to pay for the new blobs: as long as those that they replace, and at least
+    /// the usual number.
     pub epochs: u32,
-    /// Why it stays; `None` for a candidate.
+    /// Reason why the name stays; `None` for a candidate.
     pub stays: Option<Stays>,
 }
 
 impl Looked {
-    /// How much better it gets for what it costs: what is done first.
+    /// Improvement per cost, by which candidates are ordered.
     fn worth(&self) -> f64 {
         let plan = self.plan.as_ref();
         plan.map_or(0.0, |plan| plan.improvement / plan.cost.max(1e-9))
     }
 }
 
-/// How to choose.
+/// Selection criteria.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice {
-    /// Whatever the improvement, and however short a time ago.
+    /// Ignores the threshold and the cooldown.
     pub force: bool,
-    /// What may be spent in 30 days; `None` for any amount.
+    /// Spending limit for 30 days; `None` for no limit.
     pub spend: Option<f64>,
 }
 
-/// A name that was moved.
+/// A compacted name.
 #[derive(Clone, Debug)]
 pub struct Compacted {
-    /// What was stored.
+    /// The stored head.
     pub published: Published,
-    /// The address that the name stands for now.
+    /// The new address of the name.
     pub address: Address,
-    /// What it cost.
+    /// Cost of the compaction.
     pub cost: f64,
 }
 
-/// Why a head could not be laid out anew. The name stands for what it stood for.
+/// Reason why a compaction failed. The name is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactionError {
     /// The head cannot be read.
@@ -119,24 +118,24 @@ pub enum CompactionError {
     /// The names cannot be read or written.
     #[error(transparent)]
     Refs(#[from] RefStoreError),
-    /// What is stored cannot be protected.
+    /// The stored blobs cannot be protected.
     #[error(transparent)]
     Leases(#[from] LeaseError),
-    /// What was published cannot be written down.
+    /// The ledger cannot be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// What was done cannot be read or written down.
+    /// The records of compactions cannot be read or written.
     #[error(transparent)]
     Records(#[from] RecordsError),
-    /// What was stored reads back wrong.
+    /// The stored head differs when read back.
     #[error("what was stored reads back wrong ({0}); {1} stays as it was")]
     Wrong(String, RefName),
-    /// Somebody published meanwhile.
+    /// The name was published meanwhile.
     #[error("{0} was published anew meanwhile, and stays as that")]
     Moved(RefName),
 }
 
-/// What mounts have learned, and what names tell.
+/// Knowledge from learned profiles and file names.
 struct Known(Option<Profile>);
 
 impl Knowledge for Known {
@@ -149,7 +148,7 @@ impl Knowledge for Known {
     }
 }
 
-/// Lays out heads of one network anew.
+/// Compacts heads of one network.
 pub struct Compactor<'a> {
     settings: &'a Settings,
     loader: Arc<Loader>,
@@ -161,7 +160,7 @@ pub struct Compactor<'a> {
 }
 
 impl<'a> Compactor<'a> {
-    /// Reads with `access` and writes to `store`.
+    /// Creates a compactor that reads with `access` and writes to `store`.
     pub fn new(
         settings: &'a Settings,
         loader: Arc<Loader>,
@@ -179,16 +178,16 @@ impl<'a> Compactor<'a> {
         }
     }
 
-    /// What storing costs.
+    /// Returns the price of storage.
     pub fn price(&self) -> &Price {
         &self.price
     }
 
-    /// Looks at these names, or at all; candidates first, the best of them first.
+    /// Measures these names, or all; candidates first, the best of them first.
     ///
     /// # Errors
-    /// When names or records cannot be read. What is wrong with a head is told
-    /// with its name.
+    /// When names or records cannot be read. An error of a single head is part of its
+    /// result.
     pub async fn look(
         &self,
         names: &[RefName],
@@ -205,7 +204,7 @@ impl<'a> Compactor<'a> {
                 .then(order)
                 .then(a.name.cmp(&b.name))
         });
-        // What the first ones cost, the later ones cannot.
+        // The earlier candidates reduce the budget of the later ones.
         if let Some(spend) = choice
             .spend
             .filter(|_| !self.settings.network.value.is_free())
@@ -226,7 +225,7 @@ impl<'a> Compactor<'a> {
         Ok(looked)
     }
 
-    /// These names, or all, and what they stand for.
+    /// Returns these names, or all, with their targets.
     fn named(&self, names: &[RefName]) -> Result<Vec<(RefName, NamedRef)>, RefStoreError> {
         if names.is_empty() {
             return self.refs.list();
@@ -289,7 +288,7 @@ impl<'a> Compactor<'a> {
         Ok(self.loader.open(self.access.clone(), blob, root).await?)
     }
 
-    /// Moves files by what mounts of this name have learned.
+    /// Returns the mover of files for this name, from the learned profile of its mounts.
     fn mover(&self, name: &RefName, repository: &Repository) -> TierMover {
         let source = Source::of(&Address::Name(name.clone()), &self.settings.refs_dir());
         TierMover {
@@ -323,8 +322,8 @@ impl<'a> Compactor<'a> {
         Ok((plan, layout.moves.0, epochs))
     }
 
-    /// Epochs until the last of these blobs ends, as far as the store or the ledger
-    /// tells, and no fewer than new blobs are usually paid for.
+    /// Returns the number of epochs until the last of these blobs expires, from the store
+    /// or the ledger, but at least the usual number for new blobs.
     async fn epochs(&self, blobs: impl Iterator<Item = &BlobId>) -> Result<u32, CompactionError> {
         let network = &self.settings.network.value;
         let ledger = Ledger::of(self.settings).entries()?;
@@ -345,7 +344,7 @@ impl<'a> Compactor<'a> {
         Ok(left.clamp(network.epochs, MAX_EPOCHS.max(network.epochs)))
     }
 
-    /// Lays a name's head out anew.
+    /// Compacts the head of a name.
     ///
     /// # Errors
     /// [`CompactionError`].
@@ -373,7 +372,7 @@ impl<'a> Compactor<'a> {
             moved,
             bytes,
         };
-        // Whatever stops this, it counts.
+        // Recorded first, so that it counts after any interruption.
         let from = Address::Name(looked.name.clone());
         block_in_place(|| self.records.append(&record(planned, &from, 0, false)))?;
         let rewrite = Rewrite {
@@ -439,7 +438,7 @@ impl<'a> Compactor<'a> {
         })
     }
 
-    /// Reads back what was stored, and compares it with what it was made of.
+    /// Reads the stored head back, and compares it with the original.
     async fn prove(
         &self,
         old: &Repository,

@@ -1,4 +1,4 @@
-//! The daemon's questions and answers: HTTP on a Unix socket.
+//! The control interface of the daemon: HTTP on a Unix socket.
 
 use std::sync::Arc;
 
@@ -18,45 +18,44 @@ use super::settings::DaemonSettings;
 use super::{DaemonStatus, MountRequest, warming};
 use crate::cache::{CacheError, Keep, VerifyReport};
 
-/// Longest import, in bytes: the longest profile, as text.
+/// Maximum length of an import in bytes: the longest profile, as text.
 const MAX_IMPORT: usize = 40 << 20;
 
-/// Who answers.
+/// Identity of the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
-    /// The daemon itself.
+    /// The daemon process.
     #[serde(flatten)]
     pub(super) holder: Holder,
-    /// What it runs with. A daemon of another version may not say.
+    /// Its settings. Absent from some other versions.
     #[serde(default)]
     pub(super) settings: Option<DaemonSettings>,
 }
 
-/// Tells the daemon to end.
+/// Stops the daemon.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct StopRequest {
-    /// Only if it has no mounts and nothing to do.
+    /// Only if it has no mounts and no work.
     pub(super) if_idle: bool,
 }
 
-/// What a mount will show.
+/// Summary of a prepared mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Prepared {
-    /// The commit, as git calls it; empty for a plain folder.
+    /// Git ID of the commit; empty for a plain folder.
     pub(super) commit: String,
-    /// Files and directories.
+    /// Number of files and directories.
     pub(super) nodes: u64,
     /// Bytes of content.
     pub(super) bytes: u64,
-    /// Lines about what is not shown, or shown and worth a word.
+    /// Notices about content that is omitted or shown with restrictions.
     pub(super) notices: Vec<String>,
-    /// Whether what it is called is nobody else's business. An older daemon
-    /// does not say.
+    /// Whether the name of the repository is confidential. Absent from older daemons.
     #[serde(default)]
     pub(super) encrypted: bool,
 }
 
-/// An error, as text.
+/// An error message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Refusal {
     pub(super) error: String,
@@ -69,8 +68,9 @@ pub(super) struct Shared {
     hello: Arc<Hello>,
 }
 
-/// A listener that turns away everybody but its owner and root. The socket
-/// lies in a private directory already; this holds even if that is opened.
+/// A listener that rejects connections from users other than its owner and root. The
+/// socket is in a private directory already; this check holds even if the directory
+/// becomes accessible.
 struct Owned(UnixListener);
 
 impl axum::serve::Listener for Owned {
@@ -91,7 +91,7 @@ impl axum::serve::Listener for Owned {
     }
 }
 
-/// Whether the peer is this process's user, or root.
+/// Whether the peer runs as this process's user, or root.
 pub(super) fn is_owner(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let peer = stream.peer_cred().map(|cred| cred.uid());
@@ -102,7 +102,7 @@ pub(super) fn is_owner(stream: &UnixStream) -> bool {
     ok
 }
 
-/// Serves `control.sock` until `stop` is told.
+/// Serves `control.sock` until `stop` is notified.
 pub(super) async fn serve(
     listener: UnixListener,
     mounts: Arc<Mounts>,
@@ -133,8 +133,7 @@ pub(super) async fn serve(
     axum::serve(Owned(listener), routes).await
 }
 
-/// Asked often, to see whether the daemon still answers: it must not wait for
-/// anything.
+/// Polled frequently to check that the daemon answers: must not block.
 async fn hello(State(shared): State<Shared>) -> Json<Hello> {
     Json(Hello::clone(&shared.hello))
 }

@@ -11,13 +11,13 @@ use crate::repo::{Snapshot, Source};
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::jittered;
 
-/// Looks for a new head of one mount now and then, and shows it.
+/// Polls for a new head of one mount, and shows it.
 pub(super) struct Follower {
     pub(super) mounts: Weak<Mounts>,
     pub(super) number: u64,
     pub(super) request: MountRequest,
     pub(super) mover: Mover,
-    /// Ends with the mount; `None` where it has none.
+    /// Dropped with the mount; `None` if the mount has no lease.
     pub(super) lease: Option<Weak<MountLease>>,
     pub(super) every: Duration,
 }
@@ -26,7 +26,7 @@ impl Follower {
     /// Runs until the mount is gone.
     pub(super) async fn run(self) {
         loop {
-            // Many mounts of one branch must not ask all at once.
+            // Jitter, so that many mounts of one branch do not poll at the same time.
             tokio::time::sleep(jittered(self.every)).await;
             let Some(mounts) = self.mounts.upgrade() else {
                 return;
@@ -49,9 +49,9 @@ impl Follower {
         }
     }
 
-    /// Refuses a commit that came before the one that is shown, where somebody else
-    /// says which is the newest: they may be behind, or hold back what is new. A
-    /// local name is set by the user alone, who may go back.
+    /// Rejects a commit older than the shown one if the branch is resolved by a remote
+    /// service, which may be behind or withhold newer commits. A local name is set only
+    /// by the user, who may move it back.
     async fn refuse_older(&self, shown: &Snapshot, now: &Snapshot) -> Result<(), DaemonError> {
         if !matches!(self.request.source, Source::Object { .. }) {
             return Ok(());
@@ -65,8 +65,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Lets heads be collected that were shown before, unless somebody still reads
-    /// files of theirs. What was under way when the mount moved has ended by now.
+    /// Releases earlier heads, except those with open files. Operations that were in
+    /// progress when the mount moved have ended by now.
     async fn release(&self, lease: &Arc<MountLease>) {
         if !lease.holds_several() {
             return;
@@ -81,13 +81,13 @@ impl Follower {
         }
     }
 
-    /// Whether the mount moved.
+    /// Checks for a new head; returns whether the mount moved.
     async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
         let shown = self.mover.snapshot();
         let lease = match &self.lease {
             Some(lease) => match lease.upgrade() {
                 Some(lease) => Some(lease),
-                // It was unmounted.
+                // Unmounted.
                 None => return Ok(false),
             },
             None => None,

@@ -1,15 +1,15 @@
-//! What a daemon sheds of the command that happened to start it.
+//! Resets what the daemon inherits from the command that starts it.
 //!
-//! It outlives that command and serves others too, so limits, priorities and open
-//! files of one shell must not be its own. What the system does not allow to reset
-//! is reported once, where the daemon is started.
+//! The daemon outlives that command and serves others too, so it must not keep limits,
+//! priorities and open files of one shell. Attributes that the system does not allow to
+//! reset are reported once, when the daemon starts.
 
 use std::process::{Command, Stdio};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Limits that stop a daemon sooner or later where they are set at all.
+/// Limits that sooner or later stop a daemon if set.
 const UNLIMITED: [(Resource, &str); 5] = [
     (Resource::As, "address space"),
     (Resource::Cpu, "CPU time"),
@@ -17,20 +17,20 @@ const UNLIMITED: [(Resource, &str); 5] = [
     (Resource::Fsize, "file size"),
     (Resource::Rss, "resident memory"),
 ];
-/// Files that a daemon should be able to open, and those it can do with.
+/// Desired number of open files, and the minimum.
 const FILES: u64 = 1 << 20;
 const FEWEST_FILES: u64 = 1024;
-/// Value of `oom_score_adj` that a session may have by default.
+/// Highest `oom_score_adj` that a session has by default.
 const SESSION_OOM_SCORE: i32 = 200;
 
-/// Descriptors that this process inherited do not go on to what it starts: a lock or
-/// a pipe of the caller would stay held as long as a daemon lives.
+/// Marks inherited descriptors close-on-exec: otherwise a lock or a pipe of the caller
+/// would stay open as long as the daemon lives.
 pub(super) fn keep_descriptors_back() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 
-/// Gives this process limits and priorities of its own, as far as that is allowed;
-/// what could not be reset. Before there are threads, which inherit them.
+/// Resets limits and priorities of this process, as far as permitted; returns those that
+/// remain. Must run before threads start, because they inherit them.
 pub(super) fn reset() -> Vec<String> {
     let mut kept = limits();
     let _ = rustix::process::setpriority_process(None, 0);
@@ -42,7 +42,7 @@ pub(super) fn reset() -> Vec<String> {
     for cpu in 0..CpuSet::MAX_CPU {
         all.set(cpu);
     }
-    // Those of the cpuset remain.
+    // Limits of the cpuset remain.
     let _ = sched_setaffinity(None, &all);
     scheduling(&mut kept);
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
@@ -64,7 +64,7 @@ fn limits() -> Vec<String> {
             kept.push(format!("{name} limited to {limit}"));
         }
     }
-    // Of these, many is enough.
+    // For these, a lower limit is not worth a warning.
     raise(Resource::Nproc, None);
     raise(Resource::Memlock, None);
     if let Some(files) = raise(Resource::Nofile, Some(FILES)).filter(|&it| it < FEWEST_FILES) {
@@ -73,8 +73,8 @@ fn limits() -> Vec<String> {
     kept
 }
 
-/// Raises a limit to `wish`, or as far as allowed; what limits it still. The limit on
-/// core dumps is not touched: keys must not get into one.
+/// Raises a limit to `wish`, or as far as permitted; returns the remaining limit. The
+/// limit on core dumps is not changed: keys must not be dumped.
 fn raise(resource: Resource, wish: Option<u64>) -> Option<u64> {
     let enough = |limit: Option<u64>| match (limit, wish) {
         (None, _) => true,
@@ -105,16 +105,16 @@ fn raise(resource: Resource, wish: Option<u64>) -> Option<u64> {
     getrlimit(resource).current
 }
 
-/// Scheduling policy and I/O priority. No safe interface exists to set them, but who
-/// changed them had the tools for it.
+/// Resets scheduling policy and I/O priority with external tools, because no safe API
+/// exists; if they were changed, these tools are installed.
 fn scheduling(kept: &mut Vec<String>) {
     let pid = std::process::id().to_string();
-    // Class `none`: by niceness, as for every new process.
+    // Class `none`: derived from niceness, as for every new process.
     run("ionice", &["-c", "0", "-p", &pid]);
     let policy = || {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let fields = stat.rsplit_once(") ")?.1;
-        // Field 41 of all, and the third follows the name.
+        // Field 41 of all; the third follows the name.
         fields.split(' ').nth(41 - 3)?.parse::<u32>().ok()
     };
     if policy().is_some_and(|policy| policy != 0) {

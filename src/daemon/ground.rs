@@ -1,4 +1,4 @@
-//! What a collector has to know, by the user's settings.
+//! Inputs of a collector, from the user's settings.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,13 +18,13 @@ use walrus_client::network::NetworkPlace;
 use walrus_client::{BlobStore, LocalDir, StoreError};
 use walrus_encoding::Price;
 
-/// What a file is called where rules speak of classes, by its name alone: old
-/// content is not read to be judged.
+/// Returns the class of a file for retention rules, from its name alone: old content is
+/// not read for that.
 pub fn class_of(path: &[u8]) -> &'static str {
     Class::of(path, &[]).name()
 }
 
-/// What [`Ground`]s are made of.
+/// Owner of the data that a [`Ground`] refers to.
 pub struct Grounds<'a> {
     settings: &'a Settings,
     loader: &'a Arc<Loader>,
@@ -40,7 +40,7 @@ pub struct Grounds<'a> {
     price: Price,
 }
 
-/// Why nobody knows what a collector has to.
+/// Reason why the inputs of a collector are unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum GroundError {
     /// The store cannot be opened.
@@ -49,12 +49,12 @@ pub enum GroundError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// Whether mounts read from the store cannot be told.
+    /// It is unknown whether mounts read from the store.
     #[error("{}: {source}", dir.display())]
     Examine {
         /// The directory of the store.
         dir: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -89,8 +89,8 @@ impl KernelMounts for Kernel {
 }
 
 impl<'a> Grounds<'a> {
-    /// Looks at the network in force through `store`; heads are opened with
-    /// `access`.
+    /// Collects the inputs for the network in force, accessed through `store`; heads are
+    /// opened with `access`.
     ///
     /// # Errors
     /// [`GroundError`].
@@ -128,7 +128,7 @@ impl<'a> Grounds<'a> {
         })
     }
 
-    /// What a collector is told.
+    /// Returns the inputs of a collector.
     pub fn ground(&self) -> Ground<'_> {
         Ground {
             shelf: self.shelf.as_ref(),

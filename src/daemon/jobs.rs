@@ -1,9 +1,8 @@
-//! What the daemon does by itself now and then.
+//! Scheduled jobs of the daemon.
 //!
-//! A job that is scheduled runs while the daemon does, when as much time has gone
-//! by since its last run, which is remembered over sessions. It waits until
-//! nobody waits for the network, and one runs at a time. What it did, or why it
-//! could not, stands in `status`.
+//! A scheduled job runs when its interval has passed since its last run, which is
+//! remembered across sessions. It waits until the network is idle, and jobs do not run
+//! concurrently. `status` shows the result or error of the last run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,54 +22,53 @@ use walrus_client::clock::unix_seconds;
 use walrus_client::net::Journal;
 use walrus_client::{self, BlobStore};
 
-/// How long nothing must have been fetched before a job begins, and how long it
-/// waits for that at most.
+/// Idle time of the network before a job begins, and the maximum time to wait for it.
 const QUIET: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How long a new daemon leaves its jobs alone: its first mount is being made.
+/// Delay of jobs after the daemon starts, while the first mount is being made.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Largest file about the last run of a job, in bytes.
+/// Maximum size of a job's state file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Something that is done now and then.
+/// A periodic job.
 #[async_trait]
 pub(super) trait Job: Send + Sync {
-    /// What it is called in `status`.
+    /// Name in `status`.
     fn name(&self) -> &'static str;
-    /// How often.
+    /// Interval between runs.
     fn every(&self) -> Duration;
-    /// Does it; what it did, in words.
+    /// Runs the job; returns a description of the result.
     async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError>;
 }
 
-/// Why a job could not do what it should.
+/// Reason why a job failed.
 pub(super) type JobError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How a job gets on.
+/// Status of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobStatus {
-    /// Which.
+    /// Name of the job.
     pub name: String,
     /// Seconds between two runs.
     pub every_s: u64,
-    /// When it ran last, in seconds since 1970; 0 for never.
+    /// Time of the last run, in seconds since 1970; 0 if never.
     pub last: u64,
-    /// What it did then.
+    /// Result of the last run.
     pub did: String,
-    /// Why it could not; `None` where it could.
+    /// Error of the last run; `None` if it succeeded.
     pub error: Option<String>,
 }
 
 impl JobStatus {
-    /// As it was written down last; `None` where it never was, or is damaged.
+    /// Reads the saved status; `None` if there is none, or it is damaged.
     fn remembered(file: &Path) -> Option<Self> {
         serde_json::from_slice(&walgit_durable::read_regular(file, MAX_FILE).ok()?).ok()
     }
 }
 
-/// How all jobs get on.
+/// Status of all jobs.
 #[derive(Debug, Default)]
 pub(super) struct Board(Mutex<BTreeMap<&'static str, JobStatus>>);
 
@@ -88,12 +86,12 @@ impl Board {
     }
 }
 
-/// Starts the jobs that are scheduled.
+/// Starts the scheduled jobs.
 pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
     let turn = Arc::new(tokio::sync::Mutex::new(()));
     let compacting = Compacting::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
     let renewing = Renewing::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
-    // What is needed before what is only better.
+    // Necessary jobs before optional ones.
     for job in renewing.into_iter().chain(compacting) {
         let runner = Runner {
             file: file(settings, job.name()),
@@ -105,8 +103,8 @@ pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
     }
 }
 
-/// The network in force, to write to as who the user is, and to read with all of
-/// the user's keys.
+/// Opens the network in force for writing with the user's account, and for reading with
+/// all of the user's keys.
 ///
 /// # Errors
 /// When a sign-in or a key cannot be read, or the network cannot be opened.
@@ -114,7 +112,7 @@ pub(super) async fn to_write(
     settings: &Settings,
 ) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
     let settings = settings.clone();
-    // It reads files and asks the keyring, which may not answer.
+    // This reads files and queries the keyring, which may not respond.
     tokio::task::spawn_blocking(move || open_to_write(&settings)).await?
 }
 
@@ -126,7 +124,7 @@ fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), Jo
     let credentials = Credentials::load(&sign_ins, network)?;
     let store = walrus_client::open_as(credentials, network, deadline, journal)?;
     let (keys, missing) = KeyChest::new(&settings.dirs.data.join("keys")).all()?;
-    // Every head has to be read.
+    // Every head must be readable.
     if let Some(error) = missing.into_iter().next() {
         return Err(error.into());
     }
@@ -137,8 +135,7 @@ fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), Jo
     Ok((store, access))
 }
 
-/// How the jobs of a network got on that were scheduled once, as it is remembered
-/// where no daemon runs.
+/// Returns the saved status of the jobs of a network, for use when no daemon is running.
 pub fn remembered(settings: &Settings) -> Vec<JobStatus> {
     let names = [renewing::NAME, compacting::NAME].into_iter();
     names
@@ -146,17 +143,17 @@ pub fn remembered(settings: &Settings) -> Vec<JobStatus> {
         .collect()
 }
 
-/// Where the last run of a job is remembered.
+/// Returns the path of a job's state file.
 fn file(settings: &Settings, name: &str) -> PathBuf {
     settings.lifecycle_dir().join(format!("{name}.json"))
 }
 
 struct Runner {
     job: Arc<dyn Job>,
-    /// Where its last run is remembered.
+    /// The state file.
     file: PathBuf,
     mounts: Weak<Mounts>,
-    /// One runs at a time.
+    /// Serializes jobs.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -210,7 +207,7 @@ impl Runner {
     }
 }
 
-/// Waits until nothing has been fetched for a while.
+/// Waits until the network is idle.
 async fn quiet(mounts: &Mounts) {
     let begun = tokio::time::Instant::now();
     let mut before = mounts.cache().stats().fetches;

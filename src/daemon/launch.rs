@@ -1,4 +1,4 @@
-//! Starting the daemon, and what it tells the command that starts it.
+//! Starts the daemon, and carries its messages to the command that starts it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -9,9 +9,9 @@ use super::client::ClientError;
 use super::fresh;
 use crate::config::{Origin, Settings};
 
-/// Settings of the system's allocator, for programs whose buffers are large and
-/// short-lived. By itself it keeps an arena per thread and, after a while, every
-/// large buffer it has seen: hundreds of MB.
+/// Settings of the system's allocator for programs with large, short-lived buffers. By
+/// default it keeps an arena per thread and, over time, every large buffer: hundreds of
+/// MB.
 const FRUGAL: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
@@ -19,30 +19,30 @@ const FRUGAL: [(&str, &str); 2] = [
 const WARNING: &str = "warning: ";
 const ERROR: &str = "error: ";
 
-/// Where a daemon logs.
+/// Returns the path of the daemon's log.
 pub(super) fn log_file(settings: &Settings) -> PathBuf {
     settings.dirs.state.join("daemon.log")
 }
 
-/// A daemon that was started and has not answered yet. Its standard error is a pipe
-/// until it is ready.
+/// A daemon that was started and has not answered yet. Its standard error is a pipe until
+/// it is ready.
 pub(super) struct Launched {
     child: Child,
     log: PathBuf,
 }
 
-/// How a daemon ended that did not become ready.
+/// How a daemon ended before it became ready.
 pub(super) enum Ended {
-    /// Another one was faster.
+    /// Another daemon was faster.
     Superseded,
     /// It failed.
     Failed(ClientError),
 }
 
 impl Launched {
-    /// How it ended, if it has.
+    /// Returns how the daemon ended, if it has.
     pub(super) fn ended(&mut self) -> Option<Ended> {
-        // An error is no status: where the caller ignores SIGCHLD, none is kept.
+        // On error there is no status: if the caller ignores SIGCHLD, it is discarded.
         let status = match self.child.try_wait() {
             Ok(None) => return None,
             Ok(Some(status)) => Some(status),
@@ -59,14 +59,15 @@ impl Launched {
         })
     }
 
-    /// What it warns of. Only once it is ready: waits until it has said everything.
+    /// Returns its warnings. Call only after it is ready: waits until it has written
+    /// everything.
     pub(super) fn warnings(&mut self) -> Vec<String> {
         let said = self.said();
         let warnings = said.lines().filter_map(|line| line.strip_prefix(WARNING));
         warnings.map(str::to_owned).collect()
     }
 
-    /// Ends it, because it takes too long.
+    /// Kills the daemon after a timeout.
     pub(super) fn give_up(&mut self) -> ClientError {
         let _ = self.child.kill();
         self.error("it took too long".into())
@@ -86,11 +87,10 @@ impl Launched {
     }
 }
 
-/// Starts a daemon that outlives this process and inherits nothing of it but the
-/// environment.
+/// Starts a daemon that outlives this process and inherits only the environment.
 ///
 /// # Errors
-/// When no process can be started.
+/// When the process cannot be started.
 pub(super) fn start(settings: &Settings) -> Result<Launched, ClientError> {
     let log = log_file(settings);
     match spawn(settings) {
@@ -105,8 +105,8 @@ pub(super) fn start(settings: &Settings) -> Result<Launched, ClientError> {
 fn spawn(settings: &Settings) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["daemon", "run"]);
-    // Flags of this command, for the daemon. Where the file is the default one, it
-    // need not be there.
+    // Passes the flags of this command on to the daemon. The default config file need not
+    // exist.
     if settings.file_is_given {
         let file = std::path::absolute(&settings.file)?;
         command.env("WALGIT_FS_CONFIG", file);
@@ -125,16 +125,16 @@ fn spawn(settings: &Settings) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// The command that starts this daemon, as the daemon sees it: it reads until the
-/// daemon is ready or fails.
+/// The daemon's side of its connection to the command that starts it, which reads until
+/// the daemon is ready or fails.
 pub(super) struct Launcher {
     output: Option<File>,
-    /// Whether standard error goes to the log by now.
+    /// Whether standard error is redirected to the log.
     is_logging: bool,
 }
 
 impl Launcher {
-    /// Nobody.
+    /// No command is waiting.
     pub(super) fn none() -> Self {
         Launcher {
             output: None,
@@ -142,7 +142,7 @@ impl Launcher {
         }
     }
 
-    /// Whoever is at the other end of standard error.
+    /// The command reads from standard error.
     pub(super) fn at_stderr() -> Self {
         let copy = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3);
         Launcher {
@@ -155,7 +155,7 @@ impl Launcher {
         self.say(WARNING, text);
     }
 
-    /// Says why the daemon does not start. Before there is a log, `main` says it.
+    /// Reports why the daemon does not start. Without a log, `main` reports it.
     pub(super) fn fail(&mut self, why: &str) {
         if self.is_logging {
             self.say(ERROR, why);
@@ -168,8 +168,7 @@ impl Launcher {
         }
     }
 
-    /// The daemon logs to a file from now on. Where that is impossible, it serves all
-    /// the same.
+    /// Redirects logging to a file. If that fails, the daemon serves nevertheless.
     pub(super) fn log_to(&mut self, path: &Path) {
         self.is_logging = true;
         if let Err(error) = super::log::open(path) {
@@ -183,7 +182,7 @@ impl Launcher {
         }
     }
 
-    /// The daemon is ready: nothing more is said.
+    /// The daemon is ready: closes the connection.
     pub(super) fn release(&mut self) {
         self.output = None;
     }

@@ -1,4 +1,4 @@
-//! Giving out what was learned about a repository, and taking it in.
+//! Export and import of learned profiles.
 
 use std::path::PathBuf;
 
@@ -15,29 +15,29 @@ use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
 use walrus_client::network::Network;
 
-/// Of what something was learned.
+/// The repository of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
-    /// Of what is mounted on this folder.
+    /// The repository mounted on this folder.
     Mount(PathBuf),
-    /// Of the repository there.
+    /// The repository at an address.
     Repository {
-        /// Where it is.
+        /// Location of the repository.
         source: Source,
-        /// Where its blobs are.
+        /// Network of its blobs.
         network: Box<Network>,
         /// Keys of encrypted content.
         keys: Vec<SecretKey>,
     },
 }
 
-/// What was learned: a profile as text.
+/// A learned profile, as text.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Learned {
     profile: String,
 }
 
-/// A profile to take in.
+/// A profile to import.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Import {
     subject: Subject,
@@ -45,16 +45,16 @@ pub(super) struct Import {
     replace: bool,
 }
 
-/// What came of taking in a profile.
+/// Result of an import.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Imported {
-    /// What the repository is called, from session to session.
+    /// Persistent identity of the repository.
     pub identity: String,
-    /// Transitions that are known now.
+    /// Total number of known transitions.
     pub transitions: u64,
-    /// Paths that are known now.
+    /// Total number of known paths.
     pub paths: u64,
-    /// Mounts that use it from now on.
+    /// Number of mounts that now use the profile.
     pub mounts: u64,
 }
 
@@ -81,7 +81,7 @@ impl Import {
 }
 
 impl Imported {
-    /// A profile that is known now.
+    /// Describes a profile after an import.
     pub fn new(identity: String, profile: &Profile, mounts: u64) -> Self {
         Imported {
             identity,
@@ -93,7 +93,7 @@ impl Imported {
 }
 
 impl Mounts {
-    /// What was learned about a repository, by its live mounts too.
+    /// Returns the learned profile of a repository, including data of its live mounts.
     pub(super) async fn export(&self, subject: &Subject) -> Result<Learned, DaemonError> {
         let known = self.subject(subject).await?;
         let live = known
@@ -106,7 +106,7 @@ impl Mounts {
         Ok(Learned::of(&profile.encode()))
     }
 
-    /// Takes in a profile. Live mounts use it at once.
+    /// Imports a profile. Live mounts use it immediately.
     pub(super) async fn import(&self, import_: Import) -> Result<Imported, DaemonError> {
         let bytes = import_.learned.bytes().unwrap_or_default();
         let new = Profile::decode(&bytes, Limits::default())?;

@@ -1,9 +1,9 @@
-//! Where the daemon's lock and sockets are: a private directory in the cache directory.
+//! Location of the daemon's lock and sockets: a private directory in the cache directory.
 //!
-//! The daemon owns the cache, so whoever finds the cache finds the daemon, whatever
-//! `XDG_RUNTIME_DIR` or `TMPDIR` say. Nothing here trusts a path: the directory is
-//! opened once and checked, everything in it is reached through that descriptor, and
-//! the kernel names the user behind a socket before a byte is sent to it.
+//! The daemon owns the cache, so every process that finds the cache finds the daemon,
+//! regardless of `XDG_RUNTIME_DIR` or `TMPDIR`. Paths are not trusted: the directory is
+//! opened and verified once, its files are accessed through that descriptor, and the
+//! kernel reports the user behind a socket before any byte is sent to it.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -17,12 +17,12 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::config::Dirs;
 use walgit_durable::require_regular;
 
-/// Name of the socket for requests over HTTP.
+/// Name of the HTTP socket.
 pub(super) const CONTROL: &str = "control.sock";
 /// Name of the socket that takes over mounts.
 pub(super) const ATTACH: &str = "attach.sock";
 
-/// Why the daemon's directory or a socket in it is not used.
+/// Reason why the daemon's directory or a socket in it is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
     /// Another user owns the directory.
@@ -38,7 +38,7 @@ pub enum LocationError {
         /// The effective user.
         user: u32,
     },
-    /// Others may enter the directory.
+    /// Other users can enter the directory.
     #[error(
         "{} has mode {mode:03o}, so other users can enter it; remove it and try again",
         path.display()
@@ -52,7 +52,7 @@ pub enum LocationError {
     /// It is a symbolic link or a file.
     #[error("{} is not a directory; remove it and try again", .0.display())]
     NotADirectory(PathBuf),
-    /// Somebody else listens on a socket there.
+    /// A process of another user listens on a socket in it.
     #[error(
         "{} is served by a process of user {peer}, not by your walgit-fs daemon; nothing was sent to it. Remove the socket and try again",
         path.display()
@@ -63,12 +63,12 @@ pub enum LocationError {
         /// The user behind it.
         peer: u32,
     },
-    /// The system refused.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -80,18 +80,18 @@ pub(super) struct Location {
     path: PathBuf,
 }
 
-/// A connection, and the process behind it.
+/// A connection, and the process at its other end.
 pub(super) struct Peer {
     pub(super) stream: UnixStream,
-    /// As this process sees it; `None` where it cannot.
+    /// Process ID in this process's namespace; `None` if it is not visible.
     pub(super) pid: Option<u32>,
 }
 
 impl Location {
-    /// Opens the directory; `None` where there is none, so no daemon either.
+    /// Opens the directory; `None` if it does not exist, so there is no daemon either.
     ///
     /// # Errors
-    /// [`LocationError`] where it cannot be trusted or opened.
+    /// [`LocationError`] if it cannot be trusted or opened.
     pub(super) fn open(dirs: &Dirs) -> Result<Option<Self>, LocationError> {
         let path = dirs.daemon();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -99,7 +99,7 @@ impl Location {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(LocationError::NotADirectory(path)),
-            // Whose it is tells more than that it cannot be entered.
+            // A foreign owner explains more than a denied access.
             Err(error) => {
                 owned_by_user(&path)?;
                 let source = error.into();
@@ -123,11 +123,11 @@ impl Location {
         Ok(Some(Location { dir, path }))
     }
 
-    /// Opens the directory, and makes it where there is none.
+    /// Opens the directory, and creates it if needed.
     ///
     /// # Errors
-    /// The same, and where the cache directory belongs to another user: what this
-    /// process left there would be in that user's way.
+    /// Those of [`Location::open`], and if the cache directory belongs to another user:
+    /// files of this process would be in that user's cache.
     pub(super) fn create(dirs: &Dirs) -> Result<Self, LocationError> {
         if let Some(found) = Location::open(dirs)? {
             return Ok(found);
@@ -145,30 +145,31 @@ impl Location {
         Location::open(dirs)?.ok_or_else(|| failed(&path)(io::ErrorKind::NotFound.into()))
     }
 
-    /// Its path, for messages.
+    /// Returns its path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of something in it, for messages; it may lead elsewhere by now.
+    /// Returns the path of a file in it, for messages; the path may lead elsewhere by
+    /// now.
     pub(super) fn named(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// The same for the kernel: short enough for a socket however long the path is,
-    /// and always in this very directory.
+    /// Returns the path of a file in it for system calls: short enough for a socket,
+    /// however long the directory's path is, and always in this very directory.
     fn at(&self, name: &str) -> PathBuf {
         format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()).into()
     }
 
-    /// Opens a regular file in it; never through a symbolic link.
+    /// Opens a regular file in it; never follows a symbolic link.
     pub(super) fn open_file(&self, name: &str, flags: OFlags) -> io::Result<std::fs::File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
         require_regular(file.into())
     }
 
-    /// Listens on a socket in it, in place of one that a dead daemon left.
+    /// Listens on a socket in it; replaces the socket of a dead daemon.
     pub(super) fn listen(&self, name: &str) -> Result<UnixListener, LocationError> {
         self.remove(name);
         UnixListener::bind(self.at(name)).map_err(|source| self.failed(name, source))
@@ -179,10 +180,10 @@ impl Location {
         let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
     }
 
-    /// Connects to a socket in it, if the caller's own user listens there.
+    /// Connects to a socket in it if the caller's own user listens there.
     ///
     /// # Errors
-    /// [`LocationError::Impostor`], and [`LocationError::Io`] where nobody listens.
+    /// [`LocationError::Impostor`], and [`LocationError::Io`] if no process listens.
     pub(super) async fn connect(&self, name: &str) -> Result<Peer, LocationError> {
         let failed = |source| self.failed(name, source);
         let stream = UnixStream::connect(self.at(name)).await.map_err(failed)?;
@@ -208,7 +209,7 @@ impl Location {
     }
 }
 
-/// Makes sure that what is at a path is the effective user's.
+/// Verifies that the effective user owns a path.
 fn owned_by_user(path: &Path) -> Result<(), LocationError> {
     let user = rustix::process::geteuid().as_raw();
     match std::fs::metadata(path) {
@@ -221,7 +222,7 @@ fn owned_by_user(path: &Path) -> Result<(), LocationError> {
     }
 }
 
-/// Whether a descriptor is the kernel's side of a mount: `/dev/fuse`, by its number.
+/// Whether a descriptor refers to `/dev/fuse`, identified by its device number.
 pub(super) fn is_fuse_device(descriptor: impl AsFd) -> bool {
     let device = rustix::fs::makedev(10, 229);
     rustix::fs::fstat(descriptor).is_ok_and(|found| {

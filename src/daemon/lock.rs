@@ -1,7 +1,8 @@
-//! The lock that a living daemon holds, and what it says about its holder.
+//! The daemon's lock, and the record of its holder.
 //!
-//! The kernel drops the lock with the process, however that ends. So a free lock
-//! means that no daemon runs, and a held one that one does, whether or not it answers.
+//! The kernel releases the lock when the process ends for any reason. So a free lock
+//! means that no daemon is running, and a held one that a daemon is running, whether or
+//! not it answers.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -13,23 +14,23 @@ use serde::{Deserialize, Serialize};
 
 use super::location::{Location, LocationError};
 
-/// Version of what client and daemon say to each other. Increase it whenever a
-/// request or an answer changes its meaning.
+/// Version of the protocol between client and daemon. Increase it when a request or an
+/// answer changes its meaning.
 pub(super) const PROTOCOL: u32 = 3;
 
 const NAME: &str = "lock";
-/// How long a lock may be held by those who only look whether it is held.
+/// How long processes that only test the lock may hold it.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// What a daemon is doing.
+/// Phase of a daemon's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Phase {
-    /// It opens the cache.
+    /// It is opening the cache.
     Starting,
     /// It answers.
     Running,
-    /// It ends its mounts and closes the cache.
+    /// It is ending its mounts and closing the cache.
     Stopping,
 }
 
@@ -39,13 +40,13 @@ pub(super) struct Holder {
     pub(super) pid: u32,
     pub(super) version: String,
     pub(super) protocol: u32,
-    /// When it started, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub(super) started: u64,
     pub(super) phase: Phase,
 }
 
 impl Holder {
-    /// This process.
+    /// Describes this process.
     pub(super) fn this() -> Self {
         Holder {
             pid: std::process::id(),
@@ -56,22 +57,22 @@ impl Holder {
         }
     }
 
-    /// Whether it understands this process, and is understood.
+    /// Whether it speaks the protocol of this process.
     pub(super) fn is_compatible(&self) -> bool {
         self.protocol == PROTOCOL && self.version == env!("CARGO_PKG_VERSION")
     }
 }
 
-/// What a look at the lock shows.
+/// State of the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Held {
-    /// No daemon runs.
+    /// No daemon is running.
     No,
-    /// One runs; who, where it has said so.
+    /// A daemon is running; its record, if readable.
     By(Option<Holder>),
 }
 
-/// Looks whether a daemon holds the lock.
+/// Tests whether a daemon holds the lock.
 pub(super) fn look(location: &Location) -> Result<Held, LocationError> {
     let failed = |source| location.failed(NAME, source);
     let file = match location.open_file(NAME, OFlags::RDONLY) {
@@ -85,14 +86,14 @@ pub(super) fn look(location: &Location) -> Result<Held, LocationError> {
             let mut text = Vec::new();
             let read = file.take(4096).read_to_end(&mut text);
             read.map_err(failed)?;
-            // It may be being written at this moment.
+            // The record may be being written right now.
             Ok(Held::By(serde_json::from_slice(&text).ok()))
         }
         Err(error) => Err(failed(error.into())),
     }
 }
 
-/// The lock, held.
+/// The held lock.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -100,7 +101,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes it; `None` where another daemon holds it. Blocks for a moment.
+    /// Takes the lock; `None` if another daemon holds it. Blocks briefly.
     pub(super) fn take(location: &Location) -> Result<Option<Self>, LocationError> {
         let failed = |source| location.failed(NAME, source);
         let flags = OFlags::RDWR | OFlags::CREATE;
@@ -122,18 +123,18 @@ impl Lock {
         Ok(Some(lock))
     }
 
-    /// Whether the path of the directory still leads to it.
+    /// Whether the path of the directory still leads to this lock.
     pub(super) fn is_at(&self, location: &Location) -> bool {
         walgit_durable::is_at(&self.file, &location.named(NAME))
     }
 
-    /// This process, as others see it.
+    /// Returns the record of this process.
     pub(super) fn holder(&self) -> &Holder {
         &self.holder
     }
 
-    /// Tells what the daemon does now. On a full disk the file stays empty: then
-    /// clients learn from the socket what there is to know.
+    /// Records the daemon's phase. On a full disk the file stays empty: then clients
+    /// query the socket instead.
     pub(super) fn enter(&mut self, phase: Phase) {
         self.holder.phase = phase;
         if let Err(error) = self.write() {

@@ -1,9 +1,9 @@
-//! The daemon's log: bounded in size, and in repeated messages.
+//! The daemon's log: limited in size and in repeated messages.
 //!
-//! An outage makes thousands of reads fail, each with the same message. Of each place
-//! in the program that warns, a few messages a minute are written and the rest are
-//! counted ([`Repeats`]). The file is appended to, and put aside when it is large
-//! ([`Writer`]), so that two files of [`MAX_SIZE`] are the most there can be.
+//! During an outage thousands of reads fail with the same message. So a few messages a
+//! minute are written for each call site in the program, and the rest are counted
+//! ([`Repeats`]). The file is rotated when it is large ([`Writer`]), so there are at most
+//! two files of [`MAX_SIZE`].
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -22,11 +22,11 @@ use tracing_subscriber::layer::Context;
 
 use walgit_durable::open_regular_with;
 
-/// Size at which the log is put aside, in bytes.
+/// Size at which the log is rotated, in bytes.
 pub const MAX_SIZE: u64 = 5 << 20;
-/// Messages of one place in the program that are written per [`WINDOW`].
+/// Maximum number of messages of one call site per [`WINDOW`].
 pub const BURST: u64 = 10;
-/// How often suppressed messages are summed up.
+/// Interval of the summaries of suppressed messages.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
 /// Target of the summaries, which are never suppressed.
@@ -43,12 +43,12 @@ struct LogFile {
     path: PathBuf,
     file: File,
     size: u64,
-    /// Whether standard error goes there too: panics, and what libraries say.
+    /// Whether standard error is redirected, too: panics and output of libraries.
     takes_stderr: bool,
 }
 
 impl LogFile {
-    /// Opens the log to append to it.
+    /// Opens the log for appending.
     fn open(path: &Path, takes_stderr: bool) -> io::Result<Self> {
         let mut options = File::options();
         let file = open_regular_with(options.create(true).append(true).mode(0o600), path)?;
@@ -74,20 +74,20 @@ impl LogFile {
     }
 }
 
-/// Where the log before this one is.
+/// Returns the path of the rotated log.
 fn previous(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
     name.into()
 }
 
-/// From now on this process logs to a file.
+/// Redirects the log of this process to a file.
 ///
 /// # Errors
 /// When the file cannot be opened.
 pub(super) fn open(path: &Path) -> io::Result<()> {
     if let Some(dir) = path.parent() {
-        // It tells what is mounted: for its user alone.
+        // The log lists mounts: it is private to its user.
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(dir)?;
     }
@@ -95,14 +95,14 @@ pub(super) fn open(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes to the log once there is one, and to standard error before.
+/// Writes to the log file if there is one, otherwise to standard error.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer;
 
 impl Write for Writer {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         match &mut *lock(&LOG) {
-            // A full disk must not end in more messages about it.
+            // A full disk must not cause more messages about it.
             Some(log) => drop(log.write(text)),
             None => io::stderr().write_all(text)?,
         }
@@ -114,21 +114,21 @@ impl Write for Writer {
     }
 }
 
-/// Suppresses what one place in the program repeats.
+/// Suppresses repeated messages of one call site.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeats;
 
 #[derive(Default)]
 struct Repeated {
     seen: u64,
-    /// The first message that was suppressed.
+    /// The first suppressed message.
     sample: String,
 }
 
 impl<S: Subscriber> Layer<S> for Repeats {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let about = event.metadata();
-        // Whoever asks for more than warnings wants to see them all.
+        // Levels below warnings are requested explicitly and not suppressed.
         if *about.level() > Level::WARN || about.target() == SUMMARY {
             return true;
         }
@@ -143,7 +143,7 @@ impl<S: Subscriber> Layer<S> for Repeats {
     }
 }
 
-/// The text of an event.
+/// Formats the text of an event.
 struct Message<'a>(&'a mut String);
 
 impl Visit for Message<'_> {
@@ -154,7 +154,7 @@ impl Visit for Message<'_> {
     }
 }
 
-/// Writes how many messages were suppressed since the last time.
+/// Logs the number of messages suppressed since the last summary.
 pub(super) fn sum_up() {
     let repeated = lock(&REPEATED).take().unwrap_or_default();
     for entry in repeated.into_values().filter(|it| it.seen > BURST) {
@@ -176,7 +176,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.log");
         let line = vec![b'x'; 1 << 20];
-        // Opened again now and then, as daemons come and go.
+        // Reopened, as when daemons restart.
         for _ in 0..4 {
             let mut log = LogFile::open(&path, false).unwrap();
             for _ in 0..7 {

@@ -1,6 +1,6 @@
-//! How much memory the daemon takes.
+//! Memory use of the daemon.
 
-/// Resident bytes of this process; `None` where the system does not say.
+/// Returns the resident bytes of this process; `None` if the system does not report them.
 pub(super) fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let resident = status

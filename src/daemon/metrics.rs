@@ -1,18 +1,18 @@
-//! The daemon's figures for Prometheus.
+//! Metrics of the daemon for Prometheus.
 //!
-//! Kinds of failures and endpoints are called as in the failure log and in
-//! tracing spans.
+//! Failure kinds and endpoints have the same names as in the failure log and in tracing
+//! spans.
 
 use super::status::{DaemonStatus, NetworkStatus};
 use crate::fuse::DriverStats;
 use walrus_client::{BreakerState, EndpointHealth, Role, StoreHealth};
 
 impl DaemonStatus {
-    /// The figures in Prometheus' text format.
+    /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
         let mut text = String::new();
         let mut put = |name: &str, kind: &str, values: &[(String, u64)]| {
-            // A name is declared once, whatever labels its values have.
+            // A metric is declared once, whatever the labels of its values.
             text.push_str(&format!("# TYPE walgit_fs_{name} {kind}\n"));
             for (labels, value) in values {
                 text.push_str(&format!("walgit_fs_{name}{labels} {value}\n"));
@@ -56,7 +56,7 @@ impl DaemonStatus {
         text
     }
 
-    /// Those that have an endpoint; named as in the failure log.
+    /// Returns the metrics of endpoints; names as in the failure log.
     fn endpoint_metrics(&self) -> String {
         let mut text = String::new();
         let mut put = |name: &str, kind: &str, values: Vec<(String, f64)>| {
@@ -135,7 +135,7 @@ impl DaemonStatus {
     }
 }
 
-/// As a label's value is written.
+/// Escapes a label value.
 fn escaped(value: &str) -> String {
     value
         .replace('\\', "\\\\")

@@ -1,28 +1,24 @@
-//! The background process that owns the cache, serves all mounts, and answers
-//! questions about them.
+//! The background process that owns the cache, serves all mounts, and answers queries
+//! about them.
 //!
-//! RocksDB has one owner, and mounts share one cache and one view of the network,
-//! so there is one daemon per cache directory. The first `mount` starts it; it ends
-//! a while after its last mount. Its lock ([`lock`]) and its two Unix sockets are in
-//! a private directory beside the database ([`location`], kept there by [`place`]):
-//! - `control.sock` ([`control`]): HTTP, for `status`, preparing a mount, the
-//!   cache commands, and Prometheus;
-//! - `attach.sock` ([`attach`]): a mount's `/dev/fuse`, passed as a descriptor.
+//! RocksDB permits one owner, and mounts share one cache and one view of the network, so
+//! there is one daemon per cache directory. The first `mount` starts it; it exits some
+//! time after its last mount. Its lock ([`lock`]) and its two Unix sockets are in a
+//! private directory beside the database ([`location`], maintained by [`place`]):
+//! - `control.sock` ([`control`]): HTTP, for `status`, preparing a mount, the cache
+//!   commands, and Prometheus;
+//! - `attach.sock` ([`attach`]): receives the `/dev/fuse` descriptor of a mount.
 //!
-//! The command that mounts makes the mount itself, in its own namespace and
-//! with its own rights ([`mounting`]), and only then hands it over. So a mount
-//! works from inside a container too, and everything that can go wrong with
-//! the repository has been said before anything is mounted.
+//! The mounting command makes the mount itself, in its own namespace and with its own
+//! privileges ([`mounting`]), and then hands it over. So a mount works from inside a
+//! container too, and every error of the repository is reported before the mount is made.
 //!
-//! A folder of a mount can be brought into the cache and kept there
-//! ([`warming`]).
+//! A folder of a mount can be fetched into the cache and pinned there ([`warming`]).
 //!
-//! A mount that follows its branch ([`follow`]) looks for a new head now and
-//! then, and shows it without a remount.
+//! A following mount ([`follow`]) polls for a new head, and shows it without a remount.
 //!
-//! What is to be done now and then, a job does ([`jobs`]), where it is scheduled:
-//! laying scattered heads out anew ([`compaction`]), paying longer for what is needed
-//! ([`renewal`]).
+//! Scheduled jobs run in the daemon ([`jobs`]): compaction of scattered heads
+//! ([`compaction`]) and renewal of needed blobs ([`renewal`]).
 //!
 //! May touch everything below it.
 
@@ -79,40 +75,40 @@ use crate::repo::Source;
 use walgit_format::chunk::SecretKey;
 use walrus_client::network::Network;
 
-/// What to mount, and where.
+/// A mount to make.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
-    /// Where the repository is.
+    /// Location of the repository.
     pub source: Source,
-    /// A branch, tag or commit; the default branch for none.
+    /// A branch, tag or commit; the default branch if `None`.
     pub reference: Option<String>,
-    /// Where its blobs are.
+    /// Network of its blobs.
     pub network: Network,
     /// Keys of encrypted content.
     pub keys: Vec<SecretKey>,
-    /// Whether files that start with `#!` are executable where the repository
-    /// keeps no modes.
+    /// Whether files that start with `#!` are executable if the repository stores no
+    /// modes.
     pub scripts: bool,
-    /// What may be used to foretell which files are opened.
+    /// Sources for the prediction of file opens.
     pub learning: Learning,
-    /// Look for a new head every so many seconds, and show it; never for none.
+    /// Interval in seconds at which to poll for a new head and show it; `None` for never.
     pub follow: Option<u64>,
-    /// The folder.
+    /// The mount point.
     pub mountpoint: PathBuf,
-    /// Whether other users may enter.
+    /// Whether other users may access the mount.
     pub allow_other: bool,
-    /// What the user called it, for lists.
+    /// Label for lists, as given by the user.
     pub label: String,
-    /// Where the leases of its network are kept.
+    /// Directory of the leases of its network.
     pub leases: PathBuf,
     /// Identifies the mount in the kernel's mount table, and names its lease.
     pub id: String,
 }
 
-/// The daemon's directory, made where there is none: for checks.
+/// Returns the daemon's directory, created if needed: for checks.
 ///
 /// # Errors
-/// [`LocationError`] where it cannot be trusted or made.
+/// [`LocationError`] if it cannot be trusted or created.
 pub fn directory(dirs: &crate::config::Dirs) -> Result<PathBuf, LocationError> {
     Ok(location::Location::create(dirs)?.path().to_owned())
 }

@@ -1,4 +1,4 @@
-//! Mounting and unmounting, as a command does it.
+//! Mounting and unmounting by a command.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,42 +14,42 @@ use crate::lifecycle::Activity;
 use crate::lifecycle::leases::{MountTag, StoreTags};
 use crate::repo::Source;
 
-/// How long an unmounted folder may linger in the daemon's list.
+/// How long the daemon may list an unmounted folder.
 const PARTING: Duration = Duration::from_secs(4);
-/// How long the file system of a mount point may take, and an unmount.
+/// Timeout for the file system of a mount point, and for an unmount.
 const PATIENCE: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A mount that was made.
+/// A completed mount.
 #[derive(Clone, Debug, Serialize)]
 pub struct MountInfo {
-    /// The folder.
+    /// The mount point.
     pub mountpoint: PathBuf,
-    /// The commit, as git calls it; empty for a plain folder.
+    /// Git ID of the commit; empty for a plain folder.
     pub commit: String,
-    /// Files and directories in it.
+    /// Number of files and directories.
     pub nodes: u64,
-    /// Bytes of content in it.
+    /// Bytes of content.
     pub bytes: u64,
-    /// Lines about what is not shown, or shown and worth a word.
+    /// Notices about content that is omitted or shown with restrictions.
     pub notices: Vec<String>,
-    /// Lines about the daemon that serves it, and about what does not protect it.
+    /// Warnings about the daemon that serves the mount, and about missing protection.
     pub warnings: Vec<String>,
 }
 
-/// Why a folder could not be mounted or unmounted. Nothing new is left mounted.
+/// Reason why a mount or unmount failed. No new mount remains.
 #[derive(Debug, thiserror::Error)]
 pub enum MountFailure {
-    /// There is no folder to mount on.
+    /// The mount point does not exist.
     #[error("{}: no such folder; make it first (mkdir -p)", .0.display())]
     Missing(PathBuf),
-    /// The folder cannot be mounted on, or cannot be looked up.
+    /// The mount point is not usable, or cannot be examined.
     #[error(transparent)]
     Mountpoint(MountpointError),
     /// Its file system does not respond.
     #[error("{}: no response within {} s", .0.display(), PATIENCE.as_secs())]
     Stuck(PathBuf),
-    /// Nothing is mounted there.
+    /// The folder is not a mount.
     #[error("{} is not a walgit-fs mount; walgit-fs status lists those there are", .0.display())]
     NotMounted(PathBuf),
     /// Another file system is mounted there.
@@ -57,10 +57,10 @@ pub enum MountFailure {
     NotOurs {
         /// The folder.
         dir: PathBuf,
-        /// What it is.
+        /// Its type.
         fs_type: String,
     },
-    /// The path leads into a mount.
+    /// The path is inside of a mount.
     #[error(
         "{} is inside the mount {}; give that folder instead",
         dir.display(),
@@ -86,12 +86,12 @@ pub enum MountFailure {
     /// The daemon failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// It was mounted and did not answer.
+    /// The mount was made but does not answer.
     #[error("{} does not answer ({source}) and was unmounted again", dir.display())]
     Silent {
         /// The folder.
         dir: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -105,8 +105,8 @@ impl From<MountpointError> for MountFailure {
     }
 }
 
-/// Mounts what `request` says, starting the daemon where none runs; returns
-/// when the folder answers.
+/// Makes the mount of `request`, and starts the daemon if there is none; returns when the
+/// mount answers.
 ///
 /// # Errors
 /// [`MountFailure`]; then nothing is mounted.
@@ -119,9 +119,9 @@ pub async fn mount(
     let dir = mountpoint.path().to_owned();
     request.mountpoint.clone_from(&dir);
     let mut client = Client::connect_or_start(settings).await?;
-    // All that can be wrong with the repository shows here.
+    // Reports all errors of the repository before the mount is made.
     let prepared = match client.prepare(&request).await {
-        // It had nothing to do and ended at this moment.
+        // The daemon was idle and exited just now.
         Err(ClientError::Gone(_)) => {
             client = Client::connect_or_start(settings).await?;
             client.prepare(&request).await?
@@ -143,8 +143,8 @@ pub async fn mount(
     }
     warnings.extend(note(settings.activity(), called).await);
     let asked = dir.clone();
-    // The kernel passes `statfs` on; so the driver itself has answered. A thread of its
-    // own, because nothing but the end of the process ends it where no answer comes.
+    // The kernel passes `statfs` on, so the driver itself has answered. A separate
+    // thread, because without an answer only the end of the process ends it.
     let (answered, answer) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || answered.send(rustix::fs::statvfs(asked)));
     let answers = client.watching(async { Ok(answer.await) }).await?;
@@ -164,8 +164,8 @@ pub async fn mount(
     }
 }
 
-/// Notes a mount, for the retention rules that count mounts; what to warn of where that
-/// is impossible. The mount does not depend on it.
+/// Logs a mount for the retention rules that count mounts; returns a warning if that
+/// fails. The mount does not depend on it.
 async fn note(file: PathBuf, called: String) -> Option<String> {
     let noted = tokio::task::spawn_blocking(move || {
         let activity = Activity::new(file.clone());
@@ -180,8 +180,8 @@ async fn note(file: PathBuf, called: String) -> Option<String> {
     noted.await.ok()?.err()
 }
 
-/// Runs something that waits for a file system on a thread of its own, for a few
-/// seconds at most.
+/// Runs a call that waits for a file system on a separate thread, with a timeout of a few
+/// seconds.
 async fn patiently<T: Send + 'static>(
     dir: &Path,
     work: impl FnOnce() -> T + Send + 'static,
@@ -191,7 +191,7 @@ async fn patiently<T: Send + 'static>(
     done.ok_or_else(|| MountFailure::Stuck(dir.into()))
 }
 
-/// What the kernel lists as the source of a mount: everybody may read it.
+/// Returns the source of a mount in the kernel's table, which every user can read.
 fn source(request: &MountRequest, encrypted: bool) -> String {
     let label = if encrypted {
         "encrypted"
@@ -203,16 +203,16 @@ fn source(request: &MountRequest, encrypted: bool) -> String {
             let id = request.id.clone();
             format!("{label}#{}", MountTag { stores, id })
         }
-        // Then a collector takes it for a mount of every store.
+        // A collector counts such a mount as one of every store.
         Err(_) => label.into(),
     }
 }
 
-/// The mount that `dir` is, by its absolute path. It is not asked anything: it may be one
-/// that does not answer.
+/// Returns the mount point at `dir`, by its absolute path. Sends no request to the mount,
+/// which may not answer.
 ///
 /// # Errors
-/// When it is none, or another user's.
+/// When it is not a mount, or belongs to another user.
 pub fn mounted_folder(dir: &Path) -> Result<PathBuf, MountFailure> {
     let table = MountTable::read().map_err(MountpointError::Table)?;
     let path = fuse::resolve(dir, &table).map_err(MountFailure::Mountpoint)?;
@@ -239,13 +239,13 @@ pub fn mounted_folder(dir: &Path) -> Result<PathBuf, MountFailure> {
     }
 }
 
-/// Unmounts a folder that [`mounted_folder`] found; `lazy` detaches it even when it is in
-/// use. Returns when the daemon of these directories, if it answers, has let go of it.
+/// Unmounts a folder that [`mounted_folder`] returned; `lazy` detaches it even if it is
+/// in use. Returns when the daemon of these directories, if it answers, has released it.
 ///
 /// # Errors
-/// [`MountError::Busy`] naming who uses it, or what else the system said.
+/// [`MountError::Busy`] with the processes that use it, or another system error.
 pub async fn unmount(dirs: Option<&Dirs>, path: &Path, lazy: bool) -> Result<(), MountFailure> {
-    // It would keep the folder busy itself.
+    // Otherwise this process itself would keep the folder busy.
     if std::env::current_dir().is_ok_and(|dir| dir.starts_with(path)) {
         let _ = std::env::set_current_dir("/");
     }
@@ -257,7 +257,7 @@ pub async fn unmount(dirs: Option<&Dirs>, path: &Path, lazy: bool) -> Result<(),
     Ok(())
 }
 
-/// Returns when the daemon does not list a folder.
+/// Waits until the daemon does not list a folder any more.
 async fn parted(dirs: &Dirs, path: &Path) {
     let Ok(DaemonState::Running(client)) = Client::probe(dirs).await else {
         return;

@@ -1,4 +1,4 @@
-//! The mounts of a daemon, and the stores behind them.
+//! The mounts of a daemon, and their stores.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -29,25 +29,25 @@ use walrus_client::net::Journal;
 use walrus_client::network::Network;
 use walrus_client::{self, BlobStore};
 
-/// Threads that read the kernel's requests of one mount. Hits are answered on
-/// them, so as many as there are cores, within reason.
+/// Maximum number of threads that read the kernel's requests of one mount. Cache hits are
+/// answered on these threads, so there is one per core up to this limit.
 const MAX_THREADS: usize = 4;
 
-/// Everything a daemon serves.
+/// The state of a daemon.
 pub(super) struct Mounts {
     loader: Arc<Loader>,
     deadline: Duration,
-    /// Where the ledgers of all networks are.
+    /// Directory of the ledgers of all networks.
     ledgers: PathBuf,
-    /// Resident memory from which on there are no new mounts, in bytes.
+    /// Limit of resident memory for new mounts, in bytes.
     memory: u64,
     journal: Arc<Journal>,
     runtime: tokio::runtime::Handle,
     started: Instant,
     state: Mutex<State>,
-    /// Told when a mount begins or ends.
+    /// Notified when a mount begins or ends.
     pub(super) changed: Notify,
-    /// How jobs get on.
+    /// Status of jobs.
     pub(super) jobs: Board,
 }
 
@@ -55,18 +55,17 @@ struct State {
     next: u64,
     mounts: BTreeMap<u64, Mounted>,
     stores: HashMap<Network, Arc<dyn BlobStore>>,
-    /// When something was last asked of the daemon.
+    /// Time of the last request to the daemon.
     active: Instant,
-    /// How many are being helped right now.
+    /// Number of requests in progress.
     busy: usize,
-    /// What whoever looks at the daemon should know.
+    /// Warning for users of the daemon.
     warning: Option<&'static str>,
-    /// Whether the daemon is about to end: no mount is taken over any more.
+    /// Whether the daemon is about to exit and rejects new mounts.
     closed: bool,
 }
 
-/// Keeps the daemon from ending while somebody is being helped, however slow
-/// the network is.
+/// Keeps the daemon alive while a request is in progress, however slow the network is.
 pub(super) struct Busy<'a>(&'a Mounts);
 
 impl Drop for Busy<'_> {
@@ -79,9 +78,9 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// A repository that something was learned of.
+/// A repository with a learned profile.
 pub(super) struct Known {
-    /// What it is called, from session to session.
+    /// Persistent identity of the repository.
     pub(super) identity: String,
     pub(super) repository: Repository,
     /// Its live mounts.
@@ -94,7 +93,7 @@ struct Mounted {
     since: u64,
     counters: DriverCounters,
     followed: Option<FollowStatus>,
-    /// Protects what it shows, until it is unmounted.
+    /// Protects the shown head until the unmount.
     _lease: Option<Arc<MountLease>>,
 }
 
@@ -109,7 +108,7 @@ async fn hold(
     Ok(held.map_err(|error| DaemonError::Session(std::io::Error::other(error)))??)
 }
 
-/// The head that a target is in, where that is a blob.
+/// Returns the head of a target that is in a blob.
 fn head_of(target: &Target) -> Option<(Address, BlobId)> {
     match *target {
         Target::Blob { blob, root } | Target::Archived { blob, root, .. } => {
@@ -161,7 +160,7 @@ impl Mounts {
         self.loader.cache()
     }
 
-    /// Tells whoever looks at the daemon something from now on.
+    /// Sets a warning for users of the daemon.
     pub(super) fn warn(&self, warning: &'static str) {
         self.state().warning = Some(warning);
     }
@@ -171,16 +170,16 @@ impl Mounts {
         Busy(self)
     }
 
-    /// For how long nobody has needed the daemon; `None` while it has mounts
-    /// or is about to.
+    /// Returns how long the daemon has been unused; `None` while it has mounts or
+    /// requests in progress.
     pub(super) fn idle(&self) -> Option<Duration> {
         let state = self.state();
         let needed = state.busy > 0 || !state.mounts.is_empty();
         (!needed).then(|| state.active.elapsed())
     }
 
-    /// Takes over no more mounts, because the daemon ends; `if_idle`, only if it has
-    /// none and nobody is being helped.
+    /// Rejects new mounts from now on, because the daemon exits; with `if_idle`, only if
+    /// it has no mounts and no requests in progress.
     ///
     /// # Errors
     /// [`DaemonError::InUse`].
@@ -195,14 +194,14 @@ impl Mounts {
         Ok(())
     }
 
-    /// What was asked to be mounted, to mount it again.
+    /// Returns the requests of all mounts, so that they can be repeated.
     pub(super) fn requests(&self) -> Vec<MountRequest> {
         let state = self.state();
         let mounts = state.mounts.values();
         mounts.map(|mounted| mounted.request.clone()).collect()
     }
 
-    /// Folders that are mounted.
+    /// Returns all mount points.
     pub(super) fn mountpoints(&self) -> Vec<PathBuf> {
         let state = self.state();
         (state.mounts.values())
@@ -210,8 +209,8 @@ impl Mounts {
             .collect()
     }
 
-    /// The mount that a path is in: its folder, what its repository is called,
-    /// and the tree it shows.
+    /// Returns the mount that contains a path: its mount point, the identity of its
+    /// repository, and the shown tree.
     pub(super) fn holding(&self, path: &Path) -> Option<(PathBuf, String, Snapshot)> {
         let state = self.state();
         let holds = |mounted: &&Mounted| path.starts_with(&mounted.request.mountpoint);
@@ -246,8 +245,8 @@ impl Mounts {
         })
     }
 
-    /// Opens what is to be mounted, and reads its root directory. The lease protects
-    /// it from now on.
+    /// Opens the repository of a future mount, and reads its root directory. The lease
+    /// protects it from now on.
     pub(super) async fn prepare(
         &self,
         request: &MountRequest,
@@ -260,7 +259,7 @@ impl Mounts {
         self.open(&access, &located, request, lease).await
     }
 
-    /// Refuses one more mount where the daemon takes too much memory already.
+    /// Rejects a new mount if the daemon uses too much memory.
     fn check_memory(&self) -> Result<(), DaemonError> {
         match memory::resident() {
             Some(used) if used > self.memory => Err(DaemonError::Memory {
@@ -278,11 +277,12 @@ impl Mounts {
         request: &MountRequest,
         lease: Option<&Arc<MountLease>>,
     ) -> Result<Snapshot, DaemonError> {
-        // Before it is opened: from then on it is either protected or gone.
+        // Leased before it is opened: from here on it is either protected or already
+        // gone.
         if let (Some(lease), Some((address, blob))) = (lease, head_of(&located.target)) {
             hold(lease, address.clone(), Vec::new()).await?;
             fault_point::reach("mount.leased").map_err(DaemonError::Session)?;
-            // The head may be in the cache still.
+            // The head may still be cached.
             if request.network.is_free() && access.store.len(blob).await?.is_none() {
                 return Err(DaemonError::Collected(address));
             }
@@ -297,7 +297,7 @@ impl Mounts {
         Ok(snapshot)
     }
 
-    /// The repository that something was learned of, and its live mounts.
+    /// Returns the repository of a learned profile, and its live mounts.
     pub(super) async fn subject(&self, subject: &Subject) -> Result<Known, DaemonError> {
         let _busy = self.busy();
         let (identity, mounted) = {
@@ -345,8 +345,8 @@ impl Mounts {
         })
     }
 
-    /// Looks where the mount's repository is now; the tree to show instead of
-    /// `shown`, if it is another.
+    /// Resolves the mount's source again; returns the tree to show instead of `shown`, if
+    /// it differs.
     pub(super) async fn look(
         &self,
         request: &MountRequest,
@@ -365,8 +365,8 @@ impl Mounts {
         Ok(Some(snapshot))
     }
 
-    /// Serves a mount that was made. Returns once the kernel has its first
-    /// answer; blocks until then.
+    /// Serves a new mount. Returns once the kernel has received the first answer; blocks
+    /// until then.
     pub(super) fn serve(
         self: &Arc<Self>,
         request: MountRequest,
@@ -441,7 +441,7 @@ impl Mounts {
         let served = std::thread::Builder::new()
             .name(format!("mount-{number}"))
             .spawn(move || {
-                // An unmount ends it; so does an abort of the connection.
+                // Ended by an unmount, or by an abort of the connection.
                 if let Err(error) = session.run() {
                     tracing::info!("{}: {error}", dir.display());
                 }
@@ -457,7 +457,7 @@ impl Mounts {
         }
     }
 
-    /// Whether a mount is still there; sets how it follows its branch.
+    /// Updates the follow status of a mount; returns whether the mount still exists.
     pub(super) fn note_follow(&self, number: u64, note: impl FnOnce(&mut FollowStatus)) -> bool {
         let mut state = self.state();
         let mounted = state.mounts.get_mut(&number);
@@ -474,7 +474,7 @@ impl Mounts {
     }
 
     pub(super) fn status(&self) -> DaemonStatus {
-        // Read from the disk: not while others wait for the mounts.
+        // Read from disk before the mounts are locked.
         let pins = self.cache().pins().unwrap_or_default();
         let state = self.state();
         DaemonStatus {
@@ -523,7 +523,7 @@ impl Mounted {
     }
 }
 
-/// What `.walgit/status` of one mount says.
+/// Source of `.walgit/status` of one mount.
 struct OneMount {
     mounts: Weak<Mounts>,
     number: u64,

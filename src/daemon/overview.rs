@@ -1,8 +1,9 @@
-//! What is mounted and who serves it, whatever state the daemon is in.
+//! Overview of all mounts and their daemons, whatever the state of the daemon.
 //!
-//! The mount table says what is mounted, a request to each mount whether it answers,
-//! the daemon's status and `/proc` by whom. So nothing is called unmounted because a
-//! daemon could not be asked, and nothing waits for one that hangs.
+//! The mount table lists the mounts, a request to each mount determines whether it
+//! answers, and the daemon's status and `/proc` identify the serving process. So a mount
+//! is listed even if its daemon cannot be queried, and the overview never waits for a
+//! hung process.
 
 use std::fmt;
 
@@ -14,38 +15,38 @@ use crate::config::{ConfigError, Dirs};
 use crate::fuse::{self, Liveness, MountEntry, MountTable, Servers};
 use crate::lifecycle::leases::MountTag;
 
-/// Whether a daemon runs, in a word.
+/// State of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DaemonPhase {
-    /// None runs.
+    /// No daemon is running.
     Absent,
-    /// It starts.
+    /// It is starting.
     Starting,
     /// It answers.
     Running,
-    /// It ends.
+    /// It is stopping.
     Stopping,
-    /// It runs and does not answer.
+    /// It is running but does not answer.
     Unresponsive,
-    /// It is of another version.
+    /// It has another version.
     OtherVersion,
-    /// That cannot be determined.
+    /// Its state cannot be determined.
     Unknown,
 }
 
-/// The daemon that belongs to the user's cache directory.
+/// The daemon of the user's cache directory.
 #[derive(Clone, Debug, Serialize)]
 pub struct DaemonReport {
-    /// Whether it runs.
+    /// Its state.
     pub state: DaemonPhase,
-    /// Its process, where that is known.
+    /// Process ID, if known.
     pub pid: Option<u32>,
-    /// What is wrong with it or unusual about it, and what to do.
+    /// What is wrong or unusual, and what the user can do.
     pub message: Option<String>,
 }
 
-/// Whether a folder can be used.
+/// State of a mounted folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FolderState {
@@ -53,51 +54,51 @@ pub enum FolderState {
     Served,
     /// Its daemon is gone.
     Dead,
-    /// Its daemon is there and does not answer.
+    /// Its daemon is running but does not answer.
     NotResponding,
-    /// Something else is mounted over it.
+    /// Another file system is mounted over it.
     Hidden,
-    /// A daemon serves it, but no path leads to it: it was detached and is in use, or
+    /// A daemon serves it, but no path leads to it: it was detached while in use, or
     /// belongs to another mount namespace.
     Detached,
-    /// This user may not ask it.
+    /// This user has no permission to query it.
     Unknown,
 }
 
 /// A mounted folder.
 #[derive(Clone, Debug, Serialize)]
 pub struct Folder {
-    /// Where.
+    /// The mount point.
     pub mountpoint: String,
-    /// Whether it can be used.
+    /// Its state.
     pub state: FolderState,
-    /// The process that serves it, where that is known.
+    /// Process ID of its server, if known.
     pub pid: Option<u32>,
-    /// Who mounted it, where that is known.
+    /// The user who mounted it, if known.
     pub user: Option<u32>,
-    /// What the user called the repository.
+    /// Label of the repository, as given by the user.
     pub label: String,
-    /// What is wrong with it or unusual about it, and what to do.
+    /// What is wrong or unusual, and what the user can do.
     pub message: Option<String>,
-    /// What the daemon says of it, where it was asked.
+    /// The daemon's status of the mount, if it was queried.
     #[serde(skip)]
     pub details: Option<MountStatus>,
 }
 
-/// All of it.
+/// The overview.
 #[derive(Clone, Debug)]
 pub struct Overview {
     /// The user's daemon.
     pub daemon: DaemonReport,
-    /// What it says.
+    /// Its status.
     pub status: Option<DaemonStatus>,
-    /// Every mounted folder of this user; for root, of all users.
+    /// All mounted folders of this user; for root, of all users.
     pub folders: Vec<Folder>,
 }
 
 impl Overview {
-    /// Looks at everything; takes a few seconds at most. Without `dirs` no daemon can be
-    /// found.
+    /// Queries everything; takes a few seconds at most. Without `dirs` the daemon cannot
+    /// be found.
     ///
     /// # Errors
     /// When the mount table cannot be read.
@@ -116,14 +117,14 @@ impl Overview {
         })
     }
 
-    /// Whether everything that is mounted can be used, and the daemon can be asked.
+    /// Whether all mounts are usable, and the daemon can be queried.
     pub fn is_well(&self) -> bool {
         self.daemon.is_well() && self.folders.iter().all(Folder::is_well)
     }
 }
 
 impl DaemonReport {
-    /// Whether it can be asked, or need not be there.
+    /// Whether the daemon can be queried, or need not be running.
     pub fn is_well(&self) -> bool {
         use DaemonPhase::{Absent, Running, Starting, Stopping};
         matches!(self.state, Absent | Starting | Running | Stopping)
@@ -131,13 +132,13 @@ impl DaemonReport {
 }
 
 impl Folder {
-    /// Whether it can be used, as far as this user may know.
+    /// Whether the folder is usable, as far as this user can determine.
     pub fn is_well(&self) -> bool {
         !matches!(self.state, FolderState::Dead | FolderState::NotResponding)
     }
 }
 
-/// Folders of the mount table, whether they answer, and who serves them.
+/// The mounts of the mount table, whether they answer, and their server processes.
 struct Looked {
     mounts: Vec<(MountEntry, Liveness)>,
     servers: Servers,
@@ -219,7 +220,7 @@ fn folders(looked: Looked, daemon: &DaemonReport, status: Option<&DaemonStatus>)
         let mountpoint = entry.mountpoint.display().to_string();
         let mut pids = looked.servers.of(entry);
         let is_own = daemon.pid.is_some_and(|pid| pids.contains(&pid));
-        // It is asked by path, and may serve two mounts on one.
+        // Mounts are queried by path, and two mounts may share one path.
         let details = listed
             .iter()
             .rposition(|it| it.mountpoint == mountpoint)
@@ -230,7 +231,7 @@ fn folders(looked: Looked, daemon: &DaemonReport, status: Option<&DaemonStatus>)
         } else if details.is_some() || is_own && daemon.state != DaemonPhase::Running {
             pids = daemon.pid.into_iter().collect();
         } else if is_own && pids.len() > 1 {
-            // It answered, and does not serve this one.
+            // It answered, and does not serve this mount.
             pids.retain(|&pid| Some(pid) != daemon.pid);
         }
         folders.push(folder(entry, *liveness, pids, details, daemon));
@@ -269,7 +270,7 @@ fn folder(
     } else {
         None
     };
-    // Who may not ask it sees at least whether it can answer.
+    // Without permission, at least a stopped server process is detected.
     let state = match pid {
         Some(pid) if state == FolderState::Unknown && fuse::is_stopped(pid) => {
             FolderState::NotResponding
@@ -332,7 +333,7 @@ fn message(
     })
 }
 
-/// A path as a shell reads it.
+/// Quotes a path for a shell.
 fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,=".contains(c);
     if path.chars().all(plain) {

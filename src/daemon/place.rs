@@ -1,11 +1,12 @@
-//! Where commands find a living daemon: its directory, lock and sockets.
+//! Keeps the daemon discoverable: its directory, lock and sockets.
 //!
-//! Somebody may remove or move the cache directory while the daemon runs. Then no
-//! command would find the daemon: each would say that none runs, and a mount would
-//! start another one. So the daemon looks every [`LOOK`] whether the path still leads
-//! to its lock and its sockets, and makes them again where it does not. For that long
-//! commands may say that none runs. Where another daemon has the lock by then, this
-//! one serves its mounts to their end; `status` names its process with each folder.
+//! The cache directory may be removed or moved while the daemon is running. Then commands
+//! would not find the daemon: each would report that no daemon is running, and a mount
+//! would start another one. So the daemon checks every [`LOOK`] whether the path still
+//! leads to its lock and its sockets, and recreates them if not. During this interval,
+//! commands may report that no daemon is running. If another daemon has taken the lock by
+//! then, this one serves its mounts until they end; `status` shows its process ID with
+//! each folder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +21,10 @@ use super::mounts::Mounts;
 use super::{DaemonSettings, attach};
 use crate::config::Dirs;
 
-/// How often it is looked whether the path still leads here.
+/// Interval of the checks of the path.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
 
-/// The place of this daemon.
+/// The directory of this daemon.
 pub(super) struct Place {
     dirs: Dirs,
     location: Location,
@@ -31,7 +32,7 @@ pub(super) struct Place {
     served: Option<Served>,
 }
 
-/// What is served, and by which tasks.
+/// The sockets that are served, and their tasks.
 struct Served {
     mounts: Arc<Mounts>,
     stop: Arc<Notify>,
@@ -49,8 +50,8 @@ impl Place {
         }
     }
 
-    /// Listens on the sockets. The lock is held, so whatever is left there is of a
-    /// daemon that died.
+    /// Listens on the sockets. The lock is held, so existing sockets belong to a dead
+    /// daemon.
     pub(super) fn serve(
         &mut self,
         mounts: Arc<Mounts>,
@@ -83,10 +84,10 @@ impl Place {
         Ok(())
     }
 
-    /// Makes again what was removed; whether anything was. Blocks.
+    /// Recreates files that were removed; returns whether there were any. Blocks.
     ///
     /// # Errors
-    /// When that is impossible: it is to be tried again.
+    /// When that fails: try again later.
     pub(super) fn restore(&mut self) -> Result<bool, LocationError> {
         let is_ours = self.is_ours();
         let sockets = [CONTROL, ATTACH].map(|name| self.location.named(name));
@@ -108,19 +109,19 @@ impl Place {
         Ok(true)
     }
 
-    /// Whether commands find the lock of this daemon, and not none or that of another.
+    /// Whether commands find the lock of this daemon, rather than none or another.
     fn is_ours(&self) -> bool {
         self.lock.is_at(&self.location)
     }
 
-    /// Says that the daemon ends.
+    /// Records that the daemon is stopping.
     pub(super) fn leave(&mut self) {
         self.lock.enter(Phase::Stopping);
     }
 
     /// Removes the sockets.
     pub(super) fn clear(&self) {
-        // Those of another daemon may be there.
+        // They may belong to another daemon.
         if self.is_ours() {
             for socket in [CONTROL, ATTACH] {
                 self.location.remove(socket);

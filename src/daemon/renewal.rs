@@ -1,4 +1,4 @@
-//! What is needed is paid for longer: with the user's settings.
+//! Renewal of needed blobs with the user's settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,46 +13,46 @@ use walrus_client::BlobStore;
 use walrus_client::clock::unix_seconds;
 use walrus_encoding::Price;
 
-/// Renews what the names of a network need.
+/// Renews the blobs that the names of a network need.
 pub struct Renewer<'a> {
     /// Settings in force.
     pub settings: &'a Settings,
-    /// Who decodes nodes.
+    /// Loads and decodes nodes.
     pub loader: Arc<Loader>,
     /// How heads are opened.
     pub access: Access,
-    /// Where blobs are extended, or stored once more.
+    /// Store in which blobs are extended or stored again.
     pub store: Arc<dyn BlobStore>,
 }
 
-/// What is wanted.
+/// Options of a renewal.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish {
-    /// What, for how long, and for how much.
+    /// Margin, target and budget.
     pub terms: Terms,
-    /// Only tell.
+    /// Reports without paying.
     pub dry_run: bool,
 }
 
-/// Why nothing could be renewed.
+/// Reason why nothing could be renewed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewalError {
-    /// It failed.
+    /// The renewal failed.
     #[error(transparent)]
     Renew(#[from] RenewError),
-    /// What is needed cannot be told.
+    /// The needed blobs are unknown.
     #[error(transparent)]
     Ground(#[from] GroundError),
-    /// A retention rule is none.
+    /// A retention rule is invalid.
     #[error("[retention]: {0}")]
     Policy(String),
 }
 
 impl Renewer<'_> {
-    /// Renews what is due.
+    /// Renews all due blobs.
     ///
     /// # Errors
-    /// [`RenewalError`]; what was renewed until then is in the ledger.
+    /// [`RenewalError`]; completed renewals are in the ledger.
     pub async fn run(&self, wish: &Wish, watch: Watch<'_>) -> Result<Report, RenewalError> {
         let settings = self.settings;
         let network = &settings.network.value;
@@ -60,7 +60,7 @@ impl Renewer<'_> {
             let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
             RenewalError::Policy(bad.join("; "))
         })?;
-        // On a disk of one's own nothing is paid.
+        // Storage on a local disk is free.
         let price = match network.is_free() {
             true => Price {
                 storage: 0.0,

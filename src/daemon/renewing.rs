@@ -1,4 +1,4 @@
-//! The job that pays longer for what is needed.
+//! The scheduled renewal job.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use super::renewal::{Renewer, Wish};
 use crate::config::Settings;
 use crate::lifecycle::renew::Terms;
 
-/// What the job is called.
+/// Name of the job.
 pub(super) const NAME: &str = "renewal";
 
-/// Renews what is due, within the budget.
+/// Renews due blobs within the budget.
 pub(super) struct Renewing {
     settings: Settings,
     every: Duration,
 }
 
 impl Renewing {
-    /// The job, where it is scheduled.
+    /// Returns the job if it is scheduled.
     pub(super) fn scheduled(settings: &Settings) -> Option<Self> {
         let every = settings.renewal.value.every()?;
         Some(Renewing {

@@ -1,4 +1,4 @@
-//! The daemon's life: one at a time, until told or no longer needed.
+//! Life cycle of the daemon: one at a time, until stopped or no longer needed.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -27,36 +27,36 @@ use walgit_prefetch::MalformedProfile;
 use walrus_client::StoreError;
 use walrus_client::net::Journal;
 
-/// How long a command that has the cache open may take to hand it over.
+/// Timeout for a command that has the cache open to release it.
 const HAND_OVER: Duration = Duration::from_secs(5);
-/// How long an idle daemon may take to end.
+/// Timeout for an idle daemon to exit.
 const SUCCESSION: Duration = Duration::from_secs(10);
-/// How long mounts may take to end when the daemon does.
+/// Timeout for mounts to end when the daemon exits.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Why a daemon cannot run, or cannot serve a mount.
+/// Reason why a daemon cannot run, or cannot serve a mount.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// A daemon is in use.
+    /// Another daemon is in use.
     #[error(
         "the walgit-fs daemon (process {pid}) has the cache: {why}; mount without --foreground, or run `walgit-fs daemon stop` first"
     )]
     Running {
-        /// Its process.
+        /// Process ID.
         pid: u32,
-        /// What it does.
+        /// What the daemon is doing.
         why: String,
     },
-    /// The daemon does not end while it is needed.
+    /// The daemon does not exit while it is needed.
     #[error("{}", in_use(.0))]
     InUse(Vec<PathBuf>),
-    /// The daemon ends.
+    /// The daemon is stopping.
     #[error("the walgit-fs daemon is stopping; try again")]
     Stopping,
-    /// Another daemon does not give way.
+    /// Another daemon does not exit.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// It takes too much memory for one more mount.
+    /// The daemon uses too much memory for another mount.
     #[error(
         "the daemon takes {used} bytes of memory, and takes no new mounts above {most}; unmount what is not needed, or raise `memory` in [daemon]"
     )]
@@ -69,7 +69,7 @@ pub enum DaemonError {
     /// Its directory cannot be used.
     #[error(transparent)]
     Location(#[from] LocationError),
-    /// A setting cannot be used.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The cache cannot be opened.
@@ -84,36 +84,37 @@ pub enum DaemonError {
     /// Nothing is mounted there.
     #[error("{} is not mounted; see walgit-fs status", .0.display())]
     NotMounted(PathBuf),
-    /// The newest commit of a followed branch is said to be an older one.
+    /// A followed branch was reset, or its source is behind: its newest commit is older
+    /// than the shown one.
     #[error(
         "the branch is said to be at {now}, which came before {shown}: the Sui node is behind, or \
          the branch was reset; mount it again to show that commit"
     )]
     WentBack {
-        /// The commit that is shown.
+        /// The shown commit.
         shown: String,
-        /// The one that is said to be the newest.
+        /// The reported newest commit.
         now: String,
     },
-    /// There is nothing to give out.
+    /// There is no profile to export.
     #[error("nothing has been learned about {0} yet; mount it and use it first")]
     NothingLearned(String),
-    /// A profile cannot be read.
+    /// A profile cannot be decoded.
     #[error(transparent)]
     Profile(#[from] MalformedProfile),
-    /// A peer that hands over a mount must send its descriptor.
+    /// A peer handed over a mount without a descriptor.
     #[error("no descriptor came with the request")]
     NoDescriptor,
-    /// Only a mount can be served.
+    /// The descriptor is not a mount.
     #[error("the descriptor that came with the request is not /dev/fuse")]
     NotFuse,
-    /// What is to be mounted cannot be protected from a collector.
+    /// The repository to mount cannot be protected from a collector.
     #[error(transparent)]
     Lease(#[from] LeaseError),
-    /// It has been collected.
+    /// The head has been collected.
     #[error("{0} is no longer stored: walgit-fs gc has deleted it, as no name stands for it")]
     Collected(Address),
-    /// The kernel's side failed.
+    /// The connection to the kernel failed.
     #[error("the mount could not be served: {0}")]
     Session(io::Error),
     /// A foreground mount failed.
@@ -129,19 +130,18 @@ fn in_use(dirs: &[PathBuf]) -> String {
     format!("it serves {}", dirs.collect::<Vec<_>>().join(", "))
 }
 
-/// Runs a daemon until it is told to stop (by a signal or by `daemon stop`), or until
-/// it has had no mount for a while; with `foreground`, serves that mount and ends with
-/// it.
+/// Runs a daemon until it is stopped (by a signal or by `daemon stop`), or until it has
+/// had no mount for some time; with `foreground`, serves that mount and ends with it.
 ///
 /// # Errors
-/// [`DaemonError::Running`] for a foreground mount beside a daemon in use, and whatever
-/// keeps it from starting. After it started, it ends well.
+/// [`DaemonError::Running`] for a foreground mount beside a daemon in use, and errors
+/// that prevent the start. Once started, it ends without errors.
 pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), DaemonError> {
     let mut launcher = Launcher::none();
     if foreground.is_none() {
         launcher = Launcher::at_stderr();
-        // The terminal of whoever mounted first must not end it. Refused to the leader
-        // of a process group, which a shell or a service manager has set apart already.
+        // Detaches from the terminal of the first mount. This fails for the leader of a
+        // process group, which a shell or a service manager has detached already.
         let _ = rustix::process::setsid();
         let _ = rustix::process::chdir("/");
         let kept = fresh::reset();
@@ -164,9 +164,9 @@ pub fn run(settings: Settings, foreground: Option<MountRequest>) -> Result<(), D
         launcher.fail(&error.to_string());
     }
     log::sum_up();
-    // Fetches that nobody waits for any more must not hold up the end.
+    // Abandoned fetches must not delay the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    // Only the end of the process gives the lock up: by then the cache is closed, too.
+    // The lock is held until the process ends: by then the cache is closed, too.
     std::mem::forget(place);
     done
 }
@@ -236,7 +236,7 @@ async fn live(
     }
     let idle_exit = match in_foreground {
         true => Duration::ZERO,
-        // Less than this and it would be gone before its first mount came.
+        // With a shorter time it would exit before its first mount.
         false => Duration::from_secs(settings.idle_exit_s.value.max(1)),
     };
     let mut look = tokio::time::interval(LOOK);
@@ -249,7 +249,7 @@ async fn live(
                 ends = true;
             }
             () = stop.notified() => ends = true,
-            // A mount may come at the last moment.
+            // A mount may arrive just now.
             () = idle_for(&mounts, idle_exit) => ends = mounts.close(true).is_ok(),
         }
     }
@@ -264,8 +264,8 @@ async fn live(
     done
 }
 
-/// Restores what was removed or moved of the cache directory, as far as commands depend
-/// on it. Blocks.
+/// Restores removed or moved parts of the cache directory that commands depend on.
+/// Blocks.
 fn keep(place: &mut Place, mounts: &Mounts) {
     if mounts.cache().abandon_if_displaced() {
         let why = "the cache directory was removed or moved while the daemon ran, so it keeps \
@@ -281,14 +281,14 @@ fn keep(place: &mut Place, mounts: &Mounts) {
     }
 }
 
-/// Takes the lock of a daemon that is idle, for a mount in the foreground.
+/// Takes the lock of an idle daemon, for a mount in the foreground.
 async fn take_over(settings: &Settings, location: &Location) -> Result<Lock, DaemonError> {
     if let Some(client) = Client::find(&settings.dirs).await? {
         let pid = client.pid();
         match client.stop(true).await {
             Ok(()) => {}
             Err(ClientError::Refused(why)) => return Err(DaemonError::Running { pid, why }),
-            // It ended by itself at this moment.
+            // It exited just now.
             Err(ClientError::Gone(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -305,7 +305,7 @@ async fn take_over(settings: &Settings, location: &Location) -> Result<Lock, Dae
     }
 }
 
-/// Ends when nobody has needed the daemon for so long.
+/// Returns when the daemon has been unused for `long_enough`.
 async fn idle_for(mounts: &Mounts, long_enough: Duration) {
     loop {
         let changed = mounts.changed.notified();
@@ -321,12 +321,12 @@ async fn idle_for(mounts: &Mounts, long_enough: Duration) {
     }
 }
 
-/// Undoes all mounts, lazily: who still has a file open there keeps it until
-/// the process ends, and nothing stays mounted.
+/// Lazily unmounts everything: processes with open files keep them until they end, and no
+/// mount remains.
 async fn farewell(mounts: &Arc<Mounts>) {
     for dir in mounts.mountpoints() {
-        // A mount made in another namespace, or already covered by somebody
-        // else's, is not what this path leads to here.
+        // The path leads elsewhere if the mount is in another namespace, or covered by
+        // another mount.
         if !fuse::is_ours(&dir) {
             continue;
         }
@@ -340,7 +340,7 @@ async fn farewell(mounts: &Arc<Mounts>) {
             if mounts.mountpoints().is_empty() {
                 break;
             }
-            // A change may come between the look and the wait.
+            // A change may occur between the check and the wait.
             let _ = tokio::time::timeout(Duration::from_millis(200), changed).await;
         }
     };

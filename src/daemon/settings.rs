@@ -1,5 +1,4 @@
-//! The settings that a daemon runs with, for those who want to know whether they are
-//! still in force.
+//! The settings of a running daemon, to detect whether they are still in force.
 
 use std::path::PathBuf;
 
@@ -7,27 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Compaction, Origin, Renewing, Retention, Settings, Sourced, Tiers};
 
-/// What a daemon reads when it starts, and not again. Settings of a network are not
-/// among them: each mount brings its own.
+/// Settings that a daemon reads only at its start. Network settings are not included:
+/// each mount has its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DaemonSettings {
-    /// The config file.
+    /// Path of the config file.
     pub config: PathBuf,
     /// Disk budget of the cache, in bytes.
     pub cache_disk: Sourced<u64>,
     /// Memory budget of the cache, in bytes.
     pub cache_memory: Sourced<u64>,
-    /// Longest time of one operation, in seconds.
+    /// Deadline of one operation, in seconds.
     pub deadline_s: Sourced<u64>,
-    /// How long it stays without mounts, in seconds.
+    /// How long the daemon stays without mounts, in seconds.
     pub idle_exit_s: Sourced<u64>,
-    /// How long unused content is kept.
+    /// Retention of unneeded content.
     pub retention: Sourced<Retention>,
-    /// How files are laid out.
+    /// Layout of files.
     pub tiers: Sourced<Tiers>,
-    /// When heads are rewritten.
+    /// Compaction of heads.
     pub compaction: Sourced<Compaction>,
-    /// When storage is renewed.
+    /// Renewal of storage.
     pub renewal: Sourced<Renewing>,
 }
 
@@ -46,7 +45,7 @@ impl DaemonSettings {
         }
     }
 
-    /// Which of these are others than `wanted`, in words; empty where none is.
+    /// Describes the settings that differ from `wanted`; empty if they are equal.
     pub(super) fn differences(&self, wanted: &DaemonSettings) -> Vec<String> {
         let number = |name: &str, running: &Sourced<u64>, wanted: &Sourced<u64>| {
             differs(running, wanted)
@@ -67,8 +66,8 @@ impl DaemonSettings {
     }
 }
 
-/// Whether a running value is another than the one wanted. A default does not ask to
-/// undo what a flag or a variable set for the daemon.
+/// Whether a running value differs from the wanted one. A default does not override a
+/// flag or a variable that was set for the daemon.
 fn differs<T: PartialEq>(running: &Sourced<T>, wanted: &Sourced<T>) -> bool {
     let asked = wanted.origin != Origin::Default || running.origin == Origin::File;
     asked && running.value != wanted.value

@@ -1,8 +1,8 @@
-//! Signals that end the daemon: all that would end a process and can be caught.
+//! Signals that end the daemon: all catchable signals that would end a process.
 //!
-//! A daemon that dies of a signal leaves dead mounts behind, so it ends its mounts
-//! first, whichever signal it is. SIGKILL cannot be caught, and faults of the program
-//! itself (SIGSEGV, SIGBUS, SIGILL, SIGFPE) must not be.
+//! A daemon killed by a signal leaves dead mounts behind, so it ends its mounts first on
+//! any such signal. SIGKILL cannot be caught, and signals for program faults (SIGSEGV,
+//! SIGBUS, SIGILL, SIGFPE) must not be.
 
 use std::io;
 
@@ -10,22 +10,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 const HANGUP: i32 = 1;
-/// QUIT, TRAP, ABRT, USR1, USR2, ALRM, TERM, STKFLT, XCPU, VTALRM, PROF, IO, PWR, SYS,
-/// and INT.
+/// INT, QUIT, TRAP, ABRT, USR1, USR2, ALRM, TERM, STKFLT, XCPU, VTALRM, PROF, IO, PWR and
+/// SYS.
 const ENDING: [i32; 15] = [2, 3, 5, 6, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30, 31];
-/// What a write beyond the limit on file sizes sends, besides its error.
+/// Signal for a write beyond the file size limit, which also returns an error.
 const FILE_SIZE: i32 = 25;
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// Signals that ask this process to end.
+/// Signals that ask this process to exit.
 pub(super) struct Signals {
     received: mpsc::UnboundedReceiver<i32>,
     _harmless: Vec<Signal>,
 }
 
 impl Signals {
-    /// From now on signals are caught. With `nohup`, a SIGHUP that the caller ignores
-    /// stays ignored.
+    /// Starts to catch signals. With `nohup`, a SIGHUP that the caller ignores stays
+    /// ignored.
     ///
     /// # Errors
     /// When the system refuses.
@@ -43,7 +43,8 @@ impl Signals {
         }
         Ok(Signals {
             received,
-            // Whoever ignored SIGCHLD would keep us from waiting for what we start.
+            // If the caller ignores SIGCHLD, this process could not wait for its
+            // children.
             _harmless: vec![
                 signal(SignalKind::from_raw(FILE_SIZE))?,
                 signal(SignalKind::child())?,
@@ -51,7 +52,7 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal that ends the process; its number.
+    /// Waits for a signal that ends the process; returns its number.
     pub(super) async fn next(&mut self) -> i32 {
         match self.received.recv().await {
             Some(number) => number,

@@ -1,7 +1,7 @@
-//! What the daemon tells about itself.
+//! The status that the daemon reports.
 //!
-//! A daemon may be older than whoever asks it: it lives as long as its mounts.
-//! A figure that it does not know yet is read as its default.
+//! A daemon may be older than its client, because it lives as long as its mounts. Missing
+//! fields are decoded as their defaults.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,90 +13,90 @@ use crate::prefetch::PrefetchStats;
 use crate::repo::MemoryStats;
 use walrus_client::StoreHealth;
 
-/// The daemon and all it does.
+/// The status of the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DaemonStatus {
-    /// Its process.
+    /// Process ID.
     pub pid: u32,
     /// Its version.
     pub version: String,
     /// Seconds since it started.
     pub uptime_s: u64,
-    /// What it runs with.
+    /// Its settings.
     #[serde(default)]
     pub settings: Option<DaemonSettings>,
-    /// What is wrong with it although it answers, and what to do.
+    /// What is wrong although it answers, and what the user can do.
     #[serde(default)]
     pub warning: Option<String>,
     /// Its mounts, oldest first.
     pub mounts: Vec<MountStatus>,
     /// Its cache.
     pub cache: CacheStats,
-    /// Networks it has used.
+    /// The networks that it has used.
     pub networks: Vec<NetworkStatus>,
-    /// What is pinned in the cache.
+    /// The pins of the cache.
     #[serde(default)]
     pub pins: Vec<Pin>,
-    /// What it does by itself now and then.
+    /// The scheduled jobs.
     #[serde(default)]
     pub jobs: Vec<JobStatus>,
 }
 
-/// One mount.
+/// The status of one mount.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MountStatus {
-    /// The folder.
+    /// The mount point.
     pub mountpoint: String,
-    /// What the user called it.
+    /// Label, as given by the user.
     pub label: String,
-    /// Its address.
+    /// Address of the repository.
     pub address: String,
     /// Name of its network.
     pub network: String,
-    /// The commit shown, as git calls it; empty for a plain folder.
+    /// Git ID of the shown commit; empty for a plain folder.
     pub commit: String,
-    /// When it was mounted, in seconds since 1970.
+    /// Time of the mount, in seconds since 1970.
     pub since: u64,
-    /// Files and directories in it.
+    /// Number of files and directories.
     pub nodes: u64,
-    /// Bytes of content in it.
+    /// Bytes of content.
     pub bytes: u64,
-    /// What its driver did.
+    /// Statistics of its driver.
     pub stats: DriverStats,
-    /// Walks over the tree that were noticed and are fetched ahead of.
+    /// Detected walks over the tree, which are prefetched.
     #[serde(default)]
     pub walks: u64,
-    /// What was fetched ahead of its readers; `None` where that is off.
+    /// Statistics of prefetches; `None` if they are off.
     pub prefetch: Option<PrefetchStats>,
-    /// How it follows its branch; `None` where it does not.
+    /// Follow status; `None` if the mount does not follow its branch.
     pub follow: Option<FollowStatus>,
-    /// What its trees take.
+    /// Statistics of its trees.
     #[serde(default)]
     pub trees: TreeStats,
-    /// Memory that it keeps, and may keep.
+    /// Memory that it uses, and may use.
     #[serde(default)]
     pub memory: MemoryStats,
 }
 
-/// How a mount follows its branch.
+/// Status of a following mount.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FollowStatus {
-    /// Seconds between two looks, about.
+    /// Approximate seconds between two polls.
     pub every_s: u64,
-    /// When the branch was last seen, in seconds since 1970; 0 for never.
+    /// When the branch was last resolved, in seconds since 1970; 0 if never.
     pub seen: u64,
     /// How often the mount moved to a new head.
     pub moves: u64,
-    /// Why the last look failed; `None` where it did not.
+    /// Error of the last poll; `None` if it succeeded.
     pub error: Option<String>,
 }
 
-/// One network.
+/// The status of one network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NetworkStatus {
-    /// Its name.
+    /// Name of the network.
     pub name: String,
-    /// Its traffic and failures.
+    /// Traffic and failures.
     pub health: StoreHealth,
 }
 

@@ -1,4 +1,4 @@
-//! Ending the daemon, and replacing it by another.
+//! Stops and restarts the daemon.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use super::lock::Held;
 use super::{MountFailure, MountInfo, mount};
 use crate::config::{Dirs, Settings};
 
-/// How long a daemon that answers may take to end: its mounts, then its cache.
+/// Timeout for a daemon that answers: it ends its mounts, then closes its cache.
 const ENDING: Duration = Duration::from_secs(20);
-/// How long one that does not answer may.
+/// Timeout for a daemon that does not answer.
 const LAST_CHANCE: Duration = Duration::from_millis(1500);
-/// How long one that starts may take before it is ended all the same.
+/// Timeout for a daemon that is starting, before it is terminated.
 const STARTING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What became of a daemon that was to be stopped.
+/// Result of stopping a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// None ran.
+    /// No daemon was running.
     Absent,
-    /// It ended.
+    /// It exited.
     Ended {
-        /// Its process, where that was known.
+        /// Process ID, if known.
         pid: Option<u32>,
     },
 }
 
-/// Ends the daemon, and with it all its mounts; with SIGTERM where it does not answer
-/// or is of another version. Returns when it has ended.
+/// Stops the daemon and all its mounts; with SIGTERM if it does not answer or has another
+/// version. Returns when it has exited.
 ///
 /// # Errors
-/// [`ClientError::Stuck`] where it does not end, and whatever keeps us from finding it.
+/// [`ClientError::Stuck`] if it does not exit, and errors of finding it.
 pub async fn stop(dirs: &Dirs) -> Result<Stopped, ClientError> {
     let begun = Instant::now();
     let Some(location) = Location::open(dirs)? else {
@@ -78,8 +78,8 @@ async fn terminate(location: &Arc<Location>, pid: Option<u32>) -> Result<(), Cli
     let Some(raw) = raw else {
         return Err(ClientError::Stuck { pid });
     };
-    // The descriptor stays with this very process. It is the daemon if the lock is
-    // still held: otherwise the number may be another's by now.
+    // The descriptor identifies this very process. It is the daemon if the lock is still
+    // held: otherwise the process ID may have been reused.
     let Ok(process) = pidfd_open(raw, PidfdFlags::empty()) else {
         return Ok(());
     };
@@ -104,7 +104,7 @@ async fn ended(
     loop {
         match look(location).await? {
             Held::No => return Ok(()),
-            // Another one was started meanwhile.
+            // Another daemon was started meanwhile.
             Held::By(Some(holder)) if pid.is_some_and(|pid| pid != holder.pid) => return Ok(()),
             Held::By(_) if begun.elapsed() > patience => return Err(ClientError::Stuck { pid }),
             Held::By(_) => tokio::time::sleep(PAUSE).await,
@@ -112,18 +112,18 @@ async fn ended(
     }
 }
 
-/// What became of the mounts of a daemon that was replaced, each with its folder.
+/// The mount points of a replaced daemon, with the result of mounting each again.
 pub type Restarted = Vec<(PathBuf, Result<MountInfo, MountFailure>)>;
 
-/// Ends the daemon and mounts again what it served, by a new one with the settings in
-/// force. Without mounts no new one is started; the next mount does.
+/// Stops the daemon and repeats its mounts with a new one that uses the settings in
+/// force. Without mounts, no daemon is started; the next mount does that.
 ///
 /// # Errors
-/// Whatever [`stop`] fails with; then nothing else was done.
+/// Those of [`stop`]; then nothing else was done.
 pub async fn restart(settings: &Settings) -> Result<(Stopped, Restarted), ClientError> {
     let requests = match Client::probe(&settings.dirs).await? {
         DaemonState::Running(client) => client.mounts().await?,
-        // It cannot be asked.
+        // It cannot be queried.
         _ => Vec::new(),
     };
     let stopped = stop(&settings.dirs).await?;

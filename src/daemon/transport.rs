@@ -1,7 +1,6 @@
-//! Requests to the daemon: HTTP/1 over a Unix socket whose other end was checked.
+//! Requests to the daemon: HTTP/1 over a Unix socket whose peer was verified.
 //!
-//! This needs no TLS, no proxies and no certificates, so it works where the network
-//! does not.
+//! This needs no TLS, proxies or certificates, so it works without a network.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,16 +19,16 @@ use super::control::{Hello, Refusal};
 use super::location::{CONTROL, Location, LocationError, Peer};
 use crate::fuse::is_stopped;
 
-/// How long a daemon may take to say hello.
+/// Timeout of the daemon's hello.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
-/// How long it may take to answer a question, if it says hello meanwhile.
+/// Timeout of an answer while the daemon still says hello.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
-/// After so long it is worth a look whether it is stopped.
+/// Time after which to check whether the daemon is stopped.
 const GLANCE: Duration = Duration::from_millis(500);
-/// How often it is asked while something else is asked of it.
+/// Interval of hellos during another request.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// The head of an answer; its body comes when it is read.
+/// The head of an answer; its body is streamed.
 pub(super) type Answer = Response<Incoming>;
 
 /// A request.
@@ -37,12 +36,12 @@ pub(super) struct Call {
     method: Method,
     path: &'static str,
     body: Bytes,
-    /// How long it may take in all; `None` where the daemon itself sets limits.
+    /// Total timeout; `None` if the daemon itself sets limits.
     pub(super) limit: Option<Duration>,
 }
 
 impl Call {
-    /// A question, which takes no work to answer.
+    /// A query that takes no work to answer.
     pub(super) fn get(path: &'static str) -> Self {
         Call {
             method: Method::GET,
@@ -62,7 +61,7 @@ impl Call {
         })
     }
 
-    /// Sends it; the answer, unless it is a refusal.
+    /// Sends the request; returns the answer, or an error if the daemon refuses.
     pub(super) async fn send(self, peer: Peer) -> Result<Answer, ClientError> {
         let stream = TokioIo::new(peer.stream);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
@@ -80,7 +79,7 @@ impl Call {
         let response = response.map_err(|error| gone(&error))?;
         match response.status() {
             status if status.is_success() => Ok(response),
-            // An older or newer daemon does not know it.
+            // An older or newer daemon does not support the request.
             StatusCode::NOT_FOUND => Err(ClientError::Gone("it does not know the request".into())),
             _ => {
                 let refusal: Refusal = decoded(response).await?;
@@ -90,7 +89,7 @@ impl Call {
     }
 }
 
-/// An answer's value.
+/// Decodes the value of an answer.
 pub(super) async fn decoded<T: DeserializeOwned>(response: Answer) -> Result<T, ClientError> {
     let body = response.into_body().collect().await;
     let body = body.map_err(|error| gone(&error))?.to_bytes();
@@ -101,7 +100,7 @@ pub(super) fn gone(error: &dyn std::fmt::Display) -> ClientError {
     ClientError::Gone(error.to_string())
 }
 
-/// Asks the daemon who it is; how that went, and the process asked.
+/// Queries the identity of the daemon; returns the result and the process queried.
 pub(super) async fn hello(location: &Location) -> (Result<Hello, ClientError>, Option<u32>) {
     let pid = AtomicU32::new(0);
     let pid_of = |pid: &AtomicU32| Some(pid.load(Ordering::Relaxed)).filter(|&pid| pid != 0);
@@ -117,7 +116,7 @@ pub(super) async fn hello(location: &Location) -> (Result<Hello, ClientError>, O
     }
     let pid = pid_of(&pid);
     let said = said.unwrap_or_else(|_| Err(ClientError::silent(pid)));
-    // So many wait for it that the kernel takes no more connections.
+    // The kernel's backlog of connections is full.
     let said = match said {
         Err(ClientError::Location(LocationError::Io { source, .. }))
             if source.kind() == std::io::ErrorKind::WouldBlock =>
@@ -129,8 +128,8 @@ pub(super) async fn hello(location: &Location) -> (Result<Hello, ClientError>, O
     (said, pid)
 }
 
-/// Does something with the daemon, and ends early where the daemon stops answering:
-/// then no limit of time for `work` itself is needed.
+/// Runs work with the daemon, and fails early if the daemon stops answering: so `work`
+/// itself needs no timeout.
 pub(super) async fn watched<T>(
     location: &Arc<Location>,
     work: impl Future<Output = Result<T, ClientError>>,

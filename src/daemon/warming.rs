@@ -1,4 +1,4 @@
-//! Bringing a folder of a mount into the cache, and keeping it there.
+//! Fetches a folder of a mount into the cache, and pins it there.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use crate::cache::Pin;
 use crate::prefetch::{self, Warmed};
 use crate::repo::{Node, RepoError, Snapshot};
 
-/// How often progress is told at most.
+/// Minimum interval between progress reports.
 const TOLD_EVERY: Duration = Duration::from_millis(100);
 
-/// What to bring into the cache.
+/// A request to warm the cache.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct WarmRequest {
     /// A file or folder in a mount, as an absolute path without symlinks.
     pub(super) path: PathBuf,
-    /// Whether it is to stay.
+    /// Whether to pin it.
     pub(super) pin: bool,
 }
 
@@ -34,25 +34,25 @@ pub(super) struct WarmRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Told {
-    /// Bytes of content that are here, of how many.
+    /// Bytes of content that are cached, and the total.
     Progress(u64, u64),
-    /// It is done.
+    /// The request is complete.
     Done(Warmed),
-    /// It failed, and why.
+    /// The request failed, with this reason.
     Failed(String),
 }
 
-/// A place in a mount.
+/// A location in a mount.
 struct Place {
     snapshot: Snapshot,
-    /// What a pin of it is called.
+    /// Name of a pin for it.
     pin: String,
-    /// Below the mount's root.
+    /// Path relative to the mount's root.
     path: PathBuf,
 }
 
 impl Mounts {
-    /// The place in a mount that a path leads to.
+    /// Returns the location in a mount that a path leads to.
     fn place(&self, path: &Path) -> Option<Place> {
         let (mountpoint, identity, snapshot) = self.holding(path)?;
         let below = path.strip_prefix(mountpoint).ok()?.to_owned();
@@ -60,7 +60,7 @@ impl Mounts {
             true => "/".into(),
             false => format!("/{}", below.display()),
         };
-        // Names of what is encrypted must not lie on a disk either.
+        // Names of encrypted content must not be stored on disk in plain text.
         let shown = snapshot.repository().private_name(&shown);
         Some(Place {
             pin: format!("{identity}:{shown}"),
@@ -98,7 +98,7 @@ pub(super) async fn warm(
     };
     let (lines, told) = mpsc::channel(16);
     tokio::spawn(run(shared.mounts, place, node, request.pin, lines));
-    // Whoever goes away ends it: nobody takes the lines any more.
+    // If the client disconnects, the receiver is dropped and the work ends.
     let body = futures_util::stream::unfold(told, |mut told| async {
         let line: Told = told.recv().await?;
         let mut text = serde_json::to_vec(&line).ok()?;
@@ -114,7 +114,7 @@ async fn run(mounts: Arc<Mounts>, place: Place, node: Node, pin: bool, lines: mp
     let progress = |done, all| {
         if last.elapsed() >= TOLD_EVERY {
             last = Instant::now();
-            // A slow reader of lines misses some.
+            // A slow client misses some lines.
             let _ = lines.try_send(Told::Progress(done, all));
         }
     };
@@ -137,7 +137,7 @@ pub(super) async fn pins(State(shared): State<Shared>) -> Response {
     }
 }
 
-/// Lets go of a pin, by its name or by a path in a mount; which it was.
+/// Removes a pin, given its name or a path in a mount; returns the pin's name.
 pub(super) async fn unpin(State(shared): State<Shared>, Json(path): Json<PathBuf>) -> Response {
     let name = match shared.mounts.place(&path) {
         Some(place) => place.pin,
@@ -153,7 +153,7 @@ pub(super) async fn unpin(State(shared): State<Shared>, Json(path): Json<PathBuf
     }
 }
 
-/// That nothing is pinned under a name, and what is.
+/// Returns the message that no pin has a name, with the existing pins.
 pub fn no_pin(name: &str, pins: &[Pin]) -> String {
     let known: Vec<&str> = pins.iter().map(|pin| pin.name.as_str()).collect();
     match known.is_empty() {

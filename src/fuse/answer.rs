@@ -1,4 +1,4 @@
-//! Answers right away where that is possible, else from a task.
+//! Answers an operation immediately if possible, otherwise from a task.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -41,18 +41,18 @@ reply!(
     ReplyXattr
 );
 
-/// How operations ended.
+/// Statistics of operations.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
-    /// Operations begun.
+    /// Operations started.
     pub(super) operations: AtomicU64,
-    /// Those that had to wait for the network.
+    /// Operations that waited for the network.
     pub(super) waited: AtomicU64,
-    /// Those that failed because something could not be read.
+    /// Operations that failed because of a read error.
     pub(super) failed: AtomicU64,
-    /// Of these, those whose bytes were refused.
+    /// Failed operations whose content did not pass verification.
     pub(super) integrity: AtomicU64,
-    /// Those that took longer than they may.
+    /// Operations that exceeded the deadline.
     pub(super) timed_out: AtomicU64,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Answerer {
     pub(super) outcomes: Arc<Outcomes>,
 }
 
-/// A reply that has not been given yet.
+/// A reply that has not been sent yet.
 struct Pending<R> {
     reply: Mutex<Option<R>>,
     verb: &'static str,
@@ -72,7 +72,7 @@ struct Pending<R> {
 }
 
 impl<R> Pending<R> {
-    /// The reply, unless somebody has given it.
+    /// The reply, unless it was sent already.
     fn take(&self) -> Option<R> {
         let mut reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
         reply.take()
@@ -91,12 +91,11 @@ impl<R: Reply> Overdue for Pending<R> {
 
 type Operation = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What an operation does and to which file: for a message when it fails.
+/// Description of an operation and its file, for error messages.
 pub(super) struct Subject<P> {
-    /// Such as `read`.
+    /// The operation, such as `read`.
     pub(super) verb: &'static str,
-    /// The path. Only looked at once the operation failed, and only if it can
-    /// be told without waiting.
+    /// The path. Evaluated only after a failure, and only if that does not wait.
     pub(super) path: P,
 }
 
@@ -110,10 +109,9 @@ impl<P: Future<Output = Option<String>>> Subject<P> {
 }
 
 impl Answerer {
-    /// Does `work` and gives its result to `send`. Whatever becomes of the
-    /// work, the kernel gets an answer: a panic is an EIO, as is a reply that
-    /// is dropped because the runtime ends; work that never yields is ETIMEDOUT
-    /// like any other that takes too long.
+    /// Runs `work` and passes its result to `send`. The kernel gets a reply in every
+    /// case: EIO after a panic or if the runtime shuts down, ETIMEDOUT if the work
+    /// exceeds the deadline or never yields.
     pub(super) fn answer<R: Reply, T: Send + 'static>(
         &self,
         reply: R,
@@ -130,7 +128,7 @@ impl Answerer {
         let watch = watchdog::watch(deadline, pending.clone());
         outcomes.operations.fetch_add(1, Ordering::Relaxed);
         let _entered = self.runtime.enter();
-        // What a panic leaves behind is dropped with the operation.
+        // State that a panic leaves inconsistent is dropped with the operation.
         let work = AssertUnwindSafe(work).catch_unwind();
         let mut operation: Operation = Box::pin(async move {
             let _watch = watch;

@@ -1,4 +1,4 @@
-//! What `stat` shows.
+//! File attributes, as returned by `stat`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,14 +8,14 @@ use super::inode::Inode;
 use crate::repo::Node;
 use walgit_format::{Commit, Kind};
 
-/// Who owns everything in a mount: who mounted it.
+/// Owner of all files in a mount: the user who mounted it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner {
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
 
-/// The kernel's preferred size of a read, in bytes.
+/// Preferred size of a read in bytes, reported to applications.
 const BLOCK: u32 = 128 << 10;
 
 /// The type of a node.
@@ -27,12 +27,12 @@ pub(super) fn file_type(kind: Kind) -> FileType {
     }
 }
 
-/// When a commit was made.
+/// Time of a commit.
 pub(super) fn commit_time(commit: &Commit) -> SystemTime {
     time_of(commit.committer.seconds)
 }
 
-/// A time in seconds since 1970.
+/// Converts seconds since 1970.
 pub(super) fn time_of(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let time = match seconds >= 0 {
@@ -45,18 +45,18 @@ pub(super) fn time_of(seconds: i64) -> SystemTime {
 /// Attributes of a node of a tree.
 pub(super) fn of_node(inode: Inode, node: &Node, time: SystemTime, owner: Owner) -> FileAttr {
     let (perm, size) = match node.kind {
-        // As a checkout has them: what forbids writing is the mount.
+        // The same modes as in a checkout: the mount is read-only, not the files.
         Kind::File { executable: false } => (0o644, node.size),
         Kind::File { executable: true } => (0o755, node.size),
         Kind::Symlink => (0o777, node.size),
-        // What a directory "weighs" differs between file systems; that of its
-        // content would make `du` count everything once a level.
+        // The size of a directory is specific to the file system; with the size of
+        // its content, `du` would count every file once per level.
         Kind::Directory | Kind::Submodule => (0o755, 0),
     };
     of(inode, file_type(node.kind), perm, size, time, owner)
 }
 
-/// Attributes of anything.
+/// Attributes of any inode.
 pub(super) fn of(
     inode: Inode,
     kind: FileType,
@@ -75,7 +75,8 @@ pub(super) fn of(
         crtime: time,
         kind,
         perm,
-        // 1 tells `find` that it cannot count subdirectories by links.
+        // A link count of 1 tells `find` not to derive the number of subdirectories
+        // from it.
         nlink: 1,
         uid: owner.uid,
         gid: owner.gid,

@@ -1,17 +1,19 @@
-//! The `.walgit` folder: what is mounted, and every branch, tag and commit.
+//! The `.walgit` folder: information about the mount, and every branch, tag and
+//! commit.
 //!
 //! ```text
-//! .walgit/status           JSON, anew at each look
+//! .walgit/status           JSON, generated on access
 //! .walgit/commit           the mounted commit
-//! .walgit/notices          what is not shown and why; only where there is such
+//! .walgit/notices          omitted content and the reasons; only if there is any
 //! .walgit/branches/NAME/   the tree of a branch; `a/b` is a folder in a folder
-//! .walgit/tags/NAME/       the tree of a tag; those of the history are entered
-//!                          when somebody first looks
+//! .walgit/tags/NAME/       the tree of a tag; tags of the archive are added on
+//!                          first access
 //! .walgit/commits/ID/      the tree of a commit
 //! ```
 //!
-//! It is found by name but not listed in the root, so that tools which walk a
-//! tree see the tree alone. A file of that name in the tree comes first.
+//! The folder can be looked up by name, but the root does not list it, so that tools
+//! which walk a tree see only the tree. A file of the same name in the tree takes
+//! precedence.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -29,41 +31,40 @@ use walgit_format::{Commit, RefKind};
 
 /// Name of the folder.
 pub(super) const NAME: &[u8] = b".walgit";
-/// Number of the folder itself among its nodes, whatever is mounted.
+/// Node number of the folder itself, for every mounted tree.
 pub(super) const ROOT: usize = 1;
-/// A status younger than this is shown as it is, so that one reader sees one
-/// text.
+/// A younger status is not regenerated, so that a reader sees a consistent text.
 const STATUS_AGE: Duration = Duration::from_millis(500);
-/// Bytes of memory that a name takes beside itself, and a folder that it may lead
-/// to: of a branch with a name of a kilobyte, five hundred parts can be folders.
+/// Bytes of memory per name, without the name itself, and per folder that it may
+/// create: a branch name of one kilobyte may create five hundred folders.
 pub(super) const PER_NAME: u64 = 100;
 const PER_FOLDER: u64 = 700;
-/// Bytes that the names of all refs shown here may take.
+/// Most bytes for the names of all refs.
 const NAMES: u64 = 48 << 20;
 
-/// Who knows what `.walgit/status` says.
+/// Generates the content of `.walgit/status`.
 pub trait StatusSource: Send + Sync {
-    /// A JSON text.
+    /// Returns a JSON text.
     fn status(&self) -> Vec<u8>;
 }
 
 /// A node of the folder.
 #[derive(Clone, Debug)]
 pub(super) enum ControlNode {
-    /// A folder: names, and what they lead to.
+    /// A folder: names and their inodes.
     Folder(Arc<BTreeMap<Vec<u8>, Inode>>),
-    /// The folder of commits, which may still be growing.
+    /// The folder of commits, which may still grow.
     Commits(Arc<BTreeMap<Vec<u8>, Inode>>, Arc<History>),
-    /// A text that stays; see [`text_node`].
+    /// An immutable text; see [`text_node`].
     Text(Bytes),
-    /// The status, which does not.
+    /// The status, which changes.
     Status,
 }
 
 /// The folder of one mount.
 pub(super) struct Control {
-    /// The nodes for what is mounted now. Those for what was mounted before are
-    /// gone: their numbers are never used again.
+    /// The nodes for the mounted tree. Nodes for earlier trees are gone; their
+    /// numbers are never reused.
     nodes: RwLock<Arc<Nodes>>,
     source: Arc<dyn StatusSource>,
     status: Mutex<(Option<Instant>, SystemTime, Bytes)>,
@@ -74,15 +75,15 @@ pub(super) struct Control {
 pub(super) struct Nodes {
     nodes: HashMap<usize, ControlNode>,
     next: usize,
-    /// What the names of refs take.
+    /// Memory charge for the names of refs.
     charge: Charge,
-    /// Whether some were left out.
+    /// Whether names were left out.
     short: bool,
     /// The folder of tags.
     tags: usize,
-    /// The repository whose history has tags that are not entered yet.
+    /// The repository whose archive has tags that are not added yet.
     later: Option<Repository>,
-    /// When they were made.
+    /// Time of creation.
     pub(super) at: SystemTime,
 }
 
@@ -93,7 +94,7 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    /// The folder for a mount of the first of `trees`.
+    /// Creates the folder for a mount of the first of `trees`.
     pub(super) fn new(trees: &Arc<Trees>, source: Arc<dyn StatusSource>) -> Self {
         let nodes = Nodes::of(&trees.shown().snapshot, trees, ROOT + 1);
         Control {
@@ -103,7 +104,7 @@ impl Control {
         }
     }
 
-    /// Shows what is mounted now.
+    /// Rebuilds the nodes for the mounted tree.
     pub(super) fn renew(&self, trees: &Arc<Trees>) {
         let next = self.nodes().next;
         let fresh = Nodes::of(&trees.shown().snapshot, trees, next);
@@ -112,11 +113,11 @@ impl Control {
         trees.trim(needed);
     }
 
-    /// Enters the tags of the history, where `folder` is theirs and that is not
-    /// done yet.
+    /// Adds the tags of the archive if `folder` is the folder of tags and they are
+    /// missing.
     ///
     /// # Errors
-    /// What kept the history from being read.
+    /// Fails if the archive cannot be read.
     pub(super) async fn complete(
         &self,
         folder: usize,
@@ -137,7 +138,7 @@ impl Control {
             }
         }
         let mut shown = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        // Another one may have entered them meanwhile, or another head is shown.
+        // Another task may have added them meanwhile, or the mount may have moved.
         if shown.tags != folder || shown.later.is_none() {
             return Ok(());
         }
@@ -155,20 +156,19 @@ impl Control {
         Ok(())
     }
 
-    /// The nodes for what is mounted.
+    /// The nodes for the mounted tree.
     pub(super) fn nodes(&self) -> Arc<Nodes> {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
         nodes.clone()
     }
 
-    /// The status as last looked at, and when that was; made anew by
-    /// [`Control::look`].
+    /// The last generated status and its time; [`Control::look`] regenerates it.
     pub(super) fn status(&self) -> (SystemTime, Bytes) {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         (status.1, status.2.clone())
     }
 
-    /// Makes the status anew unless it is very young.
+    /// Regenerates the status unless it is very young.
     pub(super) fn look(&self) -> (SystemTime, Bytes) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if status.0.is_none_or(|at| at.elapsed() > STATUS_AGE) {
@@ -189,7 +189,7 @@ fn folder() -> ControlNode {
 }
 
 impl Nodes {
-    /// The nodes for a mount of `snapshot`; numbers from `next` on are free.
+    /// Creates the nodes for a mount of `snapshot`; numbers from `next` on are free.
     fn of(snapshot: &Snapshot, trees: &Arc<Trees>, next: usize) -> Self {
         let mut nodes = Nodes {
             nodes: HashMap::from([(ROOT, folder())]),
@@ -232,7 +232,7 @@ impl Nodes {
         nodes
     }
 
-    /// Enters a branch or tag, unless there is one of its name.
+    /// Adds a branch or tag, unless the name exists.
     fn enter_ref(
         &mut self,
         trees: &Trees,
@@ -241,7 +241,7 @@ impl Nodes {
         tree: impl FnOnce() -> Inode,
     ) {
         let mut parts: Vec<&[u8]> = name.split(|&byte| byte == b'/').collect();
-        // Neither the chain nor a history checks names.
+        // Neither the chain nor an archive validates names.
         if (parts.iter()).any(|part| walgit_format::directory::check_name(part).is_err()) {
             return;
         }
@@ -266,7 +266,7 @@ impl Nodes {
         }
     }
 
-    /// Enters the folder of commits; the trees of those of the head.
+    /// Adds the folder of commits, and the trees of the commits in the head.
     fn commits(&mut self, snapshot: &Snapshot, trees: &Arc<Trees>) -> Vec<Inode> {
         let repository = snapshot.repository();
         let history = History::before(repository, trees);
@@ -302,14 +302,13 @@ impl Nodes {
             self.nodes.get_mut(&folder)
         {
             self.charge.force(PER_NAME + name.len() as u64);
-            // git forbids a branch `a` beside `a/b`; of a hostile head the
-            // first one stays.
+            // git forbids a branch `a` beside `a/b`; for a hostile head, the first
+            // one wins.
             Arc::make_mut(entries).entry(name.to_vec()).or_insert(to);
         }
     }
 
-    /// The slots of the trees that it leads to, but for commits that are found
-    /// later.
+    /// The slots of the trees in the folder, without commits that are found later.
     fn slots(&self) -> HashSet<usize> {
         let entries = self.nodes.values().flat_map(|node| match node {
             ControlNode::Folder(entries) | ControlNode::Commits(entries, _) => {
@@ -324,12 +323,12 @@ impl Nodes {
         entries.filter_map(slot).collect()
     }
 
-    /// A node by its number.
+    /// Returns a node by number.
     pub(super) fn node(&self, number: usize) -> Option<&ControlNode> {
         self.nodes.get(&number)
     }
 
-    /// What a name in a folder leads to, as far as that is known by now.
+    /// The inode of a name in a folder, if known by now.
     pub(super) fn find(&self, folder: usize, name: &[u8]) -> Option<Inode> {
         match self.node(folder)? {
             ControlNode::Folder(entries) | ControlNode::Commits(entries, _) => {
@@ -340,12 +339,12 @@ impl Nodes {
     }
 }
 
-/// A text for people, who read it on a terminal: all of it is escaped.
+/// A text for display on a terminal, completely escaped.
 fn text_node(text: String) -> ControlNode {
     ControlNode::Text(walgit_format::text::lines(&text).into())
 }
 
-/// A commit as `git log -1` shows it.
+/// Formats a commit like `git log -1`.
 fn describe(commit: &Commit) -> String {
     let mut text = String::new();
     if !commit.id.is_none() {

@@ -1,4 +1,4 @@
-//! One function for each operation of the kernel.
+//! Implements the operations of the kernel.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -31,41 +31,40 @@ use crate::repo::{RepoError, Snapshot};
 use walgit_format::chunk::BlobId;
 use walgit_format::chunk::ByteRange;
 
-/// Largest read the kernel is asked for, in bytes.
+/// Maximum size of a read request in bytes.
 const MAX_READ: u32 = 1 << 20;
-/// Requests that the kernel keeps in flight for read-ahead.
+/// Maximum number of read-ahead requests that the kernel keeps in flight.
 const BACKGROUND: u16 = 64;
 
-/// What a mount needs beside its snapshot.
+/// Settings of a mount.
 #[derive(Clone, Debug)]
 pub struct DriverConfig {
-    /// Longest time one operation may take.
+    /// Maximum duration of an operation.
     pub deadline: Duration,
-    /// Who owns the files.
+    /// Owner of the files.
     pub uid: u32,
-    /// Their group.
+    /// Group of the files.
     pub gid: u32,
-    /// Whether another tree may be mounted later: see [`Mover`].
+    /// Whether the mount may move to another tree: see [`Mover`].
     pub may_move: bool,
-    /// What may be used to foretell which files are opened.
+    /// Data that may be used to predict file opens.
     pub learning: Learning,
-    /// What the repository is called from session to session, for what is
-    /// learned about it.
+    /// Stable identifier of the repository across sessions, for its learned profile.
     pub identity: String,
 }
 
-/// Figures of one mount since it was made.
+/// Statistics of one mount since it was created.
 #[derive(Clone, Copy, Debug, Default, Serialize, serde::Deserialize)]
 pub struct DriverStats {
-    /// Requests of the kernel.
+    /// Requests from the kernel.
     pub operations: u64,
-    /// Those that had to wait for the network.
+    /// Operations that waited for the network.
     pub waited: u64,
-    /// Those that failed because something could not be read.
+    /// Operations that failed because of a read error.
     pub failed: u64,
-    /// Of these, those whose bytes were refused.
+    /// Failed operations whose content did not pass verification.
     pub integrity: u64,
-    /// Those that took longer than they may.
+    /// Operations that exceeded the deadline.
     pub timed_out: u64,
 }
 
@@ -76,12 +75,12 @@ pub struct Driver {
     view: Arc<View>,
 }
 
-/// Counts a driver's operations while it serves.
+/// Access to a driver's counters while it serves.
 #[derive(Clone, Debug)]
 pub struct DriverCounters(Arc<Outcomes>);
 
 impl DriverCounters {
-    /// The figures now.
+    /// Returns the current values.
     pub fn stats(&self) -> DriverStats {
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         DriverStats {
@@ -95,7 +94,8 @@ impl DriverCounters {
 }
 
 impl Driver {
-    /// A driver for a mount of `snapshot`, doing its waiting on `runtime`.
+    /// Creates a driver for a mount of `snapshot`; operations that wait run on
+    /// `runtime`.
     pub fn new(
         snapshot: Snapshot,
         config: &DriverConfig,
@@ -121,12 +121,12 @@ impl Driver {
         }
     }
 
-    /// What a [`Mover`] is made of once there is a session.
+    /// Returns the part of a [`Mover`] that exists before the session.
     pub fn moves(&self) -> Moves {
         Moves(self.view.clone())
     }
 
-    /// Answers one request of the kernel about `inode`.
+    /// Answers a request about `inode`.
     fn answer<R: Reply, T: Send + 'static>(
         &self,
         verb: &'static str,
@@ -141,18 +141,18 @@ impl Driver {
             .answer(reply, Subject { verb, path }, work, send);
     }
 
-    /// Counts its operations, also while it serves.
+    /// Returns access to the counters.
     pub fn counters(&self) -> DriverCounters {
         DriverCounters(self.answerer.outcomes.clone())
     }
 }
 
-/// A [`Mover`] that cannot tell the kernel yet.
+/// A [`Mover`] without a connection to the kernel.
 #[derive(Clone, Debug)]
 pub struct Moves(Arc<View>);
 
 impl Moves {
-    /// Tells the kernel through `notifier`.
+    /// Adds the connection to the kernel.
     pub fn through(self, notifier: Notifier) -> Mover {
         Mover {
             view: self.0,
@@ -161,7 +161,7 @@ impl Moves {
     }
 }
 
-/// Shows another tree in a mount, without a remount.
+/// Moves a mount to another tree, without a remount.
 #[derive(Clone, Debug)]
 pub struct Mover {
     view: Arc<View>,
@@ -169,48 +169,48 @@ pub struct Mover {
 }
 
 impl Mover {
-    /// The tree that is mounted.
+    /// The mounted tree.
     pub fn snapshot(&self) -> Snapshot {
         self.view.snapshot()
     }
 
-    /// What was fetched ahead of readers, where that is done.
+    /// Prefetch statistics, if prefetching is enabled.
     pub fn prefetch_stats(&self) -> Option<PrefetchStats> {
         self.view.prefetch_stats()
     }
 
-    /// What the trees of the mount take.
+    /// Statistics of the trees of the mount.
     pub fn tree_stats(&self) -> TreeStats {
         self.view.tree_stats()
     }
 
-    /// The blobs of the heads that somebody may still read from through the mount.
+    /// The blobs of the heads that processes may still read from through the mount.
     pub fn heads_in_use(&self) -> HashSet<BlobId> {
         self.view.heads_in_use()
     }
 
-    /// Walks over the tree that were noticed.
+    /// Number of detected walks.
     pub fn walks(&self) -> u64 {
         self.view.walks()
     }
 
-    /// Who watches the opens of the mount, where somebody does.
+    /// The guide that observes file opens of the mount, if any.
     pub fn guide(&self) -> Option<&Guide> {
         self.view.guide()
     }
 
-    /// Shows `snapshot` from now on. What did not change stays in the kernel's
-    /// cache; who has a file open keeps the version that was opened. How many
-    /// names changed.
+    /// Moves the mount to `snapshot`; returns the number of names that changed.
+    /// Unchanged content stays in the kernel's cache, and open files keep their
+    /// version.
     ///
     /// # Errors
-    /// What kept a changed directory from being read: then nothing moves.
+    /// Fails if a changed directory cannot be read; then the mount does not move.
     pub async fn move_to(&self, snapshot: Snapshot) -> Result<u64, RepoError> {
         let changes = self.view.move_to(snapshot).await?;
         let notifier = self.notifier.clone();
         let told = tokio::task::spawn_blocking(move || {
-            // The kernel waits for lookups under way in a directory, which
-            // others answer: never do this on a thread that serves.
+            // The kernel blocks until lookups in progress in a directory complete:
+            // never call this on a thread that serves requests.
             let mut names = 0;
             for change in &changes {
                 let told = match change {
@@ -236,8 +236,8 @@ impl Filesystem for Driver {
     refuse_changes!();
 
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Plain READDIRPLUS, never AUTO: that falls back to READDIR, and then
-        // each `stat` is a message. What a kernel lacks it does without.
+        // Unconditional READDIRPLUS: AUTO falls back to READDIR, and then each `stat`
+        // is a request. Capabilities that the kernel lacks are optional.
         for wish in [
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_AUTO_INVAL_DATA,
@@ -326,7 +326,7 @@ impl Filesystem for Driver {
             listing.tell(offset, |name, next, attr, ttl| {
                 let name = OsStr::from_bytes(name);
                 let full = reply.add(attr.ino, next, name, &ttl, attr, Generation(0));
-                // With its entry the kernel gets the inode, but for the dots.
+                // An entry counts as a lookup of its inode, except for the dots.
                 if !full && !matches!(name.as_bytes(), b"." | b"..") {
                     view.held(attr.ino);
                 }
@@ -371,15 +371,15 @@ impl Filesystem for Driver {
         self.answer("getxattr", inode, reply, work, send);
     }
 
-    /// Lists none. `cp -a`, `rsync -X` and `tar --xattrs` copy what is listed,
-    /// and a copy would claim the hash and the blob of content that it no
-    /// longer has. Who knows a name can read its value.
+    /// Lists no attributes: `cp -a`, `rsync -X` and `tar --xattrs` copy the listed
+    /// attributes, and a modified copy would keep the hash and the blob of the
+    /// original content. A value can be read by name.
     fn listxattr(&self, _: &Request, _: INodeNo, size: u32, reply: ReplyXattr) {
         sized(reply, &[], size);
     }
 }
 
-/// An extended attribute's value, or its size where that is asked for.
+/// Replies with the value of an extended attribute, or with its size on request.
 fn sized(reply: ReplyXattr, value: &[u8], size: u32) {
     match size as usize {
         0 => reply.size(value.len() as u32),

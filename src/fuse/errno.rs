@@ -1,4 +1,4 @@
-//! The one place where an error becomes a number.
+//! Maps errors to error numbers.
 
 use fuser::Errno;
 
@@ -9,7 +9,7 @@ use walrus_client::StoreError;
 /// Why an operation failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// What the kernel expects in the ordinary course of things.
+    /// An expected error, such as a missing attribute.
     Plain(Errno),
     /// The repository could not be read.
     Repo(RepoError),
@@ -22,7 +22,7 @@ impl From<RepoError> for Failure {
 }
 
 impl Failure {
-    /// The number for the kernel.
+    /// The error number for the kernel.
     pub(super) fn errno(&self) -> Errno {
         match self {
             Failure::Plain(errno) => *errno,
@@ -33,12 +33,12 @@ impl Failure {
             Failure::Repo(RepoError::TooDeep(_)) => Errno::ELOOP,
             Failure::Repo(RepoError::NoRef { .. }) => Errno::ENOENT,
             Failure::Repo(RepoError::Memory { .. }) => Errno::ENOMEM,
-            // Lost, corrupt, malformed or out of reach: an I/O error.
+            // Lost, corrupt, malformed or unreachable: an I/O error.
             Failure::Repo(_) => Errno::EIO,
         }
     }
 
-    /// Whether bytes were refused, rather than out of reach.
+    /// Whether the content did not pass verification, rather than being unreachable.
     pub(super) fn is_integrity(&self) -> bool {
         let corrupt = |error: &StoreError| matches!(error, StoreError::Corrupt { .. });
         match self {

@@ -1,28 +1,28 @@
-//! What `getfattr -n NAME` shows: where content comes from. These attributes
-//! are not listed: see [`super::Driver`].
+//! Extended attributes, read with `getfattr -n NAME`: the origin of content. They are
+//! not listed: see [`super::Driver`].
 
 use crate::repo::{Held, Node, RepoError, Snapshot, Tier};
 use walgit_format::Kind;
 use walgit_format::chunk::{BlobId, ByteRange, ChunkHash};
 
-/// An extended attribute of ours.
+/// An extended attribute of this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extended {
-    /// The commit that the tree is of, as git calls it.
+    /// The git ID of the commit of the tree.
     Commit,
-    /// BLAKE3 of a file's content; of what is in many chunks, of their list;
-    /// of a directory, of its node. What is in a few chunks has none.
+    /// BLAKE3 of the content of a file in at most one chunk, of the list of a file in
+    /// many chunks, or of the node of a directory. A file in a few chunks has none.
     Hash,
-    /// How the content is stored: `inline`, `chunked` or `walrus`.
+    /// Storage layout of the content: `inline`, `chunked` or `walrus`.
     Tier,
-    /// The blob that the content starts in.
+    /// The blob with the start of the content.
     Blob,
     /// Whether the content is in the cache: `yes`, `partly` or `no`.
     Cached,
 }
 
 impl Extended {
-    /// All there are.
+    /// All attributes.
     const ALL: [Extended; 5] = [
         Extended::Commit,
         Extended::Hash,
@@ -42,19 +42,19 @@ impl Extended {
         }
     }
 
-    /// The one of this name.
+    /// Returns the attribute with this name.
     pub(super) fn named(name: &[u8]) -> Option<Self> {
         (Self::ALL.into_iter()).find(|known| known.name().as_bytes() == name)
     }
 
-    /// Whether a node has it.
+    /// Whether a node has the attribute.
     fn is_on(self, snapshot: &Snapshot, node: &Node) -> bool {
         match (self, node.kind) {
-            // The kernel lets nobody read `user.*` of a symlink.
+            // The kernel does not allow `user.*` attributes on symlinks.
             (_, Kind::Symlink) => false,
             (Extended::Commit, _) => !snapshot.commit().id.is_none(),
             (Extended::Hash, Kind::Submodule) => false,
-            // Others have hashed it, in another way.
+            // Other tools hashed these files, with other functions.
             (Extended::Hash, _) if snapshot.repository().is_implied() => false,
             (Extended::Hash, _) => snapshot.chunks_of(node).len() <= 1,
             (Extended::Blob, _) => blob(snapshot, node).is_some(),
@@ -62,10 +62,10 @@ impl Extended {
         }
     }
 
-    /// Its value on a node, if it is there.
+    /// The value for a node, if it has one.
     ///
     /// # Errors
-    /// When a node that is needed cannot be read.
+    /// Fails if a required node cannot be read.
     pub(super) async fn value(
         self,
         snapshot: &Snapshot,
@@ -80,7 +80,7 @@ impl Extended {
             Extended::Hash => match first {
                 Some(chunk) => chunk.hash.to_string(),
                 None => {
-                    // Inline, so there is nothing to wait for.
+                    // Inline content, so this does not wait.
                     let whole = ByteRange::new(0, node.size);
                     ChunkHash::of(&snapshot.read(node, whole, 0).await?).to_string()
                 }
@@ -105,7 +105,7 @@ impl Extended {
     }
 }
 
-/// The blob that a node's content starts in.
+/// The blob with the start of a node's content.
 fn blob(snapshot: &Snapshot, node: &Node) -> Option<BlobId> {
     let repository = snapshot.repository();
     let whole = snapshot.whole_of(node).map(|whole| whole.blob);

@@ -9,10 +9,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends `message` (at least one byte) and a descriptor with it.
+/// Sends `message` (at least one byte) together with a descriptor.
 ///
 /// # Errors
-/// When the peer is gone.
+/// Fails if the peer is gone.
 pub fn send_descriptor(socket: impl AsFd, message: &[u8], descriptor: impl AsFd) -> io::Result<()> {
     let descriptors = [descriptor.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -32,11 +32,11 @@ pub fn send_descriptor(socket: impl AsFd, message: &[u8], descriptor: impl AsFd)
     }
 }
 
-/// Receives a message of at most `most` bytes, and a descriptor where one came
-/// with it. An empty message means that the peer hung up.
+/// Receives a message of at most `most` bytes, and a descriptor if one is attached.
+/// An empty message means that the peer hung up.
 ///
 /// # Errors
-/// When the socket fails.
+/// Fails if the socket fails.
 pub fn receive_descriptor(
     socket: impl AsFd,
     most: usize,

@@ -1,6 +1,6 @@
-//! Commits before the one that is mounted, found when somebody first looks at
-//! `.walgit/commits`: in the history that the repository carries, or one after
-//! the other where only their children lead to them.
+//! Ancestors of the mounted commit, found on the first access to `.walgit/commits`:
+//! from the archive of the repository, or one by one if only their descendants
+//! reference them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,20 +15,20 @@ use super::trees::Trees;
 use crate::repo::{Charge, MAX_ANCESTORS, NodeIndex, RepoError, Repository};
 use walgit_format::head::GitId;
 
-/// Most commits of a history that are listed, the newest; each can be found by
-/// its name.
+/// Most commits of an archive to list, newest first; all others can be looked up by
+/// name.
 const MAX_LISTED: usize = 50_000;
 
-/// How long a listing waits for a history that is still being read.
+/// Maximum time that a listing waits for a history that is still being read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The commits before the one that is mounted.
+/// The ancestors of the mounted commit.
 #[derive(Debug)]
 pub(super) struct History {
     trees: Arc<Trees>,
     from: Repository,
     found: Mutex<Found>,
-    /// Told at each commit found.
+    /// Notifies waiting tasks of each commit found.
     told: watch::Sender<Progress>,
 }
 
@@ -37,7 +37,7 @@ struct Found {
     commits: BTreeMap<Vec<u8>, Inode>,
     at: SystemTime,
     started: bool,
-    /// What their names take.
+    /// Memory charge for the names.
     charge: Charge,
 }
 
@@ -48,7 +48,7 @@ struct Progress {
 }
 
 impl History {
-    /// The history before `from`; nothing is read yet.
+    /// Creates the history before `from`, without reading it.
     pub(super) fn before(from: &Repository, trees: &Arc<Trees>) -> Arc<Self> {
         let complete = from.parents().is_empty() && !from.has_archive();
         Arc::new(History {
@@ -68,12 +68,12 @@ impl History {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether all has been found that will be.
+    /// Whether the search is complete.
     pub(super) fn is_complete(&self) -> bool {
         self.told.borrow().complete
     }
 
-    /// When the last commit was found.
+    /// Time at which the last commit was found.
     pub(super) fn at(&self) -> SystemTime {
         self.found().at
     }
@@ -96,7 +96,7 @@ impl History {
         });
     }
 
-    /// Enters the commits of the history that the repository carries.
+    /// Adds the commits of the archive.
     async fn list(&self) -> Result<(), RepoError> {
         let Some(archive) = self.from.archive().await? else {
             return Ok(());
@@ -108,7 +108,7 @@ impl History {
         Ok(())
     }
 
-    /// Enters one commit of that history.
+    /// Adds one commit of the archive.
     fn archived(&self, name: Vec<u8>, id: &GitId, at: i64) -> Result<Option<Inode>, RepoError> {
         let Some(target) = self.from.archived_target(id.clone()) else {
             return Ok(None);
@@ -119,7 +119,7 @@ impl History {
         }
         let bytes = PER_NAME + name.len() as u64;
         if !self.trees.has_room() {
-            // One that is never granted says why.
+            // This charge always fails, with the proper error.
             found.charge.more(u64::MAX)?;
         }
         found.charge.more(bytes)?;
@@ -129,9 +129,9 @@ impl History {
         Ok(Some(tree))
     }
 
-    /// Looks for a commit in that history, without listing all of it.
+    /// Looks up a commit in the archive, without listing all of it.
     async fn look_up(&self, name: &[u8]) -> Result<Option<Inode>, RepoError> {
-        // Whole IDs only, as they are listed.
+        // Only complete IDs, as in listings.
         let (Some(archive), Some(id)) = (self.from.archive().await?, GitId::from_hex(name)) else {
             return Ok(None);
         };
@@ -173,10 +173,10 @@ impl History {
         self.found().commits.get(name).copied()
     }
 
-    /// The tree of a commit; waits until it is found, or is not there.
+    /// The tree of a commit; waits until it is found or the search is complete.
     ///
     /// # Errors
-    /// What kept the history from being read.
+    /// Fails if the history cannot be read.
     pub(super) async fn find(self: &Arc<Self>, name: &[u8]) -> Result<Option<Inode>, RepoError> {
         if let Some(known) = self.known(name) {
             return Ok(Some(known));
@@ -202,7 +202,7 @@ impl History {
         }
     }
 
-    /// All commits found, after waiting a little for the rest.
+    /// All commits found; waits a limited time for the rest.
     pub(super) async fn all(self: &Arc<Self>) -> Vec<(Vec<u8>, Inode)> {
         self.start();
         let mut told = self.told.subscribe();

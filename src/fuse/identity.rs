@@ -1,66 +1,67 @@
-//! Which inode a node of the mounted tree is, when the mount has moved.
+//! Maps nodes of the mounted tree to inodes after the mount has moved.
 //!
-//! What did not change keeps its inode, and with it all that the kernel knows:
-//! names, attributes, pages. A directory is the same as long as its path is; a
-//! file or link only while its content is, so that whoever has it open keeps
-//! the version that was opened.
+//! Unchanged nodes keep their inode, and with it the kernel's cached names,
+//! attributes and pages. A directory keeps its identity as long as its path exists; a
+//! file or link only while its content is unchanged, so that an open file keeps its
+//! version.
 //!
-//! A subtree that did not change is a run of consecutive numbers in both trees
-//! (they count in preorder), so a few runs say it all.
+//! An unchanged subtree has consecutive numbers in both trees (numbers are in
+//! preorder), so a few runs describe the mapping.
 
 use super::inode::Inode;
 use crate::offload::Pace;
 use crate::repo::{Charge, Node, NodeIndex, RepoError, Snapshot, same_content};
 use walgit_format::{Content, Entry};
 
-/// Consecutive nodes of the mounted tree that are consecutive nodes of a slot.
+/// Consecutive nodes of the mounted tree that are also consecutive in the tree of a
+/// slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
-    /// Number of the first in the mounted tree.
+    /// Number of the first node in the mounted tree.
     node: u64,
     len: u64,
     slot: usize,
-    /// Number of the first in the slot's tree.
+    /// Number of the first node in the tree of the slot.
     first: u64,
 }
 
 /// Inodes of the nodes of a mounted tree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
-    /// By number in the mounted tree; no gaps.
+    /// Sorted by number in the mounted tree, without gaps.
     runs: Vec<Run>,
-    /// The same by slot and number there.
+    /// The same runs, sorted by slot and number in the slot.
     by_inode: Vec<Run>,
-    /// What both take.
+    /// Memory charge for both.
     charge: Charge,
 }
 
-/// What the kernel must forget after a move.
+/// An invalidation that the kernel must perform after a move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A name in a directory leads elsewhere, or nowhere.
+    /// A name in a directory was added, removed or replaced.
     Name {
-        /// The kernel's number of the directory.
+        /// The inode number of the directory.
         directory: u64,
         /// The name.
         name: Vec<u8>,
     },
-    /// A directory lists other things.
+    /// The listing of a directory changed.
     Listing {
-        /// The kernel's number of the directory.
+        /// The inode number of the directory.
         directory: u64,
     },
 }
 
-/// Most entries of directories that are compared in one move. Trees that multiply
-/// differ in any number of places; beyond this, and beyond [`MAX_TOLD`], every node
-/// but the root counts as another one.
+/// Most directory entries to compare per move. Trees with shared subtrees can differ
+/// in any number of places; beyond this limit or [`MAX_TOLD`], every node except for
+/// the root gets a new inode.
 const MAX_COMPARED: usize = 1 << 22;
-/// Most runs of a tree, and most names that the kernel forgets one by one.
+/// Most runs of a tree, and most names to invalidate one by one.
 const MAX_TOLD: usize = 1 << 18;
 
 impl Identity {
-    /// Of a tree whose nodes are those of a slot, one by one.
+    /// The identity of a tree whose nodes map one to one to a slot.
     pub(super) fn of_slot(slot: usize, nodes: u64) -> Self {
         let run = Run {
             node: 1,
@@ -83,7 +84,7 @@ impl Identity {
         (offset < run.len).then(|| Inode::Tree(run.slot, NodeIndex(run.first + offset)))
     }
 
-    /// The node of the mounted tree that an inode is, if it still is one.
+    /// The node of the mounted tree with this inode, if any.
     pub(super) fn node_of(&self, slot: usize, index: NodeIndex) -> Option<NodeIndex> {
         let key = (slot, index.0);
         let after = (self.by_inode).partition_point(|run| (run.slot, run.first) <= key);
@@ -92,7 +93,7 @@ impl Identity {
         (run.slot == slot && offset < run.len).then(|| NodeIndex(run.node + offset))
     }
 
-    /// The slots that its inodes are of.
+    /// The slots of its inodes.
     pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
         self.runs.iter().map(|run| run.slot)
     }
@@ -110,8 +111,8 @@ impl Identity {
         self.runs.push(run);
     }
 
-    /// Gives `len` nodes from `node` on the inodes that as many nodes from
-    /// `before` on had in `old`.
+    /// Assigns to the `len` nodes from `node` on the inodes of the `len` nodes from
+    /// `before` on in `old`.
     fn inherit(&mut self, old: &Identity, node: u64, before: u64, len: u64) {
         let end = before + len;
         let start = old.runs.partition_point(|run| run.node + run.len <= before);
@@ -141,9 +142,8 @@ impl Identity {
         merged
     }
 
-    /// The identity of `new`, which follows `old`, once it has its slot; and
-    /// what the kernel must forget. Reads the directories that changed, and no
-    /// others.
+    /// Computes the identity of `new`, the successor of `old`, without its slot, and
+    /// the invalidations for the kernel. Reads only directories that changed.
     pub(super) async fn after(
         &self,
         old: &Snapshot,
@@ -230,7 +230,7 @@ impl Identity {
         Ok((Fresh(next), changes))
     }
 
-    /// The same where all but the root is other.
+    /// The same if every node except for the root is new.
     async fn replaced(
         &self,
         old: &Snapshot,
@@ -259,10 +259,10 @@ impl Identity {
     }
 }
 
-/// Stands for the slot of a tree that has none yet.
+/// Placeholder for the slot of a new tree.
 const FRESH: usize = usize::MAX;
 
-/// The identity of a tree that has no slot yet.
+/// The identity of a tree without a slot.
 pub(super) struct Fresh(Identity);
 
 impl Fresh {
@@ -271,7 +271,7 @@ impl Fresh {
         (self.0.runs.len() * 2 * size_of::<Run>()) as u64
     }
 
-    /// The identity of the tree in this slot, paid with `charge`.
+    /// The identity of the tree in this slot, with its memory charge.
     pub(super) fn in_slot(mut self, slot: usize, charge: Charge) -> Identity {
         self.0.charge = charge;
         for run in &mut self.0.runs {

@@ -1,28 +1,28 @@
-//! Inode numbers: which tree, and which node of it.
+//! Inode numbers: encode a tree and a node.
 
 use fuser::INodeNo;
 
 use crate::repo::NodeIndex;
 
-/// Bits of a number that tell the node; a snapshot holds fewer nodes.
+/// Bits for the node number; a snapshot has fewer nodes.
 const NODE_BITS: u32 = 40;
 
-/// A node of one of the trees that a mount shows.
+/// A node of one of the trees of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Inode {
-    /// Of the tree in this slot: see [`super::trees`]. Slot 0 holds the tree
+    /// A node of the tree in this slot: see [`super::trees`]. Slot 0 holds the tree
     /// that was mounted first.
     Tree(usize, NodeIndex),
-    /// Of the `.walgit` folder.
+    /// A node of the `.walgit` folder.
     Control(usize),
 }
 
 impl Inode {
-    /// The root of the mount: number 1, as FUSE wants.
+    /// The root of the mount: number 1, as required by FUSE.
     pub(super) const ROOT: Inode = Inode::Tree(0, NodeIndex::ROOT);
 
-    /// From the kernel's number. Every number means something; whether there
-    /// is such a node shows when it is looked for.
+    /// Decodes an inode number. Every number is valid; a lookup determines whether
+    /// the node exists.
     pub(super) fn decode(number: INodeNo) -> Self {
         let node = number.0 & ((1 << NODE_BITS) - 1);
         match number.0 >> NODE_BITS {
@@ -32,7 +32,7 @@ impl Inode {
         }
     }
 
-    /// As the kernel's number.
+    /// Encodes the inode number.
     pub(super) fn encode(self) -> INodeNo {
         let (slot, node) = match self {
             Inode::Tree(0, node) => (0, node.0),

@@ -1,4 +1,4 @@
-//! Whether mounts answer, without ever waiting for one that does not.
+//! Checks whether mounts respond, without blocking on those that do not.
 
 use std::sync::mpsc;
 use std::thread;
@@ -8,27 +8,27 @@ use rustix::io::Errno;
 
 use super::table::{MountEntry, MountTable};
 
-/// How long a mount may take to answer: the kernel passes one request on, which is
+/// Maximum response time of a mount: the kernel forwards one request, which is
 /// answered from memory.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Whether a mount answers.
+/// Whether a mount responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It does.
+    /// It responds.
     Answers,
-    /// Its daemon is gone: it never will.
+    /// Its daemon is gone: it will never respond.
     Dead,
-    /// Its daemon is there and did not answer in time.
+    /// Its daemon exists but did not respond in time.
     Silent,
-    /// Another mount lies over it, so no path leads to it.
+    /// Another mount covers it, so no path leads to it.
     Hidden,
-    /// The system does not let this process ask: it is another user's.
+    /// This process has no permission to check a mount of another user.
     Unknown,
 }
 
-/// Runs `work` on a thread of its own and waits for it, but not for longer than
-/// `patience`. A request that a file system does not answer ends with the process.
+/// Runs `work` on a separate thread and waits for it, for at most `patience`. A
+/// request that a file system never answers ends with the process.
 pub fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -41,14 +41,14 @@ fn start<T: Send + 'static>(
 ) -> Option<mpsc::Receiver<T>> {
     let (done, result) = mpsc::channel();
     let run = move || {
-        // Nobody receives it where it came too late.
+        // Fails if the receiver has timed out.
         let _ = done.send(work());
     };
     thread::Builder::new().spawn(run).ok()?;
     Some(result)
 }
 
-/// Asks all these mounts at once; takes at most [`PATIENCE`].
+/// Checks all these mounts concurrently; takes at most [`PATIENCE`].
 pub fn liveness(table: &MountTable, entries: &[&MountEntry]) -> Vec<Liveness> {
     let asked: Vec<_> = entries
         .iter()
@@ -74,9 +74,9 @@ pub fn liveness(table: &MountTable, entries: &[&MountEntry]) -> Vec<Liveness> {
         .collect()
 }
 
-/// The kernel may keep attributes and whole directories for a day, so `stat` and even
-/// `ls` go on working after the daemon died. It never answers `statfs` by itself,
-/// except with zeros to those who may not enter.
+/// Interprets the result of `statfs`. The kernel may cache attributes and whole
+/// directories for a day, so `stat` and even `ls` work after the daemon died. It
+/// never answers `statfs` from a cache, but returns zeros to users without access.
 fn answer(statfs: &Result<rustix::fs::StatFs, Errno>) -> Liveness {
     match statfs {
         Ok(space) if space.f_bsize == 0 => Liveness::Unknown,

@@ -1,33 +1,32 @@
-//! The kernel's requests in, replies out.
+//! The FUSE driver: receives requests from the kernel and replies.
 //!
-//! The driver translates and decides nothing: an inode number becomes a node
-//! of a [`crate::repo::Snapshot`], what the snapshot says becomes a reply.
-//! - [`driver`]: one function an operation;
-//! - [`refuse`]: those that would change something;
-//! - [`view`]: what a mount shows, without a word of the kernel's protocol;
-//! - [`answer`]: an operation is polled once on the kernel's thread; what is in
-//!   memory or on disk is answered right there, the rest moves into a task and
-//!   frees the thread; every operation has a deadline;
-//! - [`attributes`], [`extended`]: what `stat` and `getfattr` show;
-//! - [`inode`]: numbers, computed rather than kept, so that nothing grows with
-//!   the files visited;
-//! - [`trees`]: the trees that a mount shows, opened when they are looked at;
-//!   [`identity`]: what keeps its inode when the mount moves to another tree;
+//! The driver only translates: it maps an inode number to a node of a
+//! [`crate::repo::Snapshot`], and the result from the snapshot to a reply.
+//! - [`driver`]: one function per operation;
+//! - [`refuse`]: the operations that modify files;
+//! - [`view`]: the content of a mount, independent of the FUSE protocol;
+//! - [`answer`]: polls an operation once on the thread that received it. Content in
+//!   memory or on disk is returned immediately; otherwise the operation moves to a
+//!   task and frees the thread. Every operation has a deadline;
+//! - [`attributes`], [`extended`]: the results of `stat` and `getfattr`;
+//! - [`inode`]: inode numbers, computed instead of stored, so that memory does not
+//!   grow with the number of files visited;
+//! - [`trees`]: the trees of a mount, opened on first access; [`identity`]: which
+//!   nodes keep their inode when the mount moves to another tree;
 //! - [`control`]: the `.walgit` folder, with the commits that [`history`] finds;
-//! - [`mount`], [`mountpoint`], [`handover`]: making a mount in the caller's namespace
-//!   on a folder that was checked, and passing its `/dev/fuse` on to who serves it;
-//! - [`table`], [`liveness`], [`processes`]: what is mounted, whether it answers, and
-//!   which processes serve it or keep it busy.
+//! - [`mount`], [`mountpoint`], [`handover`]: mounting in the caller's namespace on a
+//!   verified folder, and passing `/dev/fuse` to the process that serves the mount;
+//! - [`table`], [`liveness`], [`processes`]: the mounts on this machine, whether they
+//!   respond, and which processes serve or use them.
 //!
-//! A snapshot never changes, and when a mount moves to another one the kernel
-//! is told what to forget. So it may keep what it learns: long
-//! lifetimes for names and attributes, and no messages for opening files
-//! (`ENOSYS` once, and the kernel stops asking), which is worth a factor of
-//! five on `tar`. Only the files under `.walgit` that change live without:
-//! their attributes are never kept, and a changed time or size makes the
-//! kernel read them anew.
+//! A snapshot is immutable, and the driver invalidates the kernel's caches when a
+//! mount moves to another one. This allows long lifetimes for names and attributes,
+//! and no requests for opening files (the kernel stops sending them after the first
+//! `ENOSYS`), which makes `tar` five times faster. The exceptions are the changing
+//! files under `.walgit`: their attributes are not cached, and a changed time or size
+//! makes the kernel read them again.
 //!
-//! May touch: `repo`, `prefetch`, `cache`.
+//! May depend on: `repo`, `prefetch`, `cache`.
 
 mod answer;
 mod attributes;

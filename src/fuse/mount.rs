@@ -1,8 +1,6 @@
-//! Making and undoing mounts, in the namespace and with the rights of whoever
-//! calls.
+//! Mounts and unmounts, in the namespace and with the permissions of the caller.
 //!
-//! Root mounts directly; everybody else through `fusermount3`, which is there
-//! to do so for them.
+//! Root mounts directly; all other users need `fusermount3`.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -24,52 +22,52 @@ use walgit_durable::fault_point;
 const DEVICE: &str = "/dev/fuse";
 const FUSERMOUNT: &str = "fusermount3";
 
-/// How a mount is made.
+/// Mount options.
 #[derive(Clone, Debug)]
 pub struct MountOptions {
-    /// What `/proc/mounts` shows as its source.
+    /// The source in `/proc/mounts`.
     pub name: String,
-    /// Whether other users may enter.
+    /// Whether other users have access.
     pub allow_other: bool,
 }
 
-/// Why a mount cannot be made or undone.
+/// Why a mount or unmount fails.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// No such device.
+    /// `/dev/fuse` is not available.
     #[error(
         "{DEVICE} cannot be opened ({0}); load the `fuse` module, or give the container that device"
     )]
     Device(io::Error),
-    /// No helper.
+    /// `fusermount3` is not installed.
     #[error("{FUSERMOUNT} is not installed; install the package `fuse3`")]
     NoFusermount,
-    /// The helper said no.
+    /// `fusermount3` failed.
     #[error("{FUSERMOUNT} could not {what} {}: {why}", dir.display())]
     Fusermount {
         /// `mount` or `unmount`.
         what: &'static str,
-        /// The mount point.
+        /// The mountpoint.
         dir: PathBuf,
-        /// Its words.
+        /// Its error message.
         why: String,
     },
-    /// The kernel said no.
+    /// The system call failed.
     #[error("cannot {what} {}: {source}", dir.display())]
     System {
         /// `mount` or `unmount`.
         what: &'static str,
-        /// The mount point.
+        /// The mountpoint.
         dir: PathBuf,
-        /// What it said.
+        /// The system error.
         source: io::Error,
     },
-    /// Somebody has a file open in it, or is in it.
+    /// A process has a file open in the mount, or its working directory there.
     #[error("{} is in use{users}, or use --lazy to detach it now", dir.display())]
     Busy {
-        /// The mount point.
+        /// The mountpoint.
         dir: PathBuf,
-        /// By whom, and what to do.
+        /// The processes, and how to proceed.
         users: String,
     },
     /// The folder cannot be mounted on.
@@ -77,38 +75,38 @@ pub enum MountError {
     Mountpoint(#[from] MountpointError),
 }
 
-/// Whether the mount that is seen at `dir`, an absolute path without symlinks, is one of
-/// ours. Asks only `/proc`, so it cannot hang.
+/// Whether the visible mount at `dir`, an absolute path without symlinks, is one of
+/// this program. Reads only `/proc`, so it cannot hang.
 pub fn is_ours(dir: &Path) -> bool {
     let table = MountTable::read();
     table.is_ok_and(|table| table.mounted_at(dir).is_some_and(|entry| entry.is_ours()))
 }
 
-/// A mount that was made. It is undone when this is dropped, unless it is kept.
+/// A new mount. Dropping it unmounts, unless [`keep`](Mounted::keep) was called.
 #[derive(Debug)]
 pub struct Mounted {
     at: Mountpoint,
     name: String,
     before: MountTable,
     device: Option<OwnedFd>,
-    /// Whether it is known to be where it should be.
+    /// Whether its location has been verified.
     in_place: bool,
     kept: bool,
 }
 
 impl Mounted {
-    /// The descriptor through which the kernel will ask; `None` once it was taken.
+    /// The `/dev/fuse` descriptor of the mount; `None` if it was taken already.
     pub fn take_device(&mut self) -> Option<OwnedFd> {
         self.device.take()
     }
 
-    /// Leaves it mounted.
+    /// Keeps the mount when this is dropped.
     pub fn keep(mut self) {
         self.kept = true;
     }
 
     fn undo(&mut self) -> Result<(), MountError> {
-        // Unless somebody serves it, it is dead from here on.
+        // Without another process that serves it, the mount is dead from here on.
         drop(self.device.take());
         if rustix::process::geteuid().is_root() {
             let dir = self.at.by_descriptor();
@@ -143,11 +141,11 @@ impl Drop for Mounted {
     }
 }
 
-/// Mounts on the folder that was checked, wherever its path leads by now.
+/// Mounts on the verified folder, even if its path now leads elsewhere.
 ///
 /// # Errors
-/// When the kernel or the helper refuses, or the folder was replaced; nothing is mounted
-/// then.
+/// Fails if the kernel or `fusermount3` fails, or if the folder was replaced; then
+/// nothing is mounted.
 pub fn mount(at: Mountpoint, options: &MountOptions) -> Result<Mounted, MountError> {
     let table = || MountTable::read().map_err(MountpointError::Table);
     let mut mounted = Mounted {
@@ -169,13 +167,13 @@ pub fn mount(at: Mountpoint, options: &MountOptions) -> Result<Mounted, MountErr
         mount_as_root(&mounted.at, options)?
     } else {
         let device = mount_as_user(dir, options);
-        // Where it failed half way, what was mounted is undone.
+        // From here on, a failure undoes a partial mount.
         mounted.kept = false;
         device?
     };
     mounted.device = Some(device);
     mounted.kept = false;
-    // `fusermount3` follows paths; and a folder may be moved once it is mounted on.
+    // `fusermount3` follows paths, and a folder may be moved after the mount.
     let in_place = mounted.at.is_mounted_since(&mounted.before);
     mounted.in_place = in_place.map_err(MountpointError::Table)?;
     if mounted.in_place {
@@ -226,8 +224,8 @@ fn mount_as_user(dir: &Path, options: &MountOptions) -> Result<OwnedFd, MountErr
         None,
     )
     .map_err(|error| failed(error.to_string()))?;
-    // The helper inherits its end and nothing else: a copy of ours in it, or
-    // of either in a child of another thread, would keep us waiting for it.
+    // The helper inherits only its own end: a copy of this end in the helper, or of
+    // either end in a child of another thread, would block the read below.
     rustix::io::fcntl_setfd(&theirs, rustix::io::FdFlags::empty())
         .map_err(|error| failed(error.to_string()))?;
     let mut list = format!(
@@ -264,7 +262,7 @@ fn helper_missing(error: io::Error, failed: impl Fn(String) -> MountError) -> Mo
     }
 }
 
-/// What the helper said, without its own name before it.
+/// The error message of the helper, without its name.
 fn words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let text = text.trim();
@@ -275,12 +273,11 @@ fn words(stderr: &[u8]) -> String {
     }
 }
 
-/// Undoes the mount on `dir`, an absolute path without symlinks. `lazy` detaches it even
-/// when it is in use. The mount itself is not asked anything, so it may be one that does
-/// not answer.
+/// Unmounts `dir`, an absolute path without symlinks. `lazy` detaches a mount that is
+/// in use. Makes no request to the mount, so the mount may be unresponsive.
 ///
 /// # Errors
-/// [`MountError::Busy`], naming who uses it where that can be told.
+/// [`MountError::Busy`], with the processes that use the mount, if known.
 pub fn unmount(dir: &Path, lazy: bool) -> Result<(), MountError> {
     if rustix::process::geteuid().is_root() {
         let flags = if lazy {
@@ -322,7 +319,7 @@ fn unmount_as_root(dir: &Path, flags: UnmountFlags) -> Result<(), MountError> {
     })
 }
 
-/// Who keeps a mount busy, and what to do.
+/// Creates the error for a busy mount, with the processes that use it.
 fn busy(dir: &Path) -> MountError {
     let users = processes::using(dir);
     let shell = users.iter().find(|user| processes::is_ancestor(user.pid));

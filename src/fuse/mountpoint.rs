@@ -1,9 +1,9 @@
-//! The folder that is mounted on or unmounted.
+//! The folder to mount on or to unmount.
 //!
-//! A path is resolved without a request to any mount of this program: one that hangs
-//! would hang the command. A folder to mount on is checked through a descriptor, and
-//! what is mounted is mounted on that descriptor: whoever can rename a folder on the
-//! way, or replace it by a symlink, does not choose where a mount appears.
+//! A path is resolved without requests to mounts of this program, because a mount
+//! that hangs would block the command. A mountpoint is verified through a descriptor,
+//! and the mount is attached to that descriptor, so that a user who can rename a
+//! folder on the path or replace it by a symlink cannot redirect the mount.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -20,42 +20,42 @@ use super::processes::{self, Servers};
 use super::table::{MountEntry, MountTable};
 use super::{MountError, unmount};
 
-/// Symlinks on one path, as the kernel counts them.
+/// Most symlinks on one path, as in the kernel.
 const MAX_SYMLINKS: usize = 40;
 
 /// Why a folder cannot be mounted on, or is not a mount.
 #[derive(Debug, thiserror::Error)]
 pub enum MountpointError {
-    /// There is no such folder.
+    /// The folder does not exist.
     #[error("{}: no such folder", .0.display())]
     Missing(PathBuf),
-    /// The current directory was removed, so a relative path leads nowhere.
+    /// The current directory was removed, so a relative path cannot be resolved.
     #[error(
         "{}: the current directory no longer exists; cd to one that does, or give an absolute path",
         .0.display()
     )]
     NoCurrentDirectory(PathBuf),
-    /// The folder cannot be entered.
+    /// The folder cannot be opened.
     #[error("{}: {source}", dir.display())]
     Folder {
         /// The folder.
         dir: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
-    /// The kernel's list of mounts cannot be read.
+    /// The kernel's mount table cannot be read.
     #[error(transparent)]
     Table(io::Error),
     /// Not a folder.
     #[error("{} is not a folder", .0.display())]
     NotAFolder(PathBuf),
-    /// Its content would be hidden.
+    /// The folder is not empty; a mount would hide its content.
     #[error("{} is not empty; mount on an empty folder", .0.display())]
     NotEmpty(PathBuf),
-    /// A mount of this program is there.
+    /// A mount of this program is already there.
     #[error("{} is mounted already; walgit-fs unmount it first", .0.display())]
     Mounted(PathBuf),
-    /// One that does not answer is there.
+    /// A mount that does not respond is already there.
     #[error(
         "{} is mounted already and does not respond{}; `walgit-fs unmount {}` detaches it",
         dir.display(),
@@ -65,10 +65,10 @@ pub enum MountpointError {
     Silent {
         /// The folder.
         dir: PathBuf,
-        /// The process that serves it, where that is known.
+        /// The process that serves it, if known.
         pid: Option<u32>,
     },
-    /// A folder of a mount cannot be mounted on.
+    /// The folder is inside a mount of this program.
     #[error("{} is inside the mount {}; mount on a folder outside of it", dir.display(), mount.display())]
     Inside {
         /// The folder.
@@ -76,13 +76,13 @@ pub enum MountpointError {
         /// The mount.
         mount: PathBuf,
     },
-    /// Another command is mounting there.
+    /// Another command is mounting on the folder.
     #[error("another walgit-fs is mounting on {} at this moment", .0.display())]
     Taken(PathBuf),
-    /// Something else took the place of the folder.
+    /// The folder was replaced or moved.
     #[error("{} was replaced while it was being mounted on; nothing is mounted", .0.display())]
     Replaced(PathBuf),
-    /// A mount whose daemon is gone could not be removed.
+    /// A mount without a daemon could not be removed.
     #[error(transparent)]
     Dead(Box<MountError>),
 }
@@ -97,11 +97,11 @@ fn served_by(pid: Option<u32>) -> String {
     }
 }
 
-/// The absolute path of `dir` without symlinks. Nothing is looked up in mounts of this
-/// program: what follows their root is taken as it is.
+/// The absolute path of `dir` without symlinks. Makes no lookups in mounts of this
+/// program: takes the path below their root as it is.
 ///
 /// # Errors
-/// When a component is missing, or cannot be read.
+/// Fails if a component is missing or cannot be read.
 pub fn resolve(dir: &Path, table: &MountTable) -> Result<PathBuf, MountpointError> {
     let failed = |path: &Path, error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => MountpointError::Missing(path.into()),
@@ -115,7 +115,7 @@ pub fn resolve(dir: &Path, table: &MountTable) -> Result<PathBuf, MountpointErro
         return Err(MountpointError::Missing(dir.into()));
     }
     if dir.is_relative() {
-        // The kernel knows it without asking a file system.
+        // The kernel returns it without a request to a file system.
         path =
             std::env::current_dir().map_err(|_| MountpointError::NoCurrentDirectory(dir.into()))?;
     }
@@ -161,21 +161,21 @@ fn components(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-/// An empty folder that can be mounted on, held open since it was checked.
+/// An empty folder to mount on, held open since its verification.
 #[derive(Debug)]
 pub struct Mountpoint {
     path: PathBuf,
     dir: OwnedFd,
-    /// ID of the mount that it lies in.
+    /// ID of the mount that contains it.
     within: u64,
 }
 
 impl Mountpoint {
-    /// Checks a folder; a mount there whose daemon is gone is removed first. Blocks for
-    /// as long as the file system of the folder does.
+    /// Verifies a folder; first removes a mount there whose daemon is gone. Blocks
+    /// for as long as the file system of the folder does.
     ///
     /// # Errors
-    /// When it cannot be mounted on.
+    /// Fails if the folder cannot be mounted on.
     pub fn open(dir: &Path) -> Result<Self, MountpointError> {
         let table = MountTable::read().map_err(MountpointError::Table)?;
         let path = resolve(dir, &table)?;
@@ -191,8 +191,9 @@ impl Mountpoint {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
-        // Of two commands that mount on one folder, one would cover the other. Some
-        // file systems have no locks: then the table tells afterwards.
+        // Prevents two commands from mounting on the same folder, where one mount
+        // would cover the other. Some file systems have no locks: then the mount
+        // table is checked afterwards.
         if flock(&dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return Err(MountpointError::Taken(path));
         }
@@ -207,12 +208,12 @@ impl Mountpoint {
         &self.path
     }
 
-    /// A path to the folder itself, whatever has become of its name.
+    /// A path to the open folder, independent of its name.
     pub(super) fn by_descriptor(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.dir.as_raw_fd()).into()
     }
 
-    /// Whether it is still where it was, and empty.
+    /// Checks that the folder has not moved and is empty.
     pub(super) fn check(&self) -> Result<(), MountpointError> {
         if !self.is_in_place() {
             return Err(MountpointError::Replaced(self.path.clone()));
@@ -234,8 +235,8 @@ impl Mountpoint {
         fs::read_link(self.by_descriptor()).is_ok_and(|path| path == self.path)
     }
 
-    /// Whether a mount that was not there `before` is on this folder and on no other,
-    /// and its path leads to it.
+    /// Whether a mount that is not in `before` is on exactly this folder, and its
+    /// path leads to that mount.
     pub(super) fn is_mounted_since(&self, before: &MountTable) -> io::Result<bool> {
         let table = MountTable::read()?;
         let new = |entry: &MountEntry| {
@@ -245,7 +246,7 @@ impl Mountpoint {
     }
 }
 
-/// Removes mounts whose daemon is gone, and refuses those that are in use.
+/// Removes mounts without a daemon, and rejects folders with a live mount.
 fn clear(path: &Path, mut table: MountTable) -> Result<(), MountpointError> {
     loop {
         let Some(entry) = table.at(path).filter(|entry| entry.is_ours()) else {
@@ -278,7 +279,7 @@ fn clear(path: &Path, mut table: MountTable) -> Result<(), MountpointError> {
     }
 }
 
-/// The mount that an open file lies in.
+/// The ID of the mount that contains an open file.
 fn mount_id(file: &OwnedFd) -> io::Result<u64> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));

@@ -1,7 +1,7 @@
-//! Processes that serve a mount or keep it busy, as `/proc` shows them.
+//! Processes that serve or use a mount, according to `/proc`.
 //!
-//! Mostly links and small files are read there: `maps` of a process that waits for a
-//! mount may wait as well.
+//! Reads only links and small files: reading `maps` of a process that waits for a
+//! mount may block as well.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::table::MountEntry;
 
-/// How many processes an error names.
+/// Maximum number of processes in an error message.
 const NAMED: usize = 5;
-/// Our own name there.
+/// The name of this program in `/proc`.
 const PROGRAM: &str = "walgit-fs";
 
 /// A process.
@@ -40,7 +40,7 @@ fn all() -> impl Iterator<Item = u32> {
 /// State and parent of a process.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(proc(pid).join("stat")).ok()?;
-    // The name before it may contain anything.
+    // The preceding process name may contain any characters.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?.chars().next()?;
     Some((state, fields.next()?.parse().ok()?))
@@ -51,8 +51,8 @@ pub fn is_stopped(pid: u32) -> bool {
     matches!(stat(pid), Some(('T' | 't', _)))
 }
 
-/// Processes other than this one that are in a folder or have a file open there, as
-/// far as this user may look.
+/// Other processes with a working directory or an open file in a folder, as far as
+/// this user has permission to see them.
 pub(super) fn using(dir: &Path) -> Vec<Process> {
     let inside = |link: PathBuf| fs::read_link(link).is_ok_and(|to| to.starts_with(dir));
     let uses = |process: &Path| {
@@ -73,7 +73,7 @@ pub(super) fn using(dir: &Path) -> Vec<Process> {
         .collect()
 }
 
-/// Whether this process was started by another one, or by one that that one started.
+/// Whether `pid` is an ancestor of this process.
 pub(super) fn is_ancestor(pid: u32) -> bool {
     let parents = std::iter::successors(Some(std::process::id()), |&pid| Some(stat(pid)?.1));
     parents
@@ -82,15 +82,15 @@ pub(super) fn is_ancestor(pid: u32) -> bool {
         .any(|parent| parent == pid)
 }
 
-/// Which processes may serve which mounts.
+/// Processes that may serve mounts, by FUSE connection.
 #[derive(Debug, Default)]
 pub struct Servers {
     by_device: HashMap<u32, Vec<u32>>,
 }
 
 impl Servers {
-    /// Looks which processes hold FUSE connections open, as far as this user may look and
-    /// the kernel (6.15 and later) tells.
+    /// Finds the processes that hold FUSE connections open, as far as this user has
+    /// permission and the kernel reports them (6.15 and later).
     pub fn find() -> Self {
         let mut by_device: HashMap<u32, Vec<u32>> = HashMap::new();
         for pid in all() {
@@ -109,9 +109,9 @@ impl Servers {
         Servers { by_device }
     }
 
-    /// The process that serves a mount; several where it cannot be told which: a process
-    /// may still hold a connection that has ended and whose number is used again, and one
-    /// that keeps its memory private does not show what it holds.
+    /// The process that serves a mount. Returns several if it is ambiguous: a process
+    /// may still hold a connection that has ended and whose number was reused, and a
+    /// process with private memory does not reveal its descriptors.
     pub fn of(&self, mount: &MountEntry) -> Vec<u32> {
         match self.by_device.get(&mount.device) {
             Some(pids) => pids.clone(),
@@ -142,7 +142,8 @@ fn daemons(uid: u32) -> Vec<u32> {
     all().filter(serves).collect()
 }
 
-/// `/proc/PID` itself is root's where a process keeps its memory private.
+/// Reads `status`, because root owns `/proc/PID` itself for a process with private
+/// memory.
 fn real_uid(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(proc(pid).join("status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;

@@ -1,11 +1,10 @@
-//! What a read-only tree answers to whoever wants to change it.
+//! Rejects modifications of the read-only tree.
 //!
-//! The kernel refuses by itself as long as the mount is read-only. Root can
-//! remount it otherwise; what comes through then is told the same, rather than
-//! that nobody wrote such a function.
+//! The kernel rejects them itself as long as the mount is read-only. Root can remount
+//! it read-write; then these operations return the same error instead of ENOSYS.
 
-/// The operations of a [`fuser::Filesystem`] that change something, each
-/// answered with EROFS. Goes into the implementation.
+/// Defines the operations of a [`fuser::Filesystem`] that modify files; each returns
+/// EROFS. For use inside the implementation.
 macro_rules! refuse_changes {
     () => {
         $crate::fuse::refuse::refuse_changes! {

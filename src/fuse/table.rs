@@ -1,7 +1,7 @@
-//! The kernel's mount table, as this process sees it.
+//! The kernel's mount table, in the view of this process.
 //!
-//! `/proc/self/mountinfo` never waits for a file system, so it is what a command
-//! asks first: `stat` on a folder whose daemon hangs does not return.
+//! Commands read `/proc/self/mountinfo` first because it never waits for a file
+//! system: `stat` on a folder whose daemon hangs does not return.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -9,42 +9,42 @@ use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-/// The file system type of our mounts.
+/// The file system type of mounts of this program.
 pub(super) const FS_TYPE: &str = "fuse.walgit-fs";
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountEntry {
-    /// Its ID, unique among the mounts that exist.
+    /// Its ID, unique among the existing mounts.
     pub id: u64,
     /// ID of the mount that it is attached to.
     pub parent: u64,
-    /// Minor number of its device, which is also the number of its FUSE connection.
+    /// Minor number of its device, which equals the number of its FUSE connection.
     pub device: u32,
-    /// Where it is attached.
+    /// Its mountpoint.
     pub mountpoint: PathBuf,
     /// The file system type.
     pub fs_type: String,
-    /// What was mounted: for our mounts, what the user called the repository.
+    /// The source; for mounts of this program, the user's name for the repository.
     pub source: String,
-    /// Who mounted it, for FUSE file systems.
+    /// The user who mounted it, for FUSE file systems.
     pub uid: Option<u32>,
 }
 
 impl MountEntry {
-    /// Whether it is a mount of this program, whoever made it.
+    /// Whether it is a mount of this program, by any user.
     pub fn is_ours(&self) -> bool {
         self.fs_type == FS_TYPE
     }
 
-    /// Whether the calling user made it.
+    /// Whether the calling user mounted it.
     pub fn is_mine(&self) -> bool {
         self.uid == Some(rustix::process::getuid().as_raw())
     }
 }
 
-/// All mounts of this mount namespace, in the order in which they were made.
+/// All mounts of this mount namespace, in order of creation.
 #[derive(Clone, Debug)]
 pub struct MountTable {
     entries: Vec<MountEntry>,
@@ -52,10 +52,10 @@ pub struct MountTable {
 }
 
 impl MountTable {
-    /// Reads it.
+    /// Reads the table.
     ///
     /// # Errors
-    /// When `/proc` is not mounted.
+    /// Fails if `/proc` is not mounted.
     pub fn read() -> io::Result<Self> {
         match std::fs::read(MOUNTINFO) {
             Ok(text) => Ok(MountTable::parse(&text)),
@@ -73,8 +73,8 @@ impl MountTable {
         MountTable { entries, ids }
     }
 
-    /// The mounts of this program that the calling user may act on: root all of them,
-    /// others their own.
+    /// The mounts of this program that the calling user may modify: all for root,
+    /// otherwise the user's own.
     pub fn ours(&self) -> impl DoubleEndedIterator<Item = &MountEntry> {
         let root = rustix::process::geteuid().is_root();
         (self.entries.iter()).filter(move |entry| entry.is_ours() && (root || entry.is_mine()))
@@ -85,25 +85,26 @@ impl MountTable {
         &self.entries
     }
 
-    /// Whether a mount of this ID exists.
+    /// Whether a mount with this ID exists.
     pub fn contains(&self, id: u64) -> bool {
         self.ids.contains(&id)
     }
 
-    /// The mount that a path without symlinks leads into, mounts over mounts and over
-    /// their parent folders included.
+    /// The mount that contains a path without symlinks. Takes into account mounts
+    /// that cover other mounts or their parent folders.
     pub fn at(&self, path: &Path) -> Option<&MountEntry> {
         let mut current: Option<&MountEntry> = None;
         loop {
             let attached = self.entries.iter().filter(|entry| {
                 let here = match current {
                     Some(current) => entry.parent == current.id && entry.id != current.id,
-                    // Those whose parent lies outside of this namespace or root.
+                    // Mounts whose parent lies outside of this namespace or root.
                     None => !self.ids.contains(&entry.parent) || entry.parent == entry.id,
                 };
                 here && path.starts_with(&entry.mountpoint)
             });
-            // A path is walked from its root: the nearest mount comes first.
+            // Resolution starts at the root: the mount with the shortest path comes
+            // first.
             match attached.min_by_key(|entry| entry.mountpoint.as_os_str().len()) {
                 Some(next) => current = Some(next),
                 None => return current,
@@ -111,18 +112,18 @@ impl MountTable {
         }
     }
 
-    /// The mount whose root a path without symlinks is.
+    /// The mount whose root is this path without symlinks.
     pub fn mounted_at(&self, path: &Path) -> Option<&MountEntry> {
         self.at(path).filter(|entry| entry.mountpoint == path)
     }
 
-    /// Whether the mount point leads to this mount, and not to another one above it.
+    /// Whether the mountpoint leads to this mount, not to one that covers it.
     pub fn is_visible(&self, entry: &MountEntry) -> bool {
         self.at(&entry.mountpoint)
             .is_some_and(|top| top.id == entry.id)
     }
 
-    /// What is mounted inside a mount.
+    /// The mounts inside a mount.
     pub fn inside(&self, entry: &MountEntry) -> impl Iterator<Item = &MountEntry> {
         let id = entry.id;
         (self.entries.iter()).filter(move |other| other.parent == id && other.id != id)
@@ -157,7 +158,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Blanks, newlines and backslashes are written as `\040` and the like.
+/// Spaces, newlines and backslashes are written as octal escapes such as `\040`.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut at = 0;
@@ -190,7 +191,7 @@ mod tests {
     const ROOT: &str = "27 1 254:0 / / rw - ext4 /dev/vda rw\n";
 
     proptest! {
-        /// Others choose the names that are in it.
+        /// Other users control the names in the table.
         #[test]
         fn any_table_can_be_read(text in r"([a-z0-9\\ /:-]{0,20}( - )?\PC?\n?){0,12}") {
             let table = MountTable::parse(text.as_bytes());
@@ -234,7 +235,7 @@ mod tests {
         let two = table(&[under, over]);
         assert_eq!(two.mounted_at(dir).unwrap().fs_type, "tmpfs");
         assert_eq!(two.inside(&two.entries()[1]).count(), 1);
-        // A mount over the parent folder hides it as well.
+        // A mount over the parent folder also hides it.
         let hidden = table(&[under, parent]);
         assert_eq!(hidden.at(dir).unwrap().id, 32);
         assert!(hidden.mounted_at(dir).is_none());

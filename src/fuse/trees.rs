@@ -1,16 +1,15 @@
-//! The trees that a mount shows, each in a slot: what is mounted, what was
-//! mounted before, and what is found under `.walgit`.
+//! The trees of a mount, each in a slot: the mounted tree, earlier ones, and those
+//! under `.walgit`.
 //!
-//! The number of a slot is part of inode numbers, so it means the same tree for
-//! as long as the kernel may hold any of them, and is never used again. One
-//! tree has one slot however often it comes up (two where it is mounted and
-//! found under `.walgit`: the kernel wants a directory in one place). A slot
-//! holds where its tree is, not the tree: it is opened when it is looked at, and
-//! the few opened last are kept.
+//! The slot number is part of inode numbers. It refers to the same tree for as long
+//! as the kernel may hold such an inode, and is never reused. Each tree has a single
+//! slot (two if it is both mounted and under `.walgit`, because the kernel requires
+//! that a directory has one parent). A slot stores the location of its tree. The tree
+//! is opened on first access, and the few most recently used trees are kept open.
 //!
-//! With each move, slots are dropped that are shown nowhere any more and of
-//! which the kernel holds no inode; a mount that follows a branch for weeks
-//! stays as small as it was.
+//! Every move drops the slots that are no longer visible and of which the kernel
+//! holds no inode, so the memory of a mount that follows a branch does not grow over
+//! time.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,17 +26,17 @@ use walgit_format::Commit;
 use walgit_format::chunk::{BlobId, ChunkHash};
 use walgit_format::head::{CommitId, GitId};
 
-/// Bytes of trees that are kept beside the mounted one and the one used last,
-/// where a tree takes any.
+/// Bytes of trees to keep besides the mounted one and the most recently used one, for
+/// trees that occupy memory.
 const OPENED: u64 = 32 << 20;
-/// Trees that are kept, however small: those of past heads are of no use for long.
+/// Most trees to keep, however small: trees of past heads are not useful for long.
 const MOST_OPENED: usize = 8;
-/// Slots that are kept at most, whatever the kernel holds: with more, the oldest
-/// that are shown nowhere are dropped, and who has a file of theirs open finds
-/// it stale.
+/// Most slots to keep, even if the kernel holds their inodes. Beyond this limit, the
+/// oldest slots that are not visible are dropped, and files open in them become
+/// stale.
 const MAX_SLOTS: usize = 1 << 17;
 
-/// Every tree of a mount.
+/// All trees of a mount.
 #[derive(Debug)]
 pub(super) struct Trees {
     slots: RwLock<Slots>,
@@ -45,17 +44,17 @@ pub(super) struct Trees {
     shown: RwLock<Arc<Shown>>,
 }
 
-/// What the trees of a mount take.
+/// Number of trees of a mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeStats {
-    /// Trees that have inode numbers: the mounted one, branches, tags and commits
-    /// under `.walgit`, and earlier heads of which files are still in use.
+    /// Trees with inode numbers: the mounted one, branches, tags and commits under
+    /// `.walgit`, and earlier heads with files in use.
     pub known: u64,
-    /// Trees in memory beside the mounted one.
+    /// Trees in memory besides the mounted one.
     pub opened: u64,
 }
 
-/// The tree that is mounted now.
+/// The mounted tree.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) snapshot: Snapshot,
@@ -67,47 +66,47 @@ struct Slots {
     by_number: BTreeMap<usize, Slot>,
     by_tree: HashMap<Tree, usize>,
     next: usize,
-    /// How often another tree was mounted.
+    /// Number of moves to another tree.
     moves: u64,
-    /// What the slots take.
+    /// Memory charge for the slots.
     charge: Charge,
 }
 
 #[derive(Debug)]
 struct Slot {
     tree: Tree,
-    /// Where the tree is: in the newest head that has it.
+    /// Location of the tree: in the newest head that contains it.
     target: Target,
-    /// When its commit was made, once that is known.
+    /// Time of its commit, once known.
     time: OnceLock<SystemTime>,
-    /// Nodes of it whose inodes the kernel holds, and how often it was told of each.
+    /// Nodes whose inodes the kernel holds, with their lookup counts.
     held: Mutex<HashMap<NodeIndex, u64>>,
-    /// The number of moves when it was last shown.
+    /// Value of `moves` when the slot was last visible.
     used: u64,
 }
 
-/// Bytes of memory that a slot takes, with the name of a tree or two.
+/// Bytes of memory per slot, including one or two tree keys.
 const SLOT: u64 = (size_of::<Slot>() + 2 * size_of::<Tree>()) as u64 + 128;
 
-/// Bytes that all slots may take before names are left out.
+/// Most bytes for all slots; beyond this, names are left out.
 const SLOTS: u64 = 32 << 20;
 
-/// What makes a tree the same one.
+/// Identity of a tree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Tree {
-    /// It is, or was, mounted.
+    /// A tree that is or was mounted.
     Mounted(Content),
-    /// It is found under `.walgit`.
+    /// A tree under `.walgit`.
     Beside(Content),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Content {
-    /// A commit of a head of ours, with the hash of its root.
+    /// A commit in a head, with the hash of its root.
     Commit(CommitId, ChunkHash),
-    /// A commit of the history of a head of ours, whichever head it is.
+    /// A commit in an archive, regardless of the head.
     Archived(GitId),
-    /// Any other.
+    /// Any other target.
     Elsewhere(Target),
 }
 
@@ -129,7 +128,7 @@ impl Content {
         }
     }
 
-    /// Whether it is this commit of a head.
+    /// Whether `commit` of a head has this content.
     fn is(&self, commit: &Commit) -> bool {
         match self {
             Content::Commit(id, root) => commit.id == *id && commit.root.hash == *root,
@@ -153,7 +152,7 @@ impl Slot {
 }
 
 impl Slots {
-    /// The slot of a tree; the one it has, where it has one.
+    /// Returns the slot of a tree, or adds one.
     fn take(&mut self, tree: Tree, target: Target, time: Option<SystemTime>) -> usize {
         let known = self.by_tree.get(&tree).copied();
         let number = known.unwrap_or(self.next);
@@ -166,7 +165,7 @@ impl Slots {
             used: moves,
         });
         slot.used = moves;
-        // An earlier head may be gone by now.
+        // An earlier head may have been deleted.
         slot.target = target;
         if let Some(time) = time {
             slot.time.get_or_init(|| time);
@@ -179,8 +178,9 @@ impl Slots {
         number
     }
 
-    /// Drops slots that are not `needed` and of which the kernel holds nothing;
-    /// of those that it holds, the oldest, down to `most` in all.
+    /// Drops slots that are not `needed` and of which the kernel holds no inode. If
+    /// more than `most` remain, also drops the oldest slots that the kernel holds
+    /// inodes of.
     fn trim(&mut self, needed: &HashSet<usize>, most: usize) {
         let moves = self.moves;
         let idle = |number: usize, slot: &Slot| slot.used < moves && !needed.contains(&number);
@@ -205,17 +205,17 @@ impl Slots {
     }
 }
 
-/// The tree that an inode belongs to, and its number there.
+/// The tree of an inode, and its node number in that tree.
 pub(super) struct InTree {
     pub(super) snapshot: Snapshot,
     pub(super) index: NodeIndex,
-    /// Set where it is the mounted tree.
+    /// Set if this is the mounted tree.
     shown: Option<Arc<Shown>>,
     slot: usize,
 }
 
 impl InTree {
-    /// Whether it is the tree that is mounted.
+    /// Whether this is the mounted tree.
     pub(super) fn is_mounted(&self) -> bool {
         self.shown.is_some()
     }
@@ -229,7 +229,7 @@ impl InTree {
 }
 
 impl Trees {
-    /// The trees of a mount of `snapshot`, which takes slot 0.
+    /// Creates the trees of a mount of `snapshot`, which takes slot 0.
     pub(super) fn new(snapshot: Snapshot) -> Self {
         let identity = Identity::of_slot(0, snapshot.commit().nodes);
         let slots = Slots {
@@ -248,7 +248,7 @@ impl Trees {
         trees
     }
 
-    /// The tree that is mounted.
+    /// The mounted tree.
     pub(super) fn shown(&self) -> Arc<Shown> {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
         shown.clone()
@@ -258,7 +258,7 @@ impl Trees {
         self.take(Tree::Mounted(Content::of(snapshot)), snapshot)
     }
 
-    /// The slot of a tree that is open, as it is found under `.walgit`.
+    /// Returns the slot of an open tree under `.walgit`.
     pub(super) fn add(&self, snapshot: &Snapshot) -> usize {
         self.take(Tree::Beside(Content::of(snapshot)), snapshot)
     }
@@ -269,20 +269,19 @@ impl Trees {
         self.slots_mut(|slots| slots.take(tree, target, time))
     }
 
-    /// Whether there is memory for one more slot. Where there is none, names are
-    /// left out.
+    /// Whether another slot fits the memory limits. Otherwise, names are left out.
     pub(super) fn has_room(&self) -> bool {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.charge.has_room(SLOT, SLOTS)
     }
 
-    /// The slot of a tree that is opened later.
+    /// Returns the slot of a tree that is not open yet.
     pub(super) fn add_later(&self, target: &Target) -> usize {
         let tree = Tree::Beside(Content::at(target));
         self.slots_mut(|slots| slots.take(tree, target.clone(), None))
     }
 
-    /// The slot of a tree that is opened later, whose time is known.
+    /// Returns the slot of a tree that is not open yet, with a known time.
     pub(super) fn add_dated(&self, target: &Target, at: SystemTime) -> usize {
         let tree = Tree::Beside(Content::at(target));
         self.slots_mut(|slots| slots.take(tree, target.clone(), Some(at)))
@@ -297,7 +296,7 @@ impl Trees {
         slots.by_number.get(&number).map(of)
     }
 
-    /// When the commit of a slot was made, as far as that is known.
+    /// Time of the commit of a slot, if known.
     pub(super) fn time(&self, slot: usize) -> Option<SystemTime> {
         self.slot(slot, |slot| slot.time.get().copied())?
     }
@@ -307,7 +306,7 @@ impl Trees {
         self.opened.keep(number, snapshot.clone(), weight);
     }
 
-    /// The tree in a slot.
+    /// Opens the tree in a slot.
     pub(super) async fn open(&self, number: usize) -> Result<Snapshot, RepoError> {
         let at = self.slot(number, |slot| {
             (slot.tree.content().clone(), slot.target.clone())
@@ -324,7 +323,7 @@ impl Trees {
             return Ok(opened);
         }
         let opened = match repository.open_relative(&target).await {
-            // Those that are not in use make room.
+            // Retry without the open trees that are not in use.
             Err(RepoError::Memory { .. }) => {
                 self.opened.clear();
                 repository.open_relative(&target).await?
@@ -339,8 +338,8 @@ impl Trees {
         Ok(snapshot)
     }
 
-    /// The tree that a node of a slot is in by now: the mounted one, where it
-    /// is still there.
+    /// Finds the current tree of a node in a slot: the mounted tree if it still
+    /// contains the node.
     pub(super) async fn find(&self, slot: usize, index: NodeIndex) -> Result<InTree, RepoError> {
         let shown = self.shown();
         if let Some(index) = shown.identity.node_of(slot, index) {
@@ -359,13 +358,13 @@ impl Trees {
         })
     }
 
-    /// Shows another tree from now on; what the kernel must forget.
+    /// Moves the mount to another tree; returns what the kernel must invalidate.
     pub(super) async fn move_to(&self, snapshot: Snapshot) -> Result<Vec<Change>, RepoError> {
         let before = self.shown();
         let (fresh, changes) = (before.identity.after(&before.snapshot, &snapshot)).await?;
         let account = &snapshot.repository().access().account;
         let charge = account.charge(fresh.weight())?;
-        // Files of the tree shown until now are likely to be open.
+        // Files of the previous tree are likely to be open.
         let old = Tree::Mounted(Content::of(&before.snapshot));
         let old = self.slots_mut(|slots| {
             slots.moves += 1;
@@ -380,21 +379,21 @@ impl Trees {
         Ok(changes)
     }
 
-    /// Drops slots that nothing leads to any more, but for those of the mounted
-    /// tree and those `needed` elsewhere.
+    /// Drops slots that are not visible, except for those of the mounted tree and
+    /// those in `needed`.
     pub(super) fn trim(&self, mut needed: HashSet<usize>) {
         needed.extend(self.shown().identity.slots());
         self.slots_mut(|slots| slots.trim(&needed, MAX_SLOTS));
     }
 
-    /// The kernel is told of an inode, which it then holds.
+    /// Counts a lookup of an inode by the kernel.
     pub(super) fn held(&self, inode: Inode) {
         if let Some((number, index)) = counted(inode) {
             self.slot(number, |slot| *slot.held().entry(index).or_default() += 1);
         }
     }
 
-    /// The kernel has forgotten an inode that it was told of so often.
+    /// Subtracts `times` lookups of an inode that the kernel has forgotten.
     pub(super) fn forgotten(&self, inode: Inode, times: u64) {
         if let Some((number, index)) = counted(inode) {
             self.slot(number, |slot| {
@@ -408,9 +407,10 @@ impl Trees {
         }
     }
 
-    /// The heads that somebody may still read from: that of the mounted tree, those
-    /// that `.walgit` leads to, and those of files that are shown no more and that the
-    /// kernel holds. It holds a file for as long as a process has it open.
+    /// The heads that processes may still read from: the head of the mounted tree,
+    /// those reachable through `.walgit`, and those of files that are no longer
+    /// visible but held by the kernel. The kernel holds a file for as long as a
+    /// process has it open.
     pub(super) fn heads_in_use(&self) -> HashSet<BlobId> {
         let shown = self.shown();
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
@@ -433,8 +433,8 @@ impl Trees {
     }
 }
 
-/// The slot and the node of an inode, where it is counted how often the kernel holds
-/// it: the root of the mount it always does.
+/// The slot and the node of an inode with a lookup count. The root of the mount has
+/// none, because the kernel always holds it.
 fn counted(inode: Inode) -> Option<(usize, NodeIndex)> {
     match inode {
         Inode::ROOT | Inode::Control(_) => None,
@@ -442,7 +442,7 @@ fn counted(inode: Inode) -> Option<(usize, NodeIndex)> {
     }
 }
 
-/// The tree of a repository that has this content.
+/// The tree of a repository with this content.
 fn find(repository: &Repository, content: &Content) -> Option<Snapshot> {
     let mut commits = repository.head().commits.iter();
     let number = commits.position(|commit| content.is(commit))?;

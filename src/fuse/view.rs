@@ -1,5 +1,5 @@
-//! What a mount shows: nodes of trees by inode number, their attributes,
-//! entries and content, and the control folder beside them.
+//! The content of a mount: nodes of trees by inode number, their attributes, entries
+//! and content, and the control folder.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,29 +21,29 @@ use walgit_format::chunk::BlobId;
 use walgit_format::chunk::ByteRange;
 use walgit_format::{Directory, Kind};
 
-/// How long the kernel may keep what never changes.
+/// Cache lifetime in the kernel for immutable data.
 pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);
-/// What changes is not kept.
+/// Mutable data is not cached.
 const NEVER: Duration = Duration::ZERO;
 
-/// What a mount shows: a tree, the trees beside it, and the control folder.
+/// The content of a mount: the mounted tree, other trees, and the control folder.
 #[derive(Debug)]
 pub(super) struct View {
     trees: Arc<Trees>,
     control: Control,
     owner: Owner,
-    /// Whether another tree may be mounted later.
+    /// Whether the mount may move to another tree.
     may_move: bool,
     ahead: Ahead,
 }
 
-/// A node of some tree, with the tree.
+/// A node with its tree.
 struct Found {
     tree: InTree,
     node: Node,
 }
 
-/// A directory, ready to be told to the kernel from any offset.
+/// A directory listing that can be read from any offset.
 pub(super) struct Listing {
     own: FileAttr,
     entries: Entries,
@@ -55,8 +55,8 @@ enum Entries {
 }
 
 impl Listing {
-    /// Gives entries from `offset` on to `add`, with the offset that follows
-    /// each, until it says that there is no more room.
+    /// Passes entries from `offset` on to `add`, each with the offset of the next
+    /// entry, until `add` returns true because the buffer is full.
     pub(super) fn tell(
         &self,
         offset: u64,
@@ -109,17 +109,17 @@ impl View {
         }
     }
 
-    /// The tree that is mounted.
+    /// The mounted tree.
     pub(super) fn snapshot(&self) -> Snapshot {
         self.trees.shown().snapshot.clone()
     }
 
-    /// Walks over the tree that were noticed.
+    /// Number of detected walks.
     pub(super) fn walks(&self) -> u64 {
         self.ahead.walks()
     }
 
-    /// What was fetched ahead of readers, where that is done.
+    /// The guide for prefetches, if enabled.
     pub(super) fn guide(&self) -> Option<&Guide> {
         self.ahead.guide()
     }
@@ -132,33 +132,32 @@ impl View {
         self.trees.stats()
     }
 
-    /// The heads that somebody may still read from.
+    /// The heads that processes may still read from.
     pub(super) fn heads_in_use(&self) -> HashSet<BlobId> {
         self.trees.heads_in_use()
     }
 
-    /// The kernel is about to be told of an inode; of 0 it is told that there is
-    /// none. In a mount that never moves it makes no difference.
+    /// Counts a lookup by the kernel; inode 0 stands for a missing entry. Not needed
+    /// in a mount that never moves.
     pub(super) fn held(&self, inode: INodeNo) {
         if inode.0 != 0 && self.may_move {
             self.trees.held(Inode::decode(inode));
         }
     }
 
-    /// The kernel has forgotten an inode that it was told of so often.
+    /// Subtracts `times` lookups of an inode that the kernel has forgotten.
     pub(super) fn forgotten(&self, inode: INodeNo, times: u64) {
         self.trees.forgotten(Inode::decode(inode), times);
     }
 
-    /// Shows another tree from now on; what the kernel must forget.
+    /// Moves the mount to another tree; returns what the kernel must invalidate.
     pub(super) async fn move_to(&self, snapshot: Snapshot) -> Result<Vec<Change>, RepoError> {
         let changes = self.trees.move_to(snapshot).await?;
         self.control.renew(&self.trees);
         Ok(changes)
     }
 
-    /// The tree that an inode belongs to, and its node there; `None` for the
-    /// control folder.
+    /// The tree and the node of an inode; `None` for the control folder.
     async fn find(&self, inode: Inode) -> Result<Option<Found>, Failure> {
         let Inode::Tree(slot, index) = inode else {
             return Ok(None);
@@ -168,7 +167,7 @@ impl View {
         Ok(Some(Found { tree, node }))
     }
 
-    /// The path of a node below its mount, for a message.
+    /// The path of a node below its mount, for error messages.
     pub(super) async fn path(&self, inode: Inode) -> Option<String> {
         let Inode::Tree(slot, index) = inode else {
             return Some(".walgit".into());
@@ -191,7 +190,7 @@ impl View {
 
     /// Attributes of a node of a tree.
     fn attr(&self, inode: Inode, tree: &InTree, node: &Node) -> FileAttr {
-        // A file is as old as the tree that it came with.
+        // The time of a file is that of the tree in which its inode first appeared.
         let own = match (inode, node.kind) {
             (_, Kind::Directory) | (Inode::Control(_), _) => None,
             (Inode::Tree(slot, _), _) => self.trees.time(slot),
@@ -211,7 +210,7 @@ impl View {
         Ok((nodes, node))
     }
 
-    /// How long what is in the control folder may be kept.
+    /// Cache lifetime of entries in the control folder.
     fn control_ttl(&self) -> Duration {
         match self.may_move {
             true => NEVER,
@@ -219,7 +218,7 @@ impl View {
         }
     }
 
-    /// Attributes of a control node, and how long they may be kept.
+    /// Attributes of a control node, and their cache lifetime.
     fn control_attr(&self, inode: Inode) -> Result<(FileAttr, Duration), Failure> {
         let of = |kind, perm, size, time| attributes::of(inode, kind, perm, size, time, self.owner);
         let (nodes, node) = self.control_node(inode)?;
@@ -252,14 +251,14 @@ impl View {
         }
     }
 
-    /// Attributes of what an entry of the control folder leads to. Trees are
-    /// not opened for that: there may be many.
+    /// Attributes of the target of an entry in the control folder. Does not open
+    /// trees, because there may be many.
     fn led_to(&self, inode: Inode) -> Result<(FileAttr, Duration), Failure> {
         let Inode::Tree(slot, _) = inode else {
             return self.control_attr(inode);
         };
         let time = self.trees.time(slot);
-        // The time of a tree that was never opened shows when it is.
+        // The time of a tree is unknown until it is opened for the first time.
         let ttl = time.map_or(NEVER, |_| self.control_ttl());
         let time = time.unwrap_or_else(|| self.control.nodes().at);
         let attr = attributes::of(inode, FileType::Directory, 0o755, 0, time, self.owner);
@@ -272,7 +271,7 @@ impl View {
         name: &[u8],
     ) -> Result<(FileAttr, Duration), Failure> {
         let missing = |ttl| {
-            // A number of 0 tells the kernel to remember that there is none.
+            // Inode number 0 makes the kernel cache that the entry does not exist.
             let none = Inode::Tree(0, NodeIndex(0));
             let time = SystemTime::UNIX_EPOCH;
             let attr = attributes::of(none, FileType::RegularFile, 0, 0, time, self.owner);
@@ -351,7 +350,7 @@ impl View {
         Ok(tree.snapshot.read(&node, range, NEIGHBOURS).await?)
     }
 
-    /// What a directory holds, ready to be told to a task without waiting.
+    /// Reads a directory, so that its entries can be listed without waiting.
     pub(super) async fn listing(
         self: Arc<Self>,
         inode: Inode,

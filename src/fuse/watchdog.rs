@@ -1,20 +1,19 @@
-//! Answers requests whose work does not let go of its thread.
+//! Answers requests whose work blocks its thread.
 //!
-//! A timer of the runtime fires only when the work that it is to interrupt
-//! yields, and when a thread of the runtime is free. So that the kernel gets an
-//! answer in any case, and no process hangs beyond signals, a thread of its own
-//! fails what is overdue.
+//! A timer of the runtime fires only if the work yields and a thread of the runtime
+//! is free. To guarantee that the kernel gets a reply and no process hangs
+//! uninterruptibly, a separate thread fails overdue requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the runtime's own timer, which can say more, goes first.
+/// Extra time for the timer of the runtime, which reports a more precise error.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Something that is to be failed where it is overdue.
+/// A request that can expire.
 pub(super) trait Overdue: Send + Sync {
-    /// It is. Must not wait for anything.
+    /// Fails the request. Must not block.
     fn expire(&self);
 }
 
@@ -37,10 +36,10 @@ static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(|| Watchdog {
     changed: Condvar::new(),
 });
 
-/// A request that is watched until this is dropped.
+/// Watches a request until dropped.
 pub(super) struct Watch(Key);
 
-/// Watches a request for `deadline`, and a moment more.
+/// Watches a request for `deadline` plus a grace period.
 pub(super) fn watch(deadline: Duration, request: Arc<dyn Overdue>) -> Watch {
     let mut watched = WATCHDOG.watched();
     watched.next += 1;

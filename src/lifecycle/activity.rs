@@ -1,9 +1,9 @@
-//! How active a repository is: commits, publishes and mounts in a window.
+//! Repository activity: commits, publishes and mounts within a time window.
 //!
-//! Commits are in the repository and publishes in the ledger. Of mounts, one
-//! line each is kept in a file of the network; lines that no window can reach
-//! any more are left out when it has grown. A damaged line counts as a mount of
-//! every repository just now: nobody knows of which it was, and when.
+//! Commits are counted in the repository and publishes in the ledger. Mounts are logged
+//! in a file per network, one line each; when the file grows, entries older than any
+//! window are dropped. A damaged line counts as a recent mount of every repository,
+//! because it is unknown which repository was mounted, and when.
 
 use std::path::PathBuf;
 
@@ -15,33 +15,33 @@ use crate::repo::Repository;
 use walgit_durable::Records;
 use walgit_durable::{AppendLog, LockedLog};
 
-/// A longer file is written anew, without what is too old.
+/// Size in bytes above which the file is rewritten without old entries.
 const MOST: u64 = 1 << 20;
-/// What is older counts in no window, in days.
+/// Age in days after which an entry counts in no window.
 const OLD_DAYS: u64 = 3650;
 const DAY: u64 = 24 * 3600;
 
-/// A mount.
+/// A logged mount.
 #[derive(Debug, Serialize, Deserialize)]
 struct Mounted {
     at: u64,
     name: String,
 }
 
-/// The mounts of one network.
+/// The mount log of one network.
 #[derive(Clone, Debug)]
 pub struct Activity {
     log: AppendLog,
 }
 
 impl Activity {
-    /// Kept in `file`, which need not exist yet.
+    /// Creates a log in `file`, which need not exist yet.
     pub fn new(file: PathBuf) -> Self {
         let log = AppendLog::new(file);
         Activity { log }
     }
 
-    /// Notes that a repository was mounted at `at`, in seconds since 1970.
+    /// Records that a repository was mounted at `at`, in seconds since 1970.
     ///
     /// # Errors
     /// When the file cannot be written; a mount does not depend on it.
@@ -56,15 +56,15 @@ impl Activity {
         })
     }
 
-    /// Makes sure that the file can be read, for who decides by it.
+    /// Verifies that the file is readable, for callers that base decisions on it.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn check(&self) -> std::io::Result<()> {
         self.read().map(drop)
     }
 
-    /// How often a repository was mounted since `since`, at most.
+    /// Returns an upper bound for the number of mounts of a repository since `since`.
     ///
     /// # Errors
     /// As [`Activity::check`].
@@ -75,7 +75,7 @@ impl Activity {
         Ok((known + read.unreadable) as u64)
     }
 
-    /// When a repository was mounted last, in seconds since 1970; `now` where that
+    /// Returns when a repository was last mounted, in seconds since 1970; `now` if that
     /// is unknown.
     ///
     /// # Errors
@@ -89,8 +89,8 @@ impl Activity {
         Ok(read.records.iter().filter(of_it).map(|it| it.at).max())
     }
 
-    /// How active the repository of a name is at `now`: by its commits, as far as
-    /// it can be read, its publishes and its mounts.
+    /// Returns how active the repository of a name is at `now`, from its publishes, its
+    /// mounts, and its commits as far as they can be read.
     ///
     /// # Errors
     /// As [`Activity::check`].
@@ -123,18 +123,18 @@ impl Activity {
     }
 }
 
-/// Leaves out what is too old to count.
+/// Drops entries that are too old to count.
 fn tidy(log: &mut LockedLog, now: u64) -> std::io::Result<()> {
     let oldest = now.saturating_sub(OLD_DAYS * DAY);
     let mut kept: Vec<Mounted> = log.read()?.records;
     kept.retain(|it| it.at >= oldest);
-    // Of what is left, the newer half, where that is still too much.
+    // If that is still too much, keep the newest entries.
     let too_many = kept.len().saturating_sub(MOST as usize / 100);
     log.replace(&kept[too_many..])
 }
 
-/// Commits of a repository since `since`: of all its history where that was
-/// published with it.
+/// Counts the commits of a repository since `since`: in all of its history if that was
+/// published, too.
 async fn commits(repository: &Repository, since: u64) -> u64 {
     let recent = |seconds: i64| u64::try_from(seconds).is_ok_and(|at| at >= since);
     let history = repository.git_commits().await.unwrap_or_default();
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(activity.mounts("b", 0).unwrap(), 1);
         assert_eq!(activity.last("a", 20).unwrap(), Some(9));
         assert_eq!(activity.last("c", 20).unwrap(), None);
-        // Grown too long, it is cut, and the newest stay.
+        // A file that grows too long is truncated, and the newest entries stay.
         let line = "{\"at\":7,\"name\":\"c\"}\n";
         let many = line.repeat((MOST as usize / line.len()) + 1);
         std::fs::write(activity.log.path(), many).unwrap();
@@ -183,7 +183,7 @@ mod tests {
         let activity = Activity::new(dir.path().join("local.jsonl"));
         activity.mounted("a", 5).unwrap();
         let text = std::fs::read_to_string(activity.log.path()).unwrap();
-        // The last line alone may have been cut short by a crash.
+        // Only the last line may be truncated by a crash.
         let damaged = format!("{{\"at\":7,\"na\u{0}\n{text}");
         std::fs::write(activity.log.path(), damaged).unwrap();
         assert_eq!(activity.mounts("a", 0).unwrap(), 2);

@@ -1,8 +1,8 @@
-//! Blobs that this user stored a moment ago.
+//! Reads of blobs that this user stored recently.
 //!
-//! Behind a CDN or several gateways, a blob that was just stored may not be found
-//! for some seconds. Who asks for it then waits, within the deadline of one
-//! operation. A blob that this user did not store is reported as missing at once.
+//! Behind a CDN or several gateways, a new blob may not be found for some seconds. A read
+//! of such a blob waits for it, within the deadline of the operation. A blob that this
+//! user did not store is reported as missing immediately.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,22 +21,22 @@ use walrus_client::{
     Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHealth, Stored,
 };
 
-/// How long a blob counts as just stored, in seconds.
+/// Time during which a blob counts as recently stored, in seconds.
 const FRESH: u64 = 600;
 
-/// A store that waits for blobs that were just stored.
+/// A store that waits for recently stored blobs.
 #[derive(Debug)]
 pub struct FreshStore {
     inner: Arc<dyn BlobStore>,
     ledger: Ledger,
-    /// Stored through this one; the ledger learns of them later.
+    /// Blobs stored through this store, which the ledger does not list yet.
     stored: Mutex<HashSet<BlobId>>,
     retry: Retry,
 }
 
 impl FreshStore {
-    /// Waits for what is read from `inner`, within `deadline`, if the ledger has it
-    /// as just stored. A directory needs no waiting.
+    /// Wraps `inner`: reads of blobs that the ledger lists as recently stored wait for
+    /// them, within `deadline`. Directory stores do not need to wait.
     pub fn over(
         inner: Arc<dyn BlobStore>,
         network: &Network,
@@ -54,7 +54,7 @@ impl FreshStore {
         }
     }
 
-    /// Whether this user stored a blob a moment ago, and has paid for it still.
+    /// Whether this user stored a blob recently and still pays for it.
     async fn is_fresh(&self, blob: BlobId) -> bool {
         if self.stored().contains(&blob) {
             return true;

@@ -1,6 +1,5 @@
-//! The record of everything published: one JSON line a publish, per network; and
-//! one for each batch of renewals. What it says of a blob is the sum of its lines
-//! ([`LedgerBlob`]).
+//! Log of everything published: JSON lines per network, one per publish and one per batch
+//! of renewals. The state of a blob is the sum of its lines ([`LedgerBlob`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,37 +12,37 @@ use walgit_format::Address;
 use walgit_format::chunk::{BlobId, ChunkHash};
 use walrus_client::StoredBlob;
 
-/// What a line is of.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// A publish.
     #[default]
     Publish,
-    /// Blobs that were paid for longer.
+    /// Blobs whose storage was extended.
     Renewal,
-    /// A head that was found when the ledger was lost.
+    /// A head that was found when a lost ledger was rebuilt.
     Rebuilt,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
-    /// When it ended, in seconds since 1970.
+    /// When the operation completed, in seconds since 1970.
     pub at: u64,
-    /// The name it was published under; empty for renewals.
+    /// The name of the publish; empty for renewals.
     pub name: String,
-    /// Its address; empty for renewals.
+    /// The address of the head; empty for renewals.
     pub address: String,
-    /// The blobs that were uploaded for it, or paid for.
+    /// The blobs that were uploaded or renewed.
     pub blobs: Vec<StoredBlob>,
-    /// What it is of.
+    /// Kind of the entry.
     #[serde(default, skip_serializing_if = "is_publish")]
     pub kind: EntryKind,
-    /// The epoch it was then, where that was known.
+    /// The epoch at that time, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u32>,
-    /// Whether the blobs may be deleted before they end, where that is known.
+    /// Whether the blobs can be deleted before they expire, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletable: Option<bool>,
 }
@@ -52,27 +51,27 @@ fn is_publish(kind: &EntryKind) -> bool {
     *kind == EntryKind::Publish
 }
 
-/// What all lines say of a blob.
+/// Summary of all lines about a blob.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LedgerBlob {
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// First epoch in which it may be gone, where that is known.
+    /// First epoch in which the blob may be gone, if known.
     pub end_epoch: Option<u32>,
-    /// The Sui object that owns its storage, where that is known.
+    /// The Sui object that owns the storage, if known.
     pub object_id: Option<String>,
-    /// Whether it may be deleted before, where that is known.
+    /// Whether the blob can be deleted before it expires, if known.
     pub deletable: Option<bool>,
-    /// When it was stored, in seconds since 1970.
+    /// When the blob was stored, in seconds since 1970.
     pub since: u64,
     /// The address that it was first stored for.
     pub stored_for: String,
-    /// The name that was published under.
+    /// The name of that publish.
     pub name: String,
 }
 
 impl LedgerBlob {
-    /// What these lines say, by blob.
+    /// Summarizes these lines by blob.
     pub fn fold(entries: &[LedgerEntry]) -> BTreeMap<BlobId, LedgerBlob> {
         let mut blobs: BTreeMap<BlobId, LedgerBlob> = BTreeMap::new();
         for entry in entries {
@@ -84,7 +83,7 @@ impl LedgerBlob {
                     ..LedgerBlob::default()
                 });
                 known.len = known.len.max(stored.len);
-                // A blob that expired and was stored anew ends later, too.
+                // An expired blob that was stored again also ends later.
                 known.end_epoch = known.end_epoch.max(stored.end_epoch);
                 known.object_id = stored.object_id.clone().or(known.object_id.take());
                 known.deletable = entry.deletable.or(known.deletable);
@@ -95,7 +94,7 @@ impl LedgerBlob {
 }
 
 impl LedgerEntry {
-    /// A publish that ended now.
+    /// Creates an entry for a publish that completes now.
     pub fn of(name: &str, address: &str, blobs: &[StoredBlob]) -> Self {
         LedgerEntry {
             at: walrus_client::clock::unix_seconds(),
@@ -108,7 +107,7 @@ impl LedgerEntry {
         }
     }
 
-    /// The same, with the epoch it is and how its blobs were stored.
+    /// Adds the present epoch and whether the blobs are deletable.
     pub fn stored_in(self, epoch: Option<u32>, deletable: bool) -> Self {
         LedgerEntry {
             epoch,
@@ -117,7 +116,7 @@ impl LedgerEntry {
         }
     }
 
-    /// Blobs that were paid for longer at `at`, in seconds since 1970.
+    /// Creates an entry for blobs that were renewed at `at`, in seconds since 1970.
     pub fn renewal(at: u64, epoch: Option<u32>, blobs: Vec<StoredBlob>) -> Self {
         LedgerEntry {
             at,
@@ -129,7 +128,7 @@ impl LedgerEntry {
 }
 
 impl LedgerEntry {
-    /// The blob and the hash of the head that was published.
+    /// Returns the blob and the hash of the published head.
     pub fn head(&self) -> Option<(BlobId, Option<ChunkHash>)> {
         match self.address.parse() {
             Ok(Address::Walrus { blob, root }) => Some((blob, root)),
@@ -144,17 +143,16 @@ pub struct Ledger {
     log: AppendLog,
 }
 
-/// What was added to a ledger.
+/// Result of [`Ledger::extend`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extended {
-    /// Entries.
+    /// Number of added entries.
     pub added: usize,
-    /// The copy of the file as it was before; `None` where nothing was added, or there
-    /// was none.
+    /// Backup of the previous file; `None` if nothing was added, or there was no file.
     pub backup: Option<PathBuf>,
 }
 
-/// A name beside the ledger for a copy of it, with the time in it.
+/// Returns an unused path beside the ledger for a backup, with a timestamp.
 fn free_backup(path: &Path) -> PathBuf {
     let now = walrus_client::clock::unix_seconds();
     let name = |more: String| path.with_extension(format!("jsonl.{now}{more}.bak"));
@@ -177,7 +175,7 @@ impl Ledger {
         Ledger::new(&Ledger::dir(&settings.dirs), &settings.network.value.name)
     }
 
-    /// Where the ledgers of all networks are.
+    /// Returns the directory of the ledgers of all networks.
     pub fn dir(dirs: &Dirs) -> PathBuf {
         dirs.data.join("ledger")
     }
@@ -196,7 +194,7 @@ impl Ledger {
         }
     }
 
-    /// Its file.
+    /// Returns the path of its file.
     pub fn path(&self) -> &Path {
         self.log.path()
     }
@@ -208,20 +206,20 @@ impl Ledger {
         }
     }
 
-    /// Adds an entry and waits until it is on disk.
+    /// Appends an entry and waits until it is on disk.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the entry cannot be written.
     pub fn append(&self, entry: &LedgerEntry) -> Result<(), LedgerError> {
         self.log.append(entry).map_err(|source| self.failed(source))
     }
 
-    /// Adds entries that depend on those that are there; nobody appends in between.
-    /// Nothing that is there is removed or changed. Before something is added, the file
-    /// is copied; where to.
+    /// Appends entries that depend on the existing ones, under a lock. Existing entries
+    /// are neither removed nor changed. The file is copied to a backup before entries are
+    /// appended; returns its path.
     ///
     /// # Errors
-    /// When the disk refuses; then everything is as it was.
+    /// When a file cannot be read or written; then the ledger is unchanged.
     pub fn extend(
         &self,
         add: impl FnOnce(&[LedgerEntry]) -> Vec<LedgerEntry>,
@@ -251,10 +249,10 @@ impl Ledger {
         extend().map_err(|source| self.failed(source))
     }
 
-    /// All entries, oldest first. A line cut short by a crash is passed over.
+    /// Returns all entries, oldest first. A line truncated by a crash is skipped.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn entries(&self) -> Result<Vec<LedgerEntry>, LedgerError> {
         let read = self.log.read().map_err(|source| self.failed(source))?;
         if read.unreadable > 0 {
@@ -315,7 +313,7 @@ mod tests {
         let one = &blobs[&blob];
         assert_eq!((one.end_epoch, one.deletable), (Some(9), Some(true)));
         assert_eq!((one.name.as_str(), one.since), ("it", first.at));
-        // As they were written before there were renewals.
+        // The format before there were renewals.
         let old = r#"{"at":1,"name":"a","address":"walrus://x","blobs":[]}"#;
         let old: LedgerEntry = serde_json::from_str(old).unwrap();
         assert_eq!((old.kind, old.epoch), (EntryKind::Publish, None));

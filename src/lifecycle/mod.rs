@@ -1,22 +1,20 @@
-//! What is kept, renewed and collected.
+//! Life cycle of stored content: ledger, renewal, garbage collection.
 //!
-//! A blob on Walrus dies when its last epoch ends, and nobody tells. Whoever
-//! wants to renew or delete has to know what was published, so every publish
-//! is written to a [`Ledger`]. A [`survey`] tells what a repository is stored in,
-//! and what that would be otherwise.
+//! A blob on Walrus expires with its last paid epoch, without notification. Renewal and
+//! deletion depend on a record of what was published, so every publish is written to a
+//! [`Ledger`]. A [`survey`] compares the storage of a repository with alternatives.
 //!
-//! Everything that a head needs is found in one way, by a [`walk`]. [`fsck`]
-//! checks it; [`gc`] deletes what no walk came to, unless a mount or a publish needs
-//! it ([`leases`]) or a rule ([`policy`]) keeps it for a while, which may depend
-//! on how active a repository is ([`Activity`]).
+//! A [`walk`] finds everything that a head needs. [`fsck`] verifies it; [`gc`] deletes
+//! blobs that no walk reaches, unless a mount or a publish needs them ([`leases`]) or a
+//! rule ([`policy`]) retains them, which may depend on how active a repository is
+//! ([`Activity`]).
 //!
-//! A head that many pushes have scattered is laid out anew where that pays
-//! ([`compaction`] says where).
+//! Heads that many pushes have scattered are rewritten if that pays off ([`compaction`]
+//! selects them).
 //!
-//! What is needed is paid for longer before it ends by [`renew`].
+//! Storage of needed blobs is extended before it expires by [`renew`].
 //!
-//! What was published with its history is given back as the git repository it
-//! was by an [`export()`].
+//! A history that was published is restored as a git repository by an [`export()`].
 //!
 //! May touch: `repo`, `cache`, `walrus`.
 

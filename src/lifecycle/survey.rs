@@ -1,5 +1,5 @@
-//! What a repository is stored in, and what its content would be stored in
-//! otherwise: what they cost can be compared then.
+//! Present storage of a repository, and alternative layouts of the same content, for a
+//! comparison of costs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -13,35 +13,35 @@ use walgit_format::{Content, Directory, Entry, Kind};
 use walrus_encoding::cost::Bill;
 use walrus_encoding::quilt::{self, MAX_MEMBERS};
 
-/// Bytes of files that are put into one quilt: with what their columns waste,
-/// it is well below what publishers take.
+/// File bytes per quilt: with the unused parts of columns, well below the limit of
+/// publishers.
 const QUILT_BYTES: u64 = 64 << 20;
-/// Blobs that are asked for their length at once.
+/// Concurrent blob length requests.
 const AT_ONCE: usize = 16;
 
-/// What a repository is stored in.
+/// Storage of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
-    /// Trees that were looked at: of branches, tags and commits.
+    /// Trees that were read: of branches, tags and commits.
     pub trees: u64,
-    /// Different files in them.
+    /// Distinct files in these trees.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of these files.
     pub bytes: u64,
-    /// As it is stored.
+    /// Bill of the present layout.
     pub now: Bill,
-    /// Blobs that it needs and the store does not have.
+    /// Needed blobs that the store does not have.
     pub missing: Vec<BlobId>,
-    /// Every file a blob of its own, as it is.
+    /// Bill with one plain blob per file.
     pub alone: Bill,
-    /// Files as they are, of like size together in quilts.
+    /// Bill with plain files of similar size in quilts.
     pub quilts: Bill,
 }
 
-/// Looks over a repository: reads its directories, and of content nothing.
+/// Surveys a repository: reads its directories, but no content.
 ///
 /// # Errors
-/// What kept a directory from being read, or a blob's length from being told.
+/// When a directory or the length of a blob cannot be read.
 pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
     let mut found = Found::default();
     let mut roots = HashSet::new();
@@ -52,7 +52,7 @@ pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
         }
     }
     let mut blobs: BTreeSet<BlobId> = repository.blob().into_iter().collect();
-    // A head also names blobs that only heads before it needed.
+    // A head also names blobs that only earlier heads needed.
     if !repository.is_implied() {
         let mut walk = Walk::of(repository);
         while let Some(stretch) = walk.next().await {
@@ -87,14 +87,14 @@ pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
     })
 }
 
-/// What trees consist of.
+/// Content of trees.
 #[derive(Default)]
 struct Found {
-    /// Length of name and content of each different file.
+    /// Lengths of name and content of each distinct file.
     files: HashMap<ChunkHash, (u64, u64)>,
     /// Stored length of each file that is a blob.
     wholes: HashMap<BlobId, u64>,
-    /// Directories that were looked at.
+    /// Visited directories.
     seen: HashSet<ChunkHash>,
 }
 
@@ -150,8 +150,8 @@ impl Found {
     }
 }
 
-/// Files of like size together: a member has whole columns of its quilt, and
-/// small ones beside a large one would waste theirs.
+/// Groups files of similar size: a member takes whole columns of its quilt, so small
+/// files beside a large one would waste space.
 fn quilts(mut files: Vec<(u64, u64)>) -> Bill {
     files.sort_unstable_by_key(|(_, len)| *len);
     let mut bill = Bill::default();
@@ -166,7 +166,7 @@ fn quilts(mut files: Vec<(u64, u64)>) -> Bill {
         let (together, others) = rest.split_at(count.max(1));
         match quilt::blob_len(together) {
             Ok(len) if count > 0 => bill.add(len),
-            // One that is too long for a quilt is a blob.
+            // Files that are too long for a quilt become blobs.
             _ => together.iter().for_each(|(_, len)| bill.add(*len)),
         }
         rest = others;

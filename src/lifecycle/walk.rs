@@ -1,19 +1,17 @@
-//! The mark walk: everything that a head needs.
+//! The mark walk: enumerates everything that a head needs.
 //!
-//! A head leads to attachments and to trees, a tree to directories, these to
-//! chunk lists and to chunks of content, and a chunk to the dictionary or the
-//! chunks that it is decoded with. A [`Walk`] gives all of it, a [`Stretch`] at
-//! a time, from the nodes alone: of content it reads nothing. Whoever checks a
-//! repository and whoever collects garbage walk the same way.
+//! A head refers to attachments and trees, a tree to directories, these to chunk lists
+//! and content chunks, and a chunk to the dictionary or the bases that it is decoded
+//! with. A [`Walk`] returns all of these, one [`Stretch`] at a time. It reads only nodes,
+//! no content. Verification and garbage collection use the same walk.
 //!
-//! Nodes of one level lie next to each other in their blob, so they are fetched
-//! together, many in a request. What is held does not grow with the files of a
-//! repository: a stretch, the directories between the root and where the walk
-//! is, and sixteen bytes for each different directory, so that what trees have
-//! in common is walked once.
+//! Nodes of one level are adjacent in their blob, so many are fetched per request. Memory
+//! does not grow with the number of files: a walk holds a stretch, the directories
+//! between the root and its position, and sixteen bytes per distinct directory, so that
+//! shared directories are walked once.
 //!
-//! Of what WalGit's own tools keep, every commit is a head of its own that leads
-//! to the one before it; those are walked, too.
+//! In WalGit's own format, every commit is a head that refers to the previous one; those
+//! heads are walked, too.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -29,46 +27,45 @@ use walgit_format::{CommitId, Content, MalformedNode};
 
 /// Nodes that are fetched together.
 const NODES_AT_ONCE: usize = 512;
-/// Stored bytes of nodes that one request asks for.
+/// Stored bytes of nodes per request.
 const WINDOW: u64 = 1 << 20;
-/// Things after which a stretch ends: some 10 MB.
+/// Number of items after which a stretch ends: about 10 MB.
 const STRETCH: usize = 1 << 16;
 
-/// What a chunk is needed as.
+/// Role of a needed chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// The node of a directory.
+    /// Node of a directory.
     Directory,
-    /// A list of a large file's chunks.
+    /// List of chunks of a large file.
     List,
     /// Content of a file.
     Content,
-    /// What others are decoded with: a dictionary, or what they are patches
-    /// against.
+    /// A dictionary or a base of a patch, which others are decoded with.
     Base,
-    /// What is kept beside the trees.
+    /// Data of an attachment.
     Attachment,
-    /// Commits, trees or tags of the history that a head carries.
+    /// Commits, trees or tags of the head's history.
     Objects,
 }
 
-/// Where something is needed.
+/// Where an item is needed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Place {
     /// By the head itself.
     Head,
-    /// Beside the trees.
+    /// By an attachment.
     Attachment(AttachmentKind),
-    /// The root of a tree; what it is called where it is not the only one.
+    /// The root of a tree; with the name of the tree if there are several.
     Root(Option<String>),
-    /// In a directory: that one, the name, and bytes of content.
+    /// In a directory: its place, the name of the entry, and the bytes of content.
     In(Arc<Place>, Bytes, u64),
 }
 
 impl Place {
-    /// Its path from the root of its tree; empty for the root, and for what is
-    /// in no tree.
+    /// Returns the path from the root of the tree; empty for the root, and for items
+    /// outside of trees.
     pub fn path(&self) -> Vec<u8> {
         let mut names = Vec::new();
         let mut at = self;
@@ -122,33 +119,33 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something that is needed.
+/// A needed item.
 #[derive(Clone, Debug)]
 pub enum Need {
-    /// A chunk, with what it is decoded with: see [`with_bases`].
+    /// A chunk, with everything that it is decoded with: see [`with_bases`].
     Chunk(ChunkRef, Role),
     /// A blob that is one file.
     Whole(WholeBlob),
-    /// A blob that was read, and proven, when the head in it was opened.
+    /// A blob that was read and verified when the head in it was opened.
     Opened(BlobId),
-    /// A blob that something refers to which this version cannot look into. It
-    /// may be needed, and need not be there.
+    /// A referenced blob that this version cannot interpret. It may be needed, and need
+    /// not exist.
     Perhaps(BlobId),
-    /// A node that could not be read: what is below it is not known.
+    /// An unreadable node: everything below it is unknown.
     Unreadable(RepoError),
 }
 
-/// Something that is needed, and where.
+/// A needed item and its place.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Where.
+    /// The place.
     pub place: Arc<Place>,
-    /// What.
+    /// The item.
     pub need: Need,
 }
 
 impl Found {
-    /// The blobs that it needs, one of them as often as it comes.
+    /// Returns the blobs that it needs, with duplicates.
     pub fn blobs(&self) -> impl Iterator<Item = BlobId> + '_ {
         let (chunk, blob) = match &self.need {
             Need::Chunk(chunk, role) => (Some((chunk, *role)), None),
@@ -163,7 +160,7 @@ impl Found {
     }
 }
 
-/// A chunk and all that it is decoded with, those first that others need.
+/// Returns a chunk and everything that it is decoded with, dependencies first.
 pub fn with_bases(chunk: &ChunkRef, role: Role) -> impl Iterator<Item = (&ChunkRef, Role)> {
     let below = chunk.bases.iter().flat_map(|base| base.bases.iter());
     (below.chain(chunk.bases.iter()))
@@ -171,22 +168,22 @@ pub fn with_bases(chunk: &ChunkRef, role: Role) -> impl Iterator<Item = (&ChunkR
         .chain(std::iter::once((chunk, role)))
 }
 
-/// What a walk found since it was asked last.
+/// Items that one step of a walk found.
 pub type Stretch = Vec<Found>;
 
-/// A walk over all that some heads need.
+/// A walk over everything that some heads need.
 #[derive(Debug, Default)]
 pub struct Walk {
-    /// Heads to walk yet.
+    /// Heads yet to walk.
     heads: VecDeque<Repository>,
-    /// The one that is being walked, and the trees of it to walk yet.
+    /// Trees of the current head yet to walk.
     trees: VecDeque<(Snapshot, Option<String>)>,
     /// Nodes to read, the next ones last.
     pending: Vec<Pending>,
-    /// Nodes that are being fetched, in the order in which they are read.
+    /// Nodes that are being fetched, in reading order.
     batch: VecDeque<Pending>,
     coming: Vec<Coming>,
-    /// Nodes that were met, by where they lie.
+    /// Visited nodes, by location.
     seen: HashSet<[u8; 16]>,
     /// Heads that are commits.
     commits: HashSet<CommitId>,
@@ -205,15 +202,15 @@ enum ToRead {
     Directory(Node),
     List {
         list: ChunkRef,
-        /// Bytes of the file that it says where to find.
+        /// Bytes of the file that the list covers.
         covers: u64,
-        /// Its level, where one above it tells.
+        /// Its level, if its parent list declares it.
         level: Option<u8>,
     },
 }
 
 impl Pending {
-    /// The chunk that it is read from.
+    /// Returns the chunk that holds the node.
     fn chunk(&self) -> Option<ChunkRef> {
         match &self.node {
             ToRead::Directory(node) => self.snapshot.node_of(node),
@@ -223,22 +220,22 @@ impl Pending {
 }
 
 impl Walk {
-    /// A walk over what this head needs.
+    /// Creates a walk over everything that this head needs.
     pub fn of(repository: &Repository) -> Self {
         let mut walk = Walk::default();
         walk.add(repository);
         walk
     }
 
-    /// Walks over what this head needs, too, but for what was met already.
+    /// Adds everything that this head needs, except visited nodes.
     pub fn add(&mut self, repository: &Repository) {
         self.heads.push_back(repository.clone());
     }
 
-    /// What comes next; `None` at the end.
+    /// Returns the next stretch; `None` at the end.
     ///
-    /// Nodes that cannot be read are told ([`Need::Unreadable`]) and passed over;
-    /// a stretch ends there, so that who gives up can do so at once.
+    /// Unreadable nodes are reported ([`Need::Unreadable`]) and skipped; a stretch ends
+    /// at such a node, so that the caller can stop immediately.
     pub async fn next(&mut self) -> Option<Stretch> {
         let mut found: Stretch = Vec::new();
         let failed = |found: &Stretch| {
@@ -384,7 +381,7 @@ impl Walk {
                     below.extend(self.child(&snapshot, inside(), depth, list, found));
                 }
                 Content::Directory { index, .. } => {
-                    // Before a node is made for it: most are known.
+                    // Checked before a node is created: most are known.
                     if self.is_new(&chunk(index)) {
                         let child = snapshot.entry(&node, &directory, at);
                         let place = inside();
@@ -458,7 +455,7 @@ impl Walk {
         self.pending.extend(below.into_iter().rev());
     }
 
-    /// A list to read, where it was not met before.
+    /// Returns a list to read, unless it was visited.
     fn child(
         &mut self,
         snapshot: &Snapshot,
@@ -484,15 +481,14 @@ impl Walk {
         Some(pending)
     }
 
-    /// Whether a node is met for the first time. The same bytes elsewhere refer
-    /// to other places, so where it lies counts.
+    /// Whether a node is visited for the first time. Equal bytes at another location
+    /// refer to other places, so the location counts.
     fn is_new(&mut self, node: &ChunkRef) -> bool {
         self.seen.insert(fingerprint(node))
     }
 }
 
-/// A name for a chunk at its place: no two are alike but by a chance that never
-/// happens.
+/// Fingerprint of a chunk and its location; collisions are practically impossible.
 pub(super) fn fingerprint(chunk: &ChunkRef) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(chunk.hash.as_bytes());
@@ -510,9 +506,9 @@ pub(super) fn fingerprint(chunk: &ChunkRef) -> [u8; 16] {
     name
 }
 
-/// What an attachment needs. A kind whose chunks are nodes with tables of their
-/// own has to be read like a directory; of one that this version does not know,
-/// all that can be said is which blobs the head names.
+/// Finds the needs of an attachment. A kind whose chunks are nodes with their own tables
+/// has to be read like a directory; for an unknown kind, all blobs that the head names
+/// may be needed.
 fn attachment(repository: &Repository, attached: &Attachment, found: &mut Stretch) {
     let place = Arc::new(Place::Attachment(attached.kind));
     let role = match attached.kind {
@@ -531,7 +527,7 @@ fn attachment(repository: &Repository, attached: &Attachment, found: &mut Stretc
     }
 }
 
-/// What the history that a head carries leads to.
+/// Finds the needs of the head's history.
 async fn history(repository: &Repository, found: &mut Stretch) {
     let place = Arc::new(Place::Attachment(AttachmentKind::Archive));
     let archive = match repository.archive().await {
@@ -555,8 +551,7 @@ async fn history(repository: &Repository, found: &mut Stretch) {
     }
 }
 
-/// What the trees of a head are called; that of the default branch needs no
-/// name.
+/// Returns the names of the trees of a head; the tree of the default branch has none.
 pub(super) fn tree_names(repository: &Repository) -> Vec<Option<String>> {
     let head = repository.head();
     let mut names: Vec<Option<String>> = vec![None; head.commits.len()];

@@ -1,15 +1,15 @@
-//! Fetching ahead of the readers of one mount.
+//! Prefetching for the readers of one mount.
 //!
-//! Every read is told to [`Ahead`], which watches it within a large file for a
-//! sequence ([`Readahead`]), and across files for a walk over the tree
-//! ([`Sweeps`]), such as `tar`, `cp -a` or `grep -r` make, and gone ahead of
-//! (`stream`). Who does not walk is left to a [`Guide`].
+//! [`Ahead`] receives every read. Within a large file it detects sequential reads
+//! ([`Readahead`]); across files it detects walks of the tree ([`Sweeps`]), as made
+//! by `tar`, `cp -a` or `grep -r`, and streams ahead of them (`stream`). All other
+//! reads go to a [`Guide`].
 //!
-//! What readers will ask for next is fetched by tasks beside them, as much at
-//! once as the link needs to be busy ([`crate::cache`] bounds it for all mounts
-//! together), and called off when a reader goes elsewhere or the mount ends. A
-//! failure is told to nobody: it shows again, and is told, when the bytes are
-//! asked for.
+//! Background tasks fetch what readers will need next, with as many concurrent
+//! requests as keep the link busy ([`crate::cache`] limits them for all mounts
+//! together). They are cancelled when a reader seeks elsewhere or the mount ends.
+//! Their failures are not reported: they recur, and are reported, when the bytes
+//! are read.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,81 +25,81 @@ use walgit_format::chunk::ByteRange;
 use walgit_prefetch::Next;
 use walgit_prefetch::{Readahead, Sweeps};
 
-/// Files whose reads are watched for a sequence.
+/// Maximum number of files that are monitored for sequential reads.
 const WATCHED_FILES: usize = 256;
-/// Smaller files come whole, or nearly, with their first chunk.
+/// Minimum size of a monitored file in bytes; smaller ones arrive (almost)
+/// completely with their first chunk.
 const WATCHED_SIZE: u64 = 1 << 20;
-/// Files in a row from which on somebody is gone ahead of who has listed their
-/// folder before.
+/// Consecutive files that start a stream for a task that has listed their folder
+/// before.
 const LISTED: u32 = 2;
-/// Listings that are remembered.
+/// Maximum number of remembered listings.
 const LISTINGS: usize = 32;
-/// Files in a row that are surely a walk, which teaches nothing: the tree tells
-/// it all.
+/// Consecutive files that certainly are a walk. The model does not learn from
+/// walks, because the tree determines their order.
 const SURELY: u32 = 24;
-/// Walkers that are gone ahead of at once.
+/// Maximum number of concurrent streams.
 const STREAMS: usize = 8;
 
-/// A read, as the driver has it.
+/// A read as received by the driver.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
-    /// The task that reads, as the kernel numbers it.
+    /// ID of the reading task, from the kernel.
     pub task: u64,
-    /// Tells the file from all others of the mount.
+    /// Key that identifies the file within the mount.
     pub key: u64,
-    /// Whether the file is of the tree that is mounted, rather than one that is
-    /// found beside it.
+    /// Whether the file belongs to the mounted tree, rather than to one beside it.
     pub mounted: bool,
-    /// The tree.
+    /// Snapshot of the tree.
     pub snapshot: &'a Snapshot,
-    /// The file.
+    /// Node of the file.
     pub node: &'a Node,
-    /// The bytes that are read.
+    /// Byte range of the read.
     pub range: ByteRange,
 }
 
-/// Watches the reads of one mount.
+/// Monitors the reads of one mount.
 #[derive(Debug)]
 pub struct Ahead {
     watched: quick_cache::sync::Cache<u64, Arc<Mutex<Watched>>>,
     walks: Mutex<Walks>,
-    /// Ends what is under way when the mount does.
+    /// Cancels work in progress when the mount ends.
     ended: CancellationToken,
     guide: Option<Guide>,
 }
 
-/// How a reader moves from file to file.
+/// Access pattern of a reader across files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
-    /// Anywhere.
+    /// Random access.
     Step,
-    /// Some files in a row, and is gone ahead of; that may be a habit to learn.
+    /// Some consecutive files, with a stream ahead; possibly a habit to learn.
     Run,
-    /// Over the tree.
+    /// A walk of the tree.
     Walk,
 }
 
-/// Who walks, and what goes on ahead of them.
+/// Current walks and the streams ahead of them.
 #[derive(Debug, Default)]
 struct Walks {
     sweeps: Sweeps,
     streams: Vec<Arc<Stream>>,
-    /// How many streams there were.
+    /// Number of streams started so far.
     begun: u64,
-    /// Tasks and the folders that they have listed, the last one last.
+    /// Tasks and the folders that they have listed, most recent last.
     listed: VecDeque<(u64, NodeIndex)>,
 }
 
-/// A file that is read, and what is on its way ahead of its readers.
+/// A monitored file and its read-ahead.
 #[derive(Debug, Default)]
 struct Watched {
     readahead: Readahead,
-    /// Calls off what was begun since the last seek.
+    /// Cancels the read-ahead since the last seek.
     under_way: Option<DropGuard>,
 }
 
 impl Ahead {
-    /// Watches the reads of a mount, with or without a guide.
+    /// Monitors the reads of a mount, with or without a guide.
     pub fn new(guide: Option<Guide>) -> Self {
         Ahead {
             guide,
@@ -109,25 +109,24 @@ impl Ahead {
         }
     }
 
-    /// Who watches the opens, where somebody does.
+    /// Returns the guide, if there is one.
     pub fn guide(&self) -> Option<&Guide> {
         self.guide.as_ref()
     }
 
-    /// What the guide has done, where there is one.
+    /// Returns the statistics of the guide, if there is one.
     pub fn stats(&self) -> Option<PrefetchStats> {
         self.guide.as_ref().map(Guide::stats)
     }
 
-    /// Walks that were noticed so far. A read that begins one has been counted when it
-    /// is answered.
+    /// Returns the number of walks detected so far. A read that starts a walk is
+    /// counted by the time it is answered.
     pub fn walks(&self) -> u64 {
         let walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
         walks.begun
     }
 
-    /// Notes that a task lists a folder: walkers do before they read what is in
-    /// it.
+    /// Records that a task lists a folder: walks do so before they read its files.
     pub fn listing(&self, task: u64, folder: NodeIndex) {
         let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
         if walks.listed.back() == Some(&(task, folder)) {
@@ -139,7 +138,7 @@ impl Ahead {
         walks.listed.push_back((task, folder));
     }
 
-    /// Notes a read, and starts what should be fetched ahead of it.
+    /// Records a read and starts the prefetches that follow from it.
     ///
     /// Must be called within a runtime; does not wait.
     pub fn reading(&self, reading: &Reading<'_>) {
@@ -168,8 +167,8 @@ impl Ahead {
         }
     }
 
-    /// How whoever reads a file moves over the tree; goes on ahead of them from
-    /// where something is not in memory.
+    /// Determines how the reader moves across files; starts a stream if something
+    /// is not in memory.
     fn pace(&self, task: u64, snapshot: &Snapshot, node: &Node, source: Source) -> Pace {
         let file = node.index.0;
         let task = {
@@ -187,7 +186,7 @@ impl Ahead {
             if in_a_row < enough || source == Source::Memory || walks.streams.len() >= STREAMS {
                 return if surely { Pace::Walk } else { Pace::Step };
             }
-            // Having listed their folder counts as having read one more.
+            // A listing of the folder counts as one more file read.
             let proof = in_a_row + u32::from(listed);
             let (stream, task) = Stream::new(snapshot.clone(), file, proof);
             walks.streams.push(stream);
@@ -198,7 +197,7 @@ impl Ahead {
         Pace::Run
     }
 
-    /// Watches the reads of one file.
+    /// Monitors the reads of one file.
     fn within(&self, key: u64, snapshot: &Snapshot, node: &Node, range: ByteRange) {
         let watched = match self.watched.get(&key) {
             Some(watched) => watched,

@@ -1,5 +1,5 @@
-//! What is known of a repository beyond what this session shows: what earlier
-//! ones learned, and what the repository itself carries along.
+//! Initial knowledge about a repository: profiles of earlier sessions, and hints in
+//! the repository itself.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use walgit_format::Prior;
 use walgit_prefetch::model::Limits;
 use walgit_prefetch::{Profile, replay};
 
-/// What a repository carries along for whoever has not learned anything yet.
+/// Hints in a repository for users without a learned profile.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
-    /// Which files changed together.
+    /// Files that changed together.
     pub(super) prior: Option<Arc<Prior>>,
-    /// What somebody else learned, believed half.
+    /// Profile learned by others, with half weight.
     pub(super) shipped: Option<Profile>,
 }
 
 impl Hints {
-    /// Reads what a repository carries: the profile only where `learning` from
-    /// others is wanted. What cannot be read is done without.
+    /// Reads the hints of a repository; the profile only if `learning` is set.
+    /// Hints that cannot be read are ignored.
     pub(super) async fn of(repository: &Repository, learning: bool) -> Self {
-        // Whatever is read first needs one of the dictionaries, most likely.
+        // The first read most likely needs one of the dictionaries.
         let (prior, ()) = tokio::join!(repository.prior(), repository.fetch_dictionaries());
         let prior = prior.unwrap_or_else(|error| {
             tracing::warn!("what changed together is not known: {error}");
@@ -43,14 +43,14 @@ impl Hints {
     }
 }
 
-/// The hints that a repository carries, as a mount begins with them.
+/// Returns the hints of a repository in the form that a mount starts with.
 pub async fn carried(repository: &Repository) -> replay::Known {
     let Hints { prior, shipped } = Hints::of(repository, true).await;
     let profile = shipped.unwrap_or_default();
     replay::Known { prior, profile }
 }
 
-/// What earlier sessions learned about the repository called `identity`.
+/// Returns the profile that earlier sessions learned for the repository `identity`.
 pub fn learned(repository: &Repository, identity: &str) -> Option<Profile> {
     let bytes = repository.learned(identity)?;
     match Profile::decode(&bytes, Limits::default()) {
@@ -62,8 +62,7 @@ pub fn learned(repository: &Repository, identity: &str) -> Option<Profile> {
     }
 }
 
-/// Adds a profile to what earlier sessions learned, or puts it in its place;
-/// what is known then.
+/// Merges a profile into the learned one, or replaces it; returns the result.
 pub fn import(repository: &Repository, identity: &str, new: Profile, replace: bool) -> Profile {
     let known = match replace {
         true => None,

@@ -1,23 +1,22 @@
-//! What is fetched before it is asked for.
+//! Prefetching.
 //!
-//! [`Ahead`] is told every read of a mount. Within a file, [`Readahead`] watches
-//! the reads and says how far ahead of them to be. Who walks the tree is
-//! recognised by [`Sweeps`], and what comes next is streamed in the order in
-//! which it is stored (`stream`). Everybody else is watched by a [`Guide`].
+//! [`Ahead`] receives every read of a mount. Within a file, [`Readahead`] detects
+//! sequential reads and sets the read-ahead window. Across files, [`Sweeps`]
+//! detects walks of the tree, and `stream` prefetches the following files in
+//! storage order. All other reads go to a [`Guide`].
 //!
-//! Across files there is more to know, and it takes three to know it. The
-//! [`model`] has learned in which order files are opened and foretells the next
-//! ones; what it knows outlives a session as a [`Profile`]. Where nothing is
-//! learned, `kinship` tells from the [`Catalogue`], the files there are and
-//! where they lie, which of them belong together. The [`scheduler`] weighs what
-//! both say against what it costs, and decides which requests to make, with
-//! demand always first. The guide does what it decides. [`replay`] plays recorded
-//! sessions through all three and measures the time that is saved and the bytes
-//! that are wasted. All but the guide is pure: no clock, no thread, no network,
-//! so the very code that serves a mount is measured and tested.
+//! Prediction across files has three parts. The [`model`] learns the order of file
+//! opens and predicts the next ones; it outlives a session as a [`Profile`].
+//! Without learned data, `kinship` derives related files from the [`Catalogue`],
+//! which lists files and their locations. The [`scheduler`] weighs both predictions
+//! against their cost and decides which requests to make; demand reads take
+//! precedence. The guide executes its decisions. [`replay`] plays recorded sessions
+//! through all three and measures time saved and bytes wasted. All parts except the
+//! guide are pure: no clock, no thread, no network, so the code that serves a mount
+//! is the code that is measured and tested.
 //!
-//! A repository may bring a beginning along (`hints`): which files changed
-//! together in its history, and what somebody else learned about it.
+//! A repository may carry initial data (`hints`): files that changed together in
+//! its history, and a profile learned by others.
 //!
 //! May touch: `repo`, `cache`; the across-files part touches nothing.
 

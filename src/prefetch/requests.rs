@@ -1,4 +1,4 @@
-//! Which requests bring what is missing.
+//! Requests that fetch missing chunks.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use crate::cache::MAX_GAP;
 use crate::repo::{Coming, Snapshot};
 use walgit_format::chunk::{ChunkRef, Codec};
 
-/// Those of some chunks that are not in the cache.
+/// Returns the chunks that are not in the cache.
 pub(super) fn missing(
     snapshot: &Snapshot,
     chunks: impl IntoIterator<Item = ChunkRef>,
@@ -15,11 +15,11 @@ pub(super) fn missing(
     chunks.filter(|chunk| !snapshot.holds(chunk)).collect()
 }
 
-/// Begins to fetch chunks that are missing, in the order in which they are
-/// stored, in requests of up to `length` bytes. Must be called within a runtime.
+/// Starts to fetch missing chunks in storage order, in requests of up to `length`
+/// bytes. Must be called within a runtime.
 ///
-/// What some of them are patches against comes in the same requests as what lies
-/// beside it: by itself, each patch would ask for its base.
+/// Missing bases share requests with the chunks that are not patches, and precede
+/// the patches; otherwise each patch would request its own base.
 pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> Vec<Coming> {
     let is_patch = |chunk: &&ChunkRef| chunk.at.codec == Codec::Patch;
     let (patches, plain): (Vec<_>, Vec<_>) = missing.iter().partition(is_patch);
@@ -39,7 +39,7 @@ pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> V
     begun
 }
 
-/// Begins with one after the other, but for those that came along.
+/// Starts the requests one by one, skipping chunks that an earlier one delivers.
 fn run(missing: &[ChunkRef], begin: impl Fn(usize) -> Option<Coming>) -> Vec<Coming> {
     let mut begun = Vec::new();
     let mut at = 0;
@@ -49,7 +49,7 @@ fn run(missing: &[ChunkRef], begin: impl Fn(usize) -> Option<Coming>) -> Vec<Com
         let Some(coming) = coming else {
             continue;
         };
-        // One that was under way may bring less than what would follow here.
+        // A joined fetch may deliver fewer chunks than a new one would.
         let brought: HashSet<_> = coming.chunks().iter().collect();
         while missing
             .get(at)
@@ -62,8 +62,8 @@ fn run(missing: &[ChunkRef], begin: impl Fn(usize) -> Option<Coming>) -> Vec<Com
     begun
 }
 
-/// Where each request begins that brings some of `chunks`, which are in the
-/// order in which they are stored, in up to `length` bytes each.
+/// Returns the index at which each request for `chunks` starts. `chunks` are in
+/// storage order; each request has up to `length` bytes.
 pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
     let mut starts: Vec<usize> = Vec::new();
     for (at, chunk) in chunks.iter().enumerate() {

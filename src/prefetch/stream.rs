@@ -1,12 +1,12 @@
-//! Going ahead of somebody who walks a tree.
+//! Prefetching ahead of a walk.
 //!
-//! Once a walk is recognised, a task goes on before it: it takes the files in
-//! the order in which they are stored, some hundred at a time, and asks for what
-//! is missing in few large requests. What is on disk it takes into memory, so
-//! that the walker waits neither for decoding nor for hashes: there is a core to
-//! spare, as nobody who walks keeps two busy. Once enough is ahead, the reader's
-//! moves wake it. It ends with the tree, or when the reader does not move for a
-//! while, and what it had begun is called off then.
+//! Once a walk is detected, a task runs ahead of it: it takes the files in storage
+//! order, some hundred at a time, and fetches missing chunks in few large requests.
+//! It preloads chunks on disk into memory, so that the walk waits neither for
+//! decoding nor for hashing; a walk does not keep two cores busy, so one is
+//! available. When enough is ahead, the task sleeps until the reader advances. It
+//! ends with the tree, or when the reader does not advance for a while, and then
+//! cancels its pending fetches.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,63 +19,63 @@ use super::requests;
 use crate::repo::{Coming, Snapshot};
 use walgit_format::chunk::{ChunkHash, ChunkRef, WholeBlob};
 
-/// Files in a row from which on it is most likely a walk. Programs that do not
-/// walk read two or three neighbours in a row, and seldom four.
+/// Consecutive files that most likely are a walk. Other programs read two or three
+/// neighbours in a row, and rarely four.
 pub(super) const LIKELY: u32 = 4;
-/// Requests' worth of bytes that are begun ahead of the reader: one while it may
-/// be no walk, then what keeps the link busy, more as the walk goes on.
+/// Maximum number of requests ahead of the reader: one while the walk is uncertain,
+/// then enough to keep the link busy, increasing as the walk proceeds.
 const FIRST_REQUESTS: u64 = 8;
 const MOST_REQUESTS: u64 = 32;
-/// Files after which it is one request more.
+/// Files after which the limit rises by one request.
 const PROOF: u64 = 8;
-/// Files and directories that are looked at together, at first and at most.
+/// Files and directories per stretch, initially and at most.
 const FIRST_STRETCH: u64 = 64;
 const LONGEST_STRETCH: u64 = 4096;
-/// Stretches that what is preloaded ahead of the reader consists of.
+/// Number of stretches that the preload budget is divided into.
 const PRELOADED: u64 = 4;
-/// A reader who does not move for so long has gone.
+/// The stream ends if the reader does not advance for this long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How far the reader may be off: before what it was seen at, as several threads
-/// read it; or ahead of what was begun, as it leaves files out.
+/// Tolerance for the reader's position, in files: behind its last position, since
+/// several threads may read; or ahead of the prefetched files, since it may skip
+/// some.
 const BEFORE: u64 = 64;
 const BEYOND: u64 = 64;
 
-/// Files that are blobs and are fetched ahead at once. With a round trip of
+/// Maximum concurrent fetches of files that are whole blobs. With a round trip of
 /// 50 ms, they keep a link of 100 Mbit/s busy.
 const WHOLES: usize = 24;
-/// Longest file that is fetched ahead where it is a blob, in bytes.
+/// Maximum size of a prefetched file that is a whole blob, in bytes.
 const SMALL_FILE: u64 = 4 << 20;
 
-/// What goes on ahead of one walker.
+/// Prefetching ahead of one walk.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// The tree.
+    /// Hash of the tree's root.
     root: ChunkHash,
-    /// Where the walk began, had it read every file since.
+    /// File at which the walk started, assuming that it read every file since.
     from: u64,
-    /// The last file that was read.
+    /// Last file that was read.
     at: AtomicU64,
-    /// Up to where files have been looked at.
+    /// File up to which the stream has processed the tree.
     reach: AtomicU64,
-    /// The file at which the task is to be woken: a reader who wakes it at every
-    /// step pays for it.
+    /// File at which the task wakes: waking it at every step would slow the reader.
     wake_at: AtomicU64,
     moved: Notify,
     ended: AtomicBool,
 }
 
-/// What is ahead of the reader: a stretch, begun and preloaded.
+/// A stretch ahead of the reader, started and preloaded.
 struct Begun {
-    /// The file after the last of it.
+    /// File after the last one of the stretch.
     to: u64,
-    /// Stored bytes that are being fetched.
+    /// Stored bytes being fetched.
     bytes: u64,
-    /// Plain bytes that were taken into memory.
+    /// Plain bytes preloaded into memory.
     preloaded: u64,
     coming: VecDeque<Coming>,
 }
 
-/// Ends a stream however its task does.
+/// Ends a stream on drop, however its task ends.
 struct End(Arc<Stream>);
 
 impl Drop for End {
@@ -85,8 +85,8 @@ impl Drop for End {
 }
 
 impl Stream {
-    /// The stream of a walker who has just begun to read file `at`, the last of
-    /// so many in a row, and the task that is to be run for it.
+    /// Creates the stream of a walk that has just started to read file `at`, after
+    /// a number of consecutive files, and the task to spawn for it.
     pub(super) fn new(
         snapshot: Snapshot,
         at: u64,
@@ -103,7 +103,7 @@ impl Stream {
         });
         let end = End(stream.clone());
         let task = async move {
-            // A failure is told to whoever asks for the bytes.
+            // A failure is reported by the read that needs the bytes.
             end.0.run(&snapshot).await;
         };
         (stream, task)
@@ -113,7 +113,7 @@ impl Stream {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether a file that is read now is of this walk.
+    /// Returns whether a read of this file belongs to this walk.
     pub(super) fn moves_to(&self, snapshot: &Snapshot, file: u64) -> bool {
         if self.root != snapshot.commit().root.hash {
             return false;
@@ -131,18 +131,17 @@ impl Stream {
         here
     }
 
-    /// Goes on ahead until there is nothing more to do; `None` where it was cut
-    /// short.
+    /// Runs ahead until nothing remains to do; returns `None` if interrupted.
     async fn run(&self, snapshot: &Snapshot) -> Option<()> {
         let end = snapshot.commit().nodes + 1;
         let mut ahead: VecDeque<Begun> = VecDeque::new();
         let mut length = FIRST_STRETCH;
         while self.reach.load(Ordering::Relaxed) < end {
-            // A reader who outran what was begun is ahead of it.
+            // The reader may have overtaken the stream.
             let from = self.reach.load(Ordering::Relaxed).max(self.at() + 1);
             let to = (from + length).min(end);
             let begun = self.begin(snapshot, from, to).await?;
-            // The next one should bring about a request's worth.
+            // The next stretch should need about one request.
             let (request, step) = (
                 snapshot.request_bytes(),
                 snapshot.preload_bytes() / PRELOADED,
@@ -173,8 +172,7 @@ impl Stream {
         Some(())
     }
 
-    /// Begins to fetch what is missing of some files, and takes into memory what
-    /// is not.
+    /// Starts to fetch the missing chunks of some files and preloads the rest.
     async fn begin(&self, snapshot: &Snapshot, from: u64, to: u64) -> Option<Begun> {
         let stretch = snapshot.stretch(from..to).await.ok()?;
         self.reach.fetch_max(to, Ordering::Relaxed);
@@ -209,7 +207,8 @@ impl Stream {
         })
     }
 
-    /// How many requests' worth may be ahead, and from which file on it is more.
+    /// Returns how many requests may be ahead, and the file from which the limit
+    /// rises.
     fn appetite(&self) -> (u64, u64) {
         let likely = u64::from(LIKELY);
         match self.at() - self.from {
@@ -225,12 +224,12 @@ impl Stream {
         self.at.load(Ordering::Relaxed)
     }
 
-    /// Waits until the reader gets to a file; `None` when it has gone.
+    /// Waits until the reader reaches a file; returns `None` if it has stopped.
     async fn move_to(&self, file: u64) -> Option<()> {
         loop {
             let before = self.at();
             self.wake_at.store(file, Ordering::SeqCst);
-            // It may have got there meanwhile.
+            // The reader may have arrived meanwhile.
             if self.at.load(Ordering::SeqCst) >= file {
                 return Some(());
             }
@@ -243,8 +242,8 @@ impl Stream {
     }
 }
 
-/// Begins to fetch files that are blobs, so many at once; those that are still
-/// under way.
+/// Starts to fetch files that are whole blobs, with limited concurrency; returns
+/// those still in progress.
 async fn fetch_wholes(snapshot: &Snapshot, files: &[WholeBlob]) -> VecDeque<Coming> {
     let mut coming = VecDeque::new();
     for next in files.iter().filter_map(|file| snapshot.begin_whole(file)) {

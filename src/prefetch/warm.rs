@@ -1,8 +1,7 @@
-//! Bringing a part of a tree into the cache because its user said so, rather
-//! than because a reader is expected.
+//! Warming: loads a part of a tree into the cache at the user's request.
 //!
-//! The files are taken in the order in which they are stored, a stretch of the
-//! tree at a time, so that memory does not grow with the tree.
+//! Files are processed in storage order, one stretch of the tree at a time, so that
+//! memory does not grow with the tree.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,30 +10,29 @@ use crate::repo::{Node, RepoError, Snapshot};
 use walgit_format::Kind;
 use walgit_format::chunk::{ChunkRef, WholeBlob};
 
-/// Files and directories that are looked at together.
+/// Files and directories per stretch.
 const STRETCH: u64 = 8192;
-/// Requests that are made before the first of them is waited for.
+/// Requests started before the first one is awaited.
 const REQUESTS: usize = 8;
 
-/// What was brought.
+/// Result of warming.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warmed {
-    /// Files and directories.
+    /// Number of files and directories.
     pub nodes: u64,
-    /// Bytes of content, as readers see them.
+    /// Bytes of content, as seen by readers.
     pub bytes: u64,
-    /// Stored bytes that were not here before.
+    /// Stored bytes that were not cached before.
     pub fetched: u64,
 }
 
-/// Brings everything below a node into the cache; with `pin`, keeps it there
-/// under that name. Tells `progress` how many bytes of content are here, of how
-/// many.
+/// Loads everything below a node into the cache; with `pin`, pins it under that
+/// name. Calls `progress` with the bytes of content that are cached and the total.
 ///
 /// # Errors
-/// What kept something from being read; what came before it is kept. With
-/// `pin`, also when pins may not take so much, before anything is fetched that
-/// is not needed to tell.
+/// The error that prevented a read; earlier content stays cached. With `pin`, also
+/// if pins would exceed their budget, before any content is fetched that is not
+/// needed to determine this.
 pub async fn warm(
     snapshot: &Snapshot,
     node: &Node,
@@ -46,8 +44,8 @@ pub async fn warm(
         ..Warmed::default()
     };
     if let Some(name) = pin {
-        // Where files are blobs of their own, only having them tells what they
-        // consist of: those are added at the end.
+        // Files that are whole blobs reveal their chunks only once fetched: their
+        // pins are added at the end.
         pin_all(snapshot, node, name).await?;
     }
     let mut here = 0;
@@ -87,7 +85,7 @@ pub async fn warm(
     Ok(warmed)
 }
 
-/// Pins what a subtree is stored in, as far as it is known.
+/// Pins the chunks of a subtree, as far as they are known.
 async fn pin_all(snapshot: &Snapshot, node: &Node, name: &str) -> Result<(), RepoError> {
     let mut chunks = Vec::new();
     let mut walk = Walk::over(snapshot, node).await?;
@@ -102,20 +100,20 @@ async fn pin_all(snapshot: &Snapshot, node: &Node, name: &str) -> Result<(), Rep
     snapshot.repository().pin(name, &chunks)
 }
 
-/// Goes over a subtree, a stretch at a time.
+/// Traverses a subtree, one stretch at a time.
 struct Walk<'a> {
     snapshot: &'a Snapshot,
     at: u64,
     end: u64,
 }
 
-/// What a stretch of a subtree is stored in.
+/// Chunks of one stretch of a subtree.
 struct Part {
-    /// Files and directories in it.
+    /// Number of files and directories.
     nodes: u64,
-    /// What leads to content: directories, and lists of chunks.
+    /// Chunks of directories and chunk lists.
     structure: Vec<ChunkRef>,
-    /// Content, each table in the order in which it is stored.
+    /// Chunks of content, each table in storage order.
     tables: Vec<Vec<ChunkRef>>,
     /// Files that are a blob each.
     wholes: Vec<WholeBlob>,
@@ -156,15 +154,15 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Those of some chunks that are not on disk: what is in memory alone would be
-/// gone tomorrow.
+/// Returns the chunks that are not on disk: chunks in memory only would be lost at
+/// exit.
 fn missing(snapshot: &Snapshot, mut chunks: Vec<ChunkRef>) -> Vec<ChunkRef> {
     chunks.retain(|chunk| !snapshot.keeps(chunk));
     chunks
 }
 
-/// Fetches chunks that are missing, in the order in which they are stored, a
-/// few requests at a time. Tells `kept` which are on disk.
+/// Fetches missing chunks in storage order, a few requests at a time. Calls `kept`
+/// with those that are on disk.
 async fn fetch(
     snapshot: &Snapshot,
     missing: &[ChunkRef],
@@ -180,7 +178,8 @@ async fn fetch(
         for coming in begun {
             coming.kept().await?;
         }
-        // What could not come along with its neighbours comes alone.
+        // Chunks that did not arrive with their neighbours are fetched
+        // individually.
         for at in group[0]..end {
             if let Some(coming) = snapshot.begin_keeping(missing, at, length) {
                 coming.kept().await?;
@@ -191,8 +190,8 @@ async fn fetch(
     Ok(())
 }
 
-/// Fetches a file that is one blob, and what of it was lost since it was known;
-/// whether anything was missing.
+/// Fetches a file that is one blob, or its evicted pieces; returns whether anything
+/// was missing.
 async fn fetch_whole(snapshot: &Snapshot, file: &WholeBlob) -> Result<bool, RepoError> {
     let mut missing = false;
     if let Some(coming) = snapshot.begin_whole(file) {

@@ -1,4 +1,4 @@
-//! The blobs that nodes go into: the head's, and as many before it as it takes.
+//! Blobs that nodes are written to: the head's blob, and as many others as necessary.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,7 +16,7 @@ use walrus_client::BlobStore;
 /// Full blobs, and the last one.
 pub(super) type Finished = (Vec<(BlobId, Bytes)>, (BlobId, Bytes));
 
-/// Blobs of nodes: one open, the ones before it full.
+/// Blobs of nodes: one is open, earlier ones are full.
 pub(super) struct Blobs<'a> {
     store: &'a dyn BlobStore,
     open: BlobBuilder,
@@ -25,22 +25,22 @@ pub(super) struct Blobs<'a> {
     full: HashMap<usize, (BlobId, u64)>,
     spilled: Vec<(BlobId, Bytes)>,
     sent: Sent,
-    /// Number of the pack that the first blob began as.
+    /// Number of the pack that the first blob started as.
     open_pack: usize,
 }
 
-/// What lies at `at` in a finished blob, as in [`Place::Here`]. `start` is where
-/// the blob's data begins.
+/// Converts the offset `at` of [`Place::Here`] for a finished blob. `start` is the offset
+/// of the blob's data.
 fn there(blob: BlobId, start: u64, at: i64) -> Place {
     match start.checked_add_signed(at) {
         Some(offset) => Place::There(blob, offset),
-        // Whoever writes a reference to it refuses the offset.
+        // The encoder of the reference rejects this offset.
         None => Place::There(blob, u64::MAX),
     }
 }
 
 impl<'a> Blobs<'a> {
-    /// Begins with the pack that is not full; `sent` are the others.
+    /// Starts with the pack that is not full; `sent` are the others.
     pub(super) fn new(
         store: &'a dyn BlobStore,
         open: BlobBuilder,
@@ -59,7 +59,7 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// Where something is by now.
+    /// Returns the present location of a stored item.
     pub(super) fn place(&self, stored: &Stored) -> PlacedChunk {
         match stored {
             Stored::Old(chunk) => chunk.clone(),
@@ -77,7 +77,7 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// Where data is by now, and what it is decoded with.
+    /// Returns the present location of data and of its bases.
     pub(super) fn place_data(&self, data: &Placed) -> PlacedChunk {
         let bases = data.bases.iter().map(|base| self.place_data(base));
         PlacedChunk {
@@ -96,9 +96,9 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// Puts a node into the open blob, or into a new one where it does not
-    /// fit. `encode` is given where it will end, and called again for the new
-    /// one, because places have changed by then.
+    /// Writes a node to the open blob, or to a new one if it does not fit. `encode`
+    /// receives the end offset of the node; it is called again for a new blob, because
+    /// locations have changed.
     pub(super) fn push_node(
         &mut self,
         what: &'static str,
@@ -106,7 +106,7 @@ impl<'a> Blobs<'a> {
     ) -> Result<Stored, PublishError> {
         let mut raw =
             encode(self, self.open.next_node_end()).map_err(PublishError::encode(what))?;
-        // Compressed it is no longer than it is.
+        // Compression never increases the size.
         self.make_room(raw.len() as u64)?;
         if self.open.is_empty() {
             raw = encode(self, self.open.next_node_end()).map_err(PublishError::encode(what))?;
@@ -121,7 +121,7 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// Puts data after what is there.
+    /// Appends data to the open blob.
     pub(super) fn push_data(&mut self, raw: &[u8], level: i32) -> Result<Stored, PublishError> {
         let raw_len = chunk_len(raw.len())?;
         let sealed = seal(raw, level);
@@ -147,7 +147,7 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// Finishes the open blob where `len` more bytes would be too many.
+    /// Finishes the open blob if it has no space for `len` more bytes.
     fn make_room(&mut self, len: u64) -> Result<(), PublishError> {
         let countable = self.open.node_bytes() + len <= MAX_NODE_BYTES;
         if self.open.is_empty() || (countable && self.open.len() + len <= self.limit) {
@@ -166,7 +166,7 @@ impl<'a> Blobs<'a> {
         Ok(())
     }
 
-    /// Blobs that were made so far and are not open.
+    /// All blobs so far except the open one.
     pub(super) fn others(&self) -> BTreeSet<BlobId> {
         let packs = self.sent.values().map(|(id, _)| *id);
         packs
@@ -174,7 +174,7 @@ impl<'a> Blobs<'a> {
             .collect()
     }
 
-    /// The full blobs, and the last with `head`, the node pushed last.
+    /// Returns the full blobs, and the last one with `head`, the node pushed last.
     pub(super) fn finish(self, head: &PlacedChunk) -> Result<Finished, PublishError> {
         let last = self.open.finish_with_head(head);
         let last = last.map_err(PublishError::encode("the blob of the head"))?;

@@ -1,29 +1,28 @@
-//! Reading two repositories side by side: does the new one hold what the old
-//! one holds, and in how many requests?
+//! Compares two repositories: whether the new one has the content of the old one, and
+//! how many requests reading it takes.
 
 use super::PublishError;
 use crate::repo::{NEIGHBOURS, Node, Repository, Snapshot};
 use walgit_format::Kind;
 use walgit_format::chunk::ByteRange;
 
-/// Bytes of a file that are compared at once.
+/// Bytes of a file to compare at once.
 const PART: u64 = 8 << 20;
 
-/// What comparing found, where nothing differs.
+/// Result of a comparison without differences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Compared {
-    /// Files that were read in both.
+    /// Files read in both.
     pub files: u64,
-    /// Requests that reading all of them in the new one took, from its head on.
+    /// Requests to read all of them in the new repository, including its head.
     pub requests: u64,
 }
 
-/// Reads the newest commit of both, file by file as a walk would. The loader of
-/// `new` must be fresh, so that its requests are counted from the first.
+/// Reads the newest commit of both file by file, in walk order. The loader of `new` must
+/// be fresh, so that all its requests are counted.
 ///
 /// # Errors
-/// [`PublishError::Differs`] for the first file that does, or what kept one
-/// from being read.
+/// [`PublishError::Differs`] for the first different file, or the error of a failed read.
 pub async fn compare(old: &Repository, new: &Repository) -> Result<Compared, PublishError> {
     let (before, after) = (old.snapshot(0)?, new.snapshot(0)?);
     let mut files = 0;
@@ -65,7 +64,7 @@ pub async fn compare(old: &Repository, new: &Repository) -> Result<Compared, Pub
     }
     Ok(Compared {
         files,
-        // Its head came in one more than the cache has counted.
+        // The head took one request that the cache has not counted.
         requests: new.loader().cache().stats().fetches + 1,
     })
 }

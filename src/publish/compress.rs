@@ -1,11 +1,12 @@
-//! How hard content is compressed, and with what: by what it is.
+//! Selection of the compression level and method by content.
 //!
-//! Text, code and data are compressed slowly, for they are read far more often
-//! than published and are decoded at the same speed whatever the level; small
-//! files of a kind with a dictionary of what they have in common; and what does
-//! not shrink is found by samples and stored as it is, without another try.
+//! Text, code and data are compressed slowly, because they are read far more often than
+//! published, and decoding is equally fast at every level. Small files use a dictionary
+//! for their kind. Incompressible content is detected by sampling and stored
+//! uncompressed.
 //!
-//! Everything depends on the content, its name and what was published before
+//! All decisions depend only on the content, its name and the previous publish: equal
+//! input yields equal bytes.
 //! alone: the same input gives the same bytes.
 
 use super::PublishError;
@@ -19,49 +20,48 @@ use super::plan::Plan;
 use walgit_format::chunk::{Bases, Patcher, Sealed, seal};
 use walgit_format::head::AttachmentKind;
 
-/// How much time is spent on compression.
+/// Compression effort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Effort {
-    /// As fast as content can be had, well over 100 MB/s on two cores; of little
-    /// content, as small as can be had in a second.
+    /// As fast as content can be read, well over 100 MB/s on two cores; small inputs are
+    /// compressed as well as is possible in a second.
     #[default]
     Usual,
-    /// As small as it gets, at a tenth of the speed; for those who publish
-    /// rarely.
+    /// As small as possible, at a tenth of the speed, for rare publishes.
     Best,
 }
 
-/// A patch is stored where it takes at most one part in so many of what the chunk
-/// would take alone: who reads it fetches and decodes its base first.
+/// A patch is used if its size is at most this fraction (as a divisor) of the chunk
+/// compressed alone: readers have to fetch and decode the base first.
 const PATCH_PART: usize = 2;
-/// And what it takes to say against what it is.
+/// Bytes that a reference to a base takes.
 const PATCH_REFERENCE: usize = 64;
-/// A patch of at most one part in so many of the plain bytes is taken without
-/// a look at what the chunk would be alone.
+/// A patch of at most this fraction (as a divisor) of the plain bytes is used without
+/// compressing the chunk alone.
 const SMALL_PATCH: usize = 12;
-/// The shortest content that is worth it.
+/// Minimum content size for patches.
 const LEAST_PATCHED: usize = 512;
 
-/// Content that shrinks by so much with either; longer chunks are worth less.
+/// Maximum chunk size for the higher level; beyond it, the gain is not worth the time.
 const SLOW_CHUNK: usize = 256 << 10;
 
-/// So many bytes of content are compressed thoroughly by default: it takes no
-/// second, and they are read far more often than published.
+/// Inputs of up to this many bytes are compressed thoroughly by default: this takes less
+/// than a second, and they are read far more often than published.
 const LITTLE: u64 = 8 << 20;
 
-/// How hard the content of one publish is compressed.
+/// Compression pace of one publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// Much, in no time.
+    /// Fast, for large inputs.
     Fast,
-    /// Little, in a second.
+    /// A second, for small inputs.
     Thorough,
-    /// As long as it takes.
+    /// Unlimited.
     Best,
 }
 
 impl Effort {
-    /// The pace for so many bytes of content.
+    /// The pace for an input of this many bytes.
     fn pace(self, bytes: u64) -> Pace {
         match self {
             Effort::Best => Pace::Best,
@@ -70,7 +70,7 @@ impl Effort {
         }
     }
 
-    /// The zstd level for what is kept beside the trees.
+    /// The zstd level for data beside the trees.
     pub(super) fn beside(self) -> i32 {
         match self {
             Effort::Usual => 9,
@@ -78,7 +78,7 @@ impl Effort {
         }
     }
 
-    /// The zstd level for history, where the most is to be gained.
+    /// The zstd level for history, which gains the most.
     pub(super) fn history(self) -> i32 {
         match self {
             Effort::Usual => 11,
@@ -92,7 +92,7 @@ impl Pace {
     fn level(self, class: Class, len: usize) -> i32 {
         match (self, class) {
             (Pace::Best, _) => 19,
-            // What shrinks there is its frame.
+            // Only their framing compresses.
             (_, Class::Image | Class::Archive) => 3,
             (Pace::Thorough, _) => 15,
             (_, Class::Structured(Format::Database) | Class::Binary | Class::Unknown) => 6,
@@ -101,7 +101,7 @@ impl Pace {
         }
     }
 
-    /// The zstd level for a patch: most of it is told by what it is against.
+    /// The zstd level for a patch; most of its content comes from the base.
     fn patch(self) -> i32 {
         match self {
             Pace::Fast => 5,
@@ -120,26 +120,26 @@ impl Pace {
     }
 }
 
-/// How the content of one publish is compressed.
+/// Compression state of one publish.
 pub(super) struct Compression {
     effort: Effort,
     pace: Pace,
     dictionaries: Vec<Ready>,
 }
 
-/// How the chunks of one file are compressed.
+/// Compression parameters for the chunks of one file.
 #[derive(Clone, Copy)]
 pub(super) struct Manner<'a> {
     class: Class,
-    /// Whether it is worth a try.
+    /// Whether to try compression.
     shrinks: bool,
     pace: Pace,
     dictionary: Option<&'a Ready>,
 }
 
 impl Compression {
-    /// Chooses dictionaries for the files of a plan: those of before while they
-    /// help, new ones where they pay. New ones are placed.
+    /// Selects dictionaries for the files of a plan: stored ones while they help, new
+    /// ones if they pay. Places the new ones.
     pub(super) fn prepare(
         plan: &Plan,
         known: &Known,
@@ -147,7 +147,7 @@ impl Compression {
         effort: Effort,
     ) -> Result<Self, PublishError> {
         let pace = effort.pace(plan.files.iter().map(|file| file.size).sum());
-        // What comes over the network is not fetched twice.
+        // Avoid fetching remote content twice.
         let dictionaries = match plan.remote {
             Some(_) => Vec::new(),
             None => dictionaries::choose(&Reading::of(plan), known, packs, pace)?,
@@ -159,8 +159,8 @@ impl Compression {
         })
     }
 
-    /// How a file of this name and content is compressed. Of a large one the
-    /// first part will do.
+    /// Parameters for a file with this name and content. For a large file, its first part
+    /// suffices.
     pub(super) fn manner(&self, name: &[u8], content: &[u8]) -> Manner<'_> {
         let analysis = analyze(name, content);
         let class = analysis.class;
@@ -178,7 +178,7 @@ impl Compression {
         self.effort.history()
     }
 
-    /// The dictionaries to be carried along: attachments of the head.
+    /// The dictionaries to attach to the head.
     pub(super) fn attached(&self, known: &Known) -> Option<(AttachmentKind, Vec<Placed>)> {
         let chunks = dictionaries::carried(&self.dictionaries, known);
         (!chunks.is_empty()).then_some((AttachmentKind::Dictionaries, chunks))
@@ -186,18 +186,18 @@ impl Compression {
 }
 
 impl Manner<'_> {
-    /// What the file is, and whether it shrinks at all.
+    /// The class of the file, and whether it compresses.
     pub(super) fn found(&self) -> (Class, bool) {
         (self.class, self.shrinks)
     }
 
-    /// Whether so many bytes of the file may be stored as a patch.
+    /// Whether `len` bytes of the file may be stored as a patch.
     pub(super) fn may_be_a_patch(&self, len: usize) -> bool {
         self.shrinks && len >= LEAST_PATCHED
     }
 
-    /// Encodes a chunk of the file as a patch against `base`; where that does not
-    /// pay, as [`Manner::seal`] does.
+    /// Encodes a chunk of the file as a patch against `base`; if that does not pay, like
+    /// [`Manner::seal`].
     pub(super) fn seal_against<'b>(
         &self,
         raw: &[u8],
@@ -219,7 +219,7 @@ impl Manner<'_> {
         }
     }
 
-    /// Encodes a chunk of the file, and tells what it is decoded with.
+    /// Encodes a chunk of the file; also returns the bases for decoding.
     pub(super) fn seal(&self, raw: &[u8]) -> (Sealed, Bases<Placed>) {
         if !self.shrinks {
             return (Sealed::raw(raw), Bases::NONE);

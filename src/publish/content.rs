@@ -1,4 +1,4 @@
-//! Files are read and cut on all cores; their pieces are stored in tree order.
+//! Reading and chunking of files on all cores; stores the pieces in tree order.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -22,27 +22,26 @@ use crate::config::Tiers;
 use crate::repo::Tier;
 use walgit_format::chunk::{ChunkHash, MAX_DATA_CHUNK};
 
-/// Files of up to about this size are kept in the node of their directory
+/// Approximate maximum size of files that are stored inline in their directory
 /// ([`super::tier`]).
 pub(super) const INLINE: usize = 256;
-/// Bounds of a cut: large files are cut where their content says, so that an
-/// insertion moves no later cut.
+/// Bounds of content-defined chunking: an insertion does not move later cuts.
 const MIN_CUT: usize = 64 << 10;
 const AVERAGE_CUT: usize = 256 << 10;
 const MAX_CUT: usize = MAX_DATA_CHUNK as usize;
-/// Larger files are read a part at a time, unless they may become a blob of
-/// their own: that is in memory as a whole.
+/// Larger files are streamed, unless they may become separate blobs, which must fit in
+/// memory as a whole.
 const WHOLE: u64 = 8 << 20;
-/// The longest file that is read whole for that.
+/// Maximum size of a file that is read whole for a separate blob.
 const WHOLE_BLOB: u64 = 64 << 20;
-/// Bytes read before a batch is worked on.
+/// Bytes to read before processing a batch.
 const BATCH: u64 = 16 << 20;
 
-/// What decides about tiers beside the files themselves.
+/// Inputs of the tier decision besides the files.
 struct Layout<'a> {
-    /// The longest blob, in bytes.
+    /// Maximum blob size, in bytes.
     limit: u64,
-    /// Bytes of all files that are read.
+    /// Total bytes of all files to read.
     total: u64,
     tiers: &'a Tiers,
 }
@@ -55,14 +54,14 @@ impl Layout<'_> {
     }
 }
 
-/// What becomes of a file that was read whole.
+/// Form of a file that was read whole.
 enum Cut<'a> {
     Inline(Vec<u8>),
     Pieces(Vec<Piece<'a>>),
     Plain(Bytes, Vec<(ChunkHash, u32)>),
 }
 
-/// Reads every file of the plan and places its chunks; bytes read.
+/// Reads every file of the plan and places its chunks; returns the bytes read.
 pub(super) fn fill(
     plan: &mut Plan,
     packs: &mut Packs,
@@ -157,34 +156,34 @@ pub(super) fn fill(
     Ok(bytes_read)
 }
 
-/// What became of a file of a batch.
+/// Result for a file of a batch.
 enum Outcome<'a> {
     Cut(u64, Cut<'a>),
-    /// It grew so much that it has to be streamed.
+    /// Grew so much that it has to be streamed.
     TooLong,
     Skipped(Skip),
 }
 
-/// What reading a file gave.
+/// Result of reading a file.
 enum Fetched {
     Content(Bytes),
     TooLong,
     Skipped(Skip),
 }
 
-/// The longest file that is read whole, where a blob has at most `limit` bytes.
+/// Maximum size of a file that is read whole, for blobs of at most `limit` bytes.
 fn most(limit: u64) -> u64 {
     WHOLE.max(limit.min(WHOLE_BLOB))
 }
 
-/// Places what files of a batch were cut into, in their order.
+/// Places the cuts of a batch of files, in order.
 fn place(
     batch: &[&FileJob],
     mut cuts: Vec<Cut<'_>>,
     storing: &mut Storing<'_>,
     before: &Before,
 ) -> Result<Vec<ContentPlan>, PublishError> {
-    // A file of several pieces shares those with its versions that are the same.
+    // Files of several pieces share unchanged pieces with their versions instead.
     let mut alone: HashMap<FilePlace, &mut Piece<'_>> = (batch.iter().zip(&mut cuts))
         .filter_map(|(job, cut)| match cut {
             Cut::Pieces(pieces) => match &mut pieces[..] {
@@ -230,7 +229,7 @@ fn place(
         .collect())
 }
 
-/// How many of the next files make a batch.
+/// Number of the next files that form a batch.
 fn batch_len(files: &[FileJob], limit: u64) -> usize {
     let mut bytes = 0;
     let fits = files.iter().take_while(|job| {
@@ -242,8 +241,7 @@ fn batch_len(files: &[FileJob], limit: u64) -> usize {
 }
 
 impl FileJob {
-    /// Whether it is read a part at a time, where a blob has at most `limit`
-    /// bytes.
+    /// Whether the file is streamed, for blobs of at most `limit` bytes.
     fn is_streamed(&self, limit: u64) -> bool {
         match self.source {
             FileSource::Folder(_) => self.size > most(limit),
@@ -253,7 +251,7 @@ impl FileJob {
     }
 }
 
-/// Reads a file whole, one of a folder only up to `most` bytes.
+/// Reads a file whole; from a folder, at most `most` bytes.
 fn read(job: &FileJob, git: Option<&gix::Repository>, most: u64) -> Result<Fetched, PublishError> {
     match (&job.source, git) {
         (FileSource::Folder(file), _) => Ok(match file.read(most) {
@@ -272,7 +270,7 @@ fn read(job: &FileJob, git: Option<&gix::Repository>, most: u64) -> Result<Fetch
     }
 }
 
-/// The pieces of a content that is in memory: one, or cut where it says so itself.
+/// Splits content in memory into pieces: one, or content-defined ones.
 pub(super) fn pieces(raw: &Bytes) -> Vec<Bytes> {
     match raw.len() <= MAX_CUT {
         true => vec![raw.clone()],
@@ -282,7 +280,7 @@ pub(super) fn pieces(raw: &Bytes) -> Vec<Bytes> {
     }
 }
 
-/// Cuts one file that is in memory.
+/// Cuts a file in memory.
 fn cut<'a>(
     raw: &Bytes,
     packs: &Packs,
@@ -299,7 +297,7 @@ fn cut<'a>(
         let cuts: Vec<_> = (pieces.par_iter())
             .map(|piece| (ChunkHash::of(piece), piece.len() as u32))
             .collect();
-        // Stored before, in whatever form: no need for another blob.
+        // If all chunks are stored in any form, no separate blob is needed.
         if cuts
             .iter()
             .any(|(hash, _)| packs.find(hash, known).is_none())
@@ -307,7 +305,7 @@ fn cut<'a>(
             return Cut::Plain(raw.clone(), cuts);
         }
     }
-    // What is remembered of a piece must not keep all of its file in memory.
+    // A retained piece must not keep its entire file in memory.
     let own = |piece: Bytes| match piece.len() == raw.len() {
         true => piece,
         false => Bytes::copy_from_slice(&piece),
@@ -320,7 +318,7 @@ fn cut<'a>(
     )
 }
 
-/// Why a large file is not published, or nothing is.
+/// Reason for skipping a large file, or for failing the publish.
 enum Stopped {
     Skipped(Skip),
     Failed(PublishError),
@@ -332,7 +330,7 @@ impl From<Skip> for Stopped {
     }
 }
 
-/// Reads a large file a part at a time; bytes read.
+/// Streams a large file; returns the bytes read.
 fn streamed(
     plan: &mut Plan,
     job: &FileJob,
@@ -381,13 +379,13 @@ fn streamed(
     }
 }
 
-/// Why a file was not cut to its end.
+/// Reason for an incomplete cut of a file.
 enum StreamError {
     Read(io::Error),
     Store(PublishError),
 }
 
-/// What the system said about a read.
+/// The system error of a read.
 fn read_error(error: fastcdc::v2020::Error) -> io::Error {
     match error {
         fastcdc::v2020::Error::IoError(error) => error,
@@ -395,8 +393,8 @@ fn read_error(error: fastcdc::v2020::Error) -> io::Error {
     }
 }
 
-/// Cuts a large file as it is read, a batch of pieces in memory at a time; how
-/// long it is.
+/// Cuts a large file while reading it, with one batch of pieces in memory at a time;
+/// returns its size.
 fn stream<'a>(
     input: Box<dyn Read>,
     storing: &mut Storing<'_>,
@@ -420,7 +418,7 @@ fn stream<'a>(
         let Some(first) = pieces.first() else {
             break;
         };
-        // Each part for itself: disks of machines are zeros here, noise there.
+        // Decide per batch: disk images contain zeros in one part, noise in another.
         let manner = manner(first);
         let (packs, known) = (&*storing.packs, storing.known);
         let pieces: Vec<Piece<'_>> = (pieces.into_par_iter())
@@ -434,7 +432,7 @@ fn stream<'a>(
 }
 
 impl FileSource {
-    /// What to call it in a message.
+    /// Its designation in messages.
     fn path(&self) -> PathBuf {
         match self {
             FileSource::Folder(file) => file.path(),
@@ -445,7 +443,7 @@ impl FileSource {
     }
 }
 
-/// The files of a plan, to be read ahead of their time.
+/// Access to the files of a plan before they are stored.
 pub(super) struct Reading<'a>(&'a Plan);
 
 impl<'a> Reading<'a> {
@@ -462,7 +460,7 @@ impl<'a> Reading<'a> {
         self.0.name(job)
     }
 
-    /// What one thread reads with.
+    /// Per-thread handle for reading.
     pub(super) fn reader(&self) -> Option<gix::Repository> {
         let git = self.0.git.as_ref();
         git.map(gix::ThreadSafeRepository::to_thread_local)
@@ -475,7 +473,7 @@ impl<'a> Reading<'a> {
     ) -> Result<Option<Bytes>, PublishError> {
         Ok(match read(job, git, WHOLE)? {
             Fetched::Content(raw) => Some(raw),
-            // Told of when it is its turn.
+            // Reported when the file is stored.
             Fetched::TooLong | Fetched::Skipped(_) => None,
         })
     }
@@ -486,7 +484,7 @@ impl Plan {
         &self.directories[job.directory].entries[job.entry].name
     }
 
-    /// Leaves out a file of a folder.
+    /// Skips a file of a folder.
     fn drop_file(&mut self, job: &FileJob, skip: Skip) -> Result<(), PublishError> {
         let FileSource::Folder(file) = &job.source else {
             return Err(PublishError::Internal(

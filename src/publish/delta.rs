@@ -1,11 +1,11 @@
-//! Against what a content may be stored as a patch: a version of it from before,
-//! or what was stored lately and resembles it.
+//! Selection of bases for patches: an earlier version of a file, or similar content that
+//! was stored recently.
 //!
-//! Only what is stored whole is a base, so nothing in a head is more than one
-//! patch deep, however often it changes: the next version is a patch against
-//! the same base until it has drifted too far, and is then stored whole itself.
-//! Bases are of the head published before or of this publish, encrypted with
-//! the same key or not at all; so no patch crosses a repository or a key.
+//! Only chunks that are stored whole serve as bases, so the patch depth in a head is at
+//! most one, however often a file changes: each version is a patch against the same base
+//! until it has diverged too far, and is then stored whole. Bases belong to the previous
+//! head or to this publish, under the same key or unencrypted; no patch crosses a
+//! repository or a key.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -18,36 +18,35 @@ use super::plan::{FileJob, FilePlace, Plan};
 use super::sketch::Sketch;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
 
-/// Plain bytes of contents that others may be patches against.
+/// Maximum plain bytes of retained possible bases.
 const REMEMBERED: usize = 32 << 20;
-/// What has less in common is not tried: it would not pay.
+/// Minimum likeness to try a patch; below, it would not pay.
 const RESEMBLES: f64 = 0.25;
-/// How far the sizes of two files of one name may lie apart for one to pass for
-/// the other, moved: a factor.
+/// Maximum size ratio of two files of one name to consider one the moved version of the
+/// other.
 const MOVED: u64 = 2;
-/// Versions that are fetched at once, and stored bytes that one request asks for.
+/// Concurrent fetches of versions, and stored bytes per request.
 const AT_ONCE: usize = 32;
 const WINDOW: u64 = 1 << 20;
 
-/// What a patch may be against.
+/// A possible base of a patch.
 #[derive(Clone, Debug)]
 pub(super) struct Base {
     pub(super) hash: ChunkHash,
     /// Its plain bytes.
     pub(super) raw: Bytes,
-    /// Where it lies, if it was stored by an earlier publish.
+    /// Its location, if an earlier publish stored it.
     pub(super) placed: Option<Placed>,
 }
 
-/// Versions from before of the files of a plan.
+/// Earlier versions of the files of a plan.
 #[derive(Debug, Default)]
 pub(super) struct Before {
     versions: HashMap<FilePlace, ChunkRef>,
 }
 
 impl Before {
-    /// Finds the files of before that have the same path, or else the same name
-    /// and about the same size.
+    /// Finds earlier files with the same path, or else the same name and a similar size.
     pub(super) fn of(plan: &Plan, known: &Known) -> Self {
         let mut versions = HashMap::new();
         let mut moved: HashMap<&[u8], Vec<&FileJob>> = HashMap::new();
@@ -71,7 +70,7 @@ impl Before {
                     let (less, more) = (job.size.min(*size), job.size.max(*size));
                     more <= less.saturating_mul(MOVED)
                 });
-                // The same one in every run.
+                // Deterministic choice.
                 let nearest =
                     alike.min_by_key(|(size, chunk)| (job.size.abs_diff(*size), chunk.hash));
                 if let Some((_, chunk)) = nearest {
@@ -82,8 +81,7 @@ impl Before {
         Before { versions }
     }
 
-    /// The versions from before of these files, all fetched at once; without
-    /// those that cannot be had.
+    /// Fetches the earlier versions of these files concurrently; omits unavailable ones.
     pub(super) fn fetch(&self, known: &Known, files: &[FilePlace]) -> HashMap<FilePlace, Base> {
         let Some(previous) = known.previous() else {
             return HashMap::new();
@@ -95,7 +93,7 @@ impl Before {
         if wanted.is_empty() {
             return HashMap::new();
         }
-        // So that neighbours come together.
+        // Coalesce reads of neighbors.
         wanted.sort_unstable_by_key(|(file, chunk)| (chunk.at.blob, chunk.at.offset, *file));
         let table: Vec<ChunkRef> = wanted.iter().map(|(_, chunk)| (*chunk).clone()).collect();
         let cache = previous.loader().cache();
@@ -115,19 +113,19 @@ impl Before {
     }
 }
 
-/// Contents that were stored whole lately, by what they look like.
+/// Content recently stored whole, indexed by sketch.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    /// The oldest first; numbered from `first` on.
+    /// Oldest first; the first one has the number `first`.
     contents: VecDeque<(Base, Sketch)>,
     first: usize,
     bytes: usize,
-    /// By the numbers in their sketches: the latest that has each.
+    /// For each feature, the latest content that has it.
     by_feature: HashMap<u32, usize>,
 }
 
 impl Recent {
-    /// Remembers a content, and forgets the oldest where that is too much.
+    /// Adds a content, and evicts the oldest ones if necessary.
     pub(super) fn add(&mut self, hash: ChunkHash, raw: Bytes, sketch: Sketch) {
         self.bytes += raw.len();
         let number = self.first + self.contents.len();
@@ -154,7 +152,7 @@ impl Recent {
         }
     }
 
-    /// The content that resembles this one most, if any does.
+    /// Returns the most similar content, if any is similar.
     pub(super) fn like(&self, sketch: &Sketch) -> Option<&Base> {
         let features = sketch.features().iter();
         let met: HashSet<usize> = features
@@ -164,7 +162,7 @@ impl Recent {
             let (base, other) = self.contents.get(number - self.first)?;
             Some((sketch.resemblance(other), number, base))
         });
-        // Of several that are equal, the latest: it lies nearest.
+        // Prefer the latest of equals: it is stored nearest.
         let best = met.max_by(|(a, m, _), (b, n, _)| a.total_cmp(b).then(m.cmp(n)));
         let (resemblance, _, base) = best?;
         (resemblance >= RESEMBLES).then_some(base)

@@ -1,9 +1,9 @@
-//! Dictionaries for the small files of a repository: trained on themselves,
-//! kept with it, used again while they help.
+//! Dictionaries for the small files of a repository: trained on these files, stored with
+//! them, and reused while they help.
 //!
-//! Code, text and data have one each where there is enough of them; what is
-//! left shares one. A dictionary takes a third of its size stored and is
-//! fetched once by a mount, so it has to save more than that.
+//! Code, text and data have separate dictionaries if there are enough files; the others
+//! share one. A stored dictionary takes a third of its size, and each mount fetches it
+//! once, so it has to save more than that.
 
 use rayon::prelude::*;
 
@@ -16,28 +16,27 @@ use super::packs::Packs;
 use super::placed::Placed;
 use walgit_format::chunk::{Bases, Codec, Dictionary, Sealed, seal};
 
-/// Longest chunk that is compressed with a dictionary: longer ones have in
-/// themselves what it could tell them.
+/// Maximum size of a chunk for dictionary compression: larger chunks contain enough
+/// repetition themselves.
 pub(super) const DICTIONARY_CHUNK: usize = 128 << 10;
-/// A kind has a dictionary of its own from so many bytes and files on.
+/// Minimum bytes and files for a separate dictionary of a kind.
 const OWN: (u64, usize) = (1 << 20, 64);
-/// The others share one from so many on.
+/// Minimum bytes and files for a shared dictionary.
 const SHARED: (u64, usize) = (256 << 10, 32);
-/// Bounds of a dictionary's size, and the part of the content that it is.
+/// Bounds of the dictionary size, and the number of content bytes per dictionary byte.
 const SIZES: (u64, u64) = (16 << 10, 112 << 10);
 const PART: u64 = 32;
-/// Most bytes that are looked at, of all files and of one.
+/// Maximum bytes to sample, of all files and of one.
 const LOOK: u64 = 8 << 20;
 const LOOK_EACH: usize = 32 << 10;
-/// Most bytes on which dictionaries are compared.
+/// Maximum bytes for comparing dictionaries.
 const TRIAL: usize = 512 << 10;
-/// A new dictionary takes the place of an old one that is worse by a part in so
-/// many.
+/// A new dictionary must be better than an old one by this fraction (as a divisor).
 const BETTER: u64 = 8;
-/// Dictionaries that a head carries at most; the newest stay.
+/// Maximum number of dictionaries of a head; the newest stay.
 const CARRIED: usize = 8;
 
-/// What may share a dictionary.
+/// Kinds of content that share a dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Code,
@@ -55,13 +54,13 @@ impl Kind {
             Class::Text => Some(Kind::Text),
             Class::Structured(_) => Some(Kind::Data),
             Class::Binary | Class::Unknown => Some(Kind::Other),
-            // They share nothing but their first bytes.
+            // These share nothing but their headers.
             Class::Image | Class::Archive => None,
         }
     }
 }
 
-/// A dictionary that has a place, and what it is for.
+/// A placed dictionary, and the kinds that use it.
 pub(super) struct Ready {
     kinds: Vec<Kind>,
     dictionary: Dictionary,
@@ -83,7 +82,7 @@ impl Ready {
     }
 }
 
-/// Files that are looked at, and how many there are like them.
+/// Sampled files, and the totals that they represent.
 #[derive(Default)]
 struct Looked {
     samples: Vec<Vec<u8>>,
@@ -98,7 +97,7 @@ impl Looked {
         self.files += other.files;
     }
 
-    /// A few of them, evenly.
+    /// An evenly spaced subset of the samples.
     fn few(&self) -> Vec<&[u8]> {
         let all: usize = self.samples.iter().map(Vec::len).sum();
         let step = all.div_ceil(TRIAL).max(1);
@@ -114,7 +113,7 @@ impl Looked {
     }
 }
 
-/// Chooses dictionaries for files that are about to be stored.
+/// Selects dictionaries for the files to be stored.
 pub(super) fn choose(
     reading: &Reading<'_>,
     known: &Known,
@@ -189,11 +188,11 @@ pub(super) fn choose(
 
 struct Chosen {
     dictionary: Dictionary,
-    /// Where it lies, if it is one of before.
+    /// Its location, if it is stored already.
     placed: Option<Placed>,
 }
 
-/// The best dictionary for files like these: one of before, a new one, or none.
+/// Selects the best dictionary for the samples: a stored one, a new one, or none.
 fn best(looked: &Looked, old: &[KnownDictionary], train: bool, pace: Pace) -> Option<Chosen> {
     let few = looked.few();
     let trial: u64 = few.iter().map(|sample| sample.len() as u64).sum();
@@ -210,7 +209,7 @@ fn best(looked: &Looked, old: &[KnownDictionary], train: bool, pace: Pace) -> Op
             .map(|raw| dictionary.seal(raw).bytes.len() as u64)
             .sum()
     };
-    // What it takes for all of them, not just for those of the trial.
+    // Extrapolates from the trial to all files.
     let all = |bytes: u64| bytes * looked.bytes / trial;
     let mut least = all(plain);
     let mut chosen = None;
@@ -242,7 +241,7 @@ fn best(looked: &Looked, old: &[KnownDictionary], train: bool, pace: Pace) -> Op
     chosen
 }
 
-/// The dictionaries a head carries: those of before, and new ones.
+/// The dictionaries of the new head: the stored ones and the new ones.
 pub(super) fn carried(ready: &[Ready], known: &Known) -> Vec<Placed> {
     let old = known.dictionaries().iter().map(|known| &known.placed);
     let new = ready.iter().map(|ready| &ready.placed);

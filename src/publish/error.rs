@@ -1,4 +1,4 @@
-//! Why something cannot be published.
+//! Errors of a publish.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,32 +8,32 @@ use walgit_format::{EncodeError, MalformedNode};
 use walrus_client::StoreError;
 use walrus_encoding::blob_id::BlobIdError;
 
-/// Why a publish failed. Nothing that was published before is affected.
+/// Error of a publish. Previous publishes are never affected.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// A file or folder cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
-        /// What cannot be read.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: std::io::Error,
     },
-    /// Something in a folder cannot be read, and is not to be skipped.
+    /// An entry of a folder is unreadable, and unreadable entries are not to be skipped.
     #[error(
         "{}: {source}; make it readable, or add --skip-unreadable to leave out what is not",
         path.display()
     )]
     Unreadable {
-        /// What cannot be read.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: std::io::Error,
     },
-    /// Another content than the one that was announced.
+    /// The content differs from the announced one.
     #[error("{} is not as long as it should be", .0.display())]
     Changed(PathBuf),
-    /// Branches only exist in git.
+    /// Only git repositories have branches.
     #[error("{} is not a git repository, so it has no branches", .0.display())]
     NotGit(PathBuf),
     /// Git cannot be read.
@@ -41,77 +41,77 @@ pub enum PublishError {
     Git {
         /// The repository.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// No such branch.
+    /// The branch does not exist.
     #[error("there is no branch `{branch}`; there are: {known}")]
     NoBranch {
-        /// As asked for.
+        /// The requested name.
         branch: String,
-        /// What there is.
+        /// The existing branches.
         known: String,
     },
-    /// Nothing was ever committed.
+    /// The repository has no commits.
     #[error("{} has no commits yet; commit something first", .0.display())]
     NoCommits(PathBuf),
-    /// A name that no tree may hold.
+    /// A name that is not valid in a tree.
     #[error("{path}: {why}")]
     Name {
-        /// Where it is.
+        /// Its path.
         path: String,
-        /// Why not.
+        /// The reason.
         why: MalformedNode,
     },
-    /// A symlink that no file system could hold.
+    /// A symlink whose target is invalid on any file system.
     #[error("{0}: the target of this symlink is empty, too long, or has a NUL byte in it")]
     Symlink(String),
-    /// A blob cannot be protected from being collected.
+    /// A blob cannot be protected from garbage collection.
     #[error("{0}; nothing more is stored")]
     Claim(String),
-    /// A node that does not fit into one blob.
+    /// A node does not fit into one blob.
     #[error(
         "a directory or the list of commits takes {len} bytes, more than the {limit} one blob may have; raise max_body of the network"
     )]
     NodeTooLarge {
-        /// What it takes.
+        /// Its size, in bytes.
         len: u64,
-        /// What is allowed.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// The head published before cannot be read.
+    /// The previous head cannot be read.
     #[error("{}", previous(.0))]
     Previous(#[source] Box<RepoError>),
-    /// What was published before is encrypted with another key.
+    /// The previous head is encrypted with a different key.
     #[error(
         "what was published before is encrypted, and not with this key; give its key with --key FILE, or add --fresh to store everything anew"
     )]
     WasPrivate,
-    /// What was published before can be read by everybody.
+    /// The previous head is public.
     #[error(
         "what was published before can be read by everybody, and encryption would not change that; add --fresh to store everything anew and encrypted under this name, or choose another --name"
     )]
     WasPublic,
-    /// What is to be rewritten cannot be read.
+    /// The repository to rewrite cannot be read.
     #[error(transparent)]
     Remote(Box<RepoError>),
-    /// What is to be laid out anew is not in our format.
+    /// The head to compact is not in our format.
     #[error(
         "it is not in the format of walgit-fs, so it cannot be laid out anew; publish --from rewrites it"
     )]
     NotOurs,
-    /// What is to be laid out anew holds something that this version does not
-    /// know, and would lose.
+    /// The head to compact contains data unknown to this version, which a rewrite would
+    /// lose.
     #[error(
         "its head holds something that this version of walgit-fs does not know (attachment {0}); update it"
     )]
     Unknown(u64),
-    /// Laying a head out anew would write more than was planned.
+    /// The rewrite exceeds the planned number of bytes.
     #[error(
         "it takes more than the {0} bytes that were planned for it, and may cost more; nothing was moved"
     )]
     OverPlan(u64),
-    /// What was stored reads otherwise.
+    /// The stored content differs from its source.
     #[error(
         "{0} reads otherwise in the new repository; this is a bug, and the old one is as it was"
     )]
@@ -122,23 +122,23 @@ pub enum PublishError {
     /// A blob has no ID.
     #[error(transparent)]
     BlobId(#[from] BlobIdError),
-    /// Something that is to be published cannot be expressed in the format.
+    /// Some input cannot be expressed in the format.
     #[error("{what} cannot be written: {why}")]
     Encode {
-        /// What it is.
+        /// The input.
         what: &'static str,
-        /// Why not.
+        /// The reason.
         why: EncodeError,
     },
-    /// The upload of what was packed ended early: its own error says why.
+    /// The upload of packs ended early; its own error states the reason.
     #[error("publishing was interrupted; run it again to continue")]
     Interrupted,
-    /// A state that should be impossible. Running it again does not help.
+    /// A state that should be impossible. A retry does not help.
     #[error("internal error: {0}; please report this as a bug of walgit-fs")]
     Internal(&'static str),
 }
 
-/// What to say of a blob that cannot be stored.
+/// Formats an error of storing a blob.
 fn unstored(error: &StoreError) -> String {
     if matches!(error, StoreError::Unavailable { .. }) {
         format!(
@@ -150,7 +150,7 @@ fn unstored(error: &StoreError) -> String {
     }
 }
 
-/// What to say of a head that cannot be read.
+/// Formats an error of reading a head.
 fn previous(error: &RepoError) -> String {
     if error.is_missing() {
         return format!(
@@ -171,7 +171,7 @@ fn previous(error: &RepoError) -> String {
 }
 
 impl PublishError {
-    /// The same, of a path in the tree of a commit.
+    /// Adds the commit to the path in the error.
     pub(super) fn in_commit(self, commit: impl std::fmt::Display) -> Self {
         match self {
             PublishError::Name { path, why } => PublishError::Name {
@@ -185,7 +185,7 @@ impl PublishError {
         }
     }
 
-    /// What could not be written.
+    /// Error of encoding `what`.
     pub(super) fn encode(what: &'static str) -> impl FnOnce(EncodeError) -> Self {
         move |why| PublishError::Encode { what, why }
     }

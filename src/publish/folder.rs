@@ -1,4 +1,4 @@
-//! A plain folder as a plan.
+//! Plans the publish of a plain folder.
 
 use std::fs;
 use std::path::Path;
@@ -20,11 +20,11 @@ use walgit_format::directory::check_name;
 use walgit_format::head::{CommitId, Signature};
 use walrus_client::clock::unix_seconds;
 
-/// Skipped entries that are named in a warning.
+/// Number of skipped entries that a warning names.
 const NAMED: usize = 5;
 
-/// Plans to publish everything below a folder but what is git's own. What cannot
-/// be read is an error unless that is to be skipped.
+/// Plans to publish everything below a folder except git's own files. Unreadable entries
+/// are errors, unless they are to be skipped.
 pub(super) fn plan(root: &Path, skip_unreadable: bool) -> Result<Plan, PublishError> {
     let folder = Folder::open(root).map_err(|source| PublishError::Read {
         path: root.into(),
@@ -74,11 +74,11 @@ pub(super) fn plan(root: &Path, skip_unreadable: bool) -> Result<Plan, PublishEr
 }
 
 impl Plan {
-    /// Leaves out something in a folder.
+    /// Skips an entry of a folder.
     ///
     /// # Errors
-    /// [`PublishError::Unreadable`] where it cannot be read and that is not to be
-    /// skipped.
+    /// [`PublishError::Unreadable`] if it is unreadable and unreadable entries are not to
+    /// be skipped.
     pub(super) fn skip(
         &mut self,
         folder: &Folder,
@@ -98,10 +98,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes entries out that turned out to be gone after the plan was made.
+    /// Removes entries that turned out to be missing after planning.
     pub(super) fn take_out_dropped(&mut self) {
         let mut dropped = std::mem::take(&mut self.dropped);
-        // From the last one, so that the numbers of the others stay.
+        // From the last one, so that the other indices stay valid.
         dropped.sort_unstable_by(|a, b| b.cmp(a));
         dropped.dedup();
         for (directory, entry) in dropped {
@@ -109,7 +109,7 @@ impl Plan {
         }
     }
 
-    /// What was skipped, in a line.
+    /// Summary of the skipped entries.
     pub(super) fn skipped_warning(&self) -> Option<String> {
         let count = self.skipped.len();
         let named = self.skipped.iter().take(NAMED);
@@ -129,7 +129,7 @@ impl Plan {
     }
 }
 
-/// What tells this folder from others.
+/// Identity of the folder.
 pub(super) fn lineage(root: &Path) -> Lineage {
     let commit = commit(root, 0);
     let path = fs::canonicalize(root).ok();
@@ -147,7 +147,7 @@ pub(super) fn lineage(root: &Path) -> Lineage {
     }
 }
 
-/// The commit that a folder has none of.
+/// The synthetic commit of a folder.
 fn commit(root: &Path, tree: DirectoryNumber) -> CommitPlan {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
     let host = rustix::system::uname()
@@ -173,8 +173,8 @@ fn commit(root: &Path, tree: DirectoryNumber) -> CommitPlan {
     }
 }
 
-/// Adds a directory and its files to the plan; subdirectories stay pending. The
-/// inner error is that of a directory that cannot be listed.
+/// Adds a directory and its files to the plan; subdirectories stay pending. The inner
+/// error means that the directory cannot be listed.
 fn directory(
     plan: &mut Plan,
     folder: &Arc<Folder>,

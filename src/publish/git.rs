@@ -1,4 +1,4 @@
-//! A git repository as a plan: tips of branches, their trees, all commits.
+//! Plans the publish of a git repository: tips of branches, their trees, all commits.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,13 +20,13 @@ use walgit_format::directory::{MAX_TARGET, check_count, check_name};
 use walgit_format::git::tag_target;
 use walgit_format::head::{AttachmentKind, Ref, RefKind, check_ref_name};
 
-/// Whether there is a git repository at a path, bare or not.
+/// Whether a path contains a git repository, bare or not.
 pub(super) fn is_repository(path: &Path) -> bool {
     path.join(".git").exists() || (path.join("HEAD").is_file() && path.join("objects").is_dir())
 }
 
-/// Plans to publish the tips of `branches` (the current one when empty),
-/// with so much of their history.
+/// Plans to publish the tips of `branches` (the current branch if empty) with the given
+/// depth of history.
 pub(super) fn plan(
     path: &Path,
     branches: &[String],
@@ -58,8 +58,8 @@ pub(super) fn plan(
             continue;
         }
         let (commit, tree) = reader.commit(tip.commit)?;
-        // Branches may share a tree: it is written once, or its root would have two
-        // hashes, as it tells how far away what is below lies.
+        // Branches may share a tree. It is planned once; otherwise its root would have
+        // two hashes, because a directory records the distances to what is below it.
         let tree = match trees.get(&tree) {
             Some(planned) => planned.clone(),
             None => {
@@ -77,7 +77,7 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// A branch and where it points; a detached head has no name.
+/// A branch and its commit; a detached head has no name.
 pub(super) struct Tip {
     pub(super) branch: Option<Vec<u8>>,
     pub(super) commit: ObjectId,
@@ -93,9 +93,9 @@ impl Tip {
     }
 }
 
-/// Where a tag leads.
+/// The target of a tag.
 pub(super) struct Leads {
-    /// The annotated tags on the way.
+    /// The annotated tags in between.
     tags: Vec<ObjectId>,
     pub(super) to: ObjectId,
     pub(super) kind: gix::objs::Kind,
@@ -105,7 +105,7 @@ fn left_out(name: &[u8], why: &str) -> String {
     format!("{} is left out: {why}", String::from_utf8_lossy(name))
 }
 
-/// A git repository, and its path for messages.
+/// A git repository, with its path for messages.
 pub(super) struct Reader {
     pub(super) repo: gix::Repository,
     path: std::path::PathBuf,
@@ -139,7 +139,7 @@ impl Reader {
         let mut tips: Vec<Tip> = Vec::new();
         for branch in branches {
             let tip = self.tip(branch)?;
-            // Asked for twice, or in two spellings.
+            // Requested twice, or in two spellings.
             if tips.iter().all(|known| known.branch != tip.branch) {
                 tips.push(tip);
             }
@@ -147,10 +147,10 @@ impl Reader {
         Ok(tips)
     }
 
-    /// A branch by its name, alone or as `heads/NAME` or `refs/heads/NAME`.
+    /// Finds a branch by name, as `NAME`, `heads/NAME` or `refs/heads/NAME`.
     fn tip(&self, branch: &str) -> Result<Tip, PublishError> {
         let spellings = ["refs/heads/", "heads/", ""].map(|prefix| branch.strip_prefix(prefix));
-        // One that is really called `heads/x` comes first.
+        // A branch literally named `heads/x` takes precedence.
         for name in spellings.into_iter().rev().flatten() {
             let full = format!("refs/heads/{name}");
             let found = self.repo.try_find_reference(full.as_str());
@@ -181,7 +181,7 @@ impl Reader {
     fn tags(&self, commits: &[CommitPlan]) -> Result<Vec<Ref>, PublishError> {
         let mut tags = Vec::new();
         for (name, id) in self.tag_refs()? {
-            // Others are told of with the history.
+            // Other tags are reported with the history.
             let Ok(Some(Leads { to, .. })) = self.follow(id) else {
                 continue;
             };
@@ -197,7 +197,7 @@ impl Reader {
         Ok(tags)
     }
 
-    /// Full names of all tags, and the object that each is.
+    /// Full names of all tags, with their objects.
     pub(super) fn tag_refs(&self) -> Result<Vec<(Bytes, ObjectId)>, PublishError> {
         let references = self.repo.references().map_err(|e| self.error(e))?;
         let tags = references.tags().map_err(|e| self.error(e))?;
@@ -209,7 +209,7 @@ impl Reader {
         Ok(tags.collect())
     }
 
-    /// Follows annotated tags; `None` where one is malformed.
+    /// Peels annotated tags; `None` if one is malformed.
     pub(super) fn follow(&self, id: ObjectId) -> Result<Option<Leads>, PublishError> {
         let (mut tags, mut at) = (Vec::new(), id);
         loop {
@@ -229,7 +229,7 @@ impl Reader {
         objects::read_as(&self.repo, id, kind)
     }
 
-    /// A commit without its tree, and the tree's ID.
+    /// Returns a commit without its tree, and the ID of the tree.
     fn commit(&self, id: ObjectId) -> Result<(CommitPlan, ObjectId), PublishError> {
         let commit = objects::commit(&self.repo, id)?;
         let plan = CommitPlan {
@@ -243,7 +243,7 @@ impl Reader {
         Ok((plan, objects::object_id(&self.repo, commit.tree())?))
     }
 
-    /// What is archived of these commits, which lead to the tips.
+    /// Collects the history to archive for these commits, which lead to the tips.
     fn history(
         &self,
         tips: &[Tip],
@@ -282,10 +282,10 @@ impl Reader {
                     name: name.clone(),
                 });
             } else if !here.contains(&leads.to) {
-                // Of another branch.
+                // Belongs to a different branch.
                 continue;
             }
-            // Those nearest to what they lead to first.
+            // Sort by distance to the target.
             for tag in leads.tags.into_iter().rev() {
                 if seen.insert(tag) {
                     tags.push(tag);
@@ -309,7 +309,7 @@ impl Reader {
         })
     }
 
-    /// Adds a tree and everything below it to the plan.
+    /// Adds a tree and all its descendants to the plan.
     fn tree(&self, plan: &mut Plan, known: &Known, id: ObjectId) -> Result<TreePlan, PublishError> {
         if let Some(tree) = known.tree(&git_id(id)) {
             return Ok(TreePlan::Known(tree.clone()));
@@ -333,14 +333,13 @@ impl Reader {
                     ContentPlan::Tree(TreePlan::New(child));
                 below.push(child);
             }
-            // The first subdirectory next, so that packs follow the tree.
+            // Visit the first subdirectory next, so that packs follow tree order.
             pending.extend(below.into_iter().rev());
         }
         Ok(TreePlan::New(root))
     }
 
-    /// Adds one directory and its files to the plan. Subdirectories that are
-    /// not known stay pending.
+    /// Adds one directory and its files to the plan. Unknown subdirectories stay pending.
     fn directory(
         &self,
         plan: &mut Plan,
@@ -371,7 +370,7 @@ impl Reader {
             entries.push(self.entry(known, &at, kind, entry.name, child)?);
         }
         check_entries(&path, entries.len())?;
-        // Of two with the same name git checks out the last.
+        // Of duplicate names, git checks out the last one.
         entries.reverse();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         let all = entries.len();
@@ -424,7 +423,7 @@ impl Reader {
                 let (size, content) = match known.file(&git) {
                     Some(file) => file.clone(),
                     None => {
-                        // What is missing is told of in the words of who reads it.
+                        // The reader of the object reports it if it is missing.
                         let size = match self.repo.find_header(id) {
                             Ok(header) => header.size(),
                             Err(_) => self.raw(id, gix::objs::Kind::Blob)?.len() as u64,
@@ -469,7 +468,7 @@ pub(super) fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Refuses a directory that no reader would accept.
+/// Rejects a directory that readers would not accept.
 pub(super) fn check_entries(path: &[u8], count: usize) -> Result<(), PublishError> {
     check_count(count).map_err(|why| PublishError::Name {
         path: format!("./{}", String::from_utf8_lossy(path)),

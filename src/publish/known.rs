@@ -1,4 +1,4 @@
-//! What an earlier publish stored, so that it need not be stored again.
+//! Content that an earlier publish stored, for reuse.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,27 +15,26 @@ use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Codec, PrivateError};
 use walgit_format::head::{AttachmentKind, GitId};
 use walgit_format::{Content, Directory, Entry, Kind, Prior, git};
 
-/// How much two lists of what changed together must have in common that the
-/// older one will do.
+/// Minimum likeness of the old and the new prior for reusing the old one.
 const ALIKE: f64 = 0.75;
 
-/// A stored directory and what is in it.
+/// A stored directory and its entries.
 #[derive(Clone, Debug)]
 pub(super) struct OldDirectory {
     pub(super) reference: KnownDirectory,
     directory: Arc<Directory>,
-    /// Chunks of the files that have a list, by number of the entry.
+    /// Chunks of the files that have a chunk list, by entry index.
     listed: HashMap<usize, Vec<ChunkHash>>,
 }
 
-/// A dictionary that is stored.
+/// A stored dictionary.
 #[derive(Debug)]
 pub(super) struct KnownDictionary {
     pub(super) bytes: Bytes,
     pub(super) placed: Placed,
 }
 
-/// Everything an earlier publish stored.
+/// Content that an earlier publish stored.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     previous: Option<Repository>,
@@ -43,25 +42,25 @@ pub(super) struct Known {
     trees: HashMap<GitId, KnownDirectory>,
     files: HashMap<GitId, (u64, ContentPlan)>,
     paths: HashMap<Vec<u8>, OldDirectory>,
-    /// Files and links below a directory, by the hash of its node.
+    /// Number of files and links below a directory, by the hash of its node.
     files_below: HashMap<ChunkHash, u64>,
     /// Which files changed together.
     prior: Option<Prior>,
-    /// What somebody learned about it, as it was published.
+    /// The published learned profile.
     learned: Option<Bytes>,
     dictionaries: Vec<KnownDictionary>,
-    /// Raw commits, in their chunks.
+    /// Raw commits, by chunk.
     commits: Vec<KnownCommits>,
     archive: Option<Archive>,
-    /// Chunks of the files that have a list, by the hash of the list.
+    /// Chunks of the files that have a chunk list, by the hash of the list.
     listed: HashMap<ChunkHash, Vec<Placed>>,
-    /// Blobs that are referred to, besides those of `previous`.
+    /// Referenced blobs, in addition to those of `previous`.
     kept: Vec<BlobId>,
 }
 
-/// Loads what the head at `blob` knows: all its directories are read, none of
-/// its content. It must be encrypted with the one key in `access`, or not at all
-/// where there is none: what is stored never refers across.
+/// Loads the content of the head at `blob`: reads all its directories, but no file
+/// content. The head must be encrypted with the one key in `access`, or be public if
+/// there is none: references never cross keys.
 pub(super) async fn load(
     loader: &Arc<Loader>,
     access: &Access,
@@ -78,12 +77,12 @@ pub(super) async fn load(
         error => failed(error),
     })?;
     if !repository.is_implied() && repository.key() != access.keys.first() {
-        // It opened without the key, or there is none: who refers to it tells
-        // what is in it, or is told by it.
+        // The head is public, or its key differs from the given one: a reference between
+        // them would leak information about the content.
         return Err(PublishError::WasPublic);
     }
     if repository.is_implied() {
-        // Of what is not in our format, nothing can be taken as it is.
+        // Chunks of a foreign format cannot be reused.
         return Ok(Known::default());
     }
     let ids = git_ids(&repository).await.map_err(failed)?;
@@ -101,7 +100,7 @@ pub(super) async fn load(
     for attachment in &repository.head().attachments {
         known.remember_chunks(&attachment.chunks);
     }
-    // Hints: where they cannot be read they are made anew, or left out.
+    // These are hints: unreadable ones are recreated or omitted.
     known.prior = repository.prior().await.ok().flatten();
     known.learned = repository.shipped().await.ok().flatten();
     known.dictionaries = dictionaries(&repository).await;
@@ -121,7 +120,7 @@ pub(super) async fn load(
     Ok(known)
 }
 
-/// What git calls the directories of a head, by the hashes of their nodes.
+/// Git IDs of the directories of a head, by the hashes of their nodes.
 pub(super) async fn git_ids(
     repository: &Repository,
 ) -> Result<HashMap<ChunkHash, git::DirectoryIds>, RepoError> {
@@ -137,7 +136,7 @@ pub(super) async fn git_ids(
     Ok(ids)
 }
 
-/// The dictionaries of a head, as far as they can be read.
+/// The readable dictionaries of a head.
 async fn dictionaries(repository: &Repository) -> Vec<KnownDictionary> {
     let kind = AttachmentKind::Dictionaries;
     let Ok(bytes) = repository.attachment(kind).await else {
@@ -154,7 +153,7 @@ async fn dictionaries(repository: &Repository) -> Vec<KnownDictionary> {
 }
 
 impl Known {
-    /// Knows nothing but that these blobs are referred to.
+    /// Contains only references to these blobs.
     pub(super) fn of_blobs(kept: Vec<BlobId>) -> Self {
         Known {
             kept,
@@ -193,7 +192,7 @@ impl Known {
                     continue;
                 }
                 Content::Inline(bytes) => ContentPlan::Inline(bytes.to_vec()),
-                // Only in repositories that are not in our format.
+                // Only occurs in foreign formats.
                 Content::Part { .. } | Content::Whole { .. } => continue,
                 Content::Chunks { first, count } => {
                     let run = *first as usize..(*first + *count) as usize;
@@ -238,7 +237,7 @@ impl Known {
             let ancestors = slashes.map(|(at, _)| &path[..at]).chain([&path[..], b""]);
             let mut last: Option<&[u8]> = None;
             for ancestor in ancestors {
-                // The root is its own ancestor, counted once.
+                // The root is its own ancestor; count it once.
                 if last.replace(ancestor) != Some(ancestor)
                     && let Some(above) = self.paths.get(ancestor)
                 {
@@ -251,7 +250,7 @@ impl Known {
         }
     }
 
-    /// Files and directories in a known directory, itself included.
+    /// Number of files and directories in a known directory, including itself.
     pub(super) fn counts(&self, directory: &KnownDirectory) -> (u64, u64) {
         let files = self
             .files_below
@@ -268,7 +267,7 @@ impl Known {
         }
     }
 
-    /// The dictionaries stored.
+    /// The stored dictionaries.
     pub(super) fn dictionaries(&self) -> &[KnownDictionary] {
         &self.dictionaries
     }
@@ -278,22 +277,22 @@ impl Known {
         &self.commits
     }
 
-    /// The history.
+    /// The archive of the history.
     pub(super) fn archive(&self) -> Option<&Archive> {
         self.archive.as_ref()
     }
 
-    /// The chunks of a file, by the hash of their list.
+    /// The chunks of a file, by the hash of its chunk list.
     pub(super) fn listed(&self, list: &ChunkHash) -> Option<&[Placed]> {
         self.listed.get(list).map(|chunks| &chunks[..])
     }
 
-    /// The head published before.
+    /// The previously published head.
     pub(super) fn previous(&self) -> Option<&Repository> {
         self.previous.as_ref()
     }
 
-    /// Where a chunk is stored.
+    /// Location of a stored chunk.
     pub(super) fn chunk(&self, hash: &ChunkHash) -> Option<&Placed> {
         self.chunks.get(hash)
     }
@@ -308,13 +307,13 @@ impl Known {
         self.files.get(id)
     }
 
-    /// The directory that was at this path.
+    /// The previous directory at this path.
     pub(super) fn directory_at(&self, path: &[u8]) -> Option<&OldDirectory> {
         self.paths.get(path)
     }
 
-    /// The chunk that the file at this path was, or what that is a patch
-    /// against: what is stored whole, where it is one chunk.
+    /// The single chunk of the previous file at this path, or the base of its patch:
+    /// always a chunk that is stored whole.
     pub(super) fn file_at(&self, directory: &[u8], name: &[u8]) -> Option<&ChunkRef> {
         let old = self.paths.get(directory)?;
         let entries = old.directory.entries();
@@ -322,8 +321,8 @@ impl Known {
         old.whole_chunk(&entries[at])
     }
 
-    /// The files of these names, wherever they are: name, size and chunk, as
-    /// [`Known::file_at`] tells it.
+    /// Previous files with these names, in any directory: name, size and chunk, as in
+    /// [`Known::file_at`].
     pub(super) fn files_named(
         &self,
         names: &HashSet<&[u8]>,
@@ -336,7 +335,7 @@ impl Known {
         })
     }
 
-    /// The chunks of an attachment of the head published before.
+    /// The chunks of an attachment of the previous head.
     pub(super) fn attached(&self, kind: AttachmentKind) -> Vec<Stored> {
         let head = self.previous.iter().map(Repository::head);
         head.flat_map(|head| &head.attachments)
@@ -346,7 +345,7 @@ impl Known {
             .collect()
     }
 
-    /// Blobs that whatever is taken from here may lie in.
+    /// Blobs that reused content may refer to.
     pub(super) fn blobs(&self) -> Vec<BlobId> {
         let mut blobs = self.kept.clone();
         if let Some(previous) = &self.previous {
@@ -358,7 +357,7 @@ impl Known {
 }
 
 impl OldDirectory {
-    /// The chunk of a file of one, or what that is a patch against.
+    /// The chunk of a single-chunk file, or the base of its patch.
     fn whole_chunk(&self, entry: &Entry) -> Option<&ChunkRef> {
         let Content::Chunks { first, count: 1 } = entry.content else {
             return None;
@@ -371,8 +370,8 @@ impl OldDirectory {
         }
     }
 
-    /// Whether it holds just what `new` would; `all` are the new directories,
-    /// those below `new` compared already.
+    /// Whether its content equals that of `new`. `all` are the new directories; those
+    /// below `new` have been compared already.
     pub(super) fn holds(&self, new: &PlannedDirectory, all: &[PlannedDirectory]) -> bool {
         let old = self.directory.entries();
         let chunks = self.directory.chunks();
@@ -409,10 +408,10 @@ impl OldDirectory {
     }
 }
 
-/// A plan, in the light of what is known.
+/// Methods that depend on known content.
 impl Plan {
-    /// Files and directories in the published trees; of a repository that is
-    /// published with its history, in the newest.
+    /// Number of files and directories in the published trees; for a rewritten
+    /// repository, in the newest one.
     pub(super) fn counts(&self, known: &Known) -> (u64, u64) {
         if let Some(remote) = &self.remote {
             return remote.counts;
@@ -439,7 +438,7 @@ impl Plan {
         (files, directories)
     }
 
-    /// Whether the head published before is just what this plan would make.
+    /// Whether the previous head equals the result of this plan.
     pub(super) fn is_known(&self, known: &Known) -> bool {
         let Some(previous) = known.previous() else {
             return false;
@@ -463,7 +462,7 @@ impl Plan {
             && self.default_branch == head.default_branch
     }
 
-    /// Whether the history is the one published before.
+    /// Whether the history is unchanged.
     fn is_archived(&self, known: &Known) -> bool {
         if self.git.is_none() {
             return true;
@@ -479,7 +478,7 @@ impl Plan {
         same_commits && same_history
     }
 
-    /// What is carried along of what somebody learned about it.
+    /// The learned profile to ship.
     pub(super) fn learned(&self, known: &Known) -> Option<Bytes> {
         match &self.learned {
             Learned::AsBefore => known.learned.clone(),
@@ -488,9 +487,8 @@ impl Plan {
         }
     }
 
-    /// Which files changed together, as bytes; `None` where no history tells.
-    /// What was told before is told again while it is nearly as good: so a
-    /// small change stores nothing of it.
+    /// The encoded prior of files that change together; `None` without a history. Reuses
+    /// the old prior while it is nearly as good, so that small changes store nothing.
     pub(super) fn prior(&self, known: &Known, progress: &dyn Progress) -> Option<Vec<u8>> {
         let git = self.git.as_ref()?;
         let tips: Vec<gix::ObjectId> = (self.commits.iter())
@@ -504,8 +502,8 @@ impl Plan {
         (!told.is_empty()).then(|| told.encode())
     }
 
-    /// Finds the directories that hold just what one of the same path held
-    /// before, from the deepest up, so that a parent sees its children's.
+    /// Finds directories that are unchanged at the same path, deepest first, so that the
+    /// result for a parent includes its children.
     pub(super) fn reuse_directories(&mut self, known: &Known) {
         for number in (0..self.directories.len()).rev() {
             let directory = &self.directories[number];

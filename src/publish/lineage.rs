@@ -1,4 +1,4 @@
-//! What would be published, as far as it matters for the name that it is published under.
+//! Identity of the content to publish, for checking moves of its name.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use super::objects::{self, git_id};
 use super::{PublishError, folder};
 use crate::repo::{Lineage, Tag};
 
-/// Where the branches of what would be published from a path are, with so much of
-/// their history.
+/// Branch positions of the content that would be published from a path, with the given
+/// depth of history.
 ///
 /// # Errors
-/// What could not be read.
+/// If anything cannot be read.
 pub fn lineage(
     path: &Path,
     branches: &[String],
@@ -55,7 +55,7 @@ fn of_repository(
     })
 }
 
-/// All tags, and where each leads.
+/// All tags and their targets.
 fn all_tags(reader: &Reader) -> Result<Vec<Tag>, PublishError> {
     let tags = reader.tag_refs()?.into_iter().map(|(name, id)| {
         let leads = reader.follow(id).ok().flatten();

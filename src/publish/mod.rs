@@ -1,32 +1,30 @@
-//! A git repository or a folder becomes blobs.
+//! Publishing of git repositories and folders.
 //!
-//! 1. **Plan** ([`git`], [`folder`], [`remote`] for a repository that is not in
-//!    our format): the tree as a list of directories, and the files whose
-//!    content is needed. What an earlier publish already
-//!    stored ([`known`]) is taken from there: whole subtrees by their git ID,
-//!    files by git ID, directories by their content, chunks by their hash.
-//!    From the history it is counted which files change together
-//!    ([`together`]): a hint for readers who know nothing yet.
-//! 2. **Content** ([`content`], [`pieces`], [`packs`]): files are read in tree
-//!    order, cut into chunks, hashed and compressed on all cores, as patches
-//!    where they are versions of what is stored or resemble it ([`delta`],
-//!    [`sketch`]), and laid into packs of at most the publisher's body limit. Full packs are uploaded while the
-//!    next ones fill ([`upload`]).
-//!    So is what the history of a git repository holds beyond ([`history`]).
-//! 3. **Nodes** ([`nodes`]): chunk lists and directories are written from the
-//!    deepest up, then the head. They share the last pack, so that a small
-//!    change, or a whole small repository, is one blob.
+//! 1. **Plan** ([`git`], [`folder`], [`remote`] for a repository in a foreign format):
+//!    the tree as a list of directories, and the files whose content is needed.
+//!    Content that an earlier publish stored ([`known`]) is reused: whole subtrees by
+//!    git ID, files by git ID, directories by content, chunks by hash. The history
+//!    yields statistics of files that change together ([`together`]), a hint for
+//!    readers without a learned profile.
+//! 2. **Content** ([`content`], [`pieces`], [`packs`]): files are read in tree order,
+//!    chunked, hashed and compressed on all cores, as patches if they are versions of
+//!    stored content or resemble it ([`delta`], [`sketch`]), and packed into blobs of
+//!    at most the publisher's body limit. Full packs are uploaded while the next ones
+//!    fill ([`upload`]). The remaining objects of a git history are stored likewise
+//!    ([`history`]).
+//! 3. **Nodes** ([`nodes`]): chunk lists and directories are written, deepest first,
+//!    then the head. They share the last pack, so a small change, or a small
+//!    repository, is a single blob.
 //!
-//! The head's blob goes last, when everything it refers to is confirmed. The
-//! packs of the same input are the same bytes (encrypted or not, see [`upload`]),
-//! so a run after an interrupted one computes the same blob IDs, finds what is
-//! there, and goes on.
+//! The head's blob is uploaded last, once all blobs that it refers to are confirmed.
+//! Equal input yields identical packs (encrypted or not, see [`upload`]). A publish after
+//! an interrupted one therefore computes the same blob IDs, finds the stored blobs, and
+//! resumes.
 //!
-//! What a file is, and whether it shrinks, is told by [`analyze`]; where it is
-//! kept, by [`tier`]. A head that is published already can be laid out anew
-//! ([`mod@rewrite`]).
+//! [`analyze`] classifies files and determines whether they compress; [`tier`] decides
+//! where they are stored. [`mod@rewrite`] compacts a published head.
 //!
-//! May touch: `repo`, `walrus`.
+//! May depend on: `repo`, `walrus`.
 
 pub mod analyze;
 mod blobs;
@@ -85,17 +83,17 @@ use walgit_format::head::AttachmentKind;
 use walrus_client::{BlobStore, PrivateHeaders, PrivateStore, PutOptions, StoredBlob};
 use walrus_encoding::cost;
 
-/// Packs that wait for their upload while the next one fills.
+/// Maximum number of packs that wait for their upload.
 const WAITING_PACKS: usize = 2;
 
-/// What is published.
+/// Input of a publish.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A git repository or a folder.
     Path(PathBuf),
-    /// A repository that is not in our format, with all of its history.
+    /// A repository in a foreign format, with its entire history.
     Repository(Repository),
-    /// A head that is laid out anew.
+    /// A head to compact.
     Rewrite(Rewrite),
 }
 
@@ -105,63 +103,61 @@ impl<P: AsRef<Path> + ?Sized> From<&P> for Input {
     }
 }
 
-/// How to publish.
+/// Options of a publish.
 #[derive(Clone, Debug, Default)]
 pub struct PublishOptions {
-    /// Branches of a git repository, the first one the default; the current
-    /// branch when empty.
+    /// Branches of a git repository, the default branch first; if empty, the current
+    /// branch.
     pub branches: Vec<String>,
-    /// How blobs are to be kept.
+    /// Storage options of blobs.
     pub put: PutOptions,
-    /// How hard to compress.
+    /// Compression effort.
     pub effort: Effort,
-    /// How files are laid out.
+    /// Layout of files.
     pub tiers: Tiers,
-    /// How much of the history of a git repository is published.
+    /// Depth of the git history to publish.
     pub history: HistoryDepth,
-    /// Whether files of a plain folder that cannot be read are skipped.
+    /// Whether to skip unreadable files of a plain folder.
     pub skip_unreadable: bool,
-    /// The head published before, whose content need not be stored again.
+    /// The previously published head, whose content is reused.
     pub previous: Option<(BlobId, Option<ChunkHash>)>,
-    /// What is carried along of what somebody learned about it.
+    /// The learned profile to ship.
     pub learned: Learned,
-    /// The key that everything is encrypted with; published for everybody to
-    /// read where there is none.
+    /// Encryption key; without one, the publish is public.
     pub key: Option<SecretKey>,
-    /// Who is told which blobs are about to be made.
+    /// Receives the blobs that are about to be created.
     pub claims: Option<Arc<dyn Claims>>,
 }
 
-/// What a repository carries of what somebody learned of the order in which its
-/// files are opened.
+/// The learned profile of file opens that a repository ships.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Learned {
-    /// What it carried before.
+    /// The previous one.
     #[default]
     AsBefore,
-    /// Nothing.
+    /// No profile.
     Nothing,
     /// This profile, of at most [`MAX_SHIPPED`](walgit_format::head::MAX_SHIPPED)
     /// bytes.
     This(Vec<u8>),
 }
 
-/// Told how a publish gets on.
+/// Callbacks for the progress of a publish.
 pub trait Progress: Send + Sync {
-    /// What has to be read: files and bytes.
+    /// Total files and bytes to read.
     fn total(&self, files: u64, bytes: u64);
-    /// More has been read.
+    /// Additional files and bytes that were read.
     fn read(&self, files: u64, bytes: u64);
-    /// A blob of so many bytes is on its way.
+    /// An upload of this many bytes starts.
     fn uploading(&self, bytes: u64);
-    /// So many commits have been compared with those before them.
+    /// Number of commits compared with their parents.
     fn compared(&self, commits: u64);
-    /// So many objects of the history are stored, of so many; none while they
-    /// are still counted.
+    /// Number of objects of the history stored, and their total; 0 while they are still
+    /// being counted.
     fn history(&self, objects: u64, of: u64);
 }
 
-/// A [`Progress`] that nobody watches.
+/// A [`Progress`] that does nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Unwatched;
 
@@ -173,48 +169,47 @@ impl Progress for Unwatched {
     fn history(&self, _: u64, _: u64) {}
 }
 
-/// What was published.
+/// Result of a publish.
 #[derive(Clone, Debug, Serialize)]
 pub struct Published {
     /// The blob that starts with the head.
     pub blob: BlobId,
-    /// The hash of the head, or what it is called where it is encrypted: the
-    /// `root` of its address.
+    /// The hash of the head, or its keyed hash if encrypted: the `root` of its address.
     pub root: ChunkHash,
-    /// Whether everything was there already, the head included.
+    /// Whether everything, including the head, was stored already.
     pub unchanged: bool,
     /// Files and symlinks in the published trees.
     pub files: u64,
     /// Directories in the published trees.
     pub directories: u64,
-    /// Bytes of content that were read.
+    /// Bytes of content read.
     pub bytes_read: u64,
-    /// Bytes that were uploaded.
+    /// Bytes uploaded.
     pub bytes_stored: u64,
-    /// Bytes the network bills for them.
+    /// Bytes that the network bills for them.
     pub bytes_billed: u64,
-    /// Blobs that were uploaded.
+    /// Number of uploaded blobs.
     pub blobs_uploaded: u64,
-    /// Blobs of this head that the store had already.
+    /// Number of blobs of this head that the store had already.
     pub blobs_present: u64,
-    /// Every blob that was made, the head's last.
+    /// All blobs of the publish, the head's last.
     pub blobs: Vec<StoredBlob>,
-    /// What was left out, and why.
+    /// Omitted content, with reasons.
     pub warnings: Vec<String>,
-    /// What was skipped of a plain folder.
+    /// Skipped entries of a plain folder.
     pub skipped: Vec<Skipped>,
-    /// What was archived of the history of a git repository.
+    /// Archived git history.
     pub history: Option<HistoryReport>,
-    /// What it cost in its former layout, where it had one.
+    /// Cost of its former layout, if it had one.
     #[serde(rename = "former")]
     pub replaced: Option<Replaced>,
 }
 
 impl Published {
-    /// The epoch it was, told from blobs that were stored now for so many epochs.
+    /// The current epoch, derived from blobs that were just stored for `epochs` epochs.
     pub fn epoch(&self, epochs: u32) -> Option<u32> {
         let ends = self.blobs.iter().filter_map(|blob| blob.end_epoch);
-        // What was there already may end later.
+        // Blobs that existed already may end later.
         let first = ends.min().filter(|_| self.blobs_uploaded > 0)?;
         first.checked_sub(epochs)
     }
@@ -223,7 +218,7 @@ impl Published {
 /// Publishes `input`.
 ///
 /// # Errors
-/// What could not be read, or stored; the head published before is untouched.
+/// If anything cannot be read or stored; the previous head is unaffected.
 pub async fn publish(
     input: impl Into<Input>,
     options: &PublishOptions,
@@ -258,7 +253,7 @@ pub async fn publish(
     };
     let planned = blocking(move || work.plan_and_pack(known, sender)).await;
     let packs = uploading.await.map_err(|error| ended(&error))?;
-    // Of two failures the upload's comes first: it is what stopped the other.
+    // If both fail, report the upload's error: it caused the other.
     let ids = packs?;
     let packed = planned?;
     if let Some(unchanged) = packed.unchanged() {
@@ -271,7 +266,7 @@ pub async fn publish(
         uploads.put(blob.0, blob.1).await?;
     }
     uploads.put(written.blob, written.bytes).await?;
-    // A name may outlive a power loss only together with what it leads to.
+    // A name must not survive a power loss without its target.
     store.flush().await?;
     let done = uploads.finish();
     let stored = |f: fn(&StoredBlob) -> u64| done.uploaded.iter().map(f).sum();
@@ -302,7 +297,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| ended(&error))?
 }
 
-/// Why a task ended without a result.
+/// Reason why a task ended without a result.
 fn ended(error: &tokio::task::JoinError) -> PublishError {
     match error.is_panic() {
         true => PublishError::Internal("a task panicked"),
@@ -310,7 +305,7 @@ fn ended(error: &tokio::task::JoinError) -> PublishError {
     }
 }
 
-/// What the thread that reads and packs needs to know.
+/// Parameters of the thread that reads and packs.
 struct Work {
     input: Input,
     options: PublishOptions,
@@ -318,7 +313,7 @@ struct Work {
     progress: Arc<dyn Progress>,
 }
 
-/// A plan whose content is in packs, all but the last of them on their way.
+/// A plan whose content is packed; all packs but the last are being uploaded.
 struct Packed {
     plan: Plan,
     known: Known,
@@ -361,8 +356,7 @@ impl Work {
         let (mut attached, mut archived) = (Vec::new(), None);
         if !plan.is_known(&known) {
             let (effort, progress) = (self.options.effort, &*self.progress);
-            // Before all content, so that it comes with the first read where
-            // that has room.
+            // Before all content, so that the first read includes it if space permits.
             if let Some(prior) = plan.prior(&known, progress) {
                 let placed = packs.add_raw(&prior, effort.beside(), &known)?;
                 attached.push((AttachmentKind::Prior, vec![placed]));
@@ -413,7 +407,7 @@ impl Work {
 }
 
 impl Packed {
-    /// The result, when the head published before is what this plan would make.
+    /// Result if the previous head equals that of this plan.
     fn unchanged(&self) -> Option<Published> {
         let previous = self
             .known

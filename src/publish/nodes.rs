@@ -1,4 +1,4 @@
-//! Lists, directories and the head are written, from the deepest up.
+//! Writing of chunk lists, directories and the head, deepest first.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -18,15 +18,15 @@ use walgit_format::head::{Attachment, AttachmentKind, PlannedCommit, PlannedHead
 use walgit_format::list::{self, LIST_FANOUT};
 use walrus_client::BlobStore;
 
-/// Files of more chunks than this keep them in a list of their own, so that
-/// listing their directory does not pay for them.
+/// Files with more chunks have a separate chunk list, so that listing their directory
+/// does not fetch it.
 const MAX_IN_DIRECTORY: usize = 64;
-/// Git IDs are written in chunks of this many directories.
+/// Number of directories per chunk of git IDs.
 const IDS_IN_CHUNK: usize = 512;
-/// And of no more bytes than this, unless one directory takes more.
+/// Maximum bytes of such a chunk, unless a single directory exceeds it.
 const IDS_BYTES: usize = 8 << 20;
 
-/// The blobs that are left to upload, the head's last.
+/// The remaining blobs to upload, the head's last.
 pub(super) struct Written {
     pub(super) spilled: Vec<(BlobId, Bytes)>,
     pub(super) blob: BlobId,
@@ -42,7 +42,7 @@ pub(super) struct Written {
     pub(super) replaced: Option<Replaced>,
 }
 
-/// Writes all nodes of a plan whose packs have these IDs in `store`.
+/// Writes all nodes of a plan whose packs have the given IDs in `store`.
 pub(super) fn write(
     packed: Packed,
     ids: &[BlobId],
@@ -98,8 +98,8 @@ pub(super) fn write(
     })
 }
 
-/// Directories that have to be written, breadth first from the roots; one that
-/// several share comes after all that hold it.
+/// The directories to write, breadth first from the roots; a shared directory follows all
+/// its parents.
 fn breadth_first(plan: &Plan) -> Vec<DirectoryNumber> {
     let fresh = |tree: &TreePlan| match tree {
         TreePlan::New(number) if plan.directories[*number].same_as.is_none() => Some(*number),
@@ -113,7 +113,7 @@ fn breadth_first(plan: &Plan) -> Vec<DirectoryNumber> {
         })
     };
     let roots = plan.commits.iter().filter_map(|commit| fresh(&commit.tree));
-    // How many references to each are still to be met.
+    // Number of references to each directory that are still to be visited.
     let mut awaited: HashMap<DirectoryNumber, usize> = HashMap::new();
     let mut pending: Vec<DirectoryNumber> = roots.clone().collect();
     while let Some(number) = pending.pop() {
@@ -136,7 +136,7 @@ fn breadth_first(plan: &Plan) -> Vec<DirectoryNumber> {
     order
 }
 
-/// A directory that is stored, and what its parent tells of it.
+/// A stored directory, with the data that its parent records.
 #[derive(Clone)]
 struct StoredDirectory {
     node: Stored,
@@ -157,7 +157,7 @@ impl From<&KnownDirectory> for StoredDirectory {
 struct Writer<'a> {
     plan: &'a Plan,
     blobs: Blobs<'a>,
-    /// Lists of large files, by directory and number of the entry.
+    /// Chunk lists of large files, by directory and entry index.
     lists: HashMap<(DirectoryNumber, usize), Stored>,
     directories: HashMap<DirectoryNumber, StoredDirectory>,
     ids: Vec<DirectoryIds>,
@@ -199,7 +199,7 @@ impl Writer<'_> {
         Ok((node, parts.iter().map(|(_, covers)| covers).sum()))
     }
 
-    /// Writes one directory, everything below it being written.
+    /// Writes one directory; all its descendants have been written.
     fn directory(&mut self, number: DirectoryNumber) -> Result<(), PublishError> {
         let planned = &self.plan.directories[number];
         let (mut nodes, mut bytes) = (1, 0);
@@ -254,7 +254,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A directory that is written or known.
+    /// Returns a written or known directory.
     fn tree(&self, tree: &TreePlan) -> Result<StoredDirectory, PublishError> {
         let number = match tree {
             TreePlan::Known(known) => return Ok(known.into()),
@@ -266,8 +266,7 @@ impl Writer<'_> {
             .ok_or(PublishError::Internal("a directory was not written"))
     }
 
-    /// Stores the git IDs of the directories written, after those that were
-    /// stored before.
+    /// Stores the git IDs of the written directories, after those stored earlier.
     fn git_ids(&mut self, known: &Known, level: i32) -> Result<Vec<Stored>, PublishError> {
         let mut chunks = known.attached(AttachmentKind::GitIds);
         let mut rest = &self.ids[..];
@@ -285,7 +284,7 @@ impl Writer<'_> {
         Ok(chunks)
     }
 
-    /// Writes the new segments of the history, after those that stay.
+    /// Writes the new segments of the history, after the retained ones.
     fn archive(&mut self, known: &Known, archived: &Archived) -> Result<Vec<Stored>, PublishError> {
         let mut segments = known.attached(AttachmentKind::Archive);
         segments.truncate(archived.kept);

@@ -1,9 +1,9 @@
-//! Objects of a git repository, as `git clone` gets them.
+//! Objects of a git repository, as `git clone` transfers them.
 //!
-//! What only changes how git shows a repository is left aside: replacements
-//! (`git replace`), grafts, and environment variables that name other places. What
-//! is read is hashed and must have the ID that it is published under. Commits,
-//! trees and tags are parsed no more strictly than git does.
+//! Ignores features that only change how git presents a repository: replacements
+//! (`git replace`), grafts, and environment variables that redirect paths. Objects are
+//! hashed on reading and must match the ID that they are published under. Commits, trees
+//! and tags are parsed as leniently as git does.
 
 use std::path::Path;
 
@@ -40,12 +40,12 @@ pub(super) fn open(path: &Path) -> Result<gix::Repository, PublishError> {
     })
 }
 
-/// An ID as heads have it.
+/// Converts a git ID to that of a head.
 pub(super) fn git_id(id: ObjectId) -> GitId {
     GitId(id.as_slice().to_vec())
 }
 
-/// Something is wrong with a repository.
+/// Error about a repository.
 pub(super) fn failed(repo: &gix::Repository, why: impl std::fmt::Display) -> PublishError {
     PublishError::Git {
         path: repo.path().into(),
@@ -53,7 +53,7 @@ pub(super) fn failed(repo: &gix::Repository, why: impl std::fmt::Display) -> Pub
     }
 }
 
-/// An object: what it is, and its bytes, which have this ID.
+/// Reads an object: its kind and bytes, verified against its ID.
 pub(super) fn read(repo: &gix::Repository, id: ObjectId) -> Result<(Kind, Vec<u8>), PublishError> {
     let found = repo.try_find_object(id).map_err(|why| failed(repo, why))?;
     let Some(object) = found else {
@@ -75,7 +75,7 @@ pub(super) fn read(repo: &gix::Repository, id: ObjectId) -> Result<(Kind, Vec<u8
     Ok((kind, data))
 }
 
-/// The bytes of an object of this kind.
+/// Reads the bytes of an object of the given kind.
 pub(super) fn read_as(
     repo: &gix::Repository,
     id: ObjectId,
@@ -90,7 +90,7 @@ pub(super) fn read_as(
     }
 }
 
-/// A commit, parsed as far as git itself insists.
+/// Parses a commit, as strictly as git itself.
 pub(super) fn commit(repo: &gix::Repository, id: ObjectId) -> Result<RawCommit, PublishError> {
     let raw = read_as(repo, id, Kind::Commit)?;
     RawCommit::parse(raw.into(), &git_id(id)).map_err(|_| {
@@ -101,7 +101,7 @@ pub(super) fn commit(repo: &gix::Repository, id: ObjectId) -> Result<RawCommit, 
     })
 }
 
-/// The ID that a head has, as git has it.
+/// Converts the ID of a head to that of git.
 pub(super) fn object_id(repo: &gix::Repository, id: &GitId) -> Result<ObjectId, PublishError> {
     ObjectId::try_from(&id.0[..]).map_err(|why| failed(repo, why))
 }

@@ -12,20 +12,20 @@ use walgit_format::Place;
 use walgit_format::blob::BlobBuilder;
 use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Sealed, seal};
 
-/// Packs that were sent off, by number: their IDs, and where their data starts.
+/// Sent packs, by number: their IDs, and the offsets of their data.
 pub(super) type Sent = HashMap<usize, (BlobId, u64)>;
 
-/// Fills packs and sends full ones off.
+/// Fills packs and sends full ones to the uploader.
 pub(super) struct Packs {
     limit: u64,
     sender: Option<Sender<Bytes>>,
     open: BlobBuilder,
-    /// Number of the open pack; those of later ones are higher.
+    /// Number of the open pack; later packs have higher numbers.
     open_number: usize,
     next_number: usize,
-    /// Packs in the order in which they were sent off: number, start of data.
+    /// Packs in the order of sending: number, offset of the data.
     sent: Vec<(usize, u64)>,
-    /// Content that was placed already, wherever it came from.
+    /// Content that has been placed, whatever its source.
     placed: HashMap<ChunkHash, Placed>,
 }
 
@@ -42,17 +42,17 @@ impl Packs {
         }
     }
 
-    /// Largest blob that may be made, in bytes.
+    /// Maximum blob size, in bytes.
     pub(super) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Where this content lies already, if it does.
+    /// Returns the location of a content, if it is stored.
     pub(super) fn find(&self, hash: &ChunkHash, known: &Known) -> Option<Placed> {
         (self.placed.get(hash).or_else(|| known.chunk(hash))).cloned()
     }
 
-    /// Places a stored chunk that is decoded with `bases`.
+    /// Adds an encoded chunk that is decoded with `bases`.
     pub(super) fn add(
         &mut self,
         hash: ChunkHash,
@@ -87,7 +87,7 @@ impl Packs {
         Ok(placed)
     }
 
-    /// Hashes, compresses and places a chunk that is not there yet.
+    /// Hashes, compresses and adds a chunk, unless it is stored already.
     pub(super) fn add_raw(
         &mut self,
         raw: &[u8],
@@ -103,8 +103,8 @@ impl Packs {
         self.add(hash, raw_len, &sealed, Bases::NONE)
     }
 
-    /// Sends a file off as a blob of its own, without a header. `cuts` are its
-    /// chunks: hash and length.
+    /// Sends a file as a separate blob without a header. `cuts` are the hashes and
+    /// lengths of its chunks.
     pub(super) fn add_plain(
         &mut self,
         body: Bytes,
@@ -131,7 +131,7 @@ impl Packs {
         Ok(chunks)
     }
 
-    /// Sends the open pack off.
+    /// Sends the open pack.
     pub(super) fn close(&mut self) -> Result<(), PublishError> {
         if self.open.is_empty() {
             return Ok(());
@@ -151,24 +151,24 @@ impl Packs {
     fn send(&self, body: Bytes) -> Result<(), PublishError> {
         let no = PublishError::Internal("a pack was closed after the last one");
         let sender = self.sender.as_ref().ok_or(no)?;
-        // It is gone when an upload failed; that error is the one to tell.
+        // The receiver is gone after a failed upload; that error is reported.
         sender
             .blocking_send(body)
             .map_err(|_| PublishError::Interrupted)
     }
 
-    /// Forgets what is not sent off yet: nothing needs it.
+    /// Discards the open pack: nothing needs it.
     pub(super) fn abandon(&mut self) {
         self.open = BlobBuilder::new();
     }
 
-    /// No more packs are sent off: lets the uploads end.
+    /// Ends the uploads: no more packs follow.
     pub(super) fn hang_up(&mut self) {
         self.sender = None;
     }
 
-    /// What is open becomes part of the head's blob. `ids` are those of the
-    /// packs sent off, in that order.
+    /// Returns the open pack, which becomes part of the head's blob. `ids` are those of
+    /// the sent packs, in order.
     pub(super) fn finish(self, ids: &[BlobId]) -> Result<(BlobBuilder, usize, Sent), PublishError> {
         if self.sent.len() != ids.len() {
             return Err(PublishError::Internal("a pack has no ID"));

@@ -1,5 +1,5 @@
-//! Pieces of content become stored chunks: each once, against a base where that
-//! pays, on all cores.
+//! Stores pieces of content as chunks: deduplicated, as patches if that pays, on all
+//! cores.
 
 use std::collections::HashSet;
 
@@ -15,19 +15,20 @@ use super::placed::{Placed, chunk_len};
 use super::sketch::Sketch;
 use walgit_format::chunk::{Bases, ChunkHash, Codec, Patcher, Sealed};
 
-/// A piece of a file, as long as a chunk.
+/// A piece of a file: the content of one chunk.
 pub(super) struct Piece<'a> {
     raw: Bytes,
     hash: ChunkHash,
     manner: Manner<'a>,
-    /// What it resembles is found by; of what is stored already, nothing.
+    /// Sketch for finding similar content; `None` for a piece that is stored already or
+    /// cannot be a patch.
     sketch: Option<Sketch>,
-    /// The version of before.
+    /// The earlier version.
     before: Option<Base>,
 }
 
 impl<'a> Piece<'a> {
-    /// Looks at a piece of a file that is compressed like this.
+    /// Hashes a piece of a file with these compression parameters, and sketches it.
     pub(super) fn new(raw: Bytes, manner: Manner<'a>, packs: &Packs, known: &Known) -> Self {
         let hash = ChunkHash::of(&raw);
         let new = packs.find(&hash, known).is_none() && manner.may_be_a_patch(raw.len());
@@ -40,35 +41,34 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// Whether a version of before is of use.
+    /// Whether an earlier version is useful as a base.
     pub(super) fn wants_a_base(&self) -> bool {
         self.sketch.is_some()
     }
 
-    /// Says what it was before.
+    /// Sets the earlier version.
     pub(super) fn set_before(&mut self, before: Base) {
         self.before = Some(before);
     }
 }
 
-/// Stores pieces in order; remembers of what was stored before what may serve as
-/// a base.
+/// Stores pieces in order, and retains recent ones as possible bases.
 pub(super) struct Storing<'a> {
     pub(super) packs: &'a mut Packs,
     pub(super) known: &'a Known,
     recent: Recent,
 }
 
-/// How a piece is stored.
+/// Storage form of a piece.
 enum Way {
-    /// As it is found at its turn: it is stored already, or will be by then.
+    /// Resolved when placed: it is stored already, or will be by then.
     Found,
     Alone(Sealed, Bases<Placed>),
     Patch(Sealed, Base),
 }
 
 impl<'a> Storing<'a> {
-    /// Begins with nothing remembered.
+    /// Starts without possible bases.
     pub(super) fn new(packs: &'a mut Packs, known: &'a Known) -> Self {
         Storing {
             packs,
@@ -77,7 +77,7 @@ impl<'a> Storing<'a> {
         }
     }
 
-    /// Stores what is not there yet; where each piece lies.
+    /// Stores new pieces; returns the locations of all.
     pub(super) fn store(&mut self, pieces: Vec<Piece<'_>>) -> Result<Vec<Placed>, PublishError> {
         let plans = self.choose(&pieces);
         let ways: Vec<Way> = (pieces.par_iter().zip(&plans))
@@ -93,7 +93,7 @@ impl<'a> Storing<'a> {
         Ok(placed)
     }
 
-    /// What each piece is sealed against, if it is sealed at all.
+    /// Selects a base for each piece; `None` for pieces that are not encoded.
     fn choose(&mut self, pieces: &[Piece<'_>]) -> Vec<Option<Option<Base>>> {
         let mut met: HashSet<ChunkHash> = HashSet::new();
         let mut choose = |piece: &Piece<'_>| {
@@ -107,7 +107,7 @@ impl<'a> Storing<'a> {
             let like = || self.recent.like(sketch).cloned();
             let base = piece.before.clone().or_else(like);
             if base.is_none() {
-                // Whole in any case, so those that follow may be against it.
+                // It will be stored whole, so it can be a base of later pieces.
                 (self.recent).add(piece.hash, piece.raw.clone(), sketch.clone());
             }
             Some(base)

@@ -1,10 +1,10 @@
-//! Where things lie while not all blobs have their IDs yet.
+//! Locations of content before all blobs have IDs.
 
 use super::PublishError;
 use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, MAX_CHUNK};
 use walgit_format::{EncodeError, PlacedChunk};
 
-/// A chunk of data and where it lies.
+/// A data chunk and its location.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) hash: ChunkHash,
@@ -12,16 +12,16 @@ pub(super) struct Placed {
     pub(super) stored_len: u32,
     pub(super) codec: Codec,
     pub(super) spot: Spot,
-    /// What it is decoded with.
+    /// The bases for decoding.
     pub(super) bases: Bases<Placed>,
 }
 
-/// Where a chunk lies while IDs of packs are not known yet.
+/// Location of a chunk before the IDs of packs are known.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Spot {
-    /// In a pack of this publish; offset from the start of its data.
+    /// In a pack of this publish, at an offset from the start of its data.
     Pack { pack: usize, at: i64 },
-    /// In a blob of an earlier one.
+    /// In a blob of an earlier publish.
     Blob(BlobId, u64),
 }
 
@@ -43,10 +43,10 @@ impl Placed {
     }
 }
 
-/// The length of a chunk.
+/// Checks and converts the length of a chunk.
 ///
 /// # Errors
-/// [`PublishError::Encode`] for one that no reader accepts.
+/// [`PublishError::Encode`] if it exceeds the limit of readers.
 pub(super) fn chunk_len(len: usize) -> Result<u32, PublishError> {
     let fits = u32::try_from(len).ok().filter(|len| *len <= MAX_CHUNK);
     fits.ok_or(PublishError::Encode {
@@ -59,25 +59,25 @@ pub(super) fn chunk_len(len: usize) -> Result<u32, PublishError> {
     })
 }
 
-/// Something that can be referred to, while the blob it is in may still be
-/// open: `Blobs::place` tells where it is by now.
+/// An item to refer to, whose blob may still be open: `Blobs::place` returns its present
+/// location.
 #[derive(Clone)]
 pub(super) enum Stored {
-    /// Content in a pack, or stored before.
+    /// Content in a pack, or stored earlier.
     Data(Placed),
-    /// Made here: in the blob of nodes with this number.
+    /// Written by this publish, in the node blob with this number.
     Made(PlacedChunk, usize),
-    /// Stored before.
+    /// Stored earlier.
     Old(PlacedChunk),
 }
 
-/// A directory that is stored.
+/// A stored directory.
 #[derive(Clone, Debug)]
 pub(super) struct KnownDirectory {
     /// Its node.
     pub(super) node: ChunkRef,
-    /// How many nodes it holds, itself included.
+    /// Number of nodes below it, including itself.
     pub(super) nodes: u64,
-    /// Bytes of content in it.
+    /// Total bytes of its content.
     pub(super) bytes: u64,
 }

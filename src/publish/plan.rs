@@ -1,4 +1,4 @@
-//! The tree that is going to be published, before it has places in blobs.
+//! The tree to publish, before its content has locations in blobs.
 
 use bytes::Bytes;
 
@@ -11,19 +11,19 @@ use walgit_format::Kind;
 use walgit_format::chunk::WholeBlob;
 use walgit_format::head::{AttachmentKind, CommitId, GitId, Ref, Signature};
 
-/// Number of a directory in [`Plan::directories`].
+/// Index in [`Plan::directories`].
 pub(super) type DirectoryNumber = usize;
-/// A file: its directory, and its number among the entries there.
+/// A file: the index of its directory, and of its entry there.
 pub(super) type FilePlace = (DirectoryNumber, usize);
 
-/// Everything that is going to be published.
+/// Everything to publish.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Every directory that is not known already; parents before children.
+    /// All new directories; parents before children.
     pub(super) directories: Vec<PlannedDirectory>,
-    /// Files whose content is needed, in the order of their packs.
+    /// Files whose content is needed, in pack order.
     pub(super) files: Vec<FileJob>,
-    /// Where the files of a git repository come from.
+    /// Source of a git repository's files.
     pub(super) git: Option<gix::ThreadSafeRepository>,
     /// Commits with their trees, the default branch's first.
     pub(super) commits: Vec<CommitPlan>,
@@ -31,36 +31,35 @@ pub(super) struct Plan {
     pub(super) default_branch: Vec<u8>,
     /// Branches and tags.
     pub(super) refs: Vec<Ref>,
-    /// What is kept beside the trees, in chunks.
+    /// Attachments beside the trees, in chunks.
     pub(super) attachments: Vec<(AttachmentKind, Vec<Vec<u8>>)>,
-    /// What is archived of the history of a git repository.
+    /// The git history to archive.
     pub(super) history: Option<History>,
-    /// Where content comes from that lies in another repository. Its commits
-    /// are named by all that is in them.
+    /// Source of content that is stored in another repository. Its commits are identified
+    /// by their entire content.
     pub(super) remote: Option<Remote>,
-    /// Files that are the same as another one of the plan: which, and they.
+    /// Files that equal another file of the plan: the original, and the copy.
     pub(super) copies: Vec<(FilePlace, FilePlace)>,
-    /// What was left out, and why.
+    /// Omitted content, with reasons.
     pub(super) warnings: Vec<String>,
-    /// What was skipped of a plain folder.
+    /// Skipped entries of a plain folder.
     pub(super) skipped: Vec<Skipped>,
-    /// Entries that are to be taken out again, once no job refers to others by
-    /// their numbers.
+    /// Entries to remove once no job refers to entries by index.
     pub(super) dropped: Vec<FilePlace>,
-    /// Whether what cannot be read of a plain folder is skipped.
+    /// Whether to skip unreadable entries of a plain folder.
     pub(super) skip_unreadable: bool,
-    /// What is carried along of what somebody learned about it.
+    /// The learned profile to ship.
     pub(super) learned: Learned,
 }
 
 impl Plan {
-    /// What was left out, in words.
+    /// All warnings, including one about skipped entries.
     pub(super) fn all_warnings(&self) -> Vec<String> {
         let skipped = self.skipped_warning();
         self.warnings.iter().cloned().chain(skipped).collect()
     }
 
-    /// What the plan's content costs where it lies now.
+    /// Cost of the content in its present layout.
     pub(super) fn replaced(&self) -> Option<Replaced> {
         self.remote.as_ref().map(|remote| remote.replaced)
     }
@@ -91,9 +90,9 @@ pub(super) struct PlannedDirectory {
     pub(super) path: Vec<u8>,
     /// Sorted by name.
     pub(super) entries: Vec<EntryPlan>,
-    /// What git calls it, and its raw tree where that cannot be rebuilt.
+    /// Its git ID, and its raw tree if that cannot be reconstructed.
     pub(super) git: Option<(GitId, Bytes)>,
-    /// The directory published before that holds the very same.
+    /// The identical directory of the previous head.
     pub(super) same_as: Option<KnownDirectory>,
 }
 
@@ -119,29 +118,29 @@ pub(super) enum ContentPlan {
     Tree(TreePlan),
 }
 
-/// A file to be read.
+/// A file to read.
 #[derive(Debug)]
 pub(super) struct FileJob {
     pub(super) source: FileSource,
     pub(super) directory: DirectoryNumber,
     pub(super) entry: usize,
-    /// Bytes expected.
+    /// Expected size, in bytes.
     pub(super) size: u64,
 }
 
 impl FileJob {
-    /// The file.
+    /// The indices of the file.
     pub(super) fn place(&self) -> FilePlace {
         (self.directory, self.entry)
     }
 }
 
-/// Where a file's content is.
+/// Source of a file's content.
 #[derive(Clone, Debug)]
 pub(super) enum FileSource {
     Git(gix::ObjectId),
     Folder(FolderFile),
-    /// A blob that is the file.
+    /// A blob that contains exactly the file.
     Blob(WholeBlob),
     Bytes(Bytes),
 }

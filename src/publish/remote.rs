@@ -1,9 +1,9 @@
-//! A repository that is not in our format, as a plan: every commit that leads
-//! to its branches and tags.
+//! Plans the rewrite of a repository in a foreign format: every commit that leads to its
+//! branches and tags.
 //!
-//! Its directories are implied by paths and named by all that is in them, so a
-//! directory that several commits share is planned once. So is a blob that is
-//! a file, wherever it stands. The content stays where it is until it is read.
+//! Its directories are implied by paths and identified by their content, so a directory
+//! that several commits share is planned once. The same holds for a blob that is a file,
+//! at any path. Content stays in place until it is read.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,40 +24,39 @@ use walgit_format::head::{AttachmentKind, MANIFEST_PART, Ref, check_ref_name};
 use walgit_format::{CommitId, Content, Kind};
 use walrus_encoding::cost;
 
-/// Files that are fetched at once: each is a request of its own, and this many
-/// keep a link of 100 Mbit/s busy over 50 ms.
+/// Number of concurrent file fetches: each takes a separate request, and this many
+/// saturate a link of 100 Mbit/s at 50 ms.
 const AT_ONCE: usize = 32;
-/// Bytes of a large file that are in memory at a time.
+/// Bytes of a large file in memory at a time.
 const PART: u64 = 8 << 20;
 
-/// Where the content of a plan comes from that lies in another repository.
+/// Source of content that is stored in another repository.
 #[derive(Clone, Debug)]
 pub(super) struct Remote {
-    /// Knows the store and the keys.
+    /// Provides the store and the keys.
     snapshot: Snapshot,
     runtime: Handle,
-    /// What the repository costs as it is.
+    /// Cost of the repository in its present layout.
     pub(super) replaced: Replaced,
-    /// Files and directories of the newest commit.
+    /// Number of files and directories of the newest commit.
     pub(super) counts: (u64, u64),
 }
 
-/// What a repository cost in its former layout.
+/// Cost of a repository in its former layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Replaced {
-    /// Commits that were rewritten.
+    /// Number of rewritten commits.
     pub commits: u64,
-    /// Blobs that it consisted of.
+    /// Number of its blobs.
     pub blobs: u64,
-    /// Bytes the network bills for them.
+    /// Bytes that the network bills for them.
     pub bytes_billed: u64,
-    /// Requests that reading the newest commit whole took: a blob each.
+    /// Requests to read the newest commit completely: one per blob.
     pub requests: u64,
 }
 
 impl Remote {
-    /// The content of these jobs, all fetched at once; `None` for those that do
-    /// not lie here.
+    /// Fetches the content of these jobs concurrently; `None` for those stored elsewhere.
     pub(super) fn fetch(&self, jobs: &[FileJob]) -> Result<Vec<Option<Bytes>>, PublishError> {
         let one = |job: &FileJob| {
             let source = job.source.clone();
@@ -78,7 +77,7 @@ impl Remote {
         Ok(fetched?)
     }
 
-    /// A large file, to be read a part at a time.
+    /// Opens a large file for streaming.
     pub(super) fn reader(&self, whole: &WholeBlob) -> impl io::Read + use<> {
         RemoteFile {
             remote: self.clone(),
@@ -152,21 +151,21 @@ struct Planner {
     plan: Plan,
     commits: HashMap<CommitId, usize>,
     directories: HashMap<ChunkHash, DirectoryNumber>,
-    /// Where each blob stands first.
+    /// First location of each blob.
     blobs: HashMap<WholeBlob, (DirectoryNumber, usize)>,
-    /// Blobs of the commit planned first.
+    /// Blobs of the first planned commit.
     newest_blobs: u64,
-    /// Its files and directories.
+    /// Number of its files and directories.
     counts: (u64, u64),
-    /// Manifests as they are, in parts.
+    /// Raw manifests, in parts.
     manifests: Vec<Vec<u8>>,
-    /// Names of commit objects, a line each.
+    /// Names of commit objects, one per line.
     objects: String,
 }
 
 impl Planner {
-    /// Plans `tip` and every commit before it that is not planned yet; the
-    /// number of `tip`.
+    /// Plans `tip` and all its ancestors that are not planned yet; returns the index of
+    /// `tip`.
     async fn line(&mut self, from: &Repository, tip: Repository) -> Result<usize, PublishError> {
         let number = self.commit(&tip).await?;
         if number == 0 {
@@ -219,7 +218,7 @@ impl Planner {
         Ok(number)
     }
 
-    /// Plans the directories that are not planned yet; the root's number.
+    /// Plans new directories; returns the index of the root.
     async fn tree(&mut self, snapshot: &Snapshot) -> Result<DirectoryNumber, PublishError> {
         let mut pending: Vec<(Node, DirectoryNumber, Vec<u8>)> = Vec::new();
         let root = self.place(
@@ -266,14 +265,13 @@ impl Planner {
                 });
             }
             self.plan.directories[number].entries = entries;
-            // The first subdirectory next, so that packs follow the tree.
+            // Visit the first subdirectory next, so that packs follow tree order.
             pending.extend(below.into_iter().rev());
         }
         Ok(root)
     }
 
-    /// The number of a directory; a new one, whose entries are then `pending`,
-    /// where it is not planned yet.
+    /// Returns the index of a directory. If it is new, its entries become `pending`.
     fn place(
         &mut self,
         hash: ChunkHash,

@@ -1,24 +1,23 @@
-//! How much two contents have in common, told from a few numbers of each.
+//! Estimates the likeness of two contents from small sketches.
 //!
-//! A rolling hash picks places where content itself says so, about one in
-//! [`EVERY`], and gives each a number that depends on the [`WINDOW`] bytes before
-//! it alone: an insertion changes the numbers next to it and no others. The
-//! [`FEATURES`] smallest are the sketch (*bottom-k* MinHash): the part of them
-//! that two sketches share is about the part that the contents share.
+//! A rolling hash selects content-defined positions, about one in [`EVERY`], and assigns
+//! each a number that only depends on the [`WINDOW`] bytes before it: an insertion
+//! changes only the numbers next to it. The [`FEATURES`] smallest numbers form the sketch
+//! (*bottom-k* MinHash): the fraction of them that two sketches share approximates the
+//! fraction that the contents share.
 
 use std::sync::LazyLock;
 
-/// Numbers in a sketch.
+/// Number of features in a sketch.
 const FEATURES: usize = 16;
-/// One place in so many gives a number.
+/// Average distance of the selected positions, in bytes.
 const EVERY: u32 = 32;
-/// Bytes that a number depends on: later shifts push them out of the hash.
+/// Bytes that a feature depends on: later shifts push them out of the hash.
 const WINDOW: usize = 64;
-/// What spreads the hash of a place over all numbers (2⁶⁴ over the golden ratio).
+/// Multiplier that distributes hashes over all numbers (2⁶⁴ over the golden ratio).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A number for each byte: the same in every run, or the same content would not
-/// give the same blobs.
+/// A constant number for each byte: equal content must yield equal blobs in every run.
 static GEAR: LazyLock<[u64; 256]> = LazyLock::new(|| {
     let mut bytes = [0; 256 * 8];
     let mut hash = blake3::Hasher::new_derive_key("walgit-fs 2026 sketch of content");
@@ -30,22 +29,22 @@ static GEAR: LazyLock<[u64; 256]> = LazyLock::new(|| {
     numbers
 });
 
-/// What is remembered of a content to find others that resemble it.
+/// Sketch of a content, for finding similar contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sketch {
-    /// Ascending, each once.
+    /// Ascending, without duplicates.
     features: Vec<u32>,
 }
 
 impl Sketch {
-    /// The sketch of a content.
+    /// Computes the sketch of a content.
     pub(super) fn of(content: &[u8]) -> Self {
         let gear = &*GEAR;
         let mut features: Vec<u32> = Vec::with_capacity(FEATURES + 1);
         let mut hash = 0u64;
         for (at, &byte) in content.iter().enumerate() {
             hash = (hash << 1).wrapping_add(gear[usize::from(byte)]);
-            // The upper bits know of the whole window.
+            // The upper bits depend on the entire window.
             if hash >> (u64::BITS - EVERY.ilog2()) != 0 || at + 1 < WINDOW {
                 continue;
             }
@@ -62,12 +61,12 @@ impl Sketch {
         Sketch { features }
     }
 
-    /// Its numbers.
+    /// The features.
     pub(super) fn features(&self) -> &[u32] {
         &self.features
     }
 
-    /// About how much of both together they have in common, 0..=1.
+    /// Estimated likeness: the common fraction of both contents, 0..=1.
     pub(super) fn resemblance(&self, other: &Sketch) -> f64 {
         let (mut a, mut b) = (&self.features[..], &other.features[..]);
         let (mut of, mut common) = (0, 0);
@@ -95,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes that repeat nothing.
+    /// Bytes without repetition.
     fn noise(seed: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let mut hash = blake3::Hasher::new();

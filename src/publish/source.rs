@@ -1,9 +1,9 @@
-//! Files of a plain folder, while others change it.
+//! Files of a plain folder under concurrent modification.
 //!
-//! A file is published as it is when it is opened: what is appended later is not
-//! read. What vanishes, shrinks while it is read, or becomes something else is
-//! skipped and reported. No symbolic link is followed on the way to a file, so
-//! nothing outside the folder is published, whatever replaces a directory.
+//! A file is published with its size at the time of opening: later appends are not read.
+//! Files that vanish, shrink during the read, or change their type are skipped and
+//! reported. No symbolic link is followed on the path to a file, so nothing outside the
+//! folder is published, even if directories are replaced.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -19,16 +19,16 @@ use serde::Serialize;
 
 use walgit_durable::fault_point;
 
-/// How often a file is read that shrinks meanwhile.
+/// Maximum attempts to read a file that shrinks meanwhile.
 const ATTEMPTS: usize = 2;
 
-/// Why something in a folder is not published.
+/// Reason for not publishing an entry of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
-    /// It is gone since its directory was listed, or became something else.
+    /// It vanished after its directory was listed, or changed its type.
     Vanished,
-    /// It kept shrinking while it was read.
+    /// It kept shrinking during reads.
     Changing,
     /// It is a socket, pipe or device.
     Unsupported,
@@ -37,7 +37,7 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// In words.
+    /// Describes the reason.
     pub fn word(self) -> &'static str {
         match self {
             SkipReason::Vanished => "vanished",
@@ -48,16 +48,16 @@ impl SkipReason {
     }
 }
 
-/// Something in a folder that is not published.
+/// An entry of a folder that is not published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// Its path in the folder.
+    /// Its path relative to the folder.
     pub path: String,
-    /// Why.
+    /// The reason.
     pub why: SkipReason,
 }
 
-/// Why something is skipped, and what the system said.
+/// Reason for skipping an entry, and the system error.
 #[derive(Debug)]
 pub(super) struct Skip {
     pub(super) why: SkipReason,
@@ -98,20 +98,20 @@ impl Skip {
     }
 }
 
-/// The folder that is published.
+/// The folder to publish.
 #[derive(Debug)]
 pub(super) struct Folder {
     root: OwnedFd,
     path: PathBuf,
 }
 
-/// An entry of a directory, as it is when the directory is listed.
+/// A directory entry at the time of listing.
 pub(super) struct Listed {
     pub(super) name: Vec<u8>,
     pub(super) found: Result<Found, Skip>,
 }
 
-/// What an entry is.
+/// Type of an entry.
 pub(super) enum Found {
     Directory,
     File { size: u64, executable: bool },
@@ -127,18 +127,18 @@ impl Folder {
         }))
     }
 
-    /// The whole path of something in the folder.
+    /// The full path of an entry of the folder.
     pub(super) fn path(&self, relative: &[u8]) -> PathBuf {
         self.path.join(std::ffi::OsStr::from_bytes(relative))
     }
 
-    /// Opens something in the folder; no link is followed.
+    /// Opens an entry of the folder without following links.
     fn open_in(&self, relative: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let relative: &[u8] = if relative.is_empty() { b"." } else { relative };
         let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), resolve) {
-            // Before Linux 5.6, and where a sandbox does not know the call.
+            // Before Linux 5.6, or in a sandbox that rejects the system call.
             Err(Errno::NOSYS | Errno::PERM) => {
                 rustix::fs::openat(&self.root, relative, flags, Mode::empty())
             }
@@ -146,7 +146,7 @@ impl Folder {
         }
     }
 
-    /// Lists a directory, in no order.
+    /// Lists a directory, unordered.
     pub(super) fn list(&self, directory: &[u8]) -> Result<Vec<Listed>, Skip> {
         let opened = self.open_in(directory, OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
@@ -162,7 +162,7 @@ impl Folder {
     }
 }
 
-/// What an entry of an open directory is.
+/// Type of an entry of an open directory.
 fn look(directory: &OwnedFd, name: &[u8]) -> Result<Found, Skip> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -172,7 +172,7 @@ fn look(directory: &OwnedFd, name: &[u8]) -> Result<Found, Skip> {
             executable: stat.st_mode & 0o111 != 0,
         }),
         FileType::Symlink => match rustix::fs::readlinkat(directory, name, Vec::new()) {
-            // No link any more.
+            // It is no longer a link.
             Err(Errno::INVAL) => Err(Skip::because(SkipReason::Vanished)),
             target => Ok(Found::Link(target?.into_bytes())),
         },
@@ -188,14 +188,14 @@ fn size(stat: &Stat) -> u64 {
 #[derive(Clone, Debug)]
 pub(super) struct FolderFile {
     pub(super) folder: Arc<Folder>,
-    /// From the root of the folder.
+    /// Relative to the root of the folder.
     pub(super) relative: Vec<u8>,
 }
 
 /// The content of a file.
 pub(super) enum Content {
     Whole(Bytes),
-    /// It is longer than it may be to be read at once.
+    /// It exceeds the limit for reading at once.
     TooLong,
 }
 
@@ -204,9 +204,9 @@ impl FolderFile {
         self.folder.path(&self.relative)
     }
 
-    /// Opens the file; its length at that time.
+    /// Opens the file; also returns its size.
     pub(super) fn open(&self) -> Result<(File, u64), Skip> {
-        // Where a pipe has taken its place, nobody may ever write into that.
+        // If a pipe has replaced it, the open must not wait for a writer.
         let opened = self.folder.open_in(&self.relative, OFlags::NONBLOCK)?;
         let stat = rustix::fs::fstat(&opened)?;
         match FileType::from_raw_mode(stat.st_mode) {
@@ -218,8 +218,8 @@ impl FolderFile {
         Ok((File::from(opened), size(&stat)))
     }
 
-    /// Reads the file as long as it was when it was opened, if that is at most
-    /// `most` bytes.
+    /// Reads the file up to its size at the time of opening, if that is at most `most`
+    /// bytes.
     pub(super) fn read(&self, most: u64) -> Result<Content, Skip> {
         for _ in 0..ATTEMPTS {
             let (file, len) = self.open()?;
@@ -235,8 +235,8 @@ impl FolderFile {
         Err(Skip::because(SkipReason::Changing))
     }
 
-    /// Does something with the file as long as it was when it was opened, and once
-    /// more where it shrank meanwhile: `read` gives back how much of it there was.
+    /// Processes the file up to its size at the time of opening, and retries if it
+    /// shrank: `read` returns the number of bytes that it found.
     pub(super) fn stream<T, E: From<Skip>>(
         &self,
         mut read: impl FnMut(Box<dyn io::Read>, u64) -> Result<(u64, T), E>,

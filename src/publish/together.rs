@@ -1,10 +1,10 @@
-//! Which files change together, counted from the newest commits.
+//! Statistics of files that change together, from the newest commits.
 //!
-//! Each commit is compared with its first parent. One that touches many files
-//! (a reformatting, a vendored library) says nothing of any two of them, and a
-//! merge only repeats what its commits said; both are left out. Older commits
-//! weigh less; a file that was renamed begins anew. All is bounded by counts,
-//! never by time, so that a history gives the same bytes on every machine.
+//! Each commit is compared with its first parent. A commit that touches many files (a
+//! reformatting, a vendored library) is no evidence about any two of them, and a merge
+//! only repeats its commits; both are skipped. Older commits weigh less; a renamed file
+//! starts from zero. All limits are counts, not times, so that a history yields the same
+//! bytes on every machine.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -17,23 +17,22 @@ use gix::objs::TreeRefIter;
 use super::{Progress, objects};
 use walgit_format::prior::{Pair, PathName, Prior};
 
-/// Commits that are looked at.
+/// Maximum number of commits to examine.
 const COMMITS: usize = 2000;
-/// A commit that touches more files is left out.
+/// Maximum number of files that a commit may touch.
 const MAX_TOUCHED: usize = 30;
-/// What is left of a commit's weight with each one after it: half after some
-/// 500.
+/// Decay of the weight per commit: half after some 500.
 const AGEING: f64 = 0.9986;
-/// Commits, at their weight, that must have changed two files before it is
-/// told: two that changed together once may never again.
+/// Minimum weight of commits that changed both files of a pair: a single common change
+/// may be coincidence.
 const LEAST_WEIGHT: f64 = 1.5;
-/// Part of one file's commits that must have changed the other too.
+/// Minimum fraction of one file's commits that also changed the other.
 const LEAST_PART: f64 = 0.15;
-/// Decoded objects that are kept while trees are compared, in bytes.
+/// Cache size for decoded objects during tree comparison, in bytes.
 const OBJECTS: usize = 8 << 20;
 
-/// The prior of the commits that lead to `tips`; empty where they tell nothing.
-/// What cannot be read of the history is passed over.
+/// Computes the prior from the commits that lead to `tips`; empty without evidence. Skips
+/// unreadable history.
 pub(super) fn prior(
     git: &gix::ThreadSafeRepository,
     tips: &[ObjectId],
@@ -58,7 +57,7 @@ struct Commit {
     parents: Vec<ObjectId>,
 }
 
-/// The newest commits that lead to `tips`, the newest first.
+/// The newest commits that lead to `tips`, newest first.
 fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
     let mut seen: HashSet<ObjectId> = tips.iter().copied().collect();
     let read = |id: ObjectId| {
@@ -70,7 +69,7 @@ fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
         Some((commit.committed(), Commit { tree, parents }))
     };
     let mut known: HashMap<ObjectId, Commit> = HashMap::new();
-    // By time, then by ID, so that the order depends on nothing else.
+    // Sort by time, then by ID, for a deterministic order.
     let mut queue: BinaryHeap<(i64, ObjectId)> = BinaryHeap::new();
     let mut newest = Vec::new();
     let mut pending: Vec<ObjectId> = seen.iter().copied().collect();
@@ -91,7 +90,7 @@ fn newest(git: &gix::Repository, tips: &[ObjectId]) -> Vec<Commit> {
     }
 }
 
-/// The files that a commit added or changed; `None` where it says nothing.
+/// The files that a commit added or changed; `None` if it is no evidence.
 fn touched(git: &gix::Repository, commit: &Commit) -> Option<Vec<Vec<u8>>> {
     let tree = |id: ObjectId| Some(git.find_object(id).ok()?.detach().data);
     let before = match commit.parents[..] {
@@ -117,7 +116,7 @@ fn touched(git: &gix::Repository, commit: &Commit) -> Option<Vec<Vec<u8>>> {
     Some(touched.files)
 }
 
-/// Collects the files that differ, up to a few.
+/// Collects the changed files, up to a limit.
 #[derive(Default)]
 struct Touched {
     path: Vec<u8>,
@@ -164,7 +163,7 @@ impl gix::diff::tree::Visit for Touched {
     }
 }
 
-/// Whether there is a file of this path at one of the tips.
+/// Whether a file with this path exists at one of the tips.
 fn is_file(git: &gix::Repository, tips: &[ObjectId], path: &[u8]) -> bool {
     tips.iter().any(|&tip| {
         let commit = objects::commit(git, tip).ok();
@@ -176,7 +175,7 @@ fn is_file(git: &gix::Repository, tips: &[ObjectId], path: &[u8]) -> bool {
     })
 }
 
-/// Weights of commits, by file and by pair.
+/// Weights of commits, per file and per pair.
 #[derive(Default)]
 struct Counts {
     numbers: HashMap<Vec<u8>, usize>,
@@ -204,7 +203,7 @@ impl Counts {
         }
     }
 
-    /// The pairs worth telling, of files that are there still, the best first.
+    /// The significant pairs of files that still exist, best first.
     fn prior(self, is_there: impl Fn(&[u8]) -> bool) -> Prior {
         let part = |&(one, other): &(usize, usize), weight: f64| {
             weight / self.files[one].min(self.files[other])
@@ -223,7 +222,7 @@ impl Counts {
                 .filter(|(path, number)| told.contains(number) && is_there(path))
                 .collect()
         };
-        // By path, so that files that lie together are told of together.
+        // Sort by path, so that entries of neighboring files are adjacent.
         paths.sort_unstable();
         let places: HashMap<usize, usize> = (paths.iter().zip(0..))
             .map(|(&(_, number), place)| (number, place))

@@ -1,4 +1,4 @@
-//! Blobs go to the store; what is there already is not sent again.
+//! Uploads blobs, except those that are stored already.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,8 +10,8 @@ use walgit_format::chunk::BlobId;
 use walrus_client::{BlobStore, PutOptions, StoredBlob};
 use walrus_encoding::blob_id::blob_id;
 
-/// What a blob of these bytes is stored as, and the ID of that. Every blob that
-/// is published comes this way.
+/// Returns the stored form of a blob, and its ID. Every published blob passes through
+/// this function.
 pub(super) fn finished(
     store: &dyn BlobStore,
     body: Bytes,
@@ -20,13 +20,13 @@ pub(super) fn finished(
     Ok((blob_id(&body)?, body))
 }
 
-/// Told of every blob that is about to be made, before anybody asks whether the
-/// store has it: what is there already must not be collected in between.
+/// Receives every blob that is about to be created, before the store is queried for it:
+/// existing blobs must not be garbage-collected in between.
 pub trait Claims: Send + Sync + std::fmt::Debug {
     /// Claims a blob.
     ///
     /// # Errors
-    /// What kept it from being claimed, as a sentence; nothing is stored then.
+    /// A sentence that states why the blob cannot be claimed; it is not stored then.
     fn claim(&self, blob: BlobId) -> Result<(), String>;
 }
 
@@ -40,14 +40,14 @@ pub(super) struct Uploads {
     done: Arc<Mutex<Uploaded>>,
 }
 
-/// What was uploaded.
+/// Result of the uploads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Uploaded {
-    /// Every blob, in order.
+    /// All blobs, in order.
     pub(super) all: Vec<StoredBlob>,
-    /// Those that the store did not have.
+    /// Blobs that the store did not have.
     pub(super) uploaded: Vec<StoredBlob>,
-    /// How many it had.
+    /// Number of blobs that the store had.
     pub(super) present: u64,
 }
 
@@ -71,7 +71,7 @@ impl Uploads {
         &self.store
     }
 
-    /// Uploads packs as they come; their IDs, in order.
+    /// Uploads packs as they arrive; returns their IDs, in order.
     pub(super) async fn run(
         &self,
         mut packs: Receiver<Bytes>,
@@ -86,7 +86,7 @@ impl Uploads {
         Ok(ids)
     }
 
-    /// Makes sure that a blob is stored.
+    /// Ensures that a blob is stored.
     pub(super) async fn put(&self, id: BlobId, body: Bytes) -> Result<(), PublishError> {
         let len = body.len() as u64;
         let mut blob = StoredBlob {
@@ -118,8 +118,7 @@ impl Uploads {
         Ok(())
     }
 
-    /// Pays for a blob that is there, as long as for one that is stored now, where
-    /// the store can do that.
+    /// Extends an existing blob to the end epoch of a new one, if the store supports it.
     async fn pay_for(&self, blob: &mut StoredBlob) -> Result<(), PublishError> {
         let Some(epoch) = self.store.epoch().await? else {
             return Ok(());
@@ -136,7 +135,7 @@ impl Uploads {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What became of everything.
+    /// Returns the results.
     pub(super) fn finish(self) -> Uploaded {
         self.done().clone()
     }

@@ -1,5 +1,5 @@
-//! What is needed to open a repository: where its blobs are, who knows the
-//! chain, which keys there are.
+//! Prerequisites for opening a repository: the store of its blobs, the chain and the
+//! keys.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use walgit_format::ref_name::RefName;
 use walgit_format::{Address, RefKind};
 use walrus_client::BlobStore;
 
-/// Where content comes from, and what opens it. Cheap to clone.
+/// Source of content, and the keys to decrypt it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Who keeps the blobs.
+    /// Store of the blobs.
     pub store: Arc<dyn BlobStore>,
     /// Keys of encrypted repositories.
     pub keys: Vec<SecretKey>,
-    /// Whom to ask about objects of the chain, or why there is nobody.
+    /// The chain client, or the reason why there is none.
     pub chain: Result<Arc<Chain>, ChainError>,
-    /// Whether files that start with `#!` are shown as executable where the
-    /// repository keeps no modes.
+    /// Whether files that start with `#!` are shown as executable if the repository
+    /// does not record modes.
     pub scripts: bool,
-    /// What pays for the memory that is kept.
+    /// Memory account of the mount.
     pub account: Account,
 }
 
@@ -47,7 +47,7 @@ impl From<Arc<dyn BlobStore>> for Access {
 }
 
 impl Access {
-    /// What `key` opens in `store`, and nothing else that is encrypted.
+    /// Access to `store` with at most one key.
     pub fn with_key(store: Arc<dyn BlobStore>, key: Option<SecretKey>) -> Self {
         Access {
             keys: key.into_iter().collect(),
@@ -60,17 +60,17 @@ impl Access {
     }
 }
 
-/// Where a repository is, with all that is needed to look again later.
+/// Location of a repository; sufficient to resolve it again later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
-    /// One head that never changes.
+    /// One immutable head.
     Blob {
         /// The blob.
         blob: BlobId,
         /// The hash of its head.
         root: Option<ChunkHash>,
     },
-    /// A name in a directory of names.
+    /// A name in a [`RefStore`] directory.
     Name {
         /// The directory.
         dir: PathBuf,
@@ -81,24 +81,24 @@ pub enum Source {
     Object {
         /// The object.
         id: ObjectId,
-        /// A branch; the default one for none.
+        /// A branch; `None` for the default branch.
         branch: Option<String>,
     },
 }
 
-/// One commit, or one head of commits.
+/// A single commit, or a head with commits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// A blob: a head of ours, or a manifest.
+    /// A blob: a head in WalGit's format, or a manifest.
     Blob {
         /// The blob.
         blob: BlobId,
-        /// The hash of its head, where that is known.
+        /// The hash of its head, if known.
         root: Option<ChunkHash>,
     },
     /// A commit object on the chain.
     Commit(ObjectId),
-    /// A commit in the history that a head of ours carries.
+    /// A commit in the archive of a head.
     Archived {
         /// The blob of the head.
         blob: BlobId,
@@ -109,30 +109,30 @@ pub enum Target {
     },
 }
 
-/// A branch or tag whose tree is opened only when somebody looks at it.
+/// A branch or tag whose tree is opened on first access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relative {
     /// Branch or tag.
     pub kind: RefKind,
     /// Its name.
     pub name: Bytes,
-    /// Where it is.
+    /// Its target.
     pub target: Target,
 }
 
-/// What a [`Source`] leads to at present.
+/// The current resolution of a [`Source`].
 #[derive(Clone, Debug)]
 pub struct Located {
     /// The commit or head.
     pub target: Target,
-    /// The branch it is of; empty where nobody says.
+    /// Its branch; empty if unknown.
     pub branch: String,
     /// Other branches and tags.
     pub relatives: Vec<Relative>,
 }
 
 impl Target {
-    /// The target that a name of a commit stands for; `None` for git's.
+    /// The target of a commit ID; `None` for git commits.
     pub(super) fn of(id: &CommitId) -> Option<Self> {
         match id {
             CommitId::Manifest(blob) => Some(Target::Blob {
@@ -144,7 +144,7 @@ impl Target {
         }
     }
 
-    /// What the commit is called, where the target is one commit.
+    /// The ID of the commit, if the target is one commit.
     pub fn id(&self) -> CommitId {
         match self {
             Target::Blob { blob, .. } => CommitId::Manifest(*blob),
@@ -153,7 +153,7 @@ impl Target {
         }
     }
 
-    /// The blob of the head or manifest that it is in; `None` for one on the chain.
+    /// The blob of the head or manifest; `None` for a commit on the chain.
     pub fn blob(&self) -> Option<BlobId> {
         match self {
             Target::Blob { blob, .. } | Target::Archived { blob, .. } => Some(*blob),
@@ -163,7 +163,7 @@ impl Target {
 }
 
 impl Source {
-    /// The source that an address stands for; names are kept in `names`.
+    /// The source of an address; `names` is the directory of names.
     pub fn of(address: &Address, names: &std::path::Path) -> Self {
         match address {
             Address::Walrus { blob, root } => Source::Blob {
@@ -181,11 +181,11 @@ impl Source {
         }
     }
 
-    /// What it is called, whatever it leads to at present.
+    /// A stable identifier, independent of the current target.
     pub fn identity(&self) -> String {
         match self {
             Source::Blob { blob, .. } => format!("walrus://{blob}"),
-            // Names are kept in a directory per network.
+            // Each network has its own directory of names.
             Source::Name { dir, name } => {
                 let network = dir.file_name().unwrap_or_default();
                 format!("{}/{name}", network.display())
@@ -194,15 +194,15 @@ impl Source {
         }
     }
 
-    /// Whether it may lead elsewhere later.
+    /// Whether it may resolve to another target later.
     pub fn may_move(&self) -> bool {
         !matches!(self, Source::Blob { .. })
     }
 
-    /// Where it leads now.
+    /// Resolves the source to its current target.
     ///
     /// # Errors
-    /// When the name is unknown, or the chain does not say.
+    /// Fails if the name is unknown, or if the chain does not answer.
     pub async fn locate(&self, access: &Access) -> Result<Located, RepoError> {
         match self {
             Source::Blob { blob, root } => Ok(Located::blob(*blob, *root)),
@@ -234,7 +234,7 @@ fn locate_name(dir: &std::path::Path, name: &str) -> Result<Located, RepoError> 
         .map_err(|error: walgit_format::ref_name::RefNameError| no_name(error.to_string()))?;
     let unknown = |why| RepoError::Name {
         why: Arc::new(why),
-        // Names are kept in a directory per network.
+        // Each network has its own directory of names.
         network: dir.file_name().unwrap_or_default().display().to_string(),
     };
     match RefStore::new(dir).resolve(&parsed).map_err(unknown)? {
@@ -261,7 +261,7 @@ async fn locate_object(
     let empty = || RepoError::NoCommits(format!("sui://{id}"));
     match found.layout {
         Layout::Manifests { latest } => {
-            // This layout knows one branch.
+            // This layout has a single branch.
             if let Some(asked) = branch
                 && asked != found.default_branch
             {

@@ -1,16 +1,16 @@
-//! How much memory one mount may keep.
+//! Memory limit per mount.
 //!
-//! Each decoder has a budget ([`walgit_format::chunk::budget`]), but one address leads to
-//! many things that each fit their own: directories in use at the same time,
-//! trees of old commits, heads that came before. What stays in memory for a
-//! mount is charged to its account when it is made, and the charge is given back
-//! when it is dropped. What no longer fits is an error of the mount that asks for
-//! it; the accounts of other mounts have nothing to do with it.
+//! Each decoder has a budget ([`walgit_format::chunk::budget`]), but one address can
+//! reference many objects that each fit their own: directories in use at the same
+//! time, trees of old commits, earlier heads. Every object that a mount keeps in
+//! memory is charged to its account on creation and released on drop. If the limit is
+//! exceeded, the request fails for that mount only; the accounts of other mounts are
+//! independent.
 //!
-//! Caches of the process are bounded by weight (`decoded`, `kept`, and
-//! [`crate::cache`]). A decoded node is charged to the mount that decoded it, in
-//! the cache or not; where an account is full, the cache gives up the nodes
-//! of that account first, so that only what is in use counts in the end.
+//! The caches of the process are bounded by weight (`decoded`, `kept`, and
+//! [`crate::cache`]). A decoded node is charged to the mount that decoded it, cached
+//! or not. If an account is full, the cache first evicts the nodes of that account,
+//! so that only nodes in use count in the end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,39 +22,39 @@ use super::RepoError;
 use super::decoded::DecodedNodes;
 use walgit_format::chunk::budget;
 
-/// Most bytes of memory that one mount may keep: a head and the largest tree or
-/// directory that there may be.
+/// Most bytes of memory that one mount may keep: the largest possible head plus the
+/// largest possible tree or directory.
 pub const MOUNT: u64 = budget::NODE + budget::HEAD;
-/// Trees that are made at the same time for one mount: each has what it is made of
-/// in memory meanwhile, a manifest, objects of the chain or a group of a history.
+/// Number of trees to build concurrently per mount. Each needs its input in memory: a
+/// manifest, objects of the chain or a group of an archive.
 const MAKING: usize = 2;
 
-/// The memory of one mount. Cheap to clone: clones are the same account.
+/// The memory account of one mount. Cheap to clone: clones share the account.
 #[derive(Clone, Debug)]
 pub struct Account(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// What the user calls what is mounted.
+    /// The user's name for the mounted repository.
     name: String,
     used: AtomicU64,
     limit: u64,
     making: Semaphore,
-    /// What gives up its nodes where the account is full.
+    /// Cache that evicts this account's nodes if the account is full.
     cache: Weak<DecodedNodes>,
 }
 
-/// What an account holds.
+/// Memory use of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryStats {
-    /// Bytes that are kept.
+    /// Bytes in use.
     pub kept: u64,
-    /// Bytes that may be kept.
+    /// Limit in bytes.
     pub limit: u64,
 }
 
 impl Account {
-    /// An account without a limit, for a command that ends soon.
+    /// An account without a limit, for short-lived commands.
     pub fn unlimited() -> Self {
         Account::of("", u64::MAX, Weak::new())
     }
@@ -69,7 +69,7 @@ impl Account {
         }))
     }
 
-    /// What it holds.
+    /// Returns the memory use.
     pub fn stats(&self) -> MemoryStats {
         MemoryStats {
             kept: self.0.used.load(Ordering::Relaxed),
@@ -77,22 +77,23 @@ impl Account {
         }
     }
 
-    /// Pays for `bytes` that stay as long as the charge.
+    /// Charges `bytes` for the lifetime of the charge.
     ///
     /// # Errors
-    /// [`RepoError::Memory`] where they do not fit.
+    /// [`RepoError::Memory`] if they exceed the limit.
     pub fn charge(&self, bytes: u64) -> Result<Charge, RepoError> {
         let mut charge = self.nothing();
         charge.more(bytes)?;
         Ok(charge)
     }
 
-    /// A charge of nothing yet.
+    /// Creates an empty charge.
     pub fn nothing(&self) -> Charge {
         Charge(Some((self.clone(), 0)))
     }
 
-    /// Adds bytes, where they fit. What the cache holds of the account makes room.
+    /// Charges bytes if they fit, if necessary after an eviction of the account's
+    /// nodes.
     fn add(&self, bytes: u64) -> bool {
         let Inner { used, limit, .. } = &*self.0;
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| sum <= limit);
@@ -100,7 +101,7 @@ impl Account {
         add() || (self.reclaim() && add())
     }
 
-    /// Has the cache give up what it holds of the account; whether there is one.
+    /// Evicts the account's nodes from the cache; `false` if there is no cache.
     fn reclaim(&self) -> bool {
         let cache = self.0.cache.upgrade();
         cache.is_some_and(|cache| {
@@ -109,22 +110,22 @@ impl Account {
         })
     }
 
-    /// Waits until one more tree may be made in memory.
+    /// Waits for permission to build another tree in memory.
     pub(super) async fn making(&self) -> Option<SemaphorePermit<'_>> {
         self.0.making.acquire().await.ok()
     }
 }
 
-/// Bytes that an account has paid for, until this is dropped. It is part of what
-/// the bytes are used for, and says nothing about it: any two are equal.
+/// Bytes charged to an account until this is dropped. Part of the object that uses
+/// the bytes, but not of its value: any two charges compare equal.
 #[derive(Debug, Default)]
 pub struct Charge(Option<(Account, u64)>);
 
 impl Charge {
-    /// Pays for `bytes` more.
+    /// Charges `bytes` more.
     ///
     /// # Errors
-    /// [`RepoError::Memory`] where they do not fit.
+    /// [`RepoError::Memory`] if they exceed the limit.
     pub fn more(&mut self, bytes: u64) -> Result<(), RepoError> {
         let Some((account, paid)) = &mut self.0 else {
             return Ok(());
@@ -139,8 +140,8 @@ impl Charge {
         Ok(())
     }
 
-    /// Pays for `bytes` more, whether or not they fit: for what is bounded
-    /// otherwise and must not fail.
+    /// Charges `bytes` more even beyond the limit, for memory that is bounded by
+    /// other means and must not fail.
     pub fn force(&mut self, bytes: u64) {
         if let Some((Account(account), paid)) = &mut self.0 {
             account.used.fetch_add(bytes, Ordering::Relaxed);
@@ -148,7 +149,7 @@ impl Charge {
         }
     }
 
-    /// Whether `bytes` more would fit, and the charge would be no more than `most`.
+    /// Whether `bytes` more fit the limit and keep this charge within `most`.
     pub fn has_room(&self, bytes: u64, most: u64) -> bool {
         self.0.as_ref().is_none_or(|(account, paid)| {
             let fits = || {
@@ -159,7 +160,7 @@ impl Charge {
         })
     }
 
-    /// Gives back `bytes` of it.
+    /// Releases up to `bytes`.
     pub fn less(&mut self, bytes: u64) {
         if let Some((Account(account), paid)) = &mut self.0 {
             let back = bytes.min(*paid);
@@ -168,7 +169,7 @@ impl Charge {
         }
     }
 
-    /// Whether this account paid.
+    /// Whether it is charged to this account.
     pub(super) fn is_of(&self, account: &Account) -> bool {
         (self.0.as_ref()).is_some_and(|(payer, _)| Arc::ptr_eq(&payer.0, &account.0))
     }

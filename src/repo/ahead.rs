@@ -1,5 +1,4 @@
-//! What a walk over a tree will come to next, in the order in which it is
-//! stored.
+//! Finds the content that a walk over a tree reads next, in storage order.
 
 use std::ops::Range;
 
@@ -11,21 +10,21 @@ use walgit_format::chunk::{ChunkRef, WholeBlob};
 /// Content of consecutive files.
 #[derive(Clone, Debug, Default)]
 pub struct Stretch {
-    /// Chunks by blob and offset, each once.
+    /// Chunks sorted by blob and offset, without duplicates.
     pub chunks: Vec<ChunkRef>,
-    /// Files that are a blob each, in the order of the walk.
+    /// Files stored as one blob, in walk order.
     pub wholes: Vec<WholeBlob>,
-    /// Files whose chunks are in a list of their own.
+    /// Files with a separate chunk list.
     pub listed: Vec<Node>,
-    /// The nodes of the directories themselves, where they are chunks.
+    /// The nodes of the directories themselves, if stored as chunks.
     pub directories: Vec<ChunkRef>,
 }
 
-/// Stored bytes of directories that are asked for in one request.
+/// Stored bytes of directories per request.
 const DIRECTORIES_AT_ONCE: u64 = 256 << 10;
 
-/// Bytes of memory that directories of one level, and references to content, may
-/// take while they are read ahead of.
+/// Most bytes of memory for the directories of one level and the references to
+/// content.
 const STRETCH_MEMORY: u64 = 128 << 20;
 
 fn sort_by_place(chunks: &mut Vec<ChunkRef>) {
@@ -35,11 +34,12 @@ fn sort_by_place(chunks: &mut Vec<ChunkRef>) {
 }
 
 impl Snapshot {
-    /// The content of the files whose numbers are in `numbers`. Reads the
-    /// directories on the way, those of one level at once.
+    /// The content of the files with numbers in `numbers`. Prefetches the directories
+    /// of each level together.
     ///
     /// # Errors
-    /// What kept a directory from being read.
+    /// [`RepoError::TooLarge`] if the directories take too much memory, or an error
+    /// reading one.
     pub async fn stretch(&self, numbers: Range<u64>) -> Result<Stretch, RepoError> {
         let mut stretch = Stretch::default();
         let mut level: Vec<Node> = vec![self.root()];
@@ -48,13 +48,13 @@ impl Snapshot {
             let _coming = self.begin_directories(&level);
             let mut below = Vec::new();
             let mut held = 0;
-            // One after the other, as they come: all at once they could take any
-            // amount of memory.
+            // Sequentially: together they could take any amount of memory.
             for node in &level {
                 let directory = &self.directory(node).await?;
                 pace.steps(1).await;
                 let known = below.len();
-                // Content of files that lies in the directory itself.
+                // Whether files have their content inline in the node of this
+                // directory.
                 let mut inline = false;
                 if numbers.contains(&node.index.0) {
                     stretch.directories.extend(self.node_of(node));
@@ -108,16 +108,15 @@ impl Snapshot {
         Ok(stretch)
     }
 
-    /// Begins to fetch the nodes of directories together: those of one level lie
-    /// near each other, though not in the table of one parent.
+    /// Starts to prefetch the nodes of directories together: nodes of one level are
+    /// stored near each other, but not in the table of one parent.
     fn begin_directories(&self, level: &[Node]) -> Vec<Coming> {
         let nodes = level.iter().filter_map(|node| self.node_of(node));
         self.begin_nodes(nodes.collect(), DIRECTORIES_AT_ONCE)
     }
 
-    /// Begins to fetch nodes that are not at hand, in requests of up to `window`
-    /// stored bytes for those that lie near each other. Must be called within a
-    /// runtime.
+    /// Starts to prefetch nodes that are not cached, in requests of up to `window`
+    /// stored bytes for neighbours. Must be called within a runtime.
     pub fn begin_nodes(&self, mut nodes: Vec<ChunkRef>, window: u64) -> Vec<Coming> {
         let loader = self.repository().loader();
         nodes.retain(|chunk| !loader.remembers(chunk) && !self.holds(chunk));

@@ -1,4 +1,4 @@
-//! Content that is fetched ahead of its readers.
+//! Prefetch of content.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use super::{Node, RepoError, Snapshot};
 use crate::cache::{self, Underway};
 use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef, WholeBlob};
 
-/// Something that is being fetched ahead of its readers. Dropped before it has
-/// landed, it is called off, unless somebody else wants it.
+/// A prefetch in progress. Dropping it cancels the fetch, unless another task waits
+/// for the same content.
 #[derive(Debug)]
 #[must_use = "a fetch that nobody holds is called off"]
 pub enum Coming {
     /// Some chunks.
     Chunks(Underway<Bytes>),
-    /// A blob that is a file.
+    /// A file stored as one blob.
     Whole(Underway<Arc<[ChunkRef]>>),
 }
 
 impl Coming {
-    /// Waits until it can be read.
+    /// Waits until the content can be read.
     ///
     /// # Errors
-    /// What kept it from being fetched.
+    /// Fails if it cannot be fetched.
     pub async fn landed(&self) -> Result<(), RepoError> {
         match self {
             Coming::Chunks(chunks) => chunks.landed().await?,
@@ -33,7 +33,7 @@ impl Coming {
         Ok(())
     }
 
-    /// The chunks that it brings, as far as that is known.
+    /// The chunks that it fetches, if known.
     pub fn chunks(&self) -> &[ChunkHash] {
         match self {
             Coming::Chunks(chunks) => chunks.brings(),
@@ -41,10 +41,10 @@ impl Coming {
         }
     }
 
-    /// Waits until it is on disk.
+    /// Waits until the content is on disk.
     ///
     /// # Errors
-    /// What kept it from being fetched or written.
+    /// Fails if it cannot be fetched or written.
     pub async fn kept(&self) -> Result<(), RepoError> {
         match self {
             Coming::Chunks(chunks) => chunks.kept().await?,
@@ -55,12 +55,12 @@ impl Coming {
 }
 
 impl Snapshot {
-    /// Begins to fetch `range` of a file ahead of its readers, in requests of
-    /// up to `window` stored bytes. Waits for nothing but the list of its
-    /// chunks; for a file that is one blob see [`Snapshot::begin_whole`].
+    /// Starts to prefetch `range` of a file, in requests of up to `window` stored
+    /// bytes. Waits only for the chunk list. For a file stored as one blob see
+    /// [`Snapshot::begin_whole`].
     ///
     /// # Errors
-    /// What kept that list from being read.
+    /// Fails if the chunk list cannot be read.
     pub async fn begin(
         &self,
         node: &Node,
@@ -80,41 +80,41 @@ impl Snapshot {
         Ok(begun.collect())
     }
 
-    /// Begins to fetch chunk `table[index]` ahead of its readers, with those
-    /// that follow it in the table and in the blob, up to `window` stored
-    /// bytes; `None` where it is here. Must be called within a runtime.
+    /// Starts to prefetch chunk `table[index]` and the chunks that follow it both in
+    /// the table and in the blob, up to `window` stored bytes. `None` if it is
+    /// cached. Must be called within a runtime.
     pub fn begin_chunks(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
         let cache = self.repository.loader().cache();
         let begun = cache.begin(self.repository.store(), table, index, window);
         begun.map(Coming::Chunks)
     }
 
-    /// As [`Snapshot::begin_chunks`], for what others are patches against, and may
-    /// be read as well: a table without patches.
+    /// As [`Snapshot::begin_chunks`], for chunks that serve as patch bases and may be
+    /// read as well: a table without patches.
     pub fn begin_bases(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
         let cache = self.repository.loader().cache();
         let begun = cache.begin_bases(self.repository.store(), table, index, window);
         begun.map(Coming::Chunks)
     }
 
-    /// As [`Snapshot::begin_chunks`], for what must be on disk in the end:
-    /// `None` only where it is there already.
+    /// As [`Snapshot::begin_chunks`], for chunks that must end up on disk: `None`
+    /// only if the chunk is on disk already.
     pub fn begin_keeping(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
         let cache = self.repository.loader().cache();
         let begun = cache.begin_keeping(self.repository.store(), table, index, window);
         begun.map(Coming::Chunks)
     }
 
-    /// Begins to fetch a file that is one blob ahead of its readers; `None`
-    /// where it is known, or its key is not. Must be called within a runtime.
+    /// Starts to prefetch a file stored as one blob; `None` if it is known or its key
+    /// is missing. Must be called within a runtime.
     pub fn begin_whole(&self, whole: &WholeBlob) -> Option<Coming> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
         cache.begin_whole(store, whole).map(Coming::Whole)
     }
 
-    /// Begins to fetch a piece of a file that is one blob again; `None` where
-    /// it is on disk. Must be called within a runtime.
+    /// Starts to refetch a piece of a file stored as one blob; `None` if it is on
+    /// disk. Must be called within a runtime.
     pub fn begin_piece(&self, whole: &WholeBlob, pieces: &[ChunkRef], at: usize) -> Option<Coming> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
@@ -122,8 +122,7 @@ impl Snapshot {
         begun.map(Coming::Chunks)
     }
 
-    /// Takes chunks that are on disk into memory ahead of their readers, on this
-    /// thread.
+    /// Loads chunks from disk into memory, on this thread.
     pub fn preload(&self, chunks: &[ChunkRef]) {
         let cache = self.repository.loader().cache();
         let at_rest = self.repository.store().at_rest();
@@ -132,7 +131,7 @@ impl Snapshot {
             .for_each(|chunk| cache.preload(chunk, at_rest));
     }
 
-    /// As [`Snapshot::preload`], for the pieces of a file that is one blob.
+    /// As [`Snapshot::preload`], for the pieces of a file stored as one blob.
     pub fn preload_pieces(&self, whole: &WholeBlob, pieces: &[ChunkRef]) {
         let Ok(store) = self.repository.store_of(whole) else {
             return;
@@ -143,13 +142,12 @@ impl Snapshot {
             .for_each(|piece| cache.preload(piece, at_rest));
     }
 
-    /// Plain bytes that should be preloaded ahead of one reader at most.
+    /// Most plain bytes to preload per reader.
     pub fn preload_bytes(&self) -> u64 {
         self.repository.loader().cache().preload_bytes()
     }
 
-    /// Stored bytes that one request ahead of readers should ask for, by what
-    /// the link is known to be.
+    /// Stored bytes per prefetch request, based on the measured link.
     pub fn request_bytes(&self) -> u64 {
         cache::request_bytes(self.repository.store().as_ref())
     }

@@ -1,4 +1,4 @@
-//! The bytes of a file: which chunks they are in, and how they are put together.
+//! Reads file content: locates the chunks of a range and assembles their bytes.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use walgit_format::{ChunkList, Content, Directory, Kind};
 use walrus_client::BlobStore;
 
 impl Snapshot {
-    /// The bytes of `range` of a file, cut at its end. A chunk that has to be
-    /// fetched brings its neighbours of up to `window` stored bytes along.
+    /// The bytes of `range` of a file, clamped to its end. Fetches up to `window`
+    /// stored bytes of neighbours together with a missing chunk.
     ///
     /// # Errors
-    /// [`RepoError::IsADirectory`], or what kept a chunk from being read.
+    /// [`RepoError::IsADirectory`], or an error reading a chunk.
     pub async fn read(
         &self,
         node: &Node,
@@ -35,10 +35,10 @@ impl Snapshot {
         self.gather(store, &located, range, window).await
     }
 
-    /// The bytes of `range` of a file that is one blob, cut at its end.
+    /// The bytes of `range` of a file stored as one blob, clamped to its end.
     ///
     /// # Errors
-    /// What kept the blob from being read or proven.
+    /// Fails if the blob cannot be read or verified.
     pub async fn read_whole(
         &self,
         whole: &WholeBlob,
@@ -52,7 +52,7 @@ impl Snapshot {
         self.gather(store, &located, range, window).await
     }
 
-    /// The pieces of a file that is one blob, as a list.
+    /// The pieces of a file stored as one blob, as a list.
     async fn list_of(
         &self,
         store: &Arc<dyn BlobStore>,
@@ -63,7 +63,7 @@ impl Snapshot {
         loader.whole(account, store, whole).await
     }
 
-    /// The bytes of `range` out of the chunks that cover it.
+    /// Assembles the bytes of `range` from the chunks that cover it.
     async fn gather(
         &self,
         store: &Arc<dyn BlobStore>,
@@ -80,7 +80,7 @@ impl Snapshot {
         Ok(pieces.finish())
     }
 
-    /// Where the content of a file's node comes from.
+    /// The store of a file's content.
     pub(super) fn store_of_content(&self, node: &Node) -> Result<&Arc<dyn BlobStore>, RepoError> {
         match self.whole_of(node) {
             Some(whole) => self.repository.store_of(whole),
@@ -88,7 +88,7 @@ impl Snapshot {
         }
     }
 
-    /// The chunks that cover `range` of a file, or its bytes where they are in
+    /// The chunks that cover `range` of a file, or its bytes if they are inline in
     /// the node of its directory.
     pub(super) async fn locate(&self, node: &Node, range: ByteRange) -> Result<Cover, RepoError> {
         let (parent, entry) = match (&node.place, node.kind) {
@@ -141,8 +141,8 @@ impl Snapshot {
         }
     }
 
-    /// The chunks that cover `range` of what `list` covers, by way of its
-    /// level-0 lists as far as the range needs them.
+    /// The chunks of `list` that cover `range`. Reads only the level-0 lists that the
+    /// range needs.
     async fn locate_in(
         &self,
         list: Arc<ChunkList>,
@@ -186,7 +186,7 @@ impl Snapshot {
     }
 }
 
-/// What some bytes of a file are in.
+/// Location of a byte range of a file.
 pub(super) enum Cover {
     Inline(Bytes),
     Chunks(Vec<Part>),
@@ -196,13 +196,13 @@ pub(super) enum Cover {
 pub(super) struct Part {
     pub(super) table: Table,
     pub(super) index: usize,
-    /// Bytes of the file that are in it.
+    /// Bytes of the file that the chunk contains.
     covers: ByteRange,
-    /// Where in it they begin.
+    /// Their offset in the chunk.
     start: u32,
 }
 
-/// Where a chunk stands with its neighbours.
+/// The table that lists a chunk and its neighbours.
 pub(super) enum Table {
     Directory(Arc<Directory>),
     List(Arc<ChunkList>),
@@ -217,7 +217,7 @@ impl Table {
     }
 }
 
-/// The pieces of a read, put together without a copy where one is all.
+/// The pieces of a read; a single piece is returned without a copy.
 struct Pieces {
     range: ByteRange,
     parts: Vec<Bytes>,

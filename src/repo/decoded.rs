@@ -1,4 +1,4 @@
-//! Decoded nodes kept in memory, within a budget.
+//! Cache of decoded nodes in memory, within a budget.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,23 +9,23 @@ use super::{Account, Charge};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, budget};
 use walgit_format::{ChunkList, Directory};
 
-/// Parts of the cache, each with a lock and an equal part of the budget of its
-/// own. More would fit fewer large directories: a node heavier than its part
-/// is not kept at all.
+/// Number of shards; each has a lock and an equal share of the budget. With more
+/// shards, fewer large directories would fit: a node heavier than its shard is not
+/// cached.
 const PARTS: usize = 2;
 
-/// Bytes that nodes too heavy for the cache may take beside it.
+/// Bytes reserved for nodes too heavy for the cache; enough for one of the heaviest.
 ///
-/// Without a place, a directory of 200,000 entries is decoded anew for every
-/// file looked at in it (70 ms each). Holds one of the heaviest that there are.
+/// Without this reserve, every file access in a directory of 200,000 entries decodes
+/// the directory again (70 ms each).
 const HEAVY: u64 = budget::NODE + (1 << 20);
-/// Plain bytes from which on a node may be too heavy for the cache.
+/// Plain bytes at which a node may be too heavy for the cache.
 const MAYBE_HEAVY: usize = 1 << 20;
-/// About what an honest directory takes in memory, a byte of its node.
+/// Typical ratio of the memory of a decoded directory to the length of its node.
 const HONEST_FACTOR: u64 = 4;
 
-/// A decoded node, known by its hash and by where it lies: the same bytes
-/// elsewhere refer to other places.
+/// Identifies a decoded node by hash and location: the references in identical bytes
+/// are relative to their location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     hash: ChunkHash,
@@ -43,7 +43,7 @@ impl Key {
     }
 }
 
-/// A node, ready to be used.
+/// A decoded node.
 #[derive(Clone)]
 pub(super) enum Decoded {
     /// A directory.
@@ -53,7 +53,7 @@ pub(super) enum Decoded {
 }
 
 impl Decoded {
-    /// Whether `account` has paid for it.
+    /// Whether it is charged to `account`.
     fn is_of(&self, account: &Account) -> bool {
         let guard = match self {
             Decoded::Directory(directory) => directory.guard(),
@@ -84,16 +84,16 @@ pub(super) struct DecodedNodes {
     light: Cache<Key, Decoded, ByBytes>,
     /// Heaviest node that `light` takes.
     limit: u64,
-    /// Heavier ones, the last used first.
+    /// Nodes heavier than `limit`, most recently used first.
     heavy: Mutex<Vec<(Key, Decoded)>>,
 }
 
 impl DecodedNodes {
-    /// Room for `budget` bytes of ordinary nodes.
+    /// Creates a cache with `budget` bytes for ordinary nodes.
     pub(super) fn new(budget: u64) -> Self {
         let options = OptionsBuilder::new()
             .shards(PARTS)
-            // Only a hint for the hash tables' first size.
+            // Only a hint for the initial size of the hash tables.
             .estimated_items_capacity(1024)
             .weight_capacity(budget)
             .build();
@@ -104,18 +104,18 @@ impl DecodedNodes {
                 DefaultHashBuilder::default(),
                 DefaultLifecycle::default(),
             ),
-            // It wants both capacities, which it got.
+            // Unreachable: `build` fails only if a capacity is missing.
             Err(_) => Cache::with_weighter(1024, budget, ByBytes),
         };
         DecodedNodes {
-            // Half a part: one node must not push out all others.
+            // Half a shard: one node must not evict all others.
             limit: light.shard_capacity() / 2,
             light,
             heavy: Mutex::default(),
         }
     }
 
-    /// How many are held.
+    /// Number of cached nodes.
     pub(super) fn len(&self) -> usize {
         self.light.len() + self.heavy().len()
     }
@@ -124,7 +124,7 @@ impl DecodedNodes {
         self.heavy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node that `reference` leads to, if it is held.
+    /// The node at `reference`, if cached.
     pub(super) fn get(&self, reference: &ChunkRef) -> Option<Decoded> {
         let key = Key::of(reference);
         if let Some(node) = self.light.get(&key) {
@@ -136,8 +136,8 @@ impl DecodedNodes {
         Some(heavy[0].1.clone())
     }
 
-    /// Makes room for a heavy node that is about to be decoded from `len` plain
-    /// bytes, so that it and those that are held do not add up.
+    /// Evicts heavy nodes before another one is decoded from `len` plain bytes, so
+    /// that the old ones and the new one do not exceed the reserve together.
     pub(super) fn make_room(&self, len: usize) {
         if len >= MAYBE_HEAVY {
             let wanted = len as u64 * HONEST_FACTOR;
@@ -145,13 +145,13 @@ impl DecodedNodes {
         }
     }
 
-    /// Forgets what an account has paid for. What is in use stays paid for.
+    /// Evicts the nodes charged to an account. Nodes in use stay charged.
     pub(super) fn forget(&self, account: &Account) {
         self.light.retain(|_, node| !node.is_of(account));
         (self.heavy()).retain(|(_, node)| !node.is_of(account));
     }
 
-    /// Keeps a node, as long as there is room.
+    /// Caches a node if it fits.
     pub(super) fn keep(&self, reference: &ChunkRef, node: Decoded) {
         let key = Key::of(reference);
         let weight = node.weight();
@@ -166,7 +166,7 @@ impl DecodedNodes {
     }
 }
 
-/// Forgets those used longest ago until the rest weigh no more than `most`.
+/// Evicts the least recently used nodes until the rest weigh at most `most`.
 fn trim(heavy: &mut Vec<(Key, Decoded)>, most: u64) {
     let mut total = 0;
     heavy.retain(|(_, node)| {
@@ -234,7 +234,7 @@ mod tests {
             nodes.keep(&reference, Decoded::Directory(paid.clone()));
             paid
         };
-        // Any number of them, as long as none is in use.
+        // Any number of nodes fits as long as none is in use.
         (0..10).for_each(|number| drop(keep(number)));
         let used: Vec<_> = (10..13).map(keep).collect();
         assert!(account.charge(1).is_err(), "all of it is in use");
@@ -251,7 +251,7 @@ mod tests {
         let most = HEAVY / weight;
         nodes.keep(&first.0, first.1.clone());
         for number in 1..=most {
-            // The same content elsewhere is another node.
+            // The same content at another location is another node.
             let mut reference = first.0.clone();
             reference.at.offset = number << 32;
             nodes.keep(&reference, first.1.clone());

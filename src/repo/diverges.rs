@@ -1,57 +1,57 @@
-//! Why a head does not continue another one.
+//! Reasons why a head does not continue another one.
 
-/// Why a head does not continue another.
+/// Why a head does not continue another one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Diverges {
-    /// They are of different kinds.
+    /// The heads are of different kinds.
     #[error("the name stands for {old}, and this is {new}")]
     Kind {
-        /// What the old head is.
+        /// Kind of the old head.
         old: &'static str,
-        /// What the new head is.
+        /// Kind of the new head.
         new: &'static str,
     },
-    /// They are of different folders.
+    /// The heads are of different folders.
     #[error("the name stands for another folder ({old})")]
     Folder {
-        /// What is known of the old one.
+        /// Description of the old folder.
         old: String,
     },
     /// The new head is older.
     #[error("it is an older snapshot of the folder")]
     OlderFolder,
-    /// Readers would be shown another branch.
+    /// The default branch would change.
     #[error("its default branch would be {new} instead of {old}")]
     DefaultBranch {
-        /// The old one.
+        /// The old branch.
         old: String,
-        /// The new one.
+        /// The new branch.
         new: String,
     },
-    /// A branch would be missing.
+    /// A branch would be dropped.
     #[error("it lacks the branch {0} (--branch {0} adds it)")]
     Dropped(String),
-    /// A branch would go back.
+    /// A branch would move back.
     #[error("{branch} would go back from {old} to its ancestor {new}")]
     Older {
         /// The branch.
         branch: String,
-        /// Where it was.
+        /// Its old commit.
         old: String,
-        /// Where it would be.
+        /// Its new commit.
         new: String,
     },
-    /// A branch would lead elsewhere.
+    /// A branch would move to an unrelated commit.
     #[error("{branch} at {new} does not descend from {old}")]
     Unrelated {
         /// The branch.
         branch: String,
-        /// Where it was.
+        /// Its old commit.
         old: String,
-        /// Where it would be.
+        /// Its new commit.
         new: String,
     },
-    /// Nobody knows.
+    /// The ancestry of a branch is unknown.
     #[error(
         "whether {branch} at {new} descends from {old} is unknown: the history is incomplete \
          (`git fetch --unshallow` completes that of a shallow clone)"
@@ -59,22 +59,22 @@ pub enum Diverges {
     Unknown {
         /// The branch.
         branch: String,
-        /// Where it was.
+        /// Its old commit.
         old: String,
-        /// Where it would be.
+        /// Its new commit.
         new: String,
     },
-    /// A tag would lead elsewhere.
+    /// A tag would move.
     #[error("the tag {tag} would move from {old} to {new}")]
     Tag {
         /// The tag.
         tag: String,
-        /// Where it was.
+        /// Its old target.
         old: String,
-        /// Where it would be.
+        /// Its new target.
         new: String,
     },
-    /// Part of the history would be missing.
+    /// Part of the history would be dropped.
     #[error(
         "it would carry {} instead of {}; --history all publishes the rest, and in a shallow \
          clone `git fetch --unshallow` fetches it first",
@@ -82,9 +82,9 @@ pub enum Diverges {
         history(*old)
     )]
     History {
-        /// How deep the old one is; `None` for all of it.
+        /// Depth of the old history; `None` if complete.
         old: Option<u32>,
-        /// How deep the new one is.
+        /// Depth of the new history.
         new: u32,
     },
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a repository.
+//! Errors of opening and reading a repository.
 
 use super::refs::RefStoreError;
 use crate::cache::CacheError;
@@ -7,91 +7,91 @@ use walgit_format::chain::ChainError;
 use walgit_format::chunk::{BlobId, ChunkHash, PayloadError, PrivateError};
 use walrus_client::StoreError;
 
-/// Why something of a repository cannot be read.
+/// Why a repository or part of it cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RepoError {
-    /// The bytes could not be had.
+    /// A chunk could not be read.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// The blob could not be had.
+    /// A blob could not be read.
     #[error(transparent)]
     Store(std::sync::Arc<StoreError>),
-    /// The blob is there and is not ours.
+    /// The blob does not contain a repository.
     #[error("blob {blob} is not a WalGit repository: {why}")]
     NotARepository {
         /// The blob.
         blob: BlobId,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// Verified, yet malformed: refuse to show it.
+    /// The content is authentic but malformed.
     #[error("{what} {hash} is malformed: {why}")]
     Malformed {
         /// Kind of node.
         what: &'static str,
         /// Its hash.
         hash: ChunkHash,
-        /// What is wrong with it.
+        /// The reason.
         why: MalformedNode,
     },
-    /// A subtree is not what its parent says of it.
+    /// A subtree does not match its reference in the parent.
     #[error("directory {hash} has {found} nodes where its parent says {expected}")]
     Subtree {
         /// The directory.
         hash: ChunkHash,
-        /// As its parent says.
+        /// Value in the parent.
         expected: u64,
-        /// As it says.
+        /// Value in the directory itself.
         found: u64,
     },
-    /// It is encrypted, and no key fits.
+    /// An encrypted file or manifest that no key decrypts.
     #[error("{what}: {why}")]
     Sealed {
-        /// What cannot be opened.
+        /// The encrypted object.
         what: String,
-        /// Why not.
+        /// The reason.
         why: PayloadError,
     },
-    /// It is a private repository, and cannot be opened.
+    /// A private repository that cannot be decrypted.
     #[error("{what}: {why}")]
     Private {
-        /// What cannot be opened.
+        /// The encrypted object.
         what: String,
-        /// Why not.
+        /// The reason.
         why: PrivateError,
     },
-    /// The chain does not say.
+    /// The chain did not provide an answer.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// A name leads nowhere.
+    /// A name cannot be resolved.
     #[error("{why} (network {network})")]
     Name {
-        /// What is wrong.
+        /// The reason.
         why: std::sync::Arc<RefStoreError>,
-        /// The network whose names were looked at.
+        /// The network of the name.
         network: String,
     },
-    /// More than a reader accepts.
+    /// The content exceeds a limit.
     #[error("the repository has {0}")]
     TooLarge(String),
-    /// A mount keeps as much as it may.
+    /// The mount exceeds its memory limit.
     #[error(
         "{name} takes more than the {} MiB of memory that one mount may use; look at fewer of its large directories and old commits at once",
         limit >> 20
     )]
     Memory {
-        /// What the user calls what is mounted.
+        /// The user's name for the mounted repository.
         name: String,
         /// The limit, in bytes.
         limit: u64,
     },
-    /// Nothing was ever committed.
+    /// The repository has no commits.
     #[error("{0} has no commits yet")]
     NoCommits(String),
     /// No node has this number.
     #[error("no file or directory has number {0} here")]
     NoNode(u64),
-    /// Deeper than any path the kernel could name.
+    /// Directories are nested deeper than any path that the kernel accepts.
     #[error("directories are nested deeper than {0}")]
     TooDeep(usize),
     /// Not a directory.
@@ -106,16 +106,15 @@ pub enum RepoError {
     /// No such branch, tag or commit.
     #[error("no branch, tag or commit is called `{name}`; there are: {known}")]
     NoRef {
-        /// As asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// Description of the known refs.
         known: String,
     },
 }
 
 impl RepoError {
-    /// Whether what is stored is not what it should be, or is not stored at all:
-    /// trying again does not help.
+    /// Whether the stored data is wrong or missing, so that a retry does not help.
     pub fn is_lasting(&self) -> bool {
         match self {
             RepoError::Store(error) | RepoError::Cache(CacheError::Store(error)) => matches!(
@@ -133,7 +132,7 @@ impl RepoError {
         }
     }
 
-    /// Whether the store does not have it at all, rather than failing to give it.
+    /// Whether the store does not have the data, rather than failing to return it.
     pub fn is_missing(&self) -> bool {
         match self {
             RepoError::Store(error) | RepoError::Cache(CacheError::Store(error)) => {

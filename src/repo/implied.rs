@@ -1,9 +1,8 @@
-//! A tree implied by paths: for repositories that keep a flat list of files.
+//! A directory tree derived from the paths of a flat file list.
 //!
-//! The directories are made in memory, as [`Directory`]s like any other, so
-//! that a [`super::Snapshot`] walks them without knowing. Each is named by a
-//! hash of all that is in it, so two commits that share a subtree share its
-//! name.
+//! The directories are built in memory as ordinary [`Directory`] values, so
+//! [`super::Snapshot`] needs no special case. The name of each is a hash of its
+//! complete content: two commits that share a subtree share its name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,39 +18,39 @@ use walgit_format::{Commit, Entry, Head, Kind};
 
 /// Longest path, in bytes: the kernel's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
-/// Notices that are kept; a hostile list could cause one a file.
+/// Maximum number of notices; a hostile list could cause one per file.
 const MAX_NOTICES: usize = 1000;
 
-/// A file of the list.
+/// A file in the list.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
-    /// Its path from the root, as the list has it.
+    /// Its path from the root, as listed.
     pub(super) path: Vec<u8>,
-    /// What it is; not a directory.
+    /// Its kind; never a directory.
     pub(super) kind: Kind,
     /// Bytes of content.
     pub(super) size: u64,
-    /// Where they are.
+    /// The content, or its location.
     pub(super) content: ImpliedContent,
 }
 
-/// A tree in memory.
+/// A directory tree in memory.
 #[derive(Debug)]
 pub(super) struct ImpliedTree {
     pub(super) root: ChunkRef,
     pub(super) nodes: u64,
     pub(super) bytes: u64,
     pub(super) directories: HashMap<ChunkHash, Arc<Directory>>,
-    /// What is not shown, or shown and worth a word; a line each.
+    /// Messages about omitted entries and caveats, one per line.
     pub(super) notices: Vec<String>,
-    /// Whether anything in it is encrypted where it is stored.
+    /// Whether any of its content is encrypted in the store.
     pub(super) encrypted: bool,
-    /// What it takes.
+    /// Memory charge for the tree.
     pub(super) charge: Charge,
 }
 
-/// What is known of the commit of such a tree: one person, one time, and at
-/// most one commit before it.
+/// The metadata of the commit of such a tree: one person, one time, and at most one
+/// parent.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
     pub(super) author: String,
@@ -61,14 +60,14 @@ pub(super) struct Told {
 }
 
 impl ImpliedTree {
-    /// Bytes that its directories occupy in memory.
+    /// Bytes of memory that its directories occupy.
     pub(super) fn weight(&self) -> u64 {
         let directories = self.directories.values();
         let each = (size_of::<ChunkHash>() + 2 * size_of::<usize>()) as u64;
         directories.map(|it| it.weight() + each).sum()
     }
 
-    /// The head that holds this one commit, called `id`.
+    /// Creates a head with this single commit and the ID `id`.
     pub(super) fn head(&self, id: CommitId, told: Told) -> Head {
         let signature = Signature {
             person: told.author.into(),
@@ -95,7 +94,7 @@ impl ImpliedTree {
     }
 }
 
-/// A directory that still gets entries.
+/// A directory under construction.
 #[derive(Default)]
 struct Open {
     name: Vec<u8>,
@@ -105,7 +104,7 @@ struct Open {
 struct Builder {
     blob: BlobId,
     root: Open,
-    /// The directories that lead from the root to the one that gets entries.
+    /// The open directories below the root, the innermost last.
     below: Vec<Open>,
     directories: HashMap<ChunkHash, Arc<Directory>>,
     notices: Notices,
@@ -133,12 +132,12 @@ impl Notices {
     }
 }
 
-/// Makes the tree. Whatever the paths are, the tree is one that a file system
-/// can show; what does not fit into it is left out, and said.
+/// Builds the tree. The result is a valid file system tree for any list of paths;
+/// entries that do not fit are left out and reported in the notices.
 ///
 /// # Errors
-/// [`RepoError::TooLarge`] where it would take more memory than a tree may,
-/// [`RepoError::Memory`] where it is more than the account has.
+/// [`RepoError::TooLarge`] if the tree exceeds the memory limit for trees,
+/// [`RepoError::Memory`] if it exceeds the limit of the account.
 pub(super) fn imply(
     account: &Account,
     leaves: Vec<Leaf>,
@@ -170,7 +169,7 @@ pub(super) fn imply(
     let charge = account.charge(check_memory(&leaves)?)?;
     let mut leaves = leaves.into_iter().peekable();
     while let Some(leaf) = leaves.next() {
-        // Sorted by parts, what is below a path follows it at once.
+        // The paths are sorted by component, so descendants directly follow a path.
         let next = leaves.peek().map(|next| &next.path[..]);
         let below = next.and_then(|next| next.strip_prefix(&leaf.path[..]));
         match below {
@@ -193,13 +192,13 @@ fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&byte| byte == b'/')
 }
 
-/// Bytes of memory that each file and each directory takes beside its name.
+/// Bytes of memory per file and per directory, without its name.
 const PER_FILE: usize = size_of::<Entry>() + size_of::<WholeBlob>();
 const PER_DIRECTORY: usize = PER_FILE + size_of::<Directory>() + size_of::<ChunkRef>() + 128;
 
-/// Refuses paths, sorted by their parts, whose directories would take more
-/// memory than the list that names them justifies: a path of 4 KB can name 2,000
-/// of them. The bytes that the tree takes.
+/// Returns the memory that the tree takes, in bytes. Rejects paths, sorted by
+/// component, whose directories exceed the budget: a path of 4 KB can name 2,000
+/// directories.
 fn check_memory(leaves: &[Leaf]) -> Result<u64, RepoError> {
     let (mut directories, mut bytes) = (0usize, 0usize);
     let mut before: &[u8] = &[];
@@ -273,8 +272,8 @@ impl Builder {
         self.below.last_mut().unwrap_or(&mut self.root)
     }
 
-    /// Completes the innermost directories until `depth` are left below the
-    /// root, and enters each into the one above.
+    /// Completes the innermost directories until `depth` are left below the root, and
+    /// adds each to its parent.
     fn close_to(&mut self, depth: usize) {
         while self.below.len() > depth {
             let Some(done) = self.below.pop() else {
@@ -291,7 +290,8 @@ impl Builder {
         }
     }
 
-    /// Makes a directory; a reference to it, its nodes, and bytes of content.
+    /// Builds a directory; returns a reference to it, its number of nodes, and its
+    /// bytes of content.
     fn complete(&mut self, done: Open) -> (ChunkRef, u64, u64) {
         self.look_alikes(&done);
         let bytes = done.entries.iter().map(|entry| entry.size).sum();
@@ -301,14 +301,14 @@ impl Builder {
         (ChunkRef::nominal(self.blob, hash), nodes, bytes)
     }
 
-    /// Says which names of a directory a person could not tell apart.
+    /// Reports names in a directory that look identical to people.
     fn look_alikes(&mut self, done: &Open) {
         let mut seen: HashMap<String, &Bytes> = HashMap::new();
         for entry in &done.entries {
             let Ok(name) = std::str::from_utf8(&entry.name) else {
                 continue;
             };
-            // Names without accents, nearly all, are their own normal form.
+            // Fast path: ASCII names are already normalized.
             if name.is_ascii() {
                 continue;
             }

@@ -1,20 +1,20 @@
-//! Things that are expensive to make, kept by how much memory they take.
+//! A cache for values that are expensive to create, bounded by memory.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Keeps what was used last, however heavy it is, and of the rest as much as
-/// there is room for.
+/// Keeps the most recently used value, regardless of its weight, and others up to a
+/// limit.
 #[derive(Debug)]
 pub(crate) struct Kept<K, V> {
     room: u64,
     most: usize,
-    /// The last used first.
+    /// Most recently used first.
     things: Mutex<VecDeque<(K, V)>>,
 }
 
 impl<K: Eq, V: Clone> Kept<K, V> {
-    /// With room for `room` bytes beside what was used last.
+    /// Creates a cache for `room` bytes besides the most recently used value.
     pub(crate) fn new(room: u64) -> Self {
         Kept {
             room,
@@ -23,7 +23,7 @@ impl<K: Eq, V: Clone> Kept<K, V> {
         }
     }
 
-    /// With room for `most` things, too, however little they take.
+    /// Also limits the number of values to `most`.
     pub(crate) fn at_most(mut self, most: usize) -> Self {
         self.most = most;
         self
@@ -33,17 +33,17 @@ impl<K: Eq, V: Clone> Kept<K, V> {
         self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many things are kept.
+    /// Number of values.
     pub(crate) fn len(&self) -> usize {
         self.things().len()
     }
 
-    /// What all that is kept weighs.
+    /// Total weight of all values.
     pub(crate) fn weight(&self, weight: impl Fn(&V) -> u64) -> u64 {
         self.things().iter().map(|(_, value)| weight(value)).sum()
     }
 
-    /// What is kept under `key`.
+    /// The value of `key`.
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         let mut things = self.things();
         let at = things.iter().position(|(known, _)| known == key)?;
@@ -53,12 +53,12 @@ impl<K: Eq, V: Clone> Kept<K, V> {
         Some(value)
     }
 
-    /// Forgets everything.
+    /// Removes all values.
     pub(crate) fn clear(&self) {
         self.things().clear();
     }
 
-    /// Keeps `value`, and forgets what there is no room for any more.
+    /// Adds `value` and evicts values beyond the limit.
     pub(crate) fn keep(&self, key: K, value: V, weight: impl Fn(&V) -> u64) {
         let mut things = self.things();
         let mut room = self.room;

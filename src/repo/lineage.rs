@@ -1,4 +1,4 @@
-//! Which of two commits came first.
+//! Compares two commits by ancestry.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use super::access::Target;
 use super::{MAX_ANCESTORS, RepoError, Repository};
 use walgit_format::head::CommitId;
 
-/// Commits before one, the newest first; of several parents the first.
+/// Ancestors of a commit, newest first; follows only the first parent.
 struct Line<'a> {
     repository: &'a Repository,
     next: Option<Target>,
@@ -14,17 +14,17 @@ struct Line<'a> {
 }
 
 impl Repository {
-    /// Whether this repository is at a commit that came before the one that `other`
-    /// is at. Only commits that lead to the ones before are compared: those of
-    /// WalGit, on the chain or in manifests.
+    /// Whether the commit of this repository is an ancestor of the commit of `other`.
+    /// Follows only commits whose parents can be opened: those of WalGit, on the
+    /// chain or in manifests.
     ///
     /// # Errors
-    /// What kept a commit from being read.
+    /// Fails if a commit cannot be read.
     pub async fn precedes(&self, other: &Repository) -> Result<bool, RepoError> {
         let (older, newer) = (self.target().id(), other.target().id());
         let [mut forward, mut backward] = [self, other].map(Line::before);
-        // Step by step on both sides: what is asked for depends on how far they
-        // are apart, not on how long the history is.
+        // Alternates between both sides, so that the number of requests depends on
+        // the distance, not on the length of the history.
         for _ in 0..MAX_ANCESTORS {
             match backward.step().await? {
                 Some(id) if id == older => return Ok(true),
@@ -48,7 +48,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The next one before; `None` at the beginning, or where it runs in circles.
+    /// The next ancestor; `None` at the root commit or in a cycle.
     async fn step(&mut self) -> Result<Option<CommitId>, RepoError> {
         let Some(target) = self.next.take() else {
             return Ok(None);
@@ -58,7 +58,7 @@ impl<'a> Line<'a> {
             return Ok(None);
         }
         self.next = match &target {
-            // Its tree is not needed.
+            // Does not need the tree.
             Target::Commit(object) => {
                 let chain = self.repository.access().chain()?;
                 let parent = chain.object(*object).await?.commit()?.parent;

@@ -1,5 +1,4 @@
-//! Heads and nodes of our own format: fetched, verified, decoded, kept in
-//! memory.
+//! Heads and nodes in WalGit's format: fetched, verified, decoded and kept in memory.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -29,12 +28,12 @@ use walrus_client::{BlobStore, Extent, PrivateHeaders, Rejected, StoreError};
 /// Settings of a [`Loader`].
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
-    /// Bytes of decoded directories and lists kept in memory.
+    /// Memory budget for decoded directories and lists, in bytes.
     pub decoded_bytes: u64,
-    /// Stored bytes of neighbouring nodes that a fetched node brings along.
+    /// Stored bytes of neighbouring nodes to fetch together with a node.
     ///
-    /// Half a round trip of 50 ms at 20 Mbit/s: bytes that cost little beside
-    /// asking again for the next directory.
+    /// Corresponds to half a round trip of 50 ms at 20 Mbit/s: these bytes are cheap
+    /// compared to another request for the next directory.
     pub node_window: u64,
 }
 
@@ -47,29 +46,28 @@ impl Default for LoaderConfig {
     }
 }
 
-/// Most plain bytes that are unpacked from a first read beyond what was asked
-/// for: bounds the work a hostile repository can cause at mount.
+/// Most plain bytes to unpack from a first read beyond the requested chunks. Limits
+/// the work that a hostile repository can cause at mount time.
 const ABSORB: u64 = 8 << 20;
 
-/// Bytes of histories that are kept beside the one that was used last.
+/// Bytes of archives to keep besides the most recently used one.
 const ARCHIVES: u64 = 32 << 20;
 
-/// A head of ours, its hash, and how it was read.
+/// A head, its hash, and the means to read it.
 pub(super) struct FoundHead {
     pub(super) head: Head,
     pub(super) hash: ChunkHash,
     pub(super) door: Door,
 }
 
-/// Opens repositories and decodes their nodes; one a process, shared by all
-/// mounts.
+/// Opens repositories and decodes their nodes. One per process, shared by all mounts.
 pub struct Loader {
     cache: Arc<Cache>,
     decoded: Arc<DecodedNodes>,
     config: LoaderConfig,
-    /// Histories that were looked at last, by the head's blob.
+    /// Recently used archives, by the blob of the head.
     archives: Kept<BlobId, Arc<Archive>>,
-    /// Of encrypted blobs that were met.
+    /// Headers of encrypted blobs read so far.
     headers: Arc<PrivateHeaders>,
 }
 
@@ -82,7 +80,7 @@ impl fmt::Debug for Loader {
 }
 
 impl Loader {
-    /// A loader over this cache.
+    /// Creates a loader on top of `cache`.
     pub fn new(cache: Arc<Cache>, config: LoaderConfig) -> Arc<Self> {
         Arc::new(Loader {
             cache,
@@ -93,12 +91,12 @@ impl Loader {
         })
     }
 
-    /// A new account, of a mount of what the user calls `name`.
+    /// Creates a memory account for a mount that the user calls `name`.
     pub fn account(&self, name: &str) -> Account {
         Account::of(name, MOUNT, Arc::downgrade(&self.decoded))
     }
 
-    /// The history of a repository; `None` where it carries none.
+    /// The archive of a repository; `None` if it has none.
     pub(super) async fn archive(
         &self,
         repository: &Repository,
@@ -115,7 +113,7 @@ impl Loader {
         Ok(archive)
     }
 
-    /// The cache below.
+    /// The underlying chunk cache.
     pub fn cache(&self) -> &Arc<Cache> {
         &self.cache
     }
@@ -124,8 +122,8 @@ impl Loader {
         &self.headers
     }
 
-    /// The head of ours in a blob, as an earlier session left it in the cache:
-    /// for everybody, or under one of the keys.
+    /// The head in a blob, if an earlier session has cached it, in plaintext or
+    /// encrypted with one of the keys.
     pub(super) async fn known_head(
         &self,
         access: &Access,
@@ -145,14 +143,13 @@ impl Loader {
         Some(FoundHead { head, hash, door })
     }
 
-    /// Opens a head of ours as it is stored, whatever the cache knows of it: it is
-    /// read from the store and decoded, and so are the root directories of its
-    /// commits, as far as they came with it; the first one's in any case. Takes
-    /// one request where the head and that directory are in the first
-    /// [`MIN_BLOB`] bytes.
+    /// Opens a head from the store, bypassing cached state. Reads and decodes the
+    /// head, the root directory of its first commit, and those root directories of
+    /// other commits that the first read includes. Takes one request if the head and
+    /// the first root directory are in the first [`MIN_BLOB`] bytes.
     ///
     /// # Errors
-    /// Whatever keeps a reader from listing it.
+    /// Fails if a reader could not list the repository.
     pub async fn open_stored(
         self: &Arc<Self>,
         access: &Access,
@@ -170,7 +167,7 @@ impl Loader {
         Ok(repository)
     }
 
-    /// The head with this root, in one ranged read.
+    /// Fetches the head with this root, in one ranged read.
     pub(super) async fn fetch_head(
         &self,
         access: &Access,
@@ -219,8 +216,8 @@ impl Loader {
         }
     }
 
-    /// Decodes the head that `reference` leads to, and keeps what came with it.
-    /// `first` is the start of its blob, or all of it.
+    /// Decodes the head at `reference`, and caches the other content of the read.
+    /// `first` is the start of its blob, or the whole blob.
     pub(super) async fn keep_head(
         &self,
         account: &Account,
@@ -231,7 +228,7 @@ impl Loader {
         first: &Bytes,
     ) -> Result<FoundHead, RepoError> {
         let store = &door.store;
-        // A head longer than the first read is fetched by itself.
+        // A head longer than the first read takes another request.
         let raw = match stored_in(first, &reference) {
             Some(stored) => {
                 (self.cache.insert(&reference, stored, store.at_rest())).map_err(|why| {
@@ -259,8 +256,8 @@ impl Loader {
         })
     }
 
-    /// Keeps what else came with the first read: directories breadth first,
-    /// the content that lies between its bounds, and hints at what is read next.
+    /// Caches the rest of the first read: directories breadth first, content within
+    /// its bounds, and hints for the next reads.
     fn absorb(
         &self,
         account: &Account,
@@ -316,12 +313,12 @@ impl Loader {
         }
     }
 
-    /// Whether a node is at hand, decoded.
+    /// Whether the decoded node is in memory.
     pub(super) fn remembers(&self, reference: &ChunkRef) -> bool {
         self.decoded.get(reference).is_some()
     }
 
-    /// The directory that `table[index]` leads to.
+    /// The directory at `table[index]`.
     pub(super) async fn directory(
         &self,
         account: &Account,
@@ -336,7 +333,7 @@ impl Loader {
         let raw = self.node(store, table, index).await?;
         let (nodes, owned, account) = (self.decoded.clone(), reference.clone(), account.clone());
         let decode = move || -> Result<Arc<Directory>, RepoError> {
-            // Who waited for a thread while somebody else decoded it finds it.
+            // Another task may have decoded it while this one waited for a thread.
             if let Some(Decoded::Directory(known)) = nodes.get(&owned) {
                 return Ok(known);
             }
@@ -351,7 +348,7 @@ impl Loader {
         offload(reference.raw_len as usize, decode).await?
     }
 
-    /// The chunk list that `table[index]` leads to.
+    /// The chunk list at `table[index]`.
     pub(super) async fn list(
         &self,
         account: &Account,
@@ -380,8 +377,8 @@ impl Loader {
         offload(reference.raw_len as usize, decode).await?
     }
 
-    /// The pieces of a blob that is one file, as a list; fetched and proven
-    /// where that has not been done.
+    /// The pieces of a file stored as one blob, as a list; fetches and verifies the
+    /// blob if necessary.
     pub(super) async fn whole(
         &self,
         account: &Account,
@@ -426,7 +423,7 @@ fn malformed(what: &'static str, reference: &ChunkRef, why: MalformedNode) -> Re
     }
 }
 
-/// Takes what a first read brought, each chunk once and within a budget.
+/// Caches chunks from a first read, each once and within a budget.
 struct Absorbed<'a> {
     cache: &'a Cache,
     first: &'a Bytes,
@@ -447,7 +444,7 @@ impl Absorbed<'_> {
     }
 }
 
-/// The stored bytes of a chunk, where a read of the blob's start brought them.
+/// The stored bytes of a chunk, if the read of the start of the blob includes them.
 fn stored_in(first: &Bytes, reference: &ChunkRef) -> Option<Bytes> {
     let range = reference.at.range();
     let start = usize::try_from(range.start()).ok()?;
@@ -455,8 +452,8 @@ fn stored_in(first: &Bytes, reference: &ChunkRef) -> Option<Bytes> {
     (end <= first.len()).then(|| first.slice(start..end))
 }
 
-/// With and without a root are kept apart: who names a blob with a root of
-/// their own choosing must not decide what the bare ID shows.
+/// Records with and without a root are separate: an address with an arbitrary root
+/// must not determine what the bare blob ID shows.
 fn record_key(blob: BlobId, root: Option<ChunkHash>) -> Vec<u8> {
     let mut key = blob.as_bytes().to_vec();
     if let Some(root) = root {
@@ -488,7 +485,7 @@ fn decode_reference(blob: BlobId, record: &[u8]) -> Option<ChunkRef> {
             stored_len: u32::from_le_bytes(*stored_len),
             codec: Codec::try_from(*codec).ok()?,
         },
-        // Nodes stand alone.
+        // Nodes are never patches.
         bases: Bases::NONE,
     })
 }

@@ -1,38 +1,40 @@
-//! A repository as data: addresses, refs, commits, directories, chunk lists;
-//! the format's encoder and decoder; and [`Snapshot`], the one way to read.
+//! A repository as data: addresses, refs, commits, directories and chunk lists;
+//! [`Snapshot`] is the only read interface.
 //!
-//! A published repository is a Merkle DAG. At its top stands a [`Head`]
-//! (commits, branches, tags); a commit leads to a root [`Directory`],
-//! directories lead to directories and to chunks of content. Every reference
-//! carries the BLAKE3-256 of what it points at, so whoever knows the hash of
-//! the head can verify every byte below it, no matter who serves it. Byte
-//! layouts are told in `contrib/FORMAT.md`.
+//! A published repository is a Merkle DAG. Its top node is a
+//! [`Head`](walgit_format::Head) (commits, branches, tags). A commit references a
+//! root [`Directory`](walgit_format::Directory); directories reference directories
+//! and chunks of content. Every reference carries the BLAKE3-256 of its target, so
+//! the hash of the head is enough to verify every byte below it, regardless of the
+//! server. `contrib/FORMAT.md` specifies the byte layouts.
 //!
 //! Reading goes through three types:
-//! - [`Loader`], one a process: decoded directories and lists, kept in memory
-//!   within a budget, over the [`crate::cache::Cache`] of chunks;
-//! - [`Repository`], one an address: the head, and where its blobs are stored;
-//! - [`Snapshot`], one a commit: nodes by number or by name, and their content.
+//! - [`Loader`], one per process: decoded directories and lists, kept in memory
+//!   within a budget, on top of the [`crate::cache::Cache`] of chunks;
+//! - [`Repository`], one per address: the head, and the store of its blobs;
+//! - [`Snapshot`], one per commit: nodes by number or by name, and their content.
 //!
-//! A node's number ([`NodeIndex`]) is its place in a preorder walk of the
-//! tree, so no table of numbers exists: [`Snapshot::node`] finds a node by
-//! walking down from the root, a binary search in each directory.
+//! The number of a node ([`NodeIndex`]) is its position in a preorder walk of the
+//! tree, so no table of numbers exists: [`Snapshot::node`] finds a node by descending
+//! from the root, with a binary search in each directory.
 //!
-//! What WalGit's own tools keep, manifests of one blob a file ([`manifest`]) or
-//! objects on the chain, is read by the same three types: it has no directories
-//! that could be fetched, so they are implied by its paths and kept in memory.
+//! The same three types read the formats of WalGit's own tools: manifests with one
+//! blob per file ([`manifest`](walgit_format::manifest)) and objects on the chain.
+//! These have no directories to fetch; the directories are derived from the paths and
+//! kept in memory.
 //!
-//! An encrypted repository is read by them through a store that opens its blobs
-//! ([`walrus_client::PrivateStore`]); which key fits is found by its head
-//! (`private`).
+//! The same types also read an encrypted repository, through a store that decrypts
+//! its blobs ([`walrus_client::PrivateStore`]). The `private` module finds the key
+//! that decrypts the head.
 //!
-//! [`Source`] is where a repository is, [`Target`] what that leads to at present.
+//! [`Source`] is the location of a repository, [`Target`] the head or commit that it
+//! currently resolves to.
 //!
-//! All reading is `async` and completes at its first poll when everything
-//! needed is in memory or on disk; the driver relies on that to answer hits on
-//! the thread that asked.
+//! All reads are `async` and complete at the first poll if everything needed is in
+//! memory or on disk. The driver relies on this to answer cache hits on the thread
+//! that received the request.
 //!
-//! May touch: `cache`, `chain`, `walrus`, `chunk`.
+//! May depend on: `cache`, `chain`, `walrus`, `chunk`.
 
 mod access;
 mod account;

@@ -1,5 +1,5 @@
-//! Commits that are objects on the chain: their trees are objects too, and are
-//! read whole when a commit is opened.
+//! Commits stored as objects on the chain. Their trees are objects too; opening a
+//! commit reads the whole tree.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use walgit_format::chunk::{BlobId, Proof, WholeBlob, check_git};
 use walgit_format::directory::ImpliedContent;
 use walgit_format::head::CommitId;
 
-/// Most objects of one commit.
+/// Most objects per commit.
 const MAX_OBJECTS: usize = 100_000;
-/// Most places that trees and files may stand at: one tree in itself a few times
-/// over would otherwise be as many as there are paths.
+/// Most paths of trees and files. Without a limit, a tree that contains another one
+/// several times at each level would expand exponentially.
 const MAX_PLACES: usize = 1 << 18;
-/// Longest path, in bytes: what the kernel takes.
+/// Longest path in bytes: the kernel's `PATH_MAX`.
 const MAX_PATH: usize = 4096;
-/// Most bytes of all paths.
+/// Most bytes of all paths together.
 const MAX_PATHS: usize = 64 << 20;
 
-/// What is known of a tree so far.
+/// State of the tree traversal.
 #[derive(Default)]
 struct Walk {
     objects: HashMap<ObjectId, Arc<Known>>,
@@ -38,14 +38,14 @@ struct Walk {
     path_bytes: usize,
 }
 
-/// An object of a tree, looked at once wherever it stands.
+/// An object of a tree, read once for all its paths.
 struct Known {
     entry: EntryObject,
-    /// Whether inline content has the hash that it should have.
+    /// Whether inline content matches its hash.
     is_right: bool,
 }
 
-/// What there is too much of.
+/// Names the exceeded limit.
 type TooMuch = &'static str;
 
 impl Loader {
@@ -55,7 +55,7 @@ impl Loader {
         access: &Access,
         id: ObjectId,
     ) -> Result<Repository, RepoError> {
-        // All objects of a tree are in memory until it is made.
+        // All objects of a tree are in memory until it is built.
         let _turn = access.account.making().await;
         let chain = access.chain()?;
         let mut reading = chain.reading();
@@ -63,7 +63,7 @@ impl Loader {
         let mut walk = Walk::default();
         walk.all(chain, &mut reading, object.tree).await?;
         let at = BlobId::from_bytes(*id.as_bytes());
-        // Sorting a large tree takes a while.
+        // Sorting a large tree takes long.
         let input = walk.path_bytes;
         let account = access.account.clone();
         let imply = move || implied::imply(&account, walk.leaves, walk.refused, at);
@@ -82,7 +82,7 @@ impl Loader {
 }
 
 impl Walk {
-    /// Reads a tree, a level of directories at a time.
+    /// Reads a tree, one level of directories at a time.
     async fn all(
         &mut self,
         chain: &Chain,
@@ -141,7 +141,7 @@ impl Walk {
             if self.places > MAX_PLACES || self.path_bytes > MAX_PATHS {
                 return Err("a tree that multiplies");
             }
-            // Of a name with a slash a path could be made that leads elsewhere.
+            // A name with a slash could form a path into another directory.
             if name.contains('/') {
                 let shown = format!("{path}/{name}");
                 self.refused.push((shown, "its name has a slash"));
@@ -197,8 +197,8 @@ impl Known {
     }
 }
 
-/// What proves content on Walrus: a SHA-256 where the object has one, else the
-/// blob's own ID and, where it has one, the hash that git gives it.
+/// The hash that verifies content on Walrus: the SHA-256 of the object if it has one,
+/// otherwise the blob ID and, if present, the git hash.
 fn proof(hash: &str) -> Proof {
     if let Ok(sha256) = blake3::Hash::from_hex(hash.trim_start_matches("0x")) {
         return Proof::Sha256(*sha256.as_bytes());
@@ -215,8 +215,8 @@ fn sha1(hash: &str) -> Option<[u8; 20]> {
     hash.as_bytes()[..20].try_into().ok()
 }
 
-/// Inline content came from the chain itself; where it has a hash that we can
-/// compute, that has to be right all the same.
+/// Verifies inline content against its hash, if the hash function is supported. The
+/// content itself comes from the chain.
 fn inline_is_right(content: &[u8], hash: &str) -> bool {
     let size = content.len() as u64;
     if let Some(sha1) = sha1(hash) {

@@ -1,9 +1,8 @@
-//! From a blob or an object to a [`Repository`]: what is it, and can we read it?
+//! Opens a blob or an object as a [`Repository`]: detects the format and decrypts it.
 //!
-//! A blob is recognised by its content: a head of ours, encrypted or not, a
-//! manifest, or an encrypted manifest. Without the hash of a head nothing but the
-//! ID of the blob says that its bytes are its author's, so it is fetched whole and
-//! the ID computed anew, once.
+//! The content determines the format of a blob: a head, encrypted or not, a manifest,
+//! or an encrypted manifest. Without the hash of the head, only the blob ID
+//! authenticates the bytes, so the whole blob is fetched and its ID recomputed, once.
 
 use std::sync::Arc;
 
@@ -26,20 +25,19 @@ use walgit_format::manifest::{MAX_MANIFEST, Manifest, ManifestFile};
 use walrus_client::{BlobStore, Extent, Rejected, SealedStore};
 use walrus_encoding::blob_id;
 
-/// Longest blob that is fetched whole to see what it is, in bytes.
+/// Longest blob that is fetched whole to detect its format, in bytes.
 const MAX_HEAD_BLOB: u64 = 2 * MAX_MANIFEST + PAYLOAD_OVERHEAD;
 
 impl Loader {
     /// Opens the repository in a blob.
     ///
-    /// With `root`, one ranged read at most; without, the whole blob is read
-    /// and its ID recomputed, once, because nothing else tells whether what is
-    /// in it is what its author published.
+    /// With `root`, needs at most one ranged read. Without it, reads the whole blob
+    /// and recomputes its ID, once, because nothing else authenticates its content.
     ///
     /// # Errors
-    /// [`RepoError::NotARepository`] when the blob holds something else,
-    /// [`RepoError::Private`] or [`RepoError::Sealed`] when no key opens it, or
-    /// what kept it from being read.
+    /// [`RepoError::NotARepository`] if the blob holds something else,
+    /// [`RepoError::Private`] or [`RepoError::Sealed`] if no key decrypts it, or a
+    /// read error.
     pub async fn open(
         self: &Arc<Self>,
         access: impl Into<Access>,
@@ -49,10 +47,10 @@ impl Loader {
         self.open_blob(&access.into(), blob, root).await
     }
 
-    /// Opens what a source leads to, with the branches and tags beside it.
+    /// Opens the target of a resolved source, with its other branches and tags.
     ///
     /// # Errors
-    /// As [`Loader::open`], and what kept the chain from saying.
+    /// As [`Loader::open`], and if the chain does not answer.
     pub async fn open_located(
         self: &Arc<Self>,
         access: &Access,
@@ -94,7 +92,7 @@ impl Loader {
             let found = self.fetch_head(access, blob, root).await?;
             return Repository::of_head(self.clone(), access, blob, found);
         }
-        // A blob that is read whole is in memory until its tree is made.
+        // The blob is in memory as a whole until its tree is built.
         let _turn = access.account.making().await;
         if let Some((json, key)) = self.known_manifest(access, blob).await {
             return self.manifest(access, blob, &json, key).await;
@@ -117,7 +115,7 @@ impl Loader {
         }
     }
 
-    /// The JSON of a manifest, from the cache or anew.
+    /// The JSON of a manifest, from the cache or the store.
     pub(super) async fn manifest_text(
         &self,
         access: &Access,
@@ -130,8 +128,8 @@ impl Loader {
         Ok(manifest_in(access, blob, bytes, "it is no manifest")?.0)
     }
 
-    /// The repository that a manifest is. `key` is the number of the one that
-    /// opened it.
+    /// Creates a repository from a manifest. `key` is the number of the key that
+    /// decrypted it.
     async fn manifest(
         self: &Arc<Self>,
         access: &Access,
@@ -148,7 +146,7 @@ impl Loader {
             blob,
             why: why.to_string(),
         })?;
-        // Until the tree is made of it.
+        // Held until the tree is built from it.
         let _charge = access.account.charge(manifest.weight())?;
         let (mut leaves, mut refused, mut sealed) = (Vec::new(), Vec::new(), 0);
         for (path, file) in manifest.files {
@@ -188,8 +186,8 @@ impl Loader {
         Repository::of_tree(loader, access, target, told, tree, shelf)
     }
 
-    /// The content of a manifest that an earlier session has proven, and the
-    /// number of the key that it was opened with.
+    /// The content of a manifest that an earlier session has verified, and the number
+    /// of the key that it was decrypted with.
     async fn known_manifest(
         &self,
         access: &Access,
@@ -206,7 +204,7 @@ impl Loader {
             let size = u64::from_le_bytes(record.try_into().ok()?);
             let whole = manifest_blob(blob, size, key.is_some());
             let store = sealed.as_ref().unwrap_or(&access.store);
-            // Pieces that were evicted are fetched again, by their own hashes.
+            // Evicted pieces are fetched again and verified by their own hashes.
             let pieces = cache.known_whole(&whole, at_rest)?;
             let mut json = Vec::with_capacity(size.min(MAX_MANIFEST) as usize);
             for index in 0..pieces.len() {
@@ -229,7 +227,7 @@ impl Loader {
         cache.set_record(Space::Manifests, blob.as_bytes(), &record, at_rest);
     }
 
-    /// Marks files that start with `#!` as executable, where they can be read.
+    /// Marks files that start with `#!` as executable, if they can be read.
     async fn mark_scripts(
         &self,
         access: &Access,
@@ -266,15 +264,15 @@ impl Loader {
     }
 }
 
-/// How much more memory a manifest may take than a node as long as it.
+/// Memory that decoding a manifest takes, relative to a node of the same length.
 const MANIFEST_FACTOR: usize = 3;
 /// Longest file that may be a script, in bytes.
 const MAX_SCRIPT: u64 = 1 << 20;
-/// Files that are looked into at once.
+/// Number of files to inspect concurrently.
 const SCRIPTS_AT_ONCE: usize = 32;
 
-/// Opens payloads: with key number `first` before all others, because content
-/// is kept on disk under what that one leads to.
+/// A store that decrypts payloads. It tries key number `first` before all others,
+/// because the disk cache encrypts content with that key.
 pub(super) fn shelf(access: &Access, first: Option<usize>) -> Option<Arc<dyn BlobStore>> {
     let mut keys: Vec<SecretKey> = access.keys.clone();
     if let Some(first) = first.filter(|&first| first < keys.len()) {
@@ -284,7 +282,7 @@ pub(super) fn shelf(access: &Access, first: Option<usize>) -> Option<Arc<dyn Blo
     Some(Arc::new(store))
 }
 
-/// A manifest, as a file of its own.
+/// A manifest, described as a file stored as one blob.
 fn manifest_blob(blob: BlobId, size: u64, sealed: bool) -> WholeBlob {
     WholeBlob {
         blob,
@@ -294,8 +292,8 @@ fn manifest_blob(blob: BlobId, size: u64, sealed: bool) -> WholeBlob {
     }
 }
 
-/// The JSON of the manifest that a blob is, and the number of the key that
-/// opened it; `otherwise` says why it is nothing else of ours.
+/// The JSON of a manifest in a blob, and the number of the key that decrypted it;
+/// `otherwise` is the error message if the blob is not a manifest.
 fn manifest_in(
     access: &Access,
     blob: BlobId,
@@ -320,13 +318,13 @@ fn manifest_in(
     }
 }
 
-/// All of a blob, its ID computed anew.
+/// Fetches a whole blob and verifies its ID.
 async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, RepoError> {
     let mut proven = None;
     let at_most = MAX_HEAD_BLOB;
     let mut accept = |bytes: Bytes| {
-        // Ten megabytes take a tenth of a second: too long for a thread that
-        // others wait for.
+        // Hashing ten megabytes takes a tenth of a second: too long for a thread that
+        // other tasks wait for.
         let computed = in_the_way(|| blob_id::blob_id(&bytes));
         match computed.is_ok_and(|computed| computed == blob) {
             true => proven = Some(bytes),
@@ -339,8 +337,7 @@ async fn fetch_whole(store: &Arc<dyn BlobStore>, blob: BlobId) -> Result<Bytes, 
     proven.ok_or(RepoError::Cache(CacheError::Interrupted))
 }
 
-/// Does work that takes a while, letting others have the thread where the
-/// runtime has another.
+/// Runs blocking work; a multi-threaded runtime moves other tasks to another thread.
 fn in_the_way<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {

@@ -1,5 +1,4 @@
-//! Which key opens a blob: what is read before anybody knows whether it is
-//! encrypted.
+//! Finds the key that decrypts a blob.
 
 use std::sync::Arc;
 
@@ -12,17 +11,17 @@ use walgit_format::chunk::{
 };
 use walrus_client::{BlobStore, PrivateHeaders, PrivateStore};
 
-/// How a head is read: as it is, or with a key.
+/// Read access to a head: in plaintext or with a key.
 #[derive(Clone, Debug)]
 pub(super) struct Door {
-    /// Where its blobs are, in the clear.
+    /// Store of its blobs; returns plaintext.
     pub(super) store: Arc<dyn BlobStore>,
-    /// The same, where it opens what is encrypted.
+    /// The same store, if it decrypts.
     private: Option<Arc<PrivateStore>>,
 }
 
 impl Door {
-    /// To what everybody can read.
+    /// Access to public blobs.
     fn open(access: &Access) -> Self {
         Door {
             store: access.store.clone(),
@@ -30,7 +29,7 @@ impl Door {
         }
     }
 
-    /// To what one of the keys opens.
+    /// Access with one of the keys.
     fn locked(access: &Access, key: &SecretKey, headers: &Arc<PrivateHeaders>) -> Self {
         let private = PrivateStore::new(access.store.clone(), key, headers.clone());
         let private = Arc::new(private);
@@ -40,8 +39,8 @@ impl Door {
         }
     }
 
-    /// Every one that there may be. What everybody can read comes first, and
-    /// costs no key.
+    /// All candidates: public access first, because it needs no key, then one per
+    /// key.
     pub(super) fn all(
         access: &Access,
         headers: &Arc<PrivateHeaders>,
@@ -50,22 +49,22 @@ impl Door {
         std::iter::once(Door::open(access)).chain(locked)
     }
 
-    /// The key of the repository; `None` where it is nobody's secret.
+    /// The key of the repository; `None` if it is public.
     pub(super) fn key(&self) -> Option<&SecretKey> {
         self.private.as_ref().map(|private| private.key())
     }
 
-    /// What the head with this hash is called in an address.
+    /// The `root` that an address contains for the head with this hash.
     pub(super) fn root(&self, head: &ChunkHash) -> ChunkHash {
         (self.private.as_ref()).map_or(*head, |private| private.root(head))
     }
 }
 
-/// The first bytes of a blob in the clear, and the door to the rest. Of an
-/// encrypted one these are the whole blocks among them.
+/// The first bytes of a blob in plaintext, and the access to the rest. For an
+/// encrypted blob, returns the complete blocks among these bytes.
 ///
 /// # Errors
-/// [`RepoError::Private`], where it is encrypted and does not open.
+/// [`RepoError::Private`] if the blob is encrypted and cannot be decrypted.
 pub(super) fn enter(
     access: &Access,
     headers: &Arc<PrivateHeaders>,
@@ -87,7 +86,7 @@ pub(super) fn enter(
     })
 }
 
-/// The key that fits a blob.
+/// Finds the key of a blob.
 fn unlock<'a>(
     access: &'a Access,
     header: &PrivateHeader,

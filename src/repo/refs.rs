@@ -1,7 +1,8 @@
-//! Names of repositories in the local store: a small file each, replaced whole,
-//! and beside them what each name stood for before.
+//! Repository names in the local store: one small file per name, replaced atomically,
+//! and a history of earlier values per name.
 //!
-//! Earlier heads are only listed: no name keeps them from being collected.
+//! The history only lists earlier heads: it does not protect them from garbage
+//! collection.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -17,37 +18,37 @@ use walgit_format::Address;
 use walgit_format::ref_name::RefName;
 use walrus_client::clock::unix_seconds;
 
-/// What a file name shows as it is.
+/// Characters that file names are not percent-encoded for.
 const FILE_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
-/// Earlier heads of a name that are remembered at least.
+/// Minimum number of earlier values to keep per name.
 const REMEMBERED: usize = 100;
-/// The directory of what names stood for before; no name is called so.
+/// Directory of the histories; not a valid repository name.
 const HISTORY: &str = ".history";
-/// The file that is locked while a name is set or removed; no name is called so. It
-/// holds how often that was.
+/// Lock file held while a name is set or removed; not a valid repository name.
+/// Contains the number of changes.
 const LOCK: &str = ".lock";
 
-/// Largest file of a name that is read, in bytes.
+/// Maximum size of the file of a name, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
-/// What a name stands for.
+/// The value of a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedRef {
     /// The address of the newest head, as text.
     pub address: String,
-    /// When it was set, in seconds since 1970.
+    /// Time of the update, in seconds since 1970.
     pub updated: u64,
-    /// What the user's keys call the key that it is encrypted with; `None` for
-    /// what everybody can read.
+    /// Name of the encryption key among the user's keys; `None` for a public
+    /// repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The plain folder that it was published from, if it was.
+    /// The plain folder that it was published from, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
 
 impl NamedRef {
-    /// A name that stands for this address from now on.
+    /// Creates a value for this address, with the current time.
     pub fn now(address: &Address) -> Self {
         NamedRef {
             address: address.to_string(),
@@ -58,26 +59,27 @@ impl NamedRef {
     }
 }
 
-/// What a name stood for at some time.
+/// An entry in the history of a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRef {
-    /// What it stood for from then on; `None` where it was removed.
+    /// The value from then on; `None` if the name was removed.
     pub named: Option<NamedRef>,
-    /// When, in seconds since 1970.
+    /// Time of the change, in seconds since 1970.
     pub at: u64,
-    /// The command that did it; empty where that is not known.
+    /// The command that made the change; empty if unknown.
     pub by: String,
 }
 
-/// A name, and what it stands for or what is wrong with its file.
+/// A name with its value, or with the reason why its file is invalid.
 pub type ListedRef = (String, Result<NamedRef, RefStoreError>);
 
-/// Which state of the names a list is of: another one after each change.
+/// Version of the list of names; differs after each change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// How often a name was set.
+    /// Number of changes under the lock.
     set: u64,
-    /// When the directory changed: earlier versions do not count.
+    /// Modification time of the directory: earlier versions of this program do not
+    /// count changes.
     changed: Option<SystemTime>,
 }
 
@@ -87,18 +89,18 @@ pub struct RefStore {
     dir: PathBuf,
 }
 
-/// Why a name could not be read or written.
+/// Why a name cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RefStoreError {
     /// No such name.
     #[error("no repository is called `{name}`; {known}")]
     Unknown {
-        /// As asked for.
+        /// The requested name.
         name: RefName,
-        /// What there is instead.
+        /// Description of the known names.
         known: String,
     },
-    /// Another command changed it.
+    /// Another command changed the name.
     #[error(
         "another command changed `{name}` meanwhile (it stands for {now} now); it stays as it is, \
          run the command again to replace that"
@@ -106,10 +108,10 @@ pub enum RefStoreError {
     Moved {
         /// The name.
         name: RefName,
-        /// What it stands for now.
+        /// Its current value.
         now: String,
     },
-    /// The file is not one of ours.
+    /// The file is not valid.
     #[error(
         "{} is damaged ({why}); walgit-fs refs --restore brings an earlier head back, publish \
          --force replaces it", path.display()
@@ -117,15 +119,15 @@ pub enum RefStoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why it is invalid.
         why: String,
     },
-    /// The disk failed.
+    /// A disk error.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: std::io::Error,
     },
 }
@@ -137,17 +139,17 @@ impl RefStoreError {
     }
 }
 
-/// What a name must stand for when it is changed.
+/// The value that a name must have for a change to succeed.
 #[derive(Clone, Copy, Debug)]
 pub enum Expected<'a> {
-    /// Anything.
+    /// Any value.
     Any,
-    /// This address, or nothing.
+    /// This address, or no value.
     Address(Option<&'a str>),
 }
 
 impl RefStore {
-    /// The names kept in `dir`, which need not exist yet.
+    /// Creates a store of names in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
         RefStore { dir: dir.into() }
     }
@@ -161,7 +163,7 @@ impl RefStore {
         AppendLog::new(self.dir.join(HISTORY).join(file))
     }
 
-    /// What `name` stands for, if anything.
+    /// Returns the value of `name`, if any.
     pub fn get(&self, name: &RefName) -> Result<Option<NamedRef>, RefStoreError> {
         let path = self.file(name);
         match read_regular(&path, MAX_FILE) {
@@ -182,10 +184,10 @@ impl RefStore {
         }
     }
 
-    /// The address that `name` stands for.
+    /// Resolves `name` to its address.
     ///
     /// # Errors
-    /// [`RefStoreError::Unknown`], naming what there is.
+    /// [`RefStoreError::Unknown`], which lists the known names.
     pub fn resolve(&self, name: &RefName) -> Result<Address, RefStoreError> {
         let Some(named) = self.get(name)? else {
             let names: Vec<_> = self.list()?.iter().map(|(n, _)| n.to_string()).collect();
@@ -207,12 +209,11 @@ impl RefStore {
             })
     }
 
-    /// Changes what `name` stands for, where it stands for what is expected; the
-    /// old value stays until the new one is whole on disk. `by` is the command that
-    /// does it, for the history.
+    /// Sets `name` to `to` if its current value is `expected`. The old value stays
+    /// until the new one is durable. `by` is the command to record in the history.
     ///
     /// # Errors
-    /// [`RefStoreError::Moved`], or when the disk refuses.
+    /// [`RefStoreError::Moved`], or a disk error.
     pub fn update(
         &self,
         name: &RefName,
@@ -227,22 +228,24 @@ impl RefStore {
             path: path.clone(),
             source: error.into(),
         })?;
-        // Should it fail in between, a head is listed that the name never stood for.
+        // A failure between the two writes leaves a history entry that never was the
+        // value.
         self.remember(name, before, Some(to), by)?;
         walgit_durable::write_atomic(&path, &bytes).map_err(RefStoreError::io(&path))
     }
 
-    /// Forgets `name`; what it stood for, which stays stored for now.
+    /// Removes `name` and returns its value. The blobs of the head stay stored for
+    /// now.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// Fails on a disk error.
     pub fn remove(&self, name: &RefName, by: &str) -> Result<Option<NamedRef>, RefStoreError> {
         let path = self.file(name);
         if !path.exists() {
             return Ok(None);
         }
         let _lock = self.lock()?;
-        // One that is damaged can be removed as well.
+        // A damaged file can be removed as well.
         let before = match self.get(name) {
             Err(RefStoreError::Damaged { .. }) => None,
             read => read?,
@@ -258,11 +261,11 @@ impl RefStore {
         Ok(removed.then(|| before.unwrap_or_else(unreadable)))
     }
 
-    /// What `name` stood for, the newest first; what it stands for now is the first,
-    /// if it stands for anything.
+    /// The history of `name`, newest first. The first entry is the current value, if
+    /// the name has one.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails if the history cannot be read.
     pub fn history(&self, name: &RefName) -> Result<Vec<PastRef>, RefStoreError> {
         let log = self.log(name);
         let read = log
@@ -278,7 +281,7 @@ impl RefStore {
         Ok(past)
     }
 
-    /// Adds to the history of a name, of which it keeps the newest part.
+    /// Appends to the history of a name and truncates it to its newest entries.
     fn remember(
         &self,
         name: &RefName,
@@ -313,7 +316,7 @@ impl RefStore {
         write().map_err(RefStoreError::io(log.path()))
     }
 
-    /// What a name stands for, which must be as expected.
+    /// Returns the value of a name if it is the expected one.
     fn expect(
         &self,
         name: &RefName,
@@ -333,7 +336,7 @@ impl RefStore {
         }
     }
 
-    /// Holds off others who set names, until it is dropped.
+    /// Locks out other writers until dropped.
     fn lock(&self) -> Result<FileLock, RefStoreError> {
         let path = self.dir.join(LOCK);
         let lock = || -> std::io::Result<FileLock> {
@@ -349,13 +352,13 @@ impl RefStore {
         })
     }
 
-    /// The generation, and what [`RefStore::list_all`] says of it.
+    /// The generation, and the result of [`RefStore::list_all`] for it.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// Fails if the directory cannot be read.
     pub fn list_generation(&self) -> Result<(Generation, Vec<ListedRef>), RefStoreError> {
         let path = self.dir.join(LOCK);
-        // So that nobody is between counting and setting.
+        // Prevents a change between the increment of the counter and the write.
         let _lock = match FileLock::shared(&path) {
             // No name was ever set.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -364,10 +367,10 @@ impl RefStore {
         Ok((self.generation()?, self.list_all()?))
     }
 
-    /// The present generation.
+    /// The current generation.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails if it cannot be read.
     pub fn generation(&self) -> Result<Generation, RefStoreError> {
         let path = self.dir.join(LOCK);
         let read = || {
@@ -387,12 +390,12 @@ impl RefStore {
         })
     }
 
-    /// All names with what they stand for, sorted; damaged ones with what is
-    /// wrong with them, for who must not pass one over. No power loss takes them
-    /// back: what they do not lead to may be deleted.
+    /// All names with their values, sorted; damaged ones with their error, for
+    /// callers that must not skip any. The result survives a power loss, because
+    /// callers delete blobs that no listed name references.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// Fails if the directory cannot be read.
     pub fn list_all(&self) -> Result<Vec<ListedRef>, RefStoreError> {
         let failed = |source| RefStoreError::Io {
             path: self.dir.clone(),
@@ -407,7 +410,7 @@ impl RefStore {
         for entry in entries {
             let path = entry.map_err(failed)?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            // Being written, the lock, or the history: no name begins with a dot.
+            // Temporary files, the lock, or the history: no name begins with a dot.
             if file.starts_with('.') {
                 continue;
             }
@@ -419,12 +422,12 @@ impl RefStore {
                     why: why.to_string(),
                 })),
             };
-            // Removed since it was listed.
+            // `None` if the name was removed since `read_dir` listed it.
             if let Some(named) = named {
                 names.push((text, named));
             }
         }
-        // A process may have been killed before it made durable what is read here.
+        // A writer may have been killed before it synced the directory.
         walgit_durable::sync_dir(&self.dir).map_err(failed)?;
         names.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
@@ -439,7 +442,7 @@ impl RefStore {
     }
 }
 
-/// Whether a file could not be read for what it is, so that replacing it helps.
+/// Whether the error concerns the file itself, so that replacing the file helps.
 fn is_of_this_file(error: &std::io::Error, path: &Path) -> bool {
     let kinds = [
         ErrorKind::NotFound,
@@ -455,8 +458,8 @@ fn file_name(name: &RefName) -> String {
     utf8_percent_encode(name.as_str(), FILE_NAME).to_string()
 }
 
-/// The record of what a name stands for that its history does not tell: it was set
-/// before there were histories, or one of them was lost.
+/// The history entry for the current value, if the history lacks it: the value
+/// predates histories, or its history was lost.
 fn missing(past: &[PastRef], now: NamedRef) -> Option<PastRef> {
     let last = past.last().and_then(|last| last.named.as_ref());
     (last.map(|last| &last.address) != Some(&now.address)).then(|| PastRef {
@@ -537,7 +540,7 @@ mod tests {
             key: None,
             source: None,
         };
-        // As an older version wrote it.
+        // Format of an earlier version.
         let file = serde_json::to_vec(&to(0)).unwrap();
         std::fs::write(dir.path().join("it"), file).unwrap();
         assert_eq!(store.history(&name).unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! An opened repository: from a name of a branch to the tree of its commit.
+//! An opened repository: resolves a branch name to the tree of its commit.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use walgit_format::prior::{MAX_PRIOR, Prior};
 use walgit_format::{Address, Commit, Directory, Head, RefKind};
 use walrus_client::BlobStore;
 
-/// Stored bytes of an attachment read at once; they are read whole.
+/// Stored bytes of an attachment per read; attachments are read completely.
 const ATTACHMENT_WINDOW: u64 = 4 << 20;
-/// Plain bytes of dictionaries that are fetched ahead: a publisher's four take
+/// Plain bytes of dictionaries to prefetch: the four dictionaries of a publisher take
 /// half a megabyte.
 const DICTIONARIES_AHEAD: u64 = 4 << 20;
-/// How far back a commit is looked for where only its parents lead to it.
+/// Number of ancestors to search for a commit that only its descendants reference.
 pub const MAX_ANCESTORS: usize = 1000;
 
-/// An opened repository: its head, and where its blobs are. Cheap to clone.
+/// An opened repository: its head, and the store of its blobs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Repository {
     inner: Arc<Inner>,
@@ -40,26 +40,26 @@ pub struct Repository {
 struct Inner {
     loader: Arc<Loader>,
     access: Access,
-    /// Where its nodes and chunks are read, in the clear.
+    /// Store of its nodes and chunks, in plaintext.
     store: Arc<dyn BlobStore>,
-    /// What it is encrypted with as a whole; `None` where it is not.
+    /// Key of the whole repository; `None` if it is not encrypted as a whole.
     key: Option<SecretKey>,
-    /// Opens encrypted files; `None` without a key.
+    /// Decrypts encrypted files; `None` without a key.
     sealed: Option<Arc<dyn BlobStore>>,
     target: Target,
     head: Head,
-    /// Directories that are implied by paths, by their names.
+    /// Directories derived from paths, by hash.
     implied: HashMap<ChunkHash, Arc<Directory>>,
-    /// Bytes that they and the head occupy in memory.
+    /// Bytes of memory that the head and the derived directories occupy.
     weight: u64,
-    /// What pays for them.
+    /// Memory charge for `weight`.
     _charge: Charge,
     notices: Vec<String>,
     encrypted: bool,
 }
 
 impl Repository {
-    /// A head of ours.
+    /// Creates a repository from a head in WalGit's format.
     pub(super) fn of_head(
         loader: Arc<Loader>,
         access: &Access,
@@ -89,7 +89,8 @@ impl Repository {
         })
     }
 
-    /// A tree that is implied by paths, and what is told of its commit.
+    /// Creates a repository from a tree derived from paths and the data of its
+    /// commit.
     pub(super) fn of_tree(
         loader: Arc<Loader>,
         access: &Access,
@@ -121,7 +122,7 @@ impl Repository {
         })
     }
 
-    /// A commit in the history of `head`, and its tree.
+    /// Creates a repository from a commit in the history of `head` and its tree.
     fn of_archived(
         head: &Repository,
         target: Target,
@@ -158,7 +159,8 @@ impl Repository {
         })
     }
 
-    /// The same, as that of a branch among others.
+    /// Returns the same repository, opened as `branch`, with the other branches and
+    /// tags.
     pub(super) fn of_branch(self, branch: &str, relatives: &[Relative]) -> Self {
         let relatives = relatives.into();
         let inner = match Arc::try_unwrap(self.inner) {
@@ -171,13 +173,13 @@ impl Repository {
         Repository { inner, relatives }
     }
 
-    /// The head.
+    /// Returns the head.
     pub fn head(&self) -> &Head {
         &self.inner.head
     }
 
-    /// The blob that starts with the head, or is the manifest; `None` for what
-    /// is on the chain.
+    /// The blob that starts with the head, or that is the manifest; `None` for a
+    /// repository on the chain.
     pub fn blob(&self) -> Option<BlobId> {
         match self.inner.target {
             Target::Blob { blob, .. } | Target::Archived { blob, .. } => Some(blob),
@@ -185,8 +187,8 @@ impl Repository {
         }
     }
 
-    /// The hash of the head, or what it is called where the repository is
-    /// encrypted: the `root` of a verifiable address. Only heads of ours have
+    /// The `root` of a verifiable address: the hash of the head, or the name derived
+    /// from it if the repository is encrypted. Only heads in WalGit's format have
     /// one.
     pub fn root(&self) -> Option<ChunkHash> {
         match self.inner.target {
@@ -195,12 +197,12 @@ impl Repository {
         }
     }
 
-    /// What was opened.
+    /// The target that was opened.
     pub fn target(&self) -> &Target {
         &self.inner.target
     }
 
-    /// An address that leads to just this.
+    /// The address of exactly this target.
     pub fn address(&self) -> Address {
         match &self.inner.target {
             Target::Blob { blob, root } | Target::Archived { blob, root, .. } => Address::Walrus {
@@ -214,29 +216,29 @@ impl Repository {
         }
     }
 
-    /// Whether its directories are implied by paths, and each file a blob.
+    /// Whether its directories are derived from paths and each file is a blob.
     pub fn is_implied(&self) -> bool {
         !self.inner.implied.is_empty()
     }
 
-    /// Bytes that its head occupies in memory, and its directories where they
-    /// cannot be fetched one by one.
+    /// Bytes of memory that its head occupies, and its directories if they are
+    /// derived from paths.
     pub(crate) fn weight(&self) -> u64 {
         self.inner.weight
     }
 
-    /// Whether anything in it is encrypted where it is stored.
+    /// Whether any of its content is encrypted in the store.
     pub fn is_encrypted(&self) -> bool {
         self.inner.encrypted
     }
 
-    /// The key that all of it is encrypted with; `None` where anybody can read
-    /// it, and for what WalGit's own tools encrypted file by file.
+    /// The key of the whole repository; `None` if the repository is public, or if
+    /// WalGit's own tools encrypted it file by file.
     pub fn key(&self) -> Option<&SecretKey> {
         self.inner.key.as_ref()
     }
 
-    /// Lines about what is not shown, or shown and worth a word.
+    /// Messages about content that is omitted, or shown with a caveat.
     pub fn notices(&self) -> &[String] {
         &self.inner.notices
     }
@@ -246,48 +248,48 @@ impl Repository {
         &self.relatives
     }
 
-    /// Where its blobs are stored, and opened if they are encrypted.
+    /// Store of its blobs; decrypts them if they are encrypted.
     pub fn store(&self) -> &Arc<dyn BlobStore> {
         &self.inner.store
     }
 
-    /// How it was opened.
+    /// The access that it was opened with.
     pub fn access(&self) -> &Access {
         &self.inner.access
     }
 
-    /// Who decodes its nodes.
+    /// The loader that decodes its nodes.
     pub fn loader(&self) -> &Arc<Loader> {
         &self.inner.loader
     }
 
-    /// What was learned about the repository called `identity`, as it was set
-    /// last; sealed on disk where the repository is encrypted.
+    /// Returns the latest learned profile of the repository `identity`. The record is
+    /// encrypted on disk if the repository is encrypted.
     pub fn learned(&self, identity: &str) -> Option<Vec<u8>> {
         let cache = self.loader().cache();
         cache.record(Space::Profiles, identity.as_bytes(), self.at_rest())
     }
 
-    /// Sets what was learned about the repository called `identity`.
+    /// Stores the learned profile of the repository `identity`.
     pub fn set_learned(&self, identity: &str, profile: &[u8]) {
         let cache = self.loader().cache();
         let key = identity.as_bytes();
         cache.set_record(Space::Profiles, key, profile, self.at_rest());
     }
 
-    /// Keeps chunks of this repository in the cache under a name; see
+    /// Pins chunks of this repository in the cache under a name; see
     /// [`crate::cache::Cache::pin`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`crate::cache::Cache::pin`].
     pub fn pin(&self, name: &str, chunks: &[ChunkRef]) -> Result<(), RepoError> {
         let cache = self.loader().cache();
         Ok(cache.pin(name, chunks, self.at_rest())?)
     }
 
-    /// What something in this repository may be called where others can read it:
-    /// its name, or, where the repository is encrypted, one that only its key
-    /// leads to.
+    /// A name for part of this repository that is safe to expose to other users:
+    /// `name` itself, or, if the repository is encrypted, a name that only its key
+    /// can derive.
     pub fn private_name(&self, name: &str) -> String {
         match self.at_rest() {
             Some(key) => {
@@ -304,10 +306,10 @@ impl Repository {
         own.or_else(|| sealed.and_then(|store| store.at_rest()))
     }
 
-    /// Where the content of a blob that is one file is read.
+    /// The store that reads the content of a file stored as one blob.
     ///
     /// # Errors
-    /// [`RepoError::Sealed`] where it is encrypted and no key was given.
+    /// [`RepoError::Sealed`] if the blob is encrypted and no key was given.
     pub(super) fn store_of(&self, whole: &WholeBlob) -> Result<&Arc<dyn BlobStore>, RepoError> {
         match whole.sealed {
             false => Ok(self.store()),
@@ -318,7 +320,7 @@ impl Repository {
         }
     }
 
-    /// A directory that is implied by paths.
+    /// Returns a directory derived from paths.
     pub(super) fn implied(&self, name: &ChunkHash) -> Option<&Arc<Directory>> {
         self.inner.implied.get(name)
     }
@@ -326,7 +328,7 @@ impl Repository {
     /// The tree of commit number `commit` of the head.
     ///
     /// # Errors
-    /// [`RepoError::NoRef`] where the head has fewer.
+    /// [`RepoError::NoRef`] if the head has fewer commits.
     pub fn snapshot(&self, commit: usize) -> Result<Snapshot, RepoError> {
         match commit < self.head().commits.len() {
             true => Ok(Snapshot::new(self.clone(), commit)),
@@ -336,13 +338,12 @@ impl Repository {
 
     /// The tree of a branch, a tag or a commit; of the default branch for `None`.
     ///
-    /// Where the head does not hold it, it is looked for among the other
-    /// branches and tags, and then among the commits before this one, of which
-    /// each leads to the next.
+    /// If the head does not contain it, searches the other branches and tags, then
+    /// the archive, then the ancestors of this commit one by one.
     ///
     /// # Errors
-    /// [`RepoError::NoRef`], naming what there is; or what kept a commit from
-    /// being read.
+    /// [`RepoError::NoRef`], which lists the known refs; or the error that prevented
+    /// reading a commit.
     pub async fn snapshot_of(&self, name: Option<&str>) -> Result<Snapshot, RepoError> {
         let Some(name) = name else {
             return self.snapshot(0);
@@ -370,10 +371,10 @@ impl Repository {
         Err(self.no_ref(name))
     }
 
-    /// The history that it carries; `None` where it carries none.
+    /// Returns the archive; `None` if the repository has none.
     ///
     /// # Errors
-    /// What kept it from being read, or [`RepoError::Malformed`].
+    /// [`RepoError::Malformed`], or a read error.
     pub async fn archive(&self) -> Result<Option<Arc<Archive>>, RepoError> {
         match self.has_archive() {
             true => self.loader().archive(self).await,
@@ -381,20 +382,19 @@ impl Repository {
         }
     }
 
-    /// Whether it carries its history.
+    /// Whether the repository has an archive.
     pub fn has_archive(&self) -> bool {
         let mut attached = self.head().attachments.iter();
         attached.any(|it| it.kind == AttachmentKind::Archive)
     }
 
-    /// Where a commit of the history is that it carries.
+    /// The target of a commit in the archive.
     pub fn archived_target(&self, commit: GitId) -> Option<Target> {
         let (blob, root) = (self.blob()?, self.root());
         Some(Target::Archived { blob, root, commit })
     }
 
-    /// The commit of the history that a tag, an ID or the start of one stands
-    /// for.
+    /// Resolves a tag, a commit ID or an ID prefix to a commit in the archive.
     async fn archived_as(&self, name: &str) -> Result<Option<Target>, RepoError> {
         let Some(archive) = self.archive().await? else {
             return Ok(None);
@@ -407,7 +407,7 @@ impl Repository {
         Ok(commit.and_then(|commit| self.archived_target(commit)))
     }
 
-    /// A commit of the history that it carries.
+    /// Opens a commit in the archive.
     pub(super) async fn archived(&self, id: &GitId) -> Result<Repository, RepoError> {
         let none = || self.no_ref(&id.to_string());
         let archive = self.archive().await?.ok_or_else(none)?;
@@ -434,7 +434,7 @@ impl Repository {
         Self::of_archived(self, target, commit, tree)
     }
 
-    /// Opens another target of the same repository, in the same way.
+    /// Opens another target of the same repository, with the same access.
     ///
     /// # Errors
     /// As [`Loader::open_target`].
@@ -443,8 +443,8 @@ impl Repository {
         self.loader().open_target(access, target).await
     }
 
-    /// Commits before those of the head that have to be opened by themselves;
-    /// none where the head holds all that can be shown.
+    /// Parent commits of the head's commits that must be opened separately; empty if
+    /// the head contains everything that can be shown.
     pub fn parents(&self) -> Vec<Target> {
         if !self.is_implied() {
             return Vec::new();
@@ -456,7 +456,7 @@ impl Repository {
     /// The plain chunks of the attachments of one kind, in order.
     ///
     /// # Errors
-    /// What kept one from being read.
+    /// Fails if a chunk cannot be read.
     pub async fn attachment(&self, kind: AttachmentKind) -> Result<Vec<Bytes>, RepoError> {
         let mut chunks = Vec::new();
         let wanted = (self.head().attachments.iter()).filter(|attached| attached.kind == kind);
@@ -471,7 +471,7 @@ impl Repository {
     /// The plain bytes of a chunk of an attachment.
     ///
     /// # Errors
-    /// What kept it from being read.
+    /// Fails if the chunk cannot be read.
     pub(super) async fn chunk(&self, table: &[ChunkRef], index: usize) -> Result<Bytes, RepoError> {
         let cache = self.loader().cache();
         Ok(cache
@@ -479,9 +479,9 @@ impl Repository {
             .await?)
     }
 
-    /// Fetches the dictionaries that chunks of content are decoded with, ahead
-    /// of who reads any, as far as the memory cache can hold them. None is kept
-    /// here: whoever needs one that was evicted fetches it again.
+    /// Prefetches the dictionaries that content chunks are decoded with, up to a
+    /// limit. They stay only in the memory cache: an evicted dictionary is fetched
+    /// again on demand.
     pub async fn fetch_dictionaries(&self) {
         let attached = self.head().attachments.iter();
         let attached = attached.filter(|it| it.kind == AttachmentKind::Dictionaries);
@@ -493,16 +493,16 @@ impl Repository {
                 continue;
             };
             room = left;
-            // Whoever needs it finds out why it could not be read.
+            // A demand read reports the error if the dictionary is unreadable.
             let _ = self.chunk(&attached.chunks, at).await;
         }
     }
 
-    /// Which files changed together in its history; `None` where its publisher
-    /// did not say.
+    /// Files that changed together in the history; `None` if the publisher did not
+    /// attach the list.
     ///
     /// # Errors
-    /// What kept it from being read, or [`RepoError::Malformed`].
+    /// [`RepoError::Malformed`], or a read error.
     pub async fn prior(&self) -> Result<Option<Prior>, RepoError> {
         let Some(raw) = self.hint(AttachmentKind::Prior, MAX_PRIOR).await? else {
             return Ok(None);
@@ -515,17 +515,17 @@ impl Repository {
         Ok(Some(prior))
     }
 
-    /// The profile that it was published with, of what somebody learned about
-    /// it; `None` where there is none.
+    /// The learned profile that was published with the repository; `None` if there is
+    /// none.
     ///
     /// # Errors
-    /// What kept it from being read.
+    /// Fails if the attachment cannot be read.
     pub async fn shipped(&self) -> Result<Option<Bytes>, RepoError> {
         self.hint(AttachmentKind::Learned, MAX_SHIPPED).await
     }
 
-    /// An attachment of one chunk that nobody depends on. Whatever the head
-    /// says, no more is fetched than such a one may take.
+    /// Reads an optional attachment of one chunk. Fetches at most `most` bytes,
+    /// whatever size the head declares.
     async fn hint(&self, kind: AttachmentKind, most: usize) -> Result<Option<Bytes>, RepoError> {
         let Some(chunk) = self.head().hint(kind, most) else {
             return Ok(None);
@@ -538,11 +538,11 @@ impl Repository {
         ))
     }
 
-    /// The manifest that it is, as WalGit's own tools wrote it; `None` where it
-    /// is none.
+    /// The text of the manifest, as WalGit's own tools wrote it; `None` if this
+    /// repository is not a manifest.
     ///
     /// # Errors
-    /// What kept it from being read anew, where the cache has lost it.
+    /// Fails if the cache has evicted the manifest and it cannot be fetched again.
     pub async fn manifest_text(&self) -> Result<Option<Bytes>, RepoError> {
         match (self.is_implied() && !self.has_archive(), self.blob()) {
             (true, Some(blob)) => Ok(Some(
@@ -555,8 +555,8 @@ impl Repository {
     /// Every commit object that was published, oldest first.
     ///
     /// # Errors
-    /// What kept them from being read, [`RepoError::Malformed`], or that they take
-    /// more memory than the mount has.
+    /// [`RepoError::Malformed`], a read error, or [`RepoError::Memory`] if the
+    /// commits exceed the memory limit of the mount.
     pub async fn git_commits(&self) -> Result<Vec<RawCommit>, RepoError> {
         let attached = self.head().attachments.iter();
         let attached = attached.filter(|it| it.kind == AttachmentKind::GitCommits);
@@ -591,7 +591,7 @@ impl Repository {
         })
     }
 
-    /// Every branch and tag: kind, name, and what it leads to.
+    /// Every branch and tag: kind, name and commit ID.
     pub fn refs(&self) -> Vec<(RefKind, Bytes, CommitId)> {
         let head = self.head();
         let own =
@@ -607,10 +607,10 @@ impl Repository {
         all
     }
 
-    /// The same, with the tags of the history that it carries.
+    /// Every branch and tag, including the tags in the archive.
     ///
     /// # Errors
-    /// What kept the history from being read.
+    /// Fails if the archive cannot be read.
     pub async fn all_refs(&self) -> Result<Vec<(RefKind, Bytes, CommitId)>, RepoError> {
         let mut all = self.refs();
         if let Some(archive) = self.archive().await? {

@@ -1,4 +1,4 @@
-//! One commit's tree: nodes by number or by name.
+//! The tree of one commit: nodes by number or by name.
 
 use std::sync::Arc;
 
@@ -8,16 +8,15 @@ use super::{RepoError, Repository};
 use walgit_format::chunk::ChunkRef;
 use walgit_format::{Commit, Content, Directory, Entry, Kind};
 
-/// Deepest nesting of directories a reader follows. A path the kernel can name
-/// has at most half of its 4096 bytes as components.
+/// Maximum nesting depth of directories. A path that the kernel accepts has at most
+/// half of its 4096 bytes as components.
 pub const MAX_DEPTH: usize = 2048;
 
-/// Stored bytes of neighbours that a reader of files lets come with a chunk that
-/// has to be fetched: at 20 Mbit/s they take 50 ms, a round trip to a far
-/// gateway.
+/// Stored bytes of neighbours to fetch together with a chunk on file reads: at 20
+/// Mbit/s they take 50 ms, a round trip to a distant gateway.
 pub const NEIGHBOURS: u64 = 128 << 10;
 
-/// The number of a node: 1 for the root, then its place in a preorder walk.
+/// The number of a node: 1 for the root, then its position in a preorder walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeIndex(pub u64);
 
@@ -31,16 +30,16 @@ impl NodeIndex {
 pub struct Node {
     /// Its number.
     pub index: NodeIndex,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Bytes of content; of a directory, the sum over the files in it.
+    /// Bytes of content; for a directory, the sum over the files in it.
     pub size: u64,
-    /// Where it was found.
+    /// Its entry in the parent directory.
     pub(super) place: Found,
 }
 
 impl Node {
-    /// The number of the directory it is in; `None` for the root.
+    /// The number of its parent directory; `None` for the root.
     pub fn folder(&self) -> Option<NodeIndex> {
         match &self.place {
             Found::Root(_) => None,
@@ -54,9 +53,9 @@ impl Node {
 
 #[derive(Clone, Debug)]
 pub(super) enum Found {
-    /// It is the root.
+    /// The root.
     Root(ChunkRef),
-    /// It is an entry of this directory.
+    /// An entry of this directory.
     In(Arc<Directory>, usize),
 }
 
@@ -72,12 +71,12 @@ impl Snapshot {
         Snapshot { repository, commit }
     }
 
-    /// The repository it is of.
+    /// The repository of the tree.
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
 
-    /// The commit whose tree it is.
+    /// The commit of the tree.
     pub fn commit(&self) -> &Commit {
         &self.repository.head().commits[self.commit]
     }
@@ -96,13 +95,13 @@ impl Snapshot {
     /// The node with this number.
     ///
     /// # Errors
-    /// [`RepoError::NoNode`], or what kept a directory above it from being read.
+    /// [`RepoError::NoNode`], or an error reading a directory above it.
     pub async fn node(&self, index: NodeIndex) -> Result<Node, RepoError> {
         self.descend(index, |_, _, _| {}).await
     }
 
-    /// The node with this number, by way of every directory above it: each is
-    /// told to `step` with its content and which entry leads on.
+    /// Finds the node with this number, and calls `step` for every directory above it
+    /// with its content and the index of the entry that leads to the node.
     ///
     /// # Errors
     /// As [`Snapshot::node`].
@@ -127,7 +126,7 @@ impl Snapshot {
         Err(RepoError::TooDeep(MAX_DEPTH))
     }
 
-    /// The node called `name` in directory `parent`, if there is one.
+    /// The node called `name` in directory `parent`, if any.
     pub async fn lookup(&self, parent: &Node, name: &[u8]) -> Result<Option<Node>, RepoError> {
         let directory = self.directory(parent).await?;
         Ok(directory
@@ -135,8 +134,8 @@ impl Snapshot {
             .map(|entry| self.entry(parent, &directory, entry)))
     }
 
-    /// The node at this path from the root (components separated by `/`), if
-    /// there is one. Symlinks are not followed.
+    /// The node at this path from the root (components separated by `/`), if any.
+    /// Does not follow symlinks.
     pub async fn walk(&self, path: &[u8]) -> Result<Option<Node>, RepoError> {
         let mut node = self.root();
         for name in path.split(|&byte| byte == b'/').filter(|n| !n.is_empty()) {
@@ -165,8 +164,8 @@ impl Snapshot {
     /// The entries of a directory. A submodule has none.
     ///
     /// # Errors
-    /// [`RepoError::NotADirectory`]; [`RepoError::Subtree`] when it is not as
-    /// large as its parent says; or what kept it from being read.
+    /// [`RepoError::NotADirectory`]; [`RepoError::Subtree`] if its number of nodes
+    /// differs from the one in its parent; or a read error.
     pub async fn directory(&self, node: &Node) -> Result<Arc<Directory>, RepoError> {
         let loader = self.repository.loader();
         let account = &self.repository.access().account;
@@ -206,8 +205,8 @@ impl Snapshot {
     }
 }
 
-/// Whether two files, links or directories hold the same and are of the same
-/// kind, as far as their hashes tell; names and places do not count.
+/// Whether two files, links or directories are equal in kind and content, judging by
+/// their hashes; ignores names and locations.
 pub fn same_content((a, in_a): (&Entry, &Directory), (b, in_b): (&Entry, &Directory)) -> bool {
     let hash = |directory: &Directory, index: u32| directory.chunks()[index as usize].hash;
     let content = match (&a.content, &b.content) {
@@ -232,7 +231,7 @@ pub fn same_content((a, in_a): (&Entry, &Directory), (b, in_b): (&Entry, &Direct
         ) => at == start && hash(in_a, *a) == hash(in_b, *b),
         (Content::Whole { index: a }, Content::Whole { index: b }) => {
             let (a, b) = (&in_a.wholes()[*a as usize], &in_b.wholes()[*b as usize]);
-            // The same content in another blob is the same content.
+            // Equal content in different blobs is equal.
             a.size == b.size && a.proof == b.proof && (a.blob == b.blob || a.is_hashed())
         }
         _ => false,

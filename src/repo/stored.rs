@@ -1,4 +1,4 @@
-//! What nodes are stored in, and how much of it is here.
+//! Storage layout of nodes, and their residency.
 
 use std::sync::Arc;
 
@@ -8,36 +8,36 @@ use crate::cache::Source;
 use walgit_format::chunk::{ChunkHash, ChunkRef, Codec, SecretKey, WholeBlob};
 use walgit_format::{ChunkList, Content, Kind, MalformedNode};
 
-/// How a node's content is stored, for people to look at.
+/// Storage layout of a node's content, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
-    /// In the node of its directory.
+    /// Inside the node of its directory.
     Inline,
-    /// In chunks that share packs.
+    /// As chunks in shared packs.
     Chunked,
-    /// In a Walrus blob of its own.
+    /// As a separate Walrus blob.
     Walrus,
 }
 
 impl Tier {
-    /// How a file is stored whose content is these chunks, or is not in chunks.
+    /// The layout of a file with these chunks; an empty slice means no chunks.
     pub fn of(chunks: &[ChunkRef]) -> Self {
         match chunks {
             [] => Tier::Inline,
-            // A chunk at offset 0 has no header of ours before it: its blob holds
-            // nothing but the file.
+            // A chunk at offset 0 has no WalGit header before it: its blob contains
+            // only the file.
             [first, ..] if first.at.offset == 0 && first.at.codec == Codec::Raw => Tier::Walrus,
             _ => Tier::Chunked,
         }
     }
 }
 
-/// What a file is stored in.
+/// The chunks of a file.
 #[derive(Clone, Debug, Default)]
 pub struct FileParts {
-    /// Its content, in order; nothing for an inline one.
+    /// Content chunks in order; empty for an inline file.
     pub content: Vec<ChunkRef>,
-    /// The lists that lead there, where it has many.
+    /// The chunk lists of a large file.
     pub lists: Vec<ChunkRef>,
 }
 
@@ -46,7 +46,7 @@ pub struct FileParts {
 pub enum Held {
     /// All of it.
     All,
-    /// Some.
+    /// Part of it.
     Part,
     /// None of it.
     Nothing,
@@ -63,8 +63,8 @@ impl Held {
 }
 
 impl Snapshot {
-    /// The chunks a node's content starts with, for people to look at: all of
-    /// a file of few chunks, the list of a larger one, the node of a directory.
+    /// The first chunks of a node, for display: all content chunks of a small file,
+    /// the list of a large file, or the node of a directory.
     pub fn chunks_of<'a>(&'a self, node: &'a Node) -> &'a [ChunkRef] {
         match &node.place {
             Found::Root(root) => std::slice::from_ref(root),
@@ -83,14 +83,14 @@ impl Snapshot {
         }
     }
 
-    /// The chunk that a directory's node is, where it is one.
+    /// The chunk of a directory's node, if it is stored as a chunk.
     pub fn node_of(&self, node: &Node) -> Option<ChunkRef> {
         let chunk = self.chunks_of(node).first()?.clone();
         let implied = self.repository.implied(&chunk.hash).is_some();
         (node.kind == Kind::Directory && !implied).then_some(chunk)
     }
 
-    /// The blob that a file is, where it is one.
+    /// The blob of a file, if the file is stored as one blob.
     pub fn whole_of<'a>(&self, node: &'a Node) -> Option<&'a WholeBlob> {
         match &node.place {
             Found::In(parent, entry) => match parent.entries()[*entry].content {
@@ -101,30 +101,30 @@ impl Snapshot {
         }
     }
 
-    /// The pieces of a file that is one blob, where they are known.
+    /// The pieces of a file stored as one blob, if known.
     pub fn pieces_of(&self, whole: &WholeBlob) -> Option<Arc<[ChunkRef]>> {
         let cache = self.repository.loader().cache();
         let store = self.repository.store_of(whole).ok()?;
         cache.known_whole(whole, store.at_rest())
     }
 
-    /// The key that the content of a file that is one blob is kept under on disk.
+    /// The key that encrypts a file stored as one blob in the disk cache.
     pub fn at_rest_of(&self, whole: &WholeBlob) -> Option<&SecretKey> {
         self.repository.store_of(whole).ok()?.at_rest()
     }
 
-    /// Every chunk of a file's content, in order; none for an inline one.
+    /// Every content chunk of a file, in order; empty for an inline file.
     ///
     /// # Errors
-    /// What kept a chunk list from being read.
+    /// Fails if a chunk list cannot be read.
     pub async fn file_chunks(&self, node: &Node) -> Result<Vec<ChunkRef>, RepoError> {
         Ok(self.file_parts(node).await?.content)
     }
 
-    /// Everything a file is stored in but the node of its directory.
+    /// All chunks of a file, except for the node of its directory.
     ///
     /// # Errors
-    /// What kept a chunk list from being read.
+    /// Fails if a chunk list cannot be read.
     pub async fn file_parts(&self, node: &Node) -> Result<FileParts, RepoError> {
         let mut parts = FileParts::default();
         let (parent, index) = match &node.place {
@@ -157,10 +157,10 @@ impl Snapshot {
         Ok(parts)
     }
 
-    /// The chunk list that `table[index]` leads to.
+    /// The chunk list at `table[index]`.
     ///
     /// # Errors
-    /// What kept it from being read, or that it does not cover `covers` bytes.
+    /// Fails if the list cannot be read, or does not cover `covers` bytes.
     pub async fn list(
         &self,
         table: &[ChunkRef],
@@ -176,11 +176,11 @@ impl Snapshot {
         Ok(list)
     }
 
-    /// How much of a node's content is in the cache. Asks nobody for content,
-    /// but may have to read the list of a large file's chunks.
+    /// How much of a node's content is in the cache. Does not fetch content, but may
+    /// fetch the chunk list of a large file.
     ///
     /// # Errors
-    /// What kept that list from being read.
+    /// Fails if the list cannot be read.
     pub async fn held(&self, node: &Node) -> Result<Held, RepoError> {
         let cache = self.repository.loader().cache();
         let first = self.chunks_of(node);
@@ -194,8 +194,7 @@ impl Snapshot {
                 None => Held::Nothing,
             });
         }
-        // A list that is not there need not be fetched to tell that what it
-        // leads to has not been read.
+        // If the list is not cached, neither is the content that it references.
         let at_rest = self.repository.store().at_rest();
         let holds = |hash: &ChunkHash| cache.holds(hash, at_rest);
         if !first.is_empty() && !first.iter().any(|chunk| holds(&chunk.hash)) {
@@ -207,7 +206,7 @@ impl Snapshot {
         })
     }
 
-    /// Where a reader would have the start of a file from.
+    /// Residency of the start of a file.
     pub fn source(&self, node: &Node) -> Source {
         let cache = self.repository.loader().cache();
         match (self.whole_of(node), self.chunks_of(node).first()) {
@@ -228,18 +227,18 @@ impl Snapshot {
         (self.repository.loader().cache()).holds(&chunk.hash, at_rest)
     }
 
-    /// Whether a chunk of a tree is on disk, so that a later session finds it.
+    /// Whether a chunk of a tree is on disk, and so survives the session.
     pub fn keeps(&self, chunk: &ChunkRef) -> bool {
         let at_rest = self.repository.store().at_rest();
         (self.repository.loader().cache()).keeps(&chunk.hash, at_rest)
     }
 
-    /// Whether a file that is one blob has been fetched and proven before.
+    /// Whether a file stored as one blob has been fetched and verified before.
     pub fn knows(&self, whole: &WholeBlob) -> bool {
         self.pieces_of(whole).is_some()
     }
 
-    /// How a node's content is stored.
+    /// Storage layout of a node's content.
     pub fn tier(&self, node: &Node) -> Tier {
         match self.whole_of(node) {
             Some(_) => Tier::Walrus,

@@ -1,4 +1,4 @@
-//! Whether one head continues another, as `git push` asks before it moves a
+//! Checks whether one head continues another, like `git push` before it moves a
 //! branch.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -9,50 +9,49 @@ use super::diverges::Diverges;
 use super::{RepoError, Repository};
 use walgit_format::head::{AttachmentKind, CommitId, GitId, Head, RefKind};
 
-/// Gives the parents of a commit; `None` where they are not known.
+/// Returns the parents of a commit; `None` if unknown.
 pub(super) type Parents = Box<dyn Fn(&CommitId) -> Option<Vec<CommitId>>>;
 
-/// Where the branches of a head are, and what is known of how they got there.
+/// The branches of a head, and the known part of their history.
 pub struct Lineage {
     /// The default branch; empty for a plain folder and a detached commit.
     pub default_branch: Bytes,
-    /// Branches and their commits; one without a name where there is none.
+    /// Branches and their commits; if there is none, one entry without a name.
     pub branches: Vec<(Bytes, CommitId)>,
-    /// Tags. A publish may carry some of them only.
+    /// Tags. A publish may include only some of them.
     pub tags: Vec<Tag>,
-    /// The parents of a commit; `None` where that is not known.
+    /// The parents of a commit; `None` if unknown.
     pub parents: Parents,
-    /// Commits from the tip of a branch to where the history that is published ends
-    /// early; `None` where all of it is.
+    /// Number of commits from the tip of a branch to the end of a truncated history;
+    /// `None` if the published history is complete.
     pub depth: Option<u32>,
-    /// For plain folders: what tells them apart.
+    /// Identity of a plain folder.
     pub folder: Option<Folder>,
 }
 
-/// A tag of a git repository. A commit and the annotated tag that leads to it are
-/// different objects.
+/// A tag of a git repository. An annotated tag and its commit are different objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
     /// Its name without `refs/tags/`.
     pub name: Bytes,
-    /// The object that it is, where that is known.
+    /// The tagged object, if known.
     pub object: Option<GitId>,
-    /// The commit that it leads to, where it does and that is known.
+    /// The commit that the tag resolves to, if any and if known.
     pub commit: Option<GitId>,
 }
 
-/// What is known of a plain folder.
+/// The known properties of a plain folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Folder {
-    /// Where it is, if it was published from here.
+    /// Its path, if it was published from this machine.
     pub path: Option<String>,
-    /// Who published it, where, and what it is called.
+    /// Its title and its author, including the user and host.
     pub described: String,
-    /// When, in seconds since 1970.
+    /// Time of the publish, in seconds since 1970.
     pub at: i64,
 }
 
-/// Whether a commit is an ancestor of another one, or the same.
+/// Whether a commit equals another one or is its descendant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Descent {
     Yes,
@@ -61,10 +60,10 @@ enum Descent {
 }
 
 impl Lineage {
-    /// That of a head, with all that it carries of its history.
+    /// The lineage of a head, including its published history.
     ///
     /// # Errors
-    /// What kept the history from being read.
+    /// Fails if the history cannot be read.
     pub async fn of(repository: &Repository) -> Result<Self, RepoError> {
         let mut parents: HashMap<CommitId, Vec<CommitId>> = HashMap::new();
         let head = repository.head();
@@ -79,7 +78,7 @@ impl Lineage {
             }
         }
         let tags = match repository.archive().await? {
-            // Those of a head lead to its own commits alone.
+            // The tags of a head reference only the commits in the head.
             Some(archive) => {
                 let commits: HashMap<Bytes, GitId> = archive.tags().await?.into_iter().collect();
                 let tags = archive.refs().iter().filter_map(|it| {
@@ -96,13 +95,14 @@ impl Lineage {
         };
         let mut lineage = Lineage::of_head(head, tags, parents);
         if !repository.has_archive() && lineage.depth.is_none() && lineage.folder.is_none() {
-            // Published without its history, of which this may be the first commit.
+            // Published without an archive, so the history may consist of this commit
+            // only.
             lineage.depth = matches!(head.commits[0].id, CommitId::Git(_)).then_some(1);
         }
         Ok(lineage)
     }
 
-    /// That of a head, with what is known of its history.
+    /// The lineage of a head, given the known part of its history.
     fn of_head(head: &Head, tags: Vec<Tag>, parents: HashMap<CommitId, Vec<CommitId>>) -> Self {
         let branches = head.refs.iter().filter(|it| it.kind == RefKind::Branch);
         let mut branches: Vec<(Bytes, CommitId)> = branches
@@ -134,11 +134,11 @@ impl Lineage {
         }
     }
 
-    /// Whether what readers of `old` see is continued by this: nothing goes back,
-    /// is dropped, or is replaced by something else.
+    /// Whether this continues `old` from the view of its readers: nothing moves back,
+    /// is dropped or replaced.
     ///
     /// # Errors
-    /// Why not.
+    /// The first difference that breaks continuity.
     pub fn continues(&self, old: &Lineage) -> Result<(), Diverges> {
         if self.kind() != old.kind() {
             return Err(Diverges::Kind {
@@ -196,7 +196,7 @@ impl Lineage {
         }
     }
 
-    /// What it is at, in words.
+    /// A short description of the current commit.
     pub fn summary(&self) -> String {
         let first = self.branches.iter();
         let default = first.clone().find(|(name, _)| *name == self.default_branch);
@@ -208,14 +208,14 @@ impl Lineage {
 }
 
 impl Tag {
-    /// Whether it is where it was, if it was anywhere.
+    /// Whether the tag is new or has not moved.
     fn continues(&self, old: Option<&Tag>) -> Result<(), Diverges> {
         let moved = |was: &Option<GitId>, is: &Option<GitId>| match (was, is) {
             (Some(was), Some(is)) if was != is => Some((was.clone(), is.clone())),
             _ => None,
         };
         let Some(old) = old else { return Ok(()) };
-        // Where they lead tells more than what they are.
+        // A moved commit is more informative than a changed tag object.
         let moved = moved(&old.commit, &self.commit).or_else(|| moved(&old.object, &self.object));
         match moved {
             None => Ok(()),
@@ -228,7 +228,7 @@ impl Tag {
     }
 }
 
-/// Tags that lead to commits of a head.
+/// Tags that resolve to commits in the head.
 fn tags_of(head: &Head) -> Vec<Tag> {
     let tags = head.refs.iter().filter(|it| it.kind == RefKind::Tag);
     let tags = tags.filter_map(|it| match &head.commits[it.commit].id {
@@ -242,7 +242,8 @@ fn tags_of(head: &Head) -> Vec<Tag> {
     tags.collect()
 }
 
-/// Commits from a tip to where a git history ends early; `None` where it does not.
+/// Number of commits from a tip to the end of a truncated git history; `None` if the
+/// history is complete.
 fn depth(
     branches: &[(Bytes, CommitId)],
     parents: &HashMap<CommitId, Vec<CommitId>>,
@@ -283,7 +284,7 @@ impl Folder {
     }
 }
 
-/// What tells snapshots of one folder from those of another.
+/// Identifies the folder that a snapshot was published from.
 pub fn described(person: &[u8], message: &[u8]) -> String {
     let line = message.split(|&byte| byte == b'\n').next();
     let line = String::from_utf8_lossy(line.unwrap_or_default());
@@ -426,7 +427,7 @@ mod tests {
         ] {
             assert_eq!(new.continues(&old), Ok(()));
         }
-        // Known by name alone.
+        // The tip of the old head is known only as a parent.
         assert_eq!(
             lineage(&[("main", 5)]).continues(&lineage(&[("main", 4)])),
             Ok(())

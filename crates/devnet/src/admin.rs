@@ -1,15 +1,14 @@
-//! `/devnet/…`: what a developer asks of this server and no client would ask of
-//! the network. It stands apart from the network's API: not in `/v1/api`, met
-//! by no fault and no delay.
+//! `/devnet/…`: admin API for developers, not part of the network's API: not in
+//! `/v1/api`, and exempt from faults and delays.
 //!
-//! It is open to processes of the same user on this machine (and to root) only:
-//! the kernel's table of sockets says whose a connection is. A web page in that
-//! user's browser is refused, too: by the headers that browsers send, and by a
-//! `Host` that is not this machine's, as a page has whose name was rebound to it.
+//! It is open only to processes of the same user on this machine (and root), according
+//! to the kernel's table of sockets. Web pages in that user's browser are refused as
+//! well: by the headers that browsers send, and by a foreign `Host`, as sent by a page
+//! with DNS rebinding.
 //!
-//! `GET /devnet/faults` tells the faults in force and how often each was met;
-//! `PUT /devnet/faults` replaces them, from a JSON list or one fault a line. An
-//! empty body ends them.
+//! `GET /devnet/faults` returns the active faults with their counts;
+//! `PUT /devnet/faults` replaces them, from a JSON list or from one fault per line. An
+//! empty body removes them.
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
@@ -33,10 +32,10 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/devnet/faults", get(faults).put(set_faults))
 }
 
-/// Refuses what a browser sends for a web page, and what is meant for another host.
+/// Refuses requests of web pages, and requests for another host.
 pub(super) async fn no_web_page(request: Request, next: Next) -> Result<Response, Refusal> {
     let headers = request.headers();
-    // A page that the user typed the address of is no other site's.
+    // A page opened from the address bar does not belong to another site.
     let site = headers
         .get("sec-fetch-site")
         .is_some_and(|site| site != "none");
@@ -53,16 +52,16 @@ pub(super) async fn no_web_page(request: Request, next: Next) -> Result<Response
     Ok(next.run(request).await)
 }
 
-/// Refuses clients on other machines, and those of other users.
+/// Refuses clients on other machines, and clients of other users.
 pub(super) async fn local(peer: &Peer) -> Result<(), Refusal> {
-    // A fault of the request before on this connection.
+    // Resets a fault of the previous request on this connection.
     peer.drip(None);
     let refused = |message: &str| Err((StatusCode::FORBIDDEN, message.to_owned()));
     if !peer.address.ip().to_canonical().is_loopback() {
         return refused("only clients on the same machine may do this");
     }
     let (address, own) = (peer.address, peer.own);
-    // The table is long where there are many sockets.
+    // The table is long if there are many sockets.
     let uid = tokio::task::spawn_blocking(move || peer_uid(address, own?));
     let own = rustix::process::geteuid().as_raw();
     match uid.await {

@@ -1,4 +1,4 @@
-//! Several blobs, one after the other.
+//! Concatenation of several blobs.
 
 use axum::Json;
 use axum::body::Body;
@@ -34,7 +34,7 @@ pub(super) async fn by_query(
     answer(&server, ids, options, &method, &headers)
 }
 
-/// What `POST /v1alpha/blobs/concat` takes.
+/// Body of `POST /v1alpha/blobs/concat`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
@@ -83,7 +83,7 @@ fn answer(
     Ok(response)
 }
 
-/// A blob by its ID or by its object's.
+/// Resolves a blob ID or an object ID.
 fn resolve(server: &Server, id: &str) -> Result<BlobId, ApiError> {
     if let Ok(blob) = id.parse() {
         return Ok(blob);

@@ -1,10 +1,11 @@
-//! `/devnet/epoch` and `/devnet/blobs`: what on the network a chain does. As all
-//! of `/devnet/…`, for the same user on this machine, met by no fault and no delay.
+//! `/devnet/epoch` and `/devnet/blobs`: functions that the real network performs on
+//! chain. Like all of `/devnet/…`, open only to the same user on this machine, and
+//! exempt from faults and delays.
 //!
-//! `GET /devnet/epoch` tells the present epoch, `POST /devnet/epoch?advance=N` ends
-//! N of them. `GET /devnet/blobs` lists what is stored, `GET /devnet/blobs/ID` tells
-//! until when a blob is paid for, `POST /devnet/blobs/ID?end=EPOCH` pays for it
-//! until then, and `DELETE /devnet/blobs/ID` deletes it.
+//! `GET /devnet/epoch` returns the present epoch, `POST /devnet/epoch?advance=N` ends N
+//! epochs. `GET /devnet/blobs` lists the stored blobs, `GET /devnet/blobs/ID` returns
+//! the lifetime of a blob, `POST /devnet/blobs/ID?end=EPOCH` pays for it until that
+//! epoch, and `DELETE /devnet/blobs/ID` deletes it.
 
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
@@ -43,7 +44,7 @@ fn parse(id: &str) -> Result<BlobId, Refusal> {
         .map_err(|_| (StatusCode::BAD_REQUEST, format!("`{id}` is no blob ID")))
 }
 
-/// Does what may wait for others on a thread of its own.
+/// Runs a blocking operation on the store in a separate thread.
 async fn on_store<T: Send + 'static>(
     server: &Shared,
     work: impl FnOnce(&LocalDir) -> Result<T, StoreError> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Errors in the network's own shape: its statuses, reasons and domain.
+//! Errors in the network's format: its statuses, reasons and domain.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use walrus_encoding::quilt::QuiltError;
 
-/// Who the network says its errors come from.
+/// Domain of the network's errors.
 const DOMAIN: &str = "daemon.walrus.space";
-/// The same, of those about who one is.
+/// Domain of authentication errors.
 const AUTH_DOMAIN: &str = "auth.publisher.walrus.space";
 
-/// An error a client sees.
+/// Error sent to a client.
 #[derive(Debug)]
 pub(super) struct ApiError {
     code: StatusCode,
@@ -31,7 +31,7 @@ impl ApiError {
         }
     }
 
-    /// About who the client is, and what it may do.
+    /// Authentication or authorization error.
     pub(super) fn auth(code: StatusCode, reason: &'static str, message: &str) -> Self {
         ApiError {
             domain: AUTH_DOMAIN,
@@ -93,7 +93,7 @@ impl ApiError {
         )
     }
 
-    /// Of a `Range` header.
+    /// Invalid `Range` header.
     pub(super) fn range() -> Self {
         ApiError::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
@@ -102,7 +102,7 @@ impl ApiError {
         )
     }
 
-    /// Of the numbers in a query.
+    /// Invalid numbers in a query.
     pub(super) fn byte_range(message: String) -> Self {
         ApiError::new(StatusCode::BAD_REQUEST, "INVALID_BYTE_RANGE", message)
     }
@@ -122,7 +122,7 @@ impl ApiError {
         ApiError::new(code, "INTERNAL_ERROR", error.to_string())
     }
 
-    /// What the network says with this status, whatever may have caused it.
+    /// The network's error for this status, independent of the cause.
     pub(super) fn with_status(code: StatusCode) -> Self {
         let (reason, message) = match code.as_u16() {
             400 => ("MALFORMED_REQUEST", "the request is malformed"),
@@ -155,8 +155,8 @@ impl ApiError {
         ApiError::new(code, reason, message)
     }
 
-    /// The general type of the error, as the network names it; `None` where the
-    /// layers in front of the network's own code answer, in plain text.
+    /// General type of the error, as the network names it; `None` for answers in plain
+    /// text, which come from layers in front of the network's own code.
     fn status(&self) -> Option<&'static str> {
         let auth = self.domain == AUTH_DOMAIN;
         Some(match self.code.as_u16() {
@@ -177,7 +177,7 @@ impl ApiError {
 }
 
 impl From<QuiltError> for ApiError {
-    /// A quilt that cannot be read: the blob is there, but it is none.
+    /// The blob exists, but is not a valid quilt.
     fn from(error: QuiltError) -> Self {
         ApiError::internal(error)
     }

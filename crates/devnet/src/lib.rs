@@ -1,29 +1,28 @@
-//! A Walrus of one's own: a real HTTP server over a directory of blobs.
+//! Embedded Walrus: a real HTTP server over a directory of blobs.
 //!
-//! It answers to the network's own API (aggregator and publisher, both
-//! descriptions are kept in the project's tests): true blob IDs, the same
-//! success and error shapes, the same limits. It is what tests, benches and
-//! offline users run against, and the client cannot tell it from the network,
-//! so there is no mock inside the client.
+//! It implements the network's API (aggregator and publisher; the project's tests
+//! contain both descriptions): true blob IDs, the same success and error formats, the
+//! same limits. Tests, benchmarks and offline users run against it. The client cannot
+//! distinguish it from the network and thus contains no mock.
 //!
-//! - [`params`]: what requests may ask for;
-//! - [`reading`], [`concat`]: reading, by blob ID or by [`objects`];
-//! - [`storing`]: what a publisher does and answers;
-//! - [`quilts`]: several files in one blob, in the network's own encoding;
-//! - [`errors`]: the network's error shape;
-//! - [`traffic`]: the way of a request, over the [`link`] (a round trip per
-//!   request, one shared bandwidth), past the [`faults`] that were ordered, on
-//!   a [`wire`] that can be reset;
-//! - [`admin`]: changing the faults while it runs; [`epochs`]: what only a chain
-//!   could do: ending epochs, paying for longer, deleting;
-//! - [`demand`]: what uploads have to show, and [`issuer`], who gives that out.
+//! - [`params`]: parameters of requests;
+//! - [`reading`], [`concat`]: reads, by blob ID or by [`objects`];
+//! - [`storing`]: writes, and the answers of a publisher;
+//! - [`quilts`]: several files in one blob, in the network's encoding;
+//! - [`errors`]: the network's error format;
+//! - [`traffic`]: transmission of a request over the [`link`] (a round trip per request,
+//!   one shared bandwidth), with the configured [`faults`], on a [`wire`] that can be
+//!   reset;
+//! - [`admin`]: changes of the faults at run time; [`epochs`]: on-chain functions:
+//!   ending epochs, extending, deleting;
+//! - [`demand`]: authentication of uploads, and [`issuer`], which issues the tokens.
 //!
-//! Where the descriptions and the network differ, or leave something open, it
-//! is decided here and there is a test for it: an answer to a body over the
-//! limit, and to too many requests, is plain text; a query that cannot be read
-//! is a 400 in JSON; a member of a quilt is always answered whole.
+//! Where the descriptions and the network differ, or leave something open, this crate
+//! decides and tests the behavior: the answer to a body over the limit, or to too many
+//! requests, is plain text; an invalid query is a 400 in JSON; a member of a quilt is
+//! always returned whole.
 //!
-//! An epoch ends when an [`admin`] says so: there is no clock.
+//! An epoch ends only on an [`admin`] request, not by a clock.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -68,38 +67,38 @@ use walgit_format::chunk::BlobId;
 use walrus_client::{LocalDir, StoreError};
 use wire::{Peer, Wires};
 
-/// Largest body of a quilt, in bytes, where none is set (the network's default).
+/// Default limit of a quilt's body, in bytes (the network's default).
 pub const DEFAULT_MAX_QUILT: u64 = 100 << 20;
 
-/// Takes a line for each request.
+/// Receives a line for each request.
 pub type RequestLog = Arc<dyn Fn(String) + Send + Sync>;
 
-/// How an embedded Walrus runs.
+/// Configuration of an embedded Walrus.
 #[derive(Clone)]
 pub struct DevnetConfig {
-    /// Directory of its blobs; made if it is not there.
+    /// Directory of the blobs; created if missing.
     pub dir: PathBuf,
-    /// Where it listens; port 0 picks a free one.
+    /// Address to listen on; port 0 selects a free one.
     pub listen: SocketAddr,
-    /// Largest body of a blob that is stored, in bytes.
+    /// Largest body of a stored blob, in bytes.
     pub max_body: u64,
-    /// Largest body of a quilt that is stored, in bytes: the whole form.
+    /// Largest body of a quilt request, in bytes: the whole form.
     pub max_quilt: u64,
-    /// Largest blob that is given out, in bytes; `None` for any.
+    /// Largest blob that can be read, in bytes; `None` for no limit.
     pub max_read: Option<u64>,
-    /// Blobs that are neither stored nor given out.
+    /// Blobs that can neither be stored nor read.
     pub forbidden: Vec<BlobId>,
-    /// Added to every response.
+    /// Delay added to every response.
     pub latency: Duration,
-    /// Bandwidth that all clients share, in megabits a second.
+    /// Bandwidth shared by all clients, in megabits a second.
     pub bandwidth_mbit: Option<f64>,
-    /// What goes wrong, to begin with.
+    /// Initial faults.
     pub faults: Vec<Fault>,
-    /// What the chance in them is drawn from.
+    /// Seed of the faults' randomness.
     pub seed: u64,
-    /// What uploads have to show.
+    /// Authentication required for uploads.
     pub require: Require,
-    /// Told of every request: method, path, range, status, bytes.
+    /// Called for every request with method, path, range, status and bytes.
     pub log: Option<RequestLog>,
 }
 
@@ -131,26 +130,26 @@ impl fmt::Debug for DevnetConfig {
     }
 }
 
-/// The server could not start.
+/// Error of starting the server.
 #[derive(Debug, thiserror::Error)]
 pub enum DevnetError {
-    /// Its directory cannot be used.
+    /// The directory is not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its address cannot be used.
+    /// The address is not usable.
     #[error("cannot listen on {listen}: {source}; choose another with --listen ADDR:PORT")]
     Listen {
         /// The address.
         listen: SocketAddr,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// What it demands cannot be checked.
+    /// The configured key cannot verify tokens.
     #[error("the key that tokens are checked with: {0}")]
     Require(#[from] walrus_client::auth::BadKey),
 }
 
-/// A running embedded Walrus.
+/// A running embedded Walrus server.
 #[derive(Debug)]
 pub struct Devnet {
     address: SocketAddr,
@@ -159,17 +158,18 @@ pub struct Devnet {
 }
 
 impl Devnet {
-    /// Where it listens.
+    /// Address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its URL.
+    /// URL of the server.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Stops it: no new connections, and those there are end at once.
+    /// Stops the server: it accepts no new connections, and closes existing ones at
+    /// once.
     pub async fn stop(self) {
         self.stop.cancel();
         self.served.abort();
@@ -177,7 +177,7 @@ impl Devnet {
     }
 }
 
-/// What every handler needs.
+/// State shared by all handlers.
 struct Server {
     store: LocalDir,
     link: Arc<Link>,
@@ -188,7 +188,7 @@ struct Server {
 
 type Shared = Arc<Server>;
 
-/// Does what would keep other requests waiting on a thread of its own.
+/// Runs blocking work in a separate thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -196,10 +196,10 @@ async fn blocking<T: Send + 'static>(
     done.map_err(ApiError::internal)?
 }
 
-/// Starts serving.
+/// Starts the server.
 ///
 /// # Errors
-/// When the directory or the address cannot be used.
+/// If the directory or the address is not usable.
 pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
     let store = LocalDir::open(&config.dir, config.max_body)?;
     let listen = config.listen;
@@ -238,7 +238,7 @@ pub async fn serve(mut config: DevnetConfig) -> Result<Devnet, DevnetError> {
     })
 }
 
-/// How a client on this machine calls a server that listens there.
+/// URL for clients on this machine of a server that listens on `address`.
 fn own_url(address: SocketAddr) -> String {
     match address.ip().is_unspecified() {
         true => format!("http://127.0.0.1:{}", address.port()),
@@ -246,7 +246,7 @@ fn own_url(address: SocketAddr) -> String {
     }
 }
 
-/// The network's own API, and the issuer's, where this server is one.
+/// Routes of the network's API, and of the issuer if this server is one.
 fn network(server: &Shared) -> Router<Shared> {
     let demanded = || middleware::from_fn_with_state(server.clone(), demand::shown);
     let issuer = match server.demand.issuer() {
@@ -284,7 +284,7 @@ fn network(server: &Shared) -> Router<Shared> {
         .layer(DefaultBodyLimit::disable())
 }
 
-/// `GET /v1/api`: what this server answers to.
+/// `GET /v1/api`: lists the supported requests.
 async fn describe() -> axum::Json<serde_json::Value> {
     let answers = |verbs: &[&str]| -> serde_json::Value {
         verbs

@@ -1,4 +1,4 @@
-//! A link as slow as asked for.
+//! Simulated link with limited bandwidth and latency.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,17 +7,17 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt as _};
 use tokio::time::Instant;
 
-/// Bytes that are sent at once; small enough that responses share the link.
+/// Bytes sent at once; small, so that responses share the link.
 const SLICE: usize = 16 << 10;
-/// What a slow link sends at once, in parts of a second: it is slow, not silent.
+/// Sends per second on a slow link, so that it is slow rather than silent.
 const PIECES_A_SECOND: f64 = 20.0;
 
-/// One link for all clients.
+/// One link shared by all clients.
 #[derive(Debug)]
 pub(super) struct Link {
     latency: Duration,
     bytes_per_second: Option<f64>,
-    /// When the link will have sent all it was given.
+    /// When the link will have sent all queued bytes.
     free: Mutex<Instant>,
 }
 
@@ -30,14 +30,14 @@ impl Link {
         }
     }
 
-    /// Takes as long as a request and its response are on the way.
+    /// Waits for the latency of a request and its response.
     pub(super) async fn round_trip(&self) {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
     }
 
-    /// A body, as fast as the link carries it.
+    /// Limits a body to the bandwidth of the link.
     pub(super) fn carry<E: Send + 'static>(
         self: Arc<Self>,
         body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -93,7 +93,7 @@ mod tests {
         let one = link.clone().carry(body()).count();
         let two = link.carry(body()).count();
         futures_util::future::join(one, two).await;
-        // A million bytes at a million bytes a second.
+        // 1 MB at 1 MB a second.
         let took = started.elapsed().as_secs_f64();
         assert!((0.99..1.1).contains(&took), "{took}");
     }

@@ -1,5 +1,5 @@
-//! The objects that own blobs on the chain. There is no chain here: their IDs
-//! are derived from the blob's, so that a directory tells them all.
+//! Sui objects that own blobs. Without a chain, their IDs are derived from the blob ID,
+//! so that the directory determines them all.
 
 use super::errors::ApiError;
 use super::params::hex_id;
@@ -7,7 +7,7 @@ use walgit_format::chunk::BlobId;
 use walrus_client::LocalDir;
 use walrus_client::object_id;
 
-/// The object made for a blob after `earlier` others.
+/// ID of the object created for a blob after `earlier` others.
 pub(super) fn object(blob: BlobId, earlier: u32) -> String {
     match earlier {
         0 => object_id(blob),
@@ -15,17 +15,17 @@ pub(super) fn object(blob: BlobId, earlier: u32) -> String {
     }
 }
 
-/// What shares an object with everybody.
+/// ID of the shared object that wraps an object.
 pub(super) fn shared(object: &str) -> String {
     derived(&format!("shared {object}"))
 }
 
-/// The storage that belongs to an object.
+/// ID of the storage resource of an object.
 pub(super) fn storage(object: &str) -> String {
     derived(&format!("storage {object}"))
 }
 
-/// An event's transaction, as the chain writes it: 32 bytes in base58.
+/// Transaction of an event, in the chain's format: 32 bytes in base58.
 pub(super) fn transaction(blob: BlobId) -> String {
     let digest = blake3::hash(format!("certified {blob}").as_bytes());
     bs58::encode(digest.as_bytes()).into_string()
@@ -35,11 +35,10 @@ fn derived(from: &str) -> String {
     format!("0x{}", blake3::hash(from.as_bytes()).to_hex())
 }
 
-/// The blob behind an object, its own or a shared one; `None` where there is
-/// none.
+/// Finds the blob of an object or of a shared object; `None` if there is none.
 ///
 /// # Errors
-/// When `text` is no object ID.
+/// If `text` is not an object ID.
 pub(super) fn find(store: &LocalDir, text: &str) -> Result<Option<BlobId>, ApiError> {
     let wanted = hex_id(text).ok_or_else(|| ApiError::bad_id(text))?;
     let blobs = store.list().map_err(ApiError::internal)?;

@@ -1,4 +1,4 @@
-//! What requests may ask for beside the path, and what of it is refused.
+//! Query parameters of requests, and their validation.
 
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
@@ -8,8 +8,7 @@ use serde::de::DeserializeOwned;
 use super::errors::ApiError;
 use walrus_client::network::MAX_EPOCHS;
 
-/// The parameters of a query; one that is unknown, there twice or no such value
-/// is a 400.
+/// Parameters of a query; an unknown, repeated or invalid parameter is a 400.
 pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -23,8 +22,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// Consistency checks a reader may ask for; a directory is always consistent,
-/// so they change nothing but exclude each other.
+/// Consistency checks that a reader may request. A directory is always consistent, so
+/// they have no effect, but exclude each other.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadOptions {
@@ -43,7 +42,7 @@ impl ReadOptions {
     }
 }
 
-/// Of `byte-range`.
+/// Parameters of `byte-range`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ByteRangeParams {
@@ -51,11 +50,11 @@ pub(super) struct ByteRangeParams {
     pub(super) length: u64,
 }
 
-/// Of `concat`: the read options are parameters of their own.
+/// Parameters of `concat`, including the read options.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConcatParams {
-    /// Blob and object IDs, with commas between.
+    /// Blob and object IDs, separated by commas.
     pub(super) ids: String,
     #[serde(default)]
     pub(super) strict_consistency_check: bool,
@@ -63,7 +62,7 @@ pub(super) struct ConcatParams {
     pub(super) skip_consistency_check: bool,
 }
 
-/// How a blob is to be stored.
+/// Options for storing a blob.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoreOptions {
@@ -72,21 +71,21 @@ pub(super) struct StoreOptions {
     deletable: bool,
     #[serde(default)]
     permanent: bool,
-    /// Make a new object whatever is there.
+    /// Creates a new object even if the blob exists.
     #[serde(default)]
     pub(super) force: bool,
-    /// Extend what is there rather than to buy anew.
+    /// Extends existing storage instead of buying new storage.
     #[serde(default)]
     pub(super) reuse_resources: bool,
     encoding_type: Option<String>,
     quilt_version: Option<String>,
-    /// The address that gets the object.
+    /// Address that receives the object.
     pub(super) send_object_to: Option<String>,
     share: Option<bool>,
 }
 
 impl StoreOptions {
-    /// Refuses what no publisher accepts.
+    /// Rejects options that no publisher accepts.
     pub(super) fn check(&self) -> Result<(), ApiError> {
         if self.deletable && self.permanent {
             return Err(ApiError::both_kinds());
@@ -111,23 +110,23 @@ impl StoreOptions {
         Ok(())
     }
 
-    /// For how many epochs from now.
+    /// Number of epochs from now.
     pub(super) fn epochs(&self) -> u32 {
         self.epochs.unwrap_or(1)
     }
 
-    /// Whether its owner may delete it before they end; the default.
+    /// Whether the owner may delete the blob before they end; the default.
     pub(super) fn deletable(&self) -> bool {
         !self.permanent
     }
 
-    /// Whether the object is to be everybody's.
+    /// Whether to create a shared object.
     pub(super) fn share(&self) -> bool {
         self.share == Some(true)
     }
 }
 
-/// A Sui address or object ID, with all its 64 digits.
+/// Parses a Sui address or object ID with all 64 digits.
 pub(super) fn hex_id(text: &str) -> Option<String> {
     let digits = text.strip_prefix("0x")?;
     let fits = !digits.is_empty() && digits.len() <= 64;

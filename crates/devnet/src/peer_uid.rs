@@ -1,13 +1,13 @@
-//! Whose process is at the other end of a connection within this machine, as the
-//! kernel's table of sockets says. TCP itself does not say.
+//! User ID of the peer process of a local connection, from the kernel's table of
+//! sockets. TCP itself does not provide it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The kernel's tables of sockets in this network namespace.
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
-/// The user ID of the process that has the socket at `peer` which is connected to
-/// `own`; `None` where no process has it any more, or the kernel does not say.
+/// Returns the user ID of the process whose socket at `peer` is connected to `own`;
+/// `None` if no process has it any more, or the kernel does not report it.
 pub(super) fn peer_uid(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
     let wanted: Vec<[String; 2]> = forms(peer)
         .into_iter()
@@ -20,8 +20,8 @@ pub(super) fn peer_uid(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
     })
 }
 
-/// The user ID in a line of a table, if it is the wanted socket and belongs to a
-/// process: the kernel gives those that are closed to root, with inode 0.
+/// Returns the user ID in a line of a table, if the line is the wanted socket and
+/// belongs to a process: closed sockets are listed under root, with inode 0.
 fn uid(line: &str, wanted: &[[String; 2]]) -> Option<u32> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [_, local, remote, _, _, _, _, uid, _, inode, ..] = fields[..] else {
@@ -33,8 +33,8 @@ fn uid(line: &str, wanted: &[[String; 2]]) -> Option<u32> {
     (is_it && inode != "0").then(|| uid.parse().ok())?
 }
 
-/// An address as the tables write it: 32-bit words in the machine's byte order.
-/// One of IPv4 may be a socket of either family.
+/// Formats an address as in the tables: 32-bit words in the machine's byte order. An
+/// IPv4 address may belong to a socket of either family.
 fn forms(address: SocketAddr) -> Vec<String> {
     let word = |octets: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(octets));
     let port = address.port();
@@ -81,7 +81,7 @@ mod tests {
             let own = server.local_addr().unwrap();
             let uid = rustix::process::geteuid().as_raw();
             assert_eq!(peer_uid(peer, own), Some(uid), "{listen}");
-            // One that is closed is nobody's, although the kernel calls it root's.
+            // A closed socket has no owner, although the kernel lists it under root.
             drop(client);
             assert_eq!(peer_uid(peer, own), None, "{listen}");
         }

@@ -1,6 +1,5 @@
-//! Quilts: several files in one blob. What is stored is the network's own
-//! encoding (see `quilt`), so any blob that is a quilt can be read as one,
-//! whoever encoded it and however it got here.
+//! Quilts: several files in one blob, in the network's encoding (see `quilt`). Any blob
+//! that is a quilt can be read as one, regardless of its origin.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -33,7 +32,7 @@ const TAG_HEADERS: [&str; 7] = [
     "link",
 ];
 
-/// What `_metadata` says about a file.
+/// Entry of a file in `_metadata`.
 #[derive(Debug, Deserialize)]
 struct Metadata {
     identifier: String,
@@ -70,7 +69,7 @@ pub(super) async fn store(
     })))
 }
 
-/// The files of a form, with their tags.
+/// Reads the files of a form, with their tags.
 async fn members(request: Request) -> Result<Vec<Member>, ApiError> {
     let form = Multipart::from_request(request, &()).await;
     let mut form = form.map_err(|error| ApiError::bad(error.body_text()))?;
@@ -162,9 +161,8 @@ pub(super) async fn list(
     Ok(Json(items.collect()))
 }
 
-/// The first member that is wanted, always whole: the network reads no ranges
-/// of members. A `Range` that no answer could satisfy is refused as its
-/// description says.
+/// Returns the first wanted member, always whole: the network supports no ranges of
+/// members. Refuses an unsatisfiable `Range` as the API description says.
 async fn read(
     server: Shared,
     quilt: BlobId,
@@ -198,7 +196,7 @@ async fn read(
         let known = TAG_HEADERS
             .iter()
             .find(|known| name.eq_ignore_ascii_case(known));
-        // What the reader said it wants goes before.
+        // The content type that the reader accepts takes precedence.
         let known = known.filter(|name| !(mirrored && **name == "content-type"));
         if let (Some(name), Ok(value)) = (known, HeaderValue::from_str(value)) {
             headers.insert(HeaderName::from_static(name), value);

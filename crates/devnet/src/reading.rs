@@ -1,4 +1,4 @@
-//! Reading blobs, whole or a range.
+//! Reads of blobs, whole or a range.
 
 use axum::Extension;
 use axum::body::Body;
@@ -18,14 +18,14 @@ use super::{Server, Shared, objects};
 use walgit_format::chunk::{BlobId, ByteRange};
 use walrus_client::{Extent, LocalDir};
 
-/// Bytes read from the disk at once.
+/// Bytes per disk read.
 const SLICE: u64 = 256 << 10;
 
 impl Server {
-    /// The length of a blob that may be read.
+    /// Returns the length of a readable blob.
     ///
     /// # Errors
-    /// 451, 404 and 403, in the order in which the network finds out.
+    /// 451, 404 and 403, in the network's order of checks.
     pub(super) fn readable(&self, blob: BlobId) -> Result<u64, ApiError> {
         if self.config.forbidden.contains(&blob) {
             return Err(ApiError::forbidden());
@@ -39,14 +39,13 @@ impl Server {
     }
 }
 
-/// Whether another blob is given than was asked for, and which: drawn from a
-/// number.
+/// Random draw that selects a wrong blob to return, if any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mistaken(pub(super) Option<u64>);
 
 impl Mistaken {
-    /// The blob to give; another one only where there is one that is no
-    /// shorter, so that any range of the right one is there.
+    /// Returns the blob to send; a wrong one only if it is at least as long, so that any
+    /// range of the right one is valid.
     fn instead_of(self, server: &Server, blob: BlobId) -> Result<BlobId, ApiError> {
         let Some(draw) = self.0 else {
             return Ok(blob);
@@ -80,7 +79,7 @@ pub(super) async fn read(
     whole(&server, blob, &method, &headers)
 }
 
-/// `GET /v1/blobs/by-object-id/{object_id}`: the object's own, or a shared one.
+/// `GET /v1/blobs/by-object-id/{object_id}`: an owned or a shared object.
 pub(super) async fn read_by_object(
     State(server): State<Shared>,
     Path(object): Path<String>,
@@ -94,7 +93,7 @@ pub(super) async fn read_by_object(
     whole(&server, blob, &method, &headers)
 }
 
-/// The blob, or the part of it that a `Range` header asks for.
+/// Returns the blob, or the part that a `Range` header requests.
 fn whole(
     server: &Server,
     blob: BlobId,
@@ -116,8 +115,8 @@ fn whole(
     Ok(response)
 }
 
-/// `GET /v1/blobs/{blob_id}/byte-range?start=&length=`: a 200, so that what
-/// lies in front of the network can cache it.
+/// `GET /v1/blobs/{blob_id}/byte-range?start=&length=`: a 200, so that caches in front
+/// of the network can store it.
 pub(super) async fn read_byte_range(
     State(server): State<Shared>,
     Path(id): Path<String>,
@@ -139,7 +138,7 @@ pub(super) async fn read_byte_range(
     answer(&server.store, blob, range, &etag, &method, &headers)
 }
 
-/// These bytes of a blob, with the headers the network sends.
+/// Returns a range of a blob, with the network's headers.
 fn answer(
     store: &LocalDir,
     blob: BlobId,
@@ -159,8 +158,8 @@ fn answer(
     Ok(response)
 }
 
-/// The headers of every answer that carries bytes of a blob. The ETag is bare,
-/// and the content type is what the reader said it wants, as on the network.
+/// Adds the headers of every answer that contains bytes of a blob. As on the network,
+/// the ETag is unquoted, and the content type is the one that the reader accepts.
 pub(super) fn headers(
     headers: &mut HeaderMap,
     etag: &str,
@@ -178,7 +177,7 @@ pub(super) fn headers(
     Ok(())
 }
 
-/// The content type a reader said it wants.
+/// Content type that the reader accepts.
 pub(super) fn mirrored(method: &Method, asked: &HeaderMap) -> Option<HeaderValue> {
     let wanted = asked
         .get(ACCEPT)
@@ -187,7 +186,7 @@ pub(super) fn mirrored(method: &Method, asked: &HeaderMap) -> Option<HeaderValue
     wanted.or(sent).cloned()
 }
 
-/// One closed range within `len` bytes; everything else is refused.
+/// Parses one closed range within `len` bytes; rejects any other.
 pub(super) fn closed_range(header: &HeaderValue, len: u64) -> Result<ByteRange, ApiError> {
     let text = header.to_str().unwrap_or_default();
     let ends = text.strip_prefix("bytes=").and_then(|r| r.split_once('-'));

@@ -1,4 +1,4 @@
-//! Storing blobs: `PUT /v1/blobs`, and what every publisher's answer says.
+//! Writes of blobs: `PUT /v1/blobs`, and the answers of a publisher.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -31,9 +31,9 @@ pub(super) async fn store(
     Ok(Json(result))
 }
 
-/// Reads a body of at most `limit` bytes. Of a longer one a good part is read
-/// and thrown away first: a client that is still sending would see its
-/// connection break instead of the answer.
+/// Reads a body of at most `limit` bytes. A large part of a longer one is read and
+/// discarded first: a client that is still sending would see a broken connection instead
+/// of the answer.
 pub(super) async fn collect(body: Body, limit: u64) -> Result<Bytes, ApiError> {
     let mut parts = body.into_data_stream();
     let mut bytes = BytesMut::new();
@@ -53,7 +53,7 @@ pub(super) async fn collect(body: Body, limit: u64) -> Result<Bytes, ApiError> {
     }
 }
 
-/// Stores a body; its ID, and what a publisher answers.
+/// Stores a body; returns its ID and the answer of a publisher.
 pub(super) async fn keep(
     server: &Shared,
     body: Bytes,
@@ -66,7 +66,8 @@ pub(super) async fn keep(
         if server.config.forbidden.contains(&blob) {
             return Err(ApiError::forbidden());
         }
-        // From what is known follows what is answered: nobody may change it.
+        // The answer depends on the metadata, so no other request may change it
+        // meanwhile.
         let _alone = server.store.alone().map_err(ApiError::internal)?;
         let answer = match fault {
             Some(PutFault::MarkedInvalid) => json!({"markedInvalid": {
@@ -100,14 +101,14 @@ fn epoch(server: &Server) -> Result<u32, ApiError> {
     server.store.present_epoch().map_err(ApiError::internal)
 }
 
-/// What is known of a blob that is really there.
+/// Returns the metadata of an existing blob.
 fn known(server: &Server, blob: BlobId, size: u64) -> Result<Option<BlobMeta>, ApiError> {
     let present = server.store.stat(blob).map_err(ApiError::internal)? == Some(size);
     Ok(server.store.meta(blob).filter(|_| present))
 }
 
-/// The answer when what is there will do: it lives long enough, and nobody can
-/// delete it, or only the publisher whose object it is.
+/// Returns the answer if the existing blob is sufficient: it lives long enough, and is
+/// permanent or its object belongs to the publisher.
 fn already_certified(
     server: &Server,
     blob: BlobId,
@@ -130,7 +131,7 @@ fn already_certified(
     Ok(Some(json!({"alreadyCertified": answer})))
 }
 
-/// Stores the blob, or extends what is there, and gives out its object.
+/// Stores the blob, or extends an existing one, and returns its object.
 fn certify(
     server: &Server,
     blob: BlobId,
@@ -165,7 +166,7 @@ fn certify(
         owner: options.send_object_to.clone(),
         earlier_objects,
     };
-    // The answer is about this object; other ones of the blob may live longer.
+    // The answer describes this object; other objects of the blob may live longer.
     let kept = meta.clone().beside(known.as_ref());
     let written = match known {
         Some(_) => server.store.write_meta(blob, &kept),
@@ -198,7 +199,7 @@ fn certify(
     Ok(json!({"newlyCreated": answer}))
 }
 
-/// What was done on the chain to get the storage.
+/// On-chain operation that obtained the storage.
 fn operation(name: &str, size: u64, epochs: u32) -> Value {
     let mut about = json!({"encodedLength": cost::encoded_size(size)});
     match name {

@@ -1,4 +1,4 @@
-//! The way of a request to the network and of its answer back.
+//! Transmission of a request and its answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::link::Link;
 use super::reading::Mistaken;
 use super::wire::Peer;
 
-/// Delays, paces, spoils and logs every exchange.
+/// Delays, throttles, corrupts and logs every exchange.
 pub(super) async fn on_the_way(
     State(server): State<Shared>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -75,8 +75,8 @@ pub(super) async fn on_the_way(
     response.map(carried)
 }
 
-/// Reads what a client is still sending: it would see its connection break
-/// instead of the answer.
+/// Reads the rest of a request body: a client that is still sending would see a broken
+/// connection instead of the answer.
 async fn drain(body: Body) {
     let mut parts = body.into_data_stream();
     while let Some(Ok(_)) = parts.next().await {}

@@ -1,4 +1,4 @@
-//! Connections: they send at once, and can be reset or made to drip.
+//! Connections without send delay, which can be reset or slowed to a drip.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,11 +21,11 @@ pub(super) struct Wires(pub(super) TcpListener);
 pub(super) struct Wire {
     stream: TcpStream,
     state: Arc<State>,
-    /// Until the next byte may be sent.
+    /// Pause before the next byte.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-/// What a handler may do to a connection.
+/// Per-connection faults, set by handlers.
 #[derive(Debug, Default)]
 struct State {
     cut: AtomicBool,
@@ -33,23 +33,23 @@ struct State {
     drip: AtomicU64,
 }
 
-/// Who is at the other end of a request's connection.
+/// Peer of a request's connection.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
-    /// Our end.
+    /// Local address.
     pub(super) own: Option<SocketAddr>,
     state: Arc<State>,
 }
 
 impl Peer {
-    /// Ends the connection with a reset instead of what would be sent next.
+    /// Resets the connection instead of sending further bytes.
     pub(super) fn reset(&self) {
         self.state.cut.store(true, Ordering::Relaxed);
     }
 
-    /// Sends what comes next, the headers too, byte by byte with this pause
-    /// before each; at once for none.
+    /// Sends all further bytes, including headers, one by one with this pause before
+    /// each; without a pause for `None`.
     pub(super) fn drip(&self, pause: Option<Duration>) {
         let pause = pause.map_or(0, |pause| pause.as_millis() as u64);
         self.state.drip.store(pause, Ordering::Relaxed);
@@ -72,8 +72,7 @@ impl Listener for Wires {
 
     async fn accept(&mut self) -> (Wire, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
-        // A response in two segments must not wait for an acknowledgement in
-        // between.
+        // A response in two segments must not wait for an acknowledgement between them.
         let _ = stream.set_nodelay(true);
         let wire = Wire {
             stream,
@@ -98,7 +97,7 @@ impl Wire {
         if !self.state.cut.load(Ordering::Relaxed) {
             return Ok(());
         }
-        // Closing without lingering is what sends a reset.
+        // Closing without linger sends a reset.
         let _ = rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
         Err(io::ErrorKind::ConnectionReset.into())
     }

@@ -1,4 +1,4 @@
-//! Files that are replaced whole or not at all.
+//! Files that are replaced atomically.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,24 +14,24 @@ use super::regular::open_regular;
 
 /// Mode of a file that only its owner may read and write.
 pub const PRIVATE_FILE: u32 = 0o600;
-/// What the names of temporary files begin with; 16 hexadecimal digits follow.
+/// Prefix of temporary file names; 16 hexadecimal digits follow.
 const TEMPORARY: &str = ".walgit-fs.tmp-";
 
-/// Puts `bytes` in the place of the file at `path`, with mode 0600, and makes the
-/// directories above it (0700) where they are missing.
+/// Replaces the file at `path` by one that contains `bytes`, with mode 0600, and creates
+/// missing parent directories (0700).
 ///
 /// # Errors
-/// When the disk refuses; see the [contract](super).
+/// When I/O fails; see the [contract](super).
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
     file.write_all(bytes)?;
     file.commit()
 }
 
-/// Removes a file durably; whether there was one.
+/// Removes a file durably; returns whether it existed.
 ///
 /// # Errors
-/// When the disk refuses.
+/// When I/O fails.
 pub fn remove_file(path: &Path) -> io::Result<bool> {
     let dir = match Dir::open(parent(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -42,10 +42,10 @@ pub fn remove_file(path: &Path) -> io::Result<bool> {
     Ok(removed)
 }
 
-/// As [`remove_file`], but durable only after [`sync_dir`](super::sync_dir).
+/// Like [`remove_file`], but durable only after [`sync_dir`](super::sync_dir).
 ///
 /// # Errors
-/// When the disk refuses.
+/// When I/O fails.
 pub fn unlink(path: &Path) -> io::Result<bool> {
     match ops::remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -53,24 +53,24 @@ pub fn unlink(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The content of a file that is being written. It appears under its name when it
-/// is committed; dropped before, it leaves nothing behind.
+/// A file that is being written. It appears under its name when committed; dropping it
+/// earlier removes it.
 #[derive(Debug)]
 pub struct AtomicFile {
     dir: Dir,
     target: PathBuf,
     temporary: PathBuf,
-    /// Locked as long as the file has a temporary name.
+    /// Locked while the file has a temporary name.
     file: File,
     is_placed: bool,
 }
 
 impl AtomicFile {
-    /// Begins a file that is to be at `path`, with this mode, and makes the
-    /// directories above it (0700) where they are missing.
+    /// Creates a file that will be at `path` with this mode, and creates missing parent
+    /// directories (0700).
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When I/O fails.
     pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let parent = parent(path);
         create_private_dir(parent)?;
@@ -89,52 +89,51 @@ impl AtomicFile {
                 file,
                 is_placed: false,
             };
-            // Else it was swept before it was locked.
+            // Otherwise, another process swept the file before it was locked.
             if file.protect()? {
                 return Ok(file);
             }
         }
     }
 
-    /// Locks the file against [`sweep`]; whether it is there still.
+    /// Locks the file against [`sweep`]; returns whether it still exists.
     fn protect(&self) -> io::Result<bool> {
         match self.file.try_lock() {
             Err(fs::TryLockError::WouldBlock) => Ok(false),
-            // Without locks, nothing is swept either.
+            // Without file locks, sweeping is disabled as well.
             Err(fs::TryLockError::Error(_)) => Ok(true),
             Ok(()) => Ok(self.file.metadata()?.nlink() > 0),
         }
     }
 
-    /// The open file, to set its permissions.
+    /// Returns the open file, to set its permissions.
     pub fn as_file(&self) -> &File {
         &self.file
     }
 
-    /// Puts it in the place of what is there.
+    /// Replaces the target file, or creates it.
     ///
     /// # Errors
-    /// When the disk refuses; see the [contract](super).
+    /// When I/O fails; see the [contract](super).
     pub fn commit(mut self) -> io::Result<()> {
         self.rename(ops::rename)?;
         self.dir.sync()
     }
 
-    /// Gives it its name, which must be free.
+    /// Creates the target file, which must not exist.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] where it is not; or when the disk refuses.
+    /// [`io::ErrorKind::AlreadyExists`] if it exists; or when I/O fails.
     pub fn commit_new(mut self) -> io::Result<()> {
         self.rename(ops::rename_new)?;
         self.dir.sync()
     }
 
-    /// As [`AtomicFile::commit`], but the name is durable only after
-    /// [`sync_dir`](super::sync_dir): for who writes many files and flushes their
-    /// directory once.
+    /// Like [`AtomicFile::commit`], but the name is durable only after
+    /// [`sync_dir`](super::sync_dir): to write many files and flush their directory once.
     ///
     /// # Errors
-    /// When the disk refuses; then the file that was there is there still.
+    /// When I/O fails; the previous file is then still in place.
     pub fn place(mut self) -> io::Result<()> {
         self.rename(ops::rename)
     }
@@ -161,13 +160,13 @@ impl Write for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.is_placed {
-            // What stays is swept by the next process.
+            // If this fails, the next process sweeps the file.
             let _ = ops::remove(&self.temporary);
         }
     }
 }
 
-/// Sweeps a directory the first time that this process writes to it.
+/// Sweeps a directory on the first write of this process to it.
 fn sweep_once(dir: &Path) {
     static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -176,22 +175,23 @@ fn sweep_once(dir: &Path) {
     }
 }
 
-/// Whether this names a temporary file of ours: in a directory of the user's, nothing
-/// else may be taken for one.
+/// Whether this is the name of one of our temporary files. The check is strict because
+/// user directories contain other files.
 fn is_temporary(name: &OsStr) -> bool {
     let number = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
     number.is_some_and(|it| it.len() == 16 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Removes the temporary files of processes that crashed: those that nobody has
-/// locked. A failure harms nothing.
+/// Removes the temporary files of crashed processes, which are not locked. Failures are
+/// harmless.
 pub(super) fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if is_temporary(&entry.file_name()) && entry.file_type().is_ok_and(|it| it.is_file()) {
             let Ok(file) = open_regular(&entry.path()) else {
                 continue;
             };
-            // Who made it and has not locked it yet sees that it is gone.
+            // A process that has created the file but not locked it yet detects its
+            // removal.
             if file.try_lock().is_ok() {
                 let _ = ops::remove(&entry.path());
             }

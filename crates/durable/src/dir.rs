@@ -1,4 +1,4 @@
-//! Directories whose names are on disk.
+//! Directories with durable names.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,11 +9,11 @@ use super::ops;
 /// Mode of a directory that only its owner may enter.
 pub const PRIVATE_DIR: u32 = 0o700;
 
-/// A directory that is open, so that flushing it needs no further descriptor.
+/// An open directory, so that flushing it needs no further file descriptor.
 #[derive(Debug)]
 pub(super) struct Dir {
     path: PathBuf,
-    /// `None` where we may write to it but not read it: then it cannot be opened,
+    /// `None` if the directory is writable but not readable: then it cannot be opened,
     /// and so not flushed.
     file: Option<File>,
 }
@@ -35,7 +35,7 @@ impl Dir {
     }
 }
 
-/// The directory that `path` is in.
+/// Returns the parent directory of `path`.
 pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -43,21 +43,19 @@ pub(super) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Makes the names in a directory durable: of files that were put there, renamed
-/// or removed.
+/// Flushes the names in a directory: of files that were created, renamed or removed.
 ///
 /// # Errors
-/// When the disk refuses.
+/// When I/O fails.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     Dir::open(path)?.sync()
 }
 
-/// Gives a directory another name in the same directory, after all that is in it was
-/// flushed, with all else of its file system. For trees of many files, most of which
-/// other programs may have written.
+/// Renames a directory within its parent, after flushing the whole file system that it is
+/// on. For trees of many files, most of which other programs may have written.
 ///
 /// # Errors
-/// When the disk refuses; then it has its old name, unless only the last step failed.
+/// When I/O fails; the directory then has its old name, unless only the last step failed.
 pub fn place_dir(from: &Path, to: &Path) -> io::Result<()> {
     ops::sync_file_system(from)?;
     let above = Dir::open(parent(to))?;
@@ -65,23 +63,23 @@ pub fn place_dir(from: &Path, to: &Path) -> io::Result<()> {
     above.sync()
 }
 
-/// Makes a directory with mode 0700, and those above it, durably; one that is there
-/// stays as it is.
+/// Creates a directory with mode 0700, and its missing parents, durably. An existing
+/// directory is not changed.
 ///
 /// # Errors
-/// When the disk refuses, or something else has the name.
+/// When I/O fails, or the name belongs to something other than a directory.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     create_dir_all(path, PRIVATE_DIR)
 }
 
-/// Makes a directory with this mode, and those above it, durably; one that is there
-/// stays as it is.
+/// Creates a directory with this mode, and its missing parents, durably. An existing
+/// directory is not changed.
 ///
 /// # Errors
-/// When the disk refuses, or something else has the name.
+/// When I/O fails, or the name belongs to something other than a directory.
 pub fn create_dir_all(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
-        // Made by a process that may have crashed before it flushed the name.
+        // Its creator may have crashed before it flushed the name.
         return if is_empty(path) {
             sync_dir(parent(path))
         } else {
@@ -95,7 +93,7 @@ pub fn create_dir_all(path: &Path, mode: u32) -> io::Result<()> {
     let above = Dir::open(above)?;
     match ops::create_dir(path, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // Else made by another process, which may not have flushed the name yet.
+            // Another process created it, and may not have flushed the name yet.
             if !path.is_dir() {
                 return Err(io::ErrorKind::NotADirectory.into());
             }

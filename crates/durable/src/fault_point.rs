@@ -1,17 +1,17 @@
 //! Named fault points, where a test stops, kills or fails this process.
 //!
 //! Crash safety is tested exactly, not with random kill times: a test sets
-//! `WALGIT_FS_FAULT_POINTS` and the process fails at that very step.
+//! `WALGIT_FS_FAULT_POINTS` and the process fails at exactly that step.
 //!
 //! ```text
 //! WALGIT_FS_FAULT_POINTS="gc.before_delete=kill,publish.before_name=fail@2"
 //! ```
 //!
 //! Each item is `NAME=ACTION` with an optional `@N`: act on the N-th time that the
-//! process reaches the point (1 is the first, and the default). Actions:
-//! `kill` (SIGKILL), `stop` (SIGSTOP), `fail` (an I/O error, EIO) and `full`
-//! (ENOSPC). `*` is every point, so that `*=kill@N` with N = 1, 2, … interrupts an
-//! operation at each of its steps in turn. Without the variable, a fault point costs one atomic load.
+//! process reaches the point (1 is the first, and the default). Actions: `kill`
+//! (SIGKILL), `stop` (SIGSTOP), `fail` (an I/O error, EIO) and `full` (ENOSPC). `*`
+//! matches every point, so `*=kill@N` with N = 1, 2, … interrupts an operation at each of
+//! its steps in turn. Without the variable, a fault point costs one atomic load.
 
 use std::io;
 use std::sync::OnceLock;
@@ -34,11 +34,11 @@ enum Action {
 struct FaultPoint {
     name: String,
     action: Action,
-    /// How many times it must still be reached before it acts; 0 once it acted.
+    /// Remaining visits until the point acts; 0 after it acted.
     remaining: AtomicU32,
 }
 
-/// How long a thread waits for a signal that it sent to its process.
+/// Time that a thread waits for a signal that it sent to its process.
 const SIGNAL_GRACE: Duration = Duration::from_millis(500);
 
 static ACTIVE: OnceLock<Vec<FaultPoint>> = OnceLock::new();
@@ -46,7 +46,7 @@ static ACTIVE: OnceLock<Vec<FaultPoint>> = OnceLock::new();
 /// Marks a step that a test may interrupt.
 ///
 /// # Errors
-/// The injected error, where the environment asks for one.
+/// The injected error, if the environment requests one.
 pub fn reach(name: &str) -> io::Result<()> {
     let active = ACTIVE.get_or_init(|| match std::env::var(VARIABLE) {
         Ok(text) => parse(&text),
@@ -57,8 +57,8 @@ pub fn reach(name: &str) -> io::Result<()> {
             match point.action {
                 Action::Signal(signal) => {
                     kill_process(getpid(), signal)?;
-                    // Another thread may take the signal: this one must not go on
-                    // before it has stopped or ended the process.
+                    // Another thread may receive the signal: this thread must not
+                    // continue before the signal has stopped or killed the process.
                     std::thread::sleep(SIGNAL_GRACE);
                 }
                 Action::Error(error) => return Err(error.into()),
@@ -69,7 +69,7 @@ pub fn reach(name: &str) -> io::Result<()> {
 }
 
 impl FaultPoint {
-    /// Whether this is the time to act.
+    /// Whether the point acts on this visit.
     fn countdown(&self) -> bool {
         let step = |left: u32| left.checked_sub(1);
         let before = self
@@ -79,7 +79,7 @@ impl FaultPoint {
     }
 }
 
-/// Items that are malformed are reported and ignored: the variable is for tests.
+/// Malformed items are reported and ignored, because the variable is for tests.
 fn parse(text: &str) -> Vec<FaultPoint> {
     let items = text.split(',').filter(|item| !item.trim().is_empty());
     items

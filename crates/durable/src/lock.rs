@@ -10,33 +10,33 @@ use std::time::{Duration, Instant};
 use super::atomic::PRIVATE_FILE;
 use super::regular::open_regular_with;
 
-/// How long a lock is waited for that a running process holds.
+/// Maximum wait for a lock that a running process holds.
 const RUNNING: Duration = Duration::from_secs(60);
-/// How long where that process is stopped, or cannot be determined.
+/// Maximum wait if that process is stopped or unknown.
 const STOPPED: Duration = Duration::from_secs(4);
 /// Longest pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A lock on a file, held until it is dropped or the process ends.
 ///
-/// The file is made where it is missing, is never removed, and is not the file that
-/// the lock protects: that one may be replaced.
+/// The file is created if missing, is never removed, and is separate from the file that
+/// the lock protects, which may be replaced.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
 }
 
 impl FileLock {
-    /// Waits until nobody else holds the lock.
+    /// Acquires an exclusive lock, waiting if necessary.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`], naming the process, where one holds it for more
-    /// than a minute, or is stopped; or when the file cannot be opened.
+    /// [`io::ErrorKind::TimedOut`], naming the process, if one holds it for more than a
+    /// minute, or is stopped; or when the file cannot be opened.
     pub fn exclusive(path: &Path) -> io::Result<Self> {
         wait(path, File::try_lock, RUNNING)
     }
 
-    /// The same, but waits no longer than `limit`.
+    /// Like [`FileLock::exclusive`], but waits no longer than `limit`.
     ///
     /// # Errors
     /// As [`FileLock::exclusive`].
@@ -44,7 +44,7 @@ impl FileLock {
         wait(path, File::try_lock, limit)
     }
 
-    /// Waits until nobody holds the lock but others who share it.
+    /// Acquires a shared lock, waiting if necessary.
     ///
     /// # Errors
     /// As [`FileLock::exclusive`].
@@ -52,7 +52,7 @@ impl FileLock {
         wait(path, File::try_lock_shared, RUNNING)
     }
 
-    /// Takes the lock; `None` where somebody else holds it.
+    /// Tries to acquire an exclusive lock; `None` if it is held elsewhere.
     ///
     /// # Errors
     /// When the file cannot be opened.
@@ -60,19 +60,19 @@ impl FileLock {
         attempt(path, File::try_lock)
     }
 
-    /// Whether a path still leads to the locked file.
+    /// Whether `path` still refers to the locked file.
     pub fn is_at(&self, path: &Path) -> bool {
         is_at(&self.file, path)
     }
 
-    /// The locked file, for who notes in it who holds the lock.
+    /// Returns the locked file, for example to record the holder of the lock in it.
     pub fn as_file(&self) -> &File {
         &self.file
     }
 }
 
-/// Whether a path leads to an open file. It does not where the file was removed, moved
-/// or replaced; where that cannot be told, it does.
+/// Whether `path` refers to an open file. False if the file was removed, moved or
+/// replaced; true if that cannot be determined.
 pub fn is_at(file: &File, path: &Path) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     match (file.metadata(), fs::metadata(path)) {
@@ -118,7 +118,7 @@ fn attempt(
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // A user may have removed it: then others lock another one.
+        // A user may have removed the file: then other processes lock a new one.
         if is_at(&file, path) {
             return Ok(Some(FileLock { file }));
         }
@@ -147,18 +147,18 @@ struct Holder {
 }
 
 impl Holder {
-    /// As the kernel lists it (`proc(5)`): `N: FLOCK ADVISORY WRITE PID DEVICE:INODE …`.
-    /// `None` where it is not visible from here.
+    /// Finds the holder in the kernel's list (`proc(5)`): `N: FLOCK ADVISORY WRITE PID
+    /// DEVICE:INODE …`. `None` if it is not visible to this process.
     fn of(path: &Path) -> Option<Self> {
         let inode = format!(":{}", fs::metadata(path).ok()?.ino());
         let locks = fs::read_to_string("/proc/locks").ok()?;
         let pid = locks.lines().find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            // Those that wait are marked with an arrow.
+            // An arrow marks waiting processes, which do not match.
             let is_it = fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(&inode);
             is_it.then(|| fields[4].parse().ok()).flatten()
         })?;
-        // `PID (NAME) STATE …`; the name may hold blanks and parentheses.
+        // `PID (NAME) STATE …`; the name may contain spaces and parentheses.
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
         Some(Holder {
@@ -168,7 +168,7 @@ impl Holder {
         })
     }
 
-    /// Neither stopped nor dead.
+    /// Whether the process is neither stopped nor dead.
     fn is_running(&self) -> bool {
         !"TtZX".contains(self.state)
     }

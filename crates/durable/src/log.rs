@@ -1,4 +1,4 @@
-//! Logs: files of one JSON record a line.
+//! Logs: files with one JSON record per line.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,26 +15,26 @@ use super::dir::{create_private_dir, parent, sync_dir};
 use super::regular::{open_regular_with, read_regular};
 use super::{FileLock, ops};
 
-/// A file of JSON records, one a line, that several processes may append to.
+/// A file of JSON records, one per line, to which several processes may append.
 #[derive(Clone, Debug)]
 pub struct AppendLog {
     path: PathBuf,
-    /// The inode that is known to have its name on disk; 0 for none. A process that
-    /// was killed while it replaced the log may have left another one.
+    /// Inode whose name is known to be on disk; 0 if there is none. A process killed
+    /// while it replaced the log may have left a file whose name is not durable.
     named: Arc<AtomicU64>,
 }
 
-/// What a log holds.
+/// The content of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Records<T> {
     /// The records, oldest first.
     pub records: Vec<T>,
-    /// How many lines are not such records: damaged, or of another version. A last
-    /// line that a crash cut short does not count: it was never reported as appended.
+    /// Number of lines that are not valid records: damaged, or of another version. A
+    /// final line truncated by a crash does not count: it was never reported as appended.
     pub unreadable: usize,
 }
 
-/// A log that no other process reads or writes meanwhile.
+/// A log locked by this process: no other process reads or writes it.
 #[derive(Debug)]
 pub struct LockedLog {
     path: PathBuf,
@@ -43,13 +43,14 @@ pub struct LockedLog {
 }
 
 impl AppendLog {
-    /// The log at `path`, which need not exist yet. `PATH.lock` is its lock.
+    /// Creates a handle for the log at `path`, which need not exist yet. `PATH.lock` is
+    /// its lock.
     pub fn new(path: PathBuf) -> Self {
         let named = Arc::default();
         AppendLog { path, named }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -58,10 +59,10 @@ impl AppendLog {
         beside(&self.path, ".lock")
     }
 
-    /// Waits until no other process uses the log.
+    /// Locks the log, waiting if necessary.
     ///
     /// # Errors
-    /// As [`FileLock::exclusive`]; or when the directory cannot be made.
+    /// As [`FileLock::exclusive`]; or when the directory cannot be created.
     pub fn lock(&self) -> io::Result<LockedLog> {
         create_private_dir(parent(&self.path))?;
         Ok(LockedLog {
@@ -74,20 +75,21 @@ impl AppendLog {
     /// Appends a record and waits until it is on disk.
     ///
     /// # Errors
-    /// When the disk refuses, or the lock cannot be had; then it is not appended.
+    /// When I/O fails, or the lock cannot be acquired; the record is not appended.
     pub fn append(&self, record: &impl Serialize) -> io::Result<()> {
         self.lock()?.append(record)
     }
 
-    /// All records; none where there is no file.
+    /// Reads all records; none if there is no file.
     ///
     /// # Errors
-    /// When the file is there and cannot be read, or the lock cannot be had.
+    /// When the file exists and cannot be read, or the lock cannot be acquired.
     pub fn read<T: DeserializeOwned>(&self) -> io::Result<Records<T>> {
         self.reading(read)
     }
 
-    /// The same, after those that [`LockedLog::rotate`] put aside last.
+    /// Like [`AppendLog::read`], preceded by the records of the last
+    /// [`LockedLog::rotate`].
     ///
     /// # Errors
     /// As [`AppendLog::read`].
@@ -104,7 +106,7 @@ impl AppendLog {
     fn reading<T>(&self, read: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
         use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
         let lock = match FileLock::shared(&self.lock_path()) {
-            // There is no directory, or nobody can write here.
+            // The directory does not exist or is not writable: reads without a lock.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -122,23 +124,23 @@ impl AppendLog {
 }
 
 impl LockedLog {
-    /// As [`AppendLog::read`].
+    /// Reads all records, as [`AppendLog::read`].
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn read<T: DeserializeOwned>(&self) -> io::Result<Records<T>> {
         read(&self.path)
     }
 
-    /// The length of the file, in bytes; 0 where there is none.
+    /// Returns the length of the file, in bytes; 0 if there is none.
     pub fn size(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |it| it.len())
     }
 
-    /// As [`AppendLog::append`].
+    /// Appends a record, as [`AppendLog::append`].
     ///
     /// # Errors
-    /// When the disk refuses; then it is not appended.
+    /// When I/O fails; the record is not appended.
     pub fn append(&mut self, record: &impl Serialize) -> io::Result<()> {
         self.append_all([record])
     }
@@ -146,7 +148,7 @@ impl LockedLog {
     /// Appends records with a single write and waits until they are on disk.
     ///
     /// # Errors
-    /// When the disk refuses; then none is appended, as far as the disk permits.
+    /// When I/O fails; no record is then appended, as far as the disk permits.
     pub fn append_all(&mut self, records: impl IntoIterator<Item: Serialize>) -> io::Result<()> {
         let mut lines = to_lines(records)?;
         let file = self.open()?;
@@ -170,27 +172,27 @@ impl LockedLog {
         let written = ops::write_all(&file, &self.path, &lines)
             .and_then(|()| ops::sync_file(&file, &self.path));
         if written.is_err() {
-            // Else the next one removes it.
+            // If this fails, the next append truncates the file.
             let _ = ops::truncate(&file, &self.path, end);
         }
         written
     }
 
-    /// Puts `records` in the place of all that are there.
+    /// Replaces all records by `records`.
     ///
     /// # Errors
-    /// When the disk refuses; then those that were there are there still.
+    /// When I/O fails; the previous records are then still in place.
     pub fn replace(&mut self, records: impl IntoIterator<Item: Serialize>) -> io::Result<()> {
         let mut file = AtomicFile::create(&self.path, PRIVATE_FILE)?;
         io::Write::write_all(&mut file, &to_lines(records)?)?;
         file.commit()
     }
 
-    /// Renames the log to `PATH.1`, in place of what was rotated before; the next
-    /// record begins a new one.
+    /// Renames the log to `PATH.1`, replacing the previous rotation; the next record
+    /// starts a new file.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When I/O fails.
     pub fn rotate(&mut self) -> io::Result<()> {
         ops::rename(&self.path, &beside(&self.path, ".1"))?;
         sync_dir(parent(&self.path))
@@ -206,7 +208,7 @@ impl LockedLog {
     }
 }
 
-/// The path with `ending` appended to its file name.
+/// Returns the path with `ending` appended to its file name.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(ending);
@@ -245,22 +247,21 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Records<T>> {
     Ok(found)
 }
 
-/// Whether a line was written to its end. On some file systems, parts of a line may be
-/// missing in the middle of it.
+/// Whether a line was written completely. On some file systems, parts in the middle of a
+/// line may be missing.
 fn is_whole(line: &[u8]) -> bool {
     serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
-/// How a log ends.
+/// The end of a log.
 enum Tail {
-    /// With a whole record and its line feed, or it is empty.
+    /// A complete record and its line feed, or an empty log.
     Complete,
-    /// With a record whose line feed is missing: torn by a crash there, or written
-    /// by an editor.
+    /// A record without a line feed: truncated there by a crash, or written by an editor.
     Unterminated,
-    /// With a part of a record, that a crash left.
+    /// A partial record, left by a crash.
     Torn {
-        /// Where it begins.
+        /// Offset of the record.
         start: u64,
     },
 }
@@ -280,8 +281,8 @@ impl Tail {
     }
 }
 
-/// The last line of a file of `len` bytes, with its line feed if it has one, and where
-/// it begins.
+/// Returns the last line of a file of `len` bytes, with its line feed if present, and its
+/// offset.
 fn last_line(file: &File, len: u64) -> io::Result<(u64, Vec<u8>)> {
     /// Bytes that are searched at once.
     const BLOCK: u64 = 64 << 10;
@@ -291,7 +292,7 @@ fn last_line(file: &File, len: u64) -> io::Result<(u64, Vec<u8>)> {
         let from = start.saturating_sub(BLOCK);
         let mut block = vec![0; (start - from) as usize];
         file.read_exact_at(&mut block, from)?;
-        // The line feed at the very end ends this line, not the one before.
+        // A line feed at the very end terminates this line, not the previous one.
         let searched = block.len() - usize::from(start == len);
         let before = block[..searched].iter().rposition(|byte| *byte == b'\n');
         let kept = before.map_or(0, |at| at + 1);

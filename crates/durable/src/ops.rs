@@ -1,7 +1,7 @@
-//! The system calls that change files.
+//! System calls that change files.
 //!
-//! Each one is a fault point (`durable.NAME`). In tests, a [`power_loss`] recording sees
-//! them too, and may make one fail.
+//! Each one is a fault point (`durable.NAME`). In tests, a [`power_loss`] recording
+//! observes them and may inject errors.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::fault_point;
 use super::power_loss::{self, Event};
 
-/// Fails where a test asked for it.
+/// Fails if a test requested it.
 fn step(name: &str, path: &Path) -> io::Result<()> {
     power_loss::step(path)?;
     fault_point::reach(name)
@@ -27,7 +27,7 @@ pub(super) fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a file that is not there yet, to be read and appended to.
+/// Creates a new file for reading and appending.
 pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     step("durable.create", path)?;
     let mut options = File::options();
@@ -36,7 +36,7 @@ pub(super) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Appends. A write that fails may have written a part, as on a full disk.
+/// Appends. A failed write may have written a part, for example on a full disk.
 pub(super) fn write_all(mut file: &File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let step = step("durable.write", path);
     let bytes = if step.is_ok() {
@@ -56,7 +56,7 @@ pub(super) fn truncate(file: &File, path: &Path, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Flushes the content of a file, and its length.
+/// Flushes the content and length of a file.
 pub(super) fn sync_file(file: &File, path: &Path) -> io::Result<()> {
     step("durable.sync_file", path)?;
     file.sync_data()?;
@@ -68,7 +68,7 @@ pub(super) fn sync_file(file: &File, path: &Path) -> io::Result<()> {
 pub(super) fn sync_names(dir: &File, path: &Path) -> io::Result<()> {
     step("durable.sync_dir", path)?;
     match dir.sync_all() {
-        // This file system cannot.
+        // The file system does not support it.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
         synced => synced?,
     }
@@ -89,12 +89,11 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Renames a file to a name that is not taken; [`io::ErrorKind::AlreadyExists`]
-/// where it is.
+/// Renames a file to an unused name; [`io::ErrorKind::AlreadyExists`] if it is in use.
 pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     step("durable.rename", to)?;
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Network file systems do not have this call.
+        // Network file systems do not support this call.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             fs::hard_link(from, to)?;
             fs::remove_file(from)?;
@@ -112,7 +111,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// For recordings.
+/// Returns the inode number, for recordings.
 fn inode(file: &File) -> u64 {
     file.metadata().map_or(0, |it| it.ino())
 }

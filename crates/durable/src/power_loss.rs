@@ -1,12 +1,12 @@
-//! Power loss, simulated: for tests.
+//! Simulated power loss, for tests.
 //!
-//! A [`Recording`] sees every operation of [`ops`](super::ops) below a directory.
-//! [`Recording::check_all`] lays out, for each moment of the recording, every state
-//! that a disk may be found in after power was lost at that moment, and has it
-//! checked. What was not flushed may be there or not: each new, renamed or removed
-//! name by itself; the content of a file not at all, whole, cut short or as zeros.
+//! A [`Recording`] observes every operation of [`ops`](super::ops) below a directory. For
+//! each moment of the recording, [`Recording::check_all`] creates and checks every state
+//! in which power loss at that moment may leave the disk. Unflushed changes may be
+//! present or missing: each new, renamed or removed name independently; the content of a
+//! file may be missing, complete, truncated or zeros.
 //!
-//! The program itself never makes a [`Recording`].
+//! The program itself never creates a [`Recording`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-/// Something that happened to a file or directory.
+/// A change of a file or directory.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     CreateDir(PathBuf),
-    /// With its inode number.
+    /// Path and inode number.
     CreateFile(PathBuf, u64),
     Write(u64, Vec<u8>),
     Truncate(u64, usize),
@@ -29,14 +29,14 @@ pub(super) enum Event {
     SyncDir(PathBuf),
     Rename(PathBuf, PathBuf),
     Remove(PathBuf),
-    /// An operation under test said that it succeeded.
+    /// An operation under test reported success.
     Reported,
 }
 
-/// The operations below a directory, since the recording began.
+/// The operations below a directory since the start of the recording.
 pub struct Recording {
     root: PathBuf,
-    /// What was there then, taken to be durable.
+    /// State at the start of the recording, assumed to be durable.
     before: Disk,
     state: Arc<Mutex<State>>,
 }
@@ -44,13 +44,13 @@ pub struct Recording {
 #[derive(Default)]
 struct State {
     events: Vec<Event>,
-    /// Steps that were reached.
+    /// Number of steps reached.
     steps: usize,
-    /// The step that fails, and how.
+    /// Number of the failing step, and its error.
     fails: Option<(usize, Errno)>,
 }
 
-/// Whether there is a recording: without one, an operation costs one atomic load.
+/// Whether a recording exists: without one, an operation costs one atomic load.
 static RECORDING: AtomicBool = AtomicBool::new(false);
 static RECORDINGS: Mutex<Vec<(PathBuf, Arc<Mutex<State>>)>> = Mutex::new(Vec::new());
 
@@ -79,7 +79,7 @@ pub(super) fn record(path: &Path, event: impl FnOnce() -> Event) {
 }
 
 impl Recording {
-    /// Begins to record what happens below `root`.
+    /// Starts recording below `root`.
     pub fn of(root: &Path) -> Self {
         let state = Arc::default();
         let mut recordings = RECORDINGS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,25 +92,25 @@ impl Recording {
         }
     }
 
-    /// Lets the step number `step` (from 1) fail.
+    /// Makes step number `step` (from 1) fail.
     pub fn fail_at(&self, step: usize, error: Errno) {
         let mut state = self.state.lock().unwrap();
         state.fails = Some((state.steps + step, error));
     }
 
-    /// How many steps were reached.
+    /// Returns the number of steps reached.
     pub fn steps(&self) -> usize {
         self.state.lock().unwrap().steps
     }
 
-    /// Notes that the operation under test said that it succeeded.
+    /// Records that the operation under test reported success.
     pub fn reported(&self) {
         self.state.lock().unwrap().events.push(Event::Reported);
     }
 
-    /// Has every state checked that power loss may leave, at every moment: `check`
-    /// is given its directory, and how many operations had been reported by then.
-    /// Returns how many states there were.
+    /// Calls `check` for every state that power loss may leave, at every moment, with the
+    /// directory of the state and the number of operations reported by then. Returns the
+    /// number of states.
     pub fn check_all(&self, mut check: impl FnMut(&Path, usize)) -> usize {
         let events = self.state.lock().unwrap().events.clone();
         let mut seen = BTreeSet::new();
@@ -149,7 +149,7 @@ enum Node {
     File(usize),
 }
 
-/// A change of names that happens whole or not at all.
+/// An atomic change of names.
 type Change = Vec<(String, Option<Node>)>;
 
 #[derive(Clone, Debug, Default)]
@@ -161,7 +161,7 @@ struct Dir {
 #[derive(Clone, Debug, Default)]
 struct File {
     durable: Vec<u8>,
-    /// As the running system sees it.
+    /// Content in the running system.
     live: Vec<u8>,
 }
 
@@ -226,7 +226,7 @@ impl Disk {
         at
     }
 
-    /// The directory at `path`, as the running system sees it.
+    /// Returns the directory at `path` in the running system.
     fn dir(&self, root: &Path, path: &Path) -> usize {
         let relative = path.strip_prefix(root).unwrap();
         relative.iter().fold(0, |at, part| {
@@ -239,7 +239,7 @@ impl Disk {
 
     fn change(&mut self, root: &Path, path: &Path, change: Change) {
         let parent = path.parent().unwrap();
-        // What happens above the root is none of ours.
+        // Changes above the root are ignored.
         if parent.starts_with(root) {
             let dir = self.dir(root, parent);
             self.dirs[dir].pending.push(change);
@@ -291,7 +291,7 @@ impl Disk {
         }
     }
 
-    /// Every state that power loss may leave.
+    /// Returns every state that power loss may leave.
     fn after_power_loss(&self) -> Vec<Disk> {
         let mut states = vec![self.clone()];
         for dir in 0..self.dirs.len() {
@@ -365,10 +365,10 @@ impl File {
         }
         let both = self.durable.len().min(self.live.len());
         let middle = (both + self.live.len()).div_ceil(2);
-        // The length is on disk, and the bytes are not.
+        // The length is on disk, but not the bytes.
         let mut zeros = self.live[..both].to_vec();
         zeros.resize(self.live.len(), 0);
-        // The first block is not on disk, and the last one is.
+        // The last block is on disk, but not the first.
         let mut holed = self.live.clone();
         holed[both..middle].fill(0);
         let torn = self.live[..middle].to_vec();

@@ -1,7 +1,7 @@
-//! Files that are read whole, and what may be in their place.
+//! Opening of regular files, with protection against other file types.
 //!
-//! A FIFO would block whoever opens it, a device may have no end. A user can put
-//! either in the place of a file of ours, or name it on the command line.
+//! Opening a FIFO would block, and a device may have no end. A user can replace one of
+//! our files by either, or specify one on the command line.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,15 +11,15 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// Opens a file to read it; never blocks.
+/// Opens a file for reading; never blocks.
 ///
 /// # Errors
-/// As [`require_regular`]; when it cannot be opened.
+/// As [`require_regular`]; when the file cannot be opened.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     open_regular_with(File::options().read(true), path)
 }
 
-/// The same with other options, whose custom flags it sets.
+/// Like [`open_regular`] with other options, whose custom flags it sets.
 ///
 /// # Errors
 /// As [`open_regular`].
@@ -27,17 +27,17 @@ pub fn open_regular_with(options: &mut std::fs::OpenOptions, path: &Path) -> io:
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
     let opened = options.custom_flags(flags).open(path);
     require_regular(opened.map_err(|error| match Errno::from_io_error(&error) {
-        // A socket, or a FIFO that nobody reads.
+        // A socket, or a FIFO without a reader.
         Some(Errno::NXIO) => not_regular(),
         _ => error,
     })?)
 }
 
-/// Passes an open file on if it is a regular one.
+/// Returns an open file if it is regular.
 ///
 /// # Errors
-/// [`io::ErrorKind::IsADirectory`], or [`io::ErrorKind::InvalidInput`] for anything
-/// else that is not.
+/// [`io::ErrorKind::IsADirectory`], or [`io::ErrorKind::InvalidInput`] for any other
+/// type.
 pub fn require_regular(file: File) -> io::Result<File> {
     let kind = file.metadata()?.file_type();
     if kind.is_file() {
@@ -50,10 +50,10 @@ pub fn require_regular(file: File) -> io::Result<File> {
     }
 }
 
-/// All of a regular file of at most `limit` bytes.
+/// Reads a whole regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// [`io::ErrorKind::FileTooLarge`] where it is larger; else as [`open_regular`].
+/// [`io::ErrorKind::FileTooLarge`] if it is larger; otherwise as [`open_regular`].
 pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = open_regular(path)?;

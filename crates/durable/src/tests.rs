@@ -1,4 +1,4 @@
-//! The contract, at every step and after power loss at every moment.
+//! Tests of the contract, at every step and after power loss at every moment.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::power_loss::Recording;
 use super::*;
 
-/// What a disk that is full, broken, read-only or short of descriptors says.
+/// Errors of a disk that is full, broken or read-only, or of missing descriptors.
 const ERRORS: [Errno; 5] = [
     Errno::NOSPC,
     Errno::DQUOT,
@@ -22,7 +22,7 @@ const ERRORS: [Errno; 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     n: u32,
-    /// So that a torn one is not whole by chance.
+    /// Long, so that a truncated record is not valid by chance.
     text: String,
 }
 
@@ -62,7 +62,7 @@ fn after_power_loss_a_file_has_its_old_or_its_new_content_whole() {
                 .any(|at| contents.get(at) == Some(&&found[..])),
         };
         assert!(is_allowed, "{found:?} after {reported}");
-        // And it can be written again, whatever was left behind.
+        // The file can be written again despite leftovers.
         write_atomic(&root.join("a/b/file"), b"again").unwrap();
         assert_eq!(entries(&root.join("a/b")), ["file"]);
     });
@@ -89,7 +89,7 @@ fn a_file_that_must_be_new_replaces_nothing_and_a_removed_one_stays_removed() {
         match (fs::read(root.join("file")), reported) {
             (Ok(found), 0 | 1) => assert_eq!(found, b"first"),
             (Err(_), 0 | 2) => {}
-            // Being removed.
+            // The removal was in progress.
             (Err(_), 1) => {}
             (found, _) => panic!("{found:?} after {reported}"),
         }
@@ -112,7 +112,8 @@ fn a_write_that_fails_at_any_step_leaves_the_file_and_nothing_else() {
             }
             let failed = written.unwrap_err();
             assert_eq!(failed.raw_os_error(), Some(error.raw_os_error()));
-            // Only the last step, the fsync of the directory, comes too late.
+            // Only a failure of the last step, the fsync of the directory, comes too
+            // late.
             let expected: &[u8] = if step == 5 { b"new" } else { b"old" };
             assert_eq!(fs::read(&path).unwrap(), expected, "step {step}");
             assert_eq!(entries(dir.path()), ["file"], "step {step}");
@@ -155,7 +156,7 @@ fn after_power_loss_every_record_that_was_reported_is_there_in_order() {
     let path = dir.path().join("logs/log.jsonl");
     let recording = Recording::of(dir.path());
     for n in 1..=3 {
-        // As several processes would.
+        // A new handle each time, like separate processes.
         AppendLog::new(path.clone()).append(&record(n)).unwrap();
         recording.reported();
     }
@@ -168,7 +169,7 @@ fn after_power_loss_every_record_that_was_reported_is_there_in_order() {
             found == all[..reported] || found == all[..next],
             "{found:?} after {reported}"
         );
-        // A second crash, while what the first one left is repaired.
+        // A second crash, while repairing the result of the first one.
         let second = Recording::of(root);
         AppendLog::new(path.clone()).append(&record(9)).unwrap();
         second.reported();
@@ -208,8 +209,8 @@ fn after_power_loss_a_compacted_log_has_all_old_or_all_new_records() {
     });
 }
 
-/// A process is killed between the rename and the fsync of the directory; another
-/// one appends; then power is lost.
+/// A process is killed between the rename and the fsync of the directory; another one
+/// appends; then power is lost.
 #[test]
 fn a_record_appended_after_an_unfinished_compaction_survives_power_loss() {
     let dir = tempfile::tempdir().unwrap();
@@ -244,7 +245,7 @@ fn a_record_that_cannot_be_appended_leaves_the_log_as_it_was() {
             recording.fail_at(step, error);
             let log = AppendLog::new(path.clone());
             let appended = log.append(&record(2));
-            // The first step tries whether the file is new.
+            // The first step checks whether the file is new.
             if recording.steps() < step {
                 appended.unwrap();
                 break;
@@ -273,11 +274,11 @@ fn a_torn_last_line_is_repaired_and_a_whole_one_is_kept() {
             .unwrap();
         file.write_all(bytes).unwrap();
     };
-    // By an editor that leaves the last line feed out.
+    // Written by an editor that omits the last line feed.
     append(serde_json::to_string(&record(1)).unwrap().as_bytes());
     assert_eq!(numbers(&path), [1]);
     log.append(&record(2)).unwrap();
-    // Longer than what is searched at once, and not text.
+    // Longer than one search block, and not text.
     for torn in [&b"{\"n\":7,\"te"[..], &[0; 100_000], b"\xff"] {
         append(torn);
         assert_eq!(numbers(&path), [1, 2]);
@@ -289,7 +290,7 @@ fn a_torn_last_line_is_repaired_and_a_whole_one_is_kept() {
     assert_eq!(numbers(&path), [1, 2, 3]);
     log.append(&record(4)).unwrap();
     assert_eq!(log.read::<Record>().unwrap().unreadable, 0);
-    // Of a version to come: kept, and told.
+    // Of a future version: kept, and reported.
     append(b"{\"m\":9}\n");
     let told = |log: &AppendLog| {
         let read = log.read::<Record>().unwrap();
@@ -373,7 +374,7 @@ fn who_waits_for_a_stopped_process_is_told_which_one() {
         .args([path.as_os_str(), "sleep".as_ref(), "600".as_ref()])
         .spawn()
         .expect("flock(1) of util-linux is needed by this test");
-    // It takes the lock first and becomes the command then.
+    // It acquires the lock before it executes the command.
     let name = format!("/proc/{}/comm", child.id());
     while fs::read_to_string(&name).unwrap() != "sleep\n" {
         std::thread::yield_now();

@@ -1,16 +1,15 @@
-//! The Walrus blob ID, computed as the network computes it (encoding RS2).
+//! The Walrus blob ID, computed as the network does (encoding RS2).
 //!
-//! A blob is laid out row by row as a matrix of [`ROWS`] × [`COLUMNS`] symbols
-//! and padded with zeros. Reed-Solomon extends every row to [`SHARDS`] symbols
-//! and then every column to [`SHARDS`], so there are `SHARDS`² symbols. The ID
-//! commits to a Merkle tree over every row and every column of them.
+//! A blob is arranged row by row as a matrix of [`ROWS`] × [`COLUMNS`] symbols and padded
+//! with zeros. Reed-Solomon extends every row to [`SHARDS`] symbols and then every column
+//! to [`SHARDS`], which gives `SHARDS`² symbols. The ID commits to a Merkle tree over
+//! every row and every column.
 //!
-//! Time goes into three million small BLAKE2b hashes, whatever the size of the
-//! blob: one a symbol (used for its row and its column), two million inside
-//! the trees. They are computed several at once in vector registers, on all
-//! cores. Memory: the hashes of the symbols (32 MB), and of the content a few
-//! columns at a time; the extension of the rows goes to a temporary file when
-//! it is large, so that a blob of any size takes about 150 MB.
+//! Three million small BLAKE2b hashes dominate the time, whatever the size of the blob:
+//! one per symbol (used for its row and its column), two million inside the trees.
+//! Several are computed at once in vector registers, on all cores. Memory: the hashes of
+//! the symbols (32 MB), and the content of a few columns at a time; a large extension of
+//! the rows goes to a temporary file, so a blob of any size takes about 150 MB.
 
 use std::fs::File;
 use std::io;
@@ -36,10 +35,10 @@ pub(super) const MAX_SYMBOL: u64 = 65_534;
 const RS2: u8 = 1;
 /// Extensions of rows larger than this go to a temporary file.
 const IN_MEMORY: u64 = 64 << 20;
-/// Bytes of content that are worked on at once.
+/// Bytes of content that are processed at once.
 const BATCH: usize = 32 << 20;
 
-/// Largest blob the encoding can name, in bytes: about 13.6 GiB.
+/// Largest blob that the encoding supports, in bytes: about 13.6 GiB.
 pub const MAX_LEN: u64 = MAX_SYMBOL * (ROWS * COLUMNS) as u64;
 
 /// Why a blob has no ID.
@@ -48,27 +47,27 @@ pub enum BlobIdError {
     /// Over [`MAX_LEN`].
     #[error("{0} bytes are more than one blob can hold ({MAX_LEN})")]
     TooLarge(u64),
-    /// The content or the temporary file failed.
+    /// Reading the content or using the temporary file failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The codec refused its parameters.
+    /// The codec rejected its parameters.
     #[error("the Reed-Solomon codec failed: {0}")]
     Codec(#[from] reed_solomon_simd::Error),
 }
 
 type Hash = [u8; 32];
 
-/// The ID of a blob in memory.
+/// Computes the ID of a blob in memory.
 ///
 /// # Errors
-/// [`BlobIdError::TooLarge`]; [`BlobIdError::Io`] when a temporary file is
-/// needed (from about 128 MiB on) and cannot be written.
+/// [`BlobIdError::TooLarge`]; [`BlobIdError::Io`] when a temporary file is needed (from
+/// about 128 MiB on) and cannot be written.
 pub fn blob_id(bytes: &[u8]) -> Result<BlobId, BlobIdError> {
     compute(&Content::Memory(bytes), bytes.len() as u64)
 }
 
-/// The ID of the first `len` bytes of a file, read several times, in bounded
-/// memory.
+/// Computes the ID of the first `len` bytes of a file, which it reads several times, in
+/// bounded memory.
 ///
 /// # Errors
 /// As [`blob_id`], and when the file is shorter than `len`.
@@ -76,14 +75,14 @@ pub fn blob_id_of(file: File, len: u64) -> Result<BlobId, BlobIdError> {
     compute(&Content::File(&file), len)
 }
 
-/// Bytes that can be read anywhere; past `len` they are zero.
+/// Random-access bytes; beyond `len` they are zero.
 enum Content<'a> {
     Memory(&'a [u8]),
     File(&'a File),
 }
 
 impl Content<'_> {
-    /// Fills `out` with what is at `offset` of content of `len` bytes.
+    /// Fills `out` from `offset` of content of `len` bytes.
     fn read(&self, out: &mut [u8], offset: u64, len: u64) -> io::Result<()> {
         let there = len.saturating_sub(offset).min(out.len() as u64) as usize;
         let (filled, padding) = out.split_at_mut(there);
@@ -108,7 +107,7 @@ struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// Symbols `first..first + count` of row `row`.
+    /// Reads symbols of row `row`, starting at `first`, until `out` is full.
     fn read(&self, row: usize, first: usize, out: &mut [u8]) -> io::Result<()> {
         let offset = (row * self.columns + first) as u64 * self.symbol as u64;
         self.content.read(out, offset, self.len)
@@ -169,7 +168,7 @@ fn extension_matrix(content: Content<'_>, len: u64, symbol: usize) -> Matrix<'_>
     }
 }
 
-/// Extends every row, and gives the new symbols of each to `keep`, in order.
+/// Extends every row and passes its new symbols to `keep`, in order.
 fn extend_rows(
     source: &Matrix<'_>,
     keep: &mut dyn FnMut(usize, &[u8]) -> io::Result<()>,
@@ -197,10 +196,10 @@ fn extend_rows(
     Ok(())
 }
 
-/// Extends every column of a matrix and hashes the symbols of each.
+/// Extends every column of a matrix and hashes its symbols.
 fn hash_columns(matrix: &Matrix<'_>, leaves: &mut [Hash]) -> Result<(), BlobIdError> {
     let symbol = matrix.symbol;
-    // Columns that lie side by side are read together, a row at a time.
+    // Adjacent columns are read together, one row at a time.
     let at_once = (BATCH / (ROWS * symbol)).clamp(1, 16);
     let width = at_once * symbol;
     leaves
@@ -244,7 +243,7 @@ impl Encoder {
         }
     }
 
-    /// Gives the new symbols that extend `symbols` to `each`, in order.
+    /// Passes the new symbols that extend `symbols` to `each`, in order.
     fn extend(&mut self, symbols: &[u8], each: &mut dyn FnMut(&[u8])) -> Result<(), BlobIdError> {
         let encoder = match &mut self.inner {
             Ok(encoder) => encoder,
@@ -264,11 +263,10 @@ fn params() -> Params {
     params
 }
 
-/// Hashes of equally long inputs, several at once. `inputs` holds them one
-/// after the other.
+/// Hashes inputs of equal length, several at once. `inputs` is their concatenation.
 fn hash_each(inputs: &[u8], len: usize, out: &mut [Hash]) {
     let params = params();
-    // Enough jobs to keep the vector lanes busy, few enough to stay in cache.
+    // Enough jobs to fill the vector registers, few enough to stay in cache.
     const AT_ONCE: usize = 32;
     let mut jobs: Vec<HashManyJob<'_>> = Vec::with_capacity(AT_ONCE);
     for (inputs, out) in inputs.chunks(len * AT_ONCE).zip(out.chunks_mut(AT_ONCE)) {
@@ -318,8 +316,8 @@ impl Hasher {
     }
 }
 
-/// The hashes of all symbols of two bytes: looking one up is much faster than
-/// hashing a million of them, and every blob of up to 435 KiB has nothing else.
+/// The hashes of all symbols of two bytes: a lookup is much faster than hashing a million
+/// of them, and blobs of up to 435 KiB consist of such symbols only.
 fn two_byte_leaves() -> &'static [Hash] {
     static LEAVES: OnceLock<Vec<Hash>> = OnceLock::new();
     LEAVES.get_or_init(|| {
@@ -335,7 +333,7 @@ fn two_byte_leaves() -> &'static [Hash] {
     })
 }
 
-/// The root of a Merkle tree; a level of odd length is padded with zeros.
+/// Computes the root of a Merkle tree; a level of odd length is padded with zeros.
 fn root(mut level: Vec<Hash>, inputs: &mut Vec<u8>) -> Hash {
     while level.len() > 1 {
         if level.len() % 2 == 1 {
@@ -353,7 +351,7 @@ fn root(mut level: Vec<Hash>, inputs: &mut Vec<u8>) -> Hash {
     level[0]
 }
 
-/// The ID over the hashes of all symbols, column by column.
+/// Computes the ID from the hashes of all symbols, column by column.
 fn commit(leaves: &[Hash], len: u64) -> BlobId {
     let roots = |of: &(dyn Fn(usize) -> Vec<Hash> + Sync)| -> Vec<Hash> {
         (0..SHARDS)

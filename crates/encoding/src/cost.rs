@@ -1,5 +1,5 @@
-//! What the network bills for a blob: its encoded size, whatever is inside; and
-//! what that costs.
+//! Billed size and cost of blobs. The network bills the encoded size, regardless of the
+//! content.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,32 +12,32 @@ const ROWS: u64 = 334;
 const COLUMNS: u64 = 667;
 /// Bytes of a hash in the metadata.
 const HASH: u64 = 32;
-/// Bytes billed for every blob, whatever its length: hashes for each shard.
+/// Bytes billed for every blob regardless of its length: hashes for each shard.
 pub const METADATA: u64 = SHARDS * (SHARDS * HASH * 2 + HASH);
-/// Bytes that are billed more when a blob grows over the bound of a symbol: a
-/// bill differs from another by steps of this.
+/// Increment of the billed size, in bytes: it grows by this whenever the symbol size
+/// does.
 pub const STEP: u64 = SHARDS * (ROWS + COLUMNS) * 2;
-/// Bytes billed for each byte of a long blob, beside [`METADATA`].
+/// Bytes billed per byte of a long blob, in addition to [`METADATA`].
 pub const BILLED_A_BYTE: f64 = (SHARDS * (ROWS + COLUMNS)) as f64 / (ROWS * COLUMNS) as f64;
 
-/// Bytes billed for a blob of `len` bytes: metadata for every shard, and two
-/// slivers a shard (the network's formula for encoding RS2).
+/// Bytes billed for a blob of `len` bytes: metadata for every shard, and two slivers per
+/// shard (the network's formula for encoding RS2).
 ///
-/// One byte is billed as about 64 MB, a large blob as about 4.5 times its
-/// length beside those. Hence: pack.
+/// One byte is billed as about 64 MB, a large blob as about 4.5 times its length plus
+/// these 64 MB. Therefore, files are packed.
 pub fn encoded_size(len: u64) -> u64 {
     let symbol = len.max(1).div_ceil(ROWS * COLUMNS).next_multiple_of(2);
     METADATA + SHARDS * (ROWS + COLUMNS) * symbol
 }
 
-/// What some blobs are billed as.
+/// The billed size of several blobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
-    /// How many they are.
+    /// Number of blobs.
     pub blobs: u64,
-    /// Their bytes.
+    /// Total length of the blobs, in bytes.
     pub bytes: u64,
-    /// The bytes that are billed for them.
+    /// Billed bytes.
     pub billed: u64,
 }
 
@@ -49,14 +49,14 @@ impl Bill {
         self.billed = self.billed.saturating_add(encoded_size(len));
     }
 
-    /// What it costs to store them for so many epochs, in the price's currency.
+    /// Returns the cost of storing the blobs for `epochs`, in the currency of `price`.
     pub fn price(&self, price: &Price, epochs: u32) -> f64 {
         self.billed as f64 / 1e9 * (price.write + price.storage * f64::from(epochs))
     }
 }
 
 impl FromIterator<u64> for Bill {
-    /// The bill for blobs of these lengths.
+    /// Computes the bill for blobs of these lengths.
     fn from_iter<I: IntoIterator<Item = u64>>(lens: I) -> Self {
         let mut bill = Bill::default();
         lens.into_iter().for_each(|len| bill.add(len));
@@ -101,7 +101,7 @@ mod tests {
         let gb = sum as f64 / 1e9;
         assert!((one - gb * (0.5 + price.storage)).abs() < 1e-12);
         assert!((bill.price(&price, 11) - one - 10.0 * gb * price.storage).abs() < 1e-9);
-        // 0.023 USD a GB and month: 26 epochs of 14 days are a year.
+        // 0.023 USD per GB and month: 26 epochs of 14 days are a year.
         let year = bill.price(&Price::mainnet(), 26) / gb;
         assert!((year - 12.0 * 0.023).abs() < 0.002, "{year}");
     }

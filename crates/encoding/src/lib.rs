@@ -1,4 +1,4 @@
-//! The encoding of Walrus, computed locally: blob IDs, quilts, billed sizes. Pure code.
+//! The Walrus encoding, computed locally: blob IDs, quilts, billed sizes. Pure code.
 //!
 //! ```
 //! use walrus_encoding::blob_id::blob_id;

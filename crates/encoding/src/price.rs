@@ -1,29 +1,29 @@
-//! What storage costs: the section `[networks.NAME.price]`.
+//! The price of storage: the section `[networks.NAME.price]`.
 //!
 //! ```toml
 //! [networks.mine.price]
-//! currency = "WAL"                # "USD" where nothing is set
-//! storage = 0.011                 # for a GB (10⁹ bytes as billed) and an epoch
-//! write = 0.002                   # for a GB that is written, once; 0
+//! currency = "WAL"                # "USD" by default
+//! storage = 0.011                 # per GB (10⁹ bytes as billed) and epoch
+//! write = 0.002                   # per GB written, charged once; default 0
 //! ```
 
 use serde::{Deserialize, Serialize};
 
-/// About what a GB costs a month on mainnet, and how long its epochs are.
+/// Approximate price per GB and month on mainnet, and the length of its epochs.
 const MAINNET_GB_MONTH: f64 = 0.023;
 const MAINNET_EPOCH_DAYS: f64 = 14.0;
 const DAYS_A_MONTH: f64 = 365.25 / 12.0;
 
-/// What a network asks for storage. A GB is 10⁹ bytes, as billed.
+/// The price of storage on a network. A GB is 10⁹ bytes, as billed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
-    /// Of what: `USD`, `WAL`.
+    /// The currency: `USD`, `WAL`.
     #[serde(default = "dollars")]
     pub currency: String,
-    /// For a GB and an epoch.
+    /// Price per GB and epoch.
     pub storage: f64,
-    /// For a GB that is written, once.
+    /// Price per GB written, charged once.
     #[serde(default)]
     pub write: f64,
 }
@@ -33,7 +33,7 @@ fn dollars() -> String {
 }
 
 impl Price {
-    /// The price on mainnet. What writing costs beside storage is not in it.
+    /// Returns the price on mainnet, without the additional cost of writing.
     pub fn mainnet() -> Self {
         Price {
             currency: dollars(),

@@ -1,4 +1,4 @@
-//! Where a repository is: `NAME`, `walrus://BLOB_ID[?root=HASH]`,
+//! The address of a repository: `NAME`, `walrus://BLOB_ID[?root=HASH]`, or
 //! `sui://OBJECT_ID[/BRANCH]`.
 
 use std::fmt;
@@ -11,35 +11,35 @@ use crate::chunk::{BlobId, ChunkHash, ParseIdError};
 /// The address of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// A name in the local store of the network in force.
+    /// A name in the local store of the current network.
     Name(RefName),
     /// One immutable head.
     Walrus {
-        /// The blob that starts with it.
+        /// The blob that starts with the head.
         blob: BlobId,
-        /// Its hash. With it everything read can be verified as it is read;
-        /// without, the whole blob is fetched once and its ID recomputed.
+        /// Hash of the head. With it, every read is verified incrementally; without it,
+        /// the whole blob is fetched once and its ID recomputed.
         root: Option<ChunkHash>,
     },
     /// A WalGit repository object on the Sui chain.
     Sui {
         /// Its object ID.
         object: ObjectId,
-        /// A branch, where one was named.
+        /// The branch, if specified.
         branch: Option<String>,
     },
 }
 
-/// A text that is no address.
+/// Text that is not a valid address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseAddressError {
-    /// The ID or hash in it is malformed.
+    /// A malformed ID or hash.
     #[error("{0}")]
     Id(#[from] ParseIdError),
     /// An option other than `root`.
     #[error("`{0}` is not an option of a walrus:// address; there is only `root`")]
     Option(String),
-    /// A scheme we do not know.
+    /// An unknown scheme.
     #[error(
         "`{0}` is not an address; use NAME, walrus://BLOB_ID[?root=HASH] or sui://OBJECT_ID[/BRANCH]"
     )]
@@ -47,7 +47,7 @@ pub enum ParseAddressError {
     /// Not an object ID.
     #[error("{0}")]
     Object(#[from] ParseObjectIdError),
-    /// Not a name either.
+    /// Not a valid name.
     #[error("{0}")]
     Name(#[from] RefNameError),
 }

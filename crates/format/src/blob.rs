@@ -5,15 +5,14 @@
 //! | header  | head | directories, breadth first … | lists | data chunks | 0…
 //! ```
 //!
-//! A reader that knows nothing but the blob's ID and the head's hash asks for
-//! the first [`MIN_BLOB`] bytes, which every blob with a head has, and finds in
-//! them the head, the root directory and as many directories as fit: mount and
-//! `ls` are one round trip. The header is the one thing parsed before it is
-//! verified: fixed fields at fixed offsets that merely say where to look for
-//! the head, whose hash then decides.
+//! A reader with only the blob's ID and the head's hash fetches the first [`MIN_BLOB`]
+//! bytes, which every blob with a head has. They contain the head, the root directory and
+//! as many directories as fit: mount and `ls` take one round trip. Only the header is
+//! parsed before it is verified: its fixed fields at fixed offsets locate the head, whose
+//! hash is then verified.
 //!
-//! A blob is built from its end: data first, then nodes from the deepest up,
-//! each written once all it refers to has its place (see [`Place`]).
+//! A blob is built from its end: data first, then nodes from the deepest up, each encoded
+//! once the locations of its references are known (see [`Place`]).
 
 use super::encode::EncodeError;
 use super::table::{Place, PlacedChunk};
@@ -22,26 +21,26 @@ use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, MAX_CHUN
 /// Length of the header in bytes.
 pub const HEADER: usize = 64;
 
-/// Least length of a blob with a head; shorter ones are padded with zeros.
+/// Minimum length of a blob with a head; shorter ones are padded with zeros.
 ///
-/// An aggregator refuses (416) a range that ends past the blob, so the first
-/// read must be of a length that every such blob has. The network bills 64 MB
-/// for any blob, beside which 64 KiB are nothing.
+/// An aggregator rejects (416) a range that ends past the blob, so every such blob must
+/// be at least as long as the first read. The network bills 64 MB for any blob, so 64 KiB
+/// are negligible.
 pub const MIN_BLOB: u64 = 64 << 10;
 
 /// Most bytes of nodes in one blob: the header counts them in 32 bits.
 pub const MAX_NODE_BYTES: u64 = u32::MAX as u64;
 
-/// Version of the format; an older program refuses a newer one.
+/// Version of the format; older versions of the program reject newer ones.
 pub const VERSION: u16 = 1;
 
 const MAGIC: &[u8; 8] = b"WALGITFS";
 
-/// zstd level of nodes. They are mostly hashes, which do not compress, so a
-/// high level would only cost time.
+/// zstd level of nodes. Nodes are mostly hashes, which do not compress, so a higher level
+/// only costs time.
 const NODE_LEVEL: i32 = 3;
 
-/// What a blob holds.
+/// The kind of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlobKind {
     /// A head, its nodes, data.
@@ -55,7 +54,7 @@ pub enum BlobKind {
 /// The fixed fields at the start of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the blob holds.
+    /// Kind of the blob.
     pub kind: BlobKind,
     /// Encoding of the head, which starts at offset [`HEADER`].
     pub head_codec: Codec,
@@ -72,13 +71,13 @@ pub struct Header {
 /// Why the first bytes of a blob are not a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// Not our magic number.
+    /// The magic number is missing.
     #[error("it does not start with WALGITFS")]
     Magic,
-    /// Made by a newer program.
+    /// A newer version of the format.
     #[error("it is of format version {0}, this walgit-fs reads up to {VERSION}; update it")]
     Version(u16),
-    /// A field out of its range.
+    /// A field out of range.
     #[error("its header is damaged")]
     Damaged,
     /// A blob of data or of nodes without a head.
@@ -87,7 +86,7 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// Reads a header off the first bytes of a blob.
+    /// Decodes the header from the first bytes of a blob.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         let bytes: &[u8; HEADER] = bytes.first_chunk().ok_or(HeaderError::Magic)?;
         if &bytes[..8] != MAGIC {
@@ -140,7 +139,7 @@ impl Header {
         bytes
     }
 
-    /// The reference to the head of blob `blob`, if it has one.
+    /// Returns the reference to the head of `blob`, if it has one.
     pub fn head(&self, blob: BlobId) -> Result<ChunkRef, HeaderError> {
         if self.kind != BlobKind::Head {
             return Err(HeaderError::NoHead);
@@ -159,13 +158,13 @@ impl Header {
     }
 }
 
-/// The length of a chunk. One that no chunk may have, however long, is refused
-/// by whoever writes a reference to it.
+/// Returns the length of a chunk, saturated at `u32::MAX`. Encoding a reference to a
+/// chunk over the limit fails.
 fn chunk_len(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
-/// A blob being built, from its end.
+/// A builder of a blob, which starts at the end of the blob.
 #[derive(Clone, Debug, Default)]
 pub struct BlobBuilder {
     /// Stored nodes, deepest first.
@@ -175,36 +174,35 @@ pub struct BlobBuilder {
 }
 
 impl BlobBuilder {
-    /// A blob with nothing in it.
+    /// Creates an empty builder.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long the blob would be if it were finished now, without padding.
+    /// Returns the current length of the blob, without padding.
     pub fn len(&self) -> u64 {
         HEADER as u64 + self.node_bytes + self.data.len() as u64
     }
 
-    /// Whether nothing was put into it.
+    /// Whether the blob is empty.
     pub fn is_empty(&self) -> bool {
         self.node_bytes == 0 && self.data.is_empty()
     }
 
-    /// Appends stored bytes to the data; where they lie.
+    /// Appends stored bytes to the data and returns their location.
     pub fn push_data(&mut self, stored: &[u8]) -> Place {
         let at = self.data.len() as i64;
         self.data.extend_from_slice(stored);
         Place::Here(at)
     }
 
-    /// Where the stored bytes of the next node will end: what its encoder
-    /// needs to know.
+    /// Returns the end of the next node's stored bytes, which its encoder requires.
     pub fn next_node_end(&self) -> i64 {
         -(self.node_bytes as i64)
     }
 
-    /// Puts a node before those that are there. `raw` must have been encoded
-    /// with [`BlobBuilder::next_node_end`].
+    /// Inserts a node before the existing nodes. `raw` must have been encoded with
+    /// [`BlobBuilder::next_node_end`].
     pub fn push_node(&mut self, raw: &[u8]) -> PlacedChunk {
         let sealed = seal(raw, NODE_LEVEL);
         self.node_bytes += sealed.bytes.len() as u64;
@@ -220,18 +218,17 @@ impl BlobBuilder {
         chunk
     }
 
-    /// Offset from the start of the finished blob of what lies at `here`
-    /// (as in [`Place::Here`]).
+    /// Converts a position (as in [`Place::Here`]) to an offset in the finished blob.
     pub fn offset(&self, here: i64) -> u64 {
         (HEADER as u64 + self.node_bytes).saturating_add_signed(here)
     }
 
-    /// Bytes of nodes.
+    /// Returns the bytes of nodes.
     pub fn node_bytes(&self) -> u64 {
         self.node_bytes
     }
 
-    /// The bytes of a blob without a head.
+    /// Finishes a blob without a head.
     ///
     /// # Errors
     /// [`EncodeError::TooLong`] over [`MAX_NODE_BYTES`] of nodes.
@@ -259,7 +256,7 @@ impl BlobBuilder {
         })
     }
 
-    /// The bytes of a blob whose head, the node pushed last, is `head`.
+    /// Finishes a blob whose last pushed node is `head`.
     ///
     /// # Errors
     /// [`EncodeError::TooLong`] over [`MAX_NODE_BYTES`] of nodes.

@@ -1,8 +1,8 @@
 //! Chunks of raw commit objects.
 //!
-//! Half of what a commit says is known or random: its parents are commits told
-//! before it, and a signature shrinks only beside its like. So parents are told
-//! by how far back they are, and signatures stand together at the end.
+//! Half of a commit is redundant or random: its parents are usually earlier commits, and
+//! signatures compress badly unless they are adjacent. So a chunk encodes parents as
+//! distances to earlier commits, and stores all signatures at the end.
 
 use std::collections::HashMap;
 
@@ -16,26 +16,26 @@ use super::wire::{Reader, Write};
 use crate::chunk::MAX_CHUNK;
 
 const MAGIC: u8 = b'C';
-/// Commits one after the other, as they are.
+/// Unmodified commits, one after the other.
 const PLAIN: u8 = 1;
-/// Commits without what is told otherwise.
+/// Commits without their parents and signatures, which are encoded separately.
 const FOLDED: u8 = 2;
-/// Most parents of all commits of a chunk: a byte becomes a line of each.
+/// Most parents of all commits of a chunk: one byte of input expands to a line.
 const MAX_PARENTS: usize = 1 << 20;
-/// Bytes of the line of a commit that names a parent, with the longest ID.
+/// Length of a parent line with the longest ID, in bytes.
 const PARENT_LINE: usize = 7 + 64 + 1;
-/// Least bytes of a commit: its line `tree ID`.
+/// Minimum length of a commit, in bytes: its line `tree ID`.
 const LEAST_BODY: usize = 5 + 40 + 1;
-/// What an ID takes in memory, its allocation included.
+/// Memory of an ID, including its allocation.
 type ParsedId = (GitId, [u8; 32 + 16]);
-/// How a line of a commit begins that names a parent.
+/// Prefix of a parent line.
 const PARENT: &[u8] = b"parent ";
 
-/// Writes a chunk of commits: their IDs, and their raw objects without the
-/// `commit LENGTH\0` that git hashes before them.
+/// Encodes a chunk of commits from their IDs and raw objects without the `commit
+/// LENGTH\0` header that git hashes.
 ///
 /// # Errors
-/// When they do not fit into one chunk, or do not read back as they are.
+/// When the commits do not fit into one chunk, or do not decode to the same bytes.
 pub fn encode_commits<'a>(
     commits: impl IntoIterator<Item = (&'a GitId, &'a [u8])>,
 ) -> Result<Vec<u8>, EncodeError> {
@@ -88,10 +88,10 @@ fn fold_commits(commits: &[(&GitId, &[u8])]) -> Vec<u8> {
     chunk
 }
 
-/// Reads a chunk of commits, whose IDs are of the kind of `sample`.
+/// Decodes a chunk of commits with IDs of the same hash as `sample`.
 ///
 /// # Errors
-/// When the bytes are no such chunk, or what is in it are no commits.
+/// When the bytes are not such a chunk, or do not contain valid commits.
 pub fn decode_commits(raw: &Bytes, sample: &GitId) -> Result<Vec<RawCommit>, MalformedNode> {
     let mut reader = Reader::new(raw);
     match (reader.byte()?, reader.byte()?) {
@@ -145,7 +145,7 @@ fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit
     for (parents, (at, len), body) in folded {
         let parents = parents.into_iter().map(|parent| match parent {
             Parent::Named(id) => id,
-            // Told before, so decoded before.
+            // Precedes this commit, so it is already decoded.
             Parent::Told(number) => commits[number].id.clone(),
         });
         let whole = Folded {
@@ -162,28 +162,27 @@ fn decode_folded(mut reader: Reader<'_>, sample: &GitId) -> Result<Vec<RawCommit
     Ok(commits)
 }
 
-/// A commit as it stands in a chunk: its parents, where its signature belongs
-/// and how long it is, its body.
+/// A commit in a chunk: its parents, position and length of its signature, its body.
 type Told<'a> = (Vec<Parent>, (usize, usize), &'a [u8]);
 
 /// A parent of a commit.
 enum Parent {
-    /// Its ID.
+    /// By ID.
     Named(GitId),
-    /// Which of the commits before it.
+    /// By index of an earlier commit.
     Told(usize),
 }
 
-/// A commit in parts.
+/// A commit split into its parts.
 struct Folded {
     parents: Vec<GitId>,
-    /// Where in the body it stood, and what it was.
+    /// Position in the body, and bytes.
     signature: (usize, Vec<u8>),
     body: Vec<u8>,
 }
 
 impl Folded {
-    /// The parts of a commit; `None` where it is not laid out as git does.
+    /// Splits a commit; `None` if its layout differs from git's.
     fn of(raw: &[u8]) -> Option<Self> {
         let tree = raw.iter().position(|&byte| byte == b'\n')? + 1;
         let mut parents = Vec::new();
@@ -204,7 +203,7 @@ impl Folded {
         })
     }
 
-    /// The commit as git has it.
+    /// Reassembles the raw commit.
     fn unfold(&self) -> Vec<u8> {
         let (at, signature) = &self.signature;
         let mut whole = self.body.clone();
@@ -220,7 +219,7 @@ impl Folded {
     }
 }
 
-/// Where the signature of a commit is: its line and those that go on from it.
+/// Returns the range of a commit's signature: its line and the continuation lines.
 fn signature(body: &[u8]) -> Option<std::ops::Range<usize>> {
     let head = body.windows(2).position(|pair| pair == b"\n\n")? + 1;
     let lines = body[..head].split_inclusive(|&byte| byte == b'\n');

@@ -1,9 +1,9 @@
-//! A directory node: names, kinds, sizes, and where content lies.
+//! A directory node: names, kinds, sizes, and content references.
 //!
-//! Entries are sorted by name and each knows how many nodes its subtree holds.
-//! That gives every file of a snapshot a number without any table: its place
-//! in a walk that visits a directory, then its entries in order (preorder).
-//! [`Entry::offset`] is that place relative to the directory.
+//! Entries are sorted by name, and each records the number of nodes in its subtree. This
+//! numbers every file of a snapshot without a table: a file's number is its position in a
+//! preorder walk (a directory, then its entries in order). [`Entry::offset`] is that
+//! position relative to the directory.
 
 use bytes::Bytes;
 
@@ -18,32 +18,32 @@ use crate::chunk::{ChunkHash, ChunkRef, WholeBlob};
 pub const MAX_NAME: usize = 255;
 /// Longest target of a symlink, in bytes; one less than the kernel's `PATH_MAX`.
 pub const MAX_TARGET: usize = 4095;
-/// Most bytes of content a directory node carries for one file.
+/// Most bytes of inline content per file in a directory node.
 ///
-/// A parse bound. What a publisher puts there is its own choice, well below.
+/// A limit for decoders. Publishers inline far less.
 pub const MAX_INLINE: usize = 4096;
 /// Most entries of one directory.
 ///
-/// A parse bound: an entry of four bytes becomes a hundred in memory, so this,
-/// not the size of the node, is what a hostile directory can cost (100 MB).
+/// A limit for decoders: an entry of four bytes takes a hundred in memory, so this limit,
+/// not the size of the node, bounds the cost of a hostile directory (100 MB).
 pub const MAX_ENTRIES: usize = 1 << 20;
-/// Most nodes a snapshot holds. Keeps sums of hostile counts far from
-/// overflow, and leaves 24 bits of an inode number for other uses.
+/// Most nodes of a snapshot. Keeps sums of hostile counts far from overflow, and leaves
+/// 24 bits of an inode number for other uses.
 pub const MAX_NODES: u64 = 1 << 40;
 
 const MAGIC: u8 = b'D';
 const VERSION: u8 = 1;
-/// Least bytes an entry takes: a name of one byte, a kind, a size.
+/// Minimum encoded size of an entry, in bytes: a name of one byte, a kind, a size.
 const LEAST_ENTRY: usize = 4;
-/// Bytes that an allocation takes beside what is in it.
+/// Overhead of an allocation, in bytes.
 const ALLOCATION: usize = 16;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A regular file.
     File {
-        /// Whether it may be executed.
+        /// Whether the file is executable.
         executable: bool,
     },
     /// A symbolic link.
@@ -66,43 +66,43 @@ impl Kind {
     }
 }
 
-/// Where the content of an entry is.
+/// Location of an entry's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// In the directory itself: a small file, a symlink's target, a
-    /// submodule's commit ID.
+    /// Inline in the directory: a small file, a symlink's target, a submodule's commit
+    /// ID.
     Inline(Bytes),
     /// The concatenation of `count` chunks of the directory's table.
     Chunks {
-        /// Index of the first.
+        /// Index of the first chunk.
         first: u32,
-        /// How many; zero for an empty file.
+        /// Number of chunks; zero for an empty file.
         count: u32,
     },
-    /// As [`super::ChunkList`], itself chunk `index` of the directory's table.
+    /// A [`super::ChunkList`], stored as chunk `index` of the directory's table.
     List {
         /// Index of the list.
         index: u32,
     },
-    /// A blob of its own, number `index` of [`Directory::wholes`]. Only in
-    /// directories that are implied by paths.
+    /// A whole blob, number `index` of [`Directory::wholes`]. Only in directories that
+    /// are implied by paths.
     Whole {
         /// Index of the blob.
         index: u32,
     },
-    /// Part of chunk `index` of the table, from byte `start` of it on. Only in
-    /// directories of archived commits.
+    /// Part of chunk `index` of the table, starting at byte `start`. Only in directories
+    /// of archived commits.
     Part {
         /// Index of the chunk.
         index: u32,
-        /// Where in it the content begins.
+        /// Offset of the content in the chunk.
         start: u32,
     },
     /// A directory node, chunk `index` of the table.
     Directory {
         /// Index of the node.
         index: u32,
-        /// How many nodes it holds, itself included.
+        /// Number of nodes in its subtree, itself included.
         nodes: u64,
     },
 }
@@ -110,20 +110,20 @@ pub enum Content {
 /// One entry of a [`Directory`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name: 1 to 255 bytes, no `/`, no NUL, not `.`, `..` or `.git`.
+    /// Name: 1 to 255 bytes, no `/`, no NUL, not `.`, `..` or `.git`.
     pub name: Bytes,
-    /// What it is.
+    /// Kind of the entry.
     pub kind: Kind,
-    /// Bytes of content; of a directory, the sum over the files in it.
+    /// Bytes of content; for a directory, the sum over its files.
     pub size: u64,
-    /// Its number minus that of its directory.
+    /// Number of the entry minus that of its directory.
     pub offset: u64,
-    /// Where its content is.
+    /// Location of the content.
     pub content: Content,
 }
 
 impl Entry {
-    /// How many nodes its subtree holds, itself included.
+    /// Returns the number of nodes in its subtree, itself included.
     pub fn nodes(&self) -> u64 {
         match self.content {
             Content::Directory { nodes, .. } => nodes,
@@ -150,7 +150,7 @@ pub struct ImpliedEntry {
     pub name: Bytes,
     /// Its kind.
     pub kind: Kind,
-    /// Its size in bytes; for a directory, of everything below it.
+    /// Size in bytes; for a directory, of everything below it.
     pub size: u64,
     /// Its content.
     pub content: ImpliedContent,
@@ -159,9 +159,9 @@ pub struct ImpliedEntry {
 /// Content of an [`ImpliedEntry`].
 #[derive(Clone, Debug)]
 pub enum ImpliedContent {
-    /// The bytes themselves.
+    /// Inline bytes.
     Inline(Bytes),
-    /// A blob of its own.
+    /// A whole blob.
     Whole(WholeBlob),
     /// Chunks, in order.
     Chunks(Vec<ChunkRef>),
@@ -169,7 +169,7 @@ pub enum ImpliedContent {
     Part {
         /// The chunk.
         chunk: ChunkRef,
-        /// Offset of the first byte in its plain bytes.
+        /// Offset of the first byte in the chunk's plain bytes.
         start: u32,
     },
     /// A directory.
@@ -182,30 +182,30 @@ pub enum ImpliedContent {
 }
 
 impl Directory {
-    /// Its entries, sorted by name.
+    /// Returns the entries, sorted by name.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The chunks its entries refer to: subdirectories first, then content in
-    /// the order of the entries, so that neighbours in the table are
-    /// neighbours in a blob.
+    /// Returns the chunks that the entries refer to: subdirectories first, then content
+    /// in the order of the entries, so that neighbours in the table are neighbours in a
+    /// blob.
     pub fn chunks(&self) -> &[ChunkRef] {
         &self.chunks
     }
 
-    /// The blobs that hold a file of it each.
+    /// Returns the blobs that each hold one file of the directory.
     pub fn wholes(&self) -> &[WholeBlob] {
         &self.wholes
     }
 
-    /// How many nodes its subtree holds, itself included.
+    /// Returns the number of nodes in its subtree, itself included.
     pub fn nodes(&self) -> u64 {
         self.nodes
     }
 
-    /// A directory of these entries, which are sorted and have names that are
-    /// in order; and a name for all that is in it.
+    /// Builds a directory from entries that are sorted and have valid names, and returns
+    /// it with a hash that identifies its content.
     pub fn implied(entries: Vec<ImpliedEntry>) -> (Self, ChunkHash) {
         let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 implied directory");
         let mut directory = Directory {
@@ -275,14 +275,15 @@ impl Directory {
         (directory, hash)
     }
 
-    /// The entry called `name`, by binary search.
+    /// Returns the index of the entry called `name`, by binary search.
     pub fn find(&self, name: &[u8]) -> Option<usize> {
         self.entries
             .binary_search_by(|entry| entry.name[..].cmp(name))
             .ok()
     }
 
-    /// The entry whose subtree holds the node at `offset` from this directory.
+    /// Returns the index of the entry whose subtree contains the node at `offset` from
+    /// this directory.
     pub fn holding(&self, offset: u64) -> Option<usize> {
         if offset == 0 || offset >= self.nodes {
             return None;
@@ -292,25 +293,24 @@ impl Directory {
             .checked_sub(1)
     }
 
-    /// Bytes that it occupies in memory, those of the node that its names and
-    /// inline contents are parts of included.
+    /// Returns its size in memory in bytes, including the node that its names and inline
+    /// contents are slices of.
     pub fn weight(&self) -> u64 {
         self.weight
     }
 
-    /// The same, with a value that is dropped with it and its clones.
+    /// Attaches a value that is dropped with the last clone of the directory.
     pub fn with_guard(mut self, guard: Guard) -> Self {
         self.guard = guard;
         self
     }
 
-    /// That value.
+    /// Returns the attached value.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// The weight of one whose names and inline contents are allocations of
-    /// their own.
+    /// Size in memory when names and inline contents are separate allocations.
     fn measured(&self) -> u64 {
         let text = self.entries.iter().map(|entry| {
             let inline = match &entry.content {
@@ -326,11 +326,11 @@ impl Directory {
             + size_of::<Self>()) as u64
     }
 
-    /// Reads the node that `reference` leads to.
+    /// Decodes the node at `reference`.
     ///
     /// # Errors
-    /// When the bytes are anything but the one encoding of a valid directory, or
-    /// it would take more memory than [`budget`](crate::chunk::budget) allows.
+    /// When the bytes are not the unique encoding of a valid directory, or decoding needs
+    /// more memory than [`budget`](crate::chunk::budget) allows.
     pub fn decode(raw: &Bytes, reference: &ChunkRef) -> Result<Self, MalformedNode> {
         let mut reader = Reader::new(raw);
         kind_and_version(&mut reader, MAGIC, VERSION, "directory")?;
@@ -366,9 +366,8 @@ impl Directory {
     }
 }
 
-/// How much of the chunk table the entries so far use. Entries use it in its
-/// order and each chunk once, so that what entries refer to never exceeds the
-/// table.
+/// Position in the chunk table up to which entries have used it. Entries use the table in
+/// order and each chunk once, so their references never exceed the table.
 #[derive(Default)]
 struct Used {
     directories: u64,
@@ -376,13 +375,13 @@ struct Used {
 }
 
 impl Used {
-    /// Takes the node of a subdirectory.
+    /// Uses the node of a subdirectory.
     fn directory(&mut self, index: u64, chunks: &[ChunkRef]) -> Result<u32, MalformedNode> {
         take(&mut self.directories, index, 1, chunks)?;
         Ok(index as u32)
     }
 
-    /// Takes `count` chunks of content, from `first` on.
+    /// Uses `count` chunks of content, starting at `first`.
     fn content<'c>(
         &mut self,
         first: u64,
@@ -393,7 +392,7 @@ impl Used {
     }
 }
 
-/// Takes a run of chunks that starts where those before it ended, or later.
+/// Uses a run of chunks that starts at or after the end of the previous run.
 fn take<'c>(
     used: &mut u64,
     first: u64,
@@ -523,7 +522,7 @@ fn slice(reader: &mut Reader<'_>, raw: &Bytes, most: usize) -> Result<Bytes, Mal
     Ok(raw.slice_ref(taken))
 }
 
-/// Refuses more entries than a directory may have.
+/// Rejects more entries than a directory may have.
 pub fn check_count(count: usize) -> Result<(), MalformedNode> {
     match count <= MAX_ENTRIES {
         true => Ok(()),
@@ -534,8 +533,8 @@ pub fn check_count(count: usize) -> Result<(), MalformedNode> {
     }
 }
 
-/// Refuses names that could lead out of the mount or make tools run what a
-/// stranger wrote: git executes what a `.git/config` in a folder tells it to.
+/// Rejects names that could escape the mount or make tools run hostile content: git
+/// executes commands that a `.git/config` in a folder specifies.
 pub fn check_name(name: &[u8]) -> Result<(), MalformedNode> {
     let bad = name.is_empty()
         || name.len() > MAX_NAME
@@ -555,25 +554,25 @@ fn lossy(name: &[u8]) -> String {
         .collect()
 }
 
-/// What one entry of a directory will be, as the one who writes it knows it.
+/// An entry of a directory to be encoded.
 #[derive(Clone, Debug)]
 pub struct PlannedEntry {
     /// Its name.
     pub name: Vec<u8>,
-    /// What it is.
+    /// Kind of the entry.
     pub kind: Kind,
     /// Bytes of content.
     pub size: u64,
-    /// Where its content is.
+    /// Location of the content.
     pub content: PlannedContent,
 }
 
 /// Content of a [`PlannedEntry`].
 #[derive(Clone, Debug)]
 pub enum PlannedContent {
-    /// In the directory itself.
+    /// Inline in the directory.
     Inline(Vec<u8>),
-    /// These chunks, one after the other.
+    /// The concatenation of these chunks.
     Chunks(Vec<PlacedChunk>),
     /// A chunk list.
     List(PlacedChunk),
@@ -581,16 +580,16 @@ pub enum PlannedContent {
     Directory {
         /// The node.
         node: PlacedChunk,
-        /// How many nodes it holds, itself included.
+        /// Number of nodes in its subtree, itself included.
         nodes: u64,
     },
 }
 
-/// Writes the directory node of these entries, sorted by name, whose stored
-/// bytes will end at `end` (as in [`super::Place::Here`]).
+/// Encodes a directory node from entries sorted by name. Its stored bytes will end at
+/// `end` (as in [`super::Place::Here`]).
 ///
 /// # Errors
-/// What the format cannot express or a reader would refuse.
+/// When the format cannot express the entries, or a reader would reject them.
 pub fn encode(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, EncodeError> {
     let raw = Bytes::from(encode_unchecked(entries, end)?);
     let read = Directory::decode(&raw, &ChunkRef::nominal_node(&raw))?;
@@ -602,10 +601,10 @@ pub fn encode(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, EncodeError
     Ok(raw.into())
 }
 
-/// The same for nodes that a reader may refuse: tests of readers need them.
+/// Like [`encode`], but permits nodes that a reader may reject; for tests of readers.
 ///
 /// # Errors
-/// What the format cannot express.
+/// When the format cannot express the entries.
 #[doc(hidden)]
 pub fn encode_unchecked(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, EncodeError> {
     let mut chunks: Vec<PlacedChunk> = Vec::new();
@@ -689,8 +688,8 @@ mod tests {
         (any::<u8>(), place, 0u32..200).prop_map(|(seed, place, len)| chunk(seed, place, len))
     }
 
-    /// Entries as no publisher makes them: out of order, twice, with content
-    /// that does not suit them.
+    /// Entries that no publisher writes: unsorted, duplicate, with content that does not
+    /// match their kind.
     fn any_entry() -> impl Strategy<Value = PlannedEntry> {
         let kind = proptest::sample::select(vec![
             Kind::File { executable: false },

@@ -1,48 +1,48 @@
-//! Why a value cannot be written in the format.
+//! Errors of encoding a value.
 //!
-//! An encoder never guesses: what it cannot express is an error, and every node
-//! is decoded once before it is stored, so that no reader ever meets a node of
-//! ours that it refuses.
+//! An encoder never guesses: a value that the format cannot express is an error. Every
+//! node is decoded once before it is stored, so no reader rejects a node that this crate
+//! wrote.
 
 use super::malformed::MalformedNode;
 
 /// A value that the format cannot express.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// A reference within a blob that leads backwards.
+    /// A backward reference within a blob.
     #[error("it refers to bytes before itself in its own blob")]
     Backwards,
-    /// A reference past the largest offset.
+    /// A reference beyond the largest offset.
     #[error("it refers to bytes past the end of any blob")]
     Offset,
-    /// A blob or a base that is missing from the node's table.
+    /// A blob or base that is missing from the node's table.
     #[error("its table lacks {0}")]
     NotInTable(&'static str),
-    /// A chunk whose codec and lengths or bases contradict each other.
+    /// A chunk whose codec contradicts its lengths or bases.
     #[error("a chunk has {0}")]
     Chunk(&'static str),
-    /// Something longer than the format allows.
+    /// A value longer than the format allows.
     #[error("{what} takes {len} bytes, more than {most}")]
     TooLong {
-        /// What it is.
+        /// Name of the value.
         what: &'static str,
         /// Its length.
         len: u64,
-        /// The longest allowed.
+        /// The limit.
         most: u64,
     },
-    /// An entry whose content does not suit its kind.
+    /// An entry whose content does not match its kind.
     #[error("an entry has content or a size that its kind does not allow")]
     Entry,
-    /// A reader would refuse it.
+    /// A reader would reject it.
     #[error("a reader would refuse it: {0}")]
     Refused(#[from] MalformedNode),
-    /// A reader would understand something else.
+    /// A reader would decode a different value.
     #[error("a reader would find {0} other than those written")]
     Differs(&'static str),
 }
 
-/// Refuses what is longer than the format allows.
+/// Rejects a length over the limit of the format.
 pub(super) fn check_len(what: &'static str, len: usize, most: usize) -> Result<(), EncodeError> {
     if len > most {
         let (len, most) = (len as u64, most as u64);

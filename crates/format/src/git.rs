@@ -1,9 +1,8 @@
-//! What git knew beyond the tree, kept in attachments of the head that `ls`
-//! and `cat` never fetch: raw commit objects ([`super::commits`]), and the IDs of
-//! trees and blobs.
+//! Git data beyond the tree, in attachments of the head that `ls` and `cat` never fetch:
+//! raw commit objects ([`super::commits`]), and the IDs of trees and blobs.
 //!
-//! Both attachments are streams of records. A chunk of an attachment holds
-//! whole records, so each chunk can be read by itself.
+//! Both attachments are streams of records. Each chunk holds whole records, so it can be
+//! decoded by itself.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
@@ -21,10 +20,10 @@ const VERSION: u8 = 1;
 /// Longest ID, in bytes: SHA-256.
 const MAX_ID: usize = 32;
 
-/// A raw commit object and what was found in it.
+/// A raw commit object and its parsed fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawCommit {
-    /// Its ID, computed from its bytes.
+    /// ID, computed from the bytes.
     pub id: GitId,
     bytes: Bytes,
     tree: GitId,
@@ -33,9 +32,9 @@ pub struct RawCommit {
 }
 
 impl Signature {
-    /// What a line of a commit says after its keyword, as far as it says anything:
-    /// git takes any line. Without a `>` all of it is the person; a time or a time
-    /// zone that makes no sense is 0.
+    /// Parses a line of a commit after its keyword as far as possible: git accepts any
+    /// line. Without a `>` the whole line is the person; an invalid time or time zone is
+    /// 0.
     pub fn parse(line: &[u8]) -> Self {
         let end = line.iter().rposition(|&byte| byte == b'>');
         let (person, when) = line.split_at(end.map_or(line.len(), |at| at + 1));
@@ -53,12 +52,12 @@ impl Signature {
     }
 }
 
-/// The ID that these digits are, of either case as git reads them.
+/// Parses an ID from digits of either case, as git does.
 fn hex_id(digits: &[u8]) -> Option<GitId> {
     GitId::from_hex(&digits.to_ascii_lowercase())
 }
 
-/// What an annotated tag leads to, if it is one that git can read.
+/// Returns the target of an annotated tag, if git can parse it.
 pub fn tag_target(raw: &[u8]) -> Option<GitId> {
     let mut lines = raw.split(|&byte| byte == b'\n');
     let target = hex_id(lines.next()?.strip_prefix(b"object ")?)?;
@@ -66,14 +65,13 @@ pub fn tag_target(raw: &[u8]) -> Option<GitId> {
     Some(target)
 }
 
-/// What an annotated tag says that it leads to: `commit`, for example.
+/// Returns the type of an annotated tag's target, for example `commit`.
 pub fn tag_kind(raw: &[u8]) -> Option<&[u8]> {
     let mut lines = raw.split(|&byte| byte == b'\n');
     lines.nth(1)?.strip_prefix(b"type ")
 }
 
-/// The tree and the parents that a commit names. Git insists on these lines and
-/// on no other.
+/// Returns the tree and the parents of a commit. Git requires these lines and no others.
 fn tree_and_parents(raw: &[u8], id_len: usize) -> Option<(GitId, Vec<GitId>)> {
     let id = |line: &[u8]| hex_id(line).filter(|id| id.0.len() == id_len);
     let mut lines = raw.split_inclusive(|&byte| byte == b'\n');
@@ -90,17 +88,17 @@ fn tree_and_parents(raw: &[u8], id_len: usize) -> Option<(GitId, Vec<GitId>)> {
 }
 
 impl RawCommit {
-    /// Bytes that it occupies in memory.
+    /// Returns its size in memory, in bytes.
     pub fn weight(&self) -> u64 {
         let ids = self.parents.len() + 2;
         (size_of::<Self>() + self.bytes.len() + ids * (size_of::<GitId>() + 48)) as u64
     }
 
-    /// Parses a raw commit whose IDs are of the kind of `sample`, no more strictly
-    /// than git does: persons, times and messages may be anything.
+    /// Parses a raw commit with IDs of the same hash as `sample`, no more strictly than
+    /// git: persons, times and messages may be anything.
     ///
     /// # Errors
-    /// [`MalformedNode::Sum`] when it names no tree, or malformed parents.
+    /// [`MalformedNode::Sum`] if it has no tree, or malformed parents.
     pub fn parse(bytes: Bytes, sample: &GitId) -> Result<Self, MalformedNode> {
         let bad = || MalformedNode::Sum("parts of a git commit");
         let kind = match sample.0.len() {
@@ -123,32 +121,32 @@ impl RawCommit {
         Ok(commit)
     }
 
-    /// What it calls its tree.
+    /// Returns the ID of its tree.
     pub fn tree(&self) -> &GitId {
         &self.tree
     }
 
-    /// As git has it, without its header.
+    /// Returns the git object without its header.
     pub fn raw(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// What its parents are called.
+    /// Returns the IDs of its parents.
     pub fn parents(&self) -> &[GitId] {
         &self.parents
     }
 
-    /// When it was made, in seconds since 1970.
+    /// Returns the commit time, in seconds since 1970.
     pub fn committed(&self) -> i64 {
         self.committed
     }
 
-    /// Who wrote the change.
+    /// Returns the author of the change.
     pub fn author(&self) -> Signature {
         self.signature(b"author ")
     }
 
-    /// Who made the commit.
+    /// Returns the committer of the change.
     pub fn committer(&self) -> Signature {
         self.signature(b"committer ")
     }
@@ -160,14 +158,14 @@ impl RawCommit {
         line.map_or_else(Signature::default, Signature::parse)
     }
 
-    /// What it says.
+    /// Returns the message.
     pub fn message(&self) -> &[u8] {
         let end = self.bytes.windows(2).position(|pair| pair == b"\n\n");
         end.map_or(&[], |at| &self.bytes[at + 2..])
     }
 
-    /// The commits that lead to `from`, newest first; those that are not in
-    /// `commits` are passed over.
+    /// Returns the ancestors of `from`, newest first, skipping those that are not in
+    /// `commits`.
     pub fn ancestry<'a>(
         commits: &'a [RawCommit],
         from: &GitId,
@@ -197,22 +195,22 @@ impl RawCommit {
     }
 }
 
-/// The IDs git gave to a directory and to its entries.
+/// The git IDs of a directory and of its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryIds {
-    /// The directory node they belong to.
+    /// The directory node.
     pub directory: ChunkHash,
     /// The ID of the tree.
     pub tree: GitId,
-    /// The raw tree object where it cannot be rebuilt from the directory and
-    /// these IDs (old file modes); else empty.
+    /// The raw tree object if the directory and these IDs cannot reproduce it (old file
+    /// modes); otherwise empty.
     pub raw_tree: Bytes,
-    /// An ID for each entry of the directory, in its order.
+    /// IDs of the entries, in the order of the directory.
     pub entries: Vec<GitId>,
 }
 
 impl DirectoryIds {
-    /// Most bytes that it takes in a chunk.
+    /// Returns an upper bound of its size in a chunk, in bytes.
     pub fn encoded_len(&self) -> usize {
         let entries: usize = self.entries.iter().map(|id| id.0.len() + 1).sum();
         // A hash, and three lengths of at most ten bytes.
@@ -220,11 +218,11 @@ impl DirectoryIds {
     }
 }
 
-/// Writes a chunk of IDs.
+/// Encodes a chunk of IDs.
 ///
 /// # Errors
-/// [`EncodeError::TooLong`] for an ID that is, or when they do not fit into one
-/// chunk.
+/// [`EncodeError::TooLong`] for an ID that is too long, or when the IDs do not fit into
+/// one chunk.
 pub fn encode_ids<'a>(
     directories: impl IntoIterator<Item = &'a DirectoryIds>,
 ) -> Result<Vec<u8>, EncodeError> {
@@ -245,7 +243,7 @@ pub fn encode_ids<'a>(
     Ok(out)
 }
 
-/// Reads a chunk of IDs.
+/// Decodes a chunk of IDs.
 pub fn decode_ids(raw: &Bytes) -> Result<Vec<DirectoryIds>, MalformedNode> {
     let mut reader = Reader::new(raw);
     kind_and_version(&mut reader, IDS_MAGIC, VERSION, "list of git IDs")?;

@@ -4,18 +4,18 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-/// Keeps a value, such as a charge for memory, as long as a node or one of its clones
-/// exists. It is no part of what the node says: any two guards are equal.
+/// Keeps a value, such as a memory charge, as long as a node or one of its clones exists.
+/// It is not part of the node's content: any two guards are equal.
 #[derive(Clone, Default)]
 pub struct Guard(Option<Arc<dyn Any + Send + Sync>>);
 
 impl Guard {
-    /// Keeps `value`.
+    /// Wraps `value`.
     pub fn new(value: impl Any + Send + Sync) -> Self {
         Guard(Some(Arc::new(value)))
     }
 
-    /// The value, where it is of this type.
+    /// Returns the value if it is of this type.
     pub fn get<T: Any>(&self) -> Option<&T> {
         self.0.as_ref()?.downcast_ref()
     }

@@ -1,9 +1,8 @@
-//! The head of a repository: its commits, branches and tags, and where the
-//! rest of what git knew is kept.
+//! The head of a repository: commits, branches, tags, and the locations of attachments
+//! such as the git history.
 //!
-//! The hash of a head is what `?root=` in an address holds: everything else is
-//! reached from it by hashes. A head is immutable; moving a branch makes a new
-//! head in a new blob.
+//! `?root=` in an address is the hash of a head; everything else is reachable from it by
+//! hashes. A head is immutable: moving a branch creates a new head in a new blob.
 
 use bytes::Bytes;
 
@@ -20,23 +19,24 @@ const VERSION: u8 = 1;
 
 /// Longest branch or tag name, in bytes.
 pub const MAX_REF_NAME: usize = 1024;
-/// Longest commit message kept in a head, in bytes; the raw commit is kept
-/// whole beside it.
+/// Longest commit message in a head, in bytes; an attachment stores the complete raw
+/// commit.
 pub const MAX_MESSAGE: usize = 16 << 10;
 /// Length of a part of a manifest in [`AttachmentKind::Manifests`], in bytes.
 pub const MANIFEST_PART: usize = 1 << 20;
 /// Longest profile that a repository carries, in bytes.
 pub const MAX_SHIPPED: usize = 1 << 20;
 const MAX_PERSON: usize = 4096;
-/// Least bytes a commit takes: every string empty, every number below 128.
+/// Minimum encoded size of a commit, in bytes: every string empty, every number below
+/// 128.
 const LEAST_COMMIT: usize = 12;
 
-/// The ID git gave a commit (20 or 32 bytes), or none for a plain folder.
+/// The git ID of a commit (20 or 32 bytes); empty for a plain folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct GitId(pub Vec<u8>);
 
 impl GitId {
-    /// The ID that these lower-case digits are; `None` where they are none.
+    /// Parses lower-case hexadecimal digits; `None` if they are not a git ID.
     pub fn from_hex(digits: &[u8]) -> Option<Self> {
         let value = |digit: u8| match digit {
             b'0'..=b'9' => Some(digit - b'0'),
@@ -60,27 +60,27 @@ impl std::fmt::Display for GitId {
     }
 }
 
-/// What a commit is called where it comes from.
+/// The ID of a commit in the system that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum CommitId {
-    /// Nothing: a plain folder.
+    /// No ID: a plain folder.
     #[default]
     None,
-    /// By git.
+    /// A git ID.
     Git(GitId),
-    /// By the blob of its manifest.
+    /// The blob of its manifest.
     Manifest(BlobId),
-    /// By its object on the Sui chain.
+    /// Its object on the Sui chain.
     Object([u8; 32]),
 }
 
 impl CommitId {
-    /// Whether it has no name.
+    /// Whether the commit has no ID.
     pub fn is_none(&self) -> bool {
         *self == CommitId::None
     }
 
-    /// Its name in git; empty where it has none.
+    /// Returns its git ID; empty if it has none.
     pub fn git(&self) -> GitId {
         match self {
             CommitId::Git(id) => id.clone(),
@@ -88,7 +88,7 @@ impl CommitId {
         }
     }
 
-    /// As it is stored.
+    /// The encoded ID.
     fn bytes(&self) -> &[u8] {
         match self {
             CommitId::None => &[],
@@ -98,8 +98,8 @@ impl CommitId {
         }
     }
 
-    /// Of a commit that was not made by git: what is attached to its head tells
-    /// who made it.
+    /// Converts the ID of a commit that git did not make: the head's attachment
+    /// determines its type.
     fn attached_to(self, kind: AttachmentKind) -> Self {
         let CommitId::Git(GitId(bytes)) = &self else {
             return self;
@@ -135,10 +135,10 @@ impl std::fmt::Display for CommitId {
     }
 }
 
-/// Who did something, and when.
+/// The author or committer of a commit, and the time.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Signature {
-    /// `Name <email>`, as bytes because git does not ask for UTF-8.
+    /// `Name <email>`, as bytes because git does not require UTF-8.
     pub person: Bytes,
     /// Seconds since 1970, UTC.
     pub seconds: i64,
@@ -147,8 +147,8 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// When, as `2025-05-24 03:57:07 +0000`; as plain seconds where no
-    /// calendar has such a day.
+    /// Formats the time as `2025-05-24 03:57:07 +0000`, or as plain seconds if it is
+    /// outside the calendar's range.
     pub fn date(&self) -> String {
         let offset = jiff::tz::Offset::from_seconds(self.offset_minutes.saturating_mul(60));
         let at = jiff::Timestamp::from_second(self.seconds);
@@ -164,7 +164,7 @@ impl Signature {
 /// A commit whose tree can be mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
-    /// What it is called.
+    /// ID of the commit.
     pub id: CommitId,
     /// Its root directory.
     pub root: ChunkRef,
@@ -172,13 +172,13 @@ pub struct Commit {
     pub nodes: u64,
     /// Bytes of content in the tree.
     pub bytes: u64,
-    /// Who wrote the change.
+    /// Author of the change.
     pub author: Signature,
-    /// Who made the commit.
+    /// Committer of the change.
     pub committer: Signature,
-    /// What it says, cut at [`MAX_MESSAGE`].
+    /// Message, truncated to [`MAX_MESSAGE`].
     pub message: Bytes,
-    /// What its parents are called.
+    /// IDs of the parents.
     pub parents: Vec<CommitId>,
 }
 
@@ -193,12 +193,12 @@ impl Commit {
     }
 }
 
-/// Whether a ref moves.
+/// The kind of a ref.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RefKind {
-    /// It moves.
+    /// A branch, which moves.
     Branch,
-    /// It stays.
+    /// A tag, which does not move.
     Tag,
 }
 
@@ -207,38 +207,37 @@ pub enum RefKind {
 pub struct Ref {
     /// Branch or tag.
     pub kind: RefKind,
-    /// Its name without `refs/heads/` or `refs/tags/`.
+    /// Name without `refs/heads/` or `refs/tags/`.
     pub name: Bytes,
-    /// Which of the head's commits it points at.
+    /// Index of its commit in the head.
     pub commit: usize,
 }
 
-/// What is kept beside the trees and never fetched by `ls` and `cat`.
+/// The kind of an attachment: optional data that `ls` and `cat` never fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttachmentKind {
     /// Raw git commit objects: see `super::git`.
     GitCommits,
     /// Git IDs of the nodes of directories: see `super::git`.
     GitIds,
-    /// Manifests of WalGit's own command line, as they were, in the order of
-    /// the commits: each in parts of [`MANIFEST_PART`] bytes, the last of them
-    /// shorter. The commits are called by their blobs then.
+    /// Manifests of WalGit's own command line, unchanged, in the order of the commits:
+    /// each in parts of [`MANIFEST_PART`] bytes, of which the last is shorter. The
+    /// manifest blobs are then the commit IDs.
     Manifests,
-    /// Names of commit objects on the Sui chain, a line each. The commits are
-    /// called by them then.
+    /// IDs of commit objects on the Sui chain, one per line. They are then the commit
+    /// IDs.
     Objects,
-    /// Which files changed together: see `super::prior`. One chunk.
+    /// Files that changed together: see `super::prior`. One chunk.
     Prior,
-    /// What somebody learned of the order in which files are opened: a profile
-    /// of `crate::prefetch`. One chunk of at most [`MAX_SHIPPED`] bytes.
+    /// A learned order of file opens: a profile of `crate::prefetch`. One chunk of at
+    /// most [`MAX_SHIPPED`] bytes.
     Learned,
-    /// History: segments of an archive, see `super::archive`; the oldest first.
+    /// History: segments of an archive, oldest first; see `super::archive`.
     Archive,
-    /// Dictionaries that chunks of content are compressed with, a chunk each.
-    /// Chunks name theirs by themselves; here a mount finds all of them, to have
-    /// them before it needs them.
+    /// Dictionaries of content chunks, one chunk each. Chunks refer to their own
+    /// dictionary; this list lets a mount prefetch all of them.
     Dictionaries,
-    /// Something a newer program wrote and an older one may pass over.
+    /// Data of a newer version, which older versions may skip.
     Other(u64),
 }
 
@@ -258,32 +257,32 @@ impl AttachmentKind {
     }
 }
 
-/// A stream of bytes kept beside the trees, in chunks.
+/// A stream of bytes stored beside the trees, in chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment<C = ChunkRef> {
-    /// What it is.
+    /// Kind of the attachment.
     pub kind: AttachmentKind,
-    /// Its chunks in order.
+    /// Chunks in order.
     pub chunks: Vec<C>,
 }
 
 /// A verified, well-formed head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The branch a mount shows unless told otherwise; empty for a plain folder.
+    /// The branch that a mount shows by default; empty for a plain folder.
     pub default_branch: Bytes,
-    /// Commits whose trees it holds; the first is the default branch's.
+    /// Commits whose trees the head holds; the first is the default branch's.
     pub commits: Vec<Commit>,
     /// Branches and tags, sorted by kind and name.
     pub refs: Vec<Ref>,
-    /// What else is kept.
+    /// Attachments of the head.
     pub attachments: Vec<Attachment>,
-    /// Every other blob that something in it refers to.
+    /// All other blobs that the repository refers to.
     pub blobs: Vec<BlobId>,
 }
 
 impl Head {
-    /// The same, its first commit being that of a branch.
+    /// Makes the first commit the head of `branch`, if there are no refs yet.
     pub fn of_branch(mut self, branch: &str) -> Self {
         if self.refs.is_empty() && check_ref_name(branch.as_bytes()).is_ok() {
             self.default_branch = Bytes::copy_from_slice(branch.as_bytes());
@@ -296,7 +295,7 @@ impl Head {
         self
     }
 
-    /// Bytes that it occupies in memory, about.
+    /// Returns its approximate size in memory, in bytes.
     pub fn weight(&self) -> u64 {
         let person = |signature: &Signature| signature.person.len();
         let commits = self.commits.iter().map(|it| {
@@ -312,8 +311,8 @@ impl Head {
         (commits.chain(refs).chain(attached).sum::<usize>() + blobs) as u64
     }
 
-    /// Finds a branch, a tag, or a commit by its full or abbreviated (at least
-    /// four digits) ID.
+    /// Finds a branch, a tag, or a commit by its full or abbreviated (at least four
+    /// digits) ID.
     pub fn resolve(&self, name: &str) -> Option<usize> {
         let named = |kind| {
             self.refs
@@ -334,19 +333,19 @@ impl Head {
             .or_else(|| (self.commits.iter()).position(|c| c.id.to_string() == name))
     }
 
-    /// The chunk of an attachment that is one chunk of at most `most` bytes;
-    /// none where it is anything else.
+    /// Returns the chunk of an attachment that consists of one chunk of at most `most`
+    /// bytes; otherwise `None`.
     pub fn hint(&self, kind: AttachmentKind, most: usize) -> Option<&ChunkRef> {
         let attached = self.attachments.iter().find(|it| it.kind == kind)?;
         let fits = |len: u32| usize::try_from(len).is_ok_and(|len| len <= most);
         match &attached.chunks[..] {
-            // Stored it is no longer than it is.
+            // The stored length has the same limit.
             [one] if fits(one.raw_len) && fits(one.at.stored_len) => Some(one),
             _ => None,
         }
     }
 
-    /// Names of branches and tags, for a message.
+    /// Returns the names of branches and tags, for a message.
     pub fn ref_names(&self) -> String {
         let names: Vec<_> = (self.refs.iter())
             .take(20)
@@ -358,7 +357,7 @@ impl Head {
         }
     }
 
-    /// Reads the head that `reference` leads to.
+    /// Decodes the head at `reference`.
     ///
     /// # Errors
     /// When the bytes are not a valid head.
@@ -464,16 +463,15 @@ fn read_ref(reader: &mut Reader<'_>, commits: usize) -> Result<Ref, MalformedNod
     }
 }
 
-/// Refuses names of branches and tags that git refuses, such as those with
-/// control characters, and those that could not be folders under
-/// `.walgit/branches/`.
+/// Rejects branch and tag names that git rejects, such as those with control characters,
+/// and those that could not be folders under `.walgit/branches/`.
 pub fn check_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
     check_full_ref_name(&[b"refs/heads/", name].concat())?;
     name.split(|&byte| byte == b'/')
         .try_for_each(super::directory::check_name)
 }
 
-/// Refuses names of refs, in full, that git refuses (`git check-ref-format`).
+/// Rejects full ref names that git rejects (`git check-ref-format`).
 pub fn check_full_ref_name(name: &[u8]) -> Result<(), MalformedNode> {
     match gix_validate::reference::name(name.into()) {
         Ok(_) => Ok(()),
@@ -506,8 +504,8 @@ fn read_attachment(
         .checked_add(count)
         .filter(|&end| end <= chunks.len() as u64);
     let end = end.ok_or(MalformedNode::Index(first))?;
-    // In the order of the table and each chunk once, so that attachments never
-    // have more chunks than the table.
+    // Attachments use the table in order and each chunk once, so they never have more
+    // chunks than the table.
     if count > 0 && first < *used {
         return Err(MalformedNode::Runs("attachments"));
     }
@@ -520,7 +518,7 @@ fn read_attachment(
     })
 }
 
-/// Refuses more dictionaries than a reader should ever have to hold.
+/// Rejects more dictionaries than a reader should have to hold.
 fn check_dictionaries(attachments: &[Attachment]) -> Result<(), MalformedNode> {
     let dictionaries = || {
         let attached = attachments.iter();
@@ -534,8 +532,8 @@ fn check_dictionaries(attachments: &[Attachment]) -> Result<(), MalformedNode> {
     Ok(())
 }
 
-/// A head as the one who writes it knows it: commits with the places of their
-/// roots, attachments with the places of their chunks.
+/// A head to be encoded: commits with the locations of their roots, attachments with the
+/// locations of their chunks.
 #[derive(Clone, Debug, Default)]
 pub struct PlannedHead {
     /// See [`Head::default_branch`].
@@ -565,20 +563,20 @@ pub struct PlannedCommit {
     pub author: Signature,
     /// See [`Commit::committer`].
     pub committer: Signature,
-    /// See [`Commit::message`]; cut when written.
+    /// See [`Commit::message`]; truncated when written.
     pub message: Vec<u8>,
     /// See [`Commit::parents`].
     pub parents: Vec<CommitId>,
 }
 
 impl PlannedHead {
-    /// Writes the head; its stored bytes will end at `end` (as in
-    /// [`super::Place::Here`]). Messages over [`MAX_MESSAGE`] and persons over
-    /// 4096 bytes are cut: the raw commits hold all of them.
+    /// Encodes the head; its stored bytes will end at `end` (as in
+    /// [`super::Place::Here`]). Truncates messages over [`MAX_MESSAGE`] and persons over
+    /// 4096 bytes; the raw commits hold them in full.
     ///
     /// # Errors
-    /// What the format cannot express or a reader would refuse, such as a ref
-    /// that is there twice.
+    /// When the format cannot express the head or a reader would reject it, for example
+    /// for a duplicate ref.
     pub fn encode(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
         let raw = Bytes::from(self.encode_unchecked(end)?);
         let read = Head::decode(&raw, &ChunkRef::nominal_node(&raw))?;
@@ -586,8 +584,8 @@ impl PlannedHead {
         Ok(raw.into())
     }
 
-    /// Compares what a reader finds with what was meant; chunks aside, which the
-    /// table is responsible for.
+    /// Compares the decoded head with the intended one, except for chunks, which the
+    /// table checks.
     fn check(&self, read: &Head) -> Result<(), EncodeError> {
         let differs = |what| Err(EncodeError::Differs(what));
         let same_commit = |(meant, read): (&PlannedCommit, &Commit)| {
@@ -616,10 +614,11 @@ impl PlannedHead {
         refs
     }
 
-    /// The same for heads that a reader may refuse: tests of readers need them.
+    /// Like [`encode`](Self::encode), but permits heads that a reader may reject; for
+    /// tests of readers.
     ///
     /// # Errors
-    /// What the format cannot express.
+    /// When the format cannot express the head.
     #[doc(hidden)]
     pub fn encode_unchecked(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
         let roots = self.commits.iter().map(|commit| commit.root.clone());

@@ -1,9 +1,8 @@
 //! The chunk list of a large file.
 //!
-//! A file of more than a few dozen chunks keeps them in nodes of their own, so
-//! that listing its directory does not pay for it. A list of level 0 holds the
-//! chunks, one of level 1 holds lists of level 0, and so on: a terabyte needs
-//! two levels.
+//! A file of more than a few dozen chunks keeps its references in separate nodes, so that
+//! listing its directory does not fetch them. A list of level 0 holds chunks, one of
+//! level 1 holds lists of level 0, and so on: a terabyte needs two levels.
 
 use super::directory::kind_and_version;
 use super::encode::EncodeError;
@@ -16,74 +15,73 @@ use crate::chunk::ChunkRef;
 const MAGIC: u8 = b'L';
 const VERSION: u8 = 1;
 
-/// Highest level of a list. Three levels of [`LIST_FANOUT`] hold more than a
-/// file's 64-bit size allows.
+/// Highest level of a list. Three levels of [`LIST_FANOUT`] exceed a file's 64-bit size.
 pub const MAX_LEVEL: u8 = 4;
 
-/// How many entries a publisher puts into one list: about 650 KB of node,
-/// 4 GiB of file.
+/// Entries that a publisher puts into one list: about 650 KB of node, 4 GiB of file.
 pub const LIST_FANOUT: usize = 1 << 14;
 
-/// A verified list: parts in file order, each with the bytes of file it covers.
+/// A verified list: parts in file order, each with the length of file it covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkList {
     level: u8,
     parts: Vec<ChunkRef>,
-    /// Where each part ends in the list's stretch of the file.
+    /// End of each part, relative to the start of the list.
     ends: Vec<u64>,
     weight: u64,
     guard: Guard,
 }
 
 impl ChunkList {
-    /// 0 where its parts are chunks of the file, else they are lists.
+    /// Returns the level: 0 if its parts are chunks of the file, otherwise they are
+    /// lists.
     pub fn level(&self) -> u8 {
         self.level
     }
 
-    /// Its parts in file order.
+    /// Returns the parts in file order.
     pub fn parts(&self) -> &[ChunkRef] {
         &self.parts
     }
 
-    /// Bytes of file it covers.
+    /// Returns the bytes of file it covers.
     pub fn len(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Whether it covers nothing.
+    /// Whether it covers no bytes.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// The part that holds byte `at`, and where that part starts.
+    /// Returns the index of the part that contains byte `at`, and the start of that part.
     pub fn holding(&self, at: u64) -> Option<(usize, u64)> {
         let part = self.ends.partition_point(|&end| end <= at);
         (part < self.parts.len()).then(|| (part, self.start(part)))
     }
 
-    /// Where a part starts.
+    /// Returns the start of a part.
     pub fn start(&self, part: usize) -> u64 {
         part.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
-    /// About how many bytes it occupies in memory.
+    /// Returns its approximate size in memory, in bytes.
     pub fn weight(&self) -> u64 {
         self.weight
     }
 
-    /// The same, with a value that is dropped with it and its clones.
+    /// Attaches a value that is dropped with the last clone of the list.
     pub fn with_guard(mut self, guard: Guard) -> Self {
         self.guard = guard;
         self
     }
 
-    /// That value.
+    /// Returns the attached value.
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// The list of the pieces of a file.
+    /// Builds the list of a file's pieces.
     pub fn of_pieces(pieces: &[ChunkRef]) -> Self {
         let ends = pieces.iter().scan(0u64, |end, piece| {
             *end += u64::from(piece.raw_len);
@@ -98,7 +96,7 @@ impl ChunkList {
         }
     }
 
-    /// Reads the list that `reference` leads to.
+    /// Decodes the list at `reference`.
     ///
     /// # Errors
     /// When the bytes are not a valid list.
@@ -136,11 +134,11 @@ impl ChunkList {
     }
 }
 
-/// Writes a list whose stored bytes will end at `end`. `covers` is how many
-/// bytes of file each part holds.
+/// Encodes a list whose stored bytes will end at `end`. The second field of each part is
+/// the bytes of file that it covers.
 ///
 /// # Errors
-/// What the format cannot express or a reader would refuse.
+/// When the format cannot express the list or a reader would reject it.
 pub fn encode(level: u8, parts: &[(PlacedChunk, u64)], end: i64) -> Result<Vec<u8>, EncodeError> {
     let chunks: Vec<PlacedChunk> = parts.iter().map(|(chunk, _)| chunk.clone()).collect();
     let mut out = vec![MAGIC, VERSION, level];

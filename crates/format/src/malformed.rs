@@ -1,91 +1,91 @@
-//! What can be wrong with bytes that hash right: pure, so that decoders can be
+//! Errors of decoding bytes whose hash is right. Free of I/O, so that decoders can be
 //! fuzzed by themselves.
 
-/// Verified bytes that are nevertheless not a well-formed node: their author,
-/// not the gateway, made them so.
+/// Verified bytes that are not a well-formed node: the author, not the gateway, is at
+/// fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedNode {
-    /// It ends in the middle of something, or declares more than it holds.
+    /// The input ends early, or declares more elements than it holds.
     #[error("it ends too early")]
     Truncated,
-    /// Bytes after its end.
+    /// Bytes after the end of the node.
     #[error("{0} bytes follow its end")]
     Trailing(usize),
-    /// An integer over its range or not in its shortest form.
+    /// An integer out of range or not in its shortest form.
     #[error("an integer is out of range or not in its shortest form")]
     Integer,
-    /// A byte string over its bound.
+    /// A byte string over its limit.
     #[error("a string of {len} bytes where at most {most} are allowed")]
     TooLong {
         /// Its length.
         len: usize,
-        /// The bound.
+        /// The limit.
         most: usize,
     },
     /// More entries than a directory may have.
     #[error("it has {count} entries, more than the {most} a directory may have")]
     TooMany {
-        /// How many.
+        /// Number of entries.
         count: usize,
-        /// The bound.
+        /// The limit.
         most: usize,
     },
-    /// Decoded, it would take more memory than input of its length may.
+    /// Decoding needs more memory than an input of this length may use.
     #[error("decoded, it would take more than the {} MiB of memory allowed for it", limit.div_ceil(1 << 20))]
     OverBudget {
-        /// The bound, in bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// Chunks out of the order that the format asks for, or used twice.
+    /// Chunks out of order, or used twice.
     #[error("its {0} use chunks twice or out of order")]
     Runs(&'static str),
     /// More dictionaries than a reader accepts.
     #[error("its dictionaries are more than {} or have more than {} MiB together", crate::chunk::budget::MAX_DICTIONARIES, crate::chunk::budget::MAX_DICTIONARY_BYTES >> 20)]
     Dictionaries,
-    /// Nobody waited for it any more.
+    /// The decoder was cancelled because its result is no longer needed.
     #[error("decoding it was cancelled")]
     Stopped,
-    /// Another kind of node, or none.
+    /// A different kind of node, or not a node.
     #[error("it is not a {expected} (first byte {found:#04x})")]
     Kind {
-        /// What should be here.
+        /// The expected kind.
         expected: &'static str,
         /// The first byte.
         found: u8,
     },
-    /// Written by a newer program.
+    /// A newer version of the format.
     #[error("it has format version {0}, which this walgit-fs does not know; update it")]
     Version(u8),
-    /// A name no directory may hold.
+    /// A name that a directory must not contain.
     #[error("the name `{0}` is not allowed in a directory")]
     Name(String),
-    /// A name of a branch or tag that git refuses.
+    /// A branch or tag name that git rejects.
     #[error("the ref name `{name}` is not allowed: {why}")]
     RefName {
         /// The name, escaped.
         name: String,
-        /// What is wrong with it.
+        /// Reason of the rejection.
         why: String,
     },
-    /// Names out of order or twice.
+    /// Names unsorted or duplicate.
     #[error("the name `{0}` is out of order or there twice")]
     Order(String),
-    /// A reference to something that is not in the node.
+    /// A reference to an element that is not in the node.
     #[error("it refers to entry {0} of a table that has no such entry")]
     Index(u64),
     /// Sizes or counts that do not add up.
     #[error("its {0} do not add up")]
     Sum(&'static str),
-    /// A location past any blob.
+    /// A location beyond the end of any blob.
     #[error("it refers to bytes outside any blob")]
     Location,
-    /// A chunk with bases that no chunk may have.
+    /// A chunk with bases that are not allowed.
     #[error("it has {0}")]
     Base(&'static str),
-    /// JSON that is not what it should be.
+    /// Invalid JSON, or JSON of a different structure.
     #[error("{0}")]
     Json(String),
-    /// A chunk with a bad codec or size.
+    /// A chunk with an invalid codec or size.
     #[error("{0}")]
     Chunk(#[from] crate::chunk::ChunkError),
 }

@@ -1,10 +1,8 @@
-//! Commits as WalGit's own command line writes them: a manifest, in JSON, with
-//! one blob a file.
+//! Commits of WalGit's own command line: a manifest, in JSON, with one blob per file.
 //!
-//! A manifest is flat: a path leads to a blob, its size and its SHA-256. What
-//! stands in it is proven (by the ID of its blob) but whoever wrote it may be
-//! hostile all the same: this decoder gives up on what is no manifest, and
-//! leaves it to [`super::implied`] to refuse paths that no tree may hold.
+//! A manifest is flat: it maps paths to a blob, its size and its SHA-256. The blob ID
+//! verifies its content, but its author may be hostile: this decoder rejects malformed
+//! manifests, and [`super::implied`] rejects paths that no tree may contain.
 
 use std::fmt;
 
@@ -16,30 +14,30 @@ use crate::chunk::{BlobId, Budget, Proof, WholeBlob, budget};
 
 /// Longest manifest, in bytes of JSON: about 250,000 files.
 pub const MAX_MANIFEST: u64 = 64 << 20;
-/// Most files of one.
+/// Most files of a manifest.
 pub const MAX_FILES: usize = 1 << 20;
 
 /// A commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// When it was made, in seconds since 1970.
+    /// Commit time, in seconds since 1970.
     pub seconds: i64,
-    /// Who made it, mostly an address on the chain.
+    /// Author, usually an address on the chain.
     pub author: String,
-    /// What it says.
+    /// Message.
     pub message: String,
-    /// The manifest of the commit before.
+    /// The manifest of the parent commit.
     pub parent: Option<BlobId>,
-    /// Paths as they are written, and what they lead to, in their order.
+    /// Paths as written, and their files, in order.
     pub files: Vec<(String, ManifestFile)>,
 }
 
-/// What a path leads to.
+/// The file at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManifestFile {
     /// A blob.
     Blob(WholeBlob),
-    /// Nothing that can be read; why.
+    /// An unreadable file, and the reason.
     Bad(&'static str),
 }
 
@@ -67,7 +65,7 @@ struct RawFile {
     encrypted: bool,
 }
 
-/// A map that keeps what is in it twice, so that it can be refused.
+/// A map that keeps duplicate keys, so that they can be rejected.
 struct RawTree(Vec<(String, ManifestFile)>);
 
 impl<'de> Deserialize<'de> for RawTree {
@@ -87,7 +85,7 @@ impl<'de> Deserialize<'de> for RawTree {
                     let Some((path, file)) = map.next_entry::<String, RawFile>()? else {
                         return Ok(RawTree(files));
                     };
-                    // Twice: a vector grows to twice what it holds.
+                    // Twice, because a growing vector doubles its capacity.
                     let each = 2 * size_of::<(String, ManifestFile)>() + path.len() + 32;
                     budget
                         .charge(each as u64)
@@ -107,23 +105,23 @@ impl<'de> Deserialize<'de> for RawTree {
 }
 
 impl Manifest {
-    /// Whether bytes may be a manifest at all.
+    /// Whether bytes could be a manifest.
     pub fn is_likely(bytes: &[u8]) -> bool {
         bytes.trim_ascii_start().first() == Some(&b'{')
     }
 
-    /// Bytes that its list of files occupies in memory.
+    /// Returns the size of its list of files in memory, in bytes.
     pub fn weight(&self) -> u64 {
         let paths = self.files.iter().map(|(path, _)| path.len() + 32);
         let list = self.files.capacity() * size_of::<(String, ManifestFile)>();
         (paths.sum::<usize>() + list) as u64
     }
 
-    /// Reads the JSON of a manifest.
+    /// Decodes the JSON of a manifest.
     ///
     /// # Errors
-    /// When it is no manifest. What is wrong with single files does not spoil
-    /// the others: see [`ManifestFile::Bad`].
+    /// When it is not a manifest. Malformed files do not fail the others: see
+    /// [`ManifestFile::Bad`].
     pub fn decode(json: &[u8]) -> Result<Self, MalformedNode> {
         if json.len() as u64 > MAX_MANIFEST {
             return Err(MalformedNode::Json("it is too long".into()));

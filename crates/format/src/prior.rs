@@ -1,11 +1,10 @@
-//! Which files changed together in a repository's history: what can be said of
-//! the next opens by somebody who has never seen any.
+//! Files that changed together in a repository's history: a prediction of file opens
+//! before any have been observed.
 //!
-//! It is computed where the history is, when a repository is published, and
-//! kept in an attachment of the head that `ls` and `cat` never fetch. A file is
-//! named by a short hash of its path, so a prior holds no text, and stays true
-//! when a commit moves the files around it. It is a hint and no more: a wrong
-//! one costs bytes that are fetched for nothing.
+//! The publisher computes it from the history and stores it in an attachment of the head
+//! that `ls` and `cat` never fetch. A short hash of its path identifies a file, so a
+//! prior holds no text, and stays valid when a commit moves the surrounding files. A
+//! prior is only a hint: a wrong one costs unnecessary fetches.
 
 use std::collections::HashMap;
 
@@ -19,37 +18,37 @@ use crate::chunk::ChunkHash;
 const MAGIC: u8 = b'P';
 const VERSION: u8 = 1;
 
-/// Longest prior, in bytes: it is fetched whole, beside files of about as many
-/// bytes, and should come with the first read of a small repository.
+/// Longest prior, in bytes: a mount fetches it whole, beside files of similar size, and
+/// the first read of a small repository should include it.
 pub const MAX_PRIOR: usize = 16 << 10;
-/// Weights are written in quarters of a commit.
+/// Weights are encoded in quarters of a commit.
 const STEPS: f64 = 4.0;
-/// Commits that a file is thought to have changed in alone, beside those that
-/// are counted: what was seen once or twice may have been chance.
+/// Commits in which a file is assumed to have changed alone, in addition to the counted
+/// ones: one or two joint changes may be chance.
 const ALONE: f64 = 1.0;
-/// Least bytes a file takes: its name, its weight.
+/// Minimum encoded size of a file, in bytes: its name, its weight.
 const LEAST_FILE: usize = 5;
 
-/// A path, as a prior names it: the first four bytes of its BLAKE3 hash. Two
-/// paths may share one; that costs a wrong guess.
+/// A path in a prior: the first four bytes of its BLAKE3 hash. A collision costs a wrong
+/// guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PathName([u8; 4]);
 
 impl PathName {
-    /// The name of a path from the root, its parts joined by slashes.
+    /// Returns the name of a path relative to the root, with slashes.
     pub fn of(path: &[u8]) -> Self {
         let [a, b, c, d, ..] = *ChunkHash::of(path).as_bytes();
         PathName([a, b, c, d])
     }
 }
 
-/// A file that changed, and with what.
+/// A file that changed, and the files that changed with it.
 #[derive(Clone, Debug, PartialEq)]
 struct Changed {
     name: PathName,
-    /// Quarters of commits that changed it, the older ones weighing less.
+    /// Quarters of commits that changed it; older commits weigh less.
     weight: u32,
-    /// Others that those commits changed, by number, with the same for both.
+    /// Indices of the files that these commits also changed, with the weight of the pair.
     with: Vec<(usize, u32)>,
 }
 
@@ -63,16 +62,16 @@ pub struct Prior {
 /// Two files of a history, and the weight of the commits that changed both.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
-    /// Numbers of the files in the list they are of, the smaller one first.
+    /// Indices of the two files in the list of files, the smaller one first.
     pub files: (usize, usize),
-    /// Commits that changed both, the older ones weighing less.
+    /// Commits that changed both; older commits weigh less.
     pub weight: f64,
 }
 
 impl Prior {
-    /// The prior of these files, each with the weight of the commits that
-    /// changed it, and these pairs, as many of them as fit, the first ones
-    /// first. Files that lie near each other should be near in the list.
+    /// Builds a prior from files, each with the weight of the commits that changed it,
+    /// and as many of the pairs as fit, in order. Files near each other should be near in
+    /// the list.
     pub fn new(files: &[(PathName, f64)], pairs: &[Pair]) -> Self {
         let quarters = |weight: f64| (weight * STEPS).round().clamp(1.0, 1e6) as u32;
         let mut taken: HashMap<PathName, usize> = HashMap::new();
@@ -86,7 +85,7 @@ impl Prior {
             for &at in ends.iter().filter(|at| new(at)) {
                 more += 4 + len_of(quarters(files[at].1)) + 2;
             }
-            // Of two paths with one name the first is meant.
+            // If two paths have the same name, the first one counts.
             let meant = ends
                 .iter()
                 .all(|&at| *taken.get(&files[at].0).unwrap_or(&at) == at);
@@ -131,19 +130,19 @@ impl Prior {
         self.files[other].with.push((one, weight));
     }
 
-    /// Whether it says nothing.
+    /// Whether the prior is empty.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// How many files it knows, and how many pairs of them.
+    /// Returns the number of files and the number of pairs.
     pub fn counts(&self) -> (usize, usize) {
         let ends: usize = self.files.iter().map(|file| file.with.len()).sum();
         (self.files.len(), ends / 2)
     }
 
-    /// The files that changed with one, each with the part of the commits
-    /// changing the one that changed it too, 0..=1.
+    /// Returns the files that changed with a file, each with the fraction (0..=1) of the
+    /// commits of that file which changed both.
     pub fn with(&self, name: PathName) -> impl Iterator<Item = (PathName, f64)> + '_ {
         let file = self.numbers.get(&name).map(|&number| &self.files[number]);
         file.into_iter().flat_map(move |file| {
@@ -153,8 +152,8 @@ impl Prior {
         })
     }
 
-    /// How much of what either says the other says too, 0..=1: what a reader
-    /// who has the one would gain or lose by the other.
+    /// Returns the overlap of two priors, 0..=1: it tells a reader that has one of them
+    /// whether to fetch the other.
     pub fn likeness(&self, other: &Prior) -> f64 {
         let said = |prior: &Prior| -> f64 {
             let names = prior.files.iter().map(|file| file.name);
@@ -176,7 +175,7 @@ impl Prior {
         }
     }
 
-    /// The prior as bytes, at most [`MAX_PRIOR`].
+    /// Encodes the prior in at most [`MAX_PRIOR`] bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![MAGIC, VERSION];
         out.uint(self.files.len() as u64);
@@ -199,10 +198,10 @@ impl Prior {
         out
     }
 
-    /// Reads a prior. Takes time and memory in proportion to the bytes.
+    /// Decodes a prior, in time and memory proportional to the input.
     ///
     /// # Errors
-    /// When the bytes are not a valid prior, or longer than one may be.
+    /// When the bytes are not a valid prior, or over the limit.
     pub fn decode(raw: &Bytes) -> Result<Self, MalformedNode> {
         if raw.len() > MAX_PRIOR {
             return Err(MalformedNode::TooLong {
@@ -250,7 +249,7 @@ impl Prior {
     }
 }
 
-/// Bytes that a number takes.
+/// Encoded length of a number, in bytes.
 fn len_of(number: u32) -> usize {
     let bits = 32 - (number | 1).leading_zeros() as usize;
     bits.div_ceil(7)
@@ -327,7 +326,7 @@ mod tests {
             }
             raw.truncate(keep.index(raw.len()) + 1);
             if let Ok(prior) = Prior::decode(&Bytes::from(raw.clone())) {
-                // One prior has one encoding.
+                // A prior has exactly one encoding.
                 prop_assert_eq!(prior.encode(), raw);
                 let parts = (0..4).flat_map(|at| prior.with(name(at)).collect::<Vec<_>>());
                 prop_assert!(parts.into_iter().all(|(_, part)| (0.0..=1.0).contains(&part)));

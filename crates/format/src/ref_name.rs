@@ -1,17 +1,17 @@
-//! Names of repositories.
+//! Repository names.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Longest name of a repository, in bytes. Percent-encoded it must still be a
-/// file name of at most 255 bytes.
+/// Longest name of a repository, in bytes. Its percent-encoding must be a file name of at
+/// most 255 bytes.
 const MAX_LEN: usize = 80;
 
-/// A name of a repository: letters, digits and `. _ - + @ /`.
+/// A repository name: letters, digits and `. _ - + @ /`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RefName(String);
 
-/// A text that is no name.
+/// Text that is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a repository name; use letters, digits and . _ - + @ / (at most {MAX_LEN} bytes)"
@@ -19,7 +19,7 @@ pub struct RefName(String);
 pub struct RefNameError(String);
 
 impl RefName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -29,7 +29,7 @@ impl FromStr for RefName {
     type Err = RefNameError;
 
     fn from_str(text: &str) -> Result<Self, RefNameError> {
-        // Some letters are invisible.
+        // Excludes invisible letters.
         let visible = |c: char| c.is_alphanumeric() && !crate::text::is_unsafe(c);
         let allowed = |c: char| visible(c) || "._-+@/".contains(c);
         let part_ok = |part: &str| !part.is_empty() && !part.starts_with(['.', '-']);

@@ -1,18 +1,17 @@
-//! The chunk table at the front of every node: which chunks it refers to and
-//! where they lie.
+//! The chunk table at the start of every node: the chunks it refers to and their
+//! locations.
 //!
-//! A node cannot name the blob it lies in, because a blob's ID is a hash of
-//! its content. So a location is written either as (another blob, offset) or
-//! as *distance from the end of the node's own stored bytes* within the same
-//! blob. Everything a node refers to in its own blob lies after it, so a blob
-//! is laid out from its end, once, with no offset ever revised; and the same
-//! node bytes mean the same in whichever blob they lie, once the reader knows
-//! by which reference it came to them.
+//! A node cannot name its own blob, because a blob's ID is a hash of its content. So a
+//! location is either (another blob, offset) or a *distance from the end of the node's
+//! own stored bytes* within the same blob. A node's references within its own blob always
+//! point forward, so a blob is built from its end without revising offsets. The encoding
+//! of a node does not depend on its blob: readers resolve locations relative to the
+//! reference of the node.
 //!
-//! Chunks that are decoded with others ([`Codec::has_bases`]) name these by
-//! their numbers in a second list, which is there only where it is needed. A
-//! base is never a patch, and a dictionary stands alone: so what is read is at
-//! most three steps from its plain bytes, and never a circle.
+//! Chunks that require other chunks ([`Codec::has_bases`]) refer to them by index in a
+//! second list, which is present only if needed. A base is never a patch, and a
+//! dictionary has no bases: so a chunk takes at most three steps to decode, and there are
+//! no cycles.
 
 use std::collections::HashMap;
 
@@ -24,28 +23,28 @@ use crate::chunk::{
     MAX_CHUNK,
 };
 
-/// A chunk as the one who writes a node knows it.
+/// A chunk in a node to be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PlacedChunk {
     /// BLAKE3-256 of its plain bytes.
     pub hash: ChunkHash,
     /// Length of its plain bytes.
     pub raw_len: u32,
-    /// How many bytes are stored.
+    /// Number of stored bytes.
     pub stored_len: u32,
-    /// How they are encoded.
+    /// Encoding of the stored bytes.
     pub codec: Codec,
-    /// Where they are.
+    /// Location of the stored bytes.
     pub place: Place,
-    /// What they are decoded with.
+    /// The chunks required to decode it.
     pub bases: Bases<PlacedChunk>,
 }
 
-/// Where a chunk lies, seen from a blob that is being written.
+/// The location of a chunk relative to a blob that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// In the blob being written, at this distance from the end of its
-    /// metadata: negative for nodes, zero or more for data.
+    /// In the blob being written, at this distance from the end of its metadata: negative
+    /// for nodes, zero or more for data.
     Here(i64),
     /// In a finished blob, at this offset.
     There(BlobId, u64),
@@ -65,13 +64,13 @@ impl From<&ChunkRef> for PlacedChunk {
     }
 }
 
-/// Least bytes a table entry takes: codec, blob, offset, length, hash.
+/// Minimum encoded size of a table entry, in bytes: codec, blob, offset, length, hash.
 const LEAST_ENTRY: usize = 4 + 32;
-/// Most references to bases in one table beyond the first of each chunk: what
-/// is written in a byte must not take a hundred in memory without end.
+/// Most references to bases in one table, excluding the first of each chunk: one byte of
+/// input must not take a hundred in memory without limit.
 const MAX_FURTHER_BASES: usize = 1 << 18;
 
-/// Where a node lies, which is what its relative locations start from.
+/// Location of a node, which its relative locations refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Origin {
     blob: BlobId,
@@ -79,7 +78,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The origin of the node that `reference` leads to.
+    /// Returns the origin of the node at `reference`.
     pub(super) fn of(reference: &ChunkRef) -> Self {
         Origin {
             blob: reference.at.blob,
@@ -88,17 +87,17 @@ impl Origin {
     }
 }
 
-/// Chunks as they are read, and their bases by number.
+/// Decoded chunks, and the indices of their bases.
 #[derive(Default)]
 struct Listed {
     chunks: Vec<ChunkRef>,
-    /// Which chunk has bases, and where its last number ends in `numbers`.
+    /// Index of each chunk with bases, and the end of its indices in `numbers`.
     based: Vec<(usize, usize)>,
     numbers: Vec<usize>,
 }
 
 impl Listed {
-    /// The chunks that have bases, and the numbers of these.
+    /// Iterates over the chunks with bases, with the indices of the bases.
     fn based(&self) -> impl DoubleEndedIterator<Item = (usize, &[usize])> {
         (self.based.iter().enumerate()).map(|(at, (chunk, end))| {
             let start = at.checked_sub(1).map_or(0, |before| self.based[before].1);
@@ -107,13 +106,13 @@ impl Listed {
     }
 }
 
-/// Reads lists of chunks, one after the other.
+/// Reads consecutive lists of chunks.
 struct Entries<'r, 'b> {
     reader: &'r mut Reader<'b>,
     origin: Origin,
     blobs: Vec<BlobId>,
     follows: ByteRange,
-    /// How many more bases there may be, beyond the first of each chunk.
+    /// Remaining bases, excluding the first of each chunk.
     further: usize,
 }
 
@@ -173,7 +172,7 @@ impl Entries<'_, '_> {
         })
     }
 
-    /// The numbers of a chunk's bases.
+    /// Reads the indices of a chunk's bases.
     fn bases(&mut self, codec: Codec, listed: &mut Listed) -> Result<(), MalformedNode> {
         let count = match codec {
             Codec::Raw | Codec::Zstd => 0,
@@ -193,7 +192,7 @@ impl Entries<'_, '_> {
             let number = usize::try_from(number).map_err(|_| MalformedNode::Index(number))?;
             listed.numbers.push(number);
         }
-        // Twice: vectors grow to twice what they hold.
+        // Twice, because growing vectors double their capacity.
         self.reader.charge::<[(usize, usize); 2]>(1)?;
         let end = listed.numbers.len();
         listed.based.push((listed.chunks.len(), end));
@@ -201,7 +200,7 @@ impl Entries<'_, '_> {
     }
 }
 
-/// Reads the table of a node that lies at `origin`.
+/// Decodes the table of a node at `origin`.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     origin: Origin,
@@ -235,17 +234,17 @@ pub(super) fn read(
     Ok(chunks)
 }
 
-/// A base, and the list that holds nothing but it, which chunks share.
+/// A base, and the shared list that contains only this base.
 struct Base {
     chunk: ChunkRef,
     alone: Bases,
 }
 
-/// Gives bases theirs: those come after them, so that there is no circle.
+/// Resolves the bases of bases. They come later in the list, which rules out cycles.
 fn resolve_bases(mut listed: Listed) -> Result<Vec<Base>, MalformedNode> {
     let chunks = std::mem::take(&mut listed.chunks);
     let count = chunks.len();
-    // The last one first.
+    // Starts with the last one.
     let mut done: Vec<Base> = Vec::with_capacity(count);
     let mut based = listed.based().rev().peekable();
     for (at, mut chunk) in chunks.into_iter().enumerate().rev() {
@@ -295,7 +294,7 @@ fn resolve(chunk: &ChunkRef, numbers: &[usize], bases: &[Base]) -> Result<Bases,
     Ok(found)
 }
 
-/// The chunks of a table that are bases of others, each before its own.
+/// The bases in a table, each before its own bases.
 struct Numbered<'c> {
     bases: Vec<&'c PlacedChunk>,
     numbers: HashMap<&'c PlacedChunk, u64>,
@@ -308,7 +307,7 @@ impl<'c> Numbered<'c> {
             numbers: HashMap::new(),
         };
         let direct = || chunks.iter().flat_map(|chunk| chunk.bases.iter());
-        // What needs a dictionary comes before all dictionaries.
+        // Bases with dictionaries come before all dictionaries.
         let (based, alone): (Vec<_>, Vec<_>) = direct().partition(|base| base.codec.has_bases());
         let below = based.iter().flat_map(|base| base.bases.iter());
         let below: Vec<_> = below.collect();
@@ -327,7 +326,7 @@ impl<'c> Numbered<'c> {
     }
 }
 
-/// Writes lists of chunks, one after the other.
+/// Writes consecutive lists of chunks.
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
     end: i64,
@@ -349,7 +348,7 @@ impl Writer<'_> {
     fn entry(&mut self, chunk: &PlacedChunk) -> Result<(), EncodeError> {
         check_chunk(chunk)?;
         let (blob, offset) = match chunk.place {
-            // Laid out from the end, what is referred to lies after the node.
+            // Blobs are built from the end, so references point forward.
             Place::Here(at) => {
                 let distance = at.checked_sub(self.end).ok_or(EncodeError::Offset)?;
                 let distance = u64::try_from(distance).map_err(|_| EncodeError::Backwards)?;
@@ -382,7 +381,7 @@ impl Writer<'_> {
     }
 }
 
-/// Refuses a chunk whose fields contradict each other: some are not written.
+/// Rejects a chunk with contradictory fields, some of which are not encoded.
 fn check_chunk(chunk: &PlacedChunk) -> Result<(), EncodeError> {
     if chunk.codec == Codec::Raw && chunk.raw_len != chunk.stored_len {
         return Err(EncodeError::Chunk("two lengths though it is stored as is"));
@@ -400,12 +399,12 @@ fn check_chunk(chunk: &PlacedChunk) -> Result<(), EncodeError> {
     Ok(())
 }
 
-/// Writes the table of a node whose stored bytes will end at `end` (as in
+/// Encodes the table of a node whose stored bytes will end at `end` (as in
 /// [`Place::Here`]).
 ///
 /// # Errors
-/// What the format cannot express. What a reader refuses beyond is found by
-/// decoding the node.
+/// When the format cannot express the table. Decoding the node finds everything else that
+/// a reader would reject.
 pub(super) fn write(
     out: &mut Vec<u8>,
     chunks: &[PlacedChunk],
@@ -484,7 +483,7 @@ mod tests {
         Ok(chunks)
     }
 
-    /// What a reader at [`origin`] should make of a chunk.
+    /// The reference that a reader at [`origin`] should decode for a chunk.
     fn seen(chunk: &PlacedChunk) -> ChunkRef {
         let (blob, offset) = match chunk.place {
             Place::Here(at) => (origin().blob, (at - END) as u64 + origin().end),
@@ -503,7 +502,7 @@ mod tests {
         }
     }
 
-    /// Tables as a publisher makes them: dictionaries, bases, patches.
+    /// Tables of a typical publisher: dictionaries, bases, patches.
     fn tables() -> impl Strategy<Value = Vec<PlacedChunk>> {
         let one = (any::<u16>(), 0u8..5, 0u16..3, 1usize..5);
         proptest::collection::vec(one, 0..40).prop_map(|them| {
@@ -529,7 +528,7 @@ mod tests {
         })
     }
 
-    /// Chunks that no publisher makes: any place, length, codec and bases.
+    /// Chunks that no publisher writes: any location, length, codec and bases.
     fn any_chunk(depth: u32) -> BoxedStrategy<PlacedChunk> {
         let codec = proptest::sample::select(vec![
             Codec::Raw,

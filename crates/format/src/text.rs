@@ -1,20 +1,20 @@
-//! Untrusted text, made safe to display.
+//! Escaping of untrusted text for display.
 //!
-//! Names, messages and errors come from authors and servers. Written to a
-//! terminal as they are, they could move the cursor, retitle the window, reverse
-//! the order of what follows, or add a line that looks like ours. So whatever a
-//! terminal may show passes through this module: all output of the commands, the
-//! log of the daemon, and the virtual files of a mount.
+//! Names, messages and errors come from authors and servers. Unescaped, they could move
+//! the cursor of a terminal, change the window title, reverse the order of the following
+//! text, or add a line that looks like our output. So all text for terminals passes
+//! through this module: output of the commands, the log of the daemon, and the virtual
+//! files of a mount.
 //!
-//! A character that a terminal would not show as itself is written as its escape
-//! sequence in Rust syntax: `\n`, `\u{1b}`, `\u{202e}`. A byte that is not UTF-8
-//! is written as `\xff`.
+//! A character that a terminal would not display as itself is written as its escape
+//! sequence in Rust syntax: `\n`, `\u{1b}`, `\u{202e}`. A byte that is not UTF-8 is
+//! written as `\xff`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
-/// Longest line, in characters. What is cut off is counted.
+/// Longest line, in characters. The number of truncated characters is shown.
 pub const MAX_LINE: usize = 4096;
 /// Longest field within a line, such as an author or a subject, in characters.
 pub const MAX_FIELD: usize = 256;
@@ -23,9 +23,9 @@ pub const MAX_TEXT: usize = 64 << 10;
 /// Columns between the tab stops of a text of several lines.
 const TAB: usize = 8;
 
-/// Characters that are not displayed, or change how others are displayed, apart
-/// from controls: the Unicode properties `Default_Ignorable_Code_Point`,
-/// `Bidi_Control` and the general categories Cf, Zl and Zp.
+/// Characters that are not displayed, or change the display of others, except controls:
+/// the Unicode properties `Default_Ignorable_Code_Point`, `Bidi_Control` and the general
+/// categories Cf, Zl and Zp.
 const HIDDEN: &[(char, char)] = &[
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
@@ -54,9 +54,8 @@ const HIDDEN: &[(char, char)] = &[
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Whether a character must not reach a terminal: a C0 or C1 control, a
-/// bidirectional control, a line or paragraph separator, or a character without
-/// a glyph of its own.
+/// Whether a character must not reach a terminal: a C0 or C1 control, a bidirectional
+/// control, a line or paragraph separator, or a character without a glyph.
 pub fn is_unsafe(c: char) -> bool {
     if c < '\u{ad}' {
         return c.is_control();
@@ -65,20 +64,20 @@ pub fn is_unsafe(c: char) -> bool {
     after > 0 && c <= HIDDEN[after - 1].1
 }
 
-/// The text on one line, at most [`MAX_LINE`] characters of it.
+/// Escapes text as one line, truncated to [`MAX_LINE`] characters.
 pub fn line(text: &str) -> Cow<'_, str> {
     bounded(text, MAX_LINE)
 }
 
-/// The text as a part of a line, at most [`MAX_FIELD`] characters of it.
+/// Escapes text as part of a line, truncated to [`MAX_FIELD`] characters.
 pub fn field(text: &str) -> Cow<'_, str> {
     bounded(text, MAX_FIELD)
 }
 
-/// Bytes that should be text, as a part of a line.
+/// Escapes bytes that should be text as part of a line.
 pub fn bytes_field(bytes: &[u8]) -> String {
     let mut text = String::new();
-    // One byte at most becomes one character, so that more cannot be shown.
+    // Each byte becomes at most one character, so more bytes cannot be shown.
     let shown = &bytes[..bytes.len().min(4 * MAX_FIELD)];
     push_utf8(&mut text, shown);
     if shown.len() < bytes.len() {
@@ -87,8 +86,8 @@ pub fn bytes_field(bytes: &[u8]) -> String {
     field(&text).into_owned()
 }
 
-/// The text with its lines: newlines stay, tabs become spaces, everything else
-/// is escaped. At most [`MAX_TEXT`] bytes of it.
+/// Escapes text of several lines: newlines stay, tabs become spaces, everything else is
+/// escaped. Truncated to [`MAX_TEXT`] bytes.
 pub fn lines(text: &str) -> String {
     let cut = text.floor_char_boundary(MAX_TEXT);
     let mut shown = String::with_capacity(cut);
@@ -113,7 +112,7 @@ pub fn lines(text: &str) -> String {
     shown
 }
 
-/// The same of bytes that should be text.
+/// Like [`lines`], for bytes that should be text.
 pub fn bytes_lines(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(MAX_TEXT + 1)];
     let mut text = String::with_capacity(shown.len());
@@ -121,9 +120,8 @@ pub fn bytes_lines(bytes: &[u8]) -> String {
     lines(&text)
 }
 
-/// JSON with every character that must not reach a terminal written as an
-/// escape sequence of JSON, so that it stays the same value. Newlines between
-/// the tokens stay.
+/// Escapes unsafe characters of JSON by JSON escape sequences, which preserves its value.
+/// Newlines between tokens stay.
 pub fn json(text: &str) -> Cow<'_, str> {
     let escaped = |c: char| is_unsafe(c) && c != '\n';
     if !text.contains(escaped) {
@@ -142,7 +140,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// A writer of lines in which each `write` is one line, as loggers write.
+/// A writer of lines in which each `write` is one line, as in loggers.
 #[derive(Debug)]
 pub struct LineWriter<W>(pub W);
 
@@ -176,8 +174,7 @@ fn bounded(text: &str, most: usize) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Appends a character, escaped where it has to be; how many columns that takes
-/// at least.
+/// Appends a character, escaped if necessary, and returns a lower bound of its columns.
 fn push(shown: &mut String, c: char) -> usize {
     if !is_unsafe(c) {
         shown.push(c);
@@ -191,7 +188,7 @@ fn push(shown: &mut String, c: char) -> usize {
     escape.len()
 }
 
-/// Appends bytes that should be UTF-8; what is not, as `\xff`.
+/// Appends bytes that should be UTF-8; invalid bytes become `\xff`.
 fn push_utf8(text: &mut String, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());

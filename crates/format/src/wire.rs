@@ -1,8 +1,8 @@
-//! The primitives every node is written in: integers, byte strings, hashes.
+//! The primitive types of nodes: integers, byte strings, hashes.
 //!
-//! Integers are LEB128 in their shortest form only, so that one node has one
-//! encoding and therefore one hash. Reading never goes past the end, and no
-//! count is believed before as many bytes are there as it needs at least.
+//! Integers are LEB128 in their shortest form only, so that a node has exactly one
+//! encoding and therefore one hash. Reads never exceed the input, and a count is only
+//! accepted if the remaining input can hold that many elements of minimum size.
 
 use bytes::Bytes;
 
@@ -10,11 +10,10 @@ use super::head::GitId;
 use super::malformed::MalformedNode;
 use crate::chunk::{Budget, budget};
 
-/// Bytes that the allocator takes for a short string beside the string itself.
+/// Overhead of the allocation of a short string, in bytes.
 const ALLOCATION: usize = 16;
 
-/// Reads primitives off the front of a node's bytes, within the memory that
-/// what is read may take.
+/// Reads primitives from a node's bytes and charges the memory of the decoded values.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -22,7 +21,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of a node that stays in memory.
+    /// Creates a reader of a node that stays in memory.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Reader {
             bytes,
@@ -31,8 +30,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A reader of a node whose parts are copied out of it, into at most
-    /// `ceiling` bytes of memory.
+    /// Creates a reader of a node whose parts are copied, into at most `ceiling` bytes of
+    /// memory.
     pub(super) fn within(bytes: &'a [u8], ceiling: u64) -> Self {
         Reader {
             bytes,
@@ -41,17 +40,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Bytes of memory that were paid for so far.
+    /// Returns the bytes of memory charged so far.
     pub(super) fn used(&self) -> u64 {
         self.budget.used()
     }
 
-    /// Pays for `count` elements of type `T`.
+    /// Charges `count` elements of type `T`.
     pub(super) fn charge<T>(&mut self, count: usize) -> Result<(), MalformedNode> {
         Ok(self.budget.charge_elements::<T>(count)?)
     }
 
-    /// Offset of the next byte from the node's start.
+    /// Returns the offset of the next byte.
     pub(super) fn position(&self) -> usize {
         self.at
     }
@@ -101,15 +100,15 @@ impl<'a> Reader<'a> {
         u32::try_from(self.uint()?).map_err(|_| MalformedNode::Integer)
     }
 
-    /// A count of elements that become `T`, at least `least` bytes each. The
-    /// memory for them is paid for.
+    /// Reads a count of elements that decode to `T`, at least `least` bytes each, and
+    /// charges their memory.
     pub(super) fn count<T>(&mut self, least: usize) -> Result<usize, MalformedNode> {
         let count = self.bounded(least)?;
         self.charge::<T>(count)?;
         Ok(count)
     }
 
-    /// A count of things of at least `least` bytes each, which is not paid for.
+    /// Reads a count of elements of at least `least` bytes each, without charging memory.
     pub(super) fn bounded(&mut self, least: usize) -> Result<usize, MalformedNode> {
         let count = self.uint()?;
         let room = (self.bytes.len() - self.at) / least.max(1);
@@ -119,7 +118,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A byte string of at most `most` bytes, copied out of the node.
+    /// Reads a byte string of at most `most` bytes and copies it.
     pub(super) fn copied(&mut self, most: usize) -> Result<Bytes, MalformedNode> {
         let bytes = self.bytes(most)?;
         if !bytes.is_empty() {
@@ -128,14 +127,14 @@ impl<'a> Reader<'a> {
         Ok(Bytes::copy_from_slice(bytes))
     }
 
-    /// The ID of a commit or of another git object, or none.
+    /// Reads the ID of a commit or of another git object; may be empty.
     pub(super) fn id(&mut self) -> Result<GitId, MalformedNode> {
         let bytes = self.bytes(32)?;
         self.charge::<u8>(bytes.len() + ALLOCATION)?;
         Ok(GitId(bytes.to_vec()))
     }
 
-    /// A byte string of at most `most` bytes.
+    /// Reads a byte string of at most `most` bytes.
     pub(super) fn bytes(&mut self, most: usize) -> Result<&'a [u8], MalformedNode> {
         let len = self.bounded(1)?;
         if len > most {
@@ -144,7 +143,7 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
-    /// Nothing may follow a node.
+    /// Checks that no bytes follow.
     pub(super) fn finish(self) -> Result<(), MalformedNode> {
         match self.bytes.len() - self.at {
             0 => Ok(()),
@@ -153,7 +152,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes primitives to the end of a buffer.
+/// Appends primitives to a buffer.
 pub(super) trait Write {
     fn uint(&mut self, value: u64);
     fn sint(&mut self, value: i64);

@@ -1,55 +1,55 @@
-//! The files a repository is known to hold, and where each lies in its pack.
+//! Catalogue of known files and their positions in the packs.
 //!
-//! The scheduler asks nothing of the repository itself: whoever reads a folder
-//! adds its files here. What has not been added is not fetched ahead.
+//! The scheduler does not access the repository: a caller that reads a folder adds
+//! its files here. Files that have not been added are not prefetched.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use walgit_format::prior::PathName;
 
-/// A file, numbered in the order in which it was added.
+/// ID of a file, numbered in order of insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub(super) u32);
 
 impl FileId {
-    /// Its number: how many files were added before it.
+    /// Returns the index: the number of files added before.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// A folder, numbered in the order in which it was first seen.
+/// ID of a folder, numbered in order of first appearance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FolderId(pub(super) u32);
 
-/// A sort of files: what stands behind the last dot of a name.
+/// Kind of files: the part of a name after its last dot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KindId(pub(super) u16);
 
-/// One of the blobs that hold the repository, as the caller numbers them.
+/// ID of a blob of the repository, assigned by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackId(pub u32);
 
-/// Where the stored bytes of a file are.
+/// Position of the stored bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// In which blob.
+    /// Blob that contains the file.
     pub pack: PackId,
-    /// From which of its bytes on.
+    /// Offset of the first byte.
     pub offset: u64,
-    /// How many bytes; 0 for an empty file.
+    /// Number of bytes; 0 for an empty file.
     pub len: u64,
 }
 
 impl Place {
-    /// Offset just past the last byte.
+    /// Returns the offset after the last byte.
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.len)
     }
 }
 
-/// Kinds that are told apart; the rest counts as one.
+/// Maximum number of distinct kinds; all others share one.
 const MAX_KINDS: u16 = 1024;
 
 #[derive(Debug)]
@@ -69,7 +69,7 @@ struct Folder {
     depth: u16,
 }
 
-/// Files by path, by folder and by place.
+/// Files by path, by folder and by position.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     files: Vec<File>,
@@ -85,7 +85,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Adds a file; one that is known already keeps its number and place.
+    /// Adds a file; a known one keeps its ID and place.
     pub fn add(&mut self, path: &str, place: Place) -> FileId {
         if let Some(&id) = self.by_path.get(path) {
             return id;
@@ -104,8 +104,8 @@ impl Catalogue {
         id
     }
 
-    /// Adds a file of which nothing but its path and its place is known: it has
-    /// no neighbours and no kin.
+    /// Adds a file known only by path and place: it has no neighbours and no
+    /// related files.
     pub fn add_alone(&mut self, path: &str, place: Place) -> FileId {
         if let Some(&id) = self.by_path.get(path) {
             return id;
@@ -124,89 +124,89 @@ impl Catalogue {
         id
     }
 
-    /// The number of a path.
+    /// Returns the ID of a path.
     pub fn find(&self, path: &str) -> Option<FileId> {
         self.by_path.get(path).copied()
     }
 
-    /// The file that a prior means by a name.
+    /// Returns the file for a name in a prior.
     pub fn named(&self, name: PathName) -> Option<FileId> {
         self.by_short_name.get(&name).copied()
     }
 
-    /// How many files are known.
+    /// Returns the number of known files.
     pub fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Whether none is.
+    /// Returns whether no file is known.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// The path of a file.
+    /// Returns the path of a file.
     pub fn path(&self, file: FileId) -> &str {
         &self.files[file.0 as usize].path
     }
 
-    /// Where a file lies.
+    /// Returns the position of a file.
     pub fn place(&self, file: FileId) -> Place {
         self.files[file.0 as usize].place
     }
 
-    /// The folder a file is in.
+    /// Returns the folder of a file.
     pub fn folder_of(&self, file: FileId) -> FolderId {
         self.files[file.0 as usize].folder
     }
 
-    /// The kind of a file.
+    /// Returns the kind of a file.
     pub fn kind_of(&self, file: FileId) -> KindId {
         self.files[file.0 as usize].kind
     }
 
-    /// The name of a kind: `rs`, or nothing.
+    /// Returns the name of a kind: `rs`, or empty.
     pub fn kind_name(&self, kind: KindId) -> &str {
         &self.kinds[usize::from(kind.0)]
     }
 
-    /// The path of a folder, ending in `/`; `/` for the top.
+    /// Returns the path of a folder with a trailing `/`; `/` for the root.
     pub fn folder_path(&self, folder: FolderId) -> &str {
         &self.folders[folder.0 as usize].path
     }
 
-    /// The folder a folder is in; the top has none.
+    /// Returns the parent of a folder; `None` for the root.
     pub fn parent(&self, folder: FolderId) -> Option<FolderId> {
         self.folders[folder.0 as usize].parent
     }
 
-    /// Folders between a folder and the top, itself included; 0 for the top.
+    /// Returns the depth of a folder; 0 for the root.
     pub fn depth(&self, folder: FolderId) -> u16 {
         self.folders[folder.0 as usize].depth
     }
 
-    /// The files directly in a folder, in the order they were added.
+    /// Returns the files directly in a folder, in order of insertion.
     pub fn files_in(&self, folder: FolderId) -> &[FileId] {
         &self.folders[folder.0 as usize].files
     }
 
-    /// The folders directly in a folder.
+    /// Returns the folders directly in a folder.
     pub fn folders_in(&self, folder: FolderId) -> &[FolderId] {
         &self.folders[folder.0 as usize].folders
     }
 
-    /// The files called the same, in the order they were added.
+    /// Returns the files with the same name, in order of insertion.
     pub fn namesakes(&self, file: FileId) -> &[FileId] {
         let found = self.by_name.get(name_of(self.path(file)));
         found.map_or(&[], Vec::as_slice)
     }
 
-    /// The files called the same but for the kind: `apply.c` and `apply.h`.
+    /// Returns the files with the same stem: `apply.c` and `apply.h`.
     pub fn stem_mates(&self, file: FileId) -> &[FileId] {
         let found = self.by_stem.get(stem_of(name_of(self.path(file))));
         found.map_or(&[], Vec::as_slice)
     }
 
-    /// The files behind this one in its pack, in order.
+    /// Returns the files after this one in its pack, in order.
     pub fn after(&self, file: FileId) -> impl Iterator<Item = FileId> + '_ {
         let Place { pack, offset, .. } = self.place(file);
         let from = std::ops::Bound::Excluded((pack, offset, file));
@@ -214,7 +214,7 @@ impl Catalogue {
         self.by_place.range((from, to)).map(|&(_, _, id)| id)
     }
 
-    /// The files before this one in its pack, the nearest first.
+    /// Returns the files before this one in its pack, nearest first.
     pub fn before(&self, file: FileId) -> impl Iterator<Item = FileId> + '_ {
         let Place { pack, offset, .. } = self.place(file);
         let all = (pack, 0, FileId(0))..(pack, offset, file);
@@ -265,8 +265,8 @@ fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Where the kind begins in a name, at its dot; a dot in front hides a file
-/// and begins no kind.
+/// Returns the position of the dot at which the kind of a name starts; a leading
+/// dot marks a hidden file and starts no kind.
 fn kind_at(name: &str) -> Option<usize> {
     name.rfind('.').filter(|&at| at > 0)
 }

@@ -1,16 +1,16 @@
-//! How profiles are written down: numbers, texts, lists, each with its bounds.
+//! Encoding of profiles: numbers, texts and lists, each with its bounds.
 //!
-//! A profile may come from a stranger or from a damaged disk, so the reader
-//! trusts nothing: a list is never longer than what is left to read could
-//! hold, a text has a bound, a float is a number and not negative.
+//! A profile may be untrusted or come from a damaged disk, so the reader validates
+//! everything: a list is never longer than the remaining bytes allow, a text has a
+//! maximum length, a float is a number and not negative.
 
-/// Why bytes are no profile.
+/// Reason why bytes are not a valid profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedProfile {
-    /// Made by something else.
+    /// Not a profile.
     #[error("not a prefetch profile")]
     NotOne,
-    /// Made by a later program.
+    /// Created by a later version of the program.
     #[error("a prefetch profile of version {0}; this program reads up to 2; update it")]
     Version(u8),
     /// Longer than any profile.
@@ -19,36 +19,36 @@ pub enum MalformedProfile {
     /// Bytes were changed or are missing.
     #[error("a damaged prefetch profile: its checksum is wrong")]
     Damaged,
-    /// The checksum is right and the content is not: it was made wrong.
+    /// The checksum is right but the content is invalid: the encoder was wrong.
     #[error("a malformed prefetch profile: {0}")]
     Wrong(&'static str),
 }
 
-/// FNV-1a, 64 bits: the same for ever and on every machine.
+/// FNV-1a, 64 bits: stable forever and on every machine.
 pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-/// Writes numbers and texts one behind the other.
+/// Writes numbers and texts in sequence.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    /// What has been written.
+    /// Returns the written bytes.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Bytes as they are.
+    /// Writes raw bytes.
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// A number in as few bytes as it needs (LEB128).
+    /// Writes a number in as few bytes as possible (LEB128).
     pub(super) fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
@@ -57,7 +57,7 @@ impl Writer {
         self.bytes.push(number as u8);
     }
 
-    /// How many things follow.
+    /// Writes the number of following items.
     pub(super) fn count(&mut self, count: usize) {
         self.number(count as u64);
     }
@@ -72,7 +72,7 @@ impl Writer {
     }
 }
 
-/// Reads what a [`Writer`] wrote, or anything else.
+/// Reads the output of a [`Writer`], or arbitrary bytes.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
         u16::try_from(number).map_err(|_| MalformedProfile::Wrong("a number is too large"))
     }
 
-    /// How many things follow, each of at least `least` bytes.
+    /// Reads the number of following items of at least `least` bytes each.
     pub(super) fn count(&mut self, least: usize) -> Result<usize, MalformedProfile> {
         let count = usize::try_from(self.number()?).map_err(|_| SHORT)?;
         match count <= self.rest.len() / least.max(1) {
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         text.map_err(|_| MalformedProfile::Wrong("a name is not UTF-8"))
     }
 
-    /// A float that counts something.
+    /// Reads a float that is a count.
     pub(super) fn float(&mut self) -> Result<f32, MalformedProfile> {
         let float = f32::from_le_bytes(self.array()?);
         match float.is_finite() && (0.0..1e15).contains(&float) {
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether everything has been read.
+    /// Checks that everything has been read.
     pub(super) fn end(&self) -> Result<(), MalformedProfile> {
         match self.rest.is_empty() {
             true => Ok(()),

@@ -1,18 +1,17 @@
-//! What the repository itself tells of the next opens, when nothing is
-//! learned: files are opened together that lie together.
+//! Prediction from the repository itself, without learned data: files are opened
+//! together with files near them.
 //!
-//! A program that opens one file of a folder mostly opens others of it, of the
-//! same kind, and files of the folders below, above and beside it. How much so
-//! differs from tree to tree: of some folders everything is read, of others
-//! one file. So nothing is assumed for long: of the files of a kind in the
-//! folders that were used, it is counted how many were opened, and of the
-//! folders that stood in some relation to used ones, how many were used in
-//! turn. These [`Rates`] are a few hundred numbers, kept with the model, and
-//! they say how probable a file is that nobody has opened before.
+//! A program that opens one file of a folder mostly opens others of it, of the same
+//! kind, and files of the folders below, above and beside it. The degree differs
+//! from tree to tree: of some folders everything is read, of others one file. So
+//! assumptions soon give way to counts: the fraction of files of a kind that were
+//! opened in the used folders, and the fraction of folders in some relation to used
+//! ones that were used in turn. These [`Rates`] are a few hundred numbers, stored
+//! with the model; they give the probability of a file that has never been opened.
 //!
-//! Where the repository has a [`Prior`], files that changed together with what
-//! is opened are candidates too, however far away they lie. How far that is to
-//! be believed is counted like everything else.
+//! If the repository has a [`Prior`], files that changed together with opened ones
+//! are candidates too, however distant. The reliability of the prior is measured in
+//! the same manner.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -22,63 +21,64 @@ use super::rates::{RELATIONS, Rate, Rates, SIZES};
 use super::together::Together;
 use walgit_format::Prior;
 
-/// How a folder stands to those that are used. The nearest relation counts.
+/// Relation of a folder to the used folders. The nearest relation counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Relation {
     /// Its parent is used.
     Child = 0,
-    /// Something in it is used.
+    /// A folder below it is used.
     Parent = 1,
-    /// Its parent holds a folder that is.
+    /// A folder below its parent is used.
     Sibling = 2,
-    /// Under the same folder of the top as one that is.
+    /// A folder below the same top-level folder is used.
     Cousin = 3,
-    /// None of these.
+    /// None of these relations.
     Stranger = 4,
 }
 
-/// Part of the files of a kind that is opened, before any was counted. One
-/// that has been opened from is likelier than one that has not.
+/// Initial fraction of the files of a kind that are opened: higher for kinds of
+/// which files have been opened.
 const KIND: f64 = 0.5;
 const KIND_WEIGHT: f64 = 12.0;
-/// Folders of similar size are alike; how many files of a folder of this size
-/// must have been counted until it speaks for itself.
+/// Folders of similar size behave alike. Number of counted files in folders of a
+/// size at which their own rate outweighs the initial one.
 const SIZE_WEIGHT: f64 = 24.0;
-/// The larger a folder, the smaller the part of it that is opened, before any
-/// was counted.
+/// Initial factors by folder size: the larger a folder, the smaller the fraction of
+/// it that is opened.
 const OF_SIZE: [f64; SIZES] = [1.0, 1.0, 1.0, 1.0, 0.8, 0.55, 0.35, 0.22, 0.13, 0.08];
-/// Part of the folders in a relation that are used, before any was counted,
-/// and how many must be until it speaks for itself.
+/// Initial fraction of the folders in a relation that are used, and the number of
+/// counted folders at which the measured rate outweighs it.
 const RELATED: [f64; RELATIONS] = [0.35, 0.5, 0.25, 0.1, 0.04];
 const RELATED_WEIGHT: f64 = 16.0;
-/// A stranger's folders are used more rarely than itself.
+/// Factor for folders below an unrelated top-level folder: they are used more
+/// rarely than it is.
 const BELOW_STRANGER: f64 = 0.3;
-/// That the next file of a kind in a folder is opened after this one.
+/// Initial probability that the next file of a kind in a folder is opened.
 const NEXT: f64 = 0.5;
 const NEXT_WEIGHT: f64 = 8.0;
-/// That a file called the same but for its kind is opened too.
+/// Initial probability that a file with the same stem but another kind is opened.
 const STEM: f64 = 0.4;
 const STEM_WEIGHT: f64 = 16.0;
-/// More files of one stem are no pair.
+/// Maximum number of files with one stem that count as a pair.
 const MAX_MATES: usize = 6;
-/// First opens after which what was not opened of a folder hardly will be.
+/// First opens after which the unopened files of a folder count as not opened.
 const SETTLED: u64 = 64;
 
-/// Rates, and what of the tree is used in this session.
+/// Rates, and the parts of the tree that this session uses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kinship {
     rates: Rates,
     used: HashMap<FolderId, Use>,
-    /// Used folders somewhere below.
+    /// Number of used folders below each folder.
     below: HashMap<FolderId, u32>,
-    /// Folders to look at for candidates, each once.
+    /// Folders to search for candidates, without duplicates.
     frontier: Vec<FolderId>,
     seen: HashSet<FolderId>,
     opened: HashSet<FileId>,
-    /// Used folders whose unopened files are not counted yet, with the time
-    /// of a use.
+    /// Used folders whose unopened files are not counted yet, with the time of a
+    /// use.
     unsettled: VecDeque<(FolderId, u64)>,
-    /// The file opened last, and how many in a row were called like it.
+    /// The last opened file, and the number of consecutive files with its name.
     last: Option<(FileId, u32)>,
     opens: u64,
     together: Together,
@@ -86,29 +86,29 @@ pub(super) struct Kinship {
 
 #[derive(Clone, Copy, Debug)]
 struct Use {
-    /// Place in its folder of the file opened last.
+    /// Position in its folder of the last opened file.
     last: usize,
-    /// When, in opens.
+    /// Time of the last use, in opens.
     at: u64,
-    /// What was not opened of it has been counted.
+    /// Whether its unopened files have been counted.
     settled: bool,
 }
 
-/// A file that may be opened because of where it lies.
+/// A related file: one that may be opened because of its location.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Kin {
     pub(super) file: FileId,
-    /// Probability that it is, 0..=1.
+    /// Probability that it is opened, 0..=1.
     pub(super) probability: f64,
-    /// An earlier session opened it.
+    /// Whether an earlier session opened it.
     pub(super) known: bool,
 }
 
-/// Folders that one use of a folder brings into sight.
+/// Maximum number of folders that one use of a folder adds to the frontier.
 const IN_SIGHT: usize = 48;
-/// Folders from the top down that are in sight from the beginning.
+/// Maximum number of folders from the root down that are in the frontier initially.
 const AT_FIRST: usize = 96;
-/// Most files that are weighed at once.
+/// Maximum number of files that are evaluated at once.
 const MAX_WEIGHED: usize = 6000;
 
 impl Kinship {
@@ -124,17 +124,17 @@ impl Kinship {
         self.rates
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of another session or user.
     pub(super) fn merge(&mut self, rates: &Rates) {
         self.rates.merge(rates);
     }
 
-    /// What changed together, where that is known.
+    /// Returns the prior, if there is one.
     pub(super) fn prior(&self) -> Option<&Arc<Prior>> {
         self.together.prior()
     }
 
-    /// Tells what changed together.
+    /// Sets the prior.
     pub(super) fn tell(&mut self, catalogue: &Catalogue, prior: Arc<Prior>) {
         self.together.tell(prior);
         let mut opened: Vec<FileId> = self.opened.iter().copied().collect();
@@ -144,14 +144,14 @@ impl Kinship {
         }
     }
 
-    /// Notes what changed together with a file that is opened.
+    /// Records the files that changed together with an opened file.
     fn changed(&mut self, catalogue: &Catalogue, file: FileId) {
         let (at, rate) = (self.opens, &mut self.rates.together);
         let opened = |other| self.opened.contains(&other);
         self.together.opened(catalogue, file, at, rate, opened);
     }
 
-    /// Notes the first open of a file in this session.
+    /// Records the first open of a file in this session.
     pub(super) fn opened(&mut self, catalogue: &Catalogue, file: FileId) {
         self.opens += 1;
         let folder = catalogue.folder_of(file);
@@ -196,7 +196,7 @@ impl Kinship {
         self.together.forget(before);
     }
 
-    /// Counts what was not opened of the folders not used since `before`.
+    /// Counts the unopened files of the folders not used since `before`.
     fn settle(&mut self, catalogue: &Catalogue, before: u64) {
         while let Some(&(folder, since)) = self.unsettled.front() {
             if since >= before {
@@ -224,8 +224,8 @@ impl Kinship {
         }
     }
 
-    /// Files that are called like what is being opened: a program that looks
-    /// for the same name everywhere, and the header of a source.
+    /// Returns files with a name like the last opened one: a program may look for
+    /// the same name everywhere, and a source file has a header.
     fn alike(&self, catalogue: &Catalogue) -> Vec<(FileId, f64)> {
         let Some((last, run)) = self.last else {
             return Vec::new();
@@ -239,7 +239,7 @@ impl Kinship {
         }
         if run > 1 {
             let share = 1.0 - 1.0 / f64::from(run);
-            // Twice, or three times: it may have been chance.
+            // Two or three consecutive files of one name may be chance.
             let ahead = if run < 4 { 8 } else { 32 };
             let named = catalogue.namesakes(last).iter();
             let others = named.filter(|&&it| !self.opened.contains(&it));
@@ -248,10 +248,10 @@ impl Kinship {
         alike
     }
 
-    /// The files worth weighing with their probabilities, in no order.
-    /// `habit` gives the sessions that used a file's folder and those of them
-    /// that opened it; `used` the part of the sessions that used a folder;
-    /// `familiar` how far this session repeats earlier ones.
+    /// Returns the files to evaluate with their probabilities, unordered. `habit`
+    /// gives the sessions that used a file's folder and those of them that opened
+    /// the file; `used` the fraction of sessions that used a folder; `familiar` the
+    /// degree to which this session repeats earlier ones.
     pub(super) fn candidates(
         &self,
         catalogue: &Catalogue,
@@ -290,7 +290,7 @@ impl Kinship {
                 let count = counts.get(&catalogue.kind_of(file).0).copied();
                 let rate = self.of_kind(catalogue, file, count.unwrap_or(1));
                 let (used, opened) = habit(file);
-                // A habit of one session is believed half.
+                // A habit of one session has half weight.
                 let mut probability = folder_probability * (opened + rate) / (used + 1.0);
                 if behind && ahead <= 8 {
                     let next = self.rates.next.share(NEXT, NEXT_WEIGHT).powi(ahead);
@@ -323,7 +323,7 @@ impl Kinship {
                 probability *= 1.0 - familiar;
             }
             match places.get(&file) {
-                // Where files lie, history has no say in; each may be right.
+                // Location and history are independent evidence: combine them.
                 Some(&at) if apart => {
                     let other = 1.0 - found[at].probability;
                     found[at].probability += probability * other;
@@ -342,7 +342,7 @@ impl Kinship {
         found
     }
 
-    /// A folder is used for the first time.
+    /// Records the first use of a folder.
     fn begin(&mut self, catalogue: &Catalogue, folder: FolderId) {
         let relation = self.relation(catalogue, folder);
         if self.used.is_empty() {
@@ -364,8 +364,7 @@ impl Kinship {
         };
         self.used.insert(folder, begun);
         self.unsettled.push_back((folder, at));
-        // Each folder that now has a nearer relation than before is counted
-        // in it.
+        // Count each folder that now has a nearer relation than before.
         let unused = |folders: &[FolderId], used: &HashMap<FolderId, Use>| {
             folders.iter().filter(|it| !used.contains_key(it)).count() as f32
         };
@@ -391,7 +390,7 @@ impl Kinship {
         }
     }
 
-    /// Brings a folder and those below it into sight, the upper ones first.
+    /// Adds a folder and those below it to the frontier, in breadth-first order.
     fn sight(&mut self, catalogue: &Catalogue, from: FolderId, most: usize) {
         let mut level = vec![from];
         let mut left = most;
@@ -424,7 +423,7 @@ impl Kinship {
         }
     }
 
-    /// The folder at the top that a folder is in, or is.
+    /// Returns the top-level folder that contains a folder, or is it.
     fn top(&self, catalogue: &Catalogue, folder: FolderId) -> FolderId {
         let mut top = folder;
         while catalogue.depth(top) > 1 {
@@ -459,7 +458,7 @@ impl Kinship {
         if used_below(folder) {
             return Relation::Parent;
         }
-        // Everything is beside something at the top.
+        // At the top level every folder would be a sibling.
         if catalogue.depth(parent) == 0 {
             return Relation::Stranger;
         }
@@ -482,7 +481,7 @@ impl Kinship {
     }
 }
 
-/// Folders below one, as far as they would be looked at.
+/// Counts the folders below one, up to the number that would be searched.
 fn count_below(catalogue: &Catalogue, folder: FolderId) -> f32 {
     let mut count = 0;
     let mut level = vec![folder];

@@ -1,17 +1,18 @@
-//! Prediction of file opens, and the choice of what to prefetch.
+//! Prediction of file opens, and selection of what to prefetch.
 //!
-//! - A [`model`] learns the order in which files are opened and predicts the next ones; a
-//!   [`Profile`] stores it.
-//! - Where nothing is learned, `kinship` derives from the [`Catalogue`], the files and their
-//!   positions, which of them belong together.
-//! - The [`scheduler`] weighs both against the cost of a request, and decides which requests
-//!   to make, with demand always first.
-//! - [`Readahead`] and [`Sweeps`] recognize sequential reads of a file and of a tree.
-//! - [`replay`] runs recorded sessions through all of this and measures the time saved and
-//!   the bytes wasted.
+//! - A [`model`] learns the order in which files are opened and predicts the next
+//!   ones; a [`Profile`] stores it.
+//! - Without learned data, `kinship` derives related files from the [`Catalogue`],
+//!   which lists files and their positions.
+//! - The [`scheduler`] weighs both against the cost of a request and decides which
+//!   requests to make; demand reads take precedence.
+//! - [`Readahead`] and [`Sweeps`] recognize sequential reads of a file and of a
+//!   tree.
+//! - [`replay`] runs recorded sessions through all of this and measures the time
+//!   saved and the bytes wasted.
 //!
-//! The crate is pure: no clock, no threads, no network. The same code serves mounts, tests
-//! and measurements.
+//! The crate is pure: no clock, no threads, no network. The same code serves
+//! mounts, tests and measurements.
 //!
 //! ```
 //! use walgit_prefetch::Sweeps;

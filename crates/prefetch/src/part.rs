@@ -1,8 +1,9 @@
-//! A part of a whole, counted, of which the past weighs less and less.
+//! A fraction of a whole, with exponential aging of the past.
 
 use super::codec::{MalformedProfile, Reader, Writer};
 
-/// A part of a whole. After `MEMORY` of the whole, the older ones count half.
+/// A counted fraction of a whole. After `MEMORY` more counts of the whole, older
+/// ones count half.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Part<const MEMORY: u16> {
     pub(super) of: f32,
@@ -10,22 +11,22 @@ pub(super) struct Part<const MEMORY: u16> {
 }
 
 impl<const MEMORY: u16> Part<MEMORY> {
-    /// A part that was counted elsewhere, of a whole no larger than is
-    /// remembered here.
+    /// Creates a fraction from foreign counts, with the whole limited to the memory
+    /// used here.
     pub(super) fn of(of: f32, part: f32) -> Self {
         let most = f32::from(MEMORY);
         match of > most {
             true => Part {
                 of: most,
-                // In this order a part stays one: it is rounded to no more than
-                // the whole.
+                // This order of operations keeps a fraction of one: rounding never
+                // exceeds the whole.
                 part: part / of * most,
             },
             false => Part { of, part },
         }
     }
 
-    /// Half of it: the same share, sooner outweighed.
+    /// Halves the weight: the same fraction, outweighed sooner.
     pub(super) fn halved(self) -> Self {
         Part {
             of: self.of / 2.0,
@@ -33,13 +34,13 @@ impl<const MEMORY: u16> Part<MEMORY> {
         }
     }
 
-    /// The share, believed to be `prior` until `weight` have been counted.
+    /// Returns the fraction, blended with `prior` of the given `weight`.
     pub(super) fn share(self, prior: f64, weight: f64) -> f64 {
         let share = (f64::from(self.part) + prior * weight) / (f64::from(self.of) + weight);
         share.clamp(0.0, 1.0)
     }
 
-    /// Counts `of` more, `part` of them in the part.
+    /// Counts `of` more of the whole, `part` of them in the fraction.
     pub(super) fn add(&mut self, of: f32, part: f32) {
         self.of += of;
         self.part += part;
@@ -55,7 +56,7 @@ impl<const MEMORY: u16> Part<MEMORY> {
         to.float(self.part);
     }
 
-    /// Reads what [`Part::write`] wrote; the part may be anything.
+    /// Reads the output of [`Part::write`]; the part may be arbitrary.
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, MalformedProfile> {
         Ok(Part::of(from.float()?, from.float()?))
     }

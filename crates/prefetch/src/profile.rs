@@ -1,45 +1,42 @@
-//! What is kept from one session to the next, how it is written down, and how
-//! what somebody else learned is added to it.
+//! Profiles: data that persists between sessions, its encoding, and merging of
+//! profiles from others.
 
 use super::codec::{MalformedProfile, Reader, Writer, fnv1a};
 use super::model::{Limits, Model};
 use super::rates::Rates;
 use walgit_format::head::MAX_SHIPPED;
 
-/// Everything learned of a repository: to be stored with its identity, or
-/// given to somebody else.
+/// All data learned about a repository, to be stored with its identity or shared.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// The order in which files are opened.
+    /// Order in which files are opened.
     pub model: Model,
-    /// How much of what lies near each other is opened together.
+    /// Fraction of nearby files that are opened together.
     pub rates: Rates,
-    /// Stored bytes a session opens, as an average in which the last ones
-    /// weigh most; 0 before the first.
+    /// Average stored bytes that a session opens, with recent sessions weighted
+    /// most; 0 before the first.
     pub session_bytes: f64,
 }
 
-/// How a profile begins, with the version of what follows.
+/// Magic bytes of a profile; a version byte follows.
 const MAGIC: &[u8; 7] = b"WGPROF\0";
 const VERSION: u8 = 2;
-/// The first one, which is read too, did not count what changes together.
+/// Version 1, which can still be read, has no rate for files that change together.
 const FIRST: u8 = 1;
-/// Longest profile that is read, in bytes: three times what the default limits
-/// fill.
+/// Maximum length of a profile in bytes: three times what the default limits fill.
 pub const MAX_LEN: usize = 24 << 20;
-/// How large a profile may be that a repository carries: some 5,000 different
-/// opens.
+/// Limits of a profile in a repository: some 5,000 different opens.
 const SHIPPED: Limits = Limits {
     transitions: 40_000,
     paths: 6_000,
 };
-/// Bytes of the checksum at the end.
+/// Length of the checksum at the end, in bytes.
 const SUM: usize = 8;
 
 impl Profile {
-    /// The profile as bytes: `WGPROF`, a version, the model, the rates, and a
-    /// checksum of all that. About 19 bytes a transition, its paths
-    /// included.
+    /// Encodes the profile: `WGPROF`, a version, the model, the rates, and a
+    /// checksum of all of these. About 19 bytes per transition, including its
+    /// paths.
     pub fn encode(&self) -> Vec<u8> {
         let mut to = Writer::default();
         to.raw(MAGIC);
@@ -53,8 +50,8 @@ impl Profile {
         bytes
     }
 
-    /// Part of the sessions that opened a file, by its path, 0..=1; `None` where
-    /// there were too few to say.
+    /// Returns the fraction of sessions that opened a file, by path, 0..=1; `None`
+    /// if there were too few sessions.
     pub fn access(&self, path: &str) -> Option<f64> {
         let folder = match path.rsplit_once('/') {
             Some((folder, _)) => format!("{folder}/"),
@@ -65,7 +62,7 @@ impl Profile {
         (sessions > 0.0).then(|| part().clamp(0.0, 1.0))
     }
 
-    /// Adds what somebody else learned, as if their sessions had been had here.
+    /// Merges the profile of another user, as if its sessions had taken place here.
     pub fn merge(&mut self, other: &Profile) {
         self.session_bytes = match (self.session_bytes, other.session_bytes) {
             (own, theirs) if own > 0.0 && theirs > 0.0 => (own + theirs) / 2.0,
@@ -75,7 +72,7 @@ impl Profile {
         self.model.merge(&other.model, 1.0);
     }
 
-    /// The same, believed half: what a stranger learned.
+    /// Halves the weight of the profile, for use as prior knowledge from others.
     pub fn halved(mut self) -> Self {
         self.model.halve();
         self.rates.halve();
@@ -83,8 +80,8 @@ impl Profile {
         self
     }
 
-    /// As bytes for a repository to carry: at most [`MAX_SHIPPED`], of which
-    /// the best is kept.
+    /// Encodes the profile for a repository: at most [`MAX_SHIPPED`] bytes, keeping
+    /// the best parts.
     pub fn encode_shipped(&self) -> Vec<u8> {
         let mut limits = SHIPPED;
         loop {
@@ -103,8 +100,8 @@ impl Profile {
         }
     }
 
-    /// Reads a profile, as much of it as `limits` allow. Takes time and memory
-    /// in proportion to the bytes, whatever they are.
+    /// Decodes a profile, as much of it as `limits` allow. Time and memory are
+    /// proportional to the bytes, whatever they contain.
     pub fn decode(bytes: &[u8], limits: Limits) -> Result<Self, MalformedProfile> {
         if bytes.len() > MAX_LEN {
             return Err(MalformedProfile::TooLong(bytes.len()));
@@ -134,7 +131,7 @@ impl Profile {
     }
 }
 
-/// Against damage, not against forgery: a forged profile only wastes bytes.
+/// Detects damage, not forgery: a forged profile only wastes bytes.
 fn checksum(bytes: &[u8]) -> [u8; SUM] {
     fnv1a(bytes).to_le_bytes()
 }
@@ -184,8 +181,8 @@ mod tests {
         let profile = learned(&[(1, 1), (1, 2), (2, 3)]);
         let mut bytes = profile.encode();
         bytes[MAGIC.len()] = FIRST;
-        // Without the rate of what changes together, two floats, before the last
-        // float and the checksum.
+        // Remove the rate of files that change together: two floats, before the
+        // last float and the checksum.
         let end = bytes.len() - SUM - 4;
         bytes.drain(end - 8..end);
         bytes.truncate(bytes.len() - SUM);
@@ -195,7 +192,7 @@ mod tests {
 
     #[test]
     fn few_bytes_cannot_stand_for_many() {
-        // Paths that share nearly all of a long beginning.
+        // Paths that share almost all of a long prefix.
         let mut to = Writer::default();
         to.raw(MAGIC);
         to.raw(&[VERSION]);
@@ -250,13 +247,13 @@ mod tests {
         assert!(bytes.len() <= MAX_SHIPPED, "{}", bytes.len());
         let read = Profile::decode(&bytes, Limits::default()).unwrap();
         assert!(read.model.transitions() > 5_000);
-        // What is small is carried as it is.
+        // A small profile is stored unchanged.
         let small = learned(&[(1, 1), (1, 2), (2, 3)]);
         let read = Profile::decode(&small.encode_shipped(), Limits::default()).unwrap();
         assert_eq!(read.model.transitions(), small.model.transitions());
     }
 
-    /// Resident memory of this process, in bytes.
+    /// Returns the resident memory of this process in bytes.
     fn resident() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -264,7 +261,7 @@ mod tests {
         kib.parse::<usize>().unwrap() << 10
     }
 
-    /// In a process of its own, where nothing else takes memory.
+    /// Runs in a separate process, where nothing else takes memory.
     #[test]
     fn a_million_transitions_take_what_is_said() {
         const ALONE: &str = "WALGIT_FS_TEST_ALONE";
@@ -321,8 +318,8 @@ mod tests {
             let read = Profile::decode(&bytes, Limits::default()).unwrap();
             prop_assert_eq!(read.model.transitions(), profile.model.transitions());
             prop_assert_eq!(read.model.paths(), profile.model.paths());
-            // Sessions are counted from the last one, so a profile that is read
-            // and written again is the same.
+            // Sessions are counted from the last one, so decoding and encoding a
+            // profile does not change it.
             prop_assert!(read.encode() == bytes);
             let (mut one, mut other) = (profile.model, read.model);
             one.begin();

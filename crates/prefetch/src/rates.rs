@@ -1,38 +1,37 @@
-//! How often what lies together was opened together.
+//! Rates at which nearby files were opened together.
 
 use std::collections::BTreeMap;
 
 use super::codec::{MalformedProfile, Reader, Writer};
 use super::part::Part;
 
-/// How many relations there are.
+/// Number of relations.
 pub(super) const RELATIONS: usize = 5;
 
-/// Classes of size: a folder with up to 2, 4, 8 … files of the kind.
+/// Number of size classes: a folder with up to 2, 4, 8 … files of the kind.
 pub(super) const SIZES: usize = 10;
-/// Kinds that are remembered.
+/// Maximum number of remembered kinds.
 pub(super) const MAX_KINDS: usize = 1024;
-/// Longest name of a kind that is remembered, in bytes: the longest name a file
-/// can have.
+/// Maximum length of the name of a kind in bytes: the maximum of a file name.
 const MAX_KIND: usize = 255;
 
-/// A part of what lies together; some 2000 files or folders are remembered.
+/// Fraction of nearby files that are opened, over some 2000 files or folders.
 pub(super) type Rate = Part<2000>;
 
-/// What has been counted, over all sessions.
+/// Counts over all sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// By kind, then by how many of that kind the folder holds.
+    /// By kind, then by number of files of that kind in the folder.
     pub(super) kinds: BTreeMap<Box<str>, [Rate; SIZES]>,
     pub(super) relations: [Rate; RELATIONS],
     pub(super) next: Rate,
     pub(super) stem: Rate,
-    /// Of what a prior said, what came true.
+    /// Fraction of the prior's predictions that came true.
     pub(super) together: Rate,
 }
 
 impl Rates {
-    /// The rates of a kind, to add to.
+    /// Returns the rates of a kind for update.
     pub(super) fn kind_mut(&mut self, kind: &str) -> &mut [Rate; SIZES] {
         if self.kinds.len() >= MAX_KINDS && !self.kinds.contains_key(kind) {
             self.kinds.pop_first();
@@ -40,7 +39,7 @@ impl Rates {
         self.kinds.entry(kind.into()).or_default()
     }
 
-    /// Adds what was counted elsewhere.
+    /// Adds the counts of another instance.
     pub(super) fn merge(&mut self, other: &Rates) {
         for (kind, sizes) in &other.kinds {
             add_all(self.kind_mut(kind), sizes);
@@ -55,7 +54,7 @@ impl Rates {
         }
     }
 
-    /// Believes half of it.
+    /// Halves the weight of all rates.
     pub(super) fn halve(&mut self) {
         let kinds = self.kinds.values_mut().flatten();
         let rest = [&mut self.next, &mut self.stem, &mut self.together];
@@ -78,7 +77,7 @@ impl Rates {
         self.together.write(to);
     }
 
-    /// Reads what was written; `together` was not always.
+    /// Reads encoded rates; the first version has no `together`.
     pub(super) fn read(
         from: &mut Reader<'_>,
         with_together: bool,

@@ -2,20 +2,20 @@
 
 use walgit_format::chunk::ByteRange;
 
-/// First window, in bytes: the kernel's own default read-ahead.
+/// Initial window in bytes: the kernel's default read-ahead.
 const FIRST: u64 = 128 << 10;
-/// Largest window, in bytes. At 100 Mbit/s it is two thirds of a second.
+/// Maximum window in bytes. At 100 Mbit/s it takes two thirds of a second.
 const LARGEST: u64 = 8 << 20;
 
-/// How far ahead of the reads of one file to be.
+/// Read-ahead state of one file.
 ///
-/// The window doubles while reads follow each other and collapses on a seek,
-/// so that a random reader pays for no byte it did not ask for.
+/// The window doubles while reads are sequential and collapses on a seek, so that a
+/// random reader causes no extra bytes.
 #[derive(Clone, Debug)]
 pub struct Readahead {
-    /// Where the next read starts if it follows the last.
+    /// Start of the next read if it is sequential.
     expected: u64,
-    /// Up to where has been asked for ahead.
+    /// End of the range that has been requested ahead.
     fetched: u64,
     window: u64,
 }
@@ -30,23 +30,23 @@ impl Default for Readahead {
     }
 }
 
-/// What a read means for those that may follow.
+/// Consequence of a read for the read-ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Enough is ahead.
+    /// Enough is ahead: do nothing.
     GoOn,
     /// Fetch this range.
     Fetch(ByteRange),
-    /// The reader has gone elsewhere: what is on its way is for nobody.
+    /// The reader has moved elsewhere: pending fetches are no longer needed.
     Elsewhere,
 }
 
 impl Readahead {
-    /// Notes a read; says what to fetch ahead of it, which never reaches past
-    /// `size`, the length of the file.
+    /// Records a read; returns what to fetch ahead of it, never beyond `size`, the
+    /// length of the file.
     pub fn note(&mut self, read: ByteRange, size: u64) -> Next {
-        // The kernel reads one file from several threads, so reads that are
-        // nearly in order count as in order.
+        // The kernel reads one file from several threads, so reads that are nearly
+        // in order count as sequential.
         let near = read.start().abs_diff(self.expected) <= self.window;
         if !near {
             *self = Readahead {
@@ -58,7 +58,7 @@ impl Readahead {
         }
         self.expected = self.expected.max(read.end());
         self.fetched = self.fetched.max(self.expected);
-        // Half a window in hand is enough to go on with.
+        // Half a window in reserve suffices.
         if self.fetched - self.expected > self.window / 2 {
             return Next::GoOn;
         }

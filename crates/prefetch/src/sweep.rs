@@ -1,32 +1,31 @@
-//! Recognising that somebody reads one file after the other: pure bookkeeping.
+//! Detection of walks: tasks that read one file after the other. Pure bookkeeping.
 
-/// Readers that are told apart.
+/// Maximum number of concurrent walks.
 const RUNS: usize = 16;
-/// How far the next file of a walk is away, in numbers: folders, links and
-/// files that a walker leaves out lie between.
+/// Maximum distance to the next file of a walk, in file numbers: folders, links and
+/// skipped files lie in between.
 const STEP: u64 = 8;
 
-/// Who reads files in the order of a walk.
+/// Detects readers that read files in the order of a walk.
 ///
-/// The numbers of files count in the order of a walk, so a walk is a sequence
-/// of numbers that rise in small steps. Several walks at once are told apart by
-/// where they are.
+/// Files are numbered in the order of a walk, so a walk is a sequence of numbers
+/// that rise in small steps. Concurrent walks are distinguished by their positions.
 #[derive(Clone, Debug, Default)]
 pub struct Sweeps {
-    /// The one that moved last comes first.
+    /// Most recently active first.
     runs: Vec<Run>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// The file read last.
+    /// The last file read.
     at: u64,
     files: u32,
 }
 
 impl Sweeps {
-    /// Notes that file number `file` begins to be read; how many files in a row
-    /// that makes.
+    /// Records that file number `file` is first read; returns the number of
+    /// consecutive files.
     pub fn note(&mut self, file: u64) -> u32 {
         let follows = |run: &Run| file > run.at && file - run.at <= STEP;
         let run = match self.runs.iter().position(follows) {
@@ -37,7 +36,7 @@ impl Sweeps {
                     files: run.files.saturating_add(1),
                 }
             }
-            // Read again, it is no news.
+            // A repeated read carries no information.
             None if self.runs.iter().any(|run| run.at == file) => return 0,
             None => Run { at: file, files: 1 },
         };

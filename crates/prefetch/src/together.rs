@@ -1,4 +1,4 @@
-//! What changed together with the files that are opened.
+//! Files that changed together with opened files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use super::rates::Rate;
 use walgit_format::Prior;
 use walgit_format::prior::PathName;
 
-/// Part of what a prior says that comes true, before any was counted. Whoever
-/// works on one change reads what it touches; a compiler does not.
+/// Initial fraction of a prior's predictions that come true. A developer who works
+/// on one change reads the files that it touches; a compiler does not.
 const TRUE: f64 = 0.7;
 const TRUE_WEIGHT: f64 = 4.0;
-/// What is less probable is not noted.
+/// Minimum probability of a recorded prediction.
 const HARDLY: f64 = 0.05;
 
-/// What a prior says in one session.
+/// Predictions of a prior in one session.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Together {
     prior: Option<Arc<Prior>>,
-    /// Files that changed together with an opened one: the largest part of its
-    /// commits, and when that was said last, in opens.
+    /// Files that changed together with an opened one: the largest fraction of its
+    /// commits, and the time of the last prediction, in opens.
     said: BTreeMap<PathName, (f64, u64)>,
 }
 
@@ -30,13 +30,13 @@ impl Together {
         self.prior = Some(prior);
     }
 
-    /// The prior, where there is one.
+    /// Returns the prior, if there is one.
     pub(super) fn prior(&self) -> Option<&Arc<Prior>> {
         self.prior.as_ref()
     }
 
-    /// Notes that a file is opened, the `at`-th; counts in `rate` what was said
-    /// and what of it came true. `opened` tells the files opened before.
+    /// Records the `at`-th open of a file; counts predictions and hits in `rate`.
+    /// `opened` returns whether a file was opened before.
     pub(super) fn opened(
         &mut self,
         catalogue: &Catalogue,
@@ -63,12 +63,12 @@ impl Together {
         }
     }
 
-    /// Forgets what was said last before the `before`-th open.
+    /// Removes predictions last made before open number `before`.
     pub(super) fn forget(&mut self, before: u64) {
         self.said.retain(|_, &mut (_, last)| last >= before);
     }
 
-    /// The files that are said, with the probability that they are opened.
+    /// Returns the predicted files with the probability that they are opened.
     pub(super) fn files(
         &self,
         catalogue: &Catalogue,

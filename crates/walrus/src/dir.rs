@@ -1,16 +1,16 @@
-//! A directory of blobs: the `local` network, and what `devnet` serves.
+//! A directory of blobs: the `local` network, and the store behind `devnet`.
 //!
-//! `blobs/ID` holds a blob, `meta/ID.json` what a publisher would know about
-//! it, and `epoch` the number of the present epoch: 1 where there is no such
-//! file. A directory has no clock, so an epoch ends when somebody says so
-//! ([`LocalDir::advance`]). Then what was paid for until that epoch is gone: nobody
-//! can read it, and whoever stores it stores it anew. Files appear whole or not
-//! at all. Several processes may use a directory: what is known is changed by one
-//! at a time ([`LocalDir::alone`]), so that nobody shortens what another paid for.
+//! `blobs/ID` holds a blob, `meta/ID.json` the metadata that a publisher would keep, and
+//! `epoch` the number of the present epoch: 1 if the file does not exist. A directory
+//! has no clock, so an epoch ends only by [`LocalDir::advance`]. A blob paid for until
+//! that epoch is then gone: it cannot be read, and storing it again writes it again.
+//! Files appear whole or not at all. Several processes may share a directory: metadata
+//! changes are serialized ([`LocalDir::alone`]), so that no process shortens a lifetime
+//! that another one paid for.
 //!
-//! What is stored, extended or deleted survives a power loss once
-//! [`BlobStore::flush`] has returned: names are flushed once for many blobs. What a
-//! blob holds is on disk before it has a name.
+//! Stored, extended and deleted blobs survive a power loss once [`BlobStore::flush`] has
+//! returned: file names are flushed once for many blobs. The content of a blob is on
+//! disk before the blob has a name.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -27,33 +27,33 @@ use crate::network::MAX_EPOCHS;
 use walgit_durable::{AtomicFile, FileLock, PRIVATE_FILE};
 use walgit_format::chunk::{BlobId, ByteRange};
 
-/// Largest file that is read beside blobs, in bytes.
+/// Largest file read other than blobs, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
-/// What is known about a stored blob beside its bytes.
+/// Metadata of a stored blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlobMeta {
     /// Length in bytes.
     pub size: u64,
-    /// The Sui object that owns it, as `0x` and 64 digits.
+    /// Sui object that owns the blob, as `0x` and 64 digits.
     pub object_id: String,
-    /// Epoch in which it was stored.
+    /// Epoch in which the blob was stored.
     pub registered_epoch: u32,
-    /// First epoch in which it is gone.
+    /// First epoch in which the blob is gone.
     pub end_epoch: u32,
-    /// Whether its owner may delete it before.
+    /// Whether the owner may delete the blob earlier.
     pub deletable: bool,
-    /// The address its object was sent to; `None` where its publisher kept it.
+    /// Address that received the object; `None` if the publisher kept it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// How many objects were made for it before this one.
+    /// Number of objects created for the blob before this one.
     #[serde(default)]
     pub earlier_objects: u32,
 }
 
 impl BlobMeta {
-    /// What is taken to be true of a blob whose record is lost.
+    /// Metadata assumed for a blob whose record is lost.
     fn unknown(blob: BlobId, size: u64, epoch: u32) -> Self {
         BlobMeta {
             size,
@@ -66,8 +66,8 @@ impl BlobMeta {
         }
     }
 
-    /// The same, with what is known of the same blob already: it lives until the
-    /// last of its objects ends, and nobody can delete one that is permanent.
+    /// Merges with existing metadata of the same blob: it lives until the last of its
+    /// objects ends, and a permanent object prevents deletion.
     pub fn beside(mut self, known: Option<&BlobMeta>) -> Self {
         if let Some(known) = known {
             self.end_epoch = self.end_epoch.max(known.end_epoch);
@@ -85,7 +85,7 @@ impl BlobMeta {
     }
 }
 
-/// Held by whoever changes what is known ([`LocalDir::alone`]).
+/// Exclusive lock on metadata changes ([`LocalDir::alone`]).
 #[derive(Debug)]
 pub struct Alone {
     _lock: FileLock,
@@ -103,14 +103,14 @@ struct Inner {
     max_body: u64,
 }
 
-/// The epoch of a directory that is new.
+/// Epoch of a new directory.
 const FIRST_EPOCH: u32 = 1;
 
 impl LocalDir {
-    /// Opens a directory, or makes it.
+    /// Opens a directory, or creates it.
     ///
     /// # Errors
-    /// When it cannot be made or written to.
+    /// If it cannot be created or written to.
     pub fn open(root: &Path, max_body: u64) -> Result<Self, StoreError> {
         for part in ["blobs", "meta"] {
             let path = root.join(part);
@@ -123,12 +123,12 @@ impl LocalDir {
         })
     }
 
-    /// The directory.
+    /// Root directory.
     pub fn root(&self) -> &Path {
         &self.inner.root
     }
 
-    /// Where the bytes of a blob are or would be.
+    /// Path of a blob, whether or not it exists.
     pub fn blob_path(&self, blob: BlobId) -> PathBuf {
         self.inner.root.join("blobs").join(blob.to_string())
     }
@@ -141,11 +141,10 @@ impl LocalDir {
         self.inner.root.join("epoch")
     }
 
-    /// The present epoch.
+    /// Returns the present epoch.
     ///
     /// # Errors
-    /// When the file that tells it cannot be read, or is damaged: then nobody
-    /// knows what has expired.
+    /// If its file cannot be read or is damaged: expiry is then unknown.
     pub fn present_epoch(&self) -> Result<u32, StoreError> {
         let path = self.epoch_path();
         let read = match walgit_durable::read_regular(&path, MAX_FILE) {
@@ -156,10 +155,10 @@ impl LocalDir {
         read.map_err(|source| StoreError::Io { path, source })
     }
 
-    /// Ends so many epochs; the present one then.
+    /// Ends `epochs` epochs and returns the present one.
     ///
     /// # Errors
-    /// When it cannot be written down.
+    /// If the epoch file cannot be written.
     pub fn advance(&self, epochs: u32) -> Result<u32, StoreError> {
         let path = self.epoch_path();
         let _alone = self.alone()?;
@@ -169,11 +168,11 @@ impl LocalDir {
         Ok(epoch)
     }
 
-    /// Keeps every other process and thread from changing what is known, until it
-    /// is dropped. Whoever has it must not ask for it again.
+    /// Locks metadata against changes by other processes and threads until the guard is
+    /// dropped. Not reentrant.
     ///
     /// # Errors
-    /// When its file cannot be made or locked.
+    /// If the lock file cannot be created or locked.
     pub fn alone(&self) -> Result<Alone, StoreError> {
         let path = self.inner.root.join("lock");
         match FileLock::exclusive(&path) {
@@ -182,22 +181,22 @@ impl LocalDir {
         }
     }
 
-    /// Whether the last epoch that a blob was paid for is over.
+    /// Whether the last paid epoch of a blob is over.
     ///
     /// # Errors
-    /// When the present epoch cannot be read.
+    /// If the present epoch cannot be read.
     pub fn has_expired(&self, blob: BlobId) -> Result<bool, StoreError> {
         let epoch = self.present_epoch()?;
-        // Nothing ends before the second.
+        // No blob expires before the second epoch.
         let meta = (epoch > FIRST_EPOCH).then(|| self.meta(blob)).flatten();
         Ok(meta.is_some_and(|meta| meta.end_epoch <= epoch))
     }
 
-    /// Until when a blob is paid for that can be read. One of which nothing is
-    /// known lives on, and is told as paid for until the next epoch.
+    /// Returns the paid lifetime of a readable blob. A blob without metadata does not
+    /// expire and is reported as paid for until the next epoch.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// If a file operation fails.
     pub fn lifetime_blocking(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
         let Some(size) = self.stat(blob)? else {
             return Ok(None);
@@ -212,8 +211,8 @@ impl LocalDir {
     /// Pays for a blob until the epoch `end`.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where it is gone; [`StoreError::Refused`] for an
-    /// epoch further ahead than can be paid for.
+    /// [`StoreError::NotFound`] if the blob is gone; [`StoreError::Refused`] if the
+    /// epoch is further ahead than can be paid for.
     pub fn extend_blocking(&self, blob: BlobId, end: u32) -> Result<Lifetime, StoreError> {
         let place = self.inner.root.display().to_string();
         let _alone = self.alone()?;
@@ -237,11 +236,11 @@ impl LocalDir {
         Ok(meta.lifetime())
     }
 
-    /// Deletes a blob, expired or not; `false` where it is permanent and has not.
-    /// After a power loss it may be there again, unless the store was flushed.
+    /// Deletes a blob, expired or not; `false` if it is permanent and has not expired.
+    /// After a power loss the blob may exist again, unless the store was flushed.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// If a file operation fails.
     pub fn delete_blocking(&self, blob: BlobId) -> Result<bool, StoreError> {
         let _alone = self.alone()?;
         let permanent = self.meta(blob).is_some_and(|meta| !meta.deletable);
@@ -254,7 +253,7 @@ impl LocalDir {
         Ok(true)
     }
 
-    /// Length of a blob, if it is there and has not expired.
+    /// Returns the length of a blob that exists and has not expired.
     pub fn stat(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         if self.has_expired(blob)? {
             return Ok(None);
@@ -262,7 +261,7 @@ impl LocalDir {
         self.on_disk(blob)
     }
 
-    /// Length of a blob whose bytes are there, whether or not it has expired.
+    /// Returns the length of a blob that exists on disk, expired or not.
     fn on_disk(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         let path = self.blob_path(blob);
         match fs::metadata(&path) {
@@ -272,7 +271,7 @@ impl LocalDir {
         }
     }
 
-    /// Bytes of a blob.
+    /// Reads bytes of a blob.
     pub fn read_blocking(&self, blob: BlobId, extent: Extent) -> Result<Bytes, StoreError> {
         let path = self.blob_path(blob);
         let gone = || StoreError::NotFound {
@@ -309,15 +308,15 @@ impl LocalDir {
         }
     }
 
-    /// What is known about a blob, if it is there. A damaged record counts as
-    /// none: it is written anew at the next `put`.
+    /// Returns the metadata of a blob. A damaged record counts as missing: the next
+    /// `put` rewrites it.
     pub fn meta(&self, blob: BlobId) -> Option<BlobMeta> {
         let text = walgit_durable::read_regular(&self.meta_path(blob), MAX_FILE).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
-    /// Writes a blob whole or not at all, then what is known about it. Both are
-    /// durable after [`LocalDir::flush_blocking`].
+    /// Writes a blob atomically, then its metadata. Both are durable after
+    /// [`LocalDir::flush_blocking`].
     pub fn write(&self, blob: BlobId, body: &[u8], meta: &BlobMeta) -> Result<(), StoreError> {
         self.write_body(blob, body)?;
         self.write_meta(blob, meta)
@@ -328,7 +327,7 @@ impl LocalDir {
         place(&path, body).map_err(|source| StoreError::Io { path, source })
     }
 
-    /// Writes what is known about a blob.
+    /// Writes the metadata of a blob.
     pub fn write_meta(&self, blob: BlobId, meta: &BlobMeta) -> Result<(), StoreError> {
         let path = self.meta_path(blob);
         let json = serde_json::to_vec_pretty(meta).map_err(io::Error::from);
@@ -336,11 +335,11 @@ impl LocalDir {
             .map_err(|source| StoreError::Io { path, source })
     }
 
-    /// Makes everything durable that this or another process has stored, extended
-    /// or deleted here.
+    /// Makes durable what this or any other process has stored, extended or deleted
+    /// here.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If writing to disk fails.
     pub fn flush_blocking(&self) -> Result<(), StoreError> {
         for part in ["blobs", "meta"] {
             let path = self.inner.root.join(part);
@@ -349,7 +348,7 @@ impl LocalDir {
         Ok(())
     }
 
-    /// Every blob that is there, expired ones too.
+    /// Lists all blobs, including expired ones.
     pub fn list(&self) -> Result<Vec<BlobId>, StoreError> {
         let path = self.inner.root.join("blobs");
         let entries = fs::read_dir(&path).map_err(|source| StoreError::Io { path, source })?;
@@ -375,13 +374,13 @@ impl LocalDir {
     }
 }
 
-/// The object a publisher would make: any 32 bytes will do, so those of the
-/// blob's ID, hashed.
+/// Object ID as a publisher would create: any 32 bytes are valid, here the hash of the
+/// blob ID.
 pub fn object_id(blob: BlobId) -> String {
     format!("0x{}", blake3::hash(blob.as_bytes()).to_hex())
 }
 
-/// Writes a file whose content is on disk before it has its name.
+/// Writes a file and syncs its content before it has its name.
 fn place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = AtomicFile::create(path, PRIVATE_FILE)?;
     file.write_all(bytes)?;
@@ -433,13 +432,13 @@ impl BlobStore for LocalDir {
         }
         let options = options.clone();
         self.blocking(move |this| {
-            // One of another length is what a crash or a meddler left.
+            // A different length results from a crash or from tampering.
             let mut uploaded = this.stat(blob)? != Some(len);
             if uploaded {
                 this.write_body(blob, &body)?;
             }
             let _alone = this.alone()?;
-            // Somebody deleted it meanwhile.
+            // The blob may have been deleted meanwhile.
             if this.on_disk(blob)? != Some(len) {
                 this.write_body(blob, &body)?;
                 uploaded = true;

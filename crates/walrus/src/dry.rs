@@ -1,4 +1,4 @@
-//! A store that is only written to for show: a layer that keeps nothing.
+//! Layer over a store for dry runs: discards writes.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHe
 use crate::net::Conditions;
 use walgit_format::chunk::{BlobId, SecretKey};
 
-/// Reads as `inner` does, and stores nothing, but says that it did.
+/// Reads from `inner`, and reports writes as successful without storing anything.
 #[derive(Debug)]
 pub struct DryStore {
     inner: Arc<dyn BlobStore>,
 }
 
 impl DryStore {
-    /// A layer over `inner`.
+    /// Creates a layer over `inner`.
     pub fn new(inner: Arc<dyn BlobStore>) -> Self {
         DryStore { inner }
     }

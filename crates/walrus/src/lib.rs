@@ -1,18 +1,18 @@
-//! Walrus as a store of blobs: who keeps them, how they are named, what they cost.
+//! Blob storage on Walrus: reading, storing, blob IDs and lifetimes.
 //!
-//! A [`BlobStore`] reads ranges of immutable blobs and takes new ones. Three
-//! things implement it: [`LocalDir`] (a directory, no server), [`HttpStore`]
-//! (aggregators and publishers of a real network, or of our own embedded one)
-//! and, from the other side of the wire, [`devnet`] serves a `LocalDir` as the
-//! network would. Nothing above this room knows HTTP.
+//! A [`BlobStore`] reads ranges of immutable blobs and stores new ones. [`LocalDir`]
+//! implements it with a directory and no server, [`HttpStore`] with the aggregators and
+//! publishers of a real network or of our embedded one. On the server side, [`devnet`]
+//! serves a `LocalDir` as the network would. No module above this one depends on HTTP.
 //!
-//! **No bytes leave a store unchecked.** [`BlobStore::read`] does not return
-//! bytes; it hands them to the caller's [`Accept`], which verifies them against
-//! hashes of its own and keeps what it needs. When it refuses them, the store
-//! asks the next gateway: failover on bad bytes is the same code path as
-//! failover on errors, and forgetting to verify is not possible by accident.
+//! **No bytes leave a store unverified.** [`BlobStore::read`] does not return bytes. It
+//! passes them to the caller's [`Accept`], which verifies them against its own hashes
+//! and keeps what it needs. When `Accept` rejects them, the store tries the next
+//! gateway. Failover on bad bytes is thus the same code path as failover on errors, and
+//! a caller cannot forget to verify.
 //!
-//! May touch: `net` (retry, failover, the failure log), `auth`, and the names
+//! Allowed dependencies: `net` (retry, failover, the failure log), `auth`, and the names
+//! in `chunk`.
 //! in `chunk`.
 
 #![forbid(unsafe_code)]
@@ -50,18 +50,18 @@ use crate::net::{
 use crate::network::{Network, NetworkPlace};
 use walgit_format::chunk::{BlobId, ByteRange, SecretKey};
 
-/// Judges the bytes of a read and keeps what it needs of them.
+/// Verifies the bytes of a read and keeps what it needs of them.
 ///
 /// Called once per gateway that answered, until it accepts.
 pub type Accept<'a> = dyn FnMut(Bytes) -> Result<(), Rejected> + Send + 'a;
 
-/// The bytes a gateway gave are not what was asked for; holds why.
+/// The bytes from a gateway do not match the request; holds the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Rejected(pub String);
 
 impl Rejected {
-    /// A refusal for this reason.
+    /// Creates a rejection with this reason.
     pub fn because(why: impl fmt::Display) -> Self {
         Rejected(why.to_string())
     }
@@ -70,17 +70,18 @@ impl Rejected {
 /// How much of a blob to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// All of it; one of more than `at_most` bytes is refused as corrupt.
+    /// The whole blob; a blob of more than `at_most` bytes is rejected as corrupt.
     Whole {
-        /// Longest it may be, in bytes: what a lying gateway can make us hold.
+        /// Upper bound of the length, in bytes: limits what a lying gateway can make us
+        /// hold.
         at_most: u64,
     },
-    /// These bytes of it, neither more nor fewer.
+    /// Exactly this range of bytes.
     Part(ByteRange),
 }
 
 impl Extent {
-    /// Most bytes a read may give.
+    /// Most bytes that a read may return.
     pub fn at_most(&self) -> u64 {
         match self {
             Extent::Whole { at_most } => *at_most,
@@ -89,17 +90,17 @@ impl Extent {
     }
 }
 
-/// A place that keeps immutable blobs by their Walrus ID.
+/// A store of immutable blobs, addressed by their Walrus IDs.
 #[async_trait]
 pub trait BlobStore: Send + Sync + fmt::Debug {
     /// Reads a blob, or a part of it, into `accept`.
     ///
-    /// Never hands `accept` more bytes than were asked for. Ends within the
-    /// store's deadline.
+    /// Never passes `accept` more bytes than requested. Ends within the store's
+    /// deadline.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when every gateway's bytes were refused, else
-    /// what the last gateway failed with. A range that ends past the blob is
+    /// [`StoreError::Corrupt`] if the bytes of every gateway were rejected, otherwise
+    /// the error of the last gateway. A range that ends past the blob is
     /// [`StoreError::OutOfRange`].
     async fn read(
         &self,
@@ -108,13 +109,12 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
         accept: &mut Accept<'_>,
     ) -> Result<(), StoreError>;
 
-    /// The length of a blob in bytes, as it is stored and billed, or `None` where
-    /// the store has no such blob.
+    /// Returns the length of a blob in bytes, as stored and billed, or `None` if the
+    /// store does not have the blob.
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError>;
 
-    /// What is put in place of these bytes, whose ID is then that of the blob:
-    /// they themselves, but where the store encrypts. Blocks for as long as it
-    /// takes.
+    /// Returns the bytes to store for `body`; their ID is the ID of the blob. They are
+    /// equal to `body` unless the store encrypts. Blocking.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`].
@@ -122,16 +122,15 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
         Ok(body)
     }
 
-    /// Stores `body`, whose ID the caller has computed to be `blob`, and which
-    /// [`BlobStore::seal`] gave.
+    /// Stores `body`, which [`BlobStore::seal`] returned and whose ID the caller
+    /// computed as `blob`.
     ///
-    /// Storing a blob that is there already is not an error and, unless it
-    /// must live longer, costs no upload. It is durable after
-    /// [`BlobStore::flush`].
+    /// Storing an existing blob is not an error, and costs no upload unless its lifetime
+    /// must be extended. The blob is durable after [`BlobStore::flush`].
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`] over the body limit, [`StoreError::WrongId`]
-    /// when the publisher certifies another ID than ours.
+    /// [`StoreError::TooLarge`] over the body limit, [`StoreError::WrongId`] if the
+    /// publisher certifies a different ID.
     async fn put(
         &self,
         blob: BlobId,
@@ -139,59 +138,57 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
         options: &PutOptions,
     ) -> Result<Stored, StoreError>;
 
-    /// Largest blob [`BlobStore::put`] takes, in bytes.
+    /// Largest blob that [`BlobStore::put`] accepts, in bytes.
     fn max_body(&self) -> u64;
 
-    /// The present epoch; `None` where nobody tells.
+    /// Returns the present epoch, or `None` if it is unknown.
     async fn epoch(&self) -> Result<Option<u32>, StoreError> {
         Ok(None)
     }
 
-    /// Ends so many epochs, where this is a network of one's own; the present one
-    /// then. `None` where epochs end by themselves.
+    /// Ends `epochs` epochs of an embedded network and returns the present one. `None`
+    /// if epochs end by themselves.
     async fn advance(&self, _epochs: u32) -> Result<Option<u32>, StoreError> {
         Ok(None)
     }
 
-    /// Until when a blob is paid for; `None` where nobody tells, and where the
-    /// store has no such blob.
+    /// Returns the paid lifetime of a blob, or `None` if it is unknown or the store does
+    /// not have the blob.
     async fn lifetime(&self, _blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
         Ok(None)
     }
 
-    /// Pays for a blob that is there until the epoch `end`, which is the first
-    /// in which it may be gone, and tells for how long it is paid for now. Never
-    /// makes a lifetime shorter. `None` where this store has no way to do that
-    /// but to [`put`](BlobStore::put) the blob once more.
+    /// Pays for an existing blob until the epoch `end`, the first in which it may be
+    /// gone, and returns its paid lifetime. Never shortens a lifetime. `None` if the
+    /// store can only extend by another [`put`](BlobStore::put).
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] where it is gone already.
+    /// [`StoreError::NotFound`] if the blob is already gone.
     async fn extend(&self, _blob: BlobId, _end: u32) -> Result<Option<Lifetime>, StoreError> {
         Ok(None)
     }
 
-    /// Deletes a blob for ever; whether it is gone. `false` where this store
-    /// cannot, or may not: what is permanent, or is not ours.
+    /// Deletes a blob permanently and returns whether it is gone. `false` if the store
+    /// cannot or may not delete it: the blob is permanent or has another owner.
     async fn delete(&self, _blob: BlobId) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Makes what was stored, extended and deleted survive a power loss. Before it
-    /// has returned, nothing durable may say that this was done: no name, no ledger.
+    /// Makes everything stored, extended and deleted so far durable. No name or ledger
+    /// may durably record such a change before this returns.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If writing to disk fails.
     async fn flush(&self) -> Result<(), StoreError>;
 
-    /// The key that what is read here must be kept under on disk; `None` where
-    /// it is nobody's secret.
+    /// Returns the key that encrypts the content of this store in the disk cache, or
+    /// `None` if the content is not secret.
     fn at_rest(&self) -> Option<&SecretKey> {
         None
     }
 
-    /// What the way to it is like now: to the gateway that the next read goes
-    /// to. `None` where there is no way (a directory), and before anything was
-    /// read.
+    /// Returns the network conditions to the gateway of the next read. `None` for a
+    /// directory, and before the first read.
     fn conditions(&self) -> Option<Conditions> {
         None
     }
@@ -202,14 +199,14 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     }
 }
 
-/// Until when a blob is paid for.
+/// Paid lifetime of a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifetime {
-    /// First epoch in which it may be gone.
+    /// First epoch in which the blob may be gone.
     pub end_epoch: u32,
-    /// Whether its owner may delete it before.
+    /// Whether the owner may delete the blob earlier.
     pub deletable: bool,
-    /// The Sui object that owns its storage, where the store tells.
+    /// Sui object that owns the storage, if known.
     pub object_id: Option<String>,
 }
 
@@ -225,11 +222,11 @@ pub struct StoreHealth {
     pub sent: u64,
     /// Answers that failed verification.
     pub corrupt: u64,
-    /// Reads that were asked for a second time since they took too long.
+    /// Reads that were hedged because they took too long.
     pub hedges: u64,
-    /// Those of them where the second request was faster.
+    /// Hedged reads in which the second request was faster.
     pub hedges_won: u64,
-    /// How often somebody was not asked, since it would have been in vain.
+    /// Requests skipped because they would have failed.
     pub not_asked: u64,
     /// Failures by endpoint and kind.
     pub failures: Vec<FailureCount>,
@@ -237,47 +234,47 @@ pub struct StoreHealth {
     pub endpoints: Vec<EndpointHealth>,
 }
 
-/// What is known about one gateway.
+/// State of one gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointHealth {
-    /// Its URL, without a password.
+    /// URL, without a password.
     pub url: String,
-    /// What it is for.
+    /// Role of the gateway.
     pub role: Role,
-    /// What the way to it is like; `None` before its first answer, and for
-    /// publishers.
+    /// Network conditions; `None` before the first answer, and for publishers.
     pub conditions: Option<Conditions>,
-    /// Whether it is asked.
+    /// State of its circuit breaker.
     pub breaker: BreakerState,
-    /// Seconds until it is asked again, where it is left alone.
+    /// Seconds until the next probe, if the breaker is open.
     pub probe_in_s: Option<u64>,
-    /// Seconds for which it is asked last, after it lied.
+    /// Remaining seconds of quarantine, during which it is asked last, after corrupt
+    /// bytes.
     pub quarantined_s: Option<u64>,
-    /// How often it lied, to our knowledge.
+    /// Number of proven corrupt answers.
     pub lies: u32,
-    /// Most requests it gets at once now.
+    /// Present limit of concurrent requests.
     pub at_once: u32,
 }
 
-/// What a gateway is for.
+/// Role of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// To read from.
+    /// For reads.
     Aggregator,
-    /// To write to.
+    /// For writes.
     Publisher,
 }
 
-/// Whether a gateway is asked.
+/// State of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
-    /// As usual.
+    /// All requests pass.
     Closed,
-    /// It failed several times in a row, and is left alone.
+    /// No requests pass, after several failures in a row.
     Open,
-    /// It is being looked whether it is back.
+    /// A probe tests whether the server has recovered.
     HalfOpen,
 }
 
@@ -291,24 +288,24 @@ impl From<Standing> for BreakerState {
     }
 }
 
-/// A blob that was stored, as a ledger remembers it.
+/// A stored blob, as a ledger records it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBlob {
-    /// Its ID.
+    /// Blob ID.
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// First epoch in which it is gone, where the store told.
+    /// First epoch in which the blob is gone, if known.
     pub end_epoch: Option<u32>,
-    /// The Sui object that owns its storage, where the store told.
+    /// Sui object that owns the storage, if known.
     pub object_id: Option<String>,
 }
 
-/// Opens the store of a network profile to read from; failures are kept in
-/// `journal`.
+/// Opens the store of a network profile for reading; failures are logged in `journal`.
 ///
 /// # Errors
-/// When the directory of a local one cannot be used, a URL is none, or
+/// If the directory of a local network cannot be used, a URL is invalid, or certificates
+/// cannot be read.
 /// certificates cannot be read.
 pub fn open(
     network: &Network,
@@ -318,10 +315,10 @@ pub fn open(
     open_as(Credentials::default(), network, deadline, journal)
 }
 
-/// The same, to write to as well, as who we are.
+/// Opens the store for reading and for writing with `credentials`.
 ///
 /// # Errors
-/// The same.
+/// Same as [`open`].
 pub fn open_as(
     credentials: Credentials,
     network: &Network,
@@ -339,8 +336,8 @@ pub fn open_as(
                 aggregators: aggregators.clone(),
                 publishers: publishers.clone(),
                 max_body: network.max_body,
-                // A server that is silent for a third of the time leaves some
-                // for another one.
+                // Leaves time for another server when one is silent for a third of the
+                // deadline.
                 silence: defaults.silence.min(deadline / 3),
                 retry: Retry::of(policy, deadline),
                 rules: EndpointRules::of(policy),
@@ -354,12 +351,12 @@ pub fn open_as(
     }
 }
 
-/// How a blob is to be kept.
+/// Options for storing a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutOptions {
-    /// For how many epochs from now; 1 to 53.
+    /// Number of epochs from now; 1 to 53.
     pub epochs: u32,
-    /// Whether its owner may delete it before they end.
+    /// Whether the owner may delete the blob before they end.
     pub deletable: bool,
 }
 
@@ -372,114 +369,114 @@ impl Default for PutOptions {
     }
 }
 
-/// What became of a [`BlobStore::put`].
+/// Result of a [`BlobStore::put`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// Whether bytes were uploaded; `false` where the blob was there already.
+    /// Whether bytes were uploaded; `false` if the blob was already stored.
     pub uploaded: bool,
-    /// First epoch in which it is gone, where the store told.
+    /// First epoch in which the blob is gone, if known.
     pub end_epoch: Option<u32>,
-    /// The Sui object that owns the storage, where the store told.
+    /// Sui object that owns the storage, if known.
     pub object_id: Option<String>,
 }
 
-/// Why a store could not do what it was asked.
+/// Error of a store operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No gateway has it.
+    /// No gateway has the blob.
     #[error("blob {blob} is not stored in {place}")]
     NotFound {
-        /// The blob asked for.
+        /// Requested blob.
         blob: BlobId,
-        /// Where it was looked for.
+        /// Place that was searched.
         place: String,
     },
-    /// The range asked for ends past the blob.
+    /// The requested range ends past the blob.
     #[error("range {range} lies outside blob {blob}")]
     OutOfRange {
-        /// The blob asked for.
+        /// Requested blob.
         blob: BlobId,
-        /// The range asked for.
+        /// Requested range.
         range: ByteRange,
     },
-    /// Every gateway that answered gave bytes that failed verification.
+    /// The bytes of every gateway that answered failed verification.
     #[error("blob {blob} read from {place} is corrupt: {why}")]
     Corrupt {
-        /// The blob asked for.
+        /// Requested blob.
         blob: BlobId,
-        /// The last gateway that lied.
+        /// Last gateway that returned bad bytes.
         place: String,
-        /// What the verification said.
+        /// Verification error.
         why: String,
     },
-    /// Over the body limit of the publisher.
+    /// The blob exceeds the body limit of the publisher.
     #[error("blob of {len} bytes is over the {limit} that {place} accepts")]
     TooLarge {
-        /// Its length.
+        /// Length of the blob.
         len: u64,
         /// The limit.
         limit: u64,
-        /// Who set it.
+        /// Publisher or store that sets the limit.
         place: String,
     },
-    /// What is private is about to be stored for everybody to read.
+    /// Plaintext of a private repository would be stored where everyone can read it.
     #[error("blob {blob} is not encrypted with the key of this repository, and is not stored")]
     Plaintext {
         /// The blob.
         blob: BlobId,
     },
-    /// The publisher stored something else, or computes IDs differently.
+    /// The publisher stored different bytes, or computes IDs differently.
     #[error("{place} certified blob {found} where {expected} was sent")]
     WrongId {
-        /// What we computed.
+        /// ID computed locally.
         expected: BlobId,
-        /// What it answered.
+        /// ID in the publisher's answer.
         found: String,
         /// The publisher.
         place: String,
     },
-    /// The gateway refuses: credentials, law, or a request it does not accept.
+    /// The gateway refused: credentials, law, or an invalid request.
     #[error("{place} refused ({status}): {why}")]
     Refused {
         /// The gateway.
         place: String,
         /// HTTP status.
         status: u16,
-        /// Its own words.
+        /// Message of the gateway.
         why: String,
     },
-    /// A publisher does not know us, or there is nothing to show it; says what
-    /// to do about that.
+    /// A publisher did not accept the credentials, or none exist; the message says what
+    /// to do.
     #[error("{0}")]
     SignIn(String),
-    /// Not reachable, timed out or failing, after all retries.
+    /// Unreachable, timed out or failing, after all retries.
     #[error("{place} is unavailable: {why}")]
     Unavailable {
-        /// The gateway tried last.
+        /// Gateway tried last.
         place: String,
-        /// What happened.
+        /// Reason.
         why: String,
     },
-    /// Nothing is configured that could do it.
+    /// No endpoint is configured for the operation.
     #[error("network profile has no {0}; add one with --{0} URL or in the config file")]
     NoEndpoint(&'static str),
-    /// Not a URL we can use.
+    /// The URL is not usable.
     #[error("`{url}` is not an endpoint: {why}")]
     BadEndpoint {
-        /// As configured.
+        /// URL as configured.
         url: String,
-        /// What is wrong with it.
+        /// Reason.
         why: String,
     },
-    /// Certificates to trust are none.
+    /// The trusted certificates are not usable.
     #[error(transparent)]
     BadCertificates(#[from] BadCertificates),
     /// The disk under a local store failed.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or directory.
+        /// File or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
 }

@@ -1,14 +1,13 @@
-//! A store whose blobs are those of a private repository: a layer that seals
-//! what goes in and opens what comes out.
+//! Layer over a store for a private repository: encrypts blobs on write and decrypts
+//! them on read.
 //!
-//! Above it offsets are those of the plain bytes, so nothing there knows of
-//! encryption. A range is fetched as the whole blocks that hold it. They are
-//! opened where the bytes are judged ([`Accept`]): a gateway that changed one is
-//! passed over for the next like any other liar.
+//! Offsets above this layer are those of the plain bytes, so callers need not know about
+//! encryption. A range is fetched as the whole blocks that contain it. The blocks are
+//! decrypted where the bytes are verified ([`Accept`]): a gateway that changed a block
+//! is skipped like any other that returns bad bytes.
 //!
-//! To open a block one needs the header of its blob. It comes along with
-//! whatever lies near the start; else it is fetched once, and remembered
-//! ([`PrivateHeaders`]).
+//! Decrypting a block requires the header of its blob. The header comes along with any
+//! range near the start; otherwise it is fetched once and cached ([`PrivateHeaders`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,14 +24,14 @@ use walgit_format::chunk::{
     PrivateKeys, SecretKey, private_len, private_room,
 };
 
-/// Blocks before the wanted ones that are read along for the header's sake:
-/// less than what a round trip costs.
+/// Blocks before the requested ones that are read along with them to get the header:
+/// cheaper than a round trip.
 const NEAR: u32 = 4;
-/// Headers that are remembered: a blob of ten megabytes each, that is 40 GB.
+/// Most headers cached: with blobs of ten megabytes each, they cover 40 GB.
 const REMEMBERED: usize = 4096;
 
-/// Headers of blobs that were met, for all stores of a process. What is in one
-/// proves itself to who has the key, so nothing here has to be believed.
+/// Headers of known blobs, for all stores of a process. The key authenticates a header,
+/// so the cache need not be trusted.
 #[derive(Debug, Default)]
 pub struct PrivateHeaders(Mutex<HashMap<BlobId, PrivateHeader>>);
 
@@ -41,7 +40,7 @@ impl PrivateHeaders {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers the header of a blob.
+    /// Caches the header of a blob.
     pub fn keep(&self, blob: BlobId, header: PrivateHeader) {
         let mut map = self.map();
         if map.len() >= REMEMBERED {
@@ -78,7 +77,7 @@ impl PrivateStore {
         self.keys.own()
     }
 
-    /// What the head with this hash is called in an address.
+    /// Returns the address form of the head with this hash.
     pub fn root(&self, head: &ChunkHash) -> ChunkHash {
         self.keys.root(head)
     }
@@ -87,7 +86,7 @@ impl PrivateStore {
         self.keys.unlock(&self.headers.get(blob)?).ok()
     }
 
-    /// The key of a blob whose first stored bytes these are.
+    /// Derives the key of a blob from its first stored bytes.
     fn unlock(&self, blob: BlobId, first: &[u8]) -> Result<PrivateBlob, Rejected> {
         let header = PrivateHeader::decode(first).map_err(Rejected::because)?;
         let unlocked = self.keys.unlock(&header).map_err(Rejected::because)?;
@@ -126,7 +125,7 @@ impl PrivateStore {
         {
             return Err(outside());
         }
-        // Whoever has no header reads from the start.
+        // Without a header, the read starts at the beginning.
         let stored = match known {
             Some(_) => blocks.stored(),
             None => ByteRange::new(0, blocks.stored().end()),
@@ -174,8 +173,8 @@ impl PrivateStore {
     }
 }
 
-/// A refusal that tells nothing of the content: it goes into the failure log,
-/// which lies on a disk in the clear.
+/// A rejection without details of the content: it goes into the failure log, which is
+/// stored in plaintext.
 fn hushed(_: Rejected) -> Rejected {
     Rejected::because("what is encrypted in it is not what its repository says")
 }
@@ -214,7 +213,7 @@ impl BlobStore for PrivateStore {
         body: Bytes,
         options: &PutOptions,
     ) -> Result<Stored, StoreError> {
-        // Whatever goes wrong above: nothing leaves in the clear.
+        // Whatever goes wrong above, no plaintext is stored.
         let header = PrivateHeader::decode(&body);
         match header.and_then(|header| self.keys.unlock(&header)) {
             Ok(_) => self.inner.put(blob, body, options).await,

@@ -1,4 +1,4 @@
-//! A store whose blobs are encrypted payloads: a layer that opens them.
+//! Layer over a store of encrypted payloads: decrypts them on read.
 
 use std::sync::Arc;
 
@@ -11,13 +11,12 @@ use super::{
 use crate::net::Conditions;
 use walgit_format::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
 
-/// Longest payload that is opened, in bytes: its tag covers the whole, so the
-/// whole is in memory before a byte of it is given out.
+/// Longest payload that is decrypted, in bytes: its tag covers the whole payload, which
+/// is therefore in memory before any byte is returned.
 pub const MAX_PAYLOAD: u64 = 256 << 20;
 
-/// Reads blobs that are encrypted payloads as their content: offsets and
-/// lengths are those of the plain bytes. A payload whose tag is not right is a
-/// lie like any other, and the next gateway is asked.
+/// Returns the content of encrypted payloads: offsets and lengths are those of the plain
+/// bytes. A payload with a wrong tag is corrupt, and the next gateway is tried.
 #[derive(Debug)]
 pub struct SealedStore {
     inner: Arc<dyn BlobStore>,
@@ -26,8 +25,8 @@ pub struct SealedStore {
 }
 
 impl SealedStore {
-    /// Opens what `inner` keeps with any of `keys`. The first one is what the
-    /// content is kept under on disk, by way of a key derived from it.
+    /// Decrypts the blobs of `inner` with any of `keys`. A key derived from the first
+    /// one encrypts the content in the disk cache.
     ///
     /// `None` without a key.
     pub fn new(inner: Arc<dyn BlobStore>, keys: Vec<SecretKey>) -> Option<Self> {

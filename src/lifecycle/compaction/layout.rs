@@ -1,4 +1,4 @@
-//! How a head lies.
+//! Measurement of the layout of a head.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,65 +10,66 @@ use crate::cache::MAX_GAP;
 use crate::repo::{RepoError, Repository, Tier};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
 
-/// Blobs that are asked for their length at once.
+/// Concurrent blob length requests.
 const AT_ONCE: usize = 16;
-/// Stored bytes that one request of a walk asks for.
+/// Stored bytes per request of a walk.
 const REQUEST: u64 = 4 << 20;
 
 /// What a head needs of a blob.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Bytes of it that are needed.
+    /// Needed bytes of the blob.
     pub live: u64,
-    /// Those of them that are nodes: directories and lists, which are written
-    /// anew with every layout.
+    /// Needed bytes that are nodes (directories and lists); every compaction rewrites
+    /// these.
     pub nodes: u64,
-    /// Its length in bytes.
+    /// Length of the blob in bytes.
     pub len: u64,
-    /// Whether it is a file, and nothing else.
+    /// Whether the blob is a single file.
     pub plain: bool,
 }
 
-/// How a head lies.
+/// The layout of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// The blobs it needs.
+    /// The blobs that the head needs.
     pub blobs: BTreeMap<BlobId, Held>,
-    /// Requests that reading all of its trees takes: ranges that lie together
-    /// count as one, up to 4 MiB.
+    /// Requests to read all trees of the head; adjacent ranges count as one request, up
+    /// to 4 MiB.
     pub requests: u64,
-    /// Stored bytes of the trees and of what is in them.
+    /// Stored bytes of the trees and their content.
     pub tree_bytes: u64,
-    /// Files that want to be kept elsewhere, and their bytes.
+    /// Number and bytes of files that would move to another tier.
     pub moves: (u64, u64),
-    /// Content that is a patch against what is in no tree: the blob of its base, and
-    /// about the bytes it would take whole.
+    /// Content that is a patch against a chunk outside of all trees: the blob of the
+    /// base, and the approximate size of the content without the patch, in bytes.
     pub patched: Vec<(BlobId, u64)>,
 }
 
-/// A file that a measuring came to; inline ones are not told of.
+/// A file that the measurement found; inline files are not reported.
 #[derive(Clone, Copy, Debug)]
 pub struct FileFound<'a> {
-    /// Where it is.
+    /// Location in the tree.
     pub place: &'a Place,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// Whether it shrinks, as far as it is stored like that.
+    /// Whether the file is compressible, as far as its stored form shows.
     pub shrinks: bool,
-    /// Where it is kept.
+    /// Tier in which the file is stored.
     pub tier: Tier,
 }
 
-/// Measures how a head lies; `moves` says which files want to be kept elsewhere.
+/// Measures the layout of a head; `moves` decides which files should move to another
+/// tier.
 ///
 /// # Errors
-/// What kept a node from being read.
+/// When a node cannot be read.
 pub async fn measure(
     repository: &Repository,
     moves: &(dyn Fn(&FileFound<'_>) -> bool + Sync),
 ) -> Result<Layout, RepoError> {
     let mut layout = Layout::default();
-    // By where they lie: what is needed twice is there once.
+    // Keyed by location, so that shared content counts once.
     let mut seen: HashMap<(BlobId, u64), (u32, bool)> = HashMap::new();
     let mut file: Option<Arc<Place>> = None;
     // Content of the trees, and patches with their bases.
@@ -159,7 +160,7 @@ impl Layout {
     }
 }
 
-/// How many requests read these ranges, which are sorted.
+/// Counts the requests that read these sorted ranges.
 fn requests(ranges: &[(BlobId, u64, u64)]) -> u64 {
     let mut requests = 0;
     let mut last: Option<(BlobId, u64, u64)> = None;

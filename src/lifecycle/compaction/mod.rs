@@ -1,11 +1,10 @@
-//! Which heads would be better off laid out anew.
+//! Selection of heads that benefit from compaction.
 //!
-//! How a head lies is measured from its nodes ([`Layout`]): the blobs it needs,
-//! how much of each, and the requests a walk over its trees takes. [`plan`] says
-//! what it would be like afterwards and what getting there costs; a head whose
-//! score is better by more than a threshold is a candidate. What was done is
-//! recorded ([`Records`]), so that a name is left alone for a while and no more is
-//! spent than may be.
+//! The layout of a head is measured from its nodes ([`Layout`]): the blobs it needs, the
+//! needed bytes of each, and the requests of a walk over its trees. [`plan`] predicts the
+//! layout after a compaction and its cost; a head whose score improves by more than a
+//! threshold is a candidate. Compactions are recorded ([`Records`]), which enforces a
+//! cooldown per name and a spending limit.
 
 mod layout;
 mod plan;

@@ -1,4 +1,4 @@
-//! What a head would be like laid out anew, and what getting there costs. Pure.
+//! Predicted layout of a head after compaction, and the cost of the compaction. Pure.
 
 use std::collections::HashSet;
 
@@ -10,62 +10,61 @@ use walgit_format::chunk::BlobId;
 use walrus_encoding::Price;
 use walrus_encoding::cost::Bill;
 
-/// Bytes of a blob that are no pack's content: its header, and what it is padded
-/// to.
+/// Bytes of a blob that are not content of a pack: header and padding.
 const HEADER: u64 = 4096;
 
-/// What may be written more than is reckoned: one part in so many.
+/// Safety margin for the bytes to write: one part in this many.
 const SLACK: u64 = 8;
 
-/// What a layout is like.
+/// Figures of a layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Score {
-    /// Requests that reading the trees whole takes.
+    /// Requests to read all trees completely.
     pub requests: u64,
-    /// Blobs that are needed.
+    /// Needed blobs.
     pub blobs: u64,
-    /// Bytes billed for them.
+    /// Bytes billed for these blobs.
     pub billed: u64,
 }
 
-/// How good a layout is, beside the better of two.
+/// Rating of a layout relative to the better of two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Terms {
-    /// Fewest requests over requests, 0..=1.
+    /// Fewest requests divided by requests, 0..=1.
     pub network: f64,
-    /// Least bill over the bill, 0..=1.
+    /// Lowest bill divided by the bill, 0..=1.
     pub cost: f64,
-    /// Both by their weights in `[tiers]`, 0..=1.
+    /// Weighted sum of both, with the weights of `[tiers]`, 0..=1.
     pub score: f64,
 }
 
-/// What laying a head out anew would do.
+/// The effect of a compaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Blobs that it would lie in no more.
+    /// Blobs that the new head no longer needs.
     pub leave: HashSet<BlobId>,
-    /// As it is.
+    /// Figures of the present layout.
     pub now: Score,
-    /// As it would be.
+    /// Figures of the new layout.
     pub then: Score,
-    /// How good it is now.
+    /// Rating of the present layout.
     pub terms_now: Terms,
-    /// How good it would be.
+    /// Rating of the new layout.
     pub terms_then: Terms,
-    /// By how much the score would be better; less than 0 where it is not.
+    /// Increase of the score; negative if the score gets worse.
     pub improvement: f64,
-    /// Bytes that would be written at most.
+    /// Maximum number of bytes to write.
     pub write: u64,
-    /// What that costs for so many epochs as are paid for, in the price's currency.
+    /// Cost of storage for all paid epochs, in the currency of the price.
     pub cost: f64,
 }
 
-/// Plans to lay a head out anew in blobs of at most `max_body` bytes, paid for
-/// `epochs`.
+/// Plans the compaction of a head into blobs of at most `max_body` bytes that are paid
+/// for `epochs`.
 ///
-/// Blobs that are half full of what is needed, or are one file, stay: rewriting
-/// them would gain little, and cost grows with what is scattered, not with the
-/// repository.
+/// Blobs with needed bytes of at least half of `max_body`, and blobs that are a single
+/// file, stay: rewriting them would gain little. So the cost grows with the scattered
+/// content, not with the repository.
 pub fn plan(
     layout: &Layout,
     max_body: u64,
@@ -78,12 +77,13 @@ pub fn plan(
     let moved = layout.moves.1;
     let nodes: u64 = kept.iter().map(|(_, held)| held.nodes).sum();
     let live: u64 = left.iter().map(|(_, held)| held.live).sum();
-    // Patches whose base is left are stored whole, and the base for the history.
+    // A patch whose base is in one of these blobs is stored whole, and the base is
+    // stored for the history.
     let patched = layout.patched.iter();
     let patched = patched.filter(|(base, _)| leave.contains(base));
     let whole: u64 = patched.map(|(_, bytes)| bytes).sum();
     let write = live + nodes + moved + whole + HEADER;
-    // What is encoded anew may take a little more than it did.
+    // Newly encoded content may take a little more space than before.
     let write = write + write / SLACK;
     let packs = write.div_ceil(max_body.max(1)).max(1);
     let lens = (0..packs).map(|pack| (write - pack * max_body.min(write)).min(max_body));
@@ -98,7 +98,7 @@ pub fn plan(
         billed: now.billed,
     };
     let then = Score {
-        // A request for every 4 MiB, and one for each blob that stays.
+        // One request per 4 MiB, and one per blob that stays.
         requests: trees.div_ceil(4 << 20).max(packs) + kept.len() as u64,
         blobs: then.blobs,
         billed: then.billed,

@@ -1,7 +1,7 @@
-//! What was laid out anew, and what was spent for that: JSON lines, per network.
+//! Log of compactions and their cost: JSON lines, per network.
 //!
-//! What is going to be spent is written down first, and put right when it is known:
-//! a run that is killed has spent what it had planned.
+//! The planned cost is recorded first, and corrected when the actual cost is known: a run
+//! that is killed counts with its planned cost.
 
 use std::path::{Path, PathBuf};
 
@@ -9,22 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use walgit_durable::AppendLog;
 
-/// How far back spending counts, in seconds: 30 days.
+/// Period over which spending is summed, in seconds: 30 days.
 const PERIOD: u64 = 30 * 24 * 3600;
 
-/// A head that was laid out anew, or something that was spent for that.
+/// A compaction of a head, or a cost entry for one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The name that was moved.
     pub name: String,
-    /// When, in seconds since 1970.
+    /// Time in seconds since 1970.
     pub at: u64,
-    /// Where it was.
+    /// Address before.
     pub from: String,
-    /// Where it is.
+    /// Address after.
     pub to: String,
-    /// What it cost beside what was written down before; less than 0 where that was
-    /// too much.
+    /// Cost in addition to what was recorded before; negative if that was too much.
     pub cost: f64,
     /// Whether the name was moved.
     pub moved: bool,
@@ -47,7 +46,7 @@ pub struct RecordsError {
 }
 
 impl Records {
-    /// Kept in `dir`, which need not exist yet.
+    /// Opens the records in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
         Records {
             log: AppendLog::new(dir.join("compactions.jsonl")),
@@ -61,16 +60,16 @@ impl Records {
         }
     }
 
-    /// All of them, the oldest first. A line cut short by a crash is passed over.
+    /// Returns all records, oldest first. A line truncated by a crash is skipped.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn all(&self) -> Result<Vec<Record>, RecordsError> {
         let read = self.log.read().map_err(|source| self.failed(source))?;
         Ok(read.records)
     }
 
-    /// When a name was moved last, in seconds since 1970.
+    /// Returns when a name was last moved, in seconds since 1970.
     ///
     /// # Errors
     /// As [`Records::all`].
@@ -80,7 +79,7 @@ impl Records {
         Ok(moved.map(|it| it.at))
     }
 
-    /// What was spent in the 30 days before `now`.
+    /// Returns the amount spent in the 30 days before `now`.
     ///
     /// # Errors
     /// As [`Records::all`].
@@ -90,10 +89,10 @@ impl Records {
         Ok(recent.map(|it| it.cost).sum::<f64>().max(0.0))
     }
 
-    /// Adds one and waits until it is on disk.
+    /// Appends a record and waits until it is on disk.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the record cannot be written.
     pub fn append(&self, record: &Record) -> Result<(), RecordsError> {
         self.log
             .append(record)

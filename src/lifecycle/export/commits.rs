@@ -1,5 +1,5 @@
-//! Commits and annotated tags: those that the refs lead to, checked against
-//! the trees that were written.
+//! Commits and annotated tags that are reachable from refs, checked against the exported
+//! trees.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,26 +15,26 @@ use crate::repo::archive::Archive;
 use walgit_format::git::{RawCommit, tag_target};
 use walgit_format::head::GitId;
 
-/// Commits that are compressed at once.
+/// Commits that are compressed in one batch.
 const BATCH: usize = 4096;
 
-/// What refs lead to, by its ID.
+/// Commits and tags that refs may lead to, by ID.
 pub(super) struct Lines<'a> {
     commits: HashMap<&'a [u8], &'a RawCommit>,
     tags: HashMap<ObjectId, Bytes>,
     shallow: HashSet<&'a [u8]>,
 }
 
-/// What was found to be in the repository.
+/// Objects that are reachable from the refs.
 #[derive(Default)]
 pub(super) struct Reached {
     commits: HashSet<GitId>,
-    /// Tags, and what each leads to in the end.
+    /// Tags, and the object each peels to.
     tags: HashMap<ObjectId, ObjectId>,
 }
 
 impl Reached {
-    /// What an annotated tag leads to in the end.
+    /// Returns the object that an annotated tag peels to.
     pub(super) fn peeled(&self, id: &[u8]) -> Option<&ObjectId> {
         self.tags.get(gix::oid::try_from_bytes(id).ok()?)
     }
@@ -46,7 +46,7 @@ impl Reached {
 }
 
 impl<'a> Lines<'a> {
-    /// All commits and tags that are stored.
+    /// Indexes all stored commits and tags.
     pub(super) fn new(
         archive: &'a Archive,
         hash: gix::hash::Kind,
@@ -64,7 +64,7 @@ impl<'a> Lines<'a> {
         })
     }
 
-    /// Adds a root, called `name`, and every commit and tag it leads to.
+    /// Adds a root called `name`, and every commit and tag that is reachable from it.
     pub(super) fn reach(
         &self,
         name: &str,
@@ -108,8 +108,8 @@ impl<'a> Lines<'a> {
         Ok(())
     }
 
-    /// Writes what was reached, the commits in the order in which they are
-    /// stored. What is stored for the tree of each must be what it says.
+    /// Writes the reachable objects, with commits in stored order. The stored tree of
+    /// each commit must have the ID that the commit names.
     pub(super) fn write(
         &self,
         archive: &Archive,
@@ -146,8 +146,8 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// That the tree of a commit is what the commit says it is. Its ID covers
-/// every name, mode and content below.
+/// Verifies that the stored tree of a commit has the ID that the commit names. The ID
+/// covers every name, mode and content below.
 pub(super) fn check(
     archive: &Archive,
     commit: &RawCommit,

@@ -1,25 +1,24 @@
-//! The `git` program, asked to check out, repack or look over what was exported.
+//! Runs the `git` program to check out, repack or verify an export.
 //!
-//! It runs nothing that the repository brings along: the user's settings, which
-//! may define filters, are not read, and hooks are looked for where there are
-//! none.
+//! Git executes nothing that comes from the repository: the user's settings, which may
+//! define filters, are not read, and the hooks path is `/dev/null`.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
 
 use tokio::process::Command;
 
-/// What became of the checkout.
+/// Result of a checkout.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Checkout {
-    /// The files are there.
+    /// The files are checked out.
     Done,
-    /// A bare repository has none.
+    /// A bare repository has no checkout.
     Bare,
-    /// There is no `git` program here.
+    /// The `git` program is not installed.
     NoGit,
-    /// `git` said this.
+    /// `git` failed with this message.
     Failed(String),
 }
 
@@ -46,7 +45,7 @@ fn git(dir: &Path) -> Command {
     git
 }
 
-/// Checks out what `HEAD` leads to.
+/// Checks out `HEAD`.
 pub(super) async fn check_out(dir: &Path) -> Checkout {
     let done = git(dir).args(["checkout", "--quiet", "--force"]).output();
     match done.await {
@@ -57,7 +56,7 @@ pub(super) async fn check_out(dir: &Path) -> Checkout {
     }
 }
 
-/// Has git look for deltas among all objects; what kept it from that.
+/// Lets git find deltas among all objects; returns the reason if that fails.
 pub(super) async fn repack(dir: &Path) -> Result<(), String> {
     let flags = ["-a", "-d", "-f", "-q"];
     match git(dir).arg("repack").args(flags).output().await {
@@ -67,17 +66,17 @@ pub(super) async fn repack(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Has `git fsck` read everything; what it found to complain about.
+/// Runs `git fsck` on everything; returns its complaints.
 ///
 /// # Errors
-/// When it cannot be run.
+/// When `git` cannot be run.
 pub async fn fsck(dir: &Path) -> std::io::Result<Option<String>> {
     let flags = ["--full", "--no-progress", "--no-dangling"];
     let done = git(dir).arg("fsck").args(flags).output().await?;
     Ok((!done.status.success()).then(|| said(&done)))
 }
 
-/// What it complained about, in a line.
+/// Returns the output of git on one line.
 fn said(done: &Output) -> String {
     let text = [&done.stderr[..], &done.stdout[..]].concat();
     let text = String::from_utf8_lossy(&text);

@@ -1,4 +1,4 @@
-//! The index of a pack, version 2 (`gitformat-pack(5)`).
+//! Pack index, version 2 (`gitformat-pack(5)`).
 
 use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write as _};
@@ -11,10 +11,10 @@ use gix::hashtable::HashMap;
 use super::pack::Placed;
 
 const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
-/// Offsets from here on stand in a table of their own.
+/// Offsets from here on are stored in a separate table.
 const LARGE: u64 = 1 << 31;
 
-/// Writes the index of a pack that holds `objects` and has this checksum.
+/// Writes the index of the pack that holds `objects` and has this checksum.
 pub(super) fn write(
     path: &Path,
     hash: gix::hash::Kind,
@@ -58,7 +58,7 @@ pub(super) fn write(
     read_only(&file)
 }
 
-/// Packs are never changed, and git marks them so.
+/// Marks a file read-only, as git does for packs, which never change.
 pub(super) fn read_only(file: &File) -> std::io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o444))
 }
@@ -77,7 +77,7 @@ mod tests {
                 .map(|n| {
                     let blob = gix::objs::Kind::Blob;
                     let id = gix::objs::compute_hash(hash, blob, &n.to_le_bytes()).unwrap();
-                    // Some lie beyond what 31 bits can tell.
+                    // Some offsets exceed 31 bits.
                     let offset = 12 + n * (8 << 20);
                     let crc = n as u32;
                     (id, Placed { offset, crc })

@@ -1,4 +1,4 @@
-//! What a git repository consists of beside its objects.
+//! Files of a git repository other than its objects.
 
 use std::fs;
 use std::path::Path;
@@ -12,11 +12,11 @@ use walgit_format::Address;
 use walgit_format::archive::ArchivedRef;
 use walgit_format::head::GitId;
 
-/// Names of refs, each of which git allows: they come from strangers.
+/// Verifies that git allows the names of all refs, which are untrusted input.
 ///
 /// # Errors
-/// [`ExportError::RefName`] on one that is not allowed, or that stands in the
-/// way of another.
+/// [`ExportError::RefName`] for a name that is not allowed, or that conflicts with
+/// another.
 pub(super) fn check_refs(refs: &[ArchivedRef]) -> Result<Vec<&ArchivedRef>, ExportError> {
     let mut sorted: Vec<&ArchivedRef> = refs.iter().collect();
     sorted.sort();
@@ -28,7 +28,7 @@ pub(super) fn check_refs(refs: &[ArchivedRef]) -> Result<Vec<&ArchivedRef>, Expo
             return Err(refused(&pair[1].name, "it is there twice"));
         }
     }
-    // `a` and `a/b` cannot both be; others may stand between them.
+    // `a` and `a/b` exclude each other; others may sort between them.
     let named = |name: &[u8]| sorted.binary_search_by(|it| it.name[..].cmp(name)).is_ok();
     for reference in &sorted {
         let name = &reference.name[..];
@@ -56,7 +56,7 @@ fn refused(name: &[u8], why: impl std::fmt::Display) -> ExportError {
     }
 }
 
-/// What `HEAD` says: a branch where it is checked out, else the commit `tip`.
+/// Returns the content of `HEAD`: the branch that is checked out, else the commit `tip`.
 pub(super) fn head(archive: &Archive, tip: &GitId) -> Result<String, ExportError> {
     let name = archive.head();
     if name.is_empty() || !archive.refs().iter().any(|it| it.name == name) {
@@ -65,12 +65,12 @@ pub(super) fn head(archive: &Archive, tip: &GitId) -> Result<String, ExportError
     check_name(name)?;
     match (name.starts_with(b"refs/heads/"), std::str::from_utf8(name)) {
         (true, Ok(name)) => Ok(format!("ref: {name}")),
-        // Rare enough for a branch to be given up.
+        // Rare enough to give up the branch.
         _ => Ok(tip.to_string()),
     }
 }
 
-/// Makes the folders of a repository, and what tells git that it is one.
+/// Creates the folders of a repository and the files by which git recognizes it.
 pub(super) fn begin(
     git: &Path,
     hash: gix::hash::Kind,
@@ -105,7 +105,7 @@ pub(super) fn begin(
     )
 }
 
-/// Writes the refs, and where the history ends if it does.
+/// Writes the refs, and the shallow boundary of the history if there is one.
 pub(super) fn refs(
     git: &Path,
     refs: &[&ArchivedRef],

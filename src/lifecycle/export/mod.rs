@@ -1,15 +1,14 @@
-//! A published history becomes a git repository again.
+//! Export of a published history as a git repository.
 //!
-//! An archive has numbers where git has IDs, so all of them are computed anew:
-//! contents first, then trees, each after all that it holds ([`objects`]). They
-//! go into one pack as they come ([`pack`], [`index`]); of each only its ID
-//! stays in memory ([`numbers`]). Then it is checked that the tree of every
-//! commit that a ref leads to is the one that the commit itself names
-//! ([`commits`]): as an ID covers all below it, this proves that nothing was
-//! lost. At last come refs and `HEAD` ([`layout`]).
+//! An archive refers to objects by number instead of git ID, so an export computes all
+//! IDs again: contents first, then trees, each after everything it holds ([`objects`]).
+//! They are appended to one pack ([`pack`], [`index`]); only the ID of each stays in
+//! memory ([`numbers`]). Then the tree of every reachable commit is compared with the ID
+//! that the commit names ([`commits`]): an ID covers everything below, so this proves
+//! that nothing was lost. Finally refs and `HEAD` are written ([`layout`]).
 //!
-//! All this is done in a folder beside the one that was asked for, which is
-//! flushed to the disk and renamed when it is complete. Nothing that the repository brings along is run
+//! The export is written to a temporary folder beside the destination, which is flushed
+//! to disk and renamed when complete. No code that comes with the repository is executed
 //! ([`git`]).
 
 mod commits;
@@ -45,50 +44,49 @@ use walgit_format::archive::Segment;
 use walgit_format::head::CommitId;
 use walgit_format::head::GitId;
 
-/// Where a repository has its packs.
+/// Directory of the packs in a repository.
 const PACKS: &str = "objects/pack";
 
-/// How to export.
+/// Options of an export.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExportOptions {
-    /// Without a checkout: the folder itself is the repository.
+    /// Skips the checkout: the folder itself becomes the repository.
     pub bare: bool,
-    /// Have the `git` program look for deltas: a pack several times smaller.
+    /// Lets `git` find deltas, which makes the pack several times smaller.
     pub repack: bool,
-    /// The umask that files and folders are to have; `None` leaves them to the
-    /// process.
+    /// The umask for files and folders; `None` keeps that of the process.
     pub umask: Option<u32>,
-    /// Most that is checked out.
+    /// Limits of the checkout.
     pub limits: Limits,
 }
 
-/// What was exported.
+/// Summary of an export.
 #[derive(Clone, Debug, Serialize)]
 pub struct Exported {
-    /// Commits.
+    /// Number of commits.
     pub commits: u64,
-    /// Trees.
+    /// Number of trees.
     pub trees: u64,
-    /// Contents of files.
+    /// Number of file contents.
     pub contents: u64,
-    /// Annotated tags.
+    /// Number of annotated tags.
     pub tags: u64,
-    /// Branches and tags.
+    /// Number of branches and tags.
     pub refs: u64,
     /// Plain bytes of all objects.
     pub bytes: u64,
-    /// Bytes of the pack.
+    /// Size of the pack in bytes.
     pub pack_bytes: u64,
-    /// Whether commits are left out: a shallow repository.
+    /// Whether commits are omitted: a shallow repository.
     pub shallow: bool,
-    /// What became of the checkout.
+    /// Result of the checkout.
     pub checkout: Checkout,
-    /// Why the pack is as large as it was written, where it was to be repacked.
+    /// The reason why a requested repack failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_repacked: Option<String>,
 }
 
-/// Tells how many bytes are done, of how many.
+/// Reports the bytes that are done, and the total.
 struct Progress<'a> {
     tell: &'a (dyn Fn(u64, u64) + Sync),
     done: u64,
@@ -111,14 +109,14 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Writes the git repository that was published to `dir`, which is not there
-/// yet, or empty. Tells `progress` how many bytes are done, of how many.
+/// Writes the published git repository to `dir`, which must be empty or not exist.
+/// Reports to `progress` the bytes that are done, and the total.
 ///
-/// Must be called within a runtime of several threads.
+/// Must be called within a multi-threaded runtime.
 ///
 /// # Errors
-/// Whatever kept it from being read or written, or is wrong with it; nothing is
-/// left then, nor when the future is dropped.
+/// When something cannot be read or written, or the repository is damaged; nothing
+/// remains then, nor when the future is dropped.
 pub async fn export(
     repository: &Repository,
     dir: &Path,
@@ -170,7 +168,7 @@ pub async fn export(
     Ok(done)
 }
 
-/// The commit that is checked out.
+/// Returns the commit to check out.
 fn tip(repository: &Repository) -> Result<GitId, ExportError> {
     match repository.head().commits.first().map(|commit| &commit.id) {
         Some(CommitId::Git(id)) if !repository.is_implied() => Ok(id.clone()),
@@ -178,7 +176,7 @@ fn tip(repository: &Repository) -> Result<GitId, ExportError> {
     }
 }
 
-/// By which hash an ID was made.
+/// Returns the hash function of an ID.
 fn hash(id: &GitId) -> gix::hash::Kind {
     match id.0.len() {
         32 => gix::hash::Kind::Sha256,
@@ -238,21 +236,21 @@ async fn write(
     Ok(size)
 }
 
-/// What a checkout of `HEAD` would write.
+/// Size of a checkout of `HEAD`.
 struct TipSize {
     tree: Size,
-    /// Whether it is the commit of which the head says how many files it has.
+    /// Whether this is the commit for which the head declares a file count.
     declared: bool,
 }
 
-/// The commit that `HEAD` leads to.
+/// Returns the commit that `HEAD` resolves to.
 fn checked_out(head: &str, refs: &[&ArchivedRef], tip: &GitId) -> GitId {
     let branch = head.strip_prefix("ref: ");
     let found = branch.and_then(|name| refs.iter().find(|it| it.name == name.as_bytes()));
     found.map_or_else(|| tip.clone(), |found| found.id.clone())
 }
 
-/// Plain bytes of a segment's contents and trees.
+/// Returns the plain bytes of the contents and trees of a segment.
 fn bytes(segment: &Segment) -> u64 {
     let trees = segment.trees.iter().map(|group| group.chunk);
     let groups = trees.chain(segment.contents.iter().map(|group| group.chunk));
@@ -263,7 +261,7 @@ fn bytes(segment: &Segment) -> u64 {
     grouped.saturating_add(runs.fold(0, u64::saturating_add))
 }
 
-/// A folder that appears whole or not at all.
+/// A folder that appears atomically.
 struct Target {
     dir: PathBuf,
     temporary: tempfile::TempDir,
@@ -271,7 +269,7 @@ struct Target {
 
 impl Target {
     fn new(dir: &Path) -> Result<Self, ExportError> {
-        // Where it is a link to an empty folder, that folder is meant.
+        // A link to an empty folder stands for that folder.
         let dir = match dir.canonicalize() {
             Ok(found) => found,
             Err(_) if dir.is_symlink() => return Err(ExportError::Exists(dir.into())),
@@ -305,9 +303,9 @@ impl Target {
         self.temporary.path()
     }
 
-    /// It is complete: gives it its name.
+    /// Renames the complete folder to its final name.
     async fn keep(self) -> Result<(), ExportError> {
-        // A folder that was there keeps its permissions.
+        // An existing folder keeps its permissions.
         if let Ok(there) = std::fs::metadata(&self.dir) {
             let set = std::fs::set_permissions(self.path(), there.permissions());
             set.map_err(ExportError::io(self.path()))?;
@@ -318,7 +316,7 @@ impl Target {
         placed
             .map_err(|_| ExportError::Interrupted)?
             .map_err(ExportError::io(&self.dir))?;
-        // It is not there any more to be removed.
+        // The folder has been renamed, so there is nothing to remove.
         let _ = self.temporary.keep();
         Ok(())
     }

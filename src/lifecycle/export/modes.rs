@@ -1,12 +1,12 @@
-//! Permissions of what was exported: those that `git clone` gives it, which depend
-//! on the user's umask. The process has a stricter one.
+//! Permissions of an export: the same as from `git clone`, according to the user's umask.
+//! The process itself has a stricter one.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Sets the permissions of a folder and of all that is in it.
+/// Sets the permissions of a folder and everything in it.
 pub(super) fn apply(root: &Path, umask: u32) -> io::Result<()> {
     let mut folders = vec![root.to_owned()];
     let mut at = 0;
@@ -21,7 +21,7 @@ pub(super) fn apply(root: &Path, umask: u32) -> io::Result<()> {
                 let mode = match (own & 0o100 != 0, own & 0o200 != 0) {
                     (true, _) => 0o777,
                     (false, true) => 0o666,
-                    // Packs, which nobody is to write.
+                    // Packs are read-only.
                     (false, false) => 0o444,
                 };
                 fs::set_permissions(entry.path(), Permissions::from_mode(mode & !umask))?;
@@ -29,7 +29,7 @@ pub(super) fn apply(root: &Path, umask: u32) -> io::Result<()> {
         }
         at += 1;
     }
-    // The deepest first: a umask may take away what it needs to get there.
+    // Deepest first: a umask may remove the permission to descend.
     for folder in folders.iter().rev() {
         fs::set_permissions(folder, Permissions::from_mode(0o777 & !umask))?;
     }

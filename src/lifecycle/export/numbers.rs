@@ -1,23 +1,23 @@
-//! The IDs of objects by their numbers.
+//! Mapping from object numbers to object IDs.
 
 use walgit_format::archive::Segment;
 
-/// What the objects of an archive are called by git, as far as they are known.
-/// It grows with what was read, whatever a segment says it holds.
+/// The known git IDs of the objects of an archive. Memory grows with the objects that
+/// were read, not with the number that a segment declares.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    /// Bytes of an ID.
+    /// Length of an ID in bytes.
     id_len: usize,
     segments: Vec<Known>,
 }
 
-/// Those of a segment.
+/// The IDs of one segment.
 #[derive(Debug)]
 struct Known {
-    /// The number of its first tree.
+    /// The number of the first tree.
     trees_from: u64,
     trees: Vec<u8>,
-    /// The number of its first content.
+    /// The number of the first content.
     contents_from: u64,
     contents: Vec<u8>,
 }
@@ -30,7 +30,7 @@ impl Numbers {
         }
     }
 
-    /// The next segment begins.
+    /// Begins the next segment.
     pub(super) fn begin(&mut self, segment: &Segment) {
         self.segments.push(Known {
             trees_from: segment.before,
@@ -40,7 +40,7 @@ impl Numbers {
         });
     }
 
-    /// The ID of the next content of the segment.
+    /// Appends the ID of the next content of the segment.
     pub(super) fn content(&mut self, id: &[u8]) {
         debug_assert_eq!(id.len(), self.id_len);
         if let Some(last) = self.segments.last_mut() {
@@ -48,7 +48,7 @@ impl Numbers {
         }
     }
 
-    /// The ID of the next tree of the segment.
+    /// Appends the ID of the next tree of the segment.
     pub(super) fn tree(&mut self, id: &[u8]) {
         debug_assert_eq!(id.len(), self.id_len);
         if let Some(last) = self.segments.last_mut() {
@@ -56,7 +56,7 @@ impl Numbers {
         }
     }
 
-    /// The ID of the object with this number.
+    /// Returns the ID of the object with this number.
     pub(super) fn id(&self, number: u64) -> Option<&[u8]> {
         let after = self.segments.partition_point(|it| it.trees_from <= number);
         let segment = &self.segments[after.checked_sub(1)?];

@@ -1,5 +1,5 @@
-//! Contents and trees of an archive become objects of git, with IDs computed
-//! from what they are. `fsck` does the same with a pack that is not written.
+//! Conversion of contents and trees of an archive to git objects with computed IDs.
+//! `fsck` does the same without writing a pack.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use walgit_format::archive::{
 };
 use walgit_format::chunk::ChunkHash;
 
-/// Groups, or contents that are chunks, that are fetched, hashed and compressed
-/// at the same time: they are what takes memory.
+/// Groups, or chunked contents, that are fetched, hashed and compressed concurrently;
+/// they determine the memory use.
 const AT_ONCE: usize = 6;
-/// Contents that are chunks are put together in memory up to this length, in
-/// bytes, and written chunk by chunk beyond.
+/// Chunked contents up to this length in bytes are assembled in memory; longer ones are
+/// streamed chunk by chunk.
 const TOGETHER: u64 = 4 << 20;
-/// Bytes of trees, as git has them, that are compressed together.
+/// Bytes of trees in git format that are compressed together.
 const NAMED: usize = 16 << 20;
 
 /// An archive that is being written as a pack.
@@ -43,18 +43,18 @@ pub(super) struct Unpacking<'a> {
     progress: Progress<'a>,
 }
 
-/// What was written of an archive.
+/// Summary of a converted archive.
 pub(super) struct Unpacked {
     pub(super) numbers: Numbers,
     pub(super) sizes: Sizes,
-    /// Different trees.
+    /// Distinct trees.
     pub(super) trees: u64,
-    /// Different contents.
+    /// Distinct contents.
     pub(super) contents: u64,
 }
 
-/// Writes all contents and trees of an archive to a pack. Tells how many of
-/// their bytes are done.
+/// Writes all contents and trees of an archive to a pack. Reports how many of their bytes
+/// are done.
 pub(super) async fn unpack(
     archive: &Arc<Archive>,
     hash: gix::hash::Kind,
@@ -79,15 +79,15 @@ pub(super) async fn unpack(
     Ok(unpacking.done)
 }
 
-/// A content that is chunks: ready, or to be written as it comes.
+/// A chunked content: assembled, or to be streamed.
 enum Whole {
     Ready(Packed, u64),
     Streamed(Run),
 }
 
 impl Unpacking<'_> {
-    /// Writes all that a segment holds but its tags. Segments come in their
-    /// order: a tree holds what is in its segment or in those before.
+    /// Writes everything in a segment except tags. Segments must come in order: a tree
+    /// refers to its own segment or earlier ones.
     async fn segment(&mut self, segment: &Arc<Segment>) -> Result<(), ExportError> {
         self.done.numbers.begin(segment);
         self.done.sizes.begin(segment);
@@ -162,7 +162,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Writes a large content as its chunks come.
+    /// Streams a large content.
     async fn streamed(&mut self, segment: &Arc<Segment>, run: Run) -> Result<(), ExportError> {
         let chunks = (run.first..run.first + run.count).map(|index| {
             let (archive, segment) = (self.archive.clone(), segment.clone());
@@ -195,7 +195,7 @@ impl Unpacking<'_> {
         let mut number = segment.before;
         while let Some((trees, chunk)) = ready.try_next().await? {
             let (len, chunk) = (u64::from(chunk.raw_len), chunk.hash);
-            // One after the other: a tree holds the IDs of those before.
+            // In order: a tree contains the IDs of earlier ones.
             let (mut named, mut bytes) = (Vec::new(), 0);
             for raw in trees.iter() {
                 let tree = decode_tree(&raw).map_err(malformed(chunk))?;
@@ -232,7 +232,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// A tree as git has it, and what git calls it.
+    /// Returns a tree in git format, and its ID.
     fn name(&self, tree: &[StoredEntry]) -> Result<(ObjectId, Vec<u8>), Unnamed> {
         let raw = raw_tree(tree, |number| self.done.numbers.id(number))?;
         let id = pack::id(self.hash, Kind::Tree, &raw)?;
@@ -240,7 +240,7 @@ impl Unpacking<'_> {
     }
 }
 
-/// The trees of a group.
+/// Decodes the trees of a group.
 async fn tree_group(
     archive: &Archive,
     segment: &Segment,
@@ -258,9 +258,9 @@ async fn tree_group(
     .await
 }
 
-/// Whether the history holds everything that a tree leads to: trees before it,
-/// contents of its segment or of those before. Commits of other repositories
-/// alone have IDs.
+/// Whether the history holds everything that a tree refers to: earlier trees, and
+/// contents of its own segment or earlier ones. Only commits of other repositories are
+/// referred to by ID.
 fn check_tree(
     archive: &Archive,
     segment: &Segment,
@@ -282,8 +282,8 @@ fn check_tree(
     }
 }
 
-/// Decodes all trees of a segment, and tells of each group, in order, whether
-/// they can be decoded and lead to what the history holds.
+/// Decodes all trees of a segment, and reports for each group, in order, whether its
+/// trees are decodable and refer only to objects of the history.
 pub(in crate::lifecycle) async fn check_trees(
     archive: &Arc<Archive>,
     segment: &Arc<Segment>,
@@ -316,7 +316,7 @@ pub(in crate::lifecycle) async fn check_trees(
     }
 }
 
-/// Why a tree has no ID.
+/// The reason why a tree has no ID.
 enum Unnamed {
     Malformed(MalformedNode),
     Other(ExportError),
@@ -343,13 +343,13 @@ impl Unnamed {
     }
 }
 
-/// The length of a content that is chunks, in bytes.
+/// Returns the length of a chunked content in bytes.
 pub(super) fn len(segment: &Segment, run: Run) -> u64 {
     let chunks = &segment.chunks[run.first..run.first + run.count];
     chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum()
 }
 
-/// The objects of a group of tags.
+/// Decodes the objects of a group of tags.
 pub(super) async fn tags(
     archive: &Archive,
     segment: &Segment,
@@ -370,7 +370,7 @@ fn malformed(hash: ChunkHash) -> impl FnOnce(MalformedNode) -> ExportError {
     }
 }
 
-/// Does these things on all cores, some ahead of who takes their results in
+/// Runs these tasks on all cores, ahead of the consumer, which receives the results in
 /// order.
 fn ahead<'a, T, F>(
     work: impl Iterator<Item = F> + Send + 'a,

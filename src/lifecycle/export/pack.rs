@@ -1,10 +1,10 @@
-//! A git pack that is being written: objects one after the other, each whole.
+//! Writer for git packs: a sequence of complete objects.
 //!
-//! Objects are not written as deltas: to find them takes longer than all else,
+//! Objects are not written as deltas: finding deltas takes longer than everything else,
 //! and `git repack -f` does it better.
 //!
-//! `fsck` builds the same objects for their IDs alone: then nothing is compressed
-//! and no file is written ([`PackWriter::of_ids`]).
+//! `fsck` builds the same objects only for their IDs, without compression or a file
+//! ([`PackWriter::of_ids`]).
 
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -21,22 +21,22 @@ use gix::zlib::stream::deflate;
 use super::ExportError;
 use super::index;
 
-/// Bytes that are read at once where a file is hashed.
+/// Block size in bytes for hashing a file.
 const BLOCK: usize = 1 << 20;
 
-/// How hard to compress. This library's level 1 leaves a third more than level
-/// 3, which takes a tenth longer; what 6 saves beyond that is little beside what
-/// deltas do.
+/// Compression level. Level 1 of this library produces a third more output than level 3,
+/// which takes a tenth longer; the further savings of level 6 are small compared with
+/// those of deltas.
 fn level() -> Compression {
     Compression::new(3).unwrap_or_default()
 }
 
-/// Where an object is in the pack.
+/// Location of an object in the pack.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Placed {
-    /// From the start of the pack.
+    /// Offset from the start of the pack.
     pub(super) offset: u64,
-    /// Of its stored bytes.
+    /// CRC of the stored bytes.
     pub(super) crc: u32,
 }
 
@@ -49,11 +49,11 @@ pub(super) struct Packed {
     deflated: Vec<u8>,
 }
 
-/// What becomes of the objects of a pack: see [`Packer::new`].
+/// How the objects of a pack are made: see [`Packer::new`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
     hash: gix::hash::Kind,
-    /// Whether they are written.
+    /// Whether objects are written.
     written: bool,
 }
 
@@ -71,13 +71,13 @@ impl Packer {
         }
     }
 
-    /// An object of these bytes.
+    /// Makes an object of these bytes.
     pub(super) fn pack(&mut self, kind: Kind, bytes: &[u8]) -> Result<Packed, ExportError> {
         let id = id(self.hash, kind, bytes)?;
         self.pack_as(id, kind, bytes)
     }
 
-    /// The same, where its ID is known.
+    /// Makes an object whose ID is known.
     pub(super) fn pack_as(
         &mut self,
         id: ObjectId,
@@ -118,13 +118,13 @@ impl Packer {
     }
 }
 
-/// What git calls an object of these bytes.
+/// Returns the git ID of an object of these bytes.
 pub(super) fn id(hash: gix::hash::Kind, kind: Kind, bytes: &[u8]) -> Result<ObjectId, ExportError> {
     gix::objs::compute_hash(hash, kind, bytes)
         .map_err(|why| ExportError::object(format!("a {kind} of the history"), why))
 }
 
-/// Bytes of the packs in a folder.
+/// Returns the total size of the packs in a folder, in bytes.
 pub(super) fn bytes_in(dir: &Path) -> Result<u64, ExportError> {
     let count = || -> std::io::Result<u64> {
         let mut bytes = 0;
@@ -142,18 +142,18 @@ pub(super) fn bytes_in(dir: &Path) -> Result<u64, ExportError> {
 /// A pack that is being written.
 pub(super) struct PackWriter {
     path: PathBuf,
-    /// `None` where only IDs are wanted.
+    /// `None` if only IDs are needed.
     file: Option<BufWriter<File>>,
     hash: gix::hash::Kind,
     /// Bytes written.
     len: u64,
     objects: HashMap<ObjectId, Placed>,
-    /// Plain bytes of them.
+    /// Plain bytes of the objects.
     bytes: u64,
 }
 
 impl PackWriter {
-    /// A pack that is written to `path`.
+    /// Creates a pack at `path`.
     pub(super) fn create(path: &Path, hash: gix::hash::Kind) -> Result<Self, ExportError> {
         let file = File::options()
             .read(true)
@@ -166,12 +166,12 @@ impl PackWriter {
             file: Some(BufWriter::with_capacity(BLOCK, file)),
             ..PackWriter::of_ids(hash)
         };
-        // How many there are is told at the end.
+        // The object count is filled in at the end.
         pack.write(&data::header::encode(Version::V2, 0))?;
         Ok(pack)
     }
 
-    /// A pack that is not written: it knows which objects would be in it.
+    /// Creates a pack without a file, which only records the IDs of its objects.
     pub(super) fn of_ids(hash: gix::hash::Kind) -> Self {
         PackWriter {
             path: PathBuf::new(),
@@ -183,7 +183,7 @@ impl PackWriter {
         }
     }
 
-    /// How its objects are made.
+    /// Returns how objects for this pack are made.
     pub(super) fn manner(&self) -> Manner {
         Manner {
             hash: self.hash,
@@ -191,17 +191,17 @@ impl PackWriter {
         }
     }
 
-    /// Where it is written.
+    /// Returns the path of the pack.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether an object is in it.
+    /// Whether an object is in the pack.
     pub(super) fn holds(&self, id: &gix::oid) -> bool {
         self.objects.contains_key(id)
     }
 
-    /// Plain bytes of what is in it.
+    /// Returns the plain bytes of the objects in the pack.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -214,7 +214,7 @@ impl PackWriter {
         file.write_all(bytes).map_err(ExportError::io(&self.path))
     }
 
-    /// Adds an object; whether it was not there.
+    /// Adds an object; returns whether it was new.
     pub(super) fn add(&mut self, object: &Packed) -> Result<bool, ExportError> {
         if self.holds(&object.id) {
             return Ok(false);
@@ -232,7 +232,7 @@ impl PackWriter {
         Ok(true)
     }
 
-    /// Begins an object of `len` bytes that are written as they come.
+    /// Begins an object of `len` bytes that is streamed.
     pub(super) fn begin(&mut self, kind: Kind, len: u64) -> Result<Streamed<'_>, ExportError> {
         let offset = self.len;
         let header = header(kind, len);
@@ -251,8 +251,8 @@ impl PackWriter {
         })
     }
 
-    /// Ends the pack, and writes its index beside it, both by the names that
-    /// git gives them; the length of the pack in bytes.
+    /// Completes the pack and writes its index beside it, both under the names that git
+    /// uses; returns the length of the pack in bytes.
     pub(super) fn finish(mut self) -> Result<u64, ExportError> {
         let failed = |path: &Path| ExportError::io(path);
         let count = u32::try_from(self.objects.len()).map_err(|_| ExportError::TooMany)?;
@@ -283,7 +283,7 @@ impl PackWriter {
     }
 }
 
-/// The hash of a file from its start; it is left at its end.
+/// Hashes a file from its start; the position is at the end afterwards.
 fn checksum(file: &mut File, hash: gix::hash::Kind) -> std::io::Result<ObjectId> {
     file.seek(SeekFrom::Start(0))?;
     let mut hasher = gix::hash::hasher(hash);
@@ -297,7 +297,7 @@ fn checksum(file: &mut File, hash: gix::hash::Kind) -> std::io::Result<ObjectId>
     hasher.try_finalize().map_err(std::io::Error::other)
 }
 
-/// What stands before an object in a pack.
+/// Returns the header of an object in a pack.
 fn header(kind: Kind, len: u64) -> Vec<u8> {
     let header = match kind {
         Kind::Commit => Header::Commit,
@@ -306,12 +306,12 @@ fn header(kind: Kind, len: u64) -> Vec<u8> {
         Kind::Tag => Header::Tag,
     };
     let mut bytes = Vec::new();
-    // A vector takes everything.
+    // Writing to a vector cannot fail.
     let _ = header.write_to(len, &mut bytes);
     bytes
 }
 
-/// An object whose bytes are still coming.
+/// An object whose bytes are being streamed.
 pub(super) struct Streamed<'p> {
     kind: Kind,
     len: u64,
@@ -321,7 +321,7 @@ pub(super) struct Streamed<'p> {
     deflate: deflate::Write<Tally<'p>>,
 }
 
-/// Writes to a pack what it has counted.
+/// A writer to a pack that counts its bytes.
 struct Tally<'p> {
     pack: &'p mut PackWriter,
     crc: crc32fast::Hasher,
@@ -344,7 +344,7 @@ impl std::io::Write for Tally<'_> {
 }
 
 impl Streamed<'_> {
-    /// More of it: hashed and compressed at the same time.
+    /// Hashes and compresses the next bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let (hasher, deflate) = (&mut self.hasher, &mut self.deflate);
         if !self.compress {
@@ -355,7 +355,7 @@ impl Streamed<'_> {
         written
     }
 
-    /// That was all; its ID, and whether it was not there.
+    /// Completes the object; returns its ID, and whether it was new.
     pub(super) fn finish(mut self) -> Result<(ObjectId, bool), ExportError> {
         let flushed = self.deflate.flush();
         let Tally { pack, crc } = self.deflate.into_inner();
@@ -374,7 +374,7 @@ impl Streamed<'_> {
 }
 
 impl PackWriter {
-    /// Takes back what was written from `offset` on.
+    /// Truncates the pack at `offset`.
     fn cut(&mut self, offset: u64) -> std::io::Result<()> {
         let Some(file) = &mut self.file else {
             return Ok(());
@@ -401,7 +401,7 @@ mod tests {
         ];
         let object = (kind, bytes, any::<bool>());
         proptest::collection::vec(object, 0..20).prop_map(|objects| {
-            // Some are there twice.
+            // Some are duplicates.
             let again: Vec<_> = objects.iter().step_by(3).cloned().collect();
             [objects, again].concat()
         })
@@ -415,7 +415,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let mut pack = PackWriter::create(&dir.path().join("tmp"), hash).unwrap();
             let mut packer = Packer::new(pack.manner());
-            // The same objects without a file have the same IDs.
+            // A pack without a file has the same IDs.
             let mut ids = PackWriter::of_ids(hash);
             let mut hasher = Packer::new(ids.manner());
             let mut wanted = std::collections::BTreeMap::new();

@@ -1,8 +1,8 @@
-//! How much a checkout of a tree would write.
+//! Estimated size of a checkout.
 //!
-//! A tree of ten entries that are the same tree of ten entries, nine levels
-//! deep, takes two kilobytes and is a billion files. So files are counted, once
-//! for each tree that is stored, before anything is checked out.
+//! A tree with ten entries that all refer to the same tree of ten entries, nine levels
+//! deep, takes two kilobytes and expands to a billion files. So files are counted before
+//! a checkout, once per stored tree.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::ExportError;
 use crate::repo::archive::Archive;
 use walgit_format::archive::{Segment, StoredEntry, Target};
 
-/// Bytes that a file or directory takes on disk beside its content, about.
+/// Approximate disk space of a file or directory besides its content, in bytes.
 const PER_ENTRY: u64 = 4096;
 
-/// What a checkout of a tree would write.
+/// Size of a checkout of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     /// Files, links and directories.
@@ -23,7 +23,7 @@ pub(super) struct Size {
     pub(super) bytes: u64,
 }
 
-/// Most that an export may check out.
+/// Limits of a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Files, links and directories.
@@ -33,7 +33,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Some twenty times the largest checkouts that are common.
+    /// About twenty times the largest common checkouts.
     fn default() -> Self {
         Limits {
             entries: 2_000_000,
@@ -42,11 +42,11 @@ impl Default for Limits {
     }
 }
 
-/// The sizes of the trees of an archive, as far as they have been read.
+/// The sizes of the trees of an archive that have been read.
 #[derive(Debug)]
 pub(super) struct Sizes {
     archive: Arc<Archive>,
-    /// The number of the first tree of each segment, and their sizes.
+    /// The number of the first tree of each segment, and the sizes of its trees.
     segments: Vec<(u64, Vec<Size>)>,
 }
 
@@ -58,12 +58,12 @@ impl Sizes {
         }
     }
 
-    /// The next segment begins.
+    /// Begins the next segment.
     pub(super) fn begin(&mut self, segment: &Segment) {
         self.segments.push((segment.before, Vec::new()));
     }
 
-    /// The next tree of the segment. What it holds was read before it.
+    /// Adds the next tree of the segment, after all trees that it refers to.
     pub(super) fn tree(&mut self, entries: &[StoredEntry]) -> Result<(), ExportError> {
         let mut size = Size::default();
         for entry in entries {
@@ -84,7 +84,7 @@ impl Sizes {
         Ok(())
     }
 
-    /// The size of the tree with this number.
+    /// Returns the size of the tree with this number.
     pub(super) fn of(&self, number: u64) -> Option<Size> {
         let after = self.segments.partition_point(|(first, _)| *first <= number);
         let (first, sizes) = self.segments.get(after.checked_sub(1)?)?;
@@ -93,8 +93,7 @@ impl Sizes {
 }
 
 impl Size {
-    /// Refuses a checkout that is over its limits, or for which the disk below
-    /// `dir` has no room.
+    /// Rejects a checkout that exceeds its limits or the free space at `dir`.
     pub(super) fn check(self, limits: Limits, dir: &Path) -> Result<(), ExportError> {
         if self.entries > limits.entries {
             return Err(ExportError::TooManyFiles {
@@ -112,7 +111,7 @@ impl Size {
         let disk = disk.map_err(ExportError::io(dir))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let needed = (self.entries.saturating_mul(PER_ENTRY)).saturating_add(self.bytes);
-        // A file system without a fixed number of inodes says that it has none.
+        // File systems without a fixed number of inodes report zero.
         let inodes = disk.f_files > 0 && disk.f_favail < self.entries;
         if needed > free || inodes {
             return Err(ExportError::NoRoom {

@@ -1,4 +1,4 @@
-//! The same objects for their IDs alone: what a check of a history needs.
+//! Builds the objects of a history only for their IDs, to check the history.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use walgit_format::CommitId;
 use walgit_format::git::RawCommit;
 use walgit_format::head::GitId;
 
-/// All contents and trees of a history, built and hashed; the IDs stay.
+/// All contents and trees of a history, built and hashed; only the IDs are kept.
 pub(in crate::lifecycle) struct Rebuilt {
     archive: Arc<Archive>,
-    /// Which objects there are.
+    /// The objects that exist.
     pack: PackWriter,
     unpacked: Unpacked,
 }
 
 impl Rebuilt {
-    /// Builds and hashes them. Tells `progress` how many bytes are done, of how
-    /// many.
+    /// Builds and hashes all objects. Reports to `progress` the bytes that are done, and
+    /// the total.
     ///
-    /// Must be called within a runtime of several threads.
+    /// Must be called within a multi-threaded runtime.
     ///
     /// # Errors
-    /// What kept one from being read or built.
+    /// When an object cannot be read or built.
     pub(in crate::lifecycle) async fn of(
         archive: &Arc<Archive>,
         hash: gix::hash::Kind,
@@ -40,13 +40,13 @@ impl Rebuilt {
         })
     }
 
-    /// Plain bytes that are hashed to build a history.
+    /// Returns the plain bytes to hash for a history.
     pub(in crate::lifecycle) fn cost(archive: &Archive) -> u64 {
         let segments = archive.segments().iter();
         segments.map(|it| bytes(it)).fold(0, u64::saturating_add)
     }
 
-    /// That a commit names the tree that is stored for it.
+    /// Verifies that a commit names the tree that is stored for it.
     ///
     /// # Errors
     /// [`ExportError::Altered`], or [`ExportError::Missing`].
@@ -54,19 +54,19 @@ impl Rebuilt {
         commits::check(&self.archive, commit, &self.unpacked.numbers)
     }
 
-    /// Whether a tree or content of this ID is there.
+    /// Whether a tree or content with this ID exists.
     pub(in crate::lifecycle) fn holds(&self, id: &GitId) -> bool {
         gix::oid::try_from_bytes(&id.0).is_ok_and(|id| self.pack.holds(id))
     }
 
-    /// The ID of the object with this number.
+    /// Returns the ID of the object with this number.
     pub(in crate::lifecycle) fn id(&self, number: u64) -> Option<GitId> {
         let id = self.unpacked.numbers.id(number)?;
         Some(GitId(id.to_vec()))
     }
 }
 
-/// By which hash the objects of a repository have their IDs.
+/// Returns the hash function of the object IDs of a repository.
 ///
 /// # Errors
 /// [`ExportError::NotGit`].
@@ -79,7 +79,7 @@ pub(in crate::lifecycle) fn hash_of(
     }
 }
 
-/// That the refs of a history have names that git allows.
+/// Verifies that git allows the names of all refs.
 ///
 /// # Errors
 /// [`ExportError::RefName`].

@@ -1,4 +1,4 @@
-//! Which files need what is wrong.
+//! Names the files that depend on something faulty.
 
 use std::sync::Arc;
 
@@ -9,21 +9,21 @@ use crate::lifecycle::walk::{Found, Need, Place, Role, Walk, with_bases};
 use crate::repo::Repository;
 use walgit_format::chunk::{ChunkRef, private_len};
 
-/// Most that are named.
+/// Maximum number of affected items to name.
 pub const MOST_TOLD: usize = 1000;
 
 /// Something that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Affected {
-    /// A path, and which tree it is in where that is not the default branch's;
-    /// or what else it is.
+    /// A path, with its tree if that is not the tree of the default branch; or a
+    /// description of something else.
     pub what: String,
-    /// What is wrong, in words.
+    /// Description of the fault.
     pub why: String,
 }
 
-/// Names what needs something wrong: at most [`MOST_TOLD`], and how many there
-/// are.
+/// Names everything that depends on something faulty: at most [`MOST_TOLD`] items, with
+/// the total count.
 pub(super) async fn affected(repository: &Repository, faults: &Faults) -> (Vec<Affected>, u64) {
     let private = repository.key().is_some();
     let (mut told, mut count) = (Vec::new(), 0);
@@ -31,7 +31,7 @@ pub(super) async fn affected(repository: &Repository, faults: &Faults) -> (Vec<A
     let mut walk = Walk::of(repository);
     while let Some(stretch) = walk.next().await {
         for found in stretch {
-            // Of the chunks of one file, the first tells.
+            // One entry per file: its first faulty chunk.
             let again = last
                 .as_ref()
                 .is_some_and(|it| Arc::ptr_eq(it, &found.place));
@@ -64,7 +64,7 @@ fn why(found: &Found, faults: &Faults, private: bool) -> Option<String> {
         }
         Need::Perhaps(_) => None,
         Need::Chunk(chunk, role) => {
-            // What it is decoded with comes first.
+            // Bases of the chunk come first.
             with_bases(chunk, *role).find_map(|(it, as_what)| {
                 let kind = faults.of_chunk(it, stored_end(it, private))?;
                 Some(of_chunk(it, as_what, kind))
@@ -87,7 +87,7 @@ fn of_chunk(chunk: &ChunkRef, role: Role, kind: FaultKind) -> String {
     )
 }
 
-/// Where a chunk ends in its blob as that is stored.
+/// Returns the end of a chunk in its blob as stored.
 fn stored_end(chunk: &ChunkRef, private: bool) -> u64 {
     let end = chunk.at.range().end();
     match private {

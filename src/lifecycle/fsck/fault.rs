@@ -1,4 +1,4 @@
-//! What can be wrong with what a head needs.
+//! Faults in the data that a head needs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -13,26 +13,27 @@ use crate::repo::RepoError;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, WholeBlob};
 use walrus_client::StoreError;
 
-/// In which way something is wrong.
+/// Kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// Its blob is not stored.
+    /// The blob is not stored.
     Missing,
-    /// Its blob ends before it does.
+    /// The blob is too short.
     Short,
-    /// Its bytes are others than they should be, whoever gives them.
+    /// The bytes have a wrong hash, from every gateway.
     Wrong,
-    /// It is what its author published, and no reader accepts it.
+    /// The bytes are as published, but no reader accepts them.
     Malformed,
-    /// It leads to a git object that the history does not hold.
+    /// It refers to a git object that is not in the history.
     Incomplete,
-    /// It hashes to another git ID than the one that names it.
+    /// Its git ID differs from the one that names it.
     Altered,
 }
 
 impl FaultKind {
-    /// What an error says of the repository; `None` where it says nothing.
+    /// Returns the fault that an error implies for the repository; `None` if it implies
+    /// none.
     pub fn of(error: &RepoError) -> Option<Self> {
         match error {
             RepoError::Store(error) | RepoError::Cache(CacheError::Store(error)) => {
@@ -47,7 +48,7 @@ impl FaultKind {
         }
     }
 
-    /// The same, of a store's error.
+    /// Like [`FaultKind::of`], for an error of a store.
     pub fn of_store(error: &StoreError) -> Option<Self> {
         match error {
             StoreError::NotFound { .. } => Some(FaultKind::Missing),
@@ -57,7 +58,7 @@ impl FaultKind {
         }
     }
 
-    /// What to do about it.
+    /// Returns what the user can do about it.
     pub fn remedy(self) -> &'static str {
         match self {
             FaultKind::Missing | FaultKind::Short => {
@@ -76,7 +77,7 @@ impl FaultKind {
         }
     }
 
-    /// As a word.
+    /// Returns the kind as a word.
     pub fn word(self) -> &'static str {
         match self {
             FaultKind::Missing => "missing",
@@ -89,20 +90,20 @@ impl FaultKind {
     }
 }
 
-/// Something that is wrong.
+/// A fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// In which way.
+    /// The kind.
     pub kind: FaultKind,
-    /// What: a blob, a chunk, a node.
+    /// The faulty object: a blob, a chunk, a node.
     pub what: String,
-    /// How that shows.
+    /// The evidence.
     pub why: String,
-    /// What to do about it.
+    /// What the user can do about it.
     pub remedy: &'static str,
 }
 
-/// A chunk that is wrong.
+/// A faulty chunk.
 #[derive(Clone, Debug)]
 struct BadChunk {
     chunk: ChunkRef,
@@ -111,15 +112,15 @@ struct BadChunk {
     why: String,
 }
 
-/// What was found to be wrong.
+/// The faults found so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// With how long they are, where they are there.
+    /// Faulty blobs, with their length if they exist.
     blobs: BTreeMap<BlobId, (FaultKind, Option<u64>)>,
     chunks: HashMap<[u8; 16], BadChunk>,
     wholes: HashMap<ChunkHash, (BlobId, FaultKind, String)>,
     nodes: Vec<(Arc<Place>, FaultKind, String)>,
-    /// Git objects, refs and files, at most [`MOST_TOLD`], and how many there are.
+    /// Git objects, refs and files, at most [`MOST_TOLD`], and their total count.
     objects: Vec<(String, FaultKind, String)>,
     object_count: usize,
 }
@@ -129,13 +130,13 @@ impl Faults {
         self.count() == 0
     }
 
-    /// How many there are.
+    /// Returns the number of faults.
     pub(super) fn count(&self) -> usize {
         let stored = self.blobs.len() + self.chunks.len() + self.wholes.len();
         stored + self.nodes.len() + self.object_count
     }
 
-    /// Something is wrong with a git object, or with what leads to one.
+    /// Records a fault of a git object, or of a reference to one.
     pub(super) fn object(&mut self, what: impl Display, kind: FaultKind, why: impl Display) {
         self.object_count += 1;
         if self.objects.len() < MOST_TOLD {
@@ -147,7 +148,7 @@ impl Faults {
         self.blobs.insert(blob, (kind, len));
     }
 
-    /// Whether a blob is known to be gone.
+    /// Whether a blob is known to be missing.
     pub(super) fn is_lost(&self, blob: &BlobId) -> bool {
         matches!(self.blobs.get(blob), Some((FaultKind::Missing, _)))
     }
@@ -176,8 +177,8 @@ impl Faults {
         self.nodes.push((place.clone(), kind, why.to_string()));
     }
 
-    /// What is wrong with a chunk itself, if anything. `stored_end` is where it
-    /// ends in its blob as that is stored.
+    /// Returns the fault of a chunk itself, if any. `stored_end` is the end of the chunk
+    /// in its blob as stored.
     pub(super) fn of_chunk(&self, chunk: &ChunkRef, stored_end: u64) -> Option<FaultKind> {
         match self.blobs.get(&chunk.at.blob) {
             Some((FaultKind::Missing, _)) => return Some(FaultKind::Missing),
@@ -187,18 +188,18 @@ impl Faults {
         self.chunks.get(&fingerprint(chunk)).map(|bad| bad.kind)
     }
 
-    /// The same for a blob that is a file.
+    /// Returns the fault of a blob that is a file, if any.
     pub(super) fn of_whole(&self, whole: &WholeBlob) -> Option<FaultKind> {
         let blob = self.blobs.get(&whole.blob).map(|(kind, _)| *kind);
         blob.or_else(|| Some(self.wholes.get(&whole.name())?.1))
     }
 
-    /// Whether something is wrong with a blob.
+    /// Returns the fault of a blob, if any.
     pub(super) fn of_blob(&self, blob: &BlobId) -> Option<FaultKind> {
         self.blobs.get(blob).map(|(kind, _)| *kind)
     }
 
-    /// What is wrong, sorted: blobs, then chunks, then nodes, then git objects.
+    /// Returns all faults, sorted: blobs, then chunks, then nodes, then git objects.
     pub(super) fn told(self) -> Vec<Fault> {
         let fault = |kind: FaultKind, what: String, why: String| Fault {
             kind,
@@ -206,7 +207,7 @@ impl Faults {
             why,
             remedy: kind.remedy(),
         };
-        // What is missing is told by its blob.
+        // Missing data is reported with its blob.
         let told = |bad: &BadChunk| {
             let is_lost = matches!(bad.kind, FaultKind::Missing | FaultKind::Short);
             !(is_lost && self.blobs.contains_key(&bad.chunk.at.blob))

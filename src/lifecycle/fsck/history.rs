@@ -1,15 +1,14 @@
-//! The history that a repository carries, checked as git objects.
+//! Checks the history of a repository as git objects.
 //!
-//! Its commits, trees and tags are decoded, and what they lead to must be there:
-//! that is what `.walgit` and `log` need. An object names others by their
-//! numbers, so contents need not be read for that.
+//! Commits, trees and tags are decoded, and everything that they refer to must exist:
+//! `.walgit` and `log` depend on that. Objects refer to each other by number, so this
+//! does not read any contents.
 //!
-//! To be hashed, the history is built object by object, in the way in which
-//! [`export`](crate::lifecycle::export()) builds it, but for a pack that is not
-//! written. An ID covers everything below it, so a commit that names the tree that
-//! is built for it proves all of that tree. Where that stops at something that
-//! cannot be read, the history is decoded, and the walk reads its content piece by
-//! piece, so that all that is wrong is named.
+//! To verify hashes, the history is built object by object as in
+//! [`export`](crate::lifecycle::export()), but without writing a pack. An ID covers
+//! everything below it, so a commit that names the tree built for it proves all of that
+//! tree. If the build stops at an unreadable object, the history is decoded, and the walk
+//! reads its content piece by piece, so that every fault is reported.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,34 +29,34 @@ use walgit_format::chunk::ChunkRef;
 use walgit_format::git::{RawCommit, tag_kind, tag_target};
 use walgit_format::head::{AttachmentKind, CommitId, GitId};
 
-/// What was checked of a history.
+/// Summary of a checked history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Objects {
-    /// Commits.
+    /// Number of commits.
     pub commits: u64,
-    /// Trees, as often as they are stored.
+    /// Number of stored trees, including duplicates.
     pub trees: u64,
-    /// Contents of files, as often as they are stored.
+    /// Number of stored file contents, including duplicates.
     pub contents: u64,
-    /// Annotated tags.
+    /// Number of annotated tags.
     pub tags: u64,
-    /// Whether all of them were read and hashed.
+    /// Whether all objects were read and hashed.
     pub hashed: bool,
 }
 
-/// What commits and refs are checked against.
+/// The objects that commits and refs are checked against.
 struct Known<'a> {
     archive: &'a Archive,
-    /// Where it was built.
+    /// The history, if it was built.
     rebuilt: Option<&'a Rebuilt>,
-    /// Commits whose parents are left out.
+    /// Commits whose parents are omitted.
     shallow: HashSet<&'a GitId>,
-    /// Whether all commits can be found by their IDs.
+    /// Whether every commit can be found by its ID.
     is_indexed: bool,
 }
 
 impl Check<'_> {
-    /// Checks the history as far as it should be.
+    /// Checks the history to the requested depth.
     pub(super) async fn history(&mut self) -> Result<(), RepoError> {
         if self.options.history == Depth::Stored {
             return Ok(());
@@ -65,7 +64,7 @@ impl Check<'_> {
         let archive = match self.repository.archive().await {
             Ok(Some(archive)) => archive,
             Ok(None) => return self.tips().await,
-            // The walk tells of it.
+            // Reported by the walk.
             Err(why) => return FaultKind::of(&why).map(|_| ()).ok_or(why),
         };
         let hash = match hash_of(self.repository) {
@@ -97,7 +96,7 @@ impl Check<'_> {
         self.commits(Some(&known)).await?;
         self.refs(&known).await?;
         match &rebuilt {
-            // Else it is made of the history.
+            // Otherwise it is derived from the history.
             Some(rebuilt) if !self.repository.is_implied() => {
                 let objects = shown::Expected::Archived(&archive, rebuilt);
                 self.shown(&objects, &HashMap::new()).await
@@ -106,7 +105,7 @@ impl Check<'_> {
         }
     }
 
-    /// Checks the commits that are shown, where no history is carried.
+    /// Checks the commits of the shown trees if there is no history.
     async fn tips(&mut self) -> Result<(), RepoError> {
         let repository = self.repository;
         if commit_chunks(repository).next().is_none() {
@@ -131,8 +130,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Builds and hashes all of a history; `None` where that cannot be done, and
-    /// why is told.
+    /// Builds and hashes the whole history; `None` if that is impossible and the reason
+    /// was reported.
     async fn rebuild(
         &mut self,
         archive: &Arc<Archive>,
@@ -152,7 +151,7 @@ impl Check<'_> {
             Err(why) => {
                 let before = self.faults.count();
                 self.trees(archive, hash).await?;
-                // What cannot be read is told by the walk as well, by its place.
+                // The walk also reports unreadable data, with its location.
                 if self.faults.count() == before {
                     self.failed("its history", why)?;
                 }
@@ -187,7 +186,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Decodes the annotated tags of a history; how many there are.
+    /// Decodes the annotated tags of a history; returns their number.
     async fn tags(&mut self, archive: &Archive) -> Result<u64, RepoError> {
         let mut count = 0;
         for segment in archive.segments() {
@@ -234,7 +233,7 @@ impl Check<'_> {
         Ok(false)
     }
 
-    /// Decodes every chunk of commits, and tells which cannot be.
+    /// Decodes every chunk of commits, and reports undecodable ones.
     async fn decode_commits(&mut self) -> Result<(), RepoError> {
         let repository = self.repository;
         for (table, at) in commit_chunks(repository) {
@@ -245,7 +244,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Checks all commits, one chunk of them at a time; the trees of those that are
+    /// Checks all commits, one chunk at a time; returns the trees of those that are
     /// shown.
     async fn commits(
         &mut self,
@@ -264,7 +263,7 @@ impl Check<'_> {
         let mut complete = true;
         let mut trees = HashMap::new();
         for (table, at) in commit_chunks(repository) {
-            // Why it cannot be read is told already.
+            // The error has been reported already.
             let Ok(commits) = repository.commits_in(table, at).await else {
                 complete = false;
                 continue;
@@ -289,8 +288,8 @@ impl Check<'_> {
         Ok(trees)
     }
 
-    /// Checks that the tree and the parents of a commit are there, and its tree
-    /// the one that it names.
+    /// Verifies that the tree and the parents of a commit exist, and that the tree has
+    /// the ID that the commit names.
     async fn commit(&mut self, known: &Known<'_>, commit: &RawCommit) -> Result<(), RepoError> {
         let called = || format!("commit {}", commit.id);
         let checked = match known.rebuilt {
@@ -318,8 +317,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Checks that the refs of a history have names that git allows, and lead to
-    /// what is there.
+    /// Verifies that git allows the names of the refs of a history, and that their
+    /// targets exist.
     async fn refs(&mut self, known: &Known<'_>) -> Result<(), RepoError> {
         if let Err(why) = check_names(known.archive) {
             self.failed("its history", why)?;
@@ -328,7 +327,7 @@ impl Check<'_> {
             Ok(targets) if known.is_indexed => targets,
             Ok(_) => return Ok(()),
             Err(why) => {
-                // A group of tags that cannot be read is told already.
+                // An unreadable group of tags has been reported already.
                 return match self.faults.count() {
                     0 => self.failed("its history", why.into()),
                     _ => FaultKind::of(&why).map(|_| ()).ok_or(why),
@@ -348,7 +347,7 @@ impl Check<'_> {
             }
             let is_there = match (known.rebuilt, &uncommitted) {
                 (Some(rebuilt), _) => rebuilt.holds(at),
-                // The IDs of trees and contents are not known where none was built.
+                // The IDs of trees and contents are unknown unless the history was built.
                 (None, _) if *at == reference.id => name.starts_with("refs/tags/"),
                 (None, Some(uncommitted)) => uncommitted.contains(at),
                 (None, None) => {
@@ -368,14 +367,14 @@ impl Check<'_> {
         self.faults.object(from, FaultKind::Incomplete, why);
     }
 
-    /// A group of objects cannot be decoded.
+    /// Records a group of objects that cannot be decoded.
     fn undecoded(&mut self, chunk: &ChunkRef, why: RepoError) -> Result<(), RepoError> {
         let kind = FaultKind::of(&why).ok_or_else(|| why.clone())?;
         (self.faults).chunk(chunk, Role::Objects, kind, why.to_string());
         Ok(())
     }
 
-    /// What is wrong with an object, or what kept it from being checked.
+    /// Records a fault of an object; other errors end the check.
     pub(super) fn failed(&mut self, what: &str, why: ExportError) -> Result<(), RepoError> {
         match why {
             ExportError::Repo(why) => {
@@ -401,8 +400,7 @@ impl Check<'_> {
     }
 }
 
-/// The chunks of commits of a head: the tables that they are in, and which they
-/// are.
+/// Returns the chunks of commits of a head: their tables and their positions.
 fn commit_chunks(
     repository: &crate::repo::Repository,
 ) -> impl Iterator<Item = (&[ChunkRef], usize)> {
@@ -411,8 +409,8 @@ fn commit_chunks(
     attached.flat_map(|it| (0..it.chunks.len()).map(move |at| (&it.chunks[..], at)))
 }
 
-/// What the annotated tags of a history lead to that are no tags of commits. There
-/// are no more of them than [`Archive::tag_targets`] holds.
+/// Returns the targets of annotated tags of a history that are not commits. Their number
+/// is limited by [`Archive::tag_targets`].
 async fn uncommitted_of(archive: &Archive) -> Result<HashSet<GitId>, RepoError> {
     let mut found = HashSet::new();
     for segment in archive.segments() {

@@ -1,20 +1,18 @@
-//! Proof that everything a head needs exists and is what it should be.
+//! Verification that everything a head needs exists and is intact.
 //!
-//! A check walks over all that is needed ([`super::walk`]), which reads, and so
-//! proves, every node. Of the rest it reads as much as it is told to ([`Read`])
-//! in long stretches ([`reading`]), and of the blobs it does not read it asks
-//! whether they are there and long enough. What is wrong is a [`Fault`]: of a
-//! blob, a chunk or a node. Only where there is one, a second walk over the same
-//! nodes names the files that need what is wrong ([`affected`]); so a check of a
-//! sound repository keeps no paths.
+//! A check walks over everything the head needs ([`super::walk`]), which reads, and so
+//! verifies, every node. Other data is read as far as requested ([`Read`]), in large
+//! ranges ([`reading`]); for blobs that are not read, only existence and length are
+//! checked. Each problem is a [`Fault`] of a blob, a chunk or a node. Only if there are
+//! faults, a second walk over the same nodes names the affected files ([`affected`]); so
+//! a check of a sound repository stores no paths.
 //!
-//! The history is decoded as well: its commits, trees and tags, and what they lead
-//! to ([`history`]). Where asked for, all its objects are built as an export
-//! builds them and must have the IDs that name them, and so must the trees that
-//! are shown ([`shown`]).
+//! The history is decoded as well: its commits, trees and tags, and everything they refer
+//! to ([`history`]). On request, all objects are built as in an export and must match the
+//! IDs that name them, and so must the trees of mounts ([`shown`]).
 //!
-//! What could not be asked (a network that is down) is no fault but the end of
-//! the check: it says nothing about the repository.
+//! An error that says nothing about the repository, such as a network outage, is not a
+//! fault but ends the check.
 
 mod affected;
 mod fault;
@@ -39,18 +37,18 @@ use sample::Sample;
 use walgit_format::chunk::{BlobId, ByteRange, ChunkRef, WholeBlob, private_len};
 use walgit_format::head::AttachmentKind;
 
-/// Blobs that are asked for their length at once.
+/// Concurrent blob length requests.
 const AT_ONCE: usize = 16;
 
-/// What is read of a repository beside its nodes. What the cache has is checked
-/// there, in any case.
+/// Data to read besides the nodes. Chunks in the cache are verified in the cache in any
+/// case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// Nothing.
+    /// Nothing else.
     Nothing,
-    /// What others are decoded with.
+    /// Chunks that others are decoded with.
     Bases,
-    /// So many chunks and files, picked at random.
+    /// This number of randomly selected chunks and files.
     Sample(usize),
     /// Everything.
     Everything,
@@ -61,30 +59,30 @@ pub enum Read {
 pub enum Depth {
     /// Not at all.
     Stored,
-    /// Its commits, trees and tags are decoded.
+    /// Commits, trees and tags are decoded.
     Decoded,
-    /// All of it is read, and every object must have the ID that names it.
+    /// Everything is read, and every object must match the ID that names it.
     Hashed,
 }
 
-/// How to check.
+/// Options of a check.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What is read.
+    /// The data to read.
     pub read: Read,
     /// How far the history is checked.
     pub history: Depth,
-    /// What lies in these blobs is read from the store whatever the cache has,
-    /// nodes included; nothing else is.
+    /// If set, exactly the data in these blobs, including nodes, is read from the store
+    /// even if it is cached.
     pub only: Option<HashSet<BlobId>>,
-    /// What a sample is picked by: the same picks the same.
+    /// Random seed: the same seed selects the same sample.
     pub seed: u64,
-    /// Blobs that end within so many epochs are told of.
+    /// Blobs that end within this many epochs are reported.
     pub margin: u32,
 }
 
 impl Options {
-    /// Reads so much.
+    /// Options to read this much.
     pub fn reading(read: Read) -> Self {
         Options {
             read,
@@ -95,7 +93,7 @@ impl Options {
         }
     }
 
-    /// Reads all that lies in these blobs.
+    /// Options to read everything in these blobs.
     pub fn of_blobs(blobs: impl IntoIterator<Item = BlobId>) -> Self {
         Options {
             history: Depth::Stored,
@@ -105,76 +103,75 @@ impl Options {
     }
 }
 
-/// Told how a check gets on.
+/// Receives the progress of a check.
 pub trait Watch: Sync {
-    /// So many more bytes are to be read.
+    /// This many more bytes are going to be read.
     fn wanted(&self, bytes: u64);
-    /// So many of them have been.
+    /// This many bytes have been read.
     fn read(&self, bytes: u64);
 }
 
-/// Nobody watches.
+/// Ignores progress.
 impl Watch for () {
     fn wanted(&self, _: u64) {}
     fn read(&self, _: u64) {}
 }
 
-/// What a check found.
+/// Result of a check.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Different blobs that are needed.
+    /// Distinct blobs that are needed.
     pub blobs: u64,
-    /// Nodes: directories and lists, and commits, trees and tags of the history
-    /// where that is decoded. All of them are read.
+    /// Nodes: directories and lists, and commits, trees and tags of the history if that
+    /// is decoded. All of them are read.
     pub nodes: u64,
-    /// Different chunks, and files that are blobs, of anything else.
+    /// Distinct chunks other than nodes, and files that are blobs.
     pub chunks: u64,
-    /// Their stored bytes.
+    /// Stored bytes of these chunks.
     pub bytes: u64,
-    /// Those of them that were read and have the right hash.
+    /// Chunks that were read and have the right hash.
     pub sound: u64,
-    /// Those of which it was only asked whether their blob is there.
+    /// Chunks for which only the existence of the blob was checked.
     pub unread: u64,
-    /// The present epoch, and the first in which a blob that is needed may be gone;
-    /// `None` where the store does not tell.
+    /// The present epoch, and the first in which a needed blob may expire; `None` if the
+    /// store does not report epochs.
     pub paid: Option<Paid>,
-    /// What was checked of the history; `None` where there is none, or it was
-    /// not decoded.
+    /// Summary of the history; `None` if there is none, or it was not decoded.
     pub objects: Option<Objects>,
     /// Requests to the store.
     pub requests: u64,
-    /// What is wrong.
+    /// The faults.
     pub faults: Vec<Fault>,
-    /// Files, directories and the like that cannot be read because of that; at
+    /// Files, directories and other items that cannot be read because of the faults; at
     /// most [`MOST_TOLD`].
     pub affected: Vec<Affected>,
-    /// How many there are in all.
+    /// Total number of affected items.
     pub affected_count: u64,
 }
 
-/// Until when all that is needed is paid for.
+/// Until when everything that is needed is paid for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Paid {
     /// The present epoch.
     pub epoch: u32,
-    /// The first in which something may be gone.
+    /// The first epoch in which a blob may expire.
     pub until: u32,
-    /// Blobs that may be gone within the margin.
+    /// Blobs that may expire within the margin.
     pub ending: u64,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether there are no faults.
     pub fn is_sound(&self) -> bool {
         self.faults.is_empty()
     }
 }
 
-/// Checks what a head needs.
+/// Checks everything that a head needs.
 ///
 /// # Errors
-/// What kept it from being checked: a store that does not answer, for example.
-/// What is wrong with the repository is in the report.
+/// When the check cannot be completed, for example because a store does not answer.
+/// Faults of the repository are part of the report.
 pub async fn check(
     repository: &Repository,
     options: &Options,
@@ -182,7 +179,7 @@ pub async fn check(
 ) -> Result<Report, RepoError> {
     let before = repository.store().health().requests;
     let mut check = Check::new(repository, options, watch)?;
-    // Boxed: the compiler cannot tell through the whole of it that it is `Send`.
+    // Boxed: the compiler cannot prove that the whole future is `Send`.
     check.history().boxed().await?;
     check.walk().await?;
     check.look_for_blobs().await?;
@@ -198,14 +195,14 @@ pub async fn check(
     Ok(report)
 }
 
-/// Something to read.
+/// An item to read.
 #[derive(Clone, Debug)]
 enum Item {
     Chunk(ChunkRef, Role),
     Whole(WholeBlob),
 }
 
-/// What is read together.
+/// Items that are read together.
 #[derive(Debug, Default)]
 struct Batch {
     chunks: Vec<(ChunkRef, Role)>,
@@ -235,12 +232,12 @@ impl Batch {
     }
 }
 
-/// What is known of a blob.
+/// Requirements for a blob.
 #[derive(Clone, Copy, Debug, Default)]
 struct Needed {
-    /// How long it has to be, as it is stored.
+    /// Minimum length as stored.
     len: u64,
-    /// Whether something in it is not read: then it has to be asked for.
+    /// Whether a part is not read: then the blob's existence is checked instead.
     unread: bool,
 }
 
@@ -278,7 +275,7 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Looks at everything that is needed, and reads as much of it as it should.
+    /// Visits everything that is needed, and reads as much as requested.
     async fn walk(&mut self) -> Result<(), RepoError> {
         let mut walk = Walk::of(self.repository);
         while let Some(stretch) = walk.next().await {
@@ -363,7 +360,7 @@ impl<'a> Check<'a> {
             };
         }
         if is_node || read {
-            // They are read by who walks and decodes, perhaps from the cache.
+            // The walk and the decoders read these, perhaps from the cache.
             self.report.sound += u64::from(!is_node);
             self.look_for(chunk.at.blob);
             return;
@@ -403,7 +400,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Lets an item take part in the draw.
+    /// Offers an item to the sample.
     fn offer(&mut self, item: Item) {
         let blob = match &item {
             Item::Chunk(chunk, _) => chunk.at.blob,
@@ -415,7 +412,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Something in a blob is not read.
+    /// Marks a part of a blob as not read.
     fn leave(&mut self, blob: BlobId, counts: bool) {
         self.report.unread += u64::from(counts);
         self.look_for(blob);
@@ -430,7 +427,7 @@ impl<'a> Check<'a> {
         self.watch.wanted(batch.bytes());
         self.read_chunks(batch.chunks).await?;
         for whole in batch.wholes {
-            // Proving it takes all of it, whatever is asked for.
+            // Verification reads the whole blob, whatever the range.
             let nothing = ByteRange::new(0, 0);
             match self.snapshot.read_whole(&whole, nothing, 0).await {
                 Ok(_) => self.report.sound += 1,
@@ -445,7 +442,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Asks until when blobs are paid for that were found.
+    /// Queries until when the existing blobs are paid for.
     async fn look_until_when(&mut self) -> Result<(), RepoError> {
         let store = self.repository.store();
         let Some(epoch) = store.epoch().await? else {
@@ -456,7 +453,7 @@ impl<'a> Check<'a> {
         let mut answers = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE);
         let mut paid: Option<Paid> = None;
         while let Some(answer) = answers.next().await {
-            // One that is gone is told as missing.
+            // A missing blob is reported elsewhere.
             let Some(lifetime) = answer? else { continue };
             let end = lifetime.end_epoch;
             let paid = paid.get_or_insert(Paid {
@@ -471,7 +468,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Asks for the blobs that are not read.
+    /// Checks the existence of the blobs that are not read.
     async fn look_for_blobs(&mut self) -> Result<(), RepoError> {
         self.report.blobs = self.blobs.len() as u64;
         let store = self.repository.store();

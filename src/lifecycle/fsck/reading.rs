@@ -1,8 +1,8 @@
-//! Chunks read from the store to be checked, in as few requests as possible.
+//! Reads chunks from the store to verify them, with as few requests as possible.
 //!
-//! Chunks of one blob that lie near each other come in one ranged read. They
-//! are judged where the bytes arrive, so a gateway that gives a wrong one is
-//! passed over for the next, and what any of them gave right is right.
+//! Neighbouring chunks of one blob are fetched in one ranged read. They are verified on
+//! arrival, so a gateway that returns a wrong chunk is skipped in favour of the next, and
+//! every correct chunk counts, whichever gateway returned it.
 
 use std::collections::HashMap;
 
@@ -16,15 +16,15 @@ use crate::repo::RepoError;
 use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, private_len};
 use walrus_client::{Extent, Rejected, StoreError};
 
-/// Most stored bytes of one request, unless a chunk alone is longer.
+/// Maximum stored bytes of one request, unless a single chunk is longer.
 const MOST: u64 = 4 << 20;
-/// Bytes between two chunks that are read in vain rather than asking twice.
+/// Maximum gap between two chunks that is read rather than splitting the request.
 const GAP: u64 = 128 << 10;
-/// Most plain bytes of what the chunks of one request are decoded with.
+/// Maximum plain bytes of the bases for the chunks of one request.
 const BASES: u64 = 16 << 20;
-/// Stored bytes of neighbours that a base brings along.
+/// Stored bytes of neighbouring chunks that are fetched with a base.
 const BASE_WINDOW: u64 = 1 << 20;
-/// Requests at once.
+/// Concurrent requests.
 const AT_ONCE: usize = 4;
 
 type Wanted = (ChunkRef, Role);
@@ -36,7 +36,7 @@ struct Span {
     chunks: Vec<Wanted>,
 }
 
-/// What became of a chunk.
+/// The result for a chunk.
 type Judged = (ChunkRef, Role, Result<(), Bad>);
 
 struct Bad {
@@ -44,20 +44,20 @@ struct Bad {
     why: String,
 }
 
-/// What reading a span told.
+/// The result of reading a span.
 #[derive(Default)]
 struct Told {
     judged: Vec<Judged>,
-    /// That a blob is not stored, or how long it is.
+    /// Length of the blob, or `None` if it is not stored.
     blob: Option<(BlobId, Option<u64>)>,
 }
 
 impl Check<'_> {
-    /// Reads chunks and notes which are wrong.
+    /// Reads chunks and records faulty ones.
     pub(super) async fn read_chunks(&mut self, mut chunks: Vec<Wanted>) -> Result<(), RepoError> {
         chunks.retain(|(chunk, _)| !self.faults.is_lost(&chunk.at.blob));
         chunks.sort_unstable_by_key(|(chunk, _)| (chunk.at.blob, chunk.at.offset));
-        // One lookup for each blob that is lost, not one for each request to it.
+        // One lookup per lost blob instead of one per request to it.
         let mut spans = spans(chunks).into_iter().peekable();
         while spans.peek().is_some() {
             let some: Vec<Span> = spans
@@ -111,7 +111,7 @@ impl Check<'_> {
                         continue;
                     }
                     match open(chunk, &bytes, span.range, &bases) {
-                        // What it is decoded with is wrong, and told by itself.
+                        // Its base is faulty, and reported separately.
                         None => {}
                         Some(Ok(())) => (sound[at], whys[at]) = (true, None),
                         Some(Err(why)) => {
@@ -148,11 +148,11 @@ impl Check<'_> {
                         todo.extend(spans(span.chunks));
                         continue;
                     }
-                    // Long enough, and yet refused: then one by one.
+                    // The blob is long enough, but the read was refused: split the range.
                     told.blob = None;
                     self.halve(span, "its range is refused", kind, &mut todo, &mut told);
                 }
-                // An encrypted block that does not open hides the others.
+                // An encrypted block that fails to decrypt hides the others.
                 Some(_) if !judged => {
                     let why = "it cannot be decrypted";
                     self.halve(span, why, kind, &mut todo, &mut told);
@@ -177,8 +177,8 @@ impl Check<'_> {
         Ok(told)
     }
 
-    /// Reads the halves of a span that failed as a whole; of one chunk, it is
-    /// told.
+    /// Reads both halves of a span that failed as a whole; a failure of a single chunk is
+    /// recorded.
     fn halve(
         &self,
         mut span: Span,
@@ -201,7 +201,7 @@ impl Check<'_> {
         todo.extend(spans(second).into_iter().chain(spans(span.chunks)));
     }
 
-    /// Where a chunk ends in its blob as that is stored.
+    /// Returns the end of a chunk in its blob as stored.
     fn end(&self, chunk: &ChunkRef) -> u64 {
         let end = chunk.at.range().end();
         match self.repository.key() {
@@ -210,7 +210,7 @@ impl Check<'_> {
         }
     }
 
-    /// What the chunks of a span are decoded with, as far as it is right.
+    /// Returns the bases of the chunks of a span, as far as they are intact.
     async fn bases(
         &self,
         span: &Span,
@@ -247,8 +247,7 @@ fn unexpected() -> RepoError {
     })
 }
 
-/// Whether a chunk is what it should be; `None` where what it is decoded with is
-/// not at hand.
+/// Verifies a chunk; `None` if its bases are not available.
 fn open(
     chunk: &ChunkRef,
     bytes: &Bytes,
@@ -270,7 +269,7 @@ fn open(
     Some(opened.map(|_| ()).map_err(|why| why.to_string()))
 }
 
-/// Puts chunks, sorted by blob and offset, together into few reads.
+/// Groups chunks, sorted by blob and offset, into few reads.
 fn spans(chunks: Vec<Wanted>) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut bases = 0;

@@ -1,10 +1,9 @@
-//! A sample of what is to be read.
+//! Random sample of items to read.
 
 use super::{Item, Options, Read};
 
-/// Items picked at random, each with the same chance: of those offered so far,
-/// every one is among the picked ones with a probability of their number by that
-/// of the offered ones (reservoir sampling).
+/// Uniform random sample (reservoir sampling): every item offered so far is in the sample
+/// with a probability of the sample size divided by the number of offered items.
 #[derive(Debug)]
 pub(super) struct Sample {
     most: usize,
@@ -28,7 +27,7 @@ impl Sample {
         }
     }
 
-    /// Offers an item; whether one, this or another, is left out for it.
+    /// Offers an item; returns whether this or another item is left out in exchange.
     pub(super) fn offer(&mut self, item: Item) -> bool {
         self.offered += 1;
         if self.picked.len() < self.most {

@@ -1,10 +1,10 @@
-//! Whether the trees that are shown are those that their commits name.
+//! Verification that the trees of mounts are those that their commits name.
 //!
-//! A mount shows trees of its own beside the history, so both are compared, entry by
-//! entry. A file that is the same chunks was hashed with the history; any other is
-//! read and hashed. Where no history is carried, what git calls each directory and
-//! its entries is listed beside the trees: then the trees are hashed with these IDs,
-//! and the files must have them.
+//! A mount shows trees that are stored separately from the history, so both are compared,
+//! entry by entry. A file with the same chunks was hashed with the history; any other
+//! file is read and hashed. Without a history, the git IDs of each directory and its
+//! entries are listed beside the trees: then the trees are hashed with these IDs, and the
+//! files must match them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,41 +25,39 @@ use walgit_format::git::{DirectoryIds, decode_ids};
 use walgit_format::head::{AttachmentKind, CommitId, GitId};
 use walgit_format::{Content, Directory, Kind};
 
-/// Stored bytes of neighbours that a chunk brings along.
+/// Stored bytes of neighbouring chunks that are fetched with a chunk.
 const WINDOW: u64 = 1 << 20;
-/// Bytes of memory that an ID takes.
+/// Memory per ID, in bytes.
 const ID: u64 = (size_of::<GitId>() + 32) as u64;
 
-/// What is known of the objects that are shown.
+/// Source of the expected object IDs.
 pub(super) enum Expected<'a> {
     /// The history that was built.
     Archived(&'a Archive, &'a Rebuilt),
-    /// What git calls the directories and their entries, by the hashes of their
-    /// nodes.
+    /// The git IDs of directories and their entries, by the hash of the directory's node.
     Listed(HashMap<ChunkHash, Vec<DirectoryIds>>),
 }
 
-/// An object that is shown.
+/// An expected object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Object {
-    /// Its number in the history.
+    /// Number in the history.
     Number(u64),
-    /// What git calls it.
+    /// Git ID.
     Id(GitId),
 }
 
-/// What should be shown in a directory: kinds and objects by name.
+/// Expected entries of a directory: kinds and objects by name.
 type Entries = BTreeMap<Bytes, (Option<ModeKind>, Object)>;
 
-/// A directory that is shown, and the tree that it should be.
+/// A shown directory and its expected tree.
 struct Pair {
     place: Arc<Place>,
     node: Node,
     tree: Object,
 }
 
-/// What git calls the directories of a repository; `None` where that is not
-/// stored.
+/// Reads the git IDs of the directories of a repository; `None` if they are not stored.
 pub(super) async fn listed(
     repository: &Repository,
 ) -> Result<Option<Expected<'static>>, RepoError> {
@@ -91,8 +89,7 @@ pub(super) async fn listed(
 }
 
 impl Check<'_> {
-    /// Checks that the trees that are shown are those of their commits: `trees`
-    /// tells which they are.
+    /// Verifies that the shown trees are those of their commits; `trees` lists them.
     pub(super) async fn shown(
         &mut self,
         objects: &Expected<'_>,
@@ -110,7 +107,7 @@ impl Check<'_> {
                 Expected::Archived(archive, _) => archive.root_of(&id.0).map(Object::Number),
                 Expected::Listed(_) => trees.get(id).cloned().map(Object::Id),
             };
-            // What is missing is told with the commits.
+            // Missing trees are reported with the commits.
             let Some(tree) = tree else { continue };
             let mut pending = vec![Pair {
                 place: Arc::new(Place::Root(name)),
@@ -139,7 +136,7 @@ impl Check<'_> {
     ) -> Result<(), RepoError> {
         let directory = match snapshot.directory(&pair.node).await {
             Ok(directory) => directory,
-            // The walk tells of it.
+            // Reported by the walk.
             Err(why) => return FaultKind::of(&why).map(|_| ()).ok_or(why),
         };
         let mut expected = match objects.entries(&pair.tree, hash, &directory).await? {
@@ -186,7 +183,7 @@ impl Check<'_> {
                     match shown.altered(objects, &object).await {
                         Ok(None) => {}
                         Ok(Some(why)) => self.faults.object(place, FaultKind::Altered, why),
-                        // The walk tells of it.
+                        // Reported by the walk.
                         Err(why) if FaultKind::of(&why).is_some() => {}
                         Err(why) => return Err(why),
                     }
@@ -203,7 +200,7 @@ impl Check<'_> {
 }
 
 impl Expected<'_> {
-    /// What git calls an object.
+    /// Returns the git ID of an object.
     fn id(&self, object: &Object) -> Option<GitId> {
         match (self, object) {
             (_, Object::Id(id)) => Some(id.clone()),
@@ -212,8 +209,8 @@ impl Expected<'_> {
         }
     }
 
-    /// What a tree holds, of two entries with the same name the last, as git
-    /// checks it out; or why a directory is not that tree.
+    /// Returns the entries of a tree, or the reason why a directory does not match it. Of
+    /// two entries with the same name the last counts, as in a checkout by git.
     async fn entries(
         &self,
         tree: &Object,
@@ -228,7 +225,7 @@ impl Expected<'_> {
                         Target::Number(number) => Object::Number(*number),
                         Target::Id(id) => Object::Id(GitId(id.to_vec())),
                     };
-                    // Not a part of the group that the tree is in.
+                    // Copied, so that it does not keep the group of the tree in memory.
                     let name = Bytes::copy_from_slice(&entry.name);
                     (name, (entry.kind(), object))
                 });
@@ -251,11 +248,11 @@ impl Expected<'_> {
     }
 }
 
-/// The tree of this ID as git has it, out of what git calls the entries of its
-/// directory; or why there is none.
+/// Encodes the tree with this ID in git format, from the git IDs of the entries of its
+/// directory; or returns the reason why that is impossible.
 fn raw_tree(tree: &GitId, known: &[DirectoryIds], directory: &Directory) -> Result<Bytes, String> {
     let mut other = None;
-    // One whose modes are written otherwise is the same directory.
+    // A tree with a different encoding of the modes is the same directory.
     let own = known.iter().filter(|ids| ids.tree == *tree);
     for ids in own.chain(known) {
         let rebuilt = || rebuilt(ids, directory).map(Bytes::from);
@@ -280,7 +277,7 @@ fn raw_tree(tree: &GitId, known: &[DirectoryIds], directory: &Directory) -> Resu
     })
 }
 
-/// The tree of a directory whose entries git calls so.
+/// Encodes the tree of a directory whose entries have these git IDs.
 fn rebuilt(ids: &DirectoryIds, directory: &Directory) -> Option<Vec<u8>> {
     if ids.entries.len() != directory.entries().len() {
         return None;
@@ -306,7 +303,7 @@ fn rebuilt(ids: &DirectoryIds, directory: &Directory) -> Option<Vec<u8>> {
     Some(raw)
 }
 
-/// A file or link that is shown.
+/// A shown file or link.
 struct Shown<'a> {
     snapshot: &'a Snapshot,
     directory: &'a Directory,
@@ -315,7 +312,7 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// How it differs from the content that it should be, if it does.
+    /// Returns how the content differs from the expected content, if it does.
     async fn altered(
         &self,
         objects: &Expected<'_>,
@@ -368,7 +365,7 @@ impl Shown<'_> {
     }
 }
 
-/// Hashes an object of so many bytes for an ID like this one.
+/// Hashes an object of `size` bytes with the hash function of `like`.
 fn hasher(like: &GitId, kind: ObjectKind, size: u64) -> gix::hash::Hasher {
     let mut hasher = gix::hash::hasher(match like.0.len() {
         32 => gix::hash::Kind::Sha256,

@@ -1,11 +1,10 @@
-//! What a collector has to remember from one run to the next.
+//! State of a collector that persists between runs.
 //!
-//! - What it was about to delete, and what became of that: a line is on disk
-//!   before the blob is touched, another one after. A line without its other
-//!   half tells that a run was stopped there; the next one looks again.
-//! - What is gone, so that what the ledger says of it counts no more.
-//! - Since when it has seen that nothing needs something, where nothing else
-//!   tells.
+//! - Intended deletions and their results: one line is on disk before a blob is deleted,
+//!   another after. An intent without a result marks an interrupted run; the next run
+//!   checks that blob again.
+//! - Deleted blobs, so that their ledger entries no longer count.
+//! - The time when something was first seen to be unneeded, if no other record has it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -16,18 +15,18 @@ use serde::{Deserialize, Serialize};
 use walgit_durable::{AppendLog, FileLock, read_regular};
 use walgit_format::chunk::BlobId;
 
-/// Lines after which the file is written anew with what counts.
+/// Number of lines after which the file is compacted.
 const LONG: usize = 10_000;
 
-/// What happened to a blob.
+/// An event of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Event {
-    /// It is about to be deleted.
+    /// The blob is about to be deleted.
     Intended,
-    /// It is deleted, or was let go.
+    /// The blob is deleted, or forgotten.
     Done,
-    /// It is kept after all.
+    /// The blob is kept after all.
     Kept,
 }
 
@@ -40,41 +39,41 @@ struct Line {
     len: u64,
 }
 
-/// What a collector remembers.
+/// The journal of a collector.
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
-    /// What its files are called.
+    /// Base name of the files.
     name: &'static str,
     log: AppendLog,
-    /// Held as long as the collector runs; nothing is written where this is `None`.
+    /// Held while the collector runs; `None` if the journal is read-only.
     alone: Option<FileLock>,
     lines: usize,
     last: HashMap<BlobId, Line>,
     seen: BTreeMap<String, u64>,
-    /// What was asked for in this run: the rest is needed again, or gone.
+    /// Entries that this run queried: all others are needed again, or gone.
     asked: BTreeMap<String, u64>,
 }
 
 /// The journal cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Another collector runs.
+    /// Another collector is running.
     #[error("another walgit-fs gc is running; let it finish")]
     Busy,
-    /// The disk failed.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl Journal {
-    /// Opens the journal called `name` in `dir`, which need not exist yet; one
-    /// collector at a time. With `read_only` nothing is ever written.
+    /// Opens the journal called `name` in `dir`, which need not exist yet. Only one
+    /// collector may have it open, unless it is `read_only` and never written.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -91,7 +90,7 @@ impl Journal {
             let lock = FileLock::try_exclusive(&dir.join(format!("{name}.lock")));
             Some(lock.map_err(failed)?.ok_or(JournalError::Busy)?)
         };
-        // Read only now: before, another collector may have written.
+        // Read only now that the lock is held: another collector may have written before.
         let log = AppendLog::new(path.clone());
         let lines = log.read::<Line>().map_err(failed)?.records;
         let seen = dir.join(format!("{name}-seen.json"));
@@ -126,10 +125,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes down that blobs, with their lengths, are about to be deleted.
+    /// Records that blobs, with their lengths, are about to be deleted.
     ///
     /// # Errors
-    /// When the disk refuses: then they must not be deleted.
+    /// When the record cannot be written: then the blobs must not be deleted.
     pub fn intend(
         &mut self,
         blobs: impl IntoIterator<Item = (BlobId, u64)>,
@@ -144,10 +143,10 @@ impl Journal {
         self.write(blobs.into_iter().map(line).collect())
     }
 
-    /// Writes down that blobs are deleted, or let go.
+    /// Records that blobs are deleted, or forgotten.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the record cannot be written.
     pub fn done(
         &mut self,
         blobs: impl IntoIterator<Item = BlobId>,
@@ -156,10 +155,10 @@ impl Journal {
         self.note(blobs, Event::Done, at)
     }
 
-    /// Writes down that blobs are kept after all.
+    /// Records that blobs are kept after all.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the record cannot be written.
     pub fn kept(
         &mut self,
         blobs: impl IntoIterator<Item = BlobId>,
@@ -183,7 +182,7 @@ impl Journal {
         self.write(blobs.into_iter().map(line).collect())
     }
 
-    /// Blobs that a run was about to delete when it was stopped.
+    /// Returns the blobs that an interrupted run was about to delete.
     pub fn unfinished(&self) -> impl Iterator<Item = BlobId> + '_ {
         let intended = |line: &&Line| line.event == Event::Intended;
         self.last.values().filter(intended).map(|line| line.blob)
@@ -195,14 +194,14 @@ impl Journal {
         last.is_some_and(|line| line.event == Event::Done && line.at > since)
     }
 
-    /// Since when something has been seen: since now, where it is new.
+    /// Returns when something was first seen: `now` if it is new.
     pub fn first_seen(&mut self, what: &str, now: u64) -> u64 {
         let since = self.seen.get(what).copied().unwrap_or(now);
         self.asked.insert(what.into(), since);
         since
     }
 
-    /// The same, without taking note.
+    /// Like [`Journal::first_seen`], but records nothing.
     pub fn seen(&self, what: &str) -> Option<u64> {
         self.asked
             .get(what)
@@ -210,10 +209,10 @@ impl Journal {
             .copied()
     }
 
-    /// Keeps since when things have been seen that were asked for.
+    /// Saves the times of first sight that this run queried.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the file cannot be written.
     pub fn keep_seen(&self) -> Result<(), JournalError> {
         if self.alone.is_none() {
             return Ok(());
@@ -224,10 +223,10 @@ impl Journal {
             .map_err(|source| JournalError::Io { path, source })
     }
 
-    /// Writes the journal anew where it has grown long.
+    /// Compacts the journal if it has grown long.
     ///
     /// # Errors
-    /// When the disk refuses; the old one is there then.
+    /// When the file cannot be written; then the old one remains.
     pub fn settle(&mut self) -> Result<(), JournalError> {
         if self.alone.is_none() || self.lines <= LONG.max(2 * self.last.len()) {
             return Ok(());

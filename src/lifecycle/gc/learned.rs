@@ -1,9 +1,9 @@
-//! What was learned of repositories that nobody uses any more.
+//! Removal of learned data about unused repositories.
 //!
-//! The cache evicts content by itself, and needs no collector. What it keeps for
-//! good are records: what was learned of a repository's opens, and where the
-//! heads of blobs are. The first are dropped when the repository was not mounted
-//! for a long time, the second when their blob was collected.
+//! The cache evicts content by itself and needs no collector. Two kinds of records are
+//! never evicted: learned file opens of repositories, and the locations of heads in
+//! blobs. The former are dropped when the repository has not been mounted for a long
+//! time, the latter when their blob was collected.
 
 use std::collections::HashSet;
 
@@ -13,40 +13,40 @@ use super::{Fate, Ground, Journal, JournalError, Options, Report};
 use crate::cache::{Cache, CacheError, Space};
 use walgit_format::chunk::BlobId;
 
-/// How long what was learned is kept after the last mount, in days.
+/// How long learned data is kept after the last mount, in days.
 pub const LEARNED_DAYS: u64 = 180;
 const DAY: u64 = 24 * 3600;
 
-/// What was dropped from the cache.
+/// Summary of data dropped from the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// Of which repositories what was learned.
+    /// Repositories whose learned data was dropped.
     pub learned: Vec<String>,
-    /// Bytes of that.
+    /// Bytes of that data.
     pub learned_bytes: u64,
-    /// Records of where the heads of collected blobs are.
+    /// Number of dropped head locations of collected blobs.
     pub heads: u64,
 }
 
-/// Why the cache could not be tidied.
+/// Reason why the cache could not be tidied.
 #[derive(Debug, thiserror::Error)]
 pub enum TidyError {
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// What was seen cannot be written down.
+    /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// When repositories were mounted last is unknown.
+    /// The times of the last mounts are unknown.
     #[error("{0}; what was learned of repositories is kept, as its age depends on that file")]
     Activity(#[from] std::io::Error),
 }
 
-/// Drops what the cache keeps of repositories of this network that are not used
-/// any more; `report` says which blobs were collected.
+/// Drops cached records about unused repositories of this network; `report` lists the
+/// collected blobs.
 ///
 /// # Errors
-/// When the disk refuses.
+/// When a file cannot be read or written.
 pub fn tidy(
     cache: &Cache,
     ground: &Ground<'_>,
@@ -58,7 +58,7 @@ pub fn tidy(
     let mut journal = Journal::open(ground.dir, "learned", options.dry_run)?;
     for (key, len) in cache.records(Space::Profiles)? {
         let identity = String::from_utf8_lossy(&key).into_owned();
-        // Names are of one network; what has an address of its own is of any.
+        // Names belong to one network; addresses are valid on any network.
         let name = match identity.strip_prefix(network) {
             Some(rest) if rest.starts_with('/') => &rest[1..],
             _ if identity.contains("://") => identity.as_str(),

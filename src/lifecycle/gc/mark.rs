@@ -1,4 +1,4 @@
-//! Which blobs are needed, and of which nobody knows.
+//! Marks the blobs that are needed, and those of unknown use.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -13,46 +13,47 @@ use crate::repo::{RepoError, Repository};
 use walgit_format::Address;
 use walgit_format::chunk::{BlobId, ChunkHash};
 
-/// A head that could not be read, in whole or in part.
+/// A head that could not be read, completely or partly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// Its name or address.
+    /// Name or address of the head.
     pub head: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// What heads need.
+/// The marked blobs.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// Blobs that are needed.
+    /// Needed blobs.
     pub(super) live: HashSet<BlobId>,
     /// Heads that were walked.
     pub(super) heads: u64,
     pub(super) scans: Scans,
-    /// Those that could not be.
+    /// Heads that could not be read.
     pub(super) refused: Vec<Refused>,
-    /// Blobs that those may need.
+    /// Blobs that unreadable heads may need.
     unsure: HashSet<BlobId>,
-    /// Whether that may be any.
+    /// Whether an unreadable head may need any blob.
     all_unsure: bool,
-    /// Blobs that publishes of ours stored, where one could not be read.
+    /// Blobs that this user's publishes stored, collected if a head is unreadable.
     ledgered: HashSet<BlobId>,
-    /// What was marked already, by what it is.
+    /// Heads that are already marked.
     done: HashSet<(BlobId, Option<ChunkHash>)>,
-    /// What names stood for when they were looked at.
+    /// Targets of the names when they were last read.
     pub(super) names: HashMap<String, (BlobId, Option<ChunkHash>)>,
-    /// Which state of the names that was.
+    /// Generation of the names at that time.
     names_generation: Option<Generation>,
-    /// Which state of the leases was marked.
+    /// Generation of the leases that were marked.
     read: Option<u64>,
-    /// The same of others who publish into the store, by the files that say so.
+    /// Generations of the names of other publishers into the store, by their registration
+    /// file.
     others_generations: HashMap<PathBuf, Generation>,
 }
 
 impl Marks {
-    /// Marks what names stand for and what leases protect: what `in_use` says, or
-    /// something newer, which is returned. What was marked before costs nothing.
+    /// Marks the targets of names and the blobs that leases protect: those of `in_use`,
+    /// or a newer state, which is returned. Heads that are already marked cost nothing.
     pub(super) async fn refresh(
         &mut self,
         ground: &Ground<'_>,
@@ -62,8 +63,8 @@ impl Marks {
         loop {
             self.scans.leases += u64::from(self.read != Some(in_use.generation));
             self.read = Some(in_use.generation);
-            // Names are read after leases: a publish names its head and then gives
-            // its lease back.
+            // Names are read after leases: a publish sets its name before it releases its
+            // lease.
             self.names(ground).await?;
             self.others(ground, &in_use).await?;
             self.leased(ground, &in_use).await;
@@ -74,7 +75,7 @@ impl Marks {
         }
     }
 
-    /// Marks what the names stand for, unless none was set since.
+    /// Marks the targets of the names, unless they are unchanged.
     async fn names(&mut self, ground: &Ground<'_>) -> Result<(), GcError> {
         if self.names_generation == Some(ground.refs.generation()?) {
             return Ok(());
@@ -82,14 +83,14 @@ impl Marks {
         self.scans.names += 1;
         let (generation, names) = ground.refs.list_generation()?;
         for (name, named) in names {
-            // One that is damaged may stand for anything.
+            // A damaged name may refer to anything.
             let named = named?;
             match named.address.parse() {
                 Ok(Address::Walrus { blob, root }) => {
                     self.names.insert(name.clone(), (blob, root));
                     self.head(ground, &name, blob, root).await;
                 }
-                // A name stands for nothing else.
+                // Names have no other kinds of targets.
                 Ok(_) => {}
                 Err(why) => self.refuse(ground, &name, why.to_string()),
             }
@@ -98,7 +99,7 @@ impl Marks {
         Ok(())
     }
 
-    /// Marks what the names of others stand for, unless none was set since.
+    /// Marks the targets of other users' names, unless they are unchanged.
     async fn others(&mut self, ground: &Ground<'_>, in_use: &InUse) -> Result<(), GcError> {
         for other in &in_use.others {
             let known = self.others_generations.get(&other.file);
@@ -121,17 +122,17 @@ impl Marks {
         Ok(())
     }
 
-    /// Marks the heads that mounts show, and those that publishes build on.
+    /// Marks the heads that mounts show and publishes build on.
     async fn leased(&mut self, ground: &Ground<'_>, in_use: &InUse) {
         for head in in_use.mounts.iter().flat_map(|mount| &mount.heads) {
             let Ok(Address::Walrus { blob, root }) = head.address.parse() else {
-                // What is on the chain is not ours to collect.
+                // On-chain data is not collected by this program.
                 continue;
             };
             if head.blobs.is_empty() {
                 self.head(ground, &head.address, blob, root).await;
             } else if self.done.insert((blob, root)) {
-                // No key is needed: who mounted it has read the head.
+                // No key is needed: the process that mounted it has read the head.
                 self.heads += 1;
                 self.live.insert(blob);
                 self.live.extend(&head.blobs);
@@ -177,14 +178,14 @@ impl Marks {
             }
         }
         if let Some(why) = failed {
-            // What is below is not known, but a head names all blobs.
+            // Content below is unknown, but a head names all blobs.
             self.unsure.extend(repository.head().blobs.iter());
             self.refuse(ground, name, why.to_string());
         }
     }
 
-    /// A head cannot be read: all that was ever stored under its name may be
-    /// its, and where nothing is known of it, anything.
+    /// Records an unreadable head: it may need every blob ever stored under its name, or
+    /// any blob if nothing is known about the name.
     pub(super) fn refuse(&mut self, ground: &Ground<'_>, name: &str, why: String) {
         let of_it = |it: &&LedgerEntry| it.name == name || it.address == name;
         let names: HashSet<&str> = (ground.ledger.iter())
@@ -207,8 +208,8 @@ impl Marks {
         }
     }
 
-    /// Whether a head that could not be read may need a blob. One that no
-    /// publish of ours stored may be anybody's.
+    /// Whether an unreadable head may need a blob. A blob that no publish of this user
+    /// stored may belong to any head.
     pub(super) fn may_need(&self, blob: &BlobId) -> bool {
         self.all_unsure
             || self.unsure.contains(blob)

@@ -1,30 +1,29 @@
-//! Garbage collection: what nothing needs any more is deleted, or forgotten.
+//! Garbage collection: unneeded blobs are deleted, or forgotten.
 //!
-//! Mark and sweep. Every head that is known is walked ([`mark`]): those of
-//! names, those that are mounted, those that a running publish builds on. What
-//! the store has, or the ledger says it has, and no mark reached, nothing needs.
-//! Of that is kept, for a reason that the report tells ([`Kept`]):
+//! Mark and sweep. Every known head is walked ([`mark`]): targets of names, mounted
+//! heads, and heads that a running publish builds on. Blobs in the store or the ledger
+//! that no walk reaches are unneeded. Some of these are kept for a reason given in the
+//! report ([`Kept`]):
 //!
-//! 1. what a publish claims that runs, or was killed a short time ago
+//! 1. blobs claimed by a publish that is running or ended abnormally a short time ago
 //!    ([`super::leases`]);
-//! 2. what a head may need that could not be read: whoever does not know what is
-//!    needed must not delete;
-//! 3. what a retention rule keeps ([`retain`]);
-//! 4. what was stored within the grace period: somebody else's publish may be
-//!    on its way to name it.
+//! 2. blobs that an unreadable head may need;
+//! 3. blobs kept by a retention rule ([`retain`]);
+//! 4. blobs stored within the grace period: another user's publish may be about to name
+//!    them.
 //!
-//! The rest is deleted where the store lets us, and forgotten where it does not:
-//! then it is not renewed and ends with its last epoch.
+//! All others are deleted if the store permits that. Otherwise they are forgotten: they
+//! are not renewed and expire with their last epoch.
 //!
-//! **What is in use is read from leases** ([`super::leases`]), never asked of a
-//! process. The kernel's mount table is the cross-check: where a mount of this store
-//! has no lease, what it shows is unknown, and nothing is deleted ([`unexplained`]).
+//! **Blobs in use are determined from leases** ([`super::leases`]), never by asking a
+//! process. The kernel's mount table serves as a cross-check: if a mount of this store
+//! has no lease, its head is unknown, and nothing is deleted ([`unexplained`]).
 //!
-//! **Nothing live is lost, whenever it is stopped.** Marks are never kept but
-//! computed by each run. Blobs are deleted in batches ([`sweep`]): names and leases
-//! are read again where they have changed, and nobody can claim a blob of the batch
-//! until it is done. Before a blob is deleted that is written down ([`journal`]), so
-//! a run that was killed is told from what it did not do, and the next one ends it.
+//! **No live blob is lost, even if a run is interrupted.** Marks are not stored but
+//! computed by each run. Blobs are deleted in batches ([`sweep`]): names and leases are
+//! read again if they have changed, and no publish can claim a blob of the batch until
+//! the batch is complete. Each deletion is recorded in the [`journal`] before it starts,
+//! so the next run detects and completes the deletions of a killed run.
 
 mod journal;
 mod learned;
@@ -61,93 +60,92 @@ use walrus_client::StoreError;
 use walrus_encoding::Price;
 use walrus_encoding::cost::Bill;
 
-/// A blob that is stored, as far as the store tells.
+/// A stored blob, as listed by the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shelved {
-    /// Its ID.
+    /// Blob ID.
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// When it was stored, in seconds since 1970.
+    /// Time of storage, in seconds since 1970.
     pub since: Option<u64>,
 }
 
-/// What became of a wish to delete a blob.
+/// Result of a delete request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone.
+    /// The blob is gone.
     Deleted,
-    /// It cannot be deleted, by us or at all.
+    /// The blob cannot be deleted, by this user or at all.
     Refused,
 }
 
-/// What a collector asks of a store.
+/// Operations of a store that a collector needs.
 #[async_trait]
 pub trait Shelf: Send + Sync {
-    /// Every blob that is there; `None` where nobody can tell.
+    /// Lists all stored blobs; `None` if the store cannot list them.
     async fn blobs(&self) -> Result<Option<Vec<Shelved>>, StoreError>;
 
-    /// Whether the last epoch that a blob was paid for is over; `None` where
-    /// nobody can tell.
+    /// Whether the last paid epoch of a blob is over; `None` if that is unknown.
     async fn is_expired(&self, blob: BlobId) -> Result<Option<bool>, StoreError>;
 
     /// Deletes a blob.
     async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError>;
 }
 
-/// What a collector has to know.
+/// Inputs of a collector.
 pub struct Ground<'a> {
-    /// What the store has.
+    /// The store.
     pub shelf: &'a dyn Shelf,
-    /// Who decodes nodes.
+    /// Loads and decodes nodes.
     pub loader: &'a Arc<Loader>,
     /// How heads are opened.
     pub access: &'a Access,
     /// The names.
     pub refs: &'a RefStore,
-    /// What was published.
+    /// The entries of the ledger.
     pub ledger: &'a [LedgerEntry],
-    /// What is mounted and what is being published.
+    /// Leases of mounts and running publishes.
     pub leases: &'a Leases,
-    /// What the kernel says is mounted.
+    /// The kernel's view of the mounts.
     pub kernel_mounts: &'a dyn KernelMounts,
-    /// Which of those mounts read from this store.
+    /// Identifies the mounts that read from this store.
     pub tags: &'a StoreTags,
-    /// How long content is kept that nothing needs.
+    /// How long unneeded content is kept.
     pub policy: &'a Policy,
-    /// How active repositories are.
+    /// Activity of the repositories.
     pub activity: &'a Activity,
-    /// From when on they count as such.
+    /// Thresholds of the activity levels.
     pub levels: &'a ActivityLevels,
-    /// The class of a file, by its path.
+    /// Returns the class of a file from its path.
     pub class_of: fn(&[u8]) -> &'static str,
-    /// Where the collector keeps what it has to remember.
+    /// Directory of the collector's state.
     pub dir: &'a Path,
-    /// What storage costs.
+    /// Price of storage.
     pub price: &'a Price,
 }
 
-/// How to collect.
+/// Options of a collection.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Only tell.
+    /// Reports without deleting.
     pub dry_run: bool,
-    /// Collects what no publish of ours is known to have stored, too: only where
-    /// nobody else stores anything.
+    /// Also collects blobs that no publish of this user is known to have stored: only
+    /// safe if no other user stores anything.
     pub unknown: bool,
-    /// What was stored within so many seconds is left alone.
+    /// Blobs stored within this many seconds are kept.
     pub grace: u64,
-    /// The present, in seconds since 1970.
+    /// Current time, in seconds since 1970.
     pub now: u64,
 }
 
-/// Why something is kept that no head needs.
+/// Reason why an unneeded blob is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kept {
     /// A publish claims it.
     Claimed,
-    /// A head that could not be read may need it.
+    /// An unreadable head may need it.
     Unknown,
     /// A retention rule keeps it.
     Rule,
@@ -156,7 +154,7 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// In words.
+    /// Returns the reason in words.
     pub fn words(self) -> &'static str {
         match self {
             Kept::Claimed => "being published",
@@ -167,85 +165,85 @@ impl Kept {
     }
 }
 
-/// A blob that nothing needs, and what becomes of it.
+/// An unneeded blob and its fate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unneeded {
-    /// The blob.
+    /// Blob ID.
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// Whether a publish that ended stored it; else it is an orphan.
+    /// Whether a completed publish stored it; otherwise it is an orphan.
     pub published: bool,
-    /// What becomes of it, or has.
+    /// What happens, or happened, to it.
     pub fate: Fate,
-    /// Until when a rule keeps it, in seconds since 1970; `None` for always, or
-    /// where no rule does.
+    /// Until when a rule keeps it, in seconds since 1970; `None` if forever, or if no
+    /// rule keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
 }
 
-/// What becomes of a blob that nothing needs.
+/// What happens to an unneeded blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// It is deleted.
     Deleted,
-    /// It has expired, or is gone already: it is forgotten.
+    /// It has expired or is gone already: it is forgotten.
     Expired,
-    /// It cannot be deleted: it is not renewed.
+    /// It cannot be deleted: it is no longer renewed.
     Forgotten,
     /// It is kept.
     Kept(Kept),
 }
 
-/// What a run found and did.
+/// Result of a collection.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Whether nothing was done about it.
+    /// Whether this was a dry run.
     pub dry_run: bool,
     /// Heads that were walked.
     pub heads: u64,
-    /// Blobs that they need.
+    /// Blobs that these heads need.
     pub live_blobs: u64,
-    /// Heads that could not be read, and why.
+    /// Heads that could not be read, with reasons.
     pub refused: Vec<Refused>,
-    /// What nothing needs.
+    /// Unneeded blobs.
     pub unneeded: Vec<Unneeded>,
-    /// What is deleted.
+    /// Bill of the deleted blobs.
     pub reclaimed: Bill,
-    /// What that saves an epoch.
+    /// Savings per epoch.
     pub saved: f64,
-    /// Of what: `USD`, `WAL`.
+    /// Currency of the savings: `USD`, `WAL`.
     pub currency: String,
-    /// Blobs that an earlier run was about to delete when it was stopped.
+    /// Blobs that an earlier, interrupted run was about to delete.
     pub resumed: u64,
     /// Mounts whose heads are in use.
     pub mounts: u64,
     /// How often names and leases were read.
     pub scans: Scans,
-    /// Folders with mounts of this store that no lease explains: as long as there are
-    /// any, only a trial gets this far.
+    /// Mount points of this store without a lease: if there are any, only a dry run gets
+    /// this far.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unexplained: Vec<PathBuf>,
-    /// The blobs that heads need.
+    /// Blobs that heads need.
     #[serde(skip)]
     pub live: HashSet<BlobId>,
-    /// What mounted repositories are called, from session to session.
+    /// Persistent identities of mounted repositories.
     #[serde(skip)]
     pub mounted: HashSet<String>,
 }
 
-/// How often names and leases were read: again only where they had changed.
+/// Number of reads of names and leases; they are read again only after changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Scans {
-    /// All names.
+    /// Reads of all names.
     pub names: u64,
-    /// All leases.
+    /// Reads of all leases.
     pub leases: u64,
 }
 
 impl Report {
-    /// How many blobs meet which fate, and their bytes.
+    /// Returns the number and bytes of blobs per fate.
     pub fn by_fate(&self) -> BTreeMap<Fate, Bill> {
         let mut fates: BTreeMap<Fate, Bill> = BTreeMap::new();
         for one in &self.unneeded {
@@ -255,7 +253,7 @@ impl Report {
     }
 }
 
-/// Why nothing could be collected.
+/// Reason why nothing could be collected.
 #[derive(Debug, thiserror::Error)]
 pub enum GcError {
     /// The store failed.
@@ -264,7 +262,7 @@ pub enum GcError {
     /// The names cannot be read.
     #[error(transparent)]
     Refs(#[from] RefStoreError),
-    /// What is in use is not known.
+    /// The blobs in use are unknown.
     #[error("{0}; nothing was deleted")]
     Leases(#[from] LeaseError),
     /// A mount of this store has no lease.
@@ -274,30 +272,30 @@ pub enum GcError {
         folders(.0)
     )]
     Unexplained(Vec<PathBuf>),
-    /// How active repositories are is unknown, so retention rules cannot be applied.
+    /// Activity is unknown, so retention rules cannot be applied.
     #[error("{0}; nothing was deleted, as retention rules depend on that file")]
     Activity(std::io::Error),
-    /// What others publish into the store cannot be read.
+    /// Another user's names for this store cannot be read.
     #[error(
         "names in {} lead into this store, too, and cannot be read ({why}), so nothing was \
          deleted; restore them, or remove {} if they are gone for good",
         names.display(), file.display()
     )]
     Others {
-        /// The directory of their names.
+        /// The directory of those names.
         names: PathBuf,
-        /// What is wrong.
+        /// The reason.
         why: String,
-        /// The file that says that they publish here.
+        /// The file that registers that user.
         file: PathBuf,
     },
     /// The kernel's mount table cannot be read.
     #[error("what is mounted is unknown ({0}), so nothing was deleted; is /proc mounted?")]
     MountTable(std::io::Error),
-    /// A test asked for it.
+    /// A fault point stopped the run.
     #[error("stopped: {0}")]
     Stopped(#[from] std::io::Error),
-    /// What was done cannot be written down.
+    /// The journal cannot be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -310,7 +308,7 @@ fn folders(folders: &[PathBuf]) -> String {
 /// Collects garbage.
 ///
 /// # Errors
-/// [`GcError`]; nothing that any head needs has been deleted then.
+/// [`GcError`]; no blob that a head needs has been deleted.
 pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, GcError> {
     ground.activity.check().map_err(GcError::Activity)?;
     let mut journal = Journal::open(ground.dir, "gc", options.dry_run)?;
@@ -326,7 +324,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
         Some(blocking(move || leases.collect()).await?)
     };
     let in_use = in_use(ground, options).await?;
-    // What is stored is listed before heads are: what comes later is young.
+    // Blobs are listed before heads: later blobs are within the grace period.
     let known = known(ground, options, &in_use, &journal).await?;
     let mut marks = Marks::default();
     let in_use = marks.refresh(ground, options, in_use).await?;
@@ -339,7 +337,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
         .filter(|it| !marks.live.contains(&it.blob))
         .cloned()
         .collect();
-    // Heads first: stopped in between, an old one is whole or not there at all.
+    // Heads first: after an interruption, an old head is either complete or gone.
     let heads: HashSet<BlobId> = (ground.ledger.iter())
         .filter_map(|entry| Some(entry.head()?.0))
         .collect();
@@ -366,7 +364,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     };
     sweep.run(unneeded, &retained).await?;
     for (one, fate, until) in sweep.fates {
-        // A name that moved meanwhile may need it after all.
+        // A name that moved meanwhile may need it again.
         if marks.live.contains(&one.blob) {
             continue;
         }
@@ -383,7 +381,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     }
     let price = |epochs| report.reclaimed.price(ground.price, epochs);
     report.saved = price(1) - price(0);
-    // What an earlier run had begun is done, or needed again.
+    // Deletions that an earlier run began are complete, or the blob is needed again.
     let (there, gone): (Vec<_>, Vec<_>) =
         (journal.unfinished()).partition(|blob| known.contains_key(blob));
     journal.kept(there, options.now)?;
@@ -404,7 +402,7 @@ pub async fn collect(ground: &Ground<'_>, options: &Options) -> Result<Report, G
     Ok(report)
 }
 
-/// What leases say now.
+/// Reads the leases.
 async fn in_use(ground: &Ground<'_>, options: &Options) -> Result<InUse, GcError> {
     let mounted = tokio::task::block_in_place(|| ground.kernel_mounts.leases());
     let mounted = mounted.map_err(GcError::MountTable)?;
@@ -412,7 +410,7 @@ async fn in_use(ground: &Ground<'_>, options: &Options) -> Result<InUse, GcError
     blocking(move || leases.in_use(options.now, options.grace, options.dry_run, &mounted)).await
 }
 
-/// Does what blocks on a thread for that.
+/// Runs blocking work on a blocking thread.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LeaseError> + Send + 'static,
 ) -> Result<T, GcError> {
@@ -422,8 +420,8 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Every blob that the ledger names or an ended publish claimed, but for what is
-/// known to be gone.
+/// Returns every blob of the ledger or of an ended publish, except those known to be
+/// gone.
 async fn known(
     ground: &Ground<'_>,
     options: &Options,
@@ -461,7 +459,7 @@ async fn known(
             }
         }
     }
-    // What others have published here is theirs to collect, by their rules.
+    // Blobs that others published here are collected by them, under their rules.
     for other in &in_use.others {
         let theirs = Ledger::at(other.user.ledger.clone()).entries();
         let theirs = theirs.map_err(|error| others::unreadable(other, &error))?;
@@ -472,8 +470,7 @@ async fn known(
     Ok(known)
 }
 
-/// Forgets what publishes claimed that have ended, where nothing of it is left to
-/// collect.
+/// Forgets the claims of ended publishes that have no blobs left to collect.
 fn forget(
     ground: &Ground<'_>,
     ended: &[Ended],

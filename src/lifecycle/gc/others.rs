@@ -1,10 +1,10 @@
-//! Names of others that lead into the same store.
+//! Names of other users that refer to the same store.
 
 use super::GcError;
 use crate::lifecycle::leases::OtherUser;
 use crate::repo::refs::{Generation, NamedRef, RefStore};
 
-/// That others cannot be asked.
+/// Builds the error for unreadable names of another user.
 pub(super) fn unreadable(other: &OtherUser, why: &dyn std::fmt::Display) -> GcError {
     GcError::Others {
         names: other.user.names.clone(),
@@ -13,15 +13,15 @@ pub(super) fn unreadable(other: &OtherUser, why: &dyn std::fmt::Display) -> GcEr
     }
 }
 
-/// The generation of the names of another user.
+/// Returns the generation of another user's names.
 pub(super) fn generation(other: &OtherUser) -> Result<Generation, GcError> {
     let names = RefStore::new(&other.user.names);
     names.generation().map_err(|why| unreadable(other, &why))
 }
 
-/// The generation of the names of another user, and what they stand for.
+/// Returns the generation and the targets of another user's names.
 pub(super) fn names(other: &OtherUser) -> Result<(Generation, Vec<(String, NamedRef)>), GcError> {
-    // A store without a directory has no names: this one had.
+    // A name store without a directory is empty, but this one had a directory.
     std::fs::metadata(&other.user.names).map_err(|why| unreadable(other, &why))?;
     let listed = RefStore::new(&other.user.names).list_generation();
     let (generation, listed) = listed.map_err(|why| unreadable(other, &why))?;

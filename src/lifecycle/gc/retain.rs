@@ -1,8 +1,8 @@
-//! What retention rules keep of what nothing needs any more.
+//! Applies retention rules to unneeded blobs.
 //!
-//! Rules are about files, and what is deleted are blobs: a blob stays as long as
-//! any file in it. And a file is of no use without the directories that lead to
-//! it, so these stay as long as any file of their head.
+//! Rules apply to files, but deletion applies to blobs: a blob stays as long as any file
+//! in it. A file is useless without its parent directories, so these stay as long as any
+//! file of their head.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,19 +16,19 @@ use crate::repo::{Repository, Tier};
 use walgit_format::RefKind;
 use walgit_format::chunk::{BlobId, ChunkHash};
 
-/// Until when blobs are kept, in seconds since 1970; `None` for always.
+/// Time until which blobs are kept, in seconds since 1970; `None` if forever.
 pub(super) type Retained = HashMap<BlobId, Option<u64>>;
 
-/// A head that was published and that nothing stands for any more.
+/// A published head that no name refers to any more.
 struct Old<'a> {
     entry: &'a LedgerEntry,
-    /// When the next one took its place.
+    /// When its successor was published.
     since: u64,
-    /// Whether its name is still there.
+    /// Whether its name still exists.
     named: bool,
 }
 
-/// Asks the rules about what old heads have among `candidates`.
+/// Applies the rules to the files of old heads in `candidates`.
 pub(super) async fn retain(
     ground: &Ground<'_>,
     options: &Options,
@@ -74,13 +74,13 @@ pub(super) async fn retain(
         let Some((blob, root)) = old.entry.head() else {
             continue;
         };
-        // Collected before: what the cache still has of it keeps nothing.
+        // Collected earlier: a cached copy does not keep anything.
         if !candidates.contains(&blob) && !marks.live.contains(&blob) {
             continue;
         }
         let repository = match open(ground, blob, root).await {
             Ok(repository) => repository,
-            // Lost: no rule can bring it back.
+            // Lost: no rule can restore it.
             Err(why) if why.is_missing() => continue,
             Err(why) => {
                 marks.refuse(ground, name, why.to_string());
@@ -136,7 +136,7 @@ async fn open(
     ground.loader.open(ground.access.clone(), blob, root).await
 }
 
-/// Branches, and tags as `tags/NAME`.
+/// Returns the branches, and the tags as `tags/NAME`.
 fn refs(repository: &Repository) -> impl Iterator<Item = String> + '_ {
     repository.head().refs.iter().map(|it| {
         let name = String::from_utf8_lossy(&it.name);
@@ -147,7 +147,7 @@ fn refs(repository: &Repository) -> impl Iterator<Item = String> + '_ {
     })
 }
 
-/// Old heads, the newest of each name first.
+/// Returns old heads, for each name the newest first.
 fn old_heads<'a>(
     ground: &Ground<'a>,
     options: &Options,
@@ -163,7 +163,7 @@ fn old_heads<'a>(
             continue;
         }
         let named = marks.names.contains_key(&entry.name);
-        // The last one of a name that was removed, or moved by hand.
+        // The last head of a name that was removed, or moved manually.
         let since = superseded.unwrap_or_else(|| journal.first_seen(&entry.address, options.now));
         old.push(Old {
             entry,
@@ -174,7 +174,7 @@ fn old_heads<'a>(
     old
 }
 
-/// Decides about one old head.
+/// Applies the rules to one old head.
 struct Judge<'a, 'g> {
     ground: &'a Ground<'g>,
     candidates: &'a HashSet<BlobId>,
@@ -182,9 +182,9 @@ struct Judge<'a, 'g> {
     refs: &'a [String],
     level: Level,
     retained: &'a mut Retained,
-    /// Until when a file of it is kept; `Some(None)` for always.
+    /// Longest time that a file is kept; `Some(None)` if forever.
     longest: Option<Option<u64>>,
-    /// Blobs of what leads to its files.
+    /// Blobs of the nodes above its files.
     nodes: HashSet<BlobId>,
 }
 
@@ -208,7 +208,7 @@ impl Judge<'_, '_> {
             Need::Whole(_) => "walrus",
         };
         let Place::In(_, _, size) = &*found.place else {
-            // In no tree: what the history of its head holds.
+            // Outside of trees: part of the head's history.
             self.nodes.extend(found.blobs());
             return;
         };
@@ -240,7 +240,7 @@ impl Judge<'_, '_> {
     }
 
     fn finish(mut self) {
-        // Of a head without files, the default says how long.
+        // For a head without files, the default rule applies.
         let until = self.longest.unwrap_or_else(|| {
             let keep = self.ground.policy.decide(&Facts {
                 refs: self.refs,
@@ -255,7 +255,7 @@ impl Judge<'_, '_> {
     }
 }
 
-/// The later of two times; `None` is never.
+/// Returns the later of two times; `None` is never.
 fn later(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     Some(a?.max(b?))
 }

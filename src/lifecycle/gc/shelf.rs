@@ -1,4 +1,4 @@
-//! What stores tell a collector, and let it do.
+//! Store operations for the collector.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Shelf for LocalDir {
 
     async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
         let deleted = BlobStore::delete(self, blob).await?;
-        // It is noted as gone now, and must not come back.
+        // The journal records it as gone, so a crash must not restore it.
         self.flush().await?;
         Ok(match deleted {
             true => Deletion::Deleted,
@@ -43,8 +43,7 @@ impl Shelf for LocalDir {
     }
 }
 
-/// A network: it does not tell what it has, but perhaps until when something is
-/// paid for, and deletes perhaps.
+/// A network store: cannot list blobs, but may report expiry epochs and may delete.
 #[derive(Clone, Debug)]
 pub struct Remote(pub Arc<dyn BlobStore>);
 
@@ -61,7 +60,7 @@ impl Shelf for Remote {
         if self.0.lifetime(blob).await?.is_some() {
             return Ok(Some(false));
         }
-        // Who tells epochs may be somebody else than who keeps blobs.
+        // The source of epochs may be a different service than the one that stores blobs.
         Ok(match self.0.len(blob).await? {
             Some(_) => None,
             None => Some(true),

@@ -1,4 +1,4 @@
-//! Deletion, in batches.
+//! Batched deletion.
 
 use tokio::task::block_in_place;
 
@@ -10,22 +10,22 @@ use crate::lifecycle::leases::{Collecting, InUse};
 use walgit_durable::fault_point;
 use walgit_format::chunk::BlobId;
 
-/// Blobs that are deleted together: between two looks at names and leases, and two
-/// flushes of the journal.
+/// Blobs per batch: between two checks of names and leases, and two flushes of the
+/// journal.
 const BATCH: usize = 64;
 
-/// What became of a blob, and until when a rule keeps it.
+/// A blob, its fate, and until when a rule keeps it.
 type Met = (Shelved, Fate, Option<u64>);
 
-/// Goes through what no head needs.
+/// Deletes or keeps the blobs that no head needs.
 pub(super) struct Sweep<'a, 'g> {
     pub(super) ground: &'a Ground<'g>,
     pub(super) options: &'a Options,
     pub(super) marks: &'a mut Marks,
     pub(super) journal: &'a mut Journal,
-    /// What leases said when they were read last.
+    /// The leases as last read.
     pub(super) in_use: InUse,
-    /// `None` in a trial.
+    /// `None` in a dry run.
     pub(super) collecting: Option<&'a Collecting>,
     pub(super) fates: Vec<Met>,
 }
@@ -39,7 +39,7 @@ impl Sweep<'_, '_> {
         let mut batch = Vec::new();
         for one in unneeded {
             let expired = self.ground.shelf.is_expired(one.blob).await? == Some(true);
-            // No rule brings back what has expired.
+            // No rule can restore an expired blob.
             let until = retained.get(&one.blob).filter(|_| !expired);
             let until = until.filter(|until| until.is_none_or(|it| it > self.options.now));
             if let Some(until) = until {
@@ -58,8 +58,8 @@ impl Sweep<'_, '_> {
         self.delete(batch).await
     }
 
-    /// Whether it was stored within the grace period, by a clock that may have been
-    /// set back since.
+    /// Whether a blob was stored within the grace period; the clock may have been set
+    /// back since.
     fn is_young(&self, one: &Shelved) -> bool {
         let seen = || self.journal.seen(&one.blob.to_string());
         let age = one
@@ -69,7 +69,7 @@ impl Sweep<'_, '_> {
         age < self.options.grace
     }
 
-    /// Why a blob stays; `None` where nothing speaks against deleting it.
+    /// Returns why a blob is kept; `None` if it may be deleted.
     fn kept(&self, blob: &BlobId) -> Option<Kept> {
         if self.in_use.claimed.contains(blob) {
             Some(Kept::Claimed)

@@ -1,7 +1,7 @@
-//! Mounts that no lease explains.
+//! Detection of mounts without a lease.
 //!
-//! A lease may be missing: somebody removed the directory, or the mount was made by
-//! a version that takes none. The kernel's mount table shows the mount all the same.
+//! A lease is missing if its directory was removed, or if a version without leases made
+//! the mount. The kernel's mount table lists the mount nevertheless.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,33 +11,32 @@ use std::time::{Duration, Instant};
 use super::{GcError, Ground, InUse, Options};
 use crate::lifecycle::leases::KernelMount;
 
-/// A mount that is being made has no lease yet: how long that may take.
+/// Time to wait for the lease of a mount that is being made.
 const SETTLE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The kernel's mount table.
 pub trait KernelMounts: Send + Sync {
-    /// The folders of those mounts of this program that are selected, without those that
-    /// nobody serves any more. A mount that does not answer is served. May block for a
-    /// few seconds.
+    /// Returns the mount points of the selected mounts of this program, except those
+    /// whose process is gone. A mount that does not answer counts as served. May block
+    /// for a few seconds.
     ///
     /// # Errors
     /// When the table cannot be read.
     fn served(&self, select: &dyn Fn(&KernelMount) -> bool) -> io::Result<Vec<PathBuf>>;
 
-    /// The names of the leases of all mounts of this program, whether or not somebody
-    /// serves them still.
+    /// Returns the lease names of all mounts of this program, served or not.
     ///
     /// # Errors
     /// When the table cannot be read.
     fn leases(&self) -> io::Result<HashSet<String>>;
 }
 
-/// Folders with mounts of this store that no lease explains; waits a moment for the
-/// leases of new ones.
+/// Returns the mount points of this store without a lease; waits briefly for the leases
+/// of new mounts.
 ///
 /// # Errors
-/// [`GcError::Unexplained`] where there are any, and it is no trial.
+/// [`GcError::Unexplained`] if there are any, unless this is a dry run.
 pub(super) async fn settled(
     ground: &Ground<'_>,
     options: &Options,

@@ -18,11 +18,11 @@ use walgit_format::chunk::BlobId;
 const NAME: &str = "collecting";
 /// How long a claim waits for a batch of deletions.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a collector waits for another one that may be ending.
+/// How long a collector waits for a previous one to end.
 const ENDING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Makes this process the only collector, until it is dropped or the process ends.
+/// Makes this process the only collector until dropped, or until the process ends.
 #[derive(Debug)]
 pub struct Collecting {
     leases: Leases,
@@ -30,13 +30,13 @@ pub struct Collecting {
     path: PathBuf,
 }
 
-/// Blobs that nobody can claim until this is dropped.
+/// Blobs that cannot be claimed until this is dropped.
 #[derive(Debug)]
 pub struct Condemned<'a>(&'a Collecting);
 
 impl Drop for Condemned<'_> {
     fn drop(&mut self) {
-        // What is listed by mistake, if that fails, is listed until the process ends.
+        // If this fails, the blobs stay listed until the process ends.
         let _ = self.0.file.set_len(0);
     }
 }
@@ -46,12 +46,12 @@ impl Leases {
         self.dir.join(NAME)
     }
 
-    /// Begins to collect.
+    /// Begins a collection.
     ///
     /// # Errors
-    /// [`LeaseError::Busy`] beside another collector.
+    /// [`LeaseError::Busy`] if another collector is running.
     pub fn collect(&self) -> Result<Collecting, LeaseError> {
-        // One that was killed holds its lock until the kernel has ended it.
+        // A killed collector holds its lock until the kernel has ended it.
         let begun = Instant::now();
         loop {
             match self.try_collect() {
@@ -79,8 +79,8 @@ impl Leases {
         })
     }
 
-    /// Whether a collector that runs is deleting one of these blobs: which, and the
-    /// process. To be asked under the lock.
+    /// Returns a blob of these that a running collector is deleting, and its process ID.
+    /// The caller must hold the lock.
     fn condemned(&self, blobs: &[BlobId]) -> Result<Option<(BlobId, String)>, LeaseError> {
         let path = self.collecting_path();
         let mut file = match open_regular(&path) {
@@ -98,13 +98,13 @@ impl Leases {
         };
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Err(Errno::WOULDBLOCK) => Ok(Some((*blob, pid.into()))),
-            // It was killed.
+            // The collector was killed.
             Ok(()) => Ok(None),
             Err(error) => Err(failed(&path)(error.into())),
         }
     }
 
-    /// Waits for the lock, and until none of these blobs is being deleted.
+    /// Acquires the lock once none of these blobs is being deleted.
     pub(super) fn lock_to_claim(&self, blobs: &[BlobId]) -> Result<Locked, LeaseError> {
         let begun = Instant::now();
         loop {
@@ -123,11 +123,11 @@ impl Leases {
 }
 
 impl Collecting {
-    /// Lists blobs that are about to be deleted, so that nobody claims them; `None`
-    /// where leases have changed since `known` was read. Blocks.
+    /// Lists blobs that are about to be deleted, which prevents claims on them; `None` if
+    /// leases have changed since `known` was read. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses; then nothing may be deleted.
+    /// When the list cannot be written; then nothing may be deleted.
     pub fn condemn(
         &self,
         known: &InUse,
@@ -137,7 +137,7 @@ impl Collecting {
         if locked.generation()? != known.generation {
             return Ok(None);
         }
-        // Else nobody would see the list.
+        // A removed list file would not be visible to other processes.
         if self.file.metadata().map_err(failed(&self.path))?.nlink() == 0 {
             return Err(LeaseError::Removed(self.path.clone()));
         }

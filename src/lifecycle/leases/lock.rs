@@ -1,4 +1,4 @@
-//! The lock under which leases change, and the generation that it counts.
+//! The lock that guards changes of leases, and the generation counter in its file.
 
 use std::fs::File;
 use std::io;
@@ -10,14 +10,14 @@ use walgit_durable::{FileLock, create_private_dir, open_regular};
 
 const NAME: &str = "lock";
 
-/// The lock, held.
+/// The held lock.
 #[derive(Debug)]
 pub(super) struct Locked {
     lock: FileLock,
     path: PathBuf,
 }
 
-/// Makes the directory where it is missing, and waits for the lock.
+/// Acquires the lock exclusively; creates the directory if needed.
 pub(super) fn exclusive(dir: &Path) -> Result<Locked, LeaseError> {
     create_private_dir(dir).map_err(failed(dir))?;
     let path = dir.join(NAME);
@@ -25,7 +25,7 @@ pub(super) fn exclusive(dir: &Path) -> Result<Locked, LeaseError> {
     Ok(Locked { lock, path })
 }
 
-/// Waits until nobody changes anything; `None` where there is no directory.
+/// Acquires the lock for reading; `None` if the directory does not exist.
 pub(super) fn shared(dir: &Path) -> Result<Option<Locked>, LeaseError> {
     let path = dir.join(NAME);
     match FileLock::shared(&path) {
@@ -37,7 +37,7 @@ pub(super) fn shared(dir: &Path) -> Result<Option<Locked>, LeaseError> {
     }
 }
 
-/// The generation, without the lock; 0 where nobody has ever had it.
+/// Returns the generation without the lock; 0 if the lock was never taken.
 pub(super) fn generation(dir: &Path) -> Result<u64, LeaseError> {
     let path = dir.join(NAME);
     match open_regular(&path) {
@@ -60,8 +60,8 @@ impl Locked {
         read(self.lock.as_file()).map_err(failed(&self.path))
     }
 
-    /// Says that something changes. Nothing has to survive a crash of the machine:
-    /// then no collector runs that has noted it.
+    /// Increases the generation. It need not survive a crash of the machine, because no
+    /// collector that noted it does either.
     pub(super) fn advance(&self) -> Result<(), LeaseError> {
         let next = self.generation()?.wrapping_add(1);
         let file = self.lock.as_file();

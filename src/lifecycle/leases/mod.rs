@@ -1,33 +1,32 @@
-//! Leases: what running processes need, written down beside the data that they need.
+//! Leases: records of the data that running processes need, stored beside that data.
 //!
-//! A collector deletes only what no name, rule or lease protects. It reads leases
-//! from the disk and asks no process, so it gets the same answer whatever its
-//! environment is, and whether or not the process that holds a lease still responds.
+//! A collector deletes only blobs that no name, rule or lease protects. It reads leases
+//! from disk and asks no process, so the result does not depend on its environment, or on
+//! whether the holder of a lease responds.
 //!
-//! - The [`Lease`] of a running publish lists the blobs that it is about to make or
+//! - The [`Lease`] of a running publish lists the blobs that it is about to create or
 //!   builds on.
-//! - A [`MountLease`] lists the head that a mount shows, and those before of which
-//!   files may be open, with the blobs that they name.
+//! - A [`MountLease`] lists the head that a mount shows, and earlier heads that may have
+//!   open files, with the blobs that they name.
 //!
-//! **Alive or not.** A process holds a lock (`flock`) on its lease file for as long
-//! as it lives. The kernel releases it with the process, however that ends, and a
-//! process that is stopped or hangs holds it still. A lease without a lock counts for
-//! the grace period of the collector; then it is removed.
+//! **Liveness.** A process holds a lock (`flock`) on its lease file as long as it lives.
+//! The kernel releases the lock when the process ends for any reason; a stopped or hung
+//! process keeps it. A lease without a lock counts for the grace period of the collector;
+//! then it is removed.
 //!
-//! **Where.** In the directory `leases` of a directory store, so whoever could
-//! delete from the store finds them. For a network over HTTP, beside the ledger:
-//! without that, a collector knows of no blob that it could delete.
+//! **Location.** The leases of a directory store are in its directory `leases`, so every
+//! process that can delete from the store finds them. The leases of a network over HTTP
+//! are beside the ledger, without which a collector does not know any blobs to delete.
 //!
-//! **Races.** Leases are taken and changed under one lock, and each change increases
-//! the *generation* that the lock file holds. A collector notes the generation of
-//! what it has read. Under the lock, it compares the generation and lists the blobs
-//! that it is about to delete ([`Collecting`]). Then it deletes them without the
-//! lock: who wants to claim one of them waits until it is off the list. So a blob is
-//! either claimed first and stays, or deleted first and uploaded again, and nobody
-//! waits for the lock while a collector waits for a network.
+//! **Races.** Leases change under one lock, and each change increases the *generation* in
+//! the lock file. A collector notes the generation that it has read. Under the lock, it
+//! compares the generation and lists the blobs to delete ([`Collecting`]). Then it
+//! deletes them without the lock: a claim on one of them waits until the blob is off the
+//! list. So a blob is either claimed first and stays, or deleted first and uploaded
+//! again, and no process waits for the lock while a collector waits for a network.
 //!
-//! Leases are of one machine: what another one publishes is protected by its
-//! age alone.
+//! Leases are local to one machine: blobs published by another machine are protected only
+//! by their age.
 
 mod collecting;
 mod lock;
@@ -61,28 +60,28 @@ use lock::Locked;
 #[derive(Clone, Debug)]
 pub struct Leases {
     dir: PathBuf,
-    /// Where earlier versions keep the leases of publishes.
+    /// Location of publish leases in earlier versions.
     former: Option<PathBuf>,
-    /// The user's data directory, where mounts of other networks keep their leases.
-    /// Blob IDs are the same in all networks, and two may lead to the same blobs: a
-    /// devnet serves a directory store.
+    /// The user's data directory, with the mount leases of other networks. Blob IDs are
+    /// the same in all networks, and two networks may share blobs: a devnet serves a
+    /// directory store.
     data: Option<PathBuf>,
-    /// Who publishes into a directory store.
+    /// The user who publishes into a directory store.
     user: Option<StoreUser>,
 }
 
 /// Leases cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// The disk failed.
+    /// A file operation failed.
     #[error("lease {}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file is not what a process of ours wrote.
+    /// A lease file is damaged.
     #[error(
         "lease {} is damaged ({why}), so what is in use is unknown; unmount all folders, let publishes finish, then remove the file",
         path.display()
@@ -90,29 +89,29 @@ pub enum LeaseError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// The file was removed while its process runs.
+    /// The file was removed while its process is running.
     #[error("lease {} was removed while it was in use; start again", .0.display())]
     Removed(PathBuf),
-    /// Another collector runs.
+    /// Another collector is running.
     #[error("another walgit-fs gc is running; let it finish")]
     Busy,
-    /// A collector is deleting the very blob that is to be claimed, and does not get on.
+    /// A collector is deleting the blob to claim and makes no progress.
     #[error(
         "blob {blob} is being deleted by walgit-fs gc (process {pid}), which makes no progress; end that process, then try again"
     )]
     Deleting {
         /// The blob.
         blob: BlobId,
-        /// The collector.
+        /// Process ID of the collector.
         pid: String,
     },
 }
 
 impl LeaseError {
-    /// Whether this user may not write there.
+    /// Whether the error is a lack of write permission.
     pub fn is_read_only(&self) -> bool {
         use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         let LeaseError::Io { source, .. } = self else {
@@ -127,27 +126,26 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> LeaseError {
     |source| LeaseError::Io { path, source }
 }
 
-/// What leases protect at one moment.
+/// A snapshot of everything that leases protect.
 #[derive(Clone, Debug, Default)]
 pub struct InUse {
     /// See [`Leases::generation`].
     pub generation: u64,
-    /// Blobs that publishes need: of those that run, and of those that ended within
-    /// the grace period without giving their lease back.
+    /// Blobs that publishes need: running ones, and those that ended within the grace
+    /// period without releasing their lease.
     pub claimed: HashSet<BlobId>,
-    /// What mounts show: of processes that run, and of those that ended within the
-    /// grace period.
+    /// Heads of mounts whose process is running or ended within the grace period.
     pub mounts: Vec<MountRecord>,
-    /// Publishes that ended without giving their lease back.
+    /// Publishes that ended without releasing their lease.
     pub ended: Vec<Ended>,
     /// Leases of mounts whose process ended before the grace period.
     pub expired: Vec<PathBuf>,
-    /// Who else publishes into a directory store.
+    /// Other users who publish into a directory store.
     pub others: Vec<OtherUser>,
 }
 
 impl InUse {
-    /// Whether a mount has a lease, if only of a process that has ended.
+    /// Whether a mount has a lease, even if its process has ended.
     pub fn knows(&self, mount: &str) -> bool {
         let is_it = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == mount);
         self.mounts.iter().any(|it| it.id == mount) || self.expired.iter().any(is_it)
@@ -155,7 +153,7 @@ impl InUse {
 }
 
 impl Leases {
-    /// Those of the network in force.
+    /// The leases of the network in force.
     pub fn of(settings: &Settings) -> Self {
         let network = &settings.network.value;
         Leases {
@@ -172,7 +170,7 @@ impl Leases {
         }
     }
 
-    /// Kept in `dir`, which need not exist yet.
+    /// Leases in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
         Leases {
             dir: dir.into(),
@@ -182,17 +180,17 @@ impl Leases {
         }
     }
 
-    /// Where they are kept.
+    /// Returns their directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Makes the directory, if needed, and waits for the lock.
+    /// Creates the directory if needed, and acquires the lock.
     fn lock(&self) -> Result<Locked, LeaseError> {
         lock::exclusive(&self.dir)
     }
 
-    /// A number that is another one after each change of what leases protect.
+    /// Returns a number that changes with every change of the leases.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -200,11 +198,11 @@ impl Leases {
         lock::generation(&self.dir)
     }
 
-    /// What is in use. Leases of processes that have ended count for `grace`
-    /// seconds before `now`, and from `now` on where nobody has noticed that they
-    /// ended: that is noted unless `read_only`. The leases of `mounted`, by name, are
-    /// those of mounts in the kernel's table: they count even if their process has
-    /// ended, as the folder can be mounted again. Blocks.
+    /// Returns everything in use. Leases of ended processes count if they ended within
+    /// `grace` seconds before `now`; an end that was not noticed before counts as `now`,
+    /// and is recorded unless `read_only`. The leases named in `mounted` belong to mounts
+    /// in the kernel's table: they count even if their process has ended, because the
+    /// folder can be mounted again. Blocks.
     ///
     /// # Errors
     /// When a lease cannot be read, or is damaged: then nothing may be deleted.
@@ -216,7 +214,7 @@ impl Leases {
         mounted: &HashSet<String>,
     ) -> Result<InUse, LeaseError> {
         let mut in_use = InUse::default();
-        // Without the lock, nobody has ever taken a lease.
+        // Without a lock file, no lease was ever taken.
         if let Some(locked) = lock::shared(&self.dir)? {
             in_use.generation = locked.generation()?;
             for (path, ending) in files(&self.dir)? {
@@ -236,7 +234,7 @@ impl Leases {
         Ok(in_use)
     }
 
-    /// Adds what mounts of other networks show.
+    /// Adds the heads of other networks' mounts.
     fn read_other_networks(
         &self,
         now: u64,
@@ -281,7 +279,7 @@ fn is_in(names: &HashSet<String>, lease: &Path) -> bool {
     names.contains(name.to_string_lossy().as_ref())
 }
 
-/// Files of a directory with their endings; none where there is no directory.
+/// Returns the files of a directory with their extensions; none if it does not exist.
 fn files(dir: &Path) -> Result<Vec<(PathBuf, String)>, LeaseError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -298,7 +296,7 @@ fn files(dir: &Path) -> Result<Vec<(PathBuf, String)>, LeaseError> {
     Ok(found)
 }
 
-/// A lease file, and whether the process that took it lives.
+/// A lease file, and whether its process is alive.
 struct LeaseFile {
     file: File,
     text: Vec<u8>,
@@ -306,7 +304,7 @@ struct LeaseFile {
 }
 
 impl LeaseFile {
-    /// Opens and reads it; `None` where it has been removed meanwhile.
+    /// Opens and reads the file; `None` if it was removed meanwhile.
     fn open(path: &Path) -> Result<Option<Self>, LeaseError> {
         let read = || -> io::Result<LeaseFile> {
             let mut file = open_regular(path)?;
@@ -330,8 +328,8 @@ impl LeaseFile {
         }
     }
 
-    /// Its complete lines. What follows the last line end was never in force: its
-    /// process died, or its disk was full, while it was written.
+    /// Returns the complete lines. Bytes after the last line end were never in force: the
+    /// process died, or the disk was full, during the write.
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let end = self.text.iter().rposition(|&byte| byte == b'\n');
         let complete = &self.text[..end.map_or(0, |end| end + 1)];
@@ -339,7 +337,7 @@ impl LeaseFile {
         lines.map(|line| &line[..line.len() - 1])
     }
 
-    /// When it was changed last, in seconds since 1970.
+    /// Returns the time of the last change, in seconds since 1970.
     fn changed(&self, path: &Path) -> Result<u64, LeaseError> {
         let at = (self.file.metadata()).and_then(|it| it.modified());
         let since = (at.map_err(failed(path))?).duration_since(std::time::UNIX_EPOCH);
@@ -347,7 +345,7 @@ impl LeaseFile {
     }
 }
 
-/// Whether less than `grace` seconds have gone by. A time in the future is recent:
+/// Whether less than `grace` seconds have passed. A time in the future counts as recent:
 /// the clock was set back.
 fn is_recent(at: u64, now: u64, grace: u64) -> bool {
     now.saturating_sub(at) < grace

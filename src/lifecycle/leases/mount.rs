@@ -1,4 +1,4 @@
-//! What a mount shows.
+//! Leases of mounts.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -15,55 +15,55 @@ use walgit_format::Address;
 use walgit_format::chunk::BlobId;
 
 pub(super) const ENDING: &str = "mount";
-/// Of a file that is about to replace one.
+/// Extension of a file that is about to replace a lease.
 const REPLACEMENT: &str = "mount-new";
 
-/// Who holds the lease of a mount: the first line of its file.
+/// The holder of a mount lease: the first line of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
+    /// Process ID.
     pub pid: u32,
-    /// The folder, as the process that made the mount calls it.
+    /// The mount point, as seen by the process that made the mount.
     pub folder: PathBuf,
-    /// The network.
+    /// Name of the network.
     pub network: String,
-    /// What the repository is called from session to session.
+    /// Persistent identity of the repository.
     pub identity: String,
-    /// When it was mounted, in seconds since 1970.
+    /// Time of the mount, in seconds since 1970.
     pub since: u64,
 }
 
 /// A head that is read through a mount: a further line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldHead {
-    /// Its address.
+    /// Address of the head.
     pub address: String,
-    /// All blobs that it names. Empty as long as it has not been opened, and for
-    /// foreign formats, which do not say.
+    /// All blobs that the head names. Empty until the head is opened, and for foreign
+    /// formats, which do not list them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blobs: Vec<BlobId>,
 }
 
-/// When a collector noticed that the mount's process had ended: the last line.
+/// When a collector noticed that the process had ended: the last line.
 #[derive(Debug, Serialize, Deserialize)]
 struct Noticed {
     ended: u64,
 }
 
-/// What the lease of a mount says.
+/// The content of a mount lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountRecord {
     /// Identifies the mount in the kernel's mount table.
     pub id: String,
-    /// Who holds it.
+    /// The holder.
     pub holder: Holder,
     /// The heads.
     pub heads: Vec<HeldHead>,
-    /// Whether its process lives.
+    /// Whether the process is alive.
     pub is_held: bool,
 }
 
-/// The lease of a mount that this process serves; removed when it is dropped.
+/// The lease of a mount that this process serves; removed on drop.
 #[derive(Debug)]
 pub struct MountLease {
     leases: Leases,
@@ -71,7 +71,7 @@ pub struct MountLease {
     written: Mutex<Written>,
 }
 
-/// What is in the file.
+/// The content of the file.
 #[derive(Debug)]
 struct Written {
     file: File,
@@ -79,7 +79,7 @@ struct Written {
     heads: Vec<HeldHead>,
 }
 
-/// Of two lines about a head, the later one counts.
+/// Adds a head; of two lines about the same head, the later one counts.
 fn merge(heads: &mut Vec<HeldHead>, head: HeldHead) {
     match heads.iter_mut().find(|it| it.address == head.address) {
         Some(known) => known.blobs = head.blobs,
@@ -92,10 +92,10 @@ impl Leases {
         self.dir.join(format!("{id}.{ENDING}"))
     }
 
-    /// A lease for a mount that is about to be served. Blocks.
+    /// Creates a lease for a mount that is about to be served. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses, or `id` has one already.
+    /// When the file cannot be written, or `id` already has a lease.
     pub fn mount(&self, id: &str, holder: &Holder) -> Result<MountLease, LeaseError> {
         let path = self.mount_path(id);
         if !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -109,7 +109,7 @@ impl Leases {
             .mode(0o600)
             .open(&path);
         let file = file.map_err(failed(&path))?;
-        // From here on it is removed with the lease.
+        // From here on the file is removed with the lease.
         let lease = MountLease {
             leases: self.clone(),
             path: path.clone(),
@@ -125,7 +125,7 @@ impl Leases {
     }
 }
 
-/// Locks a new file of a lease and writes who holds it.
+/// Locks a new lease file and writes its holder.
 fn begin(file: &File, holder: &Holder) -> io::Result<()> {
     flock(file, FlockOperation::NonBlockingLockExclusive)?;
     append(file, holder)
@@ -136,13 +136,13 @@ impl MountLease {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Protects a head, too: until it is released, or the lease is dropped. Blocks.
+    /// Also protects a head, until it is released or the lease is dropped. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses: then the head is not protected.
+    /// When the file cannot be written: then the head is not protected.
     pub fn hold(&self, address: &Address, blobs: &[BlobId]) -> Result<(), LeaseError> {
         let Address::Walrus { blob, .. } = address else {
-            // What is on the chain is not ours to collect.
+            // On-chain data is not collected by this program.
             return Ok(());
         };
         let locked = self.leases.lock_to_claim(&[*blob])?;
@@ -162,10 +162,10 @@ impl MountLease {
         self.written().heads.len() > 1
     }
 
-    /// Protects no more heads than those of which `is_used` says so. Blocks.
+    /// Releases all heads except those that `is_used` selects. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses: then all stay protected.
+    /// When the file cannot be written: then all heads stay protected.
     pub fn release(&self, is_used: impl Fn(&BlobId) -> bool) -> Result<(), LeaseError> {
         let is_used = |head: &HeldHead| match head.address.parse::<Address>() {
             Ok(Address::Walrus { blob, .. }) => is_used(&blob),
@@ -183,8 +183,8 @@ impl MountLease {
         if heads.len() == written.heads.len() {
             return Ok(());
         }
-        // In place of the file only once it is whole and locked: a lease that ends
-        // in the middle of this protects all heads.
+        // Replaces the file only when the new one is complete and locked: a process that
+        // ends in between protects all heads.
         let replace = || -> io::Result<File> {
             let path = self.path.with_extension(REPLACEMENT);
             let mut options = File::options();
@@ -202,7 +202,7 @@ impl MountLease {
         locked.advance()
     }
 
-    /// Makes sure that others see what is written.
+    /// Verifies that other processes see the file.
     fn check(&self, written: &Written) -> Result<(), LeaseError> {
         let found = written.file.metadata().map_err(failed(&self.path))?;
         match found.nlink() {
@@ -218,8 +218,8 @@ impl Drop for MountLease {
     }
 }
 
-/// Adds a line, whole or not at all. It need not survive a crash of the machine: no
-/// mount does.
+/// Appends a line, completely or not at all. It need not survive a crash of the machine,
+/// because mounts do not either.
 fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
     let before = file.metadata()?.len();
     let mut text = serde_json::to_vec(line)?;
@@ -231,7 +231,7 @@ fn append(mut file: &File, line: &impl Serialize) -> io::Result<()> {
     written
 }
 
-/// Reads the lease of a mount.
+/// Reads a mount lease.
 pub(super) fn read(
     path: &Path,
     now: u64,
@@ -249,7 +249,7 @@ pub(super) fn read(
     };
     let mut lines = file.lines();
     let Some(first) = lines.next() else {
-        // Of a process that was killed before its mount was served.
+        // Written by a process that was killed before it served the mount.
         if file.is_held {
             return Err(damaged("it is empty".into()));
         }
@@ -277,7 +277,7 @@ pub(super) fn read(
         is_held: file.is_held,
     };
     if !file.is_held && !is_mounted {
-        // The time of the last line says when a head was added, which may be long ago.
+        // Not the modification time: the last head may have been added long ago.
         let ended = match noticed {
             Some(ended) => ended.min(now),
             None if read_only => now,
@@ -292,7 +292,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Writes down that the process of a lease has ended.
+/// Records that the process of a lease has ended.
 fn notice(path: &Path, now: u64) -> Result<(), LeaseError> {
     let write = || -> io::Result<()> {
         let file = open_regular_with(File::options().append(true), path)?;

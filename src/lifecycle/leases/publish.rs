@@ -1,11 +1,11 @@
-//! What a running publish needs and no head names yet.
+//! Leases of running publishes, for blobs that no head names yet.
 //!
-//! A publish writes the blobs it is about to make into its lease before it looks
-//! whether the store has them: what is there already is not uploaded again, and must
-//! not be collected in between. It gives the lease back when the head that needs its
-//! blobs has a name. The lease of a publish that failed or was killed counts for the
-//! grace period, so that the publish can be run again and go on. After that it is
-//! what tells which blobs are orphans ([`Ended`]).
+//! A publish records the blobs that it is about to create in its lease before it checks
+//! whether the store has them: existing blobs are not uploaded again, and must not be
+//! collected in between. It releases the lease when the head that needs the blobs has a
+//! name. The lease of a failed or killed publish counts for the grace period, so that the
+//! publish can be repeated and resumed. After that it identifies orphaned blobs
+//! ([`Ended`]).
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -21,32 +21,32 @@ use walgit_format::chunk::BlobId;
 
 pub(super) const ENDING: &str = "lease";
 
-/// The lease of a publish. Dropped, it stays where something was claimed: that
-/// was begun and not finished.
+/// The lease of a publish. If dropped with claims, the file stays: the publish did not
+/// finish.
 #[derive(Debug)]
 pub struct Lease {
     leases: Leases,
     path: PathBuf,
     file: Mutex<File>,
-    /// Whether something of its own was claimed.
+    /// Whether a blob of this publish was claimed.
     used: AtomicBool,
 }
 
-/// What a publish claimed that failed or was killed.
+/// The claims of a publish that failed or was killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     path: PathBuf,
     /// The blobs.
     pub blobs: Vec<BlobId>,
-    /// When it claimed the last, in seconds since 1970.
+    /// Time of the last claim, in seconds since 1970.
     pub at: u64,
 }
 
 impl Leases {
-    /// A lease for a publish that begins. Blocks.
+    /// Takes a lease for a new publish. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the file cannot be written.
     pub fn take(&self) -> Result<Lease, LeaseError> {
         let locked = self.lock()?;
         self.register(&locked)?;
@@ -69,10 +69,10 @@ impl Leases {
         })
     }
 
-    /// Forgets what an ended publish claimed.
+    /// Forgets the claims of an ended publish.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the file cannot be removed.
     pub fn forget(&self, ended: &Ended) -> Result<(), LeaseError> {
         remove(&ended.path)
     }
@@ -80,7 +80,7 @@ impl Leases {
     /// Removes the lease of a mount whose process has ended ([`InUse::expired`]).
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the file cannot be removed.
     pub fn remove_expired(&self, path: &Path) -> Result<(), LeaseError> {
         remove(path)
     }
@@ -94,17 +94,17 @@ fn remove(path: &Path) -> Result<(), LeaseError> {
 }
 
 impl Lease {
-    /// Claims a blob that is about to be made: from now on it is not collected. Waits
-    /// while a collector is deleting it. Blocks.
+    /// Claims a blob that is about to be created, which protects it from collection.
+    /// Waits while a collector is deleting it. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses: then it is not claimed.
+    /// When the file cannot be written: then the blob is not claimed.
     pub fn claim(&self, blob: BlobId) -> Result<(), LeaseError> {
         self.used.store(true, Ordering::SeqCst);
         self.needs(blob)
     }
 
-    /// Claims a blob that was there before: a head that is built on.
+    /// Claims an existing blob: a head that the publish builds on.
     ///
     /// # Errors
     /// As [`Lease::claim`].
@@ -120,13 +120,13 @@ impl Lease {
         locked.advance()
     }
 
-    /// Gives it back: what it named has a head by now. Blocks.
+    /// Releases the lease: a head now names its blobs. Blocks.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the file cannot be written.
     pub fn finish(self) -> Result<(), LeaseError> {
         self.used.store(false, Ordering::SeqCst);
-        // A collector that has read it looks at the names again.
+        // A collector that has read the lease reads the names again.
         let locked = self.leases.lock()?;
         locked.advance()?;
         fs::remove_file(&self.path).map_err(failed(&self.path))
@@ -136,13 +136,13 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.used.load(Ordering::SeqCst) {
-            // What it leaves behind, if that fails, names nothing.
+            // If this fails, the remaining file names no blobs.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Reads the lease of a publish.
+/// Reads a publish lease.
 pub(super) fn read(
     path: &Path,
     now: u64,
@@ -198,7 +198,7 @@ mod tests {
         one.claim(blob(1)).unwrap();
         two.claim(blob(2)).unwrap();
         two.claim(blob(3)).unwrap();
-        // One that came to nothing leaves nothing.
+        // A lease without claims leaves no file.
         let idle = leases.take().unwrap();
         idle.needs(blob(9)).unwrap();
         drop(idle);
@@ -219,17 +219,17 @@ mod tests {
         lease.claim(blob(1)).unwrap();
         let now = walrus_client::clock::unix_seconds();
         assert!(in_use(&leases, now, 0).ended.is_empty());
-        // As a killed process leaves it: the file without the lock.
+        // As after a kill of the process: the file without the lock.
         let path = lease.path.clone();
         drop(lease);
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"torn").unwrap();
         assert!(in_use(&leases, now + 50, 100).claimed.contains(&blob(1)));
-        // Also where the clock was set back.
+        // Also if the clock was set back.
         assert!(in_use(&leases, now - 500, 100).claimed.contains(&blob(1)));
         let later = in_use(&leases, now + 150, 100);
         assert!(later.claimed.is_empty());
-        // And tells what was left behind.
+        // And reports the leftover blobs.
         assert_eq!(later.ended[0].blobs, [blob(1)]);
         leases.forget(&later.ended[0]).unwrap();
         assert!(in_use(&leases, now, 0).ended.is_empty() && !path.exists());
@@ -254,7 +254,7 @@ mod tests {
         assert!(late(&before), "it was claimed meanwhile");
         let known = in_use(&leases, 0, 0);
         let condemned = collecting.condemn(&known, &[blob(2)]).unwrap().unwrap();
-        // What is not listed can be claimed at once.
+        // Unlisted blobs can be claimed immediately.
         lease.claim(blob(3)).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -267,7 +267,7 @@ mod tests {
             told.recv().unwrap();
         });
         assert!(in_use(&leases, 0, 0).claimed.contains(&blob(2)));
-        // A list that a killed collector left holds off nobody.
+        // A list left by a killed collector blocks no claims.
         let condemned = collecting.condemn(&in_use(&leases, 0, 0), &[blob(4)]);
         std::mem::forget(condemned.unwrap().unwrap());
         drop(collecting);

@@ -1,9 +1,9 @@
-//! Which store a mount in the kernel's mount table reads from.
+//! Identifies the store behind a mount in the kernel's mount table.
 //!
-//! The source of a mount is `LABEL#STORES-ID`: STORES are fingerprints of what it
-//! reads from, ID is the name of its lease. So a collector finds out, without asking
-//! the process behind a mount, whether that matters for its store, and whether a
-//! lease says what it shows. Mounts of other stores do not hold it up.
+//! The source of a mount is `LABEL#STORES-ID`: STORES are fingerprints of the stores that
+//! it reads from, ID is the name of its lease. So a collector determines, without asking
+//! the process of a mount, whether the mount affects its store and whether a lease lists
+//! its heads. Mounts of other stores do not block it.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,14 +11,14 @@ use std::str::FromStr;
 
 use walrus_client::network::{Network, NetworkPlace};
 
-/// Fingerprints of what can be read from: of a directory, or of each gateway.
+/// Fingerprints of the possible stores: of a directory, or of each gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreTags(Vec<u32>);
 
-/// What the source of a mount says beside its label.
+/// The part of a mount's source after the label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountTag {
-    /// What it reads from.
+    /// The stores that the mount reads from.
     pub stores: StoreTags,
     /// The name of its lease.
     pub id: String,
@@ -27,20 +27,21 @@ pub struct MountTag {
 /// A mount of this program in the kernel's mount table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelMount {
-    /// What its source says; `None` for mounts of versions that take no leases.
+    /// The tag in its source; `None` for versions without leases.
     pub tag: Option<MountTag>,
-    /// The user who serves it.
+    /// The user who serves the mount.
     pub user: Option<u32>,
 }
 
 impl StoreTags {
-    /// What a mount of this network reads from, or a collector may delete from.
+    /// Returns the stores that a mount of this network reads from, or that a collector
+    /// may delete from.
     ///
     /// # Errors
     /// When a directory cannot be examined.
     pub fn of(network: &Network) -> std::io::Result<Self> {
         match &network.place {
-            // By its identity: it may have another path in another namespace.
+            // By device and inode: the path may differ in another namespace.
             NetworkPlace::Local { dir } => {
                 let found = std::fs::metadata(dir)?;
                 let identity = format!("dir {} {}", found.dev(), found.ino());
@@ -61,7 +62,7 @@ impl StoreTags {
         }
     }
 
-    /// Whether they have something in common.
+    /// Whether the two have a store in common.
     pub fn overlap(&self, other: &StoreTags) -> bool {
         self.0.iter().any(|tag| other.0.contains(tag))
     }
@@ -74,17 +75,17 @@ fn fingerprint(text: &str) -> u32 {
 }
 
 impl MountTag {
-    /// An ID for a new mount.
+    /// Generates an ID for a new mount.
     pub fn new_id() -> String {
         format!("{:012x}", fastrand::u64(..) >> 16)
     }
 
-    /// That in the source of a mount, if any.
+    /// Parses the tag in the source of a mount, if any.
     pub fn of_source(source: &str) -> Option<Self> {
         source.rsplit_once('#')?.1.parse().ok()
     }
 
-    /// The label in the source of a mount.
+    /// Returns the label in the source of a mount.
     pub fn label_of(source: &str) -> &str {
         match source.rsplit_once('#') {
             Some((label, tag)) if tag.parse::<MountTag>().is_ok() => label,

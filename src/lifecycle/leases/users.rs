@@ -1,8 +1,8 @@
-//! Who else publishes into a directory store.
+//! Registry of the users who publish into a directory store.
 //!
-//! Several sets of names may lead into one directory: of several users, or of one
-//! with several data directories. Each is written down when it first publishes there,
-//! so a collector that was started with one of them knows of the others.
+//! Several name stores may refer to one directory: those of several users, or of one user
+//! with several data directories. Each is registered when it first publishes there, so a
+//! collector started with one of them knows the others.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::{InUse, LeaseError, LeaseFile, Leases, failed};
 
 pub(super) const ENDING: &str = "user";
 
-/// Where somebody who publishes into a store keeps what leads there.
+/// Locations of the data of a user who publishes into a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreUser {
     /// The directory of names.
@@ -23,22 +23,22 @@ pub struct StoreUser {
     pub ledger: PathBuf,
 }
 
-/// Another user of a store, and the file that says so.
+/// Another user of a store, and the registration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherUser {
-    /// Who.
+    /// The user.
     pub user: StoreUser,
     /// The file.
     pub file: PathBuf,
 }
 
 impl Leases {
-    /// Writes down that this user publishes here, once.
+    /// Registers this user, once.
     pub(super) fn register(&self, locked: &Locked) -> Result<(), LeaseError> {
         let Some(user) = &self.user else {
             return Ok(());
         };
-        // A directory that is missing later is one that was lost.
+        // If the directory is missing later, it was lost.
         walgit_durable::create_private_dir(&user.names).map_err(failed(&user.names))?;
         let user = absolute(user)?;
         let name = blake3::hash(user.names.as_os_str().as_encoded_bytes()).to_hex();
@@ -70,7 +70,7 @@ impl Leases {
     }
 }
 
-/// The same, whatever the current directory is and however it was reached.
+/// Makes both paths absolute, and that of the names canonical if it exists.
 fn absolute(user: &StoreUser) -> Result<StoreUser, LeaseError> {
     let names = match fs::canonicalize(&user.names) {
         Ok(names) => names,

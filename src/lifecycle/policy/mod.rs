@@ -1,13 +1,13 @@
-//! How long content is kept that no live head needs.
+//! Retention policy: how long unneeded content is kept.
 //!
-//! Rules stand in an order, and the first that fits decides; where none does,
-//! there is a default. They are about content alone that nothing needs any more:
-//! what a live head needs is kept whatever a rule says, and no rule is asked
-//! ([`super::gc`]). The time runs from when the content ceased to be needed.
+//! Rules are ordered, and the first match decides; if none matches, a default applies.
+//! Rules apply only to unneeded content: content of a live head is kept without
+//! consulting them ([`super::gc`]). The time counts from when the content became
+//! unneeded.
 //!
-//! A rule about a branch or tag fits what that ref led to last, in the newest
-//! head of its name that has it: so a tag that was left out of a later publish
-//! still protects what it stood for.
+//! A rule about a branch or tag matches the last target of that ref, in the newest head
+//! of its name that has it: so a tag that a later publish omits still protects its
+//! target.
 
 mod rule;
 
@@ -17,33 +17,33 @@ use serde::Serialize;
 
 use crate::config::{Keep, Level, Retention};
 
-/// What is known of some content.
+/// Properties of some content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Facts<'a> {
-    /// Its path in the tree.
+    /// Path in the tree.
     pub path: &'a [u8],
-    /// Its class, as `analyze` calls it.
+    /// Class as reported by `analyze`.
     pub class: &'a str,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// How it is stored: `inline`, `chunked`, `walrus`.
+    /// Storage tier: `inline`, `chunked`, `walrus`.
     pub tier: &'a str,
-    /// Branches, and tags as `tags/NAME`, that led to it last.
+    /// Branches, and tags as `tags/NAME`, that last referred to the content.
     pub refs: &'a [String],
-    /// How active its repository is; `None` where nobody knows.
+    /// Activity level of the repository; `None` if unknown.
     pub activity: Option<Level>,
 }
 
-/// What a policy says about some content.
+/// Decision of a policy about some content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Decision {
-    /// Which rule decided, from 0; `None` for the default.
+    /// The rule that decided, from 0; `None` for the default.
     pub rule: Option<usize>,
-    /// How long it is kept.
+    /// How long the content is kept.
     pub keep: Keep,
 }
 
-/// Rules in their order.
+/// Ordered retention rules.
 #[derive(Clone, Debug)]
 pub struct Policy {
     rules: Vec<Rule>,
@@ -51,10 +51,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The policy that `[retention]` says.
+    /// Creates the policy of `[retention]`.
     ///
     /// # Errors
-    /// Every rule that cannot be meant.
+    /// Lists every invalid rule.
     pub fn of(retention: &Retention) -> Result<Self, Vec<BadRule>> {
         let compiled = retention.rules.iter().enumerate().map(|(at, rule)| {
             let compiled = Rule::of(rule);
@@ -79,12 +79,12 @@ impl Policy {
         }
     }
 
-    /// The rules, in order.
+    /// Returns the rules, in order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// How long some content is kept.
+    /// Decides how long some content is kept.
     pub fn decide(&self, facts: &Facts<'_>) -> Decision {
         match self.rules.iter().position(|rule| rule.fits(facts)) {
             Some(at) => Decision {
@@ -98,8 +98,8 @@ impl Policy {
         }
     }
 
-    /// Rules that never decide, since one before them fits all that they fit:
-    /// their numbers from 1, and those of the ones before.
+    /// Returns rules that never decide, because an earlier rule matches everything that
+    /// they match: their numbers, from 1, with those of the earlier rules.
     pub fn shadowed(&self) -> Vec<(usize, usize)> {
         let covered = |at: usize| {
             let before = &self.rules[..at];

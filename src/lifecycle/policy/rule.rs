@@ -1,4 +1,4 @@
-//! One rule of a policy.
+//! A single retention rule.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Facts;
 use crate::config::{Keep, RetentionRule};
 
-/// Classes of content, as `analyze` calls them.
+/// Content classes as reported by `analyze`.
 const CLASSES: [&str; 7] = [
     "unknown",
     "binary",
@@ -23,17 +23,17 @@ const CLASSES: [&str; 7] = [
 ];
 const TIERS: [&str; 3] = ["inline", "chunked", "walrus"];
 
-/// A rule that cannot be meant.
+/// An invalid rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("retention rule {number}: {why}")]
 pub struct BadRule {
-    /// Which, from 1.
+    /// Number of the rule, from 1.
     pub number: usize,
-    /// What is wrong with it.
+    /// The reason.
     pub why: String,
 }
 
-/// A rule that can be asked.
+/// A valid rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
     says: RetentionRule,
@@ -79,12 +79,12 @@ impl Rule {
         })
     }
 
-    /// How long it keeps what fits it.
+    /// Returns how long matching content is kept.
     pub fn keep(&self) -> Keep {
         self.says.keep
     }
 
-    /// Whether it is about this content.
+    /// Whether the rule matches this content.
     pub fn fits(&self, facts: &Facts<'_>) -> bool {
         let says = &self.says;
         says.class.as_deref().is_none_or(|it| it == facts.class)
@@ -100,7 +100,7 @@ impl Rule {
                 .is_none_or(|it| path_fits(it, facts.path))
     }
 
-    /// Whether it surely fits all that `other` fits.
+    /// Whether the rule certainly matches everything that `other` matches.
     pub(super) fn covers(&self, other: &Rule) -> bool {
         fn wider<T: PartialEq>(mine: &Option<T>, others: &Option<T>) -> bool {
             mine.is_none() || mine == others
@@ -154,7 +154,7 @@ fn path_fits(pattern: &Pattern, path: &[u8]) -> bool {
             mode,
         )
     };
-    // A directory that fits takes along all that is in it.
+    // A matching directory includes everything in it.
     let above = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let mut above = above.map(|(at, _)| &path[..at]);
     fits(path, base, false)

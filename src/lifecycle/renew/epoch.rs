@@ -1,4 +1,4 @@
-//! Which epoch it is.
+//! Determines the present epoch.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::super::LedgerEntry;
 pub struct Present {
     /// Its number.
     pub epoch: u32,
-    /// Whether it was reckoned from an earlier one and the time since.
+    /// Whether it was estimated from an earlier epoch and the time since.
     pub estimated: bool,
 }
 
-/// The present epoch: what the store tells, or else what the newest entry of the
-/// ledger says it was then, and the epochs of `length` that have begun since: one
-/// more than have gone by, for it may have been about to end. `None` where neither
-/// tells.
+/// Returns the present epoch: the one that the store reports, or an estimate from the
+/// epoch of the newest ledger entry plus the epochs of `length` that have begun since.
+/// That is one more than have passed, because the epoch may have been about to end.
+/// `None` if neither is available.
 pub fn present(
     told: Option<u32>,
     ledger: &[LedgerEntry],

@@ -1,15 +1,14 @@
-//! What is needed is paid for longer before its last epoch ends.
+//! Renewal: extends the storage of needed blobs before their last epoch ends.
 //!
-//! What heads need, and what a retention rule keeps, is what a collector would
-//! not touch ([`super::gc`]). Until when each blob of it is paid for the store
-//! tells, or the ledger; [`plan()`] says what is due, within a budget, the most
-//! urgent first. Each is then renewed in the first way that works ([`pay`]): the
-//! store extends it, the `walrus` client of the user does, or it is read, proven
-//! and stored once more for longer.
+//! Needed blobs are those that a collector would keep: blobs of heads and of retention
+//! rules ([`super::gc`]). Their expiry epochs come from the store or the ledger;
+//! [`plan()`] selects due blobs within a budget, the most urgent first. Each is renewed
+//! by the first method that works ([`pay`]): the store extends it, the user's `walrus`
+//! client extends it, or it is read, verified and stored again for longer.
 //!
-//! Before a blob is paid for, it is asked for once more until when it is; what was
-//! paid for is written to the ledger after each batch. So a run may be stopped at
-//! any time, and the next one goes on and pays nothing twice.
+//! The expiry epoch of each blob is queried again before payment, and payments are
+//! written to the ledger after each batch. So a run can be interrupted at any time, and
+//! the next one resumes without paying twice.
 
 mod epoch;
 mod pay;
@@ -32,39 +31,38 @@ use super::{Ledger, LedgerBlob, LedgerEntry, LedgerError};
 use walgit_format::chunk::BlobId;
 use walrus_client::{BlobStore, StoreError, StoredBlob};
 
-/// Blobs that are asked for their lifetime at once, and that are renewed between
-/// two lines in the ledger.
+/// Concurrent lifetime queries, and blobs that are renewed per ledger line.
 const AT_ONCE: usize = 16;
 const BATCH: usize = 16;
 
-/// What a run found and did.
+/// Result of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Whether nothing was done about it.
+    /// Whether this was a dry run.
     pub dry_run: bool,
-    /// The present epoch; `None` where nobody knows.
+    /// The present epoch; `None` if unknown.
     pub present: Option<Present>,
-    /// Blobs that are needed.
+    /// Number of needed blobs.
     pub needed: u64,
-    /// What was, or would be, done.
+    /// Renewals that were, or would be, done.
     pub plan: Plan,
-    /// Blobs that were renewed.
+    /// Number of renewed blobs.
     pub renewed: u64,
-    /// What that cost.
+    /// Amount that was spent.
     pub spent: f64,
-    /// Of what: `USD`, `WAL`.
+    /// Currency of the amount: `USD`, `WAL`.
     pub currency: String,
-    /// What could not be renewed, and why.
+    /// Failed renewals, with reasons.
     pub failed: Vec<Failed>,
-    /// Heads that could not be read, so that nobody knows what they need.
+    /// Heads that could not be read, so that their needs are unknown.
     pub refused: Vec<Refused>,
-    /// Folders with mounts of which nobody knows what they show.
+    /// Mount points whose heads are unknown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unexplained: Vec<PathBuf>,
 }
 
 impl Report {
-    /// What somebody should know of, in a sentence; `None` where all is well.
+    /// Returns a one-sentence warning for the user; `None` if all is well.
     pub fn warning(&self) -> Option<String> {
         if let Some(first) = self.failed.first() {
             let count = self.failed.len();
@@ -97,40 +95,40 @@ impl Report {
     }
 }
 
-/// Why nothing could be renewed.
+/// Reason why nothing could be renewed.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
-    /// What is needed cannot be told.
+    /// The needed blobs are unknown.
     #[error(transparent)]
     Needed(#[from] GcError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was paid for cannot be read or written down.
+    /// The ledger cannot be read or written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// How to renew.
+/// Options of a renewal.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Only tell.
+    /// Reports without paying.
     pub dry_run: bool,
-    /// What, for how long, and for how much.
+    /// Margin, target and budget.
     pub terms: Terms,
-    /// How long an epoch is, for networks that do not tell which it is.
+    /// Length of an epoch, for networks that do not report the present epoch.
     pub epoch_length: Option<Duration>,
-    /// The present, in seconds since 1970.
+    /// Current time, in seconds since 1970.
     pub now: u64,
 }
 
-/// Told how a run gets on: renewed, of so many.
+/// Receives progress: the number of renewed blobs, and the total.
 pub type Watch<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
-/// Renews what is due.
+/// Renews all due blobs.
 ///
 /// # Errors
-/// [`RenewError`]; what was renewed until then is in the ledger.
+/// [`RenewError`]; completed renewals are in the ledger.
 pub async fn renew(
     ground: &Ground<'_>,
     ledger: &Ledger,
@@ -184,22 +182,21 @@ pub async fn renew(
     Ok(report)
 }
 
-/// Blobs that are needed, or kept by a rule, and expire when epochs end.
+/// Blobs that are needed, or retained by a rule, and expire within a range of epochs.
 #[derive(Clone, Debug, Default)]
 pub struct Expiring {
     /// The blobs.
     pub blobs: BTreeSet<BlobId>,
-    /// Heads that could not be read, so that nobody knows what they need.
+    /// Heads that could not be read, so that their needs are unknown.
     pub refused: Vec<Refused>,
-    /// Folders with mounts of which nobody knows what they show.
+    /// Mount points whose heads are unknown.
     pub unexplained: Vec<PathBuf>,
 }
 
-/// What expires between the epochs `from` and `to`, of what is needed or kept by a
-/// rule.
+/// Returns the needed or retained blobs that expire between the epochs `from` and `to`.
 ///
 /// # Errors
-/// [`RenewError`]: then it is unknown.
+/// [`RenewError`]: then they are unknown.
 pub async fn expiring(
     ground: &Ground<'_>,
     store: &Arc<dyn BlobStore>,
@@ -220,7 +217,7 @@ pub async fn expiring(
     })
 }
 
-/// Blobs that are needed or kept by a rule, and what a collector would report.
+/// Returns needed or retained blobs, with the report of a collector.
 async fn needed(
     ground: &Ground<'_>,
     now: u64,
@@ -239,8 +236,8 @@ async fn needed(
     Ok((live, kept))
 }
 
-/// Until when each of these blobs is paid for, as far as the store, which `tells` of
-/// epochs or not, or the ledger says.
+/// Returns the expiry epoch of each blob, from the store or the ledger; `tells` is
+/// whether the store reports epochs.
 async fn lifetimes(
     live: &HashSet<BlobId>,
     ledger: &[LedgerEntry],
@@ -259,7 +256,8 @@ async fn lifetimes(
             };
             let end = match (&lifetime, tells) {
                 (Some(lifetime), _) => Some(lifetime.end_epoch),
-                // Who tells epochs may be somebody else than who keeps blobs.
+                // The source of epochs may be a different service than the one that
+                // stores blobs.
                 (None, true) if store.len(blob).await?.is_none() => Some(0),
                 (None, _) => known.and_then(|known| known.end_epoch),
             };

@@ -1,4 +1,4 @@
-//! The ways to pay for a blob.
+//! Payment for a blob.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -12,32 +12,32 @@ use walgit_format::chunk::BlobId;
 use walrus_client::{BlobStore, Extent, PutOptions, Rejected, StoreError, StoredBlob};
 use walrus_encoding::blob_id::blob_id;
 
-/// How long the command may take for one blob.
+/// Timeout of the command for one blob.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How much of what it says is told.
+/// Maximum number of characters of its error output in messages.
 const SAID: usize = 300;
 
-/// A blob that could not be renewed.
+/// A failed renewal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failed {
-    /// Which.
+    /// Blob ID.
     pub blob: BlobId,
-    /// First epoch in which it may be gone.
+    /// First epoch in which the blob may be gone.
     pub end: u32,
-    /// Why, and what to do.
+    /// The reason, and what the user can do.
     pub why: String,
 }
 
 /// Pays for blobs.
 #[derive(Clone, Debug, Default)]
 pub struct Payer {
-    /// The `walrus` command-line client, by its path or name: called as
-    /// `COMMAND extend --blob-obj-id OBJECT --epochs-extended N --json`.
+    /// Path or name of the `walrus` command-line client: called as `COMMAND extend
+    /// --blob-obj-id OBJECT --epochs-extended N --json`.
     pub command: Option<String>,
 }
 
 impl Payer {
-    /// Pays for a blob, in the first way that there is; what it is paid for now.
+    /// Pays for a blob by the first available method; returns its new state.
     pub(super) async fn pay(
         &self,
         store: &Arc<dyn BlobStore>,
@@ -56,7 +56,7 @@ impl Payer {
             end_epoch: Some(end),
             object_id,
         };
-        // Somebody may have paid meanwhile.
+        // The blob may have been renewed meanwhile.
         if let Some(now) = store.lifetime(renewal.blob).await.map_err(told)?
             && now.end_epoch >= renewal.new_end
         {
@@ -94,7 +94,7 @@ impl Payer {
     }
 }
 
-/// Reads a blob whole, and proves that it is the one.
+/// Reads a whole blob and verifies its ID.
 async fn read(store: &Arc<dyn BlobStore>, renewal: &Renewal) -> Result<Bytes, StoreError> {
     let mut found = Bytes::new();
     let whole = Extent::Whole {
@@ -112,7 +112,7 @@ async fn read(store: &Arc<dyn BlobStore>, renewal: &Renewal) -> Result<Bytes, St
     Ok(found)
 }
 
-/// Has the user's client extend an object.
+/// Extends an object with the user's client.
 async fn call(command: &str, object: &str, epochs: u32) -> Result<(), String> {
     let run = tokio::process::Command::new(command)
         .args(["extend", "--blob-obj-id", object, "--epochs-extended"])

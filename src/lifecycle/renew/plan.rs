@@ -1,4 +1,4 @@
-//! Which blobs are paid for longer, and which are not. Pure.
+//! Selection of blobs to renew. Pure.
 
 use serde::Serialize;
 
@@ -7,76 +7,76 @@ use walrus_client::network::MAX_EPOCHS;
 use walrus_encoding::Price;
 use walrus_encoding::cost::encoded_size;
 
-/// A blob that is needed.
+/// A needed blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needed {
-    /// Which.
+    /// Blob ID.
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// First epoch in which it may be gone; `None` where nobody knows.
+    /// First epoch in which the blob may be gone; `None` if unknown.
     pub end: Option<u32>,
-    /// The Sui object that owns its storage, where that is known.
+    /// The Sui object that owns the storage, if known.
     pub object_id: Option<String>,
-    /// Whether it may be deleted before it ends.
+    /// Whether the blob can be deleted before it expires.
     pub deletable: bool,
 }
 
-/// How to renew.
+/// Terms of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
-    /// What ends within so many epochs is renewed.
+    /// Blobs that expire within this many epochs are renewed.
     pub margin: u32,
-    /// Until so many epochs from now; 1 to 53.
+    /// New expiry in epochs from now; 1 to 53.
     pub epochs: u32,
-    /// What may be spent, in the price's currency; `None` for any amount.
+    /// Maximum amount, in the currency of the price; `None` for no limit.
     pub budget: Option<f64>,
 }
 
-/// A blob that is to be paid for longer.
+/// A blob to renew.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Renewal {
-    /// Which.
+    /// Blob ID.
     pub blob: BlobId,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
-    /// First epoch in which it may be gone now.
+    /// First epoch in which the blob may be gone now.
     pub end: u32,
-    /// The same, afterwards.
+    /// First epoch in which the blob may be gone after the renewal.
     pub new_end: u32,
-    /// What that costs, in the price's currency.
+    /// Cost in the currency of the price.
     pub cost: f64,
-    /// The object to extend, where that is known.
+    /// The object to extend, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object_id: Option<String>,
-    /// Whether it may be deleted before it ends.
+    /// Whether the blob can be deleted before it expires.
     pub deletable: bool,
 }
 
-/// What is to be done.
+/// The planned renewals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Plan {
-    /// What is renewed, the most urgent first.
+    /// Blobs to renew, the most urgent first.
     pub renew: Vec<Renewal>,
-    /// What the budget does not allow.
+    /// Renewals that exceed the budget.
     pub over_budget: Vec<Renewal>,
-    /// Blobs of which nobody knows until when they are paid for.
+    /// Blobs whose expiry is unknown.
     pub unknown: Vec<BlobId>,
-    /// What is gone already.
+    /// Blobs that are gone already.
     pub gone: Vec<BlobId>,
-    /// How many are paid for long enough.
+    /// Number of blobs that are paid for long enough.
     pub later: u64,
 }
 
 impl Plan {
-    /// What it costs, in the price's currency.
+    /// Returns the total cost, in the currency of the price.
     pub fn cost(&self) -> f64 {
         self.renew.iter().map(|renewal| renewal.cost).sum()
     }
 }
 
-/// Plans renewals in epoch `epoch`. What ends first comes first, and of what ends
-/// together the smallest, so that a budget keeps as much as it can.
+/// Plans renewals in epoch `epoch`. Blobs that expire first come first, and of those that
+/// expire together the smallest, so that a budget covers as many as possible.
 pub fn plan(needed: &[Needed], epoch: u32, terms: &Terms, price: &Price) -> Plan {
     let mut plan = Plan::default();
     let new_end = epoch.saturating_add(terms.epochs.clamp(1, MAX_EPOCHS));

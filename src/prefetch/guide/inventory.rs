@@ -1,5 +1,4 @@
-//! The files that a guide knows: which file of the catalogue a node is, and
-//! what it consists of.
+//! The files that a guide knows: maps nodes to catalogue files and their content.
 
 use std::sync::Arc;
 
@@ -11,27 +10,26 @@ use walgit_format::chunk::{BlobId, ChunkRef, WholeBlob};
 use walgit_format::{Content, Directory};
 use walgit_prefetch::catalogue::{FileId, PackId, Place};
 
-/// Larger folders are not taken in whole.
+/// Larger folders are not added as a whole.
 const LARGE_FOLDER: usize = 10_000;
-/// Stored bytes of the longest file that is fetched ahead.
+/// Maximum size of a prefetched file, in stored bytes.
 pub(super) const LARGE_FILE: u64 = 8 << 20;
 
-/// Bytes of memory that all files of a guide may take: some 80,000 files. Others
-/// are read without help.
+/// Memory budget in bytes for all files of a guide: some 80,000 files. Other files
+/// are not prefetched.
 const KNOWN: u64 = 24 << 20;
-/// Longest path that a folder is taken in at, in bytes: what the kernel takes.
+/// Maximum length of a folder's path in bytes: the kernel's limit.
 const MAX_PATH: usize = 4096;
-/// What a file takes beside its path and its chunks.
+/// Memory of a file in bytes, in addition to its path and chunks.
 const PER_FILE: usize = 256;
 
-/// Bytes of memory that a folder takes, and all those above it that may not be
-/// known yet.
+/// Returns the memory in bytes of a folder and all its ancestors, which may be new.
 fn weight_of(folder: &str) -> usize {
     let depth = folder.bytes().filter(|&byte| byte == b'/').count();
     (depth + 1) * (PER_FILE + folder.len())
 }
 
-/// Where a file lies that needs no request.
+/// Place of a file that needs no request.
 const NOWHERE: Place = Place {
     pack: PackId(u32::MAX),
     offset: 0,
@@ -40,11 +38,11 @@ const NOWHERE: Place = Place {
 
 #[derive(Clone, Debug)]
 pub(super) enum Stored {
-    /// In the node of its folder, or empty.
+    /// Inline in the node of its folder, or empty.
     Inline,
-    /// Chunks that follow each other in one blob.
+    /// Adjacent chunks of one blob.
     Chunks(Arc<[ChunkRef]>),
-    /// A blob of its own.
+    /// A separate blob.
     Whole(WholeBlob),
 }
 
@@ -57,9 +55,8 @@ impl State {
         }
     }
 
-    /// The file of the catalogue that a node is; its folder is taken in where
-    /// that is not done. Everything on the way is in memory: somebody has just
-    /// read there.
+    /// Returns the catalogue file of a node; adds its folder if necessary. All
+    /// nodes on the path are in memory, because the folder has just been read.
     pub(super) fn find(&mut self, index: NodeIndex) -> Option<FileId> {
         let snapshot = self.snapshot.clone();
         let mut folder = String::new();
@@ -82,11 +79,11 @@ impl State {
         self.scheduler.catalogue().find(&format!("{folder}{name}"))
     }
 
-    /// Takes in every folder that is in memory.
+    /// Adds every folder that is in memory.
     pub(super) fn take_in_all(&mut self) {
         let snapshot = self.snapshot.clone();
-        // Of a folder its parent's path and its own name: of many in a deep one,
-        // each would have a long path.
+        // Keep the parent's path and the name of a folder: full paths of many deep
+        // folders would be long.
         let mut pending: Vec<(Arc<str>, String, Node)> =
             vec![("".into(), String::new(), snapshot.root())];
         while let Some((above, name, node)) = pending.pop() {
@@ -119,13 +116,13 @@ impl State {
         }
     }
 
-    /// Pays for one more file of the catalogue; whether there is room for it.
+    /// Charges one more catalogue file to the budget; returns whether it fits.
     fn has_room(&mut self, bytes: usize) -> bool {
         self.charge.has_room(bytes as u64, KNOWN) && self.charge.more(bytes as u64).is_ok()
     }
 
-    /// Adds entry `at` of a folder to the catalogue, if it is a file and there is
-    /// room.
+    /// Adds entry `at` of a folder to the catalogue if it is a file and fits the
+    /// budget.
     fn add(&mut self, path: &str, directory: &Directory, at: usize) {
         let entry = &directory.entries()[at];
         let path = format!("{path}{}", String::from_utf8_lossy(&entry.name));
@@ -138,7 +135,7 @@ impl State {
                 let (one, last) = (&run[0].at, &run[run.len() - 1].at);
                 let len = last.range().end().saturating_sub(one.offset);
                 let stored: u64 = run.iter().map(|c| u64::from(c.at.stored_len)).sum();
-                // What is strewn about, or large, is left to whoever reads it.
+                // Scattered or large files are not prefetched.
                 if len != stored || len > LARGE_FILE || one.blob != last.blob {
                     return;
                 }
@@ -163,12 +160,12 @@ impl State {
             Stored::Chunks(chunks) => chunks.len() * size_of::<ChunkRef>(),
             Stored::Inline | Stored::Whole(_) => 0,
         };
-        // The name is kept in several orders beside the path.
+        // The name is kept in several orders besides the path.
         if !self.has_room(PER_FILE + path.len() + 3 * entry.name.len() + chunks) {
             return;
         }
         let id = (self.scheduler.catalogue_mut()).add(&path, place);
-        // Names that are no text may look the same: the first one counts.
+        // Names that are not UTF-8 may collide: the first one wins.
         if id.index() == self.contents.len() {
             self.contents.push(content);
             if self.is_here(id) {

@@ -1,4 +1,4 @@
-//! The requests of a guide, from asking to the last file.
+//! Requests of a guide, from start to the last file.
 
 use tokio::sync::mpsc;
 
@@ -10,7 +10,7 @@ use walgit_format::chunk::ChunkRef;
 use walgit_prefetch::catalogue::FileId;
 use walgit_prefetch::scheduler::{Fetch, FetchId};
 
-/// Makes the request of a fetch, before whoever waits for it asks as well.
+/// Starts the request of a fetch, before the waiting reader makes its own.
 pub(super) fn begin(
     snapshot: &Snapshot,
     contents: &[(FileId, Stored)],
@@ -38,7 +38,7 @@ pub(super) fn begin(
 pub(super) async fn land(
     snapshot: Snapshot,
     contents: Vec<(FileId, Stored)>,
-    // Held to the end: what nobody holds is called off.
+    // Held to the end: dropping the handles would cancel the fetches.
     _coming: Vec<Coming>,
     id: FetchId,
     events: mpsc::WeakSender<Event>,
@@ -62,7 +62,7 @@ pub(super) async fn land(
     send(&events, Event::Ended(id)).await;
 }
 
-/// Waits for something that is being fetched, unless it is here.
+/// Waits for a pending fetch, if any; returns whether the content is cached.
 async fn is_landed(coming: Option<Coming>) -> bool {
     match coming {
         Some(coming) => coming.landed().await.is_ok(),
@@ -70,7 +70,7 @@ async fn is_landed(coming: Option<Coming>) -> bool {
     }
 }
 
-/// Tells the worker, if there still is one.
+/// Sends an event to the worker; returns whether it still runs.
 async fn send(events: &mpsc::WeakSender<Event>, event: Event) -> bool {
     match events.upgrade() {
         Some(events) => events.send(event).await.is_ok(),

@@ -1,20 +1,19 @@
-//! The scheduler at work over a mount.
+//! Runs the scheduler for a mount.
 //!
-//! A guide is told who begins to read which file. Somebody who has to wait for
-//! it is noted at once, on their own thread: their request is made by the
-//! scheduler, with the neighbours that are worth it, before the read itself
-//! asks for it. Somebody who need not wait is noted by a worker, a little
-//! later, so that a hit costs nothing; when too many come at once, some are
-//! forgotten. The worker also reports what arrived, and puts away what was
-//! learned: when the mount ends, and now and then before.
+//! A guide receives every first read of a file by a task. If the read has to wait
+//! for the network, the guide handles it immediately on the reader's thread: the
+//! scheduler makes its request, with worthwhile neighbours, before the read itself
+//! does. Other reads are handled by a worker slightly later, so that a hit costs
+//! nothing; if too many arrive at once, some are dropped. The worker also reports
+//! arrivals and saves learned data: when the mount ends, and periodically before.
 //!
-//! One mount is one session. What is learned is kept under the repository's
-//! identity, which its next commit shares, and is sealed where the repository
-//! is encrypted.
+//! One mount is one session. Learned data is stored under the repository's
+//! identity, which its next commit shares, and is sealed if the repository is
+//! encrypted.
 //!
-//! - `state`: what is known of the session;
-//! - `inventory`: the files that are known, and what they consist of;
-//! - `landing`: requests, from asking to the last file.
+//! - `state`: knowledge of the session;
+//! - `inventory`: known files and their content;
+//! - `landing`: requests, from start to the last file.
 
 mod inventory;
 mod landing;
@@ -36,60 +35,60 @@ use walgit_prefetch::catalogue::FileId;
 use walgit_prefetch::model::TaskId;
 use walgit_prefetch::scheduler::{Action, FetchId};
 
-/// Events that wait for the worker; more are forgotten.
+/// Maximum number of events queued for the worker; further ones are dropped.
 const WAITING: usize = 1024;
-/// Directories of trees of up to this many nodes are fetched as soon as they are
-/// mounted, a request or two: the model may foretell files in folders that nobody
-/// has looked at yet, and who looks into one does not wait. Of larger trees the
-/// folders that were looked at are known. About 300 bytes a file.
+/// Maximum number of nodes of a tree whose directories are all fetched at mount
+/// time, in a request or two: the model may predict files in folders that have not
+/// been read yet, and later reads of a folder do not wait. In larger trees only
+/// visited folders are known. About 300 bytes per file.
 const KNOWN_WHOLE: u64 = 20_000;
-/// How often what was learned is put away while the mount lives.
+/// Interval at which learned data is saved during a mount.
 const SAVED_EVERY: Duration = Duration::from_secs(30);
 
-/// What may be used to foretell opens.
+/// Data that may be used to predict opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Learning {
-    /// Nothing: no guide.
+    /// No prediction: no guide.
     Off,
-    /// What the repository itself tells: neighbours, folders, names.
+    /// Data from the repository itself: neighbours, folders, names.
     Related,
-    /// That, and what earlier sessions opened.
+    /// In addition, opens of earlier sessions.
     #[default]
     Learned,
 }
 
-/// Figures of prefetching in one mount since it was made.
+/// Prefetch statistics of one mount since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PrefetchStats {
-    /// Requests made ahead.
+    /// Prefetch requests.
     pub requests: u64,
-    /// Files that were fetched ahead.
+    /// Prefetched files.
     pub files: u64,
-    /// Those of them that were opened thereafter.
+    /// Prefetched files that were opened later.
     pub hits: u64,
-    /// Files somebody had to wait for although they were on their way.
+    /// Files that a reader had to wait for although a prefetch was in progress.
     pub late: u64,
-    /// First opens that had to wait for a request of their own.
+    /// First opens that had to wait for their own request.
     pub misses: u64,
-    /// Stored bytes that were fetched ahead and opened.
+    /// Stored bytes that were prefetched and opened.
     pub useful_bytes: u64,
-    /// Stored bytes that were fetched ahead and not opened so far.
+    /// Stored bytes that were prefetched but not opened so far.
     pub unused_bytes: u64,
-    /// Seconds that readers would have waited for what was there already.
+    /// Seconds of waiting that prefetches have saved readers.
     pub saved_s: f64,
-    /// Transitions that the model has learned, earlier sessions included.
+    /// Transitions that the model has learned, including earlier sessions.
     pub transitions: u64,
-    /// Part of the files fetched ahead that was opened thereafter; `None` where
-    /// there were none.
+    /// Fraction of prefetched files that were opened later; `None` if there were
+    /// none.
     pub precision: Option<f64>,
-    /// Part of the first opens that would have waited that did not, because the
-    /// file was there already; `None` where none would have.
+    /// Fraction of first opens without a wait, of those that would have waited
+    /// without prefetch; `None` if there were none.
     pub coverage: Option<f64>,
 }
 
-/// Watches the opens of one mount.
+/// Monitors the opens of one mount.
 #[derive(Debug)]
 pub struct Guide {
     shared: Arc<Shared>,
@@ -100,7 +99,7 @@ pub struct Guide {
 struct Shared {
     state: Mutex<State>,
     began: Instant,
-    /// Empty where nothing is to be kept.
+    /// Empty if nothing is to be stored.
     identity: String,
 }
 
@@ -108,17 +107,17 @@ struct Shared {
 enum Event {
     Opened(TaskId, NodeIndex),
     Landed(FetchId, FileId, bool),
-    /// All files of a fetch have landed.
+    /// All files of a fetch have arrived.
     Ended(FetchId),
-    /// Every directory of the tree is in memory now.
+    /// Every directory of the tree is in memory.
     Walked,
-    /// What the repository carries along is here.
+    /// The hints of the repository have been read.
     Told(Box<Hints>),
 }
 
 impl Guide {
-    /// A guide for a mount of `snapshot`, whose repository is called `identity`
-    /// from session to session. Must be called within a runtime.
+    /// Creates a guide for a mount of `snapshot`, whose repository has the identity
+    /// `identity` across sessions. Must be called within a runtime.
     pub fn new(snapshot: &Snapshot, identity: &str, learning: Learning) -> Option<Self> {
         let known = match learning {
             Learning::Off => return None,
@@ -145,9 +144,8 @@ impl Guide {
         Some(Guide { shared, events })
     }
 
-    /// Notes that a task begins to read a file of `snapshot`; `away` where it
-    /// has to wait for the network. Must be called within a runtime; does not
-    /// wait.
+    /// Records that a task starts to read a file of `snapshot`; `away` if it has to
+    /// wait for the network. Must be called within a runtime; does not wait.
     pub fn opened(&self, task: u64, snapshot: &Snapshot, file: NodeIndex, away: bool) {
         let task = TaskId(task);
         if !away {
@@ -156,20 +154,20 @@ impl Guide {
         }
         let actions = {
             let mut state = self.shared.state();
-            // After a move to another head, files lie elsewhere.
+            // After a move to another head, files have other locations.
             state.move_to(snapshot);
             state.opened(task, file, self.shared.now())
         };
         self.shared.perform(actions, &self.events.downgrade());
     }
 
-    /// What has been learned so far; `None` where nothing is kept.
+    /// Returns the learned profile; `None` if nothing is stored.
     pub fn learned(&self) -> Option<Profile> {
         let kept = !self.shared.identity.is_empty();
         kept.then(|| self.shared.state().scheduler.profile())
     }
 
-    /// Adds what somebody else learned, or puts it in the place of what is known;
+    /// Merges a foreign profile into the learned one, or replaces it; returns
     /// whether it is used from now on.
     pub fn teach(&self, profile: &Profile, replace: bool) -> bool {
         if self.shared.identity.is_empty() {
@@ -184,7 +182,7 @@ impl Guide {
         true
     }
 
-    /// The figures now.
+    /// Returns the current statistics.
     pub fn stats(&self) -> PrefetchStats {
         let state = self.shared.state();
         let counts = state.counts();
@@ -216,7 +214,7 @@ impl Shared {
         self.began.elapsed().as_secs_f64()
     }
 
-    /// Does what the scheduler decided.
+    /// Executes the decisions of the scheduler.
     fn perform(&self, actions: Vec<Action>, events: &mpsc::WeakSender<Event>) {
         for action in actions {
             match action {
@@ -236,7 +234,7 @@ impl Shared {
         }
     }
 
-    /// Puts away what was learned, where there is something new.
+    /// Saves learned data if it has changed.
     fn save(&self) {
         let (profile, snapshot) = {
             let mut state = self.state();
@@ -249,16 +247,16 @@ impl Shared {
     }
 }
 
-/// Notes what can wait a moment.
+/// Handles events that are not urgent.
 struct Worker {
     shared: Arc<Shared>,
     events: mpsc::WeakSender<Event>,
-    /// Nothing has been learned of the repository yet.
+    /// Nothing has been learned about the repository yet.
     begins: bool,
 }
 
 impl Worker {
-    /// Runs until the mount is gone.
+    /// Runs until the mount ends.
     async fn run(self, mut received: mpsc::Receiver<Event>) {
         let mut save_at = tokio::time::Instant::now() + SAVED_EVERY;
         self.walk_tree();
@@ -280,7 +278,7 @@ impl Worker {
                 }
             };
             opened |= matches!(event, Some(Event::Opened(..) | Event::Landed(..)));
-            // Not before the first file is there: whoever reads it comes first.
+            // Wait for the first file: its reader takes precedence.
             if opened && !std::mem::replace(&mut told, true) {
                 self.read_hints();
             }
@@ -310,7 +308,7 @@ impl Worker {
         self.save().await;
     }
 
-    /// Reads what the repository carries along, in the background.
+    /// Reads the hints of the repository in the background.
     fn read_hints(&self) {
         let repository = self.shared.state().snapshot.repository().clone();
         let (events, begins) = (self.events.clone(), self.begins);
@@ -324,11 +322,11 @@ impl Worker {
 
     async fn save(&self) {
         let shared = self.shared.clone();
-        // Only a runtime that shuts down loses this.
+        // Only a runtime shutdown loses this.
         let _ = tokio::task::spawn_blocking(move || shared.save()).await;
     }
 
-    /// Reads all directories of a tree that is small enough, in the background.
+    /// Reads all directories of a small tree in the background.
     fn walk_tree(&self) {
         let snapshot = self.shared.state().snapshot.clone();
         let nodes = snapshot.commit().nodes;

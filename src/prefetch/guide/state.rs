@@ -1,4 +1,4 @@
-//! What a guide knows of its session.
+//! Session state of a guide.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,29 +19,29 @@ use walgit_prefetch::scheduler::{Action, Config, Counts, Fetch, FetchId, Link, S
 pub(super) struct State {
     pub(super) snapshot: Snapshot,
     pub(super) scheduler: Scheduler,
-    /// What each file of the catalogue consists of.
+    /// Content of each catalogue file.
     pub(super) contents: Vec<Stored>,
     pub(super) packs: HashMap<BlobId, PackId>,
-    /// Folders that were taken in, by number.
+    /// Node indices of the folders that were added.
     pub(super) folders: HashSet<NodeIndex>,
-    /// Fetches under way, to be broken off when they are forgotten; what is
-    /// reported of others comes too late.
+    /// Fetches in progress, aborted when they are removed; reports of other fetches
+    /// are too late.
     pub(super) flying: HashMap<FetchId, Option<AbortOnDropHandle<()>>>,
-    /// Files fetched ahead that nobody has opened.
+    /// Prefetched files that have not been opened.
     pub(super) unopened: HashMap<FileId, u64>,
-    /// What was done before the mount moved to the head it shows.
+    /// Counts from before the mount moved to its current head.
     pub(super) earlier: Counts,
-    /// Stored bytes that were fetched ahead and opened, and seconds saved.
+    /// Stored bytes that were prefetched and opened, and seconds saved.
     pub(super) useful: (u64, f64),
     pub(super) changed: bool,
-    /// Every directory of the tree is in memory, and not taken in yet.
+    /// Every directory of the tree is in memory but not yet added.
     pub(super) walked: bool,
-    /// What pays for the catalogue.
+    /// Memory budget of the catalogue.
     pub(super) charge: Charge,
 }
 
 impl State {
-    /// The beginning of a session that has learned `profile` before.
+    /// Creates the state of a session with the earlier `profile`.
     pub(super) fn of(snapshot: &Snapshot, profile: Profile) -> Self {
         let config = Config::default();
         State {
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    /// The mount shows another head: its files lie elsewhere.
+    /// Moves to another head: its files have other locations.
     pub(super) fn move_to(&mut self, snapshot: &Snapshot) {
         let root = |snapshot: &Snapshot| snapshot.commit().root.clone();
         if root(snapshot) == root(&self.snapshot) {
@@ -82,8 +82,8 @@ impl State {
     }
 
     pub(super) fn opened(&mut self, task: TaskId, file: NodeIndex, now: f64) -> Vec<Action> {
-        // A mount of which nothing is read needs no catalogue; the first request
-        // needs it whole, as what lies next to a file may be of other folders.
+        // Built lazily: an unread mount needs no catalogue. The first request needs
+        // it complete, because a file's neighbours may belong to other folders.
         if std::mem::take(&mut self.walked) {
             self.take_in_all();
         }
@@ -128,12 +128,12 @@ impl State {
         }
     }
 
-    /// What has been done since the mount was made.
+    /// Returns the counts since the mount was created.
     pub(super) fn counts(&self) -> Counts {
         self.earlier + self.scheduler.counts()
     }
 
-    /// Notes that a fetch begins; what its files consist of.
+    /// Records the start of a fetch; returns the content of its files.
     pub(super) fn depart(&mut self, fetch: &Fetch) -> (Snapshot, Vec<(FileId, Stored)>) {
         self.flying.insert(fetch.id, None);
         let mut contents = Vec::with_capacity(fetch.files.len());

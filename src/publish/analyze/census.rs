@@ -1,4 +1,4 @@
-//! Every file of a folder or git repository, looked at.
+//! Analysis of every file of a folder or git repository.
 
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::FileExt as _;
@@ -13,34 +13,34 @@ use crate::publish::PublishError;
 use crate::publish::{git, objects};
 use walgit_durable::open_regular;
 
-/// Files that are looked at before anybody hears of them.
+/// Number of files per batch of analysis.
 const BATCH: usize = 256;
 
-/// A file that was looked at.
+/// An analyzed file.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Its path, below the folder that was asked for.
+    /// Its path, relative to the given folder.
     pub path: Vec<u8>,
-    /// Its bytes.
+    /// Its size, in bytes.
     pub size: u64,
-    /// What it is.
+    /// Result of the analysis.
     pub analysis: Analysis,
 }
 
-/// Told how a census gets on.
+/// Callbacks for the progress of a census.
 pub trait Watch {
-    /// So many files are known of.
+    /// Total number of files found so far.
     fn known(&self, files: u64);
-    /// So many more were looked at.
+    /// Number of additional files analyzed.
     fn seen(&self, files: u64);
 }
 
-/// Looks at a file, at every file of a folder, or at every file of the current
-/// commit of a git repository: what `publish` would store. Of large files in a
-/// folder only samples are read. Symlinks and devices are passed over.
+/// Analyzes a file, all files of a folder, or all files of the current commit of a git
+/// repository: the files that `publish` would store. Samples large files of a folder.
+/// Skips symlinks and devices.
 ///
 /// # Errors
-/// What could not be read.
+/// If anything cannot be read.
 pub fn census(
     path: &Path,
     watch: &impl Watch,
@@ -90,7 +90,7 @@ fn failed(path: &Path, source: std::io::Error) -> PublishError {
     }
 }
 
-/// Adds what is in a folder, in the order of names.
+/// Adds the entries of a folder, sorted by name.
 fn list(
     folder: &Path,
     folders: &mut Vec<PathBuf>,
@@ -116,7 +116,7 @@ fn list(
     Ok(())
 }
 
-/// Looks at a file through samples of it.
+/// Analyzes a file by sampling it.
 fn look(file: &Path, path: Vec<u8>) -> Result<Found, PublishError> {
     let told = |source| failed(file, source);
     let opened = open_regular(file).map_err(told)?;
@@ -136,7 +136,7 @@ fn look(file: &Path, path: Vec<u8>) -> Result<Found, PublishError> {
     })
 }
 
-/// Looks at every file of the current commit.
+/// Analyzes every file of the current commit.
 fn of_commit(
     path: &Path,
     watch: &impl Watch,

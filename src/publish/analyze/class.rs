@@ -1,4 +1,4 @@
-//! The classes of content.
+//! Classes of content.
 
 use std::fmt;
 
@@ -7,48 +7,47 @@ use serde::{Serialize, Serializer};
 use super::language::Language;
 use super::verdict::told;
 
-/// What a file is.
+/// Class of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
-    /// Nothing tells, as of an empty file without a telling name.
+    /// Unknown, such as an empty file without a known name.
     Unknown,
-    /// Programs, libraries, and whatever else is no text.
+    /// Programs, libraries, and other non-text content.
     Binary,
-    /// Prose, and text of no known kind.
+    /// Prose, and text of no known type.
     Text,
-    /// Data that follows a grammar.
+    /// Data in a structured format.
     Structured(Format),
-    /// Pixels. A drawing in SVG is structured data.
+    /// Raster images. An SVG drawing is structured data.
     Image,
-    /// Archives, and whatever is compressed by its own format: sound, video,
-    /// web fonts, office documents.
+    /// Archives and other compressed formats: audio, video, web fonts, office documents.
     Archive,
     /// Source code.
     Code(Language),
 }
 
-/// The grammar of structured data.
+/// Format of structured data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Format {
-    /// JSON, also by the line.
+    /// JSON, including JSON lines.
     Json = 0,
     /// YAML.
     Yaml = 1,
     /// TOML.
     Toml = 2,
-    /// XML and what is written in it.
+    /// XML and formats based on it.
     Xml = 3,
-    /// Values separated by commas, tabs or such.
+    /// Delimiter-separated values.
     Table = 4,
-    /// Keys and values, a line each.
+    /// Key-value lines.
     Settings = 5,
-    /// A database, or columns of values, in binary.
+    /// A binary database or columnar file.
     Database = 6,
 }
 
 impl Format {
-    /// Its name for people.
+    /// Display name.
     pub fn name(self) -> &'static str {
         match self {
             Format::Json => "JSON",
@@ -62,20 +61,19 @@ impl Format {
     }
 }
 
-/// The first number of a format, and of a language.
+/// First number of the formats, and of the languages.
 const FORMATS: u8 = 16;
 const LANGUAGES: u8 = 64;
 
 impl Class {
-    /// Tells the class of a file from its name, with or without a path, and its
-    /// first bytes, of which 512 are enough. Takes about a microsecond.
+    /// Classifies a file by its name, with or without a path, and its first bytes, of
+    /// which 512 suffice. Takes about a microsecond.
     pub fn of(name: &[u8], head: &[u8]) -> Class {
         told(name, head).0
     }
 
-    /// A number, distinct for each format and language: the group of files that
-    /// look alike. No repository holds one yet; they are fixed all the same, so
-    /// that one can.
+    /// A distinct number for each format and language, to group similar files. No
+    /// repository stores it yet, but the numbers are fixed to permit it.
     pub fn number(self) -> u8 {
         match self {
             Class::Unknown => 0,
@@ -88,7 +86,7 @@ impl Class {
         }
     }
 
-    /// The class alone, without format or language.
+    /// The class without format or language.
     pub fn name(self) -> &'static str {
         match self {
             Class::Unknown => "unknown",
@@ -101,7 +99,7 @@ impl Class {
         }
     }
 
-    /// Format or language.
+    /// The format or language.
     pub fn kind(self) -> Option<&'static str> {
         match self {
             Class::Structured(format) => Some(format.name()),
@@ -110,7 +108,7 @@ impl Class {
         }
     }
 
-    /// Whether people read and write it.
+    /// Whether the content is text for people.
     pub fn is_text(self) -> bool {
         match self {
             Class::Text | Class::Code(_) => true,
@@ -130,7 +128,7 @@ impl fmt::Display for Class {
 }
 
 impl Serialize for Class {
-    /// As people read it: `code (Rust)`.
+    /// Display form: `code (Rust)`.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }

@@ -1,13 +1,13 @@
-//! How evenly byte values are spread.
+//! Entropy of byte values.
 
-/// Shannon's entropy of the byte values in `parts`, in bits per byte: 0 for one
-/// value over and over, 8 where all are equally frequent. 0 for nothing.
+/// Shannon entropy of the byte values in `parts`, in bits per byte: 0 for a single
+/// repeated value, 8 if all are equally frequent, 0 for empty input.
 ///
-/// No coder that gives each byte a code of its own stores fewer bits, and one
-/// such as Huffman's stores hardly more; so it bounds what is stored from
-/// above, and repetition can only shrink it further.
+/// No coder with a separate code for each byte stores fewer bits, and one such as
+/// Huffman's stores hardly more. The entropy thus bounds the stored size from above, and
+/// repetition can only reduce it.
 pub(super) fn entropy(parts: &[&[u8]]) -> f64 {
-    // Four tables, so that equal neighbours need not wait for each other.
+    // Four tables, so that equal neighbors do not depend on each other.
     let mut counts = [[0u32; 256]; 4];
     for part in parts {
         let mut fours = part.chunks_exact(4);

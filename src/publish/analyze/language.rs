@@ -1,31 +1,30 @@
-//! Languages that code is written in, and what tells them.
+//! Programming languages, and how they are detected.
 
-/// Declares the languages: number, name for people, endings of file names,
-/// whole file names, and interpreters named in a first line.
+/// Declares the languages: number, display name, file name extensions, complete file
+/// names, and interpreters in a first line.
 macro_rules! languages {
     ($($variant:ident = $number:literal $name:literal [$($ending:literal)*] [$($file:literal)*] [$($interpreter:literal)*])*) => {
-        /// A language that code is written in. The numbers are for repositories
-        /// to keep: never change one, add at the end.
+        /// A programming language. The numbers may be stored in repositories: never
+        /// change one, append new ones.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
-        #[allow(missing_docs)] // Their names say it.
+        #[allow(missing_docs)] // The names are self-explanatory.
         pub enum Language {
             $($variant = $number,)*
         }
 
         impl Language {
-            /// All of them.
+            /// All languages.
             pub const ALL: &[Language] = &[$(Language::$variant),*];
 
-            /// Its name for people.
+            /// Display name.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Language::$variant => $name,)*
                 }
             }
 
-            /// The language of files whose names end so, in lower case and
-            /// without the dot.
+            /// Language of files with this extension, in lower case and without the dot.
             pub(super) fn of_ending(ending: &str) -> Option<Language> {
                 match ending {
                     $($($ending => Some(Language::$variant),)*)*
@@ -33,7 +32,7 @@ macro_rules! languages {
                 }
             }
 
-            /// The language of files that are called so, in lower case.
+            /// Language of files with this name, in lower case.
             pub(super) fn of_file(name: &str) -> Option<Language> {
                 match name {
                     $($($file => Some(Language::$variant),)*)*
@@ -41,7 +40,7 @@ macro_rules! languages {
                 }
             }
 
-            /// The language of what this program runs.
+            /// Language of scripts for this interpreter.
             pub(super) fn of_interpreter(program: &str) -> Option<Language> {
                 match program {
                     $($($interpreter => Some(Language::$variant),)*)*
@@ -120,7 +119,7 @@ languages! {
 }
 
 impl Language {
-    /// The language of a script, from the program its first line names:
+    /// Language of a script, from the interpreter in its first line:
     /// `#!/usr/bin/env python3`.
     pub(super) fn of_script(head: &[u8]) -> Option<Language> {
         let line = head.strip_prefix(b"#!")?;
@@ -135,7 +134,7 @@ impl Language {
             program = last(rest.next()?);
         }
         program.make_ascii_lowercase();
-        // `python3.12` is run by what runs `python3`.
+        // `python3.12` is a version of `python3`.
         let versionless = program.split('.').next().unwrap_or_default();
         Language::of_interpreter(versionless)
     }

@@ -1,25 +1,20 @@
-//! What a file is, and whether it shrinks.
+//! Classification of files, and prediction of whether they compress.
 //!
-//! Two questions are asked of a file before it is stored.
+//! [`Class::of`] determines the class of a file from its first bytes and its name. Magic
+//! bytes take precedence over the name, and a name must be consistent with the content:
+//! `movie.ts` is not TypeScript. Other files are text or binary, depending on how they
+//! begin. Files of one class and language are similar, so the class groups files that
+//! compress well together ([`Class::number`]).
 //!
-//! *What is it?* [`Class::of`] answers from its first bytes and its name
-//! alone. Magic bytes are believed first, then a name, and a name only where
-//! the content does not belie it: `movie.ts` is no TypeScript. What is neither
-//! is text or binary by how it begins. Files of one class, and of one language,
-//! look alike, so the class groups what can be compressed together
-//! ([`Class::number`]).
+//! [`analyze`] also samples the content to predict whether it compresses. The entropy of
+//! byte values is cheap to compute and usually conclusive: content of less than seven
+//! bits per byte compresses under any entropy coder. Only other content is compressed on
+//! trial, at most 64 KiB of it, so that incompressible content is detected before all of
+//! it is compressed in vain. [`analyze_thoroughly`] always compresses the samples, to
+//! report the ratio.
 //!
-//! *Does it shrink?* [`analyze`] also looks at samples of the content. The
-//! spread of byte values costs little to count and settles most cases: what
-//! takes less than seven bits a byte shrinks under any entropy coder. Only what
-//! is above is compressed on trial, at most 64 KiB of it, so that content that
-//! does not shrink is known before the whole of it is compressed in vain.
-//! [`analyze_thoroughly`] compresses the samples in every case, for somebody
-//! who wants to see the ratio.
-//!
-//! Everything here is pure but [`census`], which reads what it is shown. The
-//! same bytes under the same name give the same answer on every machine, for
-//! what is published depends on it.
+//! Everything here is pure except [`census`], which reads files. Equal bytes and names
+//! yield equal results on every machine, because the published bytes depend on them.
 
 mod census;
 mod class;

@@ -1,16 +1,16 @@
-//! What a name says about content.
+//! Classification by file name.
 
 use super::class::{Class, Format};
 use super::language::Language;
 
-/// Longest ending, and longest whole name, that says anything.
+/// Maximum length of a known extension, and of a known complete name.
 const LONGEST: usize = 24;
 
-/// The class that a file's name promises, with or without a path.
+/// The class that a file name suggests, with or without a path.
 pub(super) fn promised(name: &[u8]) -> Option<Class> {
     let file = name.rsplit(|byte| *byte == b'/').next()?;
     let mut lower = [0; LONGEST];
-    // `Dockerfile`, `go.sum`: as a whole.
+    // Complete names: `Dockerfile`, `go.sum`.
     if let Some(whole) = lowercase(file, &mut lower)
         && let Some(class) = of_file(whole)
     {

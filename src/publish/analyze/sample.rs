@@ -1,20 +1,19 @@
-//! The parts of a file that stand for it.
+//! Samples of a file.
 
 use std::cell::RefCell;
 
 use zstd::bulk::Compressor;
 
-/// Longest sample, in bytes: long enough that a level 1 compressor shows what
-/// it can, and a sixteenth of the largest chunk.
+/// Maximum sample size, in bytes: enough to measure a level 1 compressor, and a sixteenth
+/// of the maximum chunk.
 const MOST: usize = 64 << 10;
-/// Bytes of each of its three parts, where it is not the whole.
+/// Bytes of each of the three parts of a partial sample.
 const PART: usize = MOST / 3;
-/// Of each part, what is enough to count byte values: in 12 KiB each of 256
-/// values is expected 48 times.
+/// Bytes of each part that suffice for byte statistics: in 12 KiB each of 256 values is
+/// expected 48 times.
 const COUNTED: usize = 4 << 10;
 
-/// What is looked at of a file: all of it, or parts from its start, middle and
-/// end.
+/// Sample of a file: the entire file, or parts from its start, middle and end.
 #[derive(Clone, Debug)]
 pub struct Sample<'a> {
     len: u64,
@@ -22,7 +21,7 @@ pub struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// The sample of content that is in memory.
+    /// Samples content in memory.
     pub fn of(content: &'a [u8]) -> Self {
         let ranges = Self::ranges(content.len() as u64);
         let parts = ranges.map(|(at, len)| &content[at as usize..at as usize + len]);
@@ -32,13 +31,12 @@ impl<'a> Sample<'a> {
         }
     }
 
-    /// Parts of a file of `len` bytes, that were read from
-    /// [`ranges`](Self::ranges).
+    /// Sample of a file of `len` bytes, from the parts at [`ranges`](Self::ranges).
     pub fn of_parts(len: u64, parts: Vec<&'a [u8]>) -> Self {
         Sample { len, parts }
     }
 
-    /// Where the parts lie in a file of `len` bytes: offset and length.
+    /// Offsets and lengths of the parts in a file of `len` bytes.
     pub fn ranges(len: u64) -> impl Iterator<Item = (u64, usize)> {
         let (count, each) = match len <= MOST as u64 {
             true => (1, len as usize),
@@ -49,17 +47,17 @@ impl<'a> Sample<'a> {
         starts.into_iter().take(count).map(move |at| (at, each))
     }
 
-    /// Length of the whole file, in bytes.
+    /// Size of the entire file, in bytes.
     pub fn file_len(&self) -> u64 {
         self.len
     }
 
-    /// How the file begins.
+    /// The first bytes of the file.
     pub(super) fn head(&self) -> &'a [u8] {
         self.parts.first().copied().unwrap_or_default()
     }
 
-    /// The entropy of a smaller sample, in bits per byte; see
+    /// Entropy of a smaller sample, in bits per byte; see
     /// [`entropy`](super::entropy::entropy).
     pub(super) fn entropy(&self) -> f64 {
         let most = match self.parts.len() {
@@ -80,8 +78,8 @@ impl<'a> Sample<'a> {
         super::entropy::entropy(&counted)
     }
 
-    /// Stored bytes per plain one at zstd level 1, each part by itself: 1 or a
-    /// little more for what does not shrink.
+    /// Ratio of stored to plain bytes at zstd level 1, with each part compressed
+    /// separately: 1 or slightly more for incompressible content.
     pub(super) fn ratio(&self) -> f64 {
         let plain: usize = self.parts.iter().map(|part| part.len()).sum();
         if plain == 0 {
@@ -92,11 +90,10 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// The length of these bytes, compressed.
+/// Compressed size.
 fn trial(part: &[u8]) -> usize {
     thread_local! {
-        /// A compressor and room for what it writes: making them anew costs
-        /// more than a trial.
+        /// Reusable compressor and output buffer: creating them costs more than a trial.
         static TRIAL: RefCell<Option<(Compressor<'static>, Vec<u8>)>> = const { RefCell::new(None) };
     }
     TRIAL.with_borrow_mut(|slot| {
@@ -104,7 +101,7 @@ fn trial(part: &[u8]) -> usize {
             let room = vec![0; zstd::zstd_safe::compress_bound(MOST)];
             *slot = Compressor::new(1).ok().map(|it| (it, room));
         }
-        // It fails only for want of memory; then nothing is known to shrink.
+        // Fails only if memory is exhausted; assume that nothing compresses.
         let done = slot.as_mut().and_then(|(compressor, room)| {
             compressor
                 .compress_to_buffer(part, room.as_mut_slice())

@@ -1,4 +1,4 @@
-//! The answer to both questions, and why.
+//! Analysis of a file: its class, whether it compresses, and the evidence.
 
 use std::fmt;
 
@@ -10,46 +10,46 @@ use super::magic::magic;
 use super::name::promised;
 use super::sample::Sample;
 
-/// What was found out about a file.
+/// Result of analyzing a file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Analysis {
-    /// What it is.
+    /// The class of the file.
     pub class: Class,
-    /// Spread of its byte values, sampled, in bits per byte: 0 to 8.
+    /// Entropy of the byte values, sampled, in bits per byte: 0 to 8.
     pub entropy: f64,
-    /// Stored bytes per plain one, sampled at zstd level 1: above 0, about 1
-    /// for what does not shrink. `None` where the entropy settled it.
+    /// Ratio of stored to plain bytes, sampled at zstd level 1: above 0, about 1 for
+    /// incompressible content. `None` if the entropy was conclusive.
     pub ratio: Option<f64>,
-    /// Whether compressing it pays.
+    /// Whether compression pays.
     pub compressible: bool,
-    /// Why this is thought.
+    /// Evidence for the result.
     pub why: Why,
 }
 
-/// What an [`Analysis`] rests on.
+/// Evidence for an [`Analysis`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Why {
-    /// What told the class.
+    /// Evidence for the class.
     pub class: Evidence,
-    /// What told whether it shrinks.
+    /// Evidence for the compressibility.
     pub compressible: Measured,
 }
 
-/// What told a class.
+/// Evidence for a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "by", content = "media")]
 pub enum Evidence {
-    /// Magic bytes, of this media type.
+    /// Magic bytes of this media type.
     Magic(&'static str),
-    /// Its name, which the content does not belie.
+    /// The file name, consistent with the content.
     Name,
-    /// The program that its first line names.
+    /// The interpreter in the first line.
     Interpreter,
-    /// It begins like text, and nothing says more.
+    /// The content begins like text; no other evidence.
     Text,
-    /// It does not begin like text, and nothing says more.
+    /// The content does not begin like text; no other evidence.
     NotText,
-    /// It is empty.
+    /// The file is empty.
     Nothing,
 }
 
@@ -66,15 +66,15 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// What told whether a file shrinks.
+/// Evidence for the compressibility of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measured {
-    /// Its byte values are so unevenly spread that any coder shrinks it.
+    /// The entropy is so low that any entropy coder compresses the file.
     Entropy,
     /// A sample was compressed.
     Sample,
-    /// It is empty.
+    /// The file is empty.
     Nothing,
 }
 
@@ -88,23 +88,23 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Below so many bits a byte, any entropy coder saves an eighth; above, it may
-/// save nothing.
+/// Below this many bits per byte, any entropy coder saves an eighth; above, possibly
+/// nothing.
 const SPREAD: f64 = 7.0;
-/// Below so many bytes, 256 values cannot be spread evenly, and the entropy
-/// says nothing; to compress so few takes microseconds.
+/// Below this many bytes, the entropy of 256 values is not meaningful; compressing so
+/// little takes microseconds.
 const FEW: u64 = 512;
-/// Content is worth compressing that shrinks by a part in so many: what
-/// `chunk::seal` asks for, too.
+/// Minimum fraction that compression has to save, the same threshold as in
+/// `chunk::seal`.
 const SAVING: f64 = 1.0 / 32.0;
 
-/// Finds out what a file is and whether it shrinks, at several hundred MB/s.
-/// `name` may have a path before it.
+/// Determines the class and compressibility of a file, at several hundred MB/s. `name`
+/// may include a path.
 pub fn analyze(name: &[u8], content: &[u8]) -> Analysis {
     of_sample(name, &Sample::of(content), false)
 }
 
-/// The same; always measures the ratio.
+/// Like [`analyze`], but always measures the ratio.
 pub fn analyze_thoroughly(name: &[u8], sample: &Sample<'_>) -> Analysis {
     of_sample(name, sample, true)
 }
@@ -133,7 +133,7 @@ fn of_sample(name: &[u8], sample: &Sample<'_>, thoroughly: bool) -> Analysis {
     }
 }
 
-/// The class of a file, and what told it.
+/// Returns the class of the file, and the evidence.
 pub(super) fn told(name: &[u8], head: &[u8]) -> (Class, Evidence) {
     let promised = promised(name);
     if head.is_empty() {
@@ -145,8 +145,8 @@ pub(super) fn told(name: &[u8], head: &[u8]) -> (Class, Evidence) {
     let text = begins_like_text(head);
     let seen = magic(head, text);
     match (seen, promised) {
-        // Of what people write, the name says more than a first line: XML may
-        // be a drawing or a project, a script anything.
+        // For text, the name is more specific than the first line: XML may be a drawing
+        // or a project file, a script anything.
         (_, Some(class)) if text && class.is_text() => (class, Evidence::Name),
         (Some(it), Some(class)) if it.weak && !class.is_text() => (class, Evidence::Name),
         (Some(it), _) if !it.class.is_text() => (it.class, Evidence::Magic(it.media)),
@@ -155,15 +155,15 @@ pub(super) fn told(name: &[u8], head: &[u8]) -> (Class, Evidence) {
             (None, Some(it)) => (it.class, Evidence::Magic(it.media)),
             (None, None) => (Class::Text, Evidence::Text),
         },
-        // Text that no Unicode is, or a format of which a part is text.
+        // Text that is not Unicode, or a format that is partly text.
         (Some(it), _) => (it.class, Evidence::Magic(it.media)),
         (None, Some(class)) if !class.is_text() => (class, Evidence::Name),
         (None, _) => (Class::Binary, Evidence::NotText),
     }
 }
 
-/// Whether a file begins like text: no NUL (or a Unicode mark before it), and
-/// no more control characters than a file in an old encoding has.
+/// Whether a file begins like text: no NUL (or a byte order mark first), and no more
+/// control characters than a file in a legacy encoding contains.
 fn begins_like_text(head: &[u8]) -> bool {
     let looked_at = &head[..head.len().min(1024)];
     let seen = content_inspector::inspect(looked_at);
@@ -266,11 +266,11 @@ mod tests {
             assert!(found.compressible, "{len}: {found:?}");
             assert_eq!(found.ratio.is_none(), len >= 512, "{len}: {found:?}");
         }
-        // Evenly spread, and yet nothing but repetition.
+        // Uniform byte values, but pure repetition.
         let again = noise(1000).repeat(100);
         let found = analyze(b"x", &again);
         assert!(found.entropy > SPREAD && found.compressible, "{found:?}");
-        // A file whose middle shrinks is worth compressing.
+        // A file whose middle compresses is worth compressing.
         let mixed = [noise(400_000), prose(400_000), noise(400_000)].concat();
         assert!(analyze(b"x", &mixed).compressible);
         assert!(!analyze(b"x", b"").compressible);

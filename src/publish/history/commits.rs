@@ -1,4 +1,4 @@
-//! Which commits of a git repository are published, and in which chunks.
+//! Selects the commits of a git repository to publish, and chunks them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZeroU32;
@@ -12,23 +12,23 @@ use super::super::objects::{self, failed, git_id};
 use walgit_format::commits::{decode_commits, encode_commits};
 use walgit_format::head::GitId;
 
-/// Commits are compressed together, so many bytes at a time.
+/// Raw bytes of commits that are compressed together in a chunk.
 const CHUNK: usize = 4 << 20;
 
-/// How much of a git repository's history is published.
+/// Depth of a git repository's history to publish.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HistoryDepth {
     /// Every commit that leads to a published branch.
     #[default]
     All,
-    /// The last so many commits of each branch.
+    /// The last N commits of each branch.
     Last(NonZeroU32),
-    /// None: only the trees of the branches.
+    /// No history: only the trees of the branches.
     None,
 }
 
 impl HistoryDepth {
-    /// Commits of a line that are published, its tip included.
+    /// Number of generations to publish, including the tip.
     fn commits(self) -> u32 {
         match self {
             HistoryDepth::All => u32::MAX,
@@ -51,18 +51,18 @@ impl std::str::FromStr for HistoryDepth {
     }
 }
 
-/// A commit that is published.
+/// A commit to publish.
 #[derive(Clone, Debug)]
 pub(in super::super) struct CommitFound {
     pub(in super::super) id: ObjectId,
     pub(in super::super) tree: ObjectId,
     pub(in super::super) parents: Vec<ObjectId>,
-    /// Bytes of the raw commit.
+    /// Size of the raw commit, in bytes.
     len: usize,
 }
 
-/// The commits that are published: parents before children, in an order that
-/// depends on nothing but the history.
+/// Selects the commits to publish, parents before children, in an order that only depends
+/// on the history.
 pub(in super::super) fn select(
     repo: &gix::Repository,
     tips: &[ObjectId],
@@ -88,8 +88,8 @@ pub(in super::super) fn select(
     Ok(order.iter().filter_map(|id| found.remove(id)).collect())
 }
 
-/// Commits from a tip to the first whose parents are not published; `None` where the
-/// history is published whole.
+/// Number of commits from a tip to the first one whose parents are not published; `None`
+/// if the entire history is published.
 pub(in super::super) fn cut(
     repo: &gix::Repository,
     tips: &[ObjectId],
@@ -107,17 +107,17 @@ pub(in super::super) fn cut(
     Ok(last.iter().find(is_cut).map(|(_, depth)| *depth))
 }
 
-/// Where a shallow clone ends: its history ends there, whatever else is there.
+/// Boundary commits of a shallow clone: its history ends there even if parents exist.
 fn ends(repo: &gix::Repository) -> Result<HashSet<ObjectId>, PublishError> {
     let ends = repo.shallow_commits().map_err(|why| failed(repo, why))?;
     Ok(ends.iter().flat_map(|ends| ends.iter()).copied().collect())
 }
 
-/// Commits, and those whose parents were not looked at with their distance from a tip,
-/// the nearest first.
+/// Found commits; also the commits whose parents were not visited, with their distances
+/// from a tip, nearest first.
 type Reached = (HashMap<ObjectId, CommitFound>, Vec<(ObjectId, u32)>);
 
-/// Every commit at most `most - 1` steps before a tip.
+/// Returns all commits at most `most - 1` steps from a tip.
 fn reach(
     repo: &gix::Repository,
     tips: &[ObjectId],
@@ -155,7 +155,7 @@ fn reach(
     Ok((found, last))
 }
 
-/// The commits among these that have parents elsewhere, sorted.
+/// The commits that have parents outside of this set, sorted.
 pub(in super::super) fn shallow(commits: &[CommitFound]) -> Vec<GitId> {
     let here: HashSet<ObjectId> = commits.iter().map(|commit| commit.id).collect();
     let ends = commits.iter().filter(|commit| {
@@ -167,7 +167,7 @@ pub(in super::super) fn shallow(commits: &[CommitFound]) -> Vec<GitId> {
     ends
 }
 
-/// Commits that are stored together in a chunk.
+/// Commits that are stored in one chunk.
 #[derive(Debug)]
 pub(in super::super) struct KnownCommits {
     pub(in super::super) raw: Bytes,
@@ -175,7 +175,7 @@ pub(in super::super) struct KnownCommits {
 }
 
 impl KnownCommits {
-    /// Reads a chunk; `None` where it is damaged, and made anew.
+    /// Decodes a chunk; `None` if it is damaged and has to be recreated.
     pub(in super::super) fn read(raw: &Bytes, sample: &GitId) -> Option<Self> {
         let commits = decode_commits(raw, sample).ok()?;
         Some(KnownCommits {
@@ -185,10 +185,9 @@ impl KnownCommits {
     }
 }
 
-/// The commits in chunks. Those stored before stay as long as all that is in
-/// them is published; the last ones are written anew together with what is new
-/// when they are no larger, so that many small pushes do not leave many small
-/// chunks.
+/// Encodes the commits in chunks. Reuses stored chunks if all their commits are
+/// published. Trailing chunks that are no larger than the new content are merged with it,
+/// so that many small publishes do not leave many small chunks.
 pub(in super::super) fn in_chunks(
     repo: &gix::Repository,
     commits: &[CommitFound],

@@ -1,4 +1,4 @@
-//! Contents of a history: in solid groups, or as chunks.
+//! File contents of a history, in solid groups or as chunks.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,29 +20,28 @@ use walgit_format::archive::{ContentGroup, Run};
 use walgit_format::chunk::{Bases, ChunkHash, Codec, MAX_BASE_BYTES, MAX_BASES, seal, seal_patch};
 use walgit_format::head::GitId;
 
-/// Plain bytes of a group: versions of a file that lie so near shrink to next
-/// to nothing. Who reads one decodes no more than this, and the memory cache
-/// keeps it.
+/// Plain bytes of a group: nearby versions of a file compress to almost nothing. A reader
+/// decodes at most this much per content, and the memory cache retains it.
 const GROUP: u64 = 8 << 20;
-/// Larger contents are chunks of their own.
+/// Larger contents are stored as separate chunks.
 const MAX_GROUPED: u64 = 1 << 20;
-/// Groups that are made at once.
+/// Number of groups that are encoded concurrently.
 const BATCH: usize = 4;
-/// A patch must save one part in so many of what the group is without, or who
-/// reads it would fetch its bases for nothing.
+/// A patch must save at least this fraction (1/`WORTH`) of the group; otherwise fetching
+/// its bases does not pay.
 const WORTH: usize = 20;
 
-/// What becomes of a content.
+/// Storage form of a content.
 enum Home {
-    /// It is part of a group, so many bytes.
+    /// Part of a group, with its size in bytes.
     Group(u64),
-    /// The published trees hold it.
+    /// Stored in the published trees.
     Published(Vec<Placed>),
-    /// It is cut into chunks.
+    /// Cut into chunks.
     Cut,
 }
 
-/// Places the contents that were found, and gives them numbers from `first` on.
+/// Places the found contents and numbers them from `first`.
 pub(super) fn place(
     desk: &mut Desk<'_>,
     repo: &gix::Repository,
@@ -85,7 +84,7 @@ fn home(
         return Ok(Home::Published(chunks));
     }
     let header = repo.find_header(content.id);
-    // Told in the words of who reads it whole.
+    // Reading the object whole reports the error.
     let Ok(header) = header else {
         let len = read_as(repo, content.id, Kind::Blob)?.len() as u64;
         return Ok(Home::Group(len));
@@ -98,7 +97,7 @@ fn home(
 }
 
 impl Desk<'_> {
-    /// Adds a content that is these chunks.
+    /// Adds a content that consists of these chunks.
     fn run(&mut self, chunks: Vec<Placed>) {
         let run = Run {
             first: self.segment.chunks.len(),
@@ -109,10 +108,10 @@ impl Desk<'_> {
     }
 }
 
-/// What the published trees hold, by what git calls it.
+/// Content of the published trees, by git ID.
 struct Published<'a> {
     contents: HashMap<&'a [u8], &'a ContentPlan>,
-    /// The root tree of the first commit.
+    /// Root tree of the first commit.
     tip: Option<ObjectId>,
 }
 
@@ -132,7 +131,7 @@ impl<'a> Published<'a> {
         }
     }
 
-    /// The chunks of a content that is stored as such.
+    /// The chunks of a content that the trees store as chunks.
     fn chunks(&self, desk: &Desk<'_>, id: ObjectId) -> Option<Vec<Placed>> {
         let known = || {
             let (_, content) = desk.known.file(&GitId(id.as_slice().to_vec()))?;
@@ -145,8 +144,8 @@ impl<'a> Published<'a> {
         }
     }
 
-    /// What the newest tree holds at a path, where it is one chunk that a patch
-    /// may be against: its ID, and the chunk.
+    /// The git ID and chunk of the newest tree's file at a path, if it is a single chunk
+    /// that is not a patch.
     fn base(
         &self,
         desk: &Desk<'_>,
@@ -162,7 +161,7 @@ impl<'a> Published<'a> {
     }
 }
 
-/// A group that is ready to be placed.
+/// An encoded group, ready to be placed.
 struct Made {
     hash: ChunkHash,
     len: usize,
@@ -214,7 +213,7 @@ fn groups(
     Ok(())
 }
 
-/// What a group may be a patch against: what the newest tree holds at its paths.
+/// Possible bases of a group: the newest tree's files at its paths.
 fn bases(
     desk: &Desk<'_>,
     repo: &gix::Repository,
@@ -286,8 +285,7 @@ fn make(
     })
 }
 
-/// Cuts a large content into chunks where it says so, so that versions share
-/// them.
+/// Cuts a large content into content-defined chunks, so that versions share them.
 fn cut(
     desk: &mut Desk<'_>,
     repo: &gix::Repository,
@@ -309,7 +307,7 @@ fn cut(
         .collect();
     let mut chunks = Vec::with_capacity(pieces.len());
     for (piece, (hash, sealed)) in pieces.iter().zip(sealed) {
-        // The same piece may stand twice in it.
+        // A piece may occur twice.
         let placed = match (desk.packs.find(&hash, desk.known), sealed) {
             (Some(placed), _) => placed,
             (None, Some((sealed, bases))) => {

@@ -1,16 +1,15 @@
-//! The history of a git repository becomes an archive beside the trees.
+//! Archiving of a git repository's history beside the trees.
 //!
-//! 1. [`commits`]: which commits, and the chunks of their raw objects.
-//! 2. [`walk`]: their trees and contents, but for what is archived already
-//!    ([`older`]), sorted so that versions of a path are neighbours.
-//! 3. [`contents`]: contents in solid groups, as patches against what the
-//!    published trees hold of the same paths; what these hold itself is only
-//!    referred to.
-//! 4. [`trees`]: trees with numbers for IDs.
+//! 1. [`commits`]: selects the commits, and chunks their raw objects.
+//! 2. [`walk`]: collects their trees and contents, except those archived earlier
+//!    ([`older`]), sorted so that versions of a path are neighbors.
+//! 3. [`contents`]: stores contents in solid groups, as patches against the files of the
+//!    published trees at the same paths; content of these trees is only referred to.
+//! 4. [`trees`]: stores trees with numbers instead of IDs.
 //!
-//! A publish adds one segment. Like the chunks of commits, segments that are no
-//! larger than what is new are written anew together with it, so that there are
-//! never more than a few.
+//! A publish adds one segment. Like the chunks of commits, segments that are no larger
+//! than the new content are rewritten together with it, so that there are never more than
+//! a few.
 
 mod commits;
 mod contents;
@@ -38,26 +37,26 @@ use walgit_format::archive::{ArchivedRef, CommitMark, Segment};
 use walgit_format::chunk::{Bases, ChunkHash, Sealed};
 use walgit_format::head::GitId;
 
-/// The history that is to be archived.
+/// The history to archive.
 #[derive(Debug)]
 pub(super) struct History {
     /// Parents before children.
     pub(super) commits: Vec<CommitFound>,
     /// Sorted by name.
     pub(super) refs: Vec<ArchivedRef>,
-    /// Tag objects that the refs lead to, each after what it leads to.
+    /// Tag objects that the refs lead to, each after its target.
     pub(super) tags: Vec<ObjectId>,
     /// Trees and contents that tags lead to.
     pub(super) roots: Vec<Root>,
-    /// The full name of the branch that is checked out; empty for none.
+    /// The full name of the checked-out branch; empty if none.
     pub(super) head: Bytes,
     pub(super) shallow: Vec<GitId>,
 }
 
-/// A tree or a content that a tag leads to.
+/// A tree or content that is the target of a tag.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// The object that the tag is: an annotated tag, or `id` itself.
+    /// The object of the tag: an annotated tag, or `id` itself.
     pub(super) reference: ObjectId,
     pub(super) id: ObjectId,
     pub(super) is_tree: bool,
@@ -65,30 +64,30 @@ pub(super) struct Root {
     pub(super) name: Bytes,
 }
 
-/// What was archived of a history.
+/// Report on archiving a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HistoryReport {
     /// Commits of the history.
     pub commits: u64,
-    /// Commits that were archived now.
+    /// Commits archived by this publish.
     pub new_commits: u64,
-    /// Trees, contents and tags that were archived now.
+    /// Trees, contents and tags archived by this publish.
     pub new_objects: u64,
-    /// Stored bytes of them, commits and lists left out.
+    /// Their stored bytes, excluding commits and lists.
     pub new_bytes: u64,
 }
 
 /// An archive whose objects are in packs.
 pub(super) struct Archived {
-    /// Segments stored before that stay.
+    /// Number of earlier segments that stay.
     pub(super) kept: usize,
-    /// Those to be added.
+    /// The new segments.
     pub(super) segments: Vec<Segment<Placed>>,
     pub(super) report: HistoryReport,
 }
 
 impl History {
-    /// Whether `archive` is just what this would make.
+    /// Whether `archive` already contains exactly this history.
     pub(super) fn is_archived(&self, archive: &Archive) -> bool {
         let known = |commit: &CommitFound| archive.root_of(commit.id.as_slice()).is_some();
         archive.refs() == self.refs
@@ -98,8 +97,8 @@ impl History {
             && self.commits.iter().all(known)
     }
 
-    /// Segments of an archive that stay: those of which everything is wanted
-    /// still, and that are larger than what comes after them.
+    /// Number of leading segments that stay: those whose commits are all still wanted,
+    /// and that are larger than everything after them.
     fn kept(&self, archive: Option<&Archive>) -> usize {
         let Some(archive) = archive else { return 0 };
         let names = |id: &ObjectId| CommitMark::name(id.as_slice());
@@ -117,7 +116,7 @@ impl History {
         kept
     }
 
-    /// Places all that is not archived yet, and makes a segment of it.
+    /// Places everything that is not archived yet, as a new segment.
     pub(super) fn archive(
         &self,
         plan: &Plan,
@@ -142,7 +141,7 @@ impl History {
             Some(archive) => older::numbers(&repo, archive, &new, first)?,
             None => Default::default(),
         };
-        // What tags of before lead to is archived where all of the archive stays.
+        // Targets of earlier tags stay archived only if the entire archive stays.
         let stays = old.filter(|archive| archive.segments().len() == kept);
         let tagged = stays.iter().flat_map(|archive| archive.refs());
         let tagged: HashSet<&[u8]> = tagged.map(|it| &it.id.0[..]).collect();
@@ -212,10 +211,10 @@ impl History {
     }
 }
 
-/// Stored bytes of a chunk, and what they are decoded with.
+/// Stored bytes of a chunk, and the bases for decoding.
 type Encoded = (Sealed, Bases<Placed>);
 
-/// A segment that is being filled, and what is needed for it.
+/// A segment under construction, with its context.
 struct Desk<'a> {
     plan: &'a Plan,
     known: &'a Known,
@@ -223,15 +222,15 @@ struct Desk<'a> {
     packs: &'a mut Packs,
     progress: &'a dyn Progress,
     segment: &'a mut Segment<Placed>,
-    /// Objects placed, of how many.
+    /// Number of objects placed, and their total.
     done: u64,
     objects: u64,
-    /// Stored bytes of them.
+    /// Their stored bytes.
     bytes: u64,
 }
 
 impl Desk<'_> {
-    /// Places a chunk, unless it is there; its number in the segment.
+    /// Places a chunk unless it is stored already; returns its index in the segment.
     fn chunk(
         &mut self,
         hash: ChunkHash,
@@ -249,7 +248,7 @@ impl Desk<'_> {
         Ok(self.segment.chunks.len() - 1)
     }
 
-    /// So many more objects are placed.
+    /// Reports that `more` objects are placed.
     fn told(&mut self, more: u64) {
         self.done += more;
         self.progress.history(self.done, self.objects);

@@ -1,8 +1,8 @@
-//! What an earlier publish archived, by the IDs that git gave it.
+//! Maps git IDs to objects that an earlier publish archived.
 //!
-//! An archive has numbers for IDs. Those of the objects that new commits are
-//! likely to share are found by walking trees of their parents side by side:
-//! here and in the archive. What this misses is only archived twice.
+//! An archive has numbers instead of IDs. The IDs of objects that new commits probably
+//! share are found by walking trees of their parents in parallel, in git and in the
+//! archive. Missed objects are only archived twice.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::commits::CommitFound;
 use crate::repo::archive::Archive;
 use walgit_format::archive::{Segment, Target, parse_tree};
 
-/// The tags that these segments hold.
+/// The tags in these segments.
 pub(super) fn tags(
     repo: &gix::Repository,
     archive: &Archive,
@@ -36,8 +36,7 @@ pub(super) fn tags(
     Ok(tags)
 }
 
-/// Numbers of the objects below `most` in the trees of archived parents of
-/// these commits.
+/// Numbers of objects below `most` in the trees of archived parents of these commits.
 pub(super) fn numbers(
     repo: &gix::Repository,
     archive: &Archive,
@@ -64,8 +63,8 @@ pub(super) fn numbers(
         let stored = stored.map_err(|error| PublishError::Previous(Box::new(error)))?;
         let raw = objects::read_as(repo, id, Kind::Tree)?;
         let entries: Option<Vec<_>> = parse_tree(&raw, id_len).collect();
-        // Another tree than the one archived, whatever the reason: what is in
-        // it is archived anew.
+        // If the tree differs from the archived one for any reason, its content is
+        // archived again.
         let entries = entries.filter(|entries| {
             let same = entries.len() == stored.len();
             let mut names = entries.iter().zip(&stored);

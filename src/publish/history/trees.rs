@@ -1,4 +1,4 @@
-//! Trees and tags of a history, in groups.
+//! Groups of trees and tags of a history.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use walgit_format::chunk::{Bases, ChunkHash, seal};
 
 /// Plain bytes of a group.
 const GROUP: usize = 4 << 20;
-/// Trees that are read at once.
+/// Number of trees to read concurrently.
 const BATCH: usize = 4096;
 
 /// Places the trees that were found.
@@ -53,7 +53,7 @@ pub(super) fn place(
     Ok(())
 }
 
-/// A tree as it is stored.
+/// The stored form of a tree.
 fn stored(
     repo: &gix::Repository,
     tree: &TreeFound,
@@ -79,7 +79,7 @@ fn stored(
         .map_err(|why| failed(repo, format!("tree {} cannot be published: {why}", tree.id)))
 }
 
-/// Places tags that are objects.
+/// Places annotated tags.
 pub(super) fn place_tags(
     desk: &mut Desk<'_>,
     repo: &gix::Repository,

@@ -1,5 +1,5 @@
-//! Every tree and content of a history that is not archived yet, in the order
-//! in which they are stored.
+//! Collects every tree and content of a history that is not archived yet, in storage
+//! order.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -14,41 +14,41 @@ use super::Root;
 use super::commits::CommitFound;
 use walgit_format::archive::parse_tree;
 
-/// A tree that was found.
+/// A tree found by the walk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TreeFound {
     pub(super) id: ObjectId,
-    /// Where: a number of [`Found::paths`].
+    /// Index in [`Found::paths`].
     path: u32,
-    /// One more than that of the highest tree in it.
+    /// One more than the maximum height of its subtrees.
     height: u32,
 }
 
-/// A content that was found.
+/// A content found by the walk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ContentFound {
     pub(super) id: ObjectId,
-    /// Where: a number of [`Found::paths`].
+    /// Index in [`Found::paths`].
     pub(super) path: u32,
 }
 
-/// What was found, each once.
+/// Deduplicated results of the walk.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Trees, each after all that it holds; those of a path together.
+    /// Trees, each after everything that it contains; grouped by path.
     pub(super) trees: Vec<TreeFound>,
-    /// Contents, those of a path together, the newest first.
+    /// Contents, grouped by path, newest first.
     pub(super) contents: Vec<ContentFound>,
-    /// Paths where something was found first.
+    /// Paths at which objects were found first.
     pub(super) paths: Vec<Rc<[u8]>>,
 }
 
 struct Walk<'a> {
     repo: &'a gix::Repository,
-    /// Numbers of what is archived.
+    /// Numbers of archived objects.
     archived: &'a HashMap<ObjectId, u64>,
     found: Found,
-    /// Which of `found.trees`.
+    /// Index in `found.trees`.
     trees: HashMap<ObjectId, u32>,
     contents: HashMap<ObjectId, ()>,
     paths: HashMap<Rc<[u8]>, u32>,
@@ -59,8 +59,7 @@ enum Step {
     Leave(u32, Vec<ObjectId>),
 }
 
-/// Walks the trees of these commits, from the newest back, and what tags lead
-/// to beside them.
+/// Walks the trees of these commits, newest first, and the other targets of tags.
 pub(super) fn walk(
     repo: &gix::Repository,
     commits: &[&CommitFound],
@@ -165,9 +164,8 @@ impl Walk<'_> {
         number
     }
 
-    /// Sorts what was found: by name, then path, so that what was moved lies
-    /// beside where it came from. Within a path it stays in the order in which it
-    /// was found: the newest first.
+    /// Sorts the results by name, then by path, so that moved files are adjacent to their
+    /// origin. The order within a path stays: newest first.
     fn in_order(self) -> Found {
         let mut found = self.found;
         let mut sorted: Vec<u32> = (0..found.paths.len() as u32).collect();

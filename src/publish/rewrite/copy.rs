@@ -1,5 +1,5 @@
-//! Chunks go from blob to blob as they are stored: read in long stretches,
-//! opened to prove that they are right, and laid down in the order of the tree.
+//! Copying of chunks between blobs in stored form: reads long ranges, decodes the chunks
+//! to verify them, and writes them in tree order.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -15,28 +15,26 @@ use crate::repo::{RepoError, Repository};
 use walgit_format::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
 use walrus_client::{Extent, Rejected};
 
-/// Stored bytes that are in memory at a time, and plain ones of what they become
-/// and are decoded with.
+/// Maximum stored bytes in memory, and maximum plain bytes including bases.
 const BATCH: u64 = 16 << 20;
 const PLAIN: u64 = 48 << 20;
-/// Stored bytes that one request asks for, and those between two chunks that are
-/// asked for in vain rather than in another request.
+/// Maximum bytes per request, and maximum gap between two chunks of a request.
 const STRETCH: u64 = 4 << 20;
 const GAP: u64 = 64 << 10;
-/// The zstd level for what was a patch and is stored whole.
+/// zstd level for patches that are converted to whole chunks.
 const WHOLE_LEVEL: i32 = 9;
-/// Requests at once.
+/// Maximum concurrent requests.
 const AT_ONCE: usize = 8;
 
-/// Where a chunk lies, and what it is: a reference is a claim, and two may claim
-/// different things of one place.
+/// Location and hash of a chunk: a reference is only a claim, and two may claim different
+/// chunks at one location.
 type At = (BlobId, u64, ChunkHash);
 
 fn at(chunk: &ChunkRef) -> At {
     (chunk.at.blob, chunk.at.offset, chunk.hash)
 }
 
-/// How many of these make a batch: at least one, if there is one.
+/// Number of leading items that form a batch; at least one, if there is any.
 pub(super) fn batch<'c>(items: impl Iterator<Item = &'c [ChunkRef]>) -> usize {
     let (mut stored, mut plain) = (0, 0);
     let fits = items.take_while(|chunks| {
@@ -52,21 +50,21 @@ pub(super) fn batch<'c>(items: impl Iterator<Item = &'c [ChunkRef]>) -> usize {
     fits.count()
 }
 
-/// Copies chunks of one head.
+/// Copies the chunks of one head.
 pub(super) struct Copying<'a> {
     pub(super) repository: &'a Repository,
     leave: &'a HashSet<BlobId>,
     pub(super) packs: &'a mut Packs,
-    /// What has its place, in whatever form.
+    /// Placed chunks, in any form.
     placed: HashMap<ChunkHash, Placed>,
-    /// What may be a base: no patch.
+    /// Placed chunks that can serve as bases: not patches.
     whole: HashMap<ChunkHash, Placed>,
     kept: BTreeSet<BlobId>,
-    /// Content of the trees: what a patch may be against.
+    /// Content of the trees, which bases should come from.
     in_trees: HashSet<ChunkHash>,
-    /// What is to be placed whole, encoded anew.
+    /// Chunks to place whole, recompressed.
     made_whole: HashMap<ChunkHash, Sealed>,
-    /// Bytes that were written, and may be.
+    /// Bytes written, and their limit.
     written: u64,
     most: Option<u64>,
 }
@@ -92,15 +90,15 @@ impl<'a> Copying<'a> {
         }
     }
 
-    /// Says what lies in the trees, so that it is read in any case.
+    /// Sets the content of the trees, which readers fetch in any case.
     pub(super) fn set_in_trees(&mut self, hashes: HashSet<ChunkHash>) {
         self.in_trees = hashes;
     }
 
-    /// Whether a chunk of a file is better off whole: what it is a patch against
-    /// would have to be copied and is needed for nothing else, and who reads the
-    /// file would fetch both. Where that stays in its blob, so does the patch a
-    /// patch: what is written is to follow what is scattered.
+    /// Whether a chunk of a file is better stored whole: its base would have to be copied
+    /// only for this chunk, and readers of the file would fetch both. If the base stays
+    /// in its blob, the patch stays a patch, so that the bytes written are proportional
+    /// to those vacated.
     fn is_better_whole(&self, chunk: &ChunkRef) -> bool {
         let lost = |base: &ChunkRef| {
             self.leave.contains(&base.at.blob) && !self.in_trees.contains(&base.hash)
@@ -108,7 +106,7 @@ impl<'a> Copying<'a> {
         chunk.at.codec == Codec::Patch && chunk.bases.iter().any(lost)
     }
 
-    /// Stores a chunk, if that is not more than may be written.
+    /// Stores a chunk, within the limit of bytes.
     fn add(
         &mut self,
         chunk: &ChunkRef,
@@ -119,7 +117,7 @@ impl<'a> Copying<'a> {
         (self.packs).add(chunk.hash, chunk.raw_len, sealed, bases)
     }
 
-    /// Counts bytes that are about to be written.
+    /// Accounts for bytes that are about to be written.
     pub(super) fn spend(&mut self, bytes: u64) -> Result<(), PublishError> {
         self.written += bytes;
         match self.most.filter(|most| self.written > *most) {
@@ -128,8 +126,7 @@ impl<'a> Copying<'a> {
         }
     }
 
-    /// Encodes chunks of files anew that are better off whole, to be placed at their
-    /// turn.
+    /// Re-encodes chunks of files that are better stored whole; they are placed later.
     pub(super) fn make_whole(&mut self, chunks: &[ChunkRef]) -> Result<(), PublishError> {
         let mut chunks: Vec<ChunkRef> = (chunks.iter())
             .filter(|chunk| self.find(chunk, false).is_none() && self.is_better_whole(chunk))
@@ -150,18 +147,18 @@ impl<'a> Copying<'a> {
         Ok(())
     }
 
-    /// The longest blob, in bytes.
+    /// Maximum blob size, in bytes.
     pub(super) fn limit(&self) -> u64 {
         self.packs.limit()
     }
 
-    /// Blobs that are referred to as before.
+    /// Blobs that are still referred to.
     pub(super) fn kept(&self) -> Vec<BlobId> {
         self.kept.iter().copied().collect()
     }
 
-    /// Gives chunks their places, in this order, each base right before what
-    /// needs it; those places.
+    /// Places chunks in the given order, each base right before its first patch; returns
+    /// their locations.
     pub(super) fn place(&mut self, chunks: &[ChunkRef]) -> Result<Vec<Placed>, PublishError> {
         let mut wanted: HashMap<At, &ChunkRef> = HashMap::new();
         for chunk in chunks {
@@ -181,7 +178,7 @@ impl<'a> Copying<'a> {
         }
     }
 
-    /// Notes what has to be read for a chunk.
+    /// Collects the reads that a chunk needs.
     fn want<'c>(&self, chunk: &'c ChunkRef, as_base: bool, wanted: &mut HashMap<At, &'c ChunkRef>) {
         let whole = !as_base && self.made_whole.contains_key(&chunk.hash);
         if whole || self.find(chunk, as_base).is_some() {
@@ -231,7 +228,7 @@ impl<'a> Copying<'a> {
         Ok(self.note(placed))
     }
 
-    /// Remembers the place of a chunk.
+    /// Records the location of a chunk.
     pub(super) fn note(&mut self, placed: Placed) -> Placed {
         if placed.codec != Codec::Patch {
             self.whole.insert(placed.hash, placed.clone());
@@ -240,7 +237,7 @@ impl<'a> Copying<'a> {
         placed
     }
 
-    /// The stored bytes of chunks, proven to be theirs, by where they lie.
+    /// Returns the verified stored bytes of chunks, by location.
     fn fetch(&self, mut wanted: Vec<&ChunkRef>) -> Result<HashMap<At, Bytes>, PublishError> {
         wanted.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
         let mut stretches: Vec<&[&ChunkRef]> = Vec::new();

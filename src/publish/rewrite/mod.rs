@@ -1,18 +1,16 @@
-//! A published head is laid out anew: the same commits, trees, files, history
-//! and attachments, in fewer blobs.
+//! Compaction of a published head: the same commits, trees, files, history and
+//! attachments, in fewer blobs.
 //!
-//! After many pushes a head is scattered over many blobs, each of which is
-//! billed and asked for. Rewriting leaves some of these blobs: what the head
-//! needs of them is copied, as it is stored ([`copy`]), into new packs in the
-//! order of the tree; what lies in others is referred to as before. Nothing is
-//! compressed anew but files that move to another tier ([`moved`]), and versions
-//! that are patches against what would have to be copied for them alone: those are
-//! stored whole, so that who reads the tree fetches nothing beside it. Directories
-//! and the head say where things lie, so they are written anew; what they say
-//! of the files stays the same to the byte, and is compared ([`same`]).
+//! After many publishes, a head is scattered over many blobs, each of which is billed and
+//! requested separately. A rewrite vacates some of these blobs: content that the head
+//! needs from them is copied in its stored form ([`copy`]) into new packs, in tree order;
+//! references to other blobs stay. Content is recompressed only for files that move to
+//! another tier ([`moved`]), and for versions that are patches against bases that would
+//! have to be copied only for them: these are stored whole, so that readers of the tree
+//! fetch no extra bases. Directories and the head record locations, so they are
+//! rewritten; what they record about files stays identical, which is verified ([`same`]).
 //!
-//! Copying the same head gives the same blobs, so a rewrite that was stopped
-//! goes on where it was.
+//! Copying the same head yields the same blobs, so an interrupted rewrite resumes.
 
 mod copy;
 mod moved;
@@ -44,45 +42,44 @@ use walgit_format::git::DirectoryIds;
 use walgit_format::head::AttachmentKind;
 use walgit_format::{Content, Kind};
 
-/// What is laid out anew, and how.
+/// Parameters of a rewrite.
 #[derive(Clone, Debug)]
 pub struct Rewrite {
-    /// The head: one in our format.
+    /// The head, in our format.
     pub repository: Repository,
-    /// Blobs in which nothing of it is to lie afterwards.
+    /// Blobs to vacate.
     pub leave: HashSet<BlobId>,
-    /// Bytes that may be written, directories and the head left out; `None` for
-    /// any number.
+    /// Maximum bytes to write, excluding directories and the head; `None` for no limit.
     pub most: Option<u64>,
-    /// Moves files to other tiers, where they are better off; `None` for none.
+    /// Moves files to better tiers, if set.
     pub mover: Option<TierMover>,
 }
 
-/// The content of a file, as it is stored now.
+/// The present content of a file.
 enum Stored {
     Inline(Bytes),
-    /// Its chunks, and the node to read it by.
+    /// Its chunks, and the node to read it with.
     Chunks(Vec<ChunkRef>, Node),
 }
 
 /// A file whose content has to be placed.
 struct File {
-    /// The commit in whose tree it was met.
+    /// The commit in whose tree it was found.
     commit: usize,
     directory: DirectoryNumber,
     entry: usize,
     stored: Stored,
 }
 
-/// A head that is read.
+/// Contents of a head.
 #[derive(Default)]
 struct Read {
     plan: Plan,
-    /// In the order of the tree.
+    /// In tree order.
     files: Vec<File>,
 }
 
-/// Reads a head and places what it needs.
+/// Reads a head and places its content.
 pub(super) fn pack(
     rewrite: &Rewrite,
     tiers: &Tiers,
@@ -104,7 +101,7 @@ pub(super) fn pack(
         let placed = copying.place(&chunks)?;
         Ok::<_, PublishError>((!placed.is_empty()).then_some((kind, placed)))
     };
-    // What a mount asks for first.
+    // Read first by a mount.
     for kind in [AttachmentKind::Prior, AttachmentKind::Dictionaries] {
         attached.extend(copied(kind, &mut copying)?);
     }
@@ -149,7 +146,7 @@ pub(super) fn pack(
     };
     for kind in head.attachments.iter().map(|attached| attached.kind) {
         match kind {
-            // Done, or written with the directories.
+            // Done already, or written with the directories.
             AttachmentKind::Prior
             | AttachmentKind::Dictionaries
             | AttachmentKind::Archive
@@ -237,8 +234,8 @@ async fn read(repository: &Repository) -> Result<Read, PublishError> {
 }
 
 impl Read {
-    /// Reads a tree; the number of its root. What was read before is not read
-    /// again.
+    /// Reads a tree, except directories that were read already; returns the index of its
+    /// root.
     async fn tree(
         &mut self,
         snapshot: &Snapshot,
@@ -305,7 +302,7 @@ impl Read {
         Ok(number)
     }
 
-    /// The number of a directory, and whether it is a new one.
+    /// Returns the index of a directory, and whether it is new.
     fn number(
         &mut self,
         snapshot: &Snapshot,

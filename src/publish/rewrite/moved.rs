@@ -1,4 +1,4 @@
-//! Files that are better off in another tier.
+//! Moves files to better tiers.
 
 use std::sync::Arc;
 
@@ -13,25 +13,25 @@ use crate::publish::analyze::Class;
 use crate::repo::Tier;
 use walgit_format::chunk::{Bases, ByteRange, ChunkHash, Codec, seal};
 
-/// The zstd level for what moves into a pack.
+/// zstd level for content that moves into a pack.
 const LEVEL: i32 = 9;
-/// Bytes around a read that may come along.
+/// Bytes around a read that may be fetched as well.
 const NEIGHBOURS: u64 = 4 << 20;
 
-/// What is known of a file by its path alone.
+/// Facts about a file that derive from its path.
 pub trait Knowledge: Send + Sync {
-    /// What it is.
+    /// The class of the file.
     fn class(&self, path: &[u8]) -> Class;
-    /// Part of the sessions that open it, 0..=1, where somebody has counted.
+    /// Measured fraction of sessions that open it, 0..=1, if available.
     fn access(&self, path: &[u8]) -> Option<f64>;
 }
 
-/// Moves files whose score would be better by more than a threshold.
+/// Moves files whose score improves by more than a threshold.
 #[derive(Clone)]
 pub struct TierMover {
-    /// By how much a score has to be better, 0..=1.
+    /// Minimum improvement of the score, 0..=1.
     pub improvement: f64,
-    /// What is known of files.
+    /// Facts about files.
     pub known: Arc<dyn Knowledge>,
 }
 
@@ -43,9 +43,8 @@ impl std::fmt::Debug for TierMover {
     }
 }
 
-/// The tier that a file of these facts moves to, where it is in `now`: one whose
-/// score is better by more than `improvement`, or any where what it is in costs
-/// too much.
+/// The tier that a file in tier `now` moves to: one whose score is better by more than
+/// `improvement`, or any if the present tier is ruled out by cost.
 pub fn move_for(facts: &Facts, now: Tier, improvement: f64, tiers: &Tiers) -> Option<Tier> {
     let verdict = tier::choose(facts, &tiers.weights);
     let score = |tier| verdict.scores.iter().find(|score| score.tier == tier);
@@ -55,7 +54,7 @@ pub fn move_for(facts: &Facts, now: Tier, improvement: f64, tiers: &Tiers) -> Op
 }
 
 impl TierMover {
-    /// Where a file wants to be, if not where it is.
+    /// The tier that a file should move to, if any.
     pub(super) fn wants(
         &self,
         plan: &Plan,
@@ -66,7 +65,7 @@ impl TierMover {
     ) -> Option<Tier> {
         let directory = &plan.directories[file.directory];
         let entry = &directory.entries[file.entry];
-        // The empty file is where it is.
+        // An empty file does not move.
         if entry.size == 0 {
             return None;
         }
@@ -77,8 +76,8 @@ impl TierMover {
         move_for(&facts, Tier::of(chunks), self.improvement, tiers)
     }
 
-    /// What is known of a file at a path. `bounds` are the longest blob and all
-    /// bytes that lie with it.
+    /// Facts about the file at a path. `bounds` are the maximum blob size and the total
+    /// bytes stored with it.
     pub fn facts(
         &self,
         path: &[u8],
@@ -96,7 +95,7 @@ impl TierMover {
     }
 }
 
-/// Stores a file in another tier.
+/// Stores a file in a different tier.
 pub(super) fn store(
     file: &File,
     tier: Tier,

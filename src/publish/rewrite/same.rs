@@ -1,4 +1,4 @@
-//! Whether a head that was laid out anew is the one it was.
+//! Verifies that a rewritten head equals the original.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,13 +11,12 @@ use crate::repo::archive::Archive;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
 use walgit_format::head::AttachmentKind;
 
-/// Compares all that two heads say but where it lies: commits, refs, directories
-/// with names, modes, sizes and git's IDs, the hashes of all content, histories
-/// and attachments. Reads nodes alone: what content a hash stands for needs no
-/// comparing.
+/// Compares everything in two heads except locations: commits, refs, directories with
+/// names, modes, sizes and git IDs, the hashes of all content, histories and attachments.
+/// Reads only nodes: equal hashes need no comparison of content.
 ///
 /// # Errors
-/// [`PublishError::Differs`] for the first difference; what could not be read.
+/// [`PublishError::Differs`] for the first difference, or the error of a failed read.
 pub async fn same(old: &Repository, new: &Repository) -> Result<(), PublishError> {
     let differs = |what: &str| Err(differs(what.as_bytes()));
     let (one, two) = (old.head(), new.head());
@@ -124,8 +123,8 @@ impl Read {
 }
 
 impl File {
-    /// The hashes of its pieces. A file of one piece is that piece, wherever it is
-    /// kept.
+    /// The hashes of its pieces. A file of one piece has the hash of that piece, in any
+    /// tier.
     fn hashes(&self, size: u64) -> Vec<ChunkHash> {
         match &self.stored {
             _ if size == 0 => Vec::new(),

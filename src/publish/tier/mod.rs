@@ -1,21 +1,19 @@
-//! Where a file is kept: in the node of its directory (*inline*), in chunks that
-//! share packs (*chunked*), or as a blob of its own (*walrus*).
+//! Selection of a file's tier: in the node of its directory (*inline*), in chunks that
+//! share packs (*chunked*), or as a separate blob (*walrus*).
 //!
-//! For each of the three, five terms say between 0 and 1 how well it suits the
-//! file ([`terms`]), and are summed by their weights ([`Weights`]). The highest
-//! sum among what is possible is proposed.
+//! Five terms from 0 to 1 rate each tier for the file ([`terms`]) and are summed with
+//! weights ([`Weights`]). The possible tier with the highest sum is proposed.
 //!
-//! Then **cost has the last word**. The bill is exact, and the other terms are
-//! not; so what would be billed noticeably more than the cheapest is set aside,
-//! whatever its sum. That is where fixed thresholds go wrong: 64 MB are billed
-//! for every blob before its first byte, so with packs of 10 MiB a file of
-//! 4 MiB costs 84 MB as a blob of its own and 44 MB in packs, and one of 2 MiB
-//! 74 MB and 22 MB. Only from about 8 MiB on is the difference small; in a
-//! repository that fits into one pack, never.
+//! Then **cost takes precedence**. The bill is exact and the other terms are not, so a
+//! tier that is billed noticeably more than the cheapest is ruled out regardless of its
+//! sum. Fixed thresholds fail here: every blob is billed 64 MB in addition to its length,
+//! so with packs of 10 MiB a file of 4 MiB costs 84 MB as a separate blob and 44 MB in
+//! packs, and one of 2 MiB 74 MB and 22 MB. The difference is small only from about 8 MiB
+//! on; in a repository that fits into one pack, never.
 //!
-//! Pure: the same facts and settings give the same verdict on every machine. A
-//! publish knows nothing of how often a file is read and from where, so it takes
-//! the values of the settings for that ([`Tiers`] says why).
+//! The decision is a pure function: equal facts and settings give the same verdict on
+//! every machine. A publish does not know how often and from where a file is read, so it
+//! uses the values of the settings (see [`Tiers`] for the reason).
 
 mod terms;
 
@@ -27,85 +25,85 @@ use crate::repo::Tier;
 use walgit_format::directory::MAX_INLINE;
 use walrus_encoding::cost::{self, encoded_size};
 
-/// All tiers, the simplest first: it wins where sums are equal.
+/// All tiers, the simplest first: it wins ties.
 pub const TIERS: [Tier; 3] = [Tier::Inline, Tier::Chunked, Tier::Walrus];
 
-/// What is noticed on a bill: so many times what the cheapest costs, and at
-/// least a step of the encoding.
+/// Threshold for ruling out a tier: a multiple of the cheapest cost, and at least one
+/// step of the encoding.
 const NOTICEABLE: f64 = 1.125;
 
-/// What is known of a file.
+/// Properties of a file that the decision depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Facts {
-    /// Its length in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What it is.
+    /// Class of its content.
     pub class: Class,
-    /// Whether compressing it is worth a try.
+    /// Whether it compresses.
     pub shrinks: bool,
-    /// Part of the sessions that open it, 0..=1.
+    /// Fraction of sessions that open it, 0..=1.
     pub access: f64,
-    /// From asking to an answer, in seconds.
+    /// Round-trip time, in seconds.
     pub round_trip: f64,
-    /// What the link carries, in bytes a second.
+    /// Bandwidth, in bytes per second.
     pub bandwidth: f64,
-    /// The longest blob that can be stored, in bytes.
+    /// Maximum blob size, in bytes.
     pub max_blob: u64,
-    /// Bytes of all that is published with it, as far as is known.
+    /// Total bytes published with it, if known.
     pub total: Option<u64>,
 }
 
 /// A term of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Term {
-    /// What it is about.
+    /// Its name.
     pub term: &'static str,
-    /// How well the tier suits, 0..=1.
+    /// Rating of the tier, 0..=1.
     pub value: f64,
-    /// How much that counts, 0..=1.
+    /// Weight, 0..=1.
     pub weight: f64,
-    /// What it adds to the sum.
+    /// Contribution to the sum.
     pub contribution: f64,
 }
 
-/// How well a tier suits a file.
+/// Rating of a tier for a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
-    /// Which.
+    /// The tier.
     pub tier: Tier,
     /// Size, access, class, network, cost.
     pub terms: [Term; 5],
-    /// The sum of what they add, 0..=1.
+    /// Sum of the contributions, 0..=1.
     pub sum: f64,
-    /// Bytes billed for the file there, what is shared being divided.
+    /// Bytes billed for the file in this tier, with shared costs divided.
     pub billed: u64,
-    /// Why it is not for this file.
+    /// Reason for ruling the tier out, if any.
     pub ruled_out: Option<RuledOut>,
 }
 
-/// Why a tier is not for a file.
+/// Reason for ruling out a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuledOut {
-    /// The format has no room for it there.
+    /// The format does not permit the file in it.
     Impossible,
-    /// It costs noticeably more than another.
+    /// It costs noticeably more than another tier.
     Cost,
 }
 
-/// Which tier a file is kept in, and why.
+/// The tier of a file, and the reasons.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// Where it is kept.
+    /// The chosen tier.
     pub tier: Tier,
-    /// Where it would be kept if cost had not the last word.
+    /// The tier with the highest sum, regardless of cost.
     pub proposed: Tier,
-    /// How each of [`TIERS`] was judged.
+    /// Scores of all [`TIERS`].
     pub scores: [Score; 3],
 }
 
 impl Facts {
-    /// What a publish knows of a file.
+    /// Facts that a publish knows about a file.
     pub fn published(
         size: u64,
         (class, shrinks): (Class, bool),
@@ -124,15 +122,15 @@ impl Facts {
         }
     }
 
-    /// Bytes that are stored of it where it is compressed, as is expected.
+    /// Expected stored bytes if compressed.
     pub fn stored(&self) -> u64 {
         let kept = 1.0 - terms::saving(self.class, self.shrinks);
         (self.size as f64 * kept).ceil() as u64
     }
 
-    /// Bytes billed for it in a tier. A blob of its own pays for all of itself.
-    /// What lies in a pack pays for its bytes, and for a part of what every pack
-    /// costs; for nothing of it where all that is published fits into the one
+    /// Bytes billed for the file in a tier. A separate blob is billed completely. Content
+    /// in a pack is billed for its bytes and its share of the fixed cost of the pack;
+    /// there is no such share if everything fits into the one blob that is needed anyway.
     /// blob that there has to be.
     pub fn billed(&self, tier: Tier) -> u64 {
         let within = match tier {
@@ -157,7 +155,7 @@ impl Facts {
     }
 }
 
-/// Decides where a file is kept.
+/// Selects the tier of a file.
 pub fn choose(facts: &Facts, weights: &Weights) -> Verdict {
     let weights = weights.normal();
     let possible = TIERS.into_iter().filter(|tier| facts.is_possible(*tier));
@@ -193,7 +191,7 @@ pub fn choose(facts: &Facts, weights: &Weights) -> Verdict {
     });
     let best = |fits: fn(&Score) -> bool| {
         let fitting = scores.iter().filter(|score| fits(score));
-        // The first of several that are equal.
+        // The first one wins ties.
         let best = fitting.reduce(|best, next| if next.sum > best.sum { next } else { best });
         best.map_or(Tier::Chunked, |score| score.tier)
     };
@@ -247,12 +245,12 @@ mod tests {
 
     #[test]
     fn cost_overrules_the_thresholds_that_are_usual() {
-        // Ours was 4 MiB, those of WalGit are 2 and 64 MiB.
+        // The former threshold was 4 MiB; those of WalGit are 2 and 64 MiB.
         let verdict = choose(&noise(5 << 20), &Weights::default());
         assert_eq!(verdict.proposed, Tier::Walrus);
         assert_eq!(verdict.tier, Tier::Chunked);
         assert_eq!(verdict.scores[2].ruled_out, Some(RuledOut::Cost));
-        // All weight on size changes nothing about that.
+        // Even with all weight on size.
         let size = Weights {
             size: 1.0,
             access: 0.0,
@@ -261,13 +259,13 @@ mod tests {
             cost: 0.0,
         };
         assert_eq!(choose(&noise(5 << 20), &size).tier, Tier::Chunked);
-        // Where one blob has to be paid for anyway, a second one never pays.
+        // If one blob is needed anyway, a second one never pays.
         let small = Facts {
             total: Some(PACK),
             ..noise(9 << 20)
         };
         assert_eq!(tier(&small), Tier::Chunked);
-        // With longer blobs, 32 MiB are as good as 64.
+        // With larger blobs, 32 MiB is equivalent to 64.
         let long = Facts {
             max_blob: 64 << 20,
             ..noise(63 << 20)
@@ -278,7 +276,7 @@ mod tests {
             let billed = |tier| facts.billed(tier) / 1_000_000;
             (billed(Tier::Walrus), billed(Tier::Chunked))
         };
-        // The figures of this page and of the README.
+        // The figures of the module docs and the README.
         assert_eq!(mebibytes(2), (74, 22));
         assert_eq!(mebibytes(4), (84, 44));
         assert_eq!(mebibytes(8), (102, 88));

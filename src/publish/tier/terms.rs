@@ -4,20 +4,19 @@ use super::Facts;
 use crate::publish::analyze::{Class, Format};
 use crate::repo::Tier;
 
-/// Bytes that a reference to a chunk takes in the node of a directory.
+/// Size of a chunk reference in a directory node, in bytes.
 pub(super) const REFERENCE: u64 = 45;
 
-/// Bytes at which a file suits the node of its directory and a chunk alike.
-/// Whoever lists the directory fetches it, wanted or not.
+/// Size in bytes at which inline and chunked are rated equally. Every listing of the
+/// directory fetches inline content.
 const INLINE_HALF: f64 = 256.0;
-/// Bytes at which a file suits chunks and a blob of its own alike.
+/// Size in bytes at which chunked and separate blobs are rated equally.
 const WALRUS_HALF: f64 = (4u64 << 20) as f64;
-/// Files whose chunks come with one request, as neighbours in a pack do.
+/// Number of files whose chunks come with one request, as neighbors in a pack.
 const NEIGHBOURS: f64 = 8.0;
 
-/// By the length of the file, in bytes: *inline* falls from 1 through 1/2 at 256
-/// bytes, *walrus* rises from 0 through 1/2 at 4 MiB, *chunked* is what they
-/// leave of 1.
+/// By file size in bytes: *inline* falls from 1 through 1/2 at 256 bytes, *walrus* rises
+/// from 0 through 1/2 at 4 MiB, *chunked* is the remainder to 1.
 pub(super) fn size(tier: Tier, bytes: u64) -> f64 {
     let bytes = bytes as f64;
     let inline = INLINE_HALF / (INLINE_HALF + bytes);
@@ -29,10 +28,10 @@ pub(super) fn size(tier: Tier, bytes: u64) -> f64 {
     }
 }
 
-/// By the part of the sessions that open the file, 0..=1: what many open is best
-/// fetched with its directory (*inline* is that part), what few open is best out
-/// of the way of everything else (*walrus* is the rest of 1). *Chunked* is 1/2
-/// whatever it is: neighbours are fetched with each other, but need not be.
+/// By the fraction of sessions that open the file, 0..=1: frequently opened files are
+/// best fetched with their directory (*inline* is that fraction), rarely opened ones are
+/// best kept apart from other content (*walrus* is 1 minus the fraction). *Chunked* is
+/// always 1/2: neighbors are usually fetched together, but need not be.
 pub(super) fn access(tier: Tier, part: f64) -> f64 {
     match tier {
         Tier::Inline => part,
@@ -41,8 +40,8 @@ pub(super) fn access(tier: Tier, part: f64) -> f64 {
     }
 }
 
-/// What compression is expected to save of a class, as a part of its bytes,
-/// 0..=1: nothing where samples say that it does not shrink.
+/// Expected saving of compression for a class, as a fraction of its bytes, 0..=1: zero if
+/// samples are incompressible.
 pub(super) fn saving(class: Class, shrinks: bool) -> f64 {
     match class {
         _ if !shrinks => 0.0,
@@ -52,11 +51,10 @@ pub(super) fn saving(class: Class, shrinks: bool) -> f64 {
     }
 }
 
-/// By what the file is: the part of its bytes that compression saves
-/// ([`saving`]). *Walrus* falls with it from 1, for a blob that is a file is not
-/// compressed; *chunked* rises with it from 1/2, for there it is compressed by
-/// its class, perhaps with a dictionary; *inline* is 1/4, for a node is
-/// compressed in haste and most of it are hashes.
+/// By content: the fraction of bytes that compression saves ([`saving`]). *Walrus* falls
+/// from 1 with the saving, because separate blobs are not compressed; *chunked* rises
+/// from 1/2 with it, because chunks are compressed by class, possibly with a dictionary;
+/// *inline* is 1/4, because a node is compressed fast and consists mostly of hashes.
 pub(super) fn class(tier: Tier, facts: &Facts) -> f64 {
     let saving = saving(facts.class, facts.shrinks);
     match tier {
@@ -66,10 +64,10 @@ pub(super) fn class(tier: Tier, facts: &Facts) -> f64 {
     }
 }
 
-/// By the time until the file is there, in seconds: a round trip divided by a
-/// round trip and that time. It is the time of the bytes, and of a request where
-/// it takes one: none beyond the directory's *inline*, an eighth of one
-/// *chunked*, since neighbours share it, a whole one as *walrus*.
+/// By the time until the file is available, in seconds: a round trip divided by the sum
+/// of a round trip and that time, which consists of the transfer and the request: none
+/// beyond the directory's for *inline*, an eighth of one for *chunked*, because neighbors
+/// share it, an entire one for *walrus*.
 pub(super) fn network(tier: Tier, facts: &Facts) -> f64 {
     let (bytes, requests) = match tier {
         Tier::Inline => (facts.stored(), 0.0),
@@ -81,8 +79,8 @@ pub(super) fn network(tier: Tier, facts: &Facts) -> f64 {
     trip / (trip + time)
 }
 
-/// By the bytes that are billed for the file: those of the cheapest tier that is
-/// possible, divided by them; 1 for the cheapest itself.
+/// By billed bytes: those of the cheapest possible tier divided by those of this tier; 1
+/// for the cheapest.
 pub(super) fn cost(billed: u64, cheapest: u64) -> f64 {
     match billed {
         0 => 1.0,

@@ -1,4 +1,4 @@
-//! The commits of an archive, by their IDs.
+//! Index of the commits in an archive by ID.
 
 use std::collections::HashMap;
 
@@ -12,24 +12,24 @@ use walgit_format::commits::decode_commits;
 use walgit_format::git::{RawCommit, tag_target};
 use walgit_format::head::GitId;
 
-/// Where each commit is.
+/// Location of each commit.
 #[derive(Debug)]
 pub(in crate::repo) struct CommitIndex {
-    /// Sorted by ID, each once.
+    /// Sorted by ID, without duplicates.
     commits: Vec<Indexed>,
-    /// Numbers of all commits in `commits`; the newest first.
+    /// Indexes into `commits`, newest first.
     newest: Vec<u32>,
 }
 
-/// A commit, where it is, and when it was made.
+/// A commit with its location and time.
 #[derive(Clone, Copy, Debug)]
 struct Indexed {
     id: [u8; 32],
-    /// Bytes of the ID.
+    /// Length of the ID in bytes.
     len: u8,
-    /// Its chunk of commits.
+    /// Index of its chunk of commits.
     chunk: u32,
-    /// Which of that chunk.
+    /// Its index within the chunk.
     at: u32,
     /// Seconds since 1970.
     made: i64,
@@ -67,7 +67,7 @@ impl CommitIndex {
         CommitIndex { commits, newest }
     }
 
-    /// Bytes that it occupies in memory.
+    /// Bytes of memory that it occupies.
     pub(super) fn weight(&self) -> u64 {
         (self.commits.len() * (size_of::<Indexed>() + size_of::<u32>())) as u64
     }
@@ -77,7 +77,7 @@ impl CommitIndex {
         Some(&self.commits[at])
     }
 
-    /// The commit whose ID alone starts with these digits.
+    /// The only commit whose ID starts with these digits; `None` if ambiguous.
     fn starting(&self, digits: &str) -> Option<GitId> {
         let digits = digits.to_ascii_lowercase();
         let before = |known: &Indexed| *GitId::to_string(&known.git()) < *digits;
@@ -96,7 +96,7 @@ impl Archive {
     }
 
     async fn read_index(&self) -> Result<CommitIndex, RepoError> {
-        // Once more while it is sorted.
+        // Sorting needs a second copy.
         let each = 2 * (size_of::<Indexed>() + size_of::<u32>()) as u64;
         let most = self.room / each;
         let mut commits: Vec<Indexed> = Vec::new();
@@ -123,19 +123,17 @@ impl Archive {
         })
     }
 
-    /// Every commit and when it was made, in seconds since 1970; the newest
-    /// first.
+    /// Every commit and its time, in seconds since 1970; newest first.
     ///
     /// # Errors
-    /// What kept them from being read, or [`RepoError::Malformed`].
+    /// [`RepoError::Malformed`], or a read error.
     pub async fn commits(&self) -> Result<impl Iterator<Item = (GitId, i64)>, RepoError> {
         let index = self.index().await?;
         let commits = index.newest.iter().map(|&at| &index.commits[at as usize]);
         Ok(commits.map(|commit| (commit.git(), commit.made)))
     }
 
-    /// When a commit was made, in seconds since 1970; `None` where it is not in
-    /// the archive.
+    /// Time of a commit, in seconds since 1970; `None` if it is not in the archive.
     ///
     /// # Errors
     /// As [`commits`](Self::commits).
@@ -143,7 +141,7 @@ impl Archive {
         Ok(self.index().await?.find(id).map(|commit| commit.made))
     }
 
-    /// The commit that an ID, or the start of one, stands for.
+    /// Resolves a commit ID or an ID prefix.
     ///
     /// # Errors
     /// As [`commits`](Self::commits).
@@ -155,28 +153,28 @@ impl Archive {
         Ok(self.index().await?.starting(name))
     }
 
-    /// The tags of the repository: name, and the commit that each leads to.
+    /// The tags of the repository: name and target commit.
     ///
     /// # Errors
-    /// What kept a tag object from being read, or [`RepoError::Malformed`].
+    /// [`RepoError::Malformed`], or an error reading a tag object.
     pub async fn tags(&self) -> Result<Vec<(Bytes, GitId)>, RepoError> {
         let targets = self.tag_targets().await?;
         let tags = self.refs().iter().filter_map(|reference| {
             let name = reference.name.strip_prefix(b"refs/tags/")?;
             let mut at = &reference.id;
-            // Longer chains of tags are nobody's.
+            // Longer chains of tags do not occur in practice.
             for _ in 0..MAX_CHAIN {
                 let Some(target) = targets.get(at) else { break };
                 at = target;
             }
-            // Tags of trees and of contents are exported, and nothing else.
+            // Tags of trees and blobs are exported, but cannot be shown.
             self.root_of(&at.0)?;
             Some((reference.name.slice_ref(name), at.clone()))
         });
         Ok(tags.collect())
     }
 
-    /// What each annotated tag names, by the tag's ID.
+    /// The target of each annotated tag, by the ID of the tag.
     ///
     /// # Errors
     /// As [`tags`](Self::tags).
@@ -211,7 +209,7 @@ impl Archive {
         Ok(targets)
     }
 
-    /// The commit that a tag leads to.
+    /// The commit that a tag resolves to.
     ///
     /// # Errors
     /// As [`tags`](Self::tags).
@@ -225,7 +223,7 @@ impl Archive {
         Ok(found.map(|(_, commit)| commit))
     }
 
-    /// A commit and when it was made; `None` where it is not in the archive.
+    /// Returns a commit; `None` if it is not in the archive.
     ///
     /// # Errors
     /// As [`commits`](Self::commits).
@@ -238,7 +236,7 @@ impl Archive {
     }
 }
 
-/// The ID of a git object, of the kind of `sample`.
+/// The ID of a git object, with the hash function of `sample`.
 fn hash(sample: &GitId, kind: gix::objs::Kind, raw: &[u8]) -> Option<GitId> {
     let hash = match sample.0.len() {
         32 => gix::hash::Kind::Sha256,
@@ -248,9 +246,9 @@ fn hash(sample: &GitId, kind: gix::objs::Kind, raw: &[u8]) -> Option<GitId> {
     Some(GitId(id.as_slice().to_vec()))
 }
 
-/// Bytes of memory that the target of a tag takes.
+/// Bytes of memory per tag target.
 const TARGET: u64 = 256;
-/// Most tags that lead to one another.
+/// Maximum length of a chain of tags.
 const MAX_CHAIN: usize = 16;
-/// Shortest start of an ID that stands for it.
+/// Minimum length of an ID prefix.
 const MIN_PREFIX: usize = 7;

@@ -1,17 +1,17 @@
-//! All of a git repository's history, beside the trees that are shown.
+//! The complete history of a git repository, besides the trees that are shown.
 //!
-//! An **archive** is a row of *segments*, one for each publish that brought
-//! something new. A segment holds trees, contents and tags in solid *groups*,
-//! in which versions of a path are neighbours; commits are kept where they
-//! always were ([`AttachmentKind::GitCommits`](super::head::AttachmentKind)).
-//! What a published tree holds already is not stored again: a segment refers to
-//! its chunks.
+//! An **archive** is a list of *segments*, one for each publish that added objects. A
+//! segment holds trees, contents and tags in solid *groups*, in which versions of the
+//! same path are neighbours. Commits are in a separate attachment
+//! ([`AttachmentKind::GitCommits`](walgit_format::head::AttachmentKind)). A segment
+//! references content chunks that a published tree already contains instead of
+//! storing them again.
 //!
-//! Objects have numbers, counted through all segments: first a segment's trees,
-//! a tree after all that it holds, then contents in groups, then contents that
-//! are chunks. In a stored tree, numbers stand where git has IDs. They are what
-//! makes history small: an ID is 20 bytes that nothing compresses, and all of
-//! them can be computed from what is stored.
+//! Objects are numbered across all segments. Within a segment, trees come first, each
+//! after all objects that it contains, then grouped contents, then contents stored as
+//! chunks. Stored trees contain these numbers instead of git IDs. This keeps the
+//! history small: an ID takes 20 incompressible bytes, and every ID can be computed
+//! from the stored objects.
 
 mod commits;
 mod past;

@@ -1,4 +1,4 @@
-//! An archived commit as a tree that can be walked like any other.
+//! Builds the tree of an archived commit, in the same form as any other tree.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use walgit_format::directory::{
 };
 use walgit_format::{Kind, MalformedNode};
 
-/// Notices that are kept; a hostile tree could cause one an entry.
+/// Maximum number of notices; a hostile tree could cause one per entry.
 const MAX_NOTICES: usize = 1000;
 
-/// Bytes that an allocation takes beside what is in it.
+/// Overhead of an allocation in bytes.
 const ALLOCATION: usize = 16;
-/// Bytes that a number takes in sets and maps, and a directory's in allocations.
+/// Bytes per number in sets and maps, plus the allocations of a directory.
 const PER_TREE: usize = 128;
 
-/// The memory that a tree may take, and what it takes of its mount's.
+/// Memory budget of a tree, and its charge to the mount.
 struct Room {
     tree: Budget,
     charge: Charge,
 }
 
-/// What the trees that come next may refer to.
+/// Objects that the trees still to be built may reference.
 struct Below {
-    /// The targets of links.
+    /// Symlink targets.
     targets: HashMap<u64, Bytes>,
     /// Directories.
     made: HashMap<u64, Made>,
 }
 
-/// A directory that is made: a reference, its nodes, its bytes.
+/// A directory that is complete.
 struct Made {
     node: ChunkRef,
     nodes: u64,
@@ -47,8 +47,8 @@ struct Made {
 }
 
 impl Archive {
-    /// The tree with number `root`, in memory. `blob` is where its nodes are
-    /// said to be.
+    /// Builds the tree with number `root` in memory. `blob` is the nominal location
+    /// of its nodes.
     pub(in crate::repo) async fn tree_of(
         &self,
         account: &Account,
@@ -76,7 +76,7 @@ impl Archive {
             made: HashMap::new(),
         };
         let mut pace = Pace::default();
-        // What a tree holds has lower numbers than it.
+        // The objects in a tree have lower numbers than the tree.
         for number in trees {
             let entries = self.tree(number).await?;
             pace.steps(entries.len() + 1).await;
@@ -98,15 +98,15 @@ impl Archive {
         Ok(shown)
     }
 
-    /// Numbers of every tree below `root`, itself included, and of the targets
-    /// of the links in them.
+    /// Numbers of every tree below `root`, including `root`, and of the symlink
+    /// targets in them.
     async fn trees_below(
         &self,
         root: u64,
         budget: &mut Room,
     ) -> Result<(BTreeSet<u64>, BTreeSet<u64>), RepoError> {
         let (mut trees, mut links) = (BTreeSet::new(), BTreeSet::new());
-        // From the highest number down, so that groups are read one by one.
+        // Descending order, so that each group is read once.
         let mut pending = BTreeSet::from([root]);
         let mut pace = Pace::default();
         while let Some(number) = pending.pop_last() {
@@ -137,15 +137,15 @@ impl Archive {
         Ok((trees, links))
     }
 
-    /// The targets of links, by number; those that no link has are left out.
+    /// Symlink targets by number; omits invalid ones.
     async fn link_targets(
         &self,
         links: &BTreeSet<u64>,
         budget: &mut Room,
     ) -> Result<HashMap<u64, Bytes>, RepoError> {
         let mut targets = HashMap::new();
-        // Groups in their order, each read once: what is next to each other in
-        // one is taken out of it together.
+        // Ascending order, so that each group is read once: neighbours in a group are
+        // extracted together.
         let mut group: Option<(ChunkHash, Bytes)> = None;
         let mut pace = Pace::default();
         for &number in links {
@@ -190,7 +190,7 @@ impl Archive {
         })
     }
 
-    /// The entries of a tree that can be shown, in the order of their names.
+    /// The valid entries of a tree, sorted by name.
     fn entries(
         &self,
         stored: &[StoredEntry],
@@ -216,7 +216,7 @@ impl Archive {
                 Err(_) => {}
             }
         }
-        // Of two with the same name git checks out the last.
+        // Of two entries with the same name, git checks out the last.
         entries.reverse();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries.dedup_by(|a, b| a.name == b.name);
@@ -224,7 +224,7 @@ impl Archive {
         Ok(entries)
     }
 
-    /// An entry of a tree, or why it is not shown.
+    /// Converts an entry of a tree; the inner error is the reason to omit it.
     fn entry(
         &self,
         entry: &StoredEntry,
@@ -233,7 +233,7 @@ impl Archive {
     ) -> Result<Result<ImpliedEntry, String>, RepoError> {
         let is = |kind, size, content| {
             Ok(Ok(ImpliedEntry {
-                // Not a part of the group that the tree is in.
+                // A copy, so that the name does not keep the whole group in memory.
                 name: Bytes::copy_from_slice(&entry.name),
                 kind,
                 size,

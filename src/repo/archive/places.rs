@@ -1,28 +1,27 @@
-//! Where the objects of a segment are, by their numbers.
+//! Locations of the objects of a segment, by number.
 
 use walgit_format::archive::{Run, Segment};
 
-/// Where an object is.
+/// Location of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A tree: its group among those of the segment, and which of it.
+    /// A tree: index of its group, and its index within the group.
     Tree(usize, usize),
-    /// A content: its group among those of the segment, and which of it.
+    /// A content: index of its group, and its index within the group.
     Grouped(usize, usize),
-    /// A content that is chunks.
+    /// A content stored as chunks: index of the file.
     File(usize),
 }
 
-/// Sums over a segment, so that finding an object takes no longer the more
-/// groups there are.
+/// Prefix sums over a segment, which allow a binary search for an object.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Objects up to the end of each group of trees.
+    /// Cumulative number of trees per group.
     trees: Vec<u64>,
-    /// Contents up to the end of each group of contents.
+    /// Cumulative number of contents per group.
     contents: Vec<u64>,
     files: usize,
-    /// Plain bytes of the chunks before each, and of all.
+    /// Plain bytes before each chunk, and in total.
     bytes: Vec<u64>,
 }
 
@@ -34,7 +33,7 @@ fn sums(counts: impl Iterator<Item = u64>) -> Vec<u64> {
     running.collect()
 }
 
-/// The group that holds object `number`, and which of it that is.
+/// The group that contains object `number`, and the index of the object within it.
 fn find(ends: &[u64], number: u64) -> Option<(usize, usize)> {
     let group = ends.partition_point(|&end| end <= number);
     let start = group.checked_sub(1).map_or(0, |before| ends[before]);
@@ -53,13 +52,13 @@ impl Places {
         }
     }
 
-    /// Bytes that the sums over a segment occupy in memory.
+    /// Bytes of memory that the sums over a segment occupy.
     pub(super) fn weight(segment: &Segment) -> u64 {
         let sums = segment.trees.len() + segment.contents.len() + segment.chunks.len() + 1;
         (sums * size_of::<u64>()) as u64
     }
 
-    /// Where object `number` of the segment is.
+    /// Location of object `number` of the segment.
     pub(super) fn place(&self, number: u64) -> Option<Place> {
         let trees = self.trees.last().copied().unwrap_or(0);
         let Some(content) = number.checked_sub(trees) else {

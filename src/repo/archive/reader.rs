@@ -1,4 +1,4 @@
-//! An archive that is read: objects by their numbers.
+//! Reads an archive: objects by number.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,30 +21,30 @@ use walgit_format::chunk::{Budget, ChunkHash, ChunkRef};
 use walgit_format::head::{AttachmentKind, GitId};
 use walrus_client::BlobStore;
 
-/// Stored bytes of neighbours that a fetched group brings along: groups are
-/// read in a row where they are read at all.
+/// Stored bytes of neighbours to fetch together with a group: groups are read in
+/// sequence.
 const WINDOW: u64 = 1 << 20;
 
 /// Most plain bytes of raw commits. A million commits have some 700 MB.
 const MAX_COMMIT_BYTES: u64 = 2 << 30;
 
-/// Where a content is.
+/// Location of a content.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// Part of a chunk of the segment.
     Part {
         /// The segment.
         segment: Arc<Segment>,
-        /// Which of its chunks.
+        /// Index of the chunk.
         chunk: usize,
-        /// Which bytes of it.
+        /// Byte range within the chunk.
         part: std::ops::Range<u32>,
     },
-    /// Chunks of the segment, one after the other.
+    /// Consecutive chunks of the segment.
     Chunks {
         /// The segment.
         segment: Arc<Segment>,
-        /// Which of its chunks.
+        /// Indexes of the chunks.
         run: walgit_format::archive::Run,
         /// Their plain bytes.
         len: u64,
@@ -60,43 +60,43 @@ impl Content {
         }
     }
 
-    /// Whether it has no bytes.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The history of a repository.
+/// The archive of a repository.
 #[derive(Debug)]
 pub struct Archive {
     cache: Arc<Cache>,
     store: Arc<dyn BlobStore>,
     segments: Vec<Arc<Segment>>,
-    /// Of each segment.
+    /// One per segment.
     places: Vec<Places>,
-    /// Root trees by the start of the commit's ID, sorted.
+    /// Root trees by ID prefix of the commit, sorted.
     roots: Vec<CommitMark>,
-    /// Groups that were read last, the latest first.
+    /// Recently read groups.
     groups: Kept<ChunkHash, Arc<Objects>>,
     /// Chunks of raw commits.
     pub(super) commits: Vec<ChunkRef>,
-    /// The ID of some commit.
+    /// The ID of any commit; determines the hash function.
     pub(super) sample: GitId,
-    /// What of [`budget::HISTORY`] the segments leave to the indexes.
+    /// The rest of [`budget::HISTORY`], for the indexes.
     pub(super) room: u64,
     pub(super) index: OnceCell<CommitIndex>,
     pub(super) targets: OnceCell<HashMap<GitId, GitId>>,
 }
 
-/// Bytes of groups that are kept beside the one that was read last.
+/// Bytes of groups to keep besides the most recently read one.
 const GROUPS: u64 = 32 << 20;
 
 impl Archive {
-    /// Reads the segments of a repository's history, none of what is in them;
-    /// `None` where it carries none.
+    /// Reads the segments of a repository's archive, but not the objects in them;
+    /// `None` if it has no archive.
     ///
     /// # Errors
-    /// What kept it from being read, or [`RepoError::Malformed`].
+    /// [`RepoError::Malformed`], or a read error.
     pub async fn open(repository: &Repository) -> Result<Option<Self>, RepoError> {
         let chunks = |kind| {
             let attached = repository.head().attachments.iter();
@@ -133,7 +133,7 @@ impl Archive {
         check_commits(&commits)?;
         let marks = segments.iter().flat_map(|segment| &segment.commits);
         let mut roots: Vec<CommitMark> = marks.copied().collect();
-        // The last one of a name is valid, and the sort is stable.
+        // For duplicate names the last mark applies; the sort is stable.
         roots.sort_by_key(|mark| mark.name);
         let sample = repository.head().commits.first().map(|it| it.id.git());
         Ok((!segments.is_empty()).then(|| Archive {
@@ -151,39 +151,39 @@ impl Archive {
         }))
     }
 
-    /// Bytes that it may occupy in memory, what is read later included.
+    /// Bytes of memory that it occupies now.
     pub(in crate::repo) fn weight(&self) -> u64 {
         let index = self.index.get().map_or(0, CommitIndex::weight);
         budget::HISTORY - self.room + index + self.groups.weight(|group| group.weight())
     }
 
-    /// Its segments, the oldest first.
+    /// Its segments, oldest first.
     pub fn segments(&self) -> &[Arc<Segment>] {
         &self.segments
     }
 
-    /// How many objects have numbers.
+    /// Number of objects in the archive.
     pub fn count(&self) -> u64 {
         let last = self.segments.last();
         last.map_or(0, |last| last.before.saturating_add(last.count()))
     }
 
-    /// The refs, as they were at the last publish.
+    /// The refs at the time of the last publish.
     pub fn refs(&self) -> &[ArchivedRef] {
         self.segments.last().map_or(&[], |last| &last.refs)
     }
 
-    /// The full name of the branch that is checked out; empty for none.
+    /// The full name of the branch that was checked out; empty if detached.
     pub fn head(&self) -> &[u8] {
         self.segments.last().map_or(&[], |last| &last.head)
     }
 
-    /// Commits whose parents are not in it.
+    /// Commits whose parents are not in the archive.
     pub fn shallow(&self) -> &[GitId] {
         self.segments.last().map_or(&[], |last| &last.shallow)
     }
 
-    /// The number of a commit's root tree, if the commit is in it.
+    /// The number of a commit's root tree, if the commit is in the archive.
     pub fn root_of(&self, commit: &[u8]) -> Option<u64> {
         let name = CommitMark::name(commit);
         let after = self.roots.partition_point(|mark| mark.name <= name);
@@ -191,7 +191,7 @@ impl Archive {
         (mark.name == name).then_some(mark.tree)
     }
 
-    /// Commits by the start of their IDs.
+    /// Commits by ID prefix.
     pub fn marks(&self) -> impl Iterator<Item = &CommitMark> {
         self.segments.iter().flat_map(|segment| &segment.commits)
     }
@@ -203,12 +203,12 @@ impl Archive {
         Some((segment, places, places.place(number - segment.before)?))
     }
 
-    /// Whether this is the number of a tree.
+    /// Whether `number` is a tree.
     pub fn holds_tree(&self, number: u64) -> bool {
         matches!(self.place(number), Some((_, _, Place::Tree(..))))
     }
 
-    /// Whether this is the number of a content.
+    /// Whether `number` is a content.
     pub fn holds_content(&self, number: u64) -> bool {
         let place = self.place(number);
         matches!(place, Some((_, _, Place::Grouped(..) | Place::File(_))))
@@ -217,7 +217,7 @@ impl Archive {
     /// The objects of a group of trees or tags.
     ///
     /// # Errors
-    /// What kept it from being read, or [`RepoError::Malformed`].
+    /// [`RepoError::Malformed`], or a read error.
     pub async fn group(&self, segment: &Segment, chunk: usize) -> Result<Arc<Objects>, RepoError> {
         let hash = segment.chunks[chunk].hash;
         if let Some(group) = self.groups.get(&hash) {
@@ -231,10 +231,10 @@ impl Archive {
         Ok(group)
     }
 
-    /// The plain bytes of one of these chunks.
+    /// The plain bytes of chunk `table[index]`.
     ///
     /// # Errors
-    /// What kept it from being read.
+    /// Fails if the chunk cannot be read.
     pub async fn chunk(&self, table: &[ChunkRef], index: usize) -> Result<Bytes, RepoError> {
         Ok(self.cache.get(&self.store, table, index, WINDOW).await?)
     }
@@ -242,8 +242,7 @@ impl Archive {
     /// The tree with this number.
     ///
     /// # Errors
-    /// What kept it from being read, or [`RepoError::Malformed`], also where
-    /// there is no such tree.
+    /// [`RepoError::Malformed`], also if there is no such tree; or a read error.
     pub async fn tree(&self, number: u64) -> Result<Vec<StoredEntry>, RepoError> {
         let Some((segment, _, Place::Tree(group, at))) = self.place(number) else {
             return Err(self.missing(number));
@@ -255,10 +254,10 @@ impl Archive {
         tree.map_err(|why| malformed(segment.chunks[chunk].hash, why))
     }
 
-    /// Where the content with this number is.
+    /// Location of the content with this number.
     ///
     /// # Errors
-    /// [`RepoError::Malformed`] where there is no such content.
+    /// [`RepoError::Malformed`] if there is no such content.
     pub fn content(&self, number: u64) -> Result<Content, RepoError> {
         let found = match self.place(number) {
             Some((segment, _, Place::Grouped(group, at))) => {
@@ -282,7 +281,7 @@ impl Archive {
     /// The bytes of a content.
     ///
     /// # Errors
-    /// What kept them from being read.
+    /// Fails if they cannot be read.
     pub async fn bytes(&self, content: &Content) -> Result<Bytes, RepoError> {
         match content {
             Content::Part {
@@ -291,7 +290,8 @@ impl Archive {
                 part,
             } => {
                 let raw = self.chunk(&segment.chunks, *chunk).await?;
-                // A segment is decoded only when its groups have these lengths.
+                // In range: decoding the segment has checked the lengths of its
+                // groups.
                 Ok(raw.slice(part.start as usize..part.end as usize))
             }
             Content::Chunks { segment, run, .. } => {
@@ -315,7 +315,7 @@ impl Archive {
     }
 }
 
-/// Bytes that a segment and the sums over it occupy in memory.
+/// Bytes of memory that a segment and its sums occupy.
 fn weight(segment: &Segment) -> u64 {
     let ends: usize = segment.contents.iter().map(|it| it.ends.len()).sum();
     let names: usize = segment.refs.iter().map(|it| it.name.len()).sum();
@@ -326,7 +326,7 @@ fn weight(segment: &Segment) -> u64 {
         + ends * size_of::<u32>()
         + segment.files.len() * size_of::<Run>()
         + segment.tags.len() * size_of::<usize>()
-        // Here and among those of all segments.
+        // Once here and once in the roots of all segments.
         + segment.commits.len() * 2 * size_of::<CommitMark>()
         + segment.refs.len() * size_of::<ArchivedRef>()
         + names
@@ -334,7 +334,7 @@ fn weight(segment: &Segment) -> u64 {
     bytes as u64 + Places::weight(segment)
 }
 
-/// Refuses more raw commits than anybody should have to decode to find one.
+/// Rejects histories with too many bytes of raw commits, or with duplicate chunks.
 pub(in crate::repo) fn check_commits(chunks: &[ChunkRef]) -> Result<(), RepoError> {
     let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.raw_len)).sum();
     if bytes > MAX_COMMIT_BYTES {

@@ -162,8 +162,7 @@ impl Made {
             commits: vec![PlannedCommit {
                 id: CommitId::Git(self.tip),
                 root,
-                // The trees of the history may be larger than the one shown.
-                nodes: 1000,
+                nodes: 1 + shown.len() as u64,
                 bytes,
                 author: Signature::default(),
                 committer: Signature::default(),

@@ -1,4 +1,4 @@
-//! Compiles only if the chain's own schema has all that we ask for.
+//! Compiles only if the schema of the chain covers all queries of walgit-fs.
 
 use sui_graphql_macros::graphql_query;
 

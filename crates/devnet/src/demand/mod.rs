@@ -1,9 +1,9 @@
-//! What a publisher demands of whoever wants to store something.
+//! Authentication required for uploads.
 //!
-//! Nothing, as the open ones do, or one of: an API key in a header, a token
-//! that is signed for one upload, as the network's own publisher takes it
-//! ([`tokens`]), or an access token of the issuer that this server is itself
-//! ([`super::issuer`]). Reading is free for all.
+//! None, as at open publishers, or one of: an API key in a header, a token signed for
+//! one upload, as the network's own publisher accepts it ([`tokens`]), or an access
+//! token of the issuer that this server contains ([`super::issuer`]). Reads need no
+//! authentication.
 
 mod tokens;
 
@@ -21,34 +21,34 @@ use super::{Shared, storing};
 use tokens::Tokens;
 use walrus_client::auth::{Secret, SigningKey};
 
-/// What uploads have to show.
+/// Authentication required for uploads.
 #[derive(Clone, Debug, Default)]
 pub enum Require {
-    /// Nothing.
+    /// None.
     #[default]
     Nothing,
-    /// This key in this header.
+    /// An API key in a header.
     ApiKey {
-        /// The header's name.
+        /// Name of the header.
         header: HeaderName,
-        /// The key.
+        /// Value of the key.
         key: Secret,
     },
     /// A token for each upload.
     Jwt {
-        /// What they are signed with.
+        /// Key that signs the tokens.
         key: SigningKey,
-        /// What `exp - iat` has to be, in seconds; anything for `None`.
+        /// Required value of `exp - iat`, in seconds; `None` accepts any.
         expiring_s: Option<u64>,
     },
     /// An access token of this server's own issuer.
     Oauth {
-        /// How long access tokens are good for.
+        /// Lifetime of access tokens.
         lifetime: Duration,
     },
 }
 
-/// What is demanded, and what has been seen.
+/// Required authentication, with its state.
 pub(super) enum Demand {
     Nothing,
     ApiKey(HeaderName, Secret),
@@ -57,7 +57,7 @@ pub(super) enum Demand {
 }
 
 impl Demand {
-    /// The demand of a server at `url`.
+    /// Creates the state for a server at `url`.
     pub(super) fn new(require: Require, url: &str) -> Result<Self, walrus_client::auth::BadKey> {
         Ok(match require {
             Require::Nothing => Demand::Nothing,
@@ -67,7 +67,7 @@ impl Demand {
         })
     }
 
-    /// The issuer, where this server is one.
+    /// Returns the issuer, if this server is one.
     pub(super) fn issuer(&self) -> Option<&Issuer> {
         match self {
             Demand::Oauth(issuer) => Some(issuer),
@@ -76,7 +76,7 @@ impl Demand {
     }
 }
 
-/// Lets an upload through that shows what is demanded.
+/// Admits an upload with the required authentication.
 pub(super) async fn shown(State(server): State<Shared>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let headers = &parts.headers;
@@ -90,7 +90,7 @@ pub(super) async fn shown(State(server): State<Shared>, request: Request, next: 
         Demand::Oauth(issuer) => (!bearer(headers).is_some_and(|token| issuer.knows(token)))
             .then(|| unknown("INVALID_TOKEN", "no valid access token")),
         Demand::Jwt(tokens) => match bearer(headers).map(str::to_owned) {
-            // As the network's publisher says it, in plain text.
+            // Plain text, like the network's publisher.
             None => {
                 let text = "Header of type `authorization` was missing";
                 Some((StatusCode::BAD_REQUEST, text).into_response())
@@ -104,14 +104,14 @@ pub(super) async fn shown(State(server): State<Shared>, request: Request, next: 
     match refusal {
         None => next.run(Request::from_parts(parts, body)).await,
         Some(response) => {
-            // Who is still sending would see a broken connection instead.
+            // A client that is still sending would see a broken connection instead.
             let _ = storing::collect(body, server.config.max_body).await;
             response
         }
     }
 }
 
-/// The token of an `Authorization` header.
+/// Returns the token of an `Authorization` header.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

@@ -1,5 +1,5 @@
-//! Tokens for one upload each, checked as the network's publisher checks them,
-//! with its statuses and reasons.
+//! Single-use upload tokens, verified as by the network's publisher, with its statuses
+//! and reasons.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -17,15 +17,15 @@ use super::super::params::{Params, StoreOptions, hex_id};
 use walrus_client::auth::{BadKey, SigningKey};
 use walrus_client::clock::unix_seconds;
 
-/// How long after its end a token is still taken, in seconds: clocks differ.
+/// Time after its expiry for which a token is accepted, in seconds: clocks differ.
 const LEEWAY: u64 = 60;
 
-/// Checks tokens, and remembers which were used.
+/// Verifies tokens, and records used ones.
 pub(crate) struct Tokens {
     key: DecodingKey,
     validation: Validation,
     expiring_s: Option<u64>,
-    /// What was used, and when it may be forgotten.
+    /// Used tokens, and when each may be forgotten.
     used: Mutex<HashMap<String, u64>>,
 }
 
@@ -53,7 +53,7 @@ impl Tokens {
         })
     }
 
-    /// Whether this upload is the one that the token was made for; once.
+    /// Checks that the token is valid for this upload and not used before.
     pub(super) async fn check(&self, token: &str, upload: &mut Parts) -> Result<(), ApiError> {
         let Params(options) = Params::<StoreOptions>::from_request_parts(upload, &()).await?;
         let size = upload.headers.get(CONTENT_LENGTH);
@@ -79,7 +79,7 @@ impl Tokens {
         }
         match (claims.size, claims.max_size, size) {
             (Some(_), Some(_), _) => {
-                // The capital letter is missing at the network, too.
+                // The network's publisher has the same misspelling.
                 return Err(bad("iNVALID_SIZES", "size and max_size exclude each other"));
             }
             (Some(exact), _, Some(size)) if size != exact => {

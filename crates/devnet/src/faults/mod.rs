@@ -1,22 +1,20 @@
-//! Faults on order: a Walrus that fails as the real one does, when it is told to.
+//! Configurable faults: an embedded Walrus that fails like the real network.
 //!
-//! A directory of blobs never has a bad day, so there are things the network
-//! answers that it never would by itself. A [`Fault`] says when something goes
-//! wrong and what: `status=503,rate=0.5,path=/v1/blobs`. Several stand side by
-//! side; each is asked about every request, and what they say adds up (one
+//! A directory of blobs never fails as a network does. A [`Fault`] defines when a
+//! failure happens and its effect: `status=503,rate=0.5,path=/v1/blobs`. Several faults
+//! may be active; each is evaluated for every request, and their effects add up (one
 //! delays all requests, another fails some).
 //!
-//! **Everything can be repeated.** Whether a fault with a `rate` fires, and
-//! which bit is flipped, is drawn from the seed, the fault's place in the list
-//! and the how-manieth request it matches; never from a clock. The same
-//! requests in the same order meet the same faults.
+//! **All faults are reproducible.** Whether a fault with a `rate` fires, and which bit
+//! is flipped, is derived from the seed, the index of the fault and the serial number of
+//! the matching request; never from a clock. The same requests in the same order meet
+//! the same faults.
 //!
-//! - [`spec`]: the syntax, and what each word means;
-//! - [`spoil`]: doing it to a response;
-//! - here: which faults there are now, and which of them a request meets.
+//! - [`spec`]: syntax and meaning of the words;
+//! - [`spoil`]: applies faults to a response;
+//! - this module: the active faults, and their selection for a request.
 //!
-//! They are given with `--fault` and can be changed while the server runs; see
-//! `admin`.
+//! Faults are set with `--fault` and can be changed while the server runs; see `admin`.
 
 mod spec;
 pub(super) mod spoil;
@@ -28,7 +26,7 @@ use axum::http::Method;
 pub use spec::{BadFault, Fault};
 pub(super) use spec::{Effects, PutFault};
 
-/// The faults that are in force.
+/// Active faults.
 #[derive(Debug)]
 pub(super) struct Faults {
     seed: u64,
@@ -42,19 +40,18 @@ struct Armed {
     fired: u64,
 }
 
-/// How often a fault was met.
+/// Counts of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Tally {
-    /// The fault, as it was written.
+    /// The fault, as written.
     pub(super) fault: String,
-    /// Requests it is about.
+    /// Matching requests.
     pub(super) matched: u64,
-    /// Those it was done to.
+    /// Requests that the fault was applied to.
     pub(super) fired: u64,
 }
 
-/// What is to happen to one request; which bit is flipped, and which blob is
-/// given instead, is drawn from a number.
+/// Effects on one request; the numbers select the flipped bit and the wrong blob.
 pub(super) type Plan = Effects<Option<u64>>;
 
 impl Faults {
@@ -67,7 +64,7 @@ impl Faults {
         these
     }
 
-    /// From now on, these and no others; they begin to count at once.
+    /// Replaces all faults; their counts start at zero.
     pub(super) fn set(&self, faults: Vec<Fault>) {
         let armed = faults.into_iter().map(|fault| Armed {
             fault,
@@ -88,7 +85,7 @@ impl Faults {
             .collect()
     }
 
-    /// What is to happen to the next request.
+    /// Returns the effects on the next request.
     pub(super) fn meet(&self, method: &Method, path: &str) -> Plan {
         let mut plan = Plan::default();
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +106,7 @@ impl Faults {
         plan
     }
 
-    /// Chance for a request: the same whenever it is asked for.
+    /// Random generator of a request, determined by seed, fault and serial number.
     fn draws(&self, fault: u64, request: u64) -> fastrand::Rng {
         let text = format!("{} {fault} {request}", self.seed);
         let hash = blake3::hash(text.as_bytes());
@@ -119,7 +116,7 @@ impl Faults {
 }
 
 impl Plan {
-    /// Delays add up; of anything else, the first word counts.
+    /// Delays add up; for any other effect, the first fault counts.
     fn add(&mut self, what: &Effects<bool>, draw: &mut fastrand::Rng) {
         let (number, share) = (draw.u64(..), draw.f64());
         self.delay += what.delay + what.jitter.mul_f64(share);

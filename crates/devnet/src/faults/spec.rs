@@ -1,29 +1,29 @@
-//! How a fault is written: `WORD[=VALUE]`, with commas between.
+//! Syntax of faults: `WORD[=VALUE]`, separated by commas.
 //!
 //! | when (default: every request) | |
 //! |---|---|
 //! | `method=GET` | requests with this method |
-//! | `path=/v1/blobs` | requests whose path begins so |
-//! | `after=N` | not the first N of those |
-//! | `first=N` | only the first N of those |
-//! | `flap=M/N` | of every N of those the first M: down, up, down, up |
-//! | `rate=0.1` | one in ten of those |
+//! | `path=/v1/blobs` | requests whose path has this prefix |
+//! | `after=N` | not the first N matching requests |
+//! | `first=N` | only the first N matching requests |
+//! | `flap=M/N` | the first M of every N matching requests: down, up, down, up |
+//! | `rate=0.1` | this share of the matching requests, at random |
 //!
 //! | what (at least one) | |
 //! |---|---|
-//! | `status=503` | answered with this status, in the network's words |
-//! | `retry-after=1` | with that header, in seconds |
-//! | `put=WORD` | a PUT is answered 200 with `marked-invalid`, `error` or `error-early` (before there was an ID); or it stores, but is `uncertified` yet, or got its storage by `reuse-storage`, `reuse-registration`, `reuse-and-extend`, `reuse-and-extend-non-certified` |
-//! | `delay-ms=N` | nothing happens for so long |
-//! | `jitter-ms=N` | nor for up to so much longer |
-//! | `bandwidth-mbit=N` | its body, either way, goes no faster |
-//! | `drip-ms=N` | slow-loris: every byte of the answer, headers too, comes so long after the one before |
-//! | `wrong-blob` | a blob is asked for, and the bytes of another are the answer, where there is one |
-//! | `truncate=N` | the answer has only the first N bytes, as if there were no more |
+//! | `status=503` | this status, with the network's error message |
+//! | `retry-after=1` | with this header, in seconds |
+//! | `put=WORD` | a PUT is answered 200 with `marked-invalid`, `error` or `error-early` (before there was an ID); or it stores, but is not yet certified (`uncertified`), or reports the storage operation `reuse-storage`, `reuse-registration`, `reuse-and-extend`, `reuse-and-extend-non-certified` |
+//! | `delay-ms=N` | delay of N ms before any effect |
+//! | `jitter-ms=N` | random additional delay of up to N ms |
+//! | `bandwidth-mbit=N` | bandwidth limit of the body in both directions |
+//! | `drip-ms=N` | slow-loris: N ms before every byte of the answer, including headers |
+//! | `wrong-blob` | the bytes of another blob, if there is one |
+//! | `truncate=N` | only the first N bytes, as if the answer were complete |
 //! | `cut=N` | the connection ends after N bytes of the body |
-//! | `flip` | one bit of the body is another |
+//! | `flip` | one bit of the body is flipped |
 //! | `reset` | the connection is reset instead of an answer |
-//! | `hang` | no answer, and the connection stays |
+//! | `hang` | no answer, and the connection stays open |
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 
-/// Something that goes wrong: when, and what.
+/// A fault: its condition and its effects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     text: String,
@@ -39,30 +39,30 @@ pub struct Fault {
     what: Effects<bool>,
 }
 
-/// A text that is no fault.
+/// Parse error of a fault.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadFault {
-    /// No such word.
+    /// Unknown word.
     #[error(
         "`{0}` is not known; a fault is made of method=, path=, after=, first=, flap=, rate=, \
          status=, retry-after=, put=, delay-ms=, jitter-ms=, bandwidth-mbit=, drip-ms=, \
          wrong-blob, truncate=, cut=, flip, reset, hang"
     )]
     Word(String),
-    /// The word is known, its value is none.
+    /// Invalid value of a known word.
     #[error("`{value}` is no value for `{word}`")]
     Value {
         /// The word.
         word: String,
-        /// What was given.
+        /// The invalid value.
         value: String,
     },
-    /// It says when, and not what.
+    /// The fault has a condition but no effect.
     #[error("`{0}` says nothing that goes wrong; add status=503, say")]
     Nothing(String),
 }
 
-/// Which requests it is about.
+/// Condition of a fault.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct When {
     method: Option<Method>,
@@ -83,7 +83,7 @@ impl When {
         named && begins
     }
 
-    /// Whether its turn is at the `number`th of the requests it matches.
+    /// Whether the fault applies to the `number`th matching request.
     pub(super) fn counts(&self, number: u64) -> bool {
         let Some(since) = number.checked_sub(self.after) else {
             return false;
@@ -93,12 +93,12 @@ impl When {
     }
 }
 
-/// What goes wrong. What is left to chance is a `Chance`: whether it happens,
-/// and maybe what was drawn for it.
+/// Effects of a fault. `Chance` is the type of the random effects: whether they happen,
+/// or the number drawn for them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in super::super) struct Effects<Chance> {
     pub(in super::super) delay: Duration,
-    /// Most that is added to the delay.
+    /// Largest random addition to the delay.
     pub(in super::super) jitter: Duration,
     /// Megabits a second.
     pub(in super::super) bandwidth: Option<f64>,
@@ -107,29 +107,29 @@ pub(in super::super) struct Effects<Chance> {
     pub(in super::super) wrong_blob: Chance,
     pub(in super::super) hang: bool,
     pub(in super::super) reset: bool,
-    /// Answered instead of doing what was asked.
+    /// Status of the answer, which replaces the operation.
     pub(in super::super) status: Option<StatusCode>,
     pub(in super::super) retry_after: Option<u64>,
     pub(in super::super) put: Option<PutFault>,
-    /// Bytes of the body that arrive, as if there were no more.
+    /// Bytes of the body sent, as if it were complete.
     pub(in super::super) truncate: Option<u64>,
     /// Bytes of the body after which the connection breaks.
     pub(in super::super) cut: Option<u64>,
     pub(in super::super) flip: Chance,
 }
 
-/// An answer of a publisher that a directory would never give.
+/// Answer of a publisher that a directory would never return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutFault {
     /// The network knows the blob and rejects it.
     MarkedInvalid,
-    /// It failed half-way.
+    /// Failure during certification.
     Error,
-    /// It failed before the blob had an ID.
+    /// Failure before the blob had an ID.
     ErrorEarly,
     /// Stored, and not yet certified.
     Uncertified,
-    /// Stored, with storage that was had in this way.
+    /// Stored, with this storage operation.
     Operation(&'static str),
 }
 
@@ -221,7 +221,7 @@ impl FromStr for Fault {
     }
 }
 
-/// One word and what came with it.
+/// One word and its value.
 struct Read<'a> {
     word: &'a str,
     value: Option<&'a str>,
@@ -249,7 +249,7 @@ impl Read<'_> {
         }
     }
 
-    /// `M/N`, neither of them zero.
+    /// Parses `M/N`, both non-zero.
     fn part_of(&self) -> Result<(u64, u64), BadFault> {
         let both = self.value.and_then(|value| value.split_once('/'));
         let both = both.and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));

@@ -1,4 +1,4 @@
-//! Doing to a response what a fault says.
+//! Application of faults to a response.
 
 use axum::body::Body;
 use axum::http::HeaderValue;
@@ -11,7 +11,7 @@ use futures_util::stream;
 use super::Plan;
 use crate::errors::ApiError;
 
-/// The answer instead of the one that was asked for, where a status is planned.
+/// Answer that replaces the operation, if a status is planned.
 pub(in super::super) fn instead(plan: &Plan) -> Option<Response> {
     let mut response = ApiError::with_status(plan.status?).into_response();
     if let Some(seconds) = plan.retry_after {
@@ -21,14 +21,14 @@ pub(in super::super) fn instead(plan: &Plan) -> Option<Response> {
     Some(response)
 }
 
-/// Spoils the body as planned.
+/// Applies the planned faults to the body.
 pub(in super::super) fn body(plan: &Plan, mut response: Response) -> Response {
     let length = |response: &Response| -> Option<u64> {
         let value = response.headers().get(CONTENT_LENGTH)?;
         value.to_str().ok()?.parse().ok()
     };
     if let Some(draw) = plan.flip {
-        // Of a body whose length nobody knows, the first bit.
+        // The first bit if the length of the body is unknown.
         let place = draw
             .checked_rem(length(&response).unwrap_or(1))
             .unwrap_or(0);
@@ -56,7 +56,7 @@ fn flip(body: Body, place: u64, mask: u8) -> Body {
             if at >= bytes.len() as u64 {
                 return bytes;
             }
-            // What lies behind is never reached again.
+            // No further byte is changed.
             *ahead = u64::MAX / 2;
             let mut spoiled = BytesMut::from(&bytes[..]);
             spoiled[at as usize] ^= mask;
@@ -67,7 +67,7 @@ fn flip(body: Body, place: u64, mask: u8) -> Body {
     Body::from_stream(spoiled)
 }
 
-/// The first `keep` bytes of a body; then it ends, or breaks.
+/// Keeps the first `keep` bytes of a body; then it ends, or breaks.
 fn shorten(body: Body, keep: u64, breaks: bool) -> Body {
     let state = (body.into_data_stream(), keep, false);
     let kept = stream::unfold(state, move |(mut parts, left, broken)| async move {

@@ -1,4 +1,4 @@
-//! The page where a user signs in with a browser.
+//! Sign-in page for browsers.
 
 use axum::Form;
 use axum::extract::{Query, State};
@@ -12,7 +12,7 @@ use super::{Refusal, allowed_by, form, issuer, page};
 use crate::Shared;
 use walrus_client::auth::is_loopback;
 
-/// What a client sends a browser here with.
+/// Parameters of a sign-in request.
 #[derive(Debug, Deserialize)]
 pub(super) struct Question {
     response_type: String,
@@ -31,7 +31,7 @@ pub(super) async fn show(
 ) -> Result<Response, Refusal> {
     let issuer = issuer(&server)?;
     let bad = |why: &str| Ok(page(StatusCode::BAD_REQUEST, &format!("<p>{why}</p>")));
-    // To an address that may be anybody's, not even an error is sent.
+    // No answer, not even an error, is sent to an unverified redirect address.
     let redirect = Url::parse(&question.redirect_uri).ok();
     if !redirect.is_some_and(|url| url.scheme() == "http" && is_loopback(&url)) {
         return bad("The client wants to be answered elsewhere than on your machine.");
@@ -57,7 +57,7 @@ pub(super) async fn show(
     Ok(page(StatusCode::OK, &form))
 }
 
-/// What the page's form sends.
+/// Fields of the page's form.
 #[derive(Debug, Deserialize)]
 pub(super) struct Decision {
     request: String,

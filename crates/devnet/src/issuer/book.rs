@@ -1,4 +1,4 @@
-//! What an issuer has given to whom.
+//! State of an issuer: pending sign-ins, codes and tokens.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use super::Refusal;
 use walrus_client::auth::Secret;
 
-/// How long a user may take to sign in.
+/// Time limit of a sign-in.
 const SIGN_IN: Duration = Duration::from_secs(600);
-/// How long a code is good for.
+/// Lifetime of a code.
 const CODE: Duration = Duration::from_secs(60);
-/// How long a client has to wait between two questions about a device.
+/// Shortest polling interval of a device sign-in.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// Most sign-ins of each kind that are kept; more push others out.
+/// Most sign-ins of each kind; at the limit, older ones are discarded.
 const MOST: usize = 1000;
 
-/// Everything that is known.
+/// State of the issuer.
 #[derive(Default)]
 pub(super) struct Book {
     pages: HashMap<String, (Asked, Instant)>,
@@ -24,7 +24,7 @@ pub(super) struct Book {
     sign_ins: Vec<SignIn>,
 }
 
-/// What a client asks for on the page where users sign in.
+/// Authorization request of a client.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) client: String,
@@ -36,13 +36,13 @@ pub(super) struct Asked {
 struct Device {
     client: String,
     user_code: String,
-    /// Who said yes; an error for no.
+    /// Name of the user who allowed it; an error if denied.
     decided: Option<Result<String, ()>>,
     until: Instant,
     polled: Option<Instant>,
 }
 
-/// A user who has signed in with a client.
+/// A user signed in with a client.
 struct SignIn {
     user: String,
     client: String,
@@ -51,7 +51,7 @@ struct SignIn {
     used: HashSet<String>,
 }
 
-/// Tokens, as they are given out.
+/// Issued tokens.
 pub(super) struct Given {
     pub(super) access: String,
     pub(super) refresh: String,
@@ -64,7 +64,7 @@ fn fresh() -> Result<String, Refusal> {
 }
 
 impl Book {
-    /// Begins a sign-in on a page; what its form sends back.
+    /// Begins a sign-in on a page; returns the ID for its form.
     pub(super) fn ask(&mut self, asked: Asked) -> Result<String, Refusal> {
         if self.pages.len() >= MOST {
             self.pages.clear();
@@ -75,13 +75,13 @@ impl Book {
         Ok(id)
     }
 
-    /// Ends it: what was asked, once.
+    /// Ends a sign-in on a page and returns its request, once.
     pub(super) fn asked(&mut self, id: &str) -> Option<Asked> {
         let (asked, until) = self.pages.remove(id)?;
         (Instant::now() < until).then_some(asked)
     }
 
-    /// A code for what a user has allowed.
+    /// Creates a code for an allowed request.
     pub(super) fn code(&mut self, asked: Asked, user: String) -> Result<String, Refusal> {
         let code = fresh()?;
         let now = Instant::now();
@@ -91,20 +91,20 @@ impl Book {
         Ok(code)
     }
 
-    /// What a code stands for, and for whom; once.
+    /// Redeems a code for its request and user, once.
     pub(super) fn redeem(&mut self, code: &str) -> Option<(Asked, String)> {
         let (asked, user, until) = self.codes.remove(code)?;
         (Instant::now() < until).then_some((asked, user))
     }
 
-    /// Begins a sign-in on another device; what the client keeps, and what the
-    /// user types.
+    /// Begins a device sign-in; returns the device code for the client and the code for
+    /// the user.
     pub(super) fn device(&mut self, client: &str) -> Result<(String, String), Refusal> {
         if self.devices.len() >= MOST {
             self.devices.clear();
         }
         let code = fresh()?;
-        // Letters that are neither vowels nor mistaken for each other.
+        // Consonants that are not easily confused.
         let letters = b"BCDFGHJKLMNPQRSTVWXZ";
         let picked = fresh()?;
         let picked = picked.bytes().take(8);
@@ -123,19 +123,20 @@ impl Book {
         Ok((code, user_code))
     }
 
-    /// How long a sign-in on another device may take.
+    /// Time limit of a device sign-in.
     pub(super) fn patience() -> Duration {
         SIGN_IN
     }
 
-    /// The client that a user's code belongs to.
+    /// Returns the client that a user code belongs to.
     pub(super) fn client_of(&self, user_code: &str) -> Option<&str> {
         let mut devices = self.devices.values();
         let device = devices.find(|device| device.is(user_code))?;
         Some(&device.client)
     }
 
-    /// A user's yes, with a name, or no; whether the code was one.
+    /// Records the user's decision, a name or a denial; returns whether the code is
+    /// valid.
     pub(super) fn decide(&mut self, user_code: &str, decision: Result<String, ()>) -> bool {
         let mut devices = self.devices.values_mut();
         match devices.find(|device| device.is(user_code)) {
@@ -147,7 +148,7 @@ impl Book {
         }
     }
 
-    /// Who has signed in on another device, where somebody has.
+    /// Returns the user of a device sign-in once it is allowed.
     pub(super) fn poll(&mut self, code: &str, client: &str) -> Result<String, Refusal> {
         let Some(device) = self.devices.get_mut(code).filter(|d| d.client == client) else {
             return Err(Refusal::new("invalid_grant", "no such device code"));
@@ -156,7 +157,7 @@ impl Book {
         if now > device.until {
             return Err(Refusal::new("expired_token", "nobody has signed in"));
         }
-        // A little early is no haste.
+        // Slightly early polls are tolerated.
         let too_soon = |last: Instant| now - last < INTERVAL * 9 / 10;
         if device.polled.replace(now).is_some_and(too_soon) {
             return Err(Refusal::new("slow_down", "asked too often"));
@@ -170,7 +171,7 @@ impl Book {
         }
     }
 
-    /// First tokens for a user.
+    /// Issues the first tokens for a user.
     pub(super) fn sign_in(
         &mut self,
         user: &str,
@@ -192,7 +193,7 @@ impl Book {
         Ok(given)
     }
 
-    /// Next tokens for a refresh token. One that was used before ends the
+    /// Issues the next tokens for a refresh token. A reused refresh token ends the
     /// sign-in.
     pub(super) fn refresh(
         &mut self,
@@ -213,7 +214,7 @@ impl Book {
         }
     }
 
-    /// Whose an access token is.
+    /// Returns the user of an access token.
     pub(super) fn user_of(&self, token: &str) -> Option<String> {
         let now = Instant::now();
         let valid = |sign_in: &&SignIn| sign_in.access.get(token).is_some_and(|end| now < *end);
@@ -221,8 +222,8 @@ impl Book {
         Some(sign_in.user.clone())
     }
 
-    /// Ends what a token stands for: one access token, or, for a refresh token,
-    /// the sign-in.
+    /// Revokes a token: an access token alone, or, for a refresh token, the whole
+    /// sign-in.
     pub(super) fn revoke(&mut self, token: &str) {
         self.sign_ins.retain(|sign_in| sign_in.refresh != token);
         for sign_in in &mut self.sign_ins {

@@ -1,4 +1,4 @@
-//! Signing in on another device than the client's.
+//! Device sign-in: the user signs in on another device.
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;

@@ -1,15 +1,14 @@
-//! A small OAuth issuer: enough of one that a client can sign in, stay signed
-//! in and sign out as with any other, by the standards' own rules.
+//! A minimal OAuth issuer: a client can sign in, renew and sign out by the standards'
+//! rules.
 //!
-//! - [`book`]: what was given to whom, and what has ended;
-//! - [`authorize`]: the page where a user signs in with a browser;
-//! - [`device`]: signing in without one on the client's machine;
-//! - [`token`]: tokens for codes and for refresh tokens; giving them back.
+//! - [`book`]: issued codes and tokens, and their end;
+//! - [`authorize`]: the sign-in page for browsers;
+//! - [`device`]: sign-in without a browser on the client's machine;
+//! - [`token`]: tokens for codes and refresh tokens; revocation.
 //!
-//! Anybody signs in under any name: this is a network of one's own. Clients are
-//! public ones, so PKCE with S256 is demanded, a redirect goes to a loopback
-//! address, and a refresh token is good once: used twice, whoever holds its
-//! successor may be a thief, and the sign-in ends. Everything is forgotten when
+//! Any name can sign in, because the network is local. Clients are public, so PKCE with
+//! S256 is required, redirects must go to a loopback address, and a refresh token is
+//! valid once: a second use indicates theft and ends the sign-in. All state is lost when
 //! the server ends.
 
 mod authorize;
@@ -32,7 +31,7 @@ use super::Shared;
 use super::demand::bearer;
 use book::Book;
 
-/// An issuer.
+/// An OAuth issuer.
 pub(super) struct Issuer {
     url: String,
     lifetime: Duration,
@@ -40,7 +39,7 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    /// One at `url`, whose access tokens are good for `lifetime`.
+    /// Creates an issuer at `url` with this `lifetime` of access tokens.
     pub(super) fn new(url: &str, lifetime: Duration) -> Self {
         Issuer {
             url: url.into(),
@@ -53,13 +52,13 @@ impl Issuer {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this is an access token of ours that has not ended.
+    /// Whether this is a valid access token of this issuer.
     pub(super) fn knows(&self, token: &str) -> bool {
         self.book().user_of(token).is_some()
     }
 }
 
-/// Why a client does not get what it asks for, in the standards' words.
+/// Error of a request, with the standards' error codes.
 #[derive(Debug)]
 struct Refusal {
     error: &'static str,
@@ -94,13 +93,13 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/oauth/userinfo", get(userinfo))
 }
 
-/// The issuer of a server that is one; its routes are there only then.
+/// Returns the issuer of this server; its routes exist only if there is one.
 fn issuer(server: &Shared) -> Result<&Issuer, Refusal> {
     let none = Refusal::new("server_error", "this server is no issuer");
     server.demand.issuer().ok_or(none)
 }
 
-/// The discovery document.
+/// Returns the discovery document.
 async fn document(State(server): State<Shared>) -> Result<Response, Refusal> {
     let url = &issuer(&server)?.url;
     let at = |path: &str| format!("{url}/oauth/{path}");
@@ -123,7 +122,7 @@ async fn document(State(server): State<Shared>) -> Result<Response, Refusal> {
     .into_response())
 }
 
-/// Whose an access token is.
+/// Returns the user of an access token.
 async fn userinfo(State(server): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {
     let user = bearer(&headers).and_then(|token| issuer(&server).ok()?.book().user_of(token));
     Ok(match user {
@@ -132,7 +131,7 @@ async fn userinfo(State(server): State<Shared>, headers: HeaderMap) -> Result<Re
     })
 }
 
-/// A page that loads nothing and runs nothing.
+/// A page without resources or scripts.
 fn page(status: StatusCode, body: &str) -> Response {
     let html = format!("<!doctype html><title>walgit-fs devnet</title>{body}\n");
     let headers = [
@@ -146,7 +145,7 @@ fn page(status: StatusCode, body: &str) -> Response {
     (status, headers, html).into_response()
 }
 
-/// A text that stands in a page.
+/// Escapes text for a page.
 fn escaped(text: &str) -> String {
     let mut safe = String::new();
     for c in text.chars() {
@@ -162,7 +161,7 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-/// The form in which a user says yes or no.
+/// Form to allow or deny a request.
 fn form(action: &str, hidden: (&str, &str), about: &str) -> String {
     let (name, value) = hidden;
     let (value, about) = (escaped(value), escaped(about));
@@ -175,7 +174,7 @@ fn form(action: &str, hidden: (&str, &str), about: &str) -> String {
     )
 }
 
-/// Who allows what such a form asks for; `None` where it is denied.
+/// Name of the user who allowed a request; `None` if denied.
 fn allowed_by(user: &str, decision: &str) -> Option<String> {
     let user = user.trim();
     (decision == "allow" && !user.is_empty()).then(|| user.to_owned())

@@ -1,4 +1,4 @@
-//! Tokens: given, renewed, and given back.
+//! Tokens: issue, renewal and revocation.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{Refusal, issuer};
 use crate::Shared;
 
-/// What a grant by device is called (RFC 8628).
+/// Grant type of a device sign-in (RFC 8628).
 pub(super) const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 #[derive(Debug, Deserialize)]
@@ -81,7 +81,7 @@ pub(super) struct Back {
     token: String,
 }
 
-/// `POST /oauth/revoke`: done, whether or not there was such a token (RFC 7009).
+/// `POST /oauth/revoke`: succeeds whether or not the token exists (RFC 7009).
 pub(super) async fn revoke(
     State(server): State<Shared>,
     Form(back): Form<Back>,

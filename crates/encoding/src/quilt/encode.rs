@@ -1,4 +1,4 @@
-//! Making a quilt of files.
+//! Encoding of a quilt.
 
 use serde::Serialize;
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
-/// The blob of a quilt of these files, and where each is.
+/// Encodes files as a quilt; returns its blob and the location of each file.
 ///
 /// # Errors
-/// When they cannot be a quilt; see [`QuiltError`].
+/// When the files cannot form a quilt; see [`QuiltError`].
 pub fn encode(mut members: Vec<Member>) -> Result<(Vec<u8>, Vec<Patch>), QuiltError> {
     if members.is_empty() {
         return Err(QuiltError::Empty);
@@ -34,7 +34,7 @@ pub fn encode(mut members: Vec<Member>) -> Result<(Vec<u8>, Vec<Patch>), QuiltEr
             tags: member.tags.clone(),
         })
         .collect();
-    // An end column takes two bytes whatever it is, so the length is known now.
+    // An end column always takes two bytes, so the length is already known.
     let index_len = (INDEX_HEAD + bcs(&index)?.len()) as u64;
     let sizes: Vec<u64> = std::iter::once(index_len)
         .chain(
@@ -68,11 +68,11 @@ pub fn encode(mut members: Vec<Member>) -> Result<(Vec<u8>, Vec<Patch>), QuiltEr
     Ok((matrix, patches))
 }
 
-/// Bytes of the blob that [`encode`] makes of files without tags, each given by
-/// the bytes of its identifier and of its content.
+/// Returns the length of the blob that [`encode`] makes of files without tags, each given
+/// by the lengths of its identifier and its content.
 ///
 /// # Errors
-/// When they cannot be a quilt; see [`QuiltError`].
+/// When the files cannot form a quilt; see [`QuiltError`].
 pub fn blob_len(members: &[(u64, u64)]) -> Result<u64, QuiltError> {
     if members.is_empty() {
         return Err(QuiltError::Empty);
@@ -80,7 +80,7 @@ pub fn blob_len(members: &[(u64, u64)]) -> Result<u64, QuiltError> {
     if members.len() > MAX_MEMBERS {
         return Err(QuiltError::TooMany(members.len()));
     }
-    // Lists and texts of BCS begin with their length, seven bits a byte.
+    // Lists and strings in BCS begin with their length, seven bits per byte.
     let prefixed = |len: u64| len + u64::from((64 - (len | 1).leading_zeros()).div_ceil(7));
     // End column, identifier, no tags.
     let entries = members.iter().map(|(name, _)| 2 + prefixed(*name) + 1);
@@ -98,7 +98,7 @@ fn bcs(value: &impl Serialize) -> Result<Vec<u8>, QuiltError> {
     bcs::to_bytes(value).map_err(|_| QuiltError::TooLarge("the index"))
 }
 
-/// What stands before a member's content.
+/// Encodes the bytes before a member's content.
 fn head(member: &Member) -> Result<Vec<u8>, QuiltError> {
     let identifier = &member.identifier;
     let unfit = || QuiltError::Identifier(identifier.chars().take(64).collect());
@@ -135,8 +135,8 @@ fn head(member: &Member) -> Result<Vec<u8>, QuiltError> {
     Ok(head)
 }
 
-/// The smallest even symbol with which pieces of these sizes, the index first,
-/// fit into the columns.
+/// Returns the smallest even symbol size with which pieces of these sizes, the index
+/// first, fit into the columns.
 fn symbol_size(sizes: &[u64]) -> Result<u64, QuiltError> {
     let rows = ROWS as u64;
     let fits = |symbol: u64| {
@@ -159,7 +159,7 @@ fn symbol_size(sizes: &[u64]) -> Result<u64, QuiltError> {
     }
 }
 
-/// Writes a piece down its columns.
+/// Writes a piece into its columns.
 fn write(matrix: &mut [u8], symbol: usize, column: u16, parts: [&[u8]; 2]) {
     let mut at = 0;
     for mut part in parts {

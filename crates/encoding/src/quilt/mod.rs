@@ -1,28 +1,26 @@
-//! Quilts: many files in one blob, encoded as the network encodes them
-//! (version 1), so that a quilt has the same blob ID and its members the same
-//! patch IDs here and there.
+//! Quilts: many files in one blob, in the network's own encoding (version 1), so that
+//! blob ID and patch IDs match those computed by the network.
 //!
-//! The network gives a column of a blob's matrix (see `blob_id`) as cheaply as
-//! a row. So a quilt gives every member whole columns of its own, and who wants
-//! one member fetches its columns and nothing else. The blob's bytes are the
-//! matrix row by row; a piece is written down its columns:
+//! The network serves a column of a blob's matrix (see `blob_id`) as cheaply as a row. So
+//! a quilt assigns whole columns to each member, and reading a member fetches only its
+//! columns. The blob's bytes are the matrix row by row; a piece is written down its
+//! columns:
 //!
 //! ```text
 //! piece   columns              bytes
 //! index   0 ..                 version 1 | u32 length | list of (end column, identifier, tags)
 //! member  end of the one before .. end
-//!                              version 1 | u32 length of what follows the mask | mask
+//!                              version 1 | u32 length after the mask | mask
 //!                              | u16 length | identifier | if mask & 1: u16 length, tags
 //!                              | content
 //! ```
 //!
-//! Numbers are little-endian; lists, texts and tags are in BCS, the
-//! serialization of the Sui chain. Members are in the order of their
-//! identifiers' bytes, and the symbol is the smallest even one with which all
-//! pieces fit.
+//! Numbers are little-endian; lists, strings and tags are in BCS, the serialization of
+//! the Sui chain. Members are sorted by the bytes of their identifiers, and the symbol
+//! size is the smallest even one with which all pieces fit.
 //!
-//! What is read back was written by strangers: every length is held to the
-//! columns that are there before anything is allocated.
+//! Quilts to be decoded are untrusted: every length is checked against the available
+//! columns before anything is allocated.
 
 mod encode;
 mod read;
@@ -43,31 +41,31 @@ use walgit_format::chunk::BlobId;
 pub use encode::{blob_len, encode};
 pub use read::{Quilt, ReadAt};
 
-/// Most members of a quilt: one column each, beside one for the index.
+/// Most members of a quilt: one column each, in addition to one for the index.
 pub const MAX_MEMBERS: usize = COLUMNS - 1;
-/// Most columns the index may take (the network's limit).
+/// Most columns of the index (a limit of the network).
 const INDEX_COLUMNS: u64 = 10;
-/// Longest index that is read, in bytes. That of a quilt full of members with long
-/// names takes a tenth of it; decoded it takes several times as much memory.
+/// Longest index that a reader accepts, in bytes. The index of a full quilt with long
+/// names takes a tenth of it; decoded, it takes several times its length in memory.
 const MAX_INDEX: usize = 4 << 20;
-/// Most tags of one member that are read.
+/// Most tags of a member that a reader accepts.
 const MAX_TAGS: usize = 4096;
-/// Number of this encoding.
+/// Version of this encoding.
 const VERSION: u8 = 1;
 /// Bytes before the index: version and length.
 const INDEX_HEAD: usize = 5;
 /// Bytes before a member's identifier: version, length and mask.
 const MEMBER_HEAD: usize = 6;
-/// In the mask: the member has tags.
+/// Mask bit: the member has tags.
 const HAS_TAGS: u8 = 1;
 
-/// What a member may be looked for by, beside its identifier.
+/// Tags to find a member by, in addition to its identifier.
 pub type Tags = BTreeMap<String, String>;
 
-/// Why bytes are no quilt, or files cannot become one.
+/// Why bytes are not a quilt, or files cannot form one.
 #[derive(Debug, thiserror::Error)]
 pub enum QuiltError {
-    /// Nothing to put into it.
+    /// There are no files.
     #[error("a quilt needs at least one file")]
     Empty,
     /// Over [`MAX_MEMBERS`].
@@ -77,16 +75,16 @@ pub enum QuiltError {
     /// characters.
     #[error("`{0}` cannot be the identifier of a file in a quilt")]
     Identifier(String),
-    /// Two files have one identifier.
+    /// Two files have the same identifier.
     #[error("the identifier `{0}` is there twice")]
     Twice(String),
-    /// A file's tags, the index or the whole are over what the encoding can hold.
+    /// A file's tags, the index or the whole quilt exceed the limits of the encoding.
     #[error("{0} of the quilt is too large for the encoding")]
     TooLarge(&'static str),
     /// Not a quilt, or a damaged one.
     #[error("not a quilt: {0}")]
     Damaged(&'static str),
-    /// The blob could not be read.
+    /// Reading the blob failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -102,12 +100,12 @@ pub struct Member {
     pub content: Bytes,
 }
 
-/// Where a member is.
+/// The location of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// Its name within the quilt.
+    /// Name within the quilt.
     pub identifier: String,
-    /// Its tags.
+    /// Tags of the member.
     pub tags: Tags,
     /// Its first column.
     pub start: u16,
@@ -115,8 +113,7 @@ pub struct Patch {
     pub end: u16,
 }
 
-/// Names a member of any quilt: the quilt and the columns. As text: 37 bytes in
-/// URL-safe base64.
+/// The ID of a member: its quilt and columns. As text: 37 bytes in URL-safe base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PatchId {
     /// The quilt's blob.
@@ -153,7 +150,7 @@ impl FromStr for PatchId {
     }
 }
 
-/// An entry of the index as it is stored: the start is the end before.
+/// An entry of the encoded index: a member starts at the end of the previous one.
 #[derive(Clone, Serialize, Deserialize)]
 struct Entry {
     end: u16,
@@ -161,12 +158,13 @@ struct Entry {
     tags: Tags,
 }
 
-/// Whether a file in a quilt can be called so.
+/// Whether text is a valid identifier.
 fn is_identifier(text: &str) -> bool {
     !text.is_empty() && text.trim_end() == text && !text.chars().any(char::is_control)
 }
 
-/// Where symbol `cell`, counted down the columns from `column`, is in the blob.
+/// Returns the position in the blob of symbol `cell`, counted down the columns from
+/// `column`.
 fn place(column: usize, cell: usize, symbol: usize) -> usize {
     let (right, row) = (cell / ROWS, cell % ROWS);
     (row * COLUMNS + column + right) * symbol
@@ -196,7 +194,7 @@ mod tests {
         Quilt::open(blob, blob.len() as u64).unwrap()
     }
 
-    /// IDs made with the network's own encoder.
+    /// IDs computed by the network's own encoder.
     #[test]
     fn a_quilt_has_the_id_the_network_gives_it() {
         let full = (0..MAX_MEMBERS).map(|i| member(&format!("file-{i}"), i * 3, &[]));
@@ -245,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_patch_id_is_a_quilt_and_its_columns() {
-        // The network's own example, in its API's description.
+        // The example of the network's API description.
         let text = "uIiEbhP2qgZYygEGxJX1GeB-rQATo2yufC2DCp7B4iABAQANAA";
         let id: PatchId = text.parse().unwrap();
         assert_eq!((id.start, id.end), (1, 13));
@@ -273,7 +271,8 @@ mod tests {
         }
     }
 
-    /// A blob with this list of entries as its index, in symbols of 1024 bytes.
+    /// Returns a blob whose index contains this encoded list of entries, in symbols of
+    /// 1024 bytes.
     fn with_index(list: &[u8]) -> Vec<u8> {
         const SYMBOL: usize = 1024;
         let mut blob = vec![0; SYMBOL * ROWS * COLUMNS];
@@ -298,7 +297,7 @@ mod tests {
     #[test]
     fn a_hostile_index_is_refused() {
         let refused = |list: &[u8]| open(&with_index(list)).index().unwrap_err().to_string();
-        // Names, as they may be; they are keys, and lead nowhere.
+        // Any names are valid: they are keys, not paths.
         let fine = entries(&[(2, "../../etc/passwd"), (3, "a/b"), (4, "C:\\x")]);
         assert_eq!(open(&with_index(&fine)).index().unwrap().len(), 3);
         for names in [
@@ -312,12 +311,12 @@ mod tests {
             assert!(said.contains("not allowed"), "{said}");
         }
         assert!(refused(&entries(&[(2, "a"), (3, "a")])).contains("twice"));
-        // Columns that overlap, are empty, go back, or are past the end.
+        // Columns that overlap, are empty, go backwards, or exceed the quilt.
         for ends in [[2, 2], [3, 2], [2, 1], [2, 668], [0, 1], [2, u16::MAX]] {
             let said = refused(&entries(&[(ends[0], "a"), (ends[1], "b")]));
             assert!(said.contains("not in order"), "{ends:?}: {said}");
         }
-        // As many entries as would take gigabytes, and counts that are not there.
+        // Entries that would take gigabytes, and counts of missing entries.
         let many = [&[0xff, 0xff, 0x3f][..], &[1, 0, 0, 0].repeat(800_000)].concat();
         assert!(refused(&many).contains("too many entries"));
         for list in [
@@ -344,7 +343,7 @@ mod tests {
     fn damage_is_an_error_whatever_it_hits() {
         let members = vec![member("one", 700, &[("k", "v")]), member("two", 900, &[])];
         let (honest, patches) = encode(members).unwrap();
-        // What is read to find a member: the first cells of each piece.
+        // The bytes read to find a member: the first cells of each piece.
         let heads = [0, patches[0].start, patches[1].start];
         for column in heads {
             for byte in 0..40 {

@@ -1,4 +1,4 @@
-//! Reading the files of a quilt.
+//! Decoding of a quilt.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::blob_id::{COLUMNS, MAX_SYMBOL, ROWS};
 
-/// Bytes that can be read anywhere.
+/// Random access to bytes.
 pub trait ReadAt {
-    /// Fills `out` with what is at `offset`.
+    /// Fills `out` with the bytes at `offset`.
     ///
     /// # Errors
-    /// When there is less, or reading fails.
+    /// When there are fewer bytes, or reading fails.
     fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
@@ -36,7 +36,7 @@ impl ReadAt for &[u8] {
     }
 }
 
-/// A quilt to read from.
+/// A quilt opened for reading.
 #[derive(Debug)]
 pub struct Quilt<R> {
     blob: R,
@@ -44,10 +44,10 @@ pub struct Quilt<R> {
 }
 
 impl<R: ReadAt> Quilt<R> {
-    /// The quilt in a blob of `len` bytes.
+    /// Opens the quilt in a blob of `len` bytes.
     ///
     /// # Errors
-    /// [`QuiltError::Damaged`] when no quilt has that length.
+    /// [`QuiltError::Damaged`] if a quilt cannot have that length.
     pub fn open(blob: R, len: u64) -> Result<Self, QuiltError> {
         let cells = (ROWS * COLUMNS) as u64;
         match len / cells {
@@ -59,7 +59,7 @@ impl<R: ReadAt> Quilt<R> {
         }
     }
 
-    /// Where its members are, in the order of their columns.
+    /// Returns the locations of the members, in the order of their columns.
     ///
     /// # Errors
     /// [`QuiltError::Damaged`], and when reading fails.
@@ -74,7 +74,7 @@ impl<R: ReadAt> Quilt<R> {
             return Err(QuiltError::Damaged("its index is too long"));
         }
         let index = self.take(0, INDEX_HEAD, len)?;
-        // Entries take far less in the index than they take in memory.
+        // Entries take far more memory decoded than encoded.
         if count(&index).is_none_or(|count| count > MAX_MEMBERS) {
             return Err(QuiltError::Damaged("its index has too many entries"));
         }
@@ -109,10 +109,10 @@ impl<R: ReadAt> Quilt<R> {
         Ok(patches)
     }
 
-    /// The bytes of a member.
+    /// Returns the content of a member.
     ///
     /// # Errors
-    /// [`QuiltError::Damaged`] when something else is in its columns, and when
+    /// [`QuiltError::Damaged`] if its columns contain a different member, and when
     /// reading fails.
     pub fn content(&self, patch: &Patch) -> Result<Vec<u8>, QuiltError> {
         let first = patch.start;
@@ -139,7 +139,7 @@ impl<R: ReadAt> Quilt<R> {
             .map_err(|_| QuiltError::Damaged("it is cut short"))
     }
 
-    /// `len` bytes down the columns from `column`, after the first `skip`.
+    /// Reads `len` bytes down the columns from `column`, after the first `skip`.
     fn take(&self, column: u16, skip: usize, len: usize) -> Result<Vec<u8>, QuiltError> {
         let column = usize::from(column);
         let there = COLUMNS.saturating_sub(column) * ROWS * self.symbol;
@@ -160,7 +160,7 @@ impl<R: ReadAt> Quilt<R> {
     }
 }
 
-/// How many entries a list in BCS says that it has: seven bits a byte.
+/// Returns the length of an encoded BCS list: seven bits per byte.
 fn count(list: &[u8]) -> Option<usize> {
     let mut count = 0;
     for (at, &byte) in list.iter().take(4).enumerate() {

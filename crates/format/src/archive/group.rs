@@ -1,4 +1,4 @@
-//! A solid group: many objects in one chunk.
+//! A solid group: several objects in one chunk.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::wire::{Reader, Write};
 const MAGIC: u8 = b'G';
 const VERSION: u8 = 1;
 
-/// Writes a group: how many, their lengths, and then what they are.
+/// Encodes a group: the number of objects, their lengths, and their bytes.
 ///
 /// # Errors
 /// [`EncodeError::TooLong`] for an object that is longer than a chunk.
@@ -31,44 +31,44 @@ pub fn encode_group<T: AsRef<[u8]>>(objects: &[T]) -> Result<Vec<u8>, EncodeErro
     Ok(out)
 }
 
-/// The objects of a group, as parts of its plain bytes.
+/// The objects of a group, as slices of its plain bytes.
 #[derive(Clone, Debug)]
 pub struct Objects {
     raw: Bytes,
-    /// Where each object ends, in bytes from the first one on.
+    /// End of each object, in bytes from the start of the first.
     ends: Vec<u32>,
 }
 
 impl Objects {
-    /// How many there are.
+    /// Returns the number of objects.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Whether the group is empty.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Object number `at`.
+    /// Returns object number `at`.
     pub fn get(&self, at: usize) -> Option<Bytes> {
         let end = *self.ends.get(at)? as usize;
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
         Some(self.raw.slice(start..end))
     }
 
-    /// All of them, in order.
+    /// Iterates over all objects, in order.
     pub fn iter(&self) -> impl Iterator<Item = Bytes> + '_ {
         (0..self.len()).filter_map(|at| self.get(at))
     }
 
-    /// Bytes that they occupy in memory.
+    /// Returns their size in memory, in bytes.
     pub fn weight(&self) -> u64 {
         (self.raw.len() + self.ends.len() * size_of::<u32>()) as u64
     }
 }
 
-/// Reads a group: its objects, as parts of `raw`.
+/// Decodes a group; its objects are slices of `raw`.
 ///
 /// # Errors
 /// When the bytes are not a group.
@@ -82,7 +82,7 @@ pub fn decode_group(raw: &Bytes) -> Result<Objects, MalformedNode> {
         reader.charge::<()>(1)?;
         let len = reader.uint32()?;
         empty += u32::from(len == 0);
-        // Objects differ, so at most one of a group is empty.
+        // Objects are distinct, so at most one of a group is empty.
         if empty > 1 {
             return Err(MalformedNode::Sum("objects of a group (two are empty)"));
         }

@@ -1,4 +1,4 @@
-//! A segment of an archive: what one publish added.
+//! A segment of an archive: the objects added by one publish.
 
 use bytes::Bytes;
 
@@ -14,29 +14,29 @@ const MAGIC: u8 = b'A';
 const VERSION: u8 = 1;
 /// Longest name of a ref, in bytes.
 const MAX_REF: usize = 4096;
-/// Bytes of a commit's ID that name it in a segment.
+/// Length of the prefix of a commit ID in a segment, in bytes.
 const MARK: usize = 8;
 
-/// A group of trees, and how many there are in it.
+/// A group of trees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Which of the segment's chunks it is.
+    /// Index of its chunk in the segment.
     pub chunk: usize,
-    /// How many objects it holds.
+    /// Number of objects.
     pub count: u64,
 }
 
-/// Contents that lie one after the other in a chunk, and where each ends.
+/// A chunk of concatenated contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentGroup {
-    /// Which of the segment's chunks it is.
+    /// Index of its chunk in the segment.
     pub chunk: usize,
-    /// Where each content ends, in bytes from the start of the chunk.
+    /// End of each content, in bytes from the start of the chunk.
     pub ends: Vec<u32>,
 }
 
 impl ContentGroup {
-    /// Where content `at` of the group is in its chunk.
+    /// Returns the range of content `at` in the chunk.
     pub fn part(&self, at: usize) -> Option<std::ops::Range<u32>> {
         let start = match at.checked_sub(1) {
             Some(before) => *self.ends.get(before)?,
@@ -46,26 +46,26 @@ impl ContentGroup {
     }
 }
 
-/// Content that is chunks: a run of those of the segment.
+/// A content that consists of consecutive chunks of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The first of them.
+    /// Index of the first chunk.
     pub first: usize,
-    /// How many.
+    /// Number of chunks.
     pub count: usize,
 }
 
-/// A commit, by the start of its ID, and the number of its tree.
+/// A commit, by a prefix of its ID, and the number of its tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommitMark {
-    /// The first bytes of its ID.
+    /// Prefix of its ID.
     pub name: [u8; MARK],
-    /// The number of its root tree.
+    /// Number of its root tree.
     pub tree: u64,
 }
 
 impl CommitMark {
-    /// What a commit of this ID is called here.
+    /// Returns the prefix of a commit ID that segments store.
     pub fn name(id: &[u8]) -> [u8; MARK] {
         let mut name = [0; MARK];
         let len = id.len().min(MARK);
@@ -74,23 +74,23 @@ impl CommitMark {
     }
 }
 
-/// A ref as it was when the segment was made.
+/// A ref at the time of the publish.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ArchivedRef {
-    /// Its full name, such as `refs/tags/v1`.
+    /// Full name, such as `refs/tags/v1`.
     pub name: Bytes,
-    /// What it leads to: a commit, or an annotated tag.
+    /// Its target: a commit, or an annotated tag.
     pub id: GitId,
 }
 
-/// What a segment holds.
+/// The content of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment<C = ChunkRef> {
     /// Groups, and chunks of contents.
     pub chunks: Vec<C>,
-    /// How many objects the segments before it hold.
+    /// Number of objects in earlier segments.
     pub before: u64,
-    /// Trees: a tree after all that it holds.
+    /// Groups of trees, each tree after the objects that it contains.
     pub trees: Vec<Group>,
     /// Contents in groups.
     pub contents: Vec<ContentGroup>,
@@ -98,21 +98,21 @@ pub struct Segment<C = ChunkRef> {
     pub files: Vec<Run>,
     /// Chunks that are groups of annotated tags.
     pub tags: Vec<usize>,
-    /// Commits whose trees are here.
+    /// Commits whose trees are in this segment.
     pub commits: Vec<CommitMark>,
-    /// All refs, sorted by name. Those of the last segment are valid.
+    /// All refs, sorted by name. Only those of the last segment are valid.
     pub refs: Vec<ArchivedRef>,
-    /// The full name of the branch that is checked out; empty for none.
+    /// Full name of the branch that is checked out; empty if none is.
     pub head: Bytes,
     /// Commits whose parents are not in the archive, sorted.
     pub shallow: Vec<GitId>,
 }
 
-/// A segment as the one who writes it knows it.
+/// A segment to be encoded.
 pub type PlannedSegment = Segment<PlacedChunk>;
 
 impl<C> Segment<C> {
-    /// The same, with other chunks in the place of its own.
+    /// Returns a copy with different chunks.
     pub fn with_chunks<D>(&self, chunks: Vec<D>) -> Segment<D> {
         Segment {
             chunks,
@@ -128,29 +128,29 @@ impl<C> Segment<C> {
         }
     }
 
-    /// How many trees it holds.
+    /// Returns the number of trees.
     pub fn tree_count(&self) -> u64 {
         self.trees.iter().map(|group| group.count).sum()
     }
 
-    /// How many contents it holds in groups.
+    /// Returns the number of contents in groups.
     pub fn content_count(&self) -> u64 {
         let groups = self.contents.iter();
         groups.map(|group| group.ends.len() as u64).sum()
     }
 
-    /// How many objects it holds that have numbers.
+    /// Returns the number of numbered objects.
     pub fn count(&self) -> u64 {
         self.tree_count() + self.content_count() + self.files.len() as u64
     }
 }
 
 impl PlannedSegment {
-    /// Writes the segment; its stored bytes will end at `end` (as in
+    /// Encodes the segment; its stored bytes will end at `end` (as in
     /// [`Place::Here`](crate::Place::Here)).
     ///
     /// # Errors
-    /// What the format cannot express or a reader would refuse.
+    /// When the format cannot express the segment or a reader would reject it.
     pub fn encode(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
         let raw = Bytes::from(self.encode_unchecked(end)?);
         let read = Segment::decode(&raw, &ChunkRef::nominal_node(&raw))?;
@@ -161,10 +161,11 @@ impl PlannedSegment {
         Ok(raw.into())
     }
 
-    /// The same for segments that a reader may refuse: tests of readers need them.
+    /// Like [`encode`](Self::encode), but permits segments that a reader may reject; for
+    /// tests of readers.
     ///
     /// # Errors
-    /// What the format cannot express.
+    /// When the format cannot express the segment.
     #[doc(hidden)]
     pub fn encode_unchecked(&self, end: i64) -> Result<Vec<u8>, EncodeError> {
         let mut out = vec![MAGIC, VERSION];
@@ -218,7 +219,7 @@ impl PlannedSegment {
     }
 }
 
-/// Each chunk is one group, and groups stand in the order of the table.
+/// Checks that each chunk is one group, and that groups are in the order of the table.
 fn following(used: &mut Option<usize>, chunk: usize) -> Result<usize, MalformedNode> {
     if used.replace(chunk).is_some_and(|before| before >= chunk) {
         return Err(MalformedNode::Runs("groups"));
@@ -227,7 +228,7 @@ fn following(used: &mut Option<usize>, chunk: usize) -> Result<usize, MalformedN
 }
 
 impl Segment {
-    /// Reads the segment that `reference` leads to.
+    /// Decodes the segment at `reference`.
     ///
     /// # Errors
     /// When the bytes are not a valid segment.
@@ -235,7 +236,7 @@ impl Segment {
         Self::decode_within(raw, reference, budget::NODE)
     }
 
-    /// As [`decode`](Self::decode), in at most `ceiling` bytes of memory.
+    /// Like [`decode`](Self::decode), in at most `ceiling` bytes of memory.
     pub fn decode_within(
         raw: &Bytes,
         reference: &ChunkRef,
@@ -256,7 +257,7 @@ impl Segment {
         for _ in 0..count {
             let chunk = following(&mut used, index(reader.uint()?)?)?;
             let count = reader.uint()?;
-            // A group holds no more trees than bytes.
+            // A group cannot contain more trees than bytes.
             if count > u64::from(chunks[chunk].raw_len) {
                 return Err(MalformedNode::Sum("trees of a group"));
             }
@@ -368,8 +369,8 @@ mod tests {
     }
 
     prop_compose! {
-        /// Segments as no publisher makes them: numbers of chunks that are not
-        /// there, ends out of order, IDs of any length.
+        /// Segments that no publisher writes: invalid chunk indices, unsorted ends, IDs
+        /// of any length.
         fn any_segment()(
             lens in proptest::collection::vec(0u32..9, 0..4),
             before in prop_oneof![0u64..9, any::<u64>()],

@@ -1,4 +1,4 @@
-//! A git tree with numbers for IDs.
+//! A git tree with object numbers in place of IDs.
 
 use bytes::Bytes;
 
@@ -6,55 +6,55 @@ use crate::encode::{EncodeError, check_len};
 use crate::malformed::MalformedNode;
 use crate::wire::{Reader, Write};
 
-/// Modes that have a number of one byte; others are written out.
+/// Modes encoded in one byte; others are written out.
 const MODES: [&[u8]; 6] = [
     b"100644", b"100755", b"40000", b"120000", b"160000", b"100664",
 ];
 /// Longest mode, in bytes.
 const MAX_MODE: usize = 16;
-/// Longest name, in bytes: longer than any file system has.
+/// Longest name, in bytes: more than any file system allows.
 const MAX_NAME: usize = 4096;
 /// Longest ID, in bytes: SHA-256.
 const MAX_ID: usize = 32;
 
-/// What an entry of a tree leads to.
+/// The target of a tree entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// An object of the archive.
     Number(u64),
-    /// One that is not in it, such as a submodule's commit: its ID.
+    /// The ID of an object outside the archive, such as a submodule's commit.
     Id(Bytes),
 }
 
 /// An entry of a stored tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEntry {
-    /// Its mode as git has it, in octal digits.
+    /// Mode as git writes it, in octal digits.
     pub mode: Bytes,
-    /// Its name.
+    /// Name of the entry.
     pub name: Bytes,
-    /// What it leads to.
+    /// Target of the entry.
     pub target: Target,
 }
 
-/// What an entry of a tree is by its mode.
+/// The kind of a tree entry, according to its mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModeKind {
     /// A directory.
     Tree,
     /// A file.
     File {
-        /// Whether it may be executed.
+        /// Whether the file is executable.
         executable: bool,
     },
     /// A symbolic link.
     Link,
-    /// A commit of another repository, and whatever else git takes for one.
+    /// A commit of another repository, and all other modes that git treats as one.
     Submodule,
 }
 
 impl ModeKind {
-    /// What git takes these digits for; `None` where they are no octal number.
+    /// Interprets octal digits like git; `None` if they are not an octal number.
     pub fn of(mode: &[u8]) -> Option<Self> {
         if mode.is_empty() {
             return None;
@@ -73,7 +73,7 @@ impl ModeKind {
         })
     }
 
-    /// The digits that git writes for it today.
+    /// Returns the digits that current git writes for this kind.
     pub fn canonical(self) -> &'static [u8] {
         match self {
             ModeKind::Tree => b"40000",
@@ -86,21 +86,21 @@ impl ModeKind {
 }
 
 impl StoredEntry {
-    /// What it is.
+    /// Returns the kind of the entry.
     pub fn kind(&self) -> Option<ModeKind> {
         ModeKind::of(&self.mode)
     }
 
-    /// Whether it is a directory.
+    /// Whether the entry is a directory.
     pub fn is_tree(&self) -> bool {
         self.kind() == Some(ModeKind::Tree)
     }
 }
 
-/// Writes a tree.
+/// Encodes a tree.
 ///
 /// # Errors
-/// [`EncodeError::TooLong`] for a mode, a name or an ID that is.
+/// [`EncodeError::TooLong`] for a mode, a name or an ID that is too long.
 pub fn encode_tree(entries: &[StoredEntry]) -> Result<Vec<u8>, EncodeError> {
     let mut out = Vec::with_capacity(entries.len() * 24);
     for entry in entries {
@@ -128,7 +128,7 @@ pub fn encode_tree(entries: &[StoredEntry]) -> Result<Vec<u8>, EncodeError> {
     Ok(out)
 }
 
-/// Reads a tree, its names as parts of `raw`.
+/// Decodes a tree; its names are slices of `raw`.
 ///
 /// # Errors
 /// When the bytes are not a tree.
@@ -136,7 +136,7 @@ pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
     let mut reader = Reader::new(raw);
     let mut entries = Vec::new();
     while reader.position() < raw.len() {
-        // Twice: a vector grows to twice what it holds.
+        // Twice, because a growing vector doubles its capacity.
         reader.charge::<[StoredEntry; 2]>(1)?;
         let mode = match reader.byte()? {
             0 => raw.slice_ref(reader.bytes(MAX_MODE)?),
@@ -155,36 +155,36 @@ pub fn decode_tree(raw: &Bytes) -> Result<Vec<StoredEntry>, MalformedNode> {
     Ok(entries)
 }
 
-/// An entry of a tree as git has it.
+/// An entry of a raw git tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawEntry<'a> {
-    /// Its mode, in octal digits.
+    /// Mode, in octal digits.
     pub mode: &'a [u8],
-    /// Its name.
+    /// Name of the entry.
     pub name: &'a [u8],
-    /// The ID of what it leads to.
+    /// ID of the target.
     pub id: &'a [u8],
 }
 
 impl RawEntry<'_> {
-    /// What it is.
+    /// Returns the kind of the entry.
     pub fn kind(&self) -> Option<ModeKind> {
         ModeKind::of(self.mode)
     }
 
-    /// Whether it is a directory.
+    /// Whether the entry is a directory.
     pub fn is_tree(&self) -> bool {
         self.kind() == Some(ModeKind::Tree)
     }
 
-    /// Whether it is a commit of another repository.
+    /// Whether the entry is a commit of another repository.
     pub fn is_submodule(&self) -> bool {
         self.kind() == Some(ModeKind::Submodule)
     }
 }
 
-/// The entries of a tree as git has it, whose IDs are of `id_len` bytes. The
-/// last item is `None` where the bytes are not a tree.
+/// Parses a raw git tree with IDs of `id_len` bytes. The last item is `None` if the bytes
+/// are not a tree.
 pub fn parse_tree(raw: &[u8], id_len: usize) -> impl Iterator<Item = Option<RawEntry<'_>>> {
     let mut rest = raw;
     std::iter::from_fn(move || {
@@ -206,10 +206,10 @@ fn split_entry(raw: &[u8], id_len: usize) -> Option<(RawEntry<'_>, &[u8])> {
     Some((RawEntry { mode, name, id }, rest))
 }
 
-/// The tree as git has it; `id` tells the ID of an object by its number.
+/// Reconstructs the raw git tree; `id` returns the ID of an object number.
 ///
 /// # Errors
-/// [`MalformedNode::Index`] when it holds an object that is not known.
+/// [`MalformedNode::Index`] if it contains an unknown object.
 pub fn raw_tree<'i>(
     entries: &[StoredEntry],
     id: impl Fn(u64) -> Option<&'i [u8]>,

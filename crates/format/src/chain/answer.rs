@@ -1,7 +1,7 @@
-//! What a full node answers: reading it, and nothing else.
+//! Parsing of full node responses.
 //!
-//! A node is a stranger. Its answer is held to a length before it comes here;
-//! here it is taken apart, and what is missing or of another kind is an error.
+//! A full node is not trusted. The caller limits the length of its response; this module
+//! parses it and treats missing or mistyped fields as errors.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::objects::id_in;
 use super::{ChainError, ObjectId};
 
-/// An object as the chain shows it.
+/// An object on the chain.
 #[derive(Clone, Debug)]
 pub struct MoveObject {
     /// Its ID.
     pub id: ObjectId,
-    /// Its type, as `0xPACKAGE::module::Name`.
+    /// Type, as `0xPACKAGE::module::Name`.
     pub kind: String,
-    /// Its fields.
+    /// Fields of the object.
     pub fields: Value,
 }
 
@@ -32,10 +32,10 @@ struct Complaint {
     message: String,
 }
 
-/// The data of an answer.
+/// Returns the data of a response.
 ///
 /// # Errors
-/// Its complaint, or what is wrong with it.
+/// The error message of the node, or a description of the malformed response.
 pub fn data(text: &[u8]) -> Result<Value, String> {
     let answer: Answer = serde_json::from_slice(text)
         .map_err(|error| format!("its answer is no GraphQL ({error})"))?;
@@ -45,10 +45,10 @@ pub fn data(text: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// The objects that were asked for, in order.
+/// Returns the requested objects, in order.
 ///
 /// # Errors
-/// [`ChainError::NoObject`] for the first that is not there.
+/// [`ChainError::NoObject`] for the first object that does not exist.
 pub fn objects(data: &Value, asked: &[ObjectId]) -> Result<Vec<MoveObject>, ChainError> {
     let found = data["multiGetObjects"].as_array();
     let one = |(at, &id): (usize, &ObjectId)| {
@@ -73,13 +73,13 @@ pub fn objects(data: &Value, asked: &[ObjectId]) -> Result<Vec<MoveObject>, Chai
     asked.iter().enumerate().map(one).collect()
 }
 
-/// Entries of a table: names, and objects they lead to.
+/// Entries of a table: names, and their objects.
 type Entries = Vec<(String, ObjectId)>;
 
-/// A page of the entries of table `id`, and where the next one begins.
+/// Returns a page of the entries of table `id`, and the cursor of the next page.
 ///
 /// # Errors
-/// [`ChainError::NotThat`] where it is no such table.
+/// [`ChainError::NotThat`] if the object is not a table of names.
 pub fn table(data: &Value, id: ObjectId) -> Result<(Entries, Option<Value>), ChainError> {
     let fields = &data["address"]["dynamicFields"];
     let mut entries = Vec::new();
@@ -95,7 +95,7 @@ pub fn table(data: &Value, id: ObjectId) -> Result<(Entries, Option<Value>), Cha
     Ok((entries, more.then(|| page["endCursor"].clone())))
 }
 
-/// It is no table of names.
+/// Returns the error of an object that is not a table of names.
 pub(super) fn no_table(id: ObjectId, why: &str) -> ChainError {
     ChainError::NotThat {
         id,

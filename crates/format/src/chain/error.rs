@@ -1,58 +1,58 @@
-//! Why the chain did not say.
+//! Errors of reading objects on the chain.
 
 use super::ObjectId;
 
-/// Why the chain did not say.
+/// An error of reading objects on the chain.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChainError {
-    /// Nobody to ask.
+    /// No endpoint is configured.
     #[error(
         "network profile `{0}` has no Sui endpoint; give one with --sui-rpc URL or as `sui` in the config file"
     )]
     NoEndpoint(String),
-    /// Not a URL that can be used.
+    /// A URL that cannot be used.
     #[error("`{url}` is not a Sui endpoint: {why}")]
     BadEndpoint {
-        /// As configured.
+        /// The configured URL.
         url: String,
-        /// What is wrong with it.
+        /// Reason of the rejection.
         why: String,
     },
-    /// Not reachable, or failing, after all retries.
+    /// Unreachable, or failing after all retries.
     #[error("the Sui node at {url} is unavailable: {why}")]
     Unavailable {
-        /// Whom we asked.
+        /// URL of the node.
         url: String,
-        /// What happened.
+        /// The last error.
         why: String,
     },
-    /// It refused the question.
+    /// The node rejected the request.
     #[error("the Sui node at {url} refused: {why}")]
     Refused {
-        /// Whom we asked.
+        /// URL of the node.
         url: String,
-        /// Its words.
+        /// Error message of the node.
         why: String,
     },
-    /// Its answers are longer, or more, than those of any repository.
+    /// The responses are longer, or more, than for any real repository.
     #[error("the Sui node at {url} gives more than is taken: {what}")]
     TooMuch {
-        /// Whom we asked.
+        /// URL of the node.
         url: String,
-        /// What is too much.
+        /// The limit that was exceeded.
         what: String,
     },
-    /// There is no such object.
+    /// The object does not exist.
     #[error("there is no object {0} on the chain; is it of another network?")]
     NoObject(ObjectId),
-    /// The object is something else.
+    /// The object has a different type.
     #[error("object {id} is not {expected}: {why}")]
     NotThat {
         /// The object.
         id: ObjectId,
-        /// What it should be.
+        /// The expected type.
         expected: &'static str,
-        /// What is wrong with it.
+        /// Reason of the mismatch.
         why: String,
     },
 }

@@ -1,27 +1,27 @@
-//! Names of objects on the chain.
+//! IDs of objects on the chain.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The ID of an object on the chain. As text: `0x` and 64 hexadecimal digits,
-/// of which leading zeros may be missing.
+/// The ID of an object on the chain. As text: `0x` and 64 hexadecimal digits; leading
+/// zeros may be omitted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId([u8; 32]);
 
-/// A text that is no object ID.
+/// Text that is not a valid object ID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a Sui object ID (0x and up to 64 hexadecimal digits)")]
 pub struct ParseObjectIdError(String);
 
 impl ObjectId {
-    /// The ID with these bytes.
+    /// Returns the ID with these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         ObjectId(bytes)
     }
 
-    /// Its 32 bytes.
+    /// Returns the 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Objects of WalGit on the Sui chain, decoded from answers of a full node.
+//! WalGit objects on the Sui chain, decoded from responses of a full node.
 
 pub mod answer;
 mod error;

@@ -1,8 +1,8 @@
-//! WalGit's objects on the chain, in both layouts.
+//! WalGit objects on the chain, in both layouts.
 //!
-//! A node writes the same Move value in more than one way (an ID as text or in
-//! a struct, a number as number or text, bytes as base64 or as numbers), so
-//! reading is lenient about form and strict about meaning.
+//! Nodes represent the same Move value in several ways (an ID as text or in a struct, a
+//! number as number or text, bytes as base64 or as numbers), so decoding is lenient about
+//! representation and strict about meaning.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,23 +15,23 @@ use crate::chunk::BlobId;
 /// A repository object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepositoryObject {
-    /// The branch that is shown unless told otherwise; may be empty.
+    /// The branch that is shown by default; may be empty.
     pub default_branch: String,
-    /// Where its commits are.
+    /// Location of its commits.
     pub layout: Layout,
 }
 
 /// The two layouts of a repository object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// Commits are manifests on Walrus; this is the newest.
+    /// Commits are manifests on Walrus.
     Manifests {
-        /// Its blob; `None` before the first commit.
+        /// Blob of the newest manifest; `None` before the first commit.
         latest: Option<BlobId>,
     },
     /// Commits are objects.
     Objects {
-        /// The newest of the default branch; `None` before the first commit.
+        /// The newest commit of the default branch; `None` before the first commit.
         head: Option<ObjectId>,
         /// The table of branches.
         branches: Option<ObjectId>,
@@ -43,19 +43,19 @@ pub enum Layout {
 /// A commit object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitObject {
-    /// Its tree.
+    /// Tree of the commit.
     pub tree: ObjectId,
-    /// The commit before.
+    /// The parent commit.
     pub parent: Option<ObjectId>,
-    /// An address on the chain.
+    /// Author, as an address on the chain.
     pub author: String,
-    /// What it says.
+    /// Message.
     pub message: String,
-    /// When, in seconds since 1970.
+    /// Commit time, in seconds since 1970.
     pub seconds: i64,
 }
 
-/// What an entry of a tree leads to.
+/// The target of a tree entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryObject {
     /// A tree: names and objects.
@@ -69,22 +69,22 @@ pub enum EntryObject {
 pub struct BlobObject {
     /// Bytes of content.
     pub size: u64,
-    /// Its hash as written.
+    /// Hash as written.
     pub hash: String,
-    /// Where the content is.
+    /// Location of the content.
     pub content: BlobContent,
 }
 
-/// Where the content of a [`BlobObject`] is.
+/// Location of the content of a [`BlobObject`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlobContent {
-    /// In the object.
+    /// Inline in the object.
     Inline(Bytes),
     /// On Walrus.
     Walrus(BlobId),
 }
 
-/// An ID in any of the forms a node gives it.
+/// Parses an ID in any representation that nodes use.
 pub(super) fn id_in(value: &Value) -> Option<ObjectId> {
     match value {
         Value::String(text) => text.parse().ok(),
@@ -95,7 +95,7 @@ pub(super) fn id_in(value: &Value) -> Option<ObjectId> {
     }
 }
 
-/// An `Option`, as null, as the value itself, or as a vector of at most one.
+/// Returns the value of an `Option`: null, the value itself, or a vector of at most one.
 fn some(value: &Value) -> Option<&Value> {
     match value {
         Value::Null => None,
@@ -134,7 +134,7 @@ impl MoveObject {
         id_in(some(&self.fields[field])?)
     }
 
-    /// As a repository.
+    /// Decodes a repository.
     ///
     /// # Errors
     /// [`ChainError::NotThat`].
@@ -166,12 +166,12 @@ impl MoveObject {
         })
     }
 
-    /// Whether it is a commit, rather than a repository.
+    /// Whether the object is a commit, not a repository.
     pub fn is_commit(&self) -> bool {
         self.is_a("GitCommitObject")
     }
 
-    /// As a commit.
+    /// Decodes a commit.
     ///
     /// # Errors
     /// [`ChainError::NotThat`].
@@ -179,7 +179,7 @@ impl MoveObject {
         let bad = |why: &str| self.not("a WalGit commit", why);
         let tree = self.id_of("tree_id").ok_or_else(|| bad("it has no tree"))?;
         let time = number(&self.fields["timestamp"]).unwrap_or(0);
-        // The chain's clock counts milliseconds; seconds would be year 5138.
+        // The chain's clock counts milliseconds; as seconds, this would be year 5138.
         let seconds = match time > 100_000_000_000 {
             true => time / 1000,
             false => time,
@@ -193,10 +193,10 @@ impl MoveObject {
         })
     }
 
-    /// As what a tree's entry leads to.
+    /// Decodes the target of a tree entry.
     ///
     /// # Errors
-    /// [`ChainError::NotThat`] where it is neither a tree nor a file.
+    /// [`ChainError::NotThat`] if it is neither a tree nor a file.
     pub fn entry(&self) -> Result<EntryObject, ChainError> {
         if self.is_a("GitTreeObject") || self.fields["entries"].is_array() {
             let list = self.fields["entries"].as_array().into_iter().flatten();
@@ -234,7 +234,7 @@ impl MoveObject {
         }))
     }
 
-    /// Inline content of the declared size.
+    /// Returns the inline content if it has the declared size.
     fn inline(&self, size: u64) -> Option<Vec<u8>> {
         let fits = |bytes: &Vec<u8>| bytes.len() as u64 == size;
         match &self.fields["inline_content"] {
@@ -242,7 +242,7 @@ impl MoveObject {
             Value::String(text) => (STANDARD.decode(text).ok().filter(fits))
                 .or_else(|| Some(text.clone().into_bytes()).filter(fits)),
             Value::Array(list) => {
-                // An `Option<vector<u8>>` may come as a list of one.
+                // An `Option<vector<u8>>` may be represented as a list of one element.
                 if let [Value::String(one)] = &list[..] {
                     return STANDARD.decode(one).ok().filter(fits);
                 }

@@ -1,5 +1,4 @@
-//! What a stored chunk can only be decoded with: a dictionary, or other chunks
-//! that it is a patch against.
+//! The chunks required to decode another chunk: a dictionary, or the bases of a patch.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -10,20 +9,20 @@ use super::ChunkRef;
 pub const MAX_BASES: usize = 64;
 /// Most plain bytes of all bases of one chunk.
 ///
-/// Together with [`MAX_DATA_CHUNK`](super::MAX_DATA_CHUNK) it bounds what a
-/// hostile reference can make a reader fetch and hold for one read.
+/// Together with [`MAX_DATA_CHUNK`](super::MAX_DATA_CHUNK) it bounds what a hostile
+/// reference can make a reader fetch and hold for one read.
 pub const MAX_BASE_BYTES: u64 = 4 << 20;
 
-/// The bases of a chunk, in order. Most chunks have none, and those of one
-/// directory share the one that they have.
+/// The bases of a chunk, in order. Most chunks have none; the chunks of a directory share
+/// theirs.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Bases<T = ChunkRef>(Option<Arc<[T]>>);
 
 impl<T> Bases<T> {
-    /// None: the chunk stands alone.
+    /// No bases: the chunk can be decoded by itself.
     pub const NONE: Self = Bases(None);
 
-    /// The one base.
+    /// Returns bases with one element.
     pub fn one(base: T) -> Self {
         Bases(Some(Arc::new([base])))
     }

@@ -1,14 +1,13 @@
-//! How much memory a decoder may use for what it reads.
+//! Memory limits of decoders.
 //!
-//! Bytes that hash right may still come from a hostile author: a node of a few
-//! kilobytes, compressed, can declare millions of elements of one byte each,
-//! and each of them takes a hundred bytes once it is decoded. So every decoder
-//! charges what it allocates to a [`Budget`] *before* it allocates, and stops
-//! where the budget ends. The reader of nodes in the reader carries the budget, so that a
-//! decoder cannot read a count without paying for it.
+//! Bytes with the right hash may still come from a hostile author: a compressed node of a
+//! few kilobytes can declare millions of elements of one byte each, and each of them
+//! takes a hundred bytes once decoded. So every decoder charges its allocations to a
+//! [`Budget`] *before* it allocates, and stops when the budget is exhausted. The reader
+//! of nodes carries the budget, so a decoder cannot read a count without charging it.
 //!
-//! A budget is proportional to the input, so that a small node stays small, and
-//! has a ceiling, so that the largest node stays harmless:
+//! A budget is proportional to the input, which bounds the cost of a small node, and has
+//! a ceiling, which bounds the cost of the largest node:
 //!
 //! | kind of input | ceiling | what honest input needs |
 //! |---|---|---|
@@ -21,42 +20,42 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Most bytes of memory for each byte of input.
+/// Most bytes of memory per byte of input.
 ///
-/// The smallest honest entries are empty files with short names, 10 bytes that
-/// become 100.
+/// The smallest honest entries are empty files with short names: 10 bytes that take 100
+/// in memory.
 pub const FACTOR: u64 = 16;
-/// Bytes of memory that any input may use, however short it is.
+/// Bytes of memory that any input may use, regardless of its length.
 pub const BASE: u64 = 1 << 20;
 /// Most bytes of memory that one decoded node may use, its plain bytes included.
 pub const NODE: u64 = 128 << 20;
 /// Most bytes of memory that a decoded head may use: a mount keeps it.
 pub const HEAD: u64 = 32 << 20;
-/// Most bytes of memory that a history may use while it is open.
+/// Most bytes of memory that an open history may use.
 pub const HISTORY: u64 = 128 << 20;
-/// Most bytes of memory that a tree without directory nodes of its own may use.
+/// Most bytes of memory that a tree without stored directory nodes may use.
 pub const TREE: u64 = 96 << 20;
 /// Most dictionaries of a repository.
 pub const MAX_DICTIONARIES: usize = 1024;
-/// Most plain bytes that all dictionaries of a repository may have together.
+/// Most plain bytes of all dictionaries of a repository.
 pub const MAX_DICTIONARY_BYTES: u64 = 64 << 20;
 
-/// Charges after which a decoder looks whether it is still wanted.
+/// Charges between two checks for cancellation.
 const STOP_EVERY: u32 = 4096;
 
-/// Why a decoder gave up.
+/// Why a decoder stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The input needs more memory than it may.
+    /// The input needs more memory than allowed.
     OverBudget {
         /// The budget, in bytes.
         limit: u64,
     },
-    /// Nobody waits for the result any more.
+    /// The work was cancelled because its result is no longer needed.
     Stopped,
 }
 
-/// What is left of the memory that some input may use.
+/// The remaining memory of a decoder.
 #[derive(Debug)]
 pub struct Budget {
     left: u64,
@@ -66,20 +65,20 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The budget for `input` bytes that become at most `ceiling` bytes.
+    /// Returns the budget for `input` bytes, limited to `ceiling` bytes.
     pub fn of(input: usize, ceiling: u64) -> Self {
         let proportional = (input as u64).saturating_mul(FACTOR).saturating_add(BASE);
         Budget::fixed(proportional.min(ceiling))
     }
 
-    /// The same where the input stays in memory, too.
+    /// Like [`of`](Self::of), for an input that also stays in memory.
     pub fn keeping(input: usize, ceiling: u64) -> Self {
         let mut budget = Budget::of(input, ceiling);
         budget.left = budget.left.saturating_sub(input as u64);
         budget
     }
 
-    /// A budget of `limit` bytes.
+    /// Returns a budget of `limit` bytes.
     pub fn fixed(limit: u64) -> Self {
         Budget {
             left: limit,
@@ -89,21 +88,21 @@ impl Budget {
         }
     }
 
-    /// Bytes that may still be charged.
+    /// Returns the bytes that may still be charged.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// Bytes charged so far.
+    /// Returns the bytes charged so far.
     pub fn used(&self) -> u64 {
         self.limit - self.left
     }
 
-    /// Pays for `bytes` of memory.
+    /// Charges `bytes` of memory.
     ///
     /// # Errors
-    /// [`Refused::OverBudget`] where they exceed what is left, and
-    /// [`Refused::Stopped`] where nobody waits for the result any more.
+    /// [`Refused::OverBudget`] if they exceed the remainder; [`Refused::Stopped`] if the
+    /// work was cancelled.
     pub fn charge(&mut self, bytes: u64) -> Result<(), Refused> {
         self.charges = self.charges.wrapping_add(1);
         if self.charges.is_multiple_of(STOP_EVERY) && self.stop.as_ref().is_some_and(Stop::is_set) {
@@ -114,7 +113,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Pays for `count` elements of type `T`.
+    /// Charges `count` elements of type `T`.
     ///
     /// # Errors
     /// As [`charge`](Self::charge).
@@ -123,7 +122,7 @@ impl Budget {
     }
 }
 
-/// Tells work on another thread that nobody waits for it any more.
+/// Cancels work on another thread.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -132,17 +131,17 @@ thread_local! {
 }
 
 impl Stop {
-    /// Asks the work to stop.
+    /// Cancels the work.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the work should stop.
+    /// Whether the work is cancelled.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Runs `work`, in which every new [`Budget`] heeds this stop.
+    /// Runs `work`; every [`Budget`] that it creates observes this cancellation.
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         struct Restore(Option<Stop>);
         impl Drop for Restore {

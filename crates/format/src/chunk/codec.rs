@@ -1,4 +1,4 @@
-//! How stored bytes are encoded, and the bounds within which they are decoded.
+//! Encodings of stored bytes, and the limits of decoding.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,25 +15,24 @@ use super::{ChunkError, ChunkHash, dictionary};
 /// because its chunks are at most a few MiB.
 pub const MAX_WINDOW_LOG: u32 = 23;
 
-/// Smallest window zstd knows, as a power of two.
+/// Smallest window of zstd, as a power of two.
 const MIN_WINDOW_LOG: u32 = 10;
 
-/// A chunk is stored compressed only when that saves at least one part in
-/// this many: below, decoding would cost more than the bytes saved.
+/// Compression must save at least one part in this many; otherwise, decoding costs more
+/// than the saved bytes, and the chunk is stored raw.
 const MIN_SAVING: usize = 32;
 
 /// The encoding of a stored chunk. Its number is part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Codec {
-    /// As it is.
+    /// Uncompressed.
     Raw = 0,
     /// One zstd frame.
     Zstd = 1,
     /// One zstd frame, compressed with the dictionary that is its only base.
     Dictionary = 2,
-    /// One zstd frame whose window begins with the plain bytes of its bases,
-    /// one after the other.
+    /// One zstd frame whose window begins with the concatenated plain bytes of its bases.
     Patch = 3,
 }
 
@@ -52,14 +51,14 @@ impl TryFrom<u8> for Codec {
 }
 
 impl Codec {
-    /// Whether it is decoded with other chunks.
+    /// Whether decoding requires other chunks.
     pub fn has_bases(self) -> bool {
         matches!(self, Codec::Dictionary | Codec::Patch)
     }
 
-    /// Decodes to exactly `raw_len` bytes, or fails. `bases` are the plain
-    /// bytes of what it is decoded with, verified, and `dictionary` the hash of
-    /// the first of them. Does not verify content.
+    /// Decodes to exactly `raw_len` bytes, or fails. `bases` are the verified plain bytes
+    /// of the bases, and `dictionary` is the hash of the first one. Does not verify the
+    /// content.
     pub(super) fn decode(
         self,
         stored: Bytes,
@@ -71,8 +70,8 @@ impl Codec {
             expected: raw_len,
             why,
         };
-        // A decoder stops where the room ends, and room it does not use is
-        // never touched: who declares much and delivers little costs little.
+        // A decoder stops at the declared length and does not touch unused memory:
+        // declaring much and delivering little is cheap.
         let room = raw_len as usize;
         if self != Codec::Raw {
             check_frame(&stored, raw_len).map_err(wrong)?;
@@ -105,7 +104,7 @@ impl Codec {
     }
 }
 
-/// Applies a patch to what it is against.
+/// Applies a patch to its base.
 fn apply(base: &[u8], stored: &[u8], room: usize) -> std::io::Result<Vec<u8>> {
     let mut context = DCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
     let named = |code| std::io::Error::other(zstd_safe::get_error_name(code));
@@ -117,7 +116,7 @@ fn apply(base: &[u8], stored: &[u8], room: usize) -> std::io::Result<Vec<u8>> {
 }
 
 thread_local! {
-    /// Making one costs more than decoding a small file with it.
+    /// Creating one costs more than decoding a small file.
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
@@ -127,8 +126,8 @@ fn decompressor() -> std::io::Result<Decompressor<'static>> {
     Ok(decompressor)
 }
 
-/// Whether stored bytes are one frame and nothing else, which does not say by
-/// itself that it is of another length.
+/// Checks that stored bytes are exactly one frame that does not declare a different
+/// length.
 fn check_frame(stored: &[u8], raw_len: u32) -> Result<(), String> {
     match zstd_safe::find_frame_compressed_size(stored) {
         Ok(len) if len == stored.len() => {}
@@ -144,14 +143,14 @@ fn check_frame(stored: &[u8], raw_len: u32) -> Result<(), String> {
 /// Stored bytes and the codec that opens them.
 #[derive(Clone, Debug)]
 pub struct Sealed {
-    /// How `bytes` are encoded.
+    /// Encoding of `bytes`.
     pub codec: Codec,
-    /// What is to be stored.
+    /// The stored bytes.
     pub bytes: Vec<u8>,
 }
 
 impl Sealed {
-    /// As it is.
+    /// Stores the bytes uncompressed.
     pub fn raw(raw: &[u8]) -> Self {
         Sealed {
             codec: Codec::Raw,
@@ -160,13 +159,13 @@ impl Sealed {
     }
 }
 
-/// Whether compressing so many bytes to so few pays.
+/// Whether compressing `raw` bytes to `stored` bytes saves enough.
 pub(super) fn pays(stored: usize, raw: usize) -> bool {
     stored + raw / MIN_SAVING < raw
 }
 
-/// Encodes `raw` at zstd `level`, or leaves it as it is where that would not
-/// pay. The same input, level and version of zstd give the same bytes.
+/// Compresses `raw` at zstd `level`, or stores it uncompressed if that saves too little.
+/// The output is deterministic for a given input, level and zstd version.
 pub fn seal(raw: &[u8], level: i32) -> Sealed {
     thread_local! {
         static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
@@ -175,8 +174,8 @@ pub fn seal(raw: &[u8], level: i32) -> Sealed {
         if slot.as_ref().is_none_or(|(l, _)| *l != level) {
             *slot = zstd::bulk::Compressor::new(level).ok().map(|c| (level, c));
         }
-        // Compression fails only for want of memory; then the chunk is stored
-        // as it is, which is always right.
+        // Compression only fails if memory is short; storing the chunk raw is always
+        // valid.
         slot.as_mut().and_then(|(_, c)| c.compress(raw).ok())
     });
     match compressed {
@@ -188,8 +187,8 @@ pub fn seal(raw: &[u8], level: i32) -> Sealed {
     }
 }
 
-/// Makes patches, one after the other, against bases that live as long as it
-/// does: making ready for the first costs more than a short patch.
+/// Encodes a sequence of patches. Reuses the compression context, because creating one
+/// costs more than a short patch. The bases must outlive it.
 pub struct Patcher<'b> {
     context: Option<CCtx<'b>>,
 }
@@ -201,7 +200,7 @@ impl fmt::Debug for Patcher<'_> {
 }
 
 impl<'b> Patcher<'b> {
-    /// Makes ready.
+    /// Creates a patcher and its compression context.
     #[expect(clippy::new_without_default, reason = "it takes memory")]
     pub fn new() -> Self {
         Patcher {
@@ -210,9 +209,9 @@ impl<'b> Patcher<'b> {
     }
 
     /// Encodes `raw` as a patch against `base`: at most
-    /// [`MAX_BASE_BYTES`](super::MAX_BASE_BYTES), of several bases one after the
-    /// other. `None` where the memory for it is short; whether it pays is for the
-    /// caller to say, who knows what the chunk would be without.
+    /// [`MAX_BASE_BYTES`](super::MAX_BASE_BYTES), several bases being concatenated.
+    /// `None` if memory is short. The caller decides whether the patch saves enough,
+    /// because only the caller knows the size of the chunk without a patch.
     pub fn seal(&mut self, raw: &[u8], base: &'b [u8], level: i32) -> Option<Sealed> {
         let context = self.context.as_mut()?;
         let window = (base.len() + raw.len()).next_power_of_two().ilog2();
@@ -222,7 +221,7 @@ impl<'b> Patcher<'b> {
         ] {
             context.set_parameter(parameter).ok()?;
         }
-        // For this one frame.
+        // Applies to this frame only.
         context.ref_prefix(base).ok()?;
         let mut bytes = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
         context.compress2(&mut bytes, raw).ok()?;
@@ -234,8 +233,7 @@ impl<'b> Patcher<'b> {
     }
 }
 
-/// Encodes `raw` as a patch against `bases`, one after the other: see
-/// [`Patcher::seal`].
+/// Encodes `raw` as a patch against the concatenation of `bases`: see [`Patcher::seal`].
 pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
     let joined;
     let base: &[u8] = match bases {

@@ -1,5 +1,5 @@
-//! Dictionaries: what the small files of a repository have in common, known to
-//! both ends before the first byte.
+//! Dictionaries: shared content of the small files of a repository, known to publisher
+//! and reader in advance.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,13 +11,13 @@ use zstd::zstd_safe::{CParameter, DParameter};
 use super::codec::{MAX_WINDOW_LOG, Sealed, pays};
 use super::{ChunkHash, Codec};
 
-/// Dictionaries that a thread keeps ready. A repository has a handful.
+/// Prepared dictionaries that a thread caches. A repository has a handful.
 const READY: usize = 8;
-/// Longest dictionary that a thread keeps ready, in bytes: a publisher's have
-/// 112 KiB, and every thread has its own.
+/// Longest dictionary that a thread caches, in bytes: publishers make 112 KiB, and every
+/// thread has its own cache.
 const LONGEST_READY: usize = 256 << 10;
 
-/// A dictionary that chunks are compressed with, prepared for one level.
+/// A compression dictionary, prepared for one level.
 pub struct Dictionary {
     bytes: Vec<u8>,
     hash: ChunkHash,
@@ -32,8 +32,8 @@ impl fmt::Debug for Dictionary {
 }
 
 impl Dictionary {
-    /// Prepares dictionary `bytes` for compressing at `level`; `None` where
-    /// they are none, or memory is short.
+    /// Prepares dictionary `bytes` for compression at `level`; `None` if they are not a
+    /// dictionary, or memory is short.
     pub fn new(bytes: Vec<u8>, level: i32) -> Option<Self> {
         let prepared = EncoderDictionary::try_copy(&bytes, level).ok()?;
         Some(Dictionary {
@@ -44,33 +44,34 @@ impl Dictionary {
         })
     }
 
-    /// Trains one of at most `size` bytes on `samples`; `None` where they have
-    /// too little in common. The same samples give the same dictionary.
+    /// Trains a dictionary of at most `size` bytes on `samples`; `None` if they have too
+    /// little in common. The result is deterministic.
     pub fn train(samples: &[&[u8]], size: usize, level: i32) -> Option<Self> {
         let bytes = zstd::dict::from_samples(samples, size).ok()?;
         Dictionary::new(bytes, level)
     }
 
-    /// The dictionary itself.
+    /// Returns the bytes of the dictionary.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Its hash, as a chunk.
+    /// Returns its hash as a chunk.
     pub fn hash(&self) -> ChunkHash {
         self.hash
     }
 
-    /// The level it was prepared for.
+    /// Returns its compression level.
     pub fn level(&self) -> i32 {
         self.level
     }
 
-    /// Encodes `raw` with it, or leaves it as it is where that would not pay.
+    /// Compresses `raw` with the dictionary, or stores it uncompressed if that saves too
+    /// little.
     pub fn seal(&self, raw: &[u8]) -> Sealed {
         let compress = || {
             let mut compressor = Compressor::with_prepared_dictionary(&self.prepared).ok()?;
-            // Which dictionary it is, its reference tells.
+            // The chunk reference already identifies the dictionary.
             compressor
                 .set_parameter(CParameter::DictIdFlag(false))
                 .ok()?;
@@ -86,7 +87,7 @@ impl Dictionary {
     }
 }
 
-/// Decodes at most `room` bytes with the dictionary that hashes to `hash`.
+/// Decodes at most `room` bytes with the dictionary whose hash is `hash`.
 pub(super) fn decompress(
     hash: ChunkHash,
     dictionary: &[u8],
@@ -94,8 +95,8 @@ pub(super) fn decompress(
     room: usize,
 ) -> std::io::Result<Vec<u8>> {
     thread_local! {
-        /// Taking a dictionary apart costs more than decoding a file with it.
-        /// The one used last comes first.
+        /// Preparing a dictionary costs more than decoding a file with it. The most
+        /// recently used one comes first.
         static PREPARED: RefCell<Vec<(ChunkHash, Decompressor<'static>)>> = const { RefCell::new(Vec::new()) };
     }
     let prepare = || {

@@ -1,4 +1,4 @@
-//! Names of content: the network's blob IDs and our chunk hashes.
+//! Identifiers of content: Walrus blob IDs and chunk hashes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The Walrus ID of a blob: a commitment to its content and length.
 ///
-/// As text: URL-safe base64 without padding, 43 characters. How it is computed
-/// is told in `walrus::blob_id`.
+/// As text: URL-safe base64 without padding, 43 characters. `walrus::blob_id` computes
+/// it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlobId([u8; 32]);
 
@@ -18,7 +18,7 @@ pub struct BlobId([u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkHash([u8; 32]);
 
-/// A text that is not the ID it should be.
+/// Text that is not a valid ID.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum ParseIdError {
     /// Not 43 characters of URL-safe base64 that name 32 bytes.
@@ -30,29 +30,29 @@ pub enum ParseIdError {
 }
 
 impl BlobId {
-    /// The ID with these bytes.
+    /// Returns the ID with these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         BlobId(bytes)
     }
 
-    /// Its 32 bytes.
+    /// Returns the 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
 impl ChunkHash {
-    /// The hash of these plain bytes.
+    /// Returns the hash of plain bytes.
     pub fn of(raw: &[u8]) -> Self {
         ChunkHash(*blake3::hash(raw).as_bytes())
     }
 
-    /// The hash with these bytes.
+    /// Returns the hash with these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         ChunkHash(bytes)
     }
 
-    /// Its 32 bytes.
+    /// Returns the 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

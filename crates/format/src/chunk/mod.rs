@@ -1,17 +1,16 @@
-//! What a stored piece is: its hash, its location, its codec.
+//! Chunks: hash, location and codec of stored pieces.
 //!
-//! Everything a repository consists of (directories, file content, commit
-//! logs) is cut into **chunks**. A chunk is named by the BLAKE3-256 of its
-//! plain bytes and lies, usually compressed, at some range of some blob. A
-//! [`ChunkRef`] says all of that, and [`ChunkRef::open`] is the only door from
-//! stored bytes to plain ones: it decompresses within the declared size and
-//! gives nothing back whose hash is not the one asked for. Gateways are run by
-//! strangers, so no other room parses, caches or serves bytes that have not
-//! come through that door.
+//! All parts of a repository (directories, file content, commit logs) are split into
+//! **chunks**. A chunk is identified by the BLAKE3-256 of its plain bytes and stored,
+//! usually compressed, in a range of a blob. A [`ChunkRef`] records all of these, and
+//! [`ChunkRef::open`] is the only function that turns stored bytes into plain ones: it
+//! decompresses within the declared size and returns only bytes with the expected hash.
+//! Gateways are not trusted, so no other module parses, caches or serves bytes that have
+//! not passed this check.
 //!
-//! This is the bottom of the house: pure code, no I/O, nothing imported from
-//! other rooms. The names of things ([`BlobId`], [`ChunkHash`],
-//! [`ByteRange`]) live here because every room above speaks of them.
+//! This module is pure code without I/O and without dependencies on other modules. The
+//! identifiers ([`BlobId`], [`ChunkHash`], [`ByteRange`]) are defined here because all
+//! layers use them.
 
 mod bases;
 pub mod budget;
@@ -44,57 +43,56 @@ use bytes::Bytes;
 
 /// Largest plain size of a chunk of file content, in bytes.
 ///
-/// Files up to this size are one chunk, so a reader of one byte of such a file
-/// fetches the whole of it; larger files are cut to about a quarter of it.
-/// Part of the format: a reader may refuse more.
+/// A file up to this size is one chunk, so reading one byte fetches all of it; larger
+/// files are split into chunks of about a quarter of this size. Part of the format: a
+/// reader may reject larger chunks.
 pub const MAX_DATA_CHUNK: u32 = 1 << 20;
 
 /// Largest plain size of any chunk, directory nodes included, in bytes.
 ///
-/// A parse bound, not a format choice: it is what a hostile reference can make
+/// A limit for decoders, not a format choice: it bounds what a hostile reference can make
 /// a reader allocate. A directory of 500,000 entries stays below it.
 pub const MAX_CHUNK: u32 = 64 << 20;
 
-/// Where the stored bytes of a chunk lie.
+/// The location of a chunk's stored bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
-    /// The blob that holds them.
+    /// The blob that contains them.
     pub blob: BlobId,
-    /// Offset of their first byte in the blob.
+    /// Offset of the first byte in the blob.
     pub offset: u64,
-    /// How many bytes are stored.
+    /// Number of stored bytes.
     pub stored_len: u32,
-    /// How they were encoded.
+    /// Encoding of the stored bytes.
     pub codec: Codec,
 }
 
 impl Location {
-    /// The range of the blob to ask for.
+    /// Returns the range of the stored bytes in the blob.
     pub fn range(&self) -> ByteRange {
         ByteRange::new(self.offset, u64::from(self.stored_len))
     }
 }
 
-/// A reference to a chunk: what it must hash to, and where its bytes are.
+/// A reference to a chunk: its hash and its location.
 ///
-/// The hash is authority, the location a hint: a wrong location makes a chunk
-/// unreadable, never wrong. The same goes for its bases.
+/// The hash is authoritative, the location a hint: a wrong location makes a chunk
+/// unreadable, never wrong. The same applies to its bases.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkRef {
     /// BLAKE3-256 of the plain bytes.
     pub hash: ChunkHash,
     /// Length of the plain bytes.
     pub raw_len: u32,
-    /// Where the stored bytes are.
+    /// Location of the stored bytes.
     pub at: Location,
-    /// What they are decoded with: a dictionary, or the chunks that they are a
-    /// patch against.
+    /// The dictionary or patch bases required to decode it.
     pub bases: Bases,
 }
 
 impl ChunkRef {
-    /// A reference that only names, for what is made in memory: nothing is
-    /// stored under it.
+    /// Creates a reference that only identifies a node made in memory; nothing is stored
+    /// at its location.
     pub fn nominal(blob: BlobId, hash: ChunkHash) -> Self {
         ChunkRef {
             hash,
@@ -109,22 +107,21 @@ impl ChunkRef {
         }
     }
 
-    /// A reference to a node that is not stored yet, to decode it with: what lies
-    /// in its own blob then seems to lie from offset 0 on.
+    /// Creates a reference to decode a node that is not stored yet. References into the
+    /// node's own blob then start at offset 0.
     pub fn nominal_node(raw: &[u8]) -> Self {
         ChunkRef::nominal(BlobId::from_bytes([0; 32]), ChunkHash::of(raw))
     }
 
-    /// Turns stored bytes into plain, verified ones.
+    /// Decodes stored bytes and verifies the plain ones.
     ///
-    /// Time and memory are bounded by `raw_len` (itself at most
-    /// [`MAX_CHUNK`]) and [`MAX_BASE_BYTES`], whatever `stored` holds. `bases`
-    /// are the plain bytes of the chunk's bases, opened by this very function.
+    /// `raw_len` (at most [`MAX_CHUNK`]) and [`MAX_BASE_BYTES`] bound time and memory,
+    /// whatever `stored` contains. `bases` are the plain bytes of the chunk's bases, each
+    /// opened by this function.
     ///
     /// # Errors
-    /// When the stored length is not the declared one, the bytes do not
-    /// decompress to exactly `raw_len` bytes, or their hash is another; when
-    /// `bases` are not as many as the chunk needs.
+    /// When the stored length differs from the declared one, the bytes do not decompress
+    /// to exactly `raw_len` bytes, the hash differs, or the number of `bases` is wrong.
     pub fn open(&self, stored: Bytes, bases: &[Bytes]) -> Result<Bytes, ChunkError> {
         if self.raw_len > MAX_CHUNK {
             return Err(ChunkError::TooLarge(self.raw_len));
@@ -151,7 +148,7 @@ impl ChunkRef {
     }
 }
 
-/// Why stored bytes are not the chunk they should be.
+/// Why stored bytes are not the expected chunk.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum ChunkError {
     /// The declared size is over [`MAX_CHUNK`].
@@ -160,9 +157,9 @@ pub enum ChunkError {
     /// Fewer or more bytes than the reference declares.
     #[error("chunk has {found} stored bytes where its reference says {expected}")]
     StoredLength {
-        /// As the reference says.
+        /// Declared by the reference.
         expected: u32,
-        /// As received.
+        /// Received.
         found: usize,
     },
     /// The bytes do not decompress, or not to the declared length.
@@ -170,21 +167,21 @@ pub enum ChunkError {
     Decode {
         /// Declared plain length.
         expected: u32,
-        /// What the decoder said.
+        /// Error of the decoder.
         why: String,
     },
-    /// Decompressed well, but to other content.
+    /// The bytes decompress to different content.
     #[error("chunk hashes to {found} where {expected} was expected")]
     Hash {
-        /// The hash asked for.
+        /// The expected hash.
         expected: ChunkHash,
-        /// The hash of what was received.
+        /// The hash of the received content.
         found: ChunkHash,
     },
-    /// It is decoded with other chunks than it was given.
+    /// Wrong number of bases.
     #[error("chunk needs what it is a patch against, or its dictionary; it has {0}")]
     Bases(usize),
-    /// A codec this version does not know.
+    /// A codec that this version does not support.
     #[error("chunk uses codec {0}, which this version of walgit-fs does not know; update it")]
     UnknownCodec(u8),
 }
@@ -233,7 +230,7 @@ mod tests {
         );
     }
 
-    /// A chunk that `sealed` stores, decoded with `bases`.
+    /// A chunk stored as `sealed` with these bases.
     fn based(raw: &[u8], sealed: &Sealed, bases: &[&[u8]]) -> ChunkRef {
         let (chunk, _) = stored(raw);
         let at = Location {
@@ -287,7 +284,7 @@ mod tests {
             let bytes = Bytes::from(sealed.bytes);
             let given: Vec<Bytes> = parts.iter().cloned().map(Bytes::from).collect();
             prop_assert_eq!(&chunk.open(bytes.clone(), &given).unwrap()[..], &raw[..]);
-            // Against anything else it is an error, or the very same by chance.
+            // With other bases it fails, or gives the same content by chance.
             let wrong: Vec<Bytes> = given.iter().map(|base| Bytes::from(vec![0; base.len()])).collect();
             if let Ok(opened) = chunk.open(bytes, &wrong) {
                 prop_assert_eq!(&opened[..], &raw[..]);

@@ -1,19 +1,19 @@
-//! Payloads that WalGit's own tools have encrypted.
+//! Payloads encrypted by WalGit's own tools.
 //!
 //! ```text
 //! "WALGIT1" | IV (12 bytes) | GCM tag (16) | ciphertext
 //! ```
 //!
-//! AES-256-GCM with the additional data `WalGit-v1`. Nothing is given out
-//! before the tag of the whole has been checked.
+//! AES-256-GCM with the additional data `WalGit-v1`. Plain bytes are only returned after
+//! the tag of the whole payload has been checked.
 
 use bytes::Bytes;
 
 use super::secret::{IV_LEN, SecretKey, TAG_LEN};
 
-/// What a payload starts with.
+/// Magic number of a payload.
 pub const PAYLOAD_MAGIC: &[u8; 7] = b"WALGIT1";
-/// How much longer a payload is than its content, in bytes.
+/// Length of a payload minus that of its content, in bytes.
 pub const PAYLOAD_OVERHEAD: u64 = (PAYLOAD_MAGIC.len() + IV_LEN + TAG_LEN) as u64;
 
 const ADDITIONAL: &[u8] = b"WalGit-v1";
@@ -21,16 +21,16 @@ const ADDITIONAL: &[u8] = b"WalGit-v1";
 /// Why a payload cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
-    /// It is none.
+    /// Not a payload.
     #[error("it is not an encrypted payload (it does not start with WALGIT1)")]
     NotSealed,
     /// Shorter than a payload can be.
     #[error("its encrypted payload is cut short")]
     Short,
-    /// Nobody gave a key.
+    /// No key is given.
     #[error("it is encrypted; give its key with --key FILE, or keep it with walgit-fs key add")]
     NoKey,
-    /// None of the keys fits, or the bytes are not those that were sealed.
+    /// No key matches, or the bytes are damaged.
     #[error("none of the keys given opens it (or it was tampered with)")]
     WrongKey,
 }
@@ -40,11 +40,11 @@ pub fn is_payload(bytes: &[u8]) -> bool {
     bytes.starts_with(PAYLOAD_MAGIC)
 }
 
-/// Opens a payload with the first of `keys` that fits; that key's number, and
-/// the content.
+/// Opens a payload with the first matching key of `keys`; returns the index of that key,
+/// and the content.
 ///
 /// # Errors
-/// [`PayloadError`]; nothing of the content is known then.
+/// [`PayloadError`]; no content is returned then.
 pub fn open_payload(keys: &[SecretKey], payload: &[u8]) -> Result<(usize, Bytes), PayloadError> {
     let rest = payload
         .strip_prefix(PAYLOAD_MAGIC)
@@ -62,7 +62,7 @@ pub fn open_payload(keys: &[SecretKey], payload: &[u8]) -> Result<(usize, Bytes)
         .ok_or(PayloadError::WrongKey)
 }
 
-/// Seals content as WalGit's own tools do.
+/// Seals content like WalGit's own tools.
 pub fn seal_payload(key: &SecretKey, iv: [u8; IV_LEN], content: &[u8]) -> Option<Vec<u8>> {
     let mut sealed = content.to_vec();
     let tag = key.seal(iv, ADDITIONAL, &mut sealed)?;

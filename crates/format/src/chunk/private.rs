@@ -1,102 +1,99 @@
-//! Blobs of private repositories: sealed block by block, so that any part of
-//! one can be fetched and checked by itself.
+//! Blobs of private repositories: sealed block by block, so that any part can be fetched
+//! and verified by itself.
 //!
 //! ```text
 //! 0        80                 16480                                      end
 //! | header | block 0 | tag 16 | block 1 | tag 16 | …                        |
 //! ```
 //!
-//! - Plain bytes are padded with zeros to whole blocks of 16 KiB: a reader of a
-//!   part need not know how long the blob is, and lengths tell less.
-//! - **One key a blob.** The header holds a salt, and the key of the blob comes
-//!   from the repository's key and the salt. The salt is a keyed hash of the
-//!   plain bytes: the same bytes are the same blob (so an interrupted publish
-//!   goes on where it was), and other bytes have another key. So the number of
-//!   the block can be the nonce: no key and nonce ever seal two plaintexts,
-//!   without a counter or random numbers that could fail.
-//! - **Additional data** of each block are all fields of the header and its own
-//!   number: a block of another place, of another blob, of a blob that was cut
-//!   or of another version does not open.
-//! - The header carries a checksum, which anybody can check, and a key check,
-//!   which only the right key passes: damage and a wrong key are told apart.
+//! - Plain bytes are padded with zeros to whole blocks of 16 KiB: a reader of a part does
+//!   not need the length of the blob, and lengths reveal less.
+//! - **One key per blob.** The header holds a salt, and the blob's key derives from the
+//!   repository's key and the salt. The salt is a keyed hash of the plain bytes: the same
+//!   bytes give the same blob (so an interrupted publish resumes), and different bytes
+//!   give a different key. So the block number can be the nonce: a key and nonce never
+//!   seal two plaintexts, without a counter or random numbers that could fail.
+//! - **Additional data** of a block are all fields of the header and the block number: a
+//!   block from another position, another blob, a truncated blob or another version does
+//!   not open.
+//! - The header carries a checksum, which can be checked without the key, and a key
+//!   check, which only the right key passes: this distinguishes damage from a wrong key.
 //!
-//! All keys are derived: the repository's own seals nothing.
+//! All keys are derived: the repository's own key seals nothing.
 
 use ring::aead::{Aad, LessSafeKey, Nonce, Tag};
 
 use super::secret::{IV_LEN, SecretKey, TAG_LEN};
 use super::{ByteRange, ChunkHash};
 
-/// Plain bytes of a block.
+/// Plain bytes per block.
 ///
-/// A reader of one byte fetches and opens this much; a tag of 16 bytes beside it
-/// is a thousandth. Part of the format.
+/// Reading one byte fetches and opens a whole block; its tag of 16 bytes adds a
+/// thousandth. Part of the format.
 pub const BLOCK: u64 = 16 << 10;
 /// Length of the header in bytes.
 pub const PRIVATE_HEADER: usize = 80;
-/// What such a blob starts with.
+/// Magic number of a sealed blob.
 pub const PRIVATE_MAGIC: &[u8; 8] = b"WGSEALED";
 
-/// Version of this layout; an older program refuses a newer one.
+/// Version of this layout; older versions of the program reject newer ones.
 const VERSION: u16 = 1;
-/// Stored bytes of a block.
+/// Stored bytes per block.
 const STORED: usize = BLOCK as usize + TAG_LEN;
 /// Fields of the header before key check and checksum.
 const FIELDS: usize = 48;
 const CHECK: usize = 16;
 
-/// Why bytes are no blob of a private repository that could be opened.
+/// Why the blob of a private repository cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateError {
-    /// It is none.
+    /// Not a sealed blob.
     #[error("it is not encrypted (it does not start with WGSEALED)")]
     NotPrivate,
-    /// Made by a newer program.
+    /// A newer version of the format.
     #[error("it is encrypted in version {0}, this walgit-fs reads up to {VERSION}; update it")]
     Version(u16),
-    /// Its header or its length is not what was written.
+    /// Its header or its length is damaged.
     #[error("what it is encrypted in is damaged")]
     Damaged,
-    /// Nobody gave a key.
+    /// No key is given.
     #[error(
         "it is encrypted; give its key with --key FILE, or keep it with walgit-fs key add NAME FILE"
     )]
     NoKey,
-    /// It is whole, and sealed with another key.
+    /// The blob is intact, but sealed with another key.
     #[error(
         "it is encrypted with another key than those at hand; give the right one with --key FILE, or keep it with walgit-fs key add NAME FILE"
     )]
     WrongKey,
-    /// A block that is not what was sealed.
+    /// A block that is damaged.
     #[error("block {0} is not what was encrypted")]
     Block(u32),
-    /// More than a blob can hold.
+    /// More bytes than a blob can hold.
     #[error("{0} bytes are more than one encrypted blob holds")]
     TooLong(u64),
 }
 
-/// Whether bytes are the start of such a blob.
+/// Whether bytes are the start of a sealed blob.
 pub fn is_private(bytes: &[u8]) -> bool {
     bytes.starts_with(PRIVATE_MAGIC)
 }
 
-/// Stored length of a blob of so many plain bytes; `None` for more than one
-/// holds.
+/// Returns the stored length of `plain` bytes; `None` if a blob cannot hold them.
 pub fn private_len(plain: u64) -> Option<u64> {
     let blocks = u32::try_from(plain.div_ceil(BLOCK).max(1)).ok()?;
     Some(PRIVATE_HEADER as u64 + u64::from(blocks) * STORED as u64)
 }
 
-/// Most plain bytes of a blob of at most so many stored ones.
+/// Returns how many plain bytes fit into `stored` bytes.
 pub fn private_room(stored: u64) -> u64 {
     stored.saturating_sub(PRIVATE_HEADER as u64) / STORED as u64 * BLOCK
 }
 
-/// All keys that the key of a private repository leads to. Wiped when they are
-/// dropped.
+/// All keys derived from the key of a private repository. Wiped on drop.
 #[derive(Clone, Debug)]
 pub struct PrivateKeys {
-    /// The repository's own: seals nothing.
+    /// The repository's own key, which seals nothing.
     own: SecretKey,
     salts: SecretKey,
     blobs: SecretKey,
@@ -106,7 +103,7 @@ pub struct PrivateKeys {
 }
 
 impl PrivateKeys {
-    /// The keys that `own` leads to.
+    /// Derives the keys from `own`.
     pub fn of(own: &SecretKey) -> Self {
         PrivateKeys {
             own: own.clone(),
@@ -118,23 +115,23 @@ impl PrivateKeys {
         }
     }
 
-    /// The repository's own key.
+    /// Returns the repository's own key.
     pub fn own(&self) -> &SecretKey {
         &self.own
     }
 
-    /// The key that what was read is kept under on disk.
+    /// Returns the key that encrypts the disk cache.
     pub fn at_rest(&self) -> &SecretKey {
         &self.at_rest
     }
 
-    /// What the head with this hash is called in an address: who guesses the
-    /// head cannot tell.
+    /// Returns the root of the head in an address. A guessed head cannot be confirmed by
+    /// it.
     pub fn root(&self, head: &ChunkHash) -> ChunkHash {
         ChunkHash::from_bytes(self.roots.name(head.as_bytes()))
     }
 
-    /// The blob that holds these bytes: the same for the same bytes.
+    /// Seals plain bytes as a blob; deterministic.
     ///
     /// # Errors
     /// [`PrivateError::TooLong`].
@@ -165,10 +162,10 @@ impl PrivateKeys {
         Ok(sealed)
     }
 
-    /// Opens all of a blob: its plain bytes, with the zeros after them.
+    /// Opens a whole blob; the plain bytes include the zero padding.
     ///
     /// # Errors
-    /// [`PrivateError`]; nothing of the content is known then.
+    /// [`PrivateError`]; no content is returned then.
     pub fn open(&self, stored: &[u8]) -> Result<Vec<u8>, PrivateError> {
         let header = PrivateHeader::decode(stored)?;
         if stored.len() as u64 != header.stored_len() {
@@ -177,12 +174,12 @@ impl PrivateKeys {
         self.unlock(&header)?.open(0, &stored[PRIVATE_HEADER..])
     }
 
-    /// The key of the blob with this header.
+    /// Returns the blob with the key of this header.
     ///
     /// # Errors
-    /// [`PrivateError::WrongKey`] when it was sealed with another one.
+    /// [`PrivateError::WrongKey`] if the blob is sealed with another key.
     pub fn unlock(&self, header: &PrivateHeader) -> Result<PrivateBlob, PrivateError> {
-        // Takes the same time whatever is right of it.
+        // Compares in constant time.
         let same = blake3::Hash::from_bytes(widened(self.check(header)))
             == blake3::Hash::from_bytes(widened(header.check));
         match same {
@@ -221,7 +218,7 @@ fn widened(check: [u8; CHECK]) -> [u8; 32] {
     wide
 }
 
-/// What such a blob says of itself before it is opened.
+/// The header of a sealed blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrivateHeader {
     blocks: u32,
@@ -230,11 +227,11 @@ pub struct PrivateHeader {
 }
 
 impl PrivateHeader {
-    /// Reads a header off the first bytes of a blob.
+    /// Decodes the header from the first bytes of a blob.
     ///
     /// # Errors
-    /// [`PrivateError`]; that its fields are as they were written does not say
-    /// who wrote them: see [`PrivateKeys::unlock`].
+    /// [`PrivateError`]. A valid header does not authenticate its author: see
+    /// [`PrivateKeys::unlock`].
     pub fn decode(bytes: &[u8]) -> Result<Self, PrivateError> {
         if !is_private(bytes) {
             return Err(PrivateError::NotPrivate);
@@ -252,19 +249,19 @@ impl PrivateHeader {
             salt,
             check,
         };
-        // The checksum is compared with the rest: there is one encoding.
+        // Compares the checksum as well: a header has exactly one encoding.
         match header.encode() == *bytes && header.blocks > 0 {
             true => Ok(header),
             false => Err(PrivateError::Damaged),
         }
     }
 
-    /// Blocks of the blob; at least one.
+    /// Returns the number of blocks; at least one.
     pub fn blocks(&self) -> u32 {
         self.blocks
     }
 
-    /// Length of the blob as it is stored, in bytes.
+    /// Returns the stored length of the blob, in bytes.
     pub fn stored_len(&self) -> u64 {
         PRIVATE_HEADER as u64 + u64::from(self.blocks) * STORED as u64
     }
@@ -288,17 +285,17 @@ impl PrivateHeader {
     }
 }
 
-/// A run of blocks that holds a range of plain bytes.
+/// A run of blocks that contains a range of plain bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocks {
-    /// Number of the first.
+    /// Number of the first block.
     pub first: u32,
-    /// How many; at least one.
+    /// Number of blocks; at least one.
     pub count: u32,
 }
 
 impl Blocks {
-    /// Those that hold `range`; `None` where no blob could have them all.
+    /// Returns the blocks that contain `range`; `None` if no blob can have all of them.
     pub fn holding(range: ByteRange) -> Option<Self> {
         let first = range.start() / BLOCK;
         let end = range.end().div_ceil(BLOCK).max(first + 1);
@@ -308,25 +305,25 @@ impl Blocks {
         })
     }
 
-    /// Number of the block after the last.
+    /// Returns the number of the block after the last.
     pub fn end(&self) -> u64 {
         u64::from(self.first) + u64::from(self.count)
     }
 
-    /// Where they are stored.
+    /// Returns their range in the stored blob.
     pub fn stored(&self) -> ByteRange {
         let start = PRIVATE_HEADER as u64 + u64::from(self.first) * STORED as u64;
         ByteRange::new(start, u64::from(self.count) * STORED as u64)
     }
 
-    /// `range` within the plain bytes of these blocks.
+    /// Returns `range` relative to the plain bytes of these blocks.
     pub fn within(&self, range: ByteRange) -> std::ops::Range<usize> {
         let start = (range.start() - u64::from(self.first) * BLOCK) as usize;
         start..start + range.len() as usize
     }
 }
 
-/// A blob whose key is known.
+/// A sealed blob with its key.
 #[derive(Clone, Debug)]
 pub struct PrivateBlob {
     key: SecretKey,
@@ -334,18 +331,17 @@ pub struct PrivateBlob {
 }
 
 impl PrivateBlob {
-    /// What it says of itself, which the key has proven.
+    /// Returns the header, which the key has authenticated.
     pub fn header(&self) -> &PrivateHeader {
         &self.header
     }
 
-    /// Opens whole blocks from number `first` on. Gives nothing of any before
-    /// the tags of all have been checked.
+    /// Opens whole blocks starting at number `first`. Returns no bytes before all tags
+    /// are checked.
     ///
     /// # Errors
-    /// [`PrivateError::Block`], naming the first that is not as it was sealed;
-    /// [`PrivateError::Damaged`] when there are not whole blocks, or more than
-    /// it has.
+    /// [`PrivateError::Block`] with the first damaged block; [`PrivateError::Damaged`] if
+    /// there are partial blocks, or more blocks than the blob has.
     pub fn open(&self, first: u32, stored: &[u8]) -> Result<Vec<u8>, PrivateError> {
         let count = stored.len() / STORED;
         let end = u64::from(first) + count as u64;
@@ -365,8 +361,8 @@ impl PrivateBlob {
         Ok(plain)
     }
 
-    /// Opens the whole blocks among the first stored bytes of the blob, header
-    /// included; none where there are too few.
+    /// Opens the whole blocks in a prefix of the stored blob, header included; returns no
+    /// bytes if the prefix holds no whole block.
     ///
     /// # Errors
     /// As [`PrivateBlob::open`].
@@ -406,7 +402,7 @@ impl PrivateBlob {
     }
 }
 
-/// The number of a block, twelve bytes long.
+/// Encodes a block number as a nonce of twelve bytes.
 fn nonce(number: u32) -> [u8; IV_LEN] {
     let mut nonce = [0; IV_LEN];
     nonce[..4].copy_from_slice(&number.to_le_bytes());
@@ -484,8 +480,7 @@ mod tests {
         let mut spliced = one.clone();
         spliced[block(2)].copy_from_slice(&other[block(2)]);
         assert_eq!(keys(1).open(&spliced), Err(PrivateError::Block(2)));
-        // A header that says fewer blocks, with a right checksum, is no header
-        // of whoever has the key.
+        // A header with fewer blocks and a right checksum fails the key check.
         let header = PrivateHeader::decode(&one).unwrap();
         let fewer = PrivateHeader {
             blocks: 3,
@@ -494,7 +489,7 @@ mod tests {
         let mut cut = one[..fewer.stored_len() as usize].to_vec();
         cut[..PRIVATE_HEADER].copy_from_slice(&fewer.encode());
         assert_eq!(keys(1).open(&cut), Err(PrivateError::WrongKey));
-        // Nor do its blocks open where somebody believes it.
+        // The blocks do not open even if the header is trusted.
         let believed = keys(1).blob(&fewer);
         let first = &one[PRIVATE_HEADER..PRIVATE_HEADER + STORED];
         assert_eq!(believed.open(0, first), Err(PrivateError::Block(0)));
@@ -535,7 +530,7 @@ mod tests {
         #[test]
         fn other_bytes_have_another_salt(a in proptest::collection::vec(any::<u8>(), 0..50), b in proptest::collection::vec(any::<u8>(), 0..50)) {
             let salt = |bytes: &[u8]| PrivateHeader::decode(&keys(1).seal(bytes).unwrap()).unwrap().salt;
-            // Zeros at the end are padding, and so the same blob.
+            // Trailing zeros are padding, and do not change the blob.
             let trimmed = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             let same = a[..trimmed(&a)] == b[..trimmed(&b)];
             prop_assert_eq!(salt(&a) == salt(&b), same);

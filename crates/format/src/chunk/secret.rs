@@ -15,24 +15,23 @@ pub const IV_LEN: usize = 12;
 /// Length of an authentication tag in bytes.
 pub const TAG_LEN: usize = 16;
 
-/// A key of 32 bytes. Wiped when it is dropped, and never shown by `Debug`.
+/// A key of 32 bytes. Wiped on drop, and never printed by `Debug`.
 #[derive(Clone, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
 pub struct SecretKey([u8; 32]);
 
-/// A text or file that holds no key.
+/// Text or a file that contains no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it holds no key: a key is 32 bytes, raw, as 64 hexadecimal digits or as base64")]
 pub struct NotAKey;
 
 impl SecretKey {
-    /// The key with these bytes.
+    /// Returns the key with these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         SecretKey(bytes)
     }
 
-    /// A key as people keep them in files: 32 raw bytes, or, with white space
-    /// around them, 64 hexadecimal digits or base64 of either alphabet, padded
-    /// or not.
+    /// Parses the content of a key file: 32 raw bytes, or, with optional white space
+    /// around them, 64 hexadecimal digits or base64 of either alphabet, padded or not.
     ///
     /// # Errors
     /// [`NotAKey`] for anything else.
@@ -57,47 +56,46 @@ impl SecretKey {
         Err(NotAKey)
     }
 
-    /// The key as 64 hexadecimal digits, for those who must keep it.
+    /// Returns the key as 64 hexadecimal digits, for backup.
     pub fn to_hex(&self) -> Zeroizing<String> {
         Zeroizing::new(blake3::Hash::from_bytes(self.0).to_hex().to_string())
     }
 
-    /// Another key that this one leads to, but not the other way round.
-    /// `purpose` keeps the keys of different uses apart.
+    /// Derives another key by a one-way function. `purpose` separates the keys of
+    /// different uses.
     pub fn derive(&self, purpose: &str) -> Self {
         SecretKey(blake3::derive_key(purpose, &self.0))
     }
 
-    /// A name for `of` that nobody can guess without the key.
+    /// Returns a keyed hash of `of`, which cannot be guessed without the key.
     pub fn name(&self, of: &[u8; 32]) -> [u8; 32] {
         *blake3::keyed_hash(&self.0, of).as_bytes()
     }
 
-    /// The key that what this one opens is kept under on disk.
+    /// Derives the key that encrypts opened content in the disk cache.
     pub fn at_rest(&self) -> Self {
         self.derive("walgit-fs 2026 content kept on disk")
     }
 
-    /// A fresh one; `None` when the system has no random numbers.
+    /// Generates a random key; `None` if the system has no random numbers.
     pub fn random() -> Option<Self> {
         let mut bytes = Zeroizing::new([0; 32]);
         SystemRandom::new().fill(bytes.as_mut()).ok()?;
         Some(SecretKey(*bytes))
     }
 
-    /// A keyed hash to be.
+    /// Starts a keyed hash.
     pub(super) fn hasher(&self) -> blake3::Hasher {
         blake3::Hasher::new_keyed(&self.0)
     }
 
     pub(super) fn cipher(&self) -> Option<LessSafeKey> {
-        // Fails only for a key of another length.
+        // Only fails for a key of another length.
         let key = UnboundKey::new(&AES_256_GCM, &self.0).ok()?;
         Some(LessSafeKey::new(key))
     }
 
-    /// Opens sealed bytes; `None` when the tag does not fit: another key, or
-    /// other bytes.
+    /// Opens sealed bytes; `None` if the tag does not match: wrong key or damaged bytes.
     pub fn open(
         &self,
         iv: [u8; IV_LEN],
@@ -119,7 +117,7 @@ impl SecretKey {
         Some(plain)
     }
 
-    /// Seals bytes in place; their tag. An `iv` must never be used twice with
+    /// Seals bytes in place and returns their tag. An `iv` must never be used twice with
     /// one key.
     pub fn seal(
         &self,

@@ -1,8 +1,9 @@
-//! Blobs that are the content of one file, as others than us name it.
+//! Blobs that hold the content of one file, identified by hashes that WalGit does not
+//! choose.
 //!
-//! Such a blob has no chunks that we could name before we have seen it. It is
-//! proven whole, cut into pieces that are named by our own hash, and a record
-//! says which pieces it consists of: from then on it is chunks like any other.
+//! The chunks of such a blob are unknown until it has been read. It is verified as a
+//! whole and split into pieces with chunk hashes; a record lists the pieces. From then
+//! on, the pieces are ordinary chunks.
 
 use std::sync::Arc;
 
@@ -10,64 +11,63 @@ use ring::digest;
 
 use super::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
 
-/// Plain length and hash of a piece, in a record.
+/// Encoded size of a piece in a record: plain length and hash.
 const RECORD_ENTRY: usize = 4 + 32;
 
-/// How the content of a blob is proven.
+/// How the content of a blob is verified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Proof {
     /// By its SHA-256.
     Sha256([u8; 32]),
-    /// By the ID of its blob, computed anew; and by the SHA-1 that git gives
-    /// such content, where that is known.
+    /// By recomputing the blob ID, and by the git SHA-1 of the content if known.
     BlobId {
-        /// As `git hash-object` says.
+        /// As computed by `git hash-object`.
         git_sha1: Option<[u8; 20]>,
     },
 }
 
-/// Why content is not that of a [`WholeBlob`].
+/// Why content does not match a [`WholeBlob`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotProven {
-    /// It is longer or shorter.
+    /// The length differs.
     #[error("it is {found} bytes where the repository says {expected}")]
     Length {
-        /// As it is.
+        /// Actual length.
         found: u64,
-        /// As it should be.
+        /// Expected length.
         expected: u64,
     },
-    /// Its SHA-256 is another.
+    /// The SHA-256 differs.
     #[error("its SHA-256 is not the one the repository says")]
     Sha256,
-    /// Its blob ID is another.
+    /// The blob ID differs.
     #[error("its content has another blob ID")]
     BlobId,
-    /// Its hash in git is another.
+    /// The git hash differs.
     #[error("its git hash is not the one the repository says")]
     Git,
 }
 
-/// A blob that is the content of one file.
+/// A blob that holds the content of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WholeBlob {
     /// The blob.
     pub blob: BlobId,
     /// Length of the content in bytes.
     pub size: u64,
-    /// What proves the content.
+    /// How to verify the content.
     pub proof: Proof,
     /// Whether the blob is an encrypted payload of the content.
     pub sealed: bool,
 }
 
 impl WholeBlob {
-    /// Whether its proof is of the content, whatever blob it lies in.
+    /// Whether the proof covers the content independently of its blob.
     pub fn is_hashed(&self) -> bool {
         matches!(self.proof, Proof::Sha256(_))
     }
 
-    /// A name for exactly this content of this blob.
+    /// Returns a hash that identifies this content of this blob.
     pub fn name(&self) -> ChunkHash {
         let mut hasher = blake3::Hasher::new_derive_key("walgit-fs 2026 whole blob");
         hasher.update(self.blob.as_bytes());
@@ -82,8 +82,7 @@ impl WholeBlob {
         ChunkHash::from_bytes(*hasher.finalize().as_bytes())
     }
 
-    /// Whether `content` is what it should be. `blob_id` computes the ID of a
-    /// blob, where that is the proof.
+    /// Verifies `content`. `blob_id` computes the ID of a blob if the proof requires it.
     ///
     /// # Errors
     /// [`NotProven`].
@@ -112,7 +111,7 @@ impl WholeBlob {
         }
     }
 
-    /// The piece that these plain bytes at `offset` are.
+    /// Returns the reference of the piece with these plain bytes at `offset`.
     pub fn piece(&self, offset: u64, content: &[u8]) -> ChunkRef {
         let hash = ChunkHash::of(content);
         self.piece_called(offset, content.len() as u32, hash)
@@ -132,20 +131,20 @@ impl WholeBlob {
         }
     }
 
-    /// A record of the pieces it consists of.
+    /// Encodes the record of its pieces.
     pub fn encode(pieces: &[ChunkRef]) -> Vec<u8> {
         let mut record = Vec::with_capacity(pieces.len() * RECORD_ENTRY);
         for piece in pieces {
             record.extend_from_slice(&piece.raw_len.to_le_bytes());
             record.extend_from_slice(piece.hash.as_bytes());
         }
-        // A disk that turns a bit must not make us look for other content.
+        // The checksum protects against bit errors on disk.
         record.extend_from_slice(ChunkHash::of(&record).as_bytes());
         record
     }
 
-    /// The pieces that a record says it consists of; `None` where the record is
-    /// damaged or another blob's.
+    /// Decodes a record of pieces; `None` if the record is damaged or belongs to another
+    /// blob.
     pub fn decode(&self, record: &[u8]) -> Option<Arc<[ChunkRef]>> {
         let (record, sum) = record.split_last_chunk::<32>()?;
         if ChunkHash::of(record).as_bytes() != sum {
@@ -164,7 +163,7 @@ impl WholeBlob {
     }
 }
 
-/// Whether git names content so.
+/// Verifies the git SHA-1 of content.
 pub fn check_git(content: &[u8], sha1: &[u8; 20]) -> Result<(), NotProven> {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(format!("blob {}\0", content.len()).as_bytes());

@@ -1,4 +1,4 @@
-//! Which file followed which context, how often, and how soon.
+//! Transitions: which file followed which context, how often, and how soon.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -6,26 +6,26 @@ use std::ops::Bound;
 use super::context::Context;
 use super::paths::PathId;
 
-/// What is left of a count each time its context is met again. A workload
-/// seen for the last time five meetings ago counts a third of one seen now.
+/// Factor by which a count ages each time its context occurs. A workload last seen
+/// five occurrences ago counts a third of a current one.
 const AGEING: f32 = 0.8;
-/// Weights are kept in steps of 1/256.
+/// Number of weight steps per unit: weights are multiples of 1/256.
 const STEP: f32 = 256.0;
-/// Below this a transition is forgotten: not met in some ten meetings of its
-/// context, or in as many prunings.
+/// Weight below which a transition is dropped: reached after some ten occurrences
+/// of its context without it, or as many prunings.
 const FORGOTTEN: f32 = 0.1;
-/// Most names one context says. More of them say nothing.
+/// Maximum number of successors of a context. More carry no information.
 pub(super) const MAX_NAMES: usize = 32;
 
-/// One way to go on: six bytes beside its key of twelve.
+/// A transition: six bytes in addition to its key of twelve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transition {
-    /// How often, ageing, in steps of 1/256.
+    /// Aged count, in steps of 1/256.
     pub(super) weight: u16,
-    /// Time between the two opens that was not waiting for us, in tenths of a
-    /// millisecond.
+    /// Time between the two opens in tenths of a millisecond, excluding the wait
+    /// for fetches.
     pub(super) gap: u16,
-    /// The session in which it was last met.
+    /// Session in which it last occurred.
     pub(super) session: u16,
 }
 
@@ -35,24 +35,24 @@ impl Transition {
     }
 }
 
-/// What a context has seen: how many different names, of what weight in all.
+/// Evidence of a context: number of different successors and their total weight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Evidence {
     pub(super) names: usize,
     pub(super) weight: f32,
 }
 
-/// One name a context says.
+/// One successor of a context.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Successor {
     pub(super) path: PathId,
-    /// Its share of the context's weight, 0..=1.
+    /// Share of the context's weight, 0..=1.
     pub(super) share: f64,
     /// Seconds until it is opened.
     pub(super) gap: f64,
 }
 
-/// The transitions, ordered so that those of a context lie together.
+/// All transitions, ordered so that those of a context are adjacent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Chain {
     pub(super) transitions: BTreeMap<(Context, PathId), Transition>,
@@ -63,7 +63,8 @@ impl Chain {
         self.transitions.len()
     }
 
-    /// What a context says, and on what evidence; `None` when it is new.
+    /// Returns the successors of a context and the evidence; `None` for a new
+    /// context.
     pub(super) fn successors(&self, context: Context) -> Option<(Evidence, Vec<Successor>)> {
         let found: Vec<_> = self.of(context).collect();
         let weight: f32 = found.iter().map(|(_, it)| it.weight()).sum();
@@ -82,7 +83,7 @@ impl Chain {
         Some((evidence, found.iter().map(successor).collect()))
     }
 
-    /// Notes that `path` followed `context`, `gap` seconds later.
+    /// Records that `path` followed `context` after `gap` seconds.
     pub(super) fn note(&mut self, context: Context, path: PathId, gap: f64, session: u16) {
         let gap = (gap * 10_000.0).clamp(0.0, f64::from(u16::MAX)) as u16;
         let mut gone = Vec::new();
@@ -116,7 +117,7 @@ impl Chain {
         it.session = session;
     }
 
-    /// Adds what somebody else counted. `session` is the present one.
+    /// Adds a transition of another model. `session` is the current one.
     pub(super) fn add(&mut self, context: Context, path: PathId, it: Transition, session: u16) {
         let entry = self.transitions.entry((context, path));
         let own = entry.or_insert(Transition { weight: 0, ..it });
@@ -130,7 +131,7 @@ impl Chain {
         }
     }
 
-    /// Forgets what a context says beyond [`MAX_NAMES`], the lightest first.
+    /// Removes the successors of a context beyond [`MAX_NAMES`], lightest first.
     pub(super) fn keep_names(&mut self) {
         let mut gone = Vec::new();
         let mut names: Vec<(u16, PathId)> = Vec::new();
@@ -150,8 +151,8 @@ impl Chain {
         }
     }
 
-    /// Forgets the least useful until at most `most` are left: what weighs
-    /// least, a weight counting half for each session it was not met in.
+    /// Removes the least useful transitions until at most `most` remain: those of
+    /// the lowest weight, halved for each session since the last occurrence.
     pub(super) fn prune(&mut self, most: usize, session: u16) {
         if self.len() <= most {
             return;

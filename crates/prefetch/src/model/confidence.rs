@@ -1,35 +1,35 @@
-//! How far to trust a context, learned from how often it was right.
+//! Confidence in a context, learned from how often it was right.
 //!
-//! A context that has been seen once says one name; whether that name is to be
-//! believed depends on the workload: a compiler repeats itself, a person does
-//! not. So contexts are put into classes (stream, order, how many names they
-//! say, how often they were met), and each class counts how often the file
-//! opened was among the names. It is what PPM calls the escape probability,
-//! with the class learned rather than assumed (Bloom's secondary estimation).
+//! A context that has been seen once has one successor; its reliability depends on
+//! the workload: a compiler repeats itself, a person does not. So contexts are
+//! divided into classes (stream, order, number of successors, number of
+//! occurrences), and each class counts how often the opened file was among the
+//! successors. This is the escape probability of PPM, with the class learned rather
+//! than assumed (Bloom's secondary estimation).
 
 use super::super::part::Part;
 use super::chain::Evidence;
 use super::context::{MAX_ORDER, STREAMS, Stream};
 
-/// Classes by the number of names: one, two, more.
+/// Classes by number of successors: one, two, more.
 const NAMES: usize = 3;
-/// Classes by weight: met once, a few times, often.
+/// Classes by weight: seen once, a few times, often.
 const WEIGHTS: usize = 3;
-/// How many classes there are in all.
+/// Total number of classes.
 pub(super) const CLASSES: usize = STREAMS * MAX_ORDER * NAMES * WEIGHTS;
 
-/// What is believed of a class before anything is known, and how many opens
-/// that belief is worth. Programs mostly repeat themselves.
+/// Initial confidence in a class, and its weight in opens. Programs mostly repeat
+/// themselves.
 const PRIOR: f64 = 0.85;
 const PRIOR_WEIGHT: f64 = 4.0;
 
-/// Opens that what is believed half is worth at most.
+/// Maximum weight in opens of a score with halved trust.
 const BELIEVED_HALF: f64 = 8.0;
 
-/// How many opens of a class were foretold right; some 200 are remembered.
+/// Fraction of correctly predicted opens of a class, over some 200 opens.
 pub(super) type Score = Part<200>;
 
-/// The scores of all classes.
+/// Scores of all classes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Confidence {
     pub(super) scores: [Score; CLASSES],
@@ -44,15 +44,15 @@ impl Default for Confidence {
 }
 
 impl Confidence {
-    /// Probability that the next open is among the names a context says;
-    /// always below 1.
+    /// Probability that the next open is among the successors of a context; always
+    /// below 1.
     pub(super) fn of(&self, stream: Stream, order: usize, evidence: Evidence) -> f64 {
         let score = self.scores[class(stream, order, evidence)];
         score.share(PRIOR, PRIOR_WEIGHT).min(0.999)
     }
 
-    /// Trusts each class half as far, and lets a dozen opens decide whether it
-    /// deserves more.
+    /// Halves the confidence in each class, and lets a dozen opens decide whether
+    /// it deserves more.
     pub(super) fn halve(&mut self) {
         for score in &mut self.scores {
             let half = score.share(PRIOR, PRIOR_WEIGHT) / 2.0;
@@ -63,7 +63,7 @@ impl Confidence {
         }
     }
 
-    /// Notes whether a context was right.
+    /// Records whether a context was right.
     pub(super) fn note(&mut self, stream: Stream, order: usize, evidence: Evidence, right: bool) {
         let score = &mut self.scores[class(stream, order, evidence)];
         score.add(1.0, f32::from(u8::from(right)));

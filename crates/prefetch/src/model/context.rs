@@ -1,46 +1,46 @@
-//! What the next open is predicted from: the last opens of a stream.
+//! Contexts: the last opens of a stream, from which the next one is predicted.
 
 use super::paths::mix;
 
-/// The longest context, in opens.
+/// Maximum length of a context, in opens.
 pub(super) const MAX_ORDER: usize = 3;
 
-/// Which sequence of opens a context belongs to. The same files in another
-/// kind of sequence mean something else.
+/// Sequence of opens that a context belongs to. The same files have a different
+/// meaning in another kind of sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stream {
-    /// What one process opens, one after the other.
+    /// The opens of one process, in order.
     Process = 0,
-    /// The first file of each new process, whichever it is: a build starts its
-    /// compilers in nearly the same order each time, and no compiler lives
-    /// long enough to say who comes next.
+    /// The first file of each new process: a build starts its compilers in nearly
+    /// the same order each time, and no compiler lives long enough to predict the
+    /// next.
     Births = 1,
-    /// What anyone opens for the first time in a session. Only these can
-    /// stall, and their order is far steadier than that of all opens.
+    /// The first opens of each file in a session, by any process. Only these can
+    /// stall, and their order is far more stable than that of all opens.
     Firsts = 2,
 }
 
-/// How many kinds of streams there are.
+/// Number of kinds of streams.
 pub(super) const STREAMS: usize = 3;
 
-/// The last opens of a stream, newest first, as what stands for their paths.
-/// Shorter at the beginning of a stream; the beginning itself is a context, so
-/// that the first open of a session can be predicted.
+/// The last opens of a stream as path hashes, newest first. Shorter at the start of
+/// a stream; the start itself is a context, so that the first open of a session can
+/// be predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct History {
     last: [u64; MAX_ORDER],
     len: u8,
 }
 
-/// A context by which transitions are found.
+/// Key of a context in the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Context(pub(super) u64);
 
-/// Stands before the first open of a stream.
+/// Marker before the first open of a stream.
 const BEGINNING: u64 = 0x5745_4c43_4f4d_4521;
 
 impl History {
-    /// The history once this has been opened too.
+    /// Returns the history extended by an open.
     pub(super) fn then(mut self, path: u64) -> Self {
         self.last.rotate_right(1);
         self.last[0] = path;
@@ -48,10 +48,10 @@ impl History {
         self
     }
 
-    /// The contexts to look in with their orders, the longest first.
+    /// Returns the contexts with their orders, longest first.
     pub(super) fn contexts(&self, stream: Stream) -> impl Iterator<Item = (usize, Context)> {
         let History { last, len } = *self;
-        // Beyond what has been opened lies the beginning, once.
+        // Before the oldest open is the start of the stream, once.
         let longest = (usize::from(len) + 1).min(MAX_ORDER);
         (1..=longest).rev().map(move |order| {
             let seed = mix((stream as u64) << 8 | order as u64);

@@ -1,29 +1,29 @@
-//! Whether what happens now has happened before.
+//! Familiarity: whether the current session repeats earlier ones.
 
-/// How much of the present session is known from earlier ones, 0..=1.
+/// Fraction of the current session that is known from earlier ones, 0..=1.
 ///
-/// It decides who is believed: in a session that repeats what is known, a file
-/// never opened before will hardly be opened now, however near it lies; in one
-/// that is new, what the model knows says little about the rest.
+/// It decides between the predictors: in a session that repeats known opens, a file
+/// never opened before will hardly be opened now, however near it is; in a new kind
+/// of session, the model says little about the remaining files.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Familiarity {
     value: f64,
-    /// The last file was not known.
+    /// Whether the last file was unknown.
     broken: bool,
 }
 
-/// A session is believed to repeat an earlier one, by as much, until it shows.
+/// Initial familiarity of a session, before any evidence.
 const AT_FIRST: f64 = 0.7;
-/// Weight of each file that was known. One in five: four of them in a row
-/// make it more likely than not.
+/// Weight of each known file. One in five: four in a row make it more likely than
+/// not.
 const KNOWN: f64 = 0.2;
-/// What is left when a file was not known. One may be new in any session; a
-/// program that is repeated opens few, so two in a row tell that it is another.
+/// Factor for each unknown file. Any session may open a new file; a repeated
+/// program opens few, so two in a row indicate another program.
 const UNKNOWN: f64 = 0.6;
 const UNKNOWN_AGAIN: f64 = 0.3;
 
 impl Familiarity {
-    /// At the beginning of a session.
+    /// Creates the state at the start of a session.
     pub(super) fn new(learned: bool) -> Self {
         Familiarity {
             value: if learned { AT_FIRST } else { 0.0 },
@@ -31,13 +31,13 @@ impl Familiarity {
         }
     }
 
-    /// What somebody else knows is taken over in the middle of a session, to be
-    /// believed so far, 0..=1.
+    /// Adopts a foreign profile during a session: raises the familiarity to at
+    /// least the initial one times `trust`, 0..=1.
     pub(super) fn told(&mut self, trust: f64) {
         self.value = self.value.max(AT_FIRST * trust);
     }
 
-    /// Notes the first open of a file, and whether an earlier session knew it.
+    /// Records the first open of a file, and whether an earlier session knew it.
     pub(super) fn note(&mut self, known: bool) {
         match (known, self.broken) {
             (true, _) => self.value += (1.0 - self.value) * KNOWN,

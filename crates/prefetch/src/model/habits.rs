@@ -1,17 +1,17 @@
-//! Which files of a folder are opened when the folder is used at all.
+//! Habits: which files of a folder are opened when the folder is used.
 //!
-//! This is what is known of a file without any context: of the sessions that
-//! opened something in its folder, the part that opened it too. It tells
-//! which neighbours not to bring.
+//! This is the knowledge about a file without any context: of the sessions that
+//! opened something in its folder, the fraction that opened the file too. It
+//! identifies neighbours that are not worth fetching.
 
 use std::collections::BTreeMap;
 
 use super::paths::PathId;
 
-/// What is left of a count each time its folder is used in another session.
+/// Factor by which a count ages each time its folder is used in another session.
 const AGEING: f32 = 0.8;
 
-/// An ageing count, and the number of the folder's session it was valid at.
+/// An aging count, and the number of the folder's session for which it is valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Count {
     pub(super) weight: f32,
@@ -36,7 +36,8 @@ impl Count {
     }
 }
 
-/// Counts of folders and of files, both by path; a folder's path ends in `/`.
+/// Counts of folders and of files, both by path; a folder's path has a trailing
+/// `/`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Habits {
     pub(super) counts: BTreeMap<PathId, Count>,
@@ -46,12 +47,12 @@ pub(super) struct Habits {
 }
 
 impl Habits {
-    /// Notes that a session opens something.
+    /// Records that a session has opened a file.
     pub(super) fn session(&mut self) {
         self.sessions = self.sessions.next();
     }
 
-    /// Notes that this session uses a folder.
+    /// Records that this session uses a folder.
     pub(super) fn folder(&mut self, folder: PathId) {
         let count = self.counts.entry(folder).or_default();
         *count = count.next();
@@ -59,7 +60,7 @@ impl Habits {
         *count = count.met(self.sessions.turn);
     }
 
-    /// Part of the sessions before this one that used a folder.
+    /// Fraction of the earlier sessions that used a folder.
     pub(super) fn usage(&self, folder: PathId) -> f64 {
         let all = self.sessions.weight - 1.0;
         let used = self
@@ -72,7 +73,8 @@ impl Habits {
         }
     }
 
-    /// Notes that a session opened a file; its folder's use is noted before.
+    /// Records that a session opened a file; the use of its folder is recorded
+    /// before.
     pub(super) fn file(&mut self, file: PathId, folder: PathId) {
         let turn = self.counts.get(&folder).map_or(0, |count| count.turn);
         let count = self.counts.entry(file).or_default();
@@ -114,7 +116,7 @@ impl Habits {
         }
     }
 
-    /// Weights of the sessions that used the folder, and of those of them that
+    /// Returns the weights of the sessions that used the folder, and of those that
     /// opened the file.
     pub(super) fn of(&self, file: Option<PathId>, folder: PathId) -> (f64, f64) {
         let Some(&used) = self.counts.get(&folder) else {

@@ -1,10 +1,10 @@
-//! Two models made one, and a stranger's model believed half.
+//! Merging of two models, and halving of a foreign model.
 //!
-//! Counts of both are added as they are at present, each as old as it is: what
-//! was met in the last session of either counts in full, what was not met for
-//! five sessions of its own a third. From then on they age together. So what
-//! both know is surer than before, what only one knows is known as well as it
-//! was there, and neither is lost.
+//! The current counts of both are added, each with its own age: a transition of the
+//! last session of either model counts in full, one that has not occurred for five
+//! of its sessions a third. From then on they age together. So transitions that
+//! both models know become more certain, those of one model keep their weight, and
+//! no model's data is lost.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use super::chain::Transition;
 use super::{Model, PathId, folder_of};
 
 impl Model {
-    /// Adds what another model has learned; `trust` is how far a session that
-    /// has just begun is believed to repeat it, beside the usual.
+    /// Adds the data of another model; `trust`, relative to the default, is the
+    /// assumed degree to which a session that has just started repeats it.
     pub fn merge(&mut self, other: &Model, trust: f64) {
         let known = |id: PathId| other.paths.name(id).map(|name| (id, name));
         let mut ids: HashMap<PathId, PathId> = HashMap::new();
@@ -73,7 +73,7 @@ impl Model {
         self.prune();
     }
 
-    /// Believes half of what has been learned, until it shows.
+    /// Halves the weight of all learned data, until it is confirmed.
     pub fn halve(&mut self) {
         for it in self.chain.transitions.values_mut() {
             it.weight = (it.weight / 2).max(1);

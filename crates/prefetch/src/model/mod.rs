@@ -1,29 +1,30 @@
-//! What is learned from the order in which files are opened: opens in,
-//! predictions out. Pure: no clock, no thread, no file.
+//! Model of the order of file opens: opens in, predictions out. Pure: no clock, no
+//! thread, no file.
 //!
-//! The model is a Markov chain of variable order. The last one, two and three
-//! opens of a *stream* are its contexts; what followed each is counted, counts
-//! age, and a prediction blends the orders from the longest known context to
-//! the shortest, each weighed by how often contexts like it were right. Paths
-//! are the alphabet, so what was learned outlives a commit.
+//! The model is a Markov chain of variable order. The last one, two and three opens
+//! of a *stream* are its contexts; the successors of each are counted, counts age,
+//! and a prediction blends the orders from the longest known context to the
+//! shortest, each weighted by how often similar contexts were right. Paths are the
+//! alphabet, so learned data outlives a commit.
 //!
-//! A process is one stream, so a parallel build does not blur into noise. But
-//! a compiler opens seventy files and is gone, and its first open has no past.
-//! So two streams belong to nobody: the first opens of new processes, which
-//! say who comes next, and the first opens of each file in a session, which
-//! are the only ones that can stall. A new process needs no parent: its first
-//! open is a context that an earlier process like it has been in.
+//! A process is one stream, so that a parallel build does not turn into noise. But
+//! a compiler opens seventy files and exits, and its first open has no past. So two
+//! streams are shared by all processes: the first opens of new processes, which
+//! predict the next process, and the first opens of each file in a session, which
+//! are the only ones that can stall. A new process needs no parent: its first open
+//! is a context in which an earlier process like it has been.
 //!
-//! Beside the order, [`habits`] keeps which files of a folder were opened in
-//! the sessions that used it: what is left to say when the order says nothing.
+//! Besides the order, [`habits`] records which files of a folder were opened in the
+//! sessions that used it; this is used if the order predicts nothing.
 //!
-//! **Size.** A transition costs about 35 bytes (18 of content in a B-tree
-//! filled to two thirds) and each open adds up to six of them, so a million
-//! transitions are the orders of some 170,000 different opens. With the paths
-//! and habits that belong to them they take 70 MB of memory (70 bytes each), and
-//! 19 MB (19 bytes each) on disk, in an export and in a repository; a test holds
-//! both to that. Of a million that repeat fewer paths, less. A [`Model`] keeps at most [`Limits::transitions`] and [`Limits::paths`], and
-//! forgets what weighs least and was not met for longest.
+//! **Size.** A transition costs about 35 bytes (18 of content in a B-tree filled to
+//! two thirds) and each open adds up to six of them, so a million transitions are
+//! the orders of some 170,000 different opens. With their paths and habits they
+//! take 70 MB of memory (70 bytes each), and 19 MB (19 bytes each) on disk, in an
+//! export and in a repository; a test verifies both. A million transitions over
+//! fewer paths take less. A [`Model`] keeps at most [`Limits::transitions`] and
+//! [`Limits::paths`], and drops the entries with the lowest weight and the oldest
+//! occurrence.
 
 mod chain;
 mod confidence;
@@ -48,27 +49,28 @@ use paths::Paths;
 
 pub use paths::PathId;
 
-/// Who opens files: a process or thread, as the kernel numbers them.
+/// Task that opens files: a process or thread ID of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u64);
 
-/// A file that is expected to be opened in this session for the first time.
+/// A file that is expected to be opened for the first time in this session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Forecast {
-    /// The file.
+    /// Path of the file.
     pub path: PathId,
     /// Probability that it is opened soon, 0..=1.
     pub probability: f64,
-    /// Seconds until it is, not counting the time its reader waits for others.
+    /// Seconds until it is opened, excluding the time that its reader waits for
+    /// others.
     pub after: f64,
 }
 
-/// How large a model may grow.
+/// Size limits of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most transitions; 35 bytes each.
+    /// Maximum number of transitions; 35 bytes each.
     pub transitions: usize,
-    /// Most paths; 100 bytes and twice their length each.
+    /// Maximum number of paths; 100 bytes and twice their length each.
     pub paths: usize,
 }
 
@@ -82,11 +84,11 @@ impl Default for Limits {
     }
 }
 
-/// Processes whose past is remembered; a machine rarely runs more at once that
-/// read one repository.
+/// Maximum number of processes with a history; a machine rarely runs more at once
+/// that read one repository.
 const MAX_TASKS: usize = 1024;
 
-/// What has been learned, and where each process stands.
+/// Learned data, and the current position of each process.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     limits: Limits,
@@ -94,12 +96,12 @@ pub struct Model {
     chain: Chain,
     confidence: Confidence,
     habits: Habits,
-    /// Counts sessions; the least useful is found by it.
+    /// Number of the session; used to find the least useful transitions.
     session: u16,
     now: Now,
 }
 
-/// What belongs to the present session alone.
+/// State of the current session only.
 #[derive(Clone, Debug, Default)]
 struct Now {
     tasks: BTreeMap<TaskId, Task>,
@@ -108,7 +110,7 @@ struct Now {
     opened: BTreeSet<PathId>,
     familiarity: Familiarity,
     opens: u64,
-    /// When a file was last opened first, and a process last seen first.
+    /// Time of the last first open of a file, and of the last new process.
     first_at: f64,
     birth_at: f64,
 }
@@ -116,12 +118,12 @@ struct Now {
 #[derive(Clone, Copy, Debug, Default)]
 struct Task {
     history: History,
-    /// When it opened something last.
+    /// Time of its last open.
     seen: u64,
 }
 
 impl Model {
-    /// A model that has learned nothing.
+    /// Creates an empty model.
     pub fn new(limits: Limits) -> Self {
         Model {
             limits,
@@ -129,8 +131,8 @@ impl Model {
         }
     }
 
-    /// A session begins: nothing is cached, no process is known. What was
-    /// learned stays.
+    /// Starts a session: nothing is cached, no process is known. Learned data
+    /// remains.
     pub fn begin(&mut self) {
         self.session = self.session.wrapping_add(1);
         self.now = Now::default();
@@ -138,10 +140,10 @@ impl Model {
         self.prune();
     }
 
-    /// Notes an open, and learns from it. `gap` is the time in seconds since
-    /// the task's last open was answered: what it did by itself. `clock` is a
-    /// clock in seconds that stands still while anybody waits. `None` for a
-    /// path that is no path.
+    /// Records an open and learns from it. `gap` is the time in seconds since the
+    /// task's last open was answered, that is, the task's own time. `clock` is a
+    /// clock in seconds that stops while any task waits. Returns `None` for an
+    /// invalid path.
     pub fn opened(&mut self, task: TaskId, path: &str, gap: f64, clock: f64) -> Option<PathId> {
         let id = self.paths.intern(path)?;
         self.now.opens += 1;
@@ -180,7 +182,7 @@ impl Model {
             seen: self.now.opens,
         };
         self.now.tasks.insert(task, task_now);
-        // Pruning walks everything, so it frees a good part at once.
+        // Pruning visits everything, so it frees a large part at once.
         let slack = self.limits.transitions / 8;
         if self.chain.len() > self.limits.transitions + slack
             || self.paths.len() > self.limits.paths + self.limits.paths / 8
@@ -190,14 +192,14 @@ impl Model {
         Some(id)
     }
 
-    /// How much of what is opened at present was known from earlier sessions,
-    /// 0..=1; the last opens weigh most.
+    /// Returns the fraction of current opens that was known from earlier sessions,
+    /// 0..=1; recent opens are weighted most.
     pub fn familiarity(&self) -> f64 {
         self.now.familiarity.value()
     }
 
-    /// Weights of the earlier sessions that used `folder` (its path ends in
-    /// `/`, the root's is `/`), and of those of them that opened `file`.
+    /// Returns the weights of the earlier sessions that used `folder` (its path has
+    /// a trailing `/`, the root is `/`), and of those that opened `file`.
     pub fn habit(&self, file: &str, folder: &str) -> (f64, f64) {
         match self.paths.find(folder) {
             Some(folder) => self.habits.of(self.paths.find(file), folder),
@@ -205,24 +207,24 @@ impl Model {
         }
     }
 
-    /// Part of the earlier sessions that used a folder, the last ones weighing
-    /// most; 0 where there were too few to say.
+    /// Returns the fraction of earlier sessions that used a folder, with recent
+    /// ones weighted most; 0 if there were too few.
     pub fn usage(&self, folder: &str) -> f64 {
         let folder = self.paths.find(folder);
         folder.map_or(0.0, |folder| self.habits.usage(folder))
     }
 
-    /// The path of a number.
+    /// Returns the path of an ID.
     pub fn path(&self, id: PathId) -> Option<&str> {
         self.paths.name(id)
     }
 
-    /// How many transitions are known.
+    /// Returns the number of transitions.
     pub fn transitions(&self) -> usize {
         self.chain.len()
     }
 
-    /// How many paths are known.
+    /// Returns the number of paths.
     pub fn paths(&self) -> usize {
         self.paths.len()
     }
@@ -241,7 +243,7 @@ impl Model {
         let Some(folder) = self.paths.intern(&folder_of(path)) else {
             return;
         };
-        // Folders and files share the table of paths; no file ends in `/`.
+        // Folders and files share the path table; no file ends in `/`.
         if self.now.opened.insert(folder) {
             self.habits.folder(folder);
         }
@@ -258,13 +260,13 @@ impl Model {
         self.now.tasks.retain(|_, task| task.seen >= bar);
     }
 
-    /// Keeps the limits.
+    /// Enforces the limits.
     fn prune(&mut self) {
         self.chain.prune(self.limits.transitions, self.session);
         if self.paths.len() <= self.limits.paths {
             return;
         }
-        // A path is worth what leads to it.
+        // The value of a path is that of the transitions to it.
         let mut worth: BTreeMap<PathId, u64> = self.paths.ids().map(|id| (id, 0)).collect();
         for (&(_, path), it) in &self.chain.transitions {
             let idle = self.session.wrapping_sub(it.session).min(16);
@@ -286,7 +288,7 @@ impl Model {
     }
 }
 
-/// The folder of a file, ending in `/`; `/` for a file at the top.
+/// Returns the folder of a file with a trailing `/`; `/` for a file in the root.
 pub(super) fn folder_of(path: &str) -> String {
     match path.rfind('/') {
         Some(at) => path[..=at].to_owned(),

@@ -1,19 +1,19 @@
-//! Paths as small numbers.
+//! Path interning: paths as small numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::codec::fnv1a;
 
-/// A path the model knows: its place in the table of names. Valid for as long
-/// as the model is; a stored model numbers its paths anew.
+/// ID of a path in the model's table. Valid as long as the model exists; a stored
+/// model renumbers its paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PathId(pub(super) u32);
 
-/// The longest path that is remembered, in bytes: the kernel's own limit.
+/// Maximum length of a path in bytes: the kernel's limit.
 pub(super) const MAX_PATH: usize = 4096;
 
-/// The table of names. Numbers of forgotten paths are given again.
+/// Table of paths. IDs of forgotten paths are reused.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Paths {
     names: Vec<Option<Name>>,
@@ -28,8 +28,8 @@ struct Name {
 }
 
 impl Paths {
-    /// The number of a path, given now where it has none; `None` for a path
-    /// longer than any file can have.
+    /// Returns the ID of a path, assigning one if necessary; `None` if the path is
+    /// longer than any file's can be.
     pub(super) fn intern(&mut self, path: &str) -> Option<PathId> {
         if let Some(&id) = self.ids.get(path) {
             return Some(id);
@@ -55,29 +55,29 @@ impl Paths {
         Some(id)
     }
 
-    /// The number of a path that has one.
+    /// Returns the ID of a known path.
     pub(super) fn find(&self, path: &str) -> Option<PathId> {
         self.ids.get(path).copied()
     }
 
-    /// The path of a number.
+    /// Returns the path of an ID.
     pub(super) fn name(&self, id: PathId) -> Option<&str> {
         Some(&*self.names.get(id.0 as usize)?.as_ref()?.path)
     }
 
-    /// What stands for the path in contexts: the same for the same path in
-    /// every process and on every machine. 0 for a path that is not known.
+    /// Returns the hash of the path for contexts: the same in every process and on
+    /// every machine. 0 for an unknown path.
     pub(super) fn hash(&self, id: PathId) -> u64 {
         let name = self.names.get(id.0 as usize).and_then(Option::as_ref);
         name.map_or(0, |name| name.hash)
     }
 
-    /// How many paths are known.
+    /// Returns the number of paths.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Every known path's number, in order.
+    /// Returns the IDs of all paths in order.
     pub(super) fn ids(&self) -> impl Iterator<Item = PathId> + '_ {
         (0u32..)
             .zip(&self.names)
@@ -85,7 +85,7 @@ impl Paths {
             .map(|(id, _)| PathId(id))
     }
 
-    /// Forgets every path but these.
+    /// Removes all paths that are not `wanted`.
     pub(super) fn keep(&mut self, wanted: impl Fn(PathId) -> bool) {
         let gone: Vec<PathId> = self.ids().filter(|&id| !wanted(id)).collect();
         for id in gone {
@@ -97,8 +97,8 @@ impl Paths {
     }
 }
 
-/// FNV-1a, 64 bits, then mixed: stable for ever, since stored contexts are
-/// made of it, and good enough where a collision costs one wrong guess.
+/// FNV-1a, 64 bits, then mixed: stable forever, since stored contexts contain it,
+/// and sufficient because a collision costs one wrong guess.
 fn hash(bytes: &[u8]) -> u64 {
     mix(fnv1a(bytes))
 }

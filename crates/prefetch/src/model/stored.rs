@@ -1,8 +1,8 @@
-//! A model as bytes.
+//! Encoding of a model.
 //!
-//! Paths come in order, each as what it shares with the one before and the
-//! rest; transitions by context. Contexts are made of hashes of paths, not of
-//! their numbers, so the numbers can be given anew.
+//! Paths are sorted, each stored as the length of the prefix shared with its
+//! predecessor and the rest; transitions are sorted by context. Contexts consist of
+//! hashes of paths, not of their IDs, so IDs can be reassigned.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,16 @@ use super::{Limits, Model, PathId};
 
 use MalformedProfile::Wrong;
 
-/// Most paths that are read before all but the best are forgotten, and most
-/// bytes that they may have together: several times what any model keeps.
+/// Maximum number of paths that are read before all but the best are dropped, and
+/// maximum bytes of their text: several times what any model keeps.
 const MAX_PATHS: usize = 1 << 19;
 const MAX_TEXT: usize = 32 << 20;
-/// Most transitions that are read: several times what any model keeps. One takes
-/// four bytes in a profile and some sixty in memory.
+/// Maximum number of transitions that are read: several times what any model keeps.
+/// One takes four bytes in a profile and some sixty in memory.
 const MAX_TRANSITIONS: usize = 1 << 20;
 
 impl Model {
-    /// Writes what has been learned.
+    /// Writes the learned data.
     pub(in super::super) fn write(&self, to: &mut Writer) {
         let mut names: Vec<(&str, PathId)> = (self.paths.ids())
             .filter_map(|id| Some((self.paths.name(id)?, id)))
@@ -83,7 +83,7 @@ impl Model {
         }
     }
 
-    /// Reads what was learned, as much of it as `limits` allow.
+    /// Reads learned data, as much of it as `limits` allow.
     pub(in super::super) fn read(
         from: &mut Reader<'_>,
         limits: Limits,
@@ -95,8 +95,8 @@ impl Model {
         if count > MAX_PATHS {
             return Err(Wrong("too many paths"));
         }
-        // What paths share is written once, so they may be far longer than
-        // the bytes that say them.
+        // Shared prefixes are written once, so paths may be far longer than their
+        // encoding.
         let mut text = 0;
         for at in 0..count {
             let shared = usize::try_from(from.number()?).map_err(|_| Wrong("a path"))?;
@@ -177,7 +177,7 @@ fn read_count(from: &mut Reader<'_>) -> Result<Count, MalformedProfile> {
     })
 }
 
-/// How many bytes two paths have in common at the beginning, whole characters.
+/// Length in bytes of the common prefix of two paths, in whole characters.
 fn shared(one: &str, other: &str) -> usize {
     let mut shared = (one.bytes().zip(other.bytes()))
         .take_while(|(one, other)| one == other)

@@ -1,10 +1,10 @@
-//! What the model promises.
+//! Tests of the model.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A model after one session in which these were opened, a millisecond apart.
+/// Returns a model after one session with these opens, a millisecond apart.
 fn after(opens: &[(u64, &str)]) -> Model {
     let mut model = Model::default();
     session(&mut model, opens);
@@ -18,7 +18,7 @@ fn session(model: &mut Model, opens: &[(u64, &str)]) {
     }
 }
 
-/// What the model says a task opens next, the likeliest first.
+/// Returns the model's predictions for the next open of a task, most likely first.
 fn next(model: &Model, task: u64) -> Vec<(String, f64)> {
     let mut next: Vec<(String, f64)> = (model.next(TaskId(task)).into_iter())
         .map(|it| (model.path(it.path).unwrap().to_owned(), it.probability))
@@ -50,7 +50,7 @@ fn a_session_is_foretold_from_its_first_open() {
 
 #[test]
 fn a_new_process_is_foretold_by_those_before_it() {
-    // Compilers come and go; each opens a source and then its header.
+    // Short-lived compilers; each opens a source and then its header.
     let names: Vec<(String, String)> = (0..6)
         .map(|n| (format!("{n}.c"), format!("{n}.h")))
         .collect();
@@ -179,7 +179,7 @@ proptest! {
         together.begin();
         apart.begin();
         let (mut a, mut b) = (one.iter(), other.iter());
-        // Both begin in the same order in either model.
+        // Both start in the same order in either model.
         for (model, task, path) in [(1, 1, &one[0]), (1, 2, &other[0]), (2, 1, &one[0]), (2, 2, &other[0])] {
             let model = if model == 1 { &mut together } else { &mut apart };
             model.opened(TaskId(task), path, 0.0, 0.0);
@@ -215,7 +215,7 @@ proptest! {
             model.begin();
             for (task, file) in opens {
                 model.opened(TaskId(task), &format!("d{}/{file}", file % 7), 0.0, 0.0);
-                // Pruning is done for many at once.
+                // Pruning removes many at once.
                 prop_assert!(model.transitions() <= limits.transitions * 9 / 8 + 9);
                 prop_assert!(model.paths() <= limits.paths * 9 / 8 + 2);
             }

@@ -1,10 +1,10 @@
-//! Predicting further than the next open.
+//! Prediction beyond the next open.
 //!
-//! From where a stream stands, the likeliest ways to go on are followed, the
-//! likeliest first, until they have become unlikely or enough has been looked
-//! at. A file's probability is the sum over the ways that lead to it; its time
-//! is that of the likeliest. Files opened in this session already are walked
-//! through: an interleaved process may have taken them a moment ago.
+//! From the position of a stream, the most likely continuations are followed, in
+//! order of probability, until they become unlikely or the step limit is reached. A
+//! file's probability is the sum over the paths that lead to it; its time is that
+//! of the most likely one. Files already opened in this session are passed through:
+//! an interleaved process may have opened them a moment ago.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use super::context::{History, Stream};
 use super::{Forecast, Model, PathId, TaskId};
 
-/// Ways less likely than this are not followed.
+/// Minimum probability of a continuation that is followed.
 const UNLIKELY: f64 = 0.03;
-/// Most places looked at in one walk; bounds its time to some 100 µs.
+/// Maximum number of steps of one prediction; bounds its time to some 100 µs.
 const MAX_STEPS: usize = 160;
-/// How many new processes ahead are thought of.
+/// Maximum number of new processes to predict.
 const BIRTHS: usize = 4;
 
-/// One way to go on from a history.
+/// One continuation of a history.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     pub(super) path: PathId,
@@ -35,7 +35,7 @@ struct Way {
 }
 
 impl Model {
-    /// What the process itself will open next, with probabilities that sum to
+    /// Returns the next opens of the process itself, with probabilities that sum to
     /// at most 1.
     pub fn next(&self, task: TaskId) -> Vec<Forecast> {
         let task = self.now.tasks.get(&task).copied().unwrap_or_default();
@@ -48,8 +48,8 @@ impl Model {
         steps.into_iter().map(forecast).collect()
     }
 
-    /// What `task` will open within `horizon` seconds or a little more, the
-    /// soonest first. Only files not yet opened in this session.
+    /// Returns what `task` will open within about `horizon` seconds, soonest first.
+    /// Only files not yet opened in this session.
     pub fn forecast(&self, task: TaskId, horizon: f64) -> Vec<Forecast> {
         let Some(task) = self.now.tasks.get(&task) else {
             return Vec::new();
@@ -64,8 +64,8 @@ impl Model {
         found.sorted(self)
     }
 
-    /// The same for whoever comes: new processes with what they open, and the
-    /// order in which files are opened for the first time. `clock` is that of
+    /// Like [`forecast`](Model::forecast), for all tasks: new processes with their
+    /// opens, and the order of first opens. `clock` is that of
     /// [`opened`](Model::opened).
     pub fn forecast_anyone(&self, clock: f64, horizon: f64) -> Vec<Forecast> {
         let mut found = Found::default();
@@ -103,7 +103,7 @@ impl Model {
         let mut been = BTreeSet::new();
         let mut steps = 0;
         while let Some(way) = ways.pop() {
-            // The same place is reached again by repeating oneself.
+            // A repetition reaches the same position again.
             let place = way.history.contexts(stream).next();
             if place.is_some_and(|(_, context)| !been.insert(context)) {
                 continue;
@@ -127,8 +127,9 @@ impl Model {
         }
     }
 
-    /// The next opens of a stream, orders blended: each context gets what the
-    /// longer ones left, and takes of it as much as it is trusted.
+    /// Returns the next opens of a stream with orders blended: each context
+    /// receives the probability that longer ones left, and uses as much of it as
+    /// its confidence.
     pub(super) fn steps(&self, stream: Stream, history: History) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::new();
         let mut left = 1.0;
@@ -194,7 +195,7 @@ impl Ord for Way {
 
 #[derive(Debug, Default)]
 struct Found {
-    /// Probability, that of the likeliest way, and the time of it.
+    /// Probability, probability of the most likely path to the file, and its time.
     files: BTreeMap<PathId, (f64, f64, f64)>,
 }
 
@@ -208,7 +209,7 @@ impl Found {
         }
     }
 
-    /// Adds what another source says; the surer one is believed.
+    /// Merges another source; the higher probability wins.
     fn either(&mut self, other: Found) {
         for (path, said) in other.files {
             let own = self.files.entry(path).or_insert(said);

@@ -1,5 +1,4 @@
-//! What prefetching is compared with: each file is fetched alone, when asked
-//! for.
+//! Baseline of the comparison: each file is fetched individually, on demand.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -8,7 +7,7 @@ use super::super::model::TaskId;
 use super::super::scheduler::{Action, Fetch, FetchId};
 use super::session::Policy;
 
-/// Nothing ahead, nothing beside.
+/// Policy without prefetches or neighbours.
 #[derive(Debug)]
 pub(super) struct Alone<'a> {
     catalogue: &'a Catalogue,

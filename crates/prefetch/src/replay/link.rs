@@ -1,36 +1,37 @@
-//! A simulated link: requests wait a round trip, then share the bandwidth.
+//! Simulated link: requests wait a round trip, then share the bandwidth.
 //!
-//! All requests whose bytes flow get the same share; that is what TCP tends
-//! to, and nothing here lets a demanded request overtake. Bytes of a request
-//! come in order, so its first file is there before its last.
+//! All requests in transfer get the same share, which TCP approximates; a demand
+//! request does not overtake others. Bytes of a request arrive in order, so its
+//! first file arrives before its last.
 
 use super::super::catalogue::FileId;
 use super::super::scheduler::FetchId;
 
-/// A request under way.
+/// A request in progress.
 #[derive(Clone, Debug)]
 struct Transfer {
     id: FetchId,
-    /// When its first byte comes.
+    /// Time of its first byte.
     flows_at: f64,
-    /// Bytes that have come.
+    /// Bytes that have arrived.
     came: f64,
-    /// Files yet to come, the last first, with where they end in the request.
+    /// Files that have not arrived, in reverse order, with their end offsets in the
+    /// request.
     files: Vec<(FileId, f64)>,
 }
 
-/// The link and what is on it.
+/// The link and its requests.
 #[derive(Clone, Debug)]
 pub(super) struct SimulatedLink {
     rtt: f64,
-    /// Bytes a second.
+    /// Bytes per second.
     rate: f64,
     now: f64,
     transfers: Vec<Transfer>,
 }
 
-/// What is less than so many seconds, or such a part of all, away is here: the
-/// time of it could not be told from now.
+/// Tolerance, absolute in seconds and relative to the total: a remainder below it
+/// counts as arrived, because its time would not differ from the current one.
 const CLOSE_S: f64 = 1e-9;
 const CLOSE_PART: f64 = 1e-14;
 
@@ -44,7 +45,7 @@ impl SimulatedLink {
         }
     }
 
-    /// Begins a request for files that end so many bytes into it.
+    /// Starts a request for files with the given end offsets.
     pub(super) fn begin(&mut self, id: FetchId, files: &[(FileId, u64)]) {
         let files = files.iter().rev().map(|&(file, end)| (file, end as f64));
         self.transfers.push(Transfer {
@@ -55,13 +56,13 @@ impl SimulatedLink {
         });
     }
 
-    /// Ends a request; the bytes of it that have come.
+    /// Cancels a request; returns the bytes that have arrived.
     pub(super) fn cancel(&mut self, id: FetchId) -> u64 {
         let found = self.transfers.iter().position(|it| it.id == id);
         found.map_or(0, |at| self.transfers.swap_remove(at).came as u64)
     }
 
-    /// When something happens next; `None` when nothing is under way.
+    /// Returns the time of the next event; `None` without requests.
     pub(super) fn next(&self) -> Option<f64> {
         let share = self.share();
         let times = self.transfers.iter().map(|it| {
@@ -74,8 +75,8 @@ impl SimulatedLink {
         times.min_by(f64::total_cmp)
     }
 
-    /// Lets time pass up to `to`, which must not be later than
-    /// [`next`](Self::next); the files that are there then.
+    /// Advances the time to `to`, which must not be later than
+    /// [`next`](Self::next); returns the files that have arrived.
     pub(super) fn advance(&mut self, to: f64) -> Vec<FileId> {
         let bytes = (to - self.now).max(0.0) * self.share();
         let before = self.now;

@@ -1,14 +1,14 @@
-//! Measuring the prefetcher on recorded sessions.
+//! Measurement of the prefetcher on recorded sessions.
 //!
-//! Sessions are played one after the other through the very model and
-//! scheduler that serve a mount, over a simulated link. Each begins with
-//! nothing cached, and with what the sessions before it taught. The measure is
-//! the time tasks wait, beside that of fetching each file alone when it is
-//! asked for, and the bytes that were fetched for nothing.
+//! Sessions are played in sequence through the model and scheduler that serve a
+//! mount, over a simulated link. Each starts with an empty cache and the data
+//! learned from earlier sessions. The results are the time that tasks wait,
+//! compared with fetching each file individually on demand, and the bytes that were
+//! fetched but not used.
 //!
-//! The scheduler sees opens as they happen and files as they arrive; the
-//! trace's future is seen by the simulated tasks alone. It is not told the
-//! link: its estimate starts as it does in a mount and is corrected by what it
+//! The scheduler sees opens as they happen and files as they arrive; only the
+//! simulated tasks see the future of the trace. The scheduler does not know the
+//! link parameters: its estimate starts as in a mount and is corrected by its
 //! fetches.
 
 mod alone;
@@ -33,74 +33,74 @@ use walgit_format::Prior;
 pub use session::Stuck;
 pub use trace::{Open, TraceError, read_trace, read_tree};
 
-/// The link to simulate, and how large stored bytes are.
+/// Parameters of the simulated link and the stored size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting {
-    /// Seconds from asking to the first byte.
+    /// Seconds from request to first byte.
     pub rtt: f64,
-    /// Bytes a second.
+    /// Bytes per second.
     pub rate: f64,
-    /// Stored bytes for each byte of a file.
+    /// Stored bytes per byte of a file.
     pub stored_ratio: f64,
 }
 
-/// What is known before the first session.
+/// Knowledge before the first session.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Which files changed together.
+    /// Files that changed together.
     pub prior: Option<Arc<Prior>>,
-    /// What was learned.
+    /// Learned profile.
     pub profile: Profile,
 }
 
-/// What a session came to.
+/// Result of a session.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The session.
+    /// Name of the session.
     pub trace: String,
-    /// Opens recorded.
+    /// Number of recorded opens.
     pub opens: usize,
-    /// Different files opened.
+    /// Number of different files opened.
     pub files: usize,
-    /// Seconds tasks waited with each file fetched alone when asked for.
+    /// Seconds that tasks waited with each file fetched individually on demand.
     pub stall_without_s: f64,
-    /// The same with prefetching.
+    /// Seconds that tasks waited with prefetching.
     pub stall_with_s: f64,
-    /// The second to the first; 0 where nobody had to wait.
+    /// Ratio of `stall_with_s` to `stall_without_s`; 0 if no task had to wait.
     pub stall_ratio: f64,
-    /// Opens that waited, without prefetching and with it.
+    /// Opens that waited without prefetching.
     pub stalls_without: u64,
-    /// See `stalls_without`.
+    /// Opens that waited with prefetching.
     pub stalls_with: u64,
     /// Stored bytes that were fetched and opened.
     pub useful_bytes: u64,
     /// Stored bytes that were fetched and not opened in this session.
     pub wasted_bytes: u64,
-    /// The second to the first; `null` where nothing was useful.
+    /// Ratio of `wasted_bytes` to `useful_bytes`; `null` if no bytes were useful.
     pub waste_ratio: Option<f64>,
-    /// Requests made because somebody waited.
+    /// Demand requests.
     pub demands: u64,
-    /// Requests made ahead.
+    /// Prefetch requests.
     pub prefetches: u64,
-    /// Of these, ended early.
+    /// Prefetch requests that were cancelled.
     pub cancelled: u64,
-    /// Files fetched before they were asked for.
+    /// Files fetched before they were opened.
     pub files_ahead: u64,
-    /// Part of them that was opened; `null` where there were none.
+    /// Fraction of them that was opened; `null` if there were none.
     pub precision: Option<f64>,
-    /// Part of the opened files that was fetched before being asked for.
+    /// Fraction of the opened files that was fetched before the open.
     pub coverage: Option<f64>,
-    /// Opens of files that were on their way.
+    /// Opens of files that were being fetched.
     pub late: u64,
-    /// Seconds the session lasted, without prefetching and with it.
+    /// Duration of the session in seconds without prefetching.
     pub lasted_without_s: f64,
-    /// See `lasted_without_s`.
+    /// Duration of the session in seconds with prefetching.
     pub lasted_with_s: f64,
 }
 
-/// Plays sessions in their order, each with what the earlier ones taught.
-/// `tree` is every file in the order of the pack; without one, the files that
-/// `sessions` open, as a walk would find them.
+/// Plays sessions in order, each with the data learned from earlier ones. `tree`
+/// lists every file in pack order; without it, the files that `sessions` open are
+/// used in the order of a walk.
 pub fn replay(
     tree: Option<&[(String, u64)]>,
     sessions: &[(String, Vec<Open>)],
@@ -118,8 +118,7 @@ pub fn replay(
     Ok(reports)
 }
 
-/// One file: its path, its stored bytes, and whether its neighbours in the
-/// pack are known.
+/// One file: path, stored bytes, and whether its neighbours in the pack are known.
 type Listed = (String, u64, bool);
 
 fn listed(tree: Option<&[(String, u64)]>, sessions: &[(String, Vec<Open>)]) -> Vec<Listed> {
@@ -143,8 +142,8 @@ fn listed(tree: Option<&[(String, u64)]>, sessions: &[(String, Vec<Open>)]) -> V
             files.push((path.clone(), *size, true));
         }
     }
-    // What the tree does not list has no neighbours: to put these files beside
-    // each other would tell which ones are opened.
+    // Files outside the tree have no neighbours: placing them next to each other
+    // would reveal which ones are opened.
     for (path, size) in sizes {
         if !seen.contains(path) {
             files.push((path.to_owned(), size, false));
@@ -153,7 +152,7 @@ fn listed(tree: Option<&[(String, u64)]>, sessions: &[(String, Vec<Open>)]) -> V
     files
 }
 
-/// Compares like a walk that reads a folder's entries in order of name.
+/// Sort key of a walk that reads the entries of a folder in order of name.
 fn as_walked(path: &str) -> impl Iterator<Item = &str> {
     path.split('/')
 }

@@ -1,13 +1,12 @@
-//! One recorded session, lived again over a simulated link.
+//! Replay of one recorded session over a simulated link.
 //!
-//! What a task did by itself between two opens it does again, in the same
-//! time; what it waited for us then does not count, and what it waits for now
-//! delays everything it does later. So each open follows one other by the
-//! recorded time between them: the task's previous open, or, for the first
-//! open of a task, the open recorded just before it, whoever made that. (A
-//! trace does not tell which task started which, or waited for which; in a
-//! build it is whoever was last active, near enough.) Times that run backwards
-//! count as no time.
+//! The computation of a task between two opens takes the same time as recorded;
+//! recorded waits for fetches are excluded, and simulated waits delay everything
+//! that the task does later. So each open follows one other open by the recorded
+//! time between them: the task's previous open, or, for the first open of a task,
+//! the open recorded just before it, by any task. (A trace does not record which
+//! task started or waited for which; in a build the last active task is a good
+//! approximation.) Negative times count as zero.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -18,15 +17,15 @@ use super::super::scheduler::{Action, Fetch, FetchId, Scheduler};
 use super::link::SimulatedLink;
 use super::trace::Open;
 
-/// Who decides what is fetched.
+/// Decides which files are fetched.
 pub(super) trait Policy {
     fn opened(&mut self, task: TaskId, file: FileId, now: f64) -> Vec<Action>;
     fn fetched(&mut self, file: FileId, now: f64) -> Vec<Action>;
-    /// When it wants to be woken if nothing else happens.
+    /// Returns when to wake it if nothing else happens.
     fn wake(&self) -> Option<f64>;
     fn tick(&mut self, now: f64) -> Vec<Action>;
     fn holds(&self, file: FileId) -> bool;
-    /// The file, and where its bytes end when they begin at `offset`.
+    /// Returns the end of a file's bytes, relative to `offset`.
     fn end(&self, file: FileId, offset: u64) -> u64;
 }
 
@@ -56,20 +55,20 @@ impl Policy for Scheduler {
     }
 }
 
-/// What a session came to.
+/// Result of a session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Outcome {
-    /// Seconds tasks waited, summed.
+    /// Total seconds that tasks waited.
     pub(super) stall: f64,
     /// Opens that waited.
     pub(super) stalls: u64,
-    /// Bytes that came, wanted or not.
+    /// Bytes that arrived, wanted or not.
     pub(super) bytes: u64,
     /// Seconds from the first open to the last answer.
     pub(super) lasted: f64,
 }
 
-/// Why a replay did not end.
+/// Reason why a replay did not end.
 #[derive(Debug, thiserror::Error)]
 #[error("the replay stands still at {at} s with {waiting} opens unanswered")]
 pub struct Stuck {
@@ -77,7 +76,7 @@ pub struct Stuck {
     waiting: usize,
 }
 
-/// Plays `opens`, of the files `files`, to its end.
+/// Plays `opens` of the files `files` to completion.
 pub(super) fn play(
     opens: &[Open],
     files: &[FileId],
@@ -98,7 +97,7 @@ pub(super) fn play(
     while unanswered > 0 {
         let open_at = due.peek().map(|Reverse(due)| due.at);
         let link_at = link.next();
-        // What comes at the same moment comes before what is asked.
+        // Arrivals precede opens at the same time.
         let next = match (open_at, link_at) {
             (Some(open), Some(link)) if open < link => Next::Open(open),
             (_, Some(link)) => Next::Link(link),
@@ -169,7 +168,7 @@ pub(super) fn play(
     Ok(outcome)
 }
 
-/// For each open the opens that follow it, and after how many seconds.
+/// Returns for each open the opens that follow it, with their delays in seconds.
 fn followers(opens: &[Open]) -> Vec<Vec<(usize, f64)>> {
     let mut followers = vec![Vec::new(); opens.len()];
     let mut last: HashMap<TaskId, usize> = HashMap::new();
@@ -183,7 +182,7 @@ fn followers(opens: &[Open]) -> Vec<Vec<(usize, f64)>> {
     followers
 }
 
-/// What happens next, and when.
+/// The next event and its time.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Open(f64),
@@ -199,7 +198,7 @@ impl Next {
     }
 }
 
-/// An open that is due; the earlier recorded first where times are equal.
+/// A due open; at equal times the earlier recorded one comes first.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     at: f64,

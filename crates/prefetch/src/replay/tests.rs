@@ -1,4 +1,4 @@
-//! What a replay shows, on small invented sessions.
+//! Tests of the replay on small synthetic sessions.
 
 use std::io::Write as _;
 
@@ -22,7 +22,7 @@ fn open(at: f64, task: u64, path: &str, size: u64) -> Open {
     }
 }
 
-/// A program that opens files all over a tree of 40 folders.
+/// A program that opens files across a tree of 40 folders.
 fn program(seed: u64) -> Vec<Open> {
     (0..60)
         .map(|n| {
@@ -60,7 +60,7 @@ fn a_file_alone_costs_a_round_trip_and_its_bytes() {
 fn tasks_share_the_link() {
     let both = vec![open(0.0, 1, "a", 5_000_000), open(0.0, 2, "b", 5_000_000)];
     let reports = played(None, vec![both]);
-    // The second asks when the first, which it follows, is answered.
+    // The second opens when the first, which it follows, is answered.
     assert!((reports[0].stall_without_s - 0.3).abs() < 1e-6);
     let three = vec![
         open(0.0, 1, "x", 0),
@@ -199,7 +199,7 @@ proptest! {
 fn what_changed_together_is_fetched_together_however_far_apart() {
     use walgit_format::prior::{Pair, PathName};
     let tree = forest();
-    // Four files of each change, strewn over the tree.
+    // Four files of each change, scattered over the tree.
     let path = |change: usize, n: usize| &tree[(change * 131 + n * 97) % tree.len()].0;
     let files: Vec<_> = (tree.iter())
         .map(|(path, _)| (PathName::of(path.as_bytes()), 5.0))

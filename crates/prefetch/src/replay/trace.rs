@@ -1,9 +1,8 @@
-//! Recorded opens and listed trees, as text.
+//! Text format of recorded opens and listed trees.
 //!
-//! A trace has a line an open, in order: seconds since the first open, number
-//! of the task, path, size in bytes, separated by tabs. A tree has a line a
-//! file, in the order of its pack: path, size. Empty lines, and lines that
-//! begin with `#`, say nothing.
+//! A trace has one line per open, in order: seconds since the first open, task ID,
+//! path, size in bytes, separated by tabs. A tree has one line per file, in pack
+//! order: path, size. Empty lines and lines that start with `#` are ignored.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -11,43 +10,43 @@ use std::path::{Path, PathBuf};
 
 use super::super::model::TaskId;
 
-/// Longest line that is read, in bytes: a path and three numbers.
+/// Maximum length of a line in bytes: a path and three numbers.
 const MAX_LINE: usize = 8192;
-/// Longest path, in bytes: the kernel's own limit.
+/// Maximum length of a path in bytes: the kernel's limit.
 const MAX_PATH: usize = 4096;
 
 /// One recorded open.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Open {
-    /// Seconds since the first.
+    /// Seconds since the first open.
     pub at: f64,
-    /// Who opened it.
+    /// Task that opened it.
     pub task: TaskId,
-    /// Path from the tree's top.
+    /// Path from the root of the tree.
     pub path: String,
-    /// Size in bytes, as it is read.
+    /// Size in bytes, as read.
     pub size: u64,
 }
 
-/// Why a trace could not be read.
+/// Reason why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// A line is not what it should be.
+    /// A line is invalid.
     #[error("{}:{line}: {why}", path.display())]
     Line {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1 on.
+        /// Line number, starting at 1.
         line: usize,
-        /// What is wrong.
+        /// Description of the problem.
         why: String,
     },
 }

@@ -1,63 +1,63 @@
-//! What the scheduler tells its caller to do, and within which bounds.
+//! Actions and limits of the scheduler.
 
 use super::super::catalogue::{FileId, PackId};
 use super::ledger::Allowance;
 
-/// A point in time: seconds since any beginning.
+/// Point in time, in seconds since an arbitrary origin.
 pub type Seconds = f64;
 
-/// One request, as the scheduler numbers them.
+/// ID of a request, assigned by the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FetchId(pub u64);
 
 /// One ranged request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
-    /// Its number.
+    /// ID of the request.
     pub id: FetchId,
-    /// The blob to read.
+    /// Blob to read.
     pub pack: PackId,
-    /// From which byte on.
+    /// Offset of the first byte.
     pub offset: u64,
-    /// How many bytes; 0 where only empty files are asked for.
+    /// Number of bytes; 0 if only empty files are requested.
     pub len: u64,
-    /// Whose bytes these are, in order of place.
+    /// Files in the range, in order of their position.
     pub files: Vec<FileId>,
-    /// The file somebody waits for; the first of `files`.
+    /// File that a task waits for; the first of `files`.
     pub demanded: Option<FileId>,
 }
 
-/// What the caller is to do.
+/// Action for the caller to execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Begin a request.
+    /// Start a request.
     Fetch(Fetch),
-    /// End a request whose bytes are not wanted any more.
+    /// Cancel a request whose bytes are no longer wanted.
     Cancel(FetchId),
 }
 
-/// How much may be done at once, and risked.
+/// Limits on concurrency and risk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
-    /// Most requests at once.
+    /// Maximum number of concurrent requests.
     pub connections: usize,
-    /// Most of them for what nobody waits for yet; fewer than `connections`.
+    /// Maximum number of those that are prefetches; less than `connections`.
     pub ahead: usize,
-    /// What may be risked on what earlier sessions opened, before this one has
-    /// opened anything: a part of what they usually opened.
+    /// Bytes to risk on files of earlier sessions before this session has opened
+    /// anything, as a fraction of the bytes that they usually opened.
     pub learned_start: f64,
-    /// The same, for each byte that was opened.
+    /// Bytes to risk on files of earlier sessions, per byte opened.
     pub learned_per_useful: f64,
-    /// What may be risked on what lies near, in a session like none before.
+    /// Bytes to risk on nearby files, in a session unlike earlier ones.
     pub guessed: Allowance,
 }
 
 impl Default for Config {
-    /// Six requests ahead keep a link of 100 Mbit/s and 50 ms busy with files
-    /// of 100 KB; two more are for demands. The rest was chosen on recorded
-    /// builds and starts of programs over links of 10 to 200 ms and 20 to 1000
-    /// Mbit/s: guesses may waste less than three times what is useful; what is
-    /// learned a good third of it, since what is expected to be wasted counts.
+    /// Six prefetch requests keep a link of 100 Mbit/s and 50 ms busy with files of
+    /// 100 KB; two more are for demands. The other values were chosen on recorded
+    /// builds and program starts over links of 10 to 200 ms and 20 to 1000 Mbit/s:
+    /// guesses may waste less than three times the useful bytes; learned files a
+    /// good third of them, since expected waste counts.
     fn default() -> Self {
         Config {
             connections: 8,
@@ -72,20 +72,20 @@ impl Default for Config {
     }
 }
 
-/// What has been done in a session.
+/// Counters of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests made because somebody waited.
+    /// Demand requests.
     pub demands: u64,
-    /// Requests made ahead.
+    /// Prefetch requests.
     pub prefetches: u64,
-    /// Requests ended early.
+    /// Cancelled requests.
     pub cancelled: u64,
-    /// Files fetched ahead.
+    /// Prefetched files.
     pub files_ahead: u64,
-    /// Files fetched ahead and opened thereafter.
+    /// Prefetched files that were opened later.
     pub files_hit: u64,
-    /// Files somebody had to wait for although they were on their way.
+    /// Files that a task had to wait for although they were being fetched.
     pub files_late: u64,
 }
 

@@ -1,9 +1,8 @@
-//! Which files the next request is for.
+//! Selection of the files of the next request.
 //!
-//! First comes what the model expects within the time a fetch takes, the
-//! soonest first; then the kin of what was opened, the request that brings
-//! most first. Whatever is chosen, its neighbours in the pack come along where
-//! they are wanted too.
+//! First come the model's predictions within the time of a fetch, soonest first;
+//! then related files, best request first. Neighbours of the selected files in the
+//! pack are included if they are wanted too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,52 +13,51 @@ use super::ledger::Account;
 use super::room::{Room, account};
 use super::{Allowance, Fetch, NEW, Scheduler, Seconds, State};
 
-/// A prediction must save this many times what it costs. Twice: the estimate
-/// of either may be wrong.
+/// Minimum ratio of benefit to cost of a prediction. Two, because either estimate
+/// may be wrong.
 const WORTH: f64 = 2.0;
-/// Predictions below this are noise.
+/// Minimum probability of a prediction; lower ones are noise.
 pub(super) const LEAST: f64 = 0.03;
-/// Of the bytes that are nearly free, the part that may be fetched and is
-/// wanted by nobody, to join two files into one request.
+/// Divisor of the nearly free bytes: the maximum gap of unwanted bytes that joins
+/// two files into one request.
 const GAP_PART: u64 = 48;
-/// However wide the link is: waste counts too.
+/// Maximum gap in bytes, however fast the link is: waste counts too.
 const MAX_GAP: u64 = 8 << 10;
-/// Of the bytes that are nearly free, the part that a request is reckoned to
-/// cost beside its own.
+/// Divisor of the nearly free bytes: the assumed overhead of a request in bytes.
 const REQUEST_PART: u64 = 64;
-/// Foretold part of the opens above which the model needs no help.
+/// Predicted fraction of the opens above which the model needs no help.
 pub(super) const GUIDED: f64 = 0.8;
-/// In a session that repeats earlier ones, a habit must be at least as likely:
-/// what is less so mostly belongs to another program.
+/// Minimum probability of a habit in a session that repeats earlier ones: less
+/// likely files mostly belong to another program.
 const HABIT: f64 = 0.5;
-/// Bytes that may be under way ahead however slow the link is: one small
+/// Minimum bytes of prefetches in flight, however slow the link is: one small
 /// request.
 const LEAST_WINDOW: u64 = 16 << 10;
-/// Files that are looked at to lengthen a request.
+/// Maximum number of files examined to extend a request.
 const MAX_JOINED: usize = 512;
-/// How far ahead the model is asked, in round trips: one for the fetch, one for
-/// what is fetched before it.
+/// Prediction horizon in round trips: one for the fetch, one for the fetches before
+/// it.
 pub(super) const LEAD: f64 = 2.0;
 
-/// Kin, weighed: the best last, and by file.
+/// Ranked related files: in order with the best last, and by file.
 #[derive(Debug, Default)]
 pub(super) struct Ranked {
     order: Vec<Kin>,
     by_file: HashMap<FileId, Kin>,
 }
 
-/// A file of a request, and why it is in it.
+/// A file of a request, and the reason for including it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chosen {
     pub(super) file: FileId,
     pub(super) account: Account,
-    /// Probability that it is opened; 0 for one that is only in the way.
+    /// Probability that it is opened; 0 if it only fills a gap.
     pub(super) probability: f64,
 }
 
 impl Scheduler {
-    /// The request for a demanded file: the file, and what is worth bringing
-    /// of what lies behind it.
+    /// Returns the request for a demanded file, with worthwhile files that follow
+    /// it.
     pub(super) fn demand(&mut self, file: FileId) -> Vec<Chosen> {
         let mut chosen = vec![Chosen {
             file,
@@ -71,7 +69,7 @@ impl Scheduler {
         chosen
     }
 
-    /// The best request to make ahead; `None` when nothing is worth it now.
+    /// Returns the best prefetch request; `None` if nothing is worth it now.
     pub(super) fn ahead(&mut self, now: Seconds) -> Option<Vec<Chosen>> {
         let window = self.link.nearly_free().max(LEAST_WINDOW) * 2;
         let window = match self.flights.awaiting() {
@@ -79,7 +77,7 @@ impl Scheduler {
             false => window,
         };
         let flying = self.flights.bytes_ahead();
-        // One request may be longer than the window, if it is alone.
+        // A single request may exceed the window.
         if flying >= window {
             return None;
         }
@@ -92,7 +90,7 @@ impl Scheduler {
         Some(chosen)
     }
 
-    /// The file to fetch next, of at most so many bytes.
+    /// Returns the file to fetch next, with a maximum size in bytes.
     fn pick(
         &self,
         kin: &Ranked,
@@ -122,7 +120,7 @@ impl Scheduler {
                 });
             }
         }
-        // What does not fit now may later.
+        // A file that does not fit now may fit later.
         let best = (kin.order.iter().rev()).find(|kin| {
             let bytes = self.catalogue.place(kin.file).len;
             self.file(kin.file).state == State::Away
@@ -136,7 +134,7 @@ impl Scheduler {
         })
     }
 
-    /// Kin, weighed anew if a file was opened first since.
+    /// Returns the ranked related files; recomputes them after a first open.
     fn kin(&mut self) -> Arc<Ranked> {
         let kin = match self.kin.take() {
             Some(kin) => kin,
@@ -145,7 +143,7 @@ impl Scheduler {
         self.kin.insert(kin).clone()
     }
 
-    /// The kin of what is opened that is worth fetching, the best last.
+    /// Ranks the related files that are worth fetching, best last.
     fn rank_kin(&self) -> Ranked {
         let (files, model, catalogue) = (&self.files, &self.model, &self.catalogue);
         let gone = |file: FileId| {
@@ -159,7 +157,7 @@ impl Scheduler {
         let familiar = model.familiarity();
         let used = |folder: FolderId| model.usage(catalogue.folder_path(folder));
         let mut kin = (self.kinship).candidates(catalogue, familiar, gone, habit, used);
-        // Where the model foretells each open, it will these too, in time.
+        // If the model predicts each open, it will predict these in time, too.
         let guided = self.guided > GUIDED + 0.01;
         kin.retain(|kin| !kin.known || (!guided && kin.probability >= HABIT) || familiar < 0.5);
         kin.retain(|kin| self.worth(self.catalogue.place(kin.file).len, kin.probability));
@@ -169,12 +167,12 @@ impl Scheduler {
         }
     }
 
-    /// Sorts candidates by what one request for them and for the candidates
-    /// beside them would bring, probabilities per byte; the best last.
+    /// Sorts candidates by the sum of probabilities per byte of one request for
+    /// them and adjacent candidates; the best last.
     fn rank_runs(&self, mut kin: Vec<Kin>) -> Vec<Kin> {
         let most = self.link.nearly_free();
-        // A request keeps a connection for a round trip, in which the link
-        // could have brought as many bytes.
+        // A request occupies a connection for a round trip, in which the link could
+        // have carried this many bytes.
         let request = ((most / REQUEST_PART).min(MAX_GAP)) as f64;
         kin.sort_by_key(|kin| {
             let place = self.catalogue.place(kin.file);
@@ -208,8 +206,8 @@ impl Scheduler {
         ranked.into_iter().map(|(_, kin)| kin).collect()
     }
 
-    /// Adds to a request what lies behind (or before) its files and is wanted
-    /// too, up to as many bytes as are nearly free.
+    /// Extends a request by wanted files after (or before) its files, up to the
+    /// bytes that are nearly free.
     fn lengthen(&self, kin: &Ranked, chosen: &mut Vec<Chosen>, room: &mut Room, forward: bool) {
         let end = if forward {
             chosen.last()
@@ -232,7 +230,7 @@ impl Scheduler {
         };
         for next in ahead.take(MAX_JOINED) {
             let place = self.catalogue.place(next);
-            // Only what is neither here nor coming, and touches: bytes are
+            // Only adjacent files that are neither cached nor requested: bytes are
             // never fetched twice.
             let touches = match forward {
                 true => place.offset == edge.end(),
@@ -284,7 +282,7 @@ impl Scheduler {
         }
     }
 
-    /// The request for files that lie together.
+    /// Creates the request for adjacent files.
     pub(super) fn request(&mut self, chosen: &[Chosen], demanded: Option<FileId>) -> Fetch {
         let files: Vec<FileId> = chosen.iter().map(|it| it.file).collect();
         let places = files.iter().map(|&file| self.catalogue.place(file));
@@ -304,7 +302,7 @@ impl Scheduler {
         }
     }
 
-    /// Bytes that nobody wants and that may be fetched to join two files.
+    /// Maximum number of unwanted bytes to fetch to join two files.
     fn gap(&self) -> u64 {
         (self.link.nearly_free() / GAP_PART).min(MAX_GAP)
     }
@@ -315,8 +313,8 @@ impl Scheduler {
                 >= WORTH * self.link.seconds(bytes) * (1.0 - probability)
     }
 
-    /// What may still be risked on an account. Guesses are for sessions that
-    /// repeat nothing.
+    /// Remaining bytes to risk on an account. Guesses are for sessions that repeat
+    /// nothing.
     pub(super) fn left(&self, account: Account) -> u64 {
         let allowance = match account {
             Account::Learned => Allowance {

@@ -1,4 +1,4 @@
-//! What the model expects at present, of all tasks together.
+//! Current expectations of the model, for all tasks together.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,33 +6,33 @@ use super::super::catalogue::{Catalogue, FileId};
 use super::super::model::{Forecast, Model, PathId, TaskId};
 use super::Seconds;
 
-/// A file that is expected.
+/// An expected file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Expected {
     pub(super) file: FileId,
     pub(super) probability: f64,
-    /// When it is needed.
+    /// Time at which it is needed.
     pub(super) due: Seconds,
 }
 
-/// Tasks whose expectations are kept; those that opened something last.
+/// Maximum number of tasks with expectations: the most recently active ones.
 const TASKS: usize = 16;
-/// Seconds after which what a silent task was expected to do is forgotten.
+/// Seconds of inactivity after which the expectations of a task expire.
 const SILENT: Seconds = 2.0;
 
-/// Each task's forecast at its last open, and that for whoever comes.
+/// The forecast of each task at its last open, and the forecast for new tasks.
 #[derive(Debug, Default)]
 pub(super) struct Expectations {
     tasks: BTreeMap<TaskId, (Seconds, Vec<Expected>)>,
     anyone: Vec<Expected>,
     soonest: Vec<Expected>,
     probabilities: HashMap<FileId, f64>,
-    /// Files by the model's numbers.
+    /// Files by path ID of the model.
     files: HashMap<PathId, FileId>,
 }
 
 impl Expectations {
-    /// A task has opened something.
+    /// Records that a task has opened a file.
     pub(super) fn note(
         &mut self,
         model: &Model,
@@ -59,12 +59,12 @@ impl Expectations {
         self.merge();
     }
 
-    /// Everything that is expected, the soonest first.
+    /// Returns all expected files, soonest first.
     pub(super) fn soonest(&self) -> &[Expected] {
         &self.soonest
     }
 
-    /// Probability that a file is opened, as far as the model knows.
+    /// Returns the probability that a file is opened, as far as the model knows.
     pub(super) fn of(&self, file: FileId) -> f64 {
         self.probabilities.get(&file).copied().unwrap_or_default()
     }
@@ -79,7 +79,7 @@ impl Expectations {
         let mut located = Vec::with_capacity(forecasts.len());
         for forecast in forecasts {
             let known = self.files.get(&forecast.path).copied();
-            // Numbers of forgotten paths are given again.
+            // IDs of forgotten paths are reused.
             let known =
                 known.filter(|&file| model.path(forecast.path) == Some(catalogue.path(file)));
             let file = known.or_else(|| catalogue.find(model.path(forecast.path)?));
@@ -104,7 +104,8 @@ impl Expectations {
             it.due = it.due.min(expected.due);
         }
         self.soonest = files.into_values().collect();
-        // Then by number, so that the same events lead to the same decisions.
+        // Ties are ordered by number, so that the same events lead to the same
+        // decisions.
         self.soonest
             .sort_by(|a, b| a.due.total_cmp(&b.due).then(a.file.cmp(&b.file)));
         self.probabilities = (self.soonest.iter())

@@ -1,4 +1,4 @@
-//! The requests under way.
+//! Requests in progress.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use super::{Fetch, FetchId, Seconds};
 
 #[derive(Debug)]
 struct Flight {
-    /// Files yet to come.
+    /// Files that have not arrived yet.
     files: Vec<FileId>,
     bytes: u64,
     ahead: bool,
-    /// The model had expected a file of it.
+    /// The model expected one of its files.
     expected: bool,
-    /// Somebody waits for a file of it.
+    /// A task waits for one of its files.
     awaited: bool,
     began: Seconds,
     first: Option<(Seconds, u64)>,
 }
 
-/// How a request went: seconds to its first file and to its last.
+/// Timing of a completed request: seconds to its first and last file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Done {
     pub(super) first: Seconds,
@@ -35,7 +35,7 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// The number of the next request.
+    /// Returns the ID of the next request.
     pub(super) fn number(&mut self) -> FetchId {
         self.next += 1;
         FetchId(self.next)
@@ -58,18 +58,18 @@ impl Flights {
         self.flights.len()
     }
 
-    /// Requests that were made ahead.
+    /// Number of prefetch requests.
     pub(super) fn ahead(&self) -> usize {
         self.flights.values().filter(|it| it.ahead).count()
     }
 
-    /// Bytes of them.
+    /// Bytes of the prefetch requests.
     pub(super) fn bytes_ahead(&self) -> u64 {
         let ahead = self.flights.values().filter(|it| it.ahead);
         ahead.map(|it| it.bytes).fold(0, u64::saturating_add)
     }
 
-    /// Whether somebody waits.
+    /// Returns whether a task waits.
     pub(super) fn awaiting(&self) -> bool {
         self.flights.values().any(|it| it.awaited)
     }
@@ -78,14 +78,15 @@ impl Flights {
         self.flights.get(&id).is_some_and(|it| it.ahead)
     }
 
-    /// Somebody waits for a file of a request.
+    /// Records that a task waits for a file of a request.
     pub(super) fn awaited(&mut self, id: FetchId) {
         if let Some(flight) = self.flights.get_mut(&id) {
             flight.awaited = true;
         }
     }
 
-    /// A file of a request is there; how the request went, if it was the last.
+    /// Records the arrival of a file; returns the timing of the request if it was
+    /// the last.
     pub(super) fn arrived(
         &mut self,
         id: FetchId,
@@ -110,7 +111,7 @@ impl Flights {
         })
     }
 
-    /// A file of a request will not come.
+    /// Records that a file of a request will not arrive.
     pub(super) fn lost(&mut self, id: FetchId, file: FileId) {
         if let Some(flight) = self.flights.get_mut(&id) {
             flight.files.retain(|&it| it != file);
@@ -120,8 +121,8 @@ impl Flights {
         }
     }
 
-    /// Requests made ahead before `before` because the model expected it, of at
-    /// least `bytes`, that nobody waits for; with the files they still owe.
+    /// Returns prefetches with an expected file that started before `before`, have
+    /// at least `bytes`, and are not awaited; with their missing files.
     pub(super) fn large_ahead(&self, bytes: u64, before: Seconds) -> Vec<(FetchId, Vec<FileId>)> {
         let stale = |it: &Flight| {
             it.ahead && it.expected && !it.awaited && it.bytes >= bytes && it.began <= before

@@ -1,44 +1,42 @@
-//! What may be risked: bytes fetched ahead are a loan that opens repay.
+//! Risk budget: prefetched bytes are a loan that opens repay.
 //!
-//! Waste cannot be known before a session ends, but it can be bounded all
-//! along: what was fetched and has not been opened may never exceed a start
-//! and a multiple of what was. A file counts with the part of it that is
-//! expected to be wasted, and in full once it has waited for long. Where
-//! predictions are right the loan is repaid by each open and prefetching goes
-//! on; where they are wrong it dries up by itself.
+//! Waste is unknown until a session ends, but it can be bounded throughout: the
+//! bytes that were fetched and not opened may never exceed a start value plus a
+//! multiple of the opened bytes. A file counts with its expected waste, and in full
+//! after it has waited for long. If predictions are right, each open repays the
+//! loan and prefetching continues; if they are wrong, the budget runs out.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::super::catalogue::FileId;
 
-/// First opens after which a file that was expected and has not been opened
-/// counts as wasted.
+/// First opens after which an expected file that was not opened counts as wasted.
 const PATIENCE: u64 = 64;
 
-/// Part of the guesses that must be right for the whole allowance, and how many
-/// must have been seen until they are judged by it. One in ten: a round trip
+/// Fraction of guesses that must be right for the full allowance, and the number of
+/// guesses at which the measured fraction outweighs it. One in ten: a round trip
 /// saved for the bytes of ten small files.
 const PAYS: f64 = 0.1;
 const PAYS_WEIGHT: f64 = 40.0;
-/// What is left of a guess's weight with each one after it.
+/// Factor by which the weight of a guess decreases with each later one.
 const REMEMBERED: f64 = 0.995;
 
-/// How much may be risked, in bytes.
+/// Limit of bytes at risk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowance {
-    /// At the beginning.
+    /// Bytes at the start.
     pub start: u64,
-    /// For each byte that was opened.
+    /// Additional bytes per byte opened.
     pub per_useful: f64,
 }
 
-/// On whose word bytes are risked. What is learned and what is guessed have an
-/// account each, so that guesses never use up what knowledge needs.
+/// Basis of a prediction. Learned and guessed files have separate accounts, so that
+/// guesses never use up the budget of learned files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Account {
     /// Earlier sessions opened the file.
     Learned = 0,
-    /// It lies near what is opened.
+    /// The file is near opened ones.
     Guessed = 1,
 }
 
@@ -53,12 +51,12 @@ pub(super) struct Loan {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     useful: u64,
-    /// Of what is fetched and not opened.
+    /// Files that were fetched but not opened.
     loans: HashMap<FileId, Loan>,
     order: VecDeque<(FileId, u64)>,
     at_risk: [u64; 2],
-    /// Files guessed whose outcome is known, and those of them that were
-    /// opened; both age.
+    /// Guessed files with a known outcome, and those of them that were opened; both
+    /// age.
     guessed: (f64, f64),
     opens: u64,
 }
@@ -74,7 +72,7 @@ impl Ledger {
         self.useful
     }
 
-    /// What may still be risked on an account.
+    /// Remaining bytes to risk on an account.
     pub(super) fn left(&self, account: Account, allowance: Allowance) -> u64 {
         let earned = (self.useful as f64 * allowance.per_useful) as u64;
         let allowed = (allowance.start.saturating_add(earned)) as f64;
@@ -85,7 +83,7 @@ impl Ledger {
         (allowed as u64).saturating_sub(self.at_risk(account))
     }
 
-    /// How much of the allowance guesses deserve, from how they did so far.
+    /// Fraction of the allowance that guesses receive, from their success so far.
     fn luck(&self) -> f64 {
         let (all, right) = self.guessed;
         let share = (right + PAYS * PAYS_WEIGHT) / (all + PAYS_WEIGHT);
@@ -100,17 +98,17 @@ impl Ledger {
         }
     }
 
-    /// What a file would count.
+    /// Returns the charge for a file.
     pub(super) fn charge(bytes: u64, probability: f64) -> u64 {
-        // Only what is nearly sure is given credit; weak predictions are
-        // rarely better than they claim, and often worse.
+        // Only nearly certain predictions get credit; weak ones are rarely better
+        // than claimed, and often worse.
         match probability >= 0.5 {
             true => ((bytes as f64 * (1.0 - probability)) as u64).min(bytes),
             false => bytes,
         }
     }
 
-    /// Notes that a file is fetched ahead, and what it counts.
+    /// Records a prefetched file and its charge.
     pub(super) fn lend(&mut self, file: FileId, bytes: u64, charge: u64, account: Account) {
         let risk = &mut self.at_risk[account as usize];
         *risk = risk.saturating_add(charge);
@@ -123,7 +121,7 @@ impl Ledger {
         self.order.push_back((file, self.opens));
     }
 
-    /// Notes the first open of a file.
+    /// Records the first open of a file.
     pub(super) fn opened(&mut self, file: FileId, bytes: u64) {
         self.useful = self.useful.saturating_add(bytes);
         self.opens += 1;
@@ -145,7 +143,7 @@ impl Ledger {
         }
     }
 
-    /// Notes that a file did not come after all, or is at risk no more.
+    /// Records that a file did not arrive, or is no longer at risk.
     pub(super) fn end(&mut self, file: FileId) -> Option<Loan> {
         let loan = self.loans.remove(&file)?;
         let risk = &mut self.at_risk[loan.account as usize];

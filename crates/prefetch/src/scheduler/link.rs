@@ -1,36 +1,35 @@
-//! What the link is worth: how long a request takes, and how many bytes come
-//! in the meantime.
+//! Estimate of the link: latency and bandwidth.
 
-/// An estimate of the link, from what was fetched over it.
+/// Estimate of the link, from fetches over it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Link {
-    /// Seconds from asking to the first byte.
+    /// Seconds from request to first byte.
     rtt: f64,
-    /// Bytes a second, all requests together.
+    /// Bytes per second of all requests together.
     rate: f64,
 }
 
-/// A usual line to a distant aggregator: 50 ms, 100 Mbit/s.
+/// Initial estimate, typical for a distant aggregator: 50 ms, 100 Mbit/s.
 const USUAL_RTT: f64 = 0.05;
 const USUAL_RATE: f64 = 100e6 / 8.0;
 
-/// Bounds that an estimate is kept in, whatever is measured.
+/// Range of the estimate, regardless of measurements.
 const RTT: (f64, f64) = (0.000_1, 10.0);
 const RATE: (f64, f64) = (1e3, 1e10);
 
-/// A transfer of fewer bytes tells how long a request takes, not how wide the
-/// link is.
+/// Minimum bytes of a transfer that measures bandwidth; a smaller one measures only
+/// latency.
 const TELLING: u64 = 64 << 10;
 
 impl Default for Link {
-    /// Before anything was fetched.
+    /// Returns the estimate before any fetch.
     fn default() -> Self {
         Link::new(USUAL_RTT, USUAL_RATE)
     }
 }
 
 impl Link {
-    /// A link of `rtt` seconds and `rate` bytes a second.
+    /// Creates a link with `rtt` in seconds and `rate` in bytes per second.
     pub fn new(rtt: f64, rate: f64) -> Self {
         Link {
             rtt: kept(rtt, RTT, USUAL_RTT),
@@ -38,26 +37,26 @@ impl Link {
         }
     }
 
-    /// Seconds a request takes before its first byte.
+    /// Seconds from request to first byte.
     pub fn rtt(&self) -> f64 {
         self.rtt
     }
 
-    /// Seconds that so many bytes keep the link busy.
+    /// Seconds for which a number of bytes occupies the link.
     pub fn seconds(&self, bytes: u64) -> f64 {
         bytes as f64 / self.rate
     }
 
-    /// Bytes that come in half a round trip: a request longer by as much is
+    /// Bytes transferred in half a round trip: a request longer by this much is
     /// hardly slower.
     pub fn nearly_free(&self) -> u64 {
         (self.rtt / 2.0 * self.rate) as u64
     }
 
-    /// Notes a fetch: seconds until its first file was there and until its
-    /// last, the bytes of the first and of all. Requests share the link, so
-    /// what one gets of it is a lower bound: the estimate rises at once and
-    /// falls slowly; that of the round trip the other way round.
+    /// Records a fetch: seconds until its first and last file arrived, bytes of the
+    /// first file and in total. Requests share the link, so the bandwidth of one is
+    /// a lower bound: the estimate rises at once and falls slowly; the round trip
+    /// behaves inversely.
     pub fn note(&mut self, first: f64, last: f64, first_bytes: u64, bytes: u64) {
         let rtt = first - self.seconds(first_bytes);
         if rtt > 0.0 {

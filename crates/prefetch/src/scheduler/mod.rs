@@ -1,45 +1,41 @@
-//! Deciding what is fetched, when, and together with what.
+//! Prefetch scheduler: decides what is fetched, when, and in which requests.
 //!
-//! A pure state machine. The caller says what happened, with the time, and is
-//! told what to do; it owns the clock, the requests and the bytes. The same
-//! code runs in the daemon over real requests and in the replay over a
-//! simulated link.
+//! A pure state machine. The caller reports events with their time and executes the
+//! returned actions; it owns the clock, the requests and the bytes. The same code
+//! runs in the daemon with real requests and in the replay with a simulated link.
 //!
-//! **In**: [`opened`](Scheduler::opened), a task begins to read a file (its
-//! first read, where opens are not seen); [`fetched`](Scheduler::fetched), a
-//! file's bytes are there; [`failed`](Scheduler::failed), they will not come;
-//! [`held`](Scheduler::held) and [`dropped`](Scheduler::dropped), the cache has
-//! a file already, or has it no more; [`tick`](Scheduler::tick), it is
-//! [`wake`](Scheduler::wake) time. Before: every file that may be fetched
-//! is added to the [`Catalogue`], when its folder is first read.
+//! **Input**: [`opened`](Scheduler::opened), a task starts to read a file (its
+//! first read, if opens are not visible); [`fetched`](Scheduler::fetched), the
+//! bytes of a file have arrived; [`failed`](Scheduler::failed), they will not
+//! arrive; [`held`](Scheduler::held) and [`dropped`](Scheduler::dropped), the cache
+//! already has a file, or has lost it; [`tick`](Scheduler::tick), the
+//! [`wake`](Scheduler::wake) time has come. Every file that may be fetched must be
+//! added to the [`Catalogue`] before, when its folder is first read.
 //!
-//! **Out**: [`Action`]s, in the order in which they are to be done. A
-//! [`Fetch`] is one ranged request and the files it brings, in the order in
-//! which their bytes come; each is to be reported as it is complete, so that
-//! the first need not wait for the last. A fetch ends when all its files were
-//! reported. A [`Action::Cancel`] ends it early: its files must not be
-//! reported any more. The caller must not fetch by itself what a fetch is
-//! under way for; it waits for it.
+//! **Output**: [`Action`]s, to be executed in order. A [`Fetch`] is one ranged
+//! request and the files that it delivers, in the order of their bytes; each must
+//! be reported when complete, so that the first need not wait for the last. A fetch
+//! ends when all its files are reported. An [`Action::Cancel`] ends it early: its
+//! files must not be reported any more. The caller must not fetch files of a
+//! pending fetch itself, but wait for that fetch.
 //!
-//! **Demand first.** A demanded file is asked for at once, with a connection
-//! kept free for it, and stands first in its request. What is fetched ahead
-//! never uses more than [`Config::ahead`] connections, nor has more bytes under
-//! way than the link carries in a round trip, and half of that while somebody
-//! waits.
+//! **Demand first.** A demanded file is requested at once, on a reserved
+//! connection, and comes first in its request. Prefetches never use more than
+//! [`Config::ahead`] connections, nor have more bytes in flight than the link
+//! carries in a round trip, and half of that while a task waits.
 //!
-//! **Is it worth it?** A prediction saves its probability times a round trip
-//! and costs the time its bytes keep the link. Most files are small and
-//! round trips long, so by that measure nearly everything is worth it; what
-//! limits prefetching in truth is waste, and a ledger holds it to a multiple of
-//! the bytes that were opened. Under that limit the best is taken
-//! first: what the model expects within the time a fetch takes, the soonest
-//! first; then the kin of what was opened, by probability per byte. Files that
-//! lie together in the pack come in one request.
+//! **Cost and benefit.** A prediction saves its probability times a round trip and
+//! costs the time that its bytes occupy the link. Most files are small and round
+//! trips long, so by that measure nearly everything is worth fetching; the
+//! effective limit is waste, which a ledger restricts to a multiple of the opened
+//! bytes. Within that limit the best candidates come first: the model's predictions
+//! within the time of a fetch, soonest first; then related files, by probability
+//! per byte. Files that are adjacent in the pack share a request.
 //!
-//! **Who is believed.** What earlier sessions opened and what merely lies near
-//! have an account each. Guesses are for sessions that repeat nothing: the more
-//! of what is opened was known ([`Model::familiarity`]), the less may be risked
-//! on them, and the same where few of them turn out right.
+//! **Accounts.** Files opened in earlier sessions and files that are merely nearby
+//! have separate accounts. Guesses are for sessions that repeat nothing: the more
+//! of the opened files were known ([`Model::familiarity`]), the less may be risked
+//! on guesses; the same applies if few guesses turn out right.
 
 mod action;
 mod choose;
@@ -70,17 +66,17 @@ pub use link::Link;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not here.
+    /// Not cached.
     Away,
-    /// Asked for.
+    /// Requested.
     Flying(FetchId),
-    /// Here.
+    /// Cached.
     Held,
-    /// Could not be had; asked for again only on demand.
+    /// Not available; requested again only on demand.
     Failed,
 }
 
-/// The state of one session.
+/// State of one session.
 #[derive(Debug)]
 pub struct Scheduler {
     config: Config,
@@ -92,21 +88,21 @@ pub struct Scheduler {
     ledger: Ledger,
     flights: Flights,
     files: Vec<File>,
-    /// Demands for which no connection was free.
+    /// Demands that wait for a free connection.
     queue: VecDeque<FileId>,
     waiting: HashMap<FileId, Vec<TaskId>>,
-    /// When each task was last answered.
+    /// Time at which each task last received its file.
     answered: BTreeMap<TaskId, Seconds>,
-    /// Kin as it was weighed last; weighed anew when a file is opened first.
+    /// Last ranking of related files; recomputed after a first open.
     kin: Option<Arc<Ranked>>,
-    /// Seconds in which nobody waited, up to `passed`.
+    /// Seconds without a waiting task, up to `passed`.
     clock: Seconds,
     passed: Seconds,
-    /// Grows while predictions come late.
+    /// Increases while predictions come too late.
     reach: f64,
-    /// Part of the last first opens that the model had foretold.
+    /// Fraction of recent first opens that the model predicted.
     guided: f64,
-    /// What a session opens, from earlier ones; 0 when there were none.
+    /// Stored bytes that earlier sessions opened on average; 0 if there were none.
     session_bytes: f64,
     counts: Counts,
 }
@@ -125,7 +121,7 @@ const NEW: File = File {
 };
 
 impl Scheduler {
-    /// A session begins, with what earlier ones taught.
+    /// Starts a session with the profile of earlier ones.
     pub fn new(catalogue: Catalogue, profile: Profile, link: Link, config: Config) -> Self {
         let Profile {
             mut model,
@@ -156,7 +152,7 @@ impl Scheduler {
         }
     }
 
-    /// What has been learned so far.
+    /// Returns the learned profile.
     pub fn profile(&self) -> Profile {
         Profile {
             session_bytes: self.usual_bytes(),
@@ -165,7 +161,7 @@ impl Scheduler {
         }
     }
 
-    /// Stored bytes that sessions open, this one included.
+    /// Stored bytes that sessions open, including this one.
     fn usual_bytes(&self) -> f64 {
         let bytes = self.ledger.useful() as f64;
         match self.session_bytes {
@@ -174,8 +170,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes over what somebody else learned; `trust` is how far this session is
-    /// believed to repeat it, 0..=1.
+    /// Merges a profile of others; `trust` is the assumed degree to which this
+    /// session repeats it, 0..=1.
     pub fn merge(&mut self, profile: &Profile, trust: f64) {
         self.model.merge(&profile.model, trust);
         self.kinship.merge(&profile.rates);
@@ -185,7 +181,7 @@ impl Scheduler {
         self.kin = None;
     }
 
-    /// Forgets what was learned for something else.
+    /// Replaces all learned data.
     pub fn replace(&mut self, profile: Profile) {
         let prior = self.kinship.prior().cloned();
         self.model = profile.model;
@@ -197,49 +193,49 @@ impl Scheduler {
         prior.into_iter().for_each(|prior| self.tell(prior));
     }
 
-    /// What the repository tells of its history, where it was told.
+    /// Returns the prior of the repository, if set.
     pub fn prior(&self) -> Option<&Arc<Prior>> {
         self.kinship.prior()
     }
 
-    /// Tells which files changed together in the repository's history.
+    /// Sets the prior: files that changed together in the repository's history.
     pub fn tell(&mut self, prior: Arc<Prior>) {
         self.kinship.tell(&self.catalogue, prior);
         self.kin = None;
     }
 
-    /// The files that are known.
+    /// Returns the known files.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
 
-    /// The files that are known, to add more.
+    /// Returns the known files, to add more.
     pub fn catalogue_mut(&mut self) -> &mut Catalogue {
         &mut self.catalogue
     }
 
-    /// What has been done so far.
+    /// Returns the counters so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Transitions that are known.
+    /// Number of known transitions.
     pub fn transitions(&self) -> usize {
         self.model.transitions()
     }
 
-    /// What the link is believed to be.
+    /// Returns the estimate of the link.
     pub fn link(&self) -> Link {
         self.link
     }
 
-    /// Whether a file is here.
+    /// Returns whether a file is cached.
     pub fn is_held(&self, file: FileId) -> bool {
         self.file(file).state == State::Held
     }
 
-    /// Bytes at risk on what is learned and on what is guessed, each with what
-    /// may be.
+    /// Returns the bytes at risk and the limit of each account: learned, then
+    /// guessed.
     pub fn at_risk(&self) -> [(u64, u64); 2] {
         [Account::Learned, Account::Guessed].map(|account| {
             let risk = self.ledger.at_risk(account);
@@ -247,7 +243,7 @@ impl Scheduler {
         })
     }
 
-    /// A task begins to read a file.
+    /// Records that a task starts to read a file.
     pub fn opened(&mut self, task: TaskId, file: FileId, now: Seconds) -> Vec<Action> {
         let mut actions = Vec::new();
         let answered = self.answered.get(&task).copied().unwrap_or(now);
@@ -290,7 +286,7 @@ impl Scheduler {
         actions
     }
 
-    /// A file's bytes are there.
+    /// Records that the bytes of a file have arrived.
     pub fn fetched(&mut self, file: FileId, now: Seconds) -> Vec<Action> {
         let mut actions = Vec::new();
         self.pass(now);
@@ -309,7 +305,7 @@ impl Scheduler {
         actions
     }
 
-    /// A file's bytes will not come.
+    /// Records that the bytes of a file will not arrive.
     pub fn failed(&mut self, file: FileId, now: Seconds) -> Vec<Action> {
         let mut actions = Vec::new();
         self.pass(now);
@@ -325,7 +321,7 @@ impl Scheduler {
         actions
     }
 
-    /// Time has passed: to be called when [`wake`](Scheduler::wake) said.
+    /// Advances the time; call it when [`wake`](Scheduler::wake) is due.
     pub fn tick(&mut self, now: Seconds) -> Vec<Action> {
         let mut actions = Vec::new();
         self.pass(now);
@@ -333,8 +329,8 @@ impl Scheduler {
         actions
     }
 
-    /// When a file that is expected later must be asked for to be there in
-    /// time, if nothing else happens before. Changes with every event.
+    /// Returns when a later expected file must be requested to arrive in time, if
+    /// nothing else happens before. Changes with every event.
     pub fn wake(&self) -> Option<Seconds> {
         let horizon = self.horizon();
         let later = self.expectations.soonest().iter().filter(|it| {
@@ -346,7 +342,7 @@ impl Scheduler {
             .find(|&at| at > self.passed)
     }
 
-    /// The cache has a file already.
+    /// Records that the cache already has a file.
     pub fn held(&mut self, file: FileId) {
         if matches!(self.file(file).state, State::Away | State::Failed) {
             self.file_mut(file).state = State::Held;
@@ -354,7 +350,7 @@ impl Scheduler {
         }
     }
 
-    /// The cache has a file no more.
+    /// Records that the cache has lost a file.
     pub fn dropped(&mut self, file: FileId) {
         if self.file(file).state == State::Held {
             self.file_mut(file).state = State::Away;
@@ -374,12 +370,12 @@ impl Scheduler {
         }
     }
 
-    /// How far ahead, in seconds, what is expected is fetched.
+    /// Seconds ahead within which expected files are fetched.
     fn horizon(&self) -> Seconds {
         LEAD * self.reach * self.link.rtt()
     }
 
-    /// Time passes; the clock of the model stands still while anybody waits.
+    /// Advances the time; the clock of the model stops while any task waits.
     fn pass(&mut self, now: Seconds) {
         if self.waiting.is_empty() {
             self.clock += (now - self.passed).max(0.0);
@@ -397,13 +393,13 @@ impl Scheduler {
         }
     }
 
-    /// Uses what connections are free: for whoever waits, then ahead.
+    /// Uses free connections: first for demands, then for prefetches.
     fn go_on(&mut self, now: Seconds, actions: &mut Vec<Action>) {
         while self.flights.len() < self.config.connections {
             let Some(file) = self.queue.pop_front() else {
                 break;
             };
-            // It may have come along with another meanwhile.
+            // Another request may have delivered it meanwhile.
             if !matches!(self.file(file).state, State::Away | State::Failed) {
                 continue;
             }
@@ -454,9 +450,9 @@ impl Scheduler {
         actions.push(Action::Fetch(fetch));
     }
 
-    /// Ends large requests for what is no longer expected.
+    /// Cancels large requests for files that are no longer expected.
     fn cancel_stale(&mut self, now: Seconds, actions: &mut Vec<Action>) {
-        // A short one is as good as done.
+        // A short request is nearly done anyway.
         let large = self.link.nearly_free();
         let patience = 2.0 * self.link.rtt();
         for (id, files) in self.flights.large_ahead(large, now - patience) {

@@ -1,16 +1,16 @@
-//! What may be risked at the moment, while a request is put together.
+//! Remaining risk budget while a request is assembled.
 
 use super::super::kinship::Kin;
 use super::Scheduler;
 use super::ledger::{Account, Ledger};
 
-/// Part of an account that an unlikely file may use up, and how much of it more
-/// with its probability: what is unlikely must leave room for what something
-/// likelier may need in a moment. From a probability of 0.3 on, everything.
+/// Fraction of an account that an unlikely file may use, and its increase with
+/// probability: an unlikely file must leave budget for likelier ones that may
+/// follow soon. From a probability of 0.3 upwards, the whole account.
 const UNLIKELY_PART: f64 = 0.55;
 const PART_OF_PROBABILITY: f64 = 1.5;
 
-/// What may be risked on each account at the moment.
+/// Remaining and total risk budget of each account.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     left: [u64; 2],
@@ -26,8 +26,8 @@ impl Room {
         }
     }
 
-    /// Takes a file's charge, if there is room. `guess`: an unlikely file must
-    /// leave room for what something likelier may need in a moment.
+    /// Takes the charge of a file and returns whether it fits. If `guess` is set,
+    /// an unlikely file must leave budget for likelier ones.
     pub(super) fn take(
         &mut self,
         account: Account,
@@ -49,7 +49,7 @@ impl Room {
         fits
     }
 
-    /// Takes bytes that nobody wants.
+    /// Takes unwanted bytes of a gap and returns whether they fit.
     pub(super) fn take_gap(&mut self, account: Account, bytes: u64) -> bool {
         let left = &mut self.left[account as usize];
         let fits = bytes <= *left;
@@ -58,7 +58,7 @@ impl Room {
     }
 }
 
-/// On whose account kin is fetched.
+/// Returns the account for a related file.
 pub(super) fn account(kin: &Kin) -> Account {
     match kin.known {
         true => Account::Learned,

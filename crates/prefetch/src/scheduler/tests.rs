@@ -1,4 +1,4 @@
-//! What the scheduler promises.
+//! Tests of the scheduler.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::super::catalogue::{PackId, Place};
 use super::*;
 
-/// A tree of folders `d0`, `d1` … with `files` files of `len` bytes each, one
-/// behind the other.
+/// Creates a tree of folders `d0`, `d1` … with `files` adjacent files of `len`
+/// bytes each.
 fn tree(folders: u64, files: u64, len: u64) -> Catalogue {
     let mut catalogue = Catalogue::default();
     for at in 0..folders * files {
@@ -26,8 +26,8 @@ fn scheduler(catalogue: Catalogue, profile: Profile) -> Scheduler {
     Scheduler::new(catalogue, profile, Link::default(), Config::default())
 }
 
-/// A caller that does what it is told, checks that it is told nothing wrong,
-/// and completes requests when asked to.
+/// A caller that executes actions, checks that they are valid, and completes
+/// requests on request.
 struct Caller {
     scheduler: Scheduler,
     flying: BTreeMap<FetchId, Vec<FileId>>,
@@ -52,7 +52,7 @@ impl Caller {
         self.obey(actions)
     }
 
-    /// Completes the request that has been under way for longest.
+    /// Completes the oldest pending request.
     fn complete(&mut self) -> Vec<Fetch> {
         self.now += 0.02;
         let mut begun = Vec::new();
@@ -184,7 +184,7 @@ fn what_the_cache_holds_is_not_fetched() {
 
 #[test]
 fn where_guesses_are_wrong_they_cease() {
-    // One file of each folder is opened, and it is never a neighbour.
+    // One file of each folder is opened, never a neighbour.
     let mut caller = Caller::new(scheduler(tree(300, 20, 5000), Profile::default()));
     for folder in 0..300 {
         caller.open(1, &format!("d{}/f{}.rs", folder * 7 % 300, folder % 20));
@@ -241,15 +241,15 @@ proptest! {
                     Step::Complete => caller.complete(),
                     Step::Fail => { caller.fail(); Vec::new() }
                 };
-                // Whatever was risked now fits what may be; what was risked
-                // before may exceed it, where the allowance has shrunk.
+                // New risk must fit the limit; older risk may exceed it if the
+                // allowance has shrunk.
                 if ahead.iter().any(|fetch| fetch.files.len() > usize::from(fetch.demanded.is_some())) {
                     for (now, before) in caller.scheduler.at_risk().iter().zip(risk) {
                         prop_assert!(now.0 <= now.1.max(before.0), "{now:?} {before:?}");
                     }
                 }
             }
-            // Everybody is answered in the end.
+            // Every task receives its file in the end.
             for _ in 0..200 {
                 caller.complete();
             }

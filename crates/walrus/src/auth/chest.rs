@@ -1,4 +1,4 @@
-//! Keys of encrypted repositories that the user has put away.
+//! Stored keys of encrypted repositories.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,49 +6,50 @@ use std::path::Path;
 use super::strongbox::{ChestError, Kept, Locked, Stored, Strongbox};
 use walgit_format::chunk::SecretKey;
 
-/// What our entries in the keyring are called.
+/// Service name of the entries in the keyring.
 const SERVICE: &str = "walgit-fs";
 
-/// What became of a key that was to be added.
+/// Result of adding a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// It was there already, under the same name.
+    /// The same key was already stored under this name.
     Already(Kept),
-    /// It was stored, and what became of the key that had the name.
+    /// The key was stored; a key that had the name before was replaced.
     Stored(Stored, Option<Replaced>),
 }
 
-/// What became of a key that was replaced.
+/// Result of replacing a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// It is kept under this name.
+    /// The old key was stored under this name.
     Aside(String),
-    /// It was damaged and could not be kept.
+    /// The old key was damaged and is lost.
     Unreadable,
 }
 
-/// The user's keys.
+/// Keys of the user.
 #[derive(Clone, Debug)]
 pub struct KeyChest(Strongbox);
 
 impl KeyChest {
-    /// The keys kept by way of directory `dir`, which need not exist yet.
+    /// Opens the keys stored in directory `dir` or in the keyring; `dir` need not exist
+    /// yet.
     pub fn new(dir: &Path) -> Self {
         KeyChest(Strongbox::new(dir, SERVICE))
     }
 
-    /// Names of the keys, and where each is kept.
+    /// Lists the keys by name, with their storage.
     ///
     /// # Errors
-    /// When the list cannot be read.
+    /// If the list cannot be read.
     pub fn list(&self) -> Result<BTreeMap<String, Kept>, ChestError> {
         self.0.list()
     }
 
-    /// Every key that can be had, and why the others cannot.
+    /// Returns all readable keys, and an error for each of the others.
     ///
     /// # Errors
-    /// When the list of keys cannot be read.
+    /// If the list of keys cannot be read.
     pub fn all(&self) -> Result<(Vec<SecretKey>, Vec<ChestError>), ChestError> {
         let list = self.list()?;
         let names: Vec<String> = list.keys().cloned().collect();
@@ -59,7 +60,7 @@ impl KeyChest {
                 Err(error) => missing.push(error),
             }
         }
-        // One that another command removed meanwhile is not missing.
+        // A key removed meanwhile by another command is not missing.
         let still = self.list()?;
         missing.retain(|error| match error {
             ChestError::Keyring { name, .. } => still.contains_key(name),
@@ -71,10 +72,10 @@ impl KeyChest {
         Ok((keys, missing))
     }
 
-    /// The key of this name, if there is one.
+    /// Returns the key of this name, if there is one.
     ///
     /// # Errors
-    /// When it is there and cannot be had.
+    /// If the key exists but cannot be read.
     pub fn get(&self, name: &str) -> Result<Option<SecretKey>, ChestError> {
         let Some(bytes) = self.0.get(name)? else {
             return Ok(None);
@@ -89,10 +90,10 @@ impl KeyChest {
         })
     }
 
-    /// The key of this name, which there must be.
+    /// Returns the key of this name.
     ///
     /// # Errors
-    /// [`ChestError::Unknown`], or as [`KeyChest::get`].
+    /// [`ChestError::Unknown`] if there is none, or as [`KeyChest::get`].
     pub fn named(&self, name: &str) -> Result<SecretKey, ChestError> {
         match self.get(name)? {
             Some(key) => Ok(key),
@@ -100,9 +101,9 @@ impl KeyChest {
         }
     }
 
-    /// Puts the key of a repository away under `name`, or, where that is another
-    /// key's, under the first of `name-2`, `name-3`… that is free: what an older
-    /// key opens must not be lost. Its name, and where it is.
+    /// Stores the key of a repository under `name`, or, if another key has this name,
+    /// under the first free of `name-2`, `name-3`…, so that no older key is lost.
+    /// Returns its name and storage.
     ///
     /// # Errors
     /// As [`KeyChest::add`].
@@ -124,7 +125,7 @@ impl KeyChest {
                 let stored = locked.put(&name, key.to_hex().as_bytes())?;
                 return Ok((name, stored));
             };
-            // One that cannot be read may be another.
+            // An unreadable key may be a different one.
             if self
                 .get(&name)
                 .is_ok_and(|there| there.as_ref() == Some(key))
@@ -147,12 +148,12 @@ impl KeyChest {
         })
     }
 
-    /// Puts a key away. One of the same name that is another key is an error, or,
-    /// with `replace`, moved to the first free of `NAME.replaced`,
+    /// Stores a key. If a different key has the name, this is an error, or, with
+    /// `replace`, that key is moved to the first free of `NAME.replaced`,
     /// `NAME.replaced-2`…
     ///
     /// # Errors
-    /// [`ChestError::Taken`]; when its name is none, or it can be put nowhere.
+    /// [`ChestError::Taken`]; or if the name is invalid or the key cannot be stored.
     pub fn add(&self, name: &str, key: &SecretKey, replace: bool) -> Result<Added, ChestError> {
         let locked = self.0.locked()?;
         let mut replaced = None;
@@ -168,7 +169,7 @@ impl KeyChest {
                 }
                 Ok(None) => {}
                 Err(ChestError::Damaged { .. }) => replaced = Some(Replaced::Unreadable),
-                // It may be the only copy.
+                // The stored key may be the only copy.
                 Err(error) => return Err(error),
             }
         }
@@ -176,10 +177,10 @@ impl KeyChest {
         Ok(Added::Stored(stored, replaced))
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     ///
     /// # Errors
-    /// [`ChestError::Unknown`], or when it cannot be removed.
+    /// [`ChestError::Unknown`], or if the key cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), ChestError> {
         match self.0.remove(name)? {
             true => Ok(()),

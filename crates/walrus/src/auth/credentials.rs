@@ -1,4 +1,4 @@
-//! What goes with a request.
+//! Credentials of a request.
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Url};
@@ -9,7 +9,7 @@ use super::upload::UploadTokens;
 use super::{AuthError, Origin, Secret, Session, Upload, is_private};
 use crate::network::{AuthMethod, Network};
 
-/// How we prove to publishers who we are.
+/// Credentials for the publishers of a network.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     network: String,
@@ -27,11 +27,11 @@ enum Means {
 }
 
 impl Credentials {
-    /// What the user's sign-in to a network gives; nothing where it asks for
-    /// none.
+    /// Loads the credentials from the user's sign-in to a network; empty if the network
+    /// requires none.
     ///
     /// # Errors
-    /// [`AuthError::NotSignedIn`] where it asks for one and there is none.
+    /// [`AuthError::NotSignedIn`] if the network requires a sign-in and there is none.
     pub fn load(sign_ins: &SignIns, network: &Network) -> Result<Self, AuthError> {
         let name = network.name.clone();
         if network.auth == AuthMethod::None {
@@ -71,21 +71,21 @@ impl Credentials {
         })
     }
 
-    /// The network they are for.
+    /// Network of the credentials.
     pub fn network(&self) -> &str {
         &self.network
     }
 
-    /// Whether there are any.
+    /// Whether there are no credentials.
     pub fn is_none(&self) -> bool {
         matches!(self.means, Means::None)
     }
 
-    /// What goes with this upload to the publisher at `url`.
+    /// Creates the credentials of this upload to the publisher at `url`.
     ///
     /// # Errors
-    /// When a secret would go to somebody else or in the clear, or there is
-    /// none any more.
+    /// If a secret would be sent to a foreign origin or unencrypted, or is no longer
+    /// available.
     pub async fn for_upload(&self, url: &Url, upload: &Upload) -> Result<Proof, AuthError> {
         if self.is_none() {
             return Ok(Proof::default());
@@ -123,7 +123,7 @@ impl Credentials {
         }
     }
 
-    /// After a publisher did not accept `proof`: whether another one may do.
+    /// Whether to retry with new credentials after a publisher rejected `proof`.
     pub fn renew(&self, proof: &Proof) -> bool {
         match (&self.means, &proof.token) {
             (Means::Oauth(session), Some(token)) => {
@@ -135,12 +135,12 @@ impl Credentials {
     }
 }
 
-/// What goes with one request.
+/// Credentials of one request.
 #[derive(Debug, Default)]
 pub struct Proof {
     header: Option<(HeaderName, HeaderValue)>,
     query: Option<(&'static str, String)>,
-    /// The access token in it.
+    /// Access token, if the credentials contain one.
     token: Option<Secret>,
 }
 
@@ -157,7 +157,7 @@ impl Proof {
         Ok(Proof::of(AUTHORIZATION, header_value(&text, "the token")?))
     }
 
-    /// The request with it.
+    /// Adds the credentials to a request.
     pub fn attach(&self, mut request: RequestBuilder) -> RequestBuilder {
         if let Some((name, value)) = &self.header {
             request = request.header(name, value);
@@ -169,7 +169,7 @@ impl Proof {
     }
 }
 
-/// A value that HTTP libraries neither show nor index.
+/// Creates a header value that HTTP libraries neither log nor index.
 fn header_value(text: &str, what: &'static str) -> Result<HeaderValue, AuthError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| AuthError::Header { what })?;
     value.set_sensitive(true);

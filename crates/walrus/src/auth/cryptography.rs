@@ -1,6 +1,6 @@
-//! What `jsonwebtoken` signs and checks with: `ring`, which is here for TLS
-//! already. Of the back ends it brings itself, one builds C and the other's RSA
-//! has an open advisory (RUSTSEC-2023-0071).
+//! Cryptography of `jsonwebtoken`, implemented with `ring`, which TLS already requires.
+//! Of its built-in back ends, one builds C and the other's RSA has an open advisory
+//! (RUSTSEC-2023-0071).
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -14,7 +14,7 @@ use ring::signature::{
 };
 use zeroize::Zeroize as _;
 
-/// Makes `ring` sign and check for `jsonwebtoken`, process-wide.
+/// Installs `ring` as the back end of `jsonwebtoken`, process-wide.
 pub(super) fn install() {
     static RING: CryptoProvider = CryptoProvider {
         signer_factory: |algorithm, key| {
@@ -23,7 +23,7 @@ pub(super) fn install() {
             Ok(Box::new(Signing { algorithm, pair }))
         },
         verifier_factory: |algorithm, key| {
-            // Keys are made by `SigningKey::checking`, in this form alone.
+            // `SigningKey::checking` creates all keys, and only in this form.
             let DecodingKeyKind::SecretOrDer(bytes) = key.kind() else {
                 return Err(ErrorKind::InvalidKeyFormat.into());
             };
@@ -33,11 +33,11 @@ pub(super) fn install() {
         },
         key_utils: KeyUtils::new_unimplemented(),
     };
-    // Only the first call does anything.
+    // Only the first call has an effect.
     let _ = RING.install_default();
 }
 
-/// A key that signs.
+/// Signing key.
 pub(super) enum Pair {
     Hmac(hmac::Key),
     Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
@@ -112,7 +112,7 @@ impl JwtSigner for Signing {
     }
 }
 
-/// A key that checks: a secret, or a public key as `ring` has them.
+/// Verification key: a secret, or a public key in the format of `ring`.
 struct Checking {
     algorithm: Algorithm,
     key: Vec<u8>,

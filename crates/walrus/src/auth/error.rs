@@ -1,110 +1,110 @@
-//! Why we cannot prove who we are.
+//! Authentication errors.
 
 use std::sync::Arc;
 
 use super::strongbox::ChestError;
 use super::{BadKey, Origin};
 
-/// Why a request goes without proof of who we are, and so does not go at all.
+/// Reason that a request cannot be authenticated, and is therefore not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// A secret would have crossed the network in the clear.
+    /// A secret would have been sent unencrypted.
     #[error("credentials are not sent over plain HTTP to {0}; use https")]
     Unencrypted(Origin),
-    /// A secret would have gone to somebody else.
+    /// A secret would have been sent to a foreign origin.
     #[error(
         "the sign-in to {network} belongs to {belongs} and is not sent to {origin}; \
          to use it there, run walgit-fs login --network {network} with that --publisher"
     )]
     OtherOrigin {
-        /// The network profile.
+        /// Network profile.
         network: String,
-        /// Who would have got it.
+        /// Origin that would have received it.
         origin: Origin,
-        /// Who may have it.
+        /// Origins that may receive it.
         belongs: String,
     },
-    /// There is nothing to prove it with.
+    /// There is no sign-in.
     #[error("you are not signed in to {0}; run walgit-fs login --network {0}")]
     NotSignedIn(String),
-    /// There was, and it is over.
+    /// The sign-in has ended.
     #[error("the sign-in to {network} is over ({why}); run walgit-fs login --network {network}")]
     Over {
-        /// The network profile.
+        /// Network profile.
         network: String,
-        /// What the issuer said.
+        /// Message of the issuer.
         why: String,
     },
-    /// It could not be renewed; shared by all who waited for it.
+    /// The renewal failed; shared by all callers that waited for it.
     #[error("{0}")]
     Renewal(#[source] Arc<AuthError>),
-    /// The profile was changed since.
+    /// The profile has changed since the sign-in.
     #[error(
         "you signed in to {network} by {kept} and its profile now says {wanted}; \
          run walgit-fs login --network {network}"
     )]
     OtherMethod {
-        /// The network profile.
+        /// Network profile.
         network: String,
-        /// How we signed in.
+        /// Method of the stored sign-in.
         kept: &'static str,
-        /// How we should.
+        /// Method in the profile.
         wanted: &'static str,
     },
-    /// The publisher's key does not sign.
+    /// The publisher's key cannot sign.
     #[error("the key to sign tokens with: {0}")]
     BadKey(#[from] BadKey),
-    /// The profile or the secret cannot be sent.
+    /// A value of the profile or a secret is not valid in a header.
     #[error("{what} cannot stand in a header of a request")]
     Header {
-        /// Which.
+        /// The value.
         what: &'static str,
     },
-    /// The issuer cannot be used as it is configured.
+    /// The configuration of the issuer is not usable.
     #[error("{url}: {why}")]
     Issuer {
-        /// The issuer, or what it names.
+        /// Issuer, or a URL that it names.
         url: String,
-        /// What is wrong.
+        /// Reason.
         why: String,
     },
-    /// The issuer does not answer; it may later.
+    /// The issuer does not answer; a retry may succeed.
     #[error("{url} is unavailable: {why}")]
     Unreachable {
-        /// The issuer.
+        /// Issuer.
         url: String,
-        /// What happened.
+        /// Reason.
         why: String,
     },
-    /// The user, or the issuer in the user's name, said no.
+    /// The user denied the sign-in, or the issuer refused it.
     #[error("{url} refused the sign-in: {why}")]
     Denied {
-        /// The issuer.
+        /// Issuer.
         url: String,
-        /// Its words.
+        /// Message of the issuer.
         why: String,
     },
-    /// Nobody came back in time.
+    /// The sign-in was not completed in time.
     #[error("nobody signed in within {0} s; run walgit-fs login again")]
     Patience(u64),
-    /// The system has no random numbers.
+    /// The system's random number generator failed.
     #[error("the system gives no random numbers")]
     NoRandomness,
-    /// What is kept cannot be had, or cannot be kept.
+    /// Stored secrets cannot be read or written.
     #[error(transparent)]
     Chest(#[from] ChestError),
-    /// Something of this machine failed.
+    /// A local operation failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
 }
 
 impl AuthError {
-    /// Whether the same may succeed later, without anybody doing anything.
+    /// Whether a retry may succeed without user action.
     pub fn heals(&self) -> bool {
         match self {
             AuthError::Unreachable { .. } => true,

@@ -1,4 +1,4 @@
-//! What an issuer gave us.
+//! Tokens of an OAuth sign-in.
 
 use std::time::Duration;
 
@@ -10,35 +10,34 @@ use super::Secret;
 use super::secret::{exposed, exposed_option};
 use crate::clock::unix_seconds;
 
-/// Tokens of an issuer, and what is needed to renew them and to give them back.
+/// Tokens of an issuer, with the data required to renew and revoke them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
-    /// Who gave them.
+    /// Issuer of the tokens.
     pub issuer: String,
-    /// To whom: what we are called there.
+    /// Our client ID at the issuer.
     pub client_id: String,
-    /// Who signed in, where the issuer tells.
+    /// Name of the user, if the issuer provides it.
     pub who: Option<String>,
-    /// Where they are renewed.
+    /// URL to renew the tokens.
     pub token_endpoint: String,
-    /// Where they are given back.
+    /// URL to revoke the tokens.
     pub revocation_endpoint: Option<String>,
-    /// When the access token ends, in seconds since 1970; `None` where the
-    /// issuer did not tell.
+    /// Expiry of the access token in seconds since 1970; `None` if unknown.
     pub expires: Option<u64>,
-    /// How long it was good for when it was given, in seconds.
+    /// Total lifetime of the access token, in seconds.
     pub lifetime_s: Option<u64>,
-    /// The access token.
+    /// Access token.
     #[serde(with = "exposed")]
     pub access: Secret,
-    /// What brings the next one.
+    /// Refresh token.
     #[serde(with = "exposed_option")]
     pub refresh: Option<Secret>,
 }
 
 impl Grant {
-    /// Takes what an issuer answered in place of what is here. An issuer that
-    /// sends no refresh token means that the old one stays good.
+    /// Replaces the tokens with those of an issuer's answer. If the answer has no
+    /// refresh token, the old one remains valid.
     pub fn take(&mut self, answer: &BasicTokenResponse) {
         self.lifetime_s = answer.expires_in().map(|lifetime| lifetime.as_secs());
         self.expires = self
@@ -50,13 +49,13 @@ impl Grant {
         }
     }
 
-    /// Whether the access token has not ended.
+    /// Whether the access token has not expired.
     pub fn is_valid(&self) -> bool {
         self.expires.is_none_or(|end| unix_seconds() < end)
     }
 
-    /// Whether the access token will be good for longer than `margin`; of a
-    /// short-lived one, half of its life has to be left.
+    /// Whether the access token remains valid for longer than `margin`, or, if it is
+    /// short-lived, for at least half of its lifetime.
     pub fn is_fresh(&self, margin: Duration) -> bool {
         let half = self.lifetime_s.unwrap_or(u64::MAX) / 2;
         let margin = margin.as_secs().min(half);

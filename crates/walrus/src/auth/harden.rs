@@ -1,14 +1,13 @@
-//! What keeps the memory of this process to itself.
+//! Protection of the process memory.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// No core dump of this process is written, and no other process of the user
-/// can look into its memory (root can). Where the system refuses, it goes
-/// without.
+/// Disables core dumps of this process, and access to its memory by other processes of
+/// the user (root retains access). Failures are ignored.
 pub fn harden() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    // For a system that dumps all the same. What we start inherits the limit
-    // and not the other.
+    // For systems that dump nevertheless. Child processes inherit the limit, but not the
+    // setting above.
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),

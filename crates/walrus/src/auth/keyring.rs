@@ -1,9 +1,9 @@
-//! The system keyring, within bounds.
+//! Access to the system keyring, with time limits.
 //!
-//! It is another program, reached over D-Bus: it may be missing, refuse, answer
-//! slowly or never, or wait for a prompt that nobody sees. Each operation has
-//! [`PATIENCE`]; what takes longer is abandoned on a thread of its own, and for a
-//! while the keyring is not asked again.
+//! The keyring is a separate program, reached over D-Bus: it may be missing, refuse,
+//! answer slowly or never, or wait for an unseen prompt. Each operation is limited to
+//! [`PATIENCE`]; a longer one is abandoned on its own thread, and the keyring is not
+//! used for a while.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,38 +15,38 @@ use keyring_core::{CredentialStore, Entry};
 use zbus_secret_service_keyring_store::Store;
 use zeroize::Zeroizing;
 
-/// How long an operation may take.
+/// Time limit of an operation.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a keyring that did not answer is left alone.
+/// Pause after the keyring did not answer.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Operations that were abandoned and have not ended.
+/// Number of abandoned operations that are still running.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
-/// When the keyring did not answer last.
+/// When the keyring last failed to answer.
 static SILENT: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Why the keyring did not do what was asked.
+/// Reason that a keyring operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
-    /// It gave no answer, so that nobody knows whether it did.
+    /// The keyring did not answer; the operation may have been carried out.
     #[error("it did not answer within {} s (is it waiting for a password?)", PATIENCE.as_secs())]
     Silent,
-    /// There is no entry of this name.
+    /// No entry has this name.
     #[error("it has no such entry")]
     NoEntry,
-    /// Something else is stored there under this name, by another program or
-    /// another directory of secrets.
+    /// A different entry has this name, stored by another program or from another
+    /// directory of secrets.
     #[error("it has another entry of this name")]
     Taken,
-    /// It gave back something else than what was stored.
+    /// The keyring did not return what was stored.
     #[error("it does not give back what was stored")]
     Lost,
-    /// It cannot be reached, or refused; its words.
+    /// The keyring is not reachable, or refused; holds its message.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Secrets by name, or why each could not be had.
+/// Secrets by name, or an error for each.
 pub(super) type Found = BTreeMap<String, Result<Zeroizing<Vec<u8>>, KeyringError>>;
 
 /// Entries of one service in the user's keyring.
@@ -60,7 +60,7 @@ impl Keyring {
         Keyring { service }
     }
 
-    /// The secrets of these names; all of them together have [`PATIENCE`].
+    /// Returns the secrets of these names, all within one [`PATIENCE`].
     pub(super) fn get(self, names: &[String]) -> Found {
         let wanted = names.to_owned();
         let job = move |tell: &mpsc::Sender<_>| {
@@ -68,7 +68,7 @@ impl Keyring {
             for name in wanted {
                 let entry = store.clone().and_then(|store| self.entry(&store, &name));
                 let secret = entry.and_then(|entry| entry.get_secret().map_err(refused));
-                // Nobody waits any more.
+                // The receiver no longer waits.
                 if tell.send((name, secret.map(Zeroizing::new))).is_err() {
                     return;
                 }
@@ -86,8 +86,8 @@ impl Keyring {
         found
     }
 
-    /// Stores a secret, and reads it back; one that is there already is replaced
-    /// only if it is `ours`. After an error it may be stored or not.
+    /// Stores a secret and reads it back; replaces an existing one only if it is `ours`.
+    /// After an error it may be stored or not.
     pub(super) fn set(self, name: &str, secret: &[u8], ours: bool) -> Result<(), KeyringError> {
         let (name, secret) = (name.to_owned(), Zeroizing::new(secret.to_vec()));
         one(move || {
@@ -110,7 +110,7 @@ impl Keyring {
         })
     }
 
-    /// Removes a secret, if it is there.
+    /// Removes a secret, if it exists.
     pub(super) fn remove(self, name: &str) -> Result<(), KeyringError> {
         let name = name.to_owned();
         one(move || {
@@ -139,20 +139,20 @@ fn refused(error: keyring_core::Error) -> KeyringError {
     }
 }
 
-/// Does one thing, within bounds.
+/// Runs one operation with a time limit.
 fn one(
     job: impl FnOnce() -> Result<(), KeyringError> + Send + 'static,
 ) -> Result<(), KeyringError> {
     let mut done = Err(KeyringError::Lost);
     let tell_done = move |tell: &mpsc::Sender<_>| {
-        // An answer that comes too late is not waited for.
+        // Fails if the caller no longer waits.
         let _ = tell.send(job());
     };
     bounded(tell_done, |result| done = result)?;
     done
 }
 
-/// Whether a job has ended, or nobody waits for it any more.
+/// Whether a job is running, has ended, or was abandoned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Job {
     Running,
@@ -160,7 +160,7 @@ enum Job {
     Abandoned,
 }
 
-/// Notes the end of a job, even if it panics.
+/// Records the end of a job, even if it panics.
 struct NoteEnd(Arc<Mutex<Job>>);
 
 impl Drop for NoteEnd {
@@ -173,11 +173,11 @@ impl Drop for NoteEnd {
     }
 }
 
-/// Runs a job on a thread of its own, and takes `each` of its results as it comes.
+/// Runs a job on its own thread, and calls `each` for every result.
 ///
 /// # Errors
-/// [`KeyringError::Silent`] when it has not ended in time, or one before it has
-/// not; [`KeyringError::Refused`] where there can be no thread.
+/// [`KeyringError::Silent`] if it does not end in time, or an earlier one has not ended;
+/// [`KeyringError::Refused`] if no thread can be started.
 fn bounded<T: Send + 'static>(
     job: impl FnOnce(&mpsc::Sender<T>) + Send + 'static,
     mut each: impl FnMut(T),

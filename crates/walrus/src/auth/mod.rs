@@ -1,28 +1,26 @@
-//! Who we are to a publisher.
+//! Authentication to publishers.
 //!
-//! Reading needs no identity; writing to a network that charges for it does.
-//! A network profile says how ([`crate::network::AuthMethod`]): not at all, by
-//! an API key, by a token that we sign for every upload ([`UploadTokens`]), or
-//! by signing in with an OAuth issuer ([`oauth`]), which a [`Session`] then
-//! keeps fresh. `login` takes the secret and puts it away ([`SignIns`]), and
-//! [`Credentials`] give every upload what goes with it ([`Proof`]).
+//! Reading needs no identity; writing to a network that charges for it does. A network
+//! profile defines the method ([`crate::network::AuthMethod`]): none, an API key, a
+//! token signed for every upload ([`UploadTokens`]), or a sign-in with an OAuth issuer
+//! ([`oauth`]), which a [`Session`] renews. `login` stores the secret ([`SignIns`]), and
+//! [`Credentials`] add the proof of identity to every upload ([`Proof`]).
 //!
-//! What is promised of a secret:
-//! - it lies in the system keyring, else in a sealed file that nobody else can
-//!   read ([`strongbox`]); never in the config file, a log, an error, an
-//!   argument or a report ([`Secret`] shows itself to nobody, and serializes
-//!   for the strongbox alone);
-//! - it goes to the [`Origin`]s it was given for and to no other, encrypted or
-//!   not off this machine at all, and never across a redirect, for our clients
-//!   follow none;
-//! - what is held is wiped when it is dropped, and the process leaves no core
-//!   dump ([`harden`]). Buffers of the HTTP and OAuth libraries, through which
-//!   it passes, are not ours to wipe.
+//! Guarantees for secrets:
+//! - A secret is stored in the system keyring, or else in a sealed file readable only by
+//!   its owner ([`strongbox`]); never in the config file, a log, an error, an argument
+//!   or a report ([`Secret`] has no visible debug output, and serializes only for the
+//!   strongbox).
+//! - It is sent only to the [`Origin`]s it was created for, and only encrypted or within
+//!   this machine. It never follows a redirect, because our clients follow none.
+//! - It is wiped from memory when dropped, and the process leaves no core dump
+//!   ([`harden`]). We cannot wipe the buffers of the HTTP and OAuth libraries that it
+//!   passes through.
 //!
-//! Keys of encrypted repositories are kept here too ([`KeyChest`]): they say
-//! what we may read rather than who we are, and are kept just as carefully.
+//! Keys of encrypted repositories are stored here too ([`KeyChest`]): they grant read
+//! access rather than identify the user, and get the same protection.
 //!
-//! May touch: `net`, for clients; the keys in `chunk`.
+//! Allowed dependencies: `net`, for clients; the keys in `chunk`.
 
 mod chest;
 mod credentials;

@@ -1,21 +1,21 @@
-//! Whom a secret belongs to.
+//! Origin of a URL: the scope of a secret.
 
 use std::fmt;
 
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-/// Scheme, host and port: as much of a URL as decides who reads a request.
+/// Scheme, host and port: the parts of a URL that determine the receiver of a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin(String);
 
 impl Origin {
-    /// The origin of a URL.
+    /// Returns the origin of a URL.
     pub fn of(url: &Url) -> Self {
         Origin(url.origin().ascii_serialization())
     }
 
-    /// The origin of what may be a URL.
+    /// Parses a URL and returns its origin.
     pub fn parse(url: &str) -> Option<Self> {
         Url::parse(url).ok().map(|url| Origin::of(&url))
     }
@@ -27,13 +27,13 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Whether what is sent to this URL can be read by nobody on the way: it is
-/// encrypted, or does not leave the machine.
+/// Whether a request to this URL is confidential: it is encrypted, or does not leave the
+/// machine.
 pub fn is_private(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
 }
 
-/// Whether a URL leads to this machine.
+/// Whether the host of a URL is this machine.
 pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -1,4 +1,4 @@
-//! A file with a secret in it.
+//! Encrypted file that holds a secret.
 //!
 //! ```text
 //! "walgit-fs sealed 1\n" | IV (12 bytes) | GCM tag (16) | sealed value
@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 
 use walgit_format::chunk::{IV_LEN, SecretKey, TAG_LEN};
 
-/// What it begins with.
+/// Magic bytes of the file.
 const MAGIC: &[u8] = b"walgit-fs sealed 1\n";
 
-/// The content of a file that holds the secret called `name`; `None` when the
-/// system has no random numbers.
+/// Returns the file content for the secret `name`; `None` if the system's random number
+/// generator fails.
 pub(super) fn seal(key: &SecretKey, name: &str, secret: &[u8]) -> Option<Vec<u8>> {
     let mut iv = [0; IV_LEN];
     SystemRandom::new().fill(&mut iv).ok()?;
@@ -22,7 +22,7 @@ pub(super) fn seal(key: &SecretKey, name: &str, secret: &[u8]) -> Option<Vec<u8>
     Some([MAGIC, &iv, &tag, &sealed].concat())
 }
 
-/// The secret in a file; `None` where it is damaged, or sealed under another
+/// Returns the secret in a file; `None` if the file is damaged, or sealed under another
 /// name or key.
 pub(super) fn unseal(key: &SecretKey, name: &str, file: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let body = file.strip_prefix(MAGIC)?;

@@ -1,12 +1,11 @@
-//! A text that nobody may see.
+//! Secret text.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-/// A value that never shows itself in logs, errors or debug output, and is
-/// wiped when it is dropped.
+/// Value that is never shown in logs, errors or debug output, and is wiped when dropped.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
@@ -16,15 +15,15 @@ impl Secret {
         Secret(value)
     }
 
-    /// The text; whoever asks for it keeps it to the wire and the strongbox.
+    /// Returns the text. Callers must pass it only to requests and the strongbox.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// A secret that nobody can guess: 256 bits.
+    /// Creates a random secret of 256 bits.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system's random number generator fails.
     pub fn random() -> Result<Self, ring::error::Unspecified> {
         use base64::Engine as _;
         use ring::rand::{SecureRandom as _, SystemRandom};
@@ -34,8 +33,7 @@ impl Secret {
         Ok(Secret(alphabet.encode(bytes.as_ref())))
     }
 
-    /// Whether `other` is the same, in a time that does not tell where they
-    /// differ.
+    /// Compares in time independent of the position of a difference.
     pub fn is(&self, other: &str) -> bool {
         blake3::hash(self.0.as_bytes()) == blake3::hash(other.as_bytes())
     }
@@ -47,8 +45,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// For records that go into the strongbox, and for nothing else: a [`Secret`]
-/// does not serialize by itself, so it cannot end in a report by accident.
+/// Serialization for records in the strongbox only: a [`Secret`] does not implement
+/// `Serialize`, so that it cannot enter a report by accident.
 pub(super) mod exposed {
     use super::*;
 
@@ -61,7 +59,7 @@ pub(super) mod exposed {
     }
 }
 
-/// The same for a secret that may be missing.
+/// Same as [`exposed`] for an optional secret.
 pub(super) mod exposed_option {
     use super::*;
 

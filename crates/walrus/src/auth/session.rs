@@ -1,10 +1,9 @@
-//! A sign-in that stays fresh.
+//! OAuth sign-in with automatic renewal.
 //!
-//! An access token is renewed five minutes before it ends, by one task however
-//! many requests wait for it, and by one process however many run: an issuer
-//! that rotates refresh tokens takes the second use of one for a theft, and
-//! ends the sign-in. So whoever renews holds a lock file, looks first whether
-//! somebody else has renewed meanwhile, and puts the new tokens away before it
+//! An access token is renewed five minutes before it expires, in a single flight across
+//! tasks and processes: an issuer that rotates refresh tokens treats a second use of one
+//! as theft, and ends the sign-in. A renewal therefore holds a lock file, first checks
+//! whether another process has renewed meanwhile, and stores the new tokens before it
 //! uses them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +16,7 @@ use super::signin::{Held, SignIn, SignIns};
 use super::{AuthError, Grant, Secret, oauth};
 use crate::network::{DEFAULT_REFRESH_BEFORE_S, OauthProfile};
 
-/// An OAuth sign-in, shared by whoever needs it.
+/// An OAuth sign-in, shared by all its users.
 #[derive(Clone, Debug)]
 pub struct Session(Arc<Inner>);
 
@@ -31,11 +30,11 @@ struct Inner {
 
 struct State {
     grant: Grant,
-    /// A publisher did not accept the access token.
+    /// Whether a publisher rejected the access token.
     refused: bool,
-    /// The renewal that is under way.
+    /// Renewal in progress.
     flight: Option<Flight>,
-    /// The issuer does not renew it any more.
+    /// Set when the issuer refuses further renewals.
     over: Option<Arc<AuthError>>,
 }
 
@@ -54,17 +53,17 @@ impl State {
         !self.refused && self.grant.is_fresh(margin)
     }
 
-    /// Whether the access token may still do, although it should be renewed.
+    /// Whether the access token may still be accepted, although it is due for renewal.
     fn will_do(&self) -> bool {
         !self.refused && self.grant.is_valid()
     }
 }
 
 impl Session {
-    /// The sign-in to `network` that `grant` was taken from.
+    /// Creates the session for the sign-in to `network` with the tokens `grant`.
     ///
     /// # Errors
-    /// [`AuthError::OtherMethod`] when the profile names another issuer now.
+    /// [`AuthError::OtherMethod`] if the profile now names a different issuer.
     pub fn new(
         sign_ins: SignIns,
         network: &str,
@@ -92,11 +91,11 @@ impl Session {
         })))
     }
 
-    /// An access token that is good for a while, renewed where needed. Where
-    /// that fails, the old one as long as it is good.
+    /// Returns an access token, renewed if necessary. If the renewal fails, returns the
+    /// old one while it is valid.
     ///
     /// # Errors
-    /// [`AuthError::Renewal`] when there is none any more.
+    /// [`AuthError::Renewal`] if there is no valid token.
     pub async fn token(&self) -> Result<Secret, AuthError> {
         let flight = {
             let mut state = self.0.state();
@@ -119,8 +118,8 @@ impl Session {
         })
     }
 
-    /// A publisher did not accept this access token: the next one who asks gets
-    /// another.
+    /// Records that a publisher rejected this access token: the next call to
+    /// [`Session::token`] renews it.
     pub fn refused(&self, token: &Secret) {
         let mut state = self.0.state();
         state.refused |= state.grant.access == *token;
@@ -132,8 +131,8 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Renews in a task of its own: whoever waits may give up, it goes on, for
-    /// the issuer may have exchanged the token already.
+    /// Renews in a separate task, which continues if all callers give up, because the
+    /// issuer may already have replaced the token.
     fn renewal(self: &Arc<Self>) -> Flight {
         let inner = self.clone();
         let task = tokio::spawn(async move {
@@ -169,8 +168,8 @@ impl Inner {
             (state.grant.access.clone(), state.refused)
         };
         let (sign_ins, network) = (self.sign_ins.clone(), self.network.clone());
-        // Held over the exchange: another process that renewed at the same time
-        // would end the sign-in.
+        // Held during the exchange: a concurrent renewal by another process would end
+        // the sign-in.
         let lock = blocking(move || sign_ins.lock(&network)).await?;
         let (sign_ins, network) = (self.sign_ins.clone(), self.network.clone());
         let kept = blocking(move || sign_ins.get(&network)).await?;
@@ -185,7 +184,7 @@ impl Inner {
             )) => (origins, grant),
             _ => return Err(AuthError::NotSignedIn(self.network.clone())),
         };
-        // Somebody else was first.
+        // Another process has already renewed it.
         if grant.access != before && grant.is_fresh(self.margin) {
             return Ok(grant);
         }
@@ -195,7 +194,7 @@ impl Inner {
         let record = SignIn::new(origins, Held::Oauth(renewed.clone()));
         let put = blocking(move || sign_ins.put(&network, &record)).await;
         if let Err(error) = put {
-            // The old token is used up; this process can go on, no other can.
+            // The old token is used up: this process can continue, no other can.
             tracing::warn!("the renewed sign-in cannot be kept, so sign in again later: {error}");
         }
         drop(lock);
@@ -203,7 +202,7 @@ impl Inner {
     }
 }
 
-/// What may wait for a disk, or for a keyring that asks its owner.
+/// Runs work that may block on a disk, or on a keyring prompt.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AuthError> + Send + 'static,
 ) -> Result<T, AuthError> {

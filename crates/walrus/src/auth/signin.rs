@@ -1,4 +1,4 @@
-//! Sign-ins that are kept: one a network.
+//! Stored sign-ins: one per network.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,20 +12,21 @@ use super::{AuthError, Grant, Origin, Secret};
 use crate::clock::unix_seconds;
 use walgit_durable::FileLock;
 
-/// What our entries in the keyring are called.
+/// Service name of the entries in the keyring.
 const SERVICE: &str = "walgit-fs sign-in";
-/// Room for a record: a large RSA key takes 3,300 bytes, an issuer's tokens may
-/// take as much each.
+/// Capacity for a record, in bytes: a large RSA key takes 3,300 bytes, and each token of
+/// an issuer may take as much.
 const LARGEST: usize = 128 << 10;
-/// How long another process may take to renew a sign-in.
+/// Longest wait for another process to renew a sign-in.
 const OTHERS: Duration = Duration::from_secs(30);
 
-/// What proves to a network's publishers who we are.
+/// Credentials for the publishers of a network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignIn {
-    /// Whom it may be sent to; for tokens of an issuer, who may be shown them.
+    /// Origins that may receive it; for tokens of an issuer, the publishers that may see
+    /// them.
     pub origins: Vec<Origin>,
-    /// When it was made, in seconds since 1970.
+    /// Creation time in seconds since 1970.
     pub since: u64,
     /// The secret.
     pub held: Held,
@@ -35,24 +36,24 @@ pub struct SignIn {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "snake_case")]
 pub enum Held {
-    /// Sent as it is.
+    /// Sent unchanged with each upload.
     ApiKey {
         /// The key.
         #[serde(with = "exposed")]
         key: Secret,
     },
-    /// Never sent: it signs a token for every upload.
+    /// Never sent: signs a token for every upload.
     Jwt {
-        /// The publisher's key, as its file has it.
+        /// The publisher's key, in the format of its file.
         #[serde(with = "exposed")]
         key: Secret,
     },
-    /// What an issuer gave us.
+    /// Tokens of an issuer.
     Oauth(Grant),
 }
 
 impl Held {
-    /// The method, as in the config file.
+    /// Name of the method in the config file.
     pub fn method(&self) -> &'static str {
         match self {
             Held::ApiKey { .. } => "api_key",
@@ -63,7 +64,7 @@ impl Held {
 }
 
 impl SignIn {
-    /// A sign-in that is made now.
+    /// Creates a sign-in with the present time.
     pub fn new(origins: Vec<Origin>, held: Held) -> Self {
         SignIn {
             origins,
@@ -73,21 +74,22 @@ impl SignIn {
     }
 }
 
-/// The user's sign-ins.
+/// Sign-ins of the user.
 #[derive(Clone, Debug)]
 pub struct SignIns(Strongbox);
 
 impl SignIns {
-    /// Those kept by way of directory `dir`, which need not exist yet.
+    /// Opens the sign-ins stored in directory `dir` or in the keyring; `dir` need not
+    /// exist yet.
     pub fn new(dir: &Path) -> Self {
         SignIns(Strongbox::new(dir, SERVICE))
     }
 
-    /// Waits until no other process changes or renews the sign-in to a network,
-    /// and keeps others from it until the lock is dropped.
+    /// Locks the sign-in to a network against changes and renewal by other processes,
+    /// until the lock is dropped.
     ///
     /// # Errors
-    /// When one takes longer than half a minute, or there can be no lock.
+    /// If another process holds the lock for more than half a minute, or locking fails.
     pub fn lock(&self, network: &str) -> Result<FileLock, AuthError> {
         fit(network)?;
         self.0.make_dir()?;
@@ -98,10 +100,10 @@ impl SignIns {
         })
     }
 
-    /// The sign-in to a network, and where it is kept.
+    /// Returns the sign-in to a network, and its storage.
     ///
     /// # Errors
-    /// When there is one and it cannot be had.
+    /// If the sign-in exists but cannot be read.
     pub fn get(&self, network: &str) -> Result<Option<(SignIn, Kept)>, AuthError> {
         let Some(kept) = self.0.list()?.get(network).copied() else {
             return Ok(None);
@@ -111,7 +113,7 @@ impl SignIns {
         };
         match serde_json::from_slice(&bytes) {
             Ok(found) => Ok(Some((found, kept))),
-            // The parser's own words could quote the secret.
+            // The message of the parser could quote the secret.
             Err(_) => Err(AuthError::Chest(ChestError::Damaged {
                 path: self.0.dir().join(network),
                 why: "it is no sign-in; walgit-fs logout forgets it".into(),
@@ -119,12 +121,12 @@ impl SignIns {
         }
     }
 
-    /// Keeps a sign-in, in place of an earlier one; where.
+    /// Stores a sign-in, replacing an earlier one, and returns its storage.
     ///
     /// # Errors
-    /// When it can be put nowhere.
+    /// If it cannot be stored.
     pub fn put(&self, network: &str, sign_in: &SignIn) -> Result<Stored, AuthError> {
-        // As large as it may become: growing would leave copies behind.
+        // Full capacity from the start: reallocation would leave copies in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST));
         let written = serde_json::to_writer(&mut *bytes, sign_in);
         written.map_err(|error| AuthError::Io {
@@ -134,10 +136,10 @@ impl SignIns {
         Ok(self.0.put(network, &bytes)?)
     }
 
-    /// Forgets a sign-in; whether there was one.
+    /// Removes a sign-in; returns whether there was one.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub fn remove(&self, network: &str) -> Result<bool, AuthError> {
         Ok(self.0.remove(network)?)
     }

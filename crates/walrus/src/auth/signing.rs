@@ -1,7 +1,7 @@
-//! A publisher's key, and what it signs.
+//! Signing with a publisher's key.
 //!
-//! It is given as it is given to the publisher: a shared secret for HS256,
-//! HS384 and HS512, a private key (PEM, PKCS #8 or PKCS #1) for the others.
+//! The key has the same format as for the publisher: a shared secret for HS256, HS384
+//! and HS512, a private key (PEM, PKCS #8 or PKCS #1) for the other algorithms.
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, Header};
 use ring::signature::KeyPair as _;
@@ -13,36 +13,36 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::Secret;
 use super::cryptography::{Pair, install};
 
-/// Why a key cannot sign.
+/// Reason that a key cannot sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
-    /// Nothing is in it.
+    /// The key is empty.
     #[error("it is empty")]
     Empty,
-    /// `0x…` or `base64:…`, and then something else.
+    /// `0x…` or `base64:…` with invalid content.
     #[error("after {0} it must go on as {1}")]
     Encoding(&'static str, &'static str),
-    /// A private key where a secret is needed, or the other way round.
+    /// A private key instead of a secret, or the reverse.
     #[error(
         "{algorithm:?} needs {needs}; choose another `algorithm` in the network's auth section"
     )]
     Kind {
-        /// What is configured.
+        /// Configured algorithm.
         algorithm: Algorithm,
-        /// What that needs.
+        /// Required kind of key.
         needs: &'static str,
     },
-    /// The wrong kind of private key, or a form that is not known.
+    /// The wrong kind of private key, or an unknown format.
     #[error(
         "it is no private key for {0:?} (PEM, PKCS #8); openssl pkcs8 -topk8 -nocrypt makes one of other forms"
     )]
     Private(Algorithm),
-    /// What was signed could not be.
+    /// Signing failed.
     #[error("it does not sign")]
     Signing,
 }
 
-/// What a publisher's tokens are signed with.
+/// Key that signs the tokens of a publisher.
 #[derive(Clone)]
 pub struct SigningKey {
     algorithm: Algorithm,
@@ -56,12 +56,12 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// The key in a file. A shared secret is read as the network's publisher
-    /// reads it: `0x…` is hexadecimal, anything else is the text itself; and,
-    /// as that is how many are kept, `base64:…` is base64.
+    /// Parses a key file. A shared secret is read as the network's publisher reads it:
+    /// `0x…` is hexadecimal, anything else is literal text. In addition, `base64:…` is
+    /// base64, because many secrets are stored that way.
     ///
     /// # Errors
-    /// When it is none for this algorithm.
+    /// If the key is not valid for this algorithm.
     pub fn parse(algorithm: Algorithm, file: &[u8]) -> Result<Self, BadKey> {
         let text = file.trim_ascii();
         if text.is_empty() {
@@ -82,15 +82,15 @@ impl SigningKey {
             }
         };
         let key = SigningKey { algorithm, key };
-        // What cannot sign is told now, not at the first upload.
+        // Detects a key that cannot sign before the first upload.
         key.sign(&serde_json::json!({}))?;
         Ok(key)
     }
 
-    /// A token that says `claims`.
+    /// Signs a token with these claims.
     ///
     /// # Errors
-    /// When the key turns out not to fit.
+    /// If the key cannot sign.
     pub fn sign(&self, claims: &impl Serialize) -> Result<Secret, BadKey> {
         install();
         let header = Header::new(self.algorithm);
@@ -103,15 +103,15 @@ impl SigningKey {
             })
     }
 
-    /// How it signs.
+    /// Signature algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// What checks its tokens: the same secret, or the public key.
+    /// Returns the verification key: the same secret, or the public key.
     ///
     /// # Errors
-    /// When the key turns out not to fit.
+    /// If the key is not valid.
     pub fn checking(&self) -> Result<DecodingKey, BadKey> {
         install();
         let bytes = self.key.as_bytes();
@@ -166,7 +166,7 @@ fn family(algorithm: Algorithm) -> AlgorithmFamily {
         HS256 | HS384 | HS512 => AlgorithmFamily::Hmac,
         ES256 | ES384 => AlgorithmFamily::Ec,
         RS256 | RS384 | RS512 | PS256 | PS384 | PS512 => AlgorithmFamily::Rsa,
-        // One that is new to us is refused when its key is read.
+        // An unknown algorithm is refused when its key is parsed.
         _ => AlgorithmFamily::Ed,
     }
 }

@@ -1,10 +1,9 @@
-//! Where secrets are put away: in the system keyring, else in sealed files.
+//! Storage of secrets: in the system keyring, or else in sealed files.
 //!
-//! A file is sealed (AES-256-GCM) with a key that lies beside it, in a file of
-//! its own; both have mode 0600 in a directory of mode 0700. So neither a
-//! backup of one file, nor a look over somebody's shoulder, nor `grep -r` finds
-//! a secret; who can read everything of the user's can, and only the system
-//! keyring helps against that.
+//! A file is sealed (AES-256-GCM) with a key in a separate file beside it; both have
+//! mode 0600 in a directory of mode 0700. A backup of one file, a glance at the screen,
+//! or `grep -r` thus reveals no secret. An attacker with access to all files of the user
+//! can read it; only the system keyring protects against that.
 //!
 //! ```text
 //! "walgit-fs sealed 1\n" | IV (12 bytes) | GCM tag (16) | sealed value
@@ -25,24 +24,24 @@ use super::sealed::{seal, unseal};
 use walgit_durable::FileLock;
 use walgit_format::chunk::SecretKey;
 
-/// What is kept where; no secret in it.
+/// Index of secrets and their storage; contains no secrets.
 const INDEX: &str = "keys.json";
-/// The file that is locked while something is changed.
+/// Lock file, held during changes.
 const LOCK: &str = ".lock";
-/// The key that files are sealed with. No name of a secret ends like this.
+/// Key that seals the files. No name of a secret ends like this.
 const SEAL: &str = "sealing-key";
 /// Largest file that is read, in bytes.
 const MOST: u64 = 16 << 20;
-/// How long another process may take to change something.
+/// Longest wait for a change by another process.
 const OTHERS: Duration = Duration::from_secs(8);
 
-/// Where a secret is kept.
+/// Storage of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kept {
-    /// In the system keyring.
+    /// The system keyring.
     Keyring,
-    /// In a sealed file of mode 0600.
+    /// A sealed file of mode 0600.
     File,
 }
 
@@ -55,80 +54,80 @@ impl fmt::Display for Kept {
     }
 }
 
-/// Where a secret was stored, and why it is not in the keyring where it is not.
+/// Storage of a secret, and the reason if it is not in the keyring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Where it is.
+    /// Storage.
     pub kept: Kept,
-    /// What the keyring did instead of keeping it; `None` where it was not asked.
+    /// Why the keyring was not used; `None` if it was used or not tried.
     pub keyring: Option<KeyringError>,
 }
 
-/// Why a secret cannot be put away or taken out.
+/// Reason that a secret cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ChestError {
-    /// The disk refused.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or directory.
+        /// File or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A file of ours was changed by somebody else.
+    /// A file was modified from outside.
     #[error("{} is damaged ({why}); remove it and add your keys again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason.
         why: String,
     },
-    /// No such key.
+    /// There is no such key.
     #[error("no key is called `{name}`; there are: {known}")]
     Unknown {
-        /// As asked for.
+        /// Requested name.
         name: String,
-        /// What there is.
+        /// Names of existing keys.
         known: String,
     },
-    /// Not a name.
+    /// Invalid name.
     #[error("`{0}` cannot name a secret; use letters, digits and . _ - (at most 80)")]
     BadName(String),
-    /// The keyring refused.
+    /// The keyring failed.
     #[error("`{name}` is in the system keyring alone: {why}; unlock or restart it and try again")]
     Keyring {
-        /// The secret's name.
+        /// Name of the secret.
         name: String,
-        /// What it did.
+        /// Error of the keyring.
         why: KeyringError,
     },
-    /// Another key has the name.
+    /// A different key has the name.
     #[error(
         "another key is called `{0}` and is not overwritten; choose another name, or add --replace"
     )]
     Taken(String),
-    /// Nothing can be sealed.
+    /// The system's random number generator failed.
     #[error("the system gives no random numbers, so nothing can be sealed")]
     NoRandomness,
 }
 
-/// A place for secrets by name.
+/// Named secrets.
 #[derive(Clone, Debug)]
 pub struct Strongbox {
     dir: PathBuf,
-    /// What its entries in the keyring are called.
+    /// Service name of its entries in the keyring.
     service: &'static str,
 }
 
 impl Strongbox {
-    /// The secrets kept by way of directory `dir`, which need not exist yet,
-    /// and under `service` in the keyring.
+    /// Opens the secrets stored in directory `dir`, which need not exist yet, and under
+    /// `service` in the keyring.
     pub fn new(dir: &Path, service: &'static str) -> Self {
         let dir = dir.into();
         Strongbox { dir, service }
     }
 
-    /// Its directory.
+    /// Directory of the strongbox.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -137,10 +136,10 @@ impl Strongbox {
         self.dir.join(format!("{name}.key"))
     }
 
-    /// Names of the secrets, and where each is kept.
+    /// Lists the secrets by name, with their storage.
     ///
     /// # Errors
-    /// When the list cannot be read.
+    /// If the list cannot be read.
     pub fn list(&self) -> Result<BTreeMap<String, Kept>, ChestError> {
         let path = self.dir.join(INDEX);
         match read(&path)? {
@@ -152,18 +151,18 @@ impl Strongbox {
         }
     }
 
-    /// A secret, if there is one of this name.
+    /// Returns the secret of this name, if there is one.
     ///
     /// # Errors
-    /// When it is there and cannot be had.
+    /// If the secret exists but cannot be read.
     pub fn get(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, ChestError> {
         let names = [name.to_owned()];
         let mut found = self.get_all(&self.list()?, &names);
         found.remove(name).transpose()
     }
 
-    /// The secrets of these names that are in `list`; the keyring is asked for all
-    /// that it keeps at once.
+    /// Returns the secrets of these names that are in `list`, with a single request to
+    /// the keyring.
     pub(super) fn get_all(
         &self,
         list: &BTreeMap<String, Kept>,
@@ -190,7 +189,7 @@ impl Strongbox {
         found
     }
 
-    /// The secret in a sealed file.
+    /// Returns the secret in a sealed file.
     fn open(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, ChestError> {
         let path = self.file(name);
         let damaged = |why: &str| ChestError::Damaged {
@@ -202,19 +201,19 @@ impl Strongbox {
         unseal(&key, name, &sealed).ok_or_else(|| damaged("it does not open"))
     }
 
-    /// Puts a secret away, in place of one of the same name; where. One that is in
-    /// a file stays in a file.
+    /// Stores a secret, replacing one of the same name, and returns its storage. A
+    /// secret in a file stays in a file.
     ///
     /// # Errors
-    /// When its name is none, or it can be put nowhere.
+    /// If the name is invalid, or the secret cannot be stored.
     pub fn put(&self, name: &str, secret: &[u8]) -> Result<Stored, ChestError> {
         self.locked()?.put(name, secret)
     }
 
-    /// Forgets a secret; whether there was one.
+    /// Removes a secret; returns whether there was one.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<bool, ChestError> {
         if !self.list()?.contains_key(name) {
             return Ok(false);
@@ -226,11 +225,10 @@ impl Strongbox {
         Keyring::new(self.service)
     }
 
-    /// Keeps others from changing something here.
+    /// Locks the strongbox against changes by other processes.
     ///
     /// # Errors
-    /// When another process changes something for too long, or the directory cannot
-    /// be used.
+    /// If another process holds the lock for too long, or the directory cannot be used.
     pub(super) fn locked(&self) -> Result<Locked<'_>, ChestError> {
         self.make_dir()?;
         let path = self.dir.join(LOCK);
@@ -277,13 +275,13 @@ impl Strongbox {
         walgit_durable::create_private_dir(&self.dir).map_err(|source| io_error(&self.dir, source))
     }
 
-    /// Writes a file that nobody else can read, whole or not at all.
+    /// Writes a file atomically, readable only by its owner.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), ChestError> {
         walgit_durable::write_atomic(path, bytes).map_err(|source| io_error(path, source))
     }
 }
 
-/// A strongbox that nobody else changes.
+/// A strongbox locked for changes.
 pub(super) struct Locked<'a> {
     strongbox: &'a Strongbox,
     _lock: FileLock,
@@ -302,7 +300,7 @@ impl Locked<'_> {
                 set.err().map(Some)
             }
         };
-        // What the keyring may have stored or not is stored in a file, too.
+        // If the keyring may or may not have stored it, it is stored in a file as well.
         let stored = match keyring {
             None => Stored {
                 kept: Kept::Keyring,
@@ -337,7 +335,7 @@ impl Locked<'_> {
             Some(Kept::File) => remove(&strongbox.file(name))?,
         }
         strongbox.set_list(&list)?;
-        // A key that seals nothing is good for nothing.
+        // Without sealed files, the sealing key is removed as well.
         if !list.values().any(|kept| *kept == Kept::File) {
             remove(&strongbox.dir.join(SEAL))?;
         }
@@ -345,7 +343,7 @@ impl Locked<'_> {
     }
 }
 
-/// Whether a name can be that of a file of ours.
+/// Checks that a name is valid as a file name.
 pub(super) fn fit(name: &str) -> Result<(), ChestError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let fits = !name.is_empty() && name.len() <= 80 && !name.starts_with('.');

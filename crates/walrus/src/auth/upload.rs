@@ -1,9 +1,8 @@
-//! A token for every upload.
+//! One token per upload.
 //!
-//! A publisher of the network takes a token once: it remembers its `jti` until
-//! it has ended. So each upload, and each new attempt at one, gets a token of
-//! its own, which is good for exactly this upload: its size, its epochs, and
-//! whose the object will be.
+//! A publisher of the network accepts a token once: it remembers the `jti` until the
+//! token expires. So each upload, and each retry, gets its own token, which is valid
+//! only for this upload: its size, its epochs, and the owner of the object.
 
 use serde::Serialize;
 
@@ -11,16 +10,16 @@ use super::{AuthError, Secret, SigningKey};
 use crate::clock::unix_seconds;
 use crate::network::{DEFAULT_UPLOAD_TOKEN_S, JwtProfile};
 
-/// An upload, as far as a token speaks of it.
+/// Properties of an upload that a token contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upload {
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// For how many epochs it is to be stored.
+    /// Number of epochs to store it for.
     pub epochs: u32,
 }
 
-/// Makes tokens for uploads.
+/// Creates tokens for uploads.
 #[derive(Clone, Debug)]
 pub struct UploadTokens {
     key: SigningKey,
@@ -39,10 +38,10 @@ struct Claims<'a> {
 }
 
 impl UploadTokens {
-    /// Tokens signed with the publisher's key, as its file has it.
+    /// Creates tokens signed with the publisher's key, given in the format of its file.
     ///
     /// # Errors
-    /// When it is none for the profile's algorithm.
+    /// If the key is not valid for the algorithm of the profile.
     pub fn new(file: &Secret, profile: &JwtProfile) -> Result<Self, AuthError> {
         Ok(UploadTokens {
             key: SigningKey::parse(profile.algorithm, file.expose().as_bytes())?,
@@ -50,20 +49,20 @@ impl UploadTokens {
         })
     }
 
-    /// How long a token is good for, in seconds.
+    /// Lifetime of a token, in seconds.
     pub fn lifetime_s(&self) -> u64 {
         self.profile.lifetime_s.unwrap_or(DEFAULT_UPLOAD_TOKEN_S)
     }
 
-    /// The address that gets the object, which the request must name too.
+    /// Address that receives the object; the request must contain it as well.
     pub fn send_object_to(&self) -> Option<&str> {
         self.profile.send_object_to.as_deref()
     }
 
-    /// A token for an upload that begins now.
+    /// Creates a token for an upload that begins now.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system's random number generator fails.
     pub fn mint(&self, upload: &Upload) -> Result<Secret, AuthError> {
         let iat = unix_seconds();
         let jti = Secret::random()?;

@@ -1,4 +1,4 @@
-//! What a power loss leaves of a directory of blobs.
+//! State of a directory of blobs after a power loss.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ fn read(dir: &LocalDir, blob: BlobId) -> Option<Bytes> {
     dir.read_blocking(blob, whole).ok()
 }
 
-/// Durably writes which blob a name refers to.
+/// Durably writes the blob that a name refers to.
 fn set_name(root: &Path, blob: BlobId) {
     write_atomic(&root.join("name"), blob.to_string().as_bytes()).unwrap();
 }

@@ -1,7 +1,6 @@
-//! What an embedded Walrus does that on the network a chain does: epochs that
-//! end, blobs that are paid for longer or deleted. Asked at an address of its own,
-//! which a profile names (`admin`); plainly, without retries: it is on this
-//! machine.
+//! Admin API of an embedded Walrus: ends epochs, extends and deletes blobs, which on the
+//! real network is done on chain. It has its own URL (`admin` in a profile) and is
+//! called without retries, because it runs on this machine.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::net::{cause, http};
 use crate::{Lifetime, StoreError};
 use walgit_format::chunk::BlobId;
 
-/// How long an answer may take.
+/// Time limit for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest answer, in bytes.
 const MOST: u64 = 1 << 20;
@@ -30,7 +29,7 @@ struct Deleted {
 }
 
 impl HttpStore {
-    /// What is below the admin's address; `None` where there is none.
+    /// URL of `path` below the admin URL; `None` if none is configured.
     fn admin_url(&self, path: &str) -> Result<Option<Url>, StoreError> {
         let Some(admin) = &self.admin else {
             return Ok(None);
@@ -42,7 +41,7 @@ impl HttpStore {
         })
     }
 
-    /// Sends a request; `None` where the answer is that there is no such thing.
+    /// Sends a request; `None` if the answer is "not found".
     async fn admin<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
@@ -116,7 +115,7 @@ impl HttpStore {
             return Ok(false);
         };
         let deleted = self.admin::<Deleted>(self.writer.client().delete(url));
-        // What is not there any more is gone.
+        // A missing blob counts as gone.
         Ok(deleted.await?.is_none_or(|it| it.deleted))
     }
 }

@@ -1,9 +1,8 @@
-//! What a server's answer to a read is.
+//! Checks a server's answer to a read.
 //!
-//! A server may ignore a range and send the whole blob: the standard allows it,
-//! and servers of plain files do it. The part is then taken out of what comes,
-//! up to [`MAX_WHOLE`]. All else that is not what was asked for is refused
-//! before a byte of it is read.
+//! A server may ignore a range and send the whole blob: the standard allows it, and
+//! plain file servers do it. The requested part is then cut out of the body, up to
+//! [`MAX_WHOLE`]. Any other mismatch is rejected before the body is read.
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION};
 use reqwest::{Response, StatusCode};
@@ -13,19 +12,18 @@ use crate::net::{Endpoint, FailureKind, http};
 use crate::{Extent, StoreError};
 use walgit_format::chunk::{BlobId, ByteRange};
 
-/// How far into a blob a part may end that is read from a server that sends
-/// whole blobs, in bytes.
+/// Largest end offset of a part that is cut out of a whole blob, in bytes.
 pub(super) const MAX_WHOLE: u64 = 64 << 20;
 
-/// What the body of an answer is.
+/// Content of an answer's body.
 pub(super) enum Body {
-    /// What was asked for, and the answer that brings it.
+    /// The requested bytes.
     Asked(Response),
-    /// The blob from its start, although a part was asked for.
+    /// The blob from its start, although a part was requested.
     FromStart(Response),
 }
 
-/// What the body of an answer is; the answer must be to a read of `extent`.
+/// Classifies the body of an answer to a read of `extent`.
 pub(super) async fn body(
     endpoint: &Endpoint,
     blob: BlobId,
@@ -91,7 +89,7 @@ fn outside(blob: BlobId, range: ByteRange) -> Failed {
     Failed::new(FailureKind::Refused, error)
 }
 
-/// Whether a 206 is about exactly this range.
+/// Whether a 206 answer covers exactly this range.
 fn answers(response: &Response, range: ByteRange) -> bool {
     let expected = format!("bytes {}-{}/", range.start(), range.end().saturating_sub(1));
     header(response, CONTENT_RANGE).is_some_and(|value| value.starts_with(&expected))

@@ -1,4 +1,4 @@
-//! The one place where a request gets what proves who we are.
+//! The only module that adds credentials to a request.
 
 use reqwest::{RequestBuilder, Response, StatusCode};
 
@@ -8,12 +8,12 @@ use crate::StoreError;
 use crate::auth::{AuthError, Upload, is_loopback};
 use crate::net::{Endpoint, FailureKind, http};
 
-/// How much of a refusal is read.
+/// Most bytes read of a refusal.
 const MAX_REFUSAL: u64 = 8 << 10;
 
 impl HttpStore {
-    /// Sends an upload with what proves to this publisher who we are; once more
-    /// with a new token, where it does not accept one that can be renewed.
+    /// Sends an upload with the credentials for this publisher; repeats it once with a
+    /// new token if the publisher rejects a renewable one.
     pub(super) async fn send_as_user(
         &self,
         endpoint: &Endpoint,
@@ -39,7 +39,7 @@ impl HttpStore {
                 let said = refused(endpoint, response).await.into_error();
                 Err(sign_in(&said.to_string(), &self.remedy()))
             }
-            // What the network's publisher says to a request without a token.
+            // The network's publisher answers this to a request without a token.
             StatusCode::BAD_REQUEST if credentials.is_none() => {
                 let body = http::body(response, MAX_REFUSAL).await;
                 let body = body.ok().flatten().unwrap_or_default();
@@ -49,7 +49,7 @@ impl HttpStore {
                     let said = format!("{place} refused (400): {}", http::words(&said));
                     return Err(sign_in(&said, &self.remedy()));
                 }
-                // Whatever else it was is told as it came.
+                // Any other reason is passed on unchanged.
                 let mut same = axum::http::Response::new(body);
                 *same.status_mut() = StatusCode::BAD_REQUEST;
                 Ok(same.into())
@@ -58,7 +58,7 @@ impl HttpStore {
         }
     }
 
-    /// What to do when a publisher does not know us.
+    /// Advice for the user when a publisher rejects the credentials.
     fn remedy(&self) -> String {
         let credentials = &self.config.credentials;
         let network = match credentials.network() {
@@ -75,8 +75,8 @@ impl HttpStore {
     }
 }
 
-/// Whether uploads go past any proxy: what is sent to this machine in the clear
-/// must not pass one, which is somebody else's.
+/// Whether uploads bypass any proxy: plaintext requests to this machine must not pass
+/// through a third-party proxy.
 pub(super) fn past_proxies(publishers: &[Endpoint]) -> bool {
     publishers.iter().any(|it| is_loopback(it.url()))
 }

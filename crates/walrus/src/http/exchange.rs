@@ -17,8 +17,8 @@ use crate::{Extent, PutOptions, StoreError, Stored};
 use walgit_format::chunk::{BlobId, ByteRange};
 
 impl HttpStore {
-    /// Reads from one aggregator. What it gives is as long as asked for, and
-    /// not verified.
+    /// Reads from one aggregator. The result has the requested length and is not
+    /// verified.
     pub(super) async fn fetch(
         &self,
         client: &Client,
@@ -37,7 +37,7 @@ impl HttpStore {
             flight.in_race(race);
         }
         let request = |client: &Client| {
-            // What is compressed on the way is neither that long nor that range.
+            // Compression would change the length and the range.
             let request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
             match range {
                 Some(range) => request.header(RANGE, header_of(range)),
@@ -93,7 +93,7 @@ impl HttpStore {
         }
     }
 
-    /// Notes once that a server sends whole blobs.
+    /// Records once that a server ignores ranges.
     fn ignores_ranges(&self, endpoint: &Endpoint) {
         if endpoint.ignores_ranges() {
             let message = "it ignores range requests and sends whole blobs";
@@ -209,7 +209,7 @@ impl HttpStore {
         sent.map_err(|error| self.no_answer(&self.writer, endpoint, &error))
     }
 
-    /// Waits for leave to ask an endpoint.
+    /// Waits for permission to send a request to an endpoint.
     async fn enter<'a>(&self, endpoint: &'a Endpoint) -> Result<InFlight<'a>, Failed> {
         self.tls
             .check(endpoint.url())
@@ -221,8 +221,8 @@ impl HttpStore {
         })
     }
 
-    /// Sends a request that may be sent twice: over a connection that turns out
-    /// to be dead, it was not heard, and goes out again over a new one at once.
+    /// Sends an idempotent request. If the connection turns out to be dead, the request
+    /// was not received, and is sent again at once over a new connection.
     async fn ask_again(
         &self,
         client: &Client,
@@ -256,7 +256,7 @@ impl HttpStore {
     }
 }
 
-/// What a publisher answers with status 200.
+/// Publisher's answer with status 200.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum PutAnswer {

@@ -1,5 +1,4 @@
-//! What an answer that was not hoped for means: for whoever waits, for what is
-//! tried next, and for the endpoint.
+//! Failed exchanges: their error, whether to retry, and their effect on the endpoint.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -15,9 +14,9 @@ use crate::net::{
 };
 use walgit_format::chunk::BlobId;
 
-/// How much of an error's body is read for its message.
+/// Most bytes of an error's body read for its message.
 const MAX_ERROR_BODY: usize = 8 << 10;
-/// Longest pause a server may ask for.
+/// Longest pause that a server may request.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// A failed exchange.
@@ -25,22 +24,22 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Failed {
     error: Box<StoreError>,
     why: Why,
-    /// The pause the server asked for.
+    /// Pause requested by the server.
     pause: Option<Duration>,
-    /// What was asked for may have been done.
+    /// Whether the request may have been carried out.
     ambiguous: bool,
     opened: bool,
     given_up: bool,
 }
 
-/// Why there is nothing.
+/// Reason of a failure.
 #[derive(Debug)]
 enum Why {
-    /// It was asked, and failed.
+    /// The request failed.
     Asked(FailureKind),
-    /// It is left alone for so long yet.
+    /// The breaker is open for this long.
     Open(Duration),
-    /// It is not to be asked just now.
+    /// The endpoint is not available at present.
     Later,
 }
 
@@ -79,7 +78,7 @@ impl Failed {
         }
     }
 
-    /// Other bytes than asked for.
+    /// The bytes are not the requested ones.
     pub(super) fn corrupt(endpoint: &Endpoint, blob: BlobId, why: String) -> Self {
         let place = endpoint.name().to_owned();
         Failed::new(
@@ -88,7 +87,7 @@ impl Failed {
         )
     }
 
-    /// How it failed; `None` if it was not asked.
+    /// Kind of the failure; `None` if no request was sent.
     pub(super) fn kind(&self) -> Option<FailureKind> {
         match &self.why {
             Why::Asked(kind) => Some(*kind),
@@ -96,12 +95,12 @@ impl Failed {
         }
     }
 
-    /// Whether what was asked for may have been done.
+    /// Whether the request may have been carried out.
     pub(super) fn is_ambiguous(&self) -> bool {
         self.ambiguous
     }
 
-    /// What happened, without the place.
+    /// Error message without the place.
     pub(super) fn message(&self) -> Cow<'_, str> {
         match &*self.error {
             StoreError::Unavailable { why, .. } => why.as_str().into(),
@@ -115,7 +114,7 @@ impl Failed {
         self.opened.then_some(Consequence::BreakerOpened)
     }
 
-    /// The error alone.
+    /// The error without its context.
     pub(super) fn into_error(self) -> StoreError {
         *self.error
     }
@@ -143,15 +142,15 @@ impl Failed {
         }
     }
 
-    /// Bytes damaged on the way may arrive well the second time; a liar keeps
-    /// lying.
+    /// Stops retries after corrupt bytes, if `now`: transmission damage may heal on a
+    /// second try, a lying server does not.
     pub(super) fn give_up_if_corrupt(&mut self, now: bool) {
         self.given_up |= now;
     }
 
-    /// What is told of several: lies matter more than absence, absence on one
-    /// more than silence of another only when nobody may still come back with
-    /// it. Of those that are left alone, the one that is asked again first.
+    /// Rank of a failure among several; the highest is reported. Corrupt bytes rank
+    /// first, then failures that may heal, then open breakers, the earliest probe first.
+    /// Absence ranks last: another endpoint may still have the blob.
     fn weight(&self) -> (u8, Reverse<Duration>) {
         let none = Reverse(Duration::ZERO);
         match &self.why {
@@ -163,7 +162,7 @@ impl Failed {
         }
     }
 
-    /// What it says about the server.
+    /// Outcome for the state of the endpoint.
     fn outcome(&self) -> Outcome {
         match self.kind() {
             Some(FailureKind::Overloaded) => match &*self.error {
@@ -178,7 +177,7 @@ impl Failed {
                 | FailureKind::Untrusted,
             ) => Outcome::Failed,
             Some(FailureKind::Refused | FailureKind::NotFound) => Outcome::Refused,
-            // Whether it is trusted is another matter than whether it lives.
+            // Trust is independent of availability.
             Some(FailureKind::Corrupt | FailureKind::Slow | FailureKind::NoRanges) | None => {
                 Outcome::Well
             }
@@ -192,9 +191,9 @@ impl Failed {
     }
 }
 
-/// What a round over all endpoints ended with.
+/// Verdict on a round over all endpoints.
 pub(super) fn verdict(failures: Vec<Failed>, endpoints: &Endpoints) -> Verdict<StoreError> {
-    // Nobody would be asked after a pause, however short.
+    // With all breakers open, a pause cannot help.
     let heals = failures.iter().any(Failed::heals) && !endpoints.all_open();
     let pause = failures.iter().filter_map(|failed| failed.pause).min();
     let worst = failures.into_iter().max_by_key(Failed::weight);
@@ -218,7 +217,7 @@ pub(super) fn protocol(endpoint: &Endpoint, why: &str) -> Failed {
     Failed::new(FailureKind::Protocol, error)
 }
 
-/// A server that cannot be verified.
+/// The server cannot be verified.
 pub(super) fn no_certificates(endpoint: &Endpoint, error: &NoCertificates) -> Failed {
     let place = endpoint.name().to_owned();
     let why = error.to_string();
@@ -234,7 +233,7 @@ pub(super) fn refusal(endpoint: &Endpoint, status: u16, why: String) -> Failed {
     )
 }
 
-/// An answer other than the one hoped for.
+/// Failure for an unexpected answer.
 pub(super) async fn refused(endpoint: &Endpoint, mut response: Response) -> Failed {
     let status = response.status();
     let pause = response.headers().get(RETRY_AFTER);
@@ -259,7 +258,7 @@ pub(super) async fn refused(endpoint: &Endpoint, mut response: Response) -> Fail
     failed
 }
 
-/// The message of an error in the network's own form.
+/// Message of an error in the network's JSON format.
 fn message(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = value.get("error")?.get("message")?.as_str()?;
@@ -273,7 +272,7 @@ pub(super) fn broken(endpoint: &Endpoint, error: &reqwest::Error) -> Failed {
         why: cause(error),
     };
     let mut failed = Failed::new(kind, error_of);
-    // What never reached the server was not done.
+    // A request that did not reach the server was not carried out.
     failed.ambiguous = !error.is_connect() && kind != FailureKind::Untrusted;
     failed
 }

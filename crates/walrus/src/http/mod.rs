@@ -1,18 +1,18 @@
-//! A Walrus network over HTTP: aggregators to read from, publishers to write
-//! to, all of them strangers.
+//! A Walrus network over HTTP: untrusted aggregators to read from and publishers to
+//! write to.
 //!
-//! An operation asks its endpoints, the one that is expected to be best first
-//! ([`crate::net::Endpoints`]), until one satisfies it, then pauses and starts
-//! over while that may help ([`crate::net::Retry`]). Bytes that fail
-//! verification are a failure like any other: the next aggregator is asked,
-//! without a pause. When nobody is fit to be asked, it fails at once.
+//! An operation tries its endpoints, the one expected to be best first
+//! ([`crate::net::Endpoints`]), until one succeeds. Then it pauses and starts over while
+//! that may help ([`crate::net::Retry`]). Bytes that fail verification are a failure
+//! like any other: the next aggregator is tried, without a pause. If no endpoint is
+//! available, the operation fails at once.
 //!
-//! - [`admin`]: what an embedded Walrus does that on the network a chain does;
-//! - [`answer`]: what an answer to a read is;
+//! - [`admin`]: admin API of an embedded Walrus;
+//! - [`answer`]: checks of an answer to a read;
 //! - [`exchange`]: one request to one endpoint;
-//! - [`failed`]: what it means when that fails;
-//! - [`reading`]: one round of a read, over several;
-//! - [`operation`]: what failed meanwhile, for the failure log.
+//! - [`failed`]: classification of failures;
+//! - [`reading`]: one round of a read, over several endpoints;
+//! - [`operation`]: failures of an operation, for the failure log.
 
 mod admin;
 mod answer;
@@ -47,27 +47,27 @@ use walgit_format::chunk::BlobId;
 /// How to reach a network.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// URLs to read from, as preferred before they were measured.
+    /// Aggregator URLs, in order of preference before measurements.
     pub aggregators: Vec<String>,
-    /// URLs to write to.
+    /// Publisher URLs.
     pub publishers: Vec<String>,
-    /// Largest blob a publisher takes, in bytes.
+    /// Largest blob that a publisher accepts, in bytes.
     pub max_body: u64,
-    /// How reads are retried, and their deadline.
+    /// Retry policy and deadline of reads.
     pub retry: Retry,
-    /// When an endpoint is left alone, and how many requests it gets at once.
+    /// Breaker rules and limit of concurrent requests.
     pub rules: EndpointRules,
-    /// When a read is asked for a second time.
+    /// When to hedge a read.
     pub hedge: HedgeRules,
     /// Longest silence of a server before it counts as hanging.
     pub silence: Duration,
-    /// Certificates to trust beside the system's.
+    /// Certificates to trust in addition to the system's.
     pub ca: Option<PathBuf>,
-    /// Where failures are kept.
+    /// Log of failures.
     pub journal: Option<Arc<Journal>>,
-    /// Who we are to publishers.
+    /// Credentials for publishers.
     pub credentials: Credentials,
-    /// Where an embedded Walrus is told to end epochs, to extend and to delete.
+    /// Admin URL of an embedded Walrus.
     pub admin: Option<String>,
 }
 
@@ -110,16 +110,16 @@ pub struct HttpStore {
     first_contact: FirstContact,
 }
 
-/// Slowest upload that still counts as moving, in bytes a second: what a body
-/// adds to the deadline of a `put`.
+/// Slowest acceptable upload, in bytes a second: extends the deadline of a `put` by the
+/// length of its body.
 const SLOWEST_UPLOAD: u64 = 64 << 10;
 
 impl HttpStore {
-    /// A store over these endpoints. Connects to nothing yet.
+    /// Creates a store over these endpoints. Does not connect yet.
     ///
     /// # Errors
-    /// [`StoreError::BadEndpoint`] for a URL that is none,
-    /// [`StoreError::BadCertificates`] for a file that has none.
+    /// [`StoreError::BadEndpoint`] for an invalid URL, [`StoreError::BadCertificates`]
+    /// for a file without certificates.
     pub fn new(config: HttpConfig) -> Result<Self, StoreError> {
         let endpoints = |list: &[String]| -> Result<Endpoints, StoreError> {
             let one = |url: &String| Ok(Endpoint::new(endpoint(url)?, config.rules));
@@ -133,8 +133,8 @@ impl HttpStore {
         let tls = Tls::trusting(config.ca.as_deref())?;
         Ok(HttpStore {
             reader: connections(&config, &tls, Kind::Reader)?,
-            // A publisher is silent while it encodes and certifies; an upload
-            // has a deadline of its own.
+            // A publisher is silent while it encodes and certifies; an upload has its
+            // own deadline.
             writer: connections(&config, &tls, writer)?,
             tls,
             aggregators: endpoints(&config.aggregators)?,
@@ -158,7 +158,7 @@ impl HttpStore {
         self.aggregators.all().iter().any(Endpoint::has_answered)
     }
 
-    /// Runs a read until it succeeds, fails finally, or time or retries are up.
+    /// Runs a read until it succeeds, fails permanently, or runs out of time or retries.
     async fn attempts<T, F: Future<Output = Result<T, Verdict<StoreError>>>>(
         &self,
         operation: &Operation<'_>,
@@ -189,12 +189,12 @@ impl HttpStore {
         done
     }
 
-    /// Whether a server answers at `url`: its status to a request that every
-    /// aggregator and publisher knows. `ca` are certificates to trust beside
-    /// the system's.
+    /// Checks whether a server answers at `url`: returns the status of a request that
+    /// every aggregator and publisher supports. `ca` are certificates to trust in
+    /// addition to the system's.
     ///
     /// # Errors
-    /// Why it cannot be reached.
+    /// If the server cannot be reached.
     pub async fn reach(
         url: &str,
         patience: Duration,
@@ -217,8 +217,7 @@ impl HttpStore {
         }
     }
 
-    /// An operation begins. After the machine slept, nothing that was known of
-    /// the way is worth anything.
+    /// Starts an operation. After the machine has slept, all measurements are obsolete.
     fn begin(&self, name: &'static str) -> Operation<'_> {
         if self.reader.woke_up() {
             self.writer.drop_idle();
@@ -228,8 +227,8 @@ impl HttpStore {
         Operation::new(name, &self.failures)
     }
 
-    /// Whether an aggregator says that a blob is stored; asked once, since it
-    /// is only to spare an upload.
+    /// Whether an aggregator reports that a blob is stored. Not retried, because it only
+    /// saves an upload.
     async fn is_certified(&self, blob: BlobId, len: u64) -> bool {
         for endpoint in self.aggregators.ranked() {
             if self
@@ -252,7 +251,7 @@ impl HttpStore {
     ) -> Result<Stored, Verdict<StoreError>> {
         let mut failures = Vec::new();
         for endpoint in self.publishers.ranked() {
-            // The answer got lost, and perhaps nothing else.
+            // The upload may have succeeded although its answer was lost.
             if operation.is_ambiguous() && self.is_certified(blob, body.len() as u64).await {
                 operation.done(Done::Certified);
                 return Ok(Stored {
@@ -300,8 +299,8 @@ impl HttpStore {
                 }
             }
         }
-        // Where one says that it is missing and another does not say, it is
-        // missing: an upload too many harms nobody.
+        // If one endpoint reports the blob as missing and another does not answer, it
+        // counts as missing: a redundant upload is harmless.
         let absent = |failed: &failed::Failed| failed.kind() == Some(FailureKind::NotFound);
         match failures.iter().any(absent) {
             true => {
@@ -313,12 +312,12 @@ impl HttpStore {
     }
 }
 
-/// What connections are for.
+/// Use of a connection.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Aggregators, which may not be silent for long.
+    /// To aggregators, with a short limit on silence.
     Reader,
-    /// Publishers; `direct` ones are not gone to by way of a proxy.
+    /// To publishers; `direct` connections bypass any proxy.
     Writer { direct: bool },
 }
 
@@ -343,7 +342,7 @@ fn endpoint_health(endpoint: &Endpoint, role: Role) -> EndpointHealth {
     EndpointHealth {
         url: endpoint.name().to_owned(),
         role,
-        // A publisher's answer takes as long as encoding and certifying do.
+        // A publisher's response time includes encoding and certifying.
         conditions: known.conditions.filter(|_| role == Role::Aggregator),
         breaker: known.standing.into(),
         probe_in_s: known.probe_in.map(|due| due.as_secs()),
@@ -362,7 +361,7 @@ fn endpoint(url: &str) -> Result<Url, StoreError> {
     if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
         return Err(bad("it must start with http:// or https://".into()));
     }
-    // `join` replaces what follows the last slash.
+    // `join` replaces the path after the last slash.
     if !parsed.path().ends_with('/') {
         let path = format!("{}/", parsed.path());
         parsed.set_path(&path);
@@ -392,7 +391,7 @@ impl BlobStore for HttpStore {
     }
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
-        // Who can only write cannot know; a publisher tells what it has.
+        // A write-only store cannot know; a publisher reports existing blobs.
         if self.aggregators.is_empty() {
             return Ok(None);
         }
@@ -457,7 +456,7 @@ impl BlobStore for HttpStore {
         self.delete_at(blob).await
     }
 
-    /// Whoever answers that something is done has made it durable.
+    /// A server that confirms a change has made it durable.
     async fn flush(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -1,5 +1,4 @@
-//! One operation over several attempts and endpoints: what failed in it, and
-//! what was done about that.
+//! One operation over several attempts and endpoints: its failures and their handling.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,14 +8,14 @@ use super::failed::Failed;
 use crate::StoreError;
 use crate::net::{Consequence, Done, Endpoint, Failure, FailureKind, FailureLog, Next};
 
-/// An operation under way. A failure is written down when it is known what
-/// follows it; a lie when it is known who told the truth.
+/// A running operation. A failure is logged once its handling is known; corrupt bytes
+/// are logged once another endpoint's bytes were accepted.
 pub(super) struct Operation<'a> {
     name: &'static str,
     log: &'a FailureLog,
-    /// From 0.
+    /// Number of the attempt, from 0.
     attempt: AtomicU32,
-    /// Whether what was asked for may have been done in spite of a failure.
+    /// Whether the request may have been carried out in spite of a failure.
     ambiguous: AtomicBool,
     notes: Mutex<Notes<'a>>,
 }
@@ -28,7 +27,7 @@ struct Notes<'a> {
     lies: Vec<Note<'a>>,
 }
 
-/// What there will be to write down of a failure.
+/// A failure to be logged.
 struct Note<'a> {
     endpoint: &'a Endpoint,
     kind: FailureKind,
@@ -51,7 +50,7 @@ impl<'a> Operation<'a> {
         self.name
     }
 
-    /// Which attempt it is, from 1.
+    /// Number of the attempt, from 1.
     pub(super) fn attempt(&self) -> u32 {
         self.attempt.load(Ordering::Relaxed) + 1
     }
@@ -60,12 +59,12 @@ impl<'a> Operation<'a> {
         self.attempt.store(attempt, Ordering::Relaxed);
     }
 
-    /// Somebody is being asked.
+    /// Records that a request to `endpoint` starts.
     pub(super) fn asking(&self, endpoint: &'a Endpoint) {
         self.notes().asking.push(endpoint);
     }
 
-    /// And has answered, or failed to.
+    /// Records that a request to `endpoint` has ended.
     pub(super) fn asked(&self, endpoint: &Endpoint) {
         let mut notes = self.notes();
         let place = notes
@@ -81,7 +80,7 @@ impl<'a> Operation<'a> {
         self.ambiguous.load(Ordering::Relaxed)
     }
 
-    /// An endpoint failed. Who was not asked did not fail.
+    /// Records a failure of an endpoint, unless no request was sent.
     pub(super) fn failed(&self, endpoint: &'a Endpoint, failed: &Failed) {
         if failed.is_ambiguous() {
             self.ambiguous.store(true, Ordering::Relaxed);
@@ -102,13 +101,13 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// This was done about what failed so far.
+    /// Logs the failures so far with this handling.
     pub(super) fn done(&self, done: Done) {
         let held = std::mem::take(&mut self.notes().held);
         held.iter().for_each(|note| self.record(note, done));
     }
 
-    /// An attempt is over without success.
+    /// Records the action after a failed attempt.
     pub(super) fn follows(&self, next: Next) {
         match next {
             Next::Again => self.done(Done::Retried),
@@ -120,7 +119,8 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// Bytes of `winner` were good, so those of the others were lies.
+    /// The bytes of `winner` were accepted, so the rejected bytes of others were
+    /// corrupt.
     pub(super) fn accepted(&self, winner: &Endpoint) {
         let lies = std::mem::take(&mut self.notes().lies);
         for mut note in lies {
@@ -132,7 +132,8 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// Time is up. Who did not answer is told of; the error.
+    /// The deadline has passed: records the endpoints that did not answer and returns
+    /// the error.
     pub(super) fn timed_out(&self, first: Option<&Endpoint>, deadline: Duration) -> StoreError {
         let why = format!("no answer within {} s", deadline.as_secs_f64());
         self.follows(Next::GiveUp);
@@ -154,7 +155,7 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// `endpoint` was so slow that another one, asked meanwhile, was faster.
+    /// `endpoint` was so slow that a hedged read was faster.
     pub(super) fn outrun(&self, endpoint: &Endpoint, after: Duration) {
         if endpoint.tell_slow() {
             let message = format!("no answer after {} ms", after.as_millis());
@@ -184,7 +185,7 @@ impl<'a> Operation<'a> {
 }
 
 impl Drop for Operation<'_> {
-    /// Whoever asked went away, and what failed did fail.
+    /// The caller dropped the operation; its failures remain failures.
     fn drop(&mut self) {
         self.follows(Next::GiveUp);
     }

@@ -1,4 +1,4 @@
-//! One read of content: several aggregators, the first good answer wins.
+//! One read of content from several aggregators: the first valid answer wins.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,19 +16,18 @@ use crate::net::{Done, Endpoint, Verdict};
 use crate::{Accept, Extent, StoreError};
 use walgit_format::chunk::BlobId;
 
-/// What became of one request.
+/// Result of one request.
 struct Answer<'a> {
     endpoint: &'a Endpoint,
-    /// What it was sent with, where another one took too long.
+    /// Client of a hedged read.
     hedge: Option<Client>,
     result: Result<Bytes, Failed>,
 }
 
 impl HttpStore {
-    /// Asks one aggregator after the other until the bytes of one are accepted.
-    /// When one takes longer than it usually does, the next one is asked
-    /// meanwhile; where there is no other, the same one over a new connection,
-    /// since the old one may be dead.
+    /// Tries the aggregators in order until the bytes of one are accepted. If one takes
+    /// longer than usual, the next one is asked concurrently. If there is no other, the
+    /// same one is asked over a new connection, since the old one may be dead.
     pub(super) async fn read_round<'a>(
         &'a self,
         operation: &Operation<'a>,
@@ -38,7 +37,7 @@ impl HttpStore {
     ) -> Result<(), Verdict<StoreError>> {
         let plan = self.aggregators.plan(extent.at_most());
         let (mut queue, begun) = (plan.endpoints, Instant::now());
-        // Before the requests, which look at it when they are dropped.
+        // Declared before the requests, which use it when they are dropped.
         let race = AtomicU64::new(0);
         let Some(first) = queue.pop_front() else {
             return Err(Verdict::Final(StoreError::NoEndpoint("aggregator")));
@@ -126,7 +125,7 @@ impl HttpStore {
             hedge = hedge.is_some()
         );
         operation.asking(endpoint);
-        // One that is asked because another is slow cannot be outrun by it.
+        // A hedged read cannot be outrun by the request it hedges.
         let race = hedge.is_none().then_some(race);
         let client = hedge.clone().unwrap_or_else(|| self.reader.client());
         let fetched = self.fetch(&client, endpoint, blob, extent, race);
@@ -140,7 +139,7 @@ impl HttpStore {
     }
 }
 
-/// Ends so long after `begun`; never for no time.
+/// Completes `patience` after `begun`; never if it is `None`.
 async fn after(begun: Instant, patience: Option<Duration>) {
     match patience {
         Some(patience) => sleep_until(begun + patience).await,

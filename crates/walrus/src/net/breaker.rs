@@ -1,8 +1,9 @@
-//! When to leave a server alone, and when to look whether it is back.
+//! Circuit breaker: stops requests to a failing server and probes whether it has
+//! recovered.
 //!
-//! A server that failed several times in a row is not asked for a while: a
-//! request to it would cost its time-out and help nobody. Then one request, the
-//! probe, is let through; when a few have gone well in a row, all are.
+//! After several failures in a row, a server gets no requests for a while: each would
+//! cost its time-out in vain. Then one request, the probe, is let through; after a few
+//! successes in a row, all requests pass.
 //!
 //! ```text
 //!           failures in a row                time passed
@@ -12,22 +13,21 @@
 //!              probes succeed    └──────────────────────────── ┘
 //! ```
 //!
-//! Own code rather than a crate: `failsafe` counts by the call it wraps and
-//! lets every caller through when half-open; here one request may count for
-//! another's probe, reads that were dropped count for nothing, and whoever asks
-//! must be told when the next probe is due. It is forty lines of a pure state
-//! machine; time is handed in.
+//! Implemented here because `failsafe` counts by the call it wraps and lets every caller
+//! through when half-open. Here one request may count for another's probe, dropped reads
+//! do not count, and a refused caller learns when the next probe is due. It is forty
+//! lines of a pure state machine; callers pass the time.
 
 use std::time::{Duration, Instant};
 
 /// When a breaker opens and closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerRules {
-    /// Failures in a row that open it; at least 1.
+    /// Failures in a row that open the breaker; at least 1.
     pub failures: u32,
-    /// How long it stays open before a probe.
+    /// Time it stays open before a probe.
     pub open: Duration,
-    /// Probes in a row that must succeed to close it; at least 1.
+    /// Successful probes in a row that close it; at least 1.
     pub successes: u32,
 }
 
@@ -44,25 +44,25 @@ impl Default for BreakerRules {
 /// Whether a request may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// Go.
+    /// Send the request.
     Free,
-    /// Go; it is the probe, and must be told of with [`Breaker::succeeded`],
+    /// Send the request as the probe, and report its end with [`Breaker::succeeded`],
     /// [`Breaker::failed`] or [`Breaker::abandoned`].
     Probe,
-    /// Another request is the probe; wait for what becomes of it.
+    /// Another request is the probe; wait for its result.
     Probing,
-    /// Not before this moment.
+    /// Do not send before this time.
     NotBefore(Instant),
 }
 
-/// What a breaker is like, for people.
+/// State of a breaker, for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// All requests pass.
     Closed,
-    /// None does before this moment.
+    /// No requests pass before this time.
     Open(Instant),
-    /// It is being looked whether the server is back.
+    /// A probe tests whether the server has recovered.
     HalfOpen,
 }
 
@@ -73,7 +73,7 @@ enum State {
     HalfOpen { probing: bool, successes: u32 },
 }
 
-/// The breaker of one server.
+/// Circuit breaker of one server.
 #[derive(Debug)]
 pub(super) struct Breaker {
     rules: BreakerRules,
@@ -88,8 +88,8 @@ impl Breaker {
         }
     }
 
-    /// Whether a request may go out now. Whoever is told [`Admission::Probe`]
-    /// is the only one until it is over.
+    /// Decides whether a request may be sent now. At most one request at a time is an
+    /// [`Admission::Probe`].
     pub(super) fn admit(&mut self, now: Instant) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Free,
@@ -112,7 +112,7 @@ impl Breaker {
         }
     }
 
-    /// What [`Breaker::admit`] would say, without being taken at its word.
+    /// Returns what [`Breaker::admit`] would, without changing the state.
     pub(super) fn outlook(&self, now: Instant) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Free,
@@ -122,8 +122,8 @@ impl Breaker {
         }
     }
 
-    /// A request was answered. One that went out before the breaker opened
-    /// shows that the server lives, too.
+    /// Records an answered request. An answer to a request from before the breaker
+    /// opened also shows that the server is alive.
     pub(super) fn succeeded(&mut self, probe: bool) {
         match self.state {
             State::Closed { .. } => self.state = State::Closed { failures: 0 },
@@ -141,14 +141,14 @@ impl Breaker {
         }
     }
 
-    /// A request failed; whether that opened it.
+    /// Records a failed request; returns whether it opened the breaker.
     pub(super) fn failed(&mut self, probe: bool, now: Instant) -> bool {
         let opens = match &mut self.state {
             State::Closed { failures } => {
                 *failures += 1;
                 *failures >= self.rules.failures
             }
-            // A straggler from before tells nothing of how it is now.
+            // A request from before the breaker opened is out of date.
             State::HalfOpen { .. } => probe,
             State::Open { .. } => false,
         };
@@ -159,7 +159,7 @@ impl Breaker {
         opens
     }
 
-    /// A request ended without telling anything.
+    /// Records a request that ended without a result.
     pub(super) fn abandoned(&mut self, probe: bool) {
         if let State::HalfOpen { probing, .. } = &mut self.state
             && probe
@@ -168,8 +168,8 @@ impl Breaker {
         }
     }
 
-    /// The world has changed (a machine woke up): what was known of the server
-    /// is worth a new look.
+    /// Makes an open breaker due for a probe, because conditions have changed (for
+    /// example, the machine woke up).
     pub(super) fn look_again(&mut self, now: Instant) {
         if let State::Open { until } = &mut self.state {
             *until = (*until).min(now);
@@ -252,19 +252,19 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model that remembers everything that happened.
+        /// Compares with a model that records the whole history.
         #[test]
         fn whatever_happens_its_promises_hold(acts in prop::collection::vec(act(), 1..300)) {
             let mut breaker = Breaker::new(rules());
             let mut now = Instant::now();
-            // Requests under way, oldest first: whether each is a probe.
+            // Requests in progress, oldest first: whether each is a probe.
             let mut flying: Vec<bool> = Vec::new();
             let mut row = 0;
             for act in acts {
                 let closed = breaker.standing() == Standing::Closed;
                 let half_open = breaker.standing() == Standing::HalfOpen;
                 if !half_open {
-                    // What was a probe is a request like any other by now.
+                    // A former probe is now an ordinary request.
                     flying.fill(false);
                 }
                 match act {
@@ -305,7 +305,7 @@ mod tests {
                     _ => {}
                 }
             }
-            // However it stands, it lets somebody through in time.
+            // In any state, the breaker eventually lets a request through.
             for probe in flying.drain(..) {
                 breaker.abandoned(probe);
             }

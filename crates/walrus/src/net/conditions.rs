@@ -1,72 +1,71 @@
-//! What the way to an endpoint is like: round trip, bandwidth and loss, from
-//! the traffic that is there anyway.
+//! Network conditions to an endpoint: round trip, bandwidth and loss, estimated from
+//! regular traffic.
 //!
-//! Every figure of a single request is spoiled by something: a server that had
-//! to think, a line that others shared, a body too short to fill it. But they
-//! are all spoiled in one direction. No request is answered before a round
-//! trip is over, and no link carries more than it can. So, as BBR does it, the
-//! round trip is the *least* time to an answer's head of late, and the
-//! bandwidth the *most* bytes a second of late. "Of late" is two windows of
-//! [`WINDOW`] each, so that a line that got worse is believed after a while.
+//! Each measurement of a single request is distorted: by server time, a shared link, or
+//! a body too short to fill the link. But all distortions go in one direction: no
+//! request is answered before a round trip is over, and no link carries more than its
+//! capacity. So, as in BBR, the round trip is the *least* recent time to an answer's
+//! head, and the bandwidth the *highest* recent rate in bytes a second. "Recent" means
+//! two windows of [`WINDOW`] each, so that the estimate follows a link that got worse.
 //!
-//! Requests that are under way together share the link, so a request's rate is
-//! made from what arrived of *all* of them while it was under way.
+//! Concurrent requests share the link, so the rate of a request is computed from the
+//! bytes of *all* requests that arrived during it.
 //!
-//! Pure: time is handed in.
+//! Pure: callers pass the time.
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// For how long a best figure is believed at least. Shorter than the patience
-/// of somebody who changed networks, longer than a queue lasts.
+/// Shortest time that a best value stays valid. Short enough to follow a change of
+/// networks, longer than a queue lasts.
 const WINDOW: Duration = Duration::from_secs(30);
-/// A window ends only when it has seen so many figures: one request an hour
-/// must not forget all that was known.
+/// Values required before a window ends: at one request an hour, the estimates must not
+/// expire.
 const TELLING: u32 = 8;
-/// A shorter transfer tells that the link carries *at least* so much, and
-/// never that it carries less: it ended before the link was full.
+/// A shorter transfer gives only a lower bound of the bandwidth: it ended before the
+/// link was full. In bytes.
 const FULL: u64 = 256 << 10;
-/// A shorter one tells nothing at all.
+/// A shorter transfer is ignored. In bytes.
 const TOO_SHORT: u64 = 16 << 10;
-/// Clocks and schedulers are no better than this.
+/// Resolution of clocks and schedulers.
 const GRAIN: Duration = Duration::from_millis(1);
-/// What remains of the weight of an attempt when the next one ends: the last
-/// 50 or so make the loss.
+/// Decay of an attempt's weight per later attempt: about the latest 50 determine the
+/// loss.
 const MEMORY: f64 = 0.98;
 
-/// What the way to an endpoint is like.
+/// Network conditions to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
-    /// From asking to the head of the answer, at best, in microseconds. What
-    /// the server always needs to think is part of it.
+    /// Least time from request to the head of the answer, in microseconds. Includes the
+    /// minimum server time.
     pub round_trip_us: u64,
-    /// What the link carries, all requests together, in bytes a second; `None`
-    /// before enough was transferred to tell.
+    /// Bandwidth of the link over all requests, in bytes a second; `None` before enough
+    /// bytes were transferred.
     pub bandwidth: Option<u64>,
-    /// Whether the link has been full meanwhile; where not, it carries at least
-    /// `bandwidth`, and perhaps much more.
+    /// Whether the link was full during the measurement. If not, `bandwidth` is a lower
+    /// bound.
     #[serde(default)]
     pub was_full: bool,
-    /// Share of the latest attempts that failed: no connection, a broken one,
-    /// no answer in time, a server in trouble; 0 to 1.
+    /// Share of the latest attempts that failed, 0 to 1: no connection, a broken
+    /// connection, no answer in time, or a server error.
     pub loss: f64,
 }
 
 impl Conditions {
-    /// From asking to the head of the answer.
+    /// Least time from request to the head of the answer.
     pub fn round_trip(&self) -> Duration {
         Duration::from_micros(self.round_trip_us)
     }
 
-    /// Bytes that are on the way when the link is full: what has to be asked
-    /// for at once to fill it.
+    /// Bandwidth-delay product: the bytes in transit on a full link, and the least that
+    /// must be requested at once to fill it.
     pub fn bytes_per_round_trip(&self) -> Option<u64> {
         let bytes = self.bandwidth? as f64 * self.round_trip().as_secs_f64();
         Some(bytes as u64)
     }
 
-    /// How long so many bytes take from asking to the last of them.
+    /// Expected time from request to the last of `bytes` bytes.
     pub fn expected(&self, bytes: u64) -> Duration {
         let seconds = match self.bandwidth {
             Some(bandwidth) => bytes as f64 / bandwidth.max(1) as f64,
@@ -76,31 +75,31 @@ impl Conditions {
     }
 }
 
-/// How an attempt ended, for the loss.
+/// How an attempt ended, for the loss estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// There was an answer, whatever it said.
+    /// With an answer of any status.
     Answered,
-    /// There was none, or the server is in trouble.
+    /// Without an answer, or with a server error.
     Lost,
-    /// We did not want to know any more; says nothing.
+    /// Cancelled by the caller; not counted.
     Abandoned,
 }
 
-/// One request under way; see [`Meter::sent`].
+/// One request in progress; see [`Meter::sent`].
 #[derive(Debug)]
 pub(super) struct Transfer {
     sent: Instant,
     answered: Option<Instant>,
-    /// Bytes of all transfers when it was sent.
+    /// Bytes of all transfers when the request was sent.
     before: u64,
-    /// Whether nothing came over the link when it was sent.
+    /// Whether the link was idle when the request was sent.
     idle: bool,
     bytes: u64,
 }
 
 impl Transfer {
-    /// Bytes of its body so far.
+    /// Bytes of the body so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -135,7 +134,7 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// A request is on its way.
+    /// Records the start of a request.
     pub(super) fn sent(&self, now: Instant) -> Transfer {
         let quiet = Duration::from_secs_f64(self.round_trip.value().unwrap_or(0.0));
         let idle = (self.last_arrival).is_none_or(|at| now.saturating_duration_since(at) > quiet);
@@ -148,21 +147,21 @@ impl Meter {
         }
     }
 
-    /// The head of its answer is there.
+    /// Records the head of the answer.
     pub(super) fn answered(&mut self, transfer: &mut Transfer, now: Instant) {
         transfer.answered = Some(now);
         let took = now.saturating_duration_since(transfer.sent);
         self.round_trip.note(took.as_secs_f64(), true, now);
     }
 
-    /// A part of its body is there.
+    /// Records a part of the body.
     pub(super) fn arrived(&mut self, transfer: &mut Transfer, bytes: u64, now: Instant) {
         transfer.bytes += bytes;
         self.arrived += bytes;
         self.last_arrival = Some(now);
     }
 
-    /// It is over. `now` is when the last of its body came.
+    /// Records the end of a request. `now` is the arrival of the last part of its body.
     pub(super) fn ended(&mut self, transfer: &Transfer, how: Ended, now: Instant) {
         if how != Ended::Abandoned {
             self.attempts = self.attempts * MEMORY + 1.0;
@@ -174,7 +173,7 @@ impl Meter {
         self.note_rate(transfer, now);
     }
 
-    /// What is known; `None` before the first answer.
+    /// Returns the present estimates; `None` before the first answer.
     pub(super) fn conditions(&self) -> Option<Conditions> {
         let round_trip = self.round_trip.value()?;
         Some(Conditions {
@@ -185,7 +184,7 @@ impl Meter {
         })
     }
 
-    /// The share of the latest attempts that were lost; 0 before the first.
+    /// Share of the latest attempts that were lost; 0 before the first attempt.
     pub(super) fn loss(&self) -> f64 {
         match self.attempts > 0.0 {
             true => (self.lost / self.attempts).clamp(0.0, 1.0),
@@ -203,9 +202,9 @@ impl Meter {
         let round_trip = Duration::from_secs_f64(self.round_trip.value().unwrap_or(0.0));
         let all = now.saturating_duration_since(transfer.sent);
         let body = now.saturating_duration_since(answered);
-        // A link that was idle carries nothing of the body in the first round
-        // trip. A process that was late to look finds many bytes at once, so
-        // the time since the head alone would promise too much.
+        // An idle link carries no part of the body in the first round trip. A process
+        // that reads late finds many bytes at once, so the time since the head alone
+        // would overestimate the rate.
         let busy = match transfer.idle {
             true => all.saturating_sub(round_trip),
             false => all,
@@ -217,7 +216,7 @@ impl Meter {
     }
 }
 
-/// The best figure of this window and of the one before.
+/// Best value of the present and the previous window.
 #[derive(Debug)]
 struct Best {
     better: fn(f64, f64) -> f64,
@@ -245,8 +244,8 @@ impl Best {
         }
     }
 
-    /// Notes a figure. One that does not `tell` can better the best, and lets
-    /// no time pass.
+    /// Records a value. If `tells` is false, it can only improve the best value, and
+    /// does not advance the window.
     fn note(&mut self, figure: f64, tells: bool, now: Instant) {
         if !figure.is_finite() {
             return;
@@ -280,8 +279,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A link that carries whole slices of the bodies in turn, first come,
-    /// first served, as routers do.
+    /// A link that carries slices of the bodies in turn, first come, first served, like
+    /// a router.
     struct Link {
         round_trip: f64,
         bandwidth: f64,
@@ -305,9 +304,8 @@ mod tests {
             self.begun + Duration::from_secs_f64(seconds)
         }
 
-        /// Requests of these sizes, all sent at `now`, each answered as much
-        /// later than the round trip as its `late` says; when the last of them
-        /// is over.
+        /// Simulates requests of these sizes, all sent at `now`; each answer is delayed
+        /// by its `late` beyond the round trip. Returns the end of the last request.
         fn transfers(&mut self, meter: &mut Meter, now: f64, asked: &[(u64, f64)]) -> f64 {
             let mut events = Vec::new();
             let mut transfers: Vec<_> = asked.iter().map(|_| meter.sent(self.at(now))).collect();
@@ -349,8 +347,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for, alone or several at once, and however late a
-        /// server answers now and then.
+        /// For any requests, alone or concurrent, and for occasionally late answers.
         #[test]
         fn the_link_is_found_under_any_traffic(
             round_trip in 0.002..0.4f64,
@@ -365,7 +362,7 @@ mod tests {
             let mut meter = Meter::default();
             let mut now = link.transfers(&mut meter, 1.0, &[(8 << 20, 0.0)]) + 1.0;
             for round in &mut rounds {
-                // Late now and then, not always.
+                // Late occasionally, not always.
                 round[0].1 = 0.0;
                 now = link.transfers(&mut meter, now, round) + 0.2;
             }
@@ -376,7 +373,7 @@ mod tests {
             prop_assert_eq!(found.loss, 0.0);
         }
 
-        /// It follows the link, down as well as up.
+        /// The estimate follows the link in both directions.
         #[test]
         fn a_link_that_changes_is_found_again(
             before in (0.002..0.4f64, 4.0..1000.0f64),
@@ -436,7 +433,7 @@ mod tests {
         let mut first = meter.sent(at(0));
         meter.answered(&mut first, at(50));
         meter.ended(&first, Ended::Answered, at(50));
-        // 1 MB in 100 ms, and all of it was found in the socket at once.
+        // 1 MB in 100 ms, all of it read from the socket at once.
         let mut late = meter.sent(at(1000));
         meter.answered(&mut late, at(1149));
         meter.arrived(&mut late, 1_000_000, at(1150));

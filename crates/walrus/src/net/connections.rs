@@ -1,10 +1,9 @@
-//! Connections to servers, thrown away when they may be dead.
+//! Connection pool that drops connections when they may be dead.
 //!
-//! A connection that was kept for the next request may be dead without our
-//! knowing: the machine slept, or moved to another network, or something on
-//! the way forgot it. What is sent over it meets silence. So all connections
-//! are dropped when the machine has slept, and when one of them broke or was
-//! silent; the next request makes a new one.
+//! A pooled connection may be dead without notice: the machine slept or changed
+//! networks, or a device on the path forgot the connection. Requests over it get no
+//! answer. So all idle connections are dropped after the machine has slept, and after
+//! one of them broke or was silent; the next request opens a new one.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,18 +12,18 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, ClientBuilder};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Failures of many requests at once have one cause.
+/// Least time between drops: concurrent failures have one cause.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A sleep shorter than this breaks nothing.
+/// A shorter sleep does not break connections.
 const NAP: Duration = Duration::from_secs(5);
-/// Kept connections that were slower than a new one so often in a row are taken
-/// to be dead.
+/// Times in a row that a pooled connection must be slower than a new one to count as
+/// dead.
 const OUTRUN: u32 = 2;
 
-/// A client whose connections can be dropped, and one that keeps none.
+/// A client whose connections can be dropped, and one without a pool.
 pub struct Connections {
     make: Box<dyn Fn() -> ClientBuilder + Send + Sync>,
-    /// Opens a connection for each request.
+    /// Opens a new connection for each request.
     unpooled: Client,
     pool: Mutex<Pool>,
 }
@@ -32,17 +31,16 @@ pub struct Connections {
 struct Pool {
     client: Client,
     renewed: Option<Instant>,
-    /// How often in a row a new connection was faster.
+    /// Times in a row that a new connection was faster.
     outrun: u32,
     slept: Duration,
 }
 
 impl Connections {
-    /// Clients that `make` configures: two now, one more whenever connections
-    /// are dropped.
+    /// Creates clients configured by `make`: two now, one more for each drop.
     ///
     /// # Errors
-    /// When a client cannot be built.
+    /// If a client cannot be built.
     pub fn new(
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
     ) -> Result<Self, reqwest::Error> {
@@ -59,17 +57,17 @@ impl Connections {
         })
     }
 
-    /// To send a request with.
+    /// Returns the client with pooled connections.
     pub fn client(&self) -> Client {
         self.pool().client.clone()
     }
 
-    /// To send a request over a connection that is certainly a new one.
+    /// Returns the client that opens a new connection for each request.
     pub fn unpooled(&self) -> Client {
         self.unpooled.clone()
     }
 
-    /// Drops all that are idle; those in use go on. At most once a second.
+    /// Drops all idle connections; those in use continue. At most once a second.
     pub fn drop_idle(&self) {
         let due = {
             let mut pool = self.pool();
@@ -84,12 +82,12 @@ impl Connections {
         }
     }
 
-    /// A kept connection answered.
+    /// Records that a pooled connection answered.
     pub fn answered(&self) {
         self.pool().outrun = 0;
     }
 
-    /// A new connection answered before a kept one did, which may be dead.
+    /// Records that a new connection answered before a pooled one, which may be dead.
     pub fn outrun(&self) {
         let dead = {
             let mut pool = self.pool();
@@ -101,8 +99,7 @@ impl Connections {
         }
     }
 
-    /// Whether the machine slept since this was asked last; then all are
-    /// dropped.
+    /// Whether the machine slept since the last call; if so, drops all idle connections.
     pub fn woke_up(&self) -> bool {
         self.woke_up_after(slept())
     }
@@ -123,7 +120,7 @@ impl Connections {
         woke
     }
 
-    /// Builds a client while requests go on, then puts it in place.
+    /// Builds a new client while requests continue, then replaces the old one.
     fn renew(&self) {
         match (self.make)().build() {
             Ok(client) => {
@@ -146,8 +143,8 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// How long the machine has slept since it was started: the one clock counts
-/// that, the other, which all time-outs go by, does not.
+/// Time that the machine has slept since boot: the difference of a clock that counts
+/// sleep and the one used for time-outs, which does not.
 fn slept() -> Duration {
     let read = |clock| {
         let now = clock_gettime(clock);
@@ -226,7 +223,7 @@ mod tests {
             move || connections.drop_idle()
         });
         is_begun.recv().unwrap();
-        // Would wait for ever if the lock were held.
+        // Would deadlock if the lock were held.
         drop(connections.client());
         go_on.send(()).unwrap();
         renewing.join().unwrap();

@@ -1,9 +1,9 @@
-//! One server: what is known about it, and who may ask it now.
+//! State of one server, and admission of requests to it.
 //!
-//! Everything that happens to a request is told ([`InFlight`]), and from it
-//! follow the conditions of the way, the usual time of a read, whether its
-//! breaker is open, how many requests it gets at once, and whether it is
-//! trusted. A request that is not let through costs nobody any time.
+//! All events of a request are reported to [`InFlight`]. They determine the network
+//! conditions, the usual time of a read, the state of the breaker, the limit of
+//! concurrent requests, and trust. A request that is not admitted is rejected without
+//! delay.
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,22 +21,22 @@ use super::ranking::{Candidate, Fitness};
 use super::trust::Trust;
 use crate::network::NetPolicy;
 
-/// How long a request waits for somebody else's probe of a server that was
-/// gone: enough for one that is back, and soon over for one that is not.
+/// Longest wait of a request for another request's probe: enough for a server that has
+/// recovered, and short for one that has not.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
-/// A failure is half forgotten after so long, when servers are compared.
+/// Half-life of a failure in the ranking of servers, in seconds.
 const FORGIVING: f64 = 60.0;
-/// How often at most it is told that a server is slow.
+/// Least time between reports that a server is slow.
 const TELL: Duration = Duration::from_secs(60);
 
-/// How any server is treated.
+/// Rules for every server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndpointRules {
-    /// When it is left alone.
+    /// When to open the breaker.
     pub breaker: BreakerRules,
-    /// Most requests at once; fewer when it says that it is too much.
+    /// Most concurrent requests; reduced when the server reports overload.
     pub concurrency: u32,
-    /// How long it is asked last after it lied; doubles each time.
+    /// Length of the quarantine after corrupt bytes; doubles each time.
     pub quarantine: Duration,
 }
 
@@ -51,7 +51,7 @@ impl Default for EndpointRules {
 }
 
 impl EndpointRules {
-    /// As the settings say.
+    /// Takes the rules from the settings.
     pub fn of(policy: &NetPolicy) -> Self {
         EndpointRules {
             breaker: BreakerRules {
@@ -65,30 +65,30 @@ impl EndpointRules {
     }
 }
 
-/// Why a request is not sent.
+/// Reason that a request is not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotNow {
-    /// It failed too often; it is asked again in so long.
+    /// The breaker is open after too many failures.
     Open {
-        /// Until the next probe.
+        /// Time until the next probe.
         due: Duration,
-        /// What it failed with last.
+        /// The last failure.
         why: String,
     },
-    /// It is being looked whether it is back.
+    /// A probe is in progress.
     Probing,
-    /// It asked not to be asked for so long.
+    /// The server requested a pause; holds its remaining time.
     Pausing(Duration),
 }
 
-/// A server that requests go to.
+/// A server that receives requests.
 #[derive(Debug)]
 pub struct Endpoint {
     url: Url,
     name: String,
     rules: EndpointRules,
     state: Mutex<State>,
-    /// A place became free, or a probe is over.
+    /// Signals a free slot or the end of a probe.
     pub(super) changed: Notify,
 }
 
@@ -99,35 +99,35 @@ pub(super) struct State {
     pub(super) breaker: Breaker,
     pub(super) limit: Limit,
     trust: Trust,
-    /// Usual seconds to the head of an answer.
+    /// Usual time to the head of an answer, in seconds.
     pub(super) usual: Option<f64>,
     asked: Option<Instant>,
     pub(super) failed: Option<(Instant, String)>,
     not_before: Option<Instant>,
     told: Option<Instant>,
-    /// Until when it is taken to ignore ranges.
+    /// Until when the server counts as ignoring ranges.
     whole_until: Option<Instant>,
 }
 
-/// What is known about a server.
+/// State of a server, for display.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Knowledge {
-    /// The way to it.
+    /// Network conditions.
     pub conditions: Option<Conditions>,
-    /// Whether it is asked.
+    /// State of the breaker.
     pub standing: Standing,
-    /// Until the next probe, where its breaker is open.
+    /// Time until the next probe, if the breaker is open.
     pub probe_in: Option<Duration>,
-    /// How long it is in quarantine yet.
+    /// Remaining time in quarantine.
     pub quarantine: Option<Duration>,
-    /// Proven lies.
+    /// Proven corrupt answers.
     pub lies: u32,
-    /// How many requests it gets at once.
+    /// Limit of concurrent requests.
     pub at_once: u32,
 }
 
 impl Endpoint {
-    /// A server nothing is known about yet.
+    /// Creates a server without any measurements.
     pub fn new(url: Url, rules: EndpointRules) -> Self {
         let state = State {
             meter: Meter::default(),
@@ -143,7 +143,7 @@ impl Endpoint {
             whole_until: None,
         };
         let mut shown = url.clone();
-        // Only a URL that cannot have them refuses to lose them.
+        // Fails only for a URL that cannot have credentials.
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         Endpoint {
@@ -155,25 +155,26 @@ impl Endpoint {
         }
     }
 
-    /// Where it is.
+    /// URL of the server.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Its URL as it may be shown: without a password.
+    /// URL without credentials, for display.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Waits for a place among the requests to it; then one may be sent.
+    /// Waits for a free slot among the concurrent requests; the caller may then send
+    /// one.
     ///
     /// # Errors
-    /// [`NotNow`], mostly at once.
+    /// [`NotNow`], usually without delay.
     pub async fn enter(&self) -> Result<InFlight<'_>, NotNow> {
         let looked = tokio::time::Instant::now();
         loop {
             let mut changed = pin!(self.changed.notified());
-            // From here on a change is not missed.
+            // Later changes are not missed.
             changed.as_mut().enable();
             let admission = match self.try_enter()? {
                 Ok(flight) => return Ok(flight),
@@ -191,7 +192,7 @@ impl Endpoint {
         }
     }
 
-    /// Goes in, or tells what there is to wait for.
+    /// Admits a request, or returns the reason to wait.
     fn try_enter(&self) -> Result<Result<InFlight<'_>, Admission>, NotNow> {
         let now = now();
         let mut state = self.state();
@@ -224,23 +225,23 @@ impl Endpoint {
         Ok(Ok(InFlight::new(self, transfer, now, probe)))
     }
 
-    /// What the way to it is like; `None` before its first answer.
+    /// Network conditions; `None` before the first answer.
     pub fn conditions(&self) -> Option<Conditions> {
         self.state().meter.conditions()
     }
 
-    /// Whether it has answered a request since it is known, with whatever status.
+    /// Whether the server has answered any request, with any status.
     pub fn has_answered(&self) -> bool {
         self.state().usual.is_some()
     }
 
-    /// How long `percentile` of 100 reads of so many bytes take at most; `None`
-    /// before enough were seen.
+    /// Time within which `percentile` of 100 reads of this size end; `None` without
+    /// enough measurements.
     pub fn usual(&self, bytes: u64, percentile: u8) -> Option<Duration> {
         let state = self.state();
         let like_it = state.latency.percentile(bytes, percentile);
         like_it.or_else(|| {
-            // From small reads and the width of the link, generously.
+            // A generous estimate from small reads and the bandwidth.
             let small = state.latency.percentile(0, percentile)?;
             let bandwidth = state.meter.conditions()?.bandwidth?.max(1);
             let body = Duration::try_from_secs_f64(bytes as f64 / bandwidth as f64).ok()?;
@@ -248,22 +249,22 @@ impl Endpoint {
         })
     }
 
-    /// It asked not to be asked for so long.
+    /// Records a pause that the server requested.
     pub fn pause(&self, pause: Duration) {
         let until = now() + pause;
         let mut state = self.state();
         state.not_before = Some(state.not_before.map_or(until, |at| at.max(until)));
     }
 
-    /// It gave bytes that failed where another's were good; whether it is in
-    /// quarantine from now on.
+    /// Records corrupt bytes where another server's bytes were accepted; returns whether
+    /// this starts a quarantine.
     pub fn lied(&self) -> bool {
         let first = self.rules.quarantine;
         self.state().trust.lied(first, now())
     }
 
-    /// It gave no answer until whoever asked had no time left; whether it is
-    /// left alone from now on.
+    /// Records that the server did not answer before the deadline; returns whether this
+    /// opened the breaker.
     pub fn is_silent(&self, why: &str) -> bool {
         let now = now();
         let mut state = self.state();
@@ -272,7 +273,7 @@ impl Endpoint {
         state.breaker.failed(probe, now)
     }
 
-    /// Whether to tell that it is slow: once a minute will do.
+    /// Whether to report that the server is slow: at most once a minute.
     pub fn tell_slow(&self) -> bool {
         let now = now();
         let mut state = self.state();
@@ -283,8 +284,8 @@ impl Endpoint {
         tell
     }
 
-    /// It ignored a range; whether that is news. Others are asked before it for
-    /// as long as a server is in quarantine.
+    /// Records that the server ignored a range; returns whether this is new. Other
+    /// servers take precedence for the length of a quarantine.
     pub fn ignores_ranges(&self) -> bool {
         let now = now();
         let until = now + self.rules.quarantine;
@@ -292,17 +293,18 @@ impl Endpoint {
         known.is_none_or(|at| at <= now)
     }
 
-    /// The machine woke up, or changed networks: look again.
+    /// Makes an open breaker due for a probe after the machine woke up or changed
+    /// networks.
     pub fn look_again(&self) {
         self.state().breaker.look_again(now());
     }
 
-    /// Whether a request would be refused now because it failed too often.
+    /// Whether the breaker would refuse a request now.
     pub fn is_open(&self) -> bool {
         matches!(self.state().breaker.outlook(now()), Admission::NotBefore(_))
     }
 
-    /// What is known about it.
+    /// Returns the state of the server.
     pub fn knowledge(&self) -> Knowledge {
         let now = now();
         let state = self.state();
@@ -320,7 +322,7 @@ impl Endpoint {
         }
     }
 
-    /// It as a candidate for a read of so many bytes.
+    /// Returns the server as a candidate for a read of `bytes` bytes.
     pub(super) fn candidate(&self, bytes: u64) -> Candidate {
         let now = now();
         let state = self.state();
@@ -351,7 +353,7 @@ impl Endpoint {
     }
 }
 
-/// The runtime's clock, which a test can turn.
+/// Present time by the runtime's clock, which tests can advance.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -1,5 +1,4 @@
-//! Several servers that can do the same: in which order they are asked, and
-//! when a second one is asked meanwhile.
+//! Ordered set of equivalent servers: the order of requests, and when to hedge.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,14 +9,14 @@ use super::endpoint::Endpoint;
 use super::hedge::{HedgeBudget, HedgeRules};
 use super::ranking::{self, Candidate, Fitness, Order};
 
-/// A wait as short as this is noticed by nobody, and a second request for it
-/// would cost more than it saves.
+/// Shortest delay worth a hedged read: a shorter wait goes unnoticed, and a second
+/// request would cost more than it saves.
 const UNNOTICED: Duration = Duration::from_millis(50);
 
-/// What is long where nobody knows, and somebody else could be asked.
+/// Delay before a hedge if no usual time is known and another server is available.
 const UNKNOWN: Duration = Duration::from_secs(2);
 
-/// Servers that can do the same.
+/// Servers that hold the same blobs.
 #[derive(Debug)]
 pub struct Endpoints {
     all: Vec<Endpoint>,
@@ -32,23 +31,23 @@ struct Choice {
     budget: HedgeBudget,
 }
 
-/// Whom to ask for one read.
+/// Servers to ask for one read.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// In this order.
+    /// Servers in order of preference.
     pub endpoints: VecDeque<&'a Endpoint>,
-    /// When the first has been asked for so long, ask another as well; `None`
-    /// where nobody knows what is long.
+    /// Delay before a hedged read; `None` if no usual time is
+    /// known.
     pub patience: Option<Duration>,
-    /// Whether the second is fit to be that other.
+    /// Whether the second server is available for a hedge.
     pub has_spare: bool,
-    /// Whether that needs no leave of [`Endpoints::may_hedge`]: the first was
-    /// not chosen for being the best.
+    /// Whether a hedge needs no budget of [`Endpoints::may_hedge`], because the first
+    /// server is not the best one but is being explored.
     pub explores: bool,
 }
 
 impl Endpoints {
-    /// These servers, as configured.
+    /// Creates a set of servers in configured order.
     pub fn new(all: Vec<Endpoint>, rules: HedgeRules) -> Self {
         let choice = Choice {
             favourite: 0,
@@ -62,17 +61,17 @@ impl Endpoints {
         }
     }
 
-    /// All of them, as configured.
+    /// Returns all servers in configured order.
     pub fn all(&self) -> &[Endpoint] {
         &self.all
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Whom to ask for a read of so many bytes.
+    /// Plans a read of `bytes` bytes.
     pub fn plan(&self, bytes: u64) -> Plan<'_> {
         let candidates = self.candidates(bytes);
         let order = {
@@ -85,7 +84,7 @@ impl Endpoints {
             }
             order
         };
-        // A server that is looked at must keep up with the best.
+        // An explored server must keep up with the best.
         let judge = best(&order).and_then(|place| self.all.get(place));
         let usual = judge.and_then(|judge| judge.usual(bytes, self.rules.percentile));
         let second = order.places.get(1).map(|place| candidates[*place].fitness);
@@ -99,32 +98,32 @@ impl Endpoints {
         }
     }
 
-    /// In the order that is best for something else than a read of content.
+    /// Returns the servers in order of preference for requests other than content reads.
     pub fn ranked(&self) -> Vec<&Endpoint> {
         let candidates = self.candidates(0);
         let favourite = self.choice().favourite;
-        // A number that explores nobody but who is due.
+        // With this number, only servers that are due are explored.
         let order = ranking::order(&candidates, favourite, 1);
         order.places.iter().map(|place| &self.all[*place]).collect()
     }
 
-    /// Whether a read may be asked for a second time; then it is counted.
+    /// Takes a hedged read from the budget; `false` if the budget is spent.
     pub fn may_hedge(&self) -> bool {
         self.choice().budget.spend()
     }
 
-    /// What the way to the best of them is like.
+    /// Network conditions to the best server.
     pub fn conditions(&self) -> Option<Conditions> {
         let favourite = self.choice().favourite;
         self.all.get(favourite)?.conditions()
     }
 
-    /// Whether nobody would be asked now.
+    /// Whether all breakers are open.
     pub fn all_open(&self) -> bool {
         self.all.iter().all(Endpoint::is_open)
     }
 
-    /// The machine woke up: look at all of them again.
+    /// Makes all open breakers due for a probe after the machine woke up.
     pub fn look_again(&self) {
         self.all.iter().for_each(Endpoint::look_again);
     }

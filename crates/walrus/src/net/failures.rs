@@ -1,4 +1,4 @@
-//! What went wrong, where, what was done about it, and how often.
+//! Failures: kind, endpoint, handling and count.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use crate::clock::unix_seconds;
 
-/// How many different (endpoint, kind) pairs are counted; the rest is dropped,
-/// so that nothing a server says can fill our memory.
+/// Most (endpoint, kind) pairs counted; further ones are dropped, so that servers cannot
+/// fill our memory.
 const MAX_PAIRS: usize = 256;
-/// Longest message that is kept, in characters.
+/// Longest message kept, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// Kinds of failures a person can do something about.
+/// Kinds of failures that a user can act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// No connection, or it broke.
+    /// No connection, or a broken one.
     Connect,
     /// No answer in time.
     Timeout,
@@ -32,20 +32,20 @@ pub enum FailureKind {
     Refused,
     /// The bytes failed verification.
     Corrupt,
-    /// The answer is not what the API says.
+    /// The answer violates the API.
     Protocol,
-    /// The server does not have it (404).
+    /// The server does not have the blob (404).
     NotFound,
-    /// Its certificate is not trusted.
+    /// The certificate is not trusted.
     Untrusted,
-    /// It answered, so late that another one was asked and was faster.
+    /// The answer was so late that a hedged read was faster.
     Slow,
-    /// It sends whole blobs where a part was asked for.
+    /// The server sends whole blobs although a part was requested.
     NoRanges,
 }
 
 impl FailureKind {
-    /// As it is called in files, metrics and tables.
+    /// Name in files, metrics and tables.
     pub fn name(self) -> &'static str {
         match self {
             FailureKind::Connect => "connect",
@@ -62,7 +62,7 @@ impl FailureKind {
         }
     }
 
-    /// What a person can do about it.
+    /// Advice for the user.
     pub fn advice(self) -> &'static str {
         match self {
             FailureKind::Connect => {
@@ -115,72 +115,72 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// How bad a failure is, for whoever waits.
+/// Severity of a failure for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Nobody waited longer for it.
+    /// Caused no delay.
     Notice,
-    /// Somebody waited longer.
+    /// Caused a delay.
     Warning,
-    /// Somebody did not get what was asked for, or was lied to.
+    /// The operation failed, or a server returned corrupt bytes.
     Error,
 }
 
-/// What was done about a failure.
+/// Handling of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Done {
-    /// Asked again after a pause.
+    /// The request was repeated after a pause.
     Retried,
-    /// Asked another endpoint.
+    /// Another endpoint was asked.
     FailedOver,
-    /// Asked another endpoint meanwhile.
+    /// Another endpoint was asked concurrently.
     Hedged,
-    /// Found to be stored already, in spite of it.
+    /// The blob turned out to be stored in spite of the failure.
     Certified,
-    /// What was asked for was taken out of what came.
+    /// The requested part was cut out of the answer.
     Tolerated,
-    /// The operation failed with it.
+    /// The operation failed.
     GaveUp,
 }
 
-/// What a failure means for its endpoint.
+/// Consequence of a failure for its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Consequence {
-    /// It is left alone for a while.
+    /// The breaker opened.
     BreakerOpened,
-    /// It lied again, and is asked last for a while.
+    /// Repeated corrupt bytes: the endpoint is asked last for a while.
     Quarantined,
 }
 
-/// Something that went wrong.
+/// One failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// When, in seconds since 1970.
+    /// Time in seconds since 1970.
     pub time: u64,
-    /// Who, as a URL.
+    /// URL of the endpoint.
     pub endpoint: String,
-    /// At what: `read`, `len`, `put`; `object` of a Sui node.
+    /// Operation: `read`, `len`, `put`; `object` of a Sui node.
     pub operation: Cow<'static, str>,
-    /// How.
+    /// Kind of failure.
     pub kind: FailureKind,
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
-    /// In which attempt of the operation, from 1.
+    /// Attempt of the operation, from 1.
     pub attempt: u32,
-    /// What was done about it.
+    /// Handling.
     pub done: Done,
-    /// What it means for the endpoint.
+    /// Consequence for the endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consequence: Option<Consequence>,
-    /// What happened, in words.
+    /// Error message.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure that happened just now.
+    /// Creates a failure with the present time.
     pub fn now(
         endpoint: &str,
         operation: &'static str,
@@ -212,18 +212,18 @@ impl Failure {
     }
 }
 
-/// How often an endpoint failed in one way.
+/// Count of one kind of failure at one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureCount {
-    /// Who.
+    /// URL of the endpoint.
     pub endpoint: String,
-    /// How.
+    /// Kind of failure.
     pub kind: FailureKind,
-    /// How often.
+    /// Number of failures.
     pub count: u64,
-    /// The latest, in seconds since 1970.
+    /// Time of the latest, in seconds since 1970.
     pub last: u64,
-    /// What the latest said.
+    /// Message of the latest.
     pub message: String,
 }
 
@@ -235,7 +235,7 @@ pub struct FailureLog {
 }
 
 impl FailureLog {
-    /// One that remembers beyond this process, in `journal`.
+    /// Creates a log that also writes to `journal`.
     pub fn new(journal: Option<Arc<Journal>>) -> Self {
         FailureLog {
             counts: Mutex::default(),
@@ -243,7 +243,7 @@ impl FailureLog {
         }
     }
 
-    /// Notes a failure.
+    /// Records a failure.
     pub fn record(&self, failure: Failure) {
         tracing::debug!(
             endpoint = failure.endpoint,
@@ -280,7 +280,7 @@ impl FailureLog {
         entry.message.clone_from(&failure.message);
     }
 
-    /// All counts.
+    /// Returns all counts.
     pub fn counts(&self) -> Vec<FailureCount> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.values().cloned().collect()

@@ -1,11 +1,11 @@
-//! Bounds the wait for a store none of whose servers has answered yet.
+//! Bounds the wait for a store that has not received any answer yet.
 //!
-//! An operation on a mount may take as long as its deadline, because a server that
-//! has answered before is likely to answer again. A command that reaches no server
-//! at all should say so soon: until the first answer, an operation gives up after
-//! [`FIRST_CONTACT`]. Of those that follow within [`COOLDOWN`], the first
-//! [`PROBES`] get [`PROBE`] each, and the others fail at once, so that a command
-//! with many operations does not wait for each of them.
+//! An operation on a mount may take as long as its deadline, because a server that has
+//! answered before is likely to answer again. A command that reaches no server at all
+//! should fail early: until the first answer, an operation gives up after
+//! [`FIRST_CONTACT`]. Of the operations that follow within [`COOLDOWN`], the first
+//! [`PROBES`] get [`PROBE`] each, and the others fail at once, so that a command with
+//! many operations does not wait for each of them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use tokio::time::Instant;
 
 use super::Retry;
 
-/// The longest operation of a store that never answered: time for two retries,
-/// or for a name lookup, a TCP and a TLS handshake over a link of 1.5 seconds.
+/// Time limit of an operation before the first answer: time for two retries, or for a
+/// name lookup, a TCP and a TLS handshake over a link of 1.5 seconds.
 pub const FIRST_CONTACT: Duration = Duration::from_secs(6);
-/// How long an operation that found no server shortens those that follow.
+/// Time for which a failed operation shortens later ones.
 const COOLDOWN: Duration = Duration::from_secs(10);
-/// Operations within the cooldown that ask a server all the same.
+/// Operations within the cooldown that still ask a server.
 const PROBES: u8 = 2;
-/// The longest that such an operation takes.
+/// Time limit of such an operation.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// Whether operations on a store that never answered have failed lately.
@@ -30,7 +30,7 @@ pub struct FirstContact {
     last: Mutex<Option<Failed>>,
 }
 
-/// An operation that found no server.
+/// A failed operation before the first answer.
 #[derive(Debug)]
 struct Failed {
     at: Instant,
@@ -39,8 +39,8 @@ struct Failed {
 }
 
 impl FirstContact {
-    /// How to retry an operation on a store none of whose servers has answered yet;
-    /// `None` when it should fail at once.
+    /// Returns the retry policy before the first answer; `None` if the operation should
+    /// fail at once.
     pub fn retry(&self, retry: &Retry) -> Option<Retry> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = match &mut *last {
@@ -58,7 +58,7 @@ impl FirstContact {
         Some(retry)
     }
 
-    /// An operation found no server that answers.
+    /// Records that an operation got no answer from any server.
     pub fn failed(&self) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.as_ref().is_none_or(|it| it.at.elapsed() >= COOLDOWN) {

@@ -1,4 +1,4 @@
-//! A request under way, and what its end tells of the server.
+//! A request in progress, and the effect of its outcome on the server's state.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 use super::conditions::{Ended, Transfer};
 use super::endpoint::{Endpoint, State, now};
 
-/// Weight of the latest read in the usual time to an answer's head.
+/// Weight of the latest read in the average time to an answer's head.
 const LATEST: f64 = 0.2;
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With what was asked for.
+    /// Success.
     Well,
-    /// With a no: the server lives.
+    /// The server is alive and refused.
     Refused,
-    /// The server says that it is too much for it.
+    /// The server reported overload.
     TooMuch,
-    /// With no answer, or one that shows a server in trouble.
+    /// No answer, or a server error.
     Failed,
-    /// Another server was faster with these many bytes.
+    /// Another server was faster; holds the number of bytes it delivered.
     Outrun(u64),
-    /// Nobody wants to know any more.
+    /// Cancelled by the caller.
     Abandoned,
 }
 
-/// A request under way. One that is dropped before it ended was abandoned,
-/// which says nothing about the server.
+/// A request in progress. Dropping it before its end counts as abandoned, which does not
+/// affect the server's state.
 #[derive(Debug)]
 pub struct InFlight<'a> {
     endpoint: &'a Endpoint,
@@ -55,13 +55,13 @@ impl<'a> InFlight<'a> {
         }
     }
 
-    /// It may be dropped because another one is faster; then the bytes that
-    /// one brought are in `race`.
+    /// Marks the request as one that is dropped if another is faster; `race` then holds
+    /// the bytes delivered by the other.
     pub fn in_race(&mut self, race: &'a AtomicU64) {
         self.race = Some(race);
     }
 
-    /// The head of the answer is there.
+    /// Records the head of the answer.
     pub fn answered(&mut self) {
         let now = now();
         let mut state = self.endpoint.state();
@@ -69,14 +69,14 @@ impl<'a> InFlight<'a> {
         state.note_head(now.saturating_duration_since(self.sent));
     }
 
-    /// A part of its body is there.
+    /// Records a part of the body.
     pub fn arrived(&mut self, bytes: usize) {
         let mut state = self.endpoint.state();
         (state.meter).arrived(&mut self.transfer, bytes as u64, now());
     }
 
-    /// It is over. `why` it failed is told to whoever is refused because of it.
-    /// Whether its server is left alone from now on.
+    /// Ends the request and returns whether this opened the breaker. `why` is the reason
+    /// shown to requests that the breaker refuses.
     pub fn ended(mut self, outcome: Outcome, why: &str) -> bool {
         self.end(outcome, why)
     }
@@ -104,7 +104,7 @@ impl<'a> InFlight<'a> {
                     state.latency.note(self.transfer.bytes(), took);
                 }
             }
-            // It lives, and cannot be used: neither a success nor a failure.
+            // The server is alive but unusable: neither a success nor a failure.
             Outcome::TooMuch => {
                 state.breaker.abandoned(self.probe);
                 state.limit.too_much(now);
@@ -113,7 +113,7 @@ impl<'a> InFlight<'a> {
                 opened = state.breaker.failed(self.probe, now);
                 state.failed = Some((now, why.to_owned()));
             }
-            // It would have taken longer yet: so much is known.
+            // The elapsed time is a lower bound of the read time.
             Outcome::Outrun(bytes) => {
                 state.breaker.abandoned(self.probe);
                 state.latency.note(bytes, took);
@@ -144,7 +144,7 @@ impl State {
     fn note_head(&mut self, took: Duration) {
         let took = took.as_secs_f64();
         self.usual = Some(match self.usual {
-            // One that took for ever is not what is usual.
+            // Limits the effect of an outlier.
             Some(usual) => usual + (took.min(usual * 4.0 + 0.05) - usual) * LATEST,
             None => took,
         });

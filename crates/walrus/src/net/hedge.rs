@@ -1,23 +1,23 @@
-//! A second request for a read that takes too long: when, and how many.
+//! Hedged reads: when to send a second request for a slow read, and how often.
 //!
-//! Most reads that are slow are so by chance: a busy server, a lost packet, a
-//! connection that died while the machine slept. Asking somebody else for the
-//! same bytes cuts them off. Asked at the 95th percentile, few reads cost a
-//! second request; a budget sees to it that they stay few when everything is
-//! slow, since then a second request makes it slower.
+//! Most slow reads are slow by chance: a busy server, a lost packet, a connection that
+//! died while the machine slept. A request to another server for the same bytes cuts
+//! these delays off. Hedged at the 95th percentile, few reads cost a second request. A
+//! budget bounds their number when everything is slow, because second requests then add
+//! to the load.
 //!
-//! Own code rather than `tower`'s hedge layer: that one asks the same service
-//! again and takes the first answer; here it is another server, and the first
-//! answer whose bytes are good.
+//! Implemented here because `tower`'s hedge layer repeats the request at the same
+//! service and takes the first answer. Here another server is asked, and the first
+//! answer with valid bytes wins.
 
 use crate::network::NetPolicy;
 
-/// When and how often a read is asked for a second time.
+/// Rules for hedged reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HedgeRules {
-    /// A read slower than so many of 100 of its server is.
+    /// Percentile of a server's read times after which a read is hedged.
     pub percentile: u8,
-    /// Most of 100 reads; 0 for never.
+    /// Most hedged reads per 100 reads; 0 for none.
     pub percent: u8,
 }
 
@@ -31,7 +31,7 @@ impl Default for HedgeRules {
 }
 
 impl HedgeRules {
-    /// As the settings say.
+    /// Takes the rules from the settings.
     pub fn of(policy: &NetPolicy) -> Self {
         HedgeRules {
             percentile: policy.hedge_percentile,
@@ -40,11 +40,11 @@ impl HedgeRules {
     }
 }
 
-/// Second requests that were not made may be made up for later, but so many
-/// at most: a long good time must not pay for a storm.
+/// Most unused hedged reads that are saved for later: a long good period must not allow
+/// a burst.
 const SAVED: u32 = 5;
 
-/// How many second requests may be made. Counts in hundredths of one.
+/// Budget of hedged reads, in hundredths of one.
 #[derive(Debug)]
 pub(super) struct HedgeBudget {
     percent: u32,
@@ -55,17 +55,17 @@ impl HedgeBudget {
     pub(super) fn new(rules: HedgeRules) -> Self {
         HedgeBudget {
             percent: u32::from(rules.percent),
-            // The first read that hangs is as bad as any later one.
+            // The first read may already hang.
             saved: if rules.percent > 0 { 100 } else { 0 },
         }
     }
 
-    /// A read was begun.
+    /// Records the start of a read.
     pub(super) fn earn(&mut self) {
         self.saved = (self.saved + self.percent).min(SAVED * 100);
     }
 
-    /// Whether a second request may be made; then it is counted.
+    /// Takes a hedged read from the budget; `false` if the budget is spent.
     pub(super) fn spend(&mut self) -> bool {
         let enough = self.saved >= 100;
         if enough {
@@ -81,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// However the reads and the wishes for more are mixed.
+        /// For any sequence of reads and hedges.
         #[test]
         fn the_extra_load_is_bounded(
             percent in 0..=100u8,

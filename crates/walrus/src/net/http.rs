@@ -1,4 +1,4 @@
-//! What every HTTP client of ours has in common.
+//! Common parts of all HTTP clients.
 
 use std::time::Duration;
 
@@ -10,13 +10,12 @@ use reqwest::{ClientBuilder, Response, StatusCode};
 use super::{FailureKind, Tls};
 use crate::clock::unix_seconds;
 
-/// Longest time a connection is kept for the next request: shorter than what
-/// routers and servers forget it after.
+/// Longest time a connection is kept for the next request: shorter than the time after
+/// which routers and servers drop it.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often it is looked whether the other side is still there.
+/// Interval of keep-alive probes.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// What was sent and not acknowledged for so long has gone nowhere: the
-/// connection is dead, whatever the answer would have been.
+/// Time after which unacknowledged data means that the connection is dead.
 const UNHEARD: Duration = Duration::from_secs(6);
 
 /// A client that trusts the system's certificates and follows no redirects.
@@ -34,9 +33,8 @@ pub fn client_with(tls: &Tls) -> ClientBuilder {
         .tcp_keepalive(KEEP_ALIVE)
 }
 
-/// One that soon notices that a connection is dead. For requests without a
-/// body: an upload may be unheard for long on a narrow link, or while the
-/// server is busy with what it has.
+/// Configures quick detection of dead connections. For requests without a body: an
+/// upload may be unacknowledged for long on a slow link, or while the server is busy.
 pub fn watchful(builder: ClientBuilder) -> ClientBuilder {
     builder
         .tcp_user_timeout(UNHEARD)
@@ -44,7 +42,7 @@ pub fn watchful(builder: ClientBuilder) -> ClientBuilder {
         .http2_keep_alive_timeout(UNHEARD)
 }
 
-/// What an answer other than the one hoped for says of its server.
+/// Kind of failure for a status other than the expected one.
 pub fn refusal_kind(status: StatusCode) -> FailureKind {
     match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Overloaded,
@@ -55,7 +53,7 @@ pub fn refusal_kind(status: StatusCode) -> FailureKind {
     }
 }
 
-/// What it means that there was no answer, or that it broke off.
+/// Kind of failure for a missing or interrupted answer.
 pub fn breach_kind(error: &reqwest::Error) -> FailureKind {
     match error.is_timeout() {
         true => FailureKind::Timeout,
@@ -64,25 +62,25 @@ pub fn breach_kind(error: &reqwest::Error) -> FailureKind {
     }
 }
 
-/// The length that an answer announces.
+/// Returns the announced length of an answer.
 pub fn announced(response: &Response) -> Option<u64> {
     let length = response.headers().get(CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
 
-/// Reads a body of at most `most` bytes; `None` for a longer one, which is not
-/// read to its end.
+/// Reads a body of at most `most` bytes; returns `None` for a longer one, without
+/// reading it to its end.
 ///
 /// # Errors
-/// When the connection breaks.
+/// If the connection breaks.
 pub async fn body(response: Response, most: u64) -> Result<Option<Bytes>, reqwest::Error> {
     body_watched(response, most, |_| {}).await
 }
 
-/// Like [`body`]; tells `arrived` of every part as it comes, by its length.
+/// Like [`body`], and calls `arrived` with the length of each part.
 ///
 /// # Errors
-/// When the connection breaks.
+/// If the connection breaks.
 pub async fn body_watched(
     mut response: Response,
     most: u64,
@@ -103,11 +101,11 @@ pub async fn body_watched(
     Ok(Some(bytes.freeze()))
 }
 
-/// Reads `len` bytes from `skip` on out of a body, and no further; `None` where
-/// it ends before. Holds no more than those. Tells `arrived` as above.
+/// Reads `len` bytes of a body, starting at `skip`, and no further; `None` if the body
+/// ends earlier. Buffers only these bytes. Calls `arrived` like [`body_watched`].
 ///
 /// # Errors
-/// When the connection breaks.
+/// If the connection breaks.
 pub async fn part_of_body(
     mut response: Response,
     skip: u64,
@@ -130,7 +128,7 @@ pub async fn part_of_body(
     Ok(Some(bytes.freeze()))
 }
 
-/// The pause that a `Retry-After` asks for: seconds, or a date.
+/// Parses the pause in a `Retry-After` header: seconds, or a date.
 pub fn retry_after(value: &str) -> Option<Duration> {
     let seconds = value.trim().parse().ok().map(Duration::from_secs);
     seconds.or_else(|| {
@@ -140,12 +138,12 @@ pub fn retry_after(value: &str) -> Option<Duration> {
     })
 }
 
-/// What somebody else's server said, in a length that fits into a message.
+/// Shortens a server's message for use in an error message.
 pub fn words(text: &str) -> String {
     walgit_format::text::field(text).into_owned()
 }
 
-/// The innermost cause: `Connection refused` rather than five layers above it.
+/// Returns the innermost cause, such as `Connection refused` without its wrappers.
 pub fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -154,15 +152,15 @@ pub fn cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// Whether a connection was refused by us, for a certificate that is not
-/// trusted.
+/// Whether we refused a connection because of an untrusted certificate.
 pub fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
             return true;
         }
-        // An I/O error passes on what its content comes from, not its content.
+        // An I/O error forwards to the source of its inner error, and skips the inner
+        // error.
         let io = error.downcast_ref::<std::io::Error>();
         cause = match io.and_then(|io| io.get_ref()) {
             Some(content) => Some(content),

@@ -1,9 +1,9 @@
-//! Failures, kept across sessions: lines of JSON in the state directory.
+//! Persistent log of failures: lines of JSON in the state directory.
 //!
-//! They are written by a thread of their own, so that no request waits for a
-//! disk; when more come than can be written, the rest is dropped. The file is
-//! the owner's alone, and is bounded: at [`LARGEST`] it becomes `NAME.1`, the
-//! one of that name before is gone. Several processes may write the same one.
+//! A separate thread writes them, so that requests do not wait for the disk; if its
+//! queue is full, further failures are dropped. The file is readable only by its owner,
+//! and bounded: at [`LARGEST`] it is renamed to `NAME.1`, replacing an older file of
+//! that name. Several processes may write to the same file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,18 @@ use std::thread::JoinHandle;
 use super::failures::Failure;
 use walgit_durable::AppendLog;
 
-/// What a file may grow to, in bytes: some 4,000 failures.
+/// Size limit of a file in bytes: about 4,000 failures.
 const LARGEST: u64 = 1 << 20;
-/// Failures that wait to be written.
+/// Most failures that wait to be written.
 const WAITING: usize = 1024;
-/// Most that are written at once.
+/// Most failures per write.
 const BATCH: usize = 256;
 
-/// A file of failures that is written to.
+/// Writer of a failure log file.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// Started by the first failure: most processes have none.
+    /// Started by the first failure: most processes have no failures.
     writer: Mutex<Option<Writer>>,
 }
 
@@ -36,8 +36,7 @@ struct Writer {
 }
 
 impl Journal {
-    /// The one at this path; nothing is opened before there is something to
-    /// write.
+    /// Creates a journal at this path; the file is opened at the first write.
     pub fn new(path: PathBuf) -> Self {
         Journal {
             path,
@@ -45,7 +44,7 @@ impl Journal {
         }
     }
 
-    /// Has a failure written, soon.
+    /// Queues a failure for writing.
     pub(super) fn note(&self, failure: Failure) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.is_none() {
@@ -55,20 +54,20 @@ impl Journal {
             }
         }
         if let Some(writer) = &*writer {
-            // One that does not fit is one of a thousand like it.
+            // A full queue holds a thousand similar failures already.
             let _ = writer.queue.try_send(failure);
         }
     }
 
-    /// All failures that are kept at `path`, oldest first. Lines that are none
-    /// (of a version to come, torn by a crash) are left out.
+    /// Reads all failures logged at `path`, oldest first. Skips invalid lines (of a
+    /// newer version, or torn by a crash).
     ///
     /// # Errors
-    /// When a file that is there cannot be read.
+    /// If an existing file cannot be read.
     pub fn read(path: &Path) -> io::Result<Vec<Failure>> {
         let log = AppendLog::new(path.into());
         let mut failures = log.read_with_rotated()?.records;
-        // Several processes may have written.
+        // Several processes may have written the file.
         failures.sort_by_key(|failure: &Failure| failure.time);
         Ok(failures)
     }
@@ -81,7 +80,7 @@ impl Drop for Journal {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(Writer { queue, thread }) = writer.take() {
-            // Its end of the queue ends the thread, after the last failure.
+            // Closing the queue ends the thread after the last failure.
             drop(queue);
             let _ = thread.join();
         }

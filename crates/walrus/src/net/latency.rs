@@ -1,35 +1,35 @@
-//! How long reads take, so that one that takes longer than usual is noticed.
+//! Distribution of read times, to detect reads that take longer than usual.
 //!
-//! Times are counted in steps of a fifth, by the size of what is read. Old ones
-//! are forgotten by halving all counts now and then.
+//! Times are counted in exponential steps of 20 %, by size class. Halving all counts now
+//! and then makes old values expire.
 
 use std::time::Duration;
 
-/// Steps from 100 µs upwards, each a fifth longer than the one before: the
-/// last is beyond a minute.
+/// Steps from 100 µs upwards, each 20 % longer than the one before; the last is above a
+/// minute.
 const STEPS: usize = 76;
 const FIRST: f64 = 1e-4;
 const STEP: f64 = 1.2;
-/// Counts are halved when so many reads were counted.
+/// Number of counted reads at which all counts are halved.
 const FULL: u32 = 512;
-/// Fewer than so many reads tell no percentile.
+/// Fewest reads for a percentile.
 const ENOUGH: u32 = 20;
-/// Upper bounds of the classes of sizes, in bytes: one request's latency, a
-/// usual chunk or span, a large one; what is larger is the last class.
+/// Upper bounds of the size classes, in bytes: latency only, a typical chunk or span, a
+/// large one; anything larger is in the last class.
 const CLASSES: [u64; 3] = [64 << 10, 1 << 20, 8 << 20];
 
-/// How long reads from one server took.
+/// Read times of one server.
 #[derive(Debug, Default)]
 pub(super) struct Latency([Histogram; CLASSES.len() + 1]);
 
 impl Latency {
-    /// Counts a read of so many bytes.
+    /// Counts a read of `bytes` bytes.
     pub(super) fn note(&mut self, bytes: u64, took: Duration) {
         self.0[class(bytes)].note(took);
     }
 
-    /// The time that `percentile` of 100 reads of so many bytes stay under;
-    /// `None` where too few were seen.
+    /// Time within which `percentile` of 100 reads of this size end; `None` with too few
+    /// reads.
     pub(super) fn percentile(&self, bytes: u64, percentile: u8) -> Option<Duration> {
         self.0[class(bytes)].percentile(percentile)
     }
@@ -57,7 +57,7 @@ impl Default for Histogram {
 impl Histogram {
     fn note(&mut self, took: Duration) {
         let step = (took.as_secs_f64() / FIRST).log(STEP).ceil();
-        // A time of zero is a step of minus infinity, which is 0 as well.
+        // A time of zero is a step of minus infinity, which becomes 0.
         let step = (step.max(0.0) as usize).min(STEPS - 1);
         self.counts[step] += 1;
         self.total += 1;

@@ -1,16 +1,15 @@
-//! How many requests a server gets at once: fewer when it says that it is too
-//! much, more again while it goes well.
+//! Limit of concurrent requests to a server: lowered on overload, raised on success.
 //!
-//! Additive increase, multiplicative decrease, as TCP shares a link: a server
-//! that answers 429 gets half as many at once, and one more each time as many
-//! as it gets have gone well. Nothing of `tower` or `governor`: their limits
-//! are fixed figures (a rate, a number), ours follows what the server says.
+//! Additive increase, multiplicative decrease, as in TCP: an answer of 429 halves the
+//! limit, and each full set of successful requests raises it by one. `tower` and
+//! `governor` offer only fixed limits (a rate, a number); this one follows the server's
+//! answers.
 //!
-//! Pure; who waits is up to [`super::Endpoint`].
+//! Pure; [`super::Endpoint`] handles waiting.
 
 use std::time::{Duration, Instant};
 
-/// A server under load refuses all that are under way: they count once.
+/// A server under load refuses all requests in progress: these refusals count once.
 const ONCE: Duration = Duration::from_secs(1);
 
 /// The limit of one server.
@@ -23,7 +22,7 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// At most so many at once, however well it goes; at least 1.
+    /// Creates a limit of at most `most` concurrent requests; at least 1.
     pub(super) fn new(most: u32) -> Self {
         let most = f64::from(most.max(1));
         Limit {
@@ -34,29 +33,29 @@ impl Limit {
         }
     }
 
-    /// Takes a place, if there is one.
+    /// Takes a slot; `false` if none is free.
     pub(super) fn enter(&mut self) -> bool {
         let free = self.flying < self.at_once();
         self.flying += u32::from(free);
         free
     }
 
-    /// Gives a place back.
+    /// Releases a slot.
     pub(super) fn leave(&mut self) {
         self.flying = self.flying.saturating_sub(1);
     }
 
-    /// How many at once it is now.
+    /// Present limit.
     pub(super) fn at_once(&self) -> u32 {
         self.now as u32
     }
 
-    /// A request went well.
+    /// Records a successful request.
     pub(super) fn went_well(&mut self) {
         self.now = (self.now + 1.0 / self.now).min(self.most);
     }
 
-    /// The server said that it is too much.
+    /// Records that the server reported overload.
     pub(super) fn too_much(&mut self, now: Instant) {
         let again = self
             .lowered

@@ -1,27 +1,24 @@
-//! One policy around every request to somebody else's machine.
+//! Policy for all requests to remote servers.
 //!
-//! - [`Retry`] says how often and how long: only what may heal is tried again,
+//! - [`Retry`] defines how often and how long: only failures that may heal are retried,
 //!   with growing pauses, never past the operation's deadline.
-//! - An [`Endpoint`] is one server and all that is known about it: the
-//!   [`Conditions`] of the way, the usual time of a read, its circuit breaker,
-//!   how many requests it takes at once, whether it lied. Who is not to be
-//!   asked is not asked, and that costs no time.
-//! - [`Endpoints`] are several that can do the same, the one that is expected
-//!   to be done soonest first; a read that takes too long is asked for a second
-//!   time, within a budget.
+//! - An [`Endpoint`] is one server and its state: network [`Conditions`], the usual time
+//!   of a read, its circuit breaker, the limit of concurrent requests, proven corrupt
+//!   answers. Requests that it would refuse are skipped without delay.
+//! - [`Endpoints`] are several equivalent servers, the one expected to be fastest first;
+//!   slow reads are hedged, within a budget.
 //! - [`FirstContact`] bounds the wait while no server has answered at all.
-//! - [`Connections`] are thrown away when they may be dead.
-//! - [`FailureLog`] tells every failure and what was done about it; a
-//!   [`Journal`] keeps them across sessions, a [`FailureReport`] groups them.
+//! - [`Connections`] are dropped when they may be dead.
+//! - [`FailureLog`] records every failure and its handling; a [`Journal`] persists them,
+//!   a [`FailureReport`] groups them.
 //!
-//! What decides (breaker, limit, ranking, hedge, trust, latency, conditions)
-//! is pure code that is handed the time, a file each. No crate does it for us:
-//! each says why where it is. All is set in `[net]` of the config file
-//! ([`crate::network::NetPolicy`]).
+//! All decisions (breaker, limit, ranking, hedge, trust, latency, conditions) are pure
+//! code that receives the time, one file each. Each file states why no crate is used.
+//! All settings are in `[net]` of the config file ([`crate::network::NetPolicy`]).
 //!
-//! Knows nothing of Walrus: callers classify their errors as [`Verdict`]s and
-//! [`Outcome`]s. [`http`] and [`Tls`] are what their clients have in common.
-//! Touches nothing.
+//! Independent of Walrus: callers classify their errors as [`Verdict`]s and
+//! [`Outcome`]s. [`http`] and [`Tls`] are the common parts of HTTP clients. Has no
+//! dependencies on other modules.
 
 mod breaker;
 mod conditions;

@@ -1,66 +1,64 @@
-//! Whom to ask first.
+//! Ranking of servers.
 //!
-//! The server that is expected to be done soonest, by what was measured, where
-//! one that fails costs a try for nothing. One that was not measured yet stands
-//! where it was configured, behind those that were. Now and then another than
-//! the best is asked first, so that one that recovered is found again.
+//! The server expected to be fastest by measurement comes first; a failed try counts as
+//! lost time. Unmeasured servers follow in configured order. Now and then a server other
+//! than the best is asked first, to detect recovery.
 //!
 //! Pure.
 
 use std::time::{Duration, Instant};
 
-/// What a try that fails costs, in seconds, beside its own time: a pause, a
-/// second try, a reader who waits.
+/// Cost of a failed try, in seconds, in addition to its own time: a pause, a second try,
+/// a waiting reader.
 const COST_OF_FAILURE: f64 = 2.0;
-/// A server must be better by so much to take the place of the favourite:
-/// connections and caches are warm there.
+/// Factor by which a server must be better to replace the favourite, whose connections
+/// and caches are warm.
 const STICKY: f64 = 0.8;
-/// One read in so many asks another first.
+/// One read in this many asks another server first.
 pub(super) const EXPLORE: u64 = 32;
 
 /// A server as a candidate for a read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
-    /// Whether it can be asked at all now.
+    /// Whether the server can be asked now.
     pub(super) fitness: Fitness,
-    /// How long the read is expected to take there; `None` before it was
-    /// measured.
+    /// Expected time of the read; `None` before the first measurement.
     pub(super) expected: Option<Duration>,
     /// Share of failed attempts, 0 to 1.
     pub(super) loss: f64,
-    /// When it was asked last.
+    /// Time of the last request.
     pub(super) asked: Option<Instant>,
 }
 
-/// How fit a server is to be asked now. In order: who is further down is asked
-/// only when nobody above is left.
+/// Availability of a server, in order: a server is asked only when none with a better
+/// value is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fitness {
-    /// As any other.
+    /// Available.
     Fit,
-    /// It sends whole blobs where parts are asked for.
+    /// Available, but sends whole blobs when parts are requested.
     Wasteful,
-    /// It failed, and it is time to see whether it is back.
+    /// Failed, and due for a probe.
     Due,
-    /// It asked for a pause that is not over.
+    /// In a pause that the server requested.
     Pausing,
-    /// It lied.
+    /// In quarantine after corrupt bytes.
     Quarantined,
-    /// It is left alone.
+    /// Its breaker is open.
     Open,
 }
 
-/// An order to ask in, as places in the list of candidates.
+/// Order of requests, as indices into the list of candidates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
-    /// Best first; if `explores`, but for the first.
+    /// Best first; if `explores`, from the second on.
     pub(super) places: Vec<usize>,
-    /// Whether the first is there to be looked at rather than as the best.
+    /// Whether the first is explored rather than the best.
     pub(super) explores: bool,
 }
 
-/// Ranks candidates. `favourite` is who was best last time, `number` the
-/// how-manieth read this is.
+/// Ranks candidates. `favourite` is the best of the last read, `number` the serial
+/// number of this read.
 pub(super) fn order(candidates: &[Candidate], favourite: usize, number: u64) -> Order {
     let score = |place: usize| {
         let candidate = &candidates[place];
@@ -70,7 +68,7 @@ pub(super) fn order(candidates: &[Candidate], favourite: usize, number: u64) -> 
         (candidate.expected.is_none(), score * fond)
     };
     let mut places: Vec<usize> = (0..candidates.len()).collect();
-    // Stable: equals stay as they were configured.
+    // Stable: ties keep their configured order.
     places.sort_by(|a, b| {
         let fitness = candidates[*a].fitness.cmp(&candidates[*b].fitness);
         let ((unknown_a, a), (unknown_b, b)) = (score(*a), score(*b));
@@ -89,14 +87,14 @@ pub(super) fn order(candidates: &[Candidate], favourite: usize, number: u64) -> 
     }
 }
 
-/// Who of those behind the first is to be looked at, as a position in `places`.
+/// Selects a server behind the first to explore, as a position in `places`.
 fn explored(candidates: &[Candidate], places: &[usize], number: u64) -> Option<usize> {
     let first = candidates[*places.first()?];
     if first.fitness != Fitness::Fit {
         return None;
     }
     let behind = || places.iter().enumerate().skip(1);
-    // A breaker lets this happen rarely enough by itself.
+    // The breaker makes this rare enough.
     let due = behind().find(|(_, place)| candidates[**place].fitness == Fitness::Due);
     if let Some((position, _)) = due {
         return Some(position);

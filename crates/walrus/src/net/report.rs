@@ -1,6 +1,6 @@
-//! Failures, grouped: who fails how, how often, since when, and what to do.
+//! Failures grouped by endpoint and kind, with counts, rate, times and advice.
 //!
-//! Pure: the time is handed in.
+//! Pure: callers pass the time.
 
 use std::collections::BTreeMap;
 
@@ -8,66 +8,66 @@ use serde::Serialize;
 
 use super::failures::{Consequence, Done, Failure, FailureKind, Severity};
 
-/// Steps that the time asked about is cut into.
+/// Number of steps that divide the period.
 pub const STEPS: usize = 24;
 
-/// What was asked about.
+/// Filter of failures.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Not before this second since 1970.
+    /// Earliest time, in seconds since 1970.
     pub since: u64,
-    /// Of endpoints whose URL contains this.
+    /// Text that the URL of the endpoint must contain.
     pub endpoint: Option<String>,
 }
 
-/// Failures of a time, grouped by endpoint and kind; the most frequent first.
+/// Failures of a period, grouped by endpoint and kind; the most frequent first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FailureReport {
-    /// First second.
+    /// First second of the period.
     pub since: u64,
-    /// Last second.
+    /// Last second of the period.
     pub until: u64,
     /// Length of one step of [`FailureGroup::over_time`], in seconds.
     pub step_s: u64,
-    /// How many.
+    /// Number of failures.
     pub total: u64,
-    /// Who failed how.
+    /// Groups by endpoint and kind.
     pub groups: Vec<FailureGroup>,
 }
 
 /// Failures of one kind at one endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FailureGroup {
-    /// Who.
+    /// URL of the endpoint.
     pub endpoint: String,
-    /// How.
+    /// Kind of failure.
     pub kind: FailureKind,
-    /// The worst of them.
+    /// Highest severity.
     pub severity: Severity,
-    /// How many.
+    /// Number of failures.
     pub count: u64,
-    /// How many an hour, from the first to the end of the time.
+    /// Failures per hour, from the first to the end of the period.
     pub per_hour: f64,
-    /// The first, in seconds since 1970.
+    /// Time of the first, in seconds since 1970.
     pub first: u64,
-    /// The last.
+    /// Time of the last, in seconds since 1970.
     pub last: u64,
-    /// How many in each step of the time.
+    /// Failures in each step of the period.
     pub over_time: Vec<u64>,
-    /// How many at each operation.
+    /// Failures by operation.
     pub operations: BTreeMap<String, u64>,
-    /// What was done how often.
+    /// Failures by handling.
     pub done: BTreeMap<Done, u64>,
-    /// What it meant for the endpoint, how often.
+    /// Failures by consequence for the endpoint.
     pub consequences: BTreeMap<Consequence, u64>,
-    /// What the last one said.
+    /// Message of the last one.
     pub message: String,
-    /// What a person can do.
+    /// Advice for the user.
     pub advice: &'static str,
 }
 
 impl FailureReport {
-    /// Groups the failures that are wanted; `now` in seconds since 1970.
+    /// Groups the failures that match `wanted`; `now` in seconds since 1970.
     pub fn of(failures: &[Failure], wanted: &Wanted, now: u64) -> Self {
         let named = |failure: &Failure| match &wanted.endpoint {
             Some(part) => failure.endpoint.contains(part.as_str()),
@@ -76,7 +76,7 @@ impl FailureReport {
         let chosen: Vec<&Failure> = (failures.iter())
             .filter(|failure| failure.time >= wanted.since && named(failure))
             .collect();
-        // A time without a beginning begins with its first failure.
+        // Without a start, the period starts with its first failure.
         let since = match wanted.since {
             0 => chosen.first().map_or(now, |first| first.time),
             since => since,
@@ -103,7 +103,7 @@ impl FailureReport {
         }
         let mut groups: Vec<_> = groups.into_values().collect();
         for group in &mut groups {
-            // What happened within a minute is not a rate.
+            // A rate requires at least a minute.
             let seconds = now.saturating_sub(group.first).max(60);
             group.per_hour = group.count as f64 * 3600.0 / seconds as f64;
         }

@@ -1,4 +1,4 @@
-//! Trying again: what, how often, how long.
+//! Retries of operations.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use tokio::time::Instant;
 
 use crate::network::NetPolicy;
 
-/// How an operation is retried.
+/// Retry policy of an operation.
 ///
-/// Own code rather than a crate (`backon`, `tower`'s retry layer): the pause
-/// may be set by the server (`Retry-After`), no attempt may pass the operation's
-/// deadline, and an attempt must know what follows it for the failure log, which
-/// they leave to the caller; what remains is one multiplication.
+/// Implemented here rather than with a crate (`backon`, `tower`'s retry layer), because
+/// the server may set the pause (`Retry-After`), no attempt may pass the operation's
+/// deadline, and the failure log must record what follows each attempt. The crates leave
+/// all of this to the caller; the rest is one multiplication.
 #[derive(Clone, Debug)]
 pub struct Retry {
-    /// Retries after the first attempt.
+    /// Most retries after the first attempt.
     pub retries: u32,
-    /// Pause before the first retry; it doubles with each.
+    /// Pause before the first retry; doubles with each retry.
     pub first_pause: Duration,
     /// Longest pause.
     pub longest_pause: Duration,
-    /// The whole operation, pauses included, ends within this.
+    /// Time limit of the whole operation, including pauses.
     pub deadline: Duration,
 }
 
@@ -37,7 +37,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// As the settings say, for operations with this deadline.
+    /// Takes the policy from the settings, for operations with this deadline.
     pub fn of(policy: &NetPolicy, deadline: Duration) -> Self {
         Retry {
             retries: policy.retries,
@@ -48,30 +48,30 @@ impl Retry {
     }
 }
 
-/// What an attempt's failure means for the next one.
+/// Effect of a failed attempt on the next one.
 #[derive(Debug)]
 pub enum Verdict<E> {
-    /// Trying again cannot help.
+    /// Permanent: a retry cannot help.
     Final(E),
-    /// It may heal; not before the pause, where the server asked for one.
+    /// Transient: retry, after the pause if the server requested one.
     MayHeal(E, Option<Duration>),
 }
 
-/// What follows an attempt that failed.
+/// Action after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Another one.
+    /// Another attempt.
     Again,
-    /// Nothing: the operation failed.
+    /// None: the operation failed.
     GiveUp,
 }
 
-/// Runs `attempt` until it succeeds, fails finally, or time or retries are up;
-/// gives the last failure. Tells what follows each attempt that failed.
+/// Runs `attempt` until it succeeds, fails permanently, or runs out of time or retries.
+/// Calls `follows` after each failed attempt.
 ///
 /// # Errors
-/// The last attempt's; `timed_out` makes the one for an attempt that was
-/// still under way at the deadline.
+/// The error of the last attempt; `timed_out` creates the error for an attempt still in
+/// progress at the deadline.
 pub async fn attempts_told<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
     retry: &Retry,
     timed_out: impl Fn(Duration) -> E,
@@ -102,7 +102,7 @@ pub async fn attempts_told<T, E, F: Future<Output = Result<T, Verdict<E>>>>(
     Err(timed_out(retry.deadline))
 }
 
-/// ±10 %, so that clients that failed together do not return together.
+/// Varies a pause by ±10 %, so that clients that failed together do not retry together.
 pub fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

@@ -1,8 +1,8 @@
-//! TLS: whose certificates are trusted.
+//! TLS configuration and trusted certificates.
 //!
-//! The system's certificates are loaded when the first TLS connection needs
-//! them, once per process. Nothing else depends on them: plain HTTP, Unix
-//! sockets and the `local` network work on a machine that has none.
+//! The system's certificates are loaded once per process, by the first TLS connection.
+//! Plain HTTP, Unix sockets and the `local` network work on a machine without
+//! certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use walgit_durable::read_regular;
 
-/// Largest file of certificates that is read, in bytes.
+/// Largest file of certificates, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
 /// The file of `[net] ca` cannot be used.
@@ -33,8 +33,8 @@ pub struct BadCertificates {
 #[error("no CA certificates: install ca-certificates or set SSL_CERT_FILE{0}")]
 pub struct NoCertificates(String);
 
-/// The TLS side of clients: the system's certificates, and those of one file.
-/// Cheap to clone; clones share what was loaded.
+/// TLS configuration of clients: the system's certificates, and those of one file. Cheap
+/// to clone; clones share the loaded certificates.
 #[derive(Clone, Debug)]
 pub struct Tls {
     config: ClientConfig,
@@ -42,18 +42,17 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts the system's certificates; `SSL_CERT_FILE` and `SSL_CERT_DIR` say
-    /// which these are.
+    /// Trusts the system's certificates, which `SSL_CERT_FILE` and `SSL_CERT_DIR` can
+    /// override.
     pub fn system() -> Self {
         static SYSTEM: OnceLock<Tls> = OnceLock::new();
         SYSTEM.get_or_init(|| Tls::with(Vec::new())).clone()
     }
 
-    /// Trusts the certificates of a PEM file as well. The file is read here and
-    /// never again.
+    /// Trusts the certificates of a PEM file as well. The file is read once, here.
     ///
     /// # Errors
-    /// When the file cannot be read, or has no certificates.
+    /// If the file cannot be read, or contains no certificates.
     pub fn trusting(ca: Option<&Path>) -> Result<Self, BadCertificates> {
         let Some(path) = ca else {
             return Ok(Tls::system());
@@ -79,8 +78,7 @@ impl Tls {
 
     fn with(extra: Vec<CertificateDer<'static>>) -> Self {
         let provider = rustls::crypto::ring::default_provider();
-        // The whole process uses one implementation; only the first call does
-        // anything.
+        // The whole process uses one implementation; only the first call has an effect.
         let _ = provider.clone().install_default();
         let verifier = Arc::new(LazyVerifier {
             extra,
@@ -96,16 +94,16 @@ impl Tls {
         Tls { config, verifier }
     }
 
-    /// Has a client use it.
+    /// Configures a client with it.
     pub fn apply(&self, builder: ClientBuilder) -> ClientBuilder {
         builder.tls_backend_preconfigured(self.config.clone())
     }
 
-    /// Whether a server at `url` could be verified. Asked before a request, so
-    /// that a machine without certificates gets that answer, and at once.
+    /// Checks whether a server at `url` could be verified. Called before a request, so
+    /// that a machine without certificates fails at once with this error.
     ///
     /// # Errors
-    /// [`NoCertificates`] for an `https` URL when there are none.
+    /// [`NoCertificates`] for an `https` URL if there are none.
     pub fn check(&self, url: &Url) -> Result<(), NoCertificates> {
         match url.scheme() {
             "https" => self.verifier.get().map(|_| ()),
@@ -114,14 +112,14 @@ impl Tls {
     }
 }
 
-/// Verifies servers as `rustls` does, with certificates that are loaded when
-/// the first server is verified.
+/// Verifies servers as `rustls` does, with certificates loaded at the first
+/// verification.
 #[derive(Debug)]
 struct LazyVerifier {
     extra: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
     algorithms: WebPkiSupportedAlgorithms,
-    /// A failure is not remembered: certificates may be installed later.
+    /// A failure is not cached: certificates may be installed later.
     loaded: OnceLock<Arc<WebPkiServerVerifier>>,
 }
 

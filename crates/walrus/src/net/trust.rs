@@ -1,17 +1,17 @@
-//! Who lied, and for how long that is held against them.
+//! Quarantine of servers that returned corrupt bytes.
 //!
-//! A lie is bytes that failed their check where somebody else's passed it: a
-//! reference that is wrong makes liars of nobody, and bytes that break on the
-//! way once are forgiven. Pure; time is handed in.
+//! Bytes count as corrupt if they failed verification while another server's bytes
+//! passed: a wrong reference does not incriminate servers, and a single transmission
+//! error is forgiven. Pure; callers pass the time.
 
 use std::time::{Duration, Instant};
 
-/// Proven lies before a server is quarantined.
+/// Corrupt answers before a quarantine.
 const LIES: u32 = 2;
-/// A quarantine is doubled so often at most.
+/// Most doublings of a quarantine.
 const DOUBLINGS: u32 = 7;
 
-/// What is held against one server.
+/// Trust record of one server.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     lies: u32,
@@ -20,8 +20,8 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// It lied; whether it is in quarantine from now on, for `first` the first
-    /// time and twice as long each time.
+    /// Records corrupt bytes; returns whether this starts a quarantine, of length
+    /// `first` at first and twice as long each time.
     pub(super) fn lied(&mut self, first: Duration, now: Instant) -> bool {
         self.lies += 1;
         let convicted = self.lies >= LIES && !self.quarantined(now);
@@ -33,7 +33,7 @@ impl Trust {
         convicted
     }
 
-    /// How long it is in quarantine yet; `None` if it is not.
+    /// Remaining time in quarantine; `None` if not in quarantine.
     pub(super) fn left(&self, now: Instant) -> Option<Duration> {
         self.until?
             .checked_duration_since(now)
@@ -44,7 +44,7 @@ impl Trust {
         self.left(now).is_some()
     }
 
-    /// How often it lied.
+    /// Number of corrupt answers.
     pub(super) fn lies(&self) -> u32 {
         self.lies
     }
@@ -67,7 +67,7 @@ mod tests {
         assert!(trust.lied(first, later));
         assert_eq!(trust.left(later), Some(first * 2));
         assert_eq!(trust.lies(), 4);
-        // However often, it stays a length of time.
+        // The quarantine stays finite after any number.
         let mut now = later;
         for _ in 0..100 {
             now += first * 1000;

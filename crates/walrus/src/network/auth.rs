@@ -1,5 +1,4 @@
-//! How one proves who one is to a network's publishers: the section
-//! `[networks.NAME.auth]`.
+//! Authentication to a network's publishers: the section `[networks.NAME.auth]`.
 //!
 //! ```toml
 //! [networks.mine.auth]
@@ -9,42 +8,41 @@
 //! [networks.theirs.auth]
 //! method = "jwt"
 //! algorithm = "HS256"             # the default; HS, ES, RS, PS and EdDSA
-//! lifetime_s = 60                 # exp - iat; some publishers demand a figure
-//! send_object_to = "0x…"          # who gets the objects of what is stored
+//! lifetime_s = 60                 # exp - iat; some publishers require a value
+//! send_object_to = "0x…"          # receives the objects of stored blobs
 //!
 //! [networks.ours.auth]
 //! method = "oauth"
-//! issuer = "https://id.example"   # its discovery document tells the rest
+//! issuer = "https://id.example"   # its discovery document has the rest
 //! client_id = "walgit-fs"
 //! scopes = ["publish"]
 //! ```
 //!
-//! No secret is ever in here: `walgit-fs login` takes it and puts it away.
+//! The section never contains a secret: `walgit-fs login` stores it separately.
 
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
-/// Header of an API key where none is set.
+/// Default header of an API key.
 pub const DEFAULT_API_KEY_HEADER: &str = "x-api-key";
-/// How long an upload token is good for where nothing is set, in seconds: it
-/// is looked at when an upload begins, so clocks that differ are what it has to
-/// bridge.
+/// Default lifetime of an upload token, in seconds. A token is checked when an upload
+/// begins, so it only needs to cover clock differences.
 pub const DEFAULT_UPLOAD_TOKEN_S: u64 = 60;
-/// How long before its end an access token is renewed, in seconds.
+/// Default time before expiry at which an access token is renewed, in seconds.
 pub const DEFAULT_REFRESH_BEFORE_S: u64 = 300;
-/// What we call ourselves to an issuer where nothing is set.
+/// Default client ID at an issuer.
 const DEFAULT_CLIENT_ID: &str = "walgit-fs";
 
-/// How to prove who we are.
+/// Authentication method.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AuthMethod {
-    /// Not at all.
+    /// No authentication.
     #[default]
     None,
-    /// A key in a header of every upload.
+    /// An API key in a header of every upload.
     ApiKey {
-        /// The header's name.
+        /// Name of the header.
         #[serde(default = "api_key_header")]
         header: String,
     },
@@ -59,7 +57,7 @@ fn api_key_header() -> String {
 }
 
 impl AuthMethod {
-    /// Its name, as in the config file.
+    /// Name of the method in the config file.
     pub fn name(&self) -> &'static str {
         match self {
             AuthMethod::None => "none",
@@ -70,41 +68,40 @@ impl AuthMethod {
     }
 }
 
-/// How upload tokens are made.
+/// Settings of upload tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtProfile {
-    /// How they are signed.
+    /// Signature algorithm.
     pub algorithm: Algorithm,
-    /// How long one is good for, in seconds; `None` for
-    /// [`DEFAULT_UPLOAD_TOKEN_S`].
+    /// Lifetime in seconds; `None` for [`DEFAULT_UPLOAD_TOKEN_S`].
     pub lifetime_s: Option<u64>,
-    /// The address that gets the objects of what is stored.
+    /// Address that receives the objects of stored blobs.
     pub send_object_to: Option<String>,
 }
 
-/// How one signs in with an OAuth issuer.
+/// Settings of a sign-in with an OAuth issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OauthProfile {
     /// URL of the issuer.
     pub issuer: String,
-    /// What we are called there.
+    /// Our client ID at the issuer.
     #[serde(default = "client_id")]
     pub client_id: String,
-    /// What to ask for.
+    /// Scopes to request.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// How long before its end an access token is renewed, in seconds;
-    /// `None` for [`DEFAULT_REFRESH_BEFORE_S`].
+    /// Time before expiry at which an access token is renewed, in seconds; `None` for
+    /// [`DEFAULT_REFRESH_BEFORE_S`].
     pub refresh_before_s: Option<u64>,
-    /// Where to sign in. With this, no discovery document is asked for.
+    /// URL of the sign-in. If set, no discovery document is fetched.
     pub authorization_endpoint: Option<String>,
-    /// Where tokens come from.
+    /// URL that issues tokens.
     pub token_endpoint: Option<String>,
-    /// Where to begin a sign-in without a browser.
+    /// URL to begin a sign-in without a browser.
     pub device_authorization_endpoint: Option<String>,
-    /// Where tokens are given back.
+    /// URL to revoke tokens.
     pub revocation_endpoint: Option<String>,
 }
 
@@ -142,7 +139,7 @@ mod tests {
             "method = \"oauth\"\nissuer = \"https://id.example\"\nclient_secret = \"x\"",
         ] {
             let error = read(wrong).expect_err(wrong);
-            // All that is told of a config file.
+            // This message is the only part of a config file that is shown.
             assert!(!error.message().contains("hunter2"), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Network profiles: where blobs are read from and written to.
+//! Network profiles: the endpoints to read from and write to.
 
 mod auth;
 mod policy;
@@ -13,58 +13,57 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Body limit of a publisher unless its operator chose another, in bytes.
-/// Also kept by `local`, so that what is published there can be mirrored to
-/// any network unchanged.
+/// Default body limit of a publisher, in bytes. Also the limit of `local`, so that blobs
+/// published there can be mirrored to any network unchanged.
 pub const DEFAULT_MAX_BODY: u64 = 10 << 20;
-/// Epochs that can be paid for ahead.
+/// Most epochs that can be paid in advance.
 pub const MAX_EPOCHS: u32 = 53;
 
-/// A network profile: where blobs are read from and written to.
+/// A network profile: the endpoints to read from and write to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Network {
-    /// Its name; names of repositories are kept per network.
+    /// Name of the profile; names of repositories are stored per network.
     pub name: String,
-    /// Who keeps the blobs.
+    /// Storage of the blobs.
     pub place: NetworkPlace,
     /// Largest blob that can be stored, in bytes.
     pub max_body: u64,
-    /// Epochs a new blob is stored for.
+    /// Number of epochs that a new blob is stored for.
     pub epochs: u32,
     /// URL of a Sui full node's GraphQL, for `sui://` addresses.
     pub sui: Option<String>,
-    /// How requests to it are made.
+    /// Rules for requests.
     pub policy: NetPolicy,
-    /// How its publishers know us.
+    /// Authentication to the publishers.
     #[serde(default)]
     pub auth: AuthMethod,
-    /// URL of an embedded Walrus that ends epochs, extends and deletes when told.
+    /// Admin URL of an embedded Walrus that ends epochs, extends and deletes on request.
     #[serde(default)]
     pub admin: Option<String>,
-    /// How long an epoch is, in seconds, where that is known.
+    /// Length of an epoch in seconds, if known.
     #[serde(default)]
     pub epoch_s: Option<u64>,
 }
 
 impl Network {
-    /// Whether nothing is paid: it is a disk of one's own.
+    /// Whether storage is free: a local disk.
     pub fn is_free(&self) -> bool {
         matches!(self.place, NetworkPlace::Local { .. })
     }
 }
 
-/// Who keeps the blobs of a [`Network`].
+/// Storage of the blobs of a [`Network`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkPlace {
     /// A directory.
     Local {
-        /// Its path.
+        /// Path of the directory.
         dir: PathBuf,
     },
     /// Gateways over HTTP.
     Http {
-        /// URLs to read from, the first one preferred.
+        /// URLs to read from, in order of preference.
         aggregators: Vec<String>,
         /// URLs to write to.
         publishers: Vec<String>,

@@ -1,24 +1,24 @@
-//! How requests to somebody else's machine are made.
+//! Rules for requests to remote servers.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// What `[net]` of the config file says; each has the default that is named.
+/// The section `[net]` of the config file, with its defaults:
 ///
 /// ```toml
 /// [net]
 /// retries = 5               # after the first attempt
 /// first_pause_ms = 1000     # before the first retry; doubles with each
 /// longest_pause_ms = 30_000
-/// breaker_failures = 5      # in a row, then a server is left alone
-/// breaker_open_ms = 30_000  # for so long
-/// breaker_successes = 2     # in a row, then it is trusted again
-/// concurrency = 32          # requests to one server at once
-/// hedge_percentile = 95     # a slower read is asked for a second time
-/// hedge_percent = 5         # of all reads at most; 0 for never
-/// quarantine_s = 600        # how long a server that lied is asked last
-/// ca = "company.pem"        # trust these certificates as well
+/// breaker_failures = 5      # in a row, then the breaker opens
+/// breaker_open_ms = 30_000  # for this long
+/// breaker_successes = 2     # in a row, then it closes
+/// concurrency = 32          # concurrent requests to one server
+/// hedge_percentile = 95     # slower reads are hedged
+/// hedge_percent = 5         # at most this share of reads; 0 for none
+/// quarantine_s = 600        # after repeated corrupt bytes
+/// ca = "company.pem"        # additional trusted certificates
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,23 +29,23 @@ pub struct NetPolicy {
     pub first_pause_ms: u64,
     /// Longest pause, in milliseconds.
     pub longest_pause_ms: u64,
-    /// Failures in a row after which a server is left alone.
+    /// Failures in a row that open a server's breaker.
     pub breaker_failures: u32,
-    /// For how long, in milliseconds.
+    /// Time that the breaker stays open, in milliseconds.
     pub breaker_open_ms: u64,
-    /// Successes in a row after which it is used as before.
+    /// Successes in a row that close the breaker.
     pub breaker_successes: u32,
-    /// Most requests to one server at once.
+    /// Most concurrent requests to one server.
     pub concurrency: u32,
-    /// A read slower than so many of 100 is asked for a second time.
+    /// Percentile of read times after which a read is hedged.
     pub hedge_percentile: u8,
-    /// Most of 100 reads that are asked for a second time.
+    /// Most hedged reads per 100 reads.
     pub hedge_percent: u8,
-    /// How long a server that lied twice is asked last, in seconds; doubles
-    /// each time.
+    /// Length of the quarantine of a server that returned corrupt bytes twice, in
+    /// seconds; doubles each time.
     pub quarantine_s: u64,
-    /// A file of PEM certificates that are trusted beside the system's; a
-    /// relative path is one beside the config file.
+    /// File of PEM certificates to trust in addition to the system's; relative to the
+    /// config file.
     pub ca: Option<PathBuf>,
 }
 
@@ -68,10 +68,10 @@ impl Default for NetPolicy {
 }
 
 impl NetPolicy {
-    /// Checks its values, and makes its path absolute, relative to the config file.
+    /// Checks the values, and makes the path absolute, relative to the config file.
     ///
     /// # Errors
-    /// A sentence that names the value.
+    /// A sentence that names the invalid value.
     pub fn settle(&mut self, config: &Path) -> Result<(), String> {
         let within =
             |name: &str, value: u32, least: u32, most: u32| match (least..=most).contains(&value) {

@@ -1,14 +1,13 @@
-//! Signing in with a browser: authorization code, PKCE, loopback redirect.
+//! Sign-in with a browser: authorization code, PKCE, loopback redirect.
 //!
-//! We listen on a free port of this machine and send the browser to the
-//! issuer; the issuer sends it back to that port with a code. The code is good
-//! for nothing without the verifier that only we have (PKCE), and an answer
-//! that does not bring the state we sent was not asked for by us: it is
-//! refused, and we go on waiting.
+//! We listen on a free port of this machine and send the browser to the issuer, which
+//! redirects it to that port with a code. The code is useless without the verifier,
+//! which only we have (PKCE). A redirect without the state that we sent is not ours: it
+//! is refused, and the wait continues.
 //!
-//! What it does not help against: another user of this machine who sees with
-//! what arguments the browser was started can answer first, with a sign-in of
-//! their own. So `login` says as whom one is signed in.
+//! Not protected: another user of this machine who sees the arguments of the browser
+//! process can answer first, with their own sign-in. `login` therefore reports the
+//! signed-in user.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,10 +32,10 @@ use super::{Issuer, client, grant};
 use crate::auth::{AuthError, Grant, Secret};
 use crate::net::http;
 
-/// Where on our port the browser is sent back to.
+/// Path of the redirect on our port.
 const CALLBACK: &str = "/callback";
 
-/// A sign-in that waits for the browser to come back.
+/// A sign-in that waits for the browser's redirect.
 pub struct CodeFlow {
     issuer: Issuer,
     url: Url,
@@ -46,7 +45,7 @@ pub struct CodeFlow {
     expected: Expected,
 }
 
-/// The browser came back with a code.
+/// A redirect with a code.
 pub struct Arrived {
     issuer: Issuer,
     verifier: PkceCodeVerifier,
@@ -54,18 +53,17 @@ pub struct Arrived {
     code: Secret,
 }
 
-/// What a browser that we sent comes back with.
+/// Values expected in the redirect.
 struct Expected {
     state: Secret,
     issuer: String,
 }
 
 impl CodeFlow {
-    /// Begins one.
+    /// Begins a sign-in.
     ///
     /// # Errors
-    /// When the issuer does not tell where to sign in, or this machine has no
-    /// free port.
+    /// If the issuer has no authorization endpoint, or this machine has no free port.
     pub async fn begin(issuer: Issuer) -> Result<Self, AuthError> {
         let failed = |source| AuthError::Io {
             what: "listening on a port for the browser to come back to",
@@ -102,16 +100,16 @@ impl CodeFlow {
         })
     }
 
-    /// Where the user signs in.
+    /// URL where the user signs in.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Waits for the browser to come back.
+    /// Waits for the browser's redirect.
     ///
     /// # Errors
-    /// [`AuthError::Denied`] when the issuer sends an error instead of a code,
-    /// [`AuthError::Patience`] when nobody comes.
+    /// [`AuthError::Denied`] if the issuer sends an error instead of a code,
+    /// [`AuthError::Patience`] if there is no redirect in time.
     pub async fn wait(self, patience: Duration) -> Result<Arrived, AuthError> {
         let (tell, mut told) = mpsc::channel(1);
         let CodeFlow {
@@ -127,7 +125,7 @@ impl CodeFlow {
             .with_state(Arc::new(Waiting { expected, tell }));
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await });
         let came = tokio::time::timeout(patience, told.recv()).await;
-        // The browser is to see the answer before the port closes.
+        // The browser must receive the answer before the port closes.
         tokio::time::sleep(Duration::from_millis(100)).await;
         serving.abort();
         match came {
@@ -150,7 +148,7 @@ impl Arrived {
     /// Exchanges the code for tokens.
     ///
     /// # Errors
-    /// When the issuer does not.
+    /// If the exchange fails.
     pub async fn exchange(self) -> Result<Grant, AuthError> {
         let url = self.issuer.token_endpoint()?;
         let wire = Wire::to(&url)?;
@@ -171,7 +169,7 @@ struct Waiting {
     tell: mpsc::Sender<Result<Secret, String>>,
 }
 
-/// What an issuer sends a browser back with.
+/// Parameters of an issuer's redirect.
 #[derive(Deserialize)]
 struct Back {
     state: Option<String>,
@@ -184,7 +182,7 @@ struct Back {
 async fn back(State(waiting): State<Arc<Waiting>>, Query(back): Query<Back>) -> Response {
     let expected = &waiting.expected;
     let ours = back.state.is_some_and(|state| expected.state.is(&state));
-    // An issuer that says who it is must be the one we asked (RFC 9207).
+    // If the issuer identifies itself, it must be the one we asked (RFC 9207).
     let another = back
         .iss
         .is_some_and(|iss| iss.trim_end_matches('/') != expected.issuer.trim_end_matches('/'));
@@ -204,12 +202,12 @@ async fn back(State(waiting): State<Arc<Waiting>>, Query(back): Query<Back>) -> 
             (Err(http::words(&why)), text)
         }
     };
-    // A second answer finds nobody who waits.
+    // A second answer is ignored.
     let _ = waiting.tell.try_send(found);
     page(StatusCode::OK, text)
 }
 
-/// A page that keeps nothing, loads nothing and runs nothing.
+/// A page without caching, resources or scripts.
 fn page(status: StatusCode, text: &str) -> Response {
     let html = format!("<!doctype html><title>walgit-fs</title><p>{text}</p>\n");
     let headers = [

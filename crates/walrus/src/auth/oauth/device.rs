@@ -1,5 +1,5 @@
-//! Signing in without a browser on this machine: the user types a code on
-//! another device, and we ask the issuer now and then whether that has happened.
+//! Sign-in without a browser on this machine: the user types a code on another device,
+//! while we poll the issuer.
 
 use std::time::Duration;
 
@@ -9,35 +9,35 @@ use super::wire::{Wire, endpoint, failed};
 use super::{Issuer, client, grant};
 use crate::auth::{AuthError, Grant};
 
-/// Longest time to wait for the user, whatever the issuer says.
+/// Upper limit of the wait for the user, whatever the issuer says.
 const MOST_PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// How often the issuer is asked at most, and at least, whatever it says.
+/// Shortest and longest polling interval, whatever the issuer says.
 const INTERVALS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
-/// A sign-in that waits for the user to type a code elsewhere.
+/// A sign-in that waits for the user to type a code on another device.
 pub struct DeviceFlow {
     issuer: Issuer,
     details: StandardDeviceAuthorizationResponse,
 }
 
-/// What the user has to do.
+/// Instructions for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
-    /// Where to go.
+    /// URL to visit.
     pub url: String,
-    /// What to type there.
+    /// Code to type there.
     pub code: String,
-    /// Where the code is filled in already.
+    /// URL with the code already filled in.
     pub complete_url: Option<String>,
-    /// For how long.
+    /// Time limit.
     pub patience: Duration,
 }
 
 impl DeviceFlow {
-    /// Begins one.
+    /// Begins a sign-in.
     ///
     /// # Errors
-    /// When the issuer offers none, or refuses.
+    /// If the issuer does not support it, or refuses.
     pub async fn begin(issuer: Issuer) -> Result<Self, AuthError> {
         let url = issuer.device_authorization_endpoint()?;
         let wire = Wire::to(&url)?;
@@ -48,7 +48,7 @@ impl DeviceFlow {
             .request_async(&wire)
             .await
             .map_err(|error| failed(&url, error))?;
-        // The user is sent there.
+        // The user visits this URL.
         endpoint(details.verification_uri())?;
         if let Some(complete) = details.verification_uri_complete() {
             endpoint(complete.secret())?;
@@ -65,7 +65,7 @@ impl DeviceFlow {
         Ok(DeviceFlow { issuer, details })
     }
 
-    /// What the user has to do.
+    /// Returns the instructions for the user.
     pub fn verification(&self) -> Verification {
         let complete = self.details.verification_uri_complete();
         Verification {
@@ -76,10 +76,11 @@ impl DeviceFlow {
         }
     }
 
-    /// Waits until the user has done it.
+    /// Waits until the user has signed in.
     ///
     /// # Errors
-    /// [`AuthError::Denied`] when the user says no, or nothing for too long.
+    /// [`AuthError::Denied`] if the user denies the sign-in or does not complete it in
+    /// time.
     pub async fn wait(self) -> Result<Grant, AuthError> {
         let url = self.issuer.token_endpoint()?;
         let wire = Wire::to(&url)?;
@@ -94,7 +95,7 @@ impl DeviceFlow {
         let asking = client
             .exchange_device_access_token(&self.details)
             .request_async(&wire, sleep, Some(patience));
-        // The last pause, too, ends with the user's time.
+        // The last pause also ends with the user's time limit.
         let answer = match tokio::time::timeout(patience + least, asking).await {
             Ok(answer) => answer.map_err(|error| failed(&url, error))?,
             Err(_) => {

@@ -1,4 +1,4 @@
-//! Who gives out tokens, and where it is asked for what.
+//! OAuth issuer and its endpoints.
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -8,15 +8,14 @@ use crate::auth::{AuthError, Secret};
 use crate::net::http;
 use crate::network::OauthProfile;
 
-/// An issuer whose endpoints are known.
+/// An issuer with known endpoints.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     profile: OauthProfile,
     document: Document,
 }
 
-/// An issuer's discovery document (RFC 8414, OpenID Connect Discovery), as far
-/// as we ask.
+/// Discovery document of an issuer (RFC 8414, OpenID Connect Discovery), as far as used.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Document {
     issuer: String,
@@ -28,7 +27,7 @@ struct Document {
     code_challenge_methods_supported: Option<Vec<String>>,
 }
 
-/// What an issuer says of a user (OpenID Connect), as far as we ask.
+/// User information of an issuer (OpenID Connect), as far as used.
 #[derive(Debug, Deserialize)]
 struct UserInfo {
     sub: Option<String>,
@@ -37,13 +36,12 @@ struct UserInfo {
 }
 
 impl Issuer {
-    /// The issuer of a profile: what the profile says, and for the rest what its
-    /// discovery document says, which is asked for unless the profile says
-    /// where tokens come from.
+    /// Returns the issuer of a profile. Values of the profile take precedence over its
+    /// discovery document, which is fetched only if the profile has no token endpoint.
     ///
     /// # Errors
-    /// When the document cannot be had or is another issuer's, or a URL is
-    /// neither https nor of this machine.
+    /// If the document cannot be fetched or names another issuer, or a URL is neither
+    /// https nor on this machine.
     pub async fn discover(profile: &OauthProfile) -> Result<Self, AuthError> {
         let url = endpoint(&profile.issuer)?;
         let document = match profile.token_endpoint {
@@ -64,7 +62,7 @@ impl Issuer {
                 })?
             }
         };
-        // Else a document of somebody else's could lead our tokens away.
+        // Otherwise a foreign document could divert our tokens.
         let named = document.issuer.trim_end_matches('/');
         if profile.token_endpoint.is_none() && named != profile.issuer.trim_end_matches('/') {
             return Err(bad(&url, "its discovery document names another issuer"));
@@ -80,23 +78,23 @@ impl Issuer {
         })
     }
 
-    /// Its name: the URL in the profile.
+    /// Name of the issuer: the URL in the profile.
     pub fn name(&self) -> &str {
         &self.profile.issuer
     }
 
-    /// What we are called there.
+    /// Our client ID at the issuer.
     pub fn client_id(&self) -> &str {
         &self.profile.client_id
     }
 
-    /// What to ask for.
+    /// Scopes to request.
     pub(super) fn scopes(&self) -> impl Iterator<Item = oauth2::Scope> + '_ {
         let scopes = self.profile.scopes.iter();
         scopes.map(|scope| oauth2::Scope::new(scope.clone()))
     }
 
-    /// Whether one can sign in there without a browser on this machine.
+    /// Whether the issuer supports a sign-in without a browser on this machine.
     pub fn offers_device_flow(&self) -> bool {
         self.profile.device_authorization_endpoint.is_some()
             || self.document.device_authorization_endpoint.is_some()
@@ -142,8 +140,8 @@ impl Issuer {
         }
     }
 
-    /// Who has signed in, where the issuer tells; a name for people, so that it
-    /// does not tell is no error.
+    /// Returns the display name of the signed-in user, if the issuer provides it;
+    /// failures are ignored.
     pub(super) async fn who(&self, token: &Secret) -> Option<String> {
         let url = endpoint(self.document.userinfo_endpoint.as_ref()?).ok()?;
         let wire = Wire::to(&url).ok()?;
@@ -154,7 +152,7 @@ impl Issuer {
     }
 }
 
-/// Where a discovery document may be: as OAuth has it, as OpenID Connect has it.
+/// URLs of the discovery document: of OAuth, and of OpenID Connect.
 fn places(issuer: &Url) -> [Url; 2] {
     let path = issuer.path().trim_end_matches('/').to_owned();
     let at = |path: String| {

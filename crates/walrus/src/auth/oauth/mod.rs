@@ -1,14 +1,14 @@
-//! Signing in with an OAuth issuer.
+//! Sign-in with an OAuth issuer.
 //!
-//! Two ways, both for a program that can keep no secret of its own: with a
-//! browser ([`code`]: authorization code, PKCE, the answer comes to a port of
-//! this machine) and without one ([`device`]: the user types a code on another
-//! device). Both end in a [`Grant`], which [`super::Session`] keeps fresh.
+//! Two flows, both for a public client (without its own secret): with a browser
+//! ([`code`]: authorization code, PKCE, redirect to a port of this machine) and without
+//! one ([`device`]: the user types a code on another device). Both return a [`Grant`],
+//! which [`super::Session`] renews.
 //!
-//! The exchanges themselves (what is sent, what its answers and errors mean)
-//! are the crate `oauth2`'s; they go over our own HTTP client ([`wire`]), which
-//! follows no redirect, holds answers to a size, and speaks plain HTTP to this
-//! machine only. What the crate does not have, discovery, is in [`issuer`].
+//! The crate `oauth2` implements the exchanges (requests, answers and errors). They use
+//! our own HTTP client ([`wire`]), which follows no redirects, limits the size of
+//! answers, and permits plain HTTP only to this machine. Discovery, which the crate
+//! lacks, is in [`issuer`].
 
 mod code;
 mod device;
@@ -26,7 +26,7 @@ use reqwest::Url;
 use super::{AuthError, Grant, Secret};
 use wire::{Wire, endpoint, failed};
 
-/// Longest token, in bytes: what servers take in a header.
+/// Longest token, in bytes: what servers accept in a header.
 const MAX_TOKEN: usize = 16 << 10;
 
 type Client = oauth2::basic::BasicClient;
@@ -35,11 +35,11 @@ fn client(id: &str) -> Client {
     Client::new(ClientId::new(id.into()))
 }
 
-/// Exchanges the grant's refresh token for new tokens.
+/// Exchanges the refresh token of the grant for new tokens.
 ///
 /// # Errors
-/// [`AuthError::Over`] when the issuer does not renew it any more,
-/// [`AuthError::Unreachable`] when it may later.
+/// [`AuthError::Over`] if the issuer permanently refuses the renewal,
+/// [`AuthError::Unreachable`] if a retry may succeed.
 pub async fn renew(network: &str, grant: &Grant) -> Result<Grant, AuthError> {
     let over = |why: String| AuthError::Over {
         network: network.into(),
@@ -66,10 +66,10 @@ pub async fn renew(network: &str, grant: &Grant) -> Result<Grant, AuthError> {
     Ok(renewed)
 }
 
-/// Gives the tokens back, so that nobody can use them any more.
+/// Revokes the tokens; returns whether the issuer supports it.
 ///
 /// # Errors
-/// When the issuer offers that and does not do it.
+/// If the issuer supports revocation and it fails.
 pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
     let Some(url) = &grant.revocation_endpoint else {
         return Ok(false);
@@ -83,14 +83,15 @@ pub async fn revoke(grant: &Grant) -> Result<bool, AuthError> {
             ("token_type_hint", hint),
             ("client_id", &grant.client_id),
         ];
-        // Not by the crate, which gives nothing back to an issuer on this
-        // machine without TLS.
+        // Not with the crate, which does not revoke without TLS at an issuer on this
+        // machine.
         wire.post(&url, &form).await?;
     }
     Ok(true)
 }
 
-/// Refuses tokens that could not be sent: a publisher would not be told why.
+/// Rejects tokens that could not be sent, because the publisher could not report the
+/// reason.
 fn check_tokens(url: &Url, answer: &BasicTokenResponse) -> Result<(), AuthError> {
     let bad = |why: &str| AuthError::Issuer {
         url: url.to_string(),
@@ -117,7 +118,7 @@ fn check_tokens(url: &Url, answer: &BasicTokenResponse) -> Result<(), AuthError>
     Ok(())
 }
 
-/// The grant that an issuer's first answer makes.
+/// Creates the grant from the first answer of an issuer.
 async fn grant(issuer: &Issuer, answer: &BasicTokenResponse) -> Result<Grant, AuthError> {
     check_tokens(&issuer.token_endpoint()?, answer)?;
     let mut grant = Grant {

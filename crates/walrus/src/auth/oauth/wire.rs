@@ -1,4 +1,4 @@
-//! How requests to an issuer travel.
+//! HTTP requests to an issuer.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ const MAX_ANSWER: u64 = 256 << 10;
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A URL that secrets may be sent to.
+/// Parses a URL that secrets may be sent to.
 pub(super) fn endpoint(url: &str) -> Result<Url, AuthError> {
     let bad = |why: &str| AuthError::Issuer {
         url: url.into(),
@@ -29,14 +29,14 @@ pub(super) fn endpoint(url: &str) -> Result<Url, AuthError> {
     }
 }
 
-/// A client for one issuer.
+/// HTTP client for one issuer.
 pub(super) struct Wire {
     client: Client,
-    /// Why the last request of an exchange had no answer.
+    /// Why the last request of an exchange got no answer.
     failed: Mutex<Option<String>>,
 }
 
-/// What became of a request before there was an answer worth reading.
+/// A request without a usable answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoAnswer(String);
@@ -51,7 +51,7 @@ impl Wire {
         let client = http::client_with(&tls)
             .connect_timeout(PATIENCE)
             .timeout(PATIENCE);
-        // What stays on this machine in the clear must not pass a proxy.
+        // Plaintext requests to this machine must not pass through a proxy.
         let client = match is_loopback(url) {
             true => client.no_proxy(),
             false => client,
@@ -63,7 +63,7 @@ impl Wire {
         })
     }
 
-    /// Why the last request of an exchange had no answer; `None` where it had.
+    /// Why the last request of an exchange got no answer; `None` if it got one.
     pub(super) fn last_failure(&self) -> Option<String> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.clone()
@@ -81,7 +81,7 @@ impl Wire {
         let request = request.try_into().map_err(failed)?;
         let response = self.client.execute(request).await.map_err(failed)?;
         let status = response.status();
-        // What the crate would take for an issuer's last word.
+        // The crate would treat these as a permanent refusal.
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(NoAnswer(status.to_string()));
         }
@@ -96,7 +96,7 @@ impl Wire {
             .map_err(|error| NoAnswer(error.to_string()))
     }
 
-    /// Asks for a JSON document; `None` where there is none.
+    /// Requests a JSON document; `None` if there is none.
     pub(super) async fn get<T: serde::de::DeserializeOwned>(
         &self,
         url: &Url,
@@ -124,11 +124,11 @@ impl Wire {
             url: url.to_string(),
             why: format!("its answer is longer than {MAX_ANSWER} bytes"),
         })?;
-        // A page for people, say.
+        // The body may be an HTML page, for example.
         Ok(serde_json::from_slice(&body).ok())
     }
 
-    /// Sends a form whose answer says no more than that it was accepted.
+    /// Sends a form whose answer only confirms acceptance.
     pub(super) async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<(), AuthError> {
         let mut encoded = url.clone();
         encoded.query_pairs_mut().clear().extend_pairs(form);
@@ -163,8 +163,8 @@ fn unreachable(url: &Url, error: &reqwest::Error) -> AuthError {
     }
 }
 
-/// What a failed exchange means. The issuer's answer itself is not told: it may
-/// hold tokens.
+/// Classifies a failed exchange. The issuer's answer is not included: it may contain
+/// tokens.
 pub(super) fn failed<E>(url: &Url, error: RequestTokenError<NoAnswer, E>) -> AuthError
 where
     E: ErrorResponse + std::fmt::Display + 'static,
