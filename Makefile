@@ -44,6 +44,7 @@ test-interop: build ## test third-party Walrus clients against devnet; installs 
 lint: setup deny ## check format, clippy with warnings as errors, and that the fuzzer builds
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --quiet
 	cd fuzz && $(CARGO) check --quiet --target-dir "$(abspath $(TARGET))/fuzz"
 
 deny: ## check licences, bans and sources of dependencies; advisories if reachable

@@ -130,7 +130,7 @@ fn a_key_is_written_to_a_private_file_whatever_the_umask() {
     assert!(!world.path().join("made-by-whom").exists());
     let dir = world.path().join("data");
     let said = world.fail(&["key", "show", "mine", "-o", text(&dir), "--replace"]);
-    assert!(said.contains("directory"), "{said}");
+    assert!(said.contains("is a folder; name a file in it"), "{said}");
 }
 
 #[test]

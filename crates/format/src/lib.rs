@@ -1,6 +1,6 @@
 //! The storage format of a WalGit repository: encode, decode, verify.
 //!
-//! A published repository is a Merkle DAG. Its root is a [`Head`](head::Head) (commits,
+//! A published repository is a Merkle DAG. Its root is a [`Head`] (commits,
 //! branches, tags). A commit refers to a root [`Directory`]; directories refer to
 //! directories and to the chunks of files. Every reference carries the BLAKE3-256 of its
 //! target, so the hash of the head verifies every byte below it, no matter which server

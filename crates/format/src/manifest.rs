@@ -2,7 +2,7 @@
 //!
 //! A manifest is flat: it maps paths to a blob, its size and its SHA-256. The blob ID
 //! verifies its content, but its author may be hostile: this decoder rejects malformed
-//! manifests, and [`super::implied`] rejects paths that no tree may contain.
+//! manifests, and the reader rejects paths that no tree may contain.
 
 use std::fmt;
 

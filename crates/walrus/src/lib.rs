@@ -2,7 +2,7 @@
 //!
 //! A [`BlobStore`] reads ranges of immutable blobs and stores new ones. [`LocalDir`]
 //! implements it with a directory and no server, [`HttpStore`] with the aggregators and
-//! publishers of a real network or of our embedded one. On the server side, [`devnet`]
+//! publishers of a real network or of our embedded one. On the server side, `walrus_devnet`
 //! serves a `LocalDir` as the network would. No module above this one depends on HTTP.
 //!
 //! **No bytes leave a store unverified.** [`BlobStore::read`] does not return bytes. It

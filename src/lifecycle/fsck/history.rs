@@ -409,14 +409,15 @@ fn commit_chunks(
     attached.flat_map(|it| (0..it.chunks.len()).map(move |at| (&it.chunks[..], at)))
 }
 
-/// Returns the targets of annotated tags of a history that are not commits. Their number
+/// Returns the targets of annotated tags that are trees or contents. Their number
 /// is limited by [`Archive::tag_targets`].
 async fn uncommitted_of(archive: &Archive) -> Result<HashSet<GitId>, RepoError> {
     let mut found = HashSet::new();
     for segment in archive.segments() {
         for &chunk in &segment.tags {
             let group = archive.group(segment, chunk).await?;
-            let others = group.iter().filter(|raw| tag_kind(raw) != Some(b"commit"));
+            let others =
+                (group.iter()).filter(|raw| !matches!(tag_kind(raw), Some(b"commit" | b"tag")));
             found.extend(others.filter_map(|raw| tag_target(&raw)));
         }
     }

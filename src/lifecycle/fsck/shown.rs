@@ -139,10 +139,15 @@ impl Check<'_> {
             // Reported by the walk.
             Err(why) => return FaultKind::of(&why).map(|_| ()).ok_or(why),
         };
-        let mut expected = match objects.entries(&pair.tree, hash, &directory).await? {
-            Ok(expected) => expected,
-            Err(why) => {
+        let mut expected = match objects.entries(&pair.tree, hash, &directory).await {
+            Ok(Ok(expected)) => expected,
+            Ok(Err(why)) => {
                 self.faults.object(&pair.place, FaultKind::Altered, why);
+                return Ok(());
+            }
+            Err(why) => {
+                let kind = FaultKind::of(&why).ok_or_else(|| why.clone())?;
+                self.faults.object(&pair.place, kind, why);
                 return Ok(());
             }
         };

@@ -14,7 +14,7 @@
 //! - It is sent only to the [`Origin`]s it was created for, and only encrypted or within
 //!   this machine. It never follows a redirect, because our clients follow none.
 //! - It is wiped from memory when dropped, and the process leaves no core dump
-//!   ([`harden`]). We cannot wipe the buffers of the HTTP and OAuth libraries that it
+//!   ([`harden()`]). We cannot wipe the buffers of the HTTP and OAuth libraries that it
 //!   passes through.
 //!
 //! Keys of encrypted repositories are stored here too ([`KeyChest`]): they grant read
