@@ -145,6 +145,9 @@ enum Command {
     Doctor(doctor::Doctor),
     Devnet(devnet::Devnet),
     Debug(debug::Debug),
+    /// Same as `debug blob-id`, for scripts that call it
+    #[command(hide = true)]
+    BlobId(blob_id::BlobIdOf),
     Completions(completions::Completions),
     Daemon(daemon::Daemon),
 }
@@ -207,6 +210,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(command) => command.run(&context),
         Command::Devnet(command) => command.run(&context),
         Command::Debug(command) => command.run(&context),
+        Command::BlobId(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Daemon(command) => command.run(&context),
     };
