@@ -27,10 +27,11 @@ demo: build ## publish, mount, browse, compare, unmount
 year: build ## simulate a year on an embedded Walrus: publish weekly, renew, collect
 	@contrib/year.sh "$(BIN)"
 
+# Most tests wait for processes and timers, so there are more threads than cores.
 test: setup ## run all tests; needs /dev/fuse, no network
 	@contrib/announce.sh "$(TARGET)"
 	@test -c /dev/fuse || { echo "make test: /dev/fuse is missing; the tests need it" >&2; exit 1; }
-	$(CARGO) test --release --locked --workspace
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --release --locked --workspace
 
 soak: setup ## run the chaos test for MINUTES (20), with a new seed each time
 	WALGIT_FS_SOAK_MINUTES=$(or $(MINUTES),20) \
