@@ -36,7 +36,7 @@ test: setup ## run all tests; needs /dev/fuse, no network
 soak: setup ## run the chaos test for MINUTES (20), with a new seed each time
 	WALGIT_FS_SOAK_MINUTES=$(or $(MINUTES),20) \
 	WALGIT_FS_CHAOS_SEED=$${WALGIT_FS_CHAOS_SEED:-$$(date +%s)} \
-	$(CARGO) test --release --locked --test promises -- --nocapture chaos::
+	$(CARGO) test --release --locked --workspace --test promises -- --nocapture chaos::
 
 test-interop: build ## test third-party Walrus clients against devnet; installs them, needs the network
 	@contrib/setup.sh interop
@@ -64,7 +64,7 @@ fuzz: ## fuzz every decoder for half a minute
 fuzz-repositories: setup ## open COUNT (100000) generated hostile repositories, from seed SEED (1); mount MOUNTS (200)
 	WALGIT_FS_HOSTILE_REPOSITORIES=$(or $(COUNT),100000) WALGIT_FS_HOSTILE_SEED=$(or $(SEED),1) \
 	WALGIT_FS_HOSTILE_MOUNTS=$(or $(MOUNTS),200) \
-	$(CARGO) test --release --locked --test promises -- --nocapture hostile_mo
+	$(CARGO) test --release --locked --workspace --test promises -- --nocapture hostile_mo
 
 install: build ## install into ~/.cargo/bin
 	$(CARGO) install --locked --path . --profile release
