@@ -13,13 +13,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use walgit_format::chunk::{BlobId, SecretKey};
+use walgit_format::chunk::BlobId;
 use walrus_client::clock::unix_seconds;
-use walrus_client::net::{Conditions, Retry, jittered};
+use walrus_client::net::{Retry, jittered};
 use walrus_client::network::{Network, NetworkPlace};
-use walrus_client::{
-    Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHealth, Stored,
-};
+use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
 /// Time during which a blob counts as recently stored, in seconds.
 const FRESH: u64 = 600;
@@ -83,6 +81,10 @@ impl FreshStore {
 
 #[async_trait]
 impl BlobStore for FreshStore {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&*self.inner)
+    }
+
     async fn read(
         &self,
         blob: BlobId,
@@ -110,10 +112,6 @@ impl BlobStore for FreshStore {
         self.inner.len(blob).await
     }
 
-    fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
-        self.inner.seal(body)
-    }
-
     async fn put(
         &self,
         blob: BlobId,
@@ -133,36 +131,8 @@ impl BlobStore for FreshStore {
         self.inner.max_body()
     }
 
-    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        self.inner.epoch().await
-    }
-
-    async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
-        self.inner.advance(epochs).await
-    }
-
-    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        self.inner.lifetime(blob).await
-    }
-
-    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
-        self.inner.extend(blob, end).await
-    }
-
     async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
         self.stored().remove(&blob);
         self.inner.delete(blob).await
-    }
-
-    fn at_rest(&self) -> Option<&SecretKey> {
-        self.inner.at_rest()
-    }
-
-    fn conditions(&self) -> Option<Conditions> {
-        self.inner.conditions()
-    }
-
-    fn health(&self) -> StoreHealth {
-        self.inner.health()
     }
 }

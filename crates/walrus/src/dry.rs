@@ -5,9 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, StoreHealth, Stored};
-use crate::net::Conditions;
-use walgit_format::chunk::{BlobId, SecretKey};
+use super::{Accept, BlobStore, Extent, Lifetime, PutOptions, StoreError, Stored};
+use walgit_format::chunk::BlobId;
 
 /// Reads from `inner`, and reports writes as successful without storing anything.
 #[derive(Debug)]
@@ -24,6 +23,10 @@ impl DryStore {
 
 #[async_trait]
 impl BlobStore for DryStore {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&*self.inner)
+    }
+
     async fn read(
         &self,
         blob: BlobId,
@@ -35,10 +38,6 @@ impl BlobStore for DryStore {
 
     async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
         self.inner.len(blob).await
-    }
-
-    fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
-        self.inner.seal(body)
     }
 
     async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
@@ -53,27 +52,49 @@ impl BlobStore for DryStore {
         self.inner.max_body()
     }
 
-    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        self.inner.epoch().await
-    }
-
-    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        self.inner.lifetime(blob).await
-    }
-
     async fn flush(&self) -> Result<(), StoreError> {
         self.inner.flush().await
     }
 
-    fn at_rest(&self) -> Option<&SecretKey> {
-        self.inner.at_rest()
+    async fn advance(&self, _: u32) -> Result<Option<u32>, StoreError> {
+        Ok(None)
     }
 
-    fn conditions(&self) -> Option<Conditions> {
-        self.inner.conditions()
+    async fn extend(&self, _: BlobId, _: u32) -> Result<Option<Lifetime>, StoreError> {
+        Ok(None)
     }
 
-    fn health(&self) -> StoreHealth {
-        self.inner.health()
+    async fn delete(&self, _: BlobId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LocalDir;
+    use walrus_encoding::blob_id::blob_id;
+
+    #[tokio::test]
+    async fn a_dry_run_reads_what_is_there_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let local: Arc<dyn BlobStore> = Arc::new(LocalDir::open(dir.path(), 1 << 20).unwrap());
+        let [there, new] = ["there", "new"].map(|text| (blob_id(text.as_bytes()).unwrap(), text));
+        let options = PutOptions::default();
+        local.put(there.0, there.1.into(), &options).await.unwrap();
+        let lifetime = local.lifetime(there.0).await.unwrap();
+        assert!(lifetime.is_some());
+
+        let dry = DryStore::new(local.clone());
+        assert_eq!(dry.lifetime(there.0).await.unwrap(), lifetime);
+        assert_eq!(dry.epoch().await.unwrap(), Some(1));
+        dry.put(new.0, new.1.into(), &options).await.unwrap();
+        assert_eq!(dry.extend(there.0, 20).await.unwrap(), None);
+        assert!(!dry.delete(there.0).await.unwrap());
+        assert_eq!(dry.advance(1).await.unwrap(), None);
+
+        assert_eq!(local.lifetime(there.0).await.unwrap(), lifetime);
+        assert_eq!(local.epoch().await.unwrap(), Some(1));
+        assert_eq!(local.len(new.0).await.unwrap(), None);
     }
 }

@@ -93,6 +93,12 @@ impl Extent {
 /// A store of immutable blobs, addressed by their Walrus IDs.
 #[async_trait]
 pub trait BlobStore: Send + Sync + fmt::Debug {
+    /// Returns the store under this one, if this is a layer over another store. Methods
+    /// with a default call it, so a layer implements only the methods that it changes.
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        None
+    }
+
     /// Reads a blob, or a part of it, into `accept`.
     ///
     /// Never passes `accept` more bytes than requested. Ends within the store's
@@ -119,7 +125,10 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError::TooLarge`].
     fn seal(&self, body: Bytes) -> Result<Bytes, StoreError> {
-        Ok(body)
+        match self.inner() {
+            Some(inner) => inner.seal(body),
+            None => Ok(body),
+        }
     }
 
     /// Stores `body`, which [`BlobStore::seal`] returned and whose ID the caller
@@ -143,19 +152,28 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
 
     /// Returns the present epoch, or `None` if it is unknown.
     async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        Ok(None)
+        match self.inner() {
+            Some(inner) => inner.epoch().await,
+            None => Ok(None),
+        }
     }
 
     /// Ends `epochs` epochs of an embedded network and returns the present one. `None`
     /// if epochs end by themselves.
-    async fn advance(&self, _epochs: u32) -> Result<Option<u32>, StoreError> {
-        Ok(None)
+    async fn advance(&self, epochs: u32) -> Result<Option<u32>, StoreError> {
+        match self.inner() {
+            Some(inner) => inner.advance(epochs).await,
+            None => Ok(None),
+        }
     }
 
     /// Returns the paid lifetime of a blob, or `None` if it is unknown or the store does
     /// not have the blob.
-    async fn lifetime(&self, _blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        Ok(None)
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        match self.inner() {
+            Some(inner) => inner.lifetime(blob).await,
+            None => Ok(None),
+        }
     }
 
     /// Pays for an existing blob until the epoch `end`, the first in which it may be
@@ -164,14 +182,20 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if the blob is already gone.
-    async fn extend(&self, _blob: BlobId, _end: u32) -> Result<Option<Lifetime>, StoreError> {
-        Ok(None)
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        match self.inner() {
+            Some(inner) => inner.extend(blob, end).await,
+            None => Ok(None),
+        }
     }
 
     /// Deletes a blob permanently and returns whether it is gone. `false` if the store
     /// cannot or may not delete it: the blob is permanent or has another owner.
-    async fn delete(&self, _blob: BlobId) -> Result<bool, StoreError> {
-        Ok(false)
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        match self.inner() {
+            Some(inner) => inner.delete(blob).await,
+            None => Ok(false),
+        }
     }
 
     /// Makes everything stored, extended and deleted so far durable. No name or ledger
@@ -184,18 +208,18 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// Returns the key that encrypts the content of this store in the disk cache, or
     /// `None` if the content is not secret.
     fn at_rest(&self) -> Option<&SecretKey> {
-        None
+        self.inner()?.at_rest()
     }
 
     /// Returns the network conditions to the gateway of the next read. `None` for a
     /// directory, and before the first read.
     fn conditions(&self) -> Option<Conditions> {
-        None
+        self.inner()?.conditions()
     }
 
     /// Traffic and failures since the store was opened.
     fn health(&self) -> StoreHealth {
-        StoreHealth::default()
+        self.inner().map(BlobStore::health).unwrap_or_default()
     }
 }
 

@@ -15,10 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{
-    Accept, BlobStore, Extent, Lifetime, PutOptions, Rejected, StoreError, StoreHealth, Stored,
-};
-use crate::net::Conditions;
+use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, Stored};
 use walgit_format::chunk::{
     BLOCK, BlobId, Blocks, ByteRange, ChunkHash, PRIVATE_HEADER, PrivateBlob, PrivateHeader,
     PrivateKeys, SecretKey, private_len, private_room,
@@ -181,6 +178,10 @@ fn hushed(_: Rejected) -> Rejected {
 
 #[async_trait]
 impl BlobStore for PrivateStore {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&*self.inner)
+    }
+
     async fn read(
         &self,
         blob: BlobId,
@@ -225,36 +226,12 @@ impl BlobStore for PrivateStore {
         private_room(self.inner.max_body())
     }
 
-    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        self.inner.epoch().await
-    }
-
-    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        self.inner.lifetime(blob).await
-    }
-
-    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
-        self.inner.extend(blob, end).await
-    }
-
-    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
-        self.inner.delete(blob).await
-    }
-
     async fn flush(&self) -> Result<(), StoreError> {
         self.inner.flush().await
     }
 
     fn at_rest(&self) -> Option<&SecretKey> {
         Some(self.keys.at_rest())
-    }
-
-    fn conditions(&self) -> Option<Conditions> {
-        self.inner.conditions()
-    }
-
-    fn health(&self) -> StoreHealth {
-        self.inner.health()
     }
 }
 

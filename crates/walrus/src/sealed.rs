@@ -5,10 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{
-    Accept, BlobStore, Extent, Lifetime, PutOptions, Rejected, StoreError, StoreHealth, Stored,
-};
-use crate::net::Conditions;
+use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, Stored};
 use walgit_format::chunk::{BlobId, PAYLOAD_OVERHEAD, SecretKey, open_payload};
 
 /// Longest payload that is decrypted, in bytes: its tag covers the whole payload, which
@@ -41,6 +38,10 @@ impl SealedStore {
 
 #[async_trait]
 impl BlobStore for SealedStore {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&*self.inner)
+    }
+
     async fn read(
         &self,
         blob: BlobId,
@@ -81,35 +82,11 @@ impl BlobStore for SealedStore {
         0
     }
 
-    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
-        self.inner.epoch().await
-    }
-
-    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
-        self.inner.lifetime(blob).await
-    }
-
-    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
-        self.inner.extend(blob, end).await
-    }
-
-    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
-        self.inner.delete(blob).await
-    }
-
     async fn flush(&self) -> Result<(), StoreError> {
         self.inner.flush().await
     }
 
     fn at_rest(&self) -> Option<&SecretKey> {
         Some(&self.at_rest)
-    }
-
-    fn conditions(&self) -> Option<Conditions> {
-        self.inner.conditions()
-    }
-
-    fn health(&self) -> StoreHealth {
-        self.inner.health()
     }
 }
