@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::compacting::{self, Compacting};
+use super::compacting;
 use super::mounts::Mounts;
-use super::renewing::{self, Renewing};
+use super::renewing;
 use crate::config::Settings;
 use crate::repo::Access;
 use walrus_client::auth::{Credentials, KeyChest, SignIns};
@@ -32,14 +31,39 @@ const SETTLE: Duration = Duration::from_secs(2);
 const MAX_FILE: u64 = 1 << 20;
 
 /// A periodic job.
-#[async_trait]
-pub(super) trait Job: Send + Sync {
-    /// Name in `status`.
-    fn name(&self) -> &'static str;
-    /// Interval between runs.
-    fn every(&self) -> Duration;
+#[derive(Clone, Copy)]
+enum Job {
+    Renewal,
+    Compaction,
+}
+
+impl Job {
+    /// Necessary jobs before optional ones.
+    const ALL: [Job; 2] = [Job::Renewal, Job::Compaction];
+
+    /// Name in `status`, and of the state file.
+    fn name(self) -> &'static str {
+        match self {
+            Job::Renewal => "renewal",
+            Job::Compaction => "compaction",
+        }
+    }
+
+    /// Interval between runs, if the job is scheduled.
+    fn every(self, settings: &Settings) -> Option<Duration> {
+        match self {
+            Job::Renewal => settings.renewal.value.every(),
+            Job::Compaction => settings.compaction.value.every(),
+        }
+    }
+
     /// Runs the job; returns a description of the result.
-    async fn run(&self, mounts: &Arc<Mounts>) -> Result<String, JobError>;
+    async fn run(self, settings: &Settings, mounts: &Arc<Mounts>) -> Result<String, JobError> {
+        match self {
+            Job::Renewal => renewing::run(settings, mounts).await,
+            Job::Compaction => compacting::run(settings, mounts).await,
+        }
+    }
 }
 
 /// Reason why a job failed.
@@ -89,17 +113,17 @@ impl Board {
 /// Starts the scheduled jobs.
 pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
     let turn = Arc::new(tokio::sync::Mutex::new(()));
-    let compacting = Compacting::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
-    let renewing = Renewing::scheduled(settings).map(|job| Arc::new(job) as Arc<dyn Job>);
-    // Necessary jobs before optional ones.
-    for job in renewing.into_iter().chain(compacting) {
-        let runner = Runner {
-            file: file(settings, job.name()),
-            job,
-            mounts: Arc::downgrade(mounts),
-            turn: turn.clone(),
-        };
-        tokio::spawn(runner.run());
+    for job in Job::ALL {
+        if let Some(every) = job.every(settings) {
+            let runner = Runner {
+                job,
+                every,
+                settings: settings.clone(),
+                mounts: Arc::downgrade(mounts),
+                turn: turn.clone(),
+            };
+            tokio::spawn(runner.run());
+        }
     }
 }
 
@@ -137,21 +161,22 @@ fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), Jo
 
 /// Returns the saved status of the jobs of a network, for use when no daemon is running.
 pub fn remembered(settings: &Settings) -> Vec<JobStatus> {
-    let names = [renewing::NAME, compacting::NAME].into_iter();
-    names
-        .filter_map(|name| JobStatus::remembered(&file(settings, name)))
+    (Job::ALL.iter())
+        .filter_map(|job| JobStatus::remembered(&file(settings, *job)))
         .collect()
 }
 
 /// Returns the path of a job's state file.
-fn file(settings: &Settings, name: &str) -> PathBuf {
-    settings.lifecycle_dir().join(format!("{name}.json"))
+fn file(settings: &Settings, job: Job) -> PathBuf {
+    settings
+        .lifecycle_dir()
+        .join(format!("{}.json", job.name()))
 }
 
 struct Runner {
-    job: Arc<dyn Job>,
-    /// The state file.
-    file: PathBuf,
+    job: Job,
+    every: Duration,
+    settings: Settings,
     mounts: Weak<Mounts>,
     /// Serializes jobs.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -159,9 +184,10 @@ struct Runner {
 
 impl Runner {
     async fn run(self) {
-        let (name, every) = (self.job.name(), self.job.every());
-        let file = self.file.clone();
-        let remembered = tokio::task::spawn_blocking(move || JobStatus::remembered(&file));
+        let (name, every) = (self.job.name(), self.every);
+        let file = file(&self.settings, self.job);
+        let saved = file.clone();
+        let remembered = tokio::task::spawn_blocking(move || JobStatus::remembered(&saved));
         let mut status = remembered.await.ok().flatten().unwrap_or_default();
         status.name = name.into();
         status.every_s = every.as_secs();
@@ -182,7 +208,7 @@ impl Runner {
             quiet(&mounts).await;
             let done = {
                 let _busy = mounts.busy();
-                self.job.run(&mounts).await
+                self.job.run(&self.settings, &mounts).await
             };
             status.last = unix_seconds();
             match done {
@@ -195,16 +221,16 @@ impl Runner {
                     status.error = Some(error.to_string());
                 }
             }
-            if let Err(error) = self.remember(&status).await {
-                tracing::warn!("{}: {error}", self.file.display());
+            if let Err(error) = remember(file.clone(), &status).await {
+                tracing::warn!("{}: {error}", file.display());
             }
         }
     }
+}
 
-    async fn remember(&self, status: &JobStatus) -> std::io::Result<()> {
-        let (file, json) = (self.file.clone(), serde_json::to_vec_pretty(status)?);
-        tokio::task::spawn_blocking(move || walgit_durable::write_atomic(&file, &json)).await?
-    }
+async fn remember(file: PathBuf, status: &JobStatus) -> std::io::Result<()> {
+    let json = serde_json::to_vec_pretty(status)?;
+    tokio::task::spawn_blocking(move || walgit_durable::write_atomic(&file, &json)).await?
 }
 
 /// Waits until the network is idle.
