@@ -7,17 +7,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// limit.
 #[derive(Debug)]
 pub(crate) struct Kept<K, V> {
-    room: u64,
+    capacity: u64,
     most: usize,
     /// Most recently used first.
     things: Mutex<VecDeque<(K, V)>>,
 }
 
 impl<K: Eq, V: Clone> Kept<K, V> {
-    /// Creates a cache for `room` bytes besides the most recently used value.
-    pub(crate) fn new(room: u64) -> Self {
+    /// Creates a cache for `capacity` bytes besides the most recently used value.
+    pub(crate) fn new(capacity: u64) -> Self {
         Kept {
-            room,
+            capacity,
             most: usize::MAX,
             things: Mutex::default(),
         }
@@ -61,11 +61,11 @@ impl<K: Eq, V: Clone> Kept<K, V> {
     /// Adds `value` and evicts values beyond the limit.
     pub(crate) fn keep(&self, key: K, value: V, weight: impl Fn(&V) -> u64) {
         let mut things = self.things();
-        let mut room = self.room;
+        let mut free = self.capacity;
         things.retain(|(known, value)| {
-            let left = room.checked_sub(weight(value));
+            let left = free.checked_sub(weight(value));
             let fits = left.filter(|_| *known != key);
-            room = fits.unwrap_or(room);
+            free = fits.unwrap_or(free);
             fits.is_some()
         });
         things.push_front((key, value));

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::{Accept, BlobStore, Extent, PutOptions, Rejected, StoreError, Stored};
 use walgit_format::chunk::{
     BLOCK, BlobId, Blocks, ByteRange, ChunkHash, PRIVATE_HEADER, PrivateBlob, PrivateHeader,
-    PrivateKeys, SecretKey, private_len, private_room,
+    PrivateKeys, SecretKey, private_capacity, private_len,
 };
 
 /// Blocks before the requested ones that are read along with them to get the header:
@@ -223,7 +223,7 @@ impl BlobStore for PrivateStore {
     }
 
     fn max_body(&self) -> u64 {
-        private_room(self.inner.max_body())
+        private_capacity(self.inner.max_body())
     }
 
     async fn flush(&self) -> Result<(), StoreError> {

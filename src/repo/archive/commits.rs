@@ -98,7 +98,7 @@ impl Archive {
     async fn read_index(&self) -> Result<CommitIndex, RepoError> {
         // Sorting needs a second copy.
         let each = 2 * (size_of::<Indexed>() + size_of::<u32>()) as u64;
-        let most = self.room / each;
+        let most = self.memory_left / each;
         let mut commits: Vec<Indexed> = Vec::new();
         for chunk in 0..self.commits.len() {
             let found = self.commits_in(chunk).await?;
@@ -184,7 +184,7 @@ impl Archive {
 
     async fn read_targets(&self) -> Result<HashMap<GitId, GitId>, RepoError> {
         let mut targets: HashMap<GitId, GitId> = HashMap::new();
-        let most = (self.room / TARGET) as usize;
+        let most = (self.memory_left / TARGET) as usize;
         for segment in self.segments() {
             for chunk in &segment.tags {
                 let group = self.group(segment, *chunk).await?;

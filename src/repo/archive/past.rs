@@ -26,7 +26,7 @@ const ALLOCATION: usize = 16;
 const PER_TREE: usize = 128;
 
 /// Memory budget of a tree, and its charge to the mount.
-struct Room {
+struct TreeMemory {
     tree: Budget,
     charge: Charge,
 }
@@ -56,7 +56,7 @@ impl Archive {
         blob: BlobId,
     ) -> Result<ImpliedTree, RepoError> {
         let _turn = account.making().await;
-        let mut budget = Room {
+        let mut budget = TreeMemory {
             tree: Budget::fixed(budget::TREE),
             charge: account.nothing(),
         };
@@ -103,7 +103,7 @@ impl Archive {
     async fn trees_below(
         &self,
         root: u64,
-        budget: &mut Room,
+        budget: &mut TreeMemory,
     ) -> Result<(BTreeSet<u64>, BTreeSet<u64>), RepoError> {
         let (mut trees, mut links) = (BTreeSet::new(), BTreeSet::new());
         // Descending order, so that each group is read once.
@@ -141,7 +141,7 @@ impl Archive {
     async fn link_targets(
         &self,
         links: &BTreeSet<u64>,
-        budget: &mut Room,
+        budget: &mut TreeMemory,
     ) -> Result<HashMap<u64, Bytes>, RepoError> {
         let mut targets = HashMap::new();
         // Ascending order, so that each group is read once: neighbours in a group are
@@ -180,9 +180,9 @@ impl Archive {
         Ok(targets)
     }
 
-    fn pay(&self, room: &mut Room, bytes: u64) -> Result<(), RepoError> {
-        room.charge.more(bytes)?;
-        room.tree.charge(bytes).map_err(|_| {
+    fn pay(&self, memory: &mut TreeMemory, bytes: u64) -> Result<(), RepoError> {
+        memory.charge.more(bytes)?;
+        memory.tree.charge(bytes).map_err(|_| {
             let most = budget::TREE >> 20;
             RepoError::TooLarge(format!(
                 "a commit whose tree takes more than {most} MiB of memory"
@@ -196,7 +196,7 @@ impl Archive {
         stored: &[StoredEntry],
         below: &Below,
         notices: &mut Vec<String>,
-        budget: &mut Room,
+        budget: &mut TreeMemory,
     ) -> Result<Vec<ImpliedEntry>, RepoError> {
         let mut entries: Vec<ImpliedEntry> = Vec::new();
         for entry in stored {
@@ -229,7 +229,7 @@ impl Archive {
         &self,
         entry: &StoredEntry,
         below: &Below,
-        budget: &mut Room,
+        budget: &mut TreeMemory,
     ) -> Result<Result<ImpliedEntry, String>, RepoError> {
         let is = |kind, size, content| {
             Ok(Ok(ImpliedEntry {

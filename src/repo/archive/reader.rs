@@ -83,7 +83,7 @@ pub struct Archive {
     /// The ID of any commit; determines the hash function.
     pub(super) sample: GitId,
     /// The rest of [`budget::HISTORY`], for the indexes.
-    pub(super) room: u64,
+    pub(super) memory_left: u64,
     pub(super) index: OnceCell<CommitIndex>,
     pub(super) targets: OnceCell<HashMap<GitId, GitId>>,
 }
@@ -145,7 +145,7 @@ impl Archive {
             groups: Kept::new(GROUPS),
             commits,
             sample: sample.unwrap_or_default(),
-            room: budget.left(),
+            memory_left: budget.left(),
             index: OnceCell::new(),
             targets: OnceCell::new(),
         }))
@@ -154,7 +154,7 @@ impl Archive {
     /// Bytes of memory that it occupies now.
     pub(in crate::repo) fn weight(&self) -> u64 {
         let index = self.index.get().map_or(0, CommitIndex::weight);
-        budget::HISTORY - self.room + index + self.groups.weight(|group| group.weight())
+        budget::HISTORY - self.memory_left + index + self.groups.weight(|group| group.weight())
     }
 
     /// Its segments, oldest first.

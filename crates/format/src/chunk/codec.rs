@@ -72,12 +72,12 @@ impl Codec {
         };
         // A decoder stops at the declared length and does not touch unused memory:
         // declaring much and delivering little is cheap.
-        let room = raw_len as usize;
+        let len = raw_len as usize;
         if self != Codec::Raw {
             check_frame(&stored, raw_len).map_err(wrong)?;
         }
         let raw = match (self, bases, dictionary) {
-            (Codec::Raw, ..) if stored.len() == room => return Ok(stored),
+            (Codec::Raw, ..) if stored.len() == len => return Ok(stored),
             (Codec::Raw, ..) => {
                 return Err(wrong(format!("it is {} bytes, uncompressed", stored.len())));
             }
@@ -86,18 +86,18 @@ impl Codec {
                     Some(ready) => ready,
                     None => slot.insert(decompressor()?),
                 };
-                decompressor.decompress(&stored, room)
+                decompressor.decompress(&stored, len)
             }),
             (Codec::Dictionary, [base], Some(hash)) => {
-                dictionary::decompress(hash, base, &stored, room)
+                dictionary::decompress(hash, base, &stored, len)
             }
             (Codec::Dictionary, ..) => return Err(ChunkError::Bases(bases.len())),
             (Codec::Patch, [], _) => return Err(ChunkError::Bases(0)),
-            (Codec::Patch, [base], _) => apply(base, &stored, room),
-            (Codec::Patch, bases, _) => apply(&bases.concat(), &stored, room),
+            (Codec::Patch, [base], _) => apply(base, &stored, len),
+            (Codec::Patch, bases, _) => apply(&bases.concat(), &stored, len),
         };
         let raw = raw.map_err(|error| wrong(error.to_string()))?;
-        match raw.len() == room {
+        match raw.len() == len {
             true => Ok(Bytes::from(raw)),
             false => Err(wrong(format!("it gives {}", raw.len()))),
         }
@@ -105,12 +105,12 @@ impl Codec {
 }
 
 /// Applies a patch to its base.
-fn apply(base: &[u8], stored: &[u8], room: usize) -> std::io::Result<Vec<u8>> {
+fn apply(base: &[u8], stored: &[u8], len: usize) -> std::io::Result<Vec<u8>> {
     let mut context = DCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
     let named = |code| std::io::Error::other(zstd_safe::get_error_name(code));
     (context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))).map_err(named)?;
     context.ref_prefix(base).map_err(named)?;
-    let mut raw = Vec::with_capacity(room);
+    let mut raw = Vec::with_capacity(len);
     context.decompress(&mut raw, stored).map_err(named)?;
     Ok(raw)
 }

@@ -87,12 +87,12 @@ impl Dictionary {
     }
 }
 
-/// Decodes at most `room` bytes with the dictionary whose hash is `hash`.
+/// Decodes at most `most` bytes with the dictionary whose hash is `hash`.
 pub(super) fn decompress(
     hash: ChunkHash,
     dictionary: &[u8],
     stored: &[u8],
-    room: usize,
+    most: usize,
 ) -> std::io::Result<Vec<u8>> {
     thread_local! {
         /// Preparing a dictionary costs more than decoding a file with it. The most
@@ -105,7 +105,7 @@ pub(super) fn decompress(
         Ok::<_, std::io::Error>(decompressor)
     };
     if dictionary.len() > LONGEST_READY {
-        return prepare()?.decompress(stored, room);
+        return prepare()?.decompress(stored, most);
     }
     PREPARED.with_borrow_mut(|ready| {
         match ready.iter().position(|(known, _)| *known == hash) {
@@ -117,6 +117,6 @@ pub(super) fn decompress(
                 ready.insert(0, (hash, decompressor));
             }
         }
-        ready[0].1.decompress(stored, room)
+        ready[0].1.decompress(stored, most)
     })
 }

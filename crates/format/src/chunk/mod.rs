@@ -33,7 +33,7 @@ pub use payload::{
 };
 pub use private::{
     BLOCK, Blocks, PRIVATE_HEADER, PRIVATE_MAGIC, PrivateBlob, PrivateError, PrivateHeader,
-    PrivateKeys, is_private, private_len, private_room,
+    PrivateKeys, is_private, private_capacity, private_len,
 };
 pub use range::ByteRange;
 pub use secret::{IV_LEN, NotAKey, SecretKey, TAG_LEN};

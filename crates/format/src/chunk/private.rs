@@ -86,7 +86,7 @@ pub fn private_len(plain: u64) -> Option<u64> {
 }
 
 /// Returns how many plain bytes fit into `stored` bytes.
-pub fn private_room(stored: u64) -> u64 {
+pub fn private_capacity(stored: u64) -> u64 {
     stored.saturating_sub(PRIVATE_HEADER as u64) / STORED as u64 * BLOCK
 }
 
@@ -432,10 +432,10 @@ mod tests {
             let plain = noise(len, 1);
             let sealed = keys(1).seal(&plain).unwrap();
             assert_eq!(sealed.len() as u64, private_len(len as u64).unwrap());
-            assert!(private_room(sealed.len() as u64) >= len as u64);
+            assert!(private_capacity(sealed.len() as u64) >= len as u64);
             assert_eq!(
-                private_room(sealed.len() as u64 - 1) + BLOCK,
-                private_room(sealed.len() as u64)
+                private_capacity(sealed.len() as u64 - 1) + BLOCK,
+                private_capacity(sealed.len() as u64)
             );
             let opened = keys(1).open(&sealed).unwrap();
             assert_eq!(opened[..len], plain);

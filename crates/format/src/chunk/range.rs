@@ -12,8 +12,8 @@ pub struct ByteRange {
 impl ByteRange {
     /// Creates a range, truncated at `u64::MAX`.
     pub const fn new(start: u64, len: u64) -> Self {
-        let room = u64::MAX - start;
-        let len = if len < room { len } else { room };
+        let most = u64::MAX - start;
+        let len = if len < most { len } else { most };
         ByteRange { start, len }
     }
 
