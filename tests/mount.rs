@@ -226,7 +226,7 @@ fn assert_errno<T: std::fmt::Debug>(done: io::Result<T>, expected: &[Errno]) {
 }
 
 #[test]
-fn numbers_are_places_in_a_preorder_walk() {
+fn inode_numbers_are_preorder_positions() {
     let house = House::new()
         .file("a/x", "1")
         .file("a/y", "2")
@@ -242,7 +242,7 @@ fn numbers_are_places_in_a_preorder_walk() {
 }
 
 #[test]
-fn what_the_kernel_was_told_it_does_not_ask_again() {
+fn kernel_caches_replies_and_does_not_repeat_requests() {
     let house = House::new().file("dir/file", "content");
     let mount = house.mount(&house.publish());
     let look = || {
@@ -256,7 +256,7 @@ fn what_the_kernel_was_told_it_does_not_ask_again() {
 }
 
 #[test]
-fn a_large_folder_can_be_entered_at_any_place() {
+fn large_directory_can_be_listed_from_any_offset() {
     let mut house = House::new();
     for n in 0..20_000 {
         house = house.file(&format!("many/file-{n:05}"), format!("{n}"));
@@ -289,7 +289,7 @@ fn a_large_folder_can_be_entered_at_any_place() {
 }
 
 #[test]
-fn a_mount_that_moved_hundreds_of_times_keeps_few_trees_and_what_is_open() {
+fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
     let house = House::new().file("same/file", "same").file("n", "head 0");
     let mut heads = vec![house.publish()];
     for n in 1..25 {
@@ -325,7 +325,7 @@ fn a_mount_that_moved_hundreds_of_times_keeps_few_trees_and_what_is_open() {
 }
 
 #[test]
-fn extended_attributes_are_read_by_name_and_sizes_are_asked_first() {
+fn extended_attributes_are_read_by_name_and_report_their_size() {
     let house = House::new()
         .file("tiny", "tiny")
         .file("folder/chunk", noise(50_000, 1))
@@ -351,7 +351,7 @@ fn extended_attributes_are_read_by_name_and_sizes_are_asked_first() {
 }
 
 #[test]
-fn changes_are_refused_even_where_root_made_the_mount_writable() {
+fn changes_are_refused_even_if_root_remounts_read_write() {
     let house = House::new().file("file", "content").file("folder/x", "x");
     let mount = house.mount(&house.publish());
     let refused = || {
@@ -378,7 +378,7 @@ fn changes_are_refused_even_where_root_made_the_mount_writable() {
 }
 
 #[test]
-fn a_changed_status_is_read_whole_each_time() {
+fn changed_status_file_is_read_completely_each_time() {
     /// Says more each time.
     #[derive(Default)]
     struct Growing(AtomicU64);
@@ -405,7 +405,7 @@ fn a_changed_status_is_read_whole_each_time() {
 }
 
 #[test]
-fn a_panic_is_an_error_of_one_operation_and_not_the_end_of_the_mount() {
+fn panic_fails_one_operation_and_the_mount_continues() {
     struct Faulty;
     impl StatusSource for Faulty {
         fn status(&self) -> Vec<u8> {
@@ -423,7 +423,7 @@ fn a_panic_is_an_error_of_one_operation_and_not_the_end_of_the_mount() {
 }
 
 #[test]
-fn a_request_whose_work_never_yields_is_answered_all_the_same() {
+fn blocking_request_is_answered_within_the_deadline() {
     /// Blocks its thread until the test ends.
     struct Stuck(Mutex<mpsc::Receiver<()>>);
     impl StatusSource for Stuck {
@@ -445,7 +445,7 @@ fn a_request_whose_work_never_yields_is_answered_all_the_same() {
 }
 
 #[test]
-fn a_spoiled_chunk_is_an_error_of_its_file_alone() {
+fn corrupt_chunk_fails_only_its_file() {
     let spoiled = noise(300_000, 1);
     let house = House::new()
         .file("a/spoiled", &spoiled)
@@ -467,7 +467,7 @@ fn a_spoiled_chunk_is_an_error_of_its_file_alone() {
 }
 
 #[test]
-fn a_gateway_that_never_answers_is_an_error_within_the_deadline() {
+fn unresponsive_gateway_causes_an_error_within_the_deadline() {
     let house = House::new()
         .file("a", noise(300_000, 1))
         .file("b", "inline");
@@ -488,7 +488,7 @@ fn a_gateway_that_never_answers_is_an_error_within_the_deadline() {
 }
 
 #[test]
-fn a_mount_whose_server_died_is_known_for_one_though_the_kernel_answers_for_it() {
+fn dead_mount_is_detected_even_if_the_kernel_answers_for_it() {
     let house = House::new().file("a", "a");
     let dir = tempfile::tempdir_in(house.dir.path()).unwrap();
     assert_eq!(state(dir.path()), None);

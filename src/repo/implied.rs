@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_tree_may_hold_is_left_out_and_said() {
+    fn invalid_manifest_entries_are_omitted_and_reported() {
         let bad = [
             "..",
             "../up",

@@ -14,7 +14,7 @@ fn sample() -> Tree {
 }
 
 #[test]
-fn each_file_of_a_folder_has_a_class_and_what_does_not_shrink_is_named() {
+fn each_file_gets_a_class_and_incompressible_files_are_listed() {
     let world = World::new();
     let tree = sample();
     let folder = tree.path().to_owned();
@@ -38,7 +38,7 @@ fn each_file_of_a_folder_has_a_class_and_what_does_not_shrink_is_named() {
 }
 
 #[test]
-fn a_file_by_itself_is_explained_and_one_that_is_missing_is_named() {
+fn single_file_is_explained_and_missing_file_is_reported() {
     let world = World::new();
     let tree = sample();
     let file = tree.path().join("notes");

@@ -91,7 +91,7 @@ fn reads(dir: &Path, name: &str, expected: &[u8]) {
 }
 
 #[test]
-fn patches_and_what_a_dictionary_compressed_read_as_they_were() {
+fn patched_and_dictionary_compressed_files_read_back_unchanged() {
     let world = World::new();
     let mut planned = Planned::default();
     let texts: Vec<Vec<u8>> = (1..120).map(text).collect();
@@ -174,7 +174,7 @@ fn with_bad_bases() -> (Planned, Vec<u8>) {
 }
 
 #[test]
-fn a_base_that_is_missing_wrong_or_another_spoils_that_file_alone() {
+fn bad_base_fails_only_the_files_that_need_it() {
     let world = World::new();
     let (planned, new) = with_bad_bases();
     let dir = planned.mount(&world);
@@ -188,7 +188,7 @@ fn a_base_that_is_missing_wrong_or_another_spoils_that_file_alone() {
 }
 
 #[test]
-fn a_base_that_is_missing_or_wrong_is_found_and_told_by_the_files_that_need_it() {
+fn fsck_reports_bad_bases_by_the_files_that_need_them() {
     let world = World::new();
     let address = with_bad_bases().0.store(&world);
     let done = world.try_run(&["fsck", &address, "--json"]);

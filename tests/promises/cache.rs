@@ -123,7 +123,7 @@ fn open(dir: &std::path::Path, disk_bytes: u64, memory_bytes: u64) -> Arc<Cache>
 }
 
 #[test]
-fn one_fetch_serves_all_who_wait() {
+fn concurrent_readers_share_one_fetch() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(4, 10_000);
@@ -145,7 +145,7 @@ fn one_fetch_serves_all_who_wait() {
 }
 
 #[test]
-fn neighbours_come_in_the_same_read() {
+fn adjacent_chunks_are_fetched_in_one_read() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(10, 10_000);
@@ -159,7 +159,7 @@ fn neighbours_come_in_the_same_read() {
 }
 
 #[test]
-fn a_reference_that_says_another_length_is_an_error_wherever_the_chunk_is() {
+fn reference_with_wrong_length_fails_at_every_residency() {
     let dir = tempfile::tempdir().unwrap();
     let (table, bytes) = chunks(1, 10_000);
     let (_, store) = memory(&bytes, false);
@@ -194,7 +194,7 @@ fn held_up(
 }
 
 #[test]
-fn what_nobody_wants_any_more_is_broken_off_and_fetched_anew_when_it_is_wanted() {
+fn unneeded_prefetch_is_cancelled_and_repeated_on_demand() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(2, 10_000);
@@ -212,7 +212,7 @@ fn what_nobody_wants_any_more_is_broken_off_and_fetched_anew_when_it_is_wanted()
 }
 
 #[test]
-fn what_a_reader_waits_for_goes_on_when_whoever_began_it_does_not_want_it() {
+fn prefetch_continues_after_cancellation_while_a_reader_waits() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(2, 10_000);
@@ -233,7 +233,7 @@ fn what_a_reader_waits_for_goes_on_when_whoever_began_it_does_not_want_it() {
 }
 
 #[test]
-fn readers_do_not_queue_behind_what_is_fetched_ahead() {
+fn demand_reads_do_not_queue_behind_prefetches() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 100 << 20, 100 << 20);
     let (table, bytes) = chunks(40, 1 << 20);
@@ -256,7 +256,7 @@ fn readers_do_not_queue_behind_what_is_fetched_ahead() {
 }
 
 #[test]
-fn a_bad_neighbour_does_not_spoil_what_was_asked_for() {
+fn corrupt_adjacent_chunk_does_not_fail_the_requested_one() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(2, 10_000);
@@ -274,7 +274,7 @@ fn a_bad_neighbour_does_not_spoil_what_was_asked_for() {
 }
 
 #[test]
-fn what_is_kept_is_there_after_reopening() {
+fn cached_chunks_survive_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let (table, bytes) = chunks(20, 5000);
     let cache = open(dir.path(), 10 << 20, 1 << 20);
@@ -299,7 +299,7 @@ fn what_is_kept_is_there_after_reopening() {
 }
 
 #[test]
-fn the_budget_is_kept_and_space_is_given_back() {
+fn cache_stays_within_its_budget_and_returns_disk_space() {
     let dir = tempfile::tempdir().unwrap();
     let budget = 20 << 20;
     let cache = open(dir.path(), budget, 1 << 20);
@@ -321,7 +321,7 @@ fn the_budget_is_kept_and_space_is_given_back() {
 }
 
 #[test]
-fn a_scan_does_not_push_out_what_is_used() {
+fn scan_does_not_evict_frequently_used_chunks() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 4 << 20, 100_000);
     let (table, bytes) = chunks(400, 33_000);
@@ -350,7 +350,7 @@ fn a_scan_does_not_push_out_what_is_used() {
 }
 
 #[test]
-fn a_second_owner_is_told_to_wait() {
+fn second_owner_of_the_cache_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _first = open(dir.path(), 1 << 20, 1 << 20);
     let config = CacheConfig {
@@ -362,7 +362,7 @@ fn a_second_owner_is_told_to_wait() {
 }
 
 #[test]
-fn clearing_forgets_and_verifying_counts() {
+fn clear_empties_the_cache_and_verify_counts_chunks() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 10 << 20, 1 << 20);
     let (table, bytes) = chunks(10, 5000);
@@ -383,7 +383,7 @@ fn clearing_forgets_and_verifying_counts() {
 }
 
 #[test]
-fn a_cache_that_was_removed_while_in_use_costs_no_read_and_is_told() {
+fn cache_removed_while_in_use_fails_no_read_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let cache = open(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(4, 10_000);

@@ -151,7 +151,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_is_told_and_changes_nothing() {
+fn full_disk_is_reported_and_changes_nothing() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
     disk.fill();
@@ -168,7 +168,7 @@ fn a_full_disk_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn a_disk_that_fills_up_costs_no_read_and_is_written_to_again_when_there_is_room() {
+fn disk_that_fills_up_fails_no_read_and_is_used_again_once_space_is_free() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
     let cache = open(disk.path());
@@ -204,7 +204,7 @@ fn a_disk_that_fills_up_costs_no_read_and_is_written_to_again_when_there_is_room
 }
 
 #[test]
-fn a_full_cache_can_be_emptied_on_a_full_disk() {
+fn cache_can_be_cleared_on_a_full_disk() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
     let cache = open(disk.path());
@@ -231,7 +231,7 @@ fn a_full_cache_can_be_emptied_on_a_full_disk() {
 }
 
 #[test]
-fn a_read_only_disk_is_told_and_changes_nothing() {
+fn read_only_disk_is_reported_and_changes_nothing() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
     disk.mount("remount,ro");
@@ -242,7 +242,7 @@ fn a_read_only_disk_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn files_of_another_user_are_told_by_name_and_stay() {
+fn files_of_another_user_are_reported_by_name_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let nobody = 65534;
@@ -289,7 +289,7 @@ fn named(dir: &Path, part: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn damage_is_put_aside_and_pins_survive_it() {
+fn damaged_database_is_moved_aside_and_pins_survive() {
     type Damage = fn(&Path);
     let garbage: Damage = |path| fs::write(path, noise(5000, 3)).unwrap();
     let empty: Damage = |path| fs::write(path, b"").unwrap();
@@ -330,7 +330,7 @@ fn damage_is_put_aside_and_pins_survive_it() {
 }
 
 #[test]
-fn a_cut_log_or_manifest_costs_no_pin() {
+fn truncated_log_or_manifest_loses_no_pin() {
     for part in [".log", "MANIFEST-"] {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
@@ -344,7 +344,7 @@ fn a_cut_log_or_manifest_costs_no_pin() {
 }
 
 #[test]
-fn the_two_newest_damaged_databases_are_kept() {
+fn newest_two_damaged_databases_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..4 {
         filled(dir.path());
@@ -357,7 +357,7 @@ fn the_two_newest_damaged_databases_are_kept() {
 }
 
 #[test]
-fn too_few_files_are_told_and_sixty_four_are_enough() {
+fn low_file_limit_is_reported_and_64_files_suffice() {
     let world = World::new();
     let tree = (0..40).fold(Tree::new(), |tree, n| {
         tree.noise(&format!("d/{n}"), 200_000, n)
@@ -387,7 +387,7 @@ fn too_few_files_are_told_and_sixty_four_are_enough() {
 }
 
 #[test]
-fn whoever_needs_the_cache_gets_it_from_a_command_that_can_do_without() {
+fn command_that_does_not_need_the_cache_yields_it() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let first = open(dir.path());
@@ -421,7 +421,7 @@ fn whoever_needs_the_cache_gets_it_from_a_command_that_can_do_without() {
 }
 
 #[test]
-fn a_mount_beside_a_long_publish_has_the_users_cache() {
+fn mount_during_a_long_publish_uses_the_cache() {
     let reading = Server::start();
     // A publisher that takes uploads and says nothing.
     let writing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

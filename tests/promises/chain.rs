@@ -99,7 +99,7 @@ fn objects(chain: &Chain, world: &World) -> Tree {
 }
 
 #[test]
-fn a_repository_that_points_at_a_manifest_shows_it() {
+fn chain_repository_with_a_manifest_is_mounted() {
     let chain = Chain::start();
     let world = on(&chain, world_with_fixture());
     let [_, second] = manifests("plain");
@@ -121,7 +121,7 @@ fn a_repository_that_points_at_a_manifest_shows_it() {
 }
 
 #[test]
-fn commits_that_are_objects_are_mounted_with_branches_tags_and_history() {
+fn chain_commits_are_mounted_with_branches_tags_and_history() {
     let chain = Chain::start();
     let world = on(&chain, World::new());
     let expected = objects(&chain, &world);
@@ -154,7 +154,7 @@ fn commits_that_are_objects_are_mounted_with_branches_tags_and_history() {
 }
 
 #[test]
-fn a_repository_of_objects_is_rewritten_with_all_its_branches() {
+fn chain_repository_is_rewritten_with_all_branches() {
     let chain = Chain::start();
     let world = on(&chain, World::new());
     objects(&chain, &world);
@@ -175,7 +175,7 @@ fn a_repository_of_objects_is_rewritten_with_all_its_branches() {
 }
 
 #[test]
-fn a_tree_larger_than_a_page_is_read_whole() {
+fn tree_larger_than_a_page_is_read_completely() {
     let chain = Chain::start();
     let world = on(&chain, World::new());
     let names: Vec<_> = (0..120)
@@ -201,7 +201,7 @@ fn a_tree_larger_than_a_page_is_read_whole() {
 }
 
 #[test]
-fn names_that_no_tree_may_hold_are_left_out_and_said() {
+fn invalid_chain_names_are_omitted_and_reported() {
     let chain = Chain::start();
     let world = on(&chain, World::new());
     inline(&chain, "0x20", "hello\n");
@@ -224,7 +224,7 @@ fn names_that_no_tree_may_hold_are_left_out_and_said() {
 }
 
 #[test]
-fn a_tree_in_itself_is_refused_in_bounded_time() {
+fn tree_that_contains_itself_is_refused_in_bounded_time() {
     let chain = Chain::start();
     let world = on(&chain, World::new());
     tree(&chain, "0x30", &[("a", 1, "0x30"), ("b", 1, "0x30")]);
@@ -236,7 +236,7 @@ fn a_tree_in_itself_is_refused_in_bounded_time() {
 }
 
 #[test]
-fn what_the_chain_does_not_have_is_said() {
+fn missing_chain_objects_are_reported() {
     let chain = Chain::start();
     let world = on(&chain, World::new());
     chain.set("0x2", "Coin", json!({"id": long("0x2"), "balance": "1"}));
@@ -257,7 +257,7 @@ fn what_the_chain_does_not_have_is_said() {
 }
 
 #[test]
-fn a_mount_that_follows_moves_with_its_branch_and_without_a_remount() {
+fn following_mount_tracks_a_chain_branch_without_remount() {
     let chain = Chain::start();
     let world = on(&chain, World::new().config("[mount]\ndeadline_s = 5\n"));
     let blobs = world.blobs();
@@ -319,7 +319,7 @@ fn a_mount_that_follows_moves_with_its_branch_and_without_a_remount() {
 }
 
 #[test]
-fn a_node_that_does_not_answer_is_told_of_like_any_other_server() {
+fn unresponsive_sui_node_is_reported_like_any_server() {
     let world = World::new()
         .config("[mount]\ndeadline_s = 2\n[net]\nfirst_pause_ms = 100\n")
         .with("WALGIT_FS_SUI_RPC", "http://127.0.0.1:1/");

@@ -99,7 +99,7 @@ fn is_refused(node: &Fake, requests: usize, why: &str) {
 }
 
 #[test]
-fn pages_without_end_are_given_up() {
+fn endless_pages_are_refused() {
     type Page = fn(usize) -> Value;
     let endless: Page = |number| {
         let entries = (0..50).map(|n| entry(&format!("b-{number}-{n}")));
@@ -121,7 +121,7 @@ fn pages_without_end_are_given_up() {
 }
 
 #[test]
-fn trees_that_multiply_are_given_up() {
+fn exponential_trees_are_refused() {
     // Each tree has the next one 600 times: 216 million places.
     let node = node_with_trees(|id| {
         let number = u64::from_str_radix(id.trim_start_matches("0x"), 16).unwrap();
@@ -162,7 +162,7 @@ fn trees_that_multiply_are_given_up() {
 }
 
 #[test]
-fn a_large_file_at_many_places_is_in_memory_once() {
+fn large_file_at_many_paths_is_held_once_in_memory() {
     use base64::Engine as _;
     let content = base64::engine::general_purpose::STANDARD.encode(vec![7; 150_000]);
     let node = node_with_trees(move |id| {
@@ -190,7 +190,7 @@ fn a_large_file_at_many_places_is_in_memory_once() {
 }
 
 #[test]
-fn answers_that_are_long_slow_or_deep_are_given_up() {
+fn long_slow_or_deeply_nested_responses_are_refused() {
     is_refused(
         &Fake::answering(|_, _| endless(None)),
         5,
@@ -210,7 +210,7 @@ fn answers_that_are_long_slow_or_deep_are_given_up() {
 }
 
 #[test]
-fn objects_that_are_long_together_are_asked_for_one_by_one() {
+fn jointly_oversized_objects_are_requested_individually() {
     let node = node_with_trees(|id| match id {
         id if *id == long("0x30") => {
             let entries = (0..40).map(
@@ -233,7 +233,7 @@ fn objects_that_are_long_together_are_asked_for_one_by_one() {
 }
 
 #[test]
-fn objects_that_take_far_more_memory_than_bytes_are_not_kept() {
+fn objects_that_expand_in_memory_are_not_retained() {
     // Two bytes of a number are thirty in memory: together a gigabyte.
     let content = format!("[{}1]", "1,".repeat(449_999));
     let node = Fake::answering(move |asked, _| {
@@ -264,7 +264,7 @@ fn objects_that_take_far_more_memory_than_bytes_are_not_kept() {
 }
 
 #[test]
-fn values_of_the_wrong_kind_are_an_error() {
+fn values_of_the_wrong_type_are_errors() {
     let wrong = [
         json!(null),
         json!(-1),
@@ -335,7 +335,7 @@ fn values_of_the_wrong_kind_are_an_error() {
 }
 
 #[test]
-fn names_that_git_refuses_are_left_out() {
+fn names_that_git_refuses_are_omitted() {
     let node = Fake::answering(|asked, _| match keys(asked) {
         Some(keys) => {
             let found = keys.iter().map(|id| match id {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::support::{Server, Tree, World};
 
 #[test]
-fn a_config_file_that_is_a_folder_is_named_with_its_cause_once() {
+fn config_file_that_is_a_directory_is_reported_with_a_single_cause() {
     let world = World::new();
     let said = world.fail(&["refs", "--config", world.path().to_str().unwrap()]);
     assert!(said.contains(world.path().to_str().unwrap()), "{said}");
@@ -15,7 +15,7 @@ fn a_config_file_that_is_a_folder_is_named_with_its_cause_once() {
 }
 
 #[test]
-fn every_command_has_help_and_wrong_usage_is_2() {
+fn every_command_has_help_and_wrong_usage_exits_with_2() {
     let world = World::new();
     let commands = [
         "mount",
@@ -57,7 +57,7 @@ fn every_command_has_help_and_wrong_usage_is_2() {
 }
 
 #[test]
-fn a_blob_id_is_the_networks() {
+fn blob_id_equals_that_of_the_network() {
     let world = World::new();
     let vectors = include_str!("../../crates/encoding/testdata/blob_id_vectors.tsv");
     let row = vectors
@@ -74,7 +74,7 @@ fn a_blob_id_is_the_networks() {
 }
 
 #[test]
-fn settings_come_from_flag_before_environment_before_file_before_default() {
+fn settings_precedence_is_flag_environment_file_default() {
     let origin = |world: &World, args: &[&str]| {
         let mut all = vec!["doctor"];
         all.extend(args);
@@ -112,7 +112,7 @@ fn settings_come_from_flag_before_environment_before_file_before_default() {
 }
 
 #[test]
-fn the_doctor_tells_a_reachable_endpoint_from_a_dead_one() {
+fn doctor_distinguishes_reachable_and_dead_endpoints() {
     let mut server = Server::start();
     let world = World::on(&server);
     assert!(world.run(&["doctor"]).contains("answers 200"));
@@ -123,7 +123,7 @@ fn the_doctor_tells_a_reachable_endpoint_from_a_dead_one() {
 }
 
 #[test]
-fn output_ends_quietly_where_its_reader_does() {
+fn closed_output_pipe_ends_a_command_silently() {
     let world = World::new();
     let mut long = world.command(&["completions", "bash"]);
     let mut child = long
@@ -137,7 +137,7 @@ fn output_ends_quietly_where_its_reader_does() {
 }
 
 #[test]
-fn names_can_be_given_listed_and_forgotten() {
+fn names_can_be_set_listed_and_removed() {
     let world = World::new();
     let tree = Tree::new().file("a", "a");
     let published = world.publish(tree.path(), "one");
@@ -153,7 +153,7 @@ fn names_can_be_given_listed_and_forgotten() {
 }
 
 #[test]
-fn history_is_shown_newest_first() {
+fn log_shows_newest_commits_first() {
     let world = World::new();
     let tree = Tree::new()
         .file("a", "1")
@@ -174,7 +174,7 @@ fn history_is_shown_newest_first() {
 }
 
 #[test]
-fn a_cache_budget_that_cannot_work_is_refused_where_it_was_set() {
+fn invalid_cache_budget_is_refused_with_its_source() {
     let tree = Tree::new().file("a", "a");
     let world = World::new();
     world.publish(tree.path(), "it");
@@ -218,7 +218,7 @@ fn a_cache_budget_that_cannot_work_is_refused_where_it_was_set() {
 }
 
 #[test]
-fn a_config_that_is_no_regular_file_or_too_large_is_refused_at_once() {
+fn irregular_or_oversized_config_file_is_refused_immediately() {
     let world = World::new();
     let pipe = world.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;

@@ -71,7 +71,7 @@ fn exported(world: &World, address: &str) -> String {
 }
 
 #[test]
-fn after_many_pushes_a_head_is_as_good_as_new_and_the_same_to_the_byte() {
+fn compaction_defragments_a_head_and_preserves_every_byte() {
     let world = World::new();
     let tree = pushed(&world, 25);
     let before = address(&world);
@@ -108,7 +108,7 @@ fn after_many_pushes_a_head_is_as_good_as_new_and_the_same_to_the_byte() {
 }
 
 #[test]
-fn a_push_after_it_is_one_small_blob_again() {
+fn push_after_compaction_stores_one_small_blob() {
     let world = World::new();
     let tree = pushed(&world, 6);
     compact(&world, &["--force"]);
@@ -120,7 +120,7 @@ fn a_push_after_it_is_one_small_blob_again() {
 }
 
 #[test]
-fn where_there_is_little_to_gain_or_it_was_done_a_short_time_ago_it_stays() {
+fn compaction_is_skipped_if_the_savings_are_small_or_it_ran_recently() {
     let world = World::new();
     let tree = pushed(&world, 4);
     assert!(compact(&world, &[])["address"].is_string());
@@ -140,7 +140,7 @@ fn where_there_is_little_to_gain_or_it_was_done_a_short_time_ago_it_stays() {
 }
 
 #[test]
-fn no_more_is_spent_than_may_be() {
+fn compaction_respects_its_budget() {
     let server = Server::start();
     let world = World::on(&server);
     pushed(&world, 4);
@@ -155,7 +155,7 @@ fn no_more_is_spent_than_may_be() {
 }
 
 #[test]
-fn an_encrypted_repository_stays_encrypted() {
+fn compaction_keeps_a_repository_encrypted() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
     let mut tree = Tree::new().file("a", "a secret that nobody may see\n".repeat(30));
     let path = tree.path().to_str().unwrap().to_owned();
@@ -175,7 +175,7 @@ fn an_encrypted_repository_stays_encrypted() {
 }
 
 #[test]
-fn what_is_damaged_is_not_laid_out_anew() {
+fn compaction_refuses_damaged_content() {
     let world = World::new();
     pushed(&world, 4);
     let before = address(&world);
@@ -197,7 +197,7 @@ fn what_is_damaged_is_not_laid_out_anew() {
 }
 
 #[test]
-fn killed_at_any_step_it_loses_nothing_and_goes_on() {
+fn compaction_killed_at_any_step_loses_nothing_and_resumes() {
     let world = World::new();
     let tree = pushed(&world, 3);
     let before = address(&world);
@@ -223,7 +223,7 @@ fn killed_at_any_step_it_loses_nothing_and_goes_on() {
 }
 
 #[test]
-fn who_publishes_meanwhile_is_not_overwritten() {
+fn compaction_does_not_overwrite_a_concurrent_publish() {
     let server = Server::with(&["--latency-ms", "40"]);
     let world = World::on(&server);
     let tree = pushed(&world, 5)
@@ -242,7 +242,7 @@ fn who_publishes_meanwhile_is_not_overwritten() {
 }
 
 #[test]
-fn the_daemon_does_it_where_it_is_scheduled_and_says_so() {
+fn daemon_runs_scheduled_compaction_and_reports_it() {
     let world = World::new().config("[compaction]\nschedule = \"1d\"\n");
     let tree = pushed(&world, 5);
     let before = address(&world);
@@ -263,7 +263,7 @@ fn the_daemon_does_it_where_it_is_scheduled_and_says_so() {
 }
 
 #[test]
-fn the_daemon_spends_nothing_unless_it_may() {
+fn daemon_compaction_spends_nothing_without_a_budget() {
     let server = Server::start();
     let world = World::on(&server).config("[compaction]\nschedule = \"1d\"\n");
     pushed(&world, 5);
@@ -278,7 +278,7 @@ fn the_daemon_spends_nothing_unless_it_may() {
 }
 
 #[test]
-fn what_gains_most_for_its_cost_comes_first() {
+fn compaction_starts_with_the_best_ratio_of_savings_to_cost() {
     let world = World::new();
     for (name, pushes) in [("few", 3), ("many", 9), ("one", 1)] {
         let mut tree = Tree::new();
@@ -296,7 +296,7 @@ fn what_gains_most_for_its_cost_comes_first() {
 }
 
 #[test]
-fn files_move_to_the_tier_that_suits_them_by_now() {
+fn compaction_moves_files_to_their_current_tier() {
     let world = World::new();
     let words = |word: &str| format!("{word} and other words of some length; ").repeat(16);
     let tree = Tree::new()
@@ -324,7 +324,7 @@ fn files_move_to_the_tier_that_suits_them_by_now() {
 }
 
 #[test]
-fn what_is_spent_is_what_was_planned_however_much_has_changed() {
+fn compaction_spends_the_planned_amount() {
     let server = Server::start();
     let world = World::on(&server);
     let text = |n: u64| -> String {
@@ -377,7 +377,7 @@ fn what_is_spent_is_what_was_planned_however_much_has_changed() {
 }
 
 #[test]
-fn what_is_laid_out_anew_is_paid_for_as_long_as_it_was() {
+fn compaction_preserves_the_paid_epochs() {
     let server = Server::start();
     let world = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
     let mut tree = Tree::new();

@@ -44,7 +44,7 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn the_same_input_gives_the_same_blobs() {
+fn equal_input_produces_equal_blobs() {
     let tree = alike(120).noise("noise", 900_000, 5).commit("one");
     let tree = tree
         .file("src/m001/mod.rs", "fn changed() {}\n".repeat(40))
@@ -58,7 +58,7 @@ fn the_same_input_gives_the_same_blobs() {
 }
 
 #[test]
-fn small_files_share_what_they_have_in_common() {
+fn similar_small_files_are_compressed_with_a_shared_dictionary() {
     let world = World::new();
     let (few, many) = (alike(150), alike(300));
     let one = stored(&world.publish(few.path(), "few"));
@@ -72,7 +72,7 @@ fn small_files_share_what_they_have_in_common() {
 }
 
 #[test]
-fn a_later_publish_reads_right_with_the_dictionary_of_before() {
+fn later_publish_reuses_the_previous_dictionary() {
     let world = World::new();
     let mut tree = alike(200);
     world.publish(tree.path(), "it");
@@ -99,7 +99,7 @@ fn a_later_publish_reads_right_with_the_dictionary_of_before() {
 }
 
 #[test]
-fn what_does_not_shrink_is_stored_as_it_is() {
+fn incompressible_content_is_stored_uncompressed() {
     let world = World::new();
     let tree = Tree::new()
         .file("noise", noise(700_000, 3))
@@ -119,7 +119,7 @@ fn what_does_not_shrink_is_stored_as_it_is() {
 }
 
 #[test]
-fn best_is_no_larger_and_reads_the_same() {
+fn best_compression_is_no_larger_and_reads_the_same() {
     let world = World::new();
     let tree = alike(150).file(
         "long.txt",

@@ -8,7 +8,7 @@ use crate::support::tree::{assert_same, git};
 use crate::support::{Server, World};
 
 #[test]
-fn real_repositories_come_back_as_their_checkouts() {
+fn real_repositories_equal_their_checkouts() {
     let Some(corpora) = std::env::var_os("WALGIT_FS_CORPORA").map(PathBuf::from) else {
         eprintln!("no corpora: WALGIT_FS_CORPORA is not set, so only generated trees were tested");
         return;

@@ -17,7 +17,7 @@ mod checks;
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
 
 #[test]
-fn no_decoder_falls_over_what_fuzzing_has_found() {
+fn decoders_survive_the_fuzzing_corpus() {
     // By hand, when a check is new: what its inputs begin with.
     if std::env::var_os("WALGIT_FS_WRITE_CORPUS").is_some() {
         write_seeds();
@@ -36,7 +36,7 @@ fn no_decoder_falls_over_what_fuzzing_has_found() {
 }
 
 #[test]
-fn what_fuzzing_has_found_is_found_by_checks_that_are_there() {
+fn every_corpus_directory_has_a_fuzz_check() {
     let mut names: Vec<_> = fs::read_dir(CORPUS)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

@@ -23,7 +23,7 @@ fn blobs(world: &World) -> usize {
 }
 
 #[test]
-fn a_repository_is_told_beside_one_blob_a_file_and_quilts() {
+fn cost_compares_a_repository_with_blob_per_file_and_quilts() {
     let world = World::new();
     let tree = sample();
     let published = world.publish(tree.path(), "it");
@@ -51,7 +51,7 @@ fn a_repository_is_told_beside_one_blob_a_file_and_quilts() {
 }
 
 #[test]
-fn a_price_of_ones_own_is_reckoned_with() {
+fn configured_price_is_used() {
     let world = World::new()
         .config("[networks.local.price]\ncurrency = \"WAL\"\nstorage = 2.0\nwrite = 10.0\n");
     let tree = sample();
@@ -64,7 +64,7 @@ fn a_price_of_ones_own_is_reckoned_with() {
 }
 
 #[test]
-fn a_path_is_told_before_anything_is_stored_and_a_trial_tells_what_will_be() {
+fn cost_of_a_path_and_dry_run_predict_the_publish() {
     let world = World::new();
     let tree = sample();
     let path = tree.path().to_str().unwrap();
@@ -90,7 +90,7 @@ fn a_path_is_told_before_anything_is_stored_and_a_trial_tells_what_will_be() {
 }
 
 #[test]
-fn a_repository_of_walgits_own_tools_is_told_as_it_is() {
+fn cost_of_a_manifest_repository_is_reported() {
     let world = world_with_fixture();
     let [first, _] = manifests("plain");
     let cost = world.json(&["cost", &at(&first)]);
@@ -103,7 +103,7 @@ fn a_repository_of_walgits_own_tools_is_told_as_it_is() {
 }
 
 #[test]
-fn what_is_neither_published_nor_here_is_named() {
+fn cost_of_an_unknown_path_is_an_error_that_names_it() {
     let world = World::new();
     let said = world.fail(&["cost", "nothing"]);
     assert!(

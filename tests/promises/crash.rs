@@ -18,7 +18,7 @@ fn sample() -> Tree {
 }
 
 #[test]
-fn the_next_mount_heals_what_a_killed_daemon_left() {
+fn next_mount_recovers_from_a_killed_daemon() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -30,7 +30,7 @@ fn the_next_mount_heals_what_a_killed_daemon_left() {
 }
 
 #[test]
-fn a_folder_left_by_a_killed_daemon_can_be_unmounted() {
+fn mountpoint_of_a_killed_daemon_can_be_unmounted() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -40,7 +40,7 @@ fn a_folder_left_by_a_killed_daemon_can_be_unmounted() {
 }
 
 #[test]
-fn killed_amid_reads_again_and_again_every_byte_served_is_right() {
+fn every_byte_is_correct_although_the_daemon_is_killed_repeatedly() {
     let server = Server::with(&["--bandwidth-mbit", "40"]);
     let world = World::on(&server);
     let tree = sample();
@@ -76,7 +76,7 @@ fn killed_amid_reads_again_and_again_every_byte_served_is_right() {
 }
 
 #[test]
-fn a_killed_publish_leaves_the_old_head_and_the_next_run_goes_on() {
+fn killed_publish_leaves_the_old_head_and_the_next_run_resumes() {
     let server = Server::with(&["--bandwidth-mbit", "80"]);
     let world = World::on(&server);
     let small = Tree::new().file("a", "old");
@@ -111,7 +111,7 @@ fn a_killed_publish_leaves_the_old_head_and_the_next_run_goes_on() {
 }
 
 #[test]
-fn a_publish_killed_at_any_step_leaves_the_old_head_or_the_new_one() {
+fn publish_killed_at_any_step_leaves_the_old_or_the_new_head() {
     let world = World::new();
     let tree = Tree::new()
         .noise("old", 30_000, 1)

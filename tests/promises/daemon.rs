@@ -64,7 +64,7 @@ impl Drop for StoppedProcess {
 }
 
 #[test]
-fn a_stopped_daemon_is_reported_by_every_command_with_its_process_and_the_remedy() {
+fn every_command_reports_a_stopped_daemon_with_process_and_remedy() {
     let (world, tree) = published();
     let dir = world.mount("it");
     let other = world.mountpoint();
@@ -100,7 +100,7 @@ fn a_stopped_daemon_is_reported_by_every_command_with_its_process_and_the_remedy
 }
 
 #[test]
-fn a_daemon_that_stops_during_a_request_does_not_hold_up_who_asked() {
+fn daemon_stopped_during_a_request_does_not_block_the_client() {
     let (world, _tree) = published();
     let world = world.with("WALGIT_FS_FAULT_POINTS", "daemon.prepare=stop");
     let dir = world.mountpoint();
@@ -119,7 +119,7 @@ fn a_daemon_that_stops_during_a_request_does_not_hold_up_who_asked() {
 }
 
 #[test]
-fn a_killed_daemon_is_known_to_be_gone_at_once_and_replaced() {
+fn killed_daemon_is_detected_immediately_and_replaced() {
     let (world, tree) = published();
     let dir = world.mount("it");
     world.crash();
@@ -129,7 +129,7 @@ fn a_killed_daemon_is_known_to_be_gone_at_once_and_replaced() {
 }
 
 #[test]
-fn a_daemon_of_another_version_is_named_and_not_asked_anything() {
+fn daemon_of_another_version_is_reported_and_not_contacted() {
     let (world, _tree) = published();
     let daemon = world.path().join("cache/walgit-fs/daemon");
     let mut private = fs::DirBuilder::new();
@@ -178,7 +178,7 @@ fn bash(world: &World, script: &str) -> Output {
 }
 
 #[test]
-fn the_daemon_keeps_no_pipe_lock_or_file_of_the_command_that_started_it() {
+fn daemon_inherits_no_pipe_lock_or_file() {
     let (world, _tree) = published();
     let dir = world.mountpoint();
     let script = format!(
@@ -203,7 +203,7 @@ fn the_daemon_keeps_no_pipe_lock_or_file_of_the_command_that_started_it() {
 }
 
 #[test]
-fn make_does_not_wait_for_the_daemon() {
+fn daemon_does_not_block_make() {
     let (world, _tree) = published();
     let dir = world.mountpoint();
     let makefile = format!(
@@ -217,7 +217,7 @@ fn make_does_not_wait_for_the_daemon() {
 }
 
 #[test]
-fn limits_and_priorities_of_the_shell_are_not_the_daemons() {
+fn daemon_does_not_inherit_limits_and_priorities() {
     if !rustix::process::geteuid().is_root() {
         return; // others may not raise what was lowered
     }
@@ -273,7 +273,7 @@ fn limits_and_priorities_of_the_shell_are_not_the_daemons() {
 }
 
 #[test]
-fn what_cannot_be_reset_is_said_in_one_line() {
+fn attribute_that_cannot_be_reset_is_reported_in_one_line() {
     if !rustix::process::geteuid().is_root() {
         return; // the others cannot mount where /dev/fuse is root's
     }
@@ -312,7 +312,7 @@ fn send(pid: i32, number: i32) {
 }
 
 #[test]
-fn whichever_signal_ends_the_daemon_nothing_stays_mounted() {
+fn daemon_unmounts_everything_on_any_terminating_signal() {
     let (world, _tree) = published();
     let dir = world.mountpoint();
     for number in ENDING {
@@ -347,7 +347,7 @@ fn serving(world: &World, dir: &Path) -> Child {
 }
 
 #[test]
-fn a_foreground_mount_under_nohup_outlives_the_terminal() {
+fn foreground_mount_under_nohup_survives_sighup() {
     let (world, tree) = published();
     let dir = world.mountpoint();
     let mut child = serving_with(&world, &dir, "--ignore-signal=HUP");
@@ -359,7 +359,7 @@ fn a_foreground_mount_under_nohup_outlives_the_terminal() {
 }
 
 #[test]
-fn whichever_signal_ends_a_foreground_mount_nothing_stays_mounted() {
+fn foreground_mount_unmounts_on_any_terminating_signal() {
     let (world, _tree) = published();
     let dir = world.mountpoint();
     for number in ENDING {
@@ -372,7 +372,7 @@ fn whichever_signal_ends_a_foreground_mount_nothing_stays_mounted() {
 }
 
 #[test]
-fn a_foreground_mount_takes_over_from_a_daemon_that_is_idle_and_from_no_other() {
+fn foreground_mount_replaces_only_an_idle_daemon() {
     let (world, tree) = published();
     let dir = world.mount("it");
     let pid = world.daemon().unwrap();
@@ -389,7 +389,7 @@ fn a_foreground_mount_takes_over_from_a_daemon_that_is_idle_and_from_no_other() 
 }
 
 #[test]
-fn the_daemon_is_shown_stopped_and_restarted_by_command() {
+fn daemon_commands_show_stop_and_restart_it() {
     let (world, tree) = published();
     assert_eq!(world.json(&["daemon", "status"])["running"], false);
     assert_eq!(world.json(&["daemon", "stop"])["stopped"], false);
@@ -417,7 +417,7 @@ fn the_daemon_is_shown_stopped_and_restarted_by_command() {
 }
 
 #[test]
-fn a_daemon_whose_directory_is_removed_or_moved_is_found_again() {
+fn daemon_is_found_although_its_directory_was_removed_or_moved() {
     for part in ["daemon/lock", "daemon/control.sock", "daemon", ""] {
         for moved in [false, true] {
             let (world, tree) = published();
@@ -474,7 +474,7 @@ fn a_daemon_whose_directory_is_removed_or_moved_is_found_again() {
 }
 
 #[test]
-fn a_broken_config_file_does_not_keep_the_daemon_from_being_stopped() {
+fn daemon_can_be_stopped_despite_a_broken_config_file() {
     let (world, _tree) = published();
     let dir = world.mount("it");
     let world = world.config("this is no TOML");
@@ -483,7 +483,7 @@ fn a_broken_config_file_does_not_keep_the_daemon_from_being_stopped() {
 }
 
 #[test]
-fn settings_that_the_running_daemon_does_not_have_are_named() {
+fn settings_that_differ_from_the_running_daemon_are_reported() {
     let (world, _tree) = published();
     let dir = world.mount("it");
     world.unmount(&dir);
@@ -512,7 +512,7 @@ fn settings_that_the_running_daemon_does_not_have_are_named() {
 }
 
 #[test]
-fn the_config_file_of_a_flag_is_the_daemons_too() {
+fn daemon_uses_the_config_file_given_by_flag() {
     let (world, _tree) = published();
     fs::write(
         world.path().join("other.toml"),
@@ -527,7 +527,7 @@ fn the_config_file_of_a_flag_is_the_daemons_too() {
 }
 
 #[test]
-fn two_mounts_at_once_share_one_daemon() {
+fn concurrent_mounts_share_one_daemon() {
     let (world, tree) = published();
     let dirs: Vec<_> = (0..4).map(|_| world.mountpoint()).collect();
     let mounts: Vec<Child> = dirs

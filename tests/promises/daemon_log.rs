@@ -26,7 +26,7 @@ fn messages(log: &str) -> (u64, u64) {
 }
 
 #[test]
-fn an_outage_repeats_no_message_without_end() {
+fn outage_does_not_flood_the_log() {
     let server = Server::start();
     let world = World::on(&server);
     let mut tree = Tree::new();
@@ -60,7 +60,7 @@ fn an_outage_repeats_no_message_without_end() {
 }
 
 #[test]
-fn a_second_daemon_does_not_touch_the_log_of_the_first() {
+fn second_daemon_does_not_truncate_the_log_of_the_first() {
     let world = World::new();
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "it");
@@ -88,7 +88,7 @@ fn a_second_daemon_does_not_touch_the_log_of_the_first() {
 }
 
 #[test]
-fn a_log_that_grew_large_is_put_aside() {
+fn large_log_is_rotated() {
     let world = World::new();
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "it");
@@ -105,7 +105,7 @@ fn a_log_that_grew_large_is_put_aside() {
 }
 
 #[test]
-fn a_pipe_in_place_of_the_log_or_the_lock_holds_up_no_daemon() {
+fn pipe_in_place_of_log_or_lock_does_not_block_the_daemon() {
     let world = World::new();
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "it");

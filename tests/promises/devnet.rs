@@ -59,7 +59,7 @@ fn is_error(error: &Value, code: u16, reason: &str) {
 }
 
 #[test]
-fn a_blob_is_stored_once_and_read_in_every_way() {
+fn blob_is_stored_once_and_readable_through_every_endpoint() {
     let client = Client::new();
     block_on(async {
         let body = noise(100_000, 5);
@@ -131,7 +131,7 @@ fn a_blob_is_stored_once_and_read_in_every_way() {
 }
 
 #[test]
-fn ranges_other_than_one_closed_one_within_the_blob_are_416() {
+fn only_one_closed_range_within_the_blob_is_satisfiable() {
     let client = Client::new();
     block_on(async {
         let created = json(client.put("", noise(1000, 1)).await).await;
@@ -169,7 +169,7 @@ fn ranges_other_than_one_closed_one_within_the_blob_are_416() {
 }
 
 #[test]
-fn mistakes_are_answered_in_the_networks_own_shape() {
+fn errors_have_the_format_of_the_network() {
     let client = Client::new();
     block_on(async {
         let unknown = format!("/v1/blobs/{}", "A".repeat(43));
@@ -208,7 +208,7 @@ fn mistakes_are_answered_in_the_networks_own_shape() {
 }
 
 #[test]
-fn a_quilt_gives_its_members_back() {
+fn quilt_returns_its_patches() {
     let client = Client::new();
     block_on(async {
         let boundary = "frontier";
@@ -259,7 +259,7 @@ fn a_quilt_gives_its_members_back() {
 }
 
 #[test]
-fn a_local_directory_can_be_served_as_it_is() {
+fn local_directory_can_be_served_unchanged() {
     let world = World::new();
     let tree = crate::support::Tree::new().noise("noise", 200_000, 4);
     let published = world.publish(tree.path(), "it");
@@ -274,7 +274,7 @@ fn a_local_directory_can_be_served_as_it_is() {
 }
 
 #[test]
-fn what_was_paid_for_until_an_epoch_is_gone_in_it() {
+fn blob_expires_at_its_end_epoch() {
     let client = Client::new();
     block_on(async {
         let epoch = |path: &'static str| {
@@ -306,7 +306,7 @@ fn what_was_paid_for_until_an_epoch_is_gone_in_it() {
 }
 
 #[test]
-fn a_blob_is_paid_for_longer_and_deleted_where_it_may_be() {
+fn blob_can_be_extended_and_deleted_if_deletable() {
     let client = Client::new();
     block_on(async {
         let put = async |query: &str, seed| {
@@ -346,7 +346,7 @@ fn a_blob_is_paid_for_longer_and_deleted_where_it_may_be() {
 }
 
 #[test]
-fn epochs_are_told_and_ended_from_the_command_line() {
+fn debug_epoch_shows_and_advances_epochs() {
     let server = Server::start();
     let there = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
     let here = World::new();
@@ -363,7 +363,7 @@ fn epochs_are_told_and_ended_from_the_command_line() {
 }
 
 #[test]
-fn a_blob_lives_as_long_as_the_last_of_its_objects_and_a_permanent_one_stays() {
+fn blob_lives_until_its_last_object_and_permanent_blobs_stay() {
     let client = Client::new();
     block_on(async {
         let long = json(client.put("?epochs=9&permanent=true", noise(5000, 1)).await).await;
@@ -392,7 +392,7 @@ fn a_blob_lives_as_long_as_the_last_of_its_objects_and_a_permanent_one_stays() {
 }
 
 #[test]
-fn a_web_page_cannot_end_epochs_or_order_faults() {
+fn web_page_cannot_advance_epochs_or_inject_faults() {
     let client = Client::new();
     block_on(async {
         let url = client.url("/devnet/epoch?advance=9");
@@ -423,7 +423,7 @@ fn a_web_page_cannot_end_epochs_or_order_faults() {
 }
 
 #[test]
-fn other_users_of_the_machine_administer_nothing() {
+fn other_users_cannot_administer_a_devnet() {
     use std::io::{Read as _, Write as _};
     use std::os::unix::process::CommandExt as _;
     use std::process::{Command, Stdio};
@@ -469,7 +469,7 @@ fn other_users_of_the_machine_administer_nothing() {
 }
 
 #[test]
-fn who_shares_a_directory_shortens_nothing_that_another_paid_for() {
+fn shared_directory_keeps_the_longest_paid_lifetime() {
     let dir = tempfile::tempdir().unwrap();
     let open = || LocalDir::open(dir.path(), 1 << 20).unwrap();
     let (store, blob) = (open(), BlobId::from_bytes([7; 32]));

@@ -70,7 +70,7 @@ fn hostile_repository() -> Tree {
 }
 
 #[test]
-fn what_an_author_says_is_escaped_wherever_it_is_shown() {
+fn author_text_is_escaped_in_all_output() {
     let world = World::new();
     let tree = hostile_repository();
     let path = tree.path().to_str().unwrap();
@@ -125,7 +125,7 @@ fn what_an_author_says_is_escaped_wherever_it_is_shown() {
 }
 
 #[test]
-fn notices_of_a_mount_are_a_line_each() {
+fn each_mount_notice_is_one_line() {
     let world = World::new();
     let manifest = Commit::new(&world.blobs())
         .file("good", b"good")
@@ -177,7 +177,7 @@ fn rude(mut stream: TcpStream, status: &str) {
 }
 
 #[test]
-fn what_a_server_says_is_escaped_wherever_it_is_shown() {
+fn server_text_is_escaped_in_all_output() {
     let honest = Server::start();
     let tree = Tree::new().file("a", "text").commit("first");
     let path = tree.path().to_str().unwrap();
@@ -214,7 +214,7 @@ fn what_a_server_says_is_escaped_wherever_it_is_shown() {
 }
 
 #[test]
-fn what_an_issuer_says_is_escaped() {
+fn issuer_text_is_escaped() {
     for status in ["400", "401", "500", "200"] {
         let url = rude_server(status);
         let world = World::new()
@@ -231,7 +231,7 @@ fn what_an_issuer_says_is_escaped() {
 }
 
 #[test]
-fn the_log_of_the_daemon_has_no_line_of_an_authors() {
+fn author_text_cannot_forge_daemon_log_lines() {
     let world = World::new();
     let tree = hostile_repository();
     world.publish(tree.path(), "it");
@@ -264,7 +264,7 @@ fn spoil(path: &Path) {
 }
 
 #[test]
-fn refs_that_git_refuses_are_refused() {
+fn ref_names_that_git_refuses_are_refused() {
     use walgit_format::head::check_ref_name;
     for bad in [
         "a\u{1b}[31m",

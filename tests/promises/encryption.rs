@@ -83,7 +83,7 @@ fn assert_nowhere(dirs: &[PathBuf], needles: &[&[u8]]) {
 }
 
 #[test]
-fn an_encrypted_repository_is_mounted_by_who_has_its_key_and_is_what_it_was() {
+fn encrypted_repository_mounts_with_its_key_and_is_unchanged() {
     let world = bus_less(World::new());
     let tree = sample();
     let published = publish(&world, &tree, &["--encrypt"]);
@@ -118,7 +118,7 @@ fn an_encrypted_repository_is_mounted_by_who_has_its_key_and_is_what_it_was() {
 }
 
 #[test]
-fn without_the_key_or_with_another_one_nothing_opens_and_the_remedy_is_named() {
+fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
     let world = bus_less(World::new());
     let tree = sample();
     let published = publish(&world, &tree, &["--encrypt"]);
@@ -168,7 +168,7 @@ fn without_the_key_or_with_another_one_nothing_opens_and_the_remedy_is_named() {
 }
 
 #[test]
-fn neither_who_stores_it_nor_who_finds_the_disk_learns_what_it_is() {
+fn storage_and_disk_reveal_no_plaintext() {
     let server = Server::start();
     let world = bus_less(World::on(&server));
     let tree = sample();
@@ -222,7 +222,7 @@ fn neither_who_stores_it_nor_who_finds_the_disk_learns_what_it_is() {
 }
 
 #[test]
-fn what_is_kept_of_it_is_known_to_be_kept() {
+fn encrypted_content_is_reported_as_cached() {
     let server = Server::start();
     let world = bus_less(World::on(&server));
     let tree = (0..12).fold(Tree::new(), |tree, n| {
@@ -256,7 +256,7 @@ fn what_is_kept_of_it_is_known_to_be_kept() {
 }
 
 #[test]
-fn a_mount_and_a_first_look_cost_no_more_requests_than_plaintext() {
+fn encrypted_mount_and_first_read_need_no_extra_requests() {
     let server = Server::start();
     let world = bus_less(World::on(&server));
     let tree = Tree::new().file("a", "text ".repeat(1000)).file("d/b", "b");
@@ -268,7 +268,7 @@ fn a_mount_and_a_first_look_cost_no_more_requests_than_plaintext() {
 }
 
 #[test]
-fn a_change_is_one_blob_under_the_same_key_and_the_mount_follows() {
+fn encrypted_change_is_one_blob_and_the_mount_follows() {
     let world = bus_less(World::new());
     let tree = sample();
     let first = publish(&world, &tree, &["--encrypt"]);
@@ -293,7 +293,7 @@ fn a_change_is_one_blob_under_the_same_key_and_the_mount_follows() {
 }
 
 #[test]
-fn the_same_input_and_key_are_the_same_blobs_so_an_interrupted_publish_goes_on() {
+fn same_input_and_key_produce_same_blobs_so_a_publish_resumes() {
     let world = bus_less(World::new());
     let tree = sample();
     let first = publish(&world, &tree, &["--encrypt"]);
@@ -323,7 +323,7 @@ fn the_same_input_and_key_are_the_same_blobs_so_an_interrupted_publish_goes_on()
 }
 
 #[test]
-fn a_name_crosses_between_private_and_public_only_when_told_so_and_shares_nothing() {
+fn name_changes_between_private_and_public_only_on_request_and_shares_nothing() {
     let world = bus_less(World::new());
     let tree = sample();
     let path = tree.path().to_str().unwrap();
@@ -362,7 +362,7 @@ fn a_name_crosses_between_private_and_public_only_when_told_so_and_shares_nothin
 }
 
 #[test]
-fn a_gateway_that_flips_bits_is_passed_over_for_an_honest_one() {
+fn corrupting_gateway_is_skipped_for_encrypted_blobs() {
     let server = Server::start();
     let world = bus_less(World::on(&server));
     let tree = sample();
@@ -389,7 +389,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn what_walgits_own_tools_encrypted_is_rewritten_encrypted() {
+fn encrypted_manifest_repository_is_rewritten_encrypted() {
     let world = bus_less(world_with_fixture());
     let [_, second] = manifests("encrypted");
     let dek = fixture("dek.hex");
@@ -447,7 +447,7 @@ fn by_the_format(key: [u8; 32], stored: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_reader_made_from_the_written_format_alone_reads_it() {
+fn independent_reader_decrypts_according_to_the_specification() {
     let world = bus_less(World::new());
     let file = world.path().join("key");
     let key = [9; 32];
@@ -527,7 +527,7 @@ fn read(store: &PrivateStore, blob: BlobId, extent: Extent) -> Result<Bytes, Sto
 }
 
 #[test]
-fn nothing_is_stored_that_was_not_encrypted_with_the_key() {
+fn store_refuses_data_not_encrypted_with_the_key() {
     let sealed = Sealed::new(100);
     let (_, store) = sealed.open();
     let other = PrivateStore::new(
@@ -549,7 +549,7 @@ fn nothing_is_stored_that_was_not_encrypted_with_the_key() {
 }
 
 #[test]
-fn a_range_past_the_end_is_outside_whether_the_blob_was_met_or_not() {
+fn range_past_the_end_is_out_of_bounds_with_or_without_known_header() {
     let sealed = Sealed::new(200_000);
     let (_, store) = sealed.open();
     for (start, len) in [
@@ -576,7 +576,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn any_range_reads_as_it_was_and_any_flipped_bit_in_it_is_refused(
+    fn every_range_decrypts_and_every_flipped_bit_is_refused(
         len in 1usize..300_000,
         a in any::<proptest::sample::Index>(),
         b in any::<proptest::sample::Index>(),

@@ -78,7 +78,7 @@ impl Scene {
 }
 
 #[test]
-fn a_reader_gets_over_each_of_them_and_not_over_all() {
+fn reads_survive_each_fault_but_not_all_at_once() {
     let scene = Scene::new();
     block_on(async {
         for (fault, times) in [
@@ -109,7 +109,7 @@ fn a_reader_gets_over_each_of_them_and_not_over_all() {
 }
 
 #[test]
-fn a_writer_is_told_what_the_publisher_answered() {
+fn upload_errors_contain_the_publisher_response() {
     let scene = Scene::new();
     block_on(async {
         let store = scene.store();
@@ -146,7 +146,7 @@ fn a_writer_is_told_what_the_publisher_answered() {
 }
 
 #[test]
-fn they_can_be_changed_and_counted_while_it_runs() {
+fn faults_can_be_changed_and_counted_at_run_time() {
     let scene = Scene::new();
     block_on(async {
         let store = scene.store();
@@ -169,7 +169,7 @@ fn they_can_be_changed_and_counted_while_it_runs() {
 }
 
 #[test]
-fn the_same_seed_brings_the_same_faults() {
+fn equal_seeds_produce_equal_faults() {
     let statuses = |seed: &str| {
         let server = Server::with(&["--fault", "status=503,rate=0.5", "--seed", seed]);
         let url = format!("{}/status", server.url);
@@ -189,7 +189,7 @@ fn the_same_seed_brings_the_same_faults() {
 }
 
 #[test]
-fn one_who_is_slow_and_never_silent_holds_up_nobody_for_ever() {
+fn trickling_server_blocks_no_reader_indefinitely() {
     let scene = Scene::new();
     block_on(async {
         for fault in ["drip-ms=50", "bandwidth-mbit=0.001"] {
@@ -205,7 +205,7 @@ fn one_who_is_slow_and_never_silent_holds_up_nobody_for_ever() {
 }
 
 #[test]
-fn a_slow_answer_is_right_and_counted() {
+fn slow_response_is_correct_and_counted() {
     let scene = Scene::new();
     block_on(async {
         let store = scene.store();
@@ -224,7 +224,7 @@ fn a_slow_answer_is_right_and_counted() {
 }
 
 #[test]
-fn a_reset_is_one() {
+fn reset_fault_is_reported_as_a_reset() {
     let scene = Scene::new();
     block_on(async { scene.order("reset").await });
     let mut stream = TcpStream::connect(scene.server.url.trim_start_matches("http://")).unwrap();
@@ -242,7 +242,7 @@ fn a_reset_is_one() {
 }
 
 #[test]
-fn a_fault_that_is_none_is_wrong_usage() {
+fn invalid_fault_is_a_usage_error() {
     let world = World::new();
     let dir = world.path().join("walrus");
     let args = [

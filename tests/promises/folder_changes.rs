@@ -54,7 +54,7 @@ fn skipped(report: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_changes_after_it_was_listed_is_published_as_it_is_opened_or_skipped() {
+fn files_changed_after_listing_are_published_as_opened_or_skipped() {
     let world = World::new();
     let large = noise(20 << 20, 1);
     let tree = Tree::new()
@@ -125,7 +125,7 @@ fn what_changes_after_it_was_listed_is_published_as_it_is_opened_or_skipped() {
 }
 
 #[test]
-fn what_is_appended_or_cut_off_while_a_file_is_open_makes_no_torn_file() {
+fn file_resized_during_publish_is_never_torn() {
     let world = World::new();
     let tree = Tree::new().file("log", "line 1\n");
     let log = tree.path().join("log");
@@ -152,7 +152,7 @@ fn what_is_appended_or_cut_off_while_a_file_is_open_makes_no_torn_file() {
 }
 
 #[test]
-fn what_cannot_be_read_is_an_error_unless_it_is_to_be_skipped() {
+fn unreadable_file_is_an_error_unless_skipping_is_requested() {
     let world = World::new();
     let tree = Tree::new()
         .file("fine", "fine")

@@ -8,7 +8,7 @@ use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World, eventually};
 
 #[test]
-fn a_mount_moves_with_its_name_and_keeps_what_did_not_change() {
+fn following_mount_moves_and_keeps_unchanged_files() {
     let world = World::new();
     let big = noise(3 << 20, 1);
     let tree = Tree::new()
@@ -68,7 +68,7 @@ fn a_mount_moves_with_its_name_and_keeps_what_did_not_change() {
 }
 
 #[test]
-fn what_did_not_change_stays_in_the_kernels_cache() {
+fn unchanged_files_stay_in_the_page_cache() {
     let world = World::new();
     let big = noise(3 << 20, 2);
     let tree = Tree::new().file("big", &big).file("a", "0").commit("0");
@@ -98,7 +98,7 @@ fn what_did_not_change_stays_in_the_kernels_cache() {
 }
 
 #[test]
-fn many_moves_in_a_row_end_at_the_newest() {
+fn repeated_moves_end_at_the_newest_head() {
     let world = World::new();
     let mut tree = Tree::new()
         .file("same/file", "same")
@@ -123,7 +123,7 @@ fn many_moves_in_a_row_end_at_the_newest() {
 }
 
 #[test]
-fn an_address_that_never_moves_is_not_followed() {
+fn immutable_address_cannot_be_followed() {
     let world = World::new();
     let tree = Tree::new().file("a", "a");
     let published = world.publish(tree.path(), "it");
@@ -134,7 +134,7 @@ fn an_address_that_never_moves_is_not_followed() {
 }
 
 #[test]
-fn a_followed_branch_of_the_chain_does_not_go_back() {
+fn followed_chain_branch_does_not_go_back() {
     use crate::support::chain::Chain;
     use serde_json::json;
     let chain = Chain::start();

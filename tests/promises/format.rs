@@ -129,7 +129,7 @@ fn open(blob: &Bytes, chunk: &ChunkRef) -> Bytes {
 }
 
 #[test]
-fn the_golden_blob_is_written_as_ever() {
+fn golden_blob_is_written_unchanged() {
     let (blob, root) = golden();
     assert_eq!(blob.len() as u64, MIN_BLOB);
     // By hand, when the format gets a new version.
@@ -144,7 +144,7 @@ fn the_golden_blob_is_written_as_ever() {
 }
 
 #[test]
-fn the_golden_blob_is_read_as_ever() {
+fn golden_blob_is_read() {
     let mut padded = GOLDEN.to_vec();
     padded.resize(MIN_BLOB as usize, 0);
     let blob = Bytes::from(padded);
@@ -192,7 +192,7 @@ fn the_golden_blob_is_read_as_ever() {
 const GOLDEN_PRIOR: &str = "50010368b5adcb24e3f85dfb0c84cd145c7801010801010a00";
 
 #[test]
-fn the_golden_prior_is_written_and_read_as_ever() {
+fn golden_prior_is_written_and_read_unchanged() {
     let files = ["Cargo.toml", "src/lib.rs", "tests/lib.rs"];
     let names = files.map(|path| PathName::of(path.as_bytes()));
     let weights = [9.0, 3.0, 30.0];
@@ -212,7 +212,7 @@ fn the_golden_prior_is_written_and_read_as_ever() {
 }
 
 #[test]
-fn a_newer_version_is_refused_and_says_to_update() {
+fn newer_format_version_is_refused_with_advice_to_update() {
     let mut newer = GOLDEN.to_vec();
     newer[8] = 2;
     let error = Header::decode(&newer).unwrap_err().to_string();
@@ -223,7 +223,7 @@ fn a_newer_version_is_refused_and_says_to_update() {
 }
 
 #[test]
-fn a_directory_of_too_many_tiny_entries_is_refused_before_it_takes_memory() {
+fn oversized_directory_is_refused_before_allocation() {
     // No blobs, no chunks, 2^20 + 1 entries of four bytes.
     let mut raw = vec![b'D', 1, 0, 0, 0x81, 0x80, 0x40];
     raw.resize(raw.len() + 4 * ((1 << 20) + 1), 0);
@@ -294,7 +294,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_spoiled_node_makes_a_decoder_fall(
+    fn decoders_survive_corrupted_nodes(
         node in 0usize..4,
         spoils in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..6),
     ) {
@@ -313,14 +313,14 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_at_all_make_a_decoder_fall(magic in 0usize..6, mut raw in proptest::collection::vec(any::<u8>(), 2..300)) {
+    fn decoders_survive_arbitrary_bytes(magic in 0usize..6, mut raw in proptest::collection::vec(any::<u8>(), 2..300)) {
         raw[0] = b"DLHWP\0"[magic];
         raw[1] = 1;
         decode_all(&raw);
     }
 
     #[test]
-    fn a_directory_reads_as_written(
+    fn directory_round_trips(
         names in proptest::collection::btree_set("[a-zA-Z0-9 .~ü-]{1,30}", 0..40),
         seeds in proptest::collection::vec((0u8..5, any::<u32>(), 0usize..200), 40),
     ) {

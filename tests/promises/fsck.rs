@@ -72,7 +72,7 @@ fn spoil(path: &Path, at: u64) {
 }
 
 #[test]
-fn what_is_published_is_sound_and_all_of_it_is_read() {
+fn fsck_reads_everything_and_finds_a_publish_intact() {
     let world = World::new();
     world.publish(sample().path(), "it");
     let (told, sound) = fsck(&world, &["it"]);
@@ -84,7 +84,7 @@ fn what_is_published_is_sound_and_all_of_it_is_read() {
 }
 
 #[test]
-fn a_whole_repository_is_read_in_few_requests() {
+fn fsck_reads_a_repository_in_few_requests() {
     let server = Server::start();
     let world = World::on(&server);
     let published = world.publish(sample().path(), "it");
@@ -100,7 +100,7 @@ fn a_whole_repository_is_read_in_few_requests() {
 }
 
 #[test]
-fn without_remote_what_the_cache_has_is_checked_and_the_rest_looked_for() {
+fn fsck_without_remote_checks_the_cache_and_probes_the_rest() {
     let server = Server::start();
     let world = World::on(&server).config("[daemon]\nidle_exit_s = 0\n");
     let tree = sample();
@@ -120,7 +120,7 @@ fn without_remote_what_the_cache_has_is_checked_and_the_rest_looked_for() {
 }
 
 #[test]
-fn a_flipped_bit_is_told_by_the_file_it_is_in() {
+fn fsck_reports_a_flipped_bit_by_its_file() {
     let world = World::new();
     world.publish(sample().path(), "it");
     let (blob, at) = holding(&world.blobs(), &noise(2042, 42)[..64]);
@@ -139,7 +139,7 @@ fn a_flipped_bit_is_told_by_the_file_it_is_in() {
 }
 
 #[test]
-fn a_blob_that_is_gone_or_cut_short_is_told_by_the_files_that_need_it() {
+fn fsck_reports_a_missing_or_truncated_blob_by_its_files() {
     let server = Server::start();
     let world = World::on(&server);
     world.publish(sample().path(), "it");
@@ -169,7 +169,7 @@ fn a_blob_that_is_gone_or_cut_short_is_told_by_the_files_that_need_it() {
 }
 
 #[test]
-fn a_sample_reads_as_many_pieces_as_asked_for() {
+fn fsck_sample_reads_the_requested_number_of_chunks() {
     let server = Server::start();
     let world = World::on(&server);
     world.publish(sample().path(), "it");
@@ -183,7 +183,7 @@ fn a_sample_reads_as_many_pieces_as_asked_for() {
 }
 
 #[test]
-fn of_an_encrypted_repository_one_file_is_told_as_well() {
+fn fsck_reports_the_damaged_file_of_an_encrypted_repository() {
     let world = World::new();
     let tree = sample();
     let path = tree.path().to_str().unwrap();
@@ -204,7 +204,7 @@ fn of_an_encrypted_repository_one_file_is_told_as_well() {
 }
 
 #[test]
-fn commits_of_walgits_own_tools_are_checked_with_those_before_them() {
+fn fsck_checks_manifests_with_their_ancestors() {
     let world = world_with_fixture();
     let manifests = manifests("plain");
     let newest = manifests.last().unwrap();
@@ -219,7 +219,7 @@ fn commits_of_walgits_own_tools_are_checked_with_those_before_them() {
 }
 
 #[test]
-fn a_network_that_is_down_is_an_error_and_no_fault() {
+fn fsck_reports_an_outage_as_error_and_not_as_damage() {
     let mut server = Server::start();
     let world = World::on(&server).config("[mount]\ndeadline_s = 2\n");
     world.publish(sample().path(), "it");
@@ -229,7 +229,7 @@ fn a_network_that_is_down_is_an_error_and_no_fault() {
 }
 
 #[test]
-fn what_was_stored_is_read_back_before_the_name_is_set() {
+fn publish_verify_reads_back_before_setting_the_name() {
     let server = Server::start();
     let gateway = Gateway::before(&server.url, Lie::None);
     let world = World::new()

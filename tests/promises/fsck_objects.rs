@@ -35,7 +35,7 @@ fn count(objects: &Value, what: &str) -> u64 {
 }
 
 #[test]
-fn an_eventful_history_is_sound_object_for_object() {
+fn fsck_objects_verifies_a_diverse_history() {
     for (sha256, more) in [(false, &[][..]), (true, &[]), (false, &["--encrypt"])] {
         let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
         let mut tree = eventful(sha256);
@@ -64,7 +64,7 @@ fn an_eventful_history_is_sound_object_for_object() {
 }
 
 #[test]
-fn a_part_of_a_history_is_sound() {
+fn fsck_objects_verifies_a_partial_history() {
     let world = World::new();
     let tree = eventful(false);
     let from = format!("file://{}", tree.path().display());
@@ -87,7 +87,7 @@ fn a_part_of_a_history_is_sound() {
 }
 
 #[test]
-fn fsck_says_what_it_verified() {
+fn fsck_reports_what_it_verified() {
     let world = World::new();
     let tree = Tree::new().file("a", "a").commit("first");
     publish(&world, tree.path(), &[], &[]);
@@ -153,7 +153,7 @@ fn tagged(made: &mut Made, raw: Vec<u8>) {
 }
 
 #[test]
-fn a_history_made_by_hand_is_sound() {
+fn fsck_objects_verifies_a_synthetic_history() {
     let world = World::new();
     let mut made = Made::new();
     let tip = made.tip.clone();
@@ -164,7 +164,7 @@ fn a_history_made_by_hand_is_sound() {
 }
 
 #[test]
-fn other_bytes_under_an_id_are_told_by_the_commit() {
+fn fsck_reports_bytes_that_do_not_match_their_id_by_commit() {
     let made = Made::new();
     let commit = format!("commit {}", made.tip);
     let tree = String::from_utf8(made.commits[0][5..45].to_vec()).unwrap();
@@ -194,7 +194,7 @@ fn other_bytes_under_an_id_are_told_by_the_commit() {
 }
 
 #[test]
-fn another_commit_or_tag_leaves_what_names_it_without_an_object() {
+fn replaced_commit_or_tag_is_reported_as_missing() {
     // An ID is computed from the bytes, so other bytes are another object.
     let tip = Made::new().tip.to_string();
     told_always(
@@ -219,7 +219,7 @@ fn another_commit_or_tag_leaves_what_names_it_without_an_object() {
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn fsck_reports_missing_objects() {
     let nowhere = GitId(vec![7; 20]);
     let name = &nowhere.to_string()[..];
     let commit_of = format!("commit {}", Made::new().tip);
@@ -285,7 +285,7 @@ fn what_is_missing_is_told() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_told_by_where_it_is() {
+fn fsck_reports_undecodable_data_by_location() {
     let place = ["git objects ", " of blob "];
     let spoiled = || Some(b"G\x01\x7fnot a group".to_vec());
     told_always(|made| made.trees_instead = spoiled(), "malformed", &place);
@@ -468,7 +468,7 @@ async fn look(dir: &Path, made: Made) -> Option<([Report; 2], bool, Result<(), R
 }
 
 #[test]
-fn what_is_called_sound_can_be_exported_and_looked_into() {
+fn repository_that_passes_fsck_can_be_exported_and_listed() {
     let (mut sound, mut decoded, mut refused) = (0, 0, 0);
     block_on(async {
         for seed in 1..=600 {

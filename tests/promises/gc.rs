@@ -49,7 +49,7 @@ fn sample(seed: u64) -> Tree {
 }
 
 #[test]
-fn what_a_newer_head_does_not_need_goes_and_the_head_reads_as_before() {
+fn gc_collects_unreferenced_blobs_and_the_head_stays_readable() {
     let world = World::new().config(AT_ONCE);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
@@ -83,7 +83,7 @@ fn what_a_newer_head_does_not_need_goes_and_the_head_reads_as_before() {
 }
 
 #[test]
-fn rules_keep_what_an_old_head_had_and_let_it_go_when_their_time_is_over() {
+fn retention_rules_protect_old_heads_until_they_expire() {
     let rules = "[retention]\ndefault_days = 0\n[[retention.rules]]\npath = \"large\"\nkeep = 10\n";
     let world = World::new().config(rules);
     let tree = sample(1);
@@ -107,7 +107,7 @@ fn rules_keep_what_an_old_head_had_and_let_it_go_when_their_time_is_over() {
 }
 
 #[test]
-fn a_tag_protects_what_it_stood_for_when_it_is_published_no_more() {
+fn retention_protects_the_content_of_unpublished_tags() {
     let world = World::new();
     let tree = sample(1).commit("one");
     tree.git(&["tag", "v1"]);
@@ -127,7 +127,7 @@ fn a_tag_protects_what_it_stood_for_when_it_is_published_no_more() {
 }
 
 #[test]
-fn a_history_that_is_spread_over_publishes_stays_whole() {
+fn gc_keeps_history_that_spans_several_publishes() {
     let world = World::new().config(AT_ONCE);
     let mut tree = Tree::new().file("text", "one\n".repeat(3000));
     for n in 0..3 {
@@ -160,7 +160,7 @@ fn a_history_that_is_spread_over_publishes_stays_whole() {
 }
 
 #[test]
-fn what_was_stored_a_short_time_ago_or_is_mounted_stays() {
+fn gc_keeps_recent_and_mounted_blobs() {
     let world = World::new().config(AT_ONCE);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
@@ -180,7 +180,7 @@ fn what_was_stored_a_short_time_ago_or_is_mounted_stays() {
 }
 
 #[test]
-fn names_that_are_removed_take_what_only_they_need_with_them() {
+fn gc_collects_content_of_removed_names() {
     let world = World::new().config(AT_ONCE);
     let (one, two) = (sample(1), sample(50));
     publish(&world, &one, "one");
@@ -195,7 +195,7 @@ fn names_that_are_removed_take_what_only_they_need_with_them() {
 }
 
 #[test]
-fn a_head_that_cannot_be_read_keeps_all_that_it_may_need() {
+fn gc_keeps_everything_an_unreadable_head_may_need() {
     let world = World::new().config(AT_ONCE);
     let tree = sample(1);
     let path = tree.path().to_str().unwrap().to_owned();
@@ -247,7 +247,7 @@ fn find_keys(state: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_publish_that_was_killed_can_go_on_and_what_it_left_is_collected_in_the_end() {
+fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
     // So slow that it is killed in the middle.
     let server = Server::with(&["--bandwidth-mbit", "60"]);
     let world = World::on(&server).config(AT_ONCE);
@@ -285,7 +285,7 @@ fn a_publish_that_was_killed_can_go_on_and_what_it_left_is_collected_in_the_end(
 }
 
 #[test]
-fn killed_at_any_step_it_loses_nothing_and_the_next_run_ends_what_it_began() {
+fn gc_killed_at_any_step_loses_nothing_and_the_next_run_completes_it() {
     let world = World::new().config(AT_ONCE);
     let tree = Tree::new()
         .noise("small/one", 300_000, 1)
@@ -326,7 +326,7 @@ fn killed_at_any_step_it_loses_nothing_and_the_next_run_ends_what_it_began() {
 }
 
 #[test]
-fn names_and_leases_are_read_once_however_many_blobs_are_collected() {
+fn gc_reads_names_and_leases_once_for_any_number_of_blobs() {
     let world = World::new().config(AT_ONCE);
     publish(&world, &Tree::new().file("kept", "it"), "it");
     let names = world.path().join("data/walgit-fs/refs/local");
@@ -343,7 +343,7 @@ fn names_and_leases_are_read_once_however_many_blobs_are_collected() {
 }
 
 #[test]
-fn beside_publishes_it_takes_nothing_that_they_need() {
+fn gc_deletes_nothing_that_concurrent_publishes_need() {
     let world = World::new().config(AT_ONCE);
     let trees: Vec<Tree> = (0..3).map(|n| sample(n * 100)).collect();
     std::thread::scope(|scope| {
@@ -372,7 +372,7 @@ fn beside_publishes_it_takes_nothing_that_they_need() {
 }
 
 #[test]
-fn what_nobody_of_ours_stored_is_left_alone_unless_asked_for() {
+fn gc_keeps_foreign_blobs_unless_requested() {
     let world = World::new().config(AT_ONCE);
     publish(&world, &sample(1), "it");
     let stranger = "A".repeat(43);
@@ -388,7 +388,7 @@ fn what_nobody_of_ours_stored_is_left_alone_unless_asked_for() {
 }
 
 #[test]
-fn what_was_learned_of_a_repository_goes_when_it_was_not_mounted_for_half_a_year() {
+fn gc_removes_profiles_unused_for_half_a_year() {
     let world = World::new().config("[daemon]\nidle_exit_s = 0\n");
     let tree = (0..30).fold(Tree::new(), |tree, n| {
         tree.noise(&format!("{n}"), 20_000, n)

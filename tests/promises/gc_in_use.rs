@@ -110,7 +110,7 @@ fn refusal(done: &Output) -> String {
 }
 
 #[test]
-fn a_mounted_head_stays_whatever_the_environment_of_gc_is() {
+fn gc_keeps_a_mounted_head_in_any_environment() {
     let it = Replaced::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let elsewhere = |name: &str| elsewhere.path().join(name);
@@ -155,7 +155,7 @@ fn a_mounted_head_stays_whatever_the_environment_of_gc_is() {
 }
 
 #[test]
-fn what_others_publish_into_the_same_store_stays() {
+fn gc_keeps_blobs_of_other_users_of_a_store() {
     let it = Replaced::new();
     it.world.unmount(&it.mount);
     let store = it.world.blobs().parent().unwrap().to_owned();
@@ -185,7 +185,7 @@ fn what_others_publish_into_the_same_store_stays() {
 }
 
 #[test]
-fn a_mounted_head_stays_while_its_daemon_is_stopped() {
+fn gc_keeps_a_mounted_head_while_its_daemon_is_stopped() {
     let it = Replaced::new();
     let daemon = it.world.daemon().unwrap();
     signal(daemon, Signal::STOP);
@@ -198,7 +198,7 @@ fn a_mounted_head_stays_while_its_daemon_is_stopped() {
 }
 
 #[test]
-fn a_mounted_head_stays_where_no_certificates_are_installed() {
+fn gc_keeps_a_mounted_head_without_certificates() {
     let it = Replaced::new();
     let mut gc = it.gc();
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
@@ -209,7 +209,7 @@ fn a_mounted_head_stays_where_no_certificates_are_installed() {
 }
 
 #[test]
-fn a_head_mounted_in_the_foreground_stays() {
+fn gc_keeps_a_head_mounted_in_the_foreground() {
     let world = World::new().config(NO_RETENTION);
     let tree = Tree::new().noise("file", FILE, 1);
     world.publish(tree.path(), "it");
@@ -237,7 +237,7 @@ fn a_head_mounted_in_the_foreground_stays() {
 }
 
 #[test]
-fn an_earlier_head_of_a_following_mount_stays_as_long_as_a_file_of_it_is_open() {
+fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
     let it = Replaced::with(World::new(), &[], &["--follow=1"]);
     // The old file stays open while the mount moves on.
     let mut open = None;
@@ -275,7 +275,7 @@ fn address(world: &World) -> String {
 }
 
 #[test]
-fn a_mounted_head_stays_whose_key_gc_does_not_have() {
+fn gc_keeps_a_mounted_head_without_its_key() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
     let it = Replaced::with(world, &["--encrypt"], &[]);
     let keys = it.world.path().join("data/walgit-fs");
@@ -306,7 +306,7 @@ fn hide_keys(data: &Path) -> Vec<(PathBuf, PathBuf)> {
 }
 
 #[test]
-fn the_head_of_a_killed_daemon_stays_for_the_grace_period() {
+fn gc_keeps_the_head_of_a_killed_daemon_for_the_grace_period() {
     let it = Replaced::new();
     it.world.crash();
     // The dead mount is in the kernel's table still: it can be mounted again.
@@ -335,7 +335,7 @@ fn the_head_of_a_killed_daemon_stays_for_the_grace_period() {
 }
 
 #[test]
-fn a_head_that_is_mounted_through_a_devnet_over_the_same_store_stays() {
+fn gc_keeps_a_head_mounted_through_a_devnet_over_its_store() {
     let it = Replaced::new();
     it.world.run(&["unmount", "--all"]);
     let store = it.world.blobs().parent().unwrap().to_owned();
@@ -369,7 +369,7 @@ fn leases(world: &World, ending: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_mount_whose_lease_was_removed_makes_gc_refuse() {
+fn gc_refuses_if_a_mount_has_no_lease() {
     let it = Replaced::new();
     fs::remove_dir_all(it.world.blobs().parent().unwrap().join("leases")).unwrap();
     let trial = it.world.try_run(&["gc", "--grace", "0s", "--dry-run"]);
@@ -387,7 +387,7 @@ fn a_mount_whose_lease_was_removed_makes_gc_refuse() {
 }
 
 #[test]
-fn a_damaged_lease_makes_gc_refuse() {
+fn gc_refuses_if_a_lease_is_damaged() {
     let it = Replaced::new();
     for ending in ["mount", "lease"] {
         let dir = it.world.blobs().parent().unwrap().join("leases");
@@ -403,7 +403,7 @@ fn a_damaged_lease_makes_gc_refuse() {
 }
 
 #[test]
-fn what_is_no_file_in_the_place_of_a_lease_or_a_record_holds_up_nobody() {
+fn irregular_file_in_place_of_a_lease_or_record_does_not_block() {
     let it = Replaced::new();
     let store = it.world.blobs().parent().unwrap().to_owned();
     for ending in ["mount", "lease", "user"] {
@@ -430,7 +430,7 @@ fn what_is_no_file_in_the_place_of_a_lease_or_a_record_holds_up_nobody() {
 }
 
 #[test]
-fn a_mount_that_cannot_have_a_lease_says_what_that_means() {
+fn mount_without_a_lease_explains_the_consequence() {
     let world = World::new();
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "it");
@@ -474,7 +474,7 @@ fn a_mount_that_cannot_have_a_lease_says_what_that_means() {
 }
 
 #[test]
-fn gc_says_why_the_cache_was_not_looked_at() {
+fn gc_reports_why_the_cache_was_not_examined() {
     let world = World::new();
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "it");
@@ -507,7 +507,7 @@ fn gc_says_why_the_cache_was_not_looked_at() {
 }
 
 #[test]
-fn a_damaged_name_makes_gc_refuse() {
+fn gc_refuses_if_a_name_is_damaged() {
     let it = Replaced::new();
     let name = it.world.path().join("data/walgit-fs/refs/local/mystery");
     fs::write(&name, "{").unwrap();
@@ -518,7 +518,7 @@ fn a_damaged_name_makes_gc_refuse() {
 }
 
 #[test]
-fn a_mount_that_begins_while_gc_runs_shows_everything_or_fails() {
+fn mount_during_gc_shows_everything_or_fails() {
     let world = World::new().config(NO_RETENTION);
     let tree = Tree::new().noise("file", FILE, 1);
     let old = world.publish(tree.path(), "it")["address"]
@@ -563,7 +563,7 @@ fn state(pid: i32) -> Option<char> {
 }
 
 #[test]
-fn a_mount_of_a_network_is_protected_in_every_environment() {
+fn gc_keeps_a_mounted_network_head_in_any_environment() {
     let server = Server::start();
     let world = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
     let it = Replaced::with(world, &[], &[]);
@@ -600,7 +600,7 @@ fn a_mount_of_a_network_is_protected_in_every_environment() {
 }
 
 #[test]
-fn a_lease_ends_with_its_mount_and_says_who_holds_it() {
+fn lease_names_its_holder_and_ends_with_its_mount() {
     let it = Replaced::new();
     let lease = leases(&it.world, "mount");
     let text = fs::read_to_string(&lease[0]).unwrap();

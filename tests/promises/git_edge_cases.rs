@@ -82,7 +82,7 @@ const COMMITS: &[&[u8]] = &[
 ];
 
 #[test]
-fn malformed_commits_come_back_byte_for_byte() {
+fn malformed_commits_round_trip_byte_for_byte() {
     let world = World::new();
     let tree = Tree::new().file("a", "text\n").commit("first");
     let whole = tree.git(&["rev-parse", "HEAD^{tree}"]);
@@ -161,7 +161,7 @@ fn on_branch(tree: &Tree, branch: &str, raw: &[u8]) -> String {
 }
 
 #[test]
-fn odd_trees_come_back_byte_for_byte_and_are_shown_as_git_checks_them_out() {
+fn unusual_trees_round_trip_and_are_shown_as_git_checks_them_out() {
     let world = World::new();
     let tree = Tree::new().file("a", "text\n").commit("first");
     let one = object(tree.path(), "blob", "one\n");
@@ -215,7 +215,7 @@ fn odd_trees_come_back_byte_for_byte_and_are_shown_as_git_checks_them_out() {
 }
 
 #[test]
-fn what_git_refuses_to_check_out_is_refused_by_commit_and_path_and_kept_in_a_history() {
+fn tree_that_git_cannot_check_out_is_refused_by_path_but_kept_in_history() {
     let world = World::new();
     let tree = Tree::new().file("a", "text\n").commit("first");
     let one = object(tree.path(), "blob", "one\n");
@@ -239,7 +239,7 @@ fn what_git_refuses_to_check_out_is_refused_by_commit_and_path_and_kept_in_a_his
 }
 
 #[test]
-fn tags_of_anything_come_back() {
+fn tags_of_any_object_type_round_trip() {
     let world = World::new();
     let mut tree = Tree::new();
     for n in 0..3 {
@@ -300,7 +300,7 @@ fn tags_of_anything_come_back() {
 }
 
 #[test]
-fn what_replaces_an_object_for_viewers_is_not_what_is_published() {
+fn publish_ignores_git_replacement_objects() {
     let world = World::new();
     let mut tree = Tree::new();
     for n in 0..4 {
@@ -335,7 +335,7 @@ fn what_replaces_an_object_for_viewers_is_not_what_is_published() {
 }
 
 #[test]
-fn variables_that_point_git_elsewhere_do_not_point_publish_elsewhere() {
+fn publish_ignores_git_environment_variables() {
     let tree = Tree::new().file("a", "right\n").commit("right");
     let other = Tree::new().file("a", "wrong\n").commit("wrong");
     let git_dir = other.path().join(".git");
@@ -353,7 +353,7 @@ fn variables_that_point_git_elsewhere_do_not_point_publish_elsewhere() {
 }
 
 #[test]
-fn objects_of_another_repository_are_published_with_those_that_borrow_them() {
+fn objects_of_alternates_are_published() {
     let world = World::new();
     let tree = Tree::new().file("a", "text\n").commit("first");
     let from = tree.path().to_str().unwrap();
@@ -369,7 +369,7 @@ fn objects_of_another_repository_are_published_with_those_that_borrow_them() {
 }
 
 #[test]
-fn a_history_ends_where_a_clone_is_shallow_whatever_else_is_there() {
+fn history_ends_at_the_shallow_boundary() {
     let world = World::new();
     let mut tree = Tree::new();
     for n in 0..4 {
@@ -394,7 +394,7 @@ fn loose(repository: &Path, id: &str) -> PathBuf {
 }
 
 #[test]
-fn an_object_that_is_missing_or_not_what_its_id_says_is_named() {
+fn publish_reports_missing_and_corrupt_git_objects() {
     let world = World::new();
     let tree = Tree::new().file("a", "old\n").commit("first");
     let old = tree.git(&["rev-parse", "HEAD:a"]);
@@ -419,7 +419,7 @@ fn an_object_that_is_missing_or_not_what_its_id_says_is_named() {
 }
 
 #[test]
-fn a_branch_that_is_asked_for_twice_is_published_once() {
+fn duplicate_branch_arguments_publish_once() {
     let world = World::new();
     let tree = Tree::new().file("a", "text\n").commit("first");
     for name in ["tags/main", "heads/Main", "heads/heads/main"] {

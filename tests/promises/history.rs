@@ -47,7 +47,7 @@ fn checkout(tree: &Tree, commit: &str, at: &Path) {
 }
 
 #[test]
-fn every_commit_can_be_looked_at() {
+fn every_commit_can_be_read() {
     let world = World::new();
     let tree = eventful();
     let report = world.publish(tree.path(), "it");
@@ -70,7 +70,7 @@ fn every_commit_can_be_looked_at() {
 }
 
 #[test]
-fn a_commit_is_found_by_its_name_alone_and_no_other_is() {
+fn commit_is_found_only_by_its_id() {
     let world = World::new();
     let tree = eventful();
     world.publish(tree.path(), "it");
@@ -116,7 +116,7 @@ fn tags_and_commits_can_be_mounted() {
 }
 
 #[test]
-fn tags_are_folders() {
+fn tags_are_directories() {
     let world = World::new();
     let tree = eventful();
     tree.git(&["tag", "deep/er", "HEAD~1"]);
@@ -167,7 +167,7 @@ fn a_new_tag_is_published() {
 }
 
 #[test]
-fn as_much_history_is_published_as_was_asked_for() {
+fn requested_amount_of_history_is_published() {
     let world = World::new();
     let tree = eventful();
     let path = tree.path().to_str().unwrap();
@@ -187,7 +187,7 @@ fn as_much_history_is_published_as_was_asked_for() {
 }
 
 #[test]
-fn what_was_taken_out_of_a_history_is_not_published_again() {
+fn rewritten_history_is_not_published_again() {
     let world = World::new();
     let tree = Tree::new()
         .file("a", "kept\n".repeat(100))
@@ -205,7 +205,7 @@ fn what_was_taken_out_of_a_history_is_not_published_again() {
 }
 
 #[test]
-fn a_shallow_clone_is_published_as_far_as_it_goes() {
+fn shallow_clone_publishes_its_available_history() {
     let world = World::new();
     let tree = eventful();
     let clone = world.path().join("shallow");
@@ -222,7 +222,7 @@ fn a_shallow_clone_is_published_as_far_as_it_goes() {
 }
 
 #[test]
-fn an_encrypted_history_opens_for_its_key() {
+fn encrypted_history_opens_with_its_key() {
     let world = World::new();
     let tree = eventful();
     let path = tree.path().to_str().unwrap();

@@ -57,7 +57,7 @@ fn refused(world: &World, address: &str, because: &str) {
 }
 
 #[test]
-fn names_that_lead_elsewhere_are_refused() {
+fn path_traversal_names_are_refused() {
     let world = World::new();
     for name in [
         &b".."[..],
@@ -81,7 +81,7 @@ fn names_that_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn names_twice_or_out_of_order_are_refused() {
+fn duplicate_or_unsorted_names_are_refused() {
     let world = World::new();
     for pair in [[&b"a"[..], b"a"], [b"b", b"a"]] {
         let address = root_of(&world, &pair.map(file), 3);
@@ -90,7 +90,7 @@ fn names_twice_or_out_of_order_are_refused() {
 }
 
 #[test]
-fn counts_and_sizes_that_do_not_add_up_are_refused() {
+fn inconsistent_counts_and_sizes_are_refused() {
     let world = World::new();
     refused(
         &world,
@@ -107,7 +107,7 @@ fn counts_and_sizes_that_do_not_add_up_are_refused() {
 }
 
 #[test]
-fn a_subtree_that_claims_to_be_endless_is_refused() {
+fn subtree_with_excessive_node_count_is_refused() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let empty = builder.push_node(&directory::encode_unchecked(&[], 0).unwrap());
@@ -125,7 +125,7 @@ fn a_subtree_that_claims_to_be_endless_is_refused() {
 }
 
 #[test]
-fn a_tree_that_multiplies_at_every_level_costs_nothing_until_it_is_walked() {
+fn exponential_tree_costs_nothing_until_it_is_walked() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     // 30 levels of two entries that are the same folder: a billion files in 2 KB.
@@ -143,7 +143,7 @@ fn a_tree_that_multiplies_at_every_level_costs_nothing_until_it_is_walked() {
 }
 
 #[test]
-fn a_chunk_that_unpacks_to_far_more_than_it_says_is_an_error() {
+fn chunk_that_decompresses_beyond_its_stated_length_is_an_error() {
     let world = World::new();
     let zeros = zstd::bulk::compress(&vec![0; 60 << 20], 19).unwrap();
     for raw_len in [1000, 60 << 20] {
@@ -169,7 +169,7 @@ fn a_chunk_that_unpacks_to_far_more_than_it_says_is_an_error() {
 }
 
 #[test]
-fn a_chunk_larger_than_any_reader_accepts_is_refused_before_it_is_fetched() {
+fn oversized_chunk_is_refused_before_it_is_fetched() {
     let world = World::new();
     let mut entry = file(b"huge");
     entry.size = u64::from(MAX_CHUNK) + 1;
@@ -185,7 +185,7 @@ fn a_chunk_larger_than_any_reader_accepts_is_refused_before_it_is_fetched() {
 }
 
 #[test]
-fn a_hostile_folder_spoils_itself_and_not_its_neighbours() {
+fn hostile_directory_fails_alone() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let bad = builder.push_node(&directory::encode_unchecked(&[file(b"..")], 0).unwrap());
@@ -200,7 +200,7 @@ fn a_hostile_folder_spoils_itself_and_not_its_neighbours() {
 }
 
 #[test]
-fn a_blob_of_something_else_is_no_repository() {
+fn blob_without_a_head_is_not_a_repository() {
     let world = World::new();
     let dir = world.path().join("data/walgit-fs/local");
     let local = LocalDir::open(&dir, 100 << 20).unwrap();
@@ -214,7 +214,7 @@ fn a_blob_of_something_else_is_no_repository() {
 }
 
 #[test]
-fn hints_of_an_enemy_cost_a_few_bytes_and_harm_nobody() {
+fn hostile_attachments_cost_few_bytes_and_do_no_harm() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let mut push = |raw: &[u8], raw_len: u32| PlacedChunk {
@@ -276,7 +276,7 @@ fn peak(pid: i32) -> u64 {
 }
 
 #[test]
-fn ten_gigabytes_of_zeros_take_no_memory_and_no_time() {
+fn decompression_bomb_is_refused_quickly_within_memory_limits() {
     let world = World::new();
     let ten_gigabytes = zeros(80 << 10, 20);
     assert!(ten_gigabytes.len() < 350_000);
@@ -319,7 +319,7 @@ fn ten_gigabytes_of_zeros_take_no_memory_and_no_time() {
 }
 
 #[test]
-fn the_hash_of_one_file_with_the_bytes_of_another_is_an_error_of_both() {
+fn exchanged_file_hashes_fail_both_files() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let contents = [b"what is in a".repeat(100), b"what is in b".repeat(100)];
@@ -354,7 +354,7 @@ fn the_hash_of_one_file_with_the_bytes_of_another_is_an_error_of_both() {
 }
 
 #[test]
-fn a_folder_that_is_another_by_its_hash_is_refused() {
+fn directory_with_a_wrong_hash_is_refused() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let one = builder.push_node(&directory::encode_unchecked(&[file(b"one")], 0).unwrap());
@@ -375,7 +375,7 @@ fn a_folder_that_is_another_by_its_hash_is_refused() {
 }
 
 #[test]
-fn a_manifest_that_is_deep_wide_or_endless_is_refused_or_costs_little() {
+fn deep_wide_or_endless_manifest_is_refused_or_cheap() {
     let world = World::new();
     let dir = world.path().join("data/walgit-fs/local");
     let local = LocalDir::open(&dir, 100 << 20).unwrap();
@@ -412,7 +412,7 @@ fn a_manifest_that_is_deep_wide_or_endless_is_refused_or_costs_little() {
 }
 
 #[test]
-fn what_an_author_says_commands_no_terminal() {
+fn author_text_cannot_send_terminal_escapes() {
     let world = World::new();
     let tree = Tree::new().file("a", "a").commit("first");
     let evil = "\u{1b}]0;owned\u{7}\u{9b}31m";
@@ -452,7 +452,7 @@ fn what_an_author_says_commands_no_terminal() {
 }
 
 #[test]
-fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
+fn walk_of_an_exponential_tree_fetches_only_what_is_read() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     // 36 levels of two folders that are the same, each with a chunk of its own
@@ -501,7 +501,7 @@ fn who_walks_a_tree_that_multiplies_gets_what_he_asked_for_and_no_more() {
 }
 
 #[test]
-fn a_tree_deeper_than_any_is_walked_as_far_as_it_may_be() {
+fn excessively_deep_tree_is_walkable_up_to_the_limit() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let mut below = builder.push_node(&directory::encode_unchecked(&[file(b"x")], 0).unwrap());

@@ -53,7 +53,7 @@ fn memory(street: &Street) -> (u64, u64) {
 }
 
 #[test]
-fn directories_that_do_not_fit_together_are_refused_by_name_and_others_go_on() {
+fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
     const EACH: usize = 850_000;
     let street = Street::new();
     let mut builder = BlobBuilder::new();
@@ -85,7 +85,7 @@ fn directories_that_do_not_fit_together_are_refused_by_name_and_others_go_on() {
 }
 
 #[test]
-fn many_directories_at_once_stay_within_the_memory_of_a_mount() {
+fn concurrent_directories_stay_within_the_mount_memory() {
     const EACH: usize = 200_000;
     let street = Street::new();
     let mut builder = BlobBuilder::new();
@@ -133,7 +133,7 @@ fn old_tree(prefix: &str, count: usize, content: u64) -> Vec<u8> {
 }
 
 #[test]
-fn old_commits_at_once_stay_within_the_memory_of_a_mount() {
+fn concurrent_old_commits_stay_within_the_mount_memory() {
     const COMMITS: usize = 8;
     const FILES: usize = 150_000;
     let street = Street::new();
@@ -204,7 +204,7 @@ fn old_commits_at_once_stay_within_the_memory_of_a_mount() {
 }
 
 #[test]
-fn what_is_known_of_files_with_long_paths_is_bounded() {
+fn file_metadata_with_long_paths_is_bounded() {
     const FOLDERS: usize = 16;
     const LEVELS: usize = 14;
     let street = Street::new();
@@ -247,7 +247,7 @@ fn what_is_known_of_files_with_long_paths_is_bounded() {
 }
 
 #[test]
-fn a_foreign_file_takes_as_much_memory_as_the_readme_says() {
+fn manifest_file_memory_matches_the_readme() {
     const FOLDERS: usize = 200;
     const FILES: usize = 100_000;
     let street = Street::new();
@@ -294,7 +294,7 @@ fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlacedC
 }
 
 #[test]
-fn a_followed_tree_that_multiplies_is_moved_to_in_time() {
+fn mount_follows_to_an_exponential_tree_in_time() {
     const LEVELS: usize = 30;
     let street = Street::new();
     let address = |file: &str| {

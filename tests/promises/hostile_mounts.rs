@@ -72,7 +72,7 @@ fn within_deadline(what: &str, mut command: Command) -> Output {
 }
 
 #[test]
-fn whatever_is_mounted_is_shown_or_refused_and_harms_no_neighbour() {
+fn generated_hostile_mounts_do_not_affect_other_mounts() {
     let count = number("WALGIT_FS_HOSTILE_MOUNTS").unwrap_or(24);
     let first = number("WALGIT_FS_HOSTILE_SEED").unwrap_or(1);
     let street = Street::new().lasting(DEADLINE * 6 * count as u32);

@@ -30,7 +30,7 @@ fn attachments_that_share_chunks_are_refused() {
 }
 
 #[test]
-fn a_head_of_a_million_commits_or_refs_is_refused() {
+fn head_with_a_million_commits_or_refs_is_refused() {
     let street = Street::new();
     for (commits, attachments) in [(300_000, 300_000), (1_000_000, 0)] {
         let mut builder = BlobBuilder::new();
@@ -47,7 +47,7 @@ fn a_head_of_a_million_commits_or_refs_is_refused() {
 }
 
 #[test]
-fn names_of_refs_that_are_folders_in_folders_fill_no_memory() {
+fn nested_ref_names_use_bounded_memory() {
     let street = Street::new();
     let mut builder = BlobBuilder::new();
     let root = plain_root(&mut builder);
@@ -64,7 +64,7 @@ fn names_of_refs_that_are_folders_in_folders_fill_no_memory() {
 }
 
 #[test]
-fn dictionaries_beyond_what_a_repository_may_have_are_refused() {
+fn dictionaries_beyond_the_limit_are_refused() {
     let street = Street::new();
     let mut builder = BlobBuilder::new();
     let zeros = vec![0; 32 << 20];
@@ -99,7 +99,7 @@ fn overlapping(builder: &mut BlobBuilder, chunks: usize, entries: usize) -> Vec<
 }
 
 #[test]
-fn files_that_share_chunks_of_a_directory_are_refused_wherever_it_is_read() {
+fn files_that_overlap_in_chunks_are_refused_by_every_reader() {
     let stored = |world: &World| {
         let mut builder = BlobBuilder::new();
         let raw = overlapping(&mut builder, 10_000, 10_000);
@@ -123,7 +123,7 @@ fn files_that_share_chunks_of_a_directory_are_refused_wherever_it_is_read() {
 }
 
 #[test]
-fn a_huge_folder_is_decoded_or_refused_off_the_threads_that_serve() {
+fn large_directory_does_not_block_serving_threads() {
     let street = Street::new();
     let mut builder = BlobBuilder::new();
     let raw = overlapping(&mut builder, 300_000, 300_000);
@@ -178,7 +178,7 @@ fn mounted_history(
 }
 
 #[test]
-fn histories_of_endless_lists_are_refused_when_somebody_looks() {
+fn histories_with_oversized_lists_are_refused_on_access() {
     const LEN: usize = 60 << 20;
     let street = Street::new();
     let raw = enemy::raw_commit(&[1; 20], "m");
@@ -286,7 +286,7 @@ fn past(root: u64, trees: Vec<u8>, tree_id: &[u8]) -> Past {
 }
 
 #[test]
-fn a_history_of_empty_groups_and_a_wide_tree_is_listed_in_time() {
+fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
     const WIDE: usize = 20_000;
     const EMPTY: usize = 1_000_000;
     let street = Street::new();
@@ -336,7 +336,7 @@ fn a_history_of_empty_groups_and_a_wide_tree_is_listed_in_time() {
 }
 
 #[test]
-fn a_tree_of_twenty_million_entries_in_a_history_is_refused() {
+fn archived_tree_of_20_million_entries_is_refused() {
     const ENTRIES: usize = 20_000_000;
     let street = Street::new();
     let mut builder = BlobBuilder::new();
@@ -362,7 +362,7 @@ fn a_tree_of_twenty_million_entries_in_a_history_is_refused() {
 }
 
 #[test]
-fn an_export_counts_before_it_checks_out_and_leaves_nothing() {
+fn export_checks_limits_before_checkout_and_leaves_nothing() {
     const LEVELS: usize = 9;
     let world = World::new();
     let mut builder = BlobBuilder::new();
@@ -415,7 +415,7 @@ fn an_export_counts_before_it_checks_out_and_leaves_nothing() {
 }
 
 #[test]
-fn a_manifest_of_deep_paths_that_share_nothing_is_refused() {
+fn manifest_with_deep_disjoint_paths_is_refused() {
     let street = Street::new();
     let tail = "/a".repeat(2040);
     let file = |n: usize| {
@@ -436,7 +436,7 @@ fn a_manifest_of_deep_paths_that_share_nothing_is_refused() {
 }
 
 #[test]
-fn a_daemon_at_its_memory_limit_refuses_new_mounts_and_serves_the_old() {
+fn daemon_at_its_memory_limit_refuses_new_mounts_and_serves_existing_ones() {
     const LIMIT: u64 = 80_000_000;
     let world = World::new().config(&format!("[daemon]\nmemory = {LIMIT}\n"));
     let tree = Tree::new().file("a", "hello").noise("large", 60_000_000, 1);
@@ -455,7 +455,7 @@ fn a_daemon_at_its_memory_limit_refuses_new_mounts_and_serves_the_old() {
 }
 
 #[test]
-fn an_old_commit_of_three_hundred_thousand_files_is_listed_whole() {
+fn archived_commit_of_300000_files_is_listed_completely() {
     const FOLDERS: usize = 300;
     const EACH: usize = 1000;
     let street = Street::new();

@@ -159,7 +159,7 @@ fn every_command_refuses_a_daemon_directory_of_another_user() {
 }
 
 #[test]
-fn every_command_refuses_a_directory_that_others_can_enter_or_that_is_a_link() {
+fn every_command_refuses_an_open_or_symlinked_daemon_directory() {
     let (world, _tree) = published();
     let daemon = daemon_dir(&world);
     private_dir(&daemon);
@@ -184,7 +184,7 @@ fn every_command_refuses_a_directory_that_others_can_enter_or_that_is_a_link() {
 }
 
 #[test]
-fn every_command_checks_who_listens_before_it_says_a_word() {
+fn every_command_verifies_the_listener_before_sending() {
     if !is_root() {
         return; // only root can listen as somebody else
     }
@@ -212,7 +212,7 @@ fn every_command_checks_who_listens_before_it_says_a_word() {
 }
 
 #[test]
-fn what_others_put_into_shared_folders_does_not_matter() {
+fn files_of_others_in_shared_directories_are_ignored() {
     if !is_root() {
         return; // only root can listen as somebody else
     }
@@ -252,7 +252,7 @@ fn what_others_put_into_shared_folders_does_not_matter() {
 }
 
 #[test]
-fn a_cache_directory_of_another_user_gets_no_daemon() {
+fn daemon_does_not_start_in_a_cache_directory_of_another_user() {
     if !is_root() {
         return; // only root could write there
     }
@@ -271,7 +271,7 @@ fn a_cache_directory_of_another_user_gets_no_daemon() {
 }
 
 #[test]
-fn a_long_path_of_the_cache_does_not_matter() {
+fn long_cache_path_works() {
     let (world, tree) = published();
     let mut long = world.path().join("cache");
     for _ in 0..10 {
@@ -284,7 +284,7 @@ fn a_long_path_of_the_cache_does_not_matter() {
 }
 
 #[test]
-fn what_is_handed_over_must_be_a_mount() {
+fn daemon_accepts_only_fuse_descriptors() {
     let (world, _tree) = published();
     let _dir = world.mount("it");
     let socket = daemon_dir(&world).join("attach.sock");

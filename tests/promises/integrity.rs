@@ -30,7 +30,7 @@ fn patient(world: World) -> World {
 }
 
 #[test]
-fn bytes_that_do_not_verify_are_an_error_and_never_shown() {
+fn unverified_bytes_are_an_error_and_never_served() {
     let server = Server::start();
     let tree = sample();
     World::on(&server).publish(tree.path(), "it");
@@ -62,7 +62,7 @@ fn bytes_that_do_not_verify_are_an_error_and_never_shown() {
 }
 
 #[test]
-fn a_lying_gateway_is_passed_over_for_an_honest_one() {
+fn lying_gateway_is_skipped_for_an_honest_one() {
     let server = Server::start();
     let tree = sample();
     for lie in LIES.into_iter().chain([Lie::Fail]) {
@@ -85,7 +85,7 @@ fn a_lying_gateway_is_passed_over_for_an_honest_one() {
 }
 
 #[test]
-fn a_lying_gateway_cannot_make_a_mount() {
+fn lying_gateway_cannot_cause_a_mount() {
     let server = Server::start();
     let tree = sample();
     let address = World::on(&server).publish(tree.path(), "it")["address"]
@@ -112,7 +112,7 @@ fn a_lying_gateway_cannot_make_a_mount() {
 }
 
 #[test]
-fn an_address_without_a_root_is_verified_by_its_blob_id() {
+fn address_without_root_is_verified_by_blob_id() {
     let world = World::new();
     let tree = sample();
     let address = world.publish(tree.path(), "it")["address"]
@@ -135,7 +135,7 @@ fn flip(path: &Path, at: usize) {
 }
 
 #[test]
-fn a_flipped_byte_on_a_local_disk_spoils_the_file_it_is_in_and_no_other() {
+fn flipped_byte_in_a_local_blob_fails_only_its_file() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -164,7 +164,7 @@ fn a_flipped_byte_on_a_local_disk_spoils_the_file_it_is_in_and_no_other() {
 }
 
 #[test]
-fn a_damaged_cache_is_noticed_and_fetched_again() {
+fn damaged_cache_entries_are_detected_and_fetched_again() {
     let server = Server::start();
     let world = World::on(&server).config("[cache]\nmemory = \"8MiB\"\n");
     let tree = sample();
@@ -194,7 +194,7 @@ fn a_damaged_cache_is_noticed_and_fetched_again() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_opened_is_put_aside() {
+fn unopenable_cache_is_moved_aside() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -212,7 +212,7 @@ fn a_cache_that_cannot_be_opened_is_put_aside() {
 }
 
 #[test]
-fn those_who_open_a_cache_at_once_do_not_take_it_for_damaged() {
+fn concurrent_opens_do_not_report_a_damaged_cache() {
     let dir = tempfile::tempdir().unwrap();
     let config = CacheConfig {
         dir: dir.path().join("pages"),
@@ -234,7 +234,7 @@ fn those_who_open_a_cache_at_once_do_not_take_it_for_damaged() {
 }
 
 #[test]
-fn a_hanging_gateway_hangs_nobody() {
+fn unresponsive_gateway_does_not_block_readers() {
     let server = Server::start();
     let gateway = Gateway::before(&server.url, Lie::None);
     let world = World::new()
@@ -297,7 +297,7 @@ fn store(aggregator: &str, publisher: &str) -> HttpStore {
 }
 
 #[test]
-fn a_publisher_that_says_it_stored_something_else_is_not_believed() {
+fn publisher_that_reports_another_blob_id_is_rejected() {
     let other = r#"{"newlyCreated":{"blobObject":{"id":"0x1","registeredEpoch":1,
         "blobId":"OxEGFEyAQVc4UL_-JKbykm5e6YS8kMfjVlEQOahIbY0","size":5,"encodingType":"RS2",
         "certifiedEpoch":1,"storage":{"id":"0x2","startEpoch":1,"endEpoch":2,"storageSize":9},
@@ -314,7 +314,7 @@ fn a_publisher_that_says_it_stored_something_else_is_not_believed() {
 }
 
 #[test]
-fn no_server_sends_a_reader_or_a_writer_elsewhere() {
+fn redirects_are_not_followed() {
     let elsewhere = parrot(200, None, "come in");
     let body = noise(500, 1);
     let blob = blob_id(&body).unwrap();

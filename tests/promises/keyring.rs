@@ -108,7 +108,7 @@ fn claim_in_keyring(world: &World, name: &str) {
 }
 
 #[test]
-fn a_keyring_that_does_not_answer_is_given_up_and_the_key_kept_in_a_file() {
+fn unresponsive_keyring_is_abandoned_and_the_key_stored_in_a_file() {
     let hex = "07".repeat(32);
     for kind in [
         Bus::Silent,
@@ -136,7 +136,7 @@ fn a_keyring_that_does_not_answer_is_given_up_and_the_key_kept_in_a_file() {
 }
 
 #[test]
-fn an_encrypted_publish_and_mount_need_no_keyring_that_answers() {
+fn encrypted_publish_and_mount_work_with_an_unresponsive_keyring() {
     let (world, asked) = counting(Bus::Silent);
     let tree = Tree::new().file("a", "text");
     let path = tree.path().to_str().unwrap();
@@ -153,7 +153,7 @@ fn an_encrypted_publish_and_mount_need_no_keyring_that_answers() {
 }
 
 #[test]
-fn a_key_that_only_a_silent_keyring_has_is_named_and_others_go_on() {
+fn key_held_only_by_an_unresponsive_keyring_is_named_and_other_keys_work() {
     let world = world_with(Bus::Silent);
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "public");
@@ -181,7 +181,7 @@ fn a_key_that_only_a_silent_keyring_has_is_named_and_others_go_on() {
 }
 
 #[test]
-fn signing_in_and_out_needs_no_keyring_that_answers() {
+fn login_and_logout_work_with_an_unresponsive_keyring() {
     let world = world_with(Bus::Mute).config(
         "network = \"mine\"\n[networks.mine]\naggregators = [\"http://127.0.0.1:9\"]\n\
          publishers = [\"http://127.0.0.1:9\"]\n[networks.mine.auth]\nmethod = \"api_key\"\n",

@@ -69,7 +69,7 @@ fn adding_a_key_does_not_overwrite_another() {
 }
 
 #[test]
-fn a_key_that_names_need_is_not_removed_without_a_word() {
+fn removing_a_key_that_names_need_requires_force() {
     let world = world();
     let tree = Tree::new().file("a", "text");
     let path = text(tree.path()).to_owned();
@@ -101,7 +101,7 @@ fn a_key_that_names_need_is_not_removed_without_a_word() {
 }
 
 #[test]
-fn a_key_is_written_to_a_private_file_whatever_the_umask() {
+fn key_file_is_private_regardless_of_umask() {
     let world = world();
     world.run(&["key", "add", "mine", text(&key(&world, "01"))]);
     for (number, umask) in ["000", "077", "777"].iter().enumerate() {
@@ -134,7 +134,7 @@ fn a_key_is_written_to_a_private_file_whatever_the_umask() {
 }
 
 #[test]
-fn a_key_that_is_shown_to_an_open_file_is_warned_of() {
+fn key_written_to_a_readable_file_causes_a_warning() {
     let world = world();
     world.run(&["key", "add", "mine", text(&key(&world, "01"))]);
     for (mode, warned) in [(0o644, true), (0o600, false)] {
@@ -154,7 +154,7 @@ fn a_key_that_is_shown_to_an_open_file_is_warned_of() {
 }
 
 #[test]
-fn a_secret_is_read_from_a_private_file_or_a_pipe() {
+fn secrets_are_read_from_private_files_and_pipes() {
     let world = world();
     let file = key(&world, "01");
     let tree = Tree::new().file("a", "text");
@@ -197,7 +197,7 @@ fn a_secret_is_read_from_a_private_file_or_a_pipe() {
 }
 
 #[test]
-fn a_key_file_is_warned_of_once_and_a_pipe_is_read_once() {
+fn readable_key_file_is_warned_about_once_and_a_pipe_is_read_once() {
     let world = world();
     let tree = Tree::new().file("a", "text");
     let path = text(tree.path());
@@ -233,7 +233,7 @@ fn a_key_file_is_warned_of_once_and_a_pipe_is_read_once() {
 }
 
 #[test]
-fn a_key_is_not_written_where_there_is_no_folder_and_that_is_named() {
+fn missing_target_directory_of_a_key_is_reported() {
     let world = world();
     world.run(&["key", "add", "mine", text(&key(&world, "09"))]);
     let missing = world.path().join("no/key");
@@ -252,7 +252,7 @@ fn a_key_is_not_written_where_there_is_no_folder_and_that_is_named() {
 }
 
 #[test]
-fn every_file_of_a_secret_is_private_whatever_the_umask() {
+fn secret_files_are_private_regardless_of_umask() {
     for umask in ["000", "077"] {
         let world = World::new()
             .with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")

@@ -32,7 +32,7 @@ fn silent(server: &Server) -> World {
 }
 
 #[test]
-fn damaged_lines_are_told_of_once_in_words_with_the_remedy() {
+fn damaged_ledger_lines_are_reported_once_with_the_remedy() {
     let world = World::new();
     world.publish(sample(1).path(), "it");
     let file = ledger_file(&world);
@@ -54,7 +54,7 @@ fn damaged_lines_are_told_of_once_in_words_with_the_remedy() {
 }
 
 #[test]
-fn a_ledger_that_is_completed_keeps_what_only_it_knows() {
+fn rebuilt_ledger_keeps_its_existing_entries() {
     let server = Server::start();
     let world = silent(&server);
     let tree = sample(1);
@@ -85,7 +85,7 @@ fn a_ledger_that_is_completed_keeps_what_only_it_knows() {
 }
 
 #[test]
-fn a_ledger_is_not_completed_where_a_head_cannot_be_read_unless_told_to() {
+fn ledger_rebuild_fails_on_an_unreadable_head_unless_partial() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
     let (open, secret) = (sample(1), sample(2));
     world.publish(open.path(), "open");
@@ -115,7 +115,7 @@ fn a_ledger_is_not_completed_where_a_head_cannot_be_read_unless_told_to() {
 }
 
 #[test]
-fn a_publish_that_ends_while_the_ledger_is_completed_is_in_it() {
+fn publish_during_a_ledger_rebuild_is_recorded() {
     let world = World::new();
     let (one, two) = (sample(1), sample(2));
     world.publish(one.path(), "one");
@@ -145,7 +145,7 @@ fn a_publish_that_ends_while_the_ledger_is_completed_is_in_it() {
 }
 
 #[test]
-fn no_epoch_ends_that_something_needed_is_paid_for_until_unless_forced() {
+fn epoch_advance_that_expires_needed_blobs_requires_force() {
     let server = Server::start();
     let there = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
     for world in [World::new(), there] {

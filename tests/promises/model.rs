@@ -93,7 +93,7 @@ fn build(things: &BTreeMap<Vec<String>, Thing>) -> Tree {
 }
 
 #[test]
-fn a_mount_shows_just_what_was_published() {
+fn mount_shows_exactly_the_published_tree() {
     let world = World::new();
     let mut runner = TestRunner::new(Config {
         cases: 12,
@@ -124,7 +124,7 @@ fn a_mount_shows_just_what_was_published() {
 }
 
 #[test]
-fn any_read_of_any_file_gives_what_the_checkout_gives() {
+fn arbitrary_reads_equal_the_checkout() {
     let world = World::new();
     let tree = Tree::new()
         .file("tiny", "tiny")

@@ -35,7 +35,7 @@ fn shell(dir: &std::path::Path, script: &str) -> String {
 }
 
 #[test]
-fn types_modes_sizes_and_times_are_told_truthfully() {
+fn types_modes_sizes_and_times_are_correct() {
     let world = World::new();
     let tree = sample();
     let committed: i64 = tree.git(&["log", "-1", "--format=%ct"]).parse().unwrap();
@@ -64,7 +64,7 @@ fn types_modes_sizes_and_times_are_told_truthfully() {
 }
 
 #[test]
-fn the_tools_people_use_work() {
+fn common_tools_work() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -90,7 +90,7 @@ fn the_tools_people_use_work() {
 }
 
 #[test]
-fn numbers_are_the_same_in_every_mount_of_a_snapshot() {
+fn inode_numbers_are_equal_in_all_mounts_of_a_snapshot() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -103,7 +103,7 @@ fn numbers_are_the_same_in_every_mount_of_a_snapshot() {
 }
 
 #[test]
-fn writing_is_refused() {
+fn writes_are_refused() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -127,7 +127,7 @@ fn writing_is_refused() {
 }
 
 #[test]
-fn any_part_of_a_file_reads_right() {
+fn partial_reads_are_correct() {
     let world = World::new();
     let text: Vec<u8> = (0..1_500_000u32).flat_map(|n| n.to_le_bytes()).collect();
     let tree = Tree::new().file("numbers", &text);
@@ -157,7 +157,7 @@ fn any_part_of_a_file_reads_right() {
 }
 
 #[test]
-fn extended_attributes_tell_where_content_comes_from() {
+fn extended_attributes_report_hash_tier_blob_and_residency() {
     let world = World::new();
     let tree = sample();
     let id = tree.git(&["rev-parse", "HEAD"]);
@@ -179,7 +179,7 @@ fn extended_attributes_tell_where_content_comes_from() {
 }
 
 #[test]
-fn copies_on_other_file_systems_do_not_inherit_attributes_of_the_mount() {
+fn copies_do_not_inherit_extended_attributes() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -202,7 +202,7 @@ fn copies_on_other_file_systems_do_not_inherit_attributes_of_the_mount() {
 }
 
 #[test]
-fn the_control_folder_shows_status_commit_branches_and_tags() {
+fn control_directory_shows_status_commit_branches_and_tags() {
     let world = World::new();
     let tree = sample();
     tree.git(&["tag", "-a", "v1", "-m", "tagged"]);
@@ -268,7 +268,7 @@ fn the_control_folder_shows_status_commit_branches_and_tags() {
 }
 
 #[test]
-fn mounting_where_it_cannot_be_says_why_and_leaves_nothing() {
+fn failed_mount_reports_the_cause_and_leaves_nothing() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -304,7 +304,7 @@ fn mounting_where_it_cannot_be_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn a_mount_in_use_is_not_torn_away_and_its_user_is_named() {
+fn busy_mount_is_not_unmounted_and_its_user_is_named() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -322,7 +322,7 @@ fn a_mount_in_use_is_not_torn_away_and_its_user_is_named() {
 }
 
 #[test]
-fn plain_umount_ends_a_mount_and_the_daemon_forgets_it() {
+fn plain_umount_ends_a_mount_and_its_daemon_entry() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -338,7 +338,7 @@ fn plain_umount_ends_a_mount_and_the_daemon_forgets_it() {
 }
 
 #[test]
-fn a_terminated_daemon_leaves_nothing_mounted() {
+fn terminated_daemon_leaves_nothing_mounted() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -352,7 +352,7 @@ fn a_terminated_daemon_leaves_nothing_mounted() {
 }
 
 #[test]
-fn a_daemon_without_mounts_ends_by_itself() {
+fn daemon_exits_without_mounts() {
     let world = World::new().config("[daemon]\nidle_exit_s = 1\n");
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -363,7 +363,7 @@ fn a_daemon_without_mounts_ends_by_itself() {
 }
 
 #[test]
-fn a_foreground_mount_serves_until_it_is_interrupted() {
+fn foreground_mount_serves_until_interrupted() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -382,7 +382,7 @@ fn a_foreground_mount_serves_until_it_is_interrupted() {
 }
 
 #[test]
-fn nobody_else_can_enter_a_mount() {
+fn other_users_cannot_enter_a_mount() {
     assert!(
         rustix::process::geteuid().is_root(),
         "this test must run as root: it tries to enter as another user"
@@ -399,7 +399,7 @@ fn nobody_else_can_enter_a_mount() {
 }
 
 #[test]
-fn a_mount_is_read_only_without_devices_and_set_user_ids_and_not_for_others() {
+fn mount_options_are_ro_nosuid_nodev_without_allow_other() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "options");
@@ -416,7 +416,7 @@ fn a_mount_is_read_only_without_devices_and_set_user_ids_and_not_for_others() {
 }
 
 #[test]
-fn sixty_four_readers_at_once_all_read_right() {
+fn concurrent_readers_all_read_correctly() {
     let world = World::new();
     let tree = sample();
     world.publish(tree.path(), "it");

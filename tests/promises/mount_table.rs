@@ -99,7 +99,7 @@ fn assert_not_mounted(dir: &Path) {
 }
 
 #[test]
-fn folders_of_a_killed_daemon_are_reported_dead_and_heal() {
+fn mounts_of_a_killed_daemon_are_reported_dead_and_recover() {
     let world = published();
     let (one, two) = (world.mount("it"), world.mount("it"));
     world.crash();
@@ -122,7 +122,7 @@ fn folders_of_a_killed_daemon_are_reported_dead_and_heal() {
 }
 
 #[test]
-fn a_stopped_daemon_is_named_and_keeps_no_command_waiting() {
+fn stopped_daemon_is_named_and_blocks_no_command() {
     let world = published();
     let (one, two) = (world.mount("it"), world.mount("it"));
     let pid = world.daemon().unwrap();
@@ -156,7 +156,7 @@ fn a_stopped_daemon_is_named_and_keeps_no_command_waiting() {
 }
 
 #[test]
-fn folders_of_another_environment_are_reported_with_their_process() {
+fn mounts_of_another_environment_are_reported_with_their_process() {
     let world = published();
     let dir = world.mount("it");
     let pid = world.daemon().unwrap();
@@ -177,7 +177,7 @@ fn folders_of_another_environment_are_reported_with_their_process() {
 }
 
 #[test]
-fn the_status_has_the_same_keys_whatever_state_the_daemon_is_in() {
+fn status_json_has_the_same_keys_in_every_daemon_state() {
     let world = published();
     let status = || run(&world, &["status", "--json"]).json();
     let absent = status();
@@ -198,7 +198,7 @@ fn the_status_has_the_same_keys_whatever_state_the_daemon_is_in() {
 }
 
 #[test]
-fn a_folder_that_something_else_covers_is_reported_and_not_touched() {
+fn covered_mount_is_reported_and_left_alone() {
     let world = published();
     let dir = world.mount("it");
     let pid = world.daemon().unwrap();
@@ -217,7 +217,7 @@ fn a_folder_that_something_else_covers_is_reported_and_not_touched() {
 }
 
 #[test]
-fn a_config_file_that_cannot_be_used_keeps_nobody_from_looking_and_unmounting() {
+fn status_and_unmount_work_with_an_unusable_config_file() {
     let world = published();
     let file = world.path().join("config/walgit-fs/config.toml");
     fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -255,7 +255,7 @@ fn a_config_file_that_cannot_be_used_keeps_nobody_from_looking_and_unmounting() 
 }
 
 #[test]
-fn a_variable_that_cannot_be_used_keeps_nobody_from_looking_and_unmounting() {
+fn status_and_unmount_work_with_an_unusable_environment_variable() {
     let world = published();
     let broken: [(&str, &[u8]); 4] = [
         ("WALGIT_FS_CACHE_DISK", b"abc"),
@@ -297,7 +297,7 @@ fn a_variable_that_cannot_be_used_keeps_nobody_from_looking_and_unmounting() {
 }
 
 #[test]
-fn a_folder_in_a_mount_is_told_with_the_mount_that_it_is_in() {
+fn directory_inside_a_mount_is_reported_with_its_mount() {
     let world = World::new();
     let tree = Tree::new().file("below/a", "text");
     world.publish(tree.path(), "it");
@@ -310,7 +310,7 @@ fn a_folder_in_a_mount_is_told_with_the_mount_that_it_is_in() {
 }
 
 #[test]
-fn without_a_home_what_is_mounted_is_reported_and_unmounted() {
+fn status_and_unmount_work_without_home() {
     let world = published();
     let homeless = |args: &[&str]| {
         let mut command = world.command(args);
@@ -330,7 +330,7 @@ fn without_a_home_what_is_mounted_is_reported_and_unmounted() {
 }
 
 #[test]
-fn every_way_to_write_a_mounted_folder_leads_to_it() {
+fn every_spelling_of_a_mountpoint_is_recognized() {
     let world = published();
     let link = world.path().join("link");
     symlink(world.path(), &link).unwrap();
@@ -365,7 +365,7 @@ fn every_way_to_write_a_mounted_folder_leads_to_it() {
 }
 
 #[test]
-fn what_cannot_be_unmounted_is_told_apart() {
+fn reasons_for_a_failed_unmount_are_distinguished() {
     let world = published();
     let dir = world.mount("it");
     let plain = world.mountpoint();
@@ -404,7 +404,7 @@ fn what_cannot_be_unmounted_is_told_apart() {
 }
 
 #[test]
-fn all_folders_can_be_unmounted_at_once() {
+fn unmount_all_unmounts_everything() {
     let world = published();
     run(&world, &["unmount", "--all"]).assert(0, &["nothing is mounted"]);
     let dirs = [world.mount("it"), world.mount("it")];
@@ -418,7 +418,7 @@ fn all_folders_can_be_unmounted_at_once() {
 }
 
 #[test]
-fn a_current_directory_in_a_dead_mount_is_in_nobodys_way() {
+fn current_directory_in_a_dead_mount_does_not_prevent_unmount() {
     let world = published();
     let (dir, other) = (world.mount("it"), world.mountpoint());
     // In it since before its daemon died: nobody can enter afterwards.
@@ -546,7 +546,7 @@ impl Drop for User<'_> {
 }
 
 #[test]
-fn an_ordinary_user_is_told_the_same_and_unmounts_the_same() {
+fn ordinary_users_can_list_and_unmount_their_mounts() {
     if !rustix::process::geteuid().is_root() {
         return; // Only root can act as another user; every other test is this one then.
     }
@@ -616,7 +616,7 @@ fn mount_while(mut mount: Command, between: impl FnOnce()) -> Said {
 }
 
 #[test]
-fn a_folder_replaced_between_check_and_mount_leaves_nothing_mounted() {
+fn mountpoint_replaced_between_check_and_mount_is_not_mounted() {
     let world = published();
     let victim = world.path().join("victim");
     fs::create_dir_all(victim.join("m")).unwrap();
@@ -662,7 +662,7 @@ fn a_folder_replaced_between_check_and_mount_leaves_nothing_mounted() {
 }
 
 #[test]
-fn a_path_replaced_under_an_ordinary_users_mount_leaves_nothing_mounted() {
+fn path_replaced_during_the_mount_of_an_ordinary_user_is_not_mounted() {
     if !rustix::process::geteuid().is_root() {
         return;
     }

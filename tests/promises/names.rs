@@ -23,7 +23,7 @@ fn address(world: &World) -> String {
 }
 
 #[test]
-fn a_name_moves_onwards_and_only_by_force_to_anything_else() {
+fn name_moves_only_to_descendants_unless_forced() {
     let world = World::new();
     let tree = Tree::new().file("a", "1\n").commit("first");
     let tree = tree.file("a", "2\n").commit("second");
@@ -68,7 +68,7 @@ fn a_name_moves_onwards_and_only_by_force_to_anything_else() {
 }
 
 #[test]
-fn a_branch_that_would_be_dropped_and_a_shallow_clone_that_tells_too_little_are_refused() {
+fn dropped_branch_and_insufficient_shallow_clone_are_refused() {
     let world = World::new();
     let mut tree = Tree::new();
     for n in 0..3 {
@@ -107,7 +107,7 @@ fn a_branch_that_would_be_dropped_and_a_shallow_clone_that_tells_too_little_are_
 }
 
 #[test]
-fn a_tag_that_moved_is_refused_and_both_its_places_are_named() {
+fn moved_tag_is_refused_and_both_targets_are_named() {
     for history in ["all", "none"] {
         let world = World::new();
         let tree = Tree::new().file("a", "1\n").commit("first");
@@ -149,7 +149,7 @@ fn a_tag_that_moved_is_refused_and_both_its_places_are_named() {
 }
 
 #[test]
-fn a_name_keeps_its_history_unless_forced() {
+fn name_keeps_its_history_unless_forced() {
     let world = World::new();
     let mut tree = Tree::new();
     for n in 0..6 {
@@ -194,7 +194,7 @@ fn a_name_keeps_its_history_unless_forced() {
 }
 
 #[test]
-fn two_folders_of_one_name_do_not_replace_each_other() {
+fn directories_with_equal_names_do_not_replace_each_other() {
     let world = World::new();
     let (work, play) = (
         Tree::new().file("api/a", "work"),
@@ -217,7 +217,7 @@ fn two_folders_of_one_name_do_not_replace_each_other() {
 }
 
 #[test]
-fn refs_say_what_they_do_and_bring_back_what_was_there() {
+fn refs_reports_changes_and_restores_earlier_heads() {
     let world = World::new();
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &[]));
@@ -280,7 +280,7 @@ fn refs_say_what_they_do_and_bring_back_what_was_there() {
 }
 
 #[test]
-fn names_of_encrypted_repositories_move_the_same_way_and_keep_their_key() {
+fn names_of_encrypted_repositories_follow_the_same_rules_and_keep_their_key() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &["--encrypt"]));
@@ -322,7 +322,7 @@ fn fails(child: Child) -> String {
 }
 
 #[test]
-fn a_head_that_does_not_read_back_is_given_no_name() {
+fn head_that_cannot_be_read_back_gets_no_name() {
     let world = World::new();
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &[]));
@@ -352,7 +352,7 @@ fn listed(world: &World) -> std::collections::BTreeSet<String> {
 }
 
 #[test]
-fn of_two_that_move_a_name_at_once_the_second_is_told() {
+fn second_of_two_concurrent_name_updates_fails() {
     let world = World::new();
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &[]));
@@ -370,7 +370,7 @@ fn of_two_that_move_a_name_at_once_the_second_is_told() {
 }
 
 #[test]
-fn an_outage_is_no_reason_to_store_everything_again() {
+fn outage_does_not_cause_a_complete_upload() {
     let mut server = Server::start();
     let world = World::on(&server).config("[net]\nretries = 0\n");
     let tree = Tree::new().file("a", "1\n").commit("first");
@@ -392,7 +392,7 @@ fn an_outage_is_no_reason_to_store_everything_again() {
 }
 
 #[test]
-fn a_blob_that_was_just_stored_is_waited_for_and_no_other() {
+fn only_recently_stored_blobs_are_waited_for() {
     let server = Server::start();
     let world = World::on(&server).config("[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\n");
     let tree = Tree::new()
@@ -418,7 +418,7 @@ fn a_blob_that_was_just_stored_is_waited_for_and_no_other() {
 }
 
 #[test]
-fn names_that_cannot_be_read_are_listed_with_their_repair_and_brought_back() {
+fn unreadable_names_are_listed_with_a_remedy_and_can_be_restored() {
     let world = World::new();
     let tree = Tree::new().file("a", "1\n").commit("first");
     for name in ["good", "cut", "empty", "folder", "gone", "pipe"] {

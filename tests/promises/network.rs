@@ -144,7 +144,7 @@ impl Scene {
 }
 
 #[test]
-fn the_way_to_an_aggregator_is_measured_from_what_is_read() {
+fn latency_and_bandwidth_are_measured_from_reads() {
     let scene = Scene::with(1, &["--latency-ms", "40", "--bandwidth-mbit", "80"]);
     let store = scene.store();
     assert_eq!(store.conditions(), None, "nothing was read yet");
@@ -163,7 +163,7 @@ fn the_way_to_an_aggregator_is_measured_from_what_is_read() {
 }
 
 #[test]
-fn a_read_that_takes_longer_than_usual_is_asked_of_another() {
+fn slow_read_is_hedged() {
     let scene = Scene::of(2);
     let store = scene.hedging(scene.urls());
     block_on(async {
@@ -190,7 +190,7 @@ fn a_read_that_takes_longer_than_usual_is_asked_of_another() {
 }
 
 #[test]
-fn where_all_are_slow_the_extra_load_is_bounded() {
+fn hedging_is_bounded_if_all_endpoints_are_slow() {
     let scene = Scene::of(1);
     let store = scene.store();
     block_on(async {
@@ -208,7 +208,7 @@ fn where_all_are_slow_the_extra_load_is_bounded() {
 }
 
 #[test]
-fn a_connection_that_died_unnoticed_costs_no_timeout() {
+fn dead_connection_costs_no_timeout() {
     let scene = Scene::of(1);
     let tunnel = Tunnel::before(scene.servers[0].address());
     let store = scene.hedging(vec![tunnel.url.clone()]);
@@ -229,7 +229,7 @@ fn a_connection_that_died_unnoticed_costs_no_timeout() {
 }
 
 #[test]
-fn a_server_that_went_away_and_came_back_is_found_again_by_the_same_client() {
+fn client_recovers_when_a_server_returns() {
     let mut scene = Scene::of(1);
     let store = scene.hopeful();
     block_on(async {
@@ -253,7 +253,7 @@ fn a_server_that_went_away_and_came_back_is_found_again_by_the_same_client() {
 }
 
 #[test]
-fn after_five_failures_nobody_waits_and_the_error_says_until_when() {
+fn open_breaker_fails_fast_and_reports_its_end() {
     let scene = Scene::of(1);
     let store = scene.store();
     block_on(async {
@@ -289,7 +289,7 @@ fn after_five_failures_nobody_waits_and_the_error_says_until_when() {
 }
 
 #[test]
-fn refusals_open_no_breaker() {
+fn client_errors_do_not_open_the_breaker() {
     let scene = Scene::of(1);
     let store = scene.store();
     let absent = blob_id(b"never stored").unwrap();
@@ -314,7 +314,7 @@ fn refusals_open_no_breaker() {
 }
 
 #[test]
-fn one_that_fails_is_passed_over_and_used_again_when_it_is_the_better_one() {
+fn failing_endpoint_is_skipped_and_used_again_when_it_is_better() {
     let scene = Scene::of(2);
     let store = scene.hopeful();
     block_on(async {
@@ -336,7 +336,7 @@ fn one_that_fails_is_passed_over_and_used_again_when_it_is_the_better_one() {
 }
 
 #[test]
-fn one_that_lies_twice_is_asked_last_and_told_of() {
+fn endpoint_that_lies_twice_is_quarantined_and_reported() {
     let scene = Scene::of(2);
     let liar = Gateway::before(&scene.servers[0].url, Lie::Flip);
     let store = HttpStore::new(HttpConfig {
@@ -377,7 +377,7 @@ fn one_that_lies_twice_is_asked_last_and_told_of() {
 }
 
 #[test]
-fn a_reference_that_is_wrong_makes_liars_of_nobody() {
+fn wrong_reference_quarantines_no_endpoint() {
     let scene = Scene::of(2);
     let store = scene.store();
     block_on(async {
@@ -404,7 +404,7 @@ fn a_reference_that_is_wrong_makes_liars_of_nobody() {
 }
 
 #[test]
-fn a_server_under_load_gets_fewer_at_once_and_the_pause_it_asks_for() {
+fn overloaded_server_gets_fewer_requests_and_its_retry_after() {
     let scene = Scene::of(1);
     let store = scene.store();
     block_on(async {
@@ -429,7 +429,7 @@ fn a_server_under_load_gets_fewer_at_once_and_the_pause_it_asks_for() {
 }
 
 #[test]
-fn what_is_certified_is_not_uploaded_twice() {
+fn certified_blob_is_not_uploaded_twice() {
     let scene = Scene::of(1);
     let store = scene.store();
     let body = Bytes::from(noise(5000, 2));
@@ -461,7 +461,7 @@ fn what_is_certified_is_not_uploaded_twice() {
 }
 
 #[test]
-fn a_name_that_is_not_found_is_no_connection() {
+fn unresolved_host_name_is_a_connection_failure() {
     let store = HttpStore::new(HttpConfig {
         aggregators: vec!["http://nowhere.invalid".into()],
         retry: Retry {

@@ -32,7 +32,7 @@ fn heals(dir: &Path) {
 }
 
 #[test]
-fn what_was_read_before_reads_without_a_network_even_after_a_crash() {
+fn cached_files_read_without_a_network_even_after_a_crash() {
     let mut server = Server::start();
     let world = World::on(&server);
     let tree = sample();
@@ -46,7 +46,7 @@ fn what_was_read_before_reads_without_a_network_even_after_a_crash() {
 }
 
 #[test]
-fn what_was_not_read_fails_in_bounded_time_and_heals_without_a_remount() {
+fn uncached_files_fail_in_bounded_time_and_recover_without_remount() {
     let mut server = Server::start();
     let world = World::on(&server).config(&soon(2));
     let tree = sample();
@@ -63,7 +63,7 @@ fn what_was_not_read_fails_in_bounded_time_and_heals_without_a_remount() {
 }
 
 #[test]
-fn a_second_session_asks_the_network_for_nothing() {
+fn second_session_sends_no_requests() {
     let server = Server::start();
     let world = World::on(&server);
     let tree = sample();
@@ -78,7 +78,7 @@ fn a_second_session_asks_the_network_for_nothing() {
 }
 
 #[test]
-fn mount_and_list_are_one_request_and_a_first_read_is_one_more() {
+fn mount_and_list_take_one_request_and_a_first_read_takes_another() {
     let server = Server::start();
     let publisher = World::on(&server);
     let tree = sample();
@@ -100,7 +100,7 @@ fn mount_and_list_are_one_request_and_a_first_read_is_one_more() {
 }
 
 #[test]
-fn a_new_session_without_a_network_lists_what_it_knows_and_says_what_it_cannot() {
+fn offline_session_lists_cached_directories_and_reports_missing_content() {
     let mut server = Server::start();
     let world = World::on(&server).config(&soon(2));
     let tree = sample();
@@ -135,7 +135,7 @@ fn a_new_session_without_a_network_lists_what_it_knows_and_says_what_it_cannot()
 }
 
 #[test]
-fn a_server_that_moves_behind_its_name_is_found_again() {
+fn server_whose_address_changes_is_found_again() {
     let mut old = Server::start();
     let new = old.beside();
     let tunnel = Tunnel::before(old.address());
@@ -157,7 +157,7 @@ fn a_server_that_moves_behind_its_name_is_found_again() {
 }
 
 #[test]
-fn a_suspended_laptop_wakes_up_to_connections_that_are_gone() {
+fn reads_recover_from_lost_connections_after_suspend() {
     let server = Server::start();
     let beside = server.beside();
     let tunnel = Tunnel::before(server.address());
@@ -188,7 +188,7 @@ fn a_suspended_laptop_wakes_up_to_connections_that_are_gone() {
 }
 
 #[test]
-fn a_name_that_leads_nowhere_is_passed_over_and_named_where_it_is_the_only_one() {
+fn unresolvable_gateway_is_skipped_and_reported_if_it_is_the_only_one() {
     let server = Server::start();
     let nowhere = "http://nowhere.invalid";
     let world = World::new()

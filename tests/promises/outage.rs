@@ -24,7 +24,7 @@ fn health(world: &World) -> Value {
 }
 
 #[test]
-fn during_an_outage_what_is_cached_reads_the_rest_fails_at_once_and_it_heals_by_itself() {
+fn outage_fails_only_uncached_reads_fast_and_recovers() {
     let mut server = Server::start();
     let world = World::on(&server).config(HASTY);
     let tree = sample();
@@ -48,7 +48,7 @@ fn during_an_outage_what_is_cached_reads_the_rest_fails_at_once_and_it_heals_by_
 }
 
 #[test]
-fn failures_are_told_with_what_to_do_with_and_without_a_daemon() {
+fn failures_are_reported_with_remedies_with_and_without_a_daemon() {
     let mut server = Server::start();
     let world = World::on(&server).config(HASTY);
     assert_eq!(world.run(&["failures"]), "nothing failed\n");
@@ -92,7 +92,7 @@ fn failures_are_told_with_what_to_do_with_and_without_a_daemon() {
 }
 
 #[test]
-fn a_liar_is_told_of_in_status_and_metrics() {
+fn lying_endpoint_is_shown_in_status_and_metrics() {
     // The honest one is slower, so the liar is asked for as long as it is trusted.
     let honest = Server::with(&["--latency-ms", "30"]);
     let publisher = World::on(&honest);
@@ -125,7 +125,7 @@ fn a_liar_is_told_of_in_status_and_metrics() {
 }
 
 #[test]
-fn settings_of_the_network_are_in_force_and_doctor_tells_where_from() {
+fn network_settings_are_applied_and_doctor_shows_their_source() {
     let world = World::new().config("[net]\nretries = 2\nhedge_percent = 0\n");
     let done = world.try_run(&["doctor", "--json"]);
     let told: Value = serde_json::from_slice(&done.stdout).unwrap();
@@ -153,7 +153,7 @@ fn settings_of_the_network_are_in_force_and_doctor_tells_where_from() {
 }
 
 #[test]
-fn a_proxy_is_gone_through_and_a_company_certificate_is_trusted_when_named() {
+fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     let server = Server::start();
     let publisher = World::on(&server);
     let tree = sample();
@@ -208,7 +208,7 @@ fn a_proxy_is_gone_through_and_a_company_certificate_is_trusted_when_named() {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_is_passed_over_and_alone_it_is_said() {
+fn unresolvable_host_is_skipped_or_reported_if_it_is_the_only_one() {
     let server = Server::start();
     let tree = sample();
     let nowhere = "http://no-such-host.invalid";

@@ -29,7 +29,7 @@ fn stored(told: &serde_json::Value) -> u64 {
 }
 
 #[test]
-fn a_changed_file_costs_what_changed_however_often_it_does() {
+fn repeated_changes_of_a_file_store_only_the_differences() {
     let world = World::new();
     let mut content = text(1, 6000);
     let mut tree = Tree::new().file("log/long.txt", &content);
@@ -55,7 +55,7 @@ fn a_changed_file_costs_what_changed_however_often_it_does() {
 }
 
 #[test]
-fn a_file_that_moved_and_changed_costs_what_changed() {
+fn moved_and_changed_file_stores_only_the_difference() {
     let world = World::new();
     let content = text(3, 6000);
     let tree = Tree::new()
@@ -70,7 +70,7 @@ fn a_file_that_moved_and_changed_costs_what_changed() {
 }
 
 #[test]
-fn files_that_resemble_each_other_share_what_they_have_in_common() {
+fn similar_files_are_stored_as_patches() {
     let world = World::new();
     let content = text(5, 4000);
     let named = |n: usize| format!("part-{n}/of-{}.dat", n * n);
@@ -89,7 +89,7 @@ fn files_that_resemble_each_other_share_what_they_have_in_common() {
 }
 
 #[test]
-fn the_same_versions_give_the_same_blobs() {
+fn equal_versions_produce_equal_blobs() {
     let content = text(6, 3000);
     let tree = (0..6).fold(Tree::new(), |tree, n| {
         tree.file(format!("{n}.txt"), changed(&content, &format!("{n}")))
@@ -107,7 +107,7 @@ fn the_same_versions_give_the_same_blobs() {
 }
 
 #[test]
-fn a_patch_whose_base_is_gone_is_an_error_of_that_file_and_fsck_names_it() {
+fn patch_without_its_base_fails_one_file_and_fsck_names_it() {
     let world = World::new();
     let content = text(7, 6000);
     let tree = Tree::new().file("long.txt", &content);
@@ -141,7 +141,7 @@ fn a_patch_whose_base_is_gone_is_an_error_of_that_file_and_fsck_names_it() {
 }
 
 #[test]
-fn an_encrypted_repository_has_patches_of_its_own() {
+fn encrypted_and_public_patches_do_not_share_bases() {
     // Keys go to sealed files, and a user's own keyring is left alone.
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
     let content = text(9, 6000);

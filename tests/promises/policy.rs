@@ -31,7 +31,7 @@ fn explained(world: &World, args: &[&str]) -> Value {
 }
 
 #[test]
-fn without_a_config_file_what_is_built_in_is_shown_and_sound() {
+fn built_in_policy_is_shown_and_valid() {
     let world = World::new();
     let shown = world.json(&["policy", "show"]);
     assert_eq!(shown["default_days"], 30);
@@ -48,7 +48,7 @@ fn without_a_config_file_what_is_built_in_is_shown_and_sound() {
 }
 
 #[test]
-fn the_first_rule_that_fits_decides_by_all_that_is_known_of_the_repository() {
+fn first_matching_rule_decides() {
     let world = World::new().config(RULES);
     let tree = Tree::new()
         .noise("photo.png", 50_000, 1)
@@ -107,7 +107,7 @@ fn the_first_rule_that_fits_decides_by_all_that_is_known_of_the_repository() {
 }
 
 #[test]
-fn rules_that_cannot_be_meant_or_never_decide_are_told_by_their_numbers() {
+fn invalid_and_unreachable_rules_are_reported_by_number() {
     let bad = "[[retention.rules]]\nclass = \"picture\"\nkeep = 5\n";
     let world = World::new().config(bad);
     let done = world.try_run(&["policy", "check"]);

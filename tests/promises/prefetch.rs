@@ -31,7 +31,7 @@ fn recorded(world: &World) -> (String, String) {
 }
 
 #[test]
-fn a_session_seen_once_hardly_waits_and_one_never_seen_waits_less() {
+fn learned_session_waits_least_and_new_session_waits_less() {
     let world = World::new();
     let (tree, trace) = recorded(&world);
     let report = world.json(&["debug", "replay", "--tree", &tree, &trace, &trace]);
@@ -45,7 +45,7 @@ fn a_session_seen_once_hardly_waits_and_one_never_seen_waits_less() {
 }
 
 #[test]
-fn a_slower_link_makes_everybody_wait_longer() {
+fn slower_link_increases_all_waits() {
     let world = World::new();
     let (tree, trace) = recorded(&world);
     let stall = |rtt: &str| {
@@ -58,7 +58,7 @@ fn a_slower_link_makes_everybody_wait_longer() {
 }
 
 #[test]
-fn a_wrong_trace_is_named_with_its_line() {
+fn invalid_trace_is_reported_with_its_line() {
     let world = World::new();
     let (tree, trace) = recorded(&world);
     let broken = world.path().join("broken.tsv");
@@ -91,7 +91,7 @@ fn program() -> (Tree, Vec<String>) {
 }
 
 #[test]
-fn the_next_session_finds_what_it_opens_already_there() {
+fn repeated_session_finds_its_files_prefetched() {
     let server = Server::with(&["--latency-ms", "60"]);
     let world = World::on(&server);
     let (tree, order) = program();
@@ -126,7 +126,7 @@ fn the_next_session_finds_what_it_opens_already_there() {
 }
 
 #[test]
-fn nothing_is_fetched_ahead_where_that_is_switched_off() {
+fn disabled_prefetch_fetches_nothing() {
     let server = Server::start();
     let world = World::on(&server);
     let (tree, order) = program();
@@ -141,7 +141,7 @@ fn nothing_is_fetched_ahead_where_that_is_switched_off() {
 }
 
 #[test]
-fn what_was_learned_outlives_a_crash_or_is_lost_without_harm() {
+fn learned_profile_survives_a_crash_or_is_lost_without_harm() {
     let server = Server::start();
     let world = World::on(&server);
     let (tree, order) = program();

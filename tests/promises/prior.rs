@@ -72,7 +72,7 @@ fn prior(world: &World, published: &Value) -> Option<Prior> {
 }
 
 #[test]
-fn what_changed_together_is_published_once_and_kept_while_it_holds() {
+fn co_change_data_is_published_once_and_kept_while_valid() {
     let world = World::new();
     let tree = history();
     let first = world.publish(tree.path(), "it");
@@ -103,7 +103,7 @@ fn what_changed_together_is_published_once_and_kept_while_it_holds() {
 }
 
 #[test]
-fn a_folder_without_a_history_tells_nothing() {
+fn folder_without_history_has_no_co_change_data() {
     let world = World::new();
     let tree = Tree::new().file("a", "a").file("b", "b");
     let published = world.publish(tree.path(), "it");
@@ -111,7 +111,7 @@ fn a_folder_without_a_history_tells_nothing() {
 }
 
 #[test]
-fn whoever_opens_what_changed_together_waits_less() {
+fn co_change_data_reduces_wait() {
     let world = World::new();
     let tree = history();
     world.publish(tree.path(), "it");
@@ -144,7 +144,7 @@ fn whoever_opens_what_changed_together_waits_less() {
 }
 
 #[test]
-fn the_first_look_costs_no_request_more() {
+fn co_change_data_costs_no_request_on_first_read() {
     let server = Server::start();
     let world = World::on(&server);
     let tree = history();
@@ -171,7 +171,7 @@ fn the_first_look_costs_no_request_more() {
 /// Files of the next commits, opened one after the other by somebody who works
 /// on them: on real histories, where they are at hand.
 #[test]
-fn whoever_works_on_the_next_commits_waits_less() {
+fn co_change_data_reduces_wait_on_later_commits() {
     let Some(corpora) = std::env::var_os("WALGIT_FS_CORPORA").map(PathBuf::from) else {
         eprintln!(
             "no corpora: WALGIT_FS_CORPORA is not set, so only an invented history was tried"

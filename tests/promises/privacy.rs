@@ -33,7 +33,7 @@ fn below(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn all_that_is_kept_is_private_whatever_the_umask() {
+fn state_is_private_regardless_of_umask() {
     let world = World::new();
     let tree = sample();
     // A shell that creates everything for everybody, from the first command on.
@@ -85,7 +85,7 @@ fn all_that_is_kept_is_private_whatever_the_umask() {
 }
 
 #[test]
-fn a_daemon_folder_that_others_may_enter_or_own_is_not_used() {
+fn unsafe_daemon_directory_is_refused() {
     let tree = sample();
     let open = World::new();
     open.publish(tree.path(), "it");
@@ -119,7 +119,7 @@ fn a_daemon_folder_that_others_may_enter_or_own_is_not_used() {
 }
 
 #[test]
-fn who_reaches_the_sockets_all_the_same_is_turned_away() {
+fn daemon_rejects_connections_of_other_users() {
     if !rustix::process::geteuid().is_root() {
         return; // only root can try as somebody else
     }

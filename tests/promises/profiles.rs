@@ -35,7 +35,7 @@ fn path(world: &World, name: &str) -> String {
 }
 
 #[test]
-fn a_profile_goes_from_one_user_to_another_with_and_without_a_daemon() {
+fn profile_can_be_exported_and_imported_with_and_without_a_daemon() {
     let server = Server::with(&["--latency-ms", "60"]);
     let (tree, order) = program();
     let ada = World::on(&server);
@@ -80,7 +80,7 @@ fn a_profile_goes_from_one_user_to_another_with_and_without_a_daemon() {
 }
 
 #[test]
-fn what_is_imported_is_added_or_put_in_its_place() {
+fn import_merges_or_replaces_a_profile() {
     let server = Server::start();
     let (tree, order) = program();
     let world = World::on(&server);
@@ -104,7 +104,7 @@ fn what_is_imported_is_added_or_put_in_its_place() {
 }
 
 #[test]
-fn a_file_that_is_no_profile_is_refused_and_named() {
+fn import_refuses_invalid_profiles_by_name() {
     let server = Server::start();
     let (tree, order) = program();
     let world = World::on(&server);
@@ -153,7 +153,7 @@ fn a_file_that_is_no_profile_is_refused_and_named() {
 }
 
 #[test]
-fn whoever_has_learned_nothing_begins_with_what_was_published() {
+fn new_user_starts_with_the_published_profile() {
     let server = Server::with(&["--latency-ms", "60"]);
     let (tree, order) = program();
     let ada = World::on(&server);
@@ -190,7 +190,7 @@ fn whoever_has_learned_nothing_begins_with_what_was_published() {
 }
 
 #[test]
-fn status_tells_what_fetching_ahead_is_worth() {
+fn status_reports_the_value_of_prefetching() {
     let server = Server::with(&["--latency-ms", "60"]);
     let (tree, order) = program();
     let world = World::on(&server);

@@ -33,7 +33,7 @@ fn awkward() -> Tree {
 }
 
 #[test]
-fn a_plain_folder_comes_back_as_it_was() {
+fn plain_folder_round_trips() {
     let world = World::new();
     let tree = awkward()
         .folder("empty-folder")
@@ -43,7 +43,7 @@ fn a_plain_folder_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_git_repository_comes_back_as_its_checkout() {
+fn published_git_repository_equals_its_checkout() {
     let world = World::new();
     let tree = awkward().commit("first").file("untracked", "not published");
     world.publish(tree.path(), "it");
@@ -54,7 +54,7 @@ fn a_git_repository_comes_back_as_its_checkout() {
 }
 
 #[test]
-fn a_bare_repository_is_published_too() {
+fn bare_repository_can_be_published() {
     let world = World::new();
     let tree = awkward().commit("first");
     let bare = world.path().join("bare.git");
@@ -64,7 +64,7 @@ fn a_bare_repository_is_published_too() {
 }
 
 #[test]
-fn a_submodule_is_an_empty_folder() {
+fn submodule_is_an_empty_directory() {
     let world = World::new();
     let tree = Tree::new().file("a", "a").commit("first");
     let id = tree.git(&["rev-parse", "HEAD"]);
@@ -100,7 +100,7 @@ fn branches_and_tags_are_kept_by_name() {
 }
 
 #[test]
-fn publishing_again_stores_nothing() {
+fn republishing_unchanged_content_stores_nothing() {
     for tree in [
         awkward().noise("large", 20 << 20, 7),
         awkward().commit("first"),
@@ -127,7 +127,7 @@ fn publishing_again_stores_nothing() {
 }
 
 #[test]
-fn a_small_change_is_one_small_blob() {
+fn small_change_stores_one_small_blob() {
     let world = World::new();
     for git in [false, true] {
         let mut tree = awkward().noise("large", 3 << 20, 7);
@@ -150,7 +150,7 @@ fn a_small_change_is_one_small_blob() {
 }
 
 #[test]
-fn large_files_cross_packs_and_noise_gets_a_blob_of_its_own() {
+fn large_files_span_packs_and_incompressible_files_get_their_own_blob() {
     let world = World::new();
     let text: String = (0..2_500_000u32)
         .map(|n| format!("line {}\n", n.wrapping_mul(2_654_435_761)))
@@ -182,7 +182,7 @@ fn large_files_cross_packs_and_noise_gets_a_blob_of_its_own() {
 }
 
 #[test]
-fn nodes_that_do_not_fit_beside_the_head_spill_into_blobs_before_it() {
+fn nodes_beyond_the_head_blob_are_stored_in_earlier_blobs() {
     let world = World::new().config("[networks.small]\ndir = \"/nonexistent\"\n");
     let dir = world.path().join("small");
     let world = world.config(&format!(
@@ -201,7 +201,7 @@ fn nodes_that_do_not_fit_beside_the_head_spill_into_blobs_before_it() {
 }
 
 #[test]
-fn what_cannot_be_published_is_named() {
+fn unpublishable_input_is_reported_by_name() {
     let world = World::new();
     let nothing = world.fail(&["publish", "/no/such/folder"]);
     assert!(nothing.contains("/no/such/folder"));
@@ -234,7 +234,7 @@ fn what_cannot_be_published_is_named() {
 }
 
 #[test]
-fn when_what_was_published_before_is_gone_everything_is_stored_again_if_told_so() {
+fn fresh_publish_stores_everything_if_earlier_blobs_are_lost() {
     let world = World::new();
     let tree = awkward();
     world.publish(tree.path(), "it");
@@ -320,7 +320,7 @@ fn publish_into(
 }
 
 #[test]
-fn interrupted_at_any_upload_it_goes_on_and_sends_nothing_twice() {
+fn publish_interrupted_at_any_upload_resumes_without_duplicate_uploads() {
     let tree = Tree::new()
         .noise("a", 3_500_000, 1)
         .noise("b", 2_000_000, 2)
@@ -356,7 +356,7 @@ fn interrupted_at_any_upload_it_goes_on_and_sends_nothing_twice() {
 }
 
 #[test]
-fn a_current_folder_that_was_removed_is_not_published_as_an_empty_one() {
+fn removed_current_directory_is_not_published_as_empty() {
     let world = World::new();
     let dir = world.path().join("removed");
     fs::create_dir(&dir).unwrap();

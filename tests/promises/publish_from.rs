@@ -17,7 +17,7 @@ fn publish_from(world: &World, manifest: &str) -> (bool, String) {
 }
 
 #[test]
-fn paths_that_lead_elsewhere_are_left_out_and_said() {
+fn escaping_paths_are_omitted_and_reported() {
     let world = World::new();
     let mut commit = Commit::new(&world.blobs())
         .file("good", b"good")
@@ -58,7 +58,7 @@ fn paths_that_lead_elsewhere_are_left_out_and_said() {
 }
 
 #[test]
-fn content_that_is_not_what_it_says_is_not_published() {
+fn content_that_does_not_match_its_hash_is_not_published() {
     let world = World::new();
     let good = Commit::new(&world.blobs()).file("good", b"good");
     let entry = good.entry_at("good");

@@ -38,7 +38,7 @@ fn ends(world: &World) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn what_is_needed_outlives_what_is_not() {
+fn renewal_extends_only_needed_blobs() {
     let server = Server::start();
     // No rule keeps what no name needs.
     let world = world(&server).config("[retention]\ndefault_days = 0\nrules = []\n");
@@ -75,7 +75,7 @@ fn what_is_needed_outlives_what_is_not() {
 }
 
 #[test]
-fn a_budget_is_kept_and_what_it_leaves_out_is_told() {
+fn renewal_respects_its_budget_and_reports_the_rest() {
     let server = Server::start();
     let world = world(&server);
     for n in 0..3 {
@@ -97,7 +97,7 @@ fn a_budget_is_kept_and_what_it_leaves_out_is_told() {
 }
 
 #[test]
-fn where_nobody_extends_it_is_stored_once_more() {
+fn renewal_stores_again_if_extension_is_unavailable() {
     let server = Server::start();
     let world = World::new().config(&format!(
         "network = \"mine\"\n[networks.mine]\naggregators = [\"{0}\"]\npublishers = [\"{0}\"]\n\
@@ -120,7 +120,7 @@ fn where_nobody_extends_it_is_stored_once_more() {
 }
 
 #[test]
-fn without_a_publisher_it_says_so_and_what_to_do() {
+fn renewal_without_a_publisher_reports_the_remedy() {
     let server = Server::start();
     let reading = format!(
         "network = \"mine\"\n[networks.mine]\nepoch_days = 14\naggregators = [\"{}\"]\n",
@@ -136,7 +136,7 @@ fn without_a_publisher_it_says_so_and_what_to_do() {
 }
 
 #[test]
-fn the_users_own_client_extends_where_it_is_named() {
+fn configured_walrus_client_extends_blobs() {
     let server = Server::start();
     let world = World::new();
     let log = world.path().join("called");
@@ -172,7 +172,7 @@ fn the_users_own_client_extends_where_it_is_named() {
 }
 
 #[test]
-fn killed_at_any_step_it_goes_on_and_claims_no_more_than_is_paid_for() {
+fn renewal_killed_at_any_step_resumes_and_records_only_paid_epochs() {
     let world = World::new();
     for n in 0..3 {
         let tree = Tree::new().noise("noise", 30_000, 100 + n);
@@ -205,7 +205,7 @@ fn killed_at_any_step_it_goes_on_and_claims_no_more_than_is_paid_for() {
 }
 
 #[test]
-fn a_ledger_that_is_lost_is_made_anew_from_what_names_need() {
+fn lost_ledger_is_rebuilt_from_names() {
     let server = Server::start();
     let world = world(&server);
     let tree = tree();
@@ -246,7 +246,7 @@ fn a_ledger_that_is_lost_is_made_anew_from_what_names_need() {
 }
 
 #[test]
-fn the_daemon_renews_where_it_is_scheduled_and_warns_where_it_cannot() {
+fn daemon_renews_on_schedule_and_warns_if_it_cannot() {
     let server = Server::start();
     let scheduled = "[renewal]\nschedule = \"1d\"\nbudget = 1.0\n";
     let rich = world(&server).config(scheduled);
@@ -273,7 +273,7 @@ fn the_daemon_renews_where_it_is_scheduled_and_warns_where_it_cannot() {
 }
 
 #[test]
-fn fsck_says_until_when_all_is_paid_for_and_warns_in_time() {
+fn fsck_reports_expiry_and_warns_in_time() {
     let server = Server::start();
     let world = world(&server);
     publish(&world, &tree(), "it", "6");
@@ -293,7 +293,7 @@ fn fsck_says_until_when_all_is_paid_for_and_warns_in_time() {
 }
 
 #[test]
-fn a_server_of_epochs_that_keeps_other_blobs_makes_nobody_forget_any() {
+fn epoch_server_without_the_blobs_does_not_expire_ledger_entries() {
     let (blobs, epochs) = (Server::start(), Server::start());
     let world = World::on(&blobs)
         .with("WALGIT_FS_ADMIN", &epochs.url)

@@ -11,7 +11,7 @@ use crate::planned;
 use crate::support::{Tree, World};
 
 #[test]
-fn a_folder_of_two_hundred_thousand_entries_is_listed_whole_and_each_is_found() {
+fn directory_of_200000_entries_is_listed_completely_and_each_is_found() {
     const FILES: u64 = 200_000;
     let world = World::new();
     let entries: Vec<PlannedEntry> = (0..FILES)

@@ -26,7 +26,7 @@ fn kept(dir: &std::path::Path, file: &str) -> String {
 }
 
 #[test]
-fn five_terms_with_their_weights_add_up_to_the_verdict() {
+fn weighted_terms_add_up_to_the_tier_score() {
     let world = World::new();
     let tree = Tree::new().file("main.rs", "fn main() {}\n".repeat(200));
     let told = explain(&world, &tree, "main.rs");
@@ -71,7 +71,7 @@ fn five_terms_with_their_weights_add_up_to_the_verdict() {
 }
 
 #[test]
-fn what_is_explained_is_what_publish_does() {
+fn debug_explain_matches_publish() {
     let world = World::new();
     let tree = Tree::new()
         .file("tiny", "a few words")
@@ -107,7 +107,7 @@ fn what_is_explained_is_what_publish_does() {
 }
 
 #[test]
-fn weights_are_a_setting_and_the_same_settings_give_the_same_blobs() {
+fn tier_weights_are_configurable_and_equal_settings_give_equal_blobs() {
     let tree = Tree::new()
         .file(
             "a/words",

@@ -37,7 +37,7 @@ fn mount_with(world: &World, address: &str, key: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn both_commits_show_what_was_committed() {
+fn both_manifest_commits_show_their_content() {
     let server = server_with_fixture(&[]);
     let world = World::on(&server);
     let [first, second] = manifests("plain");
@@ -71,7 +71,7 @@ fn both_commits_show_what_was_committed() {
 }
 
 #[test]
-fn every_file_is_fetched_once_and_then_from_the_cache() {
+fn manifest_files_are_fetched_once_and_then_cached() {
     let server = server_with_fixture(&[]);
     let world = World::on(&server);
     let [_, second] = manifests("plain");
@@ -91,7 +91,7 @@ fn every_file_is_fetched_once_and_then_from_the_cache() {
 }
 
 #[test]
-fn who_walks_the_tree_is_met_by_files_fetched_ahead() {
+fn walk_of_a_manifest_tree_is_prefetched() {
     let server = server_with_fixture(&["--latency-ms", "100"]);
     let world = World::on(&server);
     let mut commit = Commit::new(&server.blobs());
@@ -114,7 +114,7 @@ fn who_walks_the_tree_is_met_by_files_fetched_ahead() {
 }
 
 #[test]
-fn an_encrypted_repository_opens_with_its_key_in_any_form_and_with_no_other() {
+fn encrypted_manifest_opens_with_its_key_in_any_form_only() {
     let world = world_with_fixture();
     let [first, second] = manifests("encrypted");
     let hex = fs::read_to_string(fixture("dek.hex")).unwrap();
@@ -168,7 +168,7 @@ fn an_encrypted_repository_opens_with_its_key_in_any_form_and_with_no_other() {
 }
 
 #[test]
-fn a_key_that_was_put_away_opens_later_mounts() {
+fn stored_key_opens_later_mounts() {
     // No session bus: the key goes to a private file, and that is said.
     let world = world_with_fixture().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
     let [_, second] = manifests("encrypted");
@@ -202,7 +202,7 @@ fn a_key_that_was_put_away_opens_later_mounts() {
 }
 
 #[test]
-fn a_stolen_disk_shows_nothing_of_an_encrypted_repository() {
+fn disk_reveals_nothing_of_an_encrypted_manifest_repository() {
     let server = server_with_fixture(&[]);
     let world = World::on(&server);
     let key = SecretKey::from_bytes([5; 32]);
@@ -310,7 +310,7 @@ async fn files(snapshot: &Snapshot) -> Vec<(String, String, Result<Bytes, String
 }
 
 #[test]
-fn any_changed_byte_spoils_what_depends_on_it_and_nothing_else() {
+fn any_changed_byte_fails_exactly_its_dependents() {
     let hex = fs::read(fixture("dek.hex")).unwrap();
     let key = SecretKey::parse(&hex).unwrap();
     let mut spoiled = 0;
@@ -353,7 +353,7 @@ fn any_changed_byte_spoils_what_depends_on_it_and_nothing_else() {
 }
 
 #[test]
-fn a_mount_gives_an_io_error_for_a_spoiled_file_and_serves_the_others() {
+fn corrupt_manifest_file_is_an_io_error_and_others_are_served() {
     for kind in ["plain", "encrypted"] {
         let world = world_with_fixture();
         let [_, second] = manifests(kind);
@@ -383,7 +383,7 @@ fn a_mount_gives_an_io_error_for_a_spoiled_file_and_serves_the_others() {
 }
 
 #[test]
-fn a_spoiled_manifest_is_not_mounted() {
+fn corrupt_manifest_is_not_mounted() {
     for kind in ["plain", "encrypted"] {
         let world = world_with_fixture();
         let [_, second] = manifests(kind);
@@ -399,7 +399,7 @@ fn a_spoiled_manifest_is_not_mounted() {
 }
 
 #[test]
-fn what_no_tree_may_hold_is_left_out_and_said() {
+fn invalid_manifest_entries_are_omitted_and_reported() {
     let world = World::new();
     let mut commit = Commit::new(&world.blobs()).file("good", b"good");
     for bad in [
@@ -452,7 +452,7 @@ fn what_no_tree_may_hold_is_left_out_and_said() {
 }
 
 #[test]
-fn what_is_no_repository_is_refused_with_a_word_of_why() {
+fn address_that_is_not_a_repository_is_refused_with_the_reason() {
     let world = World::new();
     for junk in [
         &b"hello"[..],
@@ -473,7 +473,7 @@ fn what_is_no_repository_is_refused_with_a_word_of_why() {
 }
 
 #[test]
-fn a_file_that_is_not_what_its_manifest_says_is_an_io_error() {
+fn file_that_does_not_match_its_manifest_is_an_io_error() {
     let world = World::new();
     let commit = Commit::new(&world.blobs())
         .file("good", b"good")
@@ -510,7 +510,7 @@ fn a_file_that_is_not_what_its_manifest_says_is_an_io_error() {
 }
 
 #[test]
-fn scripts_are_executable_only_for_who_asks() {
+fn manifest_scripts_are_executable_only_on_request() {
     let world = World::new();
     let id = Commit::new(&world.blobs())
         .file("run", b"#!/bin/sh\necho it runs\n")
@@ -537,7 +537,7 @@ fn scripts_are_executable_only_for_who_asks() {
 }
 
 #[test]
-fn a_file_larger_than_memory_should_hold_is_proven_on_disk_and_read_in_pieces() {
+fn large_manifest_file_is_verified_on_disk_and_read_in_parts() {
     let world = World::new();
     let content = noise(40 << 20, 9);
     let id = Commit::new(&world.blobs()).file("big", &content).store();
@@ -546,7 +546,7 @@ fn a_file_larger_than_memory_should_hold_is_proven_on_disk_and_read_in_pieces() 
 }
 
 #[test]
-fn a_repository_without_its_parent_shows_what_there_is() {
+fn manifest_without_its_parent_shows_available_history() {
     let world = World::new();
     let id = Commit::new(&world.blobs())
         .file("a", b"a")

@@ -45,7 +45,7 @@ fn is_here(shelf: &Path, n: u32) -> bool {
 }
 
 #[test]
-fn who_lists_a_folder_and_reads_what_is_in_it_is_gone_ahead_of_from_the_second_file_on() {
+fn walk_prefetch_starts_at_the_second_file_after_a_listing() {
     let mut server = Server::start();
     let world = World::on(&server);
     let shelf = mounted(&world, &shelf());
@@ -59,7 +59,7 @@ fn who_lists_a_folder_and_reads_what_is_in_it_is_gone_ahead_of_from_the_second_f
 }
 
 #[test]
-fn who_knows_the_names_must_read_four_in_a_row_to_pass_for_a_walker() {
+fn walk_prefetch_starts_after_four_sequential_files_without_a_listing() {
     let mut server = Server::start();
     let world = World::on(&server);
     let shelf = mounted(&world, &shelf());
@@ -74,7 +74,7 @@ fn who_knows_the_names_must_read_four_in_a_row_to_pass_for_a_walker() {
 }
 
 #[test]
-fn what_is_on_disk_is_taken_into_memory_ahead_of_who_walks() {
+fn walk_preloads_disk_chunks_into_memory() {
     let server = Server::start();
     let world = World::on(&server);
     let tree = (0..1000).fold(Tree::new(), |tree, n| {

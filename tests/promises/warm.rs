@@ -36,7 +36,7 @@ fn assert_reads(tree: &Tree, dir: &Path, below: &str) {
 }
 
 #[test]
-fn a_folder_that_is_warm_reads_without_a_network_and_others_do_not() {
+fn only_warmed_directories_read_without_a_network() {
     let mut server = Server::start();
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
@@ -55,7 +55,7 @@ fn a_folder_that_is_warm_reads_without_a_network_and_others_do_not() {
 }
 
 #[test]
-fn a_walk_asks_for_no_more_requests_when_it_was_warmed_file_by_file() {
+fn walk_after_warming_file_by_file_sends_no_requests() {
     let server = Server::start();
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "");
@@ -69,7 +69,7 @@ fn a_walk_asks_for_no_more_requests_when_it_was_warmed_file_by_file() {
 }
 
 #[test]
-fn what_is_pinned_stays_whatever_else_is_read_and_across_a_crash() {
+fn pinned_files_survive_eviction_and_a_crash() {
     let mut server = Server::start();
     let tree = (0..40).fold(sample(), |tree, n| {
         tree.noise(&format!("c/{n}"), 600_000, 10 + n)
@@ -105,7 +105,7 @@ fn what_is_pinned_stays_whatever_else_is_read_and_across_a_crash() {
 }
 
 #[test]
-fn a_pinned_file_that_is_stored_in_its_folder_is_pinned_with_it() {
+fn inline_file_is_pinned_with_its_directory() {
     let server = Server::start();
     let tree = sample().file("a/tiny", "tiny\n");
     let (world, dir) = reader(&server, &tree, "");
@@ -117,7 +117,7 @@ fn a_pinned_file_that_is_stored_in_its_folder_is_pinned_with_it() {
 }
 
 #[test]
-fn a_pin_that_lost_something_says_so_and_is_completed_by_pinning_again() {
+fn incomplete_pin_is_reported_and_completed_by_pinning_again() {
     let mut server = Server::start();
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
@@ -140,7 +140,7 @@ fn a_pin_that_lost_something_says_so_and_is_completed_by_pinning_again() {
 }
 
 #[test]
-fn a_pin_has_the_folders_too_that_the_cache_lost_and_the_daemon_remembers() {
+fn pin_includes_directories_that_only_memory_holds() {
     let mut server = Server::start();
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "");
@@ -154,7 +154,7 @@ fn a_pin_has_the_folders_too_that_the_cache_lost_and_the_daemon_remembers() {
 }
 
 #[test]
-fn more_than_pins_may_take_is_refused_and_names_the_remedy() {
+fn pins_beyond_the_limit_are_refused_with_the_remedy() {
     let server = Server::start();
     let tree = sample().noise("more", 15 << 20, 9);
     let (world, dir) = reader(&server, &tree, "[cache]\ndisk = \"16MiB\"\n");
@@ -164,7 +164,7 @@ fn more_than_pins_may_take_is_refused_and_names_the_remedy() {
 }
 
 #[test]
-fn a_path_that_is_in_no_mount_is_named() {
+fn path_outside_every_mount_is_reported() {
     let server = Server::start();
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "");
@@ -181,7 +181,7 @@ fn a_path_that_is_in_no_mount_is_named() {
 }
 
 #[test]
-fn on_a_full_disk_everything_reads_and_who_pins_is_told() {
+fn full_disk_fails_only_pinning() {
     let server = Server::start();
     let tree = sample();
     let address = published(&server, &tree);

@@ -143,7 +143,7 @@ fn refusal(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> (String,
 }
 
 #[test]
-fn a_part_is_taken_out_of_a_whole_blob_and_the_server_is_told_of() {
+fn whole_blob_response_to_a_range_is_used_and_the_server_reported() {
     let sends = |length: bool| {
         Scripted::new(move |_| match length {
             true => sized("200 OK", &[], &content()),
@@ -176,7 +176,7 @@ fn a_part_is_taken_out_of_a_whole_blob_and_the_server_is_told_of() {
 }
 
 #[test]
-fn whole_blobs_are_asked_of_a_server_only_where_no_other_sends_parts() {
+fn server_without_ranges_is_used_only_as_a_last_resort() {
     let wasteful = Scripted::new(|_| sized("200 OK", &[], &content()));
     let good = Server::start();
     std::fs::write(good.blobs().join(blob().to_string()), content()).unwrap();
@@ -190,7 +190,7 @@ fn whole_blobs_are_asked_of_a_server_only_where_no_other_sends_parts() {
 }
 
 #[test]
-fn a_wrong_part_of_a_whole_blob_is_refused_like_any_other() {
+fn wrong_range_of_a_whole_blob_is_refused() {
     let (said, kind) = refusal(|_| {
         let mut other = content();
         other[3000] ^= 1;
@@ -201,7 +201,7 @@ fn a_wrong_part_of_a_whole_blob_is_refused_like_any_other() {
 }
 
 #[test]
-fn what_lies_too_far_into_a_whole_blob_is_not_waited_for() {
+fn range_far_into_a_whole_blob_is_not_downloaded() {
     let server = Scripted::new(|_| response("200 OK", &["content-length: 90000000"], b"x"));
     let store = store(&[&server.url]);
     let far = Extent::Part(ByteRange::new(80_000_000, 10));
@@ -215,7 +215,7 @@ fn what_lies_too_far_into_a_whole_blob_is_not_waited_for() {
 }
 
 #[test]
-fn an_answer_that_is_not_what_was_asked_for_is_named() {
+fn unexpected_responses_are_reported() {
     let part = || content()[1000..6000].to_vec();
     let range = "content-range: bytes 1000-5999/300000";
     for (says, answer) in [
@@ -257,7 +257,7 @@ fn an_answer_that_is_not_what_was_asked_for_is_named() {
 }
 
 #[test]
-fn a_range_that_a_server_does_not_have_is_named() {
+fn unavailable_range_is_reported() {
     for answer in [
         sized(
             "416 Range Not Satisfiable",
@@ -274,7 +274,7 @@ fn a_range_that_a_server_does_not_have_is_named() {
 }
 
 #[test]
-fn a_body_of_another_length_than_announced_gives_no_wrong_bytes() {
+fn body_of_unannounced_length_gives_no_wrong_bytes() {
     let range = "content-range: bytes 1000-5999/300000";
     let part = || content()[1000..6000].to_vec();
     let ok = "206 Partial Content";
@@ -292,7 +292,7 @@ fn a_body_of_another_length_than_announced_gives_no_wrong_bytes() {
 }
 
 #[test]
-fn a_plain_file_server_is_an_aggregator_that_doctor_names() {
+fn static_file_server_works_as_an_aggregator_and_doctor_names_it() {
     let world = World::new();
     let tree = Tree::new()
         .file("a", "a".repeat(50_000))
@@ -325,7 +325,7 @@ fn a_plain_file_server_is_an_aggregator_that_doctor_names() {
 }
 
 #[test]
-fn without_ca_certificates_only_https_fails_and_at_once() {
+fn missing_ca_certificates_fail_only_https_immediately() {
     let server = Server::start();
     let tls = Tls::before(server.address());
     let tree = Tree::new().file("a", "a");

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn path_traversal_names_are_refused() {
         for name in [
             "refs/heads/../../../etc/passwd",
             "/etc/passwd",

@@ -74,7 +74,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_secret_lies_sealed_in_files_that_nobody_else_can_read() {
+fn secrets_are_stored_in_sealed_private_files() {
     let (server, _elsewhere) = demanding_key();
     let world = user(&server, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
@@ -94,7 +94,7 @@ fn a_secret_lies_sealed_in_files_that_nobody_else_can_read() {
 }
 
 #[test]
-fn a_secret_is_neither_said_nor_logged_nor_seen_from_outside() {
+fn secrets_appear_in_no_output_log_argument_or_environment() {
     let (server, _elsewhere) = demanding_key();
     let loud = |auth: &str| user(&server, auth).with("WALGIT_FS_LOG", "trace");
     let world = loud("method = \"api_key\"");
@@ -177,7 +177,7 @@ fn a_secret_is_neither_said_nor_logged_nor_seen_from_outside() {
 }
 
 #[test]
-fn a_secret_on_the_command_line_is_not_taken() {
+fn secrets_on_the_command_line_are_refused() {
     let world = user_of("http://127.0.0.1:1", "method = \"api_key\"");
     for args in [
         ["login", "--api-key", SECRET],
@@ -198,7 +198,7 @@ fn a_secret_on_the_command_line_is_not_taken() {
 }
 
 #[test]
-fn a_secret_goes_to_the_publisher_it_was_given_for_and_to_no_other() {
+fn secrets_are_sent_only_to_their_publisher() {
     let (server, _elsewhere) = demanding_key();
     let thief = Server::start();
     let world = user(&server, "method = \"api_key\"");
@@ -221,7 +221,7 @@ fn a_secret_goes_to_the_publisher_it_was_given_for_and_to_no_other() {
 }
 
 #[test]
-fn a_secret_never_travels_plaintext_beyond_this_machine() {
+fn secrets_are_never_sent_in_plaintext_to_another_machine() {
     let world = user_of("http://publisher.example", "method = \"api_key\"");
     let done = piped(&world, &["login"], SECRET);
     let said = String::from_utf8(done.stderr).unwrap();
@@ -273,7 +273,7 @@ fn sends_elsewhere(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime
 }
 
 #[test]
-fn a_secret_does_not_follow_a_redirect() {
+fn secrets_do_not_follow_redirects() {
     let thief = Server::start();
     let (url, log, _runtime) = sends_elsewhere(&thief.url);
     let world = user_of(&url, "method = \"api_key\"");
@@ -288,7 +288,7 @@ fn a_secret_does_not_follow_a_redirect() {
 }
 
 #[test]
-fn a_secret_for_this_machine_does_not_pass_a_proxy() {
+fn secrets_for_this_machine_bypass_the_proxy() {
     let (server, _elsewhere) = demanding_key();
     let proxy = Server::start();
     let mut world = user(&server, "method = \"api_key\"");
@@ -303,7 +303,7 @@ fn a_secret_for_this_machine_does_not_pass_a_proxy() {
 }
 
 #[test]
-fn a_sign_in_is_for_the_issuer_and_method_it_was_made_with() {
+fn sign_in_is_bound_to_its_issuer_and_method() {
     let issuer = Server::with(&["--require", "oauth"]);
     let auth = format!("method = \"oauth\"\nissuer = \"{}\"", issuer.url);
     let world = user(&issuer, &auth);

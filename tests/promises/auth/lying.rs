@@ -91,7 +91,7 @@ fn is_refused(issuer: &Fake, why: &str) {
 }
 
 #[test]
-fn a_document_that_lies_leads_nowhere() {
+fn false_discovery_documents_are_refused() {
     let never = |_: &str, _: &Asked, _: usize| with_status(500, "");
     for (other, why) in [
         (
@@ -141,7 +141,7 @@ fn a_document_that_lies_leads_nowhere() {
 }
 
 #[test]
-fn what_a_device_is_told_is_held_to_reason() {
+fn unreasonable_device_authorization_responses_are_refused() {
     for (other, why) in [
         (json!({"interval": 1_000_000_000}), "too seldom"),
         (json!({"interval": u64::MAX}), "too seldom"),
@@ -183,7 +183,7 @@ fn what_a_device_is_told_is_held_to_reason() {
 }
 
 #[test]
-fn tokens_that_could_not_be_sent_are_refused() {
+fn tokens_that_do_not_fit_a_header_are_refused() {
     let with_token = |token: Value| {
         issuer(json!({}), move |url, asked, _| match &*asked.path {
             "/device" => answer(device(url, &json!({}))),
@@ -229,7 +229,7 @@ fn tokens_that_could_not_be_sent_are_refused() {
 }
 
 #[test]
-fn a_redirect_of_an_issuer_takes_no_secret_along() {
+fn issuer_redirects_receive_no_secret() {
     let elsewhere = std::sync::Arc::new(Fake::answering(|_, _| answer("{}")));
     for place in [
         format!("{}/stolen", elsewhere.url),

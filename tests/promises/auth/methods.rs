@@ -25,7 +25,7 @@ fn publish_fails(world: &World, tree: &Tree) -> String {
 }
 
 #[test]
-fn an_api_key_opens_a_publisher_and_no_key_or_another_does_not() {
+fn only_the_correct_api_key_is_accepted() {
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("key");
     std::fs::write(&file, "correct-horse\n").unwrap();
@@ -86,7 +86,7 @@ fn pem(pkcs8: &[u8]) -> String {
 }
 
 #[test]
-fn a_publishers_key_signs_uploads_in_every_algorithm() {
+fn publisher_key_signs_uploads_with_every_algorithm() {
     let random = SystemRandom::new();
     let ecdsa = |algorithm| {
         let made = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -149,7 +149,7 @@ fn a_publishers_key_signs_uploads_in_every_algorithm() {
 }
 
 #[test]
-fn a_publisher_that_wants_tokens_says_so_to_whoever_has_none() {
+fn missing_token_is_reported_with_the_remedy() {
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("key");
     std::fs::write(&file, "the secret").unwrap();
@@ -177,7 +177,7 @@ fn a_publisher_that_wants_tokens_says_so_to_whoever_has_none() {
 }
 
 #[test]
-fn a_key_that_cannot_sign_is_refused_at_login() {
+fn login_refuses_a_key_that_cannot_sign() {
     let server = Server::start();
     let refused = |auth: &str, key: &str| {
         let world = user(&server, auth);

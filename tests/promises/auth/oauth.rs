@@ -11,7 +11,7 @@ use super::user;
 use crate::support::{Server, block_on};
 
 #[test]
-fn a_browser_signs_in_and_what_is_published_then_is_accepted() {
+fn browser_sign_in_allows_publishing() {
     let server = issuer();
     let world = user_with_issuer(&server);
     let said = publish(&world, "one").unwrap_err();
@@ -35,7 +35,7 @@ fn a_browser_signs_in_and_what_is_published_then_is_accepted() {
 }
 
 #[test]
-fn an_answer_that_was_not_asked_for_is_refused_and_the_right_one_still_taken() {
+fn unsolicited_response_is_refused_and_the_genuine_one_accepted() {
     let server = issuer();
     let world = user_with_issuer(&server);
     let login = Login::in_browser(&world);
@@ -72,7 +72,7 @@ fn an_answer_that_was_not_asked_for_is_refused_and_the_right_one_still_taken() {
 }
 
 #[test]
-fn a_user_who_says_no_is_not_signed_in() {
+fn denied_consent_does_not_sign_in() {
     let server = issuer();
     let world = user_with_issuer(&server);
     let login = Login::in_browser(&world);
@@ -84,7 +84,7 @@ fn a_user_who_says_no_is_not_signed_in() {
 }
 
 #[test]
-fn without_a_browser_another_device_signs_in() {
+fn device_flow_signs_in_without_a_browser() {
     let server = issuer();
     for args in [&["login", "--device"][..], &["login"]] {
         let world = user_with_issuer(&server);
@@ -105,7 +105,7 @@ fn without_a_browser_another_device_signs_in() {
 }
 
 #[test]
-fn an_issuer_without_a_discovery_document_is_described_in_the_profile() {
+fn profile_describes_an_issuer_without_discovery_document() {
     let server = issuer();
     let url = &server.url;
     let world = user(
@@ -134,7 +134,7 @@ fn an_issuer_without_a_discovery_document_is_described_in_the_profile() {
 }
 
 #[test]
-fn a_document_of_another_issuer_leads_nowhere() {
+fn discovery_document_of_another_issuer_is_refused() {
     let server = issuer();
     // The same server under another name than the one it says it has.
     let url = server.url.replace("127.0.0.1", "localhost");
@@ -147,7 +147,7 @@ fn a_document_of_another_issuer_leads_nowhere() {
 }
 
 #[test]
-fn a_code_is_worth_nothing_to_whoever_did_not_ask_for_it() {
+fn intercepted_authorization_code_is_useless() {
     let server = issuer();
     let world = user_with_issuer(&server);
     let login = Login::in_browser(&world);

@@ -21,7 +21,7 @@ fn publisher(server: &Server) -> Url {
 }
 
 #[test]
-fn one_request_renews_however_many_wait_for_it() {
+fn concurrent_renewals_share_one_request() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
@@ -62,7 +62,7 @@ fn one_request_renews_however_many_wait_for_it() {
 }
 
 #[test]
-fn two_processes_that_renew_at_once_do_not_end_the_sign_in() {
+fn concurrent_renewal_in_two_processes_keeps_the_sign_in() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
@@ -84,7 +84,7 @@ fn two_processes_that_renew_at_once_do_not_end_the_sign_in() {
 }
 
 #[test]
-fn a_token_that_ended_early_is_renewed_and_the_upload_sent_again() {
+fn prematurely_expired_token_is_renewed_and_the_upload_repeated() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
@@ -99,7 +99,7 @@ fn a_token_that_ended_early_is_renewed_and_the_upload_sent_again() {
 }
 
 #[test]
-fn a_sign_in_that_is_over_says_so_and_reading_goes_on() {
+fn expired_sign_in_is_reported_and_reads_continue() {
     let mut server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
@@ -119,7 +119,7 @@ fn a_sign_in_that_is_over_says_so_and_reading_goes_on() {
 }
 
 #[test]
-fn an_issuer_that_is_down_is_no_reason_to_sign_in_again() {
+fn unreachable_issuer_does_not_require_a_new_sign_in() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
@@ -138,7 +138,7 @@ fn an_issuer_that_is_down_is_no_reason_to_sign_in_again() {
 }
 
 #[test]
-fn signing_out_ends_the_tokens_too() {
+fn logout_revokes_tokens() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
@@ -166,7 +166,7 @@ fn signing_out_ends_the_tokens_too() {
 }
 
 #[test]
-fn the_issuer_takes_a_refresh_token_once_and_ends_a_sign_in_that_was_stolen() {
+fn issuer_accepts_a_refresh_token_once_and_revokes_a_stolen_sign_in() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");

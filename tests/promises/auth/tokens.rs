@@ -73,7 +73,7 @@ fn claims(more: Value) -> Value {
 }
 
 #[test]
-fn a_token_is_for_one_upload_as_it_says() {
+fn token_is_valid_only_for_the_upload_it_describes() {
     let publisher = Publisher::new(&[]);
     let owner = format!("0x{}", "1".repeat(64));
     let other = format!("0x{}", "2".repeat(64));
@@ -136,7 +136,7 @@ fn a_token_is_for_one_upload_as_it_says() {
 }
 
 #[test]
-fn a_token_works_once_and_one_that_was_refused_is_not_used_up() {
+fn token_is_accepted_once_and_not_consumed_by_a_refusal() {
     let publisher = Publisher::new(&[]);
     block_on(async {
         let token = publisher.sign(&claims(json!({"max_epochs": 1})));
@@ -157,7 +157,7 @@ fn a_token_works_once_and_one_that_was_refused_is_not_used_up() {
 }
 
 #[test]
-fn no_token_or_somebody_elses_stores_nothing() {
+fn missing_or_foreign_token_stores_nothing() {
     let publisher = Publisher::new(&[]);
     block_on(async {
         let (status, said) = publisher.put("", None).await;
@@ -175,7 +175,7 @@ fn no_token_or_somebody_elses_stores_nothing() {
 }
 
 #[test]
-fn a_publisher_may_say_how_long_tokens_live() {
+fn publisher_can_limit_token_lifetime() {
     let publisher = Publisher::new(&["--jwt-expiring-s", "3600"]);
     block_on(async {
         let right = publisher.sign(&claims(json!({})));
@@ -198,7 +198,7 @@ fn forged(header: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
 }
 
 #[test]
-fn a_token_that_chooses_its_own_algorithm_is_refused() {
+fn token_with_another_algorithm_is_refused() {
     use base64::Engine as _;
     use ring::hmac;
     use ring::signature::{KeyPair as _, RsaKeyPair};

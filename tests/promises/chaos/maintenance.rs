@@ -70,7 +70,7 @@ struct Maintenance {
 }
 
 #[test]
-fn maintenance_loses_nothing_whatever_befalls_the_daemon() {
+fn maintenance_loses_nothing_while_the_daemon_is_stopped_or_killed() {
     let seed = from_environment("WALGIT_FS_CHAOS_SEED").unwrap_or(SEED);
     let minutes = from_environment("WALGIT_FS_SOAK_MINUTES");
     println!("chaos: maintenance of WALGIT_FS_CHAOS_SEED={seed}");

@@ -44,7 +44,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn every_byte_is_right_and_every_operation_ends_whatever_the_weather() {
+fn reads_are_correct_and_bounded_under_random_faults() {
     let seed = from_environment("WALGIT_FS_CHAOS_SEED").unwrap_or(SEED);
     let minutes = from_environment("WALGIT_FS_SOAK_MINUTES");
     println!("chaos: the storm of WALGIT_FS_CHAOS_SEED={seed}");

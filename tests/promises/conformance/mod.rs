@@ -36,7 +36,7 @@ fn http() -> reqwest::Client {
 }
 
 #[test]
-fn everything_described_is_answered_as_described() {
+fn every_documented_endpoint_answers_as_documented() {
     let ground = Ground::new();
     let apis = [Api::aggregator(), Api::publisher()];
     let described: Vec<_> = (apis.iter())
@@ -83,7 +83,7 @@ fn everything_described_is_answered_as_described() {
 /// What no operation leads to cannot be seen; it must be known by name, so that
 /// nothing hides there.
 #[test]
-fn the_descriptions_hold_two_schemas_that_nothing_uses() {
+fn api_descriptions_contain_two_unused_schemas() {
     assert_eq!(Api::aggregator().unreachable(), ["ConcatQueryParams"]);
     assert_eq!(Api::publisher().unreachable(), ["Epoch"]);
 }
@@ -91,7 +91,7 @@ fn the_descriptions_hold_two_schemas_that_nothing_uses() {
 /// Every file of a quilt is answered whole, as the network does; a range that
 /// makes no sense is refused as its description says.
 #[test]
-fn members_of_quilts_are_answered_whole() {
+fn quilt_patches_are_returned_completely() {
     let ground = Ground::new();
     let (http, url) = (http(), &ground.server.url);
     block_on(async {

@@ -37,7 +37,7 @@ fn file(dir: &Path, name: &str) -> String {
 }
 
 #[test]
-fn what_is_made_by_hand_and_right_is_exported() {
+fn valid_synthetic_history_is_exported() {
     let world = World::new();
     let dir = exported(&world, Made::new());
     git(&dir, &["fsck", "--full", "--strict"]);
@@ -48,7 +48,7 @@ fn what_is_made_by_hand_and_right_is_exported() {
 }
 
 #[test]
-fn an_object_that_is_stored_twice_is_written_once() {
+fn object_stored_twice_is_exported_once() {
     let world = World::new();
     let mut made = Made::new();
     // The same contents once more, as chunks; and what is too large to be held.
@@ -67,7 +67,7 @@ fn an_object_that_is_stored_twice_is_written_once() {
 }
 
 #[test]
-fn without_a_branch_that_is_checked_out_head_is_the_commit() {
+fn head_is_detached_without_a_checked_out_branch() {
     let world = World::new();
     let mut made = Made::new();
     made.segment.head = Bytes::new();
@@ -78,7 +78,7 @@ fn without_a_branch_that_is_checked_out_head_is_the_commit() {
 }
 
 #[test]
-fn a_content_that_is_not_what_was_committed_is_found() {
+fn content_that_differs_from_the_commit_is_refused() {
     refused(|made| made.contents[0] = b'H', "has the tree");
     refused(|made| made.segment.contents[0].ends[0] = 5, "has the tree");
     refused(
@@ -93,7 +93,7 @@ fn a_content_that_is_not_what_was_committed_is_found() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_objects_are_reported_by_export() {
     refused(|made| made.segment.commits.clear(), "does not hold");
     refused(|made| made.commits.clear(), "does not hold");
     let nowhere = GitId(vec![7; 20]);
@@ -128,7 +128,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn trees_that_hold_what_comes_after_them_are_refused() {
+fn trees_with_forward_references_are_refused() {
     for number in [0, 3, u64::MAX - 1] {
         refused(
             |made| made.tree[0].target = Target::Number(number),
@@ -143,7 +143,7 @@ fn trees_that_hold_what_comes_after_them_are_refused() {
 }
 
 #[test]
-fn names_of_refs_lead_nowhere_else() {
+fn ref_names_cannot_escape_the_repository() {
     for name in [
         "refs/heads/../../../../evil",
         "/tmp/evil",

@@ -177,7 +177,7 @@ fn assert_exported(origin: &Path, copy: &Path) -> usize {
 pub(crate) const BRANCHES: [&str; 4] = ["main", "topic/x", "old-mode", "empty"];
 
 #[test]
-fn an_eventful_history_comes_back_object_for_object() {
+fn diverse_history_is_exported_object_for_object() {
     for sha256 in [false, true] {
         let world = World::new();
         let tree = eventful(sha256);
@@ -199,7 +199,7 @@ fn an_eventful_history_comes_back_object_for_object() {
 }
 
 #[test]
-fn what_was_exported_is_a_repository_to_work_on() {
+fn exported_repository_is_usable() {
     let world = World::new();
     let tree = eventful(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
@@ -221,7 +221,7 @@ fn what_was_exported_is_a_repository_to_work_on() {
 }
 
 #[test]
-fn repacked_it_is_smaller_and_the_same() {
+fn repacked_export_is_smaller_and_equal() {
     let world = World::new();
     let text: String = (0..20_000).map(|line| format!("{}\n", line * 7)).collect();
     let mut tree = Tree::new().file("a", &text).commit("first");
@@ -240,7 +240,7 @@ fn repacked_it_is_smaller_and_the_same() {
 }
 
 #[test]
-fn after_every_push_it_is_the_newest_history_that_comes_back() {
+fn export_returns_the_newest_history_after_each_push() {
     let world = World::new();
     let mut tree = eventful(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
@@ -264,7 +264,7 @@ fn after_every_push_it_is_the_newest_history_that_comes_back() {
 }
 
 #[test]
-fn of_branches_that_were_not_published_nothing_comes_back() {
+fn unpublished_branches_are_not_exported() {
     let world = World::new();
     let tree = eventful(false);
     publish(&world, tree.path(), &["topic/x"], &[]);
@@ -278,7 +278,7 @@ fn of_branches_that_were_not_published_nothing_comes_back() {
 }
 
 #[test]
-fn a_shallow_clone_comes_back_as_shallow_as_it_was() {
+fn shallow_clone_is_exported_with_equal_depth() {
     let world = World::new();
     let tree = eventful(false);
     let from = format!("file://{}", tree.path().display());
@@ -298,7 +298,7 @@ fn a_shallow_clone_comes_back_as_shallow_as_it_was() {
 }
 
 #[test]
-fn of_the_last_commits_alone_the_rest_is_left_out() {
+fn export_of_limited_history_is_shallow() {
     let world = World::new();
     let tree = eventful(false);
     publish(&world, tree.path(), &["main"], &["--history", "5"]);
@@ -315,7 +315,7 @@ fn of_the_last_commits_alone_the_rest_is_left_out() {
 }
 
 #[test]
-fn an_encrypted_history_is_given_back_to_who_has_its_key() {
+fn encrypted_history_is_exported_with_its_key() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
     let tree = eventful(false);
     let published = publish(&world, tree.path(), &BRANCHES, &["--encrypt"]);
@@ -344,7 +344,7 @@ fn left(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn what_is_there_is_left_alone() {
+fn export_does_not_overwrite_existing_files() {
     let world = World::new();
     let tree = Tree::new().file("a", "a").commit("first");
     publish(&world, tree.path(), &[], &[]);
@@ -369,7 +369,7 @@ fn what_is_there_is_left_alone() {
 }
 
 #[test]
-fn where_there_is_no_history_the_remedy_is_named() {
+fn export_without_history_names_the_remedy() {
     let world = world_with_fixture();
     let tree = Tree::new().file("a", "a").commit("first");
     publish(&world, tree.path(), &[], &["--history", "none"]);
@@ -387,7 +387,7 @@ fn where_there_is_no_history_the_remedy_is_named() {
 }
 
 #[test]
-fn of_an_export_that_fails_nothing_is_left() {
+fn failed_export_leaves_nothing() {
     let world = World::new();
     let tree = eventful(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
@@ -405,7 +405,7 @@ fn of_an_export_that_fails_nothing_is_left() {
 }
 
 #[test]
-fn of_an_export_that_is_stopped_nothing_is_left() {
+fn interrupted_export_leaves_nothing() {
     let server = Server::start();
     let world = World::on(&server);
     let tree = eventful(false);
@@ -430,7 +430,7 @@ fn of_an_export_that_is_stopped_nothing_is_left() {
 }
 
 #[test]
-fn nothing_that_the_repository_brings_along_is_run() {
+fn export_runs_no_hooks_or_filters_of_the_repository() {
     let world = World::new();
     let ran = world.path().join("ran");
     let tree = Tree::new()
@@ -455,7 +455,7 @@ fn nothing_that_the_repository_brings_along_is_run() {
 
 /// Where real histories are at hand: see `corpora`.
 #[test]
-fn real_histories_come_back_object_for_object() {
+fn real_histories_are_exported_object_for_object() {
     let Some(corpora) = std::env::var_os("WALGIT_FS_CORPORA").map(PathBuf::from) else {
         eprintln!("no corpora: WALGIT_FS_CORPORA is not set, so only made histories were tested");
         return;
@@ -486,7 +486,7 @@ fn real_histories_come_back_object_for_object() {
 }
 
 #[test]
-fn an_export_has_the_permissions_that_a_clone_has() {
+fn export_has_the_permissions_of_a_clone() {
     let world = World::new();
     let tree = Tree::new()
         .file("a/b", "x")

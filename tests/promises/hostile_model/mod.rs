@@ -104,10 +104,10 @@ fn reset_peak() {
 }
 
 #[test]
-fn whatever_a_hostile_author_makes_is_read_or_refused_within_bounds() {
+fn generated_hostile_repositories_are_read_or_refused_within_limits() {
     let count = std::env::var(REPOSITORIES).unwrap_or_else(|_| "300".into());
     let child = std::env::current_exe().unwrap();
-    let test = "hostile_model::the_work_of_the_test_above";
+    let test = "hostile_model::hostile_repository_worker";
     let run = format!("ulimit -v {ADDRESS_SPACE}; exec \"$0\" --exact {test} --nocapture");
     let mut shell = Command::new("sh");
     shell
@@ -125,7 +125,7 @@ fn whatever_a_hostile_author_makes_is_read_or_refused_within_bounds() {
 
 /// Runs in a process of its own, whose memory is limited and measured.
 #[test]
-fn the_work_of_the_test_above() {
+fn hostile_repository_worker() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }

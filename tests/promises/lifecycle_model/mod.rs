@@ -85,7 +85,7 @@ proptest! {
     })]
 
     #[test]
-    fn nothing_needed_is_lost_and_nothing_else_survives_a_cycle(steps in steps()) {
+    fn collection_cycle_keeps_exactly_the_needed_blobs(steps in steps()) {
         block_on(async {
             let mut rig = Rig::new();
             for step in &steps {
