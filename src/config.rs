@@ -507,6 +507,12 @@ impl Settings {
         lifecycle.join(&self.network.value.name)
     }
 
+    /// Path of the ledger of this network.
+    pub fn ledger_path(&self) -> PathBuf {
+        let file = format!("{}.jsonl", self.network.value.name);
+        self.dirs.data.join("ledger").join(file)
+    }
+
     /// Path of the read statistics of this network's repositories.
     pub fn activity(&self) -> PathBuf {
         let name = format!("{}.jsonl", self.network.value.name);

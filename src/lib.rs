@@ -21,12 +21,13 @@
 //! | [`cli`] | arguments, progress bars, tables, exit codes | all below |
 //! | [`daemon`] | the background process of a user: owns the cache, serves all mounts | all below |
 //! | [`fuse`] | requests of the kernel and their replies | `repo`, `prefetch`, `cache` |
-//! | [`publish`] | git repository or folder → plan → packs → upload | `repo` |
-//! | [`lifecycle`] | ledger, fsck, retention, renewal, garbage collection, export | `repo`, `cache` |
+//! | [`publish`] | git repository or folder → plan → packs → upload | `repo`, `leases` |
+//! | [`lifecycle`] | ledger, fsck, retention, renewal, garbage collection, export | `repo`, `cache`, `leases` |
 //! | [`prefetch`] | fetches what the predictor schedules | `repo`, `cache` |
 //! | [`repo`] | reads a repository: [`repo::Loader`], [`repo::Repository`], [`repo::Snapshot`] | `cache`, `chain` |
 //! | [`cache`] | memory → RocksDB → fetch | – |
 //! | [`chain`] | the Sui chain: the current commit of a repository object | – |
+//! | [`leases`] | files that protect blobs in use from garbage collection | `config` |
 //! | [`config`] | settings with their defaults | – |
 //! | [`offload`] | CPU-heavy decoding on blocking threads | – |
 //!
@@ -48,6 +49,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod fuse;
+pub mod leases;
 pub mod lifecycle;
 pub mod offload;
 pub mod prefetch;

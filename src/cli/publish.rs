@@ -14,10 +14,9 @@ use super::encrypt::{Encrypt, KeptKey};
 use super::keys::Keys;
 use super::{Failure, fsck, learned, names, output};
 use crate::config::Settings;
-use crate::daemon::Claimed;
 use crate::lifecycle::{Ledger, LedgerEntry};
 use crate::publish::{
-    Claims, Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress, PublishError,
+    Compared, Effort, HistoryDepth, HistoryReport, Input, Learned, Progress, PublishError,
     PublishOptions, Published, Replaced, compare, lineage, publish,
 };
 use crate::repo::refs::{Expected, NamedRef, RefStoreError};
@@ -149,7 +148,7 @@ impl Publish {
         // Before the name is read: its target must be protected until the end.
         let lease = match self.dry_run {
             true => None,
-            false => Some(Arc::new(Claimed::new(context::leases(&settings).take()?))),
+            false => Some(Arc::new(context::leases(&settings).take()?)),
         };
         let named = match refs.get(&name) {
             Err(RefStoreError::Damaged { .. }) if self.replaces_unreadable() => None,
@@ -176,6 +175,9 @@ impl Publish {
             _ => None,
         };
         let key = choice.key.map(|chosen| chosen.key);
+        if let (Some(lease), Some((previous, _))) = (&lease, choice.previous) {
+            lease.needs(previous)?;
+        }
         let options = PublishOptions {
             branches: self.branches.clone(),
             put: PutOptions {
@@ -191,15 +193,7 @@ impl Publish {
             tiers: settings.tiers.value,
             history: self.history,
             key: key.clone(),
-            claims: match (&lease, choice.previous) {
-                (Some(lease), previous) => {
-                    if let Some((before, _)) = previous {
-                        lease.needs(before)?;
-                    }
-                    Some(lease.clone() as Arc<dyn Claims>)
-                }
-                (None, _) => None,
-            },
+            lease: lease.clone(),
             learned: self.learned(context, &settings, &name)?,
         };
         let started = std::time::Instant::now();

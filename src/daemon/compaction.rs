@@ -13,7 +13,6 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::task::block_in_place;
 
-use super::claims::Claimed;
 use crate::config::Settings;
 use crate::lifecycle::compaction::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
 use crate::lifecycle::fsck::{self, check};
@@ -354,7 +353,7 @@ impl<'a> Compactor<'a> {
         progress: Arc<dyn Progress>,
     ) -> Result<Compacted, CompactionError> {
         let leases = Leases::of(self.settings);
-        let lease = Arc::new(Claimed::new(block_in_place(|| leases.take())?));
+        let lease = Arc::new(block_in_place(|| leases.take())?);
         let old = self.open(&looked.named.address).await?;
         if let Some(blob) = old.blob() {
             block_in_place(|| lease.needs(blob))?;
@@ -388,7 +387,7 @@ impl<'a> Compactor<'a> {
             },
             tiers: self.settings.tiers.value,
             key: old.key().cloned(),
-            claims: Some(lease.clone()),
+            lease: Some(lease.clone()),
             ..PublishOptions::default()
         };
         let (store, loader) = (self.store.clone(), self.loader.clone());

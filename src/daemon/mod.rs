@@ -23,7 +23,6 @@
 //! May touch everything below it.
 
 mod attach;
-mod claims;
 mod client;
 mod compacting;
 pub mod compaction;
@@ -53,7 +52,6 @@ mod stopping;
 mod transport;
 mod warming;
 
-pub use claims::Claimed;
 pub use client::{Client, ClientError, DaemonState};
 pub use jobs::{JobStatus, remembered};
 pub use learned::{Imported, Subject};

@@ -172,7 +172,7 @@ pub struct LedgerError {
 impl Ledger {
     /// The ledger of the network in force.
     pub fn of(settings: &Settings) -> Self {
-        Ledger::new(&Ledger::dir(&settings.dirs), &settings.network.value.name)
+        Ledger::at(settings.ledger_path())
     }
 
     /// Returns the directory of the ledgers of all networks.

@@ -24,19 +24,18 @@ mod export;
 mod fresh;
 pub mod fsck;
 pub mod gc;
-pub mod leases;
 mod ledger;
 pub mod policy;
 pub mod renew;
 mod survey;
 pub mod walk;
 
+pub use crate::leases::{self, Lease, LeaseError, Leases};
 pub use activity::Activity;
 pub use export::{
     Checkout, ExportError, ExportOptions, Exported, Limits as ExportLimits, export,
     fsck as git_fsck,
 };
 pub use fresh::FreshStore;
-pub use leases::{Lease, LeaseError, Leases};
 pub use ledger::{EntryKind, Extended, Ledger, LedgerBlob, LedgerEntry, LedgerError};
 pub use survey::{Survey, survey};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::leases::LeaseError;
 use crate::repo::RepoError;
 use walgit_format::{EncodeError, MalformedNode};
 use walrus_client::StoreError;
@@ -68,7 +69,7 @@ pub enum PublishError {
     Symlink(String),
     /// A blob cannot be protected from garbage collection.
     #[error("{0}; nothing more is stored")]
-    Claim(String),
+    Claim(#[from] LeaseError),
     /// A node does not fit into one blob.
     #[error(
         "a directory or the list of commits takes {len} bytes, more than the {limit} one blob may have; raise max_body of the network"

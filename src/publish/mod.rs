@@ -24,7 +24,7 @@
 //! [`analyze`] classifies files and determines whether they compress; [`tier`] decides
 //! where they are stored. [`mod@rewrite`] compacts a published head.
 //!
-//! May depend on: `repo`, `walrus`.
+//! May depend on: `repo`, `leases`.
 
 pub mod analyze;
 mod blobs;
@@ -60,7 +60,6 @@ pub use lineage::lineage;
 pub use remote::Replaced;
 pub use rewrite::{Knowledge, Rewrite, TierMover, move_for, same};
 pub use source::{SkipReason, Skipped};
-pub use upload::Claims;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +68,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::config::Tiers;
+use crate::leases::Lease;
 use crate::repo::{Access, Loader, Repository};
 use compress::Compression;
 pub use compress::Effort;
@@ -125,8 +125,8 @@ pub struct PublishOptions {
     pub learned: Learned,
     /// Encryption key; without one, the publish is public.
     pub key: Option<SecretKey>,
-    /// Receives the blobs that are about to be created.
-    pub claims: Option<Arc<dyn Claims>>,
+    /// Claims the blobs that are about to be created.
+    pub lease: Option<Arc<Lease>>,
 }
 
 /// The learned profile of file opens that a repository ships.
@@ -246,7 +246,7 @@ pub async fn publish(
         progress: progress.clone(),
     };
     let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(WAITING_PACKS);
-    let uploads = Uploads::new(store, options.put.clone(), options.claims.clone(), progress);
+    let uploads = Uploads::new(store, options.put.clone(), options.lease.clone(), progress);
     let uploading = {
         let uploads = uploads.clone();
         tokio::spawn(async move { uploads.run(receiver).await })

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use super::{Progress, PublishError};
+use crate::leases::Lease;
 use walgit_format::chunk::BlobId;
 use walrus_client::{BlobStore, PutOptions, StoredBlob};
 use walrus_encoding::blob_id::blob_id;
@@ -20,22 +21,12 @@ pub(super) fn finished(
     Ok((blob_id(&body)?, body))
 }
 
-/// Receives every blob that is about to be created, before the store is queried for it:
-/// existing blobs must not be garbage-collected in between.
-pub trait Claims: Send + Sync + std::fmt::Debug {
-    /// Claims a blob.
-    ///
-    /// # Errors
-    /// A sentence that states why the blob cannot be claimed; it is not stored then.
-    fn claim(&self, blob: BlobId) -> Result<(), String>;
-}
-
 /// Uploads of one publish.
 #[derive(Clone)]
 pub(super) struct Uploads {
     store: Arc<dyn BlobStore>,
     options: PutOptions,
-    claims: Option<Arc<dyn Claims>>,
+    lease: Option<Arc<Lease>>,
     progress: Arc<dyn Progress>,
     done: Arc<Mutex<Uploaded>>,
 }
@@ -55,13 +46,13 @@ impl Uploads {
     pub(super) fn new(
         store: Arc<dyn BlobStore>,
         options: PutOptions,
-        claims: Option<Arc<dyn Claims>>,
+        lease: Option<Arc<Lease>>,
         progress: Arc<dyn Progress>,
     ) -> Self {
         Uploads {
             store,
             options,
-            claims,
+            lease,
             progress,
             done: Arc::default(),
         }
@@ -95,8 +86,9 @@ impl Uploads {
             end_epoch: None,
             object_id: None,
         };
-        if let Some(claims) = self.claims.clone() {
-            super::blocking(move || claims.claim(id).map_err(PublishError::Claim)).await?;
+        // First, so that the blob is not collected after the store was queried for it.
+        if let Some(lease) = self.lease.clone() {
+            super::blocking(move || Ok(lease.claim(id)?)).await?;
         }
         if self.store.len(id).await? == Some(len) {
             self.pay_for(&mut blob).await?;

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_format::chunk::BlobId;
-use walgit_fs::lifecycle::Lease;
 use walgit_fs::lifecycle::gc::{Deletion, Shelf, Shelved};
-use walgit_fs::publish::Claims;
 use walrus_client::{
     Accept, BlobStore, Extent, Lifetime, LocalDir, PutOptions, StoreError, Stored,
 };
@@ -104,30 +102,62 @@ impl BlobStore for Stopping {
     }
 }
 
-/// Claims so many blobs and then no more.
+/// A store that is killed after a number of claims. A publish asks for the length of each
+/// blob right after it has claimed it.
 #[derive(Debug)]
-pub(super) struct Claiming {
-    pub(super) lease: Lease,
+pub(super) struct KilledPublish {
+    pub(super) dir: LocalDir,
     pub(super) left: AtomicU64,
-    /// What is collected after each, and when.
-    pub(super) beside: Option<(Parts, u64)>,
+    /// What to collect after each claim, and when.
+    pub(super) collection: Option<(Parts, u64)>,
     pub(super) collected: AtomicU64,
 }
 
-impl Claims for Claiming {
-    fn claim(&self, blob: BlobId) -> Result<(), String> {
-        match self.left.fetch_sub(1, Ordering::SeqCst) {
-            0 => return Err("killed".into()),
-            _ => self.lease.claim(blob).map_err(|error| error.to_string())?,
-        }
-        if let Some((parts, now)) = &self.beside {
-            self.collected.fetch_add(1, Ordering::SeqCst);
-            let (parts, now) = (parts.clone(), *now);
-            let collector = std::thread::spawn(move || {
-                block_on(async { parts.collect(&parts.store, now).await.unwrap() })
+#[async_trait]
+impl BlobStore for KilledPublish {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&self.dir)
+    }
+
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.dir.read(blob, extent, accept).await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            return Err(StoreError::Unavailable {
+                place: "the test".into(),
+                why: "killed".into(),
             });
-            collector.join().unwrap();
         }
-        Ok(())
+        if let Some((parts, now)) = self.collection.clone() {
+            self.collected.fetch_add(1, Ordering::SeqCst);
+            let collect = move || {
+                block_on(async { parts.collect(&parts.store, now).await.unwrap() });
+            };
+            tokio::task::spawn_blocking(collect).await.unwrap();
+        }
+        self.dir.len(blob).await
+    }
+
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError> {
+        self.dir.put(blob, body, options).await
+    }
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.dir.flush().await
+    }
+
+    fn max_body(&self) -> u64 {
+        MAX_BODY
     }
 }

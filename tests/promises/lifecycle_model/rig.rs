@@ -12,11 +12,11 @@ use walgit_fs::lifecycle::fsck::{self, Read};
 use walgit_fs::lifecycle::gc::{Fate, Shelf};
 use walgit_fs::lifecycle::walk::Walk;
 use walgit_fs::lifecycle::{Leases, Ledger, LedgerEntry};
-use walgit_fs::publish::{Claims, PublishError, PublishOptions, Unwatched, publish};
+use walgit_fs::publish::{PublishError, PublishOptions, Unwatched, publish};
 use walgit_fs::repo::refs::{Expected, NamedRef, RefStore};
 use walrus_client::{BlobStore, LocalDir};
 
-use super::killed::{Claiming, Mortal, Stopping};
+use super::killed::{KilledPublish, Mortal, Stopping};
 use super::parts::Parts;
 use super::{CONTENTS, DAY, KEEP, MAX_BODY, Step};
 use crate::support::{Tree, loader};
@@ -103,26 +103,27 @@ impl Rig {
         // Moments apart, as publishes are.
         self.now += 1;
         let seen = self.seen_now();
-        let lease = Arc::new(Claiming {
-            lease: self.parts.leases.take().unwrap(),
+        let lease = Arc::new(self.parts.leases.take().unwrap());
+        let store = Arc::new(KilledPublish {
+            dir: self.parts.store.clone(),
             left: AtomicU64::new(claims),
-            beside: beside.then(|| (self.parts.clone(), self.now)),
+            collection: beside.then(|| (self.parts.clone(), self.now)),
             collected: AtomicU64::new(0),
         });
         let previous = match self.names.get(&number) {
             Some(Address::Walrus { blob, root }) => {
-                lease.lease.needs(*blob).unwrap();
+                lease.needs(*blob).unwrap();
                 Some((*blob, *root))
             }
             _ => None,
         };
         let mut options = PublishOptions {
             previous,
-            claims: Some(lease.clone() as Arc<dyn Claims>),
+            lease: Some(lease.clone()),
             ..PublishOptions::default()
         };
         let path: PathBuf = self.trees[content as usize].path().into();
-        let (store, loader) = (self.store(), self.parts.loader.clone());
+        let loader = self.parts.loader.clone();
         let mut done = publish(
             &path,
             &options,
@@ -136,10 +137,10 @@ impl Rig {
             && why.is_missing()
         {
             options.previous = None;
-            done = publish(&path, &options, store, loader, Arc::new(Unwatched)).await;
+            done = publish(&path, &options, store.clone(), loader, Arc::new(Unwatched)).await;
         }
         drop(options);
-        if lease.collected.load(Ordering::SeqCst) > 0 {
+        if store.collected.load(Ordering::SeqCst) > 0 {
             self.seen = seen;
         }
         let Ok(published) = done else {
@@ -172,8 +173,7 @@ impl Rig {
             .update(&name(number), Expected::Any, to, "publish")
             .unwrap();
         self.names.insert(number, address);
-        let lease = Arc::into_inner(lease).unwrap();
-        lease.lease.finish().unwrap();
+        Arc::into_inner(lease).unwrap().finish().unwrap();
     }
 
     /// Since when collections, one of them now, have seen that nothing stands for

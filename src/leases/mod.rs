@@ -27,6 +27,8 @@
 //!
 //! Leases are local to one machine: blobs published by another machine are protected only
 //! by their age.
+//!
+//! May depend on: `config`.
 
 mod collecting;
 mod lock;
@@ -42,7 +44,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::Ledger;
 use crate::config::Settings;
 use walgit_durable::open_regular;
 use walgit_format::chunk::BlobId;
@@ -165,7 +166,7 @@ impl Leases {
             data: Some(settings.dirs.data.clone()),
             user: network.is_free().then(|| StoreUser {
                 names: settings.refs_dir(),
-                ledger: Ledger::of(settings).path().into(),
+                ledger: settings.ledger_path(),
             }),
         }
     }
