@@ -56,8 +56,8 @@ impl World {
 
     pub(crate) fn run(&self, args: &[&str]) -> String {
         let done = self.command(args).output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{args:?}: {said}");
+        let output = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{args:?}: {output}");
         String::from_utf8(done.stdout).unwrap()
     }
 
@@ -181,8 +181,8 @@ impl Drop for Devnet {
 /// Runs a shell command that must succeed.
 pub(crate) fn shell(script: &str) {
     let done = Command::new("sh").args(["-c", script]).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{script}: {said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{script}: {output}");
 }
 
 /// A world that reads what it has published over the far link.

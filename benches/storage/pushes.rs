@@ -30,9 +30,9 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
             "git -C {} checkout -q --detach {commit}",
             repo.display()
         ));
-        let told = world.publish(repo, "it");
+        let published = world.publish(repo, "it");
         if AFTER.contains(&(pushed + 1)) {
-            let address = told["address"].as_str().unwrap();
+            let address = published["address"].as_str().unwrap();
             let requests = read(&world, address);
             if pushed == 0 {
                 first = requests;

@@ -38,7 +38,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
         let path = repo.to_str().unwrap();
         world.json(&[&["publish", path, "--name", "it"], args].concat())
     };
-    let number = |told: &serde_json::Value, key: &str| told[key].as_f64().unwrap();
+    let number = |report: &serde_json::Value, key: &str| report[key].as_f64().unwrap();
     let head = published(&["--history", "none"]);
     let stored = number(&head, "bytes_stored");
     let what = |of: &str| format!("{name}: {of}");

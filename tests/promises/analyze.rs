@@ -42,10 +42,10 @@ fn single_file_is_explained_and_missing_file_is_reported() {
     let world = World::new();
     let tree = sample();
     let file = tree.path().join("notes");
-    let said = world.run(&["debug", "analyze", file.to_str().unwrap()]);
+    let output = world.run(&["debug", "analyze", file.to_str().unwrap()]);
     assert!(
-        said.contains("class") && said.contains("it begins like text"),
-        "{said}"
+        output.contains("class") && output.contains("it begins like text"),
+        "{output}"
     );
     let missing = tree.path().join("missing");
     let failed = world.fail(&["debug", "analyze", missing.to_str().unwrap()]);

@@ -130,10 +130,10 @@ fn patched_and_dictionary_compressed_files_read_back_unchanged() {
     }
     // What the cache keeps stands alone: offline, nothing but it is there.
     world.unmount(&dir);
-    let said = world.run(&["cache", "verify", "--json"]);
+    let output = world.run(&["cache", "verify", "--json"]);
     assert!(
-        said.contains("\"dropped\": 0") || said.contains("\"dropped\":0"),
-        "{said}"
+        output.contains("\"dropped\": 0") || output.contains("\"dropped\":0"),
+        "{output}"
     );
 }
 
@@ -180,8 +180,8 @@ fn bad_base_fails_only_the_files_that_need_it() {
     let dir = planned.mount(&world);
     for _ in 0..2 {
         for name in ["missing", "damaged", "other"] {
-            let said = fs::read(dir.join(name)).unwrap_err();
-            assert_eq!(said.raw_os_error(), Some(5), "{name}: {said}");
+            let output = fs::read(dir.join(name)).unwrap_err();
+            assert_eq!(output.raw_os_error(), Some(5), "{name}: {output}");
         }
         reads(&dir, "fine", &new);
     }
@@ -193,28 +193,28 @@ fn fsck_reports_bad_bases_by_the_files_that_need_them() {
     let address = with_bad_bases().0.store(&world);
     let done = world.try_run(&["fsck", &address, "--json"]);
     assert_eq!(done.status.code(), Some(1));
-    let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
-    let affected = told["report"]["affected"].as_array().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let affected = report["report"]["affected"].as_array().unwrap();
     let why = |name: &str| {
         let found = affected.iter().find(|it| it["what"] == name);
         found.map(|it| it["why"].as_str().unwrap().to_owned())
     };
-    assert_eq!(affected.len(), 3, "{told}");
+    assert_eq!(affected.len(), 3, "{report}");
     let missing = why("missing").unwrap();
     assert!(missing.contains("decoded with is missing"), "{missing}");
     let damaged = why("damaged").unwrap();
     assert!(damaged.contains("decoded with is wrong"), "{damaged}");
     assert!(
         why("other").unwrap().contains("some of it is wrong"),
-        "{told}"
+        "{report}"
     );
     // What reads nothing but bases finds those.
     let done = world.try_run(&["doctor", &address]);
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8(done.stdout).unwrap();
+    let output = String::from_utf8(done.stdout).unwrap();
     assert!(
-        said.contains("affected: missing") && said.contains("affected: damaged"),
-        "{said}"
+        output.contains("affected: missing") && output.contains("affected: damaged"),
+        "{output}"
     );
 }
 

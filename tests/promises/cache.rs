@@ -393,9 +393,9 @@ fn cache_removed_while_in_use_fails_no_read_and_is_reported() {
         let got = cache.get(&store, &table, 2, 0).await.unwrap();
         assert_eq!(got, bytes.slice(20_000..30_000));
     });
-    let said = cache.clear(Keep::Nothing).unwrap_err().to_string();
+    let output = cache.clear(Keep::Nothing).unwrap_err().to_string();
     assert!(
-        said.contains("was removed") && said.contains("unmount"),
-        "{said}"
+        output.contains("was removed") && output.contains("unmount"),
+        "{output}"
     );
 }

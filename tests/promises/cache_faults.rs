@@ -155,11 +155,11 @@ fn full_disk_is_reported_and_changes_nothing() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
     disk.fill();
-    let said = refused(disk.path());
-    assert!(said.contains("No space left"), "{said}");
+    let output = refused(disk.path());
+    assert!(output.contains("No space left"), "{output}");
     assert!(
-        said.contains("XDG_CACHE_HOME"),
-        "it says what to do: {said}"
+        output.contains("XDG_CACHE_HOME"),
+        "it says what to do: {output}"
     );
     disk.free();
     let cache = open(disk.path());
@@ -235,8 +235,8 @@ fn read_only_disk_is_reported_and_changes_nothing() {
     let disk = SmallDisk::of(64);
     filled(disk.path());
     disk.mount("remount,ro");
-    let said = refused(disk.path());
-    assert!(said.contains("Read-only file system"), "{said}");
+    let output = refused(disk.path());
+    assert!(output.contains("Read-only file system"), "{output}");
     disk.mount("remount,rw");
     assert_pinned(&open(disk.path()));
 }
@@ -261,7 +261,7 @@ fn files_of_another_user_are_reported_by_name_and_kept() {
     }
     let before = files(dir.path());
     // Only this thread becomes somebody else.
-    let said = std::thread::scope(|scope| {
+    let output = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             let group = rustix::process::Gid::from_raw(nobody);
             rustix::thread::set_thread_res_gid(group, group, group).unwrap();
@@ -271,11 +271,11 @@ fn files_of_another_user_are_reported_by_name_and_kept() {
         });
         opening.join().unwrap().to_string()
     });
-    assert!(said.contains("Permission denied"), "{said}");
-    assert!(said.contains("chown"), "{said}");
+    assert!(output.contains("Permission denied"), "{output}");
+    assert!(output.contains("chown"), "{output}");
     assert!(
-        said.contains(table.file_name().unwrap().to_str().unwrap()),
-        "{said}"
+        output.contains(table.file_name().unwrap().to_str().unwrap()),
+        "{output}"
     );
     assert_eq!(files(dir.path()), before);
     assert_pinned(&open(dir.path()));
@@ -371,12 +371,12 @@ fn low_file_limit_is_reported_and_64_files_suffice() {
     let pages = world.path().join("cache/walgit-fs");
     let mount = ["mount", "it", dir.to_str().unwrap()];
     for few in [16, 24, 40, 63] {
-        let said = world.after(&format!("ulimit -n {few}"), &mount);
-        assert!(!said.status.success(), "{said:?}");
-        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        let output = world.after(&format!("ulimit -n {few}"), &mount);
+        assert!(!output.status.success(), "{output:?}");
+        let output = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            said.contains("ulimit -n") && said.contains(&few.to_string()),
-            "{said}"
+            output.contains("ulimit -n") && output.contains(&few.to_string()),
+            "{output}"
         );
         assert_eq!(put_aside(&pages), 0);
     }

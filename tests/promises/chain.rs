@@ -325,9 +325,9 @@ fn unresponsive_sui_node_is_reported_like_any_server() {
         .with("WALGIT_FS_SUI_RPC", "http://127.0.0.1:1/");
     let dir = world.mountpoint();
     world.fail(&["mount", "sui://0x1", dir.to_str().unwrap()]);
-    let told = || world.json(&["failures", "--endpoint", "127.0.0.1:1"]);
-    eventually("it is told", || told()["total"].as_u64() > Some(1));
-    let report = told();
+    let failures = || world.json(&["failures", "--endpoint", "127.0.0.1:1"]);
+    eventually("it is told", || failures()["total"].as_u64() > Some(1));
+    let report = failures();
     let group = &report["groups"][0];
     assert_eq!(group["kind"], "connect", "{report}");
     assert!(group["operations"]["object"].as_u64() > Some(0), "{report}");

@@ -82,18 +82,21 @@ fn ask_within(node: &Fake, seconds: u32) -> (bool, String) {
     let done = world.after("ulimit -d 900000", &["log", "sui://0x1"]);
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(60), "{took:?}");
-    let said = String::from_utf8(done.stderr).unwrap();
+    let output = String::from_utf8(done.stderr).unwrap();
     let code = done.status.code();
-    assert!(code == Some(0) || code == Some(1), "{code:?}: {said}");
-    assert!(said.len() < 5000 && !said.contains("panicked"), "{said}");
-    (code == Some(0), said)
+    assert!(code == Some(0) || code == Some(1), "{code:?}: {output}");
+    assert!(
+        output.len() < 5000 && !output.contains("panicked"),
+        "{output}"
+    );
+    (code == Some(0), output)
 }
 
 #[track_caller]
 fn is_refused(node: &Fake, requests: usize, why: &str) {
-    let (fine, said) = ask(node);
-    assert!(!fine && said.contains(why), "{said}");
-    assert!(said.contains(&node.url), "the node is named: {said}");
+    let (fine, output) = ask(node);
+    assert!(!fine && output.contains(why), "{output}");
+    assert!(output.contains(&node.url), "the node is named: {output}");
     let asked = node.asked().len();
     assert!(asked <= requests, "{asked} requests");
 }
@@ -185,8 +188,8 @@ fn large_file_at_many_paths_is_held_once_in_memory() {
             ),
         }
     });
-    let (fine, said) = ask(&node);
-    assert!(fine, "{said}");
+    let (fine, output) = ask(&node);
+    assert!(fine, "{output}");
 }
 
 #[test]
@@ -205,8 +208,8 @@ fn long_slow_or_deeply_nested_responses_are_refused() {
         "{{\"data\": {{\"multiGetObjects\": [{}0]}}}}",
         "0,".repeat(1_900_000)
     );
-    let (fine, said) = ask(&Fake::answering(move |_, _| answer(&wide)));
-    assert!(!fine, "{said}");
+    let (fine, output) = ask(&Fake::answering(move |_, _| answer(&wide)));
+    assert!(!fine, "{output}");
 }
 
 #[test]
@@ -228,8 +231,8 @@ fn jointly_oversized_objects_are_requested_individually() {
             &json!({"size": "50000", "storage_type": 0, "hash": "", "inline_content": vec![200; 50_000]}),
         ),
     });
-    let (fine, said) = ask_within(&node, 30);
-    assert!(fine, "{said}");
+    let (fine, output) = ask_within(&node, 30);
+    assert!(fine, "{output}");
 }
 
 #[test]
@@ -259,8 +262,8 @@ fn objects_that_expand_in_memory_are_not_retained() {
         let text = objects(found.collect()).to_string();
         answer(text.replace("\"HERE\"", &content))
     });
-    let (fine, said) = ask_within(&node, 30);
-    assert!(fine, "{said}");
+    let (fine, output) = ask_within(&node, 30);
+    assert!(fine, "{output}");
 }
 
 #[test]
@@ -301,8 +304,8 @@ fn values_of_the_wrong_type_are_errors() {
                 )),
                 None => answer(page(Vec::new(), None)),
             });
-            let (_, said) = ask(&node);
-            assert!(node.asked().len() < 10, "{said}");
+            let (_, output) = ask(&node);
+            assert!(node.asked().len() < 10, "{output}");
         }
         for entry in [
             json!({"entries": value}),
@@ -329,8 +332,8 @@ fn values_of_the_wrong_type_are_errors() {
         "<html>",
     ] {
         let node = Fake::answering(move |_, _| answer(body));
-        let (fine, said) = ask(&node);
-        assert!(!fine, "{body}: {said}");
+        let (fine, output) = ask(&node);
+        assert!(!fine, "{body}: {output}");
     }
 }
 
@@ -355,9 +358,9 @@ fn names_that_git_refuses_are_omitted() {
     let shown = String::from_utf8(done.stdout).unwrap();
     assert!(shown.contains("main") && shown.contains("fine"), "{shown}");
     assert_eq!(shown.lines().count(), 2, "{shown}");
-    let said = String::from_utf8(done.stderr).unwrap();
+    let output = String::from_utf8(done.stderr).unwrap();
     assert!(
-        said.contains(r"a\u{1b}[2Jb") && !said.contains('\u{1b}'),
-        "{said}"
+        output.contains(r"a\u{1b}[2Jb") && !output.contains('\u{1b}'),
+        "{output}"
     );
 }

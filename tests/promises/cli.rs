@@ -8,10 +8,10 @@ use crate::support::{Server, Tree, World};
 #[test]
 fn config_file_that_is_a_directory_is_reported_with_a_single_cause() {
     let world = World::new();
-    let said = world.fail(&["refs", "--config", world.path().to_str().unwrap()]);
-    assert!(said.contains(world.path().to_str().unwrap()), "{said}");
-    assert!(said.contains("it is a folder"), "{said}");
-    assert!(!said.contains("it is a directory"), "{said}");
+    let output = world.fail(&["refs", "--config", world.path().to_str().unwrap()]);
+    assert!(output.contains(world.path().to_str().unwrap()), "{output}");
+    assert!(output.contains("it is a folder"), "{output}");
+    assert!(!output.contains("it is a directory"), "{output}");
 }
 
 #[test]
@@ -102,12 +102,15 @@ fn settings_precedence_is_flag_environment_file_default() {
         origin(&world, &["--network", "three"]),
         pair("three", "flag")
     );
-    let said = world.fail(&["refs", "--network", "nowhere"]);
-    assert!(said.contains("testnet"), "names those there are: {said}");
-    let said = World::new().config("nonsense = 1\n").fail(&["refs"]);
+    let output = world.fail(&["refs", "--network", "nowhere"]);
     assert!(
-        said.contains("config.toml") && said.contains("nonsense"),
-        "{said}"
+        output.contains("testnet"),
+        "names those there are: {output}"
+    );
+    let output = World::new().config("nonsense = 1\n").fail(&["refs"]);
+    assert!(
+        output.contains("config.toml") && output.contains("nonsense"),
+        "{output}"
     );
 }
 
@@ -186,8 +189,11 @@ fn invalid_cache_budget_is_refused_with_its_source() {
         ("15MiB", "--cache-disk is 15728640 bytes"),
         ("9000T", "--cache-disk is 9000000000000000 bytes"),
     ] {
-        let said = world.fail(&["mount", "--cache-disk", size, "it", dir]);
-        assert!(said.contains(says) && said.contains("16777216"), "{said}");
+        let output = world.fail(&["mount", "--cache-disk", size, "it", dir]);
+        assert!(
+            output.contains(says) && output.contains("16777216"),
+            "{output}"
+        );
     }
     for wrong in ["-1", "10X", "99999999999999999999", "1e9"] {
         let done = world.try_run(&["mount", &format!("--cache-disk={wrong}"), "it", dir]);
@@ -198,14 +204,17 @@ fn invalid_cache_budget_is_refused_with_its_source() {
         );
     }
     let world = world.with("WALGIT_FS_CACHE_DISK", "10");
-    let said = world.fail(&["mount", "it", dir]);
-    assert!(said.contains("WALGIT_FS_CACHE_DISK is 10 bytes"), "{said}");
+    let output = world.fail(&["mount", "it", dir]);
+    assert!(
+        output.contains("WALGIT_FS_CACHE_DISK is 10 bytes"),
+        "{output}"
+    );
     let world = world
         .without("WALGIT_FS_CACHE_DISK")
         .config("[cache]\nmemory = \"1M\"\n");
-    let said = world.fail(&["mount", "it", dir]);
-    assert!(said.contains("[cache] memory in"), "{said}");
-    assert!(said.contains("config.toml is 1000000 bytes"), "{said}");
+    let output = world.fail(&["mount", "it", dir]);
+    assert!(output.contains("[cache] memory in"), "{output}");
+    assert!(output.contains("config.toml is 1000000 bytes"), "{output}");
     // What does not use the cache works.
     world.run(&["refs"]);
     let world = world.config("[cache]\nmemory = \"8MiB\"\ndisk = \"20 MB\"\n");
@@ -238,8 +247,8 @@ fn irregular_or_oversized_config_file_is_refused_immediately() {
         // Whoever reads on is ended.
         let line = "set -- 30 \"$0\" \"$@\"; exec timeout \"$@\"";
         let done = world.after(line, &["--config", path, "refs"]);
-        let said = String::from_utf8(done.stderr).unwrap();
-        assert_eq!(done.status.code(), Some(1), "{path}: {said}");
-        assert!(said.contains(path) && said.contains(why), "{said}");
+        let output = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{path}: {output}");
+        assert!(output.contains(path) && output.contains(why), "{output}");
     }
 }

@@ -44,8 +44,8 @@ fn address(world: &World) -> String {
 }
 
 fn compact(world: &World, more: &[&str]) -> Value {
-    let told = world.json(&[&["compact", "it"], more].concat());
-    told["heads"][0].clone()
+    let report = world.json(&[&["compact", "it"], more].concat());
+    report["heads"][0].clone()
 }
 
 /// Requests for content that reading all of it takes, with nothing at hand.
@@ -83,9 +83,9 @@ fn compaction_defragments_a_head_and_preserves_every_byte() {
     assert_eq!(plan["plan"]["then"]["blobs"], 1);
 
     let blobs = fs::read_dir(world.blobs()).unwrap().count();
-    let told = compact(&world, &[]);
+    let report = compact(&world, &[]);
     let after = address(&world);
-    assert_eq!(told["address"], after.as_str(), "{told}");
+    assert_eq!(report["address"], after.as_str(), "{report}");
     assert_ne!(before, after);
     assert_eq!(fs::read_dir(world.blobs()).unwrap().count(), blobs + 1);
 
@@ -113,9 +113,12 @@ fn push_after_compaction_stores_one_small_blob() {
     let tree = pushed(&world, 6);
     compact(&world, &["--force"]);
     let tree = tree.file("src/0/file0.rs", "fn again() {}\n").commit("on");
-    let told = world.publish(tree.path(), "it");
-    assert_eq!(told["blobs_uploaded"], 1);
-    assert!(told["bytes_stored"].as_u64().unwrap() <= 70_000, "{told}");
+    let report = world.publish(tree.path(), "it");
+    assert_eq!(report["blobs_uploaded"], 1);
+    assert!(
+        report["bytes_stored"].as_u64().unwrap() <= 70_000,
+        "{report}"
+    );
     assert_same(tree.path(), &world.mount("it"));
 }
 
@@ -145,13 +148,13 @@ fn compaction_respects_its_budget() {
     let world = World::on(&server);
     pushed(&world, 4);
     let before = address(&world);
-    let told = compact(&world, &["--spend", "0.000001"]);
-    assert_eq!(told["stays"]["why"], "costs");
+    let report = compact(&world, &["--spend", "0.000001"]);
+    assert_eq!(report["stays"]["why"], "costs");
     assert_eq!(address(&world), before);
-    let cost = told["plan"]["cost"].as_f64().unwrap();
-    assert!(cost > 0.0005, "{told}");
-    let told = compact(&world, &["--spend", "0.1"]);
-    assert!(told["address"].is_string(), "{told}");
+    let cost = report["plan"]["cost"].as_f64().unwrap();
+    assert!(cost > 0.0005, "{report}");
+    let report = compact(&world, &["--spend", "0.1"]);
+    assert!(report["address"].is_string(), "{report}");
 }
 
 #[test]
@@ -163,8 +166,8 @@ fn compaction_keeps_a_repository_encrypted() {
         tree = tree.file(format!("b{n}"), noise(500, n));
         world.run(&["publish", &path, "--name", "it", "--encrypt"]);
     }
-    let told = compact(&world, &[]);
-    assert!(told["address"].is_string(), "{told}");
+    let report = compact(&world, &[]);
+    assert!(report["address"].is_string(), "{report}");
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
     for blob in fs::read_dir(world.blobs()).unwrap() {
@@ -191,8 +194,8 @@ fn compaction_refuses_damaged_content() {
     fs::write(&blob, bytes).unwrap();
     let done = world.try_run(&["compact", "it"]);
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(said.contains("corrupt"), "{said}");
+    let output = String::from_utf8_lossy(&done.stdout);
+    assert!(output.contains("corrupt"), "{output}");
     assert_eq!(address(&world), before);
 }
 
@@ -254,9 +257,9 @@ fn daemon_runs_scheduled_compaction_and_reports_it() {
         job["last"].as_u64() > Some(0)
     });
     assert_ne!(address(&world), before);
-    let said = world.run(&["status"]);
-    assert!(said.contains("job compaction: last run"), "{said}");
-    assert!(said.contains("1 of 1 names laid out anew"), "{said}");
+    let output = world.run(&["status"]);
+    assert!(output.contains("job compaction: last run"), "{output}");
+    assert!(output.contains("1 of 1 names laid out anew"), "{output}");
     assert_same(tree.path(), &dir);
     world.unmount(&dir);
     assert_same(tree.path(), &world.mount("it"));
@@ -273,8 +276,8 @@ fn daemon_compaction_spends_nothing_without_a_budget() {
         world.json(&["status"])["jobs"][0]["last"].as_u64() > Some(0)
     });
     assert_eq!(address(&world), before);
-    let said = world.run(&["status"]);
-    assert!(said.contains("0 of 1 names laid out anew"), "{said}");
+    let output = world.run(&["status"]);
+    assert!(output.contains("0 of 1 names laid out anew"), "{output}");
 }
 
 #[test]
@@ -287,12 +290,12 @@ fn compaction_starts_with_the_best_ratio_of_savings_to_cost() {
             world.publish(tree.path(), name);
         }
     }
-    let told = world.json(&["compact", "--dry-run"]);
-    let names: Vec<&str> = (told["heads"].as_array().unwrap().iter())
+    let report = world.json(&["compact", "--dry-run"]);
+    let names: Vec<&str> = (report["heads"].as_array().unwrap().iter())
         .map(|head| head["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["many", "few", "one"]);
-    assert_eq!(told["heads"][2]["stays"]["why"], "little");
+    assert_eq!(report["heads"][2]["stays"]["why"], "little");
 }
 
 #[test]
@@ -309,8 +312,8 @@ fn compaction_moves_files_to_their_current_tier() {
         "[tiers]\nweights = { size = 0, access = 1, class = 0, network = 0, cost = 0 }\n\
          access = 0.9\n",
     );
-    let told = compact(&world, &[]);
-    assert_eq!(told["moves"], 2, "{told}");
+    let report = compact(&world, &[]);
+    assert_eq!(report["moves"], 2, "{report}");
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
     let tier = |file: &str| {
@@ -351,9 +354,9 @@ fn compaction_spends_the_planned_amount() {
     let plan = compact(&world, &["--dry-run"]);
     let (cost, write) = (&plan["plan"]["cost"], &plan["plan"]["write"]);
     let spend = format!("{}", cost.as_f64().unwrap() * 1.01);
-    let told = compact(&world, &["--spend", &spend]);
-    assert!(told["address"].is_string(), "{told}");
-    let stored = told["published"]["bytes_stored"].as_u64().unwrap();
+    let report = compact(&world, &["--spend", &spend]);
+    assert!(report["address"].is_string(), "{report}");
+    let stored = report["published"]["bytes_stored"].as_u64().unwrap();
     assert!(
         stored <= write.as_u64().unwrap().max(65_536),
         "{stored} {write}"
@@ -387,8 +390,8 @@ fn compaction_preserves_the_paid_epochs() {
         let epochs = format!("{}", 3 + n);
         world.run(&["publish", path, "--name", "it", "--epochs", &epochs]);
     }
-    let told = compact(&world, &[]);
-    assert_eq!(told["plan"]["epochs"], 6, "{told}");
+    let report = compact(&world, &[]);
+    assert_eq!(report["plan"]["epochs"], 6, "{report}");
     world.run(&["debug", "epoch", "--advance", "5", "--force"]);
     assert_same(tree.path(), &world.mount("it"));
     world.run(&["fsck", "it", "--remote"]);
@@ -396,6 +399,6 @@ fn compaction_preserves_the_paid_epochs() {
     world.run(&["debug", "epoch", "--advance", "1", "--force"]);
     let done = world.try_run(&["compact", "it"]);
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(said.contains("not stored"), "{said}");
+    let output = String::from_utf8_lossy(&done.stdout);
+    assert!(output.contains("not stored"), "{output}");
 }

@@ -22,8 +22,8 @@ fn alike(count: usize) -> Tree {
     })
 }
 
-fn stored(told: &serde_json::Value) -> u64 {
-    told["bytes_stored"].as_u64().unwrap()
+fn stored(report: &serde_json::Value) -> u64 {
+    report["bytes_stored"].as_u64().unwrap()
 }
 
 fn raw(tree: &Tree) -> u64 {
@@ -51,8 +51,8 @@ fn equal_input_produces_equal_blobs() {
         .commit("two");
     let addresses = [(), ()].map(|()| {
         let world = World::new();
-        let told = world.publish(tree.path(), "it");
-        told["address"].as_str().unwrap().to_owned()
+        let report = world.publish(tree.path(), "it");
+        report["address"].as_str().unwrap().to_owned()
     });
     assert_eq!(addresses[0], addresses[1]);
 }
@@ -81,9 +81,9 @@ fn later_publish_reuses_the_previous_dictionary() {
         let code = fs::read_to_string(one.path().join("src/m000/mod.rs")).unwrap();
         let code = code.replace("value_", &format!("other_{n}_"));
         tree = tree.file(format!("src/new{n}.rs"), code);
-        let told = world.publish(tree.path(), "it");
+        let report = world.publish(tree.path(), "it");
         // Directories and one file: the dictionary is not stored again.
-        assert!(stored(&told) < 70_000, "{told}");
+        assert!(stored(&report) < 70_000, "{report}");
     }
     let fresh = World::new();
     for blob in fs::read_dir(world.blobs()).unwrap() {

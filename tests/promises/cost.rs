@@ -43,10 +43,10 @@ fn cost_compares_a_repository_with_blob_per_file_and_quilts() {
     let epoch = cost["now"]["epoch"].as_f64().unwrap();
     let total = cost["now"]["total"].as_f64().unwrap();
     assert!(epoch > 0.0 && (total - 3.0 * epoch).abs() < 1e-12);
-    let said = world.run(&["cost", "it"]);
+    let output = world.run(&["cost", "it"]);
     assert!(
-        said.contains("one blob a file") && said.contains("USD"),
-        "{said}"
+        output.contains("one blob a file") && output.contains("USD"),
+        "{output}"
     );
 }
 
@@ -105,9 +105,9 @@ fn cost_of_a_manifest_repository_is_reported() {
 #[test]
 fn cost_of_an_unknown_path_is_an_error_that_names_it() {
     let world = World::new();
-    let said = world.fail(&["cost", "nothing"]);
+    let output = world.fail(&["cost", "nothing"]);
     assert!(
-        said.contains("nothing") && said.contains("published"),
-        "{said}"
+        output.contains("nothing") && output.contains("published"),
+        "{output}"
     );
 }

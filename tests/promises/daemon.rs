@@ -82,16 +82,19 @@ fn every_command_reports_a_stopped_daemon_with_process_and_remedy() {
         vec!["daemon", "status"],
     ] {
         let begun = Instant::now();
-        let said = world.fail(&args);
+        let output = world.fail(&args);
         assert!(
             begun.elapsed() < REPORTED,
             "{args:?}: {:?}",
             begun.elapsed()
         );
-        assert!(said.contains(&format!("process {pid}")), "{args:?}: {said}");
         assert!(
-            said.contains(&format!("kill -CONT {pid}")),
-            "{args:?}: {said}"
+            output.contains(&format!("process {pid}")),
+            "{args:?}: {output}"
+        );
+        assert!(
+            output.contains(&format!("kill -CONT {pid}")),
+            "{args:?}: {output}"
         );
     }
     drop(stopped);
@@ -108,10 +111,10 @@ fn daemon_stopped_during_a_request_does_not_block_the_client() {
     let mount = mount.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     let done = mount.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
+    let output = String::from_utf8_lossy(&done.stderr);
     assert!(begun.elapsed() < REPORTED * 2, "{:?}", begun.elapsed());
-    assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("kill -CONT"), "{said}");
+    assert_eq!(done.status.code(), Some(1), "{output}");
+    assert!(output.contains("kill -CONT"), "{output}");
     assert!(!is_mounted(&dir));
     // Stopping it works, too: SIGTERM, and SIGCONT so that it is received.
     world.run(&["daemon", "stop"]);
@@ -150,13 +153,16 @@ fn daemon_of_another_version_is_reported_and_not_contacted() {
         vec!["cache", "clear"],
         vec!["daemon", "status"],
     ] {
-        let said = world.fail(&args);
-        assert!(said.contains("version 9.9.9"), "{args:?}: {said}");
+        let output = world.fail(&args);
+        assert!(output.contains("version 9.9.9"), "{args:?}: {output}");
         assert!(
-            said.contains("walgit-fs daemon restart"),
-            "{args:?}: {said}"
+            output.contains("walgit-fs daemon restart"),
+            "{args:?}: {output}"
         );
-        assert!(said.contains(&format!("process {pid}")), "{args:?}: {said}");
+        assert!(
+            output.contains(&format!("process {pid}")),
+            "{args:?}: {output}"
+        );
     }
     socket.set_nonblocking(true).unwrap();
     assert!(socket.accept().is_err(), "nobody connected");
@@ -232,8 +238,8 @@ fn daemon_does_not_inherit_limits_and_priorities() {
     );
     let done = bash(&world, &script);
     assert!(done.status.success(), "{done:?}");
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(!said.contains("warning"), "{said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(!output.contains("warning"), "{output}");
     let pid = world.daemon().unwrap();
     let proc = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let limits = proc("limits");
@@ -291,11 +297,12 @@ fn attribute_that_cannot_be_reset_is_reported_in_one_line() {
         return;
     }
     assert!(done.status.success(), "{done:?}");
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(output.lines().count(), 1, "{output}");
     assert!(
-        said.contains("niceness 7, 100 open files") || said.contains("100 open files, niceness 7"),
-        "{said}"
+        output.contains("niceness 7, 100 open files")
+            || output.contains("100 open files, niceness 7"),
+        "{output}"
     );
 }
 
@@ -377,9 +384,9 @@ fn foreground_mount_replaces_only_an_idle_daemon() {
     let dir = world.mount("it");
     let pid = world.daemon().unwrap();
     let other = world.mountpoint();
-    let said = world.fail(&["mount", "--foreground", "it", text(&other)]);
-    assert!(said.contains(&format!("process {pid}")), "{said}");
-    assert!(said.contains(text(&dir)), "{said}");
+    let output = world.fail(&["mount", "--foreground", "it", text(&other)]);
+    assert!(output.contains(&format!("process {pid}")), "{output}");
+    assert!(output.contains(text(&dir)), "{output}");
     world.unmount(&dir);
     let mut child = serving(&world, &other);
     assert_same(tree.path(), &other);
@@ -496,17 +503,20 @@ fn settings_that_differ_from_the_running_daemon_are_reported() {
         String::from_utf8(done.stderr).unwrap()
     };
     assert_eq!(mount(&world, &[]), "");
-    let said = mount(&world, &["--cache-disk", "88000000"]);
+    let output = mount(&world, &["--cache-disk", "88000000"]);
     assert!(
-        said.contains("cache.disk is 500000000, not 88000000"),
-        "{said}"
+        output.contains("cache.disk is 500000000, not 88000000"),
+        "{output}"
     );
-    assert!(said.contains("walgit-fs daemon restart"), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(output.contains("walgit-fs daemon restart"), "{output}");
+    assert_eq!(output.lines().count(), 1, "{output}");
     let world = world.config("[mount]\ndeadline_s = 11\n[renewal]\nepochs = 9\n");
-    let said = mount(&world, &[]);
-    assert!(said.contains("mount.deadline_s is 30, not 11"), "{said}");
-    assert!(said.contains("[renewal] has changed"), "{said}");
+    let output = mount(&world, &[]);
+    assert!(
+        output.contains("mount.deadline_s is 30, not 11"),
+        "{output}"
+    );
+    assert!(output.contains("[renewal] has changed"), "{output}");
     world.run(&["daemon", "restart"]);
     assert_eq!(mount(&world, &[]), "");
 }

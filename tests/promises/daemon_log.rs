@@ -76,12 +76,12 @@ fn second_daemon_does_not_truncate_the_log_of_the_first() {
     world.run(&["daemon", "stop"]);
     let before = fs::read_to_string(log_of(&world)).unwrap();
     let world = world.with("WALGIT_FS_FAULT_POINTS", "daemon.start=fail");
-    let said = world.fail(&["mount", "it", dir.to_str().unwrap()]);
+    let output = world.fail(&["mount", "it", dir.to_str().unwrap()]);
     assert!(
-        said.contains("the walgit-fs daemon did not start"),
-        "{said}"
+        output.contains("the walgit-fs daemon did not start"),
+        "{output}"
     );
-    assert!(said.contains("Input/output error"), "{said}");
+    assert!(output.contains("Input/output error"), "{output}");
     let after = fs::read_to_string(log_of(&world)).unwrap();
     assert!(after.starts_with(&before), "{after}");
     assert!(after.len() > before.len(), "the reason is in the log, too");
@@ -122,9 +122,9 @@ fn pipe_in_place_of_log_or_lock_does_not_block_the_daemon() {
     world.run(&["daemon", "stop"]);
     let lock = world.path().join("cache/walgit-fs/daemon/lock");
     pipe(&lock);
-    let said = world.fail(&["mount", "it", dir.to_str().unwrap()]);
+    let output = world.fail(&["mount", "it", dir.to_str().unwrap()]);
     assert!(
-        said.contains(lock.to_str().unwrap()) && said.contains("not a regular file"),
-        "{said}"
+        output.contains(lock.to_str().unwrap()) && output.contains("not a regular file"),
+        "{output}"
     );
 }

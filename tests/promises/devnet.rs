@@ -358,8 +358,8 @@ fn debug_epoch_shows_and_advances_epochs() {
         );
         assert_eq!(world.json(&["debug", "epoch"])["epoch"], 4);
     }
-    let said = World::on(&server).fail(&["debug", "epoch"]);
-    assert!(said.contains("--admin URL"), "{said}");
+    let output = World::on(&server).fail(&["debug", "epoch"]);
+    assert!(output.contains("--admin URL"), "{output}");
 }
 
 #[test]
@@ -442,15 +442,15 @@ fn other_users_cannot_administer_a_devnet() {
         if close {
             drop(stdin);
         }
-        let mut said = String::new();
+        let mut output = String::new();
         child
             .stdout
             .take()
             .unwrap()
-            .read_to_string(&mut said)
+            .read_to_string(&mut output)
             .unwrap();
         child.wait().unwrap();
-        said
+        output
     };
     // A connection of bash's own: no other program need be there.
     let script = format!(
@@ -458,13 +458,13 @@ fn other_users_cannot_administer_a_devnet() {
         address.ip(),
         address.port()
     );
-    let said = ask(Command::new("bash").args(["-c", &script]).uid(65_534), true);
-    assert!(said.starts_with("HTTP/1.1 403"), "{said}");
-    assert!(said.contains("the user who runs the server"), "{said}");
-    let said = ask(Command::new("bash").args(["-c", &script]), true);
+    let output = ask(Command::new("bash").args(["-c", &script]).uid(65_534), true);
+    assert!(output.starts_with("HTTP/1.1 403"), "{output}");
+    assert!(output.contains("the user who runs the server"), "{output}");
+    let output = ask(Command::new("bash").args(["-c", &script]), true);
     assert!(
-        said.starts_with("HTTP/1.1 200") && said.contains("4"),
-        "{said}"
+        output.starts_with("HTTP/1.1 200") && output.contains("4"),
+        "{output}"
     );
 }
 

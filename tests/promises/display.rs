@@ -134,8 +134,8 @@ fn each_mount_notice_is_one_line() {
         .store();
     let dir = world.mountpoint();
     let address = format!("walrus://{manifest}");
-    let said = shown(&world, &["mount", &address, dir.to_str().unwrap()]);
-    assert!(said.contains("bad") && said.len() < 20_000, "{said}");
+    let output = shown(&world, &["mount", &address, dir.to_str().unwrap()]);
+    assert!(output.contains("bad") && output.len() < 20_000, "{output}");
     let notices = fs::read(dir.join(".walgit/notices")).unwrap();
     assert_safe("notices", &notices);
     assert!(notices.len() < 20_000);
@@ -225,8 +225,11 @@ fn issuer_text_is_escaped() {
                  device_authorization_endpoint = \"{url}/device\"\n"
             ))
             .with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
-        let said = shown(&world, &["login", "--device"]);
-        assert!(said.contains("error: ") && said.len() < 2000, "{said}");
+        let output = shown(&world, &["login", "--device"]);
+        assert!(
+            output.contains("error: ") && output.len() < 2000,
+            "{output}"
+        );
     }
 }
 

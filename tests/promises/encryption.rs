@@ -132,29 +132,29 @@ fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
     for address in ["it", address, bare] {
         let dir = world.mountpoint();
         let dir = dir.to_str().unwrap();
-        let said = world.fail(&["mount", address, dir]);
+        let output = world.fail(&["mount", address, dir]);
         assert!(
-            said.contains("encrypted") && said.contains("--key FILE"),
-            "{said}"
+            output.contains("encrypted") && output.contains("--key FILE"),
+            "{output}"
         );
-        let said = world.fail(&["mount", address, dir, "--key", wrong.to_str().unwrap()]);
-        assert!(said.contains("another key"), "{said}");
+        let output = world.fail(&["mount", address, dir, "--key", wrong.to_str().unwrap()]);
+        assert!(output.contains("another key"), "{output}");
         world.run(&["mount", address, dir, "--key", key.to_str().unwrap()]);
         assert_same(tree.path(), Path::new(dir));
         world.unmount(Path::new(dir));
         // What is in the cache now is locked as well.
-        let said = world.fail(&["mount", address, dir]);
-        assert!(said.contains("--key FILE"), "{said}");
+        let output = world.fail(&["mount", address, dir]);
+        assert!(output.contains("--key FILE"), "{output}");
     }
     for command in ["log", "cost", "refs"] {
-        let said = world.fail(&[command, "it"]);
-        assert!(said.contains("--key FILE"), "{said}");
+        let output = world.fail(&[command, "it"]);
+        assert!(output.contains("--key FILE"), "{output}");
         world.run(&[command, "it", "--key", key.to_str().unwrap()]);
     }
     // Who has lost the key does not go on in the clear by accident.
     let path = tree.path().to_str().unwrap();
-    let said = world.fail(&["publish", path, "--name", "it"]);
-    assert!(said.contains("key is not here"), "{said}");
+    let output = world.fail(&["publish", path, "--name", "it"]);
+    assert!(output.contains("key is not here"), "{output}");
     // Damage is not taken for a wrong key.
     let blob = world.blobs().join(published["blob"].as_str().unwrap());
     let mut bytes = fs::read(&blob).unwrap();
@@ -163,8 +163,8 @@ fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
     world.run(&["cache", "clear"]);
     let dir = world.mountpoint();
     let key = key.to_str().unwrap();
-    let said = world.fail(&["mount", address, dir.to_str().unwrap(), "--key", key]);
-    assert!(said.contains("damaged"), "{said}");
+    let output = world.fail(&["mount", address, dir.to_str().unwrap(), "--key", key]);
+    assert!(output.contains("damaged"), "{output}");
 }
 
 #[test]
@@ -329,22 +329,22 @@ fn name_changes_between_private_and_public_only_on_request_and_shares_nothing() 
     let path = tree.path().to_str().unwrap();
     let public = publish(&world, &tree, &[]);
     assert_eq!(public["encrypted"], false);
-    let said = world.fail(&["publish", path, "--name", "it", "--encrypt"]);
-    assert!(said.contains("--fresh"), "{said}");
+    let output = world.fail(&["publish", path, "--name", "it", "--encrypt"]);
+    assert!(output.contains("--fresh"), "{output}");
     assert_eq!(world.json(&["key", "list"]), serde_json::json!({}));
     let file = world.path().join("key");
     fs::write(&file, [9; 32]).unwrap();
     // Else the command warns that others can read it.
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let key = file.to_str().unwrap();
-    let said = world.fail(&["publish", path, "--name", "it", "--key", key]);
-    assert!(said.contains("--encrypt"), "{said}");
+    let output = world.fail(&["publish", path, "--name", "it", "--key", key]);
+    assert!(output.contains("--encrypt"), "{output}");
     let private = publish(&world, &tree, &["--encrypt", "--fresh"]);
     assert_eq!(private["blobs_present"], 0, "{private}");
     assert_same(tree.path(), &world.mount("it"));
     // Another key is another repository.
-    let said = world.fail(&["publish", path, "--name", "it", "--encrypt", "--key", key]);
-    assert!(said.contains("not with this key"), "{said}");
+    let output = world.fail(&["publish", path, "--name", "it", "--encrypt", "--key", key]);
+    assert!(output.contains("not with this key"), "{output}");
     let rotated = publish(&world, &tree, &["--encrypt", "--key", key, "--fresh"]);
     assert_eq!(rotated["blobs_present"], 0, "{rotated}");
     // The older key is not lost with that.
@@ -403,8 +403,8 @@ fn encrypted_manifest_repository_is_rewritten_encrypted() {
         "--key",
         dek.to_str().unwrap(),
     ];
-    let said = world.fail(&args);
-    assert!(said.contains("--encrypt"), "{said}");
+    let output = world.fail(&args);
+    assert!(output.contains("--encrypt"), "{output}");
     let done = world.json(&[&args[..], &["--encrypt"]].concat());
     assert_eq!(done["encrypted"], true);
     assert!(done["compared"]["files"].as_u64().unwrap() > 0);

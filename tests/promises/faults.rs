@@ -96,14 +96,14 @@ fn reads_survive_each_fault_but_not_all_at_once() {
             ("drip-ms=600", 3),
         ] {
             let store = scene.store();
-            let (status, said) = scene.order(&format!("{fault},first={times}")).await;
-            assert_eq!(status, 200, "{said}");
+            let (status, output) = scene.order(&format!("{fault},first={times}")).await;
+            assert_eq!(status, 200, "{output}");
             let read = scene.read(&store).await;
             assert!(read.is_ok(), "{fault}, {times} times: {read:?}");
             scene.order(fault).await;
             assert!(scene.read(&store).await.is_err(), "{fault}, always");
-            let (_, said) = scene.order("").await;
-            assert_eq!(said, "[]");
+            let (_, output) = scene.order("").await;
+            assert_eq!(output, "[]");
         }
     });
 }
@@ -151,8 +151,8 @@ fn faults_can_be_changed_and_counted_at_run_time() {
     block_on(async {
         let store = scene.store();
         let list = r#"["status=503,first=1,path=/v1/blobs", "delay-ms=1,path=/v1/quilts"]"#;
-        let (status, said) = scene.order(list).await;
-        assert_eq!(status, 200, "{said}");
+        let (status, output) = scene.order(list).await;
+        assert_eq!(status, 200, "{output}");
         scene.read(&store).await.unwrap();
         let url = format!("{}/devnet/faults", scene.server.url);
         let counted: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
@@ -162,9 +162,9 @@ fn faults_can_be_changed_and_counted_at_run_time() {
             (&2.into(), &1.into())
         );
         assert_eq!(counted[1]["matched"], 0);
-        let (status, said) = scene.order("nonsense=1").await;
+        let (status, output) = scene.order("nonsense=1").await;
         assert_eq!(status, 400);
-        assert!(said.contains("`nonsense` is not known"), "{said}");
+        assert!(output.contains("`nonsense` is not known"), "{output}");
     });
 }
 
@@ -254,6 +254,6 @@ fn invalid_fault_is_a_usage_error() {
     ];
     let done = world.try_run(&args);
     assert_eq!(done.status.code(), Some(2));
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert!(said.contains("says nothing that goes wrong"), "{said}");
+    let output = String::from_utf8(done.stderr).unwrap();
+    assert!(output.contains("says nothing that goes wrong"), "{output}");
 }

@@ -167,10 +167,10 @@ fn unreadable_file_is_an_error_unless_skipping_is_requested() {
         return;
     }
     let args = ["publish", &path, "--name", "it"];
-    let said = world.fail(&args);
+    let output = world.fail(&args);
     assert!(
-        said.contains("closed") && said.contains("--skip-unreadable"),
-        "{said}"
+        output.contains("closed") && output.contains("--skip-unreadable"),
+        "{output}"
     );
     let report = world.json(&[&args[..], &["--skip-unreadable"]].concat());
     let expected = [("closed", "unreadable"), ("secret", "unreadable")];

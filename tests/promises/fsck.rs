@@ -15,26 +15,26 @@ use crate::support::{Gateway, Lie, Server, Tree, World};
 #[track_caller]
 pub(super) fn fsck(world: &World, args: &[&str]) -> (Value, bool) {
     let done = world.try_run(&[&["fsck", "--json"], args].concat());
-    let said = String::from_utf8_lossy(&done.stderr);
-    let told: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{said}"));
-    let sound = told["sound"].as_bool().unwrap();
-    assert_eq!(done.status.code(), Some(i32::from(!sound)), "{told}");
-    (told, sound)
+    let output = String::from_utf8_lossy(&done.stderr);
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{output}"));
+    let sound = report["sound"].as_bool().unwrap();
+    assert_eq!(done.status.code(), Some(i32::from(!sound)), "{report}");
+    (report, sound)
 }
 
 /// What is told to be unreadable.
-fn affected(told: &Value) -> Vec<&str> {
-    let all = told["report"]["affected"].as_array().unwrap();
+fn affected(report: &Value) -> Vec<&str> {
+    let all = report["report"]["affected"].as_array().unwrap();
     all.iter().map(|it| it["what"].as_str().unwrap()).collect()
 }
 
-fn kinds(told: &Value) -> Vec<&str> {
-    let all = told["report"]["faults"].as_array().unwrap();
+fn kinds(report: &Value) -> Vec<&str> {
+    let all = report["report"]["faults"].as_array().unwrap();
     all.iter().map(|it| it["kind"].as_str().unwrap()).collect()
 }
 
-fn count(told: &Value, name: &str) -> u64 {
-    told["report"][name].as_u64().unwrap()
+fn count(report: &Value, name: &str) -> u64 {
+    report["report"][name].as_u64().unwrap()
 }
 
 /// Two blobs: the content of `large/first` fills one.
@@ -75,11 +75,11 @@ fn spoil(path: &Path, at: u64) {
 fn fsck_reads_everything_and_finds_a_publish_intact() {
     let world = World::new();
     world.publish(sample().path(), "it");
-    let (told, sound) = fsck(&world, &["it"]);
-    assert!(sound, "{told}");
-    assert_eq!(count(&told, "sound"), count(&told, "chunks"));
-    assert!(count(&told, "bytes") > 12 << 20);
-    assert_eq!(count(&told, "nodes"), 13, "directories: {told}");
+    let (report, sound) = fsck(&world, &["it"]);
+    assert!(sound, "{report}");
+    assert_eq!(count(&report, "sound"), count(&report, "chunks"));
+    assert!(count(&report, "bytes") > 12 << 20);
+    assert_eq!(count(&report, "nodes"), 13, "directories: {report}");
     assert!(world.run(&["fsck", "it"]).starts_with("it: sound"));
 }
 
@@ -89,14 +89,14 @@ fn fsck_reads_a_repository_in_few_requests() {
     let world = World::on(&server);
     let published = world.publish(sample().path(), "it");
     server.forget_requests();
-    let (told, sound) = fsck(&world, &["it", "--remote"]);
-    assert!(sound, "{told}");
-    assert_eq!(count(&told, "unread"), 0);
+    let (report, sound) = fsck(&world, &["it", "--remote"]);
+    assert!(sound, "{report}");
+    assert_eq!(count(&report, "unread"), 0);
     // The first read, a few of up to 4 MiB a blob, and a question about each.
     let blobs = published["blobs_uploaded"].as_u64().unwrap();
-    let most = 2 + 2 * blobs + count(&told, "bytes").div_ceil(4 << 20) + blobs;
+    let most = 2 + 2 * blobs + count(&report, "bytes").div_ceil(4 << 20) + blobs;
     let asked = server.requests("GET").len() + server.requests("HEAD").len();
-    assert!(asked as u64 <= most, "{asked} of {most}: {told}");
+    assert!(asked as u64 <= most, "{asked} of {most}: {report}");
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn fsck_without_remote_checks_the_cache_and_probes_the_rest() {
     fs::read(dir.join("small/3/33")).unwrap();
     world.unmount_for_good(&dir);
     server.forget_requests();
-    let (told, sound) = fsck(&world, &["it"]);
-    assert!(sound, "{told}");
-    assert!(count(&told, "sound") >= 1, "{told}");
-    assert!(count(&told, "unread") >= 1, "{told}");
+    let (report, sound) = fsck(&world, &["it"]);
+    assert!(sound, "{report}");
+    assert!(count(&report, "sound") >= 1, "{report}");
+    assert!(count(&report, "unread") >= 1, "{report}");
     assert_eq!(
-        count(&told, "sound") + count(&told, "unread"),
-        count(&told, "chunks")
+        count(&report, "sound") + count(&report, "unread"),
+        count(&report, "chunks")
     );
 }
 
@@ -125,16 +125,20 @@ fn fsck_reports_a_flipped_bit_by_its_file() {
     world.publish(sample().path(), "it");
     let (blob, at) = holding(&world.blobs(), &noise(2042, 42)[..64]);
     spoil(&blob, at + 1000);
-    let (told, sound) = fsck(&world, &["it"]);
+    let (report, sound) = fsck(&world, &["it"]);
     assert!(!sound);
-    assert_eq!(kinds(&told), ["wrong"], "{told}");
-    assert_eq!(affected(&told), ["small/2/42"], "{told}");
-    assert_eq!(count(&told, "sound") + 1, count(&told, "chunks"), "{told}");
+    assert_eq!(kinds(&report), ["wrong"], "{report}");
+    assert_eq!(affected(&report), ["small/2/42"], "{report}");
+    assert_eq!(
+        count(&report, "sound") + 1,
+        count(&report, "chunks"),
+        "{report}"
+    );
     let done = world.try_run(&["fsck", "it"]);
-    let said = String::from_utf8(done.stdout).unwrap();
+    let output = String::from_utf8(done.stdout).unwrap();
     assert!(
-        said.contains("small/2/42") && said.contains("to do: "),
-        "{said}"
+        output.contains("small/2/42") && output.contains("to do: "),
+        "{output}"
     );
 }
 
@@ -148,24 +152,27 @@ fn fsck_reports_a_missing_or_truncated_blob_by_its_files() {
     let file = fs::File::options().write(true).open(&blob).unwrap();
     let len = file.metadata().unwrap().len();
     file.set_len(len - 1000).unwrap();
-    let (told, sound) = fsck(&world, &["it", "--remote"]);
-    assert!(!sound && kinds(&told) == ["short"], "{told}");
-    assert_eq!(count(&told, "affected_count"), 1, "{told}");
+    let (report, sound) = fsck(&world, &["it", "--remote"]);
+    assert!(!sound && kinds(&report) == ["short"], "{report}");
+    assert_eq!(count(&report, "affected_count"), 1, "{report}");
     fs::remove_file(&blob).unwrap();
     for how in [&["it"][..], &["it", "--remote"], &["it", "--sample", "2"]] {
-        let (told, sound) = fsck(&world, how);
-        assert!(!sound, "{how:?}: {told}");
-        assert_eq!(kinds(&told), ["missing"], "{how:?}: {told}");
-        assert!(affected(&told).contains(&"large/first"), "{how:?}: {told}");
-        let others = affected(&told)
+        let (report, sound) = fsck(&world, how);
+        assert!(!sound, "{how:?}: {report}");
+        assert_eq!(kinds(&report), ["missing"], "{how:?}: {report}");
+        assert!(
+            affected(&report).contains(&"large/first"),
+            "{how:?}: {report}"
+        );
+        let others = affected(&report)
             .into_iter()
             .filter(|it| it.starts_with("small"));
-        assert_eq!(others.count(), 0, "{how:?}: {told}");
+        assert_eq!(others.count(), 0, "{how:?}: {report}");
     }
     let done = world.try_run(&["doctor", "it"]);
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8(done.stdout).unwrap();
-    assert!(said.contains("large/first"), "{said}");
+    let output = String::from_utf8(done.stdout).unwrap();
+    assert!(output.contains("large/first"), "{output}");
 }
 
 #[test]
@@ -173,13 +180,13 @@ fn fsck_sample_reads_the_requested_number_of_chunks() {
     let server = Server::start();
     let world = World::on(&server);
     world.publish(sample().path(), "it");
-    let (told, sound) = fsck(&world, &["it", "--sample", "5"]);
-    assert!(sound, "{told}");
+    let (report, sound) = fsck(&world, &["it", "--sample", "5"]);
+    assert!(sound, "{report}");
     // What came with the head counts, too: it was read.
-    assert!(count(&told, "unread") >= 40, "{told}");
-    assert!(count(&told, "sound") >= 5, "{told}");
-    let all = count(&told, "sound") + count(&told, "unread");
-    assert_eq!(all, count(&told, "chunks"), "{told}");
+    assert!(count(&report, "unread") >= 40, "{report}");
+    assert!(count(&report, "sound") >= 5, "{report}");
+    let all = count(&report, "sound") + count(&report, "unread");
+    assert_eq!(all, count(&report, "chunks"), "{report}");
 }
 
 #[test]
@@ -197,10 +204,10 @@ fn fsck_reports_the_damaged_file_of_an_encrypted_repository() {
         .max_by_key(largest)
         .unwrap();
     spoil(&blob, largest(&blob) / 2);
-    let (told, sound) = fsck(&world, &["it"]);
-    assert!(!sound && kinds(&told).contains(&"wrong"), "{told}");
-    assert!(kinds(&told).len() <= 2, "one block: {told}");
-    assert_eq!(affected(&told), ["large/first"], "{told}");
+    let (report, sound) = fsck(&world, &["it"]);
+    assert!(!sound && kinds(&report).contains(&"wrong"), "{report}");
+    assert!(kinds(&report).len() <= 2, "one block: {report}");
+    assert_eq!(affected(&report), ["large/first"], "{report}");
 }
 
 #[test]
@@ -208,14 +215,18 @@ fn fsck_checks_manifests_with_their_ancestors() {
     let world = world_with_fixture();
     let manifests = manifests("plain");
     let newest = manifests.last().unwrap();
-    let (told, sound) = fsck(&world, &[&at(newest)]);
-    assert!(sound, "{told}");
-    assert_eq!(count(&told, "sound"), count(&told, "chunks"), "{told}");
+    let (report, sound) = fsck(&world, &[&at(newest)]);
+    assert!(sound, "{report}");
+    assert_eq!(
+        count(&report, "sound"),
+        count(&report, "chunks"),
+        "{report}"
+    );
     // An earlier manifest is needed, too.
     fs::remove_file(world.blobs().join(&manifests[0])).unwrap();
-    let (told, sound) = fsck(&world, &[&at(newest)]);
-    assert!(!sound, "{told}");
-    assert_eq!(kinds(&told), ["missing"], "{told}");
+    let (report, sound) = fsck(&world, &[&at(newest)]);
+    assert!(!sound, "{report}");
+    assert_eq!(kinds(&report), ["missing"], "{report}");
 }
 
 #[test]
@@ -224,8 +235,8 @@ fn fsck_reports_an_outage_as_error_and_not_as_damage() {
     let world = World::on(&server).config("[mount]\ndeadline_s = 2\n");
     world.publish(sample().path(), "it");
     server.stop();
-    let said = world.fail(&["fsck", "it", "--remote"]);
-    assert!(said.contains("unavailable"), "{said}");
+    let output = world.fail(&["fsck", "it", "--remote"]);
+    assert!(output.contains("unavailable"), "{output}");
 }
 
 #[test]
@@ -239,13 +250,13 @@ fn publish_verify_reads_back_before_setting_the_name() {
     let tree = sample();
     let path = tree.path().to_str().unwrap();
     let publish = ["publish", path, "--name", "it", "--verify"];
-    let told = world.json(&publish);
-    assert!(told["verified"]["sound"].as_u64() > Some(100), "{told}");
-    assert_eq!(told["verified"]["unread"], 0);
+    let report = world.json(&publish);
+    assert!(report["verified"]["sound"].as_u64() > Some(100), "{report}");
+    assert_eq!(report["verified"]["unread"], 0);
     // Only what is new is read back.
     fs::write(tree.path().join("small/new"), noise(5000, 7)).unwrap();
-    let told = world.json(&publish);
-    assert!(told["verified"]["sound"].as_u64() < Some(20), "{told}");
+    let report = world.json(&publish);
+    assert!(report["verified"]["sound"].as_u64() < Some(20), "{report}");
     let before = world.json(&["refs"]);
     fs::write(tree.path().join("small/newer"), noise(500_000, 8)).unwrap();
     gateway.now(Lie::Flip);

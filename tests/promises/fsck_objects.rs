@@ -22,12 +22,12 @@ use crate::support::{Tree, World, block_on, loader};
 /// Checks it in both ways: it is sound. What `--objects` told of its objects.
 #[track_caller]
 fn sound(world: &World, args: &[&str]) -> Value {
-    let (told, is_sound) = fsck(world, args);
-    assert!(is_sound, "{told}");
-    let (told, is_sound) = fsck(world, &[args, &["--objects"]].concat());
-    assert!(is_sound, "{told}");
-    assert_eq!(told["report"]["unread"], 0, "{told}");
-    told["report"]["objects"].clone()
+    let (report, is_sound) = fsck(world, args);
+    assert!(is_sound, "{report}");
+    let (report, is_sound) = fsck(world, &[args, &["--objects"]].concat());
+    assert!(is_sound, "{report}");
+    assert_eq!(report["report"]["unread"], 0, "{report}");
+    report["report"]["objects"].clone()
 }
 
 fn count(objects: &Value, what: &str) -> u64 {
@@ -91,55 +91,55 @@ fn fsck_reports_what_it_verified() {
     let world = World::new();
     let tree = Tree::new().file("a", "a").commit("first");
     publish(&world, tree.path(), &[], &[]);
-    let said = world.run(&["fsck", "it"]);
-    assert!(said.contains("--objects verifies"), "{said}");
-    let said = world.run(&["fsck", "it", "--objects"]);
-    assert!(said.contains("compared with their git IDs"), "{said}");
+    let output = world.run(&["fsck", "it"]);
+    assert!(output.contains("--objects verifies"), "{output}");
+    let output = world.run(&["fsck", "it", "--objects"]);
+    assert!(output.contains("compared with their git IDs"), "{output}");
     let refused = world.try_run(&["fsck", "it", "--objects", "--sample", "1"]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
 
 /// Whether `fsck`, with these arguments, is told this of a history changed so.
 #[track_caller]
-fn told(change: impl FnOnce(&mut Made), args: &[&str], kind: &str, because: &[&str]) {
+fn assert_reported(change: impl FnOnce(&mut Made), args: &[&str], kind: &str, because: &[&str]) {
     let world = World::new();
     let mut made = Made::new();
     change(&mut made);
     let address = made.store(&world);
     let args = [&[&address[..]], args].concat();
-    let (told, is_sound) = fsck(&world, &args);
-    assert!(!is_sound, "{told}");
-    let faults = told["report"]["faults"].as_array().unwrap();
+    let (report, is_sound) = fsck(&world, &args);
+    assert!(!is_sound, "{report}");
+    let faults = report["report"]["faults"].as_array().unwrap();
     let is_named = faults.iter().any(|fault| {
         let text = format!("{} {}", fault["what"], fault["why"]);
         fault["kind"] == kind && because.iter().all(|part| text.contains(part))
     });
-    assert!(is_named, "{kind}, {because:?}: {told}");
+    assert!(is_named, "{kind}, {because:?}: {report}");
     let done = world.try_run(&[&["fsck"], &args[..]].concat());
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8(done.stdout).unwrap();
+    let output = String::from_utf8(done.stdout).unwrap();
     assert!(
-        said.contains("DAMAGED") && said.contains("to do: "),
-        "{said}"
+        output.contains("DAMAGED") && output.contains("to do: "),
+        "{output}"
     );
 }
 
 /// The same, with `--objects` and without.
 #[track_caller]
-fn told_always(change: impl Fn(&mut Made), kind: &str, because: &[&str]) {
-    told(&change, &[], kind, because);
-    told(&change, &["--objects"], kind, because);
+fn assert_reported_in_both_modes(change: impl Fn(&mut Made), kind: &str, because: &[&str]) {
+    assert_reported(&change, &[], kind, because);
+    assert_reported(&change, &["--objects"], kind, because);
 }
 
 /// Without `--objects` it is not found.
 #[track_caller]
-fn told_by_ids(change: impl Fn(&mut Made), because: &[&str]) {
+fn assert_reported_by_ids(change: impl Fn(&mut Made), because: &[&str]) {
     let world = World::new();
     let mut made = Made::new();
     change(&mut made);
     let (told_of, is_sound) = fsck(&world, &[&made.store(&world)]);
     assert!(is_sound, "{told_of}");
-    told(change, &["--objects"], "altered", because);
+    assert_reported(change, &["--objects"], "altered", because);
 }
 
 fn tag(of: &GitId, kind: &str) -> Vec<u8> {
@@ -171,33 +171,33 @@ fn fsck_reports_bytes_that_do_not_match_their_id_by_commit() {
     let names = format!("names the tree {tree}");
     let because = [&commit[..], &names, "hashes to"];
     // A file.
-    told_by_ids(|made| made.contents[0] = b'H', &because);
-    told_by_ids(|made| made.segment.contents[0].ends[0] = 5, &because);
+    assert_reported_by_ids(|made| made.contents[0] = b'H', &because);
+    assert_reported_by_ids(|made| made.segment.contents[0].ends[0] = 5, &because);
     // A tree.
     let executable = Bytes::from_static(b"100755");
-    told_by_ids(|made| made.tree[0].mode = executable.clone(), &because);
-    told_by_ids(
+    assert_reported_by_ids(|made| made.tree[0].mode = executable.clone(), &because);
+    assert_reported_by_ids(
         |made| made.tree[1].name = Bytes::from_static(b"c"),
         &because,
     );
-    told_by_ids(|made| made.tree.truncate(1), &because);
+    assert_reported_by_ids(|made| made.tree.truncate(1), &because);
     // What is shown.
-    told_by_ids(
+    assert_reported_by_ids(
         |made| made.shown[0].1 = b"Hello\n".into(),
         &["a", "hashes to"],
     );
-    told_by_ids(
+    assert_reported_by_ids(
         |made| _ = made.shown.pop(),
         &["root directory", "lacks `b`"],
     );
-    told_by_ids(|made| made.shown[0].0 = "A", &["A", "no such entry"]);
+    assert_reported_by_ids(|made| made.shown[0].0 = "A", &["A", "no such entry"]);
 }
 
 #[test]
 fn replaced_commit_or_tag_is_reported_as_missing() {
     // An ID is computed from the bytes, so other bytes are another object.
     let tip = Made::new().tip.to_string();
-    told_always(
+    assert_reported_in_both_modes(
         |made| {
             let last = made.commits[0].len() - 2;
             made.commits[0][last] = b'X';
@@ -205,7 +205,7 @@ fn replaced_commit_or_tag_is_reported_as_missing() {
         "incomplete",
         &["refs/heads/main", &tip],
     );
-    told_always(
+    assert_reported_in_both_modes(
         |made| {
             let tip = made.tip.clone();
             let of_tag = id(gix::objs::Kind::Tag, &tag(&tip, "commit"));
@@ -223,12 +223,12 @@ fn fsck_reports_missing_objects() {
     let nowhere = GitId(vec![7; 20]);
     let name = &nowhere.to_string()[..];
     let commit_of = format!("commit {}", Made::new().tip);
-    told_always(
+    assert_reported_in_both_modes(
         |made| made.segment.commits.clear(),
         "incomplete",
         &[&commit_of, "tree"],
     );
-    told_always(
+    assert_reported_in_both_modes(
         |made| made.commits.clear(),
         "incomplete",
         &["refs/heads/main"],
@@ -241,19 +241,19 @@ fn fsck_reports_missing_objects() {
                 tree: number,
             }];
         };
-        told(mark, &[], "incomplete", &[&commit_of]);
+        assert_reported(mark, &[], "incomplete", &[&commit_of]);
         let mut made = Made::new();
         mark(&mut made);
         let world = World::new();
         assert!(!fsck(&world, &[&made.store(&world), "--objects"]).1);
     }
-    told_always(
+    assert_reported_in_both_modes(
         |made| made.segment.refs.push(branch("refs/heads/x", &nowhere)),
         "incomplete",
         &[name],
     );
     // A parent.
-    told_always(
+    assert_reported_in_both_modes(
         |made| {
             let sample = made.tip.clone();
             let raw = Bytes::copy_from_slice(&made.commits[0]);
@@ -265,18 +265,18 @@ fn fsck_reports_missing_objects() {
         "incomplete",
         &["commit ", name],
     );
-    told_always(
+    assert_reported_in_both_modes(
         |made| tagged(made, tag(&nowhere, "commit")),
         "incomplete",
         &["tag ", name],
     );
-    told(
+    assert_reported(
         |made| tagged(made, tag(&nowhere, "blob")),
         &["--objects"],
         "incomplete",
         &[name],
     );
-    told(
+    assert_reported(
         |made| made.segment.refs.push(branch("refs/tags/x", &nowhere)),
         &["--objects"],
         "incomplete",
@@ -288,40 +288,40 @@ fn fsck_reports_missing_objects() {
 fn fsck_reports_undecodable_data_by_location() {
     let place = ["git objects ", " of blob "];
     let spoiled = || Some(b"G\x01\x7fnot a group".to_vec());
-    told_always(|made| made.trees_instead = spoiled(), "malformed", &place);
-    told_always(|made| made.tags_instead = spoiled(), "malformed", &place);
+    assert_reported_in_both_modes(|made| made.trees_instead = spoiled(), "malformed", &place);
+    assert_reported_in_both_modes(|made| made.tags_instead = spoiled(), "malformed", &place);
     let commits = || Some(b"C\x02\x7fno commits".to_vec());
-    told_always(|made| made.commits_instead = commits(), "malformed", &place);
-    told_always(|made| made.segment.trees[0].count = 2, "malformed", &place);
+    assert_reported_in_both_modes(|made| made.commits_instead = commits(), "malformed", &place);
+    assert_reported_in_both_modes(|made| made.segment.trees[0].count = 2, "malformed", &place);
     // Its trees and tags are no trees and tags.
     let group = |raw: &[u8]| Some([&[b'G', 1, 1, raw.len() as u8], raw].concat());
-    told_always(
+    assert_reported_in_both_modes(
         |made| made.trees_instead = group(b"\x01"),
         "malformed",
         &place,
     );
-    told_always(
+    assert_reported_in_both_modes(
         |made| made.tags_instead = group(b"no tag\n"),
         "malformed",
         &place,
     );
     for number in [0, 3, u64::MAX - 1] {
         let to = Target::Number(number);
-        told_always(|made| made.tree[0].target = to.clone(), "malformed", &place);
+        assert_reported_in_both_modes(|made| made.tree[0].target = to.clone(), "malformed", &place);
     }
     let directory = Bytes::from_static(b"40000");
-    told_always(
+    assert_reported_in_both_modes(
         |made| made.tree[0].mode = directory.clone(),
         "malformed",
         &place,
     );
     // The segment.
-    told_always(
+    assert_reported_in_both_modes(
         |made| made.segment.contents[0].ends[1] = 11,
         "malformed",
         &["history"],
     );
-    told_always(
+    assert_reported_in_both_modes(
         |made| {
             let tip = made.tip.clone();
             made.segment

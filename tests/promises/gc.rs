@@ -29,15 +29,15 @@ fn gc(world: &World, args: &[&str]) -> Value {
 }
 
 /// How many blobs met a fate.
-fn met(told: &Value, fate: &str) -> usize {
-    let all = told["unneeded"].as_array().unwrap();
+fn met(report: &Value, fate: &str) -> usize {
+    let all = report["unneeded"].as_array().unwrap();
     let of_it = |it: &&Value| it["fate"] == fate || it["fate"]["kept"] == fate;
     all.iter().filter(of_it).count()
 }
 
 fn publish(world: &World, tree: &Tree, name: &str) -> String {
-    let told = world.publish(tree.path(), name);
-    told["address"].as_str().unwrap().into()
+    let report = world.publish(tree.path(), name);
+    report["address"].as_str().unwrap().into()
 }
 
 /// A tree with one large file that fills a blob, and others.
@@ -59,22 +59,22 @@ fn gc_collects_unreferenced_blobs_and_the_head_stays_readable() {
     let trial = gc(&world, &["--dry-run"]);
     assert_eq!(blobs(&world), before, "a trial deletes nothing");
     assert!(met(&trial, "deleted") >= 1, "{trial}");
-    let told = gc(&world, &[]);
-    assert_eq!(told["unneeded"], trial["unneeded"]);
-    assert_eq!(told["reclaimed"], trial["reclaimed"]);
+    let report = gc(&world, &[]);
+    assert_eq!(report["unneeded"], trial["unneeded"]);
+    assert_eq!(report["reclaimed"], trial["reclaimed"]);
     assert!(
-        told["reclaimed"]["bytes"].as_u64() >= Some(9 << 20),
-        "{told}"
+        report["reclaimed"]["bytes"].as_u64() >= Some(9 << 20),
+        "{report}"
     );
-    assert!(told["saved"].as_f64() > Some(0.0));
+    assert!(report["saved"].as_f64() > Some(0.0));
     assert!(blobs(&world).is_subset(&before) && blobs(&world).len() < before.len());
     assert!(world.run(&["fsck", "it"]).contains("sound"));
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
     world.unmount(&dir);
     // What the new head took from the old one is there, the old head is not.
-    let said = world.try_run(&["fsck", &old]);
-    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let output = world.try_run(&["fsck", &old]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     // A second run has nothing to do.
     assert_eq!(gc(&world, &[])["unneeded"], Value::Array(Vec::new()));
     // And what is published again after that is whole.
@@ -93,12 +93,15 @@ fn retention_rules_protect_old_heads_until_they_expire() {
     let smaller = publish(&world, &tree, "it");
     fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     publish(&world, &tree, "it");
-    let told = gc(&world, &[]);
+    let report = gc(&world, &[]);
     assert!(
-        met(&told, "rule") >= 1 && met(&told, "deleted") == 0,
-        "{told}"
+        met(&report, "rule") >= 1 && met(&report, "deleted") == 0,
+        "{report}"
     );
-    assert!(told["unneeded"][0]["until"].as_u64().is_some(), "{told}");
+    assert!(
+        report["unneeded"][0]["until"].as_u64().is_some(),
+        "{report}"
+    );
     // Whole: with the directories that lead there.
     assert!(world.run(&["fsck", &old]).contains("sound"));
     assert!(world.run(&["fsck", &smaller]).contains("sound"));
@@ -119,10 +122,10 @@ fn retention_protects_the_content_of_unpublished_tags() {
     let tree = tree.commit("two");
     tree.git(&["tag", "-d", "v1"]);
     world.run(&bare);
-    let told = gc(&world, &[]);
+    let report = gc(&world, &[]);
     // By the rules that are built in: for ever.
-    let kept = told["unneeded"].as_array().unwrap();
-    assert!(!kept.is_empty() && met(&told, "deleted") == 0, "{told}");
+    let kept = report["unneeded"].as_array().unwrap();
+    assert!(!kept.is_empty() && met(&report, "deleted") == 0, "{report}");
     assert!(world.run(&["fsck", &tagged]).contains("sound"));
 }
 
@@ -140,8 +143,8 @@ fn gc_keeps_history_that_spans_several_publishes() {
     let first = tree.git(&["rev-list", "HEAD"]);
     let first = first.lines().last().unwrap();
     gc(&world, &[]);
-    let (told, sound) = super::fsck::fsck(&world, &["it"]);
-    assert!(sound, "{told}");
+    let (report, sound) = super::fsck::fsck(&world, &["it"]);
+    assert!(sound, "{report}");
     // The large file of the first commit is in a blob of its own, which nothing
     // but the history needs.
     let dir = world.mount("it");
@@ -154,9 +157,9 @@ fn gc_keeps_history_that_spans_several_publishes() {
         content.windows(64).any(|window| window == start)
     });
     fs::remove_file(world.blobs().join(lost.unwrap())).unwrap();
-    let (told, sound) = super::fsck::fsck(&world, &["it"]);
-    assert!(!sound, "{told}");
-    assert!(told.to_string().contains("its history"), "{told}");
+    let (report, sound) = super::fsck::fsck(&world, &["it"]);
+    assert!(!sound, "{report}");
+    assert!(report.to_string().contains("its history"), "{report}");
 }
 
 #[test]
@@ -166,14 +169,14 @@ fn gc_keeps_recent_and_mounted_blobs() {
     let old = publish(&world, &tree, "it");
     fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
     publish(&world, &tree, "it");
-    let told = world.json(&["gc", "--grace", "1h"]);
+    let report = world.json(&["gc", "--grace", "1h"]);
     assert!(
-        met(&told, "young") >= 1 && met(&told, "deleted") == 0,
-        "{told}"
+        met(&report, "young") >= 1 && met(&report, "deleted") == 0,
+        "{report}"
     );
     let dir = world.mount(&old);
-    let told = gc(&world, &[]);
-    assert_eq!(told["unneeded"], Value::Array(Vec::new()), "{told}");
+    let report = gc(&world, &[]);
+    assert_eq!(report["unneeded"], Value::Array(Vec::new()), "{report}");
     assert_eq!(fs::read(dir.join("large")).unwrap(), noise(LARGE, 1));
     world.unmount(&dir);
     assert!(met(&gc(&world, &[]), "deleted") >= 1);
@@ -188,8 +191,8 @@ fn gc_collects_content_of_removed_names() {
     let shared = publish(&world, &one, "same-as-one");
     world.run(&["refs", "--remove", "two"]);
     world.run(&["refs", "--remove", "one"]);
-    let told = gc(&world, &[]);
-    assert!(met(&told, "deleted") >= 1, "{told}");
+    let report = gc(&world, &[]);
+    assert!(met(&report, "deleted") >= 1, "{report}");
     assert!(world.run(&["fsck", &shared]).contains("sound"));
     assert!(world.run(&["fsck", "same-as-one"]).contains("sound"));
 }
@@ -215,11 +218,11 @@ fn gc_keeps_everything_an_unreadable_head_may_need() {
         fs::rename(file, aside.join(at.to_string())).unwrap();
     }
     assert!(!found.is_empty(), "{}", keys.display());
-    let told = gc(&world, &[]);
-    assert_eq!(told["refused"][0]["head"], "secret", "{told}");
-    assert!(met(&told, "unknown") >= 1, "{told}");
+    let report = gc(&world, &[]);
+    assert_eq!(report["refused"][0]["head"], "secret", "{report}");
+    assert!(met(&report, "unknown") >= 1, "{report}");
     // What another name let go is collected all the same.
-    assert!(met(&told, "deleted") >= 1, "{told}");
+    assert!(met(&report, "deleted") >= 1, "{report}");
     for (at, file) in found.iter().enumerate() {
         fs::rename(aside.join(at.to_string()), file).unwrap();
     }
@@ -268,20 +271,24 @@ fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
     let left = fs::read_dir(server.blobs()).unwrap().count();
     assert!(left >= 1);
     // Within the grace period it is still claimed.
-    let told = world.json(&["gc", "--grace", "1h"]);
-    assert!(met(&told, "claimed") >= 1, "{told}");
-    assert_eq!(met(&told, "deleted") + met(&told, "forgotten"), 0, "{told}");
-    // After that it is an orphan.
-    let told = gc(&world, &[]);
-    assert!(
-        met(&told, "deleted") + met(&told, "forgotten") >= 1,
-        "{told}"
+    let report = world.json(&["gc", "--grace", "1h"]);
+    assert!(met(&report, "claimed") >= 1, "{report}");
+    assert_eq!(
+        met(&report, "deleted") + met(&report, "forgotten"),
+        0,
+        "{report}"
     );
-    assert_eq!(told["unneeded"][0]["published"], false);
+    // After that it is an orphan.
+    let report = gc(&world, &[]);
+    assert!(
+        met(&report, "deleted") + met(&report, "forgotten") >= 1,
+        "{report}"
+    );
+    assert_eq!(report["unneeded"][0]["published"], false);
     world.publish(tree.path(), "it");
     assert!(world.run(&["fsck", "it", "--remote"]).contains("sound"));
-    let told = gc(&world, &[]);
-    assert_eq!(met(&told, "deleted"), 0, "{told}");
+    let report = gc(&world, &[]);
+    assert_eq!(met(&report, "deleted"), 0, "{report}");
 }
 
 #[test]
@@ -316,9 +323,13 @@ fn gc_killed_at_any_step_loses_nothing_and_the_next_run_completes_it() {
         // A publish is not held off by what the killed run was about to delete.
         publish(&world, &tree, "again");
         gc(&world, &[]);
-        let told = gc(&world, &[]);
-        assert_eq!(told["unneeded"], Value::Array(Vec::new()), "{step}: {told}");
-        assert_eq!(told["resumed"], 0, "{step}");
+        let report = gc(&world, &[]);
+        assert_eq!(
+            report["unneeded"],
+            Value::Array(Vec::new()),
+            "{step}: {report}"
+        );
+        assert_eq!(report["resumed"], 0, "{step}");
         assert!(world.run(&["fsck", "it"]).contains("sound"), "{step}");
     }
     let dir = world.mount("it");
@@ -336,10 +347,13 @@ fn gc_reads_names_and_leases_once_for_any_number_of_blobs() {
     for n in 0..10_000 {
         fs::write(world.blobs().join(format!("{n:A>42}A")), "an orphan").unwrap();
     }
-    let told = gc(&world, &["--unknown"]);
-    assert_eq!(met(&told, "deleted"), 10_000);
-    assert_eq!(told["scans"], serde_json::json!({"names": 1, "leases": 1}));
-    assert_eq!(told["heads"], 1, "names of one head walk it once");
+    let report = gc(&world, &["--unknown"]);
+    assert_eq!(met(&report, "deleted"), 10_000);
+    assert_eq!(
+        report["scans"],
+        serde_json::json!({"names": 1, "leases": 1})
+    );
+    assert_eq!(report["heads"], 1, "names of one head walk it once");
 }
 
 #[test]
@@ -366,8 +380,8 @@ fn gc_deletes_nothing_that_concurrent_publishes_need() {
         collector.join().unwrap();
     });
     for n in 0..3 {
-        let said = world.run(&["fsck", &format!("it-{n}")]);
-        assert!(said.contains("sound"), "{said}");
+        let output = world.run(&["fsck", &format!("it-{n}")]);
+        assert!(output.contains("sound"), "{output}");
     }
 }
 
@@ -379,12 +393,12 @@ fn gc_keeps_foreign_blobs_unless_requested() {
     fs::write(world.blobs().join(&stranger), b"whose is this?").unwrap();
     assert_eq!(gc(&world, &[])["unneeded"], Value::Array(Vec::new()));
     assert!(blobs(&world).contains(&stranger));
-    let told = gc(&world, &["--unknown"]);
-    assert_eq!(met(&told, "deleted"), 1, "{told}");
+    let report = gc(&world, &["--unknown"]);
+    assert_eq!(met(&report, "deleted"), 1, "{report}");
     assert!(!blobs(&world).contains(&stranger));
     let server = Server::start();
-    let said = World::on(&server).fail(&["gc", "--unknown"]);
-    assert!(said.contains("local"), "{said}");
+    let output = World::on(&server).fail(&["gc", "--unknown"]);
+    assert!(output.contains("local"), "{output}");
 }
 
 #[test]
@@ -400,15 +414,19 @@ fn gc_removes_profiles_unused_for_half_a_year() {
     }
     world.unmount_for_good(&dir);
     let file = world.path().join("learned").to_str().unwrap().to_owned();
-    let told = gc(&world, &[]);
-    assert_eq!(told["cache"]["learned"], Value::Array(Vec::new()), "{told}");
+    let report = gc(&world, &[]);
+    assert_eq!(
+        report["cache"]["learned"],
+        Value::Array(Vec::new()),
+        "{report}"
+    );
     world.run(&["prefetch", "export", "it", "-o", &file]);
     // That mount was long ago.
     let mounts = world.path().join("state/walgit-fs/activity/local.jsonl");
     assert!(fs::read_to_string(&mounts).unwrap().contains("\"it\""));
     fs::write(&mounts, "{\"at\":1,\"name\":\"it\"}\n").unwrap();
-    let told = gc(&world, &["--dry-run"]);
-    assert_eq!(told["cache"]["learned"][0], "local/it", "{told}");
+    let report = gc(&world, &["--dry-run"]);
+    assert_eq!(report["cache"]["learned"][0], "local/it", "{report}");
     world.run(&["prefetch", "export", "it", "-o", &file]);
     gc(&world, &[]);
     world.fail(&["prefetch", "export", "it", "-o", &file]);

@@ -103,10 +103,10 @@ fn deleted(report: &Value) -> usize {
 #[track_caller]
 fn refusal(done: &Output) -> String {
     assert_eq!(done.status.code(), Some(1), "{done:?}");
-    let said = String::from_utf8(done.stderr.clone()).unwrap();
-    assert!(said.contains("error: "), "{said}");
-    assert!(said.lines().count() <= 3, "{said}");
-    said
+    let output = String::from_utf8(done.stderr.clone()).unwrap();
+    assert!(output.contains("error: "), "{output}");
+    assert!(output.lines().count() <= 3, "{output}");
+    output
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn gc_keeps_blobs_of_other_users_of_a_store() {
     let names = other.path().join("data/walgit-fs/refs/shared");
     fs::rename(&names, other.path().join("names")).unwrap();
     it.publish_again(3);
-    let said = refusal(&it.gc().output().unwrap());
-    assert!(said.contains(names.to_str().unwrap()), "{said}");
+    let output = refusal(&it.gc().output().unwrap());
+    assert!(output.contains(names.to_str().unwrap()), "{output}");
 }
 
 #[test]
@@ -373,11 +373,11 @@ fn gc_refuses_if_a_mount_has_no_lease() {
     let it = Replaced::new();
     fs::remove_dir_all(it.world.blobs().parent().unwrap().join("leases")).unwrap();
     let trial = it.world.try_run(&["gc", "--grace", "0s", "--dry-run"]);
-    let said = String::from_utf8(trial.stderr).unwrap();
-    assert!(said.contains(it.mount.to_str().unwrap()), "{said}");
-    let said = refusal(&it.gc().output().unwrap());
-    assert!(said.contains(it.mount.to_str().unwrap()), "{said}");
-    assert!(said.contains("unmount"), "{said}");
+    let output = String::from_utf8(trial.stderr).unwrap();
+    assert!(output.contains(it.mount.to_str().unwrap()), "{output}");
+    let output = refusal(&it.gc().output().unwrap());
+    assert!(output.contains(it.mount.to_str().unwrap()), "{output}");
+    assert!(output.contains("unmount"), "{output}");
     // It is one of another user's stores, as far as other stores are concerned.
     let other = World::new();
     other.publish(it.tree.path(), "it");
@@ -393,9 +393,9 @@ fn gc_refuses_if_a_lease_is_damaged() {
         let dir = it.world.blobs().parent().unwrap().join("leases");
         let damaged = dir.join(format!("damaged.{ending}"));
         fs::write(&damaged, "{\"pid\": nonsense\n").unwrap();
-        let said = refusal(&it.gc().output().unwrap());
-        assert!(said.contains(damaged.to_str().unwrap()), "{said}");
-        assert!(said.contains("nothing was deleted"), "{said}");
+        let output = refusal(&it.gc().output().unwrap());
+        assert!(output.contains(damaged.to_str().unwrap()), "{output}");
+        assert!(output.contains("nothing was deleted"), "{output}");
         fs::remove_file(damaged).unwrap();
     }
     it.assert_protected(&mut it.gc());
@@ -417,12 +417,12 @@ fn irregular_file_in_place_of_a_lease_or_record_does_not_block() {
                 "{args:?} took {:?}",
                 begun.elapsed()
             );
-            let said = String::from_utf8_lossy(&done.stderr);
+            let output = String::from_utf8_lossy(&done.stderr);
             assert!(
-                done.status.success() || said.contains(pipe.to_str().unwrap()),
-                "{args:?}: {said}"
+                done.status.success() || output.contains(pipe.to_str().unwrap()),
+                "{args:?}: {output}"
             );
-            assert!(args[0] != "gc" || !done.status.success(), "{said}");
+            assert!(args[0] != "gc" || !done.status.success(), "{output}");
         }
         fs::remove_file(pipe).unwrap();
     }
@@ -446,14 +446,14 @@ fn mount_without_a_lease_explains_the_consequence() {
     let dir = world.mountpoint();
     let mount = ["mount", "it", dir.to_str().unwrap()];
     let warned = |done: &Output| {
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        let output = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(
-            said.contains("warning: ") && said.contains("no lease"),
-            "{said}"
+            output.contains("warning: ") && output.contains("no lease"),
+            "{output}"
         );
         assert!(
-            said.contains(store) && said.contains("walgit-fs gc"),
-            "{said}"
+            output.contains(store) && output.contains("walgit-fs gc"),
+            "{output}"
         );
     };
     let done = world.try_run(&mount);
@@ -486,9 +486,9 @@ fn gc_reports_why_the_cache_was_not_examined() {
     ] {
         assert!(Command::new("mount").args(args).status().unwrap().success());
     }
-    let told = world.run(&["gc"]);
-    assert!(told.contains("the cache cannot be used, so"), "{told}");
-    assert!(!told.contains("daemon"), "{told}");
+    let output = world.run(&["gc"]);
+    assert!(output.contains("the cache cannot be used, so"), "{output}");
+    assert!(!output.contains("daemon"), "{output}");
     assert!(
         Command::new("umount")
             .arg(cache)
@@ -497,11 +497,11 @@ fn gc_reports_why_the_cache_was_not_examined() {
             .success()
     );
     let dir = world.mount("it");
-    let told = world.run(&["gc"]);
+    let output = world.run(&["gc"]);
     let pid = world.daemon().unwrap();
     assert!(
-        told.contains(&format!("process {pid} ")) && told.contains("has the cache"),
-        "{told}"
+        output.contains(&format!("process {pid} ")) && output.contains("has the cache"),
+        "{output}"
     );
     world.unmount(&dir);
 }
@@ -511,8 +511,8 @@ fn gc_refuses_if_a_name_is_damaged() {
     let it = Replaced::new();
     let name = it.world.path().join("data/walgit-fs/refs/local/mystery");
     fs::write(&name, "{").unwrap();
-    let said = refusal(&it.gc().output().unwrap());
-    assert!(said.contains(name.to_str().unwrap()), "{said}");
+    let output = refusal(&it.gc().output().unwrap());
+    assert!(output.contains(name.to_str().unwrap()), "{output}");
     fs::remove_file(name).unwrap();
     it.assert_protected(&mut it.gc());
 }
@@ -550,8 +550,8 @@ fn mount_during_gc_shows_everything_or_fails() {
     let mut mount = world.command(&[OsStr::new("mount"), old.as_ref(), dir.as_os_str()]);
     let mount = mount.stderr(Stdio::piped()).spawn().unwrap();
     signal(gc.id() as i32, Signal::CONT);
-    let said = refusal(&mount.wait_with_output().unwrap());
-    assert!(said.contains("walrus://"), "{said}");
+    let output = refusal(&mount.wait_with_output().unwrap());
+    assert!(output.contains("walrus://"), "{output}");
     assert!(deleted(&report(&gc.wait_with_output().unwrap())) > 0);
     assert!(world.run(&["fsck", "it"]).contains("sound"));
 }
@@ -594,8 +594,8 @@ fn gc_keeps_a_mounted_network_head_in_any_environment() {
     };
     copy("ledger");
     copy("refs");
-    let said = refusal(&it.gc().env("XDG_DATA_HOME", data.path()).output().unwrap());
-    assert!(said.contains(it.mount.to_str().unwrap()), "{said}");
+    let output = refusal(&it.gc().env("XDG_DATA_HOME", data.path()).output().unwrap());
+    assert!(output.contains(it.mount.to_str().unwrap()), "{output}");
     it.assert_readable();
 }
 

@@ -222,7 +222,7 @@ fn tree_that_git_cannot_check_out_is_refused_by_path_but_kept_in_history() {
     let config = object(tree.path(), "tree", entry("100644", "config", &one));
     let inner = object(tree.path(), "tree", entry("40000", ".git", &config));
     let bad = on_branch(&tree, "bad", &entry("40000", "sub", &inner));
-    let said = world.fail(&[
+    let output = world.fail(&[
         "publish",
         tree.path().to_str().unwrap(),
         "--name",
@@ -230,7 +230,10 @@ fn tree_that_git_cannot_check_out_is_refused_by_path_but_kept_in_history() {
         "--branch",
         "bad",
     ]);
-    assert!(said.contains(&bad) && said.contains("sub/.git"), "{said}");
+    assert!(
+        output.contains(&bad) && output.contains("sub/.git"),
+        "{output}"
+    );
     let whole = tree.git(&["rev-parse", "main^{tree}"]);
     let top = tree.git(&["commit-tree", &whole, "-p", &bad, "-m", "without it"]);
     tree.git(&["update-ref", "refs/heads/main", &top]);
@@ -274,8 +277,8 @@ fn tags_of_any_object_type_round_trip() {
     there_and_back(&world, tree.path(), &["main"]);
     // Once more with more: what tags lead to is not lost, nor stored again.
     let tree = tree.file("b", "more\n").commit("second");
-    let told = publish(&world, tree.path(), &["main"]);
-    assert_eq!(told["history"]["new_objects"], 2, "{told}");
+    let report = publish(&world, tree.path(), &["main"]);
+    assert_eq!(report["history"]["new_objects"], 2, "{report}");
     there_and_back(&world, tree.path(), &["main"]);
     assert_eq!(publish(&world, tree.path(), &["main"])["unchanged"], true);
     // Neither where all of the history is written again.
@@ -408,11 +411,17 @@ fn publish_reports_missing_and_corrupt_git_objects() {
         let other = tree.git(&["rev-parse", "HEAD:c"]);
         fs::remove_file(&file).unwrap();
         fs::copy(loose(tree.path(), &other), &file).unwrap();
-        let said = world.fail(&["publish", path, "--name", "it"]);
-        assert!(said.contains(id) && said.contains("damaged"), "{said}");
+        let output = world.fail(&["publish", path, "--name", "it"]);
+        assert!(
+            output.contains(id) && output.contains("damaged"),
+            "{output}"
+        );
         fs::remove_file(&file).unwrap();
-        let said = world.fail(&["publish", path, "--name", "it"]);
-        assert!(said.contains(id) && said.contains("missing"), "{said}");
+        let output = world.fail(&["publish", path, "--name", "it"]);
+        assert!(
+            output.contains(id) && output.contains("missing"),
+            "{output}"
+        );
         fs::write(&file, good).unwrap();
     }
     there_and_back(&world, tree.path(), &["main"]);

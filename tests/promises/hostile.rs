@@ -51,8 +51,8 @@ fn root_of(world: &World, entries: &[PlannedEntry], nodes: u64) -> String {
 #[track_caller]
 fn refused(world: &World, address: &str, because: &str) {
     let dir = world.mountpoint();
-    let said = world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
-    assert!(said.contains(because), "{said}");
+    let output = world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
+    assert!(output.contains(because), "{output}");
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is mounted");
 }
 
@@ -399,11 +399,11 @@ fn deep_wide_or_endless_manifest_is_refused_or_cheap() {
         let dir = world.mountpoint();
         let address = format!("walrus://{id}");
         let done = world.try_run(&["mount", &address, dir.to_str().unwrap()]);
-        let said = String::from_utf8(done.stderr).unwrap();
-        let left_out = done.status.success() && said.contains("left out");
+        let output = String::from_utf8(done.stderr).unwrap();
+        let left_out = done.status.success() && output.contains("left out");
         assert!(
-            left_out || said.contains("not a WalGit repository"),
-            "{said}"
+            left_out || output.contains("not a WalGit repository"),
+            "{output}"
         );
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
     }
@@ -439,16 +439,19 @@ fn author_text_cannot_send_terminal_escapes() {
         dir.to_str().unwrap(),
     ]);
     assert!(mounted.status.success());
-    let mut said = mounted.stderr;
+    let mut output = mounted.stderr;
     for args in [&["log", "it"][..], &["refs", "it"], &["refs"], &["status"]] {
-        said.extend_from_slice(world.run(args).as_bytes());
+        output.extend_from_slice(world.run(args).as_bytes());
     }
-    let said = String::from_utf8(said).unwrap();
-    assert!(said.contains("second") && said.contains("bad"), "{said}");
-    let commands = said
+    let output = String::from_utf8(output).unwrap();
+    assert!(
+        output.contains("second") && output.contains("bad"),
+        "{output}"
+    );
+    let commands = output
         .chars()
         .find(|c| c.is_control() && !"\n\t".contains(*c));
-    assert_eq!(commands, None, "{said:?}");
+    assert_eq!(commands, None, "{output:?}");
 }
 
 #[test]

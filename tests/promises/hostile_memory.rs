@@ -71,8 +71,8 @@ fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
     assert!(is_refused(&error), "{error}");
     street.unharmed();
     let log = fs::read_to_string(street.world.path().join("state/walgit-fs/daemon.log")).unwrap();
-    let told = |line: &&str| line.contains("of memory that one mount may use");
-    let line = log.lines().find(told).unwrap();
+    let report = |line: &&str| line.contains("of memory that one mount may use");
+    let line = log.lines().find(report).unwrap();
     assert!(
         line.contains("walrus://") && line.contains("160 MiB"),
         "{line}"

@@ -61,13 +61,13 @@ fn within_deadline(what: &str, mut command: Command) -> Output {
     let done = child.wait_with_output().unwrap();
     drop(ended);
     assert!(!watchdog.join().unwrap(), "{what} took over {DEADLINE:?}");
-    let said = String::from_utf8_lossy(&done.stderr);
+    let output = String::from_utf8_lossy(&done.stderr);
     assert!(
         done.status.code().is_some(),
-        "{what}: {}: {said}",
+        "{what}: {}: {output}",
         done.status
     );
-    assert!(!said.contains("panicked"), "{what}: {said}");
+    assert!(!output.contains("panicked"), "{what}: {output}");
     done
 }
 

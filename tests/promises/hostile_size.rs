@@ -115,10 +115,13 @@ fn files_that_overlap_in_chunks_are_refused_by_every_reader() {
     for command in ["fsck", "cost"] {
         let world = World::new();
         let done = world.after("ulimit -v 2000000", &[command, &stored(&world)]);
-        let said = [done.stdout, done.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert!(!done.status.success(), "{command}: {said}");
-        assert!(said.contains("use chunks twice or out of order"), "{said}");
+        let output = [done.stdout, done.stderr].concat();
+        let output = String::from_utf8_lossy(&output);
+        assert!(!done.status.success(), "{command}: {output}");
+        assert!(
+            output.contains("use chunks twice or out of order"),
+            "{output}"
+        );
     }
 }
 
@@ -402,8 +405,11 @@ fn export_checks_limits_before_checkout_and_leaves_nothing() {
     let parent = world.path().join("exports");
     fs::create_dir(&parent).unwrap();
     let dir = parent.join("here");
-    let said = world.fail(&[OsStr::new("export"), address.as_ref(), dir.as_os_str()]);
-    assert!(said.contains("1111111110 files and directories"), "{said}");
+    let output = world.fail(&[OsStr::new("export"), address.as_ref(), dir.as_os_str()]);
+    assert!(
+        output.contains("1111111110 files and directories"),
+        "{output}"
+    );
     assert_eq!(fs::read_dir(&parent).unwrap().count(), 0, "nothing is left");
     let bare = [
         OsStr::new("export"),
@@ -446,10 +452,10 @@ fn daemon_at_its_memory_limit_refuses_new_mounts_and_serves_existing_ones() {
     // Its cache fills.
     assert_eq!(fs::read(dir.join("large")).unwrap().len(), 60_000_000);
     let other = world.mountpoint();
-    let said = world.fail(&[OsStr::new("mount"), address.as_ref(), other.as_os_str()]);
+    let output = world.fail(&[OsStr::new("mount"), address.as_ref(), other.as_os_str()]);
     assert!(
-        said.contains("takes no new mounts above 80000000"),
-        "{said}"
+        output.contains("takes no new mounts above 80000000"),
+        "{output}"
     );
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
 }

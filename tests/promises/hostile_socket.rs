@@ -39,7 +39,7 @@ impl Impostor {
             let address = SocketAddrUnix::new(dir.join(name)).unwrap();
             rustix::net::bind(&socket, &address).unwrap();
             fs::set_permissions(dir.join(name), Permissions::from_mode(0o777)).unwrap();
-            let (told, listening) = std::sync::mpsc::channel();
+            let (report, listening) = std::sync::mpsc::channel();
             let heard = heard.clone();
             std::thread::spawn(move || {
                 // The peer of a connection is whoever called listen(2): of this thread
@@ -47,7 +47,7 @@ impl Impostor {
                 let other = rustix::process::Uid::from_raw(NOBODY);
                 set_thread_res_uid(other, other, other).unwrap();
                 rustix::net::listen(&socket, 8).unwrap();
-                told.send(()).unwrap();
+                report.send(()).unwrap();
                 accept(socket, &heard);
             });
             listening.recv().unwrap();
@@ -126,14 +126,14 @@ fn soon(world: &World, args: &[&str]) -> Output {
 #[track_caller]
 fn assert_refused(world: &World, args: &[&str], named: &str) {
     let done = soon(world, args);
-    let said = String::from_utf8_lossy(&done.stderr);
+    let output = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{args:?}: {done:?}");
     // `status` reports it among what it shows.
     let shown = String::from_utf8_lossy(&done.stdout);
-    let told = if args == ["status"] { &shown } else { &said };
-    assert!(told.contains(named), "{args:?}: {shown}{said}");
-    assert!(!said.contains("panicked"), "{args:?}: {said}");
-    assert!(said.lines().count() <= 3, "{args:?}: {said}");
+    let report = if args == ["status"] { &shown } else { &output };
+    assert!(report.contains(named), "{args:?}: {shown}{output}");
+    assert!(!output.contains("panicked"), "{args:?}: {output}");
+    assert!(output.lines().count() <= 3, "{args:?}: {output}");
 }
 
 #[test]

@@ -105,8 +105,8 @@ fn lying_gateway_cannot_cause_a_mount() {
         };
         for address in addresses {
             let dir = world.mountpoint();
-            let said = world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
-            assert!(said.contains("blob"), "{lie:?}: {said}");
+            let output = world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
+            assert!(output.contains("blob"), "{lie:?}: {output}");
         }
     }
 }
@@ -124,8 +124,8 @@ fn address_without_root_is_verified_by_blob_id() {
     // A root of somebody else's choosing is refused.
     let forged = format!("{bare}?root={}", "0".repeat(64));
     let dir = world.mountpoint();
-    let said = world.fail(&[OsStr::new("mount"), forged.as_ref(), dir.as_os_str()]);
-    assert!(said.contains("hashes to"), "{said}");
+    let output = world.fail(&[OsStr::new("mount"), forged.as_ref(), dir.as_os_str()]);
+    assert!(output.contains("hashes to"), "{output}");
 }
 
 fn flip(path: &Path, at: usize) {

@@ -52,8 +52,8 @@ fn serve(mut stream: UnixStream, bus: Bus) {
         Bus::Mute => {
             let mut began = false;
             while let Ok(n @ 1..) = stream.read(&mut read) {
-                let said = String::from_utf8_lossy(&read[..n]).into_owned();
-                for line in said.split_inclusive("\r\n") {
+                let output = String::from_utf8_lossy(&read[..n]).into_owned();
+                for line in output.split_inclusive("\r\n") {
                     if began {
                         break;
                     }
@@ -121,15 +121,15 @@ fn unresponsive_keyring_is_abandoned_and_the_key_stored_in_a_file() {
         let given = world.path().join("given");
         std::fs::write(&given, &hex).unwrap();
         let given = given.to_str().unwrap();
-        let (fine, out, said) = soon(&world, &["key", "add", "mine", given]);
+        let (fine, out, output) = soon(&world, &["key", "add", "mine", given]);
         assert!(
             fine && out.contains("a sealed file"),
-            "{kind:?}: {out}{said}"
+            "{kind:?}: {out}{output}"
         );
         if matches!(kind, Bus::Silent | Bus::Mute) {
-            let warnings: Vec<_> = said.lines().filter(|l| l.contains("keyring")).collect();
-            assert_eq!(warnings.len(), 1, "{said}");
-            assert!(said.contains("did not answer within 3 s"), "{said}");
+            let warnings: Vec<_> = output.lines().filter(|l| l.contains("keyring")).collect();
+            assert_eq!(warnings.len(), 1, "{output}");
+            assert!(output.contains("did not answer within 3 s"), "{output}");
         }
         assert_eq!(soon(&world, &["key", "show", "mine"]).1.trim(), hex);
     }
@@ -140,16 +140,16 @@ fn encrypted_publish_and_mount_work_with_an_unresponsive_keyring() {
     let (world, asked) = counting(Bus::Silent);
     let tree = Tree::new().file("a", "text");
     let path = tree.path().to_str().unwrap();
-    let (fine, out, said) = soon(&world, &["publish", path, "--name", "it", "--encrypt"]);
-    assert!(fine, "{said}");
+    let (fine, out, output) = soon(&world, &["publish", path, "--name", "it", "--encrypt"]);
+    assert!(fine, "{output}");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "it is waited for once");
     assert!(out.contains("sealed file"), "{out}");
-    assert!(said.contains("keyring was not used"), "{said}");
+    assert!(output.contains("keyring was not used"), "{output}");
     let dir = world.mount("it");
     assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"text");
     world.unmount(&dir);
-    let (fine, _, said) = soon(&world, &["publish", path, "--name", "it"]);
-    assert!(fine, "{said}");
+    let (fine, _, output) = soon(&world, &["publish", path, "--name", "it"]);
+    assert!(fine, "{output}");
 }
 
 #[test]
@@ -159,25 +159,25 @@ fn key_held_only_by_an_unresponsive_keyring_is_named_and_other_keys_work() {
     world.publish(tree.path(), "public");
     std::fs::create_dir_all(world.path().join("data/walgit-fs/keys")).unwrap();
     claim_in_keyring(&world, "mine");
-    let (fine, _, said) = soon(&world, &["key", "show", "mine"]);
+    let (fine, _, output) = soon(&world, &["key", "show", "mine"]);
     assert!(
-        !fine && said.contains("`mine` is in the system keyring alone"),
-        "{said}"
+        !fine && output.contains("`mine` is in the system keyring alone"),
+        "{output}"
     );
-    let (fine, _, said) = soon(&world, &["key", "remove", "mine", "--force"]);
-    assert!(!fine && said.contains("did not answer"), "{said}");
+    let (fine, _, output) = soon(&world, &["key", "remove", "mine", "--force"]);
+    assert!(!fine && output.contains("did not answer"), "{output}");
     // What needs no key is read.
-    let (fine, out, said) = soon(&world, &["log", "public"]);
-    assert!(fine && !out.is_empty(), "{said}");
-    assert!(said.contains("going on without a key"), "{said}");
+    let (fine, out, output) = soon(&world, &["log", "public"]);
+    assert!(fine && !out.is_empty(), "{output}");
+    assert!(output.contains("going on without a key"), "{output}");
     let dir = world.mount("public");
     assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"text");
     // Another key does not take its place.
     let given = world.path().join("given");
     std::fs::write(&given, "08".repeat(32)).unwrap();
     let add = ["key", "add", "mine", given.to_str().unwrap(), "--replace"];
-    let (fine, _, said) = soon(&world, &add);
-    assert!(!fine && said.contains("did not answer"), "{said}");
+    let (fine, _, output) = soon(&world, &add);
+    assert!(!fine && output.contains("did not answer"), "{output}");
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn login_and_logout_work_with_an_unresponsive_keyring() {
     let given = world.path().join("given");
     std::fs::write(&given, "an-api-key").unwrap();
     let login = ["login", "--api-key-file", given.to_str().unwrap()];
-    let (fine, out, said) = soon(&world, &login);
-    assert!(fine && out.contains("sealed file"), "{said}");
-    assert!(said.contains("keyring was not used"), "{said}");
+    let (fine, out, output) = soon(&world, &login);
+    assert!(fine && out.contains("sealed file"), "{output}");
+    assert!(output.contains("keyring was not used"), "{output}");
     assert!(soon(&world, &["whoami"]).0);
     assert!(soon(&world, &["logout"]).0);
 }

@@ -37,8 +37,8 @@ fn adding_a_key_does_not_overwrite_another() {
             .run(&["key", "add", "mine", text(&one)])
             .contains("already")
     );
-    let said = world.fail(&["key", "add", "mine", text(&two)]);
-    assert!(said.contains("--replace"), "{said}");
+    let output = world.fail(&["key", "add", "mine", text(&two)]);
+    assert!(output.contains("--replace"), "{output}");
     assert_eq!(world.run(&["key", "show", "mine"]).trim(), "01".repeat(32));
     // Replaced when that is wanted, and kept aside.
     world.run(&["key", "add", "mine", text(&two), "--replace"]);
@@ -74,10 +74,10 @@ fn removing_a_key_that_names_need_requires_force() {
     let tree = Tree::new().file("a", "text");
     let path = text(tree.path()).to_owned();
     world.run(&["publish", &path, "--name", "diary", "--encrypt"]);
-    let said = world.fail(&["key", "remove", "local.diary"]);
+    let output = world.fail(&["key", "remove", "local.diary"]);
     assert!(
-        said.contains("diary (local)") && said.contains("--force"),
-        "{said}"
+        output.contains("diary (local)") && output.contains("--force"),
+        "{output}"
     );
     world.run(&["log", "diary"]);
     // A second copy makes it dispensable.
@@ -87,8 +87,8 @@ fn removing_a_key_that_names_need_requires_force() {
     world.run(&["key", "remove", "local.diary"]);
     world.run(&["log", "diary"]);
     // Not so the copy, which is the last one now, whatever it is called.
-    let said = world.fail(&["key", "remove", "copy"]);
-    assert!(said.contains("diary (local)"), "{said}");
+    let output = world.fail(&["key", "remove", "copy"]);
+    assert!(output.contains("diary (local)"), "{output}");
     world.run(&["key", "remove", "copy", "--force"]);
     assert!(
         world
@@ -112,8 +112,8 @@ fn key_file_is_private_regardless_of_umask() {
         assert_eq!(mode(&file), 0o600, "{umask}");
         assert_eq!(fs::read_to_string(&file).unwrap().trim(), "01".repeat(32));
         // There already.
-        let said = world.fail(&args);
-        assert!(said.contains("--replace"), "{said}");
+        let output = world.fail(&args);
+        assert!(output.contains("--replace"), "{output}");
     }
     let [target, link] = ["target", "link"].map(|name| world.path().join(name));
     fs::write(&target, "mine").unwrap();
@@ -129,8 +129,11 @@ fn key_file_is_private_regardless_of_umask() {
     world.fail(&["key", "show", "mine", "-o", text(&dangling)]);
     assert!(!world.path().join("made-by-whom").exists());
     let dir = world.path().join("data");
-    let said = world.fail(&["key", "show", "mine", "-o", text(&dir), "--replace"]);
-    assert!(said.contains("is a folder; name a file in it"), "{said}");
+    let output = world.fail(&["key", "show", "mine", "-o", text(&dir), "--replace"]);
+    assert!(
+        output.contains("is a folder; name a file in it"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -147,8 +150,8 @@ fn key_written_to_a_readable_file_causes_a_warning() {
             .stderr(Stdio::piped())
             .output()
             .unwrap();
-        let said = String::from_utf8(done.stderr).unwrap();
-        assert_eq!(said.contains("-o FILE"), warned, "{said}");
+        let output = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(output.contains("-o FILE"), warned, "{output}");
         assert_eq!(fs::read_to_string(&path).unwrap().trim(), "01".repeat(32));
     }
 }
@@ -173,9 +176,13 @@ fn secrets_are_read_from_private_files_and_pipes() {
         ];
         for args in [&add[..], &publish[..]] {
             let done = world.try_run(args);
-            let said = String::from_utf8(done.stderr).unwrap();
-            assert!(done.status.success(), "{said}");
-            assert_eq!(said.contains("others can read"), warned, "{args:?}: {said}");
+            let output = String::from_utf8(done.stderr).unwrap();
+            assert!(done.status.success(), "{output}");
+            assert_eq!(
+                output.contains("others can read"),
+                warned,
+                "{args:?}: {output}"
+            );
         }
     }
     for (what, why) in [
@@ -183,8 +190,8 @@ fn secrets_are_read_from_private_files_and_pipes() {
         (text(world.path()), "neither"),
         ("/nonexistent", "No such file"),
     ] {
-        let said = world.fail(&["key", "add", "other", what]);
-        assert!(said.contains(why), "{what}: {said}");
+        let output = world.fail(&["key", "add", "other", what]);
+        assert!(output.contains(why), "{what}: {output}");
     }
     // A pipe that nobody writes to holds up nobody.
     let pipe = world.path().join("pipe");
@@ -214,9 +221,9 @@ fn readable_key_file_is_warned_about_once_and_a_pipe_is_read_once() {
     ];
     for _ in 0..2 {
         let done = world.try_run(&publish);
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "{said}");
-        assert_eq!(said.matches("others can read").count(), 1, "{said}");
+        let output = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{output}");
+        assert_eq!(output.matches("others can read").count(), 1, "{output}");
     }
     let line = format!("exec 9<<EOF\n{}\nEOF\ntrue", "02".repeat(32));
     let piped = [
@@ -237,17 +244,20 @@ fn missing_target_directory_of_a_key_is_reported() {
     let world = world();
     world.run(&["key", "add", "mine", text(&key(&world, "09"))]);
     let missing = world.path().join("no/key");
-    let said = world.fail(&["key", "show", "mine", "-o", text(&missing)]);
+    let output = world.fail(&["key", "show", "mine", "-o", text(&missing)]);
     let dir = missing.parent().unwrap();
     assert!(
-        said.contains(text(&missing)) && said.contains("mkdir -p"),
-        "{said}"
+        output.contains(text(&missing)) && output.contains("mkdir -p"),
+        "{output}"
     );
-    assert!(said.contains(&format!("no folder {}", text(dir))), "{said}");
-    let said = world.fail(&["key", "show", "mine", "-o", text(world.path())]);
     assert!(
-        said.contains(text(world.path())) && said.contains("is a folder"),
-        "{said}"
+        output.contains(&format!("no folder {}", text(dir))),
+        "{output}"
+    );
+    let output = world.fail(&["key", "show", "mine", "-o", text(world.path())]);
+    assert!(
+        output.contains(text(world.path())) && output.contains("is a folder"),
+        "{output}"
     );
 }
 

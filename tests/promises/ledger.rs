@@ -41,15 +41,18 @@ fn damaged_ledger_lines_are_reported_once_with_the_remedy() {
     fs::write(&file, format!("{{\"damaged\n{text}")).unwrap();
     for args in [&["gc", "--dry-run"][..], &["renew", "--dry-run"]] {
         let done = world.try_run(args);
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success(), "{said}");
-        let lines: Vec<&str> = said
+        let output = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{output}");
+        let lines: Vec<&str> = output
             .lines()
             .filter(|line| line.contains("ledger"))
             .collect();
-        assert_eq!(lines.len(), 1, "{said}");
-        assert!(lines[0].starts_with("warning: 1 lines of ledger"), "{said}");
-        assert!(lines[0].contains("doctor --rebuild-ledger"), "{said}");
+        assert_eq!(lines.len(), 1, "{output}");
+        assert!(
+            lines[0].starts_with("warning: 1 lines of ledger"),
+            "{output}"
+        );
+        assert!(lines[0].contains("doctor --rebuild-ledger"), "{output}");
     }
 }
 
@@ -98,10 +101,10 @@ fn ledger_rebuild_fails_on_an_unreadable_head_unless_partial() {
     fs::write(&file, second).unwrap();
     let keys = world.path().join("data/walgit-fs/keys");
     fs::rename(&keys, world.path().join("keys")).unwrap();
-    let said = world.fail(&["doctor", "--rebuild-ledger"]);
+    let output = world.fail(&["doctor", "--rebuild-ledger"]);
     assert!(
-        said.contains("secret") && said.contains("--partial"),
-        "{said}"
+        output.contains("secret") && output.contains("--partial"),
+        "{output}"
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), second);
     let done = world.json(&["doctor", "--rebuild-ledger", "--partial"]);
@@ -156,10 +159,10 @@ fn epoch_advance_that_expires_needed_blobs_requires_force() {
             world.json(&["debug", "epoch", "--advance", "1"])["epoch"],
             2
         );
-        let said = world.fail(&["debug", "epoch", "--advance", "1"]);
+        let output = world.fail(&["debug", "epoch", "--advance", "1"]);
         assert!(
-            said.contains("needed by it") && said.contains("--force"),
-            "{said}"
+            output.contains("needed by it") && output.contains("--force"),
+            "{output}"
         );
         assert_eq!(
             world.json(&["debug", "epoch"])["epoch"],
@@ -170,8 +173,8 @@ fn epoch_advance_that_expires_needed_blobs_requires_force() {
         // What only a mount shows is needed, too.
         let dir = world.mount("it");
         world.run(&["refs", "--remove", "it"]);
-        let said = world.fail(&["debug", "epoch", "--advance", "1"]);
-        assert!(said.contains("mounts or retention rules"), "{said}");
+        let output = world.fail(&["debug", "epoch", "--advance", "1"]);
+        assert!(output.contains("mounts or retention rules"), "{output}");
         world.run(&["renew", "--margin", "1", "--epochs", "3"]);
         let done = world.json(&["debug", "epoch", "--advance", "1"]);
         assert_eq!((&done["epoch"], &done["expired"]), (&3.into(), &0.into()));

@@ -29,8 +29,8 @@ fn shell(dir: &std::path::Path, script: &str) -> String {
         .current_dir(dir)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{script}: {said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{script}: {output}");
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }
 
@@ -299,8 +299,8 @@ fn failed_mount_reports_the_cause_and_leaves_nothing() {
     );
     let dir = world.mount("it");
     assert!(mount("it", &dir).contains("mounted already"));
-    let said = world.fail(&[OsStr::new("unmount"), tree.path().as_os_str()]);
-    assert!(said.contains("not a walgit-fs mount"), "{said}");
+    let output = world.fail(&[OsStr::new("unmount"), tree.path().as_os_str()]);
+    assert!(output.contains("not a walgit-fs mount"), "{output}");
 }
 
 #[test]
@@ -314,8 +314,11 @@ fn busy_mount_is_not_unmounted_and_its_user_is_named() {
         .current_dir(&dir)
         .spawn()
         .unwrap();
-    let said = world.fail(&[OsStr::new("unmount"), dir.as_os_str()]);
-    assert!(said.contains(&format!("sleep ({})", user.id())), "{said}");
+    let output = world.fail(&[OsStr::new("unmount"), dir.as_os_str()]);
+    assert!(
+        output.contains(&format!("sleep ({})", user.id())),
+        "{output}"
+    );
     user.kill().unwrap();
     user.wait().unwrap();
     world.unmount(&dir);

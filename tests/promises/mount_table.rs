@@ -67,9 +67,12 @@ fn bounded(mut command: Command) -> Said {
         bounded.current_dir(dir);
     }
     command = bounded;
-    let said = Said::of(&command.stdin(Stdio::null()).output().unwrap());
-    assert!(said.code.is_some_and(|code| code < 100), "hangs: {said:?}");
-    said
+    let output = Said::of(&command.stdin(Stdio::null()).output().unwrap());
+    assert!(
+        output.code.is_some_and(|code| code < 100),
+        "hangs: {output:?}"
+    );
+    output
 }
 
 #[track_caller]
@@ -116,9 +119,9 @@ fn mounts_of_a_killed_daemon_are_reported_dead_and_recover() {
     assert_eq!(fs::read(one.join("a")).unwrap(), b"content");
     run(&world, &["status"]).assert(1, &["dead: "]);
     run(&world, &["unmount", text(&two)]).assert(0, &["is unmounted"]);
-    let said = run(&world, &["status"]);
-    said.assert(0, &[text(&one)]);
-    assert!(!said.out.contains(text(&two)), "{said:?}");
+    let output = run(&world, &["status"]);
+    output.assert(0, &[text(&one)]);
+    assert!(!output.out.contains(text(&two)), "{output:?}");
 }
 
 #[test]
@@ -130,9 +133,9 @@ fn stopped_daemon_is_named_and_blocks_no_command() {
     let process = format!("process {pid}");
     let resume = format!("kill -CONT {pid}");
     for command in ["status", "doctor"] {
-        let said = run(&world, &[command]);
-        said.assert(1, &["not responding: ", &process, &resume, text(&one)]);
-        assert!(!said.out.contains("nothing is mounted"), "{said:?}");
+        let output = run(&world, &[command]);
+        output.assert(1, &["not responding: ", &process, &resume, text(&one)]);
+        assert!(!output.out.contains("nothing is mounted"), "{output:?}");
     }
     let status = run(&world, &["status", "--json"]).json();
     assert_eq!(status["daemon"]["state"], "unresponsive");
@@ -303,8 +306,8 @@ fn directory_inside_a_mount_is_reported_with_its_mount() {
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     for command in ["status", "unmount"] {
-        let said = run(&world, &[command, text(&dir.join("below"))]);
-        said.assert(1, &["is inside the mount", text(&dir), "give that folder"]);
+        let output = run(&world, &[command, text(&dir.join("below"))]);
+        output.assert(1, &["is inside the mount", text(&dir), "give that folder"]);
     }
     world.unmount(&dir);
 }
@@ -386,21 +389,21 @@ fn reasons_for_a_failed_unmount_are_distinguished() {
     for (name, value) in world.command(&["status"]).get_envs() {
         shell.env(name, value.unwrap());
     }
-    let said = Said::of(&shell.output().unwrap());
-    said.assert(1, &["your shell, sh (", "cd out of it first"]);
-    let own = format!("({})", said.out.lines().next().unwrap());
-    assert!(!said.err.contains(&own), "{said:?}");
+    let output = Said::of(&shell.output().unwrap());
+    output.assert(1, &["your shell, sh (", "cd out of it first"]);
+    let own = format!("({})", output.out.lines().next().unwrap());
+    assert!(!output.err.contains(&own), "{output:?}");
     assert!(mount_table().contains("fuse.walgit-fs"));
     // A current directory that is gone is not taken for anything else.
     let gone = world.path().join("gone");
     fs::create_dir(&gone).unwrap();
     let script = format!("rmdir '{}'; exec '{PROGRAM}' unmount .", gone.display());
-    let said = Command::new("sh")
+    let output = Command::new("sh")
         .args(["-c", &script])
         .current_dir(&gone)
         .output()
         .unwrap();
-    Said::of(&said).assert(1, &["the current directory no longer exists"]);
+    Said::of(&output).assert(1, &["the current directory no longer exists"]);
 }
 
 #[test]
@@ -440,14 +443,14 @@ fn current_directory_in_a_dead_mount_does_not_prevent_unmount() {
     });
     world.crash();
     drop(shell.stdin.take());
-    let said = Said::of(&shell.wait_with_output().unwrap());
-    let codes: Vec<&str> = said
+    let output = Said::of(&shell.wait_with_output().unwrap());
+    let codes: Vec<&str> = output
         .out
         .lines()
         .filter(|line| line.starts_with("rc "))
         .collect();
-    assert_eq!(codes, ["rc 1", "rc 0", "rc 0", "rc 0"], "{said:?}");
-    assert!(said.out.contains("dead: "), "{said:?}");
+    assert_eq!(codes, ["rc 1", "rc 0", "rc 0", "rc 0"], "{output:?}");
+    assert!(output.out.contains("dead: "), "{output:?}");
     assert_not_mounted(&dir);
 }
 
@@ -517,9 +520,12 @@ impl<'a> User<'a> {
 
     #[track_caller]
     fn run(&self, args: &[&str]) -> Said {
-        let said = Said::of(&self.command(args).output().unwrap());
-        assert!(said.code.is_some_and(|code| code < 100), "hangs: {said:?}");
-        said
+        let output = Said::of(&self.command(args).output().unwrap());
+        assert!(
+            output.code.is_some_and(|code| code < 100),
+            "hangs: {output:?}"
+        );
+        output
     }
 
     fn daemon(&self) -> i32 {
@@ -644,8 +650,8 @@ fn mountpoint_replaced_between_check_and_mount_is_not_mounted() {
     ];
     for replace in replaced {
         fs::create_dir_all(&dir).unwrap();
-        let said = mount_while(world.command(&["mount", "it", text(&dir)]), replace);
-        said.assert(1, &["error: ", text(&dir)]);
+        let output = mount_while(world.command(&["mount", "it", text(&dir)]), replace);
+        output.assert(1, &["error: ", text(&dir)]);
         assert!(!mount_table().contains("walgit-fs"), "{}", mount_table());
         for path in [&dir, &parent, &moved] {
             let _ = fs::remove_file(path);
@@ -684,10 +690,10 @@ fn path_replaced_during_the_mount_of_an_ordinary_user_is_not_mounted() {
             None => mount.env_remove(name),
         };
     }
-    let said = mount_while(mount, || {
+    let output = mount_while(mount, || {
         fs::rename(user.home.join("parent"), user.home.join("moved")).unwrap();
         symlink("victim", user.home.join("parent")).unwrap();
     });
-    said.assert(1, &["was replaced", text(&dir)]);
+    output.assert(1, &["was replaced", text(&dir)]);
     assert!(!mount_table().contains("walgit-fs"), "{}", mount_table());
 }

@@ -34,8 +34,11 @@ fn name_moves_only_to_descendants_unless_forced() {
     assert_eq!(third["replaced"]["address"], first["address"]);
     let kept = address(&world);
     let refused = |path: &Path, more: &[&str], why: &str| {
-        let said = world.fail(&args(path, more));
-        assert!(said.contains(why) && said.contains("--force"), "{said}");
+        let output = world.fail(&args(path, more));
+        assert!(
+            output.contains(why) && output.contains("--force"),
+            "{output}"
+        );
         assert_eq!(address(&world), kept);
     };
     let other = Tree::new().file("a", "1\n").commit("other");
@@ -76,8 +79,8 @@ fn dropped_branch_and_insufficient_shallow_clone_are_refused() {
     }
     tree.git(&["branch", "x"]);
     world.run(&args(tree.path(), &["--branch", "main", "--branch", "x"]));
-    let said = world.fail(&args(tree.path(), &["--branch", "main"]));
-    assert!(said.contains("lacks the branch x"), "{said}");
+    let output = world.fail(&args(tree.path(), &["--branch", "main"]));
+    assert!(output.contains("lacks the branch x"), "{output}");
     world.run(&args(
         tree.path(),
         &["--branch", "main", "--branch", "x", "--branch", "main"],
@@ -101,8 +104,8 @@ fn dropped_branch_and_insufficient_shallow_clone_are_refused() {
         ]);
         let done = world.try_run(&["publish", clone.to_str().unwrap(), "--name", "shallow"]);
         assert_eq!(done.status.success(), ok, "{done:?}");
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(ok || said.contains("incomplete"), "{said}");
+        let output = String::from_utf8_lossy(&done.stderr);
+        assert!(ok || output.contains("incomplete"), "{output}");
     }
 }
 
@@ -124,15 +127,15 @@ fn moved_tag_is_refused_and_both_targets_are_named() {
         tree.git(&["commit", "-q", "--allow-empty", "-m", "third"]);
         let moved = if history[1] == "all" { "v1" } else { "v2" };
         tree.git(&["tag", "-f", moved, "HEAD"]);
-        let said = world.fail(&args(tree.path(), &history));
+        let output = world.fail(&args(tree.path(), &history));
         let was = if history[1] == "all" { &old } else { &new };
         assert!(
-            said.contains(&format!("tag {moved} would move from {}", &was[..12])),
-            "{said}"
+            output.contains(&format!("tag {moved} would move from {}", &was[..12])),
+            "{output}"
         );
         assert!(
-            said.contains("--force") && said.contains(&tree.git(&["rev-parse", "HEAD"])[..12]),
-            "{said}"
+            output.contains("--force") && output.contains(&tree.git(&["rev-parse", "HEAD"])[..12]),
+            "{output}"
         );
         assert_eq!(address(&world), kept);
         let forced = world.run(&args(tree.path(), &[&history[..], &["--force"]].concat()));
@@ -144,8 +147,8 @@ fn moved_tag_is_refused_and_both_targets_are_named() {
     tree.git(&["tag", "v1"]);
     world.run(&args(tree.path(), &[]));
     tree.git(&["tag", "-f", "-a", "v1", "-m", "annotated"]);
-    let said = world.fail(&args(tree.path(), &[]));
-    assert!(said.contains("tag v1 would move"), "{said}");
+    let output = world.fail(&args(tree.path(), &[]));
+    assert!(output.contains("tag v1 would move"), "{output}");
 }
 
 #[test]
@@ -159,9 +162,12 @@ fn name_keeps_its_history_unless_forced() {
     let kept = address(&world);
     let tree = tree.file("a", "new\n").commit("new");
     let refused = |path: &Path, more: &[&str], why: &str| {
-        let said = world.fail(&args(path, more));
-        assert!(said.contains(why) && said.contains("--force"), "{said}");
-        assert!(said.contains("git fetch --unshallow"), "{said}");
+        let output = world.fail(&args(path, more));
+        assert!(
+            output.contains(why) && output.contains("--force"),
+            "{output}"
+        );
+        assert!(output.contains("git fetch --unshallow"), "{output}");
     };
     refused(
         tree.path(),
@@ -206,10 +212,10 @@ fn directories_with_equal_names_do_not_replace_each_other() {
     };
     assert!(publish(&work).status.success());
     let refused = publish(&play);
-    let said = String::from_utf8_lossy(&refused.stderr);
+    let output = String::from_utf8_lossy(&refused.stderr);
     assert!(
-        !refused.status.success() && said.contains("another folder"),
-        "{said}"
+        !refused.status.success() && output.contains("another folder"),
+        "{output}"
     );
     let work = work.file("api/b", "more");
     assert!(publish(&work).status.success());
@@ -225,22 +231,28 @@ fn refs_reports_changes_and_restores_earlier_heads() {
     let tree = tree.file("a", "2\n").commit("second");
     world.run(&args(tree.path(), &[]));
     let second = address(&world);
-    let said = world.fail(&["refs", "--set", "it", &first]);
+    let output = world.fail(&["refs", "--set", "it", &first]);
     assert!(
-        said.contains("go back") && said.contains("--force"),
-        "{said}"
+        output.contains("go back") && output.contains("--force"),
+        "{output}"
     );
-    let told = world.json(&["refs", "--set", "it", &first, "--force"]);
-    assert_eq!(told["replaced"]["address"], second.as_str(), "{told}");
+    let report = world.json(&["refs", "--set", "it", &first, "--force"]);
+    assert_eq!(report["replaced"]["address"], second.as_str(), "{report}");
     // Onwards it goes without.
-    let told = world.run(&["refs", "--set", "it", &second]);
-    assert!(told.contains(&first) && told.contains("undo"), "{told}");
+    let report = world.run(&["refs", "--set", "it", &second]);
+    assert!(
+        report.contains(&first) && report.contains("undo"),
+        "{report}"
+    );
     world.run(&["refs", "--restore", "it"]);
     assert_eq!(address(&world), first);
     world.run(&["refs", "--restore", "it", "1"]);
     assert_eq!(address(&world), second);
-    let told = world.run(&["refs", "--remove", "it"]);
-    assert!(told.contains(&second) && told.contains("undo"), "{told}");
+    let report = world.run(&["refs", "--remove", "it"]);
+    assert!(
+        report.contains(&second) && report.contains("undo"),
+        "{report}"
+    );
     let past = world.json(&["refs", "--history", "it"]);
     let by: Vec<_> = past
         .as_array()
@@ -274,8 +286,8 @@ fn refs_reports_changes_and_restores_earlier_heads() {
     fs::remove_file(world.blobs().join(blob)).unwrap();
     let text = world.run(&["refs", "--history", "it"]);
     assert!(text.contains("not stored any more"), "{text}");
-    let said = world.fail(&["refs", "--restore", "it", &first]);
-    assert!(said.contains("it stays as it is"), "{said}");
+    let output = world.fail(&["refs", "--restore", "it", &first]);
+    assert!(output.contains("it stays as it is"), "{output}");
     assert_eq!(address(&world), second);
 }
 
@@ -286,8 +298,8 @@ fn names_of_encrypted_repositories_follow_the_same_rules_and_keep_their_key() {
     world.run(&args(tree.path(), &["--encrypt"]));
     let first = address(&world);
     let other = Tree::new().file("a", "x\n").commit("other");
-    let said = world.fail(&args(other.path(), &[]));
-    assert!(said.contains("does not descend"), "{said}");
+    let output = world.fail(&args(other.path(), &[]));
+    assert!(output.contains("does not descend"), "{output}");
     let tree = tree.file("a", "2\n").commit("second");
     world.run(&args(tree.path(), &[]));
     world.run(&["refs", "--restore", "it"]);
@@ -337,10 +349,10 @@ fn head_that_cannot_be_read_back_gets_no_name() {
         fs::remove_file(&path).unwrap();
         fs::write(&path, bytes).unwrap();
     }
-    let said = fails(child);
+    let output = fails(child);
     assert!(
-        said.contains("cannot be read back") && said.contains("it stays as it was"),
-        "{said}"
+        output.contains("cannot be read back") && output.contains("it stays as it was"),
+        "{output}"
     );
     assert_eq!(address(&world), kept);
 }
@@ -361,10 +373,10 @@ fn second_of_two_concurrent_name_updates_fails() {
     let tree = tree.file("a", "3\n").commit("third");
     world.run(&args(tree.path(), &[]));
     let third = address(&world);
-    let said = fails(child);
+    let output = fails(child);
     assert!(
-        said.contains("meanwhile") && said.contains(&third),
-        "{said}"
+        output.contains("meanwhile") && output.contains(&third),
+        "{output}"
     );
     assert_eq!(address(&world), third);
 }
@@ -379,16 +391,16 @@ fn outage_does_not_cause_a_complete_upload() {
     server.stop();
     let tree = tree.file("a", "2\n").commit("second");
     for more in [&[][..], &["--force"], &["--fresh"]] {
-        let said = world.fail(&args(tree.path(), more));
-        assert!(said.contains("run the same command again"), "{said}");
+        let output = world.fail(&args(tree.path(), more));
+        assert!(output.contains("run the same command again"), "{output}");
         assert!(
-            !said.contains("add --fresh") && !said.contains("another --name"),
-            "{said}"
+            !output.contains("add --fresh") && !output.contains("another --name"),
+            "{output}"
         );
     }
     server.restart();
-    let told = world.json(&args(tree.path(), &[]));
-    assert_eq!(told["blobs_uploaded"], 1, "{told}");
+    let report = world.json(&args(tree.path(), &[]));
+    assert_eq!(report["blobs_uploaded"], 1, "{report}");
 }
 
 #[test]
@@ -412,8 +424,8 @@ fn only_recently_stored_blobs_are_waited_for() {
     server.forget_requests();
     let unknown = format!("walrus://{}", "A".repeat(43));
     let dir = world.mountpoint();
-    let said = world.fail(&["mount", &unknown, dir.to_str().unwrap()]);
-    assert!(said.contains("is not stored"), "{said}");
+    let output = world.fail(&["mount", &unknown, dir.to_str().unwrap()]);
+    assert!(output.contains("is not stored"), "{output}");
     assert!(server.requests("GET /v1/blobs").len() <= 2);
 }
 
@@ -440,8 +452,8 @@ fn unreadable_names_are_listed_with_a_remedy_and_can_be_restored() {
     )
     .unwrap();
     let done = world.try_run(&["refs"]);
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert_eq!(done.status.code(), Some(1), "{said}");
+    let output = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{output}");
     let listed = String::from_utf8(done.stdout).unwrap();
     assert!(
         listed.starts_with("good") && listed.lines().count() == 1,
@@ -449,17 +461,17 @@ fn unreadable_names_are_listed_with_a_remedy_and_can_be_restored() {
     );
     for name in ["cut", "empty", "folder", "pipe"] {
         let file = dir.join(name);
-        let line = said
+        let line = output
             .lines()
             .find(|line| line.contains(file.to_str().unwrap()));
-        let line = line.unwrap_or_else(|| panic!("nothing about {name}: {said}"));
+        let line = line.unwrap_or_else(|| panic!("nothing about {name}: {output}"));
         assert!(line.contains(&format!("refs --restore {name} ")), "{line}");
         assert!(
             line.contains(&format!("refs --set {name} ADDRESS")),
             "{line}"
         );
     }
-    assert_eq!(said.lines().count(), 4, "{said}");
+    assert_eq!(output.lines().count(), 4, "{output}");
     // Without another word the newest head comes back, whatever was in its place.
     fs::remove_dir(dir.join("folder")).unwrap();
     for name in ["cut", "empty", "folder", "gone", "pipe"] {

@@ -359,11 +359,11 @@ fn endpoint_that_lies_twice_is_quarantined_and_reported() {
         let health = store.health();
         assert_eq!((health.corrupt, health.endpoints[0].lies), (2, 2));
         assert_eq!(health.endpoints[1].lies, 0);
-        let told = health
+        let report = health
             .failures
             .iter()
             .find(|f| f.kind == FailureKind::Corrupt);
-        assert!(told.is_some_and(|told| told.count == 2), "{health:?}");
+        assert!(report.is_some_and(|report| report.count == 2), "{health:?}");
         // When nobody else is left, it is asked.
         scene.order(1, "status=500,path=/v1/blobs").await;
         liar.now(Lie::None);
@@ -487,12 +487,12 @@ fn passwords_in_urls_are_not_shown() {
         ..scene.config()
     })
     .unwrap();
-    let said = block_on(scene.read(&store)).unwrap_err().to_string();
+    let output = block_on(scene.read(&store)).unwrap_err().to_string();
     let health = serde_json::to_value(store.health()).unwrap();
     assert_ne!(health["endpoints"], Value::Null);
     drop(store);
     let kept = fs::read_to_string(scene.journal_path()).unwrap();
-    for text in [said, health.to_string(), kept] {
+    for text in [output, health.to_string(), kept] {
         assert!(!text.contains("secret"), "{text}");
     }
 }

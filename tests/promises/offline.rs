@@ -202,6 +202,6 @@ fn unresolvable_gateway_is_skipped_and_reported_if_it_is_the_only_one() {
     let alone = World::new().reading(&[nowhere]).config(&soon(2));
     let dir = alone.mountpoint();
     let address = published["address"].as_str().unwrap();
-    let said = alone.fail(&["mount", address, dir.to_str().unwrap()]);
-    assert!(said.contains("nowhere.invalid"), "{said}");
+    let output = alone.fail(&["mount", address, dir.to_str().unwrap()]);
+    assert!(output.contains("nowhere.invalid"), "{output}");
 }

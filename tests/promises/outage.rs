@@ -57,13 +57,13 @@ fn failures_are_reported_with_remedies_with_and_without_a_daemon() {
     let dir = world.mount("it");
     server.stop();
     assert!(fs::read(dir.join("c/noise")).is_err());
-    let told = || world.json(&["failures", "--since", "1h", "--endpoint", &server.url]);
-    eventually("it is told", || told()["total"].as_u64() > Some(0));
+    let failures = || world.json(&["failures", "--since", "1h", "--endpoint", &server.url]);
+    eventually("it is told", || failures()["total"].as_u64() > Some(0));
     world.crash();
     // Without a daemon; and a command's own failures are told as well.
-    let before = told()["total"].as_u64().unwrap();
+    let before = failures()["total"].as_u64().unwrap();
     world.fail(&["publish", tree.path().to_str().unwrap(), "--name", "again"]);
-    let report = told();
+    let report = failures();
     assert!(report["total"].as_u64().unwrap() > before, "{report}");
     let group = &report["groups"][0];
     assert_eq!(group["kind"], "connect");
@@ -77,10 +77,10 @@ fn failures_are_reported_with_remedies_with_and_without_a_daemon() {
     let over_time = group["over_time"].as_array().unwrap();
     let sum: u64 = over_time.iter().filter_map(Value::as_u64).sum();
     assert_eq!(Some(sum), group["count"].as_u64());
-    let said = world.run(&["failures"]);
+    let output = world.run(&["failures"]);
     assert!(
-        said.contains("what to do: ") && said.contains("HTTPS_PROXY"),
-        "{said}"
+        output.contains("what to do: ") && output.contains("HTTPS_PROXY"),
+        "{output}"
     );
     let elsewhere = world.json(&["failures", "--endpoint", "elsewhere"]);
     assert_eq!(elsewhere["total"], 0);
@@ -118,19 +118,19 @@ fn lying_endpoint_is_shown_in_status_and_metrics() {
         endpoint = read();
     }
     assert!(endpoint["quarantined_s"].as_u64() > Some(0), "{endpoint}");
-    let said = world.run(&["status"]);
-    assert!(said.contains("LIED"), "{said}");
-    let told = world.json(&["failures", "--endpoint", &liar.url]);
-    assert_eq!(told["groups"][0]["kind"], "corrupt", "{told}");
+    let output = world.run(&["status"]);
+    assert!(output.contains("LIED"), "{output}");
+    let report = world.json(&["failures", "--endpoint", &liar.url]);
+    assert_eq!(report["groups"][0]["kind"], "corrupt", "{report}");
 }
 
 #[test]
 fn network_settings_are_applied_and_doctor_shows_their_source() {
     let world = World::new().config("[net]\nretries = 2\nhedge_percent = 0\n");
     let done = world.try_run(&["doctor", "--json"]);
-    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
     let setting = |name: &str| {
-        let mut all = told["settings"].as_array().unwrap().iter();
+        let mut all = report["settings"].as_array().unwrap().iter();
         let found = all.find(|s| s["name"] == name).unwrap();
         (found["value"].clone(), found["origin"].clone())
     };
@@ -147,8 +147,8 @@ fn network_settings_are_applied_and_doctor_shows_their_source() {
         ),
         ("[net]\nretry = 1\n", "unknown field `retry`"),
     ] {
-        let said = World::new().config(wrong).fail(&["refs"]);
-        assert!(said.contains(says), "{said}");
+        let output = World::new().config(wrong).fail(&["refs"]);
+        assert!(output.contains(says), "{output}");
     }
 }
 
@@ -163,14 +163,14 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     // The certificate is not trusted by itself, and the user is told what to do.
     let stranger = World::new().reading(&[&tls.url()]);
     let dir = stranger.mountpoint();
-    let said = stranger.fail(&["mount", address, dir.to_str().unwrap()]);
-    assert!(said.contains("certificate"), "{said}");
-    let told = || stranger.json(&["failures"]);
-    eventually("what failed is written down", || told()["total"] != 0);
-    let told = told();
-    assert_eq!(told["groups"][0]["kind"], "untrusted", "{told}");
+    let output = stranger.fail(&["mount", address, dir.to_str().unwrap()]);
+    assert!(output.contains("certificate"), "{output}");
+    let failures = || stranger.json(&["failures"]);
+    eventually("what failed is written down", || failures()["total"] != 0);
+    let report = failures();
+    assert_eq!(report["groups"][0]["kind"], "untrusted", "{report}");
     // Retrying heals no certificate.
-    assert_eq!(told["total"], 1, "{told}");
+    assert_eq!(report["total"], 1, "{report}");
     let proxy = Tunnel::proxy_to(tls.address);
     let port = tls.address.port();
     let through = World::new()
@@ -200,10 +200,10 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     let bad = World::new()
         .reading(&[&tls.url()])
         .config("[net]\nca = \"not-there.pem\"\n");
-    let said = bad.fail(&["log", address]);
+    let output = bad.fail(&["log", address]);
     assert!(
-        said.contains("not-there.pem") && said.contains("[net] ca"),
-        "{said}"
+        output.contains("not-there.pem") && output.contains("[net] ca"),
+        "{output}"
     );
 }
 
@@ -223,7 +223,7 @@ fn unresolvable_host_is_skipped_or_reported_if_it_is_the_only_one() {
         .config("[mount]\ndeadline_s = 3\n");
     let dir = alone.mountpoint();
     let started = std::time::Instant::now();
-    let said = alone.fail(&["mount", address, dir.to_str().unwrap()]);
-    assert!(said.contains("no-such-host.invalid"), "{said}");
+    let output = alone.fail(&["mount", address, dir.to_str().unwrap()]);
+    assert!(output.contains("no-such-host.invalid"), "{output}");
     assert!(started.elapsed() < std::time::Duration::from_secs(10));
 }

@@ -24,8 +24,8 @@ fn changed(text: &str, word: &str) -> String {
     [&text[..at], word, "\n", &text[at..]].concat()
 }
 
-fn stored(told: &serde_json::Value) -> u64 {
-    told["bytes_stored"].as_u64().unwrap()
+fn stored(report: &serde_json::Value) -> u64 {
+    report["bytes_stored"].as_u64().unwrap()
 }
 
 #[test]
@@ -38,9 +38,9 @@ fn repeated_changes_of_a_file_store_only_the_differences() {
     for n in 0..6 {
         content = changed(&content, &format!("change {n}"));
         tree = tree.file("log/long.txt", &content);
-        let told = world.publish(tree.path(), "it");
+        let report = world.publish(tree.path(), "it");
         // A blob is never shorter than that.
-        assert!(stored(&told) <= 65_536, "{told}");
+        assert!(stored(&report) <= 65_536, "{report}");
         let dir = world.mount("it");
         assert_same(tree.path(), &dir);
         world.unmount(&dir);
@@ -64,8 +64,8 @@ fn moved_and_changed_file_stores_only_the_difference() {
     world.publish(tree.path(), "it");
     fs::remove_dir_all(tree.path().join("old")).unwrap();
     let tree = tree.file("new/notes.txt", changed(&content, "moved"));
-    let told = world.publish(tree.path(), "it");
-    assert!(stored(&told) <= 65_536, "{told}");
+    let report = world.publish(tree.path(), "it");
+    assert!(stored(&report) <= 65_536, "{report}");
     assert_same(tree.path(), &world.mount("it"));
 }
 
@@ -78,9 +78,9 @@ fn similar_files_are_stored_as_patches() {
         let tree = tree.file(named(n), changed(&content, &format!("part {n}")));
         tree.file(format!("part-{n}/own"), text(100 + n as u64, 20))
     });
-    let told = world.publish(tree.path(), "it");
+    let report = world.publish(tree.path(), "it");
     // One whole, and 19 that say what is different.
-    assert!(stored(&told) < 250_000, "{told}");
+    assert!(stored(&report) < 250_000, "{report}");
     let dir = world.mount("it");
     // One alone, before anything else is at hand.
     let last = fs::read_to_string(dir.join(named(19))).unwrap();
@@ -121,9 +121,9 @@ fn patch_without_its_base_fails_one_file_and_fsck_names_it() {
     fs::remove_file(world.blobs().join(before.as_str().unwrap())).unwrap();
     let found = world.try_run(&["fsck", address]);
     assert_eq!(found.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&found.stdout);
-    assert!(said.contains("long.txt"), "{said}");
-    assert!(!said.contains("other.txt"), "{said}");
+    let output = String::from_utf8_lossy(&found.stdout);
+    assert!(output.contains("long.txt"), "{output}");
+    assert!(!output.contains("other.txt"), "{output}");
     // Whoever has not seen the base, for instance to make the patch.
     let other = World::new();
     fs::create_dir_all(other.blobs()).unwrap();

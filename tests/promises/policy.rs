@@ -38,10 +38,10 @@ fn built_in_policy_is_shown_and_valid() {
     assert_eq!(shown["rules"][0]["ref"], "main");
     assert_eq!(shown["rules"][0]["keep"], "forever");
     assert_eq!(world.json(&["policy", "check"])["ok"], true);
-    let said = world.run(&["policy", "show"]);
+    let output = world.run(&["policy", "show"]);
     assert!(
-        said.contains("class image") && said.contains("90 days"),
-        "{said}"
+        output.contains("class image") && output.contains("90 days"),
+        "{output}"
     );
     assert_eq!(explained(&world, &["photos/a.jpg"])["keep"], 90);
     assert_eq!(explained(&world, &["src/a.rs"])["keep"], 30);
@@ -59,28 +59,28 @@ fn first_matching_rule_decides() {
     let path = tree.path().to_str().unwrap();
     world.run(&["publish", path, "--name", "it", "--branch", "main"]);
     // A commit and a publish are two events; of few, no rule says anything.
-    let told = explained(&world, &["photo.png", "--of", "it"]);
+    let report = explained(&world, &["photo.png", "--of", "it"]);
     assert_eq!(
-        (&told["keep"], &told["activity"]),
+        (&report["keep"], &report["activity"]),
         (&7.into(), &"medium".into()),
-        "{told}"
+        "{report}"
     );
-    assert_eq!(told["needed"], true);
+    assert_eq!(report["needed"], true);
     // A mount is one more.
     let dir = world.mount("it");
     world.unmount(&dir);
-    let told = explained(&world, &["photo.png", "--of", "it"]);
+    let report = explained(&world, &["photo.png", "--of", "it"]);
     assert_eq!(
-        (&told["keep"], &told["activity"]),
+        (&report["keep"], &report["activity"]),
         (&365.into(), &"high".into()),
-        "{told}"
+        "{report}"
     );
-    assert_eq!(told["rule"], 3);
-    let told = explained(&world, &["build/out.png", "--of", "it"]);
+    assert_eq!(report["rule"], 3);
+    let report = explained(&world, &["build/out.png", "--of", "it"]);
     assert_eq!(
-        (&told["keep"], &told["rule"]),
+        (&report["keep"], &report["rule"]),
         (&1.into(), &2.into()),
-        "{told}"
+        "{report}"
     );
     assert_eq!(
         explained(&world, &["src/a.rs", "--of", "it"])["rule"],
@@ -97,12 +97,12 @@ fn first_matching_rule_decides() {
         "release/1",
     ];
     world.run(&branches);
-    let told = explained(&world, &["build/out.png", "--of", "it"]);
-    assert_eq!(told["keep"], "forever", "{told}");
-    let said = world.run(&["policy", "explain", "build/out.png", "--of", "it"]);
+    let report = explained(&world, &["build/out.png", "--of", "it"]);
+    assert_eq!(report["keep"], "forever", "{report}");
+    let output = world.run(&["policy", "explain", "build/out.png", "--of", "it"]);
     assert!(
-        said.contains("for ever") && said.contains("release/*"),
-        "{said}"
+        output.contains("for ever") && output.contains("release/*"),
+        "{output}"
     );
 }
 
@@ -112,18 +112,18 @@ fn invalid_and_unreachable_rules_are_reported_by_number() {
     let world = World::new().config(bad);
     let done = world.try_run(&["policy", "check"]);
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8(done.stdout).unwrap();
+    let output = String::from_utf8(done.stdout).unwrap();
     assert!(
-        said.contains("rule 1") && said.contains("picture"),
-        "{said}"
+        output.contains("rule 1") && output.contains("picture"),
+        "{output}"
     );
     assert!(world.fail(&["policy", "show"]).contains("picture"));
     let twice = "[[retention.rules]]\nkeep = 5\n[[retention.rules]]\npath = \"*.rs\"\nkeep = 6\n";
     let world = World::new().config(twice);
     let done = world.try_run(&["policy", "check", "--json"]);
     assert_eq!(done.status.code(), Some(1));
-    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(told["shadowed"][0]["rule"], 2, "{told}");
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(report["shadowed"][0]["rule"], 2, "{report}");
     let world = World::new().config("[retention]\nkeep = 5\n");
     assert!(world.fail(&["policy", "show"]).contains("unknown field"));
 }

@@ -64,8 +64,8 @@ fn invalid_trace_is_reported_with_its_line() {
     let broken = world.path().join("broken.tsv");
     fs::write(&broken, "0.0\t1\ta\t10\n0.1\tone\tb\t10\n").unwrap();
     let broken = broken.to_str().unwrap();
-    let said = world.fail(&["debug", "replay", "--tree", &tree, &trace, broken]);
-    assert!(said.contains("broken.tsv:2: "), "{said}");
+    let output = world.fail(&["debug", "replay", "--tree", &tree, &trace, broken]);
+    assert!(output.contains("broken.tsv:2: "), "{output}");
     for wrong in [
         &["--rtt-ms", "-1"][..],
         &["--mbit", "0"],

@@ -76,8 +76,8 @@ fn co_change_data_is_published_once_and_kept_while_valid() {
     let world = World::new();
     let tree = history();
     let first = world.publish(tree.path(), "it");
-    let told = prior(&world, &first).unwrap();
-    let (files, pairs) = told.counts();
+    let co_changes = prior(&world, &first).unwrap();
+    let (files, pairs) = co_changes.counts();
     assert_eq!((files as u64, pairs as u64), (4 * CHANGES, 6 * CHANGES));
     // The same history gives the same bytes.
     assert_eq!(world.publish(tree.path(), "other")["bytes_stored"], 0);
@@ -86,7 +86,7 @@ fn co_change_data_is_published_once_and_kept_while_valid() {
     let second = world.publish(tree.path(), "it");
     assert_eq!(second["blobs_uploaded"], 1, "{second}");
     assert_eq!(second["bytes_stored"], 65_536, "{second}");
-    assert_eq!(prior(&world, &second).unwrap(), told);
+    assert_eq!(prior(&world, &second).unwrap(), co_changes);
     // Much that is new is told anew.
     let mut tree = tree;
     for round in 0..8 {
@@ -161,8 +161,8 @@ fn co_change_data_costs_no_request_on_first_read() {
     eventually("the others are here, unasked", || {
         let others = change(3);
         let cached = |path: &String| {
-            let told = xattr::get(dir.join(path), "user.walgit.cached").unwrap();
-            told.as_deref() == Some(b"yes".as_slice())
+            let value = xattr::get(dir.join(path), "user.walgit.cached").unwrap();
+            value.as_deref() == Some(b"yes".as_slice())
         };
         others.iter().all(cached)
     });
@@ -195,14 +195,14 @@ fn co_change_data_reduces_wait_on_later_commits() {
         git(&dir, &["branch", "past", past]);
         let path = dir.to_str().unwrap();
         let published = world.json(&["publish", path, "--name", "it", "--branch", "past"]);
-        let told = prior(&world, &published).unwrap();
-        let len = told.encode().len();
+        let co_changes = prior(&world, &published).unwrap();
+        let len = co_changes.encode().len();
         assert!(len <= MAX_PRIOR);
         let tree = files_at(&dir, past);
         let sessions: Vec<_> = (commits[..NEXT].iter().rev())
             .filter_map(|commit| session(&dir, commit, &tree))
             .collect();
-        let told = Arc::new(told);
+        let co_changes = Arc::new(co_changes);
         let stall = |prior: Option<&Arc<Prior>>| -> (f64, f64) {
             let setting = Setting {
                 rtt: 0.05,
@@ -223,11 +223,11 @@ fn co_change_data_reduces_wait_on_later_commits() {
                 (with + report.stall_with_s, without + report.stall_without_s)
             })
         };
-        let ((with, alone), (without, _)) = (stall(Some(&told)), stall(None));
+        let ((with, alone), (without, _)) = (stall(Some(&co_changes)), stall(None));
         println!(
             "{}: a prior of {len} bytes, {:?} files and pairs; {} commits wait {:.3} of {alone:.1} s with it, {:.3} without",
             bundle.display(),
-            told.counts(),
+            co_changes.counts(),
             sessions.len(),
             with / alone,
             without / alone

@@ -97,8 +97,8 @@ fn unsafe_daemon_directory_is_refused() {
     };
     let dir = open.mountpoint();
     let refused = || {
-        let said = open.fail(&["mount", "it", dir.to_str().unwrap()]);
-        assert!(said.contains("cache/walgit-fs/daemon"), "{said}");
+        let output = open.fail(&["mount", "it", dir.to_str().unwrap()]);
+        assert!(output.contains("cache/walgit-fs/daemon"), "{output}");
     };
     for mode in [0o755, 0o770, 0o701] {
         remade(mode);

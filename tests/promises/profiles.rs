@@ -42,8 +42,11 @@ fn profile_can_be_exported_and_imported_with_and_without_a_daemon() {
     let address = ada.publish(tree.path(), "it")["address"].clone();
     let address = address.as_str().unwrap();
     let file = path(&ada, "it.profile");
-    let said = ada.fail(&["prefetch", "export", "it", "-o", &file]);
-    assert!(said.contains("nothing has been learned about"), "{said}");
+    let output = ada.fail(&["prefetch", "export", "it", "-o", &file]);
+    assert!(
+        output.contains("nothing has been learned about"),
+        "{output}"
+    );
 
     // From a live mount, by its folder, and by its name.
     let dir = ada.mount("it");
@@ -138,18 +141,18 @@ fn import_refuses_invalid_profiles_by_name() {
                 &file,
             ],
         ] {
-            let said = world.fail(&args);
-            assert!(said.contains(&file) && said.contains(why), "{said}");
+            let output = world.fail(&args);
+            assert!(output.contains(&file) && output.contains(why), "{output}");
         }
     }
     // What has no end is not read to its end.
-    let said = world.fail(&["prefetch", "import", "/dev/zero", "it"]);
-    assert!(said.contains("at most 24 MiB"), "{said}");
+    let output = world.fail(&["prefetch", "import", "/dev/zero", "it"]);
+    assert!(output.contains("at most 24 MiB"), "{output}");
     let file = path(&world, "still");
     let still = world.json(&["prefetch", "export", "it", "-o", &file]);
     assert_eq!(still["transitions"], known["transitions"]);
-    let said = world.fail(&["prefetch", "export", "no such/thing", "-o", &file]);
-    assert!(said.contains("no such/thing"), "{said}");
+    let output = world.fail(&["prefetch", "export", "no such/thing", "-o", &file]);
+    assert!(output.contains("no such/thing"), "{output}");
 }
 
 #[test]

@@ -95,8 +95,8 @@ fn branches_and_tags_are_kept_by_name() {
     ]);
     let refs = world.run(&["refs", "it"]);
     assert!(refs.contains("topic/x") && refs.contains("v1") && refs.contains("default"));
-    let said = world.fail(&["publish", path, "--name", "it", "--branch", "nope"]);
-    assert!(said.contains("topic/x"), "{said}");
+    let output = world.fail(&["publish", path, "--name", "it", "--branch", "nope"]);
+    assert!(output.contains("topic/x"), "{output}");
 }
 
 #[test]
@@ -207,15 +207,15 @@ fn unpublishable_input_is_reported_by_name() {
     assert!(nothing.contains("/no/such/folder"));
     let unborn = Tree::new();
     unborn.git(&["init", "-q"]);
-    let said = world.fail(&[
+    let output = world.fail(&[
         OsStr::new("publish"),
         unborn.path().as_os_str(),
         "--name".as_ref(),
         "x".as_ref(),
     ]);
-    assert!(said.contains("commit something first"), "{said}");
+    assert!(output.contains("commit something first"), "{output}");
     let plain = Tree::new().file("a", "a");
-    let said = world.fail(&[
+    let output = world.fail(&[
         OsStr::new("publish"),
         plain.path().as_os_str(),
         "--name".as_ref(),
@@ -223,7 +223,7 @@ fn unpublishable_input_is_reported_by_name() {
         "--branch".as_ref(),
         "main".as_ref(),
     ]);
-    assert!(said.contains("not a git repository"), "{said}");
+    assert!(output.contains("not a git repository"), "{output}");
     let pipe = Tree::new().file("a", "a");
     let status = std::process::Command::new("mkfifo")
         .arg(pipe.path().join("pipe"))
@@ -243,10 +243,10 @@ fn fresh_publish_stores_everything_if_earlier_blobs_are_lost() {
     }
     world.run(&["cache", "clear"]);
     let args = ["publish", tree.path().to_str().unwrap(), "--name", "it"];
-    let said = world.fail(&args);
+    let output = world.fail(&args);
     assert!(
-        said.contains("not stored any more") && said.contains("--fresh"),
-        "{said}"
+        output.contains("not stored any more") && output.contains("--fresh"),
+        "{output}"
     );
     world.run(&[&args[..], &["--fresh"]].concat());
     assert_same(tree.path(), &world.mount("it"));
@@ -363,9 +363,9 @@ fn removed_current_directory_is_not_published_as_empty() {
     let line = format!("cd '{0}' && rmdir '{0}'", dir.display());
     for path in [".", "./", "/proc/self/cwd"] {
         let done = world.after(&line, &["publish", path, "--name", "q"]);
-        let said = String::from_utf8(done.stderr).unwrap();
-        assert_eq!(done.status.code(), Some(1), "{said}");
-        assert!(said.contains("was removed"), "{said}");
+        let output = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{output}");
+        assert!(output.contains("was removed"), "{output}");
         fs::create_dir_all(&dir).unwrap();
     }
     let names = world.json(&["refs"]);

@@ -11,9 +11,9 @@ use crate::support::walgit::Commit;
 fn publish_from(world: &World, manifest: &str) -> (bool, String) {
     let from = format!("walrus://{manifest}");
     let done = world.try_run(&["publish", "--from", &from, "--name", "it"]);
-    let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
-    assert!(!said.contains("panicked"), "{said}");
-    (done.status.success(), said)
+    let output = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+    assert!(!output.contains("panicked"), "{output}");
+    (done.status.success(), output)
 }
 
 #[test]
@@ -43,9 +43,9 @@ fn escaping_paths_are_omitted_and_reported() {
     }
     let long = "n".repeat(300);
     let manifest = commit.same("good", &long).store();
-    let (fine, said) = publish_from(&world, &manifest);
-    assert!(fine, "{said}");
-    assert!(said.contains("left out"), "{said}");
+    let (fine, output) = publish_from(&world, &manifest);
+    assert!(fine, "{output}");
+    assert!(output.contains("left out"), "{output}");
     let names = |dir| -> Vec<String> {
         let found = listing(dir).into_iter();
         found
@@ -79,17 +79,17 @@ fn content_that_does_not_match_its_hash_is_not_published() {
             .entry("wrong", wrong)
             .store();
         let begun = std::time::Instant::now();
-        let (fine, said) = publish_from(&world, &manifest);
+        let (fine, output) = publish_from(&world, &manifest);
         assert!(begun.elapsed().as_secs() < 60, "{field}: {value}");
         if fine {
             // Left out, and said so; what is shown is right.
-            assert!(said.contains("left out"), "{field} {value}: {said}");
+            assert!(output.contains("left out"), "{field} {value}: {output}");
             let dir = world.mount("it");
             assert!(!dir.join("wrong").exists());
             world.unmount(&dir);
             world.run(&["refs", "--remove", "it"]);
         } else {
-            assert!(said.contains("error: "), "{said}");
+            assert!(output.contains("error: "), "{output}");
             assert!(
                 world.json(&["refs"]).as_array().unwrap().is_empty(),
                 "{field} {value}"

@@ -46,19 +46,19 @@ fn renewal_extends_only_needed_blobs() {
     publish(&world, &kept, "kept", "3");
     let forgotten = publish(&world, &other, "forgotten", "3");
     world.run(&["refs", "--remove", "forgotten"]);
-    let told = world.json(&["renew", "--dry-run"]);
-    assert_eq!(told["plan"]["later"], 1, "{told}");
+    let report = world.json(&["renew", "--dry-run"]);
+    assert_eq!(report["plan"]["later"], 1, "{report}");
     world.run(&["debug", "epoch", "--advance", "2"]);
 
-    let told = world.json(&["renew", "--dry-run"]);
-    let due = told["plan"]["renew"].as_array().unwrap();
-    assert_eq!(due.len(), 1, "{told}");
+    let report = world.json(&["renew", "--dry-run"]);
+    let due = report["plan"]["renew"].as_array().unwrap();
+    assert_eq!(due.len(), 1, "{report}");
     assert_eq!((&due[0]["end"], &due[0]["new_end"]), (&4.into(), &8.into()));
-    assert_eq!(told["renewed"], 0);
+    assert_eq!(report["renewed"], 0);
 
-    let told = world.json(&["renew"]);
-    assert_eq!(told["renewed"], 1, "{told}");
-    let spent = told["spent"].as_f64().unwrap();
+    let report = world.json(&["renew"]);
+    assert_eq!(report["renewed"], 1, "{report}");
+    let spent = report["spent"].as_f64().unwrap();
     assert!((spent - due[0]["cost"].as_f64().unwrap()).abs() < 1e-12);
     // It is paid for, and not again.
     assert_eq!(world.json(&["renew"])["renewed"], 0);
@@ -70,8 +70,8 @@ fn renewal_extends_only_needed_blobs() {
     assert_same(kept.path(), &reader.mount(address.as_str().unwrap()));
     let dir = reader.mountpoint();
     let gone = forgotten["address"].as_str().unwrap();
-    let said = reader.fail(&["mount", gone, dir.to_str().unwrap()]);
-    assert!(said.contains("not stored"), "{said}");
+    let output = reader.fail(&["mount", gone, dir.to_str().unwrap()]);
+    assert!(output.contains("not stored"), "{output}");
 }
 
 #[test]
@@ -88,12 +88,12 @@ fn renewal_respects_its_budget_and_reports_the_rest() {
         .sum();
     let budget = format!("{}", all * 0.7);
     let done = world.try_run(&["renew", "--budget", &budget, "--json"]);
-    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(told["renewed"], 2, "{told}");
-    assert_eq!(told["plan"]["over_budget"].as_array().unwrap().len(), 1);
-    assert!(told["spent"].as_f64().unwrap() <= all * 0.7);
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(said.contains("over the budget"), "{said}");
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(report["renewed"], 2, "{report}");
+    assert_eq!(report["plan"]["over_budget"].as_array().unwrap().len(), 1);
+    assert!(report["spent"].as_f64().unwrap() <= all * 0.7);
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(output.contains("over the budget"), "{output}");
 }
 
 #[test]
@@ -107,9 +107,9 @@ fn renewal_stores_again_if_extension_is_unavailable() {
     let tree = tree();
     publish(&world, &tree, "it", "2");
     server.forget_requests();
-    let told = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
-    assert_eq!(told["present"]["estimated"], true, "{told}");
-    assert_eq!(told["renewed"], 1, "{told}");
+    let report = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
+    assert_eq!(report["present"]["estimated"], true, "{report}");
+    assert_eq!(report["renewed"], 1, "{report}");
     assert_eq!(server.requests("PUT").len(), 1);
     // The epoch was reckoned on the safe side, and is 1 still.
     assert_eq!(ends(&world), [("it".into(), 10)]);
@@ -131,8 +131,8 @@ fn renewal_without_a_publisher_reports_the_remedy() {
     let world = world.config(&reading);
     let done = world.try_run(&["renew", "--margin", "5", "--epochs", "9"]);
     assert_eq!(done.status.code(), Some(1), "{done:?}");
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(said.contains("no publisher"), "{said}");
+    let output = String::from_utf8_lossy(&done.stdout);
+    assert!(output.contains("no publisher"), "{output}");
 }
 
 #[test]
@@ -153,11 +153,11 @@ fn configured_walrus_client_extends_blobs() {
     publish(&world, &tree(), "it", "2");
     let object = world.json(&["ledger"])[0]["object_id"].clone();
     server.forget_requests();
-    let told = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
-    assert_eq!(told["renewed"], 1, "{told}");
+    let report = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
+    assert_eq!(report["renewed"], 1, "{report}");
     assert!(server.requests("PUT").is_empty());
     let called = fs::read_to_string(&log).unwrap();
-    let epochs = told["plan"]["renew"][0]["new_end"].as_u64().unwrap() - 3;
+    let epochs = report["plan"]["renew"][0]["new_end"].as_u64().unwrap() - 3;
     let object = object.as_str().unwrap();
     assert_eq!(
         called.trim(),
@@ -167,8 +167,8 @@ fn configured_walrus_client_extends_blobs() {
     fs::write(&client, "#!/bin/sh\necho no coins >&2\nexit 3\n").unwrap();
     let done = world.try_run(&["renew", "--margin", "20", "--epochs", "30"]);
     assert_eq!(done.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(said.contains("no coins"), "{said}");
+    let output = String::from_utf8_lossy(&done.stdout);
+    assert!(output.contains("no coins"), "{output}");
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn lost_ledger_is_rebuilt_from_names() {
     let file = world.path().join("data/walgit-fs/ledger/custom.jsonl");
     fs::remove_file(&file).unwrap();
     assert_eq!(world.json(&["ledger"]).as_array().unwrap().len(), 0);
-    let said = world.run(&["doctor", "--rebuild-ledger"]);
-    assert!(said.contains("2 blobs"), "{said}");
+    let output = world.run(&["doctor", "--rebuild-ledger"]);
+    assert!(output.contains("2 blobs"), "{output}");
     let after = world.json(&["ledger"]);
     for (a, b) in before
         .as_array()
@@ -259,17 +259,17 @@ fn daemon_renews_on_schedule_and_warns_if_it_cannot() {
             world.json(&["status"])["jobs"][0]["last"].as_u64() > Some(0)
         });
         if std::ptr::eq(world, &rich) {
-            let said = world.run(&["status"]);
-            assert!(said.contains("job renewal: last run"), "{said}");
-            assert!(said.contains("1 of 1 blobs renewed"), "{said}");
+            let output = world.run(&["status"]);
+            assert!(output.contains("job renewal: last run"), "{output}");
+            assert!(output.contains("1 of 1 blobs renewed"), "{output}");
             assert_eq!(ends(world), [("it".into(), 6)]);
         }
     }
     // Its blob is the same one, so it is paid for by now; what is not is told.
     publish(&poor, &Tree::new().noise("x", 20_000, 77), "x", "2");
     let done = poor.try_run(&["renew", "--budget", "0"]);
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(said.contains("over the budget"), "{said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(output.contains("over the budget"), "{output}");
 }
 
 #[test]
@@ -277,19 +277,22 @@ fn fsck_reports_expiry_and_warns_in_time() {
     let server = Server::start();
     let world = world(&server);
     publish(&world, &tree(), "it", "6");
-    let said = world.run(&["fsck", "it"]);
-    assert!(said.contains("until epoch 6 ends; it is 1 now"), "{said}");
+    let output = world.run(&["fsck", "it"]);
+    assert!(
+        output.contains("until epoch 6 ends; it is 1 now"),
+        "{output}"
+    );
     world.run(&["debug", "epoch", "--advance", "4"]);
     let done = world.try_run(&["fsck", "it"]);
     assert!(done.status.success());
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(said.contains("1 blobs end soon"), "{said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(output.contains("1 blobs end soon"), "{output}");
     world.run(&["debug", "epoch", "--advance", "3", "--force"]);
     assert_eq!(world.try_run(&["fsck", "it"]).status.code(), Some(1));
     let quiet = World::on(&server);
     publish(&quiet, &tree(), "it", "1");
-    let said = quiet.run(&["fsck", "it"]);
-    assert!(said.contains("does not tell"), "{said}");
+    let output = quiet.run(&["fsck", "it"]);
+    assert!(output.contains("does not tell"), "{output}");
 }
 
 #[test]
@@ -300,14 +303,18 @@ fn epoch_server_without_the_blobs_does_not_expire_ledger_entries() {
         .config("[retention]\ndefault_days = 0\nrules = []\n");
     publish(&world, &tree(), "it", "4");
     publish(&world, &tree().noise("more", 50_000, 3), "it", "4");
-    let told = world.json(&["gc", "--grace", "0s"]);
-    for one in told["unneeded"].as_array().unwrap() {
-        assert_ne!(one["fate"], "expired", "{told}");
+    let report = world.json(&["gc", "--grace", "0s"]);
+    for one in report["unneeded"].as_array().unwrap() {
+        assert_ne!(one["fate"], "expired", "{report}");
     }
-    let told = world.json(&["renew", "--dry-run"]);
-    assert_eq!(told["plan"]["gone"].as_array().unwrap().len(), 0, "{told}");
+    let report = world.json(&["renew", "--dry-run"]);
+    assert_eq!(
+        report["plan"]["gone"].as_array().unwrap().len(),
+        0,
+        "{report}"
+    );
     // Servers that are given directly are not those of the profile's devnet.
     let world = World::on(&blobs).with("WALGIT_FS_NETWORK", "devnet");
-    let said = world.fail(&["debug", "epoch"]);
-    assert!(said.contains("--admin URL"), "{said}");
+    let output = world.fail(&["debug", "epoch"]);
+    assert!(output.contains("--admin URL"), "{output}");
 }

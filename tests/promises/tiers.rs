@@ -14,8 +14,8 @@ fn explain(world: &World, tree: &Tree, file: &str) -> Value {
 }
 
 /// What is said of a tier.
-fn of<'a>(told: &'a Value, tier: &str) -> &'a Value {
-    let tiers = told["tiers"].as_array().unwrap();
+fn of<'a>(report: &'a Value, tier: &str) -> &'a Value {
+    let tiers = report["tiers"].as_array().unwrap();
     tiers.iter().find(|it| it["tier"] == tier).unwrap()
 }
 
@@ -29,10 +29,10 @@ fn kept(dir: &std::path::Path, file: &str) -> String {
 fn weighted_terms_add_up_to_the_tier_score() {
     let world = World::new();
     let tree = Tree::new().file("main.rs", "fn main() {}\n".repeat(200));
-    let told = explain(&world, &tree, "main.rs");
+    let report = explain(&world, &tree, "main.rs");
     for tier in ["inline", "chunked", "walrus"] {
-        let told = of(&told, tier);
-        let terms = told["terms"].as_array().unwrap();
+        let report = of(&report, tier);
+        let terms = report["terms"].as_array().unwrap();
         let names: Vec<&str> = terms
             .iter()
             .map(|it| it["term"].as_str().unwrap())
@@ -49,13 +49,13 @@ fn weighted_terms_add_up_to_the_tier_score() {
             .iter()
             .map(|it| it["value"].as_f64().unwrap() * it["weight"].as_f64().unwrap())
             .sum();
-        assert!((sum - told["score"].as_f64().unwrap()).abs() < 1e-9);
+        assert!((sum - report["score"].as_f64().unwrap()).abs() < 1e-9);
     }
-    assert_eq!(told["verdict"], "chunked");
-    assert_eq!(told["known"]["access"], "default");
-    assert_eq!(of(&told, "walrus")["billed"], encoded_size(2600));
+    assert_eq!(report["verdict"], "chunked");
+    assert_eq!(report["known"]["access"], "default");
+    assert_eq!(of(&report, "walrus")["billed"], encoded_size(2600));
     let path = tree.path().join("main.rs");
-    let said = world.run(&["debug", "explain", path.to_str().unwrap()]);
+    let output = world.run(&["debug", "explain", path.to_str().unwrap()]);
     for word in [
         "size",
         "access",
@@ -64,10 +64,10 @@ fn weighted_terms_add_up_to_the_tier_score() {
         "cost",
         "verdict: chunked",
     ] {
-        assert!(said.contains(word), "{said}");
+        assert!(output.contains(word), "{output}");
     }
-    let said = world.fail(&["debug", "explain", "/nowhere/at/all"]);
-    assert!(said.contains("/nowhere/at/all"), "{said}");
+    let output = world.fail(&["debug", "explain", "/nowhere/at/all"]);
+    assert!(output.contains("/nowhere/at/all"), "{output}");
 }
 
 #[test]
@@ -92,17 +92,17 @@ fn debug_explain_matches_publish() {
         assert_eq!(kept(&dir, file), tier, "{file}");
     }
     // 5 MiB that do not shrink would be a blob of their own by a fixed threshold.
-    let told = explain(&world, &tree, "noise-5");
-    assert_eq!(told["proposed"], "walrus");
-    assert_eq!(told["because"], "cost");
-    assert_eq!(of(&told, "walrus")["ruled_out"], "cost");
+    let report = explain(&world, &tree, "noise-5");
+    assert_eq!(report["proposed"], "walrus");
+    assert_eq!(report["because"], "cost");
+    assert_eq!(of(&report, "walrus")["ruled_out"], "cost");
     let (alone, packed) = (
-        &of(&told, "walrus")["billed"],
-        &of(&told, "chunked")["billed"],
+        &of(&report, "walrus")["billed"],
+        &of(&report, "chunked")["billed"],
     );
     assert!(
         alone.as_u64() > packed.as_u64().map(|packed| packed * 3 / 2),
-        "{told}"
+        "{report}"
     );
 }
 
@@ -128,9 +128,9 @@ fn tier_weights_are_configurable_and_equal_settings_give_equal_blobs() {
     assert_eq!(address(&first), address(&second));
     assert_ne!(address(&first), address(&usual));
     assert_eq!(explain(&usual, &tree, "a/words")["verdict"], "chunked");
-    let told = explain(&first, &tree, "a/words");
-    assert_eq!(told["verdict"], "inline");
-    assert_eq!(told["known"]["access"], "config file");
+    let report = explain(&first, &tree, "a/words");
+    assert_eq!(report["verdict"], "inline");
+    assert_eq!(report["known"]["access"], "config file");
     let dir = first.mount("it");
     assert_eq!(kept(&dir, "a/words"), "inline");
     assert_eq!(
@@ -138,6 +138,6 @@ fn tier_weights_are_configurable_and_equal_settings_give_equal_blobs() {
         fs::read(tree.path().join("a/words")).unwrap()
     );
     let wrong = World::new().config("[tiers]\naccess = 2.0\n");
-    let said = wrong.fail(&["refs"]);
-    assert!(said.contains("access"), "{said}");
+    let output = wrong.fail(&["refs"]);
+    assert!(output.contains("access"), "{output}");
 }

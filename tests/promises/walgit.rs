@@ -429,7 +429,7 @@ fn invalid_manifest_entries_are_omitted_and_reported() {
         .collect();
     assert_eq!(names, ["d", "d/u\u{308}", "d/\u{fc}", "good", "good/below"]);
     let notices = fs::read_to_string(dir.join(".walgit/notices")).unwrap();
-    for said in [
+    for output in [
         "../up",
         "/etc/passwd",
         "nul",
@@ -438,7 +438,7 @@ fn invalid_manifest_entries_are_omitted_and_reported() {
         "no-blob",
         "normalisation",
     ] {
-        assert!(notices.contains(said), "{said} is not in {notices}");
+        assert!(notices.contains(output), "{output} is not in {notices}");
     }
     let listed = mounted["notices"].as_array().unwrap();
     assert_eq!(listed.len(), notices.lines().count());

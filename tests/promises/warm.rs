@@ -60,8 +60,8 @@ fn walk_after_warming_file_by_file_sends_no_requests() {
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "");
     for file in ["a/text", "a/deep/er/noise", "a/large", "b/noise"] {
-        let said = world.run(&["cache", "warm", dir.join(file).to_str().unwrap()]);
-        assert!(said.contains("is in the cache"), "{said}");
+        let output = world.run(&["cache", "warm", dir.join(file).to_str().unwrap()]);
+        assert!(output.contains("is in the cache"), "{output}");
     }
     server.forget_requests();
     crate::support::tree::assert_same(tree.path(), &dir);
@@ -97,11 +97,11 @@ fn pinned_files_survive_eviction_and_a_crash() {
     // 24 MB do not fit into 16: others had to leave.
     let stats = world.json(&["cache", "stats"]);
     assert!(stats["evictions"].as_u64() > Some(0), "{stats}");
-    let said = world.run(&["cache", "unpin", pinned.to_str().unwrap()]);
-    assert!(said.contains("no longer pinned"), "{said}");
+    let output = world.run(&["cache", "unpin", pinned.to_str().unwrap()]);
+    assert!(output.contains("no longer pinned"), "{output}");
     assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
-    let said = world.fail(&["cache", "unpin", pinned.to_str().unwrap()]);
-    assert!(said.contains("nothing is"), "{said}");
+    let output = world.fail(&["cache", "unpin", pinned.to_str().unwrap()]);
+    assert!(output.contains("nothing is"), "{output}");
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn pins_beyond_the_limit_are_refused_with_the_remedy() {
     let server = Server::start();
     let tree = sample().noise("more", 15 << 20, 9);
     let (world, dir) = reader(&server, &tree, "[cache]\ndisk = \"16MiB\"\n");
-    let said = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
-    assert!(said.contains("raise the cache's budget"), "{said}");
+    let output = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
+    assert!(output.contains("raise the cache's budget"), "{output}");
     assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
 }
 
@@ -168,16 +168,16 @@ fn path_outside_every_mount_is_reported() {
     let server = Server::start();
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "");
-    let said = world.fail(&["cache", "warm", tree.path().to_str().unwrap()]);
-    assert!(said.contains("is in no mount"), "{said}");
-    let said = world.fail(&["cache", "warm", dir.join("nothing").to_str().unwrap()]);
-    assert!(said.contains("No such file"), "{said}");
-    let said = world.fail(&[
+    let output = world.fail(&["cache", "warm", tree.path().to_str().unwrap()]);
+    assert!(output.contains("is in no mount"), "{output}");
+    let output = world.fail(&["cache", "warm", dir.join("nothing").to_str().unwrap()]);
+    assert!(output.contains("No such file"), "{output}");
+    let output = world.fail(&[
         "cache",
         "warm",
         dir.join(".walgit/branches").to_str().unwrap(),
     ]);
-    assert!(said.contains("not in the tree"), "{said}");
+    assert!(output.contains("not in the tree"), "{output}");
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn full_disk_fails_only_pinning() {
     let mounted = world.after(&limit, &mount);
     assert!(mounted.status.success(), "{mounted:?}");
     crate::support::tree::assert_same(tree.path(), &dir);
-    let said = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
-    assert!(said.contains("File too large"), "{said}");
+    let output = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
+    assert!(output.contains("File too large"), "{output}");
     crate::support::tree::assert_same(tree.path(), &dir);
     let stats = world.json(&["cache", "stats"]);
     assert!(stats["disk_errors"].as_u64() > Some(0), "{stats}");

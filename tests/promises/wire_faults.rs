@@ -158,12 +158,12 @@ fn whole_blob_response_to_a_range_is_used_and_the_server_reported() {
             }
         });
         let health = store.health();
-        let told: Vec<_> = health
+        let report: Vec<_> = health
             .failures
             .iter()
             .map(|it| (it.kind, it.count))
             .collect();
-        assert_eq!(told, [(FailureKind::NoRanges, 1)]);
+        assert_eq!(report, [(FailureKind::NoRanges, 1)]);
         assert_eq!(health.corrupt, 0);
         assert_eq!(health.received, 50_011, "the rest is not kept");
         let heads = server.heads.lock().unwrap();
@@ -191,12 +191,12 @@ fn server_without_ranges_is_used_only_as_a_last_resort() {
 
 #[test]
 fn wrong_range_of_a_whole_blob_is_refused() {
-    let (said, kind) = refusal(|_| {
+    let (output, kind) = refusal(|_| {
         let mut other = content();
         other[3000] ^= 1;
         sized("200 OK", &[], &other)
     });
-    assert!(said.contains("corrupt"), "{said}");
+    assert!(output.contains("corrupt"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
 }
 
@@ -206,10 +206,10 @@ fn range_far_into_a_whole_blob_is_not_downloaded() {
     let store = store(&[&server.url]);
     let far = Extent::Part(ByteRange::new(80_000_000, 10));
     let error = block_on(store.read(blob(), far, &mut |_| Ok(()))).unwrap_err();
-    let said = error.to_string();
+    let output = error.to_string();
     assert!(
-        said.contains("ignores range requests") && said.contains("64 MiB"),
-        "{said}"
+        output.contains("ignores range requests") && output.contains("64 MiB"),
+        "{output}"
     );
     assert_eq!(server.asked(), 1);
 }
@@ -250,9 +250,9 @@ fn unexpected_responses_are_reported() {
             sized("302 Found", &["location: http://127.0.0.1:1/loop"], b""),
         ),
     ] {
-        let (said, kind) = refusal(move |_| answer.clone());
-        assert!(said.contains(says), "{says}: {said}");
-        assert_eq!(kind, FailureKind::Protocol, "{said}");
+        let (output, kind) = refusal(move |_| answer.clone());
+        assert!(output.contains(says), "{says}: {output}");
+        assert_eq!(kind, FailureKind::Protocol, "{output}");
     }
 }
 
@@ -267,8 +267,8 @@ fn unavailable_range_is_reported() {
         sized("200 OK", &[], b""),
         sized("200 OK", &[], b"a short page"),
     ] {
-        let (said, kind) = refusal(move |_| answer.clone());
-        assert!(said.contains("lies outside blob"), "{said}");
+        let (output, kind) = refusal(move |_| answer.clone());
+        assert!(output.contains("lies outside blob"), "{output}");
         assert_eq!(kind, FailureKind::Refused);
     }
 }
@@ -278,16 +278,16 @@ fn body_of_unannounced_length_gives_no_wrong_bytes() {
     let range = "content-range: bytes 1000-5999/300000";
     let part = || content()[1000..6000].to_vec();
     let ok = "206 Partial Content";
-    let (said, kind) = refusal(move |_| response(ok, &[range, "content-length: 9000"], &part()));
-    assert!(said.contains("longer than it may be"), "{said}");
+    let (output, kind) = refusal(move |_| response(ok, &[range, "content-length: 9000"], &part()));
+    assert!(output.contains("longer than it may be"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
     let (_, kind) = refusal(move |_| response(ok, &[range, "content-length: 5000"], &part()[..9]));
     assert_eq!(kind, FailureKind::Connect);
-    let (said, kind) = refusal(move |_| response(ok, &[range, "content-length: 9"], &part()));
-    assert!(said.contains("9 bytes where 5000"), "{said}");
+    let (output, kind) = refusal(move |_| response(ok, &[range, "content-length: 9"], &part()));
+    assert!(output.contains("9 bytes where 5000"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
-    let (said, kind) = refusal(|_| response("200 OK", &[], &content()[..3000]));
-    assert!(said.contains("ends before"), "{said}");
+    let (output, kind) = refusal(|_| response("200 OK", &[], &content()[..3000]));
+    assert!(output.contains("ends before"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
 }
 
@@ -318,10 +318,10 @@ fn static_file_server_works_as_an_aggregator_and_doctor_names_it() {
     let dir = world.mount(published["address"].as_str().unwrap());
     crate::support::tree::assert_same(tree.path(), &dir);
     world.unmount(&dir);
-    let said = world.run(&["failures"]);
-    assert!(said.contains("ignores range requests"), "{said}");
-    let said = world.run(&["doctor"]);
-    assert!(said.contains("ignores range requests"), "{said}");
+    let output = world.run(&["failures"]);
+    assert!(output.contains("ignores range requests"), "{output}");
+    let output = world.run(&["doctor"]);
+    assert!(output.contains("ignores range requests"), "{output}");
 }
 
 #[test]
@@ -356,13 +356,13 @@ fn missing_ca_certificates_fail_only_https_immediately() {
             let at = world.mountpoint();
             let begun = Instant::now();
             let address = published["address"].as_str().unwrap();
-            let said = world.fail(&["mount", address, at.to_str().unwrap()]);
+            let output = world.fail(&["mount", address, at.to_str().unwrap()]);
             assert!(
-                said.contains("no CA certificates: install ca-certificates"),
-                "{said}"
+                output.contains("no CA certificates: install ca-certificates"),
+                "{output}"
             );
-            assert!(said.contains("SSL_CERT_FILE"), "{said}");
-            assert!(begun.elapsed() < Duration::from_secs(10), "{said}");
+            assert!(output.contains("SSL_CERT_FILE"), "{output}");
+            assert!(begun.elapsed() < Duration::from_secs(10), "{output}");
         }
     }
 }

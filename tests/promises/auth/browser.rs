@@ -85,7 +85,7 @@ pub(super) struct Login {
     child: Child,
     /// Where it sends them.
     pub(super) url: Url,
-    said: String,
+    output: String,
 }
 
 impl Login {
@@ -107,7 +107,7 @@ impl Login {
         Login {
             child,
             url,
-            said: String::new(),
+            output: String::new(),
         }
     }
 
@@ -116,17 +116,17 @@ impl Login {
         let mut command = world.command(args);
         let mut child = spawn(&mut command, OsStr::new(""));
         let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
-        let mut said = String::new();
+        let mut output = String::new();
         let url = loop {
             let line = lines.next().expect("it names a page").unwrap();
-            said.push_str(&line);
+            output.push_str(&line);
             if let Ok(url) = line.trim().parse::<Url>()
                 && url.query().is_some()
             {
                 break url;
             }
         };
-        Login { child, url, said }
+        Login { child, url, output }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -136,14 +136,14 @@ impl Login {
     /// Its exit code, and all that it said.
     pub(super) fn end(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
-        let mut said = std::mem::take(&mut self.said);
+        let mut output = std::mem::take(&mut self.output);
         if let Some(mut out) = self.child.stdout.take() {
-            out.read_to_string(&mut said).unwrap();
+            out.read_to_string(&mut output).unwrap();
         }
         if let Some(mut err) = self.child.stderr.take() {
-            err.read_to_string(&mut said).unwrap();
+            err.read_to_string(&mut output).unwrap();
         }
-        (status.code(), said)
+        (status.code(), output)
     }
 }
 
@@ -152,11 +152,11 @@ pub(super) fn sign_in(world: &World, name: &str) {
     let login = Login::in_browser(world);
     let page = block_on(Browser::new().decide(&login.url, name, "allow"));
     assert_eq!(page.status, 200, "{}", page.text);
-    let (code, said) = login.end();
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = login.end();
+    assert_eq!(code, Some(0), "{output}");
     assert!(
-        said.contains(&format!("signed in to mine as {name}")),
-        "{said}"
+        output.contains(&format!("signed in to mine as {name}")),
+        "{output}"
     );
 }
 

@@ -87,8 +87,8 @@ fn secrets_are_stored_in_sealed_private_files() {
     }
     // Another key beside it, and it does not open.
     fs::write(dir.join("sealing-key"), [1; 32]).unwrap();
-    let said = world.fail(&["whoami"]);
-    assert!(said.contains("mine.key is damaged"), "{said}");
+    let output = world.fail(&["whoami"]);
+    assert!(output.contains("mine.key is damaged"), "{output}");
     world.run(&["logout"]);
     assert!(!dir.join("mine.key").exists() && !dir.join("sealing-key").exists());
 }
@@ -136,9 +136,9 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
         world.try_run(&["logout", "--json"]),
     ];
     for done in outputs {
-        let said = [done.stdout, done.stderr].concat();
-        let said = String::from_utf8(said).unwrap();
-        assert!(!said.contains(SECRET), "{said}");
+        let output = [done.stdout, done.stderr].concat();
+        let output = String::from_utf8(output).unwrap();
+        assert!(!output.contains(SECRET), "{output}");
     }
     is_in_no_file(&world, SECRET);
 
@@ -158,8 +158,8 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
     assert!(arguments.ends_with(b"\0login\0"), "{arguments:?}");
     let browser = super::browser::Browser::new();
     crate::support::block_on(browser.decide(&waiting.url, "ada", "allow"));
-    let (code, said) = waiting.end();
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = waiting.end();
+    assert_eq!(code, Some(0), "{output}");
     let (found, _) = sign_ins(&world).get("mine").unwrap().unwrap();
     let Held::Oauth(grant) = &found.held else {
         panic!("{found:?}")
@@ -167,11 +167,11 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
     let refresh = grant.refresh.as_ref().unwrap();
     let published = publish(&world, &["-vv"]);
     assert!(published.status.success());
-    let mut said = said + &String::from_utf8_lossy(&published.stderr);
-    said += &format!("{found:?}");
-    said += &world.run(&["whoami", "--json"]);
+    let mut output = output + &String::from_utf8_lossy(&published.stderr);
+    output += &format!("{found:?}");
+    output += &world.run(&["whoami", "--json"]);
     for secret in [grant.access.expose(), refresh.expose()] {
-        assert!(!said.contains(secret), "{said}");
+        assert!(!output.contains(secret), "{output}");
         is_in_no_file(&world, secret);
     }
 }
@@ -186,14 +186,14 @@ fn secrets_on_the_command_line_are_refused() {
     ] {
         assert_eq!(world.try_run(&args).status.code(), Some(2), "{args:?}");
     }
-    let said = world
+    let output = world
         .config(&format!(
             "[networks.mine.auth]\nmethod = \"api_key\"\nkey = \"{SECRET}\"\n"
         ))
         .fail(&["whoami", "--network", "mine"]);
     assert!(
-        said.contains("unknown field `key`") && !said.contains(SECRET),
-        "{said}"
+        output.contains("unknown field `key`") && !output.contains(SECRET),
+        "{output}"
     );
 }
 
@@ -204,10 +204,10 @@ fn secrets_are_sent_only_to_their_publisher() {
     let world = user(&server, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
     let done = publish(&world, &["--network", "mine", "--publisher", &thief.url]);
-    let said = String::from_utf8(done.stderr).unwrap();
+    let output = String::from_utf8(done.stderr).unwrap();
     assert!(
-        said.contains("belongs to") && said.contains(&server.url),
-        "{said}"
+        output.contains("belongs to") && output.contains(&server.url),
+        "{output}"
     );
     assert_eq!(thief.requests("PUT").len(), 0);
     // The first of two is down, and the second was never signed in to.
@@ -224,9 +224,9 @@ fn secrets_are_sent_only_to_their_publisher() {
 fn secrets_are_never_sent_in_plaintext_to_another_machine() {
     let world = user_of("http://publisher.example", "method = \"api_key\"");
     let done = piped(&world, &["login"], SECRET);
-    let said = String::from_utf8(done.stderr).unwrap();
+    let output = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(1));
-    assert!(said.contains("not sent over plain HTTP"), "{said}");
+    assert!(output.contains("not sent over plain HTTP"), "{output}");
     let (server, _elsewhere) = demanding_key();
     let world = user(&server, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
@@ -239,11 +239,11 @@ fn secrets_are_never_sent_in_plaintext_to_another_machine() {
             "http://publisher.example",
         ],
     );
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert!(said.contains("not sent over plain HTTP"), "{said}");
+    let output = String::from_utf8(done.stderr).unwrap();
+    assert!(output.contains("not sent over plain HTTP"), "{output}");
     let issuer = "method = \"oauth\"\nissuer = \"http://id.example\"";
-    let said = user_of("https://publisher.example", issuer).fail(&["login"]);
-    assert!(said.contains("must be https"), "{said}");
+    let output = user_of("https://publisher.example", issuer).fail(&["login"]);
+    assert!(output.contains("must be https"), "{output}");
 }
 
 /// A publisher that sends uploads elsewhere, and the keys that came with them.
@@ -316,12 +316,12 @@ fn sign_in_is_bound_to_its_issuer_and_method() {
         )
     };
     let world = world.config(&profile("method = \"api_key\""));
-    let said = publish(&world, &[]);
-    let said = String::from_utf8(said.stderr).unwrap();
-    assert!(said.contains("signed in to mine by oauth"), "{said}");
+    let output = publish(&world, &[]);
+    let output = String::from_utf8(output.stderr).unwrap();
+    assert!(output.contains("signed in to mine by oauth"), "{output}");
     let other = "method = \"oauth\"\nissuer = \"https://other.example\"";
     let world = world.config(&profile(other));
-    let said = publish(&world, &[]);
-    let said = String::from_utf8(said.stderr).unwrap();
-    assert!(said.contains("login --network mine"), "{said}");
+    let output = publish(&world, &[]);
+    let output = String::from_utf8(output.stderr).unwrap();
+    assert!(output.contains("login --network mine"), "{output}");
 }

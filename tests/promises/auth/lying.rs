@@ -59,14 +59,14 @@ fn issuer(
 
 /// What a device is told, with other values for some.
 fn device(url: &str, other: &Value) -> Value {
-    let mut told = json!({
+    let mut report = json!({
         "device_code": "d", "user_code": "U", "verification_uri": format!("{url}/go"),
         "expires_in": 8, "interval": 1,
     });
     for (name, value) in other.as_object().unwrap() {
-        told[name] = value.clone();
+        report[name] = value.clone();
     }
-    told
+    report
 }
 
 fn pending() -> Response {
@@ -79,15 +79,18 @@ fn login(world: &World) -> (bool, String) {
     let done = world.after("ulimit -d 900000", &["login", "--device"]);
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(60), "{took:?}");
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert!(!said.contains("panicked") && said.len() < 3000, "{said}");
-    (done.status.success(), said)
+    let output = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        !output.contains("panicked") && output.len() < 3000,
+        "{output}"
+    );
+    (done.status.success(), output)
 }
 
 #[track_caller]
 fn is_refused(issuer: &Fake, why: &str) {
-    let (fine, said) = login(&user(issuer));
-    assert!(!fine && said.contains(why), "{said}");
+    let (fine, output) = login(&user(issuer));
+    assert!(!fine && output.contains(why), "{output}");
 }
 
 #[test]
@@ -222,8 +225,8 @@ fn tokens_that_do_not_fit_a_header_are_refused() {
         json!({"access_token": "a", "token_type": "Bearer", "expires_in": u64::MAX, "refresh_token": "r"}),
     );
     let world = user(&issuer);
-    let (fine, said) = login(&world);
-    assert!(fine, "{said}");
+    let (fine, output) = login(&world);
+    assert!(fine, "{output}");
     assert!(sign_ins(&world).get("mine").unwrap().is_some());
     world.run(&["whoami"]);
 }
@@ -245,8 +248,8 @@ fn issuer_redirects_receive_no_secret() {
                 }
                 answer(device(url, &json!({})))
             });
-            let (fine, said) = login(&user(&issuer));
-            assert!(!fine, "{said}");
+            let (fine, output) = login(&user(&issuer));
+            assert!(!fine, "{output}");
         }
     }
     assert!(elsewhere.asked().is_empty(), "{:?}", elsewhere.asked());

@@ -40,29 +40,32 @@ fn only_the_correct_api_key_is_accepted() {
     let tree = Tree::new().file("a", "hello");
 
     // A profile that knows nothing of it.
-    let said = publish_fails(&user(&server, ""), &tree);
+    let output = publish_fails(&user(&server, ""), &tree);
     assert!(
-        said.contains("401") && said.contains("[networks.mine.auth]"),
-        "{said}"
+        output.contains("401") && output.contains("[networks.mine.auth]"),
+        "{output}"
     );
 
     let world = user(&server, "method = \"api_key\"\nheader = \"x-walrus-key\"");
-    let said = publish_fails(&world, &tree);
-    assert!(said.contains("walgit-fs login --network mine"), "{said}");
+    let output = publish_fails(&world, &tree);
+    assert!(
+        output.contains("walgit-fs login --network mine"),
+        "{output}"
+    );
     assert_eq!(world.try_run(&["whoami"]).status.code(), Some(1));
     assert_eq!(server.requests("PUT").len(), 1, "nothing was tried without");
 
     assert!(piped(&world, &["login"], "wrong-horse\n").status.success());
-    let said = publish_fails(&world, &tree);
+    let output = publish_fails(&world, &tree);
     assert!(
-        said.contains("401") && said.contains("sign in again"),
-        "{said}"
+        output.contains("401") && output.contains("sign in again"),
+        "{output}"
     );
 
     let key = secret_file(&world, "correct-horse\n");
-    let said = world.json(&["login", "--api-key-file", &key]);
+    let output = world.json(&["login", "--api-key-file", &key]);
     assert_eq!(
-        (&said["method"], &said["kept"]),
+        (&output["method"], &output["kept"]),
         (&"api_key".into(), &"file".into())
     );
     world.publish(tree.path(), "it");
@@ -161,18 +164,18 @@ fn missing_token_is_reported_with_the_remedy() {
     ];
     let server = Server::with(&args);
     let tree = Tree::new().file("a", "hello");
-    let said = publish_fails(&user(&server, ""), &tree);
+    let output = publish_fails(&user(&server, ""), &tree);
     assert!(
-        said.contains("[networks.mine.auth]") && said.contains("login"),
-        "{said}"
+        output.contains("[networks.mine.auth]") && output.contains("login"),
+        "{output}"
     );
     let world = user(&server, "method = \"jwt\"");
     assert!(publish_fails(&world, &tree).contains("not signed in"));
     assert!(piped(&world, &["login"], "another secret").status.success());
-    let said = publish_fails(&world, &tree);
+    let output = publish_fails(&world, &tree);
     assert!(
-        said.contains("401") && said.contains("sign in again"),
-        "{said}"
+        output.contains("401") && output.contains("sign in again"),
+        "{output}"
     );
 }
 
@@ -183,9 +186,9 @@ fn login_refuses_a_key_that_cannot_sign() {
         let world = user(&server, auth);
         let done = piped(&world, &["login"], key);
         assert_eq!(done.status.code(), Some(1));
-        let said = String::from_utf8(done.stderr).unwrap();
-        assert!(!said.contains("hunter2"), "{said}");
-        said
+        let output = String::from_utf8(done.stderr).unwrap();
+        assert!(!output.contains("hunter2"), "{output}");
+        output
     };
     let hs = "method = \"jwt\"";
     assert!(refused(hs, "").contains("empty"));

@@ -14,8 +14,11 @@ use crate::support::{Server, block_on};
 fn browser_sign_in_allows_publishing() {
     let server = issuer();
     let world = user_with_issuer(&server);
-    let said = publish(&world, "one").unwrap_err();
-    assert!(said.contains("walgit-fs login --network mine"), "{said}");
+    let output = publish(&world, "one").unwrap_err();
+    assert!(
+        output.contains("walgit-fs login --network mine"),
+        "{output}"
+    );
     sign_in(&world, "ada");
     publish(&world, "one").unwrap();
     let who = world.json(&["whoami"]);
@@ -67,8 +70,8 @@ fn unsolicited_response_is_refused_and_the_genuine_one_accepted() {
         assert_eq!(page.status, 200);
         assert!(page.text.contains("has got your sign-in"), "{}", page.text);
     });
-    let (code, said) = login.end();
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = login.end();
+    assert_eq!(code, Some(0), "{output}");
 }
 
 #[test]
@@ -77,9 +80,9 @@ fn denied_consent_does_not_sign_in() {
     let world = user_with_issuer(&server);
     let login = Login::in_browser(&world);
     block_on(Browser::new().decide(&login.url, "", "deny"));
-    let (code, said) = login.end();
+    let (code, output) = login.end();
     assert_eq!(code, Some(1));
-    assert!(said.contains("access_denied"), "{said}");
+    assert!(output.contains("access_denied"), "{output}");
     assert_eq!(world.try_run(&["whoami"]).status.code(), Some(1));
 }
 
@@ -91,17 +94,17 @@ fn device_flow_signs_in_without_a_browser() {
         let login = Login::on_another_device(&world, args);
         let page = block_on(Browser::new().decide(&login.url, "grace", "allow"));
         assert!(page.text.contains("Done"), "{}", page.text);
-        let (code, said) = login.end();
-        assert_eq!(code, Some(0), "{said}");
-        assert!(said.contains("as grace"), "{said}");
+        let (code, output) = login.end();
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("as grace"), "{output}");
         publish(&world, "by device").unwrap();
     }
     let world = user_with_issuer(&server);
     let login = Login::on_another_device(&world, &["login", "--device"]);
     block_on(Browser::new().decide(&login.url, "grace", "deny"));
-    let (code, said) = login.end();
+    let (code, output) = login.end();
     assert_eq!(code, Some(1));
-    assert!(said.contains("the user said no"), "{said}");
+    assert!(output.contains("the user said no"), "{output}");
 }
 
 #[test]
@@ -125,8 +128,8 @@ fn profile_describes_an_issuer_without_discovery_document() {
             .contains("client_id=another-name")
     );
     block_on(Browser::new().decide(&login.url, "ada", "allow"));
-    let (code, said) = login.end();
-    assert_eq!(code, Some(0), "{said}");
+    let (code, output) = login.end();
+    assert_eq!(code, Some(0), "{output}");
     assert_eq!(server.requests("GET /.well-known").len(), 0);
     publish(&world, "one").unwrap();
     // There is nothing to give the tokens back to, so they are forgotten.
@@ -138,12 +141,12 @@ fn discovery_document_of_another_issuer_is_refused() {
     let server = issuer();
     // The same server under another name than the one it says it has.
     let url = server.url.replace("127.0.0.1", "localhost");
-    let said = user(&server, &format!("method = \"oauth\"\nissuer = \"{url}\"")).fail(&["login"]);
-    assert!(said.contains("names another issuer"), "{said}");
+    let output = user(&server, &format!("method = \"oauth\"\nissuer = \"{url}\"")).fail(&["login"]);
+    assert!(output.contains("names another issuer"), "{output}");
     let plain = Server::start();
     let url = &plain.url;
-    let said = user(&plain, &format!("method = \"oauth\"\nissuer = \"{url}\"")).fail(&["login"]);
-    assert!(said.contains("no discovery document"), "{said}");
+    let output = user(&plain, &format!("method = \"oauth\"\nissuer = \"{url}\"")).fail(&["login"]);
+    assert!(output.contains("no discovery document"), "{output}");
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn intercepted_authorization_code_is_useless() {
             .unwrap();
         let code = back.query_pairs().find(|(name, _)| name == "code").unwrap();
         let verifier = "a".repeat(43);
-        let (status, said) = token(
+        let (status, output) = token(
             &server,
             &[
                 ("grant_type", "authorization_code"),
@@ -174,13 +177,13 @@ fn intercepted_authorization_code_is_useless() {
             ],
         )
         .await;
-        assert_eq!((status, &said["error"]), (400, &"invalid_grant".into()));
+        assert_eq!((status, &output["error"]), (400, &"invalid_grant".into()));
         // And is used up by the attempt.
         browser.load(&back).await;
     });
-    let (code, said) = login.end();
+    let (code, output) = login.end();
     assert_eq!(code, Some(1));
-    assert!(said.contains("invalid_grant"), "{said}");
+    assert!(output.contains("invalid_grant"), "{output}");
     // Nobody else's address is answered to.
     let mut elsewhere = login_url(&server);
     elsewhere

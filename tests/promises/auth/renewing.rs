@@ -107,12 +107,18 @@ fn expired_sign_in_is_reported_and_reads_continue() {
     let dir = world.mount("it");
     // A new server knows nobody.
     server.restart();
-    let said = publish(&world, "two").unwrap_err();
-    assert!(said.contains("sign-in to mine is over"), "{said}");
-    assert!(said.contains("walgit-fs login --network mine"), "{said}");
+    let output = publish(&world, "two").unwrap_err();
+    assert!(output.contains("sign-in to mine is over"), "{output}");
+    assert!(
+        output.contains("walgit-fs login --network mine"),
+        "{output}"
+    );
     ends_in(&world, 0);
-    let said = publish(&world, "two").unwrap_err();
-    assert!(said.contains("walgit-fs login --network mine"), "{said}");
+    let output = publish(&world, "two").unwrap_err();
+    assert!(
+        output.contains("walgit-fs login --network mine"),
+        "{output}"
+    );
     assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"one");
     sign_in(&world, "ada");
     publish(&world, "two").unwrap();
@@ -146,9 +152,9 @@ fn logout_revokes_tokens() {
     block_on(async {
         assert_eq!(userinfo(&server, grant.access.expose()).await, 200);
     });
-    let said = world.json(&["logout"]);
+    let output = world.json(&["logout"]);
     assert_eq!(
-        (&said["signed_out"], &said["revoked"]),
+        (&output["signed_out"], &output["revoked"]),
         (&true.into(), &true.into())
     );
     block_on(async {
@@ -177,8 +183,8 @@ fn issuer_accepts_a_refresh_token_once_and_revokes_a_stolen_sign_in() {
         assert_eq!(status, 200, "{second}");
         let access = second["access_token"].as_str().unwrap();
         assert_eq!(userinfo(&server, access).await, 200);
-        let (status, said) = refresh_with(&server, first.expose()).await;
-        assert_eq!((status, &said["error"]), (400, &"invalid_grant".into()));
+        let (status, output) = refresh_with(&server, first.expose()).await;
+        assert_eq!((status, &output["error"]), (400, &"invalid_grant".into()));
         assert_eq!(userinfo(&server, access).await, 401);
         let second = second["refresh_token"].as_str().unwrap();
         assert_eq!(refresh_with(&server, second).await.0, 400);

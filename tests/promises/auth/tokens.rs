@@ -48,14 +48,14 @@ impl Publisher {
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
-        let said: Value = serde_json::from_str(&text).unwrap_or(json!(text));
-        let reason = match said["error"]["details"][0]["reason"].as_str() {
+        let output: Value = serde_json::from_str(&text).unwrap_or(json!(text));
+        let reason = match output["error"]["details"][0]["reason"].as_str() {
             Some(reason) => {
-                let domain = &said["error"]["details"][0]["domain"];
+                let domain = &output["error"]["details"][0]["domain"];
                 assert_eq!(domain, "auth.publisher.walrus.space");
                 reason.to_owned()
             }
-            None => said.as_str().unwrap_or_default().to_owned(),
+            None => output.as_str().unwrap_or_default().to_owned(),
         };
         (status, reason)
     }
@@ -129,8 +129,8 @@ fn token_is_valid_only_for_the_upload_it_describes() {
     block_on(async {
         for (more, query, status, reason) in cases {
             let token = publisher.sign(&claims(more.clone()));
-            let said = publisher.put(query, Some(token.expose())).await;
-            assert_eq!(said, (status, reason.to_owned()), "{more} {query}");
+            let output = publisher.put(query, Some(token.expose())).await;
+            assert_eq!(output, (status, reason.to_owned()), "{more} {query}");
         }
     });
 }
@@ -160,9 +160,9 @@ fn token_is_accepted_once_and_not_consumed_by_a_refusal() {
 fn missing_or_foreign_token_stores_nothing() {
     let publisher = Publisher::new(&[]);
     block_on(async {
-        let (status, said) = publisher.put("", None).await;
+        let (status, output) = publisher.put("", None).await;
         assert_eq!(status, 400);
-        assert!(said.contains("authorization"), "{said}");
+        assert!(output.contains("authorization"), "{output}");
         let other = SigningKey::parse(Default::default(), b"another secret").unwrap();
         let forged = other.sign(&claims(json!({}))).unwrap();
         assert_eq!(publisher.put("", Some(forged.expose())).await.0, 401);
@@ -181,8 +181,8 @@ fn publisher_can_limit_token_lifetime() {
         let right = publisher.sign(&claims(json!({})));
         assert_eq!(publisher.put("", Some(right.expose())).await.0, 200);
         let wrong = publisher.sign(&claims(json!({"iat": 0})));
-        let said = publisher.put("", Some(wrong.expose())).await;
-        assert_eq!(said, (400, "INVALID_EXPIRATION".to_owned()));
+        let output = publisher.put("", Some(wrong.expose())).await;
+        assert_eq!(output, (400, "INVALID_EXPIRATION".to_owned()));
     });
 }
 

@@ -48,13 +48,13 @@ impl Publisher {
                 true => Duration::from_millis(self.draw.u64(..400)),
                 false => PATIENCE,
             };
-            let said = self.tally.timed(
+            let output = self.tally.timed(
                 || "publish".into(),
                 PATIENCE + Duration::from_secs(5),
                 || finish(child, wait),
             );
-            let address = said.and_then(|said| {
-                let report: serde_json::Value = serde_json::from_slice(&said).map_err(|_| ())?;
+            let address = output.and_then(|output| {
+                let report: serde_json::Value = serde_json::from_slice(&output).map_err(|_| ())?;
                 report["address"].as_str().map(str::to_owned).ok_or(())
             });
             match address {

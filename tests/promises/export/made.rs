@@ -27,8 +27,8 @@ fn refused(change: impl FnOnce(&mut Made), because: &str) {
     let mut made = Made::new();
     change(&mut made);
     let dir = world.path().join("copy");
-    let said = world.fail(&["export", &made.store(&world), dir.to_str().unwrap()]);
-    assert!(said.contains(because), "{said}");
+    let output = world.fail(&["export", &made.store(&world), dir.to_str().unwrap()]);
+    assert!(output.contains(because), "{output}");
     assert_eq!(left(&world), [""; 0]);
 }
 

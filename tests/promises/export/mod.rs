@@ -127,8 +127,8 @@ pub(crate) fn publish(world: &World, tree: &Path, branches: &[&str], more: &[&st
 fn export(world: &World, name: &str, more: &[&str]) -> (PathBuf, Value) {
     let dir = world.path().join(name);
     let args = ["export", "it", dir.to_str().unwrap()];
-    let told = world.json(&[&args[..], more].concat());
-    (dir, told)
+    let report = world.json(&[&args[..], more].concat());
+    (dir, report)
 }
 
 /// Type and length of every object that refs lead to, by its ID.
@@ -182,14 +182,14 @@ fn diverse_history_is_exported_object_for_object() {
         let world = World::new();
         let tree = eventful(sha256);
         publish(&world, tree.path(), &BRANCHES, &[]);
-        let (dir, told) = export(&world, "copy", &["--check"]);
+        let (dir, report) = export(&world, "copy", &["--check"]);
         let count = assert_exported(tree.path(), &dir);
         let counted = ["commits", "trees", "contents", "tags"];
-        let counted = counted.iter().map(|what| told[*what].as_u64().unwrap());
-        assert_eq!(counted.sum::<u64>(), count as u64, "{told}");
-        assert_eq!(told["tags"], 2);
-        assert_eq!(told["checkout"], "done");
-        assert_eq!(told["shallow"], false);
+        let counted = counted.iter().map(|what| report[*what].as_u64().unwrap());
+        assert_eq!(counted.sum::<u64>(), count as u64, "{report}");
+        assert_eq!(report["tags"], 2);
+        assert_eq!(report["checkout"], "done");
+        assert_eq!(report["shallow"], false);
         assert_same(tree.path(), &dir);
         assert_eq!(git(&dir, &["status", "--porcelain"]), "");
         assert_eq!(git(&dir, &["symbolic-ref", "HEAD"]), "refs/heads/main");
@@ -203,8 +203,8 @@ fn exported_repository_is_usable() {
     let world = World::new();
     let tree = eventful(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
-    let (dir, told) = export(&world, "copy.git", &["--bare"]);
-    assert_eq!(told["checkout"], "bare");
+    let (dir, report) = export(&world, "copy.git", &["--bare"]);
+    assert_eq!(report["checkout"], "bare");
     assert_eq!(git(&dir, &["rev-parse", "--is-bare-repository"]), "true");
     git(world.path(), &["clone", "-q", "copy.git", "work"]);
     let work = world.path().join("work");
@@ -229,14 +229,14 @@ fn repacked_export_is_smaller_and_equal() {
         tree = tree.file("a", format!("{n}\n{text}")).commit("more");
     }
     publish(&world, tree.path(), &[], &[]);
-    let (plain, told) = export(&world, "copy", &[]);
+    let (plain, report) = export(&world, "copy", &[]);
     let (dir, repacked) = export(&world, "copy.git", &["--bare", "--repack"]);
     for dir in [plain, dir] {
         assert_exported(tree.path(), &dir);
     }
-    let bytes = |told: &Value| told["pack_bytes"].as_u64().unwrap();
-    assert!(bytes(&repacked) * 2 < bytes(&told), "{repacked} {told}");
-    assert_eq!(repacked["bytes"], told["bytes"]);
+    let bytes = |report: &Value| report["pack_bytes"].as_u64().unwrap();
+    assert!(bytes(&repacked) * 2 < bytes(&report), "{repacked} {report}");
+    assert_eq!(repacked["bytes"], report["bytes"]);
 }
 
 #[test]
@@ -288,8 +288,8 @@ fn shallow_clone_is_exported_with_equal_depth() {
     );
     let shallow = world.path().join("shallow");
     publish(&world, &shallow, &["main"], &[]);
-    let (dir, told) = export(&world, "copy", &[]);
-    assert_eq!(told["shallow"], true);
+    let (dir, report) = export(&world, "copy", &[]);
+    assert_eq!(report["shallow"], true);
     git(&dir, &["fsck", "--full", "--strict"]);
     let of = |repository| git(repository, &["rev-list", "--objects", "main"]);
     assert_eq!(of(&dir), of(&shallow));
@@ -302,8 +302,8 @@ fn export_of_limited_history_is_shallow() {
     let world = World::new();
     let tree = eventful(false);
     publish(&world, tree.path(), &["main"], &["--history", "5"]);
-    let (dir, told) = export(&world, "copy", &[]);
-    assert_eq!(told["shallow"], true);
+    let (dir, report) = export(&world, "copy", &[]);
+    assert_eq!(report["shallow"], true);
     git(&dir, &["fsck", "--full", "--strict"]);
     let last = |repository| {
         git(
@@ -327,8 +327,8 @@ fn encrypted_history_is_exported_with_its_key() {
     world.run(&["key", "remove", name, "--force"]);
     let elsewhere = world.path().join("other");
     let args = ["export", "it", elsewhere.to_str().unwrap()];
-    let said = world.fail(&args);
-    assert!(said.contains("--key"), "{said}");
+    let output = world.fail(&args);
+    assert!(output.contains("--key"), "{output}");
     assert!(!elsewhere.exists());
     world.run(&[&args[..], &["--key", key.to_str().unwrap()]].concat());
     assert_exported(tree.path(), &elsewhere);
@@ -353,8 +353,8 @@ fn export_does_not_overwrite_existing_files() {
     fs::write(full.join("file"), "mine").unwrap();
     let file = full.join("file");
     for there in [&full, &file] {
-        let said = world.fail(&["export", "it", there.to_str().unwrap()]);
-        assert!(said.contains("is there already"), "{said}");
+        let output = world.fail(&["export", "it", there.to_str().unwrap()]);
+        assert!(output.contains("is there already"), "{output}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     // An empty one is as good as none, and so is a path of which nothing is there.
@@ -375,13 +375,13 @@ fn export_without_history_names_the_remedy() {
     publish(&world, tree.path(), &[], &["--history", "none"]);
     let dir = world.path().join("copy");
     let dir = dir.to_str().unwrap();
-    let said = world.fail(&["export", "it", dir]);
-    assert!(said.contains("--history all"), "{said}");
+    let output = world.fail(&["export", "it", dir]);
+    assert!(output.contains("--history all"), "{output}");
     world.publish(Tree::new().file("a", "a").path(), "folder");
     let [first, _] = manifests("plain");
     for address in ["folder", &at(&first)] {
-        let said = world.fail(&["export", address, dir]);
-        assert!(said.contains("not published from a git"), "{said}");
+        let output = world.fail(&["export", address, dir]);
+        assert!(output.contains("not published from a git"), "{output}");
     }
     assert_eq!(left(&world), [""; 0]);
 }
@@ -423,8 +423,8 @@ fn interrupted_export_leaves_nothing() {
         signal(running.id() as i32, with);
         let done = running.wait_with_output().unwrap();
         assert_eq!(done.status.code(), Some(1));
-        let said = String::from_utf8(done.stderr).unwrap();
-        assert!(said.contains("nothing is left"), "{said}");
+        let output = String::from_utf8(done.stderr).unwrap();
+        assert!(output.contains("nothing is left"), "{output}");
         assert_eq!(left(&world), [""; 0]);
     }
 }
@@ -447,8 +447,8 @@ fn export_runs_no_hooks_or_filters_of_the_repository() {
     let file = world.path().join("gitconfig");
     fs::write(&file, config).unwrap();
     let world = world.with("GIT_CONFIG_GLOBAL", file.to_str().unwrap());
-    let (dir, told) = export(&world, "copy", &[]);
-    assert_eq!(told["checkout"], "done");
+    let (dir, report) = export(&world, "copy", &[]);
+    assert_eq!(report["checkout"], "done");
     assert_same(tree.path(), &dir);
     assert!(!ran.exists());
 }

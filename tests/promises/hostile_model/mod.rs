@@ -116,10 +116,10 @@ fn generated_hostile_repositories_are_read_or_refused_within_limits() {
         .env(CHILD, "1")
         .env(REPOSITORIES, count);
     let done = shell.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout);
+    let output = String::from_utf8_lossy(&done.stdout);
     let why = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{}: {said}\n{why}", done.status);
-    let figures = said.lines().find(|line| line.contains("worst memory"));
+    assert!(done.status.success(), "{}: {output}\n{why}", done.status);
+    let figures = output.lines().find(|line| line.contains("worst memory"));
     println!("{}", figures.expect("it tells its figures"));
 }
 

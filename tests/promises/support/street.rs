@@ -66,8 +66,8 @@ impl Street {
     #[track_caller]
     pub(crate) fn refused(&self, address: &str, because: &str) {
         let dir = self.world.mountpoint();
-        let said = (self.world).fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
-        assert!(said.contains(because), "{said}");
+        let output = (self.world).fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
+        assert!(output.contains(because), "{output}");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is mounted");
         self.unharmed();
     }

@@ -89,8 +89,8 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "git {args:?}: {said}");
+    let output = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "git {args:?}: {output}");
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }
 

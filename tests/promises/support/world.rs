@@ -127,11 +127,11 @@ impl World {
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let done = self.try_run(args);
-        let said = String::from_utf8_lossy(&done.stderr);
+        let output = String::from_utf8_lossy(&done.stderr);
         let args: Vec<_> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
         assert!(
             done.status.success(),
-            "{args:?} failed, {}: {said}",
+            "{args:?} failed, {}: {output}",
             done.status
         );
         String::from_utf8(done.stdout).unwrap()
@@ -142,14 +142,14 @@ impl World {
     pub(crate) fn fail<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let done = self.try_run(args);
         assert_eq!(done.status.code(), Some(1), "{done:?}");
-        let said = String::from_utf8(done.stderr).unwrap();
-        assert!(said.contains("error: "), "{said}");
+        let output = String::from_utf8(done.stderr).unwrap();
+        assert!(output.contains("error: "), "{output}");
         assert!(
-            said.lines().count() <= 3,
-            "an error is a line or two: {said}"
+            output.lines().count() <= 3,
+            "an error is a line or two: {output}"
         );
-        assert!(!said.contains("panicked"), "{said}");
-        said
+        assert!(!output.contains("panicked"), "{output}");
+        output
     }
 
     /// Runs a command of ours with `--json`; the value it printed.
@@ -241,8 +241,8 @@ impl World {
                 .output()
                 .unwrap();
             if done.status.signal() != Some(9) {
-                let said = String::from_utf8_lossy(&done.stderr);
-                assert!(done.status.success(), "{}: {said}", done.status);
+                let output = String::from_utf8_lossy(&done.stderr);
+                assert!(done.status.success(), "{}: {output}", done.status);
                 fs::remove_dir_all(&kept).unwrap();
                 check(step);
                 return step - 1;
@@ -504,9 +504,9 @@ impl Server {
         .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let (head, said) = answer.split_once("\r\n\r\n").unwrap();
+        let (head, output) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-        said.to_owned()
+        output.to_owned()
     }
 }
 
