@@ -10,7 +10,7 @@ use walgit_format::chunk::{
     Bases, BlobId, ChunkHash, ChunkRef, Location, PrivateKeys, SecretKey, seal,
 };
 use walgit_format::directory::{self, Directory, PlannedContent, PlannedEntry};
-use walgit_format::{Kind, Place, PlacedChunk};
+use walgit_format::{Kind, PlannedChunk, PlannedLocation};
 use walrus_encoding::blob_id::blob_id;
 
 fn main() {
@@ -36,11 +36,11 @@ fn open_a_compressed_chunk(bencher: Bencher<'_, '_>, len: usize) {
     let chunk = ChunkRef {
         hash: ChunkHash::of(&raw),
         raw_len: len as u32,
-        at: Location {
+        stored_len: sealed.bytes.len() as u32,
+        codec: sealed.codec,
+        location: Location {
             blob: BlobId::from_bytes([0; 32]),
             offset: 0,
-            stored_len: sealed.bytes.len() as u32,
-            codec: sealed.codec,
         },
         bases: Bases::NONE,
     };
@@ -81,12 +81,12 @@ fn decode_a_directory(bencher: Bencher<'_, '_>, entries: usize) {
     let entries: Vec<PlannedEntry> = (0..entries)
         .map(|n| {
             let name = format!("file-{n:07}.txt").into_bytes();
-            let chunk = PlacedChunk {
+            let chunk = PlannedChunk {
                 hash: ChunkHash::of(&name),
                 raw_len: 5000,
                 stored_len: 2000,
                 codec: walgit_format::chunk::Codec::Zstd,
-                place: Place::Here(n as i64 * 2000),
+                location: PlannedLocation::Local(n as i64 * 2000),
                 bases: Bases::NONE,
             };
             PlannedEntry {
@@ -98,16 +98,13 @@ fn decode_a_directory(bencher: Bencher<'_, '_>, entries: usize) {
         })
         .collect();
     let raw = Bytes::from(directory::encode_unchecked(&entries, 0).unwrap());
-    let reference = ChunkRef {
-        hash: ChunkHash::of(&raw),
-        raw_len: raw.len() as u32,
-        at: Location {
+    let reference = ChunkRef::raw(
+        ChunkHash::of(&raw),
+        raw.len() as u32,
+        Location {
             blob: BlobId::from_bytes([0; 32]),
             offset: 64,
-            stored_len: raw.len() as u32,
-            codec: walgit_format::chunk::Codec::Raw,
         },
-        bases: Bases::NONE,
-    };
+    );
     bencher.bench(|| Directory::decode(black_box(&raw), &reference).unwrap());
 }

@@ -49,17 +49,14 @@ pub const ALL: [(&str, Check); 13] = [
 
 /// A reference to a node as if it lay right after a blob's header.
 fn reference(raw: &[u8]) -> ChunkRef {
-    ChunkRef {
-        hash: ChunkHash::of(raw),
-        raw_len: raw.len() as u32,
-        at: Location {
+    ChunkRef::raw(
+        ChunkHash::of(raw),
+        raw.len() as u32,
+        Location {
             blob: BlobId::from_bytes([7; 32]),
             offset: 64,
-            stored_len: raw.len() as u32,
-            codec: Codec::Raw,
         },
-        bases: Bases::NONE,
-    }
+    )
 }
 
 /// Whatever the text: it is an address, a name, an ID that survives its text
@@ -170,7 +167,7 @@ pub fn chunk(data: &[u8]) {
     };
     let mut chunk = reference(stored);
     chunk.raw_len = u32::from_le_bytes([a, b, c, 0]) % (4 << 20);
-    chunk.at.codec = match codec & 3 {
+    chunk.codec = match codec & 3 {
         0 => Codec::Raw,
         1 => Codec::Zstd,
         2 => Codec::Dictionary,
@@ -178,14 +175,14 @@ pub fn chunk(data: &[u8]) {
     };
     let mut stored = stored;
     let mut bases = Vec::new();
-    if chunk.at.codec.has_bases() {
+    if chunk.codec.has_bases() {
         // Its base comes first: as long as the next byte says, thrice.
         let Some((&len, rest)) = stored.split_first() else {
             return;
         };
         let (base, rest) = rest.split_at(rest.len().min(usize::from(len) * 3));
         chunk.bases = Bases::one(reference(base));
-        chunk.at.stored_len = rest.len() as u32;
+        chunk.stored_len = rest.len() as u32;
         bases.push(Bytes::copy_from_slice(base));
         stored = rest;
     }

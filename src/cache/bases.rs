@@ -95,7 +95,7 @@ impl Cache {
             return Ok(BaseBytes::default());
         }
         let mut table: Vec<ChunkRef> = wanted.into_values().collect();
-        table.sort_unstable_by_key(|base| (*base.at.blob.as_bytes(), base.at.offset));
+        table.sort_unstable_by_key(|base| (*base.location.blob.as_bytes(), base.location.offset));
         let gets = (0..table.len())
             .map(|index| self.get_for(store, &table, index, BASE_WINDOW, step.below()));
         let got = join_all(gets).await;
@@ -135,14 +135,14 @@ impl Cache {
 /// Returns a chunk in its form on disk. A chunk with bases could not be decoded
 /// after their eviction, so it is recompressed without them.
 pub(super) fn standing(chunk: ChunkRef, stored: Bytes, raw: &Bytes) -> (ChunkRef, Bytes) {
-    if !chunk.at.codec.has_bases() {
+    if !chunk.codec.has_bases() {
         return (chunk, stored);
     }
     let sealed = seal(raw, STANDING_LEVEL);
-    let mut alone = ChunkRef::nominal(chunk.at.blob, chunk.hash);
+    let mut alone = ChunkRef::nominal(chunk.location.blob, chunk.hash);
     alone.raw_len = chunk.raw_len;
-    alone.at.codec = sealed.codec;
-    alone.at.stored_len = sealed.bytes.len() as u32;
-    debug_assert!(matches!(alone.at.codec, Codec::Raw | Codec::Zstd));
+    alone.codec = sealed.codec;
+    alone.stored_len = sealed.bytes.len() as u32;
+    debug_assert!(matches!(alone.codec, Codec::Raw | Codec::Zstd));
     (alone, sealed.bytes.into())
 }

@@ -27,7 +27,7 @@ pub(super) fn decode_mark(key: &[u8], value: &[u8]) -> Option<(u64, ChunkHash, u
 /// Encodes the value of a chunk's page.
 pub(super) fn encode_page(chunk: &ChunkRef, stored: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(VALUE_HEADER + stored.len());
-    value.push(chunk.at.codec as u8);
+    value.push(chunk.codec as u8);
     value.extend_from_slice(&chunk.raw_len.to_le_bytes());
     value.extend_from_slice(stored);
     value
@@ -42,11 +42,11 @@ pub(super) fn open_page(hash: &ChunkHash, value: Vec<u8>) -> Option<Bytes> {
     let chunk = ChunkRef {
         hash: *hash,
         raw_len: u32::from_le_bytes([a, b, c, d]),
-        at: Location {
+        stored_len: u32::try_from(stored.len()).ok()?,
+        codec: Codec::try_from(codec).ok()?,
+        location: Location {
             blob: BlobId::from_bytes([0; 32]),
             offset: 0,
-            stored_len: u32::try_from(stored.len()).ok()?,
-            codec: Codec::try_from(codec).ok()?,
         },
         // Pages never have bases.
         bases: Bases::NONE,

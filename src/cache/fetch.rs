@@ -123,7 +123,7 @@ impl Cache {
         }
         Counters::add(&self.counters.fetches, 1);
         let mut arrived: Vec<(ChunkRef, Bytes, Bytes)> = Vec::with_capacity(span.chunks.len());
-        let blob = span.chunks[0].at.blob;
+        let blob = span.chunks[0].location.blob;
         let mut accept = |bytes: Bytes| {
             arrived.clear();
             for (i, chunk) in span.chunks.iter().enumerate() {
@@ -175,8 +175,8 @@ impl Cache {
 /// Returns the stored bytes of one chunk of the span; empty if missing, which fails
 /// verification.
 fn part(bytes: &Bytes, span: &Span, chunk: &ChunkRef) -> Bytes {
-    let start = (chunk.at.offset - span.range.start()) as usize;
-    let end = start + chunk.at.stored_len as usize;
+    let start = (chunk.location.offset - span.range.start()) as usize;
+    let end = start + chunk.stored_len as usize;
     match end <= bytes.len() {
         true => bytes.slice(start..end),
         false => Bytes::new(),
@@ -186,7 +186,7 @@ fn part(bytes: &Bytes, span: &Span, chunk: &ChunkRef) -> Bytes {
 /// Copies plain bytes if they are a slice of the response, so that an uncompressed
 /// chunk does not keep the whole response in memory.
 pub(super) fn detached(chunk: &ChunkRef, raw: Bytes) -> Bytes {
-    match chunk.at.codec {
+    match chunk.codec {
         Codec::Raw => Bytes::copy_from_slice(&raw),
         Codec::Zstd | Codec::Dictionary | Codec::Patch => raw,
     }

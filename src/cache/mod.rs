@@ -131,7 +131,7 @@ fn checked(chunk: &ChunkRef, raw: Bytes) -> Result<Bytes, CacheError> {
         return Ok(raw);
     }
     Err(CacheError::Store(Arc::new(StoreError::Corrupt {
-        blob: chunk.at.blob,
+        blob: chunk.location.blob,
         place: "its reference".into(),
         why: format!(
             "chunk {} has {} bytes where it says {}",

@@ -64,7 +64,7 @@ impl Cache {
         at_rest: Option<&SecretKey>,
     ) -> Result<(), CacheError> {
         let mut wanted: Vec<(ChunkHash, u32)> = (chunks.iter())
-            .map(|chunk| (vault::page_name(&chunk.hash, at_rest), chunk.at.stored_len))
+            .map(|chunk| (vault::page_name(&chunk.hash, at_rest), chunk.stored_len))
             .collect();
         wanted.sort_unstable();
         wanted.dedup();

@@ -46,17 +46,17 @@ pub(super) fn choose(
     held: impl Fn(&ChunkHash) -> bool,
 ) -> Span {
     let wanted = &table[index];
-    let mut range = wanted.at.range();
+    let mut range = wanted.range();
     let mut chunks = vec![wanted.clone()];
     let mut plain = LEAST_PLAIN.max(window.saturating_mul(MAX_RATIO));
     for next in table[index + 1..].iter().take(MAX_LOOK) {
         // A duplicate of an earlier chunk is elsewhere; its successors may still be
         // adjacent.
-        if next.at.blob != wanted.at.blob || next.at.offset < range.end() {
+        if next.location.blob != wanted.location.blob || next.location.offset < range.end() {
             continue;
         }
-        let end = next.at.range().end();
-        if next.at.offset - range.end() > MAX_GAP || end - range.start() > window {
+        let end = next.range().end();
+        if next.location.offset - range.end() > MAX_GAP || end - range.start() > window {
             break;
         }
         if held(&next.hash) {
@@ -75,25 +75,16 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use walgit_format::chunk::{Bases, BlobId, Codec, Location};
+    use walgit_format::chunk::{BlobId, Location};
 
     fn table(lens: &[u32]) -> Vec<ChunkRef> {
         let mut offset = 64;
         (lens.iter().enumerate())
             .map(|(i, &len)| {
-                let at = Location {
-                    blob: BlobId::from_bytes([1; 32]),
-                    offset,
-                    stored_len: len,
-                    codec: Codec::Raw,
-                };
+                let blob = BlobId::from_bytes([1; 32]);
+                let location = Location { blob, offset };
                 offset += u64::from(len);
-                ChunkRef {
-                    hash: ChunkHash::of(&[i as u8]),
-                    raw_len: len,
-                    at,
-                    bases: Bases::NONE,
-                }
+                ChunkRef::raw(ChunkHash::of(&[i as u8]), len, location)
             })
             .collect()
     }
@@ -138,8 +129,8 @@ mod tests {
     #[test]
     fn other_blobs_and_earlier_duplicates_are_passed_over() {
         let mut table = table(&[10, 10, 10, 10]);
-        table[2].at.blob = BlobId::from_bytes([2; 32]);
-        table[1].at.offset = 0;
+        table[2].location.blob = BlobId::from_bytes([2; 32]);
+        table[1].location.offset = 0;
         assert_eq!(
             choose(&table, 0, 1 << 20, |_| false).chunks,
             [table[0].clone(), table[3].clone()]

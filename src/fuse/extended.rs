@@ -109,7 +109,10 @@ impl Extended {
 fn blob(snapshot: &Snapshot, node: &Node) -> Option<BlobId> {
     let repository = snapshot.repository();
     let whole = snapshot.whole_of(node).map(|whole| whole.blob);
-    let first = snapshot.chunks_of(node).first().map(|chunk| chunk.at.blob);
+    let first = snapshot
+        .chunks_of(node)
+        .first()
+        .map(|chunk| chunk.location.blob);
     let first = first.filter(|_| !repository.is_implied());
     whole.or(first).or(repository.blob())
 }

@@ -155,7 +155,7 @@ impl Found {
         };
         let chunks = chunk.into_iter();
         (chunks.flat_map(|(chunk, role)| with_bases(chunk, role)))
-            .map(|(chunk, _)| chunk.at.blob)
+            .map(|(chunk, _)| chunk.location.blob)
             .chain(blob)
     }
 }
@@ -492,14 +492,14 @@ impl Walk {
 pub(super) fn fingerprint(chunk: &ChunkRef) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(chunk.hash.as_bytes());
-    hasher.update(chunk.at.blob.as_bytes());
-    hasher.update(&chunk.at.offset.to_le_bytes());
-    hasher.update(&chunk.at.stored_len.to_le_bytes());
-    hasher.update(&[chunk.at.codec as u8]);
+    hasher.update(chunk.location.blob.as_bytes());
+    hasher.update(&chunk.location.offset.to_le_bytes());
+    hasher.update(&chunk.stored_len.to_le_bytes());
+    hasher.update(&[chunk.codec as u8]);
     for base in chunk.bases.iter() {
         hasher.update(base.hash.as_bytes());
-        hasher.update(base.at.blob.as_bytes());
-        hasher.update(&base.at.offset.to_le_bytes());
+        hasher.update(base.location.blob.as_bytes());
+        hasher.update(&base.location.offset.to_le_bytes());
     }
     let mut name = [0; 16];
     name.copy_from_slice(&hasher.finalize().as_bytes()[..16]);

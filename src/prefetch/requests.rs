@@ -21,7 +21,7 @@ pub(super) fn missing(
 /// Missing bases share requests with the chunks that are not patches, and precede
 /// the patches; otherwise each patch would request its own base.
 pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> Vec<Coming> {
-    let is_patch = |chunk: &&ChunkRef| chunk.at.codec == Codec::Patch;
+    let is_patch = |chunk: &&ChunkRef| chunk.codec == Codec::Patch;
     let (patches, plain): (Vec<_>, Vec<_>) = missing.iter().partition(is_patch);
     if patches.is_empty() {
         return run(missing, |at| snapshot.begin_chunks(missing, at, length));
@@ -29,7 +29,7 @@ pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> V
     let bases = patches.iter().flat_map(|patch| patch.bases.iter());
     let bases = bases.filter(|base| !snapshot.holds(base));
     let mut plain: Vec<ChunkRef> = plain.into_iter().chain(bases).cloned().collect();
-    plain.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
+    plain.sort_unstable_by_key(|chunk| (chunk.location.blob, chunk.location.offset));
     plain.dedup_by_key(|chunk| chunk.hash);
     let patches: Vec<ChunkRef> = patches.into_iter().cloned().collect();
     let mut begun = run(&plain, |at| snapshot.begin_bases(&plain, at, length));
@@ -68,10 +68,10 @@ pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
     let mut starts: Vec<usize> = Vec::new();
     for (at, chunk) in chunks.iter().enumerate() {
         let follows = starts.last().is_some_and(|&first| {
-            let (first, before) = (&chunks[first].at, &chunks[at - 1].at);
-            let end = chunk.at.range().end();
-            first.blob == chunk.at.blob
-                && chunk.at.offset.saturating_sub(before.range().end()) <= MAX_GAP
+            let (first, before) = (&chunks[first].location, &chunks[at - 1]);
+            let end = chunk.range().end();
+            first.blob == chunk.location.blob
+                && chunk.location.offset.saturating_sub(before.range().end()) <= MAX_GAP
                 && end - first.offset <= length
         });
         if !follows {
@@ -84,20 +84,17 @@ pub(super) fn starts(chunks: &[ChunkRef], length: u64) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use walgit_format::chunk::{Bases, BlobId, ChunkHash, Location};
+    use walgit_format::chunk::{BlobId, ChunkHash, Location};
 
     fn chunk(blob: u8, offset: u64, stored_len: u32) -> ChunkRef {
-        ChunkRef {
-            hash: ChunkHash::of(&offset.to_le_bytes()),
-            raw_len: stored_len,
-            at: Location {
+        ChunkRef::raw(
+            ChunkHash::of(&offset.to_le_bytes()),
+            stored_len,
+            Location {
                 blob: BlobId::from_bytes([blob; 32]),
                 offset,
-                stored_len,
-                codec: Codec::Raw,
             },
-            bases: Bases::NONE,
-        }
+        )
     }
 
     const LENGTH: u64 = 1 << 20;

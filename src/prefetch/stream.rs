@@ -201,7 +201,7 @@ impl Stream {
         }
         Some(Begun {
             to,
-            bytes: missing.iter().map(|c| u64::from(c.at.stored_len)).sum(),
+            bytes: missing.iter().map(|c| u64::from(c.stored_len)).sum(),
             preloaded,
             coming,
         })

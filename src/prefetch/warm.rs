@@ -209,7 +209,7 @@ async fn fetch_whole(snapshot: &Snapshot, file: &WholeBlob) -> Result<bool, Repo
 }
 
 fn stored(chunks: &[ChunkRef]) -> u64 {
-    chunks.iter().map(|c| u64::from(c.at.stored_len)).sum()
+    chunks.iter().map(|c| u64::from(c.stored_len)).sum()
 }
 
 fn plain(chunks: &[ChunkRef]) -> u64 {

@@ -8,9 +8,11 @@ use super::PublishError;
 use super::packs::Sent;
 use super::placed::{Placed, Spot, Stored, chunk_len};
 use super::upload::finished;
+use walgit_format::EncodeError;
 use walgit_format::blob::{BlobBuilder, MAX_NODE_BYTES};
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, MAX_CHUNK, seal};
-use walgit_format::{EncodeError, Place, PlacedChunk};
+use walgit_format::chunk::{
+    BlobId, Chunk, Location, MAX_CHUNK, PlannedChunk, PlannedLocation, seal,
+};
 use walrus_client::BlobStore;
 
 /// Full blobs, and the last one.
@@ -29,14 +31,12 @@ pub(super) struct Blobs<'a> {
     open_pack: usize,
 }
 
-/// Converts the offset `at` of [`Place::Here`] for a finished blob. `start` is the offset
+/// Converts the offset `at` of [`PlannedLocation::Local`] for a finished blob. `start` is the offset
 /// of the blob's data.
-fn there(blob: BlobId, start: u64, at: i64) -> Place {
-    match start.checked_add_signed(at) {
-        Some(offset) => Place::There(blob, offset),
-        // The encoder of the reference rejects this offset.
-        None => Place::There(blob, u64::MAX),
-    }
+fn there(blob: BlobId, start: u64, at: i64) -> PlannedLocation {
+    // The encoder of the reference rejects the offset of an overflow.
+    let offset = start.checked_add_signed(at).unwrap_or(u64::MAX);
+    PlannedLocation::External(Location { blob, offset })
 }
 
 impl<'a> Blobs<'a> {
@@ -60,40 +60,28 @@ impl<'a> Blobs<'a> {
     }
 
     /// Returns the present location of a stored item.
-    pub(super) fn place(&self, stored: &Stored) -> PlacedChunk {
+    pub(super) fn place(&self, stored: &Stored) -> PlannedChunk {
         match stored {
             Stored::Old(chunk) => chunk.clone(),
             Stored::Made(chunk, number) => {
-                let place = match (chunk.place, self.full.get(number)) {
-                    (Place::Here(at), Some((id, start))) => there(*id, *start, at),
-                    (place, _) => place,
-                };
-                PlacedChunk {
-                    place,
-                    ..chunk.clone()
-                }
+                chunk.map_location(&|location| match (location, self.full.get(number)) {
+                    (PlannedLocation::Local(at), Some((id, start))) => there(*id, *start, *at),
+                    (location, _) => *location,
+                })
             }
             Stored::Data(data) => self.place_data(data),
         }
     }
 
     /// Returns the present location of data and of its bases.
-    pub(super) fn place_data(&self, data: &Placed) -> PlacedChunk {
-        let bases = data.bases.iter().map(|base| self.place_data(base));
-        PlacedChunk {
-            hash: data.hash,
-            raw_len: data.raw_len,
-            stored_len: data.stored_len,
-            codec: data.codec,
-            place: match data.spot {
-                Spot::Blob(blob, offset) => Place::There(blob, offset),
-                Spot::Pack { pack, at } => match self.sent.get(&pack) {
-                    Some((id, start)) => there(*id, *start, at),
-                    None => Place::Here(at),
-                },
+    pub(super) fn place_data(&self, data: &Placed) -> PlannedChunk {
+        data.map_location(&|spot| match *spot {
+            Spot::Blob(location) => PlannedLocation::External(location),
+            Spot::Pack { pack, at } => match self.sent.get(&pack) {
+                Some((id, start)) => there(*id, *start, at),
+                None => PlannedLocation::Local(at),
             },
-            bases: bases.collect::<Vec<_>>().into(),
-        }
+        })
     }
 
     /// Writes a node to the open blob, or to a new one if it does not fit. `encode`
@@ -123,17 +111,11 @@ impl<'a> Blobs<'a> {
 
     /// Appends data to the open blob.
     pub(super) fn push_data(&mut self, raw: &[u8], level: i32) -> Result<Stored, PublishError> {
-        let raw_len = chunk_len(raw.len())?;
+        chunk_len(raw.len())?;
         let sealed = seal(raw, level);
         self.make_room(sealed.bytes.len() as u64)?;
-        let chunk = PlacedChunk {
-            hash: ChunkHash::of(raw),
-            raw_len,
-            stored_len: chunk_len(sealed.bytes.len())?,
-            codec: sealed.codec,
-            place: self.open.push_data(&sealed.bytes),
-            bases: Bases::NONE,
-        };
+        let location = self.open.push_data(&sealed.bytes);
+        let chunk = Chunk::encoded(raw, &sealed, location);
         match self.open.len() <= self.limit {
             true => Ok(Stored::Made(chunk, self.number)),
             false => Err(self.too_large(self.open.len())),
@@ -175,7 +157,7 @@ impl<'a> Blobs<'a> {
     }
 
     /// Returns the full blobs, and the last one with `head`, the node pushed last.
-    pub(super) fn finish(self, head: &PlacedChunk) -> Result<Finished, PublishError> {
+    pub(super) fn finish(self, head: &PlannedChunk) -> Result<Finished, PublishError> {
         let last = self.open.finish_with_head(head);
         let last = last.map_err(PublishError::encode("the blob of the head"))?;
         Ok((self.spilled, finished(self.store, last.into())?))

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use super::known::Known;
-use super::placed::Placed;
+use super::placed::{self, Placed};
 use super::plan::{FileJob, FilePlace, Plan};
 use super::sketch::Sketch;
 use walgit_format::chunk::{ChunkHash, ChunkRef};
@@ -94,7 +94,9 @@ impl Before {
             return HashMap::new();
         }
         // Coalesce reads of neighbors.
-        wanted.sort_unstable_by_key(|(file, chunk)| (chunk.at.blob, chunk.at.offset, *file));
+        wanted.sort_unstable_by_key(|(file, chunk)| {
+            (chunk.location.blob, chunk.location.offset, *file)
+        });
         let table: Vec<ChunkRef> = wanted.iter().map(|(_, chunk)| (*chunk).clone()).collect();
         let cache = previous.loader().cache();
         let reads = (0..table.len()).map(|at| cache.get(previous.store(), &table, at, WINDOW));
@@ -105,7 +107,7 @@ impl Before {
                 let base = Base {
                     hash: chunk.hash,
                     raw: raw.ok()?,
-                    placed: Some(Placed::known(chunk)),
+                    placed: Some(placed::known(chunk)),
                 };
                 Some((file, base))
             })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::history::KnownCommits;
-use super::placed::{KnownDirectory, Placed, Stored};
+use super::placed::{self, KnownDirectory, Placed, Stored};
 use super::plan::{CommitPlan, ContentPlan, Plan, PlannedDirectory, TreePlan};
 use super::{Learned, Progress, PublishError, together};
 use crate::repo::archive::Archive;
@@ -147,7 +147,7 @@ async fn dictionaries(repository: &Repository) -> Vec<KnownDictionary> {
     (chunks.zip(bytes))
         .map(|(chunk, bytes)| KnownDictionary {
             bytes,
-            placed: Placed::known(chunk),
+            placed: placed::known(chunk),
         })
         .collect()
 }
@@ -198,7 +198,7 @@ impl Known {
                     let run = *first as usize..(*first + *count) as usize;
                     let run = &directory.chunks()[run];
                     self.remember_chunks(run);
-                    ContentPlan::Chunks(run.iter().map(Placed::known).collect())
+                    ContentPlan::Chunks(run.iter().map(placed::known).collect())
                 }
                 Content::List { index } => {
                     let file = snapshot.entry(node, &directory, number);
@@ -206,9 +206,9 @@ impl Known {
                     self.remember_chunks(&chunks);
                     listed.insert(number, chunks.iter().map(|c| c.hash).collect());
                     let list = &directory.chunks()[*index as usize];
-                    let placed = chunks.iter().map(Placed::known).collect();
+                    let placed = chunks.iter().map(placed::known).collect();
                     self.listed.insert(list.hash, placed);
-                    ContentPlan::List(Placed::known(list))
+                    ContentPlan::List(placed::known(list))
                 }
             };
             if let (Some(id), Kind::File { .. }) =
@@ -262,7 +262,7 @@ impl Known {
 
     fn remember_chunks(&mut self, chunks: &[ChunkRef]) {
         for chunk in chunks {
-            let known = || Placed::known(chunk);
+            let known = || placed::known(chunk);
             self.chunks.entry(chunk.hash).or_insert_with(known);
         }
     }
@@ -363,7 +363,7 @@ impl OldDirectory {
             return None;
         };
         let chunk = &self.directory.chunks()[first as usize];
-        match (chunk.at.codec, &chunk.bases[..]) {
+        match (chunk.codec, &chunk.bases[..]) {
             (Codec::Patch, [base]) => Some(base),
             (Codec::Patch, _) => None,
             _ => Some(chunk),

@@ -10,7 +10,7 @@ use super::known::Known;
 use super::placed::{KnownDirectory, Placed, Stored};
 use super::plan::{ContentPlan, DirectoryNumber, Plan, TreePlan};
 use super::{HistoryReport, Packed, PublishError, Replaced, Skipped};
-use walgit_format::PlacedChunk;
+use walgit_format::PlannedChunk;
 use walgit_format::chunk::{BlobId, ChunkHash};
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::git::{DirectoryIds, encode_ids};
@@ -301,7 +301,7 @@ impl Writer<'_> {
         &mut self,
         known: &Known,
         attachments: &[(AttachmentKind, Vec<Stored>)],
-    ) -> Result<PlacedChunk, PublishError> {
+    ) -> Result<PlannedChunk, PublishError> {
         let plan = self.plan;
         let roots = (plan.commits.iter())
             .map(|commit| self.tree(&commit.tree))

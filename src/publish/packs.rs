@@ -8,9 +8,8 @@ use tokio::sync::mpsc::Sender;
 use super::PublishError;
 use super::known::Known;
 use super::placed::{Placed, Spot, chunk_len};
-use walgit_format::Place;
 use walgit_format::blob::BlobBuilder;
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Sealed, seal};
+use walgit_format::chunk::{Bases, BlobId, Chunk, ChunkHash, PlannedLocation, Sealed, seal};
 
 /// Sent packs, by number: their IDs, and the offsets of their data.
 pub(super) type Sent = HashMap<usize, (BlobId, u64)>;
@@ -72,7 +71,7 @@ impl Packs {
         }
         let pack = self.open_number;
         let stored_len = chunk_len(sealed.bytes.len())?;
-        let Place::Here(at) = self.open.push_data(&sealed.bytes) else {
+        let PlannedLocation::Local(at) = self.open.push_data(&sealed.bytes) else {
             return Err(PublishError::Internal("data of a pack lies elsewhere"));
         };
         let placed = Placed {
@@ -80,7 +79,7 @@ impl Packs {
             raw_len,
             stored_len,
             codec: sealed.codec,
-            spot: Spot::Pack { pack, at },
+            location: Spot::Pack { pack, at },
             bases,
         };
         self.placed.insert(hash, placed.clone());
@@ -116,14 +115,7 @@ impl Packs {
         let mut at = 0;
         let mut chunks = Vec::with_capacity(cuts.len());
         for &(hash, len) in cuts {
-            let placed = Placed {
-                hash,
-                raw_len: len,
-                stored_len: len,
-                codec: Codec::Raw,
-                spot: Spot::Pack { pack, at },
-                bases: Bases::NONE,
-            };
+            let placed = Chunk::raw(hash, len, Spot::Pack { pack, at });
             at += i64::from(len);
             self.placed.insert(hash, placed.clone());
             chunks.push(placed);

@@ -1,20 +1,11 @@
 //! Locations of content before all blobs have IDs.
 
 use super::PublishError;
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, MAX_CHUNK};
-use walgit_format::{EncodeError, PlacedChunk};
+use walgit_format::EncodeError;
+use walgit_format::chunk::{Chunk, ChunkRef, Location, MAX_CHUNK, PlannedChunk};
 
 /// A data chunk and its location.
-#[derive(Clone, Debug)]
-pub(super) struct Placed {
-    pub(super) hash: ChunkHash,
-    pub(super) raw_len: u32,
-    pub(super) stored_len: u32,
-    pub(super) codec: Codec,
-    pub(super) spot: Spot,
-    /// The bases for decoding.
-    pub(super) bases: Bases<Placed>,
-}
+pub(super) type Placed = Chunk<Spot>;
 
 /// Location of a chunk before the IDs of packs are known.
 #[derive(Clone, Copy, Debug)]
@@ -22,25 +13,12 @@ pub(super) enum Spot {
     /// In a pack of this publish, at an offset from the start of its data.
     Pack { pack: usize, at: i64 },
     /// In a blob of an earlier publish.
-    Blob(BlobId, u64),
+    Blob(Location),
 }
 
-impl Placed {
-    pub(super) fn known(chunk: &ChunkRef) -> Self {
-        Placed {
-            hash: chunk.hash,
-            raw_len: chunk.raw_len,
-            stored_len: chunk.at.stored_len,
-            codec: chunk.at.codec,
-            spot: Spot::Blob(chunk.at.blob, chunk.at.offset),
-            bases: chunk
-                .bases
-                .iter()
-                .map(Placed::known)
-                .collect::<Vec<_>>()
-                .into(),
-        }
-    }
+/// Returns the reference to a chunk of an earlier publish.
+pub(super) fn known(chunk: &ChunkRef) -> Placed {
+    chunk.map_location(&|location| Spot::Blob(*location))
 }
 
 /// Checks and converts the length of a chunk.
@@ -66,9 +44,9 @@ pub(super) enum Stored {
     /// Content in a pack, or stored earlier.
     Data(Placed),
     /// Written by this publish, in the node blob with this number.
-    Made(PlacedChunk, usize),
+    Made(PlannedChunk, usize),
     /// Stored earlier.
-    Old(PlacedChunk),
+    Old(PlannedChunk),
 }
 
 /// A stored directory.

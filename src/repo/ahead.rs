@@ -28,7 +28,7 @@ const DIRECTORIES_AT_ONCE: u64 = 256 << 10;
 const STRETCH_MEMORY: u64 = 128 << 20;
 
 fn sort_by_place(chunks: &mut Vec<ChunkRef>) {
-    let place = |chunk: &ChunkRef| (chunk.at.blob, chunk.at.offset);
+    let place = |chunk: &ChunkRef| (chunk.location.blob, chunk.location.offset);
     chunks.sort_unstable_by_key(place);
     chunks.dedup_by_key(|chunk| place(chunk));
 }

@@ -37,8 +37,8 @@ impl Key {
     fn of(reference: &ChunkRef) -> Self {
         Key {
             hash: reference.hash,
-            blob: reference.at.blob,
-            end: reference.at.range().end(),
+            blob: reference.location.blob,
+            end: reference.range().end(),
         }
     }
 }
@@ -178,7 +178,7 @@ fn trim(heavy: &mut Vec<(Key, Decoded)>, most: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use walgit_format::chunk::{Bases, Codec, Location};
+    use walgit_format::chunk::Location;
     use walgit_format::directory::{self, Kind, PlannedContent, PlannedEntry};
     use walgit_format::guard::Guard;
 
@@ -191,17 +191,14 @@ mod tests {
         };
         let planned: Vec<_> = (0..entries).map(entry).collect();
         let raw = directory::encode(&planned, 0).unwrap();
-        let reference = ChunkRef {
-            hash: ChunkHash::of(&raw),
-            raw_len: raw.len() as u32,
-            at: Location {
+        let reference = ChunkRef::raw(
+            ChunkHash::of(&raw),
+            raw.len() as u32,
+            Location {
                 blob: BlobId::from_bytes([7; 32]),
                 offset: number << 32,
-                stored_len: raw.len() as u32,
-                codec: Codec::Raw,
             },
-            bases: Bases::NONE,
-        };
+        );
         let decoded = Directory::decode(&raw.into(), &reference).unwrap();
         (reference, Decoded::Directory(Arc::new(decoded)))
     }
@@ -227,7 +224,7 @@ mod tests {
         let account = Account::of("it", 3 * weight, Arc::downgrade(&nodes));
         let keep = |number: u64| {
             let mut reference = reference.clone();
-            reference.at.offset = number << 32;
+            reference.location.offset = number << 32;
             let paid =
                 Directory::clone(&large).with_guard(Guard::new(account.charge(weight).unwrap()));
             let paid = Arc::new(paid);
@@ -253,7 +250,7 @@ mod tests {
         for number in 1..=most {
             // The same content at another location is another node.
             let mut reference = first.0.clone();
-            reference.at.offset = number << 32;
+            reference.location.offset = number << 32;
             nodes.keep(&reference, first.1.clone());
             assert!(nodes.get(&reference).is_some());
             assert_eq!(

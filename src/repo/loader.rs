@@ -435,7 +435,7 @@ struct Absorbed<'a> {
 
 impl Absorbed<'_> {
     fn chunk(&mut self, reference: &ChunkRef) -> Option<Bytes> {
-        if reference.at.blob != self.blob || !self.seen.insert(reference.hash) {
+        if reference.location.blob != self.blob || !self.seen.insert(reference.hash) {
             return None;
         }
         self.budget = (self.budget).checked_sub(u64::from(reference.raw_len))?;
@@ -446,7 +446,7 @@ impl Absorbed<'_> {
 
 /// The stored bytes of a chunk, if the read of the start of the blob includes them.
 fn stored_in(first: &Bytes, reference: &ChunkRef) -> Option<Bytes> {
-    let range = reference.at.range();
+    let range = reference.range();
     let start = usize::try_from(range.start()).ok()?;
     let end = usize::try_from(range.end()).ok()?;
     (end <= first.len()).then(|| first.slice(start..end))
@@ -463,9 +463,9 @@ fn record_key(blob: BlobId, root: Option<ChunkHash>) -> Vec<u8> {
 }
 
 fn encode_reference(reference: &ChunkRef) -> Vec<u8> {
-    let mut record = vec![reference.at.codec as u8];
-    record.extend_from_slice(&reference.at.offset.to_le_bytes());
-    record.extend_from_slice(&reference.at.stored_len.to_le_bytes());
+    let mut record = vec![reference.codec as u8];
+    record.extend_from_slice(&reference.location.offset.to_le_bytes());
+    record.extend_from_slice(&reference.stored_len.to_le_bytes());
     record.extend_from_slice(&reference.raw_len.to_le_bytes());
     record.extend_from_slice(reference.hash.as_bytes());
     record
@@ -479,11 +479,11 @@ fn decode_reference(blob: BlobId, record: &[u8]) -> Option<ChunkRef> {
     Some(ChunkRef {
         hash: ChunkHash::from_bytes(hash.try_into().ok()?),
         raw_len: u32::from_le_bytes(*raw_len),
-        at: Location {
+        stored_len: u32::from_le_bytes(*stored_len),
+        codec: Codec::try_from(*codec).ok()?,
+        location: Location {
             blob,
             offset: u64::from_le_bytes(*offset),
-            stored_len: u32::from_le_bytes(*stored_len),
-            codec: Codec::try_from(*codec).ok()?,
         },
         // Nodes are never patches.
         bases: Bases::NONE,

@@ -26,7 +26,7 @@ impl Tier {
             [] => Tier::Inline,
             // A chunk at offset 0 has no WalGit header before it: its blob contains
             // only the file.
-            [first, ..] if first.at.offset == 0 && first.at.codec == Codec::Raw => Tier::Walrus,
+            [first, ..] if first.location.offset == 0 && first.codec == Codec::Raw => Tier::Walrus,
             _ => Tier::Chunked,
         }
     }

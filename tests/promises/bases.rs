@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use walgit_format::blob::BlobBuilder;
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, seal_patch};
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, Location, seal_patch};
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
-use walgit_format::{Kind, Place, PlacedChunk};
+use walgit_format::{Kind, PlannedChunk, PlannedLocation};
 
 use crate::planned;
 use crate::support::World;
@@ -25,29 +25,29 @@ impl Planned {
         raw: &[u8],
         codec: Codec,
         stored: &[u8],
-        bases: Vec<PlacedChunk>,
-    ) -> PlacedChunk {
-        PlacedChunk {
+        bases: Vec<PlannedChunk>,
+    ) -> PlannedChunk {
+        PlannedChunk {
             hash: ChunkHash::of(raw),
             raw_len: raw.len() as u32,
             stored_len: stored.len() as u32,
             codec,
-            place: self.builder.push_data(stored),
+            location: self.builder.push_data(stored),
             bases: bases.into(),
         }
     }
 
-    fn plain(&mut self, raw: &[u8]) -> PlacedChunk {
+    fn plain(&mut self, raw: &[u8]) -> PlannedChunk {
         self.push(raw, Codec::Raw, raw, Vec::new())
     }
 
     /// `raw` as a patch against content that lies where `bases` say.
-    fn patch(&mut self, raw: &[u8], against: &[&[u8]], bases: Vec<PlacedChunk>) -> PlacedChunk {
+    fn patch(&mut self, raw: &[u8], against: &[&[u8]], bases: Vec<PlannedChunk>) -> PlannedChunk {
         let sealed = seal_patch(raw, against, 9).unwrap();
         self.push(raw, sealed.codec, &sealed.bytes, bases)
     }
 
-    fn file(&mut self, name: &str, size: usize, chunk: PlacedChunk) {
+    fn file(&mut self, name: &str, size: usize, chunk: PlannedChunk) {
         self.entries.push(PlannedEntry {
             name: name.into(),
             kind: Kind::File { executable: false },
@@ -147,21 +147,24 @@ fn with_bad_bases() -> (Planned, Vec<u8>) {
     let fine = planned.patch(&new, &[&base], vec![good.clone()]);
     planned.file("fine", new.len(), fine.clone());
     // In no blob at all.
-    let nowhere = PlacedChunk {
+    let nowhere = PlannedChunk {
         hash: ChunkHash::of(b"nowhere"),
-        place: Place::There(BlobId::from_bytes([3; 32]), 100),
+        location: PlannedLocation::External(Location {
+            blob: BlobId::from_bytes([3; 32]),
+            offset: 100,
+        }),
         ..good.clone()
     };
     // Where the bytes are others.
-    let damaged = PlacedChunk {
+    let damaged = PlannedChunk {
         hash: ChunkHash::of(b"damaged"),
-        place: other.place,
+        location: other.location,
         ..good.clone()
     };
     // Sound, but not what the patch is against.
     for (name, base) in [("missing", nowhere), ("damaged", damaged), ("other", other)] {
         let raw = changed(&[name.as_bytes(), &base_of(name)].concat());
-        let chunk = PlacedChunk {
+        let chunk = PlannedChunk {
             hash: ChunkHash::of(&raw),
             raw_len: raw.len() as u32,
             bases: Bases::one(base),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Location};
 use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space, Underway};
 use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
@@ -87,16 +87,15 @@ impl BlobStore for Memory {
 fn chunks(count: usize, len: usize) -> (Vec<ChunkRef>, Bytes) {
     let bytes = Bytes::from(noise(count * len, 99));
     let table = (0..count)
-        .map(|n| ChunkRef {
-            hash: ChunkHash::of(&bytes[n * len..(n + 1) * len]),
-            raw_len: len as u32,
-            at: Location {
-                blob: BLOB,
-                offset: (n * len) as u64,
-                stored_len: len as u32,
-                codec: Codec::Raw,
-            },
-            bases: Bases::NONE,
+        .map(|n| {
+            ChunkRef::raw(
+                ChunkHash::of(&bytes[n * len..(n + 1) * len]),
+                len as u32,
+                Location {
+                    blob: BLOB,
+                    offset: (n * len) as u64,
+                },
+            )
         })
         .collect();
     (table, bytes)
@@ -279,7 +278,7 @@ fn cached_chunks_survive_reopening() {
     let (table, bytes) = chunks(20, 5000);
     let cache = open(dir.path(), 10 << 20, 1 << 20);
     for chunk in &table {
-        let at = chunk.at.offset as usize;
+        let at = chunk.location.offset as usize;
         cache
             .insert(chunk, bytes.slice(at..at + 5000), None)
             .unwrap();
@@ -288,7 +287,7 @@ fn cached_chunks_survive_reopening() {
     drop(cache);
     let cache = open(dir.path(), 10 << 20, 1 << 20);
     for chunk in &table {
-        let at = chunk.at.offset as usize;
+        let at = chunk.location.offset as usize;
         assert_eq!(cache.local(chunk, None).unwrap(), bytes[at..at + 5000]);
     }
     assert_eq!(
@@ -305,7 +304,7 @@ fn cache_stays_within_its_budget_and_returns_disk_space() {
     let cache = open(dir.path(), budget, 1 << 20);
     let (table, bytes) = chunks(3000, 33_000);
     for chunk in &table {
-        let at = chunk.at.offset as usize;
+        let at = chunk.location.offset as usize;
         cache
             .insert(chunk, bytes.slice(at..at + 33_000), None)
             .unwrap();
@@ -367,7 +366,7 @@ fn clear_empties_the_cache_and_verify_counts_chunks() {
     let cache = open(dir.path(), 10 << 20, 1 << 20);
     let (table, bytes) = chunks(10, 5000);
     for chunk in &table {
-        let at = chunk.at.offset as usize;
+        let at = chunk.location.offset as usize;
         cache
             .insert(chunk, bytes.slice(at..at + 5000), None)
             .unwrap();

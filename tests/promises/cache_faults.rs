@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
+use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Location};
 use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space};
 
 use crate::support::tree::noise;
@@ -19,17 +19,14 @@ const CHUNK: usize = 100_000;
 
 fn chunk(n: u64) -> (ChunkRef, Bytes) {
     let bytes = Bytes::from(noise(CHUNK, n));
-    let chunk = ChunkRef {
-        hash: ChunkHash::of(&bytes),
-        raw_len: CHUNK as u32,
-        at: Location {
+    let chunk = ChunkRef::raw(
+        ChunkHash::of(&bytes),
+        CHUNK as u32,
+        Location {
             blob: BlobId::from_bytes([1; 32]),
             offset: 0,
-            stored_len: CHUNK as u32,
-            codec: Codec::Raw,
         },
-        bases: Bases::NONE,
-    };
+    );
     (chunk, bytes)
 }
 

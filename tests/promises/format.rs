@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use walgit_format::blob::{BlobBuilder, Header, MIN_BLOB};
-use walgit_format::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location};
+use walgit_format::chunk::{BlobId, ByteRange, ChunkHash, ChunkRef, Location};
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::head::{GitId, PlannedCommit, PlannedHead, Signature};
 use walgit_format::prior::{Pair, PathName, Prior};
 use walgit_format::{
-    ChunkList, Content, Directory, Head, Kind, Place, PlacedChunk, Ref, RefKind, list,
+    ChunkList, Content, Directory, Head, Kind, PlannedChunk, PlannedLocation, Ref, RefKind, list,
 };
 
 const GOLDEN: &[u8] = include_bytes!("../data/golden-v1.bin");
@@ -25,15 +25,13 @@ fn entry(name: &str, kind: Kind, size: u64, content: PlannedContent) -> PlannedE
     }
 }
 
-fn placed(raw: &[u8], place: Place) -> PlacedChunk {
-    PlacedChunk {
-        hash: ChunkHash::of(raw),
-        raw_len: raw.len() as u32,
-        stored_len: raw.len() as u32,
-        codec: Codec::Raw,
-        place,
-        bases: Bases::NONE,
-    }
+fn placed(raw: &[u8], location: PlannedLocation) -> PlannedChunk {
+    PlannedChunk::raw(ChunkHash::of(raw), raw.len() as u32, location)
+}
+
+fn external(fill: u8, offset: u64) -> PlannedLocation {
+    let blob = BlobId::from_bytes([fill; 32]);
+    PlannedLocation::External(Location { blob, offset })
 }
 
 /// One of everything: the blob, and the hash of its head.
@@ -42,10 +40,7 @@ fn golden() -> (Vec<u8>, ChunkHash) {
     let file = Kind::File { executable: false };
     let data = builder.push_data(b"some content of a file");
     let chunk = placed(b"some content of a file", data);
-    let elsewhere = placed(
-        b"elsewhere",
-        Place::There(BlobId::from_bytes([7; 32]), 1 << 33),
-    );
+    let elsewhere = placed(b"elsewhere", external(7, 1 << 33));
     let list = list::encode(
         0,
         &[(elsewhere, 9), (chunk.clone(), 22)],
@@ -119,7 +114,7 @@ fn golden() -> (Vec<u8>, ChunkHash) {
 }
 
 fn open(blob: &Bytes, chunk: &ChunkRef) -> Bytes {
-    let range = chunk.at.range();
+    let range = chunk.range();
     chunk
         .open(
             blob.slice(range.start() as usize..range.end() as usize),
@@ -184,7 +179,7 @@ fn golden_blob_is_read() {
         (list.len(), list.holding(9), list.holding(31)),
         (31, Some((1, 9)), None)
     );
-    assert_eq!(list.parts()[0].at.range(), ByteRange::new(1 << 33, 9));
+    assert_eq!(list.parts()[0].range(), ByteRange::new(1 << 33, 9));
     assert_eq!(open(&blob, &list.parts()[1]), content);
 }
 
@@ -232,17 +227,14 @@ fn oversized_directory_is_refused_before_allocation() {
 }
 
 fn reference(raw: &[u8]) -> ChunkRef {
-    ChunkRef {
-        hash: ChunkHash::of(raw),
-        raw_len: raw.len() as u32,
-        at: Location {
+    ChunkRef::raw(
+        ChunkHash::of(raw),
+        raw.len() as u32,
+        Location {
             blob: BLOB,
             offset: 64,
-            stored_len: raw.len() as u32,
-            codec: Codec::Raw,
         },
-        bases: Bases::NONE,
-    }
+    )
 }
 
 /// Valid nodes of each kind, for spoiling.
@@ -329,8 +321,8 @@ proptest! {
             if directory::check_name(name.as_bytes()).is_err() { continue; }
             let bytes = vec![b'x'; len + 1];
             let place = match seed % 2 {
-                0 => Place::Here(i64::from(seed)),
-                _ => Place::There(BlobId::from_bytes([seed as u8; 32]), u64::from(seed) << 20),
+                0 => PlannedLocation::Local(i64::from(seed)),
+                _ => external(seed as u8, u64::from(seed) << 20),
             };
             let chunk = placed(&bytes, place);
             let size = bytes.len() as u64;
@@ -353,12 +345,12 @@ proptest! {
             if let (Content::Chunks { first, .. }, PlannedContent::Chunks(chunks)) = (&found_entry.content, &wanted.content) {
                 let chunk = &found.chunks()[*first as usize];
                 prop_assert_eq!(chunk.hash, chunks[0].hash);
-                let expected = match chunks[0].place {
+                let expected = match chunks[0].location {
                     // The node ends 64 bytes and its own length into the blob.
-                    Place::Here(at) => (BLOB, 64 + raw.len() as u64 + at as u64),
-                    Place::There(blob, offset) => (blob, offset),
+                    PlannedLocation::Local(at) => Location { blob: BLOB, offset: 64 + raw.len() as u64 + at as u64 },
+                    PlannedLocation::External(location) => location,
                 };
-                prop_assert_eq!((chunk.at.blob, chunk.at.offset), expected);
+                prop_assert_eq!(chunk.location, expected);
             }
         }
     }

@@ -5,10 +5,10 @@ use std::ffi::OsStr;
 use std::fs;
 
 use walgit_format::blob::BlobBuilder;
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, MAX_CHUNK};
+use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Location, MAX_CHUNK};
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::head::AttachmentKind;
-use walgit_format::{Kind, Place, PlacedChunk};
+use walgit_format::{Kind, PlannedChunk, PlannedLocation};
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
@@ -27,7 +27,7 @@ fn file(name: &[u8]) -> PlannedEntry {
     }
 }
 
-fn folder(name: &str, node: PlacedChunk, nodes: u64) -> PlannedEntry {
+fn folder(name: &str, node: PlannedChunk, nodes: u64) -> PlannedEntry {
     PlannedEntry {
         name: name.into(),
         kind: Kind::Directory,
@@ -37,7 +37,7 @@ fn folder(name: &str, node: PlacedChunk, nodes: u64) -> PlannedEntry {
 }
 
 /// Stores a repository whose root is `root`; its address.
-fn store(world: &World, builder: BlobBuilder, root: PlacedChunk, nodes: u64) -> String {
+fn store(world: &World, builder: BlobBuilder, root: PlannedChunk, nodes: u64) -> String {
     planned::store(world.path(), builder, root, nodes, 0, &[])
 }
 
@@ -148,12 +148,12 @@ fn chunk_that_decompresses_beyond_its_stated_length_is_an_error() {
     let zeros = zstd::bulk::compress(&vec![0; 60 << 20], 19).unwrap();
     for raw_len in [1000, 60 << 20] {
         let mut builder = BlobBuilder::new();
-        let bomb = PlacedChunk {
+        let bomb = PlannedChunk {
             hash: ChunkHash::of(b"something else"),
             raw_len,
             stored_len: zeros.len() as u32,
             codec: Codec::Zstd,
-            place: builder.push_data(&zeros),
+            location: builder.push_data(&zeros),
             bases: Bases::NONE,
         };
         let mut entry = file(b"bomb");
@@ -173,12 +173,15 @@ fn oversized_chunk_is_refused_before_it_is_fetched() {
     let world = World::new();
     let mut entry = file(b"huge");
     entry.size = u64::from(MAX_CHUNK) + 1;
-    entry.content = PlannedContent::Chunks(vec![PlacedChunk {
+    entry.content = PlannedContent::Chunks(vec![PlannedChunk {
         hash: ChunkHash::of(b""),
         raw_len: MAX_CHUNK + 1,
         stored_len: 10,
         codec: Codec::Zstd,
-        place: Place::There(BlobId::from_bytes([0; 32]), 0),
+        location: PlannedLocation::External(Location {
+            blob: BlobId::from_bytes([0; 32]),
+            offset: 0,
+        }),
         bases: Bases::NONE,
     }]);
     refused(&world, &root_of(&world, &[entry], 2), "more than");
@@ -217,12 +220,12 @@ fn blob_without_a_head_is_not_a_repository() {
 fn hostile_attachments_cost_few_bytes_and_do_no_harm() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
-    let mut push = |raw: &[u8], raw_len: u32| PlacedChunk {
+    let mut push = |raw: &[u8], raw_len: u32| PlannedChunk {
         hash: ChunkHash::of(raw),
         raw_len,
         stored_len: raw.len() as u32,
         codec: Codec::Raw,
-        place: builder.push_data(raw),
+        location: builder.push_data(raw),
         bases: Bases::NONE,
     };
     let content = push(b"hello", 5);
@@ -230,7 +233,7 @@ fn hostile_attachments_cost_few_bytes_and_do_no_harm() {
     let garbage = push(&[7; 300], 300);
     let short = push(b"P\x01\xff\xff\x03", 5);
     let profile = push(b"WGPROF\0\x02\xff\xff\xff\xff\xff\xff\xff", 15);
-    let huge = PlacedChunk {
+    let huge = PlannedChunk {
         codec: Codec::Zstd,
         ..push(&[7; 100_000], MAX_CHUNK)
     };
@@ -292,12 +295,12 @@ fn decompression_bomb_is_refused_quickly_within_memory_limits() {
     for (number, (raw_len, stored)) in bombs.iter().enumerate() {
         let mut entry = file(format!("bomb-{number}").as_bytes());
         entry.size = u64::from(*raw_len);
-        entry.content = PlannedContent::Chunks(vec![PlacedChunk {
+        entry.content = PlannedContent::Chunks(vec![PlannedChunk {
             hash: ChunkHash::of(b""),
             raw_len: *raw_len,
             stored_len: stored.len() as u32,
             codec: Codec::Zstd,
-            place: builder.push_data(stored),
+            location: builder.push_data(stored),
             bases: Bases::NONE,
         }]);
         entries.push(entry);
@@ -326,15 +329,15 @@ fn exchanged_file_hashes_fail_both_files() {
     let places = contents
         .each_ref()
         .map(|content| builder.push_data(content));
-    let entry = |name: &[u8], hash_of: &[u8], place| {
+    let entry = |name: &[u8], hash_of: &[u8], location| {
         let mut entry = file(name);
         entry.size = hash_of.len() as u64;
-        entry.content = PlannedContent::Chunks(vec![PlacedChunk {
+        entry.content = PlannedContent::Chunks(vec![PlannedChunk {
             hash: ChunkHash::of(hash_of),
             raw_len: hash_of.len() as u32,
             stored_len: hash_of.len() as u32,
             codec: Codec::Raw,
-            place,
+            location,
             bases: Bases::NONE,
         }]);
         entry
@@ -359,8 +362,8 @@ fn directory_with_a_wrong_hash_is_refused() {
     let mut builder = BlobBuilder::new();
     let one = builder.push_node(&directory::encode_unchecked(&[file(b"one")], 0).unwrap());
     let other = builder.push_node(&directory::encode_unchecked(&[file(b"two")], 0).unwrap());
-    let swapped = PlacedChunk {
-        place: other.place,
+    let swapped = PlannedChunk {
+        location: other.location,
         ..one.clone()
     };
     let entries = [folder("right", one, 2), folder("wrong", swapped, 2)];
@@ -466,14 +469,11 @@ fn walk_of_an_exponential_tree_fetches_only_what_is_read() {
         let content = [level; 3000];
         let mut chunk = file(b"c");
         chunk.size = content.len() as u64;
-        chunk.content = PlannedContent::Chunks(vec![PlacedChunk {
-            hash: ChunkHash::of(&content),
-            raw_len: content.len() as u32,
-            stored_len: content.len() as u32,
-            codec: Codec::Raw,
-            place: builder.push_data(&content),
-            bases: Bases::NONE,
-        }]);
+        chunk.content = PlannedContent::Chunks(vec![PlannedChunk::raw(
+            ChunkHash::of(&content),
+            content.len() as u32,
+            builder.push_data(&content),
+        )]);
         let entries = [
             folder("a", below.clone(), nodes),
             folder("b", below, nodes),

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use walgit_format::PlacedChunk;
+use walgit_format::PlannedChunk;
 use walgit_format::blob::BlobBuilder;
 
 use crate::support::enemy::{self, Put as _, Segment};
@@ -16,8 +16,8 @@ fn wide(
     builder: &mut BlobBuilder,
     prefix: char,
     count: usize,
-    below: &[(&str, &PlacedChunk, u64)],
-) -> (PlacedChunk, u64) {
+    below: &[(&str, &PlannedChunk, u64)],
+) -> (PlannedChunk, u64) {
     let table: Vec<_> = below.iter().map(|(_, node, _)| (*node, 1)).collect();
     let table = enemy::table(&table, builder.next_node_end());
     let files = (0..count).map(|n| enemy::chunked(format!("{prefix}{n:05x}").as_bytes(), 0, 0, 0));
@@ -32,7 +32,7 @@ fn wide(
     )
 }
 
-fn stored(street: &Street, builder: BlobBuilder, root: &(PlacedChunk, u64)) -> String {
+fn stored(street: &Street, builder: BlobBuilder, root: &(PlannedChunk, u64)) -> String {
     let table = enemy::table(&[(&root.0, 1)], builder.next_node_end());
     let commit = enemy::commit(&[1; 20], 0, root.1, 0);
     let raw = enemy::head(&table, &[commit], &[], &[]);
@@ -279,7 +279,7 @@ fn manifest_file_memory_matches_the_readme() {
 
 /// A tree that multiplies: `levels` folders of two entries that are the same
 /// folder, with one file of this name at the ends.
-fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlacedChunk, u64) {
+fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlannedChunk, u64) {
     let table = enemy::table(&[], builder.next_node_end());
     let file = enemy::inline(file.as_bytes(), b"hello");
     let mut below = builder.push_node(&enemy::directory(&table, &[file]));

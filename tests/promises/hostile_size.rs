@@ -12,7 +12,7 @@ use crate::support::enemy::{self, Put as _, Segment};
 use crate::support::{Street, Tree, World};
 
 /// A root directory of one file.
-fn plain_root(builder: &mut BlobBuilder) -> walgit_format::PlacedChunk {
+fn plain_root(builder: &mut BlobBuilder) -> walgit_format::PlannedChunk {
     let table = enemy::table(&[], builder.next_node_end());
     builder.push_node(&enemy::directory(&table, &[enemy::inline(b"a", b"hello")]))
 }
@@ -171,8 +171,8 @@ fn mounted_history(
     street: &Street,
     builder: BlobBuilder,
     segment: &Segment,
-    chunks: &[(&walgit_format::PlacedChunk, usize)],
-    commits: &walgit_format::PlacedChunk,
+    chunks: &[(&walgit_format::PlannedChunk, usize)],
+    commits: &walgit_format::PlannedChunk,
     id: &[u8],
 ) -> PathBuf {
     let state = street.world.path();

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use walgit_format::PlacedChunk;
+use walgit_format::PlannedChunk;
 use walgit_format::blob::BlobBuilder;
 use walgit_format::head::{
     Attachment, AttachmentKind, CommitId, PlannedCommit, PlannedHead, Signature,
@@ -18,10 +18,10 @@ use walrus_encoding::blob_id::blob_id;
 pub(crate) fn store(
     state: &Path,
     mut builder: BlobBuilder,
-    root: PlacedChunk,
+    root: PlannedChunk,
     nodes: u64,
     bytes: u64,
-    attached: &[(AttachmentKind, PlacedChunk)],
+    attached: &[(AttachmentKind, PlannedChunk)],
 ) -> String {
     let head = PlannedHead {
         commits: vec![PlannedCommit {

@@ -2,23 +2,17 @@
 //!
 //! usage: chunk FILE
 
-use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Location, seal};
+use walgit_format::chunk::{BlobId, Chunk, Location, seal};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args_os().nth(1).ok_or("usage: chunk FILE")?;
     let plain = std::fs::read(file)?;
     let sealed = seal(&plain, 3);
-    let reference = ChunkRef {
-        hash: ChunkHash::of(&plain),
-        raw_len: plain.len().try_into()?,
-        at: Location {
-            blob: BlobId::from_bytes([0; 32]),
-            offset: 0,
-            stored_len: sealed.bytes.len().try_into()?,
-            codec: sealed.codec,
-        },
-        bases: Bases::NONE,
+    let location = Location {
+        blob: BlobId::from_bytes([0; 32]),
+        offset: 0,
     };
+    let reference = Chunk::encoded(&plain, &sealed, location);
     println!("{}", reference.hash);
     println!("{} bytes, stored in {}", plain.len(), sealed.bytes.len());
 

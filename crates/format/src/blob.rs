@@ -12,11 +12,13 @@
 //! hash is then verified.
 //!
 //! A blob is built from its end: data first, then nodes from the deepest up, each encoded
-//! once the locations of its references are known (see [`Place`]).
+//! once the locations of its references are known (see [`PlannedLocation`]).
 
-use super::encode::EncodeError;
-use super::table::{Place, PlacedChunk};
-use crate::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK, seal};
+use super::encode::{EncodeError, check_len};
+use crate::chunk::{
+    Bases, BlobId, Chunk, ChunkHash, ChunkRef, Codec, Location, MAX_CHUNK, PlannedChunk,
+    PlannedLocation, seal,
+};
 
 /// Length of the header in bytes.
 pub const HEADER: usize = 64;
@@ -52,18 +54,12 @@ pub enum BlobKind {
 }
 
 /// The fixed fields at the start of a blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Kind of the blob.
     pub kind: BlobKind,
-    /// Encoding of the head, which starts at offset [`HEADER`].
-    pub head_codec: Codec,
-    /// Stored length of the head.
-    pub head_stored: u32,
-    /// Plain length of the head.
-    pub head_raw: u32,
-    /// Hash of the head.
-    pub head_hash: ChunkHash,
+    /// The head, which starts at offset [`HEADER`].
+    pub head: Chunk<()>,
     /// Bytes of nodes after the header, the head included.
     pub node_bytes: u32,
 }
@@ -109,13 +105,18 @@ impl Header {
         hash.copy_from_slice(&bytes[24..56]);
         let header = Header {
             kind,
-            head_codec: Codec::try_from(bytes[12]).map_err(|_| HeaderError::Damaged)?,
-            head_stored: u32_at(16),
-            head_raw: u32_at(20),
-            head_hash: ChunkHash::from_bytes(hash),
+            head: Chunk {
+                hash: ChunkHash::from_bytes(hash),
+                raw_len: u32_at(20),
+                stored_len: u32_at(16),
+                codec: Codec::try_from(bytes[12]).map_err(|_| HeaderError::Damaged)?,
+                location: (),
+                // Nodes are never patches.
+                bases: Bases::NONE,
+            },
             node_bytes: u32_at(56),
         };
-        if header.head_stored > MAX_CHUNK || header.head_raw > MAX_CHUNK {
+        if header.head.stored_len.max(header.head.raw_len) > MAX_CHUNK {
             return Err(HeaderError::Damaged);
         }
         Ok(header)
@@ -131,10 +132,10 @@ impl Header {
             BlobKind::Data => 3,
         };
         bytes[10..12].copy_from_slice(&kind.to_le_bytes());
-        bytes[12] = self.head_codec as u8;
-        bytes[16..20].copy_from_slice(&self.head_stored.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.head_raw.to_le_bytes());
-        bytes[24..56].copy_from_slice(self.head_hash.as_bytes());
+        bytes[12] = self.head.codec as u8;
+        bytes[16..20].copy_from_slice(&self.head.stored_len.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.head.raw_len.to_le_bytes());
+        bytes[24..56].copy_from_slice(self.head.hash.as_bytes());
         bytes[56..60].copy_from_slice(&self.node_bytes.to_le_bytes());
         bytes
     }
@@ -144,24 +145,9 @@ impl Header {
         if self.kind != BlobKind::Head {
             return Err(HeaderError::NoHead);
         }
-        Ok(ChunkRef {
-            hash: self.head_hash,
-            raw_len: self.head_raw,
-            at: Location {
-                blob,
-                offset: HEADER as u64,
-                stored_len: self.head_stored,
-                codec: self.head_codec,
-            },
-            bases: Bases::NONE,
-        })
+        let offset = HEADER as u64;
+        Ok(self.head.map_location(&|()| Location { blob, offset }))
     }
-}
-
-/// Returns the length of a chunk, saturated at `u32::MAX`. Encoding a reference to a
-/// chunk over the limit fails.
-fn chunk_len(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 /// A builder of a blob, which starts at the end of the blob.
@@ -190,10 +176,10 @@ impl BlobBuilder {
     }
 
     /// Appends stored bytes to the data and returns their location.
-    pub fn push_data(&mut self, stored: &[u8]) -> Place {
+    pub fn push_data(&mut self, stored: &[u8]) -> PlannedLocation {
         let at = self.data.len() as i64;
         self.data.extend_from_slice(stored);
-        Place::Here(at)
+        PlannedLocation::Local(at)
     }
 
     /// Returns the end of the next node's stored bytes, which its encoder requires.
@@ -203,22 +189,17 @@ impl BlobBuilder {
 
     /// Inserts a node before the existing nodes. `raw` must have been encoded with
     /// [`BlobBuilder::next_node_end`].
-    pub fn push_node(&mut self, raw: &[u8]) -> PlacedChunk {
+    pub fn push_node(&mut self, raw: &[u8]) -> PlannedChunk {
         let sealed = seal(raw, NODE_LEVEL);
         self.node_bytes += sealed.bytes.len() as u64;
-        let chunk = PlacedChunk {
-            hash: ChunkHash::of(raw),
-            raw_len: chunk_len(raw),
-            stored_len: chunk_len(&sealed.bytes),
-            codec: sealed.codec,
-            place: Place::Here(self.next_node_end()),
-            bases: Bases::NONE,
-        };
+        let location = PlannedLocation::Local(self.next_node_end());
+        let chunk = Chunk::encoded(raw, &sealed, location);
         self.nodes.push(sealed.bytes);
         chunk
     }
 
-    /// Converts a position (as in [`Place::Here`]) to an offset in the finished blob.
+    /// Converts a position (as in [`PlannedLocation::Local`]) to an offset in the finished
+    /// blob.
     pub fn offset(&self, here: i64) -> u64 {
         (HEADER as u64 + self.node_bytes).saturating_add_signed(here)
     }
@@ -233,54 +214,42 @@ impl BlobBuilder {
     /// # Errors
     /// [`EncodeError::TooLong`] over [`MAX_NODE_BYTES`] of nodes.
     pub fn finish(self) -> Result<Vec<u8>, EncodeError> {
-        let kind = match self.nodes.is_empty() {
-            true => BlobKind::Data,
-            false => BlobKind::Nodes,
+        let kind = if self.nodes.is_empty() {
+            BlobKind::Data
+        } else {
+            BlobKind::Nodes
         };
-        let header = Header {
-            kind,
-            head_codec: Codec::Raw,
-            head_stored: 0,
-            head_raw: 0,
-            head_hash: ChunkHash::from_bytes([0; 32]),
-            node_bytes: self.checked_node_bytes()?,
-        };
-        Ok(self.assemble(header))
-    }
-
-    fn checked_node_bytes(&self) -> Result<u32, EncodeError> {
-        u32::try_from(self.node_bytes).map_err(|_| EncodeError::TooLong {
-            what: "the nodes of a blob",
-            len: self.node_bytes,
-            most: MAX_NODE_BYTES,
-        })
+        let no_head = Chunk::raw(ChunkHash::from_bytes([0; 32]), 0, ());
+        self.assemble(kind, no_head)
     }
 
     /// Finishes a blob whose last pushed node is `head`.
     ///
     /// # Errors
-    /// [`EncodeError::TooLong`] over [`MAX_NODE_BYTES`] of nodes.
-    pub fn finish_with_head(self, head: &PlacedChunk) -> Result<Vec<u8>, EncodeError> {
-        let header = Header {
-            kind: BlobKind::Head,
-            head_codec: head.codec,
-            head_stored: head.stored_len,
-            head_raw: head.raw_len,
-            head_hash: head.hash,
-            node_bytes: self.checked_node_bytes()?,
-        };
-        let mut bytes = self.assemble(header);
+    /// As [`finish`](Self::finish).
+    pub fn finish_with_head(self, head: &PlannedChunk) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = self.assemble(BlobKind::Head, head.map_location(&|_| ()))?;
         bytes.resize(bytes.len().max(MIN_BLOB as usize), 0);
         Ok(bytes)
     }
 
-    fn assemble(self, header: Header) -> Vec<u8> {
+    fn assemble(self, kind: BlobKind, head: Chunk<()>) -> Result<Vec<u8>, EncodeError> {
+        check_len(
+            "the nodes of a blob",
+            self.node_bytes as usize,
+            MAX_NODE_BYTES as usize,
+        )?;
+        let header = Header {
+            kind,
+            head,
+            node_bytes: self.node_bytes as u32,
+        };
         let mut bytes = Vec::with_capacity(self.len() as usize);
         bytes.extend_from_slice(&header.encode());
         for node in self.nodes.iter().rev() {
             bytes.extend_from_slice(node);
         }
         bytes.extend_from_slice(&self.data);
-        bytes
+        Ok(bytes)
     }
 }

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use super::encode::EncodeError;
 use super::guard::Guard;
 use super::malformed::MalformedNode;
-use super::table::{self, Origin, PlacedChunk};
+use super::table::{self, Origin};
 use super::wire::{Reader, Write};
-use crate::chunk::{ChunkHash, ChunkRef, WholeBlob};
+use crate::chunk::{ChunkHash, ChunkRef, PlannedChunk, WholeBlob};
 
 /// Longest name of an entry, in bytes; the kernel's own limit.
 pub const MAX_NAME: usize = 255;
@@ -573,20 +573,20 @@ pub enum PlannedContent {
     /// Inline in the directory.
     Inline(Vec<u8>),
     /// The concatenation of these chunks.
-    Chunks(Vec<PlacedChunk>),
+    Chunks(Vec<PlannedChunk>),
     /// A chunk list.
-    List(PlacedChunk),
+    List(PlannedChunk),
     /// A directory node.
     Directory {
         /// The node.
-        node: PlacedChunk,
+        node: PlannedChunk,
         /// Number of nodes in its subtree, itself included.
         nodes: u64,
     },
 }
 
 /// Encodes a directory node from entries sorted by name. Its stored bytes will end at
-/// `end` (as in [`super::Place::Here`]).
+/// `end` (as in [`super::PlannedLocation::Local`]).
 ///
 /// # Errors
 /// When the format cannot express the entries, or a reader would reject them.
@@ -607,7 +607,7 @@ pub fn encode(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, EncodeError
 /// When the format cannot express the entries.
 #[doc(hidden)]
 pub fn encode_unchecked(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, EncodeError> {
-    let mut chunks: Vec<PlacedChunk> = Vec::new();
+    let mut chunks: Vec<PlannedChunk> = Vec::new();
     for entry in entries {
         if let PlannedContent::Directory { node, .. } = &entry.content {
             chunks.push(node.clone());
@@ -664,26 +664,21 @@ pub fn encode_unchecked(entries: &[PlannedEntry], end: i64) -> Result<Vec<u8>, E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Place;
-    use crate::chunk::BlobId;
+    use crate::PlannedLocation;
+    use crate::chunk::{BlobId, Chunk, Location};
     use proptest::prelude::*;
 
-    fn chunk(seed: u8, place: Place, len: u32) -> PlacedChunk {
-        PlacedChunk {
-            hash: ChunkHash::of(&[seed]),
-            raw_len: len,
-            stored_len: len,
-            codec: crate::chunk::Codec::Raw,
-            place,
-            bases: crate::chunk::Bases::NONE,
-        }
+    fn chunk(seed: u8, place: PlannedLocation, len: u32) -> PlannedChunk {
+        Chunk::raw(ChunkHash::of(&[seed]), len, place)
     }
 
-    fn any_chunk() -> impl Strategy<Value = PlacedChunk> {
+    fn any_chunk() -> impl Strategy<Value = PlannedChunk> {
         let place = prop_oneof![
-            (-50i64..5000).prop_map(Place::Here),
-            (0u8..3, 0u64..5000)
-                .prop_map(|(blob, at)| Place::There(BlobId::from_bytes([blob; 32]), at)),
+            (-50i64..5000).prop_map(PlannedLocation::Local),
+            (0u8..3, 0u64..5000).prop_map(|(fill, offset)| {
+                let blob = BlobId::from_bytes([fill; 32]);
+                PlannedLocation::External(Location { blob, offset })
+            }),
         ];
         (any::<u8>(), place, 0u32..200).prop_map(|(seed, place, len)| chunk(seed, place, len))
     }
@@ -736,12 +731,12 @@ mod tests {
             let raw = Bytes::from(raw);
             let read = Directory::decode(&raw, &ChunkRef::nominal_node(&raw)).unwrap();
             prop_assert_eq!(read.entries().len(), entries.len());
-            let at = |content: &PlacedChunk, read: &ChunkRef| {
-                let distance = match content.place {
-                    Place::Here(at) => (at - end) as u64,
-                    Place::There(_, at) => at,
+            let at = |content: &PlannedChunk, read: &ChunkRef| {
+                let distance = match content.location {
+                    PlannedLocation::Local(at) => (at - end) as u64,
+                    PlannedLocation::External(location) => location.offset,
                 };
-                content.hash == read.hash && distance == read.at.offset
+                content.hash == read.hash && distance == read.location.offset
             };
             for (read_entry, entry) in read.entries().iter().zip(&entries) {
                 prop_assert_eq!(&read_entry.name[..], &entry.name[..]);
@@ -774,7 +769,7 @@ mod tests {
             name: b"file".to_vec(),
             kind: Kind::File { executable: false },
             size: 10,
-            content: PlannedContent::Chunks(vec![chunk(1, Place::Here(-10), 10)]),
+            content: PlannedContent::Chunks(vec![chunk(1, PlannedLocation::Local(-10), 10)]),
         };
         assert_eq!(encode(&[entry], 0), Err(EncodeError::Backwards));
     }

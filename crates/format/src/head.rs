@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::directory::{MAX_NODES, kind_and_version};
 use super::encode::EncodeError;
 use super::malformed::MalformedNode;
-use super::table::{self, Origin, PlacedChunk};
+use super::table::{self, Origin};
 use super::wire::{Reader, Write};
 use crate::chunk::budget::{self, MAX_DICTIONARIES, MAX_DICTIONARY_BYTES};
-use crate::chunk::{BlobId, ChunkRef};
+use crate::chunk::{BlobId, ChunkRef, PlannedChunk};
 
 const MAGIC: u8 = b'H';
 const VERSION: u8 = 1;
@@ -340,7 +340,7 @@ impl Head {
         let fits = |len: u32| usize::try_from(len).is_ok_and(|len| len <= most);
         match &attached.chunks[..] {
             // The stored length has the same limit.
-            [one] if fits(one.raw_len) && fits(one.at.stored_len) => Some(one),
+            [one] if fits(one.raw_len) && fits(one.stored_len) => Some(one),
             _ => None,
         }
     }
@@ -543,7 +543,7 @@ pub struct PlannedHead {
     /// See [`Head::refs`]; sorted when written.
     pub refs: Vec<Ref>,
     /// See [`Head::attachments`].
-    pub attachments: Vec<Attachment<PlacedChunk>>,
+    pub attachments: Vec<Attachment<PlannedChunk>>,
     /// See [`Head::blobs`]; sorted when written.
     pub blobs: Vec<BlobId>,
 }
@@ -554,7 +554,7 @@ pub struct PlannedCommit {
     /// See [`Commit::id`].
     pub id: CommitId,
     /// See [`Commit::root`].
-    pub root: PlacedChunk,
+    pub root: PlannedChunk,
     /// See [`Commit::nodes`].
     pub nodes: u64,
     /// See [`Commit::bytes`].
@@ -571,7 +571,7 @@ pub struct PlannedCommit {
 
 impl PlannedHead {
     /// Encodes the head; its stored bytes will end at `end` (as in
-    /// [`super::Place::Here`]). Truncates messages over [`MAX_MESSAGE`] and persons over
+    /// [`super::PlannedLocation::Local`]). Truncates messages over [`MAX_MESSAGE`] and persons over
     /// 4096 bytes; the raw commits hold them in full.
     ///
     /// # Errors
@@ -626,7 +626,7 @@ impl PlannedHead {
             .attachments
             .iter()
             .flat_map(|a| a.chunks.iter().cloned());
-        let chunks: Vec<PlacedChunk> = roots.chain(attached).collect();
+        let chunks: Vec<PlannedChunk> = roots.chain(attached).collect();
         let mut out = vec![MAGIC, VERSION];
         table::write(&mut out, &chunks, end)?;
         out.string(&self.default_branch);
@@ -683,19 +683,16 @@ fn cut(bytes: &[u8], most: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Place;
-    use crate::chunk::{Bases, ChunkHash, Codec};
+    use crate::PlannedLocation;
+    use crate::chunk::{Chunk, ChunkHash};
     use proptest::prelude::*;
 
-    fn root(seed: u8) -> PlacedChunk {
-        PlacedChunk {
-            hash: ChunkHash::of(&[seed]),
-            raw_len: 10,
-            stored_len: 10,
-            codec: Codec::Raw,
-            place: Place::Here(i64::from(seed)),
-            bases: Bases::NONE,
-        }
+    fn root(seed: u8) -> PlannedChunk {
+        Chunk::raw(
+            ChunkHash::of(&[seed]),
+            10,
+            PlannedLocation::Local(i64::from(seed)),
+        )
     }
 
     fn any_id() -> impl Strategy<Value = CommitId> {
@@ -791,8 +788,8 @@ mod tests {
                 prop_assert_eq!(&read.message[..], cut(&commit.message, MAX_MESSAGE));
                 prop_assert_eq!(&read.author.person[..], cut(&commit.author.person, MAX_PERSON));
                 prop_assert_eq!(read.root.hash, commit.root.hash);
-                let Place::Here(at) = commit.root.place else { unreachable!() };
-                prop_assert_eq!(read.root.at.offset as i64, at - end);
+                let PlannedLocation::Local(at) = commit.root.location else { unreachable!() };
+                prop_assert_eq!(read.root.location.offset as i64, at - end);
             }
         }
     }

@@ -11,21 +11,15 @@
 //! input ends in an error.
 //!
 //! ```
-//! use walgit_format::chunk::{Bases, BlobId, ChunkHash, ChunkRef, Location, seal};
+//! use walgit_format::chunk::{BlobId, Chunk, Location, seal};
 //!
 //! let plain = "a line that repeats\n".repeat(100).into_bytes();
 //! let sealed = seal(&plain, 3);
-//! let reference = ChunkRef {
-//!     hash: ChunkHash::of(&plain),
-//!     raw_len: plain.len() as u32,
-//!     at: Location {
-//!         blob: BlobId::from_bytes([7; 32]),
-//!         offset: 0,
-//!         stored_len: sealed.bytes.len() as u32,
-//!         codec: sealed.codec,
-//!     },
-//!     bases: Bases::NONE,
+//! let location = Location {
+//!     blob: BlobId::from_bytes([7; 32]),
+//!     offset: 0,
 //! };
+//! let reference = Chunk::encoded(&plain, &sealed, location);
 //! assert_eq!(reference.open(sealed.bytes.into(), &[]).unwrap(), plain);
 //! ```
 
@@ -53,10 +47,10 @@ pub mod text;
 pub mod wire;
 
 pub use address::{Address, ParseAddressError};
+pub use chunk::{PlannedChunk, PlannedLocation};
 pub use directory::{Content, Directory, Entry, Kind};
 pub use encode::EncodeError;
 pub use head::{Commit, CommitId, Head, Ref, RefKind};
 pub use list::ChunkList;
 pub use malformed::MalformedNode;
 pub use prior::Prior;
-pub use table::{Place, PlacedChunk};

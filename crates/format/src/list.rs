@@ -8,9 +8,9 @@ use super::directory::kind_and_version;
 use super::encode::EncodeError;
 use super::guard::Guard;
 use super::malformed::MalformedNode;
-use super::table::{self, Origin, PlacedChunk};
+use super::table::{self, Origin};
 use super::wire::{Reader, Write};
-use crate::chunk::ChunkRef;
+use crate::chunk::{ChunkRef, PlannedChunk};
 
 const MAGIC: u8 = b'L';
 const VERSION: u8 = 1;
@@ -139,8 +139,8 @@ impl ChunkList {
 ///
 /// # Errors
 /// When the format cannot express the list or a reader would reject it.
-pub fn encode(level: u8, parts: &[(PlacedChunk, u64)], end: i64) -> Result<Vec<u8>, EncodeError> {
-    let chunks: Vec<PlacedChunk> = parts.iter().map(|(chunk, _)| chunk.clone()).collect();
+pub fn encode(level: u8, parts: &[(PlannedChunk, u64)], end: i64) -> Result<Vec<u8>, EncodeError> {
+    let chunks: Vec<PlannedChunk> = parts.iter().map(|(chunk, _)| chunk.clone()).collect();
     let mut out = vec![MAGIC, VERSION, level];
     table::write(&mut out, &chunks, end)?;
     if level > 0 {

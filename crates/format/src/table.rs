@@ -19,50 +19,9 @@ use super::encode::EncodeError;
 use super::malformed::MalformedNode;
 use super::wire::{Reader, Write};
 use crate::chunk::{
-    Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, MAX_BASE_BYTES, MAX_BASES,
-    MAX_CHUNK,
+    Bases, BlobId, ByteRange, Chunk, ChunkHash, ChunkRef, Codec, Location, MAX_BASE_BYTES,
+    MAX_BASES, MAX_CHUNK, PlannedChunk, PlannedLocation,
 };
-
-/// A chunk in a node to be encoded.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PlacedChunk {
-    /// BLAKE3-256 of its plain bytes.
-    pub hash: ChunkHash,
-    /// Length of its plain bytes.
-    pub raw_len: u32,
-    /// Number of stored bytes.
-    pub stored_len: u32,
-    /// Encoding of the stored bytes.
-    pub codec: Codec,
-    /// Location of the stored bytes.
-    pub place: Place,
-    /// The chunks required to decode it.
-    pub bases: Bases<PlacedChunk>,
-}
-
-/// The location of a chunk relative to a blob that is being written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// In the blob being written, at this distance from the end of its metadata: negative
-    /// for nodes, zero or more for data.
-    Here(i64),
-    /// In a finished blob, at this offset.
-    There(BlobId, u64),
-}
-
-impl From<&ChunkRef> for PlacedChunk {
-    fn from(chunk: &ChunkRef) -> Self {
-        let bases: Vec<PlacedChunk> = chunk.bases.iter().map(PlacedChunk::from).collect();
-        PlacedChunk {
-            hash: chunk.hash,
-            raw_len: chunk.raw_len,
-            stored_len: chunk.at.stored_len,
-            codec: chunk.at.codec,
-            place: Place::There(chunk.at.blob, chunk.at.offset),
-            bases: bases.into(),
-        }
-    }
-}
 
 /// Minimum encoded size of a table entry, in bytes: codec, blob, offset, length, hash.
 const LEAST_ENTRY: usize = 4 + 32;
@@ -81,8 +40,8 @@ impl Origin {
     /// Returns the origin of the node at `reference`.
     pub(super) fn of(reference: &ChunkRef) -> Self {
         Origin {
-            blob: reference.at.blob,
-            end: reference.at.range().end(),
+            blob: reference.location.blob,
+            end: reference.range().end(),
         }
     }
 }
@@ -159,15 +118,12 @@ impl Entries<'_, '_> {
         if offset.checked_add(u64::from(stored_len)).is_none() {
             return Err(MalformedNode::Location);
         }
-        Ok(ChunkRef {
+        Ok(Chunk {
             hash,
             raw_len,
-            at: Location {
-                blob,
-                offset,
-                stored_len,
-                codec,
-            },
+            stored_len,
+            codec,
+            location: Location { blob, offset },
             bases: Bases::NONE,
         })
     }
@@ -250,14 +206,14 @@ fn resolve_bases(mut listed: Listed) -> Result<Vec<Base>, MalformedNode> {
     for (at, mut chunk) in chunks.into_iter().enumerate().rev() {
         let numbers = based.next_if(|(chunk, _)| *chunk == at);
         let numbers = numbers.map_or(&[][..], |(_, numbers)| numbers);
-        chunk.bases = match (chunk.at.codec, numbers) {
+        chunk.bases = match (chunk.codec, numbers) {
             (Codec::Raw | Codec::Zstd, _) => Bases::NONE,
             (Codec::Patch, _) => return Err(MalformedNode::Base("a base that is a patch")),
             (Codec::Dictionary, numbers) => {
                 let number = numbers.first().copied().unwrap_or(count);
                 let base = (number > at && number < count).then(|| &done[count - 1 - number]);
                 let base = base.ok_or(MalformedNode::Index(number as u64))?;
-                if base.chunk.at.codec.has_bases() {
+                if base.chunk.codec.has_bases() {
                     return Err(MalformedNode::Base("a dictionary that needs another"));
                 }
                 base.alone.clone()
@@ -287,8 +243,8 @@ fn resolve(chunk: &ChunkRef, numbers: &[usize], bases: &[Base]) -> Result<Bases,
     if bytes > MAX_BASE_BYTES {
         return Err(MalformedNode::Base("bases over their bound"));
     }
-    let needs_another = |base: &ChunkRef| base.at.codec.has_bases();
-    if chunk.at.codec == Codec::Dictionary && found.iter().any(needs_another) {
+    let needs_another = |base: &ChunkRef| base.codec.has_bases();
+    if chunk.codec == Codec::Dictionary && found.iter().any(needs_another) {
         return Err(MalformedNode::Base("a dictionary that needs another"));
     }
     Ok(found)
@@ -296,12 +252,12 @@ fn resolve(chunk: &ChunkRef, numbers: &[usize], bases: &[Base]) -> Result<Bases,
 
 /// The bases in a table, each before its own bases.
 struct Numbered<'c> {
-    bases: Vec<&'c PlacedChunk>,
-    numbers: HashMap<&'c PlacedChunk, u64>,
+    bases: Vec<&'c PlannedChunk>,
+    numbers: HashMap<&'c PlannedChunk, u64>,
 }
 
 impl<'c> Numbered<'c> {
-    fn of(chunks: &'c [PlacedChunk]) -> Self {
+    fn of(chunks: &'c [PlannedChunk]) -> Self {
         let mut numbered = Numbered {
             bases: Vec::new(),
             numbers: HashMap::new(),
@@ -317,7 +273,7 @@ impl<'c> Numbered<'c> {
         numbered
     }
 
-    fn add(&mut self, base: &'c PlacedChunk) {
+    fn add(&mut self, base: &'c PlannedChunk) {
         let next = self.bases.len() as u64;
         self.numbers.entry(base).or_insert_with(|| {
             self.bases.push(base);
@@ -332,31 +288,34 @@ struct Writer<'o> {
     end: i64,
     /// Blobs by ID, numbered from 1.
     blobs: &'o HashMap<BlobId, u64>,
-    numbers: &'o HashMap<&'o PlacedChunk, u64>,
+    numbers: &'o HashMap<&'o PlannedChunk, u64>,
     follows: u64,
 }
 
 impl Writer<'_> {
     fn list<'c>(
         &mut self,
-        mut chunks: impl ExactSizeIterator<Item = &'c PlacedChunk>,
+        mut chunks: impl ExactSizeIterator<Item = &'c PlannedChunk>,
     ) -> Result<(), EncodeError> {
         self.out.uint(chunks.len() as u64);
         chunks.try_for_each(|chunk| self.entry(chunk))
     }
 
-    fn entry(&mut self, chunk: &PlacedChunk) -> Result<(), EncodeError> {
+    fn entry(&mut self, chunk: &PlannedChunk) -> Result<(), EncodeError> {
         check_chunk(chunk)?;
-        let (blob, offset) = match chunk.place {
+        let (blob, offset) = match chunk.location {
             // Blobs are built from the end, so references point forward.
-            Place::Here(at) => {
+            PlannedLocation::Local(at) => {
                 let distance = at.checked_sub(self.end).ok_or(EncodeError::Offset)?;
                 let distance = u64::try_from(distance).map_err(|_| EncodeError::Backwards)?;
                 (0, distance)
             }
-            Place::There(blob, offset) => {
-                let number = self.blobs.get(&blob);
-                (*number.ok_or(EncodeError::NotInTable("a blob"))?, offset)
+            PlannedLocation::External(location) => {
+                let number = self.blobs.get(&location.blob);
+                (
+                    *number.ok_or(EncodeError::NotInTable("a blob"))?,
+                    location.offset,
+                )
             }
         };
         let step = i128::from(offset) - i128::from(self.follows);
@@ -382,7 +341,7 @@ impl Writer<'_> {
 }
 
 /// Rejects a chunk with contradictory fields, some of which are not encoded.
-fn check_chunk(chunk: &PlacedChunk) -> Result<(), EncodeError> {
+fn check_chunk(chunk: &PlannedChunk) -> Result<(), EncodeError> {
     if chunk.codec == Codec::Raw && chunk.raw_len != chunk.stored_len {
         return Err(EncodeError::Chunk("two lengths though it is stored as is"));
     }
@@ -400,21 +359,21 @@ fn check_chunk(chunk: &PlacedChunk) -> Result<(), EncodeError> {
 }
 
 /// Encodes the table of a node whose stored bytes will end at `end` (as in
-/// [`Place::Here`]).
+/// [`PlannedLocation::Local`]).
 ///
 /// # Errors
 /// When the format cannot express the table. Decoding the node finds everything else that
 /// a reader would reject.
 pub(super) fn write(
     out: &mut Vec<u8>,
-    chunks: &[PlacedChunk],
+    chunks: &[PlannedChunk],
     end: i64,
 ) -> Result<(), EncodeError> {
     let numbered = Numbered::of(chunks);
     let mut blobs: HashMap<BlobId, u64> = HashMap::new();
     let mut listed: Vec<BlobId> = Vec::new();
     for chunk in chunks.iter().chain(numbered.bases.iter().copied()) {
-        if let Place::There(blob, _) = chunk.place {
+        if let PlannedLocation::External(Location { blob, .. }) = chunk.location {
             blobs.entry(blob).or_insert_with(|| {
                 listed.push(blob);
                 listed.len() as u64
@@ -446,8 +405,13 @@ mod tests {
 
     const END: i64 = -1000;
 
-    fn chunk(seed: u16, codec: Codec, bases: Vec<PlacedChunk>) -> PlacedChunk {
-        PlacedChunk {
+    fn external(fill: u8, offset: u64) -> PlannedLocation {
+        let blob = BlobId::from_bytes([fill; 32]);
+        PlannedLocation::External(Location { blob, offset })
+    }
+
+    fn chunk(seed: u16, codec: Codec, bases: Vec<PlannedChunk>) -> PlannedChunk {
+        PlannedChunk {
             hash: ChunkHash::of(&seed.to_le_bytes()),
             raw_len: match codec {
                 Codec::Raw => 100,
@@ -455,9 +419,9 @@ mod tests {
             },
             stored_len: 100,
             codec,
-            place: match seed % 3 {
-                0 => Place::Here(i64::from(seed) * 100),
-                n => Place::There(BlobId::from_bytes([n as u8; 32]), u64::from(seed) * 7),
+            location: match seed % 3 {
+                0 => PlannedLocation::Local(i64::from(seed) * 100),
+                n => external(n as u8, u64::from(seed) * 7),
             },
             bases: bases.into(),
         }
@@ -470,7 +434,7 @@ mod tests {
         }
     }
 
-    fn written(chunks: &[PlacedChunk]) -> Vec<u8> {
+    fn written(chunks: &[PlannedChunk]) -> Vec<u8> {
         let mut out = Vec::new();
         write(&mut out, chunks, END).unwrap();
         out
@@ -484,26 +448,18 @@ mod tests {
     }
 
     /// The reference that a reader at [`origin`] should decode for a chunk.
-    fn seen(chunk: &PlacedChunk) -> ChunkRef {
-        let (blob, offset) = match chunk.place {
-            Place::Here(at) => (origin().blob, (at - END) as u64 + origin().end),
-            Place::There(blob, offset) => (blob, offset),
-        };
-        ChunkRef {
-            hash: chunk.hash,
-            raw_len: chunk.raw_len,
-            at: Location {
-                blob,
-                offset,
-                stored_len: chunk.stored_len,
-                codec: chunk.codec,
+    fn seen(chunk: &PlannedChunk) -> ChunkRef {
+        chunk.map_location(&|location| match location {
+            PlannedLocation::Local(at) => Location {
+                blob: origin().blob,
+                offset: (at - END) as u64 + origin().end,
             },
-            bases: chunk.bases.iter().map(seen).collect::<Vec<_>>().into(),
-        }
+            PlannedLocation::External(location) => *location,
+        })
     }
 
     /// Tables of a typical publisher: dictionaries, bases, patches.
-    fn tables() -> impl Strategy<Value = Vec<PlacedChunk>> {
+    fn tables() -> impl Strategy<Value = Vec<PlannedChunk>> {
         let one = (any::<u16>(), 0u8..5, 0u16..3, 1usize..5);
         proptest::collection::vec(one, 0..40).prop_map(|them| {
             let dictionary = |n: u16| chunk(n, Codec::Zstd, vec![]);
@@ -529,34 +485,32 @@ mod tests {
     }
 
     /// Chunks that no publisher writes: any location, length, codec and bases.
-    fn any_chunk(depth: u32) -> BoxedStrategy<PlacedChunk> {
+    fn any_chunk(depth: u32) -> BoxedStrategy<PlannedChunk> {
         let codec = proptest::sample::select(vec![
             Codec::Raw,
             Codec::Zstd,
             Codec::Dictionary,
             Codec::Patch,
         ]);
-        let place = prop_oneof![
-            (-2000i64..5000).prop_map(Place::Here),
-            any::<i64>().prop_map(Place::Here),
-            (0u8..4, any::<u64>())
-                .prop_map(|(blob, at)| Place::There(BlobId::from_bytes([blob; 32]), at)),
-            (0u8..4, 0u64..5000)
-                .prop_map(|(blob, at)| Place::There(BlobId::from_bytes([blob; 32]), at)),
+        let location = prop_oneof![
+            (-2000i64..5000).prop_map(PlannedLocation::Local),
+            any::<i64>().prop_map(PlannedLocation::Local),
+            (0u8..4, any::<u64>()).prop_map(|(fill, at)| external(fill, at)),
+            (0u8..4, 0u64..5000).prop_map(|(fill, at)| external(fill, at)),
         ];
         let bases = match depth {
             0 => Just(Vec::new()).boxed(),
             _ => proptest::collection::vec(any_chunk(depth - 1), 0..3).boxed(),
         };
         let lens = prop_oneof![Just((100, 100)), any::<(u32, u32)>()];
-        (0u8..8, lens, codec, place, bases)
+        (0u8..8, lens, codec, location, bases)
             .prop_map(
-                |(seed, (raw_len, stored_len), codec, place, bases)| PlacedChunk {
+                |(seed, (raw_len, stored_len), codec, location, bases)| PlannedChunk {
                     hash: ChunkHash::of(&[seed]),
                     raw_len,
                     stored_len,
                     codec,
-                    place,
+                    location,
                     bases: bases.into(),
                 },
             )
@@ -593,8 +547,8 @@ mod tests {
             if cut { bytes.truncate(at) } else { bytes[at] = to }
             if let Ok(chunks) = read_all(&bytes) {
                 for base in chunks.iter().flat_map(|chunk| chunk.bases.iter()) {
-                    prop_assert!(base.at.codec != Codec::Patch);
-                    prop_assert!(base.bases.iter().all(|below| !below.at.codec.has_bases()));
+                    prop_assert!(base.codec != Codec::Patch);
+                    prop_assert!(base.bases.iter().all(|below| !below.codec.has_bases()));
                 }
             }
         }

@@ -99,16 +99,16 @@ pub async fn measure(
             let in_tree = role != Role::Attachment;
             if role == Role::Content && matches!(*found.place, Place::In(..)) {
                 content.insert(chunk.hash);
-                if let (Codec::Patch, [base, ..]) = (chunk.at.codec, &chunk.bases[..]) {
+                if let (Codec::Patch, [base, ..]) = (chunk.codec, &chunk.bases[..]) {
                     patches.insert(chunk.hash, base.clone());
                 }
             }
             for (chunk, role) in with_bases(&chunk, role) {
-                let at = (chunk.at.blob, chunk.at.offset);
+                let at = (chunk.location.blob, chunk.location.offset);
                 let known = seen.entry(at).or_insert((0, false));
                 known.1 |= in_tree;
                 if known.0 == 0 {
-                    known.0 = chunk.at.stored_len;
+                    known.0 = chunk.stored_len;
                     layout.note(chunk, role);
                 }
             }
@@ -116,7 +116,7 @@ pub async fn measure(
     }
     layout.patched = (patches.into_values())
         .filter(|base| !content.contains(&base.hash))
-        .map(|base| (base.at.blob, u64::from(base.at.stored_len)))
+        .map(|base| (base.location.blob, u64::from(base.stored_len)))
         .collect();
     layout.patched.sort_unstable();
     let mut ranges: Vec<(BlobId, u64, u64)> = (seen.into_iter())
@@ -143,15 +143,15 @@ fn of_file<'a>(place: &'a Place, size: u64, first: &ChunkRef) -> FileFound<'a> {
     FileFound {
         place,
         size,
-        shrinks: first.at.codec != Codec::Raw,
+        shrinks: first.codec != Codec::Raw,
         tier: Tier::of(std::slice::from_ref(first)),
     }
 }
 
 impl Layout {
     fn note(&mut self, chunk: &ChunkRef, role: Role) {
-        let held = self.blobs.entry(chunk.at.blob).or_default();
-        let len = u64::from(chunk.at.stored_len);
+        let held = self.blobs.entry(chunk.location.blob).or_default();
+        let len = u64::from(chunk.stored_len);
         held.live += len;
         held.plain |= Tier::of(std::slice::from_ref(chunk)) == Tier::Walrus;
         if matches!(role, Role::Directory | Role::List) {

@@ -83,13 +83,13 @@ fn of_chunk(chunk: &ChunkRef, role: Role, kind: FaultKind) -> String {
     let kind = kind.word();
     format!(
         "{what} is {kind} (chunk {} in blob {})",
-        chunk.hash, chunk.at.blob
+        chunk.hash, chunk.location.blob
     )
 }
 
 /// Returns the end of a chunk in its blob as stored.
 fn stored_end(chunk: &ChunkRef, private: bool) -> u64 {
-    let end = chunk.at.range().end();
+    let end = chunk.range().end();
     match private {
         true => private_len(end).unwrap_or(u64::MAX),
         false => end,

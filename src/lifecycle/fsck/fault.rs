@@ -180,7 +180,7 @@ impl Faults {
     /// Returns the fault of a chunk itself, if any. `stored_end` is the end of the chunk
     /// in its blob as stored.
     pub(super) fn of_chunk(&self, chunk: &ChunkRef, stored_end: u64) -> Option<FaultKind> {
-        match self.blobs.get(&chunk.at.blob) {
+        match self.blobs.get(&chunk.location.blob) {
             Some((FaultKind::Missing, _)) => return Some(FaultKind::Missing),
             Some((kind, Some(len))) if *len < stored_end => return Some(*kind),
             _ => {}
@@ -210,7 +210,7 @@ impl Faults {
         // Missing data is reported with its blob.
         let told = |bad: &BadChunk| {
             let is_lost = matches!(bad.kind, FaultKind::Missing | FaultKind::Short);
-            !(is_lost && self.blobs.contains_key(&bad.chunk.at.blob))
+            !(is_lost && self.blobs.contains_key(&bad.chunk.location.blob))
         };
         let mut chunks: Vec<BadChunk> = self.chunks.into_values().filter(told).collect();
         let blobs = self.blobs.into_iter().map(|(blob, (kind, len))| {
@@ -220,7 +220,7 @@ impl Faults {
             };
             fault(kind, format!("blob {blob}"), why)
         });
-        chunks.sort_unstable_by_key(|bad| (bad.chunk.at.blob, bad.chunk.at.offset));
+        chunks.sort_unstable_by_key(|bad| (bad.chunk.location.blob, bad.chunk.location.offset));
         let chunks = chunks.into_iter().map(|bad| {
             let role = match bad.role {
                 Role::Directory => "directory",
@@ -230,10 +230,10 @@ impl Faults {
                 Role::Attachment => "attachment",
                 Role::Objects => "git objects",
             };
-            let at = bad.chunk.at;
+            let at = bad.chunk.location;
             let what = format!(
                 "{role} {} at {}+{} of blob {}",
-                bad.chunk.hash, at.offset, at.stored_len, at.blob
+                bad.chunk.hash, at.offset, bad.chunk.stored_len, at.blob
             );
             fault(bad.kind, what, bad.why)
         });

@@ -224,10 +224,7 @@ impl Batch {
     }
 
     fn bytes(&self) -> u64 {
-        let chunks = self
-            .chunks
-            .iter()
-            .map(|(it, _)| u64::from(it.at.stored_len));
+        let chunks = self.chunks.iter().map(|(it, _)| u64::from(it.stored_len));
         chunks.chain(self.wholes.iter().map(|it| it.size)).sum()
     }
 }
@@ -333,12 +330,12 @@ impl<'a> Check<'a> {
     }
 
     fn chunk(&mut self, chunk: &ChunkRef, role: Role, read: bool, batch: &mut Batch) {
-        let end = chunk.at.range().end();
+        let end = chunk.range().end();
         let stored = match self.repository.key() {
             Some(_) => private_len(end).unwrap_or(u64::MAX),
             None => end,
         };
-        let needed = self.blob(chunk.at.blob);
+        let needed = self.blob(chunk.location.blob);
         needed.len = needed.len.max(stored);
         let is_node = match role {
             Role::Directory | Role::List => true,
@@ -350,31 +347,31 @@ impl<'a> Check<'a> {
             true => self.report.nodes += 1,
             false => {
                 self.report.chunks += 1;
-                self.report.bytes += u64::from(chunk.at.stored_len);
+                self.report.bytes += u64::from(chunk.stored_len);
             }
         }
         if let Some(only) = &self.options.only {
-            return match only.contains(&chunk.at.blob) {
+            return match only.contains(&chunk.location.blob) {
                 true => batch.push(item()),
-                false => self.leave(chunk.at.blob, !is_node),
+                false => self.leave(chunk.location.blob, !is_node),
             };
         }
         if is_node || read {
             // The walk and the decoders read these, perhaps from the cache.
             self.report.sound += u64::from(!is_node);
-            self.look_for(chunk.at.blob);
+            self.look_for(chunk.location.blob);
             return;
         }
         let cache = self.repository.loader().cache();
         let at_rest = self.repository.store().at_rest();
         if cache.holds(&chunk.hash, at_rest) && cache.local(chunk, at_rest).is_some() {
             self.report.sound += 1;
-            return self.look_for(chunk.at.blob);
+            return self.look_for(chunk.location.blob);
         }
         match self.options.read {
             Read::Everything => batch.push(item()),
             Read::Bases if role == Role::Base => batch.push(item()),
-            Read::Bases | Read::Nothing => self.leave(chunk.at.blob, true),
+            Read::Bases | Read::Nothing => self.leave(chunk.location.blob, true),
             Read::Sample(_) => self.offer(item()),
         }
     }
@@ -403,7 +400,7 @@ impl<'a> Check<'a> {
     /// Offers an item to the sample.
     fn offer(&mut self, item: Item) {
         let blob = match &item {
-            Item::Chunk(chunk, _) => chunk.at.blob,
+            Item::Chunk(chunk, _) => chunk.location.blob,
             Item::Whole(whole) => whole.blob,
         };
         self.look_for(blob);

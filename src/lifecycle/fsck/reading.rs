@@ -55,8 +55,8 @@ struct Told {
 impl Check<'_> {
     /// Reads chunks and records faulty ones.
     pub(super) async fn read_chunks(&mut self, mut chunks: Vec<Wanted>) -> Result<(), RepoError> {
-        chunks.retain(|(chunk, _)| !self.faults.is_lost(&chunk.at.blob));
-        chunks.sort_unstable_by_key(|(chunk, _)| (chunk.at.blob, chunk.at.offset));
+        chunks.retain(|(chunk, _)| !self.faults.is_lost(&chunk.location.blob));
+        chunks.sort_unstable_by_key(|(chunk, _)| (chunk.location.blob, chunk.location.offset));
         // One lookup per lost blob instead of one per request to it.
         let mut spans = spans(chunks).into_iter().peekable();
         while spans.peek().is_some() {
@@ -86,7 +86,7 @@ impl Check<'_> {
             None => {}
         }
         for (chunk, role, judged) in told.judged {
-            self.watch.read(u64::from(chunk.at.stored_len));
+            self.watch.read(u64::from(chunk.stored_len));
             match judged {
                 Ok(()) => {
                     let is_node = matches!(role, Role::Directory | Role::List);
@@ -203,7 +203,7 @@ impl Check<'_> {
 
     /// Returns the end of a chunk in its blob as stored.
     fn end(&self, chunk: &ChunkRef) -> u64 {
-        let end = chunk.at.range().end();
+        let end = chunk.range().end();
         match self.repository.key() {
             Some(_) => private_len(end).unwrap_or(u64::MAX),
             None => end,
@@ -218,7 +218,7 @@ impl Check<'_> {
     ) -> Result<HashMap<ChunkHash, Bytes>, RepoError> {
         let bases = (span.chunks.iter()).flat_map(|(chunk, _)| chunk.bases.iter());
         let mut table: Vec<ChunkRef> = bases.cloned().collect();
-        table.sort_unstable_by_key(|base| (base.at.blob, base.at.offset));
+        table.sort_unstable_by_key(|base| (base.location.blob, base.location.offset));
         table.dedup();
         let (cache, store) = (self.repository.loader().cache(), self.repository.store());
         let mut plain = HashMap::new();
@@ -259,8 +259,8 @@ fn open(
         .iter()
         .map(|base| bases.get(&base.hash).cloned());
     let needed: Vec<Bytes> = needed.collect::<Option<_>>()?;
-    let start = (chunk.at.offset - range.start()) as usize;
-    let end = start + chunk.at.stored_len as usize;
+    let start = (chunk.location.offset - range.start()) as usize;
+    let end = start + chunk.stored_len as usize;
     let stored = match end <= bytes.len() {
         true => bytes.slice(start..end),
         false => Bytes::new(),
@@ -274,11 +274,11 @@ fn spans(chunks: Vec<Wanted>) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut bases = 0;
     for (chunk, role) in chunks {
-        let range = chunk.at.range();
+        let range = chunk.range();
         let needs: u64 = chunk.bases.iter().map(|it| u64::from(it.raw_len)).sum();
         let fits = |span: &&mut Span| {
             let start = span.range.start();
-            span.blob == chunk.at.blob
+            span.blob == chunk.location.blob
                 && range.start() <= span.range.end().saturating_add(GAP)
                 && range.end().max(span.range.end()) - start <= MOST
                 && bases + needs <= BASES
@@ -293,7 +293,7 @@ fn spans(chunks: Vec<Wanted>) -> Vec<Span> {
             None => {
                 bases = needs;
                 spans.push(Span {
-                    blob: chunk.at.blob,
+                    blob: chunk.location.blob,
                     range,
                     chunks: vec![(chunk, role)],
                 });

@@ -132,14 +132,14 @@ impl State {
         let (content, place) = match &entry.content {
             Content::Chunks { first, count } if *count > 0 => {
                 let run = &directory.chunks()[*first as usize..(*first + *count) as usize];
-                let (one, last) = (&run[0].at, &run[run.len() - 1].at);
-                let len = last.range().end().saturating_sub(one.offset);
-                let stored: u64 = run.iter().map(|c| u64::from(c.at.stored_len)).sum();
+                let (first, last) = (&run[0].location, &run[run.len() - 1]);
+                let len = last.range().end().saturating_sub(first.offset);
+                let stored: u64 = run.iter().map(|c| u64::from(c.stored_len)).sum();
                 // Scattered or large files are not prefetched.
-                if len != stored || len > LARGE_FILE || one.blob != last.blob {
+                if len != stored || len > LARGE_FILE || first.blob != last.location.blob {
                     return;
                 }
-                let place = self.place(one.blob, one.offset, len);
+                let place = self.place(first.blob, first.offset, len);
                 (Stored::Chunks(run.into()), place)
             }
             Content::Whole { index } => {

@@ -26,7 +26,7 @@ pub(super) fn begin(
             table.extend_from_slice(chunks);
         }
     }
-    table.sort_unstable_by_key(|chunk| chunk.at.offset);
+    table.sort_unstable_by_key(|chunk| chunk.location.offset);
     let at = table.iter().position(|chunk| Some(chunk.hash) == demanded);
     let first = at.and_then(|at| snapshot.begin_chunks(&table, at, fetch.len));
     let missing = requests::missing(snapshot, table);

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::super::PublishError;
 use super::super::packs::Packs;
-use super::super::placed::Placed;
+use super::super::placed::{self, Placed};
 use crate::repo::{RepoError, Repository};
 use walgit_format::chunk::{Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Sealed, seal};
 use walrus_client::{Extent, Rejected};
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 8;
 type At = (BlobId, u64, ChunkHash);
 
 fn at(chunk: &ChunkRef) -> At {
-    (chunk.at.blob, chunk.at.offset, chunk.hash)
+    (chunk.location.blob, chunk.location.offset, chunk.hash)
 }
 
 /// Number of leading items that form a batch; at least one, if there is any.
@@ -41,7 +41,7 @@ pub(super) fn batch<'c>(items: impl Iterator<Item = &'c [ChunkRef]>) -> usize {
         let first = stored == 0;
         for chunk in *chunks {
             let bases = chunk.bases.iter().map(|base| u64::from(base.raw_len));
-            stored += u64::from(chunk.at.stored_len);
+            stored += u64::from(chunk.stored_len);
             plain += u64::from(chunk.raw_len) + bases.sum::<u64>();
         }
         stored += 1;
@@ -101,9 +101,9 @@ impl<'a> Copying<'a> {
     /// to those vacated.
     fn is_better_whole(&self, chunk: &ChunkRef) -> bool {
         let lost = |base: &ChunkRef| {
-            self.leave.contains(&base.at.blob) && !self.in_trees.contains(&base.hash)
+            self.leave.contains(&base.location.blob) && !self.in_trees.contains(&base.hash)
         };
-        chunk.at.codec == Codec::Patch && chunk.bases.iter().any(lost)
+        chunk.codec == Codec::Patch && chunk.bases.iter().any(lost)
     }
 
     /// Stores a chunk, within the limit of bytes.
@@ -132,7 +132,7 @@ impl<'a> Copying<'a> {
             .filter(|chunk| self.find(chunk, false).is_none() && self.is_better_whole(chunk))
             .cloned()
             .collect();
-        chunks.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
+        chunks.sort_unstable_by_key(|chunk| (chunk.location.blob, chunk.location.offset));
         let cache = self.repository.loader().cache();
         let store = self.repository.store();
         let reads = (0..chunks.len()).map(|at| cache.get(store, &chunks, at, STRETCH));
@@ -187,7 +187,7 @@ impl<'a> Copying<'a> {
         for base in chunk.bases.iter() {
             self.want(base, true, wanted);
         }
-        if self.leave.contains(&chunk.at.blob) {
+        if self.leave.contains(&chunk.location.blob) {
             wanted.insert(at(chunk), chunk);
         }
     }
@@ -207,21 +207,21 @@ impl<'a> Copying<'a> {
         }
         let bases = (chunk.bases.iter()).map(|base| self.put(base, true, stored));
         let bases: Bases<Placed> = bases.collect::<Result<Vec<_>, _>>()?.into();
-        let placed = match self.leave.contains(&chunk.at.blob) {
+        let placed = match self.leave.contains(&chunk.location.blob) {
             true => {
                 let bytes = stored.get(&at(chunk));
                 let no = PublishError::Internal("a chunk to be copied was not read");
                 let sealed = Sealed {
-                    codec: chunk.at.codec,
+                    codec: chunk.codec,
                     bytes: bytes.ok_or(no)?.to_vec(),
                 };
                 self.add(chunk, &sealed, bases)?
             }
             false => {
-                self.kept.insert(chunk.at.blob);
+                self.kept.insert(chunk.location.blob);
                 Placed {
                     bases,
-                    ..Placed::known(chunk)
+                    ..placed::known(chunk)
                 }
             }
         };
@@ -239,16 +239,16 @@ impl<'a> Copying<'a> {
 
     /// Returns the verified stored bytes of chunks, by location.
     fn fetch(&self, mut wanted: Vec<&ChunkRef>) -> Result<HashMap<At, Bytes>, PublishError> {
-        wanted.sort_unstable_by_key(|chunk| (chunk.at.blob, chunk.at.offset));
+        wanted.sort_unstable_by_key(|chunk| (chunk.location.blob, chunk.location.offset));
         let mut stretches: Vec<&[&ChunkRef]> = Vec::new();
         let mut rest = &wanted[..];
         while let Some(first) = rest.first() {
-            let mut end = first.at.range().end();
+            let mut end = first.range().end();
             let near = rest.iter().take_while(|chunk| {
-                let range = chunk.at.range();
-                let fits = chunk.at.blob == first.at.blob
+                let range = chunk.range();
+                let fits = chunk.location.blob == first.location.blob
                     && range.start() <= end.saturating_add(GAP)
-                    && range.end().saturating_sub(first.at.offset) <= STRETCH;
+                    && range.end().saturating_sub(first.location.offset) <= STRETCH;
                 let only = std::ptr::eq(**chunk, *first);
                 if fits || only {
                     end = end.max(range.end());
@@ -278,18 +278,18 @@ impl<'a> Copying<'a> {
         }
         let (Some(first), Some(end)) = (
             chunks.first(),
-            chunks.iter().map(|chunk| chunk.at.range().end()).max(),
+            chunks.iter().map(|chunk| chunk.range().end()).max(),
         ) else {
             return Ok(Vec::new());
         };
-        let start = first.at.offset;
+        let start = first.location.offset;
         let mut proven = Vec::with_capacity(chunks.len());
         let range = Extent::Part(ByteRange::new(start, end - start));
         let mut accept = |bytes: Bytes| {
             proven.clear();
             for chunk in chunks {
-                let from = (chunk.at.offset - start) as usize;
-                let stored = bytes.slice(from..from + chunk.at.stored_len as usize);
+                let from = (chunk.location.offset - start) as usize;
+                let stored = bytes.slice(from..from + chunk.stored_len as usize);
                 let raw: Vec<Bytes> = (chunk.bases.iter())
                     .filter_map(|base| bases.get(&base.hash).cloned())
                     .collect();
@@ -300,7 +300,7 @@ impl<'a> Copying<'a> {
             }
             Ok(())
         };
-        store.read(first.at.blob, range, &mut accept).await?;
+        store.read(first.location.blob, range, &mut accept).await?;
         Ok(proven)
     }
 }

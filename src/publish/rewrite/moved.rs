@@ -71,7 +71,7 @@ impl TierMover {
         }
         let path = super::super::git::join(&directory.path, &entry.name);
         let chunks = file.chunks();
-        let shrinks = chunks.is_empty() || chunks.iter().any(|it| it.at.codec != Codec::Raw);
+        let shrinks = chunks.is_empty() || chunks.iter().any(|it| it.codec != Codec::Raw);
         let facts = self.facts(&path, entry.size, shrinks, (limit, Some(total)), tiers);
         move_for(&facts, Tier::of(chunks), self.improvement, tiers)
     }

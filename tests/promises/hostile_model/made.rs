@@ -3,7 +3,7 @@
 //! every hash right.
 
 use bytes::Bytes;
-use walgit_format::PlacedChunk;
+use walgit_format::PlannedChunk;
 use walgit_format::blob::BlobBuilder;
 use walgit_format::chunk::{BlobId, ChunkHash};
 
@@ -76,15 +76,15 @@ pub(crate) struct Made {
 
 /// A directory that was made, its nodes, and its bytes.
 struct Folder {
-    node: PlacedChunk,
+    node: PlannedChunk,
     nodes: u64,
 }
 
 struct Author {
     dice: Dice,
     builder: BlobBuilder,
-    data: Vec<PlacedChunk>,
-    lists: Vec<(PlacedChunk, u64)>,
+    data: Vec<PlannedChunk>,
+    lists: Vec<(PlannedChunk, u64)>,
     folders: Vec<Folder>,
 }
 
@@ -138,7 +138,7 @@ impl Author {
     }
 
     /// Some chunk of anything.
-    fn any(&mut self) -> PlacedChunk {
+    fn any(&mut self) -> PlannedChunk {
         let nodes = self.folders.iter().map(|it| &it.node);
         let lists = self.lists.iter().map(|(list, _)| list);
         let all: Vec<_> = self.data.iter().chain(nodes).chain(lists).collect();
@@ -147,7 +147,7 @@ impl Author {
     }
 
     /// A table of runs of chunks.
-    fn table(&self, runs: &[(PlacedChunk, usize)]) -> Vec<u8> {
+    fn table(&self, runs: &[(PlannedChunk, usize)]) -> Vec<u8> {
         let runs: Vec<_> = runs.iter().map(|(chunk, times)| (chunk, *times)).collect();
         enemy::table(&runs, self.builder.next_node_end())
     }
@@ -180,8 +180,8 @@ impl Author {
 
     fn folder(&mut self) {
         let count = self.dice.count();
-        let mut below: Vec<(PlacedChunk, usize)> = Vec::new();
-        let mut runs: Vec<(PlacedChunk, usize)> = Vec::new();
+        let mut below: Vec<(PlannedChunk, usize)> = Vec::new();
+        let mut runs: Vec<(PlannedChunk, usize)> = Vec::new();
         let (mut entries, mut nodes) = (Vec::new(), 1u64);
         // Which entries are folders is known first: their nodes come first.
         let kinds: Vec<usize> = (0..count).map(|_| self.dice.below(10)).collect();
@@ -249,7 +249,7 @@ impl Author {
     }
 
     /// A segment of a history, and chunks of commits.
-    fn history(&mut self) -> (PlacedChunk, PlacedChunk, Vec<u8>) {
+    fn history(&mut self) -> (PlannedChunk, PlannedChunk, Vec<u8>) {
         let count = self.dice.count().max(1);
         let each = self.dice.count();
         let mut trees = Vec::new();
@@ -365,7 +365,7 @@ impl Author {
         (segment, commits, ids[0].clone())
     }
 
-    fn head(&mut self, history: Option<(PlacedChunk, PlacedChunk, Vec<u8>)>) -> Vec<u8> {
+    fn head(&mut self, history: Option<(PlannedChunk, PlannedChunk, Vec<u8>)>) -> Vec<u8> {
         let root = self.folders.len() - 1;
         let (node, nodes) = (self.folders[root].node.clone(), self.folders[root].nodes);
         let mut runs = vec![(node, 1)];

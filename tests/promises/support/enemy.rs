@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use walgit_format::blob::BlobBuilder;
-use walgit_format::chunk::{Bases, ChunkHash, Codec};
-use walgit_format::{Place, PlacedChunk};
+use walgit_format::chunk::Codec;
+use walgit_format::{PlannedChunk, PlannedLocation};
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
@@ -44,13 +44,13 @@ impl Put for Vec<u8> {
 
 /// A chunk table of a node that ends at `end`, of chunks without bases, each so
 /// many times.
-pub(crate) fn table(chunks: &[(&PlacedChunk, usize)], end: i64) -> Vec<u8> {
+pub(crate) fn table(chunks: &[(&PlannedChunk, usize)], end: i64) -> Vec<u8> {
     let count: usize = chunks.iter().map(|(_, times)| times).sum();
     let mut out = Vec::new();
     out.uint(0).uint(count as u64);
     let mut follows = 0;
     for (chunk, times) in chunks {
-        let Place::Here(at) = chunk.place else {
+        let PlannedLocation::Local(at) = chunk.location else {
             panic!("chunks of the same blob alone");
         };
         let start = at - end;
@@ -69,16 +69,9 @@ pub(crate) fn table(chunks: &[(&PlacedChunk, usize)], end: i64) -> Vec<u8> {
 }
 
 /// Stores plain bytes as data, compressed.
-pub(crate) fn data(builder: &mut BlobBuilder, raw: &[u8]) -> PlacedChunk {
+pub(crate) fn data(builder: &mut BlobBuilder, raw: &[u8]) -> PlannedChunk {
     let sealed = walgit_format::chunk::seal(raw, 3);
-    PlacedChunk {
-        hash: ChunkHash::of(raw),
-        raw_len: raw.len() as u32,
-        stored_len: sealed.bytes.len() as u32,
-        codec: sealed.codec,
-        place: builder.push_data(&sealed.bytes),
-        bases: Bases::NONE,
-    }
+    PlannedChunk::encoded(raw, &sealed, builder.push_data(&sealed.bytes))
 }
 
 /// A directory of these encoded entries.
@@ -214,8 +207,8 @@ pub(crate) fn with_history(
     state: &Path,
     mut builder: BlobBuilder,
     segment: &Segment,
-    chunks: &[(&PlacedChunk, usize)],
-    commits: &PlacedChunk,
+    chunks: &[(&PlannedChunk, usize)],
+    commits: &PlannedChunk,
     id: &[u8],
     nodes: u64,
 ) -> String {

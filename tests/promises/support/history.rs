@@ -12,7 +12,7 @@ use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::head::{
     Attachment, AttachmentKind, CommitId, GitId, PlannedCommit, PlannedHead, Signature,
 };
-use walgit_format::{Kind, PlacedChunk};
+use walgit_format::{Kind, PlannedChunk};
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
@@ -132,7 +132,7 @@ impl Made {
             encode_commits(self.commits.iter().map(|raw| (&unnamed, &raw[..]))).unwrap()
         };
         let commits = self.commits_instead.clone().unwrap_or_else(commits);
-        let chunks: Vec<PlacedChunk> = [trees, self.contents, tags]
+        let chunks: Vec<PlannedChunk> = [trees, self.contents, tags]
             .iter()
             .chain(&self.more)
             .map(|raw| push(raw))

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use crate::EncodeError;
-use crate::chunk::{ChunkRef, budget};
+use crate::chunk::{ChunkRef, PlannedChunk, budget};
 use crate::directory::kind_and_version;
 use crate::head::{GitId, check_full_ref_name};
 use crate::malformed::MalformedNode;
-use crate::table::{self, Origin, PlacedChunk};
+use crate::table::{self, Origin};
 use crate::wire::{Reader, Write};
 
 const MAGIC: u8 = b'A';
@@ -109,7 +109,7 @@ pub struct Segment<C = ChunkRef> {
 }
 
 /// A segment to be encoded.
-pub type PlannedSegment = Segment<PlacedChunk>;
+pub type PlannedSegment = Segment<PlannedChunk>;
 
 impl<C> Segment<C> {
     /// Returns a copy with different chunks.
@@ -147,7 +147,7 @@ impl<C> Segment<C> {
 
 impl PlannedSegment {
     /// Encodes the segment; its stored bytes will end at `end` (as in
-    /// [`Place::Here`](crate::Place::Here)).
+    /// [`PlannedLocation::Local`](crate::PlannedLocation::Local)).
     ///
     /// # Errors
     /// When the format cannot express the segment or a reader would reject it.
@@ -353,19 +353,16 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Place;
-    use crate::chunk::{Bases, ChunkHash, Codec};
+    use crate::PlannedLocation;
+    use crate::chunk::{Chunk, ChunkHash};
     use proptest::prelude::*;
 
-    fn chunk(seed: u8, len: u32) -> PlacedChunk {
-        PlacedChunk {
-            hash: ChunkHash::of(&[seed]),
-            raw_len: len,
-            stored_len: len,
-            codec: Codec::Raw,
-            place: Place::Here(i64::from(seed)),
-            bases: Bases::NONE,
-        }
+    fn chunk(seed: u8, len: u32) -> PlannedChunk {
+        Chunk::raw(
+            ChunkHash::of(&[seed]),
+            len,
+            PlannedLocation::Local(i64::from(seed)),
+        )
     }
 
     prop_compose! {
@@ -407,8 +404,8 @@ mod tests {
             prop_assert_eq!(read.with_chunks::<()>(vec![]), segment.with_chunks::<()>(vec![]));
             for (read, chunk) in read.chunks.iter().zip(&segment.chunks) {
                 prop_assert_eq!(read.hash, chunk.hash);
-                let Place::Here(at) = chunk.place else { unreachable!() };
-                prop_assert_eq!(read.at.offset as i64, at - end);
+                let PlannedLocation::Local(at) = chunk.location else { unreachable!() };
+                prop_assert_eq!(read.location.offset as i64, at - end);
             }
         }
     }

@@ -1,23 +1,23 @@
 //! Encodings of stored bytes, and the limits of decoding.
 
-use std::cell::RefCell;
-use std::fmt;
+use super::id::ChunkHash;
 
-use bytes::Bytes;
-use zstd::bulk::Decompressor;
-use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter};
-
-use super::{ChunkError, ChunkHash, dictionary};
-
+/// Largest plain size of a chunk of file content, in bytes.
+///
+/// A file up to this size is one chunk, so reading one byte fetches all of it; larger
+/// files are split into chunks of about a quarter of this size. Part of the format: a
+/// reader may reject larger chunks.
+pub const MAX_DATA_CHUNK: u32 = 1 << 20;
+/// Largest plain size of any chunk, directory nodes included, in bytes.
+///
+/// A limit for decoders, not a format choice: it bounds what a hostile reference can make
+/// a reader allocate. A directory of 500,000 entries stays below it.
+pub const MAX_CHUNK: u32 = 64 << 20;
 /// Largest zstd window a decoder accepts, as a power of two (8 MiB).
 ///
 /// Bounds the memory a hostile frame can ask for; the encoder never needs more
 /// because its chunks are at most a few MiB.
 pub const MAX_WINDOW_LOG: u32 = 23;
-
-/// Smallest window of zstd, as a power of two.
-const MIN_WINDOW_LOG: u32 = 10;
-
 /// Compression must save at least one part in this many; otherwise, decoding costs more
 /// than the saved bytes, and the chunk is stored raw.
 const MIN_SAVING: usize = 32;
@@ -55,89 +55,6 @@ impl Codec {
     pub fn has_bases(self) -> bool {
         matches!(self, Codec::Dictionary | Codec::Patch)
     }
-
-    /// Decodes to exactly `raw_len` bytes, or fails. `bases` are the verified plain bytes
-    /// of the bases, and `dictionary` is the hash of the first one. Does not verify the
-    /// content.
-    pub(super) fn decode(
-        self,
-        stored: Bytes,
-        raw_len: u32,
-        bases: &[Bytes],
-        dictionary: Option<ChunkHash>,
-    ) -> Result<Bytes, ChunkError> {
-        let wrong = |why: String| ChunkError::Decode {
-            expected: raw_len,
-            why,
-        };
-        // A decoder stops at the declared length and does not touch unused memory:
-        // declaring much and delivering little is cheap.
-        let len = raw_len as usize;
-        if self != Codec::Raw {
-            check_frame(&stored, raw_len).map_err(wrong)?;
-        }
-        let raw = match (self, bases, dictionary) {
-            (Codec::Raw, ..) if stored.len() == len => return Ok(stored),
-            (Codec::Raw, ..) => {
-                return Err(wrong(format!("it is {} bytes, uncompressed", stored.len())));
-            }
-            (Codec::Zstd, ..) => DECOMPRESSOR.with_borrow_mut(|slot| {
-                let decompressor = match slot {
-                    Some(ready) => ready,
-                    None => slot.insert(decompressor()?),
-                };
-                decompressor.decompress(&stored, len)
-            }),
-            (Codec::Dictionary, [base], Some(hash)) => {
-                dictionary::decompress(hash, base, &stored, len)
-            }
-            (Codec::Dictionary, ..) => return Err(ChunkError::Bases(bases.len())),
-            (Codec::Patch, [], _) => return Err(ChunkError::Bases(0)),
-            (Codec::Patch, [base], _) => apply(base, &stored, len),
-            (Codec::Patch, bases, _) => apply(&bases.concat(), &stored, len),
-        };
-        let raw = raw.map_err(|error| wrong(error.to_string()))?;
-        match raw.len() == len {
-            true => Ok(Bytes::from(raw)),
-            false => Err(wrong(format!("it gives {}", raw.len()))),
-        }
-    }
-}
-
-/// Applies a patch to its base.
-fn apply(base: &[u8], stored: &[u8], len: usize) -> std::io::Result<Vec<u8>> {
-    let mut context = DCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
-    let named = |code| std::io::Error::other(zstd_safe::get_error_name(code));
-    (context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))).map_err(named)?;
-    context.ref_prefix(base).map_err(named)?;
-    let mut raw = Vec::with_capacity(len);
-    context.decompress(&mut raw, stored).map_err(named)?;
-    Ok(raw)
-}
-
-thread_local! {
-    /// Creating one costs more than decoding a small file.
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
-fn decompressor() -> std::io::Result<Decompressor<'static>> {
-    let mut decompressor = Decompressor::new()?;
-    decompressor.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
-    Ok(decompressor)
-}
-
-/// Checks that stored bytes are exactly one frame that does not declare a different
-/// length.
-fn check_frame(stored: &[u8], raw_len: u32) -> Result<(), String> {
-    match zstd_safe::find_frame_compressed_size(stored) {
-        Ok(len) if len == stored.len() => {}
-        Ok(_) => return Err("bytes follow its frame".into()),
-        Err(code) => return Err(zstd_safe::get_error_name(code).into()),
-    }
-    match zstd_safe::get_frame_content_size(stored) {
-        Ok(Some(size)) if size != u64::from(raw_len) => Err(format!("it says {size}")),
-        _ => Ok(()),
-    }
 }
 
 /// Stored bytes and the codec that opens them.
@@ -164,84 +81,40 @@ pub(super) fn pays(stored: usize, raw: usize) -> bool {
     stored + raw / MIN_SAVING < raw
 }
 
-/// Compresses `raw` at zstd `level`, or stores it uncompressed if that saves too little.
-/// The output is deterministic for a given input, level and zstd version.
-pub fn seal(raw: &[u8], level: i32) -> Sealed {
-    thread_local! {
-        static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
-    }
-    let compressed = COMPRESSOR.with_borrow_mut(|slot| {
-        if slot.as_ref().is_none_or(|(l, _)| *l != level) {
-            *slot = zstd::bulk::Compressor::new(level).ok().map(|c| (level, c));
-        }
-        // Compression only fails if memory is short; storing the chunk raw is always
-        // valid.
-        slot.as_mut().and_then(|(_, c)| c.compress(raw).ok())
-    });
-    match compressed {
-        Some(bytes) if pays(bytes.len(), raw.len()) => Sealed {
-            codec: Codec::Zstd,
-            bytes,
-        },
-        _ => Sealed::raw(raw),
-    }
-}
-
-/// Encodes a sequence of patches. Reuses the compression context, because creating one
-/// costs more than a short patch. The bases must outlive it.
-pub struct Patcher<'b> {
-    context: Option<CCtx<'b>>,
-}
-
-impl fmt::Debug for Patcher<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Patcher").finish_non_exhaustive()
-    }
-}
-
-impl<'b> Patcher<'b> {
-    /// Creates a patcher and its compression context.
-    #[expect(clippy::new_without_default, reason = "it takes memory")]
-    pub fn new() -> Self {
-        Patcher {
-            context: CCtx::try_create(),
-        }
-    }
-
-    /// Encodes `raw` as a patch against `base`: at most
-    /// [`MAX_BASE_BYTES`](super::MAX_BASE_BYTES), several bases being concatenated.
-    /// `None` if memory is short. The caller decides whether the patch saves enough,
-    /// because only the caller knows the size of the chunk without a patch.
-    pub fn seal(&mut self, raw: &[u8], base: &'b [u8], level: i32) -> Option<Sealed> {
-        let context = self.context.as_mut()?;
-        let window = (base.len() + raw.len()).next_power_of_two().ilog2();
-        for parameter in [
-            CParameter::CompressionLevel(level),
-            CParameter::WindowLog(window.clamp(MIN_WINDOW_LOG, MAX_WINDOW_LOG)),
-        ] {
-            context.set_parameter(parameter).ok()?;
-        }
-        // Applies to this frame only.
-        context.ref_prefix(base).ok()?;
-        let mut bytes = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
-        context.compress2(&mut bytes, raw).ok()?;
-        bytes.shrink_to_fit();
-        Some(Sealed {
-            codec: Codec::Patch,
-            bytes,
-        })
-    }
-}
-
-/// Encodes `raw` as a patch against the concatenation of `bases`: see [`Patcher::seal`].
-pub fn seal_patch(raw: &[u8], bases: &[&[u8]], level: i32) -> Option<Sealed> {
-    let joined;
-    let base: &[u8] = match bases {
-        [base] => base,
-        bases => {
-            joined = bases.concat();
-            &joined
-        }
-    };
-    Patcher::new().seal(raw, base, level)
+/// Why stored bytes are not the expected chunk.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum ChunkError {
+    /// The declared size is over [`MAX_CHUNK`].
+    #[error("chunk declares {0} bytes, more than the {MAX_CHUNK} a reader accepts")]
+    TooLarge(u32),
+    /// Fewer or more bytes than the reference declares.
+    #[error("chunk has {found} stored bytes where its reference says {expected}")]
+    StoredLength {
+        /// Declared by the reference.
+        expected: u32,
+        /// Received.
+        found: usize,
+    },
+    /// The bytes do not decompress, or not to the declared length.
+    #[error("chunk does not decompress to its declared {expected} bytes: {why}")]
+    Decode {
+        /// Declared plain length.
+        expected: u32,
+        /// Error of the decoder.
+        why: String,
+    },
+    /// The bytes decompress to different content.
+    #[error("chunk hashes to {found} where {expected} was expected")]
+    Hash {
+        /// The expected hash.
+        expected: ChunkHash,
+        /// The hash of the received content.
+        found: ChunkHash,
+    },
+    /// Wrong number of bases.
+    #[error("chunk needs what it is a patch against, or its dictionary; it has {0}")]
+    Bases(usize),
+    /// A codec that this version does not support.
+    #[error("chunk uses codec {0}, which this version of walgit-fs does not know; update it")]
+    UnknownCodec(u8),
 }

@@ -8,8 +8,8 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::EncoderDictionary;
 use zstd::zstd_safe::{CParameter, DParameter};
 
-use super::codec::{MAX_WINDOW_LOG, Sealed, pays};
-use super::{ChunkHash, Codec};
+use super::codec::{Codec, MAX_WINDOW_LOG, Sealed, pays};
+use super::id::ChunkHash;
 
 /// Prepared dictionaries that a thread caches. A repository has a handful.
 const READY: usize = 8;

@@ -23,8 +23,9 @@
 
 use ring::aead::{Aad, LessSafeKey, Nonce, Tag};
 
+use super::id::ChunkHash;
+use super::range::ByteRange;
 use super::secret::{IV_LEN, SecretKey, TAG_LEN};
-use super::{ByteRange, ChunkHash};
 
 /// Plain bytes per block.
 ///

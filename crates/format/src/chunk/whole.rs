@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use ring::digest;
 
-use super::{Bases, BlobId, ChunkHash, ChunkRef, Codec, Location};
+use super::id::{BlobId, ChunkHash};
+use super::reference::{Chunk, ChunkRef, Location};
 
 /// Encoded size of a piece in a record: plain length and hash.
 const RECORD_ENTRY: usize = 4 + 32;
@@ -118,17 +119,8 @@ impl WholeBlob {
     }
 
     fn piece_called(&self, offset: u64, len: u32, hash: ChunkHash) -> ChunkRef {
-        ChunkRef {
-            hash,
-            raw_len: len,
-            at: Location {
-                blob: self.blob,
-                offset,
-                stored_len: len,
-                codec: Codec::Raw,
-            },
-            bases: Bases::NONE,
-        }
+        let blob = self.blob;
+        Chunk::raw(hash, len, Location { blob, offset })
     }
 
     /// Encodes the record of its pieces.
