@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,31 +16,28 @@ use rustix::fs::{Access, AtFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::CacheError;
+use super::error::CacheError;
 use super::failure::{cannot_open, is_damage, refused};
 use super::lock::{self, Lock};
 use super::salvage::{self, Salvaged};
-
-pub(super) const PAGES: &str = "pages";
-pub(super) const MARKS: &str = "marks";
-pub(super) const RECORDS: &str = "records";
+use super::schema::{METADATA, PAGES, RECORDS};
 
 /// Values of at least this size go to blob files; smaller ones cost less in the LSM
 /// tree.
-const MIN_BLOB_VALUE: u64 = 512;
+const MIN_BLOB_VALUE_LEN: u64 = 512;
 /// Memory for blocks of keys and small values, in bytes.
-const BLOCK_CACHE: usize = 8 << 20;
+const BLOCK_CACHE_BYTES: usize = 8 << 20;
 /// Memory that buffers writes before they are flushed to a file, in bytes.
-const WRITE_BUFFER: usize = 8 << 20;
-/// Maximum and minimum number of files that the database keeps open.
-const OPEN_FILES: (u64, u64) = (256, 20);
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// Number of files that the database keeps open.
+const OPEN_FILES: RangeInclusive<u64> = 20..=256;
 /// Minimum number of files that the process must be able to open: those of the
 /// database, and as many for all other purposes.
-const LEAST_FILES: u64 = 64;
+const MIN_PROCESS_FILES: u64 = 64;
 /// Suffix of a database that is being removed.
-const REMOVED: &str = ".removed";
+const REMOVED_SUFFIX: &str = ".removed";
 /// Space in bytes that opening needs in addition to the replayed log.
-const OPENING: u64 = 1 << 20;
+const MIN_FREE_BYTES: u64 = 1 << 20;
 
 /// An open database, locked against other processes.
 pub(super) struct Database {
@@ -75,15 +72,15 @@ impl Database {
 ///
 /// # Errors
 /// [`CacheError::Busy`] if another process has it open and does not release it
-/// within `patience`; [`CacheError::Open`] if the system refuses access.
+/// within `timeout`; [`CacheError::Open`] if the system refuses access.
 pub(super) fn open(
     dir: &Path,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(Database, Option<Salvaged>), CacheError> {
     private_dir(dir)?;
-    let lock = Arc::new(lock::take(dir, patience)?);
+    let lock = Arc::new(lock::acquire(dir, timeout)?);
     let files = open_files(dir)?;
-    sweep(&lock::beside(dir, REMOVED));
+    remove_all(&lock::sibling_path(dir, REMOVED_SUFFIX));
     check_access(dir)?;
     check_space(dir)?;
     let damage = match check_current(dir).map(|()| open_db(dir, files)) {
@@ -97,7 +94,7 @@ pub(super) fn open(
         Ok(Err(error)) => error.into_string(),
         Err(damage) => damage,
     };
-    let salvaged = salvage::put_aside(dir, &damage)?;
+    let salvaged = salvage::set_aside(dir, &damage)?;
     private_dir(dir)?;
     let db = open_db(dir, files).map_err(|error| refused(dir, &error))?;
     Ok((Database { db, lock }, Some(salvaged)))
@@ -126,9 +123,9 @@ pub(super) fn renew(dir: &Path, lock: Arc<Lock>) -> Result<Database, CacheError>
 ///
 /// # Errors
 /// [`CacheError::Busy`] if a process has it open and does not release it within
-/// `patience`.
-pub(super) fn erase(dir: &Path, patience: Duration) -> Result<(), CacheError> {
-    let _lock = lock::take(dir, patience)?;
+/// `timeout`.
+pub(super) fn erase(dir: &Path, timeout: Duration) -> Result<(), CacheError> {
+    let _lock = lock::acquire(dir, timeout)?;
     remove(dir)
 }
 
@@ -136,21 +133,22 @@ pub(super) fn erase(dir: &Path, patience: Duration) -> Result<(), CacheError> {
 /// look damaged.
 fn remove(dir: &Path) -> Result<(), CacheError> {
     let failed = |error: io::Error| cannot_open(dir, &error);
-    let gone = lock::beside(dir, REMOVED);
-    sweep(&gone);
-    match fs::rename(dir, &gone) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    let removed = lock::sibling_path(dir, REMOVED_SUFFIX);
+    remove_all(&removed);
+    match fs::rename(dir, &removed) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => {
+            remove_all(&removed);
+            Ok(())
+        }
     }
-    sweep(&gone);
-    Ok(())
 }
 
-fn sweep(dir: &Path) {
+fn remove_all(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!("{} is not removed: {error}", dir.display());
+        tracing::warn!("cannot remove {}: {error}", dir.display());
     }
 }
 
@@ -164,15 +162,15 @@ fn open_files(dir: &Path) -> Result<u64, CacheError> {
     };
     let raised = setrlimit(Resource::Nofile, raised).map(|()| limit.maximum);
     let limit = raised.unwrap_or(limit.current).unwrap_or(u64::MAX);
-    if limit < LEAST_FILES {
+    if limit < MIN_PROCESS_FILES {
         return Err(CacheError::Open {
             dir: dir.into(),
             why: format!(
-                "a process may open only {limit} files here, and {LEAST_FILES} are needed; raise the limit (ulimit -n)"
+                "a process may open only {limit} files, and {MIN_PROCESS_FILES} are needed; raise the limit (ulimit -n)"
             ),
         });
     }
-    Ok(((limit - LEAST_FILES) / 2).clamp(OPEN_FILES.1, OPEN_FILES.0))
+    Ok(((limit - MIN_PROCESS_FILES) / 2).clamp(*OPEN_FILES.start(), *OPEN_FILES.end()))
 }
 
 /// Detects files without read or write permission before RocksDB does, because
@@ -216,8 +214,8 @@ pub(super) fn check_space(dir: &Path) -> Result<(), CacheError> {
         .map(|metadata| metadata.len())
         .sum();
     // Some network file systems report nothing.
-    let tells = disk.f_blocks > 0;
-    if tells && blocks.saturating_mul(disk.f_frsize) < OPENING + logs {
+    let is_reported = disk.f_blocks > 0;
+    if is_reported && blocks.saturating_mul(disk.f_frsize) < MIN_FREE_BYTES + logs {
         return Err(failed(Errno::NOSPC));
     }
     Ok(())
@@ -252,7 +250,7 @@ fn options(files: u64) -> Options {
 }
 
 fn open_db(dir: &Path, files: u64) -> Result<DB, rocksdb::Error> {
-    let block_cache = BlockCache::new_lru_cache(BLOCK_CACHE);
+    let block_cache = BlockCache::new_lru_cache(BLOCK_CACHE_BYTES);
     let tree = || {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&block_cache);
@@ -263,19 +261,19 @@ fn open_db(dir: &Path, files: u64) -> Result<DB, rocksdb::Error> {
         // Values are compressed already, and keys are hashes: compression gains
         // nothing.
         options.set_compression_type(DBCompressionType::None);
-        options.set_write_buffer_size(WRITE_BUFFER);
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES);
         options.set_max_write_buffer_number(3);
         options
     };
     let mut pages = tree();
     pages.set_enable_blob_files(true);
-    pages.set_min_blob_size(MIN_BLOB_VALUE);
+    pages.set_min_blob_size(MIN_BLOB_VALUE_LEN);
     pages.set_blob_file_size(32 << 20);
     pages.set_blob_compression_type(DBCompressionType::None);
     pages.set_enable_blob_gc(true);
     pages.set_blob_gc_age_cutoff(1.0);
     pages.set_blob_gc_force_threshold(0.5);
-    let families = [(PAGES, pages), (MARKS, tree()), (RECORDS, tree())]
+    let families = [(PAGES, pages), (METADATA, tree()), (RECORDS, tree())]
         .map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
     DB::open_cf_descriptors(&options(files), dir, families)
 }
@@ -283,7 +281,7 @@ fn open_db(dir: &Path, files: u64) -> Result<DB, rocksdb::Error> {
 /// Size of the files in bytes, including garbage.
 pub(super) fn real_bytes(db: &DB) -> u64 {
     let of = |property: &str| -> u64 {
-        [PAGES, MARKS, RECORDS]
+        [PAGES, METADATA, RECORDS]
             .into_iter()
             .filter_map(|name| db.cf_handle(name))
             .filter_map(|family| db.property_int_value_cf(family, property).ok().flatten())
@@ -294,7 +292,7 @@ pub(super) fn real_bytes(db: &DB) -> u64 {
 
 /// Returns the space of deleted values to the file system.
 pub(super) fn collect(db: &DB) {
-    for name in [MARKS, PAGES] {
+    for name in [METADATA, PAGES] {
         if let Some(family) = db.cf_handle(name) {
             db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
         }

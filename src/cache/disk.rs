@@ -1,9 +1,7 @@
 //! Stored chunks in RocksDB, within a byte budget.
 //!
-//! Three column families: `pages` (hash → codec, plain length, stored bytes),
-//! `marks` (hash → size and age, all that eviction needs, so that opening does not
-//! read content), `records` (small durable records of other modules). Content is in
-//! RocksDB's blob files, so that compaction does not rewrite it.
+//! The column families are those of `schema`. Content is in RocksDB's blob files, so
+//! that compaction does not rewrite it.
 //!
 //! Writes go through the write-ahead log without waiting for the disk: after `kill
 //! -9` all writes are present, after a power failure the tail may be missing. In
@@ -11,39 +9,40 @@
 //!
 //! The database can be closed while the cache is in use ([`Disk::release`]): from
 //! then on the disk cache is empty. When the disk refuses a write (because it is
-//! full), reads continue, writes pause for [`PAUSE`], and at most one warning is
-//! printed per [`QUIET`].
+//! full), reads continue, writes pause for [`WRITE_PAUSE`], and at most one warning is
+//! printed per [`WARNING_INTERVAL`].
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rocksdb::{IteratorMode, WriteBatch};
 
-use super::CacheError;
-use super::database::{self, Database, MARKS, PAGES};
-use super::entry::{decode_mark, encode_mark, encode_page, open_page};
+use super::at_rest::AtRest;
+use super::database::{self, Database};
+use super::error::CacheError;
 use super::failure::is_refusal;
 use super::lock::Lock;
-use super::pins::PinDir;
+use super::pin_dir::PinDir;
 use super::policy::Policy;
+use super::schema::{METADATA, PAGES, decode_metadata, encode_metadata, encode_page, open_page};
 use super::stats::Counters;
-use super::vault;
-use walgit_format::chunk::{ChunkHash, ChunkRef, SecretKey};
+use walgit_format::chunk::{ChunkHash, ChunkRef};
 
 /// Eviction stops at this percentage of the budget, so that it works in batches.
 const EVICT_TO_PERCENT: u64 = 95;
 /// Percentage of the budget that the files may reach before garbage is collected.
-const REAL_SIZE_PERCENT: u64 = 125;
+const MAX_FILES_PERCENT: u64 = 125;
 /// Maximum rounds of one collection, so that a steady writer cannot prolong it
 /// forever.
-const MAX_ROUNDS: usize = 3;
+const MAX_COLLECTION_ROUNDS: usize = 3;
 /// How long writes pause after the disk has refused one.
-const PAUSE: Duration = Duration::from_secs(5);
+const WRITE_PAUSE: Duration = Duration::from_secs(5);
 /// Minimum time between two warnings about a failing disk.
-const QUIET: Duration = Duration::from_secs(600);
+const WARNING_INTERVAL: Duration = Duration::from_secs(600);
 
 pub(super) struct Disk {
     dir: PathBuf,
@@ -56,17 +55,17 @@ pub(super) struct Disk {
     pub(super) pins: PinDir,
     policy: Mutex<Policy>,
     pub(super) counters: Arc<Counters>,
-    /// Age of the next mark.
-    next: AtomicU64,
+    /// Age of the next entry.
+    next_age: AtomicU64,
     collecting: Arc<AtomicBool>,
-    refused: Mutex<Refused>,
+    failures: Mutex<Failures>,
 }
 
 /// Recent disk failures.
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct Failures {
     /// Time and error of the last failed write.
-    pub(super) write: Option<(Instant, CacheError)>,
+    pub(super) last_write: Option<(Instant, CacheError)>,
     warned: Option<Instant>,
 }
 
@@ -83,16 +82,16 @@ impl Disk {
         dir: &Path,
         budget: u64,
         counters: Arc<Counters>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Self, CacheError> {
-        let (db, salvaged) = database::open(dir, patience)?;
+        let (db, salvaged) = database::open(dir, timeout)?;
         let disk = Disk::with(dir, budget, counters, Some(db));
         if let Some(salvaged) = salvaged {
             disk.restore(salvaged);
         }
         disk.move_old_pins()?;
         disk.load_pins()?;
-        disk.load_marks()?;
+        disk.load_metadata()?;
         disk.evict();
         Ok(disk)
     }
@@ -108,31 +107,29 @@ impl Disk {
             lock: Mutex::new(db.as_ref().map(Database::lock)),
             reopening: Mutex::default(),
             db: RwLock::new(db.map(Arc::new)),
-            pins: PinDir::beside(dir),
+            pins: PinDir::of(dir),
             policy: Mutex::new(Policy::new(budget)),
             counters,
-            next: AtomicU64::new(0),
+            next_age: AtomicU64::new(0),
             collecting: Arc::default(),
-            refused: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
-    fn load_marks(&self) -> Result<(), CacheError> {
+    fn load_metadata(&self) -> Result<(), CacheError> {
         let db = self.db()?;
-        let mut marks: Vec<(u64, ChunkHash, u32, bool)> = Vec::new();
-        for item in db.iterator_cf(db.family(MARKS)?, IteratorMode::Start) {
+        let mut entries: Vec<(u64, ChunkHash, u32, bool)> = Vec::new();
+        for item in db.iterator_cf(db.family(METADATA)?, IteratorMode::Start) {
             let (key, value) = item?;
-            if let Some(mark) = decode_mark(&key, &value) {
-                marks.push(mark);
-            }
+            entries.extend(decode_metadata(&key, &value));
         }
-        marks.sort_unstable();
+        entries.sort_unstable();
         let mut policy = self.policy();
-        for (_, hash, size, proven) in &marks {
-            policy.insert(*hash, *size, *proven);
+        for (_, hash, size, promoted) in &entries {
+            policy.insert(*hash, *size, *promoted);
         }
-        let next = marks.last().map_or(0, |last| last.0 + 1);
-        self.next.store(next, Ordering::Relaxed);
+        let next = entries.last().map_or(0, |last| last.0 + 1);
+        self.next_age.store(next, Ordering::Relaxed);
         Ok(())
     }
 
@@ -142,24 +139,23 @@ impl Disk {
     }
 
     pub(super) fn policy(&self) -> MutexGuard<'_, Policy> {
-        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.policy.lock()
     }
 
-    pub(super) fn refused(&self) -> MutexGuard<'_, Refused> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock()
     }
 
     pub(super) fn db(&self) -> Result<Arc<Database>, CacheError> {
-        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        db.clone().ok_or(CacheError::Released)
+        self.db.read().clone().ok_or(CacheError::Released)
     }
 
-    /// Returns the database, unless it refused a write within the last [`PAUSE`].
+    /// Returns the database, unless it refused a write within the last [`WRITE_PAUSE`].
     pub(super) fn db_to_write(&self) -> Result<Arc<Database>, CacheError> {
-        let refused = self.refused().write.clone();
-        match refused {
+        let failure = self.failures().last_write.clone();
+        match failure {
             None => self.db(),
-            Some((at, error)) if at.elapsed() < PAUSE => Err(error),
+            Some((at, error)) if at.elapsed() < WRITE_PAUSE => Err(error),
             Some((_, error)) => self.reopen(error),
         }
     }
@@ -167,26 +163,25 @@ impl Disk {
     /// Reopens the database when space is available: RocksDB accepts no writes
     /// after one has failed.
     fn reopen(&self, error: CacheError) -> Result<Arc<Database>, CacheError> {
-        let Ok(_alone) = self.reopening.try_lock() else {
+        let Some(_reopening) = self.reopening.try_lock() else {
             return Err(error);
         };
-        self.refused().write = Some((Instant::now(), error));
+        self.failures().last_write = Some((Instant::now(), error));
         database::check_space(&self.dir)?;
         let lock = self.lock().clone().ok_or(CacheError::Released)?;
         self.close()?;
         let db = Arc::new(database::reopen(&self.dir, lock)?);
         self.set(Some(db.clone()));
-        self.load_marks()?;
+        self.load_metadata()?;
         Ok(db)
     }
 
     pub(super) fn set(&self, db: Option<Arc<Database>>) -> Option<Arc<Database>> {
-        let mut place = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *place, db)
+        std::mem::replace(&mut *self.db.write(), db)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<Arc<Lock>>> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock.lock()
     }
 
     pub(super) fn is_released(&self) -> bool {
@@ -197,7 +192,7 @@ impl Disk {
     /// progress complete; later requests find nothing.
     pub(super) fn release(&self) {
         // Wait for a concurrent reopen.
-        let _alone = self.reopening.lock();
+        let _reopening = self.reopening.lock();
         self.lock().take();
         self.take();
     }
@@ -210,7 +205,7 @@ impl Disk {
         if !self.lock().as_ref().is_some_and(is_displaced) {
             return false;
         }
-        let _alone = self.reopening.lock();
+        let _reopening = self.reopening.lock();
         let lock = self.lock().take();
         std::mem::forget((lock, self.take()));
         true
@@ -222,18 +217,18 @@ impl Disk {
             // A compaction may take seconds.
             db.cancel_all_background_work(false);
         }
-        self.policy().forget_entries();
+        self.policy().clear_entries();
         db
     }
 
-    pub(super) fn holds(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> bool {
-        self.policy().holds(&vault::page_name(hash, at_rest))
+    pub(super) fn contains(&self, hash: &ChunkHash, at_rest: AtRest<'_>) -> bool {
+        self.policy().contains(&at_rest.page_name(hash))
     }
 
     /// Returns the verified plain bytes of a chunk.
-    pub(super) fn get(&self, hash: &ChunkHash, at_rest: Option<&SecretKey>) -> Option<Bytes> {
-        let name = &vault::page_name(hash, at_rest);
-        if !self.policy().holds(name) {
+    pub(super) fn get(&self, hash: &ChunkHash, at_rest: AtRest<'_>) -> Option<Bytes> {
+        let name = &at_rest.page_name(hash);
+        if !self.policy().contains(name) {
             return None;
         }
         let db = self.db().ok()?;
@@ -253,9 +248,9 @@ impl Disk {
                 return None;
             }
         };
-        match vault::unseal(name, value, at_rest).and_then(|value| open_page(hash, value)) {
+        match (at_rest.decrypt(name, value)).and_then(|value| open_page(hash, value)) {
             Some(raw) => {
-                self.policy().used(name);
+                self.policy().record_use(name);
                 Some(raw)
             }
             None => {
@@ -267,35 +262,33 @@ impl Disk {
         }
     }
 
-    /// Stores chunks in their stored form, each without bases, sealed under
-    /// `at_rest` if set.
+    /// Stores chunks in their stored form, each without bases.
     ///
     /// # Errors
     /// The error of the disk. It is recorded, so callers may ignore it.
     pub(super) fn put(
         &self,
         chunks: &[(ChunkRef, Bytes)],
-        at_rest: Option<&SecretKey>,
+        at_rest: AtRest<'_>,
     ) -> Result<(), CacheError> {
         let budget = self.policy().budget();
-        let fresh: Vec<(ChunkHash, &ChunkRef, &Bytes)> = chunks
+        let new: Vec<(ChunkHash, &ChunkRef, &Bytes)> = chunks
             .iter()
-            .map(|(chunk, stored)| (vault::page_name(&chunk.hash, at_rest), chunk, stored))
+            .map(|(chunk, stored)| (at_rest.page_name(&chunk.hash), chunk, stored))
             .filter(|(name, _, stored)| {
                 // A chunk that would fill much of the budget is not stored.
-                stored.len() as u64 <= budget / 4 && !self.policy().holds(name)
+                stored.len() as u64 <= budget / 4 && !self.policy().contains(name)
             })
             .collect();
-        if fresh.is_empty() {
+        if new.is_empty() {
             return Ok(());
         }
         let db = self.db_to_write()?;
-        self.write(&db, &fresh, at_rest)
-            .inspect_err(|error| self.write_failed(error))?;
-        self.wrote();
+        (self.write(&db, &new, at_rest)).inspect_err(|error| self.write_failed(error))?;
+        self.write_succeeded();
         {
             let mut policy = self.policy();
-            for (name, _, stored) in fresh {
+            for (name, _, stored) in new {
                 policy.insert(name, stored.len() as u32, false);
             }
         }
@@ -307,19 +300,16 @@ impl Disk {
         &self,
         db: &Database,
         chunks: &[(ChunkHash, &ChunkRef, &Bytes)],
-        at_rest: Option<&SecretKey>,
+        at_rest: AtRest<'_>,
     ) -> Result<(), CacheError> {
-        let (pages, marks) = (db.family(PAGES)?, db.family(MARKS)?);
+        let (pages, metadata) = (db.family(PAGES)?, db.family(METADATA)?);
         let mut batch = WriteBatch::default();
         for (name, chunk, stored) in chunks {
-            let value = vault::seal(name, encode_page(chunk, stored), at_rest)?;
-            let age = self.next.fetch_add(1, Ordering::Relaxed);
+            let value = at_rest.encrypt(name, encode_page(chunk, stored))?;
+            let age = self.next_age.fetch_add(1, Ordering::Relaxed);
             batch.put_cf(pages, name.as_bytes(), value);
-            batch.put_cf(
-                marks,
-                name.as_bytes(),
-                encode_mark(age, stored.len() as u32, false),
-            );
+            let entry = encode_metadata(age, stored.len() as u32, false);
+            batch.put_cf(metadata, name.as_bytes(), entry);
         }
         Ok(db.write(batch)?)
     }
@@ -328,13 +318,11 @@ impl Disk {
     fn evict(&self) {
         let evicted = {
             let mut policy = self.policy();
-            match policy.bytes() > policy.budget() {
-                true => {
-                    let target = policy.budget() / 100 * EVICT_TO_PERCENT;
-                    policy.evict_to(target)
-                }
-                false => return,
+            let budget = policy.budget();
+            if policy.bytes() <= budget {
+                return;
             }
+            policy.evict_to(budget / 100 * EVICT_TO_PERCENT)
         };
         Counters::add(&self.counters.evictions, evicted.len() as u64);
         self.delete(&evicted);
@@ -357,11 +345,11 @@ impl Disk {
             return;
         };
         let delete = || -> Result<(), CacheError> {
-            let (pages, marks) = (db.family(PAGES)?, db.family(MARKS)?);
+            let (pages, metadata) = (db.family(PAGES)?, db.family(METADATA)?);
             let mut batch = WriteBatch::default();
             for hash in hashes {
                 batch.delete_cf(pages, hash.as_bytes());
-                batch.delete_cf(marks, hash.as_bytes());
+                batch.delete_cf(metadata, hash.as_bytes());
             }
             Ok(db.write(batch)?)
         };
@@ -381,29 +369,25 @@ impl Disk {
         }
         let collecting = self.collecting.clone();
         let limit = self.real_limit();
-        let started = std::thread::Builder::new()
-            .name("cache-collect".into())
-            .spawn({
-                let collecting = collecting.clone();
-                move || {
-                    // Evictions during a round may require another.
-                    for _ in 0..MAX_ROUNDS {
-                        database::collect(&db);
-                        if database::real_bytes(&db) <= limit {
-                            break;
-                        }
-                    }
-                    collecting.store(false, Ordering::Release);
+        let collect = move || {
+            // Evictions during a round may require another.
+            for _ in 0..MAX_COLLECTION_ROUNDS {
+                database::collect(&db);
+                if database::real_bytes(&db) <= limit {
+                    break;
                 }
-            });
-        if started.is_err() {
+            }
             collecting.store(false, Ordering::Release);
+        };
+        let thread = std::thread::Builder::new().name("cache-collect".into());
+        if thread.spawn(collect).is_err() {
+            self.collecting.store(false, Ordering::Release);
         }
     }
 
     pub(super) fn settle(&self) -> Result<(), CacheError> {
         let db = self.db()?;
-        self.save_proven(&db)?;
+        self.save_promoted(&db)?;
         db.flush_cf(db.family(PAGES)?)?;
         if self.real_bytes() > self.real_limit() {
             database::collect(&db);
@@ -411,21 +395,17 @@ impl Disk {
         Ok(db.flush_wal(true)?)
     }
 
-    /// Records which entries have proven themselves, so that the next session does
-    /// not treat them as new.
-    fn save_proven(&self, db: &Database) -> Result<(), CacheError> {
-        let marks = db.family(MARKS)?;
-        let proven: Vec<ChunkHash> = {
-            let policy = self.policy();
-            let all = policy.hashes();
-            all.into_iter().filter(|h| policy.proven(h)).collect()
-        };
+    /// Records which entries were promoted, so that the next session does not treat
+    /// them as new.
+    fn save_promoted(&self, db: &Database) -> Result<(), CacheError> {
+        let metadata = db.family(METADATA)?;
+        let promoted = self.policy().promoted();
         let mut batch = WriteBatch::default();
-        for hash in proven {
-            if let Some(value) = db.get_cf(marks, hash.as_bytes())?
-                && let Some((age, hash, size, false)) = decode_mark(hash.as_bytes(), &value)
+        for hash in promoted {
+            if let Some(value) = db.get_cf(metadata, hash.as_bytes())?
+                && let Some((age, hash, size, false)) = decode_metadata(hash.as_bytes(), &value)
             {
-                batch.put_cf(marks, hash.as_bytes(), encode_mark(age, size, true));
+                batch.put_cf(metadata, hash.as_bytes(), encode_metadata(age, size, true));
             }
         }
         Ok(db.write(batch)?)
@@ -448,37 +428,35 @@ impl Disk {
 
     /// Size that the files may reach before garbage is collected.
     fn real_limit(&self) -> u64 {
-        self.budget() / 100 * REAL_SIZE_PERCENT
+        self.budget() / 100 * MAX_FILES_PERCENT
     }
 
     /// Records a successful write.
-    pub(super) fn wrote(&self) {
-        let mut refused = self.refused();
-        if refused.write.take().is_some() {
-            tracing::info!("the cache in {} is written to again", self.dir.display());
+    pub(super) fn write_succeeded(&self) {
+        let mut failures = self.failures();
+        if failures.last_write.take().is_some() {
+            tracing::info!(
+                "writes to the cache in {} succeed again",
+                self.dir.display()
+            );
         }
     }
 
     pub(super) fn write_failed(&self, error: &CacheError) {
-        self.refused().write = Some((Instant::now(), error.clone()));
+        self.failures().last_write = Some((Instant::now(), error.clone()));
         self.failed(error);
     }
 
     /// Records a failure. A full disk fails at every write: counts each, but warns
-    /// at most once per [`QUIET`].
+    /// at most once per [`WARNING_INTERVAL`].
     pub(super) fn failed(&self, error: &CacheError) {
-        self.counters.disk_errors.fetch_add(1, Ordering::Relaxed);
-        let warn = {
-            let mut refused = self.refused();
-            let warn = refused.warned.is_none_or(|at| at.elapsed() >= QUIET);
-            if warn {
-                refused.warned = Some(Instant::now());
-            }
-            warn
-        };
-        if warn {
+        Counters::add(&self.counters.disk_errors, 1);
+        let mut failures = self.failures();
+        if (failures.warned).is_none_or(|at| at.elapsed() >= WARNING_INTERVAL) {
+            failures.warned = Some(Instant::now());
+            drop(failures);
             tracing::warn!(
-                "the cache in {} fails ({error}); reads go on, and what is read is not kept on disk",
+                "the cache in {} fails ({error}); reads continue without caching on disk",
                 self.dir.display()
             );
         }
@@ -487,9 +465,9 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.refused().write.is_none()
+        if self.failures().last_write.is_none()
             && let Ok(db) = self.db()
-            && let Err(error) = self.save_proven(&db)
+            && let Err(error) = self.save_promoted(&db)
         {
             self.failed(&error);
         }

@@ -21,10 +21,10 @@ pub enum CacheError {
         holder: String,
     },
     /// The cache was handed over to another process while in use.
-    #[error("the cache was handed over to another walgit-fs process, which needs it; try again")]
+    #[error("the cache was handed over to another walgit-fs process; try again")]
     Released,
     /// A pin cannot be read or written.
-    #[error("the pin {}: {why}", path.display())]
+    #[error("cannot read or write the pin {}: {why}", path.display())]
     Pins {
         /// Path of the pin file.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum CacheError {
     },
     /// The cache was removed while in use.
     #[error(
-        "the cache in {} was removed while it is in use; unmount everything, and it is made anew half a minute later",
+        "the cache in {} was removed while in use; unmount all repositories, and it is recreated after half a minute",
         dir.display()
     )]
     Gone {
@@ -50,7 +50,7 @@ pub enum CacheError {
     },
     /// Pins exceed their part of the budget.
     #[error(
-        "what is pinned would take {} MiB of the {} MiB that pins may take; raise the cache's budget ([cache] disk) or unpin something",
+        "pins would take {} MiB, and at most {} MiB are allowed; raise the budget of the cache ([cache] disk) or unpin something",
         needed.div_ceil(1 << 20),
         budget >> 20
     )]
@@ -66,6 +66,12 @@ pub enum CacheError {
     /// The fetch ended without a result: its task was cancelled or panicked.
     #[error("the fetch was interrupted")]
     Interrupted,
+}
+
+impl From<StoreError> for CacheError {
+    fn from(error: StoreError) -> Self {
+        CacheError::Store(Arc::new(error))
+    }
 }
 
 impl From<rocksdb::Error> for CacheError {

@@ -4,16 +4,20 @@
 //! errors in its own, including those labelled "Corruption", so the system error is
 //! checked first.
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 
 use rocksdb::ErrorKind;
 use rustix::io::Errno;
 
-use super::CacheError;
+use super::error::CacheError;
 
-/// System errors that do not indicate damage, each with a remedy.
-const REFUSALS: [(Errno, &str); 15] = [
+/// A system error and its remedy.
+type Refusal = (Errno, &'static str);
+
+/// System errors that do not indicate damage.
+const REFUSALS: [Refusal; 15] = [
     (Errno::NOSPC, SPACE),
     (Errno::DQUOT, SPACE),
     (Errno::FBIG, SPACE),
@@ -38,17 +42,17 @@ const DISK: &str = "check the disk (dmesg), or set XDG_CACHE_HOME to another one
 
 /// Returns the error for a cache that the system prevents from opening.
 pub(super) fn cannot_open(dir: &Path, error: &io::Error) -> CacheError {
-    let refusal = (REFUSALS.iter()).find(|it| error.raw_os_error() == Some(it.0.raw_os_error()));
-    let remedy = refusal.map(|it| format!("; {}", it.1));
-    CacheError::Open {
-        dir: dir.into(),
-        why: format!("{error}{}", remedy.unwrap_or_default()),
-    }
+    let is_same = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    open_error(dir, error, REFUSALS.iter().find(|it| is_same(it.0)))
 }
 
 /// Like [`cannot_open`], from an error of RocksDB.
 pub(super) fn refused(dir: &Path, error: &rocksdb::Error) -> CacheError {
-    let remedy = refusal(error.as_ref()).map(|it| format!("; {}", it.1));
+    open_error(dir, error, refusal(error))
+}
+
+fn open_error(dir: &Path, error: impl Display, refusal: Option<&Refusal>) -> CacheError {
+    let remedy = refusal.map(|it| format!("; {}", it.1));
     CacheError::Open {
         dir: dir.into(),
         why: format!("{error}{}", remedy.unwrap_or_default()),
@@ -58,15 +62,14 @@ pub(super) fn refused(dir: &Path, error: &rocksdb::Error) -> CacheError {
 /// Returns whether an error means that the database in `dir` is damaged, with no
 /// other possible cause.
 pub(super) fn is_damage(dir: &Path, error: &rocksdb::Error) -> bool {
-    if refusal(error.as_ref()).is_some() {
+    if refusal(error).is_some() {
         return false;
     }
     match error.kind() {
         ErrorKind::Corruption => true,
         // A file of the database is missing or replaced by a directory.
         ErrorKind::IOError | ErrorKind::NotFound => {
-            let says = |errno: Errno| error.as_ref().contains(&text(errno));
-            dir.is_dir() && (says(Errno::NOENT) || says(Errno::ISDIR))
+            dir.is_dir() && (contains(error, Errno::NOENT) || contains(error, Errno::ISDIR))
         }
         _ => false,
     }
@@ -74,16 +77,16 @@ pub(super) fn is_damage(dir: &Path, error: &rocksdb::Error) -> bool {
 
 /// Returns whether an error is a temporary system error.
 pub(super) fn is_refusal(error: &rocksdb::Error) -> bool {
-    refusal(error.as_ref()).is_some()
+    refusal(error).is_some()
 }
 
-fn refusal(said: &str) -> Option<&'static (Errno, &'static str)> {
-    REFUSALS.iter().find(|it| said.contains(&text(it.0)))
+fn refusal(error: &rocksdb::Error) -> Option<&'static Refusal> {
+    REFUSALS.iter().find(|it| contains(error, it.0))
 }
 
-/// Returns the C library's message for an error.
-fn text(errno: Errno) -> String {
-    let said = io::Error::from(errno).to_string();
-    let end = said.find(" (os error").unwrap_or(said.len());
-    said[..end].to_owned()
+/// Returns whether an error contains the C library's message for a system error.
+fn contains(error: &rocksdb::Error, errno: Errno) -> bool {
+    let text = io::Error::from(errno).to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    error.as_ref().contains(&text[..end])
 }

@@ -7,25 +7,25 @@ use bytes::Bytes;
 use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-use walgit_format::chunk::ChunkHash;
+use walgit_format::chunk::{ChunkHash, ChunkRef, Codec};
 
 /// Overhead of an entry in bytes: key, hash table, `Bytes` itself.
-const OVERHEAD: u64 = 128;
+const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
 /// Divisor of the budget for the largest cached chunk: a larger one would evict
 /// everything else.
-const LARGEST_PART: u64 = 8;
+const MAX_CHUNK_DIVISOR: u64 = 8;
 
 /// Part of the budget for reused entries. The rest is for new entries, and must
 /// hold a whole read-ahead window until it is read.
-const HOT: f64 = 0.5;
+const HOT_FRACTION: f64 = 0.5;
 
 #[derive(Clone)]
 struct ByBytes;
 
 impl Weighter<ChunkHash, Bytes> for ByBytes {
     fn weight(&self, _: &ChunkHash, raw: &Bytes) -> u64 {
-        OVERHEAD + raw.len() as u64
+        ENTRY_OVERHEAD_BYTES + raw.len() as u64
     }
 }
 
@@ -49,7 +49,7 @@ impl Memory {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(items)
             .weight_capacity(budget)
-            .hot_allocation(HOT)
+            .hot_allocation(HOT_FRACTION)
             .build();
         let chunks = match options {
             Ok(options) => quick_cache::sync::Cache::with_options(
@@ -67,7 +67,7 @@ impl Memory {
         self.chunks.get(hash)
     }
 
-    pub(super) fn holds(&self, hash: &ChunkHash) -> bool {
+    pub(super) fn contains(&self, hash: &ChunkHash) -> bool {
         self.chunks.peek(hash).is_some()
     }
 
@@ -77,22 +77,21 @@ impl Memory {
     }
 
     /// Returns whether a chunk of `len` plain bytes is accepted.
-    pub(super) fn takes(&self, len: u64) -> bool {
-        len <= self.budget / LARGEST_PART
+    pub(super) fn accepts(&self, len: u64) -> bool {
+        len <= self.budget / MAX_CHUNK_DIVISOR
     }
 
     pub(super) fn insert(&self, hash: ChunkHash, raw: Bytes) {
-        if self.takes(raw.len() as u64) {
+        if self.accepts(raw.len() as u64) {
             self.chunks.insert(hash, raw);
         }
     }
 
+    /// Number of chunks and their plain bytes.
     pub(super) fn size(&self) -> (u64, u64) {
         let entries = self.chunks.len() as u64;
-        (
-            entries,
-            self.chunks.weight().saturating_sub(entries * OVERHEAD),
-        )
+        let overhead = entries * ENTRY_OVERHEAD_BYTES;
+        (entries, self.chunks.weight().saturating_sub(overhead))
     }
 
     pub(super) fn budget(&self) -> u64 {
@@ -101,5 +100,14 @@ impl Memory {
 
     pub(super) fn clear(&self) {
         self.chunks.clear();
+    }
+}
+
+/// Copies plain bytes if they are a slice of the response, so that an uncompressed
+/// chunk does not keep the whole response in memory.
+pub(super) fn detach(chunk: &ChunkRef, raw: Bytes) -> Bytes {
+    match chunk.codec {
+        Codec::Raw => Bytes::copy_from_slice(&raw),
+        Codec::Zstd | Codec::Dictionary | Codec::Patch => raw,
     }
 }

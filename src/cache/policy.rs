@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use walgit_format::chunk::ChunkHash;
 
 /// Percentage of the budget for the small queue (value of the paper).
-const SMALL_PERCENT: u64 = 10;
+const SMALL_QUEUE_PERCENT: u64 = 10;
 /// Uses saturate at this count (two bits in the paper).
 const MAX_USES: u8 = 3;
 
@@ -36,7 +36,7 @@ struct Entry {
 }
 
 /// Sizes and use counts of entries, and their eviction order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Policy {
     budget: u64,
     entries: HashMap<ChunkHash, Entry>,
@@ -55,15 +55,7 @@ impl Policy {
     pub(super) fn new(budget: u64) -> Self {
         Policy {
             budget,
-            entries: HashMap::new(),
-            small: VecDeque::new(),
-            main: VecDeque::new(),
-            small_bytes: 0,
-            main_bytes: 0,
-            pinned_bytes: 0,
-            pins: HashMap::new(),
-            ghosts: VecDeque::new(),
-            ghost_set: HashSet::new(),
+            ..Policy::default()
         }
     }
 
@@ -79,24 +71,24 @@ impl Policy {
         self.small_bytes + self.main_bytes + self.pinned_bytes
     }
 
-    pub(super) fn holds(&self, hash: &ChunkHash) -> bool {
+    pub(super) fn contains(&self, hash: &ChunkHash) -> bool {
         self.entries.contains_key(hash)
     }
 
     /// Records a use.
-    pub(super) fn used(&mut self, hash: &ChunkHash) {
+    pub(super) fn record_use(&mut self, hash: &ChunkHash) {
         if let Some(entry) = self.entries.get_mut(hash) {
             entry.uses = (entry.uses + 1).min(MAX_USES);
         }
     }
 
-    /// Inserts an entry, or replaces it with another size. `proven` entries were in
+    /// Inserts an entry, or replaces it with another size. `promoted` entries were in
     /// the main queue in an earlier session.
-    pub(super) fn insert(&mut self, hash: ChunkHash, size: u32, proven: bool) {
+    pub(super) fn insert(&mut self, hash: ChunkHash, size: u32, promoted: bool) {
         self.remove(&hash);
         let queue = if self.pins.contains_key(&hash) {
             Queue::Pinned
-        } else if proven || self.ghost_set.remove(&hash) {
+        } else if promoted || self.ghost_set.remove(&hash) {
             Queue::Main
         } else {
             Queue::Small
@@ -118,7 +110,7 @@ impl Policy {
     }
 
     /// Removes all entries; the pins remain.
-    pub(super) fn forget_entries(&mut self) {
+    pub(super) fn clear_entries(&mut self) {
         *self = Policy {
             pins: std::mem::take(&mut self.pins),
             ..Policy::new(self.budget)
@@ -131,7 +123,7 @@ impl Policy {
         self.move_to(&hash, Queue::Pinned);
     }
 
-    /// Removes a pin from an entry. The entry counts as proven.
+    /// Removes a pin from an entry. The entry is promoted.
     pub(super) fn unpin(&mut self, hash: &ChunkHash) {
         let Some(pins) = self.pins.get_mut(hash) else {
             return;
@@ -157,19 +149,22 @@ impl Policy {
     pub(super) fn evict_to(&mut self, target: u64) -> Vec<ChunkHash> {
         let mut evicted = Vec::new();
         while self.bytes() > target && self.bytes() > self.pinned_bytes {
-            let from_small = self.small_bytes * 100 > self.budget * SMALL_PERCENT;
-            let gone = match from_small || self.main_bytes == 0 {
-                true => self.evict_small(),
-                false => self.evict_main(),
-            };
-            evicted.extend(gone);
+            let from_small = self.small_bytes * 100 > self.budget * SMALL_QUEUE_PERCENT;
+            evicted.extend(if from_small || self.main_bytes == 0 {
+                self.evict_small()
+            } else {
+                self.evict_main()
+            });
         }
         evicted
     }
 
-    /// Returns whether an entry has proven itself.
-    pub(super) fn proven(&self, hash: &ChunkHash) -> bool {
-        (self.entries.get(hash)).is_some_and(|entry| entry.queue != Queue::Small || entry.uses > 0)
+    /// Returns the entries that were used again, so that the next session does not
+    /// treat them as new.
+    pub(super) fn promoted(&self) -> Vec<ChunkHash> {
+        let promoted = |entry: &Entry| entry.queue != Queue::Small || entry.uses > 0;
+        let entries = self.entries.iter().filter(|(_, entry)| promoted(entry));
+        entries.map(|(hash, _)| *hash).collect()
     }
 
     pub(super) fn hashes(&self) -> Vec<ChunkHash> {
@@ -202,7 +197,7 @@ impl Policy {
             return None;
         }
         self.remove(&hash);
-        self.remember(hash);
+        self.add_ghost(hash);
         Some(hash)
     }
 
@@ -219,7 +214,7 @@ impl Policy {
     }
 
     /// Adds a ghost; the ghost list holds as many hashes as there are entries.
-    fn remember(&mut self, hash: ChunkHash) {
+    fn add_ghost(&mut self, hash: ChunkHash) {
         if self.ghost_set.insert(hash) {
             self.ghosts.push_back(hash);
         }
@@ -246,10 +241,11 @@ mod tests {
         let mut policy = Policy::new(budget);
         trace
             .filter(|&n| {
-                let hit = policy.holds(&hash(n));
-                match hit {
-                    true => policy.used(&hash(n)),
-                    false => policy.insert(hash(n), 1, false),
+                let hit = policy.contains(&hash(n));
+                if hit {
+                    policy.record_use(&hash(n));
+                } else {
+                    policy.insert(hash(n), 1, false);
                 }
                 policy.evict_to(budget);
                 hit
@@ -261,7 +257,7 @@ mod tests {
         let mut order: VecDeque<u32> = VecDeque::new();
         trace
             .filter(|n| {
-                let at = order.iter().position(|held| held == n);
+                let at = order.iter().position(|other| other == n);
                 if let Some(at) = at {
                     order.remove(at);
                 }
@@ -275,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_leaves_the_working_set_alone_where_lru_loses_it() {
+    fn a_scan_does_not_evict_the_working_set_as_lru_does() {
         // 60 files read repeatedly, with scans of 500 others in between.
         let trace = || {
             (0..10u32).flat_map(|round| {
@@ -289,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proven_in_an_earlier_session_outlives_newcomers() {
+    fn entries_promoted_in_an_earlier_session_outlive_new_ones() {
         let mut policy = Policy::new(10);
         for n in 0..5 {
             policy.insert(hash(n), 1, true);
@@ -298,29 +294,29 @@ mod tests {
             policy.insert(hash(n), 1, false);
             policy.evict_to(10);
         }
-        assert!((0..5).all(|n| policy.holds(&hash(n))));
+        assert!((0..5).all(|n| policy.contains(&hash(n))));
     }
 
     #[test]
-    fn what_is_pinned_stays_however_much_comes_after_it() {
+    fn pinned_entries_are_never_evicted() {
         let mut policy = Policy::new(10);
         (0..4).for_each(|n| policy.pin(hash(n)));
         for n in 0..100 {
             policy.insert(hash(n), 1, false);
             policy.evict_to(10);
         }
-        assert!((0..4).all(|n| policy.holds(&hash(n))));
+        assert!((0..4).all(|n| policy.contains(&hash(n))));
         (0..4).for_each(|n| policy.unpin(&hash(n)));
         assert_eq!(policy.bytes(), 10);
         for n in 100..200 {
             policy.insert(hash(n), 1, true);
             policy.evict_to(10);
         }
-        assert!(!(0..4).any(|n| policy.holds(&hash(n))));
+        assert!(!(0..4).any(|n| policy.contains(&hash(n))));
     }
 
     #[test]
-    fn what_two_pins_want_stays_until_both_are_gone() {
+    fn an_entry_with_two_pins_stays_until_both_are_removed() {
         let mut policy = Policy::new(2);
         policy.insert(hash(1), 1, false);
         policy.pin(hash(1));
@@ -332,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_pinned_before_it_came_stays_when_it_comes() {
+    fn an_entry_pinned_before_it_is_inserted_is_not_evicted() {
         let mut policy = Policy::new(1);
         policy.pin(hash(1));
         policy.insert(hash(1), 5, false);
@@ -351,7 +347,7 @@ mod tests {
                         policy.insert(hash(n), size, op == 1);
                         model.insert(hash(n), size);
                     }
-                    2 => policy.used(&hash(n)),
+                    2 => policy.record_use(&hash(n)),
                     _ => {
                         policy.remove(&hash(n));
                         model.remove(&hash(n));

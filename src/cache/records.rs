@@ -2,52 +2,50 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::CacheError;
-use super::database::RECORDS;
+use super::at_rest::{AtRest, is_encrypted};
+use super::database::Database;
 use super::disk::Disk;
+use super::error::CacheError;
 use super::salvage::Salvaged;
-use super::vault;
-use walgit_format::chunk::{ChunkHash, SecretKey};
+use super::schema::{RECORDS, RawRecord};
+use walgit_format::chunk::ChunkHash;
 
 /// Records that remain when a cache is cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Keep {
+pub enum ClearScope {
     /// Nothing.
     Nothing,
     /// Learned orders of file opens.
     Learned,
 }
 
-/// Owner of a record.
+/// Namespace of records, one per owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
+pub enum RecordNamespace {
     /// Locations of heads: see `repo::Loader`.
     Heads,
     /// Locations of manifests: see `repo::Loader`.
     Manifests,
-    /// Chunks of a blob that is a file: see `whole`.
-    Wholes,
+    /// Chunks of a blob that is a file: see `raw_file`.
+    RawFiles,
     /// Learned orders of file opens: see `prefetch::Guide`.
     Profiles,
 }
 
-impl Space {
+impl RecordNamespace {
     pub(super) fn prefix(self) -> u8 {
         match self {
-            Space::Heads => b'h',
-            Space::Manifests => b'm',
-            Space::Wholes => b'w',
-            Space::Profiles => b'p',
+            RecordNamespace::Heads => b'h',
+            RecordNamespace::Manifests => b'm',
+            RecordNamespace::RawFiles => b'w',
+            RecordNamespace::Profiles => b'p',
         }
     }
 }
 
-/// Key and value of a record as stored.
-pub(super) type RawRecord = (Box<[u8]>, Box<[u8]>);
-
 /// Key prefix of pin records, from before pins were files.
-const OLD_PINS: u8 = b'k';
+const PIN_PREFIX: u8 = b'k';
 
 impl Disk {
     /// Restores the records of a damaged database into the new one, and logs what
@@ -59,14 +57,14 @@ impl Disk {
             records,
         } = salvaged;
         let kept = records.and_then(|records| {
-            let learned = |key: &[u8]| key.first() == Some(&Space::Profiles.prefix());
+            let learned = |key: &[u8]| key.first() == Some(&RecordNamespace::Profiles.prefix());
             let count = records.iter().filter(|(key, _)| learned(key)).count();
             let put = || -> Result<(), CacheError> {
                 let db = self.db()?;
                 let family = db.family(RECORDS)?;
                 for (key, value) in records {
                     // Locations of heads can be determined again.
-                    if learned(&key) || key.first() == Some(&OLD_PINS) {
+                    if learned(&key) || key.first() == Some(&PIN_PREFIX) {
                         db.put_cf(family, key, value)?;
                     }
                 }
@@ -89,14 +87,10 @@ impl Disk {
     /// Converts pin records of the database to pin files.
     pub(super) fn move_old_pins(&self) -> Result<(), CacheError> {
         let db = self.db()?;
-        let records = db.family(RECORDS)?;
-        for item in db.prefix_iterator_cf(records, [OLD_PINS]) {
-            let (key, value) = item?;
-            let Some((&OLD_PINS, name)) = key.split_first() else {
-                break;
-            };
-            self.pins.import(name, &value)?;
-            db.delete_cf(records, &key)?;
+        for record in with_prefix(&db, PIN_PREFIX)? {
+            let (key, value) = record?;
+            self.pins.import(&key[1..], &value)?;
+            db.delete_cf(db.family(RECORDS)?, &key)?;
         }
         Ok(())
     }
@@ -104,23 +98,15 @@ impl Disk {
     /// Returns keys and values of the learned profiles.
     pub(super) fn learned(&self) -> Result<Vec<RawRecord>, CacheError> {
         let db = self.db()?;
-        let prefix = Space::Profiles.prefix();
-        let mut found = Vec::new();
-        for item in db.prefix_iterator_cf(db.family(RECORDS)?, [prefix]) {
-            let (key, value) = item?;
-            if key.first() != Some(&prefix) {
-                break;
-            }
-            found.push((key, value));
-        }
-        Ok(found)
+        let profiles = with_prefix(&db, RecordNamespace::Profiles.prefix())?;
+        Ok(profiles.collect::<Result<_, _>>()?)
     }
 
     pub(super) fn record(
         &self,
-        space: Space,
+        space: RecordNamespace,
         key: &[u8],
-        at_rest: Option<&SecretKey>,
+        at_rest: AtRest<'_>,
     ) -> Option<Vec<u8>> {
         let key = record_key(space, key, at_rest);
         let db = self.db().ok()?;
@@ -129,60 +115,67 @@ impl Disk {
             self.failed(&error);
             None
         })?;
-        vault::unseal(&ChunkHash::of(&key), value, at_rest)
+        at_rest.decrypt(&ChunkHash::of(&key), value)
     }
 
     pub(super) fn set_record(
         &self,
-        space: Space,
+        space: RecordNamespace,
         key: &[u8],
         value: &[u8],
-        at_rest: Option<&SecretKey>,
+        at_rest: AtRest<'_>,
     ) {
         let Ok(db) = self.db_to_write() else {
             return;
         };
         let key = record_key(space, key, at_rest);
-        let set = vault::seal(&ChunkHash::of(&key), value.to_vec(), at_rest)
+        let set = (at_rest.encrypt(&ChunkHash::of(&key), value.to_vec()))
             .and_then(|value| Ok(db.put_cf(db.family(RECORDS)?, &key, value)?));
         match set {
-            Ok(()) => self.wrote(),
+            Ok(()) => self.write_succeeded(),
             Err(error) => self.write_failed(&error),
         }
     }
 
-    /// Lists keys and lengths of unsealed records.
-    pub(super) fn records(&self, space: Space) -> Result<Vec<(Vec<u8>, u64)>, CacheError> {
+    /// Lists keys and lengths of unencrypted records.
+    pub(super) fn records(
+        &self,
+        space: RecordNamespace,
+    ) -> Result<Vec<(Vec<u8>, u64)>, CacheError> {
         let db = self.db()?;
         let mut found = Vec::new();
-        let from = [space.prefix()];
-        for item in db.prefix_iterator_cf(db.family(RECORDS)?, from) {
-            let (key, value) = item?;
-            match key.split_first() {
-                Some((prefix, name)) if *prefix == space.prefix() => {
-                    if !vault::is_sealed(&value) {
-                        found.push((name.to_vec(), value.len() as u64));
-                    }
-                }
-                _ => break,
+        for record in with_prefix(&db, space.prefix())? {
+            let (key, value) = record?;
+            if !is_encrypted(&value) {
+                found.push((key[1..].to_vec(), value.len() as u64));
             }
         }
         Ok(found)
     }
 
-    pub(super) fn remove_record(&self, space: Space, key: &[u8]) -> Result<(), CacheError> {
-        let key = record_key(space, key, None);
+    pub(super) fn remove_record(
+        &self,
+        space: RecordNamespace,
+        key: &[u8],
+    ) -> Result<(), CacheError> {
+        let key = record_key(space, key, AtRest::new(None));
         let db = self.db()?;
         Ok(db.delete_cf(db.family(RECORDS)?, key)?)
     }
 }
 
-fn record_key(space: Space, key: &[u8], at_rest: Option<&SecretKey>) -> Vec<u8> {
-    let mut whole = vec![space.prefix()];
-    match at_rest {
-        None => whole.extend_from_slice(key),
-        // The names of read blobs are private too.
-        Some(secret) => whole.extend_from_slice(&secret.name(ChunkHash::of(key).as_bytes())),
-    }
-    whole
+fn record_key(space: RecordNamespace, name: &[u8], at_rest: AtRest<'_>) -> Vec<u8> {
+    [&[space.prefix()], &at_rest.record_name(name)[..]].concat()
+}
+
+/// Returns the records whose keys start with `prefix`.
+fn with_prefix(
+    db: &Database,
+    prefix: u8,
+) -> Result<impl Iterator<Item = Result<RawRecord, rocksdb::Error>>, CacheError> {
+    let records = db.prefix_iterator_cf(db.family(RECORDS)?, [prefix]);
+    let is_in = move |record: &Result<RawRecord, _>| {
+        (record.as_ref()).map_or(true, |(key, _)| key.first() == Some(&prefix))
+    };
+    Ok(records.take_while(is_in))
 }

@@ -1,8 +1,8 @@
 //! Recovery from a damaged database: it is moved aside, never deleted immediately,
 //! and the records that cannot be fetched again are extracted.
 //!
-//! `pages.damaged-TIME` is a database that was set aside; the newest [`BACKUPS`]
-//! are kept. Pins are not part of the database (see `pins`), so damage does not
+//! `pages.damaged-TIME` is a database that was set aside; the newest [`MAX_BACKUPS`]
+//! are kept. Pins are not part of the database (see `pin_dir`), so damage does not
 //! affect them.
 
 use std::fs;
@@ -11,16 +11,15 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{DB, IteratorMode, Options};
 
-use super::CacheError;
-use super::database::RECORDS;
+use super::error::CacheError;
 use super::failure::cannot_open;
-use super::lock::beside;
-use super::records::RawRecord;
+use super::lock::sibling_path;
+use super::schema::{RECORDS, RawRecord};
 use walrus_client::clock::unix_seconds;
 
 /// Maximum number of kept backups of damaged databases.
-const BACKUPS: usize = 2;
-const DAMAGED: &str = ".damaged-";
+const MAX_BACKUPS: usize = 2;
+const DAMAGED_SUFFIX: &str = ".damaged-";
 
 /// Recovered parts of a damaged database.
 pub(super) struct Salvaged {
@@ -36,11 +35,11 @@ pub(super) struct Salvaged {
 ///
 /// # Errors
 /// If it cannot be moved.
-pub(super) fn put_aside(dir: &Path, damage: &str) -> Result<Salvaged, CacheError> {
-    let backup = free_name(dir);
+pub(super) fn set_aside(dir: &Path, damage: &str) -> Result<Salvaged, CacheError> {
+    let backup = unused_name(dir);
     fs::rename(dir, &backup).map_err(|error| cannot_open(dir, &error))?;
     remove_oldest(dir);
-    let scratch = beside(dir, ".salvage");
+    let scratch = sibling_path(dir, ".salvage");
     let _ = fs::remove_dir_all(&scratch);
     let records = read_records(&backup, &scratch);
     let _ = fs::remove_dir_all(&scratch);
@@ -51,31 +50,32 @@ pub(super) fn put_aside(dir: &Path, damage: &str) -> Result<Salvaged, CacheError
     })
 }
 
-fn free_name(dir: &Path) -> PathBuf {
+fn unused_name(dir: &Path) -> PathBuf {
     let now = unix_seconds();
     let names = (0u32..).map(|n| match n {
-        0 => beside(dir, &format!("{DAMAGED}{now:012}")),
-        n => beside(dir, &format!("{DAMAGED}{now:012}-{n}")),
+        0 => sibling_path(dir, &format!("{DAMAGED_SUFFIX}{now:012}")),
+        n => sibling_path(dir, &format!("{DAMAGED_SUFFIX}{now:012}-{n}")),
     });
     let mut free = names.filter(|path| fs::symlink_metadata(path).is_err());
-    free.next().unwrap_or_else(|| beside(dir, DAMAGED))
+    free.next()
+        .unwrap_or_else(|| sibling_path(dir, DAMAGED_SUFFIX))
 }
 
 fn remove_oldest(dir: &Path) {
     let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
         return;
     };
-    let prefix = format!("{}{DAMAGED}", name.to_string_lossy());
+    let prefix = format!("{}{DAMAGED_SUFFIX}", name.to_string_lossy());
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
         .map(|entry| entry.path())
         .collect();
     found.sort_unstable();
-    let old = found.len().saturating_sub(BACKUPS);
+    let old = found.len().saturating_sub(MAX_BACKUPS);
     for path in &found[..old] {
         tracing::warn!(
-            "{} is removed: the {BACKUPS} newest damaged caches are kept",
+            "removing {}: only the {MAX_BACKUPS} newest damaged caches are kept",
             path.display()
         );
         let _ = fs::remove_dir_all(path);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::context::{self, Context};
 use super::{Failure, output};
-use crate::cache::{self, CacheError, CacheStats, Keep, Pin, VerifyReport};
+use crate::cache::{self, CacheError, CacheStats, ClearScope, Pin, VerifyReport};
 use crate::config::Settings;
 use crate::daemon::{Client, no_pin};
 
@@ -116,9 +116,9 @@ impl Cache {
             }
             Action::Clear { keep_learned } => {
                 let keep = if keep_learned {
-                    Keep::Learned
+                    ClearScope::Learned
                 } else {
-                    Keep::Nothing
+                    ClearScope::Nothing
                 };
                 match &holder {
                     Holder::Daemon(client) => {
@@ -170,7 +170,7 @@ fn unpin(context: &Context, holder: &Holder, path: PathBuf) -> Result<String, Fa
 /// disk for example, is removed.
 fn clear_own(settings: &Settings) -> Result<(), Failure> {
     match context::own_cache(settings) {
-        Ok(own) => Ok(own.cache.clear(Keep::Nothing)?),
+        Ok(own) => Ok(own.cache.clear(ClearScope::Nothing)?),
         Err(error) => match error.downcast_ref() {
             Some(CacheError::Open { .. }) => Ok(context::erase_cache(settings)?),
             _ => Err(error),

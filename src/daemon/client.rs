@@ -15,7 +15,7 @@ use super::lock::{self, Held, Holder, Phase};
 use super::transport::{self, Call, PATIENCE, decoded, gone, watched};
 use super::warming::{Told, WarmRequest};
 use super::{DaemonSettings, DaemonStatus, MountRequest, attach};
-use crate::cache::{Keep, Pin, VerifyReport};
+use crate::cache::{ClearScope, Pin, VerifyReport};
 use crate::config::{Dirs, Settings};
 use crate::fuse::is_stopped;
 use crate::prefetch::Warmed;
@@ -264,8 +264,8 @@ impl Client {
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn clear_cache(&self, keep: Keep) -> Result<(), ClientError> {
-        self.ask(Call::post("/v1/cache/clear", &keep)?).await
+    pub async fn clear_cache(&self, scope: ClearScope) -> Result<(), ClientError> {
+        self.ask(Call::post("/v1/cache/clear", &scope)?).await
     }
 
     /// Verifies the hashes of everything in the cache.

@@ -16,7 +16,7 @@ use super::lock::Holder;
 use super::mounts::Mounts;
 use super::settings::DaemonSettings;
 use super::{DaemonStatus, MountRequest, warming};
-use crate::cache::{CacheError, Keep, VerifyReport};
+use crate::cache::{CacheError, ClearScope, VerifyReport};
 
 /// Maximum length of an import in bytes: the longest profile, as text.
 const MAX_IMPORT: usize = 40 << 20;
@@ -173,9 +173,9 @@ async fn prepare(State(shared): State<Shared>, Json(request): Json<MountRequest>
     }
 }
 
-async fn clear(State(shared): State<Shared>, Json(keep): Json<Keep>) -> Response {
+async fn clear(State(shared): State<Shared>, Json(scope): Json<ClearScope>) -> Response {
     let cache = shared.mounts.cache().clone();
-    match tokio::task::spawn_blocking(move || cache.clear(keep)).await {
+    match tokio::task::spawn_blocking(move || cache.clear(scope)).await {
         Ok(Ok(())) => Json(()).into_response(),
         Ok(Err(error)) => refuse(error.to_string()),
         Err(error) => refuse(error.to_string()),

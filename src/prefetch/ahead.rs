@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::stream::{LIKELY, Stream};
 use super::{Guide, PrefetchStats};
-use crate::cache::Source;
+use crate::cache::Residency;
 use crate::repo::{Node, NodeIndex, Snapshot};
 use walgit_format::Kind;
 use walgit_format::chunk::ByteRange;
@@ -154,11 +154,11 @@ impl Ahead {
             return;
         }
         if range.start() == 0 {
-            let source = snapshot.source(node);
+            let source = snapshot.residency(node);
             let pace = self.pace(task, snapshot, node, source);
             let guide = self.guide.as_ref().filter(|_| mounted);
             if let Some(guide) = guide.filter(|_| pace != Pace::Walk) {
-                let asks = source == Source::Network && pace == Pace::Step;
+                let asks = source == Residency::Network && pace == Pace::Step;
                 guide.opened(task, snapshot, node.index, asks);
             }
         }
@@ -169,7 +169,7 @@ impl Ahead {
 
     /// Determines how the reader moves across files; starts a stream if something
     /// is not in memory.
-    fn pace(&self, task: u64, snapshot: &Snapshot, node: &Node, source: Source) -> Pace {
+    fn pace(&self, task: u64, snapshot: &Snapshot, node: &Node, source: Residency) -> Pace {
         let file = node.index.0;
         let task = {
             let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,7 @@ impl Ahead {
             let listed =
                 (node.folder()).is_some_and(|folder| walks.listed.contains(&(task, folder)));
             let enough = if listed { LISTED } else { LIKELY };
-            if in_a_row < enough || source == Source::Memory || walks.streams.len() >= STREAMS {
+            if in_a_row < enough || source == Residency::Memory || walks.streams.len() >= STREAMS {
                 return if surely { Pace::Walk } else { Pace::Step };
             }
             // A listing of the folder counts as one more file read.
@@ -228,7 +228,7 @@ impl Ahead {
                 return;
             };
             for coming in coming {
-                let _ = coming.landed().await;
+                let _ = coming.completed().await;
             }
         }));
     }

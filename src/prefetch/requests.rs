@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::cache::MAX_GAP;
+use crate::cache::{MAX_GAP, PrefetchGoal};
 use crate::repo::{Coming, Snapshot};
 use walgit_format::chunk::{ChunkRef, Codec};
 
@@ -12,7 +12,9 @@ pub(super) fn missing(
     chunks: impl IntoIterator<Item = ChunkRef>,
 ) -> Vec<ChunkRef> {
     let chunks = chunks.into_iter();
-    chunks.filter(|chunk| !snapshot.holds(chunk)).collect()
+    chunks
+        .filter(|chunk| !snapshot.cache().contains(&chunk.hash))
+        .collect()
 }
 
 /// Starts to fetch missing chunks in storage order, in requests of up to `length`
@@ -24,27 +26,25 @@ pub(super) fn begin(snapshot: &Snapshot, missing: &[ChunkRef], length: u64) -> V
     let is_patch = |chunk: &&ChunkRef| chunk.codec == Codec::Patch;
     let (patches, plain): (Vec<_>, Vec<_>) = missing.iter().partition(is_patch);
     if patches.is_empty() {
-        return run(missing, |at| snapshot.begin_chunks(missing, at, length));
+        return run(snapshot, missing, length, PrefetchGoal::Read);
     }
     let bases = patches.iter().flat_map(|patch| patch.bases.iter());
-    let bases = bases.filter(|base| !snapshot.holds(base));
+    let bases = bases.filter(|base| !snapshot.cache().contains(&base.hash));
     let mut plain: Vec<ChunkRef> = plain.into_iter().chain(bases).cloned().collect();
     plain.sort_unstable_by_key(|chunk| (chunk.location.blob, chunk.location.offset));
     plain.dedup_by_key(|chunk| chunk.hash);
     let patches: Vec<ChunkRef> = patches.into_iter().cloned().collect();
-    let mut begun = run(&plain, |at| snapshot.begin_bases(&plain, at, length));
-    begun.extend(run(&patches, |at| {
-        snapshot.begin_chunks(&patches, at, length)
-    }));
+    let mut begun = run(snapshot, &plain, length, PrefetchGoal::Base);
+    begun.extend(run(snapshot, &patches, length, PrefetchGoal::Read));
     begun
 }
 
 /// Starts the requests one by one, skipping chunks that an earlier one delivers.
-fn run(missing: &[ChunkRef], begin: impl Fn(usize) -> Option<Coming>) -> Vec<Coming> {
+fn run(snapshot: &Snapshot, missing: &[ChunkRef], length: u64, goal: PrefetchGoal) -> Vec<Coming> {
     let mut begun = Vec::new();
     let mut at = 0;
     while at < missing.len() {
-        let coming = begin(at);
+        let coming = snapshot.begin_chunks(missing, at, length, goal);
         at += 1;
         let Some(coming) = coming else {
             continue;

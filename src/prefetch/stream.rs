@@ -167,7 +167,7 @@ impl Stream {
             }
         }
         for coming in ahead.iter().flat_map(|begun| &begun.coming) {
-            coming.landed().await.ok()?;
+            coming.completed().await.ok()?;
         }
         Some(())
     }
@@ -176,7 +176,8 @@ impl Stream {
     async fn begin(&self, snapshot: &Snapshot, from: u64, to: u64) -> Option<Begun> {
         let stretch = snapshot.stretch(from..to).await.ok()?;
         self.reach.fetch_max(to, Ordering::Relaxed);
-        let here = |chunk: &ChunkRef| snapshot.holds(chunk);
+        let cache = snapshot.cache();
+        let here = |chunk: &ChunkRef| cache.contains(&chunk.hash);
         let (here, missing): (Vec<_>, Vec<_>) = stretch.chunks.into_iter().partition(here);
         let mut coming: VecDeque<_> =
             requests::begin(snapshot, &missing, snapshot.request_bytes()).into();
@@ -194,8 +195,12 @@ impl Stream {
         if preloaded > 0 {
             let snapshot = snapshot.clone();
             let preload = move || {
-                snapshot.preload(&here);
-                (known.iter()).for_each(|(file, pieces)| snapshot.preload_pieces(file, pieces));
+                let cache = snapshot.cache();
+                here.iter().for_each(|chunk| cache.preload(chunk));
+                for (file, pieces) in &known {
+                    let cache = snapshot.cache_of(file);
+                    cache.inspect(|cache| pieces.iter().for_each(|it| cache.preload(it)));
+                }
             };
             tokio::task::spawn_blocking(preload).await.ok()?;
         }
@@ -251,7 +256,7 @@ async fn fetch_wholes(snapshot: &Snapshot, files: &[WholeBlob]) -> VecDeque<Comi
         if coming.len() >= WHOLES
             && let Some(first) = coming.pop_front()
         {
-            let _ = first.landed().await;
+            let _ = first.completed().await;
         }
     }
     coming

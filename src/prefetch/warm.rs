@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::requests;
+use crate::cache::PrefetchGoal;
 use crate::repo::{Node, RepoError, Snapshot};
 use walgit_format::Kind;
 use walgit_format::chunk::{ChunkRef, WholeBlob};
@@ -157,7 +158,7 @@ impl<'a> Walk<'a> {
 /// Returns the chunks that are not on disk: chunks in memory only would be lost at
 /// exit.
 fn missing(snapshot: &Snapshot, mut chunks: Vec<ChunkRef>) -> Vec<ChunkRef> {
-    chunks.retain(|chunk| !snapshot.keeps(chunk));
+    chunks.retain(|chunk| !snapshot.cache().contains_on_disk(&chunk.hash));
     chunks
 }
 
@@ -173,16 +174,17 @@ async fn fetch(
     let mut groups = starts.chunks(REQUESTS).peekable();
     while let Some(group) = groups.next() {
         let end = groups.peek().map_or(missing.len(), |next| next[0]);
-        let begin = |&at: &usize| snapshot.begin_keeping(missing, at, length);
+        let begin = |&at: &usize| snapshot.begin_chunks(missing, at, length, PrefetchGoal::Persist);
         let begun: Vec<_> = group.iter().filter_map(begin).collect();
         for coming in begun {
-            coming.kept().await?;
+            coming.persisted().await?;
         }
         // Chunks that did not arrive with their neighbours are fetched
         // individually.
         for at in group[0]..end {
-            if let Some(coming) = snapshot.begin_keeping(missing, at, length) {
-                coming.kept().await?;
+            if let Some(coming) = snapshot.begin_chunks(missing, at, length, PrefetchGoal::Persist)
+            {
+                coming.persisted().await?;
             }
         }
         kept(&missing[group[0]..end]);
@@ -196,13 +198,13 @@ async fn fetch_whole(snapshot: &Snapshot, file: &WholeBlob) -> Result<bool, Repo
     let mut missing = false;
     if let Some(coming) = snapshot.begin_whole(file) {
         missing = true;
-        coming.kept().await?;
+        coming.persisted().await?;
     }
     let pieces = snapshot.pieces_of(file).unwrap_or_default();
     for at in 0..pieces.len() {
         if let Some(coming) = snapshot.begin_piece(file, &pieces, at) {
             missing = true;
-            coming.kept().await?;
+            coming.persisted().await?;
         }
     }
     Ok(missing)

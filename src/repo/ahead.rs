@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Coming, Node, RepoError, Snapshot};
+use crate::cache::PrefetchGoal;
 use crate::offload::Pace;
 use walgit_format::Content;
 use walgit_format::chunk::{ChunkRef, WholeBlob};
@@ -119,9 +120,10 @@ impl Snapshot {
     /// stored bytes for neighbours. Must be called within a runtime.
     pub fn begin_nodes(&self, mut nodes: Vec<ChunkRef>, window: u64) -> Vec<Coming> {
         let loader = self.repository().loader();
-        nodes.retain(|chunk| !loader.remembers(chunk) && !self.holds(chunk));
+        nodes.retain(|chunk| !loader.remembers(chunk) && !self.cache().contains(&chunk.hash));
         sort_by_place(&mut nodes);
-        let begun = (0..nodes.len()).filter_map(|at| self.begin_chunks(&nodes, at, window));
+        let begun = (0..nodes.len())
+            .filter_map(|at| self.begin_chunks(&nodes, at, window, PrefetchGoal::Read));
         begun.collect()
     }
 }

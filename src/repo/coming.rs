@@ -6,18 +6,18 @@ use bytes::Bytes;
 
 use super::content::Cover;
 use super::{Node, RepoError, Snapshot};
-use crate::cache::{self, Underway};
+use crate::cache::{self, PrefetchGoal, PrefetchHandle};
 use walgit_format::chunk::{ByteRange, ChunkHash, ChunkRef, WholeBlob};
 
 /// A prefetch in progress. Dropping it cancels the fetch, unless another task waits
 /// for the same content.
 #[derive(Debug)]
-#[must_use = "a fetch that nobody holds is called off"]
+#[must_use = "a prefetch without a handle is cancelled"]
 pub enum Coming {
     /// Some chunks.
-    Chunks(Underway<Bytes>),
+    Chunks(PrefetchHandle<Bytes>),
     /// A file stored as one blob.
-    Whole(Underway<Arc<[ChunkRef]>>),
+    Whole(PrefetchHandle<Arc<[ChunkRef]>>),
 }
 
 impl Coming {
@@ -25,10 +25,10 @@ impl Coming {
     ///
     /// # Errors
     /// Fails if it cannot be fetched.
-    pub async fn landed(&self) -> Result<(), RepoError> {
+    pub async fn completed(&self) -> Result<(), RepoError> {
         match self {
-            Coming::Chunks(chunks) => chunks.landed().await?,
-            Coming::Whole(whole) => whole.landed().await?,
+            Coming::Chunks(chunks) => chunks.completed().await?,
+            Coming::Whole(whole) => whole.completed().await?,
         }
         Ok(())
     }
@@ -36,7 +36,7 @@ impl Coming {
     /// The chunks that it fetches, if known.
     pub fn chunks(&self) -> &[ChunkHash] {
         match self {
-            Coming::Chunks(chunks) => chunks.brings(),
+            Coming::Chunks(chunks) => chunks.chunks(),
             Coming::Whole(_) => &[],
         }
     }
@@ -45,10 +45,10 @@ impl Coming {
     ///
     /// # Errors
     /// Fails if it cannot be fetched or written.
-    pub async fn kept(&self) -> Result<(), RepoError> {
+    pub async fn persisted(&self) -> Result<(), RepoError> {
         match self {
-            Coming::Chunks(chunks) => chunks.kept().await?,
-            Coming::Whole(whole) => whole.kept().await?,
+            Coming::Chunks(chunks) => chunks.persisted().await?,
+            Coming::Whole(whole) => whole.persisted().await?,
         }
         Ok(())
     }
@@ -74,34 +74,25 @@ impl Snapshot {
         let store = self.store_of_content(node)?;
         let cache = self.repository.loader().cache();
         let begun = located.iter().filter_map(|part| {
-            let begun = cache.begin(store, part.table.chunks(), part.index, window);
+            let (table, goal) = (part.table.chunks(), PrefetchGoal::Read);
+            let begun = cache.prefetch(store, table, part.index, window, goal);
             begun.map(Coming::Chunks)
         });
         Ok(begun.collect())
     }
 
     /// Starts to prefetch chunk `table[index]` and the chunks that follow it both in
-    /// the table and in the blob, up to `window` stored bytes. `None` if it is
-    /// cached. Must be called within a runtime.
-    pub fn begin_chunks(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
+    /// the table and in the blob, up to `window` stored bytes. `None` if the goal is
+    /// reached already. Must be called within a runtime.
+    pub fn begin_chunks(
+        &self,
+        table: &[ChunkRef],
+        index: usize,
+        window: u64,
+        goal: PrefetchGoal,
+    ) -> Option<Coming> {
         let cache = self.repository.loader().cache();
-        let begun = cache.begin(self.repository.store(), table, index, window);
-        begun.map(Coming::Chunks)
-    }
-
-    /// As [`Snapshot::begin_chunks`], for chunks that serve as patch bases and may be
-    /// read as well: a table without patches.
-    pub fn begin_bases(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
-        let cache = self.repository.loader().cache();
-        let begun = cache.begin_bases(self.repository.store(), table, index, window);
-        begun.map(Coming::Chunks)
-    }
-
-    /// As [`Snapshot::begin_chunks`], for chunks that must end up on disk: `None`
-    /// only if the chunk is on disk already.
-    pub fn begin_keeping(&self, table: &[ChunkRef], index: usize, window: u64) -> Option<Coming> {
-        let cache = self.repository.loader().cache();
-        let begun = cache.begin_keeping(self.repository.store(), table, index, window);
+        let begun = cache.prefetch(self.repository.store(), table, index, window, goal);
         begun.map(Coming::Chunks)
     }
 
@@ -110,7 +101,7 @@ impl Snapshot {
     pub fn begin_whole(&self, whole: &WholeBlob) -> Option<Coming> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
-        cache.begin_whole(store, whole).map(Coming::Whole)
+        cache.prefetch_raw_file(store, whole).map(Coming::Whole)
     }
 
     /// Starts to refetch a piece of a file stored as one blob; `None` if it is on
@@ -118,28 +109,8 @@ impl Snapshot {
     pub fn begin_piece(&self, whole: &WholeBlob, pieces: &[ChunkRef], at: usize) -> Option<Coming> {
         let store = self.repository.store_of(whole).ok()?;
         let cache = self.repository.loader().cache();
-        let begun = cache.begin_keeping(store, pieces, at, 0);
+        let begun = cache.prefetch(store, pieces, at, 0, PrefetchGoal::Persist);
         begun.map(Coming::Chunks)
-    }
-
-    /// Loads chunks from disk into memory, on this thread.
-    pub fn preload(&self, chunks: &[ChunkRef]) {
-        let cache = self.repository.loader().cache();
-        let at_rest = self.repository.store().at_rest();
-        chunks
-            .iter()
-            .for_each(|chunk| cache.preload(chunk, at_rest));
-    }
-
-    /// As [`Snapshot::preload`], for the pieces of a file stored as one blob.
-    pub fn preload_pieces(&self, whole: &WholeBlob, pieces: &[ChunkRef]) {
-        let Ok(store) = self.repository.store_of(whole) else {
-            return;
-        };
-        let (cache, at_rest) = (self.repository.loader().cache(), store.at_rest());
-        pieces
-            .iter()
-            .for_each(|piece| cache.preload(piece, at_rest));
     }
 
     /// Most plain bytes to preload per reader.

@@ -13,11 +13,11 @@ use super::decoded::{Decoded, DecodedNodes};
 use super::kept::Kept;
 use super::private::{Door, enter};
 use super::{Account, RepoError, Repository};
-use crate::cache::{Cache, Space};
+use crate::cache::{Cache, CacheView, RecordNamespace};
 use crate::offload::offload;
 use walgit_format::blob::{Header, MIN_BLOB};
 use walgit_format::chunk::{
-    Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, SecretKey, WholeBlob,
+    Bases, BlobId, ByteRange, ChunkHash, ChunkRef, Codec, Location, WholeBlob,
 };
 use walgit_format::guard::Guard;
 use walgit_format::head::{AttachmentKind, MAX_SHIPPED};
@@ -131,10 +131,10 @@ impl Loader {
         root: Option<ChunkHash>,
     ) -> Option<FoundHead> {
         let known = Door::all(access, &self.headers).find_map(|door| {
-            let at_rest = door.store.at_rest();
-            let record = (self.cache).record(Space::Heads, &record_key(blob, root), at_rest)?;
+            let cache = self.cache.view(door.store.at_rest());
+            let record = cache.record(RecordNamespace::Heads, &record_key(blob, root))?;
             let reference = decode_reference(blob, &record)?;
-            let raw = self.cache.local(&reference, at_rest)?;
+            let raw = cache.get_cached(&reference)?;
             Some((door, reference, raw))
         });
         let (door, reference, raw) = known?;
@@ -228,15 +228,16 @@ impl Loader {
         first: &Bytes,
     ) -> Result<FoundHead, RepoError> {
         let store = &door.store;
+        let cache = self.cache.view(store.at_rest());
         // A head longer than the first read takes another request.
         let raw = match stored_in(first, &reference) {
             Some(stored) => {
-                (self.cache.insert(&reference, stored, store.at_rest())).map_err(|why| {
-                    RepoError::NotARepository {
+                cache
+                    .insert(&reference, stored)
+                    .map_err(|why| RepoError::NotARepository {
                         blob,
                         why: why.to_string(),
-                    }
-                })?
+                    })?
             }
             None => {
                 self.cache
@@ -247,8 +248,8 @@ impl Loader {
         let head = decode_head(raw, reference.clone()).await?;
         let record = encode_reference(&reference);
         let key = record_key(blob, root);
-        (self.cache).set_record(Space::Heads, &key, &record, store.at_rest());
-        self.absorb(account, &head, first, blob, store.at_rest());
+        cache.set_record(RecordNamespace::Heads, &key, &record);
+        self.absorb(account, &head, first, blob, cache);
         Ok(FoundHead {
             head,
             hash: reference.hash,
@@ -264,13 +265,12 @@ impl Loader {
         head: &Head,
         first: &Bytes,
         blob: BlobId,
-        at_rest: Option<&SecretKey>,
+        cache: CacheView<'_>,
     ) {
         let mut take = Absorbed {
-            cache: &self.cache,
+            cache,
             first,
             blob,
-            at_rest,
             seen: HashSet::new(),
             budget: ABSORB,
         };
@@ -389,7 +389,7 @@ impl Loader {
         if let Some(Decoded::List(known)) = self.decoded.get(&key) {
             return Ok(known);
         }
-        let pieces = self.cache.whole(store, whole).await?;
+        let pieces = self.cache.get_raw_file(store, whole).await?;
         let list = ChunkList::of_pieces(&pieces);
         let charge = account.charge(list.weight())?;
         let list = Arc::new(list.with_guard(Guard::new(charge)));
@@ -425,10 +425,9 @@ fn malformed(what: &'static str, reference: &ChunkRef, why: MalformedNode) -> Re
 
 /// Caches chunks from a first read, each once and within a budget.
 struct Absorbed<'a> {
-    cache: &'a Cache,
+    cache: CacheView<'a>,
     first: &'a Bytes,
     blob: BlobId,
-    at_rest: Option<&'a SecretKey>,
     seen: HashSet<ChunkHash>,
     budget: u64,
 }
@@ -440,7 +439,7 @@ impl Absorbed<'_> {
         }
         self.budget = (self.budget).checked_sub(u64::from(reference.raw_len))?;
         let stored = stored_in(self.first, reference)?;
-        self.cache.insert(reference, stored, self.at_rest).ok()
+        self.cache.insert(reference, stored).ok()
     }
 }
 

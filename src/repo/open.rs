@@ -12,7 +12,7 @@ use super::access::{Access, Located, Target};
 use super::implied::{self, Leaf, Told};
 use super::private::enter;
 use super::{Loader, RepoError, Repository};
-use crate::cache::{CacheError, Space};
+use crate::cache::{CacheError, RecordNamespace};
 use crate::offload::offload;
 use walgit_format::Kind;
 use walgit_format::blob::Header;
@@ -196,16 +196,16 @@ impl Loader {
         let keys = (0..access.keys.len()).map(Some);
         for key in std::iter::once(None).chain(keys) {
             let sealed = key.and_then(|key| shelf(access, Some(key)));
-            let at_rest = sealed.as_ref().and_then(|store| store.at_rest());
             let cache = self.cache();
-            let Some(record) = cache.record(Space::Manifests, blob.as_bytes(), at_rest) else {
+            let view = cache.view(sealed.as_ref().and_then(|store| store.at_rest()));
+            let Some(record) = view.record(RecordNamespace::Manifests, blob.as_bytes()) else {
                 continue;
             };
             let size = u64::from_le_bytes(record.try_into().ok()?);
             let whole = manifest_blob(blob, size, key.is_some());
             let store = sealed.as_ref().unwrap_or(&access.store);
             // Evicted pieces are fetched again and verified by their own hashes.
-            let pieces = cache.known_whole(&whole, at_rest)?;
+            let pieces = view.raw_file(&whole)?;
             let mut json = Vec::with_capacity(size.min(MAX_MANIFEST) as usize);
             for index in 0..pieces.len() {
                 let window = MAX_MANIFEST;
@@ -218,13 +218,13 @@ impl Loader {
 
     fn keep_manifest(&self, access: &Access, blob: BlobId, json: &Bytes, key: Option<usize>) {
         let sealed = key.and_then(|key| shelf(access, Some(key)));
-        let at_rest = sealed.as_ref().and_then(|store| store.at_rest());
+        let key_at_rest = sealed.as_ref().and_then(|store| store.at_rest());
         let size = json.len() as u64;
         let whole = manifest_blob(blob, size, key.is_some());
-        let cache = self.cache();
-        cache.keep_whole(&whole, json, at_rest);
+        let cache = self.cache().view(key_at_rest);
+        cache.insert_raw_file(&whole, json);
         let record = size.to_le_bytes();
-        cache.set_record(Space::Manifests, blob.as_bytes(), &record, at_rest);
+        cache.set_record(RecordNamespace::Manifests, blob.as_bytes(), &record);
     }
 
     /// Marks files that start with `#!` as executable, if they can be read.

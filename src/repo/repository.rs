@@ -10,7 +10,7 @@ use super::archive::{Archive, check_commits};
 use super::implied::{ImpliedTree, Told};
 use super::loader::FoundHead;
 use super::{Charge, Loader, RepoError, Snapshot};
-use crate::cache::Space;
+use crate::cache::{CacheView, RecordNamespace};
 use crate::offload::offload;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, PayloadError, SecretKey, WholeBlob};
 use walgit_format::commits::decode_commits;
@@ -266,25 +266,23 @@ impl Repository {
     /// Returns the latest learned profile of the repository `identity`. The record is
     /// encrypted on disk if the repository is encrypted.
     pub fn learned(&self, identity: &str) -> Option<Vec<u8>> {
-        let cache = self.loader().cache();
-        cache.record(Space::Profiles, identity.as_bytes(), self.at_rest())
+        self.cache()
+            .record(RecordNamespace::Profiles, identity.as_bytes())
     }
 
     /// Stores the learned profile of the repository `identity`.
     pub fn set_learned(&self, identity: &str, profile: &[u8]) {
-        let cache = self.loader().cache();
         let key = identity.as_bytes();
-        cache.set_record(Space::Profiles, key, profile, self.at_rest());
+        (self.cache()).set_record(RecordNamespace::Profiles, key, profile);
     }
 
     /// Pins chunks of this repository in the cache under a name; see
-    /// [`crate::cache::Cache::pin`].
+    /// [`CacheView::pin`].
     ///
     /// # Errors
-    /// As [`crate::cache::Cache::pin`].
+    /// As [`CacheView::pin`].
     pub fn pin(&self, name: &str, chunks: &[ChunkRef]) -> Result<(), RepoError> {
-        let cache = self.loader().cache();
-        Ok(cache.pin(name, chunks, self.at_rest())?)
+        Ok(self.cache().pin(name, chunks)?)
     }
 
     /// A name for part of this repository that is safe to expose to other users:
@@ -298,6 +296,11 @@ impl Repository {
             }
             None => name.into(),
         }
+    }
+
+    /// The cache under the key of this repository, of which a part may be encrypted.
+    fn cache(&self) -> CacheView<'_> {
+        self.loader().cache().view(self.at_rest())
     }
 
     fn at_rest(&self) -> Option<&SecretKey> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::snapshot::Found;
 use super::{Node, RepoError, Snapshot};
-use crate::cache::Source;
-use walgit_format::chunk::{ChunkHash, ChunkRef, Codec, SecretKey, WholeBlob};
+use crate::cache::{CacheView, Residency};
+use walgit_format::chunk::{ChunkHash, ChunkRef, Codec, WholeBlob};
 use walgit_format::{ChunkList, Content, Kind, MalformedNode};
 
 /// Storage layout of a node's content, for display.
@@ -103,14 +103,19 @@ impl Snapshot {
 
     /// The pieces of a file stored as one blob, if known.
     pub fn pieces_of(&self, whole: &WholeBlob) -> Option<Arc<[ChunkRef]>> {
-        let cache = self.repository.loader().cache();
-        let store = self.repository.store_of(whole).ok()?;
-        cache.known_whole(whole, store.at_rest())
+        self.cache_of(whole)?.raw_file(whole)
     }
 
-    /// The key that encrypts a file stored as one blob in the disk cache.
-    pub fn at_rest_of(&self, whole: &WholeBlob) -> Option<&SecretKey> {
-        self.repository.store_of(whole).ok()?.at_rest()
+    /// The cache of this repository's tree and content.
+    pub fn cache(&self) -> CacheView<'_> {
+        let cache = self.repository.loader().cache();
+        cache.view(self.repository.store().at_rest())
+    }
+
+    /// The cache of a file stored as one blob; `None` without its key.
+    pub fn cache_of(&self, whole: &WholeBlob) -> Option<CacheView<'_>> {
+        let cache = self.repository.loader().cache();
+        Some(cache.view(self.repository.store_of(whole).ok()?.at_rest()))
     }
 
     /// Every content chunk of a file, in order; empty for an inline file.
@@ -182,21 +187,17 @@ impl Snapshot {
     /// # Errors
     /// Fails if the list cannot be read.
     pub async fn held(&self, node: &Node) -> Result<Held, RepoError> {
-        let cache = self.repository.loader().cache();
         let first = self.chunks_of(node);
         if let Some(whole) = self.whole_of(node) {
-            let Ok(store) = self.repository.store_of(whole) else {
-                return Ok(Held::Nothing);
-            };
-            let at_rest = store.at_rest();
-            return Ok(match cache.known_whole(whole, at_rest) {
-                Some(pieces) => Held::of(&pieces, |hash| cache.holds(hash, at_rest)),
+            let cached = self.cache_of(whole);
+            let cached = cached.and_then(|cache| Some((cache, cache.raw_file(whole)?)));
+            return Ok(match cached {
+                Some((cache, pieces)) => Held::of(&pieces, |hash| cache.contains(hash)),
                 None => Held::Nothing,
             });
         }
         // If the list is not cached, neither is the content that it references.
-        let at_rest = self.repository.store().at_rest();
-        let holds = |hash: &ChunkHash| cache.holds(hash, at_rest);
+        let holds = |hash: &ChunkHash| self.cache().contains(hash);
         if !first.is_empty() && !first.iter().any(|chunk| holds(&chunk.hash)) {
             return Ok(Held::Nothing);
         }
@@ -207,35 +208,19 @@ impl Snapshot {
     }
 
     /// Residency of the start of a file.
-    pub fn source(&self, node: &Node) -> Source {
-        let cache = self.repository.loader().cache();
-        match (self.whole_of(node), self.chunks_of(node).first()) {
-            (Some(whole), _) => match (self.pieces_of(whole), self.repository.store_of(whole)) {
-                (Some(pieces), Ok(store)) => pieces
-                    .first()
-                    .map_or(Source::Memory, |it| cache.source(&it.hash, store.at_rest())),
-                _ => Source::Network,
-            },
-            (None, Some(first)) => cache.source(&first.hash, self.repository.store().at_rest()),
-            (None, None) => Source::Memory,
-        }
-    }
-
-    /// Whether a chunk is in the cache.
-    pub fn holds(&self, chunk: &ChunkRef) -> bool {
-        let at_rest = self.repository.store().at_rest();
-        (self.repository.loader().cache()).holds(&chunk.hash, at_rest)
-    }
-
-    /// Whether a chunk of a tree is on disk, and so survives the session.
-    pub fn keeps(&self, chunk: &ChunkRef) -> bool {
-        let at_rest = self.repository.store().at_rest();
-        (self.repository.loader().cache()).keeps(&chunk.hash, at_rest)
-    }
-
-    /// Whether a file stored as one blob has been fetched and verified before.
-    pub fn knows(&self, whole: &WholeBlob) -> bool {
-        self.pieces_of(whole).is_some()
+    pub fn residency(&self, node: &Node) -> Residency {
+        let residency = |cache: CacheView<'_>, chunks: &[ChunkRef]| {
+            let first = chunks.first();
+            first.map_or(Residency::Memory, |first| cache.residency(&first.hash))
+        };
+        let Some(whole) = self.whole_of(node) else {
+            return residency(self.cache(), self.chunks_of(node));
+        };
+        let cached = self.cache_of(whole);
+        let cached = cached.and_then(|cache| Some((cache, cache.raw_file(whole)?)));
+        cached.map_or(Residency::Network, |(cache, pieces)| {
+            residency(cache, &pieces)
+        })
     }
 
     /// Storage layout of a node's content.

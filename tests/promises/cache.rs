@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Location};
-use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space, Underway};
+use walgit_fs::cache::{
+    Cache, CacheConfig, CacheError, ClearScope, PrefetchGoal, PrefetchHandle, RecordNamespace,
+};
 use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
 use crate::support::tree::noise;
@@ -169,7 +171,7 @@ fn reference_with_wrong_length_fails_at_every_residency() {
             for raw_len in [0, 9999, 10_001, 1 << 20] {
                 let mut lies = table.clone();
                 lies[0].raw_len = raw_len;
-                assert!(cache.local(&lies[0], None).is_none(), "{raw_len}");
+                assert!(cache.view(None).get_cached(&lies[0]).is_none(), "{raw_len}");
                 assert!(cache.get(&store, &lies, 0, 0).await.is_err(), "{raw_len}");
             }
             assert_eq!(cache.get(&store, &table, 0, 0).await.unwrap(), bytes);
@@ -182,10 +184,12 @@ fn held_up(
     cache: &Arc<Cache>,
     table: &[ChunkRef],
     bytes: &Bytes,
-) -> (Arc<Memory>, Arc<dyn BlobStore>, Underway<Bytes>) {
+) -> (Arc<Memory>, Arc<dyn BlobStore>, PrefetchHandle<Bytes>) {
     let (counted, store) = memory(bytes, false);
     counted.gate.forget_permits(1);
-    let coming = cache.begin(&store, table, 0, 0).unwrap();
+    let coming = cache
+        .prefetch(&store, table, 0, 0, PrefetchGoal::Read)
+        .unwrap();
     eventually("it is asked for", || {
         counted.reading.load(Ordering::SeqCst) == 1
     });
@@ -218,7 +222,9 @@ fn prefetch_continues_after_cancellation_while_a_reader_waits() {
     block_on(async {
         let (counted, store, coming) = held_up(&cache, &table, &bytes);
         // Somebody else who does not need it either.
-        let other = cache.begin(&store, &table, 0, 0).unwrap();
+        let other = cache
+            .prefetch(&store, &table, 0, 0, PrefetchGoal::Read)
+            .unwrap();
         drop(other);
         let read = cache.get(&store, &table, 0, 0);
         tokio::pin!(read);
@@ -239,7 +245,11 @@ fn demand_reads_do_not_queue_behind_prefetches() {
     block_on(async {
         // One is stuck, and more wait behind it than may be under way.
         let (counted, store, _stuck) = held_up(&cache, &table, &bytes);
-        let ahead = |at| cache.begin(&store, &table, at, 0).unwrap();
+        let ahead = |at| {
+            cache
+                .prefetch(&store, &table, at, 0, PrefetchGoal::Read)
+                .unwrap()
+        };
         let waiting: Vec<_> = (1..30).map(ahead).collect();
         let other = cache.get(&store, &table, 39, 0).await.unwrap();
         assert_eq!(other, bytes[39 << 20..]);
@@ -249,7 +259,7 @@ fn demand_reads_do_not_queue_behind_prefetches() {
         assert_eq!(queued, bytes[29 << 20..30 << 20]);
         counted.gate.add_permits(1);
         for coming in waiting {
-            coming.landed().await.unwrap();
+            coming.completed().await.unwrap();
         }
     });
 }
@@ -280,18 +290,27 @@ fn cached_chunks_survive_reopening() {
     for chunk in &table {
         let at = chunk.location.offset as usize;
         cache
-            .insert(chunk, bytes.slice(at..at + 5000), None)
+            .view(None)
+            .insert(chunk, bytes.slice(at..at + 5000))
             .unwrap();
     }
-    cache.set_record(Space::Heads, b"key", b"value", None);
+    cache
+        .view(None)
+        .set_record(RecordNamespace::Heads, b"key", b"value");
     drop(cache);
     let cache = open(dir.path(), 10 << 20, 1 << 20);
     for chunk in &table {
         let at = chunk.location.offset as usize;
-        assert_eq!(cache.local(chunk, None).unwrap(), bytes[at..at + 5000]);
+        assert_eq!(
+            cache.view(None).get_cached(chunk).unwrap(),
+            bytes[at..at + 5000]
+        );
     }
     assert_eq!(
-        cache.record(Space::Heads, b"key", None).as_deref(),
+        cache
+            .view(None)
+            .record(RecordNamespace::Heads, b"key")
+            .as_deref(),
         Some(&b"value"[..])
     );
     assert_eq!(cache.stats().disk_hits, 20);
@@ -306,7 +325,8 @@ fn cache_stays_within_its_budget_and_returns_disk_space() {
     for chunk in &table {
         let at = chunk.location.offset as usize;
         cache
-            .insert(chunk, bytes.slice(at..at + 33_000), None)
+            .view(None)
+            .insert(chunk, bytes.slice(at..at + 33_000))
             .unwrap();
         assert!(cache.stats().disk_bytes <= budget);
     }
@@ -327,7 +347,8 @@ fn scan_does_not_evict_frequently_used_chunks() {
     let put = |n: usize| {
         let at = n * 33_000;
         cache
-            .insert(&table[n], bytes.slice(at..at + 33_000), None)
+            .view(None)
+            .insert(&table[n], bytes.slice(at..at + 33_000))
             .unwrap();
     };
     for n in 0..50 {
@@ -335,7 +356,7 @@ fn scan_does_not_evict_frequently_used_chunks() {
     }
     for _ in 0..3 {
         for chunk in &table[..50] {
-            assert!(cache.local(chunk, None).is_some());
+            assert!(cache.view(None).get_cached(chunk).is_some());
         }
     }
     for n in 50..400 {
@@ -343,7 +364,7 @@ fn scan_does_not_evict_frequently_used_chunks() {
     }
     let left = table[..50]
         .iter()
-        .filter(|c| cache.holds(&c.hash, None))
+        .filter(|c| cache.view(None).contains(&c.hash))
         .count();
     assert!(left > 45, "{left} of 50 are left");
 }
@@ -368,7 +389,8 @@ fn clear_empties_the_cache_and_verify_counts_chunks() {
     for chunk in &table {
         let at = chunk.location.offset as usize;
         cache
-            .insert(chunk, bytes.slice(at..at + 5000), None)
+            .view(None)
+            .insert(chunk, bytes.slice(at..at + 5000))
             .unwrap();
     }
     let mut seen = HashMap::new();
@@ -376,8 +398,12 @@ fn clear_empties_the_cache_and_verify_counts_chunks() {
         .verify(|done, total| _ = seen.insert(done, total))
         .unwrap();
     assert_eq!((report.good, report.dropped, seen.len()), (10, 0, 10));
-    cache.clear(Keep::Nothing).unwrap();
-    assert!(table.iter().all(|chunk| cache.local(chunk, None).is_none()));
+    cache.clear(ClearScope::Nothing).unwrap();
+    assert!(
+        table
+            .iter()
+            .all(|chunk| cache.view(None).get_cached(chunk).is_none())
+    );
     assert_eq!(cache.stats().disk_entries, 0);
 }
 
@@ -392,7 +418,7 @@ fn cache_removed_while_in_use_fails_no_read_and_is_reported() {
         let got = cache.get(&store, &table, 2, 0).await.unwrap();
         assert_eq!(got, bytes.slice(20_000..30_000));
     });
-    let output = cache.clear(Keep::Nothing).unwrap_err().to_string();
+    let output = cache.clear(ClearScope::Nothing).unwrap_err().to_string();
     assert!(
         output.contains("was removed") && output.contains("unmount"),
         "{output}"

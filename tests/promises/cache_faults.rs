@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Location};
-use walgit_fs::cache::{Cache, CacheConfig, CacheError, Keep, Space};
+use walgit_fs::cache::{Cache, CacheConfig, CacheError, ClearScope, RecordNamespace};
 
 use crate::support::tree::noise;
 use crate::support::{Server, Tree, World, eventually};
@@ -55,7 +55,7 @@ fn open(dir: &Path) -> Arc<Cache> {
 fn put(cache: &Cache, chunks: std::ops::Range<u64>) {
     for n in chunks {
         let (chunk, bytes) = chunk(n);
-        cache.insert(&chunk, bytes, None).unwrap();
+        cache.view(None).insert(&chunk, bytes).unwrap();
     }
 }
 
@@ -64,8 +64,10 @@ fn filled(dir: &Path) {
     let cache = open(dir);
     put(&cache, 0..10);
     let pinned: Vec<_> = (0..3).map(|n| chunk(n).0).collect();
-    cache.pin("a pin", &pinned, None).unwrap();
-    cache.set_record(Space::Profiles, b"it", b"learned", None);
+    cache.view(None).pin("a pin", &pinned).unwrap();
+    cache
+        .view(None)
+        .set_record(RecordNamespace::Profiles, b"it", b"learned");
     drop(cache);
     // Opening puts what is in the log into tables.
     drop(open(dir));
@@ -175,7 +177,11 @@ fn disk_that_fills_up_fails_no_read_and_is_used_again_once_space_is_free() {
     assert!(cache.stats().disk_errors > 0);
     for n in 0..10 {
         let (chunk, bytes) = chunk(n);
-        assert_eq!(cache.local(&chunk, None), Some(bytes), "{n} is still there");
+        assert_eq!(
+            cache.view(None).get_cached(&chunk),
+            Some(bytes),
+            "{n} is still there"
+        );
     }
     assert_pinned(&cache);
     let errors = cache.stats().disk_errors;
@@ -196,7 +202,7 @@ fn disk_that_fills_up_fails_no_read_and_is_used_again_once_space_is_free() {
     drop(cache);
     let cache = open(disk.path());
     assert_pinned(&cache);
-    assert!(cache.keeps(&chunk(next - 1).0.hash, None));
+    assert!(cache.view(None).contains_on_disk(&chunk(next - 1).0.hash));
     assert_eq!(put_aside(disk.path()), 0);
 }
 
@@ -208,10 +214,10 @@ fn cache_can_be_cleared_on_a_full_disk() {
     put(&cache, 100..200);
     cache.settle().unwrap();
     disk.fill();
-    cache.clear(Keep::Learned).unwrap();
+    cache.clear(ClearScope::Learned).unwrap();
     assert_eq!(cache.stats().disk_entries, 0);
     assert!(cache.pins().unwrap().is_empty());
-    let learned = cache.record(Space::Profiles, b"it", None);
+    let learned = cache.view(None).record(RecordNamespace::Profiles, b"it");
     assert_eq!(learned.as_deref(), Some(&b"learned"[..]));
     put(&cache, 0..2);
     assert_eq!(cache.stats().disk_entries, 2, "there is room now");
@@ -316,7 +322,7 @@ fn damaged_database_is_moved_aside_and_pins_survive() {
         let cache = open(dir.path());
         assert_pinned(&cache);
         assert_eq!(put_aside(dir.path()), 1, "{part}");
-        let record = cache.record(Space::Profiles, b"it", None);
+        let record = cache.view(None).record(RecordNamespace::Profiles, b"it");
         if learned {
             assert_eq!(record.as_deref(), Some(&b"learned"[..]), "{part}");
         }
@@ -404,11 +410,11 @@ fn command_that_does_not_need_the_cache_yields_it() {
     assert_eq!(second.stats().disk_entries, 10);
     // The first goes on in memory, and says so where that matters.
     put(&first, 50..51);
-    assert_eq!(first.local(&chunk(50).0, None), Some(chunk(50).1));
+    assert_eq!(first.view(None).get_cached(&chunk(50).0), Some(chunk(50).1));
     assert_eq!(first.stats().disk_entries, 0);
     assert!(matches!(first.verify(|_, _| {}), Err(CacheError::Released)));
     assert!(matches!(
-        first.clear(Keep::Nothing),
+        first.clear(ClearScope::Nothing),
         Err(CacheError::Released)
     ));
     assert_pinned(&second);

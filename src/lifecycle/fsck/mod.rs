@@ -363,8 +363,8 @@ impl<'a> Check<'a> {
             return;
         }
         let cache = self.repository.loader().cache();
-        let at_rest = self.repository.store().at_rest();
-        if cache.holds(&chunk.hash, at_rest) && cache.local(chunk, at_rest).is_some() {
+        let cache = cache.view(self.repository.store().at_rest());
+        if cache.contains(&chunk.hash) && cache.get_cached(chunk).is_some() {
             self.report.sound += 1;
             return self.look_for(chunk.location.blob);
         }
@@ -380,11 +380,9 @@ impl<'a> Check<'a> {
         if self.options.only.is_some() {
             return self.leave(whole.blob, true);
         }
-        let cache = self.repository.loader().cache();
-        let pieces = self.snapshot.pieces_of(&whole);
-        let here = pieces.is_some_and(|pieces| {
-            let at_rest = self.snapshot.at_rest_of(&whole);
-            (pieces.iter()).all(|piece| cache.local(piece, at_rest).is_some())
+        let here = self.snapshot.cache_of(&whole).is_some_and(|cache| {
+            let pieces = cache.raw_file(&whole);
+            pieces.is_some_and(|it| it.iter().all(|piece| cache.get_cached(piece).is_some()))
         });
         if here {
             self.report.sound += 1;

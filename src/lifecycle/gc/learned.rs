@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use super::{Fate, Ground, Journal, JournalError, Options, Report};
-use crate::cache::{Cache, CacheError, Space};
+use crate::cache::{Cache, CacheError, RecordNamespace};
 use walgit_format::chunk::BlobId;
 
 /// How long learned data is kept after the last mount, in days.
@@ -56,7 +56,7 @@ pub fn tidy(
 ) -> Result<Dropped, TidyError> {
     let mut dropped = Dropped::default();
     let mut journal = Journal::open(ground.dir, "learned", options.dry_run)?;
-    for (key, len) in cache.records(Space::Profiles)? {
+    for (key, len) in cache.records(RecordNamespace::Profiles)? {
         let identity = String::from_utf8_lossy(&key).into_owned();
         // Names belong to one network; addresses are valid on any network.
         let name = match identity.strip_prefix(network) {
@@ -76,7 +76,7 @@ pub fn tidy(
             continue;
         }
         if !options.dry_run {
-            cache.remove_record(Space::Profiles, &key)?;
+            cache.remove_record(RecordNamespace::Profiles, &key)?;
         }
         dropped.learned.push(identity);
         dropped.learned_bytes += len;
@@ -88,11 +88,11 @@ pub fn tidy(
     if gone.is_empty() {
         return Ok(dropped);
     }
-    for (key, _) in cache.records(Space::Heads)? {
+    for (key, _) in cache.records(RecordNamespace::Heads)? {
         let blob = key.first_chunk().map(|blob| BlobId::from_bytes(*blob));
         if blob.is_some_and(|blob| gone.contains(&blob)) {
             if !options.dry_run {
-                cache.remove_record(Space::Heads, &key)?;
+                cache.remove_record(RecordNamespace::Heads, &key)?;
             }
             dropped.heads += 1;
         }

@@ -48,10 +48,11 @@ pub(super) enum Stored {
 
 impl State {
     pub(super) fn is_here(&self, file: FileId) -> bool {
+        let cached = self.snapshot.cache();
         match &self.contents[file.index()] {
             Stored::Inline => true,
-            Stored::Chunks(chunks) => chunks.iter().all(|chunk| self.snapshot.holds(chunk)),
-            Stored::Whole(whole) => self.snapshot.knows(whole),
+            Stored::Chunks(chunks) => chunks.iter().all(|chunk| cached.contains(&chunk.hash)),
+            Stored::Whole(whole) => self.snapshot.pieces_of(whole).is_some(),
         }
     }
 

@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use super::inventory::{LARGE_FILE, Stored};
+use crate::cache::PrefetchGoal;
 use crate::prefetch::requests;
 use crate::repo::{Coming, Snapshot};
 use walgit_format::chunk::ChunkRef;
@@ -28,7 +29,7 @@ pub(super) fn begin(
     }
     table.sort_unstable_by_key(|chunk| chunk.location.offset);
     let at = table.iter().position(|chunk| Some(chunk.hash) == demanded);
-    let first = at.and_then(|at| snapshot.begin_chunks(&table, at, fetch.len));
+    let first = at.and_then(|at| snapshot.begin_chunks(&table, at, fetch.len, PrefetchGoal::Read));
     let missing = requests::missing(snapshot, table);
     let others = requests::begin(snapshot, &missing, fetch.len);
     first.into_iter().chain(others).collect()
@@ -50,7 +51,13 @@ pub(super) async fn land(
             Stored::Chunks(chunks) => {
                 let mut here = true;
                 for at in 0..chunks.len() {
-                    here &= is_landed(snapshot.begin_chunks(chunks, at, LARGE_FILE)).await;
+                    here &= is_landed(snapshot.begin_chunks(
+                        chunks,
+                        at,
+                        LARGE_FILE,
+                        PrefetchGoal::Read,
+                    ))
+                    .await;
                 }
                 here
             }
@@ -65,7 +72,7 @@ pub(super) async fn land(
 /// Waits for a pending fetch, if any; returns whether the content is cached.
 async fn is_landed(coming: Option<Coming>) -> bool {
     match coming {
-        Some(coming) => coming.landed().await.is_ok(),
+        Some(coming) => coming.completed().await.is_ok(),
         None => true,
     }
 }

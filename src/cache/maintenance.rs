@@ -3,32 +3,32 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::database::{self, PAGES, RECORDS};
+use super::at_rest::{is_encrypted, is_undamaged};
+use super::database;
 use super::disk::Disk;
-use super::entry::open_page;
+use super::error::CacheError;
 use super::failure::is_refusal;
-use super::records::Keep;
-use super::stats::Counters;
-use super::vault;
-use super::{CacheError, VerifyReport};
+use super::records::ClearScope;
+use super::schema::{PAGES, RECORDS, open_page};
+use super::stats::{Counters, VerifyReport};
 
 /// Maximum time to wait until the database is no longer in use.
-const CLOSING: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Disk {
     /// Replaces the database by a new one. Deleting every entry would need space on
     /// a disk that may be full.
-    pub(super) fn clear(&self, keep: Keep) -> Result<(), CacheError> {
+    pub(super) fn clear(&self, scope: ClearScope) -> Result<(), CacheError> {
         // Without its directory the database would notice only at the next write.
         if !self.dir().exists() {
             let dir = self.dir().to_owned();
             return Err(CacheError::Gone { dir });
         }
-        let learned = match keep {
-            Keep::Learned => self.learned()?,
-            Keep::Nothing => Vec::new(),
+        let learned = match scope {
+            ClearScope::Learned => self.learned()?,
+            ClearScope::Nothing => Vec::new(),
         };
-        let _alone = self.reopening.lock();
+        let _reopening = self.reopening.lock();
         let lock = self.lock().clone().ok_or(CacheError::Released)?;
         self.close()?;
         let db = database::renew(self.dir(), lock)?;
@@ -37,8 +37,8 @@ impl Disk {
         }
         db.flush_wal(true)?;
         self.set(Some(Arc::new(db)));
-        self.refused().write = None;
-        self.forget_pins()
+        self.failures().last_write = None;
+        self.remove_pins()
     }
 
     /// Closes the database once it is no longer in use; meanwhile the disk cache is
@@ -47,7 +47,7 @@ impl Disk {
         let Some(mut db) = self.take() else {
             return Ok(());
         };
-        let end = Instant::now() + CLOSING;
+        let end = Instant::now() + CLOSE_TIMEOUT;
         loop {
             db = match Arc::try_unwrap(db) {
                 Ok(_closed) => return Ok(()),
@@ -55,7 +55,7 @@ impl Disk {
             };
             if Instant::now() >= end {
                 self.set(Some(db));
-                let why = "it is busy; try again in a moment";
+                let why = "it is busy; try again";
                 return Err(CacheError::Database(why.into()));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -79,8 +79,8 @@ impl Disk {
                 read => read.ok().flatten(),
             };
             let good = value.is_some_and(|value| {
-                if vault::is_sealed(&value) {
-                    vault::is_undamaged(&value)
+                if is_encrypted(&value) {
+                    is_undamaged(&value)
                 } else {
                     open_page(&hash, value).is_some()
                 }
