@@ -20,9 +20,10 @@
 //! |---|---|---|
 //! | [`cli`] | arguments, progress bars, tables, exit codes | all below |
 //! | [`daemon`] | the background process of a user: owns the cache, serves all mounts | all below |
+//! | [`maintenance`] | compaction, renewal, garbage collection | `publish`, `lifecycle`, `fuse`, `prefetch`, `repo`, `cache` |
 //! | [`fuse`] | requests of the kernel and their replies | `repo`, `prefetch`, `cache` |
 //! | [`publish`] | git repository or folder → plan → packs → upload | `repo`, `leases` |
-//! | [`lifecycle`] | ledger, fsck, retention, renewal, garbage collection, export | `repo`, `cache`, `leases` |
+//! | [`lifecycle`] | ledger, retention rules, fsck, export | `repo`, `cache`, `leases` |
 //! | [`prefetch`] | fetches what the predictor schedules | `repo`, `cache` |
 //! | [`repo`] | reads a repository: [`repo::Loader`], [`repo::Repository`], [`repo::Snapshot`] | `cache`, `chain` |
 //! | [`cache`] | memory → RocksDB → fetch | – |
@@ -51,6 +52,7 @@ pub mod daemon;
 pub mod fuse;
 pub mod leases;
 pub mod lifecycle;
+pub mod maintenance;
 pub mod offload;
 pub mod prefetch;
 pub mod publish;

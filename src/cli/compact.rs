@@ -10,7 +10,9 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::publish::Bar;
 use super::{Failure, output};
-use crate::daemon::compaction::{Choice, Compacted, CompactionError, Compactor, Looked, Stays};
+use crate::maintenance::compaction::{
+    Candidate, Compacted, CompactionError, Compactor, Selection, SkipReason,
+};
 use walgit_format::ref_name::RefName;
 use walrus_client::clock::unix_seconds;
 use walrus_client::{BlobStore, DryStore};
@@ -20,7 +22,7 @@ use walrus_client::{BlobStore, DryStore};
 /// Every publish adds a blob. After many publishes, a head spans many blobs, each of
 /// which is billed and requested separately. Compaction stores the head of a name again
 /// in few blobs, reads it back, compares it, and then moves the name. Files, history and
-/// all other content stay identical. The old head stays too; the next `gc` collects the
+/// all other content stay identical. The old head remains; the next `gc` collects the
 /// blobs that are no longer needed.
 ///
 /// A name is skipped if its score would improve by less than 0.25, and for a week after a
@@ -59,16 +61,16 @@ impl Compact {
             false => context::store_to_write(&settings)?,
         };
         let compactor = Compactor::new(&settings, loader, access, store);
-        let choice = Choice {
+        let selection = Selection {
             force: self.force,
             spend: self.spend,
         };
-        let bar = Arc::new(Bar::new("looking"));
+        let bar = Arc::new(Bar::new("measuring"));
         let done = context.run(async {
-            let looked = compactor.look(&self.names, &choice).await?;
-            let mut done: Vec<(Looked, Done)> = Vec::new();
-            for one in looked {
-                let compacted = match one.stays.is_none() && !self.dry_run {
+            let candidates = compactor.candidates(&self.names, &selection).await?;
+            let mut done: Vec<(Candidate, Done)> = Vec::new();
+            for one in candidates {
+                let compacted = match one.skip.is_none() && !self.dry_run {
                     true => Some(compactor.compact(&one, bar.clone()).await),
                     false => None,
                 };
@@ -89,7 +91,7 @@ impl Compact {
             false => self.print(&done, currency)?,
         }
         let failed = done.iter().any(|(one, done)| {
-            matches!(done, Some(Err(_))) || matches!(one.stays, Some(Stays::Unreadable { .. }))
+            matches!(done, Some(Err(_))) || matches!(one.skip, Some(SkipReason::Unreadable { .. }))
         });
         Ok(match failed {
             true => ExitCode::FAILURE,
@@ -97,7 +99,7 @@ impl Compact {
         })
     }
 
-    fn print(&self, done: &[(Looked, Done)], currency: &str) -> Result<(), Failure> {
+    fn print(&self, done: &[(Candidate, Done)], currency: &str) -> Result<(), Failure> {
         if done.is_empty() {
             return output::line("nothing is published here yet");
         }
@@ -132,40 +134,40 @@ impl Compact {
         let moved = done.iter().filter(|(_, done)| matches!(done, Some(Ok(_))));
         match moved.count() {
             0 => Ok(()),
-            _ => output::line("walgit-fs gc collects what nothing needs any more"),
+            _ => output::line("walgit-fs gc collects the blobs that are no longer needed"),
         }
     }
 
-    fn words(&self, one: &Looked, done: &Done, currency: &str) -> String {
-        match (done, &one.stays) {
+    fn words(&self, one: &Candidate, done: &Done, currency: &str) -> String {
+        match (done, &one.skip) {
             (Some(Ok(compacted)), _) => format!("moved to {}", compacted.address),
-            (Some(Err(error)), _) => format!("stays: {error}"),
-            (None, Some(stays)) => format!("stays: {}", why(stays, currency)),
+            (Some(Err(error)), _) => format!("unchanged: {error}"),
+            (None, Some(reason)) => format!("unchanged: {}", why(reason, currency)),
             (None, None) => match one.moves {
-                0 => "would be laid out anew".into(),
-                moves => format!("would be laid out anew, {moves} files in another tier"),
+                0 => "would be compacted".into(),
+                moves => format!("would be compacted, moving {moves} files to another tier"),
             },
         }
     }
 }
 
 /// Explains why a name is not compacted.
-fn why(stays: &Stays, currency: &str) -> String {
-    match stays {
-        Stays::Little => "there is too little to gain".into(),
-        Stays::Cooling { until } => {
+fn why(reason: &SkipReason, currency: &str) -> String {
+    match reason {
+        SkipReason::Little => "the improvement is too small".into(),
+        SkipReason::Cooling { until } => {
             let hours = until.saturating_sub(unix_seconds()).div_ceil(3600);
-            format!("laid out anew a short time ago; again in {hours} h, or with --force")
+            format!("compacted a short time ago; again in {hours} h, or with --force")
         }
-        Stays::Costs { left } => {
+        SkipReason::Costs { left } => {
             let left = output::money(*left, currency);
             format!("costs more than the {left} that may be spent")
         }
-        Stays::Unreadable { error } => error.clone(),
+        SkipReason::Unreadable { error } => error.clone(),
     }
 }
 
-fn report(one: &Looked, done: &Done) -> serde_json::Value {
+fn report(one: &Candidate, done: &Done) -> serde_json::Value {
     let plan = one.plan.as_ref().map(|plan| {
         json!({
             "now": plan.now,
@@ -189,7 +191,7 @@ fn report(one: &Looked, done: &Done) -> serde_json::Value {
         "from": one.named.address,
         "plan": plan,
         "moves": one.moves,
-        "stays": one.stays,
+        "stays": one.skip,
         "address": address,
         "error": error,
         "published": published,

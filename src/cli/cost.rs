@@ -12,7 +12,7 @@ use super::keys::Keys;
 use super::publish::Bar;
 use super::{Failure, output};
 use crate::config::{Settings, Tiers};
-use crate::lifecycle::survey;
+use crate::lifecycle::usage;
 use crate::publish::{PublishOptions, publish};
 use crate::repo::Repository;
 use walgit_format::Address;
@@ -76,16 +76,16 @@ impl Cost {
             Ok(_) => true,
             Err(_) => false,
         };
-        let survey = context.run(async {
+        let usage = context.run(async {
             match (published, named) {
                 (true, Ok(address)) => {
                     let it = context::open(&settings, &loader, &address, &self.keys).await?;
-                    Ok(survey(&it).await?)
+                    Ok(usage(&it).await?)
                 }
                 _ if path.exists() => {
                     let trial = Trial::of(&settings)?;
                     let it = trial.publish(&path).await?;
-                    Ok(survey(&it).await?)
+                    Ok(usage(&it).await?)
                 }
                 (_, Err(error)) => Err(error.into()),
                 (_, Ok(address)) => {
@@ -104,15 +104,15 @@ impl Cost {
         };
         let report = Report {
             name: &self.what,
-            trees: survey.trees,
-            files: survey.files,
-            bytes: survey.bytes,
+            trees: usage.trees,
+            files: usage.files,
+            bytes: usage.bytes,
             epochs,
             price,
-            now: layout(survey.now),
-            one_blob_a_file: layout(survey.alone),
-            quilts: layout(survey.quilts),
-            missing: survey.missing.iter().map(ToString::to_string).collect(),
+            now: layout(usage.now),
+            one_blob_a_file: layout(usage.alone),
+            quilts: layout(usage.quilts),
+            missing: usage.missing.iter().map(ToString::to_string).collect(),
         };
         match context.json {
             true => output::json(&report)?,

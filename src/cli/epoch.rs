@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::context::{self, Context};
 use super::keys::Keys;
-use super::{Failure, ledger, output, policy};
+use super::{Failure, ledger, output};
 use crate::config::Settings;
-use crate::daemon::ground::Grounds;
-use crate::lifecycle::renew::{Expiring, expiring};
+use crate::maintenance::MaintenanceContext;
+use crate::maintenance::renew::{NeededBlobs, expiring};
 use walgit_format::chunk::BlobId;
 use walrus_client::BlobStore;
 use walrus_client::network::MAX_EPOCHS;
@@ -90,17 +90,17 @@ impl Epoch {
         if self.force {
             return Ok(found.blobs);
         }
-        if let Some(refused) = found.refused.first() {
+        if let Some(unreadable) = found.unreadable.first() {
             return Err(format!(
-                "{} cannot be read ({}), so what of it expires is unknown; no epoch was ended. \
-                 --force ends it all the same",
-                refused.head, refused.why
+                "{} cannot be read ({}), so the blobs that it needs are unknown; no epoch was ended. \
+                 --force ends it anyway",
+                unreadable.head, unreadable.why
             )
             .into());
         }
-        if let Some(folder) = found.unexplained.first() {
+        if let Some(folder) = found.mounts_without_lease.first() {
             return Err(format!(
-                "what is mounted on {} is unknown, so what of it expires is, too; no epoch was \
+                "the mount on {} has no lease, so the blobs that it needs are unknown; no epoch was \
                  ended. Unmount it, or add --force",
                 folder.display()
             )
@@ -118,22 +118,21 @@ impl Epoch {
         store: &Arc<dyn BlobStore>,
         now: u32,
         epochs: u32,
-    ) -> Result<Expiring, Failure> {
+    ) -> Result<NeededBlobs, Failure> {
         let cache = context::cache(settings)?;
         let loader = context::loader(&cache);
         let access = context::access(settings, &self.keys)?;
-        let terms = (policy::policy(settings)?, settings.price());
-        let grounds = Grounds::new(settings, &loader, &access, store, terms)?;
+        let inputs = MaintenanceContext::new(settings, loader, access, store.clone())?;
         let between = (now, now.saturating_add(epochs));
         let at = walrus_client::clock::unix_seconds();
-        Ok(expiring(&grounds.ground(), store, between, at).await?)
+        Ok(expiring(&inputs, between, at).await?)
     }
 
     /// Explains which names need the expiring blobs.
     async fn explain(
         &self,
         settings: &Settings,
-        found: &Expiring,
+        found: &NeededBlobs,
         epochs: u32,
     ) -> Result<String, Failure> {
         let heads = ledger::heads(settings, &self.keys).await?.heads;

@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::context::{self, Context};
 use super::keys::Keys;
-use super::{Failure, output, policy};
+use super::{Failure, output};
 use crate::config::duration;
-use crate::daemon::ground::Grounds;
-use crate::lifecycle::gc::{Dropped, Fate, LEARNED_DAYS, Options, Report, collect, tidy};
+use crate::maintenance::gc::{
+    GcReport, LEARNED_RETENTION_DAYS, Outcome, PrunedRecords, collect, prune_cache,
+};
+use crate::maintenance::{GcOptions, MaintenanceContext};
 
 /// Collect garbage: blobs of old heads, orphans, learned data
 ///
@@ -45,13 +47,13 @@ pub(super) struct Gc {
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct GcOutput<'a> {
     network: &'a str,
     grace_s: u64,
     #[serde(flatten)]
-    report: &'a Report,
+    report: &'a GcReport,
     /// Entries dropped from the cache; `None` if it could not be opened.
-    cache: Option<Dropped>,
+    cache: Option<PrunedRecords>,
 }
 
 impl Gc {
@@ -66,9 +68,8 @@ impl Gc {
         let loader = context::loader(&cache);
         let access = context::access(&settings, &self.keys)?;
         let store = context::store(&settings)?;
-        let terms = (policy::policy(&settings)?, settings.price());
-        let grounds = Grounds::new(&settings, &loader, &access, &store, terms)?;
-        let options = Options {
+        let inputs = MaintenanceContext::new(&settings, loader, access, store)?;
+        let options = GcOptions {
             dry_run: self.dry_run,
             unknown: self.unknown,
             grace: self.grace.as_secs(),
@@ -76,11 +77,10 @@ impl Gc {
         };
         let bar = output::count_bar("collecting");
         let done = context.run(async {
-            let ground = grounds.ground();
-            let report = collect(&ground, &options).await?;
-            let dropped = if cache.is_shared() {
-                match tidy(&cache.cache, &ground, &network.name, &options, &report) {
-                    Ok(dropped) => Some(dropped),
+            let report = collect(&inputs, &options).await?;
+            let pruned = if cache.is_shared() {
+                match prune_cache(&cache.cache, &inputs, &network.name, &options, &report) {
+                    Ok(pruned) => Some(pruned),
                     // Another process has just opened it.
                     Err(_) if !cache.is_shared() => None,
                     Err(error) => return Err(error.into()),
@@ -88,43 +88,42 @@ impl Gc {
             } else {
                 None
             };
-            Ok((report, dropped))
+            Ok((report, pruned))
         });
         bar.finish_and_clear();
-        let (report, dropped) = done?;
-        for refused in &report.refused {
+        let (report, pruned) = done?;
+        for unreadable in &report.unreadable {
             output::warning(&format!(
-                "{} cannot be read, so nothing that it may need is collected: {}",
-                refused.head, refused.why
+                "{} cannot be read, so all blobs that it may need are kept: {}",
+                unreadable.head, unreadable.why
             ));
         }
-        for folder in &report.unexplained {
+        for folder in &report.mounts_without_lease {
             output::warning(&format!(
-                "what is mounted on {} is unknown (it has no lease), so gc will refuse to delete; \
-                 unmount it first",
+                "the mount on {} has no lease, so gc will delete nothing; unmount it first",
                 folder.display()
             ));
         }
         match context.json {
-            true => output::json(&Told {
+            true => output::json(&GcOutput {
                 network: &network.name,
                 grace_s: options.grace,
                 report: &report,
-                cache: dropped,
+                cache: pruned,
             })?,
             false => {
                 print(&report)?;
                 let why = cache
                     .why_not_shared()
                     .unwrap_or("the cache was not looked at");
-                print_dropped(dropped.as_ref(), why)?;
+                print_pruned(pruned.as_ref(), why)?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn print(report: &Report) -> Result<(), Failure> {
+fn print(report: &GcReport) -> Result<(), Failure> {
     output::line(&format!(
         "{} heads need {} blobs{}",
         report.heads,
@@ -135,14 +134,14 @@ fn print(report: &Report) -> Result<(), Failure> {
             ""
         }
     ))?;
-    let fates = report.by_fate();
-    if fates.is_empty() {
+    let outcomes = report.by_outcome();
+    if outcomes.is_empty() {
         output::line("nothing else is stored, to our knowledge")?;
     }
-    let rows: Vec<Vec<String>> = (fates.iter())
-        .map(|(fate, bill)| {
+    let rows: Vec<Vec<String>> = (outcomes.iter())
+        .map(|(outcome, bill)| {
             vec![
-                format!("  {}", words(*fate)),
+                format!("  {}", describe(*outcome)),
                 format!("{} blobs", bill.blobs),
                 output::bytes(bill.bytes),
                 format!("billed {}", output::bytes(bill.billed)),
@@ -164,12 +163,12 @@ fn print(report: &Report) -> Result<(), Failure> {
 }
 
 /// Prints what was dropped from the cache, or `why` nothing was.
-fn print_dropped(dropped: Option<&Dropped>, why: &str) -> Result<(), Failure> {
-    match dropped {
-        Some(dropped) if !dropped.learned.is_empty() => output::line(&format!(
-            "dropped what was learned of {}, not mounted for {LEARNED_DAYS} days ({})",
-            dropped.learned.join(", "),
-            output::bytes(dropped.learned_bytes)
+fn print_pruned(pruned: Option<&PrunedRecords>, why: &str) -> Result<(), Failure> {
+    match pruned {
+        Some(pruned) if !pruned.learned.is_empty() => output::line(&format!(
+            "dropped what was learned of {}, not mounted for {LEARNED_RETENTION_DAYS} days ({})",
+            pruned.learned.join(", "),
+            output::bytes(pruned.learned_bytes)
         )),
         Some(_) => Ok(()),
         None => output::line(&format!(
@@ -178,11 +177,11 @@ fn print_dropped(dropped: Option<&Dropped>, why: &str) -> Result<(), Failure> {
     }
 }
 
-fn words(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Deleted => "deleted",
-        Fate::Expired => "expired, forgotten",
-        Fate::Forgotten => "cannot be deleted, not renewed",
-        Fate::Kept(why) => why.words(),
+fn describe(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Deleted => "deleted",
+        Outcome::Expired => "expired, forgotten",
+        Outcome::Forgotten => "cannot be deleted, not renewed",
+        Outcome::Kept(reason) => reason.describe(),
     }
 }

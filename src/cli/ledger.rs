@@ -41,7 +41,7 @@ struct Row {
 impl LedgerCommand {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
-        let blobs = LedgerBlob::fold(&Ledger::of(&settings).entries()?);
+        let blobs = LedgerBlob::latest_by_blob(&Ledger::of(&settings).entries()?);
         let Heads {
             heads: needs,
             unreadable,
@@ -245,7 +245,7 @@ pub(super) async fn rebuild(
 /// The part of `found` that is missing in the ledger: unknown heads, and blobs that it
 /// knows less about.
 fn missing(known: &[LedgerEntry], found: Vec<LedgerEntry>) -> Vec<LedgerEntry> {
-    let mut blobs = LedgerBlob::fold(known);
+    let mut blobs = LedgerBlob::latest_by_blob(known);
     let mut missing = Vec::new();
     for mut entry in found {
         let is_known = |it: &LedgerEntry| it.name == entry.name && it.address == entry.address;
@@ -259,7 +259,9 @@ fn missing(known: &[LedgerEntry], found: Vec<LedgerEntry>) -> Vec<LedgerEntry> {
         });
         if !is_known || !entry.blobs.is_empty() {
             // Record blobs that several heads need only once.
-            blobs.append(&mut LedgerBlob::fold(std::slice::from_ref(&entry)));
+            blobs.append(&mut LedgerBlob::latest_by_blob(std::slice::from_ref(
+                &entry,
+            )));
             missing.push(entry);
         }
     }

@@ -11,8 +11,8 @@ use super::keys::Keys;
 use super::{Failure, output};
 use crate::config::Settings;
 use crate::daemon::{self, MountRequest};
-use crate::lifecycle::Leases;
-use crate::lifecycle::leases::MountTag;
+use crate::leases::Leases;
+use crate::leases::MountTag;
 use crate::prefetch::Learning;
 use walgit_format::Address;
 

@@ -9,9 +9,9 @@ use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
 use crate::config::{Level, Settings};
-use crate::daemon::ground::class_of;
-use crate::lifecycle::policy::{BadRule, Decision, Facts, Policy};
+use crate::lifecycle::policy::{Decision, Facts, InvalidRule, Policy};
 use crate::lifecycle::{Activity, Ledger};
+use crate::publish::analyze::Class;
 use crate::repo::{Node, Repository, Snapshot, Tier};
 use walgit_format::{Address, RefKind};
 
@@ -56,17 +56,8 @@ impl PolicyCommand {
     }
 }
 
-/// The effective policy.
-pub(super) fn policy(settings: &Settings) -> Result<Policy, Failure> {
-    Policy::of(&settings.retention.value).map_err(|bad| {
-        let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
-        let file = settings.file.display();
-        format!("config file {file}: {}", bad.join("; ")).into()
-    })
-}
-
 fn show(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
-    let policy = policy(settings)?;
+    let policy = Policy::in_force(settings)?;
     let retention = &settings.retention;
     if context.json {
         output::json(&json!({
@@ -97,7 +88,7 @@ fn show(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
 }
 
 fn check(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
-    let (bad, shadowed): (Vec<BadRule>, Vec<(usize, usize)>) =
+    let (bad, shadowed): (Vec<InvalidRule>, Vec<(usize, usize)>) =
         match Policy::of(&settings.retention.value) {
             Ok(policy) => (Vec::new(), policy.shadowed()),
             Err(bad) => (bad, Vec::new()),
@@ -156,7 +147,7 @@ fn explain(
     of: Option<&Address>,
     keys: &Keys,
 ) -> Result<ExitCode, Failure> {
-    let policy = policy(settings)?;
+    let policy = Policy::in_force(settings)?;
     let looked = match of {
         None => None,
         Some(address) => {
@@ -168,7 +159,7 @@ fn explain(
             })?)
         }
     };
-    let class = class_of(path.as_bytes());
+    let class = Class::of(path.as_bytes(), &[]).name();
     let facts = Facts {
         path: path.as_bytes(),
         class,

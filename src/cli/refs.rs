@@ -10,7 +10,7 @@ use super::keys::{self, Keys};
 use super::names::{self, Replaced};
 use super::{Failure, output};
 use crate::config::Settings;
-use crate::lifecycle::Lease;
+use crate::leases::Lease;
 use crate::repo::refs::{Expected, NamedRef, PastRef, RefStoreError};
 use crate::repo::{Lineage, Repository, Target};
 use walgit_format::chunk::SecretKey;

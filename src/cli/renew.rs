@@ -8,12 +8,12 @@ use clap::Args;
 use super::context::{self, Context};
 use super::keys::Keys;
 use super::{Failure, output};
-use crate::daemon::renewal::{Renewer, Wish};
-use crate::lifecycle::renew::{Report, Terms};
+use crate::maintenance::MaintenanceContext;
+use crate::maintenance::renew::{RenewalOptions, RenewalReport, RenewalTerms, renew};
 use walrus_client::network::MAX_EPOCHS;
 
-/// Most lines of one kind that are printed.
-const MOST_LINES: usize = 10;
+/// Maximum number of lines of one kind that are printed.
+const MAX_LINES: usize = 10;
 
 /// Extend the storage of everything that is needed, before it expires
 ///
@@ -46,13 +46,14 @@ impl Renew {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let settings = context.settings()?;
         let renewing = &settings.renewal.value;
-        let terms = Terms {
+        let terms = RenewalTerms {
             margin: self.margin.unwrap_or(renewing.margin),
             epochs: self.epochs.unwrap_or(renewing.epochs),
             budget: self.budget,
         };
         if terms.margin >= terms.epochs {
-            let why = "the margin is not less than the epochs: what was renewed would be due again";
+            let why =
+                "--margin must be less than --epochs: otherwise renewed blobs would be due again";
             return Err(why.into());
         }
         let cache = context::cache(&settings)?;
@@ -61,37 +62,30 @@ impl Renew {
             true => context::store(&settings)?,
             false => context::store_to_write(&settings)?,
         };
-        let renewer = Renewer {
-            settings: &settings,
-            loader: context::loader(&cache),
-            access,
-            store,
-        };
+        let loader = context::loader(&cache);
+        let inputs = MaintenanceContext::new(&settings, loader, access, store)?;
+        let options = RenewalOptions::new(&settings, terms, self.dry_run);
         let bar = Arc::new(output::count_bar("renewing"));
         let shown = bar.clone();
         let report = context.run(async {
-            let wish = Wish {
-                terms,
-                dry_run: self.dry_run,
-            };
-            let watch = move |done: u64, of: u64| {
+            let progress = move |done: u64, of: u64| {
                 shown.set_length(of);
                 shown.set_position(done);
             };
-            Ok(renewer.run(&wish, &watch).await?)
+            Ok(renew(&inputs, &options, &progress).await?)
         });
         bar.finish_and_clear();
         let report = report?;
-        for refused in &report.refused {
+        for unreadable in &report.unreadable {
             output::warning(&format!(
-                "{} cannot be read, so what it needs may not be renewed: {}",
-                refused.head, refused.why
+                "{} cannot be read, so the blobs that it needs may not be renewed: {}",
+                unreadable.head, unreadable.why
             ));
         }
-        for folder in &report.unexplained {
+        for folder in &report.mounts_without_lease {
             output::warning(&format!(
-                "what is mounted on {} is unknown (it has no lease) and may not be renewed; \
-                 unmount it and mount it again",
+                "the mount on {} has no lease, so the blobs that it needs may not be renewed; unmount \
+                 it and mount it again",
                 folder.display()
             ));
         }
@@ -103,7 +97,7 @@ impl Renew {
             false => print(&report)?,
         }
         // Unchecked blobs may expire, so a scheduled run must not report success.
-        let complete = report.refused.is_empty() && report.unexplained.is_empty();
+        let complete = report.unreadable.is_empty() && report.mounts_without_lease.is_empty();
         Ok(
             if complete && report.failed.is_empty() && report.plan.gone.is_empty() {
                 ExitCode::SUCCESS
@@ -114,13 +108,13 @@ impl Renew {
     }
 }
 
-fn print(report: &Report) -> Result<(), Failure> {
+fn print(report: &RenewalReport) -> Result<(), Failure> {
     let plan = &report.plan;
     match report.present {
         Some(present) => output::line(&format!(
-            "epoch {}{}: {} blobs are needed, or kept by a rule; {} of them are paid for long enough",
+            "epoch {}{}: {} blobs are needed or kept by a rule; {} of them are paid for long enough",
             present.epoch,
-            if present.estimated { ", reckoned" } else { "" },
+            if present.estimated { ", estimated" } else { "" },
             report.needed,
             plan.later
         ))?,
@@ -129,7 +123,7 @@ fn print(report: &Report) -> Result<(), Failure> {
             report.needed
         ))?,
     }
-    for renewal in plan.renew.iter().take(MOST_LINES) {
+    for renewal in plan.renew.iter().take(MAX_LINES) {
         let cost = output::money(renewal.cost, &report.currency);
         output::line(&format!(
             "  {} ends with epoch {}: until epoch {} for {cost}",
@@ -138,16 +132,16 @@ fn print(report: &Report) -> Result<(), Failure> {
             renewal.new_end.saturating_sub(1)
         ))?;
     }
-    if let Some(more) = plan.renew.len().checked_sub(MOST_LINES + 1) {
+    if let Some(more) = plan.renew.len().checked_sub(MAX_LINES + 1) {
         output::line(&format!("  and {} more", more + 1))?;
     }
-    for failed in report.failed.iter().take(MOST_LINES) {
+    for failed in report.failed.iter().take(MAX_LINES) {
         output::line(&format!("  {}: {}", failed.blob, failed.why))?;
     }
     let money = |amount| output::money(amount, &report.currency);
     match report.dry_run {
         true => output::line(&format!(
-            "{} would be renewed for {} (a trial: nothing is paid for)",
+            "{} would be renewed for {} (dry run: nothing is paid for)",
             plan.renew.len(),
             money(plan.cost())
         )),

@@ -12,7 +12,7 @@ use super::{Failure, output};
 use crate::cache::{CacheStats, Pin};
 use crate::daemon::{
     DaemonReport, DaemonStatus, Folder, FolderState, JobStatus, MountStatus, NetworkStatus,
-    Overview, mounted_folder, remembered,
+    Overview, mounted_folder, saved_statuses,
 };
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::Conditions;
@@ -51,7 +51,7 @@ impl Status {
                 if let Some(problem) = problem {
                     output::warning(&format!("{problem}; the defaults are used"));
                 }
-                remembered(&settings)
+                saved_statuses(&settings)
             }
             Err(_) => Vec::new(),
         };

@@ -14,7 +14,7 @@ use super::location::is_fuse_device;
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
 use crate::fuse::{receive_descriptor, send_descriptor};
-use crate::lifecycle::leases::{Holder, LeaseError, Leases, MountLease};
+use crate::leases::{Holder, LeaseError, Leases, MountLease};
 use walrus_client::clock::unix_seconds;
 use walrus_client::network::NetworkPlace;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
 use crate::fuse::Mover;
-use crate::lifecycle::leases::MountLease;
+use crate::leases::MountLease;
 use crate::repo::{Snapshot, Source};
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::jittered;

@@ -11,24 +11,27 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::compacting;
 use super::mounts::Mounts;
-use super::renewing;
 use crate::config::Settings;
+use crate::maintenance::MaintenanceContext;
+use crate::maintenance::compaction::{Compactor, Selection};
+use crate::maintenance::renew::{RenewalOptions, RenewalTerms, renew};
+use crate::publish::Unwatched;
 use crate::repo::Access;
 use walrus_client::auth::{Credentials, KeyChest, SignIns};
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::Journal;
 use walrus_client::{self, BlobStore};
 
-/// Idle time of the network before a job begins, and the maximum time to wait for it.
-const QUIET: Duration = Duration::from_secs(3);
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Time without a fetch after which the network counts as idle.
+const IDLE_TIME: Duration = Duration::from_secs(3);
+/// Maximum time to wait until the network is idle.
+const MAX_IDLE_WAIT: Duration = Duration::from_secs(600);
 /// Delay of jobs after the daemon starts, while the first mount is being made.
-const SETTLE: Duration = Duration::from_secs(2);
+const STARTUP_DELAY: Duration = Duration::from_secs(2);
 
 /// Maximum size of a job's state file, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_STATE_FILE: u64 = 1 << 20;
 
 /// A periodic job.
 #[derive(Clone, Copy)]
@@ -60,14 +63,72 @@ impl Job {
     /// Runs the job; returns a description of the result.
     async fn run(self, settings: &Settings, mounts: &Arc<Mounts>) -> Result<String, JobError> {
         match self {
-            Job::Renewal => renewing::run(settings, mounts).await,
-            Job::Compaction => compacting::run(settings, mounts).await,
+            Job::Renewal => renew_blobs(settings, mounts).await,
+            Job::Compaction => compact_heads(settings, mounts).await,
         }
     }
 }
 
+/// Renews due blobs within the budget; returns a description of the result.
+async fn renew_blobs(settings: &Settings, mounts: &Mounts) -> Result<String, JobError> {
+    let (store, access) = open_to_write(settings).await?;
+    let loader = mounts.loader().clone();
+    let context =
+        tokio::task::block_in_place(|| MaintenanceContext::new(settings, loader, access, store))?;
+    let (renewal, network) = (&settings.renewal.value, &settings.network.value);
+    let terms = RenewalTerms {
+        margin: renewal.margin,
+        epochs: renewal.epochs,
+        budget: (!network.is_free()).then_some(renewal.budget),
+    };
+    let options = RenewalOptions::new(settings, terms, false);
+    let report = renew(&context, &options, &|_, _| {}).await?;
+    match report.warning() {
+        Some(warning) => Err(warning.into()),
+        None => Ok(format!(
+            "{} of {} blobs renewed",
+            report.renewed, report.needed
+        )),
+    }
+}
+
+/// Compacts heads that benefit, within the spending limit; returns a description of the
+/// result.
+async fn compact_heads(settings: &Settings, mounts: &Mounts) -> Result<String, JobError> {
+    let (store, access) = open_to_write(settings).await?;
+    let compactor = Compactor::new(settings, mounts.loader().clone(), access, store);
+    let compaction = &settings.compaction.value;
+    let selection = Selection {
+        force: false,
+        spend: Some(compaction.spend),
+    };
+    let candidates = compactor.candidates(&[], &selection).await?;
+    let (mut compacted, mut failed) = (0, Vec::new());
+    for candidate in candidates
+        .iter()
+        .filter(|candidate| candidate.skip.is_none())
+    {
+        match compactor.compact(candidate, Arc::new(Unwatched)).await {
+            Ok(done) => {
+                compacted += 1;
+                let seconds = done.published.bytes_stored as f64 / compaction.rate as f64;
+                tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            }
+            Err(error) => failed.push(format!("{}: {error}", candidate.name)),
+        }
+    }
+    if failed.is_empty() {
+        Ok(format!(
+            "{compacted} of {} names compacted",
+            candidates.len()
+        ))
+    } else {
+        Err(failed.join("; ").into())
+    }
+}
+
 /// Reason why a job failed.
-pub(super) type JobError = Box<dyn std::error::Error + Send + Sync>;
+type JobError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Status of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,16 +148,16 @@ pub struct JobStatus {
 
 impl JobStatus {
     /// Reads the saved status; `None` if there is none, or it is damaged.
-    fn remembered(file: &Path) -> Option<Self> {
-        serde_json::from_slice(&walgit_durable::read_regular(file, MAX_FILE).ok()?).ok()
+    fn load(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&walgit_durable::read_regular(file, MAX_STATE_FILE).ok()?).ok()
     }
 }
 
 /// Status of all jobs.
 #[derive(Debug, Default)]
-pub(super) struct Board(Mutex<BTreeMap<&'static str, JobStatus>>);
+pub(super) struct JobRegistry(Mutex<BTreeMap<&'static str, JobStatus>>);
 
-impl Board {
+impl JobRegistry {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, JobStatus>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,15 +193,13 @@ pub(super) fn start(settings: &Settings, mounts: &Arc<Mounts>) {
 ///
 /// # Errors
 /// When a sign-in or a key cannot be read, or the network cannot be opened.
-pub(super) async fn to_write(
-    settings: &Settings,
-) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
+async fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
     let settings = settings.clone();
     // This reads files and queries the keyring, which may not respond.
-    tokio::task::spawn_blocking(move || open_to_write(&settings)).await?
+    tokio::task::spawn_blocking(move || open_blocking(&settings)).await?
 }
 
-fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
+fn open_blocking(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), JobError> {
     let network = &settings.network.value;
     let deadline = Duration::from_secs(settings.deadline_s.value);
     let journal = Some(Arc::new(Journal::new(settings.failures())));
@@ -160,17 +219,16 @@ fn open_to_write(settings: &Settings) -> Result<(Arc<dyn BlobStore>, Access), Jo
 }
 
 /// Returns the saved status of the jobs of a network, for use when no daemon is running.
-pub fn remembered(settings: &Settings) -> Vec<JobStatus> {
-    (Job::ALL.iter())
-        .filter_map(|job| JobStatus::remembered(&file(settings, *job)))
+pub fn saved_statuses(settings: &Settings) -> Vec<JobStatus> {
+    let jobs = Job::ALL.into_iter();
+    jobs.filter_map(|job| JobStatus::load(&state_file(settings, job)))
         .collect()
 }
 
 /// Returns the path of a job's state file.
-fn file(settings: &Settings, job: Job) -> PathBuf {
-    settings
-        .lifecycle_dir()
-        .join(format!("{}.json", job.name()))
+fn state_file(settings: &Settings, job: Job) -> PathBuf {
+    let name = format!("{}.json", job.name());
+    settings.lifecycle_dir().join(name)
 }
 
 struct Runner {
@@ -185,13 +243,13 @@ struct Runner {
 impl Runner {
     async fn run(self) {
         let (name, every) = (self.job.name(), self.every);
-        let file = file(&self.settings, self.job);
-        let saved = file.clone();
-        let remembered = tokio::task::spawn_blocking(move || JobStatus::remembered(&saved));
-        let mut status = remembered.await.ok().flatten().unwrap_or_default();
+        let file = state_file(&self.settings, self.job);
+        let path = file.clone();
+        let saved = tokio::task::spawn_blocking(move || JobStatus::load(&path)).await;
+        let mut status = saved.ok().flatten().unwrap_or_default();
         status.name = name.into();
         status.every_s = every.as_secs();
-        let mut settle = SETTLE;
+        let mut startup_delay = STARTUP_DELAY;
         loop {
             let Some(mounts) = self.mounts.upgrade() else {
                 return;
@@ -200,12 +258,12 @@ impl Runner {
             drop(mounts);
             let due = status.last.saturating_add(every.as_secs());
             let wait = Duration::from_secs(due.saturating_sub(unix_seconds()));
-            tokio::time::sleep(wait.min(every) + std::mem::take(&mut settle)).await;
+            tokio::time::sleep(wait.min(every) + std::mem::take(&mut startup_delay)).await;
             let _turn = self.turn.lock().await;
             let Some(mounts) = self.mounts.upgrade() else {
                 return;
             };
-            quiet(&mounts).await;
+            wait_until_idle(&mounts).await;
             let done = {
                 let _busy = mounts.busy();
                 self.job.run(&self.settings, &mounts).await
@@ -221,24 +279,24 @@ impl Runner {
                     status.error = Some(error.to_string());
                 }
             }
-            if let Err(error) = remember(file.clone(), &status).await {
+            if let Err(error) = save(file.clone(), &status).await {
                 tracing::warn!("{}: {error}", file.display());
             }
         }
     }
 }
 
-async fn remember(file: PathBuf, status: &JobStatus) -> std::io::Result<()> {
+async fn save(file: PathBuf, status: &JobStatus) -> std::io::Result<()> {
     let json = serde_json::to_vec_pretty(status)?;
     tokio::task::spawn_blocking(move || walgit_durable::write_atomic(&file, &json)).await?
 }
 
 /// Waits until the network is idle.
-async fn quiet(mounts: &Mounts) {
+async fn wait_until_idle(mounts: &Mounts) {
     let begun = tokio::time::Instant::now();
     let mut before = mounts.cache().stats().fetches;
-    while begun.elapsed() < PATIENCE {
-        tokio::time::sleep(QUIET).await;
+    while begun.elapsed() < MAX_IDLE_WAIT {
+        tokio::time::sleep(IDLE_TIME).await;
         let now = mounts.cache().stats().fetches;
         if now == before {
             return;

@@ -17,19 +17,16 @@
 //!
 //! A following mount ([`follow`]) polls for a new head, and shows it without a remount.
 //!
-//! Scheduled jobs run in the daemon ([`jobs`]): compaction of scattered heads
-//! ([`compaction`]) and renewal of needed blobs ([`renewal`]).
+//! The daemon schedules compaction of scattered heads and renewal of needed blobs
+//! ([`jobs`]); both are implemented in [`crate::maintenance`].
 //!
 //! May touch everything below it.
 
 mod attach;
 mod client;
-mod compacting;
-pub mod compaction;
 mod control;
 mod follow;
 mod fresh;
-pub mod ground;
 mod jobs;
 mod launch;
 mod learned;
@@ -42,8 +39,6 @@ mod mounting;
 mod mounts;
 mod overview;
 mod place;
-pub mod renewal;
-mod renewing;
 mod server;
 mod settings;
 mod signals;
@@ -53,7 +48,7 @@ mod transport;
 mod warming;
 
 pub use client::{Client, ClientError, DaemonState};
-pub use jobs::{JobStatus, remembered};
+pub use jobs::{JobStatus, saved_statuses};
 pub use learned::{Imported, Subject};
 pub use location::LocationError;
 pub use mounting::{MountFailure, MountInfo, mount, mounted_folder, unmount};

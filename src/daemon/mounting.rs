@@ -10,8 +10,8 @@ use super::MountRequest;
 use super::client::{Client, ClientError, DaemonState};
 use crate::config::{Dirs, Settings};
 use crate::fuse::{self, MountError, MountOptions, MountTable, Mountpoint, MountpointError};
+use crate::leases::{MountTag, StoreTags};
 use crate::lifecycle::Activity;
-use crate::lifecycle::leases::{MountTag, StoreTags};
 use crate::repo::Source;
 
 /// How long the daemon may list an unmounted folder.

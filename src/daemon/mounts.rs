@@ -10,7 +10,7 @@ use fuser::{Session, SessionACL};
 use tokio::sync::Notify;
 
 use super::follow::Follower;
-use super::jobs::Board;
+use super::jobs::JobRegistry;
 use super::learned::Subject;
 use super::memory;
 use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
@@ -18,7 +18,7 @@ use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
 use crate::chain;
 use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
-use crate::lifecycle::leases::MountLease;
+use crate::leases::MountLease;
 use crate::lifecycle::{FreshStore, Ledger};
 use crate::repo::{Access, Account, Loader, Located, Repository, Snapshot, Target};
 use walgit_durable::fault_point;
@@ -48,7 +48,7 @@ pub(super) struct Mounts {
     /// Notified when a mount begins or ends.
     pub(super) changed: Notify,
     /// Status of jobs.
-    pub(super) jobs: Board,
+    pub(super) jobs: JobRegistry,
 }
 
 struct State {
@@ -144,7 +144,7 @@ impl Mounts {
                 closed: false,
             }),
             changed: Notify::new(),
-            jobs: Board::default(),
+            jobs: JobRegistry::default(),
         })
     }
 

@@ -13,7 +13,7 @@ use super::client::{Client, ClientError, DaemonState};
 use super::status::{DaemonStatus, MountStatus};
 use crate::config::{ConfigError, Dirs};
 use crate::fuse::{self, Liveness, MountEntry, MountTable, Servers};
-use crate::lifecycle::leases::MountTag;
+use crate::leases::MountTag;
 
 /// State of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

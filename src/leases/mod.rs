@@ -52,7 +52,7 @@ use walrus_client::network::NetworkPlace;
 pub use collecting::{Collecting, Condemned};
 pub use mount::{HeldHead, Holder, MountLease, MountRecord};
 pub use publish::{Ended, Lease};
-pub use tag::{KernelMount, MountTag, StoreTags};
+pub use tag::{MountTag, StoreTags};
 pub use users::{OtherUser, StoreUser};
 
 use lock::Locked;

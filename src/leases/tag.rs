@@ -24,15 +24,6 @@ pub struct MountTag {
     pub id: String,
 }
 
-/// A mount of this program in the kernel's mount table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelMount {
-    /// The tag in its source; `None` for versions without leases.
-    pub tag: Option<MountTag>,
-    /// The user who serves the mount.
-    pub user: Option<u32>,
-}
-
 impl StoreTags {
     /// Returns the stores that a mount of this network reads from, or that a collector
     /// may delete from.

@@ -72,7 +72,7 @@ pub struct LedgerBlob {
 
 impl LedgerBlob {
     /// Summarizes these lines by blob.
-    pub fn fold(entries: &[LedgerEntry]) -> BTreeMap<BlobId, LedgerBlob> {
+    pub fn latest_by_blob(entries: &[LedgerEntry]) -> BTreeMap<BlobId, LedgerBlob> {
         let mut blobs: BTreeMap<BlobId, LedgerBlob> = BTreeMap::new();
         for entry in entries {
             for stored in &entry.blobs {
@@ -309,7 +309,7 @@ mod tests {
         };
         let first = LedgerEntry::of("it", "walrus://x", &[stored(3)]).stored_in(Some(2), true);
         let again = LedgerEntry::renewal(first.at + 5, Some(2), vec![stored(9)]);
-        let blobs = LedgerBlob::fold(&[first.clone(), again]);
+        let blobs = LedgerBlob::latest_by_blob(&[first.clone(), again]);
         let one = &blobs[&blob];
         assert_eq!((one.end_epoch, one.deletable), (Some(9), Some(true)));
         assert_eq!((one.name.as_str(), one.since), ("it", first.at));

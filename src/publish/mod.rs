@@ -58,7 +58,7 @@ pub use error::PublishError;
 pub use history::{HistoryDepth, HistoryReport};
 pub use lineage::lineage;
 pub use remote::Replaced;
-pub use rewrite::{Knowledge, Rewrite, TierMover, move_for, same};
+pub use rewrite::{Rewrite, TierMover, move_for, same};
 pub use source::{SkipReason, Skipped};
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A head that many pushes have scattered is laid out anew, and is what it was.
+//! A head that many pushes have scattered is compacted, and its content is the same.
 
 use std::fs;
 use std::path::Path;
@@ -259,7 +259,7 @@ fn daemon_runs_scheduled_compaction_and_reports_it() {
     assert_ne!(address(&world), before);
     let output = world.run(&["status"]);
     assert!(output.contains("job compaction: last run"), "{output}");
-    assert!(output.contains("1 of 1 names laid out anew"), "{output}");
+    assert!(output.contains("1 of 1 names compacted"), "{output}");
     assert_same(tree.path(), &dir);
     world.unmount(&dir);
     assert_same(tree.path(), &world.mount("it"));
@@ -277,7 +277,7 @@ fn daemon_compaction_spends_nothing_without_a_budget() {
     });
     assert_eq!(address(&world), before);
     let output = world.run(&["status"]);
-    assert!(output.contains("0 of 1 names laid out anew"), "{output}");
+    assert!(output.contains("0 of 1 names compacted"), "{output}");
 }
 
 #[test]

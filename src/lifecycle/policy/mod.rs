@@ -11,11 +11,13 @@
 
 mod rule;
 
-pub use rule::{BadRule, Rule};
+pub use rule::{InvalidRule, Rule};
+
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::config::{Keep, Level, Retention};
+use crate::config::{Keep, Level, Retention, Settings};
 
 /// Properties of some content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +45,19 @@ pub struct Decision {
     pub keep: Keep,
 }
 
+/// The retention rules of a config file are invalid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("config file {}: {}", file.display(), list(rules))]
+pub struct PolicyError {
+    file: PathBuf,
+    rules: Vec<InvalidRule>,
+}
+
+fn list(rules: &[InvalidRule]) -> String {
+    let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+    rules.join("; ")
+}
+
 /// Ordered retention rules.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -55,10 +70,10 @@ impl Policy {
     ///
     /// # Errors
     /// Lists every invalid rule.
-    pub fn of(retention: &Retention) -> Result<Self, Vec<BadRule>> {
+    pub fn of(retention: &Retention) -> Result<Self, Vec<InvalidRule>> {
         let compiled = retention.rules.iter().enumerate().map(|(at, rule)| {
             let compiled = Rule::of(rule);
-            compiled.map_err(|why| BadRule {
+            compiled.map_err(|why| InvalidRule {
                 number: at + 1,
                 why,
             })
@@ -77,6 +92,15 @@ impl Policy {
             }),
             false => Err(bad),
         }
+    }
+
+    /// Returns the policy in force.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn in_force(settings: &Settings) -> Result<Self, PolicyError> {
+        let file = settings.file.clone();
+        Policy::of(&settings.retention.value).map_err(|rules| PolicyError { file, rules })
     }
 
     /// Returns the rules, in order.

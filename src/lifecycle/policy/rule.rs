@@ -26,7 +26,7 @@ const TIERS: [&str; 3] = ["inline", "chunked", "walrus"];
 /// An invalid rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("retention rule {number}: {why}")]
-pub struct BadRule {
+pub struct InvalidRule {
     /// Number of the rule, from 1.
     pub number: usize,
     /// The reason.

@@ -35,7 +35,7 @@ use crate::config::Tiers;
 use crate::repo::archive::Archive;
 use crate::repo::{Node, Repository, Snapshot};
 use copy::Copying;
-pub use moved::{Knowledge, TierMover, move_for};
+pub use moved::{TierMover, move_for};
 use walgit_format::archive::Segment;
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef};
 use walgit_format::git::DirectoryIds;

@@ -12,35 +12,20 @@ use crate::config::Tiers;
 use crate::publish::analyze::Class;
 use crate::repo::Tier;
 use walgit_format::chunk::{Bases, ByteRange, ChunkHash, Codec, seal};
+use walgit_prefetch::Profile;
 
 /// zstd level for content that moves into a pack.
 const LEVEL: i32 = 9;
 /// Bytes around a read that may be fetched as well.
 const NEIGHBOURS: u64 = 4 << 20;
 
-/// Facts about a file that derive from its path.
-pub trait Knowledge: Send + Sync {
-    /// The class of the file.
-    fn class(&self, path: &[u8]) -> Class;
-    /// Measured fraction of sessions that open it, 0..=1, if available.
-    fn access(&self, path: &[u8]) -> Option<f64>;
-}
-
 /// Moves files whose score improves by more than a threshold.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct TierMover {
     /// Minimum improvement of the score, 0..=1.
     pub improvement: f64,
-    /// Facts about files.
-    pub known: Arc<dyn Knowledge>,
-}
-
-impl std::fmt::Debug for TierMover {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TierMover")
-            .field("improvement", &self.improvement)
-            .finish_non_exhaustive()
-    }
+    /// Learned file opens, if there are any.
+    pub profile: Option<Arc<Profile>>,
 }
 
 /// The tier that a file in tier `now` moves to: one whose score is better by more than
@@ -86,10 +71,14 @@ impl TierMover {
         bounds: (u64, Option<u64>),
         tiers: &Tiers,
     ) -> Facts {
-        let class = (self.known.class(path), shrinks);
-        let published = Facts::published(size, class, bounds, tiers);
+        let published = Facts::published(size, (Class::of(path, &[]), shrinks), bounds, tiers);
+        let measured = || {
+            self.profile
+                .as_ref()?
+                .access(std::str::from_utf8(path).ok()?)
+        };
         Facts {
-            access: self.known.access(path).unwrap_or(published.access),
+            access: measured().unwrap_or(published.access),
             ..published
         }
     }

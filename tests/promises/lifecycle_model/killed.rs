@@ -1,11 +1,11 @@
 //! What is killed in the middle: collections, renewals and publishes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use walgit_format::chunk::BlobId;
-use walgit_fs::lifecycle::gc::{Deletion, Shelf, Shelved};
 use walrus_client::{
     Accept, BlobStore, Extent, Lifetime, LocalDir, PutOptions, StoreError, Stored,
 };
@@ -15,24 +15,46 @@ use super::parts::Parts;
 use crate::support::block_on;
 
 /// Fails at some deletion, as a process that is killed there would end.
-pub(super) struct Mortal<'a> {
-    pub(super) dir: &'a LocalDir,
+#[derive(Debug)]
+pub(super) struct Mortal {
+    pub(super) dir: LocalDir,
     /// Deletions until then; none for never.
     pub(super) left: AtomicU64,
     pub(super) before: bool,
 }
 
 #[async_trait]
-impl Shelf for Mortal<'_> {
-    async fn blobs(&self) -> Result<Option<Vec<Shelved>>, StoreError> {
-        self.dir.blobs().await
+impl BlobStore for Mortal {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&self.dir)
     }
 
-    async fn is_expired(&self, blob: BlobId) -> Result<Option<bool>, StoreError> {
-        Shelf::is_expired(self.dir, blob).await
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.dir.read(blob, extent, accept).await
     }
 
-    async fn delete(&self, blob: BlobId) -> Result<Deletion, StoreError> {
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.dir.len(blob).await
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        panic!("a collection stores nothing")
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.dir.flush().await
+    }
+
+    fn max_body(&self) -> u64 {
+        MAX_BODY
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
         let dies = self.left.fetch_sub(1, Ordering::SeqCst) == 0;
         let killed = || StoreError::Unavailable {
             place: "the test".into(),
@@ -41,7 +63,7 @@ impl Shelf for Mortal<'_> {
         if dies && self.before {
             return Err(killed());
         }
-        let deleted = Shelf::delete(self.dir, blob).await?;
+        let deleted = BlobStore::delete(&self.dir, blob).await?;
         match dies {
             true => Err(killed()),
             false => Ok(deleted),
@@ -138,7 +160,8 @@ impl BlobStore for KilledPublish {
         if let Some((parts, now)) = self.collection.clone() {
             self.collected.fetch_add(1, Ordering::SeqCst);
             let collect = move || {
-                block_on(async { parts.collect(&parts.store, now).await.unwrap() });
+                let store = Arc::new(parts.store.clone());
+                block_on(async { parts.collect(store, now).await.unwrap() });
             };
             tokio::task::spawn_blocking(collect).await.unwrap();
         }

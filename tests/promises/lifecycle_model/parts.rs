@@ -1,34 +1,21 @@
 //! The real parts: store, names, ledger, leases, and what works on them.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use walgit_fs::config::{ActivityLevels, Retention};
-use walgit_fs::lifecycle::gc::{GcError, Ground, KernelMounts, Options, Report, Shelf, collect};
-use walgit_fs::lifecycle::leases::{KernelMount, StoreTags};
+use walgit_fs::leases::Leases;
 use walgit_fs::lifecycle::policy::Policy;
-use walgit_fs::lifecycle::renew;
-use walgit_fs::lifecycle::{Activity, Leases, Ledger};
+use walgit_fs::lifecycle::{Activity, Ledger};
+use walgit_fs::maintenance::gc::{GcReport, collect};
+use walgit_fs::maintenance::renew::{RenewalOptions, RenewalReport, RenewalTerms, renew};
+use walgit_fs::maintenance::{GcOptions, MaintenanceContext, MaintenanceError};
 use walgit_fs::repo::refs::RefStore;
 use walgit_fs::repo::{Access, Loader};
 use walrus_client::{BlobStore, LocalDir};
 use walrus_encoding::Price;
 
 use super::KEEP;
-
-/// Mounts of other tests are not of this store.
-struct NoMounts;
-
-impl KernelMounts for NoMounts {
-    fn served(&self, _: &dyn Fn(&KernelMount) -> bool) -> std::io::Result<Vec<PathBuf>> {
-        Ok(Vec::new())
-    }
-
-    fn leases(&self) -> std::io::Result<HashSet<String>> {
-        Ok(HashSet::new())
-    }
-}
 
 /// What a collector needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,68 +29,62 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Does something with all that a collector needs.
-    pub(super) async fn on_ground<T>(
-        &self,
-        shelf: &dyn Shelf,
-        work: impl AsyncFnOnce(&Ground<'_>) -> T,
-    ) -> T {
+    /// The inputs of a collector or a renewal that works on this store.
+    fn context(&self, store: Arc<dyn BlobStore>) -> MaintenanceContext {
         let retention = Retention {
             default_days: KEEP as u32,
             rules: Vec::new(),
             ..Retention::default()
         };
-        let ledger = self.ledger.entries().unwrap();
-        let store: Arc<dyn BlobStore> = Arc::new(self.store.clone());
-        let ground = Ground {
-            shelf,
-            loader: &self.loader,
-            access: &Access::from(store),
-            refs: &self.refs,
-            kernel_mounts: &NoMounts,
-            tags: &StoreTags::default(),
-            ledger: &ledger,
-            leases: &self.leases,
-            policy: &Policy::of(&retention).unwrap(),
-            activity: &Activity::new(self.dir.join("activity")),
-            levels: &ActivityLevels::default(),
-            class_of: |_| "unknown",
-            dir: &self.dir,
-            price: &Price::mainnet(),
-        };
-        work(&ground).await
+        let reader: Arc<dyn BlobStore> = Arc::new(self.store.clone());
+        MaintenanceContext {
+            store,
+            local: Some(self.store.clone()),
+            loader: self.loader.clone(),
+            access: Access::from(reader),
+            refs: self.refs.clone(),
+            entries: self.ledger.entries().unwrap(),
+            ledger: self.ledger.clone(),
+            leases: self.leases.clone(),
+            // Mounts of other tests are not of this store.
+            store_tags: None,
+            policy: Policy::of(&retention).unwrap(),
+            activity: Activity::new(self.dir.join("activity")),
+            activity_levels: ActivityLevels::default(),
+            state_dir: self.dir.clone(),
+            price: Price::mainnet(),
+        }
     }
 
-    pub(super) async fn collect(&self, shelf: &dyn Shelf, now: u64) -> Result<Report, GcError> {
-        let options = Options {
+    pub(super) async fn collect(
+        &self,
+        store: Arc<dyn BlobStore>,
+        now: u64,
+    ) -> Result<GcReport, MaintenanceError> {
+        let options = GcOptions {
             dry_run: false,
             unknown: false,
             grace: 0,
             now,
         };
-        self.on_ground(shelf, async |ground| collect(ground, &options).await)
-            .await
+        collect(&self.context(store), &options).await
     }
 
     /// Renews what ends with this epoch.
-    pub(super) async fn renew(&self, store: Arc<dyn BlobStore>, now: u64) -> renew::Report {
-        let options = renew::Options {
+    pub(super) async fn renew(&self, store: Arc<dyn BlobStore>, now: u64) -> RenewalReport {
+        let options = RenewalOptions {
             dry_run: false,
-            terms: renew::Terms {
+            terms: RenewalTerms {
                 margin: 1,
                 epochs: 2,
                 budget: None,
             },
+            price: Price::mainnet(),
+            command: None,
             epoch_length: None,
             now,
         };
-        let shelf = self.store.clone();
-        self.on_ground(&shelf, async |ground| {
-            let payer = renew::Payer::default();
-            let watch = |_, _| {};
-            renew::renew(ground, &self.ledger, &store, &payer, &options, &watch).await
-        })
-        .await
-        .unwrap()
+        let context = self.context(store);
+        renew(&context, &options, &|_, _| {}).await.unwrap()
     }
 }

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use walgit_format::Address;
 use walgit_format::chunk::BlobId;
 use walgit_format::ref_name::RefName;
+use walgit_fs::leases::Leases;
 use walgit_fs::lifecycle::fsck::{self, Read};
-use walgit_fs::lifecycle::gc::{Fate, Shelf};
 use walgit_fs::lifecycle::walk::Walk;
-use walgit_fs::lifecycle::{Leases, Ledger, LedgerEntry};
+use walgit_fs::lifecycle::{Ledger, LedgerEntry};
+use walgit_fs::maintenance::gc::{Outcome, UnneededBlob};
 use walgit_fs::publish::{PublishError, PublishOptions, Unwatched, publish};
 use walgit_fs::repo::refs::{Expected, NamedRef, RefStore};
 use walrus_client::{BlobStore, LocalDir};
@@ -188,15 +189,15 @@ impl Rig {
         .collect()
     }
 
-    pub(super) async fn collect(&mut self, shelf: &dyn Shelf) -> bool {
-        let done = self.parts.collect(shelf, self.now).await;
+    pub(super) async fn collect(&mut self, store: Arc<dyn BlobStore>) -> bool {
+        let done = self.parts.collect(store, self.now).await;
         // It saw what nothing stands for, however it ended.
         self.seen = self.seen_now();
         match done {
             Ok(report) => {
-                assert!(report.refused.is_empty(), "{:?}", report.refused);
+                assert!(report.unreadable.is_empty(), "{:?}", report.unreadable);
                 self.reclaimed += report.reclaimed.bytes;
-                let met = |it: &&walgit_fs::lifecycle::gc::Unneeded| it.fate == Fate::Forgotten;
+                let met = |it: &&UnneededBlob| it.outcome == Outcome::Forgotten;
                 assert_eq!(report.unneeded.iter().filter(met).count(), 0);
                 true
             }
@@ -301,10 +302,9 @@ impl Rig {
             }
             Step::Wait { days } => self.now += days * DAY,
             Step::Collect => {
-                let dir = self.parts.store.clone();
                 let gone = self.lost();
                 let expired = self.expired().await;
-                assert!(self.collect(&dir).await);
+                assert!(self.collect(self.store()).await);
                 let needed: Vec<Address> = self.needed();
                 let needed: Vec<Address> =
                     needed.into_iter().filter(|it| !gone.contains(it)).collect();
@@ -347,13 +347,12 @@ impl Rig {
                 self.parts.store.advance(1).unwrap();
             }
             Step::Killed { at, before } => {
-                let dir = self.parts.store.clone();
                 let mortal = Mortal {
-                    dir: &dir,
+                    dir: self.parts.store.clone(),
                     left: AtomicU64::new(at),
                     before,
                 };
-                self.collect(&mortal).await;
+                self.collect(Arc::new(mortal)).await;
             }
         }
         // At any time, whatever was killed: what has a name is whole.

@@ -9,17 +9,20 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::{Fate, Ground, Journal, JournalError, Options, Report};
-use crate::cache::{Cache, CacheError, RecordNamespace};
+use super::super::context::{GcOptions, MaintenanceContext};
+use super::super::error::MaintenanceError;
+use super::super::journal::Journal;
+use super::report::{GcReport, Outcome};
+use crate::cache::{Cache, RecordNamespace};
 use walgit_format::chunk::BlobId;
 
 /// How long learned data is kept after the last mount, in days.
-pub const LEARNED_DAYS: u64 = 180;
-const DAY: u64 = 24 * 3600;
+pub const LEARNED_RETENTION_DAYS: u64 = 180;
+const DAY_SECONDS: u64 = 24 * 3600;
 
 /// Summary of data dropped from the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Dropped {
+pub struct PrunedRecords {
     /// Repositories whose learned data was dropped.
     pub learned: Vec<String>,
     /// Bytes of that data.
@@ -28,34 +31,20 @@ pub struct Dropped {
     pub heads: u64,
 }
 
-/// Reason why the cache could not be tidied.
-#[derive(Debug, thiserror::Error)]
-pub enum TidyError {
-    /// The cache failed.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// The journal cannot be written.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The times of the last mounts are unknown.
-    #[error("{0}; what was learned of repositories is kept, as its age depends on that file")]
-    Activity(#[from] std::io::Error),
-}
-
 /// Drops cached records about unused repositories of this network; `report` lists the
 /// collected blobs.
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn tidy(
+pub fn prune_cache(
     cache: &Cache,
-    ground: &Ground<'_>,
+    context: &MaintenanceContext,
     network: &str,
-    options: &Options,
-    report: &Report,
-) -> Result<Dropped, TidyError> {
-    let mut dropped = Dropped::default();
-    let mut journal = Journal::open(ground.dir, "learned", options.dry_run)?;
+    options: &GcOptions,
+    report: &GcReport,
+) -> Result<PrunedRecords, MaintenanceError> {
+    let mut dropped = PrunedRecords::default();
+    let mut journal = Journal::open(&context.state_dir, "learned", options.dry_run)?;
     for (key, len) in cache.records(RecordNamespace::Profiles)? {
         let identity = String::from_utf8_lossy(&key).into_owned();
         // Names belong to one network; addresses are valid on any network.
@@ -65,13 +54,15 @@ pub fn tidy(
             _ => continue,
         };
         let seen = journal.first_seen(&format!("learned {identity}"), options.now);
-        let last = match ground.activity.last(name, options.now)? {
+        let last =
+            (context.activity.last(name, options.now)).map_err(MaintenanceError::LastMounts)?;
+        let last = match last {
             Some(last) => last,
             // It may be mounted from another network.
             None if identity.contains("://") => continue,
             None => seen,
         };
-        let old = options.now.saturating_sub(last) >= LEARNED_DAYS * DAY;
+        let old = options.now.saturating_sub(last) >= LEARNED_RETENTION_DAYS * DAY_SECONDS;
         if !old || report.mounted.contains(&identity) {
             continue;
         }
@@ -81,10 +72,11 @@ pub fn tidy(
         dropped.learned.push(identity);
         dropped.learned_bytes += len;
     }
-    journal.keep_seen()?;
-    let gone = report.unneeded.iter();
-    let gone = gone.filter(|it| matches!(it.fate, Fate::Deleted | Fate::Expired));
-    let gone: HashSet<BlobId> = gone.map(|it| it.blob).collect();
+    journal.save_first_seen()?;
+    let gone: HashSet<BlobId> = (report.unneeded.iter())
+        .filter(|it| matches!(it.outcome, Outcome::Deleted | Outcome::Expired))
+        .map(|it| it.blob)
+        .collect();
     if gone.is_empty() {
         return Ok(dropped);
     }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::LedgerEntry;
+use crate::lifecycle::LedgerEntry;
 
 /// The present epoch, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Present {
+pub struct PresentEpoch {
     /// Its number.
     pub epoch: u32,
     /// Whether it was estimated from an earlier epoch and the time since.
@@ -19,14 +19,14 @@ pub struct Present {
 /// epoch of the newest ledger entry plus the epochs of `length` that have begun since.
 /// That is one more than have passed, because the epoch may have been about to end.
 /// `None` if neither is available.
-pub fn present(
-    told: Option<u32>,
+pub(super) fn present_epoch(
+    reported: Option<u32>,
     ledger: &[LedgerEntry],
     now: u64,
     length: Option<Duration>,
-) -> Option<Present> {
-    if let Some(epoch) = told {
-        return Some(Present {
+) -> Option<PresentEpoch> {
+    if let Some(epoch) = reported {
+        return Some(PresentEpoch {
             epoch,
             estimated: false,
         });
@@ -36,12 +36,11 @@ pub fn present(
         .iter()
         .filter_map(|entry| Some((entry.at, entry.epoch?)));
     let (at, epoch) = known.max()?;
-    let since = now.saturating_sub(at);
-    let begun = match since {
+    let begun = match now.saturating_sub(at) {
         0 => 0,
         since => since / length + 1,
     };
-    Some(Present {
+    Some(PresentEpoch {
         epoch: epoch.saturating_add(u32::try_from(begun).unwrap_or(u32::MAX)),
         estimated: true,
     })
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_is_told_or_reckoned_from_the_newest_that_is_known() {
+    fn an_epoch_is_reported_or_estimated_from_the_newest_known() {
         let day = 24 * 3600;
         let entry = |at, epoch| LedgerEntry {
             at,
@@ -65,15 +64,15 @@ mod tests {
             entry(6000, None),
         ];
         let length = Some(Duration::from_secs(14 * day));
-        let reckoned = |now| present(None, &ledger, now, length).map(|it| it.epoch);
+        let estimated = |now| present_epoch(None, &ledger, now, length).map(|it| it.epoch);
         assert_eq!(
-            present(Some(3), &ledger, 0, length).map(|it| it.epoch),
+            present_epoch(Some(3), &ledger, 0, length).map(|it| it.epoch),
             Some(3)
         );
-        assert_eq!(reckoned(5000), Some(9));
-        assert_eq!(reckoned(5000 + day), Some(10));
-        assert_eq!(reckoned(5000 + 15 * day), Some(11));
-        assert_eq!(present(None, &ledger, 5000, None), None);
-        assert_eq!(present(None, &ledger[2..], 5000, length), None);
+        assert_eq!(estimated(5000), Some(9));
+        assert_eq!(estimated(5000 + day), Some(10));
+        assert_eq!(estimated(5000 + 15 * day), Some(11));
+        assert_eq!(present_epoch(None, &ledger, 5000, None), None);
+        assert_eq!(present_epoch(None, &ledger[2..], 5000, length), None);
     }
 }

@@ -1,11 +1,4 @@
-//! Compaction of heads that many pushes have scattered.
-//!
-//! [`Compactor::look`] measures the heads of names and selects those that benefit
-//! ([`crate::lifecycle::compaction`]), the best first. [`Compactor::compact`] rewrites
-//! one: the new head is stored beside the old one, read back and compared with it, and
-//! only then the name moves, unless it was moved concurrently. The old head remains
-//! unchanged; blobs that become unneeded are collected later. An interruption loses
-//! nothing, and the next run reuses the stored blobs.
+//! Measures the heads of names, and compacts them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,33 +6,34 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::task::block_in_place;
 
+use super::super::epoch::present_epoch;
+use super::layout::{MeasuredFile, measure};
+use super::log::{CompactionLog, CompactionLogError, CompactionRecord};
+use super::plan::{CompactionPlan, plan_compaction};
 use crate::config::Settings;
-use crate::lifecycle::compaction::{FileFound, Plan, Record, Records, RecordsError, measure, plan};
+use crate::leases::{LeaseError, Leases};
 use crate::lifecycle::fsck::{self, check};
-use crate::lifecycle::renew::present;
-use crate::lifecycle::{LeaseError, Leases, Ledger, LedgerBlob, LedgerEntry, LedgerError};
+use crate::lifecycle::{Ledger, LedgerBlob, LedgerEntry, LedgerError};
 use crate::prefetch::learned;
-use crate::publish::analyze::Class;
 use crate::publish::{
-    Input, Knowledge, Progress, PublishError, PublishOptions, Published, Rewrite, TierMover,
-    move_for, publish, same,
+    Input, Progress, PublishError, PublishOptions, Published, Rewrite, TierMover, move_for,
+    publish, same,
 };
 use crate::repo::refs::{Expected, NamedRef, RefStore, RefStoreError};
 use crate::repo::{Access, Loader, RepoError, Repository, Source};
 use walgit_format::Address;
 use walgit_format::chunk::BlobId;
 use walgit_format::ref_name::RefName;
-use walgit_prefetch::Profile;
 use walrus_client::clock::unix_seconds;
 use walrus_client::network::MAX_EPOCHS;
 use walrus_client::{BlobStore, PutOptions};
 use walrus_encoding::Price;
 use walrus_encoding::cost::Bill;
 
-/// Reason why a name stays.
+/// Reason why a name is not compacted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
-pub enum Stays {
+pub enum SkipReason {
     /// The improvement is below the threshold.
     Little,
     /// It was compacted a short time ago.
@@ -59,26 +53,26 @@ pub enum Stays {
     },
 }
 
-/// A measured name.
+/// A name and the effect of its compaction.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct Candidate {
     /// The name.
     pub name: RefName,
     /// Its target.
     pub named: NamedRef,
     /// Effect of a compaction; `None` if the head cannot be read.
-    pub plan: Option<Plan>,
+    pub plan: Option<CompactionPlan>,
     /// Files that would move to another tier.
     pub moves: u64,
     /// Epochs to pay for the new blobs: as long as those that they replace, and at least
     /// the usual number.
     pub epochs: u32,
-    /// Reason why the name stays; `None` for a candidate.
-    pub stays: Option<Stays>,
+    /// Reason why the name is not compacted; `None` if it is to be compacted.
+    pub skip: Option<SkipReason>,
 }
 
-impl Looked {
-    /// Improvement per cost, by which candidates are ordered.
+impl Candidate {
+    /// Improvement per cost.
     fn worth(&self) -> f64 {
         let plan = self.plan.as_ref();
         plan.map_or(0.0, |plan| plan.improvement / plan.cost.max(1e-9))
@@ -87,7 +81,7 @@ impl Looked {
 
 /// Selection criteria.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice {
+pub struct Selection {
     /// Ignores the threshold and the cooldown.
     pub force: bool,
     /// Spending limit for 30 days; `None` for no limit.
@@ -123,28 +117,15 @@ pub enum CompactionError {
     /// The ledger cannot be written.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The records of compactions cannot be read or written.
+    /// The log of compactions cannot be read or written.
     #[error(transparent)]
-    Records(#[from] RecordsError),
+    Log(#[from] CompactionLogError),
     /// The stored head differs when read back.
-    #[error("what was stored reads back wrong ({0}); {1} stays as it was")]
-    Wrong(String, RefName),
-    /// The name was published meanwhile.
-    #[error("{0} was published anew meanwhile, and stays as that")]
+    #[error("the stored head is damaged when read back ({0}), so {1} keeps its old head")]
+    Damaged(String, RefName),
+    /// The name was published during the compaction.
+    #[error("{0} was published during its compaction and keeps the published head")]
     Moved(RefName),
-}
-
-/// Knowledge from learned profiles and file names.
-struct Known(Option<Profile>);
-
-impl Knowledge for Known {
-    fn class(&self, path: &[u8]) -> Class {
-        Class::of(path, &[])
-    }
-
-    fn access(&self, path: &[u8]) -> Option<f64> {
-        self.0.as_ref()?.access(std::str::from_utf8(path).ok()?)
-    }
 }
 
 /// Compacts heads of one network.
@@ -154,7 +135,7 @@ pub struct Compactor<'a> {
     access: Access,
     store: Arc<dyn BlobStore>,
     refs: RefStore,
-    records: Records,
+    log: CompactionLog,
     price: Price,
 }
 
@@ -171,7 +152,7 @@ impl<'a> Compactor<'a> {
             access,
             store,
             refs: RefStore::new(&settings.refs_dir()),
-            records: Records::new(&settings.lifecycle_dir()),
+            log: CompactionLog::new(&settings.lifecycle_dir()),
             price: settings.price(),
             settings,
         }
@@ -182,46 +163,40 @@ impl<'a> Compactor<'a> {
         &self.price
     }
 
-    /// Measures these names, or all; candidates first, the best of them first.
+    /// Measures these names, or all; those to be compacted first, the best of them first.
     ///
     /// # Errors
-    /// When names or records cannot be read. An error of a single head is part of its
+    /// When names or the log cannot be read. An error of a single head is part of its
     /// result.
-    pub async fn look(
+    pub async fn candidates(
         &self,
         names: &[RefName],
-        choice: &Choice,
-    ) -> Result<Vec<Looked>, CompactionError> {
-        let named = block_in_place(|| self.named(names))?;
-        let mut looked = Vec::new();
-        for (name, named) in named {
-            looked.push(self.look_at(name, named, choice).await?);
+        selection: &Selection,
+    ) -> Result<Vec<Candidate>, CompactionError> {
+        let mut candidates = Vec::new();
+        for (name, named) in block_in_place(|| self.named(names))? {
+            candidates.push(self.candidate(name, named, selection).await?);
         }
-        looked.sort_by(|a, b| {
-            let order = b.worth().total_cmp(&a.worth());
-            (a.stays.is_some().cmp(&b.stays.is_some()))
-                .then(order)
+        candidates.sort_by(|a, b| {
+            (a.skip.is_some().cmp(&b.skip.is_some()))
+                .then(b.worth().total_cmp(&a.worth()))
                 .then(a.name.cmp(&b.name))
         });
-        // The earlier candidates reduce the budget of the later ones.
-        if let Some(spend) = choice
-            .spend
-            .filter(|_| !self.settings.network.value.is_free())
-        {
-            let mut left = spend - block_in_place(|| self.records.spent(unix_seconds()))?;
-            for one in looked.iter_mut().filter(|one| one.stays.is_none()) {
-                let cost = one.plan.as_ref().map_or(0.0, |plan| plan.cost);
-                match cost <= left {
-                    true => left -= cost,
-                    false => {
-                        one.stays = Some(Stays::Costs {
-                            left: left.max(0.0),
-                        })
-                    }
+        let is_free = self.settings.network.value.is_free();
+        if let Some(spend) = selection.spend.filter(|_| !is_free) {
+            // Each compaction reduces the budget of the following ones.
+            let mut left = spend - block_in_place(|| self.log.spent(unix_seconds()))?;
+            for candidate in candidates.iter_mut().filter(|one| one.skip.is_none()) {
+                let cost = candidate.plan.as_ref().map_or(0.0, |plan| plan.cost);
+                if cost <= left {
+                    left -= cost;
+                } else {
+                    let left = left.max(0.0);
+                    candidate.skip = Some(SkipReason::Costs { left });
                 }
             }
         }
-        Ok(looked)
+        Ok(candidates)
     }
 
     /// Returns these names, or all, with their targets.
@@ -237,47 +212,41 @@ impl<'a> Compactor<'a> {
         Ok(named)
     }
 
-    async fn look_at(
+    async fn candidate(
         &self,
         name: RefName,
         named: NamedRef,
-        choice: &Choice,
-    ) -> Result<Looked, CompactionError> {
+        selection: &Selection,
+    ) -> Result<Candidate, CompactionError> {
         let compaction = &self.settings.compaction.value;
-        let until = match block_in_place(|| self.records.last(name.as_str()))? {
-            Some(last) => last + compaction.cooldown().as_secs(),
-            None => 0,
-        };
-        let (plan, moves, epochs) = match self.measured(&name, &named).await {
-            Ok(measured) => measured,
-            Err(error) => {
-                return Ok(Looked {
-                    name,
-                    named,
-                    plan: None,
-                    moves: 0,
-                    epochs: 0,
-                    stays: Some(Stays::Unreadable {
-                        error: error.to_string(),
-                    }),
-                });
-            }
-        };
-        let gains = plan.improvement > compaction.improvement || moves > 0;
-        let stays = match choice.force {
-            true => None,
-            false if !gains => Some(Stays::Little),
-            false if until > unix_seconds() => Some(Stays::Cooling { until }),
-            false => None,
-        };
-        Ok(Looked {
+        let last = block_in_place(|| self.log.last(name.as_str()))?;
+        let until = last.map_or(0, |last| last + compaction.cooldown().as_secs());
+        let mut candidate = Candidate {
             name,
             named,
-            plan: Some(plan),
-            moves,
-            epochs,
-            stays,
-        })
+            plan: None,
+            moves: 0,
+            epochs: 0,
+            skip: None,
+        };
+        match self.measure(&candidate.name, &candidate.named).await {
+            Ok((plan, moves, epochs)) => {
+                let improves = plan.improvement > compaction.improvement || moves > 0;
+                candidate.skip = if selection.force {
+                    None
+                } else if !improves {
+                    Some(SkipReason::Little)
+                } else {
+                    (until > unix_seconds()).then_some(SkipReason::Cooling { until })
+                };
+                (candidate.plan, candidate.moves, candidate.epochs) = (Some(plan), moves, epochs);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                candidate.skip = Some(SkipReason::Unreadable { error });
+            }
+        }
+        Ok(candidate)
     }
 
     async fn open(&self, address: &str) -> Result<Repository, CompactionError> {
@@ -292,15 +261,17 @@ impl<'a> Compactor<'a> {
         let source = Source::of(&Address::Name(name.clone()), &self.settings.refs_dir());
         TierMover {
             improvement: self.settings.compaction.value.improvement,
-            known: Arc::new(Known(learned(repository, &source.identity()))),
+            profile: learned(repository, &source.identity()).map(Arc::new),
         }
     }
 
-    async fn measured(
+    /// Returns the effect of a compaction, the number of files that would move to another
+    /// tier, and the epochs to pay for.
+    async fn measure(
         &self,
         name: &RefName,
         named: &NamedRef,
-    ) -> Result<(Plan, u64, u32), CompactionError> {
+    ) -> Result<(CompactionPlan, u64, u32), CompactionError> {
         let repository = self.open(&named.address).await?;
         if repository.is_implied() {
             return Err(PublishError::NotOurs.into());
@@ -309,7 +280,7 @@ impl<'a> Compactor<'a> {
         let tiers = &self.settings.tiers.value;
         let total = repository.head().commits.first().map(|commit| commit.bytes);
         let mover = self.mover(name, &repository);
-        let moves = |file: &FileFound<'_>| {
+        let moves = |file: &MeasuredFile<'_>| {
             let (path, bounds) = (file.place.path(), (network.max_body, total));
             let facts = mover.facts(&path, file.size, file.shrinks, bounds, tiers);
             move_for(&facts, file.tier, mover.improvement, tiers).is_some()
@@ -317,7 +288,7 @@ impl<'a> Compactor<'a> {
         let layout = measure(&repository, &moves).await?;
         let epochs = self.epochs(layout.blobs.keys()).await?;
         let price = (&self.price, epochs);
-        let plan = plan(&layout, network.max_body, &tiers.weights, price);
+        let plan = plan_compaction(&layout, network.max_body, &tiers.weights, price);
         Ok((plan, layout.moves.0, epochs))
     }
 
@@ -326,18 +297,18 @@ impl<'a> Compactor<'a> {
     async fn epochs(&self, blobs: impl Iterator<Item = &BlobId>) -> Result<u32, CompactionError> {
         let network = &self.settings.network.value;
         let ledger = Ledger::of(self.settings).entries()?;
-        let told = self.store.epoch().await.map_err(PublishError::from)?;
+        let reported = self.store.epoch().await.map_err(PublishError::from)?;
         let length = network.epoch_s.map(Duration::from_secs);
-        let Some(present) = present(told, &ledger, unix_seconds(), length) else {
+        let Some(present) = present_epoch(reported, &ledger, unix_seconds(), length) else {
             return Ok(network.epochs);
         };
-        let known = LedgerBlob::fold(&ledger);
+        let known = LedgerBlob::latest_by_blob(&ledger);
         let mut end = 0;
         for blob in blobs {
             let lifetime = self.store.lifetime(*blob).await;
-            let told = lifetime.map_err(PublishError::from)?.map(|it| it.end_epoch);
-            let written = || known.get(blob).and_then(|it| it.end_epoch);
-            end = end.max(told.or_else(written).unwrap_or(0));
+            let reported = lifetime.map_err(PublishError::from)?.map(|it| it.end_epoch);
+            let recorded = || known.get(blob).and_then(|it| it.end_epoch);
+            end = end.max(reported.or_else(recorded).unwrap_or(0));
         }
         let left = end.saturating_sub(present.epoch);
         Ok(left.clamp(network.epochs, MAX_EPOCHS.max(network.epochs)))
@@ -349,40 +320,42 @@ impl<'a> Compactor<'a> {
     /// [`CompactionError`].
     pub async fn compact(
         &self,
-        looked: &Looked,
+        candidate: &Candidate,
         progress: Arc<dyn Progress>,
     ) -> Result<Compacted, CompactionError> {
         let leases = Leases::of(self.settings);
         let lease = Arc::new(block_in_place(|| leases.take())?);
-        let old = self.open(&looked.named.address).await?;
+        let old = self.open(&candidate.named.address).await?;
         if let Some(blob) = old.blob() {
             block_in_place(|| lease.needs(blob))?;
         }
-        let planned = match (self.settings.network.value.is_free(), &looked.plan) {
+        let planned = match (self.settings.network.value.is_free(), &candidate.plan) {
             (false, Some(plan)) => plan.cost,
             _ => 0.0,
         };
-        let record = |cost: f64, to: &Address, bytes: u64, moved: bool| Record {
-            name: looked.name.to_string(),
+        let record = |cost: f64, to: &Address, bytes: u64, moved: bool| CompactionRecord {
+            name: candidate.name.to_string(),
             at: unix_seconds(),
-            from: looked.named.address.clone(),
+            from: candidate.named.address.clone(),
             to: to.to_string(),
             cost,
             moved,
             bytes,
         };
         // Recorded first, so that it counts after any interruption.
-        let from = Address::Name(looked.name.clone());
-        block_in_place(|| self.records.append(&record(planned, &from, 0, false)))?;
+        let from = Address::Name(candidate.name.clone());
+        block_in_place(|| self.log.append(&record(planned, &from, 0, false)))?;
         let rewrite = Rewrite {
-            most: looked.plan.as_ref().map(|plan| plan.write),
+            most: candidate.plan.as_ref().map(|plan| plan.write),
             repository: old.clone(),
-            leave: (looked.plan.as_ref()).map_or_else(Default::default, |plan| plan.leave.clone()),
-            mover: Some(self.mover(&looked.name, &old)),
+            leave: (candidate.plan.as_ref())
+                .map(|plan| plan.leave.clone())
+                .unwrap_or_default(),
+            mover: Some(self.mover(&candidate.name, &old)),
         };
         let options = PublishOptions {
             put: PutOptions {
-                epochs: looked.epochs,
+                epochs: candidate.epochs,
                 ..PutOptions::default()
             },
             tiers: self.settings.tiers.value,
@@ -405,28 +378,31 @@ impl<'a> Compactor<'a> {
         };
         let cost = match self.settings.network.value.is_free() {
             true => 0.0,
-            false => bill.price(&self.price, looked.epochs),
+            false => bill.price(&self.price, candidate.epochs),
         };
         let bytes = published.bytes_stored;
-        block_in_place(|| (self.records).append(&record(cost - planned, &address, bytes, false)))?;
-        self.prove(&old, &published, &looked.name).await?;
+        block_in_place(|| {
+            self.log
+                .append(&record(cost - planned, &address, bytes, false))
+        })?;
+        self.verify(&old, &published, &candidate.name).await?;
         let ledger = Ledger::of(self.settings);
-        let name = looked.name.as_str();
+        let name = candidate.name.as_str();
         let entry = LedgerEntry::of(name, &address.to_string(), &published.blobs);
-        let epoch = published.epoch(looked.epochs);
+        let epoch = published.epoch(candidate.epochs);
         block_in_place(|| ledger.append(&entry.stored_in(epoch, true)))?;
         let to = NamedRef {
-            key: looked.named.key.clone(),
-            source: looked.named.source.clone(),
+            key: candidate.named.key.clone(),
+            source: candidate.named.source.clone(),
             ..NamedRef::now(&address)
         };
-        let expected = Expected::Address(Some(&looked.named.address));
-        let update = || (self.refs).update(&looked.name, expected, to, "compact");
+        let expected = Expected::Address(Some(&candidate.named.address));
+        let update = || (self.refs).update(&candidate.name, expected, to, "compact");
         match block_in_place(update) {
             Err(RefStoreError::Moved { name, .. }) => return Err(CompactionError::Moved(name)),
             updated => updated?,
         }
-        block_in_place(|| self.records.append(&record(0.0, &address, 0, true)))?;
+        block_in_place(|| self.log.append(&record(0.0, &address, 0, true)))?;
         if let Some(lease) = Arc::into_inner(lease) {
             block_in_place(|| lease.finish())?;
         }
@@ -438,7 +414,7 @@ impl<'a> Compactor<'a> {
     }
 
     /// Reads the stored head back, and compares it with the original.
-    async fn prove(
+    async fn verify(
         &self,
         old: &Repository,
         published: &Published,
@@ -457,7 +433,7 @@ impl<'a> Compactor<'a> {
         let report = check(&new, &fsck::Options::of_blobs(blobs), &()).await?;
         if let Some(fault) = report.faults.first() {
             let why = format!("{}: {}", fault.what, fault.why);
-            return Err(CompactionError::Wrong(why, name.clone()));
+            return Err(CompactionError::Damaged(why, name.clone()));
         }
         Ok(same(old, &new).await?)
     }

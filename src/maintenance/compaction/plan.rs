@@ -4,21 +4,21 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use super::{Held, Layout};
+use super::layout::{BlobUse, Layout};
 use crate::config::Weights;
 use walgit_format::chunk::BlobId;
 use walrus_encoding::Price;
 use walrus_encoding::cost::Bill;
 
 /// Bytes of a blob that are not content of a pack: header and padding.
-const HEADER: u64 = 4096;
+const BLOB_OVERHEAD: u64 = 4096;
 
 /// Safety margin for the bytes to write: one part in this many.
-const SLACK: u64 = 8;
+const WRITE_MARGIN_DIVISOR: u64 = 8;
 
 /// Figures of a layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Score {
+pub struct LayoutFigures {
     /// Requests to read all trees completely.
     pub requests: u64,
     /// Needed blobs.
@@ -29,7 +29,7 @@ pub struct Score {
 
 /// Rating of a layout relative to the better of two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Terms {
+pub struct LayoutScore {
     /// Fewest requests divided by requests, 0..=1.
     pub network: f64,
     /// Lowest bill divided by the bill, 0..=1.
@@ -40,17 +40,17 @@ pub struct Terms {
 
 /// The effect of a compaction.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct CompactionPlan {
     /// Blobs that the new head no longer needs.
     pub leave: HashSet<BlobId>,
     /// Figures of the present layout.
-    pub now: Score,
+    pub now: LayoutFigures,
     /// Figures of the new layout.
-    pub then: Score,
+    pub then: LayoutFigures,
     /// Rating of the present layout.
-    pub terms_now: Terms,
+    pub terms_now: LayoutScore,
     /// Rating of the new layout.
-    pub terms_then: Terms,
+    pub terms_then: LayoutScore,
     /// Increase of the score; negative if the score gets worse.
     pub improvement: f64,
     /// Maximum number of bytes to write.
@@ -65,13 +65,13 @@ pub struct Plan {
 /// Blobs with needed bytes of at least half of `max_body`, and blobs that are a single
 /// file, stay: rewriting them would gain little. So the cost grows with the scattered
 /// content, not with the repository.
-pub fn plan(
+pub(super) fn plan_compaction(
     layout: &Layout,
     max_body: u64,
     weights: &Weights,
     (price, epochs): (&Price, u32),
-) -> Plan {
-    let stays = |held: &Held| held.plain || held.live * 2 >= max_body;
+) -> CompactionPlan {
+    let stays = |held: &BlobUse| held.plain || held.live * 2 >= max_body;
     let (kept, left): (Vec<_>, Vec<_>) = layout.blobs.iter().partition(|(_, held)| stays(held));
     let leave: HashSet<BlobId> = left.iter().map(|(blob, _)| **blob).collect();
     let moved = layout.moves.1;
@@ -82,9 +82,9 @@ pub fn plan(
     let patched = layout.patched.iter();
     let patched = patched.filter(|(base, _)| leave.contains(base));
     let whole: u64 = patched.map(|(_, bytes)| bytes).sum();
-    let write = live + nodes + moved + whole + HEADER;
+    let write = live + nodes + moved + whole + BLOB_OVERHEAD;
     // Newly encoded content may take a little more space than before.
-    let write = write + write / SLACK;
+    let write = write + write / WRITE_MARGIN_DIVISOR;
     let packs = write.div_ceil(max_body.max(1)).max(1);
     let lens = (0..packs).map(|pack| (write - pack * max_body.min(write)).min(max_body));
     let new: Bill = lens.collect();
@@ -92,18 +92,18 @@ pub fn plan(
     let mut then = new;
     kept.iter().for_each(|(_, held)| then.add(held.len));
     let trees = layout.tree_bytes.max(1);
-    let now = Score {
+    let now = LayoutFigures {
         requests: layout.requests.max(1),
         blobs: now.blobs,
         billed: now.billed,
     };
-    let then = Score {
+    let then = LayoutFigures {
         // One request per 4 MiB, and one per blob that stays.
         requests: trees.div_ceil(4 << 20).max(packs) + kept.len() as u64,
         blobs: then.blobs,
         billed: then.billed,
     };
-    let terms = |score: &Score| {
+    let terms = |score: &LayoutFigures| {
         let part = |least: u64, it: u64| least as f64 / it.max(1) as f64;
         let network = part(now.requests.min(then.requests), score.requests);
         let cost = part(now.billed.min(then.billed), score.billed);
@@ -112,14 +112,14 @@ pub fn plan(
             true => (weights.network * network + weights.cost * cost) / both,
             false => (network + cost) / 2.0,
         };
-        Terms {
+        LayoutScore {
             network,
             cost,
             score,
         }
     };
     let (terms_now, terms_then) = (terms(&now), terms(&then));
-    Plan {
+    CompactionPlan {
         leave,
         now,
         then,
@@ -143,10 +143,10 @@ mod tests {
         let blobs = blobs.iter().zip(0u8..);
         let blobs: std::collections::BTreeMap<_, _> = blobs
             .map(|(&(live, len), n)| {
-                let held = Held {
+                let held = BlobUse {
                     live,
                     len: len.max(live),
-                    ..Held::default()
+                    ..BlobUse::default()
                 };
                 (BlobId::from_bytes([n; 32]), held)
             })
@@ -160,9 +160,9 @@ mod tests {
         }
     }
 
-    fn planned(blobs: &[(u64, u64)]) -> Plan {
+    fn planned(blobs: &[(u64, u64)]) -> CompactionPlan {
         let price = (&Price::mainnet(), 1);
-        plan(&layout(blobs), BODY, &Weights::default(), price)
+        plan_compaction(&layout(blobs), BODY, &Weights::default(), price)
     }
 
     #[test]
@@ -196,8 +196,8 @@ mod tests {
                 }
             }
             let left: u64 = blobs.iter().map(|(live, _)| *live).filter(|live| live * 2 < BODY).sum();
-            let reckoned = left + HEADER;
-            prop_assert!((reckoned..=reckoned + reckoned / SLACK).contains(&plan.write));
+            let expected = left + BLOB_OVERHEAD;
+            prop_assert!((expected..=expected + expected / WRITE_MARGIN_DIVISOR).contains(&plan.write));
             prop_assert!(plan.cost > 0.0);
         }
 

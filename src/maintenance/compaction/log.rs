@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use walgit_durable::AppendLog;
 
 /// Period over which spending is summed, in seconds: 30 days.
-const PERIOD: u64 = 30 * 24 * 3600;
+const SPENDING_PERIOD: u64 = 30 * 24 * 3600;
 
 /// A compaction of a head, or a cost entry for one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub(super) struct CompactionRecord {
     /// The name that was moved.
     pub name: String,
     /// Time in seconds since 1970.
@@ -31,30 +31,30 @@ pub struct Record {
     pub bytes: u64,
 }
 
-/// The records of one network.
+/// The compactions of one network.
 #[derive(Clone, Debug)]
-pub struct Records {
+pub(super) struct CompactionLog {
     log: AppendLog,
 }
 
-/// Records cannot be read or written.
+/// The log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
-pub struct RecordsError {
+pub struct CompactionLogError {
     path: PathBuf,
     source: std::io::Error,
 }
 
-impl Records {
-    /// Opens the records in `dir`, which need not exist yet.
-    pub fn new(dir: &Path) -> Self {
-        Records {
+impl CompactionLog {
+    /// Opens the log in `dir`, which need not exist yet.
+    pub(super) fn new(dir: &Path) -> Self {
+        CompactionLog {
             log: AppendLog::new(dir.join("compactions.jsonl")),
         }
     }
 
-    fn failed(&self, source: std::io::Error) -> RecordsError {
-        RecordsError {
+    fn failed(&self, source: std::io::Error) -> CompactionLogError {
+        CompactionLogError {
             path: self.log.path().into(),
             source,
         }
@@ -64,7 +64,7 @@ impl Records {
     ///
     /// # Errors
     /// When the file exists and cannot be read.
-    pub fn all(&self) -> Result<Vec<Record>, RecordsError> {
+    pub(super) fn all(&self) -> Result<Vec<CompactionRecord>, CompactionLogError> {
         let read = self.log.read().map_err(|source| self.failed(source))?;
         Ok(read.records)
     }
@@ -72,8 +72,8 @@ impl Records {
     /// Returns when a name was last moved, in seconds since 1970.
     ///
     /// # Errors
-    /// As [`Records::all`].
-    pub fn last(&self, name: &str) -> Result<Option<u64>, RecordsError> {
+    /// As [`CompactionLog::all`].
+    pub(super) fn last(&self, name: &str) -> Result<Option<u64>, CompactionLogError> {
         let all = self.all()?;
         let moved = all.iter().rfind(|it| it.moved && it.name == name);
         Ok(moved.map(|it| it.at))
@@ -82,10 +82,10 @@ impl Records {
     /// Returns the amount spent in the 30 days before `now`.
     ///
     /// # Errors
-    /// As [`Records::all`].
-    pub fn spent(&self, now: u64) -> Result<f64, RecordsError> {
+    /// As [`CompactionLog::all`].
+    pub(super) fn spent(&self, now: u64) -> Result<f64, CompactionLogError> {
         let all = self.all()?;
-        let recent = all.iter().filter(|it| it.at + PERIOD > now);
+        let recent = all.iter().filter(|it| it.at + SPENDING_PERIOD > now);
         Ok(recent.map(|it| it.cost).sum::<f64>().max(0.0))
     }
 
@@ -93,7 +93,7 @@ impl Records {
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub fn append(&self, record: &Record) -> Result<(), RecordsError> {
+    pub(super) fn append(&self, record: &CompactionRecord) -> Result<(), CompactionLogError> {
         self.log
             .append(record)
             .map_err(|source| self.failed(source))
@@ -105,12 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_spent_counts_for_thirty_days_and_the_last_move_of_a_name_is_told() {
+    fn spending_counts_for_thirty_days_and_the_last_move_of_a_name_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::new(&dir.path().join("not there yet"));
-        assert_eq!(records.spent(0).unwrap(), 0.0);
+        let log = CompactionLog::new(&dir.path().join("not there yet"));
+        assert_eq!(log.spent(0).unwrap(), 0.0);
         for (name, at, cost) in [("a", 1000, 1.0), ("b", 2000, 2.0), ("a", 3000, 4.0)] {
-            let record = Record {
+            let record = CompactionRecord {
                 name: name.into(),
                 at,
                 from: "walrus://x".into(),
@@ -119,11 +119,11 @@ mod tests {
                 moved: true,
                 bytes: 1,
             };
-            records.append(&record).unwrap();
+            log.append(&record).unwrap();
         }
-        assert_eq!(records.last("a").unwrap(), Some(3000));
-        assert_eq!(records.last("c").unwrap(), None);
-        assert_eq!(records.spent(3000).unwrap(), 7.0);
-        assert_eq!(records.spent(1500 + PERIOD).unwrap(), 6.0);
+        assert_eq!(log.last("a").unwrap(), Some(3000));
+        assert_eq!(log.last("c").unwrap(), None);
+        assert_eq!(log.spent(3000).unwrap(), 7.0);
+        assert_eq!(log.spent(1500 + SPENDING_PERIOD).unwrap(), 6.0);
     }
 }

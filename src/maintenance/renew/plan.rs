@@ -9,7 +9,7 @@ use walrus_encoding::cost::encoded_size;
 
 /// A needed blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Needed {
+pub struct NeededBlob {
     /// Blob ID.
     pub blob: BlobId,
     /// Length in bytes.
@@ -24,7 +24,7 @@ pub struct Needed {
 
 /// Terms of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms {
+pub struct RenewalTerms {
     /// Blobs that expire within this many epochs are renewed.
     pub margin: u32,
     /// New expiry in epochs from now; 1 to 53.
@@ -55,7 +55,7 @@ pub struct Renewal {
 
 /// The planned renewals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Plan {
+pub struct RenewalPlan {
     /// Blobs to renew, the most urgent first.
     pub renew: Vec<Renewal>,
     /// Renewals that exceed the budget.
@@ -68,7 +68,7 @@ pub struct Plan {
     pub later: u64,
 }
 
-impl Plan {
+impl RenewalPlan {
     /// Returns the total cost, in the currency of the price.
     pub fn cost(&self) -> f64 {
         self.renew.iter().map(|renewal| renewal.cost).sum()
@@ -77,8 +77,13 @@ impl Plan {
 
 /// Plans renewals in epoch `epoch`. Blobs that expire first come first, and of those that
 /// expire together the smallest, so that a budget covers as many as possible.
-pub fn plan(needed: &[Needed], epoch: u32, terms: &Terms, price: &Price) -> Plan {
-    let mut plan = Plan::default();
+pub(super) fn plan_renewals(
+    needed: &[NeededBlob],
+    epoch: u32,
+    terms: &RenewalTerms,
+    price: &Price,
+) -> RenewalPlan {
+    let mut plan = RenewalPlan::default();
     let new_end = epoch.saturating_add(terms.epochs.clamp(1, MAX_EPOCHS));
     let mut due = Vec::new();
     for one in needed {
@@ -105,12 +110,11 @@ pub fn plan(needed: &[Needed], epoch: u32, terms: &Terms, price: &Price) -> Plan
     due.sort_by_key(|renewal| (renewal.end, renewal.len, renewal.blob));
     let mut left = terms.budget.unwrap_or(f64::INFINITY);
     for renewal in due {
-        match renewal.cost <= left {
-            true => {
-                left -= renewal.cost;
-                plan.renew.push(renewal);
-            }
-            false => plan.over_budget.push(renewal),
+        if renewal.cost <= left {
+            left -= renewal.cost;
+            plan.renew.push(renewal);
+        } else {
+            plan.over_budget.push(renewal);
         }
     }
     plan
@@ -122,13 +126,13 @@ mod tests {
 
     use super::*;
 
-    fn needed() -> impl Strategy<Value = Vec<Needed>> {
+    fn needed() -> impl Strategy<Value = Vec<NeededBlob>> {
         let one = (
             any::<[u8; 32]>(),
             1u64..(10 << 20),
             proptest::option::of(0u32..40),
         );
-        let one = one.prop_map(|(id, len, end)| Needed {
+        let one = one.prop_map(|(id, len, end)| NeededBlob {
             blob: BlobId::from_bytes(id),
             len,
             end,
@@ -140,11 +144,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everything_is_told_of_once_and_what_is_due_is_renewed_within_the_budget(needed in needed(), epoch in 1u32..20, margin in 0u32..10, epochs in 1u32..60, budget in proptest::option::of(0.0..0.1f64)) {
-            let terms = Terms { margin, epochs, budget };
-            let plan = plan(&needed, epoch, &terms, &Price::mainnet());
-            let told = plan.renew.len() + plan.over_budget.len() + plan.unknown.len() + plan.gone.len() + plan.later as usize;
-            prop_assert_eq!(told, needed.len());
+        fn every_blob_is_reported_once_and_due_blobs_are_renewed_within_the_budget(needed in needed(), epoch in 1u32..20, margin in 0u32..10, epochs in 1u32..60, budget in proptest::option::of(0.0..0.1f64)) {
+            let terms = RenewalTerms { margin, epochs, budget };
+            let plan = plan_renewals(&needed, epoch, &terms, &Price::mainnet());
+            let reported = plan.renew.len() + plan.over_budget.len() + plan.unknown.len() + plan.gone.len() + plan.later as usize;
+            prop_assert_eq!(reported, needed.len());
             prop_assert!(plan.cost() <= budget.unwrap_or(f64::INFINITY) + 1e-12);
             for renewal in plan.renew.iter().chain(&plan.over_budget) {
                 prop_assert!(renewal.end > epoch && renewal.end <= epoch + margin);
@@ -158,16 +162,16 @@ mod tests {
         }
 
         #[test]
-        fn what_was_renewed_is_not_due_again(needed in needed(), epoch in 1u32..20, margin in 0u32..10) {
-            let terms = Terms { margin, epochs: margin + 2, budget: None };
-            let first = plan(&needed, epoch, &terms, &Price::mainnet());
-            let renewed: Vec<Needed> = needed.into_iter().map(|mut one| {
+        fn renewed_blobs_are_not_due_again(needed in needed(), epoch in 1u32..20, margin in 0u32..10) {
+            let terms = RenewalTerms { margin, epochs: margin + 2, budget: None };
+            let first = plan_renewals(&needed, epoch, &terms, &Price::mainnet());
+            let renewed: Vec<NeededBlob> = needed.into_iter().map(|mut one| {
                 if let Some(done) = first.renew.iter().find(|it| it.blob == one.blob) {
                     one.end = Some(done.new_end);
                 }
                 one
             }).collect();
-            prop_assert!(plan(&renewed, epoch, &terms, &Price::mainnet()).renew.is_empty());
+            prop_assert!(plan_renewals(&renewed, epoch, &terms, &Price::mainnet()).renew.is_empty());
         }
     }
 }

@@ -15,13 +15,13 @@ use walrus_encoding::quilt::{self, MAX_MEMBERS};
 
 /// File bytes per quilt: with the unused parts of columns, well below the limit of
 /// publishers.
-const QUILT_BYTES: u64 = 64 << 20;
+const MAX_QUILT_BYTES: u64 = 64 << 20;
 /// Concurrent blob length requests.
-const AT_ONCE: usize = 16;
+const QUERY_CONCURRENCY: usize = 16;
 
 /// Storage of a repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Survey {
+pub struct Usage {
     /// Trees that were read: of branches, tags and commits.
     pub trees: u64,
     /// Distinct files in these trees.
@@ -38,12 +38,12 @@ pub struct Survey {
     pub quilts: Bill,
 }
 
-/// Surveys a repository: reads its directories, but no content.
+/// Measures a repository: reads its directories, but no content.
 ///
 /// # Errors
 /// When a directory or the length of a blob cannot be read.
-pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
-    let mut found = Found::default();
+pub async fn usage(repository: &Repository) -> Result<Usage, RepoError> {
+    let mut found = TreeContents::default();
     let mut roots = HashSet::new();
     for commit in 0..repository.head().commits.len() {
         let snapshot = repository.snapshot(commit)?;
@@ -70,13 +70,13 @@ pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
         let len = store.len(blob).await?;
         Ok::<_, RepoError>((blob, len))
     });
-    let lens: Vec<_> = (futures_util::stream::iter(lens).buffered(AT_ONCE))
+    let lens: Vec<_> = (futures_util::stream::iter(lens).buffered(QUERY_CONCURRENCY))
         .try_collect()
         .await?;
     let stored = lens.iter().filter_map(|(_, len)| *len);
     let missing = lens.iter().filter(|(_, len)| len.is_none());
     let files: Vec<(u64, u64)> = found.files.into_values().collect();
-    Ok(Survey {
+    Ok(Usage {
         trees: roots.len() as u64,
         files: files.len() as u64,
         bytes: files.iter().map(|(_, len)| len).sum(),
@@ -89,7 +89,7 @@ pub async fn survey(repository: &Repository) -> Result<Survey, RepoError> {
 
 /// Content of trees.
 #[derive(Default)]
-struct Found {
+struct TreeContents {
     /// Lengths of name and content of each distinct file.
     files: HashMap<ChunkHash, (u64, u64)>,
     /// Stored length of each file that is a blob.
@@ -98,7 +98,7 @@ struct Found {
     seen: HashSet<ChunkHash>,
 }
 
-impl Found {
+impl TreeContents {
     async fn tree(&mut self, snapshot: &Snapshot) -> Result<(), RepoError> {
         let mut pending: Vec<Node> = vec![snapshot.root()];
         while let Some(node) = pending.pop() {
@@ -160,7 +160,7 @@ fn quilts(mut files: Vec<(u64, u64)>) -> Bill {
         let mut bytes = 0u64;
         let fits = |(_, len): &&(u64, u64)| {
             bytes = bytes.saturating_add(*len);
-            bytes <= QUILT_BYTES
+            bytes <= MAX_QUILT_BYTES
         };
         let count = rest.iter().take(MAX_MEMBERS).take_while(fits).count();
         let (together, others) = rest.split_at(count.max(1));

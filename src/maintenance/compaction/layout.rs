@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::super::walk::{Need, Place, Role, Walk, with_bases};
 use crate::cache::MAX_GAP;
+use crate::lifecycle::walk::{Need, Place, Role, Walk, with_bases};
 use crate::repo::{RepoError, Repository, Tier};
 use walgit_format::chunk::{BlobId, ChunkHash, ChunkRef, Codec};
 
 /// Concurrent blob length requests.
-const AT_ONCE: usize = 16;
+const QUERY_CONCURRENCY: usize = 16;
 /// Stored bytes per request of a walk.
-const REQUEST: u64 = 4 << 20;
+const MAX_REQUEST_BYTES: u64 = 4 << 20;
 
-/// What a head needs of a blob.
+/// Use of a blob by a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub(super) struct BlobUse {
     /// Needed bytes of the blob.
     pub live: u64,
     /// Needed bytes that are nodes (directories and lists); every compaction rewrites
@@ -31,9 +31,9 @@ pub struct Held {
 
 /// The layout of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
+pub(super) struct Layout {
     /// The blobs that the head needs.
-    pub blobs: BTreeMap<BlobId, Held>,
+    pub blobs: BTreeMap<BlobId, BlobUse>,
     /// Requests to read all trees of the head; adjacent ranges count as one request, up
     /// to 4 MiB.
     pub requests: u64,
@@ -48,7 +48,7 @@ pub struct Layout {
 
 /// A file that the measurement found; inline files are not reported.
 #[derive(Clone, Copy, Debug)]
-pub struct FileFound<'a> {
+pub(super) struct MeasuredFile<'a> {
     /// Location in the tree.
     pub place: &'a Place,
     /// Length in bytes.
@@ -64,9 +64,9 @@ pub struct FileFound<'a> {
 ///
 /// # Errors
 /// When a node cannot be read.
-pub async fn measure(
+pub(super) async fn measure(
     repository: &Repository,
-    moves: &(dyn Fn(&FileFound<'_>) -> bool + Sync),
+    moves: &(dyn Fn(&MeasuredFile<'_>) -> bool + Sync),
 ) -> Result<Layout, RepoError> {
     let mut layout = Layout::default();
     // Keyed by location, so that shared content counts once.
@@ -129,7 +129,7 @@ pub async fn measure(
     let blobs: Vec<BlobId> = layout.blobs.keys().copied().collect();
     let lens = futures_util::stream::iter(blobs)
         .map(|blob| async move { Ok::<_, RepoError>((blob, repository.store().len(blob).await?)) })
-        .buffered(AT_ONCE);
+        .buffered(QUERY_CONCURRENCY);
     let lens: Vec<(BlobId, Option<u64>)> = lens.try_collect().await?;
     for (blob, len) in lens {
         if let Some(held) = layout.blobs.get_mut(&blob) {
@@ -139,8 +139,8 @@ pub async fn measure(
     Ok(layout)
 }
 
-fn of_file<'a>(place: &'a Place, size: u64, first: &ChunkRef) -> FileFound<'a> {
-    FileFound {
+fn of_file<'a>(place: &'a Place, size: u64, first: &ChunkRef) -> MeasuredFile<'a> {
+    MeasuredFile {
         place,
         size,
         shrinks: first.codec != Codec::Raw,
@@ -167,7 +167,7 @@ fn requests(ranges: &[(BlobId, u64, u64)]) -> u64 {
     for &(blob, start, end) in ranges {
         match &mut last {
             Some((of, from, to))
-                if *of == blob && start <= *to + MAX_GAP && end - *from <= REQUEST =>
+                if *of == blob && start <= *to + MAX_GAP && end - *from <= MAX_REQUEST_BYTES =>
             {
                 *to = end.max(*to);
             }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_together_is_one_request_up_to_its_length() {
+    fn adjacent_ranges_are_one_request_up_to_the_limit() {
         let blob = |n| BlobId::from_bytes([n; 32]);
         assert_eq!(requests(&[]), 0);
         let near = [

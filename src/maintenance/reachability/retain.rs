@@ -6,13 +6,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::context::MaintenanceContext;
+use super::super::journal::Journal;
 use super::mark::Marks;
-use super::{Ground, Journal, Options};
 use crate::config::Level;
 use crate::lifecycle::LedgerEntry;
 use crate::lifecycle::policy::Facts;
 use crate::lifecycle::walk::{Found, Need, Place, Role, Walk};
-use crate::repo::{Repository, Tier};
+use crate::publish::analyze::Class;
+use crate::repo::{RepoError, Repository, Tier};
 use walgit_format::RefKind;
 use walgit_format::chunk::{BlobId, ChunkHash};
 
@@ -30,8 +32,8 @@ struct Old<'a> {
 
 /// Applies the rules to the files of old heads in `candidates`.
 pub(super) async fn retain(
-    ground: &Ground<'_>,
-    options: &Options,
+    context: &MaintenanceContext,
+    now: u64,
     marks: &mut Marks,
     candidates: &HashSet<BlobId>,
     journal: &mut Journal,
@@ -43,33 +45,22 @@ pub(super) async fn retain(
     let mut levels: HashMap<&str, Level> = HashMap::new();
     // Branches and tags that a newer head of the same name has.
     let mut newer: HashMap<&str, HashSet<String>> = HashMap::new();
-    for old in old_heads(ground, options, marks, journal) {
+    for old in old_heads(context, now, marks, journal) {
         let name = old.entry.name.as_str();
         if old.named && !newer.contains_key(name) {
             let current = match marks.names.get(name) {
-                Some((blob, root)) => open(ground, *blob, *root).await.ok(),
+                Some((blob, root)) => open(context, *blob, *root).await.ok(),
                 None => None,
             };
-            let level = (ground.activity)
-                .level(
-                    name,
-                    ground.levels,
-                    ground.ledger,
-                    current.as_ref(),
-                    options.now,
-                )
-                .await;
-            match level {
+            match level_of(context, name, current.as_ref(), now).await {
                 Ok(level) => levels.insert(name, level),
                 Err(why) => {
-                    marks.refuse(ground, name, why.to_string());
+                    marks.add_unreadable(context, name, why);
                     continue;
                 }
             };
-            newer.insert(
-                name,
-                current.map_or_else(HashSet::new, |it| refs(&it).collect()),
-            );
+            let refs = current.iter().flat_map(refs).collect();
+            newer.insert(name, refs);
         }
         let Some((blob, root)) = old.entry.head() else {
             continue;
@@ -78,38 +69,32 @@ pub(super) async fn retain(
         if !candidates.contains(&blob) && !marks.live.contains(&blob) {
             continue;
         }
-        let repository = match open(ground, blob, root).await {
+        let repository = match open(context, blob, root).await {
             Ok(repository) => repository,
             // Lost: no rule can restore it.
             Err(why) if why.is_missing() => continue,
             Err(why) => {
-                marks.refuse(ground, name, why.to_string());
+                marks.add_unreadable(context, name, why);
                 continue;
             }
         };
         let seen = newer.entry(name).or_default();
-        let last: Vec<String> = match old.named {
-            true => refs(&repository).filter(|it| !seen.contains(it)).collect(),
-            false => Vec::new(),
-        };
+        let last: Vec<String> = (refs(&repository))
+            .filter(|it| old.named && !seen.contains(it))
+            .collect();
         seen.extend(refs(&repository));
         let level = match levels.get(name) {
             Some(level) => *level,
-            None => {
-                let activity = ground.activity;
-                let (levels, ledger) = (ground.levels, ground.ledger);
-                let level = activity.level(name, levels, ledger, Some(&repository), options.now);
-                match level.await {
-                    Ok(level) => level,
-                    Err(why) => {
-                        marks.refuse(ground, name, why.to_string());
-                        continue;
-                    }
+            None => match level_of(context, name, Some(&repository), now).await {
+                Ok(level) => level,
+                Err(why) => {
+                    marks.add_unreadable(context, name, why);
+                    continue;
                 }
-            }
+            },
         };
         let mut judge = Judge {
-            ground,
+            context,
             candidates,
             since: old.since,
             refs: &last,
@@ -128,12 +113,27 @@ pub(super) async fn retain(
     retained
 }
 
+async fn level_of(
+    context: &MaintenanceContext,
+    name: &str,
+    repository: Option<&Repository>,
+    now: u64,
+) -> std::io::Result<Level> {
+    let (levels, entries) = (&context.activity_levels, &context.entries);
+    (context.activity)
+        .level(name, levels, entries, repository, now)
+        .await
+}
+
 async fn open(
-    ground: &Ground<'_>,
+    context: &MaintenanceContext,
     blob: BlobId,
     root: Option<ChunkHash>,
-) -> Result<Repository, crate::repo::RepoError> {
-    ground.loader.open(ground.access.clone(), blob, root).await
+) -> Result<Repository, RepoError> {
+    context
+        .loader
+        .open(context.access.clone(), blob, root)
+        .await
 }
 
 /// Returns the branches, and the tags as `tags/NAME`.
@@ -149,22 +149,22 @@ fn refs(repository: &Repository) -> impl Iterator<Item = String> + '_ {
 
 /// Returns old heads, for each name the newest first.
 fn old_heads<'a>(
-    ground: &Ground<'a>,
-    options: &Options,
+    context: &'a MaintenanceContext,
+    now: u64,
     marks: &Marks,
     journal: &mut Journal,
 ) -> Vec<Old<'a>> {
     let live: HashSet<BlobId> = marks.names.values().map(|(blob, _)| *blob).collect();
     let mut next: HashMap<&str, u64> = HashMap::new();
     let mut old = Vec::new();
-    for entry in ground.ledger.iter().rev() {
+    for entry in context.entries.iter().rev() {
         let superseded = next.insert(&entry.name, entry.at);
         if entry.head().is_none_or(|(blob, _)| live.contains(&blob)) {
             continue;
         }
         let named = marks.names.contains_key(&entry.name);
         // The last head of a name that was removed, or moved manually.
-        let since = superseded.unwrap_or_else(|| journal.first_seen(&entry.address, options.now));
+        let since = superseded.unwrap_or_else(|| journal.first_seen(&entry.address, now));
         old.push(Old {
             entry,
             since,
@@ -175,8 +175,8 @@ fn old_heads<'a>(
 }
 
 /// Applies the rules to one old head.
-struct Judge<'a, 'g> {
-    ground: &'a Ground<'g>,
+struct Judge<'a> {
+    context: &'a MaintenanceContext,
     candidates: &'a HashSet<BlobId>,
     since: u64,
     refs: &'a [String],
@@ -188,7 +188,7 @@ struct Judge<'a, 'g> {
     nodes: HashSet<BlobId>,
 }
 
-impl Judge<'_, '_> {
+impl Judge<'_> {
     fn found(&mut self, found: &Found) {
         let tier = match &found.need {
             Need::Chunk(
@@ -215,13 +215,13 @@ impl Judge<'_, '_> {
         let path = found.place.path();
         let facts = Facts {
             path: &path,
-            class: (self.ground.class_of)(&path),
+            class: Class::of(&path, &[]).name(),
             size: *size,
             tier,
             refs: self.refs,
             activity: Some(self.level),
         };
-        let keep = self.ground.policy.decide(&facts).keep;
+        let keep = self.context.policy.decide(&facts).keep;
         let until = keep.seconds().map(|it| self.since.saturating_add(it));
         self.longest = Some(match self.longest {
             Some(longest) => later(longest, until),
@@ -242,7 +242,7 @@ impl Judge<'_, '_> {
     fn finish(mut self) {
         // For a head without files, the default rule applies.
         let until = self.longest.unwrap_or_else(|| {
-            let keep = self.ground.policy.decide(&Facts {
+            let keep = self.context.policy.decide(&Facts {
                 refs: self.refs,
                 activity: Some(self.level),
                 ..Facts::default()
