@@ -13,12 +13,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fuser::{Session, SessionACL};
 use rustix::io::Errno;
 use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::fuse::{
-    self, Driver, DriverConfig, DriverCounters, Liveness, MountOptions, MountTable, Mountpoint,
-    Mover, StatusSource,
+    self, DriverConfig, Liveness, MountHandle, MountOptions, MountTable, Mountpoint, StatusSource,
 };
 use walgit_fs::prefetch::Learning;
 use walgit_fs::publish::{self, PublishOptions, Published, Unwatched};
@@ -107,31 +105,26 @@ impl House {
         snapshot: Snapshot,
         status: Arc<dyn StatusSource>,
         may_move: bool,
-    ) -> (Mount, Mover) {
+    ) -> (Mount, MountHandle) {
         let config = DriverConfig {
             deadline: Duration::from_secs(2),
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+            allow_other: false,
             may_move,
             learning: Learning::Off,
             identity: String::new(),
         };
-        let driver = Driver::new(snapshot, &config, self.runtime.handle().clone(), status);
-        let counters = driver.counters();
-        let moves = driver.moves();
+        let runtime = self.runtime.handle().clone();
         let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
         let device = mounted(dir.path());
-        let mut threads = fuser::Config::default();
-        threads.n_threads = Some(2);
-        threads.clone_fd = true;
-        let session = Session::from_fd(driver, device, SessionACL::Owner, threads).unwrap();
-        let mover = moves.through(session.notifier());
+        let (session, handle) = fuse::serve(snapshot, device, &config, runtime, status).unwrap();
         let mount = Mount {
             dir,
-            counters,
+            handle: handle.clone(),
             served: Some(std::thread::spawn(move || drop(session.run()))),
         };
-        (mount, mover)
+        (mount, handle)
     }
 }
 
@@ -172,7 +165,7 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
 /// A folder that is served until it goes out of scope.
 struct Mount {
     dir: tempfile::TempDir,
-    counters: DriverCounters,
+    handle: MountHandle,
     served: Option<JoinHandle<()>>,
 }
 
@@ -183,9 +176,9 @@ impl Mount {
 
     /// Requests of the kernel while something is done.
     fn requests(&self, what: impl FnOnce()) -> u64 {
-        let before = self.counters.stats().operations;
+        let before = self.handle.stats().operations;
         what();
-        self.counters.stats().operations - before
+        self.handle.stats().operations - before
     }
 }
 
@@ -298,13 +291,13 @@ fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
     }
     let snapshots = heads.iter().map(|head| house.snapshot(head, house.local()));
     let snapshots: Vec<_> = snapshots.collect();
-    let (mount, mover) = house.mount_moving(snapshots[0].clone(), Arc::new(Silent), true);
+    let (mount, handle) = house.mount_moving(snapshots[0].clone(), Arc::new(Silent), true);
     let first = fs::File::open(mount.at("n")).unwrap();
     let inode = fs::metadata(mount.at("same/file")).unwrap().ino();
     let mut most = 0;
     for turn in 1..=300 {
         let head = turn % snapshots.len();
-        let moved = mover.move_to(snapshots[head].clone());
+        let moved = handle.move_to(snapshots[head].clone());
         house.runtime.block_on(moved).unwrap();
         assert_eq!(
             fs::read_to_string(mount.at("n")).unwrap(),
@@ -314,10 +307,10 @@ fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
         fs::read_dir(mount.at(".walgit/commits"))
             .unwrap()
             .for_each(drop);
-        most = most.max(mover.tree_stats().known);
+        most = most.max(handle.tree_stats().known);
     }
     assert!(most <= 12, "{most} trees");
-    assert!(mover.tree_stats().opened <= 8, "{:?}", mover.tree_stats());
+    assert!(handle.tree_stats().opened <= 8, "{:?}", handle.tree_stats());
     assert_eq!(fs::metadata(mount.at("same/file")).unwrap().ino(), inode);
     let mut text = [0; 6];
     std::os::unix::fs::FileExt::read_exact_at(&first, &mut text, 0).unwrap();
@@ -419,7 +412,7 @@ fn panic_fails_one_operation_and_the_mount_continues() {
         assert_errno(fs::metadata(mount.at(".walgit/status")), &[Errno::IO]);
     }
     assert_eq!(fs::read(mount.at("a")).unwrap(), b"a");
-    assert!(mount.counters.stats().failed >= 10);
+    assert!(mount.handle.stats().failed >= 10);
 }
 
 #[test]
@@ -440,7 +433,7 @@ fn blocking_request_is_answered_within_the_deadline() {
     let status = fs::metadata(mount.at(".walgit/status"));
     assert_errno(status, &[Errno::TIMEDOUT]);
     assert_eq!(fs::read(mount.at("a")).unwrap(), b"a");
-    assert_eq!(mount.counters.stats().timed_out, 1);
+    assert_eq!(mount.handle.stats().timed_out, 1);
     drop(release);
 }
 
@@ -463,7 +456,7 @@ fn corrupt_chunk_fails_only_its_file() {
     assert_errno(fs::read(mount.at("a/spoiled")), &[Errno::IO]);
     assert_eq!(fs::metadata(mount.at("a/spoiled")).unwrap().len(), 300_000);
     assert_eq!(fs::read(mount.at("b/whole")).unwrap(), noise(300_000, 2));
-    assert_ne!(mount.counters.stats().integrity, 0);
+    assert_ne!(mount.handle.stats().integrity, 0);
 }
 
 #[test]
@@ -483,7 +476,7 @@ fn unresponsive_gateway_causes_an_error_within_the_deadline() {
     let mount = house.mount_with(&published, silent, Arc::new(Silent));
     assert_errno(fs::read(mount.at("a")), &[Errno::IO, Errno::TIMEDOUT]);
     assert_eq!(fs::read(mount.at("b")).unwrap(), b"inline");
-    let stats = mount.counters.stats();
+    let stats = mount.handle.stats();
     assert_ne!(stats.failed + stats.timed_out, 0);
 }
 
@@ -494,7 +487,7 @@ fn dead_mount_is_detected_even_if_the_kernel_answers_for_it() {
     assert_eq!(state(dir.path()), None);
     let mount = house.mount(&house.publish());
     fs::read_dir(mount.dir.path()).unwrap().count();
-    assert_eq!(state(mount.dir.path()), Some(Liveness::Answers));
+    assert_eq!(state(mount.dir.path()), Some(Liveness::Responds));
     // Nobody ever serves this one: as after a crash, its device is closed.
     drop(mounted(dir.path()));
     assert_eq!(state(dir.path()), Some(Liveness::Dead));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::mounts::Mounts;
 use super::{DaemonError, MountRequest};
-use crate::fuse::Mover;
+use crate::fuse::MountHandle;
 use crate::leases::MountLease;
 use crate::repo::{Snapshot, Source};
 use walrus_client::clock::unix_seconds;
@@ -16,7 +16,7 @@ pub(super) struct Follower {
     pub(super) mounts: Weak<Mounts>,
     pub(super) number: u64,
     pub(super) request: MountRequest,
-    pub(super) mover: Mover,
+    pub(super) handle: MountHandle,
     /// Dropped with the mount; `None` if the mount has no lease.
     pub(super) lease: Option<Weak<MountLease>>,
     pub(super) every: Duration,
@@ -71,9 +71,9 @@ impl Follower {
         if !lease.holds_several() {
             return;
         }
-        let (lease, mover) = (lease.clone(), self.mover.clone());
+        let (lease, handle) = (lease.clone(), self.handle.clone());
         let released = tokio::task::spawn_blocking(move || {
-            let used = mover.heads_in_use();
+            let used = handle.heads_in_use();
             lease.release(|blob| used.contains(blob))
         });
         if let Ok(Err(error)) = released.await {
@@ -83,7 +83,7 @@ impl Follower {
 
     /// Checks for a new head; returns whether the mount moved.
     async fn look(&self, mounts: &Mounts) -> Result<bool, DaemonError> {
-        let shown = self.mover.snapshot();
+        let shown = self.handle.snapshot();
         let lease = match &self.lease {
             Some(lease) => match lease.upgrade() {
                 Some(lease) => Some(lease),
@@ -101,7 +101,7 @@ impl Follower {
         };
         self.refuse_older(&shown, &snapshot).await?;
         let commit = snapshot.commit().id.to_string();
-        let names = self.mover.move_to(snapshot).await?;
+        let names = self.handle.move_to(snapshot).await?;
         let label = &self.request.label;
         tracing::info!("{label} moved to {commit}: {names} names changed");
         Ok(true)

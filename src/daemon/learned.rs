@@ -97,9 +97,9 @@ impl Mounts {
     pub(super) async fn export(&self, subject: &Subject) -> Result<Learned, DaemonError> {
         let known = self.subject(subject).await?;
         let live = known
-            .movers
+            .handles
             .iter()
-            .find_map(|mover| mover.guide()?.learned());
+            .find_map(|handle| handle.guide()?.learned());
         let profile = live.or_else(|| learned(&known.repository, &known.identity));
         let profile = profile.filter(|profile| profile.model.transitions() > 0);
         let profile = profile.ok_or(DaemonError::NothingLearned(known.identity))?;
@@ -111,7 +111,7 @@ impl Mounts {
         let bytes = import_.learned.bytes().unwrap_or_default();
         let new = Profile::decode(&bytes, Limits::default())?;
         let known = self.subject(&import_.subject).await?;
-        let guides = known.movers.iter().filter_map(|mover| mover.guide());
+        let guides = known.handles.iter().filter_map(|handle| handle.guide());
         let taught = guides.filter(|guide| guide.teach(&new, import_.replace));
         let mounts = taught.count() as u64;
         let profile = import(&known.repository, &known.identity, new, import_.replace);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::MountRequest;
 use super::client::{Client, ClientError, DaemonState};
 use crate::config::{Dirs, Settings};
-use crate::fuse::{self, MountError, MountOptions, MountTable, Mountpoint, MountpointError};
+use crate::fuse::{self, MountError, MountOptions, MountTable, Mountpoint};
 use crate::leases::{MountTag, StoreTags};
 use crate::lifecycle::Activity;
 use crate::repo::Source;
@@ -43,9 +43,6 @@ pub enum MountFailure {
     /// The mount point does not exist.
     #[error("{}: no such folder; make it first (mkdir -p)", .0.display())]
     Missing(PathBuf),
-    /// The mount point is not usable, or cannot be examined.
-    #[error(transparent)]
-    Mountpoint(MountpointError),
     /// Its file system does not respond.
     #[error("{}: no response within {} s", .0.display(), PATIENCE.as_secs())]
     Stuck(PathBuf),
@@ -80,9 +77,9 @@ pub enum MountFailure {
         /// The other user.
         uid: u32,
     },
-    /// The mount failed.
+    /// The mount point is not usable, or the mount failed.
     #[error(transparent)]
-    Mount(#[from] MountError),
+    Mount(MountError),
     /// The daemon failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -96,11 +93,11 @@ pub enum MountFailure {
     },
 }
 
-impl From<MountpointError> for MountFailure {
-    fn from(error: MountpointError) -> Self {
+impl From<MountError> for MountFailure {
+    fn from(error: MountError) -> Self {
         match error {
-            MountpointError::Missing(dir) => MountFailure::Missing(dir),
-            error => MountFailure::Mountpoint(error),
+            MountError::Missing(dir) => MountFailure::Missing(dir),
+            error => MountFailure::Mount(error),
         }
     }
 }
@@ -186,7 +183,7 @@ async fn patiently<T: Send + 'static>(
     dir: &Path,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, MountFailure> {
-    let waited = tokio::task::spawn_blocking(move || fuse::within(PATIENCE, work)).await;
+    let waited = tokio::task::spawn_blocking(move || fuse::run_with_timeout(PATIENCE, work)).await;
     let done = waited.ok().flatten();
     done.ok_or_else(|| MountFailure::Stuck(dir.into()))
 }
@@ -214,8 +211,8 @@ fn source(request: &MountRequest, encrypted: bool) -> String {
 /// # Errors
 /// When it is not a mount, or belongs to another user.
 pub fn mounted_folder(dir: &Path) -> Result<PathBuf, MountFailure> {
-    let table = MountTable::read().map_err(MountpointError::Table)?;
-    let path = fuse::resolve(dir, &table).map_err(MountFailure::Mountpoint)?;
+    let table = MountTable::read().map_err(MountError::Table)?;
+    let path = fuse::resolve(dir, &table).map_err(MountFailure::Mount)?;
     let Some(entry) = table.at(&path) else {
         return Err(MountFailure::NotMounted(path));
     };

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use fuser::{Session, SessionACL};
 use tokio::sync::Notify;
 
 use super::follow::Follower;
@@ -17,7 +16,7 @@ use super::status::{DaemonStatus, FollowStatus, MountStatus, NetworkStatus};
 use super::{DaemonError, MountRequest};
 use crate::cache::Cache;
 use crate::chain;
-use crate::fuse::{Driver, DriverConfig, DriverCounters, Mover, StatusSource};
+use crate::fuse::{self, DriverConfig, MountHandle, StatusSource};
 use crate::leases::MountLease;
 use crate::lifecycle::{FreshStore, Ledger};
 use crate::repo::{Access, Account, Loader, Located, Repository, Snapshot, Target};
@@ -28,10 +27,6 @@ use walrus_client::clock::unix_seconds;
 use walrus_client::net::Journal;
 use walrus_client::network::Network;
 use walrus_client::{self, BlobStore};
-
-/// Maximum number of threads that read the kernel's requests of one mount. Cache hits are
-/// answered on these threads, so there is one per core up to this limit.
-const MAX_THREADS: usize = 4;
 
 /// The state of a daemon.
 pub(super) struct Mounts {
@@ -84,14 +79,13 @@ pub(super) struct Known {
     pub(super) identity: String,
     pub(super) repository: Repository,
     /// Its live mounts.
-    pub(super) movers: Vec<Mover>,
+    pub(super) handles: Vec<MountHandle>,
 }
 
 struct Mounted {
     request: MountRequest,
-    mover: Mover,
+    handle: MountHandle,
     since: u64,
-    counters: DriverCounters,
     followed: Option<FollowStatus>,
     /// Protects the shown head until the unmount.
     _lease: Option<Arc<MountLease>>,
@@ -219,7 +213,7 @@ impl Mounts {
         Some((
             mounted.request.mountpoint.clone(),
             mounted.request.source.identity(),
-            mounted.mover.snapshot(),
+            mounted.handle.snapshot(),
         ))
     }
 
@@ -313,11 +307,11 @@ impl Mounts {
             };
             let of_it = |it: &&Mounted| it.request.source.identity() == identity;
             let mounted = state.mounts.values().filter(of_it);
-            let movers: Vec<Mover> = mounted.map(|it| it.mover.clone()).collect();
-            (identity, movers)
+            let handles: Vec<MountHandle> = mounted.map(|it| it.handle.clone()).collect();
+            (identity, handles)
         };
         let repository = match (mounted.first(), subject) {
-            (Some(mover), _) => mover.snapshot().repository().clone(),
+            (Some(handle), _) => handle.snapshot().repository().clone(),
             (None, Subject::Mount(dir)) => return Err(DaemonError::NotMounted(dir.clone())),
             (
                 None,
@@ -341,7 +335,7 @@ impl Mounts {
         Ok(Known {
             identity,
             repository,
-            movers: mounted,
+            handles: mounted,
         })
     }
 
@@ -378,6 +372,7 @@ impl Mounts {
             deadline: self.deadline,
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+            allow_other: request.allow_other,
             may_move: request.follow.is_some(),
             learning: request.learning,
             identity: request.source.identity(),
@@ -391,21 +386,11 @@ impl Mounts {
             mounts: Arc::downgrade(self),
             number,
         });
-        let driver = Driver::new(snapshot, &config, self.runtime.clone(), source);
-        let (counters, moves) = (driver.counters(), driver.moves());
-        let mut session_config = fuser::Config::default();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        session_config.n_threads = Some(cores.clamp(2, MAX_THREADS));
-        session_config.clone_fd = true;
-        let acl = match request.allow_other {
-            true => SessionACL::All,
-            false => SessionACL::Owner,
-        };
-        let session =
-            Session::from_fd(driver, device, acl, session_config).map_err(DaemonError::Session)?;
+        let (session, handle) =
+            fuse::serve(snapshot, device, &config, self.runtime.clone(), source)
+                .map_err(DaemonError::Session)?;
         let since = unix_seconds();
         let dir = request.mountpoint.clone();
-        let mover = moves.through(session.notifier());
         let followed = request.follow.map(|every_s| FollowStatus {
             every_s,
             ..FollowStatus::default()
@@ -414,15 +399,14 @@ impl Mounts {
             mounts: Arc::downgrade(self),
             number,
             request: request.clone(),
-            mover: mover.clone(),
+            handle: handle.clone(),
             lease: lease.as_ref().map(Arc::downgrade),
             every: Duration::from_secs(every_s),
         });
         let mounted = Mounted {
             request,
-            mover,
+            handle,
             since,
-            counters,
             followed,
             _lease: lease,
         };
@@ -502,7 +486,7 @@ fn networks(state: &State) -> Vec<NetworkStatus> {
 
 impl Mounted {
     fn status(&self) -> MountStatus {
-        let snapshot = self.mover.snapshot();
+        let snapshot = self.handle.snapshot();
         let commit = snapshot.commit();
         MountStatus {
             mountpoint: self.request.mountpoint.display().to_string(),
@@ -513,11 +497,11 @@ impl Mounted {
             since: self.since,
             nodes: commit.nodes,
             bytes: commit.bytes,
-            stats: self.counters.stats(),
-            walks: self.mover.walks(),
-            prefetch: self.mover.prefetch_stats(),
+            stats: self.handle.stats(),
+            walks: self.handle.walks(),
+            prefetch: self.handle.prefetch_stats(),
             follow: self.followed.clone(),
-            trees: self.mover.tree_stats(),
+            trees: self.handle.tree_stats(),
             memory: snapshot.repository().access().account.stats(),
         }
     }

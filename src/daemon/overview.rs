@@ -259,9 +259,9 @@ fn folder(
     daemon: &DaemonReport,
 ) -> Folder {
     let state = match liveness {
-        Liveness::Answers => FolderState::Served,
+        Liveness::Responds => FolderState::Served,
         Liveness::Dead => FolderState::Dead,
-        Liveness::Silent => FolderState::NotResponding,
+        Liveness::Unresponsive => FolderState::NotResponding,
         Liveness::Hidden => FolderState::Hidden,
         Liveness::Unknown => FolderState::Unknown,
     };
@@ -315,7 +315,7 @@ fn message(
             ),
             _ => format!(
                 "not responding: {process} serves it and does not answer within {} s; detach it with `walgit-fs unmount --lazy {dir}`",
-                fuse::PATIENCE.as_secs()
+                fuse::RESPONSE_TIMEOUT.as_secs()
             ),
         },
         FolderState::Hidden => "hidden: something else is mounted over it".into(),

@@ -328,7 +328,7 @@ async fn farewell(mounts: &Arc<Mounts>) {
     for dir in mounts.mountpoints() {
         // The path leads elsewhere if the mount is in another namespace, or covered by
         // another mount.
-        if !fuse::is_ours(&dir) {
+        if !fuse::MountTable::is_ours_at(&dir) {
             continue;
         }
         if let Err(error) = fuse::unmount(&dir, true) {

@@ -16,7 +16,7 @@ pub(super) struct Owner {
 }
 
 /// Preferred size of a read in bytes, reported to applications.
-const BLOCK: u32 = 128 << 10;
+const PREFERRED_READ_BYTES: u32 = 128 << 10;
 
 /// The type of a node.
 pub(super) fn file_type(kind: Kind) -> FileType {
@@ -35,9 +35,10 @@ pub(super) fn commit_time(commit: &Commit) -> SystemTime {
 /// Converts seconds since 1970.
 pub(super) fn time_of(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
-    let time = match seconds >= 0 {
-        true => UNIX_EPOCH.checked_add(distance),
-        false => UNIX_EPOCH.checked_sub(distance),
+    let time = if seconds >= 0 {
+        UNIX_EPOCH.checked_add(distance)
+    } else {
+        UNIX_EPOCH.checked_sub(distance)
     };
     time.unwrap_or(UNIX_EPOCH)
 }
@@ -81,7 +82,7 @@ pub(super) fn of(
         uid: owner.uid,
         gid: owner.gid,
         rdev: 0,
-        blksize: BLOCK,
+        blksize: PREFERRED_READ_BYTES,
         flags: 0,
     }
 }

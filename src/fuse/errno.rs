@@ -8,44 +8,47 @@ use walrus_client::StoreError;
 
 /// Why an operation failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum OpError {
     /// An expected error, such as a missing attribute.
-    Plain(Errno),
+    Errno(Errno),
     /// The repository could not be read.
     Repo(RepoError),
 }
 
-impl From<RepoError> for Failure {
+impl From<RepoError> for OpError {
     fn from(error: RepoError) -> Self {
-        Failure::Repo(error)
+        OpError::Repo(error)
     }
 }
 
-impl Failure {
-    /// The error number for the kernel.
-    pub(super) fn errno(&self) -> Errno {
-        match self {
-            Failure::Plain(errno) => *errno,
-            Failure::Repo(RepoError::NoNode(_)) => Errno::ESTALE,
-            Failure::Repo(RepoError::NotADirectory) => Errno::ENOTDIR,
-            Failure::Repo(RepoError::IsADirectory) => Errno::EISDIR,
-            Failure::Repo(RepoError::NotASymlink) => Errno::EINVAL,
-            Failure::Repo(RepoError::TooDeep(_)) => Errno::ELOOP,
-            Failure::Repo(RepoError::NoRef { .. }) => Errno::ENOENT,
-            Failure::Repo(RepoError::Memory { .. }) => Errno::ENOMEM,
-            // Lost, corrupt, malformed or unreachable: an I/O error.
-            Failure::Repo(_) => Errno::EIO,
-        }
+impl From<Errno> for OpError {
+    fn from(errno: Errno) -> Self {
+        OpError::Errno(errno)
     }
+}
 
-    /// Whether the content did not pass verification, rather than being unreachable.
-    pub(super) fn is_integrity(&self) -> bool {
-        let corrupt = |error: &StoreError| matches!(error, StoreError::Corrupt { .. });
-        match self {
-            Failure::Repo(RepoError::Cache(CacheError::Store(error))) => corrupt(error),
-            Failure::Repo(RepoError::Store(error)) => corrupt(error),
-            Failure::Repo(RepoError::Malformed { .. } | RepoError::Subtree { .. }) => true,
-            _ => false,
+/// The error number for the kernel.
+pub(super) fn of(error: &RepoError) -> Errno {
+    match error {
+        RepoError::NoNode(_) => Errno::ESTALE,
+        RepoError::NotADirectory => Errno::ENOTDIR,
+        RepoError::IsADirectory => Errno::EISDIR,
+        RepoError::NotASymlink => Errno::EINVAL,
+        RepoError::TooDeep(_) => Errno::ELOOP,
+        RepoError::NoRef { .. } => Errno::ENOENT,
+        RepoError::Memory { .. } => Errno::ENOMEM,
+        // Lost, corrupt, malformed or unreachable: an I/O error.
+        _ => Errno::EIO,
+    }
+}
+
+/// Whether the content did not pass verification, rather than being unreachable.
+pub(super) fn is_integrity(error: &RepoError) -> bool {
+    match error {
+        RepoError::Cache(CacheError::Store(error)) | RepoError::Store(error) => {
+            matches!(**error, StoreError::Corrupt { .. })
         }
+        RepoError::Malformed { .. } | RepoError::Subtree { .. } => true,
+        _ => false,
     }
 }

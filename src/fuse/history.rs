@@ -3,40 +3,42 @@
 //! reference them.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::attributes::time_of;
-use super::control::PER_NAME;
 use super::inode::Inode;
-use super::trees::Trees;
+use super::snapshot_table::SnapshotTable;
 use crate::repo::{Charge, MAX_ANCESTORS, NodeIndex, RepoError, Repository};
 use walgit_format::head::GitId;
 
 /// Most commits of an archive to list, newest first; all others can be looked up by
 /// name.
-const MAX_LISTED: usize = 50_000;
-
+const MAX_LISTED_COMMITS: usize = 50_000;
 /// Maximum time that a listing waits for a history that is still being read.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LISTING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of memory per name in `.walgit`, without the name itself.
+pub(super) const BYTES_PER_NAME: u64 = 100;
 
 /// The ancestors of the mounted commit.
 #[derive(Debug)]
 pub(super) struct History {
-    trees: Arc<Trees>,
+    snapshots: Arc<SnapshotTable>,
     from: Repository,
-    found: Mutex<Found>,
+    ancestors: Mutex<Ancestors>,
     /// Notifies waiting tasks of each commit found.
-    told: watch::Sender<Progress>,
+    progress: watch::Sender<Progress>,
 }
 
 #[derive(Debug)]
-struct Found {
+struct Ancestors {
     commits: BTreeMap<Vec<u8>, Inode>,
-    at: SystemTime,
-    started: bool,
+    /// Time at which the last commit was found.
+    updated: SystemTime,
+    is_started: bool,
     /// Memory charge for the names.
     charge: Charge,
 }
@@ -44,55 +46,52 @@ struct Found {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
     count: usize,
-    complete: bool,
+    is_complete: bool,
 }
 
 impl History {
     /// Creates the history before `from`, without reading it.
-    pub(super) fn before(from: &Repository, trees: &Arc<Trees>) -> Arc<Self> {
-        let complete = from.parents().is_empty() && !from.has_archive();
+    pub(super) fn before(from: &Repository, snapshots: &Arc<SnapshotTable>) -> Arc<Self> {
+        let is_complete = from.parents().is_empty() && !from.has_archive();
         Arc::new(History {
-            trees: trees.clone(),
+            snapshots: snapshots.clone(),
             from: from.clone(),
-            found: Mutex::new(Found {
+            ancestors: Mutex::new(Ancestors {
                 commits: BTreeMap::new(),
-                at: SystemTime::now(),
-                started: complete,
+                updated: SystemTime::now(),
+                is_started: is_complete,
                 charge: from.access().account.nothing(),
             }),
-            told: watch::Sender::new(Progress { count: 0, complete }),
+            progress: watch::Sender::new(Progress {
+                count: 0,
+                is_complete,
+            }),
         })
-    }
-
-    fn found(&self) -> std::sync::MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the search is complete.
     pub(super) fn is_complete(&self) -> bool {
-        self.told.borrow().complete
+        self.progress.borrow().is_complete
     }
 
     /// Time at which the last commit was found.
-    pub(super) fn at(&self) -> SystemTime {
-        self.found().at
+    pub(super) fn updated(&self) -> SystemTime {
+        self.ancestors.lock().updated
     }
 
     fn start(self: &Arc<Self>) {
-        if std::mem::replace(&mut self.found().started, true) {
+        if std::mem::replace(&mut self.ancestors.lock().is_started, true) {
             return;
         }
         let this = self.clone();
         tokio::spawn(async move {
-            match this.from.has_archive() {
-                true => {
-                    if let Err(error) = this.list().await {
-                        tracing::warn!("the history cannot be listed: {error}");
-                    }
-                }
-                false => this.walk().await,
+            if !this.from.has_archive() {
+                this.walk().await;
+            } else if let Err(error) = this.list().await {
+                tracing::warn!("the history cannot be listed: {error}");
             }
-            this.told.send_modify(|progress| progress.complete = true);
+            this.progress
+                .send_modify(|progress| progress.is_complete = true);
         });
     }
 
@@ -101,10 +100,10 @@ impl History {
         let Some(archive) = self.from.archive().await? else {
             return Ok(());
         };
-        for (id, at) in archive.commits().await?.take(MAX_LISTED) {
+        for (id, at) in archive.commits().await?.take(MAX_LISTED_COMMITS) {
             self.archived(id.to_string().into_bytes(), &id, at)?;
         }
-        self.told.send_modify(|progress| progress.count += 1);
+        self.progress.send_modify(|progress| progress.count += 1);
         Ok(())
     }
 
@@ -113,19 +112,19 @@ impl History {
         let Some(target) = self.from.archived_target(id.clone()) else {
             return Ok(None);
         };
-        let mut found = self.found();
-        if let Some(known) = found.commits.get(&name) {
+        let mut ancestors = self.ancestors.lock();
+        if let Some(known) = ancestors.commits.get(&name) {
             return Ok(Some(*known));
         }
-        let bytes = PER_NAME + name.len() as u64;
-        if !self.trees.has_room() {
+        let bytes = BYTES_PER_NAME + name.len() as u64;
+        if !self.snapshots.has_capacity() {
             // This charge always fails, with the proper error.
-            found.charge.more(u64::MAX)?;
+            ancestors.charge.more(u64::MAX)?;
         }
-        found.charge.more(bytes)?;
-        let slot = self.trees.add_dated(&target, time_of(at));
+        ancestors.charge.more(bytes)?;
+        let slot = self.snapshots.add_unopened(&target, Some(time_of(at)));
         let tree = Inode::Tree(slot, NodeIndex::ROOT);
-        found.commits.insert(name, tree);
+        ancestors.commits.insert(name, tree);
         Ok(Some(tree))
     }
 
@@ -135,8 +134,7 @@ impl History {
         let (Some(archive), Some(id)) = (self.from.archive().await?, GitId::from_hex(name)) else {
             return Ok(None);
         };
-        let at = archive.committed(&id).await?;
-        match at {
+        match archive.committed(&id).await? {
             Some(at) => self.archived(name.to_vec(), &id, at),
             None => Ok(None),
         }
@@ -154,15 +152,15 @@ impl History {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            let slot = self.trees.add_later(&target);
+            let slot = self.snapshots.add_unopened(&target, None);
             {
-                let mut found = self.found();
+                let mut ancestors = self.ancestors.lock();
                 let tree = Inode::Tree(slot, NodeIndex::ROOT);
-                found.commits.insert(name.clone().into(), tree);
-                found.at = SystemTime::now();
+                ancestors.commits.insert(name.clone().into(), tree);
+                ancestors.updated = SystemTime::now();
             }
-            self.told.send_modify(|progress| progress.count += 1);
-            match self.trees.open(slot).await {
+            self.progress.send_modify(|progress| progress.count += 1);
+            match self.snapshots.open(slot).await {
                 Ok(snapshot) => pending.extend(snapshot.repository().parents()),
                 Err(error) => tracing::warn!("commit {name} cannot be shown: {error}"),
             }
@@ -170,7 +168,7 @@ impl History {
     }
 
     fn known(&self, name: &[u8]) -> Option<Inode> {
-        self.found().commits.get(name).copied()
+        self.ancestors.lock().commits.get(name).copied()
     }
 
     /// The tree of a commit; waits until it is found or the search is complete.
@@ -184,32 +182,21 @@ impl History {
         if self.from.has_archive() {
             return self.look_up(name).await;
         }
-        Ok(self.wait_for(name).await)
-    }
-
-    async fn wait_for(self: &Arc<Self>, name: &[u8]) -> Option<Inode> {
         self.start();
-        let mut told = self.told.subscribe();
-        loop {
-            let complete = told.borrow_and_update().complete;
-            if let Some(known) = self.known(name) {
-                return Some(known);
-            }
-            if complete {
-                return None;
-            }
-            told.changed().await.ok()?;
-        }
+        let mut progress = self.progress.subscribe();
+        let is_found = |progress: &Progress| progress.is_complete || self.known(name).is_some();
+        let _ = progress.wait_for(is_found).await;
+        Ok(self.known(name))
     }
 
     /// All commits found; waits a limited time for the rest.
     pub(super) async fn all(self: &Arc<Self>) -> Vec<(Vec<u8>, Inode)> {
         self.start();
-        let mut told = self.told.subscribe();
-        let complete = told.wait_for(|progress| progress.complete);
-        let _ = tokio::time::timeout(PATIENCE, complete).await;
-        let found = self.found();
-        let commits = found.commits.iter();
+        let mut progress = self.progress.subscribe();
+        let complete = progress.wait_for(|progress| progress.is_complete);
+        let _ = tokio::time::timeout(LISTING_TIMEOUT, complete).await;
+        let ancestors = self.ancestors.lock();
+        let commits = ancestors.commits.iter();
         commits.map(|(name, tree)| (name.clone(), *tree)).collect()
     }
 }

@@ -10,7 +10,7 @@ const NODE_BITS: u32 = 40;
 /// A node of one of the trees of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Inode {
-    /// A node of the tree in this slot: see [`super::trees`]. Slot 0 holds the tree
+    /// A node of the tree in this slot: see [`super::snapshot_table`]. Slot 0 holds the tree
     /// that was mounted first.
     Tree(usize, NodeIndex),
     /// A node of the `.walgit` folder.
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_survive_the_kernel() {
+    fn encoded_inodes_decode_to_the_same_inodes() {
         let node = NodeIndex((1 << 40) - 1);
         for inode in [
             Inode::Tree(0, NodeIndex(1)),

@@ -6,34 +6,34 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::table::{MountEntry, MountTable};
+use super::mount_table::{MountEntry, MountTable};
 
 /// Maximum response time of a mount: the kernel forwards one request, which is
 /// answered from memory.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether a mount responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
     /// It responds.
-    Answers,
+    Responds,
     /// Its daemon is gone: it will never respond.
     Dead,
     /// Its daemon exists but did not respond in time.
-    Silent,
+    Unresponsive,
     /// Another mount covers it, so no path leads to it.
     Hidden,
     /// This process has no permission to check a mount of another user.
     Unknown,
 }
 
-/// Runs `work` on a separate thread and waits for it, for at most `patience`. A
+/// Runs `work` on a separate thread and waits for it, for at most `timeout`. A
 /// request that a file system never answers ends with the process.
-pub fn within<T: Send + 'static>(
-    patience: Duration,
+pub fn run_with_timeout<T: Send + 'static>(
+    timeout: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    start(work)?.recv_timeout(patience).ok()
+    start(work)?.recv_timeout(timeout).ok()
 }
 
 fn start<T: Send + 'static>(
@@ -48,39 +48,34 @@ fn start<T: Send + 'static>(
     Some(result)
 }
 
-/// Checks all these mounts concurrently; takes at most [`PATIENCE`].
+/// Checks all these mounts concurrently; takes at most [`RESPONSE_TIMEOUT`].
 pub fn liveness(table: &MountTable, entries: &[&MountEntry]) -> Vec<Liveness> {
-    let asked: Vec<_> = entries
-        .iter()
-        .map(|entry| {
-            table.is_visible(entry).then(|| {
-                let mountpoint = entry.mountpoint.clone();
-                start(move || answer(&rustix::fs::statfs(&mountpoint)))
-            })
-        })
-        .collect();
-    let deadline = Instant::now() + PATIENCE;
-    let wait = |result: mpsc::Receiver<Liveness>| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        result.recv_timeout(left).unwrap_or(Liveness::Silent)
+    let start = |entry: &&MountEntry| {
+        let mountpoint = entry.mountpoint.clone();
+        let is_visible = table.is_visible(entry);
+        is_visible.then(|| start(move || state_of(&rustix::fs::statfs(&mountpoint))))
     };
-    asked
-        .into_iter()
-        .map(|asked| match asked {
-            None => Liveness::Hidden,
-            Some(None) => Liveness::Unknown,
-            Some(Some(result)) => wait(result),
-        })
-        .collect()
+    let started: Vec<_> = entries.iter().map(start).collect();
+    let deadline = Instant::now() + RESPONSE_TIMEOUT;
+    let wait = |result| match result {
+        None => Liveness::Hidden,
+        Some(None) => Liveness::Unknown,
+        Some(Some(result)) => {
+            let result: mpsc::Receiver<Liveness> = result;
+            let left = deadline.saturating_duration_since(Instant::now());
+            result.recv_timeout(left).unwrap_or(Liveness::Unresponsive)
+        }
+    };
+    started.into_iter().map(wait).collect()
 }
 
 /// Interprets the result of `statfs`. The kernel may cache attributes and whole
 /// directories for a day, so `stat` and even `ls` work after the daemon died. It
 /// never answers `statfs` from a cache, but returns zeros to users without access.
-fn answer(statfs: &Result<rustix::fs::StatFs, Errno>) -> Liveness {
+fn state_of(statfs: &Result<rustix::fs::StatFs, Errno>) -> Liveness {
     match statfs {
         Ok(space) if space.f_bsize == 0 => Liveness::Unknown,
-        Ok(_) => Liveness::Answers,
+        Ok(_) => Liveness::Responds,
         Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CONNREFUSED) => Liveness::Dead,
         Err(_) => Liveness::Unknown,
     }

@@ -16,120 +16,36 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::liveness::{Liveness, liveness};
-use super::processes::{self, Servers};
-use super::table::{MountEntry, MountTable};
-use super::{MountError, unmount};
+use super::mount_table::{MountEntry, MountTable};
+use super::processes::Servers;
+use super::unmount::{MountError, unmount};
 
 /// Most symlinks on one path, as in the kernel.
 const MAX_SYMLINKS: usize = 40;
-
-/// Why a folder cannot be mounted on, or is not a mount.
-#[derive(Debug, thiserror::Error)]
-pub enum MountpointError {
-    /// The folder does not exist.
-    #[error("{}: no such folder", .0.display())]
-    Missing(PathBuf),
-    /// The current directory was removed, so a relative path cannot be resolved.
-    #[error(
-        "{}: the current directory no longer exists; cd to one that does, or give an absolute path",
-        .0.display()
-    )]
-    NoCurrentDirectory(PathBuf),
-    /// The folder cannot be opened.
-    #[error("{}: {source}", dir.display())]
-    Folder {
-        /// The folder.
-        dir: PathBuf,
-        /// The system error.
-        source: io::Error,
-    },
-    /// The kernel's mount table cannot be read.
-    #[error(transparent)]
-    Table(io::Error),
-    /// Not a folder.
-    #[error("{} is not a folder", .0.display())]
-    NotAFolder(PathBuf),
-    /// The folder is not empty; a mount would hide its content.
-    #[error("{} is not empty; mount on an empty folder", .0.display())]
-    NotEmpty(PathBuf),
-    /// A mount of this program is already there.
-    #[error("{} is mounted already; walgit-fs unmount it first", .0.display())]
-    Mounted(PathBuf),
-    /// A mount that does not respond is already there.
-    #[error(
-        "{} is mounted already and does not respond{}; `walgit-fs unmount {}` detaches it",
-        dir.display(),
-        served_by(*pid),
-        dir.display()
-    )]
-    Silent {
-        /// The folder.
-        dir: PathBuf,
-        /// The process that serves it, if known.
-        pid: Option<u32>,
-    },
-    /// The folder is inside a mount of this program.
-    #[error("{} is inside the mount {}; mount on a folder outside of it", dir.display(), mount.display())]
-    Inside {
-        /// The folder.
-        dir: PathBuf,
-        /// The mount.
-        mount: PathBuf,
-    },
-    /// Another command is mounting on the folder.
-    #[error("another walgit-fs is mounting on {} at this moment", .0.display())]
-    Taken(PathBuf),
-    /// The folder was replaced or moved.
-    #[error("{} was replaced while it was being mounted on; nothing is mounted", .0.display())]
-    Replaced(PathBuf),
-    /// A mount without a daemon could not be removed.
-    #[error(transparent)]
-    Dead(Box<MountError>),
-}
-
-fn served_by(pid: Option<u32>) -> String {
-    match pid {
-        Some(pid) if processes::is_stopped(pid) => {
-            format!(" (process {pid}, which serves it, is stopped)")
-        }
-        Some(pid) => format!(" (process {pid} serves it)"),
-        None => String::new(),
-    }
-}
 
 /// The absolute path of `dir` without symlinks. Makes no lookups in mounts of this
 /// program: takes the path below their root as it is.
 ///
 /// # Errors
 /// Fails if a component is missing or cannot be read.
-pub fn resolve(dir: &Path, table: &MountTable) -> Result<PathBuf, MountpointError> {
-    let failed = |path: &Path, error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => MountpointError::Missing(path.into()),
-        _ => MountpointError::Folder {
-            dir: path.into(),
-            source: error,
-        },
-    };
+pub fn resolve(dir: &Path, table: &MountTable) -> Result<PathBuf, MountError> {
     let mut path = PathBuf::from("/");
     if dir.as_os_str().is_empty() {
-        return Err(MountpointError::Missing(dir.into()));
+        return Err(MountError::Missing(dir.into()));
     }
     if dir.is_relative() {
         // The kernel returns it without a request to a file system.
-        path =
-            std::env::current_dir().map_err(|_| MountpointError::NoCurrentDirectory(dir.into()))?;
+        let current = std::env::current_dir();
+        path = current.map_err(|_| MountError::NoCurrentDirectory(dir.into()))?;
     }
     let mut pending = components(dir);
     let mut symlinks = 0;
     while let Some(component) = pending.pop_front() {
-        if component == "/" {
-            path = "/".into();
-            continue;
-        }
         if component == ".." {
             path.pop();
             continue;
         }
+        // Replaces the whole path if it is `/`.
         path.push(&component);
         if table.at(&path).is_some_and(MountEntry::is_ours) {
             continue;
@@ -138,12 +54,12 @@ pub fn resolve(dir: &Path, table: &MountTable) -> Result<PathBuf, MountpointErro
             Ok(target) => {
                 symlinks += 1;
                 if symlinks > MAX_SYMLINKS {
-                    return Err(failed(dir, Errno::LOOP.into()));
+                    return Err(failed(dir, Errno::LOOP));
                 }
                 path.pop();
-                for component in components(&target).into_iter().rev() {
-                    pending.push_front(component);
-                }
+                let mut target = components(&target);
+                target.append(&mut pending);
+                pending = target;
             }
             // Not a symlink.
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
@@ -153,12 +69,18 @@ pub fn resolve(dir: &Path, table: &MountTable) -> Result<PathBuf, MountpointErro
     Ok(path)
 }
 
+fn failed(dir: &Path, error: impl Into<io::Error>) -> MountError {
+    let dir = dir.into();
+    match error.into() {
+        error if error.kind() == io::ErrorKind::NotFound => MountError::Missing(dir),
+        source => MountError::Folder { dir, source },
+    }
+}
+
 fn components(path: &Path) -> VecDeque<OsString> {
     let components = path.components();
-    components
-        .filter(|component| *component != Component::CurDir)
-        .map(|component| component.as_os_str().to_owned())
-        .collect()
+    let names = components.filter(|component| *component != Component::CurDir);
+    names.map(|name| name.as_os_str().to_owned()).collect()
 }
 
 /// An empty folder to mount on, held open since its verification.
@@ -176,28 +98,23 @@ impl Mountpoint {
     ///
     /// # Errors
     /// Fails if the folder cannot be mounted on.
-    pub fn open(dir: &Path) -> Result<Self, MountpointError> {
-        let table = MountTable::read().map_err(MountpointError::Table)?;
+    pub fn open(dir: &Path) -> Result<Self, MountError> {
+        let table = MountTable::read().map_err(MountError::Table)?;
         let path = resolve(dir, &table)?;
         clear(&path, table)?;
-        let failed = |error: Errno| match error {
-            Errno::NOTDIR => MountpointError::NotAFolder(path.clone()),
-            Errno::LOOP => MountpointError::Replaced(path.clone()),
-            Errno::NOENT => MountpointError::Missing(path.clone()),
-            error => MountpointError::Folder {
-                dir: path.clone(),
-                source: error.into(),
-            },
-        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
+        let dir = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Err(Errno::NOTDIR) => return Err(MountError::NotAFolder(path)),
+            Err(Errno::LOOP) => return Err(MountError::Replaced(path)),
+            dir => dir.map_err(|error| failed(&path, error))?,
+        };
         // Prevents two commands from mounting on the same folder, where one mount
         // would cover the other. Some file systems have no locks: then the mount
         // table is checked afterwards.
         if flock(&dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            return Err(MountpointError::Taken(path));
+            return Err(MountError::Locked(path));
         }
-        let within = mount_id(&dir).map_err(MountpointError::Table)?;
+        let within = mount_id(&dir).map_err(MountError::Table)?;
         let mountpoint = Mountpoint { path, dir, within };
         mountpoint.check()?;
         Ok(mountpoint)
@@ -214,18 +131,15 @@ impl Mountpoint {
     }
 
     /// Checks that the folder has not moved and is empty.
-    pub(super) fn check(&self) -> Result<(), MountpointError> {
+    pub(super) fn check(&self) -> Result<(), MountError> {
         if !self.is_in_place() {
-            return Err(MountpointError::Replaced(self.path.clone()));
+            return Err(MountError::Replaced(self.path.clone()));
         }
-        let failed = |error: Errno| MountpointError::Folder {
-            dir: self.path.clone(),
-            source: error.into(),
-        };
+        let failed = |error| failed(&self.path, error);
         for entry in rustix::fs::Dir::read_from(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                return Err(MountpointError::NotEmpty(self.path.clone()));
+                return Err(MountError::NotEmpty(self.path.clone()));
             }
         }
         Ok(())
@@ -247,34 +161,34 @@ impl Mountpoint {
 }
 
 /// Removes mounts without a daemon, and rejects folders with a live mount.
-fn clear(path: &Path, mut table: MountTable) -> Result<(), MountpointError> {
+fn clear(path: &Path, mut table: MountTable) -> Result<(), MountError> {
     loop {
         let Some(entry) = table.at(path).filter(|entry| entry.is_ours()) else {
             return Ok(());
         };
         if entry.mountpoint != path {
-            return Err(MountpointError::Inside {
+            return Err(MountError::Inside {
                 dir: path.into(),
                 mount: entry.mountpoint.clone(),
             });
         }
         match liveness(&table, &[entry])[..] {
             [Liveness::Dead] => {
-                unmount(path, true).map_err(|error| MountpointError::Dead(Box::new(error)))?;
+                unmount(path, true)?;
             }
-            [Liveness::Silent] => {
+            [Liveness::Unresponsive] => {
                 let servers = Servers::find().of(entry);
-                return Err(MountpointError::Silent {
+                return Err(MountError::Unresponsive {
                     dir: path.into(),
                     pid: (servers.len() == 1).then(|| servers[0]),
                 });
             }
-            _ => return Err(MountpointError::Mounted(path.into())),
+            _ => return Err(MountError::Mounted(path.into())),
         }
         let id = entry.id;
-        table = MountTable::read().map_err(MountpointError::Table)?;
+        table = MountTable::read().map_err(MountError::Table)?;
         if table.contains(id) {
-            return Err(MountpointError::Mounted(path.into()));
+            return Err(MountError::Mounted(path.into()));
         }
     }
 }
@@ -292,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_resolved_as_the_kernel_would() {
+    fn paths_resolve_as_in_the_kernel() {
         let dir = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(dir.path()).unwrap();
         fs::create_dir_all(root.join("a/b")).unwrap();
@@ -313,34 +227,31 @@ mod tests {
             let expected = fs::canonicalize(root.join(path)).unwrap();
             assert_eq!(resolved(path).unwrap(), expected, "{path}");
         }
-        assert!(matches!(resolved("no"), Err(MountpointError::Missing(_))));
-        assert!(matches!(
-            resolved("loop"),
-            Err(MountpointError::Folder { .. })
-        ));
+        assert!(matches!(resolved("no"), Err(MountError::Missing(_))));
+        assert!(matches!(resolved("loop"), Err(MountError::Folder { .. })));
     }
 
     #[test]
-    fn two_commands_do_not_mount_on_one_folder() {
+    fn a_mountpoint_can_be_opened_only_once() {
         let dir = tempfile::tempdir().unwrap();
         let first = Mountpoint::open(dir.path()).unwrap();
         let second = Mountpoint::open(dir.path());
-        assert!(matches!(second, Err(MountpointError::Taken(_))));
+        assert!(matches!(second, Err(MountError::Locked(_))));
         drop(first);
         Mountpoint::open(dir.path()).unwrap();
     }
 
     #[test]
-    fn a_folder_that_was_moved_or_filled_since_it_was_opened_is_noticed() {
+    fn a_moved_or_filled_mountpoint_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m");
         fs::create_dir(&path).unwrap();
         let open = Mountpoint::open(&path).unwrap();
         open.check().unwrap();
         fs::File::create(path.join("file")).unwrap();
-        assert!(matches!(open.check(), Err(MountpointError::NotEmpty(_))));
+        assert!(matches!(open.check(), Err(MountError::NotEmpty(_))));
         fs::rename(&path, dir.path().join("moved")).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(matches!(open.check(), Err(MountpointError::Replaced(_))));
+        assert!(matches!(open.check(), Err(MountError::Replaced(_))));
     }
 }

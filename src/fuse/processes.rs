@@ -8,12 +8,12 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::table::MountEntry;
+use super::mount_table::MountEntry;
 
 /// Maximum number of processes in an error message.
-const NAMED: usize = 5;
+const MAX_LISTED: usize = 5;
 /// The name of this program in `/proc`.
-const PROGRAM: &str = "walgit-fs";
+const PROGRAM_NAME: &str = "walgit-fs";
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) fn using(dir: &Path) -> Vec<Process> {
             let name = name.trim().to_owned();
             Some(Process { pid, name })
         })
-        .take(NAMED)
+        .take(MAX_LISTED)
         .collect()
 }
 
@@ -132,7 +132,7 @@ fn connection(pid: u32, descriptor: &str) -> Option<u32> {
 fn daemons(uid: u32) -> Vec<u32> {
     let serves = |&pid: &u32| {
         let name = fs::read_to_string(proc(pid).join("comm")).unwrap_or_default();
-        if name.trim() != PROGRAM || pid == std::process::id() || real_uid(pid) != Some(uid) {
+        if name.trim() != PROGRAM_NAME || pid == std::process::id() || real_uid(pid) != Some(uid) {
             return false;
         }
         let arguments = fs::read(proc(pid).join("cmdline")).unwrap_or_default();

@@ -5,92 +5,72 @@
 //! uninterruptibly, a separate thread fails overdue requests.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
 /// Extra time for the timer of the runtime, which reports a more precise error.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
-/// A request that can expire.
-pub(super) trait Overdue: Send + Sync {
-    /// Fails the request. Must not block.
-    fn expire(&self);
-}
-
+/// Fails a request. Must not block.
+type Expire = Box<dyn FnOnce() + Send>;
 type Key = (Instant, u64);
 
-#[derive(Default)]
 struct Watched {
     next: u64,
-    requests: BTreeMap<Key, Arc<dyn Overdue>>,
-    runs: bool,
+    requests: BTreeMap<Key, Expire>,
+    is_running: bool,
 }
 
-struct Watchdog {
-    watched: Mutex<Watched>,
-    changed: Condvar,
-}
-
-static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(|| Watchdog {
-    watched: Mutex::default(),
-    changed: Condvar::new(),
+static WATCHED: Mutex<Watched> = Mutex::new(Watched {
+    next: 0,
+    requests: BTreeMap::new(),
+    is_running: false,
 });
+static CHANGED: Condvar = Condvar::new();
 
 /// Watches a request until dropped.
 pub(super) struct Watch(Key);
 
-/// Watches a request for `deadline` plus a grace period.
-pub(super) fn watch(deadline: Duration, request: Arc<dyn Overdue>) -> Watch {
-    let mut watched = WATCHDOG.watched();
+/// Watches a request for `deadline` plus a grace period; calls `expire` afterwards.
+pub(super) fn watch(deadline: Duration, expire: impl FnOnce() + Send + 'static) -> Watch {
+    let mut watched = WATCHED.lock();
     watched.next += 1;
-    let key = (Instant::now() + deadline + GRACE, watched.next);
-    let first = watched.requests.first_key_value();
-    let earlier = first.is_none_or(|(first, _)| key < *first);
-    watched.requests.insert(key, request);
-    if !watched.runs {
-        let name = String::from("watchdog");
-        let run = std::thread::Builder::new()
-            .name(name)
-            .spawn(|| WATCHDOG.run());
-        match run {
-            Ok(_) => watched.runs = true,
-            Err(error) => tracing::warn!("no thread to watch over deadlines: {error}"),
+    let key = (Instant::now() + deadline + GRACE_PERIOD, watched.next);
+    watched.requests.insert(key, Box::new(expire));
+    let is_first = (watched.requests.first_key_value()).is_some_and(|(first, _)| *first == key);
+    if !watched.is_running {
+        let thread = std::thread::Builder::new().name("watchdog".into());
+        match thread.spawn(run) {
+            Ok(_) => watched.is_running = true,
+            Err(error) => tracing::warn!("the watchdog thread cannot be started: {error}"),
         }
-    } else if earlier {
-        WATCHDOG.changed.notify_one();
+    } else if is_first {
+        CHANGED.notify_one();
     }
     Watch(key)
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        WATCHDOG.watched().requests.remove(&self.0);
+        let removed = WATCHED.lock().requests.remove(&self.0);
+        // The closure is dropped without the lock, because it may own anything.
+        drop(removed);
     }
 }
 
-impl Watchdog {
-    fn watched(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn run(&self) {
-        let mut watched = self.watched();
-        loop {
-            let now = Instant::now();
-            let Some(first) = watched.requests.first_entry() else {
-                let waited = self.changed.wait(watched);
-                watched = waited.unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let (due, _) = *first.key();
-            if due <= now {
-                let overdue = first.remove();
-                drop(watched);
-                overdue.expire();
-                watched = self.watched();
-            } else {
-                let waited = self.changed.wait_timeout(watched, due - now);
-                watched = waited.unwrap_or_else(PoisonError::into_inner).0;
+fn run() {
+    let mut watched = WATCHED.lock();
+    loop {
+        match watched.requests.first_entry() {
+            None => CHANGED.wait(&mut watched),
+            Some(first) if first.key().0 <= Instant::now() => {
+                let expire = first.remove();
+                MutexGuard::unlocked(&mut watched, expire);
+            }
+            Some(first) => {
+                let due = first.key().0;
+                CHANGED.wait_until(&mut watched, due);
             }
         }
     }
@@ -101,22 +81,19 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    struct Tells(mpsc::Sender<&'static str>, &'static str);
-
-    impl Overdue for Tells {
-        fn expire(&self) {
-            let _ = self.0.send(self.1);
-        }
-    }
-
     #[test]
-    fn what_is_overdue_is_failed_in_order_and_what_is_done_is_not() {
-        let (sender, told) = mpsc::channel();
-        let tells = |name| Arc::new(Tells(sender.clone(), name));
-        let _late = watch(Duration::from_millis(20), tells("late"));
-        let _early = watch(Duration::ZERO, tells("early"));
-        drop(watch(Duration::from_millis(10), tells("done")));
-        assert_eq!(told.recv(), Ok("early"));
-        assert_eq!(told.recv(), Ok("late"));
+    fn overdue_requests_expire_in_order_and_completed_ones_do_not() {
+        let (sender, expired) = mpsc::channel();
+        let send = |name: &'static str| {
+            let sender = sender.clone();
+            move || {
+                let _ = sender.send(name);
+            }
+        };
+        let _late = watch(Duration::from_millis(20), send("late"));
+        let _early = watch(Duration::ZERO, send("early"));
+        drop(watch(Duration::from_millis(10), send("done")));
+        assert_eq!(expired.recv(), Ok("early"));
+        assert_eq!(expired.recv(), Ok("late"));
     }
 }

@@ -5,9 +5,9 @@
 
 /// Defines the operations of a [`fuser::Filesystem`] that modify files; each returns
 /// EROFS. For use inside the implementation.
-macro_rules! refuse_changes {
+macro_rules! reject_changes {
     () => {
-        $crate::fuse::refuse::refuse_changes! {
+        $crate::fuse::readonly::reject_changes! {
             setattr(
                 fuser::INodeNo,
                 Option<u32>,
@@ -58,4 +58,4 @@ macro_rules! refuse_changes {
     };
 }
 
-pub(super) use refuse_changes;
+pub(super) use reject_changes;

@@ -1,12 +1,15 @@
 //! Maps nodes of the mounted tree to inodes after the mount has moved.
 //!
 //! Unchanged nodes keep their inode, and with it the kernel's cached names,
-//! attributes and pages. A directory keeps its identity as long as its path exists; a
+//! attributes and pages. A directory keeps its inode as long as its path exists; a
 //! file or link only while its content is unchanged, so that an open file keeps its
 //! version.
 //!
 //! An unchanged subtree has consecutive numbers in both trees (numbers are in
 //! preorder), so a few runs describe the mapping.
+
+use itertools::EitherOrBoth::{Both, Left, Right};
+use itertools::Itertools as _;
 
 use super::inode::Inode;
 use crate::offload::Pace;
@@ -25,9 +28,21 @@ struct Run {
     first: u64,
 }
 
+impl Run {
+    /// Nodes with the same numbers in the tree of the slot.
+    fn identical(node: u64, len: u64, slot: usize) -> Self {
+        Run {
+            node,
+            len,
+            slot,
+            first: node,
+        }
+    }
+}
+
 /// Inodes of the nodes of a mounted tree.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Identity {
+pub(super) struct InodeMap {
     /// Sorted by number in the mounted tree, without gaps.
     runs: Vec<Run>,
     /// The same runs, sorted by slot and number in the slot.
@@ -38,7 +53,7 @@ pub(super) struct Identity {
 
 /// An invalidation that the kernel must perform after a move.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum Invalidation {
     /// A name in a directory was added, removed or replaced.
     Name {
         /// The inode number of the directory.
@@ -54,24 +69,21 @@ pub(super) enum Change {
 }
 
 /// Most directory entries to compare per move. Trees with shared subtrees can differ
-/// in any number of places; beyond this limit or [`MAX_TOLD`], every node except for
+/// in any number of places; beyond this limit or [`MAX_RUNS`], every node except for
 /// the root gets a new inode.
-const MAX_COMPARED: usize = 1 << 22;
+const MAX_COMPARED_ENTRIES: usize = 1 << 22;
 /// Most runs of a tree, and most names to invalidate one by one.
-const MAX_TOLD: usize = 1 << 18;
+const MAX_RUNS: usize = 1 << 18;
+/// Placeholder for the slot of a new tree.
+const NEW_SLOT: usize = usize::MAX;
 
-impl Identity {
-    /// The identity of a tree whose nodes map one to one to a slot.
+impl InodeMap {
+    /// The map of a tree whose nodes map one to one to a slot.
     pub(super) fn of_slot(slot: usize, nodes: u64) -> Self {
-        let run = Run {
-            node: 1,
-            len: nodes,
-            slot,
-            first: 1,
-        };
-        Identity {
-            runs: vec![run],
-            by_inode: vec![run],
+        let runs = vec![Run::identical(1, nodes, slot)];
+        InodeMap {
+            by_inode: runs.clone(),
+            runs,
             charge: Charge::default(),
         }
     }
@@ -98,22 +110,25 @@ impl Identity {
         self.runs.iter().map(|run| run.slot)
     }
 
+    fn inode_number(&self, directory: &Node) -> u64 {
+        (self.inode_of(directory.index)).map_or(0, |inode| inode.encode().0)
+    }
+
     fn push(&mut self, run: Run) {
-        if let Some(last) = self.runs.last_mut() {
-            let follows = last.node + last.len == run.node
-                && last.slot == run.slot
-                && last.first + last.len == run.first;
-            if follows {
-                last.len += run.len;
-                return;
-            }
+        if let Some(last) = self.runs.last_mut()
+            && last.node + last.len == run.node
+            && last.slot == run.slot
+            && last.first + last.len == run.first
+        {
+            last.len += run.len;
+        } else {
+            self.runs.push(run);
         }
-        self.runs.push(run);
     }
 
     /// Assigns to the `len` nodes from `node` on the inodes of the `len` nodes from
     /// `before` on in `old`.
-    fn inherit(&mut self, old: &Identity, node: u64, before: u64, len: u64) {
+    fn inherit(&mut self, old: &InodeMap, node: u64, before: u64, len: u64) {
         let end = before + len;
         let start = old.runs.partition_point(|run| run.node + run.len <= before);
         for run in old.runs[start..].iter().take_while(|run| run.node < end) {
@@ -128,13 +143,12 @@ impl Identity {
         }
     }
 
-    fn finish(mut self) -> Self {
-        self.runs.sort_unstable_by_key(|run| run.node);
-        let mut merged = Identity {
-            charge: std::mem::take(&mut self.charge),
-            ..Identity::default()
+    fn finish(self) -> Self {
+        let mut merged = InodeMap {
+            charge: self.charge,
+            ..InodeMap::default()
         };
-        for run in std::mem::take(&mut self.runs) {
+        for run in self.runs.into_iter().sorted_unstable_by_key(|run| run.node) {
             merged.push(run);
         }
         merged.by_inode.clone_from(&merged.runs);
@@ -142,20 +156,18 @@ impl Identity {
         merged
     }
 
-    /// Computes the identity of `new`, the successor of `old`, without its slot, and
-    /// the invalidations for the kernel. Reads only directories that changed.
-    pub(super) async fn after(
+    /// Computes the map of `new`, the successor of `old`, without its slot, and the
+    /// invalidations for the kernel. Reads only directories that changed.
+    pub(super) async fn successor(
         &self,
         old: &Snapshot,
         new: &Snapshot,
-    ) -> Result<(Fresh, Vec<Change>), RepoError> {
-        let mut next = Identity::default();
-        let mut changes = Vec::new();
-        let same_root = old.commit().root.hash == new.commit().root.hash;
-        if same_root {
-            let nodes = new.commit().nodes;
-            next.inherit(self, 1, 1, nodes);
-            return Ok((Fresh(next), changes));
+    ) -> Result<(UnplacedMap, Vec<Invalidation>), RepoError> {
+        let mut next = InodeMap::default();
+        let mut invalidations = Vec::new();
+        if old.commit().root.hash == new.commit().root.hash {
+            next.inherit(self, 1, 1, new.commit().nodes);
+            return Ok((UnplacedMap(next), invalidations));
         }
         let mut pending = vec![(old.root(), new.root())];
         let (mut pace, mut compared) = (Pace::default(), 0);
@@ -164,70 +176,50 @@ impl Identity {
                 old.directory(&old_node).await?,
                 new.directory(&new_node).await?,
             );
-            let both = before.entries().len() + after.entries().len();
-            pace.steps(both).await;
-            compared += both;
+            let entries = before.entries().len() + after.entries().len();
+            pace.steps(entries).await;
+            compared += entries;
             next.inherit(self, new_node.index.0, old_node.index.0, 1);
-            let own = self.inode_of(old_node.index).map_or(0, |i| i.encode().0);
-            changes.push(Change::Listing { directory: own });
-            let mut forget = |entry: &Entry| {
-                changes.push(Change::Name {
-                    directory: own,
+            let directory = self.inode_number(&old_node);
+            invalidations.push(Invalidation::Listing { directory });
+            let mut invalidate = |entry: &Entry| {
+                invalidations.push(Invalidation::Name {
+                    directory,
                     name: entry.name.to_vec(),
                 });
             };
             let number = |node: &Node, entry: &Entry| node.index.0 + entry.offset;
-            let fresh = |entry: &Entry| {
-                let node = number(&new_node, entry);
-                Run {
-                    node,
-                    len: entry.nodes(),
-                    slot: FRESH,
-                    first: node,
-                }
-            };
-            let (mut a, mut b) = (0, 0);
-            loop {
-                let (one, other) = (before.entries().get(a), after.entries().get(b));
-                let order = match (one, other) {
-                    (None, None) => break,
-                    (Some(_), None) => std::cmp::Ordering::Less,
-                    (None, Some(_)) => std::cmp::Ordering::Greater,
-                    (Some(one), Some(other)) => one.name.cmp(&other.name),
-                };
-                match (order, one, other) {
-                    (std::cmp::Ordering::Less, Some(gone), _) => {
-                        forget(gone);
-                        a += 1;
+            let fresh =
+                |entry: &Entry| Run::identical(number(&new_node, entry), entry.nodes(), NEW_SLOT);
+            let old_entries = before.entries().iter().enumerate();
+            let new_entries = after.entries().iter().enumerate();
+            for pair in old_entries.merge_join_by(new_entries, |a, b| a.1.name.cmp(&b.1.name)) {
+                match pair {
+                    Left((_, removed)) => invalidate(removed),
+                    Right((_, added)) => {
+                        invalidate(added);
+                        next.push(fresh(added));
                     }
-                    (std::cmp::Ordering::Greater, _, Some(came)) => {
-                        forget(came);
-                        next.push(fresh(came));
-                        b += 1;
+                    Both((_, a), (_, b)) if same_content((a, &before), (b, &after)) => {
+                        let (node, was) = (number(&new_node, b), number(&old_node, a));
+                        next.inherit(self, node, was, b.nodes());
                     }
-                    (_, Some(one), Some(other)) => {
-                        if same_content((one, &before), (other, &after)) {
-                            let (node, was) = (number(&new_node, other), number(&old_node, one));
-                            next.inherit(self, node, was, other.nodes());
-                        } else if is_directory(one) && is_directory(other) {
-                            let old_child = old.entry(&old_node, &before, a);
-                            pending.push((old_child, new.entry(&new_node, &after, b)));
-                        } else {
-                            forget(one);
-                            next.push(fresh(other));
-                        }
-                        a += 1;
-                        b += 1;
+                    Both((at_a, a), (at_b, b)) if is_directory(a) && is_directory(b) => {
+                        let old_child = old.entry(&old_node, &before, at_a);
+                        pending.push((old_child, new.entry(&new_node, &after, at_b)));
                     }
-                    _ => break,
+                    Both((_, a), (_, b)) => {
+                        invalidate(a);
+                        next.push(fresh(b));
+                    }
                 }
             }
-            let told = next.runs.len().max(changes.len());
-            if compared > MAX_COMPARED || told > MAX_TOLD {
+            let runs = next.runs.len().max(invalidations.len());
+            if compared > MAX_COMPARED_ENTRIES || runs > MAX_RUNS {
                 return self.replaced(old, new).await;
             }
         }
-        Ok((Fresh(next), changes))
+        Ok((UnplacedMap(next), invalidations))
     }
 
     /// The same if every node except for the root is new.
@@ -235,50 +227,39 @@ impl Identity {
         &self,
         old: &Snapshot,
         new: &Snapshot,
-    ) -> Result<(Fresh, Vec<Change>), RepoError> {
-        let mut next = Identity::default();
+    ) -> Result<(UnplacedMap, Vec<Invalidation>), RepoError> {
+        let mut next = InodeMap::default();
         next.inherit(self, 1, 1, 1);
         let len = new.commit().nodes - 1;
         if len > 0 {
-            next.push(Run {
-                node: 2,
-                len,
-                slot: FRESH,
-                first: 2,
-            });
+            next.push(Run::identical(2, len, NEW_SLOT));
         }
         let root = old.root();
-        let directory = self.inode_of(root.index).map_or(0, |i| i.encode().0);
+        let directory = self.inode_number(&root);
         let before = old.directory(&root).await?;
-        let names = before.entries().iter().map(|entry| Change::Name {
+        let names = before.entries().iter().map(|entry| Invalidation::Name {
             directory,
             name: entry.name.to_vec(),
         });
-        let listing = Change::Listing { directory };
-        Ok((Fresh(next), names.chain([listing]).collect()))
+        let listing = Invalidation::Listing { directory };
+        Ok((UnplacedMap(next), names.chain([listing]).collect()))
     }
 }
 
-/// Placeholder for the slot of a new tree.
-const FRESH: usize = usize::MAX;
+/// The map of a tree that has no slot yet.
+pub(super) struct UnplacedMap(InodeMap);
 
-/// The identity of a tree without a slot.
-pub(super) struct Fresh(Identity);
-
-impl Fresh {
-    /// Bytes of memory that the identity takes.
+impl UnplacedMap {
+    /// Bytes of memory that the map takes.
     pub(super) fn weight(&self) -> u64 {
         (self.0.runs.len() * 2 * size_of::<Run>()) as u64
     }
 
-    /// The identity of the tree in this slot, with its memory charge.
-    pub(super) fn in_slot(mut self, slot: usize, charge: Charge) -> Identity {
+    /// The map of the tree in this slot, with its memory charge.
+    pub(super) fn in_slot(mut self, slot: usize, charge: Charge) -> InodeMap {
         self.0.charge = charge;
-        for run in &mut self.0.runs {
-            if run.slot == FRESH {
-                run.slot = slot;
-            }
-        }
+        let new_runs = self.0.runs.iter_mut().filter(|run| run.slot == NEW_SLOT);
+        new_runs.for_each(|run| run.slot = slot);
         self.0.finish()
     }
 }
@@ -293,7 +274,7 @@ mod tests {
 
     #[test]
     fn inherited_runs_are_cut_and_joined() {
-        let mut old = Identity::default();
+        let mut old = InodeMap::default();
         old.push(Run {
             node: 1,
             len: 5,
@@ -313,7 +294,7 @@ mod tests {
             first: 20,
         });
         let old = old.finish();
-        let mut new = Identity::default();
+        let mut new = InodeMap::default();
         // Nodes 4..=9 of the old tree are 2..=7 of the new one.
         new.inherit(&old, 2, 4, 6);
         new.push(Run {

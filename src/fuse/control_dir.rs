@@ -16,15 +16,16 @@
 //! precedence.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 
 use super::attributes::time_of;
-use super::history::History;
+use super::history::{BYTES_PER_NAME, History};
 use super::inode::Inode;
-use super::trees::Trees;
+use super::snapshot_table::SnapshotTable;
 use crate::repo::{Charge, NodeIndex, RepoError, Repository, Snapshot};
 use walgit_format::text::{bytes_field, bytes_lines, line};
 use walgit_format::{Commit, RefKind};
@@ -34,13 +35,12 @@ pub(super) const NAME: &[u8] = b".walgit";
 /// Node number of the folder itself, for every mounted tree.
 pub(super) const ROOT: usize = 1;
 /// A younger status is not regenerated, so that a reader sees a consistent text.
-const STATUS_AGE: Duration = Duration::from_millis(500);
-/// Bytes of memory per name, without the name itself, and per folder that it may
-/// create: a branch name of one kilobyte may create five hundred folders.
-pub(super) const PER_NAME: u64 = 100;
-const PER_FOLDER: u64 = 700;
+const MIN_STATUS_AGE: Duration = Duration::from_millis(500);
+/// Bytes of memory per folder that a name may create: a branch name of one kilobyte may
+/// create five hundred folders.
+const BYTES_PER_FOLDER: u64 = 700;
 /// Most bytes for the names of all refs.
-const NAMES: u64 = 48 << 20;
+const MAX_NAME_BYTES: u64 = 48 << 20;
 
 /// Generates the content of `.walgit/status`.
 pub trait StatusSource: Send + Sync {
@@ -48,13 +48,14 @@ pub trait StatusSource: Send + Sync {
     fn status(&self) -> Vec<u8>;
 }
 
+type Entries = BTreeMap<Vec<u8>, Inode>;
+
 /// A node of the folder.
 #[derive(Clone, Debug)]
 pub(super) enum ControlNode {
-    /// A folder: names and their inodes.
-    Folder(Arc<BTreeMap<Vec<u8>, Inode>>),
-    /// The folder of commits, which may still grow.
-    Commits(Arc<BTreeMap<Vec<u8>, Inode>>, Arc<History>),
+    /// A folder: names and their inodes. The folder of commits also has those of its
+    /// history, which may still grow.
+    Folder(Arc<Entries>, Option<Arc<History>>),
     /// An immutable text; see [`text_node`].
     Text(Bytes),
     /// The status, which changes.
@@ -62,42 +63,42 @@ pub(super) enum ControlNode {
 }
 
 /// The folder of one mount.
-pub(super) struct Control {
+pub(super) struct ControlDir {
     /// The nodes for the mounted tree. Nodes for earlier trees are gone; their
     /// numbers are never reused.
-    nodes: RwLock<Arc<Nodes>>,
+    nodes: RwLock<Arc<ControlNodes>>,
     source: Arc<dyn StatusSource>,
     status: Mutex<(Option<Instant>, SystemTime, Bytes)>,
 }
 
 /// Nodes by number.
 #[derive(Clone, Debug)]
-pub(super) struct Nodes {
+pub(super) struct ControlNodes {
     nodes: HashMap<usize, ControlNode>,
     next: usize,
     /// Memory charge for the names of refs.
     charge: Charge,
     /// Whether names were left out.
-    short: bool,
+    is_incomplete: bool,
     /// The folder of tags.
     tags: usize,
     /// The repository whose archive has tags that are not added yet.
-    later: Option<Repository>,
+    pending_tags: Option<Repository>,
     /// Time of creation.
-    pub(super) at: SystemTime,
+    pub(super) created: SystemTime,
 }
 
-impl std::fmt::Debug for Control {
+impl std::fmt::Debug for ControlDir {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").finish_non_exhaustive()
+        f.debug_struct("ControlDir").finish_non_exhaustive()
     }
 }
 
-impl Control {
-    /// Creates the folder for a mount of the first of `trees`.
-    pub(super) fn new(trees: &Arc<Trees>, source: Arc<dyn StatusSource>) -> Self {
-        let nodes = Nodes::of(&trees.shown().snapshot, trees, ROOT + 1);
-        Control {
+impl ControlDir {
+    /// Creates the folder for a mount of the first of `snapshots`.
+    pub(super) fn new(snapshots: &Arc<SnapshotTable>, source: Arc<dyn StatusSource>) -> Self {
+        let nodes = ControlNodes::of(&snapshots.current().snapshot, snapshots, ROOT + 1);
+        ControlDir {
             nodes: RwLock::new(Arc::new(nodes)),
             source,
             status: Mutex::new((None, SystemTime::UNIX_EPOCH, Bytes::new())),
@@ -105,12 +106,12 @@ impl Control {
     }
 
     /// Rebuilds the nodes for the mounted tree.
-    pub(super) fn renew(&self, trees: &Arc<Trees>) {
+    pub(super) fn rebuild(&self, snapshots: &Arc<SnapshotTable>) {
         let next = self.nodes().next;
-        let fresh = Nodes::of(&trees.shown().snapshot, trees, next);
-        let needed = fresh.slots();
-        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
-        trees.trim(needed);
+        let nodes = ControlNodes::of(&snapshots.current().snapshot, snapshots, next);
+        let needed = nodes.slots();
+        *self.nodes.write() = Arc::new(nodes);
+        snapshots.trim(needed);
     }
 
     /// Adds the tags of the archive if `folder` is the folder of tags and they are
@@ -118,13 +119,14 @@ impl Control {
     ///
     /// # Errors
     /// Fails if the archive cannot be read.
-    pub(super) async fn complete(
+    pub(super) async fn add_tags(
         &self,
         folder: usize,
-        trees: &Arc<Trees>,
+        snapshots: &Arc<SnapshotTable>,
     ) -> Result<(), RepoError> {
         let nodes = self.nodes();
-        let Some(repository) = nodes.later.as_ref().filter(|_| nodes.tags == folder) else {
+        let repository = nodes.pending_tags.as_ref();
+        let Some(repository) = repository.filter(|_| nodes.tags == folder) else {
             return Ok(());
         };
         let Some(archive) = repository.archive().await? else {
@@ -137,106 +139,99 @@ impl Control {
                 dated.push((name, commit, at));
             }
         }
-        let mut shown = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        // Another task may have added them meanwhile, or the mount may have moved.
-        if shown.tags != folder || shown.later.is_none() {
+        let mut current = self.nodes.write();
+        // Another task may have added them, or the mount may have moved.
+        if current.tags != folder || current.pending_tags.is_none() {
             return Ok(());
         }
-        let mut complete = (**shown).clone();
-        complete.later = None;
+        let mut complete = (**current).clone();
+        complete.pending_tags = None;
         for (name, commit, at) in dated {
             if let Some(target) = repository.archived_target(commit) {
-                complete.enter_ref(trees, folder, &name, || {
-                    let slot = trees.add_dated(&target, time_of(at));
+                complete.insert_ref(snapshots, folder, &name, || {
+                    let slot = snapshots.add_unopened(&target, Some(time_of(at)));
                     Inode::Tree(slot, NodeIndex::ROOT)
                 });
             }
         }
-        *shown = Arc::new(complete);
+        *current = Arc::new(complete);
         Ok(())
     }
 
     /// The nodes for the mounted tree.
-    pub(super) fn nodes(&self) -> Arc<Nodes> {
-        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-        nodes.clone()
+    pub(super) fn nodes(&self) -> Arc<ControlNodes> {
+        self.nodes.read().clone()
     }
 
-    /// The last generated status and its time; [`Control::look`] regenerates it.
+    /// The last generated status and its time.
     pub(super) fn status(&self) -> (SystemTime, Bytes) {
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = self.status.lock();
         (status.1, status.2.clone())
     }
 
     /// Regenerates the status unless it is very young.
-    pub(super) fn look(&self) -> (SystemTime, Bytes) {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        if status.0.is_none_or(|at| at.elapsed() > STATUS_AGE) {
-            *status = (
-                Some(Instant::now()),
-                SystemTime::now(),
-                walgit_format::text::json(&String::from_utf8_lossy(&self.source.status()))
-                    .into_owned()
-                    .into(),
-            );
+    pub(super) fn refresh_status(&self) -> (SystemTime, Bytes) {
+        let mut status = self.status.lock();
+        if status.0.is_none_or(|at| at.elapsed() > MIN_STATUS_AGE) {
+            let text = self.source.status();
+            let text = walgit_format::text::json(&String::from_utf8_lossy(&text)).into_owned();
+            *status = (Some(Instant::now()), SystemTime::now(), text.into());
         }
         (status.1, status.2.clone())
     }
 }
 
-fn folder() -> ControlNode {
-    ControlNode::Folder(Arc::default())
+fn empty_folder() -> ControlNode {
+    ControlNode::Folder(Arc::default(), None)
 }
 
-impl Nodes {
+impl ControlNodes {
     /// Creates the nodes for a mount of `snapshot`; numbers from `next` on are free.
-    fn of(snapshot: &Snapshot, trees: &Arc<Trees>, next: usize) -> Self {
-        let mut nodes = Nodes {
-            nodes: HashMap::from([(ROOT, folder())]),
+    fn of(snapshot: &Snapshot, snapshots: &Arc<SnapshotTable>, next: usize) -> Self {
+        let repository = snapshot.repository();
+        let mut nodes = ControlNodes {
+            nodes: HashMap::from([(ROOT, empty_folder())]),
             next,
-            charge: snapshot.repository().access().account.nothing(),
-            short: false,
+            charge: repository.access().account.nothing(),
+            is_incomplete: false,
             tags: ROOT,
-            later: None,
-            at: SystemTime::now(),
+            pending_tags: repository.has_archive().then(|| repository.clone()),
+            created: SystemTime::now(),
         };
         let text = text_node(describe(snapshot.commit()));
-        nodes.enter(ROOT, b"commit", text);
-        nodes.enter(ROOT, b"status", ControlNode::Status);
-        let repository = snapshot.repository();
+        nodes.insert(ROOT, b"commit", text);
+        nodes.insert(ROOT, b"status", ControlNode::Status);
         if !repository.notices().is_empty() {
             let notices = repository.notices().iter().map(|notice| line(notice));
             let text = notices.flat_map(|notice| [notice, "\n".into()]).collect();
-            nodes.enter(ROOT, b"notices", text_node(text));
+            nodes.insert(ROOT, b"notices", text_node(text));
         }
-        let commits = nodes.commits(snapshot, trees);
-        let branches = nodes.enter(ROOT, b"branches", folder());
-        let tags = nodes.enter(ROOT, b"tags", folder());
+        let commits = nodes.insert_commits(repository, snapshots);
+        let branches = nodes.insert(ROOT, b"branches", empty_folder());
+        nodes.tags = nodes.insert(ROOT, b"tags", empty_folder());
         let head = repository.head();
         let own = (head.refs.iter()).map(|r| (r.kind, &r.name, commits[r.commit]));
         let mut refs: Vec<_> = own.collect();
         for relative in repository.relatives() {
-            let slot = trees.add_later(&relative.target);
+            let slot = snapshots.add_unopened(&relative.target, None);
             let tree = Inode::Tree(slot, NodeIndex::ROOT);
             refs.push((relative.kind, &relative.name, tree));
         }
         for (kind, name, tree) in refs {
             let folder = match kind {
                 RefKind::Branch => branches,
-                RefKind::Tag => tags,
+                RefKind::Tag => nodes.tags,
             };
-            nodes.enter_ref(trees, folder, name, || tree);
+            nodes.insert_ref(snapshots, folder, name, || tree);
         }
-        nodes.tags = tags;
-        nodes.later = repository.has_archive().then(|| repository.clone());
         nodes
     }
 
     /// Adds a branch or tag, unless the name exists.
-    fn enter_ref(
+    fn insert_ref(
         &mut self,
-        trees: &Trees,
-        mut at: usize,
+        snapshots: &SnapshotTable,
+        mut folder: usize,
         name: &[u8],
         tree: impl FnOnce() -> Inode,
     ) {
@@ -245,63 +240,66 @@ impl Nodes {
         if (parts.iter()).any(|part| walgit_format::directory::check_name(part).is_err()) {
             return;
         }
-        let most = parts.len() as u64 * (PER_NAME + PER_FOLDER) + name.len() as u64;
-        if !trees.has_room() || !self.charge.has_room(most, NAMES) {
-            if !std::mem::replace(&mut self.short, true) {
+        let bytes = parts.len() as u64 * (BYTES_PER_NAME + BYTES_PER_FOLDER) + name.len() as u64;
+        if !snapshots.has_capacity() || !self.charge.has_room(bytes, MAX_NAME_BYTES) {
+            if !std::mem::replace(&mut self.is_incomplete, true) {
                 tracing::warn!(
-                    "the memory of the mount does not hold all branches and tags: some are left out of .walgit"
+                    ".walgit does not list all branches and tags: they exceed the memory limit of the mount"
                 );
             }
             return;
         }
         let last = parts.pop().unwrap_or_default();
         for part in parts {
-            at = match self.find(at, part) {
-                Some(Inode::Control(below)) => below,
-                _ => self.enter(at, part, folder()),
+            folder = match self.find(folder, part) {
+                Some(Inode::Control(child)) => child,
+                _ => self.insert(folder, part, empty_folder()),
             };
         }
-        if self.find(at, last).is_none() {
-            self.lead(at, last, tree());
+        if self.find(folder, last).is_none() {
+            self.link(folder, last, tree());
         }
     }
 
     /// Adds the folder of commits, and the trees of the commits in the head.
-    fn commits(&mut self, snapshot: &Snapshot, trees: &Arc<Trees>) -> Vec<Inode> {
-        let repository = snapshot.repository();
-        let history = History::before(repository, trees);
-        let folder = ControlNode::Commits(Arc::default(), history);
-        let commits = self.enter(ROOT, b"commits", folder);
+    fn insert_commits(
+        &mut self,
+        repository: &Repository,
+        snapshots: &Arc<SnapshotTable>,
+    ) -> Vec<Inode> {
+        let history = History::before(repository, snapshots);
+        let folder = ControlNode::Folder(Arc::default(), Some(history));
+        let commits = self.insert(ROOT, b"commits", folder);
         let mut inodes = Vec::new();
         for (number, commit) in repository.head().commits.iter().enumerate() {
-            let name = match commit.id.is_none() {
-                true => "snapshot".into(),
-                false => commit.id.to_string(),
+            let name = if commit.id.is_none() {
+                "snapshot".into()
+            } else {
+                commit.id.to_string()
             };
             let Ok(tree) = repository.snapshot(number) else {
                 break;
             };
-            let inode = Inode::Tree(trees.add(&tree), NodeIndex::ROOT);
-            self.lead(commits, name.as_bytes(), inode);
+            let inode = Inode::Tree(snapshots.add(&tree), NodeIndex::ROOT);
+            self.link(commits, name.as_bytes(), inode);
             inodes.push(inode);
         }
         inodes
     }
 
-    fn enter(&mut self, folder: usize, name: &[u8], node: ControlNode) -> usize {
+    /// Adds a node to a folder; returns its number.
+    fn insert(&mut self, folder: usize, name: &[u8], node: ControlNode) -> usize {
         let number = self.next;
         self.next += 1;
-        self.charge.force(PER_FOLDER);
+        self.charge.force(BYTES_PER_FOLDER);
         self.nodes.insert(number, node);
-        self.lead(folder, name, Inode::Control(number));
+        self.link(folder, name, Inode::Control(number));
         number
     }
 
-    fn lead(&mut self, folder: usize, name: &[u8], to: Inode) {
-        if let Some(ControlNode::Folder(entries) | ControlNode::Commits(entries, _)) =
-            self.nodes.get_mut(&folder)
-        {
-            self.charge.force(PER_NAME + name.len() as u64);
+    fn link(&mut self, folder: usize, name: &[u8], to: Inode) {
+        if let Some(ControlNode::Folder(entries, _)) = self.nodes.get_mut(&folder) {
+            self.charge.force(BYTES_PER_NAME + name.len() as u64);
             // git forbids a branch `a` beside `a/b`; for a hostile head, the first
             // one wins.
             Arc::make_mut(entries).entry(name.to_vec()).or_insert(to);
@@ -310,17 +308,16 @@ impl Nodes {
 
     /// The slots of the trees in the folder, without commits that are found later.
     fn slots(&self) -> HashSet<usize> {
-        let entries = self.nodes.values().flat_map(|node| match node {
-            ControlNode::Folder(entries) | ControlNode::Commits(entries, _) => {
-                Some(entries.values()).into_iter().flatten()
+        let mut slots = HashSet::new();
+        for node in self.nodes.values() {
+            if let ControlNode::Folder(entries, _) = node {
+                slots.extend(entries.values().filter_map(|inode| match inode {
+                    Inode::Tree(slot, _) => Some(*slot),
+                    Inode::Control(_) => None,
+                }));
             }
-            ControlNode::Text(_) | ControlNode::Status => None.into_iter().flatten(),
-        });
-        let slot = |inode: &Inode| match inode {
-            Inode::Tree(slot, _) => Some(*slot),
-            Inode::Control(_) => None,
-        };
-        entries.filter_map(slot).collect()
+        }
+        slots
     }
 
     /// Returns a node by number.
@@ -331,9 +328,7 @@ impl Nodes {
     /// The inode of a name in a folder, if known by now.
     pub(super) fn find(&self, folder: usize, name: &[u8]) -> Option<Inode> {
         match self.node(folder)? {
-            ControlNode::Folder(entries) | ControlNode::Commits(entries, _) => {
-                entries.get(name).copied()
-            }
+            ControlNode::Folder(entries, _) => entries.get(name).copied(),
             ControlNode::Text(_) | ControlNode::Status => None,
         }
     }
@@ -356,14 +351,8 @@ fn describe(commit: &Commit) -> String {
         commit.author.date()
     ));
     for line in bytes_lines(&commit.message).lines() {
-        if !line.is_empty() {
-            text.push_str("    ");
-            text.push_str(line);
-        }
-        text.push('\n');
+        let indent = if line.is_empty() { "" } else { "    " };
+        text.push_str(&format!("{indent}{line}\n"));
     }
-    while text.ends_with("\n\n") {
-        text.pop();
-    }
-    text
+    text.trim_end_matches('\n').to_owned() + "\n"
 }

@@ -57,13 +57,12 @@ impl MountTable {
     /// # Errors
     /// Fails if `/proc` is not mounted.
     pub fn read() -> io::Result<Self> {
-        match std::fs::read(MOUNTINFO) {
-            Ok(text) => Ok(MountTable::parse(&text)),
-            Err(error) => Err(io::Error::new(
-                error.kind(),
-                format!("the mount table cannot be read ({MOUNTINFO}: {error}); mount /proc"),
-            )),
-        }
+        let text = std::fs::read(MOUNTINFO).map_err(|error| {
+            let message =
+                format!("the mount table cannot be read ({MOUNTINFO}: {error}); mount /proc");
+            io::Error::new(error.kind(), message)
+        })?;
+        Ok(MountTable::parse(&text))
     }
 
     fn parse(text: &[u8]) -> Self {
@@ -83,6 +82,13 @@ impl MountTable {
     /// All mounts.
     pub fn entries(&self) -> &[MountEntry] {
         &self.entries
+    }
+
+    /// Whether the visible mount at `dir`, an absolute path without symlinks, is one of
+    /// this program. Reads only `/proc`, so it cannot hang.
+    pub fn is_ours_at(dir: &Path) -> bool {
+        let table = MountTable::read();
+        table.is_ok_and(|table| table.mounted_at(dir).is_some_and(MountEntry::is_ours))
     }
 
     /// Whether a mount with this ID exists.
@@ -159,26 +165,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Spaces, newlines and backslashes are written as octal escapes such as `\040`.
-fn unescape(field: &[u8]) -> Vec<u8> {
+fn unescape(mut field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while at < field.len() {
-        let digits = (field[at] == b'\\')
-            .then(|| field.get(at + 1..at + 4))
-            .flatten();
-        let octal = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(byte) => {
-                out.push(byte);
-                at += 4;
-            }
-            None => {
-                out.push(field[at]);
-                at += 1;
-            }
-        }
+    while let Some((&byte, rest)) = field.split_first() {
+        let digits = rest.get(..3).filter(|_| byte == b'\\');
+        let octal = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        out.push(octal.unwrap_or(byte));
+        field = if octal.is_some() { &rest[3..] } else { rest };
     }
     out
 }
@@ -193,7 +187,7 @@ mod tests {
     proptest! {
         /// Other users control the names in the table.
         #[test]
-        fn any_table_can_be_read(text in r"([a-z0-9\\ /:-]{0,20}( - )?\PC?\n?){0,12}") {
+        fn no_table_causes_a_panic(text in r"([a-z0-9\\ /:-]{0,20}( - )?\PC?\n?){0,12}") {
             let table = MountTable::parse(text.as_bytes());
             let _ = table.at(Path::new("/mnt"));
             prop_assert!(unescape(text.as_bytes()).len() <= text.len());
@@ -201,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_with_its_escapes_tags_and_options() {
+    fn a_line_is_parsed_with_escapes_tags_and_options() {
         let line = "42 27 0:39 / /mnt/a\\040b\\012\\134 ro,nosuid shared:1 master:2 - \
                     fuse.walgit-fs it ro,user_id=1000,group_id=0";
         let entry = parse_line(line.as_bytes()).unwrap();
@@ -212,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_utf8_hide_no_other_mount() {
+    fn a_path_that_is_not_utf8_hides_no_other_mount() {
         let mut text = b"40 27 0:8 / /mnt/\xff\xfe rw - tmpfs none rw\n".to_vec();
         text.extend_from_slice(b"41 27 0:9 / /m rw - fuse.walgit-fs it rw,user_id=0\n");
         let table = MountTable::parse(&[ROOT.as_bytes(), &text].concat());
@@ -221,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn of_mounts_over_each_other_the_topmost_is_at_a_path() {
+    fn stacked_mounts_resolve_to_the_topmost() {
         let under = "30 27 0:9 / /mnt/a rw - fuse.walgit-fs it rw\n";
         let over = "31 30 0:10 / /mnt/a rw shared:1 - tmpfs none rw\n";
         let parent = "32 27 0:11 / /mnt rw - tmpfs none rw\n";

@@ -18,30 +18,27 @@ pub fn send_descriptor(socket: impl AsFd, message: &[u8], descriptor: impl AsFd)
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
+        return Err(io::Error::other(
+            "the control message has no space for a descriptor",
+        ));
     }
-    let sent = sendmsg(
-        &socket,
-        &[IoSlice::new(message)],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )?;
-    match sent == message.len() {
-        true => Ok(()),
-        false => Err(io::ErrorKind::WriteZero.into()),
+    let text = [IoSlice::new(message)];
+    if sendmsg(&socket, &text, &mut control, SendFlags::NOSIGNAL)? < message.len() {
+        return Err(io::ErrorKind::WriteZero.into());
     }
+    Ok(())
 }
 
-/// Receives a message of at most `most` bytes, and a descriptor if one is attached.
+/// Receives a message of at most `max_len` bytes, and a descriptor if one is attached.
 /// An empty message means that the peer hung up.
 ///
 /// # Errors
 /// Fails if the socket fails.
 pub fn receive_descriptor(
     socket: impl AsFd,
-    most: usize,
+    max_len: usize,
 ) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
-    let mut message = vec![0; most];
+    let mut message = vec![0; max_len];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(
@@ -52,8 +49,8 @@ pub fn receive_descriptor(
     )?;
     message.truncate(received.bytes);
     let mut descriptor = None;
-    for came in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = came {
+    for ancillary in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = ancillary {
             descriptor = descriptors.into_iter().next().or(descriptor);
         }
     }
@@ -68,7 +65,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn a_file_arrives_with_its_message() {
+    fn a_descriptor_arrives_with_its_message() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"content").unwrap();

@@ -1,0 +1,239 @@
+//! Unmounts with the permissions of the caller; errors of mounting and unmounting.
+//!
+//! Root unmounts directly; all other users need `fusermount3`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use super::mount_table::MountTable;
+use super::processes;
+
+/// The device of FUSE.
+pub(super) const DEVICE: &str = "/dev/fuse";
+const FUSERMOUNT: &str = "fusermount3";
+
+/// Why a mount or unmount fails.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The folder does not exist.
+    #[error("{}: no such folder", .0.display())]
+    Missing(PathBuf),
+    /// The current directory was removed, so a relative path cannot be resolved.
+    #[error(
+        "{}: the current directory no longer exists; cd to one that does, or give an absolute path",
+        .0.display()
+    )]
+    NoCurrentDirectory(PathBuf),
+    /// The folder cannot be opened.
+    #[error("{}: {source}", dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// The system error.
+        source: io::Error,
+    },
+    /// The kernel's mount table cannot be read.
+    #[error(transparent)]
+    Table(io::Error),
+    /// Not a folder.
+    #[error("{} is not a folder", .0.display())]
+    NotAFolder(PathBuf),
+    /// The folder is not empty; a mount would hide its content.
+    #[error("{} is not empty; mount on an empty folder", .0.display())]
+    NotEmpty(PathBuf),
+    /// A mount of this program is already there.
+    #[error("{} is mounted already; walgit-fs unmount it first", .0.display())]
+    Mounted(PathBuf),
+    /// A mount that does not respond is already there.
+    #[error(
+        "{} is mounted already and does not respond{}; `walgit-fs unmount {}` detaches it",
+        dir.display(),
+        served_by(*pid),
+        dir.display()
+    )]
+    Unresponsive {
+        /// The folder.
+        dir: PathBuf,
+        /// The process that serves it, if known.
+        pid: Option<u32>,
+    },
+    /// The folder is inside a mount of this program.
+    #[error("{} is inside the mount {}; mount on a folder outside of it", dir.display(), mount.display())]
+    Inside {
+        /// The folder.
+        dir: PathBuf,
+        /// The mount.
+        mount: PathBuf,
+    },
+    /// Another command is mounting on the folder.
+    #[error("another walgit-fs is mounting on {} at this moment", .0.display())]
+    Locked(PathBuf),
+    /// The folder was replaced or moved.
+    #[error("{} was replaced while it was being mounted on; nothing is mounted", .0.display())]
+    Replaced(PathBuf),
+    /// `/dev/fuse` is not available.
+    #[error(
+        "{DEVICE} cannot be opened ({0}); load the `fuse` module, or give the container that device"
+    )]
+    Device(io::Error),
+    /// `fusermount3` is not installed.
+    #[error("{FUSERMOUNT} is not installed; install the package `fuse3`")]
+    NoFusermount,
+    /// `fusermount3` failed.
+    #[error("{FUSERMOUNT} could not {action} {}: {reason}", dir.display())]
+    Fusermount {
+        /// `mount` or `unmount`.
+        action: &'static str,
+        /// The mountpoint.
+        dir: PathBuf,
+        /// Its error message.
+        reason: String,
+    },
+    /// The system call failed.
+    #[error("cannot {action} {}: {source}", dir.display())]
+    System {
+        /// `mount` or `unmount`.
+        action: &'static str,
+        /// The mountpoint.
+        dir: PathBuf,
+        /// The system error.
+        source: io::Error,
+    },
+    /// A process has a file open in the mount, or its working directory there.
+    #[error("{} is in use{users}, or use --lazy to detach it now", dir.display())]
+    Busy {
+        /// The mountpoint.
+        dir: PathBuf,
+        /// The processes, and how to proceed.
+        users: String,
+    },
+}
+
+fn served_by(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) if processes::is_stopped(pid) => {
+            format!(" (process {pid}, which serves it, is stopped)")
+        }
+        Some(pid) => format!(" (process {pid} serves it)"),
+        None => String::new(),
+    }
+}
+
+/// A run of `fusermount3` on a folder.
+pub(super) struct Fusermount<'a> {
+    action: &'static str,
+    dir: &'a Path,
+    pub(super) command: Command,
+}
+
+impl<'a> Fusermount<'a> {
+    pub(super) fn new(action: &'static str, options: &[&str], dir: &'a Path) -> Self {
+        let mut command = Command::new(FUSERMOUNT);
+        command.args(options).arg("--").arg(dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(Stdio::piped());
+        Fusermount {
+            action,
+            dir,
+            command,
+        }
+    }
+
+    pub(super) fn error(&self, error: impl Into<io::Error>) -> MountError {
+        match error.into() {
+            error if error.kind() == io::ErrorKind::NotFound => MountError::NoFusermount,
+            error => self.failed(error.to_string()),
+        }
+    }
+
+    fn failed(&self, reason: String) -> MountError {
+        MountError::Fusermount {
+            action: self.action,
+            dir: self.dir.into(),
+            reason,
+        }
+    }
+
+    /// Its error message, without the name of the program.
+    pub(super) fn failure(&self, output: &Output) -> MountError {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let text = text.trim();
+        let text = text.strip_prefix("fusermount3: ").unwrap_or(text);
+        self.failed(if text.is_empty() {
+            "it gave no reason".into()
+        } else {
+            text.replace('\n', "; ")
+        })
+    }
+}
+
+/// Unmounts `dir`, an absolute path without symlinks. `lazy` detaches a mount that is
+/// in use. Makes no request to the mount, so the mount may be unresponsive.
+///
+/// # Errors
+/// [`MountError::Busy`], with the processes that use the mount, if known.
+pub fn unmount(dir: &Path, lazy: bool) -> Result<(), MountError> {
+    if rustix::process::geteuid().is_root() {
+        let lazy = if lazy {
+            UnmountFlags::DETACH
+        } else {
+            UnmountFlags::empty()
+        };
+        return unmount_as_root(dir, UnmountFlags::NOFOLLOW | lazy);
+    }
+    let options: &[&str] = if lazy { &["-u", "-z"] } else { &["-u"] };
+    let mut helper = Fusermount::new("unmount", options, dir);
+    let output = helper.command.output();
+    let output = output.map_err(|error| helper.error(error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    match helper.failure(&output) {
+        MountError::Fusermount { reason, .. } if reason.contains("busy") => Err(busy(dir)),
+        error => Err(error),
+    }
+}
+
+pub(super) fn unmount_as_root(dir: &Path, flags: UnmountFlags) -> Result<(), MountError> {
+    rustix::mount::unmount(dir, flags).map_err(|error| match error {
+        Errno::BUSY => busy(dir),
+        error => MountError::System {
+            action: "unmount",
+            dir: dir.into(),
+            source: error.into(),
+        },
+    })
+}
+
+/// Creates the error for a busy mount, with the processes that use it.
+fn busy(dir: &Path) -> MountError {
+    let users = processes::using(dir);
+    let shell = users.iter().find(|user| processes::is_ancestor(user.pid));
+    let listed: Vec<String> = users.iter().map(ToString::to_string).collect();
+    let listed = listed.join(", ");
+    let inner = MountTable::read().ok().and_then(|table| {
+        let inside = table.inside(table.mounted_at(dir)?).next()?;
+        Some(inside.mountpoint.display().to_string())
+    });
+    let users = match (shell, inner) {
+        (Some(shell), _) if users.len() == 1 => {
+            format!(": your shell, {shell}, is in it; cd out of it first")
+        }
+        (Some(shell), _) => {
+            format!(" by {listed}; your shell, {shell}, is in it: cd out of it first")
+        }
+        (None, Some(inner)) if users.is_empty() => {
+            format!(": {inner} is mounted inside it; unmount that first")
+        }
+        (None, _) if users.is_empty() => {
+            " by a process that cannot be seen from here; let it finish".into()
+        }
+        (None, _) => format!(" by {listed}; let them finish"),
+    };
+    let dir = dir.into();
+    MountError::Busy { dir, users }
+}
