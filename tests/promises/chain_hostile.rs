@@ -68,7 +68,7 @@ fn node_with_trees(tree: impl Fn(&str) -> Value + Send + Sync + 'static) -> Fake
 /// was said, of whatever came of it.
 #[track_caller]
 fn ask(node: &Fake) -> (bool, String) {
-    ask_within(node, 3)
+    ask_within(node, 15)
 }
 
 /// The same, with so many seconds for each question.

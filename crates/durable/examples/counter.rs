@@ -1,6 +1,6 @@
 //! Counts its own runs in an append-only log that survives power loss.
 //!
-//! usage: counter FILE
+//! usage: counter LOG
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use walgit_durable::AppendLog;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file: PathBuf = (std::env::args_os().nth(1))
-        .ok_or("usage: counter FILE")?
+        .ok_or("usage: counter LOG")?
         .into();
     let log = AppendLog::new(file);
     let records = log.read::<u32>()?.records;
