@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/walgit-fs
 
-.PHONY: demo year test test-interop soak build setup lint deny prose bench bench-storage fuzz fuzz-repositories install clean help
+.PHONY: demo year test test-interop soak build setup lint deny prose structure bench bench-storage fuzz fuzz-repositories install clean help
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -43,7 +43,7 @@ test-interop: build ## test third-party Walrus clients against devnet; installs 
 	@contrib/setup.sh interop
 	@contrib/interop/run.sh "$(BIN)" "$(TARGET)/interop"
 
-lint: setup deny prose ## check wording, format, clippy with warnings as errors, and that the fuzzer builds
+lint: setup deny prose structure ## check wording, imports, format, clippy with warnings as errors, and that the fuzzer builds
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps --quiet
@@ -52,6 +52,10 @@ lint: setup deny prose ## check wording, format, clippy with warnings as errors,
 deny: ## check licences, bans and sources of dependencies; advisories if reachable
 	@contrib/setup.sh deny
 	@contrib/deny.sh "$(TARGET)/deny"
+
+structure: ## check that no file is too long and that imports form no cycles
+	@contrib/setup.sh prose
+	@contrib/structure.py
 
 prose: ## check spelling and wording of code and documents
 	@contrib/setup.sh prose
