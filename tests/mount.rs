@@ -25,13 +25,13 @@ use walrus_client::network::{NetPolicy, Network, NetworkPlace};
 use walrus_client::{self, BlobStore};
 
 /// Folders of one test, a published tree, and a cache.
-struct House {
+struct Fixture {
     dir: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
     loader: Arc<Loader>,
 }
 
-impl House {
+impl Fixture {
     fn new() -> Self {
         assert!(
             Path::new("/dev/fuse").exists(),
@@ -44,7 +44,7 @@ impl House {
             disk_bytes: 100 << 20,
             memory_bytes: 8 << 20,
         });
-        House {
+        Fixture {
             runtime: tokio::runtime::Runtime::new().unwrap(),
             loader: Loader::new(cache.unwrap(), LoaderConfig::default()),
             dir,
@@ -79,7 +79,7 @@ impl House {
     }
 
     fn mount(&self, published: &Published) -> Mount {
-        self.mount_with(published, self.local(), Arc::new(Silent))
+        self.mount_with(published, self.local(), Arc::new(EmptyControl))
     }
 
     fn mount_with(
@@ -192,9 +192,9 @@ impl Drop for Mount {
     }
 }
 
-struct Silent;
+struct EmptyControl;
 
-impl StatusSource for Silent {
+impl StatusSource for EmptyControl {
     fn status(&self) -> Vec<u8> {
         b"{}".to_vec()
     }
@@ -220,12 +220,12 @@ fn assert_errno<T: std::fmt::Debug>(done: io::Result<T>, expected: &[Errno]) {
 
 #[test]
 fn inode_numbers_are_preorder_positions() {
-    let house = House::new()
+    let fixture = Fixture::new()
         .file("a/x", "1")
         .file("a/y", "2")
         .file("b", "3");
-    let published = house.publish();
-    let (one, two) = (house.mount(&published), house.mount(&published));
+    let published = fixture.publish();
+    let (one, two) = (fixture.mount(&published), fixture.mount(&published));
     for mount in [one, two] {
         let number = |name: &str| fs::metadata(mount.at(name)).unwrap().ino();
         // Asked for from the last to the first: the order of asking is nothing.
@@ -236,8 +236,8 @@ fn inode_numbers_are_preorder_positions() {
 
 #[test]
 fn kernel_caches_replies_and_does_not_repeat_requests() {
-    let house = House::new().file("dir/file", "content");
-    let mount = house.mount(&house.publish());
+    let fixture = Fixture::new().file("dir/file", "content");
+    let mount = fixture.mount(&fixture.publish());
     let look = || {
         assert_eq!(fs::read(mount.at("dir/file")).unwrap(), b"content");
         assert_eq!(fs::read_dir(mount.at("dir")).unwrap().count(), 1);
@@ -250,11 +250,11 @@ fn kernel_caches_replies_and_does_not_repeat_requests() {
 
 #[test]
 fn large_directory_can_be_listed_from_any_offset() {
-    let mut house = House::new();
+    let mut fixture = Fixture::new();
     for n in 0..20_000 {
-        house = house.file(&format!("many/file-{n:05}"), format!("{n}"));
+        fixture = fixture.file(&format!("many/file-{n:05}"), format!("{n}"));
     }
-    let mount = house.mount(&house.publish());
+    let mount = fixture.mount(&fixture.publish());
     let list = |from: Option<i64>| -> Vec<(String, i64)> {
         let dir = fs::File::open(mount.at("many")).unwrap();
         let mut dir = rustix::fs::Dir::new(dir).unwrap();
@@ -283,22 +283,22 @@ fn large_directory_can_be_listed_from_any_offset() {
 
 #[test]
 fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
-    let house = House::new().file("same/file", "same").file("n", "head 0");
-    let mut heads = vec![house.publish()];
+    let fixture = Fixture::new().file("same/file", "same").file("n", "head 0");
+    let mut heads = vec![fixture.publish()];
     for n in 1..25 {
-        fs::write(house.dir.path().join("tree/n"), format!("head {n}")).unwrap();
-        heads.push(house.publish());
+        fs::write(fixture.dir.path().join("tree/n"), format!("head {n}")).unwrap();
+        heads.push(fixture.publish());
     }
-    let snapshots = heads.iter().map(|head| house.snapshot(head, house.local()));
+    let snapshots = heads.iter().map(|head| fixture.snapshot(head, fixture.local()));
     let snapshots: Vec<_> = snapshots.collect();
-    let (mount, handle) = house.mount_moving(snapshots[0].clone(), Arc::new(Silent), true);
+    let (mount, handle) = fixture.mount_moving(snapshots[0].clone(), Arc::new(EmptyControl), true);
     let first = fs::File::open(mount.at("n")).unwrap();
     let inode = fs::metadata(mount.at("same/file")).unwrap().ino();
     let mut most = 0;
     for turn in 1..=300 {
         let head = turn % snapshots.len();
         let moved = handle.move_to(snapshots[head].clone());
-        house.runtime.block_on(moved).unwrap();
+        fixture.runtime.block_on(moved).unwrap();
         assert_eq!(
             fs::read_to_string(mount.at("n")).unwrap(),
             format!("head {head}")
@@ -319,11 +319,11 @@ fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
 
 #[test]
 fn extended_attributes_are_read_by_name_and_report_their_size() {
-    let house = House::new()
+    let fixture = Fixture::new()
         .file("tiny", "tiny")
         .file("folder/chunk", noise(50_000, 1))
         .file("large", noise(9 << 20, 2));
-    let mount = house.mount(&house.publish());
+    let mount = fixture.mount(&fixture.publish());
     for name in ["tiny", "folder", "folder/chunk", "large"] {
         for key in ["tier", "cached"] {
             let value = xattr::get(mount.at(name), format!("user.walgit.{key}"));
@@ -345,8 +345,8 @@ fn extended_attributes_are_read_by_name_and_report_their_size() {
 
 #[test]
 fn changes_are_refused_even_if_root_remounts_read_write() {
-    let house = House::new().file("file", "content").file("folder/x", "x");
-    let mount = house.mount(&house.publish());
+    let fixture = Fixture::new().file("file", "content").file("folder/x", "x");
+    let mount = fixture.mount(&fixture.publish());
     let refused = || {
         let (file, new) = (mount.at("file"), mount.at("new"));
         let rofs = &[Errno::ROFS];
@@ -381,9 +381,9 @@ fn changed_status_file_is_read_completely_each_time() {
             format!("<{times}{}>", "x".repeat(3000 * times as usize)).into_bytes()
         }
     }
-    let house = House::new().file("a", "a");
-    let published = house.publish();
-    let mount = house.mount_with(&published, house.local(), Arc::new(Growing::default()));
+    let fixture = Fixture::new().file("a", "a");
+    let published = fixture.publish();
+    let mount = fixture.mount_with(&published, fixture.local(), Arc::new(Growing::default()));
     let mut last = 0;
     while last < 20_000 {
         let text = fs::read_to_string(mount.at(".walgit/status")).unwrap();
@@ -405,9 +405,9 @@ fn panic_fails_one_operation_and_the_mount_continues() {
             panic!("on purpose")
         }
     }
-    let house = House::new().file("a", "a");
-    let published = house.publish();
-    let mount = house.mount_with(&published, house.local(), Arc::new(Faulty));
+    let fixture = Fixture::new().file("a", "a");
+    let published = fixture.publish();
+    let mount = fixture.mount_with(&published, fixture.local(), Arc::new(Faulty));
     for _ in 0..10 {
         assert_errno(fs::metadata(mount.at(".walgit/status")), &[Errno::IO]);
     }
@@ -425,11 +425,11 @@ fn blocking_request_is_answered_within_the_deadline() {
             Vec::new()
         }
     }
-    let house = House::new().file("a", "a");
-    let published = house.publish();
+    let fixture = Fixture::new().file("a", "a");
+    let published = fixture.publish();
     let (release, stuck) = mpsc::channel();
     let stuck = Arc::new(Stuck(Mutex::new(stuck)));
-    let mount = house.mount_with(&published, house.local(), stuck);
+    let mount = fixture.mount_with(&published, fixture.local(), stuck);
     let status = fs::metadata(mount.at(".walgit/status"));
     assert_errno(status, &[Errno::TIMEDOUT]);
     assert_eq!(fs::read(mount.at("a")).unwrap(), b"a");
@@ -440,11 +440,11 @@ fn blocking_request_is_answered_within_the_deadline() {
 #[test]
 fn corrupt_chunk_fails_only_its_file() {
     let spoiled = noise(300_000, 1);
-    let house = House::new()
+    let fixture = Fixture::new()
         .file("a/spoiled", &spoiled)
         .file("b/whole", noise(300_000, 2));
-    let published = house.publish();
-    for blob in fs::read_dir(house.blobs()).unwrap() {
+    let published = fixture.publish();
+    for blob in fs::read_dir(fixture.blobs()).unwrap() {
         let path = blob.unwrap().path();
         let mut bytes = fs::read(&path).unwrap();
         if let Some(at) = bytes.windows(32).position(|w| w == &spoiled[..32]) {
@@ -452,7 +452,7 @@ fn corrupt_chunk_fails_only_its_file() {
             fs::write(&path, bytes).unwrap();
         }
     }
-    let mount = house.mount(&published);
+    let mount = fixture.mount(&published);
     assert_errno(fs::read(mount.at("a/spoiled")), &[Errno::IO]);
     assert_eq!(fs::metadata(mount.at("a/spoiled")).unwrap().len(), 300_000);
     assert_eq!(fs::read(mount.at("b/whole")).unwrap(), noise(300_000, 2));
@@ -461,19 +461,19 @@ fn corrupt_chunk_fails_only_its_file() {
 
 #[test]
 fn unresponsive_gateway_causes_an_error_within_the_deadline() {
-    let house = House::new()
+    let fixture = Fixture::new()
         .file("a", noise(300_000, 1))
         .file("b", "inline");
-    let published = house.publish();
+    let published = fixture.publish();
     // Opened once, so that the head is known; the content is not.
-    drop(house.mount(&published));
+    drop(fixture.mount(&published));
     // It takes connections and says nothing.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = store(NetworkPlace::Http {
         aggregators: vec![format!("http://{}", listener.local_addr().unwrap())],
         publishers: Vec::new(),
     });
-    let mount = house.mount_with(&published, silent, Arc::new(Silent));
+    let mount = fixture.mount_with(&published, silent, Arc::new(EmptyControl));
     assert_errno(fs::read(mount.at("a")), &[Errno::IO, Errno::TIMEDOUT]);
     assert_eq!(fs::read(mount.at("b")).unwrap(), b"inline");
     let stats = mount.handle.stats();
@@ -482,10 +482,10 @@ fn unresponsive_gateway_causes_an_error_within_the_deadline() {
 
 #[test]
 fn dead_mount_is_detected_even_if_the_kernel_answers_for_it() {
-    let house = House::new().file("a", "a");
-    let dir = tempfile::tempdir_in(house.dir.path()).unwrap();
+    let fixture = Fixture::new().file("a", "a");
+    let dir = tempfile::tempdir_in(fixture.dir.path()).unwrap();
     assert_eq!(state(dir.path()), None);
-    let mount = house.mount(&house.publish());
+    let mount = fixture.mount(&fixture.publish());
     fs::read_dir(mount.dir.path()).unwrap().count();
     assert_eq!(state(mount.dir.path()), Some(Liveness::Responds));
     // Nobody ever serves this one: as after a crash, its device is closed.

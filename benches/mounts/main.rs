@@ -9,8 +9,8 @@
 mod corpora;
 mod link;
 mod null;
-#[path = "../../tests/shared/planned.rs"]
-mod planned;
+#[path = "../../tests/shared/synthetic_repository.rs"]
+mod synthetic_repository;
 #[path = "../../tests/shared/program.rs"]
 mod program;
 mod replay;

@@ -5,7 +5,7 @@ use walgit_format::blob::BlobBuilder;
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 
 use super::null::{NullMount, Shape, name};
-use super::planned;
+use super::synthetic_repository;
 use super::report::{Report, in_turn, seconds};
 use super::world::{World, shell};
 
@@ -110,5 +110,5 @@ fn store(world: &World, shape: Shape) -> String {
         builder.push_node(&directory::encode_unchecked(&folders, builder.next_node_end()).unwrap());
     let nodes = 1 + shape.folders * (shape.files + 1);
     let bytes = shape.folders * shape.files * shape.bytes;
-    planned::store(world.path(), builder, root, nodes, bytes, &[])
+    synthetic_repository::store(world.path(), builder, root, nodes, bytes, &[])
 }

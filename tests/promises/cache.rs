@@ -19,7 +19,7 @@ const BLOB: BlobId = BlobId::from_bytes([1; 32]);
 
 /// One blob in memory that counts its reads.
 #[derive(Debug)]
-struct Memory {
+struct CountingStore {
     bytes: Bytes,
     reads: AtomicUsize,
     /// Those that are under way.
@@ -39,7 +39,7 @@ impl Drop for Reading<'_> {
 }
 
 #[async_trait]
-impl BlobStore for Memory {
+impl BlobStore for CountingStore {
     async fn read(
         &self,
         blob: BlobId,
@@ -103,8 +103,8 @@ fn chunks(count: usize, len: usize) -> (Vec<ChunkRef>, Bytes) {
     (table, bytes)
 }
 
-fn memory(bytes: &Bytes, slow: bool) -> (Arc<Memory>, Arc<dyn BlobStore>) {
-    let store = Arc::new(Memory {
+fn memory(bytes: &Bytes, slow: bool) -> (Arc<CountingStore>, Arc<dyn BlobStore>) {
+    let store = Arc::new(CountingStore {
         bytes: bytes.clone(),
         reads: AtomicUsize::new(0),
         reading: AtomicUsize::new(0),
@@ -114,7 +114,7 @@ fn memory(bytes: &Bytes, slow: bool) -> (Arc<Memory>, Arc<dyn BlobStore>) {
     (store.clone(), store)
 }
 
-fn open(dir: &std::path::Path, disk_bytes: u64, memory_bytes: u64) -> Arc<Cache> {
+fn open_cache(dir: &std::path::Path, disk_bytes: u64, memory_bytes: u64) -> Arc<Cache> {
     let config = CacheConfig {
         dir: dir.join("pages"),
         disk_bytes,
@@ -126,7 +126,7 @@ fn open(dir: &std::path::Path, disk_bytes: u64, memory_bytes: u64) -> Arc<Cache>
 #[test]
 fn concurrent_readers_share_one_fetch() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(4, 10_000);
     let (counted, store) = memory(&bytes, true);
     block_on(async {
@@ -148,7 +148,7 @@ fn concurrent_readers_share_one_fetch() {
 #[test]
 fn adjacent_chunks_are_fetched_in_one_read() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(10, 10_000);
     let (counted, store) = memory(&bytes, false);
     block_on(async {
@@ -165,7 +165,7 @@ fn reference_with_wrong_length_fails_at_every_residency() {
     let (table, bytes) = chunks(1, 10_000);
     let (_, store) = memory(&bytes, false);
     for memory_bytes in [10 << 20, 0] {
-        let cache = open(dir.path(), 10 << 20, memory_bytes);
+        let cache = open_cache(dir.path(), 10 << 20, memory_bytes);
         block_on(async {
             assert_eq!(cache.get(&store, &table, 0, 0).await.unwrap(), bytes);
             for raw_len in [0, 9999, 10_001, 1 << 20] {
@@ -180,11 +180,11 @@ fn reference_with_wrong_length_fails_at_every_residency() {
 }
 
 /// A store whose first chunk waits at a gate, and a fetch ahead that does.
-fn held_up(
+fn blocked_prefetch(
     cache: &Arc<Cache>,
     table: &[ChunkRef],
     bytes: &Bytes,
-) -> (Arc<Memory>, Arc<dyn BlobStore>, PrefetchHandle<Bytes>) {
+) -> (Arc<CountingStore>, Arc<dyn BlobStore>, PrefetchHandle<Bytes>) {
     let (counted, store) = memory(bytes, false);
     counted.gate.forget_permits(1);
     let coming = cache
@@ -199,10 +199,10 @@ fn held_up(
 #[test]
 fn unneeded_prefetch_is_cancelled_and_repeated_on_demand() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(2, 10_000);
     block_on(async {
-        let (counted, store, coming) = held_up(&cache, &table, &bytes);
+        let (counted, store, coming) = blocked_prefetch(&cache, &table, &bytes);
         drop(coming);
         eventually("it is broken off", || {
             counted.reading.load(Ordering::SeqCst) == 0
@@ -217,10 +217,10 @@ fn unneeded_prefetch_is_cancelled_and_repeated_on_demand() {
 #[test]
 fn prefetch_continues_after_cancellation_while_a_reader_waits() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(2, 10_000);
     block_on(async {
-        let (counted, store, coming) = held_up(&cache, &table, &bytes);
+        let (counted, store, coming) = blocked_prefetch(&cache, &table, &bytes);
         // Somebody else who does not need it either.
         let other = cache
             .prefetch(&store, &table, 0, 0, PrefetchGoal::Read)
@@ -240,11 +240,11 @@ fn prefetch_continues_after_cancellation_while_a_reader_waits() {
 #[test]
 fn demand_reads_do_not_queue_behind_prefetches() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 100 << 20, 100 << 20);
+    let cache = open_cache(dir.path(), 100 << 20, 100 << 20);
     let (table, bytes) = chunks(40, 1 << 20);
     block_on(async {
         // One is stuck, and more wait behind it than may be under way.
-        let (counted, store, _stuck) = held_up(&cache, &table, &bytes);
+        let (counted, store, _stuck) = blocked_prefetch(&cache, &table, &bytes);
         let ahead = |at| {
             cache
                 .prefetch(&store, &table, at, 0, PrefetchGoal::Read)
@@ -267,7 +267,7 @@ fn demand_reads_do_not_queue_behind_prefetches() {
 #[test]
 fn corrupt_adjacent_chunk_does_not_fail_the_requested_one() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(2, 10_000);
     let mut bad = bytes.to_vec();
     bad[15_000] ^= 1;
@@ -286,7 +286,7 @@ fn corrupt_adjacent_chunk_does_not_fail_the_requested_one() {
 fn cached_chunks_survive_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let (table, bytes) = chunks(20, 5000);
-    let cache = open(dir.path(), 10 << 20, 1 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 1 << 20);
     for chunk in &table {
         let at = chunk.location.offset as usize;
         cache
@@ -298,7 +298,7 @@ fn cached_chunks_survive_reopening() {
         .view(None)
         .set_record(RecordNamespace::Heads, b"key", b"value");
     drop(cache);
-    let cache = open(dir.path(), 10 << 20, 1 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 1 << 20);
     for chunk in &table {
         let at = chunk.location.offset as usize;
         assert_eq!(
@@ -320,7 +320,7 @@ fn cached_chunks_survive_reopening() {
 fn cache_stays_within_its_budget_and_returns_disk_space() {
     let dir = tempfile::tempdir().unwrap();
     let budget = 20 << 20;
-    let cache = open(dir.path(), budget, 1 << 20);
+    let cache = open_cache(dir.path(), budget, 1 << 20);
     let (table, bytes) = chunks(3000, 33_000);
     for chunk in &table {
         let at = chunk.location.offset as usize;
@@ -342,7 +342,7 @@ fn cache_stays_within_its_budget_and_returns_disk_space() {
 #[test]
 fn scan_does_not_evict_frequently_used_chunks() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 4 << 20, 100_000);
+    let cache = open_cache(dir.path(), 4 << 20, 100_000);
     let (table, bytes) = chunks(400, 33_000);
     let put = |n: usize| {
         let at = n * 33_000;
@@ -372,7 +372,7 @@ fn scan_does_not_evict_frequently_used_chunks() {
 #[test]
 fn second_owner_of_the_cache_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let _first = open(dir.path(), 1 << 20, 1 << 20);
+    let _first = open_cache(dir.path(), 1 << 20, 1 << 20);
     let config = CacheConfig {
         dir: dir.path().join("pages"),
         disk_bytes: 1 << 20,
@@ -384,7 +384,7 @@ fn second_owner_of_the_cache_is_refused() {
 #[test]
 fn clear_empties_the_cache_and_verify_counts_chunks() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 10 << 20, 1 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 1 << 20);
     let (table, bytes) = chunks(10, 5000);
     for chunk in &table {
         let at = chunk.location.offset as usize;
@@ -410,7 +410,7 @@ fn clear_empties_the_cache_and_verify_counts_chunks() {
 #[test]
 fn cache_removed_while_in_use_fails_no_read_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = open(dir.path(), 10 << 20, 10 << 20);
+    let cache = open_cache(dir.path(), 10 << 20, 10 << 20);
     let (table, bytes) = chunks(4, 10_000);
     let (_, store) = memory(&bytes, false);
     std::fs::remove_dir_all(dir.path().join("pages")).unwrap();

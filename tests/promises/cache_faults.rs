@@ -374,7 +374,7 @@ fn low_file_limit_is_reported_and_64_files_suffice() {
     let pages = world.path().join("cache/walgit-fs");
     let mount = ["mount", "it", dir.to_str().unwrap()];
     for few in [16, 24, 40, 63] {
-        let output = world.after(&format!("ulimit -n {few}"), &mount);
+        let output = world.run_after(&format!("ulimit -n {few}"), &mount);
         assert!(!output.status.success(), "{output:?}");
         let output = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
@@ -383,7 +383,7 @@ fn low_file_limit_is_reported_and_64_files_suffice() {
         );
         assert_eq!(put_aside(&pages), 0);
     }
-    let enough = world.after("ulimit -n 64", &mount);
+    let enough = world.run_after("ulimit -n 64", &mount);
     assert!(enough.status.success(), "{enough:?}");
     crate::support::tree::assert_same(tree.path(), &dir);
     assert_eq!(world.json(&["cache", "pins"]), pins);
@@ -435,7 +435,7 @@ fn mount_during_a_long_publish_uses_the_cache() {
     let dir = world.mount("it");
     world.run(&["cache", "pin", dir.to_str().unwrap()]);
     let pins = world.json(&["cache", "pins"]);
-    world.unmount_for_good(&dir);
+    world.unmount_and_wait_for_exit(&dir);
     let other = Tree::new().noise("b", 100_000, 1);
     let path = other.path().to_str().unwrap();
     let mut publish = world.command(&["publish", path, "--name", "other"]);

@@ -246,7 +246,7 @@ fn irregular_or_oversized_config_file_is_refused_immediately() {
     for (path, why) in refused {
         // Whoever reads on is ended.
         let line = "set -- 30 \"$0\" \"$@\"; exec timeout \"$@\"";
-        let done = world.after(line, &["--config", path, "refs"]);
+        let done = world.run_after(line, &["--config", path, "refs"]);
         let output = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(1), "{path}: {output}");
         assert!(output.contains(path) && output.contains(why), "{output}");

@@ -207,7 +207,7 @@ fn compaction_killed_at_any_step_loses_nothing_and_resumes() {
     let blobs = || fs::read_dir(world.blobs()).unwrap().count();
     let there = blobs();
     let mut after = None;
-    let steps = world.killed_at_each_step(&["compact", "it", "--force"], |step| {
+    let steps = world.kill_at_each_step(&["compact", "it", "--force"], |step| {
         world.run(&["fsck", "it", "--remote"]);
         if address(&world) == before {
             compact(&world, &["--force"]);

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 use walrus_encoding::cost::encoded_size;
 
-use crate::support::walgit::{at, manifests, world_with_fixture};
+use crate::support::manifests::{address_of, manifests, world_with_fixture};
 use crate::support::{Tree, World};
 
 fn sample() -> Tree {
@@ -93,7 +93,7 @@ fn cost_of_a_path_and_dry_run_predict_the_publish() {
 fn cost_of_a_manifest_repository_is_reported() {
     let world = world_with_fixture();
     let [first, _] = manifests("plain");
-    let cost = world.json(&["cost", &at(&first)]);
+    let cost = world.json(&["cost", &address_of(&first)]);
     // Every file is a blob already, and so is the manifest.
     assert_eq!(
         cost["now"]["blobs"].as_u64(),

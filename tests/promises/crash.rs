@@ -123,7 +123,7 @@ fn publish_killed_at_any_step_leaves_the_old_or_the_new_head() {
     let address = || world.json(&["refs"])[0]["address"].clone();
     let mut new = None;
     let args = ["publish", path, "--name", "it"];
-    let steps = world.killed_at_each_step(&args, |step| {
+    let steps = world.kill_at_each_step(&args, |step| {
         let found = address();
         world.run(&["fsck", "it", "--remote"]);
         // It goes on, and what comes of it is always the same.

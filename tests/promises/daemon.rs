@@ -28,7 +28,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// What the commands' own limit of five seconds allows, and a busy machine.
-const REPORTED: Duration = Duration::from_secs(8);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
 
 fn is_mounted(dir: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -84,7 +84,7 @@ fn every_command_reports_a_stopped_daemon_with_process_and_remedy() {
         let begun = Instant::now();
         let output = world.fail(&args);
         assert!(
-            begun.elapsed() < REPORTED,
+            begun.elapsed() < REPORT_TIMEOUT,
             "{args:?}: {:?}",
             begun.elapsed()
         );
@@ -112,7 +112,7 @@ fn daemon_stopped_during_a_request_does_not_block_the_client() {
     let begun = Instant::now();
     let done = mount.wait_with_output().unwrap();
     let output = String::from_utf8_lossy(&done.stderr);
-    assert!(begun.elapsed() < REPORTED * 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < REPORT_TIMEOUT * 2, "{:?}", begun.elapsed());
     assert_eq!(done.status.code(), Some(1), "{output}");
     assert!(output.contains("kill -CONT"), "{output}");
     assert!(!is_mounted(&dir));
@@ -307,7 +307,7 @@ fn attribute_that_cannot_be_reset_is_reported_in_one_line() {
 }
 
 /// Every signal that ends a process by default and can be caught.
-const ENDING: [i32; 19] = [
+const TERMINATING_SIGNALS: [i32; 19] = [
     1, 2, 3, 5, 6, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30, 31, 34, 50, 64,
 ];
 
@@ -322,7 +322,7 @@ fn send(pid: i32, number: i32) {
 fn daemon_unmounts_everything_on_any_terminating_signal() {
     let (world, _tree) = published();
     let dir = world.mountpoint();
-    for number in ENDING {
+    for number in TERMINATING_SIGNALS {
         world.run(&["mount", "it", text(&dir)]);
         let pid = world.daemon().unwrap();
         send(pid, number);
@@ -369,7 +369,7 @@ fn foreground_mount_under_nohup_survives_sighup() {
 fn foreground_mount_unmounts_on_any_terminating_signal() {
     let (world, _tree) = published();
     let dir = world.mountpoint();
-    for number in ENDING {
+    for number in TERMINATING_SIGNALS {
         let mut child = serving(&world, &dir);
         send(child.id() as i32, number);
         let status = child.wait().unwrap();

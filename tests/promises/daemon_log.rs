@@ -39,7 +39,7 @@ fn outage_does_not_flood_the_log() {
     let files: Vec<_> = (0..40)
         .map(|number| fs::File::open(dir.join(format!("f{number}"))).unwrap())
         .collect();
-    server.order("status=500,path=/v1/blobs");
+    server.set_faults("status=500,path=/v1/blobs");
     let mut failed = 0;
     for _ in 0..25 {
         for file in &files {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use walgit_format::text::is_unsafe;
 
 use crate::support::tree::git;
-use crate::support::walgit::Commit;
+use crate::support::manifests::Commit;
 use crate::support::{Server, Tree, World, eventually};
 
 /// Title, colour, C1, reversed order, invisible characters, separators, DEL.
@@ -129,8 +129,8 @@ fn each_mount_notice_is_one_line() {
     let world = World::new();
     let manifest = Commit::new(&world.blobs())
         .file("good", b"good")
-        .same("good", &format!("bad{EVIL}\nFORGED/../x"))
-        .same("good", &format!("{}/../x", "long".repeat(50_000)))
+        .alias("good", &format!("bad{EVIL}\nFORGED/../x"))
+        .alias("good", &format!("{}/../x", "long".repeat(50_000)))
         .store();
     let dir = world.mountpoint();
     let address = format!("walrus://{manifest}");

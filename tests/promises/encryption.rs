@@ -15,9 +15,9 @@ use walrus_client::{
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::{assert_same, noise};
-use crate::support::walgit::{at, fixture, manifests, world_with_fixture};
+use crate::support::manifests::{address_of, fixture, manifests, world_with_fixture};
 use crate::support::world::mount_table;
-use crate::support::{Gateway, Lie, Server, Tree, World, block_on, eventually};
+use crate::support::{LyingGateway, Lie, Server, Tree, World, block_on, eventually};
 
 const SECRET: &str = "nobody else may ever read this line, not even from the disk\n";
 const NAME: &str = "a-name-that-tells-too-much";
@@ -212,7 +212,7 @@ fn storage_and_disk_reveal_no_plaintext() {
     let kept = ["cache", "state"].map(|dir| world.path().join(dir));
     assert_nowhere(&kept, &needles);
     // And yet it is kept: the next session needs the key and no network.
-    server.forget_requests();
+    server.clear_requests();
     assert_same(tree.path(), &world.mount("it"));
     assert!(
         server.requests("GET").is_empty(),
@@ -239,7 +239,7 @@ fn encrypted_content_is_reported_as_cached() {
     assert_eq!(cached(&dir).as_deref(), Some(&b"yes"[..]));
     world.unmount(&dir);
     world.crash();
-    server.forget_requests();
+    server.clear_requests();
     let dir = world.mount("it");
     assert_eq!(cached(&dir).as_deref(), Some(&b"yes"[..]), "on disk alone");
     assert_eq!(warm(&dir)["fetched"], 0);
@@ -262,9 +262,9 @@ fn encrypted_mount_and_first_read_need_no_extra_requests() {
     let tree = Tree::new().file("a", "text ".repeat(1000)).file("d/b", "b");
     publish(&world, &tree, &["--encrypt"]);
     world.run(&["cache", "clear"]);
-    server.forget_requests();
+    server.clear_requests();
     assert_same(tree.path(), &world.mount("it"));
-    server.assert_reads(1);
+    server.assert_read_count(1);
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn corrupting_gateway_is_skipped_for_encrypted_blobs() {
     let tree = sample();
     publish(&world, &tree, &["--encrypt"]);
     for lie in [Lie::Flip, Lie::Truncate, Lie::Pad, Lie::Swap] {
-        let liar = Gateway::before(&server.url, lie);
+        let liar = LyingGateway::in_front_of(&server.url, lie);
         let reader = bus_less(World::new().reading(&[&liar.url, &server.url]));
         let kept = world.path().join("data/walgit-fs");
         let theirs = reader.path().join("data/walgit-fs");
@@ -393,7 +393,7 @@ fn encrypted_manifest_repository_is_rewritten_encrypted() {
     let world = bus_less(world_with_fixture());
     let [_, second] = manifests("encrypted");
     let dek = fixture("dek.hex");
-    let from = at(&second);
+    let from = address_of(&second);
     let args = [
         "publish",
         "--from",

@@ -135,14 +135,14 @@ fn immutable_address_cannot_be_followed() {
 
 #[test]
 fn followed_chain_branch_does_not_go_back() {
-    use crate::support::chain::Chain;
+    use crate::support::sui_node::SuiNode;
     use serde_json::json;
-    let chain = Chain::start();
+    let chain = SuiNode::start();
     let world = World::new().with("WALGIT_FS_SUI_RPC", &chain.url);
     let commit = |id: &str, tree: &str, parent: Option<&str>| {
         let entries = json!([]);
-        chain.set(tree, "GitTreeObject", json!({"entries": entries}));
-        chain.set(
+        chain.set_object(tree, "GitTreeObject", json!({"entries": entries}));
+        chain.set_object(
             id,
             "GitCommitObject",
             json!({"tree_id": tree, "parent_commit_id": parent, "author": "0xa", "message": id,
@@ -150,7 +150,7 @@ fn followed_chain_branch_does_not_go_back() {
         );
     };
     let head = |id: &str| {
-        chain.set(
+        chain.set_object(
             "0x1",
             "Repository",
             json!({"default_branch": "main", "head_commit_id": id}),

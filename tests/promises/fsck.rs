@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::tree::noise;
-use crate::support::walgit::{at, manifests, world_with_fixture};
-use crate::support::{Gateway, Lie, Server, Tree, World};
+use crate::support::manifests::{address_of, manifests, world_with_fixture};
+use crate::support::{LyingGateway, Lie, Server, Tree, World};
 
 /// Runs `fsck`; what it reported, and whether it said that all is well.
 #[track_caller]
@@ -88,7 +88,7 @@ fn fsck_reads_a_repository_in_few_requests() {
     let server = Server::start();
     let world = World::on(&server);
     let published = world.publish(sample().path(), "it");
-    server.forget_requests();
+    server.clear_requests();
     let (report, sound) = fsck(&world, &["it", "--remote"]);
     assert!(sound, "{report}");
     assert_eq!(count(&report, "unread"), 0);
@@ -107,8 +107,8 @@ fn fsck_without_remote_checks_the_cache_and_probes_the_rest() {
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     fs::read(dir.join("small/3/33")).unwrap();
-    world.unmount_for_good(&dir);
-    server.forget_requests();
+    world.unmount_and_wait_for_exit(&dir);
+    server.clear_requests();
     let (report, sound) = fsck(&world, &["it"]);
     assert!(sound, "{report}");
     assert!(count(&report, "sound") >= 1, "{report}");
@@ -215,7 +215,7 @@ fn fsck_checks_manifests_with_their_ancestors() {
     let world = world_with_fixture();
     let manifests = manifests("plain");
     let newest = manifests.last().unwrap();
-    let (report, sound) = fsck(&world, &[&at(newest)]);
+    let (report, sound) = fsck(&world, &[&address_of(newest)]);
     assert!(sound, "{report}");
     assert_eq!(
         count(&report, "sound"),
@@ -224,7 +224,7 @@ fn fsck_checks_manifests_with_their_ancestors() {
     );
     // An earlier manifest is needed, too.
     fs::remove_file(world.blobs().join(&manifests[0])).unwrap();
-    let (report, sound) = fsck(&world, &[&at(newest)]);
+    let (report, sound) = fsck(&world, &[&address_of(newest)]);
     assert!(!sound, "{report}");
     assert_eq!(kinds(&report), ["missing"], "{report}");
 }
@@ -242,7 +242,7 @@ fn fsck_reports_an_outage_as_error_and_not_as_damage() {
 #[test]
 fn publish_verify_reads_back_before_setting_the_name() {
     let server = Server::start();
-    let gateway = Gateway::before(&server.url, Lie::None);
+    let gateway = LyingGateway::in_front_of(&server.url, Lie::None);
     let world = World::new()
         .reading(&[&gateway.url])
         .writing(&server.url)
@@ -259,7 +259,7 @@ fn publish_verify_reads_back_before_setting_the_name() {
     assert!(report["verified"]["sound"].as_u64() < Some(20), "{report}");
     let before = world.json(&["refs"]);
     fs::write(tree.path().join("small/newer"), noise(500_000, 8)).unwrap();
-    gateway.now(Lie::Flip);
+    gateway.set_lie(Lie::Flip);
     let done = world.try_run(&publish);
     assert_eq!(done.status.code(), Some(1), "{done:?}");
     assert_eq!(world.json(&["refs"])[0]["address"], before[0]["address"]);

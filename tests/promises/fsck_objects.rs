@@ -13,9 +13,9 @@ use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::RepoError;
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 
-use crate::export::{BRANCHES, eventful, publish};
+use crate::export::{BRANCHES, diverse_repository, publish};
 use crate::fsck::fsck;
-use crate::support::history::{Blob, Made, branch, commit, id};
+use crate::support::synthetic_history::{RepositoryBlob, SyntheticHistory, branch, commit, id};
 use crate::support::tree::git;
 use crate::support::{Tree, World, block_on, loader};
 
@@ -38,7 +38,7 @@ fn count(objects: &Value, what: &str) -> u64 {
 fn fsck_objects_verifies_a_diverse_history() {
     for (sha256, more) in [(false, &[][..]), (true, &[]), (false, &["--encrypt"])] {
         let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
-        let mut tree = eventful(sha256);
+        let mut tree = diverse_repository(sha256);
         tree.git(&["tag", "of-a-tree", "HEAD^{tree}"]);
         tree.git(&["tag", "-a", "of-a-file", "HEAD:empty", "-m", "x"]);
         for n in 0..3 {
@@ -66,7 +66,7 @@ fn fsck_objects_verifies_a_diverse_history() {
 #[test]
 fn fsck_objects_verifies_a_partial_history() {
     let world = World::new();
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     let from = format!("file://{}", tree.path().display());
     git(
         world.path(),
@@ -101,11 +101,11 @@ fn fsck_reports_what_it_verified() {
 
 /// Whether `fsck`, with these arguments, is told this of a history changed so.
 #[track_caller]
-fn assert_reported(change: impl FnOnce(&mut Made), args: &[&str], kind: &str, because: &[&str]) {
+fn assert_reported(change: impl FnOnce(&mut SyntheticHistory), args: &[&str], kind: &str, because: &[&str]) {
     let world = World::new();
-    let mut made = Made::new();
-    change(&mut made);
-    let address = made.store(&world);
+    let mut history = SyntheticHistory::new();
+    change(&mut history);
+    let address = history.store(&world);
     let args = [&[&address[..]], args].concat();
     let (report, is_sound) = fsck(&world, &args);
     assert!(!is_sound, "{report}");
@@ -126,18 +126,18 @@ fn assert_reported(change: impl FnOnce(&mut Made), args: &[&str], kind: &str, be
 
 /// The same, with `--objects` and without.
 #[track_caller]
-fn assert_reported_in_both_modes(change: impl Fn(&mut Made), kind: &str, because: &[&str]) {
+fn assert_reported_in_both_modes(change: impl Fn(&mut SyntheticHistory), kind: &str, because: &[&str]) {
     assert_reported(&change, &[], kind, because);
     assert_reported(&change, &["--objects"], kind, because);
 }
 
 /// Without `--objects` it is not found.
 #[track_caller]
-fn assert_reported_by_ids(change: impl Fn(&mut Made), because: &[&str]) {
+fn assert_reported_by_ids(change: impl Fn(&mut SyntheticHistory), because: &[&str]) {
     let world = World::new();
-    let mut made = Made::new();
-    change(&mut made);
-    let (told_of, is_sound) = fsck(&world, &[&made.store(&world)]);
+    let mut history = SyntheticHistory::new();
+    change(&mut history);
+    let (told_of, is_sound) = fsck(&world, &[&history.store(&world)]);
     assert!(is_sound, "{told_of}");
     assert_reported(change, &["--objects"], "altered", because);
 }
@@ -146,72 +146,72 @@ fn tag(of: &GitId, kind: &str) -> Vec<u8> {
     format!("object {of}\ntype {kind}\ntag v1\ntagger A <a@b> 1 +0000\n\nx\n").into_bytes()
 }
 
-fn tagged(made: &mut Made, raw: Vec<u8>) {
+fn tagged(history: &mut SyntheticHistory, raw: Vec<u8>) {
     let tag = id(gix::objs::Kind::Tag, &raw);
-    made.tags.push(raw);
-    made.segment.refs.push(branch("refs/tags/v1", &tag));
+    history.tags.push(raw);
+    history.segment.refs.push(branch("refs/tags/v1", &tag));
 }
 
 #[test]
 fn fsck_objects_verifies_a_synthetic_history() {
     let world = World::new();
-    let mut made = Made::new();
-    let tip = made.tip.clone();
-    tagged(&mut made, tag(&tip, "commit"));
-    let objects = sound(&world, &[&made.store(&world)]);
+    let mut history = SyntheticHistory::new();
+    let tip = history.tip.clone();
+    tagged(&mut history, tag(&tip, "commit"));
+    let objects = sound(&world, &[&history.store(&world)]);
     let counts = ["commits", "trees", "contents", "tags"].map(|what| count(&objects, what));
     assert_eq!(counts, [1, 1, 2, 1]);
 }
 
 #[test]
 fn fsck_reports_bytes_that_do_not_match_their_id_by_commit() {
-    let made = Made::new();
-    let commit = format!("commit {}", made.tip);
-    let tree = String::from_utf8(made.commits[0][5..45].to_vec()).unwrap();
+    let history = SyntheticHistory::new();
+    let commit = format!("commit {}", history.tip);
+    let tree = String::from_utf8(history.commits[0][5..45].to_vec()).unwrap();
     let names = format!("names the tree {tree}");
     let because = [&commit[..], &names, "hashes to"];
     // A file.
-    assert_reported_by_ids(|made| made.contents[0] = b'H', &because);
-    assert_reported_by_ids(|made| made.segment.contents[0].ends[0] = 5, &because);
+    assert_reported_by_ids(|history| history.contents[0] = b'H', &because);
+    assert_reported_by_ids(|history| history.segment.contents[0].ends[0] = 5, &because);
     // A tree.
     let executable = Bytes::from_static(b"100755");
-    assert_reported_by_ids(|made| made.tree[0].mode = executable.clone(), &because);
+    assert_reported_by_ids(|history| history.tree[0].mode = executable.clone(), &because);
     assert_reported_by_ids(
-        |made| made.tree[1].name = Bytes::from_static(b"c"),
+        |history| history.tree[1].name = Bytes::from_static(b"c"),
         &because,
     );
-    assert_reported_by_ids(|made| made.tree.truncate(1), &because);
+    assert_reported_by_ids(|history| history.tree.truncate(1), &because);
     // What is shown.
     assert_reported_by_ids(
-        |made| made.shown[0].1 = b"Hello\n".into(),
+        |history| history.shown[0].1 = b"Hello\n".into(),
         &["a", "hashes to"],
     );
     assert_reported_by_ids(
-        |made| _ = made.shown.pop(),
+        |history| _ = history.shown.pop(),
         &["root directory", "lacks `b`"],
     );
-    assert_reported_by_ids(|made| made.shown[0].0 = "A", &["A", "no such entry"]);
+    assert_reported_by_ids(|history| history.shown[0].0 = "A", &["A", "no such entry"]);
 }
 
 #[test]
 fn replaced_commit_or_tag_is_reported_as_missing() {
     // An ID is computed from the bytes, so other bytes are another object.
-    let tip = Made::new().tip.to_string();
+    let tip = SyntheticHistory::new().tip.to_string();
     assert_reported_in_both_modes(
-        |made| {
-            let last = made.commits[0].len() - 2;
-            made.commits[0][last] = b'X';
+        |history| {
+            let last = history.commits[0].len() - 2;
+            history.commits[0][last] = b'X';
         },
         "incomplete",
         &["refs/heads/main", &tip],
     );
     assert_reported_in_both_modes(
-        |made| {
-            let tip = made.tip.clone();
+        |history| {
+            let tip = history.tip.clone();
             let of_tag = id(gix::objs::Kind::Tag, &tag(&tip, "commit"));
-            made.tags.push(tag(&of_tag, "tag"));
-            let outer = id(gix::objs::Kind::Tag, &made.tags[0]);
-            made.segment.refs.push(branch("refs/tags/v1", &outer));
+            history.tags.push(tag(&of_tag, "tag"));
+            let outer = id(gix::objs::Kind::Tag, &history.tags[0]);
+            history.segment.refs.push(branch("refs/tags/v1", &outer));
         },
         "incomplete",
         &["tag ", "does not hold"],
@@ -222,62 +222,62 @@ fn replaced_commit_or_tag_is_reported_as_missing() {
 fn fsck_reports_missing_objects() {
     let nowhere = GitId(vec![7; 20]);
     let name = &nowhere.to_string()[..];
-    let commit_of = format!("commit {}", Made::new().tip);
+    let commit_of = format!("commit {}", SyntheticHistory::new().tip);
     assert_reported_in_both_modes(
-        |made| made.segment.commits.clear(),
+        |history| history.segment.commits.clear(),
         "incomplete",
         &[&commit_of, "tree"],
     );
     assert_reported_in_both_modes(
-        |made| made.commits.clear(),
+        |history| history.commits.clear(),
         "incomplete",
         &["refs/heads/main"],
     );
     // A root that is a content, and one that nothing is.
     for number in [1, 9] {
-        let mark = move |made: &mut Made| {
-            made.segment.commits = vec![CommitMark {
-                name: CommitMark::name(&made.tip.0),
+        let mark = move |history: &mut SyntheticHistory| {
+            history.segment.commits = vec![CommitMark {
+                name: CommitMark::name(&history.tip.0),
                 tree: number,
             }];
         };
         assert_reported(mark, &[], "incomplete", &[&commit_of]);
-        let mut made = Made::new();
-        mark(&mut made);
+        let mut history = SyntheticHistory::new();
+        mark(&mut history);
         let world = World::new();
-        assert!(!fsck(&world, &[&made.store(&world), "--objects"]).1);
+        assert!(!fsck(&world, &[&history.store(&world), "--objects"]).1);
     }
     assert_reported_in_both_modes(
-        |made| made.segment.refs.push(branch("refs/heads/x", &nowhere)),
+        |history| history.segment.refs.push(branch("refs/heads/x", &nowhere)),
         "incomplete",
         &[name],
     );
     // A parent.
     assert_reported_in_both_modes(
-        |made| {
-            let sample = made.tip.clone();
-            let raw = Bytes::copy_from_slice(&made.commits[0]);
+        |history| {
+            let sample = history.tip.clone();
+            let raw = Bytes::copy_from_slice(&history.commits[0]);
             let tree = RawCommit::parse(raw, &sample).unwrap().tree().clone();
-            made.commits = vec![commit(&tree, &[&nowhere])];
-            made.tip = id(gix::objs::Kind::Commit, &made.commits[0]);
-            made.segment.refs = vec![branch("refs/heads/main", &made.tip)];
+            history.commits = vec![commit(&tree, &[&nowhere])];
+            history.tip = id(gix::objs::Kind::Commit, &history.commits[0]);
+            history.segment.refs = vec![branch("refs/heads/main", &history.tip)];
         },
         "incomplete",
         &["commit ", name],
     );
     assert_reported_in_both_modes(
-        |made| tagged(made, tag(&nowhere, "commit")),
+        |history| tagged(history, tag(&nowhere, "commit")),
         "incomplete",
         &["tag ", name],
     );
     assert_reported(
-        |made| tagged(made, tag(&nowhere, "blob")),
+        |history| tagged(history, tag(&nowhere, "blob")),
         &["--objects"],
         "incomplete",
         &[name],
     );
     assert_reported(
-        |made| made.segment.refs.push(branch("refs/tags/x", &nowhere)),
+        |history| history.segment.refs.push(branch("refs/tags/x", &nowhere)),
         &["--objects"],
         "incomplete",
         &[name],
@@ -288,43 +288,43 @@ fn fsck_reports_missing_objects() {
 fn fsck_reports_undecodable_data_by_location() {
     let place = ["git objects ", " of blob "];
     let spoiled = || Some(b"G\x01\x7fnot a group".to_vec());
-    assert_reported_in_both_modes(|made| made.trees_instead = spoiled(), "malformed", &place);
-    assert_reported_in_both_modes(|made| made.tags_instead = spoiled(), "malformed", &place);
+    assert_reported_in_both_modes(|history| history.trees_instead = spoiled(), "malformed", &place);
+    assert_reported_in_both_modes(|history| history.tags_instead = spoiled(), "malformed", &place);
     let commits = || Some(b"C\x02\x7fno commits".to_vec());
-    assert_reported_in_both_modes(|made| made.commits_instead = commits(), "malformed", &place);
-    assert_reported_in_both_modes(|made| made.segment.trees[0].count = 2, "malformed", &place);
+    assert_reported_in_both_modes(|history| history.commits_instead = commits(), "malformed", &place);
+    assert_reported_in_both_modes(|history| history.segment.trees[0].count = 2, "malformed", &place);
     // Its trees and tags are no trees and tags.
     let group = |raw: &[u8]| Some([&[b'G', 1, 1, raw.len() as u8], raw].concat());
     assert_reported_in_both_modes(
-        |made| made.trees_instead = group(b"\x01"),
+        |history| history.trees_instead = group(b"\x01"),
         "malformed",
         &place,
     );
     assert_reported_in_both_modes(
-        |made| made.tags_instead = group(b"no tag\n"),
+        |history| history.tags_instead = group(b"no tag\n"),
         "malformed",
         &place,
     );
     for number in [0, 3, u64::MAX - 1] {
         let to = Target::Number(number);
-        assert_reported_in_both_modes(|made| made.tree[0].target = to.clone(), "malformed", &place);
+        assert_reported_in_both_modes(|history| history.tree[0].target = to.clone(), "malformed", &place);
     }
     let directory = Bytes::from_static(b"40000");
     assert_reported_in_both_modes(
-        |made| made.tree[0].mode = directory.clone(),
+        |history| history.tree[0].mode = directory.clone(),
         "malformed",
         &place,
     );
     // The segment.
     assert_reported_in_both_modes(
-        |made| made.segment.contents[0].ends[1] = 11,
+        |history| history.segment.contents[0].ends[1] = 11,
         "malformed",
         &["history"],
     );
     assert_reported_in_both_modes(
-        |made| {
-            let tip = made.tip.clone();
-            made.segment
+        |history| {
+            let tip = history.tip.clone();
+            history.segment
                 .refs
                 .push(branch("refs/heads/main/below", &tip));
         },
@@ -334,9 +334,9 @@ fn fsck_reports_undecodable_data_by_location() {
 }
 
 /// Numbers from a seed, the same ones each time.
-struct Dice(u64);
+struct SeededRng(u64);
 
-impl Dice {
+impl SeededRng {
     fn below(&mut self, most: usize) -> usize {
         self.0 = self
             .0
@@ -354,45 +354,45 @@ impl Dice {
 }
 
 /// A history of this seed: right, or with a change or two.
-fn any_history(seed: u64) -> Made {
-    let mut dice = Dice(seed);
-    let mut made = Made::new();
-    let tip = made.tip.clone();
-    if dice.below(2) == 0 {
-        let tree = RawCommit::parse(made.commits[0].clone().into(), &tip).unwrap();
-        let (to, kind) = [(&tip, "commit"), (tree.tree(), "tree")][dice.below(2)];
-        tagged(&mut made, tag(to, kind));
+fn any_history(seed: u64) -> SyntheticHistory {
+    let mut rng = SeededRng(seed);
+    let mut history = SyntheticHistory::new();
+    let tip = history.tip.clone();
+    if rng.below(2) == 0 {
+        let tree = RawCommit::parse(history.commits[0].clone().into(), &tip).unwrap();
+        let (to, kind) = [(&tip, "commit"), (tree.tree(), "tree")][rng.below(2)];
+        tagged(&mut history, tag(to, kind));
     }
-    for _ in 0..dice.below(3) {
-        match dice.below(18) {
-            0 => dice.byte(&mut made.contents),
+    for _ in 0..rng.below(3) {
+        match rng.below(18) {
+            0 => rng.byte(&mut history.contents),
             1 => {
-                let at = dice.below(made.tree.len());
-                made.tree[at].target = Target::Number(dice.below(5) as u64);
+                let at = rng.below(history.tree.len());
+                history.tree[at].target = Target::Number(rng.below(5) as u64);
             }
-            2 => made.tree.truncate(dice.below(2)),
+            2 => history.tree.truncate(rng.below(2)),
             3 => {
                 let modes: [&[u8]; 5] = [b"100755", b"40000", b"120000", b"160000", b"100664"];
-                made.tree[0].mode = Bytes::copy_from_slice(modes[dice.below(5)]);
+                history.tree[0].mode = Bytes::copy_from_slice(modes[rng.below(5)]);
             }
             4 => {
-                let mut raw = made.commits[0].clone();
-                dice.byte(&mut raw);
+                let mut raw = history.commits[0].clone();
+                rng.byte(&mut raw);
                 // Nothing else is encoded as a commit.
                 if RawCommit::parse(raw.clone().into(), &tip).is_ok() {
-                    made.commits[0] = raw;
+                    history.commits[0] = raw;
                 }
             }
-            5 => made.commits.clear(),
-            6 => made.tags.clear(),
-            7 => made.tags.iter_mut().for_each(|raw| dice.byte(raw)),
-            8 => made.segment.commits[0].tree = dice.below(4) as u64,
-            9 => made.segment.commits.push(CommitMark {
+            5 => history.commits.clear(),
+            6 => history.tags.clear(),
+            7 => history.tags.iter_mut().for_each(|raw| rng.byte(raw)),
+            8 => history.segment.commits[0].tree = rng.below(4) as u64,
+            9 => history.segment.commits.push(CommitMark {
                 name: CommitMark::name(&tip.0),
-                tree: dice.below(4) as u64,
+                tree: rng.below(4) as u64,
             }),
-            10 => made.segment.contents[0].ends[0] = dice.below(13) as u32,
-            11 => made.segment.trees[0].count = dice.below(3) as u64,
+            10 => history.segment.contents[0].ends[0] = rng.below(13) as u32,
+            11 => history.segment.trees[0].count = rng.below(3) as u64,
             12 => {
                 let names = [
                     "refs/heads/a",
@@ -400,41 +400,41 @@ fn any_history(seed: u64) -> Made {
                     "refs/tags/c",
                     "refs/heads/x.lock",
                 ];
-                let to = [&tip, &GitId(vec![7; 20])][dice.below(2)].clone();
-                made.segment.refs.push(branch(names[dice.below(4)], &to));
+                let to = [&tip, &GitId(vec![7; 20])][rng.below(2)].clone();
+                history.segment.refs.push(branch(names[rng.below(4)], &to));
             }
-            13 => made.segment.shallow.push(tip.clone()),
-            14 => made.segment.head = Bytes::from_static(b"refs/heads/other"),
+            13 => history.segment.shallow.push(tip.clone()),
+            14 => history.segment.head = Bytes::from_static(b"refs/heads/other"),
             15 => {
-                let raw = RawCommit::parse(made.commits.concat().into(), &tip);
+                let raw = RawCommit::parse(history.commits.concat().into(), &tip);
                 let Ok(first) = raw else { continue };
-                let parent = [&tip, &GitId(vec![7; 20])][dice.below(2)].clone();
+                let parent = [&tip, &GitId(vec![7; 20])][rng.below(2)].clone();
                 let next = commit(first.tree(), &[&parent]);
                 let next_id = id(gix::objs::Kind::Commit, &next);
-                made.commits.push(next);
-                if dice.below(3) > 0 {
+                history.commits.push(next);
+                if rng.below(3) > 0 {
                     let name = CommitMark::name(&next_id.0);
-                    made.segment.commits.push(CommitMark { name, tree: 0 });
+                    history.segment.commits.push(CommitMark { name, tree: 0 });
                 }
             }
-            16 => dice.byte(&mut made.shown[0].1),
+            16 => rng.byte(&mut history.shown[0].1),
             _ => {
-                let mut group = walgit_format::archive::encode_group(&made.tags).unwrap();
-                dice.byte(&mut group);
-                made.tags_instead = Some(group);
+                let mut group = walgit_format::archive::encode_group(&history.tags).unwrap();
+                rng.byte(&mut group);
+                history.tags_instead = Some(group);
             }
         }
-        if made.commits.is_empty() || made.tree.is_empty() {
+        if history.commits.is_empty() || history.tree.is_empty() {
             break;
         }
     }
-    made
+    history
 }
 
 /// What a check of a history says, whether it can be exported, and whether
 /// everything that `log` and `.walgit` ask for can be had.
-async fn look(dir: &Path, made: Made) -> Option<([Report; 2], bool, Result<(), RepoError>)> {
-    let Blob { id, bytes, root } = made.build();
+async fn look(dir: &Path, history: SyntheticHistory) -> Option<([Report; 2], bool, Result<(), RepoError>)> {
+    let RepositoryBlob { id, bytes, root } = history.build();
     let store = LocalDir::open(&dir.join("blobs"), 1 << 30).unwrap();
     store.put(id, bytes, &PutOptions::default()).await.unwrap();
     let (loader, _cache) = loader();

@@ -11,10 +11,10 @@ use crate::support::tree::{assert_same, noise};
 use crate::support::{Server, Tree, World};
 
 /// Nothing is kept for a rule's sake.
-const AT_ONCE: &str = "[retention]\ndefault_days = 0\nrules = []\n";
+const NO_RETENTION: &str = "[retention]\ndefault_days = 0\nrules = []\n";
 
 /// So much that nothing else fits into the blob of such a file.
-const LARGE: usize = 10_300_000;
+const LARGE_FILE_LEN: usize = 10_300_000;
 
 fn blobs(world: &World) -> BTreeSet<String> {
     let names = fs::read_dir(world.blobs()).unwrap();
@@ -29,7 +29,7 @@ fn gc(world: &World, args: &[&str]) -> Value {
 }
 
 /// How many blobs met a fate.
-fn met(report: &Value, fate: &str) -> usize {
+fn count_fate(report: &Value, fate: &str) -> usize {
     let all = report["unneeded"].as_array().unwrap();
     let of_it = |it: &&Value| it["fate"] == fate || it["fate"]["kept"] == fate;
     all.iter().filter(of_it).count()
@@ -43,22 +43,22 @@ fn publish(world: &World, tree: &Tree, name: &str) -> String {
 /// A tree with one large file that fills a blob, and others.
 fn sample(seed: u64) -> Tree {
     Tree::new()
-        .noise("large", LARGE, seed)
+        .noise("large", LARGE_FILE_LEN, seed)
         .noise("small/one", 300_000, seed + 1)
         .file("small/two", "text ".repeat(1000))
 }
 
 #[test]
 fn gc_collects_unreferenced_blobs_and_the_head_stays_readable() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
-    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE_FILE_LEN, 9)).unwrap();
     publish(&world, &tree, "it");
     let before = blobs(&world);
     let trial = gc(&world, &["--dry-run"]);
     assert_eq!(blobs(&world), before, "a trial deletes nothing");
-    assert!(met(&trial, "deleted") >= 1, "{trial}");
+    assert!(count_fate(&trial, "deleted") >= 1, "{trial}");
     let report = gc(&world, &[]);
     assert_eq!(report["unneeded"], trial["unneeded"]);
     assert_eq!(report["reclaimed"], trial["reclaimed"]);
@@ -91,11 +91,11 @@ fn retention_rules_protect_old_heads_until_they_expire() {
     // One whose blob holds nothing but directories: its content is the first's.
     fs::remove_file(tree.path().join("small/two")).unwrap();
     let smaller = publish(&world, &tree, "it");
-    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE_FILE_LEN, 9)).unwrap();
     publish(&world, &tree, "it");
     let report = gc(&world, &[]);
     assert!(
-        met(&report, "rule") >= 1 && met(&report, "deleted") == 0,
+        count_fate(&report, "rule") >= 1 && count_fate(&report, "deleted") == 0,
         "{report}"
     );
     assert!(
@@ -105,8 +105,8 @@ fn retention_rules_protect_old_heads_until_they_expire() {
     // Whole: with the directories that lead there.
     assert!(world.run(&["fsck", &old]).contains("sound"));
     assert!(world.run(&["fsck", &smaller]).contains("sound"));
-    let world = world.config(AT_ONCE);
-    assert!(met(&gc(&world, &[]), "deleted") >= 1);
+    let world = world.config(NO_RETENTION);
+    assert!(count_fate(&gc(&world, &[]), "deleted") >= 1);
 }
 
 #[test]
@@ -118,24 +118,24 @@ fn retention_protects_the_content_of_unpublished_tags() {
     let path = tree.path().to_str().unwrap().to_owned();
     let bare = ["publish", &path, "--name", "it", "--history", "none"];
     let tagged = world.json(&bare)["address"].as_str().unwrap().to_owned();
-    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE_FILE_LEN, 9)).unwrap();
     let tree = tree.commit("two");
     tree.git(&["tag", "-d", "v1"]);
     world.run(&bare);
     let report = gc(&world, &[]);
     // By the rules that are built in: for ever.
     let kept = report["unneeded"].as_array().unwrap();
-    assert!(!kept.is_empty() && met(&report, "deleted") == 0, "{report}");
+    assert!(!kept.is_empty() && count_fate(&report, "deleted") == 0, "{report}");
     assert!(world.run(&["fsck", &tagged]).contains("sound"));
 }
 
 #[test]
 fn gc_keeps_history_that_spans_several_publishes() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     let mut tree = Tree::new().file("text", "one\n".repeat(3000));
     for n in 0..3 {
         tree = tree
-            .noise("large", LARGE, n)
+            .noise("large", LARGE_FILE_LEN, n)
             .file("text", format!("{n}\n").repeat(4000))
             .commit(&format!("number {n}"));
         publish(&world, &tree, "it");
@@ -149,11 +149,11 @@ fn gc_keeps_history_that_spans_several_publishes() {
     // but the history needs.
     let dir = world.mount("it");
     let old = dir.join(format!(".walgit/commits/{first}/large"));
-    assert!(fs::read(&old).unwrap() == noise(LARGE, 0));
+    assert!(fs::read(&old).unwrap() == noise(LARGE_FILE_LEN, 0));
     world.unmount(&dir);
     let lost = blobs(&world).into_iter().find(|blob| {
         let content = fs::read(world.blobs().join(blob)).unwrap();
-        let start = &noise(LARGE, 0)[..64];
+        let start = &noise(LARGE_FILE_LEN, 0)[..64];
         content.windows(64).any(|window| window == start)
     });
     fs::remove_file(world.blobs().join(lost.unwrap())).unwrap();
@@ -164,27 +164,27 @@ fn gc_keeps_history_that_spans_several_publishes() {
 
 #[test]
 fn gc_keeps_recent_and_mounted_blobs() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
-    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE_FILE_LEN, 9)).unwrap();
     publish(&world, &tree, "it");
     let report = world.json(&["gc", "--grace", "1h"]);
     assert!(
-        met(&report, "young") >= 1 && met(&report, "deleted") == 0,
+        count_fate(&report, "young") >= 1 && count_fate(&report, "deleted") == 0,
         "{report}"
     );
     let dir = world.mount(&old);
     let report = gc(&world, &[]);
     assert_eq!(report["unneeded"], Value::Array(Vec::new()), "{report}");
-    assert_eq!(fs::read(dir.join("large")).unwrap(), noise(LARGE, 1));
+    assert_eq!(fs::read(dir.join("large")).unwrap(), noise(LARGE_FILE_LEN, 1));
     world.unmount(&dir);
-    assert!(met(&gc(&world, &[]), "deleted") >= 1);
+    assert!(count_fate(&gc(&world, &[]), "deleted") >= 1);
 }
 
 #[test]
 fn gc_collects_content_of_removed_names() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     let (one, two) = (sample(1), sample(50));
     publish(&world, &one, "one");
     publish(&world, &two, "two");
@@ -192,22 +192,22 @@ fn gc_collects_content_of_removed_names() {
     world.run(&["refs", "--remove", "two"]);
     world.run(&["refs", "--remove", "one"]);
     let report = gc(&world, &[]);
-    assert!(met(&report, "deleted") >= 1, "{report}");
+    assert!(count_fate(&report, "deleted") >= 1, "{report}");
     assert!(world.run(&["fsck", &shared]).contains("sound"));
     assert!(world.run(&["fsck", "same-as-one"]).contains("sound"));
 }
 
 #[test]
 fn gc_keeps_everything_an_unreadable_head_may_need() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     let tree = sample(1);
     let path = tree.path().to_str().unwrap().to_owned();
     world.run(&["publish", &path, "--name", "secret", "--encrypt"]);
-    fs::write(tree.path().join("large"), noise(LARGE, 9)).unwrap();
+    fs::write(tree.path().join("large"), noise(LARGE_FILE_LEN, 9)).unwrap();
     world.run(&["publish", &path, "--name", "secret"]);
     let other = sample(70);
     publish(&world, &other, "open");
-    fs::write(other.path().join("large"), noise(LARGE, 71)).unwrap();
+    fs::write(other.path().join("large"), noise(LARGE_FILE_LEN, 71)).unwrap();
     publish(&world, &other, "open");
     // Its key is lost for a while.
     let keys = world.path().join("data/walgit-fs/keys");
@@ -220,14 +220,14 @@ fn gc_keeps_everything_an_unreadable_head_may_need() {
     assert!(!found.is_empty(), "{}", keys.display());
     let report = gc(&world, &[]);
     assert_eq!(report["refused"][0]["head"], "secret", "{report}");
-    assert!(met(&report, "unknown") >= 1, "{report}");
+    assert!(count_fate(&report, "unknown") >= 1, "{report}");
     // What another name let go is collected all the same.
-    assert!(met(&report, "deleted") >= 1, "{report}");
+    assert!(count_fate(&report, "deleted") >= 1, "{report}");
     for (at, file) in found.iter().enumerate() {
         fs::rename(aside.join(at.to_string()), file).unwrap();
     }
     assert!(world.run(&["fsck", "secret"]).contains("sound"));
-    assert!(met(&gc(&world, &[]), "deleted") >= 1);
+    assert!(count_fate(&gc(&world, &[]), "deleted") >= 1);
     assert!(world.run(&["fsck", "secret"]).contains("sound"));
 }
 
@@ -253,7 +253,7 @@ fn find_keys(state: &Path) -> Vec<PathBuf> {
 fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
     // So slow that it is killed in the middle.
     let server = Server::with(&["--bandwidth-mbit", "60"]);
-    let world = World::on(&server).config(AT_ONCE);
+    let world = World::on(&server).config(NO_RETENTION);
     let tree = (0..4).fold(Tree::new(), |tree, n| {
         tree.noise(&format!("{n}"), 9 << 20, n)
     });
@@ -272,28 +272,28 @@ fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
     assert!(left >= 1);
     // Within the grace period it is still claimed.
     let report = world.json(&["gc", "--grace", "1h"]);
-    assert!(met(&report, "claimed") >= 1, "{report}");
+    assert!(count_fate(&report, "claimed") >= 1, "{report}");
     assert_eq!(
-        met(&report, "deleted") + met(&report, "forgotten"),
+        count_fate(&report, "deleted") + count_fate(&report, "forgotten"),
         0,
         "{report}"
     );
     // After that it is an orphan.
     let report = gc(&world, &[]);
     assert!(
-        met(&report, "deleted") + met(&report, "forgotten") >= 1,
+        count_fate(&report, "deleted") + count_fate(&report, "forgotten") >= 1,
         "{report}"
     );
     assert_eq!(report["unneeded"][0]["published"], false);
     world.publish(tree.path(), "it");
     assert!(world.run(&["fsck", "it", "--remote"]).contains("sound"));
     let report = gc(&world, &[]);
-    assert_eq!(met(&report, "deleted"), 0, "{report}");
+    assert_eq!(count_fate(&report, "deleted"), 0, "{report}");
 }
 
 #[test]
 fn gc_killed_at_any_step_loses_nothing_and_the_next_run_completes_it() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     let tree = Tree::new()
         .noise("small/one", 300_000, 1)
         .file("kept", "it");
@@ -338,7 +338,7 @@ fn gc_killed_at_any_step_loses_nothing_and_the_next_run_completes_it() {
 
 #[test]
 fn gc_reads_names_and_leases_once_for_any_number_of_blobs() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     publish(&world, &Tree::new().file("kept", "it"), "it");
     let names = world.path().join("data/walgit-fs/refs/local");
     for n in 0..200 {
@@ -348,7 +348,7 @@ fn gc_reads_names_and_leases_once_for_any_number_of_blobs() {
         fs::write(world.blobs().join(format!("{n:A>42}A")), "an orphan").unwrap();
     }
     let report = gc(&world, &["--unknown"]);
-    assert_eq!(met(&report, "deleted"), 10_000);
+    assert_eq!(count_fate(&report, "deleted"), 10_000);
     assert_eq!(
         report["scans"],
         serde_json::json!({"names": 1, "leases": 1})
@@ -358,7 +358,7 @@ fn gc_reads_names_and_leases_once_for_any_number_of_blobs() {
 
 #[test]
 fn gc_deletes_nothing_that_concurrent_publishes_need() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     let trees: Vec<Tree> = (0..3).map(|n| sample(n * 100)).collect();
     std::thread::scope(|scope| {
         let collector = scope.spawn(|| {
@@ -387,14 +387,14 @@ fn gc_deletes_nothing_that_concurrent_publishes_need() {
 
 #[test]
 fn gc_keeps_foreign_blobs_unless_requested() {
-    let world = World::new().config(AT_ONCE);
+    let world = World::new().config(NO_RETENTION);
     publish(&world, &sample(1), "it");
     let stranger = "A".repeat(43);
     fs::write(world.blobs().join(&stranger), b"whose is this?").unwrap();
     assert_eq!(gc(&world, &[])["unneeded"], Value::Array(Vec::new()));
     assert!(blobs(&world).contains(&stranger));
     let report = gc(&world, &["--unknown"]);
-    assert_eq!(met(&report, "deleted"), 1, "{report}");
+    assert_eq!(count_fate(&report, "deleted"), 1, "{report}");
     assert!(!blobs(&world).contains(&stranger));
     let server = Server::start();
     let output = World::on(&server).fail(&["gc", "--unknown"]);
@@ -412,7 +412,7 @@ fn gc_removes_profiles_unused_for_half_a_year() {
     for n in 0..30 {
         fs::read(dir.join(n.to_string())).unwrap();
     }
-    world.unmount_for_good(&dir);
+    world.unmount_and_wait_for_exit(&dir);
     let file = world.path().join("learned").to_str().unwrap().to_owned();
     let report = gc(&world, &[]);
     assert_eq!(

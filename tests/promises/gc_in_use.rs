@@ -339,7 +339,7 @@ fn gc_keeps_a_head_mounted_through_a_devnet_over_its_store() {
     let it = Replaced::new();
     it.world.run(&["unmount", "--all"]);
     let store = it.world.blobs().parent().unwrap().to_owned();
-    let server = Server::serving(&store);
+    let server = Server::over_directory(&store);
     let tree = Tree::new().noise("large", 300_000, 7);
     let report = it.world.publish(tree.path(), "served");
     let dir = it.world.mountpoint();

@@ -8,8 +8,8 @@ use std::path::Path;
 use walgit_format::PlannedChunk;
 use walgit_format::blob::BlobBuilder;
 
-use crate::support::enemy::{self, Put as _, Segment};
-use crate::support::{Street, eventually};
+use crate::support::raw_nodes::{self, EncodeFields as _, Segment};
+use crate::support::{SharedDaemon, eventually};
 
 /// A directory of `count` empty files, and of these folders (name, node, nodes).
 fn wide(
@@ -19,24 +19,24 @@ fn wide(
     below: &[(&str, &PlannedChunk, u64)],
 ) -> (PlannedChunk, u64) {
     let table: Vec<_> = below.iter().map(|(_, node, _)| (*node, 1)).collect();
-    let table = enemy::table(&table, builder.next_node_end());
-    let files = (0..count).map(|n| enemy::chunked(format!("{prefix}{n:05x}").as_bytes(), 0, 0, 0));
+    let table = raw_nodes::chunk_table(&table, builder.next_node_end());
+    let files = (0..count).map(|n| raw_nodes::chunked_file(format!("{prefix}{n:05x}").as_bytes(), 0, 0, 0));
     // Their names come after all others.
     let folders = below.iter().zip(0..);
-    let folders = folders.map(|((name, _, nodes), at)| enemy::folder(name.as_bytes(), at, *nodes));
+    let folders = folders.map(|((name, _, nodes), at)| raw_nodes::subdirectory(name.as_bytes(), at, *nodes));
     let entries: Vec<_> = files.chain(folders).collect();
     let nodes = 1 + count as u64 + below.iter().map(|(_, _, nodes)| nodes).sum::<u64>();
     (
-        builder.push_node(&enemy::directory(&table, &entries)),
+        builder.push_node(&raw_nodes::directory(&table, &entries)),
         nodes,
     )
 }
 
-fn stored(street: &Street, builder: BlobBuilder, root: &(PlannedChunk, u64)) -> String {
-    let table = enemy::table(&[(&root.0, 1)], builder.next_node_end());
-    let commit = enemy::commit(&[1; 20], 0, root.1, 0);
-    let raw = enemy::head(&table, &[commit], &[], &[]);
-    enemy::store(street.world.path(), builder, &raw)
+fn stored(shared: &SharedDaemon, builder: BlobBuilder, root: &(PlannedChunk, u64)) -> String {
+    let table = raw_nodes::chunk_table(&[(&root.0, 1)], builder.next_node_end());
+    let commit = raw_nodes::commit(&[1; 20], 0, root.1, 0);
+    let raw = raw_nodes::head(&table, &[commit], &[], &[]);
+    raw_nodes::store_head(shared.world.path(), builder, &raw)
 }
 
 fn is_refused(error: &io::Error) -> bool {
@@ -44,8 +44,8 @@ fn is_refused(error: &io::Error) -> bool {
 }
 
 /// Bytes that the hostile mount, the last one, keeps, and may keep.
-fn memory(street: &Street) -> (u64, u64) {
-    let status = street.world.json(&["status"]);
+fn memory(shared: &SharedDaemon) -> (u64, u64) {
+    let status = shared.world.json(&["status"]);
     let mounts = status["mounts"].as_array().unwrap();
     let memory = &mounts.last().unwrap()["memory"];
     let figure = |name: &str| memory[name].as_u64().unwrap();
@@ -55,13 +55,13 @@ fn memory(street: &Street) -> (u64, u64) {
 #[test]
 fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
     const EACH: usize = 850_000;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let inner = wide(&mut builder, 'a', EACH, &[]);
     let outer = wide(&mut builder, 'b', EACH, &[("z", &inner.0, inner.1)]);
     let folders = [("x", &inner.0, inner.1), ("y", &outer.0, outer.1)];
     let root = wide(&mut builder, 'c', 1, &folders);
-    let dir = street.world.mount(&stored(&street, builder, &root));
+    let dir = shared.world.mount(&stored(&shared, builder, &root));
     // Each by itself is fine, one after the other, too.
     for file in ["x/a00000", "y/b00000", "x/acf84f", "y/bcf84f"] {
         assert_eq!(fs::metadata(dir.join(file)).unwrap().len(), 0, "{file}");
@@ -69,15 +69,15 @@ fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
     // The way into a folder holds the one above it.
     let error = fs::metadata(dir.join("y/z/a00000")).unwrap_err();
     assert!(is_refused(&error), "{error}");
-    street.unharmed();
-    let log = fs::read_to_string(street.world.path().join("state/walgit-fs/daemon.log")).unwrap();
+    shared.assert_healthy();
+    let log = fs::read_to_string(shared.world.path().join("state/walgit-fs/daemon.log")).unwrap();
     let report = |line: &&str| line.contains("of memory that one mount may use");
     let line = log.lines().find(report).unwrap();
     assert!(
         line.contains("walrus://") && line.contains("160 MiB"),
         "{line}"
     );
-    let (kept, limit) = memory(&street);
+    let (kept, limit) = memory(&shared);
     assert!(kept <= limit, "{kept} of {limit}");
     // What fits is served as before.
     assert_eq!(fs::read(dir.join("c00000")).unwrap(), b"");
@@ -87,7 +87,7 @@ fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
 #[test]
 fn concurrent_directories_stay_within_the_mount_memory() {
     const EACH: usize = 200_000;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let folders: Vec<_> = ('d'..='k')
         .map(|prefix| wide(&mut builder, prefix, EACH, &[]))
@@ -97,7 +97,7 @@ fn concurrent_directories_stay_within_the_mount_memory() {
         .map(|(name, (node, nodes))| (&name[..], node, *nodes))
         .collect();
     let root = wide(&mut builder, 'c', 1, &below);
-    let dir = street.world.mount(&stored(&street, builder, &root));
+    let dir = shared.world.mount(&stored(&shared, builder, &root));
     std::thread::scope(|scope| {
         for name in &names {
             let dir = &dir;
@@ -110,14 +110,14 @@ fn concurrent_directories_stay_within_the_mount_memory() {
                 }
             });
         }
-        street.unharmed();
+        shared.assert_healthy();
     });
     // One after the other there is room for each: the cache gives way.
     for name in &names {
         let file = dir.join(name).join(format!("{name}00001"));
         assert_eq!(fs::metadata(file).unwrap().len(), 0, "{name}");
     }
-    let (kept, limit) = memory(&street);
+    let (kept, limit) = memory(&shared);
     assert!(kept <= limit, "{kept} of {limit}");
 }
 
@@ -136,22 +136,22 @@ fn old_tree(prefix: &str, count: usize, content: u64) -> Vec<u8> {
 fn concurrent_old_commits_stay_within_the_mount_memory() {
     const COMMITS: usize = 8;
     const FILES: usize = 150_000;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let trees: Vec<_> = (0..COMMITS)
         .map(|n| old_tree(&format!("of-{n}"), FILES, COMMITS as u64))
         .collect();
-    let group = enemy::data(&mut builder, &enemy::group(&trees));
-    let content = enemy::data(&mut builder, b"x");
+    let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
+    let content = raw_nodes::push_data(&mut builder, b"x");
     let raws: Vec<_> = (0..=COMMITS)
-        .map(|n| enemy::raw_commit(&[n as u8; 20], &format!("commit {n}")))
+        .map(|n| raw_nodes::raw_commit(&[n as u8; 20], &format!("commit {n}")))
         .collect();
     let ids: Vec<_> = (raws.iter())
-        .map(|raw| enemy::git_id(gix::objs::Kind::Commit, raw))
+        .map(|raw| raw_nodes::git_id(gix::objs::Kind::Commit, raw))
         .collect();
     let mut commits = vec![b'C', 1];
     raws.iter().for_each(|raw| _ = commits.string(raw));
-    let commits = enemy::data(&mut builder, &commits);
+    let commits = raw_nodes::push_data(&mut builder, &commits);
     let mut segment = Segment::default();
     let mut list = Vec::new();
     list.uint(1).uint(0).uint(COMMITS as u64);
@@ -168,8 +168,8 @@ fn concurrent_old_commits_stay_within_the_mount_memory() {
         .string(&ids[COMMITS]);
     segment.refs = list;
     let chunks = [(&group, 1), (&content, 1)];
-    let state = street.world.path();
-    let address = enemy::with_history(
+    let state = shared.world.path();
+    let address = raw_nodes::store_with_history(
         state,
         builder,
         &segment,
@@ -178,7 +178,7 @@ fn concurrent_old_commits_stay_within_the_mount_memory() {
         &ids[COMMITS],
         2,
     );
-    let dir = street.world.mount(&address);
+    let dir = shared.world.mount(&address);
     let olds: Vec<_> = (ids[..COMMITS].iter())
         .map(|id| {
             let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -193,13 +193,13 @@ fn concurrent_old_commits_stay_within_the_mount_memory() {
                 Err(error) => assert!(is_refused(&error), "{n}: {error}"),
             });
         }
-        street.unharmed();
+        shared.assert_healthy();
     });
     // One after the other there is room for each: those before make room.
     for (n, old) in olds.iter().enumerate() {
         assert_eq!(first(n, old).unwrap(), b"x", "{n}");
     }
-    let (kept, limit) = memory(&street);
+    let (kept, limit) = memory(&shared);
     assert!(kept <= limit, "{kept} of {limit}");
 }
 
@@ -207,50 +207,50 @@ fn concurrent_old_commits_stay_within_the_mount_memory() {
 fn file_metadata_with_long_paths_is_bounded() {
     const FOLDERS: usize = 16;
     const LEVELS: usize = 14;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
-    let table = enemy::table(&[], builder.next_node_end());
+    let table = raw_nodes::chunk_table(&[], builder.next_node_end());
     let files: Vec<_> = (0..9000)
-        .map(|n| enemy::inline(format!("{n:05}").as_bytes(), b"x"))
+        .map(|n| raw_nodes::inline_file(format!("{n:05}").as_bytes(), b"x"))
         .collect();
-    let leaf = builder.push_node(&enemy::directory(&table, &files));
-    let table = enemy::table(&[(&leaf, FOLDERS)], builder.next_node_end());
+    let leaf = builder.push_node(&raw_nodes::directory(&table, &files));
+    let table = raw_nodes::chunk_table(&[(&leaf, FOLDERS)], builder.next_node_end());
     let folders: Vec<_> = (0..FOLDERS)
-        .map(|n| enemy::folder(format!("{n:02}").as_bytes(), n as u64, 9001))
+        .map(|n| raw_nodes::subdirectory(format!("{n:02}").as_bytes(), n as u64, 9001))
         .collect();
-    let mut root = builder.push_node(&enemy::directory(&table, &folders));
+    let mut root = builder.push_node(&raw_nodes::directory(&table, &folders));
     let mut nodes = 1 + 9001 * FOLDERS as u64;
     let name = "d".repeat(250);
     for _ in 0..LEVELS {
-        let table = enemy::table(&[(&root, 1)], builder.next_node_end());
-        let entry = enemy::folder(name.as_bytes(), 0, nodes);
-        root = builder.push_node(&enemy::directory(&table, &[entry]));
+        let table = raw_nodes::chunk_table(&[(&root, 1)], builder.next_node_end());
+        let entry = raw_nodes::subdirectory(name.as_bytes(), 0, nodes);
+        root = builder.push_node(&raw_nodes::directory(&table, &[entry]));
         nodes += 1;
     }
-    let dir = street
+    let dir = shared
         .world
-        .mount(&stored(&street, builder, &(root, nodes)));
+        .mount(&stored(&shared, builder, &(root, nodes)));
     let deep = dir.join(format!("{name}/").repeat(LEVELS));
     for folder in 0..FOLDERS {
         let file = deep.join(format!("{folder:02}/05000"));
         assert_eq!(fs::read(file).unwrap(), b"x");
     }
     // Of one folder it would be 36 MB.
-    eventually("some files are known", || memory(&street).0 > 20 << 20);
+    eventually("some files are known", || memory(&shared).0 > 20 << 20);
     for folder in 0..FOLDERS {
         let file = deep.join(format!("{folder:02}/06000"));
         assert_eq!(fs::read(file).unwrap(), b"x");
     }
-    let (kept, _) = memory(&street);
+    let (kept, _) = memory(&shared);
     assert!(kept < 40 << 20, "{kept}");
-    street.unharmed();
+    shared.assert_healthy();
 }
 
 #[test]
 fn manifest_file_memory_matches_the_readme() {
     const FOLDERS: usize = 200;
     const FILES: usize = 100_000;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let file = |n: usize| {
         let (folder, hash) = (n % FOLDERS, format!("{n:064x}"));
         let cid = "SsWuShwnvH-DsuIdIDRuWwACj16HePWQe2QXwq7di40";
@@ -263,16 +263,16 @@ fn manifest_file_memory_matches_the_readme() {
         r#"{{"timestamp":"2025-05-23T20:57:07.000Z","author":"a","message":"m","parent_commit_cid":null,"tree":{{{}}}}}"#,
         files.join(",")
     );
-    let id = enemy::put(street.world.path(), json.into());
-    let before = street.resident();
-    let dir = street.world.mount(&format!("walrus://{id}"));
+    let id = raw_nodes::put_blob(shared.world.path(), json.into());
+    let before = shared.resident();
+    let dir = shared.world.mount(&format!("walrus://{id}"));
     let listed = fs::read_dir(dir.join("src/module-007")).unwrap().count();
     assert_eq!(listed, FILES / FOLDERS);
-    let (kept, _) = memory(&street);
+    let (kept, _) = memory(&shared);
     let each = kept as usize / FILES;
     println!(
         "{each} bytes kept a file; the daemon grew by {} bytes a file",
-        (street.resident().saturating_sub(before) << 10) as usize / FILES
+        (shared.resident().saturating_sub(before) << 10) as usize / FILES
     );
     assert!((100..=300).contains(&each), "{each}");
 }
@@ -280,14 +280,14 @@ fn manifest_file_memory_matches_the_readme() {
 /// A tree that multiplies: `levels` folders of two entries that are the same
 /// folder, with one file of this name at the ends.
 fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlannedChunk, u64) {
-    let table = enemy::table(&[], builder.next_node_end());
-    let file = enemy::inline(file.as_bytes(), b"hello");
-    let mut below = builder.push_node(&enemy::directory(&table, &[file]));
+    let table = raw_nodes::chunk_table(&[], builder.next_node_end());
+    let file = raw_nodes::inline_file(file.as_bytes(), b"hello");
+    let mut below = builder.push_node(&raw_nodes::directory(&table, &[file]));
     let mut nodes = 2;
     for _ in 0..levels {
-        let table = enemy::table(&[(&below, 2)], builder.next_node_end());
-        let entries = [enemy::folder(b"a", 0, nodes), enemy::folder(b"b", 1, nodes)];
-        below = builder.push_node(&enemy::directory(&table, &entries));
+        let table = raw_nodes::chunk_table(&[(&below, 2)], builder.next_node_end());
+        let entries = [raw_nodes::subdirectory(b"a", 0, nodes), raw_nodes::subdirectory(b"b", 1, nodes)];
+        below = builder.push_node(&raw_nodes::directory(&table, &entries));
         nodes = 2 * nodes + 1;
     }
     (below, nodes)
@@ -296,14 +296,14 @@ fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (Planned
 #[test]
 fn mount_follows_to_an_exponential_tree_in_time() {
     const LEVELS: usize = 30;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let address = |file: &str| {
         let mut builder = BlobBuilder::new();
         let root = multiplying(&mut builder, LEVELS, file);
-        stored(&street, builder, &root)
+        stored(&shared, builder, &root)
     };
     let (before, after) = (address("before"), address("after"));
-    let world = &street.world;
+    let world = &shared.world;
     world.run(&["refs", "--set", "it", &before]);
     let dir = world.mountpoint();
     world.run(&["mount", "--follow=1", "it", dir.to_str().unwrap()]);
@@ -314,5 +314,5 @@ fn mount_follows_to_an_exponential_tree_in_time() {
         fs::read(deep.join("after")).is_ok_and(|found| found == b"hello")
     });
     assert!(fs::metadata(deep.join("before")).is_err(), "it is gone");
-    street.unharmed();
+    shared.assert_healthy();
 }

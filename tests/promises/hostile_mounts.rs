@@ -3,7 +3,7 @@
 //! under limits of memory and time, and the mount of a neighbour answers after each.
 //!
 //! A few dozen seeds by default. `WALGIT_FS_HOSTILE_MOUNTS` is how many,
-//! `WALGIT_FS_HOSTILE_SEED` the first of them; `make fuzz-repositories` runs more.
+//! `WALGIT_FS_HOSTILE_SEED` the first of them; `generate fuzz-repositories` runs more.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::hostile_model::made::make;
+use crate::hostile_model::generator::generate;
 use crate::support::world::signal;
-use crate::support::{Street, enemy};
+use crate::support::{SharedDaemon, raw_nodes};
 
 /// Longest that one command may take, on a loaded machine and without
 /// optimisation; a request of the kernel has a deadline of its own.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Address space of a command, in KiB.
-const ADDRESS_SPACE: u64 = 2_000_000;
+const ADDRESS_SPACE_KIB: u64 = 2_000_000;
 
 /// Lists what there is, and reads the start of some files. A tree that multiplies
 /// has no end, so all of it is cut.
-const LOOK: &str = r#"
+const LOOK_SCRIPT: &str = r#"
 ls -laR "$0" 2>&1 | head -n 400
 ls -la "$0"/.walgit "$0"/.walgit/* 2>&1 | head -n 400
 cat "$0"/.walgit/commit "$0"/.walgit/notices "$0"/.walgit/status 2>&1
@@ -75,18 +75,18 @@ fn within_deadline(what: &str, mut command: Command) -> Output {
 fn generated_hostile_mounts_do_not_affect_other_mounts() {
     let count = number("WALGIT_FS_HOSTILE_MOUNTS").unwrap_or(24);
     let first = number("WALGIT_FS_HOSTILE_SEED").unwrap_or(1);
-    let street = Street::new().lasting(DEADLINE * 6 * count as u32);
-    let world = &street.world;
+    let shared = SharedDaemon::new().with_max_duration(DEADLINE * 6 * count as u32);
+    let world = &shared.world;
     let exported = world.path().join("exported");
     let (mut mounted, mut slowest) = (0, (Duration::ZERO, 0));
     for seed in first..first + count {
-        let made = make(seed);
-        let id = enemy::put(world.path(), made.bytes);
-        let address = format!("walrus://{id}?root={}", made.root);
+        let generated = generate(seed);
+        let id = raw_nodes::put_blob(world.path(), generated.bytes);
+        let address = format!("walrus://{id}?root={}", generated.root);
         let begun = Instant::now();
         let run = |what: &str, args: &[&OsStr]| {
-            let limit = format!("ulimit -v {ADDRESS_SPACE}");
-            let command = world.prefixed(&limit, args);
+            let limit = format!("ulimit -v {ADDRESS_SPACE_KIB}");
+            let command = world.command_after(&limit, args);
             within_deadline(&format!("{what} of seed {seed}"), command)
         };
         let dir = world.mountpoint();
@@ -106,12 +106,12 @@ fn generated_hostile_mounts_do_not_affect_other_mounts() {
             std::fs::remove_dir_all(&exported).unwrap();
         }
         slowest = slowest.max((begun.elapsed(), seed));
-        street.unharmed();
+        shared.assert_healthy();
     }
     println!(
         "{count} repositories from seed {first}, {mounted} of them mounted; the daemon took at \
          most {} MiB, the slowest {:.1} s (seed {})",
-        street.peak() >> 10,
+        shared.peak() >> 10,
         slowest.0.as_secs_f64(),
         slowest.1
     );
@@ -120,6 +120,6 @@ fn generated_hostile_mounts_do_not_affect_other_mounts() {
 /// `ls -R` and `cat`, as far as there is something.
 fn look(seed: u64, dir: &Path) {
     let mut shell = Command::new("sh");
-    shell.args(["-c", LOOK]).arg(dir);
+    shell.args(["-c", LOOK_SCRIPT]).arg(dir);
     within_deadline(&format!("looking at seed {seed}"), shell);
 }

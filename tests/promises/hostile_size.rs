@@ -8,55 +8,55 @@ use std::path::PathBuf;
 
 use walgit_format::blob::BlobBuilder;
 
-use crate::support::enemy::{self, Put as _, Segment};
-use crate::support::{Street, Tree, World};
+use crate::support::raw_nodes::{self, EncodeFields as _, Segment};
+use crate::support::{SharedDaemon, Tree, World};
 
 /// A root directory of one file.
 fn plain_root(builder: &mut BlobBuilder) -> walgit_format::PlannedChunk {
-    let table = enemy::table(&[], builder.next_node_end());
-    builder.push_node(&enemy::directory(&table, &[enemy::inline(b"a", b"hello")]))
+    let table = raw_nodes::chunk_table(&[], builder.next_node_end());
+    builder.push_node(&raw_nodes::directory(&table, &[raw_nodes::inline_file(b"a", b"hello")]))
 }
 
 #[test]
 fn attachments_that_share_chunks_are_refused() {
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let root = plain_root(&mut builder);
-    let table = enemy::table(&[(&root, 8000)], builder.next_node_end());
-    let commit = enemy::commit(&[1; 20], 0, 2, 5);
-    let raw = enemy::head(&table, &[commit], &[], &vec![(99, 0, 8000); 12_000]);
-    let address = enemy::store(street.world.path(), builder, &raw);
-    street.refused(&address, "use chunks twice or out of order");
+    let table = raw_nodes::chunk_table(&[(&root, 8000)], builder.next_node_end());
+    let commit = raw_nodes::commit(&[1; 20], 0, 2, 5);
+    let raw = raw_nodes::head(&table, &[commit], &[], &vec![(99, 0, 8000); 12_000]);
+    let address = raw_nodes::store_head(shared.world.path(), builder, &raw);
+    shared.assert_mount_refused(&address, "use chunks twice or out of order");
 }
 
 #[test]
 fn head_with_a_million_commits_or_refs_is_refused() {
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     for (commits, attachments) in [(300_000, 300_000), (1_000_000, 0)] {
         let mut builder = BlobBuilder::new();
         let root = plain_root(&mut builder);
-        let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+        let table = raw_nodes::chunk_table(&[(&root, 1)], builder.next_node_end());
         let mut commit = Vec::new();
         commit.string(b"").uint(0).uint(2).uint(5);
         commit.raw(&[0; 6]).string(b"").uint(0);
         let attached = vec![(99, 0, 0); attachments];
-        let raw = enemy::head(&table, &vec![commit; commits], &[], &attached);
-        let address = enemy::store(street.world.path(), builder, &raw);
-        street.refused(&address, "memory allowed");
+        let raw = raw_nodes::head(&table, &vec![commit; commits], &[], &attached);
+        let address = raw_nodes::store_head(shared.world.path(), builder, &raw);
+        shared.assert_mount_refused(&address, "memory allowed");
     }
 }
 
 #[test]
 fn nested_ref_names_use_bounded_memory() {
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let root = plain_root(&mut builder);
-    let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+    let table = raw_nodes::chunk_table(&[(&root, 1)], builder.next_node_end());
     let names = (0..20_000).map(|n| format!("{n:06}{}", "/a".repeat(500)).into_bytes());
-    let commit = enemy::commit(&[1; 20], 0, 2, 5);
-    let raw = enemy::head(&table, &[commit], &names.collect::<Vec<_>>(), &[]);
-    let address = enemy::store(street.world.path(), builder, &raw);
-    let dir = street.world.mount(&address);
+    let commit = raw_nodes::commit(&[1; 20], 0, 2, 5);
+    let raw = raw_nodes::head(&table, &[commit], &names.collect::<Vec<_>>(), &[]);
+    let address = raw_nodes::store_head(shared.world.path(), builder, &raw);
+    let dir = shared.world.mount(&address);
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
     let deep = dir.join(".walgit/branches/000000").join("a/".repeat(500));
     assert_eq!(fs::read(deep.join("a")).unwrap(), b"hello");
@@ -65,37 +65,37 @@ fn nested_ref_names_use_bounded_memory() {
 
 #[test]
 fn dictionaries_beyond_the_limit_are_refused() {
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let zeros = vec![0; 32 << 20];
-    let dictionary = enemy::data(&mut builder, &zeros);
+    let dictionary = raw_nodes::push_data(&mut builder, &zeros);
     let root = plain_root(&mut builder);
-    let commit = enemy::commit(&[1; 20], 0, 2, 5);
+    let commit = raw_nodes::commit(&[1; 20], 0, 2, 5);
     for (times, allowed) in [(2, true), (3, false), (100_000, false)] {
         let mut builder = builder.clone();
         let end = builder.next_node_end();
-        let table = enemy::table(&[(&root, 1), (&dictionary, times)], end);
+        let table = raw_nodes::chunk_table(&[(&root, 1), (&dictionary, times)], end);
         let attached = [(8, 1, times as u64)];
-        let raw = enemy::head(&table, std::slice::from_ref(&commit), &[], &attached);
-        let address = enemy::store(street.world.path(), std::mem::take(&mut builder), &raw);
+        let raw = raw_nodes::head(&table, std::slice::from_ref(&commit), &[], &attached);
+        let address = raw_nodes::store_head(shared.world.path(), std::mem::take(&mut builder), &raw);
         if allowed {
-            let dir = street.world.mount(&address);
+            let dir = shared.world.mount(&address);
             assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
         } else {
-            street.refused(&address, "its dictionaries");
+            shared.assert_mount_refused(&address, "its dictionaries");
         }
     }
 }
 
 /// A directory of `entries` files that are all of the same `chunks` chunks.
 fn overlapping(builder: &mut BlobBuilder, chunks: usize, entries: usize) -> Vec<u8> {
-    let chunk = enemy::data(builder, &[b'x'; 10]);
-    let table = enemy::table(&[(&chunk, chunks)], builder.next_node_end());
+    let chunk = raw_nodes::push_data(builder, &[b'x'; 10]);
+    let table = raw_nodes::chunk_table(&[(&chunk, chunks)], builder.next_node_end());
     let entry = |n| {
         let name = format!("{n:06}");
-        enemy::chunked(name.as_bytes(), 10 * chunks as u64, 0, chunks as u64)
+        raw_nodes::chunked_file(name.as_bytes(), 10 * chunks as u64, 0, chunks as u64)
     };
-    enemy::directory(&table, &(0..entries).map(entry).collect::<Vec<_>>())
+    raw_nodes::directory(&table, &(0..entries).map(entry).collect::<Vec<_>>())
 }
 
 #[test]
@@ -104,17 +104,17 @@ fn files_that_overlap_in_chunks_are_refused_by_every_reader() {
         let mut builder = BlobBuilder::new();
         let raw = overlapping(&mut builder, 10_000, 10_000);
         let root = builder.push_node(&raw);
-        let table = enemy::table(&[(&root, 1)], builder.next_node_end());
-        let commit = enemy::commit(&[1; 20], 0, 10_001, 5);
-        let raw = enemy::head(&table, &[commit], &[], &[]);
-        enemy::store(world.path(), builder, &raw)
+        let table = raw_nodes::chunk_table(&[(&root, 1)], builder.next_node_end());
+        let commit = raw_nodes::commit(&[1; 20], 0, 10_001, 5);
+        let raw = raw_nodes::head(&table, &[commit], &[], &[]);
+        raw_nodes::store_head(world.path(), builder, &raw)
     };
-    let street = Street::new();
-    street.refused(&stored(&street.world), "use chunks twice or out of order");
+    let shared = SharedDaemon::new();
+    shared.assert_mount_refused(&stored(&shared.world), "use chunks twice or out of order");
     // Commands that read it by themselves, without a daemon.
     for command in ["fsck", "cost"] {
         let world = World::new();
-        let done = world.after("ulimit -v 2000000", &[command, &stored(&world)]);
+        let done = world.run_after("ulimit -v 2000000", &[command, &stored(&world)]);
         let output = [done.stdout, done.stderr].concat();
         let output = String::from_utf8_lossy(&output);
         assert!(!done.status.success(), "{command}: {output}");
@@ -127,29 +127,29 @@ fn files_that_overlap_in_chunks_are_refused_by_every_reader() {
 
 #[test]
 fn large_directory_does_not_block_serving_threads() {
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let raw = overlapping(&mut builder, 300_000, 300_000);
     let bad = builder.push_node(&raw);
     // A million empty files, which is as many as there may be.
     let entries: Vec<_> = (0..1 << 20)
-        .map(|n| enemy::chunked(format!("{n:06x}").as_bytes(), 0, 0, 0))
+        .map(|n| raw_nodes::chunked_file(format!("{n:06x}").as_bytes(), 0, 0, 0))
         .collect();
-    let empty = enemy::table(&[], builder.next_node_end());
-    let large = builder.push_node(&enemy::directory(&empty, &entries));
-    let table = enemy::table(&[(&bad, 1), (&large, 1)], builder.next_node_end());
+    let empty = raw_nodes::chunk_table(&[], builder.next_node_end());
+    let large = builder.push_node(&raw_nodes::directory(&empty, &entries));
+    let table = raw_nodes::chunk_table(&[(&bad, 1), (&large, 1)], builder.next_node_end());
     let entries = [
-        enemy::folder(b"bad", 0, 300_001),
-        enemy::inline(b"fine", b"hello"),
-        enemy::folder(b"large", 1, (1 << 20) + 1),
+        raw_nodes::subdirectory(b"bad", 0, 300_001),
+        raw_nodes::inline_file(b"fine", b"hello"),
+        raw_nodes::subdirectory(b"large", 1, (1 << 20) + 1),
     ];
-    let root = builder.push_node(&enemy::directory(&table, &entries));
-    let table = enemy::table(&[(&root, 1)], builder.next_node_end());
+    let root = builder.push_node(&raw_nodes::directory(&table, &entries));
+    let table = raw_nodes::chunk_table(&[(&root, 1)], builder.next_node_end());
     let nodes = 300_001 + (1 << 20) + 1 + 2;
-    let commit = enemy::commit(&[1; 20], 0, nodes, 5);
-    let raw = enemy::head(&table, &[commit], &[], &[]);
-    let address = enemy::store(street.world.path(), builder, &raw);
-    let dirs: Vec<_> = (0..2).map(|_| street.world.mount(&address)).collect();
+    let commit = raw_nodes::commit(&[1; 20], 0, nodes, 5);
+    let raw = raw_nodes::head(&table, &[commit], &[], &[]);
+    let address = raw_nodes::store_head(shared.world.path(), builder, &raw);
+    let dirs: Vec<_> = (0..2).map(|_| shared.world.mount(&address)).collect();
     std::thread::scope(|scope| {
         for dir in &dirs {
             scope.spawn(|| {
@@ -160,7 +160,7 @@ fn large_directory_does_not_block_serving_threads() {
             });
         }
         for _ in 0..5 {
-            street.unharmed();
+            shared.assert_healthy();
         }
     });
 }
@@ -168,24 +168,24 @@ fn large_directory_does_not_block_serving_threads() {
 /// A repository with this history, mounted; the folder, and the ID of a commit
 /// that is in its history alone.
 fn mounted_history(
-    street: &Street,
+    shared: &SharedDaemon,
     builder: BlobBuilder,
     segment: &Segment,
     chunks: &[(&walgit_format::PlannedChunk, usize)],
     commits: &walgit_format::PlannedChunk,
     id: &[u8],
 ) -> PathBuf {
-    let state = street.world.path();
-    let address = enemy::with_history(state, builder, segment, chunks, commits, id, 2);
-    street.world.mount(&address)
+    let state = shared.world.path();
+    let address = raw_nodes::store_with_history(state, builder, segment, chunks, commits, id, 2);
+    shared.world.mount(&address)
 }
 
 #[test]
 fn histories_with_oversized_lists_are_refused_on_access() {
     const LEN: usize = 60 << 20;
-    let street = Street::new();
-    let raw = enemy::raw_commit(&[1; 20], "m");
-    let id = enemy::git_id(gix::objs::Kind::Commit, &raw);
+    let shared = SharedDaemon::new();
+    let raw = raw_nodes::raw_commit(&[1; 20], "m");
+    let id = raw_nodes::git_id(gix::objs::Kind::Commit, &raw);
     let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     for what in ["shallow", "refs", "tags", "tags twice", "commits"] {
         let mut builder = BlobBuilder::new();
@@ -193,36 +193,36 @@ fn histories_with_oversized_lists_are_refused_on_access() {
         let mut chunks = Vec::new();
         let mut list = vec![b'C', 1];
         list.string(&raw);
-        let endless = |count: usize| {
+        let endless_body = |count: usize| {
             let mut out = Vec::new();
             out.uint(count as u64);
             out.resize(out.len() + LEN, 0);
             out
         };
         match what {
-            "shallow" => segment.shallow = endless(LEN),
-            "refs" => segment.refs = endless(LEN / 2),
+            "shallow" => segment.shallow = endless_body(LEN),
+            "refs" => segment.refs = endless_body(LEN / 2),
             "tags" => {
                 let mut group = vec![b'G', 1];
-                group.raw(&endless(LEN));
-                chunks.push(enemy::data(&mut builder, &group));
+                group.raw(&endless_body(LEN));
+                chunks.push(raw_nodes::push_data(&mut builder, &group));
                 segment.tags = vec![1, 0];
             }
             "tags twice" => {
-                chunks.push(enemy::data(
+                chunks.push(raw_nodes::push_data(
                     &mut builder,
-                    &enemy::group(&[b"object".to_vec()]),
+                    &raw_nodes::group(&[b"object".to_vec()]),
                 ));
-                segment.tags = endless(LEN);
+                segment.tags = endless_body(LEN);
             }
             _ => {
                 list = vec![b'C', 2];
-                list.raw(&endless(LEN / 3));
+                list.raw(&endless_body(LEN / 3));
             }
         }
-        let commits = enemy::data(&mut builder, &list);
+        let commits = raw_nodes::push_data(&mut builder, &list);
         let chunks: Vec<_> = chunks.iter().map(|chunk| (chunk, 1)).collect();
-        let dir = mounted_history(&street, builder, &segment, &chunks, &commits, &id);
+        let dir = mounted_history(&shared, builder, &segment, &chunks, &commits, &id);
         assert!(
             fs::metadata(dir.join(".walgit/commits").join("7".repeat(40))).is_err(),
             "{what}"
@@ -233,8 +233,8 @@ fn histories_with_oversized_lists_are_refused_on_access() {
             "{what}"
         );
         assert_eq!(fs::read(dir.join("000001")).unwrap(), b"hello", "{what}");
-        street.unharmed();
-        street.world.unmount(&dir);
+        shared.assert_healthy();
+        shared.world.unmount(&dir);
     }
 }
 
@@ -259,12 +259,12 @@ struct Past {
 
 fn past(root: u64, trees: Vec<u8>, tree_id: &[u8]) -> Past {
     let raws = [
-        enemy::raw_commit(tree_id, "new"),
-        enemy::raw_commit(tree_id, "old"),
+        raw_nodes::raw_commit(tree_id, "new"),
+        raw_nodes::raw_commit(tree_id, "old"),
     ];
     let ids = raws
         .each_ref()
-        .map(|raw| enemy::git_id(gix::objs::Kind::Commit, raw));
+        .map(|raw| raw_nodes::git_id(gix::objs::Kind::Commit, raw));
     let mut commits = vec![b'C', 1];
     raws.iter().for_each(|raw| _ = commits.string(raw));
     let mut marks = vec![2];
@@ -292,7 +292,7 @@ fn past(root: u64, trees: Vec<u8>, tree_id: &[u8]) -> Past {
 fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
     const WIDE: usize = 20_000;
     const EMPTY: usize = 1_000_000;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let n = WIDE as u64 + 1;
     let mut trees: Vec<_> = (0..WIDE)
@@ -301,9 +301,9 @@ fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
     trees.push(stored_tree(
         (0..WIDE).map(|at| (3, format!("{at:06}"), at as u64 + 1)),
     ));
-    let group = enemy::data(&mut builder, &enemy::group(&trees));
-    let content = enemy::data(&mut builder, b"x");
-    let nothing = enemy::data(&mut builder, &enemy::group(&[]));
+    let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
+    let content = raw_nodes::push_data(&mut builder, b"x");
+    let nothing = raw_nodes::push_data(&mut builder, &raw_nodes::group(&[]));
     // The same empty group a million times is refused as such; as many places
     // for it in the table are not, and are looked up in no time.
     for (times, fine) in [(EMPTY, false), (1, true)] {
@@ -317,10 +317,10 @@ fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
         }
         let past = past(n - 1, groups, &[1; 20]);
         let mut builder = builder.clone();
-        let commits = enemy::data(&mut builder, &past.commits);
+        let commits = raw_nodes::push_data(&mut builder, &past.commits);
         let chunks = [(&group, 1), (&content, 1), (&nothing, 1)];
         let dir = mounted_history(
-            &street,
+            &shared,
             builder,
             &past.segment,
             &chunks,
@@ -333,26 +333,26 @@ fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
             true => assert_eq!(listed.unwrap(), WIDE),
             false => assert!(!listed.is_ok_and(|count| count > 0)),
         }
-        street.world.unmount(&dir);
-        street.unharmed();
+        shared.world.unmount(&dir);
+        shared.assert_healthy();
     }
 }
 
 #[test]
 fn archived_tree_of_20_million_entries_is_refused() {
     const ENTRIES: usize = 20_000_000;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
-    let group = enemy::group(&[[1, 0, 1].repeat(ENTRIES)]);
-    let group = enemy::data(&mut builder, &group);
-    let content = enemy::data(&mut builder, b"x");
+    let group = raw_nodes::group(&[[1, 0, 1].repeat(ENTRIES)]);
+    let group = raw_nodes::push_data(&mut builder, &group);
+    let content = raw_nodes::push_data(&mut builder, b"x");
     let mut groups = Vec::new();
     groups.uint(1).uint(0).uint(1);
     let past = past(0, groups, &[1; 20]);
-    let commits = enemy::data(&mut builder, &past.commits);
+    let commits = raw_nodes::push_data(&mut builder, &past.commits);
     let chunks = [(&group, 1), (&content, 1)];
     let dir = mounted_history(
-        &street,
+        &shared,
         builder,
         &past.segment,
         &chunks,
@@ -370,7 +370,7 @@ fn export_checks_limits_before_checkout_and_leaves_nothing() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
     let hex = |n: usize| format!("{n:x}");
-    let blob = enemy::git_id(gix::objs::Kind::Blob, b"x");
+    let blob = raw_nodes::git_id(gix::objs::Kind::Blob, b"x");
     let (mut trees, mut below) = (Vec::new(), blob);
     for level in 0..LEVELS {
         let (mode, raw_mode) = if level == 0 {
@@ -383,17 +383,17 @@ fn export_checks_limits_before_checkout_and_leaves_nothing() {
         let raw: Vec<u8> = (0..10)
             .flat_map(|n| [format!("{raw_mode} {}\0", hex(n)).as_bytes(), &below[..]].concat())
             .collect();
-        below = enemy::git_id(gix::objs::Kind::Tree, &raw);
+        below = raw_nodes::git_id(gix::objs::Kind::Tree, &raw);
     }
-    let group = enemy::data(&mut builder, &enemy::group(&trees));
-    let content = enemy::data(&mut builder, b"x");
+    let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
+    let content = raw_nodes::push_data(&mut builder, b"x");
     let mut groups = Vec::new();
     groups.uint(1).uint(0).uint(LEVELS as u64);
     let past = past(LEVELS as u64 - 1, groups, &below);
-    let commits = enemy::data(&mut builder, &past.commits);
+    let commits = raw_nodes::push_data(&mut builder, &past.commits);
     let chunks = [(&group, 1), (&content, 1)];
     let state = world.path();
-    let address = enemy::with_history(
+    let address = raw_nodes::store_with_history(
         state,
         builder,
         &past.segment,
@@ -422,7 +422,7 @@ fn export_checks_limits_before_checkout_and_leaves_nothing() {
 
 #[test]
 fn manifest_with_deep_disjoint_paths_is_refused() {
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let tail = "/a".repeat(2040);
     let file = |n: usize| {
         let hash = format!("{n:064x}");
@@ -434,8 +434,8 @@ fn manifest_with_deep_disjoint_paths_is_refused() {
         r#"{{"timestamp":"2025-05-23T20:57:07.000Z","author":"a","message":"m","parent_commit_cid":null,"tree":{{{}}}}}"#,
         files.join(",")
     );
-    let id = enemy::put(street.world.path(), json.into());
-    street.refused(
+    let id = raw_nodes::put_blob(shared.world.path(), json.into());
+    shared.assert_mount_refused(
         &format!("walrus://{id}"),
         "MiB of memory allowed for one repository",
     );
@@ -464,7 +464,7 @@ fn daemon_at_its_memory_limit_refuses_new_mounts_and_serves_existing_ones() {
 fn archived_commit_of_300000_files_is_listed_completely() {
     const FOLDERS: usize = 300;
     const EACH: usize = 1000;
-    let street = Street::new();
+    let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let content = FOLDERS as u64 + 1;
     let folder = |n: usize| {
@@ -474,14 +474,14 @@ fn archived_commit_of_300000_files_is_listed_completely() {
     let mut trees: Vec<_> = (0..FOLDERS).map(folder).collect();
     let root = (0..FOLDERS).map(|n| (3, format!("folder-{n:04}"), n as u64 + 1));
     trees.push(stored_tree(root));
-    let group = enemy::data(&mut builder, &enemy::group(&trees));
-    let content = enemy::data(&mut builder, b"x");
+    let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
+    let content = raw_nodes::push_data(&mut builder, b"x");
     let mut groups = Vec::new();
     groups.uint(1).uint(0).uint(trees.len() as u64);
     let past = past(FOLDERS as u64, groups, &[1; 20]);
-    let commits = enemy::data(&mut builder, &past.commits);
+    let commits = raw_nodes::push_data(&mut builder, &past.commits);
     let dir = mounted_history(
-        &street,
+        &shared,
         builder,
         &past.segment,
         &[(&group, 1), (&content, 1)],

@@ -18,7 +18,7 @@ use rustix::thread::set_thread_res_uid;
 use crate::support::tree::assert_same;
 use crate::support::{Tree, World};
 
-const NOBODY: u32 = 65_534;
+const OTHER_UID: u32 = 65_534;
 const SOCKETS: [&str; 2] = ["control.sock", "attach.sock"];
 
 fn is_root() -> bool {
@@ -44,7 +44,7 @@ impl Impostor {
             std::thread::spawn(move || {
                 // The peer of a connection is whoever called listen(2): of this thread
                 // alone, another user.
-                let other = rustix::process::Uid::from_raw(NOBODY);
+                let other = rustix::process::Uid::from_raw(OTHER_UID);
                 set_thread_res_uid(other, other, other).unwrap();
                 rustix::net::listen(&socket, 8).unwrap();
                 report.send(()).unwrap();
@@ -115,7 +115,7 @@ fn commands(dir: &Path) -> Vec<Vec<&str>> {
 }
 
 /// Runs it; within the time that every command has to report trouble.
-fn soon(world: &World, args: &[&str]) -> Output {
+fn run_with_timeout(world: &World, args: &[&str]) -> Output {
     let begun = Instant::now();
     let done = world.try_run(args);
     let took = begun.elapsed();
@@ -125,7 +125,7 @@ fn soon(world: &World, args: &[&str]) -> Output {
 
 #[track_caller]
 fn assert_refused(world: &World, args: &[&str], named: &str) {
-    let done = soon(world, args);
+    let done = run_with_timeout(world, args);
     let output = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{args:?}: {done:?}");
     // `status` reports it among what it shows.
@@ -147,13 +147,13 @@ fn every_command_refuses_a_daemon_directory_of_another_user() {
     let impostor = Impostor::listen(&daemon);
     let dir = world.mountpoint();
     for mode in [0o700, 0o777] {
-        chown(&daemon, Some(NOBODY), None).unwrap();
+        chown(&daemon, Some(OTHER_UID), None).unwrap();
         fs::set_permissions(&daemon, Permissions::from_mode(mode)).unwrap();
         for args in commands(&dir) {
             assert_refused(&world, &args, "belongs to user 65534");
         }
     }
-    let doctor = soon(&world, &["doctor"]);
+    let doctor = run_with_timeout(&world, &["doctor"]);
     assert_eq!(doctor.status.code(), Some(1), "{doctor:?}");
     impostor.assert_heard_nothing();
 }
@@ -223,7 +223,7 @@ fn files_of_others_in_shared_directories_are_ignored() {
         let squat = shared.join(name);
         private_dir(&squat);
         impostors.push(Impostor::listen(&squat));
-        chown(&squat, Some(NOBODY), None).unwrap();
+        chown(&squat, Some(OTHER_UID), None).unwrap();
     }
     let shared = shared.to_str().unwrap().to_owned();
     let world = world
@@ -259,7 +259,7 @@ fn daemon_does_not_start_in_a_cache_directory_of_another_user() {
     let (world, _tree) = published();
     let cache = world.path().join("cache/walgit-fs");
     let _ = fs::remove_dir_all(cache.join("daemon"));
-    chown(&cache, Some(NOBODY), None).unwrap();
+    chown(&cache, Some(OTHER_UID), None).unwrap();
     let dir = world.mountpoint();
     assert_refused(
         &world,

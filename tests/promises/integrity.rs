@@ -12,7 +12,7 @@ use walrus_client::{BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, S
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::{assert_same, noise};
-use crate::support::{Gateway, Lie, Server, Tree, World, block_on, eventually};
+use crate::support::{LyingGateway, Lie, Server, Tree, World, block_on, eventually};
 
 const LIES: [Lie; 4] = [Lie::Flip, Lie::Truncate, Lie::Pad, Lie::Swap];
 
@@ -24,7 +24,7 @@ fn sample() -> Tree {
         .noise("c/noise", 300_000, 2)
 }
 
-fn patient(world: World) -> World {
+fn with_short_deadline(world: World) -> World {
     // A lie is not waited for; a failing server is, a little.
     world.config("[mount]\ndeadline_s = 5\n")
 }
@@ -35,14 +35,14 @@ fn unverified_bytes_are_an_error_and_never_served() {
     let tree = sample();
     World::on(&server).publish(tree.path(), "it");
     for lie in LIES {
-        let gateway = Gateway::before(&server.url, Lie::None);
-        let world = patient(World::new().reading(&[&gateway.url]).writing(&server.url));
+        let gateway = LyingGateway::in_front_of(&server.url, Lie::None);
+        let world = with_short_deadline(World::new().reading(&[&gateway.url]).writing(&server.url));
         let address = world.publish(tree.path(), "it")["address"]
             .as_str()
             .unwrap()
             .to_owned();
         let dir = world.mount(&address);
-        gateway.now(lie);
+        gateway.set_lie(lie);
         let error = fs::read(dir.join("b/noise")).unwrap_err();
         assert_eq!(
             error.raw_os_error(),
@@ -56,7 +56,7 @@ fn unverified_bytes_are_an_error_and_never_served() {
         );
         assert!(status["networks"][0]["health"]["failures"][0]["count"].as_u64() >= Some(1));
         // Honest again, it reads right without a remount.
-        gateway.now(Lie::None);
+        gateway.set_lie(Lie::None);
         assert_same(tree.path(), &dir);
     }
 }
@@ -66,7 +66,7 @@ fn lying_gateway_is_skipped_for_an_honest_one() {
     let server = Server::start();
     let tree = sample();
     for lie in LIES.into_iter().chain([Lie::Fail]) {
-        let gateway = Gateway::before(&server.url, lie);
+        let gateway = LyingGateway::in_front_of(&server.url, lie);
         let world = World::new()
             .reading(&[&gateway.url, &server.url])
             .writing(&server.url);
@@ -94,8 +94,8 @@ fn lying_gateway_cannot_cause_a_mount() {
         .to_owned();
     let bare = address.split('?').next().unwrap().to_owned();
     for lie in LIES {
-        let gateway = Gateway::before(&server.url, lie);
-        let world = patient(World::new().reading(&[&gateway.url]));
+        let gateway = LyingGateway::in_front_of(&server.url, lie);
+        let world = with_short_deadline(World::new().reading(&[&gateway.url]));
         // A bit flipped beyond the head does not keep a verified head from being
         // mounted; without a root the whole blob has to be right.
         let addresses = if lie == Lie::Flip {
@@ -236,7 +236,7 @@ fn concurrent_opens_do_not_report_a_damaged_cache() {
 #[test]
 fn unresponsive_gateway_does_not_block_readers() {
     let server = Server::start();
-    let gateway = Gateway::before(&server.url, Lie::None);
+    let gateway = LyingGateway::in_front_of(&server.url, Lie::None);
     let world = World::new()
         .reading(&[&gateway.url])
         .writing(&server.url)
@@ -244,20 +244,20 @@ fn unresponsive_gateway_does_not_block_readers() {
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
-    gateway.now(Lie::Hang);
+    gateway.set_lie(Lie::Hang);
     let error = fs::read(dir.join("b/noise")).unwrap_err();
     let code = error.raw_os_error().unwrap();
     let expected = [rustix::io::Errno::IO, rustix::io::Errno::TIMEDOUT];
     assert!(expected.iter().any(|e| e.raw_os_error() == code), "{error}");
     // The mount still answers, and can be left.
     assert!(fs::metadata(dir.join("a")).is_ok());
-    gateway.now(Lie::None);
+    gateway.set_lie(Lie::None);
     eventually("it heals", || fs::read(dir.join("b/noise")).is_ok());
     world.unmount(&dir);
 }
 
 /// A server that answers every request alike, and counts them.
-fn parrot(status: u16, location: Option<&str>, body: &'static str) -> Parrot {
+fn fixed_response_server(status: u16, location: Option<&str>, body: &'static str) -> FixedResponseServer {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let listener = listener.unwrap();
@@ -274,14 +274,14 @@ fn parrot(status: u16, location: Option<&str>, body: &'static str) -> Parrot {
     };
     let routes = axum::Router::new().fallback(answer);
     runtime.spawn(async move { axum::serve(listener, routes).await });
-    Parrot {
+    FixedResponseServer {
         url,
         asked,
         _runtime: runtime,
     }
 }
 
-struct Parrot {
+struct FixedResponseServer {
     url: String,
     asked: Arc<AtomicU64>,
     _runtime: tokio::runtime::Runtime,
@@ -302,7 +302,7 @@ fn publisher_that_reports_another_blob_id_is_rejected() {
         "blobId":"OxEGFEyAQVc4UL_-JKbykm5e6YS8kMfjVlEQOahIbY0","size":5,"encodingType":"RS2",
         "certifiedEpoch":1,"storage":{"id":"0x2","startEpoch":1,"endEpoch":2,"storageSize":9},
         "deletable":true},"resourceOperation":{},"cost":1}}"#;
-    let liar = parrot(200, None, other);
+    let liar = fixed_response_server(200, None, other);
     let body = noise(500, 1);
     let blob = blob_id(&body).unwrap();
     let store = store(&liar.url, &liar.url);
@@ -315,11 +315,11 @@ fn publisher_that_reports_another_blob_id_is_rejected() {
 
 #[test]
 fn redirects_are_not_followed() {
-    let elsewhere = parrot(200, None, "come in");
+    let elsewhere = fixed_response_server(200, None, "come in");
     let body = noise(500, 1);
     let blob = blob_id(&body).unwrap();
     for status in [301, 302, 303, 307, 308] {
-        let sends = parrot(status, Some(&elsewhere.url), "");
+        let sends = fixed_response_server(status, Some(&elsewhere.url), "");
         let store = store(&sends.url, &sends.url);
         block_on(async {
             let accept = |_| Ok(());

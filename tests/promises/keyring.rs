@@ -11,7 +11,7 @@ use crate::support::{Tree, World};
 
 /// What the session bus does with a connection.
 #[derive(Clone, Copy, Debug)]
-enum Bus {
+enum BusBehavior {
     /// Accepts it and says nothing.
     Silent,
     /// Closes it.
@@ -26,7 +26,7 @@ enum Bus {
 
 /// A session bus of our own; it lasts as long as the test. Counts in `asked` who
 /// connects.
-fn bus(world: &World, bus: Bus, asked: Arc<AtomicUsize>) -> PathBuf {
+fn bus(world: &World, bus: BusBehavior, asked: Arc<AtomicUsize>) -> PathBuf {
     let path = world.path().join("bus");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
@@ -39,17 +39,17 @@ fn bus(world: &World, bus: Bus, asked: Arc<AtomicUsize>) -> PathBuf {
     path
 }
 
-fn serve(mut stream: UnixStream, bus: Bus) {
+fn serve(mut stream: UnixStream, bus: BusBehavior) {
     // The client may be gone at any time.
     let mut read = [0; 4096];
     match bus {
-        Bus::Closing => {}
-        Bus::Garbage => {
+        BusBehavior::Closing => {}
+        BusBehavior::Garbage => {
             let _ = stream.write_all(&[0xff; 5000]);
         }
-        Bus::Flood => while stream.write_all(&[b'x'; 65536]).is_ok() {},
-        Bus::Silent => while stream.read(&mut read).is_ok_and(|n| n > 0) {},
-        Bus::Mute => {
+        BusBehavior::Flood => while stream.write_all(&[b'x'; 65536]).is_ok() {},
+        BusBehavior::Silent => while stream.read(&mut read).is_ok_and(|n| n > 0) {},
+        BusBehavior::Mute => {
             let mut began = false;
             while let Ok(n @ 1..) = stream.read(&mut read) {
                 let output = String::from_utf8_lossy(&read[..n]).into_owned();
@@ -76,12 +76,12 @@ fn serve(mut stream: UnixStream, bus: Bus) {
     }
 }
 
-fn world_with(kind: Bus) -> World {
-    counting(kind).0
+fn world_with(kind: BusBehavior) -> World {
+    world_with_counter(kind).0
 }
 
 /// The same, with how often the bus was asked.
-fn counting(kind: Bus) -> (World, Arc<AtomicUsize>) {
+fn world_with_counter(kind: BusBehavior) -> (World, Arc<AtomicUsize>) {
     let world = World::new();
     let asked = Arc::default();
     let bus = bus(&world, kind, Arc::clone(&asked));
@@ -91,7 +91,7 @@ fn counting(kind: Bus) -> (World, Arc<AtomicUsize>) {
 
 /// Runs a command that must end soon; what it printed, and said.
 #[track_caller]
-fn soon(world: &World, args: &[&str]) -> (bool, String, String) {
+fn run_with_timeout(world: &World, args: &[&str]) -> (bool, String, String) {
     let begun = Instant::now();
     let done = world.try_run(args);
     let took = begun.elapsed();
@@ -111,36 +111,36 @@ fn claim_in_keyring(world: &World, name: &str) {
 fn unresponsive_keyring_is_abandoned_and_the_key_stored_in_a_file() {
     let hex = "07".repeat(32);
     for kind in [
-        Bus::Silent,
-        Bus::Mute,
-        Bus::Flood,
-        Bus::Closing,
-        Bus::Garbage,
+        BusBehavior::Silent,
+        BusBehavior::Mute,
+        BusBehavior::Flood,
+        BusBehavior::Closing,
+        BusBehavior::Garbage,
     ] {
         let world = world_with(kind);
         let given = world.path().join("given");
         std::fs::write(&given, &hex).unwrap();
         let given = given.to_str().unwrap();
-        let (fine, out, output) = soon(&world, &["key", "add", "mine", given]);
+        let (fine, out, output) = run_with_timeout(&world, &["key", "add", "mine", given]);
         assert!(
             fine && out.contains("a sealed file"),
             "{kind:?}: {out}{output}"
         );
-        if matches!(kind, Bus::Silent | Bus::Mute) {
+        if matches!(kind, BusBehavior::Silent | BusBehavior::Mute) {
             let warnings: Vec<_> = output.lines().filter(|l| l.contains("keyring")).collect();
             assert_eq!(warnings.len(), 1, "{output}");
             assert!(output.contains("did not answer within 3 s"), "{output}");
         }
-        assert_eq!(soon(&world, &["key", "show", "mine"]).1.trim(), hex);
+        assert_eq!(run_with_timeout(&world, &["key", "show", "mine"]).1.trim(), hex);
     }
 }
 
 #[test]
 fn encrypted_publish_and_mount_work_with_an_unresponsive_keyring() {
-    let (world, asked) = counting(Bus::Silent);
+    let (world, asked) = world_with_counter(BusBehavior::Silent);
     let tree = Tree::new().file("a", "text");
     let path = tree.path().to_str().unwrap();
-    let (fine, out, output) = soon(&world, &["publish", path, "--name", "it", "--encrypt"]);
+    let (fine, out, output) = run_with_timeout(&world, &["publish", path, "--name", "it", "--encrypt"]);
     assert!(fine, "{output}");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "it is waited for once");
     assert!(out.contains("sealed file"), "{out}");
@@ -148,26 +148,26 @@ fn encrypted_publish_and_mount_work_with_an_unresponsive_keyring() {
     let dir = world.mount("it");
     assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"text");
     world.unmount(&dir);
-    let (fine, _, output) = soon(&world, &["publish", path, "--name", "it"]);
+    let (fine, _, output) = run_with_timeout(&world, &["publish", path, "--name", "it"]);
     assert!(fine, "{output}");
 }
 
 #[test]
 fn key_held_only_by_an_unresponsive_keyring_is_named_and_other_keys_work() {
-    let world = world_with(Bus::Silent);
+    let world = world_with(BusBehavior::Silent);
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "public");
     std::fs::create_dir_all(world.path().join("data/walgit-fs/keys")).unwrap();
     claim_in_keyring(&world, "mine");
-    let (fine, _, output) = soon(&world, &["key", "show", "mine"]);
+    let (fine, _, output) = run_with_timeout(&world, &["key", "show", "mine"]);
     assert!(
         !fine && output.contains("`mine` is in the system keyring alone"),
         "{output}"
     );
-    let (fine, _, output) = soon(&world, &["key", "remove", "mine", "--force"]);
+    let (fine, _, output) = run_with_timeout(&world, &["key", "remove", "mine", "--force"]);
     assert!(!fine && output.contains("did not answer"), "{output}");
     // What needs no key is read.
-    let (fine, out, output) = soon(&world, &["log", "public"]);
+    let (fine, out, output) = run_with_timeout(&world, &["log", "public"]);
     assert!(fine && !out.is_empty(), "{output}");
     assert!(output.contains("going on without a key"), "{output}");
     let dir = world.mount("public");
@@ -176,22 +176,22 @@ fn key_held_only_by_an_unresponsive_keyring_is_named_and_other_keys_work() {
     let given = world.path().join("given");
     std::fs::write(&given, "08".repeat(32)).unwrap();
     let add = ["key", "add", "mine", given.to_str().unwrap(), "--replace"];
-    let (fine, _, output) = soon(&world, &add);
+    let (fine, _, output) = run_with_timeout(&world, &add);
     assert!(!fine && output.contains("did not answer"), "{output}");
 }
 
 #[test]
 fn login_and_logout_work_with_an_unresponsive_keyring() {
-    let world = world_with(Bus::Mute).config(
+    let world = world_with(BusBehavior::Mute).config(
         "network = \"mine\"\n[networks.mine]\naggregators = [\"http://127.0.0.1:9\"]\n\
          publishers = [\"http://127.0.0.1:9\"]\n[networks.mine.auth]\nmethod = \"api_key\"\n",
     );
     let given = world.path().join("given");
     std::fs::write(&given, "an-api-key").unwrap();
     let login = ["login", "--api-key-file", given.to_str().unwrap()];
-    let (fine, out, output) = soon(&world, &login);
+    let (fine, out, output) = run_with_timeout(&world, &login);
     assert!(fine && out.contains("sealed file"), "{output}");
     assert!(output.contains("keyring was not used"), "{output}");
-    assert!(soon(&world, &["whoami"]).0);
-    assert!(soon(&world, &["logout"]).0);
+    assert!(run_with_timeout(&world, &["whoami"]).0);
+    assert!(run_with_timeout(&world, &["logout"]).0);
 }

@@ -107,7 +107,7 @@ fn key_file_is_private_regardless_of_umask() {
     for (number, umask) in ["000", "077", "777"].iter().enumerate() {
         let file = world.path().join(format!("out-{number}"));
         let args = ["key", "show", "mine", "-o", text(&file)];
-        let done = world.after(&format!("umask {umask}"), &args);
+        let done = world.run_after(&format!("umask {umask}"), &args);
         assert!(done.status.success(), "{done:?}");
         assert_eq!(mode(&file), 0o600, "{umask}");
         assert_eq!(fs::read_to_string(&file).unwrap().trim(), "01".repeat(32));
@@ -199,7 +199,7 @@ fn secrets_are_read_from_private_files_and_pipes() {
     world.fail(&["key", "add", "other", text(&pipe)]);
     // One that somebody writes to is as good as a file.
     let line = format!("exec 9<<EOF\n{}\nEOF\ntrue", "02".repeat(32));
-    let done = world.after(&line, &["key", "add", "other", "/dev/fd/9"]);
+    let done = world.run_after(&line, &["key", "add", "other", "/dev/fd/9"]);
     assert!(done.status.success(), "{done:?}");
 }
 
@@ -235,7 +235,7 @@ fn readable_key_file_is_warned_about_once_and_a_pipe_is_read_once() {
         "--key",
         "/dev/fd/9",
     ];
-    let done = world.after(&line, &piped);
+    let done = world.run_after(&line, &piped);
     assert!(done.status.success(), "{done:?}");
 }
 
@@ -279,7 +279,7 @@ fn secret_files_are_private_regardless_of_umask() {
             &["publish", text(tree.path()), "--name", "it", "--encrypt"],
             &["mount", "it", text(&dir)],
         ] {
-            let done = world.after(&format!("umask {umask}"), args);
+            let done = world.run_after(&format!("umask {umask}"), args);
             assert!(done.status.success(), "{args:?}: {done:?}");
         }
         let mut pending: Vec<PathBuf> = ["data", "state", "cache", "run"]

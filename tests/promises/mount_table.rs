@@ -16,19 +16,19 @@ use crate::program::PROGRAM;
 use crate::support::world::{Stopped, alive, is_stopped, mount_table, signal};
 use crate::support::{Tree, World, eventually};
 
-const NOBODY: u32 = 65_534;
+const OTHER_UID: u32 = 65_534;
 
 /// What a command printed, and its exit code.
 #[derive(Debug)]
-struct Said {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Said {
+impl CommandOutput {
     fn of(done: &Output) -> Self {
-        Said {
+        CommandOutput {
             code: done.status.code(),
             out: String::from_utf8_lossy(&done.stdout).into_owned(),
             err: String::from_utf8_lossy(&done.stderr).into_owned(),
@@ -53,21 +53,21 @@ impl Said {
 
 /// Runs a command that ends within 10 seconds, whatever is wrong.
 #[track_caller]
-fn bounded(mut command: Command) -> Said {
-    let mut bounded = Command::new("timeout");
-    bounded.args(["--signal=KILL", "10"]);
-    bounded.arg(command.get_program()).args(command.get_args());
+fn run_with_timeout(mut command: Command) -> CommandOutput {
+    let mut run_with_timeout = Command::new("timeout");
+    run_with_timeout.args(["--signal=KILL", "10"]);
+    run_with_timeout.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => bounded.env(name, value),
-            None => bounded.env_remove(name),
+            Some(value) => run_with_timeout.env(name, value),
+            None => run_with_timeout.env_remove(name),
         };
     }
     if let Some(dir) = command.get_current_dir() {
-        bounded.current_dir(dir);
+        run_with_timeout.current_dir(dir);
     }
-    command = bounded;
-    let output = Said::of(&command.stdin(Stdio::null()).output().unwrap());
+    command = run_with_timeout;
+    let output = CommandOutput::of(&command.stdin(Stdio::null()).output().unwrap());
     assert!(
         output.code.is_some_and(|code| code < 100),
         "hangs: {output:?}"
@@ -76,8 +76,8 @@ fn bounded(mut command: Command) -> Said {
 }
 
 #[track_caller]
-fn run<S: AsRef<OsStr>>(world: &World, args: &[S]) -> Said {
-    bounded(world.command(args))
+fn run<S: AsRef<OsStr>>(world: &World, args: &[S]) -> CommandOutput {
+    run_with_timeout(world.command(args))
 }
 
 fn text(path: &Path) -> &str {
@@ -271,7 +271,7 @@ fn status_and_unmount_work_with_an_unusable_environment_variable() {
         let run = |args: &[&str]| {
             let mut command = world.command(args);
             command.env(name, OsStr::from_bytes(value));
-            bounded(command)
+            run_with_timeout(command)
         };
         let why = if value == b"nope" {
             "is called `nope`"
@@ -296,7 +296,7 @@ fn status_and_unmount_work_with_an_unusable_environment_variable() {
     command
         .env("WALGIT_FS_CACHE_DISK", "")
         .env("WALGIT_FS_CONFIG", "");
-    bounded(command).assert(0, &["it"]);
+    run_with_timeout(command).assert(0, &["it"]);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn status_and_unmount_work_without_home() {
         for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
             command.env_remove(format!("XDG_{name}_HOME"));
         }
-        bounded({
+        run_with_timeout({
             command.env("HOME", "not/absolute");
             command
         })
@@ -358,9 +358,9 @@ fn every_spelling_of_a_mountpoint_is_recognized() {
         // Nobody else is in it: `timeout` would be.
         let done = if at == 5 {
             drop(stopped);
-            Said::of(&command.output().unwrap())
+            CommandOutput::of(&command.output().unwrap())
         } else {
-            bounded(command)
+            run_with_timeout(command)
         };
         done.assert(0, &["is unmounted"]);
         assert_not_mounted(&dir);
@@ -389,7 +389,7 @@ fn reasons_for_a_failed_unmount_are_distinguished() {
     for (name, value) in world.command(&["status"]).get_envs() {
         shell.env(name, value.unwrap());
     }
-    let output = Said::of(&shell.output().unwrap());
+    let output = CommandOutput::of(&shell.output().unwrap());
     output.assert(1, &["your shell, sh (", "cd out of it first"]);
     let own = format!("({})", output.out.lines().next().unwrap());
     assert!(!output.err.contains(&own), "{output:?}");
@@ -403,7 +403,7 @@ fn reasons_for_a_failed_unmount_are_distinguished() {
         .current_dir(&gone)
         .output()
         .unwrap();
-    Said::of(&output).assert(1, &["the current directory no longer exists"]);
+    CommandOutput::of(&output).assert(1, &["the current directory no longer exists"]);
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn current_directory_in_a_dead_mount_does_not_prevent_unmount() {
     });
     world.crash();
     drop(shell.stdin.take());
-    let output = Said::of(&shell.wait_with_output().unwrap());
+    let output = CommandOutput::of(&shell.wait_with_output().unwrap());
     let codes: Vec<&str> = output
         .out
         .lines()
@@ -472,7 +472,7 @@ impl<'a> User<'a> {
         open(&program);
         let home = world.path().join("home");
         fs::create_dir(&home).unwrap();
-        std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+        std::os::unix::fs::chown(&home, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
         // As on an ordinary system; in this test's mount table alone.
         let device = world.path().join("fuse");
         for (command, args) in [
@@ -498,7 +498,7 @@ impl<'a> User<'a> {
         for part in Path::new(path) {
             made.push(part);
             if fs::create_dir(&made).is_ok() {
-                std::os::unix::fs::chown(&made, Some(NOBODY), Some(NOBODY)).unwrap();
+                std::os::unix::fs::chown(&made, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
             }
         }
         made
@@ -510,7 +510,7 @@ impl<'a> User<'a> {
             .args(["--signal=KILL", "10"])
             .arg(&self.program)
             .args(args);
-        command.current_dir(&self.home).uid(NOBODY).gid(NOBODY);
+        command.current_dir(&self.home).uid(OTHER_UID).gid(OTHER_UID);
         for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
             command.env_remove(format!("XDG_{name}_HOME"));
         }
@@ -519,8 +519,8 @@ impl<'a> User<'a> {
     }
 
     #[track_caller]
-    fn run(&self, args: &[&str]) -> Said {
-        let output = Said::of(&self.command(args).output().unwrap());
+    fn run(&self, args: &[&str]) -> CommandOutput {
+        let output = CommandOutput::of(&self.command(args).output().unwrap());
         assert!(
             output.code.is_some_and(|code| code < 100),
             "hangs: {output:?}"
@@ -572,7 +572,7 @@ fn ordinary_users_can_list_and_unmount_their_mounts() {
     let elsewhere = |args: &[&str]| {
         let mut command = user.command(args);
         command.env("XDG_CACHE_HOME", user.home.join("elsewhere"));
-        Said::of(&command.output().unwrap())
+        CommandOutput::of(&command.output().unwrap())
     };
     let process = format!("process {pid}");
     elsewhere(&["status"]).assert(0, &[text(&one), &process]);
@@ -607,7 +607,7 @@ fn ordinary_users_can_list_and_unmount_their_mounts() {
 
 /// Starts a mount on `dir`, and does something between its check of the folder and the
 /// mount itself.
-fn mount_while(mut mount: Command, between: impl FnOnce()) -> Said {
+fn mount_while(mut mount: Command, between: impl FnOnce()) -> CommandOutput {
     mount.env("WALGIT_FS_FAULT_POINTS", "mount.checked=stop");
     let mount = mount
         .stdout(Stdio::piped())
@@ -618,7 +618,7 @@ fn mount_while(mut mount: Command, between: impl FnOnce()) -> Said {
     eventually("it has checked the folder", || is_stopped(pid));
     between();
     signal(pid, rustix::process::Signal::CONT);
-    Said::of(&mount.wait_with_output().unwrap())
+    CommandOutput::of(&mount.wait_with_output().unwrap())
 }
 
 #[test]
@@ -681,8 +681,8 @@ fn path_replaced_during_the_mount_of_an_ordinary_user_is_not_mounted() {
     let mut mount = Command::new(&user.program);
     mount
         .args(["mount", "it", text(&dir)])
-        .uid(NOBODY)
-        .gid(NOBODY);
+        .uid(OTHER_UID)
+        .gid(OTHER_UID);
     mount.current_dir(&user.home).stdin(Stdio::null());
     for (name, value) in timed.get_envs() {
         match value {

@@ -413,15 +413,15 @@ fn only_recently_stored_blobs_are_waited_for() {
         .commit("first");
     let late = "method=GET,path=/v1/blobs,first=3,status=404";
     let fired = |before: Vec<(String, u64)>| before[0].1;
-    server.order(late);
+    server.set_faults(late);
     world.run(&args(tree.path(), &["--verify"]));
     // Another process knows it by the ledger.
     world.run(&["cache", "clear"]);
-    assert_eq!(fired(server.order(late)), 3);
+    assert_eq!(fired(server.set_faults(late)), 3);
     assert_same(tree.path(), &world.mount("it"));
-    assert_eq!(fired(server.order("")), 3);
+    assert_eq!(fired(server.set_faults("")), 3);
     // Nobody waits for what this user did not store.
-    server.forget_requests();
+    server.clear_requests();
     let unknown = format!("walrus://{}", "A".repeat(43));
     let dir = world.mountpoint();
     let output = world.fail(&["mount", &unknown, dir.to_str().unwrap()]);

@@ -16,33 +16,33 @@ use walrus_client::{
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::noise;
-use crate::support::{Gateway, Lie, Server, Tunnel, block_on};
+use crate::support::{LyingGateway, Lie, Server, TcpProxy, block_on};
 
-const LEN: usize = 100_000;
+const BLOB_LEN: usize = 100_000;
 /// A fault that only counts the reads it meets.
-const COUNTED: &str = "delay-ms=1,path=/v1/blobs";
+const COUNT_ONLY_FAULT: &str = "delay-ms=1,path=/v1/blobs";
 
 /// Servers that hold one and the same blob.
-struct Scene {
+struct Servers {
     servers: Vec<Server>,
     blob: BlobId,
     content: Vec<u8>,
     journal: tempfile::TempDir,
 }
 
-impl Scene {
+impl Servers {
     fn of(count: usize) -> Self {
-        Scene::with(count, &[])
+        Servers::with(count, &[])
     }
 
     fn with(count: usize, args: &[&str]) -> Self {
-        let content = noise(LEN, 1);
+        let content = noise(BLOB_LEN, 1);
         let blob = blob_id(&content).unwrap();
         let servers: Vec<_> = (0..count).map(|_| Server::with(args)).collect();
         for server in &servers {
             fs::write(server.blobs().join(blob.to_string()), &content).unwrap();
         }
-        Scene {
+        Servers {
             servers,
             blob,
             content,
@@ -79,7 +79,7 @@ impl Scene {
 
     /// A client that may ask for any read twice: a busy machine has slow reads
     /// enough to use up all that is allowed otherwise.
-    fn hedging(&self, aggregators: Vec<String>) -> HttpStore {
+    fn hedging_store(&self, aggregators: Vec<String>) -> HttpStore {
         HttpStore::new(HttpConfig {
             aggregators,
             hedge: HedgeRules {
@@ -92,7 +92,7 @@ impl Scene {
     }
 
     /// A client that soon looks again at who failed.
-    fn hopeful(&self) -> HttpStore {
+    fn quick_probing_store(&self) -> HttpStore {
         HttpStore::new(HttpConfig {
             rules: EndpointRules {
                 breaker: BreakerRules {
@@ -116,12 +116,12 @@ impl Scene {
             false => Err(Rejected::because("these are other bytes")),
         };
         let whole = Extent::Whole {
-            at_most: LEN as u64,
+            at_most: BLOB_LEN as u64,
         };
         store.read(self.blob, whole, &mut accept).await
     }
 
-    async fn order(&self, server: usize, faults: &str) {
+    async fn set_faults(&self, server: usize, faults: &str) {
         let url = format!("{}/devnet/faults", self.servers[server].url);
         let http = walrus_client::net::http::client()
             .no_proxy()
@@ -132,7 +132,7 @@ impl Scene {
     }
 
     /// How many requests met the first of the faults on order.
-    async fn met(&self, server: usize) -> u64 {
+    async fn fault_hits(&self, server: usize) -> u64 {
         let url = format!("{}/devnet/faults", self.servers[server].url);
         let http = walrus_client::net::http::client()
             .no_proxy()
@@ -145,12 +145,12 @@ impl Scene {
 
 #[test]
 fn latency_and_bandwidth_are_measured_from_reads() {
-    let scene = Scene::with(1, &["--latency-ms", "40", "--bandwidth-mbit", "80"]);
-    let store = scene.store();
+    let servers = Servers::with(1, &["--latency-ms", "40", "--bandwidth-mbit", "80"]);
+    let store = servers.store();
     assert_eq!(store.conditions(), None, "nothing was read yet");
     block_on(async {
         for _ in 0..4 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
         }
     });
     // A busy machine is slower than the link, never faster.
@@ -164,17 +164,17 @@ fn latency_and_bandwidth_are_measured_from_reads() {
 
 #[test]
 fn slow_read_is_hedged() {
-    let scene = Scene::of(2);
-    let store = scene.hedging(scene.urls());
+    let servers = Servers::of(2);
+    let store = servers.hedging_store(servers.urls());
     block_on(async {
         for _ in 0..60 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
         }
         let before = store.health().hedges_won;
-        scene.order(0, "hang,path=/v1/blobs").await;
+        servers.set_faults(0, "hang,path=/v1/blobs").await;
         // Whoever answers faster is asked first; the other one now and then.
         for _ in 0..100 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
             if store.health().hedges_won > before {
                 break;
             }
@@ -191,15 +191,15 @@ fn slow_read_is_hedged() {
 
 #[test]
 fn hedging_is_bounded_if_all_endpoints_are_slow() {
-    let scene = Scene::of(1);
-    let store = scene.store();
+    let servers = Servers::of(1);
+    let store = servers.store();
     block_on(async {
         for _ in 0..25 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
         }
-        scene.order(0, "delay-ms=150,path=/v1/blobs").await;
+        servers.set_faults(0, "delay-ms=150,path=/v1/blobs").await;
         for _ in 0..15 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
         }
     });
     let health = store.health();
@@ -209,17 +209,17 @@ fn hedging_is_bounded_if_all_endpoints_are_slow() {
 
 #[test]
 fn dead_connection_costs_no_timeout() {
-    let scene = Scene::of(1);
-    let tunnel = Tunnel::before(scene.servers[0].address());
-    let store = scene.hedging(vec![tunnel.url.clone()]);
+    let servers = Servers::of(1);
+    let tunnel = TcpProxy::in_front_of(servers.servers[0].address());
+    let store = servers.hedging_store(vec![tunnel.url.clone()]);
     block_on(async {
         for _ in 0..40 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
         }
-        let before = tunnel.taken();
-        tunnel.forget();
-        scene.read(&store).await.unwrap();
-        assert!(tunnel.taken() > before, "over a new connection");
+        let before = tunnel.connection_count();
+        tunnel.blackhole_connections();
+        servers.read(&store).await.unwrap();
+        assert!(tunnel.connection_count() > before, "over a new connection");
         let failures = store.health().failures;
         assert!(
             !failures.iter().any(|f| f.kind == FailureKind::Timeout),
@@ -230,47 +230,47 @@ fn dead_connection_costs_no_timeout() {
 
 #[test]
 fn client_recovers_when_a_server_returns() {
-    let mut scene = Scene::of(1);
-    let store = scene.hopeful();
+    let mut servers = Servers::of(1);
+    let store = servers.quick_probing_store();
     block_on(async {
-        scene.read(&store).await.unwrap();
-        scene.servers[0].stop();
+        servers.read(&store).await.unwrap();
+        servers.servers[0].stop();
         for _ in 0..5 {
-            assert!(scene.read(&store).await.is_err());
+            assert!(servers.read(&store).await.is_err());
         }
         assert!(store.health().not_asked > 0);
-        scene.servers[0].restart();
+        servers.servers[0].restart();
         let mut tries = 0;
-        while scene.read(&store).await.is_err() {
+        while servers.read(&store).await.is_err() {
             tries += 1;
             assert!(tries < 500, "it never came back");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // Both probes went well, and it is used as before.
-        scene.read(&store).await.unwrap();
+        servers.read(&store).await.unwrap();
         assert_eq!(store.health().endpoints[0].breaker, BreakerState::Closed);
     });
 }
 
 #[test]
 fn open_breaker_fails_fast_and_reports_its_end() {
-    let scene = Scene::of(1);
-    let store = scene.store();
+    let servers = Servers::of(1);
+    let store = servers.store();
     block_on(async {
-        scene.order(0, "status=500,path=/v1/blobs").await;
-        let first = scene.read(&store).await.unwrap_err();
+        servers.set_faults(0, "status=500,path=/v1/blobs").await;
+        let first = servers.read(&store).await.unwrap_err();
         assert!(first.to_string().contains("500"), "{first}");
-        assert_eq!(scene.met(0).await, 5);
-        let then = scene.read(&store).await.unwrap_err().to_string();
+        assert_eq!(servers.fault_hits(0).await, 5);
+        let then = servers.read(&store).await.unwrap_err().to_string();
         assert!(then.contains("is not asked for the next"), "{then}");
         assert!(then.contains("500"), "and why: {then}");
-        assert_eq!(scene.met(0).await, 5, "nobody was asked");
+        assert_eq!(servers.fault_hits(0).await, 5, "nobody was asked");
         let health = store.health();
         assert_eq!(health.endpoints[0].breaker, BreakerState::Open);
         assert!(health.endpoints[0].probe_in_s.is_some() && health.not_asked == 1);
     });
     drop(store);
-    let kept = Journal::read(&scene.journal_path()).unwrap();
+    let kept = Journal::read(&servers.journal_path()).unwrap();
     let did: Vec<_> = kept
         .iter()
         .map(|f| (f.attempt, f.done, f.consequence))
@@ -290,8 +290,8 @@ fn open_breaker_fails_fast_and_reports_its_end() {
 
 #[test]
 fn client_errors_do_not_open_the_breaker() {
-    let scene = Scene::of(1);
-    let store = scene.store();
+    let servers = Servers::of(1);
+    let store = servers.store();
     let absent = blob_id(b"never stored").unwrap();
     block_on(async {
         for _ in 0..10 {
@@ -299,9 +299,9 @@ fn client_errors_do_not_open_the_breaker() {
             let whole = Extent::Whole { at_most: 1 };
             let missing = store.read(absent, whole, &mut accept).await.unwrap_err();
             assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
-            let beyond = Extent::Part(walgit_format::chunk::ByteRange::new(LEN as u64, 10));
+            let beyond = Extent::Part(walgit_format::chunk::ByteRange::new(BLOB_LEN as u64, 10));
             let outside = store
-                .read(scene.blob, beyond, &mut accept)
+                .read(servers.blob, beyond, &mut accept)
                 .await
                 .unwrap_err();
             assert!(
@@ -309,26 +309,26 @@ fn client_errors_do_not_open_the_breaker() {
                 "{outside}"
             );
         }
-        scene.read(&store).await.unwrap();
+        servers.read(&store).await.unwrap();
     });
 }
 
 #[test]
 fn failing_endpoint_is_skipped_and_used_again_when_it_is_better() {
-    let scene = Scene::of(2);
-    let store = scene.hopeful();
+    let servers = Servers::of(2);
+    let store = servers.quick_probing_store();
     block_on(async {
-        scene.order(0, "status=500,path=/v1/blobs").await;
+        servers.set_faults(0, "status=500,path=/v1/blobs").await;
         for _ in 0..100 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
         }
-        let asked = scene.met(0).await;
+        let asked = servers.fault_hits(0).await;
         assert!((1..=20).contains(&asked), "{asked} of 100 reads");
-        scene.order(0, COUNTED).await;
-        scene.order(1, "delay-ms=100,path=/v1/blobs").await;
+        servers.set_faults(0, COUNT_ONLY_FAULT).await;
+        servers.set_faults(1, "delay-ms=100,path=/v1/blobs").await;
         let mut reads = 0;
-        while scene.met(0).await < 20 {
-            scene.read(&store).await.unwrap();
+        while servers.fault_hits(0).await < 20 {
+            servers.read(&store).await.unwrap();
             reads += 1;
             assert!(reads < 1000, "it is never used again");
         }
@@ -337,25 +337,25 @@ fn failing_endpoint_is_skipped_and_used_again_when_it_is_better() {
 
 #[test]
 fn endpoint_that_lies_twice_is_quarantined_and_reported() {
-    let scene = Scene::of(2);
-    let liar = Gateway::before(&scene.servers[0].url, Lie::Flip);
+    let servers = Servers::of(2);
+    let liar = LyingGateway::in_front_of(&servers.servers[0].url, Lie::Flip);
     let store = HttpStore::new(HttpConfig {
-        aggregators: vec![liar.url.clone(), scene.servers[1].url.clone()],
-        ..scene.config()
+        aggregators: vec![liar.url.clone(), servers.servers[1].url.clone()],
+        ..servers.config()
     })
     .unwrap();
     block_on(async {
         let mut reads = 0;
         while store.health().endpoints[0].quarantined_s.is_none() {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
             reads += 1;
             assert!(reads < 200, "never quarantined");
         }
-        scene.order(0, COUNTED).await;
+        servers.set_faults(0, COUNT_ONLY_FAULT).await;
         for _ in 0..70 {
-            scene.read(&store).await.unwrap();
+            servers.read(&store).await.unwrap();
         }
-        assert_eq!(scene.met(0).await, 0, "it is left out");
+        assert_eq!(servers.fault_hits(0).await, 0, "it is left out");
         let health = store.health();
         assert_eq!((health.corrupt, health.endpoints[0].lies), (2, 2));
         assert_eq!(health.endpoints[1].lies, 0);
@@ -365,12 +365,12 @@ fn endpoint_that_lies_twice_is_quarantined_and_reported() {
             .find(|f| f.kind == FailureKind::Corrupt);
         assert!(report.is_some_and(|report| report.count == 2), "{health:?}");
         // When nobody else is left, it is asked.
-        scene.order(1, "status=500,path=/v1/blobs").await;
-        liar.now(Lie::None);
-        scene.read(&store).await.unwrap();
+        servers.set_faults(1, "status=500,path=/v1/blobs").await;
+        liar.set_lie(Lie::None);
+        servers.read(&store).await.unwrap();
     });
     drop(store);
-    let kept = Journal::read(&scene.journal_path()).unwrap();
+    let kept = Journal::read(&servers.journal_path()).unwrap();
     let convicted =
         |f: &&walrus_client::net::Failure| f.consequence == Some(Consequence::Quarantined);
     assert_eq!(kept.iter().filter(convicted).count(), 1);
@@ -378,16 +378,16 @@ fn endpoint_that_lies_twice_is_quarantined_and_reported() {
 
 #[test]
 fn wrong_reference_quarantines_no_endpoint() {
-    let scene = Scene::of(2);
-    let store = scene.store();
+    let servers = Servers::of(2);
+    let store = servers.store();
     block_on(async {
         for _ in 0..5 {
             let mut accept = |_: Bytes| Err(Rejected::because("the hash is another"));
             let whole = Extent::Whole {
-                at_most: LEN as u64,
+                at_most: BLOB_LEN as u64,
             };
             let refused = store
-                .read(scene.blob, whole, &mut accept)
+                .read(servers.blob, whole, &mut accept)
                 .await
                 .unwrap_err();
             assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
@@ -405,55 +405,55 @@ fn wrong_reference_quarantines_no_endpoint() {
 
 #[test]
 fn overloaded_server_gets_fewer_requests_and_its_retry_after() {
-    let scene = Scene::of(1);
-    let store = scene.store();
+    let servers = Servers::of(1);
+    let store = servers.store();
     block_on(async {
-        scene
-            .order(0, "status=429,retry-after=1,first=1,path=/v1/blobs")
+        servers
+            .set_faults(0, "status=429,retry-after=1,first=1,path=/v1/blobs")
             .await;
-        scene.read(&store).await.unwrap();
+        servers.read(&store).await.unwrap();
         let endpoint = &store.health().endpoints[0];
         assert!(endpoint.at_once < 32, "{endpoint:?}");
         assert_eq!(endpoint.breaker, BreakerState::Closed);
-        assert_eq!(scene.met(0).await, 2);
+        assert_eq!(servers.fault_hits(0).await, 2);
         // A pause that is longer than there is time for is not waited for, nor
         // is it disregarded by the next read.
-        scene
-            .order(0, "status=429,retry-after=60,first=1,path=/v1/blobs")
+        servers
+            .set_faults(0, "status=429,retry-after=60,first=1,path=/v1/blobs")
             .await;
         for _ in 0..3 {
-            assert!(scene.read(&store).await.is_err());
+            assert!(servers.read(&store).await.is_err());
         }
-        assert_eq!(scene.met(0).await, 1);
+        assert_eq!(servers.fault_hits(0).await, 1);
     });
 }
 
 #[test]
 fn certified_blob_is_not_uploaded_twice() {
-    let scene = Scene::of(1);
-    let store = scene.store();
+    let servers = Servers::of(1);
+    let store = servers.store();
     let body = Bytes::from(noise(5000, 2));
     let blob = blob_id(&body).unwrap();
     block_on(async {
         // It is stored, and the answer gets lost.
-        scene
-            .order(0, "cut=10,method=PUT,path=/v1/blobs,first=1")
+        servers
+            .set_faults(0, "cut=10,method=PUT,path=/v1/blobs,first=1")
             .await;
         let options = PutOptions::default();
         let stored = store.put(blob, body.clone(), &options).await.unwrap();
         assert!(stored.uploaded);
-        assert_eq!(scene.met(0).await, 1);
+        assert_eq!(servers.fault_hits(0).await, 1);
         // One that was not stored is sent again.
         let body = Bytes::from(noise(5000, 3));
         let blob = blob_id(&body).unwrap();
-        scene
-            .order(0, "status=500,method=PUT,path=/v1/blobs,first=1")
+        servers
+            .set_faults(0, "status=500,method=PUT,path=/v1/blobs,first=1")
             .await;
         store.put(blob, body, &options).await.unwrap();
-        assert_eq!(scene.met(0).await, 2);
+        assert_eq!(servers.fault_hits(0).await, 2);
     });
     drop(store);
-    let kept = Journal::read(&scene.journal_path()).unwrap();
+    let kept = Journal::read(&servers.journal_path()).unwrap();
     assert!(
         kept.iter()
             .any(|f| f.operation == "put" && f.kind == FailureKind::Connect)
@@ -471,8 +471,8 @@ fn unresolved_host_name_is_a_connection_failure() {
         ..HttpConfig::default()
     })
     .unwrap();
-    let scene = Scene::of(0);
-    let failed = block_on(scene.read(&store)).unwrap_err().to_string();
+    let servers = Servers::of(0);
+    let failed = block_on(servers.read(&store)).unwrap_err().to_string();
     assert!(failed.contains("nowhere.invalid"), "{failed}");
     assert_eq!(store.health().failures[0].kind, FailureKind::Connect);
 }
@@ -481,17 +481,17 @@ fn unresolved_host_name_is_a_connection_failure() {
 fn passwords_in_urls_are_not_shown() {
     let server = Server::start();
     let url = server.url.replace("http://", "http://me:secret@");
-    let scene = Scene::of(0);
+    let servers = Servers::of(0);
     let store = HttpStore::new(HttpConfig {
         aggregators: vec![url],
-        ..scene.config()
+        ..servers.config()
     })
     .unwrap();
-    let output = block_on(scene.read(&store)).unwrap_err().to_string();
+    let output = block_on(servers.read(&store)).unwrap_err().to_string();
     let health = serde_json::to_value(store.health()).unwrap();
     assert_ne!(health["endpoints"], Value::Null);
     drop(store);
-    let kept = fs::read_to_string(scene.journal_path()).unwrap();
+    let kept = fs::read_to_string(servers.journal_path()).unwrap();
     for text in [output, health.to_string(), kept] {
         assert!(!text.contains("secret"), "{text}");
     }

@@ -8,11 +8,11 @@ use rustix::process::Signal;
 
 use crate::support::tree::assert_same;
 use crate::support::world::{is_stopped, signal};
-use crate::support::{Server, Tree, Tunnel, World, eventually};
+use crate::support::{Server, Tree, TcpProxy, World, eventually};
 
 /// An operation ends after so many seconds; a server that failed again and
 /// again is left alone for a moment and not for half a minute.
-fn soon(deadline_s: u32) -> String {
+fn fast_failure_config(deadline_s: u32) -> String {
     format!("[mount]\ndeadline_s = {deadline_s}\n[net]\nbreaker_open_ms = 500\n")
 }
 
@@ -24,7 +24,7 @@ fn sample() -> Tree {
 }
 
 /// All of it reads again, on the mount that there is.
-fn heals(dir: &Path) {
+fn assert_recovers(dir: &Path) {
     let files = ["a/text", "b/noise", "c/noise"];
     eventually("it heals", || {
         files.iter().all(|name| fs::read(dir.join(name)).is_ok())
@@ -48,7 +48,7 @@ fn cached_files_read_without_a_network_even_after_a_crash() {
 #[test]
 fn uncached_files_fail_in_bounded_time_and_recover_without_remount() {
     let mut server = Server::start();
-    let world = World::on(&server).config(&soon(2));
+    let world = World::on(&server).config(&fast_failure_config(2));
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
@@ -71,7 +71,7 @@ fn second_session_sends_no_requests() {
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
     world.crash();
-    server.forget_requests();
+    server.clear_requests();
     world.run(&["mount", "it", dir.to_str().unwrap()]);
     assert_same(tree.path(), &dir);
     assert_eq!(server.requests(""), Vec::<String>::new());
@@ -84,7 +84,7 @@ fn mount_and_list_take_one_request_and_a_first_read_takes_another() {
     let tree = sample();
     let published = publisher.publish(tree.path(), "it");
     let reader = World::on(&server);
-    server.forget_requests();
+    server.clear_requests();
     let dir = reader.mount(published["address"].as_str().unwrap());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
     assert_eq!(fs::read_dir(dir.join("b")).unwrap().count(), 1);
@@ -94,15 +94,15 @@ fn mount_and_list_take_one_request_and_a_first_read_takes_another() {
         requests[0].contains("bytes=0-65535 206 65536"),
         "{requests:?}"
     );
-    server.forget_requests();
+    server.clear_requests();
     fs::read(dir.join("b/noise")).unwrap();
-    server.assert_reads(1);
+    server.assert_read_count(1);
 }
 
 #[test]
 fn offline_session_lists_cached_directories_and_reports_missing_content() {
     let mut server = Server::start();
-    let world = World::on(&server).config(&soon(2));
+    let world = World::on(&server).config(&fast_failure_config(2));
     let tree = sample();
     world.publish(tree.path(), "it");
     // A publish leaves all it knows in the cache.
@@ -130,27 +130,27 @@ fn offline_session_lists_cached_directories_and_reports_missing_content() {
     // What has nothing to do with the network works on meanwhile.
     assert_eq!(fs::read(dir.join("b/noise")).unwrap(), known);
     server.restart();
-    heals(&dir);
+    assert_recovers(&dir);
     assert_same(tree.path(), &dir);
 }
 
 #[test]
 fn server_whose_address_changes_is_found_again() {
     let mut old = Server::start();
-    let new = old.beside();
-    let tunnel = Tunnel::before(old.address());
+    let new = old.start_second();
+    let tunnel = TcpProxy::in_front_of(old.address());
     let world = World::new()
         .reading(&[&tunnel.url])
         .writing(&old.url)
-        .config(&soon(5));
+        .config(&fast_failure_config(5));
     let tree = sample();
     world.publish(tree.path(), "it");
     world.run(&["cache", "clear"]);
     let dir = world.mount("it");
     assert!(fs::read(dir.join("a/text")).is_ok());
     // The old one goes without a word, and its connections with it.
-    tunnel.leads_to(new.address());
-    tunnel.hang_up();
+    tunnel.redirect_to(new.address());
+    tunnel.close_connections();
     old.stop();
     eventually("it is found", || fs::read(dir.join("b/noise")).is_ok());
     assert_same(tree.path(), &dir);
@@ -159,12 +159,12 @@ fn server_whose_address_changes_is_found_again() {
 #[test]
 fn reads_recover_from_lost_connections_after_suspend() {
     let server = Server::start();
-    let beside = server.beside();
-    let tunnel = Tunnel::before(server.address());
+    let beside = server.start_second();
+    let tunnel = TcpProxy::in_front_of(server.address());
     let world = World::new()
         .reading(&[&tunnel.url])
         .writing(&server.url)
-        .config(&soon(5));
+        .config(&fast_failure_config(5));
     let tree = sample();
     world.publish(tree.path(), "it");
     world.run(&["cache", "clear"]);
@@ -175,13 +175,13 @@ fn reads_recover_from_lost_connections_after_suspend() {
     // Another network, another address; what was open hears nothing of it, as
     // the server that is stopped keeps its end.
     signal(server.pid(), Signal::STOP);
-    tunnel.leads_to(beside.address());
+    tunnel.redirect_to(beside.address());
     for pid in [daemon, server.pid()] {
         eventually("it stands still", || is_stopped(pid));
     }
     signal(daemon, Signal::CONT);
     assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);
-    heals(&dir);
+    assert_recovers(&dir);
     assert_eq!(world.daemon(), Some(daemon), "the same daemon");
     assert_same(tree.path(), &dir);
     signal(server.pid(), Signal::CONT);
@@ -194,12 +194,12 @@ fn unresolvable_gateway_is_skipped_and_reported_if_it_is_the_only_one() {
     let world = World::new()
         .reading(&[nowhere, &server.url])
         .writing(&server.url)
-        .config(&soon(5));
+        .config(&fast_failure_config(5));
     let tree = sample();
     let published = world.publish(tree.path(), "it");
     world.run(&["cache", "clear"]);
     assert_same(tree.path(), &world.mount("it"));
-    let alone = World::new().reading(&[nowhere]).config(&soon(2));
+    let alone = World::new().reading(&[nowhere]).config(&fast_failure_config(2));
     let dir = alone.mountpoint();
     let address = published["address"].as_str().unwrap();
     let output = alone.fail(&["mount", address, dir.to_str().unwrap()]);

@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use crate::support::tree::assert_same;
-use crate::support::{Gateway, Lie, Server, Tls, Tree, Tunnel, World, eventually};
+use crate::support::{LyingGateway, Lie, Server, TlsServer, Tree, TcpProxy, World, eventually};
 
 /// Quick to give up, quick to look again.
-const HASTY: &str = "[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\nbreaker_open_ms = 1500\n";
+const FAST_RETRIES: &str = "[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\nbreaker_open_ms = 1500\n";
 
 fn sample() -> Tree {
     Tree::new()
@@ -26,7 +26,7 @@ fn health(world: &World) -> Value {
 #[test]
 fn outage_fails_only_uncached_reads_fast_and_recovers() {
     let mut server = Server::start();
-    let world = World::on(&server).config(HASTY);
+    let world = World::on(&server).config(FAST_RETRIES);
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
@@ -50,7 +50,7 @@ fn outage_fails_only_uncached_reads_fast_and_recovers() {
 #[test]
 fn failures_are_reported_with_remedies_with_and_without_a_daemon() {
     let mut server = Server::start();
-    let world = World::on(&server).config(HASTY);
+    let world = World::on(&server).config(FAST_RETRIES);
     assert_eq!(world.run(&["failures"]), "nothing failed\n");
     let tree = sample();
     world.publish(tree.path(), "it");
@@ -98,8 +98,8 @@ fn lying_endpoint_is_shown_in_status_and_metrics() {
     let publisher = World::on(&honest);
     let tree = sample();
     let published = publisher.publish(tree.path(), "it");
-    let fast = honest.beside();
-    let liar = Gateway::before(&fast.url, Lie::Flip);
+    let fast = honest.start_second();
+    let liar = LyingGateway::in_front_of(&fast.url, Lie::Flip);
     let world = World::new().reading(&[&liar.url, &honest.url]);
     let address = published["address"].as_str().unwrap();
     let read = || {
@@ -159,7 +159,7 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     let tree = sample();
     let published = publisher.publish(tree.path(), "it");
     let address = published["address"].as_str().unwrap();
-    let tls = Tls::before(server.address());
+    let tls = TlsServer::in_front_of(server.address());
     // The certificate is not trusted by itself, and the user is told what to do.
     let stranger = World::new().reading(&[&tls.url()]);
     let dir = stranger.mountpoint();
@@ -171,7 +171,7 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     assert_eq!(report["groups"][0]["kind"], "untrusted", "{report}");
     // Retrying heals no certificate.
     assert_eq!(report["total"], 1, "{report}");
-    let proxy = Tunnel::proxy_to(tls.address);
+    let proxy = TcpProxy::proxy_to(tls.address);
     let port = tls.address.port();
     let through = World::new()
         .reading(&[&format!("https://localhost:{port}")])
@@ -179,19 +179,19 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
         .with("NO_PROXY", "")
         .config("[net]\nca = \"company.pem\"\n");
     let beside = through.path().join("config/walgit-fs/company.pem");
-    fs::copy(Tls::authority(), beside).unwrap();
+    fs::copy(TlsServer::ca_certificate(), beside).unwrap();
     let dir = through.mount(address);
     assert_same(tree.path(), &dir);
-    assert!(proxy.taken() > 0, "it went through the proxy");
+    assert!(proxy.connection_count() > 0, "it went through the proxy");
     // A plain one: the proxy is asked for the whole URL.
-    let plain = Gateway::before(&server.url, Lie::None);
+    let plain = LyingGateway::in_front_of(&server.url, Lie::None);
     let through = World::new()
         .reading(&["http://aggregator.invalid"])
         .with("HTTP_PROXY", &plain.url);
     let dir = through.mount(address);
     assert_same(tree.path(), &dir);
     // The system's own variable names authorities as well.
-    let authority = Tls::authority();
+    let authority = TlsServer::ca_certificate();
     let trusting = World::new()
         .reading(&[&tls.url()])
         .with("SSL_CERT_FILE", authority.to_str().unwrap());

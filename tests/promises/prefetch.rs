@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::opens::{modules, start, strewn};
+use crate::support::file_opens::{program_files, open_in_order, shuffled};
 use crate::support::{Server, Tree, World, eventually};
 
 /// A tree of folders in which a program opens one package after the other.
@@ -83,10 +83,10 @@ fn invalid_trace_is_reported_with_its_line() {
 
 /// A program that opens every tenth of its files.
 fn program() -> (Tree, Vec<String>) {
-    let (tree, names) = modules();
+    let (tree, names) = program_files();
     (
         tree,
-        strewn(names.into_iter().skip(3).step_by(10).collect()),
+        shuffled(names.into_iter().skip(3).step_by(10).collect()),
     )
 }
 
@@ -98,7 +98,7 @@ fn repeated_session_finds_its_files_prefetched() {
     world.publish(tree.path(), "it");
     let session = || {
         let dir = world.mount("it");
-        start(&dir, &order);
+        open_in_order(&dir, &order);
         let status = world.json(&["status"]);
         world.unmount(&dir);
         world.run(&["cache", "clear", "--keep-learned"]);
@@ -133,7 +133,7 @@ fn disabled_prefetch_fetches_nothing() {
     world.publish(tree.path(), "it");
     let dir = world.mountpoint();
     world.run(&["mount", "--prefetch", "off", "it", dir.to_str().unwrap()]);
-    server.forget_requests();
+    server.clear_requests();
     let name = &order[0];
     fs::read(dir.join(name)).unwrap();
     eventually("it is quiet", || !server.requests("GET").is_empty());
@@ -147,9 +147,9 @@ fn learned_profile_survives_a_crash_or_is_lost_without_harm() {
     let (tree, order) = program();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
-    start(&dir, &order);
+    open_in_order(&dir, &order);
     world.crash();
     let dir = world.mountpoint();
     world.run(&["mount", "it", dir.to_str().unwrap()]);
-    start(&dir, &order);
+    open_in_order(&dir, &order);
 }

@@ -13,7 +13,7 @@ use crate::program::PROGRAM;
 use crate::support::tree::assert_same;
 use crate::support::{Tree, World};
 
-const NOBODY: u32 = 65_534;
+const OTHER_UID: u32 = 65_534;
 
 fn sample() -> Tree {
     Tree::new().noise("a", 300_000, 1).file("b", "text")
@@ -111,7 +111,7 @@ fn unsafe_daemon_directory_is_refused() {
     fs::remove_file(&daemon).unwrap();
     if rustix::process::geteuid().is_root() {
         remade(0o700);
-        std::os::unix::fs::chown(&daemon, Some(NOBODY), None).unwrap();
+        std::os::unix::fs::chown(&daemon, Some(OTHER_UID), None).unwrap();
         refused();
     }
     remade(0o700);
@@ -150,12 +150,12 @@ fn daemon_rejects_connections_of_other_users() {
         let done = command.uid(uid).gid(uid).output().unwrap();
         String::from_utf8_lossy(&done.stdout).contains("\"pid\"")
     };
-    assert!(!ask(NOBODY), "the folder is private");
+    assert!(!ask(OTHER_UID), "the folder is private");
     fs::set_permissions(&sockets, Permissions::from_mode(0o777)).unwrap();
     for socket in ["control.sock", "attach.sock"] {
         fs::set_permissions(sockets.join(socket), Permissions::from_mode(0o777)).unwrap();
     }
-    assert!(!ask(NOBODY), "and the daemon looks who asks");
+    assert!(!ask(OTHER_UID), "and the daemon looks who asks");
     let log = fs::read_to_string(world.path().join("state/walgit-fs/daemon.log")).unwrap();
     assert!(log.contains("turned away a peer"), "{log}");
     assert!(ask(0), "its owner is answered");

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use crate::support::opens::{modules, start, strewn};
+use crate::support::file_opens::{program_files, open_in_order, shuffled};
 use crate::support::{Server, Tree, World};
 
 /// A program that opens some of its files.
 fn program() -> (Tree, Vec<String>) {
-    let (tree, names) = modules();
-    let mut order = strewn(names);
+    let (tree, names) = program_files();
+    let mut order = shuffled(names);
     order.truncate(20);
     (tree, order)
 }
@@ -16,7 +16,7 @@ fn program() -> (Tree, Vec<String>) {
 /// Mounts, starts the program, unmounts; how many reads waited.
 fn session(world: &World, address: &str, order: &[String]) -> u64 {
     let dir = world.mount(address);
-    start(&dir, order);
+    open_in_order(&dir, order);
     let status = world.json(&["status"]);
     world.unmount(&dir);
     status["mounts"][0]["stats"]["waited"].as_u64().unwrap()
@@ -50,7 +50,7 @@ fn profile_can_be_exported_and_imported_with_and_without_a_daemon() {
 
     // From a live mount, by its folder, and by its name.
     let dir = ada.mount("it");
-    start(&dir, &order);
+    open_in_order(&dir, &order);
     let live = ada.json(&["prefetch", "export", dir.to_str().unwrap(), "-o", &file]);
     assert!(live["transitions"].as_u64().unwrap() >= 100, "{live}");
     ada.unmount(&dir);
@@ -76,7 +76,7 @@ fn profile_can_be_exported_and_imported_with_and_without_a_daemon() {
     assert_eq!(imported["mounts"], 1);
     let known = eve.json(&["status"])["mounts"][0]["prefetch"]["transitions"].clone();
     assert_eq!(known, live["transitions"]);
-    start(&dir, &order);
+    open_in_order(&dir, &order);
     let status = eve.json(&["status"]);
     let waited = status["mounts"][0]["stats"]["waited"].as_u64().unwrap();
     assert!(waited <= 5, "{waited} of 20 reads waited: {status}");
@@ -201,7 +201,7 @@ fn status_reports_the_value_of_prefetching() {
     session(&world, "it", &order);
     world.run(&["cache", "clear", "--keep-learned"]);
     let dir = world.mount("it");
-    start(&dir, &order);
+    open_in_order(&dir, &order);
     let figures = world.json(&["status"])["mounts"][0]["prefetch"].clone();
     let number = |key: &str| figures[key].as_f64().unwrap();
     let precision = number("hits") / number("files");

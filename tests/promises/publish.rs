@@ -362,7 +362,7 @@ fn removed_current_directory_is_not_published_as_empty() {
     fs::create_dir(&dir).unwrap();
     let line = format!("cd '{0}' && rmdir '{0}'", dir.display());
     for path in [".", "./", "/proc/self/cwd"] {
-        let done = world.after(&line, &["publish", path, "--name", "q"]);
+        let done = world.run_after(&line, &["publish", path, "--name", "q"]);
         let output = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(1), "{output}");
         assert!(output.contains("was removed"), "{output}");

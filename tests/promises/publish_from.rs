@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::World;
 use crate::support::tree::listing;
-use crate::support::walgit::Commit;
+use crate::support::manifests::Commit;
 
 fn publish_from(world: &World, manifest: &str) -> (bool, String) {
     let from = format!("walrus://{manifest}");
@@ -39,10 +39,10 @@ fn escaping_paths_are_omitted_and_reported() {
         "dir/",
     ];
     for path in bad {
-        commit = commit.same("good", path);
+        commit = commit.alias("good", path);
     }
     let long = "n".repeat(300);
-    let manifest = commit.same("good", &long).store();
+    let manifest = commit.alias("good", &long).store();
     let (fine, output) = publish_from(&world, &manifest);
     assert!(fine, "{output}");
     assert!(output.contains("left out"), "{output}");

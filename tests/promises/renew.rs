@@ -106,7 +106,7 @@ fn renewal_stores_again_if_extension_is_unavailable() {
     ));
     let tree = tree();
     publish(&world, &tree, "it", "2");
-    server.forget_requests();
+    server.clear_requests();
     let report = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
     assert_eq!(report["present"]["estimated"], true, "{report}");
     assert_eq!(report["renewed"], 1, "{report}");
@@ -152,7 +152,7 @@ fn configured_walrus_client_extends_blobs() {
     ));
     publish(&world, &tree(), "it", "2");
     let object = world.json(&["ledger"])[0]["object_id"].clone();
-    server.forget_requests();
+    server.clear_requests();
     let report = world.json(&["renew", "--margin", "5", "--epochs", "9"]);
     assert_eq!(report["renewed"], 1, "{report}");
     assert!(server.requests("PUT").is_empty());
@@ -186,7 +186,7 @@ fn renewal_killed_at_any_step_resumes_and_records_only_paid_epochs() {
         let meta: Value = serde_json::from_slice(&fs::read(meta).unwrap()).unwrap();
         meta["endEpoch"].as_u64().unwrap()
     };
-    let steps = world.killed_at_each_step(&["renew"], |step| {
+    let steps = world.kill_at_each_step(&["renew"], |step| {
         for row in world.json(&["ledger"]).as_array().unwrap() {
             let paid = paid_until(row["blob"].as_str().unwrap());
             assert!(

@@ -7,7 +7,7 @@ use walgit_format::Kind;
 use walgit_format::blob::BlobBuilder;
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 
-use crate::planned;
+use crate::synthetic_repository;
 use crate::support::{Tree, World};
 
 #[test]
@@ -25,7 +25,7 @@ fn directory_of_200000_entries_is_listed_completely_and_each_is_found() {
     let mut builder = BlobBuilder::new();
     let root =
         builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
-    let address = planned::store(world.path(), builder, root, FILES + 1, FILES * 6, &[]);
+    let address = synthetic_repository::store(world.path(), builder, root, FILES + 1, FILES * 6, &[]);
     let dir = world.mount(&address);
     let names: BTreeSet<_> = (fs::read_dir(&dir).unwrap())
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -1,20 +1,20 @@
 //! Who writes proves who they are, and leaks it to nobody.
 //!
 //! - [`methods`]: each method against a devnet that demands it;
-//! - [`tokens`]: the tokens for uploads, as the network's publisher takes them;
+//! - [`upload_tokens`]: the tokens for uploads, as the network's publisher takes them;
 //! - [`oauth`]: signing in with an issuer;
-//! - [`renewing`]: staying signed in, and signing out;
-//! - [`keeping`]: where secrets are, and where they go;
-//! - [`lying`]: issuers that lie.
+//! - [`token_renewal`]: staying signed in, and signing out;
+//! - [`secrets`]: where secrets are, and where they go;
+//! - [`hostile_issuer`]: issuers that lie.
 
 mod browser;
 mod issuer;
-mod keeping;
-mod lying;
+mod secrets;
+mod hostile_issuer;
 mod methods;
 mod oauth;
-mod renewing;
-mod tokens;
+mod token_renewal;
+mod upload_tokens;
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};

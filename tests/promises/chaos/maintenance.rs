@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::SEED;
+use super::DEFAULT_SEED;
 use super::from_environment;
 use crate::support::tree::noise;
 use crate::support::world::signal;
 use crate::support::{Tree, World};
 
 /// Steps of a run that is not a soak.
-const STEPS: usize = 30;
+const STEP_COUNT: usize = 30;
 /// The longest that a command may take, whatever the state of the daemon.
-const LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Names that are published.
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
@@ -61,7 +61,7 @@ const ACTIONS: [Action; 10] = [
 
 struct Maintenance {
     world: World,
-    draw: fastrand::Rng,
+    rng: fastrand::Rng,
     trees: BTreeMap<&'static str, Tree>,
     /// Folders that a daemon serves, and the address of what each shows.
     mounts: Vec<(PathBuf, String)>,
@@ -71,13 +71,13 @@ struct Maintenance {
 
 #[test]
 fn maintenance_loses_nothing_while_the_daemon_is_stopped_or_killed() {
-    let seed = from_environment("WALGIT_FS_CHAOS_SEED").unwrap_or(SEED);
+    let seed = from_environment("WALGIT_FS_CHAOS_SEED").unwrap_or(DEFAULT_SEED);
     let minutes = from_environment("WALGIT_FS_SOAK_MINUTES");
     println!("chaos: maintenance of WALGIT_FS_CHAOS_SEED={seed}");
     let until = Instant::now() + Duration::from_secs(60 * minutes.unwrap_or(0));
     let mut maintenance = Maintenance::new(seed);
     let mut steps = 0;
-    while steps < STEPS || Instant::now() < until {
+    while steps < STEP_COUNT || Instant::now() < until {
         maintenance.step(steps);
         steps += 1;
     }
@@ -103,7 +103,7 @@ impl Maintenance {
         }
         Maintenance {
             world,
-            draw: fastrand::Rng::with_seed(seed),
+            rng: fastrand::Rng::with_seed(seed),
             trees,
             mounts: Vec::new(),
             done: BTreeMap::new(),
@@ -115,7 +115,7 @@ impl Maintenance {
         // Every action in turn, so that none is left to chance.
         let action = ACTIONS[number % ACTIONS.len()];
         let daemon = self.world.daemon();
-        let state = match (daemon, self.draw.u8(..3)) {
+        let state = match (daemon, self.rng.u8(..3)) {
             (None, _) | (_, 0) => Daemon::Running,
             (_, 1) => Daemon::Stopped,
             _ => Daemon::Killed,
@@ -146,7 +146,7 @@ impl Maintenance {
 
     /// Whether it succeeded. It may fail while the daemon is stopped.
     fn act(&mut self, action: Action) -> bool {
-        let name = NAMES[self.draw.usize(..NAMES.len())];
+        let name = NAMES[self.rng.usize(..NAMES.len())];
         match action {
             Action::Publish => {
                 let child = self.publish(name);
@@ -179,8 +179,8 @@ impl Maintenance {
     }
 
     fn publish(&mut self, name: &'static str) -> Child {
-        let len = self.draw.usize(1..60_000);
-        let (file, seed) = (format!("d/f{}", self.draw.u8(..8)), self.draw.u64(..));
+        let len = self.rng.usize(1..60_000);
+        let (file, seed) = (format!("d/f{}", self.rng.u8(..8)), self.rng.u64(..));
         let tree = self.trees.remove(name).unwrap();
         let tree = tree.file(file, noise(len, seed));
         let path = tree.path().to_str().unwrap().to_owned();
@@ -221,12 +221,12 @@ impl Maintenance {
 
 /// Whether a command succeeded; it must end in time.
 fn finish(mut child: Child, what: &str) -> bool {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.success();
         }
-        assert!(begun.elapsed() < LIMIT, "{what} did not end in time");
+        assert!(started.elapsed() < COMMAND_TIMEOUT, "{what} did not end in time");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

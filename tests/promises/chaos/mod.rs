@@ -6,10 +6,10 @@
 //! was published is there, nothing leaked, and all of it reads again without a
 //! remount once the weather is fair.
 //!
-//! - [`weather`]: which faults, in which order: drawn from a seed;
+//! - [`fault_schedule`]: which faults, in which order: drawn from a seed;
 //! - [`reader`], [`publisher`]: those who work, and check what they get;
-//! - [`town`]: the servers, the daemon and the mounts, and what is done to them;
-//! - [`tally`]: what came of it;
+//! - [`testbed`]: the servers, the daemon and the mounts, and what is done to them;
+//! - [`statistics`]: what came of it;
 //! - [`maintenance`]: collection, renewal, compaction and unmounting, with the daemon
 //!   stopped and killed in between; a test of its own, which `make soak` runs too.
 //!
@@ -19,21 +19,21 @@
 mod maintenance;
 mod publisher;
 mod reader;
-mod tally;
-mod town;
-mod weather;
+mod statistics;
+mod testbed;
+mod fault_schedule;
 
 use std::time::{Duration, Instant};
 
-use tally::Tally;
-use town::{Town, eventually_fair};
-use weather::Storm;
+use statistics::Statistics;
+use testbed::{Testbed, wait_until_ok};
+use fault_schedule::FaultSchedule;
 
 /// What the storm is drawn from unless told otherwise.
-const SEED: u64 = 6;
+const DEFAULT_SEED: u64 = 6;
 /// How long weather lasts, and how long the servers are away in the end.
-const BRIEF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
-const SOAK: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
+const SHORT_RUN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+const SOAK_RUN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -45,51 +45,51 @@ fn from_environment(name: &str) -> Option<u64> {
 
 #[test]
 fn reads_are_correct_and_bounded_under_random_faults() {
-    let seed = from_environment("WALGIT_FS_CHAOS_SEED").unwrap_or(SEED);
+    let seed = from_environment("WALGIT_FS_CHAOS_SEED").unwrap_or(DEFAULT_SEED);
     let minutes = from_environment("WALGIT_FS_SOAK_MINUTES");
     println!("chaos: the storm of WALGIT_FS_CHAOS_SEED={seed}");
-    let (slot, outage) = if minutes.is_some() { SOAK } else { BRIEF };
+    let (slot, outage) = if minutes.is_some() { SOAK_RUN } else { SHORT_RUN };
     let until = Instant::now() + Duration::from_secs(60 * minutes.unwrap_or(0));
 
-    let tally = Tally::new();
-    let mut storm = Storm::of(seed);
-    let mut town = Town::new(&tally);
+    let statistics = Statistics::new();
+    let mut schedule = FaultSchedule::of(seed);
+    let mut testbed = Testbed::new(&statistics);
     loop {
-        let workers = town.at_work(seed);
-        for (turn, weather) in storm.round().into_iter().enumerate() {
-            town.under(&weather, slot);
+        let workers = testbed.start_workers(seed);
+        for (turn, faults) in schedule.round().into_iter().enumerate() {
+            testbed.run_with_faults(&faults, slot);
             // Every other time something befalls who is in it.
             if turn % 2 == 1 {
-                town.befalls(storm.blow(), slot);
+                testbed.disrupt(schedule.disruption(), slot);
             }
         }
-        town.clear_up();
-        workers.done();
-        town.is_intact();
+        testbed.clear_faults();
+        workers.stop();
+        testbed.assert_mounts_intact();
 
         // A daemon that nobody kills is as it was when the storm is over.
-        let workers = town.at_work(seed + 1);
-        town.clear_up();
+        let workers = testbed.start_workers(seed + 1);
+        testbed.clear_faults();
         std::thread::sleep(slot);
-        let before = town.size();
-        for weather in storm.round().into_iter().step_by(3) {
-            town.under(&weather, slot);
+        let before = testbed.size();
+        for faults in schedule.round().into_iter().step_by(3) {
+            testbed.run_with_faults(&faults, slot);
         }
-        town.clear_up();
-        workers.done();
-        let after = eventually_fair("the daemon is no larger than before", || {
-            town.size().beside(&before)
+        testbed.clear_faults();
+        workers.stop();
+        let after = wait_until_ok("the daemon is no larger than before", || {
+            testbed.size().check_growth(&before)
         });
-        tally.size(before, after);
+        statistics.record_size(before, after);
 
-        tally.recovered(town.comes_back_after(outage));
-        town.is_intact();
-        println!("chaos: {tally}");
+        statistics.record_recovery(testbed.measure_recovery(outage));
+        testbed.assert_mounts_intact();
+        println!("chaos: {statistics}");
         if Instant::now() >= until {
             break;
         }
     }
-    town.has_all_that_was_published();
-    println!("chaos: {tally}");
-    tally.must_be_fair();
+    testbed.assert_all_publishes_readable();
+    println!("chaos: {statistics}");
+    statistics.assert_healthy();
 }

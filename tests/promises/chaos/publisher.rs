@@ -8,27 +8,27 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::reader::Signals;
-use super::tally::Tally;
+use super::statistics::Statistics;
 use crate::support::tree::{listing, noise};
 use crate::support::{Tree, World};
 
 /// Longest time a publish may take: a handful of uploads, each with retries
 /// within its deadline.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_DURATION: Duration = Duration::from_secs(120);
 
 /// What a publish that said it succeeded has to show for ever after.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub(super) struct PublishedHead {
     pub(super) address: String,
     pub(super) content: Vec<(Vec<u8>, String)>,
 }
 
 pub(super) struct Publisher {
     pub(super) world: Arc<World>,
-    pub(super) promises: Arc<Mutex<Vec<Promise>>>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) published_heads: Arc<Mutex<Vec<PublishedHead>>>,
+    pub(super) statistics: Arc<Statistics>,
     pub(super) signals: Arc<Signals>,
-    pub(super) draw: fastrand::Rng,
+    pub(super) rng: fastrand::Rng,
 }
 
 impl Publisher {
@@ -38,19 +38,19 @@ impl Publisher {
             tree = tree.noise(&format!("d{}/f{n}", n % 4), 3_000, n);
         }
         while !self.signals.stop.load(Ordering::Relaxed) {
-            let file = format!("d{}/f{}", self.draw.u8(..4), self.draw.u8(..30));
-            let len = self.draw.usize(..40_000);
-            tree = tree.file(file, noise(len, self.draw.u64(..)));
+            let file = format!("d{}/f{}", self.rng.u8(..4), self.rng.u8(..30));
+            let len = self.rng.usize(..40_000);
+            tree = tree.file(file, noise(len, self.rng.u64(..)));
             let content = listing(tree.path());
             let child = self.publish(&tree);
-            let killed = self.draw.u8(..4) == 0;
+            let killed = self.rng.u8(..4) == 0;
             let wait = match killed {
-                true => Duration::from_millis(self.draw.u64(..400)),
-                false => PATIENCE,
+                true => Duration::from_millis(self.rng.u64(..400)),
+                false => MAX_DURATION,
             };
-            let output = self.tally.timed(
+            let output = self.statistics.timed(
                 || "publish".into(),
-                PATIENCE + Duration::from_secs(5),
+                MAX_DURATION + Duration::from_secs(5),
                 || finish(child, wait),
             );
             let address = output.and_then(|output| {
@@ -59,13 +59,13 @@ impl Publisher {
             });
             match address {
                 Ok(address) => {
-                    self.tally.published.fetch_add(1, Ordering::Relaxed);
-                    self.promises
+                    self.statistics.published.fetch_add(1, Ordering::Relaxed);
+                    self.published_heads
                         .lock()
                         .unwrap()
-                        .push(Promise { address, content });
+                        .push(PublishedHead { address, content });
                 }
-                Err(()) => _ = self.tally.publish_failed.fetch_add(1, Ordering::Relaxed),
+                Err(()) => _ = self.statistics.publish_failed.fetch_add(1, Ordering::Relaxed),
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -87,9 +87,9 @@ impl Publisher {
 
 /// What it printed, if it ended well in time; killed otherwise.
 fn finish(mut child: Child, wait: Duration) -> Result<Vec<u8>, ()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     while child.try_wait().unwrap().is_none() {
-        if begun.elapsed() > wait {
+        if started.elapsed() > wait {
             let _ = child.kill();
             let _ = child.wait();
             return Err(());
@@ -101,13 +101,13 @@ fn finish(mut child: Child, wait: Duration) -> Result<Vec<u8>, ()> {
 }
 
 /// Whether what was published is there, read by somebody who has nothing yet.
-pub(super) fn keeps(world: &World, promise: &Promise) -> Result<(), String> {
-    let dir = world.mount(&promise.address);
-    let same = listing(&dir) == promise.content;
+pub(super) fn verify_published(world: &World, head: &PublishedHead) -> Result<(), String> {
+    let dir = world.mount(&head.address);
+    let same = listing(&dir) == head.content;
     world.unmount(&dir);
     let _ = fs::remove_dir(&dir);
     match same {
         true => Ok(()),
-        false => Err(format!("{} holds something else", promise.address)),
+        false => Err(format!("{} holds something else", head.address)),
     }
 }

@@ -14,17 +14,17 @@ use std::time::Duration;
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
-use super::tally::{PATIENCE, Tally};
+use super::statistics::{MAX_DURATION, Statistics};
 
 /// What an operation may fail with while the network or the daemon is away.
-const AWAY: [Errno; 4] = [
+const OUTAGE_ERRNOS: [Errno; 4] = [
     Errno::IO,
     Errno::TIMEDOUT,
     Errno::NOTCONN,
     Errno::CONNABORTED,
 ];
 /// Bytes that are read at once.
-const PIECE: usize = 128 << 10;
+const READ_SIZE: usize = 128 << 10;
 
 /// What is to be found: files with their content, folders with their names.
 #[derive(Debug)]
@@ -72,9 +72,9 @@ pub(super) struct Signals {
 pub(super) struct Reader {
     pub(super) mount: PathBuf,
     pub(super) checkout: Arc<Checkout>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) statistics: Arc<Statistics>,
     pub(super) signals: Arc<Signals>,
-    pub(super) draw: fastrand::Rng,
+    pub(super) rng: fastrand::Rng,
 }
 
 impl Reader {
@@ -82,48 +82,48 @@ impl Reader {
         while !self.signals.stop.load(Ordering::Relaxed) {
             let remounts = self.signals.remounts.load(Ordering::SeqCst);
             let checkout = self.checkout.clone();
-            let kind = self.draw.usize(..10);
+            let kind = self.rng.usize(..10);
             let done = if kind < 7 {
-                let (name, content) = &checkout.files[self.draw.usize(..checkout.files.len())];
+                let (name, content) = &checkout.files[self.rng.usize(..checkout.files.len())];
                 match kind {
                     0..3 => self.read(name, content, 0..content.len()),
                     3..6 => {
-                        let from = self.draw.usize(..=content.len());
-                        let len = self.draw.usize(..=2 * PIECE);
+                        let from = self.rng.usize(..=content.len());
+                        let len = self.rng.usize(..=2 * READ_SIZE);
                         self.read(name, content, from..content.len().min(from + len))
                     }
                     _ => self.stat(name, content),
                 }
             } else {
                 let folders = &checkout.folders;
-                let (name, names) = &folders[self.draw.usize(..folders.len())];
+                let (name, names) = &folders[self.rng.usize(..folders.len())];
                 self.list(name, names)
             };
             let undisturbed = remounts.is_multiple_of(2)
                 && remounts == self.signals.remounts.load(Ordering::SeqCst);
             match done {
                 Ok(()) => {}
-                Err(Wrong::Content(what)) => self.tally.wrong(what),
+                Err(ReadFailure::Content(what)) => self.statistics.record_error(what),
                 // Between two mounts there is an empty folder.
-                Err(Wrong::Missing(what)) if undisturbed => self.tally.wrong(what),
-                Err(Wrong::Missing(_)) => {}
-                Err(Wrong::Away) => std::thread::sleep(Duration::from_millis(20)),
+                Err(ReadFailure::Missing(what)) if undisturbed => self.statistics.record_error(what),
+                Err(ReadFailure::Missing(_)) => {}
+                Err(ReadFailure::Away) => std::thread::sleep(Duration::from_millis(20)),
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    fn ask<T>(
+    fn perform<T>(
         &self,
         verb: &str,
         name: &Path,
         call: impl FnOnce() -> io::Result<T>,
-    ) -> Result<T, Wrong> {
+    ) -> Result<T, ReadFailure> {
         let what = || format!("{verb} of {}", name.display());
-        let done = self.tally.timed(what, PATIENCE, call);
+        let done = self.statistics.timed(what, MAX_DURATION, call);
         done.map_err(|error| match error.raw_os_error() {
-            Some(code) if AWAY.iter().any(|away| away.raw_os_error() == code) => Wrong::Away,
-            _ => Wrong::Missing(format!("{}: {error}", what())),
+            Some(code) if OUTAGE_ERRNOS.iter().any(|away| away.raw_os_error() == code) => ReadFailure::Away,
+            _ => ReadFailure::Missing(format!("{}: {error}", what())),
         })
     }
 
@@ -132,61 +132,61 @@ impl Reader {
         name: &Path,
         content: &[u8],
         range: std::ops::Range<usize>,
-    ) -> Result<(), Wrong> {
+    ) -> Result<(), ReadFailure> {
         let path = self.mount.join(name);
-        let file = self.ask("open", name, || File::open(&path))?;
-        if self.draw.u8(..4) != 0 {
+        let file = self.perform("open", name, || File::open(&path))?;
+        if self.rng.u8(..4) != 0 {
             // What the kernel keeps, nobody would be asked for.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         }
         let mut at = range.start;
-        let mut piece = vec![0; PIECE];
+        let mut piece = vec![0; READ_SIZE];
         while at < range.end {
-            let room = PIECE.min(range.end - at);
+            let room = READ_SIZE.min(range.end - at);
             let read = || file.read_at(&mut piece[..room], at as u64);
-            let got = self.ask("read", name, read)?;
+            let got = self.perform("read", name, read)?;
             if piece[..got] != content[at..at + got] || got == 0 {
                 let what = format!("{got} bytes at {at} of {}", name.display());
-                return Err(Wrong::Content(what));
+                return Err(ReadFailure::Content(what));
             }
-            self.tally.right(got);
+            self.statistics.record_read(got);
             at += got;
         }
         Ok(())
     }
 
-    fn stat(&self, name: &Path, content: &[u8]) -> Result<(), Wrong> {
+    fn stat(&self, name: &Path, content: &[u8]) -> Result<(), ReadFailure> {
         let path = self.mount.join(name);
-        let len = self.ask("stat", name, || fs::metadata(&path))?.len();
+        let len = self.perform("stat", name, || fs::metadata(&path))?.len();
         match len == content.len() as u64 {
             true => Ok(()),
-            false => Err(Wrong::Content(format!(
+            false => Err(ReadFailure::Content(format!(
                 "{} has {len} bytes",
                 name.display()
             ))),
         }
     }
 
-    fn list(&self, name: &Path, names: &BTreeSet<OsString>) -> Result<(), Wrong> {
+    fn list(&self, name: &Path, names: &BTreeSet<OsString>) -> Result<(), ReadFailure> {
         let path = self.mount.join(name);
         let list = || {
             fs::read_dir(&path)?
                 .map(|entry| Ok(entry?.file_name()))
                 .collect()
         };
-        let found: BTreeSet<OsString> = self.ask("list", name, list)?;
+        let found: BTreeSet<OsString> = self.perform("list", name, list)?;
         match found == *names {
             true => Ok(()),
             false => {
                 let found = found.len();
                 let what = format!("{} lists {found} of {}", name.display(), names.len());
-                Err(Wrong::Missing(what))
+                Err(ReadFailure::Missing(what))
             }
         }
     }
 }
 
-enum Wrong {
+enum ReadFailure {
     /// Other bytes: never.
     Content(String),
     /// It says that there is nothing: only where nothing is mounted.

@@ -17,7 +17,7 @@
 
 use serde_json::{Value, json};
 
-use super::schema::{Points, points};
+use super::schema::{SchemaPaths, schema_paths};
 
 /// One description.
 pub(super) struct Api {
@@ -108,14 +108,14 @@ impl Api {
     pub(super) fn operations(&self) -> Vec<Operation> {
         let mut operations = Vec::new();
         for (path, item) in self.document["paths"].as_object().unwrap() {
-            for (method, described) in item.as_object().unwrap() {
+            for (method, documented) in item.as_object().unwrap() {
                 let at = format!("#/paths/{}/{method}", escaped(path));
                 operations.push(Operation {
                     method: method.to_uppercase(),
                     path: path.clone(),
-                    parameters: self.parameters(&at, described),
-                    responses: responses(&at, described),
-                    takes: takes(&at, described),
+                    parameters: self.parameters(&at, documented),
+                    responses: responses(&at, documented),
+                    takes: takes(&at, documented),
                     at,
                 });
             }
@@ -123,9 +123,9 @@ impl Api {
         operations
     }
 
-    fn parameters(&self, at: &str, described: &Value) -> Vec<Parameter> {
+    fn parameters(&self, at: &str, documented: &Value) -> Vec<Parameter> {
         let mut parameters = Vec::new();
-        let list = described["parameters"].as_array();
+        let list = documented["parameters"].as_array();
         for (number, parameter) in list.into_iter().flatten().enumerate() {
             let schema = format!("{at}/parameters/{number}/schema");
             let in_path = parameter["in"] == "path";
@@ -179,13 +179,13 @@ impl Api {
 
     /// Schemas that the description holds and no operation leads to.
     pub(super) fn unreachable(&self) -> Vec<String> {
-        let mut reached = Points::new();
+        let mut reached = SchemaPaths::new();
         for operation in self.operations() {
             operation.schemas(self, &mut reached);
             let parameters = self.at(&operation.at)["parameters"].as_array();
             for number in 0..parameters.map_or(0, Vec::len) {
                 let at = format!("{}/parameters/{number}/schema", operation.at);
-                points(self, &at, &mut reached);
+                schema_paths(self, &at, &mut reached);
             }
         }
         let schemas = self.at("#/components/schemas").as_object().unwrap().keys();
@@ -198,13 +198,13 @@ impl Api {
 
 impl Operation {
     /// Parts of the schemas of bodies sent and received.
-    pub(super) fn schemas(&self, api: &Api, into: &mut Points) {
+    pub(super) fn schemas(&self, api: &Api, into: &mut SchemaPaths) {
         let received = self.responses.iter().filter_map(|r| r.content.as_ref());
         for (_, schema) in received {
-            points(api, schema, into);
+            schema_paths(api, schema, into);
         }
         if let Some((_, Some(schema))) = &self.takes {
-            points(api, schema, into);
+            schema_paths(api, schema, into);
         }
     }
 }
@@ -213,8 +213,8 @@ fn escaped(text: &str) -> String {
     text.replace('~', "~0").replace('/', "~1")
 }
 
-fn responses(at: &str, described: &Value) -> Vec<Response> {
-    let all = described["responses"].as_object().unwrap();
+fn responses(at: &str, documented: &Value) -> Vec<Response> {
+    let all = documented["responses"].as_object().unwrap();
     let content = |status: &str, response: &Value| {
         let content = response["content"].as_object()?;
         assert_eq!(content.len(), 1, "{at}: several kinds of body");
@@ -231,8 +231,8 @@ fn responses(at: &str, described: &Value) -> Vec<Response> {
         .collect()
 }
 
-fn takes(at: &str, described: &Value) -> Option<(String, Option<String>)> {
-    let content = described["requestBody"]["content"].as_object()?;
+fn takes(at: &str, documented: &Value) -> Option<(String, Option<String>)> {
+    let content = documented["requestBody"]["content"].as_object()?;
     let (kind, body) = content.iter().next()?;
     let schema = format!("{at}/requestBody/content/{}/schema", escaped(kind));
     Some((kind.clone(), body["schema"].is_object().then_some(schema)))

@@ -4,29 +4,29 @@
 use serde_json::Value;
 
 use super::api::Api;
-use super::call::{Answer, Call};
-use super::ground::{Ground, writing};
-use super::{described, meanings};
+use super::request::{ApiResponse, ApiRequest};
+use super::testbed::{Testbed, write_request};
+use super::{generated_cases, semantic_cases};
 use crate::support::tree::noise;
 
 /// A request and what must come of it.
 pub(super) struct Case {
-    pub(super) says: String,
-    pub(super) call: Call,
+    pub(super) title: String,
+    pub(super) request: ApiRequest,
     pub(super) status: u16,
     /// What goes wrong on order.
     pub(super) fault: Option<String>,
-    pub(super) then: Box<dyn Fn(&Answer)>,
+    pub(super) check: Box<dyn Fn(&ApiResponse)>,
 }
 
 impl Case {
-    pub(super) fn new(says: impl Into<String>, call: Call, status: u16) -> Self {
+    pub(super) fn new(title: impl Into<String>, request: ApiRequest, status: u16) -> Self {
         Case {
-            says: says.into(),
-            call,
+            title: title.into(),
+            request,
             status,
             fault: None,
-            then: Box::new(|_| {}),
+            check: Box::new(|_| {}),
         }
     }
 
@@ -36,56 +36,56 @@ impl Case {
     }
 
     pub(super) fn reason(self, reason: &'static str) -> Self {
-        self.then(move |answer| assert_eq!(answer.reason(), reason))
+        self.check(move |response| assert_eq!(response.reason(), reason))
     }
 
     /// This is in the answer.
     pub(super) fn with(self, pointer: impl Into<String>, value: Value) -> Self {
         let pointer = pointer.into();
-        self.then(move |answer| {
-            let json = answer.json();
+        self.check(move |response| {
+            let json = response.json();
             assert_eq!(json.pointer(&pointer), Some(&value), "{pointer} in {json}");
         })
     }
 
     /// Something is there in the answer, or nothing.
-    pub(super) fn has(self, pointer: impl Into<String>, there: bool) -> Self {
+    pub(super) fn with_presence(self, pointer: impl Into<String>, there: bool) -> Self {
         let pointer = pointer.into();
-        self.then(move |answer| {
-            let json = answer.json();
+        self.check(move |response| {
+            let json = response.json();
             let found = json.pointer(&pointer).is_some();
             assert_eq!(found, there, "{pointer} in {json}");
         })
     }
 
-    pub(super) fn then(mut self, then: impl Fn(&Answer) + 'static) -> Self {
-        let before = self.then;
-        self.then = Box::new(move |answer| {
-            before(answer);
-            then(answer);
+    pub(super) fn check(mut self, check: impl Fn(&ApiResponse) + 'static) -> Self {
+        let before = self.check;
+        self.check = Box::new(move |response| {
+            before(response);
+            check(response);
         });
         self
     }
 }
 
 /// All cases, in the order in which they must be tried.
-pub(super) fn all(ground: &Ground) -> Vec<Case> {
+pub(super) fn all(testbed: &Testbed) -> Vec<Case> {
     let mut cases = Vec::new();
     let aggregator = Api::aggregator();
     for operation in aggregator.operations() {
-        described::read_statuses(ground, &operation, &mut cases);
-        let good = described::read(&operation, &ground.fine);
-        described::parameters(&aggregator, &operation, &good, &mut cases);
+        generated_cases::read_statuses(testbed, &operation, &mut cases);
+        let good = generated_cases::read(&operation, &testbed.fine);
+        generated_cases::parameters(&aggregator, &operation, &good, &mut cases);
     }
-    meanings::reads(ground, &mut cases);
+    semantic_cases::reads(testbed, &mut cases);
     let publisher = Api::publisher();
     for operation in publisher.operations() {
-        described::write_statuses(ground, &operation, &mut cases);
+        generated_cases::write_statuses(testbed, &operation, &mut cases);
         // The same content again and again: what is there already is fine.
-        let good = writing(&operation.path, noise(100, 9));
-        described::parameters(&publisher, &operation, &good, &mut cases);
-        meanings::writes(&operation.path, &mut cases);
+        let good = write_request(&operation.path, noise(100, 9));
+        generated_cases::parameters(&publisher, &operation, &good, &mut cases);
+        semantic_cases::writes(&operation.path, &mut cases);
     }
-    meanings::quilts(&mut cases);
+    semantic_cases::quilts(&mut cases);
     cases
 }

@@ -1,32 +1,32 @@
 //! The embedded Walrus answers to the network's own description of its API.
 //!
 //! The network describes its API in two OpenAPI files. From them follows all
-//! that is to be seen ([`facts::demanded`]): every operation, parameter, kind of
+//! that is to be seen ([`coverage::expected_facts`]): every operation, parameter, kind of
 //! value, status, content type, and every part of every schema of what is sent
 //! and received. [`cases`] make real requests to a real `devnet`; every answer
 //! is checked against its schema, and what was seen of the description is
-//! counted ([`facts::seen`]). What remains is a failure, by name. So nothing
+//! counted ([`coverage::seen`]). What remains is a failure, by name. So nothing
 //! here has to be believed: a description that grows, or a case that is taken
 //! away, fails.
 //!
 //! - [`api`]: the descriptions, and where they differ from the network;
 //! - [`schema`]: the checker;
-//! - [`described`], [`meanings`]: the cases, tried on what [`ground`] has;
-//! - [`call`]: requests and answers.
+//! - [`generated_cases`], [`semantic_cases`]: the cases, tried on what [`testbed`] has;
+//! - [`request`]: requests and answers.
 
 mod api;
-mod call;
+mod request;
 mod cases;
-mod described;
-mod facts;
-mod ground;
-mod meanings;
+mod generated_cases;
+mod coverage;
+mod testbed;
+mod semantic_cases;
 mod schema;
 
 use std::collections::BTreeSet;
 
 use api::Api;
-use ground::Ground;
+use testbed::Testbed;
 
 use crate::support::block_on;
 
@@ -37,32 +37,32 @@ fn http() -> reqwest::Client {
 
 #[test]
 fn every_documented_endpoint_answers_as_documented() {
-    let ground = Ground::new();
+    let testbed = Testbed::new();
     let apis = [Api::aggregator(), Api::publisher()];
-    let described: Vec<_> = (apis.iter())
+    let documented: Vec<_> = (apis.iter())
         .flat_map(|api| api.operations().into_iter().map(move |o| (api, o)))
         .collect();
     let mut open: BTreeSet<String> = BTreeSet::new();
-    for (api, operation) in &described {
-        open.extend(facts::demanded(api, operation));
+    for (api, operation) in &documented {
+        open.extend(coverage::expected_facts(api, operation));
     }
-    let (http, url) = (http(), &ground.server.url);
+    let (http, url) = (http(), &testbed.server.url);
     let faults = format!("{url}/devnet/faults");
     block_on(async {
-        for case in cases::all(&ground) {
+        for case in cases::all(&testbed) {
             if let Some(fault) = &case.fault {
                 let set = http.put(&faults).body(format!("{fault},first=1"));
                 assert_eq!(set.send().await.unwrap().status(), 200, "{fault}");
             }
-            let answer = case.call.send(&http, url).await;
-            let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(400)]);
-            let about = format!("{}\n{:?}\n{text}", case.says, case.call.given);
-            assert_eq!(answer.status, case.status, "{about}");
-            (case.then)(&answer);
-            let (api, operation) = (described.iter())
-                .find(|(_, o)| o.method == case.call.method && o.path == case.call.path)
-                .unwrap_or_else(|| panic!("{} is not described", case.call.path));
-            let seen = facts::seen(api, operation, &case.call, &answer);
+            let response = case.request.send(&http, url).await;
+            let text = String::from_utf8_lossy(&response.body[..response.body.len().min(400)]);
+            let about = format!("{}\n{:?}\n{text}", case.title, case.request.given);
+            assert_eq!(response.status, case.status, "{about}");
+            (case.check)(&response);
+            let (api, operation) = (documented.iter())
+                .find(|(_, o)| o.method == case.request.method && o.path == case.request.path)
+                .unwrap_or_else(|| panic!("{} is not described", case.request.path));
+            let seen = coverage::observed_facts(api, operation, &case.request, &response);
             for fact in seen.unwrap_or_else(|error| panic!("{about}\n{error}")) {
                 open.remove(&fact);
             }
@@ -92,14 +92,14 @@ fn api_descriptions_contain_two_unused_schemas() {
 /// makes no sense is refused as its description says.
 #[test]
 fn quilt_patches_are_returned_completely() {
-    let ground = Ground::new();
-    let (http, url) = (http(), &ground.server.url);
+    let testbed = Testbed::new();
+    let (http, url) = (http(), &testbed.server.url);
     block_on(async {
-        let ranged = meanings::the_member(&ground).header("range", "bytes=1-2");
-        let answer = ranged.send(&http, url).await;
-        assert_eq!((answer.status, &answer.body), (200, &ground.content));
-        assert_eq!(answer.header("x-quilt-patch-identifier"), "the file");
-        let unknown = meanings::member(&ground, "another").send(&http, url).await;
+        let ranged = semantic_cases::only_member(&testbed).header("range", "bytes=1-2");
+        let response = ranged.send(&http, url).await;
+        assert_eq!((response.status, &response.body), (200, &testbed.content));
+        assert_eq!(response.header("x-quilt-patch-identifier"), "the file");
+        let unknown = semantic_cases::member(&testbed, "another").send(&http, url).await;
         assert_eq!(unknown.status, 404);
         assert_eq!(unknown.reason(), "QUILT_PATCH_NOT_FOUND");
     });

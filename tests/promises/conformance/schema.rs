@@ -13,9 +13,9 @@ use serde_json::Value;
 use super::api::Api;
 
 /// Parts of schemas, as pointers into the description.
-pub(super) type Points = BTreeSet<String>;
+pub(super) type SchemaPaths = BTreeSet<String>;
 
-const KNOWN: [&str; 14] = [
+const SUPPORTED_KEYWORDS: [&str; 14] = [
     "$ref",
     "type",
     "format",
@@ -33,27 +33,27 @@ const KNOWN: [&str; 14] = [
 ];
 
 /// Every part that a value of the schema at `at` may go through.
-pub(super) fn points(api: &Api, at: &str, into: &mut Points) {
+pub(super) fn schema_paths(api: &Api, at: &str, into: &mut SchemaPaths) {
     if !into.insert(at.to_owned()) {
         return;
     }
     let schema = api.at(at);
     for (word, value) in schema.as_object().into_iter().flatten() {
-        assert!(KNOWN.contains(&word.as_str()), "{at}: `{word}` is new");
+        assert!(SUPPORTED_KEYWORDS.contains(&word.as_str()), "{at}: `{word}` is new");
         match word.as_str() {
-            "$ref" => points(api, value.as_str().unwrap(), into),
+            "$ref" => schema_paths(api, value.as_str().unwrap(), into),
             "properties" => {
                 for name in value.as_object().unwrap().keys() {
-                    points(api, &format!("{at}/properties/{name}"), into);
+                    schema_paths(api, &format!("{at}/properties/{name}"), into);
                 }
             }
             "allOf" | "oneOf" | "prefixItems" => {
                 for number in 0..value.as_array().unwrap().len() {
-                    points(api, &format!("{at}/{word}/{number}"), into);
+                    schema_paths(api, &format!("{at}/{word}/{number}"), into);
                 }
             }
             "items" | "additionalProperties" | "propertyNames" if value.is_object() => {
-                points(api, &format!("{at}/{word}"), into);
+                schema_paths(api, &format!("{at}/{word}"), into);
             }
             _ => {}
         }
@@ -64,7 +64,7 @@ pub(super) fn points(api: &Api, at: &str, into: &mut Points) {
 type Known = Option<BTreeSet<String>>;
 
 /// Checks a whole value; the parts it went through are added to `seen`.
-pub(super) fn check(api: &Api, at: &str, value: &Value, seen: &mut Points) -> Result<(), String> {
+pub(super) fn check(api: &Api, at: &str, value: &Value, seen: &mut SchemaPaths) -> Result<(), String> {
     let known = part(api, at, value, seen)?;
     let (Some(object), Some(known)) = (value.as_object(), known) else {
         return Ok(());
@@ -75,7 +75,7 @@ pub(super) fn check(api: &Api, at: &str, value: &Value, seen: &mut Points) -> Re
     }
 }
 
-fn part(api: &Api, at: &str, value: &Value, seen: &mut Points) -> Result<Known, String> {
+fn part(api: &Api, at: &str, value: &Value, seen: &mut SchemaPaths) -> Result<Known, String> {
     let schema = api.at(at);
     seen.insert(at.to_owned());
     let mut known: Known = Some(BTreeSet::new());
@@ -108,7 +108,7 @@ fn part(api: &Api, at: &str, value: &Value, seen: &mut Points) -> Result<Known, 
                 // What may be null may as well be left out, and is; but the
                 // property itself was not seen then.
                 None => {
-                    let mut through = Points::new();
+                    let mut through = SchemaPaths::new();
                     if check(api, &at, &Value::Null, &mut through).is_ok() {
                         through.remove(&at);
                         seen.extend(through);
@@ -148,12 +148,12 @@ fn one_of(
     at: &str,
     count: usize,
     value: &Value,
-    seen: &mut Points,
+    seen: &mut SchemaPaths,
 ) -> Result<Known, String> {
     let mut found = Vec::new();
     let mut errors = Vec::new();
     for number in 0..count {
-        let mut through = Points::new();
+        let mut through = SchemaPaths::new();
         match part(api, &format!("{at}/oneOf/{number}"), value, &mut through) {
             Ok(known) => found.push((known, through)),
             Err(error) => errors.push(error),
@@ -227,7 +227,7 @@ mod tests {
         let api = Api::publisher();
         let verdict = |schema: &str, value: Value| {
             let at = format!("#/components/schemas/{schema}");
-            check(&api, &at, &value, &mut Points::new())
+            check(&api, &at, &value, &mut SchemaPaths::new())
         };
         let event = |digest: Value| json!({"txDigest": digest, "eventSeq": "0"});
         let digest = bs58::encode([7; 32]).into_string();

@@ -1,7 +1,7 @@
 //! A published history comes back as the git repository that it was: object for
 //! object, ref for ref.
 
-mod made;
+mod synthetic;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::tree::{assert_same, git, noise};
-use crate::support::walgit::{at, manifests, world_with_fixture};
+use crate::support::manifests::{address_of, manifests, world_with_fixture};
 use crate::support::world::signal;
 use crate::support::{Server, Tree, World, eventually};
 
@@ -36,7 +36,7 @@ fn bytes_of(id: &str) -> Vec<u8> {
 }
 
 /// A repository in which everything has happened that changes what git stores.
-pub(crate) fn eventful(sha256: bool) -> Tree {
+pub(crate) fn diverse_repository(sha256: bool) -> Tree {
     let tree = Tree::new();
     if sha256 {
         tree.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
@@ -180,7 +180,7 @@ pub(crate) const BRANCHES: [&str; 4] = ["main", "topic/x", "old-mode", "empty"];
 fn diverse_history_is_exported_object_for_object() {
     for sha256 in [false, true] {
         let world = World::new();
-        let tree = eventful(sha256);
+        let tree = diverse_repository(sha256);
         publish(&world, tree.path(), &BRANCHES, &[]);
         let (dir, report) = export(&world, "copy", &["--check"]);
         let count = assert_exported(tree.path(), &dir);
@@ -201,7 +201,7 @@ fn diverse_history_is_exported_object_for_object() {
 #[test]
 fn exported_repository_is_usable() {
     let world = World::new();
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
     let (dir, report) = export(&world, "copy.git", &["--bare"]);
     assert_eq!(report["checkout"], "bare");
@@ -242,7 +242,7 @@ fn repacked_export_is_smaller_and_equal() {
 #[test]
 fn export_returns_the_newest_history_after_each_push() {
     let world = World::new();
-    let mut tree = eventful(false);
+    let mut tree = diverse_repository(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
     for n in 0..3 {
         tree = tree
@@ -266,7 +266,7 @@ fn export_returns_the_newest_history_after_each_push() {
 #[test]
 fn unpublished_branches_are_not_exported() {
     let world = World::new();
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     publish(&world, tree.path(), &["topic/x"], &[]);
     let (dir, _) = export(&world, "copy", &[]);
     git(&dir, &["fsck", "--full", "--strict"]);
@@ -280,7 +280,7 @@ fn unpublished_branches_are_not_exported() {
 #[test]
 fn shallow_clone_is_exported_with_equal_depth() {
     let world = World::new();
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     let from = format!("file://{}", tree.path().display());
     git(
         world.path(),
@@ -300,7 +300,7 @@ fn shallow_clone_is_exported_with_equal_depth() {
 #[test]
 fn export_of_limited_history_is_shallow() {
     let world = World::new();
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     publish(&world, tree.path(), &["main"], &["--history", "5"]);
     let (dir, report) = export(&world, "copy", &[]);
     assert_eq!(report["shallow"], true);
@@ -317,7 +317,7 @@ fn export_of_limited_history_is_shallow() {
 #[test]
 fn encrypted_history_is_exported_with_its_key() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     let published = publish(&world, tree.path(), &BRANCHES, &["--encrypt"]);
     let (dir, _) = export(&world, "copy", &[]);
     assert_exported(tree.path(), &dir);
@@ -379,7 +379,7 @@ fn export_without_history_names_the_remedy() {
     assert!(output.contains("--history all"), "{output}");
     world.publish(Tree::new().file("a", "a").path(), "folder");
     let [first, _] = manifests("plain");
-    for address in ["folder", &at(&first)] {
+    for address in ["folder", &address_of(&first)] {
         let output = world.fail(&["export", address, dir]);
         assert!(output.contains("not published from a git"), "{output}");
     }
@@ -389,7 +389,7 @@ fn export_without_history_names_the_remedy() {
 #[test]
 fn failed_export_leaves_nothing() {
     let world = World::new();
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
     // What is in the middle of the blobs is not what it was.
     for blob in fs::read_dir(world.blobs()).unwrap() {
@@ -408,10 +408,10 @@ fn failed_export_leaves_nothing() {
 fn interrupted_export_leaves_nothing() {
     let server = Server::start();
     let world = World::on(&server);
-    let tree = eventful(false);
+    let tree = diverse_repository(false);
     let published = publish(&world, tree.path(), &BRANCHES, &[]);
     // The large file takes half a minute.
-    server.order("method=GET,bandwidth-mbit=2");
+    server.set_faults("method=GET,bandwidth-mbit=2");
     let dir = world.path().join("copy");
     let address = published["address"].as_str().unwrap();
     let args = [OsStr::new("export"), address.as_ref(), dir.as_os_str()];
@@ -501,7 +501,7 @@ fn export_has_the_permissions_of_a_clone() {
             tree.path().display(),
             clone.display()
         );
-        let done = world.after(&line, &["export", "it", copy.to_str().unwrap()]);
+        let done = world.run_after(&line, &["export", "it", copy.to_str().unwrap()]);
         assert!(done.status.success(), "{done:?}");
         let mode = |dir: &Path, name: &str| {
             use std::os::unix::fs::PermissionsExt as _;

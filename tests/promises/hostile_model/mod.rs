@@ -3,9 +3,9 @@
 //! exported, within bounds of memory and time.
 //!
 //! A few hundred seeds by default. `WALGIT_FS_HOSTILE_REPOSITORIES` is how many,
-//! `WALGIT_FS_HOSTILE_SEED` the first of them; `make fuzz-repositories` runs many.
+//! `WALGIT_FS_HOSTILE_SEED` the first of them; `generate fuzz-repositories` runs many.
 
-pub(crate) mod made;
+pub(crate) mod generator;
 
 use std::fs;
 use std::path::Path;
@@ -24,27 +24,27 @@ use walgit_fs::lifecycle::{ExportOptions, export};
 use walgit_fs::repo::{Loader, LoaderConfig, Node, RepoError, Snapshot};
 use walrus_client::{Accept, BlobStore, Extent, PutOptions, StoreError, Stored};
 
-use made::{Made, make};
+use generator::{GeneratedRepository, generate};
 
-const REPOSITORIES: &str = "WALGIT_FS_HOSTILE_REPOSITORIES";
-const SEED: &str = "WALGIT_FS_HOSTILE_SEED";
+const COUNT_VARIABLE: &str = "WALGIT_FS_HOSTILE_REPOSITORIES";
+const SEED_VARIABLE: &str = "WALGIT_FS_HOSTILE_SEED";
 /// Set in the process that does the work.
-const CHILD: &str = "WALGIT_FS_HOSTILE_CHILD";
+const CHILD_VARIABLE: &str = "WALGIT_FS_HOSTILE_CHILD";
 /// Address space of that process, in KiB: beyond it allocations fail.
-const ADDRESS_SPACE: u64 = 3 << 20;
+const ADDRESS_SPACE_KIB: u64 = 3 << 20;
 /// Most memory that one repository may take in that process, in KiB.
-const MOST: u64 = 300 << 10;
+const MAX_MEMORY_KIB: u64 = 300 << 10;
 /// Longest that one may take, on a loaded machine and without optimisation.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_DURATION: Duration = Duration::from_secs(60);
 /// Files and directories that are looked at of one.
-const LOOKS: usize = 60;
+const MAX_VISITED_NODES: usize = 60;
 
 /// The one blob there is.
 #[derive(Debug, Default)]
-struct Memory(Mutex<(Option<BlobId>, Bytes)>);
+struct SingleBlobStore(Mutex<(Option<BlobId>, Bytes)>);
 
 #[async_trait]
-impl BlobStore for Memory {
+impl BlobStore for SingleBlobStore {
     async fn read(
         &self,
         blob: BlobId,
@@ -91,7 +91,7 @@ impl BlobStore for Memory {
 
 /// A figure of the memory of this process, in KiB: `VmRSS`, what it takes, or
 /// `VmHWM`, the most it took since that was reset.
-fn taken(what: &str) -> u64 {
+fn memory_kib(what: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let found = status.lines().find_map(|line| line.strip_prefix(what));
     let found = found.and_then(|found| found.trim_start_matches(':').split_whitespace().next());
@@ -105,16 +105,16 @@ fn reset_peak() {
 
 #[test]
 fn generated_hostile_repositories_are_read_or_refused_within_limits() {
-    let count = std::env::var(REPOSITORIES).unwrap_or_else(|_| "300".into());
+    let count = std::env::var(COUNT_VARIABLE).unwrap_or_else(|_| "300".into());
     let child = std::env::current_exe().unwrap();
     let test = "hostile_model::hostile_repository_worker";
-    let run = format!("ulimit -v {ADDRESS_SPACE}; exec \"$0\" --exact {test} --nocapture");
+    let run = format!("ulimit -v {ADDRESS_SPACE_KIB}; exec \"$0\" --exact {test} --nocapture");
     let mut shell = Command::new("sh");
     shell
         .args(["-c", &run])
         .arg(child)
-        .env(CHILD, "1")
-        .env(REPOSITORIES, count);
+        .env(CHILD_VARIABLE, "1")
+        .env(COUNT_VARIABLE, count);
     let done = shell.output().unwrap();
     let output = String::from_utf8_lossy(&done.stdout);
     let why = String::from_utf8_lossy(&done.stderr);
@@ -126,7 +126,7 @@ fn generated_hostile_repositories_are_read_or_refused_within_limits() {
 /// Runs in a process of its own, whose memory is limited and measured.
 #[test]
 fn hostile_repository_worker() {
-    if std::env::var_os(CHILD).is_none() {
+    if std::env::var_os(CHILD_VARIABLE).is_none() {
         return;
     }
     let number = |name: &str| {
@@ -134,7 +134,7 @@ fn hostile_repository_worker() {
             .ok()
             .and_then(|it| it.parse::<u64>().ok())
     };
-    let (first, count) = (number(SEED).unwrap_or(1), number(REPOSITORIES).unwrap_or(1));
+    let (first, count) = (number(SEED_VARIABLE).unwrap_or(1), number(COUNT_VARIABLE).unwrap_or(1));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -147,25 +147,25 @@ fn hostile_repository_worker() {
         memory_bytes: 8 << 20,
     };
     let cache = Cache::open(&config).unwrap();
-    let store = Arc::new(Memory::default());
+    let store = Arc::new(SingleBlobStore::default());
     let (mut memory, mut time) = ((0, 0), (Duration::ZERO, 0));
     let mut opened = 0;
     for seed in first..first + count {
-        let made = make(seed);
-        *store.0.lock().unwrap() = (Some(made.blob), made.bytes.clone());
+        let generated = generate(seed);
+        *store.0.lock().unwrap() = (Some(generated.blob), generated.bytes.clone());
         let loader = Loader::new(cache.clone(), LoaderConfig::default());
         reset_peak();
-        let before = taken("VmRSS");
-        let begun = Instant::now();
+        let before = memory_kib("VmRSS");
+        let started = Instant::now();
         let blobs: Arc<dyn BlobStore> = store.clone();
-        opened += u64::from(runtime.block_on(look(&loader, blobs, &made, dir.path())));
-        let took = begun.elapsed();
+        opened += u64::from(runtime.block_on(exercise(&loader, blobs, &generated, dir.path())));
+        let took = started.elapsed();
         // Freed memory that the allocator keeps is not the next one's.
-        let peak = taken("VmHWM").saturating_sub(before);
+        let peak = memory_kib("VmHWM").saturating_sub(before);
         memory = memory.max((peak, seed));
         time = time.max((took, seed));
-        assert!(peak < MOST, "seed {seed}: {peak} KiB");
-        assert!(took < LONGEST, "seed {seed}: {took:?}");
+        assert!(peak < MAX_MEMORY_KIB, "seed {seed}: {peak} KiB");
+        assert!(took < MAX_DURATION, "seed {seed}: {took:?}");
     }
     println!(
         "{count} repositories from seed {first}, {opened} of them opened; worst memory {} MiB \
@@ -174,14 +174,14 @@ fn hostile_repository_worker() {
         memory.1,
         time.0.as_secs_f64(),
         time.1,
-        taken("VmRSS") >> 10
+        memory_kib("VmRSS") >> 10
     );
 }
 
 /// Looks at all there is to look at. Errors are fine, whichever they are; whether
 /// it could be opened.
-async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir: &Path) -> bool {
-    let Ok(repository) = loader.open(store, made.blob, Some(made.root)).await else {
+async fn exercise(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, generated: &GeneratedRepository, dir: &Path) -> bool {
+    let Ok(repository) = loader.open(store, generated.blob, Some(generated.root)).await else {
         return false;
     };
     let check = |history| {
@@ -197,7 +197,7 @@ async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir:
     };
     let decoded = check(Depth::Decoded).await;
     let hashed = check(Depth::Hashed).await;
-    assert!(decoded || !hashed, "{}", made.root);
+    assert!(decoded || !hashed, "{}", generated.root);
     let Ok(snapshot) = repository.snapshot(0) else {
         return true;
     };
@@ -214,7 +214,7 @@ async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir:
         let named: Vec<_> = match archive.commits().await {
             Ok(commits) => commits.take(3).collect(),
             Err(why) => {
-                assert!(!decoded, "{}: {why}", made.root);
+                assert!(!decoded, "{}: {why}", generated.root);
                 Vec::new()
             }
         };
@@ -234,7 +234,7 @@ async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir:
         {
             fs::remove_dir_all(&target).unwrap();
         } else {
-            assert!(!hashed, "{}: what is sound can be exported", made.root);
+            assert!(!hashed, "{}: what is sound can be exported", generated.root);
         }
         assert!(!target.exists(), "a failed export leaves nothing");
     }
@@ -244,10 +244,10 @@ async fn look(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, made: &Made, dir:
 /// As `ls -R` and `cat` do, for a while.
 async fn list(snapshot: &Snapshot) -> Result<(), RepoError> {
     let mut pending: Vec<Node> = vec![snapshot.root()];
-    let mut looks = 0;
+    let mut visited = 0;
     while let Some(node) = pending.pop() {
-        looks += 1;
-        if looks > LOOKS {
+        visited += 1;
+        if visited > MAX_VISITED_NODES {
             break;
         }
         match node.kind {

@@ -7,30 +7,30 @@
 //! publisher, ledger, leases, collector and renewal; only the clock is the test's
 //! own.
 
-mod killed;
-mod parts;
-mod rig;
+mod interruptions;
+mod components;
+mod model;
 
 use proptest::prelude::*;
 
 use crate::support::block_on;
-use rig::Rig;
+use model::Model;
 
 const DAY: u64 = 24 * 3600;
 /// Days for which an old head is kept.
-const KEEP: u64 = 2;
+const RETENTION_DAYS: u64 = 2;
 /// So small that a tree takes several blobs.
 const MAX_BODY: u64 = 200 << 10;
-const CONTENTS: u64 = 5;
+const TREE_COUNT: u64 = 5;
 
 #[derive(Clone, Debug)]
 enum Step {
     /// A tree is published under a name.
     Publish { name: usize, content: u64 },
     /// The same, with a whole collection after each blob that it claims.
-    Beside { name: usize, content: u64 },
+    PublishDuringCollection { name: usize, content: u64 },
     /// The same, but it ends after so many blobs.
-    Crash {
+    InterruptedPublish {
         name: usize,
         content: u64,
         after: u64,
@@ -44,7 +44,7 @@ enum Step {
     /// A collection.
     Collect,
     /// One that is killed at some deletion: before it, or after.
-    Killed { at: u64, before: bool },
+    InterruptedCollection { at: u64, before: bool },
     /// What is needed is renewed, perhaps killed at some blob and begun again, and
     /// the epoch ends.
     Epoch { killed: Option<u64> },
@@ -52,24 +52,24 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let name = 0..2usize;
-    let content = 0..CONTENTS;
+    let content = 0..TREE_COUNT;
     let step = prop_oneof![
         5 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::Publish { name, content }),
-        3 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::Beside { name, content }),
+        3 => (name.clone(), content.clone()).prop_map(|(name, content)| Step::PublishDuringCollection { name, content }),
         2 => (name.clone(), content, 0..3u64)
-            .prop_map(|(name, content, after)| Step::Crash { name, content, after }),
+            .prop_map(|(name, content, after)| Step::InterruptedPublish { name, content, after }),
         1 => name.clone().prop_map(|name| Step::Remove { name }),
         1 => name.prop_map(|name| Step::Read { name }),
         3 => (1..3u64).prop_map(|days| Step::Wait { days }),
         3 => Just(Step::Collect),
-        2 => (0..4u64, any::<bool>()).prop_map(|(at, before)| Step::Killed { at, before }),
+        2 => (0..4u64, any::<bool>()).prop_map(|(at, before)| Step::InterruptedCollection { at, before }),
         3 => proptest::option::of(0..4u64).prop_map(|killed| Step::Epoch { killed }),
     ];
-    let most = match std::env::var_os("PROPTEST_CASES") {
+    let max_steps = match std::env::var_os("PROPTEST_CASES") {
         Some(_) => 40,
         None => 16,
     };
-    proptest::collection::vec(step, 4..most)
+    proptest::collection::vec(step, 4..max_steps)
 }
 
 proptest! {
@@ -87,16 +87,16 @@ proptest! {
     #[test]
     fn collection_cycle_keeps_exactly_the_needed_blobs(steps in steps()) {
         block_on(async {
-            let mut rig = Rig::new();
+            let mut model = Model::new();
             for step in &steps {
-                rig.step(step).await;
+                model.step(step).await;
             }
-            rig.step(&Step::Collect).await;
+            model.step(&Step::Collect).await;
             eprintln!(
                 "{} steps, {} bytes reclaimed, {} blobs renewed",
                 steps.len() + 1,
-                rig.reclaimed,
-                rig.renewed
+                model.reclaimed,
+                model.renewed
             );
         });
     }

@@ -1,6 +1,6 @@
 //! The commands, with their arguments.
 
-/// A command of the matrix. In `arguments`, `{word}` is replaced by [`super::stage`].
+/// A command of the matrix. In `arguments`, `{word}` is replaced by [`super::environment`].
 #[derive(Clone, Copy)]
 pub(super) struct Command {
     pub(super) name: &'static str,

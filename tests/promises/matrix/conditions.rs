@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::stage::{Network, Stage};
+use super::environment::{Network, Environment};
 
 /// What is wrong while a command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,8 @@ impl Condition {
     }
 
     /// Variables of the command's environment.
-    pub(super) fn environment(self, stage: &Stage) -> Vec<(&'static str, std::path::PathBuf)> {
-        let other = |name: &str| stage.path().join("elsewhere").join(name);
+    pub(super) fn environment(self, environment: &Environment) -> Vec<(&'static str, std::path::PathBuf)> {
+        let other = |name: &str| environment.path().join("elsewhere").join(name);
         match self {
             OtherEnvironment => vec![
                 ("XDG_RUNTIME_DIR", other("run")),
@@ -81,35 +81,35 @@ impl Condition {
     }
 
     /// Creates the condition.
-    pub(super) fn begin(self, stage: &mut Stage) {
+    pub(super) fn begin(self, environment: &mut Environment) {
         match self {
-            NoDaemon | ReadOnlyHome => stage.end_daemon(),
-            _ => stage.mount(),
+            NoDaemon | ReadOnlyHome => environment.end_daemon(),
+            _ => environment.mount(),
         }
         match self {
-            KilledDaemon => stage.kill_daemon(),
-            StoppedDaemon => stage.signal_daemon(Signal::STOP),
-            OtherEnvironment => fs::create_dir_all(stage.path().join("elsewhere/tmp")).unwrap(),
-            FullDisk => stage.fill_disk(),
-            ReadOnlyHome => stage.remount("ro"),
-            NoNetwork => stage.server().stop(),
-            SilentNetwork => stage.server().suspend(),
-            BrokenConfig => stage.write_config("netwrok = \n[cache"),
+            KilledDaemon => environment.kill_daemon(),
+            StoppedDaemon => environment.signal_daemon(Signal::STOP),
+            OtherEnvironment => fs::create_dir_all(environment.path().join("elsewhere/tmp")).unwrap(),
+            FullDisk => environment.fill_disk(),
+            ReadOnlyHome => environment.remount("ro"),
+            NoNetwork => environment.server().stop(),
+            SilentNetwork => environment.server().suspend(),
+            BrokenConfig => environment.write_config("netwrok = \n[cache"),
             NoDaemon | FewDescriptors => {}
         }
     }
 
     /// Ends the condition.
-    pub(super) fn end(self, stage: &mut Stage) {
+    pub(super) fn end(self, environment: &mut Environment) {
         match self {
-            StoppedDaemon => stage.signal_daemon(Signal::CONT),
-            FullDisk => stage.free_disk(),
-            ReadOnlyHome => stage.remount("rw"),
-            NoNetwork => stage.server().restart(),
-            SilentNetwork => stage.server().resume(),
-            BrokenConfig => stage.write_config(""),
+            StoppedDaemon => environment.signal_daemon(Signal::CONT),
+            FullDisk => environment.free_disk(),
+            ReadOnlyHome => environment.remount("rw"),
+            NoNetwork => environment.server().restart(),
+            SilentNetwork => environment.server().resume(),
+            BrokenConfig => environment.write_config(""),
             NoDaemon | KilledDaemon | OtherEnvironment | FewDescriptors => {}
         }
-        stage.clear_other_mount();
+        environment.clear_other_mount();
     }
 }

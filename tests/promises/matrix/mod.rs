@@ -3,7 +3,7 @@
 //!
 //! - [`commands`]: the commands, with their arguments;
 //! - [`conditions`]: the conditions, each with a way to create and to end it;
-//! - [`stage`]: a user with published repositories, keys and pins;
+//! - [`environment`]: a user with published repositories, keys and pins;
 //! - [`expected`]: the exit code of each combination.
 //!
 //! A condition is a test of its own, so conditions run in parallel. `devnet` is not
@@ -12,72 +12,72 @@
 mod commands;
 mod conditions;
 mod expected;
-mod stage;
+mod environment;
 
 use std::time::Duration;
 
 use commands::COMMANDS;
 use conditions::Condition;
-use stage::{Ended, Stage};
+use environment::{CommandResult, Environment};
 
 /// The longest that a command may take.
-const LIMIT: Duration = Duration::from_secs(10);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs all commands under a condition.
 fn check(condition: Condition) {
-    let mut stage = Stage::new(condition.network());
-    let mut wrong = Vec::new();
+    let mut environment = Environment::new(condition.network());
+    let mut failures = Vec::new();
     for command in COMMANDS {
-        condition.begin(&mut stage);
-        let ended = stage.run(command, condition, LIMIT);
-        condition.end(&mut stage);
+        condition.begin(&mut environment);
+        let result = environment.run(command, condition, COMMAND_TIMEOUT);
+        condition.end(&mut environment);
         println!(
             "matrix: {:<12} {:<24} {} {:>5} ms  {}",
             condition.name(),
             command.name,
-            ended.code,
-            ended.took.as_millis(),
-            ended.message()
+            result.code,
+            result.took.as_millis(),
+            result.message()
         );
         let expected = expected::code(command.name, condition);
-        if ended.code != expected {
-            wrong.push(format!(
+        if result.code != expected {
+            failures.push(format!(
                 "{}: exit code {} instead of {expected}: {}",
-                command.name, ended.code, ended.stderr
+                command.name, result.code, result.stderr
             ));
         }
-        wrong.extend(faults(&ended).map(|fault| format!("{}: {fault}", command.name)));
-        wrong.extend((stage.losses().iter()).map(|loss| format!("{}: {loss}", command.name)));
+        failures.extend(violations(&result).map(|fault| format!("{}: {fault}", command.name)));
+        failures.extend((environment.losses().iter()).map(|loss| format!("{}: {loss}", command.name)));
     }
-    wrong.extend(stage.content_losses());
+    failures.extend(environment.content_losses());
     assert!(
-        wrong.is_empty(),
+        failures.is_empty(),
         "{}:\n{}",
         condition.name(),
-        wrong.join("\n")
+        failures.join("\n")
     );
 }
 
 /// What is wrong with the way in which a command ended, apart from its exit code.
-fn faults(ended: &Ended) -> impl Iterator<Item = String> {
-    let stderr = &ended.stderr;
+fn violations(result: &CommandResult) -> impl Iterator<Item = String> {
+    let stderr = &result.stderr;
     let errors = stderr.lines().filter(|line| line.starts_with("error: "));
     let has_error = errors.count() == 1;
     let found = [
-        (ended.code == -1, "did not end in time"),
+        (result.code == -1, "did not end in time"),
         (stderr.contains("panicked"), "panicked"),
-        (ended.code == 0 && has_error, "succeeded with an error"),
+        (result.code == 0 && has_error, "succeeded with an error"),
         // A command that reports what it found (`status`, `doctor`, `fsck`) fails
         // without an error of its own: its report names the object and the remedy.
         (
-            ended.code == 1 && !has_error && ended.stdout.trim().is_empty(),
+            result.code == 1 && !has_error && result.stdout.trim().is_empty(),
             "failed without a message",
         ),
         (stderr.lines().count() > 8, "printed more than 8 lines"),
     ];
     let text = stderr.clone();
     (found.into_iter())
-        .filter(|(is_so, _)| *is_so)
+        .filter(|(applies, _)| *applies)
         .map(move |(_, what)| format!("{what}: {text}"))
 }
 

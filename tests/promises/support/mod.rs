@@ -1,23 +1,23 @@
 //! Worlds to test in, trees to publish, gateways that lie.
 
-pub(crate) mod chain;
-pub(crate) mod enemy;
-pub(crate) mod fake;
-pub(crate) mod gateway;
-pub(crate) mod history;
-pub(crate) mod opens;
-pub(crate) mod street;
-pub(crate) mod tls;
+pub(crate) mod sui_node;
+pub(crate) mod raw_nodes;
+pub(crate) mod fake_server;
+pub(crate) mod lying_gateway;
+pub(crate) mod synthetic_history;
+pub(crate) mod file_opens;
+pub(crate) mod shared_daemon;
+pub(crate) mod tls_server;
 pub(crate) mod tree;
-pub(crate) mod tunnel;
-pub(crate) mod walgit;
+pub(crate) mod tcp_proxy;
+pub(crate) mod manifests;
 pub(crate) mod world;
 
-pub(crate) use gateway::{Gateway, Lie};
-pub(crate) use street::Street;
-pub(crate) use tls::Tls;
+pub(crate) use lying_gateway::{LyingGateway, Lie};
+pub(crate) use shared_daemon::SharedDaemon;
+pub(crate) use tls_server::TlsServer;
 pub(crate) use tree::Tree;
-pub(crate) use tunnel::Tunnel;
+pub(crate) use tcp_proxy::TcpProxy;
 pub(crate) use world::{Server, World};
 
 use std::sync::Arc;
@@ -46,15 +46,15 @@ pub(crate) fn loader() -> (Arc<Loader>, tempfile::TempDir) {
 }
 
 /// Asks until it is so; a test fails when it never is.
-pub(crate) fn eventually(what: &str, is_so: impl FnMut() -> bool) {
-    eventually_within(30, what, is_so);
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(30, what, condition);
 }
 
 /// Asks for so many seconds until it is so.
-pub(crate) fn eventually_within(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed().as_secs() < seconds, "never: {what}");
+pub(crate) fn eventually_within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed().as_secs() < seconds, "never: {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -23,26 +23,26 @@ impl Tree {
         self.dir.path()
     }
 
-    fn place(&self, name: impl AsRef<[u8]>) -> PathBuf {
+    fn create_parent(&self, name: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(OsStr::from_bytes(name.as_ref()));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
     }
 
     pub(crate) fn file(self, name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Self {
-        fs::write(self.place(name), content).unwrap();
+        fs::write(self.create_parent(name), content).unwrap();
         self
     }
 
     pub(crate) fn program(self, name: &str, content: &str) -> Self {
-        let path = self.place(name);
+        let path = self.create_parent(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         self
     }
 
     pub(crate) fn link(self, name: &str, target: &str) -> Self {
-        symlink(target, self.place(name)).unwrap();
+        symlink(target, self.create_parent(name)).unwrap();
         self
     }
 

@@ -29,7 +29,7 @@ impl World {
             Path::new("/dev/fuse").exists(),
             "/dev/fuse is missing; these tests mount for real"
         );
-        isolate_mounts();
+        isolate_mount_table();
         let dir = tempfile::tempdir().unwrap();
         fs::DirBuilder::new()
             .mode(0o700)
@@ -104,12 +104,12 @@ impl World {
     }
 
     /// Runs a command of ours after a line of shell in the same process.
-    pub(crate) fn after<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Output {
-        self.prefixed(line, args).output().unwrap()
+    pub(crate) fn run_after<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Output {
+        self.command_after(line, args).output().unwrap()
     }
 
     /// A command of ours, after a line of shell in the same process.
-    pub(crate) fn prefixed<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Command {
+    pub(crate) fn command_after<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Command {
         let ours = self.command(args);
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{line}; exec \"$0\" \"$@\"")]);
@@ -198,7 +198,7 @@ impl World {
     /// Unmounts the last folder and waits until the daemon has ended and left the
     /// cache to others.
     #[track_caller]
-    pub(crate) fn unmount_for_good(&self, dir: &Path) {
+    pub(crate) fn unmount_and_wait_for_exit(&self, dir: &Path) {
         let pid = self.daemon().expect("a daemon runs");
         self.unmount(dir);
         super::eventually("the daemon is gone", || !alive(pid));
@@ -217,23 +217,23 @@ impl World {
     ///
     /// Steps are fault points: every change of a file, and what is named besides.
     #[track_caller]
-    pub(crate) fn killed_at_each_step<S: AsRef<OsStr>>(
+    pub(crate) fn kill_at_each_step<S: AsRef<OsStr>>(
         &self,
         args: &[S],
         mut check: impl FnMut(u32),
     ) -> u32 {
-        let kept = self.path().join("kept");
-        fs::create_dir(&kept).unwrap();
+        let saved = self.path().join("kept");
+        fs::create_dir(&saved).unwrap();
         // All but the cache: what holds is not to depend on it.
-        let parts = ["data", "state"].map(|part| (self.path().join(part), kept.join(part)));
-        for (part, kept) in &parts {
+        let parts = ["data", "state"].map(|part| (self.path().join(part), saved.join(part)));
+        for (part, saved) in &parts {
             fs::create_dir_all(part).unwrap();
-            copy_all(part, kept);
+            copy_directory(part, saved);
         }
         for step in 1.. {
-            for (part, kept) in &parts {
+            for (part, saved) in &parts {
                 fs::remove_dir_all(part).unwrap();
-                copy_all(kept, part);
+                copy_directory(saved, part);
             }
             let done = self
                 .command(args)
@@ -243,7 +243,7 @@ impl World {
             if done.status.signal() != Some(9) {
                 let output = String::from_utf8_lossy(&done.stderr);
                 assert!(done.status.success(), "{}: {output}", done.status);
-                fs::remove_dir_all(&kept).unwrap();
+                fs::remove_dir_all(&saved).unwrap();
                 check(step);
                 return step - 1;
             }
@@ -263,7 +263,7 @@ impl World {
 /// Gives this thread, and all that it starts, a mount table of its own: commands report
 /// whatever is mounted, and that of other tests would be among it. Only root can; others
 /// run one test at a time.
-fn isolate_mounts() {
+fn isolate_mount_table() {
     static SHARED: OnceLock<PathBuf> = OnceLock::new();
     let namespace = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
     let is_shared = *SHARED.get_or_init(namespace) == namespace();
@@ -313,7 +313,7 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     state(pid) == Some('T')
 }
 
-fn copy_all(from: &Path, to: &Path) {
+fn copy_directory(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
     assert!(copied.unwrap().success());
 }
@@ -374,7 +374,7 @@ impl Server {
     }
 
     /// One over a directory that somebody else keeps.
-    pub(crate) fn serving(dir: &Path) -> Self {
+    pub(crate) fn over_directory(dir: &Path) -> Self {
         let dir = dir.to_str().unwrap();
         Server::over(
             Arc::new(tempfile::tempdir().unwrap()),
@@ -384,20 +384,20 @@ impl Server {
     }
 
     /// Another one over the same directory, at an address of its own.
-    pub(crate) fn beside(&self) -> Self {
+    pub(crate) fn start_second(&self) -> Self {
         Server::over(self.dir.clone(), "127.0.0.1:0", &[])
     }
 
     fn over(dir: Arc<tempfile::TempDir>, listen: &str, args: &[&str]) -> Self {
         let own = ["--dir".as_ref(), dir.path().as_os_str()];
-        let place = if args.contains(&"--dir") {
+        let directory_args = if args.contains(&"--dir") {
             &own[..0]
         } else {
             &own[..]
         };
         let mut process = Command::new(PROGRAM)
             .args(["devnet", "--log-requests", "--listen", listen])
-            .args(place)
+            .args(directory_args)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -408,10 +408,10 @@ impl Server {
         let first = lines.next().unwrap().unwrap();
         let url = first.strip_prefix("listening on ").unwrap().to_owned();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let kept = log.clone();
+        let saved = log.clone();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                kept.lock().unwrap().push(line);
+                saved.lock().unwrap().push(line);
             }
         });
         Server {
@@ -444,7 +444,7 @@ impl Server {
 
     /// That so many reads were asked of it. Their lines come through a pipe, a
     /// moment after the answers.
-    pub(crate) fn assert_reads(&self, expected: usize) {
+    pub(crate) fn assert_read_count(&self, expected: usize) {
         super::eventually("as many reads as expected", || {
             self.requests("GET").len() >= expected
         });
@@ -452,7 +452,7 @@ impl Server {
         assert_eq!(reads.len(), expected, "{reads:?}");
     }
 
-    pub(crate) fn forget_requests(&self) {
+    pub(crate) fn clear_requests(&self) {
         self.log.lock().unwrap().clear();
     }
 
@@ -486,7 +486,7 @@ impl Server {
 
     /// From now on these faults, one a line, and no others; what was met of
     /// those before: how often each fired.
-    pub(crate) fn order(&self, faults: &str) -> Vec<(String, u64)> {
+    pub(crate) fn set_faults(&self, faults: &str) -> Vec<(String, u64)> {
         let before = self.admin("GET", "");
         let list: Value = serde_json::from_str(&before).unwrap();
         self.admin("PUT", faults);

@@ -1,0 +1,186 @@
+//! What is killed in the middle: collections, renewals and publishes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use walgit_format::chunk::BlobId;
+use walrus_client::{
+    Accept, BlobStore, Extent, Lifetime, LocalDir, PutOptions, StoreError, Stored,
+};
+
+use super::MAX_BODY;
+use super::components::Components;
+use crate::support::block_on;
+
+/// Fails at some deletion, as a process that is killed there would end.
+#[derive(Debug)]
+pub(super) struct KilledCollection {
+    pub(super) dir: LocalDir,
+    /// Deletions until then; none for never.
+    pub(super) left: AtomicU64,
+    pub(super) before: bool,
+}
+
+#[async_trait]
+impl BlobStore for KilledCollection {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&self.dir)
+    }
+
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.dir.read(blob, extent, accept).await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.dir.len(blob).await
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        panic!("a collection stores nothing")
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.dir.flush().await
+    }
+
+    fn max_body(&self) -> u64 {
+        MAX_BODY
+    }
+
+    async fn delete(&self, blob: BlobId) -> Result<bool, StoreError> {
+        let dies = self.left.fetch_sub(1, Ordering::SeqCst) == 0;
+        let killed = || StoreError::Unavailable {
+            place: "the test".into(),
+            why: "killed".into(),
+        };
+        if dies && self.before {
+            return Err(killed());
+        }
+        let deleted = BlobStore::delete(&self.dir, blob).await?;
+        match dies {
+            true => Err(killed()),
+            false => Ok(deleted),
+        }
+    }
+}
+
+/// A store on which a renewal stops for ever at some blob, as a process that is
+/// killed there would.
+#[derive(Debug)]
+pub(super) struct InterruptedRenewal {
+    pub(super) dir: LocalDir,
+    pub(super) left: AtomicU64,
+    pub(super) stopped: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl BlobStore for InterruptedRenewal {
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.dir.read(blob, extent, accept).await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        self.dir.len(blob).await
+    }
+
+    async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
+        panic!("what can be extended is not stored once more")
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.dir.flush().await
+    }
+
+    fn max_body(&self) -> u64 {
+        MAX_BODY
+    }
+
+    async fn epoch(&self) -> Result<Option<u32>, StoreError> {
+        self.dir.epoch().await
+    }
+
+    async fn lifetime(&self, blob: BlobId) -> Result<Option<Lifetime>, StoreError> {
+        self.dir.lifetime(blob).await
+    }
+
+    async fn extend(&self, blob: BlobId, end: u32) -> Result<Option<Lifetime>, StoreError> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            self.stopped.notify_one();
+            std::future::pending::<()>().await;
+        }
+        self.dir.extend(blob, end).await
+    }
+}
+
+/// A store that is killed after a number of claims. A publish asks for the length of each
+/// blob right after it has claimed it.
+#[derive(Debug)]
+pub(super) struct KilledPublish {
+    pub(super) dir: LocalDir,
+    pub(super) left: AtomicU64,
+    /// What to collect after each claim, and when.
+    pub(super) collection: Option<(Components, u64)>,
+    pub(super) collected: AtomicU64,
+}
+
+#[async_trait]
+impl BlobStore for KilledPublish {
+    fn inner(&self) -> Option<&dyn BlobStore> {
+        Some(&self.dir)
+    }
+
+    async fn read(
+        &self,
+        blob: BlobId,
+        extent: Extent,
+        accept: &mut Accept<'_>,
+    ) -> Result<(), StoreError> {
+        self.dir.read(blob, extent, accept).await
+    }
+
+    async fn len(&self, blob: BlobId) -> Result<Option<u64>, StoreError> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            return Err(StoreError::Unavailable {
+                place: "the test".into(),
+                why: "killed".into(),
+            });
+        }
+        if let Some((components, now)) = self.collection.clone() {
+            self.collected.fetch_add(1, Ordering::SeqCst);
+            let collect = move || {
+                let store = Arc::new(components.store.clone());
+                block_on(async { components.collect(store, now).await.unwrap() });
+            };
+            tokio::task::spawn_blocking(collect).await.unwrap();
+        }
+        self.dir.len(blob).await
+    }
+
+    async fn put(
+        &self,
+        blob: BlobId,
+        body: Bytes,
+        options: &PutOptions,
+    ) -> Result<Stored, StoreError> {
+        self.dir.put(blob, body, options).await
+    }
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.dir.flush().await
+    }
+
+    fn max_body(&self) -> u64 {
+        MAX_BODY
+    }
+}

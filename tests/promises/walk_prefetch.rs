@@ -1,0 +1,99 @@
+//! Who walks over a tree is gone ahead of, over the network and from the disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::tree::assert_same;
+use crate::support::{Server, Tree, World, eventually};
+
+/// Too large for one to come along with another.
+const FILE_LEN: usize = 200_000;
+
+fn book_tree() -> Tree {
+    (0..40).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("shelf/book-{n:02}"), FILE_LEN, n)
+    })
+}
+
+/// A mount that guesses nothing, so that only walks are gone ahead of.
+fn mounted(world: &World, tree: &Tree) -> PathBuf {
+    let published = world.publish(tree.path(), "it");
+    let dir = world.mountpoint();
+    let address = published["address"].as_str().unwrap();
+    world.run(&["mount", "--prefetch", "off", address, dir.to_str().unwrap()]);
+    dir.join("shelf")
+}
+
+fn read(book_tree: &Path, books: std::ops::Range<u32>) {
+    for n in books {
+        let book = book_tree.join(format!("book-{n:02}"));
+        assert_eq!(fs::read(book).unwrap().len(), FILE_LEN);
+    }
+}
+
+/// How many walks the mount has noticed: those that it fetches ahead of.
+fn walks(world: &World) -> u64 {
+    world.json(&["status"])["mounts"][0]["walks"]
+        .as_u64()
+        .unwrap()
+}
+
+/// Whether a book can be read without a network.
+fn is_cached(book_tree: &Path, n: u32) -> bool {
+    let book = book_tree.join(format!("book-{n:02}"));
+    xattr::get(book, "user.walgit.cached").unwrap().as_deref() == Some(b"yes")
+}
+
+#[test]
+fn walk_prefetch_starts_at_the_second_file_after_a_listing() {
+    let mut server = Server::start();
+    let world = World::on(&server);
+    let book_tree = mounted(&world, &book_tree());
+    assert_eq!(fs::read_dir(&book_tree).unwrap().count(), 40);
+    read(&book_tree, 0..1);
+    assert_eq!(walks(&world), 0, "one file is no walk");
+    read(&book_tree, 1..2);
+    eventually("the third is fetched", || is_cached(&book_tree, 2));
+    server.stop();
+    read(&book_tree, 2..3);
+}
+
+#[test]
+fn walk_prefetch_starts_after_four_sequential_files_without_a_listing() {
+    let mut server = Server::start();
+    let world = World::on(&server);
+    let book_tree = mounted(&world, &book_tree());
+    read(&book_tree, 0..3);
+    assert_eq!(walks(&world), 0, "three may be no walk");
+    assert!(!is_cached(&book_tree, 3));
+    read(&book_tree, 3..4);
+    let arrived = || (4..10).all(|n| is_cached(&book_tree, n));
+    eventually("more is fetched", arrived);
+    server.stop();
+    read(&book_tree, 4..10);
+}
+
+#[test]
+fn walk_preloads_disk_chunks_into_memory() {
+    let server = Server::start();
+    let world = World::on(&server);
+    let tree = (0..1000).fold(Tree::new(), |tree, n| {
+        tree.noise(&format!("shelf/{:02}/{n:04}", n / 50), 5000, n)
+    });
+    let book_tree = mounted(&world, &tree);
+    world.run(&["cache", "warm", book_tree.to_str().unwrap()]);
+    let address = world.json(&["status"])["mounts"][0]["address"].clone();
+    // Only what is on disk is left.
+    world.crash();
+    let dir = book_tree.parent().unwrap().to_str().unwrap();
+    world.run(&["mount", address.as_str().unwrap(), dir]);
+    server.clear_requests();
+    for n in 0..4 {
+        fs::read(book_tree.join(format!("00/{n:04}"))).unwrap();
+    }
+    eventually("what comes next is in memory", || {
+        world.json(&["cache", "stats"])["preloaded"].as_u64() > Some(0)
+    });
+    assert_same(&tree.path().join("shelf"), &book_tree);
+    assert_eq!(server.requests("GET"), Vec::<String>::new());
+}
