@@ -1,7 +1,7 @@
-//! Speed of the functions that everything waits for.
+//! Speed of functions on the critical path.
 //!
-//! `make bench`. Compare rows of one run with each other: BLAKE3 of the same
-//! bytes is the floor under opening a chunk.
+//! `make bench` runs it. Compare rows of one run with each other: BLAKE3 of the same
+//! bytes is the lower bound for opening a chunk.
 
 use bytes::Bytes;
 use divan::counter::BytesCount;

@@ -1,8 +1,8 @@
-//! What every parser of outside bytes has to stand, one function each: they
-//! take any bytes, and fall when a promise is broken.
+//! One check for each parser of untrusted bytes: it takes any bytes, and panics if a
+//! promise is broken.
 //!
-//! The fuzzer calls them, and so does `cargo test` with all that fuzzing has
-//! found (`corpus/`): this file belongs to both programs.
+//! The fuzzer calls them, and `cargo test` replays all findings of the fuzzer
+//! (`corpus/`): both programs include this file.
 
 #![allow(unreachable_pub)] // in one of the two it is a library
 
@@ -27,10 +27,10 @@ use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
 use walrus_encoding::quilt::{PatchId, Quilt, ReadAt};
 
-/// Takes any bytes, and falls when a promise is broken.
+/// Takes any bytes; panics if a promise is broken.
 pub type Check = fn(&[u8]);
 
-/// All of them, by name, which is also that of a folder of the corpus.
+/// All checks by name; a directory of the corpus has the same name.
 pub const ALL: [(&str, Check); 13] = [
     ("address", address),
     ("archive", archive),
@@ -47,7 +47,7 @@ pub const ALL: [(&str, Check); 13] = [
     ("quilt", quilt),
 ];
 
-/// A reference to a node as if it lay right after a blob's header.
+/// A reference to a node directly after the header of a blob.
 fn reference(raw: &[u8]) -> ChunkRef {
     ChunkRef::raw(
         ChunkHash::of(raw),
@@ -59,8 +59,7 @@ fn reference(raw: &[u8]) -> ChunkRef {
     )
 }
 
-/// Whatever the text: it is an address, a name, an ID that survives its text
-/// form, or is refused.
+/// Any text is an address, a name or an ID that survives its text form, or is refused.
 pub fn address(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -82,7 +81,7 @@ pub fn address(data: &[u8]) {
     let _ = SecretKey::parse(data);
 }
 
-/// Parts of a history: a segment, a group, a tree, a tree as git has it.
+/// Parts of a history: a segment, a group, a tree, a tree as git stores it.
 pub fn archive(data: &[u8]) {
     let Some((which, raw)) = data.split_first() else {
         return;
@@ -129,8 +128,7 @@ pub fn archive(data: &[u8]) {
     }
 }
 
-/// Whatever a full node answers: objects of the IDs that were asked for, or an
-/// error.
+/// Any response of a Sui node yields objects with the requested IDs, or an error.
 pub fn chain(data: &[u8]) {
     let Ok(data) = answer::data(data) else {
         return;
@@ -146,7 +144,7 @@ pub fn chain(data: &[u8]) {
         }
     }
     let _ = answer::table(&data, asked[0]);
-    // As an object without its envelope, too, which is how deep bugs are found.
+    // Also as an object without its envelope, so that the fuzzer reaches deeper code.
     meanings(&MoveObject {
         id: asked[0],
         kind: data["kind"].as_str().unwrap_or_default().into(),
@@ -159,8 +157,8 @@ fn meanings(object: &MoveObject) {
     let _ = object.entry();
 }
 
-/// Whatever is stored: a chunk opens to bytes of its hash and length, or not at
-/// all, within its declared size.
+/// Any stored bytes decode to a chunk of the stated hash and length within its stated
+/// size, or are refused.
 pub fn chunk(data: &[u8]) {
     let Some((&[a, b, c, codec], stored)) = data.split_first_chunk() else {
         return;
@@ -176,7 +174,7 @@ pub fn chunk(data: &[u8]) {
     let mut stored = stored;
     let mut bases = Vec::new();
     if chunk.codec.has_bases() {
-        // Its base comes first: as long as the next byte says, thrice.
+        // The base comes first: its length is three times the next byte.
         let Some((&len, rest)) = stored.split_first() else {
             return;
         };
@@ -192,7 +190,7 @@ pub fn chunk(data: &[u8]) {
     }
 }
 
-/// Whatever the bytes: a directory keeps its promises, or is refused.
+/// Any bytes are a directory that keeps its invariants, or are refused.
 pub fn directory(data: &[u8]) {
     let raw = Bytes::copy_from_slice(data);
     let Ok(directory) = Directory::decode(&raw, &reference(data)) else {
@@ -214,7 +212,7 @@ pub fn directory(data: &[u8]) {
     }
 }
 
-/// Whatever the bytes: a head and a header are read or refused.
+/// Any bytes are a head or a header, or are refused.
 pub fn head(data: &[u8]) {
     let _ = Header::decode(data);
     let raw = Bytes::copy_from_slice(data);
@@ -224,7 +222,7 @@ pub fn head(data: &[u8]) {
     }
 }
 
-/// Whatever the bytes: a chunk list covers each byte once, or is refused.
+/// Any bytes are a chunk list that covers each byte once, or are refused.
 pub fn list(data: &[u8]) {
     if let Ok(list) = ChunkList::decode(data, &reference(data)) {
         assert!(list.len() <= i64::MAX as u64);
@@ -238,8 +236,7 @@ pub fn list(data: &[u8]) {
     }
 }
 
-/// Whatever the JSON: a manifest has no more files than it may, each of a size
-/// that a file can have, or is refused.
+/// Any JSON is a manifest within the limits of file count and size, or is refused.
 pub fn manifest(data: &[u8]) {
     if let Ok(manifest) = Manifest::decode(data) {
         assert!(Manifest::is_likely(data));
@@ -252,7 +249,7 @@ pub fn manifest(data: &[u8]) {
     }
 }
 
-/// Whatever the bytes: no payload opens that was not sealed with the key.
+/// No payload decrypts that was not encrypted with the key.
 pub fn payload(data: &[u8]) {
     let keys = [
         SecretKey::from_bytes([1; 32]),
@@ -264,8 +261,7 @@ pub fn payload(data: &[u8]) {
     assert!(open_payload(&[], data).is_err());
 }
 
-/// Whatever the bytes: a prior is read, has one encoding and tells parts of a
-/// whole, or is refused.
+/// Any bytes are a prior with a unique encoding and valid ratios, or are refused.
 pub fn prior(data: &[u8]) {
     if let Ok(prior) = Prior::decode(&Bytes::copy_from_slice(data)) {
         assert_eq!(prior.encode(), data);
@@ -273,8 +269,8 @@ pub fn prior(data: &[u8]) {
     }
 }
 
-/// Whatever the bytes: no private blob opens that was not sealed with the key,
-/// whole or in part; what opens is whole blocks, and seals to the same again.
+/// No part of a private blob decrypts that was not encrypted with the key; decrypted
+/// data are complete blocks that encrypt to the same bytes.
 pub fn private(data: &[u8]) {
     let right = PrivateKeys::of(&SecretKey::from_bytes([1; 32]));
     let wrong = PrivateKeys::of(&SecretKey::from_bytes([2; 32]));
@@ -297,14 +293,14 @@ pub fn private(data: &[u8]) {
     }
 }
 
-/// Whatever a profile says under a right checksum: it is read within its limits
-/// and can be written and read again, or is refused.
+/// Any profile with a valid checksum is read within its limits and survives rewriting,
+/// or is refused.
 pub fn profile(data: &[u8]) {
     const LIMITS: Limits = Limits {
         transitions: 100,
         paths: 20,
     };
-    // Of both versions that are read.
+    // Both versions that can be read.
     for version in [1, 2] {
         let mut whole = [&b"WGPROF\0"[..], &[version], data].concat();
         let fnv1a = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -318,8 +314,7 @@ pub fn profile(data: &[u8]) {
     }
 }
 
-/// Whatever a quilt says of itself: its members are read within its columns, or
-/// it is refused.
+/// Any quilt yields patches within its columns, or is refused.
 pub fn quilt(data: &[u8]) {
     let Ok(quilt) = Quilt::open(Columns(data), (ROWS * COLUMNS * SYMBOL) as u64) else {
         return;
@@ -336,13 +331,13 @@ pub fn quilt(data: &[u8]) {
     }
 }
 
-/// The smallest quilt there is: this many cells of two bytes.
+/// The smallest quilt: this many cells of two bytes.
 const ROWS: usize = 334;
 const COLUMNS: usize = 667;
 const SYMBOL: usize = 2;
 
-/// A quilt whose first columns hold these bytes, and nothing the others: what
-/// is read of it lies together, so little says much.
+/// A quilt whose first columns hold these bytes and whose other columns are empty: the
+/// bytes that are read are adjacent, so a short input suffices.
 struct Columns<'a>(&'a [u8]);
 
 impl ReadAt for Columns<'_> {
@@ -354,14 +349,14 @@ impl ReadAt for Columns<'_> {
     }
 }
 
-/// The place of a byte of the blob when it is written down its columns.
+/// The index of a byte of the blob in column order.
 fn down(at: usize) -> usize {
     let (cell, within) = (at / SYMBOL, at % SYMBOL);
     let (row, column) = (cell / COLUMNS, cell % COLUMNS);
     (column * ROWS + row) * SYMBOL + within
 }
 
-/// The smallest quilt, written down its columns: what [`quilt`] takes.
+/// The smallest quilt in column order: the input of [`quilt`].
 pub fn columns_of(blob: &[u8]) -> Vec<u8> {
     assert_eq!(blob.len(), ROWS * COLUMNS * SYMBOL, "the smallest quilt");
     let mut columns = vec![0; blob.len()];

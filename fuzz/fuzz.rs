@@ -1,5 +1,4 @@
-//! Feeds whatever leads somewhere new to the check that `CHECK` in the
-//! environment names.
+//! Feeds inputs to the check that the environment variable `CHECK` names.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,6 +1,6 @@
-//! What the driver promises the kernel: real mounts, served by this process.
+//! Promises of the driver to the kernel, on real mounts that this process serves.
 //!
-//! What commands and the daemon promise is told in other files.
+//! Promises of commands and of the daemon are in `tests/promises`.
 
 use std::fs;
 use std::io;
@@ -24,7 +24,7 @@ use walgit_fs::repo::{Loader, LoaderConfig, Snapshot};
 use walrus_client::network::{NetPolicy, Network, NetworkPlace};
 use walrus_client::{self, BlobStore};
 
-/// Folders of one test, a published tree, and a cache.
+/// Directories of one test, a published tree, and a cache.
 struct Fixture {
     dir: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
@@ -128,7 +128,7 @@ impl Fixture {
     }
 }
 
-/// Mounts; the descriptor to serve it.
+/// Mounts; returns the descriptor to serve.
 fn mounted(dir: &Path) -> OwnedFd {
     let options = MountOptions {
         name: "test".into(),
@@ -140,7 +140,7 @@ fn mounted(dir: &Path) -> OwnedFd {
     device
 }
 
-/// Whether the mount at a folder answers; `None` where nothing of ours is mounted.
+/// Whether the mount on a directory responds; `None` without a mount of walgit-fs.
 fn state(dir: &Path) -> Option<Liveness> {
     let table = MountTable::read().unwrap();
     let entry = table.mounted_at(dir).filter(|entry| entry.is_ours())?;
@@ -162,7 +162,7 @@ fn store(place: NetworkPlace) -> Arc<dyn BlobStore> {
     walrus_client::open(&network, Duration::from_secs(2), None).unwrap()
 }
 
-/// A folder that is served until it goes out of scope.
+/// A mount that is served until it is dropped.
 struct Mount {
     dir: tempfile::TempDir,
     handle: MountHandle,
@@ -174,7 +174,7 @@ impl Mount {
         self.dir.path().join(name)
     }
 
-    /// Requests of the kernel while something is done.
+    /// Number of kernel requests while `what` runs.
     fn requests(&self, what: impl FnOnce()) -> u64 {
         let before = self.handle.stats().operations;
         what();
@@ -184,7 +184,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily, as a failed test may still have files open.
+        // Lazily, because a failed test may have open files.
         let _ = fuse::unmount(self.dir.path(), true);
         if let Some(served) = self.served.take() {
             let _ = served.join();
@@ -200,7 +200,7 @@ impl StatusSource for EmptyControl {
     }
 }
 
-/// Bytes that do not compress and that no other seed gives.
+/// Incompressible bytes, different for each seed.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut hasher = blake3::Hasher::new();
@@ -228,7 +228,7 @@ fn inode_numbers_are_preorder_positions() {
     let (one, two) = (fixture.mount(&published), fixture.mount(&published));
     for mount in [one, two] {
         let number = |name: &str| fs::metadata(mount.at(name)).unwrap().ino();
-        // Asked for from the last to the first: the order of asking is nothing.
+        // In reverse order: inode numbers do not depend on the order of lookups.
         let numbers = ["b", "a/y", "a/x", "a", ""].map(number);
         assert_eq!(numbers, [5, 4, 3, 2, 1]);
     }
@@ -241,7 +241,7 @@ fn kernel_caches_replies_and_does_not_repeat_requests() {
     let look = || {
         assert_eq!(fs::read(mount.at("dir/file")).unwrap(), b"content");
         assert_eq!(fs::read_dir(mount.at("dir")).unwrap().count(), 1);
-        // Neither what is there nor what is not.
+        // Neither present nor missing names.
         assert_errno(fs::metadata(mount.at("dir/none")), &[Errno::NOENT]);
     };
     assert_ne!(mount.requests(look), 0);
@@ -303,7 +303,7 @@ fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
             fs::read_to_string(mount.at("n")).unwrap(),
             format!("head {head}")
         );
-        // Branches and commits lead to trees, too.
+        // Branches and commits contain trees, too.
         fs::read_dir(mount.at(".walgit/commits"))
             .unwrap()
             .for_each(drop);
@@ -372,7 +372,7 @@ fn changes_are_refused_even_if_root_remounts_read_write() {
 
 #[test]
 fn changed_status_file_is_read_completely_each_time() {
-    /// Says more each time.
+    /// Longer each time.
     #[derive(Default)]
     struct Growing(AtomicU64);
     impl StatusSource for Growing {
@@ -465,9 +465,9 @@ fn unresponsive_gateway_causes_an_error_within_the_deadline() {
         .file("a", noise(300_000, 1))
         .file("b", "inline");
     let published = fixture.publish();
-    // Opened once, so that the head is known; the content is not.
+    // Opened once, so that the head is cached; the content is not.
     drop(fixture.mount(&published));
-    // It takes connections and says nothing.
+    // Accepts connections and never responds.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = store(NetworkPlace::Http {
         aggregators: vec![format!("http://{}", listener.local_addr().unwrap())],

@@ -1,10 +1,10 @@
-//! Real histories to measure with.
+//! Real git histories to measure with.
 
 use std::path::{Path, PathBuf};
 
 use super::world::shell;
 
-/// Histories: those of the corpora where they are, else this project's.
+/// Bundles of `WALGIT_FS_CORPORA` if it is set, else the history of this project.
 pub(crate) fn repositories() -> Vec<(String, PathBuf, tempfile::TempDir)> {
     let mut sources = Vec::new();
     if let Some(dir) = std::env::var_os("WALGIT_FS_CORPORA") {

@@ -1,5 +1,5 @@
-//! A far link on one machine: a proxy that passes bytes on after half a round
-//! trip each way, no faster than a bandwidth that all connections share.
+//! A remote link simulated on one machine: a proxy that delays bytes by half a round
+//! trip in each direction and limits the bandwidth of all connections together.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// The link of all figures.
+/// Round trip and bandwidth of all benchmarks.
 pub(crate) const ROUND_TRIP: Duration = Duration::from_millis(50);
 pub(crate) const MBIT: f64 = 100.0;
 
-/// Bytes that are passed on at once.
+/// Bytes that one transfer forwards.
 const SLICE: usize = 16 << 10;
 
-/// A proxy to a port of this machine, as long as it is in scope.
+/// A proxy to a local port; dropping it stops it.
 pub(crate) struct Link {
     pub(crate) port: u16,
     _runtime: tokio::runtime::Runtime,
@@ -42,7 +42,7 @@ impl Link {
             while let Ok((near, _)) = listener.accept().await {
                 let pipe = pipe.clone();
                 tokio::spawn(async move {
-                    // The handshake's own round trip.
+                    // The handshake takes a round trip.
                     tokio::time::sleep(round_trip).await;
                     let Ok(far) = TcpStream::connect(there).await else {
                         return;
@@ -70,7 +70,7 @@ struct Pipe {
 }
 
 impl Pipe {
-    /// Passes bytes on, late; `paced` ones no faster than the link.
+    /// Forwards bytes with a delay; `paced` bytes no faster than the link.
     async fn carry(
         self,
         mut from: impl AsyncRead + Unpin,

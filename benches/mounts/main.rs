@@ -1,10 +1,10 @@
-//! Mounts against what they could be at best: a driver that answers from
-//! constants, the native file system, `git clone` over the same link.
+//! Mounts compared with lower bounds: a driver that answers from constants, the native
+//! file system, and `git clone` over the same link.
 //!
-//! `make bench` runs it. Every figure is a ratio to a rival that ran a moment
-//! before or after on the same machine, the median of a few rounds; nothing is
-//! compared across runs. Results go to standard output as a table, and to the
-//! target directory as JSON and as a chart.
+//! `make bench` runs it. Each figure is a ratio to a rival that ran immediately before
+//! or after on the same machine, the median of a few rounds; figures of different runs
+//! are not comparable. Results are printed as a table, and written to the target
+//! directory as JSON and as a chart.
 
 mod corpora;
 mod link;
@@ -24,7 +24,7 @@ mod world;
 use report::Report;
 
 fn main() {
-    // `cargo bench NAME` runs only what is called so; other flags are divan's.
+    // `cargo bench NAME` runs only benchmarks of that name; other flags are divan's.
     let only: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))

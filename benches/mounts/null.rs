@@ -1,7 +1,7 @@
-//! The floor: a driver that knows everything by heart.
+//! The lower bound: a driver that answers from constants.
 //!
-//! It serves a tree of equal files from constants, with the same flags as ours,
-//! so what it takes is what the kernel and the protocol take.
+//! It serves a tree of equal files with the same flags as walgit-fs, so its time is
+//! that of the kernel and the protocol.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,7 +17,7 @@ use walgit_fs::fuse::{MountOptions, Mountpoint, mount, unmount};
 
 const FOREVER: Duration = Duration::from_secs(86_400);
 
-/// How many folders, how many files in each, how many bytes in each of those.
+/// Number of directories, of files per directory, and of bytes per file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) folders: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Shape {
     pub(crate) bytes: u64,
 }
 
-/// The name of folder or file number `n`.
+/// The name of directory or file number `n`.
 pub(crate) fn name(n: u64) -> String {
     format!("n{n:06}")
 }
@@ -179,7 +179,7 @@ impl Filesystem for Null {
     }
 }
 
-/// A mount of it, as long as it is in scope.
+/// A mount of the driver; dropping it unmounts.
 pub(crate) struct NullMount {
     dir: tempfile::TempDir,
     served: Option<std::thread::JoinHandle<()>>,

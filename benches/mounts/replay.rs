@@ -1,15 +1,15 @@
-//! Recorded sessions of real tools, replayed over a simulated link: the time
-//! spent waiting, beside fetching each file alone when it is asked for.
+//! Recorded sessions of real tools, replayed over a simulated link: the time spent
+//! waiting, compared with fetching each file on its own on demand.
 //!
-//! `WALGIT_FS_TRACES` leads to a folder of them: `NAME.tree.tsv` lists the files
-//! that there are, `NAME.N.tsv` what a session opened.
+//! `WALGIT_FS_TRACES` names a directory: `NAME.tree.tsv` lists the files of a tree,
+//! `NAME.N.tsv` the opens of a session.
 
 use std::path::{Path, PathBuf};
 
 use super::report::Report;
 use super::world::World;
 
-/// Goals for what was never seen, and for what was seen once before.
+/// Goals for sessions never seen before, and for sessions seen once.
 const GOALS: [f64; 2] = [0.10, 0.03];
 
 pub(crate) fn run(report: &mut Report) {
@@ -41,7 +41,7 @@ pub(crate) fn run(report: &mut Report) {
     }
 }
 
-/// The list of files that belongs to a session: `NAME.tree.tsv` to `NAME.N.tsv`.
+/// The tree of a session: `NAME.tree.tsv` for `NAME.N.tsv`.
 fn tree_of(trace: &Path) -> Option<PathBuf> {
     let name = trace.file_name()?.to_str()?.strip_suffix(".tsv")?;
     let (name, _) = name.rsplit_once('.')?;

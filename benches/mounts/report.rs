@@ -1,11 +1,11 @@
-//! The table, the JSON and the chart.
+//! Output as table, JSON and chart.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// One figure: ours, a rival's, and how they should compare.
+/// A figure of walgit-fs, that of its rival, and the goal for their ratio.
 #[derive(Debug)]
 struct Row {
     what: String,
@@ -13,7 +13,7 @@ struct Row {
     rival: f64,
     against: String,
     unit: &'static str,
-    /// Most that `ours / rival` should be.
+    /// Upper limit of `ours / rival`.
     goal: f64,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Adds seconds of ours and of a rival; the goal is for their ratio.
+    /// Adds durations in seconds; the goal applies to their ratio.
     pub(crate) fn times(&mut self, what: &str, ours: f64, against: &str, rival: f64, goal: f64) {
         self.row(what, ours, against, rival, "s", goal);
     }
@@ -51,7 +51,7 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Prints all rows once more, and writes the JSON and the chart.
+    /// Prints all rows again, and writes the JSON and the chart.
     pub(crate) fn finish(self, name: &str) {
         println!("\n| what | ours | rival | ratio | goal |\n|---|---|---|---|---|");
         for row in &self.rows {
@@ -114,7 +114,7 @@ impl Row {
     }
 }
 
-/// Ratios as bars, with a mark where each should end at most.
+/// Ratios as bars, each with a mark at its goal.
 fn chart(rows: &[Row]) -> String {
     const LINE: usize = 26;
     const LEFT: f64 = 430.0;
@@ -160,21 +160,21 @@ fn chart(rows: &[Row]) -> String {
     svg
 }
 
-/// Seconds that something takes.
+/// Seconds that `work` takes.
 pub(crate) fn seconds(work: impl FnOnce()) -> f64 {
     let started = Instant::now();
     work();
     Duration::as_secs_f64(&started.elapsed())
 }
 
-/// The middle one of a few figures.
+/// The median.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-/// Medians of two rivals that take turns, so that a machine whose speed drifts
-/// does both the same.
+/// Medians of two rivals that alternate, so that drift of the machine's speed affects
+/// both equally.
 pub(crate) fn in_turn(
     rounds: usize,
     mut ours: impl FnMut() -> f64,

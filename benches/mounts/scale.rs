@@ -1,4 +1,4 @@
-//! A million files: mounting, listing, and what stays in memory.
+//! A million files: time to mount and to list, and resident memory.
 
 use walgit_format::Kind;
 use walgit_format::blob::BlobBuilder;
@@ -75,7 +75,7 @@ pub(crate) fn run(report: &mut Report) {
     );
 }
 
-/// Stores a tree of this shape as a publisher would; its address.
+/// Stores a tree of this shape as a publisher would; returns its address.
 fn store(world: &World, shape: Shape) -> String {
     let mut builder = BlobBuilder::new();
     let files: Vec<PlannedEntry> = (0..shape.files)
@@ -89,7 +89,7 @@ fn store(world: &World, shape: Shape) -> String {
     let mut folders: Vec<PlannedEntry> = (0..shape.folders)
         .rev()
         .map(|n| {
-            // No two folders are the same.
+            // No two directories are equal.
             let mut files = files.clone();
             files[0].content = PlannedContent::Inline(format!("{n:08}").into_bytes());
             let node = builder

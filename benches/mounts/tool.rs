@@ -1,9 +1,9 @@
-//! A real tool at work over a far mount, with and without fetching ahead:
-//! `rustfmt --check` of this project, which follows its modules from file to
-//! file in an order that no layout tells.
+//! A real tool on a remote mount, with and without prefetching: `rustfmt --check` of
+//! this project, which follows modules from file to file in an order that the layout
+//! does not reveal.
 //!
-//! What is told is the time it waits for its files: how long it takes, less what
-//! it takes over the same files on the native file system.
+//! The figure is the time spent waiting for files: the duration, minus that on the
+//! native file system.
 
 use std::path::Path;
 use std::process::Command;
@@ -65,8 +65,9 @@ pub(crate) fn run(report: &mut Report) {
     }
     let [off, related, learned] = waited.map(median);
     let what = |how: &str| format!("rustfmt's wait for files, cold, 50 ms, {how}");
-    // It must pay. How much it saves is told by the replays, beside fetching each
-    // file alone: here neighbours come along and walks are streamed even so.
+    // It must pay off. The replays measure the savings compared with fetching each file
+    // on its own: here adjacent chunks are fetched together and walks are streamed
+    // without prefetching, too.
     let mut row = |how, ours| report.times(&what(how), ours, "prefetch off", off, 1.0);
     row("nothing learned", related);
     row("seen once before", learned);

@@ -1,5 +1,5 @@
-//! A whole repository read over a far link, against `git clone --depth 1`
-//! through the same one.
+//! A complete repository read over a remote link, compared with `git clone --depth 1`
+//! through the same link.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -109,7 +109,7 @@ impl GitDaemon {
 
 impl Drop for GitDaemon {
     fn drop(&mut self) {
-        // It serves from a child of its own.
+        // A child process of it serves.
         let _ = Command::new("pkill")
             .args(["-P", &self.process.id().to_string()])
             .status();

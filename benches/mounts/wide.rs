@@ -87,7 +87,7 @@ pub(crate) fn run(report: &mut Report) {
     world.unmount();
 }
 
-/// Text of the right length, of which no two files have the same.
+/// Text of the right length, different for each file.
 fn text(seed: u64) -> Vec<u8> {
     let words = (0u64..).flat_map(|n| {
         let word = (n + seed * 7919).wrapping_mul(2_654_435_761) % 5000;

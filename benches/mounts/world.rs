@@ -1,4 +1,4 @@
-//! The program as a user runs it, with state of its own.
+//! The program as a user runs it, with separate state.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::link::{Link, MBIT, ROUND_TRIP};
 use super::program::{self, PROGRAM};
 
-/// One user's state.
+/// State of one user.
 pub(crate) struct World {
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
@@ -78,7 +78,7 @@ impl World {
         self.run(&["unmount", self.mountpoint().to_str().unwrap()]);
     }
 
-    /// Ends the daemon, so that only what is on disk is left.
+    /// Ends the daemon, so that only the disk cache remains.
     pub(crate) fn end_daemon(&self) {
         let status = self.json(&["status"]);
         let Some(pid) = status["pid"].as_i64() else {
@@ -120,7 +120,7 @@ impl Drop for World {
     }
 }
 
-/// An embedded Walrus over the blobs of a world, in a process of its own.
+/// An embedded Walrus over the blobs of a world, in a separate process.
 pub(crate) struct Devnet {
     process: Child,
     pub(crate) port: u16,
@@ -149,7 +149,7 @@ impl Devnet {
         let port = first.rsplit(':').next().unwrap().parse().unwrap();
         let reads = Arc::new(AtomicU64::new(0));
         let seen = reads.clone();
-        // It tells every request, a line each.
+        // It prints every request on a line.
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 seen.fetch_add(u64::from(line.starts_with("GET")), Relaxed);
@@ -162,10 +162,10 @@ impl Devnet {
         }
     }
 
-    /// Reads that were asked of it so far.
+    /// Reads that it has received so far.
     #[allow(dead_code)] // not by every bench
     pub(crate) fn reads(&self) -> u64 {
-        // The last lines may still be on their way.
+        // The last lines may still be in the pipe.
         std::thread::sleep(std::time::Duration::from_millis(300));
         self.reads.load(Relaxed)
     }
@@ -185,10 +185,10 @@ pub(crate) fn shell(script: &str) {
     assert!(done.status.success(), "{script}: {output}");
 }
 
-/// A world that reads what it has published over the far link.
+/// A world that reads its own publishes over the simulated link.
 pub(crate) struct Far {
     pub(crate) world: World,
-    /// Of what was published first.
+    /// The address of the first publish.
     pub(crate) address: String,
     _devnet: Devnet,
     _link: Link,

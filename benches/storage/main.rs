@@ -1,11 +1,11 @@
-//! What repositories take on Walrus, beside what they take elsewhere.
+//! Storage of repositories on Walrus compared with git.
 //!
-//! `make bench-storage` runs it: stored bytes of heads and of whole histories
-//! beside git's packs, what the network bills beside one blob a file, how fast
-//! content is published, and how many requests a head takes after many pushes.
-//! Sizes are exact; for times a limit is told.
+//! `make bench-storage` runs it: stored bytes of heads and of complete histories
+//! compared with git's packs, billed bytes compared with one blob per file, the speed
+//! of publishing, and the number of requests for a head after many publishes. Sizes are
+//! exact; times have a limit.
 
-// Shared with the other benches, which use more of them.
+// Shared with the other benchmarks, which use more of it.
 #[allow(dead_code)]
 #[path = "../mounts/corpora.rs"]
 mod corpora;

@@ -1,4 +1,4 @@
-//! How many requests a head takes after many pushes, and laid out anew.
+//! Number of requests for a head after many publishes, and after compaction.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,11 +6,10 @@ use std::process::Command;
 use super::report::Report;
 use super::world::{Devnet, World, shell};
 
-/// How many times the requests of a fresh head one may take, and one that was laid
-/// out anew.
+/// Upper limits of requests relative to a fresh head: before and after compaction.
 const MOST: f64 = 4.0;
 const MOST_ANEW: f64 = 1.5;
-/// Pushes after which a head is read.
+/// Numbers of publishes after which a head is read.
 const AFTER: [usize; 3] = [1, 10, 100];
 
 pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
@@ -48,7 +47,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
     report.row(&what, requests, "after one", first, "requests", MOST_ANEW);
 }
 
-/// The newest commits of the first line, oldest first.
+/// The newest commits along first parents, oldest first.
 fn commits(repo: &Path, count: usize) -> Vec<String> {
     let listed = Command::new("git")
         .arg("-C")
@@ -68,7 +67,7 @@ fn commits(repo: &Path, count: usize) -> Vec<String> {
     commits
 }
 
-/// Mounts and reads everything, with nothing at hand; requests that it took.
+/// Mounts and reads everything with an empty cache; returns the number of requests.
 fn read(from: &World, address: &str) -> f64 {
     let devnet = Devnet::over(from);
     let world = World::new().reading(&format!("http://127.0.0.1:{}", devnet.port));

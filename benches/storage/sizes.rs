@@ -1,4 +1,4 @@
-//! Stored and billed bytes, and how fast they are made.
+//! Stored and billed bytes, and the speed of publishing.
 
 use std::fs;
 use std::io::{Seek as _, Write as _};
@@ -11,11 +11,11 @@ use walrus_encoding::cost::Bill;
 use super::report::{Report, median, seconds};
 use super::world::{World, shell};
 
-/// Bytes of input a second that a publish should reach.
+/// Bytes of input per second that a publish should reach.
 const SPEED: f64 = 100e6;
-/// Less input tells no speed: it is compressed with more care.
+/// Smaller inputs do not measure speed: they are compressed more thoroughly.
 const LEAST: f64 = 32e6;
-/// Epochs that prices are told for: a year.
+/// Epochs that prices are computed for: a year.
 const YEAR: u32 = 26;
 const ROUNDS: usize = 3;
 
@@ -26,7 +26,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
         let (from, to) = (repo.display(), clone.display());
         shell(&format!("git clone -q --bare {args} file://{from} {to}"));
         if args.is_empty() {
-            // As small as git makes it, not as whoever cloned it last had it.
+            // Packed by git again, independent of how it was cloned.
             shell(&format!("git -C {to} repack -adfq"));
         }
         let bytes = packs(&clone);
@@ -125,7 +125,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
     if bytes < LEAST {
         return;
     }
-    // What a publish takes whatever is in it: the ID of its blob.
+    // The fixed cost of a publish: the ID of its blob.
     let nothing = dir.path().join("nothing");
     fs::create_dir(&nothing).unwrap();
     fs::write(nothing.join("a file"), "next to nothing").unwrap();
@@ -144,7 +144,7 @@ fn packs(repo: &Path) -> f64 {
     packs.map(|it| it.metadata().unwrap().len() as f64).sum()
 }
 
-/// Sizes of the files of the checked out commit.
+/// Sizes of the files of the checked-out commit.
 fn sizes(repo: &Path) -> Vec<u64> {
     let listed = Command::new("git")
         .arg("-C")
@@ -157,7 +157,7 @@ fn sizes(repo: &Path) -> Vec<u64> {
     listed.lines().filter_map(size).collect()
 }
 
-/// Writes every version of every file of a history as a file; their bytes.
+/// Writes every version of every file of a history to a file; returns their bytes.
 fn unpack(repo: &Path, to: &Path) -> f64 {
     let git = |args: &[&str], input: Stdio| {
         let mut git = Command::new("git");

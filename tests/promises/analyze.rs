@@ -1,4 +1,4 @@
-//! What files are is told from a folder and from a git repository alike.
+//! Files are classified in a folder and in a git repository alike.
 
 use crate::support::{Tree, World};
 
@@ -31,7 +31,7 @@ fn each_file_gets_a_class_and_incompressible_files_are_listed() {
     assert_eq!(class("noise"), ("binary".into(), false.into()));
     assert_eq!(report["total"]["files"], 4, "{report}");
     assert_eq!(report["total"]["incompressible_bytes"], 300_016, "{report}");
-    // What is committed is looked at, not what has changed since.
+    // The committed content counts, not later changes.
     let _changed = tree.commit("one").noise("notes", 5000, 8);
     let committed = &world.json(&["debug", "analyze", folder, "--all"])[0];
     assert_eq!(committed["classes"], report["classes"]);

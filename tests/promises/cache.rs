@@ -1,4 +1,4 @@
-//! The cache fetches once, stays within its budget, and survives.
+//! The cache fetches each chunk once, stays within its budget, and persists.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ const BLOB: BlobId = BlobId::from_bytes([1; 32]);
 struct CountingStore {
     bytes: Bytes,
     reads: AtomicUsize,
-    /// Those that are under way.
+    /// Reads in progress.
     reading: AtomicUsize,
     slow: bool,
-    /// While it is closed, reads that begin at 0 wait.
+    /// While it is closed, reads at offset 0 wait.
     gate: tokio::sync::Semaphore,
 }
 
-/// Notes the end of a read, however it ends.
+/// Records the end of a read, including by cancellation.
 struct Reading<'a>(&'a AtomicUsize);
 
 impl Drop for Reading<'_> {
@@ -85,7 +85,7 @@ impl BlobStore for CountingStore {
     }
 }
 
-/// `count` chunks of `len` bytes in a row.
+/// `count` adjacent chunks of `len` bytes.
 fn chunks(count: usize, len: usize) -> (Vec<ChunkRef>, Bytes) {
     let bytes = Bytes::from(noise(count * len, 99));
     let table = (0..count)
@@ -140,7 +140,7 @@ fn concurrent_readers_share_one_fetch() {
             assert_eq!(waiter.await.unwrap(), bytes[at..at + 10_000]);
         }
     });
-    // Whoever came first decided how many neighbours came along.
+    // The first reader determines the number of adjacent chunks.
     let reads = counted.reads.load(Ordering::SeqCst);
     assert!(reads <= 4, "{reads} reads for 64 waiters");
 }
@@ -179,7 +179,7 @@ fn reference_with_wrong_length_fails_at_every_residency() {
     }
 }
 
-/// A store whose first chunk waits at a gate, and a fetch ahead that does.
+/// A store whose first chunk waits at a gate, and a prefetch of it.
 fn blocked_prefetch(
     cache: &Arc<Cache>,
     table: &[ChunkRef],
@@ -221,7 +221,7 @@ fn prefetch_continues_after_cancellation_while_a_reader_waits() {
     let (table, bytes) = chunks(2, 10_000);
     block_on(async {
         let (counted, store, coming) = blocked_prefetch(&cache, &table, &bytes);
-        // Somebody else who does not need it either.
+        // Another prefetch that is cancelled, too.
         let other = cache
             .prefetch(&store, &table, 0, 0, PrefetchGoal::Read)
             .unwrap();
@@ -243,7 +243,7 @@ fn demand_reads_do_not_queue_behind_prefetches() {
     let cache = open_cache(dir.path(), 100 << 20, 100 << 20);
     let (table, bytes) = chunks(40, 1 << 20);
     block_on(async {
-        // One is stuck, and more wait behind it than may be under way.
+        // One is blocked, and more wait than may run concurrently.
         let (counted, store, _stuck) = blocked_prefetch(&cache, &table, &bytes);
         let ahead = |at| {
             cache
@@ -254,7 +254,7 @@ fn demand_reads_do_not_queue_behind_prefetches() {
         let other = cache.get(&store, &table, 39, 0).await.unwrap();
         assert_eq!(other, bytes[39 << 20..]);
         assert!(counted.reads.load(Ordering::SeqCst) < 5);
-        // A reader takes what waits out of the queue.
+        // A reader takes a waiting chunk out of the queue.
         let queued = cache.get(&store, &table, 29, 0).await.unwrap();
         assert_eq!(queued, bytes[29 << 20..30 << 20]);
         counted.gate.add_permits(1);
@@ -276,7 +276,7 @@ fn corrupt_adjacent_chunk_does_not_fail_the_requested_one() {
         assert!(cache.get(&store, &table, 0, 1 << 20).await.is_ok());
         let error = cache.get(&store, &table, 1, 1 << 20).await.unwrap_err();
         assert!(error.to_string().contains("corrupt"), "{error}");
-        // A failure is not remembered: an honest store is asked anew.
+        // Failures are not cached: another store is asked again.
         let (_, honest) = memory(&bytes, false);
         assert!(cache.get(&honest, &table, 1, 1 << 20).await.is_ok());
     });

@@ -1,5 +1,5 @@
-//! The cache and a machine that refuses: what is on disk stays as it is, and
-//! what is damaged is put aside without losing what cannot be fetched again.
+//! The cache on a failing machine: data on disk stay unchanged, and a damaged database
+//! is moved aside without losing data that cannot be fetched again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,8 +38,8 @@ fn config(dir: &Path) -> CacheConfig {
     }
 }
 
-/// Opens the cache. The thread that watches for other processes may hold one that was
-/// dropped a moment ago.
+/// Opens the cache. The thread that watches for other processes may briefly hold one
+/// that was dropped.
 fn open(dir: &Path) -> Arc<Cache> {
     let mut opened = None;
     eventually("the cache is free", || match Cache::open(&config(dir)) {
@@ -69,7 +69,7 @@ fn filled(dir: &Path) {
         .view(None)
         .set_record(RecordNamespace::Profiles, b"it", b"learned");
     drop(cache);
-    // Opening puts what is in the log into tables.
+    // Opening flushes the log into tables.
     drop(open(dir));
 }
 
@@ -79,7 +79,7 @@ fn assert_pinned(cache: &Cache) {
     assert_eq!((&*pins[0].name, pins[0].bytes), ("a pin", 3 * CHUNK as u64));
 }
 
-/// Every file of the database but its diary, by name.
+/// Every file of the database except its log file, by name.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(dir.join("pages")).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -101,7 +101,7 @@ fn put_aside(dir: &Path) -> usize {
         .count()
 }
 
-/// The error of opening, which must leave everything as it is.
+/// The error of opening, which must change nothing.
 #[track_caller]
 fn refused(dir: &Path) -> String {
     let before = files(dir);
@@ -132,7 +132,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Leaves no room.
+    /// Uses all space.
     fn fill(&self) {
         let mut file = fs::File::create(self.path().join("filler")).unwrap();
         while std::io::Write::write(&mut file, &[7; 4096]).is_ok_and(|n| n > 0) {}
@@ -172,7 +172,7 @@ fn disk_that_fills_up_fails_no_read_and_is_used_again_once_space_is_free() {
     filled(disk.path());
     let cache = open(disk.path());
     disk.fill();
-    // More than what is collected in memory before it is written.
+    // More than the memtable holds.
     put(&cache, 100..400);
     assert!(cache.stats().disk_errors > 0);
     for n in 0..10 {
@@ -263,7 +263,7 @@ fn files_of_another_user_are_reported_by_name_and_kept() {
         }
     }
     let before = files(dir.path());
-    // Only this thread becomes somebody else.
+    // Only this thread changes its user ID.
     let output = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             let group = rustix::process::Gid::from_raw(nobody);
@@ -408,7 +408,7 @@ fn command_that_does_not_need_the_cache_yields_it() {
     assert!(first.is_released());
     assert_pinned(&second);
     assert_eq!(second.stats().disk_entries, 10);
-    // The first goes on in memory, and says so where that matters.
+    // The first continues in memory, and reports that where it matters.
     put(&first, 50..51);
     assert_eq!(first.view(None).get_cached(&chunk(50).0), Some(chunk(50).1));
     assert_eq!(first.stats().disk_entries, 0);
@@ -426,7 +426,7 @@ fn command_that_does_not_need_the_cache_yields_it() {
 #[test]
 fn mount_during_a_long_publish_uses_the_cache() {
     let reading = Server::start();
-    // A publisher that takes uploads and says nothing.
+    // A publisher that accepts uploads and never responds.
     let writing = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", writing.local_addr().unwrap());
     let world = World::on(&reading).config("[daemon]\nidle_exit_s = 1\n");

@@ -1,5 +1,5 @@
-//! A user with a browser, as far as signing in needs one: it follows redirects,
-//! and fills in the form of the page it is on.
+//! A browser with the features that signing in needs: it follows redirects and submits
+//! forms.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use reqwest::{Client, Response, Url};
 use super::http;
 use crate::support::{World, block_on, eventually};
 
-/// A page that was loaded.
+/// A loaded page.
 pub(super) struct Page {
     pub(super) status: u16,
     pub(super) url: Url,
@@ -27,7 +27,7 @@ impl Browser {
         Browser(http())
     }
 
-    /// Loads a page, wherever that leads.
+    /// Loads a page and follows redirects.
     pub(super) async fn load(&self, url: &Url) -> Page {
         let response = self.0.get(url.clone()).send().await.unwrap();
         self.follow(url, response).await
@@ -47,7 +47,7 @@ impl Browser {
         }
     }
 
-    /// Fills in the form of a page, without following where that leads.
+    /// Submits the form of a page without following redirects.
     pub(super) async fn submit(&self, page: &Page, user: &str, decision: &str) -> Response {
         let after = |text: &str, mark: &str| -> String {
             let at = text.find(mark).unwrap_or_else(|| panic!("{mark}: {text}"));
@@ -71,7 +71,7 @@ impl Browser {
             .unwrap()
     }
 
-    /// Says yes or no on the page at `url`, and follows where that leads.
+    /// Grants or denies consent on the page at `url`, and follows redirects.
     pub(super) async fn decide(&self, url: &Url, user: &str, decision: &str) -> Page {
         let page = self.load(url).await;
         assert_eq!(page.status, 200, "{}", page.text);
@@ -83,13 +83,13 @@ impl Browser {
 /// A `login` that waits for its user.
 pub(super) struct Login {
     child: Child,
-    /// Where it sends them.
+    /// The URL that the user has to open.
     pub(super) url: Url,
     output: String,
 }
 
 impl Login {
-    /// One that opens a browser.
+    /// With a browser.
     pub(super) fn in_browser(world: &World) -> Self {
         let page = world.path().join("opened");
         let script = world.path().join("browser");
@@ -111,7 +111,7 @@ impl Login {
         }
     }
 
-    /// One where there is no browser: what it prints is typed elsewhere.
+    /// Without a browser: the user enters the code on another device.
     pub(super) fn on_another_device(world: &World, args: &[&str]) -> Self {
         let mut command = world.command(args);
         let mut child = spawn(&mut command, OsStr::new(""));
@@ -133,7 +133,7 @@ impl Login {
         self.child.id()
     }
 
-    /// Its exit code, and all that it said.
+    /// Its exit code and its complete output.
     pub(super) fn end(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
         let mut output = std::mem::take(&mut self.output);
@@ -147,7 +147,7 @@ impl Login {
     }
 }
 
-/// Signs in as `name`, with a browser.
+/// Signs in as `name` in the browser.
 pub(super) fn sign_in(world: &World, name: &str) {
     let login = Login::in_browser(world);
     let page = block_on(Browser::new().decide(&login.url, name, "allow"));
@@ -160,7 +160,7 @@ pub(super) fn sign_in(world: &World, name: &str) {
     );
 }
 
-/// Runs a command where there is no screen, and this browser.
+/// Runs a command without a display and with this browser.
 fn spawn(command: &mut Command, browser: &OsStr) -> Child {
     command
         .env("BROWSER", browser)

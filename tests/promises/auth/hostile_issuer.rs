@@ -1,5 +1,5 @@
-//! An issuer that lies ends in an error: in bounded time, with bounded memory, and
-//! with no secret sent elsewhere.
+//! A lying issuer causes an error within limits of time and memory, and receives no
+//! secret.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn user(issuer: &FakeServer) -> World {
     user_of(url, &format!("method = \"oauth\"\nissuer = \"{url}\""))
 }
 
-/// The discovery document of a server, with other values for some.
+/// The discovery document of a server, with some values replaced.
 fn document(url: &str, other: &Value) -> Value {
     let mut document = json!({
         "issuer": url,
@@ -39,7 +39,7 @@ fn document(url: &str, other: &Value) -> Value {
     document
 }
 
-/// An issuer with this document, whose other answers are `rest`'s.
+/// An issuer with this document; `rest` makes the other responses.
 fn issuer(
     other: Value,
     rest: impl Fn(&str, &ReceivedRequest, usize) -> Response + Send + Sync + 'static,
@@ -57,7 +57,7 @@ fn issuer(
     fake
 }
 
-/// What a device is told, with other values for some.
+/// The device authorization response, with some values replaced.
 fn device(url: &str, other: &Value) -> Value {
     let mut report = json!({
         "device_code": "d", "user_code": "U", "verification_uri": format!("{url}/go"),
@@ -171,7 +171,7 @@ fn unreasonable_device_authorization_responses_are_refused() {
         });
         is_refused(&issuer, why);
     }
-    // Asked without a pause, it is asked with one.
+    // An interval of zero is raised.
     let patient = issuer(json!({}), |url, asked, _| match &*asked.path {
         "/device" => answer(device(url, &json!({"interval": 0, "expires_in": 3}))),
         _ => pending(),
@@ -220,7 +220,7 @@ fn tokens_that_do_not_fit_a_header_are_refused() {
     ] {
         is_refused(&with_token(token), why);
     }
-    // For ever is for ever.
+    // A very long lifetime is accepted.
     let issuer = with_token(
         json!({"access_token": "a", "token_type": "Bearer", "expires_in": u64::MAX, "refresh_token": "r"}),
     );

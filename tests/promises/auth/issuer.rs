@@ -1,4 +1,4 @@
-//! A devnet that is an issuer too, users of it, and what a client may ask of it.
+//! A devnet that is also an issuer, its users, and requests of a client.
 
 use reqwest::Url;
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub(super) fn publish(world: &World, content: &str) -> Result<(), String> {
     }
 }
 
-/// What the user keeps.
+/// The sign-in that the user stores.
 pub(super) fn kept(world: &World) -> (SignIn, Grant) {
     let (found, _) = sign_ins(world).get("mine").unwrap().unwrap();
     let Held::Oauth(grant) = found.held.clone() else {
@@ -44,8 +44,7 @@ pub(super) fn kept(world: &World) -> (SignIn, Grant) {
     (found, grant)
 }
 
-/// Makes the clock of the user's access token say that it ends in so many
-/// seconds.
+/// Sets the expiry of the user's access token to `seconds` from now.
 pub(super) fn ends_in(world: &World, seconds: u64) {
     let (mut found, mut grant) = kept(world);
     grant.expires = Some(unix_seconds() + seconds);

@@ -1,5 +1,4 @@
-//! Each method: with it a publish succeeds, without it it fails and says what
-//! to do.
+//! Each method allows publishing; without a sign-in, publishing fails with the remedy.
 
 use std::time::Duration;
 
@@ -39,7 +38,7 @@ fn only_the_correct_api_key_is_accepted() {
     ]);
     let tree = Tree::new().file("a", "hello");
 
-    // A profile that knows nothing of it.
+    // A profile without sign-in.
     let output = publish_fails(&user(&server, ""), &tree);
     assert!(
         output.contains("401") && output.contains("[networks.mine.auth]"),
@@ -69,7 +68,7 @@ fn only_the_correct_api_key_is_accepted() {
         (&"api_key".into(), &"file".into())
     );
     world.publish(tree.path(), "it");
-    // Whoever reads needs no key.
+    // Reading needs no key.
     let reader = user(&server, "");
     let address = world.json(&["refs"])[0]["address"].clone();
     let dir = reader.mount(address.as_str().unwrap());
@@ -137,7 +136,7 @@ fn publisher_key_signs_uploads_with_every_algorithm() {
         let store =
             walrus_client::open_as(signed, &network, Duration::from_secs(20), None).unwrap();
         block_on(async {
-            // Two uploads, two tokens.
+            // Two uploads need two tokens.
             for content in ["one", "two"] {
                 let body = Bytes::from(content);
                 let blob = blob_id(&body).unwrap();

@@ -1,10 +1,10 @@
-//! Who writes proves who they are, and leaks it to nobody.
+//! Sign-ins to publishers, and protection of their secrets.
 //!
-//! - [`methods`]: each method against a devnet that demands it;
-//! - [`upload_tokens`]: the tokens for uploads, as the network's publisher takes them;
+//! - [`methods`]: each method against a devnet that requires it;
+//! - [`upload_tokens`]: tokens for uploads, as the network's publisher accepts them;
 //! - [`oauth`]: signing in with an issuer;
-//! - [`token_renewal`]: staying signed in, and signing out;
-//! - [`secrets`]: where secrets are, and where they go;
+//! - [`token_renewal`]: renewal of tokens, and signing out;
+//! - [`secrets`]: where secrets are stored and sent;
 //! - [`hostile_issuer`]: issuers that lie.
 
 mod browser;
@@ -26,8 +26,8 @@ use walrus_client::network::{AuthMethod, Network, NetworkPlace};
 
 use crate::support::{Server, World};
 
-/// A user of the network `mine`, whose publishers know users by `auth`, a
-/// section of the config file. There is no keyring.
+/// A user of the network `mine`, whose publishers require `auth`, a section of the
+/// config file. There is no keyring.
 fn user(server: &Server, auth: &str) -> World {
     user_of(&server.url, auth)
 }
@@ -45,7 +45,7 @@ fn user_of(url: &str, auth: &str) -> World {
         .with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
 }
 
-/// A file with a secret in it.
+/// A file that contains a secret.
 fn secret_file(world: &World, text: &str) -> String {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = world.path().join(format!("given-{}", text.len()));
@@ -60,7 +60,7 @@ fn secret_file(world: &World, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Runs a command of ours with something on its standard input.
+/// Runs walgit-fs with `input` on its standard input.
 fn piped(world: &World, args: &[&str], input: &str) -> Output {
     let mut child = world
         .command(args)
@@ -71,7 +71,7 @@ fn piped(world: &World, args: &[&str], input: &str) -> Output {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     match stdin.write_all(input.as_bytes()) {
-        // It may refuse, and end, before it reads.
+        // It may fail before it reads.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         written => written.unwrap(),
     }
@@ -79,7 +79,7 @@ fn piped(world: &World, args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What the user keeps, as the library sees it.
+/// The user's sign-ins, as the library reads them.
 fn sign_ins(world: &World) -> SignIns {
     SignIns::new(&world.path().join("data/walgit-fs/auth"))
 }
@@ -102,18 +102,18 @@ fn network(url: &str, auth: AuthMethod) -> Network {
     }
 }
 
-/// The network of a devnet that is an issuer too.
+/// The network of a devnet that is also an issuer.
 fn with_issuer(server: &Server) -> Network {
     let auth = format!("method = \"oauth\"\nissuer = \"{}\"", server.url);
     network(&server.url, toml::from_str(&auth).unwrap())
 }
 
-/// What the user's uploads go with.
+/// The credentials of the user's uploads.
 fn credentials(world: &World, network: &Network) -> Credentials {
     Credentials::load(&sign_ins(world), network).unwrap()
 }
 
-/// A client that follows nothing by itself.
+/// A client that follows no redirects.
 fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()

@@ -1,4 +1,4 @@
-//! Signing in with an issuer: with a browser, and without one.
+//! Signing in with an issuer, with and without a browser.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ fn browser_sign_in_allows_publishing() {
     let left = who["expires"].as_u64().unwrap() - unix_seconds();
     assert!((3000..=3600).contains(&left), "{left}");
     assert!(world.run(&["whoami"]).contains("ada on mine"));
-    // Whoever is not signed in reads all the same.
+    // Reading needs no sign-in.
     let reader = user(&server, "");
     let address = world.json(&["refs"])[0]["address"].clone();
     let dir = reader.mount(address.as_str().unwrap());
@@ -132,14 +132,14 @@ fn profile_describes_an_issuer_without_discovery_document() {
     assert_eq!(code, Some(0), "{output}");
     assert_eq!(server.requests("GET /.well-known").len(), 0);
     publish(&world, "one").unwrap();
-    // There is nothing to give the tokens back to, so they are forgotten.
+    // Without a revocation endpoint, tokens are deleted only.
     assert_eq!(world.json(&["logout"])["revoked"], false);
 }
 
 #[test]
 fn discovery_document_of_another_issuer_is_refused() {
     let server = issuer();
-    // The same server under another name than the one it says it has.
+    // The same server under a name that differs from that of its document.
     let url = server.url.replace("127.0.0.1", "localhost");
     let output = user(&server, &format!("method = \"oauth\"\nissuer = \"{url}\"")).fail(&["login"]);
     assert!(output.contains("names another issuer"), "{output}");
@@ -178,13 +178,13 @@ fn intercepted_authorization_code_is_useless() {
         )
         .await;
         assert_eq!((status, &output["error"]), (400, &"invalid_grant".into()));
-        // And is used up by the attempt.
+        // The attempt consumes the code.
         browser.load(&back).await;
     });
     let (code, output) = login.end();
     assert_eq!(code, Some(1));
     assert!(output.contains("invalid_grant"), "{output}");
-    // Nobody else's address is answered to.
+    // A redirect URI of another client is refused.
     let mut elsewhere = login_url(&server);
     elsewhere
         .query_pairs_mut()

@@ -1,4 +1,4 @@
-//! Where secrets are, and where they go.
+//! Where secrets are stored and sent.
 
 use std::fs;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use super::browser::{Login, sign_in};
 use super::{piped, secret_file, sign_ins, user, user_of};
 use crate::support::{Server, Tree, World};
 
-/// A secret that is in no other file by chance.
+/// A secret that no other file contains by chance.
 const SECRET: &str = "hunter2-hunter2-hunter2";
 
 fn publish(world: &World, more: &[&str]) -> std::process::Output {
@@ -85,7 +85,7 @@ fn secrets_are_stored_in_sealed_private_files() {
     for name in ["mine.key", "mine.lock", "sealing-key", "keys.json"] {
         assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
     }
-    // Another key beside it, and it does not open.
+    // With another sealing key it does not open.
     fs::write(dir.join("sealing-key"), [1; 32]).unwrap();
     let output = world.fail(&["whoami"]);
     assert!(output.contains("mine.key is damaged"), "{output}");
@@ -101,7 +101,7 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
     let file = secret_file(&world, SECRET);
     let login = world.try_run(&["login", "--json", "--api-key-file", &file]);
     fs::remove_file(file).unwrap();
-    // While it waits for the secret, and has it.
+    // While it waits for the secret, and after it has read it.
     let mut asking = world
         .command(&["login"])
         .stdin(std::process::Stdio::piped())
@@ -142,7 +142,7 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
     }
     is_in_no_file(&world, SECRET);
 
-    // A token that signs nothing any more, but was a secret once.
+    // A token that is expired, but remains a secret.
     let issuer = Server::with(&["--require", "oauth"]);
     let auth = format!("method = \"oauth\"\nissuer = \"{}\"", issuer.url);
     let world = user(&issuer, &auth).with("WALGIT_FS_LOG", "trace");
@@ -210,7 +210,7 @@ fn secrets_are_sent_only_to_their_publisher() {
         "{output}"
     );
     assert_eq!(thief.requests("PUT").len(), 0);
-    // The first of two is down, and the second was never signed in to.
+    // The first of two is down, and the second has no sign-in.
     let both = format!("http://127.0.0.1:1,{}", thief.url);
     assert!(
         !publish(&world, &["--network", "mine", "--publisher", &both])
@@ -246,7 +246,7 @@ fn secrets_are_never_sent_in_plaintext_to_another_machine() {
     assert!(output.contains("must be https"), "{output}");
 }
 
-/// A publisher that sends uploads elsewhere, and the keys that came with them.
+/// A publisher that redirects uploads, and the keys that it received.
 fn sends_elsewhere(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime::Runtime) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime

@@ -1,4 +1,4 @@
-//! Staying signed in, and signing out.
+//! Renewal of tokens, and signing out.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn concurrent_renewals_share_one_request() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
-    // Good for longer than five minutes: nothing is renewed.
+    // Valid for more than five minutes: no renewal.
     ends_in(&world, 330);
     server.clear_requests();
     let (_, before) = kept(&world);
@@ -55,7 +55,7 @@ fn concurrent_renewals_share_one_request() {
     let (_, after) = kept(&world);
     assert!(before.access != after.access && before.refresh != after.refresh);
     assert!(after.expires.unwrap() > unix_seconds() + 3000);
-    // What was put away is what the next process needs.
+    // The next process needs the stored token.
     ends_in(&world, 0);
     publish(&world, "renewed").unwrap();
     assert_eq!(server.requests("POST /oauth/token").len(), 2);
@@ -105,7 +105,7 @@ fn expired_sign_in_is_reported_and_reads_continue() {
     sign_in(&world, "ada");
     publish(&world, "one").unwrap();
     let dir = world.mount("it");
-    // A new server knows nobody.
+    // A new server knows no sign-in.
     server.restart();
     let output = publish(&world, "two").unwrap_err();
     assert!(output.contains("sign-in to mine is over"), "{output}");
@@ -135,7 +135,7 @@ fn unreachable_issuer_does_not_require_a_new_sign_in() {
         assert_eq!(set.status(), 200);
     };
     fault("status=503,path=/oauth/token");
-    // Still good, although it should be renewed.
+    // Still valid, although it is due for renewal.
     ends_in(&world, 290);
     publish(&world, "one").unwrap();
     ends_in(&world, 0);

@@ -1,4 +1,4 @@
-//! The embedded publisher takes tokens as the network's does.
+//! The embedded publisher accepts tokens as that of the network does.
 
 use serde_json::{Value, json};
 use walrus_client::auth::{Secret, SigningKey};
@@ -38,7 +38,7 @@ impl Publisher {
         self.key.sign(claims).unwrap()
     }
 
-    /// Stores 100 bytes; status, and the reason when it was refused.
+    /// Stores 100 bytes; returns the status, and the reason of a refusal.
     async fn put(&self, query: &str, token: Option<&str>) -> (u16, String) {
         let url = format!("{}/v1/blobs{query}", self.server.url);
         let mut request = self.http.put(url).body(noise(100, 5));
@@ -61,7 +61,7 @@ impl Publisher {
     }
 }
 
-/// Claims of a token that ends in an hour.
+/// Claims of a token that expires in an hour.
 fn claims(more: Value) -> Value {
     let now = walrus_client::clock::unix_seconds();
     let jti = Secret::random().unwrap();
@@ -148,7 +148,7 @@ fn token_is_accepted_once_and_not_consumed_by_a_refusal() {
         assert_eq!(publisher.put("", token).await.0, 200);
         let replayed = (429, "TOKEN_ALREADY_USED".to_owned());
         assert_eq!(publisher.put("", token).await, replayed);
-        // The same jti under another signature is the same token.
+        // The same `jti` under another signature is the same token.
         let again = claims(json!({"jti": "chosen"}));
         let [one, two] = [publisher.sign(&again), publisher.sign(&again)];
         assert_eq!(publisher.put("", Some(one.expose())).await.0, 200);
@@ -186,7 +186,7 @@ fn publisher_can_limit_token_lifetime() {
     });
 }
 
-/// A token by hand: header, claims, and what it is signed with.
+/// A token built from a header, claims and a signature.
 fn forged(header: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     use base64::Engine as _;
     let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
@@ -220,7 +220,7 @@ fn token_with_another_algorithm_is_refused() {
         .unwrap();
     let public = RsaKeyPair::from_pkcs8(&der).unwrap();
     let public = public.public_key().as_ref().to_vec();
-    // What everybody knows, taken for a shared secret.
+    // The public key, used as a shared secret.
     let with_public = |message: &[u8]| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &public);
         hmac::sign(&key, message).as_ref().to_vec()

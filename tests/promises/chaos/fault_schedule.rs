@@ -1,8 +1,8 @@
-//! What goes wrong, and when.
+//! Schedule of faults and disruptions.
 
 use std::time::Duration;
 
-/// Each fault by itself.
+/// Each fault on its own.
 const FAULTS: [&str; 20] = [
     "delay-ms=200",
     "delay-ms=20,jitter-ms=300",
@@ -25,25 +25,25 @@ const FAULTS: [&str; 20] = [
     "put=marked-invalid,rate=0.3,method=PUT",
     "put=uncertified,method=PUT",
 ];
-/// How many times two or three of them come together.
+/// Number of combinations of two or three faults.
 const COMBINATION_COUNT: usize = 6;
 
-/// Faults of the two servers, one a line.
+/// Faults of the two servers, one per line.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FaultSet(pub(super) [String; 2]);
 
-/// What befalls those who are in the weather.
+/// A disruption of a process or of the cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Disruption {
-    /// The daemon is killed and started again by a mount.
+    /// The daemon is killed; a mount starts a new one.
     DaemonKilled,
-    /// A server is killed and comes back at its address.
+    /// A server is killed and restarts at its address.
     ServerKilled(usize),
-    /// The daemon does not run for a while: a laptop that was closed.
+    /// The daemon is stopped for a while, like a suspended laptop.
     DaemonStopped,
-    /// A server does not run for a while, and its connections stay.
+    /// A server is stopped for a while, and its connections stay open.
     ServerStopped(usize),
-    /// The disk cache is emptied.
+    /// The disk cache is cleared.
     CacheCleared,
 }
 
@@ -59,7 +59,7 @@ const DISRUPTIONS: [Disruption; 9] = [
     Disruption::ServerKilled(1),
 ];
 
-/// All that comes, drawn from a seed.
+/// The schedule, generated from a seed.
 pub(super) struct FaultSchedule {
     rng: fastrand::Rng,
     disruptions: Vec<Disruption>,
@@ -73,7 +73,7 @@ impl FaultSchedule {
         }
     }
 
-    /// Every fault once, at one server or both, and some together.
+    /// Every fault once, at one server or both, and some combinations.
     pub(super) fn round(&mut self) -> Vec<FaultSet> {
         let mut round: Vec<Vec<&str>> = FAULTS.iter().map(|&fault| vec![fault]).collect();
         for _ in 0..COMBINATION_COUNT {
@@ -97,7 +97,7 @@ impl FaultSchedule {
         set
     }
 
-    /// Each blow once before any comes again.
+    /// Each disruption once before any is repeated.
     pub(super) fn disruption(&mut self) -> Disruption {
         if self.disruptions.is_empty() {
             self.disruptions = DISRUPTIONS.to_vec();
@@ -107,8 +107,8 @@ impl FaultSchedule {
     }
 }
 
-/// How long somebody who is stopped is away: longer than the silence that is
-/// taken for a hang, for those who are in no hurry.
+/// How long a stopped process stays stopped: longer than the silence that counts as a
+/// hang.
 pub(super) fn pause_duration(slot: Duration) -> Duration {
     slot * 2
 }

@@ -1,9 +1,9 @@
-//! Maintenance commands, with the daemon running, stopped or killed in between,
-//! lose nothing that a name or a mount needs.
+//! Maintenance commands lose nothing that a name or a mount needs while the daemon
+//! runs, is stopped, or is killed.
 //!
-//! Each step brings the daemon into a state, runs a command (or a publish beside a
-//! collection), lets the daemon go on, and then reads back every head that a name
-//! or a served mount stands for, from the store and not from a cache.
+//! Each step changes the state of the daemon, runs a command (or a publish during a
+//! collection), resumes the daemon, and then reads every head that a name or a served
+//! mount refers to from the store, not from a cache.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ use crate::support::tree::noise;
 use crate::support::world::signal;
 use crate::support::{Tree, World};
 
-/// Steps of a run that is not a soak.
+/// Number of steps outside `make soak`.
 const STEP_COUNT: usize = 30;
-/// The longest that a command may take, whatever the state of the daemon.
+/// Time limit of a command in any state of the daemon.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Names that are published.
+/// Published names.
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
 /// The state of the daemon while a command runs.
@@ -33,7 +33,7 @@ enum Daemon {
     Killed,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Action {
     Publish,
@@ -63,7 +63,7 @@ struct Maintenance {
     world: World,
     rng: fastrand::Rng,
     trees: BTreeMap<&'static str, Tree>,
-    /// Folders that a daemon serves, and the address of what each shows.
+    /// Mountpoints that a daemon serves, and the address that each shows.
     mounts: Vec<(PathBuf, String)>,
     done: BTreeMap<(Action, bool), usize>,
     states: [usize; 3],
@@ -90,8 +90,8 @@ fn maintenance_loses_nothing_while_the_daemon_is_stopped_or_killed() {
 
 impl Maintenance {
     fn new(seed: u64) -> Self {
-        // Heads that nothing needs are collected at once, so that a head that is
-        // needed and not protected is lost.
+        // Unreferenced heads are collected immediately, so that a needed but
+        // unprotected head is lost.
         let world = World::new().config("[retention]\ndefault_days = 0\nrules = []\n");
         let mut trees = BTreeMap::new();
         for (number, name) in NAMES.into_iter().enumerate() {
@@ -112,7 +112,7 @@ impl Maintenance {
     }
 
     fn step(&mut self, number: usize) {
-        // Every action in turn, so that none is left to chance.
+        // Actions alternate, so that each one occurs.
         let action = ACTIONS[number % ACTIONS.len()];
         let daemon = self.world.daemon();
         let state = match (daemon, self.rng.u8(..3)) {
@@ -130,7 +130,7 @@ impl Maintenance {
         *self.done.entry((action, succeeded)).or_default() += 1;
         match (state, daemon) {
             (Daemon::Stopped, Some(pid)) => signal(pid, Signal::CONT),
-            // What a killed daemon served is protected for the grace period only.
+            // The head of a killed daemon is protected for the grace period only.
             (Daemon::Killed, Some(_)) => {
                 self.world.run(&["unmount", "--all"]);
                 self.mounts.clear();
@@ -194,7 +194,7 @@ impl Maintenance {
 
     fn spawn(&self, args: &[&str]) -> Child {
         let mut command: Command = self.world.command(args);
-        // No pipe: the daemon that a mount starts must not keep it open.
+        // No pipe, which a daemon started by a mount could keep open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()
     }
@@ -206,7 +206,7 @@ impl Maintenance {
         one["address"].as_str().unwrap().to_owned()
     }
 
-    /// Every head that a name or a mount stands for is whole in the store.
+    /// Every head that a name or a mount refers to is intact in the store.
     fn verify(&self, number: usize, action: Action, state: Daemon) {
         let mounted = self.mounts.iter().map(|(_, address)| address.as_str());
         for head in NAMES.into_iter().chain(mounted) {

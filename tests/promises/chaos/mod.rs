@@ -1,20 +1,19 @@
-//! Whatever the weather: readers and a publisher work on while everything that
-//! can be ordered goes wrong, alone and together, and the daemon and the
-//! servers are killed, stopped and started again between.
+//! Readers and a publisher work under every fault of the devnet, alone and combined,
+//! while the daemon and the servers are killed, stopped and restarted.
 //!
-//! In the end every byte that was read was right, every operation ended, what
-//! was published is there, nothing leaked, and all of it reads again without a
-//! remount once the weather is fair.
+//! Every byte read is correct, every operation ends, successful publishes persist,
+//! nothing leaks, and everything is readable again without a remount when the faults
+//! end.
 //!
-//! - [`fault_schedule`]: which faults, in which order: drawn from a seed;
-//! - [`reader`], [`publisher`]: those who work, and check what they get;
-//! - [`testbed`]: the servers, the daemon and the mounts, and what is done to them;
-//! - [`statistics`]: what came of it;
+//! - [`fault_schedule`]: faults and their order, generated from a seed;
+//! - [`reader`], [`publisher`]: workers, which check their results;
+//! - [`testbed`]: the servers, the daemon and the mounts, and their disruptions;
+//! - [`statistics`]: the results;
 //! - [`maintenance`]: collection, renewal, compaction and unmounting, with the daemon
-//!   stopped and killed in between; a test of its own, which `make soak` runs too.
+//!   stopped and killed; a separate test, which `make soak` runs, too.
 //!
-//! `WALGIT_FS_CHAOS_SEED` draws another storm; the one that was drawn is told.
-//! `make soak` runs the same for `WALGIT_FS_SOAK_MINUTES`.
+//! `WALGIT_FS_CHAOS_SEED` sets the seed, which is printed. `make soak` runs the same
+//! for `WALGIT_FS_SOAK_MINUTES`.
 
 mod maintenance;
 mod publisher;
@@ -29,9 +28,9 @@ use statistics::Statistics;
 use testbed::{Testbed, wait_until_ok};
 use fault_schedule::FaultSchedule;
 
-/// What the storm is drawn from unless told otherwise.
+/// Seed of the schedule unless `WALGIT_FS_CHAOS_SEED` sets one.
 const DEFAULT_SEED: u64 = 6;
-/// How long weather lasts, and how long the servers are away in the end.
+/// Duration of each set of faults, and of the outage at the end.
 const SHORT_RUN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 const SOAK_RUN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
 
@@ -58,7 +57,7 @@ fn reads_are_correct_and_bounded_under_random_faults() {
         let workers = testbed.start_workers(seed);
         for (turn, faults) in schedule.round().into_iter().enumerate() {
             testbed.run_with_faults(&faults, slot);
-            // Every other time something befalls who is in it.
+            // A disruption after every other set of faults.
             if turn % 2 == 1 {
                 testbed.disrupt(schedule.disruption(), slot);
             }
@@ -67,7 +66,7 @@ fn reads_are_correct_and_bounded_under_random_faults() {
         workers.stop();
         testbed.assert_mounts_intact();
 
-        // A daemon that nobody kills is as it was when the storm is over.
+        // A daemon that was not killed is as small as before after the faults.
         let workers = testbed.start_workers(seed + 1);
         testbed.clear_faults();
         std::thread::sleep(slot);

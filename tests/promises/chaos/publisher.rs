@@ -1,4 +1,4 @@
-//! One who publishes: a little else each time; killed now and then.
+//! A publisher: changes a tree and publishes it repeatedly; some publishes are killed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,11 +12,10 @@ use super::statistics::Statistics;
 use crate::support::tree::{listing, noise};
 use crate::support::{Tree, World};
 
-/// Longest time a publish may take: a handful of uploads, each with retries
-/// within its deadline.
+/// Time limit of a publish: a few uploads, each with retries within its deadline.
 const MAX_DURATION: Duration = Duration::from_secs(120);
 
-/// What a publish that said it succeeded has to show for ever after.
+/// A head that a successful publish reported, with its content.
 #[derive(Debug)]
 pub(super) struct PublishedHead {
     pub(super) address: String,
@@ -85,7 +84,7 @@ impl Publisher {
     }
 }
 
-/// What it printed, if it ended well in time; killed otherwise.
+/// Its output if it succeeded in time; kills it otherwise.
 fn finish(mut child: Child, wait: Duration) -> Result<Vec<u8>, ()> {
     let started = Instant::now();
     while child.try_wait().unwrap().is_none() {
@@ -100,7 +99,7 @@ fn finish(mut child: Child, wait: Duration) -> Result<Vec<u8>, ()> {
     done.status.success().then_some(done.stdout).ok_or(())
 }
 
-/// Whether what was published is there, read by somebody who has nothing yet.
+/// Whether a published head is readable with an empty cache.
 pub(super) fn verify_published(world: &World, head: &PublishedHead) -> Result<(), String> {
     let dir = world.mount(&head.address);
     let same = listing(&dir) == head.content;

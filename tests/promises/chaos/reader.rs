@@ -1,5 +1,4 @@
-//! One who reads: whole files, parts, folders, attributes; and knows what they
-//! should be.
+//! A reader of files, ranges, directories and attributes that verifies each result.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -16,17 +15,17 @@ use rustix::io::Errno;
 
 use super::statistics::{MAX_DURATION, Statistics};
 
-/// What an operation may fail with while the network or the daemon is away.
+/// Errors that are allowed during an outage of the network or of the daemon.
 const OUTAGE_ERRNOS: [Errno; 4] = [
     Errno::IO,
     Errno::TIMEDOUT,
     Errno::NOTCONN,
     Errno::CONNABORTED,
 ];
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_SIZE: usize = 128 << 10;
 
-/// What is to be found: files with their content, folders with their names.
+/// Expected files with their content, and directories with their names.
 #[derive(Debug)]
 pub(super) struct Checkout {
     files: Vec<(PathBuf, Vec<u8>)>,
@@ -61,11 +60,11 @@ impl Checkout {
     }
 }
 
-/// What readers share.
+/// State that readers share.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     pub(super) stop: AtomicBool,
-    /// Odd while a folder is being mounted again, when it is empty for a moment.
+    /// Odd during a remount, when the mountpoint is empty for a moment.
     pub(super) remounts: AtomicU64,
 }
 
@@ -104,7 +103,7 @@ impl Reader {
             match done {
                 Ok(()) => {}
                 Err(ReadFailure::Content(what)) => self.statistics.record_error(what),
-                // Between two mounts there is an empty folder.
+                // Between two mounts the mountpoint is empty.
                 Err(ReadFailure::Missing(what)) if undisturbed => self.statistics.record_error(what),
                 Err(ReadFailure::Missing(_)) => {}
                 Err(ReadFailure::Away) => std::thread::sleep(Duration::from_millis(20)),
@@ -136,7 +135,7 @@ impl Reader {
         let path = self.mount.join(name);
         let file = self.perform("open", name, || File::open(&path))?;
         if self.rng.u8(..4) != 0 {
-            // What the kernel keeps, nobody would be asked for.
+            // The page cache would answer.
             let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         }
         let mut at = range.start;
@@ -187,10 +186,10 @@ impl Reader {
 }
 
 enum ReadFailure {
-    /// Other bytes: never.
+    /// Wrong bytes: never allowed.
     Content(String),
-    /// It says that there is nothing: only where nothing is mounted.
+    /// A missing file: allowed only while nothing is mounted.
     Missing(String),
-    /// It says that it cannot tell, as it may.
+    /// An outage: allowed.
     Away,
 }

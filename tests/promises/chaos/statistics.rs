@@ -1,4 +1,4 @@
-//! What came of it.
+//! Counters and failures of a run.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::testbed::ProcessSize;
 
-/// Longest time one system call may take: it asks the driver a handful of
-/// times at most, each within its deadline; the rest is for a slow machine and
-/// for a daemon that was stopped meanwhile.
+/// Time limit of a system call: it sends at most a handful of requests to the driver,
+/// each within its deadline, plus time for a slow machine and a stopped daemon.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(super::testbed::DEADLINE_S * 5 + 15);
 
 #[derive(Debug, Default)]
@@ -38,7 +37,7 @@ impl Statistics {
         Arc::default()
     }
 
-    /// Does something that must end within [`MAX_DURATION`].
+    /// Runs `work`, which must end within `limit`.
     pub(super) fn timed<T, E>(
         &self,
         what: impl FnOnce() -> String,
@@ -65,7 +64,7 @@ impl Statistics {
         done
     }
 
-    /// Bytes that were read and compared.
+    /// Counts bytes that were read and compared.
     pub(super) fn record_read(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
