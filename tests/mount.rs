@@ -289,7 +289,9 @@ fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
         fs::write(fixture.dir.path().join("tree/n"), format!("head {n}")).unwrap();
         heads.push(fixture.publish());
     }
-    let snapshots = heads.iter().map(|head| fixture.snapshot(head, fixture.local()));
+    let snapshots = heads
+        .iter()
+        .map(|head| fixture.snapshot(head, fixture.local()));
     let snapshots: Vec<_> = snapshots.collect();
     let (mount, handle) = fixture.mount_moving(snapshots[0].clone(), Arc::new(EmptyControl), true);
     let first = fs::File::open(mount.at("n")).unwrap();

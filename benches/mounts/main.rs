@@ -9,13 +9,13 @@
 mod corpora;
 mod link;
 mod null;
-#[path = "../../tests/shared/synthetic_repository.rs"]
-mod synthetic_repository;
 #[path = "../../tests/shared/program.rs"]
 mod program;
 mod replay;
 mod report;
 mod scale;
+#[path = "../../tests/shared/synthetic_repository.rs"]
+mod synthetic_repository;
 mod tool;
 mod walk;
 mod wide;

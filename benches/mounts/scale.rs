@@ -5,8 +5,8 @@ use walgit_format::blob::BlobBuilder;
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 
 use super::null::{NullMount, Shape, name};
-use super::synthetic_repository;
 use super::report::{Report, in_turn, seconds};
+use super::synthetic_repository;
 use super::world::{World, shell};
 
 const MANY: Shape = Shape {

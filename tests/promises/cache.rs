@@ -184,7 +184,11 @@ fn blocked_prefetch(
     cache: &Arc<Cache>,
     table: &[ChunkRef],
     bytes: &Bytes,
-) -> (Arc<CountingStore>, Arc<dyn BlobStore>, PrefetchHandle<Bytes>) {
+) -> (
+    Arc<CountingStore>,
+    Arc<dyn BlobStore>,
+    PrefetchHandle<Bytes>,
+) {
     let (counted, store) = memory(bytes, false);
     counted.gate.forget_permits(1);
     let coming = cache

@@ -150,7 +150,7 @@ fn names_can_be_set_listed_and_removed() {
     assert!(fs::read_to_string(world.mount("two").join("a")).is_ok());
     world.run(&["refs", "--remove", "one"]);
     assert!(world.fail(&["refs", "--remove", "one"]).contains("one"));
-    // A ledger remembers what was published and not what was named.
+    // The ledger contains publishes, not names set by hand.
     let ledger = world.path().join("data/walgit-fs/ledger/local.jsonl");
     assert_eq!(fs::read_to_string(ledger).unwrap().lines().count(), 1);
 }
@@ -215,7 +215,7 @@ fn invalid_cache_budget_is_refused_with_its_source() {
     let output = world.fail(&["mount", "it", dir]);
     assert!(output.contains("[cache] memory in"), "{output}");
     assert!(output.contains("config.toml is 1000000 bytes"), "{output}");
-    // What does not use the cache works.
+    // Commands that do not use the cache work.
     world.run(&["refs"]);
     let world = world.config("[cache]\nmemory = \"8MiB\"\ndisk = \"20 MB\"\n");
     world.run(&["mount", "it", dir]);
@@ -244,7 +244,7 @@ fn irregular_or_oversized_config_file_is_refused_immediately() {
         (large.to_str().unwrap(), "larger than 1048576 bytes"),
     ];
     for (path, why) in refused {
-        // Whoever reads on is ended.
+        // A command that reads on is killed.
         let line = "set -- 30 \"$0\" \"$@\"; exec timeout \"$@\"";
         let done = world.run_after(line, &["--config", path, "refs"]);
         let output = String::from_utf8(done.stderr).unwrap();

@@ -1,5 +1,5 @@
-//! What a repository tells of its own history helps those who have learned
-//! nothing yet, and costs nobody anything.
+//! Co-change data of the repository's history reduces waiting before anything is
+//! learned, at no cost.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +17,7 @@ use walrus_client::LocalDir;
 use crate::support::tree::git;
 use crate::support::{Server, Tree, World, block_on, eventually, loader};
 
-/// Files of one change: four, each in another folder and called otherwise.
+/// The files of one change: four, with different names in different folders.
 fn change(number: u64) -> Vec<String> {
     (0..4)
         .map(|part| {
@@ -30,8 +30,8 @@ fn change(number: u64) -> Vec<String> {
 
 const CHANGES: u64 = 10;
 
-/// A repository in which these files changed together a few times, among many
-/// that did not.
+/// A repository in which these files changed together a few times, and many others did
+/// not.
 fn history() -> Tree {
     let mut tree = Tree::new();
     for n in 0..400u64 {
@@ -54,7 +54,7 @@ fn history() -> Tree {
     tree
 }
 
-/// Opens the repository at an address of the local network, as a library does.
+/// Opens the repository at an address of the local network through the library.
 fn open(world: &World, published: &Value) -> (Repository, tempfile::TempDir) {
     let (loader, scratch) = loader();
     let store = LocalDir::open(world.blobs().parent().unwrap(), 1 << 30).unwrap();
@@ -81,13 +81,13 @@ fn co_change_data_is_published_once_and_kept_while_valid() {
     assert_eq!((files as u64, pairs as u64), (4 * CHANGES, 6 * CHANGES));
     // The same history gives the same bytes.
     assert_eq!(world.publish(tree.path(), "other")["bytes_stored"], 0);
-    // A small change is one small blob, and tells what was told before.
+    // A small change is one small blob and refers to the existing data.
     let tree = tree.file(&change(1)[0], "changed").commit("a small change");
     let second = world.publish(tree.path(), "it");
     assert_eq!(second["blobs_uploaded"], 1, "{second}");
     assert_eq!(second["bytes_stored"], 65_536, "{second}");
     assert_eq!(prior(&world, &second).unwrap(), co_changes);
-    // Much that is new is told anew.
+    // Many changes publish new data.
     let mut tree = tree;
     for round in 0..8 {
         for n in 0..40 {
@@ -149,15 +149,14 @@ fn co_change_data_costs_no_request_on_first_read() {
     let world = World::on(&server);
     let tree = history();
     world.publish(tree.path(), "it");
-    // The publish has read its head back.
+    // The publish read its head back.
     world.run(&["cache", "clear"]);
     server.clear_requests();
     let dir = world.mount("it");
     fs::read_dir(&dir).unwrap().count();
     server.assert_read_count(1); // mount and ls
     fs::read(dir.join(&change(3)[0])).unwrap();
-    // What is fetched ahead of the next reads, and the prior that says what,
-    // come after it.
+    // Prefetching, and fetching the co-change data, start after the reads.
     eventually("the others are here, unasked", || {
         let others = change(3);
         let cached = |path: &String| {
@@ -168,8 +167,8 @@ fn co_change_data_costs_no_request_on_first_read() {
     });
 }
 
-/// Files of the next commits, opened one after the other by somebody who works
-/// on them: on real histories, where they are at hand.
+/// The files of the next commits, opened in turn as if by their author, on real
+/// histories if present.
 #[test]
 fn co_change_data_reduces_wait_on_later_commits() {
     let Some(corpora) = std::env::var_os("WALGIT_FS_CORPORA").map(PathBuf::from) else {
@@ -246,7 +245,7 @@ fn files_at(dir: &Path, commit: &str) -> Vec<(String, u64)> {
     listed.lines().filter_map(file).collect()
 }
 
-/// Opens of the files that a commit touches, in no order of theirs.
+/// Opens of the files that a commit touches, in an order independent of the commit.
 fn session(dir: &Path, commit: &str, tree: &[(String, u64)]) -> Option<(String, Vec<Open>)> {
     let names = git(
         dir,

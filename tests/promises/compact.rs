@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Server, Tree, World};
 
-/// A history of many small pushes of one repository, under the name `it`.
+/// A history of many small publishes of one repository, under the name `it`.
 fn pushed(world: &World, pushes: usize) -> Tree {
     let mut tree = (0..30).fold(Tree::new(), |tree, n| {
         tree.file(
@@ -48,7 +48,7 @@ fn compact(world: &World, more: &[&str]) -> Value {
     report["heads"][0].clone()
 }
 
-/// Requests for content that reading all of it takes, with nothing at hand.
+/// Number of content requests to read everything with an empty cache.
 fn requests(world: &World, address: &str, tree: &Path) -> usize {
     let server = Server::start();
     for blob in fs::read_dir(world.blobs()).unwrap() {
@@ -101,7 +101,7 @@ fn compaction_defragments_a_head_and_preserves_every_byte() {
 
     assert_eq!(exported(&world, &after), history);
     world.run(&["fsck", "it", "--remote"]);
-    // Nothing is left of the old ones but what a rule or the grace keeps.
+    // Only retention rules and the grace period keep old blobs.
     let fates = world.json(&["gc", "--grace", "0s"]);
     assert_eq!(fates["live_blobs"], 1);
     assert_same(tree.path(), &world.mount("it"));
@@ -182,7 +182,7 @@ fn compaction_refuses_damaged_content() {
     let world = World::new();
     pushed(&world, 4);
     let before = address(&world);
-    // Content of the first push, in the middle of its blob.
+    // Content of the first publish, in the middle of its blob.
     let blob = fs::read_dir(world.blobs())
         .unwrap()
         .map(|it| it.unwrap().path())
@@ -212,7 +212,7 @@ fn compaction_killed_at_any_step_loses_nothing_and_resumes() {
         if address(&world) == before {
             compact(&world, &["--force"]);
         }
-        // The same head gives the same blob, however often it was begun.
+        // The same head gives the same blob in every attempt.
         let now = address(&world);
         assert_eq!(*after.get_or_insert(now.clone()), now, "after step {step}");
         let left = fs::read_dir(world.blobs()).unwrap();
@@ -235,7 +235,7 @@ fn compaction_does_not_overwrite_a_concurrent_publish() {
     std::thread::scope(|scope| {
         scope.spawn(|| world.try_run(&["compact", "it", "--force"]));
         scope.spawn(|| {
-            // A publish whose name moved meanwhile says so and is run again.
+            // A publish whose name was moved concurrently fails, and is repeated.
             let path = tree.path().to_str().unwrap();
             let publish = ["publish", path, "--name", "it", "--force"];
             while !world.try_run(&publish).status.success() {}
@@ -361,7 +361,7 @@ fn compaction_spends_the_planned_amount() {
         stored <= write.as_u64().unwrap().max(65_536),
         "{stored} {write}"
     );
-    // It is counted, so that there is nothing left for another.
+    // The amount is recorded, so that another run cannot spend it again.
     let records = world
         .path()
         .join("state/walgit-fs/lifecycle/custom/compactions.jsonl");
@@ -395,7 +395,7 @@ fn compaction_preserves_the_paid_epochs() {
     world.run(&["debug", "epoch", "--advance", "5", "--force"]);
     assert_same(tree.path(), &world.mount("it"));
     world.run(&["fsck", "it", "--remote"]);
-    // One that is lost by now is told, and is a failure.
+    // A head that has expired is reported as a failure.
     world.run(&["debug", "epoch", "--advance", "1", "--force"]);
     let done = world.try_run(&["compact", "it"]);
     assert_eq!(done.status.code(), Some(1));

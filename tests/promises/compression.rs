@@ -1,4 +1,4 @@
-//! What is published is stored small, by what it is, and always the same way.
+//! Published content is compressed according to its kind, reproducibly.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,7 +6,7 @@ use std::fs;
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World};
 
-/// Many small files of a kind, each a little different.
+/// Many small similar files.
 fn alike(count: usize) -> Tree {
     (0..count).fold(Tree::new(), |tree, n| {
         let mut code = String::from("use std::collections::BTreeMap;\nuse std::io::Result;\n\n");
@@ -63,8 +63,8 @@ fn similar_small_files_are_compressed_with_a_shared_dictionary() {
     let (few, many) = (alike(150), alike(300));
     let one = stored(&world.publish(few.path(), "few"));
     let both = stored(&world.publish(many.path(), "many"));
-    // By itself such a file shrinks to a quarter; half of these are stored
-    // already, and the other half is told by the dictionary of the first.
+    // On its own such a file shrinks to a quarter; half of these are stored already,
+    // and the others use the dictionary of the first half.
     assert!(one < raw(&few) / 6, "{one} of {}", raw(&few));
     assert!(both < raw(&many) / 6, "{both} of {}", raw(&many));
     assert_same(few.path(), &world.mount("few"));

@@ -1,4 +1,4 @@
-//! What it costs is known before and after, and by the network's own formula.
+//! Costs are computed before and after publishing with the network's own formula.
 
 use std::fs;
 
@@ -30,14 +30,14 @@ fn cost_compares_a_repository_with_blob_per_file_and_quilts() {
     let cost = world.json(&["cost", "it", "--epochs", "3"]);
     assert_eq!(cost["now"]["billed"], published["bytes_billed"]);
     assert_eq!(cost["now"]["blobs"], published["blobs_uploaded"]);
-    // Two that are the same are one.
+    // Duplicates count once.
     assert_eq!(cost["files"], 32, "{cost}");
     let alone: u64 = (0..30).map(|n| encoded_size(1000 + n)).sum();
     let alone = alone + encoded_size(8) + encoded_size(3_000_000);
     assert_eq!(cost["one_blob_a_file"]["billed"], alone);
     assert_eq!(cost["one_blob_a_file"]["blobs"], 32);
     assert_eq!(cost["quilts"]["blobs"], 1);
-    // The price of mainnet, where the profile names none.
+    // Mainnet's price, unless the profile sets one.
     let month = cost["price"]["storage"].as_f64().unwrap() * 365.25 / 12.0 / 14.0;
     assert!((month - 0.023).abs() < 1e-9);
     let epoch = cost["now"]["epoch"].as_f64().unwrap();
@@ -82,7 +82,7 @@ fn cost_of_a_path_and_dry_run_predict_the_publish() {
     };
     let after = world.json(&["cost", "it"]);
     assert_eq!(without_name(before), without_name(after));
-    // A change costs one blob more.
+    // A change costs another blob.
     fs::write(tree.path().join("some/3"), "changed").unwrap();
     let trial = world.json(&["publish", path, "--name", "it", "--dry-run"]);
     assert_eq!(trial["blobs_uploaded"], 1, "{trial}");
@@ -94,7 +94,7 @@ fn cost_of_a_manifest_repository_is_reported() {
     let world = world_with_fixture();
     let [first, _] = manifests("plain");
     let cost = world.json(&["cost", &address_of(&first)]);
-    // Every file is a blob already, and so is the manifest.
+    // Each file and the manifest are blobs already.
     assert_eq!(
         cost["now"]["blobs"].as_u64(),
         cost["one_blob_a_file"]["blobs"].as_u64().map(|n| n + 1),

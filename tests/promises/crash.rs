@@ -1,4 +1,4 @@
-//! After `kill -9` nothing is lost and nothing is wrong.
+//! `kill -9` loses nothing and causes no wrong bytes.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -62,7 +62,7 @@ fn every_byte_is_correct_although_the_daemon_is_killed_repeatedly() {
                     }
                 });
             }
-            // More of them each time, and then it is killed amid the next ones.
+            // More reads each round, then a kill during the next ones.
             let enough = read.load(Ordering::Relaxed) + 1 + 12 * round;
             eventually("so many files are read", || {
                 read.load(Ordering::Relaxed) >= enough
@@ -126,7 +126,7 @@ fn publish_killed_at_any_step_leaves_the_old_or_the_new_head() {
     let steps = world.kill_at_each_step(&args, |step| {
         let found = address();
         world.run(&["fsck", "it", "--remote"]);
-        // It goes on, and what comes of it is always the same.
+        // It resumes, always with the same result.
         world.publish(tree.path(), "it");
         let now = address();
         assert!(found == old || found == now, "after step {step}: {found}");

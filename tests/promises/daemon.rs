@@ -1,5 +1,5 @@
-//! The daemon's life: it inherits nothing of the command that starts it, ends cleanly
-//! whatever ends it, and is never taken for absent while it runs.
+//! Life cycle of the daemon: it inherits nothing from the command that starts it, ends
+//! cleanly, and is always found while it runs.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -27,7 +27,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What the commands' own limit of five seconds allows, and a busy machine.
+/// The commands' own limit of five seconds, plus time for a busy machine.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(8);
 
 fn is_mounted(dir: &Path) -> bool {
@@ -35,14 +35,14 @@ fn is_mounted(dir: &Path) -> bool {
     mounts.contains(&text(dir).replace(' ', "\\040"))
 }
 
-/// One value of `/proc/PID/status`.
+/// A field of `/proc/PID/status`.
 fn proc_status(pid: i32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap().trim_matches([':', '\t', ' ']).to_owned()
 }
 
-/// Resumes a process however the test ends.
+/// Resumes the process when dropped.
 struct StoppedProcess(i32);
 
 impl StoppedProcess {
@@ -112,11 +112,15 @@ fn daemon_stopped_during_a_request_does_not_block_the_client() {
     let begun = Instant::now();
     let done = mount.wait_with_output().unwrap();
     let output = String::from_utf8_lossy(&done.stderr);
-    assert!(begun.elapsed() < REPORT_TIMEOUT * 2, "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < REPORT_TIMEOUT * 2,
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(done.status.code(), Some(1), "{output}");
     assert!(output.contains("kill -CONT"), "{output}");
     assert!(!is_mounted(&dir));
-    // Stopping it works, too: SIGTERM, and SIGCONT so that it is received.
+    // It can be stopped, too: SIGTERM, and SIGCONT so that it is delivered.
     world.run(&["daemon", "stop"]);
     world.run(&["daemon", "stop"]);
 }
@@ -140,7 +144,7 @@ fn daemon_of_another_version_is_reported_and_not_contacted() {
     let socket = UnixListener::bind(daemon.join("control.sock")).unwrap();
     let mut lock = File::create(daemon.join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
-    // A process that is there to be named, and to be ended.
+    // A process to be named, and to be ended.
     let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
     let pid = other.id();
     let holder = serde_json::json!({
@@ -170,7 +174,7 @@ fn daemon_of_another_version_is_reported_and_not_contacted() {
     other.wait().unwrap();
 }
 
-/// Runs a line of shell with `$W` as our program, in bash, with a limit of time.
+/// Runs a bash script with `$W` set to the program, within a time limit.
 fn bash(world: &World, script: &str) -> Output {
     let ours = world.command(&["status"]);
     let mut shell = Command::new("timeout");
@@ -272,7 +276,7 @@ fn daemon_does_not_inherit_limits_and_priorities() {
     );
     assert_eq!(proc_status(pid, "Umask"), "0077");
     assert_same(tree.path(), &dir);
-    // SIGHUP was ignored where it came from, and ends it all the same.
+    // SIGHUP was ignored in the parent, and still ends the daemon.
     signal(pid, Signal::HUP);
     eventually("it has ended", || !alive(pid));
     assert!(!is_mounted(&dir));
@@ -285,7 +289,7 @@ fn attribute_that_cannot_be_reset_is_reported_in_one_line() {
     }
     let (world, _tree) = published();
     let dir = world.mountpoint();
-    // Root without the right to undo it.
+    // Root without the capability to reset it.
     let script = format!(
         "command -v setpriv >/dev/null || exit 77
          ulimit -n 100; nice -n 7 setpriv --bounding-set -sys_nice,-sys_resource \
@@ -306,7 +310,7 @@ fn attribute_that_cannot_be_reset_is_reported_in_one_line() {
     );
 }
 
-/// Every signal that ends a process by default and can be caught.
+/// Every signal that terminates a process by default and can be caught.
 const TERMINATING_SIGNALS: [i32; 19] = [
     1, 2, 3, 5, 6, 10, 12, 14, 15, 16, 24, 26, 27, 29, 30, 31, 34, 50, 64,
 ];
@@ -332,7 +336,7 @@ fn daemon_unmounts_everything_on_any_terminating_signal() {
     }
 }
 
-/// A mount in the foreground, with SIGHUP as `env` is told.
+/// A foreground mount with the disposition of SIGHUP that `env` sets.
 fn serving_with(world: &World, dir: &Path, hangup: &str) -> Child {
     let ours = world.command(&["mount", "--foreground", "it", text(dir)]);
     let mut command = Command::new("env");
@@ -411,7 +415,7 @@ fn daemon_commands_show_stop_and_restart_it() {
     let status = world.json(&["daemon", "status"]);
     assert_ne!(status["pid"], pid);
     assert_eq!(status["settings"]["cache_disk"]["value"], 77_000_000);
-    // Even while somebody is in there.
+    // Also while a file is open.
     let _open = File::open(dirs[0].join("a")).unwrap();
     for dir in &dirs {
         assert_same(tree.path(), dir);
@@ -443,7 +447,7 @@ fn daemon_is_found_although_its_directory_was_removed_or_moved() {
             eventually("the daemon is found again", || {
                 status(&found())["pid"].as_i64() == Some(pid.into())
             });
-            // No second one is started.
+            // No second daemon starts.
             let dirs = [&dirs[..], &[world.mount("it")]].concat();
             let now = status(&found());
             assert_eq!(
@@ -457,7 +461,7 @@ fn daemon_is_found_although_its_directory_was_removed_or_moved() {
                 doctor.contains(&format!("process {pid} answers")),
                 "{doctor}"
             );
-            // Where the database went as well, that is said.
+            // A lost database is reported.
             let status = world.run(&["status"]);
             assert_eq!(
                 status.contains("keeps nothing on disk"),

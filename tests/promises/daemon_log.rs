@@ -1,4 +1,4 @@
-//! The daemon's log says what happened, and stays small whatever happens.
+//! The daemon's log records events and stays small.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -10,7 +10,7 @@ fn log_of(world: &World) -> PathBuf {
     world.path().join("state/walgit-fs/daemon.log")
 }
 
-/// Messages shown, and those that were suppressed.
+/// Numbers of logged and of suppressed messages.
 fn messages(log: &str) -> (u64, u64) {
     let (mut shown, mut suppressed) = (0, 0);
     for line in log.lines() {
@@ -68,11 +68,11 @@ fn second_daemon_does_not_truncate_the_log_of_the_first() {
     let dir = world.mount("it");
     let before = fs::read(log_of(&world)).unwrap();
     assert!(!before.is_empty());
-    // What a command would start in a race, and a person by mistake.
+    // Started by a command in a race, or by mistake.
     assert!(world.try_run(&["daemon", "run"]).status.success());
     world.fail(&["mount", "--foreground", "it", dir.to_str().unwrap()]);
     assert_eq!(fs::read(log_of(&world)).unwrap(), before);
-    // A failed start says why to whoever asked, and leaves the log of those before.
+    // A failed start reports the reason, and keeps the earlier log.
     world.run(&["daemon", "stop"]);
     let before = fs::read_to_string(log_of(&world)).unwrap();
     let world = world.with("WALGIT_FS_FAULT_POINTS", "daemon.start=fail");
@@ -116,7 +116,7 @@ fn pipe_in_place_of_log_or_lock_does_not_block_the_daemon() {
         rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
     };
     pipe(&log_of(&world));
-    // It serves without a log.
+    // It works without a log.
     let dir = world.mount("it");
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"text");
     world.run(&["daemon", "stop"]);

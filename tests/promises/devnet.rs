@@ -1,4 +1,4 @@
-//! The embedded Walrus answers as the network does.
+//! The embedded Walrus behaves like the network.
 
 use std::fs;
 
@@ -295,7 +295,7 @@ fn blob_expires_at_its_end_epoch() {
         let gone = client.get(&path).await;
         assert_eq!(gone.status(), StatusCode::NOT_FOUND);
         is_error(&json(gone).await, 404, "BLOB_NOT_FOUND");
-        // Stored anew, it is new, from the present epoch on.
+        // A blob that is stored again is new, from the present epoch on.
         let again = json(client.put("?epochs=1", noise(5000, 1)).await).await;
         let object = &again["newlyCreated"]["blobObject"];
         assert_eq!(object["registeredEpoch"], 3, "{again}");
@@ -321,7 +321,7 @@ fn blob_can_be_extended_and_deleted_if_deletable() {
         let one = put("?epochs=2", 1).await;
         let forever = put("?epochs=2&permanent=true", 2).await;
         assert_eq!(json(extend(&one, 9).await).await["end_epoch"], 9);
-        // Never less, and no further than the network allows.
+        // Never shortened, and not beyond the network's limit.
         assert_eq!(json(extend(&one, 5).await).await["end_epoch"], 9);
         assert_eq!(json(extend(&one, 54).await).await["end_epoch"], 54);
         assert_eq!(extend(&one, 55).await.status(), StatusCode::BAD_REQUEST);
@@ -336,7 +336,7 @@ fn blob_can_be_extended_and_deleted_if_deletable() {
         let listed = json(client.get("/devnet/blobs").await).await;
         assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
         assert_eq!(extend(&one, 9).await.status(), StatusCode::NOT_FOUND);
-        // None of it is of the network's own API.
+        // These paths are not part of the network's API.
         for path in ["/v1/devnet/epoch", "/v1/epoch"] {
             assert_eq!(client.get(path).await.status(), StatusCode::NOT_FOUND);
         }
@@ -369,7 +369,7 @@ fn blob_lives_until_its_last_object_and_permanent_blobs_stay() {
         let long = json(client.put("?epochs=9&permanent=true", noise(5000, 1)).await).await;
         let id = long["newlyCreated"]["blobObject"]["blobId"].as_str();
         let id = id.unwrap().to_owned();
-        // The answer is about the new object.
+        // The response describes the new object.
         let short = json(client.put("?epochs=1&force=true", noise(5000, 1)).await).await;
         let object = &short["newlyCreated"]["blobObject"];
         assert_eq!(object["storage"]["endEpoch"], 2, "{short}");
@@ -385,7 +385,7 @@ fn blob_lives_until_its_last_object_and_permanent_blobs_stay() {
         client.http.post(url).send().await.unwrap();
         let read = client.get(&format!("/v1/blobs/{id}")).await;
         assert_eq!(read.status(), StatusCode::OK);
-        // Stored for less than it is paid for, it costs nothing.
+        // Storing for fewer epochs than already paid costs nothing.
         let again = json(client.put("?epochs=2", noise(5000, 1)).await).await;
         assert_eq!(again["alreadyCertified"]["endEpoch"], 10, "{again}");
     });
@@ -406,7 +406,7 @@ fn web_page_cannot_advance_epochs_or_inject_faults() {
         let request = client.http.put(url).header("origin", "null").body("hang");
         let refused = request.send().await.unwrap();
         assert_eq!(refused.status(), StatusCode::FORBIDDEN);
-        // A page whose name was rebound to this machine asks as its own site.
+        // With DNS rebinding, a page sends its own origin.
         for (name, value) in [
             ("host", "page.example"),
             ("host", "127.0.0.1.page.example"),
@@ -452,7 +452,7 @@ fn other_users_cannot_administer_a_devnet() {
         child.wait().unwrap();
         output
     };
-    // A connection of bash's own: no other program need be there.
+    // A connection of bash, which needs no other program.
     let script = format!(
         "exec 3<>/dev/tcp/{}/{}; cat >&3; cat <&3",
         address.ip(),
@@ -493,18 +493,18 @@ fn shared_directory_keeps_the_longest_paid_lifetime() {
     assert!(store.extend_blocking(blob, 54).is_ok());
     let refused = store.extend_blocking(blob, 55).unwrap_err();
     assert!(matches!(refused, StoreError::Refused { .. }), "{refused}");
-    // Nobody makes deletable what somebody stored for good.
+    // A permanent blob does not become deletable.
     put(open(), 1, false);
     put(open(), 1, true);
     assert!(!store.delete_blocking(blob).unwrap());
-    // Where the record is lost, the blob is not.
+    // Losing the record does not lose the blob.
     for record in fs::read_dir(dir.path().join("meta")).unwrap() {
         fs::remove_file(record.unwrap().path()).unwrap();
     }
     store.advance(100).unwrap();
     let lifetime = store.lifetime_blocking(blob).unwrap();
     assert!(lifetime.is_some_and(|it| it.end_epoch > 101), "it is there");
-    // Once its time is over, a permanent one can go as well.
+    // A permanent blob can be removed after it has expired.
     put(open(), 1, false);
     store.advance(1).unwrap();
     assert!(store.lifetime_blocking(blob).unwrap().is_none());

@@ -1,5 +1,4 @@
-//! Faults on order: what goes wrong with the embedded Walrus is what was asked
-//! for, and our own client gets over it or says what it was.
+//! Injected faults occur as requested, and the client survives or reports them.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -40,7 +39,7 @@ impl Devnet {
         }
     }
 
-    /// A client that takes the server for two aggregators.
+    /// A client configured with two aggregators, both this server.
     fn store(&self) -> HttpStore {
         HttpStore::new(HttpConfig {
             aggregators: vec![self.server.url.clone(), self.server.url.clone()],
@@ -64,7 +63,7 @@ impl Devnet {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// Reads the blob as a careful reader does.
+    /// Reads and verifies the blob.
     async fn read(&self, store: &HttpStore) -> Result<(), StoreError> {
         let accept = |bytes: Bytes| match bytes == self.content {
             true => Ok(()),
@@ -85,7 +84,7 @@ fn reads_survive_each_fault_but_not_all_at_once() {
             ("status=503", 3),
             ("status=500", 3),
             ("status=429,retry-after=0", 3),
-            // One that lies is not asked again, so the next one must not.
+            // A lying server is not asked again, so the next one must be honest.
             ("flip", 1),
             ("wrong-blob", 1),
             ("truncate=1000", 1),
@@ -134,7 +133,7 @@ fn upload_errors_contain_the_publisher_response() {
             let failed = put().await.unwrap_err();
             assert!(failed.to_string().contains("ordered to fail"), "{failed}");
         }
-        // One that failed so often is left alone for a while.
+        // The failed endpoint is skipped for a while.
         let store = devnet.store();
         let options = PutOptions::default();
         let put = || store.put(blob, body.clone(), &options);
@@ -212,7 +211,7 @@ fn slow_response_is_correct_and_counted() {
         for fault in [
             "delay-ms=20,jitter-ms=50",
             "bandwidth-mbit=8",
-            // Down and up again, faster than anybody gives up.
+            // Down and up again, before any client gives up.
             "status=429,retry-after=0,flap=2/3",
         ] {
             devnet.set_faults(fault).await;

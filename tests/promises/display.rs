@@ -1,4 +1,4 @@
-//! What authors and servers say is shown, and commands no terminal.
+//! Text of authors and servers is shown without controlling the terminal.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -8,15 +8,15 @@ use std::path::Path;
 use serde_json::{Value, json};
 use walgit_format::text::is_unsafe;
 
-use crate::support::tree::git;
 use crate::support::manifests::Commit;
+use crate::support::tree::git;
 use crate::support::{Server, Tree, World, eventually};
 
 /// Title, colour, C1, reversed order, invisible characters, separators, DEL.
 const EVIL: &str = "\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}\u{200b}\u{feff}\
                     \u{2028}\u{7f}\r";
 
-/// Nothing in what was shown commands a terminal.
+/// Asserts that output contains no terminal controls.
 #[track_caller]
 fn assert_safe(what: &str, shown: &[u8]) {
     let text = std::str::from_utf8(shown).unwrap_or_else(|_| panic!("{what}: {shown:?}"));
@@ -28,7 +28,7 @@ fn assert_safe(what: &str, shown: &[u8]) {
     );
 }
 
-/// Runs a command, whatever comes of it; all that it showed.
+/// Runs a command; returns all its output.
 #[track_caller]
 fn shown(world: &World, args: &[&str]) -> String {
     let done = world.try_run(args);
@@ -38,14 +38,14 @@ fn shown(world: &World, args: &[&str]) -> String {
     String::from_utf8([done.stdout, done.stderr].concat()).unwrap()
 }
 
-/// A repository whose author means no good.
+/// A repository of a hostile author.
 fn hostile_repository() -> Tree {
     let tree = Tree::new()
         .file(format!("a{EVIL}\nFORGED"), "a")
         .file(b"not-utf8-\xff\xfe", "b")
         .file("plain", "c")
         .commit("first");
-    // Git strips some of it from names given on its command line.
+    // Git strips some of it from names on its command line.
     let tree_id = tree.git(&["rev-parse", "HEAD^{tree}"]);
     let person = format!("Ada{EVIL} <ada@example.org> 1700000000 +0000");
     let commit = format!(
@@ -102,7 +102,7 @@ fn author_text_is_escaped_in_all_output() {
     }
     for name in ["commit", "status"] {
         let text = fs::read(dir.join(".walgit").join(name)).unwrap();
-        // What it says has lines of its own, which begin with a space.
+        // Text of the author has its own lines, which begin with a space.
         assert_safe(name, &text);
     }
     let commit = fs::read_to_string(dir.join(".walgit/commit")).unwrap();
@@ -110,9 +110,9 @@ fn author_text_is_escaped_in_all_output() {
     assert!(commit.contains("\n    FORGED in the body\n"), "{commit:?}");
     let out = world.path().join("out");
     shown(&world, &["export", "it", out.to_str().unwrap(), "--check"]);
-    // What git gets is not escaped.
+    // Git receives it unescaped.
     assert!(git(&out, &["log", "-1", "--format=%s", "main"]).contains('\u{202e}'));
-    // JSON has it all, and no terminal is commanded by it either.
+    // JSON contains all of it, and no terminal controls.
     let done = world.try_run(&["log", "it", "--json"]);
     assert_safe("log --json", &done.stdout);
     let log: Value = serde_json::from_slice(&done.stdout).unwrap();
@@ -142,7 +142,7 @@ fn each_mount_notice_is_one_line() {
     assert_eq!(notices.iter().filter(|&&byte| byte == b'\n').count(), 2);
 }
 
-/// A server that answers every request with an error in its own words.
+/// A server that answers every request with an error text.
 fn rude_server(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -239,7 +239,7 @@ fn author_text_cannot_forge_daemon_log_lines() {
     let tree = hostile_repository();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
-    // What cannot be read is logged by its name.
+    // Unreadable content is logged by its name.
     for blob in fs::read_dir(world.blobs()).unwrap() {
         let path = blob.unwrap().path();
         if path.is_file() {
@@ -296,11 +296,11 @@ fn ref_names_that_git_refuses_are_refused() {
         assert_safe(bad, error.as_bytes());
         assert!(bad.is_empty() || error.contains("ref name"), "{error}");
     }
-    // Git accepts these; they are escaped where they are shown.
+    // Git accepts these; output escapes them.
     for fine in ["main", "feature/x", "ü", "a\u{202e}b", "a\u{85}b", "@"] {
         check_ref_name(fine.as_bytes()).unwrap();
     }
-    // One that somebody wrote into a repository by hand is not published.
+    // A name written into a repository by hand is not published.
     let tree = Tree::new().file("a", "text").commit("first");
     let id = tree.git(&["rev-parse", "HEAD"]);
     let evil = tree.path().join(".git/refs/tags/e\u{1b}[31mvil");

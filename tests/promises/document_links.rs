@@ -1,4 +1,4 @@
-//! Documents refer to files that exist.
+//! Links in documents lead to existing files and headings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ fn documents() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Targets of the inline links in a Markdown text.
+/// Targets of the inline links of a Markdown text.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let parts = text.split("](").skip(1);
     parts.filter_map(|part| part.split_once(')').map(|(target, _)| target))
 }
 
-/// The fragment that a heading is linked by, as GitHub derives it.
+/// The fragment of a heading, as GitHub derives it.
 fn fragment(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text

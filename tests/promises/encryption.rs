@@ -1,5 +1,5 @@
-//! What is published with `--encrypt` is read by those who have the key, as
-//! anything else is, and tells nobody else what it is.
+//! Repositories published with `--encrypt` work like others for holders of the key, and
+//! reveal nothing to anyone else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use walrus_client::{
 };
 use walrus_encoding::blob_id::blob_id;
 
-use crate::support::tree::{assert_same, noise};
 use crate::support::manifests::{address_of, fixture, manifests, world_with_fixture};
+use crate::support::tree::{assert_same, noise};
 use crate::support::world::mount_table;
-use crate::support::{LyingGateway, Lie, Server, Tree, World, block_on, eventually};
+use crate::support::{Lie, LyingGateway, Server, Tree, World, block_on, eventually};
 
 const SECRET: &str = "nobody else may ever read this line, not even from the disk\n";
 const NAME: &str = "a-name-that-tells-too-much";
 
-/// No session bus: keys go to sealed files, and a user's own keyring is left
-/// alone.
+/// Without a session bus, keys go to sealed files and the user's own keyring is not
+/// touched.
 fn bus_less(world: World) -> World {
     world.with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
 }
@@ -47,7 +47,7 @@ fn publish(world: &World, tree: &Tree, more: &[&str]) -> Value {
     world.json(&[&["publish", path, "--name", "it", "--force"], more].concat())
 }
 
-/// The key of a repository, in a file.
+/// A file that contains the key of a repository.
 fn key_file(world: &World, published: &Value) -> PathBuf {
     let name = published["key"]["name"].as_str().unwrap();
     let path = world.path().join(format!("{name}.hex"));
@@ -55,7 +55,7 @@ fn key_file(world: &World, published: &Value) -> PathBuf {
     path
 }
 
-/// Every file below some folders.
+/// Every file below some directories.
 fn files(dirs: &[PathBuf]) -> Vec<PathBuf> {
     let (mut pending, mut found) = (dirs.to_vec(), Vec::new());
     while let Some(path) = pending.pop() {
@@ -90,7 +90,7 @@ fn encrypted_repository_mounts_with_its_key_and_is_unchanged() {
     assert_eq!(published["encrypted"], true);
     assert_eq!(published["key"]["made"], true);
     assert_eq!(published["key"]["name"], "local.it");
-    // Its key is found by itself.
+    // Its key is found automatically.
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
     let table = mount_table();
@@ -100,7 +100,7 @@ fn encrypted_repository_mounts_with_its_key_and_is_unchanged() {
     // The kernel escapes `#`.
     assert!(line.unwrap().starts_with("encrypted\\043"), "{line:?}");
     world.unmount(&dir);
-    // By its address it is the same.
+    // The same by address.
     let dir = world.mount(published["address"].as_str().unwrap());
     assert_same(tree.path(), &dir);
     let commit = tree.git(&["rev-parse", "HEAD"]);
@@ -112,7 +112,7 @@ fn encrypted_repository_mounts_with_its_key_and_is_unchanged() {
     let doctor = world.json(&["doctor"]);
     assert_eq!(doctor["ok"], true, "{doctor}");
     world.unmount(&dir);
-    // Without its root, too.
+    // And without a root.
     let bare = format!("walrus://{}", published["blob"].as_str().unwrap());
     assert_same(tree.path(), &world.mount(&bare));
 }
@@ -142,7 +142,7 @@ fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
         world.run(&["mount", address, dir, "--key", key.to_str().unwrap()]);
         assert_same(tree.path(), Path::new(dir));
         world.unmount(Path::new(dir));
-        // What is in the cache now is locked as well.
+        // Cached content is locked, too.
         let output = world.fail(&["mount", address, dir]);
         assert!(output.contains("--key FILE"), "{output}");
     }
@@ -151,11 +151,11 @@ fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
         assert!(output.contains("--key FILE"), "{output}");
         world.run(&[command, "it", "--key", key.to_str().unwrap()]);
     }
-    // Who has lost the key does not go on in the clear by accident.
+    // Without the key, a publish does not continue in plaintext.
     let path = tree.path().to_str().unwrap();
     let output = world.fail(&["publish", path, "--name", "it"]);
     assert!(output.contains("key is not here"), "{output}");
-    // Damage is not taken for a wrong key.
+    // Damage is not reported as a wrong key.
     let blob = world.blobs().join(published["blob"].as_str().unwrap());
     let mut bytes = fs::read(&blob).unwrap();
     bytes[20] ^= 1;
@@ -211,7 +211,7 @@ fn storage_and_disk_reveal_no_plaintext() {
     assert_nowhere(&[stored], &needles);
     let kept = ["cache", "state"].map(|dir| world.path().join(dir));
     assert_nowhere(&kept, &needles);
-    // And yet it is kept: the next session needs the key and no network.
+    // It is cached: the next session needs the key and no network.
     server.clear_requests();
     assert_same(tree.path(), &world.mount("it"));
     assert!(
@@ -243,7 +243,7 @@ fn encrypted_content_is_reported_as_cached() {
     let dir = world.mount("it");
     assert_eq!(cached(&dir).as_deref(), Some(&b"yes"[..]), "on disk alone");
     assert_eq!(warm(&dir)["fetched"], 0);
-    // Who walks over it finds it in memory.
+    // A walk preloads it into memory.
     let stats = || world.json(&["cache", "stats"]);
     assert_eq!(fs::read_dir(dir.join("d")).unwrap().count(), 12);
     for n in 0..4 {
@@ -297,13 +297,13 @@ fn same_input_and_key_produce_same_blobs_so_a_publish_resumes() {
     let world = bus_less(World::new());
     let tree = sample();
     let first = publish(&world, &tree, &["--encrypt"]);
-    // As if it had been killed before its name was set.
+    // As if it had been killed before it set the name.
     world.run(&["refs", "--remove", "it"]);
     let second = publish(&world, &tree, &["--encrypt"]);
     assert_eq!(second["address"], first["address"]);
     assert_eq!(second["bytes_stored"], 0);
     assert_eq!(second["key"]["made"], false);
-    // With another key nothing is the same.
+    // With another key all blobs differ.
     let file = world.path().join("key");
     fs::write(&file, [9; 32]).unwrap();
     let path = tree.path().to_str().unwrap();
@@ -334,7 +334,7 @@ fn name_changes_between_private_and_public_only_on_request_and_shares_nothing() 
     assert_eq!(world.json(&["key", "list"]), serde_json::json!({}));
     let file = world.path().join("key");
     fs::write(&file, [9; 32]).unwrap();
-    // Else the command warns that others can read it.
+    // Otherwise the command warns that others can read it.
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let key = file.to_str().unwrap();
     let output = world.fail(&["publish", path, "--name", "it", "--key", key]);
@@ -347,7 +347,7 @@ fn name_changes_between_private_and_public_only_on_request_and_shares_nothing() 
     assert!(output.contains("not with this key"), "{output}");
     let rotated = publish(&world, &tree, &["--encrypt", "--key", key, "--fresh"]);
     assert_eq!(rotated["blobs_present"], 0, "{rotated}");
-    // The older key is not lost with that.
+    // The earlier key is kept.
     assert_ne!(rotated["key"]["name"], private["key"]["name"]);
     let older = private["address"].as_str().unwrap();
     assert_same(tree.path(), &world.mount(older));
@@ -378,7 +378,7 @@ fn corrupting_gateway_is_skipped_for_encrypted_blobs() {
     }
 }
 
-/// Copies what a user keeps: names and keys.
+/// Copies names and keys of a user.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     let done = std::process::Command::new("cp")
@@ -411,7 +411,7 @@ fn encrypted_manifest_repository_is_rewritten_encrypted() {
     assert_same(&fixture("expected/2"), &world.mount("it"));
 }
 
-/// Section 11 of `contrib/FORMAT.md`, and nothing of ours.
+/// Implements section 11 of `contrib/FORMAT.md` independently.
 fn by_the_format(key: [u8; 32], stored: &[u8]) -> Vec<u8> {
     use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     let derived =
@@ -475,7 +475,7 @@ fn independent_reader_decrypts_according_to_the_specification() {
         seen += 1;
     }
     assert_eq!(published["blobs_uploaded"], seen);
-    // And what was written once is written so for ever.
+    // The layout never changes.
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/private/seed-0");
     let golden = fs::read(golden).unwrap();
     let keys = PrivateKeys::of(&SecretKey::from_bytes([1; 32]));
@@ -483,7 +483,7 @@ fn independent_reader_decrypts_according_to_the_specification() {
     assert!(by_the_format([1; 32], &golden).starts_with(b"text\0"));
 }
 
-/// A store of one sealed blob in a folder.
+/// A store of one encrypted blob in a directory.
 struct Sealed {
     dir: tempfile::TempDir,
     plain: Vec<u8>,
@@ -506,7 +506,7 @@ impl Sealed {
         Sealed { blob, ..sealed }
     }
 
-    /// The folder, and the store over it, which has met no blob yet.
+    /// The directory, and a store over it that has not read the header yet.
     fn open(&self) -> (LocalDir, PrivateStore) {
         let local = LocalDir::open(self.dir.path(), 10 << 20).unwrap();
         let key = SecretKey::from_bytes([1; 32]);
@@ -588,7 +588,7 @@ proptest! {
         let range = ByteRange::new(a.min(b) as u64, a.abs_diff(b) as u64 + 1);
         let wanted = &sealed.plain[range.start() as usize..range.end() as usize];
         let (local, store) = sealed.open();
-        // Its blob not met yet, and met.
+        // Without and with a known header.
         for _ in 0..2 {
             prop_assert_eq!(&read(&store, sealed.blob, Extent::Part(range)).unwrap()[..], wanted);
         }

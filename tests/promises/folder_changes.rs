@@ -1,4 +1,4 @@
-//! A plain folder is published while others change it.
+//! A plain folder is published while other processes change it.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -12,8 +12,8 @@ use crate::support::tree::noise;
 use crate::support::world::signal;
 use crate::support::{Tree, World, eventually};
 
-/// Publishes a folder as `it`, stopped at a step until `change` is done; what was
-/// reported.
+/// Publishes a folder as `it`, stopped at a step until `change` is done; returns the
+/// report.
 fn publish(world: &World, tree: &Tree, at: &str, change: impl FnOnce()) -> Value {
     let args = [
         "publish",
@@ -40,7 +40,7 @@ fn publish(world: &World, tree: &Tree, at: &str, change: impl FnOnce()) -> Value
     serde_json::from_slice(&done.stdout).unwrap()
 }
 
-/// What was skipped: path and reason.
+/// Skipped files: path and reason.
 fn skipped(report: &Value) -> Vec<(String, String)> {
     let skipped = report["skipped"].as_array().unwrap().iter();
     let mut skipped: Vec<_> = skipped
@@ -163,7 +163,7 @@ fn unreadable_file_is_an_error_unless_skipping_is_requested() {
         fs::set_permissions(tree.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     if File::open(tree.path().join("secret")).is_ok() {
-        // Nothing is unreadable for root.
+        // Root can read everything.
         return;
     }
     let args = ["publish", &path, "--name", "it"];

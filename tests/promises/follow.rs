@@ -1,4 +1,4 @@
-//! A mount that follows a name shows its newest head, without a remount.
+//! A mount that follows a name shows its newest head without a remount.
 
 use std::fs;
 use std::io::{Read as _, Seek as _};
@@ -78,7 +78,7 @@ fn unchanged_files_stay_in_the_page_cache() {
     let file = fs::File::open(dir.join("big")).unwrap();
     // SAFETY: no process can change a file of a read-only mount.
     let pages = unsafe { memmap2::Mmap::map(&file) }.unwrap();
-    // Short memory does not evict a locked page; an invalidation by the mount does.
+    // Memory pressure does not evict a locked page; an invalidation by the mount does.
     pages.lock().unwrap();
     let tree = tree.file("a", "1").commit("1");
     world.publish(tree.path(), "it");
@@ -92,8 +92,8 @@ fn unchanged_files_stay_in_the_page_cache() {
     let before = requests();
     assert_eq!(fs::read(dir.join("big")).unwrap(), big);
     let sent = requests() - before;
-    // Its directory changed, so the kernel may look its name up again. A read of its
-    // content takes 24 requests.
+    // Its directory changed, so the kernel may look up the name again. Reading its
+    // content would take 24 requests.
     assert!(sent <= 2, "{sent} requests");
 }
 
@@ -179,7 +179,7 @@ fn followed_chain_branch_does_not_go_back() {
     head("0x43");
     eventually("it moves on", || is_at("43"));
     assert!(follow()["follow"]["error"].is_null());
-    // What came after neither is another history, and is followed.
+    // A descendant of neither is another history, and is followed.
     head("0x52");
     eventually("it moves on", || is_at("52"));
 }

@@ -1,5 +1,4 @@
-//! The format: what is written today is read for ever, and decoders stand
-//! whatever they are given.
+//! Today's format stays readable, and decoders withstand any input.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -127,7 +126,7 @@ fn open(blob: &Bytes, chunk: &ChunkRef) -> Bytes {
 fn golden_blob_is_written_unchanged() {
     let (blob, root) = golden();
     assert_eq!(blob.len() as u64, MIN_BLOB);
-    // By hand, when the format gets a new version.
+    // Set by hand for a new version of the format.
     if std::env::var_os("WALGIT_FS_WRITE_GOLDEN").is_some() {
         let end = blob.iter().rposition(|&byte| byte != 0).unwrap() + 1;
         let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
@@ -183,7 +182,7 @@ fn golden_blob_is_read() {
     assert_eq!(open(&blob, &list.parts()[1]), content);
 }
 
-/// What changed together, in a prior of three files and two pairs.
+/// Co-change data of three files and two pairs.
 const GOLDEN_PRIOR: &str = "50010368b5adcb24e3f85dfb0c84cd145c7801010801010a00";
 
 #[test]
@@ -237,7 +236,7 @@ fn reference(raw: &[u8]) -> ChunkRef {
     )
 }
 
-/// Valid nodes of each kind, for spoiling.
+/// Valid nodes of each kind, to be corrupted.
 pub(crate) fn nodes() -> Vec<Vec<u8>> {
     let mut padded = GOLDEN.to_vec();
     padded.resize(MIN_BLOB as usize, 0);
@@ -257,7 +256,7 @@ pub(crate) fn nodes() -> Vec<Vec<u8>> {
         .to_vec()
 }
 
-/// Decodes as everything; what comes out well-formed keeps its promises.
+/// Decodes as every kind; well-formed results keep their invariants.
 fn decode_all(raw: &[u8]) {
     let raw = Bytes::copy_from_slice(raw);
     let reference = reference(&raw);
@@ -346,7 +345,7 @@ proptest! {
                 let chunk = &found.chunks()[*first as usize];
                 prop_assert_eq!(chunk.hash, chunks[0].hash);
                 let expected = match chunks[0].location {
-                    // The node ends 64 bytes and its own length into the blob.
+                    // The node ends 64 bytes plus its own length into the blob.
                     PlannedLocation::Local(at) => Location { blob: BLOB, offset: 64 + raw.len() as u64 + at as u64 },
                     PlannedLocation::External(location) => location,
                 };

@@ -1,5 +1,4 @@
-//! What is wrong with a repository is found without reading it file by file, and
-//! told by the files that need it.
+//! Fsck finds damage without reading file by file, and reports the affected files.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -7,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::tree::noise;
 use crate::support::manifests::{address_of, manifests, world_with_fixture};
-use crate::support::{LyingGateway, Lie, Server, Tree, World};
+use crate::support::tree::noise;
+use crate::support::{Lie, LyingGateway, Server, Tree, World};
 
-/// Runs `fsck`; what it reported, and whether it said that all is well.
+/// Runs `fsck`; returns its report and whether it succeeded.
 #[track_caller]
 pub(super) fn fsck(world: &World, args: &[&str]) -> (Value, bool) {
     let done = world.try_run(&[&["fsck", "--json"], args].concat());
@@ -22,7 +21,7 @@ pub(super) fn fsck(world: &World, args: &[&str]) -> (Value, bool) {
     (report, sound)
 }
 
-/// What is told to be unreadable.
+/// Paths that are reported as unreadable.
 fn affected(report: &Value) -> Vec<&str> {
     let all = report["report"]["affected"].as_array().unwrap();
     all.iter().map(|it| it["what"].as_str().unwrap()).collect()
@@ -47,7 +46,7 @@ fn sample() -> Tree {
         .noise("large/second", 3 << 20, 1002)
 }
 
-/// The blob of a folder that holds these bytes, and where.
+/// The blob of a directory that contains these bytes, and their offset.
 fn holding(blobs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
     for entry in fs::read_dir(blobs).unwrap() {
         let path = entry.unwrap().path();
@@ -62,7 +61,7 @@ fn holding(blobs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
     panic!("no blob holds it");
 }
 
-/// Turns a bit of a stored file.
+/// Flips a bit of a stored file.
 fn spoil(path: &Path, at: u64) {
     let file = fs::File::options().read(true).write(true).open(path);
     let file = file.unwrap();
@@ -92,7 +91,7 @@ fn fsck_reads_a_repository_in_few_requests() {
     let (report, sound) = fsck(&world, &["it", "--remote"]);
     assert!(sound, "{report}");
     assert_eq!(count(&report, "unread"), 0);
-    // The first read, a few of up to 4 MiB a blob, and a question about each.
+    // The first read, reads of up to 4 MiB per blob, and a probe of each.
     let blobs = published["blobs_uploaded"].as_u64().unwrap();
     let most = 2 + 2 * blobs + count(&report, "bytes").div_ceil(4 << 20) + blobs;
     let asked = server.requests("GET").len() + server.requests("HEAD").len();
@@ -148,7 +147,7 @@ fn fsck_reports_a_missing_or_truncated_blob_by_its_files() {
     let world = World::on(&server);
     world.publish(sample().path(), "it");
     let (blob, _) = holding(&server.blobs(), &noise(9 << 20, 1001)[..64]);
-    // Cut so that something of it is left.
+    // Truncated to part of its length.
     let file = fs::File::options().write(true).open(&blob).unwrap();
     let len = file.metadata().unwrap().len();
     file.set_len(len - 1000).unwrap();
@@ -182,7 +181,7 @@ fn fsck_sample_reads_the_requested_number_of_chunks() {
     world.publish(sample().path(), "it");
     let (report, sound) = fsck(&world, &["it", "--sample", "5"]);
     assert!(sound, "{report}");
-    // What came with the head counts, too: it was read.
+    // Content that came with the head counts as read, too.
     assert!(count(&report, "unread") >= 40, "{report}");
     assert!(count(&report, "sound") >= 5, "{report}");
     let all = count(&report, "sound") + count(&report, "unread");
@@ -196,7 +195,7 @@ fn fsck_reports_the_damaged_file_of_an_encrypted_repository() {
     let path = tree.path().to_str().unwrap();
     world.run(&["publish", path, "--name", "it", "--encrypt"]);
     assert!(fsck(&world, &["it"]).1);
-    // The middle of the blob that is full of one file's content.
+    // The middle of the blob that one file's content fills.
     let largest = |path: &PathBuf| fs::metadata(path).unwrap().len();
     let all = fs::read_dir(world.blobs()).unwrap();
     let blob = all
@@ -253,7 +252,7 @@ fn publish_verify_reads_back_before_setting_the_name() {
     let report = world.json(&publish);
     assert!(report["verified"]["sound"].as_u64() > Some(100), "{report}");
     assert_eq!(report["verified"]["unread"], 0);
-    // Only what is new is read back.
+    // Only new content is read back.
     fs::write(tree.path().join("small/new"), noise(5000, 7)).unwrap();
     let report = world.json(&publish);
     assert!(report["verified"]["sound"].as_u64() < Some(20), "{report}");

@@ -1,5 +1,5 @@
-//! What `fsck` calls sound, `export`, `log` and `.walgit` can read; with
-//! `--objects`, every object of a history has the git ID that names it.
+//! Repositories that pass `fsck` are readable by `export`, `log` and `.walgit`; with
+//! `--objects`, every object of a history has the git ID that refers to it.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::support::synthetic_history::{RepositoryBlob, SyntheticHistory, branch
 use crate::support::tree::git;
 use crate::support::{Tree, World, block_on, loader};
 
-/// Checks it in both ways: it is sound. What `--objects` told of its objects.
+/// Asserts that both modes succeed; returns the object report of `--objects`.
 #[track_caller]
 fn sound(world: &World, args: &[&str]) -> Value {
     let (report, is_sound) = fsck(world, args);
@@ -54,7 +54,7 @@ fn fsck_objects_verifies_a_diverse_history() {
                 .commit(&format!("later {n}"));
             tree.git(&["tag", "-a", &format!("later-{n}"), "-m", "x"]);
         }
-        // History that was rewritten.
+        // Rewritten history.
         tree.git(&["tag", "-d", "later-1", "later-2"]);
         tree.git(&["reset", "-q", "--hard", "HEAD~2"]);
         let tree = tree.file("instead", "of it").commit("instead");
@@ -99,9 +99,14 @@ fn fsck_reports_what_it_verified() {
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
 }
 
-/// Whether `fsck`, with these arguments, is told this of a history changed so.
+/// Asserts that `fsck`, with these arguments, reports this of a changed history.
 #[track_caller]
-fn assert_reported(change: impl FnOnce(&mut SyntheticHistory), args: &[&str], kind: &str, because: &[&str]) {
+fn assert_reported(
+    change: impl FnOnce(&mut SyntheticHistory),
+    args: &[&str],
+    kind: &str,
+    because: &[&str],
+) {
     let world = World::new();
     let mut history = SyntheticHistory::new();
     change(&mut history);
@@ -126,12 +131,16 @@ fn assert_reported(change: impl FnOnce(&mut SyntheticHistory), args: &[&str], ki
 
 /// The same, with `--objects` and without.
 #[track_caller]
-fn assert_reported_in_both_modes(change: impl Fn(&mut SyntheticHistory), kind: &str, because: &[&str]) {
+fn assert_reported_in_both_modes(
+    change: impl Fn(&mut SyntheticHistory),
+    kind: &str,
+    because: &[&str],
+) {
     assert_reported(&change, &[], kind, because);
     assert_reported(&change, &["--objects"], kind, because);
 }
 
-/// Without `--objects` it is not found.
+/// Only `--objects` finds it.
 #[track_caller]
 fn assert_reported_by_ids(change: impl Fn(&mut SyntheticHistory), because: &[&str]) {
     let world = World::new();
@@ -175,13 +184,16 @@ fn fsck_reports_bytes_that_do_not_match_their_id_by_commit() {
     assert_reported_by_ids(|history| history.segment.contents[0].ends[0] = 5, &because);
     // A tree.
     let executable = Bytes::from_static(b"100755");
-    assert_reported_by_ids(|history| history.tree[0].mode = executable.clone(), &because);
+    assert_reported_by_ids(
+        |history| history.tree[0].mode = executable.clone(),
+        &because,
+    );
     assert_reported_by_ids(
         |history| history.tree[1].name = Bytes::from_static(b"c"),
         &because,
     );
     assert_reported_by_ids(|history| history.tree.truncate(1), &because);
-    // What is shown.
+    // The mounted tree.
     assert_reported_by_ids(
         |history| history.shown[0].1 = b"Hello\n".into(),
         &["a", "hashes to"],
@@ -233,7 +245,7 @@ fn fsck_reports_missing_objects() {
         "incomplete",
         &["refs/heads/main"],
     );
-    // A root that is a content, and one that nothing is.
+    // A root that is a content, and one that does not exist.
     for number in [1, 9] {
         let mark = move |history: &mut SyntheticHistory| {
             history.segment.commits = vec![CommitMark {
@@ -288,12 +300,28 @@ fn fsck_reports_missing_objects() {
 fn fsck_reports_undecodable_data_by_location() {
     let place = ["git objects ", " of blob "];
     let spoiled = || Some(b"G\x01\x7fnot a group".to_vec());
-    assert_reported_in_both_modes(|history| history.trees_instead = spoiled(), "malformed", &place);
-    assert_reported_in_both_modes(|history| history.tags_instead = spoiled(), "malformed", &place);
+    assert_reported_in_both_modes(
+        |history| history.trees_instead = spoiled(),
+        "malformed",
+        &place,
+    );
+    assert_reported_in_both_modes(
+        |history| history.tags_instead = spoiled(),
+        "malformed",
+        &place,
+    );
     let commits = || Some(b"C\x02\x7fno commits".to_vec());
-    assert_reported_in_both_modes(|history| history.commits_instead = commits(), "malformed", &place);
-    assert_reported_in_both_modes(|history| history.segment.trees[0].count = 2, "malformed", &place);
-    // Its trees and tags are no trees and tags.
+    assert_reported_in_both_modes(
+        |history| history.commits_instead = commits(),
+        "malformed",
+        &place,
+    );
+    assert_reported_in_both_modes(
+        |history| history.segment.trees[0].count = 2,
+        "malformed",
+        &place,
+    );
+    // Groups of trees and tags that do not decode as such.
     let group = |raw: &[u8]| Some([&[b'G', 1, 1, raw.len() as u8], raw].concat());
     assert_reported_in_both_modes(
         |history| history.trees_instead = group(b"\x01"),
@@ -307,7 +335,11 @@ fn fsck_reports_undecodable_data_by_location() {
     );
     for number in [0, 3, u64::MAX - 1] {
         let to = Target::Number(number);
-        assert_reported_in_both_modes(|history| history.tree[0].target = to.clone(), "malformed", &place);
+        assert_reported_in_both_modes(
+            |history| history.tree[0].target = to.clone(),
+            "malformed",
+            &place,
+        );
     }
     let directory = Bytes::from_static(b"40000");
     assert_reported_in_both_modes(
@@ -324,7 +356,8 @@ fn fsck_reports_undecodable_data_by_location() {
     assert_reported_in_both_modes(
         |history| {
             let tip = history.tip.clone();
-            history.segment
+            history
+                .segment
                 .refs
                 .push(branch("refs/heads/main/below", &tip));
         },
@@ -333,7 +366,7 @@ fn fsck_reports_undecodable_data_by_location() {
     );
 }
 
-/// Numbers from a seed, the same ones each time.
+/// A reproducible random number generator.
 struct SeededRng(u64);
 
 impl SeededRng {
@@ -353,7 +386,7 @@ impl SeededRng {
     }
 }
 
-/// A history of this seed: right, or with a change or two.
+/// The history of this seed: valid, or with a change or two.
 fn any_history(seed: u64) -> SyntheticHistory {
     let mut rng = SeededRng(seed);
     let mut history = SyntheticHistory::new();
@@ -378,7 +411,7 @@ fn any_history(seed: u64) -> SyntheticHistory {
             4 => {
                 let mut raw = history.commits[0].clone();
                 rng.byte(&mut raw);
-                // Nothing else is encoded as a commit.
+                // Nothing else encodes as a commit.
                 if RawCommit::parse(raw.clone().into(), &tip).is_ok() {
                     history.commits[0] = raw;
                 }
@@ -431,9 +464,12 @@ fn any_history(seed: u64) -> SyntheticHistory {
     history
 }
 
-/// What a check of a history says, whether it can be exported, and whether
-/// everything that `log` and `.walgit` ask for can be had.
-async fn look(dir: &Path, history: SyntheticHistory) -> Option<([Report; 2], bool, Result<(), RepoError>)> {
+/// Results of both checks, whether it can be exported, and whether all queries of `log`
+/// and `.walgit` succeed.
+async fn look(
+    dir: &Path,
+    history: SyntheticHistory,
+) -> Option<([Report; 2], bool, Result<(), RepoError>)> {
     let RepositoryBlob { id, bytes, root } = history.build();
     let store = LocalDir::open(&dir.join("blobs"), 1 << 30).unwrap();
     store.put(id, bytes, &PutOptions::default()).await.unwrap();
@@ -492,6 +528,6 @@ fn repository_that_passes_fsck_can_be_exported_and_listed() {
         }
     });
     println!("{decoded} decoded, {sound} sound, {refused} not exported");
-    // There are enough of each for that to say something.
+    // Enough of each kind for a meaningful result.
     assert!(sound > 100 && decoded > sound + 30 && refused > 100);
 }

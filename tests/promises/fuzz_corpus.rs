@@ -1,5 +1,5 @@
-//! What fuzzing has found, again and again: every input that ever led somewhere
-//! new is kept in `fuzz/corpus`, and no decoder falls over any of them.
+//! Replays `fuzz/corpus`, which holds every input that reached new code: each check
+//! passes on each input.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
 
 #[test]
 fn decoders_survive_the_fuzzing_corpus() {
-    // By hand, when a check is new: what its inputs begin with.
+    // Set by hand for a new check, to write its first inputs.
     if std::env::var_os("WALGIT_FS_WRITE_CORPUS").is_some() {
         write_seeds();
     }
@@ -45,7 +45,7 @@ fn every_corpus_directory_has_a_fuzz_check() {
     assert_eq!(names, checks::ALL.map(|(name, _)| name));
 }
 
-/// Right inputs, a few for each check.
+/// A few valid inputs for each check.
 fn write_seeds() {
     let seed = |check: &str, number: usize, input: &[u8]| {
         let dir = Path::new(CORPUS).join(check);

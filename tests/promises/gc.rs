@@ -1,4 +1,4 @@
-//! What nothing needs is collected, and nothing that anything needs ever is.
+//! Garbage collection deletes all unreferenced blobs and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Server, Tree, World};
 
-/// Nothing is kept for a rule's sake.
+/// No retention rule keeps anything.
 const NO_RETENTION: &str = "[retention]\ndefault_days = 0\nrules = []\n";
 
-/// So much that nothing else fits into the blob of such a file.
+/// Large enough to fill a blob.
 const LARGE_FILE_LEN: usize = 10_300_000;
 
 fn blobs(world: &World) -> BTreeSet<String> {
@@ -28,7 +28,7 @@ fn gc(world: &World, args: &[&str]) -> Value {
     world.json(&[&["gc", "--grace", "0s"], args].concat())
 }
 
-/// How many blobs met a fate.
+/// Number of blobs with this fate.
 fn count_fate(report: &Value, fate: &str) -> usize {
     let all = report["unneeded"].as_array().unwrap();
     let of_it = |it: &&Value| it["fate"] == fate || it["fate"]["kept"] == fate;
@@ -40,7 +40,7 @@ fn publish(world: &World, tree: &Tree, name: &str) -> String {
     report["address"].as_str().unwrap().into()
 }
 
-/// A tree with one large file that fills a blob, and others.
+/// A tree with one large file that fills a blob, and small ones.
 fn sample(seed: u64) -> Tree {
     Tree::new()
         .noise("large", LARGE_FILE_LEN, seed)
@@ -72,12 +72,12 @@ fn gc_collects_unreferenced_blobs_and_the_head_stays_readable() {
     let dir = world.mount("it");
     assert_same(tree.path(), &dir);
     world.unmount(&dir);
-    // What the new head took from the old one is there, the old head is not.
+    // Content that the new head shares is kept, the old head is not.
     let output = world.try_run(&["fsck", &old]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     // A second run has nothing to do.
     assert_eq!(gc(&world, &[])["unneeded"], Value::Array(Vec::new()));
-    // And what is published again after that is whole.
+    // A later publish of collected content is complete.
     publish(&world, &sample(1), "again");
     assert!(world.run(&["fsck", "again"]).contains("sound"));
 }
@@ -88,7 +88,7 @@ fn retention_rules_protect_old_heads_until_they_expire() {
     let world = World::new().config(rules);
     let tree = sample(1);
     let old = publish(&world, &tree, "it");
-    // One whose blob holds nothing but directories: its content is the first's.
+    // A head whose blob contains only directories: its content is in the first's.
     fs::remove_file(tree.path().join("small/two")).unwrap();
     let smaller = publish(&world, &tree, "it");
     fs::write(tree.path().join("large"), noise(LARGE_FILE_LEN, 9)).unwrap();
@@ -102,7 +102,7 @@ fn retention_rules_protect_old_heads_until_they_expire() {
         report["unneeded"][0]["until"].as_u64().is_some(),
         "{report}"
     );
-    // Whole: with the directories that lead there.
+    // Complete: with the directories on its path.
     assert!(world.run(&["fsck", &old]).contains("sound"));
     assert!(world.run(&["fsck", &smaller]).contains("sound"));
     let world = world.config(NO_RETENTION);
@@ -114,7 +114,7 @@ fn retention_protects_the_content_of_unpublished_tags() {
     let world = World::new();
     let tree = sample(1).commit("one");
     tree.git(&["tag", "v1"]);
-    // A history would need it all the same.
+    // A history would need it as well.
     let path = tree.path().to_str().unwrap().to_owned();
     let bare = ["publish", &path, "--name", "it", "--history", "none"];
     let tagged = world.json(&bare)["address"].as_str().unwrap().to_owned();
@@ -123,9 +123,12 @@ fn retention_protects_the_content_of_unpublished_tags() {
     tree.git(&["tag", "-d", "v1"]);
     world.run(&bare);
     let report = gc(&world, &[]);
-    // By the rules that are built in: for ever.
+    // The built-in rules keep it forever.
     let kept = report["unneeded"].as_array().unwrap();
-    assert!(!kept.is_empty() && count_fate(&report, "deleted") == 0, "{report}");
+    assert!(
+        !kept.is_empty() && count_fate(&report, "deleted") == 0,
+        "{report}"
+    );
     assert!(world.run(&["fsck", &tagged]).contains("sound"));
 }
 
@@ -145,8 +148,8 @@ fn gc_keeps_history_that_spans_several_publishes() {
     gc(&world, &[]);
     let (report, sound) = super::fsck::fsck(&world, &["it"]);
     assert!(sound, "{report}");
-    // The large file of the first commit is in a blob of its own, which nothing
-    // but the history needs.
+    // The large file of the first commit is in a separate blob that only the history
+    // needs.
     let dir = world.mount("it");
     let old = dir.join(format!(".walgit/commits/{first}/large"));
     assert!(fs::read(&old).unwrap() == noise(LARGE_FILE_LEN, 0));
@@ -177,7 +180,10 @@ fn gc_keeps_recent_and_mounted_blobs() {
     let dir = world.mount(&old);
     let report = gc(&world, &[]);
     assert_eq!(report["unneeded"], Value::Array(Vec::new()), "{report}");
-    assert_eq!(fs::read(dir.join("large")).unwrap(), noise(LARGE_FILE_LEN, 1));
+    assert_eq!(
+        fs::read(dir.join("large")).unwrap(),
+        noise(LARGE_FILE_LEN, 1)
+    );
     world.unmount(&dir);
     assert!(count_fate(&gc(&world, &[]), "deleted") >= 1);
 }
@@ -209,7 +215,7 @@ fn gc_keeps_everything_an_unreadable_head_may_need() {
     publish(&world, &other, "open");
     fs::write(other.path().join("large"), noise(LARGE_FILE_LEN, 71)).unwrap();
     publish(&world, &other, "open");
-    // Its key is lost for a while.
+    // Its key is temporarily missing.
     let keys = world.path().join("data/walgit-fs/keys");
     let aside = world.path().join("aside");
     let found = find_keys(world.path());
@@ -221,7 +227,7 @@ fn gc_keeps_everything_an_unreadable_head_may_need() {
     let report = gc(&world, &[]);
     assert_eq!(report["refused"][0]["head"], "secret", "{report}");
     assert!(count_fate(&report, "unknown") >= 1, "{report}");
-    // What another name let go is collected all the same.
+    // Blobs of another name are collected nevertheless.
     assert!(count_fate(&report, "deleted") >= 1, "{report}");
     for (at, file) in found.iter().enumerate() {
         fs::rename(aside.join(at.to_string()), file).unwrap();
@@ -231,7 +237,7 @@ fn gc_keeps_everything_an_unreadable_head_may_need() {
     assert!(world.run(&["fsck", "secret"]).contains("sound"));
 }
 
-/// Files of keys in a world.
+/// Key files of a world.
 fn find_keys(state: &Path) -> Vec<PathBuf> {
     let mut pending = vec![state.join("data/walgit-fs"), state.join("config/walgit-fs")];
     let mut found = Vec::new();
@@ -251,7 +257,7 @@ fn find_keys(state: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
-    // So slow that it is killed in the middle.
+    // Slow enough to be killed half-way.
     let server = Server::with(&["--bandwidth-mbit", "60"]);
     let world = World::on(&server).config(NO_RETENTION);
     let tree = (0..4).fold(Tree::new(), |tree, n| {
@@ -270,7 +276,7 @@ fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
     publish.wait().unwrap();
     let left = fs::read_dir(server.blobs()).unwrap().count();
     assert!(left >= 1);
-    // Within the grace period it is still claimed.
+    // Within the grace period its blobs are claimed.
     let report = world.json(&["gc", "--grace", "1h"]);
     assert!(count_fate(&report, "claimed") >= 1, "{report}");
     assert_eq!(
@@ -278,7 +284,7 @@ fn killed_publish_can_resume_and_its_orphans_are_collected_later() {
         0,
         "{report}"
     );
-    // After that it is an orphan.
+    // After that they are orphans.
     let report = gc(&world, &[]);
     assert!(
         count_fate(&report, "deleted") + count_fate(&report, "forgotten") >= 1,
@@ -320,7 +326,7 @@ fn gc_killed_at_any_step_loses_nothing_and_the_next_run_completes_it() {
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         assert_eq!(signal, Some(9), "{step} was not reached");
         assert!(world.run(&["fsck", "it"]).contains("sound"), "{step}");
-        // A publish is not held off by what the killed run was about to delete.
+        // The intent of the killed run does not block a publish.
         publish(&world, &tree, "again");
         gc(&world, &[]);
         let report = gc(&world, &[]);
@@ -370,7 +376,7 @@ fn gc_deletes_nothing_that_concurrent_publishes_need() {
             let world = &world;
             scope.spawn(move || {
                 for round in 0..6 {
-                    // Every second time what was there before, which nobody needs.
+                    // Alternates with earlier, unreferenced content.
                     let seed = (n as u64) * 100 + 10 + round % 2;
                     fs::write(tree.path().join("small/one"), noise(250_000, seed)).unwrap();
                     publish(world, tree, &format!("it-{n}"));
@@ -421,7 +427,7 @@ fn gc_removes_profiles_unused_for_half_a_year() {
         "{report}"
     );
     world.run(&["prefetch", "export", "it", "-o", &file]);
-    // That mount was long ago.
+    // Backdates the mount.
     let mounts = world.path().join("state/walgit-fs/activity/local.jsonl");
     assert!(fs::read_to_string(&mounts).unwrap().contains("\"it\""));
     fs::write(&mounts, "{\"at\":1,\"name\":\"it\"}\n").unwrap();

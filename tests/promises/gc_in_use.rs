@@ -1,5 +1,5 @@
-//! What is mounted is not collected, whatever the environment of `gc` is and whatever
-//! state the process behind the mount is in.
+//! Mounted content is not collected, in any environment of `gc` and in any state of the
+//! process behind the mount.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,12 +17,11 @@ use crate::support::{Server, Tree, World, eventually};
 const NO_RETENTION: &str = "[retention]\ndefault_days = 0\nrules = []\n";
 const FILE: usize = 300_000;
 
-/// A repository with one file that a mount shows, and that a second publish has
-/// replaced under its name.
+/// A mounted repository with one file that a second publish replaced under its name.
 struct Replaced {
     world: World,
     tree: Tree,
-    /// The address of the head that was replaced.
+    /// The address of the replaced head.
     old: String,
     mount: PathBuf,
 }
@@ -43,7 +42,7 @@ impl Replaced {
         let args = [&["publish", &path, "--name", "it"], publish].concat();
         let old = world.json(&args)["address"].as_str().unwrap().to_owned();
         let dir = world.mountpoint();
-        // Nothing is fetched ahead: what is read later comes from the store.
+        // Without prefetching, later reads come from the store.
         let mut args: Vec<&OsStr> = ["mount", "--prefetch", "off"].map(OsStr::new).to_vec();
         args.extend(mount.iter().map(OsStr::new));
         args.extend([OsStr::new("it"), dir.as_os_str()]);
@@ -72,8 +71,7 @@ impl Replaced {
         assert!(fs::read(self.mount.join("file")).unwrap() == old_content());
     }
 
-    /// What `gc` reports that must succeed and delete nothing, as the old head is
-    /// in use.
+    /// `gc` must succeed and delete nothing, as the old head is in use.
     #[track_caller]
     fn assert_protected(&self, gc: &mut Command) {
         let report = report(&gc.output().unwrap());
@@ -81,7 +79,7 @@ impl Replaced {
         assert_eq!(report["mounts"], 1, "{report}");
     }
 
-    /// That the protection was what kept it.
+    /// It is collected once the protection ends.
     #[track_caller]
     fn assert_collected_after_unmount(&self) {
         self.world.unmount(&self.mount);
@@ -125,7 +123,7 @@ fn gc_keeps_a_mounted_head_in_any_environment() {
         it.assert_protected(it.gc().env(name, elsewhere(name)));
         it.assert_protected(it.gc().env_remove(name));
     }
-    // As from cron: all of them at once.
+    // As from cron: all at once.
     let mut cron = it.gc();
     for name in [
         "XDG_RUNTIME_DIR",
@@ -137,7 +135,7 @@ fn gc_keeps_a_mounted_head_in_any_environment() {
         cron.env(name, elsewhere(name));
     }
     it.assert_protected(&mut cron);
-    // Another set of directories, with a profile that has the same store.
+    // Other directories, with a profile that has the same store.
     let config = elsewhere("config");
     fs::create_dir_all(config.join("walgit-fs")).unwrap();
     let store = it.world.blobs().parent().unwrap().to_owned();
@@ -164,8 +162,8 @@ fn gc_keeps_blobs_of_other_users_of_a_store() {
     let other = World::new().config(&shared);
     let theirs = Tree::new().noise("file", FILE, 50);
     other.publish(theirs.path(), "theirs");
-    // Neither takes what the other has published, old heads included: by which rules
-    // those are kept is not known.
+    // Neither collects blobs of the other, including old heads, whose retention rules
+    // are unknown.
     for args in [
         ["gc", "--grace", "0s"].as_slice(),
         &["gc", "--grace", "0s", "--unknown"],
@@ -176,7 +174,7 @@ fn gc_keeps_blobs_of_other_users_of_a_store() {
     assert!(deleted(&it.world.json(&["gc", "--grace", "0s", "--unknown"])) > 0);
     assert!(other.run(&["fsck", "theirs"]).contains("sound"));
     assert!(it.world.run(&["fsck", "it"]).contains("sound"));
-    // Names that have vanished may need anything.
+    // Names that have vanished may need any blob.
     let names = other.path().join("data/walgit-fs/refs/shared");
     fs::rename(&names, other.path().join("names")).unwrap();
     it.publish_again(3);
@@ -239,7 +237,7 @@ fn gc_keeps_a_head_mounted_in_the_foreground() {
 #[test]
 fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
     let it = Replaced::with(World::new(), &[], &["--follow=1"]);
-    // The old file stays open while the mount moves on.
+    // The old file stays open while the mount follows.
     let mut open = None;
     eventually("the mount moves", || {
         let now = fs::File::open(it.mount.join("file")).unwrap();
@@ -268,7 +266,7 @@ fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
     assert!(it.world.run(&["fsck", "it"]).contains("sound"));
 }
 
-/// What the name stands for.
+/// The address of the name.
 fn address(world: &World) -> String {
     let names = world.json(&["refs"]);
     names[0]["address"].as_str().unwrap().to_owned()
@@ -279,7 +277,7 @@ fn gc_keeps_a_mounted_head_without_its_key() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
     let it = Replaced::with(world, &["--encrypt"], &[]);
     let keys = it.world.path().join("data/walgit-fs");
-    // Keys are in the data directory, so is the store; hide the keys.
+    // Keys are in the data directory like the store; hide the keys.
     let hidden = hide_keys(&keys);
     assert!(!hidden.is_empty());
     it.world.run(&["refs", "--remove", "it"]);
@@ -291,7 +289,7 @@ fn gc_keeps_a_mounted_head_without_its_key() {
     it.assert_readable();
 }
 
-/// Moves the files that hold keys aside.
+/// Moves the key files aside.
 fn hide_keys(data: &Path) -> Vec<(PathBuf, PathBuf)> {
     let mut hidden = Vec::new();
     for dir in ["keys", "auth"] {
@@ -309,14 +307,14 @@ fn hide_keys(data: &Path) -> Vec<(PathBuf, PathBuf)> {
 fn gc_keeps_the_head_of_a_killed_daemon_for_the_grace_period() {
     let it = Replaced::new();
     it.world.crash();
-    // The dead mount is in the kernel's table still: it can be mounted again.
+    // The kernel's table still lists the dead mount, which can be mounted again.
     let dead = it.world.json(&["gc", "--grace", "0s"]);
     assert_eq!(deleted(&dead), 0, "{dead}");
     it.world.run(&["unmount", "--all"]);
     let within = it.world.json(&["gc", "--grace", "1h"]);
     assert_eq!(deleted(&within), 0, "{within}");
     assert_eq!(within["mounts"], 1, "{within}");
-    // Where the clock was set back, the lease is not old.
+    // If the clock was set back, the lease is not old.
     let lease = leases(&it.world, "mount").pop().unwrap();
     let text = fs::read_to_string(&lease).unwrap();
     let at: u64 = serde_json::from_str::<Value>(text.lines().last().unwrap()).unwrap()["ended"]
@@ -378,7 +376,7 @@ fn gc_refuses_if_a_mount_has_no_lease() {
     let output = refusal(&it.gc().output().unwrap());
     assert!(output.contains(it.mount.to_str().unwrap()), "{output}");
     assert!(output.contains("unmount"), "{output}");
-    // It is one of another user's stores, as far as other stores are concerned.
+    // To other stores, this one belongs to another user.
     let other = World::new();
     other.publish(it.tree.path(), "it");
     other.run(&["gc"]);
@@ -434,7 +432,7 @@ fn mount_without_a_lease_explains_the_consequence() {
     let world = World::new();
     let tree = Tree::new().file("a", "text");
     world.publish(tree.path(), "it");
-    // As in a container that the store is mounted into read-only.
+    // As in a container that mounts the store read-only.
     let store = world.blobs().parent().unwrap().to_owned();
     let store = store.to_str().unwrap();
     for args in [
@@ -527,9 +525,9 @@ fn mount_during_gc_shows_everything_or_fails() {
         .to_owned();
     fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
     world.publish(tree.path(), "it");
-    // A daemon runs, so the cache is not gc's.
+    // A daemon runs, so `gc` cannot open the cache.
     world.mount("it");
-    // Stopped after it has decided what nobody needs, before it deletes.
+    // Stopped after it has determined unreferenced blobs, before it deletes.
     let collect = |at: &str| {
         let mut gc = world.command(&["gc", "--grace", "0s", "--json"]);
         gc.env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"));
@@ -544,7 +542,7 @@ fn mount_during_gc_shows_everything_or_fails() {
     assert_eq!(deleted(&found), 0, "{found}");
     assert!(fs::read(dir.join("file")).unwrap() == old_content());
     world.unmount(&dir);
-    // The other way round: the head is deleted first.
+    // In the other order: the head is deleted first.
     let gc = collect("gc.after_delete");
     let dir = world.mountpoint();
     let mut mount = world.command(&[OsStr::new("mount"), old.as_ref(), dir.as_os_str()]);
@@ -556,7 +554,7 @@ fn mount_during_gc_shows_everything_or_fails() {
     assert!(world.run(&["fsck", "it"]).contains("sound"));
 }
 
-/// The state of a process: `T` where it is stopped.
+/// The state of a process: `T` if it is stopped.
 fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
@@ -573,7 +571,7 @@ fn gc_keeps_a_mounted_network_head_in_any_environment() {
             .env_remove("XDG_RUNTIME_DIR")
             .env("XDG_STATE_HOME", state.path()),
     );
-    // Without certificates, nothing can be asked for, so nothing is deleted.
+    // Without certificates no server can be asked, so nothing is deleted.
     let mut gc = it.gc();
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         gc.env(name, "/nonexistent");
@@ -583,7 +581,7 @@ fn gc_keeps_a_mounted_network_head_in_any_environment() {
         refusal(&done);
     }
     it.assert_readable();
-    // Other directories, with a copy of the ledger and no leases.
+    // Other directories, with a copy of the ledger and without leases.
     let data = tempfile::tempdir().unwrap();
     let copy = |name: &str| {
         let from = it.world.path().join("data/walgit-fs").join(name);

@@ -1,5 +1,5 @@
-//! What git itself accepts is published as it is: malformed commits, trees and
-//! tags, replaced objects, borrowed ones. The measure is `git clone`.
+//! Everything that git accepts is published unchanged: malformed commits, trees and
+//! tags, replaced objects, alternates. The reference is `git clone`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::git;
 use crate::support::{Tree, World};
 
-/// Writes a raw object, however malformed; its ID.
+/// Writes a raw object, valid or not; returns its ID.
 fn object(repository: &Path, kind: &str, raw: impl AsRef<[u8]>) -> String {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(raw.as_ref()).unwrap();
@@ -59,7 +59,7 @@ fn there_and_back(world: &World, repository: &Path, branches: &[&str]) -> PathBu
     copy
 }
 
-/// What follows the tree and the parents of commits that git takes.
+/// Contents after tree and parents of commits that git accepts.
 const COMMITS: &[&[u8]] = &[
     b"author A <a@x\n> 1 +0000\ncommitter A <a@x\n> 1 +0000\n\nbroken lines\n",
     b"author A a@x 1 +0000\ncommitter A a@x 1 +0000\n\nno brackets\n",
@@ -93,7 +93,7 @@ fn malformed_commits_round_trip_byte_for_byte() {
         let head = format!("tree {whole}\nparent {at}\n");
         at = object(tree.path(), "commit", [head.as_bytes(), rest].concat());
         ids.push(at.clone());
-        // Each is a tip of its own, and all are in one history.
+        // Each is a tip, and all are in one history.
         branches.push(format!("b{number}"));
         tree.git(&["update-ref", &format!("refs/heads/b{number}"), &at]);
     }
@@ -129,7 +129,7 @@ fn malformed_commits_round_trip_byte_for_byte() {
         assert_eq!(fs::read(shown).unwrap(), b"text\n", "{branch}");
     }
     world.unmount(&dir);
-    // And nothing of it is new.
+    // Nothing of it is new.
     assert_eq!(publish(&world, tree.path(), &all)["unchanged"], true);
 }
 
@@ -152,7 +152,7 @@ fn publish(world: &World, repository: &Path, branches: &[&str]) -> serde_json::V
     world.json(&args)
 }
 
-/// A commit of a raw tree, on a branch of its own.
+/// A commit of a raw tree, on a separate branch.
 fn on_branch(tree: &Tree, branch: &str, raw: &[u8]) -> String {
     let whole = object(tree.path(), "tree", raw);
     let commit = tree.git(&["commit-tree", &whole, "-p", "HEAD", "-m", branch]);
@@ -275,13 +275,13 @@ fn tags_of_any_object_type_round_trip() {
     let parent = tree.git(&["rev-parse", "HEAD^{tree}"]);
     tree.git(&["update-ref", "refs/tags/tree-of-the-tip", &parent]);
     there_and_back(&world, tree.path(), &["main"]);
-    // Once more with more: what tags lead to is not lost, nor stored again.
+    // Again with more: targets of tags are neither lost nor stored again.
     let tree = tree.file("b", "more\n").commit("second");
     let report = publish(&world, tree.path(), &["main"]);
     assert_eq!(report["history"]["new_objects"], 2, "{report}");
     there_and_back(&world, tree.path(), &["main"]);
     assert_eq!(publish(&world, tree.path(), &["main"])["unchanged"], true);
-    // Neither where all of the history is written again.
+    // Nor if the complete history is written again.
     let mut tree = tree;
     for n in 0..5 {
         tree = tree.file("b", format!("{n}\n")).commit("more");
@@ -309,7 +309,7 @@ fn publish_ignores_git_replacement_objects() {
     for n in 0..4 {
         tree = tree.file("a", format!("{n}\n")).commit(&format!("c{n}"));
     }
-    // A commit, a tree and a content that are shown otherwise; a parent that is cut.
+    // A commit, a tree and a content that are replaced; a parent that is grafted away.
     let other = tree.git(&["commit-tree", "HEAD~1^{tree}", "-m", "other"]);
     tree.git(&["replace", "HEAD~1", &other]);
     let (old, new) = (
@@ -378,7 +378,7 @@ fn history_ends_at_the_shallow_boundary() {
     for n in 0..4 {
         tree = tree.file("a", format!("{n}\n")).commit(&format!("c{n}"));
     }
-    // Cut after the fact: older objects are there, but one of them is gone.
+    // Made shallow later: older objects exist, but one of them is missing.
     let end = tree.git(&["rev-parse", "HEAD~1"]);
     let gone = tree.git(&["rev-parse", "HEAD~3:a"]);
     fs::write(tree.path().join(".git/shallow"), format!("{end}\n")).unwrap();
@@ -404,7 +404,7 @@ fn publish_reports_missing_and_corrupt_git_objects() {
     let tree = tree.file("a", "new\n").file("c", "kept\n").commit("second");
     let new = tree.git(&["rev-parse", "HEAD:a"]);
     let path = tree.path().to_str().unwrap();
-    // The bytes of another object under an ID: git's own reads may not notice.
+    // The bytes of another object under an ID: git may not detect it.
     for id in [&old, &new] {
         let file = loose(tree.path(), id);
         let good = fs::read(&file).unwrap();

@@ -1,5 +1,4 @@
-//! The history of a git repository is published with it, and every commit of it
-//! can be looked at.
+//! The history of a git repository is published with it, and every commit is readable.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +6,7 @@ use std::path::Path;
 use crate::support::tree::{assert_same, git};
 use crate::support::{Tree, World};
 
-/// A repository with something of everything that histories have.
+/// A repository with all features of histories.
 fn eventful() -> Tree {
     let tree = Tree::new()
         .file("README.md", "# one\n")
@@ -33,7 +32,7 @@ fn eventful() -> Tree {
     tree.file("README.md", "# last\n").commit("last")
 }
 
-/// Every commit that leads to the current one.
+/// Every ancestor of the current commit.
 fn commits(tree: &Tree) -> Vec<String> {
     let list = tree.git(&["rev-list", "HEAD"]);
     list.lines().map(Into::into).collect()
@@ -175,7 +174,7 @@ fn requested_amount_of_history_is_published() {
         world.run(&["publish", path, "--name", "it", "--history", history]);
         let dir = world.mount("it");
         let listed = fs::read_dir(dir.join(".walgit/commits")).unwrap().count();
-        // A merge has two before it, but the last commit has one.
+        // A merge has two parents, but the last commit has one.
         assert_eq!(listed, count, "{history}");
         assert_same(tree.path(), &dir);
         world.unmount(&dir);

@@ -1,5 +1,5 @@
-//! An address whose parts fit their budgets each, and not together: what is over
-//! the memory of its mount is an error there, and nobody else notices.
+//! Repositories whose parts fit their budgets individually but not together: exceeding
+//! the memory of the mount is an error there and does not affect others.
 
 use std::fs;
 use std::io;
@@ -20,10 +20,12 @@ fn wide(
 ) -> (PlannedChunk, u64) {
     let table: Vec<_> = below.iter().map(|(_, node, _)| (*node, 1)).collect();
     let table = raw_nodes::chunk_table(&table, builder.next_node_end());
-    let files = (0..count).map(|n| raw_nodes::chunked_file(format!("{prefix}{n:05x}").as_bytes(), 0, 0, 0));
-    // Their names come after all others.
+    let files =
+        (0..count).map(|n| raw_nodes::chunked_file(format!("{prefix}{n:05x}").as_bytes(), 0, 0, 0));
+    // Their names sort after all others.
     let folders = below.iter().zip(0..);
-    let folders = folders.map(|((name, _, nodes), at)| raw_nodes::subdirectory(name.as_bytes(), at, *nodes));
+    let folders =
+        folders.map(|((name, _, nodes), at)| raw_nodes::subdirectory(name.as_bytes(), at, *nodes));
     let entries: Vec<_> = files.chain(folders).collect();
     let nodes = 1 + count as u64 + below.iter().map(|(_, _, nodes)| nodes).sum::<u64>();
     (
@@ -43,7 +45,7 @@ fn is_refused(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOMEM.raw_os_error())
 }
 
-/// Bytes that the hostile mount, the last one, keeps, and may keep.
+/// Bytes that the hostile mount (the last one) uses, and its limit.
 fn memory(shared: &SharedDaemon) -> (u64, u64) {
     let status = shared.world.json(&["status"]);
     let mounts = status["mounts"].as_array().unwrap();
@@ -62,11 +64,11 @@ fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
     let folders = [("x", &inner.0, inner.1), ("y", &outer.0, outer.1)];
     let root = wide(&mut builder, 'c', 1, &folders);
     let dir = shared.world.mount(&stored(&shared, builder, &root));
-    // Each by itself is fine, one after the other, too.
+    // Each fits on its own, also in sequence.
     for file in ["x/a00000", "y/b00000", "x/acf84f", "y/bcf84f"] {
         assert_eq!(fs::metadata(dir.join(file)).unwrap().len(), 0, "{file}");
     }
-    // The way into a folder holds the one above it.
+    // A path keeps its parent directories in memory.
     let error = fs::metadata(dir.join("y/z/a00000")).unwrap_err();
     assert!(is_refused(&error), "{error}");
     shared.assert_healthy();
@@ -79,7 +81,7 @@ fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
     );
     let (kept, limit) = memory(&shared);
     assert!(kept <= limit, "{kept} of {limit}");
-    // What fits is served as before.
+    // Directories that fit are served as before.
     assert_eq!(fs::read(dir.join("c00000")).unwrap(), b"");
     assert_eq!(fs::metadata(dir.join("x/a00001")).unwrap().len(), 0);
 }
@@ -112,7 +114,7 @@ fn concurrent_directories_stay_within_the_mount_memory() {
         }
         shared.assert_healthy();
     });
-    // One after the other there is room for each: the cache gives way.
+    // In sequence there is room for each: the cache evicts.
     for name in &names {
         let file = dir.join(name).join(format!("{name}00001"));
         assert_eq!(fs::metadata(file).unwrap().len(), 0, "{name}");
@@ -121,7 +123,7 @@ fn concurrent_directories_stay_within_the_mount_memory() {
     assert!(kept <= limit, "{kept} of {limit}");
 }
 
-/// A tree as the archive stores it, of `count` files that are content 0 of it.
+/// A tree as the archive stores it, of `count` files that are content 0.
 fn old_tree(prefix: &str, count: usize, content: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for n in 0..count {
@@ -195,7 +197,7 @@ fn concurrent_old_commits_stay_within_the_mount_memory() {
         }
         shared.assert_healthy();
     });
-    // One after the other there is room for each: those before make room.
+    // In sequence there is room for each: earlier ones are evicted.
     for (n, old) in olds.iter().enumerate() {
         assert_eq!(first(n, old).unwrap(), b"x", "{n}");
     }
@@ -235,7 +237,7 @@ fn file_metadata_with_long_paths_is_bounded() {
         let file = deep.join(format!("{folder:02}/05000"));
         assert_eq!(fs::read(file).unwrap(), b"x");
     }
-    // Of one folder it would be 36 MB.
+    // It would be 36 MB for one folder.
     eventually("some files are known", || memory(&shared).0 > 20 << 20);
     for folder in 0..FOLDERS {
         let file = deep.join(format!("{folder:02}/06000"));
@@ -277,8 +279,8 @@ fn manifest_file_memory_matches_the_readme() {
     assert!((100..=300).contains(&each), "{each}");
 }
 
-/// A tree that multiplies: `levels` folders of two entries that are the same
-/// folder, with one file of this name at the ends.
+/// An exponential tree: `levels` folders, each with two entries for the same folder,
+/// with one file of this name at the leaves.
 fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlannedChunk, u64) {
     let table = raw_nodes::chunk_table(&[], builder.next_node_end());
     let file = raw_nodes::inline_file(file.as_bytes(), b"hello");
@@ -286,7 +288,10 @@ fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (Planned
     let mut nodes = 2;
     for _ in 0..levels {
         let table = raw_nodes::chunk_table(&[(&below, 2)], builder.next_node_end());
-        let entries = [raw_nodes::subdirectory(b"a", 0, nodes), raw_nodes::subdirectory(b"b", 1, nodes)];
+        let entries = [
+            raw_nodes::subdirectory(b"a", 0, nodes),
+            raw_nodes::subdirectory(b"b", 1, nodes),
+        ];
         below = builder.push_node(&raw_nodes::directory(&table, &entries));
         nodes = 2 * nodes + 1;
     }

@@ -1,9 +1,9 @@
-//! Hostile repositories made from seeds, looked at as a user does: one daemon
-//! mounts each for real, `ls`, `cat`, `log`, `fsck` and `export` run as commands
-//! under limits of memory and time, and the mount of a neighbour answers after each.
+//! Generated hostile repositories, used through the program: one daemon mounts each,
+//! `ls`, `cat`, `log`, `fsck` and `export` run with limits of memory and time, and
+//! another mount must keep responding.
 //!
-//! A few dozen seeds by default. `WALGIT_FS_HOSTILE_MOUNTS` is how many,
-//! `WALGIT_FS_HOSTILE_SEED` the first of them; `generate fuzz-repositories` runs more.
+//! A few dozen seeds by default. `WALGIT_FS_HOSTILE_MOUNTS` sets the number,
+//! `WALGIT_FS_HOSTILE_SEED` the first seed; `make fuzz-repositories` runs more.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -17,14 +17,14 @@ use crate::hostile_model::generator::generate;
 use crate::support::world::signal;
 use crate::support::{SharedDaemon, raw_nodes};
 
-/// Longest that one command may take, on a loaded machine and without
-/// optimisation; a request of the kernel has a deadline of its own.
+/// Time limit of a command, on a loaded machine and without optimization; kernel
+/// requests have their own deadline.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Address space of a command, in KiB.
 const ADDRESS_SPACE_KIB: u64 = 2_000_000;
 
-/// Lists what there is, and reads the start of some files. A tree that multiplies
-/// has no end, so all of it is cut.
+/// Lists the tree, and reads the start of some files. Output is truncated, because an
+/// exponential tree is endless.
 const LOOK_SCRIPT: &str = r#"
 ls -laR "$0" 2>&1 | head -n 400
 ls -la "$0"/.walgit "$0"/.walgit/* 2>&1 | head -n 400
@@ -40,7 +40,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs a command to its end, which must come before the deadline.
+/// Runs a command, which must end within the deadline.
 #[track_caller]
 fn within_deadline(what: &str, mut command: Command) -> Output {
     let child = command
@@ -117,7 +117,7 @@ fn generated_hostile_mounts_do_not_affect_other_mounts() {
     );
 }
 
-/// `ls -R` and `cat`, as far as there is something.
+/// Runs `ls -R` and `cat` up to a limit.
 fn look(seed: u64, dir: &Path) {
     let mut shell = Command::new("sh");
     shell.args(["-c", LOOK_SCRIPT]).arg(dir);

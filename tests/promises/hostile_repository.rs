@@ -1,5 +1,4 @@
-//! A repository made by an enemy is refused with a clear message, and does no
-//! harm.
+//! Hostile repositories are refused with a clear message and do no harm.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,9 +11,9 @@ use walgit_format::{Kind, PlannedChunk, PlannedLocation};
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
-use crate::synthetic_repository;
 use crate::support::manifests::Commit;
 use crate::support::{Tree, World, block_on};
+use crate::synthetic_repository;
 
 const FILE: Kind = Kind::File { executable: false };
 
@@ -36,12 +35,12 @@ fn folder(name: &str, node: PlannedChunk, nodes: u64) -> PlannedEntry {
     }
 }
 
-/// Stores a repository whose root is `root`; its address.
+/// Stores a repository with this root; returns its address.
 fn store(world: &World, builder: BlobBuilder, root: PlannedChunk, nodes: u64) -> String {
     synthetic_repository::store(world.path(), builder, root, nodes, 0, &[])
 }
 
-/// A repository whose root holds these entries.
+/// Stores a repository whose root contains these entries.
 fn root_of(world: &World, entries: &[PlannedEntry], nodes: u64) -> String {
     let mut builder = BlobBuilder::new();
     let root = builder.push_node(&directory::encode_unchecked(entries, 0).unwrap());
@@ -128,7 +127,7 @@ fn subtree_with_excessive_node_count_is_refused() {
 fn exponential_tree_costs_nothing_until_it_is_walked() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
-    // 30 levels of two entries that are the same folder: a billion files in 2 KB.
+    // 30 levels of two entries for the same folder: a billion files in 2 KB.
     let mut below = builder.push_node(&directory::encode_unchecked(&[file(b"x")], 0).unwrap());
     let mut nodes = 2;
     for _ in 0..30 {
@@ -196,7 +195,7 @@ fn hostile_directory_fails_alone() {
     let root =
         builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let dir = world.mount(&store(&world, builder, root, 4));
-    // Opening a folder asks nothing of the driver; reading it does.
+    // Opening a directory sends no request to the driver; reading it does.
     let mut listed = fs::read_dir(dir.join("bad")).unwrap();
     assert!(listed.next().unwrap().is_err());
     assert_eq!(fs::read(dir.join("good")).unwrap(), b"hello");
@@ -229,7 +228,7 @@ fn hostile_attachments_cost_few_bytes_and_do_no_harm() {
         bases: Bases::NONE,
     };
     let content = push(b"hello", 5);
-    // No prior, no profile; and some that say to be larger than any.
+    // Invalid co-change data and profiles, some with excessive lengths.
     let garbage = push(&[7; 300], 300);
     let short = push(b"P\x01\xff\xff\x03", 5);
     let profile = push(b"WGPROF\0\x02\xff\xff\xff\xff\xff\xff\xff", 15);
@@ -250,7 +249,14 @@ fn hostile_attachments_cost_few_bytes_and_do_no_harm() {
     ] {
         let kinds = [AttachmentKind::Prior, AttachmentKind::Learned];
         let attached: Vec<_> = kinds.into_iter().zip(attached).collect();
-        let address = synthetic_repository::store(world.path(), builder.clone(), root.clone(), 2, 5, &attached);
+        let address = synthetic_repository::store(
+            world.path(),
+            builder.clone(),
+            root.clone(),
+            2,
+            5,
+            &attached,
+        );
         let dir = world.mount(&address);
         assert_eq!(fs::read(dir.join("file")).unwrap(), b"hello");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
@@ -258,8 +264,8 @@ fn hostile_attachments_cost_few_bytes_and_do_no_harm() {
     }
 }
 
-/// A zstd frame of `blocks` × 128 KiB of zeros, by hand: each block is four
-/// bytes that say so. `window` is the power of two it claims to need.
+/// A zstd frame of `blocks` × 128 KiB of zeros: each block takes four bytes. `window`
+/// is the exponent of the window size it declares.
 fn zeros(blocks: usize, window: u8) -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, (window - 10) << 3];
     for block in 1..=blocks {
@@ -270,7 +276,7 @@ fn zeros(blocks: usize, window: u8) -> Vec<u8> {
     frame
 }
 
-/// The most memory a process ever had, in KiB.
+/// Peak memory of a process, in KiB.
 fn peak(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -286,7 +292,7 @@ fn decompression_bomb_is_refused_quickly_within_memory_limits() {
     let bombs = [
         (1000, ten_gigabytes.clone()),
         (MAX_CHUNK, ten_gigabytes),
-        // A window of 2 GiB, and of all that a frame can name.
+        // A window of 2 GiB, and the largest that a frame can declare.
         (1000, zeros(1, 31)),
         (1000, zeros(1, 41)),
     ];
@@ -371,7 +377,7 @@ fn directory_with_a_wrong_hash_is_refused() {
         builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
     let dir = world.mount(&store(&world, builder, root, 5));
     assert_eq!(fs::read(dir.join("right/one")).unwrap(), b"hello");
-    // The right one is known by its hash, wherever it is said to be.
+    // The correct chunk is found by its hash, regardless of the stated position.
     let found = fs::read(dir.join("wrong/one"));
     assert!(found.is_err() || found.is_ok_and(|found| found == b"hello"));
     assert!(fs::metadata(dir.join("wrong/two")).is_err());
@@ -461,8 +467,8 @@ fn author_text_cannot_send_terminal_escapes() {
 fn walk_of_an_exponential_tree_fetches_only_what_is_read() {
     let world = World::new();
     let mut builder = BlobBuilder::new();
-    // 36 levels of two folders that are the same, each with a chunk of its own
-    // level: all that is there is fetched once, however often it stands there.
+    // 36 levels of two equal folders, each level with its own chunk: each is fetched
+    // once, however many paths lead to it.
     let mut below = builder.push_node(&directory::encode_unchecked(&[file(b"x")], 0).unwrap());
     let mut nodes = 2;
     for level in 0..36 {
@@ -516,7 +522,7 @@ fn excessively_deep_tree_is_walkable_up_to_the_limit() {
         nodes += 1;
     }
     let dir = world.mount(&store(&world, builder, below, nodes));
-    // One step at a time, as a path this long is refused by the kernel.
+    // One level at a time, because the kernel refuses a path this long.
     let mut at = fs::File::open(&dir).unwrap();
     let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY;
     let mut depth = 0;

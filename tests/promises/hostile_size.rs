@@ -1,6 +1,5 @@
-//! A repository that is small where it is stored and enormous where it is
-//! decoded is refused, or served within bounds: no address takes the daemon
-//! down, and whoever else it serves notices nothing.
+//! Repositories that are small on disk and huge when decoded are refused or served
+//! within limits: no address stops the daemon or affects its other mounts.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +13,10 @@ use crate::support::{SharedDaemon, Tree, World};
 /// A root directory of one file.
 fn plain_root(builder: &mut BlobBuilder) -> walgit_format::PlannedChunk {
     let table = raw_nodes::chunk_table(&[], builder.next_node_end());
-    builder.push_node(&raw_nodes::directory(&table, &[raw_nodes::inline_file(b"a", b"hello")]))
+    builder.push_node(&raw_nodes::directory(
+        &table,
+        &[raw_nodes::inline_file(b"a", b"hello")],
+    ))
 }
 
 #[test]
@@ -77,7 +79,8 @@ fn dictionaries_beyond_the_limit_are_refused() {
         let table = raw_nodes::chunk_table(&[(&root, 1), (&dictionary, times)], end);
         let attached = [(8, 1, times as u64)];
         let raw = raw_nodes::head(&table, std::slice::from_ref(&commit), &[], &attached);
-        let address = raw_nodes::store_head(shared.world.path(), std::mem::take(&mut builder), &raw);
+        let address =
+            raw_nodes::store_head(shared.world.path(), std::mem::take(&mut builder), &raw);
         if allowed {
             let dir = shared.world.mount(&address);
             assert_eq!(fs::read(dir.join("a")).unwrap(), b"hello");
@@ -87,7 +90,7 @@ fn dictionaries_beyond_the_limit_are_refused() {
     }
 }
 
-/// A directory of `entries` files that are all of the same `chunks` chunks.
+/// A directory of `entries` files that all consist of the same `chunks` chunks.
 fn overlapping(builder: &mut BlobBuilder, chunks: usize, entries: usize) -> Vec<u8> {
     let chunk = raw_nodes::push_data(builder, &[b'x'; 10]);
     let table = raw_nodes::chunk_table(&[(&chunk, chunks)], builder.next_node_end());
@@ -111,7 +114,7 @@ fn files_that_overlap_in_chunks_are_refused_by_every_reader() {
     };
     let shared = SharedDaemon::new();
     shared.assert_mount_refused(&stored(&shared.world), "use chunks twice or out of order");
-    // Commands that read it by themselves, without a daemon.
+    // Commands that read it without a daemon.
     for command in ["fsck", "cost"] {
         let world = World::new();
         let done = world.run_after("ulimit -v 2000000", &[command, &stored(&world)]);
@@ -131,7 +134,7 @@ fn large_directory_does_not_block_serving_threads() {
     let mut builder = BlobBuilder::new();
     let raw = overlapping(&mut builder, 300_000, 300_000);
     let bad = builder.push_node(&raw);
-    // A million empty files, which is as many as there may be.
+    // A million empty files, the maximum.
     let entries: Vec<_> = (0..1 << 20)
         .map(|n| raw_nodes::chunked_file(format!("{n:06x}").as_bytes(), 0, 0, 0))
         .collect();
@@ -165,8 +168,8 @@ fn large_directory_does_not_block_serving_threads() {
     });
 }
 
-/// A repository with this history, mounted; the folder, and the ID of a commit
-/// that is in its history alone.
+/// A mounted repository with this history; returns the mountpoint, and the ID of a
+/// commit that is only in its history.
 fn mounted_history(
     shared: &SharedDaemon,
     builder: BlobBuilder,
@@ -248,8 +251,8 @@ fn stored_tree(entries: impl Iterator<Item = (u8, String, u64)>) -> Vec<u8> {
     out
 }
 
-/// A history of two commits with the same tree, number `root` of the group; the
-/// first is mounted, and the second is in the history alone.
+/// A history of two commits with the same tree, number `root` of the group; the first
+/// is mounted, the second is only in the history.
 struct Past {
     segment: Segment,
     commits: Vec<u8>,
@@ -304,8 +307,8 @@ fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
     let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
     let content = raw_nodes::push_data(&mut builder, b"x");
     let nothing = raw_nodes::push_data(&mut builder, &raw_nodes::group(&[]));
-    // The same empty group a million times is refused as such; as many places
-    // for it in the table are not, and are looked up in no time.
+    // A million references to the same empty group are refused; a million slots for it
+    // in the table are accepted and found quickly.
     for (times, fine) in [(EMPTY, false), (1, true)] {
         let mut groups = Vec::new();
         if fine {
@@ -449,7 +452,7 @@ fn daemon_at_its_memory_limit_refuses_new_mounts_and_serves_existing_ones() {
     let address = world.publish(tree.path(), "tree");
     let address = address["address"].as_str().unwrap();
     let dir = world.mount(address);
-    // Its cache fills.
+    // Fills its cache.
     assert_eq!(fs::read(dir.join("large")).unwrap().len(), 60_000_000);
     let other = world.mountpoint();
     let output = world.fail(&[OsStr::new("mount"), address.as_ref(), other.as_os_str()]);

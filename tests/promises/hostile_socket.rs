@@ -1,5 +1,5 @@
-//! Another user of the machine may squat any path and listen on any socket: commands
-//! send nothing there, and say what is wrong or work all the same.
+//! Another user may occupy any path and listen on any socket: commands send nothing
+//! there, and report the problem or work around it.
 
 use std::fs::{self, Permissions};
 use std::io::Read as _;
@@ -25,7 +25,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Sockets that another user listens on, and what was sent there.
+/// Sockets of another user, and the bytes that they received.
 struct Impostor {
     heard: Arc<Mutex<Vec<u8>>>,
 }
@@ -42,8 +42,8 @@ impl Impostor {
             let (report, listening) = std::sync::mpsc::channel();
             let heard = heard.clone();
             std::thread::spawn(move || {
-                // The peer of a connection is whoever called listen(2): of this thread
-                // alone, another user.
+                // The peer of a connection is the user who called listen(2): of this
+                // thread only, another user.
                 let other = rustix::process::Uid::from_raw(OTHER_UID);
                 set_thread_res_uid(other, other, other).unwrap();
                 rustix::net::listen(&socket, 8).unwrap();
@@ -72,7 +72,7 @@ fn accept(socket: OwnedFd, heard: &Mutex<Vec<u8>>) {
     }
 }
 
-/// A world with something encrypted published, so that a mount has a key to betray.
+/// A world with an encrypted publish, so that a mount would send a key.
 fn published() -> (World, Tree) {
     let world = World::new();
     let tree = Tree::new().noise("a", 30_000, 1).file("b", "text");
@@ -93,7 +93,7 @@ fn private_dir(path: &Path) {
         .unwrap();
 }
 
-/// Every command that talks to the daemon.
+/// Every command that contacts the daemon.
 fn commands(dir: &Path) -> Vec<Vec<&str>> {
     let dir = dir.to_str().unwrap();
     vec![
@@ -114,7 +114,7 @@ fn commands(dir: &Path) -> Vec<Vec<&str>> {
     ]
 }
 
-/// Runs it; within the time that every command has to report trouble.
+/// Runs a command within the time limit for reporting problems.
 fn run_with_timeout(world: &World, args: &[&str]) -> Output {
     let begun = Instant::now();
     let done = world.try_run(args);
@@ -128,7 +128,7 @@ fn assert_refused(world: &World, args: &[&str], named: &str) {
     let done = run_with_timeout(world, args);
     let output = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{args:?}: {done:?}");
-    // `status` reports it among what it shows.
+    // `status` includes it in its report.
     let shown = String::from_utf8_lossy(&done.stdout);
     let report = if args == ["status"] { &shown } else { &output };
     assert!(report.contains(named), "{args:?}: {shown}{output}");
@@ -197,14 +197,14 @@ fn every_command_verifies_the_listener_before_sending() {
     for name in SOCKETS {
         symlink(squat.join(name), daemon.join(name)).unwrap();
     }
-    // As long as a daemon seems to run, its sockets are asked.
+    // While a daemon seems to run, its sockets are contacted.
     let lock = fs::File::create(daemon.join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let dir = world.mountpoint();
     for args in commands(&dir) {
         assert_refused(&world, &args, "a process of user 65534");
     }
-    // A stale link is in nobody's way.
+    // A stale link is no obstacle.
     drop(lock);
     world.run(&["mount", "it", dir.to_str().unwrap()]);
     assert_same(tree.path(), &dir);

@@ -1,15 +1,15 @@
-//! A Sui node that lies costs a bounded number of requests, bytes and seconds, and
-//! the error names it.
+//! A lying Sui node costs a bounded number of requests, bytes and seconds, and the
+//! error names it.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::support::World;
+use crate::support::fake_server::{FakeServer, ReceivedRequest, endless_body, json as answer};
 use crate::support::sui_node::full_id;
-use crate::support::fake_server::{ReceivedRequest, FakeServer, endless_body, json as answer};
 
-/// The IDs of a question about objects; `None` of one about a table.
+/// The object IDs of a request; `None` for a request for a table.
 fn keys(asked: &ReceivedRequest) -> Option<Vec<String>> {
     let question: Value = serde_json::from_str(&asked.body).unwrap();
     let keys = question["variables"]["keys"].as_array()?;
@@ -49,7 +49,7 @@ fn entry(name: &str) -> Value {
     json!({"name": {"json": name}, "value": {"json": full_id("0x40")}})
 }
 
-/// A node that answers honestly for a repository, but for its trees.
+/// A node that is honest except for trees.
 fn node_with_trees(tree: impl Fn(&str) -> Value + Send + Sync + 'static) -> FakeServer {
     FakeServer::with_handler(move |asked, _| {
         let Some(keys) = keys(asked) else {
@@ -64,21 +64,21 @@ fn node_with_trees(tree: impl Fn(&str) -> Value + Send + Sync + 'static) -> Fake
     })
 }
 
-/// Asks a node about a repository, with as much memory as a command may take; what
-/// was said, of whatever came of it.
+/// Reads a repository from a node within the memory limit of a command; returns success
+/// and output.
 #[track_caller]
 fn ask(node: &FakeServer) -> (bool, String) {
     ask_within(node, 15)
 }
 
-/// The same, with so many seconds for each question.
+/// The same, with a time limit in seconds for each request.
 #[track_caller]
 fn ask_within(node: &FakeServer, seconds: u32) -> (bool, String) {
     let world = World::new()
         .with("WALGIT_FS_SUI_RPC", &node.url)
         .config(&format!("[mount]\ndeadline_s = {seconds}\n"));
     let begun = Instant::now();
-    // In KiB of data: heap and stacks of all threads.
+    // KiB of data: heap and stacks of all threads.
     let done = world.run_after("ulimit -d 900000", &["log", "sui://0x1"]);
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(60), "{took:?}");
@@ -125,7 +125,7 @@ fn endless_pages_are_refused() {
 
 #[test]
 fn exponential_trees_are_refused() {
-    // Each tree has the next one 600 times: 216 million places.
+    // Each tree contains the next one 600 times: 216 million paths.
     let node = node_with_trees(|id| {
         let number = u64::from_str_radix(id.trim_start_matches("0x"), 16).unwrap();
         let entries = (0..600).map(
@@ -138,7 +138,8 @@ fn exponential_trees_are_refused() {
         )
     });
     is_refused(&node, 20, "multiplies");
-    // One with long names, each in itself: the paths alone would take gigabytes.
+    // A tree with long names that contains itself: the paths alone would take
+    // gigabytes.
     let node = node_with_trees(|id| {
         let name = "n".repeat(200);
         let entries = [
@@ -148,7 +149,7 @@ fn exponential_trees_are_refused() {
         object(id, "GitTreeObject", &json!({"entries": entries}))
     });
     is_refused(&node, 20, "multiplies");
-    // Ever new objects.
+    // New objects each time.
     let node = node_with_trees(|id| {
         let number = u64::from_str_radix(id.trim_start_matches("0x"), 16).unwrap();
         let entries = (0..400).map(|n| {
@@ -202,8 +203,12 @@ fn long_slow_or_deeply_nested_responses_are_refused() {
     let slow = FakeServer::with_handler(|_, _| endless_body(Some(Duration::from_millis(100))));
     is_refused(&slow, 5, "unavailable");
     let deep = format!("{{\"data\": {}", "[".repeat(1_000_000));
-    is_refused(&FakeServer::with_handler(move |_, _| answer(&deep)), 5, "no GraphQL");
-    // Little in the answer, much in memory.
+    is_refused(
+        &FakeServer::with_handler(move |_, _| answer(&deep)),
+        5,
+        "no GraphQL",
+    );
+    // A short response that takes much memory.
     let wide = format!(
         "{{\"data\": {{\"multiGetObjects\": [{}0]}}}}",
         "0,".repeat(1_900_000)
@@ -237,7 +242,7 @@ fn jointly_oversized_objects_are_requested_individually() {
 
 #[test]
 fn objects_that_expand_in_memory_are_not_retained() {
-    // Two bytes of a number are thirty in memory: together a gigabyte.
+    // Two bytes of a number take thirty in memory: a gigabyte in total.
     let content = format!("[{}1]", "1,".repeat(449_999));
     let node = FakeServer::with_handler(move |asked, _| {
         let Some(keys) = keys(asked) else {
@@ -318,7 +323,7 @@ fn values_of_the_wrong_type_are_errors() {
             ask(&node);
         }
     }
-    // Whole answers of the wrong kind.
+    // Complete responses of the wrong type.
     for body in [
         "",
         "null",

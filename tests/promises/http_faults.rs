@@ -1,5 +1,5 @@
-//! Servers that do not do what HTTP or the network's API says: what they send is
-//! used where it can be checked, and else refused with what is wrong.
+//! Servers that violate HTTP or the network's API: verifiable content is used,
+//! everything else is refused with the reason.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -18,10 +18,10 @@ use crate::support::{Server, TlsServer, Tree, World, block_on};
 
 const BLOB_LEN: usize = 300_000;
 
-/// What a server answers to a request, byte by byte.
+/// The response of a server to a request, as raw bytes.
 type Answer = dyn Fn(&str) -> Vec<u8> + Send + Sync;
 
-/// A server that answers each request in one way and closes the connection.
+/// A server that answers each request and closes the connection.
 struct ScriptedServer {
     url: String,
     request_count: Arc<AtomicUsize>,
@@ -41,7 +41,8 @@ impl ScriptedServer {
         let answer: Arc<Answer> = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (answer, request_count, heads) = (answer.clone(), request_count.clone(), heads.clone());
+                let (answer, request_count, heads) =
+                    (answer.clone(), request_count.clone(), heads.clone());
                 std::thread::spawn(move || serve(stream, &answer, &request_count, &heads));
             }
         });
@@ -84,7 +85,7 @@ fn response(status: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     text
 }
 
-/// A response that says how long its body is.
+/// A response with a content length.
 fn with_length(status: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let length = format!("content-length: {}", body.len());
     let headers: Vec<&str> = headers.iter().copied().chain([&*length]).collect();
@@ -124,7 +125,7 @@ async fn read(store: &HttpStore, range: ByteRange) -> Result<(), StoreError> {
     store.read(blob(), Extent::Part(range), &mut accept).await
 }
 
-/// What a client says of a server that answers so, and the kind of that.
+/// The error and failure kind that a client reports for this response.
 #[track_caller]
 fn refusal(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> (String, FailureKind) {
     let server = ScriptedServer::new(answer);
@@ -138,7 +139,11 @@ fn refusal(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> (String,
         .filter(|kind| *kind != FailureKind::NoRanges)
         .collect();
     assert_eq!(kinds.len(), 1, "{failures:?}");
-    assert!(server.request_count() <= 6, "{} requests", server.request_count());
+    assert!(
+        server.request_count() <= 6,
+        "{} requests",
+        server.request_count()
+    );
     (error.to_string(), kinds[0])
 }
 
@@ -227,7 +232,10 @@ fn unexpected_responses_are_reported() {
                 &part(),
             ),
         ),
-        ("another range", with_length("206 Partial Content", &[], &part())),
+        (
+            "another range",
+            with_length("206 Partial Content", &[], &part()),
+        ),
         (
             "several parts",
             with_length(
@@ -304,7 +312,7 @@ fn static_file_server_works_as_an_aggregator_and_doctor_names_it() {
         let all = std::fs::read_dir(&blobs)
             .unwrap()
             .map(|entry| entry.unwrap().path());
-        // Names were made lower-case with the rest of the head.
+        // Names were converted to lower case with the rest of the head.
         let name = path.rsplit('/').next().unwrap_or_default();
         let lower = |path: &std::path::PathBuf| {
             path.file_name().unwrap().to_string_lossy().to_lowercase() == name
@@ -350,7 +358,7 @@ fn missing_ca_certificates_fail_only_https_immediately() {
         let plain = without(World::on(&server));
         let published = plain.publish(tree.path(), "it");
         crate::support::tree::assert_same(tree.path(), &plain.mount("it"));
-        // One that answers, and one that nobody can reach.
+        // One that responds, and one that is unreachable.
         for url in [&tls.url(), "https://192.0.2.1:9"] {
             let world = without(World::new().reading(&[url]));
             let at = world.mountpoint();

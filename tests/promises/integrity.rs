@@ -1,5 +1,4 @@
-//! Never wrong bytes: whatever a gateway or a disk does, a read is right or an
-//! error.
+//! Reads are correct or fail, whatever a gateway or a disk does.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,7 +11,7 @@ use walrus_client::{BlobStore as _, Extent, HttpConfig, HttpStore, PutOptions, S
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::{assert_same, noise};
-use crate::support::{LyingGateway, Lie, Server, Tree, World, block_on, eventually};
+use crate::support::{Lie, LyingGateway, Server, Tree, World, block_on, eventually};
 
 const LIES: [Lie; 4] = [Lie::Flip, Lie::Truncate, Lie::Pad, Lie::Swap];
 
@@ -25,7 +24,7 @@ fn sample() -> Tree {
 }
 
 fn with_short_deadline(world: World) -> World {
-    // A lie is not waited for; a failing server is, a little.
+    // Lies are not retried; failures are, briefly.
     world.config("[mount]\ndeadline_s = 5\n")
 }
 
@@ -55,7 +54,7 @@ fn unverified_bytes_are_an_error_and_never_served() {
             "{lie:?}: {status}"
         );
         assert!(status["networks"][0]["health"]["failures"][0]["count"].as_u64() >= Some(1));
-        // Honest again, it reads right without a remount.
+        // Once it is honest, reads succeed without a remount.
         gateway.set_lie(Lie::None);
         assert_same(tree.path(), &dir);
     }
@@ -96,8 +95,8 @@ fn lying_gateway_cannot_cause_a_mount() {
     for lie in LIES {
         let gateway = LyingGateway::in_front_of(&server.url, lie);
         let world = with_short_deadline(World::new().reading(&[&gateway.url]));
-        // A bit flipped beyond the head does not keep a verified head from being
-        // mounted; without a root the whole blob has to be right.
+        // A flipped bit outside the head does not prevent mounting a verified head;
+        // without a root the complete blob must be correct.
         let addresses = if lie == Lie::Flip {
             vec![&bare]
         } else {
@@ -121,7 +120,7 @@ fn address_without_root_is_verified_by_blob_id() {
         .to_owned();
     let bare = address.split('?').next().unwrap();
     assert_same(tree.path(), &world.mount(bare));
-    // A root of somebody else's choosing is refused.
+    // Another root is refused.
     let forged = format!("{bare}?root={}", "0".repeat(64));
     let dir = world.mountpoint();
     let output = world.fail(&[OsStr::new("mount"), forged.as_ref(), dir.as_os_str()]);
@@ -249,15 +248,19 @@ fn unresponsive_gateway_does_not_block_readers() {
     let code = error.raw_os_error().unwrap();
     let expected = [rustix::io::Errno::IO, rustix::io::Errno::TIMEDOUT];
     assert!(expected.iter().any(|e| e.raw_os_error() == code), "{error}");
-    // The mount still answers, and can be left.
+    // The mount responds and can be unmounted.
     assert!(fs::metadata(dir.join("a")).is_ok());
     gateway.set_lie(Lie::None);
     eventually("it heals", || fs::read(dir.join("b/noise")).is_ok());
     world.unmount(&dir);
 }
 
-/// A server that answers every request alike, and counts them.
-fn fixed_response_server(status: u16, location: Option<&str>, body: &'static str) -> FixedResponseServer {
+/// A server that sends the same response to every request, and counts them.
+fn fixed_response_server(
+    status: u16,
+    location: Option<&str>,
+    body: &'static str,
+) -> FixedResponseServer {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let listener = listener.unwrap();

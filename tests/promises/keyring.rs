@@ -1,4 +1,4 @@
-//! A keyring that does not work holds up nobody and loses no key.
+//! A broken keyring blocks no command and loses no key.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,23 +9,22 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Tree, World};
 
-/// What the session bus does with a connection.
+/// How the session bus treats a connection.
 #[derive(Clone, Copy, Debug)]
 enum BusBehavior {
-    /// Accepts it and says nothing.
+    /// Accepts it and never responds.
     Silent,
     /// Closes it.
     Closing,
-    /// Sends bytes that are no D-Bus, and closes it.
+    /// Sends bytes that are not D-Bus, and closes it.
     Garbage,
-    /// Sends such bytes without end.
+    /// Sends such bytes endlessly.
     Flood,
     /// Authenticates, and answers no message.
     Mute,
 }
 
-/// A session bus of our own; it lasts as long as the test. Counts in `asked` who
-/// connects.
+/// A session bus that runs for the duration of the test. Counts connections in `asked`.
 fn bus(world: &World, bus: BusBehavior, asked: Arc<AtomicUsize>) -> PathBuf {
     let path = world.path().join("bus");
     let listener = UnixListener::bind(&path).unwrap();
@@ -40,7 +39,7 @@ fn bus(world: &World, bus: BusBehavior, asked: Arc<AtomicUsize>) -> PathBuf {
 }
 
 fn serve(mut stream: UnixStream, bus: BusBehavior) {
-    // The client may be gone at any time.
+    // The client may disconnect at any time.
     let mut read = [0; 4096];
     match bus {
         BusBehavior::Closing => {}
@@ -80,7 +79,7 @@ fn world_with(kind: BusBehavior) -> World {
     world_with_counter(kind).0
 }
 
-/// The same, with how often the bus was asked.
+/// The same, with a connection counter.
 fn world_with_counter(kind: BusBehavior) -> (World, Arc<AtomicUsize>) {
     let world = World::new();
     let asked = Arc::default();
@@ -89,7 +88,7 @@ fn world_with_counter(kind: BusBehavior) -> (World, Arc<AtomicUsize>) {
     (world.with("DBUS_SESSION_BUS_ADDRESS", &address), asked)
 }
 
-/// Runs a command that must end soon; what it printed, and said.
+/// Runs a command within a time limit; returns success, stdout and stderr.
 #[track_caller]
 fn run_with_timeout(world: &World, args: &[&str]) -> (bool, String, String) {
     let begun = Instant::now();
@@ -101,7 +100,7 @@ fn run_with_timeout(world: &World, args: &[&str]) -> (bool, String, String) {
     (done.status.success(), text(done.stdout), text(done.stderr))
 }
 
-/// Makes the index say that a key is in the keyring.
+/// Marks a key as stored in the keyring in the index.
 fn claim_in_keyring(world: &World, name: &str) {
     let index = world.path().join("data/walgit-fs/keys/keys.json");
     std::fs::write(index, format!("{{\"{name}\": \"keyring\"}}")).unwrap();
@@ -131,7 +130,10 @@ fn unresponsive_keyring_is_abandoned_and_the_key_stored_in_a_file() {
             assert_eq!(warnings.len(), 1, "{output}");
             assert!(output.contains("did not answer within 3 s"), "{output}");
         }
-        assert_eq!(run_with_timeout(&world, &["key", "show", "mine"]).1.trim(), hex);
+        assert_eq!(
+            run_with_timeout(&world, &["key", "show", "mine"]).1.trim(),
+            hex
+        );
     }
 }
 
@@ -140,7 +142,8 @@ fn encrypted_publish_and_mount_work_with_an_unresponsive_keyring() {
     let (world, asked) = world_with_counter(BusBehavior::Silent);
     let tree = Tree::new().file("a", "text");
     let path = tree.path().to_str().unwrap();
-    let (fine, out, output) = run_with_timeout(&world, &["publish", path, "--name", "it", "--encrypt"]);
+    let (fine, out, output) =
+        run_with_timeout(&world, &["publish", path, "--name", "it", "--encrypt"]);
     assert!(fine, "{output}");
     assert_eq!(asked.load(Ordering::SeqCst), 1, "it is waited for once");
     assert!(out.contains("sealed file"), "{out}");
@@ -166,13 +169,13 @@ fn key_held_only_by_an_unresponsive_keyring_is_named_and_other_keys_work() {
     );
     let (fine, _, output) = run_with_timeout(&world, &["key", "remove", "mine", "--force"]);
     assert!(!fine && output.contains("did not answer"), "{output}");
-    // What needs no key is read.
+    // Repositories without a key are readable.
     let (fine, out, output) = run_with_timeout(&world, &["log", "public"]);
     assert!(fine && !out.is_empty(), "{output}");
     assert!(output.contains("going on without a key"), "{output}");
     let dir = world.mount("public");
     assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"text");
-    // Another key does not take its place.
+    // Another key does not replace it.
     let given = world.path().join("given");
     std::fs::write(&given, "08".repeat(32)).unwrap();
     let add = ["key", "add", "mine", given.to_str().unwrap(), "--replace"];

@@ -1,4 +1,4 @@
-//! Keys of encrypted repositories are neither lost by a slip nor shown to others.
+//! Keys of encrypted repositories are not lost by mistake or shown to others.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -11,7 +11,7 @@ fn world() -> World {
     World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
 }
 
-/// A private file with a key made of one byte.
+/// A private file that contains a key of one repeated byte.
 fn key(world: &World, byte: &str) -> PathBuf {
     let path = world.path().join(format!("key-{byte}"));
     fs::write(&path, byte.repeat(32)).unwrap();
@@ -40,12 +40,12 @@ fn adding_a_key_does_not_overwrite_another() {
     let output = world.fail(&["key", "add", "mine", text(&two)]);
     assert!(output.contains("--replace"), "{output}");
     assert_eq!(world.run(&["key", "show", "mine"]).trim(), "01".repeat(32));
-    // Replaced when that is wanted, and kept aside.
+    // Replaced on request; the old key is kept.
     world.run(&["key", "add", "mine", text(&two), "--replace"]);
     assert_eq!(world.run(&["key", "show", "mine"]).trim(), "02".repeat(32));
     let aside = world.run(&["key", "show", "mine.replaced"]);
     assert_eq!(aside.trim(), "01".repeat(32));
-    // The next one goes beside it, and none twice.
+    // The next one is kept in addition, without duplicates.
     let three = key(&world, "03");
     for file in [&three, &two, &three] {
         world.run(&["key", "add", "mine", text(file), "--replace"]);
@@ -86,7 +86,7 @@ fn removing_a_key_that_names_need_requires_force() {
     world.run(&["key", "add", "copy", text(&copy)]);
     world.run(&["key", "remove", "local.diary"]);
     world.run(&["log", "diary"]);
-    // Not so the copy, which is the last one now, whatever it is called.
+    // The copy is now the last one, regardless of its name.
     let output = world.fail(&["key", "remove", "copy"]);
     assert!(output.contains("diary (local)"), "{output}");
     world.run(&["key", "remove", "copy", "--force"]);
@@ -111,7 +111,7 @@ fn key_file_is_private_regardless_of_umask() {
         assert!(done.status.success(), "{done:?}");
         assert_eq!(mode(&file), 0o600, "{umask}");
         assert_eq!(fs::read_to_string(&file).unwrap().trim(), "01".repeat(32));
-        // There already.
+        // It already exists.
         let output = world.fail(&args);
         assert!(output.contains("--replace"), "{output}");
     }
@@ -120,10 +120,10 @@ fn key_file_is_private_regardless_of_umask() {
     symlink(&target, &link).unwrap();
     world.fail(&["key", "show", "mine", "-o", text(&link)]);
     world.run(&["key", "show", "mine", "-o", text(&link), "--replace"]);
-    // The link is replaced, and what it led to is not.
+    // The link is replaced, not its target.
     assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
     assert_eq!(mode(&link), 0o600);
-    // One that leads nowhere is not followed either.
+    // A dangling link is not followed, either.
     let dangling = world.path().join("dangling");
     symlink(world.path().join("made-by-whom"), &dangling).unwrap();
     world.fail(&["key", "show", "mine", "-o", text(&dangling)]);
@@ -193,11 +193,11 @@ fn secrets_are_read_from_private_files_and_pipes() {
         let output = world.fail(&["key", "add", "other", what]);
         assert!(output.contains(why), "{what}: {output}");
     }
-    // A pipe that nobody writes to holds up nobody.
+    // A pipe without a writer does not block.
     let pipe = world.path().join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
     world.fail(&["key", "add", "other", text(&pipe)]);
-    // One that somebody writes to is as good as a file.
+    // A pipe with a writer works like a file.
     let line = format!("exec 9<<EOF\n{}\nEOF\ntrue", "02".repeat(32));
     let done = world.run_after(&line, &["key", "add", "other", "/dev/fd/9"]);
     assert!(done.status.success(), "{done:?}");
@@ -290,7 +290,7 @@ fn secret_files_are_private_regardless_of_umask() {
             let about = fs::symlink_metadata(&path).unwrap();
             let name = path.file_name().unwrap().to_string_lossy();
             secrets += usize::from(name.ends_with(".key") || name == "sealing-key");
-            // The folders of the standard are the user's, made before.
+            // Standard directories of the user exist before.
             if path.parent() != Some(world.path()) {
                 assert_eq!(mode(&path) & 0o077, 0, "{umask}: {}", path.display());
             }
@@ -302,7 +302,7 @@ fn secret_files_are_private_regardless_of_umask() {
                 );
             }
         }
-        // Two keys, a sign-in, and what seals each.
+        // Two keys, a sign-in, and their two sealing keys.
         assert_eq!(secrets, 5, "{umask}");
         world.unmount(&dir);
     }

@@ -1,5 +1,5 @@
-//! The ledger is completed and never cut short, and no epoch ends what is needed
-//! without a word.
+//! The ledger is completed and never truncated, and no epoch advances past the expiry
+//! of needed blobs without `--force`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,8 +25,7 @@ fn ledger_file(world: &World) -> PathBuf {
     ledgers.next().unwrap()
 }
 
-/// A network that says nothing about lifetimes but once, when a blob is stored: like
-/// mainnet.
+/// A network that reports lifetimes only when a blob is stored, like mainnet.
 fn silent(server: &Server) -> World {
     World::on(server)
 }
@@ -36,7 +35,7 @@ fn damaged_ledger_lines_are_reported_once_with_the_remedy() {
     let world = World::new();
     world.publish(sample(1).path(), "it");
     let file = ledger_file(&world);
-    // Before the end: there, a crash may have cut it short.
+    // Not at the end, where a crash may truncate a line.
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("{{\"damaged\n{text}")).unwrap();
     for args in [&["gc", "--dry-run"][..], &["renew", "--dry-run"]] {
@@ -124,7 +123,7 @@ fn publish_during_a_ledger_rebuild_is_recorded() {
     world.publish(one.path(), "one");
     let file = ledger_file(&world);
     fs::remove_file(&file).unwrap();
-    // Stopped when it has read everything, before it writes.
+    // Stopped after it has read everything, before it writes.
     let mut rebuild = world.command(&["doctor", "--rebuild-ledger", "--json"]);
     rebuild.env("WALGIT_FS_FAULT_POINTS", "ledger.before_extend=stop");
     let rebuild = rebuild.stdout(Stdio::piped()).spawn().unwrap();
@@ -170,7 +169,7 @@ fn epoch_advance_that_expires_needed_blobs_requires_force() {
             "nothing has changed"
         );
         world.run(&["fsck", "it"]);
-        // What only a mount shows is needed, too.
+        // Content that only a mount shows is needed, too.
         let dir = world.mount("it");
         world.run(&["refs", "--remove", "it"]);
         let output = world.fail(&["debug", "epoch", "--advance", "1"]);

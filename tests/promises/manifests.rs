@@ -1,5 +1,5 @@
-//! What WalGit's own tools keep is mounted like anything else: verified,
-//! cached, with its history; encrypted or not.
+//! Repositories of WalGit's own tools are mounted like any other: verified, cached,
+//! with history; encrypted or not.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,10 +16,10 @@ use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::repo::{Access, Loader, LoaderConfig, Repository, Snapshot};
 use walrus_client::{BlobStore, LocalDir};
 
-use crate::support::tree::{assert_same, listing, noise};
 use crate::support::manifests::{
     Commit, address_of, fixture, manifests, server_with_fixture, store, world_with_fixture,
 };
+use crate::support::tree::{assert_same, listing, noise};
 use crate::support::{World, block_on, eventually};
 
 /// Mounts an encrypted repository with the key in a file.
@@ -95,7 +95,7 @@ fn walk_of_a_manifest_tree_is_prefetched() {
     let server = server_with_fixture(&["--latency-ms", "100"]);
     let world = World::on(&server);
     let mut commit = Commit::new(&server.blobs());
-    // Computing an ID takes a while: twelve files are enough to see it.
+    // Computing an ID is slow: twelve files suffice.
     for n in 0..12 {
         commit = commit.file(&format!("d/{n:02}"), format!("file {n}").as_bytes());
     }
@@ -106,7 +106,7 @@ fn walk_of_a_manifest_tree_is_prefetched() {
         assert_eq!(content, format!("file {n}"));
     }
     let status = world.json(&["status"]);
-    // The first two are waited for, as nobody could know; hardly any other.
+    // The first two reads wait, as the walk is not yet known; few others do.
     let waited = status["mounts"][0]["stats"]["waited"].as_u64().unwrap();
     let fetched = server.requests("GET").len();
     assert_eq!(fetched, 1 + 12, "each once");
@@ -169,7 +169,8 @@ fn encrypted_manifest_opens_with_its_key_in_any_form_only() {
 
 #[test]
 fn stored_key_opens_later_mounts() {
-    // No session bus: the key goes to a private file, and that is said.
+    // Without a session bus the key goes to a private file, and the command reports
+    // that.
     let world = world_with_fixture().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
     let [_, second] = manifests("encrypted");
     let key = fixture("dek.hex");
@@ -226,7 +227,7 @@ fn disk_reveals_nothing_of_an_encrypted_manifest_repository() {
                 pending.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
                 continue;
             }
-            // The daemon's sockets hold nothing.
+            // The daemon's sockets contain nothing.
             if !path.is_file() {
                 continue;
             }
@@ -243,7 +244,7 @@ fn disk_reveals_nothing_of_an_encrypted_manifest_repository() {
     for needle in [&secret[..], name.as_bytes(), &hash, key.to_hex().as_bytes()] {
         assert!(!holds(needle), "{}", String::from_utf8_lossy(needle));
     }
-    // And yet it is kept: with the key, without the network.
+    // It is cached: it opens with the key and without the network.
     server.clear_requests();
     let dir = mount_with(&world, &address_of(&id), &file);
     assert_eq!(fs::read(dir.join(name)).unwrap(), secret);
@@ -254,7 +255,7 @@ fn disk_reveals_nothing_of_an_encrypted_manifest_repository() {
     );
 }
 
-/// A repository opened in this process, over a folder of blobs.
+/// A repository opened in this process, over a directory of blobs.
 struct Opened {
     _cache: tempfile::TempDir,
     repository: Repository,
@@ -285,7 +286,7 @@ impl Opened {
     }
 }
 
-/// Every file of a snapshot: its path, its blob, its content or why not.
+/// Every file of a snapshot: its path, its blob, and its content or error.
 async fn files(snapshot: &Snapshot) -> Vec<(String, String, Result<Bytes, String>)> {
     let mut files = Vec::new();
     let mut pending = vec![(String::new(), snapshot.root())];
@@ -323,7 +324,7 @@ fn any_changed_byte_fails_exactly_its_dependents() {
             assert!(content.is_ok(), "{path}: {content:?}");
             let at = world.blobs().join(blob);
             let good = fs::read(&at).unwrap();
-            // Every byte of a small blob, a sample of a large one; and cuts.
+            // Every byte of a small blob, a sample of a large one; and truncations.
             let step = (good.len() / 60).max(1);
             let flips = (0..good.len()).step_by(step).map(|byte| {
                 let mut bad = good.clone();
@@ -339,13 +340,13 @@ fn any_changed_byte_fails_exactly_its_dependents() {
                     let all = ByteRange::new(0, node.size);
                     (node.size, snapshot.read(&node, all, 0).await)
                 });
-                // What is empty needs no byte of its blob.
+                // An empty file needs no byte of its blob.
                 assert_eq!(read.is_err(), size > 0, "{path}: another byte was served");
                 spoiled += u32::from(read.is_err());
             }
             fs::write(&at, &good).unwrap();
         }
-        // Nothing that was refused has been kept.
+        // Refused content was not cached.
         let healed = block_on(files(&opened.snapshot()));
         assert_eq!(healed, whole);
     }
@@ -442,7 +443,7 @@ fn invalid_manifest_entries_are_omitted_and_reported() {
     }
     let listed = mounted["notices"].as_array().unwrap();
     assert_eq!(listed.len(), notices.lines().count());
-    // A size that is none makes it no manifest at all.
+    // An invalid size makes the manifest invalid.
     let id = Commit::new(&world.blobs())
         .entry("x", strange[1].clone())
         .store();

@@ -1,4 +1,4 @@
-//! A mount behaves as a checkout does.
+//! A mount behaves like a checkout.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -146,7 +146,7 @@ fn partial_reads_are_correct() {
     let mut end = Vec::new();
     file.read_to_end(&mut end).unwrap();
     assert_eq!(end, text[text.len() - 5..]);
-    // Through the page cache, as a mapped reader would.
+    // Through the page cache, with `mmap`.
     let sum = "python3 -c \"import mmap; f=open('numbers','rb'); m=mmap.mmap(f.fileno(),0,access=mmap.ACCESS_READ); import sys; sys.stdout.write(str(sum(m[::4096])))\"";
     let version = Command::new("python3")
         .arg("-V")
@@ -188,7 +188,7 @@ fn copies_do_not_inherit_extended_attributes() {
     for name in ["", "README.md", "src", "src/lib.rs", ".walgit/commit"] {
         assert_eq!(xattr::list(dir.join(name)).unwrap().count(), 0, "{name}");
     }
-    // Even one that asks for all attributes and preserves what it can.
+    // Even a copy that preserves all attributes it can.
     shell(&dir, &format!("cp -a . '{}'", copy.display()));
     assert_eq!(
         fs::read(copy.join("README.md")).unwrap(),
@@ -239,7 +239,7 @@ fn control_directory_shows_status_commit_branches_and_tags() {
         shell(&control, "ls"),
         "branches\ncommit\ncommits\nstatus\ntags"
     );
-    // The status is read anew each time, and is whole JSON each time.
+    // The status is generated for each read, and is complete JSON each time.
     let mut operations = 0;
     for _ in 0..3 {
         eventually("the status tells of later operations", || {
@@ -251,7 +251,7 @@ fn control_directory_shows_status_commit_branches_and_tags() {
             operations > before
         });
     }
-    // A branch can be mounted by itself, and a folder in it stepped into.
+    // A branch can be mounted separately, and its folders entered.
     let other = world.mountpoint();
     let args = [
         OsStr::new("mount"),

@@ -1,4 +1,4 @@
-//! The reference model: whatever tree is published, the mount shows just that.
+//! Reference model: for any published tree, the mount shows exactly that tree.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,7 +33,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn item() -> impl Strategy<Value = Item> {
-    // Sizes around every bound: inline, one chunk, cut, many chunks.
+    // Sizes around every limit: inline, one chunk, cut, many chunks.
     let len = prop_oneof![
         Just(0usize),
         1usize..300,
@@ -60,7 +60,7 @@ fn build(items: &BTreeMap<Vec<String>, Item>) -> Tree {
     let mut tree = Tree::new();
     for (path, item) in items {
         let name = path.join("/");
-        // What an earlier thing made impossible is left out.
+        // Items that conflict with an earlier one are omitted.
         let parents: Vec<_> = (1..path.len())
             .map(|n| tree.path().join(path[..n].join("/")))
             .collect();

@@ -1,5 +1,5 @@
-//! Whatever is mounted is reported truthfully and can be unmounted, whether its daemon
-//! answers, hangs, is dead or belongs to another environment.
+//! All mounts are reported correctly and can be unmounted, whether the daemon responds,
+//! hangs, is dead or belongs to another environment.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use crate::support::{Tree, World, eventually};
 
 const OTHER_UID: u32 = 65_534;
 
-/// What a command printed, and its exit code.
+/// The output of a command, and its exit code.
 #[derive(Debug)]
 struct CommandOutput {
     code: Option<i32>,
@@ -40,7 +40,7 @@ impl CommandOutput {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// That it ended with this code and printed these words.
+    /// Asserts the exit code, and that the output contains these words.
     #[track_caller]
     fn assert(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -51,12 +51,14 @@ impl CommandOutput {
     }
 }
 
-/// Runs a command that ends within 10 seconds, whatever is wrong.
+/// Runs a command, which must end within 10 seconds.
 #[track_caller]
 fn run_with_timeout(mut command: Command) -> CommandOutput {
     let mut run_with_timeout = Command::new("timeout");
     run_with_timeout.args(["--signal=KILL", "10"]);
-    run_with_timeout.arg(command.get_program()).args(command.get_args());
+    run_with_timeout
+        .arg(command.get_program())
+        .args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => run_with_timeout.env(name, value),
@@ -114,7 +116,7 @@ fn mounts_of_a_killed_daemon_are_reported_dead_and_recover() {
     let status = run(&world, &["status", "--json"]).json();
     assert_eq!(status["mounts"][1]["state"], "dead");
     assert_eq!(status["mounts"][1]["pid"], Value::Null);
-    // One heals by another mount, one is unmounted, and others are not in the way.
+    // One recovers by another mount, one is unmounted, and others do not interfere.
     run(&world, &["mount", "it", text(&one)]).assert(0, &[]);
     assert_eq!(fs::read(one.join("a")).unwrap(), b"content");
     run(&world, &["status"]).assert(1, &["dead: "]);
@@ -151,7 +153,7 @@ fn stopped_daemon_is_named_and_blocks_no_command() {
     for dir in [&one, &two] {
         assert_not_mounted(dir);
     }
-    // Nothing is mounted, but not all is well.
+    // Nothing is mounted, but there is a problem.
     run(&world, &["status"]).assert(1, &["nothing is mounted", &process]);
     drop(stopped);
     run(&world, &["mount", "it", text(&one)]).assert(0, &[]);
@@ -164,7 +166,7 @@ fn mounts_of_another_environment_are_reported_with_their_process() {
     let dir = world.mount("it");
     let pid = world.daemon().unwrap();
     let other = World::new();
-    // Not by it alone, where another test's daemon has not yet closed a connection whose
+    // Not by it alone: another test's daemon may not yet have closed a connection whose
     // number is in use again.
     let served = pid.to_string();
     run(&other, &["status"]).assert(0, &[text(&dir), "served by ", &served]);
@@ -287,7 +289,7 @@ fn status_and_unmount_work_with_an_unusable_environment_variable() {
         let dir = world.mount("it");
         run(&["daemon", "stop"]).assert(0, &["has ended"]);
         assert_not_mounted(&dir);
-        // What a flag says is not asked of the environment, and an empty one is none.
+        // A flag overrides the environment, and an empty variable counts as unset.
         if name == "WALGIT_FS_CACHE_DISK" {
             run(&["refs", "--cache-disk", "20M"]).assert(0, &["it"]);
         }
@@ -355,7 +357,7 @@ fn every_spelling_of_a_mountpoint_is_recognized() {
         if let Some(current) = current {
             command.current_dir(dir.join(current));
         }
-        // Nobody else is in it: `timeout` would be.
+        // No other process may be in it: `timeout` would be.
         let done = if at == 5 {
             drop(stopped);
             CommandOutput::of(&command.output().unwrap())
@@ -379,7 +381,7 @@ fn reasons_for_a_failed_unmount_are_distinguished() {
     unmount(&plain).assert(1, &["is not a walgit-fs mount"]);
     unmount(Path::new("/proc")).assert(1, &["type proc", "use umount"]);
     unmount(&dir.join("d")).assert(1, &["is inside the mount", text(&dir)]);
-    // The shell is blamed, and not the command itself.
+    // The shell is reported, and not the command itself.
     let script = format!(
         "cd '{}'; '{PROGRAM}' unmount . & echo $!; wait $!",
         dir.display()
@@ -394,7 +396,7 @@ fn reasons_for_a_failed_unmount_are_distinguished() {
     let own = format!("({})", output.out.lines().next().unwrap());
     assert!(!output.err.contains(&own), "{output:?}");
     assert!(mount_table().contains("fuse.walgit-fs"));
-    // A current directory that is gone is not taken for anything else.
+    // A removed current directory is not confused with another one.
     let gone = world.path().join("gone");
     fs::create_dir(&gone).unwrap();
     let script = format!("rmdir '{}'; exec '{PROGRAM}' unmount .", gone.display());
@@ -424,7 +426,7 @@ fn unmount_all_unmounts_everything() {
 fn current_directory_in_a_dead_mount_does_not_prevent_unmount() {
     let world = published();
     let (dir, other) = (world.mount("it"), world.mountpoint());
-    // In it since before its daemon died: nobody can enter afterwards.
+    // In it since before its daemon died: it cannot be entered afterwards.
     let script = format!(
         "cd '{}/d'; read go; for c in status 'mount it \"$2\"' 'unmount \"$2\"' 'unmount --lazy ../'; \
          do eval \"timeout 10 '{PROGRAM}' $c\"; echo \"rc $?\"; done",
@@ -454,7 +456,7 @@ fn current_directory_in_a_dead_mount_does_not_prevent_unmount() {
     assert_not_mounted(&dir);
 }
 
-/// Another user, with a home of their own in a world that is open to them.
+/// Another user with a separate home, in a world that is open to them.
 struct User<'a> {
     world: &'a World,
     home: PathBuf,
@@ -473,7 +475,7 @@ impl<'a> User<'a> {
         let home = world.path().join("home");
         fs::create_dir(&home).unwrap();
         std::os::unix::fs::chown(&home, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
-        // As on an ordinary system; in this test's mount table alone.
+        // As on an ordinary system; only in the mount table of this test.
         let device = world.path().join("fuse");
         for (command, args) in [
             ("mknod", &["-m", "666", text(&device), "c", "10", "229"][..]),
@@ -510,7 +512,10 @@ impl<'a> User<'a> {
             .args(["--signal=KILL", "10"])
             .arg(&self.program)
             .args(args);
-        command.current_dir(&self.home).uid(OTHER_UID).gid(OTHER_UID);
+        command
+            .current_dir(&self.home)
+            .uid(OTHER_UID)
+            .gid(OTHER_UID);
         for name in ["CONFIG", "DATA", "CACHE", "STATE"] {
             command.env_remove(format!("XDG_{name}_HOME"));
         }
@@ -562,13 +567,13 @@ fn ordinary_users_can_list_and_unmount_their_mounts() {
     user.run(&["mount", "it", "one"]).assert(0, &[]);
     user.run(&["mount", "it", "two"]).assert(0, &[]);
     user.run(&["status"]).assert(0, &[text(&one), text(&two)]);
-    // Root sees them, and whose they are.
+    // Root sees them with their owner.
     run(&world, &["status"]).assert(
         0,
         &[text(&one), "mounted by user 65534", "served by process"],
     );
     let pid = user.daemon();
-    // Another environment of the same user, which may not look into the daemon.
+    // Another environment of the same user, which cannot inspect the daemon.
     let elsewhere = |args: &[&str]| {
         let mut command = user.command(args);
         command.env("XDG_CACHE_HOME", user.home.join("elsewhere"));
@@ -596,7 +601,7 @@ fn ordinary_users_can_list_and_unmount_their_mounts() {
     user.run(&["unmount", "two"]).assert(0, &["is unmounted"]);
     user.run(&["status"]).assert(0, &[text(&one)]);
     user.run(&["unmount", "--all"]).assert(0, &[]);
-    // What root mounted is not theirs to unmount, and not in their list.
+    // Root's mounts are not in their list and cannot be unmounted by them.
     let tree = Tree::new().file("a", "content");
     world.publish(tree.path(), "it");
     let roots = world.mount("it");
@@ -605,8 +610,8 @@ fn ordinary_users_can_list_and_unmount_their_mounts() {
     user.run(&["status"]).assert(0, &["nothing is mounted"]);
 }
 
-/// Starts a mount on `dir`, and does something between its check of the folder and the
-/// mount itself.
+/// Starts a mount on `dir`, and runs `between` after it has checked the directory and
+/// before it mounts.
 fn mount_while(mut mount: Command, between: impl FnOnce()) -> CommandOutput {
     mount.env("WALGIT_FS_FAULT_POINTS", "mount.checked=stop");
     let mount = mount
@@ -629,7 +634,7 @@ fn mountpoint_replaced_between_check_and_mount_is_not_mounted() {
     let [moved, parent] = ["moved", "parent"].map(|name| world.path().join(name));
     let dir = parent.join("m");
     let replaced: [&dyn Fn(); 4] = [
-        // The folder itself, by a symlink, or by another folder.
+        // The directory itself, replaced by a symlink, or by another directory.
         &|| {
             fs::rename(&dir, &moved).unwrap();
             symlink(&victim, &dir).unwrap();
@@ -642,7 +647,7 @@ fn mountpoint_replaced_between_check_and_mount_is_not_mounted() {
             fs::remove_dir(&dir).unwrap();
             symlink(&victim, &dir).unwrap();
         },
-        // A folder on the way to it.
+        // A parent directory.
         &|| {
             fs::rename(&parent, &moved).unwrap();
             symlink(&victim, &parent).unwrap();
@@ -658,7 +663,7 @@ fn mountpoint_replaced_between_check_and_mount_is_not_mounted() {
             let _ = fs::remove_dir_all(path);
         }
     }
-    // Undisturbed it goes on, also when something else is mounted in between.
+    // Otherwise it succeeds, also if something else is mounted in between.
     fs::create_dir_all(&dir).unwrap();
     let other = world.mountpoint();
     let between = || run(&world, &["mount", "it", text(&other)]).assert(0, &[]);
@@ -676,7 +681,7 @@ fn path_replaced_during_the_mount_of_an_ordinary_user_is_not_mounted() {
     let user = User::new(&world);
     let dir = user.folder("parent/m");
     user.folder("victim/m");
-    // Through `timeout` the process to stop would be another one.
+    // With `timeout`, another process would have to be stopped.
     let timed = user.command(&["mount", "it", text(&dir)]);
     let mut mount = Command::new(&user.program);
     mount

@@ -1,5 +1,5 @@
-//! Names move as branches do under `git push`: onwards, or when told so; and
-//! what they stood for before can be brought back.
+//! Names move as branches do under `git push`: to descendants, or with `--force`;
+//! earlier heads can be restored.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn args<'a>(path: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["publish", path.to_str().unwrap(), "--name", "it"], more].concat()
 }
 
-/// What the name stands for.
+/// The address of the name.
 fn address(world: &World) -> String {
     let names = world.json(&["refs"]);
     names[0]["address"].as_str().unwrap().to_owned()
@@ -50,7 +50,7 @@ fn name_moves_only_to_descendants_unless_forced() {
     refused(tree.path(), &["--branch", "x"], "default branch");
     tree.git(&["reset", "-q", "--hard", "HEAD~2"]);
     refused(tree.path(), &[], "go back");
-    // A trial says so, and changes nothing.
+    // A dry run reports it and changes nothing.
     let trial = world.try_run(&args(tree.path(), &["--dry-run"]));
     assert!(trial.status.success());
     assert!(String::from_utf8_lossy(&trial.stderr).contains("would not be moved"));
@@ -59,7 +59,7 @@ fn name_moves_only_to_descendants_unless_forced() {
         forced.contains(&kept) && forced.contains("refs --restore it"),
         "{forced}"
     );
-    // The command that is printed brings it back.
+    // The printed command restores it.
     let undo = forced
         .lines()
         .find_map(|line| line.trim().strip_prefix("undo"))
@@ -85,7 +85,7 @@ fn dropped_branch_and_insufficient_shallow_clone_are_refused() {
         tree.path(),
         &["--branch", "main", "--branch", "x", "--branch", "main"],
     ));
-    // Of a shallow clone, the next commit names the one before: that is enough.
+    // In a shallow clone, the next commit names its parent, which suffices.
     let path = tree.path().to_str().unwrap();
     world.run(&["publish", path, "--name", "shallow", "--history", "none"]);
     for (more, ok) in [(1, true), (3, false)] {
@@ -119,7 +119,7 @@ fn moved_tag_is_refused_and_both_targets_are_named() {
         world.run(&args(tree.path(), &history));
         let old = tree.git(&["rev-parse", "HEAD"]);
         let tree = tree.file("a", "2\n").commit("second");
-        // It stays behind, and new ones come.
+        // It stays behind, and new tags are accepted.
         tree.git(&["tag", "v2"]);
         world.run(&args(tree.path(), &history));
         let kept = address(&world);
@@ -141,7 +141,7 @@ fn moved_tag_is_refused_and_both_targets_are_named() {
         let forced = world.run(&args(tree.path(), &[&history[..], &["--force"]].concat()));
         assert!(forced.contains(&kept), "{forced}");
     }
-    // An annotated tag in place of a light one is another object.
+    // An annotated tag is another object than a lightweight one.
     let world = World::new();
     let tree = Tree::new().file("a", "1\n").commit("first");
     tree.git(&["tag", "v1"]);
@@ -175,7 +175,7 @@ fn name_keeps_its_history_unless_forced() {
         "no history instead of all",
     );
     refused(tree.path(), &["--history", "3"], "the last 3 commits");
-    // More than there is: that is all.
+    // More than exists means everything.
     world.run(&args(tree.path(), &["--history", "7", "--dry-run"]));
     let clone = world.path().join("clone");
     let from = format!("file://{}", tree.path().display());
@@ -191,7 +191,7 @@ fn name_keeps_its_history_unless_forced() {
     assert_eq!(address(&world), kept);
     tree.git(&["-C", clone.to_str().unwrap(), "fetch", "-q", "--unshallow"]);
     world.run(&args(&clone, &[]));
-    // Shortened by force once, it goes on so, and not shorter.
+    // After a forced reduction it continues with that depth, and no less.
     world.run(&args(tree.path(), &["--history", "3", "--force"]));
     let tree = tree.file("a", "newer\n").commit("newer");
     world.run(&args(tree.path(), &["--history", "3"]));
@@ -238,7 +238,7 @@ fn refs_reports_changes_and_restores_earlier_heads() {
     );
     let report = world.json(&["refs", "--set", "it", &first, "--force"]);
     assert_eq!(report["replaced"]["address"], second.as_str(), "{report}");
-    // Onwards it goes without.
+    // Moving to a descendant needs no force.
     let report = world.run(&["refs", "--set", "it", &second]);
     assert!(
         report.contains(&first) && report.contains("undo"),
@@ -276,7 +276,7 @@ fn refs_reports_changes_and_restores_earlier_heads() {
     );
     world.run(&["refs", "--restore", "it"]);
     assert_same(tree.path(), &world.mount("it"));
-    // What is gone is said to be gone, and not brought back.
+    // A deleted head is reported as such and not restored.
     let blob = first
         .strip_prefix("walrus://")
         .unwrap()
@@ -309,7 +309,7 @@ fn names_of_encrypted_repositories_follow_the_same_rules_and_keep_their_key() {
     assert_same(tree.path(), &world.mount("it"));
 }
 
-/// A publish that stops at a step, until it is told to go on.
+/// A publish that stops at a step until it is resumed.
 fn stopped(world: &World, at: &str, args: &[&str]) -> Child {
     let child = world
         .command(args)
@@ -415,12 +415,12 @@ fn only_recently_stored_blobs_are_waited_for() {
     let fired = |before: Vec<(String, u64)>| before[0].1;
     server.set_faults(late);
     world.run(&args(tree.path(), &["--verify"]));
-    // Another process knows it by the ledger.
+    // Another process finds it in the ledger.
     world.run(&["cache", "clear"]);
     assert_eq!(fired(server.set_faults(late)), 3);
     assert_same(tree.path(), &world.mount("it"));
     assert_eq!(fired(server.set_faults("")), 3);
-    // Nobody waits for what this user did not store.
+    // Blobs that this user did not store are not waited for.
     server.clear_requests();
     let unknown = format!("walrus://{}", "A".repeat(43));
     let dir = world.mountpoint();
@@ -472,7 +472,7 @@ fn unreadable_names_are_listed_with_a_remedy_and_can_be_restored() {
         );
     }
     assert_eq!(output.lines().count(), 4, "{output}");
-    // Without another word the newest head comes back, whatever was in its place.
+    // By default the newest head is restored, whatever was in its place.
     fs::remove_dir(dir.join("folder")).unwrap();
     for name in ["cut", "empty", "folder", "gone", "pipe"] {
         world.run(&["refs", "--restore", name]);

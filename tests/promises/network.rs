@@ -1,4 +1,4 @@
-//! The network as it is: measured, and lived with.
+//! Measurement of endpoints, failover, hedging, breakers and retries.
 
 use std::fs;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use walrus_client::{
 use walrus_encoding::blob_id::blob_id;
 
 use crate::support::tree::noise;
-use crate::support::{LyingGateway, Lie, Server, TcpProxy, block_on};
+use crate::support::{Lie, LyingGateway, Server, TcpProxy, block_on};
 
 const BLOB_LEN: usize = 100_000;
-/// A fault that only counts the reads it meets.
+/// A fault that only counts reads.
 const COUNT_ONLY_FAULT: &str = "delay-ms=1,path=/v1/blobs";
 
-/// Servers that hold one and the same blob.
+/// Servers that hold the same blob.
 struct Servers {
     servers: Vec<Server>,
     blob: BlobId,
@@ -57,7 +57,7 @@ impl Servers {
             .collect()
     }
 
-    /// A client of all of them that is quick to try again.
+    /// Configuration of a client of all servers with fast retries.
     fn config(&self) -> HttpConfig {
         HttpConfig {
             aggregators: self.urls(),
@@ -77,8 +77,8 @@ impl Servers {
         HttpStore::new(self.config()).unwrap()
     }
 
-    /// A client that may ask for any read twice: a busy machine has slow reads
-    /// enough to use up all that is allowed otherwise.
+    /// A client that may hedge every read: on a busy machine, slow reads could use up
+    /// the normal budget.
     fn hedging_store(&self, aggregators: Vec<String>) -> HttpStore {
         HttpStore::new(HttpConfig {
             aggregators,
@@ -91,7 +91,7 @@ impl Servers {
         .unwrap()
     }
 
-    /// A client that soon looks again at who failed.
+    /// A client that soon probes a failed endpoint again.
     fn quick_probing_store(&self) -> HttpStore {
         HttpStore::new(HttpConfig {
             rules: EndpointRules {
@@ -131,7 +131,7 @@ impl Servers {
         assert_eq!(response.status(), 200);
     }
 
-    /// How many requests met the first of the faults on order.
+    /// Number of requests that matched the first fault.
     async fn fault_hits(&self, server: usize) -> u64 {
         let url = format!("{}/devnet/faults", self.servers[server].url);
         let http = walrus_client::net::http::client()
@@ -172,7 +172,7 @@ fn slow_read_is_hedged() {
         }
         let before = store.health().hedges_won;
         servers.set_faults(0, "hang,path=/v1/blobs").await;
-        // Whoever answers faster is asked first; the other one now and then.
+        // The faster one is asked first, the other occasionally.
         for _ in 0..100 {
             servers.read(&store).await.unwrap();
             if store.health().hedges_won > before {
@@ -246,7 +246,7 @@ fn client_recovers_when_a_server_returns() {
             assert!(tries < 500, "it never came back");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // Both probes went well, and it is used as before.
+        // Both probes succeeded, and it is used as before.
         servers.read(&store).await.unwrap();
         assert_eq!(store.health().endpoints[0].breaker, BreakerState::Closed);
     });
@@ -364,7 +364,7 @@ fn endpoint_that_lies_twice_is_quarantined_and_reported() {
             .iter()
             .find(|f| f.kind == FailureKind::Corrupt);
         assert!(report.is_some_and(|report| report.count == 2), "{health:?}");
-        // When nobody else is left, it is asked.
+        // It is asked if no other endpoint remains.
         servers.set_faults(1, "status=500,path=/v1/blobs").await;
         liar.set_lie(Lie::None);
         servers.read(&store).await.unwrap();
@@ -416,8 +416,7 @@ fn overloaded_server_gets_fewer_requests_and_its_retry_after() {
         assert!(endpoint.at_once < 32, "{endpoint:?}");
         assert_eq!(endpoint.breaker, BreakerState::Closed);
         assert_eq!(servers.fault_hits(0).await, 2);
-        // A pause that is longer than there is time for is not waited for, nor
-        // is it disregarded by the next read.
+        // A pause beyond the deadline is not waited for, and the next read respects it.
         servers
             .set_faults(0, "status=429,retry-after=60,first=1,path=/v1/blobs")
             .await;
@@ -435,7 +434,7 @@ fn certified_blob_is_not_uploaded_twice() {
     let body = Bytes::from(noise(5000, 2));
     let blob = blob_id(&body).unwrap();
     block_on(async {
-        // It is stored, and the answer gets lost.
+        // It is stored, and the response is lost.
         servers
             .set_faults(0, "cut=10,method=PUT,path=/v1/blobs,first=1")
             .await;
@@ -443,7 +442,7 @@ fn certified_blob_is_not_uploaded_twice() {
         let stored = store.put(blob, body.clone(), &options).await.unwrap();
         assert!(stored.uploaded);
         assert_eq!(servers.fault_hits(0).await, 1);
-        // One that was not stored is sent again.
+        // A blob that was not stored is sent again.
         let body = Bytes::from(noise(5000, 3));
         let blob = blob_id(&body).unwrap();
         servers

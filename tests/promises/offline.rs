@@ -1,4 +1,4 @@
-//! Without a network, what is cached reads as always and the rest fails soon.
+//! Without a network, cached content is readable and other reads fail fast.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,10 @@ use rustix::process::Signal;
 
 use crate::support::tree::assert_same;
 use crate::support::world::{is_stopped, signal};
-use crate::support::{Server, Tree, TcpProxy, World, eventually};
+use crate::support::{Server, TcpProxy, Tree, World, eventually};
 
-/// An operation ends after so many seconds; a server that failed again and
-/// again is left alone for a moment and not for half a minute.
+/// Short deadline of operations; a failing server is skipped for a moment instead of
+/// half a minute.
 fn fast_failure_config(deadline_s: u32) -> String {
     format!("[mount]\ndeadline_s = {deadline_s}\n[net]\nbreaker_open_ms = 500\n")
 }
@@ -23,7 +23,7 @@ fn sample() -> Tree {
         .noise("c/noise", 500_000, 2)
 }
 
-/// All of it reads again, on the mount that there is.
+/// Everything is readable again through the existing mount.
 fn assert_recovers(dir: &Path) {
     let files = ["a/text", "b/noise", "c/noise"];
     eventually("it heals", || {
@@ -105,7 +105,7 @@ fn offline_session_lists_cached_directories_and_reports_missing_content() {
     let world = World::on(&server).config(&fast_failure_config(2));
     let tree = sample();
     world.publish(tree.path(), "it");
-    // A publish leaves all it knows in the cache.
+    // A publish caches everything it read.
     world.run(&["cache", "clear"]);
     let dir = world.mount("it");
     let known = fs::read(dir.join("b/noise")).unwrap();
@@ -117,7 +117,7 @@ fn offline_session_lists_cached_directories_and_reports_missing_content() {
     assert_eq!((list("").unwrap(), list("a").unwrap()), (3, 1));
     assert_eq!(fs::metadata(dir.join("c/noise")).unwrap().len(), 500_000);
     assert_eq!(fs::read(dir.join("b/noise")).unwrap(), known);
-    // More readers than anything has threads: none of them waits for another.
+    // More readers than threads: none of them waits for another.
     std::thread::scope(|scope| {
         let read = || fs::read(dir.join("c/noise")).unwrap_err().raw_os_error();
         let readers: Vec<_> = (0..32).map(|_| scope.spawn(read)).collect();
@@ -127,7 +127,7 @@ fn offline_session_lists_cached_directories_and_reports_missing_content() {
             assert!(expected.contains(&code), "{code:?}");
         }
     });
-    // What has nothing to do with the network works on meanwhile.
+    // Operations that need no network continue.
     assert_eq!(fs::read(dir.join("b/noise")).unwrap(), known);
     server.restart();
     assert_recovers(&dir);
@@ -148,7 +148,7 @@ fn server_whose_address_changes_is_found_again() {
     world.run(&["cache", "clear"]);
     let dir = world.mount("it");
     assert!(fs::read(dir.join("a/text")).is_ok());
-    // The old one goes without a word, and its connections with it.
+    // The old one disappears silently, with its connections.
     tunnel.redirect_to(new.address());
     tunnel.close_connections();
     old.stop();
@@ -172,8 +172,8 @@ fn reads_recover_from_lost_connections_after_suspend() {
     let known = fs::read(dir.join("a/text")).unwrap();
     let daemon = world.daemon().unwrap();
     signal(daemon, Signal::STOP);
-    // Another network, another address; what was open hears nothing of it, as
-    // the server that is stopped keeps its end.
+    // Another network, another address; open connections get no notice, as the stopped
+    // server keeps its end.
     signal(server.pid(), Signal::STOP);
     tunnel.redirect_to(beside.address());
     for pid in [daemon, server.pid()] {
@@ -199,7 +199,9 @@ fn unresolvable_gateway_is_skipped_and_reported_if_it_is_the_only_one() {
     let published = world.publish(tree.path(), "it");
     world.run(&["cache", "clear"]);
     assert_same(tree.path(), &world.mount("it"));
-    let alone = World::new().reading(&[nowhere]).config(&fast_failure_config(2));
+    let alone = World::new()
+        .reading(&[nowhere])
+        .config(&fast_failure_config(2));
     let dir = alone.mountpoint();
     let address = published["address"].as_str().unwrap();
     let output = alone.fail(&["mount", address, dir.to_str().unwrap()]);

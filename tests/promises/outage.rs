@@ -1,5 +1,4 @@
-//! A network that goes away and comes back under a mounted folder, and what is
-//! told of it afterwards.
+//! Outages under a mounted folder, and reports about them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,10 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use crate::support::tree::assert_same;
-use crate::support::{LyingGateway, Lie, Server, TlsServer, Tree, TcpProxy, World, eventually};
+use crate::support::{Lie, LyingGateway, Server, TcpProxy, TlsServer, Tree, World, eventually};
 
-/// Quick to give up, quick to look again.
-const FAST_RETRIES: &str = "[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\nbreaker_open_ms = 1500\n";
+/// Short pauses and a short open breaker.
+const FAST_RETRIES: &str =
+    "[net]\nfirst_pause_ms = 20\nlongest_pause_ms = 50\nbreaker_open_ms = 1500\n";
 
 fn sample() -> Tree {
     Tree::new()
@@ -34,7 +34,7 @@ fn outage_fails_only_uncached_reads_fast_and_recovers() {
     server.stop();
     let failed = fs::read(dir.join("c/noise")).unwrap_err();
     assert_eq!(failed.raw_os_error(), Some(5), "EIO: {failed}");
-    // Nobody is asked any more, and nobody waits.
+    // No request is sent, and no read waits.
     eventually("reads fail without anybody being asked", || {
         assert!(fs::read(dir.join("c/noise")).is_err());
         health(&world)["not_asked"].as_u64() > Some(0)
@@ -60,7 +60,7 @@ fn failures_are_reported_with_remedies_with_and_without_a_daemon() {
     let failures = || world.json(&["failures", "--since", "1h", "--endpoint", &server.url]);
     eventually("it is told", || failures()["total"].as_u64() > Some(0));
     world.crash();
-    // Without a daemon; and a command's own failures are told as well.
+    // Without a daemon; failures of the command itself are included.
     let before = failures()["total"].as_u64().unwrap();
     world.fail(&["publish", tree.path().to_str().unwrap(), "--name", "again"]);
     let report = failures();
@@ -93,7 +93,7 @@ fn failures_are_reported_with_remedies_with_and_without_a_daemon() {
 
 #[test]
 fn lying_endpoint_is_shown_in_status_and_metrics() {
-    // The honest one is slower, so the liar is asked for as long as it is trusted.
+    // The honest one is slower, so the liar is preferred while it is trusted.
     let honest = Server::with(&["--latency-ms", "30"]);
     let publisher = World::on(&honest);
     let tree = sample();
@@ -110,7 +110,7 @@ fn lying_endpoint_is_shown_in_status_and_metrics() {
     };
     let mut endpoint = read();
     assert!(endpoint["lies"].as_u64() > Some(0), "{endpoint}");
-    // Two lies make a quarantine; one time the tree may be had with fewer reads.
+    // Two lies cause a quarantine; one tree may need fewer reads.
     for _ in 0..40 {
         if endpoint["lies"].as_u64() >= Some(2) {
             break;
@@ -160,7 +160,7 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     let published = publisher.publish(tree.path(), "it");
     let address = published["address"].as_str().unwrap();
     let tls = TlsServer::in_front_of(server.address());
-    // The certificate is not trusted by itself, and the user is told what to do.
+    // The certificate is not trusted by default, and the error names the remedy.
     let stranger = World::new().reading(&[&tls.url()]);
     let dir = stranger.mountpoint();
     let output = stranger.fail(&["mount", address, dir.to_str().unwrap()]);
@@ -169,7 +169,7 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     eventually("what failed is written down", || failures()["total"] != 0);
     let report = failures();
     assert_eq!(report["groups"][0]["kind"], "untrusted", "{report}");
-    // Retrying heals no certificate.
+    // A certificate error is not retried.
     assert_eq!(report["total"], 1, "{report}");
     let proxy = TcpProxy::proxy_to(tls.address);
     let port = tls.address.port();
@@ -183,14 +183,14 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     let dir = through.mount(address);
     assert_same(tree.path(), &dir);
     assert!(proxy.connection_count() > 0, "it went through the proxy");
-    // A plain one: the proxy is asked for the whole URL.
+    // With plain HTTP, the proxy receives the complete URL.
     let plain = LyingGateway::in_front_of(&server.url, Lie::None);
     let through = World::new()
         .reading(&["http://aggregator.invalid"])
         .with("HTTP_PROXY", &plain.url);
     let dir = through.mount(address);
     assert_same(tree.path(), &dir);
-    // The system's own variable names authorities as well.
+    // The standard variable adds authorities as well.
     let authority = TlsServer::ca_certificate();
     let trusting = World::new()
         .reading(&[&tls.url()])

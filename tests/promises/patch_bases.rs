@@ -1,5 +1,5 @@
-//! What is stored as a patch, or with a dictionary, reads as any other file;
-//! and what is wrong with a base is wrong with that file alone.
+//! Files stored as patches or with a dictionary read like any other; a bad base affects
+//! only its files.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,10 @@ use walgit_format::chunk::{Bases, BlobId, ChunkHash, Codec, Dictionary, Location
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 use walgit_format::{Kind, PlannedChunk, PlannedLocation};
 
-use crate::synthetic_repository;
 use crate::support::World;
+use crate::synthetic_repository;
 
-/// A blob whose data comes first and its one directory last.
+/// A blob with its data first and its one directory last.
 #[derive(Default)]
 struct BlobPlan {
     builder: BlobBuilder,
@@ -41,7 +41,7 @@ impl BlobPlan {
         self.push(raw, Codec::Raw, raw, Vec::new())
     }
 
-    /// `raw` as a patch against content that lies where `bases` say.
+    /// `raw` as a patch against content stored at `bases`.
     fn patch(&mut self, raw: &[u8], against: &[&[u8]], bases: Vec<PlannedChunk>) -> PlannedChunk {
         let sealed = seal_patch(raw, against, 9).unwrap();
         self.push(raw, sealed.codec, &sealed.bytes, bases)
@@ -81,7 +81,7 @@ fn text(seed: u32) -> Vec<u8> {
     (1..400).map(line).collect::<String>().into_bytes()
 }
 
-/// `base` with a line more in its middle.
+/// `base` with another line in its middle.
 fn changed(base: &[u8]) -> Vec<u8> {
     [&base[..2000], b"a line more\n", &base[2000..]].concat()
 }
@@ -103,8 +103,8 @@ fn patched_and_dictionary_compressed_files_read_back_unchanged() {
         let sealed = dictionary.seal(raw);
         assert_eq!(sealed.codec, Codec::Dictionary);
         let base = plan.push(raw, sealed.codec, &sealed.bytes, vec![known.clone()]);
-        // A patch whose base is read with a dictionary, and is no file itself
-        // half of the time.
+        // A patch whose base uses a dictionary, and is not a file itself in half of the
+        // cases.
         let new = changed(raw);
         let patch = plan.patch(&new, &[raw], vec![base.clone()]);
         assert!(patch.stored_len < 200);
@@ -128,7 +128,7 @@ fn patched_and_dictionary_compressed_files_read_back_unchanged() {
     for (name, content) in &expected {
         assert_reads(&dir, name, content);
     }
-    // What the cache keeps stands alone: offline, nothing but it is there.
+    // Cached chunks are self-contained: offline, only the cache is available.
     world.unmount(&dir);
     let output = world.run(&["cache", "verify", "--json"]);
     assert!(
@@ -137,7 +137,7 @@ fn patched_and_dictionary_compressed_files_read_back_unchanged() {
     );
 }
 
-/// A file that is sound, and three whose bases are missing, damaged, or others.
+/// An intact file, and three whose bases are missing, damaged, or different.
 fn with_bad_bases() -> (BlobPlan, Vec<u8>) {
     let mut plan = BlobPlan::default();
     let base = text(3);
@@ -146,7 +146,7 @@ fn with_bad_bases() -> (BlobPlan, Vec<u8>) {
     let other = plan.plain(&text(4));
     let fine = plan.patch(&new, &[&base], vec![good.clone()]);
     plan.file("fine", new.len(), fine.clone());
-    // In no blob at all.
+    // In no blob.
     let nowhere = PlannedChunk {
         hash: ChunkHash::of(b"nowhere"),
         location: PlannedLocation::External(Location {
@@ -155,13 +155,13 @@ fn with_bad_bases() -> (BlobPlan, Vec<u8>) {
         }),
         ..good.clone()
     };
-    // Where the bytes are others.
+    // At a position with other bytes.
     let damaged = PlannedChunk {
         hash: ChunkHash::of(b"damaged"),
         location: other.location,
         ..good.clone()
     };
-    // Sound, but not what the patch is against.
+    // Intact, but not the base of the patch.
     for (name, base) in [("missing", nowhere), ("damaged", damaged), ("other", other)] {
         let raw = changed(&[name.as_bytes(), &base_of(name)].concat());
         let chunk = PlannedChunk {
@@ -211,7 +211,7 @@ fn fsck_reports_bad_bases_by_the_files_that_need_them() {
         why("other").unwrap().contains("some of it is wrong"),
         "{report}"
     );
-    // What reads nothing but bases finds those.
+    // `doctor` reads only bases and finds those.
     let done = world.try_run(&["doctor", &address]);
     assert_eq!(done.status.code(), Some(1));
     let output = String::from_utf8(done.stdout).unwrap();

@@ -1,13 +1,12 @@
-//! Versions of a file, and files that resemble each other, are stored as
-//! patches; and read as any other file.
+//! Versions of a file, and similar files, are stored as patches and read like any other
+//! file.
 
 use std::fs;
 
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World};
 
-/// Text of so many lines that shrinks to half and no further: lines that tell
-/// nothing of each other.
+/// Text of `lines` unrelated lines that compresses to half.
 fn text(seed: u64, lines: usize) -> String {
     let bytes = noise(lines * 32, seed);
     let line = |bytes: &[u8]| -> String {
@@ -17,7 +16,7 @@ fn text(seed: u64, lines: usize) -> String {
     bytes.chunks(32).map(line).collect()
 }
 
-/// The same with one line of another kind in the middle.
+/// The same with one changed line in the middle.
 fn changed(text: &str, word: &str) -> String {
     let middle = text.len() / 2;
     let at = text[middle..].find('\n').unwrap() + middle + 1;
@@ -39,13 +38,14 @@ fn repeated_changes_of_a_file_store_only_the_differences() {
         content = changed(&content, &format!("change {n}"));
         tree = tree.file("log/long.txt", &content);
         let report = world.publish(tree.path(), "it");
-        // A blob is never shorter than that.
+        // The minimum length of a blob.
         assert!(stored(&report) <= 65_536, "{report}");
         let dir = world.mount("it");
         assert_same(tree.path(), &dir);
         world.unmount(&dir);
     }
-    // Nothing in common with what it was: stored whole, and the next against it.
+    // Unrelated to the previous version: stored completely; the next version is a patch
+    // against it.
     let other = text(2, 6000);
     let tree = tree.file("log/long.txt", &other);
     assert!(stored(&world.publish(tree.path(), "it")) > 180_000);
@@ -79,10 +79,10 @@ fn similar_files_are_stored_as_patches() {
         tree.file(format!("part-{n}/own"), text(100 + n as u64, 20))
     });
     let report = world.publish(tree.path(), "it");
-    // One whole, and 19 that say what is different.
+    // One complete file, and 19 patches.
     assert!(stored(&report) < 250_000, "{report}");
     let dir = world.mount("it");
-    // One alone, before anything else is at hand.
+    // One alone, with an empty cache.
     let last = fs::read_to_string(dir.join(named(19))).unwrap();
     assert_eq!(last, changed(&content, "part 19"));
     assert_same(tree.path(), &dir);
@@ -124,7 +124,7 @@ fn patch_without_its_base_fails_one_file_and_fsck_names_it() {
     let output = String::from_utf8_lossy(&found.stdout);
     assert!(output.contains("long.txt"), "{output}");
     assert!(!output.contains("other.txt"), "{output}");
-    // Whoever has not seen the base, for instance to make the patch.
+    // A user whose cache does not contain the base.
     let other = World::new();
     fs::create_dir_all(other.blobs()).unwrap();
     for blob in fs::read_dir(world.blobs()).unwrap() {
@@ -142,12 +142,12 @@ fn patch_without_its_base_fails_one_file_and_fsck_names_it() {
 
 #[test]
 fn encrypted_and_public_patches_do_not_share_bases() {
-    // Keys go to sealed files, and a user's own keyring is left alone.
+    // Keys go to sealed files, and the user's own keyring is not touched.
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
     let content = text(9, 6000);
     let tree = Tree::new().file("long.txt", &content);
     let path = tree.path().to_str().unwrap().to_owned();
-    // In the clear and encrypted: neither refers to the other.
+    // In plaintext and encrypted: neither refers to the other.
     world.publish(tree.path(), "clear");
     let encrypted = ["publish", &path, "--name", "secret", "--encrypt"];
     assert!(stored(&world.json(&encrypted)) > 180_000);

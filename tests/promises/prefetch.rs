@@ -1,11 +1,11 @@
-//! What is fetched ahead pays, and is measured honestly.
+//! Prefetching reduces waiting, and its effect is measured correctly.
 
 use std::fs;
 
-use crate::support::file_opens::{program_files, open_in_order, shuffled};
+use crate::support::file_opens::{open_in_order, program_files, shuffled};
 use crate::support::{Server, Tree, World, eventually};
 
-/// A tree of folders in which a program opens one package after the other.
+/// A tree of folders, and a program that opens one package after the other.
 fn recorded(world: &World) -> (String, String) {
     let mut tree = String::new();
     let mut trace = String::new();
@@ -117,7 +117,7 @@ fn repeated_session_finds_its_files_prefetched() {
         "{figures}"
     );
     assert!(number("saved_s") > 0.5, "{figures}");
-    // The next commit inherits it.
+    // The next commit inherits the profile.
     let tree = tree.file("p00/new", "new").commit("another commit");
     world.publish(tree.path(), "it");
     world.run(&["cache", "clear", "--keep-learned"]);

@@ -1,5 +1,5 @@
-//! Other users of the machine see nothing of what a user mounts, and command
-//! nothing. That they cannot enter a mount is told in `mount.rs`.
+//! Other users of the machine can neither see nor control a user's mounts. `mount.rs`
+//! tests that they cannot enter a mount.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{
@@ -19,7 +19,7 @@ fn sample() -> Tree {
     Tree::new().noise("a", 300_000, 1).file("b", "text")
 }
 
-/// Everything below a folder.
+/// Everything below a directory.
 fn below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -36,7 +36,7 @@ fn below(dir: &Path) -> Vec<PathBuf> {
 fn state_is_private_regardless_of_umask() {
     let world = World::new();
     let tree = sample();
-    // A shell that creates everything for everybody, from the first command on.
+    // A shell with a permissive umask, from the first command on.
     let mut publish = Command::new("sh");
     publish
         .args(["-c", "umask 000; exec \"$@\"", "sh"])
@@ -104,7 +104,7 @@ fn unsafe_daemon_directory_is_refused() {
         remade(mode);
         refused();
     }
-    // A link leads to somebody else's.
+    // A link leads to a directory of another user.
     fs::remove_dir(&daemon).unwrap();
     std::os::unix::fs::symlink(open.path(), &daemon).unwrap();
     refused();
@@ -127,7 +127,7 @@ fn daemon_rejects_connections_of_other_users() {
     let tree = sample();
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
-    // A copy that nobody may run, in a world whose doors stand open.
+    // A copy that other users can execute, in a world that is open to them.
     let program = world.path().join("program");
     fs::copy(PROGRAM, &program).unwrap();
     let cache = world.path().join("cache");
@@ -135,7 +135,7 @@ fn daemon_rejects_connections_of_other_users() {
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
     let sockets = cache.join("walgit-fs/daemon");
-    // Not with our own program: it would refuse what belongs to another user.
+    // Not with walgit-fs itself, which would refuse a directory of another user.
     let ask = |uid: u32| {
         let script = "import socket, sys\n\
             s = socket.socket(socket.AF_UNIX)\n\

@@ -1,8 +1,8 @@
-//! What one person learned, another may begin with.
+//! Learned profiles can be passed from one user to another.
 
 use std::fs;
 
-use crate::support::file_opens::{program_files, open_in_order, shuffled};
+use crate::support::file_opens::{open_in_order, program_files, shuffled};
 use crate::support::{Server, Tree, World};
 
 /// A program that opens some of its files.
@@ -13,7 +13,7 @@ fn program() -> (Tree, Vec<String>) {
     (tree, order)
 }
 
-/// Mounts, starts the program, unmounts; how many reads waited.
+/// Mounts, runs the program, unmounts; returns the number of reads that waited.
 fn session(world: &World, address: &str, order: &[String]) -> u64 {
     let dir = world.mount(address);
     open_in_order(&dir, order);
@@ -22,7 +22,7 @@ fn session(world: &World, address: &str, order: &[String]) -> u64 {
     status["mounts"][0]["stats"]["waited"].as_u64().unwrap()
 }
 
-/// Ends the daemon, so that nobody has the cache open.
+/// Ends the daemon, so that the cache is free.
 fn stop(world: &World) {
     let pid = world.daemon().unwrap();
     crate::support::world::signal(pid, rustix::process::Signal::TERM);
@@ -48,7 +48,7 @@ fn profile_can_be_exported_and_imported_with_and_without_a_daemon() {
         "{output}"
     );
 
-    // From a live mount, by its folder, and by its name.
+    // From a mount, by its folder, and by name.
     let dir = ada.mount("it");
     open_in_order(&dir, &order);
     let live = ada.json(&["prefetch", "export", dir.to_str().unwrap(), "-o", &file]);
@@ -61,7 +61,7 @@ fn profile_can_be_exported_and_imported_with_and_without_a_daemon() {
     ada.run(&["prefetch", "export", "it", "-o", &alone]);
     assert_eq!(fs::read(&file).unwrap(), fs::read(&alone).unwrap());
 
-    // To somebody without a daemon, who then waits as little as Ada would.
+    // To a user without a daemon, who then waits as little as Ada.
     let bob = World::on(&server);
     let imported = bob.json(&["prefetch", "import", &file, address]);
     assert_eq!(imported["transitions"], live["transitions"]);
@@ -69,7 +69,7 @@ fn profile_can_be_exported_and_imported_with_and_without_a_daemon() {
     let waited = session(&bob, address, &order);
     assert!(waited <= 4, "{waited} of 20 reads waited");
 
-    // To somebody whose mount is there already: it knows it at once.
+    // To a user with an existing mount, where it applies immediately.
     let eve = World::on(&server);
     let dir = eve.mount(address);
     let imported = eve.json(&["prefetch", "import", &file, dir.to_str().unwrap()]);
@@ -101,7 +101,7 @@ fn import_merges_or_replaces_a_profile() {
     let replaced = world.json(&["prefetch", "import", "--replace", &first, "it"]);
     assert_eq!(replaced["transitions"], few);
     assert_eq!(transitions("replaced").1, few);
-    // What is known already adds to its weight, not to its number.
+    // Known opens gain weight and are not duplicated.
     let again = world.json(&["prefetch", "import", &first, "it"]);
     assert_eq!(again["transitions"], few);
 }
@@ -145,7 +145,7 @@ fn import_refuses_invalid_profiles_by_name() {
             assert!(output.contains(&file) && output.contains(why), "{output}");
         }
     }
-    // What has no end is not read to its end.
+    // Endless input is not read completely.
     let output = world.fail(&["prefetch", "import", "/dev/zero", "it"]);
     assert!(output.contains("at most 24 MiB"), "{output}");
     let file = path(&world, "still");
@@ -176,7 +176,7 @@ fn new_user_starts_with_the_published_profile() {
     assert_eq!(carried["bytes_stored"], 65_536, "{carried}");
     let [plain, with] = [&plain, &carried["address"]].map(|it| it.as_str().unwrap());
 
-    // Somebody else, who has never seen it: with what Ada learned, and without.
+    // A new user, with the profile of Ada and without.
     let waited = |address: &str| session(&World::on(&server), address, &order);
     let (first, second) = (waited(plain), waited(with));
     assert!(
@@ -184,7 +184,7 @@ fn new_user_starts_with_the_published_profile() {
         "{second} reads waited, {first} without the profile"
     );
 
-    // It stays when it is published again, and goes when it is told to.
+    // It is kept by later publishes, and removed on request.
     let again = publish(&[]);
     assert_eq!(again["unchanged"], true, "{again}");
     let gone = publish(&["--without-profile"]);

@@ -112,9 +112,9 @@ fn republishing_unchanged_content_stores_nothing() {
         assert_eq!(again["bytes_stored"], 0);
         assert_eq!(again["address"], first["address"]);
         assert_eq!(again["files"], first["files"]);
-        // Under another name, so from scratch: what a git repository becomes
-        // depends on nothing else; a folder gets a commit of its own, unless that
-        // is of the same second.
+        // Under another name everything is encoded again: the blobs of a git repository
+        // depend on nothing else; a folder gets a new commit, unless it is of the same
+        // second.
         let elsewhere = world.publish(tree.path(), "other");
         match tree.path().join(".git").exists() {
             true => assert_eq!(elsewhere["bytes_stored"], 0),
@@ -141,7 +141,7 @@ fn small_change_stores_one_small_blob() {
         }
         let changed = world.publish(tree.path(), "it");
         assert_eq!(changed["blobs_uploaded"], 1, "{changed}");
-        // 64 KiB is the least a blob has.
+        // 64 KiB is the minimum length of a blob.
         assert_eq!(changed["bytes_stored"], 65_536, "{changed}");
         let dir = world.mount("it");
         assert_same(tree.path(), &dir);
@@ -173,7 +173,7 @@ fn large_files_span_packs_and_incompressible_files_get_their_own_blob() {
     assert_eq!(tier("a-noise"), "walrus");
     assert_eq!(tier("text"), "chunked");
     assert_eq!(tier("small"), "inline");
-    // Any HTTP client may read the plain blob: it is the file.
+    // The plain blob is the file, so any HTTP client can read it.
     let id = xattr::get(dir.join("a-noise"), "user.walgit.blob")
         .unwrap()
         .unwrap();

@@ -1,12 +1,12 @@
-//! A hostile repository that is published again under another name leads nowhere.
+//! Publishing a hostile repository under another name writes nothing outside it.
 
 use std::fs;
 
 use serde_json::json;
 
 use crate::support::World;
-use crate::support::tree::listing;
 use crate::support::manifests::Commit;
+use crate::support::tree::listing;
 
 fn publish_from(world: &World, manifest: &str) -> (bool, String) {
     let from = format!("walrus://{manifest}");
@@ -82,7 +82,7 @@ fn content_that_does_not_match_its_hash_is_not_published() {
         let (fine, output) = publish_from(&world, &manifest);
         assert!(begun.elapsed().as_secs() < 60, "{field}: {value}");
         if fine {
-            // Left out, and said so; what is shown is right.
+            // Omitted and reported; the remaining content is correct.
             assert!(output.contains("left out"), "{field} {value}: {output}");
             let dir = world.mount("it");
             assert!(!dir.join("wrong").exists());

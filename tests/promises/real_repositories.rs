@@ -1,5 +1,4 @@
-//! Real histories, where they are at hand: `WALGIT_FS_CORPORA` names a folder
-//! of git bundles.
+//! Real histories if present: `WALGIT_FS_CORPORA` names a directory of git bundles.
 
 use std::fs;
 use std::path::PathBuf;

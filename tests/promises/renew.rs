@@ -1,4 +1,4 @@
-//! What is needed is paid for before it ends; what is not ends.
+//! Needed blobs are paid for before they expire; others expire.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::tree::assert_same;
 use crate::support::{Server, Tree, World, eventually_within};
 
-/// A world over a devnet that tells of epochs.
+/// A world over a devnet that reports epochs.
 fn world(server: &Server) -> World {
     World::on(server).with("WALGIT_FS_ADMIN", &server.url)
 }
@@ -26,7 +26,7 @@ fn tree() -> Tree {
         .noise("noise", 50_000, 1)
 }
 
-/// Until when every blob of the ledger is paid for, by name.
+/// End epochs of the blobs in the ledger, by name.
 fn ends(world: &World) -> Vec<(String, u64)> {
     let rows = world.json(&["ledger"]);
     let rows = rows.as_array().unwrap().iter();
@@ -40,7 +40,7 @@ fn ends(world: &World) -> Vec<(String, u64)> {
 #[test]
 fn renewal_extends_only_needed_blobs() {
     let server = Server::start();
-    // No rule keeps what no name needs.
+    // No rule keeps unreferenced content.
     let world = world(&server).config("[retention]\ndefault_days = 0\nrules = []\n");
     let (kept, other) = (tree(), Tree::new().noise("other", 60_000, 2));
     publish(&world, &kept, "kept", "3");
@@ -111,7 +111,7 @@ fn renewal_stores_again_if_extension_is_unavailable() {
     assert_eq!(report["present"]["estimated"], true, "{report}");
     assert_eq!(report["renewed"], 1, "{report}");
     assert_eq!(server.requests("PUT").len(), 1);
-    // The epoch was reckoned on the safe side, and is 1 still.
+    // The estimated epoch is conservative, and still 1.
     assert_eq!(ends(&world), [("it".into(), 10)]);
     assert_eq!(
         world.json(&["renew", "--margin", "5", "--epochs", "9"])["renewed"],
@@ -163,7 +163,7 @@ fn configured_walrus_client_extends_blobs() {
         called.trim(),
         format!("extend --blob-obj-id {object} --epochs-extended {epochs} --json")
     );
-    // One that fails is told of, in its own words.
+    // A failed client is reported with its own message.
     fs::write(&client, "#!/bin/sh\necho no coins >&2\nexit 3\n").unwrap();
     let done = world.try_run(&["renew", "--margin", "20", "--epochs", "30"]);
     assert_eq!(done.status.code(), Some(1));
@@ -230,13 +230,13 @@ fn lost_ledger_is_rebuilt_from_names() {
             assert_eq!(a[key], b[key], "{key}");
         }
     }
-    // A second run has nothing to add.
+    // A second run adds nothing.
     let again = world.json(&["doctor", "--rebuild-ledger"]);
     assert_eq!(
         (&again["added"], &again["backup"]),
         (&0.into(), &serde_json::Value::Null)
     );
-    // A damaged one is kept beside the new one.
+    // A damaged ledger is kept in addition to the new one.
     for damaged in ["not a line\n", "nor is this\n"] {
         fs::write(&file, damaged).unwrap();
         let done = world.json(&["doctor", "--rebuild-ledger"]);
@@ -265,7 +265,7 @@ fn daemon_renews_on_schedule_and_warns_if_it_cannot() {
             assert_eq!(ends(world), [("it".into(), 6)]);
         }
     }
-    // Its blob is the same one, so it is paid for by now; what is not is told.
+    // Its blob is equal and therefore paid for already; others are reported.
     publish(&poor, &Tree::new().noise("x", 20_000, 77), "x", "2");
     let done = poor.try_run(&["renew", "--budget", "0"]);
     let output = String::from_utf8_lossy(&done.stderr);
@@ -313,7 +313,7 @@ fn epoch_server_without_the_blobs_does_not_expire_ledger_entries() {
         0,
         "{report}"
     );
-    // Servers that are given directly are not those of the profile's devnet.
+    // Servers given on the command line are not those of the profile's devnet.
     let world = World::on(&blobs).with("WALGIT_FS_NETWORK", "devnet");
     let output = world.fail(&["debug", "epoch"]);
     assert!(output.contains("--admin URL"), "{output}");

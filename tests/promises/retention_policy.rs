@@ -1,4 +1,4 @@
-//! How long content is kept is said in the config file, and can be asked for.
+//! Retention rules come from the config file, and can be queried.
 
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ fn first_matching_rule_decides() {
     tree.git(&["branch", "release/1"]);
     let path = tree.path().to_str().unwrap();
     world.run(&["publish", path, "--name", "it", "--branch", "main"]);
-    // A commit and a publish are two events; of few, no rule says anything.
+    // A commit and a publish are two events; no rule matches few events.
     let report = explained(&world, &["photo.png", "--of", "it"]);
     assert_eq!(
         (&report["keep"], &report["activity"]),
@@ -66,7 +66,7 @@ fn first_matching_rule_decides() {
         "{report}"
     );
     assert_eq!(report["needed"], true);
-    // A mount is one more.
+    // A mount is another event.
     let dir = world.mount("it");
     world.unmount(&dir);
     let report = explained(&world, &["photo.png", "--of", "it"]);

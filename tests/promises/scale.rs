@@ -1,4 +1,4 @@
-//! Large folders, and many mounts.
+//! Large directories, and many mounts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,8 +7,8 @@ use walgit_format::Kind;
 use walgit_format::blob::BlobBuilder;
 use walgit_format::directory::{self, PlannedContent, PlannedEntry};
 
-use crate::synthetic_repository;
 use crate::support::{Tree, World};
+use crate::synthetic_repository;
 
 #[test]
 fn directory_of_200000_entries_is_listed_completely_and_each_is_found() {
@@ -25,7 +25,8 @@ fn directory_of_200000_entries_is_listed_completely_and_each_is_found() {
     let mut builder = BlobBuilder::new();
     let root =
         builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
-    let address = synthetic_repository::store(world.path(), builder, root, FILES + 1, FILES * 6, &[]);
+    let address =
+        synthetic_repository::store(world.path(), builder, root, FILES + 1, FILES * 6, &[]);
     let dir = world.mount(&address);
     let names: BTreeSet<_> = (fs::read_dir(&dir).unwrap())
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -61,7 +62,7 @@ fn one_daemon_serves_fifty_mounts() {
             scope.spawn(|| crate::support::tree::assert_same(tree.path(), dir));
         }
     });
-    // One process, and all of it goes when the last mount does.
+    // A single process, which exits with the last mount.
     let daemon = world.daemon();
     mounts.iter().for_each(|(_, dir)| world.unmount(dir));
     assert_eq!(world.json(&["status"])["mounts"], serde_json::json!([]));

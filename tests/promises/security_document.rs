@@ -1,4 +1,4 @@
-//! `contrib/SECURITY.md` says which test shows a promise: the tests are there.
+//! The tests that `contrib/SECURITY.md` names exist.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn every_promise_names_an_existing_test() {
             Some((file, test)) => (file, Some(test)),
             None => (name, None),
         };
-        // A path in the project, or a file or folder of the promises.
+        // A path in the project, or a file or directory in `tests/promises`.
         let promise = root.join("tests/promises").join(file);
         let candidates = [
             root.join(file),

@@ -1,21 +1,21 @@
-//! A repository that is an object on the Sui chain is mounted by its object,
-//! in both layouts.
+//! Repositories that are objects on the Sui chain are mounted by object ID, in both
+//! layouts.
 
 use std::fs;
 
 use serde_json::json;
 
+use crate::support::manifests::{Commit, fixture, manifests, store, world_with_fixture};
 use crate::support::sui_node::{SuiNode, full_id};
 use crate::support::tree::assert_same;
-use crate::support::manifests::{Commit, fixture, manifests, store, world_with_fixture};
 use crate::support::{Tree, World, eventually};
 
-/// A world that asks this chain.
+/// A world that uses this node.
 fn on(chain: &SuiNode, world: World) -> World {
     world.with("WALGIT_FS_SUI_RPC", &chain.url)
 }
 
-/// A file's object with its content in it.
+/// An object of a file with inline content.
 fn inline(chain: &SuiNode, id: &str, content: &str) {
     use base64::Engine as _;
     let encoded = base64::engine::general_purpose::STANDARD.encode(content);
@@ -71,7 +71,7 @@ fn objects(chain: &SuiNode, world: &World) -> Tree {
         "size": "50000", "storage_type": 1, "walrus_blob_id": blob, "inline_content": null,
         "ref_count": "1",
     });
-    // Its hash is the SHA-256 of something else: never to be shown.
+    // Its SHA-256 does not match: never to be shown.
     chain.set_object("0x21", "GitBlobObject", fields.clone());
     let sha256 = ring::digest::digest(&ring::digest::SHA256, &big);
     let sha256: String = sha256.as_ref().iter().map(|b| format!("{b:02x}")).collect();
@@ -158,7 +158,7 @@ fn chain_repository_is_rewritten_with_all_branches() {
     let chain = SuiNode::start();
     let world = on(&chain, World::new());
     objects(&chain, &world);
-    // Without what cannot be read there is nothing to be rewritten.
+    // Unreadable content prevents rewriting.
     let refused = world.fail(&["publish", "--from", "sui://0x1", "--name", "mine"]);
     assert!(refused.contains("SHA-256"), "{refused}");
     tree(&chain, "0x31", &[("big.bin", 0, "0x22")]);
@@ -308,7 +308,7 @@ fn following_mount_tracks_a_chain_branch_without_remount() {
     let status = world.json(&["status"]);
     assert_eq!(status["mounts"][0]["follow"]["moves"], 1);
     assert_eq!(status["mounts"][0]["commit"], second);
-    // A chain that cannot be reached leaves the mount as it is.
+    // An unreachable node leaves the mount unchanged.
     let asked = chain.requests();
     assert!(asked > 2);
     drop(chain);

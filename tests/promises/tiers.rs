@@ -1,4 +1,5 @@
-//! Where a file is kept is decided by what suits it and what it costs, and told.
+//! The storage tier of a file depends on its properties and on cost, and can be
+//! explained.
 
 use std::fs;
 
@@ -7,19 +8,19 @@ use walrus_encoding::cost::encoded_size;
 
 use crate::support::{Tree, World};
 
-/// What is said of a file.
+/// The explanation for a file.
 fn explain(world: &World, tree: &Tree, file: &str) -> Value {
     let path = tree.path().join(file);
     world.json(&["debug", "explain", path.to_str().unwrap()])
 }
 
-/// What is said of a tier.
+/// The explanation for a tier.
 fn of<'a>(report: &'a Value, tier: &str) -> &'a Value {
     let tiers = report["tiers"].as_array().unwrap();
     tiers.iter().find(|it| it["tier"] == tier).unwrap()
 }
 
-/// Where a file of a mount is kept.
+/// The tier of a mounted file.
 fn kept(dir: &std::path::Path, file: &str) -> String {
     let value = xattr::get(dir.join(file), "user.walgit.tier").unwrap();
     String::from_utf8(value.unwrap()).unwrap()
@@ -91,7 +92,7 @@ fn debug_explain_matches_publish() {
         assert_eq!(explain(&world, &tree, file)["verdict"], tier, "{file}");
         assert_eq!(kept(&dir, file), tier, "{file}");
     }
-    // 5 MiB that do not shrink would be a blob of their own by a fixed threshold.
+    // 5 MiB of incompressible content would be a separate blob by a fixed threshold.
     let report = explain(&world, &tree, "noise-5");
     assert_eq!(report["proposed"], "walrus");
     assert_eq!(report["because"], "cost");
@@ -117,7 +118,7 @@ fn tier_weights_are_configurable_and_equal_settings_give_equal_blobs() {
             "b/words",
             "something else, but much alike in length ".repeat(18),
         )
-        // A commit has its own time; a folder that of its publish.
+        // A commit has a fixed time; a folder has that of its publish.
         .commit("words");
     let inline = "[tiers]\nweights = { size = 0, access = 1, class = 0, network = 0, cost = 0 }\n\
                   access = 0.9\n";

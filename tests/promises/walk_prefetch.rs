@@ -1,4 +1,4 @@
-//! Who walks over a tree is gone ahead of, over the network and from the disk.
+//! Walks over a tree are prefetched, from the network and from the disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::tree::assert_same;
 use crate::support::{Server, Tree, World, eventually};
 
-/// Too large for one to come along with another.
+/// Too large to be fetched with another file.
 const FILE_LEN: usize = 200_000;
 
 fn book_tree() -> Tree {
@@ -15,7 +15,7 @@ fn book_tree() -> Tree {
     })
 }
 
-/// A mount that guesses nothing, so that only walks are gone ahead of.
+/// A mount without learned prefetch, so that only walks are prefetched.
 fn mounted(world: &World, tree: &Tree) -> PathBuf {
     let published = world.publish(tree.path(), "it");
     let dir = world.mountpoint();
@@ -31,14 +31,14 @@ fn read(book_tree: &Path, books: std::ops::Range<u32>) {
     }
 }
 
-/// How many walks the mount has noticed: those that it fetches ahead of.
+/// Number of walks that the mount has detected.
 fn walks(world: &World) -> u64 {
     world.json(&["status"])["mounts"][0]["walks"]
         .as_u64()
         .unwrap()
 }
 
-/// Whether a book can be read without a network.
+/// Whether a file is readable without a network.
 fn is_cached(book_tree: &Path, n: u32) -> bool {
     let book = book_tree.join(format!("book-{n:02}"));
     xattr::get(book, "user.walgit.cached").unwrap().as_deref() == Some(b"yes")
@@ -83,7 +83,7 @@ fn walk_preloads_disk_chunks_into_memory() {
     let book_tree = mounted(&world, &tree);
     world.run(&["cache", "warm", book_tree.to_str().unwrap()]);
     let address = world.json(&["status"])["mounts"][0]["address"].clone();
-    // Only what is on disk is left.
+    // Only the disk cache remains.
     world.crash();
     let dir = book_tree.parent().unwrap().to_str().unwrap();
     world.run(&["mount", address.as_str().unwrap(), dir]);

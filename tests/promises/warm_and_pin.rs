@@ -1,4 +1,4 @@
-//! What a user asks to have at hand is at hand, without a network too.
+//! Warmed and pinned content is available, also without a network.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Server, Tree, World, eventually};
 
-/// Somebody who has mounted a tree and read nothing of it.
+/// A user who has mounted a tree and read nothing of it.
 fn reader(server: &Server, tree: &Tree, config: &str) -> (World, PathBuf) {
     let world = World::on(server).config(config);
     let dir = world.mount(&published(server, tree));
@@ -26,7 +26,7 @@ fn sample() -> Tree {
         .noise("b/noise", 500_000, 3)
 }
 
-/// Reads `below` of the mount as it is in the tree.
+/// Asserts that `below` reads as in the tree.
 fn assert_reads(tree: &Tree, dir: &Path, below: &str) {
     let found = fs::read(dir.join(below)).unwrap();
     assert!(
@@ -41,7 +41,7 @@ fn only_warmed_directories_read_without_a_network() {
     let tree = sample();
     let (world, dir) = reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
     let warmed = world.json(&["cache", "warm", dir.join("a").to_str().unwrap()]);
-    // Itself, two folders, three files.
+    // The directory, two subdirectories, three files.
     assert_eq!(warmed["nodes"], 6, "{warmed}");
     assert_eq!(warmed["bytes"], 200_000 + 300_000 + 3_000_000);
     assert!(warmed["fetched"].as_u64().unwrap() > 3_300_000, "{warmed}");
@@ -94,7 +94,7 @@ fn pinned_files_survive_eviction_and_a_crash() {
     for file in ["a/text", "a/deep/er/noise", "a/large"] {
         assert_reads(&tree, &dir, file);
     }
-    // 24 MB do not fit into 16: others had to leave.
+    // 24 MB exceed 16: other chunks were evicted.
     let stats = world.json(&["cache", "stats"]);
     assert!(stats["evictions"].as_u64() > Some(0), "{stats}");
     let output = world.run(&["cache", "unpin", pinned.to_str().unwrap()]);
@@ -128,7 +128,7 @@ fn incomplete_pin_is_reported_and_completed_by_pinning_again() {
         pins[0]["held_bytes"] == pins[0]["bytes"]
     };
     server.stop();
-    // Without a network it is pinned, and incomplete.
+    // Without a network it is pinned but incomplete.
     world.fail(&["cache", "pin", path]);
     assert!(!complete());
     assert!(world.run(&["cache", "pins"]).contains("pin it again"));
@@ -188,7 +188,7 @@ fn full_disk_fails_only_pinning() {
     let world = World::on(&server);
     let dir = world.mountpoint();
     let mount = [OsStr::new("mount"), address.as_ref(), dir.as_os_str()];
-    // No file grows beyond this, which is how a full disk looks from inside.
+    // No file may exceed this size, which looks like a full disk.
     let limit = format!("trap '' XFSZ; ulimit -f {}", 2_000_000 / 512);
     let mounted = world.run_after(&limit, &mount);
     assert!(mounted.status.success(), "{mounted:?}");

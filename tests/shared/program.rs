@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_walgit-fs");
 
-/// A command of ours, for a user whose state is in `state`.
+/// A command of walgit-fs for a user whose state is in `state`.
 pub(crate) fn command<S: AsRef<OsStr>>(
     state: &Path,
     environment: &[(String, String)],

@@ -1,4 +1,4 @@
-//! A repository made by hand, node by node: for what no publish would make, or
+//! A repository built node by node, for content that a publish would not produce or
 //! would take too long to.
 
 use std::path::Path;
@@ -12,9 +12,9 @@ use walgit_format::head::{
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
-/// Stores a repository of one commit, whose root is `root` and holds so many
-/// nodes and bytes, with these attachments of one chunk each, in the local
-/// network of the user whose state is in `state`; its address.
+/// Stores a repository of one commit with this root, numbers of nodes and bytes, and
+/// attachments of one chunk each, in the local network of the user whose state is in
+/// `state`; returns its address.
 pub(crate) fn store(
     state: &Path,
     mut builder: BlobBuilder,

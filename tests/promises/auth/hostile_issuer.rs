@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::{sign_ins, user_of};
 use crate::support::World;
-use crate::support::fake_server::{ReceivedRequest, FakeServer, endless_body, json as answer, with_status};
+use crate::support::fake_server::{
+    FakeServer, ReceivedRequest, endless_body, json as answer, with_status,
+};
 
 const EVIL_TOKENS: [&str; 6] = [
     "a\r\nx-admin: yes",
@@ -130,7 +132,10 @@ fn false_discovery_documents_are_refused() {
     ] {
         is_refused(&issuer(other, never), why);
     }
-    is_refused(&FakeServer::with_handler(|_, _| endless_body(None)), "longer than");
+    is_refused(
+        &FakeServer::with_handler(|_, _| endless_body(None)),
+        "longer than",
+    );
     let drip = Duration::from_millis(100);
     is_refused(
         &FakeServer::with_handler(move |_, _| endless_body(Some(drip))),
@@ -252,5 +257,9 @@ fn issuer_redirects_receive_no_secret() {
             assert!(!fine, "{output}");
         }
     }
-    assert!(elsewhere.requests().is_empty(), "{:?}", elsewhere.requests());
+    assert!(
+        elsewhere.requests().is_empty(),
+        "{:?}",
+        elsewhere.requests()
+    );
 }

@@ -8,11 +8,11 @@
 //! - [`hostile_issuer`]: issuers that lie.
 
 mod browser;
-mod issuer;
-mod secrets;
 mod hostile_issuer;
+mod issuer;
 mod methods;
 mod oauth;
+mod secrets;
 mod token_renewal;
 mod upload_tokens;
 

@@ -81,7 +81,10 @@ impl FaultSchedule {
             round.push(self.rng.choose_multiple(FAULTS, count));
         }
         self.rng.shuffle(&mut round);
-        round.iter().map(|faults| self.at_random_servers(faults)).collect()
+        round
+            .iter()
+            .map(|faults| self.at_random_servers(faults))
+            .collect()
     }
 
     fn at_random_servers(&mut self, faults: &[&str]) -> FaultSet {

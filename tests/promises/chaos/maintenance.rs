@@ -226,7 +226,10 @@ fn finish(mut child: Child, what: &str) -> bool {
         if let Some(status) = child.try_wait().unwrap() {
             return status.success();
         }
-        assert!(started.elapsed() < COMMAND_TIMEOUT, "{what} did not end in time");
+        assert!(
+            started.elapsed() < COMMAND_TIMEOUT,
+            "{what} did not end in time"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }

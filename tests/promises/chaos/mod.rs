@@ -15,18 +15,18 @@
 //! `WALGIT_FS_CHAOS_SEED` sets the seed, which is printed. `make soak` runs the same
 //! for `WALGIT_FS_SOAK_MINUTES`.
 
+mod fault_schedule;
 mod maintenance;
 mod publisher;
 mod reader;
 mod statistics;
 mod testbed;
-mod fault_schedule;
 
 use std::time::{Duration, Instant};
 
+use fault_schedule::FaultSchedule;
 use statistics::Statistics;
 use testbed::{Testbed, wait_until_ok};
-use fault_schedule::FaultSchedule;
 
 /// Seed of the schedule unless `WALGIT_FS_CHAOS_SEED` sets one.
 const DEFAULT_SEED: u64 = 6;
@@ -47,7 +47,11 @@ fn reads_are_correct_and_bounded_under_random_faults() {
     let seed = from_environment("WALGIT_FS_CHAOS_SEED").unwrap_or(DEFAULT_SEED);
     let minutes = from_environment("WALGIT_FS_SOAK_MINUTES");
     println!("chaos: the storm of WALGIT_FS_CHAOS_SEED={seed}");
-    let (slot, outage) = if minutes.is_some() { SOAK_RUN } else { SHORT_RUN };
+    let (slot, outage) = if minutes.is_some() {
+        SOAK_RUN
+    } else {
+        SHORT_RUN
+    };
     let until = Instant::now() + Duration::from_secs(60 * minutes.unwrap_or(0));
 
     let statistics = Statistics::new();

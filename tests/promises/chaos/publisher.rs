@@ -64,7 +64,12 @@ impl Publisher {
                         .unwrap()
                         .push(PublishedHead { address, content });
                 }
-                Err(()) => _ = self.statistics.publish_failed.fetch_add(1, Ordering::Relaxed),
+                Err(()) => {
+                    _ = self
+                        .statistics
+                        .publish_failed
+                        .fetch_add(1, Ordering::Relaxed)
+                }
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -104,7 +104,9 @@ impl Reader {
                 Ok(()) => {}
                 Err(ReadFailure::Content(what)) => self.statistics.record_error(what),
                 // Between two mounts the mountpoint is empty.
-                Err(ReadFailure::Missing(what)) if undisturbed => self.statistics.record_error(what),
+                Err(ReadFailure::Missing(what)) if undisturbed => {
+                    self.statistics.record_error(what)
+                }
                 Err(ReadFailure::Missing(_)) => {}
                 Err(ReadFailure::Away) => std::thread::sleep(Duration::from_millis(20)),
             }
@@ -121,7 +123,9 @@ impl Reader {
         let what = || format!("{verb} of {}", name.display());
         let done = self.statistics.timed(what, MAX_DURATION, call);
         done.map_err(|error| match error.raw_os_error() {
-            Some(code) if OUTAGE_ERRNOS.iter().any(|away| away.raw_os_error() == code) => ReadFailure::Away,
+            Some(code) if OUTAGE_ERRNOS.iter().any(|away| away.raw_os_error() == code) => {
+                ReadFailure::Away
+            }
             _ => ReadFailure::Missing(format!("{}: {error}", what())),
         })
     }

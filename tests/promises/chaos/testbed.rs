@@ -1,5 +1,5 @@
-//! Two servers over one directory, a daemon with two mounts, those who work
-//! with them, and what is done to them all.
+//! Two servers over one directory, a daemon with two mounts, the workers, and
+//! disruptions of all.
 
 use std::fmt;
 use std::fs;
@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use walrus_encoding::blob_id::blob_id;
 
+use super::fault_schedule::{Disruption, FaultSet, pause_duration};
 use super::publisher::{PublishedHead, Publisher, verify_published};
 use super::reader::{Checkout, Reader, Signals};
 use super::statistics::{MAX_DURATION, Statistics};
-use super::fault_schedule::{Disruption, FaultSet, pause_duration};
 use crate::support::tree::{assert_same, noise};
 use crate::support::world::signal;
 use crate::support::{Server, Tree, World};
 
-/// Deadline of an operation of the driver, in seconds.
+/// Deadline of a driver operation, in seconds.
 pub(super) const DEADLINE_S: u64 = 3;
-/// How long it may take until all is well after all is well again, on a slow
-/// machine too: retries of the driver's deadline, and a breaker that waits.
+/// Time limit of recovery on a slow machine: retries within the driver's deadline, and
+/// an open breaker.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(90);
-/// How much larger a daemon may be after a storm: what pools and caches keep.
+/// Allowed growth of the daemon: what pools and caches keep.
 const MAX_GROWTH: ProcessSize = ProcessSize {
     threads: 12,
     descriptors: 48,
@@ -42,14 +42,14 @@ pub(super) struct Testbed {
     statistics: Arc<Statistics>,
 }
 
-/// Those who are at work until told that they are done.
+/// Running workers.
 pub(super) struct Workers {
     signals: Arc<Signals>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
-    /// Ends the work; nobody may be stuck in it.
+    /// Ends all workers; none may hang.
     pub(super) fn stop(self) {
         self.signals.stop.store(true, Ordering::Relaxed);
         let started = Instant::now();
@@ -83,13 +83,13 @@ impl Testbed {
     pub(super) fn new(statistics: &Arc<Statistics>) -> Self {
         let first = Server::start();
         let servers = [first.start_second(), first];
-        // Longer than any other, so that it can stand in for each.
+        // Longer than any other blob, so that it can replace each of them.
         let decoy = noise(12 << 20, 99);
         let decoy_id = blob_id(&decoy).unwrap().to_string();
         fs::write(servers[0].blobs().join(decoy_id), decoy).unwrap();
         let at = [&servers[0].url[..], &servers[1].url];
-        // A cache that holds a fraction, so that there is something to fetch.
-        // Breakers open and close many times, as in hours of longer weather.
+        // The cache holds a fraction, so that reads reach the network. Breakers open
+        // and close as often as in hours of slower changes.
         let config = format!(
             "[mount]\ndeadline_s = {DEADLINE_S}\n[cache]\nmemory = 8388608\ndisk = 16777216\n\
              [net]\nbreaker_open_ms = 500\n"
@@ -119,7 +119,7 @@ impl Testbed {
         testbed
     }
 
-    /// Sends readers and a publisher to work.
+    /// Starts readers and a publisher.
     pub(super) fn start_workers(&self, seed: u64) -> Workers {
         self.signals.stop.store(false, Ordering::Relaxed);
         let mut threads = Vec::new();
@@ -153,7 +153,7 @@ impl Testbed {
         std::thread::sleep(slot);
     }
 
-    /// From now on nothing goes wrong.
+    /// Ends all faults.
     pub(super) fn clear_faults(&self) {
         self.set_faults(&FaultSet::default());
     }
@@ -161,7 +161,8 @@ impl Testbed {
     fn set_faults(&self, faults: &FaultSet) {
         for (server, faults) in self.servers.iter().zip(&faults.0) {
             let met = server.set_faults(faults);
-            self.statistics.record_faults(met.iter().map(|(_, fired)| fired).sum());
+            self.statistics
+                .record_faults(met.iter().map(|(_, fired)| fired).sum());
         }
     }
 
@@ -198,22 +199,24 @@ impl Testbed {
         signal(pid, Signal::CONT);
     }
 
-    /// Mounts what a killed daemon left: in the weather that is, or else in a
-    /// fair one.
+    /// Mounts again after a kill: under the present faults, or else without faults.
     fn remount(&self) {
         self.signals.remounts.fetch_add(1, Ordering::SeqCst);
         for ((_, _, dir), name) in self.mounts.iter().zip(["many", "few"]) {
             let args = ["mount", name, dir.to_str().unwrap()];
             let started = Instant::now();
             while !self.world.try_run(&args).status.success() {
-                assert!(started.elapsed() < RECOVERY_TIMEOUT, "{name} cannot be mounted again");
+                assert!(
+                    started.elapsed() < RECOVERY_TIMEOUT,
+                    "{name} cannot be mounted again"
+                );
                 self.clear_faults();
             }
         }
         self.signals.remounts.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// All that is mounted is as it was published.
+    /// All mounts show the published content.
     pub(super) fn assert_mounts_intact(&self) {
         for (tree, _, dir) in &self.mounts {
             let name = tree.path();
@@ -225,7 +228,7 @@ impl Testbed {
         }
     }
 
-    /// What was published is there for somebody who has nothing of it.
+    /// All published heads are readable with an empty cache.
     pub(super) fn assert_all_publishes_readable(&self) {
         let reader = World::on(&self.servers[0]);
         for head in self.published_heads.lock().unwrap().iter() {
@@ -235,8 +238,8 @@ impl Testbed {
         }
     }
 
-    /// Both servers are away for so long; how long after they are back it is
-    /// until what is in no cache reads, on the mount that there is.
+    /// Stops both servers for the duration of `outage`; returns the time until uncached
+    /// content reads again through the existing mount.
     pub(super) fn measure_recovery(&mut self, outage: Duration) -> Duration {
         let (_, checkout, dir) = &self.mounts[0];
         let reader = |seed| Reader {
@@ -270,13 +273,13 @@ impl Testbed {
         took
     }
 
-    /// How large the daemon is.
+    /// Resources that the daemon uses.
     pub(super) fn size(&self) -> ProcessSize {
         ProcessSize::of_process(self.world.daemon().expect("a daemon runs"))
     }
 }
 
-/// Asks until it is so; how it is then.
+/// Repeats `check` until it succeeds; returns its result.
 pub(super) fn wait_until_ok<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
@@ -288,7 +291,7 @@ pub(super) fn wait_until_ok<T>(what: &str, mut check: impl FnMut() -> Result<T, 
     }
 }
 
-/// Reads everything.
+/// Reads all files.
 fn walk(dir: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -300,7 +303,7 @@ fn walk(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a process takes.
+/// Resources that a process uses.
 #[derive(Clone, Debug)]
 pub(super) struct ProcessSize {
     threads: u64,
@@ -320,13 +323,13 @@ impl ProcessSize {
         };
         ProcessSize {
             threads: field("Threads:"),
-            // Only root may look into a process that keeps secrets.
+            // Only root can inspect a process that is not dumpable.
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64,
             kib: field("VmRSS:"),
         }
     }
 
-    /// Itself, where it is hardly larger than that.
+    /// Itself, unless it exceeds the allowed growth.
     pub(super) fn check_growth(self, before: &ProcessSize) -> Result<ProcessSize, String> {
         let grown = self.threads > before.threads + MAX_GROWTH.threads
             || self.descriptors > before.descriptors + MAX_GROWTH.descriptors

@@ -1,42 +1,40 @@
-//! The network's two descriptions of its API, and all that is to be seen of
-//! them.
+//! The network's two API descriptions, and all facts that follow from them.
 //!
-//! `tests/data/{aggregator,publisher}_api.json` are the network's own OpenAPI
-//! files, as JSON and without prose. They are derived from the network's code,
-//! and where the derivation differs from what the network really sends, the
-//! difference is put right here, one by one:
+//! `tests/data/{aggregator,publisher}_api.json` are the network's own OpenAPI files, as
+//! JSON and without prose. They are generated from the network's code; where they
+//! differ from what the network sends, this module corrects them:
 //!
-//! - in a publisher's answers, names of properties are in camelCase; the file
-//!   has those of enum variants in snake_case;
-//! - a transaction's digest is base58, and a patch ID is base64, as the
-//!   examples in the files show; their schemas are those of the types inside;
-//! - the version of quilts refers to a schema that the file lacks; its values
-//!   stand in the prose;
-//! - a query parameter that is an object stands for its properties, each a
-//!   parameter of its own (OpenAPI's style `form`), and is not itself required.
+//! - in a publisher's responses, property names are in camelCase; the file has those of
+//!   enum variants in snake_case;
+//! - a transaction's digest is base58, and a patch ID is base64, as the examples in the
+//!   files show; the schemas describe the types inside;
+//! - the version of quilts refers to a schema that the file lacks; its values are in
+//!   the prose;
+//! - a query parameter that is an object stands for its properties, each a separate
+//!   parameter (OpenAPI's style `form`), and is not itself required.
 
 use serde_json::{Value, json};
 
 use super::schema::{SchemaPaths, schema_paths};
 
-/// One description.
+/// A corrected API description.
 pub(super) struct Api {
     document: Value,
     camel: bool,
 }
 
-/// Something a client can ask for.
+/// An operation of the API.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
     /// `GET`, ...
     pub(super) method: String,
     /// The path, with its parameters in braces.
     pub(super) path: String,
-    /// Where it is described.
+    /// Pointer to its description.
     pub(super) at: String,
     pub(super) parameters: Vec<Parameter>,
     pub(super) responses: Vec<Response>,
-    /// What it takes, and the schema of that where there is one.
+    /// Content type of the request body, and pointer to its schema if there is one.
     pub(super) takes: Option<(String, Option<String>)>,
 }
 
@@ -45,14 +43,14 @@ pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) in_path: bool,
     pub(super) required: bool,
-    /// Where its schema is.
+    /// Pointer to its schema.
     pub(super) schema: String,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Response {
     pub(super) status: u16,
-    /// Content type and schema, where a body is described.
+    /// Content type and pointer to the schema, if a body is documented.
     pub(super) content: Option<(String, String)>,
 }
 
@@ -84,14 +82,14 @@ impl Api {
         }
     }
 
-    /// What is at a pointer; nothing that is not there.
+    /// The value at a pointer, which must exist.
     pub(super) fn at(&self, pointer: &str) -> &Value {
         let pointer = pointer.strip_prefix('#').unwrap();
         let found = self.document.pointer(pointer);
         found.unwrap_or_else(|| panic!("{pointer} is not in the file"))
     }
 
-    /// A property as the network calls it.
+    /// The name of a property on the wire.
     pub(super) fn wire_name(&self, name: &str) -> String {
         if !self.camel {
             return name.to_owned();
@@ -145,7 +143,7 @@ impl Api {
         parameters
     }
 
-    /// A parameter, or the properties of one that is an object.
+    /// A parameter, or the properties of an object parameter.
     fn leaves(&self, name: &str, at: &str, into: &mut Vec<(String, String)>) {
         let schema = self.at(at);
         if let Some(target) = schema["$ref"].as_str() {
@@ -168,7 +166,7 @@ impl Api {
         }
     }
 
-    /// The schema itself, behind its references.
+    /// The schema that a chain of references leads to.
     pub(super) fn resolved(&self, at: &str) -> &Value {
         let schema = self.at(at);
         match schema["$ref"].as_str() {
@@ -177,7 +175,7 @@ impl Api {
         }
     }
 
-    /// Schemas that the description holds and no operation leads to.
+    /// Schemas that no operation uses.
     pub(super) fn unreachable(&self) -> Vec<String> {
         let mut reached = SchemaPaths::new();
         for operation in self.operations() {
@@ -197,7 +195,7 @@ impl Api {
 }
 
 impl Operation {
-    /// Parts of the schemas of bodies sent and received.
+    /// All parts of the schemas of request and response bodies.
     pub(super) fn schemas(&self, api: &Api, into: &mut SchemaPaths) {
         let received = self.responses.iter().filter_map(|r| r.content.as_ref());
         for (_, schema) in received {

@@ -1,20 +1,20 @@
-//! The cases: those that the descriptions write themselves, and those that say
-//! what a parameter or an answer means.
+//! All cases: those generated from the descriptions, and those that test the meaning of
+//! parameters and responses.
 
 use serde_json::Value;
 
 use super::api::Api;
-use super::request::{ApiResponse, ApiRequest};
+use super::request::{ApiRequest, ApiResponse};
 use super::testbed::{Testbed, write_request};
 use super::{generated_cases, semantic_cases};
 use crate::support::tree::noise;
 
-/// A request and what must come of it.
+/// A request and its expected response.
 pub(super) struct Case {
     pub(super) title: String,
     pub(super) request: ApiRequest,
     pub(super) status: u16,
-    /// What goes wrong on order.
+    /// A fault to inject.
     pub(super) fault: Option<String>,
     pub(super) check: Box<dyn Fn(&ApiResponse)>,
 }
@@ -39,7 +39,7 @@ impl Case {
         self.check(move |response| assert_eq!(response.reason(), reason))
     }
 
-    /// This is in the answer.
+    /// The response contains this value.
     pub(super) fn with(self, pointer: impl Into<String>, value: Value) -> Self {
         let pointer = pointer.into();
         self.check(move |response| {
@@ -48,7 +48,7 @@ impl Case {
         })
     }
 
-    /// Something is there in the answer, or nothing.
+    /// The response contains a value, or none.
     pub(super) fn with_presence(self, pointer: impl Into<String>, there: bool) -> Self {
         let pointer = pointer.into();
         self.check(move |response| {
@@ -68,7 +68,7 @@ impl Case {
     }
 }
 
-/// All cases, in the order in which they must be tried.
+/// All cases, in the order in which they must run.
 pub(super) fn all(testbed: &Testbed) -> Vec<Case> {
     let mut cases = Vec::new();
     let aggregator = Api::aggregator();
@@ -81,7 +81,7 @@ pub(super) fn all(testbed: &Testbed) -> Vec<Case> {
     let publisher = Api::publisher();
     for operation in publisher.operations() {
         generated_cases::write_statuses(testbed, &operation, &mut cases);
-        // The same content again and again: what is there already is fine.
+        // The same content each time: existing content is accepted.
         let good = write_request(&operation.path, noise(100, 9));
         generated_cases::parameters(&publisher, &operation, &good, &mut cases);
         semantic_cases::writes(&operation.path, &mut cases);

@@ -1,16 +1,16 @@
-//! What is to be seen of the descriptions, and what was seen by a request and
-//! its answer: as sentences, so that what is missing reads as what it is.
+//! Facts that follow from the descriptions, and facts that a request and its response
+//! demonstrate; as sentences, so that a missing fact is readable.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::api::{Api, Operation, Parameter};
-use super::request::{ApiResponse, ApiRequest, RequestBody};
+use super::request::{ApiRequest, ApiResponse, RequestBody};
 use super::schema::{self, SchemaPaths};
 
-/// Statuses that the files leave out, and that their prose or the layers in
-/// front of the network's code answer.
+/// Statuses that the files omit, and that their prose documents or layers in front of
+/// the network's code send.
 const UNDOCUMENTED_STATUSES: [(u16, &str); 3] = [
     (206, "a Range header; told in the prose of `get_blob`"),
     (
@@ -23,12 +23,16 @@ const UNDOCUMENTED_STATUSES: [(u16, &str); 3] = [
     ),
 ];
 
-/// All that is to be seen of an operation, as sentences.
+/// All facts about an operation.
 pub(super) fn expected_facts(api: &Api, operation: &Operation) -> BTreeSet<String> {
     let name = format!("{} {}", operation.method, operation.path);
     let mut all = BTreeSet::new();
     for response in &operation.responses {
-        all.insert(status_fact(&name, response.status, response.content.as_ref()));
+        all.insert(status_fact(
+            &name,
+            response.status,
+            response.content.as_ref(),
+        ));
     }
     for parameter in &operation.parameters {
         let schema = api.resolved(&parameter.schema);
@@ -55,10 +59,9 @@ pub(super) fn expected_facts(api: &Api, operation: &Operation) -> BTreeSet<Strin
     all
 }
 
-/// What of it was seen by a call and its answer.
+/// The facts that a request and its response demonstrate.
 ///
-/// # Errors
-/// When the answer is not as described.
+/// # Errors If the response does not match its description.
 pub(super) fn observed_facts(
     api: &Api,
     operation: &Operation,
@@ -74,8 +77,15 @@ pub(super) fn observed_facts(
         .iter()
         .find(|r| r.status == response.status);
     match documented {
-        None if UNDOCUMENTED_STATUSES.iter().any(|(status, _)| *status == response.status) => {}
-        None => return Err(format!("{name}: status {} is not described", response.status)),
+        None if UNDOCUMENTED_STATUSES
+            .iter()
+            .any(|(status, _)| *status == response.status) => {}
+        None => {
+            return Err(format!(
+                "{name}: status {} is not described",
+                response.status
+            ));
+        }
         Some(documented) => {
             if let Some((kind, schema)) = &documented.content {
                 let got = response.header("content-type");
@@ -85,7 +95,7 @@ pub(super) fn observed_facts(
                 let value = match kind.as_str() {
                     "application/json" => serde_json::from_slice(&response.body)
                         .map_err(|error| format!("{name}: {error}"))?,
-                    // Bytes are described as a list of numbers.
+                    // Bytes are documented as a list of numbers.
                     _ => response.body.iter().take(64).copied().collect::<Value>(),
                 };
                 schema::check(api, schema, &value, &mut parts)?;
@@ -165,7 +175,7 @@ fn missing_fact(name: &str, parameter: &Parameter) -> String {
     format!("{name} misses {}", parameter.name)
 }
 
-/// Values that each have to be tried; `None` stands for any.
+/// Values to be tried separately; `None` stands for any.
 fn distinct(schema: &Value) -> Vec<Option<String>> {
     if schema["type"] == "boolean" {
         return vec![Some("true".into()), Some("false".into())];
@@ -179,12 +189,12 @@ fn distinct(schema: &Value) -> Vec<Option<String>> {
     }
 }
 
-/// Whether there are texts that are no such value.
+/// Whether some texts are not valid values.
 fn constrained(schema: &Value) -> bool {
     schema["type"] != "string" || !schema["format"].is_null() || !schema["enum"].is_null()
 }
 
-/// The value that a text in a URL stands for.
+/// The value that a text in a URL represents.
 fn typed(schema: &Value, text: &str) -> Value {
     match schema["type"] == "string" {
         true => text.into(),

@@ -1,13 +1,12 @@
-//! Cases that the descriptions write themselves: for every operation its
-//! parameters with every kind of value, and its statuses, each with the request
-//! that must be answered so.
+//! Cases generated from the descriptions: for each operation its parameters with each
+//! kind of value, and its statuses, each with a request that provokes it.
 
 use serde_json::{Value, json};
 
 use super::api::{Api, Operation};
-use super::request::{ApiRequest, RequestBody};
 use super::cases::Case;
-use super::testbed::{Testbed, MAX_BODY, Target, read_request, write_request};
+use super::request::{ApiRequest, RequestBody};
+use super::testbed::{MAX_BODY, Target, Testbed, read_request, write_request};
 
 pub(super) fn read(operation: &Operation, target: &Target) -> ApiRequest {
     let method = match operation.method.as_str() {
@@ -17,7 +16,8 @@ pub(super) fn read(operation: &Operation, target: &Target) -> ApiRequest {
     read_request(method, &operation.path, target)
 }
 
-/// One in the network's words, ordered: what a directory never does.
+/// A status in the network's format, injected as a fault, because a directory never
+/// causes it.
 fn injected_status(title: &str, good: &ApiRequest, status: u16) -> Case {
     let fault = format!("status={status},retry-after=7");
     Case::new(format!("{title}: ordered {status}"), good.clone(), status)
@@ -56,12 +56,12 @@ pub(super) fn read_statuses(testbed: &Testbed, operation: &Operation, cases: &mu
     cases.push(expect_plain_text(injected_status(&title, &good, 429)));
 }
 
-/// What the layers in front of the network's own code say.
+/// Responses of the layers in front of the network's own code.
 fn expect_plain_text(case: Case) -> Case {
     case.check(|response| assert!(response.header("content-type").starts_with("text/plain")))
 }
 
-/// Both consistency checks at once, where a client can say so.
+/// Both consistency checks at once, if the operation allows it.
 fn both_checks(good: &ApiRequest) -> ApiRequest {
     let names = ["strict_consistency_check", "skip_consistency_check"];
     let mut request = good.clone();
@@ -101,8 +101,13 @@ pub(super) fn write_statuses(testbed: &Testbed, operation: &Operation, cases: &m
     cases.push(expect_plain_text(injected_status(&title, &good, 429)));
 }
 
-/// Each parameter with each kind of value: right ones, a wrong one, and none.
-pub(super) fn parameters(api: &Api, operation: &Operation, good: &ApiRequest, cases: &mut Vec<Case>) {
+/// Each parameter with valid values, an invalid value, and without a value.
+pub(super) fn parameters(
+    api: &Api,
+    operation: &Operation,
+    good: &ApiRequest,
+    cases: &mut Vec<Case>,
+) {
     for parameter in &operation.parameters {
         let name = parameter.name.as_str();
         let title = format!("{} {}: {name}", operation.method, operation.path);

@@ -1,27 +1,26 @@
-//! The embedded Walrus answers to the network's own description of its API.
+//! The embedded Walrus conforms to the network's own description of its API.
 //!
-//! The network describes its API in two OpenAPI files. From them follows all
-//! that is to be seen ([`coverage::expected_facts`]): every operation, parameter, kind of
-//! value, status, content type, and every part of every schema of what is sent
-//! and received. [`cases`] make real requests to a real `devnet`; every answer
-//! is checked against its schema, and what was seen of the description is
-//! counted ([`coverage::seen`]). What remains is a failure, by name. So nothing
-//! here has to be believed: a description that grows, or a case that is taken
-//! away, fails.
+//! The network describes its API in two OpenAPI files. They imply a set of facts
+//! ([`coverage::expected_facts`]): every operation, parameter, kind of value, status,
+//! content type, and every part of every schema of requests and responses. [`cases`]
+//! sends real requests to a real `devnet`; each response is checked against its schema,
+//! and the facts that it demonstrates are counted ([`coverage::observed_facts`]). Each
+//! remaining fact is a failure. An extended description or a removed case therefore
+//! fails.
 //!
-//! - [`api`]: the descriptions, and where they differ from the network;
-//! - [`schema`]: the checker;
-//! - [`generated_cases`], [`semantic_cases`]: the cases, tried on what [`testbed`] has;
-//! - [`request`]: requests and answers.
+//! - [`api`]: the descriptions, and corrections to match the network;
+//! - [`schema`]: the schema checker;
+//! - [`generated_cases`], [`semantic_cases`]: the cases, run on the [`testbed`];
+//! - [`request`]: requests and responses.
 
 mod api;
-mod request;
 mod cases;
-mod generated_cases;
 mod coverage;
-mod testbed;
-mod semantic_cases;
+mod generated_cases;
+mod request;
 mod schema;
+mod semantic_cases;
+mod testbed;
 
 use std::collections::BTreeSet;
 
@@ -80,16 +79,15 @@ fn every_documented_endpoint_answers_as_documented() {
     );
 }
 
-/// What no operation leads to cannot be seen; it must be known by name, so that
-/// nothing hides there.
+/// Schemas that no operation uses cannot be tested, so they are listed by name.
 #[test]
 fn api_descriptions_contain_two_unused_schemas() {
     assert_eq!(Api::aggregator().unreachable(), ["ConcatQueryParams"]);
     assert_eq!(Api::publisher().unreachable(), ["Epoch"]);
 }
 
-/// Every file of a quilt is answered whole, as the network does; a range that
-/// makes no sense is refused as its description says.
+/// Every file of a quilt is returned completely, as the network does; an invalid range
+/// is refused as documented.
 #[test]
 fn quilt_patches_are_returned_completely() {
     let testbed = Testbed::new();
@@ -99,7 +97,9 @@ fn quilt_patches_are_returned_completely() {
         let response = ranged.send(&http, url).await;
         assert_eq!((response.status, &response.body), (200, &testbed.content));
         assert_eq!(response.header("x-quilt-patch-identifier"), "the file");
-        let unknown = semantic_cases::member(&testbed, "another").send(&http, url).await;
+        let unknown = semantic_cases::member(&testbed, "another")
+            .send(&http, url)
+            .await;
         assert_eq!(unknown.status, 404);
         assert_eq!(unknown.reason(), "QUILT_PATCH_NOT_FOUND");
     });

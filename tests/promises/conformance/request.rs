@@ -1,4 +1,4 @@
-//! A request to the embedded Walrus, and its answer.
+//! A request to the embedded Walrus, and its response.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::HeaderMap;
@@ -8,9 +8,9 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub(super) struct ApiRequest {
     pub(super) method: &'static str,
-    /// The path as it is described.
+    /// The path as documented.
     pub(super) path: String,
-    /// Values of parameters in the path, and of the query.
+    /// Values of path and query parameters.
     pub(super) given: Vec<(String, String)>,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: RequestBody,
@@ -26,7 +26,7 @@ pub(super) enum RequestBody {
     Form(Vec<(String, Vec<u8>)>),
 }
 
-/// What came back.
+/// A response.
 pub(super) struct ApiResponse {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -46,7 +46,7 @@ impl ApiRequest {
         }
     }
 
-    /// With a parameter; one that is there already is replaced.
+    /// Sets a parameter.
     pub(super) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.given.retain(|(given, _)| given != name);
         self.given.push((name.into(), value.to_string()));
@@ -68,7 +68,7 @@ impl ApiRequest {
         self
     }
 
-    /// Makes it.
+    /// Sends it.
     pub(super) async fn send(&self, http: &reqwest::Client, server: &str) -> ApiResponse {
         let mut url = format!("{server}{}", self.path);
         let mut separator = '?';
@@ -141,7 +141,7 @@ impl ApiResponse {
         value.map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Why, if it is an error.
+    /// The reason of an error.
     pub(super) fn reason(&self) -> String {
         let json = self.json();
         let reason = json["error"]["details"][0]["reason"].as_str();

@@ -1,10 +1,9 @@
-//! Checks values against the schemas of a description, and remembers which
-//! parts of the schemas they went through.
+//! Checks values against the schemas of a description, and records which parts of the
+//! schemas they use.
 //!
-//! Only the words that the two descriptions use are known; another one is a
-//! failure, not something to be passed over. A property that no schema names is
-//! a failure too: what we answer and the network does not say is a promise it
-//! does not keep.
+//! Only the keywords of the two descriptions are supported; any other is a failure. A
+//! property that no schema lists is a failure, too: the network does not document it,
+//! so clients cannot rely on it.
 
 use std::collections::BTreeSet;
 
@@ -32,14 +31,17 @@ const SUPPORTED_KEYWORDS: [&str; 14] = [
     "deprecated",
 ];
 
-/// Every part that a value of the schema at `at` may go through.
+/// Every part that a value of the schema at `at` can use.
 pub(super) fn schema_paths(api: &Api, at: &str, into: &mut SchemaPaths) {
     if !into.insert(at.to_owned()) {
         return;
     }
     let schema = api.at(at);
     for (word, value) in schema.as_object().into_iter().flatten() {
-        assert!(SUPPORTED_KEYWORDS.contains(&word.as_str()), "{at}: `{word}` is new");
+        assert!(
+            SUPPORTED_KEYWORDS.contains(&word.as_str()),
+            "{at}: `{word}` is new"
+        );
         match word.as_str() {
             "$ref" => schema_paths(api, value.as_str().unwrap(), into),
             "properties" => {
@@ -60,11 +62,16 @@ pub(super) fn schema_paths(api: &Api, at: &str, into: &mut SchemaPaths) {
     }
 }
 
-/// Property names that a schema knows; `None` for an object of any kind.
+/// Property names that a schema allows; `None` allows any.
 type Known = Option<BTreeSet<String>>;
 
-/// Checks a whole value; the parts it went through are added to `seen`.
-pub(super) fn check(api: &Api, at: &str, value: &Value, seen: &mut SchemaPaths) -> Result<(), String> {
+/// Checks a value; adds the parts that it uses to `seen`.
+pub(super) fn check(
+    api: &Api,
+    at: &str,
+    value: &Value,
+    seen: &mut SchemaPaths,
+) -> Result<(), String> {
     let known = part(api, at, value, seen)?;
     let (Some(object), Some(known)) = (value.as_object(), known) else {
         return Ok(());
@@ -105,8 +112,8 @@ fn part(api: &Api, at: &str, value: &Value, seen: &mut SchemaPaths) -> Result<Kn
             let (at, name) = (format!("{at}/properties/{}", name.0), api.wire_name(name.0));
             match object.get(&name) {
                 Some(value) => check(api, &at, value, seen)?,
-                // What may be null may as well be left out, and is; but the
-                // property itself was not seen then.
+                // A nullable property may be omitted, and is; but the property itself
+                // is then untested.
                 None => {
                     let mut through = SchemaPaths::new();
                     if check(api, &at, &Value::Null, &mut through).is_ok() {
@@ -221,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    /// A check that lets everything pass would be worse than none.
+    /// The checker itself must reject invalid values.
     #[test]
     fn schema_check_detects_invalid_responses() {
         let api = Api::publisher();

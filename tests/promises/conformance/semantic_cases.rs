@@ -1,13 +1,13 @@
-//! Cases that say what a parameter means and what an answer tells.
+//! Cases for the meaning of parameters and responses.
 
 use serde_json::{Value, json};
 
-use super::request::{ApiRequest, RequestBody};
 use super::cases::Case;
-use super::testbed::{Testbed, IDENTIFIER, read_request, write_request};
+use super::request::{ApiRequest, RequestBody};
+use super::testbed::{IDENTIFIER, Testbed, read_request, write_request};
 use crate::support::tree::noise;
 
-/// What readers get.
+/// Reads.
 pub(super) fn reads(testbed: &Testbed, cases: &mut Vec<Case>) {
     let content = testbed.content.clone();
     let get = |path: &str| read_request("GET", path, &testbed.fine);
@@ -30,11 +30,13 @@ pub(super) fn reads(testbed: &Testbed, cases: &mut Vec<Case>) {
         );
         let part = content[10..20].to_vec();
         let ranged = get(path).header("range", "bytes=10-19");
-        cases.push(Case::new("a part of it", ranged, 206).check(move |response| {
-            assert_eq!(response.body, part);
-            assert_eq!(response.header("content-range"), "bytes 10-19/1000");
-            assert_eq!(response.header("content-length"), "10");
-        }));
+        cases.push(
+            Case::new("a part of it", ranged, 206).check(move |response| {
+                assert_eq!(response.body, part);
+                assert_eq!(response.header("content-range"), "bytes 10-19/1000");
+                assert_eq!(response.header("content-length"), "10");
+            }),
+        );
         for bad in [
             "bytes=-5",
             "bytes=0-1,3-4",
@@ -70,7 +72,9 @@ pub(super) fn reads(testbed: &Testbed, cases: &mut Vec<Case>) {
                 .check(move |response| assert_eq!(response.body, twice)),
         );
     }
-    let concat = |body: Value| ApiRequest::new("POST", "/v1alpha/blobs/concat").sending(RequestBody::Json(body));
+    let concat = |body: Value| {
+        ApiRequest::new("POST", "/v1alpha/blobs/concat").sending(RequestBody::Json(body))
+    };
     let id = etag.as_str();
     for (body, status) in [
         (json!({"ids": [id], "strict_consistency_check": true}), 200),
@@ -92,9 +96,9 @@ pub(super) fn reads(testbed: &Testbed, cases: &mut Vec<Case>) {
     cases.push(Case::new("the kind that is asked for", wanted, 200));
 }
 
-/// What writers get, of blobs and of quilts.
+/// Stores of blobs and quilts.
 pub(super) fn writes(path: &str, cases: &mut Vec<Case>) {
-    // Where the result stands in the answer.
+    // Position of the result in the response.
     let result = match path {
         "/v1/quilts" => "/blobStoreResult",
         _ => "",
@@ -105,7 +109,8 @@ pub(super) fn writes(path: &str, cases: &mut Vec<Case>) {
     let certified = |name: &str| format!("{result}/alreadyCertified/{name}");
     let shared = format!("{result}/newlyCreated/sharedBlobObject");
     let put = |number: u64| write_request(path, noise(200, path.len() as u64 * 100 + number));
-    let case = |title: &str, request: ApiRequest| Case::new(format!("{path}: {title}"), request, 200);
+    let case =
+        |title: &str, request: ApiRequest| Case::new(format!("{path}: {title}"), request, 200);
     let one = put(1);
     let longer = one.clone().with("epochs", 4);
     let longest = one.clone().with("epochs", 9);
@@ -186,7 +191,7 @@ pub(super) fn writes(path: &str, cases: &mut Vec<Case>) {
     }
 }
 
-/// Forms, and what is read of what they held.
+/// Forms, and the quilts that they create.
 pub(super) fn quilts(cases: &mut Vec<Case>) {
     let put = |fields: &[(&str, &str)]| {
         let fields = fields.iter();
@@ -221,13 +226,13 @@ pub(super) fn quilts(cases: &mut Vec<Case>) {
     cases.push(Case::new("no form", no_form, 400));
 }
 
-/// A member of a quilt, for the tests beside the table.
+/// A request for a file of a quilt.
 pub(super) fn member(testbed: &Testbed, identifier: &str) -> ApiRequest {
     let path = "/v1/blobs/by-quilt-id/{quilt_id}/{identifier}";
     read_request("GET", path, &testbed.fine).with("identifier", identifier)
 }
 
-/// The only member there is.
+/// The only file of the quilt.
 pub(super) fn only_member(testbed: &Testbed) -> ApiRequest {
     member(testbed, IDENTIFIER)
 }

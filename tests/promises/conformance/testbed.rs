@@ -1,5 +1,4 @@
-//! What the cases are tried on: an embedded Walrus with blobs and quilts that
-//! can be read, that are too large, and that are forbidden.
+//! An embedded Walrus with readable, oversized and forbidden blobs and quilts.
 
 use std::fs;
 
@@ -12,14 +11,14 @@ use super::request::{ApiRequest, RequestBody};
 use crate::support::Server;
 use crate::support::tree::noise;
 
-/// Largest blob it takes; a quilt has a form of as much.
+/// Maximum size of a stored blob, and of the form of a quilt.
 pub(super) const MAX_BODY: usize = 300_000;
-/// Largest blob it gives out; a quilt of one symbol fits.
+/// Maximum size of a returned blob; a quilt of one symbol fits.
 const MAX_READ: usize = 500_000;
 /// Name of the file in each quilt.
 pub(super) const IDENTIFIER: &str = "the file";
 
-/// Something to read.
+/// Readable content under all its IDs.
 pub(super) struct Target {
     pub(super) blob: BlobId,
     object: String,
@@ -82,7 +81,7 @@ struct EncodedContent {
 }
 
 impl EncodedContent {
-    /// These bytes as a blob, and as the only file of a quilt.
+    /// The bytes as a blob, and as the only file of a quilt.
     fn of(bytes: &[u8]) -> Self {
         let blob = blob_id(bytes).unwrap();
         let member = Member {
@@ -95,7 +94,7 @@ impl EncodedContent {
         EncodedContent {
             target: Target {
                 blob,
-                // What `devnet` derives for the first object of a blob.
+                // As `devnet` derives it for the first object of a blob.
                 object: format!("0x{}", blake3::hash(blob.as_bytes()).to_hex()),
                 quilt,
                 patch: PatchId {
@@ -110,7 +109,7 @@ impl EncodedContent {
     }
 }
 
-/// A good request to read something at a path.
+/// A valid request to read from a path.
 pub(super) fn read_request(method: &'static str, path: &str, target: &Target) -> ApiRequest {
     let mut request = ApiRequest::new(method, path);
     let both = [target.blob.to_string(), target.object.clone()];
@@ -135,7 +134,7 @@ pub(super) fn read_request(method: &'static str, path: &str, target: &Target) ->
     }
 }
 
-/// A good request to store bytes at a path.
+/// A valid request to store bytes at a path.
 pub(super) fn write_request(path: &str, bytes: Vec<u8>) -> ApiRequest {
     let request = ApiRequest::new("PUT", path);
     match path {

@@ -1,5 +1,4 @@
-//! A published history comes back as the git repository that it was: object for
-//! object, ref for ref.
+//! Exports restore the published git repository object for object and ref for ref.
 
 mod synthetic;
 
@@ -12,12 +11,12 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::tree::{assert_same, git, noise};
 use crate::support::manifests::{address_of, manifests, world_with_fixture};
+use crate::support::tree::{assert_same, git, noise};
 use crate::support::world::signal;
 use crate::support::{Server, Tree, World, eventually};
 
-/// Writes a raw object; its ID.
+/// Writes a raw object; returns its ID.
 pub(crate) fn object(repository: &Path, kind: &str, raw: impl AsRef<[u8]>) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), raw).unwrap();
@@ -35,7 +34,7 @@ fn bytes_of(id: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A repository in which everything has happened that changes what git stores.
+/// A repository with every kind of event that affects git's storage.
 pub(crate) fn diverse_repository(sha256: bool) -> Tree {
     let tree = Tree::new();
     if sha256 {
@@ -74,7 +73,7 @@ pub(crate) fn diverse_repository(sha256: bool) -> Tree {
     tree.git(&["merge", "-q", "--no-ff", "topic/x", "-m", "merge"]);
     tree.git(&["mv", "README.md", "READ ME"]);
     let tree = tree.commit("renamed");
-    // A submodule, and a mode that git once wrote.
+    // A submodule, and a mode of early versions of git.
     let tree = tree.folder("vendor/lib");
     let tip = tree.git(&["rev-parse", "HEAD"]);
     tree.git(&[
@@ -89,7 +88,7 @@ pub(crate) fn diverse_repository(sha256: bool) -> Tree {
     let old = object(tree.path(), "tree", old);
     let commit = raw_commit(&tree, &old, "HEAD", "", "an old mode");
     tree.git(&["branch", "old-mode", &commit]);
-    // Nothing at all, and a signature.
+    // An empty commit, and a signature.
     let nothing = object(tree.path(), "tree", "");
     let commit = raw_commit(&tree, &nothing, "HEAD", "", "everything is gone");
     tree.git(&["branch", "empty", &commit]);
@@ -110,7 +109,7 @@ fn raw_commit(tree: &Tree, of: &str, parent: &str, more: &str, message: &str) ->
     object(tree.path(), "commit", raw)
 }
 
-/// Publishes these branches of a repository, the first one the default.
+/// Publishes these branches of a repository, the first as default.
 #[track_caller]
 pub(crate) fn publish(world: &World, tree: &Path, branches: &[&str], more: &[&str]) -> Value {
     let path = tree.to_str().unwrap();
@@ -122,7 +121,7 @@ pub(crate) fn publish(world: &World, tree: &Path, branches: &[&str], more: &[&st
     world.json(&args)
 }
 
-/// Exports to a new folder; the folder, and what was told.
+/// Exports to a new directory; returns it and the report.
 #[track_caller]
 fn export(world: &World, name: &str, more: &[&str]) -> (PathBuf, Value) {
     let dir = world.path().join(name);
@@ -131,7 +130,7 @@ fn export(world: &World, name: &str, more: &[&str]) -> (PathBuf, Value) {
     (dir, report)
 }
 
-/// Type and length of every object that refs lead to, by its ID.
+/// Type and length of every object that refs lead to, by ID.
 fn objects(repository: &Path) -> BTreeSet<String> {
     let reachable = git(repository, &["rev-list", "--all", "--objects"]);
     let reachable: BTreeSet<&str> = (reachable.lines())
@@ -147,7 +146,7 @@ fn objects(repository: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Refs and what they lead to, `HEAD` among them.
+/// Refs and their targets, including `HEAD`.
 fn refs(repository: &Path, which: &[&str]) -> String {
     let format = "--format=%(objectname) %(objecttype) %(refname) %(*objectname)";
     let named = git(repository, &[&["for-each-ref", format], which].concat());
@@ -155,8 +154,8 @@ fn refs(repository: &Path, which: &[&str]) -> String {
     format!("{head} HEAD\n{named}")
 }
 
-/// One is object for object and ref for ref what the other is; how many objects
-/// that are.
+/// Asserts that both repositories have equal objects and refs; returns the number of
+/// objects.
 #[track_caller]
 fn assert_exported(origin: &Path, copy: &Path) -> usize {
     assert_eq!(refs(copy, &[]), refs(origin, &["refs/heads", "refs/tags"]));
@@ -214,7 +213,7 @@ fn exported_repository_is_usable() {
     git(&work, &["push", "-q", "origin", "main"]);
     git(&dir, &["repack", "-adfq"]);
     git(&dir, &["fsck", "--full", "--strict"]);
-    // And to publish: nothing of it is new.
+    // It can be published, and nothing of it is new.
     git(&dir, &["update-ref", "refs/heads/main", "main^"]);
     let again = publish(&world, &dir, &BRANCHES, &[]);
     assert_eq!(again["unchanged"], true, "{again}");
@@ -254,7 +253,7 @@ fn export_returns_the_newest_history_after_each_push() {
         let (dir, _) = export(&world, &format!("copy-{n}"), &[]);
         assert_exported(tree.path(), &dir);
     }
-    // History that was rewritten is gone.
+    // Rewritten history is gone.
     tree.git(&["tag", "-d", "later-1", "later-2"]);
     tree.git(&["reset", "-q", "--hard", "HEAD~2"]);
     let tree = tree.file("instead", "of it").commit("instead");
@@ -334,7 +333,7 @@ fn encrypted_history_is_exported_with_its_key() {
     assert_exported(tree.path(), &elsewhere);
 }
 
-/// What is in the folder of a world that an export could have left.
+/// Files in the directory of a world that an export could have left.
 fn left(world: &World) -> Vec<String> {
     let entries = fs::read_dir(world.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -357,7 +356,7 @@ fn export_does_not_overwrite_existing_files() {
         assert!(output.contains("is there already"), "{output}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
-    // An empty one is as good as none, and so is a path of which nothing is there.
+    // An empty directory is acceptable, and so is a missing path.
     for dir in ["empty", "not/there/yet"] {
         let dir = world.path().join(dir);
         if dir.ends_with("empty") {
@@ -391,7 +390,7 @@ fn failed_export_leaves_nothing() {
     let world = World::new();
     let tree = diverse_repository(false);
     publish(&world, tree.path(), &BRANCHES, &[]);
-    // What is in the middle of the blobs is not what it was.
+    // Corrupts the middle of the blobs.
     for blob in fs::read_dir(world.blobs()).unwrap() {
         let path = blob.unwrap().path();
         let mut bytes = fs::read(&path).unwrap();
@@ -442,7 +441,7 @@ fn export_runs_no_hooks_or_filters_of_the_repository() {
         .file("a", "a")
         .commit("first");
     publish(&world, tree.path(), &[], &[]);
-    // Not even where the user has a filter by that name.
+    // Not even if the user has a filter of that name.
     let config = format!("[filter \"evil\"]\n\tsmudge = touch '{}'\n", ran.display());
     let file = world.path().join("gitconfig");
     fs::write(&file, config).unwrap();
@@ -453,7 +452,7 @@ fn export_runs_no_hooks_or_filters_of_the_repository() {
     assert!(!ran.exists());
 }
 
-/// Where real histories are at hand: see `corpora`.
+/// With real histories if present: see `real_repositories`.
 #[test]
 fn real_histories_are_exported_object_for_object() {
     let Some(corpora) = std::env::var_os("WALGIT_FS_CORPORA").map(PathBuf::from) else {
@@ -470,7 +469,7 @@ fn real_histories_are_exported_object_for_object() {
         let origin = world.path().join(name);
         let from = bundle.to_str().unwrap();
         git(world.path(), &["clone", "-q", "--mirror", from, name]);
-        // A bundle may tell of no branch at all.
+        // A bundle may contain no branch.
         let head = git(&origin, &["rev-parse", "--abbrev-ref", "HEAD"]);
         let branches = git(
             &origin,
@@ -528,7 +527,7 @@ fn export_has_the_permissions_of_a_clone() {
             assert_eq!(bits, 0, "{name:?}");
         }
     }
-    // A folder that was there keeps its own.
+    // An existing directory keeps its permissions.
     let there = world.path().join("there");
     fs::create_dir(&there).unwrap();
     use std::os::unix::fs::PermissionsExt as _;

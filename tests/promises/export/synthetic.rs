@@ -1,4 +1,4 @@
-//! Histories made by hand: what no publish would make is refused, and does no
+//! Synthetic histories: content that no publish would produce is refused and does no
 //! harm.
 
 use std::fs;
@@ -20,7 +20,7 @@ fn exported(world: &World, history: SyntheticHistory) -> std::path::PathBuf {
     dir
 }
 
-/// It is refused, because of this, and nothing is written anywhere.
+/// It is refused for this reason, and nothing is written.
 #[track_caller]
 fn refused(change: impl FnOnce(&mut SyntheticHistory), because: &str) {
     let world = World::new();
@@ -51,18 +51,21 @@ fn valid_synthetic_history_is_exported() {
 fn object_stored_twice_is_exported_once() {
     let world = World::new();
     let mut history = SyntheticHistory::new();
-    // The same contents once more, as chunks; and what is too large to be held.
+    // The same contents again, as chunks; and one that is too large to be held in
+    // memory.
     let contents = || CONTENTS.concat().into_bytes();
     let large = || [noise(3 << 20, 1), noise(3 << 20, 2)];
     history.extra_chunks = vec![contents(), contents(), contents()];
-    history.extra_chunks.extend(large().into_iter().chain(large()));
+    history
+        .extra_chunks
+        .extend(large().into_iter().chain(large()));
     history.extra_chunks.push(contents());
     let runs = [(3, 1), (4, 1), (5, 1), (6, 2), (8, 2), (10, 1)];
     history.segment.files = runs.map(|(first, count)| Run { first, count }).into();
     let dir = exported(&world, history);
     git(&dir, &["fsck", "--full", "--strict"]);
     let all = git(&dir, &["cat-file", "--batch-all-objects", "--batch-check"]);
-    // Two files, both together, a large one, a tree and a commit.
+    // Two files, their concatenation, a large one, a tree and a commit.
     assert_eq!(all.lines().count(), 6, "{all}");
 }
 
@@ -80,7 +83,10 @@ fn head_is_detached_without_a_checked_out_branch() {
 #[test]
 fn content_that_differs_from_the_commit_is_refused() {
     refused(|history| history.contents[0] = b'H', "has the tree");
-    refused(|history| history.segment.contents[0].ends[0] = 5, "has the tree");
+    refused(
+        |history| history.segment.contents[0].ends[0] = 5,
+        "has the tree",
+    );
     refused(
         |history| history.tree[0].mode = Bytes::from_static(b"100755"),
         "has the tree",
@@ -114,7 +120,7 @@ fn missing_objects_are_reported_by_export() {
         },
         &name,
     );
-    // What a tag leads to.
+    // The target of a tag.
     refused(
         |history| {
             let tag =
@@ -157,7 +163,7 @@ fn ref_names_cannot_escape_the_repository() {
                 let tip = history.tip.clone();
                 history.segment.refs.push(branch(name, &tip));
             },
-            // Refused when the history is read, or else when it is written for git.
+            // Refused when the history is read, or when it is written.
             "allow",
         );
     }

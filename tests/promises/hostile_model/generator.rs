@@ -1,6 +1,5 @@
-//! Repositories of a hostile author, made from a seed: the model of the format
-//! with everything turned up, left out, repeated or exchanged now and then, and
-//! every hash right.
+//! Hostile repositories generated from seeds: the model of the format with elements
+//! occasionally enlarged, omitted, repeated or exchanged, and with correct hashes.
 
 use bytes::Bytes;
 use walgit_format::PlannedChunk;
@@ -9,7 +8,7 @@ use walgit_format::chunk::{BlobId, ChunkHash};
 
 use crate::support::raw_nodes::{self, EncodeFields as _, Segment};
 
-/// Numbers from a seed, the same ones each time.
+/// A reproducible random number generator.
 pub(super) struct SeededRng(u64);
 
 impl SeededRng {
@@ -29,12 +28,12 @@ impl SeededRng {
         (self.next() % most.max(1) as u64) as usize
     }
 
-    /// Once in `times`.
+    /// True once in `times`.
     fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// A count: mostly a few, now and then very many.
+    /// A count: usually small, occasionally very large.
     fn count(&mut self) -> usize {
         match self.below(200) {
             0 => 10_000 + self.below(100_000),
@@ -44,7 +43,7 @@ impl SeededRng {
         }
     }
 
-    /// A number that is mostly `right`.
+    /// A number that usually equals `right`.
     fn number(&mut self, right: u64) -> u64 {
         match self.below(60) {
             0 => self.next(),
@@ -67,14 +66,14 @@ impl SeededRng {
     }
 }
 
-/// A made repository: its blob, the hash of its head, and what it is called.
+/// A generated repository: its blob and the hash of its head.
 pub(crate) struct GeneratedRepository {
     pub(crate) blob: BlobId,
     pub(crate) bytes: Bytes,
     pub(crate) root: ChunkHash,
 }
 
-/// A directory that was made, its nodes, and its bytes.
+/// A generated directory and its number of nodes.
 struct GeneratedDirectory {
     node: PlannedChunk,
     nodes: u64,
@@ -88,7 +87,7 @@ struct Generator {
     folders: Vec<GeneratedDirectory>,
 }
 
-/// The repository of this seed.
+/// Generates the repository of this seed.
 pub(crate) fn generate(seed: u64) -> GeneratedRepository {
     let mut generator = Generator {
         rng: SeededRng::new(seed),
@@ -119,7 +118,7 @@ pub(crate) fn generate(seed: u64) -> GeneratedRepository {
 }
 
 impl Generator {
-    /// Data: small noise, and zeros that are stored small.
+    /// Data: short noise, and zeros that compress well.
     fn contents(&mut self) {
         for _ in 0..=self.rng.below(5) {
             let len = match self.rng.below(60) {
@@ -137,7 +136,7 @@ impl Generator {
         }
     }
 
-    /// Some chunk of anything.
+    /// Any chunk.
     fn any(&mut self) -> PlannedChunk {
         let nodes = self.folders.iter().map(|it| &it.node);
         let lists = self.lists.iter().map(|(list, _)| list);
@@ -183,7 +182,7 @@ impl Generator {
         let mut below: Vec<(PlannedChunk, usize)> = Vec::new();
         let mut runs: Vec<(PlannedChunk, usize)> = Vec::new();
         let (mut entries, mut nodes) = (Vec::new(), 1u64);
-        // Which entries are folders is known first: their nodes come first.
+        // Kinds are chosen first, because nodes of subdirectories come first.
         let kinds: Vec<usize> = (0..count).map(|_| self.rng.below(10)).collect();
         let subfolders = match self.folders.is_empty() {
             true => 0,

@@ -1,9 +1,8 @@
-//! Any number of hostile repositories, each made from a seed, and everything
-//! that looks at one: opened, listed, read, its history looked up, checked and
-//! exported, within bounds of memory and time.
+//! Generated hostile repositories: each is opened, listed, read, checked and exported,
+//! and its history queried, within limits of memory and time.
 //!
-//! A few hundred seeds by default. `WALGIT_FS_HOSTILE_REPOSITORIES` is how many,
-//! `WALGIT_FS_HOSTILE_SEED` the first of them; `generate fuzz-repositories` runs many.
+//! A few hundred seeds by default. `WALGIT_FS_HOSTILE_REPOSITORIES` sets the number,
+//! `WALGIT_FS_HOSTILE_SEED` the first seed; `make fuzz-repositories` runs many.
 
 pub(crate) mod generator;
 
@@ -28,18 +27,18 @@ use generator::{GeneratedRepository, generate};
 
 const COUNT_VARIABLE: &str = "WALGIT_FS_HOSTILE_REPOSITORIES";
 const SEED_VARIABLE: &str = "WALGIT_FS_HOSTILE_SEED";
-/// Set in the process that does the work.
+/// Set in the worker process.
 const CHILD_VARIABLE: &str = "WALGIT_FS_HOSTILE_CHILD";
-/// Address space of that process, in KiB: beyond it allocations fail.
+/// Address space of the worker, in KiB: beyond it allocations fail.
 const ADDRESS_SPACE_KIB: u64 = 3 << 20;
-/// Most memory that one repository may take in that process, in KiB.
+/// Maximum memory for one repository, in KiB.
 const MAX_MEMORY_KIB: u64 = 300 << 10;
-/// Longest that one may take, on a loaded machine and without optimisation.
+/// Maximum time for one repository, on a loaded machine and without optimization.
 const MAX_DURATION: Duration = Duration::from_secs(60);
-/// Files and directories that are looked at of one.
+/// Maximum number of visited nodes per repository.
 const MAX_VISITED_NODES: usize = 60;
 
-/// The one blob there is.
+/// A store of one blob.
 #[derive(Debug, Default)]
 struct SingleBlobStore(Mutex<(Option<BlobId>, Bytes)>);
 
@@ -89,8 +88,7 @@ impl BlobStore for SingleBlobStore {
     }
 }
 
-/// A figure of the memory of this process, in KiB: `VmRSS`, what it takes, or
-/// `VmHWM`, the most it took since that was reset.
+/// Memory of this process, in KiB: `VmRSS`, or `VmHWM`, the peak since the last reset.
 fn memory_kib(what: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let found = status.lines().find_map(|line| line.strip_prefix(what));
@@ -99,7 +97,7 @@ fn memory_kib(what: &str) -> u64 {
 }
 
 fn reset_peak() {
-    // Not everywhere allowed: then the peak is that of all so far.
+    // Not permitted everywhere: then the peak is that of all repositories so far.
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
@@ -123,7 +121,7 @@ fn generated_hostile_repositories_are_read_or_refused_within_limits() {
     println!("{}", figures.expect("it tells its figures"));
 }
 
-/// Runs in a process of its own, whose memory is limited and measured.
+/// Runs in a separate process with limited, measured memory.
 #[test]
 fn hostile_repository_worker() {
     if std::env::var_os(CHILD_VARIABLE).is_none() {
@@ -134,7 +132,10 @@ fn hostile_repository_worker() {
             .ok()
             .and_then(|it| it.parse::<u64>().ok())
     };
-    let (first, count) = (number(SEED_VARIABLE).unwrap_or(1), number(COUNT_VARIABLE).unwrap_or(1));
+    let (first, count) = (
+        number(SEED_VARIABLE).unwrap_or(1),
+        number(COUNT_VARIABLE).unwrap_or(1),
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -160,7 +161,7 @@ fn hostile_repository_worker() {
         let blobs: Arc<dyn BlobStore> = store.clone();
         opened += u64::from(runtime.block_on(exercise(&loader, blobs, &generated, dir.path())));
         let took = started.elapsed();
-        // Freed memory that the allocator keeps is not the next one's.
+        // Memory that the allocator retains is not counted for the next one.
         let peak = memory_kib("VmHWM").saturating_sub(before);
         memory = memory.max((peak, seed));
         time = time.max((took, seed));
@@ -178,10 +179,18 @@ fn hostile_repository_worker() {
     );
 }
 
-/// Looks at all there is to look at. Errors are fine, whichever they are; whether
-/// it could be opened.
-async fn exercise(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, generated: &GeneratedRepository, dir: &Path) -> bool {
-    let Ok(repository) = loader.open(store, generated.blob, Some(generated.root)).await else {
+/// Uses everything that reads a repository. Errors are fine; returns whether it could
+/// be opened.
+async fn exercise(
+    loader: &Arc<Loader>,
+    store: Arc<dyn BlobStore>,
+    generated: &GeneratedRepository,
+    dir: &Path,
+) -> bool {
+    let Ok(repository) = loader
+        .open(store, generated.blob, Some(generated.root))
+        .await
+    else {
         return false;
     };
     let check = |history| {
@@ -241,7 +250,7 @@ async fn exercise(loader: &Arc<Loader>, store: Arc<dyn BlobStore>, generated: &G
     true
 }
 
-/// As `ls -R` and `cat` do, for a while.
+/// As `ls -R` and `cat` do, up to a limit.
 async fn list(snapshot: &Snapshot) -> Result<(), RepoError> {
     let mut pending: Vec<Node> = vec![snapshot.root()];
     let mut visited = 0;

@@ -1,4 +1,4 @@
-//! The real parts: store, names, ledger, leases, and what works on them.
+//! The real components: store, names, ledger and leases, with collection and renewal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use walrus_encoding::Price;
 
 use super::RETENTION_DAYS;
 
-/// What a collector needs. Cheap to clone.
+/// Inputs of a collection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Components {
     pub(super) dir: PathBuf,
@@ -46,7 +46,7 @@ impl Components {
             entries: self.ledger.entries().unwrap(),
             ledger: self.ledger.clone(),
             leases: self.leases.clone(),
-            // Mounts of other tests are not of this store.
+            // This store has no kernel mounts.
             store_tags: None,
             policy: Policy::of(&retention).unwrap(),
             activity: Activity::new(self.dir.join("activity")),
@@ -70,7 +70,7 @@ impl Components {
         collect(&self.context(store), &options).await
     }
 
-    /// Renews what ends with this epoch.
+    /// Renews blobs that expire with this epoch.
     pub(super) async fn renew(&self, store: Arc<dyn BlobStore>, now: u64) -> RenewalReport {
         let options = RenewalOptions {
             dry_run: false,

@@ -1,4 +1,4 @@
-//! What is killed in the middle: collections, renewals and publishes.
+//! Interrupted collections, renewals and publishes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +14,11 @@ use super::MAX_BODY;
 use super::components::Components;
 use crate::support::block_on;
 
-/// Fails at some deletion, as a process that is killed there would end.
+/// Fails at a deletion, like a killed process.
 #[derive(Debug)]
 pub(super) struct KilledCollection {
     pub(super) dir: LocalDir,
-    /// Deletions until then; none for never.
+    /// Deletions until then; zero for never.
     pub(super) left: AtomicU64,
     pub(super) before: bool,
 }
@@ -71,8 +71,7 @@ impl BlobStore for KilledCollection {
     }
 }
 
-/// A store on which a renewal stops for ever at some blob, as a process that is
-/// killed there would.
+/// A store on which a renewal stops at some blob, like a killed process.
 #[derive(Debug)]
 pub(super) struct InterruptedRenewal {
     pub(super) dir: LocalDir,
@@ -124,8 +123,8 @@ impl BlobStore for InterruptedRenewal {
     }
 }
 
-/// A store that is killed after a number of claims. A publish asks for the length of each
-/// blob right after it has claimed it.
+/// A store that is killed after a number of claims. A publish asks for the length of
+/// each blob right after it has claimed it.
 #[derive(Debug)]
 pub(super) struct KilledPublish {
     pub(super) dir: LocalDir,

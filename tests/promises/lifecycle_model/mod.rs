@@ -1,14 +1,12 @@
-//! Whatever happens in whatever order, nothing that is needed is ever lost, though
-//! epochs end that it was paid for; and nothing that is not survives a cycle of
-//! collection.
+//! No sequence of operations loses needed content, although paid epochs end; and
+//! unneeded content does not survive a collection cycle.
 //!
-//! Random histories run against a reference model that knows what was published
-//! under which name and when. They are replayed on a real store with the real
-//! publisher, ledger, leases, collector and renewal; only the clock is the test's
-//! own.
+//! Random histories run against a reference model that knows what was published under
+//! each name and when. They are replayed on a real store with the real publisher,
+//! ledger, leases, collector and renewal; only the clock is simulated.
 
-mod interruptions;
 mod components;
+mod interruptions;
 mod model;
 
 use proptest::prelude::*;
@@ -19,34 +17,34 @@ use model::Model;
 const DAY: u64 = 24 * 3600;
 /// Days for which an old head is kept.
 const RETENTION_DAYS: u64 = 2;
-/// So small that a tree takes several blobs.
+/// Small enough that a tree takes several blobs.
 const MAX_BODY: u64 = 200 << 10;
 const TREE_COUNT: u64 = 5;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A tree is published under a name.
+    /// Publishes a tree under a name.
     Publish { name: usize, content: u64 },
-    /// The same, with a whole collection after each blob that it claims.
+    /// The same, with a complete collection after each claimed blob.
     PublishDuringCollection { name: usize, content: u64 },
-    /// The same, but it ends after so many blobs.
+    /// The same, killed after a number of blobs.
     InterruptedPublish {
         name: usize,
         content: u64,
         after: u64,
     },
-    /// A name is removed.
+    /// Removes a name.
     Remove { name: usize },
-    /// What a name stands for is read and compared.
+    /// Reads and compares the content of a name.
     Read { name: usize },
-    /// Time goes by.
+    /// Advances the time.
     Wait { days: u64 },
-    /// A collection.
+    /// Runs a collection.
     Collect,
-    /// One that is killed at some deletion: before it, or after.
+    /// Runs a collection that is killed before or after a deletion.
     InterruptedCollection { at: u64, before: bool },
-    /// What is needed is renewed, perhaps killed at some blob and begun again, and
-    /// the epoch ends.
+    /// Renews needed blobs, perhaps killed at some blob and repeated, and ends the
+    /// epoch.
     Epoch { killed: Option<u64> },
 }
 
@@ -74,7 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // Blob IDs take their time; PROPTEST_CASES asks for more.
+        // Computing blob IDs is slow; PROPTEST_CASES sets more cases.
         cases: std::env::var("PROPTEST_CASES")
             .ok()
             .and_then(|cases| cases.parse().ok())

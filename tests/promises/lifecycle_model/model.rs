@@ -1,4 +1,4 @@
-//! The parts, and the model that knows what has to be there.
+//! The components, and the model that knows which content must exist.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use walgit_fs::publish::{PublishError, PublishOptions, Unwatched, publish};
 use walgit_fs::repo::refs::{Expected, NamedRef, RefStore};
 use walrus_client::{BlobStore, LocalDir};
 
-use super::interruptions::{KilledPublish, KilledCollection, InterruptedRenewal};
 use super::components::Components;
-use super::{TREE_COUNT, DAY, RETENTION_DAYS, MAX_BODY, Step};
+use super::interruptions::{InterruptedRenewal, KilledCollection, KilledPublish};
+use super::{DAY, MAX_BODY, RETENTION_DAYS, Step, TREE_COUNT};
 use crate::support::{Tree, loader};
 
-/// What was published once, as the model knows it.
+/// A published head.
 #[derive(Clone, Debug)]
 pub(super) struct PublishedHead {
     pub(super) name: usize,
@@ -36,17 +36,17 @@ pub(super) struct Model {
     pub(super) _dirs: [tempfile::TempDir; 2],
     pub(super) trees: Vec<Tree>,
     pub(super) now: u64,
-    // The model.
+    // State of the model.
     pub(super) names: BTreeMap<usize, Address>,
     pub(super) entries: Vec<PublishedHead>,
-    /// When a collection first saw that nothing stands for an address.
+    /// Time at which a collection first found an address unreferenced.
     pub(super) unreferenced_since: HashMap<String, u64>,
     pub(super) reclaimed: u64,
     pub(super) renewed: u64,
 }
 
-/// The last one is a part of the first: published after it, it needs nothing new
-/// but its directories.
+/// The last tree is a part of the first: published after it, it needs only new
+/// directories.
 pub(super) fn tree(content: u64) -> Tree {
     let tree = Tree::new().noise("common/all", 90_000, 1).noise(
         &format!("common/{}", content % 2),
@@ -101,7 +101,7 @@ impl Model {
     }
 
     pub(super) async fn publish(&mut self, number: usize, content: u64, claims: u64, beside: bool) {
-        // Moments apart, as publishes are.
+        // Publishes are at different times.
         self.now += 1;
         let seen = self.unreferenced_now();
         let lease = Arc::new(self.components.leases.take().unwrap());
@@ -133,7 +133,7 @@ impl Model {
             Arc::new(Unwatched),
         )
         .await;
-        // Its time was over: it is stored again, as --fresh does.
+        // Expired content is stored again, as `--fresh` does.
         if let Err(PublishError::Previous(why)) = &done
             && why.is_missing()
         {
@@ -177,10 +177,13 @@ impl Model {
         Arc::into_inner(lease).unwrap().finish().unwrap();
     }
 
-    /// Since when collections, one of them now, have seen that nothing stands for
-    /// what was published last under its name.
+    /// Since when collections, including one now, have found the last publish of each
+    /// name unreferenced.
     pub(super) fn unreferenced_now(&self) -> HashMap<String, u64> {
-        let last = self.unreferenced().into_iter().filter(|(_, next)| next.is_none());
+        let last = self
+            .unreferenced()
+            .into_iter()
+            .filter(|(_, next)| next.is_none());
         last.map(|(address, _)| {
             let address = address.to_string();
             let since = self.unreferenced_since.get(&address).copied();
@@ -191,7 +194,7 @@ impl Model {
 
     pub(super) async fn collect(&mut self, store: Arc<dyn BlobStore>) -> bool {
         let done = self.components.collect(store, self.now).await;
-        // It saw what nothing stands for, however it ended.
+        // It found unreferenced heads, however it ended.
         self.unreferenced_since = self.unreferenced_now();
         match done {
             Ok(report) => {
@@ -208,8 +211,7 @@ impl Model {
         }
     }
 
-    /// What was published and nothing stands for, with the time of the next
-    /// publish under its name.
+    /// Unreferenced heads, with the time of the next publish under their name.
     pub(super) fn unreferenced(&self) -> Vec<(Address, Option<u64>)> {
         let live: Vec<&Address> = self.names.values().collect();
         let with_next = self.entries.iter().enumerate().map(|(at, entry)| {
@@ -225,8 +227,8 @@ impl Model {
             .collect()
     }
 
-    /// Heads that must be whole after a collection now: those of names, and old
-    /// ones whose time is not over and that were not collected before.
+    /// Heads that must be complete after a collection now: those of names, and old ones
+    /// within retention that were not collected before.
     pub(super) fn needed(&self) -> Vec<Address> {
         let mut needed: Vec<Address> = self.names.values().cloned().collect();
         for (address, next) in self.unreferenced() {
@@ -244,7 +246,7 @@ impl Model {
         of_it.unwrap().content
     }
 
-    /// Every byte of a head is read from the store and compared.
+    /// Reads every byte of a head from the store and compares it.
     pub(super) async fn assert_whole(&self, address: &Address) {
         let Address::Walrus { blob, root } = address else {
             panic!("{address}")
@@ -285,14 +287,19 @@ impl Model {
     pub(super) async fn step(&mut self, step: &Step) {
         match *step {
             Step::Publish { name, content } => self.publish(name, content, u64::MAX, false).await,
-            Step::PublishDuringCollection { name, content } => self.publish(name, content, u64::MAX, true).await,
+            Step::PublishDuringCollection { name, content } => {
+                self.publish(name, content, u64::MAX, true).await
+            }
             Step::InterruptedPublish {
                 name,
                 content,
                 after,
             } => self.publish(name, content, after, false).await,
             Step::Remove { name: number } => {
-                self.components.refs.remove(&name(number), "remove").unwrap();
+                self.components
+                    .refs
+                    .remove(&name(number), "remove")
+                    .unwrap();
                 self.names.remove(&number);
             }
             Step::Read { name } => {
@@ -308,13 +315,13 @@ impl Model {
                 let needed: Vec<Address> = self.needed();
                 let needed: Vec<Address> =
                     needed.into_iter().filter(|it| !gone.contains(it)).collect();
-                // A head whose time was over, and begins anew with the next publish
-                // under its name, may have ended in part by then.
+                // A head whose retention ended, and restarts with the next publish
+                // under its name, may have lost blobs in between.
                 let (broken, needed): (Vec<_>, Vec<_>) =
                     needed.into_iter().partition(|it| expired.contains(it));
                 let (stored, whole) = (self.stored(), self.blobs_of(&needed).await);
                 assert!(stored.is_superset(&whole));
-                // Nothing else survives, and nothing that has expired.
+                // No other blob survives, and no expired one.
                 let rest: BTreeSet<BlobId> = stored.difference(&whole).copied().collect();
                 assert!(rest.is_subset(&self.blobs_of(&broken).await), "{rest:?}");
                 for blob in stored {
@@ -355,7 +362,7 @@ impl Model {
                 self.collect(Arc::new(collection)).await;
             }
         }
-        // At any time, whatever was killed: what has a name is whole.
+        // After any interruption, heads of names are complete.
         let there = self.stored();
         for address in self.names.values() {
             for blob in self.blobs_of(std::slice::from_ref(address)).await {
@@ -366,7 +373,7 @@ impl Model {
         }
     }
 
-    /// Old heads of which something has expired.
+    /// Old heads of which a blob has expired.
     pub(super) async fn expired(&self) -> Vec<Address> {
         let mut expired = Vec::new();
         let there = self.stored();
@@ -385,7 +392,7 @@ impl Model {
         expired
     }
 
-    /// Old heads that an earlier collection has taken: their time was over.
+    /// Old heads that an earlier collection deleted after their retention.
     pub(super) fn collected_heads(&self) -> Vec<Address> {
         let there = self.stored();
         let old = self.unreferenced().into_iter().map(|(address, _)| address);
@@ -397,7 +404,7 @@ impl Model {
     }
 }
 
-/// Files below a folder, by their paths in it.
+/// Files below a directory, by relative path.
 pub(super) fn files(root: &Path) -> Vec<PathBuf> {
     let mut pending = vec![root.to_owned()];
     let mut found = Vec::new();

@@ -4,9 +4,9 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::environment::{Network, Environment};
+use super::environment::{Environment, Network};
 
-/// What is wrong while a command runs.
+/// An adverse condition while a command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// Nothing is mounted, no daemon runs.
@@ -17,15 +17,15 @@ pub(super) enum Condition {
     StoppedDaemon,
     /// A mount was made with other XDG directories and another TMPDIR, as from cron.
     OtherEnvironment,
-    /// The disk that holds all state is full.
+    /// The disk with all state is full.
     FullDisk,
     /// The command may open 20 files.
     FewDescriptors,
-    /// The disk that holds all state is mounted read-only.
+    /// The disk with all state is mounted read-only.
     ReadOnlyHome,
     /// Servers refuse connections.
     NoNetwork,
-    /// Servers accept connections and never answer.
+    /// Servers accept connections and never respond.
     SilentNetwork,
     /// The config file does not parse.
     BrokenConfig,
@@ -49,7 +49,7 @@ impl Condition {
         }
     }
 
-    /// Where blobs are.
+    /// The network that the condition needs.
     pub(super) fn network(self) -> Network {
         match self {
             NoNetwork | SilentNetwork => Network::Http,
@@ -58,7 +58,7 @@ impl Condition {
         }
     }
 
-    /// A line of shell in the process of the command.
+    /// A shell command in the process of the command.
     pub(super) fn prefix(self) -> &'static str {
         match self {
             FewDescriptors => "ulimit -S -n 20",
@@ -66,8 +66,11 @@ impl Condition {
         }
     }
 
-    /// Variables of the command's environment.
-    pub(super) fn environment(self, environment: &Environment) -> Vec<(&'static str, std::path::PathBuf)> {
+    /// Environment variables of the command.
+    pub(super) fn environment(
+        self,
+        environment: &Environment,
+    ) -> Vec<(&'static str, std::path::PathBuf)> {
         let other = |name: &str| environment.path().join("elsewhere").join(name);
         match self {
             OtherEnvironment => vec![
@@ -89,7 +92,9 @@ impl Condition {
         match self {
             KilledDaemon => environment.kill_daemon(),
             StoppedDaemon => environment.signal_daemon(Signal::STOP),
-            OtherEnvironment => fs::create_dir_all(environment.path().join("elsewhere/tmp")).unwrap(),
+            OtherEnvironment => {
+                fs::create_dir_all(environment.path().join("elsewhere/tmp")).unwrap()
+            }
             FullDisk => environment.fill_disk(),
             ReadOnlyHome => environment.remount("ro"),
             NoNetwork => environment.server().stop(),

@@ -1,4 +1,5 @@
-//! A user with published repositories, keys and pins, and what must not be lost.
+//! A user with published repositories, keys and pins, and checks that none of them is
+//! lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,18 +15,18 @@ use crate::support::tree::{assert_same, noise};
 use crate::support::world::signal;
 use crate::support::{Server, Tree, World, eventually};
 
-/// Where blobs are.
+/// Location of blobs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Network {
     Local,
-    /// All state lies on a small file system of its own.
+    /// All state is on a separate small file system.
     LocalOnItsOwnDisk,
     Http,
 }
 
-/// How a command ended.
+/// The result of a command.
 pub(super) struct CommandResult {
-    /// Its exit code; -1 for one that was killed after the limit.
+    /// Its exit code; -1 if it was killed after the time limit.
     pub(super) code: i32,
     pub(super) took: Duration,
     pub(super) stdout: String,
@@ -33,7 +34,7 @@ pub(super) struct CommandResult {
 }
 
 impl CommandResult {
-    /// The last line that it printed for the user.
+    /// The last error line that it printed.
     pub(super) fn message(&self) -> &str {
         let error = self
             .stderr
@@ -51,12 +52,12 @@ pub(super) struct Environment {
     address: String,
     mounted: PathBuf,
     other: PathBuf,
-    /// The daemon's process, where it was started by [`Environment::mount`].
+    /// The daemon's process, if [`Environment::mount`] started it.
     daemon: Option<i32>,
     runs: usize,
     names: BTreeMap<PathBuf, Vec<u8>>,
     blobs: Vec<PathBuf>,
-    /// After `world`, whose files lie on it.
+    /// After `world`, whose files are on it.
     _disk: Option<Tmpfs>,
 }
 
@@ -116,7 +117,7 @@ impl Environment {
         environment
     }
 
-    /// Publishes, keeps keys, pins and learns.
+    /// Publishes, stores keys, pins and learns.
     fn populate(&mut self) {
         let path = self.path().to_owned();
         fs::write(path.join("key"), "11".repeat(32)).unwrap();
@@ -137,7 +138,7 @@ impl Environment {
         self.mount();
         let pinned = self.mounted.join("d");
         self.world.run(&["cache", "pin", pinned.to_str().unwrap()]);
-        // What a session opens is learned; the profile is imported again later.
+        // The session is learned; its profile is imported again later.
         for name in ["a", "d/b", "d/large"] {
             fs::read(self.mounted.join(name)).unwrap();
         }
@@ -147,7 +148,7 @@ impl Environment {
         self.names = self.files(&["data/walgit-fs"], |path| {
             let text = path.to_string_lossy();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // Locks, and the list of keys, to which a key is added.
+            // Except locks, and the list of keys, to which a key is added.
             let is_state = !name.starts_with('.') && name != "keys.json";
             is_state && (text.contains("/refs/") || text.contains("/keys/"))
         });
@@ -260,7 +261,7 @@ impl Environment {
         limit: Duration,
     ) -> CommandResult {
         self.runs += 1;
-        // Output goes to files: a pipe that a daemon inherits would never end.
+        // Output goes to files: a daemon could keep a pipe open.
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| fs::File::create(dir.path().join(name)).unwrap();
         let arguments = self.arguments(command);
@@ -321,13 +322,12 @@ impl Environment {
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// Names, keys and blobs that were there in the beginning and are not any more,
-    /// or differ.
+    /// Names, keys and blobs that are missing or changed.
     pub(super) fn losses(&self) -> Vec<String> {
         let mut lost = Vec::new();
         for (path, content) in &self.names {
             if path.file_name().unwrap() == "proj" {
-                // Publishing and compacting move it; it must lead somewhere.
+                // Publishes and compactions move it; it must remain valid.
                 continue;
             }
             if fs::read(path).ok().as_ref() != Some(content) {
@@ -342,7 +342,7 @@ impl Environment {
         lost
     }
 
-    /// What cannot be read any more once the condition has ended.
+    /// Content that is unreadable after the condition has ended.
     pub(super) fn content_losses(&mut self) -> Vec<String> {
         detach(&self.mounted);
         detach(&self.other);
@@ -366,7 +366,7 @@ impl Environment {
     }
 }
 
-/// Detaches whatever is mounted on a folder.
+/// Detaches everything that is mounted on a directory.
 fn detach(dir: &Path) {
     while Process::new("umount")
         .arg("-l")

@@ -2,8 +2,8 @@
 
 use super::conditions::Condition::{self, *};
 
-/// Commands, and the conditions under which they fail (exit code 1). Under all
-/// others they succeed (exit code 0).
+/// Commands, and the conditions under which they fail (exit code 1). Under all others
+/// they succeed (exit code 0).
 const FAILURES: &[(&str, &[Condition])] = &[
     (
         "mount",
@@ -196,8 +196,8 @@ const FAILURES: &[(&str, &[Condition])] = &[
     ("daemon status", &[StoppedDaemon]),
 ];
 
-/// Commands that have no cause to succeed: `local` and a plain server ask for no
-/// sign-in, and what `gc` and `renew` may delete is never overridden.
+/// Commands that always fail: `local` and a plain server require no sign-in, and safety
+/// limits of `gc` and `renew` are never overridden.
 const ALL: &[Condition] = &[
     NoDaemon,
     KilledDaemon,

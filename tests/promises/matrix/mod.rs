@@ -1,18 +1,18 @@
-//! Every command under every adverse condition ends in time, names the object and
-//! the remedy, exits with the documented code, and loses nothing.
+//! Every command under every adverse condition ends in time, names the object and the
+//! remedy, exits with the documented code, and loses nothing.
 //!
 //! - [`commands`]: the commands, with their arguments;
 //! - [`conditions`]: the conditions, each with a way to create and to end it;
 //! - [`environment`]: a user with published repositories, keys and pins;
 //! - [`expected`]: the exit code of each combination.
 //!
-//! A condition is a test of its own, so conditions run in parallel. `devnet` is not
-//! among the commands: it serves until it is stopped; `devnet.rs` covers it.
+//! Each condition is a separate test, so conditions run in parallel. `devnet` is not
+//! among the commands, because it serves until it is stopped; `devnet.rs` covers it.
 
 mod commands;
 mod conditions;
-mod expected;
 mod environment;
+mod expected;
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use commands::COMMANDS;
 use conditions::Condition;
 use environment::{CommandResult, Environment};
 
-/// The longest that a command may take.
+/// Time limit of a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs all commands under a condition.
@@ -47,7 +47,8 @@ fn check(condition: Condition) {
             ));
         }
         failures.extend(violations(&result).map(|fault| format!("{}: {fault}", command.name)));
-        failures.extend((environment.losses().iter()).map(|loss| format!("{}: {loss}", command.name)));
+        failures
+            .extend((environment.losses().iter()).map(|loss| format!("{}: {loss}", command.name)));
     }
     failures.extend(environment.content_losses());
     assert!(
@@ -58,7 +59,7 @@ fn check(condition: Condition) {
     );
 }
 
-/// What is wrong with the way in which a command ended, apart from its exit code.
+/// Violations in the result of a command, apart from its exit code.
 fn violations(result: &CommandResult) -> impl Iterator<Item = String> {
     let stderr = &result.stderr;
     let errors = stderr.lines().filter(|line| line.starts_with("error: "));
@@ -67,8 +68,8 @@ fn violations(result: &CommandResult) -> impl Iterator<Item = String> {
         (result.code == -1, "did not end in time"),
         (stderr.contains("panicked"), "panicked"),
         (result.code == 0 && has_error, "succeeded with an error"),
-        // A command that reports what it found (`status`, `doctor`, `fsck`) fails
-        // without an error of its own: its report names the object and the remedy.
+        // A command that reports findings (`status`, `doctor`, `fsck`) fails without an
+        // error message: its report names the object and the remedy.
         (
             result.code == 1 && !has_error && result.stdout.trim().is_empty(),
             "failed without a message",

@@ -1,4 +1,4 @@
-//! A server that answers whatever a test wants it to.
+//! A server whose responses a test defines.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,14 +7,14 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::Response;
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
     pub(crate) path: String,
     pub(crate) body: String,
 }
 
-/// A running server; it remembers what was asked.
+/// A running server that records its requests.
 pub(crate) struct FakeServer {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<ReceivedRequest>>>,
@@ -22,7 +22,8 @@ pub(crate) struct FakeServer {
 }
 
 impl FakeServer {
-    /// Answers with what `handler` makes of a request and its number, from 0.
+    /// Answers each request with the result of `handler`, which gets the request and
+    /// its number, from 0.
     pub(crate) fn with_handler(
         handler: impl Fn(&ReceivedRequest, usize) -> Response + Send + Sync + 'static,
     ) -> Self {
@@ -60,13 +61,13 @@ impl FakeServer {
         }
     }
 
-    /// What was asked so far.
+    /// Requests so far.
     pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-/// An answer of JSON, or of what claims to be.
+/// A response with JSON, valid or not.
 pub(crate) fn json(text: impl ToString) -> Response {
     with_status(200, text)
 }
@@ -79,7 +80,7 @@ pub(crate) fn with_status(status: u16, text: impl ToString) -> Response {
         .unwrap()
 }
 
-/// A body that never ends: as fast as it goes, or a byte now and then.
+/// An endless body: as fast as possible, or a byte per pause.
 pub(crate) fn endless_body(pause: Option<std::time::Duration>) -> Response {
     let stream = futures_util::stream::unfold((), move |()| async move {
         let part = match pause {

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use super::Tree;
 
-/// Files of a program, each too large to come along with another one, and their
-/// names.
+/// Files of a program, each too large to be fetched with another one, and their names.
 pub(crate) fn program_files() -> (Tree, Vec<String>) {
     let mut tree = Tree::new();
     let mut names = Vec::new();
@@ -18,13 +17,13 @@ pub(crate) fn program_files() -> (Tree, Vec<String>) {
     (tree.commit("a program"), names)
 }
 
-/// Names in an order that no walk would take.
+/// Names in a pseudo-random order.
 pub(crate) fn shuffled(mut names: Vec<String>) -> Vec<String> {
     names.sort_by_key(|name| *blake3::hash(name.as_bytes()).as_bytes());
     names
 }
 
-/// Opens files as a program does that has something to do in between.
+/// Opens files in this order, with pauses like a program that also computes.
 pub(crate) fn open_in_order(dir: &Path, order: &[String]) {
     for name in order {
         assert_eq!(fs::read(dir.join(name)).unwrap().len(), 40_000);

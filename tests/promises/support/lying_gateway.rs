@@ -1,5 +1,5 @@
-//! An aggregator that lies: it passes requests on to an honest one and spoils
-//! what comes back.
+//! A lying aggregator: it forwards requests to an honest one and corrupts the
+//! responses.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,22 +9,22 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-/// How bytes are spoiled.
+/// Kinds of corruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// Not at all.
+    /// None.
     None,
     /// One bit in the middle.
     Flip,
     /// The second half is missing.
     Truncate,
-    /// More bytes than asked for.
+    /// More bytes than requested.
     Pad,
-    /// As many bytes of something else.
+    /// As many other bytes.
     Swap,
     /// Status 500.
     Fail,
-    /// No answer.
+    /// No response.
     Hang,
 }
 
@@ -105,7 +105,7 @@ async fn forward(State(upstream): State<Upstream>, request: Request) -> Response
             response = response.header(name, value);
         }
     }
-    // What a HEAD says of a body that it does not have.
+    // The length that a HEAD reports without a body.
     if let Some(len) = upstream_response.headers().get("content-length")
         && is_head
     {

@@ -1,4 +1,4 @@
-//! Repositories as WalGit's own tools keep them: a blob a file, a manifest a
+//! Repositories in the format of WalGit's own tools: a blob per file, a manifest per
 //! commit.
 
 use std::fs;
@@ -10,7 +10,7 @@ use walrus_encoding::blob_id::blob_id;
 
 use super::{Server, World};
 
-/// The repository that comes with the project, made by WalGit's own writer.
+/// A repository in the project's test data, made by WalGit's own writer.
 pub(crate) fn fixture(part: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data/walgit")
@@ -24,7 +24,7 @@ pub(crate) fn manifests(kind: &str) -> [String; 2] {
     [0, 1].map(|commit| all[kind][commit].as_str().unwrap().to_owned())
 }
 
-/// The ID under which bytes are stored in a folder of blobs.
+/// Stores bytes in a directory of blobs; returns their ID.
 pub(crate) fn store(blobs: &Path, bytes: &[u8]) -> String {
     let id = blob_id(bytes).unwrap().to_string();
     fs::create_dir_all(blobs).unwrap();
@@ -32,19 +32,19 @@ pub(crate) fn store(blobs: &Path, bytes: &[u8]) -> String {
     id
 }
 
-/// An address of a manifest.
+/// The address of a manifest.
 pub(crate) fn address_of(manifest: &str) -> String {
     format!("walrus://{manifest}")
 }
 
-/// A server that has the fixture's blobs.
+/// A server with the blobs of the fixture.
 pub(crate) fn server_with_fixture(args: &[&str]) -> Server {
     let server = Server::with(args);
     copy_fixture(&server.blobs());
     server
 }
 
-/// A world whose network `local` has the fixture's blobs.
+/// A world whose network `local` has the blobs of the fixture.
 pub(crate) fn world_with_fixture() -> World {
     let world = World::new();
     copy_fixture(&world.blobs());
@@ -59,7 +59,7 @@ fn copy_fixture(blobs: &Path) {
     }
 }
 
-/// A commit being made: `Commit::new(&blobs).file("a", b"text").store()`.
+/// Builds a commit: `Commit::new(&blobs).file("a", b"text").store()`.
 pub(crate) struct Commit {
     blobs: PathBuf,
     tree: Map<String, Value>,
@@ -77,7 +77,7 @@ impl Commit {
         }
     }
 
-    /// What follows is encrypted.
+    /// Encrypts everything added from now on.
     pub(crate) fn encrypted(mut self, key: &SecretKey) -> Self {
         self.key = Some(key.clone());
         self
@@ -100,24 +100,24 @@ impl Commit {
         self.entry(path, entry)
     }
 
-    /// Another path to what is at `path`.
+    /// Another path to the content at `path`.
     pub(crate) fn alias(self, path: &str, other: &str) -> Self {
         let entry = self.entry_at(path);
         self.entry(other, entry)
     }
 
-    /// What stands at `path`.
+    /// The entry at `path`.
     pub(crate) fn entry_at(&self, path: &str) -> Value {
         self.tree[path].clone()
     }
 
-    /// Whatever somebody may have written there.
+    /// Adds any entry, valid or not.
     pub(crate) fn entry(mut self, path: &str, entry: Value) -> Self {
         self.tree.insert(path.into(), entry);
         self
     }
 
-    /// Stores the manifest; its ID.
+    /// Stores the manifest; returns its ID.
     pub(crate) fn store(self) -> String {
         let manifest = json!({
             "timestamp": "2025-05-24T10:00:00.000Z", "author": "0xa11ce", "message": "made",
@@ -130,7 +130,7 @@ impl Commit {
         match &self.key {
             None => store(&self.blobs, content),
             Some(key) => {
-                // Never twice for other content: enough for a test.
+                // Unique per content: sufficient for a test.
                 let digest = blake3::hash(content);
                 let iv = digest.as_bytes()[..12].try_into().unwrap();
                 store(&self.blobs, &seal_payload(key, iv, content).unwrap())

@@ -1,23 +1,23 @@
-//! Worlds to test in, trees to publish, gateways that lie.
+//! Isolated users, servers, trees to publish, and lying gateways.
 
-pub(crate) mod sui_node;
-pub(crate) mod raw_nodes;
 pub(crate) mod fake_server;
-pub(crate) mod lying_gateway;
-pub(crate) mod synthetic_history;
 pub(crate) mod file_opens;
+pub(crate) mod lying_gateway;
+pub(crate) mod manifests;
+pub(crate) mod raw_nodes;
 pub(crate) mod shared_daemon;
+pub(crate) mod sui_node;
+pub(crate) mod synthetic_history;
+pub(crate) mod tcp_proxy;
 pub(crate) mod tls_server;
 pub(crate) mod tree;
-pub(crate) mod tcp_proxy;
-pub(crate) mod manifests;
 pub(crate) mod world;
 
-pub(crate) use lying_gateway::{LyingGateway, Lie};
+pub(crate) use lying_gateway::{Lie, LyingGateway};
 pub(crate) use shared_daemon::SharedDaemon;
+pub(crate) use tcp_proxy::TcpProxy;
 pub(crate) use tls_server::TlsServer;
 pub(crate) use tree::Tree;
-pub(crate) use tcp_proxy::TcpProxy;
 pub(crate) use world::{Server, World};
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use walgit_fs::cache::{Cache, CacheConfig};
 use walgit_fs::repo::{Loader, LoaderConfig};
 
-/// A runtime for tests that speak to the library directly.
+/// Runs a future, for tests that call the library directly.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -34,7 +34,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// A loader of one's own over a small cache, which goes with the folder.
+/// A loader over a small cache in the returned directory.
 pub(crate) fn loader() -> (Arc<Loader>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(&CacheConfig {
@@ -45,12 +45,12 @@ pub(crate) fn loader() -> (Arc<Loader>, tempfile::TempDir) {
     (Loader::new(cache.unwrap(), LoaderConfig::default()), dir)
 }
 
-/// Asks until it is so; a test fails when it never is.
+/// Waits until the condition holds; fails the test if it never does.
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
     eventually_within(30, what, condition);
 }
 
-/// Asks for so many seconds until it is so.
+/// The same with a time limit in seconds.
 pub(crate) fn eventually_within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
     let started = std::time::Instant::now();
     while !condition() {

@@ -1,5 +1,5 @@
-//! Nodes that no publisher would write, encoded as contrib/FORMAT.md says and
-//! hashed right: what a hostile author can make.
+//! Nodes that no publisher would write, encoded according to `contrib/FORMAT.md` and
+//! with correct hashes: what a hostile author can produce.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use walgit_format::{PlannedChunk, PlannedLocation};
 use walrus_client::{BlobStore as _, LocalDir, PutOptions};
 use walrus_encoding::blob_id::blob_id;
 
-/// The primitives of the format, at the end of a buffer.
+/// Appends primitives of the format to a buffer.
 pub(crate) trait EncodeFields {
     fn uint(&mut self, value: u64) -> &mut Self;
     fn sint(&mut self, value: i64) -> &mut Self;
@@ -42,8 +42,8 @@ impl EncodeFields for Vec<u8> {
     }
 }
 
-/// A chunk table of a node that ends at `end`, of chunks without bases, each so
-/// many times.
+/// A chunk table of a node that ends at `end`, of chunks without bases, each repeated a
+/// number of times.
 pub(crate) fn chunk_table(chunks: &[(&PlannedChunk, usize)], end: i64) -> Vec<u8> {
     let count: usize = chunks.iter().map(|(_, times)| times).sum();
     let mut out = Vec::new();
@@ -68,7 +68,7 @@ pub(crate) fn chunk_table(chunks: &[(&PlannedChunk, usize)], end: i64) -> Vec<u8
     out
 }
 
-/// Stores plain bytes as data, compressed.
+/// Stores bytes as data, compressed.
 pub(crate) fn push_data(builder: &mut BlobBuilder, raw: &[u8]) -> PlannedChunk {
     let sealed = walgit_format::chunk::seal(raw, 3);
     PlannedChunk::encoded(raw, &sealed, builder.push_data(&sealed.bytes))
@@ -82,7 +82,7 @@ pub(crate) fn directory(table: &[u8], entries: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// A file whose content is in the directory.
+/// A file with inline content.
 pub(crate) fn inline_file(name: &[u8], content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     out.string(name).raw(&[0]).uint(content.len() as u64);
@@ -118,8 +118,7 @@ pub(crate) fn commit(id: &[u8], root: u64, nodes: u64, bytes: u64) -> Vec<u8> {
     out
 }
 
-/// A head: its table, encoded commits, branches, and attachments (kind, first,
-/// count).
+/// A head: its table, encoded commits, branches, and attachments (kind, first, count).
 pub(crate) fn head(
     table: &[u8],
     commits: &[Vec<u8>],
@@ -141,7 +140,7 @@ pub(crate) fn head(
     out
 }
 
-/// What a segment of a history holds: its lists, encoded with their counts.
+/// Content of a segment of a history: its lists, encoded with their counts.
 pub(crate) struct Segment {
     pub(crate) trees: Vec<u8>,
     pub(crate) contents: Vec<u8>,
@@ -187,7 +186,7 @@ pub(crate) fn group(objects: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// What git calls an object.
+/// The git ID of an object.
 pub(crate) fn git_id(kind: gix::objs::Kind, raw: &[u8]) -> Vec<u8> {
     let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, kind, raw).unwrap();
     id.as_slice().to_vec()
@@ -200,9 +199,8 @@ pub(crate) fn raw_commit(tree: &[u8], message: &str) -> Vec<u8> {
     format!("tree {tree}\nauthor {person}\ncommitter {person}\n\n{message}\n").into_bytes()
 }
 
-/// A repository with a history: `segment` and its table are that of the archive,
-/// `commits` a chunk of raw commits, `id` the commit that is mounted, of `nodes`
-/// nodes.
+/// Stores a repository with a history: `segment` and its table are that of the archive,
+/// `commits` is a chunk of raw commits, `id` the mounted commit, of `nodes` nodes.
 pub(crate) fn store_with_history(
     state: &Path,
     mut builder: BlobBuilder,
@@ -231,8 +229,8 @@ pub(crate) fn store_with_history(
     store_head(state, builder, &raw)
 }
 
-/// Stores the repository with this head in the local network of the user whose
-/// state is in `state`; its address.
+/// Stores the repository with this head in the local network of the user whose state is
+/// in `state`; returns its address.
 pub(crate) fn store_head(state: &Path, mut builder: BlobBuilder, head: &[u8]) -> String {
     let head = builder.push_node(head);
     let blob = Bytes::from(builder.finish_with_head(&head).unwrap());
@@ -240,7 +238,7 @@ pub(crate) fn store_head(state: &Path, mut builder: BlobBuilder, head: &[u8]) ->
     format!("walrus://{id}?root={}", head.hash)
 }
 
-/// Stores a blob; its ID.
+/// Stores a blob; returns its ID.
 pub(crate) fn put_blob(state: &Path, blob: Bytes) -> walgit_format::chunk::BlobId {
     let id = blob_id(&blob).unwrap();
     let local = LocalDir::open(&state.join("data/walgit-fs/local"), 1 << 30).unwrap();

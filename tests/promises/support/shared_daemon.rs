@@ -1,4 +1,4 @@
-//! A daemon that serves an innocent mount beside a hostile one.
+//! A daemon that serves an innocent and a hostile mount.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::{Tree, World};
 
-/// Most memory of the daemon, in KiB.
+/// Maximum memory of the daemon, in KiB.
 pub(crate) const MAX_DAEMON_MEMORY_KIB: u64 = 300 << 10;
-/// Longest that all of a test may take unless it says otherwise: the deadline of
-/// a request, and what a loaded machine adds to it.
+/// Default time limit of a test: the deadline of a request, plus time for a loaded
+/// machine.
 const MAX_DURATION: Duration = Duration::from_secs(60);
 
-/// A figure of the memory of a process, in KiB.
+/// A memory field of a process, in KiB.
 fn memory_kib(pid: i32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let found = status.lines().find_map(|line| line.strip_prefix(field));
@@ -21,7 +21,8 @@ fn memory_kib(pid: i32, field: &str) -> u64 {
     found.unwrap().parse().unwrap()
 }
 
-/// A daemon that serves an innocent mount beside whatever is tried.
+/// A daemon that serves an innocent mount, to be tested for interference by a hostile
+/// one.
 pub(crate) struct SharedDaemon {
     pub(crate) world: World,
     neighbour: PathBuf,
@@ -46,23 +47,23 @@ impl SharedDaemon {
         }
     }
 
-    /// One whose test may take as long as this.
+    /// Sets the time limit of the test.
     pub(crate) fn with_max_duration(mut self, max_duration: Duration) -> Self {
         self.max_duration = max_duration;
         self
     }
 
-    /// The most memory that the daemon ever had, in KiB.
+    /// Peak memory of the daemon, in KiB.
     pub(crate) fn peak(&self) -> u64 {
         memory_kib(self.daemon, "VmHWM:")
     }
 
-    /// The memory that the daemon has, in KiB.
+    /// Resident memory of the daemon, in KiB.
     pub(crate) fn resident(&self) -> u64 {
         memory_kib(self.daemon, "VmRSS:")
     }
 
-    /// That mounting is refused, for this reason.
+    /// Asserts that mounting is refused for this reason.
     #[track_caller]
     pub(crate) fn assert_mount_refused(&self, address: &str, reason: &str) {
         let dir = self.world.mountpoint();
@@ -72,16 +73,22 @@ impl SharedDaemon {
         self.assert_healthy();
     }
 
-    /// That the daemon lives, within its bounds, and serves.
+    /// Asserts that the daemon runs within its limits and serves the innocent mount.
     #[track_caller]
     pub(crate) fn assert_healthy(&self) {
         let read_started = Instant::now();
         assert_eq!(fs::read(self.neighbour.join("a")).unwrap(), b"hello");
         assert_eq!(self.world.daemon(), Some(self.daemon));
-        assert!(read_started.elapsed() < Duration::from_secs(10), "neighbours wait");
+        assert!(
+            read_started.elapsed() < Duration::from_secs(10),
+            "neighbours wait"
+        );
         let peak = self.peak();
         assert!(peak < MAX_DAEMON_MEMORY_KIB, "the daemon took {peak} KiB");
-        assert!(self.started.elapsed() < self.max_duration, "it took too long");
+        assert!(
+            self.started.elapsed() < self.max_duration,
+            "it took too long"
+        );
     }
 }
 

@@ -1,10 +1,9 @@
-//! A chain of one's own: a GraphQL server with as much of the chain's schema as
-//! we ask about, its limits included.
+//! A Sui node: a GraphQL server with the part of the chain's schema that walgit-fs
+//! uses, including its limits.
 //!
-//! A question is parsed and answered field by field, as it was asked: what it
-//! does not select is not in the answer, and what the schema does not have is
-//! an error. That the schema has it is for `make test-interop` to show, which
-//! holds the questions to the chain's own.
+//! It parses requests and answers them field by field: unselected fields are not in the
+//! response, and unknown fields are errors. `make test-interop` checks the queries
+//! against the chain's own schema.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,7 @@ use graphql_parser::query::{
 };
 use serde_json::{Map, Value, json};
 
-/// Most keys of one question and entries of one page, as on the chain.
+/// Maximum number of keys per request and of entries per page, as on the chain.
 const MAX_PAGE_SIZE: usize = 50;
 
 #[derive(Default)]
@@ -28,7 +27,7 @@ struct Objects {
 
 type Shared = Arc<Mutex<Objects>>;
 
-/// A running chain.
+/// A running node.
 pub(crate) struct SuiNode {
     pub(crate) url: String,
     objects: Shared,
@@ -75,13 +74,13 @@ impl SuiNode {
         table.insert(name.into(), full_id(to));
     }
 
-    /// How many questions were asked so far.
+    /// Number of requests so far.
     pub(crate) fn requests(&self) -> usize {
         self.objects().requests
     }
 }
 
-/// An ID as the chain writes it: all of its digits.
+/// An ID in the chain's notation, with all digits.
 pub(crate) fn full_id(id: &str) -> String {
     format!("0x{:0>64}", id.trim_start_matches("0x"))
 }
@@ -155,7 +154,7 @@ fn execute(objects: &Objects, request: &GraphQlRequest) -> Result<Value, String>
     )
 }
 
-/// The value of an argument, a variable's where it is one.
+/// The value of an argument, resolving a variable.
 fn argument(
     field: &Field<'_, String>,
     name: &str,
@@ -171,7 +170,7 @@ fn argument(
     }
 }
 
-/// What is selected of a value of type `kind`, and nothing else.
+/// The selected fields of a value of type `kind`.
 fn select(
     selection: &SelectionSet<'_, String>,
     kind: &str,

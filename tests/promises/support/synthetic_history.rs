@@ -1,4 +1,4 @@
-//! Histories made by hand, right or not, every chunk hashed right.
+//! Synthetic histories, valid or not, with correct chunk hashes.
 
 use bytes::Bytes;
 use walgit_format::archive::{
@@ -18,25 +18,24 @@ use walrus_encoding::blob_id::blob_id;
 
 use super::{World, block_on};
 
-/// The files `a` and `b`.
+/// Contents of the files `a` and `b`.
 pub(crate) const CONTENTS: [&str; 2] = ["hello\n", "world\n"];
 
-/// A history of one commit with one tree of two files, as parts that can be
-/// changed before it is stored.
+/// A history of one commit with one tree of two files, as parts that tests can change
+/// before storing it.
 #[derive(Clone)]
 pub(crate) struct SyntheticHistory {
     pub(crate) contents: Vec<u8>,
     pub(crate) tree: Vec<StoredEntry>,
     pub(crate) commits: Vec<Vec<u8>>,
     pub(crate) tags: Vec<Vec<u8>>,
-    /// What is stored in the place of the groups of trees and of tags, and of the
-    /// chunk of commits.
+    /// Replacements of the groups of trees and tags, and of the chunk of commits.
     pub(crate) trees_instead: Option<Vec<u8>>,
     pub(crate) tags_instead: Option<Vec<u8>>,
     pub(crate) commits_instead: Option<Vec<u8>>,
     /// Chunks from number 3 on.
     pub(crate) extra_chunks: Vec<Vec<u8>>,
-    /// The files that are shown, and what is in them.
+    /// Files of the mounted tree with their content.
     pub(crate) shown: Vec<(&'static str, Vec<u8>)>,
     /// The commit that is checked out.
     pub(crate) tip: GitId,
@@ -119,7 +118,7 @@ impl SyntheticHistory {
         }
     }
 
-    /// The blob that holds it.
+    /// Encodes it as a blob.
     pub(crate) fn build(mut self) -> RepositoryBlob {
         let mut builder = BlobBuilder::new();
         let mut push = |raw: &[u8]| builder.push_node(raw);
@@ -184,7 +183,7 @@ impl SyntheticHistory {
         }
     }
 
-    /// Stores it; its address.
+    /// Stores it; returns its address.
     pub(crate) fn store(self, world: &World) -> String {
         let RepositoryBlob { id, bytes, root } = self.build();
         let local = world.path().join("data/walgit-fs/local");

@@ -1,8 +1,8 @@
-//! Something on the way to a server that passes bytes on: a proxy, a router, a
-//! name that leads elsewhere from one day to the next.
+//! A TCP proxy in front of a server, as HTTP proxy, router, or host name whose address
+//! changes.
 //!
-//! It can forget the connections it has (they stay open, and nothing ever comes
-//! over them again), end them, or lead new ones to another server.
+//! It can blackhole its connections (they stay open without traffic), close them, or
+//! direct new ones to another server.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ pub(crate) struct TcpProxy {
 }
 
 struct State {
-    /// Whether a client says first where it wants to go (`CONNECT`).
+    /// Whether clients send `CONNECT` first.
     proxy: bool,
     target: Mutex<SocketAddr>,
     blackhole: Notify,
@@ -33,8 +33,7 @@ impl TcpProxy {
         TcpProxy::new(target, false)
     }
 
-    /// A proxy (`CONNECT`) that leads to the server at `target`, whatever is
-    /// asked for.
+    /// An HTTP proxy (`CONNECT`) that always connects to the server at `target`.
     pub(crate) fn proxy_to(target: SocketAddr) -> Self {
         TcpProxy::new(target, true)
     }
@@ -69,23 +68,23 @@ impl TcpProxy {
         }
     }
 
-    /// Leads elsewhere from now on, for new connections alone: those there are
-    /// stay where they led, as they do when a name changes.
+    /// Directs new connections to another server; existing ones stay, as when a DNS
+    /// record changes.
     pub(crate) fn redirect_to(&self, target: SocketAddr) {
         *self.state.target.lock().unwrap() = target;
     }
 
-    /// Forgets all connections there are.
+    /// Stops traffic on all connections without closing them.
     pub(crate) fn blackhole_connections(&self) {
         self.state.blackhole.notify_waiters();
     }
 
-    /// Ends all connections there are.
+    /// Closes all connections.
     pub(crate) fn close_connections(&self) {
         self.state.close.notify_waiters();
     }
 
-    /// How many connections were made.
+    /// Number of accepted connections.
     pub(crate) fn connection_count(&self) -> u32 {
         self.state.connection_count.load(Ordering::Relaxed)
     }

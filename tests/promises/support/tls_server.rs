@@ -1,5 +1,5 @@
-//! A server called `localhost` that speaks TLS, with a certificate that only
-//! an authority of the tests vouches for; behind it is a plain one.
+//! A TLS server called `localhost` in front of a plain one, with a certificate that
+//! only the test CA has signed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn file(name: &str) -> PathBuf {
 }
 
 impl TlsServer {
-    /// The authority's certificate.
+    /// Certificate of the test CA.
     pub(crate) fn ca_certificate() -> PathBuf {
         file("ca.pem")
     }
@@ -48,7 +48,7 @@ impl TlsServer {
             while let Ok((client, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    // A client that does not trust us goes away.
+                    // A client that does not trust the certificate disconnects.
                     let mut client = acceptor.accept(client).await.ok()?;
                     let mut server = TcpStream::connect(target).await.ok()?;
                     copy_bidirectional(&mut client, &mut server).await.ok()
@@ -61,7 +61,7 @@ impl TlsServer {
         }
     }
 
-    /// Where it is.
+    /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }

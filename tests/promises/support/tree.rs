@@ -1,4 +1,4 @@
-//! A folder in one line.
+//! Builds directories to publish.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder being built: `Tree::new().file("a/b", "text").link("c", "a/b")`.
+/// A directory to publish: `Tree::new().file("a/b", "text").link("c", "a/b")`.
 pub(crate) struct Tree {
     dir: tempfile::TempDir,
 }
@@ -51,13 +51,13 @@ impl Tree {
         self
     }
 
-    /// Bytes that do not compress, the same for the same seed.
+    /// Incompressible bytes, equal for equal seeds.
     pub(crate) fn noise(self, name: &str, len: usize, seed: u64) -> Self {
         let content = noise(len, seed);
         self.file(name, content)
     }
 
-    /// Commits everything that is there.
+    /// Commits everything.
     pub(crate) fn commit(self, message: &str) -> Self {
         if !self.path().join(".git").exists() {
             self.git(&["init", "-q", "-b", "main"]);
@@ -67,13 +67,13 @@ impl Tree {
         self
     }
 
-    /// Runs git here; its output.
+    /// Runs git in the directory; returns its output.
     pub(crate) fn git(&self, args: &[&str]) -> String {
         git(self.path(), args)
     }
 }
 
-/// Runs git in a folder, as nobody in particular; its output.
+/// Runs git in a directory with a fixed identity; returns its output.
 pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let done = Command::new("git")
         .current_dir(dir)
@@ -94,7 +94,7 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Incompressible bytes, equal for equal seeds.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let key = *blake3::hash(&seed.to_le_bytes()).as_bytes();
@@ -104,7 +104,7 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Everything in a folder but git's own: path, and what it is, for comparing.
+/// Everything in a directory except `.git`: path and description, for comparison.
 pub(crate) fn listing(root: &Path) -> Vec<(Vec<u8>, String)> {
     let mut found = Vec::new();
     let mut pending = vec![root.to_owned()];
@@ -135,7 +135,7 @@ pub(crate) fn listing(root: &Path) -> Vec<(Vec<u8>, String)> {
     found
 }
 
-/// Two folders hold the same.
+/// Asserts that two directories have the same content.
 #[track_caller]
 pub(crate) fn assert_same(expected: &Path, found: &Path) {
     let (expected, found) = (listing(expected), listing(found));

@@ -1,4 +1,4 @@
-//! A user of one's own: state directories, a daemon, mount points; all gone at
+//! An isolated user environment: state directories, a daemon, mountpoints; removed at
 //! the end of the test.
 
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::program::{self, PROGRAM};
 
-/// One user's state.
+/// State of one user.
 pub(crate) struct World {
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
@@ -43,36 +43,36 @@ impl World {
         }
     }
 
-    /// A world that reads and writes through this server.
+    /// With this server as aggregator and publisher.
     pub(crate) fn on(server: &Server) -> Self {
         World::new().reading(&[&server.url]).writing(&server.url)
     }
 
-    /// Reads from these aggregators.
+    /// Sets the aggregators.
     pub(crate) fn reading(self, urls: &[&str]) -> Self {
         self.with("WALGIT_FS_AGGREGATOR", &urls.join(","))
     }
 
-    /// Writes to this publisher.
+    /// Sets the publisher.
     pub(crate) fn writing(self, url: &str) -> Self {
         self.with("WALGIT_FS_PUBLISHER", url)
     }
 
-    /// With a variable of the environment.
+    /// Sets an environment variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Without a variable that this process may have.
+    /// Removes an environment variable that this process may have.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self.removed.push(name.into());
         self
     }
 
-    /// With a config file.
+    /// Writes the config file.
     pub(crate) fn config(self, text: &str) -> Self {
         let dir = self.path().join("config/walgit-fs");
         fs::create_dir_all(&dir).unwrap();
@@ -84,12 +84,12 @@ impl World {
         self.dir.path()
     }
 
-    /// Where blobs of the profile `local` are.
+    /// The blobs of the network `local`.
     pub(crate) fn blobs(&self) -> PathBuf {
         self.path().join("data/walgit-fs/local/blobs")
     }
 
-    /// A command of ours in this world.
+    /// A command of walgit-fs in this environment.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = program::command(self.path(), &self.environment, args);
         for name in &self.removed {
@@ -98,17 +98,17 @@ impl World {
         command
     }
 
-    /// Runs a command of ours, whatever comes of it.
+    /// Runs a command, which may fail.
     pub(crate) fn try_run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
         self.command(args).output().unwrap()
     }
 
-    /// Runs a command of ours after a line of shell in the same process.
+    /// Runs a command after a shell command in the same process.
     pub(crate) fn run_after<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Output {
         self.command_after(line, args).output().unwrap()
     }
 
-    /// A command of ours, after a line of shell in the same process.
+    /// A command, after a shell command in the same process.
     pub(crate) fn command_after<S: AsRef<OsStr>>(&self, line: &str, args: &[S]) -> Command {
         let ours = self.command(args);
         let mut shell = Command::new("sh");
@@ -123,7 +123,7 @@ impl World {
         shell
     }
 
-    /// Runs a command of ours that must succeed; what it printed.
+    /// Runs a command that must succeed; returns its standard output.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let done = self.try_run(args);
@@ -137,7 +137,7 @@ impl World {
         String::from_utf8(done.stdout).unwrap()
     }
 
-    /// Runs a command of ours that must fail; what it said.
+    /// Runs a command that must fail; returns its standard error.
     #[track_caller]
     pub(crate) fn fail<S: AsRef<OsStr>>(&self, args: &[S]) -> String {
         let done = self.try_run(args);
@@ -152,7 +152,7 @@ impl World {
         output
     }
 
-    /// Runs a command of ours with `--json`; the value it printed.
+    /// Runs a command with `--json`; returns the parsed output.
     #[track_caller]
     pub(crate) fn json<S: AsRef<OsStr>>(&self, args: &[S]) -> Value {
         let mut args: Vec<_> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
@@ -160,7 +160,7 @@ impl World {
         serde_json::from_str(&self.run(&args)).unwrap()
     }
 
-    /// Publishes, whatever the name stood for; what was reported.
+    /// Publishes with `--force`; returns the report.
     #[track_caller]
     pub(crate) fn publish(&self, path: &Path, name: &str) -> Value {
         self.json(&[
@@ -172,7 +172,7 @@ impl World {
         ])
     }
 
-    /// A new, empty folder.
+    /// Creates a new, empty directory.
     pub(crate) fn mountpoint(&self) -> PathBuf {
         let mut mounts = self.mounts.lock().unwrap();
         let dir = self.path().join(format!("mnt {}", mounts.len()));
@@ -181,7 +181,7 @@ impl World {
         dir
     }
 
-    /// Mounts on a new folder; the folder.
+    /// Mounts on a new directory, and returns it.
     #[track_caller]
     pub(crate) fn mount(&self, address: &str) -> PathBuf {
         let dir = self.mountpoint();
@@ -195,8 +195,8 @@ impl World {
         assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "empty again");
     }
 
-    /// Unmounts the last folder and waits until the daemon has ended and left the
-    /// cache to others.
+    /// Unmounts the last mount and waits until the daemon has exited and released the
+    /// cache.
     #[track_caller]
     pub(crate) fn unmount_and_wait_for_exit(&self, dir: &Path) {
         let pid = self.daemon().expect("a daemon runs");
@@ -204,18 +204,18 @@ impl World {
         super::eventually("the daemon is gone", || !alive(pid));
     }
 
-    /// The daemon's process, if one runs.
+    /// The process ID of the daemon, if one runs.
     pub(crate) fn daemon(&self) -> Option<i32> {
         let status = self.try_run(&["status", "--json"]);
         let status: Value = serde_json::from_slice(&status.stdout).unwrap();
         status["pid"].as_i64().map(|pid| pid as i32)
     }
 
-    /// Runs a command from the same state again and again, killed at its first step,
-    /// then at its second, and so on, until it ends by itself. `check` looks at what
-    /// each left. How often it was killed.
+    /// Runs a command repeatedly from the same state, killed at its first step, then at
+    /// its second, and so on, until it succeeds. Calls `check` after each run; returns
+    /// the number of kills.
     ///
-    /// Steps are fault points: every change of a file, and what is named besides.
+    /// Steps are fault points: every change of a file, and named ones.
     #[track_caller]
     pub(crate) fn kill_at_each_step<S: AsRef<OsStr>>(
         &self,
@@ -224,7 +224,7 @@ impl World {
     ) -> u32 {
         let saved = self.path().join("kept");
         fs::create_dir(&saved).unwrap();
-        // All but the cache: what holds is not to depend on it.
+        // All state except the cache, on which correctness must not depend.
         let parts = ["data", "state"].map(|part| (self.path().join(part), saved.join(part)));
         for (part, saved) in &parts {
             fs::create_dir_all(part).unwrap();
@@ -252,7 +252,7 @@ impl World {
         unreachable!()
     }
 
-    /// Kills the daemon as a crash would.
+    /// Kills the daemon with SIGKILL.
     pub(crate) fn crash(&self) {
         let pid = self.daemon().expect("a daemon runs");
         signal(pid, rustix::process::Signal::KILL);
@@ -260,9 +260,9 @@ impl World {
     }
 }
 
-/// Gives this thread, and all that it starts, a mount table of its own: commands report
-/// whatever is mounted, and that of other tests would be among it. Only root can; others
-/// run one test at a time.
+/// Gives this thread, and its children, a separate mount table: commands report all
+/// mounts, including those of other tests. This requires root; other users run one test
+/// at a time.
 fn isolate_mount_table() {
     static SHARED: OnceLock<PathBuf> = OnceLock::new();
     let namespace = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
@@ -283,12 +283,12 @@ fn isolate_mount_table() {
     }
 }
 
-/// What is mounted, as this thread sees it.
+/// The mount table of this thread.
 pub(crate) fn mount_table() -> String {
     fs::read_to_string("/proc/thread-self/mounts").unwrap()
 }
 
-/// Stops a process until this is dropped, as `kill -STOP` does.
+/// Stops a process until dropped, as `kill -STOP` does.
 pub(crate) struct Stopped(i32);
 
 impl Stopped {
@@ -324,12 +324,12 @@ pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// Whether a process runs (and is not merely unburied).
+/// Whether a process runs and is not a zombie.
 pub(crate) fn alive(pid: i32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')
 }
 
-/// The state of a process, as in `proc(5)`: `T` where it is stopped.
+/// The state of a process, as in `proc(5)`: `T` if it is stopped.
 fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
@@ -337,7 +337,7 @@ fn state(pid: i32) -> Option<char> {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Whatever became of the test, nothing stays mounted or running.
+        // After any result, nothing stays mounted or running.
         for dir in self.mounts.lock().unwrap().iter() {
             let _ = Command::new("umount")
                 .arg("-l")
@@ -354,7 +354,7 @@ impl Drop for World {
     }
 }
 
-/// An embedded Walrus in a process of its own.
+/// An embedded Walrus in a separate process.
 pub(crate) struct Server {
     process: Child,
     dir: Arc<tempfile::TempDir>,
@@ -368,12 +368,12 @@ impl Server {
         Server::with(&[])
     }
 
-    /// With more arguments.
+    /// With additional arguments.
     pub(crate) fn with(args: &[&str]) -> Self {
         Server::over(Arc::new(tempfile::tempdir().unwrap()), "127.0.0.1:0", args)
     }
 
-    /// One over a directory that somebody else keeps.
+    /// Over an existing directory.
     pub(crate) fn over_directory(dir: &Path) -> Self {
         let dir = dir.to_str().unwrap();
         Server::over(
@@ -383,7 +383,7 @@ impl Server {
         )
     }
 
-    /// Another one over the same directory, at an address of its own.
+    /// Another server over the same directory, at another address.
     pub(crate) fn start_second(&self) -> Self {
         Server::over(self.dir.clone(), "127.0.0.1:0", &[])
     }
@@ -423,17 +423,17 @@ impl Server {
         }
     }
 
-    /// Where its blobs are.
+    /// The directory of its blobs.
     pub(crate) fn blobs(&self) -> PathBuf {
         self.dir.path().join("blobs")
     }
 
-    /// Where it listens.
+    /// Its address.
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.url.trim_start_matches("http://").parse().unwrap()
     }
 
-    /// The requests so far that begin with `prefix`.
+    /// Requests so far that begin with `prefix`.
     pub(crate) fn requests(&self, prefix: &str) -> Vec<String> {
         let log = self.log.lock().unwrap();
         log.iter()
@@ -442,8 +442,8 @@ impl Server {
             .collect()
     }
 
-    /// That so many reads were asked of it. Their lines come through a pipe, a
-    /// moment after the answers.
+    /// Asserts the number of reads so far. Log lines may arrive shortly after the
+    /// responses.
     pub(crate) fn assert_read_count(&self, expected: usize) {
         super::eventually("as many reads as expected", || {
             self.requests("GET").len() >= expected
@@ -460,23 +460,24 @@ impl Server {
         self.process.id() as i32
     }
 
-    /// Stops it, for good.
+    /// Kills it.
     pub(crate) fn stop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Stops its process (SIGSTOP): the kernel accepts connections, nothing answers.
+    /// Stops its process (SIGSTOP): the kernel accepts connections, but it does not
+    /// respond.
     pub(crate) fn suspend(&self) {
         signal(self.pid(), rustix::process::Signal::STOP);
     }
 
-    /// Lets its process go on.
+    /// Resumes its process.
     pub(crate) fn resume(&self) {
         signal(self.pid(), rustix::process::Signal::CONT);
     }
 
-    /// Starts it again at the same address, with the same arguments.
+    /// Restarts it at the same address, with the same arguments.
     pub(crate) fn restart(&mut self) {
         self.stop();
         let listen = self.address().to_string();
@@ -484,8 +485,8 @@ impl Server {
         *self = Server::over(self.dir.clone(), &listen, &args);
     }
 
-    /// From now on these faults, one a line, and no others; what was met of
-    /// those before: how often each fired.
+    /// Replaces all faults, one per line; returns how often each of the previous faults
+    /// fired.
     pub(crate) fn set_faults(&self, faults: &str) -> Vec<(String, u64)> {
         let before = self.admin("GET", "");
         let list: Value = serde_json::from_str(&before).unwrap();
