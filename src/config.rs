@@ -640,14 +640,15 @@ fn network(
         (None, None) => section.admin,
     };
     let http = !section.aggregators.is_empty() || !section.publishers.is_empty();
-    let place = match http {
-        true => NetworkPlace::Http {
+    let place = if http {
+        NetworkPlace::Http {
             aggregators: section.aggregators,
             publishers: section.publishers,
-        },
-        false => NetworkPlace::Local {
+        }
+    } else {
+        NetworkPlace::Local {
             dir: section.dir.unwrap_or_else(|| dirs.data.join(&name)),
-        },
+        }
     };
     Ok(Sourced {
         value: Network {

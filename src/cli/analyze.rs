@@ -1,17 +1,18 @@
-//! `analyze`: classifies files, and estimates whether they compress.
+//! `debug analyze`: classifies files, and estimates whether they compress.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Args;
-use indicatif::ProgressBar;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::context::{self, Context};
-use super::{Failure, output};
-use crate::publish::analyze::{Analysis, Class, Found, Watch, census};
+use super::context::Context;
+use super::output;
+use super::paths::folder_exists;
+use super::progress::{CensusBar, count_bar};
+use crate::publish::analyze::{Analysis, Class, Found, census};
 
 /// Classify files (image, code, archive …) and estimate whether they compress
 ///
@@ -29,7 +30,7 @@ pub(super) struct Analyze {
 
 /// Result for one file.
 #[derive(Serialize)]
-struct One {
+struct AnalyzedFile {
     path: String,
     size: u64,
     #[serde(flatten)]
@@ -38,67 +39,91 @@ struct One {
 
 /// Totals of a class.
 #[derive(Clone, Copy, Default)]
-struct Sum {
+struct ClassTotals {
     files: u64,
     bytes: u64,
     /// Bytes of files that do not compress.
-    stubborn: u64,
+    incompressible: u64,
     /// Bytes after compression, at the sampled ratio.
-    shrunk: f64,
+    compressed: f64,
     /// Entropy, weighted by bytes.
     bits: f64,
 }
 
-impl Sum {
+type Classes = BTreeMap<Class, ClassTotals>;
+
+impl ClassTotals {
     fn add(&mut self, found: &Found) {
         let (size, analysis) = (found.size as f64, &found.analysis);
         self.files += 1;
         self.bytes += found.size;
         self.bits += size * analysis.entropy;
-        match analysis.compressible {
-            true => self.shrunk += size * analysis.ratio.unwrap_or(1.0),
-            false => {
-                self.stubborn += found.size;
-                self.shrunk += size;
-            }
+        if analysis.compressible {
+            self.compressed += size * analysis.ratio.unwrap_or(1.0);
+        } else {
+            self.incompressible += found.size;
+            self.compressed += size;
         }
     }
 
+    fn of_all(classes: &Classes) -> Self {
+        classes
+            .values()
+            .fold(ClassTotals::default(), |a, b| ClassTotals {
+                files: a.files + b.files,
+                bytes: a.bytes + b.bytes,
+                incompressible: a.incompressible + b.incompressible,
+                compressed: a.compressed + b.compressed,
+                bits: a.bits + b.bits,
+            })
+    }
+
     fn ratio(&self) -> f64 {
-        self.shrunk / self.bytes.max(1) as f64
+        self.compressed / self.bytes.max(1) as f64
     }
 
     fn entropy(&self) -> f64 {
         self.bits / self.bytes.max(1) as f64
     }
-}
 
-/// Shows a census as a progress bar over files.
-struct Bar(ProgressBar);
-
-impl Watch for Bar {
-    fn known(&self, files: u64) {
-        self.0.set_length(files);
+    fn json(&self, class: Option<&Class>) -> Value {
+        json!({
+            "class": class.map(|class| class.name()),
+            "kind": class.and_then(|class| class.kind()),
+            "files": self.files,
+            "bytes": self.bytes,
+            "incompressible_bytes": self.incompressible,
+            "entropy": self.entropy(),
+            "ratio": self.ratio(),
+        })
     }
 
-    fn seen(&self, files: u64) {
-        self.0.inc(files);
+    fn row(&self, name: String) -> [String; 6] {
+        [
+            name,
+            self.files.to_string(),
+            output::bytes(self.bytes),
+            format!("{:.2}", self.entropy()),
+            format!("{:.0} %", self.ratio() * 100.0),
+            output::bytes(self.incompressible),
+        ]
     }
 }
 
 impl Analyze {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let mut reports = Vec::new();
         for path in &self.paths {
-            context::folder_exists(path)?;
-            let mut each = Vec::new();
-            let mut classes: BTreeMap<Class, Sum> = BTreeMap::new();
-            let all = self.all || path.is_file();
-            let bar = Bar(output::count_bar("looking"));
-            let looked = census(path, &bar, |found| {
+            folder_exists(path)?;
+            let is_file = path.is_file();
+            let all = self.all || is_file;
+            let mut files = Vec::new();
+            let mut classes = Classes::new();
+            let bar = CensusBar(count_bar("analyzing"));
+            let done = census(path, &bar, |found| {
                 classes.entry(found.analysis.class).or_default().add(&found);
                 if all {
-                    each.push(One {
+                    files.push(AnalyzedFile {
                         path: String::from_utf8_lossy(&found.path).into_owned(),
                         size: found.size,
                         analysis: found.analysis,
@@ -106,118 +131,79 @@ impl Analyze {
                 }
             });
             bar.0.finish_and_clear();
-            looked?;
+            done?;
             let shown = path.display().to_string();
-            match (context.json, path.is_file()) {
-                (true, _) => reports.push(report(&shown, &classes, all.then_some(&each))),
-                (false, true) => each.iter().try_for_each(|one| one.print(&shown))?,
-                (false, false) => {
-                    if all {
-                        print_each(&each)?;
-                    }
-                    print_classes(&shown, &classes)?;
+            if context.json {
+                reports.push(report(&shown, &classes, all.then_some(&files)));
+            } else if is_file {
+                files.iter().try_for_each(|file| file.print(&shown))?;
+            } else {
+                if all {
+                    print_files(&files)?;
                 }
+                print_classes(&shown, &classes)?;
             }
         }
-        if context.json {
-            output::json(&reports)?;
-        }
-        Ok(ExitCode::SUCCESS)
+        context.report(&reports, || Ok(()))
     }
 }
 
-fn report(
-    path: &str,
-    classes: &BTreeMap<Class, Sum>,
-    each: Option<&Vec<One>>,
-) -> serde_json::Value {
-    let told = |class: Option<&Class>, sum: &Sum| {
-        json!({
-            "class": class.map(|class| class.name()),
-            "kind": class.and_then(|class| class.kind()),
-            "files": sum.files,
-            "bytes": sum.bytes,
-            "incompressible_bytes": sum.stubborn,
-            "entropy": sum.entropy(),
-            "ratio": sum.ratio(),
-        })
-    };
-    let by_class: Vec<_> = by_size(classes)
-        .map(|(class, sum)| told(Some(class), sum))
-        .collect();
+fn report(path: &str, classes: &Classes, files: Option<&Vec<AnalyzedFile>>) -> Value {
+    let by_class = by_size(classes).map(|(class, totals)| totals.json(Some(class)));
     let mut report = json!({
         "path": path,
-        "classes": by_class,
-        "total": told(None, &total(classes)),
+        "classes": by_class.collect::<Vec<_>>(),
+        "total": ClassTotals::of_all(classes).json(None),
     });
-    if let Some(each) = each {
-        report["files"] = json!(each);
+    if let Some(files) = files {
+        report["files"] = json!(files);
     }
     report
 }
 
-fn total(classes: &BTreeMap<Class, Sum>) -> Sum {
-    classes.values().fold(Sum::default(), |a, b| Sum {
-        files: a.files + b.files,
-        bytes: a.bytes + b.bytes,
-        stubborn: a.stubborn + b.stubborn,
-        shrunk: a.shrunk + b.shrunk,
-        bits: a.bits + b.bits,
-    })
-}
-
 /// Largest class first.
-fn by_size(classes: &BTreeMap<Class, Sum>) -> impl Iterator<Item = (&Class, &Sum)> {
+fn by_size(classes: &Classes) -> impl Iterator<Item = (&Class, &ClassTotals)> {
     let mut classes: Vec<_> = classes.iter().collect();
-    classes.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.bytes));
+    classes.sort_by_key(|(_, totals)| std::cmp::Reverse(totals.bytes));
     classes.into_iter()
 }
 
-impl One {
-    fn print(&self, path: &str) -> Result<(), Failure> {
+impl AnalyzedFile {
+    fn print(&self, path: &str) -> Result<()> {
         let found = &self.analysis;
         let shrinks = match (found.compressible, found.ratio) {
             (true, Some(ratio)) => format!("to about {:.0} %", ratio * 100.0),
             (true, None) => "yes".into(),
             (false, _) => "no, it is stored as it is".into(),
         };
-        let row = |key: &str, value: String| vec![format!("  {key}"), value];
-        output::line(&format!("{path}: {}", output::bytes(self.size)))?;
-        output::table(&[
-            row("class", format!("{}: {}", found.class, found.why.class)),
-            row("entropy", format!("{:.2} bits a byte", found.entropy)),
-            row("shrinks", format!("{shrinks}: {}", found.why.compressible)),
+        outln!("{path}: {}", output::bytes(self.size))?;
+        output::details([
+            ("class", format!("{}: {}", found.class, found.why.class)),
+            ("entropy", format!("{:.2} bits a byte", found.entropy)),
+            ("shrinks", format!("{shrinks}: {}", found.why.compressible)),
         ])
     }
 }
 
-fn print_each(each: &[One]) -> Result<(), Failure> {
-    let head = ["file", "size", "class", "entropy", "shrinks to", "why"];
-    let mut rows = vec![head.map(Into::into).to_vec()];
-    rows.extend(each.iter().map(|one| {
-        let found = &one.analysis;
-        vec![
-            one.path.clone(),
-            output::bytes(one.size),
+fn print_files(files: &[AnalyzedFile]) -> Result<()> {
+    let headings = ["file", "size", "class", "entropy", "shrinks to", "why"];
+    let rows = files.iter().map(|file| {
+        let found = &file.analysis;
+        let ratio = found.ratio.filter(|_| found.compressible);
+        [
+            file.path.clone(),
+            output::bytes(file.size),
             found.class.to_string(),
             format!("{:.2}", found.entropy),
-            percent(found.ratio.filter(|_| found.compressible)),
+            ratio.map_or("does not".into(), |ratio| format!("{:.0} %", ratio * 100.0)),
             found.why.class.to_string(),
         ]
-    }));
-    output::table(&rows)
+    });
+    output::table_with_headings(headings, rows)
 }
 
-fn percent(ratio: Option<f64>) -> String {
-    match ratio {
-        Some(ratio) => format!("{:.0} %", ratio * 100.0),
-        None => "does not".into(),
-    }
-}
-
-fn print_classes(path: &str, classes: &BTreeMap<Class, Sum>) -> Result<(), Failure> {
-    let sum = total(classes);
-    let head = [
+fn print_classes(path: &str, classes: &Classes) -> Result<()> {
+    let headings = [
         "class",
         "files",
         "bytes",
@@ -225,18 +211,7 @@ fn print_classes(path: &str, classes: &BTreeMap<Class, Sum>) -> Result<(), Failu
         "shrinks to",
         "does not shrink",
     ];
-    let mut rows = vec![head.map(Into::into).to_vec()];
-    let row = |name: String, sum: &Sum| {
-        vec![
-            name,
-            sum.files.to_string(),
-            output::bytes(sum.bytes),
-            format!("{:.2}", sum.entropy()),
-            format!("{:.0} %", sum.ratio() * 100.0),
-            output::bytes(sum.stubborn),
-        ]
-    };
-    rows.extend(by_size(classes).map(|(class, sum)| row(class.to_string(), sum)));
-    rows.push(row(format!("all of {path}"), &sum));
-    output::table(&rows)
+    let rows = by_size(classes).map(|(class, totals)| totals.row(class.to_string()));
+    let total = ClassTotals::of_all(classes).row(format!("all of {path}"));
+    output::table_with_headings(headings, rows.chain([total]))
 }

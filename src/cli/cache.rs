@@ -4,21 +4,32 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::context::{self, Context};
-use super::{Failure, output};
-use crate::cache::{self, CacheError, CacheStats, ClearScope, Pin, VerifyReport};
+use super::context::Context;
+use super::open_cache::OpenCache;
+use super::output;
+use super::progress::{byte_bar, count_bar};
+use crate::cache::{Cache as PageCache, CacheError, CacheStats, ClearScope, VerifyReport};
 use crate::config::Settings;
 use crate::daemon::{Client, no_pin};
 
 /// Show, fill, clear or check the page cache
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Cache {
     #[command(subcommand)]
     action: Action,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  walgit-fs cache stats              budgets, sizes and hit rates
+  walgit-fs cache warm ~/mnt/repo    fetch everything now
+  walgit-fs cache pin ~/mnt/repo/docs
+                                     keep a folder readable without a network";
 
 #[derive(Debug, Subcommand)]
 enum Action {
@@ -58,109 +69,108 @@ enum Action {
 }
 
 /// Process that has the user's cache open.
-enum Holder {
-    /// The user's daemon.
+enum Owner {
     Daemon(Client),
     /// This command; no daemon is running.
-    Own(Arc<cache::Cache>),
+    Command(OpenCache),
 }
 
 impl Cache {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
-        let client = context.run(async { Ok(Client::find(&settings.dirs).await?) })?;
-        let holder = match (client, &self.action) {
-            (Some(client), _) => Holder::Daemon(client),
-            (None, Action::Warm { .. } | Action::Pin { .. }) => {
-                return Err("nothing is mounted; mount the repository first".into());
-            }
-            (
-                None,
-                Action::Clear {
-                    keep_learned: false,
-                },
-            ) => {
-                clear_own(&settings)?;
-                return cleared(context);
-            }
-            (None, _) => Holder::Own(context::own_cache(&settings)?.cache),
-        };
+        let daemon = context.daemon(&settings)?;
+        let owner = |daemon| Owner::of(daemon, &settings);
         match self.action {
-            Action::Warm { paths } => return warm(context, &holder, &paths, false),
-            Action::Pin { paths } => return warm(context, &holder, &paths, true),
+            Action::Warm { paths } => return warm(context, daemon, &paths, false),
+            Action::Pin { paths } => return warm(context, daemon, &paths, true),
             Action::Unpin { paths } => {
+                let owner = owner(daemon)?;
                 for path in paths {
-                    let name = unpin(context, &holder, path)?;
-                    if context.json {
-                        output::json(&json!({"unpinned": name}))?;
-                    } else {
-                        output::line(&format!("{name} is no longer pinned"))?;
-                    }
+                    let name = owner.unpin(context, path)?;
+                    let report = json!({"unpinned": name});
+                    context.report(&report, || outln!("{name} is no longer pinned"))?;
                 }
             }
             Action::Pins => {
-                let pins = match &holder {
-                    Holder::Daemon(client) => context.run(async { Ok(client.pins().await?) })?,
-                    Holder::Own(cache) => cache.pins()?,
-                };
-                show_pins(context, &pins)?;
+                let pins = owner(daemon)?.ask(context, Client::pins, |cache| Ok(cache.pins()?))?;
+                context.report(&pins, || {
+                    if pins.is_empty() {
+                        return outln!("nothing is pinned");
+                    }
+                    output::table(pins.iter().map(output::pin))
+                })?;
             }
             Action::Stats => {
-                let stats = match &holder {
-                    Holder::Daemon(client) => {
-                        context.run(async { Ok(client.status().await?.cache) })?
-                    }
-                    Holder::Own(cache) => cache.stats(),
-                };
-                show(context, &stats)?;
+                let status =
+                    async |client: &Client| client.status().await.map(|status| status.cache);
+                let stats = owner(daemon)?.ask(context, status, |cache| Ok(cache.stats()))?;
+                context.report(&stats, || print_stats(&stats))?;
             }
             Action::Clear { keep_learned } => {
-                let keep = if keep_learned {
-                    ClearScope::Learned
+                if daemon.is_none() && !keep_learned {
+                    clear_without_daemon(&settings)?;
                 } else {
-                    ClearScope::Nothing
-                };
-                match &holder {
-                    Holder::Daemon(client) => {
-                        context.run(async { Ok(client.clear_cache(keep).await?) })?;
-                    }
-                    Holder::Own(cache) => cache.clear(keep)?,
+                    let scope = if keep_learned {
+                        ClearScope::Learned
+                    } else {
+                        ClearScope::Nothing
+                    };
+                    let clear = async |client: &Client| client.clear_cache(scope).await;
+                    owner(daemon)?.ask(context, clear, |cache| Ok(cache.clear(scope)?))?;
                 }
-                return cleared(context);
+                context.report(&json!({"cleared": true}), || outln!("the cache is empty"))?;
             }
             Action::Verify => {
-                let report = match &holder {
-                    Holder::Daemon(client) => {
-                        context.run(async { Ok(client.verify_cache().await?) })?
-                    }
-                    Holder::Own(cache) => verify(cache)?,
-                };
-                if context.json {
-                    output::json(&report)?;
-                } else {
-                    output::line(&format!(
-                        "{} entries are right, {} were damaged and dropped",
-                        report.good, report.dropped
-                    ))?;
-                }
+                let report = owner(daemon)?.ask(context, Client::verify_cache, verify)?;
+                context.report(&report, || {
+                    outln!(
+                        "{} entries are intact, {} were damaged and are dropped",
+                        report.good,
+                        report.dropped
+                    )
+                })?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn unpin(context: &Context, holder: &Holder, path: PathBuf) -> Result<String, Failure> {
-    match holder {
-        Holder::Daemon(client) => {
-            let path = std::fs::canonicalize(&path).unwrap_or(path);
-            context.run(async { Ok(client.unpin(&path).await?) })
+impl Owner {
+    fn of(daemon: Option<Client>, settings: &Settings) -> Result<Self> {
+        match daemon {
+            Some(client) => Ok(Owner::Daemon(client)),
+            None => Ok(Owner::Command(OpenCache::exclusive(settings)?)),
         }
-        Holder::Own(cache) => {
-            let name = path.to_string_lossy().into_owned();
-            if cache.unpin(&name)? {
-                Ok(name)
-            } else {
-                Err(no_pin(&name, &cache.pins()?).into())
+    }
+
+    /// Runs `with_daemon` or `here`, depending on the process that has the cache open.
+    fn ask<T, E>(
+        &self,
+        context: &Context,
+        with_daemon: impl AsyncFnOnce(&Client) -> Result<T, E>,
+        here: impl FnOnce(&Arc<PageCache>) -> Result<T>,
+    ) -> Result<T>
+    where
+        anyhow::Error: From<E>,
+    {
+        match self {
+            Owner::Daemon(client) => context.wait(with_daemon(client)),
+            Owner::Command(own) => here(&own.cache),
+        }
+    }
+
+    fn unpin(&self, context: &Context, path: PathBuf) -> Result<String> {
+        match self {
+            Owner::Daemon(client) => {
+                let path = std::fs::canonicalize(&path).unwrap_or(path);
+                context.wait(client.unpin(&path))
+            }
+            Owner::Command(own) => {
+                let name = path.to_string_lossy().into_owned();
+                if own.cache.unpin(&name)? {
+                    return Ok(name);
+                }
+                Err(anyhow!(no_pin(&name, &own.cache.pins()?)))
             }
         }
     }
@@ -168,29 +178,20 @@ fn unpin(context: &Context, holder: &Holder, path: PathBuf) -> Result<String, Fa
 
 /// Clears the cache when no daemon has it open. A cache that cannot be opened, on a full
 /// disk for example, is removed.
-fn clear_own(settings: &Settings) -> Result<(), Failure> {
-    match context::own_cache(settings) {
+fn clear_without_daemon(settings: &Settings) -> Result<()> {
+    match OpenCache::exclusive(settings) {
         Ok(own) => Ok(own.cache.clear(ClearScope::Nothing)?),
         Err(error) => match error.downcast_ref() {
-            Some(CacheError::Open { .. }) => Ok(context::erase_cache(settings)?),
+            Some(CacheError::Open { .. }) => Ok(OpenCache::erase(settings)?),
             _ => Err(error),
         },
     }
 }
 
-fn cleared(context: &Context) -> Result<ExitCode, Failure> {
-    if context.json {
-        output::json(&json!({"cleared": true}))?;
-    } else {
-        output::line("the cache is empty")?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn verify(cache: &Arc<cache::Cache>) -> Result<VerifyReport, Failure> {
+fn verify(cache: &Arc<PageCache>) -> Result<VerifyReport> {
     // This may take minutes; other processes must not wait for it.
     cache.hand_over_when_wanted();
-    let bar = output::count_bar("verifying");
+    let bar = count_bar("verifying");
     let report = cache.verify(|done, total| {
         bar.set_length(total);
         bar.set_position(done);
@@ -202,79 +203,56 @@ fn verify(cache: &Arc<cache::Cache>) -> Result<VerifyReport, Failure> {
 /// Prefetches files and folders of mounts.
 fn warm(
     context: &Context,
-    holder: &Holder,
+    daemon: Option<Client>,
     paths: &[PathBuf],
     pin: bool,
-) -> Result<ExitCode, Failure> {
-    let Holder::Daemon(client) = holder else {
-        return Err("nothing is mounted; mount the repository first".into());
-    };
-    let mut code = ExitCode::SUCCESS;
+) -> Result<ExitCode> {
+    let client = daemon.context("nothing is mounted; mount the repository first")?;
+    let mut complete = true;
     for path in paths {
-        let bar = output::byte_bar(if pin { "pinning" } else { "fetching" });
-        let absolute =
-            std::fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let done = context.run(async {
-            let told = client.warm_cache(&absolute, pin, |here, all| {
-                bar.set_length(all);
-                bar.set_position(here);
-            });
-            Ok(told.await?)
-        });
+        let absolute = std::fs::canonicalize(path).with_context(|| path.display().to_string())?;
+        let bar = byte_bar(if pin { "pinning" } else { "fetching" });
+        let done = context.wait(client.warm_cache(&absolute, pin, |cached, total| {
+            bar.set_length(total);
+            bar.set_position(cached);
+        }));
         bar.finish_and_clear();
         match done {
-            Ok(warmed) if context.json => output::json(&warmed)?,
-            Ok(warmed) => output::line(&format!(
-                "{} is {}: {} files and directories, {}; {} were fetched",
-                path.display(),
-                if pin { "pinned" } else { "in the cache" },
-                warmed.nodes,
-                output::bytes(warmed.bytes),
-                output::bytes(warmed.fetched)
-            ))?,
+            Ok(warmed) => context.report(&warmed, || {
+                outln!(
+                    "{} is {}: {} files and directories, {}; {} were fetched",
+                    path.display(),
+                    if pin { "pinned" } else { "in the cache" },
+                    warmed.nodes,
+                    output::bytes(warmed.bytes),
+                    output::bytes(warmed.fetched)
+                )
+            })?,
             Err(error) => {
-                output::error(&*error);
-                code = ExitCode::FAILURE;
+                output::error(error.as_ref());
+                complete = false;
             }
         }
     }
-    Ok(code)
+    Ok(output::exit_code(complete))
 }
 
-fn show_pins(context: &Context, pins: &[Pin]) -> Result<(), Failure> {
-    if context.json {
-        return output::json(&pins);
-    }
-    if pins.is_empty() {
-        return output::line("nothing is pinned");
-    }
-    let rows: Vec<_> = pins.iter().map(|pin| output::pin(pin).into()).collect();
-    output::table(&rows)
-}
-
-fn show(context: &Context, stats: &CacheStats) -> Result<(), Failure> {
-    if context.json {
-        return output::json(stats);
-    }
-    let row = |key: &str, value: String| vec![key.into(), value];
+fn print_stats(stats: &CacheStats) -> Result<()> {
     let of = |bytes, budget| format!("{} of {}", output::bytes(bytes), output::bytes(budget));
-    output::table(&[
-        row(
-            "disk",
-            format!(
-                "{} in {} entries ({} of files)",
-                of(stats.disk_bytes, stats.disk_budget),
-                stats.disk_entries,
-                output::bytes(stats.disk_real_bytes)
-            ),
-        ),
-        row("memory", of(stats.memory_bytes, stats.memory_budget)),
-        row(
-            "hits",
-            format!("{} memory, {} disk", stats.memory_hits, stats.disk_hits),
-        ),
-        row("misses", stats.misses.to_string()),
-        row("evicted", stats.evictions.to_string()),
-        row("damaged", stats.corrupt_dropped.to_string()),
-    ])
+    let disk = format!(
+        "{} in {} entries ({} of files)",
+        of(stats.disk_bytes, stats.disk_budget),
+        stats.disk_entries,
+        output::bytes(stats.disk_real_bytes)
+    );
+    let hits = format!("{} memory, {} disk", stats.memory_hits, stats.disk_hits);
+    let rows = [
+        ("disk", disk),
+        ("memory", of(stats.memory_bytes, stats.memory_budget)),
+        ("hits", hits),
+        ("misses", stats.misses.to_string()),
+        ("evicted", stats.evictions.to_string()),
+        ("damaged", stats.corrupt_dropped.to_string()),
+    ];
+    output::table(rows.map(|(name, value)| [name.to_owned(), value]))
 }

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use super::args::Keys;
 use super::context::{self, Context};
-use super::keys::Keys;
-use super::publish::Bar;
-use super::{Failure, output};
+use super::output;
+use super::progress::PublishBar;
+use super::session::Session;
 use crate::maintenance::compaction::{
     Candidate, Compacted, CompactionError, Compactor, Selection, SkipReason,
 };
@@ -47,113 +49,151 @@ pub(super) struct Compact {
     keys: Keys,
 }
 
-/// Outcome for a candidate.
-type Done = Option<Result<Compacted, CompactionError>>;
+/// A name, and what was done about it.
+struct Outcome {
+    candidate: Candidate,
+    compacted: Option<Result<Compacted, CompactionError>>,
+}
 
 impl Compact {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
-        let cache = context::cache(&settings)?;
-        let loader = context::loader(&cache);
-        let access = context::access(&settings, &self.keys)?;
-        let store: Arc<dyn BlobStore> = match self.dry_run {
-            true => Arc::new(DryStore::new(context::store(&settings)?)),
-            false => context::store_to_write(&settings)?,
+        let session = Session::new(&settings, &self.keys)?;
+        let store: Arc<dyn BlobStore> = if self.dry_run {
+            Arc::new(DryStore::new(context::store(&settings)?))
+        } else {
+            context::store_to_write(&settings)?
         };
-        let compactor = Compactor::new(&settings, loader, access, store);
+        let access = session.access()?;
+        let compactor = Compactor::new(&settings, session.loader.clone(), access, store);
         let selection = Selection {
             force: self.force,
             spend: self.spend,
         };
-        let bar = Arc::new(Bar::new("measuring"));
+        let bar = Arc::new(PublishBar::new("measuring"));
         let done = context.run(async {
-            let candidates = compactor.candidates(&self.names, &selection).await?;
-            let mut done: Vec<(Candidate, Done)> = Vec::new();
-            for one in candidates {
-                let compacted = match one.skip.is_none() && !self.dry_run {
-                    true => Some(compactor.compact(&one, bar.clone()).await),
-                    false => None,
+            let mut outcomes = Vec::new();
+            for candidate in compactor.candidates(&self.names, &selection).await? {
+                let compacted = if candidate.skip.is_none() && !self.dry_run {
+                    Some(compactor.compact(&candidate, bar.clone()).await)
+                } else {
+                    None
                 };
-                done.push((one, compacted));
+                outcomes.push(Outcome {
+                    candidate,
+                    compacted,
+                });
             }
-            Ok(done)
+            Ok(outcomes)
         });
         bar.end();
-        let done = done?;
+        let outcomes = done?;
         let currency = &compactor.price().currency;
-        match context.json {
-            true => output::json(&json!({
-                "network": settings.network.value.name,
-                "dry_run": self.dry_run,
-                "currency": currency,
-                "heads": done.iter().map(|(one, done)| report(one, done)).collect::<Vec<_>>(),
-            }))?,
-            false => self.print(&done, currency)?,
-        }
-        let failed = done.iter().any(|(one, done)| {
-            matches!(done, Some(Err(_))) || matches!(one.skip, Some(SkipReason::Unreadable { .. }))
+        let report = json!({
+            "network": settings.network.value.name,
+            "dry_run": self.dry_run,
+            "currency": currency,
+            "heads": outcomes.iter().map(Outcome::json).collect::<Vec<_>>(),
         });
-        Ok(match failed {
-            true => ExitCode::FAILURE,
-            false => ExitCode::SUCCESS,
-        })
+        context.report(&report, || print(&outcomes, currency))?;
+        Ok(output::exit_code(!outcomes.iter().any(Outcome::is_failure)))
+    }
+}
+
+fn print(outcomes: &[Outcome], currency: &str) -> Result<()> {
+    if outcomes.is_empty() {
+        return outln!("nothing is published here yet");
+    }
+    let headings = [
+        "  name", "blobs", "requests", "billed", "score", "write", "cost", "",
+    ];
+    let rows = outcomes.iter().map(|outcome| outcome.row(currency));
+    output::table_with_headings(headings, rows)?;
+    if outcomes
+        .iter()
+        .any(|it| matches!(it.compacted, Some(Ok(_))))
+    {
+        outln!("walgit-fs gc collects the blobs that are no longer needed")?;
+    }
+    Ok(())
+}
+
+impl Outcome {
+    fn is_failure(&self) -> bool {
+        let skip = &self.candidate.skip;
+        matches!(self.compacted, Some(Err(_)))
+            || matches!(skip, Some(SkipReason::Unreadable { .. }))
     }
 
-    fn print(&self, done: &[(Candidate, Done)], currency: &str) -> Result<(), Failure> {
-        if done.is_empty() {
-            return output::line("nothing is published here yet");
-        }
-        let mut rows = vec![
-            [
-                "  name", "blobs", "requests", "billed", "score", "write", "cost", "",
-            ]
-            .map(String::from)
-            .to_vec(),
-        ];
-        for (one, done) in done {
-            let mut row = vec![format!("  {}", one.name)];
-            match &one.plan {
-                Some(plan) => row.extend([
-                    format!("{} → {}", plan.now.blobs, plan.then.blobs),
-                    format!("{} → {}", plan.now.requests, plan.then.requests),
-                    format!(
-                        "{} → {}",
-                        output::bytes(plan.now.billed),
-                        output::bytes(plan.then.billed)
-                    ),
-                    format!("{:.2} → {:.2}", plan.terms_now.score, plan.terms_then.score),
-                    output::bytes(plan.write),
-                    output::money(plan.cost, currency),
-                ]),
-                None => row.extend(std::iter::repeat_n(String::from("-"), 6)),
-            }
-            row.push(self.words(one, done, currency));
-            rows.push(row);
-        }
-        output::table(&rows)?;
-        let moved = done.iter().filter(|(_, done)| matches!(done, Some(Ok(_))));
-        match moved.count() {
-            0 => Ok(()),
-            _ => output::line("walgit-fs gc collects the blobs that are no longer needed"),
-        }
+    fn row(&self, currency: &str) -> [String; 8] {
+        let name = format!("  {}", self.candidate.name);
+        let result = self.describe(currency);
+        let Some(plan) = &self.candidate.plan else {
+            let none = || String::from("-");
+            return [name, none(), none(), none(), none(), none(), none(), result];
+        };
+        let (now, then) = (&plan.now, &plan.then);
+        [
+            name,
+            format!("{} → {}", now.blobs, then.blobs),
+            format!("{} → {}", now.requests, then.requests),
+            format!(
+                "{} → {}",
+                output::bytes(now.billed),
+                output::bytes(then.billed)
+            ),
+            format!("{:.2} → {:.2}", plan.terms_now.score, plan.terms_then.score),
+            output::bytes(plan.write),
+            output::money(plan.cost, currency),
+            result,
+        ]
     }
 
-    fn words(&self, one: &Candidate, done: &Done, currency: &str) -> String {
-        match (done, &one.skip) {
+    fn describe(&self, currency: &str) -> String {
+        match (&self.compacted, &self.candidate.skip) {
             (Some(Ok(compacted)), _) => format!("moved to {}", compacted.address),
             (Some(Err(error)), _) => format!("unchanged: {error}"),
-            (None, Some(reason)) => format!("unchanged: {}", why(reason, currency)),
-            (None, None) => match one.moves {
+            (None, Some(skip)) => format!("unchanged: {}", reason(skip, currency)),
+            (None, None) => match self.candidate.moves {
                 0 => "would be compacted".into(),
                 moves => format!("would be compacted, moving {moves} files to another tier"),
             },
         }
     }
+
+    fn json(&self) -> serde_json::Value {
+        let candidate = &self.candidate;
+        let plan = candidate.plan.as_ref().map(|plan| {
+            json!({
+                "now": plan.now,
+                "then": plan.then,
+                "terms_now": plan.terms_now,
+                "terms_then": plan.terms_then,
+                "improvement": plan.improvement,
+                "write": plan.write,
+                "cost": plan.cost,
+                "leaves": plan.leave.len(),
+                "epochs": candidate.epochs,
+            })
+        });
+        let compacted = self.compacted.as_ref().and_then(|done| done.as_ref().ok());
+        let error = self.compacted.as_ref().and_then(|done| done.as_ref().err());
+        json!({
+            "name": candidate.name.as_str(),
+            "from": candidate.named.address,
+            "plan": plan,
+            "moves": candidate.moves,
+            "stays": candidate.skip,
+            "address": compacted.map(|it| it.address.to_string()),
+            "error": error.map(ToString::to_string),
+            "published": compacted.map(|it| &it.published),
+        })
+    }
 }
 
 /// Explains why a name is not compacted.
-fn why(reason: &SkipReason, currency: &str) -> String {
-    match reason {
+fn reason(skip: &SkipReason, currency: &str) -> String {
+    match skip {
         SkipReason::Little => "the improvement is too small".into(),
         SkipReason::Cooling { until } => {
             let hours = until.saturating_sub(unix_seconds()).div_ceil(3600);
@@ -165,35 +205,4 @@ fn why(reason: &SkipReason, currency: &str) -> String {
         }
         SkipReason::Unreadable { error } => error.clone(),
     }
-}
-
-fn report(one: &Candidate, done: &Done) -> serde_json::Value {
-    let plan = one.plan.as_ref().map(|plan| {
-        json!({
-            "now": plan.now,
-            "then": plan.then,
-            "terms_now": plan.terms_now,
-            "terms_then": plan.terms_then,
-            "improvement": plan.improvement,
-            "write": plan.write,
-            "cost": plan.cost,
-            "leaves": plan.leave.len(),
-            "epochs": one.epochs,
-        })
-    });
-    let (address, error, published) = match done {
-        Some(Ok(it)) => (Some(it.address.to_string()), None, Some(&it.published)),
-        Some(Err(error)) => (None, Some(error.to_string()), None),
-        None => (None, None, None),
-    };
-    json!({
-        "name": one.name.as_str(),
-        "from": one.named.address,
-        "plan": plan,
-        "moves": one.moves,
-        "stays": one.skip,
-        "address": address,
-        "error": error,
-        "published": published,
-    })
 }

@@ -1,20 +1,21 @@
 //! `cost`: estimates the cost of storing a repository on Walrus.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::args::Keys;
 use super::context::{self, Context};
-use super::keys::Keys;
-use super::publish::Bar;
-use super::{Failure, output};
-use crate::config::{Settings, Tiers};
-use crate::lifecycle::usage;
+use super::open_cache::OpenCache;
+use super::output;
+use super::progress::PublishBar;
+use super::session::Session;
+use crate::config::Settings;
+use crate::lifecycle::{Usage, usage};
 use crate::publish::{PublishOptions, publish};
-use crate::repo::Repository;
 use walgit_format::Address;
 use walrus_client::network::MAX_EPOCHS;
 use walrus_client::{BlobStore, LocalDir};
@@ -50,7 +51,7 @@ struct Layout {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct CostReport<'a> {
     name: &'a str,
     trees: u64,
     files: u64,
@@ -64,160 +65,143 @@ struct Report<'a> {
 }
 
 impl Cost {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
-        let cache = context::cache(&settings)?;
-        let loader = context::loader(&cache);
+        let session = Session::new(&settings, &self.keys)?;
         let path = PathBuf::from(&self.what);
         // `./name` is always a path; `name` is a path if nothing is published under it.
-        let named = self.what.parse::<Address>();
-        let published = match &named {
+        let address = self.what.parse::<Address>();
+        let published = match &address {
             Ok(Address::Name(name)) => context::refs(&settings).get(name)?.is_some(),
             Ok(_) => true,
             Err(_) => false,
         };
         let usage = context.run(async {
-            match (published, named) {
-                (true, Ok(address)) => {
-                    let it = context::open(&settings, &loader, &address, &self.keys).await?;
-                    Ok(usage(&it).await?)
-                }
-                _ if path.exists() => {
-                    let trial = Trial::of(&settings)?;
-                    let it = trial.publish(&path).await?;
-                    Ok(usage(&it).await?)
-                }
-                (_, Err(error)) => Err(error.into()),
-                (_, Ok(address)) => {
-                    let why = "nothing is published under this name, and nothing is here";
-                    Err(format!("{address}: {why}").into())
+            match address {
+                Ok(address) if published => Ok(usage(&session.open(&address).await?).await?),
+                _ if path.exists() => usage_if_published(&path, &settings).await,
+                Err(error) => Err(error.into()),
+                Ok(address) => {
+                    bail!(
+                        "{address}: no repository is published under this name, and no file has it"
+                    )
                 }
             }
         })?;
-        let mainnet = Price::mainnet();
-        let price = settings.price.as_ref().unwrap_or(&mainnet);
+        let price = settings.price();
         let epochs = self.epochs.unwrap_or(settings.network.value.epochs);
         let layout = |bill: Bill| Layout {
             bill,
-            epoch: bill.price(price, 1) - bill.price(price, 0),
-            total: bill.price(price, epochs),
+            epoch: bill.price(&price, 1) - bill.price(&price, 0),
+            total: bill.price(&price, epochs),
         };
-        let report = Report {
+        let report = CostReport {
             name: &self.what,
             trees: usage.trees,
             files: usage.files,
             bytes: usage.bytes,
             epochs,
-            price,
+            price: &price,
             now: layout(usage.now),
             one_blob_a_file: layout(usage.alone),
             quilts: layout(usage.quilts),
             missing: usage.missing.iter().map(ToString::to_string).collect(),
         };
-        match context.json {
-            true => output::json(&report)?,
-            false => report.print(settings.price.is_none())?,
-        }
+        context.report(&report, || report.print(settings.price.is_none()))?;
         for missing in &report.missing {
-            let what = "is needed and not stored any more; it is in no figure above";
-            output::warning(&format!("blob {missing} {what}"));
+            warning!(
+                "blob {missing} is needed but no longer stored; the figures do not include it"
+            );
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 
-/// A publish into a temporary directory.
-struct Trial {
-    dir: tempfile::TempDir,
-    max_body: u64,
-    tiers: Tiers,
-    cache: context::OpenCache,
+/// Measures a folder or git repository by publishing it into a temporary directory.
+async fn usage_if_published(path: &Path, settings: &Settings) -> Result<Usage> {
+    let cache = OpenCache::private(settings)?;
+    let dir = tempfile::Builder::new()
+        .prefix("walgit-fs-cost")
+        .tempdir_in(&settings.dirs.cache)?;
+    let max_body = settings.network.value.max_body;
+    let store: Arc<dyn BlobStore> = Arc::new(LocalDir::open(dir.path(), max_body)?);
+    let keys = Keys::default();
+    let session = Session::over(cache, settings, &keys);
+    let loader = &session.loader;
+    let bar = Arc::new(PublishBar::new("reading"));
+    let options = PublishOptions {
+        tiers: settings.tiers.value,
+        ..PublishOptions::default()
+    };
+    let done = publish(path, &options, store.clone(), loader.clone(), bar.clone()).await;
+    bar.end();
+    let done = done?;
+    done.warnings.iter().for_each(|it| output::warning(it));
+    let repository = loader.open(store, done.blob, Some(done.root)).await?;
+    Ok(usage(&repository).await?)
 }
 
-impl Trial {
-    fn of(settings: &Settings) -> Result<Self, Failure> {
-        let cache = context::private_cache(settings)?;
-        Ok(Trial {
-            dir: tempfile::Builder::new()
-                .prefix("walgit-fs-cost")
-                .tempdir_in(&settings.dirs.cache)?,
-            max_body: settings.network.value.max_body,
-            tiers: settings.tiers.value,
-            cache,
-        })
-    }
-
-    async fn publish(&self, path: &std::path::Path) -> Result<Repository, Failure> {
-        let store: Arc<dyn BlobStore> = Arc::new(LocalDir::open(self.dir.path(), self.max_body)?);
-        let loader = context::loader(&self.cache);
-        let bar = Arc::new(Bar::new("reading"));
-        let options = PublishOptions {
-            tiers: self.tiers,
-            ..PublishOptions::default()
-        };
-        let done = publish(path, &options, store.clone(), loader.clone(), bar.clone()).await;
-        bar.end();
-        let done = done?;
-        done.warnings.iter().for_each(|it| output::warning(it));
-        Ok(loader.open(store, done.blob, Some(done.root)).await?)
-    }
-}
-
-impl Report<'_> {
-    fn print(&self, elsewhere: bool) -> Result<(), Failure> {
-        let of = match self.trees {
+impl CostReport<'_> {
+    fn print(&self, elsewhere: bool) -> Result<()> {
+        let trees = match self.trees {
             1 => "1 tree".into(),
             trees => format!("{trees} trees"),
         };
-        output::line(&format!(
-            "{}: {} different files, {}, in {of}",
+        outln!(
+            "{}: {} different files, {}, in {trees}",
             self.name,
             self.files,
             output::bytes(self.bytes)
-        ))?;
+        )?;
         let money = |amount: f64| output::money(amount, &self.price.currency);
-        let mut rows = vec![vec![
-            "  stored as".into(),
-            "blobs".into(),
-            "bytes".into(),
-            "billed".into(),
-            "an epoch".into(),
-            match self.epochs {
-                1 => "for 1 epoch".into(),
-                epochs => format!("for {epochs} epochs"),
-            },
-            String::new(),
-        ]];
+        let total = match self.epochs {
+            1 => "for 1 epoch".into(),
+            epochs => format!("for {epochs} epochs"),
+        };
+        let headings = [
+            "  stored as",
+            "blobs",
+            "bytes",
+            "billed",
+            "an epoch",
+            &total,
+            "",
+        ];
         let now = self.now.bill.billed.max(1) as f64;
-        for (what, layout) in [
-            ("it is", &self.now),
-            ("one blob a file", &self.one_blob_a_file),
-            ("quilts", &self.quilts),
-        ] {
-            let times = layout.bill.billed as f64 / now;
-            rows.push(vec![
-                format!("  {what}"),
+        let row = |name: &str, layout: &Layout, times: String| {
+            [
+                format!("  {name}"),
                 layout.bill.blobs.to_string(),
                 output::bytes(layout.bill.bytes),
                 output::bytes(layout.bill.billed),
                 money(layout.epoch),
                 money(layout.total),
-                match what {
-                    "it is" => String::new(),
-                    _ => format!("{times:.1} times"),
-                },
-            ]);
-        }
-        output::table(&rows)?;
+                times,
+            ]
+        };
+        let times = |layout: &Layout| format!("{:.1} times", layout.bill.billed as f64 / now);
+        output::table_with_headings(
+            headings,
+            [
+                row("it is", &self.now, String::new()),
+                row(
+                    "one blob a file",
+                    &self.one_blob_a_file,
+                    times(&self.one_blob_a_file),
+                ),
+                row("quilts", &self.quilts, times(&self.quilts)),
+            ],
+        )?;
         let price = self.price;
         let whose = if elsewhere { ", as on mainnet" } else { "" };
-        let written = match price.write > 0.0 {
-            true => format!(" and {} written once", money(price.write)),
-            false => String::new(),
+        let written = if price.write > 0.0 {
+            format!(" and {} written once", money(price.write))
+        } else {
+            String::new()
         };
-        output::line(&format!(
+        outln!(
             "  price: {} a GB and epoch{written}{whose}; [networks.NAME.price] sets another",
             money(price.storage)
-        ))
+        )
     }
 }

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::context::Context;
-use super::{Failure, output};
+use super::output;
 use crate::config::Dirs;
 use crate::daemon::{self, Client, DaemonState, DaemonStatus, Stopped};
 
@@ -41,7 +42,7 @@ impl Daemon {
         matches!(self.action, Action::Run)
     }
 
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         match self.action {
             Action::Status => status(context)?,
             Action::Stop => stop(context)?,
@@ -52,7 +53,7 @@ impl Daemon {
     }
 }
 
-fn status(context: &Context) -> Result<(), Failure> {
+fn status(context: &Context) -> Result<()> {
     // A broken config file must not hide a running daemon.
     let dirs = Dirs::from_environment()?;
     let state = context.run(async {
@@ -62,95 +63,99 @@ fn status(context: &Context) -> Result<(), Failure> {
             state => return Err(state.into_error().into()),
         })
     })?;
-    match (state, context.json) {
-        (Some(status), true) => output::json(&json!({
-            "running": true,
-            "pid": status.pid,
-            "version": status.version,
-            "uptime_s": status.uptime_s,
-            "mounts": status.mounts.len(),
-            "settings": status.settings,
-            "warning": status.warning,
-            "directory": dirs.daemon(),
-        })),
-        (None, true) => output::json(&json!({ "running": false })),
-        (Some(status), false) => print(&status, &dirs),
-        (None, false) => output::line("no daemon runs; the first mount starts one"),
-    }
+    let Some(status) = state else {
+        return context.report(&json!({ "running": false }), || {
+            outln!("no daemon is running; the first mount starts one")
+        });
+    };
+    let report = json!({
+        "running": true,
+        "pid": status.pid,
+        "version": status.version,
+        "uptime_s": status.uptime_s,
+        "mounts": status.mounts.len(),
+        "settings": status.settings,
+        "warning": status.warning,
+        "directory": dirs.daemon(),
+    });
+    context.report(&report, || print(&status, &dirs))
 }
 
-fn print(status: &DaemonStatus, dirs: &Dirs) -> Result<(), Failure> {
+fn print(status: &DaemonStatus, dirs: &Dirs) -> Result<()> {
     if let Some(warning) = &status.warning {
         output::warning(warning);
     }
-    let row = |name: &str, value: String| vec![name.to_owned(), value];
     let mut rows = vec![
-        row("process", status.pid.to_string()),
-        row("version", status.version.clone()),
-        row("running for", format!("{} s", status.uptime_s)),
-        row("mounts", status.mounts.len().to_string()),
-        row("sockets", dirs.daemon().display().to_string()),
+        ("process", status.pid.to_string()),
+        ("version", status.version.clone()),
+        ("running for", format!("{} s", status.uptime_s)),
+        ("mounts", status.mounts.len().to_string()),
+        ("sockets", dirs.daemon().display().to_string()),
     ];
     if let Some(settings) = &status.settings {
-        let seconds = |value: u64| format!("{value} s");
         rows.extend([
-            row("config file", settings.config.display().to_string()),
-            row("cache on disk", output::bytes(settings.cache_disk.value)),
-            row(
+            ("config file", settings.config.display().to_string()),
+            ("cache on disk", output::bytes(settings.cache_disk.value)),
+            (
                 "cache in memory",
                 output::bytes(settings.cache_memory.value),
             ),
-            row(
+            (
                 "deadline of an operation",
-                seconds(settings.deadline_s.value),
+                format!("{} s", settings.deadline_s.value),
             ),
-            row("ends when idle for", seconds(settings.idle_exit_s.value)),
+            (
+                "ends when idle for",
+                format!("{} s", settings.idle_exit_s.value),
+            ),
         ]);
     }
-    output::table(&rows)
+    output::table(
+        rows.into_iter()
+            .map(|(name, value)| [name.to_owned(), value]),
+    )
 }
 
-fn stop(context: &Context) -> Result<(), Failure> {
+fn stop(context: &Context) -> Result<()> {
     let dirs = Dirs::from_environment()?;
-    let stopped = context.run(async { Ok(daemon::stop(&dirs).await?) })?;
-    match (&stopped, context.json) {
-        (Stopped::Absent, true) => output::json(&json!({ "stopped": false })),
-        (Stopped::Ended { pid }, true) => output::json(&json!({ "stopped": true, "pid": pid })),
-        (stopped, false) => output::line(words(stopped)),
-    }
+    let stopped = context.wait(daemon::stop(&dirs))?;
+    let report = match &stopped {
+        Stopped::Absent => json!({ "stopped": false }),
+        Stopped::Ended { pid } => json!({ "stopped": true, "pid": pid }),
+    };
+    context.report(&report, || output::line(describe(&stopped)))
 }
 
-fn words(stopped: &Stopped) -> &'static str {
+fn describe(stopped: &Stopped) -> &'static str {
     match stopped {
-        Stopped::Absent => "no daemon runs",
-        Stopped::Ended { .. } => "the daemon has ended; nothing of it stays mounted",
+        Stopped::Absent => "no daemon is running",
+        Stopped::Ended { .. } => "the daemon has ended, and its mounts are unmounted",
     }
 }
 
-fn restart(context: &Context) -> Result<ExitCode, Failure> {
+fn restart(context: &Context) -> Result<ExitCode> {
     let settings = context.settings()?;
-    let (stopped, mounted) = context.run(async { Ok(daemon::restart(&settings).await?) })?;
-    let mut code = ExitCode::SUCCESS;
+    let (stopped, mounted) = context.wait(daemon::restart(&settings))?;
+    let mut dirs = Vec::new();
     for (dir, done) in &mounted {
         for warning in done.iter().flat_map(|mounted| &mounted.warnings) {
-            output::warning(&format!("{}: {warning}", dir.display()));
+            warning!("{}: {warning}", dir.display());
         }
         match done {
-            Ok(_) if context.json => {}
-            Ok(_) => output::line(&format!("{} is mounted again", dir.display()))?,
-            Err(error) => {
-                output::error(error);
-                code = ExitCode::FAILURE;
-            }
+            Ok(_) => dirs.push(dir),
+            Err(error) => output::error(error),
         }
     }
-    if context.json {
-        let again = mounted.iter().filter(|(_, done)| done.is_ok());
-        let dirs: Vec<_> = again.map(|(dir, _)| dir).collect();
-        output::json(&json!({ "stopped": stopped != Stopped::Absent, "mounted": dirs }))?;
-    } else if mounted.is_empty() {
-        output::line(words(&stopped))?;
-        output::line("the next mount starts one with the settings in force")?;
-    }
-    Ok(code)
+    let report = json!({ "stopped": stopped != Stopped::Absent, "mounted": dirs });
+    context.report(&report, || {
+        for dir in &dirs {
+            outln!("{} is mounted again", dir.display())?;
+        }
+        if mounted.is_empty() {
+            output::line(describe(&stopped))?;
+            outln!("the next mount starts one with the current settings")?;
+        }
+        Ok(())
+    })?;
+    Ok(output::exit_code(dirs.len() == mounted.len()))
 }

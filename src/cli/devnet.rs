@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::args::DevnetAuth;
 use super::context::Context;
-use super::require::RequireArgs;
-use super::{Failure, output};
+use super::output;
 use walgit_format::chunk::BlobId;
 use walrus_client::network::DEFAULT_MAX_BODY;
 use walrus_devnet::{self, DevnetConfig, Fault, RequestLog};
@@ -64,20 +64,19 @@ pub(super) struct Devnet {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
-    require: RequireArgs,
+    require: DevnetAuth,
     /// Log a line per request: method, path, range, status, bytes
     #[arg(long)]
     log_requests: bool,
 }
 
 impl Devnet {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        if self
-            .bandwidth_mbit
-            .is_some_and(|mbit| mbit.is_nan() || mbit <= 0.0)
-        {
-            return Err("--bandwidth-mbit must be more than 0".into());
-        }
+    pub(super) fn run(self, context: &Context) -> Result<()> {
+        let is_valid = |mbit: f64| mbit > 0.0;
+        ensure!(
+            self.bandwidth_mbit.is_none_or(is_valid),
+            "--bandwidth-mbit must be more than 0"
+        );
         let section = self.require.section();
         let config = DevnetConfig {
             dir: self.dir,
@@ -100,15 +99,11 @@ impl Devnet {
         context.run(async {
             let server = walrus_devnet::serve(config).await?;
             let url = format!("http://{}", server.address());
-            output::line(&format!("listening on {url}"))?;
-            output::note(&format!(
-                "use it with: --aggregator {url} --publisher {url}"
-            ));
+            outln!("listening on {url}")?;
+            errln!("use it with: --aggregator {url} --publisher {url}");
             if let Some(section) = section {
                 let issuer = section.replace("URL", &url);
-                output::note(&format!(
-                    "its uploads need a sign-in: [networks.NAME.auth] {issuer}"
-                ));
+                errln!("its uploads require a sign-in: [networks.NAME.auth] {issuer}");
             }
             let mut terminate =
                 tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -117,7 +112,7 @@ impl Devnet {
                 _ = terminate.recv() => {}
             }
             server.stop().await;
-            Ok(ExitCode::SUCCESS)
+            Ok(())
         })
     }
 }

@@ -1,14 +1,20 @@
 //! `doctor`: prints the effective settings and their origins, and checks the system.
 
+use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, fsck, ledger, output};
+use super::args::Keys;
+use super::context::Context;
+use super::progress::{FsckBar, byte_bar};
+use super::session::Session;
+use super::{fsck, ledger, output};
 use crate::cache::{Cache, CacheConfig, CacheError};
 use crate::config::{Origin, Settings};
 use crate::daemon::{self, DaemonPhase, Overview};
@@ -17,6 +23,9 @@ use walgit_format::Address;
 use walrus_client::net::{FailureKind, Journal};
 use walrus_client::network::NetworkPlace;
 use walrus_client::{HttpStore, LocalDir};
+
+/// Time limit for reaching a server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Print the effective settings and check that mounting can work
 ///
@@ -52,48 +61,42 @@ struct Check {
     message: String,
 }
 
+impl Check {
+    fn new<E: Display>(name: impl Into<String>, result: Result<impl Into<String>, E>) -> Self {
+        let ok = result.is_ok();
+        let message = result.map_or_else(|error| error.to_string(), Into::into);
+        let name = name.into();
+        Check { name, ok, message }
+    }
+}
+
 impl Doctor {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         if self.rebuild_ledger {
-            let settings = context.settings()?;
-            let rebuilt = context.run(ledger::rebuild(&settings, &self.keys, self.partial))?;
-            if context.json {
-                output::json(&rebuilt)?;
-            } else {
-                output::line(&format!(
-                    "the ledger knows the {} blobs that names need; {} entries were added",
-                    rebuilt.blobs, rebuilt.added
-                ))?;
-                if let Some(backup) = &rebuilt.backup {
-                    let backup = backup.display();
-                    output::line(&format!("the ledger as it was before is in {backup}"))?;
-                }
-            }
+            self.rebuild(context)?;
             return Ok(ExitCode::SUCCESS);
         }
         let (settings, problem) = match context.settings_or_default() {
-            Ok((settings, problem)) => (Some(settings), problem.map(Failure::from)),
+            Ok((settings, problem)) => (Some(settings), problem.map(anyhow::Error::from)),
             Err(problem) => (None, Some(problem)),
         };
-        let shown = settings.as_ref().map_or_else(Vec::new, show);
+        let shown = settings.as_ref().map_or_else(Vec::new, effective);
         let mut checks = Vec::new();
         if let Some(problem) = problem {
             let rest = settings.as_ref().map_or("", |_| "; the defaults are shown");
-            checks.push(bad("settings", &format!("{problem}{rest}")));
+            checks.push(failed("settings", format!("{problem}{rest}")));
         }
         let dirs = context.dirs();
         let overview = context.run(async { Ok(Overview::take(dirs.as_ref()).await) })?;
         checks.extend([fuse_device(), mount_rights()]);
-        let daemon_runs = match &overview {
+        let mut daemon_runs = true;
+        match &overview {
             Ok(overview) => {
                 checks.extend(mounts(overview));
-                !matches!(overview.daemon.state, DaemonPhase::Absent)
+                daemon_runs = !matches!(overview.daemon.state, DaemonPhase::Absent);
             }
-            Err(error) => {
-                checks.push(bad("mounts", &error.to_string()));
-                true
-            }
-        };
+            Err(error) => checks.push(failed("mounts", error)),
+        }
         let mut report = None;
         if let Some(settings) = &settings {
             checks.push(directory(settings));
@@ -106,35 +109,47 @@ impl Doctor {
             }
         }
         let ok = checks.iter().all(|check| check.ok);
-        if context.json {
-            output::json(&serde_json::json!({
-                "settings": shown,
-                "checks": checks,
-                "repository": report,
-                "ok": ok,
-            }))?;
-        } else {
-            let row =
-                |s: &Setting| vec![s.name.clone(), s.value.clone(), format!("({})", s.origin)];
-            output::table(&shown.iter().map(row).collect::<Vec<_>>())?;
+        let result = json!({
+            "settings": shown,
+            "checks": checks,
+            "repository": report,
+            "ok": ok,
+        });
+        context.report(&result, || {
+            output::table(
+                (shown.iter())
+                    .map(|s| [s.name.clone(), s.value.clone(), format!("({})", s.origin)]),
+            )?;
             output::line("")?;
-            let row = |c: &Check| {
+            output::table(checks.iter().map(|c| {
                 let mark = if c.ok { "ok" } else { "FAILED" };
-                vec![mark.into(), c.name.clone(), c.message.clone()]
-            };
-            output::table(&checks.iter().map(row).collect::<Vec<_>>())?;
-            if let Some(report) = report.as_ref().filter(|report| !report.is_sound()) {
-                fsck::tell(report)?;
+                [mark.into(), c.name.clone(), c.message.clone()]
+            }))?;
+            match &report {
+                Some(report) if !report.is_sound() => fsck::print_faults(report),
+                _ => Ok(()),
             }
-        }
-        Ok(match ok {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
+        })?;
+        Ok(output::exit_code(ok))
+    }
+
+    fn rebuild(&self, context: &Context) -> Result<()> {
+        let settings = context.settings()?;
+        let session = Session::new(&settings, &self.keys)?;
+        let rebuilt = context.run(ledger::rebuild(&session, self.partial))?;
+        context.report(&rebuilt, || {
+            outln!(
+                "the ledger has the {} blobs that names need; {} entries were added",
+                rebuilt.blobs,
+                rebuilt.added
+            )?;
+            match &rebuilt.backup {
+                Some(backup) => outln!("the former ledger is in {}", backup.display()),
+                None => Ok(()),
+            }
         })
     }
-}
 
-impl Doctor {
     /// Whether a repository can be read, as far as that is known without reading its
     /// content.
     fn repository(
@@ -143,91 +158,80 @@ impl Doctor {
         settings: &Settings,
         address: &Address,
         checks: &mut Vec<Check>,
-    ) -> Result<Option<Report>, Failure> {
-        let cache = context::cache(settings)?;
-        let loader = context::loader(&cache);
-        let bar = fsck::Bar(output::byte_bar("checking"));
-        let looked = context.run(async {
-            let repository = context::open(settings, &loader, address, &self.keys).await?;
+    ) -> Result<Option<Report>> {
+        let session = Session::new(settings, &self.keys)?;
+        let bar = FsckBar(byte_bar("checking"));
+        let checked = context.run(async {
+            let repository = session.open(address).await?;
             let options = Options::reading(Read::Bases);
             Ok(crate::lifecycle::fsck::check(&repository, &options, &bar).await?)
         });
         bar.0.finish_and_clear();
-        let name = address.to_string();
-        Ok(match looked {
-            Ok(report) if report.is_sound() => {
-                let blobs = report.blobs;
-                checks.push(good(&name, &format!("its {blobs} blobs are stored")));
-                Some(report)
-            }
-            Ok(report) => {
-                let (faults, affected) = (report.faults.len(), report.affected_count);
-                let said = format!(
-                    "{faults} faults, {affected} files and directories cannot be read (below)"
-                );
-                checks.push(bad(&name, &said));
-                Some(report)
-            }
-            Err(why) => {
-                checks.push(bad(&name, &why.to_string()));
-                None
-            }
-        })
+        let result = match &checked {
+            Ok(report) if report.is_sound() => Ok(format!("its {} blobs are stored", report.blobs)),
+            Ok(report) => Err(format!(
+                "{} faults, {} files and directories cannot be read (below)",
+                report.faults.len(),
+                report.affected_count
+            )),
+            Err(why) => Err(why.to_string()),
+        };
+        checks.push(Check::new(address.to_string(), result));
+        Ok(checked.ok())
     }
 }
 
-fn show(settings: &Settings) -> Vec<Setting> {
-    let network = &settings.network;
-    let row = |name: &str, value: String, origin: &Origin| Setting {
-        name: name.into(),
-        value,
-        origin: origin.clone(),
+/// The effective settings and their origins.
+fn effective(settings: &Settings) -> Vec<Setting> {
+    let (network, origin) = (&settings.network.value, &settings.network.origin);
+    let path = |path: &Path| path.display().to_string();
+    let mut rows = Vec::new();
+    let mut add = |name: &str, value: String, origin: &Origin| {
+        rows.push(Setting {
+            name: name.into(),
+            value,
+            origin: origin.clone(),
+        });
     };
-    let path = |path: &std::path::Path| path.display().to_string();
-    let file = match settings.file.exists() {
-        true => path(&settings.file),
-        false => format!("{} (not there)", path(&settings.file)),
+    let file = if settings.file.exists() {
+        path(&settings.file)
+    } else {
+        format!("{} (missing)", path(&settings.file))
     };
-    let mut rows = vec![
-        row("config file", file, &Origin::Default),
-        row("network", network.value.name.clone(), &network.origin),
-    ];
-    match &network.value.place {
-        NetworkPlace::Local { dir } => rows.push(row("blobs", path(dir), &network.origin)),
+    add("config file", file, &Origin::Default);
+    add("network", network.name.clone(), origin);
+    match &network.place {
+        NetworkPlace::Local { dir } => add("blobs", path(dir), origin),
         NetworkPlace::Http {
             aggregators,
             publishers,
         } => {
-            rows.push(row("aggregators", aggregators.join(" "), &network.origin));
-            rows.push(row("publishers", publishers.join(" "), &network.origin));
+            add("aggregators", aggregators.join(" "), origin);
+            add("publishers", publishers.join(" "), origin);
         }
     }
-    let sui = network.value.sui.clone();
-    rows.push(row(
-        "Sui node",
-        sui.unwrap_or("none".into()),
-        &network.origin,
-    ));
-    let method = network.value.auth.name().to_owned();
-    rows.push(row("sign-in", method, &network.origin));
-    let max_body = output::bytes(network.value.max_body);
-    rows.push(row("largest blob", max_body, &network.origin));
-    rows.push(row("cache", path(&settings.dirs.cache), &Origin::Default));
+    let sui = network.sui.clone().unwrap_or("none".into());
+    add("Sui node", sui, origin);
+    add("sign-in", network.auth.name().into(), origin);
+    add("largest blob", output::bytes(network.max_body), origin);
+    add("cache", path(&settings.dirs.cache), &Origin::Default);
     let disk = &settings.cache_disk;
-    rows.push(row(
-        "cache on disk",
-        output::bytes(disk.value),
-        &disk.origin,
-    ));
+    add("cache on disk", output::bytes(disk.value), &disk.origin);
     let memory = &settings.cache_memory;
-    let value = output::bytes(memory.value);
-    rows.push(row("cache in memory", value, &memory.origin));
+    add(
+        "cache in memory",
+        output::bytes(memory.value),
+        &memory.origin,
+    );
     let deadline = &settings.deadline_s;
-    let value = format!("{} s", deadline.value);
-    rows.push(row("deadline of an operation", value, &deadline.origin));
+    let seconds = format!("{} s", deadline.value);
+    add("deadline of an operation", seconds, &deadline.origin);
     rows.extend(policy(settings));
-    let daemon = path(&settings.dirs.daemon());
-    rows.push(row("daemon's sockets", daemon, &Origin::Default));
+    rows.push(Setting {
+        name: "daemon's sockets".into(),
+        value: path(&settings.dirs.daemon()),
+        origin: Origin::Default,
+    });
     rows
 }
 
@@ -235,19 +239,20 @@ fn show(settings: &Settings) -> Vec<Setting> {
 fn policy(settings: &Settings) -> Vec<Setting> {
     let policy = serde_json::to_value(&settings.network.value.policy);
     let values = policy.ok().and_then(|value| value.as_object().cloned());
-    let one = |(name, value): (String, serde_json::Value)| Setting {
+    let setting = |(name, value): (String, Value)| Setting {
         value: match value {
-            serde_json::Value::String(text) => text,
-            serde_json::Value::Null => "none".into(),
+            Value::String(text) => text,
+            Value::Null => "none".into(),
             value => value.to_string(),
         },
-        origin: match settings.policy_set.contains(&name) {
-            true => Origin::File,
-            false => Origin::Default,
+        origin: if settings.policy_set.contains(&name) {
+            Origin::File
+        } else {
+            Origin::Default
         },
         name: format!("net.{name}"),
     };
-    values.into_iter().flatten().map(one).collect()
+    values.into_iter().flatten().map(setting).collect()
 }
 
 /// Checks the daemon and every mounted folder.
@@ -275,118 +280,92 @@ fn mounts(overview: &Overview) -> Vec<Check> {
 }
 
 async fn network(settings: &Settings) -> Vec<Check> {
+    let network = &settings.network.value;
     let mut checks = Vec::new();
     let mut urls: Vec<&String> = Vec::new();
-    match &settings.network.value.place {
+    match &network.place {
         NetworkPlace::Local { dir } => {
-            let opened = LocalDir::open(dir, settings.network.value.max_body);
-            checks.push(match opened.and_then(|dir| dir.list()) {
-                Ok(blobs) => good("blobs", &format!("{} stored", blobs.len())),
-                Err(error) => bad("blobs", &error.to_string()),
-            });
+            let listed = LocalDir::open(dir, network.max_body).and_then(|dir| dir.list());
+            let stored = listed.map(|blobs| format!("{} stored", blobs.len()));
+            checks.push(Check::new("blobs", stored));
         }
         NetworkPlace::Http {
             aggregators,
             publishers,
-        } => {
-            urls.extend(aggregators.iter().chain(publishers));
-        }
+        } => urls.extend(aggregators.iter().chain(publishers)),
     }
-    urls.extend(&settings.network.value.sui);
+    urls.extend(&network.sui);
     let answers = urls.into_iter().map(|url| endpoint(url, settings));
     checks.extend(futures_util::future::join_all(answers).await);
     checks
 }
 
-fn good(name: &str, message: &str) -> Check {
-    Check {
-        name: name.into(),
-        ok: true,
-        message: message.into(),
-    }
-}
-
-fn bad(name: &str, message: &str) -> Check {
-    Check {
-        ok: false,
-        ..good(name, message)
-    }
+fn failed(name: &str, why: impl Display) -> Check {
+    Check::new(name, Err::<String, _>(why))
 }
 
 fn fuse_device() -> Check {
-    let opened = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse");
-    match opened {
-        Ok(_) => good("/dev/fuse", "can be opened"),
-        Err(error) => bad(
-            "/dev/fuse",
-            &format!("{error}; load the `fuse` module, or give the container that device"),
-        ),
-    }
+    let mut options = std::fs::File::options();
+    let opened = options.read(true).write(true).open("/dev/fuse");
+    let remedy = "load the `fuse` module, or give the container that device";
+    let result = opened.map(|_| "can be opened");
+    Check::new(
+        "/dev/fuse",
+        result.map_err(|error| format!("{error}; {remedy}")),
+    )
 }
 
 fn mount_rights() -> Check {
+    let name = "mount rights";
     if rustix::process::geteuid().is_root() {
-        return good("mount rights", "root mounts directly");
+        return Check::new(name, Ok::<_, &str>("root mounts directly"));
     }
     let found = std::process::Command::new("fusermount3")
         .arg("--version")
         .output();
-    match found {
-        Ok(said) => good("mount rights", String::from_utf8_lossy(&said.stdout).trim()),
-        Err(_) => bad(
-            "mount rights",
-            "fusermount3 is not installed; install the package `fuse3`",
-        ),
-    }
+    let version = found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let missing = "fusermount3 is not installed; install the package `fuse3`";
+    Check::new(name, version.map_err(|_| missing))
 }
 
 fn directory(settings: &Settings) -> Check {
-    match daemon::directory(&settings.dirs) {
-        Ok(dir) => good("daemon directory", &format!("{} is private", dir.display())),
-        Err(error) => bad("daemon directory", &error.to_string()),
-    }
+    let dir = daemon::directory(&settings.dirs);
+    let result = dir.map(|dir| format!("{} is private", dir.display()));
+    Check::new("daemon directory", result)
 }
 
 fn cache(settings: &Settings) -> Check {
     if let Err(error) = settings.check_cache() {
-        return bad("cache", &error.to_string());
+        return failed("cache", error);
     }
-    match Cache::open(&CacheConfig::of(settings)) {
-        Ok(cache) => {
+    let result = match Cache::open(&CacheConfig::of(settings)) {
+        Err(CacheError::Busy { holder, .. }) => Ok(format!("in use by {holder}")),
+        opened => opened.map(|cache| {
             let stats = cache.stats();
-            let held = format!(
-                "{} entries, {}",
-                stats.disk_entries,
-                output::bytes(stats.disk_bytes)
-            );
-            good("cache", &held)
-        }
-        Err(CacheError::Busy { holder, .. }) => good("cache", &format!("in use by {holder}")),
-        Err(error) => bad("cache", &error.to_string()),
-    }
+            let bytes = output::bytes(stats.disk_bytes);
+            format!("{} entries, {bytes}", stats.disk_entries)
+        }),
+    };
+    Check::new("cache", result)
 }
 
 async fn endpoint(url: &str, settings: &Settings) -> Check {
     let started = Instant::now();
     let ca = settings.network.value.policy.ca.as_deref();
-    match HttpStore::reach(url, Duration::from_secs(5), ca).await {
-        Ok(status) => {
-            let took = started.elapsed().as_millis();
-            let noted = ranges_ignored(url, settings);
-            good(url, &format!("answers {status} in {took} ms{noted}"))
-        }
-        Err(error) => bad(url, &error.to_string()),
-    }
+    let status = HttpStore::reach(url, CONNECT_TIMEOUT, ca).await;
+    let result = status.map(|status| {
+        let ms = started.elapsed().as_millis();
+        let note = ranges_ignored(url, settings);
+        format!("answers {status} in {ms} ms{note}")
+    });
+    Check::new(url, result)
 }
 
 /// Warning about a server that ignored a range within the last week.
 fn ranges_ignored(url: &str, settings: &Settings) -> &'static str {
-    let kept = Journal::read(&settings.failures()).unwrap_or_default();
+    let failures = Journal::read(&settings.failures()).unwrap_or_default();
     let week = walrus_client::clock::unix_seconds().saturating_sub(7 * 24 * 3600);
-    let ignored = kept.iter().any(|failure| {
+    let ignored = failures.iter().any(|failure| {
         failure.kind == FailureKind::NoRanges
             && failure.time >= week
             && failure.endpoint.trim_end_matches('/') == url.trim_end_matches('/')

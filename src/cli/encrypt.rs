@@ -4,25 +4,23 @@
 //! use its key without asking, and private and public heads never refer to each other.
 //! Changing from one to the other takes an explicit flag.
 
-use std::sync::Arc;
-
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::Failure;
-use super::context;
-use super::keys::{self, Keys};
+use super::args::{Keys, stored_keys, warn_of_key_file};
+use super::session::Session;
 use crate::config::Settings;
 use crate::publish::PublishError;
 use crate::repo::refs::NamedRef;
-use crate::repo::{Loader, RepoError, Repository};
+use crate::repo::{RepoError, Repository};
 use walgit_format::Address;
 use walgit_format::chunk::{BlobId, ChunkHash, PrivateError, SecretKey};
 use walgit_format::ref_name::RefName;
 use walrus_client::auth::Kept;
 
 /// Maximum length of the part of a key's name that comes from the repository.
-const NAMED: usize = 48;
+const MAX_STEM: usize = 48;
 
 /// Encryption options.
 #[derive(Debug, Args)]
@@ -88,18 +86,18 @@ impl Encrypt {
         !from.is_encrypted() || self.plaintext || self.encrypt
     }
 
-    /// Decides how to publish under `name`, which currently refers to `named`. `keys` are
-    /// those of the command, which may be only for the repository to rewrite.
+    /// Decides how to publish under `name`, which currently refers to `named`. The keys of
+    /// the session may be only for the repository that the publish `rewrites`.
     pub(super) async fn choose(
         &self,
-        settings: &Settings,
-        loader: &Arc<Loader>,
-        (name, named): (&RefName, Option<NamedRef>),
+        session: &Session<'_>,
         keys: &Keys,
+        (name, named): (&RefName, Option<&NamedRef>),
         (rewrites, force): (bool, bool),
-    ) -> Result<Choice, Failure> {
-        let before = match &named {
-            Some(named) => self.before(settings, loader, named, keys, force).await?,
+    ) -> Result<Choice> {
+        let settings = session.settings;
+        let before = match named {
+            Some(named) => self.before(session, named, force).await?,
             None => None,
         };
         let old = before.as_ref().and_then(|before| before.head.clone());
@@ -109,8 +107,7 @@ impl Encrypt {
         let was_private = before.as_ref().is_some_and(|before| before.private);
         if self.plaintext || !(self.encrypt || was_private) {
             if !self.plaintext && !rewrites && !keys.given()?.is_empty() {
-                let why = "--key was given, but not what for; add --encrypt to encrypt with it";
-                return Err(why.into());
+                bail!("--key has no effect here; add --encrypt to encrypt with it");
             }
             return Ok(Choice {
                 key: None,
@@ -121,17 +118,15 @@ impl Encrypt {
         if previous.is_some() && !was_private && !self.fresh {
             return Err(PublishError::WasPublic.into());
         }
-        let given = match rewrites && !self.encrypt {
-            true => None,
-            false => keys.given()?.into_iter().next(),
-        };
+        let mut given = keys.given()?.into_iter();
+        let given = given.next().filter(|_| !rewrites || self.encrypt);
         let old_key = before.and_then(|before| before.key);
         let name = key_name(&settings.network.value.name, name);
         let (key, made) = match (given, old_key) {
             (Some(key), _) => (key, false),
             (None, Some(key)) if !self.fresh => (key, false),
             // Reuse the key of an interrupted first publish.
-            (None, None) => match keys::chest(settings).get(&name)? {
+            (None, None) => match stored_keys(settings).get(&name)? {
                 Some(key) => (key, false),
                 None => (new_key()?, true),
             },
@@ -147,68 +142,60 @@ impl Encrypt {
     /// Opens the current head of a name.
     async fn before(
         &self,
-        settings: &Settings,
-        loader: &Arc<Loader>,
+        session: &Session<'_>,
         named: &NamedRef,
-        keys: &Keys,
         force: bool,
-    ) -> Result<Option<Before>, Failure> {
+    ) -> Result<Option<Before>> {
+        let replaces = self.fresh || force;
         let Ok(address @ Address::Walrus { blob, root }) = named.address.parse() else {
-            if self.fresh || force {
+            if replaces {
                 return Ok(None);
             }
-            let why = "is no address; add --force to replace it";
-            return Err(format!("what the name stands for ({}) {why}", named.address).into());
+            bail!(
+                "the name refers to {}, which is not an address; add --force to replace it",
+                named.address
+            );
         };
-        let target = (blob, root);
-        let noted = |private| Before {
-            target,
+        let unreadable = |private, key| Before {
+            target: (blob, root),
             private,
-            key: None,
+            key,
             head: None,
         };
-        Ok(Some(
-            match context::open_any(settings, loader, &address, keys).await? {
-                Ok(found) => Before {
-                    target,
-                    private: found.is_encrypted(),
-                    key: found.key().cloned(),
-                    head: Some(found),
-                },
-                Err(RepoError::Private { .. }) if self.fresh || force => noted(true),
-                Err(RepoError::Private {
-                    why: PrivateError::NoKey | PrivateError::WrongKey,
-                    ..
-                }) => {
-                    let why = "what is published under this name is encrypted, and its key is not \
-                               here; give it with --key FILE, or add --fresh to begin with another";
-                    return Err(why.into());
-                }
-                Err(error) if !(error.is_lasting() && (self.fresh || force)) => {
-                    return Err(PublishError::Previous(Box::new(error)).into());
-                }
-                Err(_) => {
-                    let key = match &named.key {
-                        Some(key) => keys::chest(settings).get(key)?,
-                        None => None,
-                    };
-                    Before {
-                        key,
-                        ..noted(named.key.is_some())
-                    }
-                }
+        Ok(Some(match session.try_open(&address).await? {
+            Ok(found) => Before {
+                target: (blob, root),
+                private: found.is_encrypted(),
+                key: found.key().cloned(),
+                head: Some(found),
             },
-        ))
+            Err(RepoError::Private { .. }) if replaces => unreadable(true, None),
+            Err(RepoError::Private {
+                why: PrivateError::NoKey | PrivateError::WrongKey,
+                ..
+            }) => bail!(
+                "the repository of this name is encrypted, and its key is not stored here; pass \
+                 it with --key FILE, or add --fresh to start again with another key"
+            ),
+            Err(error) if !(error.is_lasting() && replaces) => {
+                return Err(PublishError::Previous(Box::new(error)).into());
+            }
+            Err(_) => {
+                let stored = named.key.as_ref();
+                let key = stored.map(|key| stored_keys(session.settings).get(key));
+                unreadable(named.key.is_some(), key.transpose()?.flatten())
+            }
+        }))
     }
 }
 
 impl ChosenKey {
     /// Stores the key before it encrypts anything, so that all stored content stays
     /// readable.
-    pub(super) fn keep(&self, settings: &Settings) -> Result<KeptKey, Failure> {
-        let (name, stored) = keys::chest(settings).keep(&self.name, &self.key)?;
+    pub(super) fn store(&self, settings: &Settings) -> Result<KeptKey> {
+        let (name, stored) = stored_keys(settings).keep(&self.name, &self.key)?;
         if let Some(why) = &stored.keyring {
-            keys::warn_of_file(settings, why);
+            warn_of_key_file(settings, why);
         }
         Ok(KeptKey {
             name,
@@ -218,9 +205,8 @@ impl ChosenKey {
     }
 }
 
-fn new_key() -> Result<SecretKey, Failure> {
-    let no = "the system gives no random numbers, so there can be no key";
-    Ok(SecretKey::random().ok_or(no)?)
+fn new_key() -> Result<SecretKey> {
+    SecretKey::random().context("the system's random number generator failed; no key was made")
 }
 
 /// Name of a repository's key: its network and name, sanitized, plus part of their hash
@@ -228,10 +214,10 @@ fn new_key() -> Result<SecretKey, Failure> {
 fn key_name(network: &str, name: &RefName) -> String {
     let whole = format!("{network}.{name}");
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if whole.len() <= NAMED && whole.chars().all(fits) && !whole.starts_with('.') {
+    if whole.len() <= MAX_STEM && whole.chars().all(fits) && !whole.starts_with('.') {
         return whole;
     }
-    let plain: String = (whole.chars().filter(|&c| fits(c)).take(NAMED)).collect();
+    let plain: String = (whole.chars().filter(|&c| fits(c)).take(MAX_STEM)).collect();
     let rest = &ChunkHash::of(whole.as_bytes()).to_string()[..8];
     format!("{}-{rest}", plain.trim_start_matches('.'))
 }

@@ -1,15 +1,16 @@
 //! `epoch`: shows or advances the epoch of a network.
 
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::json;
 
+use super::args::Keys;
 use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, ledger, output};
+use super::ledger::{Head, Heads};
+use super::session::Session;
 use crate::config::Settings;
 use crate::maintenance::MaintenanceContext;
 use crate::maintenance::renew::{NeededBlobs, expiring};
@@ -17,8 +18,8 @@ use walgit_format::chunk::BlobId;
 use walrus_client::BlobStore;
 use walrus_client::network::MAX_EPOCHS;
 
-/// Number of names that an error lists.
-const LISTED: usize = 8;
+/// Maximum number of names that an error lists.
+const MAX_NAMES: usize = 8;
 
 /// Show the current epoch of the network, or end epochs of a local network
 ///
@@ -39,42 +40,47 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
         let name = &settings.network.value.name;
         let store = context::store(&settings)?;
         let (epoch, expired) = context.run(async {
+            let now = store.epoch().await?;
             let Some(epochs) = self.advance else {
-                let told = store.epoch().await?.ok_or_else(|| {
-                    format!("{name} does not tell its epoch: neither aggregators nor publishers do; of a devnet, --admin URL does")
+                let now = now.with_context(|| {
+                    format!(
+                        "{name} does not report its epoch: neither aggregators nor publishers do; \
+                         a devnet does with --admin URL"
+                    )
                 })?;
-                return Ok((told, None));
+                return Ok((now, None));
             };
-            let by_itself = || {
-                format!("epochs of {name} end by themselves; only those of `local` and of a devnet (--admin URL) are ended by hand")
+            let not_ours = || {
+                format!(
+                    "the network ends the epochs of {name}; this command ends only those of \
+                     `local` and of a devnet (--admin URL)"
+                )
             };
-            let now = store.epoch().await?.ok_or_else(by_itself)?;
-            let checked = self.check(&settings, &store, now, epochs).await;
-            let expired = match checked {
+            let now = now.with_context(not_ours)?;
+            let expired = match self.check(&settings, &store, now, epochs).await {
                 Ok(expired) => expired,
                 Err(why) if self.force => {
-                    output::warning(&why.to_string());
+                    warning!("{why}");
                     BTreeSet::new()
                 }
                 Err(why) => return Err(why),
             };
-            let epoch = store.advance(epochs).await?.ok_or_else(by_itself)?;
+            let epoch = store.advance(epochs).await?.with_context(not_ours)?;
             Ok((epoch, Some(expired.len())))
         })?;
-        if context.json {
-            output::json(&json!({"network": name, "epoch": epoch, "expired": expired}))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        output::line(&format!("{name} is in epoch {epoch}"))?;
-        if let Some(expired) = expired.filter(|count| *count > 0) {
-            output::line(&format!("{expired} blobs that are needed have expired"))?;
-        }
-        Ok(ExitCode::SUCCESS)
+        let report = json!({"network": name, "epoch": epoch, "expired": expired});
+        context.report(&report, || {
+            outln!("{name} is in epoch {epoch}")?;
+            match expired {
+                None | Some(0) => Ok(()),
+                Some(expired) => outln!("{expired} needed blobs have expired"),
+            }
+        })
     }
 
     /// Returns the needed blobs that expire when this many epochs end. An error without
@@ -85,47 +91,36 @@ impl Epoch {
         store: &Arc<dyn BlobStore>,
         now: u32,
         epochs: u32,
-    ) -> Result<BTreeSet<BlobId>, Failure> {
-        let found = self.expiring(settings, store, now, epochs).await?;
+    ) -> Result<BTreeSet<BlobId>> {
+        let session = Session::new(settings, &self.keys)?;
+        let access = session.access()?;
+        let inputs =
+            MaintenanceContext::new(settings, session.loader.clone(), access, store.clone())?;
+        let between = (now, now.saturating_add(epochs));
+        let at = walrus_client::clock::unix_seconds();
+        let found = expiring(&inputs, between, at).await?;
         if self.force {
             return Ok(found.blobs);
         }
         if let Some(unreadable) = found.unreadable.first() {
-            return Err(format!(
+            bail!(
                 "{} cannot be read ({}), so the blobs that it needs are unknown; no epoch was ended. \
                  --force ends it anyway",
-                unreadable.head, unreadable.why
-            )
-            .into());
+                unreadable.head,
+                unreadable.why
+            );
         }
         if let Some(folder) = found.mounts_without_lease.first() {
-            return Err(format!(
+            bail!(
                 "the mount on {} has no lease, so the blobs that it needs are unknown; no epoch was \
                  ended. Unmount it, or add --force",
                 folder.display()
-            )
-            .into());
+            );
         }
-        if found.blobs.is_empty() {
-            return Ok(found.blobs);
+        if !found.blobs.is_empty() {
+            bail!(self.explain(settings, &found, epochs).await?);
         }
-        Err(self.explain(settings, &found, epochs).await?.into())
-    }
-
-    async fn expiring(
-        &self,
-        settings: &Settings,
-        store: &Arc<dyn BlobStore>,
-        now: u32,
-        epochs: u32,
-    ) -> Result<NeededBlobs, Failure> {
-        let cache = context::cache(settings)?;
-        let loader = context::loader(&cache);
-        let access = context::access(settings, &self.keys)?;
-        let inputs = MaintenanceContext::new(settings, loader, access, store.clone())?;
-        let between = (now, now.saturating_add(epochs));
-        let at = walrus_client::clock::unix_seconds();
-        Ok(expiring(&inputs, between, at).await?)
+        Ok(found.blobs)
     }
 
     /// Explains which names need the expiring blobs.
@@ -134,21 +129,19 @@ impl Epoch {
         settings: &Settings,
         found: &NeededBlobs,
         epochs: u32,
-    ) -> Result<String, Failure> {
-        let heads = ledger::heads(settings, &self.keys).await?.heads;
-        let needs = |head: &&ledger::Head| head.blobs.keys().any(|it| found.blobs.contains(it));
-        let names: Vec<String> = (heads.iter().filter(needs))
-            .map(|head| head.name.clone())
-            .collect();
-        let by_names: BTreeSet<BlobId> = heads
-            .iter()
-            .flat_map(|head| head.blobs.keys().copied())
-            .collect();
-        let mut needed_by = names.iter().take(LISTED).cloned().collect::<Vec<_>>();
-        if names.len() > LISTED {
-            needed_by.push(format!("{} more names", names.len() - LISTED));
+    ) -> Result<String> {
+        let session = Session::new(settings, &self.keys)?;
+        let heads = Heads::read(&session).await?.heads;
+        let needs = |head: &&Head| head.blobs.keys().any(|it| found.blobs.contains(it));
+        let names: Vec<&String> = heads.iter().filter(needs).map(|head| &head.name).collect();
+        let of_names = heads.iter().flat_map(|head| head.blobs.keys().copied());
+        let of_names: BTreeSet<BlobId> = of_names.collect();
+        let listed = names.iter().take(MAX_NAMES);
+        let mut needed_by: Vec<String> = listed.map(ToString::to_string).collect();
+        if names.len() > MAX_NAMES {
+            needed_by.push(format!("{} more names", names.len() - MAX_NAMES));
         }
-        if !found.blobs.is_subset(&by_names) {
+        if !found.blobs.is_subset(&of_names) {
             needed_by.push("mounts or retention rules".into());
         }
         let remedy = if epochs < MAX_EPOCHS {

@@ -1,20 +1,24 @@
 //! `export`: converts a published history back to a git repository.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, output};
+use super::args::Keys;
+use super::context::Context;
+use super::output;
+use super::progress::byte_bar;
+use super::session::Session;
 use crate::lifecycle::{Checkout, ExportLimits, ExportOptions, Exported, export, git_fsck};
 use walgit_format::Address;
 
 /// Size in plain bytes above which a hint about a smaller pack is printed.
-const WORTH_REPACKING: u64 = 1 << 20;
+const MIN_REPACK_HINT: u64 = 1 << 20;
+const INTERRUPTED: &str = "interrupted; nothing is left of the export";
 
 /// Export a published repository, with all its history, to a git repository
 ///
@@ -22,6 +26,7 @@ const WORTH_REPACKING: u64 = 1 << 20;
 /// tags are preserved. All IDs are computed from the stored content and must match those
 /// that the commits refer to. The folder appears when it is complete.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Export {
     /// NAME, walrus://BLOB_ID or sui://OBJECT_ID[/BRANCH]
     address: Address,
@@ -46,8 +51,13 @@ pub(super) struct Export {
     keys: Keys,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  walgit-fs export ripgrep ~/src/ripgrep            clone with all history
+  walgit-fs export ripgrep mirror.git --bare --check";
+
 #[derive(Serialize)]
-struct Report<'a> {
+struct ExportReport<'a> {
     address: String,
     dir: &'a Path,
     #[serde(flatten)]
@@ -60,51 +70,22 @@ struct Report<'a> {
 }
 
 impl Export {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
-        let cache = context::cache(&settings)?;
-        let loader = context::loader(&cache);
+        let session = Session::new(&settings, &self.keys)?;
         let started = std::time::Instant::now();
-        let bar = output::byte_bar("exporting");
+        let bar = byte_bar("exporting");
         let done = context.run(async {
-            let work = async {
-                let repository =
-                    context::open(&settings, &loader, &self.address, &self.keys).await?;
-                let tell = |done, total| {
-                    bar.set_length(total);
-                    bar.set_position(done);
-                    if done == total {
-                        bar.set_message("finishing");
-                    }
-                };
-                let options = ExportOptions {
-                    bare: self.bare,
-                    repack: self.repack,
-                    umask: Some(context.umask),
-                    limits: ExportLimits {
-                        entries: self.max_files,
-                        bytes: self.max_size,
-                    },
-                };
-                let exported = export(&repository, &self.dir, options, &tell).await;
-                let exported = exported
-                    .map_err(|error| -> Failure { format!("{}: {error}", self.address).into() })?;
-                if self.check {
-                    bar.set_message("checking");
-                    self.look_over().await?;
-                }
-                Ok(exported)
-            };
             let mut terminate = signal(SignalKind::terminate())?;
             tokio::select! {
-                done = work => done,
-                _ = tokio::signal::ctrl_c() => Err("stopped; nothing is left of it".into()),
-                _ = terminate.recv() => Err("stopped; nothing is left of it".into()),
+                done = self.export(context, &session, &bar) => done,
+                _ = tokio::signal::ctrl_c() => bail!(INTERRUPTED),
+                _ = terminate.recv() => bail!(INTERRUPTED),
             }
         });
         bar.finish_and_clear();
         let exported = done?;
-        let report = Report {
+        let report = ExportReport {
             address: self.address.to_string(),
             dir: &self.dir,
             exported: &exported,
@@ -112,86 +93,102 @@ impl Export {
             repack: self.repack,
             seconds: started.elapsed().as_secs_f64(),
         };
-        match context.json {
-            true => output::json(&report)?,
-            false => report.print()?,
-        }
+        context.report(&report, || report.print())?;
         if let Some(why) = &exported.not_repacked {
-            output::warning(&format!("git could not repack it: {why}"));
+            warning!("git could not repack it: {why}");
         }
         let dir = self.dir.display();
         match &exported.checkout {
             Checkout::Done | Checkout::Bare => {}
-            Checkout::NoGit => output::warning(&format!(
-                "there is no git here to check anything out; where there is: git -C {dir} \
-                 checkout --force"
-            )),
-            Checkout::Failed(why) => output::warning(&format!(
-                "the history is complete, and git could not check it out: {why}"
-            )),
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-
-    /// Verifies the exported repository with git.
-    async fn look_over(&self) -> Result<(), Failure> {
-        let dir = self.dir.display();
-        match git_fsck(&self.dir).await {
-            Ok(None) => Ok(()),
-            Ok(Some(found)) => Err(format!(
-                "{dir} is exported, object for object as it was published, and git fsck \
-                 complains: {found}"
-            )
-            .into()),
-            Err(error) => {
-                Err(format!("{dir} is exported, and git cannot check it: {error}").into())
+            Checkout::NoGit => warning!(
+                "git is not installed, so no files were checked out; later: git -C {dir} checkout \
+                 --force"
+            ),
+            Checkout::Failed(why) => {
+                warning!("the history is complete, but git could not check it out: {why}");
             }
         }
+        Ok(())
+    }
+
+    async fn export(
+        &self,
+        context: &Context,
+        session: &Session<'_>,
+        bar: &ProgressBar,
+    ) -> Result<Exported> {
+        let repository = session.open(&self.address).await?;
+        let progress = |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+            if done == total {
+                bar.set_message("finishing");
+            }
+        };
+        let options = ExportOptions {
+            bare: self.bare,
+            repack: self.repack,
+            umask: Some(context.umask),
+            limits: ExportLimits {
+                entries: self.max_files,
+                bytes: self.max_size,
+            },
+        };
+        let exported = export(&repository, &self.dir, options, &progress).await;
+        let exported = exported.with_context(|| self.address.to_string())?;
+        if self.check {
+            bar.set_message("checking");
+            let dir = self.dir.display();
+            match git_fsck(&self.dir).await {
+                Ok(None) => {}
+                Ok(Some(found)) => bail!(
+                    "{dir} is exported, every object as it was published, but git fsck reports: \
+                     {found}"
+                ),
+                Err(error) => bail!("{dir} is exported, but git cannot check it: {error}"),
+            }
+        }
+        Ok(exported)
     }
 }
 
-impl Report<'_> {
-    fn print(&self) -> Result<(), Failure> {
+impl ExportReport<'_> {
+    fn print(&self) -> Result<()> {
         let done = self.exported;
         let dir = self.dir.display();
-        output::line(&format!("{} exported to {dir}", self.address))?;
-        let row = |key: &str, value: String| vec![format!("  {key}"), value];
-        output::table(&[
-            row(
-                "history",
-                format!(
-                    "{} commits, {} trees, {} contents, {} tags{}",
-                    done.commits,
-                    done.trees,
-                    done.contents,
-                    done.tags,
-                    if done.shallow { "; shallow" } else { "" }
-                ),
-            ),
-            row("refs", done.refs.to_string()),
-            row(
-                "written",
-                format!(
-                    "{} in a pack of {} in {:.1} s",
-                    output::bytes(done.bytes),
-                    output::bytes(done.pack_bytes),
-                    self.seconds
-                ),
-            ),
-            row(
+        outln!("{} exported to {dir}", self.address)?;
+        let history = format!(
+            "{} commits, {} trees, {} contents, {} tags{}",
+            done.commits,
+            done.trees,
+            done.contents,
+            done.tags,
+            if done.shallow { "; shallow" } else { "" }
+        );
+        let written = format!(
+            "{} in a pack of {} in {:.1} s",
+            output::bytes(done.bytes),
+            output::bytes(done.pack_bytes),
+            self.seconds
+        );
+        let fsck = if self.checked {
+            "; git fsck agrees"
+        } else {
+            ""
+        };
+        output::details([
+            ("history", history),
+            ("refs", done.refs.to_string()),
+            ("written", written),
+            (
                 "checked",
-                match self.checked {
-                    true => "all IDs are those that the commits name; git fsck agrees".into(),
-                    false => "all IDs are those that the commits name".into(),
-                },
+                format!("all IDs match those in the commits{fsck}"),
             ),
         ])?;
-        if self.repack || done.bytes < WORTH_REPACKING {
+        if self.repack || done.bytes < MIN_REPACK_HINT {
             return Ok(());
         }
         output::line("")?;
-        output::line(&format!(
-            "`git -C {dir} repack -adf` makes the pack several times smaller"
-        ))
+        outln!("`git -C {dir} repack -adf` makes the pack several times smaller")
     }
 }

@@ -1,14 +1,12 @@
 //! `failures`: shows failed network requests and remedies.
 
-use std::process::ExitCode;
-
+use anyhow::{Context as _, Result};
 use clap::Args;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp, Unit};
 
 use super::context::Context;
-use super::{Failure, output};
 use walrus_client::clock::unix_seconds;
 use walrus_client::net::{Consequence, Done, FailureGroup, FailureReport, Journal, Wanted};
 
@@ -29,19 +27,15 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let path = context.settings()?.failures();
-        let kept = Journal::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let failures = Journal::read(&path).with_context(|| path.display().to_string())?;
         let wanted = Wanted {
             since: self.since.unwrap_or(0),
             endpoint: self.endpoint,
         };
-        let report = FailureReport::of(&kept, &wanted, unix_seconds());
-        match context.json {
-            true => output::json(&report)?,
-            false => print(&report)?,
-        }
-        Ok(ExitCode::SUCCESS)
+        let report = FailureReport::of(&failures, &wanted, unix_seconds());
+        context.report(&report, || print(&report))
     }
 }
 
@@ -66,64 +60,57 @@ fn seconds(text: &str) -> Result<u64, String> {
     Ok(second.max(0) as u64)
 }
 
-fn print(report: &FailureReport) -> Result<(), Failure> {
+fn print(report: &FailureReport) -> Result<()> {
     let time = length(report.until.saturating_sub(report.since));
     if report.total == 0 {
-        return output::line("nothing failed");
+        return outln!("nothing failed");
     }
-    output::line(&format!(
+    outln!(
         "{} within the last {time}; a bar is {}",
         count(report.total, "failure"),
         length(report.step_s)
-    ))?;
+    )?;
     for group in &report.groups {
-        output::line("")?;
+        outln!("")?;
         print_group(group, report.until)?;
     }
     Ok(())
 }
 
-fn print_group(group: &FailureGroup, now: u64) -> Result<(), Failure> {
-    output::line(&format!(
+fn print_group(group: &FailureGroup, now: u64) -> Result<()> {
+    outln!(
         "{}  {}  {}, {:.0} an hour, the last {} ago",
         group.endpoint,
         group.kind,
         count(group.count, "time"),
         group.per_hour,
         length(now.saturating_sub(group.last))
-    ))?;
-    output::line(&format!("  {}", bars(&group.over_time)))?;
+    )?;
+    outln!("  {}", bars(&group.over_time))?;
     let operations = group.operations.iter();
-    let mut said: Vec<_> = operations.map(|(name, n)| format!("{name} {n}")).collect();
-    said.extend(
-        group
-            .done
-            .iter()
-            .map(|(done, n)| format!("{} {n}", done_words(*done))),
-    );
-    said.extend(
-        group
-            .consequences
-            .iter()
-            .map(|(consequence, n)| match consequence {
-                Consequence::BreakerOpened => format!("left alone for a while {n}"),
-                Consequence::Quarantined => format!("asked last from then on {n}"),
-            }),
-    );
-    output::line(&format!("  {}", said.join(", ")))?;
-    output::line(&format!("  last: {}", group.message))?;
-    output::line(&format!("  what to do: {}", group.advice))
-}
-
-fn done_words(done: Done) -> &'static str {
-    match done {
-        Done::Retried => "retried",
-        Done::FailedOver => "another one asked",
-        Done::Hedged => "another one was faster",
-        Done::Certified => "stored in spite of it",
-        Done::Tolerated => "read all the same",
-        Done::GaveUp => "given up",
-    }
+    let operations = operations.map(|(name, n)| format!("{name} {n}"));
+    let done = group.done.iter().map(|(done, n)| {
+        let words = match done {
+            Done::Retried => "retried",
+            Done::FailedOver => "failed over to another",
+            Done::Hedged => "another was faster",
+            Done::Certified => "stored nevertheless",
+            Done::Tolerated => "read nevertheless",
+            Done::GaveUp => "given up",
+        };
+        format!("{words} {n}")
+    });
+    let consequences = group.consequences.iter().map(|(consequence, n)| {
+        let words = match consequence {
+            Consequence::BreakerOpened => "circuit breaker opened",
+            Consequence::Quarantined => "quarantined",
+        };
+        format!("{words} {n}")
+    });
+    let details: Vec<_> = operations.chain(done).chain(consequences).collect();
+    outln!("  {}", details.join(", "))?;
+    outln!("  last: {}", group.message)?;
+    outln!("  what to do: {}", group.advice)
 }
 
 /// `▁` for zero, up to `█` for the maximum.

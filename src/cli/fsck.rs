@@ -4,22 +4,25 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Result;
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::context::{self, Context, OpenCache};
-use super::keys::Keys;
-use super::{Failure, output};
-use crate::config::Settings;
-use crate::lifecycle::fsck::{Depth, Objects, Options, Read, Report, Watch, check};
+use super::args::Keys;
+use super::context::Context;
+use super::open_cache::OpenCache;
+use super::output;
+use super::progress::{FsckBar, byte_bar};
+use super::session::Session;
+use crate::lifecycle::fsck::{Depth, Objects, Options, Read, Report, check};
 use crate::publish::Published;
-use crate::repo::{Access, Loader, Repository};
+use crate::repo::{Access, Loader};
 use walgit_format::Address;
 use walrus_client::network::NetworkPlace;
 
 /// Maximum number of lines about unreadable files.
-const MOST_LINES: usize = 20;
+const MAX_LINES: usize = 20;
 
 /// Check that everything a repository needs is stored and intact
 ///
@@ -53,7 +56,7 @@ pub(super) struct Fsck {
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct FsckReport<'a> {
     address: String,
     network: &'a str,
     sound: bool,
@@ -64,19 +67,22 @@ struct Told<'a> {
 }
 
 impl Fsck {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
         let network = &settings.network.value;
         let local = matches!(network.place, NetworkPlace::Local { .. });
         let remote = self.remote || self.sample.is_some() || local;
-        let cache = match remote {
-            true => context::private_cache(&settings)?,
-            false => context::cache(&settings)?,
+        let cache = if remote {
+            OpenCache::private(&settings)?
+        } else {
+            OpenCache::shared(&settings)?
         };
+        let session = Session::over(cache, &settings, &self.keys);
         let options = Options {
-            history: match self.objects {
-                true => Depth::Hashed,
-                false => Depth::Decoded,
+            history: if self.objects {
+                Depth::Hashed
+            } else {
+                Depth::Decoded
             },
             seed: seed(),
             margin: settings.renewal.value.margin,
@@ -86,34 +92,24 @@ impl Fsck {
                 None => Read::Nothing,
             })
         };
-        let bar = Bar(output::byte_bar("checking"));
+        let bar = FsckBar(byte_bar("checking"));
         let done = context.run(async {
-            let repository = self.open(&settings, &cache).await?;
+            let repository = session.open(&self.address).await?;
             Ok(check(&repository, &options, &bar).await?)
         });
         bar.0.finish_and_clear();
         let report = done?;
-        match context.json {
-            true => output::json(&Told {
-                address: self.address.to_string(),
-                network: &network.name,
-                sound: report.is_sound(),
-                remote,
-                sample: self.sample,
-                objects: self.objects,
-                report: &report,
-            })?,
-            false => print(&self.address.to_string(), &report)?,
-        }
-        Ok(match report.is_sound() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        })
-    }
-
-    async fn open(&self, settings: &Settings, cache: &OpenCache) -> Result<Repository, Failure> {
-        let loader = context::loader(cache);
-        context::open(settings, &loader, &self.address, &self.keys).await
+        let result = FsckReport {
+            address: self.address.to_string(),
+            network: &network.name,
+            sound: report.is_sound(),
+            remote,
+            sample: self.sample,
+            objects: self.objects,
+            report: &report,
+        };
+        context.report(&result, || print(&result.address, &report))?;
+        Ok(output::exit_code(report.is_sound()))
     }
 }
 
@@ -123,29 +119,16 @@ fn seed() -> u64 {
     now.map_or(0, |now| now.as_nanos() as u64)
 }
 
-/// Shows a check as a progress bar over bytes.
-pub(super) struct Bar(pub(super) ProgressBar);
-
-impl Watch for Bar {
-    fn wanted(&self, bytes: u64) {
-        self.0.inc_length(bytes);
-    }
-
-    fn read(&self, bytes: u64) {
-        self.0.inc(bytes);
-    }
-}
-
 /// Reads back and checks a head that was just stored.
 pub(super) async fn verify(
     published: &Published,
     loader: &Arc<Loader>,
     access: Access,
     bar: &ProgressBar,
-) -> Result<Report, Failure> {
+) -> Result<Report> {
     let root = Some(published.root);
     let repository = loader.open(access, published.blob, root).await?;
-    let bar = Bar(bar.clone());
+    let bar = FsckBar(bar.clone());
     bar.0.set_message("reading back");
     bar.0.set_length(0);
     bar.0.set_position(0);
@@ -153,59 +136,44 @@ pub(super) async fn verify(
     Ok(check(&repository, &Options::of_blobs(blobs), &bar).await?)
 }
 
-fn print(address: &str, report: &Report) -> Result<(), Failure> {
-    let state = match report.is_sound() {
-        true => "sound",
-        false => "DAMAGED",
+fn print(address: &str, report: &Report) -> Result<()> {
+    let state = if report.is_sound() {
+        "sound"
+    } else {
+        "DAMAGED"
     };
-    output::line(&format!("{address}: {state}"))?;
-    let row = |key: &str, value: String| vec![format!("  {key}"), value];
-    let mut rows = vec![
-        row(
-            "needs",
-            format!(
-                "{} blobs, {} directories, lists and groups of git objects, {} pieces of content \
-                 ({})",
-                report.blobs,
-                report.nodes,
-                report.chunks,
-                output::bytes(report.bytes)
-            ),
+    outln!("{address}: {state}")?;
+    let needs = format!(
+        "{} blobs, {} directories, lists and groups of git objects, {} chunks of content ({})",
+        report.blobs,
+        report.nodes,
+        report.chunks,
+        output::bytes(report.bytes)
+    );
+    let sound = report.sound;
+    let content = match report.unread {
+        0 => format!("{sound} chunks intact"),
+        unread => format!("{sound} chunks intact, {unread} not read: their blobs are stored"),
+    };
+    let paid = match report.paid {
+        None => "the network does not report until when; see walgit-fs ledger".into(),
+        Some(paid) => format!(
+            "until epoch {} ends; it is {} now",
+            paid.until.saturating_sub(1),
+            paid.epoch
         ),
-        row(
-            "content",
-            match report.unread {
-                0 => format!("{} pieces right", report.sound),
-                unread => format!(
-                    "{} pieces right, {unread} not read: their blobs were asked for",
-                    report.sound
-                ),
-            },
-        ),
-        row(
-            "paid for",
-            match report.paid {
-                None => "the network does not tell until when; see walgit-fs ledger".into(),
-                Some(paid) => format!(
-                    "until epoch {} ends; it is {} now",
-                    paid.until.saturating_sub(1),
-                    paid.epoch
-                ),
-            },
-        ),
-        row("requests", report.requests.to_string()),
-    ];
-    if let Some(objects) = &report.objects {
-        rows.insert(2, row("history", history(objects)));
-    }
-    output::table(&rows)?;
+    };
+    let history = report.objects.as_ref().map(|it| ("history", history(it)));
+    let rows = [("needs", needs), ("content", content)];
+    output::details(rows.into_iter().chain(history).chain([
+        ("paid for", paid),
+        ("requests", report.requests.to_string()),
+    ]))?;
     if let Some(paid) = report.paid.filter(|paid| paid.ending > 0) {
         let blobs = paid.ending;
-        output::warning(&format!(
-            "{blobs} blobs end soon; walgit-fs renew pays for longer"
-        ));
+        warning!("{blobs} blobs expire soon; walgit-fs renew extends them");
     }
-    tell(report)
+    print_faults(report)
 }
 
 fn history(objects: &Objects) -> String {
@@ -217,41 +185,37 @@ fn history(objects: &Objects) -> String {
         hashed,
     } = objects;
     let counts = format!("{commits} commits, {trees} trees, {contents} contents, {tags} tags: ");
-    let said = match hashed {
-        true => "hashed, and compared with their git IDs",
-        false => "commits, trees and tags decoded; --objects verifies the git ID of each",
+    let said = if *hashed {
+        "hashed, and compared with their git IDs"
+    } else {
+        "commits, trees and tags decoded; --objects verifies the git ID of each"
     };
     counts + said
 }
 
 /// Prints the problems found.
-pub(super) fn tell(report: &Report) -> Result<(), Failure> {
+pub(super) fn print_faults(report: &Report) -> Result<()> {
     let mut remedies = Vec::new();
-    for fault in report.faults.iter().take(MOST_LINES) {
-        output::line(&format!(
-            "  {}: {} ({})",
-            fault.kind.word(),
-            fault.what,
-            fault.why
-        ))?;
+    for fault in report.faults.iter().take(MAX_LINES) {
+        outln!("  {}: {} ({})", fault.kind.word(), fault.what, fault.why)?;
         if !remedies.contains(&fault.remedy) {
             remedies.push(fault.remedy);
         }
     }
     more(report.faults.len() as u64, "faults")?;
-    for affected in report.affected.iter().take(MOST_LINES) {
-        output::line(&format!("  affected: {}: {}", affected.what, affected.why))?;
+    for affected in report.affected.iter().take(MAX_LINES) {
+        outln!("  affected: {}: {}", affected.what, affected.why)?;
     }
     more(report.affected_count, "files and directories")?;
     for remedy in remedies {
-        output::line(&format!("  to do: {remedy}"))?;
+        outln!("  to do: {remedy}")?;
     }
     Ok(())
 }
 
-fn more(count: u64, of: &str) -> Result<(), Failure> {
-    match count.checked_sub(MOST_LINES as u64) {
-        Some(more) if more > 0 => output::line(&format!("  and {more} more {of}; --json tells")),
+fn more(count: u64, of: &str) -> Result<()> {
+    match count.checked_sub(MAX_LINES as u64) {
+        Some(more) if more > 0 => outln!("  and {more} more {of}; --json lists all"),
         _ => Ok(()),
     }
 }

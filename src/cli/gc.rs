@@ -1,14 +1,16 @@
 //! `gc`: deletes or forgets blobs that nothing needs any more.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::args::Keys;
 use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, output};
+use super::output;
+use super::progress::count_bar;
+use super::session::Session;
 use crate::config::duration;
 use crate::maintenance::gc::{
     GcReport, LEARNED_RETENTION_DAYS, Outcome, PrunedRecords, collect, prune_cache,
@@ -57,123 +59,106 @@ struct GcOutput<'a> {
 }
 
 impl Gc {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
         let network = &settings.network.value;
         if self.unknown && !network.is_free() {
-            let why = "others may store on this network, too; --unknown is for `local` alone";
-            return Err(why.into());
+            bail!("others may store on this network, too; --unknown is only for `local`");
         }
-        let cache = context::cache(&settings)?;
-        let loader = context::loader(&cache);
-        let access = context::access(&settings, &self.keys)?;
+        let session = Session::new(&settings, &self.keys)?;
+        let cache = &session.cache;
+        let access = session.access()?;
         let store = context::store(&settings)?;
-        let inputs = MaintenanceContext::new(&settings, loader, access, store)?;
+        let inputs = MaintenanceContext::new(&settings, session.loader.clone(), access, store)?;
         let options = GcOptions {
             dry_run: self.dry_run,
             unknown: self.unknown,
             grace: self.grace.as_secs(),
             now: walrus_client::clock::unix_seconds(),
         };
-        let bar = output::count_bar("collecting");
+        let bar = count_bar("collecting");
         let done = context.run(async {
             let report = collect(&inputs, &options).await?;
-            let pruned = if cache.is_shared() {
-                match prune_cache(&cache.cache, &inputs, &network.name, &options, &report) {
-                    Ok(pruned) => Some(pruned),
-                    // Another process has just opened it.
-                    Err(_) if !cache.is_shared() => None,
-                    Err(error) => return Err(error.into()),
-                }
-            } else {
-                None
-            };
-            Ok((report, pruned))
+            if !cache.is_shared() {
+                return Ok((report, None));
+            }
+            match prune_cache(&cache.cache, &inputs, &network.name, &options, &report) {
+                Ok(pruned) => Ok((report, Some(pruned))),
+                // Another process has just opened it.
+                Err(_) if !cache.is_shared() => Ok((report, None)),
+                Err(error) => Err(error.into()),
+            }
         });
         bar.finish_and_clear();
         let (report, pruned) = done?;
-        for unreadable in &report.unreadable {
-            output::warning(&format!(
-                "{} cannot be read, so all blobs that it may need are kept: {}",
-                unreadable.head, unreadable.why
-            ));
-        }
-        for folder in &report.mounts_without_lease {
-            output::warning(&format!(
-                "the mount on {} has no lease, so gc will delete nothing; unmount it first",
-                folder.display()
-            ));
-        }
-        match context.json {
-            true => output::json(&GcOutput {
-                network: &network.name,
-                grace_s: options.grace,
-                report: &report,
-                cache: pruned,
-            })?,
-            false => {
-                print(&report)?;
-                let why = cache
-                    .why_not_shared()
-                    .unwrap_or("the cache was not looked at");
-                print_pruned(pruned.as_ref(), why)?;
-            }
-        }
-        Ok(ExitCode::SUCCESS)
+        output::warn_of_unknown_needs(
+            &report.unreadable,
+            "all blobs that it may need are kept",
+            &report.mounts_without_lease,
+            "gc will delete nothing; unmount it first",
+        );
+        let result = GcOutput {
+            network: &network.name,
+            grace_s: options.grace,
+            report: &report,
+            cache: pruned,
+        };
+        context.report(&result, || {
+            print(&report)?;
+            let why = cache.why_not_shared();
+            print_pruned(
+                result.cache.as_ref(),
+                why.unwrap_or("the cache was not checked"),
+            )
+        })
     }
 }
 
-fn print(report: &GcReport) -> Result<(), Failure> {
-    output::line(&format!(
-        "{} heads need {} blobs{}",
+fn print(report: &GcReport) -> Result<()> {
+    let trial = if report.dry_run {
+        " (a trial: nothing is deleted)"
+    } else {
+        ""
+    };
+    outln!(
+        "{} heads need {} blobs{trial}",
         report.heads,
-        report.live_blobs,
-        if report.dry_run {
-            " (a trial: nothing is deleted)"
-        } else {
-            ""
-        }
-    ))?;
+        report.live_blobs
+    )?;
     let outcomes = report.by_outcome();
     if outcomes.is_empty() {
-        output::line("nothing else is stored, to our knowledge")?;
+        outln!("no other blobs are known to be stored")?;
     }
-    let rows: Vec<Vec<String>> = (outcomes.iter())
-        .map(|(outcome, bill)| {
-            vec![
-                format!("  {}", describe(*outcome)),
-                format!("{} blobs", bill.blobs),
-                output::bytes(bill.bytes),
-                format!("billed {}", output::bytes(bill.billed)),
-            ]
-        })
-        .collect();
-    output::table(&rows)?;
+    output::table(outcomes.iter().map(|(outcome, bill)| {
+        [
+            format!("  {}", describe(*outcome)),
+            format!("{} blobs", bill.blobs),
+            output::bytes(bill.bytes),
+            format!("billed {}", output::bytes(bill.billed)),
+        ]
+    }))?;
     if report.reclaimed.blobs > 0 {
         let saved = output::money(report.saved, &report.currency);
-        output::line(&format!("saves {saved} an epoch"))?;
+        outln!("saves {saved} an epoch")?;
     }
     if report.resumed > 0 {
-        let resumed = report.resumed;
-        output::line(&format!(
-            "{resumed} blobs were left by a run that was stopped"
-        ))?;
+        outln!("{} blobs were left by an interrupted run", report.resumed)?;
     }
     Ok(())
 }
 
 /// Prints what was dropped from the cache, or `why` nothing was.
-fn print_pruned(pruned: Option<&PrunedRecords>, why: &str) -> Result<(), Failure> {
+fn print_pruned(pruned: Option<&PrunedRecords>, why: &str) -> Result<()> {
     match pruned {
-        Some(pruned) if !pruned.learned.is_empty() => output::line(&format!(
-            "dropped what was learned of {}, not mounted for {LEARNED_RETENTION_DAYS} days ({})",
+        Some(pruned) if !pruned.learned.is_empty() => outln!(
+            "dropped the learned profiles of {}, not mounted for {LEARNED_RETENTION_DAYS} days ({})",
             pruned.learned.join(", "),
             output::bytes(pruned.learned_bytes)
-        )),
+        ),
         Some(_) => Ok(()),
-        None => output::line(&format!(
-            "{why}, so what was learned of repositories that are no longer mounted is kept for now"
-        )),
+        None => outln!(
+            "{why}, so learned profiles of repositories that are no longer mounted are kept for now"
+        ),
     }
 }
 
@@ -182,6 +167,6 @@ fn describe(outcome: Outcome) -> &'static str {
         Outcome::Deleted => "deleted",
         Outcome::Expired => "expired, forgotten",
         Outcome::Forgotten => "cannot be deleted, not renewed",
-        Outcome::Kept(reason) => reason.describe(),
+        Outcome::Kept(why) => why.describe(),
     }
 }

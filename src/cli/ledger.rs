@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::args::Keys;
 use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, output};
-use crate::config::Settings;
+use super::output;
+use super::session::Session;
 use crate::lifecycle::walk::{Need, Walk};
 use crate::lifecycle::{EntryKind, Ledger, LedgerBlob, LedgerEntry};
 use crate::repo::refs::{NamedRef, RefStoreError};
@@ -39,55 +39,48 @@ struct Row {
 }
 
 impl LedgerCommand {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
         let blobs = LedgerBlob::latest_by_blob(&Ledger::of(&settings).entries()?);
-        let Heads {
-            heads: needs,
-            unreadable,
-        } = context.run(heads(&settings, &self.keys))?;
+        let session = Session::new(&settings, &self.keys)?;
+        let Heads { heads, unreadable } = context.run(Heads::read(&session))?;
         for (name, why) in unreadable {
-            output::warning(&format!("{name} cannot be read: {why}"));
+            warning!("{name} cannot be read: {why}");
         }
-        let rows: Vec<Row> = blobs
-            .into_iter()
-            .map(|(blob, known)| {
-                let of_it = needs.iter().filter(|head| head.blobs.contains_key(&blob));
-                Row {
-                    blob,
-                    known,
-                    needed_by: of_it.map(|head| head.name.clone()).collect(),
-                }
-            })
-            .collect();
-        if context.json {
-            output::json(&rows)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        if rows.is_empty() {
-            output::line("nothing was published here, to our knowledge")?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let mut table = vec![
-            ["blob", "bytes", "until epoch", "published as", "needed by"]
-                .map(String::from)
-                .to_vec(),
-        ];
-        for row in &rows {
-            let end = row.known.end_epoch;
-            table.push(vec![
-                row.blob.to_string(),
-                output::bytes(row.known.len),
-                end.map_or("?".into(), |end| end.saturating_sub(1).to_string()),
-                row.known.name.clone(),
-                match row.needed_by.is_empty() {
-                    true => "nothing".into(),
-                    false => row.needed_by.join(", "),
-                },
-            ]);
-        }
-        output::table(&table)?;
-        Ok(ExitCode::SUCCESS)
+        let row = |(blob, known)| {
+            let needs = |head: &&Head| head.blobs.contains_key(&blob);
+            let needed_by = heads.iter().filter(needs).map(|head| head.name.clone());
+            Row {
+                blob,
+                known,
+                needed_by: needed_by.collect(),
+            }
+        };
+        let rows: Vec<Row> = blobs.into_iter().map(row).collect();
+        context.report(&rows, || {
+            if rows.is_empty() {
+                return outln!("no publish is recorded here");
+            }
+            let headings = ["blob", "bytes", "until epoch", "published as", "needed by"];
+            output::table_with_headings(headings, rows.iter().map(Row::cells))
+        })
+    }
+}
+
+impl Row {
+    fn cells(&self) -> [String; 5] {
+        let end = self.known.end_epoch;
+        [
+            self.blob.to_string(),
+            output::bytes(self.known.len),
+            end.map_or("?".into(), |end| end.saturating_sub(1).to_string()),
+            self.known.name.clone(),
+            if self.needed_by.is_empty() {
+                "nothing".into()
+            } else {
+                self.needed_by.join(", ")
+            },
+        ]
     }
 }
 
@@ -102,25 +95,25 @@ pub(super) struct Head {
 /// Blobs that names need, and names that cannot be read, with the reason.
 pub(super) struct Heads {
     pub(super) heads: Vec<Head>,
-    pub(super) unreadable: Vec<(String, String)>,
+    unreadable: Vec<(String, String)>,
 }
 
-/// Reads which blobs names need.
-pub(super) async fn heads(settings: &Settings, keys: &Keys) -> Result<Heads, Failure> {
-    let cache = context::cache(settings)?;
-    let loader = context::loader(&cache);
-    let access = context::access(settings, keys)?;
-    let mut found = Heads {
-        heads: Vec::new(),
-        unreadable: Vec::new(),
-    };
-    for (name, named) in context::refs(settings).list_all()? {
-        match head(&loader, &access, &name, named).await {
-            Ok(head) => found.heads.push(head),
-            Err(why) => found.unreadable.push((name, why.to_string())),
+impl Heads {
+    /// Reads which blobs names need.
+    pub(super) async fn read(session: &Session<'_>) -> Result<Self> {
+        let access = session.access()?;
+        let mut found = Heads {
+            heads: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        for (name, named) in context::refs(session.settings).list_all()? {
+            match head(&session.loader, &access, &name, named).await {
+                Ok(head) => found.heads.push(head),
+                Err(why) => found.unreadable.push((name, why.to_string())),
+            }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
 async fn head(
@@ -128,10 +121,10 @@ async fn head(
     access: &Access,
     name: &str,
     named: Result<NamedRef, RefStoreError>,
-) -> Result<Head, Failure> {
+) -> Result<Head> {
     let named = named?;
     let Address::Walrus { blob, root } = named.address.parse()? else {
-        return Err(format!("it stands for {}, which is no blob", named.address).into());
+        bail!("{} is not the address of a blob", named.address);
     };
     let repository = loader.open(access.clone(), blob, root).await?;
     Ok(Head {
@@ -142,14 +135,14 @@ async fn head(
     })
 }
 
-async fn needed(repository: &Repository) -> Result<BTreeMap<BlobId, u64>, Failure> {
+async fn needed(repository: &Repository) -> Result<BTreeMap<BlobId, u64>> {
     let mut blobs = BTreeMap::new();
     let mut walk = Walk::of(repository);
     while let Some(stretch) = walk.next().await {
         for found in stretch {
             blobs.extend(found.blobs().map(|blob| (blob, 0)));
             if let Need::Unreadable(why) = found.need {
-                return Err(why.into());
+                bail!("{why}");
             }
         }
     }
@@ -178,29 +171,22 @@ pub(super) struct Rebuilt {
 ///
 /// # Errors
 /// If a name cannot be read, unless `partial` is set: its blobs would not be recorded.
-pub(super) async fn rebuild(
-    settings: &Settings,
-    keys: &Keys,
-    partial: bool,
-) -> Result<Rebuilt, Failure> {
-    let store = context::store(settings)?;
+pub(super) async fn rebuild(session: &Session<'_>, partial: bool) -> Result<Rebuilt> {
+    let store = context::store(session.settings)?;
     let epoch = store.epoch().await?;
-    let Heads { heads, unreadable } = heads(settings, keys).await?;
+    let Heads { heads, unreadable } = Heads::read(session).await?;
     if let Some((name, why)) = unreadable.first().filter(|_| !partial) {
         let more = match unreadable.len() {
             1 => String::new(),
             all => format!(" (and {} more)", all - 1),
         };
-        return Err(format!(
-            "{name} cannot be read: {why}{more}; the ledger is as it was. Add --partial to \
+        bail!(
+            "{name} cannot be read: {why}{more}; the ledger is unchanged. Add --partial to \
              complete it from the other names"
-        )
-        .into());
+        );
     }
     for (name, why) in &unreadable {
-        output::warning(&format!(
-            "{name} cannot be read and is left as it was: {why}"
-        ));
+        warning!("{name} cannot be read, and its entries are unchanged: {why}");
     }
     let mut found = Vec::new();
     let mut blobs = BTreeSet::new();
@@ -231,7 +217,7 @@ pub(super) async fn rebuild(
     found.sort_by_key(|entry| entry.at);
     // Publishes append concurrently.
     fault_point::reach("ledger.before_extend")?;
-    let ledger = Ledger::of(settings);
+    let ledger = Ledger::of(session.settings);
     let add = move |known: &[LedgerEntry]| missing(known, found);
     let extended = tokio::task::block_in_place(|| ledger.extend(add))?;
     Ok(Rebuilt {

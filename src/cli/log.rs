@@ -1,18 +1,17 @@
 //! `log`: the history of a repository, newest first.
 
-use std::process::ExitCode;
-
+use anyhow::Result;
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
-use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, output};
+use super::args::Keys;
+use super::context::Context;
+use super::session::Session;
 use crate::repo::Snapshot;
 use walgit_format::git::RawCommit;
 use walgit_format::head::Signature;
 use walgit_format::text;
-use walgit_format::{Address, Commit, CommitId};
+use walgit_format::{Address, CommitId};
 
 /// Show the commits of a repository, newest first
 ///
@@ -32,78 +31,69 @@ pub(super) struct Log {
     keys: Keys,
 }
 
-/// One line of history.
+/// A commit, as listed.
+#[derive(Serialize)]
 struct Line {
-    id: String,
+    commit: String,
     date: String,
     author: String,
     subject: String,
 }
 
 impl Log {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
-        let cache = context::cache(&settings)?;
-        let loader = context::loader(&cache);
+        let session = Session::new(&settings, &self.keys)?;
         let lines = context.run(async {
-            let repository = context::open(&settings, &loader, &self.address, &self.keys).await?;
+            let repository = session.open(&self.address).await?;
             let snapshot = repository.snapshot_of(self.reference.as_deref()).await?;
             history(snapshot, self.count).await
         })?;
-        if context.json {
-            let rows: Vec<_> = (lines.iter())
-                .map(|l| json!({"commit": l.id, "date": l.date, "author": l.author, "subject": l.subject}))
-                .collect();
-            output::json(&rows)?;
-        } else {
-            for l in lines {
-                let short = &l.id[..l.id.len().min(12)];
-                output::line(&format!(
-                    "{short:12}  {}  {}  ({})",
-                    l.date,
-                    text::field(&l.subject),
-                    text::field(&l.author)
-                ))?;
-            }
-        }
-        Ok(ExitCode::SUCCESS)
+        context.report(&lines, || {
+            lines.iter().try_for_each(|line| {
+                let short = &line.commit[..line.commit.len().min(12)];
+                let (subject, author) = (text::field(&line.subject), text::field(&line.author));
+                outln!("{short:12}  {}  {subject}  ({author})", line.date)
+            })
+        })
     }
 }
 
 impl Line {
-    fn of(commit: &Commit) -> Self {
+    fn new(id: &impl ToString, committer: &Signature, author: &Signature, message: &[u8]) -> Self {
+        let subject = message.split(|&b| b == b'\n').next().unwrap_or_default();
         Line {
-            id: commit.id.to_string(),
-            date: day(&commit.committer),
-            author: String::from_utf8_lossy(&commit.author.person).into_owned(),
-            subject: subject(&commit.message),
+            commit: id.to_string(),
+            // The day, in the committer's time zone.
+            date: committer.date().chars().take(10).collect(),
+            author: String::from_utf8_lossy(&author.person).into_owned(),
+            subject: String::from_utf8_lossy(subject).into_owned(),
         }
     }
 }
 
-async fn history(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> {
+async fn history(from: Snapshot, count: usize) -> Result<Vec<Line>> {
     let CommitId::Git(id) = &from.commit().id else {
-        return one_by_one(from, count).await;
+        return linked_history(from, count).await;
     };
     let commits = from.repository().git_commits().await?;
-    let ancestry = RawCommit::ancestry(&commits, id);
-    Ok(ancestry
-        .take(count)
-        .map(|commit| Line {
-            id: commit.id.to_string(),
-            date: day(&commit.committer()),
-            author: String::from_utf8_lossy(&commit.author().person).into_owned(),
-            subject: subject(commit.message()),
-        })
-        .collect())
+    let ancestry = RawCommit::ancestry(&commits, id).take(count);
+    let line = |it: &RawCommit| Line::new(&it.id, &it.committer(), &it.author(), it.message());
+    Ok(ancestry.map(line).collect())
 }
 
 /// History in which each commit refers to its predecessor, in the same head or not.
-async fn one_by_one(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> {
+async fn linked_history(from: Snapshot, count: usize) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     let mut at = from;
     while lines.len() < count {
-        lines.push(Line::of(at.commit()));
+        let commit = at.commit();
+        lines.push(Line::new(
+            &commit.id,
+            &commit.committer,
+            &commit.author,
+            &commit.message,
+        ));
         let Some(parent) = at.commit().parents.first() else {
             break;
         };
@@ -120,14 +110,4 @@ async fn one_by_one(from: Snapshot, count: usize) -> Result<Vec<Line>, Failure> 
         };
     }
     Ok(lines)
-}
-
-fn subject(message: &[u8]) -> String {
-    let first = message.split(|&b| b == b'\n').next().unwrap_or_default();
-    String::from_utf8_lossy(first).into_owned()
-}
-
-/// The day, in the committer's time zone.
-fn day(signature: &Signature) -> String {
-    signature.date().chars().take(10).collect()
 }

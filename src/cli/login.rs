@@ -1,24 +1,26 @@
-//! `login`: signs in to a network's publishers.
+//! `login`, `logout` and `whoami`: the user's sign-in to the publishers of a network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail};
 use axum::http::{HeaderName, HeaderValue};
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 use webbrowser::{Browser, BrowserOptions};
 
 use super::context::{self, Context};
-use super::{Failure, output, secrets};
+use super::{output, secrets};
 use walrus_client::auth::oauth::{self, CodeFlow, DeviceFlow, Issuer};
 use walrus_client::auth::{
-    AuthError, Grant, Held, KeyringError, Origin, Secret, SignIn, UploadTokens, is_private,
+    AuthError, Grant, Held, Kept, KeyringError, Origin, Secret, SignIn, UploadTokens, is_private,
 };
 use walrus_client::network::{AuthMethod, Network, NetworkPlace, OauthProfile};
 
 /// Time limit for signing in with a browser.
-const PATIENCE: Duration = Duration::from_secs(600);
+const BROWSER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Sign in to the publishers of a network
 ///
@@ -42,19 +44,19 @@ pub(super) struct Login {
 }
 
 impl Login {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
         let network = &settings.network.value;
-        self.fits(network)?;
+        self.check_method(network)?;
         let origins = publishers(network)?;
         let held = match &network.auth {
-            AuthMethod::None => return Err(no_method(&network.name).into()),
+            AuthMethod::None => bail!(no_method(&network.name)),
             AuthMethod::ApiKey { header } => {
                 let named = header.parse::<HeaderName>();
                 named.map_err(|_| AuthError::Header {
                     what: "the profile's name for the API key's header",
                 })?;
-                let key = given(self.api_key_file.as_deref(), "API key", &network.name)?;
+                let key = read_secret(self.api_key_file.as_deref(), "API key", &network.name)?;
                 let sendable = HeaderValue::from_str(key.expose());
                 sendable.map_err(|_| AuthError::Header {
                     what: "the API key",
@@ -63,7 +65,7 @@ impl Login {
             }
             AuthMethod::Jwt(profile) => {
                 let what = "the publisher's secret";
-                let key = given(self.jwt_secret_file.as_deref(), what, &network.name)?;
+                let key = read_secret(self.jwt_secret_file.as_deref(), what, &network.name)?;
                 UploadTokens::new(&key, profile)?;
                 Held::Jwt { key }
             }
@@ -83,97 +85,87 @@ impl Login {
         let kept = stored.kept;
         drop(lock);
         // Revoke tokens that would otherwise stay valid unused.
-        if let Some((
-            SignIn {
-                held: Held::Oauth(old),
-                ..
-            },
-            _,
-        )) = before
+        if let Some((SignIn { held, .. }, _)) = before
+            && let Held::Oauth(old) = held
         {
-            let _ = context.run(async { Ok(oauth::revoke(&old).await?) });
+            let _ = context.wait(oauth::revoke(&old));
         }
-        if context.json {
-            output::json(&json!({
-                "network": network.name,
-                "method": network.auth.name(),
-                "who": who,
-                "kept": kept,
-                "origins": origins,
-            }))?;
-        } else {
+        let report = json!({
+            "network": network.name,
+            "method": network.auth.name(),
+            "who": who,
+            "kept": kept,
+            "origins": origins,
+        });
+        context.report(&report, || {
             let name = who.map(|who| format!(" as {who}")).unwrap_or_default();
-            let text = format!("signed in to {}{name}; kept in {kept}", network.name);
-            output::line(&text)?;
-        }
+            outln!("signed in to {}{name}; stored in {kept}", network.name)
+        })?;
         if let Some(KeyringError::Silent) = stored.keyring {
             let why = KeyringError::Silent;
-            output::warning(&format!("the system keyring was not used: {why}"));
+            warning!("the system keyring was not used: {why}");
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
     /// Rejects a flag that belongs to a different method than the profile's.
-    fn fits(&self, network: &Network) -> Result<(), Failure> {
-        let asked = match self {
-            Login { device: true, .. } => "oauth",
-            Login {
-                api_key_file: Some(_),
-                ..
-            } => "api_key",
-            Login {
-                jwt_secret_file: Some(_),
-                ..
-            } => "jwt",
-            _ => return Ok(()),
+    fn check_method(&self, network: &Network) -> Result<()> {
+        let flags = [
+            (self.device, "oauth"),
+            (self.api_key_file.is_some(), "api_key"),
+            (self.jwt_secret_file.is_some(), "jwt"),
+        ];
+        let Some((_, flag)) = flags.into_iter().find(|(given, _)| *given) else {
+            return Ok(());
         };
         match network.auth.name() {
-            "none" => Err(no_method(&network.name).into()),
-            method if method == asked => Ok(()),
-            method => Err(format!(
-                "network {} signs in by {method}, as its profile says, and this is for {asked}",
+            "none" => bail!(no_method(&network.name)),
+            method if method == flag => Ok(()),
+            method => bail!(
+                "network {} signs in by {method} according to its profile, but the flag is for \
+                 {flag}",
                 network.name
-            )
-            .into()),
+            ),
         }
     }
 }
 
 fn no_method(network: &str) -> String {
     format!(
-        "network {network} asks for no sign-in; where its publishers do, say how in the config \
+        "network {network} requires no sign-in; if its publishers do, set the method in the config \
          file: [networks.{network}.auth] with method = \"api_key\", \"jwt\" or \"oauth\""
     )
 }
 
 /// Recipients of the secrets: the current publishers of the network.
-fn publishers(network: &Network) -> Result<Vec<Origin>, Failure> {
+fn publishers(network: &Network) -> Result<Vec<Origin>> {
     let urls = match &network.place {
         NetworkPlace::Http { publishers, .. } => publishers.as_slice(),
         NetworkPlace::Local { .. } => &[],
     };
     let mut origins = Vec::new();
     for url in urls {
-        let parsed = reqwest::Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+        let parsed = reqwest::Url::parse(url).with_context(|| url.clone())?;
         let origin = Origin::of(&parsed);
         if !is_private(&parsed) {
             return Err(AuthError::Unencrypted(origin).into());
         }
         origins.push(origin);
     }
-    match origins.is_empty() && network.auth != AuthMethod::None {
-        true => {
-            let name = &network.name;
-            Err(format!("network {name} has no publisher to sign in to; name one with --publisher URL or in the config file").into())
-        }
-        false => Ok(origins),
+    if origins.is_empty() && network.auth != AuthMethod::None {
+        let name = &network.name;
+        bail!(
+            "network {name} has no publisher to sign in to; add one with --publisher URL or in \
+             the config file"
+        );
     }
+    Ok(origins)
 }
 
-fn given(file: Option<&std::path::Path>, what: &str, network: &str) -> Result<Secret, Failure> {
+fn read_secret(file: Option<&Path>, what: &str, network: &str) -> Result<Secret> {
     match file {
         Some(file) => secrets::from_file(file),
-        None => secrets::asked_for(&format!("{what} for {network}")),
+        None => secrets::prompt(&format!("{what} for {network}")),
     }
 }
 
@@ -182,30 +174,30 @@ async fn sign_in(profile: &OauthProfile, device: bool) -> Result<Grant, AuthErro
     let issuer = Issuer::discover(profile).await?;
     if device || (!has_browser() && issuer.offers_device_flow()) {
         let flow = DeviceFlow::begin(issuer).await?;
-        let asked = flow.verification();
-        output::note(&format!(
+        let page = flow.verification();
+        errln!(
             "open this page on any device, and enter {} there:",
-            asked.code
-        ));
-        output::note(&format!("  {}", asked.url));
-        if let Some(url) = asked.complete_url {
-            output::note("or this one, where it is filled in already:");
-            output::note(&format!("  {url}"));
+            page.code
+        );
+        errln!("  {}", page.url);
+        if let Some(url) = page.complete_url {
+            errln!("or this page, which contains the code:");
+            errln!("  {url}");
         }
         return flow.wait().await;
     }
     let flow = CodeFlow::begin(issuer).await?;
     let url = flow.url().to_string();
-    output::note("sign in on the page that opens in your browser; if none does, open it yourself:");
-    output::note(&format!("  {url}"));
+    errln!("sign in on the page that opens in your browser; if none does, open it yourself:");
+    errln!("  {url}");
     let opened = tokio::task::spawn_blocking(move || {
         let quiet = BrowserOptions::new().with_suppress_output(true).clone();
         webbrowser::open_browser_with_options(Browser::Default, &url, &quiet)
     });
-    let arrived = flow.wait(PATIENCE).await?;
+    let redirected = flow.wait(BROWSER_TIMEOUT).await?;
     // Leave a browser that runs in this terminal to the user.
     drop(opened);
-    arrived.exchange().await
+    redirected.exchange().await
 }
 
 /// Whether a browser can be opened on this machine.
@@ -213,4 +205,132 @@ fn has_browser() -> bool {
     let names = ["BROWSER", "DISPLAY", "WAYLAND_DISPLAY"];
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     names.into_iter().any(set)
+}
+
+/// Sign out of a network: delete its secret and revoke its tokens
+///
+/// Tokens of an OAuth issuer are revoked if the issuer supports it.
+#[derive(Debug, Args)]
+pub(super) struct Logout {}
+
+impl Logout {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
+        let settings = context.settings()?;
+        let network = &settings.network.value.name;
+        let sign_ins = context::sign_ins(&settings);
+        let lock = sign_ins.lock(network)?;
+        let found = sign_ins.get(network);
+        let removed = sign_ins.remove(network)?;
+        drop(lock);
+        let mut revoked = false;
+        if let Ok(Some((SignIn { held, .. }, _))) = found
+            && let Held::Oauth(grant) = held
+        {
+            match context.wait(oauth::revoke(&grant)) {
+                Ok(done) => revoked = done,
+                Err(error) => {
+                    warning!("the tokens could not be revoked ({error}); they expire on their own");
+                }
+            }
+        }
+        let report = json!({"network": network, "signed_out": removed, "revoked": revoked});
+        context.report(&report, || match (removed, revoked) {
+            (true, true) => outln!("signed out of {network}; its tokens are revoked"),
+            (true, false) => outln!("signed out of {network}"),
+            (false, _) => outln!("you were not signed in to {network}"),
+        })
+    }
+}
+
+/// Show your identity as a publisher on a network, and until when it is valid
+///
+/// Exits with code 1 if the network requires a sign-in and there is none.
+#[derive(Debug, Args)]
+pub(super) struct Whoami {}
+
+#[derive(Serialize)]
+struct Identity {
+    network: String,
+    method: &'static str,
+    signed_in: bool,
+    /// The user's name, if the issuer reported one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    who: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
+    /// Recipients of the secret.
+    origins: Vec<Origin>,
+    /// In seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
+    /// Expiry of the access token, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    /// Whether the token is refreshed before it expires.
+    renewed: bool,
+}
+
+impl Whoami {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let settings = context.settings()?;
+        let network = &settings.network.value;
+        let mut report = Identity {
+            network: network.name.clone(),
+            method: network.auth.name(),
+            signed_in: false,
+            who: None,
+            issuer: None,
+            kept: None,
+            origins: Vec::new(),
+            since: None,
+            expires: None,
+            renewed: false,
+        };
+        if let Some((found, kept)) = context::sign_ins(&settings).get(&network.name)? {
+            report.signed_in = found.held.method() == network.auth.name();
+            report.kept = Some(kept);
+            report.origins = found.origins;
+            report.since = Some(found.since);
+            if let Held::Oauth(grant) = found.held {
+                report.who = grant.who.clone();
+                report.issuer = Some(grant.issuer.clone());
+                report.expires = grant.expires;
+                report.renewed = grant.refresh.is_some();
+            }
+        }
+        context.report(&report, || report.print())?;
+        let fine = report.signed_in || network.auth == AuthMethod::None;
+        Ok(output::exit_code(fine))
+    }
+}
+
+impl Identity {
+    fn print(&self) -> Result<()> {
+        let network = &self.network;
+        if self.method == "none" {
+            return outln!("{network} requires no sign-in");
+        }
+        if !self.signed_in {
+            return Err(AuthError::NotSignedIn(network.clone()).into());
+        }
+        match &self.who {
+            Some(who) => outln!("{who} on {network}")?,
+            None => outln!("signed in to {network}")?,
+        }
+        let origins: Vec<String> = self.origins.iter().map(Origin::to_string).collect();
+        let date = |time: Option<u64>| time.map_or("unknown".into(), output::time);
+        let end = match (self.expires, self.renewed) {
+            (None, _) => "never".into(),
+            (end, true) => format!("{}, renewed before that", date(end)),
+            (end, false) => date(end),
+        };
+        let mut rows = vec![("by", self.method.into())];
+        rows.extend(self.issuer.clone().map(|issuer| ("issuer", issuer)));
+        rows.push(("sent to", origins.join(", ")));
+        rows.extend(self.kept.map(|kept| ("kept in", kept.to_string())));
+        rows.extend([("since", date(self.since)), ("ends", end)]);
+        output::details(rows)
+    }
 }

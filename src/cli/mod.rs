@@ -6,11 +6,36 @@
 //! go to standard error. Exit codes: 0 success, 1 failure, 2 wrong usage. An error states
 //! the failed operation, its object, and the next step.
 
+#[macro_use]
+mod output;
+
+/// Defines an enum of commands, and a function that runs the chosen one.
+macro_rules! commands {
+    ($name:ident { $($(#[$meta:meta])* $variant:ident($arguments:ty),)* }) => {
+        #[derive(Debug, clap::Subcommand)]
+        enum $name {
+            $($(#[$meta])* $variant($arguments),)*
+        }
+
+        impl $name {
+            fn run(
+                self,
+                context: &$crate::cli::context::Context,
+            ) -> anyhow::Result<std::process::ExitCode> {
+                match self {
+                    $($name::$variant(command) => {
+                        command.run(context).map(std::process::Termination::report)
+                    })*
+                }
+            }
+        }
+    };
+}
+
 mod analyze;
-mod blob_id;
+mod args;
 mod cache;
 mod compact;
-mod completions;
 mod context;
 mod cost;
 mod daemon;
@@ -19,43 +44,42 @@ mod devnet;
 mod doctor;
 mod encrypt;
 mod epoch;
+mod explain;
 mod export;
 mod failures;
 mod frugal;
 mod fsck;
 mod gc;
-mod keys;
-mod learned;
+mod key;
 mod ledger;
 mod log;
 mod login;
-mod logout;
 mod mount;
 mod names;
-mod output;
+mod open_cache;
+mod paths;
 mod policy;
-mod prefetch;
+mod profile;
+mod progress;
 mod publish;
+mod publish_report;
 mod refs;
 mod renew;
-mod require;
+mod replay;
 mod secrets;
+mod session;
 mod status;
 mod system_error;
-mod tiers;
 mod unmount;
-mod whoami;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser};
+use clap_complete::Shell;
 
 use crate::config::{Origin, Overrides, Sourced};
 use context::Context;
-
-/// Error of a command, as a message for the user.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Mount a WalGit repository, stored on Walrus, as a folder.
 #[derive(Debug, Parser)]
@@ -119,8 +143,7 @@ struct Global {
     verbose: u8,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
+commands!(Command {
     Mount(mount::Mount),
     Unmount(unmount::Unmount),
     Publish(publish::Publish),
@@ -131,12 +154,12 @@ enum Command {
     Compact(compact::Compact),
     Status(status::Status),
     Cache(cache::Cache),
-    Prefetch(prefetch::Prefetch),
-    Key(keys::Key),
+    Prefetch(profile::Prefetch),
+    Key(key::Key),
     Failures(failures::Failures),
     Login(login::Login),
-    Logout(logout::Logout),
-    Whoami(whoami::Whoami),
+    Logout(login::Logout),
+    Whoami(login::Whoami),
     Fsck(fsck::Fsck),
     Policy(policy::PolicyCommand),
     Gc(gc::Gc),
@@ -147,10 +170,10 @@ enum Command {
     Debug(debug::Debug),
     /// Same as `debug blob-id`, for scripts that call it
     #[command(hide = true)]
-    BlobId(blob_id::BlobIdOf),
-    Completions(completions::Completions),
+    BlobId(debug::BlobIdOf),
+    Completions(Completions),
     Daemon(daemon::Daemon),
-}
+});
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -158,7 +181,7 @@ pub fn main() -> ExitCode {
     // Panic messages may quote authors' text; backtraces are for developers.
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(|panic| {
-            output::note(&format!("error: {panic}; this is a bug"));
+            errln!("error: {panic}; this is a bug");
         }));
     }
     let cli = match Cli::try_parse() {
@@ -185,47 +208,28 @@ pub fn main() -> ExitCode {
     start_tracing(cli.global.verbose, serves);
     let overrides = overrides(&cli.global);
     let context = Context::new(overrides, cli.global.json, umask);
-    let done = match cli.command {
-        Command::Mount(command) => command.run(&context),
-        Command::Unmount(command) => command.run(&context),
-        Command::Publish(command) => command.run(&context),
-        Command::Refs(command) => command.run(&context),
-        Command::Log(command) => command.run(&context),
-        Command::Export(command) => command.run(&context),
-        Command::Cost(command) => command.run(&context),
-        Command::Compact(command) => command.run(&context),
-        Command::Status(command) => command.run(&context),
-        Command::Cache(command) => command.run(&context),
-        Command::Prefetch(command) => command.run(&context),
-        Command::Key(command) => command.run(&context),
-        Command::Failures(command) => command.run(&context),
-        Command::Login(command) => command.run(&context),
-        Command::Logout(command) => command.run(&context),
-        Command::Whoami(command) => command.run(&context),
-        Command::Fsck(command) => command.run(&context),
-        Command::Policy(command) => command.run(&context),
-        Command::Gc(command) => command.run(&context),
-        Command::Renew(command) => command.run(&context),
-        Command::Ledger(command) => command.run(&context),
-        Command::Doctor(command) => command.run(&context),
-        Command::Devnet(command) => command.run(&context),
-        Command::Debug(command) => command.run(&context),
-        Command::BlobId(command) => command.run(&context),
-        Command::Completions(command) => command.run(),
-        Command::Daemon(command) => command.run(&context),
-    };
-    match done {
+    match cli.command.run(&context) {
         Ok(code) => code,
         Err(error) => {
-            output::error(&*error);
+            output::error(error.as_ref());
             ExitCode::FAILURE
         }
     }
 }
 
-/// The command-line grammar, for completions and the manual.
-pub(crate) fn grammar() -> clap::Command {
-    Cli::command()
+/// Print completions for a shell: bash, zsh, fish, elvish, powershell
+#[derive(Debug, Args)]
+struct Completions {
+    /// Shell to complete for
+    shell: Shell,
+}
+
+impl Completions {
+    fn run(self, _: &Context) -> anyhow::Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "walgit-fs", &mut script);
+        output::script(&script)
+    }
 }
 
 /// Crates of this project.

@@ -1,14 +1,14 @@
 //! `mount`: mounts a repository as a folder.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use anyhow::{Result, bail};
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::args::Keys;
 use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, output};
+use super::output;
 use crate::config::Settings;
 use crate::daemon::{self, MountRequest};
 use crate::leases::Leases;
@@ -17,7 +17,7 @@ use crate::prefetch::Learning;
 use walgit_format::Address;
 
 /// Number of notices that are printed immediately.
-const SHOWN_NOTICES: usize = 5;
+const MAX_NOTICES: usize = 5;
 
 /// Mount a repository as a read-only folder; returns when it is ready
 ///
@@ -25,6 +25,7 @@ const SHOWN_NOTICES: usize = 5;
 /// cached across sessions. The hidden folder DIR/.walgit shows status, commit, branches
 /// and tags.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Mount {
     /// NAME, walrus://BLOB_ID[?root=HASH], walrus://MANIFEST_ID or
     /// sui://OBJECT_ID[/BRANCH]
@@ -51,10 +52,9 @@ pub(super) struct Mount {
     /// reads the start of every file up to 1 MiB first
     #[arg(long)]
     scripts_executable: bool,
-    /// Prefetch content: `off`; `related`, by proximity in the layout; or `learned`, also
-    /// by the order in which earlier sessions opened files
-    #[arg(long, value_name = "HOW", default_value = "learned")]
-    prefetch: Prefetch,
+    /// Data that prefetching predicts opens from
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    prefetch: Learning,
     /// Let other users of this machine access the folder
     #[arg(long)]
     allow_other: bool,
@@ -63,23 +63,12 @@ pub(super) struct Mount {
     foreground: bool,
 }
 
-/// See [`Learning`].
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Prefetch {
-    Off,
-    Related,
-    Learned,
-}
-
-impl From<Prefetch> for Learning {
-    fn from(prefetch: Prefetch) -> Self {
-        match prefetch {
-            Prefetch::Off => Learning::Off,
-            Prefetch::Related => Learning::Related,
-            Prefetch::Learned => Learning::Learned,
-        }
-    }
-}
+const EXAMPLES: &str = "\
+Examples:
+  walgit-fs mount ripgrep ~/mnt/ripgrep                the published name `ripgrep`
+  walgit-fs mount ripgrep ~/mnt/v14 --ref 14.1.0       a tag, branch or commit
+  walgit-fs mount sui://0x… ~/mnt/repo --follow=60     follow its branch, checked each minute
+  walgit-fs mount diary ~/mnt/diary --key diary.key    an encrypted repository";
 
 impl Mount {
     /// Whether this process serves the mount.
@@ -87,7 +76,7 @@ impl Mount {
         self.foreground
     }
 
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
         settings.check_cache()?;
         if let Some(why) = too_large(&settings) {
@@ -96,7 +85,7 @@ impl Mount {
         let source = context::source(&settings, &self.address);
         if self.follow.is_some() && !source.may_move() {
             let why = "a walrus:// address never leads elsewhere; --follow is for names and sui://";
-            return Err(format!("{}: {why}", self.address).into());
+            bail!("{}: {why}", self.address);
         }
         let network = settings.network.value.clone();
         // The daemon has a different current directory.
@@ -107,7 +96,7 @@ impl Mount {
             network,
             keys: self.keys.load(&settings)?,
             scripts: self.scripts_executable,
-            learning: self.prefetch.into(),
+            learning: self.prefetch,
             follow: self.follow,
             mountpoint: self.dir,
             allow_other: self.allow_other,
@@ -117,7 +106,7 @@ impl Mount {
         };
         if self.foreground {
             daemon::run(settings, Some(request))?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         let mounted = context.run(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
@@ -125,34 +114,26 @@ impl Mount {
             let mut hang_up = signal(SignalKind::hangup())?;
             // Dropping this future undoes a mount; killing the process would leave it
             // dead.
-            let ended = tokio::select! {
+            tokio::select! {
                 mounted = daemon::mount(&settings, request) => return Ok(mounted?),
-                ended = interrupt.recv() => ended,
-                ended = terminate.recv() => ended,
-                ended = hang_up.recv() => ended,
-            };
-            Err(ended
-                .map_or("no signals", |()| "interrupted; nothing is mounted")
-                .into())
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+            bail!("interrupted; nothing is mounted")
         })?;
         for warning in &mounted.warnings {
             output::warning(warning);
         }
-        if context.json {
-            output::json(&mounted)?;
-        } else {
-            let commit = match mounted.commit.is_empty() {
-                true => String::new(),
-                false => format!(" at {}", &mounted.commit[..mounted.commit.len().min(12)]),
+        context.report(&mounted, || {
+            let commit = match mounted.commit.get(..12).unwrap_or(&mounted.commit) {
+                "" => String::new(),
+                short => format!(" at {short}"),
             };
-            warn(&mounted.notices, &mounted.mountpoint);
-            output::line(&format!(
-                "{}{commit} is mounted on {}",
-                self.address,
-                mounted.mountpoint.display()
-            ))?;
-        }
-        Ok(ExitCode::SUCCESS)
+            print_notices(&mounted.notices, &mounted.mountpoint);
+            let dir = mounted.mountpoint.display();
+            outln!("{}{commit} is mounted on {dir}", self.address)
+        })
     }
 }
 
@@ -173,13 +154,13 @@ fn too_large(settings: &Settings) -> Option<String> {
 }
 
 /// Prints notices about entries that are hidden or shown differently.
-fn warn(notices: &[String], dir: &std::path::Path) {
-    for notice in notices.iter().take(SHOWN_NOTICES) {
+fn print_notices(notices: &[String], dir: &Path) {
+    for notice in notices.iter().take(MAX_NOTICES) {
         output::warning(notice);
     }
-    let more = notices.len().saturating_sub(SHOWN_NOTICES);
+    let more = notices.len().saturating_sub(MAX_NOTICES);
     if more > 0 {
         let all = dir.join(".walgit/notices");
-        output::warning(&format!("and {more} more; all are in {}", all.display()));
+        warning!("and {more} more; all are in {}", all.display());
     }
 }

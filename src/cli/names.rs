@@ -2,64 +2,86 @@
 
 use std::sync::Arc;
 
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use super::context::Context;
-use super::{Failure, output};
-use crate::repo::refs::NamedRef;
+use crate::repo::refs::{Expected, NamedRef, RefStore, RefStoreError};
 use crate::repo::{Diverges, Lineage, Loader, RepoError, Repository};
 use walgit_format::Address;
 use walgit_format::ref_name::RefName;
 
 /// The former target of a moved name, and the command that restores it.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Replaced {
-    /// The old address.
-    pub(super) address: String,
+pub(super) struct FormerTarget {
+    address: String,
     /// Summary of its commits; empty if it could not be read.
-    pub(super) was: String,
+    was: String,
     /// Command that restores it.
-    pub(super) undo: String,
+    undo: String,
 }
 
-impl Replaced {
-    /// For a name that moved from `old` to `new`.
-    pub(super) fn of(
+impl FormerTarget {
+    /// For a name that moved from `old`, with the lineage of that, to `new`.
+    pub(super) fn new(
         context: &Context,
         name: &RefName,
-        old: Option<&NamedRef>,
+        (old, lineage): (Option<&NamedRef>, Option<&Lineage>),
         new: Option<&Address>,
     ) -> Option<Self> {
         let old = old.filter(|old| !old.address.is_empty())?;
         if new.is_some_and(|new| new.to_string() == old.address) {
             return None;
         }
-        Some(Replaced {
+        Some(FormerTarget {
             address: old.address.clone(),
-            was: String::new(),
+            was: lineage.map(Lineage::summary).unwrap_or_default(),
             undo: undo(context, name, &old.address),
         })
     }
 
-    /// Adds a summary of the old address.
-    pub(super) fn at(self, lineage: Option<&Lineage>) -> Self {
-        Replaced {
-            was: lineage.map(Lineage::summary).unwrap_or_default(),
-            ..self
-        }
-    }
-
-    /// Formats this as rows of a table.
-    pub(super) fn rows(&self) -> [Vec<String>; 2] {
-        let was = match self.was.is_empty() {
-            true => self.address.clone(),
-            false => format!("{} ({})", self.address, self.was),
+    /// The details to print.
+    pub(super) fn details(&self) -> [(&'static str, String); 2] {
+        let was = if self.was.is_empty() {
+            self.address.clone()
+        } else {
+            format!("{} ({})", self.address, self.was)
         };
-        [
-            vec!["  was".into(), was],
-            vec!["  undo".into(), self.undo.clone()],
-        ]
+        [("was", was), ("undo", self.undo.clone())]
     }
+}
+
+/// The current target of a name. If it is damaged: `None` with `replaces_damaged`, else an
+/// error.
+pub(super) fn current(
+    refs: &RefStore,
+    name: &RefName,
+    replaces_damaged: bool,
+) -> Result<Option<NamedRef>> {
+    match refs.get(name) {
+        Err(RefStoreError::Damaged { .. }) if replaces_damaged => Ok(None),
+        named => Ok(named?),
+    }
+}
+
+/// The target that a name must have to be moved from `named`; any with `replaces_damaged`.
+pub(super) fn expected(named: Option<&NamedRef>, replaces_damaged: bool) -> Expected<'_> {
+    match named {
+        None if replaces_damaged => Expected::Any,
+        named => Expected::Address(named.map(|named| named.address.as_str())),
+    }
+}
+
+/// Branch positions of a name's target.
+pub(super) async fn lineage_of(
+    repository: &Repository,
+    named: &NamedRef,
+) -> Result<Lineage, RepoError> {
+    let mut lineage = Lineage::of(repository).await?;
+    if let Some(folder) = &mut lineage.folder {
+        folder.path = named.source.clone();
+    }
+    Ok(lineage)
 }
 
 /// Command that restores an earlier address of a name, with the flags that select its
@@ -79,19 +101,19 @@ pub(super) fn undo(context: &Context, name: &RefName, address: &str) -> String {
 /// Quotes a word for a shell, if necessary.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-+@/:,=".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.into(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
 /// Error for a name that is not moved.
-pub(super) fn refusal(name: &RefName, why: &Diverges, old: &str) -> Failure {
-    format!(
+pub(super) fn refusal(name: &RefName, why: &Diverges, old: &str) -> anyhow::Error {
+    anyhow!(
         "{name} is not moved: {why} (it stands for {old}); add --force to replace it, or choose \
          another name"
     )
-    .into()
 }
 
 /// Opens the new target of a name from the store, as a reader does: its head and the root
@@ -104,24 +126,13 @@ pub(super) async fn open_stored(
     repository: Repository,
 ) -> Result<Repository, RepoError> {
     let (blob, root) = (repository.blob(), repository.root());
-    let opened = match (blob, root, repository.is_implied()) {
-        (Some(blob), Some(root), false) => {
-            return loader.open_stored(repository.access(), blob, root).await;
-        }
-        _ => repository,
-    };
-    // Opening a repository in a foreign format reads it completely.
-    let snapshot = opened.snapshot(0)?;
-    snapshot.directory(&snapshot.root()).await?;
-    Ok(opened)
-}
-
-/// Prints the former target of a name, if it moved.
-pub(super) fn print_replaced(replaced: Option<&Replaced>) -> Result<(), Failure> {
-    match replaced {
-        Some(replaced) => output::table(&replaced.rows()),
-        None => Ok(()),
+    if let (Some(blob), Some(root), false) = (blob, root, repository.is_implied()) {
+        return loader.open_stored(repository.access(), blob, root).await;
     }
+    // Opening a repository in a foreign format reads it completely.
+    let snapshot = repository.snapshot(0)?;
+    snapshot.directory(&snapshot.root()).await?;
+    Ok(repository)
 }
 
 #[cfg(test)]

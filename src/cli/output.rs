@@ -1,4 +1,4 @@
-//! Output: errors, tables, sizes, progress.
+//! Output: errors, tables, sizes.
 //!
 //! All output of the program passes through this module, which escapes it regardless of
 //! its origin (see [`walgit_format::text`]).
@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use anyhow::Result;
+use indicatif::HumanBytes;
 use serde::Serialize;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Writer};
@@ -22,8 +23,33 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::system_error;
 use crate::cache::Pin;
+use crate::maintenance::reachability::UnreadableHead;
 use walgit_durable::AtomicFile;
 use walgit_format::text;
+
+/// Like `println!`, with the output escaped.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::cli::output::line(&format!($($text)*)) };
+}
+
+/// Like `eprintln!`, with the output escaped.
+macro_rules! errln {
+    ($($text:tt)*) => { $crate::cli::output::note(&format!($($text)*)) };
+}
+
+/// Prints a formatted warning; see [`warning`].
+macro_rules! warning {
+    ($($text:tt)*) => { $crate::cli::output::warning(&format!($($text)*)) };
+}
+
+/// Exit code of a command that ran to its end, by whether all of its work succeeded.
+pub(super) fn exit_code(ok: bool) -> ExitCode {
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
 
 /// Prints an error and its causes on one line, without repetition.
 pub(super) fn error(error: &(dyn Error + 'static)) {
@@ -45,6 +71,27 @@ pub(super) fn warning(text: &str) {
     let line = format!("warning: {}", system_error::explain(text));
     if is_new(&line) {
         note(&line);
+    }
+}
+
+/// Warns about heads that cannot be read and mounts without a lease, whose needs a command
+/// cannot know, with the consequence of each.
+pub(super) fn warn_of_unknown_needs(
+    unreadable: &[UnreadableHead],
+    if_unreadable: &str,
+    without_lease: &[PathBuf],
+    if_without_lease: &str,
+) {
+    for head in unreadable {
+        warning!(
+            "{} cannot be read, so {if_unreadable}: {}",
+            head.head,
+            head.why
+        );
+    }
+    for dir in without_lease {
+        let dir = dir.display();
+        warning!("the mount on {dir} has no lease, so {if_without_lease}");
     }
 }
 
@@ -111,23 +158,23 @@ pub(super) fn notes(lines: &str) {
 }
 
 /// Prints a value as JSON.
-pub(super) fn json(value: &impl Serialize) -> Result<(), super::Failure> {
+pub(super) fn json(value: &impl Serialize) -> Result<()> {
     let value = serde_json::to_string_pretty(value)?;
     print(&text::json(&value))
 }
 
 /// Prints a line to standard output.
-pub(super) fn line(line: &str) -> Result<(), super::Failure> {
+pub(super) fn line(line: &str) -> Result<()> {
     print(&text::line(line))
 }
 
 /// Prints a generated script verbatim.
-pub(super) fn script(script: &[u8]) -> Result<(), super::Failure> {
+pub(super) fn script(script: &[u8]) -> Result<()> {
     print(String::from_utf8_lossy(script).trim_end())
 }
 
 /// A reader that closed its end (`| head`) is not an error.
-fn print(safe: &str) -> Result<(), super::Failure> {
+fn print(safe: &str) -> Result<()> {
     match writeln!(std::io::stdout().lock(), "{safe}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         done => Ok(done?),
@@ -135,29 +182,43 @@ fn print(safe: &str) -> Result<(), super::Failure> {
 }
 
 /// Prints rows with aligned columns; the last column is not padded.
-pub(super) fn table(rows: &[Vec<String>]) -> Result<(), super::Failure> {
+pub(super) fn table<R: AsRef<[String]>>(rows: impl IntoIterator<Item = R>) -> Result<()> {
     // Escape before measuring the width.
-    let rows: Vec<Vec<_>> = (rows.iter())
-        .map(|row| row.iter().map(|cell| text::line(cell)).collect())
-        .collect();
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    let escaped = |row: R| {
+        row.as_ref()
+            .iter()
+            .map(|cell| text::line(cell).into())
+            .collect()
     };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let rows: Vec<Vec<String>> = rows.into_iter().map(escaped).collect();
+    let mut widths = Vec::new();
     for row in &rows {
-        let mut text = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            text.push_str(cell);
-            if column + 1 < row.len() {
-                let pad = widths[column] - cell.chars().count() + 2;
-                text.extend(std::iter::repeat_n(' ', pad));
-            }
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
         }
-        line(text.trim_end())?;
+    }
+    for row in &rows {
+        let cells = row.iter().zip(&widths);
+        let padded: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        line(padded.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+/// Prints rows with aligned columns below their headings.
+pub(super) fn table_with_headings<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Result<()> {
+    table([headings.map(String::from)].into_iter().chain(rows))
+}
+
+/// Prints named values, indented below a title.
+pub(super) fn details<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> Result<()> {
+    table((rows.into_iter()).map(|(name, value)| [format!("  {name}"), value]))
 }
 
 /// Formats a time in seconds since 1970.
@@ -187,41 +248,16 @@ pub(super) fn money(amount: f64, currency: &str) -> String {
 
 /// Formats a pin and how complete it is.
 pub(super) fn pin(pin: &Pin) -> [String; 2] {
-    let state = match pin.is_complete() {
-        true => format!("complete, {}", bytes(pin.bytes)),
-        false => format!(
+    let state = if pin.is_complete() {
+        format!("complete, {}", bytes(pin.bytes))
+    } else {
+        format!(
             "{} of {}; pin it again to complete it",
             bytes(pin.held_bytes),
             bytes(pin.bytes)
-        ),
+        )
     };
     [pin.name.clone(), state]
-}
-
-/// A progress bar over bytes on standard error, if that is a terminal. Appears only if
-/// the work takes longer than a moment.
-pub(super) fn byte_bar(what: &'static str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(
-        "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-    );
-    let bar = ProgressBar::new(0).with_message(what);
-    if let Ok(style) = style {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
-/// A progress bar over a count of items.
-pub(super) fn count_bar(what: &'static str) -> ProgressBar {
-    let bar = byte_bar(what);
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} {eta}") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
 }
 
 /// Writes an output file atomically, following links; writes directly to other file

@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, output};
-use crate::config::{Level, Settings};
-use crate::lifecycle::policy::{Decision, Facts, InvalidRule, Policy};
+use super::args::Keys;
+use super::context::Context;
+use super::session::Session;
+use super::{explain, output};
+use crate::config::{Level, Settings, Sourced};
+use crate::lifecycle::policy::{Decision, Facts, Policy};
 use crate::lifecycle::{Activity, Ledger};
 use crate::publish::analyze::Class;
-use crate::repo::{Node, Repository, Snapshot, Tier};
+use crate::repo::{Node, Repository, Snapshot};
 use walgit_format::{Address, RefKind};
 
 /// Show, check and explain the retention of content that nothing needs any more
@@ -44,100 +46,94 @@ enum Action {
 }
 
 impl PolicyCommand {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
         match self.action {
-            Action::Show => show(context, &settings),
-            Action::Check => check(context, &settings),
+            Action::Show => show(context, &settings)?,
+            Action::Check => return check(context, &settings),
             Action::Explain { path, of, keys } => {
-                explain(context, &settings, &path, of.as_ref(), &keys)
+                explain(context, &settings, &path, of.as_ref(), &keys)?;
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-fn show(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
+fn show(context: &Context, settings: &Settings) -> Result<()> {
     let policy = Policy::in_force(settings)?;
-    let retention = &settings.retention;
-    if context.json {
-        output::json(&json!({
-            "origin": retention.origin,
-            "rules": retention.value.rules,
-            "default_days": retention.value.default_days,
-            "activity": retention.value.activity,
-        }))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    output::line("what the head of a name needs: always")?;
-    let mut rows: Vec<Vec<String>> = (policy.rules().iter().enumerate())
-        .map(|(at, rule)| {
-            let number = (at + 1).to_string();
-            vec![number, rule.to_string(), rule.keep().to_string()]
-        })
-        .collect();
-    let days = format!("{} days", retention.value.default_days);
-    rows.push(vec!["-".into(), "anything else".into(), days]);
-    output::table(&rows)?;
-    let levels = retention.value.activity;
-    output::line(&format!(
-        "activity: commits, publishes and mounts in {} days; high from {}, medium from {}, low from {}",
-        levels.window_days, levels.high, levels.medium, levels.low
-    ))?;
-    output::line(&format!("({})", retention.origin))?;
-    Ok(ExitCode::SUCCESS)
+    let Sourced { value, origin } = &settings.retention;
+    let report = json!({
+        "origin": origin,
+        "rules": value.rules,
+        "default_days": value.default_days,
+        "activity": value.activity,
+    });
+    context.report(&report, || {
+        outln!("needed by the head of a name: always kept")?;
+        let rules = policy.rules().iter().enumerate();
+        let rows = rules.map(|(at, rule)| {
+            [(at + 1).to_string(), rule.to_string(), rule.keep().to_string()]
+        });
+        let days = format!("{} days", value.default_days);
+        output::table(rows.chain([["-".into(), "anything else".into(), days]]))?;
+        let levels = value.activity;
+        outln!(
+            "activity: commits, publishes and mounts in {} days; high from {}, medium from {}, low from {}",
+            levels.window_days,
+            levels.high,
+            levels.medium,
+            levels.low
+        )?;
+        outln!("({origin})")
+    })
 }
 
-fn check(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
-    let (bad, shadowed): (Vec<InvalidRule>, Vec<(usize, usize)>) =
-        match Policy::of(&settings.retention.value) {
-            Ok(policy) => (Vec::new(), policy.shadowed()),
-            Err(bad) => (bad, Vec::new()),
-        };
-    let levels = settings.retention.value.activity;
+fn check(context: &Context, settings: &Settings) -> Result<ExitCode> {
+    let retention = &settings.retention.value;
+    let (bad, shadowed) = match Policy::of(retention) {
+        Ok(policy) => (Vec::new(), policy.shadowed()),
+        Err(bad) => (bad, Vec::new()),
+    };
+    let levels = retention.activity;
     let rising = levels.low <= levels.medium && levels.medium <= levels.high;
     let ok = bad.is_empty() && shadowed.is_empty() && rising;
-    if context.json {
-        let shadowed: Vec<_> = (shadowed.iter())
-            .map(|(rule, by)| json!({"rule": rule, "by": by}))
-            .collect();
-        output::json(&json!({
-            "ok": ok,
-            "bad": bad,
-            "shadowed": shadowed,
-            "activity_rises": rising,
-        }))?;
-    } else {
+    let pairs = shadowed.iter();
+    let report = json!({
+        "ok": ok,
+        "bad": bad,
+        "shadowed": pairs.map(|(rule, by)| json!({"rule": rule, "by": by})).collect::<Vec<_>>(),
+        "activity_rises": rising,
+    });
+    context.report(&report, || {
         for bad in &bad {
             output::line(&bad.to_string())?;
         }
         for (rule, by) in &shadowed {
-            output::line(&format!(
-                "retention rule {rule} never decides: rule {by} fits all that it fits; put it \
-                 before that, or remove it"
-            ))?;
+            outln!(
+                "retention rule {rule} never decides: rule {by} matches everything that it \
+                 matches; put it before that rule, or remove it"
+            )?;
         }
         if !rising {
-            output::line("retention.activity: low, medium and high must not fall")?;
+            outln!("retention.activity: low, medium and high must not decrease")?;
         }
         if ok {
-            let rules = settings.retention.value.rules.len();
-            output::line(&format!("{rules} rules, nothing wrong with them"))?;
+            outln!("{} rules, no problems", retention.rules.len())?;
         }
-    }
-    Ok(match ok {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
+        Ok(())
+    })?;
+    Ok(output::exit_code(ok))
 }
 
 /// Properties of a file in a repository.
-struct Looked {
+#[derive(Default)]
+struct FileInRepository {
     size: u64,
     tier: &'static str,
     refs: Vec<String>,
-    activity: Level,
+    activity: Option<Level>,
     /// Whether the file exists in the head.
-    there: bool,
+    exists: bool,
 }
 
 fn explain(
@@ -146,98 +142,87 @@ fn explain(
     path: &str,
     of: Option<&Address>,
     keys: &Keys,
-) -> Result<ExitCode, Failure> {
+) -> Result<()> {
     let policy = Policy::in_force(settings)?;
-    let looked = match of {
+    let found = match of {
         None => None,
         Some(address) => {
-            let cache = context::cache(settings)?;
-            let loader = context::loader(&cache);
+            let session = Session::new(settings, keys)?;
             Some(context.run(async {
-                let repository = context::open(settings, &loader, address, keys).await?;
-                look(settings, address, &repository, path).await
+                let repository = session.open(address).await?;
+                find(settings, address, &repository, path).await
             })?)
         }
     };
     let class = Class::of(path.as_bytes(), &[]).name();
-    let facts = Facts {
+    let default = FileInRepository::default();
+    let file = found.as_ref().unwrap_or(&default);
+    let decision = policy.decide(&Facts {
         path: path.as_bytes(),
         class,
-        size: looked.as_ref().map_or(0, |it| it.size),
-        tier: looked.as_ref().map_or("", |it| it.tier),
-        refs: looked.as_ref().map_or(&[], |it| &it.refs),
-        activity: looked.as_ref().map(|it| it.activity),
-    };
-    let decision = policy.decide(&facts);
-    let needed = looked.as_ref().is_some_and(|it| it.there) && of.is_some_and(is_name);
-    if context.json {
-        output::json(&json!({
-            "path": path,
-            "class": class,
-            "size": looked.as_ref().map(|it| it.size),
-            "tier": looked.as_ref().map(|it| it.tier),
-            "refs": looked.as_ref().map(|it| &it.refs),
-            "activity": facts.activity,
-            "needed": needed,
-            "rule": decision.rule.map(|at| at + 1),
-            "says": says(&policy, decision),
-            "keep": decision.keep,
-        }))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let row = |key: &str, value: String| vec![format!("  {key}"), value];
-    output::line(path)?;
-    let mut rows = vec![row("class", format!("{class}, by its name"))];
-    if let Some(looked) = &looked {
-        if looked.there {
-            rows.push(row("size", output::bytes(looked.size)));
-            rows.push(row("stored", looked.tier.into()));
+        size: file.size,
+        tier: file.tier,
+        refs: &file.refs,
+        activity: file.activity,
+    });
+    let needed = file.exists && matches!(of, Some(Address::Name(_)));
+    let rule = describe_rule(&policy, decision);
+    let report = json!({
+        "path": path,
+        "class": class,
+        "size": found.as_ref().map(|it| it.size),
+        "tier": found.as_ref().map(|it| it.tier),
+        "refs": found.as_ref().map(|it| &it.refs),
+        "activity": file.activity,
+        "needed": needed,
+        "rule": decision.rule.map(|at| at + 1),
+        "says": rule,
+        "keep": decision.keep,
+    });
+    context.report(&report, || {
+        outln!("{path}")?;
+        let mut rows = vec![("class", format!("{class}, by its name"))];
+        if found.is_some() && file.exists {
+            rows.push(("size", output::bytes(file.size)));
+            rows.push(("stored", file.tier.into()));
+        } else if found.is_some() {
+            rows.push(("size", "no such file in the head".into()));
+        }
+        if !file.refs.is_empty() {
+            rows.push(("refs", file.refs.join(", ")));
+        }
+        if let Some(level) = file.activity {
+            rows.push(("activity", format!("{level:?}").to_lowercase()));
+        }
+        let now = if needed {
+            "kept: the head of its name needs it, so no rule applies"
         } else {
-            rows.push(row("size", "it is not there".into()));
-        }
-        if !looked.refs.is_empty() {
-            rows.push(row("refs", looked.refs.join(", ")));
-        }
-        let level = format!("{:?}", looked.activity).to_lowercase();
-        rows.push(row("activity", level));
-    }
-    rows.push(row(
-        "now",
-        match needed {
-            true => "kept: the head of its name needs it, and no rule is asked".into(),
-            false => "the rules are asked".into(),
-        },
-    ));
-    let from = match decision.keep.seconds() {
-        Some(_) => " after nothing needs it any more",
-        None => "",
-    };
-    rows.push(row(
-        "rules",
-        format!("kept {}{from}: {}", decision.keep, says(&policy, decision)),
-    ));
-    output::table(&rows)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn is_name(address: &Address) -> bool {
-    matches!(address, Address::Name(_))
+            "the rules apply"
+        };
+        rows.push(("now", now.into()));
+        let from = match decision.keep.seconds() {
+            Some(_) => " after it is last needed",
+            None => "",
+        };
+        rows.push(("rules", format!("kept {}{from}: {rule}", decision.keep)));
+        output::details(rows)
+    })
 }
 
 /// Describes the deciding rule.
-fn says(policy: &Policy, decision: Decision) -> String {
+fn describe_rule(policy: &Policy, decision: Decision) -> String {
     match decision.rule {
         Some(at) => format!("rule {}, {}", at + 1, policy.rules()[at]),
-        None => "no rule fits, so the default".into(),
+        None => "no rule matches, so the default".into(),
     }
 }
 
-async fn look(
+async fn find(
     settings: &Settings,
     address: &Address,
     repository: &Repository,
     path: &str,
-) -> Result<Looked, Failure> {
+) -> Result<FileInRepository> {
     let ledger = Ledger::of(settings).entries()?;
     let activity = Activity::new(settings.activity());
     let levels = &settings.retention.value.activity;
@@ -262,17 +247,12 @@ async fn look(
             });
         }
     }
-    Ok(Looked {
+    Ok(FileInRepository {
         size: node.as_ref().map_or(0, |node| node.size),
-        tier: match node.as_ref().map(|node| snapshot.tier(node)) {
-            Some(Tier::Inline) => "inline",
-            Some(Tier::Chunked) => "chunked",
-            Some(Tier::Walrus) => "walrus",
-            None => "",
-        },
+        tier: (node.as_ref()).map_or("", |node| explain::tier_name(snapshot.tier(node))),
         refs,
-        activity: level,
-        there: node.is_some(),
+        activity: Some(level),
+        exists: node.is_some(),
     })
 }
 

@@ -2,20 +2,24 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Context as _, Result, anyhow, bail};
+use bytes::Bytes;
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
+use super::args::{Keys, stored_keys};
 use super::context::{self, Context};
-use super::keys::{self, Keys};
-use super::names::{self, Replaced};
-use super::{Failure, output};
+use super::names::{self, FormerTarget};
+use super::output;
+use super::session::Session;
 use crate::config::Settings;
-use crate::leases::Lease;
-use crate::repo::refs::{Expected, NamedRef, PastRef, RefStoreError};
+use crate::leases::{Lease, Leases};
+use crate::repo::refs::{Expected, NamedRef, PastRef, RefStore, RefStoreError};
 use crate::repo::{Lineage, Repository, Target};
 use walgit_format::chunk::SecretKey;
 use walgit_format::ref_name::RefName;
-use walgit_format::{Address, RefKind};
+use walgit_format::{Address, CommitId, RefKind};
 
 /// List published names, or the branches and tags of one repository
 ///
@@ -57,23 +61,19 @@ pub(super) struct Refs {
 }
 
 impl Refs {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
-        let change = Change {
-            context,
-            settings: &settings,
-            keys: &self.keys,
-        };
+        let change = || Change::new(context, &settings, &self.keys);
         if let (Some(name), Some(address)) = (&self.set, &self.address) {
-            change.set(name, address, self.force)?;
+            change()?.set(name, address, self.force)?;
         } else if let Some(name) = &self.remove {
-            change.remove(name)?;
+            remove(context, &settings, name)?;
         } else if let Some(name) = &self.history {
             list_history(context, &settings, name)?;
         } else if let Some(name) = &self.restore {
-            change.restore(name, self.address.as_ref())?;
+            change()?.restore(name, self.address.as_ref())?;
         } else if let Some(address) = &self.address {
-            list_inside(context, &settings, address, &self.keys)?;
+            list_inside(context, &Session::new(&settings, &self.keys)?, address)?;
         } else {
             return list(context, &settings);
         }
@@ -81,29 +81,32 @@ impl Refs {
     }
 }
 
-/// Changes names.
+/// Moves names.
 struct Change<'a> {
     context: &'a Context,
-    settings: &'a Settings,
-    keys: &'a Keys,
+    session: Session<'a>,
+    refs: RefStore,
 }
 
-impl Change<'_> {
-    fn set(&self, name: &RefName, address: &Address, force: bool) -> Result<(), Failure> {
-        let refs = context::refs(self.settings);
-        let named = match refs.get(name) {
-            Err(RefStoreError::Damaged { .. }) if force => None,
-            named => named?,
-        };
-        let address = self.stands_for(address)?;
+impl<'a> Change<'a> {
+    fn new(context: &'a Context, settings: &'a Settings, keys: &'a Keys) -> Result<Self> {
+        Ok(Change {
+            context,
+            session: Session::new(settings, keys)?,
+            refs: context::refs(settings),
+        })
+    }
+
+    fn set(&self, name: &RefName, address: &Address, force: bool) -> Result<()> {
+        let named = names::current(&self.refs, name, force)?;
+        let address = self.resolve(address)?;
         let _lease = self.lease(&address)?;
-        let cache = context::cache(self.settings)?;
-        let new = self.read(&cache, name, &address)?;
+        let new = self.open(name, &address)?;
         let moves = named
             .as_ref()
             .filter(|it| it.address != address.to_string());
         let old = match moves {
-            Some(named) => self.old(&cache, name, named, force)?,
+            Some(named) => self.old_lineage(name, named, force)?,
             None => None,
         };
         if let (Some(old), false) = (&old, force) {
@@ -116,161 +119,129 @@ impl Change<'_> {
                 }
             })?;
         }
-        let expected = match (&named, force) {
-            (None, true) => Expected::Any,
-            (named, _) => Expected::Address(named.as_ref().map(|it| it.address.as_str())),
-        };
-        let key = match new.key() {
-            Some(key) => self.key_name(key)?,
-            None => None,
-        };
+        let expected = names::expected(named.as_ref(), force);
+        let key = new.key().map(|key| self.key_name(key)).transpose()?;
         let to = NamedRef {
-            key,
+            key: key.flatten(),
             ..NamedRef::now(&address)
         };
-        refs.update(name, expected, to, "refs --set")?;
-        self.tell(name, &address, named.as_ref(), old.as_ref())
+        self.refs.update(name, expected, to, "refs --set")?;
+        self.report(name, &address, named.as_ref(), old.as_ref())
     }
 
-    fn remove(&self, name: &RefName) -> Result<(), Failure> {
-        let refs = context::refs(self.settings);
-        let Some(old) = refs.remove(name, "refs --remove")? else {
-            return Err(format!("no repository is called `{name}`").into());
-        };
-        let replaced = Replaced::of(self.context, name, Some(&old), None);
-        if self.context.json {
-            return output::json(&json!({"name": name.as_str(), "replaced": replaced}));
-        }
-        let stays = "what it stood for stays stored until it is collected";
-        output::line(&format!("{name} is removed; {stays}"))?;
-        names::print_replaced(replaced.as_ref())
-    }
-
-    fn restore(&self, name: &RefName, which: Option<&Address>) -> Result<(), Failure> {
-        let refs = context::refs(self.settings);
-        let past = refs.history(name)?;
-        let named = match refs.get(name) {
-            Err(RefStoreError::Damaged { .. }) => None,
-            named => named?,
-        };
-        let earlier = chosen(name, &past, which, named.as_ref())?;
+    fn restore(&self, name: &RefName, which: Option<&Address>) -> Result<()> {
+        let past = self.refs.history(name)?;
+        let named = names::current(&self.refs, name, true)?;
+        let earlier = choose_earlier(name, &past, which, named.as_ref())?;
         let address: Address = earlier.address.parse()?;
         let _lease = self.lease(&address)?;
-        let cache = context::cache(self.settings)?;
-        self.read(&cache, name, &address)?;
+        self.open(name, &address)?;
         let to = NamedRef {
             key: earlier.key.clone(),
             source: earlier.source.clone(),
             ..NamedRef::now(&address)
         };
-        refs.update(name, Expected::Any, to, "refs --restore")?;
-        self.tell(name, &address, named.as_ref(), None)
+        self.refs
+            .update(name, Expected::Any, to, "refs --restore")?;
+        self.report(name, &address, named.as_ref(), None)
     }
 
     /// Protects a head from garbage collection until its name is set.
-    fn lease(&self, address: &Address) -> Result<Lease, Failure> {
-        let lease = context::leases(self.settings).take()?;
+    fn lease(&self, address: &Address) -> Result<Lease> {
+        let lease = Leases::of(self.session.settings).take()?;
         if let Address::Walrus { blob, .. } = address {
             lease.needs(*blob)?;
         }
         Ok(lease)
     }
 
-    /// Reads the new target of a name.
-    fn read(
-        &self,
-        cache: &context::OpenCache,
-        name: &RefName,
-        address: &Address,
-    ) -> Result<Repository, Failure> {
-        let loader = context::loader(cache);
-        let read = self.context.run(async {
-            let opened = context::open(self.settings, &loader, address, self.keys).await?;
-            Ok(names::open_stored(&loader, opened).await?)
+    /// Opens the new target of a name.
+    fn open(&self, name: &RefName, address: &Address) -> Result<Repository> {
+        let opened = self.context.run(async {
+            let opened = self.session.open(address).await?;
+            Ok(names::open_stored(&self.session.loader, opened).await?)
         });
-        read.map_err(|error| {
-            format!("{name} stays as it is: {address} cannot be read ({error})").into()
-        })
+        opened.map_err(|error| anyhow!("{name} is unchanged: {address} cannot be read ({error})"))
     }
 
     /// Branch positions of a name's target; `None` if it cannot be read and is to be
     /// replaced.
-    fn old(
+    fn old_lineage(
         &self,
-        cache: &context::OpenCache,
         name: &RefName,
         named: &NamedRef,
         force: bool,
-    ) -> Result<Option<Lineage>, Failure> {
-        let loader = context::loader(cache);
+    ) -> Result<Option<Lineage>> {
         let read = self.context.run(async {
-            let address: Address = named.address.parse()?;
-            let old = context::open(self.settings, &loader, &address, self.keys).await?;
-            let mut lineage = Lineage::of(&old).await?;
-            if let Some(folder) = &mut lineage.folder {
-                folder.path = named.source.clone();
-            }
-            Ok(lineage)
+            let old = self.session.open(&named.address.parse()?).await?;
+            Ok(names::lineage_of(&old, named).await?)
         });
         match read {
             Ok(lineage) => Ok(Some(lineage)),
             Err(_) if force => Ok(None),
-            Err(error) => Err(format!(
-                "{name} stays as it is: what it stands for cannot be read ({error}); --force \
-                 replaces it all the same"
-            )
-            .into()),
+            Err(error) => bail!(
+                "{name} is unchanged: its current head cannot be read ({error}); --force replaces \
+                 it anyway"
+            ),
         }
     }
 
-    fn tell(
+    fn report(
         &self,
         name: &RefName,
         address: &Address,
         old: Option<&NamedRef>,
         lineage: Option<&Lineage>,
-    ) -> Result<(), Failure> {
-        let replaced = Replaced::of(self.context, name, old, Some(address));
-        let replaced = replaced.map(|replaced| replaced.at(lineage));
-        if self.context.json {
-            let (name, address) = (name.as_str(), address.to_string());
-            return output::json(&json!({"name": name, "address": address, "replaced": replaced}));
-        }
-        let same = old.is_some_and(|old| old.address == address.to_string());
-        let since = if same { "already" } else { "now" };
-        output::line(&format!("{name} stands for {address} {since}"))?;
-        names::print_replaced(replaced.as_ref())
+    ) -> Result<()> {
+        let former = FormerTarget::new(self.context, name, (old, lineage), Some(address));
+        let report =
+            json!({"name": name.as_str(), "address": address.to_string(), "replaced": former});
+        self.context.report(&report, || {
+            let same = old.is_some_and(|old| old.address == address.to_string());
+            let since = if same { "already" } else { "now" };
+            outln!("{name} stands for {address} {since}")?;
+            output::details(former.iter().flat_map(FormerTarget::details))
+        })
     }
 
     /// Resolves an address to the immutable address that a name stores.
-    fn stands_for(&self, address: &Address) -> Result<Address, Failure> {
+    fn resolve(&self, address: &Address) -> Result<Address> {
         if let Address::Walrus { .. } = address {
             return Ok(address.clone());
         }
-        let source = context::source(self.settings, address);
-        let access = context::access(self.settings, self.keys)?;
-        let located = async { Ok(source.locate(&access).await?) };
-        match self.context.run(located)?.target {
+        let source = context::source(self.session.settings, address);
+        let access = self.session.access()?;
+        match self.context.wait(source.locate(&access))?.target {
             Target::Blob { blob, root } | Target::Archived { blob, root, .. } => {
                 Ok(Address::Walrus { blob, root })
             }
             Target::Commit(_) => {
-                let why = "is no blob on Walrus, which is what a name stands for";
-                Err(format!("{address} {why}").into())
+                bail!("{address} is not a blob on Walrus, and a name can refer only to a blob")
             }
         }
     }
 
     /// Name of a key among the user's keys.
-    fn key_name(&self, key: &SecretKey) -> Result<Option<String>, Failure> {
-        let chest = keys::chest(self.settings);
-        for name in chest.list()?.into_keys() {
-            if chest.get(&name)?.as_ref() == Some(key) {
+    fn key_name(&self, key: &SecretKey) -> Result<Option<String>> {
+        let keys = stored_keys(self.session.settings);
+        for name in keys.list()?.into_keys() {
+            if keys.get(&name)?.as_ref() == Some(key) {
                 return Ok(Some(name));
             }
         }
         Ok(None)
     }
+}
+
+fn remove(context: &Context, settings: &Settings, name: &RefName) -> Result<()> {
+    let removed = context::refs(settings).remove(name, "refs --remove")?;
+    let old = removed.with_context(|| format!("no repository is called `{name}`"))?;
+    let former = FormerTarget::new(context, name, (Some(&old), None), None);
+    let report = json!({"name": name.as_str(), "replaced": former});
+    context.report(&report, || {
+        outln!("{name} is removed; its content stays stored until it is collected")?;
+        output::details(former.iter().flat_map(FormerTarget::details))
+    })
 }
 
 /// Whether a repository in a foreign format, whose commits are linked, has the old commit
@@ -284,30 +255,29 @@ async fn has_ancestor(new: &Repository, old: &Lineage) -> bool {
 }
 
 /// The requested earlier head; by default the newest that is not the current target.
-fn chosen<'p>(
+fn choose_earlier<'p>(
     name: &RefName,
     past: &'p [PastRef],
     which: Option<&Address>,
     now: Option<&NamedRef>,
-) -> Result<&'p NamedRef, Failure> {
-    let list = format!("walgit-fs refs --history {name} lists what there is");
+) -> Result<&'p NamedRef> {
+    let hint = format!("walgit-fs refs --history {name} lists them");
     let mut named = past.iter().filter_map(|it| it.named.as_ref());
     let found = match which {
         None => named.find(|it| now.is_none_or(|now| now.address != it.address)),
-        Some(Address::Name(number)) => match number.as_str().parse::<usize>() {
-            Ok(number) => past.get(number).and_then(|it| it.named.as_ref()),
-            Err(_) => {
-                let why = "is neither an address nor a number of the history";
-                return Err(format!("{number} {why}; {list}").into());
-            }
-        },
+        Some(Address::Name(number)) => {
+            let Ok(number) = number.as_str().parse::<usize>() else {
+                bail!("{number} is neither an address nor a number of the history; {hint}");
+            };
+            past.get(number).and_then(|it| it.named.as_ref())
+        }
         Some(address) => named.find(|it| it.address == address.to_string()),
     };
-    found.ok_or_else(|| format!("{name} has no such earlier head; {list}").into())
+    found.with_context(|| format!("{name} has no such earlier head; {hint}"))
 }
 
 /// Lists readable names, and warns about each unreadable one.
-fn list(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
+fn list(context: &Context, settings: &Settings) -> Result<ExitCode> {
     let mut names = Vec::new();
     let mut code = ExitCode::SUCCESS;
     for (text, named) in context::refs(settings).list_all()? {
@@ -331,21 +301,20 @@ fn list(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
         output::warning(&why);
         code = ExitCode::FAILURE;
     }
-    if context.json {
-        let rows: Vec<_> = (names.iter())
-            .map(|(name, r)| json!({"name": name.as_str(), "address": r.address, "updated": r.updated}))
-            .collect();
-        output::json(&rows)?;
-        return Ok(code);
-    }
-    if names.is_empty() && code == ExitCode::SUCCESS {
-        output::note(&format!(
-            "no names on network {} yet; walgit-fs publish PATH --name NAME makes one",
-            settings.network.value.name
-        ));
-    }
-    let row = |(name, r): (RefName, NamedRef)| vec![name.to_string(), r.address];
-    output::table(&names.into_iter().map(row).collect::<Vec<_>>())?;
+    let report = names.iter().map(|(name, target)| {
+        json!({"name": name.as_str(), "address": target.address, "updated": target.updated})
+    });
+    context.report(&report.collect::<Vec<_>>(), || {
+        if names.is_empty() && code == ExitCode::SUCCESS {
+            errln!(
+                "no names on network {} yet; walgit-fs publish PATH --name NAME makes one",
+                settings.network.value.name
+            );
+        }
+        output::table(
+            (names.iter()).map(|(name, target)| [name.to_string(), target.address.clone()]),
+        )
+    })?;
     Ok(code)
 }
 
@@ -353,102 +322,103 @@ fn list(context: &Context, settings: &Settings) -> Result<ExitCode, Failure> {
 fn damaged(name: &str, why: &str) -> String {
     let shown = names::quoted(name);
     format!(
-        "{name} cannot be read: {why}; walgit-fs refs --restore {shown} brings its newest known \
-         head back, walgit-fs refs --set {shown} ADDRESS --force sets another"
+        "{name} cannot be read: {why}; walgit-fs refs --restore {shown} restores its newest \
+         known head, walgit-fs refs --set {shown} ADDRESS --force sets another"
     )
 }
 
-fn list_history(context: &Context, settings: &Settings, name: &RefName) -> Result<(), Failure> {
+fn list_history(context: &Context, settings: &Settings, name: &RefName) -> Result<()> {
     let past = context::refs(settings).history(name)?;
     if past.is_empty() {
-        return Err(format!("no repository is or was called `{name}`").into());
+        bail!("no repository is or was called `{name}`");
     }
     let store = context::store(settings)?;
-    let stored: Vec<Option<bool>> = context.run(async {
-        let mut stored = Vec::with_capacity(past.len());
-        for entry in &past {
-            let address = entry.named.as_ref().and_then(|it| it.address.parse().ok());
-            stored.push(match address {
+    let rows: Vec<HistoryRow> = context.run(async {
+        let mut rows = Vec::with_capacity(past.len());
+        for (number, entry) in past.into_iter().enumerate() {
+            let address = entry.named.map(|named| named.address);
+            let stored = match address.as_ref().and_then(|it| it.parse().ok()) {
                 Some(Address::Walrus { blob, .. }) => Some(store.len(blob).await?.is_some()),
                 _ => None,
+            };
+            rows.push(HistoryRow {
+                number,
+                at: entry.at,
+                by: entry.by,
+                address,
+                stored,
             });
         }
-        Ok(stored)
+        Ok(rows)
     })?;
-    let lines = past.iter().zip(&stored).enumerate();
-    let address = |entry: &PastRef| entry.named.as_ref().map(|it| it.address.clone());
-    if context.json {
-        let rows = lines.map(|(number, (entry, stored))| {
-            json!({
-                "number": number,
-                "at": entry.at,
-                "by": entry.by,
-                "address": address(entry),
-                "stored": stored,
-            })
-        });
-        return output::json(&rows.collect::<Vec<_>>());
-    }
-    let rows = lines.map(|(number, (entry, stored))| {
-        let stored = match stored {
-            Some(true) => "stored",
-            Some(false) => "not stored any more",
-            None => "-",
-        };
-        let by = if entry.by.is_empty() { "-" } else { &entry.by };
-        vec![
-            number.to_string(),
-            output::time(entry.at),
-            by.into(),
-            stored.into(),
-            address(entry).unwrap_or_else(|| "removed".into()),
-        ]
-    });
-    output::table(&rows.collect::<Vec<_>>())
+    context.report(&rows, || output::table(rows.iter().map(HistoryRow::cells)))
 }
 
-fn list_inside(
-    context: &Context,
-    settings: &Settings,
-    address: &Address,
-    keys: &Keys,
-) -> Result<(), Failure> {
-    let cache = context::cache(settings)?;
-    let loader = context::loader(&cache);
+/// An earlier target of a name.
+#[derive(Serialize)]
+struct HistoryRow {
+    number: usize,
+    at: u64,
+    by: String,
+    address: Option<String>,
+    stored: Option<bool>,
+}
+
+impl HistoryRow {
+    fn cells(&self) -> [String; 5] {
+        let stored = match self.stored {
+            Some(true) => "stored",
+            Some(false) => "no longer stored",
+            None => "-",
+        };
+        let by = if self.by.is_empty() { "-" } else { &self.by };
+        [
+            self.number.to_string(),
+            output::time(self.at),
+            by.into(),
+            stored.into(),
+            self.address.clone().unwrap_or_else(|| "removed".into()),
+        ]
+    }
+}
+
+/// A branch or tag of a repository.
+#[derive(Serialize)]
+struct RefRow {
+    kind: &'static str,
+    name: String,
+    commit: String,
+    default: bool,
+}
+
+fn list_inside(context: &Context, session: &Session<'_>, address: &Address) -> Result<()> {
     let (repository, refs) = context.run(async {
-        let repository = context::open(settings, &loader, address, keys).await?;
+        let repository = session.open(address).await?;
         let refs = repository.all_refs().await?;
         Ok((repository, refs))
     })?;
-    let head = repository.head();
-    let rows: Vec<(&str, String, String, bool)> = (refs.into_iter())
-        .map(|(kind, name, id)| {
-            let default = kind == RefKind::Branch && name == head.default_branch;
-            let kind = match kind {
-                RefKind::Branch => "branch",
-                RefKind::Tag => "tag",
-            };
-            let name = String::from_utf8_lossy(&name).into_owned();
-            (kind, name, id.to_string(), default)
-        })
-        .collect();
-    if context.json {
-        let rows: Vec<_> = (rows.iter())
-            .map(|(kind, name, id, default)| json!({"kind": kind, "name": name, "commit": id, "default": default}))
-            .collect();
-        return output::json(&rows);
-    }
-    if rows.is_empty() {
-        output::note(&format!(
-            "{address} has no branches or tags, only its commit"
-        ));
-    }
-    let rows: Vec<_> = rows
-        .into_iter()
-        .map(|(kind, name, id, default)| {
-            let mark = if default { "default" } else { "" };
-            vec![kind.into(), name, id, mark.into()]
-        })
-        .collect();
-    output::table(&rows)
+    let row = |(kind, name, id): (RefKind, Bytes, CommitId)| RefRow {
+        kind: match kind {
+            RefKind::Branch => "branch",
+            RefKind::Tag => "tag",
+        },
+        commit: id.to_string(),
+        default: kind == RefKind::Branch && name == repository.head().default_branch,
+        name: String::from_utf8_lossy(&name).into_owned(),
+    };
+    let rows: Vec<RefRow> = refs.into_iter().map(row).collect();
+    context.report(&rows, || {
+        if rows.is_empty() {
+            errln!("{address} has no branches or tags, only its commit");
+        }
+        output::table(rows.iter().map(|row| {
+            let mark = if row.default { "default" } else { "" };
+            [
+                row.kind.into(),
+                row.name.clone(),
+                row.commit.clone(),
+                mark.into(),
+            ]
+        }))
+    })
 }

@@ -3,16 +3,19 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::args::Keys;
 use super::context::{self, Context};
-use super::keys::Keys;
-use super::{Failure, output};
+use super::output;
+use super::progress::count_bar;
+use super::session::Session;
 use crate::maintenance::MaintenanceContext;
 use crate::maintenance::renew::{RenewalOptions, RenewalReport, RenewalTerms, renew};
 use walrus_client::network::MAX_EPOCHS;
 
-/// Maximum number of lines of one kind that are printed.
+/// Maximum number of lines of one kind.
 const MAX_LINES: usize = 10;
 
 /// Extend the storage of everything that is needed, before it expires
@@ -43,112 +46,89 @@ pub(super) struct Renew {
 }
 
 impl Renew {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let settings = context.settings()?;
-        let renewing = &settings.renewal.value;
+        let defaults = &settings.renewal.value;
         let terms = RenewalTerms {
-            margin: self.margin.unwrap_or(renewing.margin),
-            epochs: self.epochs.unwrap_or(renewing.epochs),
+            margin: self.margin.unwrap_or(defaults.margin),
+            epochs: self.epochs.unwrap_or(defaults.epochs),
             budget: self.budget,
         };
-        if terms.margin >= terms.epochs {
-            let why =
-                "--margin must be less than --epochs: otherwise renewed blobs would be due again";
-            return Err(why.into());
-        }
-        let cache = context::cache(&settings)?;
-        let access = context::access(&settings, &self.keys)?;
-        let store = match self.dry_run {
-            true => context::store(&settings)?,
-            false => context::store_to_write(&settings)?,
+        ensure!(
+            terms.margin < terms.epochs,
+            "--margin must be less than --epochs: renewed blobs would be due again at once"
+        );
+        let session = Session::new(&settings, &self.keys)?;
+        let access = session.access()?;
+        let store = if self.dry_run {
+            context::store(&settings)?
+        } else {
+            context::store_to_write(&settings)?
         };
-        let loader = context::loader(&cache);
-        let inputs = MaintenanceContext::new(&settings, loader, access, store)?;
+        let inputs = MaintenanceContext::new(&settings, session.loader.clone(), access, store)?;
         let options = RenewalOptions::new(&settings, terms, self.dry_run);
-        let bar = Arc::new(output::count_bar("renewing"));
+        let bar = Arc::new(count_bar("renewing"));
         let shown = bar.clone();
-        let report = context.run(async {
-            let progress = move |done: u64, of: u64| {
-                shown.set_length(of);
-                shown.set_position(done);
-            };
-            Ok(renew(&inputs, &options, &progress).await?)
-        });
+        let progress = move |done: u64, total: u64| {
+            shown.set_length(total);
+            shown.set_position(done);
+        };
+        let done = context.wait(renew(&inputs, &options, &progress));
         bar.finish_and_clear();
-        let report = report?;
-        for unreadable in &report.unreadable {
-            output::warning(&format!(
-                "{} cannot be read, so the blobs that it needs may not be renewed: {}",
-                unreadable.head, unreadable.why
-            ));
-        }
-        for folder in &report.mounts_without_lease {
-            output::warning(&format!(
-                "the mount on {} has no lease, so the blobs that it needs may not be renewed; unmount \
-                 it and mount it again",
-                folder.display()
-            ));
-        }
+        let report = done?;
+        output::warn_of_unknown_needs(
+            &report.unreadable,
+            "the blobs that it needs may not be renewed",
+            &report.mounts_without_lease,
+            "the blobs that it needs may not be renewed; unmount it and mount it again",
+        );
         if let Some(warning) = report.warning() {
             output::warning(&warning);
         }
-        match context.json {
-            true => output::json(&report)?,
-            false => print(&report)?,
-        }
+        context.report(&report, || print(&report))?;
         // Unchecked blobs may expire, so a scheduled run must not report success.
-        let complete = report.unreadable.is_empty() && report.mounts_without_lease.is_empty();
-        Ok(
-            if complete && report.failed.is_empty() && report.plan.gone.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            },
-        )
+        let checked = report.unreadable.is_empty() && report.mounts_without_lease.is_empty();
+        let renewed = report.failed.is_empty() && report.plan.gone.is_empty();
+        Ok(output::exit_code(checked && renewed))
     }
 }
 
-fn print(report: &RenewalReport) -> Result<(), Failure> {
+fn print(report: &RenewalReport) -> Result<()> {
     let plan = &report.plan;
+    let needed = report.needed;
     match report.present {
-        Some(present) => output::line(&format!(
-            "epoch {}{}: {} blobs are needed or kept by a rule; {} of them are paid for long enough",
+        Some(present) => outln!(
+            "epoch {}{}: {needed} blobs are needed or kept by a rule; {} of them are paid for \
+             long enough",
             present.epoch,
             if present.estimated { ", estimated" } else { "" },
-            report.needed,
             plan.later
-        ))?,
-        None => output::line(&format!(
-            "{} blobs are needed, or kept by a rule",
-            report.needed
-        ))?,
+        )?,
+        None => outln!("{needed} blobs are needed or kept by a rule")?,
     }
+    let money = |amount| output::money(amount, &report.currency);
     for renewal in plan.renew.iter().take(MAX_LINES) {
-        let cost = output::money(renewal.cost, &report.currency);
-        output::line(&format!(
+        let cost = money(renewal.cost);
+        outln!(
             "  {} ends with epoch {}: until epoch {} for {cost}",
             renewal.blob,
             renewal.end.saturating_sub(1),
             renewal.new_end.saturating_sub(1)
-        ))?;
+        )?;
     }
     if let Some(more) = plan.renew.len().checked_sub(MAX_LINES + 1) {
-        output::line(&format!("  and {} more", more + 1))?;
+        outln!("  and {} more", more + 1)?;
     }
     for failed in report.failed.iter().take(MAX_LINES) {
-        output::line(&format!("  {}: {}", failed.blob, failed.why))?;
+        outln!("  {}: {}", failed.blob, failed.why)?;
     }
-    let money = |amount| output::money(amount, &report.currency);
-    match report.dry_run {
-        true => output::line(&format!(
+    if report.dry_run {
+        outln!(
             "{} would be renewed for {} (dry run: nothing is paid for)",
             plan.renew.len(),
             money(plan.cost())
-        )),
-        false => output::line(&format!(
-            "{} renewed for {}",
-            report.renewed,
-            money(report.spent)
-        )),
+        )
+    } else {
+        outln!("{} renewed for {}", report.renewed, money(report.spent))
     }
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::context::Context;
-use super::{Failure, output};
+use super::output;
 use crate::cache::{CacheStats, Pin};
 use crate::daemon::{
     DaemonReport, DaemonStatus, Folder, FolderState, JobStatus, MountStatus, NetworkStatus,
@@ -31,7 +32,7 @@ pub(super) struct Status {
 
 /// Output of `--json`: the same keys in every state of the daemon.
 #[derive(Serialize)]
-struct Report<'a> {
+struct StatusReport<'a> {
     daemon: &'a DaemonReport,
     pid: Option<u32>,
     version: Option<&'a str>,
@@ -44,12 +45,12 @@ struct Report<'a> {
 }
 
 impl Status {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let dirs = context.dirs();
         let jobs = match context.settings_or_default() {
             Ok((settings, problem)) => {
                 if let Some(problem) = problem {
-                    output::warning(&format!("{problem}; the defaults are used"));
+                    warning!("{problem}; the defaults are used");
                 }
                 saved_statuses(&settings)
             }
@@ -61,23 +62,17 @@ impl Status {
             let only = only.display().to_string();
             overview.folders.retain(|folder| folder.mountpoint == only);
         }
-        if context.json {
-            output::json(&report(&overview, &jobs)?)?;
-        } else {
-            print(&overview, &jobs, only.is_some())?;
-        }
-        Ok(if overview.is_well() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        context.report(&report(&overview, &jobs)?, || {
+            print(&overview, &jobs, only.is_some())
+        })?;
+        Ok(output::exit_code(overview.is_well()))
     }
 }
 
-fn report<'a>(overview: &'a Overview, jobs: &'a [JobStatus]) -> Result<Report<'a>, Failure> {
+fn report<'a>(overview: &'a Overview, jobs: &'a [JobStatus]) -> Result<StatusReport<'a>> {
     let status = overview.status.as_ref();
     let mounts: Result<_, _> = overview.folders.iter().map(folder_json).collect();
-    Ok(Report {
+    Ok(StatusReport {
         daemon: &overview.daemon,
         pid: overview.daemon.pid,
         version: status.map(|status| status.version.as_str()),
@@ -108,12 +103,12 @@ fn folder_json(folder: &Folder) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<(), Failure> {
+fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<()> {
     if let Some(message) = &overview.daemon.message {
-        output::line(&format!("daemon: {message}"))?;
+        outln!("daemon: {message}")?;
     }
     if overview.folders.is_empty() {
-        output::line("nothing is mounted")?;
+        outln!("nothing is mounted")?;
     }
     let own = rustix::process::getuid().as_raw();
     for folder in &overview.folders {
@@ -134,67 +129,57 @@ fn print(overview: &Overview, jobs: &[JobStatus], one_folder: bool) -> Result<()
     }
 }
 
-fn print_folder(folder: &Folder, own: u32) -> Result<(), Failure> {
+fn print_folder(folder: &Folder, own: u32) -> Result<()> {
     match &folder.details {
         Some(mount) if folder.state != FolderState::Dead => print_mount(mount)?,
-        _ => output::line(&format!("{}  {}", folder.mountpoint, folder.label))?,
+        _ => outln!("{}  {}", folder.mountpoint, folder.label)?,
     }
     if let Some(user) = folder.user.filter(|&user| user != own) {
-        output::line(&format!("  mounted by user {user}"))?;
+        outln!("  mounted by user {user}")?;
     }
     match &folder.message {
-        Some(message) => output::line(&format!("  {message}")),
+        Some(message) => outln!("  {message}"),
         None => Ok(()),
     }
 }
 
-fn print_daemon(status: &DaemonStatus) -> Result<(), Failure> {
+fn print_daemon(status: &DaemonStatus) -> Result<()> {
     let c = &status.cache;
     let reads = c.memory_hits + c.disk_hits + c.misses;
     let share = |part: u64| match reads {
         0 => "0 %".into(),
         reads => format!("{:.0} %", part as f64 * 100.0 / reads as f64),
     };
-    let row = |key: &str, value: String| vec![format!("  {key}"), value];
-    output::line("cache")?;
-    output::table(&[
-        row(
+    let used = |bytes, budget, hits| {
+        let (bytes, budget) = (output::bytes(bytes), output::bytes(budget));
+        format!("{bytes} of {budget}, {} of reads", share(hits))
+    };
+    let fetched = format!(
+        "{} in {} requests, {} of reads",
+        output::bytes(c.fetched_bytes),
+        c.fetches,
+        share(c.misses)
+    );
+    outln!("cache")?;
+    output::details([
+        (
             "memory",
-            format!(
-                "{} of {}, {} of reads",
-                output::bytes(c.memory_bytes),
-                output::bytes(c.memory_budget),
-                share(c.memory_hits)
-            ),
+            used(c.memory_bytes, c.memory_budget, c.memory_hits),
         ),
-        row(
-            "disk",
-            format!(
-                "{} of {}, {} of reads",
-                output::bytes(c.disk_bytes),
-                output::bytes(c.disk_budget),
-                share(c.disk_hits)
-            ),
-        ),
-        row(
-            "fetched",
-            format!(
-                "{} in {} requests, {} of reads",
-                output::bytes(c.fetched_bytes),
-                c.fetches,
-                share(c.misses)
-            ),
-        ),
+        ("disk", used(c.disk_bytes, c.disk_budget, c.disk_hits)),
+        ("fetched", fetched),
     ])?;
     if c.corrupt_dropped + c.disk_errors + c.failed_fetches > 0 {
-        output::line(&format!(
-            "  trouble: {} corrupt entries dropped, {} fetches failed, {} disk errors",
-            c.corrupt_dropped, c.failed_fetches, c.disk_errors
-        ))?;
+        outln!(
+            "  problems: {} corrupt entries dropped, {} fetches failed, {} disk errors",
+            c.corrupt_dropped,
+            c.failed_fetches,
+            c.disk_errors
+        )?;
     }
     for pin in &status.pins {
         let [name, state] = output::pin(pin);
-        output::line(&format!("  pinned {name}: {state}"))?;
+        outln!("  pinned {name}: {state}")?;
     }
     for job in &status.jobs {
         print_job(job)?;
@@ -205,7 +190,7 @@ fn print_daemon(status: &DaemonStatus) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_job(job: &JobStatus) -> Result<(), Failure> {
+fn print_job(job: &JobStatus) -> Result<()> {
     let now = unix_seconds();
     let hours = |seconds: u64| match seconds {
         seconds if seconds < 3600 => format!("{} min", seconds.div_ceil(60)),
@@ -218,67 +203,67 @@ fn print_job(job: &JobStatus) -> Result<(), Failure> {
     let next = hours((job.last + job.every_s).saturating_sub(now));
     let what = job.error.as_ref().unwrap_or(&job.did);
     let colon = if what.is_empty() { "" } else { ": " };
-    output::line(&format!(
+    outln!(
         "job {}: last run {last}{colon}{what}; next in {next}",
         job.name
-    ))
+    )
 }
 
-fn print_network(network: &NetworkStatus) -> Result<(), Failure> {
+fn print_network(network: &NetworkStatus) -> Result<()> {
     let health = &network.health;
     if health.endpoints.is_empty() {
         return Ok(());
     }
     let hedged = match health.hedges {
         0 => String::new(),
-        hedges => format!(
-            ", {hedges} reads asked for twice ({} gained)",
-            health.hedges_won
-        ),
+        hedges => format!(", {hedges} hedged reads ({} won)", health.hedges_won),
     };
-    output::line(&format!(
+    outln!(
         "network {}: {} requests, {} received, {} sent{hedged}",
         network.name,
         health.requests,
         output::bytes(health.received),
         output::bytes(health.sent)
-    ))?;
-    let rows: Vec<_> = health.endpoints.iter().map(endpoint_row).collect();
-    output::table(&rows)?;
+    )?;
+    output::table(health.endpoints.iter().map(endpoint_row))?;
     for failure in &health.failures {
-        output::line(&format!(
+        outln!(
             "  {} failed {} times ({}): {}",
-            failure.endpoint, failure.count, failure.kind, failure.message
-        ))?;
+            failure.endpoint,
+            failure.count,
+            failure.kind,
+            failure.message
+        )?;
     }
-    match health.failures.is_empty() {
-        true => Ok(()),
-        false => output::line("  walgit-fs failures tells more, and what to do"),
+    if health.failures.is_empty() {
+        Ok(())
+    } else {
+        outln!("  walgit-fs failures shows details and remedies")
     }
 }
 
 /// Formats an endpoint, its link conditions and its problems.
-fn endpoint_row(endpoint: &EndpointHealth) -> Vec<String> {
-    let mut said = Vec::new();
+fn endpoint_row(endpoint: &EndpointHealth) -> [String; 3] {
+    let mut notes = Vec::new();
     match (endpoint.breaker, endpoint.probe_in_s) {
         (BreakerState::Closed, _) => {}
-        (BreakerState::Open, due) => said.push(format!(
-            "failing, is asked again in {} s",
+        (BreakerState::Open, due) => notes.push(format!(
+            "failing, next attempt in {} s",
             due.unwrap_or_default()
         )),
-        (BreakerState::HalfOpen, _) => said.push("was failing, is being tried".into()),
+        (BreakerState::HalfOpen, _) => notes.push("was failing, is being tested".into()),
     }
     if let Some(left) = endpoint.quarantined_s {
-        said.push(format!(
-            "LIED {} times, is asked last for {} min",
+        notes.push(format!(
+            "sent corrupt data {} times, is used last for {} min",
             endpoint.lies,
             left.div_ceil(60)
         ));
     }
     match &endpoint.conditions {
-        Some(conditions) => said.push(conditions_of(conditions)),
-        None if said.is_empty() && endpoint.role == Role::Aggregator => {
-            said.push("not asked yet".into());
+        Some(conditions) => notes.push(conditions_of(conditions)),
+        None if notes.is_empty() && endpoint.role == Role::Aggregator => {
+            notes.push("not used yet".into());
         }
         None => {}
     }
@@ -286,7 +271,7 @@ fn endpoint_row(endpoint: &EndpointHealth) -> Vec<String> {
         Role::Aggregator => "  reads from",
         Role::Publisher => "  writes to",
     };
-    vec![role.into(), endpoint.url.clone(), said.join("; ")]
+    [role.into(), endpoint.url.clone(), notes.join("; ")]
 }
 
 fn percent(part: Option<f64>) -> String {
@@ -296,7 +281,7 @@ fn percent(part: Option<f64>) -> String {
 fn conditions_of(conditions: &Conditions) -> String {
     let bandwidth = match conditions.bandwidth {
         Some(bandwidth) => format!("{}/s", output::bytes(bandwidth)),
-        None => "bandwidth not known yet".into(),
+        None => "bandwidth unknown".into(),
     };
     format!(
         "round trip {:.1} ms, {bandwidth}, {:.1} % lost",
@@ -305,10 +290,10 @@ fn conditions_of(conditions: &Conditions) -> String {
     )
 }
 
-fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
+fn print_mount(mount: &MountStatus) -> Result<()> {
     let commit = &mount.commit[..mount.commit.len().min(12)];
-    output::line(&format!("{}  {}  {commit}", mount.mountpoint, mount.label))?;
-    output::line(&format!(
+    outln!("{}  {}  {commit}", mount.mountpoint, mount.label)?;
+    outln!(
         "  {} for {} s, {} files and directories, {}; {} requests, {} waited for the network",
         mount.network,
         unix_seconds().saturating_sub(mount.since),
@@ -316,9 +301,9 @@ fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
         output::bytes(mount.bytes),
         mount.stats.operations,
         mount.stats.waited
-    ))?;
+    )?;
     if let Some(ahead) = mount.prefetch.filter(|ahead| ahead.files > 0) {
-        output::line(&format!(
+        outln!(
             "  prefetched {} files in {} requests: {} were opened ({}, precision {}), {} not yet ({}); \
              coverage {}, about {:.1} s saved",
             ahead.files,
@@ -330,23 +315,26 @@ fn print_mount(mount: &MountStatus) -> Result<(), Failure> {
             output::bytes(ahead.unused_bytes),
             percent(ahead.coverage),
             ahead.saved_s
-        ))?;
+        )?;
     }
     if let Some(follow) = &mount.follow {
         let trouble = match &follow.error {
-            Some(error) => format!("; it could not be asked: {error}"),
+            Some(error) => format!("; the last check failed: {error}"),
             None => String::new(),
         };
-        output::line(&format!(
+        outln!(
             "  follows its branch every {} s, moved {} times{trouble}",
-            follow.every_s, follow.moves
-        ))?;
+            follow.every_s,
+            follow.moves
+        )?;
     }
     if mount.stats.failed + mount.stats.timed_out > 0 {
-        output::line(&format!(
+        outln!(
             "  {} requests failed ({} for bytes that did not verify), {} timed out",
-            mount.stats.failed, mount.stats.integrity, mount.stats.timed_out
-        ))?;
+            mount.stats.failed,
+            mount.stats.integrity,
+            mount.stats.timed_out
+        )?;
     }
     Ok(())
 }

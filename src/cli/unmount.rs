@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
-use super::{Failure, output};
+use super::output;
 use crate::daemon;
 use crate::fuse::MountTable;
 
@@ -36,7 +37,7 @@ struct Outcome {
 }
 
 impl Unmount {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         // An unmount needs no settings; they only locate the daemon.
         let dirs = context.dirs().ok();
         let folders = if self.all { mine()? } else { self.dirs };
@@ -47,14 +48,13 @@ impl Unmount {
             .collect();
         let mut outcomes = Vec::new();
         for (found, dir) in found {
-            let done = found.map_err(Failure::from).and_then(|path| {
-                let unmount = daemon::unmount(dirs.as_ref(), &path, self.lazy);
-                context.run(async { Ok(unmount.await?) })
-            });
+            let done = found
+                .map_err(anyhow::Error::from)
+                .and_then(|path| context.wait(daemon::unmount(dirs.as_ref(), &path, self.lazy)));
             match &done {
                 Ok(()) if context.json => {}
-                Ok(()) => output::line(&format!("{} is unmounted", dir.display()))?,
-                Err(error) => output::error(&**error),
+                Ok(()) => outln!("{} is unmounted", dir.display())?,
+                Err(error) => output::error(error.as_ref()),
             }
             outcomes.push(Outcome {
                 mountpoint: dir.display().to_string(),
@@ -62,22 +62,19 @@ impl Unmount {
                 error: done.err().map(|error| error.to_string()),
             });
         }
-        if context.json {
-            output::json(&outcomes)?;
-        } else if outcomes.is_empty() {
-            output::line("nothing is mounted")?;
-        }
+        context.report(&outcomes, || {
+            if outcomes.is_empty() {
+                outln!("nothing is mounted")?;
+            }
+            Ok(())
+        })?;
         let all = outcomes.iter().all(|outcome| outcome.unmounted);
-        Ok(if all {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(output::exit_code(all))
     }
 }
 
 /// This user's mounts, last one first: mounts may be nested.
-fn mine() -> Result<Vec<PathBuf>, Failure> {
+fn mine() -> Result<Vec<PathBuf>> {
     let table = MountTable::read()?;
     let mine = table.ours().rev().filter(|entry| entry.is_mine());
     Ok(mine.map(|entry| entry.mountpoint.clone()).collect())

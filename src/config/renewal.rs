@@ -67,9 +67,10 @@ impl Renewing {
         if self.margin >= self.epochs {
             return Err("margin in [renewal] is less than its epochs".into());
         }
-        match (0.0..=1e12).contains(&self.budget) {
-            true => Ok(()),
-            false => Err("budget in [renewal] is 0 or more".into()),
+        if (0.0..=1e12).contains(&self.budget) {
+            Ok(())
+        } else {
+            Err("budget in [renewal] is 0 or more".into())
         }
     }
 }

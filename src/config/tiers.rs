@@ -106,9 +106,10 @@ impl Tiers {
         if !(0.001..=60_000.0).contains(&self.round_trip_ms) {
             return Err("round_trip_ms in [tiers] is from 0.001 to 60000".into());
         }
-        match (1.0..=1e12).contains(&self.bandwidth) {
-            true => Ok(()),
-            false => Err("bandwidth in [tiers] is from 1 byte a second on".into()),
+        if (1.0..=1e12).contains(&self.bandwidth) {
+            Ok(())
+        } else {
+            Err("bandwidth in [tiers] is from 1 byte a second on".into())
         }
     }
 }

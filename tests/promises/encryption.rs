@@ -154,7 +154,7 @@ fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
     // Without the key, a publish does not continue in plaintext.
     let path = tree.path().to_str().unwrap();
     let output = world.fail(&["publish", path, "--name", "it"]);
-    assert!(output.contains("key is not here"), "{output}");
+    assert!(output.contains("key is not stored here"), "{output}");
     // Damage is not reported as a wrong key.
     let blob = world.blobs().join(published["blob"].as_str().unwrap());
     let mut bytes = fs::read(&blob).unwrap();

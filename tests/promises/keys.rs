@@ -131,7 +131,7 @@ fn key_file_is_private_regardless_of_umask() {
     let dir = world.path().join("data");
     let output = world.fail(&["key", "show", "mine", "-o", text(&dir), "--replace"]);
     assert!(
-        output.contains("is a folder; name a file in it"),
+        output.contains("is a folder; give the name of a file in it"),
         "{output}"
     );
 }

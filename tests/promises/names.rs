@@ -285,9 +285,9 @@ fn refs_reports_changes_and_restores_earlier_heads() {
         .unwrap();
     fs::remove_file(world.blobs().join(blob)).unwrap();
     let text = world.run(&["refs", "--history", "it"]);
-    assert!(text.contains("not stored any more"), "{text}");
+    assert!(text.contains("no longer stored"), "{text}");
     let output = world.fail(&["refs", "--restore", "it", &first]);
-    assert!(output.contains("it stays as it is"), "{output}");
+    assert!(output.contains("it is unchanged"), "{output}");
     assert_eq!(address(&world), second);
 }
 
@@ -351,7 +351,7 @@ fn head_that_cannot_be_read_back_gets_no_name() {
     }
     let output = fails(child);
     assert!(
-        output.contains("cannot be read back") && output.contains("it stays as it was"),
+        output.contains("cannot be read back") && output.contains("it is unchanged"),
         "{output}"
     );
     assert_eq!(address(&world), kept);

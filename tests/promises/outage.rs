@@ -119,7 +119,7 @@ fn lying_endpoint_is_shown_in_status_and_metrics() {
     }
     assert!(endpoint["quarantined_s"].as_u64() > Some(0), "{endpoint}");
     let output = world.run(&["status"]);
-    assert!(output.contains("LIED"), "{output}");
+    assert!(output.contains("sent corrupt data"), "{output}");
     let report = world.json(&["failures", "--endpoint", &liar.url]);
     assert_eq!(report["groups"][0]["kind"], "corrupt", "{report}");
 }

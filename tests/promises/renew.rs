@@ -286,13 +286,13 @@ fn fsck_reports_expiry_and_warns_in_time() {
     let done = world.try_run(&["fsck", "it"]);
     assert!(done.status.success());
     let output = String::from_utf8_lossy(&done.stderr);
-    assert!(output.contains("1 blobs end soon"), "{output}");
+    assert!(output.contains("1 blobs expire soon"), "{output}");
     world.run(&["debug", "epoch", "--advance", "3", "--force"]);
     assert_eq!(world.try_run(&["fsck", "it"]).status.code(), Some(1));
     let quiet = World::on(&server);
     publish(&quiet, &tree(), "it", "1");
     let output = quiet.run(&["fsck", "it"]);
-    assert!(output.contains("does not tell"), "{output}");
+    assert!(output.contains("does not report"), "{output}");
 }
 
 #[test]

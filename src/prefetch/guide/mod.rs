@@ -46,14 +46,14 @@ const KNOWN_WHOLE: u64 = 20_000;
 const SAVED_EVERY: Duration = Duration::from_secs(30);
 
 /// Data that may be used to predict opens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Learning {
-    /// No prediction: no guide.
+    /// No prediction
     Off,
-    /// Data from the repository itself: neighbours, folders, names.
+    /// Data from the repository itself: neighbours, folders, names
     Related,
-    /// In addition, opens of earlier sessions.
+    /// In addition, opens of earlier sessions
     #[default]
     Learned,
 }

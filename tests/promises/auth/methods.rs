@@ -196,5 +196,5 @@ fn login_refuses_a_key_that_cannot_sign() {
     assert!(refused("method = \"jwt\"\nalgorithm = \"RS256\"", "hunter2").contains("PEM"));
     assert!(refused("method = \"jwt\"\nalgorithm = \"ES256\"", RSA).contains("ES256"));
     assert!(refused("method = \"api_key\"", "hunter2\nhunter2").contains("header"));
-    assert!(refused("", "hunter2").contains("asks for no sign-in"));
+    assert!(refused("", "hunter2").contains("requires no sign-in"));
 }

@@ -1,19 +1,18 @@
-//! `tiers`: explains the tier of a file.
+//! `debug explain`: explains the tier of a file.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
+use super::args::Keys;
 use super::context::Context;
-use super::keys::Keys;
-use super::{Failure, learned, output};
+use super::{output, profile};
 use crate::config::{Origin, Settings};
-use crate::daemon::Client;
 use crate::publish::analyze::{Watch, census};
-use crate::publish::tier::{Facts, RuledOut, Verdict, choose};
+use crate::publish::tier::{Facts, RuledOut, Score, Verdict, choose};
 use crate::repo::Tier;
 use walgit_prefetch::Profile;
 use walgit_prefetch::model::Limits;
@@ -45,29 +44,30 @@ pub(super) struct Explain {
 
 /// Sources of the values that do not come from the file.
 #[derive(Serialize)]
-struct Known {
+struct Sources {
     access: &'static str,
     network: &'static str,
 }
 
 /// No progress bar for a single file.
-struct Unseen;
+struct NoProgress;
 
-impl Watch for Unseen {
+impl Watch for NoProgress {
     fn known(&self, _: u64) {}
     fn seen(&self, _: u64) {}
 }
 
 impl Explain {
-    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<()> {
         let settings = context.settings()?;
         let shown = self.file.display();
-        if !self.file.is_file() {
-            return Err(format!("{shown}: this is no file; name one as it is on disk").into());
-        }
+        ensure!(
+            self.file.is_file(),
+            "{shown}: not a file; give a file on disk"
+        );
         let mut found = None;
-        census(&self.file, &Unseen, |one| found = Some(one))?;
-        let found = found.ok_or_else(|| format!("{shown}: it cannot be looked at"))?;
+        census(&self.file, &NoProgress, |file| found = Some(file))?;
+        let found = found.with_context(|| format!("{shown}: cannot be analyzed"))?;
         let tiers = &settings.tiers.value;
         let bounds = (settings.network.value.max_body, None);
         let analysis = (found.analysis.class, found.analysis.compressible);
@@ -76,40 +76,33 @@ impl Explain {
             Origin::Default => "default",
             _ => "config file",
         };
-        let mut known = Known {
+        let mut sources = Sources {
             access: preset,
             network: preset,
         };
         if let Some(of) = &self.of {
             if let Some(access) = self.access(context, &settings, of)? {
                 facts.access = access;
-                known.access = "measured";
+                sources.access = "measured";
             }
             if let Some(measured) = measured(context, &settings)? {
                 facts.round_trip = measured.round_trip().as_secs_f64();
-                known.network = "measured";
+                sources.network = "measured";
                 if let Some(bandwidth) = measured.bandwidth {
                     facts.bandwidth = bandwidth as f64;
                 }
             }
         }
         let verdict = choose(&facts, &tiers.weights);
-        match context.json {
-            true => output::json(&report(&self.file, &facts, &known, &verdict))?,
-            false => print(&self.file, &facts, &known, &verdict)?,
-        }
-        Ok(ExitCode::SUCCESS)
+        context.report(&report(&self.file, &facts, &sources, &verdict), || {
+            print(&self.file, &facts, &sources, &verdict)
+        })
     }
 
     /// Fraction of a repository's sessions that opened the file, if there were enough
     /// sessions.
-    fn access(
-        &self,
-        context: &Context,
-        settings: &Settings,
-        of: &str,
-    ) -> Result<Option<f64>, Failure> {
-        let bytes = learned::export(context, settings, of, &self.keys)?;
+    fn access(&self, context: &Context, settings: &Settings, of: &str) -> Result<Option<f64>> {
+        let bytes = profile::export(context, settings, of, &self.keys)?;
         let profile = Profile::decode(&bytes, Limits::default())?;
         let path = match &self.path {
             Some(path) => path.clone(),
@@ -121,7 +114,7 @@ impl Explain {
 
 /// Path of a file relative to the root of its git repository; outside of a repository,
 /// its file name.
-fn in_repository(file: &Path) -> Result<PathBuf, Failure> {
+fn in_repository(file: &Path) -> Result<PathBuf> {
     let whole = std::fs::canonicalize(file)?;
     let root = whole
         .ancestors()
@@ -133,22 +126,21 @@ fn in_repository(file: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Link conditions of the nearest aggregator, as measured by the running daemon.
-fn measured(context: &Context, settings: &Settings) -> Result<Option<Conditions>, Failure> {
-    context.run(async {
-        let Some(client) = Client::find(&settings.dirs).await? else {
-            return Ok(None);
-        };
-        let networks = client.status().await?.networks;
-        let name = &settings.network.value.name;
-        let ours = networks.into_iter().filter(|it| it.name == *name);
-        let endpoints = ours.flat_map(|it| it.health.endpoints);
-        let readable = endpoints.filter(|it| it.role == Role::Aggregator);
-        let conditions = readable.filter_map(|it| it.conditions);
-        Ok(conditions.min_by_key(|it| it.round_trip_us))
-    })
+fn measured(context: &Context, settings: &Settings) -> Result<Option<Conditions>> {
+    let Some(client) = context.daemon(settings)? else {
+        return Ok(None);
+    };
+    let networks = context.wait(client.status())?.networks;
+    let name = &settings.network.value.name;
+    let ours = networks.into_iter().filter(|it| it.name == *name);
+    let endpoints = ours.flat_map(|it| it.health.endpoints);
+    let readable = endpoints.filter(|it| it.role == Role::Aggregator);
+    let conditions = readable.filter_map(|it| it.conditions);
+    Ok(conditions.min_by_key(|it| it.round_trip_us))
 }
 
-fn name(tier: Tier) -> &'static str {
+/// The name of a tier, as in config files and reports.
+pub(super) fn tier_name(tier: Tier) -> &'static str {
     match tier {
         Tier::Inline => "inline",
         Tier::Chunked => "chunked",
@@ -158,16 +150,17 @@ fn name(tier: Tier) -> &'static str {
 
 /// Reason for the verdict.
 fn because(verdict: &Verdict) -> &'static str {
-    match verdict.tier == verdict.proposed {
-        true => "score",
-        false => "cost",
+    if verdict.tier == verdict.proposed {
+        "score"
+    } else {
+        "cost"
     }
 }
 
-fn report(file: &Path, facts: &Facts, known: &Known, verdict: &Verdict) -> serde_json::Value {
+fn report(file: &Path, facts: &Facts, sources: &Sources, verdict: &Verdict) -> serde_json::Value {
     let scores = verdict.scores.iter().map(|score| {
         json!({
-            "tier": name(score.tier),
+            "tier": tier_name(score.tier),
             "terms": score.terms,
             "score": score.sum,
             "billed": score.billed,
@@ -177,69 +170,69 @@ fn report(file: &Path, facts: &Facts, known: &Known, verdict: &Verdict) -> serde
     json!({
         "file": file.display().to_string(),
         "facts": facts,
-        "known": known,
+        "known": sources,
         "tiers": scores.collect::<Vec<_>>(),
-        "verdict": name(verdict.tier),
-        "proposed": name(verdict.proposed),
+        "verdict": tier_name(verdict.tier),
+        "proposed": tier_name(verdict.proposed),
         "because": because(verdict),
     })
 }
 
-fn print(file: &Path, facts: &Facts, known: &Known, verdict: &Verdict) -> Result<(), Failure> {
+fn print(file: &Path, facts: &Facts, sources: &Sources, verdict: &Verdict) -> Result<()> {
     let shrinks = if facts.shrinks {
         "shrinks"
     } else {
         "does not shrink"
     };
-    output::line(&format!(
+    outln!(
         "{}: {}, {}, {shrinks}",
         file.display(),
         output::bytes(facts.size),
         facts.class.name(),
-    ))?;
-    output::line(&format!(
+    )?;
+    outln!(
         "  opened by {:.0} % of the sessions ({}); {:.1} ms away, {} a second ({}); blobs of {}",
         facts.access * 100.0,
-        known.access,
+        sources.access,
         facts.round_trip * 1e3,
         output::bytes(facts.bandwidth as u64),
-        known.network,
+        sources.network,
         output::bytes(facts.max_blob),
-    ))?;
-    let mut rows = vec![vec!["  term".to_owned(), "weight".into()]];
-    for score in &verdict.scores {
-        rows[0].push(name(score.tier).into());
-    }
-    for at in 0..verdict.scores[0].terms.len() {
-        let term = &verdict.scores[0].terms[at];
-        let mut row = vec![format!("  {}", term.term), format!("{:.2}", term.weight)];
-        for score in &verdict.scores {
+    )?;
+    let scores = &verdict.scores;
+    // A row with a value for each tier.
+    let row = |name: &str, weight: String, value: &dyn Fn(&Score) -> String| -> Vec<String> {
+        let start = [format!("  {name}"), weight];
+        start.into_iter().chain(scores.iter().map(value)).collect()
+    };
+    let none = String::new;
+    let mut rows = vec![row("term", "weight".into(), &|score| {
+        tier_name(score.tier).into()
+    })];
+    for (at, term) in scores[0].terms.iter().enumerate() {
+        let weight = format!("{:.2}", term.weight);
+        rows.push(row(&term.term.to_string(), weight, &|score| {
             let term = &score.terms[at];
-            row.push(format!("{:.3} adds {:.3}", term.value, term.contribution));
-        }
-        rows.push(row);
+            format!("{:.3} adds {:.3}", term.value, term.contribution)
+        }));
     }
-    let mut sums = vec!["  score".to_owned(), String::new()];
-    let mut bills = vec!["  billed".to_owned(), String::new()];
-    let mut out = vec![String::new(), String::new()];
-    for score in &verdict.scores {
-        sums.push(format!("{:.3}", score.sum));
-        bills.push(output::bytes(score.billed));
-        out.push(match score.ruled_out {
-            None if score.tier == verdict.tier => "chosen".into(),
-            None => String::new(),
-            Some(RuledOut::Impossible) => "no room".into(),
-            Some(RuledOut::Cost) => "costs too much".into(),
-        });
-    }
-    rows.extend([sums, bills, out]);
-    output::table(&rows)?;
-    output::line(&match because(verdict) {
-        "cost" => format!(
-            "  verdict: {}; {} has the better score, and would be billed noticeably more",
-            name(verdict.tier),
-            name(verdict.proposed)
+    rows.push(row("score", none(), &|score| format!("{:.3}", score.sum)));
+    rows.push(row("billed", none(), &|score| output::bytes(score.billed)));
+    rows.push(row("", none(), &|score| {
+        let text = match score.ruled_out {
+            None if score.tier == verdict.tier => "chosen",
+            None => "",
+            Some(RuledOut::Impossible) => "no room",
+            Some(RuledOut::Cost) => "costs too much",
+        };
+        text.into()
+    }));
+    output::table(rows)?;
+    let (tier, proposed) = (tier_name(verdict.tier), tier_name(verdict.proposed));
+    match because(verdict) {
+        "cost" => outln!(
+            "  verdict: {tier}; {proposed} has the better score, but would be billed noticeably more"
         ),
-        _ => format!("  verdict: {}", name(verdict.tier)),
-    })
+        _ => outln!("  verdict: {tier}"),
+    }
 }

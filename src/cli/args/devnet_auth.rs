@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use axum::http::HeaderName;
 use clap::{Args, ValueEnum};
 use jsonwebtoken::Algorithm;
 
-use super::{Failure, secrets};
+use crate::cli::secrets;
 use walrus_client::auth::SigningKey;
 use walrus_client::network::DEFAULT_API_KEY_HEADER;
 use walrus_devnet::Require;
@@ -23,7 +24,7 @@ enum Kind {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RequireArgs {
+pub(in crate::cli) struct DevnetAuth {
     /// Require this authentication for uploads
     #[arg(long, value_enum)]
     require: Option<Kind>,
@@ -48,10 +49,10 @@ pub(super) struct RequireArgs {
     oauth_lifetime_s: u64,
 }
 
-impl RequireArgs {
+impl DevnetAuth {
     /// The `auth` section of a profile that signs in here; `URL` stands for the server's
     /// URL.
-    pub(super) fn section(&self) -> Option<String> {
+    pub(in crate::cli) fn section(&self) -> Option<String> {
         self.require.map(|kind| match kind {
             Kind::ApiKey => format!("method = \"api_key\", header = \"{}\"", self.api_key_header),
             Kind::Jwt => format!("method = \"jwt\", algorithm = \"{:?}\"", self.jwt_algorithm),
@@ -59,27 +60,25 @@ impl RequireArgs {
         })
     }
 
-    pub(super) fn load(self) -> Result<Require, Failure> {
-        let file = |file: Option<PathBuf>| {
-            let file = file.unwrap_or_default();
-            let secret = secrets::from_file(&file)?;
-            Ok::<_, Failure>((file, secret))
+    pub(in crate::cli) fn load(self) -> Result<Require> {
+        let Some(kind) = self.require else {
+            return Ok(Require::Nothing);
         };
-        Ok(match self.require {
-            None => Require::Nothing,
-            Some(Kind::ApiKey) => Require::ApiKey {
+        Ok(match kind {
+            Kind::ApiKey => Require::ApiKey {
                 header: self.api_key_header,
-                key: file(self.api_key_file)?.1,
+                key: secrets::from_file(&self.api_key_file.unwrap_or_default())?,
             },
-            Some(Kind::Jwt) => {
-                let (path, secret) = file(self.jwt_secret_file)?;
+            Kind::Jwt => {
+                let path = self.jwt_secret_file.unwrap_or_default();
+                let secret = secrets::from_file(&path)?;
                 let key = SigningKey::parse(self.jwt_algorithm, secret.expose().as_bytes());
                 Require::Jwt {
-                    key: key.map_err(|error| format!("{}: {error}", path.display()))?,
+                    key: key.with_context(|| path.display().to_string())?,
                     expiring_s: self.jwt_expiring_s,
                 }
             }
-            Some(Kind::Oauth) => Require::Oauth {
+            Kind::Oauth => Require::Oauth {
                 lifetime: Duration::from_secs(self.oauth_lifetime_s),
             },
         })
