@@ -316,7 +316,7 @@ fn mount_switched_hundreds_of_times_keeps_few_trees_and_all_open_files() {
     assert_eq!(fs::metadata(mount.at("same/file")).unwrap().ino(), inode);
     let mut text = [0; 6];
     std::os::unix::fs::FileExt::read_exact_at(&first, &mut text, 0).unwrap();
-    assert_eq!(&text, b"head 0", "who has it open keeps what was opened");
+    assert_eq!(&text, b"head 0", "open files keep their content");
 }
 
 #[test]
@@ -490,7 +490,7 @@ fn dead_mount_is_detected_even_if_the_kernel_answers_for_it() {
     let mount = fixture.mount(&fixture.publish());
     fs::read_dir(mount.dir.path()).unwrap().count();
     assert_eq!(state(mount.dir.path()), Some(Liveness::Responds));
-    // Nobody ever serves this one: as after a crash, its device is closed.
+    // Never served: its device is closed, as after a crash.
     drop(mounted(dir.path()));
     assert_eq!(state(dir.path()), Some(Liveness::Dead));
     fuse::unmount(dir.path(), true).unwrap();

@@ -43,7 +43,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
     world.json(&["compact", "it", "--force"]);
     let refs = world.json(&["refs"]);
     let requests = read(&world, refs[0]["address"].as_str().unwrap());
-    let what = format!("{name}: the same, laid out anew");
+    let what = format!("{name}: the same after compaction");
     report.row(&what, requests, "after one", first, "requests", MOST_ANEW);
 }
 

@@ -131,7 +131,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
     fs::write(nothing.join("a file"), "next to nothing").unwrap();
     let took = publishing(&versions) - publishing(&nothing);
     let what = what(&format!(
-        "publish {:.0} MB, every version a file, beside a file",
+        "publish {:.0} MB, every version as a file, compared with one file",
         bytes / 1e6
     ));
     report.times(&what, took, "100 MB/s", bytes / SPEED, 1.0);

@@ -194,7 +194,7 @@ fn blocked_prefetch(
     let coming = cache
         .prefetch(&store, table, 0, 0, PrefetchGoal::Read)
         .unwrap();
-    eventually("it is asked for", || {
+    eventually("the prefetch is requested", || {
         counted.reading.load(Ordering::SeqCst) == 1
     });
     (counted, store, coming)
@@ -208,7 +208,7 @@ fn unneeded_prefetch_is_cancelled_and_repeated_on_demand() {
     block_on(async {
         let (counted, store, coming) = blocked_prefetch(&cache, &table, &bytes);
         drop(coming);
-        eventually("it is broken off", || {
+        eventually("the prefetch is cancelled", || {
             counted.reading.load(Ordering::SeqCst) == 0
         });
         assert_eq!(cache.stats().called_off, 1);

@@ -248,8 +248,9 @@ fn read_only_disk_is_reported_and_changes_nothing() {
 fn files_of_another_user_are_reported_by_name_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let nobody = 65534;
-    let chown = |path: &Path| std::os::unix::fs::chown(path, Some(nobody), Some(nobody)).unwrap();
+    let other_uid = 65534;
+    let chown =
+        |path: &Path| std::os::unix::fs::chown(path, Some(other_uid), Some(other_uid)).unwrap();
     chown(dir.path());
     for entry in fs::read_dir(dir.path()).unwrap() {
         chown(&entry.unwrap().path());
@@ -266,9 +267,9 @@ fn files_of_another_user_are_reported_by_name_and_kept() {
     // Only this thread changes its user ID.
     let output = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
-            let group = rustix::process::Gid::from_raw(nobody);
+            let group = rustix::process::Gid::from_raw(other_uid);
             rustix::thread::set_thread_res_gid(group, group, group).unwrap();
-            let user = rustix::process::Uid::from_raw(nobody);
+            let user = rustix::process::Uid::from_raw(other_uid);
             rustix::thread::set_thread_res_uid(user, user, user).unwrap();
             Cache::open(&config(dir.path())).map(|_| ()).unwrap_err()
         });

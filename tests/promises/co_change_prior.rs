@@ -157,7 +157,7 @@ fn co_change_data_costs_no_request_on_first_read() {
     server.assert_read_count(1); // mount and ls
     fs::read(dir.join(&change(3)[0])).unwrap();
     // Prefetching, and fetching the co-change data, start after the reads.
-    eventually("the others are here, unasked", || {
+    eventually("the other files are prefetched", || {
         let others = change(3);
         let cached = |path: &String| {
             let value = xattr::get(dir.join(path), "user.walgit.cached").unwrap();
@@ -172,9 +172,7 @@ fn co_change_data_costs_no_request_on_first_read() {
 #[test]
 fn co_change_data_reduces_wait_on_later_commits() {
     let Some(corpora) = std::env::var_os("WALGIT_FS_CORPORA").map(PathBuf::from) else {
-        eprintln!(
-            "no corpora: WALGIT_FS_CORPORA is not set, so only an invented history was tried"
-        );
+        eprintln!("WALGIT_FS_CORPORA is not set: only a synthetic history was tested");
         return;
     };
     const NEXT: usize = 200;

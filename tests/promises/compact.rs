@@ -78,7 +78,7 @@ fn compaction_defragments_a_head_and_preserves_every_byte() {
     let history = exported(&world, &before);
 
     let plan = compact(&world, &["--dry-run"]);
-    assert_eq!(address(&world), before, "a trial moves nothing");
+    assert_eq!(address(&world), before, "a dry run moves nothing");
     assert_eq!(plan["plan"]["now"]["blobs"], 26);
     assert_eq!(plan["plan"]["then"]["blobs"], 1);
 
@@ -160,7 +160,7 @@ fn compaction_respects_its_budget() {
 #[test]
 fn compaction_keeps_a_repository_encrypted() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere");
-    let mut tree = Tree::new().file("a", "a secret that nobody may see\n".repeat(30));
+    let mut tree = Tree::new().file("a", "a secret to keep from others\n".repeat(30));
     let path = tree.path().to_str().unwrap().to_owned();
     for n in 0..4 {
         tree = tree.file(format!("b{n}"), noise(500, n));
@@ -172,7 +172,7 @@ fn compaction_keeps_a_repository_encrypted() {
     assert_same(tree.path(), &dir);
     for blob in fs::read_dir(world.blobs()).unwrap() {
         let bytes = fs::read(blob.unwrap().path()).unwrap();
-        let secret = b"nobody may see";
+        let secret = b"to keep from others";
         assert!(!bytes.windows(secret.len()).any(|part| part == secret));
     }
 }

@@ -64,7 +64,7 @@ fn every_byte_is_correct_although_the_daemon_is_killed_repeatedly() {
             }
             // More reads each round, then a kill during the next ones.
             let enough = read.load(Ordering::Relaxed) + 1 + 12 * round;
-            eventually("so many files are read", || {
+            eventually("enough files are read", || {
                 read.load(Ordering::Relaxed) >= enough
             });
             world.crash();
@@ -97,10 +97,10 @@ fn killed_publish_leaves_the_old_head_and_the_next_run_resumes() {
         .spawn()
         .unwrap();
     let stored = || fs::read_dir(server.blobs()).unwrap().count();
-    eventually("a pack is up", || stored() >= 2);
+    eventually("a pack is uploaded", || stored() >= 2);
     signal(publish.id() as i32, rustix::process::Signal::KILL);
     publish.wait().unwrap();
-    assert_eq!(world.run(&["refs"]), old, "the old head stands");
+    assert_eq!(world.run(&["refs"]), old, "the name refers to the old head");
     assert_eq!(
         fs::read_to_string(world.mount("it").join("a")).unwrap(),
         "old"

@@ -48,7 +48,7 @@ struct StoppedProcess(i32);
 impl StoppedProcess {
     fn stop(pid: i32) -> Self {
         signal(pid, Signal::STOP);
-        eventually("it is stopped", || {
+        eventually("the process is stopped", || {
             proc_status(pid, "State").starts_with('T')
         });
         StoppedProcess(pid)
@@ -169,7 +169,7 @@ fn daemon_of_another_version_is_reported_and_not_contacted() {
         );
     }
     socket.set_nonblocking(true).unwrap();
-    assert!(socket.accept().is_err(), "nobody connected");
+    assert!(socket.accept().is_err(), "no command connected");
     other.kill().unwrap();
     other.wait().unwrap();
 }
@@ -266,7 +266,7 @@ fn daemon_does_not_inherit_limits_and_priorities() {
         .unwrap();
     let priority = String::from_utf8(priority.stdout).unwrap();
     assert!(!priority.contains("idle"), "{priority}");
-    assert_eq!(fields[3], pid.to_string(), "a session of its own");
+    assert_eq!(fields[3], pid.to_string(), "a new session");
     assert_eq!(proc("oom_score_adj").trim(), "0");
     let here = proc_status(std::process::id() as i32, "Cpus_allowed_list");
     assert_eq!(proc_status(pid, "Cpus_allowed_list"), here);
@@ -278,7 +278,7 @@ fn daemon_does_not_inherit_limits_and_priorities() {
     assert_same(tree.path(), &dir);
     // SIGHUP was ignored in the parent, and still ends the daemon.
     signal(pid, Signal::HUP);
-    eventually("it has ended", || !alive(pid));
+    eventually("the process has ended", || !alive(pid));
     assert!(!is_mounted(&dir));
 }
 
@@ -330,7 +330,7 @@ fn daemon_unmounts_everything_on_any_terminating_signal() {
         world.run(&["mount", "it", text(&dir)]);
         let pid = world.daemon().unwrap();
         send(pid, number);
-        eventually("it has ended", || !alive(pid));
+        eventually("the process has ended", || !alive(pid));
         assert!(!is_mounted(&dir), "signal {number}");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "signal {number}");
     }
@@ -349,7 +349,7 @@ fn serving_with(world: &World, dir: &Path, hangup: &str) -> Child {
             .filter_map(|(name, value)| Some((name, value?))),
     );
     let child = command.spawn().unwrap();
-    eventually("it is mounted", || dir.join("b").exists());
+    eventually("the mount is ready", || dir.join("b").exists());
     child
 }
 

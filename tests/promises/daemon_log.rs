@@ -84,7 +84,10 @@ fn second_daemon_does_not_truncate_the_log_of_the_first() {
     assert!(output.contains("Input/output error"), "{output}");
     let after = fs::read_to_string(log_of(&world)).unwrap();
     assert!(after.starts_with(&before), "{after}");
-    assert!(after.len() > before.len(), "the reason is in the log, too");
+    assert!(
+        after.len() > before.len(),
+        "the log contains the reason, too"
+    );
 }
 
 #[test]

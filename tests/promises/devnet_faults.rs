@@ -196,7 +196,7 @@ fn trickling_server_blocks_no_reader_indefinitely() {
             devnet.set_faults(fault).await;
             let read = devnet.read(&store);
             let read = tokio::time::timeout(Duration::from_secs(60), read).await;
-            assert!(read.expect("it ends by itself").is_err(), "{fault}");
+            assert!(read.expect("it ends in time").is_err(), "{fault}");
             devnet.set_faults("").await;
             assert!(devnet.read(&store).await.is_ok(), "after {fault}");
         }

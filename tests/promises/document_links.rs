@@ -45,12 +45,12 @@ fn relative_links_lead_to_existing_files_and_headings() {
                 file => document.parent().unwrap().join(file),
             };
             let shown = document.display();
-            assert!(target.exists(), "{shown}: {link} leads nowhere");
+            assert!(target.exists(), "{shown}: {link} does not exist");
             if !heading.is_empty() {
                 let text = fs::read_to_string(&target).unwrap();
                 let mut headings = text.lines().filter(|line| line.starts_with('#'));
                 let found = headings.any(|line| fragment(line) == heading);
-                assert!(found, "{shown}: {link} names no heading");
+                assert!(found, "{shown}: {link} has no such heading");
             }
             checked += 1;
         }

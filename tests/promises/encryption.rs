@@ -19,7 +19,7 @@ use crate::support::tree::{assert_same, noise};
 use crate::support::world::mount_table;
 use crate::support::{Lie, LyingGateway, Server, Tree, World, block_on, eventually};
 
-const SECRET: &str = "nobody else may ever read this line, not even from the disk\n";
+const SECRET: &str = "a secret line that must never be readable on the disk\n";
 const NAME: &str = "a-name-that-tells-too-much";
 
 /// Without a session bus, keys go to sealed files and the user's own keyring is not
@@ -79,7 +79,7 @@ fn assert_nowhere(dirs: &[PathBuf], needles: &[&[u8]]) {
             assert!(!found, "{what} is in {}", file.display());
         }
     }
-    assert!(seen > 1000, "there is something to look at");
+    assert!(seen > 1000, "the cache has content");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn encrypted_content_is_reported_as_cached() {
     world.crash();
     server.clear_requests();
     let dir = world.mount("it");
-    assert_eq!(cached(&dir).as_deref(), Some(&b"yes"[..]), "on disk alone");
+    assert_eq!(cached(&dir).as_deref(), Some(&b"yes"[..]), "on disk only");
     assert_eq!(warm(&dir)["fetched"], 0);
     // A walk preloads it into memory.
     let stats = || world.json(&["cache", "stats"]);
@@ -249,7 +249,7 @@ fn encrypted_content_is_reported_as_cached() {
     for n in 0..4 {
         fs::read(dir.join(format!("d/{n:02}"))).unwrap();
     }
-    eventually("the next are taken from disk", || {
+    eventually("the next files are preloaded", || {
         stats()["preloaded"].as_u64() > Some(0)
     });
     assert_eq!(server.requests("GET"), Vec::<String>::new());
@@ -470,7 +470,7 @@ fn independent_reader_decrypts_according_to_the_specification() {
             let root = blake3::keyed_hash(&roots, &plain[24..56]);
             assert_eq!(published["root"], root.to_hex().to_string());
         } else if plain.starts_with(&noise(100, 2)) {
-            assert_eq!(plain[..9 << 20], noise(9 << 20, 2), "a file of its own");
+            assert_eq!(plain[..9 << 20], noise(9 << 20, 2), "a separate blob");
         }
         seen += 1;
     }
@@ -536,7 +536,7 @@ fn store_refuses_data_not_encrypted_with_the_key() {
         Arc::default(),
     );
     for body in [
-        Bytes::from_static(b"in the clear"),
+        Bytes::from_static(b"plaintext"),
         other.seal(Bytes::new()).unwrap(),
     ] {
         let blob = blob_id(&body).unwrap();
@@ -599,7 +599,7 @@ proptest! {
         fs::write(&path, bytes).unwrap();
         for store in [&store, &sealed.open().1] {
             if let Ok(found) = read(store, sealed.blob, Extent::Part(range)) {
-                prop_assert_eq!(&found[..], wanted, "other bytes were given out");
+                prop_assert_eq!(&found[..], wanted, "wrong bytes were served");
             }
             let all = Extent::Whole { at_most: len as u64 };
             let all = read(store, sealed.blob, all);

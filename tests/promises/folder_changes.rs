@@ -29,7 +29,7 @@ fn publish(world: &World, tree: &Tree, at: &str, change: impl FnOnce()) -> Value
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    eventually("it stops", || {
+    eventually("the publish is stopped", || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
         stat.rsplit(") ").next().unwrap().starts_with('T')
     });
@@ -137,7 +137,7 @@ fn file_resized_during_publish_is_never_torn() {
     assert_eq!(
         fs::read(dir.join("log")).unwrap(),
         b"line 1\n",
-        "as it was opened"
+        "content as opened"
     );
     world.unmount(&dir);
     publish(&world, &tree, "publish.file_opened", || {
@@ -147,7 +147,7 @@ fn file_resized_during_publish_is_never_torn() {
     assert_eq!(
         fs::read(dir.join("log")).unwrap(),
         b"new\n",
-        "read once more"
+        "content was read again"
     );
 }
 

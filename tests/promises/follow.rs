@@ -40,17 +40,13 @@ fn following_mount_moves_and_keeps_unchanged_files() {
     });
     assert_same(tree.path(), &dir);
     let after = ["stays", "stays/big", "changes", "changes/a"].map(inode);
-    assert_eq!(
-        after[..3],
-        before[..3],
-        "what did not change is what it was"
-    );
-    assert_ne!(after[3], before[3], "what changed is another file");
+    assert_eq!(after[..3], before[..3], "unchanged files stay equal");
+    assert_ne!(after[3], before[3], "changed files have another inode");
 
     let mut text = String::new();
     open.read_to_string(&mut text).unwrap();
     open.rewind().unwrap();
-    assert_eq!(text, "one", "who has it open keeps what was opened");
+    assert_eq!(text, "one", "open files keep their content");
     let mut byte = [0; 4];
     (&gone).read_exact(&mut byte).unwrap();
     assert_eq!(&byte, b"gone");
@@ -177,9 +173,9 @@ fn followed_chain_branch_does_not_go_back() {
     });
     assert!(is_at("42"), "{}", follow());
     head("0x43");
-    eventually("it moves on", || is_at("43"));
+    eventually("the mount moves", || is_at("43"));
     assert!(follow()["follow"]["error"].is_null());
     // A descendant of neither is another history, and is followed.
     head("0x52");
-    eventually("it moves on", || is_at("52"));
+    eventually("the mount moves", || is_at("52"));
 }

@@ -58,7 +58,7 @@ fn holding(blobs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
             return (path, at as u64);
         }
     }
-    panic!("no blob holds it");
+    panic!("no blob contains these bytes");
 }
 
 /// Flips a bit of a stored file.

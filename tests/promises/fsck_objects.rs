@@ -492,7 +492,7 @@ async fn look(
     let past = async {
         repository.git_commits().await?;
         repository.all_refs().await?;
-        let archive = repository.archive().await?.expect("it carries one");
+        let archive = repository.archive().await?.expect("an object is present");
         let commits: Vec<GitId> = archive.commits().await?.map(|(id, _)| id).collect();
         for id in commits {
             let past = repository.snapshot_of(Some(&id.to_string())).await?;

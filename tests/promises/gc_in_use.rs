@@ -217,7 +217,7 @@ fn gc_keeps_a_head_mounted_in_the_foreground() {
         .to_vec();
     args.push(dir.as_os_str());
     let mut serving = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
-    eventually("it is mounted", || dir.join("file").exists());
+    eventually("the mount is ready", || dir.join("file").exists());
     fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
     world.publish(tree.path(), "it");
     let found = report(
@@ -255,7 +255,7 @@ fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
     assert_eq!(deleted(&report), 0, "{report}");
     assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE, 3));
     drop(open);
-    eventually("only the head that is shown is leased", || {
+    eventually("only the current head is leased", || {
         let lease = fs::read_to_string(&leases(&it.world, "mount")[0]).unwrap();
         lease.lines().count() == 2 && lease.contains(&address(&it.world))
     });

@@ -266,7 +266,7 @@ fn daemon_does_not_start_in_a_cache_directory_of_another_user() {
         &["mount", "it", dir.to_str().unwrap()],
         "belongs to user 65534",
     );
-    assert!(!cache.join("daemon").exists(), "nothing was left there");
+    assert!(!cache.join("daemon").exists(), "nothing was written there");
     chown(&cache, Some(0), None).unwrap();
 }
 

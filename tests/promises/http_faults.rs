@@ -170,7 +170,7 @@ fn whole_blob_response_to_a_range_is_used_and_the_server_reported() {
             .collect();
         assert_eq!(report, [(FailureKind::NoRanges, 1)]);
         assert_eq!(health.corrupt, 0);
-        assert_eq!(health.received, 50_011, "the rest is not kept");
+        assert_eq!(health.received, 50_011, "the rest is discarded");
         let heads = server.heads.lock().unwrap();
         assert!(
             heads
@@ -191,7 +191,7 @@ fn server_without_ranges_is_used_only_as_a_last_resort() {
             read(&store, ByteRange::new(5, 100)).await.unwrap();
         }
     });
-    assert_eq!(wasteful.request_count(), 1, "once, to find out");
+    assert_eq!(wasteful.request_count(), 1, "one probe");
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn damaged_cache_entries_are_detected_and_fetched_again() {
     assert_same(tree.path(), &dir);
     let _ = damaged; // where it still was in the log only, nothing could be damaged
     let report = world.json(&["cache", "verify"]);
-    assert_eq!(report["dropped"], 0, "what was damaged has been replaced");
+    assert_eq!(report["dropped"], 0, "damaged entries were replaced");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn unresponsive_gateway_does_not_block_readers() {
     // The mount responds and can be unmounted.
     assert!(fs::metadata(dir.join("a")).is_ok());
     gateway.set_lie(Lie::None);
-    eventually("it heals", || fs::read(dir.join("b/noise")).is_ok());
+    eventually("reads recover", || fs::read(dir.join("b/noise")).is_ok());
     world.unmount(&dir);
 }
 

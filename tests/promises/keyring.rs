@@ -145,7 +145,7 @@ fn encrypted_publish_and_mount_work_with_an_unresponsive_keyring() {
     let (fine, out, output) =
         run_with_timeout(&world, &["publish", path, "--name", "it", "--encrypt"]);
     assert!(fine, "{output}");
-    assert_eq!(asked.load(Ordering::SeqCst), 1, "it is waited for once");
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the keyring is asked once");
     assert!(out.contains("sealed file"), "{out}");
     assert!(output.contains("keyring was not used"), "{output}");
     let dir = world.mount("it");

@@ -111,7 +111,7 @@ fn ledger_rebuild_fails_on_an_unreadable_head_unless_partial() {
     let after = fs::read_to_string(&file).unwrap();
     assert!(
         after.starts_with(second),
-        "what it says of the other stays: {after}"
+        "entries of the other name stay: {after}"
     );
     assert!(after.contains("\"open\""), "{after}");
 }
@@ -129,7 +129,7 @@ fn publish_during_a_ledger_rebuild_is_recorded() {
     let rebuild = rebuild.stdout(Stdio::piped()).spawn().unwrap();
     let pid = rebuild.id() as i32;
     let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    eventually("it is stopped", || state().contains(") T "));
+    eventually("the process is stopped", || state().contains(") T "));
     world.publish(two.path(), "two");
     signal(pid, Signal::CONT);
     assert!(rebuild.wait_with_output().unwrap().status.success());
@@ -166,7 +166,7 @@ fn epoch_advance_that_expires_needed_blobs_requires_force() {
         assert_eq!(
             world.json(&["debug", "epoch"])["epoch"],
             2,
-            "nothing has changed"
+            "nothing changed"
         );
         world.run(&["fsck", "it"]);
         // Content that only a mount shows is needed, too.

@@ -60,7 +60,7 @@ fn both_manifest_commits_show_their_content() {
 
     let metadata = fs::metadata(dir.join("src/main.js")).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o7777, 0o644);
-    assert_eq!(metadata.mtime(), 1_748_080_800, "the commit's own time");
+    assert_eq!(metadata.mtime(), 1_748_080_800, "the time of the commit");
     let commit = fs::read_to_string(dir.join(".walgit/commit")).unwrap();
     assert!(
         commit.starts_with(&format!("commit {second}\n")),
@@ -109,7 +109,7 @@ fn walk_of_a_manifest_tree_is_prefetched() {
     // The first two reads wait, as the walk is not yet known; few others do.
     let waited = status["mounts"][0]["stats"]["waited"].as_u64().unwrap();
     let fetched = server.requests("GET").len();
-    assert_eq!(fetched, 1 + 12, "each once");
+    assert_eq!(fetched, 1 + 12, "each file once");
     assert!(waited < 12, "{waited} of 12 reads waited for the network");
 }
 
@@ -199,7 +199,7 @@ fn stored_key_opens_later_mounts() {
     let names = fs::read_dir(&dir).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, [".lock", "keys.json"], "the list, and no key");
+    assert_eq!(names, [".lock", "keys.json"], "the index without a key");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn disk_reveals_nothing_of_an_encrypted_manifest_repository() {
     let key = SecretKey::from_bytes([5; 32]);
     let file = world.path().join("key");
     fs::write(&file, key.to_hex().as_bytes()).unwrap();
-    let secret = b"nobody else may ever read this line, not even from the disk";
+    let secret = b"a secret line that must never be readable on the disk";
     let name = "a-name-that-tells-too-much";
     let id = Commit::new(&server.blobs())
         .encrypted(&key)
@@ -237,7 +237,7 @@ fn disk_reveals_nothing_of_an_encrypted_manifest_repository() {
                 return true;
             }
         }
-        assert!(seen > 1000, "there is a cache");
+        assert!(seen > 1000, "the cache has content");
         false
     };
     let hash = *blake3::hash(secret).as_bytes();
@@ -555,7 +555,7 @@ fn manifest_without_its_parent_shows_available_history() {
         .store();
     let dir = world.mount(&address_of(&id));
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"a");
-    eventually("its own commit is listed", || {
+    eventually("the commit is listed", || {
         fs::read_dir(dir.join(".walgit/commits")).unwrap().count() == 2
     });
     let lost = dir.join(".walgit/commits").join("A".repeat(43));

@@ -242,7 +242,7 @@ fn control_directory_shows_status_commit_branches_and_tags() {
     // The status is generated for each read, and is complete JSON each time.
     let mut operations = 0;
     for _ in 0..3 {
-        eventually("the status tells of later operations", || {
+        eventually("the status counts later operations", || {
             let text = fs::read_to_string(control.join("status")).unwrap();
             let status: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(status["mount"]["commit"], id);
@@ -276,7 +276,10 @@ fn failed_mount_reports_the_cause_and_leaves_nothing() {
         world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()])
     };
     let dir = world.mountpoint();
-    assert!(mount("nothing", &dir).contains("it"), "names what there is");
+    assert!(
+        mount("nothing", &dir).contains("it"),
+        "the error names existing repositories"
+    );
     assert!(mount("it", &dir.join("missing")).contains("mkdir"));
     assert!(mount("it", tree.path()).contains("not empty"));
     let unknown = format!("walrus://{}", "A".repeat(43));
@@ -290,12 +293,12 @@ fn failed_mount_reports_the_cause_and_leaves_nothing() {
     ];
     assert!(
         world.fail(&args).contains("main"),
-        "names the branches there are"
+        "the error names existing branches"
     );
     let mounted = mount_table();
     assert!(
         !mounted.contains(world.path().to_str().unwrap()),
-        "nothing is left behind"
+        "nothing remains"
     );
     let dir = world.mount("it");
     assert!(mount("it", &dir).contains("mounted already"));
@@ -335,7 +338,7 @@ fn plain_umount_ends_a_mount_and_its_daemon_entry() {
         1
     );
     shell(world.path(), &format!("umount '{}'", dir.display()));
-    eventually("forgotten", || {
+    eventually("the daemon has dropped the mount", || {
         world.json(&["status"])["mounts"] == serde_json::json!([])
     });
 }
@@ -378,7 +381,7 @@ fn foreground_mount_serves_until_interrupted() {
         "--foreground".as_ref(),
     ];
     let mut served = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
-    eventually("it is mounted", || dir.join("README.md").exists());
+    eventually("the mount is ready", || dir.join("README.md").exists());
     signal(served.id() as i32, rustix::process::Signal::INT);
     assert!(served.wait().unwrap().success());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
@@ -398,7 +401,7 @@ fn other_users_cannot_enter_a_mount() {
     let mut other = Command::new("ls");
     other.arg(&dir).stdout(Stdio::null()).stderr(Stdio::null());
     std::os::unix::process::CommandExt::uid(&mut other, 65_534);
-    assert!(!other.status().unwrap().success(), "nobody is kept out");
+    assert!(!other.status().unwrap().success(), "another user can enter");
 }
 
 #[test]

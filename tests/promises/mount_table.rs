@@ -249,7 +249,10 @@ fn status_and_unmount_work_with_an_unusable_config_file() {
         let doctor = run(&world, &["doctor"]);
         doctor.assert(1, &[why, text(&dir)]);
         let failed = doctor.out.lines().find(|line| line.starts_with("FAILED"));
-        assert!(failed.unwrap().contains(why), "it comes first: {doctor:?}");
+        assert!(
+            failed.unwrap().contains(why),
+            "the cause comes first: {doctor:?}"
+        );
         run(&world, &["--help"]).assert(0, &["unmount"]);
         run(&world, &["completions", "bash"]).assert(0, &[]);
         run(&world, &["unmount", text(&dir)]).assert(0, &["is unmounted"]);
@@ -440,7 +443,7 @@ fn current_directory_in_a_dead_mount_does_not_prevent_unmount() {
     shell.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut shell = shell.spawn().unwrap();
     let cwd = format!("/proc/{}/cwd", shell.id());
-    eventually("it is in there", || {
+    eventually("the shell has entered the folder", || {
         fs::read_link(&cwd).is_ok_and(|at| at.ends_with("d"))
     });
     world.crash();
@@ -620,7 +623,7 @@ fn mount_while(mut mount: Command, between: impl FnOnce()) -> CommandOutput {
         .spawn()
         .unwrap();
     let pid = mount.id() as i32;
-    eventually("it has checked the folder", || is_stopped(pid));
+    eventually("the mount has checked the folder", || is_stopped(pid));
     between();
     signal(pid, rustix::process::Signal::CONT);
     CommandOutput::of(&mount.wait_with_output().unwrap())

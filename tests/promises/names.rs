@@ -318,7 +318,7 @@ fn stopped(world: &World, at: &str, args: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    eventually("it stops", || {
+    eventually("the publish is stopped", || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
         stat.rsplit(") ").next().unwrap().starts_with('T')
     });

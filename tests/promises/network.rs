@@ -147,7 +147,7 @@ impl Servers {
 fn latency_and_bandwidth_are_measured_from_reads() {
     let servers = Servers::with(1, &["--latency-ms", "40", "--bandwidth-mbit", "80"]);
     let store = servers.store();
-    assert_eq!(store.conditions(), None, "nothing was read yet");
+    assert_eq!(store.conditions(), None, "no read yet");
     block_on(async {
         for _ in 0..4 {
             servers.read(&store).await.unwrap();
@@ -185,7 +185,7 @@ fn slow_read_is_hedged() {
             .failures
             .iter()
             .any(|f| f.kind == FailureKind::Timeout);
-        assert!(!silent, "nobody waited for the silence to end: {health:?}");
+        assert!(!silent, "no read waited for the timeout: {health:?}");
     });
 }
 
@@ -204,7 +204,7 @@ fn hedging_is_bounded_if_all_endpoints_are_slow() {
     });
     let health = store.health();
     assert!(health.hedges >= 1, "{health:?}");
-    assert!(health.hedges <= 3, "one, and 5 of 100 of 40: {health:?}");
+    assert!(health.hedges <= 3, "one, plus 5 % of 40: {health:?}");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn dead_connection_costs_no_timeout() {
         let before = tunnel.connection_count();
         tunnel.blackhole_connections();
         servers.read(&store).await.unwrap();
-        assert!(tunnel.connection_count() > before, "over a new connection");
+        assert!(tunnel.connection_count() > before, "on a new connection");
         let failures = store.health().failures;
         assert!(
             !failures.iter().any(|f| f.kind == FailureKind::Timeout),
@@ -243,7 +243,7 @@ fn client_recovers_when_a_server_returns() {
         let mut tries = 0;
         while servers.read(&store).await.is_err() {
             tries += 1;
-            assert!(tries < 500, "it never came back");
+            assert!(tries < 500, "the endpoint was never used again");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // Both probes succeeded, and it is used as before.
@@ -263,8 +263,8 @@ fn open_breaker_fails_fast_and_reports_its_end() {
         assert_eq!(servers.fault_hits(0).await, 5);
         let then = servers.read(&store).await.unwrap_err().to_string();
         assert!(then.contains("is not asked for the next"), "{then}");
-        assert!(then.contains("500"), "and why: {then}");
-        assert_eq!(servers.fault_hits(0).await, 5, "nobody was asked");
+        assert!(then.contains("500"), "the cause: {then}");
+        assert_eq!(servers.fault_hits(0).await, 5, "no request was sent");
         let health = store.health();
         assert_eq!(health.endpoints[0].breaker, BreakerState::Open);
         assert!(health.endpoints[0].probe_in_s.is_some() && health.not_asked == 1);
@@ -330,7 +330,7 @@ fn failing_endpoint_is_skipped_and_used_again_when_it_is_better() {
         while servers.fault_hits(0).await < 20 {
             servers.read(&store).await.unwrap();
             reads += 1;
-            assert!(reads < 1000, "it is never used again");
+            assert!(reads < 1000, "the endpoint was never used again");
         }
     });
 }
@@ -355,7 +355,7 @@ fn endpoint_that_lies_twice_is_quarantined_and_reported() {
         for _ in 0..70 {
             servers.read(&store).await.unwrap();
         }
-        assert_eq!(servers.fault_hits(0).await, 0, "it is left out");
+        assert_eq!(servers.fault_hits(0).await, 0, "the endpoint is skipped");
         let health = store.health();
         assert_eq!((health.corrupt, health.endpoints[0].lies), (2, 2));
         assert_eq!(health.endpoints[1].lies, 0);

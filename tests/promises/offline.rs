@@ -26,7 +26,7 @@ fn sample() -> Tree {
 /// Everything is readable again through the existing mount.
 fn assert_recovers(dir: &Path) {
     let files = ["a/text", "b/noise", "c/noise"];
-    eventually("it heals", || {
+    eventually("reads recover", || {
         files.iter().all(|name| fs::read(dir.join(name)).is_ok())
     });
 }
@@ -58,7 +58,7 @@ fn uncached_files_fail_in_bounded_time_and_recover_without_remount() {
     assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
     server.restart();
-    eventually("it heals", || fs::read(dir.join("c/noise")).is_ok());
+    eventually("reads recover", || fs::read(dir.join("c/noise")).is_ok());
     assert_same(tree.path(), &dir);
 }
 

@@ -35,14 +35,14 @@ fn outage_fails_only_uncached_reads_fast_and_recovers() {
     let failed = fs::read(dir.join("c/noise")).unwrap_err();
     assert_eq!(failed.raw_os_error(), Some(5), "EIO: {failed}");
     // No request is sent, and no read waits.
-    eventually("reads fail without anybody being asked", || {
+    eventually("reads fail without a request", || {
         assert!(fs::read(dir.join("c/noise")).is_err());
         health(&world)["not_asked"].as_u64() > Some(0)
     });
     assert_eq!(fs::read(dir.join("a/text")).unwrap(), known);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 3);
     server.restart();
-    eventually("it heals", || fs::read(dir.join("c/noise")).is_ok());
+    eventually("reads recover", || fs::read(dir.join("c/noise")).is_ok());
     assert_same(tree.path(), &dir);
     assert_eq!(health(&world)["endpoints"][0]["breaker"], "closed");
 }
@@ -58,7 +58,9 @@ fn failures_are_reported_with_remedies_with_and_without_a_daemon() {
     server.stop();
     assert!(fs::read(dir.join("c/noise")).is_err());
     let failures = || world.json(&["failures", "--since", "1h", "--endpoint", &server.url]);
-    eventually("it is told", || failures()["total"].as_u64() > Some(0));
+    eventually("the failure is reported", || {
+        failures()["total"].as_u64() > Some(0)
+    });
     world.crash();
     // Without a daemon; failures of the command itself are included.
     let before = failures()["total"].as_u64().unwrap();
@@ -166,7 +168,7 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     let output = stranger.fail(&["mount", address, dir.to_str().unwrap()]);
     assert!(output.contains("certificate"), "{output}");
     let failures = || stranger.json(&["failures"]);
-    eventually("what failed is written down", || failures()["total"] != 0);
+    eventually("the failure is recorded", || failures()["total"] != 0);
     let report = failures();
     assert_eq!(report["groups"][0]["kind"], "untrusted", "{report}");
     // A certificate error is not retried.
@@ -182,7 +184,7 @@ fn proxy_is_used_and_a_configured_certificate_is_trusted() {
     fs::copy(TlsServer::ca_certificate(), beside).unwrap();
     let dir = through.mount(address);
     assert_same(tree.path(), &dir);
-    assert!(proxy.connection_count() > 0, "it went through the proxy");
+    assert!(proxy.connection_count() > 0, "requests use the proxy");
     // With plain HTTP, the proxy receives the complete URL.
     let plain = LyingGateway::in_front_of(&server.url, Lie::None);
     let through = World::new()

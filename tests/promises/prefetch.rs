@@ -136,7 +136,7 @@ fn disabled_prefetch_fetches_nothing() {
     server.clear_requests();
     let name = &order[0];
     fs::read(dir.join(name)).unwrap();
-    eventually("it is quiet", || !server.requests("GET").is_empty());
+    eventually("all reads are done", || !server.requests("GET").is_empty());
     assert!(world.json(&["status"])["mounts"][0]["prefetch"].is_null());
 }
 

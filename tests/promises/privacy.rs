@@ -155,7 +155,7 @@ fn daemon_rejects_connections_of_other_users() {
     for socket in ["control.sock", "attach.sock"] {
         fs::set_permissions(sockets.join(socket), Permissions::from_mode(0o777)).unwrap();
     }
-    assert!(!ask(OTHER_UID), "and the daemon looks who asks");
+    assert!(!ask(OTHER_UID), "the daemon checks the peer");
     let log = fs::read_to_string(world.path().join("state/walgit-fs/daemon.log")).unwrap();
     assert!(log.contains("turned away a peer"), "{log}");
     assert!(ask(0), "its owner is answered");

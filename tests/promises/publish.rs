@@ -343,15 +343,19 @@ fn publish_interrupted_at_any_upload_resumes_without_duplicate_uploads() {
         assert!(error.to_string().contains("pulled the plug"), "{error}");
         assert!(
             !store.inner.blob_path(published.blob).exists(),
-            "the head goes last"
+            "the head is uploaded last"
         );
         store.left.store(usize::MAX, Ordering::SeqCst);
         let resumed = publish_into(&store, &loader, tree.path()).unwrap();
         assert_eq!(
             resumed.blob, published.blob,
-            "the same input, the same bytes"
+            "equal input gives equal bytes"
         );
-        assert_eq!(store.uploads.load(Ordering::SeqCst), total, "nothing twice");
+        assert_eq!(
+            store.uploads.load(Ordering::SeqCst),
+            total,
+            "nothing is uploaded twice"
+        );
     }
 }
 

@@ -21,14 +21,14 @@ fn every_promise_names_an_existing_test() {
             promise.join("mod.rs"),
         ];
         let Some(path) = candidates.iter().find(|path| path.exists()) else {
-            assert!(test.is_none(), "`{name}`: there is no such file");
+            assert!(test.is_none(), "`{name}`: the file does not exist");
             continue;
         };
         let Some(test) = test else { continue };
         let source = fs::read_to_string(path).unwrap();
         assert!(
             source.contains(&format!("fn {test}(")),
-            "`{name}` is not there"
+            "`{name}` does not exist"
         );
         named += 1;
     }

@@ -250,9 +250,9 @@ fn missing_chain_objects_are_reported() {
         json!({"id": full_id("0x3"), "latest_commit_manifest_cid": null, "default_branch": "main"});
     chain.set_object("0x3", "Repository", empty);
     assert!(mount("sui://0x3").contains("no commits"));
-    let nobody = World::new();
-    let dir = nobody.mountpoint();
-    let refused = nobody.fail(&["mount", "sui://0x1", dir.to_str().unwrap()]);
+    let unconfigured = World::new();
+    let dir = unconfigured.mountpoint();
+    let refused = unconfigured.fail(&["mount", "sui://0x1", dir.to_str().unwrap()]);
     assert!(refused.contains("--sui-rpc"), "{refused}");
 }
 
@@ -290,15 +290,11 @@ fn following_mount_tracks_a_chain_branch_without_remount() {
         fs::read(dir.join("a")).unwrap() == b"two!"
     });
     assert_eq!(fs::read(dir.join("new/file")).unwrap(), b"new");
-    assert_eq!(
-        inode("same"),
-        before[1],
-        "what did not change is what it was"
-    );
+    assert_eq!(inode("same"), before[1], "unchanged files stay equal");
     assert_ne!(inode("a"), before[0]);
     let mut text = String::new();
     std::io::Read::read_to_string(&mut &open, &mut text).unwrap();
-    assert_eq!(text, "one", "who has it open keeps what was opened");
+    assert_eq!(text, "one", "open files keep their content");
     let shown = fs::read_to_string(dir.join(".walgit/commit")).unwrap();
     assert!(shown.contains(&second), "{shown}");
     assert_eq!(
@@ -312,7 +308,7 @@ fn following_mount_tracks_a_chain_branch_without_remount() {
     let asked = chain.requests();
     assert!(asked > 2);
     drop(chain);
-    eventually("the failure is told", || {
+    eventually("the failure is reported", || {
         world.json(&["status"])["mounts"][0]["follow"]["error"].is_string()
     });
     assert_eq!(fs::read(dir.join("a")).unwrap(), b"two!");
@@ -326,7 +322,9 @@ fn unresponsive_sui_node_is_reported_like_any_server() {
     let dir = world.mountpoint();
     world.fail(&["mount", "sui://0x1", dir.to_str().unwrap()]);
     let failures = || world.json(&["failures", "--endpoint", "127.0.0.1:1"]);
-    eventually("it is told", || failures()["total"].as_u64() > Some(1));
+    eventually("the failure is reported", || {
+        failures()["total"].as_u64() > Some(1)
+    });
     let report = failures();
     let group = &report["groups"][0];
     assert_eq!(group["kind"], "connect", "{report}");

@@ -51,9 +51,9 @@ fn walk_prefetch_starts_at_the_second_file_after_a_listing() {
     let book_tree = mounted(&world, &book_tree());
     assert_eq!(fs::read_dir(&book_tree).unwrap().count(), 40);
     read(&book_tree, 0..1);
-    assert_eq!(walks(&world), 0, "one file is no walk");
+    assert_eq!(walks(&world), 0, "one file is not a walk");
     read(&book_tree, 1..2);
-    eventually("the third is fetched", || is_cached(&book_tree, 2));
+    eventually("the third file is fetched", || is_cached(&book_tree, 2));
     server.stop();
     read(&book_tree, 2..3);
 }
@@ -64,11 +64,11 @@ fn walk_prefetch_starts_after_four_sequential_files_without_a_listing() {
     let world = World::on(&server);
     let book_tree = mounted(&world, &book_tree());
     read(&book_tree, 0..3);
-    assert_eq!(walks(&world), 0, "three may be no walk");
+    assert_eq!(walks(&world), 0, "three files are not a walk");
     assert!(!is_cached(&book_tree, 3));
     read(&book_tree, 3..4);
     let arrived = || (4..10).all(|n| is_cached(&book_tree, n));
-    eventually("more is fetched", arrived);
+    eventually("more files are fetched", arrived);
     server.stop();
     read(&book_tree, 4..10);
 }
@@ -91,7 +91,7 @@ fn walk_preloads_disk_chunks_into_memory() {
     for n in 0..4 {
         fs::read(book_tree.join(format!("00/{n:04}"))).unwrap();
     }
-    eventually("what comes next is in memory", || {
+    eventually("the next files are in memory", || {
         world.json(&["cache", "stats"])["preloaded"].as_u64() > Some(0)
     });
     assert_same(&tree.path().join("shelf"), &book_tree);

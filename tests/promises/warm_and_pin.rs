@@ -133,7 +133,7 @@ fn incomplete_pin_is_reported_and_completed_by_pinning_again() {
     assert!(!complete());
     assert!(world.run(&["cache", "pins"]).contains("pin it again"));
     server.restart();
-    eventually("it is pinned", || {
+    eventually("the folder is pinned", || {
         world.try_run(&["cache", "pin", path]).status.success()
     });
     assert!(complete());

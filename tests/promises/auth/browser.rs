@@ -118,7 +118,7 @@ impl Login {
         let mut lines = BufReader::new(child.stderr.as_mut().unwrap()).lines();
         let mut output = String::new();
         let url = loop {
-            let line = lines.next().expect("it names a page").unwrap();
+            let line = lines.next().expect("the login prints a URL").unwrap();
             output.push_str(&line);
             if let Ok(url) = line.trim().parse::<Url>()
                 && url.query().is_some()

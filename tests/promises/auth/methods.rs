@@ -52,7 +52,7 @@ fn only_the_correct_api_key_is_accepted() {
         "{output}"
     );
     assert_eq!(world.try_run(&["whoami"]).status.code(), Some(1));
-    assert_eq!(server.requests("PUT").len(), 1, "nothing was tried without");
+    assert_eq!(server.requests("PUT").len(), 1, "no upload without a key");
 
     assert!(piped(&world, &["login"], "wrong-horse\n").status.success());
     let output = publish_fails(&world, &tree);

@@ -282,9 +282,13 @@ fn secrets_do_not_follow_redirects() {
     assert!(!done.status.success());
     assert!(
         log.lock().unwrap().iter().any(|key| key == SECRET),
-        "it was sent there"
+        "the key was sent to the publisher"
     );
-    assert_eq!(thief.requests("").len(), 0, "and from there nowhere");
+    assert_eq!(
+        thief.requests("").len(),
+        0,
+        "and not to the redirect target"
+    );
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Maintenance {
         }
         assert!(
             succeeded || state != Daemon::Running,
-            "step {number}: {action:?} failed although the daemon was well"
+            "step {number}: {action:?} failed with a running daemon"
         );
         self.verify(number, action, state);
     }
@@ -213,7 +213,7 @@ impl Maintenance {
             let done = self.world.try_run(&["fsck", "--remote", head]);
             assert!(
                 done.status.success(),
-                "step {number}, {action:?} with the daemon {state:?}: {head} is not whole: {done:?}"
+                "step {number}, {action:?} with the daemon {state:?}: {head} is incomplete: {done:?}"
             );
         }
     }

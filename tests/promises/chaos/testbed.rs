@@ -54,7 +54,7 @@ impl Workers {
         self.signals.stop.store(true, Ordering::Relaxed);
         let started = Instant::now();
         while !self.threads.iter().all(JoinHandle::is_finished) {
-            assert!(started.elapsed() < MAX_DURATION * 5, "somebody is stuck");
+            assert!(started.elapsed() < MAX_DURATION * 5, "a worker hangs");
             std::thread::sleep(Duration::from_millis(10));
         }
         for thread in self.threads {
@@ -208,7 +208,7 @@ impl Testbed {
             while !self.world.try_run(&args).status.success() {
                 assert!(
                     started.elapsed() < RECOVERY_TIMEOUT,
-                    "{name} cannot be mounted again"
+                    "{name} cannot be remounted"
                 );
                 self.clear_faults();
             }
@@ -285,7 +285,10 @@ pub(super) fn wait_until_ok<T>(what: &str, mut check: impl FnMut() -> Result<T, 
     loop {
         match check() {
             Ok(done) => return done,
-            Err(why) => assert!(started.elapsed() < RECOVERY_TIMEOUT, "never: {what}: {why}"),
+            Err(why) => assert!(
+                started.elapsed() < RECOVERY_TIMEOUT,
+                "timeout: {what}: {why}"
+            ),
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -59,7 +59,10 @@ impl Api {
         let text = include_str!("../../data/aggregator_api.json");
         let mut document: Value = serde_json::from_str(text).unwrap();
         let patch_id = &mut document["components"]["schemas"]["QuiltPatchId"];
-        assert_eq!(patch_id["type"], "object", "the file has been put right");
+        assert_eq!(
+            patch_id["type"], "object",
+            "the file was corrected upstream"
+        );
         *patch_id = json!({"type": "string", "format": "quilt-patch-id"});
         Api {
             document,
@@ -72,7 +75,7 @@ impl Api {
         let mut document: Value = serde_json::from_str(text).unwrap();
         let schemas = &mut document["components"]["schemas"];
         let digest = &mut schemas["EventID"]["properties"]["txDigest"];
-        assert_eq!(digest["type"], "array", "the file has been put right");
+        assert_eq!(digest["type"], "array", "the file was corrected upstream");
         *digest = json!({"type": "string", "format": "base58-digest"});
         assert!(schemas["QuiltVersionEnum"].is_null());
         schemas["QuiltVersionEnum"] = json!({"type": "string", "enum": ["v1", "V1", "1"]});

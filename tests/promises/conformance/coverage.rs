@@ -12,15 +12,9 @@ use super::schema::{self, SchemaPaths};
 /// Statuses that the files omit, and that their prose documents or layers in front of
 /// the network's code send.
 const UNDOCUMENTED_STATUSES: [(u16, &str); 3] = [
-    (206, "a Range header; told in the prose of `get_blob`"),
-    (
-        429,
-        "told to all who ask too much, before anything is looked at",
-    ),
-    (
-        400,
-        "a path that holds no ID is refused before it gets there",
-    ),
+    (206, "a Range header; documented in the prose of `get_blob`"),
+    (429, "rate limiting, in front of the API"),
+    (400, "a path without an ID is refused in front of the API"),
 ];
 
 /// All facts about an operation.
@@ -168,7 +162,7 @@ fn accepted_fact(name: &str, parameter: &Parameter, value: Option<&str>) -> Stri
 }
 
 fn refused_fact(name: &str, parameter: &Parameter) -> String {
-    format!("{name} refuses what is no {}", parameter.name)
+    format!("{name} refuses an invalid {}", parameter.name)
 }
 
 fn missing_fact(name: &str, parameter: &Parameter) -> String {

@@ -121,12 +121,11 @@ pub(super) fn writes(path: &str, cases: &mut Vec<Case>) {
             .with(object("storage/startEpoch"), json!(1))
             .with(object("storage/endEpoch"), json!(2))
             .with(scratch.clone(), json!(1)),
-        case("what is there is not stored again", one.clone())
+        case("existing content is not stored again", one.clone())
             .with(certified("endEpoch"), json!(2))
             .with_presence(certified("object"), true),
-        case("but anew if it must be", one.clone().with("force", true))
-            .with(scratch.clone(), json!(1)),
-        case("for longer, it is bought anew", longer)
+        case("except with force", one.clone().with("force", true)).with(scratch.clone(), json!(1)),
+        case("for longer, a new object is registered", longer)
             .with(scratch.clone(), json!(4))
             .with(object("storage/endEpoch"), json!(5)),
         case(
@@ -144,11 +143,11 @@ pub(super) fn writes(path: &str, cases: &mut Vec<Case>) {
         )
         .with(object("deletable"), json!(false)),
         case(
-            "what was sent to somebody",
+            "an object sent to another address",
             put(3).with("send_object_to", "0x5"),
         )
         .with(scratch.clone(), json!(1)),
-        case("is not the publisher's any more", put(3)).with(scratch, json!(1)),
+        case("no longer belongs to the publisher", put(3)).with(scratch, json!(1)),
         case("shared", put(4).with("share", true)).with_presence(shared.clone(), true),
         case("not shared", put(5).with("share", false)).with_presence(shared, false),
     ]);
@@ -180,7 +179,7 @@ pub(super) fn writes(path: &str, cases: &mut Vec<Case>) {
     let refusals = [
         ("epochs", "0"),
         ("epochs", "54"),
-        ("send_object_to", "nobody"),
+        ("send_object_to", "no address"),
         ("quilt_version", "v2"),
     ];
     let bad = refusals.map(|(name, value)| put(1).with(name, value));

@@ -142,7 +142,7 @@ fn objects(repository: &Path) -> BTreeSet<String> {
     );
     let known = |line: &&str| reachable.contains(line.split(' ').next().unwrap());
     let found: BTreeSet<String> = all.lines().filter(known).map(Into::into).collect();
-    assert_eq!(found.len(), reachable.len(), "each is there");
+    assert_eq!(found.len(), reachable.len(), "every object exists");
     found
 }
 
@@ -418,7 +418,7 @@ fn interrupted_export_leaves_nothing() {
         world.run(&["cache", "clear"]);
         let mut stopped = world.command(&args);
         let running = stopped.stderr(Stdio::piped()).spawn().unwrap();
-        eventually("it has begun", || !left(&world).is_empty());
+        eventually("the export has begun", || !left(&world).is_empty());
         signal(running.id() as i32, with);
         let done = running.wait_with_output().unwrap();
         assert_eq!(done.status.code(), Some(1));
@@ -480,7 +480,7 @@ fn real_histories_are_exported_object_for_object() {
         publish(&world, &origin, &branches, &[]);
         let (dir, _) = export(&world, &format!("copy of {name}"), &["--bare"]);
         let count = assert_exported(&origin, &dir);
-        eprintln!("{name}: {count} objects, all the same");
+        eprintln!("{name}: {count} objects, all equal");
     }
 }
 

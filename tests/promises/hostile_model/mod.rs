@@ -118,7 +118,7 @@ fn generated_hostile_repositories_are_read_or_refused_within_limits() {
     let why = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{}: {output}\n{why}", done.status);
     let figures = output.lines().find(|line| line.contains("worst memory"));
-    println!("{}", figures.expect("it tells its figures"));
+    println!("{}", figures.expect("the worker prints its figures"));
 }
 
 /// Runs in a separate process with limited, measured memory.
@@ -243,7 +243,11 @@ async fn exercise(
         {
             fs::remove_dir_all(&target).unwrap();
         } else {
-            assert!(!hashed, "{}: what is sound can be exported", generated.root);
+            assert!(
+                !hashed,
+                "{}: an intact history can be exported",
+                generated.root
+            );
         }
         assert!(!target.exists(), "a failed export leaves nothing");
     }

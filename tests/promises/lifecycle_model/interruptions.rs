@@ -95,7 +95,7 @@ impl BlobStore for InterruptedRenewal {
     }
 
     async fn put(&self, _: BlobId, _: Bytes, _: &PutOptions) -> Result<Stored, StoreError> {
-        panic!("what can be extended is not stored once more")
+        panic!("extendable blobs are not stored again")
     }
 
     async fn flush(&self) -> Result<(), StoreError> {

@@ -350,7 +350,7 @@ impl Model {
                 );
                 self.renewed += report.renewed;
                 let again = self.components.renew(self.store(), self.now).await;
-                assert_eq!(again.renewed, 0, "nothing is paid for twice");
+                assert_eq!(again.renewed, 0, "blobs are paid for once");
                 self.components.store.advance(1).unwrap();
             }
             Step::InterruptedCollection { at, before } => {

@@ -92,14 +92,14 @@ macro_rules! conditions {
 }
 
 conditions! {
-    no_command_fails_badly_without_a_daemon: NoDaemon,
-    no_command_fails_badly_after_the_daemon_was_killed: KilledDaemon,
-    no_command_fails_badly_while_the_daemon_is_stopped: StoppedDaemon,
-    no_command_fails_badly_in_another_environment: OtherEnvironment,
-    no_command_fails_badly_on_a_full_disk: FullDisk,
-    no_command_fails_badly_with_20_file_descriptors: FewDescriptors,
-    no_command_fails_badly_with_a_read_only_home: ReadOnlyHome,
-    no_command_fails_badly_without_a_network: NoNetwork,
-    no_command_fails_badly_on_a_silent_network: SilentNetwork,
-    no_command_fails_badly_with_a_broken_config_file: BrokenConfig,
+    commands_are_robust_without_a_daemon: NoDaemon,
+    commands_are_robust_after_the_daemon_was_killed: KilledDaemon,
+    commands_are_robust_while_the_daemon_is_stopped: StoppedDaemon,
+    commands_are_robust_in_another_environment: OtherEnvironment,
+    commands_are_robust_on_a_full_disk: FullDisk,
+    commands_are_robust_with_20_file_descriptors: FewDescriptors,
+    commands_are_robust_with_a_read_only_home: ReadOnlyHome,
+    commands_are_robust_without_a_network: NoNetwork,
+    commands_are_robust_on_a_silent_network: SilentNetwork,
+    commands_are_robust_with_a_broken_config_file: BrokenConfig,
 }

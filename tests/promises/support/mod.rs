@@ -54,7 +54,7 @@ pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
 pub(crate) fn eventually_within(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
     let started = std::time::Instant::now();
     while !condition() {
-        assert!(started.elapsed().as_secs() < seconds, "never: {what}");
+        assert!(started.elapsed().as_secs() < seconds, "timeout: {what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

@@ -81,13 +81,13 @@ impl SharedDaemon {
         assert_eq!(self.world.daemon(), Some(self.daemon));
         assert!(
             read_started.elapsed() < Duration::from_secs(10),
-            "neighbours wait"
+            "the innocent mount was slow"
         );
         let peak = self.peak();
         assert!(peak < MAX_DAEMON_MEMORY_KIB, "the daemon took {peak} KiB");
         assert!(
             self.started.elapsed() < self.max_duration,
-            "it took too long"
+            "the test took too long"
         );
     }
 }

@@ -108,7 +108,7 @@ fn execute(objects: &Objects, request: &GraphQlRequest) -> Result<Value, String>
     let parsed = graphql_parser::parse_query::<String>(&request.query);
     let parsed = parsed.map_err(|error| error.to_string())?;
     let [Definition::Operation(OperationDefinition::Query(query))] = &parsed.definitions[..] else {
-        return Err("one query, please".into());
+        return Err("expected a single query".into());
     };
     for declared in &query.variable_definitions {
         let required = declared.var_type.to_string().ends_with('!');
@@ -193,7 +193,7 @@ fn select(
                     selected.extend(more);
                 }
             }
-            Selection::FragmentSpread(_) => return Err("no fragments, please".into()),
+            Selection::FragmentSpread(_) => return Err("fragments are not supported".into()),
         }
     }
     Ok(selected.into())

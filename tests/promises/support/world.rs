@@ -146,7 +146,7 @@ impl World {
         assert!(output.contains("error: "), "{output}");
         assert!(
             output.lines().count() <= 3,
-            "an error is a line or two: {output}"
+            "an error has at most three lines: {output}"
         );
         assert!(!output.contains("panicked"), "{output}");
         output
@@ -192,7 +192,11 @@ impl World {
     #[track_caller]
     pub(crate) fn unmount(&self, dir: &Path) {
         self.run(&[OsStr::new("unmount"), dir.as_os_str()]);
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "empty again");
+        assert_eq!(
+            fs::read_dir(dir).unwrap().count(),
+            0,
+            "the mountpoint is empty"
+        );
     }
 
     /// Unmounts the last mount and waits until the daemon has exited and released the
@@ -445,7 +449,7 @@ impl Server {
     /// Asserts the number of reads so far. Log lines may arrive shortly after the
     /// responses.
     pub(crate) fn assert_read_count(&self, expected: usize) {
-        super::eventually("as many reads as expected", || {
+        super::eventually("the expected number of reads", || {
             self.requests("GET").len() >= expected
         });
         let reads = self.requests("GET");
