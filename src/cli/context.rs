@@ -12,7 +12,7 @@ use rustix::fs::Mode;
 use serde::Serialize;
 
 use super::output;
-use crate::config::{ConfigError, Dirs, Origin, Overrides, Settings};
+use crate::config::{ConfigError, Dirs, Flags, Settings};
 use crate::daemon::Client;
 use crate::lifecycle::{FreshStore, Ledger};
 use crate::repo::Source;
@@ -24,7 +24,7 @@ use walrus_client::net::Journal;
 
 /// Options that all commands share.
 pub(super) struct Context {
-    overrides: Overrides,
+    flags: Flags,
     /// Whether the user asked for JSON.
     pub(super) json: bool,
     /// The user's own umask, for output files: this process sets a stricter one.
@@ -32,9 +32,9 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(overrides: Overrides, json: bool, umask: Mode) -> Self {
+    pub(super) fn new(flags: Flags, json: bool, umask: Mode) -> Self {
         Context {
-            overrides,
+            flags,
             json,
             umask: umask.bits(),
         }
@@ -65,34 +65,22 @@ impl Context {
     }
 
     /// Flags that select the network and config file, to repeat in suggested commands.
-    pub(super) fn flags(&self) -> Vec<(&'static str, String)> {
-        let given = &self.overrides;
-        let mut flags = Vec::new();
-        if let Some(network) = &given.network
-            && network.origin == Origin::Flag
-        {
-            flags.push(("--network", network.value.clone()));
-        }
-        let lists = [
-            ("--aggregator", &given.aggregators),
-            ("--publisher", &given.publishers),
-        ];
-        for (flag, urls) in lists {
-            if let Some(urls) = urls
-                && urls.origin == Origin::Flag
-            {
-                flags.extend(urls.value.iter().map(|url| (flag, url.clone())));
-            }
-        }
-        if let Some(file) = &given.file {
-            flags.push(("--config", file.display().to_string()));
-        }
-        flags
+    pub(super) fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let flags = &self.flags;
+        let file = flags.config.as_ref().map(|file| file.display().to_string());
+        [
+            ("--network", Vec::from_iter(flags.network.clone())),
+            ("--aggregator", flags.aggregator.clone().unwrap_or_default()),
+            ("--publisher", flags.publisher.clone().unwrap_or_default()),
+            ("--config", Vec::from_iter(file)),
+        ]
+        .into_iter()
+        .flat_map(|(flag, values)| values.into_iter().map(move |value| (flag, value)))
     }
 
     /// The effective settings.
     pub(super) fn settings(&self) -> Result<Settings> {
-        Ok(Settings::load(&self.overrides)?)
+        Ok(Settings::load(&self.flags)?)
     }
 
     /// Directories in use, independent of the config file.
@@ -102,7 +90,7 @@ impl Context {
 
     /// The effective settings; on failure, the defaults and the reason.
     pub(super) fn settings_or_default(&self) -> Result<(Settings, Option<ConfigError>)> {
-        Ok(Settings::load_or_default(&self.overrides)?)
+        Ok(Settings::load_or_default(&self.flags)?)
     }
 
     /// Runs the work of a command to completion.

@@ -72,13 +72,12 @@ mod status;
 mod system_error;
 mod unmount;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser};
 use clap_complete::Shell;
 
-use crate::config::{Origin, Overrides, Sourced};
+use crate::config::Flags;
 use context::Context;
 
 /// Mount a WalGit repository, stored on Walrus, as a folder.
@@ -104,37 +103,10 @@ An ADDRESS is NAME (a name given at publish), walrus://BLOB_ID[?root=HASH]
 walrus://MANIFEST_ID (a commit of WalGit's own tools) or sui://OBJECT_ID[/BRANCH]
 (a WalGit repository on the Sui chain).";
 
-// The config layer reads environment variables: an invalid one must not break commands
-// that need no settings.
 #[derive(Debug, Args)]
 struct Global {
-    /// Network profile: local (a directory of blobs, no server), devnet, testnet,
-    /// mainnet, or one from the config file [env: WALGIT_FS_NETWORK]
-    #[arg(long, global = true)]
-    network: Option<String>,
-    /// Read from this aggregator instead of the profile's; may be repeated
-    /// [env: WALGIT_FS_AGGREGATOR]
-    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
-    aggregator: Option<Vec<String>>,
-    /// Write to this publisher instead of the profile's; may be repeated
-    /// [env: WALGIT_FS_PUBLISHER]
-    #[arg(long, global = true, value_name = "URL", value_delimiter = ',')]
-    publisher: Option<Vec<String>>,
-    /// Query this Sui node (GraphQL) for sui:// addresses instead of the profile's
-    /// [env: WALGIT_FS_SUI_RPC]
-    #[arg(long, global = true, value_name = "URL")]
-    sui_rpc: Option<String>,
-    /// Use this embedded Walrus (devnet) to end epochs, extend and delete, instead of the
-    /// profile's [env: WALGIT_FS_ADMIN]
-    #[arg(long, global = true, value_name = "URL")]
-    admin: Option<String>,
-    /// Disk budget of the cache: bytes, or a size such as 500M or 10G
-    /// [env: WALGIT_FS_CACHE_DISK]
-    #[arg(long, global = true, value_name = "SIZE", value_parser = crate::config::size)]
-    cache_disk: Option<u64>,
-    /// Use this config file [env: WALGIT_FS_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
     /// Print reports as JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -206,8 +178,7 @@ pub fn main() -> ExitCode {
         _ => false,
     };
     start_tracing(cli.global.verbose, serves);
-    let overrides = overrides(&cli.global);
-    let context = Context::new(overrides, cli.global.json, umask);
+    let context = Context::new(cli.global.flags, cli.global.json, umask);
     match cli.command.run(&context) {
         Ok(code) => code,
         Err(error) => {
@@ -268,22 +239,4 @@ fn start_tracing(verbose: u8, serves: bool) {
         .with(serves.then_some(crate::daemon::log::Repeats))
         .with(lines)
         .init();
-}
-
-fn overrides(global: &Global) -> Overrides {
-    fn flag<T: Clone>(value: &Option<T>) -> Option<Sourced<T>> {
-        value.clone().map(|value| Sourced {
-            value,
-            origin: Origin::Flag,
-        })
-    }
-    Overrides {
-        network: flag(&global.network),
-        aggregators: flag(&global.aggregator),
-        publishers: flag(&global.publisher),
-        sui: flag(&global.sui_rpc),
-        admin: flag(&global.admin),
-        cache_disk: flag(&global.cache_disk),
-        file: global.config.clone(),
-    }
 }

@@ -1,14 +1,5 @@
 //! Compaction of heads: the section `[compaction]`.
 //!
-//! ```toml
-//! [compaction]
-//! schedule = "off"        # or the interval of the daemon's checks: "12h", "7d"
-//! spend = 0.0             # maximum spending in 30 days, in the profile's currency
-//! improvement = 0.25      # minimum improvement of the score, 0 to 1
-//! cooldown = "7d"         # time for which a name is skipped afterwards
-//! rate = 1_000_000        # the daemon's average write rate, bytes per second
-//! ```
-//!
 //! Writing costs money on most networks, so the daemon compacts only if configured to.
 //! The network `local` is free, so `spend` does not apply.
 
@@ -16,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::duration::duration;
+use super::units::{check_range, check_schedule, duration};
 
 /// Section `[compaction]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,23 +49,13 @@ impl Compaction {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.schedule != "off" {
-            let every = duration(&self.schedule)
-                .map_err(|why| format!("schedule in [compaction]: {why}, or \"off\""))?;
-            if every.is_zero() {
-                return Err("schedule in [compaction] is longer than nothing, or \"off\"".into());
-            }
-        }
+        check_schedule("compaction", &self.schedule)?;
         duration(&self.cooldown).map_err(|why| format!("cooldown in [compaction]: {why}"))?;
-        if !(0.0..=1.0).contains(&self.improvement) {
-            return Err("improvement in [compaction] is from 0 to 1".into());
+        check_range("improvement in [compaction]", self.improvement, 0.0..=1.0)?;
+        check_range("spend in [compaction]", self.spend, 0.0..=1e12)?;
+        if self.rate == 0 {
+            return Err("rate in [compaction] must be at least 1 byte per second".into());
         }
-        if !(0.0..=1e12).contains(&self.spend) {
-            return Err("spend in [compaction] is 0 or more".into());
-        }
-        match self.rate {
-            0 => Err("rate in [compaction] is from 1 byte a second on".into()),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }

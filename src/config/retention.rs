@@ -1,25 +1,4 @@
-//! Retention of content that nothing needs any more: the section `[retention]`.
-//!
-//! ```toml
-//! [retention]
-//! default_days = 30              # for content that matches no rule
-//!
-//! [retention.activity]           # commits, publishes and mounts in the window
-//! window_days = 90
-//! high = 30                      # minimum of each level
-//! medium = 10
-//! low = 1
-//!
-//! [[retention.rules]]            # the first match decides; all conditions
-//! ref = "main"                   # of a rule must hold
-//! keep = "forever"
-//!
-//! [[retention.rules]]
-//! path = "assets/**"             # .gitignore pattern
-//! class = "image"                # class, as in `analyze`
-//! larger_than = 1_000_000        # bytes
-//! keep = 90                      # days
-//! ```
+//! Retention of unreferenced content: the section `[retention]`.
 //!
 //! Rules in the file replace the built-in ones ([`Retention::default`]).
 
@@ -95,7 +74,7 @@ pub struct RetentionRule {
     pub keep: Keep,
 }
 
-/// How long content is retained once nothing needs it.
+/// How long content is retained once it is unreferenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Keep {

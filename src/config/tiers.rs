@@ -1,13 +1,5 @@
 //! Layout of files: the section `[tiers]`.
 //!
-//! ```toml
-//! [tiers]
-//! weights = { size = 0.30, access = 0.25, class = 0.15, network = 0.10, cost = 0.20 }
-//! access = 0.5                   # fraction of sessions that open a file, 0 to 1
-//! round_trip_ms = 50             # link conditions that publishes assume
-//! bandwidth = 12_500_000         # bytes per second
-//! ```
-//!
 //! A publish uses the same access and network values for every file, regardless of local
 //! measurements: equal input must produce equal bytes on every machine. Otherwise an
 //! interrupted publish would not find its stored blobs, and two users who publish the
@@ -15,6 +7,8 @@
 //! that.
 
 use serde::{Deserialize, Serialize};
+
+use super::units::check_range;
 
 /// Section `[tiers]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,24 +86,19 @@ impl Weights {
 impl Tiers {
     /// Rejects invalid values, with the reason.
     pub(super) fn check(&self) -> Result<(), String> {
-        let sound = |value: f64| (0.0..=1e6).contains(&value);
         let weights = self.weights.all();
-        if !weights.into_iter().all(sound) {
-            return Err("a weight in [tiers] is from 0 to 1000000".into());
+        for weight in weights {
+            check_range("a weight in [tiers]", weight, 0.0..=1e6)?;
         }
         if weights.iter().sum::<f64>() < 1e-6 {
-            return Err("the weights in [tiers] are all 0; one of them has to count".into());
+            return Err("all weights in [tiers] are 0; set at least one higher".into());
         }
-        if !(0.0..=1.0).contains(&self.access) {
-            return Err("access in [tiers] is from 0 to 1".into());
-        }
-        if !(0.001..=60_000.0).contains(&self.round_trip_ms) {
-            return Err("round_trip_ms in [tiers] is from 0.001 to 60000".into());
-        }
-        if (1.0..=1e12).contains(&self.bandwidth) {
-            Ok(())
-        } else {
-            Err("bandwidth in [tiers] is from 1 byte a second on".into())
-        }
+        check_range("access in [tiers]", self.access, 0.0..=1.0)?;
+        check_range(
+            "round_trip_ms in [tiers]",
+            self.round_trip_ms,
+            0.001..=60_000.0,
+        )?;
+        check_range("bandwidth in [tiers]", self.bandwidth, 1.0..=1e12)
     }
 }

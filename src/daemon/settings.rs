@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Compaction, Origin, Renewing, Retention, Settings, Sourced, Tiers};
+use crate::config::{Compaction, Origin, Renewal, Retention, Settings, Sourced, Tiers};
 
 /// Settings that a daemon reads only at its start. Network settings are not included:
 /// each mount has its own.
@@ -27,7 +27,7 @@ pub struct DaemonSettings {
     /// Compaction of heads.
     pub compaction: Sourced<Compaction>,
     /// Renewal of storage.
-    pub renewal: Sourced<Renewing>,
+    pub renewal: Sourced<Renewal>,
 }
 
 impl DaemonSettings {

@@ -1,0 +1,55 @@
+//! Values and their origins.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Origin of a setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Not set.
+    Default,
+    /// The config file.
+    File,
+    /// An environment variable.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Default => "default",
+            Origin::File => "config file",
+            Origin::Environment => "environment",
+            Origin::Flag => "flag",
+        })
+    }
+}
+
+/// A value and its origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sourced<T> {
+    /// The effective value.
+    pub value: T,
+    /// Its origin.
+    pub origin: Origin,
+}
+
+impl<T> Sourced<T> {
+    /// The value in the config file, or the default.
+    pub(super) fn from_file(value: Option<T>, default: T) -> Self {
+        match value {
+            Some(value) => Sourced {
+                value,
+                origin: Origin::File,
+            },
+            None => Sourced {
+                value: default,
+                origin: Origin::Default,
+            },
+        }
+    }
+}
