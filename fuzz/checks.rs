@@ -139,20 +139,20 @@ pub fn chain(data: &[u8]) {
             assert_eq!(objects.len(), count);
             objects.iter().zip(asked).for_each(|(object, id)| {
                 assert_eq!(object.id, id);
-                meanings(object);
+                check_object(object);
             });
         }
     }
     let _ = answer::table(&data, asked[0]);
     // Also as an object without its envelope, so that the fuzzer reaches deeper code.
-    meanings(&MoveObject {
+    check_object(&MoveObject {
         id: asked[0],
         kind: data["kind"].as_str().unwrap_or_default().into(),
         fields: data,
     });
 }
 
-fn meanings(object: &MoveObject) {
+fn check_object(object: &MoveObject) {
     let _ = (object.repository(), object.commit(), object.is_commit());
     let _ = object.entry();
 }
@@ -343,14 +343,14 @@ struct Columns<'a>(&'a [u8]);
 impl ReadAt for Columns<'_> {
     fn fill(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
         for (byte, at) in out.iter_mut().zip(offset as usize..) {
-            *byte = self.0.get(down(at)).copied().unwrap_or(0);
+            *byte = self.0.get(column_order_index(at)).copied().unwrap_or(0);
         }
         Ok(())
     }
 }
 
 /// The index of a byte of the blob in column order.
-fn down(at: usize) -> usize {
+fn column_order_index(at: usize) -> usize {
     let (cell, within) = (at / SYMBOL, at % SYMBOL);
     let (row, column) = (cell / COLUMNS, cell % COLUMNS);
     (column * ROWS + row) * SYMBOL + within
@@ -360,6 +360,6 @@ fn down(at: usize) -> usize {
 pub fn columns_of(blob: &[u8]) -> Vec<u8> {
     assert_eq!(blob.len(), ROWS * COLUMNS * SYMBOL, "the smallest quilt");
     let mut columns = vec![0; blob.len()];
-    (blob.iter().enumerate()).for_each(|(at, &byte)| columns[down(at)] = byte);
+    (blob.iter().enumerate()).for_each(|(at, &byte)| columns[column_order_index(at)] = byte);
     columns
 }

@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep_until};
 
 /// Round trip and bandwidth of all benchmarks.
 pub(crate) const ROUND_TRIP: Duration = Duration::from_millis(50);
-pub(crate) const MBIT: f64 = 100.0;
+pub(crate) const BANDWIDTH_MBIT: f64 = 100.0;
 
 /// Bytes that one transfer forwards.
-const SLICE: usize = 16 << 10;
+const MAX_TRANSFER: usize = 16 << 10;
 
 /// A proxy to a local port; dropping it stops it.
 pub(crate) struct Link {
@@ -87,7 +87,7 @@ impl Pipe {
             }
             let _ = to.shutdown().await;
         });
-        let mut buffer = vec![0; SLICE];
+        let mut buffer = vec![0; MAX_TRANSFER];
         while let Ok(len) = from.read(&mut buffer).await {
             if len == 0 {
                 return;

@@ -15,7 +15,7 @@ use fuser::{
 };
 use walgit_fs::fuse::{MountOptions, Mountpoint, mount, unmount};
 
-const FOREVER: Duration = Duration::from_secs(86_400);
+const CACHE_TTL: Duration = Duration::from_secs(86_400);
 
 /// Number of directories, of files per directory, and of bytes per file.
 #[derive(Clone, Copy, Debug)]
@@ -113,11 +113,11 @@ impl Filesystem for Null {
             (Node::Folder(folder), Some(n)) if n < self.shape.files => self.file(folder, n),
             _ => return reply.error(Errno::ENOENT),
         };
-        reply.entry_with_ttls(&FOREVER, &FOREVER, &self.attr(ino), Generation(0));
+        reply.entry_with_ttls(&CACHE_TTL, &CACHE_TTL, &self.attr(ino), Generation(0));
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&FOREVER, &self.attr(ino.0));
+        reply.attr(&CACHE_TTL, &self.attr(ino.0));
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -164,7 +164,7 @@ impl Filesystem for Null {
                 INodeNo(child),
                 n + 1,
                 name(n),
-                &FOREVER,
+                &CACHE_TTL,
                 &attr,
                 Generation(0),
             ) {

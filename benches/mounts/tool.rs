@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::report::{Report, median, seconds};
-use super::world::{Far, World, shell};
+use super::world::{RemoteReader, World, shell};
 
 const ROUNDS: usize = 7;
 
@@ -29,7 +29,7 @@ pub(crate) fn run(report: &mut Report) {
     ));
     let world = World::new();
     world.publish(&clone, "it");
-    let far = Far::from(world);
+    let far = RemoteReader::from(world);
     let (world, address) = (&far.world, &far.address);
     let tool = |tree: &Path| {
         let lib = tree.join("src/lib.rs");

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::corpora::repositories;
-use super::link::{Link, MBIT, ROUND_TRIP};
+use super::link::{Link, BANDWIDTH_MBIT, ROUND_TRIP};
 use super::report::{Report, in_turn, seconds};
-use super::world::{Far, World, shell};
+use super::world::{RemoteReader, World, shell};
 
 const ROUNDS: usize = 7;
 
@@ -16,10 +16,10 @@ pub(crate) fn run(report: &mut Report) {
     for (name, repo, _keep) in repositories() {
         let world = World::new();
         world.publish(&repo, &name);
-        let far = Far::from(world);
+        let far = RemoteReader::from(world);
         let (world, address) = (&far.world, &far.address);
         let daemon = GitDaemon::over(repo.parent().unwrap());
-        let far = Link::to(daemon.port, ROUND_TRIP, MBIT);
+        let far = Link::to(daemon.port, ROUND_TRIP, BANDWIDTH_MBIT);
         let url = format!(
             "git://127.0.0.1:{}/{}",
             far.port,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::Value;
 
-use super::link::{Link, MBIT, ROUND_TRIP};
+use super::link::{Link, BANDWIDTH_MBIT, ROUND_TRIP};
 use super::program::{self, PROGRAM};
 
 /// State of one user.
@@ -186,7 +186,7 @@ pub(crate) fn shell(script: &str) {
 }
 
 /// A world that reads its own publishes over the simulated link.
-pub(crate) struct Far {
+pub(crate) struct RemoteReader {
     pub(crate) world: World,
     /// The address of the first publish.
     pub(crate) address: String,
@@ -194,13 +194,13 @@ pub(crate) struct Far {
     _link: Link,
 }
 
-impl Far {
+impl RemoteReader {
     pub(crate) fn from(world: World) -> Self {
         let devnet = Devnet::over(&world);
-        let link = Link::to(devnet.port, ROUND_TRIP, MBIT);
+        let link = Link::to(devnet.port, ROUND_TRIP, BANDWIDTH_MBIT);
         let published = world.json(&["refs"]);
         let address = published[0]["address"].as_str().unwrap().to_owned();
-        Far {
+        RemoteReader {
             world: world.reading(&format!("http://127.0.0.1:{}", link.port)),
             address,
             _devnet: devnet,

@@ -7,15 +7,15 @@ use super::report::Report;
 use super::world::{Devnet, World, shell};
 
 /// Upper limits of requests relative to a fresh head: before and after compaction.
-const MOST: f64 = 4.0;
-const MOST_ANEW: f64 = 1.5;
+const MAX_REQUEST_RATIO: f64 = 4.0;
+const MAX_REQUEST_RATIO_COMPACTED: f64 = 1.5;
 /// Numbers of publishes after which a head is read.
-const AFTER: [usize; 3] = [1, 10, 100];
+const PUBLISH_COUNTS: [usize; 3] = [1, 10, 100];
 
 pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
-    let most = AFTER[AFTER.len() - 1];
+    let most = PUBLISH_COUNTS[PUBLISH_COUNTS.len() - 1];
     let commits = commits(repo, most);
-    if commits.len() < AFTER[1] {
+    if commits.len() < PUBLISH_COUNTS[1] {
         println!(
             "{name} has {} commits: too few to push one by one",
             commits.len()
@@ -30,21 +30,21 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
             repo.display()
         ));
         let published = world.publish(repo, "it");
-        if AFTER.contains(&(pushed + 1)) {
+        if PUBLISH_COUNTS.contains(&(pushed + 1)) {
             let address = published["address"].as_str().unwrap();
             let requests = read(&world, address);
             if pushed == 0 {
                 first = requests;
             }
             let what = format!("{name}: requests of a cold tar, {} pushes", pushed + 1);
-            report.row(&what, requests, "after one", first, "requests", MOST);
+            report.row(&what, requests, "after one", first, "requests", MAX_REQUEST_RATIO);
         }
     }
     world.json(&["compact", "it", "--force"]);
     let refs = world.json(&["refs"]);
     let requests = read(&world, refs[0]["address"].as_str().unwrap());
     let what = format!("{name}: the same after compaction");
-    report.row(&what, requests, "after one", first, "requests", MOST_ANEW);
+    report.row(&what, requests, "after one", first, "requests", MAX_REQUEST_RATIO_COMPACTED);
 }
 
 /// The newest commits along first parents, oldest first.

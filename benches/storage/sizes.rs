@@ -12,11 +12,11 @@ use super::report::{Report, median, seconds};
 use super::world::{World, shell};
 
 /// Bytes of input per second that a publish should reach.
-const SPEED: f64 = 100e6;
+const TARGET_BYTES_PER_SECOND: f64 = 100e6;
 /// Smaller inputs do not measure speed: they are compressed more thoroughly.
-const LEAST: f64 = 32e6;
+const MIN_TIMED_INPUT: f64 = 32e6;
 /// Epochs that prices are computed for: a year.
-const YEAR: u32 = 26;
+const EPOCHS_PER_YEAR: u32 = 26;
 const ROUNDS: usize = 3;
 
 pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
@@ -100,7 +100,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
         billed: billed as u64,
     };
     let price = Price::mainnet();
-    let (ours, theirs) = (ours.price(&price, YEAR), files.price(&price, YEAR));
+    let (ours, theirs) = (ours.price(&price, EPOCHS_PER_YEAR), files.price(&price, EPOCHS_PER_YEAR));
     report.row(
         &what("price of a year"),
         ours,
@@ -122,7 +122,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
         });
         median(rounds.collect())
     };
-    if bytes < LEAST {
+    if bytes < MIN_TIMED_INPUT {
         return;
     }
     // The fixed cost of a publish: the ID of its blob.
@@ -134,7 +134,7 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
         "publish {:.0} MB, every version as a file, compared with one file",
         bytes / 1e6
     ));
-    report.times(&what, took, "100 MB/s", bytes / SPEED, 1.0);
+    report.times(&what, took, "100 MB/s", bytes / TARGET_BYTES_PER_SECOND, 1.0);
 }
 
 /// Bytes of the packs of a bare repository.

@@ -15,13 +15,13 @@ use walgit_fs::cache::{Cache, CacheConfig, CacheError, ClearScope, RecordNamespa
 use crate::support::tree::noise;
 use crate::support::{Server, Tree, World, eventually};
 
-const CHUNK: usize = 100_000;
+const CHUNK_LEN: usize = 100_000;
 
 fn chunk(n: u64) -> (ChunkRef, Bytes) {
-    let bytes = Bytes::from(noise(CHUNK, n));
+    let bytes = Bytes::from(noise(CHUNK_LEN, n));
     let chunk = ChunkRef::raw(
         ChunkHash::of(&bytes),
-        CHUNK as u32,
+        CHUNK_LEN as u32,
         Location {
             blob: BlobId::from_bytes([1; 32]),
             offset: 0,
@@ -60,7 +60,7 @@ fn put(cache: &Cache, chunks: std::ops::Range<u64>) {
 }
 
 /// A cache with content, a pin and a learned profile, all of it in files.
-fn filled(dir: &Path) {
+fn create_filled_cache(dir: &Path) {
     let cache = open(dir);
     put(&cache, 0..10);
     let pinned: Vec<_> = (0..3).map(|n| chunk(n).0).collect();
@@ -76,7 +76,7 @@ fn filled(dir: &Path) {
 fn assert_pinned(cache: &Cache) {
     let pins = cache.pins().unwrap();
     assert_eq!(pins.len(), 1);
-    assert_eq!((&*pins[0].name, pins[0].bytes), ("a pin", 3 * CHUNK as u64));
+    assert_eq!((&*pins[0].name, pins[0].bytes), ("a pin", 3 * CHUNK_LEN as u64));
 }
 
 /// Every file of the database except its log file, by name.
@@ -92,7 +92,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-fn put_aside(dir: &Path) -> usize {
+fn moved_aside_count(dir: &Path) -> usize {
     let entries = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name());
@@ -103,12 +103,12 @@ fn put_aside(dir: &Path) -> usize {
 
 /// The error of opening, which must change nothing.
 #[track_caller]
-fn refused(dir: &Path) -> String {
+fn open_error(dir: &Path) -> String {
     let before = files(dir);
     let error = Cache::open(&config(dir)).unwrap_err();
     assert!(matches!(error, CacheError::Open { .. }), "{error}");
     assert_eq!(files(dir), before, "{error}");
-    assert_eq!(put_aside(dir), 0, "{error}");
+    assert_eq!(moved_aside_count(dir), 0, "{error}");
     error.to_string()
 }
 
@@ -152,9 +152,9 @@ impl Drop for SmallDisk {
 #[test]
 fn full_disk_is_reported_and_changes_nothing() {
     let disk = SmallDisk::of(64);
-    filled(disk.path());
+    create_filled_cache(disk.path());
     disk.fill();
-    let output = refused(disk.path());
+    let output = open_error(disk.path());
     assert!(output.contains("No space left"), "{output}");
     assert!(
         output.contains("XDG_CACHE_HOME"),
@@ -169,7 +169,7 @@ fn full_disk_is_reported_and_changes_nothing() {
 #[test]
 fn disk_that_fills_up_fails_no_read_and_is_used_again_once_space_is_free() {
     let disk = SmallDisk::of(64);
-    filled(disk.path());
+    create_filled_cache(disk.path());
     let cache = open(disk.path());
     disk.fill();
     // More than the memtable holds.
@@ -203,13 +203,13 @@ fn disk_that_fills_up_fails_no_read_and_is_used_again_once_space_is_free() {
     let cache = open(disk.path());
     assert_pinned(&cache);
     assert!(cache.view(None).contains_on_disk(&chunk(next - 1).0.hash));
-    assert_eq!(put_aside(disk.path()), 0);
+    assert_eq!(moved_aside_count(disk.path()), 0);
 }
 
 #[test]
 fn cache_can_be_cleared_on_a_full_disk() {
     let disk = SmallDisk::of(64);
-    filled(disk.path());
+    create_filled_cache(disk.path());
     let cache = open(disk.path());
     put(&cache, 100..200);
     cache.settle().unwrap();
@@ -223,7 +223,7 @@ fn cache_can_be_cleared_on_a_full_disk() {
     assert_eq!(cache.stats().disk_entries, 2, "there is room now");
     drop(cache);
     fs::remove_file(disk.path().join("filler")).unwrap();
-    filled(disk.path());
+    create_filled_cache(disk.path());
     disk.fill();
     Cache::erase(&config(disk.path()), Duration::ZERO).unwrap();
     let cache = open(disk.path());
@@ -236,9 +236,9 @@ fn cache_can_be_cleared_on_a_full_disk() {
 #[test]
 fn read_only_disk_is_reported_and_changes_nothing() {
     let disk = SmallDisk::of(64);
-    filled(disk.path());
+    create_filled_cache(disk.path());
     disk.mount("remount,ro");
-    let output = refused(disk.path());
+    let output = open_error(disk.path());
     assert!(output.contains("Read-only file system"), "{output}");
     disk.mount("remount,rw");
     assert_pinned(&open(disk.path()));
@@ -247,7 +247,7 @@ fn read_only_disk_is_reported_and_changes_nothing() {
 #[test]
 fn files_of_another_user_are_reported_by_name_and_kept() {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+    create_filled_cache(dir.path());
     let other_uid = 65534;
     let chown =
         |path: &Path| std::os::unix::fs::chown(path, Some(other_uid), Some(other_uid)).unwrap();
@@ -255,7 +255,7 @@ fn files_of_another_user_are_reported_by_name_and_kept() {
     for entry in fs::read_dir(dir.path()).unwrap() {
         chown(&entry.unwrap().path());
     }
-    let tables = named(dir.path(), ".sst");
+    let tables = files_containing(dir.path(), ".sst");
     let table = tables.first().unwrap();
     for entry in fs::read_dir(dir.path().join("pages")).unwrap() {
         let path = entry.unwrap().path();
@@ -286,7 +286,7 @@ fn files_of_another_user_are_reported_by_name_and_kept() {
 }
 
 /// Files of the database whose names contain `part`.
-fn named(dir: &Path, part: &str) -> Vec<PathBuf> {
+fn files_containing(dir: &Path, part: &str) -> Vec<PathBuf> {
     let all = files(dir).into_keys();
     let named = all.filter(|path| path.file_name().unwrap().to_string_lossy().contains(part));
     named.collect()
@@ -316,13 +316,13 @@ fn damaged_database_is_moved_aside_and_pins_survive() {
         (".sst", cut, false),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        filled(dir.path());
-        let paths = named(dir.path(), part);
+        create_filled_cache(dir.path());
+        let paths = files_containing(dir.path(), part);
         assert!(!paths.is_empty(), "{part}");
         paths.iter().for_each(|path| damage(path));
         let cache = open(dir.path());
         assert_pinned(&cache);
-        assert_eq!(put_aside(dir.path()), 1, "{part}");
+        assert_eq!(moved_aside_count(dir.path()), 1, "{part}");
         let record = cache.view(None).record(RecordNamespace::Profiles, b"it");
         if learned {
             assert_eq!(record.as_deref(), Some(&b"learned"[..]), "{part}");
@@ -337,8 +337,8 @@ fn damaged_database_is_moved_aside_and_pins_survive() {
 fn truncated_log_or_manifest_loses_no_pin() {
     for part in [".log", "MANIFEST-"] {
         let dir = tempfile::tempdir().unwrap();
-        filled(dir.path());
-        for path in named(dir.path(), part) {
+        create_filled_cache(dir.path());
+        for path in files_containing(dir.path(), part) {
             let len = fs::metadata(&path).unwrap().len();
             let file = fs::File::options().write(true).open(&path).unwrap();
             file.set_len(len.saturating_sub(7)).unwrap();
@@ -351,13 +351,13 @@ fn truncated_log_or_manifest_loses_no_pin() {
 fn newest_two_damaged_databases_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..4 {
-        filled(dir.path());
-        for path in named(dir.path(), "MANIFEST-") {
+        create_filled_cache(dir.path());
+        for path in files_containing(dir.path(), "MANIFEST-") {
             fs::write(path, b"garbage").unwrap();
         }
     }
     assert_pinned(&open(dir.path()));
-    assert_eq!(put_aside(dir.path()), 2);
+    assert_eq!(moved_aside_count(dir.path()), 2);
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn low_file_limit_is_reported_and_64_files_suffice() {
             output.contains("ulimit -n") && output.contains(&few.to_string()),
             "{output}"
         );
-        assert_eq!(put_aside(&pages), 0);
+        assert_eq!(moved_aside_count(&pages), 0);
     }
     let enough = world.run_after("ulimit -n 64", &mount);
     assert!(enough.status.success(), "{enough:?}");
@@ -393,7 +393,7 @@ fn low_file_limit_is_reported_and_64_files_suffice() {
 #[test]
 fn command_that_does_not_need_the_cache_yields_it() {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+    create_filled_cache(dir.path());
     let first = open(dir.path());
     let patience = Duration::from_millis(100);
     let busy = Cache::open_within(&config(dir.path()), patience).unwrap_err();

@@ -9,7 +9,7 @@ use crate::support::tree::{assert_same, noise};
 use crate::support::{Server, Tree, World};
 
 /// A history of many small publishes of one repository, under the name `it`.
-fn pushed(world: &World, pushes: usize) -> Tree {
+fn publish_history(world: &World, pushes: usize) -> Tree {
     let mut tree = (0..30).fold(Tree::new(), |tree, n| {
         tree.file(
             format!("src/{}/file{n}.rs", n % 5),
@@ -73,7 +73,7 @@ fn exported(world: &World, address: &str) -> String {
 #[test]
 fn compaction_defragments_a_head_and_preserves_every_byte() {
     let world = World::new();
-    let tree = pushed(&world, 25);
+    let tree = publish_history(&world, 25);
     let before = address(&world);
     let history = exported(&world, &before);
 
@@ -110,7 +110,7 @@ fn compaction_defragments_a_head_and_preserves_every_byte() {
 #[test]
 fn push_after_compaction_stores_one_small_blob() {
     let world = World::new();
-    let tree = pushed(&world, 6);
+    let tree = publish_history(&world, 6);
     compact(&world, &["--force"]);
     let tree = tree.file("src/0/file0.rs", "fn again() {}\n").commit("on");
     let report = world.publish(tree.path(), "it");
@@ -125,7 +125,7 @@ fn push_after_compaction_stores_one_small_blob() {
 #[test]
 fn compaction_is_skipped_if_the_savings_are_small_or_it_ran_recently() {
     let world = World::new();
-    let tree = pushed(&world, 4);
+    let tree = publish_history(&world, 4);
     assert!(compact(&world, &[])["address"].is_string());
     let first = address(&world);
     assert_eq!(compact(&world, &[])["stays"]["why"], "little");
@@ -146,7 +146,7 @@ fn compaction_is_skipped_if_the_savings_are_small_or_it_ran_recently() {
 fn compaction_respects_its_budget() {
     let server = Server::start();
     let world = World::on(&server);
-    pushed(&world, 4);
+    publish_history(&world, 4);
     let before = address(&world);
     let report = compact(&world, &["--spend", "0.000001"]);
     assert_eq!(report["stays"]["why"], "costs");
@@ -180,7 +180,7 @@ fn compaction_keeps_a_repository_encrypted() {
 #[test]
 fn compaction_refuses_damaged_content() {
     let world = World::new();
-    pushed(&world, 4);
+    publish_history(&world, 4);
     let before = address(&world);
     // Content of the first publish, in the middle of its blob.
     let blob = fs::read_dir(world.blobs())
@@ -202,7 +202,7 @@ fn compaction_refuses_damaged_content() {
 #[test]
 fn compaction_killed_at_any_step_loses_nothing_and_resumes() {
     let world = World::new();
-    let tree = pushed(&world, 3);
+    let tree = publish_history(&world, 3);
     let before = address(&world);
     let blobs = || fs::read_dir(world.blobs()).unwrap().count();
     let there = blobs();
@@ -229,7 +229,7 @@ fn compaction_killed_at_any_step_loses_nothing_and_resumes() {
 fn compaction_does_not_overwrite_a_concurrent_publish() {
     let server = Server::with(&["--latency-ms", "40"]);
     let world = World::on(&server);
-    let tree = pushed(&world, 5)
+    let tree = publish_history(&world, 5)
         .file("last", "the last word")
         .commit("last");
     std::thread::scope(|scope| {
@@ -247,7 +247,7 @@ fn compaction_does_not_overwrite_a_concurrent_publish() {
 #[test]
 fn daemon_runs_scheduled_compaction_and_reports_it() {
     let world = World::new().config("[compaction]\nschedule = \"1d\"\n");
-    let tree = pushed(&world, 5);
+    let tree = publish_history(&world, 5);
     let before = address(&world);
     let dir = world.mount(&before);
     crate::support::eventually_within(60, "the job has run", || {
@@ -269,7 +269,7 @@ fn daemon_runs_scheduled_compaction_and_reports_it() {
 fn daemon_compaction_spends_nothing_without_a_budget() {
     let server = Server::start();
     let world = World::on(&server).config("[compaction]\nschedule = \"1d\"\n");
-    pushed(&world, 5);
+    publish_history(&world, 5);
     let before = address(&world);
     world.mount(&before);
     crate::support::eventually_within(60, "the job has run", || {

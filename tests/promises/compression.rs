@@ -7,7 +7,7 @@ use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World};
 
 /// Many small similar files.
-fn alike(count: usize) -> Tree {
+fn similar_files(count: usize) -> Tree {
     (0..count).fold(Tree::new(), |tree, n| {
         let mut code = String::from("use std::collections::BTreeMap;\nuse std::io::Result;\n\n");
         for line in 0..25 {
@@ -45,7 +45,7 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn equal_input_produces_equal_blobs() {
-    let tree = alike(120).noise("noise", 900_000, 5).commit("one");
+    let tree = similar_files(120).noise("noise", 900_000, 5).commit("one");
     let tree = tree
         .file("src/m001/mod.rs", "fn changed() {}\n".repeat(40))
         .commit("two");
@@ -60,7 +60,7 @@ fn equal_input_produces_equal_blobs() {
 #[test]
 fn similar_small_files_are_compressed_with_a_shared_dictionary() {
     let world = World::new();
-    let (few, many) = (alike(150), alike(300));
+    let (few, many) = (similar_files(150), similar_files(300));
     let one = stored(&world.publish(few.path(), "few"));
     let both = stored(&world.publish(many.path(), "many"));
     // On its own such a file shrinks to a quarter; half of these are stored already,
@@ -74,10 +74,10 @@ fn similar_small_files_are_compressed_with_a_shared_dictionary() {
 #[test]
 fn later_publish_reuses_the_previous_dictionary() {
     let world = World::new();
-    let mut tree = alike(200);
+    let mut tree = similar_files(200);
     world.publish(tree.path(), "it");
     for n in 0..5 {
-        let one = alike(1);
+        let one = similar_files(1);
         let code = fs::read_to_string(one.path().join("src/m000/mod.rs")).unwrap();
         let code = code.replace("value_", &format!("other_{n}_"));
         tree = tree.file(format!("src/new{n}.rs"), code);
@@ -121,7 +121,7 @@ fn incompressible_content_is_stored_uncompressed() {
 #[test]
 fn best_compression_is_no_larger_and_reads_the_same() {
     let world = World::new();
-    let tree = alike(150).file(
+    let tree = similar_files(150).file(
         "long.txt",
         (0..40_000)
             .map(|n| format!("{n} {}\n", n * n))

@@ -30,7 +30,7 @@ fn assert_safe(what: &str, shown: &[u8]) {
 
 /// Runs a command; returns all its output.
 #[track_caller]
-fn shown(world: &World, args: &[&str]) -> String {
+fn checked_output(world: &World, args: &[&str]) -> String {
     let done = world.try_run(args);
     for (stream, bytes) in [("stdout", &done.stdout), ("stderr", &done.stderr)] {
         assert_safe(&format!("{args:?} {stream}"), bytes);
@@ -74,14 +74,14 @@ fn author_text_is_escaped_in_all_output() {
     let world = World::new();
     let tree = hostile_repository();
     let path = tree.path().to_str().unwrap();
-    shown(
+    checked_output(
         &world,
         &["publish", path, "--name", "it", "--branch", "main"],
     );
-    let log = shown(&world, &["log", "it"]);
+    let log = checked_output(&world, &["log", "it"]);
     assert!(log.contains("second") && log.contains(r"\u{202e}"), "{log}");
     assert_eq!(log.lines().count(), 2, "{log}");
-    let refs = shown(&world, &["refs", "it"]);
+    let refs = checked_output(&world, &["refs", "it"]);
     assert!(refs.contains(r"hidden-\u{200b}tag"), "{refs}");
     let dir = world.mount("it");
     for args in [
@@ -98,7 +98,7 @@ fn author_text_is_escaped_in_all_output() {
         &["cache", "verify"],
         &["gc", "--dry-run"],
     ] {
-        shown(&world, args);
+        checked_output(&world, args);
     }
     for name in ["commit", "status"] {
         let text = fs::read(dir.join(".walgit").join(name)).unwrap();
@@ -109,7 +109,7 @@ fn author_text_is_escaped_in_all_output() {
     assert!(commit.contains("\n            body"), "{commit:?}");
     assert!(commit.contains("\n    FORGED in the body\n"), "{commit:?}");
     let out = world.path().join("out");
-    shown(&world, &["export", "it", out.to_str().unwrap(), "--check"]);
+    checked_output(&world, &["export", "it", out.to_str().unwrap(), "--check"]);
     // Git receives it unescaped.
     assert!(git(&out, &["log", "-1", "--format=%s", "main"]).contains('\u{202e}'));
     // JSON contains all of it, and no terminal controls.
@@ -134,7 +134,7 @@ fn each_mount_notice_is_one_line() {
         .store();
     let dir = world.mountpoint();
     let address = format!("walrus://{manifest}");
-    let output = shown(&world, &["mount", &address, dir.to_str().unwrap()]);
+    let output = checked_output(&world, &["mount", &address, dir.to_str().unwrap()]);
     assert!(output.contains("bad") && output.len() < 20_000, "{output}");
     let notices = fs::read(dir.join(".walgit/notices")).unwrap();
     assert_safe("notices", &notices);
@@ -143,18 +143,18 @@ fn each_mount_notice_is_one_line() {
 }
 
 /// A server that answers every request with an error text.
-fn rude_server(status: &'static str) -> String {
+fn hostile_server(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            std::thread::spawn(move || rude(stream.unwrap(), status));
+            std::thread::spawn(move || respond(stream.unwrap(), status));
         }
     });
     url
 }
 
-fn rude(mut stream: TcpStream, status: &str) {
+fn respond(mut stream: TcpStream, status: &str) {
     let words = format!("no{EVIL}\nFORGED: all is well {}", "x".repeat(10_000));
     let body = json!({
         "error": {"status": words, "code": 400, "message": words, "details": [words]},
@@ -184,7 +184,7 @@ fn server_text_is_escaped_in_all_output() {
     let address = World::on(&honest).publish(tree.path(), "it")["address"].clone();
     let address = address.as_str().unwrap();
     for status in ["400", "404", "403", "500", "200"] {
-        let url = rude_server(status);
+        let url = hostile_server(status);
         let world = World::new().reading(&[&url]).writing(&url).config(&format!(
             "network = \"mine\"\n[mount]\ndeadline_s = 3\n[networks.mine]\naggregators = [\"{url}\"]\n\
              publishers = [\"{url}\"]\nsui = \"{url}\"\nadmin = \"{url}\"\n"
@@ -206,7 +206,7 @@ fn server_text_is_escaped_in_all_output() {
             &["debug", "epoch"],
             &["renew"],
         ] {
-            shown(&world, args);
+            checked_output(&world, args);
         }
         let log = world.path().join("state/walgit-fs/daemon.log");
         assert_safe("daemon.log", &fs::read(log).unwrap_or_default());
@@ -216,7 +216,7 @@ fn server_text_is_escaped_in_all_output() {
 #[test]
 fn issuer_text_is_escaped() {
     for status in ["400", "401", "500", "200"] {
-        let url = rude_server(status);
+        let url = hostile_server(status);
         let world = World::new()
             .config(&format!(
                 "network = \"mine\"\n[networks.mine]\naggregators = [\"{url}\"]\n\
@@ -225,7 +225,7 @@ fn issuer_text_is_escaped() {
                  device_authorization_endpoint = \"{url}/device\"\n"
             ))
             .with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
-        let output = shown(&world, &["login", "--device"]);
+        let output = checked_output(&world, &["login", "--device"]);
         assert!(
             output.contains("error: ") && output.len() < 2000,
             "{output}"
@@ -243,7 +243,7 @@ fn author_text_cannot_forge_daemon_log_lines() {
     for blob in fs::read_dir(world.blobs()).unwrap() {
         let path = blob.unwrap().path();
         if path.is_file() {
-            spoil(&path);
+            corrupt(&path);
         }
     }
     world.run(&["cache", "clear"]);
@@ -255,7 +255,7 @@ fn author_text_cannot_forge_daemon_log_lines() {
     assert_safe("daemon.log", &fs::read(&log).unwrap());
 }
 
-fn spoil(path: &Path) {
+fn corrupt(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes
@@ -307,10 +307,10 @@ fn ref_names_that_git_refuses_are_refused() {
     fs::write(evil, format!("{id}\n")).unwrap();
     tree.git(&["tag", "good"]);
     let world = World::new();
-    shown(
+    checked_output(
         &world,
         &["publish", tree.path().to_str().unwrap(), "--name", "it"],
     );
-    let refs = shown(&world, &["refs", "it"]);
+    let refs = checked_output(&world, &["refs", "it"]);
     assert!(refs.contains("good") && !refs.contains("vil"), "{refs}");
 }

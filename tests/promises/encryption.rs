@@ -24,7 +24,7 @@ const NAME: &str = "a-name-that-tells-too-much";
 
 /// Without a session bus, keys go to sealed files and the user's own keyring is not
 /// touched.
-fn bus_less(world: World) -> World {
+fn without_session_bus(world: World) -> World {
     world.with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
 }
 
@@ -68,7 +68,7 @@ fn files(dirs: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn assert_nowhere(dirs: &[PathBuf], needles: &[&[u8]]) {
+fn assert_absent(dirs: &[PathBuf], needles: &[&[u8]]) {
     let mut seen = 0;
     for file in files(dirs) {
         let bytes = fs::read(&file).unwrap_or_default();
@@ -84,7 +84,7 @@ fn assert_nowhere(dirs: &[PathBuf], needles: &[&[u8]]) {
 
 #[test]
 fn encrypted_repository_mounts_with_its_key_and_is_unchanged() {
-    let world = bus_less(World::new());
+    let world = without_session_bus(World::new());
     let tree = sample();
     let published = publish(&world, &tree, &["--encrypt"]);
     assert_eq!(published["encrypted"], true);
@@ -119,7 +119,7 @@ fn encrypted_repository_mounts_with_its_key_and_is_unchanged() {
 
 #[test]
 fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
-    let world = bus_less(World::new());
+    let world = without_session_bus(World::new());
     let tree = sample();
     let published = publish(&world, &tree, &["--encrypt"]);
     let key = key_file(&world, &published);
@@ -170,7 +170,7 @@ fn missing_or_wrong_key_opens_nothing_and_names_the_remedy() {
 #[test]
 fn storage_and_disk_reveal_no_plaintext() {
     let server = Server::start();
-    let world = bus_less(World::on(&server));
+    let world = without_session_bus(World::on(&server));
     let tree = sample();
     let published = publish(&world, &tree, &["--encrypt"]);
     let dir = world.mount("it");
@@ -208,9 +208,9 @@ fn storage_and_disk_reveal_no_plaintext() {
         key.trim().as_bytes(),
     ];
     let stored = server.blobs().parent().unwrap().to_owned();
-    assert_nowhere(&[stored], &needles);
+    assert_absent(&[stored], &needles);
     let kept = ["cache", "state"].map(|dir| world.path().join(dir));
-    assert_nowhere(&kept, &needles);
+    assert_absent(&kept, &needles);
     // It is cached: the next session needs the key and no network.
     server.clear_requests();
     assert_same(tree.path(), &world.mount("it"));
@@ -224,7 +224,7 @@ fn storage_and_disk_reveal_no_plaintext() {
 #[test]
 fn encrypted_content_is_reported_as_cached() {
     let server = Server::start();
-    let world = bus_less(World::on(&server));
+    let world = without_session_bus(World::on(&server));
     let tree = (0..12).fold(Tree::new(), |tree, n| {
         tree.noise(&format!("d/{n:02}"), 200_000, n)
     });
@@ -258,7 +258,7 @@ fn encrypted_content_is_reported_as_cached() {
 #[test]
 fn encrypted_mount_and_first_read_need_no_extra_requests() {
     let server = Server::start();
-    let world = bus_less(World::on(&server));
+    let world = without_session_bus(World::on(&server));
     let tree = Tree::new().file("a", "text ".repeat(1000)).file("d/b", "b");
     publish(&world, &tree, &["--encrypt"]);
     world.run(&["cache", "clear"]);
@@ -269,7 +269,7 @@ fn encrypted_mount_and_first_read_need_no_extra_requests() {
 
 #[test]
 fn encrypted_change_is_one_blob_and_the_mount_follows() {
-    let world = bus_less(World::new());
+    let world = without_session_bus(World::new());
     let tree = sample();
     let first = publish(&world, &tree, &["--encrypt"]);
     let again = publish(&world, &tree, &[]);
@@ -294,7 +294,7 @@ fn encrypted_change_is_one_blob_and_the_mount_follows() {
 
 #[test]
 fn same_input_and_key_produce_same_blobs_so_a_publish_resumes() {
-    let world = bus_less(World::new());
+    let world = without_session_bus(World::new());
     let tree = sample();
     let first = publish(&world, &tree, &["--encrypt"]);
     // As if it had been killed before it set the name.
@@ -324,7 +324,7 @@ fn same_input_and_key_produce_same_blobs_so_a_publish_resumes() {
 
 #[test]
 fn name_changes_between_private_and_public_only_on_request_and_shares_nothing() {
-    let world = bus_less(World::new());
+    let world = without_session_bus(World::new());
     let tree = sample();
     let path = tree.path().to_str().unwrap();
     let public = publish(&world, &tree, &[]);
@@ -364,12 +364,12 @@ fn name_changes_between_private_and_public_only_on_request_and_shares_nothing() 
 #[test]
 fn corrupting_gateway_is_skipped_for_encrypted_blobs() {
     let server = Server::start();
-    let world = bus_less(World::on(&server));
+    let world = without_session_bus(World::on(&server));
     let tree = sample();
     publish(&world, &tree, &["--encrypt"]);
     for lie in [Lie::Flip, Lie::Truncate, Lie::Pad, Lie::Swap] {
         let liar = LyingGateway::in_front_of(&server.url, lie);
-        let reader = bus_less(World::new().reading(&[&liar.url, &server.url]));
+        let reader = without_session_bus(World::new().reading(&[&liar.url, &server.url]));
         let kept = world.path().join("data/walgit-fs");
         let theirs = reader.path().join("data/walgit-fs");
         copy(&kept, &theirs);
@@ -390,7 +390,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn encrypted_manifest_repository_is_rewritten_encrypted() {
-    let world = bus_less(world_with_fixture());
+    let world = without_session_bus(world_with_fixture());
     let [_, second] = manifests("encrypted");
     let dek = fixture("dek.hex");
     let from = address_of(&second);
@@ -412,7 +412,7 @@ fn encrypted_manifest_repository_is_rewritten_encrypted() {
 }
 
 /// Implements section 11 of `contrib/FORMAT.md` independently.
-fn by_the_format(key: [u8; 32], stored: &[u8]) -> Vec<u8> {
+fn decrypt_by_specification(key: [u8; 32], stored: &[u8]) -> Vec<u8> {
     use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     let derived =
         |of: &str| blake3::derive_key(&format!("walgit-fs 2026 private blob 1: {of}"), &key);
@@ -448,7 +448,7 @@ fn by_the_format(key: [u8; 32], stored: &[u8]) -> Vec<u8> {
 
 #[test]
 fn independent_reader_decrypts_according_to_the_specification() {
-    let world = bus_less(World::new());
+    let world = without_session_bus(World::new());
     let file = world.path().join("key");
     let key = [9; 32];
     fs::write(&file, key).unwrap();
@@ -462,7 +462,7 @@ fn independent_reader_decrypts_according_to_the_specification() {
     let mut seen = 0;
     for blob in fs::read_dir(world.blobs()).unwrap() {
         let blob = blob.unwrap();
-        let plain = by_the_format(key, &fs::read(blob.path()).unwrap());
+        let plain = decrypt_by_specification(key, &fs::read(blob.path()).unwrap());
         if blob.file_name() == head {
             assert!(plain.starts_with(b"WALGITFS\x01\0\x01\0"));
             let roots = "walgit-fs 2026 private blob 1: root of an address";
@@ -480,21 +480,21 @@ fn independent_reader_decrypts_according_to_the_specification() {
     let golden = fs::read(golden).unwrap();
     let keys = PrivateKeys::of(&SecretKey::from_bytes([1; 32]));
     assert_eq!(keys.seal(b"text").unwrap(), golden);
-    assert!(by_the_format([1; 32], &golden).starts_with(b"text\0"));
+    assert!(decrypt_by_specification([1; 32], &golden).starts_with(b"text\0"));
 }
 
 /// A store of one encrypted blob in a directory.
-struct Sealed {
+struct SealedBlob {
     dir: tempfile::TempDir,
     plain: Vec<u8>,
     blob: BlobId,
 }
 
-impl Sealed {
+impl SealedBlob {
     fn new(len: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plain = noise(len, 5);
-        let sealed = Sealed {
+        let sealed = SealedBlob {
             dir,
             plain,
             blob: BlobId::from_bytes([0; 32]),
@@ -503,7 +503,7 @@ impl Sealed {
         let body = store.seal(sealed.plain.clone().into()).unwrap();
         let blob = blob_id(&body).unwrap();
         block_on(store.put(blob, body, &PutOptions::default())).unwrap();
-        Sealed { blob, ..sealed }
+        SealedBlob { blob, ..sealed }
     }
 
     /// The directory, and a store over it that has not read the header yet.
@@ -528,7 +528,7 @@ fn read(store: &PrivateStore, blob: BlobId, extent: Extent) -> Result<Bytes, Sto
 
 #[test]
 fn store_refuses_data_not_encrypted_with_the_key() {
-    let sealed = Sealed::new(100);
+    let sealed = SealedBlob::new(100);
     let (_, store) = sealed.open();
     let other = PrivateStore::new(
         Arc::new(sealed.open().0),
@@ -550,7 +550,7 @@ fn store_refuses_data_not_encrypted_with_the_key() {
 
 #[test]
 fn range_past_the_end_is_out_of_bounds_with_or_without_known_header() {
-    let sealed = Sealed::new(200_000);
+    let sealed = SealedBlob::new(200_000);
     let (_, store) = sealed.open();
     for (start, len) in [
         (0, 1 << 20),
@@ -583,7 +583,7 @@ proptest! {
         at in any::<proptest::sample::Index>(),
         bit in 0u8..8,
     ) {
-        let sealed = Sealed::new(len);
+        let sealed = SealedBlob::new(len);
         let (a, b) = (a.index(len), b.index(len));
         let range = ByteRange::new(a.min(b) as u64, a.abs_diff(b) as u64 + 1);
         let wanted = &sealed.plain[range.start() as usize..range.end() as usize];

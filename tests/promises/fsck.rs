@@ -47,7 +47,7 @@ fn sample() -> Tree {
 }
 
 /// The blob of a directory that contains these bytes, and their offset.
-fn holding(blobs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
+fn find_blob_with(blobs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
     for entry in fs::read_dir(blobs).unwrap() {
         let path = entry.unwrap().path();
         let content = fs::read(&path).unwrap();
@@ -62,7 +62,7 @@ fn holding(blobs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
 }
 
 /// Flips a bit of a stored file.
-fn spoil(path: &Path, at: u64) {
+fn flip_bit(path: &Path, at: u64) {
     let file = fs::File::options().read(true).write(true).open(path);
     let file = file.unwrap();
     let mut byte = [0];
@@ -122,8 +122,8 @@ fn fsck_without_remote_checks_the_cache_and_probes_the_rest() {
 fn fsck_reports_a_flipped_bit_by_its_file() {
     let world = World::new();
     world.publish(sample().path(), "it");
-    let (blob, at) = holding(&world.blobs(), &noise(2042, 42)[..64]);
-    spoil(&blob, at + 1000);
+    let (blob, at) = find_blob_with(&world.blobs(), &noise(2042, 42)[..64]);
+    flip_bit(&blob, at + 1000);
     let (report, sound) = fsck(&world, &["it"]);
     assert!(!sound);
     assert_eq!(kinds(&report), ["wrong"], "{report}");
@@ -146,7 +146,7 @@ fn fsck_reports_a_missing_or_truncated_blob_by_its_files() {
     let server = Server::start();
     let world = World::on(&server);
     world.publish(sample().path(), "it");
-    let (blob, _) = holding(&server.blobs(), &noise(9 << 20, 1001)[..64]);
+    let (blob, _) = find_blob_with(&server.blobs(), &noise(9 << 20, 1001)[..64]);
     // Truncated to part of its length.
     let file = fs::File::options().write(true).open(&blob).unwrap();
     let len = file.metadata().unwrap().len();
@@ -202,7 +202,7 @@ fn fsck_reports_the_damaged_file_of_an_encrypted_repository() {
         .map(|it| it.unwrap().path())
         .max_by_key(largest)
         .unwrap();
-    spoil(&blob, largest(&blob) / 2);
+    flip_bit(&blob, largest(&blob) / 2);
     let (report, sound) = fsck(&world, &["it"]);
     assert!(!sound && kinds(&report).contains(&"wrong"), "{report}");
     assert!(kinds(&report).len() <= 2, "one block: {report}");

@@ -21,7 +21,7 @@ use crate::support::{Tree, World, block_on, loader};
 
 /// Asserts that both modes succeed; returns the object report of `--objects`.
 #[track_caller]
-fn sound(world: &World, args: &[&str]) -> Value {
+fn assert_sound(world: &World, args: &[&str]) -> Value {
     let (report, is_sound) = fsck(world, args);
     assert!(is_sound, "{report}");
     let (report, is_sound) = fsck(world, &[args, &["--objects"]].concat());
@@ -43,7 +43,7 @@ fn fsck_objects_verifies_a_diverse_history() {
         tree.git(&["tag", "-a", "of-a-file", "HEAD:empty", "-m", "x"]);
         for n in 0..3 {
             publish(&world, tree.path(), &BRANCHES, more);
-            let objects = sound(&world, &["it"]);
+            let objects = assert_sound(&world, &["it"]);
             assert_eq!(objects["hashed"], true, "{objects}");
             let commits = git(tree.path(), &["rev-list", "--count", "--all"]);
             assert_eq!(count(&objects, "commits").to_string(), commits, "{objects}");
@@ -59,7 +59,7 @@ fn fsck_objects_verifies_a_diverse_history() {
         tree.git(&["reset", "-q", "--hard", "HEAD~2"]);
         let tree = tree.file("instead", "of it").commit("instead");
         publish(&world, tree.path(), &BRANCHES, more);
-        sound(&world, &["it"]);
+        assert_sound(&world, &["it"]);
     }
 }
 
@@ -73,17 +73,17 @@ fn fsck_objects_verifies_a_partial_history() {
         &["clone", "-q", "--depth", "3", &from, "shallow"],
     );
     publish(&world, &world.path().join("shallow"), &["main"], &[]);
-    assert_eq!(sound(&world, &["it"])["hashed"], true);
+    assert_eq!(assert_sound(&world, &["it"])["hashed"], true);
     for (depth, has_history) in [("5", true), ("none", false)] {
         let world = World::new();
         publish(&world, tree.path(), &BRANCHES, &["--history", depth]);
-        let objects = sound(&world, &["it"]);
+        let objects = assert_sound(&world, &["it"]);
         assert_eq!(objects["hashed"], true, "{objects}");
         assert_eq!(count(&objects, "trees") > 0, has_history, "{objects}");
     }
     let world = World::new();
     world.publish(Tree::new().file("a", "a").path(), "it");
-    assert!(sound(&world, &["it"]).is_null());
+    assert!(assert_sound(&world, &["it"]).is_null());
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn fsck_objects_verifies_a_synthetic_history() {
     let mut history = SyntheticHistory::new();
     let tip = history.tip.clone();
     tagged(&mut history, tag(&tip, "commit"));
-    let objects = sound(&world, &[&history.store(&world)]);
+    let objects = assert_sound(&world, &[&history.store(&world)]);
     let counts = ["commits", "trees", "contents", "tags"].map(|what| count(&objects, what));
     assert_eq!(counts, [1, 1, 2, 1]);
 }
@@ -370,7 +370,7 @@ fn fsck_reports_undecodable_data_by_location() {
 struct SeededRng(u64);
 
 impl SeededRng {
-    fn below(&mut self, most: usize) -> usize {
+    fn next_below(&mut self, most: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6364136223846793005)
@@ -380,8 +380,8 @@ impl SeededRng {
 
     fn byte(&mut self, of: &mut [u8]) {
         if !of.is_empty() {
-            let at = self.below(of.len());
-            of[at] = of[at].wrapping_add(1 + self.below(255) as u8);
+            let at = self.next_below(of.len());
+            of[at] = of[at].wrapping_add(1 + self.next_below(255) as u8);
         }
     }
 }
@@ -391,22 +391,22 @@ fn any_history(seed: u64) -> SyntheticHistory {
     let mut rng = SeededRng(seed);
     let mut history = SyntheticHistory::new();
     let tip = history.tip.clone();
-    if rng.below(2) == 0 {
+    if rng.next_below(2) == 0 {
         let tree = RawCommit::parse(history.commits[0].clone().into(), &tip).unwrap();
-        let (to, kind) = [(&tip, "commit"), (tree.tree(), "tree")][rng.below(2)];
+        let (to, kind) = [(&tip, "commit"), (tree.tree(), "tree")][rng.next_below(2)];
         tagged(&mut history, tag(to, kind));
     }
-    for _ in 0..rng.below(3) {
-        match rng.below(18) {
+    for _ in 0..rng.next_below(3) {
+        match rng.next_below(18) {
             0 => rng.byte(&mut history.contents),
             1 => {
-                let at = rng.below(history.tree.len());
-                history.tree[at].target = Target::Number(rng.below(5) as u64);
+                let at = rng.next_below(history.tree.len());
+                history.tree[at].target = Target::Number(rng.next_below(5) as u64);
             }
-            2 => history.tree.truncate(rng.below(2)),
+            2 => history.tree.truncate(rng.next_below(2)),
             3 => {
                 let modes: [&[u8]; 5] = [b"100755", b"40000", b"120000", b"160000", b"100664"];
-                history.tree[0].mode = Bytes::copy_from_slice(modes[rng.below(5)]);
+                history.tree[0].mode = Bytes::copy_from_slice(modes[rng.next_below(5)]);
             }
             4 => {
                 let mut raw = history.commits[0].clone();
@@ -419,13 +419,13 @@ fn any_history(seed: u64) -> SyntheticHistory {
             5 => history.commits.clear(),
             6 => history.tags.clear(),
             7 => history.tags.iter_mut().for_each(|raw| rng.byte(raw)),
-            8 => history.segment.commits[0].tree = rng.below(4) as u64,
+            8 => history.segment.commits[0].tree = rng.next_below(4) as u64,
             9 => history.segment.commits.push(CommitMark {
                 name: CommitMark::name(&tip.0),
-                tree: rng.below(4) as u64,
+                tree: rng.next_below(4) as u64,
             }),
-            10 => history.segment.contents[0].ends[0] = rng.below(13) as u32,
-            11 => history.segment.trees[0].count = rng.below(3) as u64,
+            10 => history.segment.contents[0].ends[0] = rng.next_below(13) as u32,
+            11 => history.segment.trees[0].count = rng.next_below(3) as u64,
             12 => {
                 let names = [
                     "refs/heads/a",
@@ -433,19 +433,19 @@ fn any_history(seed: u64) -> SyntheticHistory {
                     "refs/tags/c",
                     "refs/heads/x.lock",
                 ];
-                let to = [&tip, &GitId(vec![7; 20])][rng.below(2)].clone();
-                history.segment.refs.push(branch(names[rng.below(4)], &to));
+                let to = [&tip, &GitId(vec![7; 20])][rng.next_below(2)].clone();
+                history.segment.refs.push(branch(names[rng.next_below(4)], &to));
             }
             13 => history.segment.shallow.push(tip.clone()),
             14 => history.segment.head = Bytes::from_static(b"refs/heads/other"),
             15 => {
                 let raw = RawCommit::parse(history.commits.concat().into(), &tip);
                 let Ok(first) = raw else { continue };
-                let parent = [&tip, &GitId(vec![7; 20])][rng.below(2)].clone();
+                let parent = [&tip, &GitId(vec![7; 20])][rng.next_below(2)].clone();
                 let next = commit(first.tree(), &[&parent]);
                 let next_id = id(gix::objs::Kind::Commit, &next);
                 history.commits.push(next);
-                if rng.below(3) > 0 {
+                if rng.next_below(3) > 0 {
                     let name = CommitMark::name(&next_id.0);
                     history.segment.commits.push(CommitMark { name, tree: 0 });
                 }

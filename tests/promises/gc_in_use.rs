@@ -15,10 +15,10 @@ use crate::support::{Server, Tree, World, eventually};
 
 /// No retention rule keeps anything, so only leases and names protect.
 const NO_RETENTION: &str = "[retention]\ndefault_days = 0\nrules = []\n";
-const FILE: usize = 300_000;
+const FILE_LEN: usize = 300_000;
 
 /// A mounted repository with one file that a second publish replaced under its name.
-struct Replaced {
+struct ReplacedHead {
     world: World,
     tree: Tree,
     /// The address of the replaced head.
@@ -27,17 +27,17 @@ struct Replaced {
 }
 
 fn old_content() -> Vec<u8> {
-    noise(FILE, 1)
+    noise(FILE_LEN, 1)
 }
 
-impl Replaced {
+impl ReplacedHead {
     fn new() -> Self {
-        Replaced::with(World::new(), &[], &[])
+        ReplacedHead::with(World::new(), &[], &[])
     }
 
     fn with(world: World, publish: &[&str], mount: &[&str]) -> Self {
         let world = world.config(NO_RETENTION);
-        let tree = Tree::new().noise("file", FILE, 1);
+        let tree = Tree::new().noise("file", FILE_LEN, 1);
         let path = tree.path().to_str().unwrap().to_owned();
         let args = [&["publish", &path, "--name", "it"], publish].concat();
         let old = world.json(&args)["address"].as_str().unwrap().to_owned();
@@ -47,7 +47,7 @@ impl Replaced {
         args.extend(mount.iter().map(OsStr::new));
         args.extend([OsStr::new("it"), dir.as_os_str()]);
         world.run(&args);
-        let replaced = Replaced {
+        let replaced = ReplacedHead {
             world,
             tree,
             old,
@@ -58,7 +58,7 @@ impl Replaced {
     }
 
     fn publish_again(&self, seed: u64) {
-        fs::write(self.tree.path().join("file"), noise(FILE, seed)).unwrap();
+        fs::write(self.tree.path().join("file"), noise(FILE_LEN, seed)).unwrap();
         self.world.publish(self.tree.path(), "it");
     }
 
@@ -109,7 +109,7 @@ fn refusal(done: &Output) -> String {
 
 #[test]
 fn gc_keeps_a_mounted_head_in_any_environment() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let elsewhere = |name: &str| elsewhere.path().join(name);
     for name in [
@@ -154,13 +154,13 @@ fn gc_keeps_a_mounted_head_in_any_environment() {
 
 #[test]
 fn gc_keeps_blobs_of_other_users_of_a_store() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     it.world.unmount(&it.mount);
     let store = it.world.blobs().parent().unwrap().to_owned();
     let shared =
         format!("network = \"shared\"\n{NO_RETENTION}[networks.shared]\ndir = {store:?}\n");
     let other = World::new().config(&shared);
-    let theirs = Tree::new().noise("file", FILE, 50);
+    let theirs = Tree::new().noise("file", FILE_LEN, 50);
     other.publish(theirs.path(), "theirs");
     // Neither collects blobs of the other, including old heads, whose retention rules
     // are unknown.
@@ -184,7 +184,7 @@ fn gc_keeps_blobs_of_other_users_of_a_store() {
 
 #[test]
 fn gc_keeps_a_mounted_head_while_its_daemon_is_stopped() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     let daemon = it.world.daemon().unwrap();
     signal(daemon, Signal::STOP);
     let done = it.gc().output().unwrap();
@@ -197,7 +197,7 @@ fn gc_keeps_a_mounted_head_while_its_daemon_is_stopped() {
 
 #[test]
 fn gc_keeps_a_mounted_head_without_certificates() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     let mut gc = it.gc();
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         gc.env(name, "/nonexistent");
@@ -209,7 +209,7 @@ fn gc_keeps_a_mounted_head_without_certificates() {
 #[test]
 fn gc_keeps_a_head_mounted_in_the_foreground() {
     let world = World::new().config(NO_RETENTION);
-    let tree = Tree::new().noise("file", FILE, 1);
+    let tree = Tree::new().noise("file", FILE_LEN, 1);
     world.publish(tree.path(), "it");
     let dir = world.mountpoint();
     let mut args: Vec<&OsStr> = ["mount", "--foreground", "--prefetch", "off", "it"]
@@ -218,7 +218,7 @@ fn gc_keeps_a_head_mounted_in_the_foreground() {
     args.push(dir.as_os_str());
     let mut serving = world.command(&args).stderr(Stdio::null()).spawn().unwrap();
     eventually("the mount is ready", || dir.join("file").exists());
-    fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
+    fs::write(tree.path().join("file"), noise(FILE_LEN, 2)).unwrap();
     world.publish(tree.path(), "it");
     let found = report(
         &world
@@ -236,7 +236,7 @@ fn gc_keeps_a_head_mounted_in_the_foreground() {
 
 #[test]
 fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
-    let it = Replaced::with(World::new(), &[], &["--follow=1"]);
+    let it = ReplacedHead::with(World::new(), &[], &["--follow=1"]);
     // The old file stays open while the mount follows.
     let mut open = None;
     eventually("the mount moves", || {
@@ -253,7 +253,7 @@ fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
     });
     let report = report(&it.gc().env_remove("XDG_RUNTIME_DIR").output().unwrap());
     assert_eq!(deleted(&report), 0, "{report}");
-    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE, 3));
+    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE_LEN, 3));
     drop(open);
     eventually("only the current head is leased", || {
         let lease = fs::read_to_string(&leases(&it.world, "mount")[0]).unwrap();
@@ -262,7 +262,7 @@ fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
     let collected = it.world.json(&["gc", "--grace", "0s"]);
     assert!(deleted(&collected) > 0, "{collected}");
     assert_eq!(collected["mounts"], 1, "{collected}");
-    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE, 3));
+    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE_LEN, 3));
     assert!(it.world.run(&["fsck", "it"]).contains("sound"));
 }
 
@@ -275,7 +275,7 @@ fn address(world: &World) -> String {
 #[test]
 fn gc_keeps_a_mounted_head_without_its_key() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
-    let it = Replaced::with(world, &["--encrypt"], &[]);
+    let it = ReplacedHead::with(world, &["--encrypt"], &[]);
     let keys = it.world.path().join("data/walgit-fs");
     // Keys are in the data directory like the store; hide the keys.
     let hidden = hide_keys(&keys);
@@ -305,7 +305,7 @@ fn hide_keys(data: &Path) -> Vec<(PathBuf, PathBuf)> {
 
 #[test]
 fn gc_keeps_the_head_of_a_killed_daemon_for_the_grace_period() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     it.world.crash();
     // The kernel's table still lists the dead mount, which can be mounted again.
     let dead = it.world.json(&["gc", "--grace", "0s"]);
@@ -334,7 +334,7 @@ fn gc_keeps_the_head_of_a_killed_daemon_for_the_grace_period() {
 
 #[test]
 fn gc_keeps_a_head_mounted_through_a_devnet_over_its_store() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     it.world.run(&["unmount", "--all"]);
     let store = it.world.blobs().parent().unwrap().to_owned();
     let server = Server::over_directory(&store);
@@ -368,7 +368,7 @@ fn leases(world: &World, ending: &str) -> Vec<PathBuf> {
 
 #[test]
 fn gc_refuses_if_a_mount_has_no_lease() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     fs::remove_dir_all(it.world.blobs().parent().unwrap().join("leases")).unwrap();
     let trial = it.world.try_run(&["gc", "--grace", "0s", "--dry-run"]);
     let output = String::from_utf8(trial.stderr).unwrap();
@@ -386,7 +386,7 @@ fn gc_refuses_if_a_mount_has_no_lease() {
 
 #[test]
 fn gc_refuses_if_a_lease_is_damaged() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     for ending in ["mount", "lease"] {
         let dir = it.world.blobs().parent().unwrap().join("leases");
         let damaged = dir.join(format!("damaged.{ending}"));
@@ -402,7 +402,7 @@ fn gc_refuses_if_a_lease_is_damaged() {
 
 #[test]
 fn irregular_file_in_place_of_a_lease_or_record_does_not_block() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     let store = it.world.blobs().parent().unwrap().to_owned();
     for ending in ["mount", "lease", "user"] {
         let pipe = store.join(format!("leases/pipe.{ending}"));
@@ -506,7 +506,7 @@ fn gc_reports_why_the_cache_was_not_examined() {
 
 #[test]
 fn gc_refuses_if_a_name_is_damaged() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     let name = it.world.path().join("data/walgit-fs/refs/local/mystery");
     fs::write(&name, "{").unwrap();
     let output = refusal(&it.gc().output().unwrap());
@@ -518,12 +518,12 @@ fn gc_refuses_if_a_name_is_damaged() {
 #[test]
 fn mount_during_gc_shows_everything_or_fails() {
     let world = World::new().config(NO_RETENTION);
-    let tree = Tree::new().noise("file", FILE, 1);
+    let tree = Tree::new().noise("file", FILE_LEN, 1);
     let old = world.publish(tree.path(), "it")["address"]
         .as_str()
         .unwrap()
         .to_owned();
-    fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
+    fs::write(tree.path().join("file"), noise(FILE_LEN, 2)).unwrap();
     world.publish(tree.path(), "it");
     // A daemon runs, so `gc` cannot open the cache.
     world.mount("it");
@@ -564,7 +564,7 @@ fn state(pid: i32) -> Option<char> {
 fn gc_keeps_a_mounted_network_head_in_any_environment() {
     let server = Server::start();
     let world = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
-    let it = Replaced::with(world, &[], &[]);
+    let it = ReplacedHead::with(world, &[], &[]);
     let state = tempfile::tempdir().unwrap();
     it.assert_protected(
         it.gc()
@@ -599,7 +599,7 @@ fn gc_keeps_a_mounted_network_head_in_any_environment() {
 
 #[test]
 fn lease_names_its_holder_and_ends_with_its_mount() {
-    let it = Replaced::new();
+    let it = ReplacedHead::new();
     let lease = leases(&it.world, "mount");
     let text = fs::read_to_string(&lease[0]).unwrap();
     let holder: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();

@@ -44,7 +44,7 @@ fn refs(repository: &Path) -> String {
 
 /// Publishes these branches, exports them, and compares with the repository.
 #[track_caller]
-fn there_and_back(world: &World, repository: &Path, branches: &[&str]) -> PathBuf {
+fn assert_round_trip(world: &World, repository: &Path, branches: &[&str]) -> PathBuf {
     let mut args = vec!["publish", repository.to_str().unwrap(), "--name", "it"];
     for branch in branches {
         args.extend(["--branch", branch]);
@@ -110,7 +110,7 @@ fn malformed_commits_round_trip_byte_for_byte() {
     );
     let mut all = vec!["main"];
     all.extend(branches.iter().map(String::as_str));
-    let copy = there_and_back(&world, tree.path(), &all);
+    let copy = assert_round_trip(&world, tree.path(), &all);
     for (id, rest) in ids.iter().zip(COMMITS) {
         let raw = git_bytes(&copy, &["cat-file", "commit", id]);
         assert!(raw.ends_with(rest), "{id}");
@@ -195,7 +195,7 @@ fn unusual_trees_round_trip_and_are_shown_as_git_checks_them_out() {
         tree.git(&["update-ref", "refs/heads/main", &commit]);
     }
     let branches = ["main", "odd", "twice"];
-    there_and_back(&world, tree.path(), &branches);
+    assert_round_trip(&world, tree.path(), &branches);
     let dir = world.mount("it");
     let clone = world.path().join("clone");
     for branch in ["odd", "twice"] {
@@ -238,7 +238,7 @@ fn tree_that_git_cannot_check_out_is_refused_by_path_but_kept_in_history() {
     let top = tree.git(&["commit-tree", &whole, "-p", &bad, "-m", "without it"]);
     tree.git(&["update-ref", "refs/heads/main", &top]);
     tree.git(&["branch", "-qD", "bad"]);
-    there_and_back(&world, tree.path(), &["main"]);
+    assert_round_trip(&world, tree.path(), &["main"]);
 }
 
 #[test]
@@ -274,19 +274,19 @@ fn tags_of_any_object_type_round_trip() {
     tree.git(&["update-ref", "refs/tags/plain-blob", &loose]);
     let parent = tree.git(&["rev-parse", "HEAD^{tree}"]);
     tree.git(&["update-ref", "refs/tags/tree-of-the-tip", &parent]);
-    there_and_back(&world, tree.path(), &["main"]);
+    assert_round_trip(&world, tree.path(), &["main"]);
     // Again with more: targets of tags are neither lost nor stored again.
     let tree = tree.file("b", "more\n").commit("second");
     let report = publish(&world, tree.path(), &["main"]);
     assert_eq!(report["history"]["new_objects"], 2, "{report}");
-    there_and_back(&world, tree.path(), &["main"]);
+    assert_round_trip(&world, tree.path(), &["main"]);
     assert_eq!(publish(&world, tree.path(), &["main"])["unchanged"], true);
     // Nor if the complete history is written again.
     let mut tree = tree;
     for n in 0..5 {
         tree = tree.file("b", format!("{n}\n")).commit("more");
     }
-    there_and_back(&world, tree.path(), &["main"]);
+    assert_round_trip(&world, tree.path(), &["main"]);
     let refs = world.json(&["refs", "it"]);
     let names: Vec<_> = refs
         .as_array()
@@ -368,7 +368,7 @@ fn objects_of_alternates_are_published() {
     fs::write(borrower.join("b"), "more\n").unwrap();
     git(&borrower, &["add", "-A"]);
     git(&borrower, &["commit", "-qm", "second"]);
-    there_and_back(&world, &borrower, &["main"]);
+    assert_round_trip(&world, &borrower, &["main"]);
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn history_ends_at_the_shallow_boundary() {
     let end = tree.git(&["rev-parse", "HEAD~1"]);
     let gone = tree.git(&["rev-parse", "HEAD~3:a"]);
     fs::write(tree.path().join(".git/shallow"), format!("{end}\n")).unwrap();
-    fs::remove_file(loose(tree.path(), &gone)).unwrap();
+    fs::remove_file(loose_object_path(tree.path(), &gone)).unwrap();
     world.publish(tree.path(), "it");
     let copy = world.path().join("copy");
     world.run(&["export", "it", copy.to_str().unwrap()]);
@@ -391,7 +391,7 @@ fn history_ends_at_the_shallow_boundary() {
 }
 
 /// The file of a loose object.
-fn loose(repository: &Path, id: &str) -> PathBuf {
+fn loose_object_path(repository: &Path, id: &str) -> PathBuf {
     let (folder, name) = id.split_at(2);
     repository.join(".git/objects").join(folder).join(name)
 }
@@ -406,11 +406,11 @@ fn publish_reports_missing_and_corrupt_git_objects() {
     let path = tree.path().to_str().unwrap();
     // The bytes of another object under an ID: git may not detect it.
     for id in [&old, &new] {
-        let file = loose(tree.path(), id);
+        let file = loose_object_path(tree.path(), id);
         let good = fs::read(&file).unwrap();
         let other = tree.git(&["rev-parse", "HEAD:c"]);
         fs::remove_file(&file).unwrap();
-        fs::copy(loose(tree.path(), &other), &file).unwrap();
+        fs::copy(loose_object_path(tree.path(), &other), &file).unwrap();
         let output = world.fail(&["publish", path, "--name", "it"]);
         assert!(
             output.contains(id) && output.contains("damaged"),
@@ -424,7 +424,7 @@ fn publish_reports_missing_and_corrupt_git_objects() {
         );
         fs::write(&file, good).unwrap();
     }
-    there_and_back(&world, tree.path(), &["main"]);
+    assert_round_trip(&world, tree.path(), &["main"]);
 }
 
 #[test]

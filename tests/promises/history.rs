@@ -7,7 +7,7 @@ use crate::support::tree::{assert_same, git};
 use crate::support::{Tree, World};
 
 /// A repository with all features of histories.
-fn eventful() -> Tree {
+fn diverse_repository() -> Tree {
     let tree = Tree::new()
         .file("README.md", "# one\n")
         .file("src/main.rs", "fn main() {}\n".repeat(60))
@@ -48,7 +48,7 @@ fn checkout(tree: &Tree, commit: &str, at: &Path) {
 #[test]
 fn every_commit_can_be_read() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     let report = world.publish(tree.path(), "it");
     let dir = world.mount("it");
     let commits = commits(&tree);
@@ -71,7 +71,7 @@ fn every_commit_can_be_read() {
 #[test]
 fn commit_is_found_only_by_its_id() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     world.publish(tree.path(), "it");
     let dir = world.mount("it").join(".walgit/commits");
     let first = commits(&tree).pop().unwrap();
@@ -89,7 +89,7 @@ fn commit_is_found_only_by_its_id() {
 #[test]
 fn tags_and_commits_can_be_mounted() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     world.publish(tree.path(), "it");
     let first = commits(&tree).pop().unwrap();
     for (name, says) in [
@@ -117,7 +117,7 @@ fn tags_and_commits_can_be_mounted() {
 #[test]
 fn tags_are_directories() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     tree.git(&["tag", "deep/er", "HEAD~1"]);
     world.publish(tree.path(), "it");
     let dir = world.mount("it").join(".walgit/tags");
@@ -133,7 +133,7 @@ fn tags_are_directories() {
 #[test]
 fn later_publishes_add_to_the_history() {
     let world = World::new();
-    let mut tree = eventful();
+    let mut tree = diverse_repository();
     for push in 0..6 {
         for step in 0..=push {
             let text = format!("push {push}, step {step}\n").repeat(50);
@@ -156,7 +156,7 @@ fn later_publishes_add_to_the_history() {
 #[test]
 fn a_new_tag_is_published() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     world.publish(tree.path(), "it");
     tree.git(&["tag", "later", "HEAD~2"]);
     let report = world.publish(tree.path(), "it");
@@ -168,7 +168,7 @@ fn a_new_tag_is_published() {
 #[test]
 fn requested_amount_of_history_is_published() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     let path = tree.path().to_str().unwrap();
     for (history, count) in [("none", 1), ("2", 2), ("all", commits(&tree).len())] {
         world.run(&["publish", path, "--name", "it", "--history", history]);
@@ -206,7 +206,7 @@ fn rewritten_history_is_not_published_again() {
 #[test]
 fn shallow_clone_publishes_its_available_history() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     let clone = world.path().join("shallow");
     let url = format!("file://{}", tree.path().display());
     let args = ["clone", "-q", "--depth", "2", &url, clone.to_str().unwrap()];
@@ -223,7 +223,7 @@ fn shallow_clone_publishes_its_available_history() {
 #[test]
 fn encrypted_history_opens_with_its_key() {
     let world = World::new();
-    let tree = eventful();
+    let tree = diverse_repository();
     let path = tree.path().to_str().unwrap();
     world.run(&["publish", path, "--name", "it", "--encrypt"]);
     let dir = world.mount("it");

@@ -12,7 +12,7 @@ use crate::support::raw_nodes::{self, EncodeFields as _, Segment};
 use crate::support::{SharedDaemon, eventually};
 
 /// A directory of `count` empty files, and of these folders (name, node, nodes).
-fn wide(
+fn wide_directory(
     builder: &mut BlobBuilder,
     prefix: char,
     count: usize,
@@ -34,7 +34,7 @@ fn wide(
     )
 }
 
-fn stored(shared: &SharedDaemon, builder: BlobBuilder, root: &(PlannedChunk, u64)) -> String {
+fn store_root(shared: &SharedDaemon, builder: BlobBuilder, root: &(PlannedChunk, u64)) -> String {
     let table = raw_nodes::chunk_table(&[(&root.0, 1)], builder.next_node_end());
     let commit = raw_nodes::commit(&[1; 20], 0, root.1, 0);
     let raw = raw_nodes::head(&table, &[commit], &[], &[]);
@@ -59,11 +59,11 @@ fn directories_beyond_the_mount_memory_are_refused_by_name_and_others_work() {
     const EACH: usize = 850_000;
     let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
-    let inner = wide(&mut builder, 'a', EACH, &[]);
-    let outer = wide(&mut builder, 'b', EACH, &[("z", &inner.0, inner.1)]);
+    let inner = wide_directory(&mut builder, 'a', EACH, &[]);
+    let outer = wide_directory(&mut builder, 'b', EACH, &[("z", &inner.0, inner.1)]);
     let folders = [("x", &inner.0, inner.1), ("y", &outer.0, outer.1)];
-    let root = wide(&mut builder, 'c', 1, &folders);
-    let dir = shared.world.mount(&stored(&shared, builder, &root));
+    let root = wide_directory(&mut builder, 'c', 1, &folders);
+    let dir = shared.world.mount(&store_root(&shared, builder, &root));
     // Each fits on its own, also in sequence.
     for file in ["x/a00000", "y/b00000", "x/acf84f", "y/bcf84f"] {
         assert_eq!(fs::metadata(dir.join(file)).unwrap().len(), 0, "{file}");
@@ -92,14 +92,14 @@ fn concurrent_directories_stay_within_the_mount_memory() {
     let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let folders: Vec<_> = ('d'..='k')
-        .map(|prefix| wide(&mut builder, prefix, EACH, &[]))
+        .map(|prefix| wide_directory(&mut builder, prefix, EACH, &[]))
         .collect();
     let names: Vec<String> = ('d'..='k').map(String::from).collect();
     let below: Vec<_> = (names.iter().zip(&folders))
         .map(|(name, (node, nodes))| (&name[..], node, *nodes))
         .collect();
-    let root = wide(&mut builder, 'c', 1, &below);
-    let dir = shared.world.mount(&stored(&shared, builder, &root));
+    let root = wide_directory(&mut builder, 'c', 1, &below);
+    let dir = shared.world.mount(&store_root(&shared, builder, &root));
     std::thread::scope(|scope| {
         for name in &names {
             let dir = &dir;
@@ -124,7 +124,7 @@ fn concurrent_directories_stay_within_the_mount_memory() {
 }
 
 /// A tree as the archive stores it, of `count` files that are content 0.
-fn old_tree(prefix: &str, count: usize, content: u64) -> Vec<u8> {
+fn archived_tree(prefix: &str, count: usize, content: u64) -> Vec<u8> {
     let mut out = Vec::new();
     for n in 0..count {
         out.push(1);
@@ -141,7 +141,7 @@ fn concurrent_old_commits_stay_within_the_mount_memory() {
     let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
     let trees: Vec<_> = (0..COMMITS)
-        .map(|n| old_tree(&format!("of-{n}"), FILES, COMMITS as u64))
+        .map(|n| archived_tree(&format!("of-{n}"), FILES, COMMITS as u64))
         .collect();
     let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
     let content = raw_nodes::push_data(&mut builder, b"x");
@@ -231,7 +231,7 @@ fn file_metadata_with_long_paths_is_bounded() {
     }
     let dir = shared
         .world
-        .mount(&stored(&shared, builder, &(root, nodes)));
+        .mount(&store_root(&shared, builder, &(root, nodes)));
     let deep = dir.join(format!("{name}/").repeat(LEVELS));
     for folder in 0..FOLDERS {
         let file = deep.join(format!("{folder:02}/05000"));
@@ -281,7 +281,7 @@ fn manifest_file_memory_matches_the_readme() {
 
 /// An exponential tree: `levels` folders, each with two entries for the same folder,
 /// with one file of this name at the leaves.
-fn multiplying(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlannedChunk, u64) {
+fn exponential_tree(builder: &mut BlobBuilder, levels: usize, file: &str) -> (PlannedChunk, u64) {
     let table = raw_nodes::chunk_table(&[], builder.next_node_end());
     let file = raw_nodes::inline_file(file.as_bytes(), b"hello");
     let mut below = builder.push_node(&raw_nodes::directory(&table, &[file]));
@@ -304,8 +304,8 @@ fn mount_follows_to_an_exponential_tree_in_time() {
     let shared = SharedDaemon::new();
     let address = |file: &str| {
         let mut builder = BlobBuilder::new();
-        let root = multiplying(&mut builder, LEVELS, file);
-        stored(&shared, builder, &root)
+        let root = exponential_tree(&mut builder, LEVELS, file);
+        store_root(&shared, builder, &root)
     };
     let (before, after) = (address("before"), address("after"));
     let world = &shared.world;

@@ -41,14 +41,14 @@ fn store(world: &World, builder: BlobBuilder, root: PlannedChunk, nodes: u64) ->
 }
 
 /// Stores a repository whose root contains these entries.
-fn root_of(world: &World, entries: &[PlannedEntry], nodes: u64) -> String {
+fn store_root_with(world: &World, entries: &[PlannedEntry], nodes: u64) -> String {
     let mut builder = BlobBuilder::new();
     let root = builder.push_node(&directory::encode_unchecked(entries, 0).unwrap());
     store(world, builder, root, nodes)
 }
 
 #[track_caller]
-fn refused(world: &World, address: &str, because: &str) {
+fn assert_refused(world: &World, address: &str, because: &str) {
     let dir = world.mountpoint();
     let output = world.fail(&[OsStr::new("mount"), address.as_ref(), dir.as_os_str()]);
     assert!(output.contains(because), "{output}");
@@ -69,13 +69,13 @@ fn path_traversal_names_are_refused() {
         b".GIT",
         &[b'x'; 256],
     ] {
-        let address = root_of(&world, &[file(name)], 2);
+        let address = store_root_with(&world, &[file(name)], 2);
         let because = if name.len() > 255 {
             "at most 255"
         } else {
             "not allowed"
         };
-        refused(&world, &address, because);
+        assert_refused(&world, &address, because);
     }
 }
 
@@ -83,26 +83,26 @@ fn path_traversal_names_are_refused() {
 fn duplicate_or_unsorted_names_are_refused() {
     let world = World::new();
     for pair in [[&b"a"[..], b"a"], [b"b", b"a"]] {
-        let address = root_of(&world, &pair.map(file), 3);
-        refused(&world, &address, "out of order or there twice");
+        let address = store_root_with(&world, &pair.map(file), 3);
+        assert_refused(&world, &address, "out of order or there twice");
     }
 }
 
 #[test]
 fn inconsistent_counts_and_sizes_are_refused() {
     let world = World::new();
-    refused(
+    assert_refused(
         &world,
-        &root_of(&world, &[file(b"a")], 3),
+        &store_root_with(&world, &[file(b"a")], 3),
         "its parent says 3",
     );
     let mut short = file(b"a");
     short.size = 1 << 60;
-    refused(&world, &root_of(&world, &[short], 2), "do not add up");
+    assert_refused(&world, &store_root_with(&world, &[short], 2), "do not add up");
     let mut long_link = file(b"a");
     long_link.kind = Kind::Symlink;
     long_link.content = PlannedContent::Inline(vec![b'x'; 5000]);
-    refused(&world, &root_of(&world, &[long_link], 2), "at most 4095");
+    assert_refused(&world, &store_root_with(&world, &[long_link], 2), "at most 4095");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn subtree_with_excessive_node_count_is_refused() {
     ];
     let root =
         builder.push_node(&directory::encode_unchecked(&entries, builder.next_node_end()).unwrap());
-    refused(
+    assert_refused(
         &world,
         &store(&world, builder, root, 1 << 40),
         "do not add up",
@@ -183,7 +183,7 @@ fn oversized_chunk_is_refused_before_it_is_fetched() {
         }),
         bases: Bases::NONE,
     }]);
-    refused(&world, &root_of(&world, &[entry], 2), "more than");
+    assert_refused(&world, &store_root_with(&world, &[entry], 2), "more than");
 }
 
 #[test]
@@ -209,9 +209,9 @@ fn blob_without_a_head_is_not_a_repository() {
     for body in [vec![0; 100_000], b"{\"trees\": {}}".to_vec()] {
         let id = blob_id(&body).unwrap();
         block_on(local.put(id, body.into(), &PutOptions::default())).unwrap();
-        refused(&world, &format!("walrus://{id}"), "not a WalGit repository");
+        assert_refused(&world, &format!("walrus://{id}"), "not a WalGit repository");
         let rooted = format!("walrus://{id}?root={}", "0".repeat(64));
-        refused(&world, &rooted, "not a WalGit repository");
+        assert_refused(&world, &rooted, "not a WalGit repository");
     }
 }
 

@@ -91,7 +91,7 @@ fn dictionaries_beyond_the_limit_are_refused() {
 }
 
 /// A directory of `entries` files that all consist of the same `chunks` chunks.
-fn overlapping(builder: &mut BlobBuilder, chunks: usize, entries: usize) -> Vec<u8> {
+fn overlapping_files(builder: &mut BlobBuilder, chunks: usize, entries: usize) -> Vec<u8> {
     let chunk = raw_nodes::push_data(builder, &[b'x'; 10]);
     let table = raw_nodes::chunk_table(&[(&chunk, chunks)], builder.next_node_end());
     let entry = |n| {
@@ -105,7 +105,7 @@ fn overlapping(builder: &mut BlobBuilder, chunks: usize, entries: usize) -> Vec<
 fn files_that_overlap_in_chunks_are_refused_by_every_reader() {
     let stored = |world: &World| {
         let mut builder = BlobBuilder::new();
-        let raw = overlapping(&mut builder, 10_000, 10_000);
+        let raw = overlapping_files(&mut builder, 10_000, 10_000);
         let root = builder.push_node(&raw);
         let table = raw_nodes::chunk_table(&[(&root, 1)], builder.next_node_end());
         let commit = raw_nodes::commit(&[1; 20], 0, 10_001, 5);
@@ -132,7 +132,7 @@ fn files_that_overlap_in_chunks_are_refused_by_every_reader() {
 fn large_directory_does_not_block_serving_threads() {
     let shared = SharedDaemon::new();
     let mut builder = BlobBuilder::new();
-    let raw = overlapping(&mut builder, 300_000, 300_000);
+    let raw = overlapping_files(&mut builder, 300_000, 300_000);
     let bad = builder.push_node(&raw);
     // A million empty files, the maximum.
     let entries: Vec<_> = (0..1 << 20)
@@ -242,7 +242,7 @@ fn histories_with_oversized_lists_are_refused_on_access() {
 }
 
 /// A tree as the archive stores it, of entries (mode, name, target + 1).
-fn stored_tree(entries: impl Iterator<Item = (u8, String, u64)>) -> Vec<u8> {
+fn archived_tree(entries: impl Iterator<Item = (u8, String, u64)>) -> Vec<u8> {
     let mut out = Vec::new();
     for (mode, name, target) in entries {
         out.push(mode);
@@ -253,14 +253,14 @@ fn stored_tree(entries: impl Iterator<Item = (u8, String, u64)>) -> Vec<u8> {
 
 /// A history of two commits with the same tree, number `root` of the group; the first
 /// is mounted, the second is only in the history.
-struct Past {
+struct ArchivedHistory {
     segment: Segment,
     commits: Vec<u8>,
     mounted: Vec<u8>,
     old: String,
 }
 
-fn past(root: u64, trees: Vec<u8>, tree_id: &[u8]) -> Past {
+fn mount_archived_history(root: u64, trees: Vec<u8>, tree_id: &[u8]) -> ArchivedHistory {
     let raws = [
         raw_nodes::raw_commit(tree_id, "new"),
         raw_nodes::raw_commit(tree_id, "old"),
@@ -277,7 +277,7 @@ fn past(root: u64, trees: Vec<u8>, tree_id: &[u8]) -> Past {
     contents.uint(1).uint(1).uint(1).uint(1);
     let mut refs = vec![1];
     refs.string(b"refs/heads/main").string(&ids[0]);
-    Past {
+    ArchivedHistory {
         segment: Segment {
             trees,
             contents,
@@ -299,9 +299,9 @@ fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
     let mut builder = BlobBuilder::new();
     let n = WIDE as u64 + 1;
     let mut trees: Vec<_> = (0..WIDE)
-        .map(|at| stored_tree([(1, format!("f{at}"), n + 1)].into_iter()))
+        .map(|at| archived_tree([(1, format!("f{at}"), n + 1)].into_iter()))
         .collect();
-    trees.push(stored_tree(
+    trees.push(archived_tree(
         (0..WIDE).map(|at| (3, format!("{at:06}"), at as u64 + 1)),
     ));
     let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
@@ -318,7 +318,7 @@ fn history_with_empty_groups_and_a_wide_tree_is_listed_in_time() {
             (0..times).for_each(|_| _ = groups.uint(2).uint(0));
             groups.uint(0).uint(n);
         }
-        let past = past(n - 1, groups, &[1; 20]);
+        let past = mount_archived_history(n - 1, groups, &[1; 20]);
         let mut builder = builder.clone();
         let commits = raw_nodes::push_data(&mut builder, &past.commits);
         let chunks = [(&group, 1), (&content, 1), (&nothing, 1)];
@@ -351,7 +351,7 @@ fn archived_tree_of_20_million_entries_is_refused() {
     let content = raw_nodes::push_data(&mut builder, b"x");
     let mut groups = Vec::new();
     groups.uint(1).uint(0).uint(1);
-    let past = past(0, groups, &[1; 20]);
+    let past = mount_archived_history(0, groups, &[1; 20]);
     let commits = raw_nodes::push_data(&mut builder, &past.commits);
     let chunks = [(&group, 1), (&content, 1)];
     let dir = mounted_history(
@@ -382,7 +382,7 @@ fn export_checks_limits_before_checkout_and_leaves_nothing() {
             (3, "40000")
         };
         let target = if level == 0 { LEVELS } else { level - 1 } as u64;
-        trees.push(stored_tree((0..10).map(|n| (mode, hex(n), target + 1))));
+        trees.push(archived_tree((0..10).map(|n| (mode, hex(n), target + 1))));
         let raw: Vec<u8> = (0..10)
             .flat_map(|n| [format!("{raw_mode} {}\0", hex(n)).as_bytes(), &below[..]].concat())
             .collect();
@@ -392,7 +392,7 @@ fn export_checks_limits_before_checkout_and_leaves_nothing() {
     let content = raw_nodes::push_data(&mut builder, b"x");
     let mut groups = Vec::new();
     groups.uint(1).uint(0).uint(LEVELS as u64);
-    let past = past(LEVELS as u64 - 1, groups, &below);
+    let past = mount_archived_history(LEVELS as u64 - 1, groups, &below);
     let commits = raw_nodes::push_data(&mut builder, &past.commits);
     let chunks = [(&group, 1), (&content, 1)];
     let state = world.path();
@@ -472,16 +472,16 @@ fn archived_commit_of_300000_files_is_listed_completely() {
     let content = FOLDERS as u64 + 1;
     let folder = |n: usize| {
         let files = (0..EACH).map(move |at| (1, format!("file-{n:04}-{at:04}.rs"), content + 1));
-        stored_tree(files)
+        archived_tree(files)
     };
     let mut trees: Vec<_> = (0..FOLDERS).map(folder).collect();
     let root = (0..FOLDERS).map(|n| (3, format!("folder-{n:04}"), n as u64 + 1));
-    trees.push(stored_tree(root));
+    trees.push(archived_tree(root));
     let group = raw_nodes::push_data(&mut builder, &raw_nodes::group(&trees));
     let content = raw_nodes::push_data(&mut builder, b"x");
     let mut groups = Vec::new();
     groups.uint(1).uint(0).uint(trees.len() as u64);
-    let past = past(FOLDERS as u64, groups, &[1; 20]);
+    let past = mount_archived_history(FOLDERS as u64, groups, &[1; 20]);
     let commits = raw_nodes::push_data(&mut builder, &past.commits);
     let dir = mounted_history(
         &shared,

@@ -67,13 +67,13 @@ fn node_with_trees(tree: impl Fn(&str) -> Value + Send + Sync + 'static) -> Fake
 /// Reads a repository from a node within the memory limit of a command; returns success
 /// and output.
 #[track_caller]
-fn ask(node: &FakeServer) -> (bool, String) {
-    ask_within(node, 15)
+fn read_repository(node: &FakeServer) -> (bool, String) {
+    read_repository_within(node, 15)
 }
 
 /// The same, with a time limit in seconds for each request.
 #[track_caller]
-fn ask_within(node: &FakeServer, seconds: u32) -> (bool, String) {
+fn read_repository_within(node: &FakeServer, seconds: u32) -> (bool, String) {
     let world = World::new()
         .with("WALGIT_FS_SUI_RPC", &node.url)
         .config(&format!("[mount]\ndeadline_s = {seconds}\n"));
@@ -93,8 +93,8 @@ fn ask_within(node: &FakeServer, seconds: u32) -> (bool, String) {
 }
 
 #[track_caller]
-fn is_refused(node: &FakeServer, requests: usize, why: &str) {
-    let (fine, output) = ask(node);
+fn assert_refused(node: &FakeServer, requests: usize, why: &str) {
+    let (fine, output) = read_repository(node);
     assert!(!fine && output.contains(why), "{output}");
     assert!(output.contains(&node.url), "the node is named: {output}");
     let asked = node.requests().len();
@@ -119,7 +119,7 @@ fn endless_pages_are_refused() {
             Some(keys) => answer(objects(keys.iter().map(|id| repository(id)).collect())),
             None => answer(pages(number)),
         });
-        is_refused(&node, requests, why);
+        assert_refused(&node, requests, why);
     }
 }
 
@@ -137,7 +137,7 @@ fn exponential_trees_are_refused() {
             &json!({"entries": entries.collect::<Vec<_>>()}),
         )
     });
-    is_refused(&node, 20, "multiplies");
+    assert_refused(&node, 20, "multiplies");
     // A tree with long names that contains itself: the paths alone would take
     // gigabytes.
     let node = node_with_trees(|id| {
@@ -148,7 +148,7 @@ fn exponential_trees_are_refused() {
         ];
         object(id, "GitTreeObject", &json!({"entries": entries}))
     });
-    is_refused(&node, 20, "multiplies");
+    assert_refused(&node, 20, "multiplies");
     // New objects each time.
     let node = node_with_trees(|id| {
         let number = u64::from_str_radix(id.trim_start_matches("0x"), 16).unwrap();
@@ -162,7 +162,7 @@ fn exponential_trees_are_refused() {
             &json!({"entries": entries.collect::<Vec<_>>()}),
         )
     });
-    is_refused(&node, 2100, "more than is taken");
+    assert_refused(&node, 2100, "more than is taken");
 }
 
 #[test]
@@ -189,21 +189,21 @@ fn large_file_at_many_paths_is_held_once_in_memory() {
             ),
         }
     });
-    let (fine, output) = ask(&node);
+    let (fine, output) = read_repository(&node);
     assert!(fine, "{output}");
 }
 
 #[test]
 fn long_slow_or_deeply_nested_responses_are_refused() {
-    is_refused(
+    assert_refused(
         &FakeServer::with_handler(|_, _| endless_body(None)),
         5,
         "more than is taken",
     );
     let slow = FakeServer::with_handler(|_, _| endless_body(Some(Duration::from_millis(100))));
-    is_refused(&slow, 5, "unavailable");
+    assert_refused(&slow, 5, "unavailable");
     let deep = format!("{{\"data\": {}", "[".repeat(1_000_000));
-    is_refused(
+    assert_refused(
         &FakeServer::with_handler(move |_, _| answer(&deep)),
         5,
         "no GraphQL",
@@ -213,7 +213,7 @@ fn long_slow_or_deeply_nested_responses_are_refused() {
         "{{\"data\": {{\"multiGetObjects\": [{}0]}}}}",
         "0,".repeat(1_900_000)
     );
-    let (fine, output) = ask(&FakeServer::with_handler(move |_, _| answer(&wide)));
+    let (fine, output) = read_repository(&FakeServer::with_handler(move |_, _| answer(&wide)));
     assert!(!fine, "{output}");
 }
 
@@ -236,7 +236,7 @@ fn jointly_oversized_objects_are_requested_individually() {
             &json!({"size": "50000", "storage_type": 0, "hash": "", "inline_content": vec![200; 50_000]}),
         ),
     });
-    let (fine, output) = ask_within(&node, 30);
+    let (fine, output) = read_repository_within(&node, 30);
     assert!(fine, "{output}");
 }
 
@@ -267,7 +267,7 @@ fn objects_that_expand_in_memory_are_not_retained() {
         let text = objects(found.collect()).to_string();
         answer(text.replace("\"HERE\"", &content))
     });
-    let (fine, output) = ask_within(&node, 30);
+    let (fine, output) = read_repository_within(&node, 30);
     assert!(fine, "{output}");
 }
 
@@ -309,7 +309,7 @@ fn values_of_the_wrong_type_are_errors() {
                 )),
                 None => answer(page(Vec::new(), None)),
             });
-            let (_, output) = ask(&node);
+            let (_, output) = read_repository(&node);
             assert!(node.requests().len() < 10, "{output}");
         }
         for entry in [
@@ -320,7 +320,7 @@ fn values_of_the_wrong_type_are_errors() {
             json!({"size": value, "storage_type": 1, "walrus_blob_id": value, "hash": value}),
         ] {
             let node = node_with_trees(move |id| object(id, "GitTreeOrBlob", &entry));
-            ask(&node);
+            read_repository(&node);
         }
     }
     // Complete responses of the wrong type.
@@ -337,7 +337,7 @@ fn values_of_the_wrong_type_are_errors() {
         "<html>",
     ] {
         let node = FakeServer::with_handler(move |_, _| answer(body));
-        let (fine, output) = ask(&node);
+        let (fine, output) = read_repository(&node);
         assert!(!fine, "{body}: {output}");
     }
 }

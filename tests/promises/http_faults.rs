@@ -19,7 +19,7 @@ use crate::support::{Server, TlsServer, Tree, World, block_on};
 const BLOB_LEN: usize = 300_000;
 
 /// The response of a server to a request, as raw bytes.
-type Answer = dyn Fn(&str) -> Vec<u8> + Send + Sync;
+type ResponseFn = dyn Fn(&str) -> Vec<u8> + Send + Sync;
 
 /// A server that answers each request and closes the connection.
 struct ScriptedServer {
@@ -38,7 +38,7 @@ impl ScriptedServer {
             request_count: request_count.clone(),
             heads: Arc::clone(&heads),
         };
-        let answer: Arc<Answer> = Arc::new(answer);
+        let answer: Arc<ResponseFn> = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (answer, request_count, heads) =
@@ -56,7 +56,7 @@ impl ScriptedServer {
 
 fn serve(
     mut stream: TcpStream,
-    answer: &Arc<Answer>,
+    answer: &Arc<ResponseFn>,
     request_count: &AtomicUsize,
     heads: &Mutex<Vec<String>>,
 ) -> Option<()> {
@@ -127,7 +127,7 @@ async fn read(store: &HttpStore, range: ByteRange) -> Result<(), StoreError> {
 
 /// The error and failure kind that a client reports for this response.
 #[track_caller]
-fn refusal(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> (String, FailureKind) {
+fn client_error(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> (String, FailureKind) {
     let server = ScriptedServer::new(answer);
     let store = store(&[&server.url]);
     let begun = Instant::now();
@@ -196,7 +196,7 @@ fn server_without_ranges_is_used_only_as_a_last_resort() {
 
 #[test]
 fn wrong_range_of_a_whole_blob_is_refused() {
-    let (output, kind) = refusal(|_| {
+    let (output, kind) = client_error(|_| {
         let mut other = content();
         other[3000] ^= 1;
         with_length("200 OK", &[], &other)
@@ -258,7 +258,7 @@ fn unexpected_responses_are_reported() {
             with_length("302 Found", &["location: http://127.0.0.1:1/loop"], b""),
         ),
     ] {
-        let (output, kind) = refusal(move |_| answer.clone());
+        let (output, kind) = client_error(move |_| answer.clone());
         assert!(output.contains(says), "{says}: {output}");
         assert_eq!(kind, FailureKind::Protocol, "{output}");
     }
@@ -275,7 +275,7 @@ fn unavailable_range_is_reported() {
         with_length("200 OK", &[], b""),
         with_length("200 OK", &[], b"a short page"),
     ] {
-        let (output, kind) = refusal(move |_| answer.clone());
+        let (output, kind) = client_error(move |_| answer.clone());
         assert!(output.contains("lies outside blob"), "{output}");
         assert_eq!(kind, FailureKind::Refused);
     }
@@ -286,15 +286,15 @@ fn body_of_unannounced_length_gives_no_wrong_bytes() {
     let range = "content-range: bytes 1000-5999/300000";
     let part = || content()[1000..6000].to_vec();
     let ok = "206 Partial Content";
-    let (output, kind) = refusal(move |_| response(ok, &[range, "content-length: 9000"], &part()));
+    let (output, kind) = client_error(move |_| response(ok, &[range, "content-length: 9000"], &part()));
     assert!(output.contains("longer than it may be"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
-    let (_, kind) = refusal(move |_| response(ok, &[range, "content-length: 5000"], &part()[..9]));
+    let (_, kind) = client_error(move |_| response(ok, &[range, "content-length: 5000"], &part()[..9]));
     assert_eq!(kind, FailureKind::Connect);
-    let (output, kind) = refusal(move |_| response(ok, &[range, "content-length: 9"], &part()));
+    let (output, kind) = client_error(move |_| response(ok, &[range, "content-length: 9"], &part()));
     assert!(output.contains("9 bytes where 5000"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
-    let (output, kind) = refusal(|_| response("200 OK", &[], &content()[..3000]));
+    let (output, kind) = client_error(|_| response("200 OK", &[], &content()[..3000]));
     assert!(output.contains("ends before"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
 }

@@ -12,10 +12,10 @@ use crate::support::tree::noise;
 use crate::support::world::signal;
 use crate::support::{Server, Tree, World, eventually};
 
-const FILE: usize = 60_000;
+const FILE_LEN: usize = 60_000;
 
 fn sample(seed: u64) -> Tree {
-    Tree::new().noise("file", FILE, seed)
+    Tree::new().noise("file", FILE_LEN, seed)
 }
 
 fn ledger_file(world: &World) -> PathBuf {
@@ -26,7 +26,7 @@ fn ledger_file(world: &World) -> PathBuf {
 }
 
 /// A network that reports lifetimes only when a blob is stored, like mainnet.
-fn silent(server: &Server) -> World {
+fn world_without_lifetimes(server: &Server) -> World {
     World::on(server)
 }
 
@@ -58,10 +58,10 @@ fn damaged_ledger_lines_are_reported_once_with_the_remedy() {
 #[test]
 fn rebuilt_ledger_keeps_its_existing_entries() {
     let server = Server::start();
-    let world = silent(&server);
+    let world = world_without_lifetimes(&server);
     let tree = sample(1);
     world.publish(tree.path(), "it");
-    fs::write(tree.path().join("file"), noise(FILE, 2)).unwrap();
+    fs::write(tree.path().join("file"), noise(FILE_LEN, 2)).unwrap();
     world.publish(tree.path(), "it");
     let file = ledger_file(&world);
     let before = fs::read_to_string(&file).unwrap();
@@ -177,7 +177,7 @@ fn epoch_advance_that_expires_needed_blobs_requires_force() {
         world.run(&["renew", "--margin", "1", "--epochs", "3"]);
         let done = world.json(&["debug", "epoch", "--advance", "1"]);
         assert_eq!((&done["epoch"], &done["expired"]), (&3.into(), &0.into()));
-        assert!(fs::read(dir.join("file")).unwrap() == noise(FILE, 1));
+        assert!(fs::read(dir.join("file")).unwrap() == noise(FILE_LEN, 1));
         let done = world.json(&["debug", "epoch", "--advance", "4", "--force"]);
         assert_eq!((&done["epoch"], &done["expired"]), (&7.into(), &1.into()));
     }

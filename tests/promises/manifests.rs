@@ -256,12 +256,12 @@ fn disk_reveals_nothing_of_an_encrypted_manifest_repository() {
 }
 
 /// A repository opened in this process, over a directory of blobs.
-struct Opened {
+struct OpenRepository {
     _cache: tempfile::TempDir,
     repository: Repository,
 }
 
-impl Opened {
+impl OpenRepository {
     fn new(blobs: &Path, manifest: &str, key: Option<SecretKey>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(&CacheConfig {
@@ -275,7 +275,7 @@ impl Opened {
         let mut access = Access::from(store);
         access.keys.extend(key);
         let opened = block_on(loader.open(access, manifest.parse().unwrap(), None));
-        Opened {
+        OpenRepository {
             _cache: dir,
             repository: opened.unwrap(),
         }
@@ -318,8 +318,8 @@ fn any_changed_byte_fails_exactly_its_dependents() {
     for (kind, key) in [("plain", None), ("encrypted", Some(key))] {
         let world = world_with_fixture();
         let [_, second] = manifests(kind);
-        let opened = Opened::new(&world.blobs(), &second, key.clone());
-        let whole = block_on(files(&Opened::new(&world.blobs(), &second, key).snapshot()));
+        let opened = OpenRepository::new(&world.blobs(), &second, key.clone());
+        let whole = block_on(files(&OpenRepository::new(&world.blobs(), &second, key).snapshot()));
         for (path, blob, content) in &whole {
             assert!(content.is_ok(), "{path}: {content:?}");
             let at = world.blobs().join(blob);
@@ -358,7 +358,7 @@ fn corrupt_manifest_file_is_an_io_error_and_others_are_served() {
     for kind in ["plain", "encrypted"] {
         let world = world_with_fixture();
         let [_, second] = manifests(kind);
-        let manifest = Opened::new(
+        let manifest = OpenRepository::new(
             &world.blobs(),
             &second,
             (kind == "encrypted")

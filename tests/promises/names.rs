@@ -310,7 +310,7 @@ fn names_of_encrypted_repositories_follow_the_same_rules_and_keep_their_key() {
 }
 
 /// A publish that stops at a step until it is resumed.
-fn stopped(world: &World, at: &str, args: &[&str]) -> Child {
+fn start_stopped_at(world: &World, at: &str, args: &[&str]) -> Child {
     let child = world
         .command(args)
         .env("WALGIT_FS_FAULT_POINTS", format!("{at}=stop"))
@@ -326,7 +326,7 @@ fn stopped(world: &World, at: &str, args: &[&str]) -> Child {
 }
 
 #[track_caller]
-fn fails(child: Child) -> String {
+fn assert_fails(child: Child) -> String {
     signal(child.id() as i32, Signal::CONT);
     let done = child.wait_with_output().unwrap();
     assert_eq!(done.status.code(), Some(1));
@@ -338,10 +338,10 @@ fn head_that_cannot_be_read_back_gets_no_name() {
     let world = World::new();
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &[]));
-    let (kept, old) = (address(&world), listed(&world));
+    let (kept, old) = (address(&world), listed_names(&world));
     let tree = tree.file("a", "2\n").commit("second");
-    let child = stopped(&world, "publish.stored", &args(tree.path(), &[]));
-    for blob in listed(&world).difference(&old) {
+    let child = start_stopped_at(&world, "publish.stored", &args(tree.path(), &[]));
+    for blob in listed_names(&world).difference(&old) {
         let path = world.blobs().join(blob);
         let mut bytes = fs::read(&path).unwrap();
         // In the head, after the header.
@@ -349,7 +349,7 @@ fn head_that_cannot_be_read_back_gets_no_name() {
         fs::remove_file(&path).unwrap();
         fs::write(&path, bytes).unwrap();
     }
-    let output = fails(child);
+    let output = assert_fails(child);
     assert!(
         output.contains("cannot be read back") && output.contains("it is unchanged"),
         "{output}"
@@ -357,7 +357,7 @@ fn head_that_cannot_be_read_back_gets_no_name() {
     assert_eq!(address(&world), kept);
 }
 
-fn listed(world: &World) -> std::collections::BTreeSet<String> {
+fn listed_names(world: &World) -> std::collections::BTreeSet<String> {
     let entries = fs::read_dir(world.blobs()).unwrap();
     let names = entries.map(|it| it.unwrap().file_name().into_string().unwrap());
     names.filter(|name| !name.contains('.')).collect()
@@ -369,11 +369,11 @@ fn second_of_two_concurrent_name_updates_fails() {
     let tree = Tree::new().file("a", "1\n").commit("first");
     world.run(&args(tree.path(), &[]));
     let tree = tree.file("a", "2\n").commit("second");
-    let child = stopped(&world, "publish.stored", &args(tree.path(), &[]));
+    let child = start_stopped_at(&world, "publish.stored", &args(tree.path(), &[]));
     let tree = tree.file("a", "3\n").commit("third");
     world.run(&args(tree.path(), &[]));
     let third = address(&world);
-    let output = fails(child);
+    let output = assert_fails(child);
     assert!(
         output.contains("meanwhile") && output.contains(&third),
         "{output}"

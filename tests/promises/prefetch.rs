@@ -6,7 +6,7 @@ use crate::support::file_opens::{open_in_order, program_files, shuffled};
 use crate::support::{Server, Tree, World, eventually};
 
 /// A tree of folders, and a program that opens one package after the other.
-fn recorded(world: &World) -> (String, String) {
+fn record_sessions(world: &World) -> (String, String) {
     let mut tree = String::new();
     let mut trace = String::new();
     for package in 0..30 {
@@ -33,7 +33,7 @@ fn recorded(world: &World) -> (String, String) {
 #[test]
 fn learned_session_waits_least_and_new_session_waits_less() {
     let world = World::new();
-    let (tree, trace) = recorded(&world);
+    let (tree, trace) = record_sessions(&world);
     let report = world.json(&["debug", "replay", "--tree", &tree, &trace, &trace]);
     let sessions = report["sessions"].as_array().unwrap();
     let number = |session: usize, key: &str| sessions[session][key].as_f64().unwrap();
@@ -47,7 +47,7 @@ fn learned_session_waits_least_and_new_session_waits_less() {
 #[test]
 fn slower_link_increases_all_waits() {
     let world = World::new();
-    let (tree, trace) = recorded(&world);
+    let (tree, trace) = record_sessions(&world);
     let stall = |rtt: &str| {
         let args = ["debug", "replay", "--tree", &tree, "--rtt-ms", rtt, &trace];
         world.json(&args)["sessions"][0]["stall_without_s"]
@@ -60,7 +60,7 @@ fn slower_link_increases_all_waits() {
 #[test]
 fn invalid_trace_is_reported_with_its_line() {
     let world = World::new();
-    let (tree, trace) = recorded(&world);
+    let (tree, trace) = record_sessions(&world);
     let broken = world.path().join("broken.tsv");
     fs::write(&broken, "0.0\t1\ta\t10\n0.1\tone\tb\t10\n").unwrap();
     let broken = broken.to_str().unwrap();

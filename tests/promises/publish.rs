@@ -16,7 +16,7 @@ use walrus_client::{Accept, BlobStore, Extent, LocalDir, PutOptions, StoreError,
 use crate::support::tree::{assert_same, noise};
 use crate::support::{Tree, World, block_on, loader};
 
-fn awkward() -> Tree {
+fn diverse_tree() -> Tree {
     let deep = (0..150).map(|n| format!("d{n}/")).collect::<String>();
     Tree::new()
         .file("README.md", "# hello\n")
@@ -35,7 +35,7 @@ fn awkward() -> Tree {
 #[test]
 fn plain_folder_round_trips() {
     let world = World::new();
-    let tree = awkward()
+    let tree = diverse_tree()
         .folder("empty-folder")
         .file("sub/.git/config", "hidden");
     world.publish(tree.path(), "it");
@@ -45,7 +45,7 @@ fn plain_folder_round_trips() {
 #[test]
 fn published_git_repository_equals_its_checkout() {
     let world = World::new();
-    let tree = awkward().commit("first").file("untracked", "not published");
+    let tree = diverse_tree().commit("first").file("untracked", "not published");
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     fs::remove_file(tree.path().join("untracked")).unwrap();
@@ -56,7 +56,7 @@ fn published_git_repository_equals_its_checkout() {
 #[test]
 fn bare_repository_can_be_published() {
     let world = World::new();
-    let tree = awkward().commit("first");
+    let tree = diverse_tree().commit("first");
     let bare = world.path().join("bare.git");
     tree.git(&["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
     world.publish(&bare, "it");
@@ -102,8 +102,8 @@ fn branches_and_tags_are_kept_by_name() {
 #[test]
 fn republishing_unchanged_content_stores_nothing() {
     for tree in [
-        awkward().noise("large", 20 << 20, 7),
-        awkward().commit("first"),
+        diverse_tree().noise("large", 20 << 20, 7),
+        diverse_tree().commit("first"),
     ] {
         let world = World::new();
         let first = world.publish(tree.path(), "it");
@@ -130,7 +130,7 @@ fn republishing_unchanged_content_stores_nothing() {
 fn small_change_stores_one_small_blob() {
     let world = World::new();
     for git in [false, true] {
-        let mut tree = awkward().noise("large", 3 << 20, 7);
+        let mut tree = diverse_tree().noise("large", 3 << 20, 7);
         if git {
             tree = tree.commit("first");
         }
@@ -236,7 +236,7 @@ fn unpublishable_input_is_reported_by_name() {
 #[test]
 fn fresh_publish_stores_everything_if_earlier_blobs_are_lost() {
     let world = World::new();
-    let tree = awkward();
+    let tree = diverse_tree();
     world.publish(tree.path(), "it");
     for blob in fs::read_dir(world.blobs()).unwrap() {
         fs::remove_file(blob.unwrap().path()).unwrap();
@@ -254,14 +254,14 @@ fn fresh_publish_stores_everything_if_earlier_blobs_are_lost() {
 
 /// A store that fails at the n-th upload.
 #[derive(Debug)]
-struct Failing {
+struct FailingStore {
     inner: LocalDir,
     left: AtomicUsize,
     uploads: AtomicUsize,
 }
 
 #[async_trait]
-impl BlobStore for Failing {
+impl BlobStore for FailingStore {
     async fn read(
         &self,
         blob: BlobId,
@@ -304,7 +304,7 @@ impl BlobStore for Failing {
 }
 
 fn publish_into(
-    store: &Arc<Failing>,
+    store: &Arc<FailingStore>,
     loader: &Arc<Loader>,
     source: &Path,
 ) -> Result<Published, PublishError> {
@@ -327,7 +327,7 @@ fn publish_interrupted_at_any_upload_resumes_without_duplicate_uploads() {
         .commit("first");
     let (loader, scratch) = loader();
     let store = |name: &str, left| {
-        Arc::new(Failing {
+        Arc::new(FailingStore {
             inner: LocalDir::open(&scratch.path().join(name), 1 << 20).unwrap(),
             left: AtomicUsize::new(left),
             uploads: AtomicUsize::new(0),

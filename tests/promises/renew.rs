@@ -27,7 +27,7 @@ fn tree() -> Tree {
 }
 
 /// End epochs of the blobs in the ledger, by name.
-fn ends(world: &World) -> Vec<(String, u64)> {
+fn end_epochs(world: &World) -> Vec<(String, u64)> {
     let rows = world.json(&["ledger"]);
     let rows = rows.as_array().unwrap().iter();
     rows.map(|row| {
@@ -62,7 +62,7 @@ fn renewal_extends_only_needed_blobs() {
     assert!((spent - due[0]["cost"].as_f64().unwrap()).abs() < 1e-12);
     // It is paid for, and not again.
     assert_eq!(world.json(&["renew"])["renewed"], 0);
-    assert!(ends(&world).contains(&("kept".into(), 8)));
+    assert!(end_epochs(&world).contains(&("kept".into(), 8)));
 
     world.run(&["debug", "epoch", "--advance", "3"]);
     let reader = World::on(&server);
@@ -112,7 +112,7 @@ fn renewal_stores_again_if_extension_is_unavailable() {
     assert_eq!(report["renewed"], 1, "{report}");
     assert_eq!(server.requests("PUT").len(), 1);
     // The estimated epoch is conservative, and still 1.
-    assert_eq!(ends(&world), [("it".into(), 10)]);
+    assert_eq!(end_epochs(&world), [("it".into(), 10)]);
     assert_eq!(
         world.json(&["renew", "--margin", "5", "--epochs", "9"])["renewed"],
         0
@@ -262,7 +262,7 @@ fn daemon_renews_on_schedule_and_warns_if_it_cannot() {
             let output = world.run(&["status"]);
             assert!(output.contains("job renewal: last run"), "{output}");
             assert!(output.contains("1 of 1 blobs renewed"), "{output}");
-            assert_eq!(ends(world), [("it".into(), 6)]);
+            assert_eq!(end_epochs(world), [("it".into(), 6)]);
         }
     }
     // Its blob is equal and therefore paid for already; others are reported.

@@ -11,7 +11,7 @@ use crate::support::tree::assert_same;
 use crate::support::{Tree, World, eventually};
 
 /// A world that uses this node.
-fn on(chain: &SuiNode, world: World) -> World {
+fn world_on(chain: &SuiNode, world: World) -> World {
     world.with("WALGIT_FS_SUI_RPC", &chain.url)
 }
 
@@ -101,7 +101,7 @@ fn objects(chain: &SuiNode, world: &World) -> Tree {
 #[test]
 fn chain_repository_with_a_manifest_is_mounted() {
     let chain = SuiNode::start();
-    let world = on(&chain, world_with_fixture());
+    let world = world_on(&chain, world_with_fixture());
     let [_, second] = manifests("plain");
     let fields = json!({
         "id": full_id("0x7"), "latest_commit_manifest_cid": second, "encrypted_dek_cid": null,
@@ -123,7 +123,7 @@ fn chain_repository_with_a_manifest_is_mounted() {
 #[test]
 fn chain_commits_are_mounted_with_branches_tags_and_history() {
     let chain = SuiNode::start();
-    let world = on(&chain, World::new());
+    let world = world_on(&chain, World::new());
     let expected = objects(&chain, &world);
     let dir = world.mount("sui://0x1");
     let bad = dir.join("deep/bad.bin");
@@ -156,7 +156,7 @@ fn chain_commits_are_mounted_with_branches_tags_and_history() {
 #[test]
 fn chain_repository_is_rewritten_with_all_branches() {
     let chain = SuiNode::start();
-    let world = on(&chain, World::new());
+    let world = world_on(&chain, World::new());
     objects(&chain, &world);
     // Unreadable content prevents rewriting.
     let refused = world.fail(&["publish", "--from", "sui://0x1", "--name", "mine"]);
@@ -177,7 +177,7 @@ fn chain_repository_is_rewritten_with_all_branches() {
 #[test]
 fn tree_larger_than_a_page_is_read_completely() {
     let chain = SuiNode::start();
-    let world = on(&chain, World::new());
+    let world = world_on(&chain, World::new());
     let names: Vec<_> = (0..120)
         .map(|n| (format!("{n:03}"), format!("0x5{n:03}")))
         .collect();
@@ -203,7 +203,7 @@ fn tree_larger_than_a_page_is_read_completely() {
 #[test]
 fn invalid_chain_names_are_omitted_and_reported() {
     let chain = SuiNode::start();
-    let world = on(&chain, World::new());
+    let world = world_on(&chain, World::new());
     inline(&chain, "0x20", "hello\n");
     let names = ["..", "a/b", ".git", "", "ok"];
     tree(&chain, "0x30", &names.map(|name| (name, 0, "0x20")));
@@ -226,7 +226,7 @@ fn invalid_chain_names_are_omitted_and_reported() {
 #[test]
 fn tree_that_contains_itself_is_refused_in_bounded_time() {
     let chain = SuiNode::start();
-    let world = on(&chain, World::new());
+    let world = world_on(&chain, World::new());
     tree(&chain, "0x30", &[("a", 1, "0x30"), ("b", 1, "0x30")]);
     commit(&chain, "0x40", "0x30", None, "loop\n");
     repository(&chain, "0x1", "0x40");
@@ -238,7 +238,7 @@ fn tree_that_contains_itself_is_refused_in_bounded_time() {
 #[test]
 fn missing_chain_objects_are_reported() {
     let chain = SuiNode::start();
-    let world = on(&chain, World::new());
+    let world = world_on(&chain, World::new());
     chain.set_object("0x2", "Coin", json!({"id": full_id("0x2"), "balance": "1"}));
     let mount = |address: &str| {
         let dir = world.mountpoint();
@@ -259,7 +259,7 @@ fn missing_chain_objects_are_reported() {
 #[test]
 fn following_mount_tracks_a_chain_branch_without_remount() {
     let chain = SuiNode::start();
-    let world = on(&chain, World::new().config("[mount]\ndeadline_s = 5\n"));
+    let world = world_on(&chain, World::new().config("[mount]\ndeadline_s = 5\n"));
     let blobs = world.blobs();
     let first = Commit::new(&blobs)
         .file("a", b"one")

@@ -15,13 +15,13 @@ fn explain(world: &World, tree: &Tree, file: &str) -> Value {
 }
 
 /// The explanation for a tier.
-fn of<'a>(report: &'a Value, tier: &str) -> &'a Value {
+fn tier_report<'a>(report: &'a Value, tier: &str) -> &'a Value {
     let tiers = report["tiers"].as_array().unwrap();
     tiers.iter().find(|it| it["tier"] == tier).unwrap()
 }
 
 /// The tier of a mounted file.
-fn kept(dir: &std::path::Path, file: &str) -> String {
+fn tier_of(dir: &std::path::Path, file: &str) -> String {
     let value = xattr::get(dir.join(file), "user.walgit.tier").unwrap();
     String::from_utf8(value.unwrap()).unwrap()
 }
@@ -32,7 +32,7 @@ fn weighted_terms_add_up_to_the_tier_score() {
     let tree = Tree::new().file("main.rs", "fn main() {}\n".repeat(200));
     let report = explain(&world, &tree, "main.rs");
     for tier in ["inline", "chunked", "walrus"] {
-        let report = of(&report, tier);
+        let report = tier_report(&report, tier);
         let terms = report["terms"].as_array().unwrap();
         let names: Vec<&str> = terms
             .iter()
@@ -54,7 +54,7 @@ fn weighted_terms_add_up_to_the_tier_score() {
     }
     assert_eq!(report["verdict"], "chunked");
     assert_eq!(report["known"]["access"], "default");
-    assert_eq!(of(&report, "walrus")["billed"], encoded_size(2600));
+    assert_eq!(tier_report(&report, "walrus")["billed"], encoded_size(2600));
     let path = tree.path().join("main.rs");
     let output = world.run(&["debug", "explain", path.to_str().unwrap()]);
     for word in [
@@ -90,16 +90,16 @@ fn debug_explain_matches_publish() {
         ("noise-11", "chunked"),
     ] {
         assert_eq!(explain(&world, &tree, file)["verdict"], tier, "{file}");
-        assert_eq!(kept(&dir, file), tier, "{file}");
+        assert_eq!(tier_of(&dir, file), tier, "{file}");
     }
     // 5 MiB of incompressible content would be a separate blob by a fixed threshold.
     let report = explain(&world, &tree, "noise-5");
     assert_eq!(report["proposed"], "walrus");
     assert_eq!(report["because"], "cost");
-    assert_eq!(of(&report, "walrus")["ruled_out"], "cost");
+    assert_eq!(tier_report(&report, "walrus")["ruled_out"], "cost");
     let (alone, packed) = (
-        &of(&report, "walrus")["billed"],
-        &of(&report, "chunked")["billed"],
+        &tier_report(&report, "walrus")["billed"],
+        &tier_report(&report, "chunked")["billed"],
     );
     assert!(
         alone.as_u64() > packed.as_u64().map(|packed| packed * 3 / 2),
@@ -133,7 +133,7 @@ fn tier_weights_are_configurable_and_equal_settings_give_equal_blobs() {
     assert_eq!(report["verdict"], "inline");
     assert_eq!(report["known"]["access"], "config file");
     let dir = first.mount("it");
-    assert_eq!(kept(&dir, "a/words"), "inline");
+    assert_eq!(tier_of(&dir, "a/words"), "inline");
     assert_eq!(
         fs::read(dir.join("a/words")).unwrap(),
         fs::read(tree.path().join("a/words")).unwrap()

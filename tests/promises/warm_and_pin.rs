@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::{Server, Tree, World, eventually};
 
 /// A user who has mounted a tree and read nothing of it.
-fn reader(server: &Server, tree: &Tree, config: &str) -> (World, PathBuf) {
+fn mounted_reader(server: &Server, tree: &Tree, config: &str) -> (World, PathBuf) {
     let world = World::on(server).config(config);
     let dir = world.mount(&published(server, tree));
     (world, dir)
@@ -39,7 +39,7 @@ fn assert_reads(tree: &Tree, dir: &Path, below: &str) {
 fn only_warmed_directories_read_without_a_network() {
     let mut server = Server::start();
     let tree = sample();
-    let (world, dir) = reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
+    let (world, dir) = mounted_reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
     let warmed = world.json(&["cache", "warm", dir.join("a").to_str().unwrap()]);
     // The directory, two subdirectories, three files.
     assert_eq!(warmed["nodes"], 6, "{warmed}");
@@ -58,7 +58,7 @@ fn only_warmed_directories_read_without_a_network() {
 fn walk_after_warming_file_by_file_sends_no_requests() {
     let server = Server::start();
     let tree = sample();
-    let (world, dir) = reader(&server, &tree, "");
+    let (world, dir) = mounted_reader(&server, &tree, "");
     for file in ["a/text", "a/deep/er/noise", "a/large", "b/noise"] {
         let output = world.run(&["cache", "warm", dir.join(file).to_str().unwrap()]);
         assert!(output.contains("is in the cache"), "{output}");
@@ -74,7 +74,7 @@ fn pinned_files_survive_eviction_and_a_crash() {
     let tree = (0..40).fold(sample(), |tree, n| {
         tree.noise(&format!("c/{n}"), 600_000, 10 + n)
     });
-    let (world, dir) = reader(
+    let (world, dir) = mounted_reader(
         &server,
         &tree,
         "[cache]\ndisk = \"16MiB\"\nmemory = \"8MiB\"\n[mount]\ndeadline_s = 2\n",
@@ -108,7 +108,7 @@ fn pinned_files_survive_eviction_and_a_crash() {
 fn inline_file_is_pinned_with_its_directory() {
     let server = Server::start();
     let tree = sample().file("a/tiny", "tiny\n");
-    let (world, dir) = reader(&server, &tree, "");
+    let (world, dir) = mounted_reader(&server, &tree, "");
     world.run(&["cache", "pin", dir.join("a/tiny").to_str().unwrap()]);
     for pin in world.json(&["cache", "pins"]).as_array().unwrap() {
         assert!(pin["bytes"].as_u64() > Some(0), "{pin}");
@@ -120,7 +120,7 @@ fn inline_file_is_pinned_with_its_directory() {
 fn incomplete_pin_is_reported_and_completed_by_pinning_again() {
     let mut server = Server::start();
     let tree = sample();
-    let (world, dir) = reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
+    let (world, dir) = mounted_reader(&server, &tree, "[mount]\ndeadline_s = 2\n");
     let path = dir.join("b");
     let path = path.to_str().unwrap();
     let complete = || {
@@ -143,7 +143,7 @@ fn incomplete_pin_is_reported_and_completed_by_pinning_again() {
 fn pin_includes_directories_that_only_memory_holds() {
     let mut server = Server::start();
     let tree = sample();
-    let (world, dir) = reader(&server, &tree, "");
+    let (world, dir) = mounted_reader(&server, &tree, "");
     assert_eq!(fs::read_dir(dir.join("a/deep/er")).unwrap().count(), 1);
     world.run(&["cache", "clear"]);
     world.run(&["cache", "pin", dir.to_str().unwrap()]);
@@ -157,7 +157,7 @@ fn pin_includes_directories_that_only_memory_holds() {
 fn pins_beyond_the_limit_are_refused_with_the_remedy() {
     let server = Server::start();
     let tree = sample().noise("more", 15 << 20, 9);
-    let (world, dir) = reader(&server, &tree, "[cache]\ndisk = \"16MiB\"\n");
+    let (world, dir) = mounted_reader(&server, &tree, "[cache]\ndisk = \"16MiB\"\n");
     let output = world.fail(&["cache", "pin", dir.to_str().unwrap()]);
     assert!(output.contains("raise the cache's budget"), "{output}");
     assert_eq!(world.json(&["cache", "pins"]), serde_json::json!([]));
@@ -167,7 +167,7 @@ fn pins_beyond_the_limit_are_refused_with_the_remedy() {
 fn path_outside_every_mount_is_reported() {
     let server = Server::start();
     let tree = sample();
-    let (world, dir) = reader(&server, &tree, "");
+    let (world, dir) = mounted_reader(&server, &tree, "");
     let output = world.fail(&["cache", "warm", tree.path().to_str().unwrap()]);
     assert!(output.contains("is in no mount"), "{output}");
     let output = world.fail(&["cache", "warm", dir.join("nothing").to_str().unwrap()]);

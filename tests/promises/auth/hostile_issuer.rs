@@ -90,7 +90,7 @@ fn login(world: &World) -> (bool, String) {
 }
 
 #[track_caller]
-fn is_refused(issuer: &FakeServer, why: &str) {
+fn assert_refused(issuer: &FakeServer, why: &str) {
     let (fine, output) = login(&user(issuer));
     assert!(!fine && output.contains(why), "{output}");
 }
@@ -130,19 +130,19 @@ fn false_discovery_documents_are_refused() {
         ),
         (json!({"pad": "x".repeat(1 << 20)}), "longer than"),
     ] {
-        is_refused(&issuer(other, never), why);
+        assert_refused(&issuer(other, never), why);
     }
-    is_refused(
+    assert_refused(
         &FakeServer::with_handler(|_, _| endless_body(None)),
         "longer than",
     );
     let drip = Duration::from_millis(100);
-    is_refused(
+    assert_refused(
         &FakeServer::with_handler(move |_, _| endless_body(Some(drip))),
         "unavailable",
     );
     let deep = "[".repeat(200_000);
-    is_refused(
+    assert_refused(
         &FakeServer::with_handler(move |_, _| answer(&deep)),
         "no discovery document",
     );
@@ -174,14 +174,14 @@ fn unreasonable_device_authorization_responses_are_refused() {
             "/device" => answer(device(url, &other)),
             _ => pending(),
         });
-        is_refused(&issuer, why);
+        assert_refused(&issuer, why);
     }
     // An interval of zero is raised.
     let patient = issuer(json!({}), |url, asked, _| match &*asked.path {
         "/device" => answer(device(url, &json!({"interval": 0, "expires_in": 3}))),
         _ => pending(),
     });
-    is_refused(&patient, "");
+    assert_refused(&patient, "");
     let polls = patient
         .requests()
         .iter()
@@ -200,9 +200,9 @@ fn tokens_that_do_not_fit_a_header_are_refused() {
     };
     for evil in EVIL_TOKENS {
         let token = json!({"access_token": evil, "token_type": "Bearer"});
-        is_refused(&with_token(token), "no token may have");
+        assert_refused(&with_token(token), "no token may have");
         let token = json!({"access_token": "a", "token_type": "Bearer", "refresh_token": evil});
-        is_refused(&with_token(token), "no token may have");
+        assert_refused(&with_token(token), "no token may have");
     }
     for (token, why) in [
         (
@@ -223,7 +223,7 @@ fn tokens_that_do_not_fit_a_header_are_refused() {
         ),
         (json!("a"), "not that of"),
     ] {
-        is_refused(&with_token(token), why);
+        assert_refused(&with_token(token), why);
     }
     // A very long lifetime is accepted.
     let issuer = with_token(

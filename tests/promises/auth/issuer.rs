@@ -36,7 +36,7 @@ pub(super) fn publish(world: &World, content: &str) -> Result<(), String> {
 }
 
 /// The sign-in that the user stores.
-pub(super) fn kept(world: &World) -> (SignIn, Grant) {
+pub(super) fn stored_sign_in(world: &World) -> (SignIn, Grant) {
     let (found, _) = sign_ins(world).get("mine").unwrap().unwrap();
     let Held::Oauth(grant) = found.held.clone() else {
         panic!("{found:?}")
@@ -45,8 +45,8 @@ pub(super) fn kept(world: &World) -> (SignIn, Grant) {
 }
 
 /// Sets the expiry of the user's access token to `seconds` from now.
-pub(super) fn ends_in(world: &World, seconds: u64) {
-    let (mut found, mut grant) = kept(world);
+pub(super) fn expire_access_token_in(world: &World, seconds: u64) {
+    let (mut found, mut grant) = stored_sign_in(world);
     grant.expires = Some(unix_seconds() + seconds);
     found.held = Held::Oauth(grant);
     sign_ins(world).put("mine", &found).unwrap();

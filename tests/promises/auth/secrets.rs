@@ -32,7 +32,7 @@ fn publish(world: &World, more: &[&str]) -> std::process::Output {
     world.try_run(&args)
 }
 
-fn demanding_key() -> (Server, tempfile::TempDir) {
+fn server_requiring_api_key() -> (Server, tempfile::TempDir) {
     let elsewhere = tempfile::tempdir().unwrap();
     let file = elsewhere.path().join("key");
     fs::write(&file, SECRET).unwrap();
@@ -59,7 +59,7 @@ fn files_under(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn is_in_no_file(world: &World, secret: &str) {
+fn assert_in_no_file(world: &World, secret: &str) {
     let (files, secret) = (files_under(world.path()), secret.as_bytes());
     assert!(files.len() > 3);
     for path in files {
@@ -75,11 +75,11 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn secrets_are_stored_in_sealed_private_files() {
-    let (server, _elsewhere) = demanding_key();
+    let (server, _elsewhere) = server_requiring_api_key();
     let world = user(&server, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
     assert!(publish(&world, &[]).status.success());
-    is_in_no_file(&world, SECRET);
+    assert_in_no_file(&world, SECRET);
     let dir = world.path().join("data/walgit-fs/auth");
     assert_eq!(mode(&dir), 0o700);
     for name in ["mine.key", "mine.lock", "sealing-key", "keys.json"] {
@@ -95,7 +95,7 @@ fn secrets_are_stored_in_sealed_private_files() {
 
 #[test]
 fn secrets_appear_in_no_output_log_argument_or_environment() {
-    let (server, _elsewhere) = demanding_key();
+    let (server, _elsewhere) = server_requiring_api_key();
     let loud = |auth: &str| user(&server, auth).with("WALGIT_FS_LOG", "trace");
     let world = loud("method = \"api_key\"");
     let file = secret_file(&world, SECRET);
@@ -140,7 +140,7 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
         let output = String::from_utf8(output).unwrap();
         assert!(!output.contains(SECRET), "{output}");
     }
-    is_in_no_file(&world, SECRET);
+    assert_in_no_file(&world, SECRET);
 
     // A token that is expired, but remains a secret.
     let issuer = Server::with(&["--require", "oauth"]);
@@ -172,7 +172,7 @@ fn secrets_appear_in_no_output_log_argument_or_environment() {
     output += &world.run(&["whoami", "--json"]);
     for secret in [grant.access.expose(), refresh.expose()] {
         assert!(!output.contains(secret), "{output}");
-        is_in_no_file(&world, secret);
+        assert_in_no_file(&world, secret);
     }
 }
 
@@ -199,7 +199,7 @@ fn secrets_on_the_command_line_are_refused() {
 
 #[test]
 fn secrets_are_sent_only_to_their_publisher() {
-    let (server, _elsewhere) = demanding_key();
+    let (server, _elsewhere) = server_requiring_api_key();
     let thief = Server::start();
     let world = user(&server, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
@@ -227,7 +227,7 @@ fn secrets_are_never_sent_in_plaintext_to_another_machine() {
     let output = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(output.contains("not sent over plain HTTP"), "{output}");
-    let (server, _elsewhere) = demanding_key();
+    let (server, _elsewhere) = server_requiring_api_key();
     let world = user(&server, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
     let done = publish(
@@ -247,7 +247,7 @@ fn secrets_are_never_sent_in_plaintext_to_another_machine() {
 }
 
 /// A publisher that redirects uploads, and the keys that it received.
-fn sends_elsewhere(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime::Runtime) {
+fn redirecting_publisher(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime::Runtime) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
@@ -275,7 +275,7 @@ fn sends_elsewhere(to: &str) -> (String, Arc<Mutex<Vec<String>>>, tokio::runtime
 #[test]
 fn secrets_do_not_follow_redirects() {
     let thief = Server::start();
-    let (url, log, _runtime) = sends_elsewhere(&thief.url);
+    let (url, log, _runtime) = redirecting_publisher(&thief.url);
     let world = user_of(&url, "method = \"api_key\"");
     assert!(piped(&world, &["login"], SECRET).status.success());
     let done = publish(&world, &[]);
@@ -293,7 +293,7 @@ fn secrets_do_not_follow_redirects() {
 
 #[test]
 fn secrets_for_this_machine_bypass_the_proxy() {
-    let (server, _elsewhere) = demanding_key();
+    let (server, _elsewhere) = server_requiring_api_key();
     let proxy = Server::start();
     let mut world = user(&server, "method = \"api_key\"");
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {

@@ -9,7 +9,7 @@ use walrus_client::clock::unix_seconds;
 
 use super::browser::sign_in;
 use super::issuer::{
-    ends_in, issuer, kept, publish, refresh_with, revoke, user_with_issuer, userinfo,
+    expire_access_token_in, issuer, stored_sign_in, publish, refresh_with, revoke, user_with_issuer, userinfo,
 };
 use super::{credentials, http, with_issuer};
 use crate::support::{Server, Tree, block_on};
@@ -26,9 +26,9 @@ fn concurrent_renewals_share_one_request() {
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
     // Valid for more than five minutes: no renewal.
-    ends_in(&world, 330);
+    expire_access_token_in(&world, 330);
     server.clear_requests();
-    let (_, before) = kept(&world);
+    let (_, before) = stored_sign_in(&world);
     block_on(async {
         let credentials = credentials(&world, &with_issuer(&server));
         credentials
@@ -38,7 +38,7 @@ fn concurrent_renewals_share_one_request() {
     });
     assert_eq!(server.requests("POST /oauth/token").len(), 0);
 
-    ends_in(&world, 290);
+    expire_access_token_in(&world, 290);
     block_on(async {
         let credentials = Arc::new(credentials(&world, &with_issuer(&server)));
         let url = publisher(&server);
@@ -52,11 +52,11 @@ fn concurrent_renewals_share_one_request() {
         }
     });
     assert_eq!(server.requests("POST /oauth/token").len(), 1);
-    let (_, after) = kept(&world);
+    let (_, after) = stored_sign_in(&world);
     assert!(before.access != after.access && before.refresh != after.refresh);
     assert!(after.expires.unwrap() > unix_seconds() + 3000);
     // The next process needs the stored token.
-    ends_in(&world, 0);
+    expire_access_token_in(&world, 0);
     publish(&world, "renewed").unwrap();
     assert_eq!(server.requests("POST /oauth/token").len(), 2);
 }
@@ -67,7 +67,7 @@ fn concurrent_renewal_in_two_processes_keeps_the_sign_in() {
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
     for round in ["first", "second"] {
-        ends_in(&world, 0);
+        expire_access_token_in(&world, 0);
         let processes: Vec<_> = ["one", "two", "three"]
             .map(|name| {
                 let tree = Tree::new().file(name, round);
@@ -88,7 +88,7 @@ fn prematurely_expired_token_is_renewed_and_the_upload_repeated() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
-    let (_, grant) = kept(&world);
+    let (_, grant) = stored_sign_in(&world);
     block_on(revoke(&server, grant.access.expose()));
     publish(&world, "one").unwrap();
     let puts = server.requests("PUT");
@@ -113,7 +113,7 @@ fn expired_sign_in_is_reported_and_reads_continue() {
         output.contains("walgit-fs login --network mine"),
         "{output}"
     );
-    ends_in(&world, 0);
+    expire_access_token_in(&world, 0);
     let output = publish(&world, "two").unwrap_err();
     assert!(
         output.contains("walgit-fs login --network mine"),
@@ -136,9 +136,9 @@ fn unreachable_issuer_does_not_require_a_new_sign_in() {
     };
     fault("status=503,path=/oauth/token");
     // Still valid, although it is due for renewal.
-    ends_in(&world, 290);
+    expire_access_token_in(&world, 290);
     publish(&world, "one").unwrap();
-    ends_in(&world, 0);
+    expire_access_token_in(&world, 0);
     fault("status=503,path=/oauth/token,first=1");
     publish(&world, "two").unwrap();
 }
@@ -148,7 +148,7 @@ fn logout_revokes_tokens() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
-    let (_, grant) = kept(&world);
+    let (_, grant) = stored_sign_in(&world);
     block_on(async {
         assert_eq!(userinfo(&server, grant.access.expose()).await, 200);
     });
@@ -176,7 +176,7 @@ fn issuer_accepts_a_refresh_token_once_and_revokes_a_stolen_sign_in() {
     let server = issuer();
     let world = user_with_issuer(&server);
     sign_in(&world, "ada");
-    let (_, grant) = kept(&world);
+    let (_, grant) = stored_sign_in(&world);
     block_on(async {
         let first = grant.refresh.unwrap();
         let (status, second) = refresh_with(&server, first.expose()).await;

@@ -334,7 +334,7 @@ fn encrypted_history_is_exported_with_its_key() {
 }
 
 /// Files in the directory of a world that an export could have left.
-fn left(world: &World) -> Vec<String> {
+fn leftovers(world: &World) -> Vec<String> {
     let entries = fs::read_dir(world.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names
@@ -382,7 +382,7 @@ fn export_without_history_names_the_remedy() {
         let output = world.fail(&["export", address, dir]);
         assert!(output.contains("not published from a git"), "{output}");
     }
-    assert_eq!(left(&world), [""; 0]);
+    assert_eq!(leftovers(&world), [""; 0]);
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn failed_export_leaves_nothing() {
     }
     let dir = world.path().join("copy");
     world.fail(&["export", "it", dir.to_str().unwrap()]);
-    assert_eq!(left(&world), [""; 0]);
+    assert_eq!(leftovers(&world), [""; 0]);
 }
 
 #[test]
@@ -418,13 +418,13 @@ fn interrupted_export_leaves_nothing() {
         world.run(&["cache", "clear"]);
         let mut stopped = world.command(&args);
         let running = stopped.stderr(Stdio::piped()).spawn().unwrap();
-        eventually("the export has begun", || !left(&world).is_empty());
+        eventually("the export has begun", || !leftovers(&world).is_empty());
         signal(running.id() as i32, with);
         let done = running.wait_with_output().unwrap();
         assert_eq!(done.status.code(), Some(1));
         let output = String::from_utf8(done.stderr).unwrap();
         assert!(output.contains("nothing is left"), "{output}");
-        assert_eq!(left(&world), [""; 0]);
+        assert_eq!(leftovers(&world), [""; 0]);
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use walgit_format::archive::{Run, Target};
 use walgit_format::head::GitId;
 
-use super::left;
+use super::leftovers;
 use crate::support::World;
 use crate::support::synthetic_history::{CONTENTS, SyntheticHistory, branch, commit, id};
 use crate::support::tree::{git, noise};
@@ -22,14 +22,14 @@ fn exported(world: &World, history: SyntheticHistory) -> std::path::PathBuf {
 
 /// It is refused for this reason, and nothing is written.
 #[track_caller]
-fn refused(change: impl FnOnce(&mut SyntheticHistory), because: &str) {
+fn assert_refused(change: impl FnOnce(&mut SyntheticHistory), because: &str) {
     let world = World::new();
     let mut history = SyntheticHistory::new();
     change(&mut history);
     let dir = world.path().join("copy");
     let output = world.fail(&["export", &history.store(&world), dir.to_str().unwrap()]);
     assert!(output.contains(because), "{output}");
-    assert_eq!(left(&world), [""; 0]);
+    assert_eq!(leftovers(&world), [""; 0]);
 }
 
 fn file(dir: &Path, name: &str) -> String {
@@ -82,34 +82,34 @@ fn head_is_detached_without_a_checked_out_branch() {
 
 #[test]
 fn content_that_differs_from_the_commit_is_refused() {
-    refused(|history| history.contents[0] = b'H', "has the tree");
-    refused(
+    assert_refused(|history| history.contents[0] = b'H', "has the tree");
+    assert_refused(
         |history| history.segment.contents[0].ends[0] = 5,
         "has the tree",
     );
-    refused(
+    assert_refused(
         |history| history.tree[0].mode = Bytes::from_static(b"100755"),
         "has the tree",
     );
-    refused(
+    assert_refused(
         |history| history.tree[1].name = Bytes::from_static(b"c"),
         "has the tree",
     );
-    refused(|history| history.tree.truncate(1), "has the tree");
+    assert_refused(|history| history.tree.truncate(1), "has the tree");
 }
 
 #[test]
 fn missing_objects_are_reported_by_export() {
-    refused(|history| history.segment.commits.clear(), "does not hold");
-    refused(|history| history.commits.clear(), "does not hold");
+    assert_refused(|history| history.segment.commits.clear(), "does not hold");
+    assert_refused(|history| history.commits.clear(), "does not hold");
     let nowhere = GitId(vec![7; 20]);
     let name = nowhere.to_string();
-    refused(
+    assert_refused(
         |history| history.segment.refs.push(branch("refs/tags/v1", &nowhere)),
         &name,
     );
     // A parent.
-    refused(
+    assert_refused(
         |history| {
             let tree = String::from_utf8(history.commits[0][5..45].to_vec()).unwrap();
             let digits = (0..20).map(|at| u8::from_str_radix(&tree[at * 2..at * 2 + 2], 16));
@@ -121,7 +121,7 @@ fn missing_objects_are_reported_by_export() {
         &name,
     );
     // The target of a tag.
-    refused(
+    assert_refused(
         |history| {
             let tag =
                 format!("object {nowhere}\ntype commit\ntag v1\ntagger A <a@b> 1 +0000\n\nx\n");
@@ -136,16 +136,16 @@ fn missing_objects_are_reported_by_export() {
 #[test]
 fn trees_with_forward_references_are_refused() {
     for number in [0, 3, u64::MAX - 1] {
-        refused(
+        assert_refused(
             |history| history.tree[0].target = Target::Number(number),
             "malformed",
         );
     }
-    refused(
+    assert_refused(
         |history| history.tree[0].target = Target::Id(Bytes::from_static(&[7; 20])),
         "malformed",
     );
-    refused(|history| history.segment.trees[0].count = 2, "malformed");
+    assert_refused(|history| history.segment.trees[0].count = 2, "malformed");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn ref_names_cannot_escape_the_repository() {
         "HEAD",
         "config",
     ] {
-        refused(
+        assert_refused(
             |history| {
                 let tip = history.tip.clone();
                 history.segment.refs.push(branch(name, &tip));

@@ -92,7 +92,7 @@ const FAILURES: &[(&str, &[Condition])] = &[
     ("key remove", &[FullDisk, ReadOnlyHome, BrokenConfig]),
     ("failures", &[BrokenConfig]),
     ("whoami", &[BrokenConfig]),
-    ("login", ALL),
+    ("login", ALL_CONDITIONS),
     ("logout", &[ReadOnlyHome, BrokenConfig]),
     ("policy show", &[BrokenConfig]),
     ("policy check", &[BrokenConfig]),
@@ -198,7 +198,7 @@ const FAILURES: &[(&str, &[Condition])] = &[
 
 /// Commands that always fail: `local` and a plain server require no sign-in, and safety
 /// limits of `gc` and `renew` are never overridden.
-const ALL: &[Condition] = &[
+const ALL_CONDITIONS: &[Condition] = &[
     NoDaemon,
     KilledDaemon,
     StoppedDaemon,

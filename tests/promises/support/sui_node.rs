@@ -47,7 +47,7 @@ impl SuiNode {
             .unwrap();
         let url = format!("http://{}/graphql", listener.local_addr().unwrap());
         let routes = axum::Router::new()
-            .route("/graphql", post(answer))
+            .route("/graphql", post(handle))
             .with_state(objects.clone());
         runtime.spawn(async move { axum::serve(listener, routes).await });
         SuiNode {
@@ -92,7 +92,7 @@ struct GraphQlRequest {
     variables: Map<String, Value>,
 }
 
-async fn answer(
+async fn handle(
     State(objects): State<Shared>,
     axum::Json(request): axum::Json<GraphQlRequest>,
 ) -> axum::Json<Value> {
