@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::corpora::repositories;
-use super::link::{Link, BANDWIDTH_MBIT, ROUND_TRIP};
+use super::link::{BANDWIDTH_MBIT, Link, ROUND_TRIP};
 use super::report::{Report, in_turn, seconds};
 use super::world::{RemoteReader, World, shell};
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde_json::Value;
 
-use super::link::{Link, BANDWIDTH_MBIT, ROUND_TRIP};
+use super::link::{BANDWIDTH_MBIT, Link, ROUND_TRIP};
 use super::program::{self, PROGRAM};
 
 /// State of one user.

@@ -37,14 +37,28 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
                 first = requests;
             }
             let what = format!("{name}: requests of a cold tar, {} pushes", pushed + 1);
-            report.row(&what, requests, "after one", first, "requests", MAX_REQUEST_RATIO);
+            report.row(
+                &what,
+                requests,
+                "after one",
+                first,
+                "requests",
+                MAX_REQUEST_RATIO,
+            );
         }
     }
     world.json(&["compact", "it", "--force"]);
     let refs = world.json(&["refs"]);
     let requests = read(&world, refs[0]["address"].as_str().unwrap());
     let what = format!("{name}: the same after compaction");
-    report.row(&what, requests, "after one", first, "requests", MAX_REQUEST_RATIO_COMPACTED);
+    report.row(
+        &what,
+        requests,
+        "after one",
+        first,
+        "requests",
+        MAX_REQUEST_RATIO_COMPACTED,
+    );
 }
 
 /// The newest commits along first parents, oldest first.

@@ -100,7 +100,10 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
         billed: billed as u64,
     };
     let price = Price::mainnet();
-    let (ours, theirs) = (ours.price(&price, EPOCHS_PER_YEAR), files.price(&price, EPOCHS_PER_YEAR));
+    let (ours, theirs) = (
+        ours.price(&price, EPOCHS_PER_YEAR),
+        files.price(&price, EPOCHS_PER_YEAR),
+    );
     report.row(
         &what("price of a year"),
         ours,
@@ -134,7 +137,13 @@ pub(crate) fn run(report: &mut Report, name: &str, repo: &Path) {
         "publish {:.0} MB, every version as a file, compared with one file",
         bytes / 1e6
     ));
-    report.times(&what, took, "100 MB/s", bytes / TARGET_BYTES_PER_SECOND, 1.0);
+    report.times(
+        &what,
+        took,
+        "100 MB/s",
+        bytes / TARGET_BYTES_PER_SECOND,
+        1.0,
+    );
 }
 
 /// Bytes of the packs of a bare repository.

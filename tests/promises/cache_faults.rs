@@ -76,7 +76,10 @@ fn create_filled_cache(dir: &Path) {
 fn assert_pinned(cache: &Cache) {
     let pins = cache.pins().unwrap();
     assert_eq!(pins.len(), 1);
-    assert_eq!((&*pins[0].name, pins[0].bytes), ("a pin", 3 * CHUNK_LEN as u64));
+    assert_eq!(
+        (&*pins[0].name, pins[0].bytes),
+        ("a pin", 3 * CHUNK_LEN as u64)
+    );
 }
 
 /// Every file of the database except its log file, by name.

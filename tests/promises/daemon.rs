@@ -81,12 +81,12 @@ fn every_command_reports_a_stopped_daemon_with_process_and_remedy() {
         vec!["prefetch", "export", "it", "--output", "/dev/null"],
         vec!["daemon", "status"],
     ] {
-        let begun = Instant::now();
+        let started = Instant::now();
         let output = world.fail(&args);
         assert!(
-            begun.elapsed() < REPORT_TIMEOUT,
+            started.elapsed() < REPORT_TIMEOUT,
             "{args:?}: {:?}",
-            begun.elapsed()
+            started.elapsed()
         );
         assert!(
             output.contains(&format!("process {pid}")),
@@ -109,13 +109,13 @@ fn daemon_stopped_during_a_request_does_not_block_the_client() {
     let dir = world.mountpoint();
     let mut mount = world.command(&["mount", "it", text(&dir)]);
     let mount = mount.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let done = mount.wait_with_output().unwrap();
     let output = String::from_utf8_lossy(&done.stderr);
     assert!(
-        begun.elapsed() < REPORT_TIMEOUT * 2,
+        started.elapsed() < REPORT_TIMEOUT * 2,
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
     assert_eq!(done.status.code(), Some(1), "{output}");
     assert!(output.contains("kill -CONT"), "{output}");

@@ -94,8 +94,8 @@ fn fsck_reads_a_repository_in_few_requests() {
     // The first read, reads of up to 4 MiB per blob, and a probe of each.
     let blobs = published["blobs_uploaded"].as_u64().unwrap();
     let most = 2 + 2 * blobs + count(&report, "bytes").div_ceil(4 << 20) + blobs;
-    let asked = server.requests("GET").len() + server.requests("HEAD").len();
-    assert!(asked as u64 <= most, "{asked} of {most}: {report}");
+    let requests = server.requests("GET").len() + server.requests("HEAD").len();
+    assert!(requests as u64 <= most, "{requests} of {most}: {report}");
 }
 
 #[test]

@@ -434,7 +434,10 @@ fn any_history(seed: u64) -> SyntheticHistory {
                     "refs/heads/x.lock",
                 ];
                 let to = [&tip, &GitId(vec![7; 20])][rng.next_below(2)].clone();
-                history.segment.refs.push(branch(names[rng.next_below(4)], &to));
+                history
+                    .segment
+                    .refs
+                    .push(branch(names[rng.next_below(4)], &to));
             }
             13 => history.segment.shallow.push(tip.clone()),
             14 => history.segment.head = Bytes::from_static(b"refs/heads/other"),

@@ -109,7 +109,7 @@ fn refusal(done: &Output) -> String {
 
 #[test]
 fn gc_keeps_a_mounted_head_in_any_environment() {
-    let it = ReplacedHead::new();
+    let replaced = ReplacedHead::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let elsewhere = |name: &str| elsewhere.path().join(name);
     for name in [
@@ -120,11 +120,11 @@ fn gc_keeps_a_mounted_head_in_any_environment() {
         "XDG_STATE_HOME",
     ] {
         fs::create_dir(elsewhere(name)).unwrap();
-        it.assert_protected(it.gc().env(name, elsewhere(name)));
-        it.assert_protected(it.gc().env_remove(name));
+        replaced.assert_protected(replaced.gc().env(name, elsewhere(name)));
+        replaced.assert_protected(replaced.gc().env_remove(name));
     }
     // As from cron: all at once.
-    let mut cron = it.gc();
+    let mut cron = replaced.gc();
     for name in [
         "XDG_RUNTIME_DIR",
         "TMPDIR",
@@ -134,29 +134,29 @@ fn gc_keeps_a_mounted_head_in_any_environment() {
     ] {
         cron.env(name, elsewhere(name));
     }
-    it.assert_protected(&mut cron);
+    replaced.assert_protected(&mut cron);
     // Other directories, with a profile that has the same store.
     let config = elsewhere("config");
     fs::create_dir_all(config.join("walgit-fs")).unwrap();
-    let store = it.world.blobs().parent().unwrap().to_owned();
+    let store = replaced.world.blobs().parent().unwrap().to_owned();
     let profile =
         format!("network = \"shared\"\n{NO_RETENTION}[networks.shared]\ndir = {store:?}\n");
     fs::write(config.join("walgit-fs/config.toml"), profile).unwrap();
-    let mut other = it.gc();
+    let mut other = replaced.gc();
     other.arg("--unknown").env("XDG_CONFIG_HOME", &config);
     for name in ["DATA", "CACHE", "STATE"] {
         other.env(format!("XDG_{name}_HOME"), elsewhere(name));
     }
-    it.assert_protected(&mut other);
-    it.assert_readable();
-    it.assert_collected_after_unmount();
+    replaced.assert_protected(&mut other);
+    replaced.assert_readable();
+    replaced.assert_collected_after_unmount();
 }
 
 #[test]
 fn gc_keeps_blobs_of_other_users_of_a_store() {
-    let it = ReplacedHead::new();
-    it.world.unmount(&it.mount);
-    let store = it.world.blobs().parent().unwrap().to_owned();
+    let replaced = ReplacedHead::new();
+    replaced.world.unmount(&replaced.mount);
+    let store = replaced.world.blobs().parent().unwrap().to_owned();
     let shared =
         format!("network = \"shared\"\n{NO_RETENTION}[networks.shared]\ndir = {store:?}\n");
     let other = World::new().config(&shared);
@@ -169,41 +169,46 @@ fn gc_keeps_blobs_of_other_users_of_a_store() {
         &["gc", "--grace", "0s", "--unknown"],
     ] {
         assert_eq!(deleted(&other.json(args)), 0);
-        assert!(it.world.run(&["fsck", &it.old]).contains("sound"));
+        assert!(
+            replaced
+                .world
+                .run(&["fsck", &replaced.old])
+                .contains("sound")
+        );
     }
-    assert!(deleted(&it.world.json(&["gc", "--grace", "0s", "--unknown"])) > 0);
+    assert!(deleted(&replaced.world.json(&["gc", "--grace", "0s", "--unknown"])) > 0);
     assert!(other.run(&["fsck", "theirs"]).contains("sound"));
-    assert!(it.world.run(&["fsck", "it"]).contains("sound"));
+    assert!(replaced.world.run(&["fsck", "it"]).contains("sound"));
     // Names that have vanished may need any blob.
     let names = other.path().join("data/walgit-fs/refs/shared");
     fs::rename(&names, other.path().join("names")).unwrap();
-    it.publish_again(3);
-    let output = refusal(&it.gc().output().unwrap());
+    replaced.publish_again(3);
+    let output = refusal(&replaced.gc().output().unwrap());
     assert!(output.contains(names.to_str().unwrap()), "{output}");
 }
 
 #[test]
 fn gc_keeps_a_mounted_head_while_its_daemon_is_stopped() {
-    let it = ReplacedHead::new();
-    let daemon = it.world.daemon().unwrap();
+    let replaced = ReplacedHead::new();
+    let daemon = replaced.world.daemon().unwrap();
     signal(daemon, Signal::STOP);
-    let done = it.gc().output().unwrap();
+    let done = replaced.gc().output().unwrap();
     signal(daemon, Signal::CONT);
     let report = report(&done);
     assert_eq!(deleted(&report), 0, "{report}");
-    it.assert_readable();
-    it.assert_collected_after_unmount();
+    replaced.assert_readable();
+    replaced.assert_collected_after_unmount();
 }
 
 #[test]
 fn gc_keeps_a_mounted_head_without_certificates() {
-    let it = ReplacedHead::new();
-    let mut gc = it.gc();
+    let replaced = ReplacedHead::new();
+    let mut gc = replaced.gc();
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         gc.env(name, "/nonexistent");
     }
-    it.assert_protected(&mut gc);
-    it.assert_readable();
+    replaced.assert_protected(&mut gc);
+    replaced.assert_readable();
 }
 
 #[test]
@@ -236,34 +241,40 @@ fn gc_keeps_a_head_mounted_in_the_foreground() {
 
 #[test]
 fn gc_keeps_an_earlier_head_of_a_following_mount_while_its_files_are_open() {
-    let it = ReplacedHead::with(World::new(), &[], &["--follow=1"]);
+    let replaced = ReplacedHead::with(World::new(), &[], &["--follow=1"]);
     // The old file stays open while the mount follows.
     let mut open = None;
     eventually("the mount moves", || {
-        let now = fs::File::open(it.mount.join("file")).unwrap();
-        let status = it.world.json(&["status"]);
+        let now = fs::File::open(replaced.mount.join("file")).unwrap();
+        let status = replaced.world.json(&["status"]);
         let moved = status["mounts"][0]["follow"]["moves"].as_u64() >= Some(1);
         open.get_or_insert(now);
         moved
     });
-    it.publish_again(3);
+    replaced.publish_again(3);
     eventually("the mount moves again", || {
-        let status = it.world.json(&["status"]);
+        let status = replaced.world.json(&["status"]);
         status["mounts"][0]["follow"]["moves"].as_u64() >= Some(2)
     });
-    let report = report(&it.gc().env_remove("XDG_RUNTIME_DIR").output().unwrap());
+    let report = report(
+        &replaced
+            .gc()
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap(),
+    );
     assert_eq!(deleted(&report), 0, "{report}");
-    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE_LEN, 3));
+    assert!(fs::read(replaced.mount.join("file")).unwrap() == noise(FILE_LEN, 3));
     drop(open);
     eventually("only the current head is leased", || {
-        let lease = fs::read_to_string(&leases(&it.world, "mount")[0]).unwrap();
-        lease.lines().count() == 2 && lease.contains(&address(&it.world))
+        let lease = fs::read_to_string(&leases(&replaced.world, "mount")[0]).unwrap();
+        lease.lines().count() == 2 && lease.contains(&address(&replaced.world))
     });
-    let collected = it.world.json(&["gc", "--grace", "0s"]);
+    let collected = replaced.world.json(&["gc", "--grace", "0s"]);
     assert!(deleted(&collected) > 0, "{collected}");
     assert_eq!(collected["mounts"], 1, "{collected}");
-    assert!(fs::read(it.mount.join("file")).unwrap() == noise(FILE_LEN, 3));
-    assert!(it.world.run(&["fsck", "it"]).contains("sound"));
+    assert!(fs::read(replaced.mount.join("file")).unwrap() == noise(FILE_LEN, 3));
+    assert!(replaced.world.run(&["fsck", "it"]).contains("sound"));
 }
 
 /// The address of the name.
@@ -275,18 +286,24 @@ fn address(world: &World) -> String {
 #[test]
 fn gc_keeps_a_mounted_head_without_its_key() {
     let world = World::new().with("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent");
-    let it = ReplacedHead::with(world, &["--encrypt"], &[]);
-    let keys = it.world.path().join("data/walgit-fs");
+    let replaced = ReplacedHead::with(world, &["--encrypt"], &[]);
+    let keys = replaced.world.path().join("data/walgit-fs");
     // Keys are in the data directory like the store; hide the keys.
     let hidden = hide_keys(&keys);
     assert!(!hidden.is_empty());
-    it.world.run(&["refs", "--remove", "it"]);
-    let report = report(&it.gc().env_remove("XDG_RUNTIME_DIR").output().unwrap());
+    replaced.world.run(&["refs", "--remove", "it"]);
+    let report = report(
+        &replaced
+            .gc()
+            .env_remove("XDG_RUNTIME_DIR")
+            .output()
+            .unwrap(),
+    );
     assert_eq!(report["mounts"], 1, "{report}");
     for (from, to) in hidden {
         fs::rename(to, from).unwrap();
     }
-    it.assert_readable();
+    replaced.assert_readable();
 }
 
 /// Moves the key files aside.
@@ -305,17 +322,17 @@ fn hide_keys(data: &Path) -> Vec<(PathBuf, PathBuf)> {
 
 #[test]
 fn gc_keeps_the_head_of_a_killed_daemon_for_the_grace_period() {
-    let it = ReplacedHead::new();
-    it.world.crash();
+    let replaced = ReplacedHead::new();
+    replaced.world.crash();
     // The kernel's table still lists the dead mount, which can be mounted again.
-    let dead = it.world.json(&["gc", "--grace", "0s"]);
+    let dead = replaced.world.json(&["gc", "--grace", "0s"]);
     assert_eq!(deleted(&dead), 0, "{dead}");
-    it.world.run(&["unmount", "--all"]);
-    let within = it.world.json(&["gc", "--grace", "1h"]);
+    replaced.world.run(&["unmount", "--all"]);
+    let within = replaced.world.json(&["gc", "--grace", "1h"]);
     assert_eq!(deleted(&within), 0, "{within}");
     assert_eq!(within["mounts"], 1, "{within}");
     // If the clock was set back, the lease is not old.
-    let lease = leases(&it.world, "mount").pop().unwrap();
+    let lease = leases(&replaced.world, "mount").pop().unwrap();
     let text = fs::read_to_string(&lease).unwrap();
     let at: u64 = serde_json::from_str::<Value>(text.lines().last().unwrap()).unwrap()["ended"]
         .as_u64()
@@ -325,32 +342,32 @@ fn gc_keeps_the_head_of_a_killed_daemon_for_the_grace_period() {
         text.replace(&at.to_string(), &(at + 1_000_000).to_string()),
     )
     .unwrap();
-    let back = it.world.json(&["gc", "--grace", "1h"]);
+    let back = replaced.world.json(&["gc", "--grace", "1h"]);
     assert_eq!(back["mounts"], 1, "{back}");
-    let after = it.world.json(&["gc", "--grace", "0s"]);
+    let after = replaced.world.json(&["gc", "--grace", "0s"]);
     assert!(deleted(&after) > 0, "{after}");
-    assert_eq!(leases(&it.world, "mount"), [] as [PathBuf; 0]);
+    assert_eq!(leases(&replaced.world, "mount"), [] as [PathBuf; 0]);
 }
 
 #[test]
 fn gc_keeps_a_head_mounted_through_a_devnet_over_its_store() {
-    let it = ReplacedHead::new();
-    it.world.run(&["unmount", "--all"]);
-    let store = it.world.blobs().parent().unwrap().to_owned();
+    let replaced = ReplacedHead::new();
+    replaced.world.run(&["unmount", "--all"]);
+    let store = replaced.world.blobs().parent().unwrap().to_owned();
     let server = Server::over_directory(&store);
     let tree = Tree::new().noise("large", 300_000, 7);
-    let report = it.world.publish(tree.path(), "served");
-    let dir = it.world.mountpoint();
+    let report = replaced.world.publish(tree.path(), "served");
+    let dir = replaced.world.mountpoint();
     let address = report["address"].as_str().unwrap();
-    (it.world).run(&[
+    (replaced.world).run(&[
         "--aggregator",
         &server.url,
         "mount",
         address,
         dir.to_str().unwrap(),
     ]);
-    it.world.run(&["refs", "--remove", "served"]);
-    let kept = it.world.json(&["gc", "--grace", "0s"]);
+    replaced.world.run(&["refs", "--remove", "served"]);
+    let kept = replaced.world.json(&["gc", "--grace", "0s"]);
     let blob = address.trim_start_matches("walrus://");
     let blob = blob.split('?').next().unwrap();
     assert!(store.join("blobs").join(blob).exists(), "{kept}");
@@ -368,52 +385,60 @@ fn leases(world: &World, ending: &str) -> Vec<PathBuf> {
 
 #[test]
 fn gc_refuses_if_a_mount_has_no_lease() {
-    let it = ReplacedHead::new();
-    fs::remove_dir_all(it.world.blobs().parent().unwrap().join("leases")).unwrap();
-    let trial = it.world.try_run(&["gc", "--grace", "0s", "--dry-run"]);
+    let replaced = ReplacedHead::new();
+    fs::remove_dir_all(replaced.world.blobs().parent().unwrap().join("leases")).unwrap();
+    let trial = replaced
+        .world
+        .try_run(&["gc", "--grace", "0s", "--dry-run"]);
     let output = String::from_utf8(trial.stderr).unwrap();
-    assert!(output.contains(it.mount.to_str().unwrap()), "{output}");
-    let output = refusal(&it.gc().output().unwrap());
-    assert!(output.contains(it.mount.to_str().unwrap()), "{output}");
+    assert!(
+        output.contains(replaced.mount.to_str().unwrap()),
+        "{output}"
+    );
+    let output = refusal(&replaced.gc().output().unwrap());
+    assert!(
+        output.contains(replaced.mount.to_str().unwrap()),
+        "{output}"
+    );
     assert!(output.contains("unmount"), "{output}");
     // To other stores, this one belongs to another user.
     let other = World::new();
-    other.publish(it.tree.path(), "it");
+    other.publish(replaced.tree.path(), "it");
     other.run(&["gc"]);
-    it.assert_readable();
-    it.assert_collected_after_unmount();
+    replaced.assert_readable();
+    replaced.assert_collected_after_unmount();
 }
 
 #[test]
 fn gc_refuses_if_a_lease_is_damaged() {
-    let it = ReplacedHead::new();
+    let replaced = ReplacedHead::new();
     for ending in ["mount", "lease"] {
-        let dir = it.world.blobs().parent().unwrap().join("leases");
+        let dir = replaced.world.blobs().parent().unwrap().join("leases");
         let damaged = dir.join(format!("damaged.{ending}"));
         fs::write(&damaged, "{\"pid\": nonsense\n").unwrap();
-        let output = refusal(&it.gc().output().unwrap());
+        let output = refusal(&replaced.gc().output().unwrap());
         assert!(output.contains(damaged.to_str().unwrap()), "{output}");
         assert!(output.contains("nothing was deleted"), "{output}");
         fs::remove_file(damaged).unwrap();
     }
-    it.assert_protected(&mut it.gc());
-    it.assert_readable();
+    replaced.assert_protected(&mut replaced.gc());
+    replaced.assert_readable();
 }
 
 #[test]
 fn irregular_file_in_place_of_a_lease_or_record_does_not_block() {
-    let it = ReplacedHead::new();
-    let store = it.world.blobs().parent().unwrap().to_owned();
+    let replaced = ReplacedHead::new();
+    let store = replaced.world.blobs().parent().unwrap().to_owned();
     for ending in ["mount", "lease", "user"] {
         let pipe = store.join(format!("leases/pipe.{ending}"));
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
         for args in [&["gc", "--json"][..], &["renew", "--dry-run"], &["compact"]] {
-            let begun = std::time::Instant::now();
-            let done = it.world.try_run(args);
+            let started = std::time::Instant::now();
+            let done = replaced.world.try_run(args);
             assert!(
-                begun.elapsed().as_secs() < 10,
+                started.elapsed().as_secs() < 10,
                 "{args:?} took {:?}",
-                begun.elapsed()
+                started.elapsed()
             );
             let output = String::from_utf8_lossy(&done.stderr);
             assert!(
@@ -424,7 +449,7 @@ fn irregular_file_in_place_of_a_lease_or_record_does_not_block() {
         }
         fs::remove_file(pipe).unwrap();
     }
-    it.assert_protected(&mut it.gc());
+    replaced.assert_protected(&mut replaced.gc());
 }
 
 #[test]
@@ -506,13 +531,16 @@ fn gc_reports_why_the_cache_was_not_examined() {
 
 #[test]
 fn gc_refuses_if_a_name_is_damaged() {
-    let it = ReplacedHead::new();
-    let name = it.world.path().join("data/walgit-fs/refs/local/mystery");
+    let replaced = ReplacedHead::new();
+    let name = replaced
+        .world
+        .path()
+        .join("data/walgit-fs/refs/local/mystery");
     fs::write(&name, "{").unwrap();
-    let output = refusal(&it.gc().output().unwrap());
+    let output = refusal(&replaced.gc().output().unwrap());
     assert!(output.contains(name.to_str().unwrap()), "{output}");
     fs::remove_file(name).unwrap();
-    it.assert_protected(&mut it.gc());
+    replaced.assert_protected(&mut replaced.gc());
 }
 
 #[test]
@@ -564,15 +592,16 @@ fn state(pid: i32) -> Option<char> {
 fn gc_keeps_a_mounted_network_head_in_any_environment() {
     let server = Server::start();
     let world = World::on(&server).with("WALGIT_FS_ADMIN", &server.url);
-    let it = ReplacedHead::with(world, &[], &[]);
+    let replaced = ReplacedHead::with(world, &[], &[]);
     let state = tempfile::tempdir().unwrap();
-    it.assert_protected(
-        it.gc()
+    replaced.assert_protected(
+        replaced
+            .gc()
             .env_remove("XDG_RUNTIME_DIR")
             .env("XDG_STATE_HOME", state.path()),
     );
     // Without certificates no server can be asked, so nothing is deleted.
-    let mut gc = it.gc();
+    let mut gc = replaced.gc();
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
         gc.env(name, "/nonexistent");
     }
@@ -580,11 +609,11 @@ fn gc_keeps_a_mounted_network_head_in_any_environment() {
     if !done.status.success() {
         refusal(&done);
     }
-    it.assert_readable();
+    replaced.assert_readable();
     // Other directories, with a copy of the ledger and without leases.
     let data = tempfile::tempdir().unwrap();
     let copy = |name: &str| {
-        let from = it.world.path().join("data/walgit-fs").join(name);
+        let from = replaced.world.path().join("data/walgit-fs").join(name);
         let to = data.path().join("walgit-fs");
         fs::create_dir_all(&to).unwrap();
         let done = Command::new("cp").arg("-r").arg(from).arg(to).status();
@@ -592,21 +621,35 @@ fn gc_keeps_a_mounted_network_head_in_any_environment() {
     };
     copy("ledger");
     copy("refs");
-    let output = refusal(&it.gc().env("XDG_DATA_HOME", data.path()).output().unwrap());
-    assert!(output.contains(it.mount.to_str().unwrap()), "{output}");
-    it.assert_readable();
+    let output = refusal(
+        &replaced
+            .gc()
+            .env("XDG_DATA_HOME", data.path())
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        output.contains(replaced.mount.to_str().unwrap()),
+        "{output}"
+    );
+    replaced.assert_readable();
 }
 
 #[test]
 fn lease_names_its_holder_and_ends_with_its_mount() {
-    let it = ReplacedHead::new();
-    let lease = leases(&it.world, "mount");
+    let replaced = ReplacedHead::new();
+    let lease = leases(&replaced.world, "mount");
     let text = fs::read_to_string(&lease[0]).unwrap();
     let holder: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!(holder["pid"].as_i64(), it.world.daemon().map(i64::from));
-    assert_eq!(holder["folder"], it.mount.to_str().unwrap());
+    assert_eq!(
+        holder["pid"].as_i64(),
+        replaced.world.daemon().map(i64::from)
+    );
+    assert_eq!(holder["folder"], replaced.mount.to_str().unwrap());
     assert_eq!(holder["network"], "local");
-    assert!(text.contains(&it.old), "{text}");
-    it.world.unmount(&it.mount);
-    eventually("the lease ends", || leases(&it.world, "mount").is_empty());
+    assert!(text.contains(&replaced.old), "{text}");
+    replaced.world.unmount(&replaced.mount);
+    eventually("the lease ends", || {
+        leases(&replaced.world, "mount").is_empty()
+    });
 }

@@ -83,7 +83,7 @@ fn generated_hostile_mounts_do_not_affect_other_mounts() {
         let generated = generate(seed);
         let id = raw_nodes::put_blob(world.path(), generated.bytes);
         let address = format!("walrus://{id}?root={}", generated.root);
-        let begun = Instant::now();
+        let started = Instant::now();
         let run = |what: &str, args: &[&OsStr]| {
             let limit = format!("ulimit -v {ADDRESS_SPACE_KIB}");
             let command = world.command_after(&limit, args);
@@ -105,7 +105,7 @@ fn generated_hostile_mounts_do_not_affect_other_mounts() {
         if exported.exists() {
             std::fs::remove_dir_all(&exported).unwrap();
         }
-        slowest = slowest.max((begun.elapsed(), seed));
+        slowest = slowest.max((started.elapsed(), seed));
         shared.assert_healthy();
     }
     println!(

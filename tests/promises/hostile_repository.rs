@@ -98,11 +98,19 @@ fn inconsistent_counts_and_sizes_are_refused() {
     );
     let mut short = file(b"a");
     short.size = 1 << 60;
-    assert_refused(&world, &store_root_with(&world, &[short], 2), "do not add up");
+    assert_refused(
+        &world,
+        &store_root_with(&world, &[short], 2),
+        "do not add up",
+    );
     let mut long_link = file(b"a");
     long_link.kind = Kind::Symlink;
     long_link.content = PlannedContent::Inline(vec![b'x'; 5000]);
-    assert_refused(&world, &store_root_with(&world, &[long_link], 2), "at most 4095");
+    assert_refused(
+        &world,
+        &store_root_with(&world, &[long_link], 2),
+        "at most 4095",
+    );
 }
 
 #[test]

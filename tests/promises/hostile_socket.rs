@@ -116,9 +116,9 @@ fn commands(dir: &Path) -> Vec<Vec<&str>> {
 
 /// Runs a command within the time limit for reporting problems.
 fn run_with_timeout(world: &World, args: &[&str]) -> Output {
-    let begun = Instant::now();
+    let started = Instant::now();
     let done = world.try_run(args);
-    let took = begun.elapsed();
+    let took = started.elapsed();
     assert!(took < Duration::from_secs(10), "{args:?}: {took:?}");
     done
 }

@@ -10,9 +10,9 @@ use crate::support::fake_server::{FakeServer, ReceivedRequest, endless_body, jso
 use crate::support::sui_node::full_id;
 
 /// The object IDs of a request; `None` for a request for a table.
-fn keys(asked: &ReceivedRequest) -> Option<Vec<String>> {
-    let question: Value = serde_json::from_str(&asked.body).unwrap();
-    let keys = question["variables"]["keys"].as_array()?;
+fn keys(request: &ReceivedRequest) -> Option<Vec<String>> {
+    let body: Value = serde_json::from_str(&request.body).unwrap();
+    let keys = body["variables"]["keys"].as_array()?;
     let id = |key: &Value| key["address"].as_str().unwrap().to_owned();
     Some(keys.iter().map(id).collect())
 }
@@ -51,8 +51,8 @@ fn entry(name: &str) -> Value {
 
 /// A node that is honest except for trees.
 fn node_with_trees(tree: impl Fn(&str) -> Value + Send + Sync + 'static) -> FakeServer {
-    FakeServer::with_handler(move |asked, _| {
-        let Some(keys) = keys(asked) else {
+    FakeServer::with_handler(move |request, _| {
+        let Some(keys) = keys(request) else {
             return answer(page(Vec::new(), None));
         };
         let found = keys.iter().map(|id| match id {
@@ -77,10 +77,10 @@ fn read_repository_within(node: &FakeServer, seconds: u32) -> (bool, String) {
     let world = World::new()
         .with("WALGIT_FS_SUI_RPC", &node.url)
         .config(&format!("[mount]\ndeadline_s = {seconds}\n"));
-    let begun = Instant::now();
+    let started = Instant::now();
     // KiB of data: heap and stacks of all threads.
     let done = world.run_after("ulimit -d 900000", &["log", "sui://0x1"]);
-    let took = begun.elapsed();
+    let took = started.elapsed();
     assert!(took < Duration::from_secs(60), "{took:?}");
     let output = String::from_utf8(done.stderr).unwrap();
     let code = done.status.code();
@@ -97,8 +97,8 @@ fn assert_refused(node: &FakeServer, requests: usize, why: &str) {
     let (fine, output) = read_repository(node);
     assert!(!fine && output.contains(why), "{output}");
     assert!(output.contains(&node.url), "the node is named: {output}");
-    let asked = node.requests().len();
-    assert!(asked <= requests, "{asked} requests");
+    let sent = node.requests().len();
+    assert!(sent <= requests, "{sent} requests");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn endless_pages_are_refused() {
         (circling, 10, "in circles"),
         (empty, 10, "in circles"),
     ] {
-        let node = FakeServer::with_handler(move |asked, number| match keys(asked) {
+        let node = FakeServer::with_handler(move |request, number| match keys(request) {
             Some(keys) => answer(objects(keys.iter().map(|id| repository(id)).collect())),
             None => answer(pages(number)),
         });
@@ -244,8 +244,8 @@ fn jointly_oversized_objects_are_requested_individually() {
 fn objects_that_expand_in_memory_are_not_retained() {
     // Two bytes of a number take thirty in memory: a gigabyte in total.
     let content = format!("[{}1]", "1,".repeat(449_999));
-    let node = FakeServer::with_handler(move |asked, _| {
-        let Some(keys) = keys(asked) else {
+    let node = FakeServer::with_handler(move |request, _| {
+        let Some(keys) = keys(request) else {
             return answer(page(Vec::new(), None));
         };
         let found = keys.iter().map(|id| match id {
@@ -303,7 +303,7 @@ fn values_of_the_wrong_type_are_errors() {
             ),
         ];
         for (kind, fields) in fields {
-            let node = FakeServer::with_handler(move |asked, _| match keys(asked) {
+            let node = FakeServer::with_handler(move |request, _| match keys(request) {
                 Some(keys) => answer(objects(
                     keys.iter().map(|id| object(id, kind, &fields)).collect(),
                 )),
@@ -344,7 +344,7 @@ fn values_of_the_wrong_type_are_errors() {
 
 #[test]
 fn names_that_git_refuses_are_omitted() {
-    let node = FakeServer::with_handler(|asked, _| match keys(asked) {
+    let node = FakeServer::with_handler(|request, _| match keys(request) {
         Some(keys) => {
             let found = keys.iter().map(|id| match id {
                 id if *id == full_id("0x1") => repository(id),

@@ -130,9 +130,9 @@ async fn read(store: &HttpStore, range: ByteRange) -> Result<(), StoreError> {
 fn client_error(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> (String, FailureKind) {
     let server = ScriptedServer::new(answer);
     let store = store(&[&server.url]);
-    let begun = Instant::now();
+    let started = Instant::now();
     let error = block_on(read(&store, ByteRange::new(1000, 5000))).unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(15), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(15), "{error}");
     let failures = store.health().failures;
     let kinds = failures.iter().map(|failure| failure.kind);
     let kinds: Vec<_> = kinds
@@ -286,12 +286,15 @@ fn body_of_unannounced_length_gives_no_wrong_bytes() {
     let range = "content-range: bytes 1000-5999/300000";
     let part = || content()[1000..6000].to_vec();
     let ok = "206 Partial Content";
-    let (output, kind) = client_error(move |_| response(ok, &[range, "content-length: 9000"], &part()));
+    let (output, kind) =
+        client_error(move |_| response(ok, &[range, "content-length: 9000"], &part()));
     assert!(output.contains("longer than it may be"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
-    let (_, kind) = client_error(move |_| response(ok, &[range, "content-length: 5000"], &part()[..9]));
+    let (_, kind) =
+        client_error(move |_| response(ok, &[range, "content-length: 5000"], &part()[..9]));
     assert_eq!(kind, FailureKind::Connect);
-    let (output, kind) = client_error(move |_| response(ok, &[range, "content-length: 9"], &part()));
+    let (output, kind) =
+        client_error(move |_| response(ok, &[range, "content-length: 9"], &part()));
     assert!(output.contains("9 bytes where 5000"), "{output}");
     assert_eq!(kind, FailureKind::Corrupt);
     let (output, kind) = client_error(|_| response("200 OK", &[], &content()[..3000]));
@@ -362,7 +365,7 @@ fn missing_ca_certificates_fail_only_https_immediately() {
         for url in [&tls.url(), "https://192.0.2.1:9"] {
             let world = without(World::new().reading(&[url]));
             let at = world.mountpoint();
-            let begun = Instant::now();
+            let started = Instant::now();
             let address = published["address"].as_str().unwrap();
             let output = world.fail(&["mount", address, at.to_str().unwrap()]);
             assert!(
@@ -370,7 +373,7 @@ fn missing_ca_certificates_fail_only_https_immediately() {
                 "{output}"
             );
             assert!(output.contains("SSL_CERT_FILE"), "{output}");
-            assert!(begun.elapsed() < Duration::from_secs(10), "{output}");
+            assert!(started.elapsed() < Duration::from_secs(10), "{output}");
         }
     }
 }

@@ -265,8 +265,8 @@ fn fixed_response_server(
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
     let listener = listener.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::new(AtomicU64::new(0));
-    let (counted, location) = (asked.clone(), location.map(str::to_owned));
+    let request_count = Arc::new(AtomicU64::new(0));
+    let (counted, location) = (request_count.clone(), location.map(str::to_owned));
     let answer = move || {
         counted.fetch_add(1, Ordering::Relaxed);
         let mut response = axum::response::Response::builder().status(status);
@@ -279,14 +279,14 @@ fn fixed_response_server(
     runtime.spawn(async move { axum::serve(listener, routes).await });
     FixedResponseServer {
         url,
-        asked,
+        request_count,
         _runtime: runtime,
     }
 }
 
 struct FixedResponseServer {
     url: String,
-    asked: Arc<AtomicU64>,
+    request_count: Arc<AtomicU64>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -332,7 +332,7 @@ fn redirects_are_not_followed() {
             let put = store.put(blob, body.clone().into(), &options);
             assert!(put.await.is_err());
         });
-        assert!(sends.asked.load(Ordering::Relaxed) >= 2);
+        assert!(sends.request_count.load(Ordering::Relaxed) >= 2);
     }
-    assert_eq!(elsewhere.asked.load(Ordering::Relaxed), 0);
+    assert_eq!(elsewhere.request_count.load(Ordering::Relaxed), 0);
 }

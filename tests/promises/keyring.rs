@@ -24,14 +24,14 @@ enum BusBehavior {
     Mute,
 }
 
-/// A session bus that runs for the duration of the test. Counts connections in `asked`.
-fn bus(world: &World, bus: BusBehavior, asked: Arc<AtomicUsize>) -> PathBuf {
+/// A session bus that runs for the duration of the test. Counts connections in `connections`.
+fn bus(world: &World, bus: BusBehavior, connections: Arc<AtomicUsize>) -> PathBuf {
     let path = world.path().join("bus");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let stream = stream.unwrap();
-            asked.fetch_add(1, Ordering::SeqCst);
+            connections.fetch_add(1, Ordering::SeqCst);
             std::thread::spawn(move || serve(stream, bus));
         }
     });
@@ -82,18 +82,21 @@ fn world_with(kind: BusBehavior) -> World {
 /// The same, with a connection counter.
 fn world_with_counter(kind: BusBehavior) -> (World, Arc<AtomicUsize>) {
     let world = World::new();
-    let asked = Arc::default();
-    let bus = bus(&world, kind, Arc::clone(&asked));
+    let connections = Arc::default();
+    let bus = bus(&world, kind, Arc::clone(&connections));
     let address = format!("unix:path={}", bus.display());
-    (world.with("DBUS_SESSION_BUS_ADDRESS", &address), asked)
+    (
+        world.with("DBUS_SESSION_BUS_ADDRESS", &address),
+        connections,
+    )
 }
 
 /// Runs a command within a time limit; returns success, stdout and stderr.
 #[track_caller]
 fn run_with_timeout(world: &World, args: &[&str]) -> (bool, String, String) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let done = world.try_run(args);
-    let took = begun.elapsed();
+    let took = started.elapsed();
     // 3 s for the keyring, the rest for a busy machine.
     assert!(took < Duration::from_secs(15), "{args:?} took {took:?}");
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -139,13 +142,17 @@ fn unresponsive_keyring_is_abandoned_and_the_key_stored_in_a_file() {
 
 #[test]
 fn encrypted_publish_and_mount_work_with_an_unresponsive_keyring() {
-    let (world, asked) = world_with_counter(BusBehavior::Silent);
+    let (world, connections) = world_with_counter(BusBehavior::Silent);
     let tree = Tree::new().file("a", "text");
     let path = tree.path().to_str().unwrap();
     let (fine, out, output) =
         run_with_timeout(&world, &["publish", path, "--name", "it", "--encrypt"]);
     assert!(fine, "{output}");
-    assert_eq!(asked.load(Ordering::SeqCst), 1, "the keyring is asked once");
+    assert_eq!(
+        connections.load(Ordering::SeqCst),
+        1,
+        "the keyring is asked once"
+    );
     assert!(out.contains("sealed file"), "{out}");
     assert!(output.contains("keyring was not used"), "{output}");
     let dir = world.mount("it");

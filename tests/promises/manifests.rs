@@ -319,7 +319,9 @@ fn any_changed_byte_fails_exactly_its_dependents() {
         let world = world_with_fixture();
         let [_, second] = manifests(kind);
         let opened = OpenRepository::new(&world.blobs(), &second, key.clone());
-        let whole = block_on(files(&OpenRepository::new(&world.blobs(), &second, key).snapshot()));
+        let whole = block_on(files(
+            &OpenRepository::new(&world.blobs(), &second, key).snapshot(),
+        ));
         for (path, blob, content) in &whole {
             assert!(content.is_ok(), "{path}: {content:?}");
             let at = world.blobs().join(blob);
@@ -520,18 +522,21 @@ fn manifest_scripts_are_executable_only_on_request() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let dir = world.mount(&address_of(&id));
     assert_eq!(mode(&dir.join("run")), 0o644);
-    let asked = world.mountpoint();
+    let executable_mount = world.mountpoint();
     world.run(&[
         "mount",
         "--scripts-executable",
         &address_of(&id),
-        asked.to_str().unwrap(),
+        executable_mount.to_str().unwrap(),
     ]);
     assert_eq!(
-        (mode(&asked.join("run")), mode(&asked.join("text"))),
+        (
+            mode(&executable_mount.join("run")),
+            mode(&executable_mount.join("text"))
+        ),
         (0o755, 0o644)
     );
-    let done = std::process::Command::new(asked.join("run"))
+    let done = std::process::Command::new(executable_mount.join("run"))
         .output()
         .unwrap();
     assert_eq!(done.stdout, b"it runs\n");

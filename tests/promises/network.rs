@@ -322,8 +322,8 @@ fn failing_endpoint_is_skipped_and_used_again_when_it_is_better() {
         for _ in 0..100 {
             servers.read(&store).await.unwrap();
         }
-        let asked = servers.fault_hits(0).await;
-        assert!((1..=20).contains(&asked), "{asked} of 100 reads");
+        let hits = servers.fault_hits(0).await;
+        assert!((1..=20).contains(&hits), "{hits} of 100 reads");
         servers.set_faults(0, COUNT_ONLY_FAULT).await;
         servers.set_faults(1, "delay-ms=100,path=/v1/blobs").await;
         let mut reads = 0;

@@ -45,7 +45,9 @@ fn plain_folder_round_trips() {
 #[test]
 fn published_git_repository_equals_its_checkout() {
     let world = World::new();
-    let tree = diverse_tree().commit("first").file("untracked", "not published");
+    let tree = diverse_tree()
+        .commit("first")
+        .file("untracked", "not published");
     world.publish(tree.path(), "it");
     let dir = world.mount("it");
     fs::remove_file(tree.path().join("untracked")).unwrap();

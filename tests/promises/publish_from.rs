@@ -78,9 +78,9 @@ fn content_that_does_not_match_its_hash_is_not_published() {
             .file("good", b"good")
             .entry("wrong", wrong)
             .store();
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         let (fine, output) = publish_from(&world, &manifest);
-        assert!(begun.elapsed().as_secs() < 60, "{field}: {value}");
+        assert!(started.elapsed().as_secs() < 60, "{field}: {value}");
         if fine {
             // Omitted and reported; the remaining content is correct.
             assert!(output.contains("left out"), "{field} {value}: {output}");

@@ -305,8 +305,8 @@ fn following_mount_tracks_a_chain_branch_without_remount() {
     assert_eq!(status["mounts"][0]["follow"]["moves"], 1);
     assert_eq!(status["mounts"][0]["commit"], second);
     // An unreachable node leaves the mount unchanged.
-    let asked = chain.requests();
-    assert!(asked > 2);
+    let requests = chain.requests();
+    assert!(requests > 2);
     drop(chain);
     eventually("the failure is reported", || {
         world.json(&["status"])["mounts"][0]["follow"]["error"].is_string()

@@ -53,7 +53,9 @@ fn walk_prefetch_starts_at_the_second_file_after_a_listing() {
     read(&numbered_files, 0..1);
     assert_eq!(walks(&world), 0, "one file is not a walk");
     read(&numbered_files, 1..2);
-    eventually("the third file is fetched", || is_cached(&numbered_files, 2));
+    eventually("the third file is fetched", || {
+        is_cached(&numbered_files, 2)
+    });
     server.stop();
     read(&numbered_files, 2..3);
 }

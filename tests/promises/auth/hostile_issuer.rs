@@ -48,12 +48,12 @@ fn issuer(
 ) -> FakeServer {
     let own: std::sync::Arc<std::sync::OnceLock<String>> = Default::default();
     let known = own.clone();
-    let fake = FakeServer::with_handler(move |asked, number| {
+    let fake = FakeServer::with_handler(move |request, number| {
         let url = known.get().unwrap();
-        if asked.path.starts_with("/.well-known") {
+        if request.path.starts_with("/.well-known") {
             return answer(document(url, &other));
         }
-        rest(url, asked, number)
+        rest(url, request, number)
     });
     own.set(fake.url.clone()).unwrap();
     fake
@@ -77,9 +77,9 @@ fn pending() -> Response {
 
 #[track_caller]
 fn login(world: &World) -> (bool, String) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let done = world.run_after("ulimit -d 900000", &["login", "--device"]);
-    let took = begun.elapsed();
+    let took = started.elapsed();
     assert!(took < Duration::from_secs(60), "{took:?}");
     let output = String::from_utf8(done.stderr).unwrap();
     assert!(
@@ -170,14 +170,14 @@ fn unreasonable_device_authorization_responses_are_refused() {
         (json!({"expires_in": 0}), "error: "),
         (json!({"expires_in": 2, "interval": 60}), "nobody signed in"),
     ] {
-        let issuer = issuer(json!({}), move |url, asked, _| match &*asked.path {
+        let issuer = issuer(json!({}), move |url, request, _| match &*request.path {
             "/device" => answer(device(url, &other)),
             _ => pending(),
         });
         assert_refused(&issuer, why);
     }
     // An interval of zero is raised.
-    let patient = issuer(json!({}), |url, asked, _| match &*asked.path {
+    let patient = issuer(json!({}), |url, request, _| match &*request.path {
         "/device" => answer(device(url, &json!({"interval": 0, "expires_in": 3}))),
         _ => pending(),
     });
@@ -185,7 +185,7 @@ fn unreasonable_device_authorization_responses_are_refused() {
     let polls = patient
         .requests()
         .iter()
-        .filter(|asked| asked.path == "/token")
+        .filter(|request| request.path == "/token")
         .count();
     assert!((1..=5).contains(&polls), "{polls}");
 }
@@ -193,7 +193,7 @@ fn unreasonable_device_authorization_responses_are_refused() {
 #[test]
 fn tokens_that_do_not_fit_a_header_are_refused() {
     let with_token = |token: Value| {
-        issuer(json!({}), move |url, asked, _| match &*asked.path {
+        issuer(json!({}), move |url, request, _| match &*request.path {
             "/device" => answer(device(url, &json!({}))),
             _ => answer(&token),
         })
@@ -246,8 +246,8 @@ fn issuer_redirects_receive_no_secret() {
     ] {
         for at in ["/device", "/token"] {
             let place = place.clone();
-            let issuer = issuer(json!({}), move |url, asked, _| {
-                if asked.path == at {
+            let issuer = issuer(json!({}), move |url, request, _| {
+                if request.path == at {
                     let redirect = Response::builder().status(307).header("location", &place);
                     return redirect.body(axum::body::Body::empty()).unwrap();
                 }

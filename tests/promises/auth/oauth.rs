@@ -42,15 +42,15 @@ fn unsolicited_response_is_refused_and_the_genuine_one_accepted() {
     let server = issuer();
     let world = user_with_issuer(&server);
     let login = Login::in_browser(&world);
-    let asked: HashMap<_, _> = login.url.query_pairs().into_owned().collect();
-    assert_eq!(asked["code_challenge_method"], "S256");
-    assert_eq!(asked["response_type"], "code");
-    assert_eq!(asked["scope"], "publish");
-    let redirect: Url = asked["redirect_uri"].parse().unwrap();
+    let query: HashMap<_, _> = login.url.query_pairs().into_owned().collect();
+    assert_eq!(query["code_challenge_method"], "S256");
+    assert_eq!(query["response_type"], "code");
+    assert_eq!(query["scope"], "publish");
+    let redirect: Url = query["redirect_uri"].parse().unwrap();
     assert_eq!(redirect.host_str(), Some("127.0.0.1"));
     let browser = Browser::new();
     block_on(async {
-        let state = asked["state"].clone();
+        let state = query["state"].clone();
         let another = "https://thief.example".to_owned();
         for wrong in [
             vec![("code", "x".to_owned()), ("state", "guessed".into())],
@@ -154,7 +154,7 @@ fn intercepted_authorization_code_is_useless() {
     let server = issuer();
     let world = user_with_issuer(&server);
     let login = Login::in_browser(&world);
-    let asked: HashMap<_, _> = login.url.query_pairs().into_owned().collect();
+    let query: HashMap<_, _> = login.url.query_pairs().into_owned().collect();
     let browser = Browser::new();
     block_on(async {
         let page = browser.load(&login.url).await;
@@ -171,7 +171,7 @@ fn intercepted_authorization_code_is_useless() {
             &[
                 ("grant_type", "authorization_code"),
                 ("client_id", "walgit-fs"),
-                ("redirect_uri", &asked["redirect_uri"]),
+                ("redirect_uri", &query["redirect_uri"]),
                 ("code", &code.1),
                 ("code_verifier", &verifier),
             ],

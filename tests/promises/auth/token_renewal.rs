@@ -9,7 +9,8 @@ use walrus_client::clock::unix_seconds;
 
 use super::browser::sign_in;
 use super::issuer::{
-    expire_access_token_in, issuer, stored_sign_in, publish, refresh_with, revoke, user_with_issuer, userinfo,
+    expire_access_token_in, issuer, publish, refresh_with, revoke, stored_sign_in,
+    user_with_issuer, userinfo,
 };
 use super::{credentials, http, with_issuer};
 use crate::support::{Server, Tree, block_on};
